@@ -1,0 +1,39 @@
+//! How plain threads (the admin socket, signals) reach the cores.
+
+use std::time::Duration;
+
+use tern_shard::admin::{AdminRequest, AdminResponse};
+use tern_shard::slots::{CoreId, SlotMap};
+use tern_wire::ids::Phone;
+
+/// How long a core may take to answer an operator.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a core did not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControlError {
+    /// The core's queue of operators' questions is full.
+    Busy,
+    /// No answer within [`ANSWER_TIMEOUT`], or the core has stopped.
+    NoAnswer,
+}
+
+/// The way to the cores. Shared by threads that may block; never used by a core itself.
+pub trait Control: Send + Sync {
+    /// The slots' owners.
+    fn slots(&self) -> &SlotMap;
+
+    /// How many cores there are.
+    fn cores(&self) -> u16;
+
+    /// Asks a core and waits for its answer.
+    fn ask(&self, core: CoreId, request: AdminRequest) -> Result<AdminResponse, ControlError>;
+
+    /// Begins to drain: no new connections, GoAway to all, finish commits, stop.
+    fn drain(&self);
+}
+
+/// The core that owns a phone.
+pub fn owner_of(control: &dyn Control, phone: &Phone) -> CoreId {
+    control.slots().owner(tern_storage::Slot::of_phone(phone.digits()))
+}

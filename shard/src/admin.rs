@@ -1,0 +1,121 @@
+//! What an operator may ask of a core.
+
+use tern_wire::ids::{DeviceId, Phone, UserId};
+
+/// A question to one core: the owner of the phone's slot, or any core for [`AdminRequest::Status`].
+#[derive(Clone, Debug)]
+pub enum AdminRequest {
+    /// What the core holds.
+    Status,
+    /// The one-time code that a phone was sent last. Answered in development mode only.
+    Code(Phone),
+    /// The account of a phone.
+    User(Phone),
+    /// Deletes the account of a phone: its sessions end, its tokens die, the phone is free again.
+    DeleteUser(Phone),
+    /// Makes an account for a phone that is verified by the operator's word, or adds a device to it.
+    Provision {
+        /// The account's phone.
+        phone: Phone,
+        /// Its display name.
+        name: String,
+    },
+}
+
+/// A core's answer.
+#[derive(Clone, Debug)]
+pub enum AdminResponse {
+    /// To [`AdminRequest::Status`].
+    Status(CoreStatus),
+    /// To [`AdminRequest::Code`]; `None` if none is good.
+    Code(Option<CodeView>),
+    /// To [`AdminRequest::User`]; `None` if the phone has no account.
+    User(Option<UserView>),
+    /// To [`AdminRequest::DeleteUser`]: whether there was an account. Durable.
+    Deleted(bool),
+    /// To [`AdminRequest::Provision`]. Durable.
+    Provisioned(Provisioned),
+    /// Not done, and why: a sentence for the operator.
+    Refused(String),
+}
+
+/// What a core holds now.
+#[derive(Clone, Default, Debug)]
+pub struct CoreStatus {
+    /// Which core.
+    pub core: u16,
+    /// Slots that it owns.
+    pub slots: usize,
+    /// Connections, logged in or not.
+    pub connections: usize,
+    /// Logged-in devices.
+    pub sessions: usize,
+    /// Logs in memory.
+    pub logs: usize,
+    /// Users in memory.
+    pub users: usize,
+    /// Commits that the store has not completed.
+    pub commits_in_flight: usize,
+}
+
+/// A one-time code that is good now.
+#[derive(Clone, Debug)]
+pub struct CodeView {
+    /// Six digits.
+    pub code: String,
+    /// When it ends, in ms since the Unix epoch.
+    pub expires_ms: u64,
+    /// How often a wrong one may still be tried.
+    pub attempts_left: u32,
+}
+
+/// An account.
+#[derive(Clone, Debug)]
+pub struct UserView {
+    /// The user.
+    pub user: UserId,
+    /// The display name.
+    pub name: String,
+    /// The slot that owns the user.
+    pub slot: u16,
+    /// The core that owns the slot.
+    pub core: u16,
+    /// When the account was made, in ms since the Unix epoch.
+    pub created_ms: u64,
+    /// Its devices.
+    pub devices: Vec<DeviceView>,
+}
+
+/// A device of an account.
+#[derive(Clone, Debug)]
+pub struct DeviceView {
+    /// The device.
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// When it was added, in ms since the Unix epoch.
+    pub created_ms: u64,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// Whether its session was ended.
+    pub revoked: bool,
+}
+
+/// A provisioned device with its tokens.
+#[derive(Clone, Debug)]
+pub struct Provisioned {
+    /// The account's phone.
+    pub phone: Phone,
+    /// The user.
+    pub user: UserId,
+    /// The new device.
+    pub device: DeviceId,
+    /// Its access token.
+    pub access_token: String,
+    /// When that ends, in ms since the Unix epoch.
+    pub access_expires_ms: u64,
+    /// Its refresh token.
+    pub refresh_token: String,
+    /// When that ends, in ms since the Unix epoch.
+    pub refresh_expires_ms: u64,
+}

@@ -1,0 +1,86 @@
+//! The bounds of the brain, each with what happens when it is reached. The protocol's own are in [`tern_wire::limits`].
+
+use tern_wire::limits;
+
+/// What an operator can set. Durations are in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a message's body. Beyond: `BODY_TOO_LARGE`. At most [`limits::BODY_BYTES_MAX`].
+    pub body_bytes_max: usize,
+    /// Entries of a history page; more asked for are cut to this. At most [`limits::HISTORY_ENTRIES_MAX`].
+    pub history_entries_max: usize,
+    /// Unanswered requests of a connection. Beyond: `OVERLOADED`.
+    pub requests_in_flight_max: u32,
+    /// Bytes of a connection's unanswered requests. Beyond: `OVERLOADED`.
+    pub request_bytes_in_flight_max: u32,
+    /// Bytes queued to a connection beyond which nothing is pushed: it catches up from the log when it has read on.
+    pub send_queue_bytes_max: usize,
+    /// Bytes queued to a connection beyond which it is closed: `GoAway(TOO_SLOW)`.
+    pub send_queue_bytes_hard_max: usize,
+    /// A connection that has not logged in after this is closed: `GoAway(UNAUTHENTICATED)`.
+    pub login_timeout_ms: u64,
+    /// A connection from which nothing came for this long is closed: `GoAway(IDLE)`.
+    pub idle_timeout_ms: u64,
+    /// How long a one-time code is good.
+    pub code_valid_ms: u64,
+    /// How many wrong codes may be tried. Beyond: `TOO_MANY_ATTEMPTS`, a new code is needed.
+    pub code_attempts_max: u32,
+    /// Codes sent to one phone in an hour. Beyond: `RATE_LIMITED`.
+    pub code_requests_per_hour_max: u32,
+    /// Codes asked for from one network address in an hour. Beyond: `RATE_LIMITED`.
+    pub address_code_requests_per_hour_max: u32,
+    /// Lookups of people by one connection in a minute. Beyond: `RATE_LIMITED`.
+    pub lookups_per_minute_max: u32,
+    /// Devices of one user. Beyond: `TOO_MANY_DEVICES`.
+    pub devices_max: usize,
+    /// How long an access token is good.
+    pub access_token_valid_ms: u64,
+    /// How long a refresh token is good.
+    pub refresh_token_valid_ms: u64,
+    /// Logs kept in memory by one core; the longest unused leave.
+    pub logs_cached_max: usize,
+    /// Users kept in memory by one core, beside the connected ones; the longest unused leave.
+    pub users_cached_max: usize,
+    /// Newest entries of a log kept in memory, by number.
+    pub tail_entries_max: usize,
+    /// Newest entries of a log kept in memory, by bytes of their bodies.
+    pub tail_bytes_max: usize,
+    /// Bytes in a core's open batch. Beyond, requests that write: `OVERLOADED`.
+    pub batch_bytes_max: usize,
+    /// What a refused client is told to wait when this core is overloaded.
+    pub overloaded_retry_after_ms: u32,
+    /// A caught-up device's inbox mark is cleared when its log has been quiet for this long.
+    pub mark_quiet_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MINUTE_MS: u64 = 60_000;
+        const HOUR_MS: u64 = 60 * MINUTE_MS;
+        Self {
+            body_bytes_max: limits::BODY_BYTES_MAX,
+            history_entries_max: limits::HISTORY_ENTRIES_MAX,
+            requests_in_flight_max: 256,
+            request_bytes_in_flight_max: 1 << 20,
+            send_queue_bytes_max: 256 << 10,
+            send_queue_bytes_hard_max: 4 << 20,
+            login_timeout_ms: 30_000,
+            idle_timeout_ms: 5 * MINUTE_MS,
+            code_valid_ms: 5 * MINUTE_MS,
+            code_attempts_max: 3,
+            code_requests_per_hour_max: 3,
+            address_code_requests_per_hour_max: 100,
+            lookups_per_minute_max: 120,
+            devices_max: 8,
+            access_token_valid_ms: HOUR_MS,
+            refresh_token_valid_ms: 7 * 24 * HOUR_MS,
+            logs_cached_max: 100_000,
+            users_cached_max: 100_000,
+            tail_entries_max: 32,
+            tail_bytes_max: 64 << 10,
+            batch_bytes_max: 4 << 20,
+            overloaded_retry_after_ms: 100,
+            mark_quiet_ms: 10_000,
+        }
+    }
+}

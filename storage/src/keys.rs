@@ -1,0 +1,224 @@
+//! The key layout: one table a letter, then the slot, so that a slot's rows of a table lie together.
+//!
+//! Numbers are big-endian, so that keys sort as their numbers do. docs/STORAGE.md has the table of tables; a change
+//! here is a new layout version there.
+
+use std::fmt;
+
+use crate::slots::Slot;
+
+/// A log's identity: 17 bytes in keys.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum LogId {
+    /// The direct chat of two users, the lower id first. One user may have one with themselves.
+    Direct(u64, u64),
+}
+
+/// Bytes of a [`LogId`] in a key.
+pub const LOG_ID_BYTES: usize = 17;
+
+const DIRECT: u8 = b'd';
+
+impl LogId {
+    /// The direct chat of two users, whichever is named first.
+    pub fn direct(one: u64, other: u64) -> Self {
+        Self::Direct(one.min(other), one.max(other))
+    }
+
+    /// As it stands in keys.
+    pub fn to_bytes(self) -> [u8; LOG_ID_BYTES] {
+        let Self::Direct(low, high) = self;
+        let mut bytes = [0; LOG_ID_BYTES];
+        bytes[0] = DIRECT;
+        bytes[1..9].copy_from_slice(&low.to_be_bytes());
+        bytes[9..].copy_from_slice(&high.to_be_bytes());
+        bytes
+    }
+
+    /// `None` for bytes that are no log's identity.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; LOG_ID_BYTES] = bytes.try_into().ok()?;
+        let low = u64::from_be_bytes(bytes[1..9].try_into().ok()?);
+        let high = u64::from_be_bytes(bytes[9..].try_into().ok()?);
+        (bytes[0] == DIRECT && low <= high).then_some(Self::Direct(low, high))
+    }
+}
+
+/// One key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Box<[u8]>);
+
+impl Key {
+    /// A key of these bytes: for engines and tests, all others use the functions of this module.
+    pub fn from_raw(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl AsRef<[u8]> for Key {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Shows the table and the length alone: keys hold phone numbers.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = self.0.first().map_or('?', |b| char::from(*b));
+        write!(f, "Key({table}, {} bytes)", self.0.len())
+    }
+}
+
+/// The keys from `start` up to, but without, `end`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyRange {
+    /// The first key.
+    pub start: Key,
+    /// Beyond the last.
+    pub end: Key,
+}
+
+impl KeyRange {
+    /// Every key that begins with `prefix`.
+    fn of_prefix(prefix: Key) -> Self {
+        let mut end = prefix.0.to_vec();
+        while end.pop_if(|last| *last == u8::MAX).is_some() {}
+        let last = end.last_mut().expect("a table's letter is below 255");
+        *last += 1;
+        Self { start: prefix, end: Key(end.into()) }
+    }
+}
+
+fn key(table: u8, slot: Slot, parts: &[&[u8]]) -> Key {
+    let mut bytes = Vec::with_capacity(3 + parts.iter().map(|p| p.len()).sum::<usize>());
+    bytes.push(table);
+    bytes.extend_from_slice(&slot.number().to_be_bytes());
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
+    Key(bytes.into())
+}
+
+/// `m`: what holds for the whole store, by name (layout version, signing keys).
+pub fn meta(name: &str) -> Key {
+    let mut bytes = vec![b'm'];
+    bytes.extend_from_slice(name.as_bytes());
+    Key(bytes.into())
+}
+
+/// `s`: a slot's epoch.
+pub fn epoch(slot: Slot) -> Key {
+    key(b's', slot, &[])
+}
+
+/// `c`: how many users a slot has made.
+pub fn user_count(slot: Slot) -> Key {
+    key(b'c', slot, &[])
+}
+
+/// `p`: a phone, by its digits.
+pub fn phone(digits: &str) -> Key {
+    key(b'p', Slot::of_phone(digits), &[digits.as_bytes()])
+}
+
+/// `u`: a user.
+pub fn user(user: u64) -> Key {
+    key(b'u', Slot::of_user(user), &[&user.to_be_bytes()])
+}
+
+/// `d`: a device of a user.
+pub fn device(user: u64, device: u32) -> Key {
+    key(b'd', Slot::of_user(user), &[&user.to_be_bytes(), &device.to_be_bytes()])
+}
+
+/// `d`: all devices of a user.
+pub fn devices(user: u64) -> KeyRange {
+    KeyRange::of_prefix(key(b'd', Slot::of_user(user), &[&user.to_be_bytes()]))
+}
+
+/// `g`: that a user is a member of a log.
+pub fn membership(user: u64, log: LogId) -> Key {
+    key(b'g', Slot::of_user(user), &[&user.to_be_bytes(), &log.to_bytes()])
+}
+
+/// `g`: the logs of a user, from just after `after` on.
+pub fn memberships(user: u64, after: Option<LogId>) -> KeyRange {
+    after_within(KeyRange::of_prefix(key(b'g', Slot::of_user(user), &[&user.to_be_bytes()])), after)
+}
+
+/// `i`: that a log has grown beyond what a device has.
+pub fn inbox_mark(user: u64, device: u32, log: LogId) -> Key {
+    key(b'i', Slot::of_user(user), &[&user.to_be_bytes(), &device.to_be_bytes(), &log.to_bytes()])
+}
+
+/// `i`: the marked logs of a device, from just after `after` on.
+pub fn inbox_marks(user: u64, device: u32, after: Option<LogId>) -> KeyRange {
+    let prefix = key(b'i', Slot::of_user(user), &[&user.to_be_bytes(), &device.to_be_bytes()]);
+    after_within(KeyRange::of_prefix(prefix), after)
+}
+
+/// `l`: a log.
+pub fn log(log: LogId) -> Key {
+    key(b'l', Slot::of_log(log), &[&log.to_bytes()])
+}
+
+/// `e`: an entry of a log.
+pub fn entry(log: LogId, seq: u64) -> Key {
+    key(b'e', Slot::of_log(log), &[&log.to_bytes(), &seq.to_be_bytes()])
+}
+
+/// `e`: the entries of a log from `first` up to, but without, `end`.
+pub fn entries(log: LogId, first: u64, end: u64) -> KeyRange {
+    KeyRange { start: entry(log, first), end: entry(log, end) }
+}
+
+/// `x`: the entry that a device's message became.
+pub fn client_message(log: LogId, user: u64, device: u32, client_id: u64) -> Key {
+    let (user, device, client_id) = (user.to_be_bytes(), device.to_be_bytes(), client_id.to_be_bytes());
+    key(b'x', Slot::of_log(log), &[&log.to_bytes(), &user, &device, &client_id])
+}
+
+/// `x`: all of a device's messages in a log, by their client ids.
+pub fn client_messages(log: LogId, user: u64, device: u32) -> KeyRange {
+    let (user, device) = (user.to_be_bytes(), device.to_be_bytes());
+    KeyRange::of_prefix(key(b'x', Slot::of_log(log), &[&log.to_bytes(), &user, &device]))
+}
+
+/// `w`: a member's watermarks in a log.
+pub fn watermarks(log: LogId, user: u64) -> Key {
+    key(b'w', Slot::of_log(log), &[&log.to_bytes(), &user.to_be_bytes()])
+}
+
+/// `o`: how far a member's device has a log.
+pub fn position(log: LogId, user: u64, device: u32) -> Key {
+    key(b'o', Slot::of_log(log), &[&log.to_bytes(), &user.to_be_bytes(), &device.to_be_bytes()])
+}
+
+/// `o`: how far each of a member's devices has a log.
+pub fn positions(log: LogId, user: u64) -> KeyRange {
+    KeyRange::of_prefix(key(b'o', Slot::of_log(log), &[&log.to_bytes(), &user.to_be_bytes()]))
+}
+
+/// The log at the end of a `g` or `i` key; `None` for any other key.
+pub fn log_of(key: &[u8]) -> Option<LogId> {
+    LogId::from_bytes(key.get(key.len().checked_sub(LOG_ID_BYTES)?..)?)
+}
+
+/// The number at the end of a `d` or `o` key: the device; `None` for a key too short.
+pub fn device_of(key: &[u8]) -> Option<u32> {
+    key.last_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// The number at the end of an `e` or `x` key: the seq or client id; `None` for a key too short.
+pub fn number_of(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The part of a range of keys that end with a log's identity which comes after `after`.
+fn after_within(range: KeyRange, after: Option<LogId>) -> KeyRange {
+    let Some(after) = after else { return range };
+    let mut start = range.start.0.to_vec();
+    start.extend_from_slice(&after.to_bytes());
+    start.push(0);
+    KeyRange { start: Key(start.into()), end: range.end }
+}

@@ -1,0 +1,21 @@
+//! Atomic batches and reads behind one small trait, and the key layout.
+//!
+//! Invariants: a [`Durable`] exists only for a batch that survives a power cut; a port's batches take effect and
+//! complete in the order of their submission; no call blocks. docs/STORAGE.md comes before the code here: layout,
+//! versions, failure cases, what is assumed of the medium. This crate refuses to know the protocol, sockets and clocks.
+
+#![forbid(unsafe_code)]
+
+pub mod batch;
+pub mod engine;
+pub mod keys;
+pub mod records;
+pub mod slots;
+
+pub use batch::{Batch, Fence, Op};
+pub use engine::{
+    Busy, CommitId, Completion, Direction, Durable, Engine, Port, ReadId, Row, Rows, ScanLimit, StoreError,
+    Wake,
+};
+pub use keys::{Key, KeyRange, LogId};
+pub use slots::{Epoch, SLOTS, Slot};

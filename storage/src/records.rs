@@ -1,0 +1,140 @@
+//! The values behind the keys: protobuf messages, so that a later version can add fields. docs/STORAGE.md lists them.
+
+use bytes::Bytes;
+use prost::Message;
+
+/// `p`: what is known of a phone.
+#[derive(Clone, PartialEq, Message)]
+pub struct PhoneRecord {
+    /// The account; 0 if there is none yet.
+    #[prost(uint64, tag = "1")]
+    pub user: u64,
+    /// HMAC-SHA-256 of the one-time code that was sent last; empty if none is good.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub code_mac: Bytes,
+    /// When the code ends, in ms since the Unix epoch.
+    #[prost(uint64, tag = "3")]
+    pub code_expires_ms: u64,
+    /// How often a wrong code may still be tried.
+    #[prost(uint32, tag = "4")]
+    pub attempts_left: u32,
+    /// When codes were asked for in the last hour, in ms since the Unix epoch.
+    #[prost(uint64, repeated, tag = "5")]
+    pub requests_ms: Vec<u64>,
+}
+
+/// `u`: a user.
+#[derive(Clone, PartialEq, Message)]
+pub struct UserRecord {
+    /// E.164, with the plus sign. Empty once deleted.
+    #[prost(string, tag = "1")]
+    pub phone: String,
+    /// The display name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// When the account was made, in ms since the Unix epoch.
+    #[prost(uint64, tag = "3")]
+    pub created_ms: u64,
+    /// When it was deleted; 0 if it lives.
+    #[prost(uint64, tag = "4")]
+    pub deleted_ms: u64,
+    /// The highest device number given out.
+    #[prost(uint32, tag = "5")]
+    pub devices_made: u32,
+}
+
+/// `d`: a device.
+#[derive(Clone, PartialEq, Message)]
+pub struct DeviceRecord {
+    /// For the list of one's devices.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// When it was added, in ms since the Unix epoch.
+    #[prost(uint64, tag = "2")]
+    pub created_ms: u64,
+    /// SHA-256 of the refresh token that is good now.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub refresh_hash: Bytes,
+    /// When that token ends, in ms since the Unix epoch.
+    #[prost(uint64, tag = "4")]
+    pub refresh_expires_ms: u64,
+    /// SHA-256 of the refresh token before it and the nonce it was exchanged with: a retry gets the same answer.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub retry_hash: Bytes,
+    /// How many times the token was exchanged.
+    #[prost(uint32, tag = "6")]
+    pub generation: u32,
+    /// When the session was ended; 0 if it lives.
+    #[prost(uint64, tag = "7")]
+    pub revoked_ms: u64,
+    /// The device has not yet caught up for the first time: every log of the user is as good as marked.
+    #[prost(bool, tag = "8")]
+    pub new: bool,
+}
+
+/// `l`: a log.
+#[derive(Clone, PartialEq, Message)]
+pub struct LogRecord {
+    /// When it was made, in ms since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub created_ms: u64,
+}
+
+/// `e`: an entry.
+#[derive(Clone, PartialEq, Message)]
+pub struct EntryRecord {
+    /// The seq that the key names, to be checked against it.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// Who sent it.
+    #[prost(uint64, tag = "2")]
+    pub sender: u64,
+    /// From which device.
+    #[prost(uint32, tag = "3")]
+    pub device: u32,
+    /// Under which number of the device's own.
+    #[prost(uint64, tag = "4")]
+    pub client_id: u64,
+    /// When it was committed, in ms since the Unix epoch.
+    #[prost(uint64, tag = "5")]
+    pub time_ms: u64,
+    /// What the body is: the protocol's kind.
+    #[prost(int32, tag = "6")]
+    pub kind: i32,
+    /// What was sent.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub body: Bytes,
+}
+
+/// `x`: the entry that a device's message became.
+#[derive(Clone, PartialEq, Message)]
+pub struct ClientMessageRecord {
+    /// Its seq.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// xxh3 of kind and body, by which a number used twice is told from a retry.
+    #[prost(fixed64, tag = "2")]
+    pub fingerprint: u64,
+    /// When it was committed, in ms since the Unix epoch.
+    #[prost(uint64, tag = "3")]
+    pub time_ms: u64,
+}
+
+/// `w`: a member's watermarks.
+#[derive(Clone, PartialEq, Eq, Copy, Message)]
+pub struct WatermarksRecord {
+    /// Some device of the member has everything up to this seq.
+    #[prost(uint64, tag = "1")]
+    pub delivered_upto: u64,
+    /// The member has read up to this seq.
+    #[prost(uint64, tag = "2")]
+    pub read_upto: u64,
+}
+
+/// `o`, `c`, `s`: one number.
+#[derive(Clone, PartialEq, Eq, Copy, Message)]
+pub struct NumberRecord {
+    /// The number.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+}

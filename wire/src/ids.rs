@@ -1,0 +1,115 @@
+//! The identities that cross the wire, as types that can't be mixed up.
+
+use std::fmt;
+
+/// A user. The low 12 bits are the user's slot; never 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct UserId(u64);
+
+impl UserId {
+    /// `None` for 0, which stands for "absent" on the wire.
+    pub fn new(id: u64) -> Option<Self> {
+        (id != 0).then_some(Self(id))
+    }
+
+    /// The number on the wire and in keys.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// A device of one user, counted from 1 in the order of their registration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct DeviceId(u32);
+
+impl DeviceId {
+    /// `None` for 0, which stands for "absent" on the wire.
+    pub fn new(id: u32) -> Option<Self> {
+        (id != 0).then_some(Self(id))
+    }
+
+    /// The number on the wire and in keys.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// The place of an entry in its log: dense, from 1. 0 stands before the first entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The place after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// The device's own number of a message, which makes retries idempotent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ClientMessageId(pub u64);
+
+/// A phone number in E.164 form: a plus sign and 8 to 15 digits, the first not 0 (ITU-T E.164, section 6).
+///
+/// `Debug` and `Display` show no more than the first digits and the length, so that a number never reaches a log by
+/// accident.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Phone(Box<str>);
+
+impl Phone {
+    /// `None` unless the text is strictly E.164.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix('+')?;
+        let well_formed = (8..=15).contains(&digits.len())
+            && digits.bytes().all(|b| b.is_ascii_digit())
+            && !digits.starts_with('0');
+        well_formed.then(|| Self(text.into()))
+    }
+
+    /// The whole number, plus sign included. Only for the wire, keys and the code's delivery: never for a log.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The digits without the plus sign.
+    pub fn digits(&self) -> &str {
+        &self.0[1..]
+    }
+}
+
+impl fmt::Debug for Phone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "+{}…({} digits)", &self.0[1..2], self.0.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phone_is_strictly_e164() {
+        for good in ["+15550001", "+4915112345678", "+123456789012345"] {
+            assert_eq!(Phone::parse(good).expect("well-formed").as_str(), good);
+        }
+        for bad in [
+            "",
+            "+",
+            "15550001",
+            "+1555000",
+            "+05550001",
+            "+1234567890123456",
+            "+1555 0001",
+            "+1555000a",
+            "+１５５５０００１",
+        ] {
+            assert!(Phone::parse(bad).is_none(), "{bad:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn a_phone_is_not_shown_in_debug_output() {
+        let phone = Phone::parse("+15550001").expect("well-formed");
+        assert_eq!(format!("{phone:?}"), "+1…(8 digits)");
+    }
+}

@@ -1,0 +1,40 @@
+//! The limits of the protocol, derived values included. Operators may lower the configurable ones.
+
+/// The longest body of a message, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The longest frame from a connection that is not logged in, without its length prefix.
+pub const FRAME_BYTES_MAX_BEFORE_LOGIN: usize = 4 * 1024;
+
+/// The longest frame from a logged-in connection. A body that is too long but not absurd still gets a typed refusal
+/// and keeps its connection, so this is well above [`BODY_BYTES_MAX`].
+pub const FRAME_BYTES_MAX: usize = 128 * 1024;
+
+/// The longest frame that the server sends: a history page of full-length bodies ends before it.
+pub const SERVER_FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// A history page or catch-up step stops before its bodies exceed this.
+pub const PAGE_BYTES_MAX: usize = 128 * 1024;
+
+/// Entries in one history page.
+pub const HISTORY_ENTRIES_MAX: usize = 256;
+
+/// Positions in one `Resume`.
+pub const POSITIONS_MAX: usize = 1024;
+
+/// Bytes of a display name.
+pub const NAME_BYTES_MAX: usize = 100;
+
+/// Bytes of a device name, and of a client's name and version.
+pub const LABEL_BYTES_MAX: usize = 64;
+
+/// Bytes of a token, access or refresh.
+pub const TOKEN_BYTES_MAX: usize = 1024;
+
+/// Bytes of a refresh nonce, exactly.
+pub const NONCE_BYTES: usize = 16;
+
+// One body of the greatest length and a whole page of bodies must each fit the frame that carries them.
+const _: () = assert!(BODY_BYTES_MAX + 1024 <= FRAME_BYTES_MAX);
+const _: () = assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + HISTORY_ENTRIES_MAX * 64 <= SERVER_FRAME_BYTES_MAX);
+const _: () = assert!(POSITIONS_MAX * 44 <= FRAME_BYTES_MAX);
