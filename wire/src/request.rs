@@ -1,0 +1,420 @@
+//! Requests, parsed at the boundary: what comes out of [`parse`] is well-formed and within the protocol's limits, so
+//! nothing behind it checks again. What depends on the session's state or on an operator's lower limit is not checked
+//! here.
+
+use bytes::Bytes;
+use prost::Message;
+use tern_proto::v1::{self, client_frame, lookup};
+
+use crate::errors::{Farewell, Reason, Refusal};
+use crate::ids::{ClientMessageId, Phone, Seq, UserId};
+use crate::limits::{LABEL_BYTES_MAX, NAME_BYTES_MAX, NONCE_BYTES, POSITIONS_MAX, TOKEN_BYTES_MAX};
+
+/// The protocol versions that this crate speaks.
+pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
+
+/// One frame from a client.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Incoming {
+    /// What the response repeats; 0 for a request that wants none.
+    pub id: u64,
+    /// The request, or why it can't be carried out by anybody.
+    pub request: Result<Request, Refusal>,
+}
+
+/// A well-formed request.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Request {
+    /// Opens the connection.
+    Hello(Hello),
+    /// Asks for a one-time code.
+    Register(Phone),
+    /// Proves a phone by its code.
+    Verify(Verify),
+    /// Exchanges a refresh token.
+    Refresh(Refresh),
+    /// Authenticates the connection with an access token.
+    Login(String),
+    /// Finds a person.
+    Lookup(Lookup),
+    /// Appends to a direct chat.
+    Send(Send),
+    /// Moves this device's position and the person's watermarks.
+    Acknowledge(Acknowledge),
+    /// Starts the pushes.
+    Resume(Vec<Position>),
+    /// Reads a log by pages.
+    History(History),
+    /// Confirms pushes.
+    Credit(Credit),
+    /// Asks for a sign of life.
+    Ping,
+}
+
+/// See `Hello` in the schema.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hello {
+    /// The version to speak, or `None` if there is no common one.
+    pub version: Option<u32>,
+    /// The window for pushes.
+    pub window: PushWindow,
+}
+
+/// How far pushes may run ahead of the client's credit. 0: without end.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PushWindow {
+    /// In frames.
+    pub frames: u32,
+    /// In bytes.
+    pub bytes: u32,
+}
+
+/// See `Verify` in the schema.
+#[derive(Clone, PartialEq)]
+pub struct Verify {
+    /// The phone to prove.
+    pub phone: Phone,
+    /// The one-time code.
+    pub code: String,
+    /// The display name; may be empty.
+    pub name: String,
+    /// The device's name; may be empty.
+    pub device_name: String,
+}
+
+/// Shows no code and no name.
+impl std::fmt::Debug for Verify {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verify").field("phone", &self.phone).finish_non_exhaustive()
+    }
+}
+
+/// See `Refresh` in the schema.
+#[derive(Clone, PartialEq)]
+pub struct Refresh {
+    /// The refresh token.
+    pub token: String,
+    /// The same when the request is retried.
+    pub nonce: [u8; NONCE_BYTES],
+}
+
+/// Shows no token.
+impl std::fmt::Debug for Refresh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Refresh").finish_non_exhaustive()
+    }
+}
+
+/// See `Lookup` in the schema.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Lookup {
+    /// By phone.
+    Phone(Phone),
+    /// By user, for those with a common chat.
+    User(UserId),
+}
+
+/// See `Send` in the schema.
+#[derive(Clone, PartialEq)]
+pub struct Send {
+    /// The person at the other end.
+    pub peer: UserId,
+    /// The device's number of it.
+    pub client_id: ClientMessageId,
+    /// The body's kind, as on the wire.
+    pub kind: i32,
+    /// At least one byte, at most a frame.
+    pub body: Bytes,
+}
+
+/// Shows no content.
+impl std::fmt::Debug for Send {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { peer, client_id, kind, body } = self;
+        write!(f, "Send {{ {peer:?}, {client_id:?}, kind {kind}, {} bytes }}", body.len())
+    }
+}
+
+/// See `Acknowledge` in the schema.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acknowledge {
+    /// The person at the other end of the chat.
+    pub peer: UserId,
+    /// The device has everything up to here.
+    pub delivered_upto: Seq,
+    /// The person has read up to here.
+    pub read_upto: Seq,
+}
+
+/// See `Position` in the schema.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// The person at the other end of the chat.
+    pub peer: UserId,
+    /// The device has everything up to here.
+    pub upto: Seq,
+    /// The peer's watermark as the device knows it.
+    pub delivered_upto: Seq,
+    /// The peer's watermark as the device knows it.
+    pub read_upto: Seq,
+}
+
+/// See `History` in the schema.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct History {
+    /// The person at the other end of the chat.
+    pub peer: UserId,
+    /// Entries before (0: from the end) or after this one.
+    pub from: Seq,
+    /// Which way.
+    pub forwards: bool,
+    /// How many; 0 for as many as the server gives.
+    pub limit: u32,
+}
+
+/// See `Credit` in the schema.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Credit {
+    /// Push frames received in all.
+    pub frames: u64,
+    /// Bytes of them in all.
+    pub bytes: u64,
+}
+
+/// Parses one frame's bytes. An error ends the connection.
+pub fn parse(frame: &[u8]) -> Result<Incoming, Farewell> {
+    let frame = v1::ClientFrame::decode(frame)
+        .map_err(|_| Farewell::new(Reason::Malformed, "a frame is not a ClientFrame message"))?;
+    let Some(request) = frame.request else {
+        let refusal = Refusal::new(Reason::Unimplemented, "this server does not know that kind of request");
+        return Ok(Incoming { id: frame.id, request: Err(refusal) });
+    };
+    let silent = matches!(request, client_frame::Request::Acknowledge(_) | client_frame::Request::Credit(_));
+    if frame.id == 0 && !silent {
+        return Err(Farewell::new(Reason::Malformed, "a request that is answered has no id"));
+    }
+    Ok(Incoming { id: frame.id, request: validate(request) })
+}
+
+fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
+    use client_frame::Request as Raw;
+    Ok(match request {
+        Raw::Send(raw) => Request::Send(send(raw)?),
+        Raw::Acknowledge(raw) => Request::Acknowledge(acknowledge(&raw)?),
+        Raw::Credit(raw) => Request::Credit(Credit { frames: raw.frames, bytes: raw.bytes }),
+        Raw::Ping(_) => Request::Ping,
+        Raw::Resume(raw) => Request::Resume(positions(&raw.positions)?),
+        Raw::History(raw) => Request::History(history(&raw)?),
+        Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
+        Raw::Hello(raw) => Request::Hello(hello(&raw)?),
+        Raw::Login(raw) => Request::Login(token(raw.access_token)?),
+        Raw::Refresh(raw) => Request::Refresh(refresh(raw)?),
+        Raw::Register(raw) => Request::Register(phone(&raw.phone)?),
+        Raw::Verify(raw) => Request::Verify(verify(raw)?),
+    })
+}
+
+const fn invalid(detail: &'static str) -> Refusal {
+    Refusal::new(Reason::InvalidArgument, detail)
+}
+
+fn hello(raw: &v1::Hello) -> Result<Hello, Refusal> {
+    if raw.client.len() > LABEL_BYTES_MAX {
+        return Err(invalid("the client's name is too long"));
+    }
+    let common = raw.version_min.max(*VERSIONS.start())..=raw.version_max.min(*VERSIONS.end());
+    let version = (!common.is_empty()).then_some(*common.end());
+    Ok(Hello { version, window: PushWindow { frames: raw.push_frames_max, bytes: raw.push_bytes_max } })
+}
+
+fn verify(raw: v1::Verify) -> Result<Verify, Refusal> {
+    if raw.name.len() > NAME_BYTES_MAX || raw.device_name.len() > LABEL_BYTES_MAX {
+        return Err(invalid("a name is too long"));
+    }
+    if raw.name.chars().chain(raw.device_name.chars()).any(char::is_control) {
+        return Err(invalid("a name has control characters"));
+    }
+    if raw.code.len() != 6 || !raw.code.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(invalid("a one-time code is six digits"));
+    }
+    Ok(Verify { phone: phone(&raw.phone)?, code: raw.code, name: raw.name, device_name: raw.device_name })
+}
+
+fn refresh(raw: v1::Refresh) -> Result<Refresh, Refusal> {
+    let nonce = raw.nonce.as_ref().try_into().map_err(|_| invalid("the nonce is not 16 bytes"))?;
+    Ok(Refresh { token: token(raw.refresh_token)?, nonce })
+}
+
+fn lookup(raw: v1::Lookup) -> Result<Lookup, Refusal> {
+    match raw.by {
+        Some(lookup::By::Phone(text)) => Ok(Lookup::Phone(phone(&text)?)),
+        Some(lookup::By::UserId(id)) => Ok(Lookup::User(peer(id)?)),
+        None => Err(invalid("a lookup names neither phone nor user")),
+    }
+}
+
+fn send(raw: v1::Send) -> Result<Send, Refusal> {
+    if raw.body.is_empty() {
+        return Err(invalid("a message has no body"));
+    }
+    if v1::Kind::try_from(raw.kind).is_err() {
+        return Err(invalid("this server does not know that kind of message"));
+    }
+    Ok(Send {
+        peer: peer(raw.peer)?,
+        client_id: ClientMessageId(raw.client_id),
+        kind: raw.kind,
+        body: raw.body,
+    })
+}
+
+fn acknowledge(raw: &v1::Acknowledge) -> Result<Acknowledge, Refusal> {
+    Ok(Acknowledge {
+        peer: peer(raw.peer)?,
+        delivered_upto: Seq(raw.delivered_upto.max(raw.read_upto)),
+        read_upto: Seq(raw.read_upto),
+    })
+}
+
+fn positions(raw: &[v1::Position]) -> Result<Vec<Position>, Refusal> {
+    if raw.len() > POSITIONS_MAX {
+        return Err(invalid("there are too many positions in one Resume"));
+    }
+    let position = |raw: &v1::Position| {
+        Ok(Position {
+            peer: peer(raw.peer)?,
+            upto: Seq(raw.upto),
+            delivered_upto: Seq(raw.delivered_upto),
+            read_upto: Seq(raw.read_upto),
+        })
+    };
+    raw.iter().map(position).collect()
+}
+
+fn history(raw: &v1::History) -> Result<History, Refusal> {
+    Ok(History { peer: peer(raw.peer)?, from: Seq(raw.from), forwards: raw.forwards, limit: raw.limit })
+}
+
+fn phone(text: &str) -> Result<Phone, Refusal> {
+    let refusal =
+        Refusal::new(Reason::InvalidPhone, "a phone number is a plus sign and 8 to 15 digits (E.164)");
+    Phone::parse(text).ok_or(refusal)
+}
+
+fn peer(id: u64) -> Result<UserId, Refusal> {
+    UserId::new(id).ok_or(invalid("no user is named"))
+}
+
+fn token(text: String) -> Result<String, Refusal> {
+    if text.len() > TOKEN_BYTES_MAX {
+        return Err(Refusal::new(Reason::TokenInvalid, "that is no token of this server"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(id: u64, request: client_frame::Request) -> Vec<u8> {
+        v1::ClientFrame { id, request: Some(request) }.encode_to_vec()
+    }
+
+    fn check(request: client_frame::Request, expect: Result<(), Reason>) {
+        let incoming = parse(&frame(7, request.clone())).expect("well-formed protobuf");
+        assert_eq!(incoming.request.map(|_| ()).map_err(|refusal| refusal.reason), expect, "{request:?}");
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused_by_reason() {
+        use client_frame::Request as Raw;
+        let send = |peer, body: &'static [u8], kind| {
+            Raw::Send(v1::Send { peer, client_id: 1, body: Bytes::from_static(body), kind })
+        };
+        check(send(4096, b"hi", 0), Ok(()));
+        check(send(0, b"hi", 0), Err(Reason::InvalidArgument));
+        check(send(4096, b"", 0), Err(Reason::InvalidArgument));
+        check(send(4096, b"hi", 99), Err(Reason::InvalidArgument));
+        check(Raw::Register(v1::Register { phone: "+15550001".into() }), Ok(()));
+        check(Raw::Register(v1::Register { phone: "15550001".into() }), Err(Reason::InvalidPhone));
+        let verify = |code: &str, name: &str| {
+            Raw::Verify(v1::Verify {
+                phone: "+15550001".into(),
+                code: code.into(),
+                name: name.into(),
+                device_name: String::new(),
+            })
+        };
+        check(verify("123456", "Ann"), Ok(()));
+        check(verify("12345", "Ann"), Err(Reason::InvalidArgument));
+        check(verify("１２３４５６", "Ann"), Err(Reason::InvalidArgument));
+        check(verify("123456", &"x".repeat(101)), Err(Reason::InvalidArgument));
+        check(verify("123456", "\u{1b}[2J"), Err(Reason::InvalidArgument));
+        check(Raw::Login(v1::Login { access_token: "x".repeat(1025) }), Err(Reason::TokenInvalid));
+        check(Raw::Lookup(v1::Lookup { by: None }), Err(Reason::InvalidArgument));
+        let refresh = |nonce: usize| {
+            Raw::Refresh(v1::Refresh { refresh_token: "t".into(), nonce: vec![0; nonce].into() })
+        };
+        check(refresh(16), Ok(()));
+        check(refresh(15), Err(Reason::InvalidArgument));
+        let positions = vec![v1::Position { peer: 1, ..Default::default() }; POSITIONS_MAX + 1];
+        check(Raw::Resume(v1::Resume { positions }), Err(Reason::InvalidArgument));
+    }
+
+    #[test]
+    fn an_unknown_kind_of_request_keeps_its_id() {
+        // Field 2047, a message of no bytes, behind id 9.
+        let bytes = [0x08, 9, 0xfa, 0x7f, 0];
+        let incoming = parse(&bytes).expect("well-formed protobuf");
+        assert_eq!(incoming.id, 9);
+        assert_eq!(incoming.request.expect_err("unknown").reason, Reason::Unimplemented);
+    }
+
+    #[test]
+    fn only_silent_requests_may_lack_an_id() {
+        use client_frame::Request as Raw;
+        assert!(parse(&frame(0, Raw::Credit(v1::Credit::default()))).is_ok());
+        assert!(parse(&frame(0, Raw::Acknowledge(v1::Acknowledge::default()))).is_ok());
+        let refused = parse(&frame(0, Raw::Ping(v1::Ping {}))).expect_err("a ping is answered");
+        assert_eq!(refused.reason, Reason::Malformed);
+    }
+
+    #[test]
+    fn the_common_version_is_the_highest() {
+        let version = |min, max| {
+            hello(&v1::Hello { version_min: min, version_max: max, ..Default::default() })
+                .expect("valid")
+                .version
+        };
+        assert_eq!(version(1, 1), Some(1));
+        assert_eq!(version(0, 9), Some(1));
+        assert_eq!(version(2, 9), None);
+        assert_eq!(version(3, 1), None);
+    }
+
+    #[test]
+    fn a_text_of_100_bytes_costs_at_most_20_bytes_of_framing() {
+        let (peer, body) = ((1u64 << 28) - 1, Bytes::from(vec![b'x'; 100]));
+        let mut sent = Vec::new();
+        let send = v1::Send { peer, client_id: 100_000, body: body.clone(), kind: 0 };
+        let request = v1::ClientFrame { id: 10_000, request: Some(client_frame::Request::Send(send)) };
+        crate::frame::encode(&request, &mut sent);
+        assert!(sent.len() <= 120, "a Send of 100 bytes takes {}", sent.len());
+
+        let mut pushed = Vec::new();
+        let time_ms = 1_800_000_000_000;
+        let entry = v1::Entry { peer, seq: 10_000, time_ms, body, ..Default::default() };
+        let push = v1::ServerFrame { id: 0, message: Some(v1::server_frame::Message::Entry(entry)) };
+        crate::frame::encode(&push, &mut pushed);
+        assert!(pushed.len() <= 121, "an Entry of 100 bytes takes {}", pushed.len());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_a_refusal(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
+        }
+    }
+}
