@@ -1,10 +1,38 @@
 //! The brain of one core: slots, sessions, logs, inboxes, receipts, accounts.
 //!
-//! Deterministic: time, seeds and input are arguments, effects leave through a sink. It knows no socket, no TLS, no
-//! clock and no randomness of its own.
+//! Deterministic: [`Shard::handle`] takes the time and an input, and lets effects out through a sink; randomness comes
+//! from a seed. It knows no socket, no TLS, no clock and no thread. It knows the store's keys, records and proofs, but no
+//! engine.
 
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod admin;
+pub mod commits;
+pub mod connection;
+pub mod durable;
+pub mod effects;
+pub mod entropy;
+pub mod entry;
+pub mod input;
 pub mod limits;
+pub mod logs;
+mod maps;
+pub mod message;
+mod reads;
+pub mod reply;
+pub mod session;
+pub mod shard;
 pub mod slots;
+
+pub use effects::{Arrival, Effects};
+pub use input::Input;
+pub use shard::{Setup, Shard};
+
+/// What every handler has at hand: the time, and the sink.
+pub(crate) struct Cx<'a> {
+    /// Ms since the Unix epoch; never falls.
+    pub(crate) now_ms: u64,
+    /// The shell.
+    pub(crate) fx: &'a mut dyn Effects,
+}

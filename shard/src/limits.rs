@@ -84,3 +84,49 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// What a client is told of them in `Welcome`.
+    pub fn for_clients(&self) -> tern_proto::v1::Limits {
+        tern_proto::v1::Limits {
+            body_bytes_max: self.body_bytes_max as u32,
+            frame_bytes_max: limits::FRAME_BYTES_MAX as u32,
+            frame_bytes_max_before_login: limits::FRAME_BYTES_MAX_BEFORE_LOGIN as u32,
+            requests_in_flight_max: self.requests_in_flight_max,
+            request_bytes_in_flight_max: self.request_bytes_in_flight_max,
+            history_entries_max: self.history_entries_max as u32,
+            positions_max: limits::POSITIONS_MAX as u32,
+            idle_timeout_ms: self.idle_timeout_ms as u32,
+        }
+    }
+}
+
+/// Pulls of one session under way; the other logs that it is behind in wait.
+pub const PULLS_MAX: usize = 4;
+
+/// Entries in one page of catching up. Small, so that one device's backlog does not hold up the others' pushes.
+pub const PULL_ENTRIES_MAX: usize = 64;
+
+/// Bytes of bodies in one page of catching up; its last entry may exceed it.
+pub const PULL_BYTES_MAX: usize = 64 << 10;
+
+/// Inbox marks read in one step.
+pub const INBOX_STEP_ROWS: usize = 1000;
+
+/// Logs in a device's inbox in memory; beyond, the inbox is read from the store at the next `Resume`.
+pub const INBOX_LOGS_MAX: usize = 10_000;
+
+/// The window of [`Limits::lookups_per_minute_max`], in milliseconds.
+pub const LOOKUP_WINDOW_MS: u64 = 60_000;
+
+/// The window of the limits that count an hour, in milliseconds.
+pub const HOUR_MS: u64 = 3_600_000;
+
+/// Operations that wait for one log's state. Beyond: `OVERLOADED`.
+pub const LOG_WAITING_MAX: usize = 4096;
+
+/// Phones kept in memory by one core; all without waiting operations leave when there are more.
+pub const PHONES_CACHED_MAX: usize = 10_000;
+
+/// Network addresses counted by one core; the counts start anew when there are more.
+pub const ADDRESSES_MAX: usize = 100_000;

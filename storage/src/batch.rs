@@ -62,6 +62,12 @@ pub struct Fence {
     epochs: Vec<(Slot, Epoch)>,
 }
 
+impl FromIterator<(Slot, Epoch)> for Fence {
+    fn from_iter<I: IntoIterator<Item = (Slot, Epoch)>>(epochs: I) -> Self {
+        Self { epochs: epochs.into_iter().collect() }
+    }
+}
+
 impl Fence {
     /// Demands that `slot` is still in `epoch` when the batch commits.
     pub fn require(&mut self, slot: Slot, epoch: Epoch) {

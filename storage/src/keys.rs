@@ -55,6 +55,14 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The slot that the key lies in; `None` in the tables of the whole store.
+    pub fn slot(&self) -> Option<Slot> {
+        let [table, high, low, ..] = *self.0 else { return None };
+        if table == b'm' { None } else { Slot::new(u16::from_be_bytes([high, low])) }
+    }
+}
+
 impl AsRef<[u8]> for Key {
     fn as_ref(&self) -> &[u8] {
         &self.0
@@ -184,19 +192,9 @@ pub fn client_messages(log: LogId, user: u64, device: u32) -> KeyRange {
     KeyRange::of_prefix(key(b'x', Slot::of_log(log), &[&log.to_bytes(), &user, &device]))
 }
 
-/// `w`: a member's watermarks in a log.
-pub fn watermarks(log: LogId, user: u64) -> Key {
+/// `w`: how far a member of a log has got, with all devices.
+pub fn member(log: LogId, user: u64) -> Key {
     key(b'w', Slot::of_log(log), &[&log.to_bytes(), &user.to_be_bytes()])
-}
-
-/// `o`: how far a member's device has a log.
-pub fn position(log: LogId, user: u64, device: u32) -> Key {
-    key(b'o', Slot::of_log(log), &[&log.to_bytes(), &user.to_be_bytes(), &device.to_be_bytes()])
-}
-
-/// `o`: how far each of a member's devices has a log.
-pub fn positions(log: LogId, user: u64) -> KeyRange {
-    KeyRange::of_prefix(key(b'o', Slot::of_log(log), &[&log.to_bytes(), &user.to_be_bytes()]))
 }
 
 /// The log at the end of a `g` or `i` key; `None` for any other key.
@@ -204,7 +202,7 @@ pub fn log_of(key: &[u8]) -> Option<LogId> {
     LogId::from_bytes(key.get(key.len().checked_sub(LOG_ID_BYTES)?..)?)
 }
 
-/// The number at the end of a `d` or `o` key: the device; `None` for a key too short.
+/// The number at the end of a `d` key: the device; `None` for a key too short.
 pub fn device_of(key: &[u8]) -> Option<u32> {
     key.last_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }

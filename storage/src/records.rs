@@ -58,9 +58,6 @@ pub struct DeviceRecord {
     /// When that token ends, in ms since the Unix epoch.
     #[prost(uint64, tag = "4")]
     pub refresh_expires_ms: u64,
-    /// SHA-256 of the refresh token before it and the nonce it was exchanged with: a retry gets the same answer.
-    #[prost(bytes = "bytes", tag = "5")]
-    pub retry_hash: Bytes,
     /// How many times the token was exchanged.
     #[prost(uint32, tag = "6")]
     pub generation: u32,
@@ -120,18 +117,32 @@ pub struct ClientMessageRecord {
     pub time_ms: u64,
 }
 
-/// `w`: a member's watermarks.
-#[derive(Clone, PartialEq, Eq, Copy, Message)]
-pub struct WatermarksRecord {
+/// `w`: how far a member of a log has got.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct MemberRecord {
     /// Some device of the member has everything up to this seq.
     #[prost(uint64, tag = "1")]
     pub delivered_upto: u64,
     /// The member has read up to this seq.
     #[prost(uint64, tag = "2")]
     pub read_upto: u64,
+    /// How far each device has the log.
+    #[prost(message, repeated, tag = "3")]
+    pub positions: Vec<DevicePosition>,
 }
 
-/// `o`, `c`, `s`: one number.
+/// Within [`MemberRecord`]: a device has everything up to a seq.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct DevicePosition {
+    /// The device.
+    #[prost(uint32, tag = "1")]
+    pub device: u32,
+    /// The seq.
+    #[prost(uint64, tag = "2")]
+    pub upto: u64,
+}
+
+/// `c`, `s`: one number.
 #[derive(Clone, PartialEq, Eq, Copy, Message)]
 pub struct NumberRecord {
     /// The number.

@@ -1,0 +1,633 @@
+//! Users and their devices: who is attached, what each device's inbox holds, who watches the list of devices.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tern_proto::v1;
+use tern_storage::records::{DeviceRecord, UserRecord};
+use tern_storage::{Direction, LogId, Row, ScanLimit, Slot, keys};
+use tern_wire::errors::{Farewell, Reason, Refusal};
+use tern_wire::ids::{DeviceId, Phone, Seq, UserId};
+use tern_wire::request::{Refresh, Verify};
+
+use crate::Cx;
+use crate::accounts::tokens::{RefreshToken, token_hash};
+use crate::admin::{AdminResponse, DeviceView, UserView};
+use crate::commits::After;
+use crate::entry::{Author, Entry};
+use crate::limits::{INBOX_LOGS_MAX, INBOX_STEP_ROWS};
+use crate::maps::Map;
+use crate::message::{LogOp, UserAsk, UserOp, Watermarks};
+use crate::reads::ReadFor;
+use crate::reply::{ConnId, Origin, Reply};
+use crate::shard::Shard;
+
+/// The users of a core's slots that are in memory.
+#[derive(Debug, Default)]
+pub struct Users {
+    users: Map<UserId, User>,
+    /// The order in which idle users are considered for leaving.
+    clock: VecDeque<UserId>,
+}
+
+#[derive(Debug, Default)]
+struct User {
+    /// `None`: there is no such user, or no more.
+    record: Option<UserRecord>,
+    devices: BTreeMap<DeviceId, Device>,
+    /// Logs of this user that their owners have in memory: they must know of every change of the devices.
+    watched: BTreeSet<LogId>,
+    /// Reads that are missing until the user is known.
+    missing: u8,
+    waiting: Vec<Waiting>,
+    /// A part of it could not be read.
+    unreadable: bool,
+    /// Writes of it under way.
+    unsettled: i32,
+    used: bool,
+}
+
+#[derive(Debug, Default)]
+struct Device {
+    record: DeviceRecord,
+    conn: Option<ConnId>,
+    /// The logs with entries that the device has not acknowledged, with the newest; `None`: ask the store.
+    inbox: Option<Map<LogId, Seq>>,
+}
+
+/// What waits for a user to be read.
+#[derive(Debug)]
+enum Waiting {
+    Attach(ConnId),
+    Watch(LogId),
+    Refresh(Origin, DeviceId, Box<Refresh>),
+    Describe(Origin),
+    AddDevice(AddDevice),
+    View(u64),
+    Delete(u64, Phone),
+}
+
+/// A proven phone asks for a device of its user.
+#[derive(Debug)]
+pub struct AddDevice {
+    /// Who waits for the session.
+    pub by: Asker,
+    /// The proven phone.
+    pub phone: Phone,
+    /// The display name; empty leaves it.
+    pub name: String,
+    /// The device's name.
+    pub device_name: String,
+}
+
+/// Who waits for a session.
+#[derive(Clone, Copy, Debug)]
+pub enum Asker {
+    /// A client.
+    Client(Origin),
+    /// An operator, by the number of the question.
+    Operator(u64),
+}
+
+impl AddDevice {
+    /// For a client that has sent the right code.
+    pub fn verified(origin: Origin, verify: Verify) -> Self {
+        let Verify { phone, name, device_name, .. } = verify;
+        Self { by: Asker::Client(origin), phone, name, device_name }
+    }
+}
+
+const REVOKED: Refusal =
+    Refusal::new(Reason::SessionRevoked, "the session or its account has ended: register again");
+
+impl Users {
+    /// How many are in memory.
+    pub fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Notes that writes of a user have been made (1) or have ended (-1).
+    pub fn count_unsettled(&mut self, id: UserId, change: i32) {
+        if let Some(user) = self.users.get_mut(&id) {
+            user.unsettled += change;
+        }
+    }
+
+    /// How many devices are attached.
+    pub fn sessions(&self) -> usize {
+        self.users
+            .values()
+            .flat_map(|user| user.devices.values())
+            .filter(|device| device.conn.is_some())
+            .count()
+    }
+
+    /// Lets a connection stand for a device. Gives the user's name, and the connection that did so before.
+    pub fn attach(&mut self, author: Author, conn: ConnId) -> Result<(String, Option<ConnId>), Refusal> {
+        let user = self.users.get_mut(&author.user).ok_or(REVOKED)?;
+        let name = user.record.as_ref().ok_or(REVOKED)?.name.clone();
+        let device = user.devices.get_mut(&author.device).filter(|device| device.record.revoked_ms == 0);
+        Ok((name, device.ok_or(REVOKED)?.conn.replace(conn)))
+    }
+
+    /// A connection no longer stands for its device.
+    pub fn detach(&mut self, author: Author, conn: ConnId) {
+        if let Some(device) = self.device(author)
+            && device.conn == Some(conn)
+        {
+            device.conn = None;
+        }
+    }
+
+    /// The logs with entries that a device has not acknowledged; `None`: ask the store.
+    pub fn inbox(&mut self, author: Author) -> Option<Vec<LogId>> {
+        let inbox = self.device(author)?.inbox.as_ref()?;
+        let mut logs: Vec<_> = inbox.keys().copied().collect();
+        logs.sort_unstable();
+        Some(logs)
+    }
+
+    /// A device has acknowledged a log up to a seq.
+    pub fn acknowledged(&mut self, author: Author, log: LogId, upto: Seq) {
+        if let Some(inbox) = self.device(author).and_then(|device| device.inbox.as_mut())
+            && inbox.get(&log).is_some_and(|newest| *newest <= upto)
+        {
+            inbox.remove(&log);
+        }
+    }
+
+    fn device(&mut self, author: Author) -> Option<&mut Device> {
+        self.users.get_mut(&author.user)?.devices.get_mut(&author.device)
+    }
+
+    fn is_new(&mut self, author: Author) -> bool {
+        self.device(author).is_some_and(|device| device.record.new)
+    }
+}
+
+impl Shard {
+    pub(crate) fn user_op(&mut self, cx: &mut Cx, op: UserOp) {
+        let UserOp { user, ask } = op;
+        match ask {
+            UserAsk::Watch(log) => self.when_user_known(cx, user, Waiting::Watch(log)),
+            UserAsk::Unwatch(log) => {
+                if let Some(user) = self.users.users.get_mut(&user) {
+                    user.watched.remove(&log);
+                }
+            }
+            UserAsk::Refresh(origin, device, refresh) => {
+                self.when_user_known(cx, user, Waiting::Refresh(origin, device, refresh));
+            }
+            UserAsk::Describe(origin) => self.when_user_known(cx, user, Waiting::Describe(origin)),
+            UserAsk::Appended(entry) => self.user_appended(cx, user, &entry),
+            UserAsk::Advanced(log, by, marks) => self.user_advanced(cx, user, log, by, marks),
+        }
+    }
+
+    pub(crate) fn attach_when_loaded(&mut self, cx: &mut Cx, user: UserId, conn: ConnId) {
+        self.when_user_known(cx, user, Waiting::Attach(conn));
+    }
+
+    pub(crate) fn add_device(&mut self, cx: &mut Cx, user: UserId, add: AddDevice) {
+        self.when_user_known(cx, user, Waiting::AddDevice(add));
+    }
+
+    pub(crate) fn view_user(&mut self, cx: &mut Cx, user: UserId, question: u64) {
+        self.when_user_known(cx, user, Waiting::View(question));
+    }
+
+    pub(crate) fn delete_user(&mut self, cx: &mut Cx, user: UserId, question: u64, phone: Phone) {
+        self.when_user_known(cx, user, Waiting::Delete(question, phone));
+    }
+
+    fn when_user_known(&mut self, cx: &mut Cx, id: UserId, waiting: Waiting) {
+        if let Some(user) = self.users.users.get_mut(&id) {
+            user.used = true;
+            if user.missing > 0 {
+                user.waiting.push(waiting);
+                return;
+            }
+        } else {
+            let user = User { missing: 2, waiting: vec![waiting], used: true, ..User::default() };
+            self.users.users.insert(id, user);
+            self.users.clock.push_back(id);
+            return self.read_user(cx, id);
+        }
+        self.go_on(cx, id, waiting);
+    }
+
+    fn read_user(&mut self, cx: &mut Cx, id: UserId) {
+        let all = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
+        self.reads.get(cx.fx, keys::user(id.get()), ReadFor::User(id));
+        self.reads.scan(cx.fx, keys::devices(id.get()), Direction::Forwards, all, ReadFor::Devices(id));
+    }
+
+    pub(crate) fn user_read(&mut self, cx: &mut Cx, id: UserId, value: Option<Bytes>) {
+        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let record = value.and_then(|value| UserRecord::decode(value).ok());
+        user.record = record.filter(|record| record.deleted_ms == 0);
+        self.user_part_read(cx, id);
+    }
+
+    pub(crate) fn devices_read(&mut self, cx: &mut Cx, id: UserId, rows: Vec<Row>) {
+        let Some(user) = self.users.users.get_mut(&id) else { return };
+        for (key, value) in rows {
+            let device = keys::device_of(&key).and_then(DeviceId::new);
+            if let (Some(device), Ok(record)) = (device, DeviceRecord::decode(value)) {
+                user.devices.entry(device).or_default().record = record;
+            }
+        }
+        self.user_part_read(cx, id);
+    }
+
+    fn user_part_read(&mut self, cx: &mut Cx, id: UserId) {
+        let Some(user) = self.users.users.get_mut(&id) else { return };
+        user.missing -= 1;
+        if user.missing == 0 && user.unreadable {
+            self.refuse_waiting(cx, id);
+        } else if user.missing == 0 {
+            for waiting in std::mem::take(&mut user.waiting) {
+                self.go_on(cx, id, waiting);
+            }
+        }
+    }
+
+    /// A part of a user can't be read: whoever waits is refused, and the next one tries again.
+    pub(crate) fn user_part_failed(&mut self, cx: &mut Cx, id: UserId) {
+        if let Some(user) = self.users.users.get_mut(&id) {
+            user.unreadable = true;
+        }
+        self.user_part_read(cx, id);
+    }
+
+    fn refuse_waiting(&mut self, cx: &mut Cx, id: UserId) {
+        let Some(user) = self.users.users.remove(&id) else { return };
+        let refusal = Refusal::new(Reason::Unavailable, "the account can't be read");
+        for waiting in user.waiting {
+            match waiting {
+                Waiting::Attach(conn) => {
+                    self.farewell(cx, conn, Farewell::new(refusal.reason, refusal.detail))
+                }
+                Waiting::Watch(log) => self.tell_log(cx, log, LogOp::Devices(id, None)),
+                Waiting::Refresh(origin, ..) | Waiting::Describe(origin) => self.refuse(cx, origin, refusal),
+                Waiting::AddDevice(add) => self.refuse_device(cx, add.by, refusal),
+                Waiting::View(question) | Waiting::Delete(question, _) => {
+                    cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
+                }
+            }
+        }
+    }
+
+    fn go_on(&mut self, cx: &mut Cx, id: UserId, waiting: Waiting) {
+        match waiting {
+            Waiting::Attach(conn) => self.attach(cx, conn),
+            Waiting::Watch(log) => self.watch(cx, id, log),
+            Waiting::Refresh(origin, device, refresh) => {
+                self.refresh(cx, origin, Author { user: id, device }, &refresh)
+            }
+            Waiting::Describe(origin) => self.describe(cx, origin, id),
+            Waiting::AddDevice(add) => self.device_added(cx, id, add),
+            Waiting::View(question) => self.answer_view(cx, question, id),
+            Waiting::Delete(question, phone) => self.deleted(cx, question, id, phone),
+        }
+    }
+
+    fn watch(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
+        let devices = self.living_devices(id);
+        if let Some(user) = self.users.users.get_mut(&id) {
+            user.watched.insert(log);
+        }
+        self.tell_log(cx, log, LogOp::Devices(id, devices));
+    }
+
+    /// The devices of a user that may be pushed to; `None` if there is no such user.
+    fn living_devices(&self, id: UserId) -> Option<Vec<DeviceId>> {
+        let user = self.users.users.get(&id).filter(|user| user.record.is_some())?;
+        let living = user.devices.iter().filter(|(_, device)| device.record.revoked_ms == 0);
+        Some(living.map(|(device, _)| *device).collect())
+    }
+
+    /// Tells the logs of a user that are in memory which devices it has now.
+    fn tell_watchers(&mut self, cx: &mut Cx, id: UserId) {
+        let devices = self.living_devices(id);
+        let watched: Vec<_> =
+            self.users.users.get(&id).into_iter().flat_map(|user| &user.watched).copied().collect();
+        for log in watched {
+            self.tell_log(cx, log, LogOp::Devices(id, devices.clone()));
+        }
+    }
+
+    fn user_appended(&mut self, cx: &mut Cx, id: UserId, entry: &Arc<Entry>) {
+        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let mut attached = Vec::new();
+        for (device, state) in &mut user.devices {
+            if (Author { user: id, device: *device }) == entry.author {
+                continue;
+            }
+            if let Some(inbox) = &mut state.inbox {
+                inbox.insert(entry.log, entry.seq);
+                if inbox.len() > INBOX_LOGS_MAX {
+                    state.inbox = None;
+                }
+            }
+            attached.extend(state.conn);
+        }
+        for conn in attached {
+            self.push_entry(cx, conn, entry);
+        }
+    }
+
+    /// A member of a log of the user has got further: its peer's devices see it, and its own other ones what was read.
+    fn user_advanced(&mut self, cx: &mut Cx, id: UserId, log: LogId, by: Author, marks: Watermarks) {
+        let Some(user) = self.users.users.get(&id) else { return };
+        let others = user.devices.iter().filter(|(device, _)| (Author { user: id, device: **device }) != by);
+        let attached: Vec<_> = others.filter_map(|(_, state)| state.conn).collect();
+        for conn in attached {
+            self.push_receipt(cx, conn, log, by.user, marks);
+        }
+    }
+
+    /// Reads a step of a device's inbox from the store: its marks, or all logs of the user if the device is new.
+    pub(crate) fn read_inbox(&mut self, cx: &mut Cx, conn: ConnId, author: Author, after: Option<LogId>) {
+        let (user, device) = (author.user.get(), author.device.get());
+        let range = if self.users.is_new(author) {
+            keys::memberships(user, after)
+        } else {
+            keys::inbox_marks(user, device, after)
+        };
+        let limit = ScanLimit { rows: INBOX_STEP_ROWS, bytes: usize::MAX };
+        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ReadFor::Inbox(conn));
+    }
+
+    pub(crate) fn inbox_step_read(&mut self, cx: &mut Cx, conn: ConnId, rows: &[Row], more: bool) {
+        let Some(session) = self.conns.session(conn) else { return };
+        let author = session.author();
+        let logs: Vec<_> = rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
+        let last = logs.last().copied();
+        self.inbox_read(cx, conn, logs, !more);
+        if more {
+            self.read_inbox(cx, conn, author, last);
+        }
+    }
+
+    /// A device has caught up: what it lacks is known from here on, and it is no longer new.
+    pub(crate) fn first_caught_up(&mut self, author: Author) {
+        let Some(device) = self.users.device(author) else { return };
+        if device.inbox.is_none() {
+            device.inbox = Some(Map::default());
+        }
+        if device.record.new {
+            device.record.new = false;
+            self.commits.put(keys::device(author.user.get(), author.device.get()), &device.record);
+            self.then(After::Noted(author.user));
+        }
+    }
+
+    fn describe(&mut self, cx: &mut Cx, origin: Origin, id: UserId) {
+        let record = self.users.users.get(&id).and_then(|user| user.record.as_ref());
+        let reply = match record {
+            Some(record) => Reply::Person(v1::Person {
+                user_id: id.get(),
+                name: record.name.clone(),
+                phone: record.phone.clone(),
+            }),
+            None => Reply::Refused(Refusal::new(Reason::UnknownUser, "there is no such user")),
+        };
+        self.reply(cx, origin, reply);
+    }
+
+    fn device_added(&mut self, cx: &mut Cx, id: UserId, add: AddDevice) {
+        let nonce = self.entropy.nonce();
+        let devices_max = self.limits.devices_max;
+        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let replaced = match make_room(&user.devices, devices_max) {
+            Ok(replaced) => replaced,
+            Err(refusal) => return self.refuse_device(cx, add.by, refusal),
+        };
+        if let Some(replaced) = replaced {
+            user.devices.remove(&replaced);
+            self.commits.delete(keys::device(id.get(), replaced.get()));
+        }
+        // Only a phone's record leads here, so a user without a record is one that its phone has just made.
+        let record = user.record.get_or_insert_with(|| UserRecord {
+            phone: add.phone.as_str().to_owned(),
+            created_ms: cx.now_ms,
+            ..UserRecord::default()
+        });
+        record.devices_made += 1;
+        if !add.name.is_empty() {
+            record.name.clone_from(&add.name);
+        }
+        let device = DeviceId::new(record.devices_made).expect("counted from 1");
+        let author = Author { user: id, device };
+        self.commits.put(keys::user(id.get()), record);
+        // The first device of a user lacks nothing that its inbox does not tell.
+        let new = record.devices_made > 1;
+        let expires_ms = cx.now_ms + self.limits.refresh_token_valid_ms;
+        let refresh = RefreshToken { author, generation: 0, expires_ms };
+        let token = self.keys.refresh_token(refresh, &nonce);
+        let record = DeviceRecord {
+            name: add.device_name,
+            created_ms: cx.now_ms,
+            refresh_hash: token_hash(&token),
+            refresh_expires_ms: expires_ms,
+            new,
+            ..DeviceRecord::default()
+        };
+        self.commits.put(keys::device(id.get(), device.get()), &record);
+        user.devices.insert(device, Device { record, conn: None, inbox: None });
+        let session = self.session_of(cx, author, token, expires_ms);
+        self.then(After::Devices(id));
+        self.then(match add.by {
+            Asker::Client(origin) => {
+                After::Account(origin, add.phone, Some(id), Reply::Session(Box::new(session)))
+            }
+            Asker::Operator(question) => {
+                let provisioned = AdminResponse::Provisioned(crate::admin::Provisioned {
+                    phone: add.phone.clone(),
+                    user: id,
+                    device,
+                    access_token: session.access_token,
+                    access_expires_ms: session.access_expires_ms,
+                    refresh_token: session.refresh_token,
+                    refresh_expires_ms: session.refresh_expires_ms,
+                });
+                After::Answer(question, add.phone, Some(id), provisioned)
+            }
+        });
+    }
+
+    pub(crate) fn refuse_device(&mut self, cx: &mut Cx, by: Asker, refusal: Refusal) {
+        match by {
+            Asker::Client(origin) => self.refuse(cx, origin, refusal),
+            Asker::Operator(question) => {
+                cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()))
+            }
+        }
+    }
+
+    fn session_of(
+        &self,
+        cx: &Cx,
+        author: Author,
+        refresh_token: String,
+        refresh_expires_ms: u64,
+    ) -> v1::Session {
+        let access_expires_ms = cx.now_ms + self.limits.access_token_valid_ms;
+        v1::Session {
+            user_id: author.user.get(),
+            device_id: author.device.get(),
+            access_token: self.keys.access_token(author, access_expires_ms),
+            access_expires_ms,
+            refresh_token,
+            refresh_expires_ms,
+        }
+    }
+
+    /// Exchanges a refresh token. A token that was exchanged before is refused, and ends the session, unless it comes
+    /// with the nonce of that exchange: then it is the retry of a client that has not seen the answer.
+    fn refresh(&mut self, cx: &mut Cx, origin: Origin, author: Author, refresh: &Refresh) {
+        let token = match self.keys.read_refresh_token(&refresh.token) {
+            Ok(token) => token,
+            Err(refusal) => return self.refuse(cx, origin, refusal),
+        };
+        let lives = self.users.users.get(&author.user).is_some_and(|user| user.record.is_some());
+        let device = self.users.device(author).filter(|device| lives && device.record.revoked_ms == 0);
+        let Some(device) = device else { return self.refuse(cx, origin, REVOKED) };
+        let record = &mut device.record;
+        if token_hash(&refresh.token) == record.refresh_hash {
+            if cx.now_ms >= record.refresh_expires_ms {
+                let refusal =
+                    Refusal::new(Reason::TokenExpired, "the refresh token has ended: register again");
+                return self.refuse(cx, origin, refusal);
+            }
+            record.generation += 1;
+            record.refresh_expires_ms = cx.now_ms + self.limits.refresh_token_valid_ms;
+            let expires_ms = record.refresh_expires_ms;
+            let next = self.keys.refresh_token(
+                RefreshToken { author, generation: record.generation, expires_ms },
+                &refresh.nonce,
+            );
+            record.refresh_hash = token_hash(&next);
+            self.commits.put(keys::device(author.user.get(), author.device.get()), record);
+            let session = self.session_of(cx, author, next, expires_ms);
+            return self.then(After::User(origin, author.user, Reply::Session(Box::new(session))));
+        }
+        let expires_ms = record.refresh_expires_ms;
+        let current = RefreshToken { author, generation: record.generation, expires_ms };
+        let again = self.keys.refresh_token(current, &refresh.nonce);
+        if token.generation + 1 == record.generation && token_hash(&again) == record.refresh_hash {
+            let session = self.session_of(cx, author, again, expires_ms);
+            return self.then(After::User(origin, author.user, Reply::Session(Box::new(session))));
+        }
+        self.revoke(cx, origin, author);
+    }
+
+    fn revoke(&mut self, cx: &mut Cx, origin: Origin, author: Author) {
+        let Some(device) = self.users.device(author) else { return };
+        device.record.revoked_ms = cx.now_ms;
+        self.commits.put(keys::device(author.user.get(), author.device.get()), &device.record);
+        self.then(After::Devices(author.user));
+        let refusal =
+            Refusal::new(Reason::TokenReused, "the refresh token was used before: the session has ended");
+        self.then(After::User(origin, author.user, Reply::Refused(refusal)));
+    }
+
+    /// The devices of a user have changed, durably.
+    pub(crate) fn devices_changed(&mut self, cx: &mut Cx, id: UserId) {
+        self.tell_watchers(cx, id);
+        let Some(user) = self.users.users.get(&id) else { return };
+        let lives = user.record.is_some();
+        let ended = user.devices.values().filter(|device| !lives || device.record.revoked_ms != 0);
+        let ended: Vec<_> = ended.filter_map(|device| device.conn).collect();
+        for conn in ended {
+            self.farewell(
+                cx,
+                conn,
+                Farewell::new(Reason::SessionRevoked, "the session has ended: register again"),
+            );
+        }
+    }
+
+    fn answer_view(&mut self, cx: &mut Cx, question: u64, id: UserId) {
+        let slot = Slot::of_user(id.get());
+        let core = self.slots.owner(slot).0;
+        let view = self.users.users.get(&id).and_then(|user| {
+            let record = user.record.as_ref()?;
+            let device = |(device, state): (&DeviceId, &Device)| DeviceView {
+                device: *device,
+                name: state.record.name.clone(),
+                created_ms: state.record.created_ms,
+                connected: state.conn.is_some(),
+                revoked: state.record.revoked_ms != 0,
+            };
+            Some(UserView {
+                user: id,
+                name: record.name.clone(),
+                slot: slot.number(),
+                core,
+                created_ms: record.created_ms,
+                devices: user.devices.iter().map(device).collect(),
+            })
+        });
+        cx.fx.answer(question, AdminResponse::User(view));
+    }
+
+    /// Deletes a user: the record stays as a tombstone, so that the id is never given out again.
+    fn deleted(&mut self, cx: &mut Cx, question: u64, id: UserId, phone: Phone) {
+        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let Some(record) = user.record.take() else {
+            return cx.fx.answer(question, AdminResponse::Deleted(false));
+        };
+        let tombstone =
+            UserRecord { phone: String::new(), name: String::new(), deleted_ms: cx.now_ms.max(1), ..record };
+        self.commits.put(keys::user(id.get()), &tombstone);
+        for device in user.devices.keys() {
+            self.commits.delete(keys::device(id.get(), device.get()));
+        }
+        self.forget_phone(&phone);
+        self.commits.delete(keys::phone(phone.digits()));
+        self.then(After::Deleted(id));
+        self.then(After::Answer(question, phone, Some(id), AdminResponse::Deleted(true)));
+    }
+
+    /// What is in memory of a user did not become durable: it is read again. Those attached stay so.
+    pub(crate) fn read_user_again(&mut self, cx: &mut Cx, id: UserId) {
+        let Some(user) = self.users.users.get_mut(&id) else { return };
+        if user.missing == 0 {
+            user.missing = 2;
+            user.devices.retain(|_, device| device.conn.is_some());
+            self.read_user(cx, id);
+        }
+    }
+
+    /// Lets users leave that nobody is attached to and nothing waits for.
+    pub(crate) fn evict_users(&mut self) {
+        for _ in 0..self.users.len().saturating_sub(self.limits.users_cached_max) {
+            let Some(id) = self.users.clock.pop_front() else { return };
+            let Some(user) = self.users.users.get_mut(&id) else { continue };
+            let busy = user.missing > 0
+                || user.unsettled > 0
+                || !user.watched.is_empty()
+                || user.devices.values().any(|device| device.conn.is_some());
+            if busy || std::mem::take(&mut user.used) {
+                self.users.clock.push_back(id);
+            } else {
+                self.users.users.remove(&id);
+            }
+        }
+    }
+}
+
+/// Which device has to go for a new one: ended ones first, then the oldest that is not connected.
+fn make_room(devices: &BTreeMap<DeviceId, Device>, max: usize) -> Result<Option<DeviceId>, Refusal> {
+    if devices.len() < max {
+        return Ok(None);
+    }
+    let idle = devices.iter().filter(|(_, device)| device.conn.is_none());
+    let oldest = idle.min_by_key(|(_, device)| (device.record.revoked_ms == 0, device.record.created_ms));
+    let refusal = Refusal::new(Reason::TooManyDevices, "the account has as many connected devices as it may");
+    oldest.map(|(device, _)| Some(*device)).ok_or(refusal)
+}

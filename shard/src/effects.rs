@@ -1,0 +1,78 @@
+//! What the brain does to the world: everything leaves through [`Effects`].
+
+use tern_proto::v1;
+use tern_storage::{Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, ReadId, ScanLimit, StoreError};
+use tern_wire::ids::{DeviceId, Phone, UserId};
+use tern_wire::request::PushWindow;
+
+use crate::admin::AdminResponse;
+use crate::message::Message;
+use crate::reply::ConnId;
+use crate::slots::CoreId;
+
+/// The shell's side of one core. Nothing here blocks.
+pub trait Effects {
+    /// Queues a frame to a connection of this core. Gives its bytes without the length prefix; nothing happens if the
+    /// connection has gone.
+    fn send(&mut self, conn: ConnId, frame: &v1::ServerFrame) -> usize;
+
+    /// Bytes queued to a connection that have not left.
+    fn backlog(&mut self, conn: ConnId) -> usize;
+
+    /// Asks for one [`Input::Drained`](crate::input::Input::Drained) when the connection's queue is empty.
+    fn notify_drained(&mut self, conn: ConnId);
+
+    /// Closes a connection once what was queued has left. [`Input::Closed`](crate::input::Input::Closed) follows.
+    fn close(&mut self, conn: ConnId);
+
+    /// Moves a connection to another core with all that was received and not yet handled. The brain forgets it here,
+    /// and the other brain gets [`Input::Arrived`](crate::input::Input::Arrived).
+    fn move_to(&mut self, conn: ConnId, core: CoreId, arrival: Arrival);
+
+    /// The network address at the other end: IPv6, or IPv4 mapped into it.
+    fn peer_address(&mut self, conn: ConnId) -> [u8; 16];
+
+    /// Sends a message to another core. Messages of a pair of cores arrive in order.
+    fn tell(&mut self, core: CoreId, message: Message);
+
+    /// Whether so much waits for a core that new work for it should be refused.
+    fn congested(&self, core: CoreId) -> bool;
+
+    /// See [`tern_storage::Port::submit`].
+    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>>;
+
+    /// See [`tern_storage::Port::get`].
+    fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>>;
+
+    /// See [`tern_storage::Port::scan`].
+    fn scan(
+        &mut self,
+        range: KeyRange,
+        direction: Direction,
+        limit: ScanLimit,
+    ) -> Result<ReadId, Busy<KeyRange>>;
+
+    /// Has a one-time code delivered; `false` if the queue to the deliverer is full.
+    fn deliver_code(&mut self, phone: &Phone, code: &str, expires_ms: u64) -> bool;
+
+    /// Answers an operator's question.
+    fn answer(&mut self, question: u64, response: AdminResponse);
+
+    /// The store said something that an operator must know; after [`StoreError::Failed`] the node must stop.
+    fn store_trouble(&mut self, error: &StoreError);
+}
+
+/// A connection that has proven whose it is, on its way to its user's core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// The user that it stands for.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+    /// The `Login` to answer.
+    pub request: u64,
+    /// Bytes of its frame.
+    pub request_bytes: u32,
+    /// The client's window for pushes.
+    pub window: PushWindow,
+}

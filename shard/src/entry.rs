@@ -1,0 +1,119 @@
+//! One entry of a log, as it lies in memory, in the store and on the wire.
+
+use bytes::Bytes;
+use prost::Message;
+use tern_proto::v1;
+use tern_storage::LogId;
+use tern_storage::records::EntryRecord;
+use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
+use xxhash_rust::xxh3::Xxh3;
+
+/// A device of a user: who does something.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Author {
+    /// The user.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+}
+
+/// One entry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The log that it stands in.
+    pub log: LogId,
+    /// Its place there.
+    pub seq: Seq,
+    /// Who sent it.
+    pub author: Author,
+    /// Under which number of the device's own.
+    pub client_id: ClientMessageId,
+    /// When, in ms since the Unix epoch.
+    pub time_ms: u64,
+    /// The body's kind, as on the wire.
+    pub kind: i32,
+    /// What was sent.
+    pub body: Bytes,
+}
+
+/// Shows no content.
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { log, seq, author, body, .. } = self;
+        write!(f, "Entry {{ {log:?}, {seq:?}, {author:?}, {} bytes }}", body.len())
+    }
+}
+
+impl Entry {
+    /// The store's value.
+    pub fn to_record(&self) -> EntryRecord {
+        EntryRecord {
+            seq: self.seq.0,
+            sender: self.author.user.get(),
+            device: self.author.device.get(),
+            client_id: self.client_id.0,
+            time_ms: self.time_ms,
+            kind: self.kind,
+            body: self.body.clone(),
+        }
+    }
+
+    /// The entry that the store holds at `seq` of `log`; `None` if the value is not that.
+    pub fn from_record(log: LogId, seq: u64, value: Bytes) -> Option<Self> {
+        let record = EntryRecord::decode(value).ok().filter(|record| record.seq == seq)?;
+        let author = Author { user: UserId::new(record.sender)?, device: DeviceId::new(record.device)? };
+        Some(Self {
+            log,
+            seq: Seq(seq),
+            author,
+            client_id: ClientMessageId(record.client_id),
+            time_ms: record.time_ms,
+            kind: record.kind,
+            body: record.body,
+        })
+    }
+
+    /// What a member sees of it. Within a history page the peer is left out.
+    pub fn view(&self, reader: UserId, in_page: bool) -> v1::Entry {
+        let (peer, own) = (peer_of(self.log, reader), self.author.user == reader);
+        v1::Entry {
+            peer: if in_page { 0 } else { peer.get() },
+            seq: self.seq.0,
+            time_ms: self.time_ms,
+            body: self.body.clone(),
+            kind: self.kind,
+            sender: if self.author.user == peer { 0 } else { self.author.user.get() },
+            sender_device: if own { self.author.device.get() } else { 0 },
+            client_id: if own { self.client_id.0 } else { 0 },
+        }
+    }
+
+    /// By what a client id that is used twice is told from a retry.
+    pub fn fingerprint(&self) -> u64 {
+        fingerprint(self.kind, &self.body)
+    }
+}
+
+/// xxh3 of a message's kind and body. Persisted: it never changes.
+pub fn fingerprint(kind: i32, body: &[u8]) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&kind.to_le_bytes());
+    hasher.update(body);
+    hasher.digest()
+}
+
+/// The user at the other end of a direct chat from `member`: `member` itself in a chat with oneself.
+pub fn peer_of(log: LogId, member: UserId) -> UserId {
+    let LogId::Direct(low, high) = log;
+    let peer = if low == member.get() { high } else { low };
+    UserId::new(peer).expect("a log is made of users, and no user is 0")
+}
+
+/// The members of a log, each once.
+pub fn members_of(log: LogId) -> impl Iterator<Item = UserId> {
+    let LogId::Direct(low, high) = log;
+    [Some(low), (high != low).then_some(high)]
+        .into_iter()
+        .flatten()
+        .map(|user| UserId::new(user).expect("a log is made of users, and no user is 0"))
+}

@@ -1,0 +1,36 @@
+//! What the world does to the brain.
+
+use tern_storage::Completion;
+use tern_wire::errors::Farewell;
+
+use crate::admin::AdminRequest;
+use crate::effects::Arrival;
+use crate::message::Message;
+use crate::reply::ConnId;
+
+/// One input.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A connection has finished its TLS handshake on this core.
+    Opened(ConnId),
+    /// A connection has moved here from another core, authenticated.
+    Arrived(ConnId, Arrival),
+    /// A whole frame, without its length prefix, within [`Shard::frame_bytes_max`](crate::Shard::frame_bytes_max).
+    Frame(ConnId, &'a [u8]),
+    /// A connection's bytes can't be frames any more.
+    Broken(ConnId, Farewell),
+    /// A connection's queue is empty, as asked for.
+    Drained(ConnId),
+    /// A connection has gone.
+    Closed(ConnId),
+    /// Another core says something.
+    Told(Message),
+    /// The store has completed something.
+    Completed(Completion),
+    /// An operator asks; the answer carries the number.
+    Asked(u64, AdminRequest),
+    /// Time has passed: about ten times a second.
+    Tick,
+    /// The node is about to stop: all connections are told.
+    Drain,
+}

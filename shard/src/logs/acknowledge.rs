@@ -1,0 +1,98 @@
+//! Positions and watermarks: how far each device and each member has got.
+
+use tern_storage::{LogId, keys};
+use tern_wire::errors::{Reason, Refusal};
+use tern_wire::ids::UserId;
+
+use crate::Cx;
+use crate::commits::After;
+use crate::entry::{Author, members_of};
+use crate::message::{UserAsk, UserOp, Watermarks};
+use crate::reply::Origin;
+use crate::shard::Shard;
+
+impl Shard {
+    pub(super) fn acknowledged(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        origin: Origin,
+        author: Author,
+        upto: Watermarks,
+    ) {
+        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        if upto.delivered > log.durable.seq() {
+            let refusal = Refusal::new(Reason::InvalidArgument, "the chat has no entry of that number");
+            return self.refuse(cx, origin, refusal);
+        }
+        let head = log.head;
+        let Some(member) = log.member(author.user) else { return };
+        let Some(device) = member.devices.iter_mut().find(|device| device.id == author.device) else {
+            let refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
+            return self.refuse(cx, origin, refusal);
+        };
+        let (position, marks) = (device.position.max(upto.delivered), member.marks.max(upto));
+        let (moved, advanced) = (position > device.position, marks != member.marks);
+        device.position = position;
+        let caught_up = device.marked && position == head;
+        member.marks = marks;
+        if moved || advanced {
+            self.commits.put(keys::member(id, author.user.get()), &member.record());
+        }
+        if advanced {
+            self.then(After::Advance(id, author, marks));
+        }
+        self.then(After::Acknowledged(origin, id, author, position));
+        if caught_up {
+            self.look_when_quiet(cx, id);
+        }
+    }
+
+    /// A member has got further, durably: the members' devices are told.
+    pub(crate) fn advanced(&mut self, cx: &mut Cx, log: LogId, by: Author, marks: Watermarks) {
+        for user in members_of(log) {
+            self.tell_user(cx, UserOp { user, ask: UserAsk::Advanced(log, by, marks) });
+        }
+    }
+
+    /// The mark of a device that has caught up is cleared only when its log has been quiet for a while: a busy chat
+    /// would write and clear it with every message.
+    fn look_when_quiet(&mut self, cx: &Cx, id: LogId) {
+        let due_ms = cx.now_ms + self.limits.mark_quiet_ms;
+        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        if !std::mem::replace(&mut log.in_quiet, true) {
+            self.logs.quiet.push_back((due_ms, id));
+        }
+    }
+
+    /// Clears the marks of logs that have been quiet.
+    pub(crate) fn clear_marks(&mut self, cx: &mut Cx) {
+        while let Some((due_ms, id)) = self.logs.quiet.front().copied()
+            && due_ms <= cx.now_ms
+        {
+            self.logs.quiet.pop_front();
+            let Some(log) = self.logs.logs.get_mut(&id) else { continue };
+            if log.appended_ms + self.limits.mark_quiet_ms > cx.now_ms {
+                self.logs.quiet.push_back((cx.now_ms + self.limits.mark_quiet_ms, id));
+                continue;
+            }
+            log.in_quiet = false;
+            let head = log.head;
+            for member in &mut log.members {
+                let user = member.user;
+                for device in
+                    member.devices.iter_mut().filter(|device| device.marked && device.position == head)
+                {
+                    device.marked = false;
+                    self.commits.delete(keys::inbox_mark(user.get(), device.id.get(), id));
+                }
+            }
+        }
+    }
+
+    /// The peer of a member in a log, for what is told of the one to the other.
+    pub(super) fn peer_marks(&self, id: LogId, user: UserId) -> Watermarks {
+        let peer = crate::entry::peer_of(id, user);
+        self.logs.logs.get(&id).map(|log| log.marks_of(peer)).unwrap_or_default()
+    }
+}

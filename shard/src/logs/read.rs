@@ -1,0 +1,172 @@
+//! Reading a log: pages of history, and pages for devices that are catching up. Only what is durable is read.
+
+use std::sync::Arc;
+
+use tern_proto::v1;
+use tern_storage::{Direction, LogId, Rows, ScanLimit, keys};
+use tern_wire::ids::{Seq, UserId};
+use tern_wire::limits::PAGE_BYTES_MAX;
+
+use super::load::{entry_of, report_damage};
+use crate::Cx;
+use crate::entry::Entry;
+use crate::limits::{PULL_BYTES_MAX, PULL_ENTRIES_MAX};
+use crate::message::{Message, Page, Pull};
+use crate::reads::{LogPart, ReadFor};
+use crate::reply::{Origin, Reply};
+use crate::shard::Shard;
+
+/// A page of history that somebody wants.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) origin: Origin,
+    pub(crate) reader: UserId,
+    pub(crate) from: Seq,
+    pub(crate) forwards: bool,
+    pub(crate) limit: usize,
+}
+
+/// Who waits for entries from the store.
+#[derive(Debug)]
+pub(crate) enum Reader {
+    /// A page of history.
+    History(LogId, Wanted),
+    /// A page for a device that is catching up, beginning at the seq.
+    Pull(LogId, Pull, Seq),
+}
+
+impl Shard {
+    pub(super) fn read_history(&mut self, cx: &mut Cx, id: LogId, wanted: Wanted) {
+        let Some(log) = self.logs.logs.get(&id) else { return };
+        let head = log.durable.seq();
+        let Wanted { from, forwards, limit, .. } = wanted;
+        let (first, end) = if forwards {
+            (from.0.saturating_add(1), head.0 + 1)
+        } else {
+            (1, if from == Seq(0) { head.0 + 1 } else { from.0.min(head.0 + 1) })
+        };
+        if first >= end {
+            return self.history_known(cx, id, wanted, Vec::new());
+        }
+        let direction = if forwards { Direction::Forwards } else { Direction::Backwards };
+        let limit = ScanLimit { rows: limit, bytes: PAGE_BYTES_MAX };
+        self.read_entries(cx, id, (first, end), direction, limit, Reader::History(id, wanted));
+    }
+
+    fn history_known(&mut self, cx: &mut Cx, id: LogId, wanted: Wanted, entries: Vec<Entry>) {
+        let Some(log) = self.logs.logs.get(&id) else { return };
+        let head = log.durable.seq();
+        let marks = self.peer_marks(id, wanted.reader);
+        let more = if wanted.forwards {
+            entries.last().is_some_and(|last| last.seq < head)
+        } else {
+            entries.first().is_some_and(|first| first.seq > Seq(1))
+        };
+        let page = v1::HistoryPage {
+            entries: entries.iter().map(|entry| entry.view(wanted.reader, true)).collect(),
+            more,
+            head: head.0,
+            delivered_upto: marks.delivered.0,
+            read_upto: marks.read.0,
+        };
+        self.reply(cx, wanted.origin, Reply::HistoryPage(page));
+    }
+
+    /// Gives a device what it lacks, from memory if the tail reaches back far enough.
+    pub(super) fn pull(&mut self, cx: &mut Cx, id: LogId, pull: Pull) {
+        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        let durable = log.durable.seq();
+        let mut first = pull.from.unwrap_or(Seq(1));
+        if pull.from.is_none()
+            && let Some(device) = log.device(pull.author)
+        {
+            // It comes from a mark, or the device is new.
+            device.marked = true;
+            first = device.position.next();
+        }
+        if first > durable {
+            return self.pulled(cx, id, pull, first, Vec::new());
+        }
+        if log.tail.front().is_some_and(|oldest| oldest.seq <= first) {
+            let wanted = log.tail.iter().filter(|entry| entry.seq >= first && entry.seq <= durable);
+            let mut bytes = 0;
+            let fits = |entry: &&Arc<Entry>| {
+                let fits = bytes < PULL_BYTES_MAX;
+                bytes += entry.body.len();
+                fits
+            };
+            let entries = wanted.take(PULL_ENTRIES_MAX).take_while(fits).cloned().collect();
+            return self.pulled(cx, id, pull, first, entries);
+        }
+        let limit = ScanLimit { rows: PULL_ENTRIES_MAX, bytes: PULL_BYTES_MAX };
+        let range = (first.0, durable.0 + 1);
+        self.read_entries(cx, id, range, Direction::Forwards, limit, Reader::Pull(id, pull, first));
+    }
+
+    fn pulled(&mut self, cx: &mut Cx, id: LogId, pull: Pull, first: Seq, entries: Vec<Arc<Entry>>) {
+        let Some(log) = self.logs.logs.get(&id) else { return };
+        let next = entries.last().map_or(first, |last| last.seq.next());
+        let page = Page {
+            log: id,
+            first,
+            entries,
+            next,
+            done: next > log.durable.seq(),
+            peer: self.peer_marks(id, pull.author.user),
+            failed: false,
+        };
+        self.tell(cx, pull.core, Message::Page(pull.conn, Box::new(page)));
+    }
+
+    fn read_entries(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        (first, end): (u64, u64),
+        direction: Direction,
+        limit: ScanLimit,
+        reader: Reader,
+    ) {
+        self.logs.readers_made += 1;
+        let number = self.logs.readers_made;
+        self.logs.readers.insert(number, reader);
+        let range = keys::entries(id, first, end);
+        self.reads.scan(cx.fx, range, direction, limit, ReadFor::Log(id, LogPart::Entries(number)));
+    }
+
+    pub(crate) fn entries_read(&mut self, cx: &mut Cx, number: u64, rows: Option<Rows>) {
+        let Some(reader) = self.logs.readers.remove(&number) else { return };
+        let (Reader::History(id, _) | Reader::Pull(id, ..)) = reader;
+        if !self.logs.logs.contains_key(&id) {
+            return self.refuse_reader(cx, reader);
+        }
+        let entries = rows.and_then(|rows| rows.rows.into_iter().map(|row| entry_of(id, row)).collect());
+        let entries = entries.and_then(|mut entries: Vec<Entry>| {
+            if matches!(reader, Reader::History(_, Wanted { forwards: false, .. })) {
+                entries.reverse();
+            }
+            // Seqs are dense: a hole, or nothing where something was written, is damage.
+            let dense = entries.windows(2).all(|pair| pair[0].seq.next() == pair[1].seq);
+            (dense && !entries.is_empty()).then_some(entries)
+        });
+        let Some(entries) = entries else {
+            report_damage(cx, id);
+            return self.refuse_reader(cx, reader);
+        };
+        match reader {
+            Reader::History(_, wanted) => self.history_known(cx, id, wanted, entries),
+            Reader::Pull(_, pull, first) => {
+                self.pulled(cx, id, pull, first, entries.into_iter().map(Arc::new).collect());
+            }
+        }
+    }
+
+    fn refuse_reader(&mut self, cx: &mut Cx, reader: Reader) {
+        match reader {
+            Reader::History(_, wanted) => self.refuse(cx, wanted.origin, super::UNREADABLE),
+            Reader::Pull(id, pull, _) => {
+                self.refuse_log_op(cx, id, crate::message::LogOp::Pull(pull), super::UNREADABLE);
+            }
+        }
+    }
+}

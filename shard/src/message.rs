@@ -1,0 +1,187 @@
+//! What cores say to each other. Each message is for the owner of one slot, or for one connection of a core.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tern_storage::LogId;
+use tern_wire::ids::{ClientMessageId, DeviceId, Phone, Seq, UserId};
+use tern_wire::request::{Refresh, Verify};
+
+use crate::entry::{Author, Entry};
+use crate::reply::{ConnId, Origin, Reply};
+use crate::slots::CoreId;
+
+/// One message.
+#[derive(Debug)]
+pub enum Message {
+    /// To the owner of a network address: may it ask for a code? Goes on to the phone's owner.
+    Register {
+        /// Who asks.
+        origin: Origin,
+        /// From where.
+        address: [u8; 16],
+        /// For which phone.
+        phone: Phone,
+    },
+    /// To the owner of a phone.
+    Phone(Phone, PhoneOp),
+    /// To the owner of a user.
+    User(UserOp),
+    /// To the owner of a log.
+    Log(LogId, LogOp),
+    /// To the core of a connection: the response to a request of it.
+    Reply(Origin, Reply),
+    /// To the core of a connection: what a [`LogOp::Pull`] gave.
+    Page(ConnId, Box<Page>),
+}
+
+/// What is asked of a phone's owner.
+#[derive(Debug)]
+pub enum PhoneOp {
+    /// Send a one-time code.
+    Register(Origin),
+    /// Check a code and add a device.
+    Verify(Origin, Box<Verify>),
+    /// Who has it?
+    Lookup(Origin),
+    /// An operator's question, answered under its number.
+    Admin(u64, PhoneQuestion),
+}
+
+/// What an operator asks of a phone.
+#[derive(Debug)]
+pub enum PhoneQuestion {
+    /// The one-time code.
+    Code,
+    /// The account.
+    User,
+    /// Delete the account.
+    Delete,
+    /// Make an account or add a device, under a display name.
+    Provision(String),
+}
+
+/// What is asked of a user's owner.
+#[derive(Debug)]
+pub struct UserOp {
+    /// Which user.
+    pub user: UserId,
+    /// What.
+    pub ask: UserAsk,
+}
+
+/// See [`UserOp`].
+#[derive(Debug)]
+pub enum UserAsk {
+    /// A log of the user is in use: tell its owner the user's devices now and when they change.
+    Watch(LogId),
+    /// It is in use no more.
+    Unwatch(LogId),
+    /// An entry of a log of the user is durable.
+    Appended(Arc<Entry>),
+    /// A member's watermarks in a log of the user are durable.
+    Advanced(LogId, Author, Watermarks),
+    /// Exchange a refresh token.
+    Refresh(Origin, DeviceId, Box<Refresh>),
+    /// Say who the user is. With the phone.
+    Describe(Origin),
+}
+
+/// What is asked of a log's owner.
+#[derive(Debug)]
+pub enum LogOp {
+    /// Append an entry.
+    Send {
+        /// Who waits for the acknowledgement.
+        origin: Origin,
+        /// Who sends.
+        author: Author,
+        /// The device's number of it.
+        client_id: ClientMessageId,
+        /// The body's kind.
+        kind: i32,
+        /// The body.
+        body: Bytes,
+    },
+    /// Move a device's position and its user's watermarks.
+    Acknowledge {
+        /// Who waits for the response, if the request's id is not 0.
+        origin: Origin,
+        /// Whose device.
+        author: Author,
+        /// Where to.
+        upto: Watermarks,
+    },
+    /// Read a page of history.
+    History {
+        /// Who waits for it.
+        origin: Origin,
+        /// For whom.
+        reader: UserId,
+        /// Before or after which entry.
+        from: Seq,
+        /// After it.
+        forwards: bool,
+        /// How many entries at most, at least 1.
+        limit: usize,
+    },
+    /// Read what a device lacks.
+    Pull(Pull),
+    /// Say who the peer of a member is, if the log has entries.
+    Describe {
+        /// Who waits for it.
+        origin: Origin,
+        /// The member who asks.
+        reader: UserId,
+    },
+    /// The devices of a member; `None` if there is no such user.
+    Devices(UserId, Option<Vec<DeviceId>>),
+}
+
+/// A device's wish for the entries that it lacks.
+#[derive(Clone, Copy, Debug)]
+pub struct Pull {
+    /// The core that holds the connection.
+    pub core: CoreId,
+    /// The connection.
+    pub conn: ConnId,
+    /// For which device.
+    pub author: Author,
+    /// From which entry on; `None`: behind the device's position.
+    pub from: Option<Seq>,
+}
+
+/// Entries for a device that is catching up.
+#[derive(Debug)]
+pub struct Page {
+    /// Of which log.
+    pub log: LogId,
+    /// Where it begins, whether there is an entry or not.
+    pub first: Seq,
+    /// Rising and dense.
+    pub entries: Vec<Arc<Entry>>,
+    /// Where the next page begins.
+    pub next: Seq,
+    /// There was nothing behind these when the page was made.
+    pub done: bool,
+    /// The peer's watermarks.
+    pub peer: Watermarks,
+    /// The log could not be read: the connection should go.
+    pub failed: bool,
+}
+
+/// How far a member of a log has got.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Watermarks {
+    /// Some device has everything up to here.
+    pub delivered: Seq,
+    /// The member has read up to here.
+    pub read: Seq,
+}
+
+impl Watermarks {
+    /// The higher of both, each for itself.
+    pub fn max(self, other: Self) -> Self {
+        Self { delivered: self.delivered.max(other.delivered), read: self.read.max(other.read) }
+    }
+}

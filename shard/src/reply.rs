@@ -1,0 +1,88 @@
+//! Responses, and the way back to the request that each answers.
+
+use tern_proto::v1::{self, server_frame::Message};
+use tern_storage::LogId;
+use tern_wire::errors::{Reason, Refusal};
+use tern_wire::ids::Seq;
+use tern_wire::request::VERSIONS;
+
+use crate::durable::DurableSeq;
+use crate::slots::CoreId;
+
+/// A connection of one core: the shell's dense index and a generation, so that what comes late finds nobody.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnId {
+    /// Index of the connection on its core.
+    pub index: u32,
+    /// Counts the connections that had this index.
+    pub generation: u32,
+}
+
+/// Where a request came from, and what it holds of its connection's window until it is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// The core that holds the connection.
+    pub core: CoreId,
+    /// The connection.
+    pub conn: ConnId,
+    /// The request's id; 0 wants no response.
+    pub request: u64,
+    /// Bytes of the request's frame.
+    pub bytes: u32,
+}
+
+/// A response.
+#[derive(Debug)]
+pub enum Reply {
+    /// To `Hello`.
+    Welcome(v1::Welcome),
+    /// To `Hello`, when there is no common version.
+    VersionUnsupported,
+    /// To `Register`.
+    CodeSent(v1::CodeSent),
+    /// To `Verify` and `Refresh`.
+    Session(Box<v1::Session>),
+    /// To `Login`.
+    LoggedIn(v1::LoggedIn),
+    /// To `Lookup`.
+    Person(v1::Person),
+    /// To `Send`: the acknowledgement.
+    Sent(DurableSeq),
+    /// To `Acknowledge`: up to where the device has the log now.
+    Acknowledged(LogId, Seq),
+    /// To `Resume`.
+    Resumed,
+    /// To `History`.
+    HistoryPage(v1::HistoryPage),
+    /// To `Ping`.
+    Pong(v1::Pong),
+    /// To any request.
+    Refused(Refusal),
+}
+
+impl Reply {
+    /// The frame that answers request `id`.
+    pub fn into_frame(self, id: u64) -> v1::ServerFrame {
+        let message = match self {
+            Self::Welcome(welcome) => Message::Welcome(welcome),
+            Self::VersionUnsupported => Message::Refused(v1::Refused {
+                reason: Reason::VersionUnsupported.into(),
+                detail: "there is no common protocol version".to_owned(),
+                version_min: *VERSIONS.start(),
+                version_max: *VERSIONS.end(),
+                ..Default::default()
+            }),
+            Self::CodeSent(sent) => Message::CodeSent(sent),
+            Self::Session(session) => Message::Session(*session),
+            Self::LoggedIn(login) => Message::LoggedIn(login),
+            Self::Person(person) => Message::Person(person),
+            Self::Sent(proof) => Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms() }),
+            Self::Acknowledged(..) => Message::Acknowledged(v1::Acknowledged {}),
+            Self::Resumed => Message::Resumed(v1::Resumed {}),
+            Self::HistoryPage(page) => Message::HistoryPage(page),
+            Self::Pong(pong) => Message::Pong(pong),
+            Self::Refused(refusal) => Message::Refused(refusal.into()),
+        };
+        v1::ServerFrame { id, message: Some(message) }
+    }
+}

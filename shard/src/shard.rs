@@ -1,0 +1,348 @@
+//! The brain of one core: takes an input, changes its state, lets effects out.
+//!
+//! All that comes in one turn of the shell is decided one after another; [`Shard::end_turn`] then submits what was
+//! written as one batch. Messages to the own core are handled in the same turn, in order, like those from others.
+
+use std::collections::VecDeque;
+
+use tern_storage::{CommitId, Completion, Durable, LogId, ReadId, Rows, Slot, StoreError};
+use tern_wire::errors::{Reason, Refusal};
+use tern_wire::ids::{Phone, UserId};
+
+use crate::Cx;
+use crate::accounts::addresses::Addresses;
+use crate::accounts::phones::Phones;
+use crate::accounts::tokens::Keys;
+use crate::accounts::users::Users;
+use crate::admin::{AdminRequest, AdminResponse, CoreStatus};
+use crate::commits::{After, Commits};
+use crate::connection::Conns;
+use crate::effects::Effects;
+use crate::entropy::Entropy;
+use crate::input::Input;
+use crate::limits::Limits;
+use crate::logs::Logs;
+use crate::message::{LogOp, Message, PhoneQuestion, UserOp};
+use crate::reads::{LogPart, ReadFor, Reads};
+use crate::reply::Reply;
+use crate::slots::{CoreId, SlotMap};
+
+/// What a brain is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// Which core it is.
+    pub core: CoreId,
+    /// Who owns which slot.
+    pub slots: SlotMap,
+    /// Its bounds.
+    pub limits: Limits,
+    /// The installation's keys.
+    pub keys: Keys,
+    /// 32 bytes of entropy, of its own.
+    pub seed: [u8; 32],
+    /// One-time codes may be shown to operators.
+    pub development: bool,
+}
+
+/// One core's brain.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) core: CoreId,
+    pub(crate) slots: SlotMap,
+    pub(crate) limits: Limits,
+    pub(crate) keys: Keys,
+    pub(crate) entropy: Entropy,
+    pub(crate) development: bool,
+    pub(crate) conns: Conns,
+    pub(crate) users: Users,
+    pub(crate) phones: Phones,
+    pub(crate) addresses: Addresses,
+    pub(crate) logs: Logs,
+    pub(crate) commits: Commits,
+    pub(crate) reads: Reads,
+    /// Messages to this very core.
+    local: VecDeque<Message>,
+}
+
+impl Shard {
+    /// A brain that remembers nothing.
+    pub fn new(setup: Setup) -> Self {
+        let Setup { core, slots, limits, keys, seed, development } = setup;
+        Self {
+            core,
+            slots,
+            limits,
+            keys,
+            entropy: Entropy::new(seed),
+            development,
+            conns: Conns::default(),
+            users: Users::default(),
+            phones: Phones::default(),
+            addresses: Addresses::default(),
+            logs: Logs::default(),
+            commits: Commits::new(),
+            reads: Reads::default(),
+            local: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input. `now_ms` is ms since the Unix epoch and never falls.
+    pub fn handle(&mut self, now_ms: u64, input: Input<'_>, fx: &mut dyn Effects) {
+        let cx = &mut Cx { now_ms, fx };
+        match input {
+            Input::Opened(conn) => self.opened(cx, conn),
+            Input::Arrived(conn, arrival) => self.arrived(cx, conn, arrival),
+            Input::Frame(conn, bytes) => self.frame(cx, conn, bytes),
+            Input::Broken(conn, farewell) => self.farewell(cx, conn, farewell),
+            Input::Drained(conn) => self.advance(cx, conn),
+            Input::Closed(conn) => self.closed(conn),
+            Input::Told(message) => self.told(cx, message),
+            Input::Completed(completion) => self.completed(cx, completion),
+            Input::Asked(question, request) => self.asked(cx, question, request),
+            Input::Tick => self.tick(cx),
+            Input::Drain => self.farewell_to_all(cx),
+        }
+        while let Some(message) = self.local.pop_front() {
+            self.told(cx, message);
+        }
+    }
+
+    /// Ends a turn: what was written goes to the store, and reads that found no room are tried again.
+    pub fn end_turn(&mut self, fx: &mut dyn Effects) {
+        self.commits.submit(fx);
+        self.reads.retry(fx);
+    }
+
+    /// Whether nothing waits for the store: a draining node may stop then.
+    pub fn is_quiet(&self) -> bool {
+        self.commits.is_quiet()
+    }
+
+    /// What the core holds now.
+    pub fn status(&self) -> CoreStatus {
+        CoreStatus {
+            core: self.core.0,
+            slots: self.slots.owned_by(self.core),
+            connections: self.conns.len(),
+            sessions: self.users.sessions(),
+            logs: self.logs.len(),
+            users: self.users.len(),
+            commits_in_flight: self.commits.in_flight(),
+        }
+    }
+
+    pub(crate) fn tell(&mut self, cx: &mut Cx, core: CoreId, message: Message) {
+        if core == self.core {
+            self.local.push_back(message);
+        } else {
+            cx.fx.tell(core, message);
+        }
+    }
+
+    pub(crate) fn tell_user(&mut self, cx: &mut Cx, op: UserOp) {
+        let owner = self.slots.owner(Slot::of_user(op.user.get()));
+        self.tell(cx, owner, Message::User(op));
+    }
+
+    pub(crate) fn tell_log(&mut self, cx: &mut Cx, log: LogId, op: LogOp) {
+        let owner = self.slots.owner(Slot::of_log(log));
+        self.tell(cx, owner, Message::Log(log, op));
+    }
+
+    /// Has `after` happen when what was written so far is durable. What it came from stays in memory until then: read
+    /// again meanwhile, it would be older than what was decided on.
+    pub(crate) fn then(&mut self, after: After) {
+        self.count_unsettled(&after, 1);
+        self.commits.then(after);
+    }
+
+    fn count_unsettled(&mut self, after: &After, change: i32) {
+        if let Some(log) = after.log() {
+            self.logs.count_unsettled(log, change);
+        }
+        if let Some(user) = after.user() {
+            self.users.count_unsettled(user, change);
+        }
+        if let Some(phone) = after.phone() {
+            self.phones.count_unsettled(phone, change);
+        }
+    }
+
+    fn told(&mut self, cx: &mut Cx, message: Message) {
+        match message {
+            Message::Register { origin, address, phone } => self.register(cx, origin, address, phone),
+            Message::Phone(phone, op) => self.phone_op(cx, phone, op),
+            Message::User(op) => self.user_op(cx, op),
+            Message::Log(log, op) => self.log_op(cx, log, op),
+            Message::Reply(origin, reply) => self.respond(cx, origin, reply),
+            Message::Page(conn, page) => self.page(cx, conn, &page),
+        }
+    }
+
+    fn asked(&mut self, cx: &mut Cx, question: u64, request: AdminRequest) {
+        match request {
+            AdminRequest::Status => cx.fx.answer(question, AdminResponse::Status(self.status())),
+            AdminRequest::Code(phone) => self.ask_about_phone(cx, question, phone, PhoneQuestion::Code),
+            AdminRequest::User(phone) => self.ask_about_phone(cx, question, phone, PhoneQuestion::User),
+            AdminRequest::DeleteUser(phone) => {
+                self.ask_about_phone(cx, question, phone, PhoneQuestion::Delete)
+            }
+            AdminRequest::Provision { phone, name } => {
+                self.ask_about_phone(cx, question, phone, PhoneQuestion::Provision(name));
+            }
+        }
+    }
+
+    fn tick(&mut self, cx: &mut Cx) {
+        self.sweep_connections(cx);
+        self.clear_marks(cx);
+        self.evict_logs(cx);
+        self.evict_users();
+    }
+
+    fn completed(&mut self, cx: &mut Cx, completion: Completion) {
+        match completion {
+            Completion::Committed(proof) => {
+                for after in self.commits.ended(proof.commit()) {
+                    self.count_unsettled(&after, -1);
+                    self.durable(cx, &proof, after);
+                }
+            }
+            Completion::CommitFailed { commit, error } => self.commit_failed(cx, commit, &error),
+            Completion::Value { read, result } => match result {
+                Ok(value) => self.value_read(cx, read, value),
+                Err(error) => self.read_failed(cx, read, &error),
+            },
+            Completion::Rows { read, result } => match result {
+                Ok(rows) => self.rows_read(cx, read, rows),
+                Err(error) => self.read_failed(cx, read, &error),
+            },
+        }
+    }
+
+    fn durable(&mut self, cx: &mut Cx, proof: &Durable, after: After) {
+        match after {
+            After::Append(origin, entry) => self.appended(cx, proof, origin, entry),
+            After::Again(origin, entry) => self.sent_again(cx, origin, &entry),
+            After::Advance(log, by, marks) => self.advanced(cx, log, by, marks),
+            After::Acknowledged(origin, log, _, position) => {
+                self.reply(cx, origin, Reply::Acknowledged(log, position));
+            }
+            After::Deliver(origin, phone) => self.deliver_code(cx, origin, &phone),
+            After::Account(origin, _, _, reply) | After::User(origin, _, reply) => {
+                self.reply(cx, origin, reply)
+            }
+            After::Devices(user) | After::Deleted(user) => self.devices_changed(cx, user),
+            After::Answer(question, _, _, response) => cx.fx.answer(question, response),
+            After::Noted(_) | After::Marked(_) => {}
+        }
+    }
+
+    /// A batch is not in the store. The engine then fails all that this core submitted before it could know, so
+    /// the state in memory is ahead of the store from that batch on: what follows from it is refused, what it came
+    /// from is forgotten and read again.
+    fn commit_failed(&mut self, cx: &mut Cx, commit: CommitId, error: &StoreError) {
+        cx.fx.store_trouble(error);
+        let refusal = match error {
+            StoreError::Full => Refusal::for_now(Reason::StorageFull, 10_000, "the store is full"),
+            StoreError::Fenced { .. } | StoreError::Corrupt { .. } | StoreError::Failed { .. } => {
+                Refusal::for_now(Reason::Unavailable, 1000, "the store did not take it")
+            }
+        };
+        let mut then = self.commits.ended(commit);
+        then.extend(self.commits.discard_open());
+        for after in then {
+            self.count_unsettled(&after, -1);
+            self.undo(cx, after, refusal);
+        }
+    }
+
+    fn undo(&mut self, cx: &mut Cx, after: After, refusal: Refusal) {
+        match after {
+            After::Append(origin, entry) | After::Again(origin, entry) => {
+                self.refuse(cx, origin, refusal);
+                self.forget_log(cx, entry.log, refusal);
+            }
+            After::Advance(log, ..) | After::Marked(log) => self.forget_log(cx, log, refusal),
+            After::Acknowledged(origin, log, ..) => {
+                self.refuse(cx, origin, refusal);
+                self.forget_log(cx, log, refusal);
+            }
+            After::Deliver(origin, phone) => {
+                self.forget_phone(&phone);
+                self.refuse(cx, origin, refusal);
+            }
+            After::Account(origin, phone, user, _) => {
+                self.undo_account(cx, &phone, user);
+                self.refuse(cx, origin, refusal);
+            }
+            After::User(origin, user, _) => {
+                self.read_user_again(cx, user);
+                self.refuse(cx, origin, refusal);
+            }
+            After::Devices(user) | After::Deleted(user) | After::Noted(user) => {
+                self.read_user_again(cx, user)
+            }
+            After::Answer(question, phone, user, _) => {
+                self.undo_account(cx, &phone, user);
+                cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
+            }
+        }
+    }
+
+    fn undo_account(&mut self, cx: &mut Cx, phone: &Phone, user: Option<UserId>) {
+        self.forget_phone(phone);
+        if let Some(user) = user {
+            self.read_user_again(cx, user);
+        }
+    }
+
+    fn value_read(&mut self, cx: &mut Cx, read: ReadId, value: Option<bytes::Bytes>) {
+        match self.reads.ended(read) {
+            ReadFor::Log(log, LogPart::Record) => self.log_record_read(cx, log, value),
+            ReadFor::Log(log, LogPart::Member(user)) => self.member_read(cx, log, user, value),
+            ReadFor::Log(log, LogPart::ClientMessage) => self.client_message_read(cx, log, value),
+            ReadFor::User(user) => self.user_read(cx, user, value),
+            ReadFor::Phone(phone) => self.phone_read(cx, phone, value),
+            ReadFor::UserCount(slot) => self.user_count_read(cx, slot, value),
+            ReadFor::Log(_, LogPart::Tail | LogPart::HighestClientId | LogPart::Entries(_))
+            | ReadFor::Devices(_)
+            | ReadFor::Inbox(_) => unreachable!("these are scans"),
+        }
+    }
+
+    fn rows_read(&mut self, cx: &mut Cx, read: ReadId, rows: Rows) {
+        match self.reads.ended(read) {
+            ReadFor::Log(log, LogPart::Tail) => self.tail_read(cx, log, rows.rows),
+            ReadFor::Log(log, LogPart::HighestClientId) => self.highest_read(cx, log, &rows.rows),
+            ReadFor::Log(_, LogPart::Entries(reader)) => self.entries_read(cx, reader, Some(rows)),
+            ReadFor::Devices(user) => self.devices_read(cx, user, rows.rows),
+            ReadFor::Inbox(conn) => self.inbox_step_read(cx, conn, &rows.rows, rows.more),
+            ReadFor::Log(_, LogPart::Record | LogPart::Member(_) | LogPart::ClientMessage)
+            | ReadFor::User(_)
+            | ReadFor::Phone(_)
+            | ReadFor::UserCount(_) => unreachable!("these are gets"),
+        }
+    }
+
+    fn read_failed(&mut self, cx: &mut Cx, read: ReadId, error: &StoreError) {
+        cx.fx.store_trouble(error);
+        match self.reads.ended(read) {
+            ReadFor::Log(_, LogPart::Entries(reader)) => self.entries_read(cx, reader, None),
+            ReadFor::Log(log, LogPart::HighestClientId | LogPart::ClientMessage) => {
+                self.send_undecided(cx, log)
+            }
+            ReadFor::Log(log, LogPart::Record | LogPart::Tail | LogPart::Member(_)) => {
+                self.log_part_failed(cx, log)
+            }
+            ReadFor::User(user) | ReadFor::Devices(user) => self.user_part_failed(cx, user),
+            ReadFor::Phone(phone) => self.phone_unreadable(cx, &phone),
+            ReadFor::UserCount(slot) => self.user_count_unreadable(cx, slot),
+            ReadFor::Inbox(conn) => {
+                let farewell =
+                    tern_wire::errors::Farewell::new(Reason::Unavailable, "the device's inbox can't be read");
+                self.farewell(cx, conn, farewell);
+            }
+        }
+    }
+}
