@@ -7,8 +7,11 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod engine;
 pub mod keys;
+pub mod memory;
 pub mod records;
 pub mod slots;
 

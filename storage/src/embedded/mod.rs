@@ -1,0 +1,323 @@
+//! The embedded engine: fjall behind one committer thread and a few reader threads.
+//!
+//! Invariants: one group of batches is one write of the journal and one sync, and is completed only after both; what a
+//! reader sees has been synced, for fjall applies a batch to its tables after its journal; only the committer ever
+//! waits for the disk or for fjall's back-pressure. Ports talk to the threads through wait-free rings.
+
+mod committer;
+mod parker;
+mod port;
+mod reader;
+mod statistics;
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use prost::Message as _;
+
+use self::committer::Committer;
+use self::parker::Parker;
+use self::port::{EmbeddedPort, blocking_port};
+use self::reader::Reader;
+use self::statistics::Statistics;
+use crate::batch::{Batch, Fence};
+use crate::engine::{Completion, Engine, Port, StoreError, Wake};
+use crate::keys::{self, Key};
+use crate::records::NumberRecord;
+use crate::slots::{Epoch, SLOTS, Slot};
+
+/// The layout of keys and records that this code reads and writes. docs/STORAGE.md has the table of versions.
+pub const LAYOUT: u64 = 1;
+
+/// Bounds of the engine.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// Bytes of keys and values in one group; its last batch may exceed it.
+    pub group_bytes_max: usize,
+    /// Commits of one port under way. Beyond: busy.
+    pub commits_in_flight_max: usize,
+    /// Reads of one port under way. Beyond: busy.
+    pub reads_in_flight_max: usize,
+    /// Bytes that the disk must have free: below, batches fail with [`StoreError::Full`].
+    pub free_bytes_min: u64,
+    /// Bytes of table blocks kept in memory.
+    pub cache_bytes: u64,
+    /// Threads that read.
+    pub readers: usize,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self {
+            group_bytes_max: 8 << 20,
+            commits_in_flight_max: 64,
+            reads_in_flight_max: 1024,
+            free_bytes_min: 256 << 20,
+            cache_bytes: 256 << 20,
+            readers: 2,
+        }
+    }
+}
+
+/// Why a store could not be opened, by what the operator can do.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another running process has it.
+    InUse {
+        /// The store's directory.
+        path: PathBuf,
+        /// The other process, if it has said.
+        pid: Option<u32>,
+    },
+    /// Its files are not what was written.
+    Damaged {
+        /// The store's directory.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// A newer or unknown version wrote it.
+    Layout {
+        /// The store's directory.
+        path: PathBuf,
+        /// The layout found.
+        found: u64,
+    },
+    /// The system refused.
+    Io {
+        /// The store's directory.
+        path: PathBuf,
+        /// What it said.
+        error: std::io::Error,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse { path, pid: Some(pid) } => {
+                write!(f, "{} belongs to another running ternd (pid {pid}): stop it first", path.display())
+            }
+            Self::InUse { path, pid: None } => {
+                write!(f, "{} belongs to another running ternd: stop it first", path.display())
+            }
+            Self::Damaged { path, reason } => write!(
+                f,
+                "the store in {} is damaged ({reason}): restore it from a backup; nothing was changed",
+                path.display()
+            ),
+            Self::Layout { path, found } => write!(
+                f,
+                "the store in {} has layout {found}, this ternd reads layout {LAYOUT}: use the version that wrote it",
+                path.display()
+            ),
+            Self::Io { path, error } => write!(f, "the store in {} can't be opened: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Fjall's handles. Entries, which are many and large and written once, lie apart from the rows.
+#[derive(Clone)]
+struct Tables {
+    database: Database,
+    entries: Keyspace,
+    rows: Keyspace,
+}
+
+impl Tables {
+    fn of(&self, key: &[u8]) -> &Keyspace {
+        if key.first() == Some(&b'e') { &self.entries } else { &self.rows }
+    }
+}
+
+/// The embedded engine.
+pub struct Embedded {
+    tables: Tables,
+    options: EmbeddedOptions,
+    committer: Arc<Parker<committer::Link>>,
+    readers: Vec<Arc<Parker<reader::Link>>>,
+    next_reader: AtomicUsize,
+    statistics: Arc<Statistics>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Embedded {
+    /// Opens the store in a directory, which is made if it is not there.
+    pub fn open(path: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let io = |error| OpenError::Io { path: path.to_owned(), error };
+        fs::create_dir_all(path).map_err(io)?;
+        let lock = lock(path)?;
+        let tables = open_tables(path, &options).map_err(|error| open_error(path, error))?;
+        check_layout(path, &tables)?;
+        let epochs = read_epochs(&tables).map_err(|error| open_error(path, error))?;
+
+        let statistics = Arc::new(Statistics::default());
+        let mut threads = Vec::new();
+        let committer = Arc::new(Parker::default());
+        let state = Committer::new(tables.clone(), options.clone(), path, epochs, statistics.clone());
+        threads.push(parker::spawn("tern-commit", committer.clone(), state).map_err(io)?);
+        let mut readers = Vec::new();
+        for number in 0..options.readers.max(1) {
+            let parker = Arc::new(Parker::default());
+            let state = Reader::new(tables.clone(), statistics.clone());
+            threads.push(parker::spawn(&format!("tern-read-{number}"), parker.clone(), state).map_err(io)?);
+            readers.push(parker);
+        }
+        Ok(Self {
+            tables,
+            options,
+            committer,
+            readers,
+            next_reader: AtomicUsize::new(0),
+            statistics,
+            threads: Mutex::new(threads),
+            _lock: lock,
+        })
+    }
+
+    fn submit_blocking(&self, batch: Batch, raise: Option<(Slot, Epoch)>) -> Result<(), StoreError> {
+        let (mut port, waiter) = blocking_port(|wake| self.open_port(wake));
+        let busy = StoreError::Failed { reason: "the store is closing".to_owned() };
+        port.submit_raising(batch, Fence::default(), raise).map_err(|_| busy.clone())?;
+        let mut completions = Vec::new();
+        loop {
+            port.poll(&mut completions);
+            match completions.pop() {
+                Some(Completion::Committed(_)) => return Ok(()),
+                Some(Completion::CommitFailed { error, .. }) => return Err(error),
+                Some(Completion::Value { .. } | Completion::Rows { .. }) => unreachable!("nothing was read"),
+                None if self.committer.is_closed() => return Err(busy),
+                None => waiter.wait(),
+            }
+        }
+    }
+
+    fn open_port(&self, wake: Arc<dyn Wake>) -> EmbeddedPort {
+        let reader = self.next_reader.fetch_add(1, Ordering::Relaxed) % self.readers.len();
+        EmbeddedPort::open(&self.options, wake, self.committer.clone(), self.readers[reader].clone())
+    }
+}
+
+impl Engine for Embedded {
+    fn port(&self, wake: Arc<dyn Wake>) -> Box<dyn Port> {
+        Box::new(self.open_port(wake))
+    }
+
+    fn get_blocking(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        reader::get(&self.tables, key)
+    }
+
+    fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
+        self.submit_blocking(batch, None)
+    }
+
+    fn raise_epoch(&self, slot: Slot, epoch: Epoch) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        batch.put(keys::epoch(slot), NumberRecord { number: epoch.0 }.encode_to_vec());
+        self.submit_blocking(batch, Some((slot, epoch)))
+    }
+
+    fn statistics(&self) -> Vec<(&'static str, u64)> {
+        self.statistics.pairs()
+    }
+
+    fn close(&self) {
+        self.committer.close();
+        for reader in &self.readers {
+            reader.close();
+        }
+        let threads =
+            std::mem::take(&mut *self.threads.lock().expect("no thread panics while it holds this"));
+        for thread in threads {
+            // A panicked thread has said so; there is nothing to add while closing.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Takes the directory's lock, and writes this process's number into it for the next one to name.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let io = |error| OpenError::Io { path: path.to_owned(), error };
+    let file = path.join("lock");
+    let mut lock =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let _ = lock.read_to_string(&mut text);
+            return Err(OpenError::InUse { path: path.to_owned(), pid: text.trim().parse().ok() });
+        }
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+    }
+    lock.set_len(0).map_err(io)?;
+    lock.rewind().map_err(io)?;
+    write!(lock, "{}", std::process::id()).map_err(io)?;
+    Ok(lock)
+}
+
+fn open_tables(path: &Path, options: &EmbeddedOptions) -> fjall::Result<Tables> {
+    // fjall 3 can stall with a single worker, so it gets two.
+    let database =
+        Database::builder(path.join("fjall")).cache_size(options.cache_bytes).worker_threads(2).open()?;
+    let entries = database.keyspace("entries", KeyspaceCreateOptions::default)?;
+    let rows = database.keyspace("rows", KeyspaceCreateOptions::default)?;
+    Ok(Tables { database, entries, rows })
+}
+
+fn open_error(path: &Path, error: fjall::Error) -> OpenError {
+    match error {
+        fjall::Error::Io(error) => OpenError::Io { path: path.to_owned(), error },
+        fjall::Error::Locked => OpenError::InUse { path: path.to_owned(), pid: None },
+        error => OpenError::Damaged { path: path.to_owned(), reason: error.to_string() },
+    }
+}
+
+fn check_layout(path: &Path, tables: &Tables) -> Result<(), OpenError> {
+    let damaged = |reason: String| OpenError::Damaged { path: path.to_owned(), reason };
+    let key = keys::meta("layout");
+    let stored = reader::get(tables, &key).map_err(|error| damaged(error.to_string()))?;
+    let Some(stored) = stored else {
+        let mut batch = tables.database.batch().durability(Some(fjall::PersistMode::SyncAll));
+        batch.insert(&tables.rows, key.as_ref(), NumberRecord { number: LAYOUT }.encode_to_vec());
+        return batch.commit().map_err(|error| open_error(path, error));
+    };
+    let found = NumberRecord::decode(stored).map_err(|_| damaged("the layout's record".to_owned()))?.number;
+    if found == LAYOUT { Ok(()) } else { Err(OpenError::Layout { path: path.to_owned(), found }) }
+}
+
+fn read_epochs(tables: &Tables) -> fjall::Result<Vec<Epoch>> {
+    let mut epochs = vec![Epoch::default(); usize::from(SLOTS)];
+    for row in tables.rows.prefix(b"s") {
+        let (key, value) = row.into_inner()?;
+        let slot = Key::from_raw(&key).slot();
+        if let (Some(slot), Ok(record)) = (slot, NumberRecord::decode(&value[..])) {
+            epochs[usize::from(slot.number())] = Epoch(record.number);
+        }
+    }
+    Ok(epochs)
+}

@@ -1,0 +1,109 @@
+//! A thread that sleeps when it has nothing to do, and the wait-free way to wake it.
+//!
+//! Whoever has work pushes it, then looks whether the thread has announced that it sleeps; the thread announces it, then
+//! looks once more for work. With a full fence between the two steps on either side, one of them sees the other.
+
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, JoinHandle, Thread};
+
+/// The shared side of a worker thread. `L` is what a new port hands to it.
+pub(super) struct Parker<L> {
+    sleeping: AtomicBool,
+    closed: AtomicBool,
+    /// Set by the thread before it runs.
+    thread: OnceLock<Thread>,
+    /// Ports opened since the thread last looked. Opening is rare and may lock.
+    links: Mutex<Vec<L>>,
+    has_links: AtomicBool,
+}
+
+impl<L> Default for Parker<L> {
+    fn default() -> Self {
+        Self {
+            sleeping: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            thread: OnceLock::new(),
+            links: Mutex::new(Vec::new()),
+            has_links: AtomicBool::new(false),
+        }
+    }
+}
+
+impl<L> Parker<L> {
+    /// Wakes the thread if it sleeps. Call it after pushing work.
+    pub(super) fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::Relaxed)
+            && self.sleeping.swap(false, Ordering::AcqRel)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Gives the thread a port to serve.
+    pub(super) fn link(&self, link: L) {
+        self.links.lock().expect("no thread panics while it holds this").push(link);
+        self.has_links.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Has the thread finish what there is, and end.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether the thread ends.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn new_links(&self) -> Vec<L> {
+        if self.has_links.swap(false, Ordering::AcqRel) {
+            std::mem::take(&mut *self.links.lock().expect("no thread panics while it holds this"))
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// What a worker thread does.
+pub(super) trait Work<L>: Send + 'static {
+    /// Serves a new port.
+    fn link(&mut self, link: L);
+
+    /// Does what there is; `false` if there was nothing.
+    fn turn(&mut self) -> bool;
+}
+
+/// Starts a worker thread.
+pub(super) fn spawn<L: Send + 'static>(
+    name: &str,
+    parker: Arc<Parker<L>>,
+    mut work: impl Work<L>,
+) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _ = parker.thread.set(thread::current());
+        loop {
+            let closing = parker.is_closed();
+            parker.new_links().into_iter().for_each(|link| work.link(link));
+            if work.turn() {
+                continue;
+            }
+            if closing {
+                return;
+            }
+            parker.sleeping.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            parker.new_links().into_iter().for_each(|link| work.link(link));
+            if work.turn() || parker.is_closed() {
+                parker.sleeping.store(false, Ordering::Relaxed);
+                continue;
+            }
+            thread::park();
+            parker.sleeping.store(false, Ordering::Relaxed);
+        }
+    })
+}

@@ -1,0 +1,270 @@
+//! The store in memory: for tests of the brain, and for trying things out. Deterministic; nothing survives it.
+//!
+//! It takes effect as it is told: at once ([`Memory::new`]), or batch by batch when the test steps it
+//! ([`Memory::held`]), with failures where the test wants them. [`Memory::crash`] gives the store that a power cut would
+//! have left.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+
+use crate::batch::{Batch, Fence, Op};
+use crate::engine::{
+    Busy, CommitId, Completion, Direction, Durable, Engine, Port, ReadId, Rows, ScanLimit, StoreError, Wake,
+};
+use crate::keys::{Key, KeyRange};
+use crate::slots::{Epoch, Slot};
+
+/// Commits of one port under way. Beyond: busy.
+const COMMITS_IN_FLIGHT_MAX: usize = 64;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Memory(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    rows: BTreeMap<Key, Bytes>,
+    epochs: BTreeMap<Slot, Epoch>,
+    ports: Vec<PortState>,
+    /// Batches that wait for [`Memory::step`], oldest first.
+    held: VecDeque<Submission>,
+    hold: bool,
+    fail_next: Option<StoreError>,
+}
+
+#[derive(Debug, Default)]
+struct PortState {
+    completions: VecDeque<Completion>,
+    commits: u64,
+    reads: u64,
+    in_flight: usize,
+    failures: u64,
+    failures_told: u64,
+    last_error: Option<StoreError>,
+}
+
+#[derive(Debug)]
+struct Submission {
+    port: usize,
+    commit: CommitId,
+    batch: Batch,
+    fence: Fence,
+    failures_seen: u64,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Memory {
+    /// A store in which every batch takes effect when it is submitted.
+    pub fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    /// A store in which batches wait for [`Memory::step`].
+    pub fn held() -> Self {
+        let store = Self::new();
+        store.state().hold = true;
+        store
+    }
+
+    /// Commits the oldest waiting batch; `false` if there is none.
+    pub fn step(&self) -> bool {
+        let mut state = self.state();
+        let Some(submission) = state.held.pop_front() else { return false };
+        state.commit(submission);
+        true
+    }
+
+    /// Has the next batch fail, and with it those that its port submitted before it could know.
+    pub fn fail_next(&self, error: StoreError) {
+        self.state().fail_next = Some(error);
+    }
+
+    /// The store after a power cut: all that was committed, and the first `survivors` of the waiting batches, which
+    /// reached the disk without anybody having been told.
+    pub fn crash(&self, survivors: usize) -> Self {
+        let mut state = self.state();
+        let image = State { rows: state.rows.clone(), epochs: state.epochs.clone(), ..State::default() };
+        let image = Self(Arc::new(Mutex::new(image)));
+        for submission in std::mem::take(&mut state.held).into_iter().take(survivors) {
+            image.state().apply(&submission.batch);
+        }
+        image
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.state().rows.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("nothing panics while it holds this")
+    }
+}
+
+impl State {
+    fn apply(&mut self, batch: &Batch) {
+        for op in batch.ops() {
+            match op {
+                Op::Put(key, value) => drop(self.rows.insert(key.clone(), value.clone())),
+                Op::Delete(key) => drop(self.rows.remove(key)),
+            }
+        }
+    }
+
+    fn commit(&mut self, submission: Submission) {
+        let Submission { port, commit, batch, fence, failures_seen } = submission;
+        let behind = fence
+            .epochs()
+            .iter()
+            .find(|(slot, epoch)| self.epochs.get(slot).is_some_and(|current| epoch < current));
+        let fenced = behind.map(|(slot, _)| StoreError::Fenced { slot: *slot });
+        let follows =
+            (failures_seen < self.ports[port].failures).then(|| self.ports[port].last_error.clone());
+        let error = follows.flatten().or(fenced).or_else(|| self.fail_next.take());
+        let completion = match error {
+            Some(error) => {
+                self.ports[port].failures += 1;
+                self.ports[port].last_error = Some(error.clone());
+                Completion::CommitFailed { commit, error }
+            }
+            None => {
+                self.apply(&batch);
+                Completion::Committed(Durable::new(commit))
+            }
+        };
+        self.ports[port].completions.push_back(completion);
+    }
+
+    fn scan(&self, range: &KeyRange, direction: Direction, limit: ScanLimit) -> Rows {
+        let mut rows = Rows::default();
+        if range.start >= range.end {
+            return rows;
+        }
+        let mut found = self.rows.range((Bound::Included(&range.start), Bound::Excluded(&range.end)));
+        let mut bytes = 0;
+        loop {
+            let next = match direction {
+                Direction::Forwards => found.next(),
+                Direction::Backwards => found.next_back(),
+            };
+            let Some((key, value)) = next else { return rows };
+            if rows.rows.len() >= limit.rows || bytes >= limit.bytes {
+                rows.more = true;
+                return rows;
+            }
+            bytes += key.as_ref().len() + value.len();
+            rows.rows.push((Bytes::copy_from_slice(key.as_ref()), value.clone()));
+        }
+    }
+}
+
+impl Engine for Memory {
+    fn port(&self, _wake: Arc<dyn Wake>) -> Box<dyn Port> {
+        let mut state = self.state();
+        state.ports.push(PortState::default());
+        Box::new(MemoryPort { store: self.clone(), port: state.ports.len() - 1 })
+    }
+
+    fn get_blocking(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.state().rows.get(key).cloned())
+    }
+
+    fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
+        self.state().apply(&batch);
+        Ok(())
+    }
+
+    fn raise_epoch(&self, slot: Slot, epoch: Epoch) -> Result<(), StoreError> {
+        self.state().epochs.insert(slot, epoch);
+        Ok(())
+    }
+
+    fn statistics(&self) -> Vec<(&'static str, u64)> {
+        vec![("rows", self.len() as u64)]
+    }
+
+    fn close(&self) {}
+}
+
+struct MemoryPort {
+    store: Memory,
+    port: usize,
+}
+
+impl MemoryPort {
+    fn read(&self, result: impl FnOnce(&State, ReadId) -> Completion) -> ReadId {
+        let mut state = self.store.state();
+        state.ports[self.port].reads += 1;
+        let read = ReadId(state.ports[self.port].reads);
+        let completion = result(&state, read);
+        state.ports[self.port].completions.push_back(completion);
+        read
+    }
+}
+
+impl Port for MemoryPort {
+    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>> {
+        let mut state = self.store.state();
+        let port = &mut state.ports[self.port];
+        if port.in_flight == COMMITS_IN_FLIGHT_MAX {
+            return Err(Busy((batch, fence)));
+        }
+        port.commits += 1;
+        port.in_flight += 1;
+        let (commit, failures_seen) = (CommitId(port.commits), port.failures_told);
+        let submission = Submission { port: self.port, commit, batch, fence, failures_seen };
+        if state.hold {
+            state.held.push_back(submission);
+        } else {
+            state.commit(submission);
+        }
+        Ok(commit)
+    }
+
+    fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>> {
+        Ok(self.read(|state, read| Completion::Value { read, result: Ok(state.rows.get(&key).cloned()) }))
+    }
+
+    fn scan(
+        &mut self,
+        range: KeyRange,
+        direction: Direction,
+        limit: ScanLimit,
+    ) -> Result<ReadId, Busy<KeyRange>> {
+        Ok(self
+            .read(|state, read| Completion::Rows { read, result: Ok(state.scan(&range, direction, limit)) }))
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) {
+        let mut state = self.store.state();
+        let port = &mut state.ports[self.port];
+        while let Some(completion) = port.completions.pop_front() {
+            match completion {
+                Completion::Committed(_) => port.in_flight -= 1,
+                Completion::CommitFailed { .. } => {
+                    port.in_flight -= 1;
+                    port.failures_told += 1;
+                }
+                Completion::Value { .. } | Completion::Rows { .. } => {}
+            }
+            completions.push(completion);
+        }
+    }
+
+    fn has_completions(&self) -> bool {
+        !self.store.state().ports[self.port].completions.is_empty()
+    }
+}
