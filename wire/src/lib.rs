@@ -13,3 +13,4 @@ pub mod ids;
 pub mod limits;
 pub mod opening;
 pub mod request;
+pub mod tls;

@@ -1,0 +1,301 @@
+//! The record layer of an established connection (RFC 8446, section 5).
+//!
+//! Whole records are opened in place, in the buffer that they were received into. Only a record that is partial is kept,
+//! in memory that is freed when it is whole, so an idle connection owns none.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+};
+use rustls::kernel::KernelConnection;
+use rustls::server::ServerConnectionData;
+use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
+
+use super::{CIPHERTEXT_BYTES_MAX, HEADER_BYTES, PLAINTEXT_BYTES_MAX, TlsError, alert, content};
+
+/// Records without data (empty ones, key updates) in a row. Beyond, the peer only makes work.
+const IDLE_RECORDS_MAX: u32 = 32;
+
+/// Records sealed with one AES-GCM key before the next is agreed: well under the 2^24.5 of RFC 8446, section 5.5.
+const KEY_RECORDS_MAX: u64 = 1 << 23;
+
+/// Bytes of an AEAD tag, of all suites.
+const TAG_BYTES: usize = 16;
+
+const KEY_UPDATE: u8 = 24;
+
+/// Whether the peer may send more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Opened {
+    /// It may.
+    Open,
+    /// It has said that it won't.
+    Closed,
+}
+
+/// The record layer.
+pub struct Records {
+    sealing: HalfKey,
+    opening: HalfKey,
+    /// Kept for key updates alone.
+    kernel: KernelConnection<ServerConnectionData>,
+    partial: Vec<u8>,
+    idle_records: u32,
+    closed: bool,
+    key_records_max: u64,
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").field("partial", &self.partial.len()).finish_non_exhaustive()
+    }
+}
+
+/// The key of one direction.
+struct HalfKey {
+    key: LessSafeKey,
+    iv: [u8; 12],
+    seq: u64,
+}
+
+impl HalfKey {
+    fn new((seq, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self, TlsError> {
+        type Suite = ConnectionTrafficSecrets;
+        let (algorithm, key, iv): (&'static Algorithm, _, _) = match &secrets {
+            Suite::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
+            Suite::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
+            Suite::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
+            _ => return Err(TlsError::Internal("an unknown cipher suite was agreed".to_owned())),
+        };
+        let unusable = || TlsError::Internal("the agreed key can't be used".to_owned());
+        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| unusable())?;
+        let iv = iv.as_ref().try_into().map_err(|_| unusable())?;
+        Ok(Self { key: LessSafeKey::new(key), iv, seq })
+    }
+
+    /// The nonce of the next record (RFC 8446, section 5.3).
+    fn next_nonce(&mut self) -> Nonce {
+        let mut nonce = self.iv;
+        for (byte, seq) in nonce[4..].iter_mut().zip(self.seq.to_be_bytes()) {
+            *byte ^= seq;
+        }
+        self.seq += 1;
+        Nonce::assume_unique_for_key(nonce)
+    }
+
+    /// Opens a whole record in place. Gives the type of its content, and the content.
+    fn open<'a>(&mut self, record: &'a mut [u8]) -> Result<(u8, &'a [u8]), TlsError> {
+        let (header, sealed) = record.split_at_mut(HEADER_BYTES);
+        let nonce = self.next_nonce();
+        let inner =
+            self.key.open_in_place(nonce, Aad::from(header), sealed).map_err(|_| TlsError::BadRecord)?;
+        if inner.len() > PLAINTEXT_BYTES_MAX + 1 {
+            return Err(TlsError::PeerMisbehaved("a record's content is too long"));
+        }
+        // The content is followed by its type, then by padding of zeros.
+        let end = inner.iter().rposition(|byte| *byte != 0);
+        let end = end.ok_or(TlsError::PeerMisbehaved("a record has no content type"))?;
+        Ok((inner[end], &inner[..end]))
+    }
+
+    /// Appends a record of at most [`PLAINTEXT_BYTES_MAX`] bytes of content to `out`.
+    fn seal(&mut self, kind: u8, content: &[u8], out: &mut Vec<u8>) {
+        let length = (content.len() + 1 + TAG_BYTES) as u16;
+        let [high, low] = length.to_be_bytes();
+        let header = [content::APPLICATION_DATA, 3, 3, high, low];
+        out.reserve(HEADER_BYTES + usize::from(length));
+        out.extend_from_slice(&header);
+        let at = out.len();
+        out.extend_from_slice(content);
+        out.push(kind);
+        let nonce = self.next_nonce();
+        let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(header), &mut out[at..]);
+        let tag = tag.expect("an AEAD seals any record of a legal length");
+        out.extend_from_slice(tag.as_ref());
+    }
+}
+
+impl Records {
+    pub(super) fn new(
+        secrets: ExtractedSecrets,
+        kernel: KernelConnection<ServerConnectionData>,
+    ) -> Result<Self, TlsError> {
+        Ok(Self {
+            sealing: HalfKey::new(secrets.tx)?,
+            opening: HalfKey::new(secrets.rx)?,
+            kernel,
+            partial: Vec::new(),
+            idle_records: 0,
+            closed: false,
+            key_records_max: KEY_RECORDS_MAX,
+        })
+    }
+
+    /// Opens what was received. Each record's plaintext goes to `sink`, which sees it once and in order; `out` gets what
+    /// the peer must be sent: an answer to its key update, or on an error the alert that says why.
+    pub fn open(
+        &mut self,
+        input: &mut [u8],
+        out: &mut Vec<u8>,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<Opened, TlsError> {
+        let result = self.open_all(input, out, sink);
+        if let Err(error) = &result {
+            self.closed = true;
+            let alert = match error {
+                TlsError::BadRecord => Some(alert::BAD_RECORD_MAC),
+                TlsError::PeerMisbehaved(TOO_LONG) => Some(alert::RECORD_OVERFLOW),
+                TlsError::PeerMisbehaved(_) | TlsError::NotTls | TlsError::PeerIncompatible(_) => {
+                    Some(alert::UNEXPECTED_MESSAGE)
+                }
+                TlsError::Internal(_) | TlsError::BadCertificate(_) => Some(alert::INTERNAL_ERROR),
+                TlsError::Alert(_) => None,
+            };
+            if let Some(alert) = alert {
+                self.fatal(alert, out);
+            }
+        }
+        result
+    }
+
+    fn open_all(
+        &mut self,
+        mut input: &mut [u8],
+        out: &mut Vec<u8>,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<Opened, TlsError> {
+        if !self.partial.is_empty() {
+            input = match self.complete_partial(input)? {
+                Some(rest) => rest,
+                None => return Ok(Opened::Open),
+            };
+            let mut record = std::mem::take(&mut self.partial);
+            self.open_record(&mut record, out, sink)?;
+        }
+        while !self.closed {
+            let Some(length) = record_length(input)?.filter(|length| *length <= input.len()) else {
+                self.partial.extend_from_slice(input);
+                return Ok(Opened::Open);
+            };
+            let (record, rest) = input.split_at_mut(length);
+            self.open_record(record, out, sink)?;
+            input = rest;
+        }
+        Ok(Opened::Closed)
+    }
+
+    /// Completes the partial record from `input`. Gives the rest of the input, or `None` if it took all.
+    fn complete_partial<'a>(&mut self, mut input: &'a mut [u8]) -> Result<Option<&'a mut [u8]>, TlsError> {
+        loop {
+            let wanted = match record_length(&self.partial)? {
+                Some(length) if self.partial.len() >= length => return Ok(Some(input)),
+                Some(length) => length,
+                None => HEADER_BYTES,
+            };
+            let missing = wanted - self.partial.len();
+            if input.is_empty() {
+                return Ok(None);
+            }
+            let (taken, rest) = input.split_at_mut(missing.min(input.len()));
+            self.partial.extend_from_slice(taken);
+            input = rest;
+        }
+    }
+
+    fn open_record(
+        &mut self,
+        record: &mut [u8],
+        out: &mut Vec<u8>,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), TlsError> {
+        let (kind, content) = self.opening.open(record)?;
+        match kind {
+            content::APPLICATION_DATA if !content.is_empty() => {
+                self.idle_records = 0;
+                sink(content);
+                return Ok(());
+            }
+            content::APPLICATION_DATA => {}
+            content::ALERT => {
+                let [_, number] = *content else {
+                    return Err(TlsError::PeerMisbehaved("an alert is malformed"));
+                };
+                if number != alert::CLOSE_NOTIFY {
+                    return Err(TlsError::Alert(number));
+                }
+                self.closed = true;
+            }
+            content::HANDSHAKE => {
+                let [KEY_UPDATE, 0, 0, 1, wants_ours @ (0 | 1)] = *content else {
+                    return Err(TlsError::PeerMisbehaved("a handshake message came after the handshake"));
+                };
+                self.opening = HalfKey::new(self.kernel.update_rx_secret()?)?;
+                if wants_ours == 1 {
+                    self.update_sealing_key(out)?;
+                }
+            }
+            _ => return Err(TlsError::PeerMisbehaved("a record has an unknown content type")),
+        }
+        self.idle_records += 1;
+        if self.idle_records > IDLE_RECORDS_MAX {
+            return Err(TlsError::PeerMisbehaved("too many records came without data"));
+        }
+        Ok(())
+    }
+
+    /// Appends `plaintext` to `out`, sealed in as many records as it takes.
+    pub fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+        for content in plaintext.chunks(PLAINTEXT_BYTES_MAX) {
+            if self.sealing.seq >= self.key_records_max {
+                self.update_sealing_key(out)?;
+            }
+            self.sealing.seal(content::APPLICATION_DATA, content, out);
+        }
+        Ok(())
+    }
+
+    /// Appends the announcement that nothing more will be sealed.
+    pub fn close(&mut self, out: &mut Vec<u8>) {
+        const WARNING: u8 = 1;
+        self.sealing.seal(content::ALERT, &[WARNING, alert::CLOSE_NOTIFY], out);
+    }
+
+    pub(super) fn fatal(&mut self, alert: u8, out: &mut Vec<u8>) {
+        const FATAL: u8 = 2;
+        self.sealing.seal(content::ALERT, &[FATAL, alert], out);
+    }
+
+    /// Bytes held for a partial record.
+    pub fn partial_bytes(&self) -> usize {
+        self.partial.len()
+    }
+
+    /// Announces a new sealing key, and seals with it from here on (RFC 8446, section 4.6.3).
+    fn update_sealing_key(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        self.sealing.seal(content::HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0], out);
+        self.sealing = HalfKey::new(self.kernel.update_tx_secret()?)?;
+        Ok(())
+    }
+
+    /// Agrees on a new key after so many records: for tests.
+    #[doc(hidden)]
+    pub fn set_key_records_max(&mut self, records: u64) {
+        self.key_records_max = records;
+    }
+}
+
+const TOO_LONG: &str = "a record is too long";
+
+/// Bytes of the record that begins here, its header included; `None` if the header is cut off.
+fn record_length(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
+    let [kind, _, _, high, low, ..] = *bytes else { return Ok(None) };
+    if kind != content::APPLICATION_DATA {
+        return Err(TlsError::PeerMisbehaved("a record is not sealed"));
+    }
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if length > CIPHERTEXT_BYTES_MAX {
+        return Err(TlsError::PeerMisbehaved(TOO_LONG));
+    }
+    Ok(Some(HEADER_BYTES + length))
+}

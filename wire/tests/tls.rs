@@ -1,0 +1,293 @@
+//! TLS against a stock rustls client, in memory: any cut of the bytes, key updates, closes, and what must be refused.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedCipherSuite};
+use tern_wire::tls::{ALPN, Opened, Progress, Records, TlsError, TlsServer};
+
+struct Certificate {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+fn certificate() -> Certificate {
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate is made");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("PKCS #8");
+    Certificate { chain: vec![made.cert.der().clone()], key }
+}
+
+fn client_config(
+    certificate: &Certificate,
+    alpn: &[&[u8]],
+    suites: Vec<SupportedCipherSuite>,
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.chain[0].clone()).expect("a certificate of our own");
+    let provider = CryptoProvider { cipher_suites: suites, ..aws_lc_rs::default_provider() };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3 is there")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config)
+}
+
+fn client(config: &Arc<ClientConfig>) -> ClientConnection {
+    ClientConnection::new(config.clone(), "localhost".try_into().expect("a name")).expect("a client")
+}
+
+fn all_suites() -> Vec<SupportedCipherSuite> {
+    aws_lc_rs::ALL_CIPHER_SUITES.to_vec()
+}
+
+fn sent_by(client: &mut ClientConnection) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).expect("a Vec takes all");
+    }
+    bytes
+}
+
+fn give(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+    let mut plaintext = Vec::new();
+    while !bytes.is_empty() {
+        client.read_tls(&mut bytes).expect("a slice reads");
+        client.process_new_packets()?;
+        let mut chunk = [0; 4096];
+        while let Ok(read @ 1..) = client.reader().read(&mut chunk) {
+            plaintext.extend_from_slice(&chunk[..read]);
+        }
+    }
+    Ok(plaintext)
+}
+
+/// A server's end, whatever its state.
+struct Server {
+    handshake: Option<tern_wire::tls::Handshake>,
+    records: Option<Box<Records>>,
+    plaintext: Vec<u8>,
+    closed: bool,
+}
+
+impl Server {
+    fn new(server: &TlsServer) -> Self {
+        let handshake = Some(server.handshake().expect("a handshake begins"));
+        Self { handshake, records: None, plaintext: Vec::new(), closed: false }
+    }
+
+    fn receive(&mut self, bytes: &[u8]) -> (Vec<u8>, Result<(), TlsError>) {
+        let mut out = Vec::new();
+        let result = self.try_receive(bytes, &mut out);
+        (out, result)
+    }
+
+    fn try_receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+        let Some(handshake) = self.handshake.take() else { return self.open(&mut bytes.to_vec(), out) };
+        match handshake.receive(bytes, out)? {
+            Progress::Continue(handshake) => self.handshake = Some(handshake),
+            Progress::Done(mut done) => {
+                self.records = Some(done.records);
+                self.plaintext.append(&mut done.plaintext);
+                self.open(&mut done.ciphertext, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+        let records = self.records.as_mut().expect("the handshake is complete");
+        let opened = records.open(bytes, out, &mut |piece| self.plaintext.extend_from_slice(piece))?;
+        self.closed = opened == Opened::Closed;
+        Ok(())
+    }
+
+    fn seal(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.records.as_mut().expect("the handshake is complete").seal(bytes, &mut out).expect("sealed");
+        out
+    }
+}
+
+fn connect(config: &Arc<ClientConfig>, server: &TlsServer) -> (ClientConnection, Server) {
+    let (mut client, mut server) = (client(config), Server::new(server));
+    for _ in 0..3 {
+        let (out, result) = server.receive(&sent_by(&mut client));
+        result.expect("the handshake goes on");
+        give(&mut client, &out).expect("the client agrees");
+    }
+    assert!(server.records.is_some() && !client.is_handshaking());
+    (client, server)
+}
+
+fn tls(certificate: &Certificate) -> TlsServer {
+    TlsServer::new(certificate.chain.clone(), certificate.key.clone_key()).expect("a configuration")
+}
+
+#[test]
+fn every_suite_carries_data_both_ways_across_key_updates() {
+    let certificate = certificate();
+    let server = tls(&certificate);
+    for suite in all_suites() {
+        let (mut client, mut server) = connect(&client_config(&certificate, &[ALPN], vec![suite]), &server);
+        server.records.as_mut().expect("connected").set_key_records_max(7);
+        for round in 0..6u8 {
+            let data = vec![round; 100_000];
+            client.set_buffer_limit(None);
+            client.writer().write_all(&data[..50_000]).expect("buffered");
+            if round % 2 == 1 {
+                client.refresh_traffic_keys().expect("the client may");
+            }
+            client.writer().write_all(&data[50_000..]).expect("buffered");
+            let mut out = Vec::new();
+            while client.wants_write() {
+                let (more, result) = server.receive(&sent_by(&mut client));
+                result.expect("opened");
+                out.extend(more);
+            }
+            assert!(server.plaintext == data, "{suite:?}, round {round}");
+            server.plaintext.clear();
+            assert_eq!(server.records.as_ref().expect("connected").partial_bytes(), 0);
+            out.extend(server.seal(&data));
+            assert!(give(&mut client, &out).expect("opened") == data, "{suite:?}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_close_is_seen_on_either_side() {
+    let certificate = certificate();
+    let (mut client, mut server) =
+        connect(&client_config(&certificate, &[ALPN], all_suites()), &tls(&certificate));
+    let mut out = Vec::new();
+    server.records.as_mut().expect("connected").close(&mut out);
+    give(&mut client, &out).expect("a clean close");
+    assert!(client.process_new_packets().expect("clean").peer_has_closed());
+    client.send_close_notify();
+    server.receive(&sent_by(&mut client)).1.expect("a clean close");
+    assert!(server.closed);
+}
+
+#[test]
+fn a_changed_record_is_never_data() {
+    let certificate = certificate();
+    let (mut client, mut server) =
+        connect(&client_config(&certificate, &[ALPN], all_suites()), &tls(&certificate));
+    client.writer().write_all(b"transfer 10").expect("buffered");
+    let mut bytes = sent_by(&mut client);
+    *bytes.last_mut().expect("a record") ^= 1;
+    let (out, result) = server.receive(&bytes);
+    assert_eq!(result, Err(TlsError::BadRecord));
+    assert!(server.plaintext.is_empty());
+    let alert = give(&mut client, &out).expect_err("the client is told");
+    assert_eq!(alert, rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac));
+}
+
+#[test]
+fn a_client_without_our_alpn_is_told_so() {
+    let certificate = certificate();
+    for alpn in [&[][..], &[&b"h2"[..]]] {
+        let (mut client, mut server) =
+            (client(&client_config(&certificate, alpn, all_suites())), Server::new(&tls(&certificate)));
+        let mut told = None;
+        for _ in 0..3 {
+            let (out, result) = server.receive(&sent_by(&mut client));
+            if let Err(error) = give(&mut client, &out) {
+                told = Some(error);
+            }
+            if let Err(error) = result {
+                assert!(matches!(error, TlsError::PeerIncompatible(_)), "{error:?}");
+                break;
+            }
+        }
+        let expected = rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol);
+        assert_eq!(told, Some(expected), "{alpn:?}");
+    }
+}
+
+#[test]
+fn plain_text_is_told_from_tls() {
+    let certificate = certificate();
+    let (out, result) = Server::new(&tls(&certificate)).receive(b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!((out, result), (Vec::new(), Err(TlsError::NotTls)));
+}
+
+#[test]
+fn a_second_connection_resumes_the_first() {
+    let certificate = certificate();
+    let (config, server) = (client_config(&certificate, &[ALPN], all_suites()), tls(&certificate));
+    let (first, _) = connect(&config, &server);
+    assert_eq!(first.handshake_kind(), Some(HandshakeKind::Full));
+    let (second, mut end) = connect(&config, &server);
+    assert_eq!(second.handshake_kind(), Some(HandshakeKind::Resumed));
+    let mut second = second;
+    let sealed = end.seal(b"again");
+    assert_eq!(give(&mut second, &sealed).expect("opened"), b"again");
+}
+
+#[test]
+fn key_updates_without_end_are_refused() {
+    let certificate = certificate();
+    let (mut client, mut server) =
+        connect(&client_config(&certificate, &[ALPN], all_suites()), &tls(&certificate));
+    let refused = (0..100).find_map(|_| {
+        client.refresh_traffic_keys().expect("the client may");
+        server.receive(&sent_by(&mut client)).1.err()
+    });
+    assert!(matches!(refused, Some(TlsError::PeerMisbehaved(_))), "{refused:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_cut_of_the_bytes_gives_the_same_data(cuts in prop::collection::vec(1usize..900, 1..40), size in 0usize..60_000) {
+        let certificate = certificate();
+        let mut client = client(&client_config(&certificate, &[ALPN], all_suites()));
+        let mut server = Server::new(&tls(&certificate));
+        let data: Vec<u8> = (0..size).map(|n| n as u8).collect();
+        // What is written now leaves right behind the client's Finished.
+        client.writer().write_all(&data).expect("buffered");
+        let mut cuts = cuts.iter().cycle();
+        for _ in 0..40 {
+            let sent = sent_by(&mut client);
+            let mut rest = &sent[..];
+            let mut out = Vec::new();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at((*cuts.next().expect("endless")).min(rest.len()));
+                let (more, result) = server.receive(piece);
+                result.expect("the connection goes on");
+                out.extend(more);
+                rest = after;
+            }
+            give(&mut client, &out).expect("the client agrees");
+        }
+        prop_assert!(server.plaintext == data);
+        prop_assert_eq!(server.records.expect("connected").partial_bytes(), 0);
+    }
+
+    #[test]
+    fn any_bytes_are_an_error_or_wait(bytes in prop::collection::vec(any::<u8>(), 0..400), established in any::<bool>()) {
+        let certificate = certificate();
+        let tls = tls(&certificate);
+        if established {
+            let (_, mut server) = connect(&client_config(&certificate, &[ALPN], all_suites()), &tls);
+            let mut record = vec![23, 3, 3, 0, (bytes.len() % 200) as u8];
+            record.extend(&bytes);
+            let _ = server.receive(&bytes);
+            let (_, mut server) = connect(&client_config(&certificate, &[ALPN], all_suites()), &tls);
+            let _ = server.receive(&record);
+            prop_assert!(server.plaintext.is_empty());
+        } else {
+            let mut handshake = vec![22, 3, 1, 0, (bytes.len() % 200) as u8];
+            handshake.extend(&bytes);
+            let _ = Server::new(&tls).receive(&handshake);
+            let _ = Server::new(&tls).receive(&bytes);
+        }
+    }
+}
