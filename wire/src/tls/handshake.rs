@@ -95,9 +95,10 @@ impl Handshake {
         Ok(Progress::Done(Established { records, plaintext, ciphertext: self.incoming }))
     }
 
-    /// rustls queues the alert that belongs to its error, behind what was to be sent before.
+    /// rustls queues the alert that belongs to its error, behind what was to be sent before. It must not be asked for
+    /// more than that: it would read on in input that it has already refused.
     fn send_alert(&mut self, out: &mut Vec<u8>) {
-        loop {
+        while self.tls.wants_write() {
             let UnbufferedStatus { discard, state, .. } = self.tls.process_tls_records(&mut self.incoming);
             let encoded = match state {
                 Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, out).is_ok(),
