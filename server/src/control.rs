@@ -18,6 +18,17 @@ pub enum ControlError {
     NoAnswer,
 }
 
+impl std::fmt::Display for ControlError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Busy => write!(f, "too many questions wait for that core: try again"),
+            Self::NoAnswer => write!(f, "the core has not answered: is ternd stopping?"),
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}
+
 /// The way to the cores. Shared by threads that may block; never used by a core itself.
 pub trait Control: Send + Sync {
     /// The slots' owners.

@@ -1,4 +1,17 @@
 //! ternd: threads, sockets, io_uring, clock, the mesh, the admin and metrics listeners. A thin shell around the brain
 //! of `tern-shard`.
 
+pub mod admin;
+pub mod certificate;
+pub mod codes;
+pub mod config;
 pub mod control;
+pub mod core;
+pub mod exposition;
+pub mod http;
+pub mod logging;
+pub mod mesh;
+pub mod metrics;
+pub mod run;
+pub mod trouble;
+pub mod uring;

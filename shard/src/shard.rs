@@ -118,6 +118,11 @@ impl Shard {
         self.commits.is_quiet()
     }
 
+    /// Commits that the store has not completed.
+    pub fn commits_in_flight(&self) -> usize {
+        self.commits.in_flight()
+    }
+
     /// What the core holds now.
     pub fn status(&self) -> CoreStatus {
         CoreStatus {

@@ -1,0 +1,254 @@
+//! The operators' socket: a line of JSON in, lines of JSON out.
+//!
+//! `{"ask":"status"}`, `{"ask":"otp","phone":"+15550001"}`, `{"ask":"user","phone":…}`, `{"ask":"delete_user","phone":…}`,
+//! `{"ask":"provision","count":2,"first":"+15550100000","name":"test"}`. An answer is `{"ok":…}` or `{"error":"…"}`;
+//! `provision` gives a line for each user, then one with `done`. The socket's file mode is its access control.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tern_shard::admin::{AdminRequest, AdminResponse, CoreStatus, DeviceView, Provisioned, UserView};
+use tern_shard::slots::CoreId;
+use tern_wire::ids::Phone;
+
+use crate::control::{Control, owner_of};
+
+/// Bytes of a question.
+const LINE_BYTES_MAX: u64 = 4096;
+
+/// Users made by one question.
+const PROVISION_MAX: u32 = 1_000_000;
+
+/// Users under way at once: enough to fill a group commit.
+const PROVISION_THREADS: usize = 64;
+
+/// Users whose answers are gathered before they are written.
+const PROVISION_CHUNK: u32 = 2048;
+
+/// How long an operator's tool may take to ask, or to take an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
+enum Question {
+    Status {},
+    Otp { phone: String },
+    User { phone: String },
+    DeleteUser { phone: String },
+    Provision { count: u32, first: String, name: String },
+}
+
+/// What the socket's thread knows.
+struct Admin {
+    control: Arc<dyn Control>,
+    may_provision: bool,
+}
+
+/// Opens the socket, and answers on it until the process ends. The store's lock has shown that no other ternd uses
+/// this directory, so a socket file there is a dead one's.
+pub fn start(path: &Path, control: Arc<dyn Control>, may_provision: bool) -> std::io::Result<()> {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let admin = Arc::new(Admin { control, may_provision });
+    thread::Builder::new().name("tern-admin".to_owned()).spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let admin = admin.clone();
+            // An operator's tool that stalls must not keep another from asking.
+            let _ = thread::Builder::new().name("tern-operator".to_owned()).spawn(move || {
+                let _ = admin.serve(&connection);
+            });
+        }
+    })?;
+    Ok(())
+}
+
+/// Removes the socket's file at the end of the process.
+#[derive(Debug)]
+pub struct SocketFile(pub PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // If it is gone already, so much the better.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn refused(why: impl std::fmt::Display) -> Value {
+    json!({ "error": why.to_string() })
+}
+
+impl Admin {
+    fn serve(&self, mut connection: &UnixStream) -> std::io::Result<()> {
+        connection.set_read_timeout(Some(TIMEOUT))?;
+        connection.set_write_timeout(Some(TIMEOUT))?;
+        let mut line = String::new();
+        BufReader::new(connection.take(LINE_BYTES_MAX)).read_line(&mut line)?;
+        match serde_json::from_str(&line) {
+            Ok(Question::Provision { count, first, name }) => {
+                self.provision(connection, count, &first, &name)
+            }
+            Ok(question) => writeln!(connection, "{}", self.answer(&question)),
+            Err(error) => writeln!(connection, "{}", refused(format_args!("not a question: {error}"))),
+        }
+    }
+
+    fn answer(&self, question: &Question) -> Value {
+        match question {
+            Question::Status {} => self.status(),
+            Question::Otp { phone } => self.about(phone, AdminRequest::Code),
+            Question::User { phone } => self.about(phone, AdminRequest::User),
+            Question::DeleteUser { phone } => {
+                let answer = self.about(phone, AdminRequest::DeleteUser);
+                tracing::info!("an operator asked to delete a user");
+                answer
+            }
+            Question::Provision { .. } => unreachable!("taken before"),
+        }
+    }
+
+    fn status(&self) -> Value {
+        let ask = |core| match self.control.ask(CoreId(core), AdminRequest::Status) {
+            Ok(AdminResponse::Status(status)) => core_json(&status),
+            Ok(_) | Err(_) => json!({ "core": core, "error": "no answer" }),
+        };
+        let cores: Vec<_> = (0..self.control.cores()).map(ask).collect();
+        json!({ "ok": { "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "cores": cores } })
+    }
+
+    fn about(&self, phone: &str, ask: fn(Phone) -> AdminRequest) -> Value {
+        let Some(phone) = Phone::parse(phone) else {
+            return refused("that is no phone number: a plus sign and 8 to 15 digits (E.164)");
+        };
+        self.ask_owner(&phone, ask(phone.clone()))
+    }
+
+    fn ask_owner(&self, phone: &Phone, request: AdminRequest) -> Value {
+        match self.control.ask(owner_of(&*self.control, phone), request) {
+            Ok(AdminResponse::Code(Some(code))) => json!({ "ok": {
+                "code": code.code, "expires_ms": code.expires_ms, "attempts_left": code.attempts_left,
+            } }),
+            Ok(AdminResponse::Code(None)) => refused("no one-time code is good for that phone now"),
+            Ok(AdminResponse::User(Some(user))) => json!({ "ok": user_json(&user) }),
+            Ok(AdminResponse::User(None) | AdminResponse::Deleted(false)) => {
+                refused("no account has that phone")
+            }
+            Ok(AdminResponse::Deleted(true)) => json!({ "ok": { "deleted": true } }),
+            Ok(AdminResponse::Provisioned(user)) => json!({ "ok": provisioned_json(&user) }),
+            Ok(AdminResponse::Refused(why)) => refused(why),
+            Ok(AdminResponse::Status(_)) => refused("the core answered something else"),
+            Err(error) => refused(error),
+        }
+    }
+
+    fn provision(
+        &self,
+        mut connection: &UnixStream,
+        count: u32,
+        first: &str,
+        name: &str,
+    ) -> std::io::Result<()> {
+        let refusal = if !self.may_provision {
+            Some("test users are made in development mode, or when ternd was started with --allow-provision")
+        } else if count == 0 || count > PROVISION_MAX {
+            Some("the count is out of range: 1 to 1000000")
+        } else if phone_after(first, count - 1).is_none() {
+            Some("the first phone, or the last one counted from it, is no phone number (E.164)")
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            return writeln!(connection, "{}", refused(refusal));
+        }
+        tracing::info!(count, "an operator makes test users");
+        let mut made = 0;
+        while made < count {
+            let upto = count.min(made + PROVISION_CHUNK);
+            let mut lines = String::new();
+            for answer in self.provision_chunk(first, made..upto, name) {
+                lines.push_str(&answer.to_string());
+                lines.push('\n');
+                if answer.get("error").is_some() {
+                    return connection.write_all(lines.as_bytes());
+                }
+            }
+            connection.write_all(lines.as_bytes())?;
+            made = upto;
+        }
+        writeln!(connection, "{}", json!({ "ok": { "done": made } }))
+    }
+
+    /// Makes some users at once, so that they share group commits. The answers are in order.
+    fn provision_chunk(&self, first: &str, numbers: std::ops::Range<u32>, name: &str) -> Vec<Value> {
+        let count = numbers.len();
+        let answers: Vec<_> = (0..count).map(|_| Mutex::new(Value::Null)).collect();
+        let next = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..PROVISION_THREADS.min(count) {
+                scope.spawn(|| {
+                    while let index = next.fetch_add(1, Ordering::Relaxed)
+                        && index < count
+                    {
+                        let number = numbers.start + index as u32;
+                        let phone = phone_after(first, number).expect("the last one was checked");
+                        let request = AdminRequest::Provision {
+                            phone: phone.clone(),
+                            name: format!("{name} {number}"),
+                        };
+                        *answers[index].lock().expect("nobody panics with it") =
+                            self.ask_owner(&phone, request);
+                    }
+                });
+            }
+        });
+        answers.into_iter().map(|answer| answer.into_inner().expect("nobody panics with it")).collect()
+    }
+}
+
+/// The phone `number` after `first`.
+fn phone_after(first: &str, number: u32) -> Option<Phone> {
+    let first = Phone::parse(first)?;
+    let digits: u64 = first.digits().parse().ok()?;
+    Phone::parse(&format!("+{}", digits.checked_add(number.into())?))
+}
+
+fn core_json(status: &CoreStatus) -> Value {
+    json!({
+        "core": status.core, "slots": status.slots, "connections": status.connections, "sessions": status.sessions,
+        "logs": status.logs, "users": status.users, "commits_in_flight": status.commits_in_flight,
+    })
+}
+
+fn user_json(user: &UserView) -> Value {
+    let device = |device: &DeviceView| {
+        json!({
+            "device_id": device.device.get(), "name": device.name, "created_ms": device.created_ms,
+            "connected": device.connected, "revoked": device.revoked,
+        })
+    };
+    let devices: Vec<_> = user.devices.iter().map(device).collect();
+    json!({
+        "user_id": user.user.get(), "name": user.name, "slot": user.slot, "core": user.core,
+        "created_ms": user.created_ms, "devices": devices,
+    })
+}
+
+fn provisioned_json(user: &Provisioned) -> Value {
+    json!({
+        "phone": user.phone.as_str(), "user_id": user.user.get(), "device_id": user.device.get(),
+        "access_token": user.access_token, "access_expires_ms": user.access_expires_ms,
+        "refresh_token": user.refresh_token, "refresh_expires_ms": user.refresh_expires_ms,
+    })
+}

@@ -1,0 +1,509 @@
+//! The configuration: built-in values, overridden by a TOML file, overridden by environment and flags.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, ValueEnum};
+use serde::{Deserialize, Serialize};
+use tern_shard::limits::Limits;
+use tern_wire::limits;
+
+/// ternd, the tern messaging server.
+///
+/// Without any configuration it listens on 127.0.0.1:7443, keeps its data in ./tern-data, and makes a development
+/// certificate there. When it is ready it prints one line: `ternd ready on ADDRESS`.
+///
+/// SIGTERM and SIGINT drain (clients are told, commits are finished, exit 0); a second one ends it at once.
+#[derive(Parser, Clone, Debug, Default)]
+#[command(name = "ternd", version, about, long_about, max_term_width = 110)]
+pub struct Flags {
+    /// Configuration file (TOML). `--print-config` shows every key with its value.
+    #[arg(long, value_name = "FILE", env = "TERN_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:7443]
+    #[arg(long, value_name = "ADDRESS", env = "TERN_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Directory of the store, the admin socket and the development certificate [default: tern-data]
+    #[arg(long, value_name = "DIR", env = "TERN_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Cores: threads with a ring and a share of the users each; may exceed the CPUs [default: one a CPU]
+    #[arg(long, value_name = "N", env = "TERN_CORES")]
+    pub cores: Option<u16>,
+    /// Where the data lies: `memory` forgets everything at the end, and needs development mode [default: embedded]
+    #[arg(long, value_name = "ENGINE", env = "TERN_ENGINE")]
+    pub engine: Option<EngineKind>,
+    /// Certificate chain (PEM) [default: a development certificate]
+    #[arg(long, value_name = "FILE", env = "TERN_CERTIFICATE", requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", env = "TERN_KEY", requires = "certificate")]
+    pub key: Option<PathBuf>,
+    /// URL that one-time codes are POSTed to as JSON [default in development mode: print them]
+    #[arg(long, value_name = "URL", env = "TERN_SMS_WEBHOOK")]
+    pub sms_webhook: Option<String>,
+    /// Address of /metrics, /healthz and /readyz, on loopback [default: 127.0.0.1:7480]
+    #[arg(long, value_name = "ADDRESS", env = "TERN_METRICS")]
+    pub metrics: Option<SocketAddr>,
+    /// No metrics and health listener
+    #[arg(long, conflicts_with = "metrics")]
+    pub no_metrics: bool,
+    /// Path of the admin socket [default: DATA_DIR/ternd.sock]
+    #[arg(long, value_name = "PATH", env = "TERN_ADMIN_SOCKET")]
+    pub admin_socket: Option<PathBuf>,
+    /// Let `ternctl provision` make verified users outside development mode
+    #[arg(long)]
+    pub allow_provision: bool,
+    /// Form of the log: for people if stderr is a terminal, else the same without colours; or JSON [default: auto]
+    #[arg(long, value_name = "FORMAT", env = "TERN_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug, or a filter like `tern_server=debug` [default: info]
+    #[arg(long, value_name = "FILTER", env = "TERN_LOG")]
+    pub log: Option<String>,
+    /// Set one limit: `--limit code_attempts_max=5`. May be repeated
+    #[arg(long = "limit", value_name = "KEY=VALUE")]
+    pub limits: Vec<String>,
+    /// Print the configuration in force as TOML, and exit
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// Where the data lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// On disk, in the data directory.
+    #[default]
+    Embedded,
+    /// In memory: for trying things out.
+    Memory,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people; with colours on a terminal.
+    #[default]
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+macro_rules! limits_table {
+    ($($key:ident: $type:ty = $default:expr, $range:expr, $help:literal;)*) => {
+        /// Every limit that can be set.
+        #[derive(Clone, Debug, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct LimitsTable {
+            $(#[doc = $help] pub $key: $type,)*
+        }
+
+        impl Default for LimitsTable {
+            fn default() -> Self {
+                Self { $($key: $default,)* }
+            }
+        }
+
+        impl LimitsTable {
+            fn check(&self) -> Result<(), ConfigError> {
+                $({
+                    let (value, range) = (self.$key as u64, $range);
+                    if !range.contains(&value) {
+                        let allowed = format!("{} to {}", range.start(), range.end());
+                        return Err(ConfigError::OutOfRange { key: concat!("limits.", stringify!($key)), value, allowed });
+                    }
+                })*
+                Ok(())
+            }
+
+            fn set(&mut self, key: &str, value: u64) -> bool {
+                match key {
+                    $(stringify!($key) => match value.try_into() {
+                        Ok(value) => self.$key = value,
+                        Err(_) => return false,
+                    },)*
+                    _ => return false,
+                }
+                true
+            }
+        }
+    };
+}
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
+limits_table! {
+    connections_max: u32 = 16_000, 1..=1_000_000, "Connections of one core; the limit of open files bounds them too.";
+    handshake_timeout_ms: u64 = 10_000, 100..=600_000, "Time for a TLS handshake.";
+    login_timeout_ms: u64 = 30_000, 100..=3_600_000, "Time from connecting to Login.";
+    idle_timeout_ms: u64 = 300_000, 1_000..=DAY_MS, "Time without a byte from the client.";
+    body_bytes_max: usize = limits::BODY_BYTES_MAX, 1..=limits::BODY_BYTES_MAX as u64, "Bytes of a message's body.";
+    history_entries_max: usize = limits::HISTORY_ENTRIES_MAX, 1..=limits::HISTORY_ENTRIES_MAX as u64, "Entries of a history page.";
+    requests_in_flight_max: u32 = 256, 1..=65_536, "Unanswered requests of a connection.";
+    request_bytes_in_flight_max: u32 = 1 << 20, 131_072..=1 << 30, "Bytes of a connection's unanswered requests.";
+    send_queue_bytes_max: usize = 256 << 10, 1_024..=1 << 30, "Bytes queued to a connection beyond which it is not pushed to.";
+    send_queue_bytes_hard_max: usize = 4 << 20, 1_048_576..=1 << 30, "Bytes queued to a connection beyond which it is closed.";
+    code_valid_ms: u64 = 300_000, 1_000..=DAY_MS, "Life of a one-time code.";
+    code_attempts_max: u32 = 3, 1..=100, "Wrong tries of a one-time code.";
+    code_requests_per_hour_max: u32 = 3, 1..=1_000_000, "One-time codes for a phone in an hour.";
+    address_code_requests_per_hour_max: u32 = 100, 1..=100_000_000, "One-time codes for a network address in an hour.";
+    lookups_per_minute_max: u32 = 120, 1..=1_000_000, "Lookups by a connection in a minute.";
+    devices_max: usize = 8, 1..=64, "Devices of a user.";
+    access_token_valid_ms: u64 = 3_600_000, 1_000..=DAY_MS, "Life of an access token.";
+    refresh_token_valid_ms: u64 = 7 * DAY_MS, 1_000..=365 * DAY_MS, "Life of a refresh token.";
+    logs_cached_max: usize = 100_000, 16..=100_000_000, "Logs in one core's memory.";
+    users_cached_max: usize = 100_000, 16..=100_000_000, "Users in one core's memory, beside the connected ones.";
+    tail_entries_max: usize = 32, 1..=10_000, "Newest entries of a log in memory.";
+    tail_bytes_max: usize = 64 << 10, 1..=1 << 30, "Bytes of the newest entries of a log in memory.";
+    batch_bytes_max: usize = 4 << 20, 131_072..=1 << 30, "Bytes in a core's open batch.";
+    overloaded_retry_after_ms: u32 = 100, 1..=60_000, "What a refused client is told to wait.";
+    mark_quiet_ms: u64 = 10_000, 1..=3_600_000, "Quiet time of a log after which marks of devices that have it all are cleared.";
+    ring_entries: u32 = 1_024, 64..=32_768, "Submissions in a core's ring.";
+    receive_buffers: u16 = 1_024, 2..=32_768, "Receive buffers of a core: a power of two.";
+    receive_buffer_bytes: u32 = 4_096, 512..=1_048_576, "Bytes of a receive buffer.";
+    mesh_ring_messages: usize = 4_096, 2..=1_048_576, "Messages in the ring of each pair of cores.";
+    mesh_backlog_max: usize = 8_192, 1..=1_048_576, "Messages waiting for a core beyond which requests for it are refused.";
+    commit_group_bytes_max: usize = 8 << 20, 131_072..=1 << 30, "Bytes written in one group commit.";
+    commits_in_flight_max: usize = 64, 1..=65_536, "Batches of a core that the store has not completed.";
+    reads_in_flight_max: usize = 1_024, 16..=65_536, "Reads of a core that the store has not completed.";
+    free_bytes_min: u64 = 256 << 20, 0..=u64::MAX, "Free disk space below which nothing is taken.";
+    store_cache_bytes: u64 = 256 << 20, 1_048_576..=1 << 40, "Bytes of the store's blocks in memory.";
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Directory of all that is kept.
+    pub data_dir: PathBuf,
+    /// Cores; 0 for one a CPU.
+    pub cores: u16,
+    /// Where the data lies.
+    pub engine: EngineKind,
+    /// Certificate chain and key, or a development certificate.
+    pub tls: TlsConfig,
+    /// Delivery of one-time codes.
+    pub sms: SmsConfig,
+    /// The metrics and health listener; absent or "off" for none.
+    pub metrics: MetricsConfig,
+    /// The operators' socket.
+    pub admin: AdminConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// Every bound.
+    pub limits: LimitsTable,
+}
+
+/// See [`Config::tls`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Certificate chain (PEM).
+    pub certificate: Option<PathBuf>,
+    /// Private key (PEM).
+    pub key: Option<PathBuf>,
+}
+
+/// See [`Config::sms`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SmsConfig {
+    /// URL that codes are POSTed to.
+    pub webhook: Option<String>,
+}
+
+/// See [`Config::metrics`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Whether there is a listener.
+    pub enabled: bool,
+    /// Its address, on loopback.
+    pub listen: SocketAddr,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { enabled: true, listen: loopback(7480) }
+    }
+}
+
+/// See [`Config::admin`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Path of the socket; absent for `ternd.sock` in the data directory.
+    pub socket: Option<PathBuf>,
+    /// Whether verified users may be made outside development mode.
+    pub allow_provision: bool,
+}
+
+/// See [`Config::log`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Its form.
+    pub format: LogFormat,
+    /// What is logged.
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, filter: "info".to_owned() }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: loopback(7443),
+            data_dir: "tern-data".into(),
+            cores: 0,
+            engine: EngineKind::default(),
+            tls: TlsConfig::default(),
+            sms: SmsConfig::default(),
+            metrics: MetricsConfig::default(),
+            admin: AdminConfig::default(),
+            log: LogConfig::default(),
+            limits: LimitsTable::default(),
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file can't be read.
+    Unreadable(PathBuf, std::io::Error),
+    /// The file is not what it should be: where and why, in the parser's words.
+    Malformed(PathBuf, String),
+    /// A number is out of its range.
+    OutOfRange {
+        /// Its key.
+        key: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it may be.
+        allowed: String,
+    },
+    /// Keys that do not go together, or an unknown one.
+    Contradiction(String),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(path, error) => {
+                write!(f, "the configuration {} can't be read: {error}", path.display())
+            }
+            Self::Malformed(path, why) => write!(f, "the configuration {} is wrong: {why}", path.display()),
+            Self::OutOfRange { key, value, allowed } => {
+                write!(f, "{key} = {value} is out of range: {allowed}")
+            }
+            Self::Contradiction(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// The configuration in force under these flags.
+    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        let mut config = match &flags.config {
+            Some(path) => Self::read(path)?,
+            None => Self::default(),
+        };
+        config.apply(flags)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
+        toml::from_str(&text).map_err(|error| ConfigError::Malformed(path.to_owned(), error.to_string()))
+    }
+
+    fn apply(&mut self, flags: &Flags) -> Result<(), ConfigError> {
+        fn over<T: Clone>(value: &mut T, flag: Option<&T>) {
+            if let Some(flag) = flag {
+                value.clone_from(flag);
+            }
+        }
+        over(&mut self.listen, flags.listen.as_ref());
+        over(&mut self.data_dir, flags.data_dir.as_ref());
+        over(&mut self.cores, flags.cores.as_ref());
+        over(&mut self.engine, flags.engine.as_ref());
+        over(&mut self.metrics.listen, flags.metrics.as_ref());
+        over(&mut self.log.format, flags.log_format.as_ref());
+        over(&mut self.log.filter, flags.log.as_ref());
+        self.metrics.enabled &= !flags.no_metrics;
+        self.admin.allow_provision |= flags.allow_provision;
+        let optional = [
+            (&mut self.tls.certificate, &flags.certificate),
+            (&mut self.tls.key, &flags.key),
+            (&mut self.admin.socket, &flags.admin_socket),
+        ];
+        for (value, flag) in optional {
+            if flag.is_some() {
+                value.clone_from(flag);
+            }
+        }
+        if flags.sms_webhook.is_some() {
+            self.sms.webhook.clone_from(&flags.sms_webhook);
+        }
+        for limit in &flags.limits {
+            let pair = limit.split_once('=').and_then(|(key, value)| Some((key, value.trim().parse().ok()?)));
+            if !pair.is_some_and(|(key, value)| self.limits.set(key.trim(), value)) {
+                let why = format!("--limit {limit}: not KEY=NUMBER with a key that `--print-config` shows");
+                return Err(ConfigError::Contradiction(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.limits.check()?;
+        let contradiction = |why: &str| Err(ConfigError::Contradiction(why.to_owned()));
+        if self.cores > 256 {
+            let allowed = "0 (one a CPU) to 256".to_owned();
+            return Err(ConfigError::OutOfRange { key: "cores", value: self.cores.into(), allowed });
+        }
+        if !self.limits.receive_buffers.is_power_of_two() {
+            return contradiction("limits.receive_buffers is no power of two");
+        }
+        if self.tls.certificate.is_some() != self.tls.key.is_some() {
+            return contradiction("tls.certificate and tls.key go together: set both or neither");
+        }
+        if self.metrics.enabled && !self.metrics.listen.ip().is_loopback() {
+            return contradiction("metrics.listen is not on loopback: its listener has no access control");
+        }
+        if !self.development() && self.engine == EngineKind::Memory {
+            return contradiction(
+                "the memory engine forgets everything: it needs development mode, a loopback listener",
+            );
+        }
+        if !self.development() && self.sms.webhook.is_none() {
+            let why =
+                "sms.webhook is not set: off loopback, one-time codes can only be delivered by a webhook";
+            return contradiction(why);
+        }
+        Ok(())
+    }
+
+    /// Development mode: the listener can be reached from this machine alone.
+    pub fn development(&self) -> bool {
+        self.listen.ip().is_loopback()
+    }
+
+    /// The number of cores: one a CPU, unless it is set.
+    pub fn core_count(&self) -> u16 {
+        let cpus = || std::thread::available_parallelism().map_or(1, |count| count.get().min(256) as u16);
+        if self.cores == 0 { cpus() } else { self.cores }
+    }
+
+    /// Where the admin socket is.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.admin.socket.clone().unwrap_or_else(|| self.data_dir.join("ternd.sock"))
+    }
+
+    /// As TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a configuration is tables, strings and numbers")
+    }
+
+    /// The brain's part of the limits.
+    pub fn shard_limits(&self) -> Limits {
+        let table = &self.limits;
+        Limits {
+            body_bytes_max: table.body_bytes_max,
+            history_entries_max: table.history_entries_max,
+            requests_in_flight_max: table.requests_in_flight_max,
+            request_bytes_in_flight_max: table.request_bytes_in_flight_max,
+            send_queue_bytes_max: table.send_queue_bytes_max,
+            send_queue_bytes_hard_max: table.send_queue_bytes_hard_max,
+            login_timeout_ms: table.login_timeout_ms,
+            idle_timeout_ms: table.idle_timeout_ms,
+            code_valid_ms: table.code_valid_ms,
+            code_attempts_max: table.code_attempts_max,
+            code_requests_per_hour_max: table.code_requests_per_hour_max,
+            address_code_requests_per_hour_max: table.address_code_requests_per_hour_max,
+            lookups_per_minute_max: table.lookups_per_minute_max,
+            devices_max: table.devices_max,
+            access_token_valid_ms: table.access_token_valid_ms,
+            refresh_token_valid_ms: table.refresh_token_valid_ms,
+            logs_cached_max: table.logs_cached_max,
+            users_cached_max: table.users_cached_max,
+            tail_entries_max: table.tail_entries_max,
+            tail_bytes_max: table.tail_bytes_max,
+            batch_bytes_max: table.batch_bytes_max,
+            overloaded_retry_after_ms: table.overloaded_retry_after_ms,
+            mark_quiet_ms: table.mark_quiet_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str, flags: &[&str]) -> Result<Config, String> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("ternd.toml");
+        std::fs::write(&file, toml).expect("written");
+        let mut arguments = vec!["ternd", "--config", file.to_str().expect("UTF-8")];
+        arguments.extend(flags);
+        let flags = Flags::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        Config::load(&flags).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_override_the_file_and_the_file_the_built_in_values() {
+        let config =
+            load("cores = 3\n[limits]\ncode_attempts_max = 5", &["--limit", "devices_max=2"]).expect("valid");
+        assert_eq!((config.cores, config.limits.code_attempts_max, config.limits.devices_max), (3, 5, 2));
+        assert_eq!(load("cores = 3", &["--cores", "7"]).expect("valid").cores, 7);
+        assert_eq!(load("", &[]).expect("valid").listen, loopback(7443));
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_back() {
+        let config = load("", &[]).expect("valid");
+        let again = load(&config.to_toml(), &[]).expect("its own output");
+        assert_eq!(config.to_toml(), again.to_toml());
+    }
+
+    #[test]
+    fn a_wrong_configuration_says_what_is_wrong() {
+        let cases: [(&str, &[&str], &str); 9] = [
+            ("corse = 3", &[], "corse"),
+            (
+                "[limits]\ncode_attempts_max = 0",
+                &[],
+                "limits.code_attempts_max = 0 is out of range: 1 to 100",
+            ),
+            ("[limits]\nbody_bytes_max = 65537", &[], "limits.body_bytes_max = 65537"),
+            ("[limits]\nreceive_buffers = 1000", &[], "no power of two"),
+            ("[tls]\nkey = \"k\"", &[], "go together"),
+            ("listen = \"0.0.0.0:1\"", &[], "sms.webhook"),
+            ("[metrics]\nlisten = \"0.0.0.0:1\"", &[], "not on loopback"),
+            ("", &["--limit", "nonsense=1"], "--limit nonsense=1"),
+            ("", &["--cores", "300"], "cores = 300"),
+        ];
+        for (toml, flags, expected) in cases {
+            let error = load(toml, flags).expect_err(expected);
+            assert!(error.contains(expected), "{error:?} does not name {expected:?}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One connection of a core, as bytes: its descriptor, its TLS state, what is on its way in and out.
+
+use std::time::Instant;
+
+use tern_shard::Arrival;
+use tern_shard::reply::ConnId;
+use tern_shard::slots::CoreId;
+use tern_wire::frame::FrameBuffer;
+use tern_wire::tls::{Handshake, Records};
+
+use crate::uring::{ConnToken, TransferId};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Conn {
+    /// Its direct descriptor.
+    pub(super) slot: u32,
+    pub(super) tls: Tls,
+    pub(super) frames: FrameBuffer,
+    /// Frames to be sealed.
+    pub(super) plain: Vec<u8>,
+    /// Sealed bytes to be sent.
+    pub(super) sealed: Vec<u8>,
+    /// Bytes of the send under way; 0 if there is none.
+    pub(super) sending: usize,
+    /// A receive is armed.
+    pub(super) receiving: bool,
+    /// It is in the list of those with something to send.
+    pub(super) dirty: bool,
+    /// The brain wants to know when everything has been sent.
+    pub(super) tell_drained: bool,
+    /// The brain knows it.
+    pub(super) known: bool,
+    pub(super) end: End,
+    /// The brain has ended it while its record layer was at work.
+    pub(super) end_when_put_back: bool,
+    pub(super) moving: Option<Box<Moving>>,
+    pub(super) accepted: Instant,
+}
+
+/// The state of a connection's TLS.
+#[derive(Debug)]
+pub(super) enum Tls {
+    Handshake(Handshake),
+    Open(Box<Records>),
+    /// In the hands of whoever is at work on it, or failed.
+    Gone,
+}
+
+/// How far a connection's end has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// It goes on.
+    None,
+    /// What is queued leaves, then it ends.
+    Flushing,
+    /// It sends no more, and waits for the peer to do the same, so that what was sent is not lost to a reset.
+    Lingering,
+    /// It has been shut down: only its operations are still to end.
+    Aborting,
+}
+
+/// A connection on its way to another core.
+#[derive(Debug)]
+pub(super) struct Moving {
+    pub(super) to: CoreId,
+    pub(super) arrival: Arrival,
+    pub(super) transfer: TransferId,
+    /// Opened, but not yet read as frames.
+    pub(super) plaintext: Vec<u8>,
+    /// Received, but not yet opened.
+    pub(super) ciphertext: Vec<u8>,
+    pub(super) asked_to_stop: bool,
+    pub(super) given: bool,
+}
+
+/// What a connection is, on its way between cores.
+#[derive(Debug)]
+pub struct Moved {
+    pub(super) transfer: TransferId,
+    pub(super) records: Box<Records>,
+    pub(super) frames: FrameBuffer,
+    pub(super) plaintext: Vec<u8>,
+    pub(super) ciphertext: Vec<u8>,
+    pub(super) arrival: Arrival,
+}
+
+impl Conn {
+    pub(super) fn new(slot: u32, tls: Tls) -> Self {
+        Self {
+            slot,
+            tls,
+            frames: FrameBuffer::default(),
+            plain: Vec::new(),
+            sealed: Vec::new(),
+            sending: 0,
+            receiving: false,
+            dirty: false,
+            tell_drained: false,
+            known: false,
+            end: End::None,
+            end_when_put_back: false,
+            moving: None,
+            accepted: Instant::now(),
+        }
+    }
+
+    /// Bytes that have not left.
+    pub(super) fn backlog(&self) -> usize {
+        self.plain.len() + self.sealed.len() + self.sending
+    }
+
+    /// Nothing of it is with the kernel.
+    pub(super) fn is_still(&self) -> bool {
+        !self.receiving && self.sending == 0
+    }
+
+    /// Whether what it receives is still read.
+    pub(super) fn reads(&self) -> bool {
+        self.end == End::None && !self.end_when_put_back && self.moving.is_none()
+    }
+}
+
+/// The connections of a core, by index and generation.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    conns: Vec<(u32, Option<Box<Conn>>)>,
+    free: Vec<u32>,
+    count: usize,
+}
+
+impl Table {
+    pub(super) fn insert(&mut self, conn: Conn) -> ConnId {
+        self.count += 1;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.conns.push((0, None));
+            self.conns.len() as u32 - 1
+        });
+        let (generation, place) = &mut self.conns[index as usize];
+        *generation = generation.wrapping_add(1);
+        *place = Some(Box::new(conn));
+        ConnId { index, generation: *generation }
+    }
+
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
+        let (_, place) =
+            self.conns.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation)?;
+        let conn = place.take()?;
+        self.free.push(id.index);
+        self.count -= 1;
+        Some(conn)
+    }
+
+    pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let (generation, conn) = self.conns.get_mut(id.index as usize)?;
+        if *generation == id.generation { conn.as_deref_mut() } else { None }
+    }
+
+    /// The connection that an operation was for, unless it has gone.
+    pub(super) fn id_of(&self, token: ConnToken) -> Option<ConnId> {
+        let (generation, conn) = self.conns.get(token.index as usize)?;
+        let lives = conn.is_some() && token.is_of(*generation);
+        lives.then_some(ConnId { index: token.index, generation: *generation })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn ids(&self) -> Vec<ConnId> {
+        let lives = self.conns.iter().enumerate().filter(|(_, (_, conn))| conn.is_some());
+        lives
+            .map(|(index, (generation, _))| ConnId { index: index as u32, generation: *generation })
+            .collect()
+    }
+}
+
+/// The token of a connection's operations.
+pub(super) fn token(id: ConnId) -> ConnToken {
+    ConnToken::new(id.index, id.generation)
+}

@@ -1,0 +1,419 @@
+//! The hands of one core: the ring, the connections' bytes, the mesh, the store's port. It does what the brain says
+//! ([`Effects`]) and knows nothing of why.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use tern_proto::v1;
+use tern_shard::admin::AdminResponse;
+use tern_shard::message::Message;
+use tern_shard::reply::ConnId;
+use tern_shard::slots::CoreId;
+use tern_shard::{Arrival, Effects};
+use tern_storage::{
+    Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Port, ReadId, ScanLimit, StoreError,
+};
+use tern_wire::frame;
+use tern_wire::ids::Phone;
+use tern_wire::tls::Records;
+
+use super::conn::{Conn, End, Moved, Moving, Table, Tls, token};
+use super::{CoreMessage, Shared};
+use crate::mesh::MeshEnd;
+use crate::metrics::CoreMetrics;
+use crate::uring::{Ring, RingHandle, TransferId};
+
+/// How long a connection that sends no more waits for its peer to close.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Send buffers kept for the next send.
+const SPARE_BUFFERS_MAX: usize = 64;
+
+/// Bytes of a send buffer that is kept.
+const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// See the module.
+pub(super) struct Io {
+    pub(super) core: CoreId,
+    pub(super) ring: Ring,
+    pub(super) rings: Vec<RingHandle>,
+    pub(super) conns: Table,
+    pub(super) mesh: MeshEnd<CoreMessage>,
+    pub(super) port: Box<dyn Port>,
+    pub(super) shared: Arc<Shared>,
+    /// Operators' questions under way.
+    pub(super) questions: HashMap<u64, SyncSender<AdminResponse>>,
+    /// Connections with something to send.
+    pub(super) dirty: Vec<ConnId>,
+    /// Connections whose queue has emptied, as the brain wants to know.
+    pub(super) drained: Vec<ConnId>,
+    /// Connections that the brain has been told nothing of since they went.
+    pub(super) gone: Vec<ConnId>,
+    /// Connections that wait for a receive buffer.
+    pub(super) starved: Vec<ConnId>,
+    /// When lingering connections have lingered enough.
+    lingering: VecDeque<(Instant, ConnId)>,
+    spare: Vec<Vec<u8>>,
+    transfers: u32,
+    /// When each commit under way was submitted.
+    submitted: VecDeque<Instant>,
+}
+
+impl Io {
+    pub(super) fn new(
+        core: CoreId,
+        ring: Ring,
+        rings: Vec<RingHandle>,
+        mesh: MeshEnd<CoreMessage>,
+        port: Box<dyn Port>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            core,
+            ring,
+            rings,
+            conns: Table::default(),
+            mesh,
+            port,
+            shared,
+            questions: HashMap::new(),
+            dirty: Vec::new(),
+            drained: Vec::new(),
+            gone: Vec::new(),
+            starved: Vec::new(),
+            lingering: VecDeque::new(),
+            spare: Vec::new(),
+            transfers: 0,
+            submitted: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn metrics(&self) -> &CoreMetrics {
+        self.shared.metrics.core(self.core.0)
+    }
+
+    /// Whether frames of a connection go to the brain now.
+    pub(super) fn reads(&mut self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(|conn| conn.reads())
+    }
+
+    pub(super) fn mark_dirty(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id)
+            && !std::mem::replace(&mut conn.dirty, true)
+        {
+            self.dirty.push(id);
+        }
+    }
+
+    pub(super) fn arm_receive(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id)
+            && !conn.receiving
+            && conn.end != End::Aborting
+            && conn.moving.is_none()
+        {
+            conn.receiving = true;
+            self.ring.receive(token(id), conn.slot);
+        }
+    }
+
+    /// Sends what connections have queued.
+    pub(super) fn flush(&mut self) {
+        while let Some(id) = self.dirty.pop() {
+            if let Some(conn) = self.conns.get(id) {
+                conn.dirty = false;
+                self.flush_one(id);
+            }
+        }
+    }
+
+    fn flush_one(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id).filter(|conn| conn.sending == 0 && conn.end != End::Aborting)
+        else {
+            return;
+        };
+        if conn.plain.is_empty() && conn.sealed.is_empty() {
+            return self.flushed(id);
+        }
+        if !conn.plain.is_empty() {
+            if conn.sealed.capacity() == 0 {
+                conn.sealed = self.spare.pop().unwrap_or_default();
+            }
+            let Tls::Open(records) = &mut conn.tls else { return };
+            if records.seal(&conn.plain, &mut conn.sealed).is_err() {
+                return self.abort(id);
+            }
+            let plain = std::mem::take(&mut conn.plain);
+            keep(&mut self.spare, plain);
+        }
+        let Some(conn) = self.conns.get(id) else { return };
+        let sealed = std::mem::take(&mut conn.sealed);
+        conn.sending = sealed.len();
+        let slot = conn.slot;
+        self.metrics().bytes_out.add(sealed.len() as u64);
+        self.ring.send(token(id), slot, sealed, 0);
+    }
+
+    /// A send has ended.
+    pub(super) fn sent(&mut self, id: ConnId, buffer: Vec<u8>, upto: usize, failed: bool) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if failed || conn.end == End::Aborting {
+            conn.sending = 0;
+            return self.abort(id);
+        }
+        if upto < buffer.len() {
+            let slot = conn.slot;
+            self.metrics().short_sends.add(1);
+            return self.ring.send(token(id), slot, buffer, upto);
+        }
+        conn.sending = 0;
+        keep(&mut self.spare, buffer);
+        self.flush_one(id);
+    }
+
+    /// Everything that was queued has left.
+    fn flushed(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if std::mem::take(&mut conn.tell_drained) {
+            self.drained.push(id);
+        }
+        if conn.moving.is_some() {
+            self.go_on_moving(id);
+        } else if conn.end == End::Flushing {
+            conn.end = End::Lingering;
+            let (slot, receiving) = (conn.slot, conn.receiving);
+            if receiving {
+                self.ring.shutdown(token(id), slot, false);
+                self.lingering.push_back((Instant::now() + LINGER, id));
+            }
+            self.finish_if_still(id);
+        }
+    }
+
+    /// Ends a connection when what is queued has left.
+    pub(super) fn end(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id).filter(|conn| conn.end == End::None) else { return };
+        conn.end = End::Flushing;
+        if let Tls::Open(records) = &mut conn.tls {
+            // Behind all frames: sealing them first keeps the order.
+            if records.seal(&conn.plain, &mut conn.sealed).is_ok() {
+                conn.plain = Vec::new();
+                records.close(&mut conn.sealed);
+            }
+        }
+        self.mark_dirty(id);
+    }
+
+    /// Ends a connection now: what is queued is lost.
+    pub(super) fn abort(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if conn.end != End::Aborting {
+            conn.end = End::Aborting;
+            let slot = conn.slot;
+            if !conn.is_still() {
+                self.ring.shutdown(token(id), slot, true);
+            }
+        }
+        self.finish_if_still(id);
+    }
+
+    /// Closes a connection of which nothing is left to end.
+    pub(super) fn finish_if_still(&mut self, id: ConnId) {
+        let ends = |conn: &&mut Conn| matches!(conn.end, End::Lingering | End::Aborting) && conn.is_still();
+        if self.conns.get(id).filter(ends).is_none() {
+            return;
+        }
+        if let Some(conn) = self.conns.remove(id) {
+            self.ring.close(conn.slot);
+            if conn.known {
+                self.gone.push(id);
+            }
+        }
+    }
+
+    /// Ends connections whose peers do not close.
+    pub(super) fn end_lingering(&mut self) {
+        while let Some((until, id)) = self.lingering.front().copied()
+            && until <= Instant::now()
+        {
+            self.lingering.pop_front();
+            if self.conns.get(id).is_some_and(|conn| conn.end == End::Lingering) {
+                self.abort(id);
+            }
+        }
+    }
+
+    /// Goes on with a connection's move: no receive, no send, then the descriptor.
+    pub(super) fn go_on_moving(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let (slot, receiving, still, empty) =
+            (conn.slot, conn.receiving, conn.is_still(), conn.backlog() == 0);
+        let Some(moving) = conn.moving.as_deref_mut() else { return };
+        if receiving && !moving.asked_to_stop {
+            moving.asked_to_stop = true;
+            self.ring.stop_receiving(token(id));
+        } else if still && empty && !moving.given {
+            moving.given = true;
+            let (to, transfer) = (self.rings[usize::from(moving.to.0)], moving.transfer);
+            self.ring.give(token(id), slot, to, transfer);
+        }
+    }
+
+    /// The descriptor has reached the other core: all else follows through the mesh.
+    pub(super) fn given(&mut self, id: ConnId, arrived: bool) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let (Some(moving), Tls::Open(records)) =
+            (conn.moving.take(), std::mem::replace(&mut conn.tls, Tls::Gone))
+        else {
+            return self.abort(id);
+        };
+        if !arrived {
+            conn.tls = Tls::Open(records);
+            let farewell = tern_wire::errors::Farewell {
+                reason: tern_wire::errors::Reason::Overloaded,
+                reconnect_after_ms: 1000,
+                detail: "the user's core has no room for the connection",
+            };
+            let message = Some(v1::server_frame::Message::GoAway(farewell.into()));
+            frame::encode(&v1::ServerFrame { id: 0, message }, &mut conn.plain);
+            return self.end(id);
+        }
+        let Moving { to, arrival, transfer, plaintext, ciphertext, .. } = *moving;
+        let frames = std::mem::take(&mut conn.frames);
+        let moved = Moved { transfer, records, frames, plaintext, ciphertext, arrival };
+        if let Some(conn) = self.conns.remove(id) {
+            self.ring.close(conn.slot);
+        }
+        self.metrics().connections_given.add(1);
+        self.mesh.send(to, CoreMessage::Moved(Box::new(moved)));
+    }
+
+    /// Puts a connection's record layer back after work on it.
+    pub(super) fn put_back(&mut self, id: ConnId, records: Box<Records>) {
+        if let Some(conn) = self.conns.get(id) {
+            conn.tls = Tls::Open(records);
+            if conn.end_when_put_back {
+                self.end(id);
+            }
+        }
+    }
+
+    /// A commit has ended: how long it took.
+    pub(super) fn commit_ended(&mut self, durable: bool) {
+        let took = self.submitted.pop_front().map(|submitted| submitted.elapsed());
+        let metrics = self.metrics();
+        metrics.commit_us.record(took.unwrap_or_default().as_micros() as u64);
+        if durable { metrics.commits.add(1) } else { metrics.commits_failed.add(1) }
+    }
+}
+
+fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
+        buffer.clear();
+        spare.push(buffer);
+    }
+}
+
+impl Effects for Io {
+    fn send(&mut self, id: ConnId, frame: &v1::ServerFrame) -> usize {
+        let Some(conn) = self.conns.get(id).filter(|conn| conn.end == End::None) else { return 0 };
+        if conn.plain.capacity() == 0 {
+            conn.plain = self.spare.pop().unwrap_or_default();
+        }
+        frame::encode(frame, &mut conn.plain);
+        self.mark_dirty(id);
+        self.metrics().frames_out.add(1);
+        prost::Message::encoded_len(frame)
+    }
+
+    fn backlog(&mut self, id: ConnId) -> usize {
+        self.conns.get(id).map_or(0, |conn| conn.backlog())
+    }
+
+    fn notify_drained(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id) {
+            conn.tell_drained = true;
+        }
+    }
+
+    fn close(&mut self, id: ConnId) {
+        // Its record layer may be at work just now: then the end comes when it is put back.
+        if let Some(conn) = self.conns.get(id)
+            && matches!(conn.tls, Tls::Gone)
+        {
+            conn.end_when_put_back = true;
+            return;
+        }
+        self.end(id);
+    }
+
+    fn move_to(&mut self, id: ConnId, core: CoreId, arrival: Arrival) {
+        self.transfers = self.transfers.wrapping_add(1);
+        let transfer = TransferId { from: self.core.0, number: self.transfers };
+        if let Some(conn) = self.conns.get(id) {
+            conn.known = false;
+            conn.moving = Some(Box::new(Moving {
+                to: core,
+                arrival,
+                transfer,
+                plaintext: Vec::new(),
+                ciphertext: Vec::new(),
+                asked_to_stop: false,
+                given: false,
+            }));
+        }
+    }
+
+    fn peer_address(&mut self, id: ConnId) -> [u8; 16] {
+        let Some(slot) = self.conns.get(id).map(|conn| conn.slot) else { return [0; 16] };
+        // A connection that has failed meanwhile has no address; it is counted with others of its kind.
+        self.ring.peer_address(slot).unwrap_or_default()
+    }
+
+    fn tell(&mut self, core: CoreId, message: Message) {
+        self.metrics().mesh_messages.add(1);
+        self.mesh.send(core, CoreMessage::Brain(message));
+    }
+
+    fn congested(&self, core: CoreId) -> bool {
+        self.mesh.backlog(core) >= self.shared.mesh_backlog_max
+    }
+
+    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>> {
+        let ops = batch.len() as u64;
+        let commit = self.port.submit(batch, fence)?;
+        self.submitted.push_back(Instant::now());
+        self.metrics().batch_ops.record(ops);
+        Ok(commit)
+    }
+
+    fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>> {
+        self.port.get(key)
+    }
+
+    fn scan(
+        &mut self,
+        range: KeyRange,
+        direction: Direction,
+        limit: ScanLimit,
+    ) -> Result<ReadId, Busy<KeyRange>> {
+        self.port.scan(range, direction, limit)
+    }
+
+    fn deliver_code(&mut self, phone: &Phone, code: &str, expires_ms: u64) -> bool {
+        self.shared.codes.deliver(phone, code, expires_ms)
+    }
+
+    fn answer(&mut self, question: u64, response: AdminResponse) {
+        if let Some(asker) = self.questions.remove(&question) {
+            // An asker that has given up is not told.
+            let _ = asker.try_send(response);
+        }
+    }
+
+    fn store_trouble(&mut self, error: &StoreError) {
+        self.shared.store_trouble(error);
+    }
+}

@@ -1,0 +1,101 @@
+//! How plain threads reach a core: a bounded queue and a wake-up.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use crossbeam_queue::ArrayQueue;
+use tern_shard::admin::{AdminRequest, AdminResponse};
+use tern_shard::slots::{CoreId, SlotMap};
+use tern_storage::Wake;
+
+use crate::control::{ANSWER_TIMEOUT, Control, ControlError};
+use crate::mesh::Sleeper;
+use crate::uring::Waker;
+
+/// Questions that wait for one core. Beyond: [`ControlError::Busy`].
+const QUESTIONS_MAX: usize = 1024;
+
+/// What a plain thread wants of a core.
+#[derive(Debug)]
+pub(super) enum Call {
+    Ask(AdminRequest, SyncSender<AdminResponse>),
+    Drain,
+}
+
+/// The way to one core.
+#[derive(Clone, Debug)]
+pub struct CoreLink {
+    core: CoreId,
+    calls: Arc<ArrayQueue<Call>>,
+    sleepers: Arc<[Sleeper]>,
+    waker: Waker,
+}
+
+impl CoreLink {
+    pub(super) fn new(core: CoreId, sleepers: Arc<[Sleeper]>, waker: Waker) -> Self {
+        Self { core, calls: Arc::new(ArrayQueue::new(QUESTIONS_MAX)), sleepers, waker }
+    }
+
+    pub(super) fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    pub(super) fn next_call(&self) -> Option<Call> {
+        self.calls.pop()
+    }
+
+    pub(super) fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    fn call(&self, call: Call) -> Result<(), ControlError> {
+        self.calls.push(call).map_err(|_| ControlError::Busy)?;
+        self.wake();
+        Ok(())
+    }
+}
+
+impl Wake for CoreLink {
+    fn wake(&self) {
+        if self.sleepers[usize::from(self.core.0)].claim() {
+            self.waker.wake();
+        }
+    }
+}
+
+/// The way to all cores.
+#[derive(Debug)]
+pub struct Cores {
+    slots: SlotMap,
+    links: Vec<CoreLink>,
+}
+
+impl Cores {
+    pub(super) fn new(slots: SlotMap, links: Vec<CoreLink>) -> Self {
+        Self { slots, links }
+    }
+}
+
+impl Control for Cores {
+    fn slots(&self) -> &SlotMap {
+        &self.slots
+    }
+
+    fn cores(&self) -> u16 {
+        self.links.len() as u16
+    }
+
+    fn ask(&self, core: CoreId, request: AdminRequest) -> Result<AdminResponse, ControlError> {
+        let (sender, answer) = sync_channel(1);
+        self.links[usize::from(core.0)].call(Call::Ask(request, sender))?;
+        answer.recv_timeout(ANSWER_TIMEOUT).map_err(|_| ControlError::NoAnswer)
+    }
+
+    fn drain(&self) {
+        for link in &self.links {
+            while link.call(Call::Drain).is_err() {
+                std::thread::yield_now();
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Starting the cores, and waiting for their end.
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tern_shard::accounts::tokens::{Keys, KeysRecord};
+use tern_shard::limits::Limits;
+use tern_shard::slots::{CoreId, SlotMap};
+use tern_shard::{Setup, Shard};
+use tern_storage::Engine;
+use tern_wire::tls::TlsServer;
+
+use super::io::Io;
+use super::link::{CoreLink, Cores};
+use super::worker::Worker;
+use super::{Clock, CodeDelivery, Shared};
+use crate::mesh::mesh;
+use crate::metrics::Metrics;
+use crate::uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu};
+
+/// What the cores are made of.
+pub struct CoresOptions {
+    /// How many.
+    pub cores: u16,
+    /// The listening socket.
+    pub listener: TcpListener,
+    /// The server's TLS.
+    pub tls: TlsServer,
+    /// The store.
+    pub engine: Arc<dyn Engine>,
+    /// The installation's keys.
+    pub keys: KeysRecord,
+    /// The brain's bounds.
+    pub limits: Limits,
+    /// One-time codes may be shown to operators.
+    pub development: bool,
+    /// The time.
+    pub clock: Clock,
+    /// Where the cores count.
+    pub metrics: Arc<Metrics>,
+    /// Who delivers one-time codes.
+    pub codes: Box<dyn CodeDelivery>,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// Messages in each ring of the mesh.
+    pub mesh_ring_messages: usize,
+    /// Messages to a core without room beyond which requests for it are refused.
+    pub mesh_backlog_max: usize,
+    /// Each core's ring.
+    pub ring: RingOptions,
+}
+
+/// The running cores.
+pub struct Running {
+    cores: Arc<Cores>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    store_failed: Arc<AtomicBool>,
+}
+
+impl Running {
+    /// The way to the cores.
+    pub fn control(&self) -> Arc<Cores> {
+        self.cores.clone()
+    }
+
+    /// Whether the store has failed.
+    pub fn store_failed(&self) -> bool {
+        self.store_failed.load(Ordering::Acquire)
+    }
+
+    /// Waits until all cores have ended. `true` if they ended because they were told to drain.
+    pub fn wait(&self) -> bool {
+        let threads =
+            std::mem::take(&mut *self.threads.lock().expect("no thread panics while it holds this"));
+        let ended_well = threads.into_iter().all(|thread| thread.join().is_ok());
+        ended_well && !self.store_failed()
+    }
+}
+
+/// Starts the cores; they accept connections when this returns.
+pub fn start(options: CoresOptions) -> Result<Running, Missing> {
+    let count = options.cores;
+    let slots = SlotMap::even(count);
+    let store_failed = Arc::new(AtomicBool::new(false));
+    let shared = Arc::new(Shared {
+        listener: options.listener,
+        tls: options.tls,
+        clock: options.clock,
+        metrics: options.metrics,
+        codes: options.codes,
+        handshake_timeout: options.handshake_timeout,
+        mesh_backlog_max: options.mesh_backlog_max,
+        store_failed: store_failed.clone(),
+        done: (0..count).map(|_| AtomicBool::new(false)).collect(),
+    });
+    let ends = mesh(count, options.mesh_ring_messages);
+    let mut links = Vec::new();
+    for end in &ends {
+        let waker = eventfd_waker().map_err(Missing::Ring)?;
+        links.push(CoreLink::new(end.core(), end.sleepers(), waker));
+    }
+    let (made, rings) = channel();
+    // A ring belongs to its thread, so each thread makes its own; then all need the handles of all.
+    let met = Arc::new((Mutex::new(Vec::<RingHandle>::new()), Barrier::new(usize::from(count) + 1)));
+    let mut threads = Vec::new();
+    for (end, link) in ends.into_iter().zip(links.clone()) {
+        let core = end.core();
+        let setup = Setup {
+            core,
+            slots: slots.clone(),
+            limits: options.limits.clone(),
+            keys: Keys::new(&options.keys).expect("checked when they were read"),
+            seed: seed().map_err(Missing::Ring)?,
+            development: options.development,
+        };
+        let (shared, met, made) = (shared.clone(), met.clone(), made.clone());
+        let (ring_options, port) = (options.ring.clone(), options.engine.port(Arc::new(link.clone())));
+        let body = move || {
+            if let Err(error) = pin_to_cpu(usize::from(core.0)) {
+                tracing::warn!(core = core.0, %error, "the core's thread can't be pinned to a CPU");
+            }
+            let ring = Ring::new(&ring_options, link.waker());
+            let told =
+                made.send((core, ring.as_ref().map(Ring::handle).map_err(|missing| missing.to_string())));
+            drop(made);
+            met.1.wait();
+            let rings = met.0.lock().expect("nothing panics while it holds this").clone();
+            let Ok(ring) = ring else { return };
+            if told.is_err() || rings.is_empty() {
+                return;
+            }
+            let io = Io::new(core, ring, rings, end, port, shared);
+            Worker::new(Shard::new(setup), io, link).run();
+        };
+        let name = format!("tern-core-{}", core.0);
+        threads.push(thread::Builder::new().name(name).spawn(body).map_err(Missing::Ring)?);
+    }
+    drop(made);
+    let result = gather(&rings, count);
+    if let Ok(handles) = &result {
+        met.0.lock().expect("nothing panics while it holds this").clone_from(handles);
+    }
+    met.1.wait();
+    result?;
+    let cores = Arc::new(Cores::new(slots, links));
+    Ok(Running { cores, threads: Mutex::new(threads), store_failed })
+}
+
+/// The handles of all rings, by core.
+fn gather(
+    made: &Receiver<(CoreId, Result<RingHandle, String>)>,
+    count: u16,
+) -> Result<Vec<RingHandle>, Missing> {
+    let mut handles = Vec::new();
+    for _ in 0..count {
+        let (core, handle) = made.recv().expect("every thread tells before it ends");
+        handles.push((core, handle.map_err(|why| Missing::Ring(std::io::Error::other(why)))?));
+    }
+    handles.sort_by_key(|(core, _)| *core);
+    Ok(handles.into_iter().map(|(_, handle)| handle).collect())
+}
+
+/// Entropy from the system.
+pub(crate) fn seed() -> std::io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
+    Ok(seed)
+}

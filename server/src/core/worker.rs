@@ -1,0 +1,498 @@
+//! The loop of a core.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use tern_shard::reply::ConnId;
+use tern_shard::{Arrival, Input, Shard};
+use tern_storage::Completion;
+use tern_wire::errors::{Farewell, Reason};
+use tern_wire::frame::FrameError;
+use tern_wire::tls::{Established, Opened, Progress, Records};
+
+use super::CoreMessage;
+use super::conn::{Conn, End, Moved, Tls};
+use super::io::Io;
+use super::link::{Call, CoreLink};
+use crate::uring::{Ended, Event, Lease, TransferId};
+
+/// How often the brain is told that time passes.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Messages taken from each other core in one turn.
+const MESSAGES_PER_TURN_MAX: usize = 1024;
+
+/// How long a draining core waits for its connections to close.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One core.
+pub(super) struct Worker {
+    shard: Shard,
+    io: Io,
+    link: CoreLink,
+    accepting: bool,
+    /// Accepting has failed: it waits for a descriptor to be closed, or for the next tick.
+    accept_waits: bool,
+    /// TLS handshakes under way, oldest first, with their deadlines.
+    handshakes: VecDeque<(Instant, ConnId)>,
+    /// Connections of which one half has come: the descriptor or all else.
+    arriving: HashMap<TransferId, Half>,
+    questions_asked: u64,
+    next_tick: Instant,
+    draining: Option<Instant>,
+    completions: Vec<Completion>,
+    /// Received bytes at work, for a leased buffer keeps the ring borrowed.
+    scratch: Vec<u8>,
+}
+
+enum Half {
+    Slot(u32),
+    Rest(Box<Moved>),
+}
+
+impl Worker {
+    pub(super) fn new(shard: Shard, io: Io, link: CoreLink) -> Self {
+        Self {
+            shard,
+            io,
+            link,
+            accepting: false,
+            accept_waits: false,
+            handshakes: VecDeque::new(),
+            arriving: HashMap::new(),
+            questions_asked: 0,
+            next_tick: Instant::now() + TICK,
+            draining: None,
+            completions: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Runs until the core is told to drain and has done so, or the store has failed.
+    pub(super) fn run(mut self) {
+        let mut events = Vec::new();
+        while !self.is_done() {
+            let timeout = self.prepare_to_wait();
+            if let Err(error) = self.io.ring.turn(timeout, &mut events) {
+                tracing::error!(core = self.io.core.0, %error, "the ring has failed");
+                return;
+            }
+            self.io.mesh.sleeper().retract();
+            let began = Instant::now();
+            for event in events.drain(..) {
+                self.event(event);
+            }
+            self.take_messages();
+            self.take_completions();
+            self.take_calls();
+            self.tick(began);
+            self.end_turn();
+            self.count(began);
+        }
+    }
+
+    /// How long to wait: not at all if there is work already. Whoever brings some after the announcement wakes the ring.
+    fn prepare_to_wait(&mut self) -> Option<Duration> {
+        self.io.mesh.sleeper().announce();
+        let has_work = self.io.mesh.has_messages() || self.io.port.has_completions() || self.link.has_calls();
+        let backlog = self.backlog() > 0;
+        let until_tick = self.next_tick.saturating_duration_since(Instant::now());
+        Some(if has_work {
+            Duration::ZERO
+        } else if backlog {
+            // Another core's ring is full, and nobody tells when it has room.
+            Duration::from_micros(50)
+        } else {
+            until_tick
+        })
+    }
+
+    fn backlog(&self) -> usize {
+        let cores = self.io.rings.len() as u16;
+        (0..cores).map(|core| self.io.mesh.backlog(tern_shard::slots::CoreId(core))).sum()
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        let now_ms = self.io.shared.clock.now_ms();
+        self.shard.handle(now_ms, input, &mut self.io);
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Accepted { slot } => self.accepted(slot),
+            Event::AcceptEnded { error } => {
+                (self.accepting, self.accept_waits) = (false, true);
+                self.io.metrics().accept_failures.add(1);
+                tracing::debug!(core = self.io.core.0, %error, "accepting ended");
+            }
+            Event::Received { conn, lease, armed } => match self.io.conns.id_of(conn) {
+                Some(id) => self.received(id, lease, armed),
+                None => self.io.ring.recycle(lease),
+            },
+            Event::ReceiveEnded { conn, why } => {
+                if let Some(id) = self.io.conns.id_of(conn) {
+                    self.receive_ended(id, &why);
+                }
+            }
+            Event::Sent { conn, buffer, upto, error } => {
+                if let Some(id) = self.io.conns.id_of(conn) {
+                    self.io.sent(id, buffer, upto, error.is_some());
+                }
+            }
+            Event::Given { conn, result } => {
+                if let Some(id) = self.io.conns.id_of(conn) {
+                    self.io.given(id, result.is_ok());
+                }
+            }
+            Event::Taken { transfer, slot } => match self.arriving.remove(&transfer) {
+                Some(Half::Rest(moved)) => self.moved_here(slot, *moved),
+                Some(Half::Slot(_)) => unreachable!("a transfer has one descriptor"),
+                None => drop(self.arriving.insert(transfer, Half::Slot(slot))),
+            },
+            Event::Closed => self.accept_waits = false,
+            Event::Woken => {}
+        }
+    }
+
+    fn accepted(&mut self, slot: u32) {
+        self.io.metrics().accepts.add(1);
+        if self.draining.is_some() {
+            return self.io.ring.close(slot);
+        }
+        let Ok(handshake) = self.io.shared.tls.handshake() else { return self.io.ring.close(slot) };
+        let id = self.io.conns.insert(Conn::new(slot, Tls::Handshake(handshake)));
+        self.handshakes.push_back((Instant::now() + self.io.shared.handshake_timeout, id));
+        self.io.arm_receive(id);
+    }
+
+    fn received(&mut self, id: ConnId, lease: Lease, armed: bool) {
+        if let Some(conn) = self.io.conns.get(id) {
+            conn.receiving = armed;
+        }
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        bytes.extend_from_slice(self.io.ring.leased(&lease));
+        self.io.ring.recycle(lease);
+        self.io.shared.metrics.core(self.io.core.0).bytes_in.add(bytes.len() as u64);
+        match self.io.conns.get(id) {
+            Some(Conn { moving: Some(moving), .. }) => moving.ciphertext.extend_from_slice(&bytes),
+            Some(conn) if conn.end == End::None => match std::mem::replace(&mut conn.tls, Tls::Gone) {
+                Tls::Handshake(handshake) => {
+                    let mut out = Vec::new();
+                    let progress = handshake.receive(&bytes, &mut out);
+                    self.handshake_went_on(id, progress, out);
+                }
+                Tls::Open(records) => {
+                    let Self { shard, io, .. } = self;
+                    let mut open = Open { shard, io, id, rest: Vec::new() };
+                    open.receive(records, &mut bytes);
+                }
+                Tls::Gone => {}
+            },
+            _ => {}
+        }
+        self.scratch = bytes;
+        self.after_reading(id);
+    }
+
+    /// What reading has led to: a move, an end, or a receive to be armed again.
+    fn after_reading(&mut self, id: ConnId) {
+        let Some(conn) = self.io.conns.get(id) else { return };
+        if conn.moving.is_some() {
+            self.io.go_on_moving(id);
+        } else if conn.end == End::None || conn.end == End::Lingering {
+            self.io.arm_receive(id);
+        } else {
+            self.io.finish_if_still(id);
+        }
+    }
+
+    fn handshake_went_on(
+        &mut self,
+        id: ConnId,
+        progress: Result<Progress, tern_wire::tls::TlsError>,
+        mut out: Vec<u8>,
+    ) {
+        let Some(conn) = self.io.conns.get(id) else { return };
+        conn.sealed.append(&mut out);
+        self.io.mark_dirty(id);
+        match progress {
+            Ok(Progress::Continue(handshake)) => {
+                if let Some(conn) = self.io.conns.get(id) {
+                    conn.tls = Tls::Handshake(handshake);
+                }
+            }
+            Ok(Progress::Done(established)) => self.established(id, established),
+            Err(error) => {
+                tracing::debug!(core = self.io.core.0, %error, "a TLS handshake failed");
+                self.io.metrics().handshake_failures.add(1);
+                self.io.end(id);
+            }
+        }
+    }
+
+    fn established(&mut self, id: ConnId, established: Established) {
+        let Some(conn) = self.io.conns.get(id) else { return };
+        conn.known = true;
+        let took = conn.accepted.elapsed();
+        self.io.metrics().handshakes.add(1);
+        self.io.metrics().handshake_us.record(took.as_micros() as u64);
+        self.input(Input::Opened(id));
+        let Established { records, plaintext, ciphertext } = established;
+        self.read_on(id, records, &plaintext, ciphertext);
+    }
+
+    /// Reads what came before, first opened, then sealed.
+    fn read_on(&mut self, id: ConnId, records: Box<Records>, plaintext: &[u8], mut ciphertext: Vec<u8>) {
+        let Self { shard, io, .. } = self;
+        let mut open = Open { shard, io, id, rest: Vec::new() };
+        open.frames(plaintext);
+        open.receive(records, &mut ciphertext);
+    }
+
+    fn receive_ended(&mut self, id: ConnId, why: &Ended) {
+        let Some(conn) = self.io.conns.get(id) else { return };
+        conn.receiving = false;
+        match why {
+            Ended::NoBuffers => {
+                self.io.metrics().buffers_exhausted.add(1);
+                if self.io.conns.get(id).is_some_and(|conn| conn.moving.is_some()) {
+                    self.io.go_on_moving(id);
+                } else {
+                    self.io.starved.push(id);
+                }
+            }
+            Ended::Cancelled => self.io.go_on_moving(id),
+            Ended::Eof => match conn.end {
+                End::None if conn.moving.is_none() => self.io.end(id),
+                End::None => self.io.abort(id),
+                End::Flushing => {}
+                End::Lingering | End::Aborting => self.io.finish_if_still(id),
+            },
+            Ended::Failed(_) => self.io.abort(id),
+        }
+    }
+
+    fn moved_here(&mut self, slot: u32, moved: Moved) {
+        let Moved { records, frames, plaintext, ciphertext, arrival, .. } = moved;
+        let mut conn = Conn::new(slot, Tls::Gone);
+        conn.frames = frames;
+        conn.known = true;
+        let id = self.io.conns.insert(conn);
+        self.io.metrics().connections_taken.add(1);
+        self.arrived(id, arrival);
+        self.read_on(id, records, &plaintext, ciphertext);
+        self.io.arm_receive(id);
+    }
+
+    fn arrived(&mut self, id: ConnId, arrival: Arrival) {
+        self.input(Input::Arrived(id, arrival));
+    }
+
+    fn take_messages(&mut self) {
+        let now_ms = self.io.shared.clock.now_ms();
+        let mut messages = Vec::new();
+        self.io.mesh.drain(MESSAGES_PER_TURN_MAX, |message| messages.push(message));
+        for message in messages {
+            match message {
+                CoreMessage::Brain(message) => self.shard.handle(now_ms, Input::Told(message), &mut self.io),
+                CoreMessage::Moved(moved) => match self.arriving.remove(&moved.transfer) {
+                    Some(Half::Slot(slot)) => self.moved_here(slot, *moved),
+                    Some(Half::Rest(_)) => unreachable!("a connection moves once"),
+                    None => drop(self.arriving.insert(moved.transfer, Half::Rest(moved))),
+                },
+            }
+        }
+    }
+
+    fn take_completions(&mut self) {
+        self.io.port.poll(&mut self.completions);
+        for completion in std::mem::take(&mut self.completions) {
+            match &completion {
+                Completion::Committed(_) => self.io.commit_ended(true),
+                Completion::CommitFailed { .. } => self.io.commit_ended(false),
+                Completion::Value { .. } | Completion::Rows { .. } => {}
+            }
+            self.input(Input::Completed(completion));
+        }
+    }
+
+    fn take_calls(&mut self) {
+        while let Some(call) = self.link.next_call() {
+            match call {
+                Call::Ask(request, asker) => {
+                    self.questions_asked += 1;
+                    self.io.questions.insert(self.questions_asked, asker);
+                    self.input(Input::Asked(self.questions_asked, request));
+                }
+                Call::Drain if self.draining.is_none() => {
+                    self.draining = Some(Instant::now() + DRAIN_TIMEOUT);
+                    self.input(Input::Drain);
+                    // What is in its handshake has nothing to lose.
+                    for id in self.io.conns.ids() {
+                        if self.io.conns.get(id).is_some_and(|conn| !conn.known && conn.moving.is_none()) {
+                            self.io.abort(id);
+                        }
+                    }
+                }
+                Call::Drain => {}
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if now < self.next_tick {
+            return;
+        }
+        self.next_tick = now + TICK;
+        self.accept_waits = false;
+        self.input(Input::Tick);
+        self.io.end_lingering();
+        while let Some((deadline, id)) = self.handshakes.front().copied() {
+            let under_way = self.io.conns.get(id).is_some_and(|conn| !conn.known && conn.moving.is_none());
+            let over =
+                under_way && self.io.conns.get(id).is_some_and(|conn| matches!(conn.tls, Tls::Handshake(_)));
+            if over && deadline > now {
+                break;
+            }
+            self.handshakes.pop_front();
+            if over {
+                self.io.metrics().handshake_failures.add(1);
+                self.io.abort(id);
+            }
+        }
+    }
+
+    fn end_turn(&mut self) {
+        for id in std::mem::take(&mut self.io.starved) {
+            self.after_reading(id);
+        }
+        while !self.io.gone.is_empty() || !self.io.drained.is_empty() || !self.io.dirty.is_empty() {
+            for id in std::mem::take(&mut self.io.gone) {
+                self.input(Input::Closed(id));
+            }
+            for id in std::mem::take(&mut self.io.drained) {
+                self.input(Input::Drained(id));
+            }
+            self.io.flush();
+        }
+        self.shard.end_turn(&mut self.io);
+        let Io { mesh, ring, rings, shared, core, .. } = &mut self.io;
+        mesh.flush(|to| {
+            shared.metrics.core(core.0).mesh_wakes.add(1);
+            ring.wake(rings[usize::from(to.0)]);
+        });
+        if !self.accepting && !self.accept_waits && self.draining.is_none() {
+            self.accepting = true;
+            let Io { ring, shared, .. } = &mut self.io;
+            ring.accept(&shared.listener);
+        }
+    }
+
+    fn count(&mut self, began: Instant) {
+        let (connections, backlog) = (self.io.conns.len() as u64, self.backlog() as u64);
+        let now_ms = self.io.shared.clock.now_ms();
+        let metrics = self.io.metrics();
+        metrics.turns.add(1);
+        metrics.turn_us.record(began.elapsed().as_micros() as u64);
+        metrics.connections.set(connections);
+        metrics.handshaking.set(self.handshakes.len() as u64);
+        metrics.commits_in_flight.set(self.shard.commits_in_flight() as u64);
+        metrics.mesh_backlog.set(backlog);
+        metrics.last_turn_ms.set(now_ms);
+    }
+
+    /// Whether the core may stop: it alone when the store has failed, with all others when draining.
+    fn is_done(&self) -> bool {
+        let shared = &self.io.shared;
+        if shared.store_failed.load(Ordering::Acquire) {
+            return true;
+        }
+        let Some(deadline) = self.draining else { return false };
+        let empty = self.io.conns.len() == 0 && self.shard.is_quiet() && self.backlog() == 0;
+        shared.done[usize::from(self.io.core.0)]
+            .store(empty || Instant::now() >= deadline, Ordering::Release);
+        shared.done.iter().all(|done| done.load(Ordering::Acquire))
+    }
+}
+
+/// The work of opening what one connection has sent. Its record layer is out of the connection meanwhile, so that the
+/// brain can queue answers to it.
+struct Open<'a> {
+    shard: &'a mut Shard,
+    io: &'a mut Io,
+    id: ConnId,
+    /// Plaintext behind a frame after which the connection is not read any more.
+    rest: Vec<u8>,
+}
+
+impl Open<'_> {
+    fn receive(&mut self, mut records: Box<Records>, bytes: &mut Vec<u8>) {
+        let mut out = Vec::new();
+        let opened = if !self.io.reads(self.id) && !bytes.is_empty() {
+            // It moves on from the frames before: what follows stays sealed.
+            self.keep_sealed(bytes);
+            Ok(Opened::Open)
+        } else {
+            records.open(bytes, &mut out, &mut |plaintext| self.frames(plaintext))
+        };
+        let rest = std::mem::take(&mut self.rest);
+        if let Some(conn) = self.io.conns.get(self.id) {
+            conn.sealed.append(&mut out);
+            if let Some(moving) = &mut conn.moving {
+                moving.plaintext = rest;
+            }
+        }
+        self.io.mark_dirty(self.id);
+        self.io.put_back(self.id, records);
+        match opened {
+            Ok(Opened::Open) => {}
+            Ok(Opened::Closed) => self.io.end(self.id),
+            Err(error) => {
+                tracing::debug!(core = self.io.core.0, %error, "a TLS connection failed");
+                self.io.end(self.id);
+            }
+        }
+    }
+
+    fn keep_sealed(&mut self, bytes: &mut Vec<u8>) {
+        if let Some(Conn { moving: Some(moving), .. }) = self.io.conns.get(self.id) {
+            moving.ciphertext.append(bytes);
+        }
+    }
+
+    /// Hands the frames of a piece of plaintext to the brain.
+    fn frames(&mut self, plaintext: &[u8]) {
+        if !self.io.reads(self.id) {
+            return self.rest.extend_from_slice(plaintext);
+        }
+        let Some(conn) = self.io.conns.get(self.id) else { return };
+        let mut buffer = std::mem::take(&mut conn.frames);
+        let mut frames = buffer.read(plaintext);
+        loop {
+            if !self.io.reads(self.id) {
+                self.rest = frames.into_rest();
+                break;
+            }
+            let now_ms = self.io.shared.clock.now_ms();
+            match frames.next(self.shard.frame_bytes_max(self.id)) {
+                Ok(Some(frame)) => {
+                    self.io.metrics().frames_in.add(1);
+                    self.shard.handle(now_ms, Input::Frame(self.id, frame), self.io);
+                }
+                Ok(None) => break,
+                Err(FrameError::TooLarge { .. }) => {
+                    let farewell =
+                        Farewell::new(Reason::FrameTooLarge, "a frame is longer than Limits allow");
+                    self.shard.handle(now_ms, Input::Broken(self.id, farewell), self.io);
+                    break;
+                }
+            }
+        }
+        if let Some(conn) = self.io.conns.get(self.id) {
+            conn.frames = buffer;
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! From a configuration to a running server, and to its end.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use prost::Message as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tern_shard::accounts::tokens::{BadKeys, Keys, KeysRecord};
+use tern_storage::embedded::{Embedded, EmbeddedOptions, OpenError};
+use tern_storage::memory::Memory;
+use tern_storage::{Batch, Engine, StoreError, keys};
+use tern_wire::tls::{TlsError, TlsServer};
+
+use crate::admin::{self, SocketFile};
+use crate::certificate::{Certificate, CertificateError};
+use crate::codes::Codes;
+use crate::config::{Config, EngineKind};
+use crate::control::Control as _;
+use crate::core::{self, Clock, CoresOptions, Running};
+use crate::exposition::Exposition;
+use crate::http::{self, Health};
+use crate::metrics::Metrics;
+use crate::trouble;
+use crate::uring::{Missing, RingOptions, listen, raise_open_files};
+
+/// A core that has not turned for this long is stuck.
+const STUCK_MS: u64 = 5_000;
+
+/// Why ternd did not start, or stopped.
+#[derive(Debug)]
+pub enum RunError {
+    /// The data directory can't be used.
+    DataDir(PathBuf, std::io::Error),
+    /// The store can't be opened.
+    Open(OpenError),
+    /// The store can't be read or written.
+    Store(StoreError),
+    /// Its keys are damaged.
+    Keys(BadKeys),
+    /// The certificate can't be used.
+    Certificate(CertificateError),
+    /// TLS can't be set up.
+    Tls(TlsError),
+    /// An address can't be listened on: which, for what, why.
+    Listen(SocketAddr, &'static str, std::io::Error),
+    /// io_uring is not to be had.
+    Uring(Missing),
+    /// The system refused something else.
+    System(&'static str, std::io::Error),
+    /// It ran, and the store failed: everything acknowledged is safe.
+    StoreFailed,
+    /// It ran, and a core ended by itself.
+    CoreFailed,
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir(path, error) => {
+                write!(f, "the data directory {} can't be used: {error}", path.display())
+            }
+            Self::Open(error) => write!(f, "{error}"),
+            Self::Store(error) => write!(f, "{error}"),
+            Self::Keys(error) => write!(f, "{error}"),
+            Self::Certificate(error) => write!(f, "{error}"),
+            Self::Tls(error) => write!(f, "{error}"),
+            Self::Listen(address, purpose, error) => {
+                write!(f, "{}", trouble::of_listening(*address, purpose, error))
+            }
+            Self::Uring(missing) => write!(f, "{}", trouble::of_uring(missing, &trouble::Facts::gather())),
+            Self::System(what, error) => write!(f, "{what}: {error}"),
+            Self::StoreFailed => write!(
+                f,
+                "the store's disk failed; everything acknowledged is safe: check the disk, then start ternd again"
+            ),
+            Self::CoreFailed => {
+                write!(f, "a core ended by itself: see the log; everything acknowledged is safe")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Runs the server until it is told to stop.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    if let Err(error) = raise_open_files() {
+        tracing::warn!(%error, "the limit of open files can't be raised");
+    }
+    make_data_dir(config)?;
+    let engine = open_store(config)?;
+    let keys = load_keys(&*engine)?;
+    let (certificate, made_certificate) = load_certificate(config)?;
+    let tls = TlsServer::new(certificate.chain, certificate.key).map_err(RunError::Tls)?;
+    let listener =
+        listen(config.listen).map_err(|error| RunError::Listen(config.listen, "clients", error))?;
+    let address = listener.local_addr().map_err(|error| RunError::Listen(config.listen, "clients", error))?;
+    let cores = config.core_count();
+    let metrics = Arc::new(Metrics::new(cores));
+    let clock = Clock::start();
+    let codes = Codes::start(config.sms.webhook.clone())
+        .map_err(|error| RunError::System("the thread that delivers codes can't start", error))?;
+    let running = core::start(CoresOptions {
+        cores,
+        listener,
+        tls,
+        engine: engine.clone(),
+        keys,
+        limits: config.shard_limits(),
+        development: config.development(),
+        clock,
+        metrics: metrics.clone(),
+        codes: Box::new(codes),
+        handshake_timeout: Duration::from_millis(config.limits.handshake_timeout_ms),
+        mesh_ring_messages: config.limits.mesh_ring_messages,
+        mesh_backlog_max: config.limits.mesh_backlog_max,
+        ring: ring_options(config),
+    })
+    .map_err(RunError::Uring)?;
+    let running = Arc::new(running);
+
+    let socket = config.admin_socket();
+    let may_provision = config.development() || config.admin.allow_provision;
+    admin::start(&socket, running.control(), may_provision)
+        .map_err(|error| RunError::System("the admin socket can't be opened", error))?;
+    let _socket_file = SocketFile(socket);
+    let draining = Arc::new(AtomicBool::new(false));
+    let mut metrics_address = None;
+    if config.metrics.enabled {
+        let exposition = Exposition::new(metrics.clone(), engine.clone());
+        let state =
+            State { exposition, metrics, clock, running: running.clone(), draining: draining.clone() };
+        let listening = http::start(config.metrics.listen, Arc::new(state));
+        let purpose = "metrics";
+        metrics_address =
+            Some(listening.map_err(|error| RunError::Listen(config.metrics.listen, purpose, error))?);
+    }
+    watch_signals(running.clone(), draining)
+        .map_err(|error| RunError::System("signals can't be watched", error))?;
+    announce(config, address, metrics_address, made_certificate);
+
+    let ended_well = running.wait();
+    let failed = running.store_failed();
+    engine.close();
+    match (failed, ended_well) {
+        (true, _) => Err(RunError::StoreFailed),
+        (false, false) => Err(RunError::CoreFailed),
+        (false, true) => Ok(()),
+    }
+}
+
+fn make_data_dir(config: &Config) -> Result<(), RunError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir);
+    made.map_err(|error| RunError::DataDir(config.data_dir.clone(), error))
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
+    match config.engine {
+        EngineKind::Memory => {
+            tracing::warn!("the store is in memory: nothing survives the end of this process");
+            Ok(Arc::new(Memory::new()))
+        }
+        EngineKind::Embedded => {
+            let options = EmbeddedOptions {
+                group_bytes_max: config.limits.commit_group_bytes_max,
+                commits_in_flight_max: config.limits.commits_in_flight_max,
+                reads_in_flight_max: config.limits.reads_in_flight_max,
+                free_bytes_min: config.limits.free_bytes_min,
+                cache_bytes: config.limits.store_cache_bytes,
+                ..EmbeddedOptions::default()
+            };
+            let store = Embedded::open(config.data_dir.join("store"), options).map_err(RunError::Open)?;
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+/// The installation's keys, made at the first start.
+fn load_keys(engine: &dyn Engine) -> Result<KeysRecord, RunError> {
+    let key = keys::meta("keys");
+    let record = match engine.get_blocking(&key).map_err(RunError::Store)? {
+        Some(value) => KeysRecord::decode(value).map_err(|_| RunError::Keys(BadKeys))?,
+        None => {
+            let seed =
+                || core::seed().map_err(|error| RunError::System("the system gives no entropy", error));
+            let record = KeysRecord::generate(seed()?, seed()?, seed()?);
+            let mut batch = Batch::default();
+            batch.put(key, record.encode_to_vec());
+            engine.commit_blocking(batch).map_err(RunError::Store)?;
+            record
+        }
+    };
+    Keys::new(&record).map_err(RunError::Keys)?;
+    Ok(record)
+}
+
+fn load_certificate(config: &Config) -> Result<(Certificate, bool), RunError> {
+    let loaded = match (&config.tls.certificate, &config.tls.key) {
+        (Some(certificate), Some(key)) => Certificate::read(certificate, key).map(|read| (read, false)),
+        _ => Certificate::development(&config.data_dir),
+    };
+    loaded.map_err(RunError::Certificate)
+}
+
+fn ring_options(config: &Config) -> RingOptions {
+    let limits = &config.limits;
+    RingOptions {
+        entries: limits.ring_entries,
+        completions: (limits.ring_entries * 8).clamp(4096, 65_536),
+        files: limits.connections_max,
+        receive_buffers: limits.receive_buffers,
+        receive_buffer_bytes: limits.receive_buffer_bytes,
+    }
+}
+
+/// The first signal drains, the second ends the process at once.
+fn watch_signals(running: Arc<Running>, draining: Arc<AtomicBool>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::Builder::new().name("tern-signals".to_owned()).spawn(move || {
+        for _ in &mut signals {
+            if draining.swap(true, Ordering::AcqRel) {
+                tracing::warn!("a second signal: ending at once; everything acknowledged is safe");
+                std::process::exit(130);
+            }
+            tracing::info!("draining: clients are told, commits are finished");
+            running.control().drain();
+        }
+    })?;
+    Ok(())
+}
+
+/// What is shown to operators' machines.
+struct State {
+    exposition: Exposition,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    running: Arc<Running>,
+    draining: Arc<AtomicBool>,
+}
+
+impl Health for State {
+    fn metrics(&self) -> String {
+        self.exposition.text()
+    }
+
+    fn alive(&self) -> Result<(), String> {
+        let now_ms = self.clock.now_ms();
+        let stuck =
+            |core: &crate::metrics::CoreMetrics| now_ms.saturating_sub(core.last_turn_ms.get()) > STUCK_MS;
+        match self.metrics.cores().position(stuck) {
+            Some(core) => Err(format!("core {core} has not turned for {STUCK_MS} ms")),
+            None => Ok(()),
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.running.store_failed() {
+            return Err("the store has failed".to_owned());
+        }
+        if self.draining.load(Ordering::Acquire) {
+            return Err("draining".to_owned());
+        }
+        self.alive()
+    }
+}
+
+/// Says that the server is ready, on stdout for programs, and what to do next, on stderr for people.
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what the program shows")]
+fn announce(config: &Config, address: SocketAddr, metrics: Option<SocketAddr>, made_certificate: bool) {
+    if config.tls.certificate.is_none() {
+        let dir = config.data_dir.display();
+        if made_certificate {
+            eprintln!("made a development certificate: {dir}/cert.pem");
+        }
+        eprintln!(
+            "data in {dir}; {} cores; development mode: one-time codes are printed here",
+            config.core_count()
+        );
+        if let Some(metrics) = metrics {
+            eprintln!("metrics on http://{metrics}/metrics");
+        }
+        eprintln!("try, in two more terminals:");
+        for (name, phone, peer) in [("ann", "+15550001", "+15550002"), ("bob", "+15550002", "+15550001")] {
+            let tern = format!(
+                "cargo run --release --bin tern -- --profile {name} --server {address} --ca {dir}/cert.pem"
+            );
+            eprintln!("  {tern} register {phone} --name {name}");
+            eprintln!("  {tern} chat {peer}");
+        }
+    }
+    println!("ternd ready on {address}");
+}

@@ -1,0 +1,422 @@
+//! One core's ring: operations go in with their memory, events come out.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
+use slab::Slab;
+
+use super::buffers::{Buffers, GROUP, Lease};
+use super::system::{Waker, peer_address};
+use super::token::{ConnToken, Token, TransferId};
+
+/// Sizes of a ring.
+#[derive(Clone, Debug)]
+pub struct RingOptions {
+    /// Submissions that fit before they must be handed over.
+    pub entries: u32,
+    /// Completions that fit before the kernel keeps them elsewhere.
+    pub completions: u32,
+    /// Direct descriptors. The limit of open files bounds it.
+    pub files: u32,
+    /// Receive buffers: a power of two, at most 32,768.
+    pub receive_buffers: u16,
+    /// Bytes of each.
+    pub receive_buffer_bytes: u32,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection was accepted into a direct descriptor.
+    Accepted {
+        /// The descriptor.
+        slot: u32,
+    },
+    /// Accepting has ended: arm it again, at once or when there is room.
+    AcceptEnded {
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Bytes have come.
+    Received {
+        /// For whom.
+        conn: ConnToken,
+        /// Where they are.
+        lease: Lease,
+        /// Whether more will come without being asked for.
+        armed: bool,
+    },
+    /// Receiving has ended, without bytes.
+    ReceiveEnded {
+        /// Whose.
+        conn: ConnToken,
+        /// Why.
+        why: Ended,
+    },
+    /// A send has ended.
+    Sent {
+        /// Whose.
+        conn: ConnToken,
+        /// What was to be sent; the operation has given it back.
+        buffer: Vec<u8>,
+        /// Up to where it has been sent.
+        upto: usize,
+        /// What the system said, if it did not send all.
+        error: Option<io::Error>,
+    },
+    /// A descriptor has been given to another ring; it is still open in this one.
+    Given {
+        /// Whose.
+        conn: ConnToken,
+        /// Whether it arrived.
+        result: io::Result<()>,
+    },
+    /// A descriptor has come from another ring.
+    Taken {
+        /// Which.
+        transfer: TransferId,
+        /// Where it is now.
+        slot: u32,
+    },
+    /// A descriptor is closed: its slot is free.
+    Closed,
+    /// Another ring, or a plain thread, has work for this one.
+    Woken,
+}
+
+/// Why receiving has ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The peer sends no more.
+    Eof,
+    /// There was no buffer: arm it again when some have been given back.
+    NoBuffers,
+    /// It was cancelled.
+    Cancelled,
+    /// The connection has failed.
+    Failed(io::Error),
+}
+
+/// What this kernel, or its configuration, does not offer.
+#[derive(Debug)]
+pub enum Missing {
+    /// No ring can be made.
+    Ring(io::Error),
+    /// An operation is not known.
+    Operation(&'static str),
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ring(error) => write!(f, "io_uring can't be set up: {error}"),
+            Self::Operation(name) => write!(f, "this kernel's io_uring does not know {name}"),
+        }
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// A ring, as others see it: where to send wake-ups and descriptors.
+#[derive(Clone, Copy, Debug)]
+pub struct RingHandle(RawFd);
+
+struct SendOp {
+    conn: ConnToken,
+    buffer: Vec<u8>,
+    from: usize,
+}
+
+/// See the module.
+pub struct Ring {
+    uring: Option<IoUring>,
+    buffers: Buffers,
+    sends: Slab<SendOp>,
+    /// Read into by the eventfd's operation; boxed, so that it stays where it is.
+    notified: Box<u64>,
+    waker: Option<Waker>,
+    /// Events met while one was waited for.
+    early: VecDeque<Event>,
+    /// A ring belongs to the thread that made it.
+    _thread: PhantomData<*const ()>,
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("sends", &self.sends.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Ring {
+    /// The kernel ends operations some time after the ring is closed: what they own must outlive that, so it is leaked. A
+    /// ring ends with its process.
+    fn drop(&mut self) {
+        drop(self.uring.take());
+        std::mem::forget(std::mem::take(&mut self.sends));
+        Box::leak(std::mem::take(&mut self.notified));
+    }
+}
+
+impl Ring {
+    /// Makes the ring of this thread.
+    pub fn new(options: &RingOptions, waker: Waker) -> Result<Self, Missing> {
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .setup_cqsize(options.completions)
+            .build(options.entries)
+            .map_err(Missing::Ring)?;
+        probe(&uring)?;
+        uring.submitter().register_files_sparse(options.files).map_err(Missing::Ring)?;
+        let buffers = Buffers::new(&uring, options.receive_buffers, options.receive_buffer_bytes)
+            .map_err(Missing::Ring)?;
+        let mut ring = Self {
+            uring: Some(uring),
+            buffers,
+            sends: Slab::new(),
+            notified: Box::new(0),
+            waker: Some(waker),
+            early: VecDeque::new(),
+            _thread: PhantomData,
+        };
+        ring.watch_waker();
+        Ok(ring)
+    }
+
+    /// What other rings need to reach this one.
+    pub fn handle(&self) -> RingHandle {
+        RingHandle(self.uring().as_raw_fd())
+    }
+
+    /// Accepts connections until [`Event::AcceptEnded`]. The listener must stay open.
+    pub fn accept(&mut self, listener: &TcpListener) {
+        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true).build();
+        self.push(entry, Token::Accept);
+    }
+
+    /// Receives until [`Event::ReceiveEnded`], or [`Event::Received`] that is not armed.
+    pub fn receive(&mut self, conn: ConnToken, slot: u32) {
+        let entry = opcode::RecvMulti::new(Fixed(slot), GROUP).build();
+        self.push(entry, Token::Receive(conn));
+    }
+
+    /// Ends receiving. [`Event::ReceiveEnded`] follows, unless it is under way already.
+    pub fn stop_receiving(&mut self, conn: ConnToken) {
+        let which = CancelBuilder::user_data(Token::Receive(conn).pack());
+        let entry = opcode::AsyncCancel2::new(which).build();
+        self.push(entry, Token::Cancel);
+    }
+
+    /// Sends `buffer` from `from` on. It comes back with [`Event::Sent`].
+    pub fn send(&mut self, conn: ConnToken, slot: u32, buffer: Vec<u8>, from: usize) {
+        let rest = &buffer[from..];
+        let (start, length) = (rest.as_ptr(), rest.len() as u32);
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let entry = opcode::Send::new(Fixed(slot), start, length).flags(flags).build();
+        // The Vec moves into the slab, its bytes stay where they are until the completion takes it out again.
+        let place = self.sends.insert(SendOp { conn, buffer, from });
+        self.push(entry, Token::Send(place as u32));
+    }
+
+    /// Ends the sending half of a connection, or both.
+    pub fn shutdown(&mut self, conn: ConnToken, slot: u32, both: bool) {
+        let how = if both { libc::SHUT_RDWR } else { libc::SHUT_WR };
+        let entry = opcode::Shutdown::new(Fixed(slot), how).build();
+        self.push(entry, Token::Shutdown(conn));
+    }
+
+    /// Closes a descriptor. [`Event::Closed`] follows.
+    pub fn close(&mut self, slot: u32) {
+        let entry = opcode::Close::new(Fixed(slot)).build();
+        self.push(entry, Token::Close);
+    }
+
+    /// Wakes another ring.
+    pub fn wake(&mut self, other: RingHandle) {
+        let entry = opcode::MsgRingData::new(Fd(other.0), 0, Token::Wake.pack(), None).build();
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS), Token::Cancel);
+    }
+
+    /// Gives a descriptor to another ring, which gets [`Event::Taken`]. Here [`Event::Given`] follows.
+    pub fn give(&mut self, conn: ConnToken, slot: u32, other: RingHandle, transfer: TransferId) {
+        let (to, place) = (Fd(other.0), DestinationSlot::auto_target());
+        let entry = opcode::MsgRingSendFd::new(to, Fixed(slot), place, Token::Take(transfer).pack()).build();
+        self.push(entry, Token::Give(conn));
+    }
+
+    /// The remote address of a connection, IPv4 mapped into IPv6. Takes a system call or two: for rare use.
+    pub fn peer_address(&mut self, slot: u32) -> io::Result<[u8; 16]> {
+        self.push(opcode::FixedFdInstall::new(Fixed(slot), 0).build(), Token::Address);
+        loop {
+            self.enter(1, None)?;
+            let mut installed = None;
+            while let Some(entry) = self.next_completion() {
+                if Token::unpack(entry.user_data()) == Some(Token::Address) {
+                    installed = Some(entry.result());
+                } else if let Some(event) = self.event(&entry) {
+                    self.early.push_back(event);
+                }
+            }
+            if let Some(result) = installed {
+                let fd = positive(result)?;
+                // SAFETY: the operation has installed this descriptor for us, and nobody else owns it.
+                return peer_address(&unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
+            }
+        }
+    }
+
+    /// What a lease holds.
+    pub fn leased(&mut self, lease: &Lease) -> &mut [u8] {
+        self.buffers.leased(lease)
+    }
+
+    /// Gives a receive buffer back.
+    pub fn recycle(&mut self, lease: Lease) {
+        self.buffers.recycle(lease);
+    }
+
+    /// Hands over what was asked for, waits until something has happened or for `timeout`, and appends what has.
+    pub fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        let wait = usize::from(timeout.is_none_or(|timeout| !timeout.is_zero()) && self.early.is_empty());
+        self.enter(wait, timeout)?;
+        events.extend(self.early.drain(..));
+        while let Some(entry) = self.next_completion() {
+            events.extend(self.event(&entry));
+        }
+        Ok(())
+    }
+
+    fn uring(&self) -> &IoUring {
+        self.uring.as_ref().expect("only dropping takes it")
+    }
+
+    fn uring_mut(&mut self) -> &mut IoUring {
+        self.uring.as_mut().expect("only dropping takes it")
+    }
+
+    fn next_completion(&mut self) -> Option<cqueue::Entry> {
+        self.uring_mut().completion().next()
+    }
+
+    fn enter(&self, wait: usize, timeout: Option<Duration>) -> io::Result<()> {
+        let timespec = timeout.map(Timespec::from);
+        let mut args = SubmitArgs::new();
+        if let Some(timespec) = &timespec {
+            args = args.timespec(timespec);
+        }
+        match self.uring().submitter().submit_with_args(wait, &args) {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // Time is up; a signal; or the kernel wants its completions taken first, which comes next.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn push(&mut self, entry: squeue::Entry, token: Token) {
+        let entry = entry.user_data(token.pack());
+        loop {
+            // SAFETY: what the entry points to (a send's bytes in the slab, the eventfd's box, the buffer ring) is owned by
+            // `self` until the completion has come, and is leaked should `self` go before.
+            let pushed = unsafe { self.uring_mut().submission().push(&entry) };
+            if pushed.is_ok() {
+                return;
+            }
+            self.enter(0, None).expect("a full submission queue can be handed over");
+        }
+    }
+
+    fn watch_waker(&mut self) {
+        let Some(waker) = &self.waker else { return };
+        let fd = waker.fd();
+        let into: *mut u64 = &raw mut *self.notified;
+        let entry = opcode::Read::new(Fd(fd), into.cast(), size_of::<u64>() as u32).build();
+        self.push(entry, Token::Notify);
+    }
+
+    fn event(&mut self, entry: &cqueue::Entry) -> Option<Event> {
+        let (result, flags) = (entry.result(), entry.flags());
+        Some(match Token::unpack(entry.user_data()).expect("the kernel returns what it was given") {
+            Token::Accept => match positive(result) {
+                Ok(slot) => {
+                    if !cqueue::more(flags) {
+                        let error = io::Error::from_raw_os_error(libc::ECANCELED);
+                        self.early.push_back(Event::AcceptEnded { error });
+                    }
+                    Event::Accepted { slot }
+                }
+                Err(error) => Event::AcceptEnded { error },
+            },
+            Token::Receive(conn) => self.received(conn, result, flags),
+            Token::Send(place) => {
+                let SendOp { conn, buffer, from } = self.sends.remove(place as usize);
+                match positive(result) {
+                    Ok(sent) => Event::Sent { conn, buffer, upto: from + sent as usize, error: None },
+                    Err(error) => Event::Sent { conn, buffer, upto: from, error: Some(error) },
+                }
+            }
+            Token::Close => Event::Closed,
+            Token::Wake => Event::Woken,
+            Token::Notify => {
+                self.watch_waker();
+                Event::Woken
+            }
+            Token::Give(conn) => Event::Given { conn, result: positive(result).map(drop) },
+            Token::Take(transfer) => Event::Taken { transfer, slot: result as u32 },
+            // A shutdown of a connection that has failed, and a cancel that found nothing, say nothing new. An address is
+            // taken where it is waited for.
+            Token::Shutdown(_) | Token::Cancel | Token::Address => return None,
+        })
+    }
+
+    fn received(&self, conn: ConnToken, result: i32, flags: u32) -> Event {
+        let armed = cqueue::more(flags);
+        match (positive(result), cqueue::buffer_select(flags)) {
+            (Ok(bytes @ 1..), Some(buffer)) => {
+                Event::Received { conn, lease: Lease { buffer, bytes }, armed }
+            }
+            (Ok(_), _) => Event::ReceiveEnded { conn, why: Ended::Eof },
+            (Err(error), _) => {
+                let why = match error.raw_os_error() {
+                    Some(libc::ENOBUFS) => Ended::NoBuffers,
+                    Some(libc::ECANCELED) => Ended::Cancelled,
+                    _ => Ended::Failed(error),
+                };
+                Event::ReceiveEnded { conn, why }
+            }
+        }
+    }
+}
+
+fn positive(result: i32) -> io::Result<u32> {
+    u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
+/// Whether the kernel knows every operation that is used here.
+fn probe(uring: &IoUring) -> Result<(), Missing> {
+    let mut probe = Probe::new();
+    uring.submitter().register_probe(&mut probe).map_err(Missing::Ring)?;
+    let needed = [
+        (opcode::AcceptMulti::CODE, "ACCEPT"),
+        (opcode::RecvMulti::CODE, "RECV"),
+        (opcode::Send::CODE, "SEND"),
+        (opcode::Shutdown::CODE, "SHUTDOWN"),
+        (opcode::Close::CODE, "CLOSE"),
+        (opcode::AsyncCancel2::CODE, "ASYNC_CANCEL"),
+        (opcode::MsgRingSendFd::CODE, "MSG_RING (Linux 6.0)"),
+        (opcode::FixedFdInstall::CODE, "FIXED_FD_INSTALL (Linux 6.8)"),
+    ];
+    match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
+        Some((_, name)) => Err(Missing::Operation(name)),
+        None => Ok(()),
+    }
+}
