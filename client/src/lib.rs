@@ -1,1 +1,44 @@
-//! Placeholder.
+//! The tern client library, for applications.
+//!
+//! [`Registrar`] proves a phone and makes this device's session; [`Client::start`] then keeps a connection to the server,
+//! reconnects by itself, sends with retries that never double a message, and gives an ordered stream of [`Event`]s. What
+//! must survive a restart (session, messages on their way, what has been received) lies in a small SQLite database.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), tern_client::Error> {
+//! use tern_client::{Client, Options, Registrar, State, Trust};
+//! let options = Options::new("127.0.0.1:7443", Trust::CaFile("tern-data/cert.pem".into()), State::Dir("ann".into()));
+//! let mut registrar = Registrar::connect(&options).await?;
+//! registrar.register("+15550001").await?;
+//! registrar.verify("+15550001", "123456", "Ann", "laptop").await?;
+//! let (client, mut events) = Client::start(options).await?;
+//! let bob = client.lookup_phone("+15550002").await?;
+//! let sent = client.send(bob.user_id, "hello").await?;
+//! println!("seq {}", sent.seq);
+//! while let Some(event) = events.next().await {
+//!     println!("{event:?}");
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! The library refuses to know what a message's body means.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod driver;
+mod error;
+mod event;
+mod inbound;
+mod link;
+mod registrar;
+pub mod store;
+mod trust;
+
+pub use client::{Client, HistoryPage, Options, Sent, State};
+pub use error::Error;
+pub use event::{Event, Events, Message};
+pub use registrar::{CodeSent, Registrar};
+pub use store::{Account, Person};
+pub use tern_wire::errors::Reason;
+pub use trust::Trust;

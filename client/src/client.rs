@@ -1,0 +1,189 @@
+//! The application's side of a running client.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use tern_proto::v1;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::driver::{Call, Driver};
+use crate::error::Error;
+use crate::event::{Events, Message, Taken};
+use crate::store::{Account, Person, Store};
+use crate::trust::Trust;
+
+/// Calls that wait for the connection's task. Beyond, callers wait.
+const CALLS_MAX: usize = 1024;
+
+/// Where a client keeps its state.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// In this directory.
+    Dir(PathBuf),
+    /// In memory, shared by the clones of these options: for bots and tests.
+    Memory(Arc<Mutex<Option<Store>>>),
+}
+
+impl State {
+    /// A new state in memory.
+    pub fn memory() -> Self {
+        Self::Memory(Arc::default())
+    }
+}
+
+/// What a client is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// HOST:PORT.
+    pub server: String,
+    /// Whom to trust.
+    pub trust: Trust,
+    /// Where the state is kept.
+    pub state: State,
+}
+
+impl Options {
+    /// These three.
+    pub fn new(server: impl Into<String>, trust: Trust, state: State) -> Self {
+        Self { server: server.into(), trust, state }
+    }
+
+    pub(crate) fn open_store(&self) -> Result<StoreHandle, Error> {
+        match &self.state {
+            State::Dir(dir) => Ok(StoreHandle::Own(Store::open(dir)?)),
+            State::Memory(shared) => {
+                let kept = shared.lock().expect("nothing panics while it holds this").take();
+                let store = kept.map_or_else(Store::in_memory, Ok)?;
+                Ok(StoreHandle::Lent(Some(store), shared.clone()))
+            }
+        }
+    }
+}
+
+/// An open store. One in memory goes back to its options at the end.
+#[derive(Debug)]
+pub(crate) enum StoreHandle {
+    Own(Store),
+    Lent(Option<Store>, Arc<Mutex<Option<Store>>>),
+}
+
+impl std::ops::Deref for StoreHandle {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        match self {
+            Self::Own(store) => store,
+            Self::Lent(store, _) => store.as_ref().expect("only dropping takes it"),
+        }
+    }
+}
+
+impl std::ops::DerefMut for StoreHandle {
+    fn deref_mut(&mut self) -> &mut Store {
+        match self {
+            Self::Own(store) => store,
+            Self::Lent(store, _) => store.as_mut().expect("only dropping takes it"),
+        }
+    }
+}
+
+impl Drop for StoreHandle {
+    fn drop(&mut self) {
+        if let Self::Lent(store, shared) = self {
+            *shared.lock().expect("nothing panics while it holds this") = store.take();
+        }
+    }
+}
+
+/// A durable message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// Its place in the chat.
+    pub seq: u64,
+    /// When the server committed it, in ms since the Unix epoch.
+    pub time_ms: u64,
+}
+
+/// A page of history.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HistoryPage {
+    /// Rising by seq.
+    pub messages: Vec<Message>,
+    /// There are more in the direction asked for.
+    pub more: bool,
+    /// The newest seq of the chat.
+    pub head: u64,
+    /// The peer has everything up to here.
+    pub delivered_upto: u64,
+    /// The peer has read up to here.
+    pub read_upto: u64,
+}
+
+/// A running client. Clones share the connection; it ends with [`Client::close`], or when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct Client {
+    account: Account,
+    calls: mpsc::Sender<Call>,
+}
+
+impl Client {
+    /// Starts the connection of a registered profile. It is made, and made again, in the background.
+    pub async fn start(options: Options) -> Result<(Self, Events), Error> {
+        let tls = Arc::new(options.trust.tls()?);
+        let store = options.open_store()?;
+        let account = store.account()?.ok_or(Error::NotRegistered)?;
+        let (calls, called) = mpsc::channel(CALLS_MAX);
+        let (sender, events) = mpsc::unbounded_channel();
+        let taken = Arc::new(Taken::default());
+        let driver = Driver::new(options.server, tls, store, account.clone(), called, sender, taken.clone());
+        tokio::spawn(driver.run());
+        Ok((Self { account, calls }, Events { events, taken }))
+    }
+
+    /// This device's session.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    async fn call<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Call) -> Result<T, Error> {
+        let (sender, answer) = oneshot::channel();
+        self.calls.send(make(sender)).await.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Sends a message, and waits until it is durable. It is kept first, and then sent until the server has acknowledged
+    /// or refused it, over any number of connections and restarts; dropping the future does not stop that.
+    pub async fn send(&self, peer: u64, body: impl Into<Vec<u8>>) -> Result<Sent, Error> {
+        let body = body.into();
+        self.call(|answer| Call::Send { peer, body, answer }).await
+    }
+
+    /// Finds a person by phone; known ones without asking the server.
+    pub async fn lookup_phone(&self, phone: &str) -> Result<Person, Error> {
+        let by = v1::lookup::By::Phone(phone.to_owned());
+        self.call(|answer| Call::Lookup { by, answer }).await
+    }
+
+    /// Finds a person whom one has a chat with; known ones without asking the server.
+    pub async fn lookup_user(&self, user_id: u64) -> Result<Person, Error> {
+        let by = v1::lookup::By::UserId(user_id);
+        self.call(|answer| Call::Lookup { by, answer }).await
+    }
+
+    /// Says that everything up to a message was read.
+    pub async fn mark_read(&self, peer: u64, upto: u64) -> Result<(), Error> {
+        self.call(|answer| Call::MarkRead { peer, upto, answer }).await
+    }
+
+    /// Reads a chat from the server: the messages before `from` (0: the newest), or those after it.
+    pub async fn history(&self, peer: u64, from: u64, forwards: bool, limit: u32) -> Result<HistoryPage, Error> {
+        let request = v1::History { peer, from, forwards, limit };
+        self.call(|answer| Call::History { request, answer }).await
+    }
+
+    /// Ends the connection; what has not been acknowledged is kept for the next start.
+    pub async fn close(&self) {
+        // An answer or none: either way it has ended.
+        let _ = self.call(|answer| Call::Close { answer }).await;
+    }
+}

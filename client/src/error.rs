@@ -1,0 +1,91 @@
+//! What can go wrong, by what the application can do about it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use tern_proto::v1;
+use tern_wire::errors::Reason;
+
+/// An error of this library.
+#[derive(Debug)]
+pub enum Error {
+    /// The server can't be reached, or the connection broke: try again.
+    Connection(std::io::Error),
+    /// The server is not the one that is trusted, or speaks no common TLS.
+    Tls(String),
+    /// The server refused the request.
+    Refused {
+        /// Why, for programs.
+        reason: Reason,
+        /// When to try again, in milliseconds; 0 if it won't help.
+        retry_after_ms: u32,
+        /// Why, for developers.
+        detail: String,
+    },
+    /// The server said something that the protocol does not allow.
+    Protocol(&'static str),
+    /// No answer came in time.
+    TimedOut,
+    /// This profile is not registered.
+    NotRegistered,
+    /// The session has ended for good: register again.
+    SessionEnded(Reason),
+    /// Another process uses this profile.
+    ProfileInUse(PathBuf),
+    /// The profile can't be read or written.
+    Store(String),
+    /// A file or option can't be used.
+    Config(String),
+    /// The client has been closed.
+    Closed,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connection(error) => write!(f, "the server can't be reached: {error}"),
+            Self::Tls(why) => write!(f, "no trusted connection to the server: {why}"),
+            Self::Refused { reason, retry_after_ms, detail } => {
+                write!(f, "refused ({}): {detail}", reason.as_str_name())?;
+                if *retry_after_ms > 0 {
+                    write!(f, "; try again in {} s", retry_after_ms.div_ceil(1000))?;
+                }
+                Ok(())
+            }
+            Self::Protocol(what) => write!(f, "the server broke the protocol: {what}"),
+            Self::TimedOut => write!(f, "no answer came in time"),
+            Self::NotRegistered => write!(f, "this profile is not registered: register first"),
+            Self::SessionEnded(reason) => {
+                write!(f, "the session has ended ({}): register again", reason.as_str_name())
+            }
+            Self::ProfileInUse(path) => write!(f, "the profile {} is in use by another process", path.display()),
+            Self::Store(why) => write!(f, "the profile can't be used: {why}"),
+            Self::Config(why) => write!(f, "{why}"),
+            Self::Closed => write!(f, "the client has been closed"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Connection(error)
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<v1::Refused> for Error {
+    fn from(refused: v1::Refused) -> Self {
+        Self::Refused {
+            reason: refused.reason(),
+            retry_after_ms: refused.retry_after_ms,
+            detail: refused.detail,
+        }
+    }
+}
