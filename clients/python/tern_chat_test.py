@@ -38,6 +38,7 @@ def main():
         a_narrow_window_holds_nothing_back,
         what_cant_be_done_is_refused_by_reason,
         a_second_connection_replaces_the_first,
+        the_whole_opening_may_be_sent_at_once,
         tokens_rotate,
         a_stolen_refresh_token_ends_the_session,
     ):
@@ -528,6 +529,34 @@ def drain(connection):
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         connection.push(0.5)
+
+
+def the_whole_opening_may_be_sent_at_once(world):
+    ann, to_bob = world.ann, world.bob.session.user_id
+    ann.disconnect()
+    head = world.bob.history(ann.session.user_id).head
+    long = bytes(10_000)  # Longer than a frame may be before Login.
+    requests = [
+        pb.Hello(version_min=1, version_max=1),
+        pb.Ping(),
+        pb.Login(access_token=ann.session.access_token),
+        pb.Resume(),
+        pb.Send(peer=to_bob, client_id=ann.last_client_id + 1, body=long),
+        pb.Send(peer=to_bob, client_id=ann.last_client_id + 2, body=b"and a short one"),
+    ]
+    ann.last_client_id += 2
+    connection = bare(world)
+    frames = [
+        pb.ClientFrame(id=i, **{tern.REQUEST_FIELDS[type(request).__name__]: request})
+        for i, request in enumerate(requests, start=1)
+    ]
+    raw(connection, b"".join(framed(frame) for frame in frames))
+    responses = [connection.wait(frame.id) for frame in frames]
+    found = [type(response).__name__ for response in responses]
+    expect_equal(found, ["Welcome", "Pong", "LoggedIn", "Resumed", "Sent", "Sent"], "the responses")
+    expect_equal([sent.seq for sent in responses[-2:]], [head + 1, head + 2], "the seqs of both messages")
+    connection.close()
+    come_back(ann)
 
 
 def tokens_rotate(world):
