@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::driver::{Call, Driver};
 use crate::error::Error;
-use crate::event::{Events, Message, Taken};
+use crate::event::{Events, Message};
 use crate::store::{Account, Person, Store};
 use crate::trust::Trust;
 
@@ -134,10 +134,9 @@ impl Client {
         let account = store.account()?.ok_or(Error::NotRegistered)?;
         let (calls, called) = mpsc::channel(CALLS_MAX);
         let (sender, events) = mpsc::unbounded_channel();
-        let taken = Arc::new(Taken::default());
-        let driver = Driver::new(options.server, tls, store, account.clone(), called, sender, taken.clone());
+        let driver = Driver::new(options.server, tls, store, account.clone(), called, sender);
         tokio::spawn(driver.run());
-        Ok((Self { account, calls }, Events { events, taken }))
+        Ok((Self { account, calls }, Events { events }))
     }
 
     /// This device's session.
@@ -145,7 +144,10 @@ impl Client {
         &self.account
     }
 
-    async fn call<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Call) -> Result<T, Error> {
+    async fn call<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Call,
+    ) -> Result<T, Error> {
         let (sender, answer) = oneshot::channel();
         self.calls.send(make(sender)).await.map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
@@ -176,7 +178,13 @@ impl Client {
     }
 
     /// Reads a chat from the server: the messages before `from` (0: the newest), or those after it.
-    pub async fn history(&self, peer: u64, from: u64, forwards: bool, limit: u32) -> Result<HistoryPage, Error> {
+    pub async fn history(
+        &self,
+        peer: u64,
+        from: u64,
+        forwards: bool,
+        limit: u32,
+    ) -> Result<HistoryPage, Error> {
         let request = v1::History { peer, from, forwards, limit };
         self.call(|answer| Call::History { request, answer }).await
     }

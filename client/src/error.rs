@@ -58,7 +58,9 @@ impl fmt::Display for Error {
             Self::SessionEnded(reason) => {
                 write!(f, "the session has ended ({}): register again", reason.as_str_name())
             }
-            Self::ProfileInUse(path) => write!(f, "the profile {} is in use by another process", path.display()),
+            Self::ProfileInUse(path) => {
+                write!(f, "the profile {} is in use by another process", path.display())
+            }
             Self::Store(why) => write!(f, "the profile can't be used: {why}"),
             Self::Config(why) => write!(f, "{why}"),
             Self::Closed => write!(f, "the client has been closed"),

@@ -62,10 +62,14 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// What an event costs of the credit window, until the application has taken it.
-pub(crate) type Cost = (u64, u64);
+/// What an event holds of its connection's credit window, until the application has taken it.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    pub(crate) taken: Arc<Taken>,
+    pub(crate) bytes: u64,
+}
 
-/// What has been taken, in all.
+/// What has been taken of one connection's pushes.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) frames: AtomicU64,
@@ -77,30 +81,28 @@ pub(crate) struct Taken {
 /// what has not been taken. Its own requests go on meanwhile.
 #[derive(Debug)]
 pub struct Events {
-    pub(crate) events: mpsc::UnboundedReceiver<(Event, Cost)>,
-    pub(crate) taken: Arc<Taken>,
+    pub(crate) events: mpsc::UnboundedReceiver<(Event, Option<Charge>)>,
 }
 
 impl Events {
     /// The next event; `None` when the client has been closed, or its session has ended.
     pub async fn next(&mut self) -> Option<Event> {
-        let (event, (frames, bytes)) = self.events.recv().await?;
-        self.count(frames, bytes);
-        Some(event)
+        let (event, charge) = self.events.recv().await?;
+        Some(taken(event, charge))
     }
 
     /// The next event, if there is one now.
     pub fn try_next(&mut self) -> Option<Event> {
-        let (event, (frames, bytes)) = self.events.try_recv().ok()?;
-        self.count(frames, bytes);
-        Some(event)
+        let (event, charge) = self.events.try_recv().ok()?;
+        Some(taken(event, charge))
     }
+}
 
-    fn count(&self, frames: u64, bytes: u64) {
-        if frames > 0 {
-            self.taken.frames.fetch_add(frames, Ordering::Relaxed);
-            self.taken.bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.taken.notify.notify_one();
-        }
+fn taken(event: Event, charge: Option<Charge>) -> Event {
+    if let Some(Charge { taken, bytes }) = charge {
+        taken.frames.fetch_add(1, Ordering::Relaxed);
+        taken.bytes.fetch_add(bytes, Ordering::Relaxed);
+        taken.notify.notify_one();
     }
+    event
 }

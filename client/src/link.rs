@@ -52,7 +52,9 @@ impl Link {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-                return Err(inner.map(|inner| Error::Tls(inner.to_string())).unwrap_or(Error::Connection(error)));
+                return Err(inner
+                    .map(|inner| Error::Tls(inner.to_string()))
+                    .unwrap_or(Error::Connection(error)));
             }
             Err(_) => return Err(Error::TimedOut),
         };
@@ -130,14 +132,19 @@ impl Link {
     }
 
     /// Sends a request and waits for its response: for the time before Resume, when nothing is pushed.
-    pub(crate) async fn call(&mut self, request: client_frame::Request) -> Result<server_frame::Message, Error> {
+    pub(crate) async fn call(
+        &mut self,
+        request: client_frame::Request,
+    ) -> Result<server_frame::Message, Error> {
         let id = self.queue(request);
         self.flush().await?;
         let answer = async {
             loop {
                 let (frame, _) = self.receive().await?;
                 match frame.message {
-                    Some(server_frame::Message::Refused(refused)) if frame.id == id => return Err(refused.into()),
+                    Some(server_frame::Message::Refused(refused)) if frame.id == id => {
+                        return Err(refused.into());
+                    }
                     Some(server_frame::Message::GoAway(bye)) => return Err(went_away(bye)),
                     Some(message) if frame.id == id => return Ok(message),
                     _ => return Err(Error::Protocol("another response was expected")),

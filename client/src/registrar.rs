@@ -45,7 +45,13 @@ impl Registrar {
     }
 
     /// Proves the phone with its code, and keeps the session in the profile.
-    pub async fn verify(&mut self, phone: &str, code: &str, name: &str, device: &str) -> Result<Account, Error> {
+    pub async fn verify(
+        &mut self,
+        phone: &str,
+        code: &str,
+        name: &str,
+        device: &str,
+    ) -> Result<Account, Error> {
         let request = client_frame::Request::Verify(v1::Verify {
             phone: phone.to_owned(),
             code: code.to_owned(),

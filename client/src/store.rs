@@ -125,6 +125,22 @@ impl Store {
         Self::prepare(Connection::open_in_memory()?, None)
     }
 
+    /// A database in memory with a session that another one has: for tests of what the server does about it.
+    #[doc(hidden)]
+    pub fn copy_of_session(account: &Account) -> Result<Self, Error> {
+        let mut store = Self::in_memory()?;
+        let session = v1::Session {
+            user_id: account.user_id,
+            device_id: account.device_id,
+            access_token: account.access_token.clone(),
+            access_expires_ms: account.access_expires_ms,
+            refresh_token: account.refresh_token.clone(),
+            refresh_expires_ms: 0,
+        };
+        store.register(&account.phone, &session)?;
+        Ok(store)
+    }
+
     fn prepare(db: Connection, lock: Option<File>) -> Result<Self, Error> {
         db.execute_batch(SCHEMA)?;
         db.set_prepared_statement_cache_capacity(64);
@@ -165,7 +181,9 @@ impl Store {
         let before = self.account()?;
         let write = self.db.transaction()?;
         if before.is_none_or(|before| before.user_id != session.user_id) {
-            write.execute_batch("DELETE FROM logs; DELETE FROM entries; DELETE FROM people; DELETE FROM outbox;")?;
+            write.execute_batch(
+                "DELETE FROM logs; DELETE FROM entries; DELETE FROM people; DELETE FROM outbox;",
+            )?;
         } else {
             // A new device of the same user: the server knows nothing of what this one had.
             write.execute_batch("UPDATE logs SET acked = 0, read_acked = 0;")?;
@@ -286,7 +304,8 @@ impl Store {
 
     /// One has read up to here. `false` if that is nothing new.
     pub(crate) fn mark_read(&self, peer: u64, upto: u64) -> Result<bool, Error> {
-        let sql = "UPDATE logs SET read_upto = min(?1, position) WHERE peer = ?2 AND read_upto < min(?1, position)";
+        let sql =
+            "UPDATE logs SET read_upto = min(?1, position) WHERE peer = ?2 AND read_upto < min(?1, position)";
         Ok(self.db.prepare_cached(sql)?.execute([upto as i64, peer as i64])? > 0)
     }
 
@@ -312,7 +331,8 @@ impl Store {
 
     /// What the server has not acknowledged, in the order of its numbers.
     pub(crate) fn outbox(&self) -> Result<Vec<Outgoing>, Error> {
-        let mut query = self.db.prepare_cached("SELECT client_id, peer, body FROM outbox ORDER BY client_id")?;
+        let mut query =
+            self.db.prepare_cached("SELECT client_id, peer, body FROM outbox ORDER BY client_id")?;
         let rows = query.query_map([], |row| {
             Ok(Outgoing {
                 client_id: row.get::<_, i64>(0)? as u64,

@@ -28,7 +28,9 @@ impl Trust {
     /// A fingerprint as hexadecimal digits, with or without colons.
     pub fn fingerprint(text: &str) -> Result<Self, Error> {
         let digits: String = text.chars().filter(|c| *c != ':').collect();
-        let bad = || Error::Config("a fingerprint is 64 hexadecimal digits (SHA-256 of the certificate)".to_owned());
+        let bad = || {
+            Error::Config("a fingerprint is 64 hexadecimal digits (SHA-256 of the certificate)".to_owned())
+        };
         if digits.len() != 64 || !digits.is_ascii() {
             return Err(bad());
         }
@@ -54,7 +56,8 @@ impl Trust {
                     roots.add(certificate.map_err(unreadable)?).map_err(tls)?;
                 }
                 let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                let verifier = verifier.map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
+                let verifier =
+                    verifier.map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
                 builder.with_webpki_verifier(verifier)
             }
             Self::System => builder.with_platform_verifier().map_err(tls)?,

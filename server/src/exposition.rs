@@ -52,7 +52,9 @@ impl Collector for Source {
             let mut family = encoder.encode_descriptor(&name, help, None, MetricType::Histogram)?;
             for (label, core) in self.each_core() {
                 let (buckets, sum, count) = core.histograms()[place].2.read();
-                family.encode_family(&label)?.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)?;
+                family
+                    .encode_family(&label)?
+                    .encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)?;
             }
         }
         for (name, value) in self.engine.statistics() {

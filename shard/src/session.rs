@@ -97,7 +97,8 @@ impl Session {
         match self.behind.entry(log) {
             hashbrown::hash_map::Entry::Occupied(mut behind) => {
                 let behind = behind.get_mut();
-                behind.from = behind.from.zip(from).map(|(one, other)| one.min(other));
+                // What the client said, or what is known by now, goes before "behind the last acknowledgement".
+                behind.from = behind.from.map(|one| from.map_or(one, |other| one.min(other)));
             }
             hashbrown::hash_map::Entry::Vacant(vacant) => {
                 vacant.insert(Behind { from, known });

@@ -1,1 +1,239 @@
-//! Placeholder.
+//! Starts the real `ternd` for end-to-end tests: on loopback, in a temporary directory, ended with the test.
+//!
+//! The program is taken from the build directory of the running test, where `cargo test --workspace` puts it; it is
+//! built if it is not there.
+
+#![allow(clippy::missing_panics_doc, reason = "a test that can't go on fails")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long `ternd` may take to be ready on a loaded machine.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a server is started with.
+#[derive(Clone, Debug, Default)]
+pub struct TerndOptions {
+    /// Cores; 0 for 2.
+    pub cores: u16,
+    /// More arguments.
+    pub arguments: Vec<String>,
+    /// Environment variables.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Ternd {
+    child: Child,
+    address: SocketAddr,
+    data: Arc<TempDir>,
+    options: TerndOptions,
+    stderr: Arc<Mutex<String>>,
+}
+
+/// The path of one of the workspace's programs, built if it is not there.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    let profile = test.parent().and_then(Path::parent).expect("tests lie in PROFILE/deps");
+    let path = profile.join(name);
+    if !path.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        build
+            .args(["build", "--workspace", "--bins"])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo runs").success(), "{name} can't be built");
+    }
+    path
+}
+
+impl Ternd {
+    /// Starts a server with `cores` cores.
+    pub fn start(cores: u16) -> Self {
+        Self::start_with(TerndOptions { cores, ..TerndOptions::default() })
+    }
+
+    /// Starts a server.
+    pub fn start_with(options: TerndOptions) -> Self {
+        let data = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        Self::launch(options, data, "127.0.0.1:0").unwrap_or_else(|why| panic!("ternd did not start: {why}"))
+    }
+
+    /// Starts a server that should not be able to. Gives what it says on stderr, and its exit code.
+    pub fn fail_to_start(options: TerndOptions, data: &Arc<TempDir>, listen: &str) -> String {
+        match Self::launch(options, data.clone(), listen) {
+            Ok(_) => panic!("ternd started, but should not have"),
+            Err(why) => why,
+        }
+    }
+
+    fn launch(options: TerndOptions, data: Arc<TempDir>, listen: &str) -> Result<Self, String> {
+        let cores = if options.cores == 0 { 2 } else { options.cores };
+        let mut child = Command::new(program("ternd"))
+            .args([
+                "--listen",
+                listen,
+                "--metrics",
+                "127.0.0.1:0",
+                "--cores",
+                &cores.to_string(),
+                "--data-dir",
+            ])
+            .arg(data.path().join("data"))
+            .args(&options.arguments)
+            .envs(options.environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ternd can be run");
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let kept = stderr.clone();
+        let mut errors = BufReader::new(child.stderr.take().expect("it is piped"));
+        let collector = thread::spawn(move || {
+            let mut line = String::new();
+            while errors.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                kept.lock().expect("nothing panics while it holds this").push_str(&line);
+                line.clear();
+            }
+        });
+        let ready = first_line(child.stdout.take().expect("it is piped"));
+        match ready.recv_timeout(READY_TIMEOUT).ok().and_then(|line| address_of(&line)) {
+            Some(address) => Ok(Self { child, address, data, options, stderr }),
+            None => {
+                let _ = child.kill();
+                let status = child.wait().expect("it was started");
+                let _ = collector.join();
+                Err(format!("{}{status}", stderr.lock().expect("nothing panics while it holds this")))
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The certificate to trust.
+    pub fn ca_file(&self) -> PathBuf {
+        self.data_dir().join("cert.pem")
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data.path().join("data")
+    }
+
+    /// The directory that goes with the last server of this data.
+    pub fn temporary(&self) -> Arc<TempDir> {
+        self.data.clone()
+    }
+
+    /// What it has said on stderr.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().expect("nothing panics while it holds this").clone()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the server is this test's own child");
+    }
+
+    /// Stops all its threads where they are.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Kills it (SIGKILL), and starts it again on the same data and port.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().expect("the server is this test's own child");
+        self.child.wait().expect("it was started");
+        self.start_again();
+    }
+
+    /// Starts it again on the same data and port after it has ended.
+    pub fn start_again(&mut self) {
+        let listen = self.address.to_string();
+        let next = Self::launch(self.options.clone(), self.data.clone(), &listen);
+        *self = next.unwrap_or_else(|why| panic!("ternd did not start again: {why}"));
+    }
+
+    /// Has it drain (SIGTERM), and waits for its end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("it was started")
+    }
+
+    /// Asks on the admin socket. Gives the lines of the answer.
+    pub fn admin(&self, question: &Value) -> Vec<Value> {
+        let mut socket =
+            UnixStream::connect(self.data_dir().join("ternd.sock")).expect("the admin socket is there");
+        writeln!(socket, "{question}").expect("asked");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("answered");
+        answer.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// The one-time code that a phone was sent last.
+    pub fn code_of(&self, phone: &str) -> String {
+        let answer = self.admin(&serde_json::json!({ "ask": "otp", "phone": phone }));
+        answer[0]["ok"]["code"].as_str().unwrap_or_else(|| panic!("no code: {answer:?}")).to_owned()
+    }
+}
+
+impl Drop for Ternd {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            #[allow(clippy::print_stderr, reason = "a failed test shows what the server said")]
+            {
+                eprintln!("ternd said:\n{}", self.stderr());
+            }
+        }
+    }
+}
+
+fn first_line(stdout: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, line) = channel();
+    thread::spawn(move || {
+        let mut stdout = BufReader::new(stdout);
+        let mut first = String::new();
+        if stdout.read_line(&mut first).is_ok() {
+            // A test that has given up is not told.
+            let _ = sender.send(first);
+        }
+        // Reading on keeps the server's stdout open.
+        let _ = std::io::copy(&mut stdout, &mut std::io::sink());
+    });
+    line
+}
+
+fn address_of(line: &str) -> Option<SocketAddr> {
+    line.trim().strip_prefix("ternd ready on ")?.parse().ok()
+}

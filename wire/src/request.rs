@@ -408,7 +408,7 @@ mod tests {
         let entry = v1::Entry { peer, seq: 10_000, time_ms, body, ..Default::default() };
         let push = v1::ServerFrame { id: 0, message: Some(v1::server_frame::Message::Entry(entry)) };
         crate::frame::encode(&push, &mut pushed);
-        assert!(pushed.len() <= 121, "an Entry of 100 bytes takes {}", pushed.len());
+        assert!(pushed.len() <= 120, "an Entry of 100 bytes takes {}", pushed.len());
     }
 
     proptest! {

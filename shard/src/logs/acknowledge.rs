@@ -57,7 +57,7 @@ impl Shard {
 
     /// The mark of a device that has caught up is cleared only when its log has been quiet for a while: a busy chat
     /// would write and clear it with every message.
-    fn look_when_quiet(&mut self, cx: &Cx, id: LogId) {
+    pub(super) fn look_when_quiet(&mut self, cx: &Cx, id: LogId) {
         let due_ms = cx.now_ms + self.limits.mark_quiet_ms;
         let Some(log) = self.logs.logs.get_mut(&id) else { return };
         if !std::mem::replace(&mut log.in_quiet, true) {

@@ -76,14 +76,19 @@ impl Shard {
     pub(super) fn pull(&mut self, cx: &mut Cx, id: LogId, pull: Pull) {
         let Some(log) = self.logs.logs.get_mut(&id) else { return };
         let durable = log.durable.seq();
+        let head = log.head;
         let mut first = pull.from.unwrap_or(Seq(1));
-        if pull.from.is_none()
-            && let Some(device) = log.device(pull.author)
-        {
-            // It comes from a mark, or the device is new.
+        let mut caught_up = false;
+        if let Some(device) = log.device(pull.author) {
+            // Most pulls come from a mark; of those that do not, clearing one that is not there costs little.
             device.marked = true;
-            first = device.position.next();
+            caught_up = device.position == head;
+            first = pull.from.unwrap_or(device.position.next());
         }
+        if caught_up {
+            self.look_when_quiet(cx, id);
+        }
+        let Some(log) = self.logs.logs.get_mut(&id) else { return };
         if first > durable {
             return self.pulled(cx, id, pull, first, Vec::new());
         }
