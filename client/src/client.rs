@@ -1,5 +1,6 @@
 //! The application's side of a running client.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -40,12 +41,15 @@ pub struct Options {
     pub trust: Trust,
     /// Where the state is kept.
     pub state: State,
+    /// Whether messages and receipts are wanted. Without, the client asks and sends alone, and what comes meanwhile stays
+    /// undelivered on the server.
+    pub receive: bool,
 }
 
 impl Options {
-    /// These three.
+    /// These three, and everything that comes.
     pub fn new(server: impl Into<String>, trust: Trust, state: State) -> Self {
-        Self { server: server.into(), trust, state }
+        Self { server: server.into(), trust, state, receive: true }
     }
 
     pub(crate) fn open_store(&self) -> Result<StoreHandle, Error> {
@@ -134,7 +138,17 @@ impl Client {
         let account = store.account()?.ok_or(Error::NotRegistered)?;
         let (calls, called) = mpsc::channel(CALLS_MAX);
         let (sender, events) = mpsc::unbounded_channel();
-        let driver = Driver::new(options.server, tls, store, account.clone(), called, sender);
+        let driver = Driver {
+            server: options.server,
+            tls,
+            receive: options.receive,
+            store,
+            account: account.clone(),
+            calls: called,
+            events: sender,
+            senders: HashMap::new(),
+            closing: None,
+        };
         tokio::spawn(driver.run());
         Ok((Self { account, calls }, Events { events }))
     }

@@ -88,28 +88,21 @@ impl From<Error> for Ended {
 
 /// See the module.
 pub(crate) struct Driver {
-    server: String,
-    tls: Arc<ClientConfig>,
-    store: StoreHandle,
-    account: Account,
-    calls: mpsc::Receiver<Call>,
-    events: mpsc::UnboundedSender<(Event, Option<Charge>)>,
+    pub(crate) server: String,
+    pub(crate) tls: Arc<ClientConfig>,
+    /// Whether pushes are asked for.
+    pub(crate) receive: bool,
+    pub(crate) store: StoreHandle,
+    pub(crate) account: Account,
+    pub(crate) calls: mpsc::Receiver<Call>,
+    pub(crate) events: mpsc::UnboundedSender<(Event, Option<Charge>)>,
     /// Who waits for which message.
-    senders: HashMap<u64, Answer<Sent>>,
+    pub(crate) senders: HashMap<u64, Answer<Sent>>,
+    /// Who waits for the end. The last field, so that everything else is gone when it is dropped.
+    pub(crate) closing: Option<Answer<()>>,
 }
 
 impl Driver {
-    pub(crate) fn new(
-        server: String,
-        tls: Arc<ClientConfig>,
-        store: StoreHandle,
-        account: Account,
-        calls: mpsc::Receiver<Call>,
-        events: mpsc::UnboundedSender<(Event, Option<Charge>)>,
-    ) -> Self {
-        Self { server, tls, store, account, calls, events, senders: HashMap::new() }
-    }
-
     pub(crate) async fn run(mut self) {
         let mut failures = 0;
         loop {
@@ -155,7 +148,7 @@ impl Driver {
                 }
                 Some(Call::History { answer, .. }) => drop(answer.send(Err(not_connected()))),
                 Some(Call::Close { answer }) => {
-                    let _ = answer.send(Ok(()));
+                    self.closing = Some(answer);
                     return false;
                 }
                 None => return false,
@@ -296,7 +289,9 @@ impl<'a> Connection<'a> {
     /// Runs until the connection is lost or the client is closed.
     async fn run(&mut self) -> Result<(), Ended> {
         self.driver.tell(Event::Connected, None);
-        self.resume()?;
+        if self.driver.receive {
+            self.resume()?;
+        }
         self.unsent = self.driver.store.outbox()?;
         self.unsent.reverse();
         for log in self.driver.store.unacknowledged()? {
@@ -317,11 +312,11 @@ impl<'a> Connection<'a> {
                 }
                 call = self.driver.calls.recv() => match call {
                     Some(Call::Close { answer }) => {
-                        let _ = answer.send(Ok(()));
-                        return Ok(());
+                        self.driver.closing = Some(answer);
+                        return self.acknowledge();
                     }
                     Some(call) => self.call(call)?,
-                    None => return Ok(()),
+                    None => return self.acknowledge(),
                 },
                 () = taken.notify.notified() => {}
                 () = at(acknowledge_at) => self.acknowledge()?,

@@ -24,6 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a response may take.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a clean end may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The credit window for pushes.
 pub(crate) const PUSH_FRAMES_MAX: u32 = 512;
 pub(crate) const PUSH_BYTES_MAX: u32 = 4 << 20;
@@ -103,8 +106,11 @@ impl Link {
     pub(crate) async fn flush(&mut self) -> Result<(), Error> {
         if !self.out.is_empty() {
             let out = std::mem::take(&mut self.out);
-            self.stream.write_all(&out).await?;
-            self.stream.flush().await?;
+            let write = async {
+                self.stream.write_all(&out).await?;
+                self.stream.flush().await
+            };
+            timeout(RESPONSE_TIMEOUT, write).await.map_err(|_| Error::TimedOut)??;
         }
         Ok(())
     }
@@ -154,9 +160,14 @@ impl Link {
         timeout(RESPONSE_TIMEOUT, answer).await.unwrap_or(Err(Error::TimedOut))
     }
 
-    /// Ends the connection cleanly.
+    /// Sends what is queued, and ends the connection cleanly.
     pub(crate) async fn close(mut self) {
-        let _ = timeout(Duration::from_secs(1), self.stream.shutdown()).await;
+        let end = async {
+            let _ = self.flush().await;
+            self.stream.shutdown().await
+        };
+        // A server that does not take the end learns of it from its own timeout.
+        let _ = timeout(CLOSE_TIMEOUT, end).await;
     }
 }
 

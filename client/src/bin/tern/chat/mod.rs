@@ -1,0 +1,183 @@
+//! `tern chat`: the loop that turns keys and events into the screen.
+
+mod keys;
+mod state;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::io::IsTerminal as _;
+
+use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEventKind};
+use ratatui::{DefaultTerminal, crossterm};
+use tern_client::{Client, Error, Event, Events, HistoryPage, Sent};
+use tokio::sync::mpsc;
+
+use crate::commands;
+use crate::profile::ProfileArgs;
+use keys::Action;
+use state::Chat;
+
+/// Messages read from history at once.
+const PAGE_MESSAGES: u32 = 100;
+
+/// What a task of the chat has come back with.
+enum Done {
+    Sent(u64, Result<Sent, Error>),
+    Page(Result<HistoryPage, Error>),
+}
+
+/// Runs until the user leaves.
+pub async fn run(profile: &ProfileArgs, phone: &str) -> Result<(), Error> {
+    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+        return Err(Error::Config("chat needs a terminal: programs use send and listen --json".to_owned()));
+    }
+    let (client, mut events) = Client::start(profile.registered()?).await?;
+    let mut before = Vec::new();
+    let peer = loop {
+        match client.lookup_phone(phone).await {
+            Ok(peer) => break peer,
+            // The events say whether it is worth waiting.
+            Err(error @ Error::Connection(_)) => match events.next().await {
+                Some(Event::Disconnected { .. }) | None => return Err(error),
+                Some(event) => before.push(event),
+            },
+            Err(error) => return Err(error),
+        }
+    };
+    let mut terminal =
+        ratatui::try_init().map_err(|error| Error::Config(format!("the terminal: {error}")))?;
+    let mut chat = Chat::new(peer);
+    for event in before {
+        chat.take(event);
+    }
+    let ended = Screen::new(&client, chat).run(&mut terminal, &mut events).await;
+    ratatui::restore();
+    commands::close(&client).await;
+    ended
+}
+
+/// Waits for a signal that asks the program to end.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        // Without handlers the signals end the program by themselves.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}
+
+/// The chat on the screen, with what it has under way.
+struct Screen<'a> {
+    client: &'a Client,
+    chat: Chat,
+    done: mpsc::UnboundedSender<Done>,
+    finished: mpsc::UnboundedReceiver<Done>,
+    reading: bool,
+}
+
+impl<'a> Screen<'a> {
+    fn new(client: &'a Client, chat: Chat) -> Self {
+        let (done, finished) = mpsc::unbounded_channel();
+        Self { client, chat, done, finished, reading: false }
+    }
+
+    async fn run(&mut self, terminal: &mut DefaultTerminal, events: &mut Events) -> Result<(), Error> {
+        let screen = |error: std::io::Error| Error::Config(format!("the terminal: {error}"));
+        let mut keys = terminal_events();
+        let mut interrupted = std::pin::pin!(interrupted());
+        loop {
+            if self.chat.wants_older() {
+                self.read_older();
+            }
+            terminal.draw(|frame| view::draw(&mut self.chat, frame)).map_err(screen)?;
+            tokio::select! {
+                key = keys.recv() => match key {
+                    Some(key) => if self.key(&key) { return Ok(()) },
+                    None => return Ok(()),
+                },
+                event = events.next() => match event {
+                    Some(Event::SessionEnded(reason)) => return Err(Error::SessionEnded(reason)),
+                    Some(event) => self.event(event).await?,
+                    None => return Ok(()),
+                },
+                Some(done) = self.finished.recv() => self.finish(done),
+                () = &mut interrupted => return Ok(()),
+            }
+        }
+    }
+
+    /// `true` if the user leaves.
+    fn key(&mut self, event: &TerminalEvent) -> bool {
+        let action = match event {
+            TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => keys::action(key),
+            TerminalEvent::Paste(text) => Action::Insert(text.clone()),
+            _ => return false,
+        };
+        match action {
+            Action::Leave => return true,
+            Action::Send => {
+                if let Some((number, text)) = self.chat.send() {
+                    let (client, done) = (self.client.clone(), self.done.clone());
+                    let peer = self.chat.peer().user_id;
+                    tokio::spawn(async move {
+                        // The screen may be gone.
+                        let _ = done.send(Done::Sent(number, client.send(peer, text).await));
+                    });
+                }
+            }
+            action => self.chat.edit(action),
+        }
+        false
+    }
+
+    async fn event(&mut self, event: Event) -> Result<(), Error> {
+        self.chat.take(event);
+        if let Some(upto) = self.chat.newly_seen() {
+            self.client.mark_read(self.chat.peer().user_id, upto).await?;
+        }
+        Ok(())
+    }
+
+    fn read_older(&mut self) {
+        if self.reading {
+            return;
+        }
+        self.reading = true;
+        let (client, done) = (self.client.clone(), self.done.clone());
+        let (peer, from) = (self.chat.peer().user_id, self.chat.oldest());
+        tokio::spawn(async move {
+            let _ = done.send(Done::Page(client.history(peer, from, false, PAGE_MESSAGES).await));
+        });
+    }
+
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Sent(number, result) => self.chat.sent(number, result),
+            Done::Page(page) => {
+                self.reading = false;
+                self.chat.page(page);
+            }
+        }
+    }
+}
+
+/// Keys come from a thread of their own: reading a terminal blocks. It ends with the process.
+fn terminal_events() -> mpsc::UnboundedReceiver<TerminalEvent> {
+    let (sender, events) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let _ = crossterm::execute!(std::io::stdout(), event::EnableBracketedPaste);
+        while let Ok(event) = event::read() {
+            if sender.send(event).is_err() {
+                break;
+            }
+        }
+    });
+    events
+}

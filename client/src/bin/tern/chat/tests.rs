@@ -1,0 +1,193 @@
+//! The chat on a screen that is not there.
+
+use std::time::Duration;
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::style::Color;
+use tern_client::{Error, Event, HistoryPage, Message, Person, Reason, Sent};
+
+use super::keys::Action;
+use super::state::Chat;
+use super::view;
+
+const ME: u64 = 1;
+const PEER: u64 = 2;
+
+fn message(seq: u64, sender: u64, text: &str) -> Message {
+    Message { peer: PEER, seq, sender, time_ms: seq * 60_000, body: text.into(), own: sender == ME }
+}
+
+fn chat() -> Chat {
+    let peer = Person { user_id: PEER, name: "Bob".to_owned(), phone: "+15550002".to_owned() };
+    let mut chat = Chat::new(peer);
+    chat.take(Event::Connected);
+    chat
+}
+
+fn receipt(delivered_upto: u64, read_upto: u64) -> Event {
+    Event::Receipt { peer: PEER, delivered_upto, read_upto, own: false }
+}
+
+fn draw(chat: &mut Chat, width: u16, height: u16) -> TestBackend {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a screen in memory");
+    terminal.draw(|frame| view::draw(chat, frame)).expect("drawn");
+    terminal.backend().clone()
+}
+
+fn rows(screen: &TestBackend) -> Vec<String> {
+    let buffer = screen.buffer();
+    let row = |y| (0..buffer.area.width).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+    (0..buffer.area.height).map(row).collect()
+}
+
+fn row_with(screen: &TestBackend, text: &str) -> String {
+    let rows = rows(screen);
+    rows.iter().find(|row| row.contains(text)).unwrap_or_else(|| panic!("{text:?} not in {rows:#?}")).clone()
+}
+
+#[test]
+fn ticks_turn_from_sent_to_delivered_to_read() {
+    let mut chat = chat();
+    for seq in 1..=3 {
+        chat.take(Event::Message(message(seq, ME, &format!("message-{seq}"))));
+    }
+    chat.take(receipt(2, 1));
+    let screen = draw(&mut chat, 60, 12);
+    assert!(row_with(&screen, "message-1").trim_end().ends_with(" ✓✓"));
+    assert!(row_with(&screen, "message-2").trim_end().ends_with(" ✓✓"));
+    assert!(row_with(&screen, "message-3").trim_end().ends_with(" ✓"));
+    assert!(!row_with(&screen, "message-3").contains("✓✓"));
+    let rows = rows(&screen);
+    let tick_colour = |text: &str| {
+        let y = rows.iter().position(|row| row.contains(text)).expect("shown") as u16;
+        let buffer = screen.buffer();
+        let x = (0..60).rev().find(|x| buffer[(*x, y)].symbol() == "✓").expect("a tick");
+        buffer[(x, y)].fg
+    };
+    assert_eq!(tick_colour("message-1"), Color::Cyan);
+    assert_ne!(tick_colour("message-2"), Color::Cyan);
+}
+
+#[test]
+fn a_message_that_was_refused_says_why_and_one_on_its_way_has_no_tick() {
+    let mut chat = chat();
+    chat.edit(Action::Insert("hello".to_owned()));
+    let (first, text) = chat.send().expect("sent");
+    assert_eq!(text, "hello");
+    assert!(chat.input.is_empty());
+    let row = row_with(&draw(&mut chat, 60, 8), "hello");
+    assert!(row.contains('…') && !row.contains('✓'));
+    let refused =
+        Error::Refused { reason: Reason::RateLimited, retry_after_ms: 0, detail: "slow down".to_owned() };
+    chat.sent(first, Err(refused));
+    row_with(&draw(&mut chat, 80, 8), "slow down");
+    chat.edit(Action::Insert("again".to_owned()));
+    let (second, _) = chat.send().expect("sent");
+    chat.take(Event::Message(message(1, ME, "again")));
+    chat.sent(second, Ok(Sent { seq: 1, time_ms: 1 }));
+    let screen = draw(&mut chat, 60, 8);
+    assert_eq!(rows(&screen).iter().filter(|row| row.contains("again")).count(), 1);
+    assert!(row_with(&screen, "again").contains('✓'));
+}
+
+#[test]
+fn scrolling_reaches_the_oldest_message_and_asks_for_those_before_it() {
+    let mut chat = chat();
+    assert!(chat.wants_older(), "the first page is read at once");
+    let messages = (51..=100).map(|seq| message(seq, PEER, &format!("number-{seq}"))).collect();
+    chat.page(Ok(HistoryPage { messages, more: true, head: 100, delivered_upto: 0, read_upto: 0 }));
+    let screen = draw(&mut chat, 40, 13);
+    row_with(&screen, "number-100");
+    assert!(!chat.wants_older());
+    for _ in 0..20 {
+        chat.edit(Action::ScrollPages(1));
+        draw(&mut chat, 40, 13);
+    }
+    row_with(&draw(&mut chat, 40, 13), "number-51");
+    assert!(chat.wants_older());
+    assert_eq!(chat.oldest(), 51);
+    let messages = (1..=50).map(|seq| message(seq, PEER, &format!("number-{seq}"))).collect();
+    chat.page(Ok(HistoryPage { messages, more: false, head: 100, delivered_upto: 0, read_upto: 0 }));
+    row_with(&draw(&mut chat, 40, 13), "number-51");
+    chat.edit(Action::Scroll(i32::MAX));
+    row_with(&draw(&mut chat, 40, 13), "number-1 ");
+    assert!(!chat.wants_older());
+    chat.edit(Action::Scroll(-i32::MAX));
+    row_with(&draw(&mut chat, 40, 13), "number-100");
+}
+
+#[test]
+fn long_and_wide_text_is_wrapped_and_nothing_of_it_is_lost() {
+    let mut chat = chat();
+    let text = "the quick brown fox 漢字漢字漢字漢字漢字 jumps👩‍👩‍👧over aVeryLongWordThatFitsNowhereAtAllInSuchANarrowColumn";
+    chat.take(Event::Message(message(1, PEER, text)));
+    let screen = draw(&mut chat, 30, 20);
+    let shown: String = rows(&screen)[1..18].concat().split_whitespace().collect();
+    for part in ["quick", "brown", "漢", "jumps", "aVeryLong"] {
+        assert!(shown.contains(part), "{part} not in {shown}");
+    }
+    let letters = |text: &str| text.chars().filter(char::is_ascii_alphabetic).collect::<String>();
+    assert!(letters(&shown).ends_with(&letters(text)), "{shown}");
+}
+
+#[test]
+fn no_size_of_the_terminal_and_no_text_breaks_the_screen() {
+    let mut chat = chat();
+    let nasty = "\x1b[2J\x1b]0;owned\x07 \u{202e}txet \0 e\u{301} 👨‍👩‍👧‍👦 \n\n\t漢字";
+    for seq in 1..=20 {
+        chat.take(Event::Message(message(seq, if seq % 2 == 0 { ME } else { PEER }, nasty)));
+    }
+    chat.edit(Action::Insert(nasty.to_owned()));
+    chat.edit(Action::Left);
+    for width in 1..=40 {
+        for height in 1..=12 {
+            let screen = draw(&mut chat, width, height);
+            assert!(rows(&screen).iter().all(|row| !row.contains(char::is_control)));
+        }
+    }
+}
+
+#[test]
+fn the_input_is_edited_by_whole_characters() {
+    let mut chat = chat();
+    chat.edit(Action::Insert("añ漢".to_owned()));
+    chat.edit(Action::Left);
+    chat.edit(Action::Backspace);
+    assert_eq!((chat.input.as_str(), chat.cursor), ("a漢", 1));
+    chat.edit(Action::Delete);
+    chat.edit(Action::Delete);
+    chat.edit(Action::Home);
+    chat.edit(Action::Backspace);
+    chat.edit(Action::Left);
+    assert_eq!(chat.input, "a");
+    chat.edit(Action::End);
+    chat.edit(Action::Clear);
+    assert!(chat.input.is_empty());
+    assert!(chat.send().is_none(), "nothing is not sent");
+    chat.edit(Action::Insert("x".repeat(64 * 1024 + 1)));
+    assert!(chat.send().is_none());
+    assert!(!chat.input.is_empty(), "what is too long is not lost");
+}
+
+#[test]
+fn only_what_the_peer_wrote_is_marked_read_and_once() {
+    let mut chat = chat();
+    chat.take(Event::Message(message(1, PEER, "one")));
+    assert_eq!(chat.newly_seen(), Some(1));
+    assert_eq!(chat.newly_seen(), None);
+    chat.take(Event::Message(message(2, ME, "two")));
+    assert_eq!(chat.newly_seen(), None);
+    chat.take(Event::Message(Message { peer: 77, ..message(9, PEER, "elsewhere") }));
+    assert_eq!((chat.newly_seen(), chat.elsewhere), (None, 1));
+}
+
+#[test]
+fn a_lost_connection_is_shown() {
+    let mut chat = chat();
+    chat.take(Event::Disconnected { why: "the cable".to_owned(), retry_in: Duration::from_secs(1) });
+    let screen = draw(&mut chat, 80, 6);
+    assert!(rows(&screen)[0].contains("connecting") && rows(&screen)[0].contains("the cable"));
+    chat.take(Event::Connected);
+    assert!(!rows(&draw(&mut chat, 80, 6))[0].contains("the cable"));
+}

@@ -1,0 +1,165 @@
+//! Draws a chat: a line about the peer, the messages, the input.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Position, Rect};
+use ratatui::style::{Color, Style, Stylize as _};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Borders, Paragraph};
+
+use super::state::Chat;
+use crate::shown;
+
+/// Columns that a message leaves free on the other side.
+const MARGIN: u16 = 8;
+
+/// Draws it. The chat learns how much fits.
+pub fn draw(chat: &mut Chat, frame: &mut Frame<'_>) {
+    let [head, middle, foot] =
+        Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(2)])
+            .areas(frame.area());
+    frame.render_widget(header(chat), head);
+    draw_messages(chat, frame, middle);
+    draw_input(chat, frame, foot);
+}
+
+fn header(chat: &Chat) -> Paragraph<'_> {
+    let peer = chat.peer();
+    let mut spans = vec![Span::from(format!(" {} ", shown::name_of(peer))).bold()];
+    spans.push(Span::from(peer.phone.as_str()).dim());
+    spans.push(match chat.connected {
+        true => Span::from("  ● connected").green(),
+        false => Span::from("  ○ connecting").yellow(),
+    });
+    if let Some(notice) = &chat.notice {
+        spans.push(Span::from(format!("  {notice}")).yellow());
+    }
+    if chat.elsewhere > 0 {
+        spans.push(Span::from(format!("  {} new from others", chat.elsewhere)).cyan());
+    }
+    Paragraph::new(Line::from(spans)).style(Style::new().reversed())
+}
+
+fn draw_messages(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
+    let lines = lines(chat, area.width);
+    let height = usize::from(area.height);
+    chat.page_lines = height;
+    chat.scroll = chat.scroll.min(lines.len().saturating_sub(height));
+    let end = lines.len() - chat.scroll;
+    let start = end.saturating_sub(height);
+    chat.lines_above = start;
+    let shown: Vec<_> = lines.into_iter().skip(start).take(end - start).collect();
+    // A short chat lies at the bottom, beside the input.
+    let blank = height - shown.len();
+    let area = Rect { y: area.y + blank as u16, height: shown.len() as u16, ..area };
+    frame.render_widget(Paragraph::new(shown), area);
+}
+
+fn lines(chat: &Chat, width: u16) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    for message in chat.messages.values() {
+        let text = shown::text_of(&message.body);
+        let time = Span::from(shown::time_of(message.time_ms)).dim();
+        if message.own {
+            let ticks = shown::ticks(message.seq, chat.delivered_upto);
+            let style = match message.seq <= chat.read_upto {
+                true => Style::new().fg(Color::Cyan).bold(),
+                false => Style::new().dim(),
+            };
+            own(&mut lines, &text, width, vec![time, " ".into(), Span::styled(ticks, style)]);
+        } else {
+            theirs(&mut lines, &text, width, time);
+        }
+    }
+    for pending in &chat.pending {
+        let text = shown::clean(&pending.text);
+        let state = match &pending.failed {
+            None => Span::from("…").dim(),
+            Some(why) => Span::from(format!("✗ {why}")).red(),
+        };
+        own(&mut lines, &text, width, vec![state]);
+    }
+    lines
+}
+
+/// A message of one's own: to the right, with what became of it behind its last line.
+fn own(lines: &mut Vec<Line<'static>>, text: &str, width: u16, state: Vec<Span<'static>>) {
+    let wrapped = wrap(text, width.saturating_sub(MARGIN).max(1));
+    let state_width: usize = state.iter().map(Span::width).sum::<usize>() + 2;
+    let last = wrapped.last().map_or(0, |line| Span::raw(line.as_str()).width());
+    for line in wrapped {
+        lines.push(Line::from(line).right_aligned());
+    }
+    if last + state_width <= usize::from(width)
+        && let Some(line) = lines.last_mut()
+    {
+        line.spans.push("  ".into());
+        line.spans.extend(state);
+    } else {
+        lines.push(Line::from(state).right_aligned());
+    }
+}
+
+fn theirs(lines: &mut Vec<Line<'static>>, text: &str, width: u16, time: Span<'static>) {
+    let mut wrapped = wrap(text, width.saturating_sub(MARGIN).max(1)).into_iter();
+    let first = wrapped.next().unwrap_or_default();
+    let fits = Span::raw(first.as_str()).width() + time.width() + 2 <= usize::from(width);
+    if fits {
+        lines.push(Line::from(vec![time, "  ".into(), first.into()]));
+    } else {
+        lines.push(Line::from(time));
+        lines.push(Line::from(first));
+    }
+    lines.extend(wrapped.map(Line::from));
+}
+
+/// Breaks text into lines of at most `width` columns: between words where there are any, inside of them where not.
+fn wrap(text: &str, width: u16) -> Vec<String> {
+    text.split('\n').flat_map(|line| wrap_line(line, usize::from(width))).collect()
+}
+
+fn wrap_line(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (mut line, mut columns) = (String::new(), 0);
+    // The byte behind the last space of the line, and the columns up to there.
+    let mut space = None;
+    for grapheme in Span::raw(text).styled_graphemes(Style::new()) {
+        let wide = Span::raw(grapheme.symbol).width();
+        if columns + wide > width && !line.is_empty() {
+            let rest = match space.take() {
+                Some((at, before)) => {
+                    columns -= before;
+                    line.split_off(at)
+                }
+                None => {
+                    columns = 0;
+                    String::new()
+                }
+            };
+            lines.push(std::mem::replace(&mut line, rest).trim_end().to_owned());
+        }
+        line.push_str(grapheme.symbol);
+        columns += wide;
+        if grapheme.symbol == " " {
+            space = Some((line.len(), columns));
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+/// The input shows the part around its cursor.
+fn draw_input(chat: &Chat, frame: &mut Frame<'_>, area: Rect) {
+    let block = Block::new().borders(Borders::TOP).border_style(Style::new().dim());
+    let inner = block.inner(area);
+    let visible = |text: &str| shown::clean(text).replace('\n', "⏎");
+    let before = visible(&chat.input[..chat.cursor]);
+    let column = Span::raw(before.as_str()).width() + 2;
+    let hidden = (column + 1).saturating_sub(usize::from(inner.width));
+    let line = format!("> {before}{}", visible(&chat.input[chat.cursor..]));
+    let mut input = Paragraph::new(line).scroll((0, hidden.min(u16::MAX.into()) as u16));
+    if chat.input.is_empty() {
+        input = Paragraph::new("> write; Enter sends, PgUp and PgDn scroll, Esc leaves".dim());
+    }
+    frame.render_widget(input.block(block), area);
+    frame.set_cursor_position(Position::new(inner.x + (column - hidden) as u16, inner.y));
+}
