@@ -391,7 +391,7 @@ impl Config {
         }
         if !self.development() && self.engine == EngineKind::Memory {
             return contradiction(
-                "the memory engine forgets everything: it needs development mode, a loopback listener",
+                "the memory engine forgets everything: it needs development mode: a loopback listener, and no webhook",
             );
         }
         if !self.development() && self.sms.webhook.is_none() {
@@ -402,9 +402,9 @@ impl Config {
         Ok(())
     }
 
-    /// Development mode: the listener can be reached from this machine alone.
+    /// Development mode: the listener can be reached from this machine alone, and codes go to nobody's phone.
     pub fn development(&self) -> bool {
-        self.listen.ip().is_loopback()
+        self.listen.ip().is_loopback() && self.sms.webhook.is_none()
     }
 
     /// The number of cores: one a CPU, unless it is set.

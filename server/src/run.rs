@@ -274,7 +274,7 @@ impl Health for State {
 /// Says that the server is ready, on stdout for programs, and what to do next, on stderr for people.
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what the program shows")]
 fn announce(config: &Config, address: SocketAddr, metrics: Option<SocketAddr>, made_certificate: bool) {
-    if config.tls.certificate.is_none() {
+    if config.development() && config.tls.certificate.is_none() {
         let dir = config.data_dir.display();
         if made_certificate {
             eprintln!("made a development certificate: {dir}/cert.pem");

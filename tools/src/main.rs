@@ -1,2 +1,106 @@
-//! Placeholder.
-fn main() {}
+//! `ternctl`: the operators' tool. It asks a running `ternd` on its admin socket; who may open the socket may ask.
+//!
+//! Exit codes: 0 done, 1 ternd said no or is not there, 2 the command line is wrong.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
+mod commands;
+mod socket;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Asks a running ternd, and makes test users.
+#[derive(Parser)]
+#[command(
+    name = "ternctl",
+    version,
+    after_help = "Phones are written as E.164: a plus sign and 8 to 15 digits."
+)]
+struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which ternd is asked.
+#[derive(Args)]
+struct Target {
+    /// The data directory of the ternd
+    #[arg(long, env = "TERN_DATA_DIR", value_name = "DIR", default_value = "tern-data")]
+    data_dir: PathBuf,
+    /// Its admin socket [default: ternd.sock in the data directory]
+    #[arg(long, env = "TERN_ADMIN_SOCKET", value_name = "FILE")]
+    socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Target {
+    fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.data_dir.join("ternd.sock"))
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the cores: their slots, connections, sessions and what is under way
+    Status,
+    /// Print the one-time code that a phone was sent last, while it is good (development mode only)
+    Otp {
+        /// The phone
+        phone: String,
+    },
+    /// Show a user and their devices, or delete them
+    User {
+        /// The phone
+        phone: String,
+        /// Delete the account: its devices are logged out at once, its tokens are worth nothing
+        #[arg(long, requires = "yes")]
+        delete: bool,
+        /// Really
+        #[arg(long, requires = "delete")]
+        yes: bool,
+    },
+    /// Make verified test users with tokens (development mode, or ternd --allow-provision)
+    Provision {
+        /// How many
+        #[arg(long)]
+        count: u32,
+        /// Where their tokens are written: JSON, a user a line, for the eyes of the owner only
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// The phone of the first; the others count on from it
+        #[arg(long, value_name = "PHONE", default_value = "+19990000000")]
+        first: String,
+        /// What they are called, with a number behind
+        #[arg(long, default_value = "test")]
+        name: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let Arguments { target, command } = Arguments::parse();
+    let (socket, json) = (target.socket(), target.json);
+    let done = match command {
+        Command::Status => commands::status(&socket, json),
+        Command::Otp { phone } => commands::otp(&socket, &phone, json),
+        Command::User { phone, delete: true, .. } => commands::delete_user(&socket, &phone, json),
+        Command::User { phone, .. } => commands::user(&socket, &phone, json),
+        Command::Provision { count, out, first, name } => {
+            commands::provision(&socket, count, &first, &name, &out, json)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("ternctl: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

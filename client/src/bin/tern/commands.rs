@@ -161,6 +161,7 @@ pub async fn listen(profile: &ProfileArgs, json: bool, mark_read: bool, once: bo
             }
             Event::SessionEnded(reason) => return Err(Error::SessionEnded(reason)),
             Event::CaughtUp if once => break,
+            Event::Disconnected { why, .. } if once => return Err(Error::Config(why)),
             _ => {}
         }
     }

@@ -1,0 +1,121 @@
+//! What `ternctl` can be told to do.
+
+use std::fs::{OpenOptions, Permissions};
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::socket::{AskError, ask};
+
+/// Shows the cores.
+pub fn status(socket: &Path, json: bool) -> Result<(), AskError> {
+    let status = ask(socket, &json!({ "ask": "status" }))?.next()?;
+    if json {
+        println!("{status}");
+        return Ok(());
+    }
+    println!("ternd {}, process {}", text(&status["version"]), status["pid"]);
+    let columns = ["core", "slots", "connections", "sessions", "users", "logs", "commits_in_flight"];
+    let mut head = format!("{:>4}", columns[0]);
+    for column in &columns[1..] {
+        head += &format!("{:>19}", column.replace('_', " "));
+    }
+    println!("{head}");
+    for core in status["cores"].as_array().into_iter().flatten() {
+        if core.get("error").is_some() {
+            println!("{:>4}  does not answer", core["core"]);
+            continue;
+        }
+        let mut line = format!("{:>4}", core["core"].to_string());
+        for column in &columns[1..] {
+            line += &format!("{:>19}", core[column].to_string());
+        }
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// Prints a phone's one-time code.
+pub fn otp(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
+    let code = ask(socket, &json!({ "ask": "otp", "phone": phone }))?.next()?;
+    if json {
+        println!("{code}");
+    } else {
+        println!("{}", text(&code["code"]));
+    }
+    Ok(())
+}
+
+/// Shows a user.
+pub fn user(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
+    let user = ask(socket, &json!({ "ask": "user", "phone": phone }))?.next()?;
+    if json {
+        println!("{user}");
+        return Ok(());
+    }
+    println!("user {} ({})", user["user_id"], clean(&user["name"]));
+    println!("slot {} on core {}", user["slot"], user["core"]);
+    for device in user["devices"].as_array().into_iter().flatten() {
+        let state = match (device["revoked"] == true, device["connected"] == true) {
+            (true, _) => "logged out",
+            (false, true) => "connected",
+            (false, false) => "away",
+        };
+        println!("device {} ({}): {state}", device["device_id"], clean(&device["name"]));
+    }
+    Ok(())
+}
+
+/// Deletes a user.
+pub fn delete_user(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
+    let deleted = ask(socket, &json!({ "ask": "delete_user", "phone": phone }))?.next()?;
+    println!("{}", if json { deleted.to_string() } else { "deleted".to_owned() });
+    Ok(())
+}
+
+/// Makes test users, and writes their tokens to a file that only its owner can read.
+pub fn provision(
+    socket: &Path,
+    count: u32,
+    first: &str,
+    name: &str,
+    out: &Path,
+    json: bool,
+) -> Result<(), AskError> {
+    let file_error = |error| AskError::File(out.to_owned(), error);
+    let question = json!({ "ask": "provision", "count": count, "first": first, "name": name });
+    let mut answers = ask(socket, &question)?;
+    let mut user = answers.next()?;
+    // The answer is known to be good before a file of before is overwritten.
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(out);
+    let file = file.map_err(file_error)?;
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(file_error)?;
+    let mut file = BufWriter::new(file);
+    let mut made = 0u32;
+    while user.get("done").is_none() {
+        writeln!(file, "{user}").map_err(file_error)?;
+        made += 1;
+        if made.is_multiple_of(10_000) && !json {
+            eprintln!("{made} of {count}");
+        }
+        user = answers.next()?;
+    }
+    file.flush().map_err(file_error)?;
+    if json {
+        println!("{}", json!({ "made": made, "out": out }));
+    } else {
+        println!("made {made} users; their tokens are in {}", out.display());
+    }
+    Ok(())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+/// Users choose names: no control character of theirs reaches a terminal.
+fn clean(value: &Value) -> String {
+    text(value).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
