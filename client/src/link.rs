@@ -145,16 +145,12 @@ impl Link {
         let id = self.queue(request);
         self.flush().await?;
         let answer = async {
-            loop {
-                let (frame, _) = self.receive().await?;
-                match frame.message {
-                    Some(server_frame::Message::Refused(refused)) if frame.id == id => {
-                        return Err(refused.into());
-                    }
-                    Some(server_frame::Message::GoAway(bye)) => return Err(went_away(bye)),
-                    Some(message) if frame.id == id => return Ok(message),
-                    _ => return Err(Error::Protocol("another response was expected")),
-                }
+            let (frame, _) = self.receive().await?;
+            match frame.message {
+                Some(server_frame::Message::Refused(refused)) if frame.id == id => Err(refused.into()),
+                Some(server_frame::Message::GoAway(bye)) => Err(went_away(bye)),
+                Some(message) if frame.id == id => Ok(message),
+                _ => Err(Error::Protocol("another response was expected")),
             }
         };
         timeout(RESPONSE_TIMEOUT, answer).await.unwrap_or(Err(Error::TimedOut))

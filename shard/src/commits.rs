@@ -1,7 +1,7 @@
 //! The core's open batch, and what follows when it is durable.
 //!
 //! Whatever the brain writes in one turn becomes one batch. Nothing that depends on it leaves before its
-//! [`Durable`] proof: it waits as an [`After`] beside the batch.
+//! [`tern_storage::engine::Durable`] proof: it waits as an [`After`] beside the batch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -107,9 +107,9 @@ pub struct Commits {
     touched: Box<[u64]>,
 }
 
-impl Commits {
-    /// Nothing open; every slot in its first epoch.
-    pub fn new() -> Self {
+/// Nothing open; every slot in its first epoch.
+impl Default for Commits {
+    fn default() -> Self {
         Self {
             open: Batch::default(),
             then: Vec::new(),
@@ -118,7 +118,9 @@ impl Commits {
             touched: vec![0; usize::from(SLOTS) / 64].into(),
         }
     }
+}
 
+impl Commits {
     /// Writes a record.
     pub fn put(&mut self, key: Key, record: &impl Message) {
         self.put_bytes(key, record.encode_to_vec().into());

@@ -80,7 +80,7 @@ impl Shard {
             phones: Phones::default(),
             addresses: Addresses::default(),
             logs: Logs::default(),
-            commits: Commits::new(),
+            commits: Commits::default(),
             reads: Reads::default(),
             local: VecDeque::new(),
         }
@@ -128,10 +128,10 @@ impl Shard {
         CoreStatus {
             core: self.core.0,
             slots: self.slots.owned_by(self.core),
-            connections: self.conns.len(),
+            connections: self.conns.count(),
             sessions: self.users.sessions(),
-            logs: self.logs.len(),
-            users: self.users.len(),
+            logs: self.logs.count(),
+            users: self.users.count(),
             commits_in_flight: self.commits.in_flight(),
         }
     }

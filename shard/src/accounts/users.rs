@@ -104,7 +104,7 @@ const REVOKED: Refusal =
 
 impl Users {
     /// How many are in memory.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.users.len()
     }
 
@@ -605,7 +605,7 @@ impl Shard {
 
     /// Lets users leave that nobody is attached to and nothing waits for.
     pub(crate) fn evict_users(&mut self) {
-        for _ in 0..self.users.len().saturating_sub(self.limits.users_cached_max) {
+        for _ in 0..self.users.count().saturating_sub(self.limits.users_cached_max) {
             let Some(id) = self.users.clock.pop_front() else { return };
             let Some(user) = self.users.users.get_mut(&id) else { continue };
             let busy = user.missing > 0

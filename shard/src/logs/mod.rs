@@ -104,7 +104,7 @@ const UNREADABLE: Refusal = Refusal::new(Reason::Unavailable, "the log can't be 
 
 impl Logs {
     /// How many are in memory.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.logs.len()
     }
 
@@ -300,7 +300,7 @@ impl Shard {
 
     /// Lets logs leave that nothing waits for.
     pub(crate) fn evict_logs(&mut self, cx: &mut Cx) {
-        for _ in 0..self.logs.len().saturating_sub(self.limits.logs_cached_max) {
+        for _ in 0..self.logs.count().saturating_sub(self.limits.logs_cached_max) {
             let Some(id) = self.logs.clock.pop_front() else { return };
             let Some(log) = self.logs.logs.get_mut(&id) else { continue };
             if std::mem::take(&mut log.used) || !log.is_idle() || log.in_quiet {
