@@ -27,6 +27,14 @@ pub struct Account {
     pub(crate) refresh_token: String,
 }
 
+impl Account {
+    /// For tests that speak the protocol themselves.
+    #[doc(hidden)]
+    pub fn access_token(&self) -> &str {
+        &self.access_token
+    }
+}
+
 /// Shows no token.
 impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

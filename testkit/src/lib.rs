@@ -5,6 +5,8 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a test that can't go on fails")]
 
+mod raw;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -18,6 +20,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use raw::{Raw, Tls};
 
 /// How long `ternd` may take to be ready on a loaded machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);

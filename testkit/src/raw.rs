@@ -1,0 +1,173 @@
+//! A client that says exactly what a test wants, byte for byte, and shows what comes back.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tern_proto::v1::{self, client_frame, server_frame};
+use tern_wire::frame::{self, FrameBuffer};
+use tern_wire::limits::SERVER_FRAME_BYTES_MAX;
+
+use crate::Ternd;
+
+/// How long an answer may take before the test is taken to hang.
+const HANG: Duration = Duration::from_secs(60);
+
+/// A TLS configuration that trusts a certificate.
+#[derive(Clone, Debug)]
+pub struct Tls(Arc<ClientConfig>);
+
+impl Tls {
+    /// TLS 1.3 with these application protocols.
+    pub fn new(ca_file: &Path, alpn: &[&[u8]]) -> Self {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(ca_file).expect("a readable certificate") {
+            roots.add(certificate.expect("PEM")).expect("a certificate");
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3 is there")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Self(Arc::new(config))
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Raw {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    buffer: FrameBuffer,
+    frames: VecDeque<v1::ServerFrame>,
+    next_id: u64,
+}
+
+impl Raw {
+    /// Connects, with TLS.
+    pub fn connect(server: &Ternd) -> Self {
+        let tls = Tls::new(&server.ca_file(), &[tern_wire::tls::ALPN]);
+        Self::connect_with(server.address(), &tls).expect("a TLS connection")
+    }
+
+    /// Connects with another configuration. The handshake is complete when this returns.
+    pub fn connect_with(address: SocketAddr, tls: &Tls) -> std::io::Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(HANG))?;
+        socket.set_nodelay(true)?;
+        let name = "localhost".try_into().expect("a name");
+        let client = ClientConnection::new(tls.0.clone(), name).map_err(std::io::Error::other)?;
+        let mut stream = StreamOwned::new(client, socket);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Self { stream, buffer: FrameBuffer::default(), frames: VecDeque::new(), next_id: 0 })
+    }
+
+    /// Connects, and says hello.
+    pub fn welcomed(server: &Ternd) -> Self {
+        let mut raw = Self::connect(server);
+        let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
+        match raw.ask(client_frame::Request::Hello(hello)) {
+            Some(server_frame::Message::Welcome(_)) => raw,
+            other => panic!("Hello was answered by {other:?}"),
+        }
+    }
+
+    /// Connects, says hello and logs in.
+    pub fn logged_in(server: &Ternd, access_token: &str) -> Self {
+        let mut raw = Self::welcomed(server);
+        let login = v1::Login { access_token: access_token.to_owned() };
+        match raw.ask(client_frame::Request::Login(login)) {
+            Some(server_frame::Message::LoggedIn(_)) => raw,
+            other => panic!("Login was answered by {other:?}"),
+        }
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        // A server that has closed already is what some tests are about; they see it when they read.
+        let _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
+    }
+
+    /// Sends a request, and gives its id.
+    pub fn send(&mut self, request: client_frame::Request) -> u64 {
+        self.next_id += 1;
+        self.send_as(self.next_id, request);
+        self.next_id
+    }
+
+    /// Sends a request under an id of the test's own.
+    pub fn send_as(&mut self, id: u64, request: client_frame::Request) {
+        let mut bytes = Vec::new();
+        frame::encode(&v1::ClientFrame { id, request: Some(request) }, &mut bytes);
+        self.send_bytes(&bytes);
+    }
+
+    /// The next frame; `None` when the server has closed the connection, cleanly or not.
+    pub fn receive(&mut self) -> Option<v1::ServerFrame> {
+        while self.frames.is_empty() {
+            let mut bytes = [0; 16 * 1024];
+            let read = match self.stream.read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the server hangs"),
+                Err(_) => return None,
+            };
+            let mut frames = self.buffer.read(&bytes[..read]);
+            while let Some(frame) = frames.next(SERVER_FRAME_BYTES_MAX).expect("the server keeps its limits")
+            {
+                self.frames.push_back(v1::ServerFrame::decode(frame).expect("the server sends frames"));
+            }
+        }
+        self.frames.pop_front()
+    }
+
+    /// Waits for the response to a request. Pushes that come before it are dropped. `None` if the connection ends.
+    pub fn response(&mut self, id: u64) -> Option<server_frame::Message> {
+        loop {
+            let frame = self.receive()?;
+            if frame.id == id {
+                return frame.message;
+            }
+        }
+    }
+
+    /// Sends a request, and waits for its response.
+    pub fn ask(&mut self, request: client_frame::Request) -> Option<server_frame::Message> {
+        let id = self.send(request);
+        self.response(id)
+    }
+
+    /// Sends a request that must be refused.
+    pub fn refusal(&mut self, request: client_frame::Request) -> v1::Refused {
+        match self.ask(request) {
+            Some(server_frame::Message::Refused(refused)) => refused,
+            other => panic!("expected a refusal, got {other:?}"),
+        }
+    }
+
+    /// Waits for the connection's end, and gives the farewell that came before it.
+    pub fn farewell(&mut self) -> Option<v1::GoAway> {
+        let mut farewell = None;
+        while let Some(frame) = self.receive() {
+            if let Some(server_frame::Message::GoAway(bye)) = frame.message {
+                farewell = Some(bye);
+            }
+        }
+        farewell
+    }
+
+    /// Whether it still answers.
+    pub fn answers(&mut self) -> bool {
+        matches!(self.ask(client_frame::Request::Ping(v1::Ping {})), Some(server_frame::Message::Pong(_)))
+    }
+}
