@@ -8,13 +8,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fjall::PersistMode;
+use prost::Message as _;
 use rtrb::{Consumer, Producer};
 
 use super::parker::Work;
 use super::statistics::Statistics;
+use super::watermark::Watermark;
 use super::{EmbeddedOptions, Tables};
 use crate::batch::{Batch, Fence, Op};
 use crate::engine::{CommitId, Completion, Durable, StoreError, Wake};
+use crate::keys;
+use crate::records::NumberRecord;
 use crate::slots::{Epoch, Slot};
 
 /// A batch on its way.
@@ -75,6 +79,9 @@ pub(super) struct Committer {
     options: EmbeddedOptions,
     path: PathBuf,
     epochs: Vec<Epoch>,
+    watermark: Watermark,
+    /// The number of the newest group.
+    groups: u64,
     statistics: Arc<Statistics>,
     links: Vec<Link>,
     /// Set by the first failure of the medium; nothing is written after it.
@@ -87,9 +94,11 @@ impl Committer {
         options: EmbeddedOptions,
         path: &Path,
         epochs: Vec<Epoch>,
+        (watermark, groups): (Watermark, u64),
         statistics: Arc<Statistics>,
     ) -> Self {
-        Self { tables, options, path: path.to_owned(), epochs, statistics, links: Vec::new(), failed: None }
+        let (path, links) = (path.to_owned(), Vec::new());
+        Self { tables, options, path, epochs, watermark, groups, statistics, links, failed: None }
     }
 
     /// Takes what waits, up to a group: by link, in order.
@@ -149,7 +158,10 @@ impl Committer {
         }
         let started = Instant::now();
         let ops = batches.iter().map(|batch| batch.len()).sum();
-        let mut write = fjall::OwnedWriteBatch::with_capacity(self.tables.database.clone(), ops)
+        if ops == 0 {
+            return Ok(());
+        }
+        let mut write = fjall::OwnedWriteBatch::with_capacity(self.tables.database.clone(), ops + 1)
             .durability(Some(PersistMode::SyncData));
         for op in batches.iter().flat_map(|batch| batch.ops()) {
             match op {
@@ -157,9 +169,15 @@ impl Committer {
                 Op::Delete(key) => write.remove(self.tables.of(key.as_ref()), key.as_ref()),
             }
         }
+        let number = NumberRecord { number: self.groups + 1 };
+        write.insert(&self.tables.rows, keys::meta("groups").as_ref(), number.encode_to_vec());
         let result = write.commit().map_err(|error| StoreError::Failed { reason: error.to_string() });
-        if let Err(error) = &result {
-            self.failed = Some(error.clone());
+        match &result {
+            Ok(()) => {
+                self.groups += 1;
+                self.watermark.set(self.groups);
+            }
+            Err(error) => self.failed = Some(error.clone()),
         }
         let bytes = batches.iter().map(|batch| batch.bytes()).sum();
         self.statistics.group(batches.len(), ops, bytes, started.elapsed());

@@ -9,10 +9,13 @@ mod parker;
 mod port;
 mod reader;
 mod statistics;
+mod tail;
+mod watermark;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,6 +30,7 @@ use self::parker::Parker;
 use self::port::{EmbeddedPort, blocking_port};
 use self::reader::Reader;
 use self::statistics::Statistics;
+use self::watermark::Watermark;
 use crate::batch::{Batch, Fence};
 use crate::engine::{Completion, Engine, Port, StoreError, Wake};
 use crate::keys::{self, Key};
@@ -35,6 +39,9 @@ use crate::slots::{Epoch, SLOTS, Slot};
 
 /// The layout of keys and records that this code reads and writes. docs/STORAGE.md has the table of versions.
 pub const LAYOUT: u64 = 1;
+
+/// fjall's directory within the store's.
+const DATABASE: &str = "fjall";
 
 /// Bounds of the engine.
 #[derive(Clone, Debug)]
@@ -108,11 +115,9 @@ impl fmt::Display for OpenError {
             Self::InUse { path, pid: None } => {
                 write!(f, "{} belongs to another running ternd: stop it first", path.display())
             }
-            Self::Damaged { path, reason } => write!(
-                f,
-                "the store in {} is damaged ({reason}): restore it from a backup; nothing was changed",
-                path.display()
-            ),
+            Self::Damaged { path, reason } => {
+                write!(f, "the store in {} is damaged ({reason}): restore it from a backup", path.display())
+            }
             Self::Layout { path, found } => write!(
                 f,
                 "the store in {} has layout {found}, this ternd reads layout {LAYOUT}: use the version that wrote it",
@@ -165,14 +170,29 @@ impl Embedded {
         let io = |error| OpenError::Io { path: path.to_owned(), error };
         fs::create_dir_all(path).map_err(io)?;
         let lock = lock(path)?;
-        let tables = open_tables(path, &options).map_err(|error| open_error(path, error))?;
+        let (watermark, acknowledged) = Watermark::open(path).map_err(io)?;
+        if let Some(missing) = tail::cut_torn_write(&path.join(DATABASE), acknowledged).map_err(io)? {
+            return Err(groups_missing(path, missing));
+        }
+        let tables = open_tables(path, &options)?;
         check_layout(path, &tables)?;
+        let groups = read_groups(path, &tables)?;
+        if groups < acknowledged {
+            return Err(groups_missing(path, acknowledged - groups));
+        }
         let epochs = read_epochs(&tables).map_err(|error| open_error(path, error))?;
 
         let statistics = Arc::new(Statistics::default());
         let mut threads = Vec::new();
         let committer = Arc::new(Parker::default());
-        let state = Committer::new(tables.clone(), options.clone(), path, epochs, statistics.clone());
+        let state = Committer::new(
+            tables.clone(),
+            options.clone(),
+            path,
+            epochs,
+            (watermark, groups),
+            statistics.clone(),
+        );
         threads.push(parker::spawn("tern-commit", committer.clone(), state).map_err(io)?);
         let mut readers = Vec::new();
         for number in 0..options.readers.max(1) {
@@ -280,13 +300,24 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     Ok(lock)
 }
 
-fn open_tables(path: &Path, options: &EmbeddedOptions) -> fjall::Result<Tables> {
-    // fjall 3 can stall with a single worker, so it gets two.
-    let database =
-        Database::builder(path.join("fjall")).cache_size(options.cache_bytes).worker_threads(2).open()?;
-    let entries = database.keyspace("entries", KeyspaceCreateOptions::default)?;
-    let rows = database.keyspace("rows", KeyspaceCreateOptions::default)?;
-    Ok(Tables { database, entries, rows })
+fn open_tables(path: &Path, options: &EmbeddedOptions) -> Result<Tables, OpenError> {
+    let open = || {
+        // fjall 3 can stall with a single worker, so it gets two.
+        let builder =
+            Database::builder(path.join(DATABASE)).cache_size(options.cache_bytes).worker_threads(2);
+        let database = builder.open()?;
+        let entries = database.keyspace("entries", KeyspaceCreateOptions::default)?;
+        let rows = database.keyspace("rows", KeyspaceCreateOptions::default)?;
+        Ok(Tables { database, entries, rows })
+    };
+    // fjall asserts some of what it reads.
+    match catch_unwind(open) {
+        Ok(opened) => opened.map_err(|error| open_error(path, error)),
+        Err(_) => {
+            let reason = "its files contradict themselves".to_owned();
+            Err(OpenError::Damaged { path: path.to_owned(), reason })
+        }
+    }
 }
 
 fn open_error(path: &Path, error: fjall::Error) -> OpenError {
@@ -308,6 +339,19 @@ fn check_layout(path: &Path, tables: &Tables) -> Result<(), OpenError> {
     };
     let found = NumberRecord::decode(stored).map_err(|_| damaged("the layout's record".to_owned()))?.number;
     if found == LAYOUT { Ok(()) } else { Err(OpenError::Layout { path: path.to_owned(), found }) }
+}
+
+/// The number of the newest group.
+fn read_groups(path: &Path, tables: &Tables) -> Result<u64, OpenError> {
+    let damaged = |reason: String| OpenError::Damaged { path: path.to_owned(), reason };
+    let stored = reader::get(tables, &keys::meta("groups")).map_err(|error| damaged(error.to_string()))?;
+    let record = stored.map_or(Ok(NumberRecord::default()), NumberRecord::decode);
+    Ok(record.map_err(|_| damaged("the groups' record".to_owned()))?.number)
+}
+
+fn groups_missing(path: &Path, missing: u64) -> OpenError {
+    let reason = format!("the newest {missing} groups that were acknowledged are missing from its journal");
+    OpenError::Damaged { path: path.to_owned(), reason }
 }
 
 fn read_epochs(tables: &Tables) -> fjall::Result<Vec<Epoch>> {
