@@ -10,6 +10,7 @@ pub mod batch;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod engine;
+pub mod faults;
 pub mod keys;
 pub mod memory;
 pub mod records;

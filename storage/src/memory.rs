@@ -1,8 +1,8 @@
 //! The store in memory: for tests of the brain, and for trying things out. Deterministic; nothing survives it.
 //!
 //! It takes effect as it is told: at once ([`Memory::new`]), or batch by batch when the test steps it
-//! ([`Memory::held`]), with failures where the test wants them. [`Memory::crash`] gives the store that a power cut would
-//! have left.
+//! ([`Memory::held`]), with failures where the test wants them, or where a seed has them ([`Memory::faulty`]).
+//! [`Memory::crash`] and [`Memory::recover`] give the store that a power cut would have left.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -14,6 +14,7 @@ use crate::batch::{Batch, Fence, Op};
 use crate::engine::{
     Busy, CommitId, Completion, Direction, Durable, Engine, Port, ReadId, Rows, ScanLimit, StoreError, Wake,
 };
+use crate::faults::{Faults, Medium};
 use crate::keys::{Key, KeyRange};
 use crate::slots::{Epoch, Slot};
 
@@ -33,6 +34,7 @@ struct State {
     held: VecDeque<Submission>,
     hold: bool,
     fail_next: Option<StoreError>,
+    medium: Option<Medium>,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +74,32 @@ impl Memory {
         let store = Self::new();
         store.state().hold = true;
         store
+    }
+
+    /// A store on a medium that fails as its seed says.
+    pub fn faulty(faults: Faults) -> Self {
+        let store = Self::new();
+        store.state().medium = Some(Medium::new(faults));
+        store
+    }
+
+    /// The store that the bytes on a faulty medium would give after a crash now, on another medium.
+    ///
+    /// # Panics
+    /// If the store was not made by [`Memory::faulty`].
+    pub fn recover(&self, faults: Faults) -> Self {
+        let state = self.state();
+        let medium = state.medium.as_ref().expect("a store on a faulty medium");
+        let recovered = Self::new();
+        {
+            let mut image = recovered.state();
+            image.epochs = state.epochs.clone();
+            for batch in medium.replay() {
+                image.apply(&batch);
+            }
+            image.medium = Some(medium.copy(faults));
+        }
+        recovered
     }
 
     /// Commits the oldest waiting batch; `false` if there is none.
@@ -134,6 +162,7 @@ impl State {
         let follows =
             (failures_seen < self.ports[port].failures).then(|| self.ports[port].last_error.clone());
         let error = follows.flatten().or(fenced).or_else(|| self.fail_next.take());
+        let error = error.or_else(|| self.medium.as_mut().and_then(|medium| medium.write(&batch).err()));
         let completion = match error {
             Some(error) => {
                 self.ports[port].failures += 1;
@@ -183,7 +212,11 @@ impl Engine for Memory {
     }
 
     fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
-        self.state().apply(&batch);
+        let mut state = self.state();
+        if let Some(medium) = &mut state.medium {
+            medium.write(&batch)?;
+        }
+        state.apply(&batch);
         Ok(())
     }
 

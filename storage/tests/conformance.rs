@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 
 use tern_storage::embedded::{Embedded, EmbeddedOptions, OpenError};
+use tern_storage::faults::Faults;
 use tern_storage::memory::Memory;
 use tern_storage::{
     Batch, CommitId, Completion, Direction, Engine, Epoch, Fence, Key, KeyRange, LogId, Port, Rows,
@@ -230,6 +231,50 @@ fn conforms(make: impl Fn() -> Box<dyn Engine>) {
 #[test]
 fn memory_conforms() {
     conforms(|| Box::new(Memory::new()));
+}
+
+#[test]
+fn a_faulty_medium_without_faults_conforms() {
+    conforms(|| Box::new(Memory::faulty(Faults::default())));
+}
+
+/// What completed is there after a crash, in its order; of the rest at most the write that broke the medium.
+#[test]
+fn whatever_breaks_and_when_a_completed_batch_is_there_after_the_crash() {
+    for seed in 0..300 {
+        let faults = Faults { seed, full_per_mille: 50, broken_per_mille: 20 };
+        let mut store = Memory::faulty(faults);
+        let mut there = std::collections::BTreeMap::new();
+        for crash in 0..4 {
+            let mut caller = Caller::new(&store);
+            let mut torn = None;
+            for user in 0..100 {
+                let value = format!("{crash} {user}");
+                caller.submit(put(&[(keys::user(user), &value), (keys::user(user + 1000), &value)]));
+                match caller.next() {
+                    Completion::Committed(_) => drop(there.insert(user, value)),
+                    Completion::CommitFailed { error: StoreError::Full, .. } => {}
+                    Completion::CommitFailed { error: StoreError::Failed { .. }, .. } => {
+                        torn.get_or_insert((user, value));
+                    }
+                    other => panic!("seed {seed}: {other:?}"),
+                }
+            }
+            store = store.recover(Faults { seed: seed + 1000 * (crash + 1), ..faults });
+            for user in 0..100 {
+                let read = |user| {
+                    store.get_blocking(&keys::user(user)).expect("readable").map(|value| value.to_vec())
+                };
+                let (found, twin) = (read(user), read(user + 1000));
+                assert_eq!(found, twin, "seed {seed}: a batch is there in part");
+                if found.as_deref() != there.get(&user).map(|value| value.as_bytes()) {
+                    let (broke, value) = torn.clone().expect("only a broken medium leaves something else");
+                    assert_eq!((user, found.as_deref()), (broke, Some(value.as_bytes())), "seed {seed}");
+                    there.insert(user, value);
+                }
+            }
+        }
+    }
 }
 
 #[test]

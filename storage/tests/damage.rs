@@ -196,5 +196,8 @@ fn a_journal_that_lost_acknowledged_groups_is_said_to_be_damaged() {
     let (whole, length) = (content(&path), fs::metadata(&path).expect("there").len());
     write(&path, &whole[..whole.len() - 10], length);
     let error = open(dir.path()).err().expect("refused").to_string();
-    assert!(error.contains("damaged") && error.contains("newest 1 groups that were acknowledged are missing"), "{error}");
+    assert!(
+        error.contains("damaged") && error.contains("newest 1 groups that were acknowledged are missing"),
+        "{error}"
+    );
 }
