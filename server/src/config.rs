@@ -57,7 +57,7 @@ pub struct Flags {
     /// Form of the log: for people if stderr is a terminal, else the same without colours; or JSON [default: auto]
     #[arg(long, value_name = "FORMAT", env = "TERN_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// What is logged: error, warn, info, debug, or a filter like `tern_server=debug` [default: info]
+    /// What is logged: error, warn, info, debug, or a filter like `tern_server=debug` [default: info, and warn for the store]
     #[arg(long, value_name = "FILTER", env = "TERN_LOG")]
     pub log: Option<String>,
     /// Set one limit: `--limit code_attempts_max=5`. May be repeated
@@ -255,7 +255,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Auto, filter: "info".to_owned() }
+        Self { format: LogFormat::Auto, filter: "info,fjall=warn,lsm_tree=warn".to_owned() }
     }
 }
 

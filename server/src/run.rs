@@ -104,6 +104,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let cores = config.core_count();
     let metrics = Arc::new(Metrics::new(cores));
     let clock = Clock::start();
+    // A core that has not begun yet is not stuck.
+    metrics.cores().for_each(|core| core.last_turn_ms.set(clock.now_ms()));
     let codes = Codes::start(config.sms.webhook.clone())
         .map_err(|error| RunError::System("the thread that delivers codes can't start", error))?;
     let running = core::start(CoresOptions {

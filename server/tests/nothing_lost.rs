@@ -3,6 +3,8 @@
 //!
 //! `TERN_STORM_SEED=N` repeats the moments and the traffic of a run, as far as the machine's timing allows.
 
+#![allow(clippy::print_stdout, reason = "a failed run is repeated with the seed that it printed")]
+
 mod people;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -1,6 +1,8 @@
 //! What becomes of a store whose files are cut, rotten or torn: it opens with everything that was acknowledged, or it
 //! says that it is damaged. It never opens with less.
 
+#![allow(clippy::print_stdout, reason = "a failed run is repeated with the seed that it printed")]
+
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -195,7 +197,7 @@ fn a_journal_that_lost_acknowledged_groups_is_said_to_be_damaged() {
     let path = journal(dir.path());
     let (whole, length) = (content(&path), fs::metadata(&path).expect("there").len());
     write(&path, &whole[..whole.len() - 10], length);
-    let error = open(dir.path()).err().expect("refused").to_string();
+    let error = open(dir.path()).expect_err("refused").to_string();
     assert!(
         error.contains("damaged") && error.contains("newest 1 groups that were acknowledged are missing"),
         "{error}"

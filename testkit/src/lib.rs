@@ -8,7 +8,7 @@
 mod raw;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -147,6 +147,39 @@ impl Ternd {
         self.data.clone()
     }
 
+    /// Waits until it has said a line with this text on stderr, and gives that line.
+    pub fn said(&self, text: &str) -> String {
+        let deadline = std::time::Instant::now() + READY_TIMEOUT;
+        loop {
+            if let Some(line) = self.stderr().lines().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            assert!(std::time::Instant::now() < deadline, "ternd never said {text:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Asks the metrics and health listener: (status, body).
+    pub fn http(&self, path: &str) -> (u16, String) {
+        let line = self.said("metrics on http://");
+        let address =
+            line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
+        let mut socket = TcpStream::connect(address).expect("connected");
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: tern\r\nConnection: close\r\n\r\n").expect("asked");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("answered");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP response");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, body.to_owned())
+    }
+
+    /// The sum over all cores of a metric.
+    pub fn metric(&self, name: &str) -> u64 {
+        let (_, text) = self.http("/metrics");
+        let values = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
     /// What it has said on stderr.
     pub fn stderr(&self) -> String {
         self.stderr.lock().expect("nothing panics while it holds this").clone()
@@ -179,6 +212,17 @@ impl Ternd {
         let listen = self.address.to_string();
         let next = Self::launch(self.options.clone(), self.data.clone(), &listen);
         *self = next.unwrap_or_else(|why| panic!("ternd did not start again: {why}"));
+    }
+
+    /// Asks it to end (SIGTERM).
+    pub fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Ends it (SIGKILL), and starts it again on the same data and port with other options.
+    pub fn restart_with(&mut self, options: TerndOptions) {
+        self.options = options;
+        self.kill_and_restart();
     }
 
     /// Has it drain (SIGTERM), and waits for its end.

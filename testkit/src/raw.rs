@@ -27,14 +27,27 @@ pub struct Tls(Arc<ClientConfig>);
 impl Tls {
     /// TLS 1.3 with these application protocols.
     pub fn new(ca_file: &Path, alpn: &[&[u8]]) -> Self {
+        Self::of_version(ca_file, alpn, &rustls::version::TLS13)
+    }
+
+    /// TLS 1.2, which is to be refused.
+    pub fn tls12(ca_file: &Path) -> Self {
+        Self::of_version(ca_file, &[tern_wire::tls::ALPN], &rustls::version::TLS12)
+    }
+
+    fn of_version(
+        ca_file: &Path,
+        alpn: &[&[u8]],
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(ca_file).expect("a readable certificate") {
             roots.add(certificate.expect("PEM")).expect("a certificate");
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3 is there")
+            .with_protocol_versions(&[version])
+            .expect("that version is there")
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
@@ -164,6 +177,18 @@ impl Raw {
             }
         }
         farewell
+    }
+
+    /// Waits for the connection's end, and gives what TLS says of it.
+    pub fn end(&mut self) -> std::io::Error {
+        let mut bytes = [0; 1024];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return ErrorKind::UnexpectedEof.into(),
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
     }
 
     /// Whether it still answers.

@@ -25,6 +25,9 @@ pub(super) struct Conn {
     pub(super) sending: usize,
     /// A receive is armed.
     pub(super) receiving: bool,
+    /// Shutdowns under way. The kernel does them on a thread of its own, and looks the descriptor up there: closed before,
+    /// it may have become another connection's.
+    pub(super) shutdowns: u8,
     /// It is in the list of those with something to send.
     pub(super) dirty: bool,
     /// The brain wants to know when everything has been sent.
@@ -95,6 +98,7 @@ impl Conn {
             sealed: Vec::new(),
             sending: 0,
             receiving: false,
+            shutdowns: 0,
             dirty: false,
             tell_drained: false,
             known: false,
@@ -112,7 +116,7 @@ impl Conn {
 
     /// Nothing of it is with the kernel.
     pub(super) fn is_still(&self) -> bool {
-        !self.receiving && self.sending == 0
+        !self.receiving && self.sending == 0 && self.shutdowns == 0
     }
 
     /// Whether what it receives is still read.
@@ -142,13 +146,18 @@ impl Table {
         ConnId { index, generation: *generation }
     }
 
+    /// Removes a connection. Its index is not given to another one before [`Table::release`].
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
         let (_, place) =
             self.conns.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation)?;
         let conn = place.take()?;
-        self.free.push(id.index);
         self.count -= 1;
         Some(conn)
+    }
+
+    /// A removed connection's index is free: the brain knows of it no more.
+    pub(super) fn release(&mut self, id: ConnId) {
+        self.free.push(id.index);
     }
 
     pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Conn> {

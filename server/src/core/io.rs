@@ -50,7 +50,7 @@ pub(super) struct Io {
     pub(super) dirty: Vec<ConnId>,
     /// Connections whose queue has emptied, as the brain wants to know.
     pub(super) drained: Vec<ConnId>,
-    /// Connections that the brain has been told nothing of since they went.
+    /// Connections that have gone, and the brain has not been told.
     pub(super) gone: Vec<ConnId>,
     /// Connections that wait for a receive buffer.
     pub(super) starved: Vec<ConnId>,
@@ -183,9 +183,8 @@ impl Io {
             self.go_on_moving(id);
         } else if conn.end == End::Flushing {
             conn.end = End::Lingering;
-            let (slot, receiving) = (conn.slot, conn.receiving);
-            if receiving {
-                self.ring.shutdown(token(id), slot, false);
+            if conn.receiving {
+                self.shutdown(id, false);
                 self.lingering.push_back((Instant::now() + LINGER, id));
             }
             self.finish_if_still(id);
@@ -211,12 +210,26 @@ impl Io {
         let Some(conn) = self.conns.get(id) else { return };
         if conn.end != End::Aborting {
             conn.end = End::Aborting;
-            let slot = conn.slot;
             if !conn.is_still() {
-                self.ring.shutdown(token(id), slot, true);
+                self.shutdown(id, true);
             }
         }
         self.finish_if_still(id);
+    }
+
+    fn shutdown(&mut self, id: ConnId, both: bool) {
+        if let Some(conn) = self.conns.get(id) {
+            conn.shutdowns += 1;
+            self.ring.shutdown(token(id), conn.slot, both);
+        }
+    }
+
+    /// A shutdown has ended.
+    pub(super) fn shut_down(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id) {
+            conn.shutdowns -= 1;
+            self.finish_if_still(id);
+        }
     }
 
     /// Closes a connection of which nothing is left to end.
@@ -229,6 +242,8 @@ impl Io {
             self.ring.close(conn.slot);
             if conn.known {
                 self.gone.push(id);
+            } else {
+                self.conns.release(id);
             }
         }
     }
@@ -284,6 +299,7 @@ impl Io {
         let frames = std::mem::take(&mut conn.frames);
         let moved = Moved { transfer, records, frames, plaintext, ciphertext, arrival };
         if let Some(conn) = self.conns.remove(id) {
+            self.conns.release(id);
             self.ring.close(conn.slot);
         }
         self.metrics().connections_given.add(1);

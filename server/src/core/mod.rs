@@ -51,6 +51,8 @@ struct Shared {
     mesh_backlog_max: usize,
     /// The store has failed: the node must stop.
     store_failed: std::sync::Arc<AtomicBool>,
+    /// A core has ended by itself: the node must stop, for nobody else can serve its users.
+    core_failed: std::sync::Arc<AtomicBool>,
     /// Cores that have nothing left to do, while draining.
     done: Box<[AtomicBool]>,
 }

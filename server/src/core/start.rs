@@ -11,7 +11,7 @@ use tern_shard::accounts::tokens::{Keys, KeysRecord};
 use tern_shard::limits::Limits;
 use tern_shard::slots::{CoreId, SlotMap};
 use tern_shard::{Setup, Shard};
-use tern_storage::Engine;
+use tern_storage::{Engine, Wake as _};
 use tern_wire::tls::TlsServer;
 
 use super::io::Io;
@@ -59,6 +59,23 @@ pub struct Running {
     cores: Arc<Cores>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     store_failed: Arc<AtomicBool>,
+    core_failed: Arc<AtomicBool>,
+}
+
+/// Held by a core's thread: unless it ends in order, all others are told to stop.
+struct Watch {
+    core_failed: Arc<AtomicBool>,
+    links: Vec<CoreLink>,
+    in_order: bool,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.in_order {
+            self.core_failed.store(true, Ordering::Release);
+            self.links.iter().for_each(|link| link.wake());
+        }
+    }
 }
 
 impl Running {
@@ -76,8 +93,11 @@ impl Running {
     pub fn wait(&self) -> bool {
         let threads =
             std::mem::take(&mut *self.threads.lock().expect("no thread panics while it holds this"));
-        let ended_well = threads.into_iter().all(|thread| thread.join().is_ok());
-        ended_well && !self.store_failed()
+        for thread in threads {
+            // One that panicked has said so, and set the flag.
+            let _ = thread.join();
+        }
+        !self.core_failed.load(Ordering::Acquire) && !self.store_failed()
     }
 }
 
@@ -86,6 +106,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     let count = options.cores;
     let slots = SlotMap::even(count);
     let store_failed = Arc::new(AtomicBool::new(false));
+    let core_failed = Arc::new(AtomicBool::new(false));
     let shared = Arc::new(Shared {
         listener: options.listener,
         tls: options.tls,
@@ -95,6 +116,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
         handshake_timeout: options.handshake_timeout,
         mesh_backlog_max: options.mesh_backlog_max,
         store_failed: store_failed.clone(),
+        core_failed: core_failed.clone(),
         done: (0..count).map(|_| AtomicBool::new(false)).collect(),
     });
     let ends = mesh(count, options.mesh_ring_messages);
@@ -119,6 +141,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
         };
         let (shared, met, made) = (shared.clone(), met.clone(), made.clone());
         let (ring_options, port) = (options.ring.clone(), options.engine.port(Arc::new(link.clone())));
+        let (core_failed, links) = (core_failed.clone(), links.clone());
         let body = move || {
             if let Err(error) = pin_to_cpu(usize::from(core.0)) {
                 tracing::warn!(core = core.0, %error, "the core's thread can't be pinned to a CPU");
@@ -134,7 +157,8 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
                 return;
             }
             let io = Io::new(core, ring, rings, end, port, shared);
-            Worker::new(Shard::new(setup), io, link).run();
+            let mut watch = Watch { core_failed, links, in_order: false };
+            watch.in_order = Worker::new(Shard::new(setup), io, link).run();
         };
         let name = format!("tern-core-{}", core.0);
         threads.push(thread::Builder::new().name(name).spawn(body).map_err(Missing::Ring)?);
@@ -147,7 +171,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     met.1.wait();
     result?;
     let cores = Arc::new(Cores::new(slots, links));
-    Ok(Running { cores, threads: Mutex::new(threads), store_failed })
+    Ok(Running { cores, threads: Mutex::new(threads), store_failed, core_failed })
 }
 
 /// The handles of all rings, by core.

@@ -70,14 +70,14 @@ impl Worker {
         }
     }
 
-    /// Runs until the core is told to drain and has done so, or the store has failed.
-    pub(super) fn run(mut self) {
+    /// Runs until the core is told to drain and has done so, or the node must stop. `false` if the ring has failed.
+    pub(super) fn run(mut self) -> bool {
         let mut events = Vec::new();
         while !self.is_done() {
             let timeout = self.prepare_to_wait();
             if let Err(error) = self.io.ring.turn(timeout, &mut events) {
                 tracing::error!(core = self.io.core.0, %error, "the ring has failed");
-                return;
+                return false;
             }
             self.io.mesh.sleeper().retract();
             let began = Instant::now();
@@ -91,6 +91,7 @@ impl Worker {
             self.end_turn();
             self.count(began);
         }
+        true
     }
 
     /// How long to wait: not at all if there is work already. Whoever brings some after the announcement wakes the ring.
@@ -139,6 +140,11 @@ impl Worker {
             Event::Sent { conn, buffer, upto, error } => {
                 if let Some(id) = self.io.conns.id_of(conn) {
                     self.io.sent(id, buffer, upto, error.is_some());
+                }
+            }
+            Event::ShutDown { conn } => {
+                if let Some(id) = self.io.conns.id_of(conn) {
+                    self.io.shut_down(id);
                 }
             }
             Event::Given { conn, result } => {
@@ -372,6 +378,7 @@ impl Worker {
         while !self.io.gone.is_empty() || !self.io.drained.is_empty() || !self.io.dirty.is_empty() {
             for id in std::mem::take(&mut self.io.gone) {
                 self.input(Input::Closed(id));
+                self.io.conns.release(id);
             }
             for id in std::mem::take(&mut self.io.drained) {
                 self.input(Input::Drained(id));
@@ -404,10 +411,10 @@ impl Worker {
         metrics.last_turn_ms.set(now_ms);
     }
 
-    /// Whether the core may stop: it alone when the store has failed, with all others when draining.
+    /// Whether the core may stop: at once when the store or another core has failed, with all others when draining.
     fn is_done(&self) -> bool {
         let shared = &self.io.shared;
-        if shared.store_failed.load(Ordering::Acquire) {
+        if shared.store_failed.load(Ordering::Acquire) || shared.core_failed.load(Ordering::Acquire) {
             return true;
         }
         let Some(deadline) = self.draining else { return false };

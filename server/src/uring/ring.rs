@@ -71,6 +71,11 @@ pub enum Event {
         /// What the system said, if it did not send all.
         error: Option<io::Error>,
     },
+    /// A shutdown has ended; if the connection had failed before, that is told by its other operations.
+    ShutDown {
+        /// Whose.
+        conn: ConnToken,
+    },
     /// A descriptor has been given to another ring; it is still open in this one.
     Given {
         /// Whose.
@@ -226,7 +231,8 @@ impl Ring {
         self.push(entry, Token::Send(place as u32));
     }
 
-    /// Ends the sending half of a connection, or both.
+    /// Ends the sending half of a connection, or both. [`Event::ShutDown`] follows; the descriptor must stay open until
+    /// then, for the kernel looks it up only on the thread that does this.
     pub fn shutdown(&mut self, conn: ConnToken, slot: u32, both: bool) {
         let how = if both { libc::SHUT_RDWR } else { libc::SHUT_WR };
         let entry = opcode::Shutdown::new(Fixed(slot), how).build();
@@ -372,9 +378,9 @@ impl Ring {
             }
             Token::Give(conn) => Event::Given { conn, result: positive(result).map(drop) },
             Token::Take(transfer) => Event::Taken { transfer, slot: result as u32 },
-            // A shutdown of a connection that has failed, and a cancel that found nothing, say nothing new. An address is
-            // taken where it is waited for.
-            Token::Shutdown(_) | Token::Cancel | Token::Address => return None,
+            Token::Shutdown(conn) => Event::ShutDown { conn },
+            // A cancel that found nothing says nothing new. An address is taken where it is waited for.
+            Token::Cancel | Token::Address => return None,
         })
     }
 

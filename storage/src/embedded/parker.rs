@@ -78,6 +78,18 @@ pub(super) trait Work<L>: Send + 'static {
     fn turn(&mut self) -> bool;
 }
 
+/// Without one of its threads a store would leave its callers waiting for ever. What was acknowledged is on the disk, so
+/// the process may end at once.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 /// Starts a worker thread.
 pub(super) fn spawn<L: Send + 'static>(
     name: &str,
@@ -85,6 +97,7 @@ pub(super) fn spawn<L: Send + 'static>(
     mut work: impl Work<L>,
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _abort = AbortOnPanic;
         let _ = parker.thread.set(thread::current());
         loop {
             let closing = parker.is_closed();

@@ -1,0 +1,366 @@
+//! What operators meet: wrong configurations, a disk that is full or fails, drains, metrics, and a log without secrets.
+
+mod people;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use people::{next_message, until};
+use serde_json::json;
+use tern_client::Event;
+use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
+use tern_testkit::{Raw, Ternd, TerndOptions, program};
+
+fn options(arguments: &[&str]) -> TerndOptions {
+    let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    TerndOptions { arguments, ..TerndOptions::default() }
+}
+
+/// Two test users: ids and tokens.
+fn two_users(server: &Ternd) -> Vec<(u64, String)> {
+    let lines =
+        server.admin(&json!({ "ask": "provision", "count": 2, "first": "+15553000000", "name": "test" }));
+    let user = |line: &serde_json::Value| {
+        Some((line["ok"]["user_id"].as_u64()?, line["ok"]["access_token"].as_str()?.to_owned()))
+    };
+    lines.iter().filter_map(user).collect()
+}
+
+fn text(peer: u64, client_id: u64) -> Request {
+    let body = format!("message {client_id}").into();
+    Request::Send(v1::Send { peer, client_id, body, kind: v1::Kind::Text.into() })
+}
+
+fn seq(answer: Option<Message>) -> u64 {
+    match answer {
+        Some(Message::Sent(sent)) => sent.seq,
+        other => panic!("expected Sent, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_taken_port_and_a_directory_in_use_are_said_plainly() {
+    let server = Ternd::start(1);
+    let other = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+    let said = Ternd::fail_to_start(options(&[]), &other, &server.address().to_string());
+    assert!(said.contains("another program listens there") && said.contains("--listen"), "{said}");
+    assert!(said.contains("exit status: 1"), "{said}");
+    let said = Ternd::fail_to_start(options(&[]), &server.temporary(), "127.0.0.1:0");
+    assert!(said.contains("belongs to another running ternd (pid "), "{said}");
+    assert!(server.http("/healthz").0 == 200, "the one that runs is not disturbed");
+}
+
+#[test]
+fn wrong_configurations_are_said_plainly() {
+    let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+    let file = dir.path().join("ternd.toml");
+    std::fs::write(&file, "[limits]\nbody_bytes_maximum = 3\n").expect("written");
+    let file = file.to_str().expect("text");
+    let cases: [(&[&str], &str); 6] = [
+        (&["--limit", "body_bytes_max=0"], "1 to 65536"),
+        (&["--limit", "no_such_limit=1"], "no_such_limit"),
+        (&["--config", file], "body_bytes_maximum"),
+        (&["--config", "/nonexistent/ternd.toml"], "/nonexistent/ternd.toml"),
+        (&["--log", "=x=y"], "log filter"),
+        (&["--certificate", "a.pem"], "--key"),
+    ];
+    for (arguments, expected) in cases {
+        let said = Ternd::fail_to_start(options(arguments), &dir, "127.0.0.1:0");
+        assert!(said.contains(expected) && said.contains("exit status: 2"), "{arguments:?}: {said}");
+    }
+    let said = Ternd::fail_to_start(options(&[]), &dir, "0.0.0.0:0");
+    assert!(said.contains("sms.webhook"), "codes must reach phones when others can connect: {said}");
+}
+
+#[test]
+fn a_damaged_store_is_not_served() {
+    let mut server = Ternd::start(2);
+    let users = two_users(&server);
+    let mut raw = Raw::logged_in(&server, &users[0].1);
+    for client_id in 1..=50 {
+        seq(raw.ask(text(users[1].0, client_id)));
+    }
+    assert!(server.terminate().success());
+    let journal = newest_journal(&server);
+    let mut bytes = std::fs::read(&journal).expect("read");
+    let end = bytes.iter().rposition(|byte| *byte != 0).expect("something was written");
+    bytes[end / 2] ^= 0x10;
+    std::fs::write(&journal, bytes).expect("written");
+    let said = Ternd::fail_to_start(options(&[]), &server.temporary(), "127.0.0.1:0");
+    assert!(
+        said.contains("is damaged") && said.contains("backup") && said.contains("exit status: 1"),
+        "{said}"
+    );
+}
+
+fn newest_journal(server: &Ternd) -> PathBuf {
+    let entries = std::fs::read_dir(server.data_dir().join("store/fjall")).expect("listed");
+    let paths = entries.map(|entry| entry.expect("listed").path());
+    let journals = paths.filter(|path| path.extension().is_some_and(|extension| extension == "jnl"));
+    journals.max().expect("a journal")
+}
+
+#[test]
+fn a_full_disk_refuses_for_now_and_loses_nothing() {
+    let mut server = Ternd::start(2);
+    let users = two_users(&server);
+    let mut raw = Raw::logged_in(&server, &users[0].1);
+    assert_eq!(seq(raw.ask(text(users[1].0, 1))), 1);
+    server.restart_with(options(&["--limit", &format!("free_bytes_min={}", u64::MAX)]));
+    let mut raw = Raw::logged_in(&server, &users[0].1);
+    for client_id in 2..=4 {
+        let refused = raw.refusal(text(users[1].0, client_id));
+        assert_eq!(refused.reason(), Reason::StorageFull);
+        assert!(refused.retry_after_ms > 0);
+    }
+    let history = v1::History { peer: users[1].0, from: 0, forwards: false, limit: 0 };
+    match raw.ask(Request::History(history)) {
+        Some(Message::HistoryPage(page)) => assert_eq!(page.entries.len(), 1, "what is there can be read"),
+        other => panic!("expected the chat, got {other:?}"),
+    }
+    server.restart_with(options(&[]));
+    let mut raw = Raw::logged_in(&server, &users[0].1);
+    assert_eq!(seq(raw.ask(text(users[1].0, 3))), 2, "what was refused took no seq");
+    assert_eq!(seq(raw.ask(text(users[1].0, 2))), 3);
+}
+
+/// A library that has fsync and fdatasync fail once a file is there.
+fn failing_fsync(dir: &std::path::Path) -> (PathBuf, PathBuf) {
+    let (source, library, switch) = (dir.join("fail.c"), dir.join("fail.so"), dir.join("fail"));
+    let code = r#"
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <errno.h>
+        #include <stdlib.h>
+        #include <unistd.h>
+        static int broken(void) { return access(getenv("FAIL_SWITCH"), F_OK) == 0; }
+        static int (*real(const char *name))(int) { return (int (*)(int)) dlsym(RTLD_NEXT, name); }
+        int fsync(int fd) { if (broken()) { errno = EIO; return -1; } return real("fsync")(fd); }
+        int fdatasync(int fd) { if (broken()) { errno = EIO; return -1; } return real("fdatasync")(fd); }
+    "#;
+    std::fs::write(&source, code).expect("written");
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
+    assert!(built.expect("a C compiler").success());
+    (library, switch)
+}
+
+#[test]
+fn a_disk_that_fails_to_sync_ends_the_server_which_recovers_on_a_good_one() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (library, switch) = failing_fsync(dir.path());
+    let path = |path: &PathBuf| path.to_str().expect("text").to_owned();
+    let environment =
+        vec![("LD_PRELOAD".to_owned(), path(&library)), ("FAIL_SWITCH".to_owned(), path(&switch))];
+    let mut server = Ternd::start_with(TerndOptions { environment, ..TerndOptions::default() });
+    let users = two_users(&server);
+    let mut raw = Raw::logged_in(&server, &users[0].1);
+    for client_id in 1..=20 {
+        assert_eq!(seq(raw.ask(text(users[1].0, client_id))), client_id);
+    }
+    std::fs::write(&switch, "").expect("written");
+    let id = raw.send(text(users[1].0, 21));
+    match raw.response(id) {
+        None => {}
+        Some(Message::Refused(refused)) => assert_eq!(refused.reason(), Reason::Unavailable),
+        other => panic!("nothing may be acknowledged that was not synced: {other:?}"),
+    }
+    let status = server.wait();
+    assert_eq!(status.code(), Some(1));
+    server.said("the store's disk failed; everything acknowledged is safe");
+    std::fs::remove_file(&switch).expect("removed");
+    server.start_again();
+    let mut raw = Raw::logged_in(&server, &users[0].1);
+    // Whether the message in between reached the disk is open; its retry is answered the same either way.
+    for client_id in 1..=22 {
+        assert_eq!(seq(raw.ask(text(users[1].0, client_id))), client_id, "a retry keeps its seq");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_tells_the_clients_finishes_what_is_under_way_and_exits_with_0() {
+    let mut server = Ternd::start(4);
+    let (ann, bob) = people::pair(&server).await;
+    let (client, bob_id) = (ann.client.clone(), bob.id());
+    let sending = tokio::spawn(async move {
+        for number in 1..=300u64 {
+            let sent = client.send(bob_id, format!("{number}")).await.expect("durable in the end");
+            assert_eq!(sent.seq, number);
+        }
+    });
+    let mut events = ann.events;
+    until(&mut events, |event| matches!(event, Event::Message(message) if message.seq == 50).then_some(()))
+        .await;
+    assert_eq!(tokio::task::block_in_place(|| server.terminate()).code(), Some(0));
+    let why = until(&mut events, |event| match event {
+        Event::Disconnected { why, .. } => Some(why.clone()),
+        _ => None,
+    });
+    let why = why.await;
+    assert!(why.contains("SHUTTING_DOWN"), "{why}");
+    tokio::task::block_in_place(|| server.start_again());
+    sending.await.expect("no panic");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut server = Ternd::start(2);
+    let users = two_users(&server);
+    // A client that reads nothing keeps the drain from ending soon.
+    let mut raw = Raw::logged_in(&server, &users[0].1);
+    raw.send(text(users[1].0, 1));
+    server.ask_to_end();
+    server.ask_to_end();
+    let status = server.wait();
+    assert!(matches!(status.code(), Some(0 | 130)) && status.signal().is_none(), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_move_to_their_users_cores() {
+    let server = Ternd::start(4);
+    let mut people = Vec::new();
+    for number in 0..16 {
+        people.push(people::join(&server, &format!("+1555400{number:04}"), "Somebody").await);
+    }
+    // Everyone writes to the next, so chats and people lie on all cores.
+    for at in 0..people.len() {
+        let to = people[(at + 1) % 16].id();
+        people[at].client.send(to, "hello").await.expect("durable");
+    }
+    for person in &mut people {
+        until(&mut person.events, |event| {
+            matches!(event, Event::Message(message) if !message.own).then_some(())
+        })
+        .await;
+    }
+    let status = server.admin(&json!({ "ask": "status" })).remove(0);
+    let cores = status["ok"]["cores"].as_array().expect("cores").clone();
+    let connected: Vec<_> = cores.iter().map(|core| core["sessions"].as_u64().expect("a number")).collect();
+    assert_eq!(connected.iter().sum::<u64>(), 16);
+    assert!(connected.iter().filter(|sessions| **sessions > 0).count() >= 2, "{connected:?}");
+    let (given, taken) =
+        (server.metric("tern_connections_given_total"), server.metric("tern_connections_taken_total"));
+    assert_eq!(given, taken);
+    assert!(taken > 0, "no connection has moved");
+    for number in 0..16 {
+        let phone = format!("+1555400{number:04}");
+        let user = server.admin(&json!({ "ask": "user", "phone": phone })).remove(0);
+        assert_eq!(user["ok"]["devices"][0]["connected"], true, "a session is where its user is");
+    }
+}
+
+#[test]
+fn metrics_and_health_say_what_goes_on() {
+    let server = Ternd::start(2);
+    let users = two_users(&server);
+    let mut raw = Raw::logged_in(&server, &users[0].1);
+    for client_id in 1..=10 {
+        seq(raw.ask(text(users[1].0, client_id)));
+    }
+    assert_eq!(server.http("/healthz").0, 200);
+    assert_eq!(server.http("/readyz").0, 200);
+    assert_eq!(server.http("/nothing").0, 404);
+    assert_eq!(server.metric("tern_accepts_total"), 1);
+    assert_eq!(server.metric("tern_handshakes_total"), 1);
+    assert_eq!(server.metric("tern_connections"), 1);
+    assert!(server.metric("tern_frames_in_total") >= 12);
+    assert!(server.metric("tern_commits_total") >= 10);
+    assert!(server.metric("tern_commit_us_count") >= 10);
+    assert!(server.metric("tern_store_commit_groups") >= 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_content_no_phone_and_no_token_reaches_the_log() {
+    let server = Ternd::start_with(options(&["--log", "trace", "--log-format", "json"]));
+    let mut ann = people::join(&server, "+15557654321", "Annabella").await;
+    let mut bob = people::join(&server, "+15551234567", "Bobadilla").await;
+    ann.client.send(bob.id(), "xylophone in the attic").await.expect("durable");
+    next_message(&mut bob.events).await;
+    ann.client.lookup_phone("+15551234567").await.expect("found");
+    let _ = ann.client.send(bob.id(), "quagmire".repeat(9000)).await.expect_err("too long");
+    ann.client.history(bob.id(), 0, false, 0).await.expect("read");
+    let tokens: Vec<String> =
+        [&ann, &bob].iter().map(|person| person.person.access_token().to_owned()).collect();
+    server.admin(&json!({ "ask": "user", "phone": "+15557654321" }));
+    server.admin(&json!({ "ask": "delete_user", "phone": "+15557654321" }));
+    until(&mut ann.events, |event| matches!(event, Event::SessionEnded(_)).then_some(())).await;
+    let log = server.stderr();
+    let logged: Vec<_> = log.lines().filter(|line| line.starts_with('{')).collect();
+    assert!(logged.len() > 20, "there is a log at all:\n{log}");
+    for line in &logged {
+        serde_json::from_str::<serde_json::Value>(line).expect("each line is JSON");
+    }
+    let secrets = [
+        "7654321",
+        "1234567",
+        "Annabella",
+        "Bobadilla",
+        "xylophone",
+        "quagmire",
+        &tokens[0][..40],
+        &tokens[1][..40],
+    ];
+    for secret in secrets {
+        assert!(!log.contains(secret), "{secret:?} is in the log");
+    }
+}
+
+#[test]
+fn codes_go_to_the_webhook_and_nowhere_else() {
+    let webhook = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let url = format!("http://{}/codes", webhook.local_addr().expect("an address"));
+    let server = Ternd::start_with(options(&["--sms-webhook", &url]));
+    let mut raw = Raw::welcomed(&server);
+    let register = Request::Register(v1::Register { phone: "+15550001".to_owned() });
+    assert!(matches!(raw.ask(register), Some(Message::CodeSent(_))));
+    let (socket, _) = webhook.accept().expect("a request");
+    let mut request = BufReader::new(socket);
+    let (mut line, mut length) = (String::new(), 0);
+    while request.read_line(&mut line).expect("a line") > 2 {
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().expect("a length");
+        }
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    request.read_exact(&mut body).expect("a body");
+    request.into_inner().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("answered");
+    let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(body["phone"], "+15550001");
+    let code = body["code"].as_str().expect("a code").to_owned();
+    assert!(!server.stderr().contains(&code));
+    let asked = server.admin(&json!({ "ask": "otp", "phone": "+15550001" })).remove(0);
+    assert!(asked["error"].as_str().is_some_and(|why| why.contains("development")), "{asked}");
+    let verify = v1::Verify {
+        phone: "+15550001".to_owned(),
+        code,
+        name: "Ann".to_owned(),
+        device_name: "test".to_owned(),
+    };
+    assert!(matches!(raw.ask(Request::Verify(verify)), Some(Message::Session(_))));
+}
+
+#[test]
+fn help_and_the_printed_configuration_are_complete_and_can_be_used() {
+    let run = |arguments: &[&str]| {
+        let output = Command::new(program("ternd")).args(arguments).output().expect("ternd runs");
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let help = run(&["--help"]);
+    let configuration = run(&["--print-config"]);
+    for option in
+        ["--listen", "--data-dir", "--cores", "--sms-webhook", "--log-format", "--limit", "--config"]
+    {
+        assert!(help.contains(option), "{option} is not in --help");
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("ternd.toml");
+    std::fs::write(&file, &configuration).expect("written");
+    let again = run(&["--config", file.to_str().expect("text"), "--print-config"]);
+    assert_eq!(again, configuration, "what is printed can be read");
+}
