@@ -249,6 +249,10 @@ struct Connection<'a> {
     /// Messages of the outbox that have not been sent on this connection, oldest last.
     unsent: Vec<Outgoing>,
     sends_in_flight: usize,
+    /// How many may be in flight: halved when the server has too much to do, one more with each acknowledgement.
+    sends_max: usize,
+    /// The server has too much to do: nothing is sent before this.
+    send_after: Option<Instant>,
     /// Chats to acknowledge, and when.
     to_acknowledge: BTreeSet<u64>,
     acknowledge_at: Option<Instant>,
@@ -275,6 +279,8 @@ impl<'a> Connection<'a> {
             caught_up: false,
             unsent: Vec::new(),
             sends_in_flight: 0,
+            sends_max: SENDS_IN_FLIGHT_MAX,
+            send_after: None,
             to_acknowledge: BTreeSet::new(),
             acknowledge_at: None,
             ping_every,
@@ -303,7 +309,7 @@ impl<'a> Connection<'a> {
             self.send_unsent();
             self.credit();
             self.link.flush().await?;
-            let acknowledge_at = self.acknowledge_at;
+            let (acknowledge_at, send_after) = (self.acknowledge_at, self.send_after);
             let answer_by = self.answer_by.filter(|_| !self.pending.is_empty());
             tokio::select! {
                 frame = self.link.receive() => {
@@ -320,6 +326,7 @@ impl<'a> Connection<'a> {
                 },
                 () = taken.notify.notified() => {}
                 () = at(acknowledge_at) => self.acknowledge()?,
+                () = at(send_after) => self.send_after = None,
                 () = sleep_until(self.ping_at) => {
                     self.ping_at = Instant::now() + self.ping_every;
                     self.request(client_frame::Request::Ping(v1::Ping {}), Pending::Ping);
@@ -383,7 +390,8 @@ impl<'a> Connection<'a> {
     }
 
     fn send_unsent(&mut self) {
-        while self.sends_in_flight < SENDS_IN_FLIGHT_MAX
+        while self.send_after.is_none()
+            && self.sends_in_flight < self.sends_max
             && let Some(Outgoing { client_id, peer, body }) = self.unsent.pop()
         {
             let kind = v1::Kind::Text.into();
@@ -504,6 +512,7 @@ impl<'a> Connection<'a> {
         match (pending, message) {
             (Pending::Send(client_id), M::Sent(sent)) => {
                 self.sends_in_flight -= 1;
+                self.sends_max = SENDS_IN_FLIGHT_MAX.min(self.sends_max + 1);
                 self.sent(client_id, Sent { seq: sent.seq, time_ms: sent.time_ms })?;
             }
             (Pending::Send(client_id), M::Refused(refused)) => {
@@ -573,8 +582,15 @@ impl<'a> Connection<'a> {
 
     fn send_refused(&mut self, client_id: u64, refused: v1::Refused) -> Result<(), Ended> {
         if refused.retry_after_ms > 0 {
-            // With a new connection everything is sent again in its order.
-            return Err(Error::from(refused).into());
+            let wait = Duration::from_millis(refused.retry_after_ms.into());
+            self.send_after = Some(Instant::now() + wait + jitter_within(wait));
+            self.sends_max = (self.sends_max / 2).max(1);
+            // Oldest last: it goes first again.
+            let at = self.unsent.partition_point(|later| later.client_id > client_id);
+            if let Some(outgoing) = self.driver.store.outgoing(client_id)? {
+                self.unsent.insert(at, outgoing);
+            }
+            return Ok(());
         }
         self.driver.store.dequeue(client_id)?;
         if let Some(answer) = self.driver.senders.remove(&client_id) {
@@ -636,7 +652,10 @@ fn now_ms() -> u64 {
 
 /// Full jitter: anything up to a bound that doubles with every failure.
 fn jitter(failures: u32) -> Duration {
-    let bound = BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
+    jitter_within(BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX))
+}
+
+fn jitter_within(bound: Duration) -> Duration {
     // Without entropy the bound itself is a backoff too.
     let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
     bound.mul_f64(share)

@@ -337,28 +337,33 @@ impl Store {
         Ok(client_id as u64)
     }
 
+    /// A message that is on its way.
+    pub(crate) fn outgoing(&self, client_id: u64) -> Result<Option<Outgoing>, Error> {
+        let sql = "SELECT client_id, peer, body FROM outbox WHERE client_id = ?";
+        Ok(self.db.prepare_cached(sql)?.query_row([client_id as i64], outgoing_row).optional()?)
+    }
+
     /// What the server has not acknowledged, in the order of its numbers.
     pub(crate) fn outbox(&self) -> Result<Vec<Outgoing>, Error> {
         let mut query =
             self.db.prepare_cached("SELECT client_id, peer, body FROM outbox ORDER BY client_id")?;
-        let rows = query.query_map([], |row| {
-            Ok(Outgoing {
-                client_id: row.get::<_, i64>(0)? as u64,
-                peer: row.get::<_, i64>(1)? as u64,
-                body: row.get(2)?,
-            })
-        })?;
+        let rows = query.query_map([], outgoing_row)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// A message is done with. Gives it, unless it was before.
     pub(crate) fn dequeue(&self, client_id: u64) -> Result<Option<Outgoing>, Error> {
-        let sql = "DELETE FROM outbox WHERE client_id = ? RETURNING peer, body";
-        let outgoing = self.db.prepare_cached(sql)?.query_row([client_id as i64], |row| {
-            Ok(Outgoing { client_id, peer: row.get::<_, i64>(0)? as u64, body: row.get(1)? })
-        });
-        Ok(outgoing.optional()?)
+        let sql = "DELETE FROM outbox WHERE client_id = ? RETURNING client_id, peer, body";
+        Ok(self.db.prepare_cached(sql)?.query_row([client_id as i64], outgoing_row).optional()?)
     }
+}
+
+fn outgoing_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Outgoing> {
+    Ok(Outgoing {
+        client_id: row.get::<_, i64>(0)? as u64,
+        peer: row.get::<_, i64>(1)? as u64,
+        body: row.get(2)?,
+    })
 }
 
 fn log_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<LogState> {
