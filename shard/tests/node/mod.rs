@@ -1,0 +1,320 @@
+//! A whole node in one thread: brains, a mesh, a store that fails as its seed says, and time that the test sets. What
+//! happens next among all that could is chosen at random.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use fastrand::Rng;
+use prost::Message as _;
+use tern_proto::v1::{self, client_frame::Request};
+use tern_shard::accounts::tokens::{Keys, KeysRecord};
+use tern_shard::admin::{AdminRequest, AdminResponse, Provisioned};
+use tern_shard::limits::Limits;
+use tern_shard::message::Message;
+use tern_shard::reply::ConnId;
+use tern_shard::slots::{CoreId, SlotMap};
+use tern_shard::{Arrival, Effects, Input, Setup, Shard};
+use tern_storage::memory::Memory;
+use tern_storage::{
+    Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, Port, ReadId, ScanLimit, Slot,
+    StoreError, Wake,
+};
+use tern_wire::ids::Phone;
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+/// What one brain has done to the world.
+struct Hands {
+    port: Box<dyn Port>,
+    mesh: BTreeMap<CoreId, VecDeque<Message>>,
+    frames: BTreeMap<ConnId, VecDeque<v1::ServerFrame>>,
+    moves: VecDeque<(ConnId, CoreId, Arrival)>,
+    closing: VecDeque<ConnId>,
+    drained: VecDeque<ConnId>,
+    answers: Vec<(u64, AdminResponse)>,
+    failed: bool,
+}
+
+impl Effects for Hands {
+    fn send(&mut self, conn: ConnId, frame: &v1::ServerFrame) -> usize {
+        if let Some(frames) = self.frames.get_mut(&conn) {
+            frames.push_back(frame.clone());
+        }
+        frame.encoded_len()
+    }
+
+    fn backlog(&mut self, _conn: ConnId) -> usize {
+        0
+    }
+
+    fn notify_drained(&mut self, conn: ConnId) {
+        self.drained.push_back(conn);
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        if !self.closing.contains(&conn) {
+            self.closing.push_back(conn);
+        }
+    }
+
+    fn move_to(&mut self, conn: ConnId, core: CoreId, arrival: Arrival) {
+        self.moves.push_back((conn, core, arrival));
+    }
+
+    fn peer_address(&mut self, _conn: ConnId) -> [u8; 16] {
+        [0; 16]
+    }
+
+    fn tell(&mut self, core: CoreId, message: Message) {
+        self.mesh.entry(core).or_default().push_back(message);
+    }
+
+    fn congested(&self, _core: CoreId) -> bool {
+        false
+    }
+
+    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>> {
+        self.port.submit(batch, fence)
+    }
+
+    fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>> {
+        self.port.get(key)
+    }
+
+    fn scan(
+        &mut self,
+        range: KeyRange,
+        direction: Direction,
+        limit: ScanLimit,
+    ) -> Result<ReadId, Busy<KeyRange>> {
+        self.port.scan(range, direction, limit)
+    }
+
+    fn deliver_code(&mut self, _phone: &Phone, _code: &str, _expires_ms: u64) -> bool {
+        true
+    }
+
+    fn answer(&mut self, question: u64, response: AdminResponse) {
+        self.answers.push((question, response));
+    }
+
+    fn store_trouble(&mut self, error: &StoreError) {
+        self.failed |= matches!(error, StoreError::Failed { .. });
+    }
+}
+
+struct Core {
+    shard: Shard,
+    hands: Hands,
+    connections: u32,
+}
+
+/// A connection, wherever it has moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Link(pub usize);
+
+/// See the module.
+pub struct Node {
+    cores: Vec<Core>,
+    pub now_ms: u64,
+    slots: SlotMap,
+    links: Vec<Option<(CoreId, ConnId)>>,
+    questions: u64,
+}
+
+/// The installation's keys, the same after every crash.
+fn keys() -> Keys {
+    Keys::new(&KeysRecord::generate([1; 32], [2; 32], [3; 32])).expect("good keys")
+}
+
+impl Node {
+    /// A node that has just started on a store.
+    pub fn start(store: &Memory, cores: u16, limits: &Limits, now_ms: u64) -> Self {
+        let slots = SlotMap::even(cores);
+        let core = |core| Core {
+            shard: Shard::new(Setup {
+                core: CoreId(core),
+                slots: slots.clone(),
+                limits: limits.clone(),
+                keys: keys(),
+                seed: [core as u8; 32],
+                development: true,
+            }),
+            hands: Hands {
+                port: store.port(Arc::new(NoWake)),
+                mesh: BTreeMap::new(),
+                frames: BTreeMap::new(),
+                moves: VecDeque::new(),
+                closing: VecDeque::new(),
+                drained: VecDeque::new(),
+                answers: Vec::new(),
+                failed: false,
+            },
+            connections: 0,
+        };
+        Self { cores: (0..cores).map(core).collect(), now_ms, slots, links: Vec::new(), questions: 0 }
+    }
+
+    /// Whether a core has found the medium broken: a real node stops then.
+    pub fn has_failed(&self) -> bool {
+        self.cores.iter().any(|core| core.hands.failed)
+    }
+
+    fn input(&mut self, core: CoreId, input: Input<'_>) {
+        let Core { shard, hands, .. } = &mut self.cores[usize::from(core.0)];
+        shard.handle(self.now_ms, input, hands);
+    }
+
+    fn new_conn(&mut self, core: CoreId) -> ConnId {
+        let core = &mut self.cores[usize::from(core.0)];
+        core.connections += 1;
+        let conn = ConnId { index: core.connections, generation: 1 };
+        core.hands.frames.insert(conn, VecDeque::new());
+        conn
+    }
+
+    /// A connection with a core.
+    pub fn connect(&mut self, core: u16) -> Link {
+        let core = CoreId(core);
+        let conn = self.new_conn(core);
+        self.links.push(Some((core, conn)));
+        self.input(core, Input::Opened(conn));
+        Link(self.links.len() - 1)
+    }
+
+    /// Sends a request; nothing happens if the connection has gone.
+    pub fn request(&mut self, link: Link, id: u64, request: Request) {
+        let Some((core, conn)) = self.links[link.0] else { return };
+        let frame = v1::ClientFrame { id, request: Some(request) }.encode_to_vec();
+        self.input(core, Input::Frame(conn, &frame));
+    }
+
+    /// Breaks a connection.
+    pub fn disconnect(&mut self, link: Link) {
+        if let Some((core, conn)) = self.links[link.0].take() {
+            self.cores[usize::from(core.0)].hands.frames.remove(&conn);
+            self.input(core, Input::Closed(conn));
+        }
+    }
+
+    /// What has come on a connection; `None` when it has ended and all was taken.
+    pub fn receive(&mut self, link: Link) -> Option<Vec<v1::ServerFrame>> {
+        let (core, conn) = self.links[link.0]?;
+        let frames = self.cores[usize::from(core.0)].hands.frames.get_mut(&conn)?;
+        Some(frames.drain(..).collect())
+    }
+
+    /// Lets one thing happen that could; `false` if there is nothing.
+    pub fn step(&mut self, rng: &mut Rng) -> bool {
+        let start = rng.usize(..self.cores.len() * 4);
+        for offset in 0..self.cores.len() * 4 {
+            let (core, what) = ((start + offset) / 4 % self.cores.len(), (start + offset) % 4);
+            let happened = match what {
+                0 => self.deliver(core, rng),
+                1 => self.complete(core),
+                2 => self.end_turn(core),
+                _ => self.shell(core),
+            };
+            if happened {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Lets everything happen.
+    pub fn settle(&mut self, rng: &mut Rng) {
+        let mut quiet = 0;
+        // A turn's end tells nothing of whether it did something.
+        while quiet < 8 {
+            quiet = if self.step(rng) { 0 } else { quiet + 1 };
+        }
+    }
+
+    fn deliver(&mut self, to: usize, rng: &mut Rng) -> bool {
+        let to = CoreId(to as u16);
+        let from = rng.usize(..self.cores.len());
+        for offset in 0..self.cores.len() {
+            let from = (from + offset) % self.cores.len();
+            let message = self.cores[from].hands.mesh.get_mut(&to).and_then(VecDeque::pop_front);
+            if let Some(message) = message {
+                self.input(to, Input::Told(message));
+                return true;
+            }
+        }
+        false
+    }
+
+    fn complete(&mut self, core: usize) -> bool {
+        let mut completions = Vec::new();
+        self.cores[core].hands.port.poll(&mut completions);
+        let happened = !completions.is_empty();
+        for completion in completions {
+            self.input(CoreId(core as u16), Input::Completed(completion));
+        }
+        happened
+    }
+
+    fn end_turn(&mut self, core: usize) -> bool {
+        let Core { shard, hands, .. } = &mut self.cores[core];
+        let before = shard.commits_in_flight();
+        shard.end_turn(hands);
+        shard.commits_in_flight() != before
+    }
+
+    /// What the shell does by itself: moves, ends, drained queues.
+    fn shell(&mut self, core: usize) -> bool {
+        let here = CoreId(core as u16);
+        let hands = &mut self.cores[core].hands;
+        if let Some((conn, to, arrival)) = hands.moves.pop_front() {
+            let frames = hands.frames.remove(&conn);
+            let Some(place) = self.links.iter().position(|link| *link == Some((here, conn))) else {
+                return true;
+            };
+            let moved = self.new_conn(to);
+            self.cores[usize::from(to.0)].hands.frames.insert(moved, frames.unwrap_or_default());
+            self.links[place] = Some((to, moved));
+            self.input(to, Input::Arrived(moved, arrival));
+        } else if let Some(conn) = hands.closing.pop_front() {
+            // What was queued has left with the frames.
+            for link in &mut self.links {
+                if *link == Some((here, conn)) {
+                    *link = None;
+                }
+            }
+            self.cores[core].hands.frames.remove(&conn);
+            self.input(here, Input::Closed(conn));
+        } else if let Some(conn) = hands.drained.pop_front() {
+            self.input(here, Input::Drained(conn));
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, ms: u64) {
+        self.now_ms += ms;
+        for core in 0..self.cores.len() {
+            self.input(CoreId(core as u16), Input::Tick);
+        }
+    }
+
+    /// Makes a test user.
+    pub fn provision(&mut self, phone: &str, rng: &mut Rng) -> Provisioned {
+        self.questions += 1;
+        let phone = Phone::parse(phone).expect("a phone");
+        let owner = self.slots.owner(Slot::of_phone(phone.digits()));
+        let request = AdminRequest::Provision { phone, name: "somebody".to_owned() };
+        self.input(owner, Input::Asked(self.questions, request));
+        self.settle(rng);
+        match self.cores[usize::from(owner.0)].hands.answers.pop() {
+            Some((_, AdminResponse::Provisioned(user))) => user,
+            other => panic!("expected a user, got {other:?}"),
+        }
+    }
+}
