@@ -50,7 +50,7 @@ pub struct Ternd {
 /// The path of one of the workspace's programs, built if it is not there.
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
-    let profile = test.parent().and_then(Path::parent).expect("tests lie in PROFILE/deps");
+    let profile = test.parent().and_then(Path::parent).expect("tests lie in PROFILE/deps, examples beside");
     let path = profile.join(name);
     if !path.exists() {
         let mut build = Command::new(env!("CARGO"));
@@ -125,6 +125,11 @@ impl Ternd {
                 Err(format!("{}{status}", stderr.lock().expect("nothing panics while it holds this")))
             }
         }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it listens.
