@@ -22,8 +22,12 @@ fn options(arguments: &[&str]) -> TerndOptions {
 
 /// Two test users: ids and tokens.
 fn two_users(server: &Ternd) -> Vec<(u64, String)> {
-    let lines =
-        server.admin(&json!({ "ask": "provision", "count": 2, "first": "+15553000000", "name": "test" }));
+    some_users(server, 2)
+}
+
+fn some_users(server: &Ternd, count: u32) -> Vec<(u64, String)> {
+    let question = json!({ "ask": "provision", "count": count, "first": "+15553000000", "name": "test" });
+    let lines = server.admin(&question);
     let user = |line: &serde_json::Value| {
         Some((line["ok"]["user_id"].as_u64()?, line["ok"]["access_token"].as_str()?.to_owned()))
     };
@@ -363,4 +367,72 @@ fn help_and_the_printed_configuration_are_complete_and_can_be_used() {
     std::fs::write(&file, &configuration).expect("written");
     let again = run(&["--config", file.to_str().expect("text"), "--print-config"]);
     assert_eq!(again, configuration, "what is printed can be read");
+}
+
+/// The system calls in which a core's thread may be found: none, or its ring's.
+const IO_URING_ENTER: &str = "426";
+
+/// System calls that wait for a lock, a disk, another thread or a clock, by their numbers on x86-64.
+const WAITS: [(&str, &str); 9] = [
+    ("202", "futex"),
+    ("74", "fsync"),
+    ("75", "fdatasync"),
+    ("0", "read"),
+    ("17", "pread"),
+    ("1", "write"),
+    ("18", "pwrite"),
+    ("35", "nanosleep"),
+    ("230", "clock_nanosleep"),
+];
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn under_load_a_core_is_never_found_waiting_but_for_its_ring() {
+    let server = Ternd::start(4);
+    let users = some_users(&server, 16);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("listed");
+    let paths = tasks.map(|task| task.expect("listed").path());
+    let is_core = |path: &PathBuf| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.starts_with("tern-core-"))
+    };
+    let cores: Vec<PathBuf> = paths.filter(is_core).collect();
+    assert_eq!(cores.len(), 4);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (mut ring, mut running) = (0, 0);
+    std::thread::scope(|scope| {
+        for pair in users.chunks(2) {
+            let (server, done) = (&server, &done);
+            scope.spawn(move || {
+                let mut raw = Raw::logged_in(server, &pair[0].1);
+                let mut client_id = 0;
+                while !done.load(std::sync::atomic::Ordering::Acquire) {
+                    let ids: Vec<_> = (0..16)
+                        .map(|_| {
+                            client_id += 1;
+                            raw.send(text(pair[1].0, client_id))
+                        })
+                        .collect();
+                    ids.into_iter().for_each(|id| assert!(seq(raw.response(id)) > 0));
+                }
+            });
+        }
+        for sample in 0..20_000 {
+            let found =
+                std::fs::read_to_string(cores[sample % 4].join("syscall")).expect("a thread of our child");
+            match found.split_whitespace().next() {
+                Some("running") => running += 1,
+                Some(IO_URING_ENTER) => ring += 1,
+                Some(number) => {
+                    let wait = WAITS.iter().find(|(waits, _)| *waits == number);
+                    if let Some((_, name)) = wait {
+                        done.store(true, std::sync::atomic::Ordering::Release);
+                        panic!("a core was found in {name}, sample {sample}");
+                    }
+                }
+                None => {}
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Release);
+    });
+    assert!(ring + running > 19_500, "{ring} in the ring, {running} running");
 }
