@@ -282,19 +282,19 @@ fn announce(config: &Config, address: SocketAddr, metrics: Option<SocketAddr>, m
             eprintln!("made a development certificate: {dir}/cert.pem");
         }
         eprintln!(
-            "data in {dir}; {} cores; development mode: one-time codes are printed here",
+            "data in {dir}; cores: {}; development mode: one-time codes are printed here",
             config.core_count()
         );
         if let Some(metrics) = metrics {
             eprintln!("metrics on http://{metrics}/metrics");
         }
         eprintln!("try, in two more terminals:");
+        let server =
+            if address == Config::default().listen { String::new() } else { format!(" --server {address}") };
+        let tern = "cargo run --release --bin tern -- --profile";
         for (name, phone, peer) in [("ann", "+15550001", "+15550002"), ("bob", "+15550002", "+15550001")] {
-            let tern = format!(
-                "cargo run --release --bin tern -- --profile {name} --server {address} --ca {dir}/cert.pem"
-            );
-            eprintln!("  {tern} register {phone} --name {name}");
-            eprintln!("  {tern} chat {peer}");
+            eprintln!("  {tern} {name}{server} --ca {dir}/cert.pem register {phone} --name {name}");
+            eprintln!("  {tern} {name} chat {peer}");
         }
     }
     println!("ternd ready on {address}");

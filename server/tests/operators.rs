@@ -59,6 +59,17 @@ fn a_taken_port_and_a_directory_in_use_are_said_plainly() {
 }
 
 #[test]
+fn too_few_open_files_for_the_rings_are_said_plainly() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let start = "ulimit -n 64 && exec \"$0\" --listen 127.0.0.1:0 --no-metrics --data-dir \"$1\"";
+    let output = Command::new("sh").args(["-c", start]).arg(program("ternd")).arg(dir.path()).output();
+    let output = output.expect("sh runs");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("limits.connections_max") && said.contains("ulimit -n"), "{said}");
+}
+
+#[test]
 fn wrong_configurations_are_said_plainly() {
     let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
     let file = dir.path().join("ternd.toml");

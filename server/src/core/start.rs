@@ -146,16 +146,17 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
             if let Err(error) = pin_to_cpu(usize::from(core.0)) {
                 tracing::warn!(core = core.0, %error, "the core's thread can't be pinned to a CPU");
             }
-            let ring = Ring::new(&ring_options, link.waker());
-            let told =
-                made.send((core, ring.as_ref().map(Ring::handle).map_err(|missing| missing.to_string())));
+            let (ring, told) = match Ring::new(&ring_options, link.waker()) {
+                Ok(ring) => {
+                    let handle = ring.handle();
+                    (Some(ring), made.send((core, Ok(handle))))
+                }
+                Err(missing) => (None, made.send((core, Err(missing)))),
+            };
             drop(made);
             met.1.wait();
             let rings = met.0.lock().expect("nothing panics while it holds this").clone();
-            let Ok(ring) = ring else { return };
-            if told.is_err() || rings.is_empty() {
-                return;
-            }
+            let Some(ring) = ring.filter(|_| told.is_ok() && !rings.is_empty()) else { return };
             let io = Io::new(core, ring, rings, end, port, shared);
             let mut watch = Watch { core_failed, links, in_order: false };
             watch.in_order = Worker::new(Shard::new(setup), io, link).run();
@@ -176,13 +177,13 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
 
 /// The handles of all rings, by core.
 fn gather(
-    made: &Receiver<(CoreId, Result<RingHandle, String>)>,
+    made: &Receiver<(CoreId, Result<RingHandle, Missing>)>,
     count: u16,
 ) -> Result<Vec<RingHandle>, Missing> {
     let mut handles = Vec::new();
     for _ in 0..count {
         let (core, handle) = made.recv().expect("every thread tells before it ends");
-        handles.push((core, handle.map_err(|why| Missing::Ring(std::io::Error::other(why)))?));
+        handles.push((core, handle?));
     }
     handles.sort_by_key(|(core, _)| *core);
     Ok(handles.into_iter().map(|(_, handle)| handle).collect())

@@ -44,7 +44,7 @@ async fn ask_for_code(options: &Options, phone: &str) -> Result<String, Error> {
     let mut registrar = Registrar::connect(options).await?;
     let sent = registrar.register(phone).await?;
     registrar.close().await;
-    let minutes = sent.expires_in_ms / 60_000;
+    let minutes = sent.expires_in_ms.div_ceil(60_000);
     eprint!("a code of {} digits was sent to {phone}, good for {minutes} minutes: ", sent.digits);
     let _ = std::io::stderr().flush();
     let mut code = String::new();

@@ -99,17 +99,20 @@ fn own(lines: &mut Vec<Line<'static>>, text: &str, width: u16, state: Vec<Span<'
     }
 }
 
+/// A message of the peer's: to the left, behind its time.
 fn theirs(lines: &mut Vec<Line<'static>>, text: &str, width: u16, time: Span<'static>) {
-    let mut wrapped = wrap(text, width.saturating_sub(MARGIN).max(1)).into_iter();
-    let first = wrapped.next().unwrap_or_default();
-    let fits = Span::raw(first.as_str()).width() + time.width() + 2 <= usize::from(width);
-    if fits {
-        lines.push(Line::from(vec![time, "  ".into(), first.into()]));
-    } else {
-        lines.push(Line::from(time));
-        lines.push(Line::from(first));
+    let mut indent = time.width() + 2;
+    let mut before = vec![time, "  ".into()];
+    if indent * 3 > usize::from(width) {
+        // Beside the time there would be hardly room for text.
+        lines.push(Line::from(std::mem::take(&mut before)));
+        indent = 0;
     }
-    lines.extend(wrapped.map(Line::from));
+    let columns = usize::from(width.saturating_sub(MARGIN)).saturating_sub(indent).max(1);
+    for line in wrap(text, columns as u16) {
+        before.push(line.into());
+        lines.push(Line::from(std::mem::replace(&mut before, vec![" ".repeat(indent).into()])));
+    }
 }
 
 /// Breaks text into lines of at most `width` columns: between words where there are any, inside of them where not.
