@@ -1,0 +1,133 @@
+//! A device's session: its tokens, their exchange, their theft, and their end.
+
+mod people;
+
+use people::{Person, next_message, until};
+use serde_json::json;
+use tern_client::Event;
+use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
+use tern_testkit::{Raw, Ternd, TerndOptions};
+
+/// A new session of the phone.
+fn register(server: &Ternd, phone: &str) -> v1::Session {
+    let mut raw = Raw::welcomed(server);
+    let register = Request::Register(v1::Register { phone: phone.to_owned() });
+    assert!(matches!(raw.ask(register), Some(Message::CodeSent(_))));
+    let verify = v1::Verify {
+        phone: phone.to_owned(),
+        code: server.code_of(phone),
+        name: "Ann".to_owned(),
+        device_name: "test".to_owned(),
+    };
+    session(raw.ask(Request::Verify(verify)))
+}
+
+fn session(answer: Option<Message>) -> v1::Session {
+    match answer {
+        Some(Message::Session(session)) => session,
+        other => panic!("expected a session, got {other:?}"),
+    }
+}
+
+fn refresh(token: &str, nonce: u8) -> Request {
+    Request::Refresh(v1::Refresh { refresh_token: token.to_owned(), nonce: vec![nonce; 16].into() })
+}
+
+fn login(token: &str) -> Request {
+    Request::Login(v1::Login { access_token: token.to_owned() })
+}
+
+#[test]
+fn a_refresh_is_repeatable_and_replaces_the_token_before() {
+    let mut server = Ternd::start(3);
+    let first = register(&server, "+15550001");
+    let mut raw = Raw::welcomed(&server);
+    let second = session(raw.ask(refresh(&first.refresh_token, 1)));
+    assert_ne!(second.refresh_token, first.refresh_token);
+    let again = session(raw.ask(refresh(&first.refresh_token, 1)));
+    assert_eq!(again.refresh_token, second.refresh_token, "the retry of a lost response");
+    server.kill_and_restart();
+    let mut raw = Raw::welcomed(&server);
+    let again = session(raw.ask(refresh(&first.refresh_token, 1)));
+    assert_eq!(again.refresh_token, second.refresh_token, "after a crash too");
+    let third = session(raw.ask(refresh(&second.refresh_token, 2)));
+    assert!(matches!(raw.ask(login(&third.access_token)), Some(Message::LoggedIn(_))));
+}
+
+#[test]
+fn a_stolen_refresh_token_ends_the_session_when_it_is_used() {
+    let server = Ternd::start(3);
+    let first = register(&server, "+15550001");
+    let mut owner = Raw::welcomed(&server);
+    let second = session(owner.ask(refresh(&first.refresh_token, 1)));
+    assert!(matches!(owner.ask(login(&second.access_token)), Some(Message::LoggedIn(_))));
+    let mut thief = Raw::welcomed(&server);
+    assert_eq!(thief.refusal(refresh(&first.refresh_token, 9)).reason(), Reason::TokenReused);
+    let farewell = owner.farewell().expect("the owner's connection is told");
+    assert_eq!(farewell.reason(), Reason::SessionRevoked);
+    for token in [&second.refresh_token, &first.refresh_token] {
+        let reason = thief.refusal(refresh(token, 3)).reason();
+        assert!(matches!(reason, Reason::SessionRevoked | Reason::TokenReused), "{reason:?}");
+    }
+    assert_eq!(thief.refusal(login(&second.access_token)).reason(), Reason::SessionRevoked);
+    let other = register(&server, "+15550001");
+    assert_ne!(other.device_id, first.device_id, "registering again helps");
+}
+
+#[test]
+fn the_ninth_device_takes_the_place_of_the_oldest_that_is_away() {
+    let server = Ternd::start(2);
+    let question = json!({ "ask": "provision", "count": 1, "first": "+15550001", "name": "Ann" });
+    let add = || server.admin(&question).remove(0);
+    let token = || add()["ok"]["access_token"].as_str().expect("a device").to_owned();
+    let tokens: Vec<_> = (0..8).map(|_| token()).collect();
+    let mut first = Raw::logged_in(&server, &tokens[0]);
+    let ninth = token();
+    assert!(first.answers(), "the oldest of all is connected");
+    assert_eq!(Raw::welcomed(&server).refusal(login(&tokens[1])).reason(), Reason::SessionRevoked);
+    let held: Vec<_> =
+        tokens[2..].iter().chain([&ninth]).map(|token| Raw::logged_in(&server, token)).collect();
+    let refused = add();
+    assert!(
+        refused["error"].as_str().is_some_and(|why| why.contains("as many connected devices")),
+        "{refused}"
+    );
+    assert!(held.into_iter().all(|mut raw| raw.answers()));
+}
+
+#[test]
+fn an_access_token_ends_after_its_time() {
+    let arguments = vec!["--limit".to_owned(), "access_token_valid_ms=1000".to_owned()];
+    let server = Ternd::start_with(TerndOptions { arguments, ..TerndOptions::default() });
+    let session = register(&server, "+15550001");
+    let mut raw = Raw::welcomed(&server);
+    assert!(matches!(raw.ask(login(&session.access_token)), Some(Message::LoggedIn(_))));
+    // Until the server refuses it: that it does is what is tested.
+    loop {
+        let mut raw = Raw::welcomed(&server);
+        match raw.ask(login(&session.access_token)) {
+            Some(Message::LoggedIn(_)) => {}
+            Some(Message::Refused(refused)) => {
+                assert_eq!(refused.reason(), Reason::TokenExpired);
+                break;
+            }
+            other => panic!("Login was answered by {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_does_not_notice_that_its_tokens_are_exchanged() {
+    // Each token is about to end when it is made, so every connection exchanges it first.
+    let arguments = vec!["--limit".to_owned(), "access_token_valid_ms=5000".to_owned()];
+    let mut server = Ternd::start_with(TerndOptions { arguments, ..TerndOptions::default() });
+    let (mut ann, bob) = people::pair(&server).await;
+    for round in 1..=5u64 {
+        tokio::task::block_in_place(|| server.kill_and_restart());
+        let sent = bob.client.send(ann.id(), format!("round {round}")).await.expect("durable");
+        assert_eq!(sent.seq, round);
+        assert_eq!(next_message(&mut ann.events).await.seq, round);
+        ann = Person::return_with(ann.leave().await).await;
+        until(&mut ann.events, |event| matches!(event, Event::CaughtUp).then_some(())).await;
+    }
+}
