@@ -6,29 +6,9 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
 use tern_testkit::{Raw, Ternd, TerndOptions, Tls};
-
-/// A test user.
-struct User {
-    id: u64,
-    phone: String,
-    token: String,
-}
-
-fn users(server: &Ternd, count: u32) -> Vec<User> {
-    let question = json!({ "ask": "provision", "count": count, "first": "+15553000000", "name": "test" });
-    let mut lines = server.admin(&question);
-    assert_eq!(lines.pop().expect("an answer")["ok"]["done"], count);
-    let text = |value: &Value| value.as_str().expect("text").to_owned();
-    let user = |line: Value| User {
-        id: line["ok"]["user_id"].as_u64().expect("a number"),
-        phone: text(&line["ok"]["phone"]),
-        token: text(&line["ok"]["access_token"]),
-    };
-    lines.into_iter().map(user).collect()
-}
 
 fn limited(limits: &[&str]) -> Ternd {
     let arguments = limits.iter().flat_map(|limit| ["--limit".to_owned(), (*limit).to_owned()]).collect();
@@ -64,7 +44,7 @@ fn ends(raw: &mut Raw, reason: Reason) {
 #[test]
 fn a_frame_that_is_too_long_ends_the_connection_at_its_prefix() {
     let server = Ternd::start(2);
-    let user = users(&server, 1).remove(0);
+    let user = server.provision(1).remove(0);
     // 4 MiB are announced, nothing of it has come.
     let announced = [0x80, 0x80, 0x80, 0x02];
     let mut early = Raw::welcomed(&server);
@@ -85,7 +65,7 @@ fn a_frame_that_is_too_long_ends_the_connection_at_its_prefix() {
 #[test]
 fn bytes_that_are_no_frame_end_the_connection() {
     let server = Ternd::start(2);
-    let user = users(&server, 1).remove(0);
+    let user = server.provision(1).remove(0);
     for garbage in [&[5, 0xff, 0xff, 0xff, 0xff, 0xff][..], &[3, 0x08, 0x80, 0x80], &[2, 0x12, 0x7f]] {
         let mut raw = Raw::logged_in(&server, &user.token);
         raw.send_bytes(garbage);
@@ -100,7 +80,7 @@ fn bytes_that_are_no_frame_end_the_connection() {
 #[test]
 fn random_bytes_never_harm_the_others() {
     let server = Ternd::start(2);
-    let both = users(&server, 2);
+    let both = server.provision(2);
     let mut bystander = Raw::logged_in(&server, &both[1].token);
     let seed = std::env::var("TERN_SEED")
         .ok()
@@ -131,7 +111,7 @@ fn random_bytes_never_harm_the_others() {
 #[test]
 fn half_a_frame_and_an_abrupt_end_leave_nothing_behind() {
     let server = Ternd::start(2);
-    let both = users(&server, 2);
+    let both = server.provision(2);
     let mut bystander = Raw::logged_in(&server, &both[1].token);
     for _ in 0..20 {
         let mut raw = Raw::logged_in(&server, &both[0].token);
@@ -151,7 +131,7 @@ fn half_a_frame_and_an_abrupt_end_leave_nothing_behind() {
 #[test]
 fn the_order_of_opening_is_kept() {
     let server = Ternd::start(2);
-    let user = users(&server, 1).remove(0);
+    let user = server.provision(1).remove(0);
     let mut raw = Raw::connect(&server);
     raw.send(ping());
     ends(&mut raw, Reason::Unexpected);
@@ -182,7 +162,7 @@ fn a_version_that_is_not_spoken_is_refused_with_those_that_are() {
 #[test]
 fn a_request_of_a_later_version_is_refused_and_the_connection_goes_on() {
     let server = Ternd::start(2);
-    let user = users(&server, 1).remove(0);
+    let user = server.provision(1).remove(0);
     let mut raw = Raw::logged_in(&server, &user.token);
     // Id 77, and field 1000 with three bytes in it.
     raw.send_bytes(&[8, 0x08, 77, 0xc2, 0x3e, 3, 1, 2, 3]);
@@ -227,7 +207,7 @@ fn plain_text_gets_an_alert_and_a_closed_connection() {
 #[test]
 fn whoever_dawdles_is_shown_out_at_every_step() {
     let server = limited(&["handshake_timeout_ms=200", "login_timeout_ms=500", "idle_timeout_ms=1000"]);
-    let user = users(&server, 1).remove(0);
+    let user = server.provision(1).remove(0);
     // Silence, and a handshake that trickles.
     for first in [&b""[..], &[0x16, 0x03, 0x01, 0x01, 0x00]] {
         let mut socket = TcpStream::connect(server.address()).expect("connected");
@@ -247,7 +227,7 @@ fn whoever_dawdles_is_shown_out_at_every_step() {
 #[test]
 fn a_deleted_user_is_shown_out_and_stays_out() {
     let server = Ternd::start(4);
-    let both = users(&server, 2);
+    let both = server.provision(2);
     let mut there = Raw::logged_in(&server, &both[0].token);
     let mut other = Raw::logged_in(&server, &both[1].token);
     sent(there.ask(text(both[1].id, 1, "before")));
@@ -268,7 +248,7 @@ fn a_deleted_user_is_shown_out_and_stays_out() {
 #[test]
 fn tokens_that_are_none_are_refused() {
     let server = Ternd::start(2);
-    let user = users(&server, 1).remove(0);
+    let user = server.provision(1).remove(0);
     let mut forged = user.token.clone().into_bytes();
     let middle = forged.len() / 2;
     forged[middle] = if forged[middle] == b'A' { b'B' } else { b'A' };
@@ -285,7 +265,7 @@ fn tokens_that_are_none_are_refused() {
 #[test]
 fn a_message_that_can_not_be_taken_is_refused_and_takes_no_seq() {
     let server = Ternd::start(4);
-    let both = users(&server, 2);
+    let both = server.provision(2);
     let mut raw = Raw::logged_in(&server, &both[0].token);
     let peer = both[1].id;
     assert_eq!(raw.refusal(text(peer, 1, &"x".repeat(64 * 1024 + 1))).reason(), Reason::BodyTooLarge);
@@ -309,7 +289,7 @@ fn a_message_that_can_not_be_taken_is_refused_and_takes_no_seq() {
 #[test]
 fn a_device_that_connects_twice_keeps_the_newer_connection() {
     let server = Ternd::start(4);
-    let user = users(&server, 1).remove(0);
+    let user = server.provision(1).remove(0);
     let mut older = Raw::logged_in(&server, &user.token);
     let mut newer = Raw::logged_in(&server, &user.token);
     ends(&mut older, Reason::Replaced);
@@ -319,7 +299,7 @@ fn a_device_that_connects_twice_keeps_the_newer_connection() {
 #[test]
 fn a_flood_of_requests_is_refused_and_not_stored_up() {
     let server = limited(&["requests_in_flight_max=16"]);
-    let both = users(&server, 2);
+    let both = server.provision(2);
     let mut raw = Raw::logged_in(&server, &both[0].token);
     let ids: Vec<_> = (1..=500).map(|number| raw.send(text(both[1].id, number, "flood"))).collect();
     let (mut taken, mut refused) = (0, 0);
@@ -386,7 +366,7 @@ fn codes_are_limited_by_network_address() {
 #[test]
 fn connections_that_come_and_go_never_touch_each_other() {
     let server = Ternd::start(4);
-    let users = users(&server, 9);
+    let users = server.provision(9);
     let mut bystander = Raw::logged_in(&server, &users[8].token);
     std::thread::scope(|scope| {
         for user in &users[..8] {

@@ -20,20 +20,6 @@ fn options(arguments: &[&str]) -> TerndOptions {
     TerndOptions { arguments, ..TerndOptions::default() }
 }
 
-/// Two test users: ids and tokens.
-fn two_users(server: &Ternd) -> Vec<(u64, String)> {
-    some_users(server, 2)
-}
-
-fn some_users(server: &Ternd, count: u32) -> Vec<(u64, String)> {
-    let question = json!({ "ask": "provision", "count": count, "first": "+15553000000", "name": "test" });
-    let lines = server.admin(&question);
-    let user = |line: &serde_json::Value| {
-        Some((line["ok"]["user_id"].as_u64()?, line["ok"]["access_token"].as_str()?.to_owned()))
-    };
-    lines.iter().filter_map(user).collect()
-}
-
 fn text(peer: u64, client_id: u64) -> Request {
     let body = format!("message {client_id}").into();
     Request::Send(v1::Send { peer, client_id, body, kind: v1::Kind::Text.into() })
@@ -94,10 +80,10 @@ fn wrong_configurations_are_said_plainly() {
 #[test]
 fn a_damaged_store_is_not_served() {
     let mut server = Ternd::start(2);
-    let users = two_users(&server);
-    let mut raw = Raw::logged_in(&server, &users[0].1);
+    let users = server.provision(2);
+    let mut raw = Raw::logged_in(&server, &users[0].token);
     for client_id in 1..=50 {
-        seq(raw.ask(text(users[1].0, client_id)));
+        seq(raw.ask(text(users[1].id, client_id)));
     }
     assert!(server.terminate().success());
     let journal = newest_journal(&server);
@@ -122,25 +108,25 @@ fn newest_journal(server: &Ternd) -> PathBuf {
 #[test]
 fn a_full_disk_refuses_for_now_and_loses_nothing() {
     let mut server = Ternd::start(2);
-    let users = two_users(&server);
-    let mut raw = Raw::logged_in(&server, &users[0].1);
-    assert_eq!(seq(raw.ask(text(users[1].0, 1))), 1);
+    let users = server.provision(2);
+    let mut raw = Raw::logged_in(&server, &users[0].token);
+    assert_eq!(seq(raw.ask(text(users[1].id, 1))), 1);
     server.restart_with(options(&["--limit", &format!("free_bytes_min={}", u64::MAX)]));
-    let mut raw = Raw::logged_in(&server, &users[0].1);
+    let mut raw = Raw::logged_in(&server, &users[0].token);
     for client_id in 2..=4 {
-        let refused = raw.refusal(text(users[1].0, client_id));
+        let refused = raw.refusal(text(users[1].id, client_id));
         assert_eq!(refused.reason(), Reason::StorageFull);
         assert!(refused.retry_after_ms > 0);
     }
-    let history = v1::History { peer: users[1].0, from: 0, forwards: false, limit: 0 };
+    let history = v1::History { peer: users[1].id, from: 0, forwards: false, limit: 0 };
     match raw.ask(Request::History(history)) {
         Some(Message::HistoryPage(page)) => assert_eq!(page.entries.len(), 1, "what is there can be read"),
         other => panic!("expected the chat, got {other:?}"),
     }
     server.restart_with(options(&[]));
-    let mut raw = Raw::logged_in(&server, &users[0].1);
-    assert_eq!(seq(raw.ask(text(users[1].0, 3))), 2, "what was refused took no seq");
-    assert_eq!(seq(raw.ask(text(users[1].0, 2))), 3);
+    let mut raw = Raw::logged_in(&server, &users[0].token);
+    assert_eq!(seq(raw.ask(text(users[1].id, 3))), 2, "what was refused took no seq");
+    assert_eq!(seq(raw.ask(text(users[1].id, 2))), 3);
 }
 
 /// A library that has fsync and fdatasync fail once a file is there.
@@ -172,13 +158,13 @@ fn a_disk_that_fails_to_sync_ends_the_server_which_recovers_on_a_good_one() {
     let environment =
         vec![("LD_PRELOAD".to_owned(), path(&library)), ("FAIL_SWITCH".to_owned(), path(&switch))];
     let mut server = Ternd::start_with(TerndOptions { environment, ..TerndOptions::default() });
-    let users = two_users(&server);
-    let mut raw = Raw::logged_in(&server, &users[0].1);
+    let users = server.provision(2);
+    let mut raw = Raw::logged_in(&server, &users[0].token);
     for client_id in 1..=20 {
-        assert_eq!(seq(raw.ask(text(users[1].0, client_id))), client_id);
+        assert_eq!(seq(raw.ask(text(users[1].id, client_id))), client_id);
     }
     std::fs::write(&switch, "").expect("written");
-    let id = raw.send(text(users[1].0, 21));
+    let id = raw.send(text(users[1].id, 21));
     match raw.response(id) {
         None => {}
         Some(Message::Refused(refused)) => assert_eq!(refused.reason(), Reason::Unavailable),
@@ -189,10 +175,10 @@ fn a_disk_that_fails_to_sync_ends_the_server_which_recovers_on_a_good_one() {
     server.said("the store's disk failed; everything acknowledged is safe");
     std::fs::remove_file(&switch).expect("removed");
     server.start_again();
-    let mut raw = Raw::logged_in(&server, &users[0].1);
+    let mut raw = Raw::logged_in(&server, &users[0].token);
     // Whether the message in between reached the disk is open; its retry is answered the same either way.
     for client_id in 1..=22 {
-        assert_eq!(seq(raw.ask(text(users[1].0, client_id))), client_id, "a retry keeps its seq");
+        assert_eq!(seq(raw.ask(text(users[1].id, client_id))), client_id, "a retry keeps its seq");
     }
 }
 
@@ -224,10 +210,10 @@ async fn a_drain_tells_the_clients_finishes_what_is_under_way_and_exits_with_0()
 #[test]
 fn a_second_signal_ends_at_once() {
     let mut server = Ternd::start(2);
-    let users = two_users(&server);
+    let users = server.provision(2);
     // A client that reads nothing keeps the drain from ending soon.
-    let mut raw = Raw::logged_in(&server, &users[0].1);
-    raw.send(text(users[1].0, 1));
+    let mut raw = Raw::logged_in(&server, &users[0].token);
+    raw.send(text(users[1].id, 1));
     server.ask_to_end();
     server.ask_to_end();
     let status = server.wait();
@@ -271,10 +257,10 @@ async fn connections_move_to_their_users_cores() {
 #[test]
 fn metrics_and_health_say_what_goes_on() {
     let server = Ternd::start(2);
-    let users = two_users(&server);
-    let mut raw = Raw::logged_in(&server, &users[0].1);
+    let users = server.provision(2);
+    let mut raw = Raw::logged_in(&server, &users[0].token);
     for client_id in 1..=10 {
-        seq(raw.ask(text(users[1].0, client_id)));
+        seq(raw.ask(text(users[1].id, client_id)));
     }
     assert_eq!(server.http("/healthz").0, 200);
     assert_eq!(server.http("/readyz").0, 200);
@@ -400,7 +386,7 @@ const WAITS: [(&str, &str); 9] = [
 #[cfg(target_arch = "x86_64")]
 fn under_load_a_core_is_never_found_waiting_but_for_its_ring() {
     let server = Ternd::start(4);
-    let users = some_users(&server, 16);
+    let users = server.provision(16);
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("listed");
     let paths = tasks.map(|task| task.expect("listed").path());
     let is_core = |path: &PathBuf| {
@@ -414,13 +400,13 @@ fn under_load_a_core_is_never_found_waiting_but_for_its_ring() {
         for pair in users.chunks(2) {
             let (server, done) = (&server, &done);
             scope.spawn(move || {
-                let mut raw = Raw::logged_in(server, &pair[0].1);
+                let mut raw = Raw::logged_in(server, &pair[0].token);
                 let mut client_id = 0;
                 while !done.load(std::sync::atomic::Ordering::Acquire) {
                     let ids: Vec<_> = (0..16)
                         .map(|_| {
                             client_id += 1;
-                            raw.send(text(pair[1].0, client_id))
+                            raw.send(text(pair[1].id, client_id))
                         })
                         .collect();
                     ids.into_iter().for_each(|id| assert!(seq(raw.response(id)) > 0));

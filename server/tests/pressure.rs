@@ -6,7 +6,6 @@ mod people;
 use std::sync::Arc;
 
 use people::next_message;
-use serde_json::json;
 use tern_client::Event;
 use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
 use tern_testkit::{Raw, Ternd, TerndOptions};
@@ -14,15 +13,6 @@ use tern_testkit::{Raw, Ternd, TerndOptions};
 fn limited(cores: u16, limits: &[&str]) -> Ternd {
     let arguments = limits.iter().flat_map(|limit| ["--limit".to_owned(), (*limit).to_owned()]).collect();
     Ternd::start_with(TerndOptions { cores, arguments, ..TerndOptions::default() })
-}
-
-/// Test users: ids and tokens.
-fn users(server: &Ternd, count: u32) -> Vec<(u64, String)> {
-    let question = json!({ "ask": "provision", "count": count, "first": "+15553000000", "name": "test" });
-    let user = |line: &serde_json::Value| {
-        Some((line["ok"]["user_id"].as_u64()?, line["ok"]["access_token"].as_str()?.to_owned()))
-    };
-    server.admin(&question).iter().filter_map(user).collect()
 }
 
 fn send(peer: u64, client_id: u64, bytes: usize) -> Request {
@@ -37,12 +27,12 @@ fn resume() -> Request {
 #[test]
 fn two_receive_buffers_are_enough_for_everybody_in_turn() {
     let server = limited(2, &["receive_buffers=2", "receive_buffer_bytes=512"]);
-    let users = users(&server, 8);
+    let users = server.provision(8);
     std::thread::scope(|scope| {
-        for (at, (_, token)) in users.iter().enumerate() {
-            let (server, peer) = (&server, users[(at + 1) % 8].0);
+        for (at, user) in users.iter().enumerate() {
+            let (server, peer) = (&server, users[(at + 1) % 8].id);
             scope.spawn(move || {
-                let mut raw = Raw::logged_in(server, token);
+                let mut raw = Raw::logged_in(server, &user.token);
                 for round in 0..10 {
                     let ids: Vec<_> = (1..=20).map(|n| raw.send(send(peer, round * 20 + n, 3000))).collect();
                     for id in ids {
@@ -58,13 +48,13 @@ fn two_receive_buffers_are_enough_for_everybody_in_turn() {
 #[test]
 fn a_reader_that_pauses_gets_everything_in_order_when_it_reads_on() {
     let server = limited(2, &["send_queue_bytes_max=4096"]);
-    let users = users(&server, 2);
-    let mut slow = Raw::logged_in(&server, &users[1].1);
+    let users = server.provision(2);
+    let mut slow = Raw::logged_in(&server, &users[1].token);
     slow.ask(resume());
-    let mut raw = Raw::logged_in(&server, &users[0].1);
+    let mut raw = Raw::logged_in(&server, &users[0].token);
     // Far more than the sockets' buffers hold.
     for client_id in 1..=600 {
-        assert!(matches!(raw.ask(send(users[1].0, client_id, 30_000)), Some(Message::Sent(_))));
+        assert!(matches!(raw.ask(send(users[1].id, client_id, 30_000)), Some(Message::Sent(_))));
     }
     let mut next = 1;
     while next <= 600 {
@@ -80,13 +70,13 @@ fn a_reader_that_pauses_gets_everything_in_order_when_it_reads_on() {
 #[test]
 fn a_reader_that_asks_on_and_never_reads_is_shown_out() {
     let server = limited(2, &["send_queue_bytes_hard_max=1048576"]);
-    let users = users(&server, 2);
-    let mut raw = Raw::logged_in(&server, &users[0].1);
+    let users = server.provision(2);
+    let mut raw = Raw::logged_in(&server, &users[0].token);
     for client_id in 1..=100 {
-        assert!(matches!(raw.ask(send(users[1].0, client_id, 60_000)), Some(Message::Sent(_))));
+        assert!(matches!(raw.ask(send(users[1].id, client_id, 60_000)), Some(Message::Sent(_))));
     }
-    let mut greedy = Raw::logged_in(&server, &users[1].1);
-    let history = v1::History { peer: users[0].0, from: 0, forwards: false, limit: 0 };
+    let mut greedy = Raw::logged_in(&server, &users[1].token);
+    let history = v1::History { peer: users[0].id, from: 0, forwards: false, limit: 0 };
     for _ in 0..200 {
         greedy.send(Request::History(history));
     }

@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 use tern_testkit::{Raw, Ternd, TerndOptions};
 
@@ -25,8 +24,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<u64>().ok());
     match (arguments.first().map(String::as_str), number(1), number(2), number(3)) {
-        (Some("pairs"), Some(count), Some(window @ 1..), Some(seconds)) => pairs(count, window, seconds),
-        (Some("idle"), Some(connections), ..) => idle(connections),
+        (Some("pairs"), Some(count), Some(window @ 1..), Some(seconds)) => {
+            pairs(count as u32, window, seconds)
+        }
+        (Some("idle"), Some(connections), ..) => idle(connections as u32),
         _ => {
             eprintln!("usage: quick pairs PAIRS WINDOW SECONDS | quick idle CONNECTIONS");
             return ExitCode::from(2);
@@ -35,19 +36,10 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Test users: ids and tokens.
-fn users(server: &Ternd, count: u64) -> Vec<(u64, String)> {
-    let question = json!({ "ask": "provision", "count": count, "first": "+15553000000", "name": "test" });
-    let user = |line: &serde_json::Value| {
-        Some((line["ok"]["user_id"].as_u64()?, line["ok"]["access_token"].as_str()?.to_owned()))
-    };
-    server.admin(&question).iter().filter_map(user).collect()
-}
-
 /// Pairs of a sender, which keeps a window of messages unacknowledged, and a recipient, which counts what comes.
-fn pairs(count: u64, window: u64, seconds: u64) {
+fn pairs(count: u32, window: u64, seconds: u64) {
     let server = Ternd::start_with(TerndOptions::default());
-    let users = users(&server, 2 * count);
+    let users = server.provision(2 * count);
     let (stop, delivered) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut cpu = cpu_seconds(server.pid());
     let begin = Instant::now();
@@ -56,10 +48,10 @@ fn pairs(count: u64, window: u64, seconds: u64) {
         let mut senders = Vec::new();
         for pair in users.chunks(2) {
             let (sender, recipient) = (&pair[0], &pair[1]);
-            let mut inbox = Raw::logged_in(server, &recipient.1);
+            let mut inbox = Raw::logged_in(server, &recipient.token);
             inbox.ask(Request::Resume(v1::Resume::default()));
-            let sent =
-                scope.spawn(move || send(&mut Raw::logged_in(server, &sender.1), recipient.0, window, stop));
+            let sent = scope
+                .spawn(move || send(&mut Raw::logged_in(server, &sender.token), recipient.id, window, stop));
             scope.spawn(move || receive(&mut inbox, delivered));
             senders.push(sent);
         }
@@ -131,15 +123,15 @@ fn receive(raw: &mut Raw, delivered: &AtomicU64) {
 }
 
 /// Connections that are logged in and silent; all answer a ping at the end.
-fn idle(count: u64) {
+fn idle(count: u32) {
     let server = Ternd::start_with(TerndOptions::default());
-    let users = users(&server, count);
+    let users = server.provision(count);
     // What the accounts take of the server's memory is there before; one connection warms up what all share.
-    let mut held = vec![Raw::logged_in(&server, &users[0].1)];
+    let mut held = vec![Raw::logged_in(&server, &users[0].token)];
     let (user_before, kernel_before) = (anonymous_bytes(server.pid()), slab_bytes());
     let begin = Instant::now();
-    for (_, token) in &users[1..] {
-        held.push(Raw::logged_in(&server, token));
+    for user in &users[1..] {
+        held.push(Raw::logged_in(&server, &user.token));
     }
     let took = begin.elapsed().as_secs_f64();
     let (user_after, kernel_after) = (anonymous_bytes(server.pid()), slab_bytes());

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use raw::{Raw, Tls};
@@ -35,6 +35,17 @@ pub struct TerndOptions {
     pub arguments: Vec<String>,
     /// Environment variables.
     pub environment: Vec<(String, String)>,
+}
+
+/// A verified user with one device.
+#[derive(Clone, Debug)]
+pub struct TestUser {
+    /// The user.
+    pub id: u64,
+    /// E.164.
+    pub phone: String,
+    /// The device's access token.
+    pub token: String,
 }
 
 /// A running server.
@@ -251,9 +262,24 @@ impl Ternd {
         answer.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
+    /// Makes test users, each with a device. The same users get another device when they are made again.
+    pub fn provision(&self, count: u32) -> Vec<TestUser> {
+        let question = json!({ "ask": "provision", "count": count, "first": "+15553000000", "name": "test" });
+        let mut lines = self.admin(&question);
+        let done = lines.pop().expect("an answer");
+        assert_eq!(done["ok"]["done"], count, "{done}");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let user = |line: Value| TestUser {
+            id: line["ok"]["user_id"].as_u64().expect("a number"),
+            phone: text(&line["ok"]["phone"]),
+            token: text(&line["ok"]["access_token"]),
+        };
+        lines.into_iter().map(user).collect()
+    }
+
     /// The one-time code that a phone was sent last.
     pub fn code_of(&self, phone: &str) -> String {
-        let answer = self.admin(&serde_json::json!({ "ask": "otp", "phone": phone }));
+        let answer = self.admin(&json!({ "ask": "otp", "phone": phone }));
         answer[0]["ok"]["code"].as_str().unwrap_or_else(|| panic!("no code: {answer:?}")).to_owned()
     }
 }
