@@ -14,7 +14,7 @@ use tern_wire::ids::{Phone, Seq, UserId};
 use crate::admin::AdminResponse;
 use crate::effects::Effects;
 use crate::entry::{Author, Entry};
-use crate::message::Watermarks;
+use crate::message::{Pull, Watermarks};
 use crate::reply::{Origin, Reply};
 
 /// What is done when a batch is durable; if it fails, the state that it came from is forgotten and read again.
@@ -44,6 +44,8 @@ pub enum After {
     Noted(UserId),
     /// Inbox marks of a log, of no interest to anybody else, were written.
     Marked(LogId),
+    /// The mark that a pull needed was written: go on with it.
+    Pull(LogId, Pull),
 }
 
 impl After {
@@ -51,7 +53,10 @@ impl After {
     pub fn log(&self) -> Option<LogId> {
         match self {
             Self::Append(_, entry) | Self::Again(_, entry) => Some(entry.log),
-            Self::Advance(log, ..) | Self::Acknowledged(_, log, ..) | Self::Marked(log) => Some(*log),
+            Self::Advance(log, ..)
+            | Self::Acknowledged(_, log, ..)
+            | Self::Marked(log)
+            | Self::Pull(log, _) => Some(*log),
             Self::Deliver(..)
             | Self::Account(..)
             | Self::User(..)
@@ -74,6 +79,7 @@ impl After {
             | Self::Advance(..)
             | Self::Acknowledged(..)
             | Self::Marked(_)
+            | Self::Pull(..)
             | Self::Deliver(..) => None,
         }
     }
@@ -87,6 +93,7 @@ impl After {
             | Self::Advance(..)
             | Self::Acknowledged(..)
             | Self::Marked(_)
+            | Self::Pull(..)
             | Self::User(..)
             | Self::Devices(_)
             | Self::Deleted(_)

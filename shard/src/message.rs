@@ -136,6 +136,8 @@ pub enum LogOp {
     },
     /// The devices of a member; `None` if there is no such user.
     Devices(UserId, Option<Vec<DeviceId>>),
+    /// A member can't be read.
+    Unreadable(UserId),
 }
 
 /// A device's wish for the entries that it lacks.
@@ -149,6 +151,11 @@ pub struct Pull {
     pub author: Author,
     /// From which entry on; `None`: behind the device's position.
     pub from: Option<Seq>,
+    /// The device's inbox holds the log's mark, if anything is missing.
+    pub marked: bool,
+    /// If something is missing and there is no mark, one is to be written first: what is pushed could be lost with the
+    /// connection, and only the mark would tell.
+    pub writes_mark: bool,
 }
 
 /// Entries for a device that is catching up.

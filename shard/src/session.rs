@@ -16,7 +16,7 @@ use tern_wire::request::{Acknowledge, Credit, History, Lookup, Position, PushWin
 
 use crate::Cx;
 use crate::entry::{Author, Entry, peer_of};
-use crate::limits::{LOOKUP_WINDOW_MS, PULLS_MAX};
+use crate::limits::{INBOX_LOGS_MAX, LOOKUP_WINDOW_MS, PULLS_MAX};
 use crate::maps::Map;
 use crate::message::{LogOp, Message, Page, PhoneOp, Pull, Watermarks};
 use crate::reply::{ConnId, Origin, Reply};
@@ -57,6 +57,10 @@ enum Progress {
 struct Behind {
     /// Where to go on; `None`: behind the device's last acknowledgement.
     from: Option<Seq>,
+    /// The device's inbox holds the log's mark, if anything is missing.
+    marked: bool,
+    /// It began behind the last acknowledgement, and nothing was pushed since.
+    clean: bool,
     /// The peer's watermarks as the device knows them.
     known: Option<Watermarks>,
 }
@@ -93,15 +97,16 @@ impl Session {
     }
 
     /// Notes that the device lacks entries of a log from `from` on.
-    fn fall_behind(&mut self, log: LogId, from: Option<Seq>, known: Option<Watermarks>) {
+    fn fall_behind(&mut self, log: LogId, from: Option<Seq>, known: Option<Watermarks>, marked: bool) {
         match self.behind.entry(log) {
             hashbrown::hash_map::Entry::Occupied(mut behind) => {
                 let behind = behind.get_mut();
                 // What the client said, or what is known by now, goes before "behind the last acknowledgement".
                 behind.from = behind.from.map(|one| from.map_or(one, |other| one.min(other)));
+                behind.marked |= marked;
             }
             hashbrown::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(Behind { from, known });
+                vacant.insert(Behind { from, known, marked, clean: from.is_none() });
                 self.ready.push_back(log);
             }
         }
@@ -180,16 +185,20 @@ impl Shard {
     /// Starts the pushes. A second `Resume` asks again for the logs that it lists.
     fn resume(&mut self, cx: &mut Cx, origin: Origin, positions: &[Position]) {
         let Some(session) = self.conns.session(origin.conn) else { return };
+        if session.behind.len() + positions.len() > INBOX_LOGS_MAX {
+            let refusal = self.overloaded();
+            return self.respond(cx, origin, Reply::Refused(refusal));
+        }
         for position in positions {
             let log = LogId::direct(session.author.user.get(), position.peer.get());
             let known = Watermarks { delivered: position.delivered_upto, read: position.read_upto };
-            session.fall_behind(log, Some(Seq(position.upto.0.saturating_add(1))), Some(known));
+            session.fall_behind(log, Some(Seq(position.upto.0.saturating_add(1))), Some(known), false);
         }
         let (author, first) = (session.author, session.progress == Progress::Silent);
         self.respond(cx, origin, Reply::Resumed);
         if first {
             match self.users.inbox(author) {
-                Some(logs) => self.inbox_read(cx, origin.conn, logs, true),
+                Some(logs) => self.inbox_read(cx, origin.conn, logs, true, true),
                 None => {
                     if let Some(session) = self.conns.session(origin.conn) {
                         session.progress = Progress::ReadingInbox;
@@ -203,10 +212,17 @@ impl Shard {
     }
 
     /// A part of the device's inbox is known: these logs are behind.
-    pub(crate) fn inbox_read(&mut self, cx: &mut Cx, id: ConnId, logs: Vec<LogId>, whole: bool) {
+    pub(crate) fn inbox_read(
+        &mut self,
+        cx: &mut Cx,
+        id: ConnId,
+        logs: Vec<LogId>,
+        marked: bool,
+        whole: bool,
+    ) {
         let Some(session) = self.conns.session(id) else { return };
         for log in logs {
-            session.fall_behind(log, None, None);
+            session.fall_behind(log, None, None, marked);
         }
         if whole {
             session.progress = Progress::CatchingUp;
@@ -219,13 +235,13 @@ impl Shard {
         let Some(session) = self.conns.session(id).filter(|s| s.progress != Progress::Silent) else { return };
         if session.progress == Progress::ReadingInbox && !session.behind.contains_key(&entry.log) {
             // What the device has of this log is not known yet: go on from its acknowledgement.
-            session.fall_behind(entry.log, None, None);
+            session.fall_behind(entry.log, None, None, false);
             return;
         }
         let (reader, is_behind) = (session.author.user, session.behind.contains_key(&entry.log));
         if is_behind || !self.may_push(cx, id) {
             let Some(session) = self.conns.session(id) else { return };
-            session.fall_behind(entry.log, Some(entry.seq), None);
+            session.fall_behind(entry.log, Some(entry.seq), None, false);
         } else {
             self.push(cx, id, server_frame::Message::Entry(entry.view(reader, false)));
         }
@@ -247,7 +263,7 @@ impl Shard {
         if self.may_push(cx, id) {
             self.push_watermarks(cx, id, log, member, marks);
         } else if let Some(session) = self.conns.session(id) {
-            session.fall_behind(log, Some(NO_ENTRY), None);
+            session.fall_behind(log, Some(NO_ENTRY), None, false);
         }
     }
 
@@ -270,13 +286,23 @@ impl Shard {
         }
         let pushed_all = next == page.next;
         let Some(session) = self.conns.session(id) else { return };
+        let author = session.author;
         let Some(behind) = session.behind.get_mut(&log) else { return };
         let known = behind.known;
+        behind.clean &= page.entries.is_empty();
+        let clean = behind.clean;
         if behind.from.is_some_and(|from| from < page.first) {
             // Something was appended after the page had been asked for, before where it began.
             session.ready.push_back(log);
         } else if page.done && pushed_all {
             session.behind.remove(&log);
+            // What was pushed stays in the inbox until it is acknowledged; a mark may have stood for nothing.
+            let newest = Seq(page.next.0.saturating_sub(1));
+            if clean {
+                self.users.acknowledged(author, log, NO_ENTRY);
+            } else {
+                self.users.pushed(author, log, newest);
+            }
             if page.peer != known.unwrap_or_default() {
                 self.push_watermarks(cx, id, log, peer_of(log, user), page.peer);
             }
@@ -315,9 +341,10 @@ impl Shard {
                 return;
             }
             let Some(log) = session.ready.pop_front() else { return };
-            let from = session.behind.get(&log).and_then(|behind| behind.from);
+            let (from, marked) =
+                session.behind.get(&log).map_or((None, false), |behind| (behind.from, behind.marked));
             session.pulls += 1;
-            let pull = Pull { core: self.core, conn: id, author, from };
+            let pull = Pull { core: self.core, conn: id, author, from, marked, writes_mark: true };
             self.tell(cx, self.slots.owner(Slot::of_log(log)), Message::Log(log, LogOp::Pull(pull)));
         }
     }

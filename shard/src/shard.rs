@@ -22,7 +22,7 @@ use crate::entropy::Entropy;
 use crate::input::Input;
 use crate::limits::Limits;
 use crate::logs::Logs;
-use crate::message::{LogOp, Message, PhoneQuestion, UserOp};
+use crate::message::{LogOp, Message, PhoneQuestion, Pull, UserOp};
 use crate::reads::{LogPart, ReadFor, Reads};
 use crate::reply::Reply;
 use crate::slots::{CoreId, SlotMap};
@@ -239,6 +239,7 @@ impl Shard {
             }
             After::Devices(user) | After::Deleted(user) => self.devices_changed(cx, user),
             After::Answer(question, _, _, response) => cx.fx.answer(question, response),
+            After::Pull(log, pull) => self.log_op(cx, log, LogOp::Pull(pull)),
             After::Noted(_) | After::Marked(_) => {}
         }
     }
@@ -269,6 +270,11 @@ impl Shard {
                 self.forget_log(cx, entry.log, refusal);
             }
             After::Advance(log, ..) | After::Marked(log) => self.forget_log(cx, log, refusal),
+            After::Pull(log, pull) => {
+                self.forget_log(cx, log, refusal);
+                // A store that takes nothing must still be read.
+                self.log_op(cx, log, LogOp::Pull(Pull { writes_mark: false, ..pull }));
+            }
             After::Acknowledged(origin, log, ..) => {
                 self.refuse(cx, origin, refusal);
                 self.forget_log(cx, log, refusal);

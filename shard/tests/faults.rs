@@ -18,7 +18,7 @@ use tern_storage::memory::Memory;
 
 const DEVICES: usize = 6;
 const STEPS: usize = 1500;
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 100;
 
 /// One of a person's messages.
 #[derive(Clone, Debug)]
@@ -43,6 +43,22 @@ struct Device {
     has: BTreeMap<u64, BTreeMap<u64, Vec<u8>>>,
 }
 
+impl Device {
+    fn new(node: &mut Node, phone: u8, rng: &mut Rng) -> Self {
+        let made = node.provision(&format!("+1555000000{phone}"), rng);
+        Self {
+            user: made.user.get(),
+            token: made.access_token,
+            link: None,
+            resumed: false,
+            said: Vec::new(),
+            requests: 0,
+            waiting: BTreeMap::new(),
+            has: BTreeMap::new(),
+        }
+    }
+}
+
 struct World {
     seed: u64,
     rng: Rng,
@@ -51,6 +67,8 @@ struct World {
     limits: Limits,
     faults: Faults,
     devices: Vec<Device>,
+    /// What was said with devices that are no more.
+    gone: Vec<(u64, Said)>,
     crashes: u64,
     refused: u64,
 }
@@ -69,23 +87,20 @@ impl World {
         };
         let mut node = Node::start(&store, rng.u16(1..4), &limits, 1_000_000);
         // Two of the devices belong to one person.
-        let phones = [0, 1, 2, 3, 4, 4];
-        let device = |number| {
-            let made = node.provision(&format!("+1555000000{number}"), &mut rng);
-            Device {
-                user: made.user.get(),
-                token: made.access_token,
-                link: None,
-                resumed: false,
-                said: Vec::new(),
-                requests: 0,
-                waiting: BTreeMap::new(),
-                has: BTreeMap::new(),
-            }
-        };
-        let devices = phones.map(device).into_iter().collect();
+        let devices = [0, 1, 2, 3, 4, 4].map(|number| Device::new(&mut node, number, &mut rng)).into();
         let faults = Faults { seed, full_per_mille: 30, broken_per_mille: 6 };
-        let mut world = Self { seed, rng, store, node, limits, faults, devices, crashes: 0, refused: 0 };
+        let mut world = Self {
+            seed,
+            rng,
+            store,
+            node,
+            limits,
+            faults,
+            devices,
+            gone: Vec::new(),
+            crashes: 0,
+            refused: 0,
+        };
         world.crash(faults);
         world
     }
@@ -123,8 +138,11 @@ impl World {
         self.node.settle(&mut self.rng);
     }
 
+    /// What is on its way to a device is lost with its connection, mostly.
     fn disconnect(&mut self, at: usize) {
-        self.take(at);
+        if self.rng.u8(..4) == 0 {
+            self.take(at);
+        }
         let device = &mut self.devices[at];
         device.resumed = false;
         device.waiting.clear();
@@ -146,7 +164,7 @@ impl World {
             self.devices.iter().map(|device| device.user).filter(|user| *user != me).collect();
         let peer = others[self.rng.usize(..others.len())];
         let number = self.devices[at].said.len();
-        let body = format!("{at} says {number}");
+        let body = format!("{at} says {number} with device {}", self.gone.len());
         self.devices[at].said.push(Said { peer, client_id: number as u64 + 1, body, seq: None });
         self.send(at, number);
     }
@@ -219,6 +237,20 @@ impl World {
         }
     }
 
+    /// Somebody gets a new device, which has nothing, in place of one whose messages were all acknowledged.
+    fn replace_device(&mut self) {
+        let settled = |device: &Device| device.said.iter().all(|said| said.seq.is_some());
+        if settled(&self.devices[DEVICES - 1]) {
+            // On a medium without faults, for the node makes the device or the test ends.
+            self.disconnect(DEVICES - 1);
+            self.crash(Faults::default());
+            let said = std::mem::take(&mut self.devices[DEVICES - 1].said);
+            self.gone.extend(said.into_iter().map(|said| (self.devices[DEVICES - 1].user, said)));
+            self.devices[DEVICES - 1] = Device::new(&mut self.node, 4, &mut self.rng);
+            self.crash(self.faults);
+        }
+    }
+
     fn anything(&mut self) {
         let at = self.rng.usize(..DEVICES);
         match self.rng.u8(..100) {
@@ -230,11 +262,11 @@ impl World {
             36..42 => self.acknowledge(at),
             42..50 => self.take(at),
             50..52 => self.node.tick(200),
-            52 => {
-                if self.rng.u8(..10) == 0 {
-                    self.crash(self.faults);
-                }
-            }
+            52 => match self.rng.u8(..30) {
+                0..3 => self.crash(self.faults),
+                3 => self.replace_device(),
+                _ => {}
+            },
             _ => drop(self.node.step(&mut self.rng)),
         }
         if self.node.has_failed() {
@@ -244,7 +276,16 @@ impl World {
 
     /// The weather clears: everybody comes back, and says again what was not acknowledged.
     fn clear_up(&mut self) {
-        self.crash(Faults::default());
+        if self.rng.bool() {
+            self.crash(Faults::default());
+        } else {
+            // What the node remembers must serve as well as what it reads again.
+            self.node.settle(&mut self.rng);
+            if self.node.has_failed() {
+                self.crash(Faults::default());
+            }
+            self.store.heal();
+        }
         for at in 0..DEVICES {
             self.connect(at);
             for number in 0..self.devices[at].said.len() {
@@ -313,11 +354,12 @@ impl World {
             }
         }
         let mut said = BTreeSet::new();
-        for device in &self.devices {
-            for Said { peer, body, seq, .. } in &device.said {
-                let seq = seq.unwrap_or_else(|| panic!("seed {seed}: {body:?} was never acknowledged"));
-                said.insert((device.user.min(*peer), device.user.max(*peer), seq, body.clone().into_bytes()));
-            }
+        let now = self.devices.iter().flat_map(|device| device.said.iter().map(|said| (device.user, said)));
+        for (user, Said { peer, body, seq, .. }) in
+            now.chain(self.gone.iter().map(|(user, said)| (*user, said)))
+        {
+            let seq = seq.unwrap_or_else(|| panic!("seed {seed}: {body:?} was never acknowledged"));
+            said.insert((user.min(*peer), user.max(*peer), seq, body.clone().into_bytes()));
         }
         assert_eq!(bodies, said, "seed {seed}: all that was said is there, in its place, and nothing else");
     }

@@ -45,6 +45,10 @@ impl Medium {
         Self { journal: self.journal[..whole].to_vec(), ..Self::new(faults) }
     }
 
+    pub(crate) fn heal(&mut self) {
+        self.faults = Faults { seed: self.faults.seed, ..Faults::default() };
+    }
+
     fn random(&self, what: u8) -> u64 {
         xxh3_64_with_seed(&[&self.writes.to_le_bytes()[..], &[what]].concat(), self.faults.seed)
     }

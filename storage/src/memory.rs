@@ -102,6 +102,14 @@ impl Memory {
         recovered
     }
 
+    /// A faulty medium fails no more, unless it is broken already.
+    ///
+    /// # Panics
+    /// If the store was not made by [`Memory::faulty`].
+    pub fn heal(&self) {
+        self.state().medium.as_mut().expect("a store on a faulty medium").heal();
+    }
+
     /// Commits the oldest waiting batch; `false` if there is none.
     pub fn step(&self) -> bool {
         let mut state = self.state();

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedCipherSuite};
-use tern_wire::tls::{ALPN, Opened, Progress, Records, TlsError, TlsServer};
+use tern_wire::tls::{ALPN, ClientProgress, Opened, Progress, Records, TlsClient, TlsError, TlsServer};
 
 struct Certificate {
     chain: Vec<CertificateDer<'static>>,
@@ -182,9 +182,10 @@ fn a_changed_record_is_never_data() {
     client.writer().write_all(b"transfer 10").expect("buffered");
     let mut bytes = sent_by(&mut client);
     *bytes.last_mut().expect("a record") ^= 1;
-    let (out, result) = server.receive(&bytes);
+    let (mut out, result) = server.receive(&bytes);
     assert_eq!(result, Err(TlsError::BadRecord));
     assert!(server.plaintext.is_empty());
+    server.records.as_mut().expect("connected").close(&mut out);
     let alert = give(&mut client, &out).expect_err("the client is told");
     assert_eq!(alert, rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac));
 }
@@ -291,4 +292,56 @@ proptest! {
             let _ = Server::new(&tls).receive(&bytes);
         }
     }
+}
+
+#[test]
+fn a_lean_client_and_a_lean_server_talk_across_key_updates() {
+    let certificate = certificate();
+    let client = TlsClient::pinned(certificate.chain[0].clone()).expect("a configuration");
+    let mut server = Server::new(&tls(&certificate));
+    let mut to_server = Vec::new();
+    let mut handshake = Some(client.handshake(&mut to_server).expect("begun"));
+    let (mut records, mut early) = (None, Vec::new());
+    while server.records.is_none() || records.is_none() {
+        let (to_client, result) = server.receive(&std::mem::take(&mut to_server));
+        result.expect("the server goes on");
+        match handshake.take() {
+            Some(begun) => match begun.receive(&to_client, &mut to_server).expect("the client goes on") {
+                ClientProgress::Continue(begun) => handshake = Some(begun),
+                ClientProgress::Done(done) => {
+                    assert!(done.plaintext.is_empty());
+                    early = done.ciphertext;
+                    records = Some(done.records);
+                }
+            },
+            // The ticket, which comes behind the handshake.
+            None => early.extend_from_slice(&to_client),
+        }
+    }
+    let mut records = records.expect("the handshake is complete");
+    records.set_key_records_max(5);
+    server.records.as_mut().expect("the handshake is complete").set_key_records_max(3);
+    let (mut out, mut heard) = (Vec::new(), Vec::new());
+    records.open(&mut early, &mut out, &mut |_| panic!("nothing was said")).expect("a ticket is no error");
+    for round in 0..5u8 {
+        let said = vec![round; 60_000];
+        let mut sealed = std::mem::take(&mut out);
+        records.seal(&said, &mut sealed).expect("sealed");
+        let (mut answer, result) = server.receive(&sealed);
+        result.expect("opened");
+        assert_eq!(std::mem::take(&mut server.plaintext), said);
+        answer.extend(server.seal(&said));
+        records.open(&mut answer, &mut out, &mut |piece| heard.extend_from_slice(piece)).expect("opened");
+        assert_eq!(std::mem::take(&mut heard), said);
+    }
+    let other = certificate_of_another();
+    let stranger = TlsClient::pinned(other).expect("a configuration");
+    let mut hello = Vec::new();
+    let begun = stranger.handshake(&mut hello).expect("begun");
+    let (to_client, _) = Server::new(&tls(&certificate)).receive(&hello);
+    begun.receive(&to_client, &mut Vec::new()).expect_err("another certificate is not trusted");
+}
+
+fn certificate_of_another() -> CertificateDer<'static> {
+    certificate().chain.remove(0)
 }

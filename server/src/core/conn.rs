@@ -23,6 +23,8 @@ pub(super) struct Conn {
     pub(super) sealed: Vec<u8>,
     /// Bytes of the send under way; 0 if there is none.
     pub(super) sending: usize,
+    /// The peer sends no more.
+    pub(super) eof: bool,
     /// A receive is armed.
     pub(super) receiving: bool,
     /// Shutdowns under way. The kernel does them on a thread of its own, and looks the descriptor up there: closed before,
@@ -97,6 +99,7 @@ impl Conn {
             plain: Vec::new(),
             sealed: Vec::new(),
             sending: 0,
+            eof: false,
             receiving: false,
             shutdowns: 0,
             dirty: false,
@@ -116,7 +119,8 @@ impl Conn {
 
     /// Nothing of it is with the kernel.
     pub(super) fn is_still(&self) -> bool {
-        !self.receiving && self.sending == 0 && self.shutdowns == 0
+        let given = self.moving.as_deref().is_some_and(|moving| moving.given);
+        !self.receiving && self.sending == 0 && self.shutdowns == 0 && !given
     }
 
     /// Whether what it receives is still read.

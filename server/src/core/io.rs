@@ -26,6 +26,9 @@ use crate::mesh::MeshEnd;
 use crate::metrics::CoreMetrics;
 use crate::uring::{Ring, RingHandle, TransferId};
 
+/// How long what is queued to a connection that ends, or moves, may take to leave.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long a connection that sends no more waits for its peer to close.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -54,6 +57,8 @@ pub(super) struct Io {
     pub(super) gone: Vec<ConnId>,
     /// Connections that wait for a receive buffer.
     pub(super) starved: Vec<ConnId>,
+    /// When connections that end or move must have sent what was queued.
+    flushing: VecDeque<(Instant, ConnId)>,
     /// When lingering connections have lingered enough.
     lingering: VecDeque<(Instant, ConnId)>,
     spare: Vec<Vec<u8>>,
@@ -84,6 +89,7 @@ impl Io {
             drained: Vec::new(),
             gone: Vec::new(),
             starved: Vec::new(),
+            flushing: VecDeque::new(),
             lingering: VecDeque::new(),
             spare: Vec::new(),
             transfers: 0,
@@ -183,7 +189,8 @@ impl Io {
             self.go_on_moving(id);
         } else if conn.end == End::Flushing {
             conn.end = End::Lingering;
-            if conn.receiving {
+            if !conn.eof {
+                self.arm_receive(id);
                 self.shutdown(id, false);
                 self.lingering.push_back((Instant::now() + LINGER, id));
             }
@@ -202,6 +209,7 @@ impl Io {
                 records.close(&mut conn.sealed);
             }
         }
+        self.flushing.push_back((Instant::now() + FLUSH_TIMEOUT, id));
         self.mark_dirty(id);
     }
 
@@ -248,8 +256,17 @@ impl Io {
         }
     }
 
-    /// Ends connections whose peers do not close.
-    pub(super) fn end_lingering(&mut self) {
+    /// Ends connections whose peers do not take what is queued, or do not close.
+    pub(super) fn end_overdue(&mut self) {
+        while let Some((until, id)) = self.flushing.front().copied()
+            && until <= Instant::now()
+        {
+            self.flushing.pop_front();
+            let moves = |conn: &Conn| conn.moving.as_deref().is_some_and(|moving| !moving.given);
+            if self.conns.get(id).is_some_and(|conn| conn.end == End::Flushing || moves(conn)) {
+                self.abort(id);
+            }
+        }
         while let Some((until, id)) = self.lingering.front().copied()
             && until <= Instant::now()
         {
@@ -265,7 +282,12 @@ impl Io {
         let Some(conn) = self.conns.get(id) else { return };
         let (slot, receiving, still, empty) =
             (conn.slot, conn.receiving, conn.is_still(), conn.backlog() == 0);
+        let ends = conn.end != End::None;
         let Some(moving) = conn.moving.as_deref_mut() else { return };
+        if ends && !moving.given {
+            // Nobody waits for it there, and the brain here has forgotten it.
+            return self.abort(id);
+        }
         if receiving && !moving.asked_to_stop {
             moving.asked_to_stop = true;
             self.ring.stop_receiving(token(id));
@@ -284,6 +306,9 @@ impl Io {
         else {
             return self.abort(id);
         };
+        if !arrived && conn.end != End::None {
+            return self.abort(id);
+        }
         if !arrived {
             conn.tls = Tls::Open(records);
             let farewell = tern_wire::errors::Farewell {
@@ -379,6 +404,7 @@ impl Effects for Io {
                 asked_to_stop: false,
                 given: false,
             }));
+            self.flushing.push_back((Instant::now() + FLUSH_TIMEOUT, id));
         }
     }
 

@@ -49,6 +49,8 @@ struct Shared {
     codes: Box<dyn CodeDelivery>,
     handshake_timeout: std::time::Duration,
     mesh_backlog_max: usize,
+    /// Connections of a core from which on it accepts no more; the rest of its descriptors is for those that move here.
+    accept_max: usize,
     /// The store has failed: the node must stop.
     store_failed: std::sync::Arc<AtomicBool>,
     /// A core has ended by itself: the node must stop, for nobody else can serve its users.

@@ -115,6 +115,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
         codes: options.codes,
         handshake_timeout: options.handshake_timeout,
         mesh_backlog_max: options.mesh_backlog_max,
+        accept_max: (options.ring.files - options.ring.files / 8).max(1) as usize,
         store_failed: store_failed.clone(),
         core_failed: core_failed.clone(),
         done: (0..count).map(|_| AtomicBool::new(false)).collect(),

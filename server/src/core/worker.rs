@@ -24,6 +24,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// Messages taken from each other core in one turn.
 const MESSAGES_PER_TURN_MAX: usize = 1024;
 
+/// Bytes of answers to key updates that wait behind a send. Beyond, the connection is ended.
+const KEY_ANSWERS_BYTES_MAX: usize = 4096;
+
 /// How long a draining core waits for its connections to close.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,6 +38,8 @@ pub(super) struct Worker {
     accepting: bool,
     /// Accepting has failed: it waits for a descriptor to be closed, or for the next tick.
     accept_waits: bool,
+    /// Accepting has been asked to end.
+    accept_stopped: bool,
     /// TLS handshakes under way, oldest first, with their deadlines.
     handshakes: VecDeque<(Instant, ConnId)>,
     /// Connections of which one half has come: the descriptor or all else.
@@ -60,6 +65,7 @@ impl Worker {
             link,
             accepting: false,
             accept_waits: false,
+            accept_stopped: false,
             handshakes: VecDeque::new(),
             arriving: HashMap::new(),
             questions_asked: 0,
@@ -271,13 +277,22 @@ impl Worker {
                 }
             }
             Ended::Cancelled => self.io.go_on_moving(id),
-            Ended::Eof => match conn.end {
-                End::None if conn.moving.is_none() => self.io.end(id),
-                End::None => self.io.abort(id),
-                End::Flushing => {}
-                End::Lingering | End::Aborting => self.io.finish_if_still(id),
-            },
+            Ended::Eof => {
+                conn.eof = true;
+                self.received_all(id);
+            }
             Ended::Failed(_) => self.io.abort(id),
+        }
+    }
+
+    /// The peer sends no more.
+    fn received_all(&mut self, id: ConnId) {
+        let Some(conn) = self.io.conns.get(id) else { return };
+        match conn.end {
+            End::None if conn.moving.is_none() => self.io.end(id),
+            End::None => self.io.abort(id),
+            End::Flushing => {}
+            End::Lingering | End::Aborting => self.io.finish_if_still(id),
         }
     }
 
@@ -289,6 +304,10 @@ impl Worker {
         let id = self.io.conns.insert(conn);
         self.io.metrics().connections_taken.add(1);
         self.arrived(id, arrival);
+        if self.draining.is_some() {
+            let farewell = Farewell::new(Reason::ShuttingDown, "this server is stopping");
+            self.input(Input::Broken(id, farewell));
+        }
         self.read_on(id, records, &plaintext, ciphertext);
         self.io.arm_receive(id);
     }
@@ -355,7 +374,7 @@ impl Worker {
         self.next_tick = now + TICK;
         self.accept_waits = false;
         self.input(Input::Tick);
-        self.io.end_lingering();
+        self.io.end_overdue();
         while let Some((deadline, id)) = self.handshakes.front().copied() {
             let under_way = self.io.conns.get(id).is_some_and(|conn| !conn.known && conn.moving.is_none());
             let over =
@@ -391,8 +410,13 @@ impl Worker {
             shared.metrics.core(core.0).mesh_wakes.add(1);
             ring.wake(rings[usize::from(to.0)]);
         });
-        if !self.accepting && !self.accept_waits && self.draining.is_none() {
-            self.accepting = true;
+        let full = self.io.conns.len() + self.arriving.len() >= self.io.shared.accept_max;
+        if self.accepting && full && !self.accept_stopped {
+            // What is accepted without room would be lost; other cores have some, perhaps.
+            self.accept_stopped = true;
+            self.io.ring.stop_accepting();
+        } else if !self.accepting && !self.accept_waits && !full && self.draining.is_none() {
+            (self.accepting, self.accept_stopped) = (true, false);
             let Io { ring, shared, .. } = &mut self.io;
             ring.accept(&shared.listener);
         }
@@ -418,7 +442,8 @@ impl Worker {
             return true;
         }
         let Some(deadline) = self.draining else { return false };
-        let empty = self.io.conns.len() == 0 && self.shard.is_quiet() && self.backlog() == 0;
+        let nothing_comes = self.arriving.is_empty() && !self.io.mesh.has_messages() && self.backlog() == 0;
+        let empty = self.io.conns.len() == 0 && self.shard.is_quiet() && nothing_comes;
         shared.done[usize::from(self.io.core.0)]
             .store(empty || Instant::now() >= deadline, Ordering::Release);
         shared.done.iter().all(|done| done.load(Ordering::Acquire))
@@ -454,6 +479,11 @@ impl Open<'_> {
         }
         self.io.mark_dirty(self.id);
         self.io.put_back(self.id, records);
+        let unsent = |conn: &mut Conn| conn.end == End::None && conn.sealed.len() > KEY_ANSWERS_BYTES_MAX;
+        if self.io.conns.get(self.id).is_some_and(unsent) {
+            // It updates its keys on and on, and takes none of the answers.
+            return self.io.abort(self.id);
+        }
         match opened {
             Ok(Opened::Open) => {}
             Ok(Opened::Closed) => self.io.end(self.id),

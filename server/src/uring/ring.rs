@@ -175,6 +175,8 @@ impl Ring {
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            // Without it an entry that does not wait would leave completions of sockets where they are.
+            .setup_taskrun_flag()
             .setup_submit_all()
             .setup_cqsize(options.completions)
             .build(options.entries)
@@ -205,6 +207,12 @@ impl Ring {
     pub fn accept(&mut self, listener: &TcpListener) {
         let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true).build();
         self.push(entry, Token::Accept);
+    }
+
+    /// Ends accepting. [`Event::AcceptEnded`] follows, unless it is under way already.
+    pub fn stop_accepting(&mut self) {
+        let which = CancelBuilder::user_data(Token::Accept.pack());
+        self.push(opcode::AsyncCancel2::new(which).build(), Token::Cancel);
     }
 
     /// Receives until [`Event::ReceiveEnded`], or [`Event::Received`] that is not armed.

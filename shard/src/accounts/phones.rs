@@ -121,6 +121,22 @@ impl Shard {
         }
     }
 
+    /// Writes what is in memory of a phone.
+    pub(crate) fn write_phone(&mut self, phone: &Phone) {
+        if let Some(state) = self.phones.phones.get(phone) {
+            self.commits.put(keys::phone(phone.digits()), &state.record);
+        }
+    }
+
+    /// A phone belongs to nobody any more. It stays in memory until that is durable: read again before, it would still
+    /// lead to the deleted user.
+    pub(crate) fn free_phone(&mut self, phone: &Phone) {
+        if let Some(state) = self.phones.phones.get_mut(phone) {
+            (state.record, state.code) = (PhoneRecord::default(), None);
+        }
+        self.commits.delete(keys::phone(phone.digits()));
+    }
+
     fn phone_known(&mut self, cx: &mut Cx, phone: Phone, op: PhoneOp) {
         match op {
             PhoneOp::Register(origin) => self.make_code(cx, origin, phone),
@@ -213,7 +229,6 @@ impl Shard {
     fn phone_proven(&mut self, cx: &mut Cx, add: AddDevice) {
         let Some(state) = self.phones.phones.get(&add.phone) else { return };
         if let Some(user) = UserId::new(state.record.user) {
-            self.commits.put(keys::phone(add.phone.digits()), &state.record);
             return self.add_device(cx, user, add);
         }
         let slot = Slot::of_phone(add.phone.digits());
@@ -249,19 +264,22 @@ impl Shard {
     /// The counters may be ahead of what is durable, which wastes numbers; they are never behind.
     fn number_user(&mut self, cx: &mut Cx, slot: Slot, add: AddDevice) {
         let Some(Count::Known(count)) = self.phones.counts.get_mut(&slot) else { return };
-        *count += 1;
-        let number = *count;
+        let number = *count + 1;
         let user = UserId::new(number * u64::from(SLOTS) + u64::from(slot.number())).expect("counted from 1");
-        // Two proofs of one phone may have waited for the counter together: the first has made the user.
-        let Some(state) = self.phones.phones.get_mut(&add.phone) else {
+        let Some(state) = self.phones.phones.get_mut(&add.phone).filter(|_| !self.users.is_loading(user))
+        else {
+            // Somebody has asked for the user that is only now to be made.
             let refusal = self.overloaded();
             return self.refuse_device(cx, add.by, refusal);
         };
-        let user = UserId::new(state.record.user).unwrap_or(user);
+        if let Some(user) = UserId::new(state.record.user) {
+            // Two proofs of one phone have waited for the counter together, and the first has made the user.
+            return self.add_device(cx, user, add);
+        }
+        *count = number;
         state.record.user = user.get();
         self.commits.put(keys::user_count(slot), &NumberRecord { number });
-        self.commits.put(keys::phone(add.phone.digits()), &state.record);
-        self.add_device(cx, user, add);
+        self.make_user(cx, user, add);
     }
 
     fn find(&mut self, cx: &mut Cx, origin: Origin, phone: &Phone) {
@@ -302,7 +320,10 @@ impl Shard {
             },
             PhoneQuestion::Provision(name) => {
                 let by = Asker::Operator(question);
-                self.phone_proven(cx, AddDevice { by, phone, name, device_name: "provisioned".to_owned() });
+                self.phone_proven(
+                    cx,
+                    AddDevice { by, phone, name, device_name: "provisioned".to_owned(), fresh: false },
+                );
             }
         }
     }

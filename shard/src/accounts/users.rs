@@ -53,8 +53,39 @@ struct User {
 struct Device {
     record: DeviceRecord,
     conn: Option<ConnId>,
-    /// The logs with entries that the device has not acknowledged, with the newest; `None`: ask the store.
-    inbox: Option<Map<LogId, Seq>>,
+    inbox: Inbox,
+}
+
+/// The logs with entries that a device has not acknowledged, with the newest.
+#[derive(Debug, Default)]
+enum Inbox {
+    /// The store knows.
+    #[default]
+    Unknown,
+    /// It is being read for the connected device; these are known already.
+    Learning(Map<LogId, Seq>),
+    /// These are all.
+    Known(Map<LogId, Seq>),
+}
+
+/// The newest entry of a log that is not known yet.
+const SOME_ENTRY: Seq = Seq(u64::MAX);
+
+impl Inbox {
+    fn logs(&mut self) -> Option<&mut Map<LogId, Seq>> {
+        match self {
+            Self::Unknown => None,
+            Self::Learning(logs) | Self::Known(logs) => Some(logs),
+        }
+    }
+
+    fn insert(&mut self, log: LogId, newest: Seq) {
+        let Some(logs) = self.logs() else { return };
+        logs.insert(log, newest);
+        if logs.len() > INBOX_LOGS_MAX {
+            *self = Self::Unknown;
+        }
+    }
 }
 
 /// What waits for a user to be read.
@@ -80,6 +111,8 @@ pub struct AddDevice {
     pub name: String,
     /// The device's name.
     pub device_name: String,
+    /// The user is one that its phone has just made.
+    pub fresh: bool,
 }
 
 /// Who waits for a session.
@@ -95,7 +128,7 @@ impl AddDevice {
     /// For a client that has sent the right code.
     pub fn verified(origin: Origin, verify: Verify) -> Self {
         let Verify { phone, name, device_name, .. } = verify;
-        Self { by: Asker::Client(origin), phone, name, device_name }
+        Self { by: Asker::Client(origin), phone, name, device_name, fresh: false }
     }
 }
 
@@ -129,7 +162,11 @@ impl Users {
         let user = self.users.get_mut(&author.user).ok_or(REVOKED)?;
         let name = user.record.as_ref().ok_or(REVOKED)?.name.clone();
         let device = user.devices.get_mut(&author.device).filter(|device| device.record.revoked_ms == 0);
-        Ok((name, device.ok_or(REVOKED)?.conn.replace(conn)))
+        let device = device.ok_or(REVOKED)?;
+        if matches!(device.inbox, Inbox::Learning(_)) {
+            device.inbox = Inbox::Unknown;
+        }
+        Ok((name, device.conn.replace(conn)))
     }
 
     /// A connection no longer stands for its device.
@@ -138,12 +175,19 @@ impl Users {
             && device.conn == Some(conn)
         {
             device.conn = None;
+            if matches!(device.inbox, Inbox::Learning(_)) {
+                device.inbox = Inbox::Unknown;
+            }
         }
     }
 
-    /// The logs with entries that a device has not acknowledged; `None`: ask the store.
+    /// The logs with entries that a device has not acknowledged; `None`: ask the store, and tell what it says.
     pub fn inbox(&mut self, author: Author) -> Option<Vec<LogId>> {
-        let inbox = self.device(author)?.inbox.as_ref()?;
+        let device = self.device(author)?;
+        let Inbox::Known(inbox) = &device.inbox else {
+            device.inbox = Inbox::Learning(Map::default());
+            return None;
+        };
         let mut logs: Vec<_> = inbox.keys().copied().collect();
         logs.sort_unstable();
         Some(logs)
@@ -151,18 +195,42 @@ impl Users {
 
     /// A device has acknowledged a log up to a seq.
     pub fn acknowledged(&mut self, author: Author, log: LogId, upto: Seq) {
-        if let Some(inbox) = self.device(author).and_then(|device| device.inbox.as_mut())
+        if let Some(inbox) = self.device(author).and_then(|device| device.inbox.logs())
             && inbox.get(&log).is_some_and(|newest| *newest <= upto)
         {
             inbox.remove(&log);
         }
     }
 
+    /// A device's inbox holds these logs, says the store.
+    fn learn(&mut self, author: Author, logs: &[LogId]) {
+        let Some(device) = self.device(author) else { return };
+        for log in logs {
+            if device.inbox.logs().is_some_and(|known| !known.contains_key(log)) {
+                device.inbox.insert(*log, SOME_ENTRY);
+            }
+        }
+    }
+
+    /// A device was pushed all of a log up to an entry.
+    pub fn pushed(&mut self, author: Author, log: LogId, upto: Seq) {
+        if let Some(newest) = self.device(author).and_then(|device| device.inbox.logs()?.get_mut(&log))
+            && (*newest == SOME_ENTRY || *newest < upto)
+        {
+            *newest = upto;
+        }
+    }
+
+    /// Whether a user is being read.
+    pub fn is_loading(&self, id: UserId) -> bool {
+        self.users.get(&id).is_some_and(|user| user.missing > 0)
+    }
+
     fn device(&mut self, author: Author) -> Option<&mut Device> {
         self.users.get_mut(&author.user)?.devices.get_mut(&author.device)
     }
 
-    fn is_new(&mut self, author: Author) -> bool {
+    pub(crate) fn is_new(&mut self, author: Author) -> bool {
         self.device(author).is_some_and(|device| device.record.new)
     }
 }
@@ -192,6 +260,15 @@ impl Shard {
 
     pub(crate) fn add_device(&mut self, cx: &mut Cx, user: UserId, add: AddDevice) {
         self.when_user_known(cx, user, Waiting::AddDevice(add));
+    }
+
+    /// Makes a user, in the batch of its phone's record and number: nobody has had that id before.
+    pub(crate) fn make_user(&mut self, cx: &mut Cx, id: UserId, add: AddDevice) {
+        if !self.users.users.contains_key(&id) {
+            self.users.users.insert(id, User { used: true, ..User::default() });
+            self.users.clock.push_back(id);
+        }
+        self.device_added(cx, id, AddDevice { fresh: true, ..add });
     }
 
     pub(crate) fn view_user(&mut self, cx: &mut Cx, user: UserId, question: u64) {
@@ -270,7 +347,7 @@ impl Shard {
                 Waiting::Attach(conn) => {
                     self.farewell(cx, conn, Farewell::new(refusal.reason, refusal.detail))
                 }
-                Waiting::Watch(log) => self.tell_log(cx, log, LogOp::Devices(id, None)),
+                Waiting::Watch(log) => self.tell_log(cx, log, LogOp::Unreadable(id)),
                 Waiting::Refresh(origin, ..) | Waiting::Describe(origin) => self.refuse(cx, origin, refusal),
                 Waiting::AddDevice(add) => self.refuse_device(cx, add.by, refusal),
                 Waiting::View(question) | Waiting::Delete(question, _) => {
@@ -326,12 +403,7 @@ impl Shard {
             if (Author { user: id, device: *device }) == entry.author {
                 continue;
             }
-            if let Some(inbox) = &mut state.inbox {
-                inbox.insert(entry.log, entry.seq);
-                if inbox.len() > INBOX_LOGS_MAX {
-                    state.inbox = None;
-                }
-            }
+            state.inbox.insert(entry.log, entry.seq);
             attached.extend(state.conn);
         }
         for conn in attached {
@@ -366,7 +438,9 @@ impl Shard {
         let author = session.author();
         let logs: Vec<_> = rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
         let last = logs.last().copied();
-        self.inbox_read(cx, conn, logs, !more);
+        self.users.learn(author, &logs);
+        let marked = !self.users.is_new(author);
+        self.inbox_read(cx, conn, logs, marked, !more);
         if more {
             self.read_inbox(cx, conn, author, last);
         }
@@ -375,9 +449,10 @@ impl Shard {
     /// A device has caught up: what it lacks is known from here on, and it is no longer new.
     pub(crate) fn first_caught_up(&mut self, author: Author) {
         let Some(device) = self.users.device(author) else { return };
-        if device.inbox.is_none() {
-            device.inbox = Some(Map::default());
-        }
+        device.inbox = match std::mem::take(&mut device.inbox) {
+            Inbox::Learning(logs) => Inbox::Known(logs),
+            other => other,
+        };
         if device.record.new {
             device.record.new = false;
             self.commits.put(keys::device(author.user.get(), author.device.get()), &device.record);
@@ -410,7 +485,13 @@ impl Shard {
             user.devices.remove(&replaced);
             self.commits.delete(keys::device(id.get(), replaced.get()));
         }
-        // Only a phone's record leads here, so a user without a record is one that its phone has just made.
+        if user.record.is_none() && !add.fresh {
+            // It was deleted while this waited.
+            let refusal = Refusal::for_now(Reason::Unavailable, 1000, "the account has just been deleted");
+            return self.refuse_device(cx, add.by, refusal);
+        }
+        self.write_phone(&add.phone);
+        let Some(user) = self.users.users.get_mut(&id) else { return };
         let record = user.record.get_or_insert_with(|| UserRecord {
             phone: add.phone.as_str().to_owned(),
             created_ms: cx.now_ms,
@@ -437,7 +518,7 @@ impl Shard {
             ..DeviceRecord::default()
         };
         self.commits.put(keys::device(id.get(), device.get()), &record);
-        user.devices.insert(device, Device { record, conn: None, inbox: None });
+        user.devices.insert(device, Device { record, conn: None, inbox: Inbox::Unknown });
         let session = self.session_of(cx, author, token, expires_ms);
         self.then(After::Devices(id));
         self.then(match add.by {
@@ -587,8 +668,7 @@ impl Shard {
         for device in user.devices.keys() {
             self.commits.delete(keys::device(id.get(), device.get()));
         }
-        self.forget_phone(&phone);
-        self.commits.delete(keys::phone(phone.digits()));
+        self.free_phone(&phone);
         self.then(After::Deleted(id));
         self.then(After::Answer(question, phone, Some(id), AdminResponse::Deleted(true)));
     }

@@ -34,7 +34,7 @@ impl Shard {
         let (position, marks) = (device.position.max(upto.delivered), member.marks.max(upto));
         let (moved, advanced) = (position > device.position, marks != member.marks);
         device.position = position;
-        let caught_up = device.marked && position == head;
+        let caught_up = (device.marked || device.stale) && position == head;
         member.marks = marks;
         if moved || advanced {
             self.commits.put(keys::member(id, author.user.get()), &member.record());
@@ -80,10 +80,10 @@ impl Shard {
             let head = log.head;
             for member in &mut log.members {
                 let user = member.user;
-                for device in
-                    member.devices.iter_mut().filter(|device| device.marked && device.position == head)
-                {
-                    device.marked = false;
+                let over =
+                    |device: &&mut super::Device| (device.marked || device.stale) && device.position == head;
+                for device in member.devices.iter_mut().filter(over) {
+                    (device.marked, device.stale) = (false, false);
                     self.commits.delete(keys::inbox_mark(user.get(), device.id.get(), id));
                 }
             }

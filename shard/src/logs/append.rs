@@ -35,6 +35,15 @@ pub(crate) struct Send {
     pub(crate) body: Bytes,
 }
 
+/// What became of a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    /// It was appended, answered or refused.
+    Settled,
+    /// It is at the head of the queue until the store has answered.
+    Held,
+}
+
 /// Shows no content.
 impl std::fmt::Debug for Send {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,18 +69,26 @@ impl Shard {
 
     /// Appends a message, answers a retry, or puts the message at the head of the log's queue and asks the store
     /// which of both it is; those behind it wait, so that a device's messages keep their order.
-    fn try_append(&mut self, cx: &mut Cx, id: LogId, send: Send) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+    fn try_append(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
+        let Some(log) = self.logs.logs.get_mut(&id) else { return Tried::Settled };
         let peer = peer_of(id, send.author.user);
         if !log.member(peer).is_some_and(|member| member.lives) {
-            return self.refuse(cx, send.origin, UNKNOWN_USER);
+            self.refuse(cx, send.origin, UNKNOWN_USER);
+            return Tried::Settled;
         }
-        let Some(device) = log.device(send.author) else { return self.refuse(cx, send.origin, REVOKED) };
+        let Some(device) = log.device(send.author) else {
+            self.refuse(cx, send.origin, REVOKED);
+            return Tried::Settled;
+        };
         match device.highest {
             Highest::Unknown => self.ask_highest(cx, id, send),
-            Highest::Id(highest) if send.client_id <= highest => self.maybe_retry(cx, id, send),
-            Highest::Id(_) | Highest::None => self.append_new(cx, id, send),
+            Highest::Id(highest) if send.client_id <= highest => return self.maybe_retry(cx, id, send),
+            Highest::Id(_) | Highest::None => {
+                self.append_new(cx, id, send);
+                return Tried::Settled;
+            }
         }
+        Tried::Held
     }
 
     fn ask_highest(&mut self, cx: &mut Cx, id: LogId, send: Send) {
@@ -90,27 +107,32 @@ impl Shard {
             let highest = rows.first().and_then(|(key, _)| keys::number_of(key));
             device.highest = highest.map_or(Highest::None, |id| Highest::Id(ClientMessageId(id)));
         }
-        self.go_on_appending(cx, id, send);
+        if self.try_append(cx, id, send) == Tried::Settled {
+            self.append_waiting(cx, id);
+        }
     }
 
     /// The number is not above all others: it is a retry, or came out of order. The tail knows the newest messages,
     /// the store all others.
-    fn maybe_retry(&mut self, cx: &mut Cx, id: LogId, send: Send) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+    fn maybe_retry(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
+        let Some(log) = self.logs.logs.get_mut(&id) else { return Tried::Settled };
         let same = |entry: &&Arc<Entry>| entry.author == send.author && entry.client_id == send.client_id;
         if let Some(entry) = log.tail.iter().find(same).cloned() {
             if entry.kind != send.kind || entry.body != send.body {
-                return self.refuse(cx, send.origin, REUSED);
+                self.refuse(cx, send.origin, REUSED);
+                return Tried::Settled;
             }
-            return match log.durable.prove(entry.seq, entry.time_ms) {
+            match log.durable.prove(entry.seq, entry.time_ms) {
                 Some(proof) => self.reply(cx, send.origin, Reply::Sent(proof)),
                 None => self.then(After::Again(send.origin, entry)),
-            };
+            }
+            return Tried::Settled;
         }
         let Author { user, device } = send.author;
         let key = keys::client_message(id, user.get(), device.get(), send.client_id.0);
         self.reads.get(cx.fx, key, ReadFor::Log(id, LogPart::ClientMessage));
         self.hold(id, send);
+        Tried::Held
     }
 
     pub(crate) fn client_message_read(&mut self, cx: &mut Cx, id: LogId, value: Option<Bytes>) {
@@ -150,21 +172,10 @@ impl Shard {
         }
     }
 
-    fn go_on_appending(&mut self, cx: &mut Cx, id: LogId, send: Send) {
-        self.try_append(cx, id, send.clone());
-        let held = self.logs.logs.get(&id).and_then(|log| log.sends.front());
-        if held.is_none_or(|held| held.origin != send.origin) {
-            self.append_waiting(cx, id);
-        }
-    }
-
     /// The head of the queue has been dealt with: go on with those behind it, up to the next that must be asked for.
     fn append_waiting(&mut self, cx: &mut Cx, id: LogId) {
         while let Some(next) = self.logs.logs.get_mut(&id).and_then(|log| log.sends.pop_front()) {
-            let origin = next.origin;
-            self.try_append(cx, id, next);
-            let held = self.logs.logs.get(&id).and_then(|log| log.sends.front());
-            if held.is_some_and(|held| held.origin == origin) {
+            if self.try_append(cx, id, next) == Tried::Held {
                 return;
             }
         }

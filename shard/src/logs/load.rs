@@ -131,6 +131,20 @@ impl Shard {
         }
     }
 
+    /// A member can't be read: the log is of no use before that is over.
+    pub(super) fn member_unreadable(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
+        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        let loading = log.missing > 0;
+        let Some(member) = log.member(user) else { return };
+        if !loading {
+            self.forget_log(cx, id, UNREADABLE);
+        } else if !std::mem::replace(&mut member.devices_known, true) {
+            self.log_part_failed(cx, id);
+        } else {
+            log.unreadable = true;
+        }
+    }
+
     /// A part of a log can't be read: whoever waits for it is refused, and the next one tries again.
     pub(crate) fn log_part_failed(&mut self, cx: &mut Cx, id: LogId) {
         if let Some(log) = self.logs.logs.get_mut(&id) {

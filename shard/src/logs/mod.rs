@@ -88,6 +88,8 @@ struct Device {
     /// Its inbox is known to hold the mark of this log. A mark may be there without being known: it is then written
     /// once more, or found when the device asks for what it lacks.
     marked: bool,
+    /// Its inbox may hold a mark that is not known: to be removed when the log is quiet and nothing is missing.
+    stale: bool,
     highest: Highest,
 }
 
@@ -100,7 +102,7 @@ enum Highest {
 }
 
 const UNKNOWN_USER: Refusal = Refusal::new(Reason::UnknownUser, "there is no such user");
-const UNREADABLE: Refusal = Refusal::new(Reason::Unavailable, "the log can't be read");
+const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the log can't be read");
 
 impl Logs {
     /// How many are in memory.
@@ -206,6 +208,7 @@ impl Member {
                     id: *id,
                     position: Seq(stored.map_or(0, |position| position.upto)),
                     marked: false,
+                    stale: false,
                     highest: if log_exists { Highest::Unknown } else { Highest::None },
                 });
             }
@@ -215,8 +218,10 @@ impl Member {
 
 impl Shard {
     pub(crate) fn log_op(&mut self, cx: &mut Cx, id: LogId, op: LogOp) {
-        if let LogOp::Devices(user, devices) = op {
-            return self.devices_known(cx, id, user, devices);
+        match op {
+            LogOp::Devices(user, devices) => return self.devices_known(cx, id, user, devices),
+            LogOp::Unreadable(user) => return self.member_unreadable(cx, id, user),
+            _ => {}
         }
         let Some(log) = self.logs.logs.get_mut(&id) else { return self.load_log(cx, id, op) };
         log.used = true;
@@ -241,7 +246,7 @@ impl Shard {
             }
             LogOp::Pull(pull) => self.pull(cx, id, pull),
             LogOp::Describe { origin, reader } => self.describe_peer(cx, id, origin, reader),
-            LogOp::Devices(..) => unreachable!("taken before the log is looked at"),
+            LogOp::Devices(..) | LogOp::Unreadable(_) => unreachable!("taken before the log is looked at"),
         }
     }
 
@@ -273,7 +278,7 @@ impl Shard {
                 };
                 self.tell(cx, pull.core, crate::message::Message::Page(pull.conn, Box::new(page)));
             }
-            LogOp::Devices(..) => {}
+            LogOp::Devices(..) | LogOp::Unreadable(_) => {}
         }
     }
 
@@ -303,7 +308,8 @@ impl Shard {
         for _ in 0..self.logs.count().saturating_sub(self.limits.logs_cached_max) {
             let Some(id) = self.logs.clock.pop_front() else { return };
             let Some(log) = self.logs.logs.get_mut(&id) else { continue };
-            if std::mem::take(&mut log.used) || !log.is_idle() || log.in_quiet {
+            let read = self.logs.readers.values().any(|reader| reader.log() == id);
+            if std::mem::take(&mut log.used) || !log.is_idle() || log.in_quiet || read {
                 self.logs.clock.push_back(id);
             } else {
                 self.logs.logs.remove(&id);

@@ -9,9 +9,10 @@ use tern_wire::limits::PAGE_BYTES_MAX;
 
 use super::load::{entry_of, report_damage};
 use crate::Cx;
+use crate::commits::After;
 use crate::entry::Entry;
 use crate::limits::{PULL_BYTES_MAX, PULL_ENTRIES_MAX};
-use crate::message::{Message, Page, Pull};
+use crate::message::{LogOp, Message, Page, Pull};
 use crate::reads::{LogPart, ReadFor};
 use crate::reply::{Origin, Reply};
 use crate::shard::Shard;
@@ -33,6 +34,24 @@ pub(crate) enum Reader {
     History(LogId, Wanted),
     /// A page for a device that is catching up, beginning at the seq.
     Pull(LogId, Pull, Seq),
+}
+
+impl Reader {
+    /// The log that is read.
+    pub(crate) fn log(&self) -> LogId {
+        let (Self::History(log, _) | Self::Pull(log, ..)) = self;
+        *log
+    }
+
+    /// What was asked.
+    fn ask(&self) -> LogOp {
+        match *self {
+            Self::History(_, Wanted { origin, reader, from, forwards, limit }) => {
+                LogOp::History { origin, reader, from, forwards, limit }
+            }
+            Self::Pull(_, pull, _) => LogOp::Pull(pull),
+        }
+    }
 }
 
 impl Shard {
@@ -80,9 +99,18 @@ impl Shard {
         let mut first = pull.from.unwrap_or(Seq(1));
         let mut caught_up = false;
         if let Some(device) = log.device(pull.author) {
-            // Most pulls come from a mark; of those that do not, clearing one that is not there costs little.
-            device.marked = true;
             caught_up = device.position == head;
+            if caught_up {
+                device.stale |= pull.marked;
+            } else if pull.marked {
+                // It has been there since before the entry that the device lacks.
+                device.marked = true;
+            } else if !device.marked && pull.writes_mark {
+                device.marked = true;
+                let (user, device) = (pull.author.user.get(), pull.author.device.get());
+                self.commits.put_bytes(keys::inbox_mark(user, device, id), bytes::Bytes::new());
+                return self.then(After::Pull(id, pull));
+            }
             first = pull.from.unwrap_or(device.position.next());
         }
         if caught_up {
@@ -141,9 +169,10 @@ impl Shard {
 
     pub(crate) fn entries_read(&mut self, cx: &mut Cx, number: u64, rows: Option<Rows>) {
         let Some(reader) = self.logs.readers.remove(&number) else { return };
-        let (Reader::History(id, _) | Reader::Pull(id, ..)) = reader;
-        if !self.logs.logs.contains_key(&id) {
-            return self.refuse_reader(cx, reader);
+        let id = reader.log();
+        if self.logs.logs.get(&id).is_none_or(|log| log.missing > 0) {
+            // The log was forgotten meanwhile: what it says of itself is not known now.
+            return self.log_op(cx, id, reader.ask());
         }
         let entries = rows.and_then(|rows| rows.rows.into_iter().map(|row| entry_of(id, row)).collect());
         let entries = entries.and_then(|mut entries: Vec<Entry>| {
@@ -170,7 +199,7 @@ impl Shard {
         match reader {
             Reader::History(_, wanted) => self.refuse(cx, wanted.origin, super::UNREADABLE),
             Reader::Pull(id, pull, _) => {
-                self.refuse_log_op(cx, id, crate::message::LogOp::Pull(pull), super::UNREADABLE);
+                self.refuse_log_op(cx, id, LogOp::Pull(pull), super::UNREADABLE);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 
-use super::records::Records;
+use super::records::{Kernel, Records};
 use super::{ALPN, HANDSHAKE_BYTES_MAX, TlsError, alert, content};
 
 /// A handshake under way.
@@ -51,9 +51,6 @@ impl Handshake {
         if self.incoming.first().is_some_and(|first| *first != content::HANDSHAKE) && !self.has_begun() {
             return Err(TlsError::NotTls);
         }
-        if self.incoming.len() > HANDSHAKE_BYTES_MAX {
-            return Err(TlsError::PeerMisbehaved("the handshake is too long"));
-        }
         let mut plaintext = Vec::new();
         loop {
             let UnbufferedStatus { discard, state, .. } = self.tls.process_tls_records(&mut self.incoming);
@@ -66,6 +63,9 @@ impl Handshake {
                 Ok(Step::Again) if self.is_complete() => return self.finish(plaintext, out),
                 Ok(Step::Again) => {}
                 Ok(Step::Blocked) if self.is_complete() => return self.finish(plaintext, out),
+                Ok(Step::Blocked) if self.incoming.len() > HANDSHAKE_BYTES_MAX => {
+                    return Err(TlsError::PeerMisbehaved("the handshake is too long"));
+                }
                 Ok(Step::Blocked) => return Ok(Progress::Continue(self)),
                 Err(error) => {
                     self.send_alert(out);
@@ -87,7 +87,7 @@ impl Handshake {
     fn finish(self, plaintext: Vec<u8>, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
         let speaks_tern = self.tls.alpn_protocol() == Some(ALPN);
         let (secrets, kernel) = self.tls.dangerous_into_kernel_connection()?;
-        let mut records = Box::new(Records::new(secrets, kernel)?);
+        let mut records = Box::new(Records::new(secrets, Kernel::Server(kernel))?);
         if !speaks_tern {
             records.fatal(alert::NO_APPLICATION_PROTOCOL, out);
             return Err(TlsError::PeerIncompatible("the client does not ask for ALPN tern/1".to_owned()));
@@ -112,12 +112,12 @@ impl Handshake {
     }
 }
 
-enum Step {
+pub(super) enum Step {
     Again,
     Blocked,
 }
 
-fn step<Data>(
+pub(super) fn step<Data>(
     state: ConnectionState<'_, '_, Data>,
     plaintext: &mut Vec<u8>,
     out: &mut Vec<u8>,

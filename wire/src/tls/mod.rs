@@ -3,11 +3,13 @@
 //! rustls makes the handshake ([`Handshake`]). Then its secrets are taken over by [`Records`], a lean record layer: keys,
 //! IVs and sequence numbers, no buffers but for a record that is partial. rustls stays behind this module's types.
 
+mod client;
 mod errors;
 mod handshake;
 mod records;
 mod server;
 
+pub use client::{ClientHandshake, ClientProgress, TlsClient};
 pub use errors::TlsError;
 pub use handshake::{Established, Handshake, Progress};
 pub use records::{Opened, Records};

@@ -8,14 +8,16 @@ use std::fmt;
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
+use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
 
 use super::{CIPHERTEXT_BYTES_MAX, HEADER_BYTES, PLAINTEXT_BYTES_MAX, TlsError, alert, content};
 
-/// Records without data (empty ones, key updates) in a row. Beyond, the peer only makes work.
+/// Records without data (empty ones, key updates) for so many bytes of data. Beyond, the peer only makes work.
 const IDLE_RECORDS_MAX: u32 = 32;
+const IDLE_RECORDS_BYTES: usize = 4096;
 
 /// Records sealed with one AES-GCM key before the next is agreed: well under the 2^24.5 of RFC 8446, section 5.5.
 const KEY_RECORDS_MAX: u64 = 1 << 23;
@@ -23,6 +25,7 @@ const KEY_RECORDS_MAX: u64 = 1 << 23;
 /// Bytes of an AEAD tag, of all suites.
 const TAG_BYTES: usize = 16;
 
+const NEW_SESSION_TICKET: u8 = 4;
 const KEY_UPDATE: u8 = 24;
 
 /// Whether the peer may send more.
@@ -34,15 +37,41 @@ pub enum Opened {
     Closed,
 }
 
+/// What is left of rustls, for key updates.
+pub(super) enum Kernel {
+    Server(KernelConnection<ServerConnectionData>),
+    Client(KernelConnection<ClientConnectionData>),
+}
+
+impl Kernel {
+    fn next_sealing(&mut self) -> Result<HalfKey, TlsError> {
+        HalfKey::new(match self {
+            Self::Server(kernel) => kernel.update_tx_secret()?,
+            Self::Client(kernel) => kernel.update_tx_secret()?,
+        })
+    }
+
+    fn next_opening(&mut self) -> Result<HalfKey, TlsError> {
+        HalfKey::new(match self {
+            Self::Server(kernel) => kernel.update_rx_secret()?,
+            Self::Client(kernel) => kernel.update_rx_secret()?,
+        })
+    }
+}
+
 /// The record layer.
 pub struct Records {
     sealing: HalfKey,
     opening: HalfKey,
     /// Kept for key updates alone.
-    kernel: KernelConnection<ServerConnectionData>,
+    kernel: Kernel,
     partial: Vec<u8>,
     idle_records: u32,
+    /// Data since `idle_records` was 0.
+    data_bytes: usize,
     closed: bool,
+    /// What went wrong, for [`Records::close`] to tell: an alert, or nothing if the peer itself has told.
+    failure: Option<Option<u8>>,
     key_records_max: u64,
 }
 
@@ -91,7 +120,7 @@ impl HalfKey {
         let inner =
             self.key.open_in_place(nonce, Aad::from(header), sealed).map_err(|_| TlsError::BadRecord)?;
         if inner.len() > PLAINTEXT_BYTES_MAX + 1 {
-            return Err(TlsError::PeerMisbehaved("a record's content is too long"));
+            return Err(TlsError::PeerMisbehaved(TOO_LONG));
         }
         // The content is followed by its type, then by padding of zeros.
         let end = inner.iter().rposition(|byte| *byte != 0);
@@ -117,30 +146,33 @@ impl HalfKey {
 }
 
 impl Records {
-    pub(super) fn new(
-        secrets: ExtractedSecrets,
-        kernel: KernelConnection<ServerConnectionData>,
-    ) -> Result<Self, TlsError> {
+    pub(super) fn new(secrets: ExtractedSecrets, kernel: Kernel) -> Result<Self, TlsError> {
         Ok(Self {
             sealing: HalfKey::new(secrets.tx)?,
             opening: HalfKey::new(secrets.rx)?,
             kernel,
             partial: Vec::new(),
             idle_records: 0,
+            data_bytes: 0,
             closed: false,
+            failure: None,
             key_records_max: KEY_RECORDS_MAX,
         })
     }
 
-    /// Opens what was received. Each record's plaintext goes to `sink`, which sees it once and in order; `out` gets what
-    /// the peer must be sent: an answer to its key update, or on an error the alert that says why.
+    /// Opens what was received. Each record's plaintext goes to `sink`, which sees it once and in order; `out` gets the
+    /// answer to a key update, at most one a call. After an error [`Records::close`] tells the peer why.
     pub fn open(
         &mut self,
         input: &mut [u8],
         out: &mut Vec<u8>,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<Opened, TlsError> {
-        let result = self.open_all(input, out, sink);
+        let mut update_due = false;
+        let mut result = self.open_all(input, &mut update_due, sink);
+        if update_due && result.is_ok() {
+            result = self.update_sealing_key(out).and(result);
+        }
         if let Err(error) = &result {
             self.closed = true;
             let alert = match error {
@@ -152,9 +184,7 @@ impl Records {
                 TlsError::Internal(_) | TlsError::BadCertificate(_) => Some(alert::INTERNAL_ERROR),
                 TlsError::Alert(_) => None,
             };
-            if let Some(alert) = alert {
-                self.fatal(alert, out);
-            }
+            self.failure = Some(alert);
         }
         result
     }
@@ -162,7 +192,7 @@ impl Records {
     fn open_all(
         &mut self,
         mut input: &mut [u8],
-        out: &mut Vec<u8>,
+        update_due: &mut bool,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<Opened, TlsError> {
         if !self.partial.is_empty() {
@@ -171,7 +201,7 @@ impl Records {
                 None => return Ok(Opened::Open),
             };
             let mut record = std::mem::take(&mut self.partial);
-            self.open_record(&mut record, out, sink)?;
+            self.open_record(&mut record, update_due, sink)?;
         }
         while !self.closed {
             let Some(length) = record_length(input)?.filter(|length| *length <= input.len()) else {
@@ -179,7 +209,7 @@ impl Records {
                 return Ok(Opened::Open);
             };
             let (record, rest) = input.split_at_mut(length);
-            self.open_record(record, out, sink)?;
+            self.open_record(record, update_due, sink)?;
             input = rest;
         }
         Ok(Opened::Closed)
@@ -206,13 +236,16 @@ impl Records {
     fn open_record(
         &mut self,
         record: &mut [u8],
-        out: &mut Vec<u8>,
+        update_due: &mut bool,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<(), TlsError> {
         let (kind, content) = self.opening.open(record)?;
         match kind {
             content::APPLICATION_DATA if !content.is_empty() => {
-                self.idle_records = 0;
+                self.data_bytes += content.len();
+                if self.data_bytes >= IDLE_RECORDS_BYTES {
+                    (self.idle_records, self.data_bytes) = (0, 0);
+                }
                 sink(content);
                 return Ok(());
             }
@@ -227,12 +260,14 @@ impl Records {
                 self.closed = true;
             }
             content::HANDSHAKE => {
-                let [KEY_UPDATE, 0, 0, 1, wants_ours @ (0 | 1)] = *content else {
+                if let [KEY_UPDATE, 0, 0, 1, wants_ours @ (0 | 1)] = *content {
+                    self.opening = self.kernel.next_opening()?;
+                    *update_due |= wants_ours == 1;
+                } else if !(matches!(self.kernel, Kernel::Client(_))
+                    && content.starts_with(&[NEW_SESSION_TICKET]))
+                {
+                    // A client may leave tickets unused.
                     return Err(TlsError::PeerMisbehaved("a handshake message came after the handshake"));
-                };
-                self.opening = HalfKey::new(self.kernel.update_rx_secret()?)?;
-                if wants_ours == 1 {
-                    self.update_sealing_key(out)?;
                 }
             }
             _ => return Err(TlsError::PeerMisbehaved("a record has an unknown content type")),
@@ -255,10 +290,14 @@ impl Records {
         Ok(())
     }
 
-    /// Appends the announcement that nothing more will be sealed.
+    /// Appends the announcement that nothing more will be sealed: after a failure with its reason.
     pub fn close(&mut self, out: &mut Vec<u8>) {
         const WARNING: u8 = 1;
-        self.sealing.seal(content::ALERT, &[WARNING, alert::CLOSE_NOTIFY], out);
+        match self.failure {
+            Some(Some(alert)) => self.fatal(alert, out),
+            Some(None) => {}
+            None => self.sealing.seal(content::ALERT, &[WARNING, alert::CLOSE_NOTIFY], out),
+        }
     }
 
     pub(super) fn fatal(&mut self, alert: u8, out: &mut Vec<u8>) {
@@ -274,7 +313,7 @@ impl Records {
     /// Announces a new sealing key, and seals with it from here on (RFC 8446, section 4.6.3).
     fn update_sealing_key(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
         self.sealing.seal(content::HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0], out);
-        self.sealing = HalfKey::new(self.kernel.update_tx_secret()?)?;
+        self.sealing = self.kernel.next_sealing()?;
         Ok(())
     }
 

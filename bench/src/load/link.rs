@@ -1,0 +1,168 @@
+//! One simulated device's connection: TLS, opening, frames. No socket here.
+
+use prost::Message as _;
+use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
+use tern_wire::frame::{self, FrameBuffer};
+use tern_wire::limits::SERVER_FRAME_BYTES_MAX;
+use tern_wire::tls::{ClientHandshake, ClientProgress, Records, TlsClient, TlsError};
+
+/// The id of the opening's last request; the scenario's begin behind it.
+const LAST_OPENING_ID: u64 = 3;
+
+/// What a link says of itself.
+#[derive(Debug)]
+pub enum Said {
+    /// It is logged in (and has resumed, if it was to).
+    Ready,
+    /// A frame has come.
+    Frame(v1::ServerFrame),
+}
+
+enum Tls {
+    Handshake(ClientHandshake),
+    Open(Box<Records>),
+    Gone,
+}
+
+/// See the module.
+pub struct Link {
+    tls: Tls,
+    frames: FrameBuffer,
+    /// Frames to be sealed.
+    plain: Vec<u8>,
+    /// Bytes of the handshake, or sealed ones, to be sent.
+    sealed: Vec<u8>,
+    next_id: u64,
+    ready: bool,
+    resumes: bool,
+    /// Until the handshake is complete.
+    token: Box<str>,
+}
+
+impl Link {
+    /// Begins a handshake; [`Link::take_outgoing`] has its first bytes.
+    pub fn new(tls: &TlsClient, token: &str, resumes: bool) -> Result<Self, TlsError> {
+        let mut sealed = Vec::new();
+        let handshake = tls.handshake(&mut sealed)?;
+        Ok(Self {
+            tls: Tls::Handshake(handshake),
+            frames: FrameBuffer::default(),
+            plain: Vec::new(),
+            sealed,
+            next_id: 0,
+            ready: false,
+            resumes,
+            token: token.into(),
+        })
+    }
+
+    /// Queues a request, and gives its id.
+    pub fn request(&mut self, request: Request) -> u64 {
+        self.next_id += 1;
+        frame::encode(&v1::ClientFrame { id: self.next_id, request: Some(request) }, &mut self.plain);
+        self.next_id
+    }
+
+    /// Queues a request that has no response.
+    pub fn request_silent(&mut self, request: Request) {
+        frame::encode(&v1::ClientFrame { id: 0, request: Some(request) }, &mut self.plain);
+    }
+
+    /// What is to be sent now; empty if nothing is.
+    pub fn take_outgoing(&mut self) -> Result<Vec<u8>, TlsError> {
+        if let (Tls::Open(records), false) = (&mut self.tls, self.plain.is_empty()) {
+            records.seal(&self.plain, &mut self.sealed)?;
+            self.plain = Vec::new();
+        }
+        Ok(std::mem::take(&mut self.sealed))
+    }
+
+    /// Takes what the server sent.
+    pub fn receive(&mut self, bytes: &mut [u8], say: &mut dyn FnMut(Said)) -> Result<(), String> {
+        match std::mem::replace(&mut self.tls, Tls::Gone) {
+            Tls::Handshake(handshake) => {
+                match handshake.receive(bytes, &mut self.sealed).map_err(|error| error.to_string())? {
+                    ClientProgress::Continue(handshake) => self.tls = Tls::Handshake(handshake),
+                    ClientProgress::Done(done) => {
+                        self.open();
+                        let mut rest = done.ciphertext;
+                        self.opened(done.records, &mut rest, say)?;
+                    }
+                }
+                Ok(())
+            }
+            Tls::Open(records) => self.opened(records, bytes, say),
+            Tls::Gone => Ok(()),
+        }
+    }
+
+    /// Everything up to the login leaves at once: the server takes requests in their order.
+    fn open(&mut self) {
+        let client = concat!("tern-bench ", env!("CARGO_PKG_VERSION")).to_owned();
+        self.request(Request::Hello(v1::Hello { version_min: 1, version_max: 1, client, ..v1::Hello::default() }));
+        let access_token = std::mem::take(&mut self.token).into();
+        self.request(Request::Login(v1::Login { access_token }));
+        if self.resumes {
+            self.request(Request::Resume(v1::Resume::default()));
+        }
+        self.next_id = LAST_OPENING_ID;
+    }
+
+    fn opened(
+        &mut self,
+        mut records: Box<Records>,
+        bytes: &mut [u8],
+        say: &mut dyn FnMut(Said),
+    ) -> Result<(), String> {
+        let mut failed = None;
+        let mut frames = std::mem::take(&mut self.frames);
+        let opened = records.open(bytes, &mut self.sealed, &mut |plaintext| {
+            let mut reading = frames.read(plaintext);
+            loop {
+                match reading.next(SERVER_FRAME_BYTES_MAX).map(|frame| frame.map(v1::ServerFrame::decode)) {
+                    Ok(None) => return,
+                    Ok(Some(Ok(frame))) => {
+                        if let Err(why) = self.frame(frame, say) {
+                            failed.get_or_insert(why);
+                        }
+                    }
+                    Ok(Some(Err(error))) => drop(failed.get_or_insert(error.to_string())),
+                    Err(error) => {
+                        failed.get_or_insert(error.to_string());
+                        return;
+                    }
+                }
+            }
+        });
+        self.frames = frames;
+        self.tls = Tls::Open(records);
+        match (failed, opened) {
+            (Some(why), _) => Err(why),
+            (None, Err(error)) => Err(error.to_string()),
+            (None, Ok(_)) => Ok(()),
+        }
+    }
+
+    fn frame(&mut self, frame: v1::ServerFrame, say: &mut dyn FnMut(Said)) -> Result<(), String> {
+        if let Some(Message::GoAway(bye)) = &frame.message {
+            return Err(format!("GoAway {}: {}", bye.reason().as_str_name(), bye.detail));
+        }
+        if self.ready || frame.id == 0 {
+            say(Said::Frame(frame));
+            return Ok(());
+        }
+        match &frame.message {
+            Some(Message::Welcome(_)) => {}
+            Some(Message::LoggedIn(_)) if self.resumes => {}
+            Some(Message::LoggedIn(_) | Message::Resumed(_)) => {
+                self.ready = true;
+                say(Said::Ready);
+            }
+            Some(Message::Refused(refused)) => {
+                return Err(format!("{}: {}", refused.reason().as_str_name(), refused.detail));
+            }
+            _ => return Err("the opening was answered by something else".to_owned()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! Simulated devices: many connections on few threads, each thread with rings of its own. Connections are direct
+//! descriptors, so the process's limit of open files counts for each ring and not for all together.
+
+mod addresses;
+mod link;
+mod pool;
+mod schedule;
+
+pub use addresses::Addresses;
+pub use pool::{Happened, LinkId, Pool, PoolOptions};
+pub use schedule::{Arrivals, Schedule};

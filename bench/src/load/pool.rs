@@ -1,0 +1,251 @@
+//! Connections on one ring. A thread has one or several of these, and turns them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+use tern_proto::v1::{self, client_frame::Request};
+use tern_uring::{ConnToken, Ended, Event, Missing, Ring, RingOptions, eventfd_waker};
+use tern_wire::tls::TlsClient;
+
+use super::link::{Link, Said};
+
+/// A connection of a pool, by its index.
+pub type LinkId = u32;
+
+/// Sizes of a pool.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// Connections at once. The limit of open files bounds it.
+    pub links: u32,
+    /// Submissions of its ring.
+    pub ring_entries: u32,
+}
+
+/// What has happened to a connection.
+#[derive(Debug)]
+pub enum Happened {
+    /// It is logged in.
+    Ready,
+    /// A frame has come.
+    Frame(v1::ServerFrame),
+    /// It has ended, or could not be made.
+    Lost(String),
+}
+
+struct Place {
+    generation: u32,
+    link: Option<Box<Link>>,
+    sending: bool,
+    dirty: bool,
+}
+
+/// See the module.
+pub struct Pool {
+    ring: Ring,
+    places: Vec<Place>,
+    free: Vec<LinkId>,
+    dirty: Vec<LinkId>,
+    events: Vec<Event>,
+    tls: TlsClient,
+}
+
+impl Pool {
+    /// A pool on this thread.
+    pub fn new(options: &PoolOptions, tls: TlsClient) -> Result<Self, Missing> {
+        let ring = Ring::new(
+            &RingOptions {
+                entries: options.ring_entries,
+                completions: options.ring_entries * 8,
+                files: options.links,
+                receive_buffers: 1024,
+                receive_buffer_bytes: 4096,
+            },
+            eventfd_waker().map_err(Missing::Ring)?,
+        )?;
+        let place = |_| Place { generation: 0, link: None, sending: false, dirty: false };
+        Ok(Self {
+            ring,
+            places: (0..options.links).map(place).collect(),
+            free: (0..options.links).rev().collect(),
+            dirty: Vec::new(),
+            events: Vec::new(),
+            tls,
+        })
+    }
+
+    /// Connections that can still be made.
+    pub fn room(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Connects a device, and logs it in; [`Happened`] tells how it goes.
+    pub fn dial(
+        &mut self,
+        (source, server): (Option<SocketAddr>, SocketAddr),
+        token: &str,
+        resumes: bool,
+    ) -> io::Result<LinkId> {
+        let link = Link::new(&self.tls, token, resumes).map_err(io::Error::other)?;
+        let socket = socket_for(source, server)?;
+        let id = self.free.pop().ok_or(io::ErrorKind::QuotaExceeded)?;
+        self.ring.adopt(id, socket)?;
+        let place = &mut self.places[id as usize];
+        place.generation += 1;
+        (place.link, place.sending) = (Some(Box::new(link)), true);
+        self.ring.connect(ConnToken::new(id, place.generation), id, server);
+        Ok(id)
+    }
+
+    /// Queues a request of a connection, and gives its id; 0 if the connection has gone.
+    pub fn request(&mut self, id: LinkId, request: Request) -> u64 {
+        let Some(link) = self.places[id as usize].link.as_deref_mut() else { return 0 };
+        let number = link.request(request);
+        self.mark(id);
+        number
+    }
+
+    /// Queues a request that has no response.
+    pub fn request_silent(&mut self, id: LinkId, request: Request) {
+        if let Some(link) = self.places[id as usize].link.as_deref_mut() {
+            link.request_silent(request);
+            self.mark(id);
+        }
+    }
+
+    fn mark(&mut self, id: LinkId) {
+        if !std::mem::replace(&mut self.places[id as usize].dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+
+    /// Ends a connection, abruptly.
+    pub fn hang_up(&mut self, id: LinkId) {
+        let place = &mut self.places[id as usize];
+        if place.link.take().is_some() {
+            // Its operations end with the shutdown; the descriptor may go at once, for they hold the socket themselves.
+            place.generation += 1;
+            self.ring.close(id);
+            self.free.push(id);
+        }
+    }
+
+    /// Sends what is queued, waits for something to happen or for `timeout`, and says what has.
+    pub fn turn(
+        &mut self,
+        timeout: Duration,
+        happen: &mut dyn FnMut(LinkId, Happened),
+    ) -> io::Result<()> {
+        while let Some(id) = self.dirty.pop() {
+            self.places[id as usize].dirty = false;
+            self.flush(id, happen);
+        }
+        let mut events = std::mem::take(&mut self.events);
+        self.ring.turn(Some(timeout), &mut events)?;
+        for event in events.drain(..) {
+            self.event(event, happen);
+        }
+        self.events = events;
+        Ok(())
+    }
+
+    fn flush(&mut self, id: LinkId, happen: &mut dyn FnMut(LinkId, Happened)) {
+        let place = &mut self.places[id as usize];
+        let (Some(link), false) = (place.link.as_deref_mut(), place.sending) else { return };
+        match link.take_outgoing() {
+            Ok(bytes) if bytes.is_empty() => {}
+            Ok(bytes) => {
+                place.sending = true;
+                self.ring.send(ConnToken::new(id, place.generation), id, bytes, 0);
+            }
+            Err(error) => self.lose(id, error.to_string(), happen),
+        }
+    }
+
+    fn lose(&mut self, id: LinkId, why: String, happen: &mut dyn FnMut(LinkId, Happened)) {
+        self.hang_up(id);
+        happen(id, Happened::Lost(why));
+    }
+
+    fn of(&self, conn: ConnToken) -> Option<LinkId> {
+        let place = self.places.get(conn.index as usize)?;
+        (place.link.is_some() && conn.is_of(place.generation)).then_some(conn.index)
+    }
+
+    fn event(&mut self, event: Event, happen: &mut dyn FnMut(LinkId, Happened)) {
+        match event {
+            Event::Connected { conn, result } => {
+                let Some(id) = self.of(conn) else { return };
+                self.places[id as usize].sending = false;
+                match result {
+                    Ok(()) => {
+                        self.ring.receive(conn, id);
+                        self.flush(id, happen);
+                    }
+                    Err(error) => self.lose(id, format!("connecting: {error}"), happen),
+                }
+            }
+            Event::Received { conn, lease, armed } => {
+                if let Some(id) = self.of(conn) {
+                    let place = &mut self.places[id as usize];
+                    let link = place.link.as_deref_mut().expect("it is there");
+                    let received = link.receive(self.ring.leased(&lease), &mut |said| match said {
+                        Said::Ready => happen(id, Happened::Ready),
+                        Said::Frame(frame) => happen(id, Happened::Frame(frame)),
+                    });
+                    match received {
+                        Ok(()) => {
+                            self.flush(id, happen);
+                            if !armed {
+                                self.ring.receive(conn, id);
+                            }
+                        }
+                        Err(why) => self.lose(id, why, happen),
+                    }
+                }
+                self.ring.recycle(lease);
+            }
+            Event::ReceiveEnded { conn, why } => {
+                let Some(id) = self.of(conn) else { return };
+                match why {
+                    Ended::NoBuffers => self.ring.receive(conn, id),
+                    Ended::Eof => self.lose(id, "the server closed the connection".to_owned(), happen),
+                    Ended::Cancelled => self.lose(id, "cancelled".to_owned(), happen),
+                    Ended::Failed(error) => self.lose(id, format!("receiving: {error}"), happen),
+                }
+            }
+            Event::Sent { conn, buffer, upto, error } => {
+                let Some(id) = self.of(conn) else { return };
+                match error {
+                    Some(error) => self.lose(id, format!("sending: {error}"), happen),
+                    None if upto < buffer.len() => self.ring.send(conn, id, buffer, upto),
+                    None => {
+                        self.places[id as usize].sending = false;
+                        self.flush(id, happen);
+                    }
+                }
+            }
+            Event::Accepted { .. }
+            | Event::AcceptEnded { .. }
+            | Event::ShutDown { .. }
+            | Event::Given { .. }
+            | Event::Taken { .. }
+            | Event::Closed
+            | Event::Woken => {}
+        }
+    }
+}
+
+/// A socket of its own source address. The port is chosen when it connects, so that many sockets can share one.
+fn socket_for(source: Option<SocketAddr>, server: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    if let Some(source) = source {
+        sockopt::set_ip_bind_address_no_port(&socket, true).or(Ok::<_, io::Error>(()))?;
+        bind(&socket, &source)?;
+    }
+    Ok(socket)
+}

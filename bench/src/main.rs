@@ -1,0 +1,81 @@
+//! `tern-bench`: load and measurements against the real `ternd`.
+//!
+//! Each scenario starts a `ternd` of its own in a temporary directory, unless `--server` names one. With `--json` the last
+//! line of stdout is one JSON object. Exit codes: 0 done and correct, 1 not, 2 the command line is wrong.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
+mod latency;
+mod load;
+mod measure;
+mod scenarios;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use scenarios::{idle, pairs};
+use serde::Serialize;
+
+/// Load and measurements against the real ternd.
+#[derive(Parser)]
+#[command(name = "tern-bench", version)]
+struct Arguments {
+    /// Print one JSON object as the last line of stdout
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Connections that are logged in and silent: what they take of memory, and whether they live
+    Idle(idle::IdleArgs),
+    /// People who write to each other, at a rate or with a window; every message is checked at its recipient
+    Pairs(pairs::PairsArgs),
+}
+
+/// A progress line, for people who wait.
+fn progress(line: &str) {
+    eprintln!("tern-bench: {line}");
+}
+
+fn print(json: bool, report: &impl Serialize, line: &str) -> Result<(), String> {
+    println!("{line}");
+    if json {
+        println!("{}", serde_json::to_string(report).map_err(|error| error.to_string())?);
+    }
+    Ok(())
+}
+
+fn run(Arguments { json, scenario }: Arguments) -> Result<bool, String> {
+    match scenario {
+        Scenario::Idle(arguments) => {
+            let report = idle::run(&arguments)?;
+            print(json, &report, &report.line())?;
+            Ok(report.errors == 0 && report.pings_answered == report.connections)
+        }
+        Scenario::Pairs(arguments) => {
+            let report = pairs::run(&arguments)?;
+            print(json, &report, &report.line())?;
+            Ok(report.is_correct())
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    // The generator's connections are direct descriptors, and a ring may have as many as a process may open files.
+    if let Err(error) = tern_uring::raise_open_files() {
+        progress(&format!("the limit of open files can't be raised: {error}"));
+    }
+    match run(Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("tern-bench: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

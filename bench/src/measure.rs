@@ -1,0 +1,57 @@
+//! What is measured beside latencies: the server's CPU time and memory, the kernel's memory.
+
+use std::fs;
+
+/// Hundredths of a second: the unit of /proc's CPU times (USER_HZ, the same on every Linux).
+const TICKS_PER_S: f64 = 100.0;
+
+/// The CPU time that a process has used, in seconds, user and system together.
+pub fn cpu_s(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The program's name, in parentheses, may hold anything.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    (ticks(11) + ticks(12)) as f64 / TICKS_PER_S
+}
+
+/// A process's private memory, in bytes.
+pub fn anonymous_bytes(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    kilobytes(&text, "Anonymous:") * 1024
+}
+
+/// The kernel's memory for small objects (sockets, files, requests of rings), of the whole machine, in bytes.
+pub fn slab_bytes() -> u64 {
+    kilobytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "Slab:") * 1024
+}
+
+/// Bytes in the queues of all TCP sockets of the machine.
+pub fn socket_bytes() -> u64 {
+    const PAGE_BYTES: u64 = 4096;
+    let text = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("TCP:")).unwrap_or_default();
+    let pages = line.split_whitespace().last().and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * PAGE_BYTES
+}
+
+fn kilobytes(text: &str, name: &str) -> u64 {
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_used_time_and_memory() {
+        let pid = std::process::id();
+        let held = vec![1u8; 64 << 20];
+        assert!(anonymous_bytes(pid) > 64 << 20, "{} bytes held", held.len());
+        assert!(slab_bytes() > 0);
+        let begin = std::time::Instant::now();
+        while cpu_s(pid) == 0.0 {
+            assert!(begin.elapsed().as_secs() < 60, "time is counted");
+        }
+    }
+}

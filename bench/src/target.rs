@@ -1,0 +1,89 @@
+//! The server under load: one of the bench's own in a temporary directory, or one that runs elsewhere.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tern_testkit::{Ternd, TerndOptions, TestUser};
+use tern_wire::tls::TlsClient;
+
+/// Which server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TargetArgs {
+    /// Load this server, not one of the bench's own; needs --ca and --users
+    #[arg(long, value_name = "HOST:PORT", requires = "ca", requires = "users")]
+    server: Option<String>,
+    /// The certificate of --server (PEM)
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Users of --server, as `ternctl provision` writes them
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+    /// Cores of the bench's own server [default: one a CPU]
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    cores: u16,
+    /// A limit of the bench's own server; may be given several times
+    #[arg(long = "limit", value_name = "KEY=VALUE")]
+    limits: Vec<String>,
+}
+
+/// A server to be loaded.
+pub struct Target {
+    own: Option<Ternd>,
+    pub address: SocketAddr,
+    pub users: Vec<TestUser>,
+    pub tls: TlsClient,
+}
+
+impl Target {
+    /// Starts or finds the server, with at least so many users.
+    pub fn new(arguments: &TargetArgs, users: u32, limits: &[String]) -> Result<Self, String> {
+        match (&arguments.server, &arguments.ca, &arguments.users) {
+            (Some(server), Some(ca), Some(file)) => Self::elsewhere(server, ca, file, users),
+            _ => Self::own(arguments, users, limits),
+        }
+    }
+
+    fn own(arguments: &TargetArgs, users: u32, limits: &[String]) -> Result<Self, String> {
+        let limits = limits.iter().chain(&arguments.limits);
+        let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
+        let server = Ternd::start_with(TerndOptions {
+            cores: if arguments.cores == 0 { cpus } else { arguments.cores },
+            arguments: limits.flat_map(|limit| ["--limit".to_owned(), limit.clone()]).collect(),
+            ..TerndOptions::default()
+        });
+        let users = server.provision(users);
+        let tls = tls(&server.ca_file())?;
+        Ok(Self { address: server.address(), own: Some(server), users, tls })
+    }
+
+    fn elsewhere(server: &str, ca: &std::path::Path, file: &PathBuf, count: u32) -> Result<Self, String> {
+        let address = server.to_socket_addrs().map_err(|error| format!("{server}: {error}"))?.next();
+        let address = address.ok_or_else(|| format!("{server} has no address"))?;
+        let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let users: Option<Vec<TestUser>> = text.lines().take(count as usize).map(user).collect();
+        let users = users.ok_or_else(|| format!("{}: not what ternctl provision writes", file.display()))?;
+        if users.len() < count as usize {
+            return Err(format!("{count} users are needed, {} has {}", file.display(), users.len()));
+        }
+        Ok(Self { own: None, address, users, tls: tls(ca)? })
+    }
+
+    /// The process of the bench's own server.
+    pub fn pid(&self) -> Option<u32> {
+        self.own.as_ref().map(Ternd::pid)
+    }
+}
+
+fn user(line: &str) -> Option<TestUser> {
+    let user: serde_json::Value = serde_json::from_str(line).ok()?;
+    let text = |key: &str| user[key].as_str().map(str::to_owned);
+    Some(TestUser { id: user["user_id"].as_u64()?, phone: text("phone")?, token: text("access_token")? })
+}
+
+fn tls(ca: &std::path::Path) -> Result<TlsClient, String> {
+    let unusable = |error: &dyn std::fmt::Display| format!("{}: {error}", ca.display());
+    let certificate = CertificateDer::from_pem_file(ca).map_err(|error| unusable(&error))?;
+    TlsClient::pinned(certificate).map_err(|error| unusable(&error))
+}

@@ -1,0 +1,155 @@
+//! The client's side of a handshake, ended in the same lean records: for programs that hold many connections, such as
+//! load generators. Applications take the client library, which leaves all of TLS to rustls.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::unbuffered::UnbufferedStatus;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme, version};
+
+use super::handshake::{Established, Step, step};
+use super::records::{Kernel, Records};
+use super::{ALPN, HANDSHAKE_BYTES_MAX, TlsError};
+
+/// Begins handshakes with one server.
+#[derive(Clone)]
+pub struct TlsClient {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl fmt::Debug for TlsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsClient").finish_non_exhaustive()
+    }
+}
+
+impl TlsClient {
+    /// TLS 1.3 and [`ALPN`] alone, with the one server that has this certificate; full handshakes, each time.
+    pub fn pinned(certificate: CertificateDer<'static>) -> Result<Self, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Pinned { certificate, provider }))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = Resumption::disabled();
+        config.enable_secret_extraction = true;
+        let name = ServerName::try_from("localhost").expect("a name");
+        Ok(Self { config: Arc::new(config), name })
+    }
+
+    /// Begins a handshake, and appends to `out` what the server must be sent first.
+    pub fn handshake(&self, out: &mut Vec<u8>) -> Result<ClientHandshake, TlsError> {
+        let tls = Box::new(UnbufferedClientConnection::new(self.config.clone(), self.name.clone())?);
+        match (ClientHandshake { tls, incoming: Vec::new() }).receive(&[], out)? {
+            ClientProgress::Continue(handshake) => Ok(handshake),
+            ClientProgress::Done(_) => Err(TlsError::Internal("a handshake was complete at once".to_owned())),
+        }
+    }
+}
+
+/// A handshake under way.
+pub struct ClientHandshake {
+    tls: Box<UnbufferedClientConnection>,
+    incoming: Vec<u8>,
+}
+
+impl fmt::Debug for ClientHandshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientHandshake").field("incoming", &self.incoming.len()).finish_non_exhaustive()
+    }
+}
+
+/// Where a handshake stands.
+#[derive(Debug)]
+pub enum ClientProgress {
+    /// It needs more from the server.
+    Continue(ClientHandshake),
+    /// It is complete.
+    Done(Established),
+}
+
+impl ClientHandshake {
+    /// Takes what the server sent, and appends to `out` what it must be sent.
+    pub fn receive(mut self, ciphertext: &[u8], out: &mut Vec<u8>) -> Result<ClientProgress, TlsError> {
+        self.incoming.extend_from_slice(ciphertext);
+        let mut plaintext = Vec::new();
+        loop {
+            let UnbufferedStatus { discard, state, .. } = self.tls.process_tls_records(&mut self.incoming);
+            let step = match state {
+                Ok(state) => step(state, &mut plaintext, out),
+                Err(error) => Err(error.into()),
+            };
+            self.incoming.drain(..discard);
+            let blocked = matches!(step?, Step::Blocked);
+            if !self.tls.is_handshaking() && !self.tls.wants_write() {
+                let (secrets, kernel) = self.tls.dangerous_into_kernel_connection()?;
+                let records = Box::new(Records::new(secrets, Kernel::Client(kernel))?);
+                return Ok(ClientProgress::Done(Established {
+                    records,
+                    plaintext,
+                    ciphertext: self.incoming,
+                }));
+            }
+            if blocked && self.incoming.len() > HANDSHAKE_BYTES_MAX {
+                return Err(TlsError::PeerMisbehaved("the handshake is too long"));
+            }
+            if blocked {
+                return Ok(ClientProgress::Continue(self));
+            }
+        }
+    }
+}
+
+/// Trusts one certificate. The server still proves that it holds the key.
+#[derive(Debug)]
+struct Pinned {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _chain: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if *certificate == self.certificate {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(Error::General("the server's certificate is not the pinned one".to_owned()))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
