@@ -147,6 +147,7 @@ impl Client {
             calls: called,
             events: sender,
             senders: HashMap::new(),
+            worked: false,
             closing: None,
         };
         tokio::spawn(driver.run());

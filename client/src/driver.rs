@@ -98,6 +98,8 @@ pub(crate) struct Driver {
     pub(crate) events: mpsc::UnboundedSender<(Event, Option<Charge>)>,
     /// Who waits for which message.
     pub(crate) senders: HashMap<u64, Answer<Sent>>,
+    /// The connection has been of use: it has caught up, or answered.
+    pub(crate) worked: bool,
     /// Who waits for the end. The last field, so that everything else is gone when it is dropped.
     pub(crate) closing: Option<Answer<()>>,
 }
@@ -106,8 +108,8 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         let mut failures = 0;
         loop {
-            let mut connected = false;
-            match self.connection(&mut connected).await {
+            self.worked = false;
+            match self.connection().await {
                 Ended::Closed => return,
                 Ended::Final(reason) => {
                     for (_, answer) in self.senders.drain() {
@@ -118,7 +120,8 @@ impl Driver {
                     return;
                 }
                 Ended::Lost(error, at_least) => {
-                    failures = if connected { 1 } else { failures + 1 };
+                    // A connection that breaks each time before it is of use is no reason to hurry.
+                    failures = if self.worked { 1 } else { failures + 1 };
                     let retry_in = at_least + jitter(failures);
                     self.tell(Event::Disconnected { why: error.to_string(), retry_in }, None);
                     if !self.wait(Instant::now() + retry_in).await {
@@ -171,12 +174,11 @@ impl Driver {
         }
     }
 
-    async fn connection(&mut self, connected: &mut bool) -> Ended {
+    async fn connection(&mut self) -> Ended {
         let link = match self.log_in().await {
             Ok(link) => link,
             Err(error) => return error.into(),
         };
-        *connected = true;
         let mut connection = Connection::new(self, link);
         let ended = match connection.run().await {
             Ok(()) => Ended::Closed,
@@ -310,7 +312,7 @@ impl<'a> Connection<'a> {
             self.credit();
             self.link.flush().await?;
             let (acknowledge_at, send_after) = (self.acknowledge_at, self.send_after);
-            let answer_by = self.answer_by.filter(|_| !self.pending.is_empty());
+            let answer_by = self.answer_by;
             tokio::select! {
                 frame = self.link.receive() => {
                     let (frame, bytes) = frame?;
@@ -338,8 +340,10 @@ impl<'a> Connection<'a> {
 
     fn request(&mut self, request: client_frame::Request, pending: Pending) {
         let id = self.link.queue(request);
+        if self.pending.is_empty() {
+            self.answer_by = Some(Instant::now() + RESPONSE_TIMEOUT);
+        }
         self.pending.insert(id, pending);
-        self.answer_by.get_or_insert(Instant::now() + RESPONSE_TIMEOUT);
     }
 
     /// Asks for the pushes, and for what has become of own messages that were not read yet.
@@ -421,6 +425,7 @@ impl<'a> Connection<'a> {
             server_frame::Message::Receipt(receipt) => self.receipt(&receipt, bytes),
             server_frame::Message::CaughtUp(_) => {
                 self.caught_up = true;
+                self.driver.worked = true;
                 self.driver.tell(Event::CaughtUp, None);
                 for peer in self.inbound.gaps() {
                     self.fill(peer)?;
@@ -430,7 +435,10 @@ impl<'a> Connection<'a> {
             server_frame::Message::GoAway(bye) => Err(went_away(bye).into()),
             message => {
                 let Some(pending) = self.pending.remove(&frame.id) else { return Ok(()) };
-                self.answer_by = Some(Instant::now() + RESPONSE_TIMEOUT);
+                // Each response gives the others time; without any request under way nothing is waited for.
+                let waits = !self.pending.is_empty();
+                self.answer_by = waits.then(|| Instant::now() + RESPONSE_TIMEOUT);
+                self.driver.worked |= !self.driver.receive;
                 self.answered(pending, message)
             }
         }
@@ -544,6 +552,8 @@ impl<'a> Connection<'a> {
                 self.driver.store.acknowledged(peer, delivered, read)?;
             }
             (Pending::Resume, M::Resumed(_)) | (Pending::Ping, M::Pong(_)) => {}
+            // The server has too much to do; the next one comes in its time.
+            (Pending::Ping, M::Refused(refused)) if refused.retry_after_ms > 0 => {}
             (Pending::Acknowledge { peer, .. }, M::Refused(refused)) if refused.retry_after_ms > 0 => {
                 self.acknowledge_soon(peer);
             }
@@ -581,8 +591,8 @@ impl<'a> Connection<'a> {
     }
 
     fn send_refused(&mut self, client_id: u64, refused: v1::Refused) -> Result<(), Ended> {
-        if refused.retry_after_ms > 0 {
-            let wait = Duration::from_millis(refused.retry_after_ms.into());
+        if refused.retry_after_ms > 0 || refused.reason() == Reason::Unavailable {
+            let wait = Duration::from_millis(u64::from(refused.retry_after_ms).max(100));
             self.send_after = Some(Instant::now() + wait + jitter_within(wait));
             self.sends_max = (self.sends_max / 2).max(1);
             // Oldest last: it goes first again.

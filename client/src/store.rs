@@ -1,8 +1,8 @@
 //! What survives a restart: the session, people, what has been received, what is on its way. One SQLite database a
 //! profile, used by one process at a time.
 //!
-//! WAL with `synchronous = NORMAL`: a power cut may lose the newest transactions here, and none of it hurts, for the
-//! server gives entries again, and answers a repeated send with its seq.
+//! Every transaction is synced: the server takes what was acknowledged for received, and a client id for used, so neither
+//! may be forgotten by a power cut.
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -124,7 +124,7 @@ impl Store {
         let db = Connection::open(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "NORMAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
         Self::prepare(db, Some(lock))
     }
 
@@ -188,7 +188,12 @@ impl Store {
     pub fn register(&mut self, phone: &str, session: &v1::Session) -> Result<(), Error> {
         let before = self.account()?;
         let write = self.db.transaction()?;
+        // What waits to be sent keeps its numbers, so the new device counts on behind them.
+        let next: Option<i64> =
+            write.query_row("SELECT next_client_id FROM account", [], |row| row.get(0)).optional()?;
+        let mut next_client_id = next.unwrap_or(1);
         if before.is_none_or(|before| before.user_id != session.user_id) {
+            next_client_id = 1;
             write.execute_batch(
                 "DELETE FROM logs; DELETE FROM entries; DELETE FROM people; DELETE FROM outbox;",
             )?;
@@ -197,14 +202,15 @@ impl Store {
             write.execute_batch("UPDATE logs SET acked = 0, read_acked = 0;")?;
         }
         write.execute(
-            "INSERT OR REPLACE INTO account VALUES (1, ?, ?, ?, ?, ?, ?, NULL, 1)",
+            "INSERT OR REPLACE INTO account VALUES (1, ?, ?, ?, ?, ?, ?, NULL, ?)",
             params![
                 phone,
                 session.user_id as i64,
                 session.device_id,
                 session.access_token,
                 session.access_expires_ms as i64,
-                session.refresh_token
+                session.refresh_token,
+                next_client_id
             ],
         )?;
         write.commit()?;
@@ -378,4 +384,27 @@ fn log_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<LogState> {
         peer_read: number(6)?,
         last_own: number(7)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(user_id: u64, device_id: u32) -> v1::Session {
+        v1::Session { user_id, device_id, ..v1::Session::default() }
+    }
+
+    #[test]
+    fn a_new_device_of_the_same_person_counts_on_behind_what_waits() {
+        let mut store = Store::in_memory().expect("a store");
+        store.register("+15550001", &session(7, 1)).expect("registered");
+        let ids: Vec<_> = (0..5).map(|_| store.enqueue(9, b"waits").expect("kept")).collect();
+        assert_eq!(ids, [1, 2, 3, 4, 5]);
+        store.register("+15550001", &session(7, 2)).expect("registered again");
+        assert_eq!(store.enqueue(9, b"new").expect("kept"), 6);
+        assert_eq!(store.outbox().expect("read").len(), 6);
+        store.register("+15550002", &session(8, 1)).expect("another person");
+        assert!(store.outbox().expect("read").is_empty());
+        assert_eq!(store.enqueue(9, b"first").expect("kept"), 1);
+    }
 }

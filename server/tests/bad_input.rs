@@ -236,6 +236,9 @@ fn a_deleted_user_is_shown_out_and_stays_out() {
     let login = Request::Login(v1::Login { access_token: both[0].token.clone() });
     assert_eq!(Raw::welcomed(&server).refusal(login).reason(), Reason::SessionRevoked);
     assert_eq!(other.refusal(text(both[0].id, 1, "after")).reason(), Reason::UnknownUser);
+    let again =
+        server.admin(&json!({ "ask": "provision", "count": 1, "first": both[0].phone, "name": "next" }));
+    assert_ne!(again[0]["ok"]["user_id"], both[0].id, "whoever has the phone next is somebody else");
     let history = v1::History { peer: both[0].id, from: 0, forwards: false, limit: 0 };
     match other.ask(Request::History(history)) {
         Some(Message::HistoryPage(page)) => {
@@ -284,6 +287,27 @@ fn a_message_that_can_not_be_taken_is_refused_and_takes_no_seq() {
     assert_eq!(raw.refusal(text(peer, 5, "another")).reason(), Reason::ClientIdReused);
     assert_eq!(sent(raw.ask(text(peer, 5, "one"))), first);
     assert_eq!(sent(raw.ask(text(peer, 7, "three"))).seq, 3);
+}
+
+#[test]
+fn request_ids_that_are_used_twice_confuse_nobody_but_their_sender() {
+    let mut server = Ternd::start(2);
+    let both = server.provision(2);
+    let mut raw = Raw::logged_in(&server, &both[0].token);
+    sent(raw.ask(text(both[1].id, 1, "before")));
+    // A log that is not in memory: whether the first message is a retry must be read, and the others wait behind it.
+    server.kill_and_restart();
+    let mut raw = Raw::logged_in(&server, &both[0].token);
+    let mut bytes = Vec::new();
+    for client_id in 2..=5 {
+        let request = Some(text(both[1].id, client_id, "same"));
+        tern_wire::frame::encode(&v1::ClientFrame { id: 100, request }, &mut bytes);
+    }
+    raw.send_bytes(&bytes);
+    let seqs: Vec<_> = (2..=5).map(|_| sent(raw.response(100)).seq).collect();
+    assert_eq!(seqs, [2, 3, 4, 5]);
+    let mut peer = Raw::logged_in(&server, &both[1].token);
+    assert_eq!(sent(peer.ask(text(both[0].id, 1, "after"))).seq, 6);
 }
 
 #[test]

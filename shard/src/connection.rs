@@ -9,11 +9,13 @@ use tern_wire::opening::{Opening, OutOfOrder};
 use tern_wire::request::{self, Hello, PushWindow, Request};
 
 use crate::Cx;
+use crate::accounts::addresses::network_of;
 use crate::effects::Arrival;
 use crate::message::{Message, PhoneOp, UserAsk, UserOp};
 use crate::reply::{ConnId, Origin, Reply};
 use crate::session::Session;
 use crate::shard::Shard;
+use crate::slots::CoreId;
 
 /// One connection.
 #[derive(Debug, Default)]
@@ -183,13 +185,12 @@ impl Shard {
             Request::Hello(hello) => self.hello(cx, origin, &hello),
             Request::Ping => self.respond(cx, origin, Reply::Pong(v1::Pong { time_ms: cx.now_ms })),
             Request::Register(phone) => {
-                let address = cx.fx.peer_address(origin.conn);
-                let owner = self.slots.owner(tern_storage::Slot::of_address(&address));
+                let (address, owner) = self.network_of(cx, origin.conn);
                 self.ask(cx, owner, origin, Message::Register { origin, address, phone });
             }
             Request::Verify(verify) => {
-                let phone = verify.phone.clone();
-                self.ask_phone(cx, origin, phone, PhoneOp::Verify(origin, Box::new(verify)));
+                let (address, owner) = self.network_of(cx, origin.conn);
+                self.ask(cx, owner, origin, Message::Verify { origin, address, verify: Box::new(verify) });
             }
             Request::Refresh(refresh) => match self.keys.refresh_token_owner(&refresh.token) {
                 Ok(author) => {
@@ -365,6 +366,12 @@ impl Shard {
         for id in self.conns.ids() {
             self.farewell(cx, id, Farewell::new(Reason::ShuttingDown, "this server is stopping"));
         }
+    }
+
+    /// The network that a connection comes from, and the core that counts what it asks for.
+    fn network_of(&self, cx: &mut Cx, id: ConnId) -> ([u8; 16], CoreId) {
+        let network = network_of(cx.fx.peer_address(id));
+        (network, self.slots.owner(tern_storage::Slot::of_address(&network)))
     }
 
     /// Ends connections that have not logged in, or not been heard of, for too long.

@@ -23,6 +23,15 @@ pub enum Message {
         /// For which phone.
         phone: Phone,
     },
+    /// To the owner of a network address: may it try a code? Goes on to the phone's owner.
+    Verify {
+        /// Who asks.
+        origin: Origin,
+        /// From where.
+        address: [u8; 16],
+        /// The phone and the code.
+        verify: Box<Verify>,
+    },
     /// To the owner of a phone.
     Phone(Phone, PhoneOp),
     /// To the owner of a user.

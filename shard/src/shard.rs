@@ -176,6 +176,7 @@ impl Shard {
     fn told(&mut self, cx: &mut Cx, message: Message) {
         match message {
             Message::Register { origin, address, phone } => self.register(cx, origin, address, phone),
+            Message::Verify { origin, address, verify } => self.verify_from(cx, origin, address, verify),
             Message::Phone(phone, op) => self.phone_op(cx, phone, op),
             Message::User(op) => self.user_op(cx, op),
             Message::Log(log, op) => self.log_op(cx, log, op),

@@ -105,6 +105,11 @@ impl Raw {
         }
     }
 
+    /// Has the kernel take hardly anything for this connection that is not read.
+    pub fn narrow(&mut self) {
+        rustix::net::sockopt::set_socket_recv_buffer_size(&self.stream.sock, 4096).expect("an open socket");
+    }
+
     /// Sends bytes as they are.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         // A server that has closed already is what some tests are about; they see it when they read.

@@ -1,30 +1,53 @@
-//! How often network addresses ask for codes. Kept in memory alone: a restart forgives.
+//! How often networks ask for codes, and try them. Kept in memory alone: a restart forgives.
 
 use crate::limits::{ADDRESSES_MAX, HOUR_MS};
 use crate::maps::Map;
 
-/// The network addresses of a core's slots, counted within the current hour.
+/// The networks of a core's slots, counted within the current hour.
 #[derive(Debug, Default)]
 pub struct Addresses {
-    counts: Map<[u8; 16], u32>,
+    counts: Map<(Asked, [u8; 16]), u32>,
     since_ms: u64,
 }
 
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Asked {
+    /// `Register`.
+    ForCode,
+    /// `Verify`.
+    ToVerify,
+}
+
 impl Addresses {
-    /// Counts one request of `address`. `Err` gives the milliseconds after which it may ask again.
-    pub fn count(&mut self, address: [u8; 16], max: u32, now_ms: u64) -> Result<(), u64> {
-        let elapsed_ms = now_ms.saturating_sub(self.since_ms);
-        if elapsed_ms >= HOUR_MS || self.counts.len() >= ADDRESSES_MAX {
+    /// Counts one request of a network. `Err` gives the milliseconds after which it may ask again.
+    pub fn count(&mut self, asked: Asked, network: [u8; 16], max: u32, now_ms: u64) -> Result<(), u64> {
+        if now_ms.saturating_sub(self.since_ms) >= HOUR_MS {
             self.counts.clear();
             self.since_ms = now_ms;
         }
-        let count = self.counts.entry(address).or_default();
+        if self.counts.len() >= ADDRESSES_MAX {
+            // Those that are near their limit are remembered the longest.
+            self.counts.retain(|_, count| *count * 2 >= max);
+        }
+        if self.counts.len() >= ADDRESSES_MAX {
+            self.counts.clear();
+        }
+        let count = self.counts.entry((asked, network)).or_default();
         if *count >= max {
             return Err(HOUR_MS.saturating_sub(now_ms.saturating_sub(self.since_ms)).max(1));
         }
         *count += 1;
         Ok(())
     }
+}
+
+/// The first half of an IPv6 address, for whoever has one address with it has them all; all of an IPv4 one.
+pub fn network_of(mut address: [u8; 16]) -> [u8; 16] {
+    if std::net::Ipv6Addr::from(address).to_ipv4_mapped().is_none() {
+        address[8..].fill(0);
+    }
+    address
 }
 
 #[cfg(test)]
@@ -36,10 +59,35 @@ mod tests {
         let mut addresses = Addresses::default();
         let start = HOUR_MS * 10;
         for _ in 0..3 {
-            assert_eq!(addresses.count([1; 16], 3, start), Ok(()));
+            assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, start), Ok(()));
         }
-        assert_eq!(addresses.count([1; 16], 3, start + 1000), Err(HOUR_MS - 1000));
-        assert_eq!(addresses.count([2; 16], 3, start + 1000), Ok(()));
-        assert_eq!(addresses.count([1; 16], 3, start + HOUR_MS), Ok(()));
+        assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, start + 1000), Err(HOUR_MS - 1000));
+        assert_eq!(addresses.count(Asked::ForCode, [2; 16], 3, start + 1000), Ok(()));
+        assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, start + HOUR_MS), Ok(()));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_and_one_of_ipv4_is_many() {
+        let mut addresses = Addresses::default();
+        let v6 = |host| std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 2, host, 0, 0, host).octets();
+        assert_eq!(addresses.count(Asked::ForCode, network_of(v6(1)), 1, 0), Ok(()));
+        assert!(addresses.count(Asked::ForCode, network_of(v6(2)), 1, 0).is_err());
+        let v4 = |host| std::net::Ipv4Addr::new(192, 0, 2, host).to_ipv6_mapped().octets();
+        assert_eq!(addresses.count(Asked::ForCode, network_of(v4(1)), 1, 0), Ok(()));
+        assert_eq!(addresses.count(Asked::ForCode, network_of(v4(2)), 1, 0), Ok(()));
+    }
+
+    #[test]
+    fn many_addresses_do_not_wash_away_one_that_has_reached_its_limit() {
+        let mut addresses = Addresses::default();
+        for _ in 0..3 {
+            assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, 0), Ok(()));
+        }
+        for number in 0..2 * ADDRESSES_MAX as u64 {
+            let mut address = [2; 16];
+            address[..8].copy_from_slice(&number.to_be_bytes());
+            let _ = addresses.count(Asked::ForCode, address, 3, 0);
+        }
+        assert!(addresses.count(Asked::ForCode, [1; 16], 3, 0).is_err());
     }
 }

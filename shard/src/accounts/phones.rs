@@ -14,10 +14,11 @@ use tern_wire::ids::{Phone, UserId};
 use tern_wire::request::Verify;
 
 use crate::Cx;
+use crate::accounts::addresses::Asked;
 use crate::accounts::users::{AddDevice, Asker};
 use crate::admin::{AdminResponse, CodeView};
 use crate::commits::After;
-use crate::limits::{HOUR_MS, PHONES_CACHED_MAX};
+use crate::limits::{HOUR_MS, Limits, PHONES_CACHED_MAX};
 use crate::maps::Map;
 use crate::message::{PhoneOp, PhoneQuestion, UserAsk, UserOp};
 use crate::reads::ReadFor;
@@ -62,17 +63,32 @@ impl Shard {
     /// May this network address ask for a code? If so, the phone's owner goes on.
     pub(crate) fn register(&mut self, cx: &mut Cx, origin: Origin, address: [u8; 16], phone: Phone) {
         let max = self.limits.address_code_requests_per_hour_max;
-        match self.addresses.count(address, max, cx.now_ms) {
+        match self.addresses.count(Asked::ForCode, address, max, cx.now_ms) {
             Ok(()) => self.ask_phone(cx, origin, phone, PhoneOp::Register(origin)),
-            Err(wait_ms) => {
-                let refusal = Refusal::for_now(
-                    Reason::RateLimited,
-                    wait_ms.try_into().unwrap_or(u32::MAX),
-                    "too many codes were asked for from this address",
-                );
-                self.refuse(cx, origin, refusal);
-            }
+            Err(wait_ms) => self.refuse_address(cx, origin, wait_ms),
         }
+    }
+
+    /// May this network address try a code? If so, the phone's owner goes on. It has as many tries as its codes have.
+    pub(crate) fn verify_from(
+        &mut self,
+        cx: &mut Cx,
+        origin: Origin,
+        address: [u8; 16],
+        verify: Box<Verify>,
+    ) {
+        let Limits { address_code_requests_per_hour_max, code_attempts_max, .. } = self.limits;
+        let max = address_code_requests_per_hour_max.saturating_mul(code_attempts_max);
+        match self.addresses.count(Asked::ToVerify, address, max, cx.now_ms) {
+            Ok(()) => self.ask_phone(cx, origin, verify.phone.clone(), PhoneOp::Verify(origin, verify)),
+            Err(wait_ms) => self.refuse_address(cx, origin, wait_ms),
+        }
+    }
+
+    fn refuse_address(&mut self, cx: &mut Cx, origin: Origin, wait_ms: u64) {
+        let wait_ms = wait_ms.try_into().unwrap_or(u32::MAX);
+        let detail = "too much was asked for from this network address";
+        self.refuse(cx, origin, Refusal::for_now(Reason::RateLimited, wait_ms, detail));
     }
 
     pub(crate) fn phone_op(&mut self, cx: &mut Cx, phone: Phone, op: PhoneOp) {
