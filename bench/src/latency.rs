@@ -34,10 +34,6 @@ impl Latencies {
         self.0.add(&other.0).expect("the same bounds");
     }
 
-    pub fn histogram(&self) -> &Histogram<u64> {
-        &self.0
-    }
-
     pub fn percentiles(&self) -> Percentiles {
         let ms = |micros: u64| micros as f64 / 1000.0;
         let at = |share: f64| ms(self.0.value_at_quantile(share));

@@ -15,7 +15,7 @@ mod target;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use scenarios::{idle, pairs};
+use scenarios::{idle, limits, pairs};
 use serde::Serialize;
 
 /// Load and measurements against the real ternd.
@@ -31,6 +31,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Scenario {
+    /// What this machine can do at all: handshakes, records, bare echoes, the disk
+    Limits(limits::LimitsArgs),
     /// Connections that are logged in and silent: what they take of memory, and whether they live
     Idle(idle::IdleArgs),
     /// People who write to each other, at a rate or with a window; every message is checked at its recipient
@@ -52,6 +54,11 @@ fn print(json: bool, report: &impl Serialize, line: &str) -> Result<(), String> 
 
 fn run(Arguments { json, scenario }: Arguments) -> Result<bool, String> {
     match scenario {
+        Scenario::Limits(arguments) => {
+            let report = limits::run(&arguments)?;
+            print(json, &report, &report.line())?;
+            Ok(true)
+        }
         Scenario::Idle(arguments) => {
             let report = idle::run(&arguments)?;
             print(json, &report, &report.line())?;

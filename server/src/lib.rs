@@ -14,4 +14,3 @@ pub mod mesh;
 pub mod metrics;
 pub mod run;
 pub mod trouble;
-pub mod uring;

@@ -27,7 +27,7 @@ use crate::exposition::Exposition;
 use crate::http::{self, Health};
 use crate::metrics::Metrics;
 use crate::trouble;
-use crate::uring::{Missing, RingOptions, listen, raise_open_files};
+use tern_uring::{Missing, RingOptions, listen, raise_open_files};
 
 /// A core that has not turned for this long is stuck.
 const STUCK_MS: u64 = 5_000;

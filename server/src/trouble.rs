@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::uring::Missing;
+use tern_uring::Missing;
 
 /// What is looked up to explain a refusal.
 #[derive(Clone, Debug, Default)]

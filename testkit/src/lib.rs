@@ -60,8 +60,13 @@ pub struct Ternd {
 
 /// The path of one of the workspace's programs, built if it is not there.
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a running program has a path");
-    let profile = test.parent().and_then(Path::parent).expect("tests lie in PROFILE/deps, examples beside");
+    let running = std::env::current_exe().expect("a running program has a path");
+    let beside = running.with_file_name(name);
+    if beside.exists() {
+        return beside;
+    }
+    let profile =
+        running.parent().and_then(Path::parent).expect("tests lie in PROFILE/deps, examples beside");
     let path = profile.join(name);
     if !path.exists() {
         let mut build = Command::new(env!("CARGO"));

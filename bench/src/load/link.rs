@@ -33,10 +33,15 @@ pub struct Link {
     /// Bytes of the handshake, or sealed ones, to be sent.
     sealed: Vec<u8>,
     next_id: u64,
-    ready: bool,
-    resumes: bool,
+    opening: Opening,
     /// Until the handshake is complete.
     token: Box<str>,
+}
+
+/// How far a device is with logging in.
+struct Opening {
+    ready: bool,
+    resumes: bool,
 }
 
 impl Link {
@@ -50,8 +55,7 @@ impl Link {
             plain: Vec::new(),
             sealed,
             next_id: 0,
-            ready: false,
-            resumes,
+            opening: Opening { ready: false, resumes },
             token: token.into(),
         })
     }
@@ -61,11 +65,6 @@ impl Link {
         self.next_id += 1;
         frame::encode(&v1::ClientFrame { id: self.next_id, request: Some(request) }, &mut self.plain);
         self.next_id
-    }
-
-    /// Queues a request that has no response.
-    pub fn request_silent(&mut self, request: Request) {
-        frame::encode(&v1::ClientFrame { id: 0, request: Some(request) }, &mut self.plain);
     }
 
     /// What is to be sent now; empty if nothing is.
@@ -99,10 +98,15 @@ impl Link {
     /// Everything up to the login leaves at once: the server takes requests in their order.
     fn open(&mut self) {
         let client = concat!("tern-bench ", env!("CARGO_PKG_VERSION")).to_owned();
-        self.request(Request::Hello(v1::Hello { version_min: 1, version_max: 1, client, ..v1::Hello::default() }));
+        self.request(Request::Hello(v1::Hello {
+            version_min: 1,
+            version_max: 1,
+            client,
+            ..v1::Hello::default()
+        }));
         let access_token = std::mem::take(&mut self.token).into();
         self.request(Request::Login(v1::Login { access_token }));
-        if self.resumes {
+        if self.opening.resumes {
             self.request(Request::Resume(v1::Resume::default()));
         }
         self.next_id = LAST_OPENING_ID;
@@ -115,14 +119,14 @@ impl Link {
         say: &mut dyn FnMut(Said),
     ) -> Result<(), String> {
         let mut failed = None;
-        let mut frames = std::mem::take(&mut self.frames);
-        let opened = records.open(bytes, &mut self.sealed, &mut |plaintext| {
+        let Self { frames, sealed, opening, .. } = self;
+        let opened = records.open(bytes, sealed, &mut |plaintext| {
             let mut reading = frames.read(plaintext);
             loop {
                 match reading.next(SERVER_FRAME_BYTES_MAX).map(|frame| frame.map(v1::ServerFrame::decode)) {
                     Ok(None) => return,
                     Ok(Some(Ok(frame))) => {
-                        if let Err(why) = self.frame(frame, say) {
+                        if let Err(why) = opening.frame(frame, say) {
                             failed.get_or_insert(why);
                         }
                     }
@@ -134,7 +138,6 @@ impl Link {
                 }
             }
         });
-        self.frames = frames;
         self.tls = Tls::Open(records);
         match (failed, opened) {
             (Some(why), _) => Err(why),
@@ -142,7 +145,9 @@ impl Link {
             (None, Ok(_)) => Ok(()),
         }
     }
+}
 
+impl Opening {
     fn frame(&mut self, frame: v1::ServerFrame, say: &mut dyn FnMut(Said)) -> Result<(), String> {
         if let Some(Message::GoAway(bye)) = &frame.message {
             return Err(format!("GoAway {}: {}", bye.reason().as_str_name(), bye.detail));

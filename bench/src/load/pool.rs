@@ -2,12 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 use tern_proto::v1::{self, client_frame::Request};
-use tern_uring::{ConnToken, Ended, Event, Missing, Ring, RingOptions, eventfd_waker};
+use tern_uring::{ConnToken, Ended, Event, Missing, Ring, RingOptions, eventfd_waker, socket_from};
 use tern_wire::tls::TlsClient;
 
 use super::link::{Link, Said};
@@ -76,11 +74,6 @@ impl Pool {
         })
     }
 
-    /// Connections that can still be made.
-    pub fn room(&self) -> usize {
-        self.free.len()
-    }
-
     /// Connects a device, and logs it in; [`Happened`] tells how it goes.
     pub fn dial(
         &mut self,
@@ -89,9 +82,9 @@ impl Pool {
         resumes: bool,
     ) -> io::Result<LinkId> {
         let link = Link::new(&self.tls, token, resumes).map_err(io::Error::other)?;
-        let socket = socket_for(source, server)?;
+        let socket = socket_from(source, server)?;
         let id = self.free.pop().ok_or(io::ErrorKind::QuotaExceeded)?;
-        self.ring.adopt(id, socket)?;
+        self.ring.adopt(id, &socket)?;
         let place = &mut self.places[id as usize];
         place.generation += 1;
         (place.link, place.sending) = (Some(Box::new(link)), true);
@@ -105,14 +98,6 @@ impl Pool {
         let number = link.request(request);
         self.mark(id);
         number
-    }
-
-    /// Queues a request that has no response.
-    pub fn request_silent(&mut self, id: LinkId, request: Request) {
-        if let Some(link) = self.places[id as usize].link.as_deref_mut() {
-            link.request_silent(request);
-            self.mark(id);
-        }
     }
 
     fn mark(&mut self, id: LinkId) {
@@ -133,11 +118,7 @@ impl Pool {
     }
 
     /// Sends what is queued, waits for something to happen or for `timeout`, and says what has.
-    pub fn turn(
-        &mut self,
-        timeout: Duration,
-        happen: &mut dyn FnMut(LinkId, Happened),
-    ) -> io::Result<()> {
+    pub fn turn(&mut self, timeout: Duration, happen: &mut dyn FnMut(LinkId, Happened)) -> io::Result<()> {
         while let Some(id) = self.dirty.pop() {
             self.places[id as usize].dirty = false;
             self.flush(id, happen);
@@ -236,16 +217,4 @@ impl Pool {
             | Event::Woken => {}
         }
     }
-}
-
-/// A socket of its own source address. The port is chosen when it connects, so that many sockets can share one.
-fn socket_for(source: Option<SocketAddr>, server: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    if let Some(source) = source {
-        sockopt::set_ip_bind_address_no_port(&socket, true).or(Ok::<_, io::Error>(()))?;
-        bind(&socket, &source)?;
-    }
-    Ok(socket)
 }

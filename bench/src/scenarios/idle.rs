@@ -52,7 +52,8 @@ pub struct IdleReport {
 impl IdleReport {
     /// A line for people.
     pub fn line(&self) -> String {
-        let user = self.server_user_bytes_per_connection.map_or("?".to_owned(), |bytes| format!("{bytes:.0}"));
+        let user =
+            self.server_user_bytes_per_connection.map_or("?".to_owned(), |bytes| format!("{bytes:.0}"));
         format!(
             "{} connections, {:.0}/s; the server's bytes a connection: {user} in user space, {:.0} in the kernel; \
              {} answered a ping; {} errors",

@@ -1,6 +1,7 @@
 //! What is measured.
 
 pub mod idle;
+pub mod limits;
 pub mod pairs;
 
 use std::time::Duration;

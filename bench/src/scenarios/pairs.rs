@@ -129,7 +129,11 @@ impl PairsReport {
         let mut line = format!(
             "{:.0}/s offered, {:.0}/s acknowledged, {:.0}/s delivered; acknowledgement p50 {p50:.2} p99 {p99:.2} \
              p99.9 {p999:.2} max {max:.1} ms; delivery p50 {:.2} p99 {:.2} ms",
-            self.offered_per_s, self.acked_per_s, self.delivered_per_s, self.delivery_ms.p50, self.delivery_ms.p99,
+            self.offered_per_s,
+            self.acked_per_s,
+            self.delivered_per_s,
+            self.delivery_ms.p50,
+            self.delivery_ms.p99,
         );
         if let Some(cpu) = self.server_cpu_us_per_message {
             line += &format!("; server CPU {cpu:.1} us a message");
@@ -139,7 +143,8 @@ impl PairsReport {
             line += &format!(
                 "\nNOT CORRECT: {errors} errors, {missing} missing, {duplicates} duplicates, {out_of_order} out of order"
             );
-            line += &self.counts.first_error.as_deref().map(|why| format!("; first: {why}")).unwrap_or_default();
+            line +=
+                &self.counts.first_error.as_deref().map(|why| format!("; first: {why}")).unwrap_or_default();
         }
         line
     }
@@ -151,7 +156,8 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
         return Err(format!("--size is at least {STAMP_BYTES}"));
     }
     let target = Target::new(&arguments.target, 2 * arguments.pairs, &[])?;
-    let measured = Duration::from_secs(arguments.warmup)..Duration::from_secs(arguments.warmup + arguments.seconds);
+    let measured =
+        Duration::from_secs(arguments.warmup)..Duration::from_secs(arguments.warmup + arguments.seconds);
     let begin = Instant::now() + Duration::from_millis(500);
     let threads = arguments.threads.clamp(1, arguments.pairs.max(1));
     let cpu = target.pid().map(measure::cpu_s);
@@ -160,7 +166,9 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
             let users: Vec<&[TestUser]> =
                 target.users.chunks_exact(2).skip(thread as usize).step_by(threads as usize).collect();
             let (target, measured) = (&target, measured.clone());
-            scope.spawn(move || Thread::new(arguments, target, &users, thread, threads, begin, measured)?.run())
+            scope.spawn(move || {
+                Thread::new(arguments, target, &users, thread, threads, begin, measured)?.run()
+            })
         };
         let running: Vec<_> = (0..threads).map(run).collect();
         let mut counts = Counts::default();
@@ -248,7 +256,8 @@ impl<'a> Thread<'a> {
         let (mut pairs, mut roles) = (Vec::new(), HashMap::new());
         for pair in users {
             let mut dial = |user: &TestUser, resumes| {
-                pool.dial(addresses.next(), &user.token, resumes).map_err(|error| format!("connecting: {error}"))
+                pool.dial(addresses.next(), &user.token, resumes)
+                    .map_err(|error| format!("connecting: {error}"))
             };
             let (sender, recipient) = (dial(&pair[0], false)?, dial(&pair[1], true)?);
             roles.insert(sender, Role::Sender(pairs.len()));

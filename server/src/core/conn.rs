@@ -8,7 +8,7 @@ use tern_shard::slots::CoreId;
 use tern_wire::frame::FrameBuffer;
 use tern_wire::tls::{Handshake, Records};
 
-use crate::uring::{ConnToken, TransferId};
+use tern_uring::{ConnToken, TransferId};
 
 /// See the module.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use super::conn::{Conn, End, Moved, Moving, Table, Tls, token};
 use super::{CoreMessage, Shared};
 use crate::mesh::MeshEnd;
 use crate::metrics::CoreMetrics;
-use crate::uring::{Ring, RingHandle, TransferId};
+use tern_uring::{Ring, RingHandle, TransferId};
 
 /// How long what is queued to a connection that ends, or moves, may take to leave.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use tern_storage::Wake;
 
 use crate::control::{ANSWER_TIMEOUT, Control, ControlError};
 use crate::mesh::Sleeper;
-use crate::uring::Waker;
+use tern_uring::Waker;
 
 /// Questions that wait for one core. Beyond: [`ControlError::Busy`].
 const QUESTIONS_MAX: usize = 1024;

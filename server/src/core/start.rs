@@ -20,7 +20,7 @@ use super::worker::Worker;
 use super::{Clock, CodeDelivery, Shared};
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
-use crate::uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu};
+use tern_uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu};
 
 /// What the cores are made of.
 pub struct CoresOptions {

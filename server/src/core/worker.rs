@@ -16,7 +16,7 @@ use super::CoreMessage;
 use super::conn::{Conn, End, Moved, Tls};
 use super::io::Io;
 use super::link::{Call, CoreLink};
-use crate::uring::{Ended, Event, Lease, TransferId};
+use tern_uring::{Ended, Event, Lease, TransferId};
 
 /// How often the brain is told that time passes.
 const TICK: Duration = Duration::from_millis(100);
@@ -164,7 +164,8 @@ impl Worker {
                 None => drop(self.arriving.insert(transfer, Half::Slot(slot))),
             },
             Event::Closed => self.accept_waits = false,
-            Event::Woken => {}
+            // Only clients connect.
+            Event::Woken | Event::Connected { .. } => {}
         }
     }
 

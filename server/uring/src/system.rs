@@ -57,6 +57,70 @@ pub fn pin_to_cpu(number: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// A TCP socket that will connect from `source`, or from where the kernel likes. Its port is chosen when it connects, so
+/// that sockets with different destinations can share one.
+pub fn socket_from(source: Option<SocketAddr>, server: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if server.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: the call takes no memory; what it gives is a new descriptor, owned by nobody else.
+    let socket = unsafe {
+        OwnedFd::from_raw_fd(check(libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0))?)
+    };
+    let on: libc::c_int = 1;
+    let set = |level, option| {
+        let (value, size) = ((&raw const on).cast(), size_of_val(&on) as libc::socklen_t);
+        // SAFETY: the socket is open, and the option's value is a c_int that outlives the call.
+        check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, size) })
+    };
+    set(libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    if let Some(source) = source {
+        set(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT)?;
+        let address = SocketAddress::new(source);
+        // SAFETY: the socket is open, and the call gets the address and its size.
+        check(unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr(), address.length()) })?;
+    }
+    Ok(socket)
+}
+
+/// An address as the kernel takes it.
+pub(super) enum SocketAddress {
+    V4(libc::sockaddr_in),
+    V6(libc::sockaddr_in6),
+}
+
+impl SocketAddress {
+    pub(super) fn new(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Self::V4(libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: address.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
+                sin_zero: [0; 8],
+            }),
+            SocketAddr::V6(address) => Self::V6(libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: address.port().to_be(),
+                sin6_flowinfo: address.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                sin6_scope_id: address.scope_id(),
+            }),
+        }
+    }
+
+    pub(super) fn as_ptr(&self) -> *const libc::sockaddr {
+        match self {
+            Self::V4(address) => (&raw const *address).cast(),
+            Self::V6(address) => (&raw const *address).cast(),
+        }
+    }
+
+    pub(super) fn length(&self) -> libc::socklen_t {
+        match self {
+            Self::V4(address) => size_of_val(address) as libc::socklen_t,
+            Self::V6(address) => size_of_val(address) as libc::socklen_t,
+        }
+    }
+}
+
 /// The remote address of a socket, IPv4 mapped into IPv6.
 pub(super) fn peer_address(socket: &OwnedFd) -> io::Result<[u8; 16]> {
     // SAFETY: a sockaddr_storage is plain data, large enough for any address; the calls get its address and size.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use slab::Slab;
 
 use super::buffers::{Buffers, GROUP, Lease};
-use super::system::{Waker, peer_address};
+use super::system::{SocketAddress, Waker, peer_address};
 use super::token::{ConnToken, Token, TransferId};
 
 /// Sizes of a ring.
@@ -43,6 +43,13 @@ pub enum Event {
     AcceptEnded {
         /// What the system said.
         error: io::Error,
+    },
+    /// A connection that was asked for stands, or can't be made.
+    Connected {
+        /// Which.
+        conn: ConnToken,
+        /// Whether it stands.
+        result: io::Result<()>,
     },
     /// Bytes have come.
     Received {
@@ -133,6 +140,11 @@ impl std::error::Error for Missing {}
 #[derive(Clone, Copy, Debug)]
 pub struct RingHandle(RawFd);
 
+struct ConnectOp {
+    conn: ConnToken,
+    address: Box<SocketAddress>,
+}
+
 struct SendOp {
     conn: ConnToken,
     buffer: Vec<u8>,
@@ -144,6 +156,7 @@ pub struct Ring {
     uring: Option<IoUring>,
     buffers: Buffers,
     sends: Slab<SendOp>,
+    connects: Slab<ConnectOp>,
     /// Read into by the eventfd's operation; boxed, so that it stays where it is.
     notified: Box<u64>,
     waker: Option<Waker>,
@@ -165,6 +178,7 @@ impl Drop for Ring {
     fn drop(&mut self) {
         drop(self.uring.take());
         std::mem::forget(std::mem::take(&mut self.sends));
+        std::mem::forget(std::mem::take(&mut self.connects));
         Box::leak(std::mem::take(&mut self.notified));
     }
 }
@@ -189,6 +203,7 @@ impl Ring {
             uring: Some(uring),
             buffers,
             sends: Slab::new(),
+            connects: Slab::new(),
             notified: Box::new(0),
             waker: Some(waker),
             early: VecDeque::new(),
@@ -213,6 +228,21 @@ impl Ring {
     pub fn stop_accepting(&mut self) {
         let which = CancelBuilder::user_data(Token::Accept.pack());
         self.push(opcode::AsyncCancel2::new(which).build(), Token::Cancel);
+    }
+
+    /// Takes a socket over as the direct descriptor `slot`, which must be free.
+    pub fn adopt(&mut self, slot: u32, socket: &OwnedFd) -> io::Result<()> {
+        self.uring().submitter().register_files_update(slot, &[socket.as_raw_fd()]).map(drop)
+    }
+
+    /// Connects a socket that was adopted. [`Event::Connected`] follows.
+    pub fn connect(&mut self, conn: ConnToken, slot: u32, server: SocketAddr) {
+        let address = Box::new(SocketAddress::new(server));
+        let (start, length) = (address.as_ptr(), address.length());
+        // The box moves into the slab, what is in it stays where it is until the completion takes it out again.
+        let place = self.connects.insert(ConnectOp { conn, address });
+        let entry = opcode::Connect::new(Fixed(slot), start, length).build();
+        self.push(entry, Token::Connect(place as u32));
     }
 
     /// Receives until [`Event::ReceiveEnded`], or [`Event::Received`] that is not armed.
@@ -339,7 +369,8 @@ impl Ring {
     fn push(&mut self, entry: squeue::Entry, token: Token) {
         let entry = entry.user_data(token.pack());
         loop {
-            // SAFETY: what the entry points to (a send's bytes in the slab, the eventfd's box, the buffer ring) is owned by
+            // SAFETY: what the entry points to (a send's bytes and a connect's address in slabs, the eventfd's box, the
+            // buffer ring) is owned by
             // `self` until the completion has come, and is leaked should `self` go before.
             let pushed = unsafe { self.uring_mut().submission().push(&entry) };
             if pushed.is_ok() {
@@ -370,6 +401,11 @@ impl Ring {
                 }
                 Err(error) => Event::AcceptEnded { error },
             },
+            Token::Connect(place) => {
+                let ConnectOp { conn, address } = self.connects.remove(place as usize);
+                drop(address);
+                Event::Connected { conn, result: positive(result).map(drop) }
+            }
             Token::Receive(conn) => self.received(conn, result, flags),
             Token::Send(place) => {
                 let SendOp { conn, buffer, from } = self.sends.remove(place as usize);

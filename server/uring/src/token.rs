@@ -37,6 +37,8 @@ pub struct TransferId {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Token {
     Accept,
+    /// By its place among the connects.
+    Connect(u32),
     Receive(ConnToken),
     /// By its place among the sends.
     Send(u32),
@@ -69,6 +71,7 @@ impl Token {
             Self::Give(token) => (9, conn(token)),
             Self::Take(transfer) => (10, (transfer.number, u32::from(transfer.from))),
             Self::Address => (11, (0, 0)),
+            Self::Connect(place) => (12, (place, 0)),
         };
         kind << 56 | u64::from(high) << 32 | u64::from(low)
     }
@@ -88,6 +91,7 @@ impl Token {
             9 => Self::Give(conn),
             10 => Self::Take(TransferId { from: high as u16, number: low }),
             11 => Self::Address,
+            12 => Self::Connect(low),
             _ => return None,
         })
     }
@@ -116,6 +120,7 @@ mod tests {
             Token::Give(conn),
             Token::Take(transfer),
             Token::Address,
+            Token::Connect(9),
         ]) {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

@@ -1,0 +1,55 @@
+//! The disk alone.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::latency::{Latencies, Percentiles};
+
+/// Writes that one sync of the grouped log covers.
+const GROUP_WRITES: usize = 512;
+
+/// A file that is long already, as a journal is: what is measured is the data, not the file's growth.
+fn file_in(dir: &Path, bytes: u64) -> io::Result<File> {
+    let mut file = tempfile::tempfile_in(dir)?;
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..bytes >> 20 {
+        file.write_all(&zeros)?;
+    }
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// How long a sync of 4 KiB takes.
+pub fn fdatasync(dir: &Path, time: Duration) -> io::Result<Percentiles> {
+    use std::os::unix::fs::FileExt as _;
+    const FILE_BYTES: u64 = 16 << 20;
+    let file = file_in(dir, FILE_BYTES)?;
+    let (begin, mut at) = (Instant::now(), 0);
+    let mut latencies = Latencies::default();
+    while begin.elapsed() < time {
+        file.write_all_at(&[at as u8; 4096], at % FILE_BYTES)?;
+        let before = Instant::now();
+        file.sync_data()?;
+        latencies.record(before.elapsed());
+        at += 4096;
+    }
+    Ok(latencies.percentiles())
+}
+
+/// Writes a second of a log that syncs once for a group of them.
+pub fn grouped_log(dir: &Path, time: Duration, size: usize) -> io::Result<f64> {
+    use std::os::unix::fs::FileExt as _;
+    const FILE_BYTES: u64 = 64 << 20;
+    let file = file_in(dir, FILE_BYTES)?;
+    let group = vec![b'x'; GROUP_WRITES * size];
+    let (begin, mut at, mut count) = (Instant::now(), 0, 0);
+    while begin.elapsed() < time {
+        file.write_all_at(&group, at % (FILE_BYTES - group.len() as u64))?;
+        file.sync_data()?;
+        at += group.len() as u64;
+        count += GROUP_WRITES;
+    }
+    Ok(count as f64 / begin.elapsed().as_secs_f64())
+}
