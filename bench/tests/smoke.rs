@@ -39,7 +39,7 @@ fn limits_are_all_measured() {
 
 #[test]
 fn idle_connections_are_held_and_all_answer() {
-    let report = bench(&["idle", "--connections", "600", "--quiet"]);
+    let report = bench(&["idle", "--connections", "600", "--settle", "1", "--quiet"]);
     assert_eq!(report["scenario"], "idle");
     assert_eq!(
         (&report["connections"], &report["pings_answered"], &report["errors"]),

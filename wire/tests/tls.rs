@@ -138,6 +138,7 @@ fn every_suite_carries_data_both_ways_across_key_updates() {
         let (mut client, mut server) = connect(&client_config(&certificate, &[ALPN], vec![suite]), &server);
         server.records.as_mut().expect("connected").set_key_records_max(7);
         for round in 0..6u8 {
+            server.records.as_mut().expect("connected").hibernate();
             let data = vec![round; 100_000];
             client.set_buffer_limit(None);
             client.writer().write_all(&data[..50_000]).expect("buffered");

@@ -25,6 +25,9 @@ pub struct IdleArgs {
     /// How many
     #[arg(long, default_value_t = 30_000)]
     connections: u32,
+    /// Seconds of silence before memory is measured
+    #[arg(long, default_value_t = 6)]
+    settle: u64,
     /// Repeats the order of a run
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -93,9 +96,12 @@ pub fn run(arguments: &IdleArgs) -> Result<IdleReport, String> {
     // The first connections bring what all share: buffers, tables, code.
     let warm = (count / 10).clamp(1, 1000);
     idle.connect(&target, &mut addresses, 0..warm, true)?;
+    let settle = || std::thread::sleep(Duration::from_secs(arguments.settle));
+    settle();
     let (before, begin) = (Memory::now(&target), Instant::now());
     idle.connect(&target, &mut addresses, warm..count, arguments.quiet)?;
     let seconds = begin.elapsed().as_secs_f64();
+    settle();
     let after = Memory::now(&target);
     idle.ping_all(count)?;
     let made = f64::from(count - warm);

@@ -30,6 +30,8 @@ pub(super) struct Conn {
     /// Shutdowns under way. The kernel does them on a thread of its own, and looks the descriptor up there: closed before,
     /// it may have become another connection's.
     pub(super) shutdowns: u8,
+    /// Something has come or gone since it was looked at last.
+    pub(super) active: bool,
     /// It is in the list of those with something to send.
     pub(super) dirty: bool,
     /// The brain wants to know when everything has been sent.
@@ -102,6 +104,7 @@ impl Conn {
             eof: false,
             receiving: false,
             shutdowns: 0,
+            active: true,
             dirty: false,
             tell_drained: false,
             known: false,
@@ -135,6 +138,8 @@ pub(super) struct Table {
     conns: Vec<(u32, Option<Box<Conn>>)>,
     free: Vec<u32>,
     count: usize,
+    /// Where the next part to be looked at begins.
+    looked_upto: usize,
 }
 
 impl Table {
@@ -174,6 +179,22 @@ impl Table {
         let (generation, conn) = self.conns.get(token.index as usize)?;
         let lives = conn.is_some() && token.is_of(*generation);
         lives.then_some(ConnId { index: token.index, generation: *generation })
+    }
+
+    /// Has connections of the next part of the table that were silent since the last time let go of what can be made
+    /// again. In 20 calls each is seen once.
+    pub(super) fn hibernate_part(&mut self) {
+        let part = self.conns.len() / 20 + 1;
+        let (from, upto) = (self.looked_upto, (self.looked_upto + part).min(self.conns.len()));
+        self.looked_upto = if upto == self.conns.len() { 0 } else { upto };
+        for (_, conn) in &mut self.conns[from..upto] {
+            if let Some(conn) = conn.as_deref_mut()
+                && !std::mem::take(&mut conn.active)
+                && let Tls::Open(records) = &mut conn.tls
+            {
+                records.hibernate();
+            }
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -157,6 +157,7 @@ impl Io {
         let Some(conn) = self.conns.get(id) else { return };
         let sealed = std::mem::take(&mut conn.sealed);
         conn.sending = sealed.len();
+        conn.active = true;
         let slot = conn.slot;
         self.metrics().bytes_out.add(sealed.len() as u64);
         self.ring.send(token(id), slot, sealed, 0);

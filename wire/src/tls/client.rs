@@ -12,7 +12,8 @@ use rustls::unbuffered::UnbufferedStatus;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme, version};
 
 use super::handshake::{Established, Step, step};
-use super::records::{Kernel, Records};
+use super::records::Records;
+use super::secrets::{Capture, Secrets};
 use super::{ALPN, HANDSHAKE_BYTES_MAX, TlsError};
 
 /// Begins handshakes with one server.
@@ -40,6 +41,7 @@ impl TlsClient {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_secret_extraction = true;
+        config.key_log = Arc::new(Capture);
         let name = ServerName::try_from("localhost").expect("a name");
         Ok(Self { config: Arc::new(config), name })
     }
@@ -47,7 +49,9 @@ impl TlsClient {
     /// Begins a handshake, and appends to `out` what the server must be sent first.
     pub fn handshake(&self, out: &mut Vec<u8>) -> Result<ClientHandshake, TlsError> {
         let tls = Box::new(UnbufferedClientConnection::new(self.config.clone(), self.name.clone())?);
-        match (ClientHandshake { tls, incoming: Vec::new() }).receive(&[], out)? {
+        match (ClientHandshake { tls, secrets: Secrets::default(), incoming: Vec::new() })
+            .receive(&[], out)?
+        {
             ClientProgress::Continue(handshake) => Ok(handshake),
             ClientProgress::Done(_) => Err(TlsError::Internal("a handshake was complete at once".to_owned())),
         }
@@ -57,6 +61,7 @@ impl TlsClient {
 /// A handshake under way.
 pub struct ClientHandshake {
     tls: Box<UnbufferedClientConnection>,
+    secrets: Secrets,
     incoming: Vec<u8>,
 }
 
@@ -86,11 +91,12 @@ impl ClientHandshake {
                 Ok(state) => step(state, &mut plaintext, out),
                 Err(error) => Err(error.into()),
             };
+            self.secrets.listen();
             self.incoming.drain(..discard);
             let blocked = matches!(step?, Step::Blocked);
             if !self.tls.is_handshaking() && !self.tls.wants_write() {
-                let (secrets, kernel) = self.tls.dangerous_into_kernel_connection()?;
-                let records = Box::new(Records::new(secrets, Kernel::Client(kernel))?);
+                let (extracted, _) = self.tls.dangerous_into_kernel_connection()?;
+                let records = Box::new(Records::new(extracted, self.secrets, true)?);
                 return Ok(ClientProgress::Done(Established {
                     records,
                     plaintext,

@@ -5,12 +5,14 @@ use std::fmt;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 
-use super::records::{Kernel, Records};
+use super::records::Records;
+use super::secrets::Secrets;
 use super::{ALPN, HANDSHAKE_BYTES_MAX, TlsError, alert, content};
 
 /// A handshake under way.
 pub struct Handshake {
     tls: Box<UnbufferedServerConnection>,
+    secrets: Secrets,
     incoming: Vec<u8>,
 }
 
@@ -42,7 +44,7 @@ pub struct Established {
 
 impl Handshake {
     pub(super) fn new(tls: UnbufferedServerConnection) -> Self {
-        Self { tls: Box::new(tls), incoming: Vec::new() }
+        Self { tls: Box::new(tls), secrets: Secrets::default(), incoming: Vec::new() }
     }
 
     /// Takes what the client sent, and appends to `out` what it must be sent: on an error the alert that says why.
@@ -58,6 +60,7 @@ impl Handshake {
                 Ok(state) => step(state, &mut plaintext, out),
                 Err(error) => Err(error.into()),
             };
+            self.secrets.listen();
             self.incoming.drain(..discard);
             match step {
                 Ok(Step::Again) if self.is_complete() => return self.finish(plaintext, out),
@@ -86,8 +89,8 @@ impl Handshake {
     /// Takes rustls' secrets over. A client that has not asked for [`ALPN`] is told so now, for rustls lets it pass.
     fn finish(self, plaintext: Vec<u8>, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
         let speaks_tern = self.tls.alpn_protocol() == Some(ALPN);
-        let (secrets, kernel) = self.tls.dangerous_into_kernel_connection()?;
-        let mut records = Box::new(Records::new(secrets, Kernel::Server(kernel))?);
+        let (extracted, _) = self.tls.dangerous_into_kernel_connection()?;
+        let mut records = Box::new(Records::new(extracted, self.secrets, false)?);
         if !speaks_tern {
             records.fatal(alert::NO_APPLICATION_PROTOCOL, out);
             return Err(TlsError::PeerIncompatible("the client does not ask for ALPN tern/1".to_owned()));

@@ -7,6 +7,7 @@ mod client;
 mod errors;
 mod handshake;
 mod records;
+mod secrets;
 mod server;
 
 pub use client::{ClientHandshake, ClientProgress, TlsClient};

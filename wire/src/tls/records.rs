@@ -8,11 +8,9 @@ use std::fmt;
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
-use rustls::client::ClientConnectionData;
-use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
 
+use super::secrets::{Secret, Secrets};
 use super::{CIPHERTEXT_BYTES_MAX, HEADER_BYTES, PLAINTEXT_BYTES_MAX, TlsError, alert, content};
 
 /// Records without data (empty ones, key updates) for so many bytes of data. Beyond, the peer only makes work.
@@ -37,34 +35,13 @@ pub enum Opened {
     Closed,
 }
 
-/// What is left of rustls, for key updates.
-pub(super) enum Kernel {
-    Server(KernelConnection<ServerConnectionData>),
-    Client(KernelConnection<ClientConnectionData>),
-}
-
-impl Kernel {
-    fn next_sealing(&mut self) -> Result<HalfKey, TlsError> {
-        HalfKey::new(match self {
-            Self::Server(kernel) => kernel.update_tx_secret()?,
-            Self::Client(kernel) => kernel.update_tx_secret()?,
-        })
-    }
-
-    fn next_opening(&mut self) -> Result<HalfKey, TlsError> {
-        HalfKey::new(match self {
-            Self::Server(kernel) => kernel.update_rx_secret()?,
-            Self::Client(kernel) => kernel.update_rx_secret()?,
-        })
-    }
-}
-
 /// The record layer.
 pub struct Records {
-    sealing: HalfKey,
-    opening: HalfKey,
-    /// Kept for key updates alone.
-    kernel: Kernel,
+    sealing: Half,
+    opening: Half,
+    suite: Suite,
+    /// It is the client's end: tickets may come.
+    is_client: bool,
     partial: Vec<u8>,
     idle_records: u32,
     /// Data since `idle_records` was 0.
@@ -81,44 +58,87 @@ impl fmt::Debug for Records {
     }
 }
 
-/// The key of one direction.
-struct HalfKey {
-    key: LessSafeKey,
-    iv: [u8; 12],
+/// One direction.
+struct Half {
+    secret: Secret,
     seq: u64,
+    /// Made of the secret when it is needed, and dropped when the connection is idle: several hundred bytes.
+    expanded: Option<Expanded>,
 }
 
-impl HalfKey {
-    fn new((seq, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self, TlsError> {
-        type Suite = ConnectionTrafficSecrets;
-        let (algorithm, key, iv): (&'static Algorithm, _, _) = match &secrets {
-            Suite::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
-            Suite::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
-            Suite::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
-            _ => return Err(TlsError::Internal("an unknown cipher suite was agreed".to_owned())),
-        };
-        let unusable = || TlsError::Internal("the agreed key can't be used".to_owned());
-        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| unusable())?;
-        let iv = iv.as_ref().try_into().map_err(|_| unusable())?;
-        Ok(Self { key: LessSafeKey::new(key), iv, seq })
+struct Expanded {
+    key: LessSafeKey,
+    iv: [u8; 12],
+}
+
+/// The agreed AEAD.
+#[derive(Clone, Copy)]
+enum Suite {
+    Aes128Gcm,
+    Aes256Gcm,
+    Chacha20Poly1305,
+}
+
+impl Suite {
+    fn of(extracted: &ConnectionTrafficSecrets) -> Result<Self, TlsError> {
+        match extracted {
+            ConnectionTrafficSecrets::Aes128Gcm { .. } => Ok(Self::Aes128Gcm),
+            ConnectionTrafficSecrets::Aes256Gcm { .. } => Ok(Self::Aes256Gcm),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { .. } => Ok(Self::Chacha20Poly1305),
+            _ => Err(TlsError::Internal("an unknown cipher suite was agreed".to_owned())),
+        }
     }
 
-    /// The nonce of the next record (RFC 8446, section 5.3).
-    fn next_nonce(&mut self) -> Nonce {
-        let mut nonce = self.iv;
-        for (byte, seq) in nonce[4..].iter_mut().zip(self.seq.to_be_bytes()) {
+    fn algorithm(self) -> &'static Algorithm {
+        match self {
+            Self::Aes128Gcm => &AES_128_GCM,
+            Self::Aes256Gcm => &AES_256_GCM,
+            Self::Chacha20Poly1305 => &CHACHA20_POLY1305,
+        }
+    }
+}
+
+impl Half {
+    fn new(
+        (seq, extracted): (u64, ConnectionTrafficSecrets),
+        secret: Option<Secret>,
+    ) -> Result<Self, TlsError> {
+        let secret =
+            secret.ok_or_else(|| TlsError::Internal("rustls has not told its secrets".to_owned()))?;
+        if !secret.is_of(&extracted)? {
+            return Err(TlsError::Internal("rustls has told another connection's secrets".to_owned()));
+        }
+        Ok(Self { secret, seq, expanded: None })
+    }
+
+    /// The next secret's half.
+    fn next(&self) -> Self {
+        Self { secret: self.secret.next(), seq: 0, expanded: None }
+    }
+
+    /// The key, and the nonce of the next record (RFC 8446, section 5.3).
+    fn next_key(&mut self, suite: Suite) -> (&LessSafeKey, Nonce) {
+        let Self { secret, seq, expanded } = self;
+        let Expanded { key, iv } = expanded.get_or_insert_with(|| {
+            let mut bytes = [0; 32];
+            let bytes = &mut bytes[..suite.algorithm().key_len()];
+            secret.key(bytes);
+            let key = UnboundKey::new(suite.algorithm(), bytes).expect("a key of the algorithm's own length");
+            Expanded { key: LessSafeKey::new(key), iv: secret.iv() }
+        });
+        let mut nonce = *iv;
+        for (byte, seq) in nonce[4..].iter_mut().zip(seq.to_be_bytes()) {
             *byte ^= seq;
         }
-        self.seq += 1;
-        Nonce::assume_unique_for_key(nonce)
+        *seq += 1;
+        (key, Nonce::assume_unique_for_key(nonce))
     }
 
     /// Opens a whole record in place. Gives the type of its content, and the content.
-    fn open<'a>(&mut self, record: &'a mut [u8]) -> Result<(u8, &'a [u8]), TlsError> {
+    fn open<'a>(&mut self, suite: Suite, record: &'a mut [u8]) -> Result<(u8, &'a [u8]), TlsError> {
         let (header, sealed) = record.split_at_mut(HEADER_BYTES);
-        let nonce = self.next_nonce();
-        let inner =
-            self.key.open_in_place(nonce, Aad::from(header), sealed).map_err(|_| TlsError::BadRecord)?;
+        let (key, nonce) = self.next_key(suite);
+        let inner = key.open_in_place(nonce, Aad::from(header), sealed).map_err(|_| TlsError::BadRecord)?;
         if inner.len() > PLAINTEXT_BYTES_MAX + 1 {
             return Err(TlsError::PeerMisbehaved(TOO_LONG));
         }
@@ -129,7 +149,7 @@ impl HalfKey {
     }
 
     /// Appends a record of at most [`PLAINTEXT_BYTES_MAX`] bytes of content to `out`.
-    fn seal(&mut self, kind: u8, content: &[u8], out: &mut Vec<u8>) {
+    fn seal(&mut self, suite: Suite, kind: u8, content: &[u8], out: &mut Vec<u8>) {
         let length = (content.len() + 1 + TAG_BYTES) as u16;
         let [high, low] = length.to_be_bytes();
         let header = [content::APPLICATION_DATA, 3, 3, high, low];
@@ -138,19 +158,28 @@ impl HalfKey {
         let at = out.len();
         out.extend_from_slice(content);
         out.push(kind);
-        let nonce = self.next_nonce();
-        let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(header), &mut out[at..]);
+        let (key, nonce) = self.next_key(suite);
+        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(header), &mut out[at..]);
         let tag = tag.expect("an AEAD seals any record of a legal length");
         out.extend_from_slice(tag.as_ref());
     }
 }
 
 impl Records {
-    pub(super) fn new(secrets: ExtractedSecrets, kernel: Kernel) -> Result<Self, TlsError> {
+    /// The server's end, or the client's.
+    pub(super) fn new(
+        extracted: ExtractedSecrets,
+        secrets: Secrets,
+        is_client: bool,
+    ) -> Result<Self, TlsError> {
+        let Secrets { client, server } = secrets;
+        let (own, others) = if is_client { (client, server) } else { (server, client) };
+        let suite = Suite::of(&extracted.tx.1)?;
         Ok(Self {
-            sealing: HalfKey::new(secrets.tx)?,
-            opening: HalfKey::new(secrets.rx)?,
-            kernel,
+            sealing: Half::new(extracted.tx, own)?,
+            opening: Half::new(extracted.rx, others)?,
+            suite,
+            is_client,
             partial: Vec::new(),
             idle_records: 0,
             data_bytes: 0,
@@ -239,7 +268,7 @@ impl Records {
         update_due: &mut bool,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<(), TlsError> {
-        let (kind, content) = self.opening.open(record)?;
+        let (kind, content) = self.opening.open(self.suite, record)?;
         match kind {
             content::APPLICATION_DATA if !content.is_empty() => {
                 self.data_bytes += content.len();
@@ -261,11 +290,9 @@ impl Records {
             }
             content::HANDSHAKE => {
                 if let [KEY_UPDATE, 0, 0, 1, wants_ours @ (0 | 1)] = *content {
-                    self.opening = self.kernel.next_opening()?;
+                    self.opening = self.opening.next();
                     *update_due |= wants_ours == 1;
-                } else if !(matches!(self.kernel, Kernel::Client(_))
-                    && content.starts_with(&[NEW_SESSION_TICKET]))
-                {
+                } else if !(self.is_client && content.starts_with(&[NEW_SESSION_TICKET])) {
                     // A client may leave tickets unused.
                     return Err(TlsError::PeerMisbehaved("a handshake message came after the handshake"));
                 }
@@ -285,7 +312,7 @@ impl Records {
             if self.sealing.seq >= self.key_records_max {
                 self.update_sealing_key(out)?;
             }
-            self.sealing.seal(content::APPLICATION_DATA, content, out);
+            self.sealing.seal(self.suite, content::APPLICATION_DATA, content, out);
         }
         Ok(())
     }
@@ -296,13 +323,21 @@ impl Records {
         match self.failure {
             Some(Some(alert)) => self.fatal(alert, out),
             Some(None) => {}
-            None => self.sealing.seal(content::ALERT, &[WARNING, alert::CLOSE_NOTIFY], out),
+            None => self.sealing.seal(self.suite, content::ALERT, &[WARNING, alert::CLOSE_NOTIFY], out),
         }
     }
 
     pub(super) fn fatal(&mut self, alert: u8, out: &mut Vec<u8>) {
         const FATAL: u8 = 2;
-        self.sealing.seal(content::ALERT, &[FATAL, alert], out);
+        self.sealing.seal(self.suite, content::ALERT, &[FATAL, alert], out);
+    }
+
+    /// Lets go of what can be made again: for connections that are idle.
+    pub fn hibernate(&mut self) {
+        (self.sealing.expanded, self.opening.expanded) = (None, None);
+        if self.partial.is_empty() {
+            self.partial = Vec::new();
+        }
     }
 
     /// Bytes held for a partial record.
@@ -312,8 +347,8 @@ impl Records {
 
     /// Announces a new sealing key, and seals with it from here on (RFC 8446, section 4.6.3).
     fn update_sealing_key(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
-        self.sealing.seal(content::HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0], out);
-        self.sealing = self.kernel.next_sealing()?;
+        self.sealing.seal(self.suite, content::HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0], out);
+        self.sealing = self.sealing.next();
         Ok(())
     }
 

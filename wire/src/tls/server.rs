@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::{ServerConfig, version};
 
+use super::secrets::Capture;
 use super::{ALPN, Handshake, TlsError};
 
 /// Begins handshakes: one for a whole node.
@@ -38,6 +39,7 @@ impl TlsServer {
         // One ticket is what one reconnect needs.
         config.send_tls13_tickets = 1;
         config.enable_secret_extraction = true;
+        config.key_log = Arc::new(Capture);
         Ok(Self(Arc::new(config)))
     }
 
