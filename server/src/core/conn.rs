@@ -32,6 +32,8 @@ pub(super) struct Conn {
     pub(super) shutdowns: u8,
     /// Something has come or gone since it was looked at last.
     pub(super) active: bool,
+    /// It is among those whose keys are expanded.
+    pub(super) awake: bool,
     /// It is in the list of those with something to send.
     pub(super) dirty: bool,
     /// The brain wants to know when everything has been sent.
@@ -104,7 +106,8 @@ impl Conn {
             eof: false,
             receiving: false,
             shutdowns: 0,
-            active: true,
+            active: false,
+            awake: false,
             dirty: false,
             tell_drained: false,
             known: false,
@@ -138,8 +141,6 @@ pub(super) struct Table {
     conns: Vec<(u32, Option<Box<Conn>>)>,
     free: Vec<u32>,
     count: usize,
-    /// Where the next part to be looked at begins.
-    looked_upto: usize,
 }
 
 impl Table {
@@ -179,22 +180,6 @@ impl Table {
         let (generation, conn) = self.conns.get(token.index as usize)?;
         let lives = conn.is_some() && token.is_of(*generation);
         lives.then_some(ConnId { index: token.index, generation: *generation })
-    }
-
-    /// Has connections of the next part of the table that were silent since the last time let go of what can be made
-    /// again. In 20 calls each is seen once.
-    pub(super) fn hibernate_part(&mut self) {
-        let part = self.conns.len() / 20 + 1;
-        let (from, upto) = (self.looked_upto, (self.looked_upto + part).min(self.conns.len()));
-        self.looked_upto = if upto == self.conns.len() { 0 } else { upto };
-        for (_, conn) in &mut self.conns[from..upto] {
-            if let Some(conn) = conn.as_deref_mut()
-                && !std::mem::take(&mut conn.active)
-                && let Tls::Open(records) = &mut conn.tls
-            {
-                records.hibernate();
-            }
-        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -32,6 +32,10 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection that sends no more waits for its peer to close.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Connections of a core with expanded keys: over 1 KB each. Beyond, those that were silent for the longest let go first, and
+/// make them again when they need them (some 2 us).
+const AWAKE_MAX: usize = 4096;
+
 /// Send buffers kept for the next send.
 const SPARE_BUFFERS_MAX: usize = 64;
 
@@ -61,6 +65,8 @@ pub(super) struct Io {
     flushing: VecDeque<(Instant, ConnId)>,
     /// When lingering connections have lingered enough.
     lingering: VecDeque<(Instant, ConnId)>,
+    /// Connections whose keys are expanded, the longest unseen first.
+    awake: VecDeque<ConnId>,
     spare: Vec<Vec<u8>>,
     transfers: u32,
     /// When each commit under way was submitted.
@@ -91,6 +97,7 @@ impl Io {
             starved: Vec::new(),
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
+            awake: VecDeque::new(),
             spare: Vec::new(),
             transfers: 0,
             submitted: VecDeque::new(),
@@ -157,10 +164,43 @@ impl Io {
         let Some(conn) = self.conns.get(id) else { return };
         let sealed = std::mem::take(&mut conn.sealed);
         conn.sending = sealed.len();
-        conn.active = true;
         let slot = conn.slot;
         self.metrics().bytes_out.add(sealed.len() as u64);
         self.ring.send(token(id), slot, sealed, 0);
+        self.touch(id);
+    }
+
+    /// Something has come or gone: the connection's keys are expanded, and stay so for a while.
+    pub(super) fn touch(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        conn.active = true;
+        if !std::mem::replace(&mut conn.awake, true) {
+            self.awake.push_back(id);
+            if self.awake.len() > AWAKE_MAX {
+                self.look_at_oldest();
+            }
+        }
+    }
+
+    /// Has connections that were silent since the last time let go of what can be made again. In ten calls each is seen
+    /// once.
+    pub(super) fn hibernate_some(&mut self) {
+        for _ in 0..self.awake.len().div_ceil(10) {
+            self.look_at_oldest();
+        }
+    }
+
+    fn look_at_oldest(&mut self) {
+        let Some(id) = self.awake.pop_front() else { return };
+        let full = self.awake.len() >= AWAKE_MAX;
+        let Some(conn) = self.conns.get(id) else { return };
+        if std::mem::take(&mut conn.active) && !full {
+            return self.awake.push_back(id);
+        }
+        conn.awake = false;
+        if let Tls::Open(records) = &mut conn.tls {
+            records.hibernate();
+        }
     }
 
     /// A send has ended.

@@ -183,8 +183,8 @@ impl Worker {
     fn received(&mut self, id: ConnId, lease: Lease, armed: bool) {
         if let Some(conn) = self.io.conns.get(id) {
             conn.receiving = armed;
-            conn.active = true;
         }
+        self.io.touch(id);
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         bytes.extend_from_slice(self.io.ring.leased(&lease));
@@ -377,7 +377,7 @@ impl Worker {
         self.accept_waits = false;
         self.input(Input::Tick);
         self.io.end_overdue();
-        self.io.conns.hibernate_part();
+        self.io.hibernate_some();
         while let Some((deadline, id)) = self.handshakes.front().copied() {
             let under_way = self.io.conns.get(id).is_some_and(|conn| !conn.known && conn.moving.is_none());
             let over =
