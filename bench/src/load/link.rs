@@ -19,7 +19,7 @@ pub enum Said {
 }
 
 enum Tls {
-    Handshake(ClientHandshake),
+    Handshake(Box<ClientHandshake>),
     Open(Box<Records>),
     Gone,
 }
@@ -50,7 +50,7 @@ impl Link {
         let mut sealed = Vec::new();
         let handshake = tls.handshake(&mut sealed)?;
         Ok(Self {
-            tls: Tls::Handshake(handshake),
+            tls: Tls::Handshake(Box::new(handshake)),
             frames: FrameBuffer::default(),
             plain: Vec::new(),
             sealed,
@@ -81,7 +81,7 @@ impl Link {
         match std::mem::replace(&mut self.tls, Tls::Gone) {
             Tls::Handshake(handshake) => {
                 match handshake.receive(bytes, &mut self.sealed).map_err(|error| error.to_string())? {
-                    ClientProgress::Continue(handshake) => self.tls = Tls::Handshake(handshake),
+                    ClientProgress::Continue(handshake) => self.tls = Tls::Handshake(Box::new(handshake)),
                     ClientProgress::Done(done) => {
                         self.open();
                         let mut rest = done.ciphertext;

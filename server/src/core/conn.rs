@@ -50,7 +50,8 @@ pub(super) struct Conn {
 /// The state of a connection's TLS.
 #[derive(Debug)]
 pub(super) enum Tls {
-    Handshake(Handshake),
+    /// Boxed, for a connection is in it but for a moment.
+    Handshake(Box<Handshake>),
     Open(Box<Records>),
     /// In the hands of whoever is at work on it, or failed.
     Gone,

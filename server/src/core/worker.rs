@@ -175,7 +175,7 @@ impl Worker {
             return self.io.ring.close(slot);
         }
         let Ok(handshake) = self.io.shared.tls.handshake() else { return self.io.ring.close(slot) };
-        let id = self.io.conns.insert(Conn::new(slot, Tls::Handshake(handshake)));
+        let id = self.io.conns.insert(Conn::new(slot, Tls::Handshake(Box::new(handshake))));
         self.handshakes.push_back((Instant::now() + self.io.shared.handshake_timeout, id));
         self.io.arm_receive(id);
     }
@@ -235,7 +235,7 @@ impl Worker {
         match progress {
             Ok(Progress::Continue(handshake)) => {
                 if let Some(conn) = self.io.conns.get(id) {
-                    conn.tls = Tls::Handshake(handshake);
+                    conn.tls = Tls::Handshake(Box::new(handshake));
                 }
             }
             Ok(Progress::Done(established)) => self.established(id, established),
