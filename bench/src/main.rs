@@ -9,13 +9,16 @@
 mod latency;
 mod load;
 mod measure;
+#[allow(dead_code)]
+mod plot;
 mod scenarios;
+mod stop;
 mod target;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use scenarios::{idle, limits, pairs};
+use scenarios::{churn, idle, limits, mixed, pairs, resume, soak, storm};
 use serde::Serialize;
 
 /// Load and measurements against the real ternd.
@@ -37,6 +40,16 @@ enum Scenario {
     Idle(idle::IdleArgs),
     /// People who write to each other, at a rate or with a window; every message is checked at its recipient
     Pairs(pairs::PairsArgs),
+    /// Many devices lose their connections and come back at once, while others write to each other
+    Storm(storm::StormArgs),
+    /// Devices that come back: with nothing new, and with messages that they have missed
+    Resume(resume::ResumeArgs),
+    /// A day of people: writes, ten times as many reads, large messages, a peak of ten times the usual
+    Mixed(mixed::MixedArgs),
+    /// Devices that come and go without end
+    Churn(churn::ChurnArgs),
+    /// A long time of everything: nothing may be lost, grow or become slower
+    Soak(soak::SoakArgs),
 }
 
 /// A progress line, for people who wait.
@@ -69,6 +82,31 @@ fn run(Arguments { json, scenario }: Arguments) -> Result<bool, String> {
             print(json, &report, &report.line())?;
             Ok(report.is_correct())
         }
+        Scenario::Storm(arguments) => {
+            let report = storm::run(&arguments)?;
+            print(json, &report, &report.line())?;
+            Ok(report.is_correct())
+        }
+        Scenario::Resume(arguments) => {
+            let report = resume::run(&arguments)?;
+            print(json, &report, &report.line())?;
+            Ok(report.is_correct())
+        }
+        Scenario::Mixed(arguments) => {
+            let report = mixed::run(&arguments)?;
+            print(json, &report, &report.line())?;
+            Ok(report.is_correct())
+        }
+        Scenario::Churn(arguments) => {
+            let report = churn::run(&arguments)?;
+            print(json, &report, &report.line())?;
+            Ok(report.is_correct())
+        }
+        Scenario::Soak(arguments) => {
+            let report = soak::run(&arguments)?;
+            print(json, &report, &report.line())?;
+            Ok(report.is_correct())
+        }
     }
 }
 
@@ -76,6 +114,9 @@ fn main() -> ExitCode {
     // The generator's connections are direct descriptors, and a ring may have as many as a process may open files.
     if let Err(error) = tern_uring::raise_open_files() {
         progress(&format!("the limit of open files can't be raised: {error}"));
+    }
+    if let Err(error) = stop::listen() {
+        progress(&format!("signals are not listened to: {error}"));
     }
     match run(Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,

@@ -20,6 +20,11 @@ pub fn anonymous_bytes(pid: u32) -> u64 {
     kilobytes(&text, "Anonymous:") * 1024
 }
 
+/// Files that a process has open.
+pub fn open_files(pid: u32) -> u64 {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |files| files.count() as u64)
+}
+
 /// The kernel's memory for small objects (sockets, files, requests of rings), of the whole machine, in bytes.
 pub fn slab_bytes() -> u64 {
     kilobytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "Slab:") * 1024

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -11,15 +12,15 @@ use tern_wire::tls::TlsClient;
 /// Which server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TargetArgs {
-    /// Load this server, not one of the bench's own; needs --ca and --users
-    #[arg(long, value_name = "HOST:PORT", requires = "ca", requires = "users")]
+    /// Load this server, not one of the bench's own; needs --ca and --user-file
+    #[arg(long, value_name = "HOST:PORT", requires = "ca", requires = "user_file")]
     server: Option<String>,
     /// The certificate of --server (PEM)
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Users of --server, as `ternctl provision` writes them
     #[arg(long, value_name = "FILE")]
-    users: Option<PathBuf>,
+    user_file: Option<PathBuf>,
     /// Cores of the bench's own server [default: one a CPU]
     #[arg(long, value_name = "N", default_value_t = 0)]
     cores: u16,
@@ -39,13 +40,13 @@ pub struct Target {
 impl Target {
     /// Starts or finds the server, with at least so many users.
     pub fn new(arguments: &TargetArgs, users: u32, limits: &[String]) -> Result<Self, String> {
-        match (&arguments.server, &arguments.ca, &arguments.users) {
+        match (&arguments.server, &arguments.ca, &arguments.user_file) {
             (Some(server), Some(ca), Some(file)) => Self::elsewhere(server, ca, file, users),
-            _ => Self::own(arguments, users, limits),
+            _ => Self::start(arguments, users, limits),
         }
     }
 
-    fn own(arguments: &TargetArgs, users: u32, limits: &[String]) -> Result<Self, String> {
+    fn start(arguments: &TargetArgs, users: u32, limits: &[String]) -> Result<Self, String> {
         let limits = limits.iter().chain(&arguments.limits);
         let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
         let server = Ternd::start_with(TerndOptions {
@@ -68,6 +69,20 @@ impl Target {
             return Err(format!("{count} users are needed, {} has {}", file.display(), users.len()));
         }
         Ok(Self { own: None, address, users, tls: tls(ca)? })
+    }
+
+    /// Where numbers of messages begin: a server that runs elsewhere may have taken some of these users before.
+    pub fn first_number(&self) -> u64 {
+        if self.own.is_some() {
+            return 0;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (now.as_millis() as u64) << 20
+    }
+
+    /// The bench's own server.
+    pub fn own(&self) -> Option<&Ternd> {
+        self.own.as_ref()
     }
 
     /// The process of the bench's own server.

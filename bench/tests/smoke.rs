@@ -84,6 +84,6 @@ fn what_is_wrong_is_said_in_words() {
     let (code, said) = run(&["idle", "--server", "127.0.0.1:1"]);
     assert!(code == Some(2) && said.contains("--ca"), "{said}");
     let (code, said) =
-        run(&["idle", "--server", "127.0.0.1:1", "--ca", "/nowhere.pem", "--users", "/nowhere.json"]);
+        run(&["idle", "--server", "127.0.0.1:1", "--ca", "/nowhere.pem", "--user-file", "/nowhere.json"]);
     assert!(code == Some(1) && said.contains("/nowhere"), "{said}");
 }

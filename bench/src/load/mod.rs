@@ -2,10 +2,14 @@
 //! descriptors, so the process's limit of open files counts for each ring and not for all together.
 
 mod addresses;
+mod fleet;
 mod link;
 mod pool;
 mod schedule;
+mod traffic;
 
 pub use addresses::Addresses;
+pub use fleet::{Fleet, WAIT};
 pub use pool::{Happened, LinkId, Pool, PoolOptions};
 pub use schedule::{Arrivals, Schedule};
+pub use traffic::{Habits, STAMP_BYTES, Tally, Traffic};

@@ -2,13 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tern_proto::v1::{self, client_frame::Request};
 use tern_uring::{ConnToken, Ended, Event, Missing, Ring, RingOptions, eventfd_waker, socket_from};
 use tern_wire::tls::TlsClient;
 
 use super::link::{Link, Said};
+
+/// How long a connection may take to be logged in.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection of a pool, by its index.
 pub type LinkId = u32;
@@ -45,6 +48,8 @@ pub struct Pool {
     ring: Ring,
     places: Vec<Place>,
     free: Vec<LinkId>,
+    /// Links whose descriptors are being closed: free when the ring has been told.
+    closing: Vec<LinkId>,
     dirty: Vec<LinkId>,
     events: Vec<Event>,
     tls: TlsClient,
@@ -68,6 +73,7 @@ impl Pool {
             ring,
             places: (0..options.links).map(place).collect(),
             free: (0..options.links).rev().collect(),
+            closing: Vec::new(),
             dirty: Vec::new(),
             events: Vec::new(),
             tls,
@@ -113,7 +119,7 @@ impl Pool {
             // Its operations end with the shutdown; the descriptor may go at once, for they hold the socket themselves.
             place.generation += 1;
             self.ring.close(id);
-            self.free.push(id);
+            self.closing.push(id);
         }
     }
 
@@ -125,10 +131,34 @@ impl Pool {
         }
         let mut events = std::mem::take(&mut self.events);
         self.ring.turn(Some(timeout), &mut events)?;
+        // Until here a new descriptor in the same place would have been the one that is closed.
+        self.free.append(&mut self.closing);
         for event in events.drain(..) {
             self.event(event, happen);
         }
         self.events = events;
+        Ok(())
+    }
+
+    /// Turns until so many connections are ready that were not before.
+    pub fn until_ready(&mut self, mut count: usize) -> Result<(), String> {
+        let begin = Instant::now();
+        while count > 0 {
+            let mut lost = None;
+            let mut happen = |_: LinkId, happened: Happened| match happened {
+                Happened::Ready => count -= 1,
+                Happened::Frame(_) => {}
+                Happened::Lost(why) => lost = Some(why),
+            };
+            let turned = self.turn(Duration::from_millis(100), &mut happen);
+            turned.map_err(|error| format!("the ring has failed: {error}"))?;
+            if let Some(why) = lost {
+                return Err(format!("a connection was lost: {why}"));
+            }
+            if begin.elapsed() > READY_TIMEOUT {
+                return Err(format!("{count} connections are not ready after {} s", READY_TIMEOUT.as_secs()));
+            }
+        }
         Ok(())
     }
 

@@ -40,6 +40,12 @@ impl Schedule {
         }
     }
 
+    /// Goes on from `now` with another rate.
+    pub fn set_rate(&mut self, now: Duration, per_s: f64) {
+        self.per_s = per_s;
+        self.next_s = now.as_secs_f64() + self.gap_s();
+    }
+
     /// The next moment.
     pub fn peek(&self) -> Duration {
         Duration::from_secs_f64(self.next_s)

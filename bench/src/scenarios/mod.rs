@@ -1,34 +1,92 @@
 //! What is measured.
 
+pub mod churn;
 pub mod idle;
 pub mod limits;
+pub mod mixed;
 pub mod pairs;
+pub mod resume;
+pub mod soak;
+pub mod storm;
 
-use std::time::Duration;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Barrier, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::load::{Happened, LinkId, Pool};
+use tern_testkit::TestUser;
 
-/// How long a connection may take to be logged in.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::latency::{self, Latencies};
+use crate::load::{Habits, Tally, Traffic};
+use crate::target::Target;
 
-/// Turns a pool until so many connections are ready that were not before.
-fn until_ready(pool: &mut Pool, mut count: usize) -> Result<(), String> {
-    let begin = std::time::Instant::now();
-    while count > 0 {
-        let mut lost = None;
-        let mut happen = |_: LinkId, happened: Happened| match happened {
-            Happened::Ready => count -= 1,
-            Happened::Frame(_) => {}
-            Happened::Lost(why) => lost = Some(why),
-        };
-        let turned = pool.turn(Duration::from_millis(100), &mut happen);
-        turned.map_err(|error| format!("the ring has failed: {error}"))?;
-        if let Some(why) = lost {
-            return Err(format!("a connection was lost: {why}"));
-        }
-        if begin.elapsed() > READY_TIMEOUT {
-            return Err(format!("{count} connections are not ready after {} s", READY_TIMEOUT.as_secs()));
-        }
+/// Where the latencies of each interval go.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LogArgs {
+    /// Write the latencies of each interval to this file (HdrHistogram's interval log, version 2)
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Seconds of an interval
+    #[arg(long, default_value_t = 1.0)]
+    interval: f64,
+}
+
+impl LogArgs {
+    fn interval(&self) -> Duration {
+        Duration::from_secs_f64(self.interval.max(0.01))
     }
-    Ok(())
+
+    fn write(&self, kinds: &[(&str, &Latencies)]) -> Result<(), String> {
+        let Some(path) = &self.log else { return Ok(()) };
+        latency::write_log(path, kinds).map_err(|error| format!("{}: {error}", path.display()))
+    }
+}
+
+/// Traffic of pairs of users, on threads of its own.
+struct Load<'a> {
+    target: &'a Target,
+    users: &'a [TestUser],
+    /// Rates of all threads together.
+    habits: Habits,
+    threads: u32,
+    measured: Range<Duration>,
+    interval: Duration,
+    sample_every: u64,
+}
+
+impl Load<'_> {
+    /// Connects all, and does what `act` says from a common begin on. Gives what all threads have counted.
+    fn run(&self, act: &(dyn Fn(&mut Traffic) -> Result<(), String> + Sync)) -> Result<Tally, String> {
+        let pairs: Vec<&[TestUser]> = self.users.chunks_exact(2).collect();
+        let threads = self.threads.clamp(1, pairs.len().max(1) as u32);
+        let (connected, begin) = (Barrier::new(threads as usize), OnceLock::new());
+        let one = |thread: u32| {
+            let mine: Vec<_> =
+                pairs.iter().copied().skip(thread as usize).step_by(threads as usize).collect();
+            let traffic = self.connect(thread, threads, &mine);
+            connected.wait();
+            let mut traffic = traffic?;
+            traffic.begin(*begin.get_or_init(Instant::now), self.measured.clone());
+            act(&mut traffic)?;
+            traffic.end()
+        };
+        thread::scope(|scope| {
+            let one = &one;
+            let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || one(thread))).collect();
+            let mut sum = Tally::every(self.interval);
+            for thread in running {
+                sum.add(thread.join().map_err(|_| "a generator thread has panicked".to_owned())??);
+            }
+            Ok(sum)
+        })
+    }
+
+    fn connect(&self, thread: u32, threads: u32, pairs: &[&[TestUser]]) -> Result<Traffic, String> {
+        let mut habits = self.habits.clone();
+        habits.rate = habits.rate.map(|(rate, arrivals)| (rate / f64::from(threads), arrivals));
+        let mut traffic = Traffic::connect(habits, self.target, pairs, thread, Tally::every(self.interval))?;
+        traffic.sample_every(self.sample_every);
+        Ok(traffic)
+    }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::latency::{Latencies, Percentiles};
+use crate::latency::{Percentiles, micros, record};
 
 /// Writes that one sync of the grouped log covers.
 const GROUP_WRITES: usize = 512;
@@ -27,15 +27,15 @@ pub fn fdatasync(dir: &Path, time: Duration) -> io::Result<Percentiles> {
     const FILE_BYTES: u64 = 16 << 20;
     let file = file_in(dir, FILE_BYTES)?;
     let (begin, mut at) = (Instant::now(), 0);
-    let mut latencies = Latencies::default();
+    let mut latencies = micros();
     while begin.elapsed() < time {
         file.write_all_at(&[at as u8; 4096], at % FILE_BYTES)?;
         let before = Instant::now();
         file.sync_data()?;
-        latencies.record(before.elapsed());
+        record(&mut latencies, before.elapsed());
         at += 4096;
     }
-    Ok(latencies.percentiles())
+    Ok(Percentiles::of(&latencies))
 }
 
 /// Writes a second of a log that syncs once for a group of them.
