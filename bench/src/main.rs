@@ -18,7 +18,7 @@ mod target;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use scenarios::{churn, idle, limits, mixed, pairs, resume, soak, storm};
+use scenarios::{churn, idle, limits, mixed, pairs, resume, soak, storm, why_slow};
 use serde::Serialize;
 
 /// Load and measurements against the real ternd.
@@ -50,6 +50,8 @@ enum Scenario {
     Churn(churn::ChurnArgs),
     /// A long time of everything: nothing may be lost, grow or become slower
     Soak(soak::SoakArgs),
+    /// Follow sampled messages from station to station: where the slow ones lose their time, and where CPU time goes
+    WhySlow(why_slow::WhySlowArgs),
 }
 
 /// A progress line, for people who wait.
@@ -104,6 +106,11 @@ fn run(Arguments { json, scenario }: Arguments) -> Result<bool, String> {
         }
         Scenario::Soak(arguments) => {
             let report = soak::run(&arguments)?;
+            print(json, &report, &report.line())?;
+            Ok(report.is_correct())
+        }
+        Scenario::WhySlow(arguments) => {
+            let report = why_slow::run(&arguments)?;
             print(json, &report, &report.line())?;
             Ok(report.is_correct())
         }

@@ -1,5 +1,6 @@
 //! What is measured beside latencies: the server's CPU time and memory, the kernel's memory.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 /// Hundredths of a second: the unit of /proc's CPU times (USER_HZ, the same on every Linux).
@@ -12,6 +13,22 @@ pub fn cpu_s(pid: u32) -> f64 {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
     (ticks(11) + ticks(12)) as f64 / TICKS_PER_S
+}
+
+/// CPU seconds by the name of the thread; threads of one name are counted together.
+pub type ThreadTimes = BTreeMap<String, f64>;
+
+/// The CPU time that each thread of a process has used.
+pub fn thread_times(pid: u32) -> ThreadTimes {
+    let mut times = ThreadTimes::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default().trim().to_owned();
+        // Ns on a CPU: far finer than the ticks of stat.
+        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        let ns: u64 = text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+        *times.entry(name).or_default() += ns as f64 / 1e9;
+    }
+    times
 }
 
 /// A process's private memory, in bytes.

@@ -38,20 +38,21 @@ pub struct Target {
 }
 
 impl Target {
-    /// Starts or finds the server, with at least so many users.
-    pub fn new(arguments: &TargetArgs, users: u32, limits: &[String]) -> Result<Self, String> {
+    /// Starts or finds the server, with at least so many users; `more` are arguments of a server of the bench's own.
+    pub fn new(arguments: &TargetArgs, users: u32, more: &[&str]) -> Result<Self, String> {
         match (&arguments.server, &arguments.ca, &arguments.user_file) {
             (Some(server), Some(ca), Some(file)) => Self::elsewhere(server, ca, file, users),
-            _ => Self::start(arguments, users, limits),
+            _ => Self::start(arguments, users, more),
         }
     }
 
-    fn start(arguments: &TargetArgs, users: u32, limits: &[String]) -> Result<Self, String> {
-        let limits = limits.iter().chain(&arguments.limits);
+    fn start(arguments: &TargetArgs, users: u32, more: &[&str]) -> Result<Self, String> {
+        let limits = arguments.limits.iter().flat_map(|limit| ["--limit".to_owned(), limit.clone()]);
+        let more = more.iter().map(|argument| (*argument).to_owned());
         let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
         let server = Ternd::start_with(TerndOptions {
             cores: if arguments.cores == 0 { cpus } else { arguments.cores },
-            arguments: limits.flat_map(|limit| ["--limit".to_owned(), limit.clone()]).collect(),
+            arguments: more.chain(limits).collect(),
             ..TerndOptions::default()
         });
         let users = server.provision(users);

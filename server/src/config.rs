@@ -60,6 +60,9 @@ pub struct Flags {
     /// What is logged: error, warn, info, debug, or a filter like `tern_server=debug` [default: info, and warn for the store]
     #[arg(long, value_name = "FILTER", env = "TERN_LOG")]
     pub log: Option<String>,
+    /// Follow each message whose client id is a multiple of this, for GET /traces and the CPU counters; 0: none
+    #[arg(long, value_name = "N", env = "TERN_TRACE_EVERY")]
+    pub trace_every: Option<u64>,
     /// Set one limit: `--limit code_attempts_max=5`. May be repeated
     #[arg(long = "limit", value_name = "KEY=VALUE")]
     pub limits: Vec<String>,
@@ -195,6 +198,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The log.
     pub log: LogConfig,
+    /// Sampled messages.
+    pub trace: TraceConfig,
     /// Every bound.
     pub limits: LimitsTable,
 }
@@ -243,6 +248,14 @@ pub struct AdminConfig {
     pub allow_provision: bool,
 }
 
+/// See [`Config::trace`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TraceConfig {
+    /// Each message whose client id is a multiple of this is followed on its way; 0: none.
+    pub every: u64,
+}
+
 /// See [`Config::log`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -275,6 +288,7 @@ impl Default for Config {
             metrics: MetricsConfig::default(),
             admin: AdminConfig::default(),
             log: LogConfig::default(),
+            trace: TraceConfig::default(),
             limits: LimitsTable::default(),
         }
     }
@@ -346,6 +360,7 @@ impl Config {
         over(&mut self.cores, flags.cores.as_ref());
         over(&mut self.engine, flags.engine.as_ref());
         over(&mut self.metrics.listen, flags.metrics.as_ref());
+        over(&mut self.trace.every, flags.trace_every.as_ref());
         over(&mut self.log.format, flags.log_format.as_ref());
         over(&mut self.log.filter, flags.log.as_ref());
         self.metrics.enabled &= !flags.no_metrics;

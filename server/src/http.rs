@@ -1,4 +1,4 @@
-//! The metrics and health listener: GET of three paths, one request a connection, on a plain thread.
+//! The metrics and health listener: GET of four paths, one request a connection, on a plain thread.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,6 +16,9 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub trait Health: Send + Sync + 'static {
     /// Prometheus' text format.
     fn metrics(&self) -> String;
+
+    /// Sampled messages on their way since the last call.
+    fn traces(&self) -> String;
 
     /// Why the process should be replaced; `Ok` while it works.
     fn alive(&self) -> Result<(), String>;
@@ -68,10 +71,11 @@ fn answer(request: &str, health: &dyn Health) -> (&'static str, &'static str, St
     let mut words = request.split_whitespace();
     match (words.next(), words.next(), words.next()) {
         (Some("GET"), Some("/metrics"), Some(_)) => ("200 OK", OPEN_METRICS, health.metrics()),
+        (Some("GET"), Some("/traces"), Some(_)) => ("200 OK", TEXT, health.traces()),
         (Some("GET"), Some("/healthz"), Some(_)) => state(health.alive()),
         (Some("GET"), Some("/readyz"), Some(_)) => state(health.ready()),
         (Some("GET"), Some(_), Some(_)) => {
-            ("404 Not Found", TEXT, "try /metrics, /healthz, /readyz\n".to_owned())
+            ("404 Not Found", TEXT, "try /metrics, /healthz, /readyz, /traces\n".to_owned())
         }
         (Some(_), Some(_), Some(_)) => ("405 Method Not Allowed", TEXT, "only GET\n".to_owned()),
         _ => ("400 Bad Request", TEXT, "that is no HTTP request\n".to_owned()),
@@ -87,6 +91,10 @@ mod tests {
     impl Health for Sick {
         fn metrics(&self) -> String {
             "m 1\n".to_owned()
+        }
+
+        fn traces(&self) -> String {
+            String::new()
         }
 
         fn alive(&self) -> Result<(), String> {

@@ -22,7 +22,7 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::codes::Codes;
 use crate::config::{Config, EngineKind};
 use crate::control::Control as _;
-use crate::core::{self, Clock, CoresOptions, Running};
+use crate::core::{self, Clock, CoresOptions, Running, Traces};
 use crate::exposition::Exposition;
 use crate::http::{self, Health};
 use crate::metrics::Metrics;
@@ -108,6 +108,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     metrics.cores().for_each(|core| core.last_turn_ms.set(clock.now_ms()));
     let codes = Codes::start(config.sms.webhook.clone())
         .map_err(|error| RunError::System("the thread that delivers codes can't start", error))?;
+    let traces = Arc::new(Traces::default());
     let running = core::start(CoresOptions {
         cores,
         listener,
@@ -118,6 +119,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         development: config.development(),
         clock,
         metrics: metrics.clone(),
+        traces: traces.clone(),
+        trace_every: config.trace.every,
         codes: Box::new(codes),
         handshake_timeout: Duration::from_millis(config.limits.handshake_timeout_ms),
         mesh_ring_messages: config.limits.mesh_ring_messages,
@@ -136,8 +139,14 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let mut metrics_address = None;
     if config.metrics.enabled {
         let exposition = Exposition::new(metrics.clone(), engine.clone());
-        let state =
-            State { exposition, metrics, clock, running: running.clone(), draining: draining.clone() };
+        let state = State {
+            exposition,
+            metrics,
+            traces,
+            clock,
+            running: running.clone(),
+            draining: draining.clone(),
+        };
         let listening = http::start(config.metrics.listen, Arc::new(state));
         let purpose = "metrics";
         metrics_address =
@@ -242,6 +251,7 @@ fn watch_signals(running: Arc<Running>, draining: Arc<AtomicBool>) -> std::io::R
 struct State {
     exposition: Exposition,
     metrics: Arc<Metrics>,
+    traces: Arc<Traces>,
     clock: Clock,
     running: Arc<Running>,
     draining: Arc<AtomicBool>,
@@ -250,6 +260,10 @@ struct State {
 impl Health for State {
     fn metrics(&self) -> String {
         self.exposition.text()
+    }
+
+    fn traces(&self) -> String {
+        self.traces.take()
     }
 
     fn alive(&self) -> Result<(), String> {

@@ -10,7 +10,7 @@ use tern_wire::request::{self, Hello, PushWindow, Request};
 
 use crate::Cx;
 use crate::accounts::addresses::network_of;
-use crate::effects::Arrival;
+use crate::effects::{Arrival, Stage};
 use crate::message::{Message, PhoneOp, UserAsk, UserOp};
 use crate::reply::{ConnId, Origin, Reply};
 use crate::session::Session;
@@ -323,7 +323,14 @@ impl Shard {
         conn.in_flight = conn.in_flight.saturating_sub(1);
         conn.in_flight_bytes = conn.in_flight_bytes.saturating_sub(origin.bytes);
         if origin.request != 0 && !conn.closing {
+            let sent = match (&reply, conn.session.as_deref()) {
+                (Reply::Sent(_, client_id), Some(session)) => Some((session.author(), *client_id)),
+                _ => None,
+            };
             cx.fx.send(origin.conn, &reply.into_frame(origin.request));
+            if let Some((author, client_id)) = sent {
+                cx.fx.passed(author, client_id, Stage::Acknowledged);
+            }
             self.close_if_too_slow(cx, origin.conn);
         }
     }

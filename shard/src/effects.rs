@@ -2,10 +2,11 @@
 
 use tern_proto::v1;
 use tern_storage::{Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, ReadId, ScanLimit, StoreError};
-use tern_wire::ids::{DeviceId, Phone, UserId};
+use tern_wire::ids::{ClientMessageId, DeviceId, Phone, UserId};
 use tern_wire::request::PushWindow;
 
 use crate::admin::AdminResponse;
+use crate::entry::Author;
 use crate::message::Message;
 use crate::reply::ConnId;
 use crate::slots::CoreId;
@@ -58,8 +59,28 @@ pub trait Effects {
     /// Answers an operator's question.
     fn answer(&mut self, question: u64, response: AdminResponse);
 
+    /// A message has reached a station of its way.
+    fn passed(&mut self, author: Author, client_id: ClientMessageId, stage: Stage);
+
     /// The store said something that an operator must know; after [`StoreError::Failed`] the node must stop.
     fn store_trouble(&mut self, error: &StoreError);
+}
+
+/// The stations of a message's way through a node that the brain knows of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Its frame is opened, parsed and found valid, on the sender's core.
+    Decrypted,
+    /// It has reached the core that owns its log.
+    Routed,
+    /// It is in that core's open batch.
+    Batched,
+    /// Its batch is durable.
+    Committed,
+    /// Its acknowledgement is queued to the sender.
+    Acknowledged,
+    /// It is queued to a recipient.
+    Delivered,
 }
 
 /// A connection that has proven whose it is, on its way to its user's core.

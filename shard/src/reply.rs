@@ -3,7 +3,7 @@
 use tern_proto::v1::{self, server_frame::Message};
 use tern_storage::LogId;
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::Seq;
+use tern_wire::ids::{ClientMessageId, Seq};
 use tern_wire::request::VERSIONS;
 
 use crate::durable::DurableSeq;
@@ -47,7 +47,7 @@ pub enum Reply {
     /// To `Lookup`.
     Person(v1::Person),
     /// To `Send`: the acknowledgement.
-    Sent(DurableSeq),
+    Sent(DurableSeq, ClientMessageId),
     /// To `Acknowledge`: up to where the device has the log now.
     Acknowledged(LogId, Seq),
     /// To `Resume`.
@@ -76,7 +76,7 @@ impl Reply {
             Self::Session(session) => Message::Session(*session),
             Self::LoggedIn(login) => Message::LoggedIn(login),
             Self::Person(person) => Message::Person(person),
-            Self::Sent(proof) => Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms() }),
+            Self::Sent(proof, _) => Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms() }),
             Self::Acknowledged(..) => Message::Acknowledged(v1::Acknowledged {}),
             Self::Resumed => Message::Resumed(v1::Resumed {}),
             Self::HistoryPage(page) => Message::HistoryPage(page),

@@ -15,6 +15,7 @@ use tern_wire::ids::{Seq, UserId};
 use tern_wire::request::{Acknowledge, Credit, History, Lookup, Position, PushWindow, Request, Send};
 
 use crate::Cx;
+use crate::effects::Stage;
 use crate::entry::{Author, Entry, peer_of};
 use crate::limits::{INBOX_LOGS_MAX, LOOKUP_WINDOW_MS, PULLS_MAX};
 use crate::maps::Map;
@@ -140,6 +141,7 @@ impl Shard {
             return self.respond(cx, origin, Reply::Refused(refusal));
         }
         let Send { peer, client_id, kind, body } = send;
+        cx.fx.passed(author, client_id, Stage::Decrypted);
         self.ask_log(cx, origin, author.user, peer, LogOp::Send { origin, author, client_id, kind, body });
     }
 
@@ -244,6 +246,7 @@ impl Shard {
             session.fall_behind(entry.log, Some(entry.seq), None, false);
         } else {
             self.push(cx, id, server_frame::Message::Entry(entry.view(reader, false)));
+            cx.fx.passed(entry.author, entry.client_id, Stage::Delivered);
         }
     }
 

@@ -12,4 +12,4 @@ pub use addresses::Addresses;
 pub use fleet::{Fleet, WAIT};
 pub use pool::{Happened, LinkId, Pool, PoolOptions};
 pub use schedule::{Arrivals, Schedule};
-pub use traffic::{Habits, STAMP_BYTES, Tally, Traffic};
+pub use traffic::{Habits, STAMP_BYTES, Sampled, Tally, Traffic};

@@ -8,6 +8,7 @@ pub mod pairs;
 pub mod resume;
 pub mod soak;
 pub mod storm;
+pub mod why_slow;
 
 use std::ops::Range;
 use std::path::PathBuf;

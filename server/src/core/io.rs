@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use tern_proto::v1;
 use tern_shard::admin::AdminResponse;
+use tern_shard::effects::Stage;
+use tern_shard::entry::Author;
 use tern_shard::message::Message;
 use tern_shard::reply::ConnId;
 use tern_shard::slots::CoreId;
@@ -17,10 +19,11 @@ use tern_storage::{
     Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Port, ReadId, ScanLimit, StoreError,
 };
 use tern_wire::frame;
-use tern_wire::ids::Phone;
+use tern_wire::ids::{ClientMessageId, Phone};
 use tern_wire::tls::Records;
 
 use super::conn::{Conn, End, Moved, Moving, Table, Tls, token};
+use super::trace::Tracer;
 use super::{CoreMessage, Shared};
 use crate::mesh::MeshEnd;
 use crate::metrics::CoreMetrics;
@@ -71,6 +74,7 @@ pub(super) struct Io {
     transfers: u32,
     /// When each commit under way was submitted.
     submitted: VecDeque<Instant>,
+    pub(super) tracer: Tracer,
 }
 
 impl Io {
@@ -82,6 +86,7 @@ impl Io {
         port: Box<dyn Port>,
         shared: Arc<Shared>,
     ) -> Self {
+        let tracer = Tracer::new(shared.trace_every);
         Self {
             core,
             ring,
@@ -101,6 +106,7 @@ impl Io {
             spare: Vec::new(),
             transfers: 0,
             submitted: VecDeque::new(),
+            tracer,
         }
     }
 
@@ -468,6 +474,7 @@ impl Effects for Io {
         let ops = batch.len() as u64;
         let commit = self.port.submit(batch, fence)?;
         self.submitted.push_back(Instant::now());
+        self.tracer.submitted();
         self.metrics().batch_ops.record(ops);
         Ok(commit)
     }
@@ -494,6 +501,10 @@ impl Effects for Io {
             // An asker that has given up is not told.
             let _ = asker.try_send(response);
         }
+    }
+
+    fn passed(&mut self, author: Author, client_id: ClientMessageId, stage: Stage) {
+        self.tracer.passed(author, client_id, stage);
     }
 
     fn store_trouble(&mut self, error: &StoreError) {

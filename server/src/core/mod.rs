@@ -9,6 +9,7 @@ mod conn;
 mod io;
 mod link;
 mod start;
+mod trace;
 mod worker;
 
 use std::net::TcpListener;
@@ -23,6 +24,7 @@ pub use clock::Clock;
 pub use link::Cores;
 pub(crate) use start::seed;
 pub use start::{CoresOptions, Running, start};
+pub use trace::Traces;
 
 use crate::metrics::Metrics;
 
@@ -47,6 +49,10 @@ struct Shared {
     clock: Clock,
     metrics: std::sync::Arc<Metrics>,
     codes: Box<dyn CodeDelivery>,
+    /// Sampled messages on their way.
+    traces: std::sync::Arc<Traces>,
+    /// Which messages are sampled: see [`trace::Tracer::new`].
+    trace_every: u64,
     handshake_timeout: std::time::Duration,
     mesh_backlog_max: usize,
     /// Connections of a core from which on it accepts no more; the rest of its descriptors is for those that move here.

@@ -17,7 +17,7 @@ use tern_wire::tls::TlsServer;
 use super::io::Io;
 use super::link::{CoreLink, Cores};
 use super::worker::Worker;
-use super::{Clock, CodeDelivery, Shared};
+use super::{Clock, CodeDelivery, Shared, Traces};
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
 use tern_uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu};
@@ -42,6 +42,10 @@ pub struct CoresOptions {
     pub clock: Clock,
     /// Where the cores count.
     pub metrics: Arc<Metrics>,
+    /// Where sampled messages are followed.
+    pub traces: Arc<Traces>,
+    /// Each message whose client id is a multiple of this is followed; none with 0.
+    pub trace_every: u64,
     /// Who delivers one-time codes.
     pub codes: Box<dyn CodeDelivery>,
     /// How long a TLS handshake may take.
@@ -112,6 +116,8 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
         tls: options.tls,
         clock: options.clock,
         metrics: options.metrics,
+        traces: options.traces,
+        trace_every: options.trace_every,
         codes: options.codes,
         handshake_timeout: options.handshake_timeout,
         mesh_backlog_max: options.mesh_backlog_max,

@@ -16,6 +16,7 @@ use super::CoreMessage;
 use super::conn::{Conn, End, Moved, Tls};
 use super::io::Io;
 use super::link::{Call, CoreLink};
+use super::trace::CpuTime;
 use tern_uring::{Ended, Event, Lease, TransferId};
 
 /// How often the brain is told that time passes.
@@ -79,6 +80,8 @@ impl Worker {
     /// Runs until the core is told to drain and has done so, or the node must stop. `false` if the ring has failed.
     pub(super) fn run(mut self) -> bool {
         let mut events = Vec::new();
+        let mut cpu = CpuTime::new(self.io.tracer.is_on());
+        cpu.lap();
         while !self.is_done() {
             let timeout = self.prepare_to_wait();
             if let Err(error) = self.io.ring.turn(timeout, &mut events) {
@@ -87,14 +90,19 @@ impl Worker {
             }
             self.io.mesh.sleeper().retract();
             let began = Instant::now();
+            self.io.metrics().cpu_ring_ns.add(cpu.lap());
             for event in events.drain(..) {
                 self.event(event);
             }
+            self.io.metrics().cpu_events_ns.add(cpu.lap());
             self.take_messages();
+            self.io.metrics().cpu_mesh_ns.add(cpu.lap());
             self.take_completions();
+            self.io.metrics().cpu_store_ns.add(cpu.lap());
             self.take_calls();
             self.tick(began);
             self.end_turn();
+            self.io.metrics().cpu_flush_ns.add(cpu.lap());
             self.count(began);
         }
         true
@@ -185,6 +193,7 @@ impl Worker {
             conn.receiving = armed;
         }
         self.io.touch(id);
+        self.io.tracer.received();
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         bytes.extend_from_slice(self.io.ring.leased(&lease));
@@ -378,6 +387,8 @@ impl Worker {
         self.input(Input::Tick);
         self.io.end_overdue();
         self.io.hibernate_some();
+        let Io { tracer, shared, .. } = &mut self.io;
+        tracer.hand_over(&shared.traces);
         while let Some((deadline, id)) = self.handshakes.front().copied() {
             let under_way = self.io.conns.get(id).is_some_and(|conn| !conn.known && conn.moving.is_none());
             let over =
@@ -408,6 +419,7 @@ impl Worker {
             self.io.flush();
         }
         self.shard.end_turn(&mut self.io);
+        self.io.tracer.flushed();
         let Io { mesh, ring, rings, shared, core, .. } = &mut self.io;
         mesh.flush(|to| {
             shared.metrics.core(core.0).mesh_wakes.add(1);

@@ -13,6 +13,7 @@ use super::load::report_damage;
 use super::{Highest, UNKNOWN_USER};
 use crate::Cx;
 use crate::commits::After;
+use crate::effects::Stage;
 use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
 use crate::limits::LOG_WAITING_MAX;
 use crate::message::{UserAsk, UserOp};
@@ -123,7 +124,7 @@ impl Shard {
                 return Tried::Settled;
             }
             match log.durable.prove(entry.seq, entry.time_ms) {
-                Some(proof) => self.reply(cx, send.origin, Reply::Sent(proof)),
+                Some(proof) => self.reply(cx, send.origin, Reply::Sent(proof, send.client_id)),
                 None => self.then(After::Again(send.origin, entry)),
             }
             return Tried::Settled;
@@ -152,7 +153,7 @@ impl Shard {
             _ if record.fingerprint != fingerprint(send.kind, &send.body) => {
                 self.refuse(cx, send.origin, REUSED)
             }
-            Some(proof) => self.reply(cx, send.origin, Reply::Sent(proof)),
+            Some(proof) => self.reply(cx, send.origin, Reply::Sent(proof, send.client_id)),
             None => self.refuse(cx, send.origin, super::UNREADABLE),
         }
         self.append_waiting(cx, id);
@@ -226,6 +227,7 @@ impl Shard {
         }
         (log.head, log.last_time_ms, log.appended_ms) = (seq, time_ms, cx.now_ms);
         log.remember(entry.clone());
+        cx.fx.passed(author, client_id, Stage::Batched);
         self.then(After::Append(origin, entry));
     }
 
@@ -236,7 +238,8 @@ impl Shard {
         log.durable.advance(proof, entry.seq);
         log.trim_tail(limits.0, limits.1);
         let proven = log.durable.prove(entry.seq, entry.time_ms).expect("the head is at or above it now");
-        self.reply(cx, origin, Reply::Sent(proven));
+        cx.fx.passed(entry.author, entry.client_id, Stage::Committed);
+        self.reply(cx, origin, Reply::Sent(proven, entry.client_id));
         for user in members_of(entry.log) {
             self.tell_user(cx, UserOp { user, ask: UserAsk::Appended(entry.clone()) });
         }
@@ -246,7 +249,7 @@ impl Shard {
     pub(crate) fn sent_again(&mut self, cx: &mut Cx, origin: Origin, entry: &Entry) {
         let log = self.logs.logs.get(&entry.log);
         match log.and_then(|log| log.durable.prove(entry.seq, entry.time_ms)) {
-            Some(proof) => self.reply(cx, origin, Reply::Sent(proof)),
+            Some(proof) => self.reply(cx, origin, Reply::Sent(proof, entry.client_id)),
             None => self.refuse(cx, origin, super::UNREADABLE),
         }
     }

@@ -18,6 +18,7 @@ use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
 
 use crate::Cx;
 use crate::durable::DurableHead;
+use crate::effects::Stage;
 use crate::entry::{Author, Entry, members_of, peer_of};
 use crate::limits::LOG_WAITING_MAX;
 use crate::maps::Map;
@@ -238,6 +239,7 @@ impl Shard {
     fn log_known(&mut self, cx: &mut Cx, id: LogId, op: LogOp) {
         match op {
             LogOp::Send { origin, author, client_id, kind, body } => {
+                cx.fx.passed(author, client_id, Stage::Routed);
                 self.append(cx, id, append::Send { origin, author, client_id, kind, body });
             }
             LogOp::Acknowledge { origin, author, upto } => self.acknowledged(cx, id, origin, author, upto),

@@ -9,6 +9,8 @@ use prost::Message as _;
 use tern_proto::v1::{self, client_frame::Request};
 use tern_shard::accounts::tokens::{Keys, KeysRecord};
 use tern_shard::admin::{AdminRequest, AdminResponse, Provisioned};
+use tern_shard::effects::Stage;
+use tern_shard::entry::Author;
 use tern_shard::limits::Limits;
 use tern_shard::message::Message;
 use tern_shard::reply::ConnId;
@@ -19,7 +21,7 @@ use tern_storage::{
     Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, Port, ReadId, ScanLimit, Slot,
     StoreError, Wake,
 };
-use tern_wire::ids::Phone;
+use tern_wire::ids::{ClientMessageId, Phone};
 
 struct NoWake;
 
@@ -40,6 +42,8 @@ struct Hands {
 }
 
 impl Effects for Hands {
+    fn passed(&mut self, _: Author, _: ClientMessageId, _: Stage) {}
+
     fn send(&mut self, conn: ConnId, frame: &v1::ServerFrame) -> usize {
         if let Some(frames) = self.frames.get_mut(&conn) {
             frames.push_back(frame.clone());

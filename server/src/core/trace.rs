@@ -1,0 +1,180 @@
+//! Sampled messages on their way, and where a core's CPU time goes. Both only while `trace.every` is set.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::time::{ClockId, clock_gettime};
+use tern_shard::effects::Stage;
+use tern_shard::entry::Author;
+use tern_wire::ids::{ClientMessageId, UserId};
+
+/// Stations that wait to be read. Beyond, the oldest are forgotten.
+const PASSED_MAX: usize = 1 << 18;
+
+/// A sampled message has reached a station.
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    user: UserId,
+    client_id: ClientMessageId,
+    station: &'static str,
+    /// Of the machine's monotonic clock.
+    at_ns: u64,
+}
+
+/// What all cores have seen, until somebody reads it.
+#[derive(Debug, Default)]
+pub struct Traces(Mutex<VecDeque<Passed>>);
+
+impl Traces {
+    fn put(&self, passed: &mut Vec<Passed>) {
+        // Nothing panics while it holds this; and what is lost is a sample.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(passed.drain(..));
+        let over = kept.len().saturating_sub(PASSED_MAX);
+        kept.drain(..over);
+    }
+
+    /// Takes all, a line each: the sender's user id, the client id, the station, ns of the machine's monotonic clock.
+    pub fn take(&self) -> String {
+        let taken = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut text = String::new();
+        for Passed { user, client_id, station, at_ns } in taken {
+            // A string takes whatever is written to it.
+            let _ = writeln!(text, "{} {} {station} {at_ns}", user.get(), client_id.0);
+        }
+        text
+    }
+}
+
+/// One core's view.
+#[derive(Debug)]
+pub(super) struct Tracer {
+    every: u64,
+    /// When what is being handled was received.
+    received_ns: u64,
+    passed: Vec<Passed>,
+    /// In the open batch.
+    batched: Vec<(UserId, ClientMessageId)>,
+    /// Queued to connections, and not yet with the ring.
+    queued: Vec<(UserId, ClientMessageId, &'static str)>,
+}
+
+impl Tracer {
+    /// Follows each message whose client id is a multiple of `every`; none with 0.
+    pub(super) fn new(every: u64) -> Self {
+        Self { every, received_ns: 0, passed: Vec::new(), batched: Vec::new(), queued: Vec::new() }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.every > 0
+    }
+
+    /// Bytes have come, and are handled next.
+    pub(super) fn received(&mut self) {
+        if self.is_on() {
+            self.received_ns = monotonic_ns();
+        }
+    }
+
+    /// A message has reached a station.
+    pub(super) fn passed(&mut self, author: Author, client_id: ClientMessageId, stage: Stage) {
+        if !self.is_on() || !client_id.0.is_multiple_of(self.every) {
+            return;
+        }
+        let user = author.user;
+        match stage {
+            Stage::Decrypted => {
+                self.note(user, client_id, "received", self.received_ns);
+                self.note(user, client_id, "decrypted", monotonic_ns());
+            }
+            Stage::Routed => self.note(user, client_id, "routed", monotonic_ns()),
+            Stage::Batched => {
+                self.batched.push((user, client_id));
+                self.note(user, client_id, "batched", monotonic_ns());
+            }
+            Stage::Committed => self.note(user, client_id, "committed", monotonic_ns()),
+            Stage::Acknowledged => self.queued.push((user, client_id, "acknowledged")),
+            Stage::Delivered => self.queued.push((user, client_id, "delivered")),
+        }
+    }
+
+    fn note(&mut self, user: UserId, client_id: ClientMessageId, station: &'static str, at_ns: u64) {
+        self.passed.push(Passed { user, client_id, station, at_ns });
+    }
+
+    /// The open batch has gone to the store.
+    pub(super) fn submitted(&mut self) {
+        for (user, client_id) in std::mem::take(&mut self.batched) {
+            self.note(user, client_id, "submitted", monotonic_ns());
+        }
+    }
+
+    /// Everything that was queued is sealed and with the ring.
+    pub(super) fn flushed(&mut self) {
+        for (user, client_id, station) in std::mem::take(&mut self.queued) {
+            self.note(user, client_id, station, monotonic_ns());
+        }
+    }
+
+    /// Hands what was seen to whoever reads it.
+    pub(super) fn hand_over(&mut self, traces: &Traces) {
+        if !self.passed.is_empty() {
+            traces.put(&mut self.passed);
+        }
+    }
+}
+
+fn ns_of(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn monotonic_ns() -> u64 {
+    ns_of(ClockId::Monotonic)
+}
+
+/// The CPU time of this thread since the last look.
+#[derive(Debug)]
+pub(super) struct CpuTime {
+    on: bool,
+    last_ns: u64,
+}
+
+impl CpuTime {
+    pub(super) fn new(on: bool) -> Self {
+        Self { on, last_ns: 0 }
+    }
+
+    /// Ns since the last call; 0 if nobody wants to know.
+    pub(super) fn lap(&mut self) -> u64 {
+        if !self.on {
+            return 0;
+        }
+        let now = ns_of(ClockId::ThreadCPUTime);
+        now.saturating_sub(std::mem::replace(&mut self.last_ns, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stations_that_nobody_reads_are_bounded() {
+        let traces = Traces::default();
+        let one = |client_id| Passed {
+            user: UserId::new(7).expect("a user id"),
+            client_id: ClientMessageId(client_id),
+            station: "routed",
+            at_ns: 1,
+        };
+        for round in 0..3 {
+            traces.put(&mut (0..PASSED_MAX as u64 / 2).map(|n| one(round * PASSED_MAX as u64 + n)).collect());
+        }
+        let text = traces.take();
+        assert_eq!(text.lines().count(), PASSED_MAX);
+        assert!(text.lines().next().is_some_and(|line| line == format!("7 {PASSED_MAX} routed 1")));
+        assert_eq!(traces.take(), "");
+    }
+}
