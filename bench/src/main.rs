@@ -9,8 +9,8 @@
 mod latency;
 mod load;
 mod measure;
-#[allow(dead_code)]
 mod plot;
+mod report;
 mod scenarios;
 mod stop;
 mod target;
@@ -50,6 +50,10 @@ enum Scenario {
     Churn(churn::ChurnArgs),
     /// A long time of everything: nothing may be lost, grow or become slower
     Soak(soak::SoakArgs),
+    /// Run everything, and write a dated folder with a page, plots and raw data
+    Report(report::ReportArgs),
+    /// Two reports side by side, with their spread
+    Compare(report::CompareArgs),
     /// Follow sampled messages from station to station: where the slow ones lose their time, and where CPU time goes
     WhySlow(why_slow::WhySlowArgs),
 }
@@ -108,6 +112,16 @@ fn run(Arguments { json, scenario }: Arguments) -> Result<bool, String> {
             let report = soak::run(&arguments)?;
             print(json, &report, &report.line())?;
             Ok(report.is_correct())
+        }
+        Scenario::Report(arguments) => {
+            let written = report::run(&arguments)?;
+            print(json, &written, &written.line())?;
+            Ok(written.errors == 0)
+        }
+        Scenario::Compare(arguments) => {
+            let compared = report::compare(&arguments)?;
+            print(json, &compared, &compared.line())?;
+            Ok(true)
         }
         Scenario::WhySlow(arguments) => {
             let report = why_slow::run(&arguments)?;

@@ -24,6 +24,9 @@ pub struct TargetArgs {
     /// Cores of the bench's own server [default: one a CPU]
     #[arg(long, value_name = "N", default_value_t = 0)]
     cores: u16,
+    /// What the bench's own server aims at: 99 of 100 messages acknowledged within so many ms [default: ternd's]
+    #[arg(long, value_name = "MS")]
+    ack_p99_ms: Option<u32>,
     /// A limit of the bench's own server; may be given several times
     #[arg(long = "limit", value_name = "KEY=VALUE")]
     limits: Vec<String>,
@@ -48,7 +51,8 @@ impl Target {
 
     fn start(arguments: &TargetArgs, users: u32, more: &[&str]) -> Result<Self, String> {
         let limits = arguments.limits.iter().flat_map(|limit| ["--limit".to_owned(), limit.clone()]);
-        let more = more.iter().map(|argument| (*argument).to_owned());
+        let target = arguments.ack_p99_ms.map(|ms| ["--ack-p99-ms".to_owned(), ms.to_string()]);
+        let more = more.iter().map(|argument| (*argument).to_owned()).chain(target.into_iter().flatten());
         let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
         let server = Ternd::start_with(TerndOptions {
             cores: if arguments.cores == 0 { cpus } else { arguments.cores },

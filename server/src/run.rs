@@ -185,6 +185,7 @@ fn open_store(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
                 reads_in_flight_max: config.limits.reads_in_flight_max,
                 free_bytes_min: config.limits.free_bytes_min,
                 cache_bytes: config.limits.store_cache_bytes,
+                ack_p99: Duration::from_millis(config.latency.ack_p99_ms.into()),
                 ..EmbeddedOptions::default()
             };
             let store = Embedded::open(config.data_dir.join("store"), options).map_err(RunError::Open)?;

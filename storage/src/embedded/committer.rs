@@ -1,19 +1,20 @@
 //! The one thread that writes: takes what all ports have submitted, writes it as one group, syncs once, completes all.
 //!
-//! While a group is being synced the next one gathers, so groups grow with the load and with the disk's delay, and
-//! no window needs to be set.
+//! While a group is being synced the next one gathers, so groups grow with the load and with the disk's delay. Where a
+//! latency is aimed at, what the disk leaves of it is spent on gathering longer.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fjall::PersistMode;
 use prost::Message as _;
 use rtrb::{Consumer, Producer};
 
-use super::parker::Work;
+use super::parker::{Turn, Work};
 use super::statistics::Statistics;
 use super::watermark::Watermark;
+use super::window::Window;
 use super::{EmbeddedOptions, Tables};
 use crate::batch::{Batch, Fence, Op};
 use crate::engine::{CommitId, Completion, Durable, StoreError, Wake};
@@ -84,6 +85,9 @@ pub(super) struct Committer {
     groups: u64,
     statistics: Arc<Statistics>,
     links: Vec<Link>,
+    window: Window,
+    /// When the group that gathers got its first batch.
+    opened: Option<Instant>,
     /// Set by the first failure of the medium; nothing is written after it.
     failed: Option<StoreError>,
 }
@@ -97,8 +101,34 @@ impl Committer {
         (watermark, groups): (Watermark, u64),
         statistics: Arc<Statistics>,
     ) -> Self {
-        let (path, links) = (path.to_owned(), Vec::new());
-        Self { tables, options, path, epochs, watermark, groups, statistics, links, failed: None }
+        let window = Window::new(options.ack_p99);
+        Self {
+            tables,
+            options,
+            path: path.to_owned(),
+            epochs,
+            watermark,
+            groups,
+            statistics,
+            links: Vec::new(),
+            window,
+            opened: None,
+            failed: None,
+        }
+    }
+
+    /// How long the next group still gathers; `None` if it is to be written now, or there is none.
+    fn gathers(&mut self) -> Option<Duration> {
+        let length = self.window.length();
+        if length.is_zero() || self.links.iter().all(|link| link.submissions.is_empty()) {
+            return None;
+        }
+        let opened = *self.opened.get_or_insert_with(Instant::now);
+        let left = length.saturating_sub(opened.elapsed());
+        if left.is_zero() {
+            self.opened = None;
+        }
+        (!left.is_zero()).then_some(left)
     }
 
     /// Takes what waits, up to a group: by link, in order.
@@ -180,6 +210,7 @@ impl Committer {
             Err(error) => self.failed = Some(error.clone()),
         }
         let bytes = batches.iter().map(|batch| batch.bytes()).sum();
+        self.window.synced(started.elapsed());
         self.statistics.group(batches.len(), ops, bytes, started.elapsed());
         result
     }
@@ -190,11 +221,14 @@ impl Work<Link> for Committer {
         self.links.push(link);
     }
 
-    fn turn(&mut self) -> bool {
+    fn turn(&mut self) -> Turn {
+        if let Some(wait) = self.gathers() {
+            return Turn::Later(wait);
+        }
         let group = self.gather();
         if group.is_empty() {
             self.links.retain(|link| !link.submissions.is_abandoned());
-            return false;
+            return Turn::Idle;
         }
         let mut decisions = self.admit(&group);
         let admitted = group.iter().zip(&decisions).filter(|(_, decision)| decision.is_ok());
@@ -212,6 +246,6 @@ impl Work<Link> for Committer {
                 link.wake.wake();
             }
         }
-        true
+        Turn::Worked
     }
 }

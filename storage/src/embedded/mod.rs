@@ -11,6 +11,7 @@ mod reader;
 mod statistics;
 mod tail;
 mod watermark;
+mod window;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
@@ -58,6 +60,9 @@ pub struct EmbeddedOptions {
     pub cache_bytes: u64,
     /// Threads that read.
     pub readers: usize,
+    /// Within this, 99 of 100 batches are to be durable: what syncs leave of it is used to gather larger groups. Zero:
+    /// every group is written at once.
+    pub ack_p99: Duration,
 }
 
 impl Default for EmbeddedOptions {
@@ -69,6 +74,7 @@ impl Default for EmbeddedOptions {
             free_bytes_min: 256 << 20,
             cache_bytes: 256 << 20,
             readers: 2,
+            ack_p99: Duration::ZERO,
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
 
 /// The shared side of a worker thread. `L` is what a new port hands to it.
 pub(super) struct Parker<L> {
@@ -69,13 +70,24 @@ impl<L> Parker<L> {
     }
 }
 
+/// What came of a worker's turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    /// It did something; there may be more.
+    Worked,
+    /// There was nothing.
+    Idle,
+    /// There is something, but it is better done after this time.
+    Later(Duration),
+}
+
 /// What a worker thread does.
 pub(super) trait Work<L>: Send + 'static {
     /// Serves a new port.
     fn link(&mut self, link: L);
 
-    /// Does what there is; `false` if there was nothing.
-    fn turn(&mut self) -> bool;
+    /// Does what there is.
+    fn turn(&mut self) -> Turn;
 }
 
 /// Without one of its threads a store would leave its callers waiting for ever. What was acknowledged is on the disk, so
@@ -102,16 +114,22 @@ pub(super) fn spawn<L: Send + 'static>(
         loop {
             let closing = parker.is_closed();
             parker.new_links().into_iter().for_each(|link| work.link(link));
-            if work.turn() {
-                continue;
-            }
-            if closing {
-                return;
+            match work.turn() {
+                Turn::Worked => continue,
+                Turn::Idle if closing => return,
+                Turn::Idle => {}
+                Turn::Later(wait) => {
+                    // It does not announce that it sleeps: whoever brings more need not wake it.
+                    if !closing {
+                        thread::park_timeout(wait);
+                    }
+                    continue;
+                }
             }
             parker.sleeping.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             parker.new_links().into_iter().for_each(|link| work.link(link));
-            if work.turn() || parker.is_closed() {
+            if work.turn() != Turn::Idle || parker.is_closed() {
                 parker.sleeping.store(false, Ordering::Relaxed);
                 continue;
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rtrb::{Consumer, Producer};
 
 use super::Tables;
-use super::parker::Work;
+use super::parker::{Turn, Work};
 use super::statistics::Statistics;
 use crate::engine::{Completion, Direction, ReadId, Rows, ScanLimit, StoreError, Wake};
 use crate::keys::{Key, KeyRange};
@@ -61,7 +61,7 @@ impl Work<Link> for Reader {
         self.links.push(link);
     }
 
-    fn turn(&mut self) -> bool {
+    fn turn(&mut self) -> Turn {
         let mut any = false;
         for link in &mut self.links {
             let mut answered = 0;
@@ -87,7 +87,7 @@ impl Work<Link> for Reader {
         if !any {
             self.links.retain(|link| !link.questions.is_abandoned());
         }
-        any
+        if any { Turn::Worked } else { Turn::Idle }
     }
 }
 

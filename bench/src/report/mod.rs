@@ -1,0 +1,202 @@
+//! `report`: runs everything, and writes a dated folder: the machine, the exact commands, what they said, their
+//! histograms, and a page with plots. `compare`: two of those side by side.
+
+mod compare;
+mod figures;
+mod machine;
+mod page;
+mod plan;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use compare::{CompareArgs, run as compare};
+use machine::Machine;
+use plan::{Extent, Planned};
+
+use crate::{progress, stop};
+
+/// The file of a report's folder that holds what was found.
+const FOUND: &str = "report.json";
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReportArgs {
+    /// The folder that reports lie in
+    #[arg(long, value_name = "DIR", default_value = "perf-reports")]
+    out: PathBuf,
+    /// Name of the report behind its date [default: the commit]
+    #[arg(long)]
+    name: Option<String>,
+    /// The most idle connections that are tried
+    #[arg(long, default_value_t = 100_000)]
+    connections: u32,
+    /// Rounds of what carries its spread
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
+    rounds: u8,
+    /// A moment of each, to see that everything works: the figures say nothing
+    #[arg(long)]
+    quick: bool,
+}
+
+/// One kind of run, and what its rounds gave.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Ran {
+    name: String,
+    command: String,
+    results: Vec<Value>,
+}
+
+/// What a report holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Runs {
+    machine: Machine,
+    runs: Vec<Ran>,
+}
+
+impl Runs {
+    /// Reads a report's folder.
+    fn read(folder: &Path) -> Result<Self, String> {
+        let path = folder.join(FOUND);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        serde_json::from_str(&text).map_err(|error| format!("{}: no report: {error}", path.display()))
+    }
+
+    /// What the rounds of a run gave; nothing if it did not run.
+    fn results(&self, name: &str) -> &[Value] {
+        self.runs.iter().find(|ran| ran.name == name).map_or(&[], |ran| &ran.results)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.runs.iter().map(|ran| ran.name.as_str())
+    }
+
+    fn median(&self, name: &str, path: &str) -> Option<f64> {
+        let number = |result: &Value| result.pointer(path).and_then(Value::as_f64);
+        let mut values: Vec<f64> = self.results(name).iter().filter_map(number).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    }
+}
+
+/// What is said of a finished report.
+#[derive(Debug, Serialize)]
+pub struct Written {
+    scenario: &'static str,
+    folder: PathBuf,
+    pub errors: u64,
+}
+
+impl Written {
+    /// A line for people.
+    pub fn line(&self) -> String {
+        format!("{} runs went wrong; the report is {}/README.md", self.errors, self.folder.display())
+    }
+}
+
+/// Makes a report.
+pub fn run(arguments: &ReportArgs) -> Result<Written, String> {
+    let machine = Machine::here();
+    let extent = if arguments.quick { Extent::Quick } else { Extent::Full };
+    let name = arguments.name.clone().unwrap_or_else(|| machine.commit.clone());
+    let folder = arguments.out.join(format!("{}-{name}", machine.day()));
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut session = Session { folder: folder.clone(), runs: Runs { machine, runs: Vec::new() }, errors: 0 };
+    let rounds = usize::from(arguments.rounds);
+    session.in_turns(&plan::repeated(extent, rounds))?;
+    let closed = session.runs.median("pairs-closed", "/acked_per_s").unwrap_or(0.0);
+    let half = plan::half(extent, rounds, closed);
+    let half_per_s = half.arguments[2].parse().unwrap_or(1000.0);
+    session.in_turns(&[half])?;
+    for planned in plan::sweep(extent) {
+        let broke = session.one(&planned)?.is_none_or(|result| breaks(&result));
+        if broke {
+            break;
+        }
+    }
+    for planned in plan::once(extent, arguments.connections, half_per_s) {
+        session.one(&planned)?;
+    }
+    session.write()?;
+    Ok(Written { scenario: "report", folder, errors: session.errors })
+}
+
+/// Whether the server no longer follows.
+fn breaks(result: &Value) -> bool {
+    let number = |path: &str| result.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
+    number("/acked_per_s") < 0.95 * number("/offered_per_s") || number("/ack_ms/p99") > 1000.0
+}
+
+/// A report in the making.
+struct Session {
+    folder: PathBuf,
+    runs: Runs,
+    errors: u64,
+}
+
+impl Session {
+    /// Runs these one after the other, and again, until each has had its rounds.
+    fn in_turns(&mut self, plan: &[Planned]) -> Result<(), String> {
+        let rounds = plan.iter().map(|planned| planned.rounds).max().unwrap_or(0);
+        for round in 0..rounds {
+            for planned in plan.iter().filter(|planned| round < planned.rounds) {
+                self.one(planned)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one. `None` if it went wrong.
+    fn one(&mut self, planned: &Planned) -> Result<Option<Value>, String> {
+        if stop::asked() {
+            return Err("stopped".to_owned());
+        }
+        let round = self.runs.results(&planned.name).len();
+        let mut command = format!("tern-bench {} --json", planned.arguments.join(" "));
+        let mut arguments = planned.arguments.clone();
+        if planned.logs {
+            let log = self.folder.join(format!("{}-{round}.hlog", planned.name));
+            command += &format!(" --log {}-{round}.hlog", planned.name);
+            arguments.extend(["--log".to_owned(), log.display().to_string()]);
+        }
+        progress(&format!("{}, round {}: {command}", planned.name, round + 1));
+        let program = std::env::current_exe().map_err(|error| format!("where this program is: {error}"))?;
+        let output = Command::new(program).args(&arguments).arg("--json").output();
+        let output = output.map_err(|error| format!("{command}: {error}"))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let result: Option<Value> = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
+        if !output.status.success() || result.is_none() {
+            self.errors += 1;
+            let complained = String::from_utf8_lossy(&output.stderr);
+            let last = complained.lines().last().unwrap_or_default();
+            progress(&format!("{}: {}: {said}{last}", planned.name, output.status));
+        }
+        if let Some(result) = &result {
+            let place = self.runs.runs.iter_mut().find(|ran| ran.name == planned.name);
+            match place {
+                Some(ran) => ran.results.push(result.clone()),
+                None => self.runs.runs.push(Ran {
+                    name: planned.name.clone(),
+                    command,
+                    results: vec![result.clone()],
+                }),
+            }
+            self.write()?;
+        }
+        Ok(result)
+    }
+
+    /// What is there so far: a report that is stopped keeps what it has.
+    fn write(&self) -> Result<(), String> {
+        let text = serde_json::to_string_pretty(&self.runs).map_err(|error| error.to_string())?;
+        let files = [(FOUND.to_owned(), text)].into_iter().chain(page::files(&self.runs, &self.folder));
+        for (name, text) in files {
+            let path = self.folder.join(name);
+            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! The page of a report: Markdown and plots, made of what the runs gave.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Runs;
+use super::figures::{Better, Figure, figures};
+use super::plan::TARGETS_MS;
+use crate::latency::{Micros, micros, read_log};
+use crate::plot::{Axis, Bars, Plot, Scale, Series};
+
+/// Points of a line of percentiles.
+const QUANTILES: usize = 400;
+
+/// The page and its plots: names and texts.
+pub fn files(runs: &Runs, folder: &Path) -> Vec<(String, String)> {
+    let mut plots = Vec::new();
+    plots.extend(percentiles(folder));
+    plots.extend(over_time(
+        folder,
+        "pairs-half-0.hlog",
+        "over-time.svg",
+        "Latency over time, at half of the full rate",
+    ));
+    plots.extend(sweep(runs));
+    plots.extend(targets(folder));
+    plots.extend(memory(runs));
+    plots.extend(stages(runs));
+    plots.extend(over_time(folder, "storm-0.hlog", "storm.svg", "Live traffic while a storm blows"));
+    let page = page(runs, &plots);
+    let svgs = plots.into_iter().map(|(file, _, svg)| (file.to_owned(), svg));
+    [("README.md".to_owned(), page)].into_iter().chain(svgs).collect()
+}
+
+/// A plot: its file, what it shows, its text.
+type Drawn = (&'static str, String, String);
+
+fn page(runs: &Runs, plots: &[Drawn]) -> String {
+    let machine = &runs.machine;
+    let mut page = format!(
+        "# Report of {}\n\n{} ({} CPUs, {} GiB), Linux {}, commit {}. The generator runs on the same machine and takes its share \
+         of the CPUs. Made by `tern-bench report`; docs/PERFORMANCE.md says how to read it.\n\n",
+        machine.begun, machine.cpu, machine.cpus, machine.memory_gib, machine.kernel, machine.commit
+    );
+    page += "## Figures\n\n| what | median | lowest to highest | target | |\n|---|---:|---:|---:|---|\n";
+    for figure in figures(runs) {
+        page += &row(&figure);
+    }
+    page += "\n## Plots\n\n";
+    for (file, about, _) in plots {
+        page += &format!("{about}\n\n![{about}]({file})\n\n");
+    }
+    page += "## Commands\n\nWhat each printed is in report.json, the latencies of each second in the .hlog files (HdrHistogram's \
+             interval log, in microseconds).\n\n| run | command | rounds |\n|---|---|---:|\n";
+    for ran in &runs.runs {
+        page += &format!("| {} | `{}` | {} |\n", ran.name, ran.command, ran.results.len());
+    }
+    page
+}
+
+fn row(figure: &Figure) -> String {
+    let (low, high) = figure.range();
+    let spread = if figure.values.len() < 2 {
+        "one round".to_owned()
+    } else {
+        format!("{} to {}", short(low), short(high))
+    };
+    let sign = if figure.better == Better::Higher { "at least" } else { "at most" };
+    let target = figure.target.map(|target| format!("{sign} {}", short(target))).unwrap_or_default();
+    let met = match figure.met() {
+        Some(true) => "met",
+        Some(false) => "**not met**",
+        None => "",
+    };
+    format!("| {} | {} | {spread} | {target} | {met} |\n", figure.name, short(figure.median()))
+}
+
+/// A number with three digits that count, and thousands apart.
+pub fn short(number: f64) -> String {
+    if !number.is_finite() {
+        return "?".to_owned();
+    }
+    let decimals = match number.abs() {
+        size if size >= 100.0 || size == 0.0 => 0,
+        size if size >= 10.0 => 1,
+        _ => 2,
+    };
+    let text = format!("{number:.decimals$}");
+    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let mut grouped = String::new();
+    for (at, digit) in whole.chars().enumerate() {
+        let left = whole.len() - at;
+        if at > 0 && left % 3 == 0 && !grouped.ends_with('-') {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped + rest
+}
+
+fn axis(label: &str, scale: Scale) -> Axis {
+    Axis { label: label.to_owned(), scale }
+}
+
+/// The intervals of a log by their tag; none if there is no such log.
+fn logged(folder: &Path, file: &str) -> Vec<(String, Vec<(Duration, Micros)>)> {
+    let mut kinds: Vec<(String, Vec<(Duration, Micros)>)> = Vec::new();
+    for (tag, begin, micros) in read_log(&folder.join(file)).unwrap_or_default() {
+        match kinds.iter_mut().find(|(kind, _)| *kind == tag) {
+            Some((_, intervals)) => intervals.push((begin, micros)),
+            None => kinds.push((tag, vec![(begin, micros)])),
+        }
+    }
+    kinds
+}
+
+/// The first seconds are for warming up.
+const WARMUP: Duration = Duration::from_secs(2);
+
+fn sum(intervals: &[(Duration, Micros)]) -> Micros {
+    let mut sum = micros();
+    for (_, one) in intervals.iter().filter(|(begin, _)| *begin >= WARMUP) {
+        // Histograms that grow take any other.
+        let _ = sum.add(one);
+    }
+    sum
+}
+
+fn quantiles(micros: &Micros) -> Vec<(f64, f64)> {
+    if micros.is_empty() {
+        return Vec::new();
+    }
+    // Evenly on the axis, down to the last message.
+    let nines = (micros.len() as f64).log10();
+    let quantile = |at: usize| 1.0 - 10f64.powf(-nines * at as f64 / QUANTILES as f64);
+    (0..=QUANTILES).map(|at| (quantile(at), micros.value_at_quantile(quantile(at)) as f64 / 1000.0)).collect()
+}
+
+fn percentiles(folder: &Path) -> Option<Drawn> {
+    let kinds = logged(folder, "pairs-half-0.hlog");
+    let series: Vec<_> = kinds
+        .iter()
+        .map(|(tag, intervals)| Series { name: tag.clone(), points: quantiles(&sum(intervals)) })
+        .collect();
+    let title = "Latency by percentile, at half of the full rate".to_owned();
+    let plot = Plot {
+        title: title.clone(),
+        x: axis("percentile", Scale::Percentile),
+        y: axis("ms", Scale::Log),
+        series,
+    };
+    (!plot.series.is_empty()).then(|| ("percentiles.svg", title, plot.to_svg()))
+}
+
+fn over_time(folder: &Path, file: &str, name: &'static str, title: &str) -> Option<Drawn> {
+    let kinds = logged(folder, file);
+    let (tag, intervals) = kinds.first()?;
+    let line = |label: &str, of: &dyn Fn(&Micros) -> u64| {
+        let point = |(begin, micros): &(Duration, Micros)| (begin.as_secs_f64(), of(micros) as f64 / 1000.0);
+        Series { name: format!("{tag} {label}"), points: intervals.iter().map(point).collect() }
+    };
+    let plot = Plot {
+        title: title.to_owned(),
+        x: axis("seconds since the begin", Scale::Linear),
+        y: axis("ms", Scale::Log),
+        series: vec![
+            line("p50", &|micros| micros.value_at_quantile(0.5)),
+            line("p99", &|micros| micros.value_at_quantile(0.99)),
+            line("max", &|micros| micros.max()),
+        ],
+    };
+    Some((name, title.to_owned(), plot.to_svg()))
+}
+
+fn sweep(runs: &Runs) -> Option<Drawn> {
+    let rates = runs
+        .runs
+        .iter()
+        .filter(|ran| ran.name.strip_prefix("pairs-").is_some_and(|rate| rate.parse::<u32>().is_ok()));
+    let points: Vec<&Value> = rates.filter_map(|ran| ran.results.first()).collect();
+    let number =
+        |result: &Value, path: &str| result.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    let line = |name: &str, path: &str| Series {
+        name: name.to_owned(),
+        points: points.iter().map(|result| (number(result, "/acked_per_s"), number(result, path))).collect(),
+    };
+    let title = "Throughput against latency, until it breaks".to_owned();
+    let plot = Plot {
+        title: title.clone(),
+        x: axis("acknowledged messages/s (open loop)", Scale::Linear),
+        y: axis("ms", Scale::Log),
+        series: vec![
+            line("acknowledgement p99", "/ack_ms/p99"),
+            line("acknowledgement p50", "/ack_ms/p50"),
+            line("delivery p99", "/delivery_ms/p99"),
+        ],
+    };
+    (!points.is_empty()).then(|| ("throughput.svg", title, plot.to_svg()))
+}
+
+fn targets(folder: &Path) -> Option<Drawn> {
+    let line = |target: &&str| {
+        let kinds = logged(folder, &format!("target-{target}-ms-0.hlog"));
+        let (_, intervals) = kinds.into_iter().find(|(tag, _)| tag == "ack")?;
+        Some(Series { name: format!("ack_p99_ms = {target}"), points: quantiles(&sum(&intervals)) })
+    };
+    let series: Vec<_> = TARGETS_MS.iter().filter_map(line).collect();
+    let title =
+        "Acknowledgement by percentile under three latency targets, at half of the full rate".to_owned();
+    let plot = Plot {
+        title: title.clone(),
+        x: axis("percentile", Scale::Percentile),
+        y: axis("ms", Scale::Log),
+        series,
+    };
+    (!plot.series.is_empty()).then(|| ("targets.svg", title, plot.to_svg()))
+}
+
+fn memory(runs: &Runs) -> Option<Drawn> {
+    let idle: Vec<&Value> = runs
+        .runs
+        .iter()
+        .filter(|ran| ran.name.starts_with("idle-"))
+        .filter_map(|ran| ran.results.first())
+        .collect();
+    let line = |name: &str, path: &str| {
+        let point = |result: &&Value| {
+            Some((result["connections"].as_f64()?, result.pointer(path).and_then(Value::as_f64)?))
+        };
+        Series { name: name.to_owned(), points: idle.iter().filter_map(point).collect() }
+    };
+    let title = "Memory of an idle connection, on the server's side".to_owned();
+    let plot = Plot {
+        title: title.clone(),
+        x: axis("connections", Scale::Log),
+        y: axis("bytes a connection", Scale::Linear),
+        series: vec![
+            line("kernel", "/server_kernel_bytes_per_connection"),
+            line("user space", "/server_user_bytes_per_connection"),
+        ],
+    };
+    (!idle.is_empty()).then(|| ("memory.svg", title, plot.to_svg()))
+}
+
+fn stages(runs: &Runs) -> Option<Drawn> {
+    let bar = |(name, label): (&str, &str)| {
+        let cpu = runs.results(name).first()?["cpu"].as_array()?.clone();
+        let part = |part: &Value| Some((part["part"].as_str()?.to_owned(), part["us_per_message"].as_f64()?));
+        let mut parts: Vec<(String, f64)> = cpu.iter().filter_map(part).collect();
+        // What takes next to nothing would only fill the legend.
+        parts.retain(|(_, us)| *us >= 0.3);
+        Some((label.to_owned(), parts))
+    };
+    let bars: Vec<_> =
+        [("why-slow-low", "2,000/s"), ("why-slow-half", "half rate")].into_iter().filter_map(bar).collect();
+    let title = "Server CPU by part".to_owned();
+    let drawn = Bars { title: title.clone(), unit: "us a message".to_owned(), bars };
+    (!drawn.bars.is_empty()).then(|| ("cpu.svg", title, drawn.to_svg()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_readable() {
+        let cases = [
+            (1_234_567.8, "1,234,568"),
+            (999.6, "1,000"),
+            (-12_345.0, "-12,345"),
+            (42.26, "42.3"),
+            (1.014, "1.01"),
+            (0.0, "0"),
+            (f64::NAN, "?"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(short(number), text);
+        }
+    }
+
+    #[test]
+    fn a_line_of_percentiles_ends_at_the_last_message() {
+        let mut taken = micros();
+        (1..=1000u64).for_each(|ms| crate::latency::record(&mut taken, Duration::from_millis(ms)));
+        let points = quantiles(&taken);
+        assert!(points.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1));
+        let (quantile, ms) = points[QUANTILES];
+        assert!((quantile - 0.999).abs() < 1e-6 && (ms - 1000.0).abs() < 2.0, "{quantile} {ms}");
+    }
+}

@@ -1,0 +1,114 @@
+//! What a report runs.
+
+/// One run of `tern-bench`.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Names its files and its place in the page.
+    pub name: String,
+    pub arguments: Vec<String>,
+    /// It writes an interval log.
+    pub logs: bool,
+    /// How often: what is compared between reports needs its spread.
+    pub rounds: usize,
+}
+
+/// How much time is spent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Extent {
+    /// All of it.
+    Full,
+    /// A moment of each, to see that everything works. The figures say nothing.
+    Quick,
+}
+
+/// Rates of the sweep, in messages a second; it ends where the server can't follow.
+const RATES: [u32; 9] = [2_000, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000, 120_000];
+
+/// Latency targets that are compared, in ms.
+pub const TARGETS_MS: [&str; 3] = ["1", "5", "20"];
+
+/// The runs whose figures carry their spread: in turns, so that a noisy minute does not hit one of them alone.
+pub fn repeated(extent: Extent, rounds: usize) -> Vec<Planned> {
+    let rounds = if extent == Extent::Quick { 2 } else { rounds };
+    let (seconds, warmup) = times(extent, 10);
+    let limits = if extent == Extent::Quick { "0.2" } else { "2" };
+    vec![
+        planned("limits", &format!("limits --seconds {limits}"), false, rounds),
+        planned("pairs-closed", &format!("pairs --closed --window 16 {seconds} {warmup}"), true, rounds),
+        planned(
+            "pairs-closed-1-core",
+            &format!("pairs --closed --window 16 --cores 1 {seconds} {warmup}"),
+            false,
+            rounds,
+        ),
+    ]
+}
+
+/// Open loop at half of what the closed loop has reached.
+pub fn half(extent: Extent, rounds: usize, closed_per_s: f64) -> Planned {
+    let rounds = if extent == Extent::Quick { 2 } else { rounds };
+    let (seconds, warmup) = times(extent, 10);
+    let rate = (closed_per_s / 2.0 / 1000.0).round().max(1.0) * 1000.0;
+    planned("pairs-half", &format!("pairs --rate {rate} {seconds} {warmup}"), true, rounds)
+}
+
+/// The sweep of rates.
+pub fn sweep(extent: Extent) -> Vec<Planned> {
+    let (seconds, warmup) = times(extent, 5);
+    let rates = if extent == Extent::Quick { &RATES[..2] } else { &RATES[..] };
+    let one = |rate: &u32| {
+        planned(&format!("pairs-{rate}"), &format!("pairs --rate {rate} {seconds} {warmup}"), false, 1)
+    };
+    rates.iter().map(one).collect()
+}
+
+/// Everything else. `many` is the largest number of idle connections.
+pub fn once(extent: Extent, many: u32, half_per_s: f64) -> Vec<Planned> {
+    let full = extent == Extent::Full;
+    let (seconds, warmup) = times(extent, 8);
+    let mut plan = Vec::new();
+    let sizes: &[u32] = if full { &[2_000, 10_000, 30_000] } else { &[200, 600] };
+    for connections in sizes.iter().copied().chain((full && many > 30_000).then_some(many)) {
+        let settle = if full { 6 } else { 1 };
+        // A core holds as many connections as a process may have files.
+        let cores = (connections / 14_000 + 1).max(2);
+        let command = format!("idle --connections {connections} --settle {settle} --cores {cores} --quiet");
+        plan.push(planned(&format!("idle-{connections}"), &command, false, 1));
+    }
+    for target in TARGETS_MS {
+        let command = format!("pairs --rate {half_per_s} --ack-p99-ms {target} {seconds} {warmup}");
+        plan.push(planned(&format!("target-{target}-ms"), &command, true, 1));
+    }
+    let why = if full { "--seconds 10" } else { "--seconds 1" };
+    for (name, rate) in [("why-slow-low", 2_000.0), ("why-slow-half", half_per_s)] {
+        plan.push(planned(name, &format!("why-slow --rate {rate} {why}"), false, 1));
+    }
+    let others = if full {
+        ["storm --devices 10000 --quiet", "resume", "mixed", "churn"]
+    } else {
+        [
+            "storm --devices 200 --before 1 --quiet",
+            "resume --devices 50 --missed 3",
+            "mixed --users 50 --seconds 3",
+            "churn --rate 50 --stay 1 --seconds 3",
+        ]
+    };
+    plan.extend(others.map(|command| planned(name_of(command), command, true, 1)));
+    plan
+}
+
+fn name_of(command: &str) -> &str {
+    command.split(' ').next().unwrap_or_default()
+}
+
+fn times(extent: Extent, seconds: u32) -> (String, &'static str) {
+    match extent {
+        Extent::Full => (format!("--seconds {seconds}"), "--warmup 2"),
+        Extent::Quick => ("--seconds 1".to_owned(), "--warmup 1"),
+    }
+}
+
+fn planned(name: &str, command: &str, logs: bool, rounds: usize) -> Planned {
+    let arguments = command.split_whitespace().map(str::to_owned).collect();
+    Planned { name: name.to_owned(), arguments, logs, rounds }
+}
