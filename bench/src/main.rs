@@ -1,7 +1,7 @@
 //! `tern-bench`: load and measurements against the real `ternd`.
 //!
-//! Each scenario starts a `ternd` of its own in a temporary directory, unless `--server` names one. With `--json` the last
-//! line of stdout is one JSON object. Exit codes: 0 done and correct, 1 not, 2 the command line is wrong.
+//! A scenario of load starts a `ternd` of its own in a temporary directory, unless `--server` names one. With `--json` the
+//! last line of stdout is one JSON object. Exit codes: 0 done and correct, 1 not, 2 the command line is wrong.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
@@ -18,7 +18,7 @@ mod target;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use scenarios::{churn, idle, limits, mixed, pairs, resume, soak, storm, why_slow};
+use scenarios::{churn, idle, limits, mixed, pairs, pieces, resume, soak, storm, why_slow};
 use serde::Serialize;
 
 /// Load and measurements against the real ternd.
@@ -56,6 +56,10 @@ enum Scenario {
     Compare(report::CompareArgs),
     /// Follow sampled messages from station to station: where the slow ones lose their time, and where CPU time goes
     WhySlow(why_slow::WhySlowArgs),
+    /// The server's hot pieces, each by itself: nanoseconds, and instructions
+    Pieces(pieces::PiecesArgs),
+    #[command(hide = true)]
+    Piece(pieces::PieceArgs),
 }
 
 /// A progress line, for people who wait.
@@ -128,6 +132,12 @@ fn run(Arguments { json, scenario }: Arguments) -> Result<bool, String> {
             print(json, &report, &report.line())?;
             Ok(report.is_correct())
         }
+        Scenario::Pieces(arguments) => {
+            let report = pieces::run(&arguments)?;
+            print(json, &report, &report.line())?;
+            Ok(true)
+        }
+        Scenario::Piece(arguments) => pieces::run_one(&arguments).map(|()| true),
     }
 }
 

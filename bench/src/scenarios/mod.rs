@@ -5,6 +5,7 @@ pub mod idle;
 pub mod limits;
 pub mod mixed;
 pub mod pairs;
+pub mod pieces;
 pub mod resume;
 pub mod soak;
 pub mod storm;

@@ -7,10 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+use tern_bench::crypto::Pair;
 use tern_uring::{ConnToken, Event, Missing, Ring, RingOptions, eventfd_waker, socket_from};
 use tern_wire::tls::Records;
-
-use super::crypto::Pair;
 
 /// One end of each connection.
 struct End {

@@ -1,7 +1,6 @@
 //! `limits`: what this machine can do at all, measured in the same run as everything else: handshakes, records, a bare echo
 //! over TCP and over TLS, the disk. What tern reaches is said in shares of these.
 
-mod crypto;
 mod disk;
 mod echo;
 
@@ -9,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use tern_bench::crypto::Pair;
 
 use crate::latency::Percentiles;
 
@@ -71,7 +71,7 @@ impl LimitsReport {
 pub fn run(arguments: &LimitsArgs) -> Result<LimitsReport, String> {
     let LimitsArgs { seconds, size, connections, .. } = *arguments;
     let time = Duration::from_secs_f64(seconds);
-    let tls = crypto::Pair::new()?;
+    let tls = Pair::new()?;
     let handshakes_per_s_per_core = tls.handshakes(time)?;
     let (sealed, opened) = tls.records(time, size)?;
     let io = |error: std::io::Error| format!("the echo: {error}");

@@ -16,6 +16,7 @@ fn failed(error: impl std::fmt::Display) -> String {
 }
 
 impl Pair {
+    /// Makes the certificate.
     pub fn new() -> Result<Self, String> {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).map_err(failed)?;
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(failed)?;
