@@ -6,6 +6,9 @@ use clap::Parser as _;
 use tern_server::config::{Config, Flags};
 use tern_server::{logging, run};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exit codes: 0 after a drain, 1 when it could not run or its store failed, 2 for a wrong configuration.
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what the program shows")]
 fn main() -> ExitCode {

@@ -110,8 +110,9 @@ pub struct Commits {
     in_flight: VecDeque<(CommitId, Vec<After>)>,
     /// The epochs in which this core owns its slots.
     epochs: Box<[Epoch]>,
-    /// The slots that the open batch touches, a bit each.
-    touched: Box<[u64]>,
+    /// The slots that the open batch touches: a bit each, and a list of them.
+    is_touched: Box<[u64]>,
+    touched: Vec<Slot>,
 }
 
 /// Nothing open; every slot in its first epoch.
@@ -122,7 +123,8 @@ impl Default for Commits {
             then: Vec::new(),
             in_flight: VecDeque::new(),
             epochs: vec![Epoch::default(); usize::from(SLOTS)].into(),
-            touched: vec![0; usize::from(SLOTS) / 64].into(),
+            is_touched: vec![0; usize::from(SLOTS) / 64].into(),
+            touched: Vec::new(),
         }
     }
 }
@@ -173,7 +175,7 @@ impl Commits {
         match fx.submit(std::mem::take(&mut self.open), self.fence()) {
             Ok(commit) => {
                 self.in_flight.push_back((commit, std::mem::take(&mut self.then)));
-                self.touched.fill(0);
+                self.untouch();
             }
             Err(Busy((batch, _))) => self.open = batch,
         }
@@ -192,18 +194,27 @@ impl Commits {
     /// Discards the open batch: it was decided on a state that did not become durable.
     pub fn discard_open(&mut self) -> Vec<After> {
         self.open = Batch::default();
-        self.touched.fill(0);
+        self.untouch();
         std::mem::take(&mut self.then)
     }
 
     fn touch(&mut self, key: &Key) {
         if let Some(slot) = key.slot() {
-            self.touched[usize::from(slot.number() / 64)] |= 1 << (slot.number() % 64);
+            let (word, bit) = (usize::from(slot.number() / 64), 1 << (slot.number() % 64));
+            if self.is_touched[word] & bit == 0 {
+                self.is_touched[word] |= bit;
+                self.touched.push(slot);
+            }
+        }
+    }
+
+    fn untouch(&mut self) {
+        for slot in self.touched.drain(..) {
+            self.is_touched[usize::from(slot.number() / 64)] = 0;
         }
     }
 
     fn fence(&self) -> Fence {
-        let slots = (0..SLOTS).filter(|n| self.touched[usize::from(n / 64)] >> (n % 64) & 1 == 1);
-        slots.filter_map(Slot::new).map(|slot| (slot, self.epochs[usize::from(slot.number())])).collect()
+        self.touched.iter().map(|slot| (*slot, self.epochs[usize::from(slot.number())])).collect()
     }
 }

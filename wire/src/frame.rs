@@ -30,9 +30,14 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// Appends `message` to `out` as one frame.
-pub fn encode(message: &impl Message, out: &mut Vec<u8>) {
+/// Appends `message` to `out` as one frame. Gives its bytes without the length prefix.
+pub fn encode(message: &impl Message, out: &mut Vec<u8>) -> usize {
+    let begin = out.len();
     message.encode_length_delimited(out).expect("a Vec grows as needed");
+    let frame = &out[begin..];
+    // The prefix says of each of its bytes whether another one follows.
+    let prefix = 1 + frame.iter().take_while(|byte| **byte >= 0x80).count();
+    frame.len() - prefix
 }
 
 /// The bytes of a frame that has not arrived whole.

@@ -410,10 +410,10 @@ impl Effects for Io {
         if conn.plain.capacity() == 0 {
             conn.plain = self.spare.pop().unwrap_or_default();
         }
-        frame::encode(frame, &mut conn.plain);
+        let bytes = frame::encode(frame, &mut conn.plain);
         self.mark_dirty(id);
         self.metrics().frames_out.add(1);
-        prost::Message::encoded_len(frame)
+        bytes
     }
 
     fn backlog(&mut self, id: ConnId) -> usize {

@@ -217,6 +217,10 @@ impl Committer {
 }
 
 impl Work<Link> for Committer {
+    fn begin(&mut self) {
+        (self.options.prepare_committer)();
+    }
+
     fn link(&mut self, link: Link) {
         self.links.push(link);
     }

@@ -63,6 +63,8 @@ pub struct EmbeddedOptions {
     /// Within this, 99 of 100 batches are to be durable: what syncs leave of it is used to gather larger groups. Zero:
     /// every group is written at once.
     pub ack_p99: Duration,
+    /// Called on the committer's thread before it begins.
+    pub prepare_committer: fn(),
 }
 
 impl Default for EmbeddedOptions {
@@ -75,6 +77,7 @@ impl Default for EmbeddedOptions {
             cache_bytes: 256 << 20,
             readers: 2,
             ack_p99: Duration::ZERO,
+            prepare_committer: || {},
         }
     }
 }
