@@ -27,7 +27,7 @@ use crate::exposition::Exposition;
 use crate::http::{self, Health};
 use crate::metrics::Metrics;
 use crate::trouble;
-use tern_uring::{Missing, RingOptions, listen, raise_open_files, short_turns};
+use tern_uring::{Missing, RingOptions, listen, raise_open_files};
 
 /// A core that has not turned for this long is stuck.
 const STUCK_MS: u64 = 5_000;
@@ -185,11 +185,6 @@ fn open_store(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
                 reads_in_flight_max: config.limits.reads_in_flight_max,
                 free_bytes_min: config.limits.free_bytes_min,
                 cache_bytes: config.limits.store_cache_bytes,
-                prepare_committer: || {
-                    if let Err(error) = short_turns() {
-                        tracing::warn!(%error, "the committer can't have short turns on its CPU");
-                    }
-                },
                 ack_p99: Duration::from_millis(config.latency.ack_p99_ms.into()),
                 ..EmbeddedOptions::default()
             };

@@ -479,7 +479,7 @@ impl Watch<'_> {
 
     fn sample(&mut self, flow: usize, number: u64, intended: Duration, set: impl FnOnce(&mut Sampled, u64)) {
         let client_id = number + 1;
-        if self.sample_every == 0 || client_id % self.sample_every != 0 {
+        if self.sample_every == 0 || !client_id.is_multiple_of(self.sample_every) {
             return;
         }
         let now = monotonic_ns();

@@ -34,6 +34,8 @@ pub(super) struct Conn {
     pub(super) active: bool,
     /// It is among those whose keys are expanded.
     pub(super) awake: bool,
+    /// The first flight of its handshake has been taken up.
+    pub(super) greeted: bool,
     /// It is in the list of those with something to send.
     pub(super) dirty: bool,
     /// The brain wants to know when everything has been sent.
@@ -109,6 +111,7 @@ impl Conn {
             shutdowns: 0,
             active: false,
             awake: false,
+            greeted: false,
             dirty: false,
             tell_drained: false,
             known: false,

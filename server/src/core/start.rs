@@ -20,7 +20,7 @@ use super::worker::Worker;
 use super::{Clock, CodeDelivery, Shared, Traces};
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
-use tern_uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu, short_turns};
+use tern_uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu};
 
 /// What the cores are made of.
 pub struct CoresOptions {
@@ -152,9 +152,6 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
         let body = move || {
             if let Err(error) = pin_to_cpu(usize::from(core.0)) {
                 tracing::warn!(core = core.0, %error, "the core's thread can't be pinned to a CPU");
-            }
-            if let Err(error) = short_turns() {
-                tracing::warn!(core = core.0, %error, "the core's thread can't have short turns on its CPU");
             }
             let (ring, told) = match Ring::new(&ring_options, link.waker()) {
                 Ok(ring) => {

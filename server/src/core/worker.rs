@@ -10,7 +10,7 @@ use tern_shard::{Arrival, Input, Shard};
 use tern_storage::Completion;
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::frame::FrameError;
-use tern_wire::tls::{Established, Opened, Progress, Records};
+use tern_wire::tls::{Established, Handshake, Opened, Progress, Records};
 
 use super::CoreMessage;
 use super::conn::{Conn, End, Moved, Tls};
@@ -31,6 +31,16 @@ const KEY_ANSWERS_BYTES_MAX: usize = 4096;
 /// How long a draining core waits for its connections to close.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Handshakes that a turn begins, of 0.1 ms each: so long waits everybody else.
+const HELLOS_PER_TURN: usize = 2;
+
+/// Bytes of a first flight that waits: far more than any client sends.
+const HELLO_BYTES_MAX: usize = 16 << 10;
+
+/// First flights that wait to be taken up. From here on no connection is accepted until half of them are: the others wait
+/// in the kernel's queue, in order.
+const HELLOS_MAX: usize = 512;
+
 /// One core.
 pub(super) struct Worker {
     shard: Shard,
@@ -41,6 +51,9 @@ pub(super) struct Worker {
     accept_waits: bool,
     /// Accepting has been asked to end.
     accept_stopped: bool,
+    /// Connections whose first flight waits, in the order in which they came, and what each has sent.
+    hellos: VecDeque<ConnId>,
+    hello_bytes: HashMap<ConnId, Vec<u8>>,
     /// TLS handshakes under way, oldest first, with their deadlines.
     handshakes: VecDeque<(Instant, ConnId)>,
     /// Connections of which one half has come: the descriptor or all else.
@@ -67,6 +80,8 @@ impl Worker {
             accepting: false,
             accept_waits: false,
             accept_stopped: false,
+            hellos: VecDeque::new(),
+            hello_bytes: HashMap::new(),
             handshakes: VecDeque::new(),
             arriving: HashMap::new(),
             questions_asked: 0,
@@ -100,6 +115,7 @@ impl Worker {
             self.take_completions();
             self.io.metrics().cpu_store_ns.add(cpu.lap());
             self.take_calls();
+            self.take_hellos();
             self.tick(began);
             self.end_turn();
             self.io.metrics().cpu_flush_ns.add(cpu.lap());
@@ -111,7 +127,10 @@ impl Worker {
     /// How long to wait: not at all if there is work already. Whoever brings some after the announcement wakes the ring.
     fn prepare_to_wait(&mut self) -> Option<Duration> {
         self.io.mesh.sleeper().announce();
-        let has_work = self.io.mesh.has_messages() || self.io.port.has_completions() || self.link.has_calls();
+        let has_work = self.io.mesh.has_messages()
+            || self.io.port.has_completions()
+            || self.link.has_calls()
+            || !self.hellos.is_empty();
         let backlog = self.backlog() > 0;
         let until_tick = self.next_tick.saturating_duration_since(Instant::now());
         Some(if has_work {
@@ -201,12 +220,12 @@ impl Worker {
         self.io.shared.metrics.core(self.io.core.0).bytes_in.add(bytes.len() as u64);
         match self.io.conns.get(id) {
             Some(Conn { moving: Some(moving), .. }) => moving.ciphertext.extend_from_slice(&bytes),
+            // Those who are there go before those who come; what was begun is finished.
+            Some(conn) if conn.end == End::None && matches!(conn.tls, Tls::Handshake(_)) && !conn.greeted => {
+                self.hello(id, &bytes);
+            }
             Some(conn) if conn.end == End::None => match std::mem::replace(&mut conn.tls, Tls::Gone) {
-                Tls::Handshake(handshake) => {
-                    let mut out = Vec::new();
-                    let progress = handshake.receive(&bytes, &mut out);
-                    self.handshake_went_on(id, progress, out);
-                }
+                Tls::Handshake(handshake) => self.shake_hands(id, *handshake, &bytes),
                 Tls::Open(records) => {
                     let Self { shard, io, .. } = self;
                     let mut open = Open { shard, io, id, rest: Vec::new() };
@@ -230,6 +249,39 @@ impl Worker {
         } else {
             self.io.finish_if_still(id);
         }
+    }
+
+    /// Has a first flight, or more of it, wait.
+    fn hello(&mut self, id: ConnId, bytes: &[u8]) {
+        let waiting = self.hello_bytes.entry(id).or_insert_with(|| {
+            self.hellos.push_back(id);
+            Vec::new()
+        });
+        waiting.extend_from_slice(bytes);
+        if waiting.len() > HELLO_BYTES_MAX {
+            self.io.metrics().handshake_failures.add(1);
+            self.io.abort(id);
+        }
+    }
+
+    /// Takes up first flights that wait.
+    fn take_hellos(&mut self) {
+        for _ in 0..HELLOS_PER_TURN {
+            let Some(id) = self.hellos.pop_front() else { return };
+            let bytes = self.hello_bytes.remove(&id).unwrap_or_default();
+            let Some(conn) = self.io.conns.get(id).filter(|conn| conn.end == End::None) else { continue };
+            conn.greeted = true;
+            if let Tls::Handshake(handshake) = std::mem::replace(&mut conn.tls, Tls::Gone) {
+                self.shake_hands(id, *handshake, &bytes);
+                self.after_reading(id);
+            }
+        }
+    }
+
+    fn shake_hands(&mut self, id: ConnId, handshake: Handshake, bytes: &[u8]) {
+        let mut out = Vec::new();
+        let progress = handshake.receive(bytes, &mut out);
+        self.handshake_went_on(id, progress, out);
     }
 
     fn handshake_went_on(
@@ -425,7 +477,9 @@ impl Worker {
             shared.metrics.core(core.0).mesh_wakes.add(1);
             ring.wake(rings[usize::from(to.0)]);
         });
-        let full = self.io.conns.len() + self.arriving.len() >= self.io.shared.accept_max;
+        let hellos_max = if self.accepting { HELLOS_MAX } else { HELLOS_MAX / 2 };
+        let full = self.io.conns.len() + self.arriving.len() >= self.io.shared.accept_max
+            || self.hellos.len() >= hellos_max;
         if self.accepting && full && !self.accept_stopped {
             // What is accepted without room would be lost; other cores have some, perhaps.
             self.accept_stopped = true;

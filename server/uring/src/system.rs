@@ -57,32 +57,6 @@ pub fn pin_to_cpu(number: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks for short turns on the CPU for this thread: it gets no more time than others, but gets it sooner after it has
-/// become ready. Kernels before 6.12 ignore it (EEVDF's custom slices, sched_setattr(2)).
-pub fn short_turns() -> io::Result<()> {
-    /// The shortest that the kernel grants.
-    const SLICE_NS: u64 = 100_000;
-    #[repr(C)]
-    #[derive(Default)]
-    struct SchedAttr {
-        size: u32,
-        policy: u32,
-        flags: u64,
-        nice: i32,
-        priority: u32,
-        runtime: u64,
-        deadline: u64,
-        period: u64,
-        util_min: u32,
-        util_max: u32,
-    }
-    // SCHED_OTHER and nice 0 are what the thread has anyway.
-    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, runtime: SLICE_NS, ..SchedAttr::default() };
-    // SAFETY: the call reads `size` bytes of what it is given, which has the layout of the kernel's struct sched_attr.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) } as libc::c_int)?;
-    Ok(())
-}
-
 /// A TCP socket that will connect from `source`, or from where the kernel likes. Its port is chosen when it connects, so
 /// that sockets with different destinations can share one.
 pub fn socket_from(source: Option<SocketAddr>, server: SocketAddr) -> io::Result<OwnedFd> {

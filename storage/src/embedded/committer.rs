@@ -1,4 +1,5 @@
-//! The one thread that writes: takes what all ports have submitted, writes it as one group, syncs once, completes all.
+//! The one thread that makes batches durable: takes what all ports have submitted, appends it to the log as one group, syncs
+//! once, completes all, and hands the group on to be brought into the tables.
 //!
 //! While a group is being synced the next one gathers, so groups grow with the load and with the disk's delay. Where a
 //! latency is aimed at, what the disk leaves of it is spent on gathering longer.
@@ -7,19 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fjall::PersistMode;
-use prost::Message as _;
 use rtrb::{Consumer, Producer};
 
+use super::EmbeddedOptions;
+use super::applier::{Backlog, Group};
+use super::log::Log;
 use super::parker::{Turn, Work};
 use super::statistics::Statistics;
 use super::watermark::Watermark;
 use super::window::Window;
-use super::{EmbeddedOptions, Tables};
-use crate::batch::{Batch, Fence, Op};
+use crate::batch::{Batch, Fence};
 use crate::engine::{CommitId, Completion, Durable, StoreError, Wake};
-use crate::keys;
-use crate::records::NumberRecord;
 use crate::slots::{Epoch, Slot};
 
 /// A batch on its way.
@@ -76,7 +75,8 @@ impl Link {
 
 /// See the module.
 pub(super) struct Committer {
-    tables: Tables,
+    log: Log,
+    backlog: Arc<Backlog>,
     options: EmbeddedOptions,
     path: PathBuf,
     epochs: Vec<Epoch>,
@@ -94,7 +94,7 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(
-        tables: Tables,
+        (log, backlog): (Log, Arc<Backlog>),
         options: EmbeddedOptions,
         path: &Path,
         epochs: Vec<Epoch>,
@@ -103,7 +103,8 @@ impl Committer {
     ) -> Self {
         let window = Window::new(options.ack_p99);
         Self {
-            tables,
+            log,
+            backlog,
             options,
             path: path.to_owned(),
             epochs,
@@ -175,8 +176,8 @@ impl Committer {
         }
     }
 
-    /// A full disk is told before the journal is touched: a journal that could not be written to is beyond repair
-    /// while the store is open.
+    /// A full disk is told before anything is written: tables that could not be written to are beyond repair while the
+    /// store is open.
     fn full(&self) -> Option<StoreError> {
         let space = rustix::fs::statvfs(&self.path).ok()?;
         (space.f_bavail * space.f_frsize < self.options.free_bytes_min).then_some(StoreError::Full)
@@ -191,36 +192,32 @@ impl Committer {
         if ops == 0 {
             return Ok(());
         }
-        let mut write = fjall::OwnedWriteBatch::with_capacity(self.tables.database.clone(), ops + 1)
-            .durability(Some(PersistMode::SyncData));
-        for op in batches.iter().flat_map(|batch| batch.ops()) {
-            match op {
-                Op::Put(key, value) => write.insert(self.tables.of(key.as_ref()), key.as_ref(), &value[..]),
-                Op::Delete(key) => write.remove(self.tables.of(key.as_ref()), key.as_ref()),
-            }
+        let number = self.groups + 1;
+        if let Err(error) = self.log.append(number, batches) {
+            let failed = StoreError::Failed { reason: error.to_string() };
+            self.failed = Some(failed.clone());
+            return Err(failed);
         }
-        let number = NumberRecord { number: self.groups + 1 };
-        write.insert(&self.tables.rows, keys::meta("groups").as_ref(), number.encode_to_vec());
-        let result = write.commit().map_err(|error| StoreError::Failed { reason: error.to_string() });
-        match &result {
-            Ok(()) => {
-                self.groups += 1;
-                self.watermark.set(self.groups);
-            }
-            Err(error) => self.failed = Some(error.clone()),
-        }
+        self.groups = number;
+        self.watermark.set(number);
+        self.backlog.committed(number);
         let bytes = batches.iter().map(|batch| batch.bytes()).sum();
         self.window.synced(started.elapsed());
         self.statistics.group(batches.len(), ops, bytes, started.elapsed());
-        result
+        Ok(())
+    }
+
+    /// Hands what is durable to the tables.
+    fn pass_on(&mut self, batches: Vec<Batch>) {
+        let (segment, wants_spare) = (self.log.first_of_segment(), self.log.is_half_full());
+        let group = Group { number: self.groups, batches, segment, wants_spare };
+        if let Err(reason) = self.backlog.push(group) {
+            self.failed.get_or_insert(StoreError::Failed { reason });
+        }
     }
 }
 
 impl Work<Link> for Committer {
-    fn begin(&mut self) {
-        (self.options.prepare_committer)();
-    }
-
     fn link(&mut self, link: Link) {
         self.links.push(link);
     }
@@ -242,13 +239,20 @@ impl Work<Link> for Committer {
                 *decision = Err(error.clone());
             }
         }
+        let mut durable = Vec::new();
         for ((index, submission), decision) in group.into_iter().zip(decisions) {
+            if decision.is_ok() && !submission.batch.is_empty() {
+                durable.push(submission.batch);
+            }
             self.links[index].complete(submission.commit, decision);
         }
         for link in &mut self.links {
             if std::mem::take(&mut link.completed) {
                 link.wake.wake();
             }
+        }
+        if !durable.is_empty() {
+            self.pass_on(durable);
         }
         Turn::Worked
     }

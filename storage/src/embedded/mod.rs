@@ -1,10 +1,13 @@
 //! The embedded engine: fjall behind one committer thread and a few reader threads.
 //!
-//! Invariants: one group of batches is one write of the journal and one sync, and is completed only after both; what a
-//! reader sees has been synced, for fjall applies a batch to its tables after its journal; only the committer ever
-//! waits for the disk or for fjall's back-pressure. Ports talk to the threads through wait-free rings.
+//! Invariants: one group of batches is one write of the log and one sync, and is completed only after both; it goes into
+//! the tables after that, so what a reader sees has been synced, and a read sees all that had completed before it was
+//! asked for; a segment of the log goes when the tables are durable up to its end; no core ever waits for the disk or for
+//! fjall. Ports talk to the threads through wait-free rings.
 
+mod applier;
 mod committer;
+mod log;
 mod parker;
 mod port;
 mod reader;
@@ -27,7 +30,9 @@ use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use prost::Message as _;
 
+use self::applier::{Applier, Backlog};
 use self::committer::Committer;
+use self::log::{Log, Replay};
 use self::parker::Parker;
 use self::port::{EmbeddedPort, blocking_port};
 use self::reader::Reader;
@@ -40,10 +45,16 @@ use crate::records::NumberRecord;
 use crate::slots::{Epoch, SLOTS, Slot};
 
 /// The layout of keys and records that this code reads and writes. docs/STORAGE.md has the table of versions.
-pub const LAYOUT: u64 = 1;
+pub const LAYOUT: u64 = 2;
+
+/// Older layouts that are read: 1 had no log, and is one with an empty log.
+const LAYOUT_MIN: u64 = 1;
 
 /// fjall's directory within the store's.
 const DATABASE: &str = "fjall";
+
+/// The log's directory within the store's.
+const LOG: &str = "log";
 
 /// Bounds of the engine.
 #[derive(Clone, Debug)]
@@ -63,8 +74,6 @@ pub struct EmbeddedOptions {
     /// Within this, 99 of 100 batches are to be durable: what syncs leave of it is used to gather larger groups. Zero:
     /// every group is written at once.
     pub ack_p99: Duration,
-    /// Called on the committer's thread before it begins.
-    pub prepare_committer: fn(),
 }
 
 impl Default for EmbeddedOptions {
@@ -77,7 +86,6 @@ impl Default for EmbeddedOptions {
             cache_bytes: 256 << 20,
             readers: 2,
             ack_p99: Duration::ZERO,
-            prepare_committer: || {},
         }
     }
 }
@@ -129,7 +137,7 @@ impl fmt::Display for OpenError {
             }
             Self::Layout { path, found } => write!(
                 f,
-                "the store in {} has layout {found}, this ternd reads layout {LAYOUT}: use the version that wrote it",
+                "the store in {} has layout {found}, this ternd reads layouts up to {LAYOUT}: use the version that wrote it",
                 path.display()
             ),
             Self::Io { path, error } => write!(f, "the store in {} can't be opened: {error}", path.display()),
@@ -161,7 +169,8 @@ pub struct Embedded {
     readers: Vec<Arc<Parker<reader::Link>>>,
     next_reader: AtomicUsize,
     statistics: Arc<Statistics>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    backlog: Arc<Backlog>,
+    threads: Mutex<Threads>,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -180,34 +189,36 @@ impl Embedded {
         fs::create_dir_all(path).map_err(io)?;
         let lock = lock(path)?;
         let (watermark, acknowledged) = Watermark::open(path).map_err(io)?;
-        if let Some(missing) = tail::cut_torn_write(&path.join(DATABASE), acknowledged).map_err(io)? {
-            return Err(groups_missing(path, missing));
-        }
-        let tables = open_tables(path, &options)?;
-        check_layout(path, &tables)?;
-        let groups = read_groups(path, &tables)?;
-        if groups < acknowledged {
-            return Err(groups_missing(path, acknowledged - groups));
-        }
+        let (tables, groups) = recover(path, &options, acknowledged)?;
         let epochs = read_epochs(&tables).map_err(|error| open_error(path, error))?;
+        let log = Log::begin(&path.join(LOG), groups + 1).map_err(io)?;
 
         let statistics = Arc::new(Statistics::default());
-        let mut threads = Vec::new();
+        let backlog = Arc::new(Backlog::new(groups));
+        let mut threads = Threads::default();
+        let applier = Applier {
+            tables: tables.clone(),
+            backlog: backlog.clone(),
+            log: path.join(LOG),
+            oldest: groups + 1,
+        };
+        threads.applier = Some(applier.spawn().map_err(io)?);
         let committer = Arc::new(Parker::default());
         let state = Committer::new(
-            tables.clone(),
+            (log, backlog.clone()),
             options.clone(),
             path,
             epochs,
             (watermark, groups),
             statistics.clone(),
         );
-        threads.push(parker::spawn("tern-commit", committer.clone(), state).map_err(io)?);
+        threads.committer = Some(parker::spawn("tern-commit", committer.clone(), state).map_err(io)?);
         let mut readers = Vec::new();
         for number in 0..options.readers.max(1) {
             let parker = Arc::new(Parker::default());
-            let state = Reader::new(tables.clone(), statistics.clone());
-            threads.push(parker::spawn(&format!("tern-read-{number}"), parker.clone(), state).map_err(io)?);
+            let state = Reader::new(tables.clone(), backlog.clone(), statistics.clone());
+            let name = format!("tern-read-{number}");
+            threads.readers.push(parker::spawn(&name, parker.clone(), state).map_err(io)?);
             readers.push(parker);
         }
         Ok(Self {
@@ -217,6 +228,7 @@ impl Embedded {
             readers,
             next_reader: AtomicUsize::new(0),
             statistics,
+            backlog,
             threads: Mutex::new(threads),
             _lock: lock,
         })
@@ -241,7 +253,8 @@ impl Embedded {
 
     fn open_port(&self, wake: Arc<dyn Wake>) -> EmbeddedPort {
         let reader = self.next_reader.fetch_add(1, Ordering::Relaxed) % self.readers.len();
-        EmbeddedPort::open(&self.options, wake, self.committer.clone(), self.readers[reader].clone())
+        let (committer, reader) = (self.committer.clone(), self.readers[reader].clone());
+        EmbeddedPort::open(&self.options, wake, committer, reader, self.backlog.clone())
     }
 }
 
@@ -251,6 +264,8 @@ impl Engine for Embedded {
     }
 
     fn get_blocking(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        let newest = self.backlog.newest();
+        self.backlog.wait_for(newest).map_err(|reason| StoreError::Failed { reason })?;
         reader::get(&self.tables, key)
     }
 
@@ -269,17 +284,27 @@ impl Engine for Embedded {
     }
 
     fn close(&self) {
-        self.committer.close();
-        for reader in &self.readers {
-            reader.close();
-        }
         let threads =
             std::mem::take(&mut *self.threads.lock().expect("no thread panics while it holds this"));
-        for thread in threads {
-            // A panicked thread has said so; there is nothing to add while closing.
+        // A panicked thread has said so; there is nothing to add while closing.
+        self.committer.close();
+        let _ = threads.committer.map(JoinHandle::join);
+        // Readers may still wait for what the applier does.
+        self.backlog.close();
+        let _ = threads.applier.map(JoinHandle::join);
+        self.readers.iter().for_each(|reader| reader.close());
+        for thread in threads.readers {
             let _ = thread.join();
         }
     }
+}
+
+/// The engine's threads.
+#[derive(Default)]
+struct Threads {
+    committer: Option<JoinHandle<()>>,
+    applier: Option<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Embedded {
@@ -307,6 +332,35 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     lock.rewind().map_err(io)?;
     write!(lock, "{}", std::process::id()).map_err(io)?;
     Ok(lock)
+}
+
+/// Opens the tables, and brings what the log holds into them, durably. Gives them with the number of the newest group.
+fn recover(path: &Path, options: &EmbeddedOptions, acknowledged: u64) -> Result<(Tables, u64), OpenError> {
+    let io = |error| OpenError::Io { path: path.to_owned(), error };
+    let damaged = |reason: String| OpenError::Damaged { path: path.to_owned(), reason };
+    let mut replay = Replay::open(&path.join(LOG)).map_err(io)?;
+    // What is before the log was durable in the tables before its segments were let go.
+    let needed = replay.first().map_or(acknowledged, |first| first - 1);
+    if let Some(missing) = tail::cut_torn_write(&path.join(DATABASE), needed).map_err(io)? {
+        return Err(groups_missing(path, missing));
+    }
+    let tables = open_tables(path, options)?;
+    check_layout(path, &tables)?;
+    let applied = read_groups(path, &tables)?;
+    if applied < needed {
+        return Err(groups_missing(path, needed - applied));
+    }
+    // All of it: of what is in the tables and not yet durable, some may be gone, and writing it again does no harm.
+    while let Some((number, ops)) = replay.next_group().map_err(io)? {
+        applier::write(&tables, ops.into_iter(), number).map_err(|error| open_error(path, error))?;
+    }
+    let newest = replay.last().unwrap_or(applied);
+    if newest < acknowledged.max(applied) {
+        return Err(groups_missing(path, acknowledged.max(applied) - newest));
+    }
+    tables.database.persist(fjall::PersistMode::SyncAll).map_err(|error| open_error(path, error))?;
+    log::release_all(&path.join(LOG)).map_err(|error| damaged(error.to_string()))?;
+    Ok((tables, newest))
 }
 
 fn open_tables(path: &Path, options: &EmbeddedOptions) -> Result<Tables, OpenError> {
@@ -341,13 +395,20 @@ fn check_layout(path: &Path, tables: &Tables) -> Result<(), OpenError> {
     let damaged = |reason: String| OpenError::Damaged { path: path.to_owned(), reason };
     let key = keys::meta("layout");
     let stored = reader::get(tables, &key).map_err(|error| damaged(error.to_string()))?;
-    let Some(stored) = stored else {
-        let mut batch = tables.database.batch().durability(Some(fjall::PersistMode::SyncAll));
-        batch.insert(&tables.rows, key.as_ref(), NumberRecord { number: LAYOUT }.encode_to_vec());
-        return batch.commit().map_err(|error| open_error(path, error));
-    };
+    let Some(stored) = stored else { return write_layout(path, tables) };
     let found = NumberRecord::decode(stored).map_err(|_| damaged("the layout's record".to_owned()))?.number;
-    if found == LAYOUT { Ok(()) } else { Err(OpenError::Layout { path: path.to_owned(), found }) }
+    match found {
+        LAYOUT => Ok(()),
+        LAYOUT_MIN..LAYOUT => write_layout(path, tables),
+        _ => Err(OpenError::Layout { path: path.to_owned(), found }),
+    }
+}
+
+fn write_layout(path: &Path, tables: &Tables) -> Result<(), OpenError> {
+    let mut batch = tables.database.batch().durability(Some(fjall::PersistMode::SyncAll));
+    let record = NumberRecord { number: LAYOUT };
+    batch.insert(&tables.rows, keys::meta("layout").as_ref(), record.encode_to_vec());
+    batch.commit().map_err(|error| open_error(path, error))
 }
 
 /// The number of the newest group.
@@ -359,7 +420,7 @@ fn read_groups(path: &Path, tables: &Tables) -> Result<u64, OpenError> {
 }
 
 fn groups_missing(path: &Path, missing: u64) -> OpenError {
-    let reason = format!("the newest {missing} groups that were acknowledged are missing from its journal");
+    let reason = format!("the newest {missing} groups that were acknowledged are missing from its log");
     OpenError::Damaged { path: path.to_owned(), reason }
 }
 

@@ -83,9 +83,6 @@ pub(super) enum Turn {
 
 /// What a worker thread does.
 pub(super) trait Work<L>: Send + 'static {
-    /// Called on the thread before anything else.
-    fn begin(&mut self) {}
-
     /// Serves a new port.
     fn link(&mut self, link: L);
 
@@ -114,7 +111,6 @@ pub(super) fn spawn<L: Send + 'static>(
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _abort = AbortOnPanic;
         let _ = parker.thread.set(thread::current());
-        work.begin();
         loop {
             let closing = parker.is_closed();
             parker.new_links().into_iter().for_each(|link| work.link(link));

@@ -7,6 +7,7 @@ use std::thread::{self, Thread};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::EmbeddedOptions;
+use super::applier::Backlog;
 use super::committer::{self, Submission};
 use super::parker::Parker;
 use super::reader::{self, Question, Wanted};
@@ -23,6 +24,7 @@ pub(super) struct EmbeddedPort {
     reads: Consumer<Completion>,
     committer: Arc<Parker<committer::Link>>,
     reader: Arc<Parker<reader::Link>>,
+    backlog: Arc<Backlog>,
     commits_made: u64,
     commits_in_flight: usize,
     reads_made: u64,
@@ -37,6 +39,7 @@ impl EmbeddedPort {
         wake: Arc<dyn Wake>,
         committer: Arc<Parker<committer::Link>>,
         reader: Arc<Parker<reader::Link>>,
+        backlog: Arc<Backlog>,
     ) -> Self {
         let (submissions, taken) = RingBuffer::new(options.commits_in_flight_max);
         let (completed, commits) = RingBuffer::new(options.commits_in_flight_max);
@@ -51,6 +54,7 @@ impl EmbeddedPort {
             reads,
             committer,
             reader,
+            backlog,
             commits_made: 0,
             commits_in_flight: 0,
             reads_made: 0,
@@ -87,7 +91,7 @@ impl EmbeddedPort {
             return Err(wanted);
         }
         let read = ReadId(self.reads_made + 1);
-        match self.questions.push(Question { read, wanted }) {
+        match self.questions.push(Question { read, wanted, sees: self.backlog.newest() }) {
             Ok(()) => {
                 self.reads_made += 1;
                 self.reads_in_flight += 1;

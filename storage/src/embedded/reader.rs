@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rtrb::{Consumer, Producer};
 
 use super::Tables;
+use super::applier::Backlog;
 use super::parker::{Turn, Work};
 use super::statistics::Statistics;
 use crate::engine::{Completion, Direction, ReadId, Rows, ScanLimit, StoreError, Wake};
@@ -15,6 +16,8 @@ use crate::keys::{Key, KeyRange};
 pub(super) struct Question {
     pub(super) read: ReadId,
     pub(super) wanted: Wanted,
+    /// The newest group that it must see.
+    pub(super) sees: u64,
 }
 
 /// What is read.
@@ -46,13 +49,14 @@ const TURN_READS_MAX: usize = 32;
 /// See the module.
 pub(super) struct Reader {
     tables: Tables,
+    backlog: Arc<Backlog>,
     statistics: Arc<Statistics>,
     links: Vec<Link>,
 }
 
 impl Reader {
-    pub(super) fn new(tables: Tables, statistics: Arc<Statistics>) -> Self {
-        Self { tables, statistics, links: Vec::new() }
+    pub(super) fn new(tables: Tables, backlog: Arc<Backlog>, statistics: Arc<Statistics>) -> Self {
+        Self { tables, backlog, statistics, links: Vec::new() }
     }
 }
 
@@ -66,13 +70,17 @@ impl Work<Link> for Reader {
         for link in &mut self.links {
             let mut answered = 0;
             while answered < TURN_READS_MAX
-                && let Ok(Question { read, wanted }) = link.questions.pop()
+                && let Ok(Question { read, wanted, sees }) = link.questions.pop()
             {
                 answered += 1;
+                let there = self.backlog.wait_for(sees).map_err(|reason| StoreError::Failed { reason });
                 let completion = match wanted {
-                    Wanted::Value(key) => Completion::Value { read, result: get(&self.tables, &key) },
+                    Wanted::Value(key) => {
+                        Completion::Value { read, result: there.and_then(|()| get(&self.tables, &key)) }
+                    }
                     Wanted::Rows(range, direction, limit) => {
-                        Completion::Rows { read, result: scan(&self.tables, &range, direction, limit) }
+                        let result = there.and_then(|()| scan(&self.tables, &range, direction, limit));
+                        Completion::Rows { read, result }
                     }
                 };
                 let full = link.answers.push(completion).is_err();

@@ -1,0 +1,292 @@
+//! The thread that brings durable groups into the tables, behind the committer's back: nobody who waits for durability
+//! waits for the tables. Reads that must see a group wait until it is there.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use fjall::PersistMode;
+use prost::Message as _;
+
+use super::{Tables, log};
+use crate::batch::{Batch, Op};
+use crate::keys;
+use crate::records::NumberRecord;
+
+/// Bytes of groups that wait. Beyond, the committer waits.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that are brought into the tables as one write.
+const WRITE_BYTES_MAX: usize = 4 << 20;
+
+/// How long groups gather for one write, while nobody waits to read them.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Bytes from which on they do not gather.
+const GATHERED_BYTES: usize = 256 << 10;
+
+/// A durable group.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) number: u64,
+    pub(super) batches: Vec<Batch>,
+    /// The first group of the segment that it lies in.
+    pub(super) segment: u64,
+    /// The next segment should be made ready.
+    pub(super) wants_spare: bool,
+}
+
+impl Group {
+    fn bytes(&self) -> usize {
+        self.batches.iter().map(Batch::bytes).sum()
+    }
+}
+
+/// What lies between the committer, the applier and the readers.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    state: Mutex<State>,
+    /// For the applier: there is something to do.
+    work: Condvar,
+    /// For the committer and the readers: something has been done.
+    done: Condvar,
+    /// Groups that are durable, and groups that are in the tables.
+    committed: AtomicU64,
+    applied: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    groups: VecDeque<Group>,
+    bytes: usize,
+    /// Readers that wait, and a committer that does.
+    waiting: usize,
+    /// The applier waits for the first group.
+    sleeps: bool,
+    closed: bool,
+    /// Why the tables take nothing more.
+    failed: Option<String>,
+}
+
+impl Backlog {
+    /// Nothing waits; all groups up to this one are in the tables.
+    pub(super) fn new(applied: u64) -> Self {
+        Self {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            done: Condvar::new(),
+            committed: AtomicU64::new(applied),
+            applied: AtomicU64::new(applied),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds this")
+    }
+
+    /// Groups up to this one are durable: whoever reads from now on must see them.
+    pub(super) fn committed(&self, number: u64) {
+        self.committed.store(number, Ordering::Release);
+    }
+
+    /// Which groups a read that begins now must see.
+    pub(super) fn newest(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Has a durable group brought into the tables; waits while too much waits. Gives why the tables have failed.
+    pub(super) fn push(&self, group: Group) -> Result<(), String> {
+        let mut state = self.lock();
+        while state.bytes > WAITING_BYTES_MAX && state.failed.is_none() {
+            state.waiting += 1;
+            self.work.notify_one();
+            state = self.done.wait(state).expect("no thread panics while it holds this");
+            state.waiting -= 1;
+        }
+        state.bytes += group.bytes();
+        state.groups.push_back(group);
+        if std::mem::take(&mut state.sleeps) || state.bytes > GATHERED_BYTES {
+            self.work.notify_one();
+        }
+        state.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits until a group is in the tables. Gives why that will not be.
+    pub(super) fn wait_for(&self, number: u64) -> Result<(), String> {
+        if self.applied.load(Ordering::Acquire) >= number {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        loop {
+            if self.applied.load(Ordering::Acquire) >= number {
+                return Ok(());
+            }
+            if let Some(why) = &state.failed {
+                return Err(why.clone());
+            }
+            state.waiting += 1;
+            self.work.notify_one();
+            state = self.done.wait(state).expect("no thread panics while it holds this");
+            state.waiting -= 1;
+        }
+    }
+
+    /// No group follows.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_one();
+    }
+
+    /// Takes what waits, up to one write; nothing after the last.
+    fn take(&self) -> Vec<Group> {
+        let poisoned = "no thread panics while it holds this";
+        let mut state = self.lock();
+        while state.groups.is_empty() && !state.closed {
+            state.sleeps = true;
+            state = self.work.wait(state).expect(poisoned);
+        }
+        state.sleeps = false;
+        let gathers = |state: &mut State| state.waiting == 0 && state.bytes < GATHERED_BYTES && !state.closed;
+        let (mut state, _) = self.work.wait_timeout_while(state, GATHER, gathers).expect(poisoned);
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        while bytes < WRITE_BYTES_MAX
+            && let Some(group) = state.groups.pop_front()
+        {
+            bytes += group.bytes();
+            taken.push(group);
+        }
+        state.bytes -= bytes;
+        taken
+    }
+
+    fn applied(&self, number: u64) {
+        self.applied.store(number, Ordering::Release);
+        let state = self.lock();
+        if state.waiting > 0 {
+            self.done.notify_all();
+        }
+    }
+
+    fn fail(&self, why: String) {
+        self.lock().failed = Some(why);
+        self.done.notify_all();
+    }
+}
+
+/// See the module.
+pub(super) struct Applier {
+    pub(super) tables: Tables,
+    pub(super) backlog: Arc<Backlog>,
+    /// The log's directory.
+    pub(super) log: PathBuf,
+    /// The first group of the oldest segment that is kept.
+    pub(super) oldest: u64,
+}
+
+impl Applier {
+    /// Starts the thread. It ends after the backlog is closed and empty; then everything is in the tables, durably, and the log
+    /// is gone, unless something has failed.
+    pub(super) fn spawn(mut self) -> std::io::Result<JoinHandle<()>> {
+        thread::Builder::new().name("tern-apply".to_owned()).spawn(move || {
+            if let Err(why) = self.run() {
+                // What is in the log is not lost: the next opening brings it into the tables.
+                self.backlog.fail(why);
+            }
+        })
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        loop {
+            let groups = self.backlog.take();
+            let Some(last) = groups.last() else { break };
+            let (number, segment, wants_spare) = (last.number, last.segment, last.wants_spare);
+            let ops = groups.iter().flat_map(|group| &group.batches).flat_map(|batch| batch.ops());
+            let pairs = ops.map(|op| match op {
+                Op::Put(key, value) => (key.as_ref(), Some(&value[..])),
+                Op::Delete(key) => (key.as_ref(), None),
+            });
+            write(&self.tables, pairs, number).map_err(|error| error.to_string())?;
+            self.backlog.applied(number);
+            if segment > self.oldest {
+                self.persist()?;
+                log::release(&self.log, segment).map_err(|error| format!("the log: {error}"))?;
+                self.oldest = segment;
+            }
+            if wants_spare {
+                // Without one the committer makes it when it needs it.
+                let _ = log::prepare_spare(&self.log);
+            }
+        }
+        self.persist()?;
+        log::release_all(&self.log).map_err(|error| format!("the log: {error}"))
+    }
+
+    fn persist(&self) -> Result<(), String> {
+        self.tables.database.persist(PersistMode::SyncAll).map_err(|error| error.to_string())
+    }
+}
+
+/// Writes into the tables, with the number of the newest group that is then in them. It is durable when they are persisted.
+pub(super) fn write<'a>(
+    tables: &Tables,
+    ops: impl Iterator<Item = log::RawOp<'a>>,
+    number: u64,
+) -> fjall::Result<()> {
+    let mut write = tables.database.batch();
+    for (key, value) in ops {
+        match value {
+            Some(value) => write.insert(tables.of(key), key, value),
+            None => write.remove(tables.of(key), key),
+        }
+    }
+    write.insert(&tables.rows, keys::meta("groups").as_ref(), NumberRecord { number }.encode_to_vec());
+    write.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(number: u64, bytes: usize) -> Group {
+        let mut batch = Batch::default();
+        batch.put(keys::user(number), vec![0; bytes]);
+        Group { number, batches: vec![batch], segment: 1, wants_spare: false }
+    }
+
+    #[test]
+    fn whoever_reads_waits_for_what_it_must_see_and_no_longer() {
+        let backlog = Backlog::new(3);
+        backlog.committed(5);
+        assert_eq!(backlog.newest(), 5);
+        backlog.wait_for(3).expect("it is there");
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| backlog.wait_for(5));
+            backlog.push(group(4, 1)).expect("taken");
+            backlog.push(group(5, 1)).expect("taken");
+            let mut taken = Vec::new();
+            while taken.last() != Some(&5) {
+                taken.extend(backlog.take().iter().map(|group| group.number));
+                backlog.applied(*taken.last().expect("a group"));
+            }
+            assert_eq!(taken, [4, 5]);
+            reader.join().expect("it does not panic").expect("it is there");
+        });
+    }
+
+    #[test]
+    fn a_failure_is_told_to_all_who_wait() {
+        let backlog = Backlog::new(0);
+        backlog.push(group(1, WAITING_BYTES_MAX + 1)).expect("taken");
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| backlog.wait_for(1));
+            let committer = scope.spawn(|| backlog.push(group(2, 1)));
+            backlog.fail("the disk".to_owned());
+            assert_eq!(reader.join().expect("it does not panic"), Err("the disk".to_owned()));
+            assert_eq!(committer.join().expect("it does not panic"), Err("the disk".to_owned()));
+        });
+    }
+}
