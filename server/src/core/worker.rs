@@ -39,7 +39,7 @@ const HELLO_BYTES_MAX: usize = 16 << 10;
 
 /// First flights that wait to be taken up. From here on no connection is accepted until half of them are: the others wait
 /// in the kernel's queue, in order.
-const HELLOS_MAX: usize = 512;
+const HELLOS_MAX: usize = 16;
 
 /// One core.
 pub(super) struct Worker {
