@@ -15,6 +15,7 @@ mod scenarios;
 mod stop;
 mod target;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -68,11 +69,13 @@ fn progress(line: &str) {
 }
 
 fn print(json: bool, report: &impl Serialize, line: &str) -> Result<(), String> {
-    println!("{line}");
+    let mut text = format!("{line}\n");
     if json {
-        println!("{}", serde_json::to_string(report).map_err(|error| error.to_string())?);
+        text += &serde_json::to_string(report).map_err(|error| error.to_string())?;
+        text.push('\n');
     }
-    Ok(())
+    // Whoever has read enough closes the pipe.
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("stdout: {error}"))
 }
 
 fn run(Arguments { json, scenario }: Arguments) -> Result<bool, String> {

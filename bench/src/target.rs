@@ -76,6 +76,15 @@ impl Target {
         Ok(Self { own: None, address, users, tls: tls(ca)? })
     }
 
+    /// Starts the bench's own server again, so that what it has in memory is what its connections need, and not what was left
+    /// of making users.
+    pub fn start_again(&mut self) {
+        if let Some(server) = &mut self.own {
+            server.terminate();
+            server.start_again();
+        }
+    }
+
     /// Where numbers of messages begin: a server that runs elsewhere may have taken some of these users before.
     pub fn first_number(&self) -> u64 {
         if self.own.is_some() {

@@ -102,7 +102,7 @@ impl Limits {
 }
 
 /// Pulls of one session under way; the other logs that it is behind in wait.
-pub const PULLS_MAX: usize = 4;
+pub const PULLS_MAX: u32 = 4;
 
 /// Entries in one page of catching up. Small, so that one device's backlog does not hold up the others' pushes.
 pub const PULL_ENTRIES_MAX: usize = 64;

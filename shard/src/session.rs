@@ -32,12 +32,19 @@ pub struct Session {
     pushed: (u64, u64),
     credited: (u64, u64),
     progress: Progress,
-    behind: Map<LogId, Behind>,
-    /// Logs that are behind and have no pull under way, each once.
-    ready: VecDeque<LogId>,
-    pulls: usize,
+    /// What the device lacks; there only while it lacks something.
+    lag: Option<Box<Lag>>,
+    pulls: u32,
     lookups: u32,
     lookups_since_ms: u64,
+}
+
+/// Logs that a device is behind in.
+#[derive(Debug, Default)]
+struct Lag {
+    behind: Map<LogId, Behind>,
+    /// Those that have no pull under way, each once.
+    ready: VecDeque<LogId>,
 }
 
 /// How far the pushes have come.
@@ -78,8 +85,7 @@ impl Session {
             pushed: (0, 0),
             credited: (0, 0),
             progress: Progress::Silent,
-            behind: Map::default(),
-            ready: VecDeque::new(),
+            lag: None,
             pulls: 0,
             lookups: 0,
             lookups_since_ms: 0,
@@ -91,6 +97,14 @@ impl Session {
         self.author
     }
 
+    fn is_behind(&self, log: LogId) -> bool {
+        self.lag.as_deref().is_some_and(|lag| lag.behind.contains_key(&log))
+    }
+
+    fn logs_behind(&self) -> usize {
+        self.lag.as_deref().map_or(0, |lag| lag.behind.len())
+    }
+
     fn has_credit(&self) -> bool {
         let within = |max: u32, pushed: u64, credited: u64| max == 0 || pushed - credited < u64::from(max);
         within(self.window.frames, self.pushed.0, self.credited.0)
@@ -99,7 +113,8 @@ impl Session {
 
     /// Notes that the device lacks entries of a log from `from` on.
     fn fall_behind(&mut self, log: LogId, from: Option<Seq>, known: Option<Watermarks>, marked: bool) {
-        match self.behind.entry(log) {
+        let lag = self.lag.get_or_insert_default();
+        match lag.behind.entry(log) {
             hashbrown::hash_map::Entry::Occupied(mut behind) => {
                 let behind = behind.get_mut();
                 // What the client said, or what is known by now, goes before "behind the last acknowledgement".
@@ -108,7 +123,7 @@ impl Session {
             }
             hashbrown::hash_map::Entry::Vacant(vacant) => {
                 vacant.insert(Behind { from, known, marked, clean: from.is_none() });
-                self.ready.push_back(log);
+                lag.ready.push_back(log);
             }
         }
     }
@@ -187,7 +202,7 @@ impl Shard {
     /// Starts the pushes. A second `Resume` asks again for the logs that it lists.
     fn resume(&mut self, cx: &mut Cx, origin: Origin, positions: &[Position]) {
         let Some(session) = self.conns.session(origin.conn) else { return };
-        if session.behind.len() + positions.len() > INBOX_LOGS_MAX {
+        if session.logs_behind() + positions.len() > INBOX_LOGS_MAX {
             let refusal = self.overloaded();
             return self.respond(cx, origin, Reply::Refused(refusal));
         }
@@ -235,12 +250,12 @@ impl Shard {
     /// Pushes an entry to a device, or notes that it is behind.
     pub(crate) fn push_entry(&mut self, cx: &mut Cx, id: ConnId, entry: &Arc<Entry>) {
         let Some(session) = self.conns.session(id).filter(|s| s.progress != Progress::Silent) else { return };
-        if session.progress == Progress::ReadingInbox && !session.behind.contains_key(&entry.log) {
+        if session.progress == Progress::ReadingInbox && !session.is_behind(entry.log) {
             // What the device has of this log is not known yet: go on from its acknowledgement.
             session.fall_behind(entry.log, None, None, false);
             return;
         }
-        let (reader, is_behind) = (session.author.user, session.behind.contains_key(&entry.log));
+        let (reader, is_behind) = (session.author.user, session.is_behind(entry.log));
         if is_behind || !self.may_push(cx, id) {
             let Some(session) = self.conns.session(id) else { return };
             session.fall_behind(entry.log, Some(entry.seq), None, false);
@@ -260,7 +275,7 @@ impl Shard {
         marks: Watermarks,
     ) {
         let Some(session) = self.conns.session(id).filter(|s| s.progress != Progress::Silent) else { return };
-        if session.behind.contains_key(&log) {
+        if session.is_behind(log) {
             return; // The last page brings them.
         }
         if self.may_push(cx, id) {
@@ -290,15 +305,16 @@ impl Shard {
         let pushed_all = next == page.next;
         let Some(session) = self.conns.session(id) else { return };
         let author = session.author;
-        let Some(behind) = session.behind.get_mut(&log) else { return };
+        let Some(lag) = session.lag.as_deref_mut() else { return };
+        let Some(behind) = lag.behind.get_mut(&log) else { return };
         let known = behind.known;
         behind.clean &= page.entries.is_empty();
         let clean = behind.clean;
         if behind.from.is_some_and(|from| from < page.first) {
             // Something was appended after the page had been asked for, before where it began.
-            session.ready.push_back(log);
+            lag.ready.push_back(log);
         } else if page.done && pushed_all {
-            session.behind.remove(&log);
+            lag.behind.remove(&log);
             // What was pushed stays in the inbox until it is acknowledged; a mark may have stood for nothing.
             let newest = Seq(page.next.0.saturating_sub(1));
             if clean {
@@ -311,7 +327,7 @@ impl Shard {
             }
         } else {
             behind.from = Some(next);
-            session.ready.push_back(log);
+            lag.ready.push_back(log);
         }
         self.advance(cx, id);
     }
@@ -331,7 +347,8 @@ impl Shard {
             let may_push = self.may_push(cx, id);
             let Some(session) = self.conns.session(id) else { return };
             let author = session.author;
-            if session.behind.is_empty() {
+            if session.logs_behind() == 0 {
+                session.lag = None;
                 if session.progress == Progress::CatchingUp && may_push {
                     session.progress = Progress::CaughtUp;
                     let message = Some(server_frame::Message::CaughtUp(v1::CaughtUp {}));
@@ -343,9 +360,10 @@ impl Shard {
             if !may_push || session.pulls >= PULLS_MAX {
                 return;
             }
-            let Some(log) = session.ready.pop_front() else { return };
+            let Some(lag) = session.lag.as_deref_mut() else { return };
+            let Some(log) = lag.ready.pop_front() else { return };
             let (from, marked) =
-                session.behind.get(&log).map_or((None, false), |behind| (behind.from, behind.marked));
+                lag.behind.get(&log).map_or((None, false), |behind| (behind.from, behind.marked));
             session.pulls += 1;
             let pull = Pull { core: self.core, conn: id, author, from, marked, writes_mark: true };
             self.tell(cx, self.slots.owner(Slot::of_log(log)), Message::Log(log, LogOp::Pull(pull)));

@@ -221,7 +221,7 @@ impl Pool {
             Event::ReceiveEnded { conn, why } => {
                 let Some(id) = self.of(conn) else { return };
                 match why {
-                    Ended::NoBuffers => self.ring.receive(conn, id),
+                    Ended::NoBuffers | Ended::Readable => self.ring.receive(conn, id),
                     Ended::Eof => self.lose(id, "the server closed the connection".to_owned(), happen),
                     Ended::Cancelled => self.lose(id, "cancelled".to_owned(), happen),
                     Ended::Failed(error) => self.lose(id, format!("receiving: {error}"), happen),

@@ -83,7 +83,8 @@ impl Memory {
 /// Runs it.
 pub fn run(arguments: &IdleArgs) -> Result<IdleReport, String> {
     let count = arguments.connections.max(2);
-    let target = Target::new(&arguments.target, count, &["--limit", "idle_timeout_ms=3600000"])?;
+    let mut target = Target::new(&arguments.target, count, &["--limit", "idle_timeout_ms=3600000"])?;
+    target.start_again();
     let mut fleet = Fleet::new(&target, &target.users[..count as usize], 0, false)?;
     // The first connections bring what all share: buffers, tables, code.
     let warm = (count / 10).clamp(1, 1000);

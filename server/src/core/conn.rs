@@ -16,17 +16,18 @@ pub(super) struct Conn {
     /// Its direct descriptor.
     pub(super) slot: u32,
     pub(super) tls: Tls,
-    pub(super) frames: FrameBuffer,
-    /// Frames to be sealed.
-    pub(super) plain: Vec<u8>,
-    /// Sealed bytes to be sent.
-    pub(super) sealed: Vec<u8>,
+    /// The beginning of a frame, while it is partial.
+    pub(super) frames: Option<Box<FrameBuffer>>,
+    /// What is to be sent; there only while there is something.
+    pub(super) queue: Option<Box<Queue>>,
     /// Bytes of the send under way; 0 if there is none.
-    pub(super) sending: usize,
+    pub(super) sending: u32,
     /// The peer sends no more.
     pub(super) eof: bool,
-    /// A receive is armed.
+    /// A receive is armed, or a watch in its place.
     pub(super) receiving: bool,
+    /// It was silent: it is watched, or about to be, and not received from.
+    pub(super) dozing: bool,
     /// Shutdowns under way. The kernel does them on a thread of its own, and looks the descriptor up there: closed before,
     /// it may have become another connection's.
     pub(super) shutdowns: u8,
@@ -46,17 +47,32 @@ pub(super) struct Conn {
     /// The brain has ended it while its record layer was at work.
     pub(super) end_when_put_back: bool,
     pub(super) moving: Option<Box<Moving>>,
-    pub(super) accepted: Instant,
+}
+
+/// What is to be sent to a connection.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// Frames to be sealed.
+    pub(super) plain: Vec<u8>,
+    /// Sealed bytes, which go first.
+    pub(super) sealed: Vec<u8>,
 }
 
 /// The state of a connection's TLS.
 #[derive(Debug)]
 pub(super) enum Tls {
     /// Boxed, for a connection is in it but for a moment.
-    Handshake(Box<Handshake>),
+    Handshake(Box<Shaking>),
     Open(Box<Records>),
     /// In the hands of whoever is at work on it, or failed.
     Gone,
+}
+
+/// A handshake under way.
+#[derive(Debug)]
+pub(super) struct Shaking {
+    pub(super) accepted: Instant,
+    pub(super) handshake: Handshake,
 }
 
 /// How far a connection's end has come.
@@ -91,7 +107,7 @@ pub(super) struct Moving {
 pub struct Moved {
     pub(super) transfer: TransferId,
     pub(super) records: Box<Records>,
-    pub(super) frames: FrameBuffer,
+    pub(super) frames: Option<Box<FrameBuffer>>,
     pub(super) plaintext: Vec<u8>,
     pub(super) ciphertext: Vec<u8>,
     pub(super) arrival: Arrival,
@@ -102,12 +118,12 @@ impl Conn {
         Self {
             slot,
             tls,
-            frames: FrameBuffer::default(),
-            plain: Vec::new(),
-            sealed: Vec::new(),
+            frames: None,
+            queue: None,
             sending: 0,
             eof: false,
             receiving: false,
+            dozing: false,
             shutdowns: 0,
             active: false,
             awake: false,
@@ -118,13 +134,18 @@ impl Conn {
             end: End::None,
             end_when_put_back: false,
             moving: None,
-            accepted: Instant::now(),
         }
+    }
+
+    /// What is to be sent, to add to it.
+    pub(super) fn queue(&mut self) -> &mut Queue {
+        self.queue.get_or_insert_default()
     }
 
     /// Bytes that have not left.
     pub(super) fn backlog(&self) -> usize {
-        self.plain.len() + self.sealed.len() + self.sending
+        let queued = self.queue.as_deref().map_or(0, |queue| queue.plain.len() + queue.sealed.len());
+        queued + self.sending as usize
     }
 
     /// Nothing of it is with the kernel.
@@ -142,7 +163,7 @@ impl Conn {
 /// The connections of a core, by index and generation.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    conns: Vec<(u32, Option<Box<Conn>>)>,
+    conns: Vec<(u32, Option<Conn>)>,
     free: Vec<u32>,
     count: usize,
 }
@@ -156,12 +177,12 @@ impl Table {
         });
         let (generation, place) = &mut self.conns[index as usize];
         *generation = generation.wrapping_add(1);
-        *place = Some(Box::new(conn));
+        *place = Some(conn);
         ConnId { index, generation: *generation }
     }
 
     /// Removes a connection. Its index is not given to another one before [`Table::release`].
-    pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Conn> {
         let (_, place) =
             self.conns.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation)?;
         let conn = place.take()?;
@@ -176,7 +197,7 @@ impl Table {
 
     pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
         let (generation, conn) = self.conns.get_mut(id.index as usize)?;
-        if *generation == id.generation { conn.as_deref_mut() } else { None }
+        if *generation == id.generation { conn.as_mut() } else { None }
     }
 
     /// The connection that an operation was for, unless it has gone.

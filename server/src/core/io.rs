@@ -22,7 +22,7 @@ use tern_wire::frame;
 use tern_wire::ids::{ClientMessageId, Phone};
 use tern_wire::tls::Records;
 
-use super::conn::{Conn, End, Moved, Moving, Table, Tls, token};
+use super::conn::{Conn, End, Moved, Moving, Queue, Table, Tls, token};
 use super::trace::Tracer;
 use super::{CoreMessage, Shared};
 use crate::mesh::MeshEnd;
@@ -37,7 +37,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Connections of a core with expanded keys: over 1 KB each. Beyond, those that were silent for the longest let go first, and
 /// make them again when they need them (some 2 us).
-const AWAKE_MAX: usize = 4096;
+const AWAKE_MAX: usize = 1024;
 
 /// Send buffers kept for the next send.
 const SPARE_BUFFERS_MAX: usize = 64;
@@ -133,7 +133,7 @@ impl Io {
             && conn.end != End::Aborting
             && conn.moving.is_none()
         {
-            conn.receiving = true;
+            (conn.receiving, conn.dozing) = (true, false);
             self.ring.receive(token(id), conn.slot);
         }
     }
@@ -153,24 +153,23 @@ impl Io {
         else {
             return;
         };
-        if conn.plain.is_empty() && conn.sealed.is_empty() {
-            return self.flushed(id);
-        }
-        if !conn.plain.is_empty() {
-            if conn.sealed.capacity() == 0 {
-                conn.sealed = self.spare.pop().unwrap_or_default();
+        let Some(queue) = conn.queue.take() else { return self.flushed(id) };
+        let Queue { plain, mut sealed } = *queue;
+        if !plain.is_empty() {
+            if sealed.capacity() == 0 {
+                sealed = self.spare.pop().unwrap_or_default();
             }
-            let Tls::Open(records) = &mut conn.tls else { return };
-            if records.seal(&conn.plain, &mut conn.sealed).is_err() {
+            let Tls::Open(records) = &mut conn.tls else {
+                conn.queue = Some(Box::new(Queue { plain, sealed }));
+                return;
+            };
+            if records.seal(&plain, &mut sealed).is_err() {
                 return self.abort(id);
             }
-            let plain = std::mem::take(&mut conn.plain);
-            keep(&mut self.spare, plain);
         }
-        let Some(conn) = self.conns.get(id) else { return };
-        let sealed = std::mem::take(&mut conn.sealed);
-        conn.sending = sealed.len();
+        conn.sending = sealed.len() as u32;
         let slot = conn.slot;
+        keep(&mut self.spare, plain);
         self.metrics().bytes_out.add(sealed.len() as u64);
         self.ring.send(token(id), slot, sealed, 0);
         self.touch(id);
@@ -206,7 +205,32 @@ impl Io {
         conn.awake = false;
         if let Tls::Open(records) = &mut conn.tls {
             records.hibernate();
+            if conn.receiving && !conn.dozing && conn.reads() {
+                conn.dozing = true;
+                self.ring.stop_receiving(token(id));
+            }
         }
+    }
+
+    /// A silent connection's receive has ended: it is watched until something comes.
+    pub(super) fn doze(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id)
+            && !conn.receiving
+            && conn.end != End::Aborting
+        {
+            conn.receiving = true;
+            self.ring.watch(token(id), conn.slot);
+        }
+        self.finish_if_still(id);
+    }
+
+    /// Something has come, or the peer sends no more.
+    pub(super) fn wake_up(&mut self, id: ConnId) {
+        if self.conns.get(id).is_some_and(|conn| conn.moving.is_some()) {
+            return self.go_on_moving(id);
+        }
+        self.arm_receive(id);
+        self.finish_if_still(id);
     }
 
     /// A send has ended.
@@ -251,9 +275,10 @@ impl Io {
         conn.end = End::Flushing;
         if let Tls::Open(records) = &mut conn.tls {
             // Behind all frames: sealing them first keeps the order.
-            if records.seal(&conn.plain, &mut conn.sealed).is_ok() {
-                conn.plain = Vec::new();
-                records.close(&mut conn.sealed);
+            let Queue { plain, sealed } = &mut **conn.queue.get_or_insert_default();
+            if records.seal(plain, sealed).is_ok() {
+                plain.clear();
+                records.close(sealed);
             }
         }
         self.flushing.push_back((Instant::now() + FLUSH_TIMEOUT, id));
@@ -364,11 +389,11 @@ impl Io {
                 detail: "the user's core has no room for the connection",
             };
             let message = Some(v1::server_frame::Message::GoAway(farewell.into()));
-            frame::encode(&v1::ServerFrame { id: 0, message }, &mut conn.plain);
+            frame::encode(&v1::ServerFrame { id: 0, message }, &mut conn.queue().plain);
             return self.end(id);
         }
         let Moving { to, arrival, transfer, plaintext, ciphertext, .. } = *moving;
-        let frames = std::mem::take(&mut conn.frames);
+        let frames = conn.frames.take();
         let moved = Moved { transfer, records, frames, plaintext, ciphertext, arrival };
         if let Some(conn) = self.conns.remove(id) {
             self.conns.release(id);
@@ -398,7 +423,7 @@ impl Io {
 }
 
 fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
-    if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
+    if spare.len() < SPARE_BUFFERS_MAX && (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity()) {
         buffer.clear();
         spare.push(buffer);
     }
@@ -407,10 +432,11 @@ fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
 impl Effects for Io {
     fn send(&mut self, id: ConnId, frame: &v1::ServerFrame) -> usize {
         let Some(conn) = self.conns.get(id).filter(|conn| conn.end == End::None) else { return 0 };
-        if conn.plain.capacity() == 0 {
-            conn.plain = self.spare.pop().unwrap_or_default();
+        let plain = &mut conn.queue.get_or_insert_default().plain;
+        if plain.capacity() == 0 {
+            *plain = self.spare.pop().unwrap_or_default();
         }
-        let bytes = frame::encode(frame, &mut conn.plain);
+        let bytes = frame::encode(frame, plain);
         self.mark_dirty(id);
         self.metrics().frames_out.add(1);
         bytes

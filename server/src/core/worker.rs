@@ -9,11 +9,11 @@ use tern_shard::reply::ConnId;
 use tern_shard::{Arrival, Input, Shard};
 use tern_storage::Completion;
 use tern_wire::errors::{Farewell, Reason};
-use tern_wire::frame::FrameError;
-use tern_wire::tls::{Established, Handshake, Opened, Progress, Records};
+use tern_wire::frame::{FrameBuffer, FrameError};
+use tern_wire::tls::{Established, Opened, Progress, Records};
 
 use super::CoreMessage;
-use super::conn::{Conn, End, Moved, Tls};
+use super::conn::{Conn, End, Moved, Shaking, Tls};
 use super::io::Io;
 use super::link::{Call, CoreLink};
 use super::trace::CpuTime;
@@ -202,7 +202,8 @@ impl Worker {
             return self.io.ring.close(slot);
         }
         let Ok(handshake) = self.io.shared.tls.handshake() else { return self.io.ring.close(slot) };
-        let id = self.io.conns.insert(Conn::new(slot, Tls::Handshake(Box::new(handshake))));
+        let shaking = Shaking { accepted: Instant::now(), handshake };
+        let id = self.io.conns.insert(Conn::new(slot, Tls::Handshake(Box::new(shaking))));
         self.handshakes.push_back((Instant::now() + self.io.shared.handshake_timeout, id));
         self.io.arm_receive(id);
     }
@@ -225,7 +226,7 @@ impl Worker {
                 self.hello(id, &bytes);
             }
             Some(conn) if conn.end == End::None => match std::mem::replace(&mut conn.tls, Tls::Gone) {
-                Tls::Handshake(handshake) => self.shake_hands(id, *handshake, &bytes),
+                Tls::Handshake(shaking) => self.shake_hands(id, *shaking, &bytes),
                 Tls::Open(records) => {
                     let Self { shard, io, .. } = self;
                     let mut open = Open { shard, io, id, rest: Vec::new() };
@@ -271,35 +272,32 @@ impl Worker {
             let bytes = self.hello_bytes.remove(&id).unwrap_or_default();
             let Some(conn) = self.io.conns.get(id).filter(|conn| conn.end == End::None) else { continue };
             conn.greeted = true;
-            if let Tls::Handshake(handshake) = std::mem::replace(&mut conn.tls, Tls::Gone) {
-                self.shake_hands(id, *handshake, &bytes);
+            if let Tls::Handshake(shaking) = std::mem::replace(&mut conn.tls, Tls::Gone) {
+                self.shake_hands(id, *shaking, &bytes);
                 self.after_reading(id);
             }
         }
     }
 
-    fn shake_hands(&mut self, id: ConnId, handshake: Handshake, bytes: &[u8]) {
+    fn shake_hands(&mut self, id: ConnId, shaking: Shaking, bytes: &[u8]) {
+        let Shaking { accepted, handshake } = shaking;
         let mut out = Vec::new();
         let progress = handshake.receive(bytes, &mut out);
-        self.handshake_went_on(id, progress, out);
-    }
-
-    fn handshake_went_on(
-        &mut self,
-        id: ConnId,
-        progress: Result<Progress, tern_wire::tls::TlsError>,
-        mut out: Vec<u8>,
-    ) {
         let Some(conn) = self.io.conns.get(id) else { return };
-        conn.sealed.append(&mut out);
+        if !out.is_empty() {
+            conn.queue().sealed.append(&mut out);
+        }
         self.io.mark_dirty(id);
         match progress {
             Ok(Progress::Continue(handshake)) => {
                 if let Some(conn) = self.io.conns.get(id) {
-                    conn.tls = Tls::Handshake(Box::new(handshake));
+                    conn.tls = Tls::Handshake(Box::new(Shaking { accepted, handshake }));
                 }
             }
-            Ok(Progress::Done(established)) => self.established(id, established),
+            Ok(Progress::Done(established)) => {
+                self.io.metrics().handshake_us.record(accepted.elapsed().as_micros() as u64);
+                self.established(id, established);
+            }
             Err(error) => {
                 tracing::debug!(core = self.io.core.0, %error, "a TLS handshake failed");
                 self.io.metrics().handshake_failures.add(1);
@@ -311,9 +309,7 @@ impl Worker {
     fn established(&mut self, id: ConnId, established: Established) {
         let Some(conn) = self.io.conns.get(id) else { return };
         conn.known = true;
-        let took = conn.accepted.elapsed();
         self.io.metrics().handshakes.add(1);
-        self.io.metrics().handshake_us.record(took.as_micros() as u64);
         self.input(Input::Opened(id));
         let Established { records, plaintext, ciphertext } = established;
         self.read_on(id, records, &plaintext, ciphertext);
@@ -339,7 +335,9 @@ impl Worker {
                     self.io.starved.push(id);
                 }
             }
-            Ended::Cancelled => self.io.go_on_moving(id),
+            Ended::Cancelled if conn.moving.is_some() => self.io.go_on_moving(id),
+            Ended::Cancelled => self.io.doze(id),
+            Ended::Readable => self.io.wake_up(id),
             Ended::Eof => {
                 conn.eof = true;
                 self.received_all(id);
@@ -541,14 +539,17 @@ impl Open<'_> {
         };
         let rest = std::mem::take(&mut self.rest);
         if let Some(conn) = self.io.conns.get(self.id) {
-            conn.sealed.append(&mut out);
+            if !out.is_empty() {
+                conn.queue().sealed.append(&mut out);
+            }
             if let Some(moving) = &mut conn.moving {
                 moving.plaintext = rest;
             }
         }
         self.io.mark_dirty(self.id);
         self.io.put_back(self.id, records);
-        let unsent = |conn: &mut Conn| conn.end == End::None && conn.sealed.len() > KEY_ANSWERS_BYTES_MAX;
+        let sealed = |conn: &Conn| conn.queue.as_deref().map_or(0, |queue| queue.sealed.len());
+        let unsent = |conn: &mut Conn| conn.end == End::None && sealed(conn) > KEY_ANSWERS_BYTES_MAX;
         if self.io.conns.get(self.id).is_some_and(unsent) {
             // It updates its keys on and on, and takes none of the answers.
             return self.io.abort(self.id);
@@ -575,7 +576,7 @@ impl Open<'_> {
             return self.rest.extend_from_slice(plaintext);
         }
         let Some(conn) = self.io.conns.get(self.id) else { return };
-        let mut buffer = std::mem::take(&mut conn.frames);
+        let mut buffer = conn.frames.take().map_or_else(FrameBuffer::default, |buffer| *buffer);
         let mut frames = buffer.read(plaintext);
         loop {
             if !self.io.reads(self.id) {
@@ -598,7 +599,7 @@ impl Open<'_> {
             }
         }
         if let Some(conn) = self.io.conns.get(self.id) {
-            conn.frames = buffer;
+            conn.frames = (!buffer.is_empty()).then(|| Box::new(buffer));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Users and their devices: who is attached, what each device's inbox holds, who watches the list of devices.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::admin::{AdminResponse, DeviceView, UserView};
 use crate::commits::After;
 use crate::entry::{Author, Entry};
 use crate::limits::{INBOX_LOGS_MAX, INBOX_STEP_ROWS};
-use crate::maps::Map;
+use crate::maps::{Few, Map};
 use crate::message::{LogOp, UserAsk, UserOp, Watermarks};
 use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
@@ -36,7 +36,7 @@ pub struct Users {
 struct User {
     /// `None`: there is no such user, or no more.
     record: Option<UserRecord>,
-    devices: BTreeMap<DeviceId, Device>,
+    devices: Few<DeviceId, Device>,
     /// Logs of this user that their owners have in memory: they must know of every change of the devices.
     watched: BTreeSet<LogId>,
     /// Reads that are missing until the user is known.
@@ -313,7 +313,7 @@ impl Shard {
         for (key, value) in rows {
             let device = keys::device_of(&key).and_then(DeviceId::new);
             if let (Some(device), Ok(record)) = (device, DeviceRecord::decode(value)) {
-                user.devices.entry(device).or_default().record = record;
+                user.devices.or_default(device).record = record;
             }
         }
         self.user_part_read(cx, id);
@@ -399,7 +399,7 @@ impl Shard {
     fn user_appended(&mut self, cx: &mut Cx, id: UserId, entry: &Arc<Entry>) {
         let Some(user) = self.users.users.get_mut(&id) else { return };
         let mut attached = Vec::new();
-        for (device, state) in &mut user.devices {
+        for (device, state) in user.devices.iter_mut() {
             if (Author { user: id, device: *device }) == entry.author {
                 continue;
             }
@@ -678,7 +678,7 @@ impl Shard {
         let Some(user) = self.users.users.get_mut(&id) else { return };
         if user.missing == 0 {
             user.missing = 2;
-            user.devices.retain(|_, device| device.conn.is_some());
+            user.devices.retain(|device| device.conn.is_some());
             self.read_user(cx, id);
         }
     }
@@ -702,7 +702,7 @@ impl Shard {
 }
 
 /// Which device has to go for a new one: ended ones first, then the oldest that is not connected.
-fn make_room(devices: &BTreeMap<DeviceId, Device>, max: usize) -> Result<Option<DeviceId>, Refusal> {
+fn make_room(devices: &Few<DeviceId, Device>, max: usize) -> Result<Option<DeviceId>, Refusal> {
     if devices.len() < max {
         return Ok(None);
     }

@@ -2,8 +2,9 @@
 //!
 //! A power cut can leave the last write torn: its pages reach the disk in any order, and the rest of the preallocated
 //! file is zeros. fjall cuts off a tail that does not parse, but refuses to open when a whole-looking batch fails its
-//! checksum, and takes rotten bytes for a torn tail. Here both are told apart by the groups' numbers: what comes after
-//! the newest acknowledged group was never promised and is cut; anything less is damage, and nothing is touched.
+//! checksum, and takes rotten bytes for a torn tail. Here both are told apart by the groups' numbers: what comes after the
+//! newest group that is nowhere else was never promised, or is in tern's log, and is cut; anything less is damage, and
+//! nothing is touched.
 //!
 //! This reads the journal format of fjall 3 (little-endian): a batch is `1, items: u32, seqno: u64`, the items, and
 //! `3, xxh3 of the items: u64, "FJL" 3`; an item is `2, type: u8, compression: u8, keyspace: u64, key length: u16,
@@ -33,15 +34,17 @@ struct Contents {
     end: usize,
 }
 
-/// Cuts off a torn write at the end of the newest journal in a directory. Gives how many acknowledged groups are missing
-/// there, if any are; then nothing is cut.
-pub(super) fn cut_torn_write(journals: &Path, acknowledged: u64) -> io::Result<Option<u64>> {
+/// Cuts off a torn write at the end of the newest journal in a directory. Gives how many of the groups up to `needed` are
+/// missing there, if any are; then nothing is cut.
+pub(super) fn cut_torn_write(journals: &Path, needed: u64) -> io::Result<Option<u64>> {
     let Some(path) = newest_journal(journals)? else { return Ok(None) };
     let bytes = fs::read(&path)?;
     let Contents { group, end } = read(&bytes);
-    let Some(group) = group else { return Ok(None) };
-    if group < acknowledged {
-        return Ok(Some(acknowledged - group));
+    match group {
+        Some(group) if group < needed => return Ok(Some(needed - group)),
+        // The groups that are needed may be in journals before it, and what this one holds is not known to be one.
+        None if needed > 0 || end == 0 => return Ok(None),
+        Some(_) | None => {}
     }
     if bytes[end..].chunks(ZEROS.len()).any(|chunk| chunk != &ZEROS[..chunk.len()]) {
         let file = OpenOptions::new().write(true).open(&path)?;

@@ -15,10 +15,10 @@ use super::{CIPHERTEXT_BYTES_MAX, HEADER_BYTES, PLAINTEXT_BYTES_MAX, TlsError, a
 
 /// Records without data (empty ones, key updates) for so many bytes of data. Beyond, the peer only makes work.
 const IDLE_RECORDS_MAX: u32 = 32;
-const IDLE_RECORDS_BYTES: usize = 4096;
+const IDLE_RECORDS_BYTES: u32 = 4096;
 
 /// Records sealed with one AES-GCM key before the next is agreed: well under the 2^24.5 of RFC 8446, section 5.5.
-const KEY_RECORDS_MAX: u64 = 1 << 23;
+const KEY_RECORDS_MAX: u32 = 1 << 23;
 
 /// Bytes of an AEAD tag, of all suites.
 const TAG_BYTES: usize = 16;
@@ -42,19 +42,20 @@ pub struct Records {
     suite: Suite,
     /// It is the client's end: tickets may come.
     is_client: bool,
-    partial: Vec<u8>,
+    /// The beginning of a record, while it is partial.
+    partial: Option<Box<Vec<u8>>>,
     idle_records: u32,
     /// Data since `idle_records` was 0.
-    data_bytes: usize,
+    data_bytes: u32,
     closed: bool,
     /// What went wrong, for [`Records::close`] to tell: an alert, or nothing if the peer itself has told.
     failure: Option<Option<u8>>,
-    key_records_max: u64,
+    key_records_max: u32,
 }
 
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Records").field("partial", &self.partial.len()).finish_non_exhaustive()
+        f.debug_struct("Records").field("partial", &self.partial_bytes()).finish_non_exhaustive()
     }
 }
 
@@ -63,7 +64,7 @@ struct Half {
     secret: Secret,
     seq: u64,
     /// Made of the secret when it is needed, and dropped when the connection is idle: several hundred bytes.
-    expanded: Option<Expanded>,
+    expanded: Option<Box<Expanded>>,
 }
 
 struct Expanded {
@@ -119,12 +120,12 @@ impl Half {
     /// The key, and the nonce of the next record (RFC 8446, section 5.3).
     fn next_key(&mut self, suite: Suite) -> (&LessSafeKey, Nonce) {
         let Self { secret, seq, expanded } = self;
-        let Expanded { key, iv } = expanded.get_or_insert_with(|| {
+        let Expanded { key, iv } = &**expanded.get_or_insert_with(|| {
             let mut bytes = [0; 32];
             let bytes = &mut bytes[..suite.algorithm().key_len()];
             secret.key(bytes);
             let key = UnboundKey::new(suite.algorithm(), bytes).expect("a key of the algorithm's own length");
-            Expanded { key: LessSafeKey::new(key), iv: secret.iv() }
+            Box::new(Expanded { key: LessSafeKey::new(key), iv: secret.iv() })
         });
         let mut nonce = *iv;
         for (byte, seq) in nonce[4..].iter_mut().zip(seq.to_be_bytes()) {
@@ -180,7 +181,7 @@ impl Records {
             opening: Half::new(extracted.rx, others)?,
             suite,
             is_client,
-            partial: Vec::new(),
+            partial: None,
             idle_records: 0,
             data_bytes: 0,
             closed: false,
@@ -224,17 +225,19 @@ impl Records {
         update_due: &mut bool,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<Opened, TlsError> {
-        if !self.partial.is_empty() {
-            input = match self.complete_partial(input)? {
+        if let Some(mut record) = self.partial.take() {
+            input = match complete(&mut record, input)? {
                 Some(rest) => rest,
-                None => return Ok(Opened::Open),
+                None => {
+                    self.partial = Some(record);
+                    return Ok(Opened::Open);
+                }
             };
-            let mut record = std::mem::take(&mut self.partial);
             self.open_record(&mut record, update_due, sink)?;
         }
         while !self.closed {
             let Some(length) = record_length(input)?.filter(|length| *length <= input.len()) else {
-                self.partial.extend_from_slice(input);
+                self.partial = (!input.is_empty()).then(|| Box::new(input.to_vec()));
                 return Ok(Opened::Open);
             };
             let (record, rest) = input.split_at_mut(length);
@@ -242,24 +245,6 @@ impl Records {
             input = rest;
         }
         Ok(Opened::Closed)
-    }
-
-    /// Completes the partial record from `input`. Gives the rest of the input, or `None` if it took all.
-    fn complete_partial<'a>(&mut self, mut input: &'a mut [u8]) -> Result<Option<&'a mut [u8]>, TlsError> {
-        loop {
-            let wanted = match record_length(&self.partial)? {
-                Some(length) if self.partial.len() >= length => return Ok(Some(input)),
-                Some(length) => length,
-                None => HEADER_BYTES,
-            };
-            let missing = wanted - self.partial.len();
-            if input.is_empty() {
-                return Ok(None);
-            }
-            let (taken, rest) = input.split_at_mut(missing.min(input.len()));
-            self.partial.extend_from_slice(taken);
-            input = rest;
-        }
     }
 
     fn open_record(
@@ -271,7 +256,7 @@ impl Records {
         let (kind, content) = self.opening.open(self.suite, record)?;
         match kind {
             content::APPLICATION_DATA if !content.is_empty() => {
-                self.data_bytes += content.len();
+                self.data_bytes += content.len() as u32;
                 if self.data_bytes >= IDLE_RECORDS_BYTES {
                     (self.idle_records, self.data_bytes) = (0, 0);
                 }
@@ -309,7 +294,7 @@ impl Records {
     /// Appends `plaintext` to `out`, sealed in as many records as it takes.
     pub fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         for content in plaintext.chunks(PLAINTEXT_BYTES_MAX) {
-            if self.sealing.seq >= self.key_records_max {
+            if self.sealing.seq >= self.key_records_max.into() {
                 self.update_sealing_key(out)?;
             }
             self.sealing.seal(self.suite, content::APPLICATION_DATA, content, out);
@@ -335,14 +320,11 @@ impl Records {
     /// Lets go of what can be made again: for connections that are idle.
     pub fn hibernate(&mut self) {
         (self.sealing.expanded, self.opening.expanded) = (None, None);
-        if self.partial.is_empty() {
-            self.partial = Vec::new();
-        }
     }
 
     /// Bytes held for a partial record.
     pub fn partial_bytes(&self) -> usize {
-        self.partial.len()
+        self.partial.as_deref().map_or(0, Vec::len)
     }
 
     /// Announces a new sealing key, and seals with it from here on (RFC 8446, section 4.6.3).
@@ -354,7 +336,7 @@ impl Records {
 
     /// Agrees on a new key after so many records: for tests.
     #[doc(hidden)]
-    pub fn set_key_records_max(&mut self, records: u64) {
+    pub fn set_key_records_max(&mut self, records: u32) {
         self.key_records_max = records;
     }
 }
@@ -372,4 +354,22 @@ fn record_length(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
         return Err(TlsError::PeerMisbehaved(TOO_LONG));
     }
     Ok(Some(HEADER_BYTES + length))
+}
+
+/// Completes a partial record from `input`. Gives the rest of the input, or `None` if it took all.
+fn complete<'a>(partial: &mut Vec<u8>, mut input: &'a mut [u8]) -> Result<Option<&'a mut [u8]>, TlsError> {
+    loop {
+        let wanted = match record_length(partial)? {
+            Some(length) if partial.len() >= length => return Ok(Some(input)),
+            Some(length) => length,
+            None => HEADER_BYTES,
+        };
+        let missing = wanted - partial.len();
+        if input.is_empty() {
+            return Ok(None);
+        }
+        let (taken, rest) = input.split_at_mut(missing.min(input.len()));
+        partial.extend_from_slice(taken);
+        input = rest;
+    }
 }

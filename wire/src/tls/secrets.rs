@@ -10,18 +10,16 @@ use rustls::{ConnectionTrafficSecrets, KeyLog};
 
 use super::TlsError;
 
-/// Bytes of the longest secret: of SHA-384.
-const SECRET_BYTES_MAX: usize = 48;
-
-/// One direction's secret.
-#[derive(Clone, Copy)]
-pub(super) struct Secret {
-    bytes: [u8; SECRET_BYTES_MAX],
-    length: u8,
+/// One direction's secret, as long as the hash of its cipher suite.
+#[derive(Clone)]
+pub(super) enum Secret {
+    Sha256([u8; 32]),
+    /// Boxed, for the server prefers the other.
+    Sha384(Box<[u8; 48]>),
 }
 
 /// The secrets of both directions, as far as they are known.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Secrets {
     pub(super) client: Option<Secret>,
     pub(super) server: Option<Secret>,
@@ -56,22 +54,34 @@ impl Secrets {
     /// Takes what the handshake that was just at work has told.
     pub(super) fn listen(&mut self) {
         let told = TOLD.take();
-        self.client = told.client.or(self.client);
-        self.server = told.server.or(self.server);
+        self.client = told.client.or(self.client.take());
+        self.server = told.server.or(self.server.take());
     }
 }
 
 impl Secret {
     fn new(secret: &[u8]) -> Option<Self> {
-        let mut bytes = [0; SECRET_BYTES_MAX];
-        bytes.get_mut(..secret.len())?.copy_from_slice(secret);
-        matches!(secret.len(), 32 | 48).then_some(Self { bytes, length: secret.len() as u8 })
+        match secret.len() {
+            32 => secret.try_into().ok().map(Self::Sha256),
+            48 => secret.try_into().ok().map(|secret| Self::Sha384(Box::new(secret))),
+            _ => None,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Sha256(bytes) => bytes,
+            Self::Sha384(bytes) => &bytes[..],
+        }
     }
 
     /// HKDF-Expand-Label without a context (RFC 8446, section 7.1).
     fn expand(&self, label: &[u8], out: &mut [u8]) {
-        let algorithm = if self.length == 48 { HKDF_SHA384 } else { HKDF_SHA256 };
-        let secret = Prk::new_less_safe(algorithm, &self.bytes[..usize::from(self.length)]);
+        let algorithm = match self {
+            Self::Sha256(_) => HKDF_SHA256,
+            Self::Sha384(_) => HKDF_SHA384,
+        };
+        let secret = Prk::new_less_safe(algorithm, self.bytes());
         let length = (out.len() as u16).to_be_bytes();
         let label_length = [b"tls13 ".len() as u8 + label.len() as u8];
         let info: [&[u8]; 5] = [&length, &label_length, b"tls13 ", label, &[0]];
@@ -91,9 +101,12 @@ impl Secret {
 
     /// The secret after a key update.
     pub(super) fn next(&self) -> Self {
-        let mut bytes = [0; SECRET_BYTES_MAX];
-        self.expand(b"traffic upd", &mut bytes[..usize::from(self.length)]);
-        Self { bytes, length: self.length }
+        let mut next = self.clone();
+        match &mut next {
+            Self::Sha256(bytes) => self.expand(b"traffic upd", bytes),
+            Self::Sha384(bytes) => self.expand(b"traffic upd", &mut bytes[..]),
+        }
+        next
     }
 
     /// Whether rustls has made the same key of it: what was told is of this connection and no other.
