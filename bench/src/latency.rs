@@ -87,10 +87,14 @@ impl Latencies {
         }
     }
 
-    /// All of them that began within a range.
+    /// All of them that began within a range, rounded to whole intervals, outwards.
     pub fn within(&self, range: Range<Duration>) -> Micros {
         let mut sum = micros();
-        for (_, histogram) in self.intervals.range(self.number_of(range.start)..self.number_of(range.end)) {
+        if range.is_empty() {
+            return sum;
+        }
+        let last = self.number_of(range.end.saturating_sub(Duration::from_nanos(1)));
+        for (_, histogram) in self.intervals.range(self.number_of(range.start)..=last) {
             sum.add(histogram).expect("a histogram that grows takes any other");
         }
         sum
@@ -158,6 +162,8 @@ mod tests {
         let second = one.within(s(1000)..s(2000));
         assert_eq!((second.len(), second.max() / 1000), (2, 20));
         assert_eq!(one.all().len(), 4);
+        assert_eq!(one.within(s(1000)..s(1000)).len(), 0);
+        assert_eq!(one.within(s(1700)..s(1800)).len(), 2, "a part of an interval counts as all of it");
     }
 
     #[test]

@@ -72,6 +72,111 @@ fn every_message_of_a_pair_is_checked_at_its_recipient() {
     }
 }
 
+/// What must be 0 wherever messages are checked.
+fn nothing_is_wrong(report: &Value) {
+    for key in ["errors", "missing", "duplicates", "out_of_order"] {
+        assert_eq!(report[key], 0, "{key} in {report}");
+    }
+}
+
+#[test]
+fn all_devices_come_back_from_a_storm_and_no_message_is_lost_in_it() {
+    let report =
+        bench(&["storm", "--devices", "150", "--pairs", "4", "--rate", "100", "--before", "2", "--quiet"]);
+    assert_eq!((&report["scenario"], &report["devices"]), (&"storm".into(), &150.into()));
+    nothing_is_wrong(&report);
+    assert!(number(&report, "all_back_s") > 0.0);
+    percentiles(&report, "live_ack_ms_before");
+    percentiles(&report, "live_ack_ms_during");
+}
+
+#[test]
+fn devices_that_come_back_get_what_they_missed() {
+    let report = bench(&["resume", "--devices", "40", "--missed", "30", "--rate", "100"]);
+    nothing_is_wrong(&report);
+    percentiles(&report, "nothing_new_ms");
+    percentiles(&report, "caught_up_ms");
+}
+
+#[test]
+fn a_day_with_reads_large_messages_and_a_peak_loses_nothing() {
+    let report = bench(&["mixed", "--users", "60", "--speed", "300", "--seconds", "6"]);
+    nothing_is_wrong(&report);
+    let part = |name: &str, key: &str| number(&report[name], key);
+    assert!(part("peak", "writes_per_s") > 4.0 * part("usual", "writes_per_s"), "{report}");
+    assert!(part("usual", "reads_per_s") > 4.0 * part("usual", "writes_per_s"), "{report}");
+    percentiles(&report["peak"], "ack_ms");
+    percentiles(&report["usual"], "read_ms");
+}
+
+#[test]
+fn devices_that_come_and_go_are_all_taken() {
+    let report = bench(&["churn", "--rate", "40", "--stay", "1", "--seconds", "4"]);
+    assert_eq!(report["errors"], 0, "{report}");
+    assert!(number(&report, "came_per_s") > 10.0);
+    percentiles(&report, "login_ms");
+    percentiles(&report, "ping_ms");
+}
+
+#[test]
+fn a_soak_watches_the_server_all_the_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = dir.path().join("soak.hlog");
+    let log = log.to_str().expect("text");
+    let report =
+        bench(&["soak", "--minutes", "0.1", "--users", "20", "--come", "5", "--quiet", "--log", log]);
+    nothing_is_wrong(&report);
+    assert!(number(&report, "acked") > 0.0 && number(&report, "came") > 0.0);
+    assert!(report["samples"].as_array().is_some_and(|samples| samples.len() > 20), "{report}");
+    let text = std::fs::read_to_string(log).expect("a log");
+    assert!(text.contains("[Histogram log format version 1.3]") || text.contains("Tag=ack,"), "{text}");
+}
+
+#[test]
+fn a_message_is_followed_through_all_its_stations() {
+    let report = bench(&["why-slow", "--pairs", "4", "--rate", "200", "--seconds", "2", "--every", "5"]);
+    assert!(number(&report, "sampled") > 20.0, "{report}");
+    let steps = report["steps"].as_array().expect("steps");
+    let slowest = report["slowest"].as_str().expect("a step");
+    assert!(steps.len() == 8 && steps.iter().any(|step| step["step"] == slowest), "{report}");
+    // The steps of a message are all of its time: so are their medians, nearly.
+    let sum: f64 = steps.iter().map(|step| number(step, "p50")).sum();
+    assert!(sum > 0.3 * number(&report["ack_ms"], "p50"), "{report}");
+    let cpu = report["cpu"].as_array().expect("parts");
+    assert!(
+        cpu.iter()
+            .any(|part| part["part"] == "core: received frames" && number(part, "us_per_message") > 0.0)
+    );
+}
+
+#[test]
+fn a_report_has_its_page_its_plots_and_its_raw_data() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().to_str().expect("text");
+    let written = bench(&["report", "--quick", "--out", out, "--name", "smoke"]);
+    let folder = std::path::PathBuf::from(written["folder"].as_str().expect("a folder"));
+    let read = |name: &str| {
+        std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    let page = read("README.md");
+    for svg in ["percentiles", "over-time", "throughput", "targets", "memory", "cpu", "storm"] {
+        assert!(page.contains(&format!("({svg}.svg)")), "{svg} is not in {page}");
+        assert!(read(&format!("{svg}.svg")).starts_with("<svg"), "{svg}");
+    }
+    let found: Value = serde_json::from_str(&read("report.json")).expect("JSON");
+    let commands: Vec<_> =
+        found["runs"].as_array().expect("runs").iter().map(|run| &run["command"]).collect();
+    assert!(
+        commands.iter().all(|command| command.as_str().is_some_and(|text| text.starts_with("tern-bench ")))
+    );
+    read("pairs-half-0.hlog");
+    let folder = folder.to_str().expect("text");
+    let compared = bench(&["compare", folder, folder]);
+    let figures = compared["figures"].as_array().expect("figures");
+    assert!(figures.len() > 10, "{compared}");
+    assert!(figures.iter().all(|figure| figure["verdict"] == "within the noise"), "{compared}");
+}
+
 #[test]
 fn what_is_wrong_is_said_in_words() {
     let run = |arguments: &[&str]| {

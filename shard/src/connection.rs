@@ -56,7 +56,8 @@ struct Attaching {
 /// The connections of a core, by the shell's dense index.
 #[derive(Debug, Default)]
 pub struct Conns {
-    slots: Vec<Option<(u32, Conn)>>,
+    /// Boxed, so that room for more costs little.
+    slots: Vec<Option<Box<(u32, Conn)>>>,
     count: usize,
     swept: usize,
 }
@@ -65,7 +66,7 @@ impl Conns {
     /// The connection, unless it has gone.
     pub fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
         match self.slots.get_mut(id.index as usize) {
-            Some(Some((generation, conn))) if *generation == id.generation => Some(conn),
+            Some(Some(slot)) if slot.0 == id.generation => Some(&mut slot.1),
             _ => None,
         }
     }
@@ -82,7 +83,7 @@ impl Conns {
 
     /// All of them.
     pub fn ids(&self) -> Vec<ConnId> {
-        let id = |(index, slot): (usize, &Option<(u32, Conn)>)| {
+        let id = |(index, slot): (usize, &Option<Box<(u32, Conn)>>)| {
             let generation = slot.as_ref()?.0;
             Some(ConnId { index: index as u32, generation })
         };
@@ -95,14 +96,14 @@ impl Conns {
             self.slots.resize_with(index + 1, || None);
         }
         assert!(self.slots[index].is_none(), "the shell reuses an index only after Closed or move_to");
-        self.slots[index] = Some((id.generation, conn));
+        self.slots[index] = Some(Box::new((id.generation, conn)));
         self.count += 1;
     }
 
     fn remove(&mut self, id: ConnId) -> Option<Conn> {
         self.get(id)?;
         self.count -= 1;
-        self.slots[id.index as usize].take().map(|(_, conn)| conn)
+        self.slots[id.index as usize].take().map(|slot| slot.1)
     }
 
     /// The next part of all connections, so that each is seen about once a second at ten calls a second.

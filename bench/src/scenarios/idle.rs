@@ -26,6 +26,9 @@ pub struct IdleArgs {
     /// Seconds of silence before memory is measured
     #[arg(long, default_value_t = 6)]
     settle: u64,
+    /// Connect them without a stop, and measure no memory
+    #[arg(long)]
+    all_at_once: bool,
     /// Repeats the order of a run
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -86,11 +89,13 @@ pub fn run(arguments: &IdleArgs) -> Result<IdleReport, String> {
     let mut target = Target::new(&arguments.target, count, &["--limit", "idle_timeout_ms=3600000"])?;
     target.start_again();
     let mut fleet = Fleet::new(&target, &target.users[..count as usize], 0, false)?;
-    // The first connections bring what all share: buffers, tables, code.
-    let warm = (count / 10).clamp(1, 1000);
+    // The first connections bring what all share: buffers, tables, code, and keys of those that were active a moment ago.
+    let warm = if arguments.all_at_once { 0 } else { (count / 4).max(1) };
     let warmed = fleet.connect(0..warm, true)?;
     let settle = || std::thread::sleep(Duration::from_secs(arguments.settle));
-    settle();
+    if warm > 0 {
+        settle();
+    }
     let (before, begin) = (Memory::now(&target), Instant::now());
     let connected = fleet.connect(warm..count, arguments.quiet)?;
     let seconds = begin.elapsed().as_secs_f64();

@@ -163,7 +163,8 @@ impl Conn {
 /// The connections of a core, by index and generation.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    conns: Vec<(u32, Option<Conn>)>,
+    /// Boxed, so that room for more costs little.
+    conns: Vec<(u32, Option<Box<Conn>>)>,
     free: Vec<u32>,
     count: usize,
 }
@@ -177,12 +178,12 @@ impl Table {
         });
         let (generation, place) = &mut self.conns[index as usize];
         *generation = generation.wrapping_add(1);
-        *place = Some(conn);
+        *place = Some(Box::new(conn));
         ConnId { index, generation: *generation }
     }
 
     /// Removes a connection. Its index is not given to another one before [`Table::release`].
-    pub(super) fn remove(&mut self, id: ConnId) -> Option<Conn> {
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
         let (_, place) =
             self.conns.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation)?;
         let conn = place.take()?;
@@ -197,7 +198,7 @@ impl Table {
 
     pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
         let (generation, conn) = self.conns.get_mut(id.index as usize)?;
-        if *generation == id.generation { conn.as_mut() } else { None }
+        if *generation == id.generation { conn.as_deref_mut() } else { None }
     }
 
     /// The connection that an operation was for, unless it has gone.

@@ -27,7 +27,8 @@ use crate::shard::Shard;
 /// The users of a core's slots that are in memory.
 #[derive(Debug, Default)]
 pub struct Users {
-    users: Map<UserId, User>,
+    /// Boxed, so that room for more costs little.
+    users: Map<UserId, Box<User>>,
     /// The order in which idle users are considered for leaving.
     clock: VecDeque<UserId>,
 }
@@ -265,7 +266,7 @@ impl Shard {
     /// Makes a user, in the batch of its phone's record and number: nobody has had that id before.
     pub(crate) fn make_user(&mut self, cx: &mut Cx, id: UserId, add: AddDevice) {
         if !self.users.users.contains_key(&id) {
-            self.users.users.insert(id, User { used: true, ..User::default() });
+            self.users.users.insert(id, Box::new(User { used: true, ..User::default() }));
             self.users.clock.push_back(id);
         }
         self.device_added(cx, id, AddDevice { fresh: true, ..add });
@@ -288,7 +289,7 @@ impl Shard {
             }
         } else {
             let user = User { missing: 2, waiting: vec![waiting], used: true, ..User::default() };
-            self.users.users.insert(id, user);
+            self.users.users.insert(id, Box::new(user));
             self.users.clock.push_back(id);
             return self.read_user(cx, id);
         }
