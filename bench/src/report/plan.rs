@@ -72,7 +72,12 @@ pub fn once(extent: Extent, many: u32, half_per_s: f64) -> Vec<Planned> {
         let settle = if full { 6 } else { 1 };
         // A core holds as many connections as a process may have files.
         let cores = (connections / 14_000 + 1).max(2);
-        let command = format!("idle --connections {connections} --settle {settle} --cores {cores} --quiet");
+        let mut command =
+            format!("idle --connections {connections} --settle {settle} --cores {cores} --quiet");
+        if cores > 16 {
+            // What each core or pair of cores has, for far more cores than there are CPUs.
+            command += " --limit receive_buffers=128 --limit ring_entries=256 --limit mesh_ring_messages=16";
+        }
         plan.push(planned(&format!("idle-{connections}"), &command, false, 1));
     }
     for target in TARGETS_MS {

@@ -11,8 +11,8 @@
 //! value length: u32, stored length: u32, key, value`, or `4, keyspace: u64`. If a later fjall writes something else,
 //! no group is found, nothing is cut, and all is left to fjall.
 
-use std::fs::{self, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
@@ -38,7 +38,7 @@ struct Contents {
 /// missing there, if any are; then nothing is cut.
 pub(super) fn cut_torn_write(journals: &Path, needed: u64) -> io::Result<Option<u64>> {
     let Some(path) = newest_journal(journals)? else { return Ok(None) };
-    let bytes = fs::read(&path)?;
+    let bytes = read_used(&path)?;
     let Contents { group, end } = read(&bytes);
     match group {
         Some(group) if group < needed => return Ok(Some(needed - group)),
@@ -46,12 +46,30 @@ pub(super) fn cut_torn_write(journals: &Path, needed: u64) -> io::Result<Option<
         None if needed > 0 || end == 0 => return Ok(None),
         Some(_) | None => {}
     }
-    if bytes[end..].chunks(ZEROS.len()).any(|chunk| chunk != &ZEROS[..chunk.len()]) {
+    if !is_zero(&bytes[end..]) {
         let file = OpenOptions::new().write(true).open(&path)?;
         file.set_len(end as u64)?;
         file.sync_all()?;
     }
     Ok(None)
+}
+
+/// A journal up to its end: it is made longer than what is in it, and what is in it has no such stretch of zeros.
+fn read_used(path: &Path) -> io::Result<Vec<u8>> {
+    const STEP: usize = 1 << 20;
+    let mut file = File::open(path)?;
+    let mut bytes = Vec::new();
+    loop {
+        let begin = bytes.len();
+        let taken = file.by_ref().take(STEP as u64).read_to_end(&mut bytes)?;
+        if taken == 0 || is_zero(&bytes[begin..]) {
+            return Ok(bytes);
+        }
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(ZEROS.len()).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 
 fn newest_journal(journals: &Path) -> io::Result<Option<PathBuf>> {
