@@ -466,7 +466,8 @@ impl Watch<'_> {
             self.tally.duplicates += 1;
             return;
         }
-        if sent < flow.next || (sent > flow.next && flow.refused == 0) {
+        // What was left out was refused, or is missing in the end.
+        if sent < flow.next {
             self.tally.out_of_order += 1;
         }
         (flow.newest_seq, flow.next) = (entry.seq, sent + 1);

@@ -207,8 +207,7 @@ fn targets(folder: &Path) -> Option<Drawn> {
         Some(Series { name: format!("ack_p99_ms = {target}"), points: quantiles(&sum(&intervals)) })
     };
     let series: Vec<_> = TARGETS_MS.iter().filter_map(line).collect();
-    let title =
-        "Acknowledgement by percentile under three latency targets, at half of the full rate".to_owned();
+    let title = "Acknowledgement by percentile under three latency targets, at 10,000 messages/s".to_owned();
     let plot = Plot {
         title: title.clone(),
         x: axis("percentile", Scale::Percentile),

@@ -11,6 +11,9 @@ use crate::load::{Arrivals, Fleet, Happened, Schedule, WAIT};
 use crate::stop;
 use crate::target::{Target, TargetArgs};
 
+/// Messages on their way at once: fewer than a server refuses.
+const UNDER_WAY_MAX: u64 = 500;
+
 /// How long nothing may happen while something is waited for.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -134,16 +137,20 @@ fn write(
     client_ids: std::ops::Range<u64>,
     size: usize,
 ) -> Result<(), String> {
-    let mut waits = 0u64;
-    for (device, peer) in peers.iter().enumerate() {
-        for client_id in client_ids.clone() {
-            let (body, kind) = (vec![b'x'; size].into(), v1::Kind::Text.into());
-            let send = v1::Send { peer: *peer, client_id, body, kind };
-            waits += u64::from(fleet.request(device as u32, Request::Send(send)));
-        }
-    }
+    let of_device = |(device, peer): (usize, &u64)| {
+        client_ids.clone().map(move |client_id| (device as u32, client_id)).zip(std::iter::repeat(*peer))
+    };
+    let all: Vec<_> = peers.iter().enumerate().flat_map(of_device).collect();
+    let (mut next, mut waits) = (all.into_iter().peekable(), 0u64);
     let (mut refused, mut heard) = (None, Instant::now());
-    while waits > 0 && !stop::asked() {
+    while (waits > 0 || next.peek().is_some()) && !stop::asked() {
+        while waits < UNDER_WAY_MAX
+            && let Some(((device, client_id), peer)) = next.next()
+        {
+            let (body, kind) = (vec![b'x'; size].into(), v1::Kind::Text.into());
+            let send = v1::Send { peer, client_id, body, kind };
+            waits += u64::from(fleet.request(device, Request::Send(send)));
+        }
         fleet.turn(WAIT, &mut |_, happened| {
             heard = Instant::now();
             match happened {

@@ -26,6 +26,8 @@ pub(super) struct Conn {
     pub(super) eof: bool,
     /// A receive is armed, or a watch in its place.
     pub(super) receiving: bool,
+    /// It is among those that are watched when they are silent.
+    pub(super) drowsy: bool,
     /// It was silent: it is watched, or about to be, and not received from.
     pub(super) dozing: bool,
     /// Shutdowns under way. The kernel does them on a thread of its own, and looks the descriptor up there: closed before,
@@ -123,6 +125,7 @@ impl Conn {
             sending: 0,
             eof: false,
             receiving: false,
+            drowsy: false,
             dozing: false,
             shutdowns: 0,
             active: false,

@@ -70,6 +70,8 @@ pub(super) struct Io {
     lingering: VecDeque<(Instant, ConnId)>,
     /// Connections whose keys are expanded, the longest unseen first.
     awake: VecDeque<ConnId>,
+    /// Connections that let go of their keys to make room, and are received from until they are silent.
+    drowsy: VecDeque<ConnId>,
     spare: Vec<Vec<u8>>,
     transfers: u32,
     /// When each commit under way was submitted.
@@ -103,6 +105,7 @@ impl Io {
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
             awake: VecDeque::new(),
+            drowsy: VecDeque::new(),
             spare: Vec::new(),
             transfers: 0,
             submitted: VecDeque::new(),
@@ -153,7 +156,8 @@ impl Io {
         else {
             return;
         };
-        let Some(queue) = conn.queue.take() else { return self.flushed(id) };
+        let queue = conn.queue.take().filter(|queue| !queue.plain.is_empty() || !queue.sealed.is_empty());
+        let Some(queue) = queue else { return self.flushed(id) };
         let Queue { plain, mut sealed } = *queue;
         if !plain.is_empty() {
             if sealed.capacity() == 0 {
@@ -177,7 +181,9 @@ impl Io {
 
     /// Something has come or gone: the connection's keys are expanded, and stay so for a while.
     pub(super) fn touch(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get(id) else { return };
+        // A handshake is about to be over, and has no keys of its own yet.
+        let established = |conn: &&mut Conn| !matches!(conn.tls, Tls::Handshake(_));
+        let Some(conn) = self.conns.get(id).filter(established) else { return };
         conn.active = true;
         if !std::mem::replace(&mut conn.awake, true) {
             self.awake.push_back(id);
@@ -193,22 +199,47 @@ impl Io {
         for _ in 0..self.awake.len().div_ceil(10) {
             self.look_at_oldest();
         }
+        for _ in 0..self.drowsy.len().div_ceil(10) {
+            let Some(id) = self.drowsy.pop_front() else { return };
+            let Some(conn) = self.conns.get(id) else { continue };
+            if std::mem::take(&mut conn.active) {
+                self.drowsy.push_back(id);
+            } else {
+                conn.drowsy = false;
+                self.watch(id);
+            }
+        }
     }
 
     fn look_at_oldest(&mut self) {
         let Some(id) = self.awake.pop_front() else { return };
         let full = self.awake.len() >= AWAKE_MAX;
         let Some(conn) = self.conns.get(id) else { return };
-        if std::mem::take(&mut conn.active) && !full {
+        let active = std::mem::take(&mut conn.active);
+        if active && !full {
             return self.awake.push_back(id);
         }
         conn.awake = false;
         if let Tls::Open(records) = &mut conn.tls {
             records.hibernate();
-            if conn.receiving && !conn.dozing && conn.reads() {
-                conn.dozing = true;
-                self.ring.stop_receiving(token(id));
-            }
+        }
+        if !active {
+            self.watch(id);
+        } else if !std::mem::replace(&mut conn.drowsy, true) {
+            self.drowsy.push_back(id);
+        }
+    }
+
+    /// Has a silent connection watched, and not received from.
+    fn watch(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id)
+            && matches!(conn.tls, Tls::Open(_))
+            && conn.receiving
+            && !conn.dozing
+            && conn.reads()
+        {
+            conn.dozing = true;
+            self.ring.stop_receiving(token(id));
         }
     }
 
@@ -218,7 +249,7 @@ impl Io {
             && !conn.receiving
             && conn.end != End::Aborting
         {
-            conn.receiving = true;
+            (conn.receiving, conn.dozing) = (true, true);
             self.ring.watch(token(id), conn.slot);
         }
         self.finish_if_still(id);

@@ -37,8 +37,8 @@ const HELLOS_PER_TURN: usize = 2;
 /// Bytes of a first flight that waits: far more than any client sends.
 const HELLO_BYTES_MAX: usize = 16 << 10;
 
-/// First flights that wait to be taken up. From here on no connection is accepted until half of them are: the others wait
-/// in the kernel's queue, in order.
+/// First flights that wait to be taken up. From here on nothing more is accepted until half of them are: other cores do, or
+/// connections wait in the kernel's queue, in order. (What an accept has taken already is not given back.)
 const HELLOS_MAX: usize = 16;
 
 /// One core.
@@ -157,9 +157,12 @@ impl Worker {
         match event {
             Event::Accepted { slot } => self.accepted(slot),
             Event::AcceptEnded { error } => {
-                (self.accepting, self.accept_waits) = (false, true);
-                self.io.metrics().accept_failures.add(1);
-                tracing::debug!(core = self.io.core.0, %error, "accepting ended");
+                self.accepting = false;
+                if !self.accept_stopped {
+                    self.accept_waits = true;
+                    self.io.metrics().accept_failures.add(1);
+                    tracing::debug!(core = self.io.core.0, %error, "accepting ended");
+                }
             }
             Event::Received { conn, lease, armed } => match self.io.conns.id_of(conn) {
                 Some(id) => self.received(id, lease, armed),
@@ -211,6 +214,8 @@ impl Worker {
     fn received(&mut self, id: ConnId, lease: Lease, armed: bool) {
         if let Some(conn) = self.io.conns.get(id) {
             conn.receiving = armed;
+            // If a cancel found nothing, it is tried again.
+            conn.dozing = false;
         }
         self.io.touch(id);
         self.io.tracer.received();
@@ -267,11 +272,13 @@ impl Worker {
 
     /// Takes up first flights that wait.
     fn take_hellos(&mut self) {
-        for _ in 0..HELLOS_PER_TURN {
-            let Some(id) = self.hellos.pop_front() else { return };
+        let mut begun = 0;
+        while begun < HELLOS_PER_TURN
+            && let Some(id) = self.hellos.pop_front()
+        {
             let bytes = self.hello_bytes.remove(&id).unwrap_or_default();
             let Some(conn) = self.io.conns.get(id).filter(|conn| conn.end == End::None) else { continue };
-            conn.greeted = true;
+            begun += 1;
             if let Tls::Handshake(shaking) = std::mem::replace(&mut conn.tls, Tls::Gone) {
                 self.shake_hands(id, *shaking, &bytes);
                 self.after_reading(id);
@@ -283,6 +290,7 @@ impl Worker {
         let Shaking { accepted, handshake } = shaking;
         let mut out = Vec::new();
         let progress = handshake.receive(bytes, &mut out);
+        let answered = !out.is_empty();
         let Some(conn) = self.io.conns.get(id) else { return };
         if !out.is_empty() {
             conn.queue().sealed.append(&mut out);
@@ -291,6 +299,8 @@ impl Worker {
         match progress {
             Ok(Progress::Continue(handshake)) => {
                 if let Some(conn) = self.io.conns.get(id) {
+                    // Until its first flight is whole, what follows waits in the queue as well.
+                    conn.greeted |= answered;
                     conn.tls = Tls::Handshake(Box::new(Shaking { accepted, handshake }));
                 }
             }

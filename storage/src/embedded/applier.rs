@@ -11,6 +11,7 @@ use std::time::Duration;
 use fjall::PersistMode;
 use prost::Message as _;
 
+use super::parker::AbortOnPanic;
 use super::{Tables, log};
 use crate::batch::{Batch, Op};
 use crate::keys;
@@ -185,6 +186,8 @@ pub(super) struct Applier {
     pub(super) log: PathBuf,
     /// The first group of the oldest segment that is kept.
     pub(super) oldest: u64,
+    /// The segment for whose successor a spare one was made ready, or tried to.
+    pub(super) prepared: u64,
 }
 
 impl Applier {
@@ -192,6 +195,7 @@ impl Applier {
     /// is gone, unless something has failed.
     pub(super) fn spawn(mut self) -> std::io::Result<JoinHandle<()>> {
         thread::Builder::new().name("tern-apply".to_owned()).spawn(move || {
+            let _abort = AbortOnPanic;
             if let Err(why) = self.run() {
                 // What is in the log is not lost: the next opening brings it into the tables.
                 self.backlog.fail(why);
@@ -216,8 +220,9 @@ impl Applier {
                 log::release(&self.log, segment).map_err(|error| format!("the log: {error}"))?;
                 self.oldest = segment;
             }
-            if wants_spare {
-                // Without one the committer makes it when it needs it.
+            if wants_spare && self.prepared != segment {
+                // Once a segment: without one the committer makes it when it needs it.
+                self.prepared = segment;
                 let _ = log::prepare_spare(&self.log);
             }
         }

@@ -1,12 +1,15 @@
 //! The log: what makes a group durable. Groups are appended to a segment that is as long as it will ever be, and synced;
 //! as neither its length nor its place on the disk changes, a sync writes data alone and waits for nobody's metadata.
 //!
-//! A segment is a file named by the number of its first group. Groups follow each other without a gap:
-//! `"tlog", payload bytes: u32, number: u64, xxh3 of number and payload: u64, payload`, little-endian. The payload is the
-//! group's writes in order: `1, key bytes: u16, value bytes: u32, key, value` sets a key, `2, key bytes: u16, key` removes it.
-//! What follows the last group is zeros, or groups of what the file was before, which have lower numbers.
+//! A segment is a file named by the number of its first group. It begins with its salt (u64), a random number, and groups
+//! follow without a gap: `"tlog", payload bytes: u32, number: u64, xxh3 of salt, number and payload: u64, payload`,
+//! little-endian. The payload is the group's writes in order: `1, key bytes: u16, value bytes: u32, key, value` sets a key,
+//! `2, key bytes: u16, key` removes it. What follows the last group is zeros, or bytes of what the file was before: those have
+//! another salt, so that not even a message that looks like a group is taken for one.
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +23,7 @@ const SEGMENT_BYTES: u64 = 32 << 20;
 
 const MAGIC: &[u8; 4] = b"tlog";
 const HEADER_BYTES: usize = 24;
+const SALT_BYTES: usize = 8;
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
@@ -37,6 +41,7 @@ pub(super) struct Log {
     file: File,
     /// The number of the segment's first group.
     first: u64,
+    salt: u64,
     /// Bytes used, and bytes there are.
     used: u64,
     length: u64,
@@ -54,8 +59,12 @@ impl Log {
                 fs::remove_file(path)?;
             }
         }
+        // That the directory is there must survive a power cut as well.
+        if let Some(parent) = dir.parent() {
+            File::open(parent)?.sync_all()?;
+        }
         let (file, length) = segment(dir, first, SEGMENT_BYTES)?;
-        Ok(Self { dir: dir.to_owned(), file, first, used: 0, length, record: Vec::new() })
+        Ok(Self { dir: dir.to_owned(), file, first, salt: salt(), used: 0, length, record: Vec::new() })
     }
 
     /// The number of the first group of the segment that is written to.
@@ -70,17 +79,28 @@ impl Log {
 
     /// Appends a group; it is durable when this returns. After an error nobody knows what the disk has.
     pub(super) fn append(&mut self, number: u64, batches: &[&Batch]) -> io::Result<()> {
-        encode(number, batches, &mut self.record)?;
-        let bytes = self.record.len() as u64;
-        if self.used + bytes > self.length {
-            (self.file, self.length) = segment(&self.dir, number, SEGMENT_BYTES.max(bytes))?;
-            (self.first, self.used) = (number, 0);
+        let payload_bytes: usize = batches.iter().map(|batch| batch.bytes() + 7 * batch.len()).sum();
+        let longest = (SALT_BYTES + HEADER_BYTES + payload_bytes) as u64;
+        if self.used + longest > self.length {
+            (self.file, self.length) = segment(&self.dir, number, SEGMENT_BYTES.max(longest))?;
+            (self.first, self.salt, self.used) = (number, salt(), 0);
         }
+        self.record.clear();
+        if self.used == 0 {
+            self.record.extend(self.salt.to_le_bytes());
+        }
+        encode(self.salt, number, batches, &mut self.record)?;
+        let bytes = self.record.len() as u64;
         self.file.write_all_at(&self.record, self.used)?;
         self.file.sync_data()?;
         self.used += bytes;
         Ok(())
     }
+}
+
+/// A number that nobody can guess who writes messages.
+fn salt() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 fn path_of(dir: &Path, first: u64) -> PathBuf {
@@ -139,7 +159,7 @@ pub(super) fn release(dir: &Path, first: u64) -> io::Result<()> {
             fs::rename(path, spare)?;
         }
     }
-    Ok(())
+    if dir.exists() { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
 /// The segments by the numbers of their first groups, rising; none if there is no directory.
@@ -170,6 +190,8 @@ pub(super) struct Replay {
     /// The number that comes next; `None` before the first segment.
     next: Option<u64>,
     first: Option<u64>,
+    first_of_last: Option<u64>,
+    salt: u64,
 }
 
 impl Replay {
@@ -177,12 +199,19 @@ impl Replay {
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         let segments = segments(dir)?;
         let first = segments.first().map(|(first, _)| *first);
-        Ok(Self { segments: segments.into_iter(), bytes: Vec::new(), at: 0, next: None, first })
+        let first_of_last = segments.last().map(|(first, _)| *first);
+        let segments = segments.into_iter();
+        Ok(Self { segments, bytes: Vec::new(), at: 0, next: None, first, first_of_last, salt: 0 })
     }
 
     /// The number that the log begins with, whether that group is there or not.
     pub(super) fn first(&self) -> Option<u64> {
         self.first
+    }
+
+    /// A group that must be there: a segment is begun when all groups before it are durable.
+    pub(super) fn promised(&self) -> Option<u64> {
+        self.first_of_last.map(|first| first - 1)
     }
 
     /// The number of the last whole group; one less than the log begins with if there is none. After the last group was read.
@@ -193,19 +222,22 @@ impl Replay {
     /// The next group and its number; `None` after the last whole one.
     pub(super) fn next_group(&mut self) -> io::Result<Option<(u64, Vec<RawOp<'_>>)>> {
         loop {
-            let found = self.next.and_then(|next| Some((next, decode(&self.bytes[self.at..], next)?)));
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let found = self.next.and_then(|next| Some((next, decode(self.salt, rest, next)?)));
             if let Some((number, end)) = found {
                 let payload = self.at + HEADER_BYTES..self.at + end;
                 self.at += end;
                 self.next = Some(number + 1);
-                // A checksum that holds over what can't be read is not to be expected, and ends the log as well.
-                return Ok(ops(&self.bytes[payload]).map(|ops| (number, ops)));
+                let unreadable =
+                    || io::Error::new(io::ErrorKind::InvalidData, format!("group {number} of the log"));
+                return ops(&self.bytes[payload]).map(|ops| Some((number, ops))).ok_or_else(unreadable);
             }
             let Some((first, path)) = self.segments.next() else { return Ok(None) };
             if self.next.is_some_and(|next| next != first) {
                 return Ok(None);
             }
-            (self.bytes, self.at, self.next) = (fs::read(path)?, 0, Some(first));
+            (self.bytes, self.at, self.next) = (fs::read(path)?, SALT_BYTES, Some(first));
+            self.salt = self.bytes.first_chunk().map_or(0, |salt| u64::from_le_bytes(*salt));
         }
     }
 }
@@ -213,18 +245,20 @@ impl Replay {
 /// A write as it lies in the log: the key, and the value if it is set.
 pub(super) type RawOp<'a> = (&'a [u8], Option<&'a [u8]>);
 
-fn checksum(number: u64, payload: &[u8]) -> u64 {
+fn checksum(salt: u64, number: u64, payload: &[u8]) -> u64 {
     let mut hasher = Xxh3::new();
+    hasher.update(&salt.to_le_bytes());
     hasher.update(&number.to_le_bytes());
     hasher.update(payload);
     hasher.digest()
 }
 
-fn encode(number: u64, batches: &[&Batch], record: &mut Vec<u8>) -> io::Result<()> {
+/// Appends a group to `record`.
+fn encode(salt: u64, number: u64, batches: &[&Batch], record: &mut Vec<u8>) -> io::Result<()> {
     let too_long =
         |_| io::Error::new(io::ErrorKind::InvalidInput, "a key, value or group is too long for the log");
-    record.clear();
-    record.resize(HEADER_BYTES, 0);
+    let begin = record.len();
+    record.resize(begin + HEADER_BYTES, 0);
     for op in batches.iter().flat_map(|batch| batch.ops()) {
         match op {
             Op::Put(key, value) => {
@@ -241,22 +275,22 @@ fn encode(number: u64, batches: &[&Batch], record: &mut Vec<u8>) -> io::Result<(
             }
         }
     }
-    let (header, payload) = record.split_at_mut(HEADER_BYTES);
+    let (header, payload) = record[begin..].split_at_mut(HEADER_BYTES);
     header[..4].copy_from_slice(MAGIC);
     header[4..8].copy_from_slice(&u32::try_from(payload.len()).map_err(too_long)?.to_le_bytes());
     header[8..16].copy_from_slice(&number.to_le_bytes());
-    header[16..24].copy_from_slice(&checksum(number, payload).to_le_bytes());
+    header[16..24].copy_from_slice(&checksum(salt, number, payload).to_le_bytes());
     Ok(())
 }
 
 /// Where the group `number` that begins here ends; `None` if it is not here, or not whole.
-fn decode(bytes: &[u8], number: u64) -> Option<usize> {
+fn decode(salt: u64, bytes: &[u8], number: u64) -> Option<usize> {
     let (header, rest) = bytes.split_at_checked(HEADER_BYTES)?;
     let length = u32::from_le_bytes(*header[4..].first_chunk()?) as usize;
     let found = u64::from_le_bytes(*header[8..].first_chunk()?);
     let sum = u64::from_le_bytes(*header[16..].first_chunk()?);
     let payload = rest.get(..length)?;
-    let whole = header[..4] == *MAGIC && found == number && sum == checksum(number, payload);
+    let whole = header[..4] == *MAGIC && found == number && sum == checksum(salt, number, payload);
     whole.then_some(HEADER_BYTES + length)
 }
 
@@ -329,10 +363,22 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_between_segments_ends_the_log() {
+    fn a_gap_between_segments_ends_the_log_and_says_what_is_missing() {
         let dir = tempfile::tempdir().expect("a directory");
         Log::begin(dir.path(), 1).expect("begun").append(1, &[&batch(1)]).expect("appended");
         Log::begin(dir.path(), 3).expect("begun").append(3, &[&batch(3)]).expect("appended");
+        assert_eq!(numbers(dir.path()), [1]);
+        assert_eq!(Replay::open(dir.path()).expect("opens").promised(), Some(2));
+    }
+
+    #[test]
+    fn a_message_that_looks_like_a_group_is_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = Log::begin(dir.path(), 1).expect("begun");
+        log.append(1, &[&batch(1)]).expect("appended");
+        let mut forged = Vec::new();
+        encode(0, 2, &[&batch(2)], &mut forged).expect("encoded");
+        log.file.write_all_at(&forged, log.used).expect("written");
         assert_eq!(numbers(dir.path()), [1]);
     }
 

@@ -187,6 +187,10 @@ impl Embedded {
         let path = path.as_ref();
         let io = |error| OpenError::Io { path: path.to_owned(), error };
         fs::create_dir_all(path).map_err(io)?;
+        // That the store is there must survive a power cut as well.
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
+        }
         let lock = lock(path)?;
         let (watermark, acknowledged) = Watermark::open(path).map_err(io)?;
         let (tables, groups) = recover(path, &options, acknowledged)?;
@@ -201,6 +205,7 @@ impl Embedded {
             backlog: backlog.clone(),
             log: path.join(LOG),
             oldest: groups + 1,
+            prepared: 0,
         };
         threads.applier = Some(applier.spawn().map_err(io)?);
         let committer = Arc::new(Parker::default());
@@ -341,7 +346,8 @@ fn recover(path: &Path, options: &EmbeddedOptions, acknowledged: u64) -> Result<
     let mut replay = Replay::open(&path.join(LOG)).map_err(io)?;
     // What is before the log was durable in the tables before its segments were let go.
     let needed = replay.first().map_or(acknowledged, |first| first - 1);
-    if let Some(missing) = tail::cut_torn_write(&path.join(DATABASE), needed).map_err(io)? {
+    let has_log = replay.first().is_some();
+    if let Some(missing) = tail::cut_torn_write(&path.join(DATABASE), needed, has_log).map_err(io)? {
         return Err(groups_missing(path, missing));
     }
     let tables = open_tables(path, options)?;
@@ -350,13 +356,22 @@ fn recover(path: &Path, options: &EmbeddedOptions, acknowledged: u64) -> Result<
     if applied < needed {
         return Err(groups_missing(path, needed - applied));
     }
-    // All of it: of what is in the tables and not yet durable, some may be gone, and writing it again does no harm.
-    while let Some((number, ops)) = replay.next_group().map_err(io)? {
-        applier::write(&tables, ops.into_iter(), number).map_err(|error| open_error(path, error))?;
-    }
+    // Nothing is written before it is known that nothing is missing.
+    let unreadable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::InvalidData => damaged(error.to_string()),
+        _ => io(error),
+    };
+    while replay.next_group().map_err(unreadable)?.is_some() {}
     let newest = replay.last().unwrap_or(applied);
-    if newest < acknowledged.max(applied) {
-        return Err(groups_missing(path, acknowledged.max(applied) - newest));
+    let promised = acknowledged.max(applied).max(replay.promised().unwrap_or(0));
+    if newest < promised {
+        return Err(groups_missing(path, promised - newest));
+    }
+    // All of it: of what is in the tables and not yet durable, some may be gone, and writing it again does no harm.
+    let mut replay = Replay::open(&path.join(LOG)).map_err(io)?;
+    while let Some((number, ops)) = replay.next_group().map_err(unreadable)? {
+        let number = number.max(applied);
+        applier::write(&tables, ops.into_iter(), number).map_err(|error| open_error(path, error))?;
     }
     tables.database.persist(fjall::PersistMode::SyncAll).map_err(|error| open_error(path, error))?;
     log::release_all(&path.join(LOG)).map_err(|error| damaged(error.to_string()))?;

@@ -92,7 +92,7 @@ pub(super) trait Work<L>: Send + 'static {
 
 /// Without one of its threads a store would leave its callers waiting for ever. What was acknowledged is on the disk, so
 /// the process may end at once.
-struct AbortOnPanic;
+pub(super) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {

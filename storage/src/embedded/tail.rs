@@ -36,14 +36,17 @@ struct Contents {
 
 /// Cuts off a torn write at the end of the newest journal in a directory. Gives how many of the groups up to `needed` are
 /// missing there, if any are; then nothing is cut.
-pub(super) fn cut_torn_write(journals: &Path, needed: u64) -> io::Result<Option<u64>> {
+///
+/// With `has_log` what is not in the tables is in tern's log: then a journal without any whole batch, whose first one was torn,
+/// is emptied.
+pub(super) fn cut_torn_write(journals: &Path, needed: u64, has_log: bool) -> io::Result<Option<u64>> {
     let Some(path) = newest_journal(journals)? else { return Ok(None) };
     let bytes = read_used(&path)?;
     let Contents { group, end } = read(&bytes);
     match group {
         Some(group) if group < needed => return Ok(Some(needed - group)),
         // The groups that are needed may be in journals before it, and what this one holds is not known to be one.
-        None if needed > 0 || end == 0 => return Ok(None),
+        None if !has_log && (needed > 0 || end == 0) => return Ok(None),
         Some(_) | None => {}
     }
     if !is_zero(&bytes[end..]) {
