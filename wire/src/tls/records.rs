@@ -43,6 +43,10 @@ pub struct Records {
     /// It is the client's end: tickets may come.
     is_client: bool,
     /// The beginning of a record, while it is partial.
+    #[allow(
+        clippy::box_collection,
+        reason = "a pointer is a third of a Vec, and connections are many and idle"
+    )]
     partial: Option<Box<Vec<u8>>>,
     idle_records: u32,
     /// Data since `idle_records` was 0.
