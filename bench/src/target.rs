@@ -9,6 +9,8 @@ use rustls::pki_types::pem::PemObject as _;
 use tern_testkit::{Ternd, TerndOptions, TestUser};
 use tern_wire::tls::TlsClient;
 
+use crate::measure;
+
 /// Which server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TargetArgs {
@@ -97,6 +99,11 @@ impl Target {
     /// The bench's own server.
     pub fn own(&self) -> Option<&Ternd> {
         self.own.as_ref()
+    }
+
+    /// CPU seconds that the bench's own server has used since `before`, which an earlier call gave; all with `None`.
+    pub fn cpu_s_since(&self, before: Option<f64>) -> Option<f64> {
+        self.pid().map(|pid| measure::cpu_s(pid) - before.unwrap_or(0.0))
     }
 
     /// The process of the bench's own server.

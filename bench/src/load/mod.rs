@@ -11,5 +11,5 @@ mod traffic;
 pub use addresses::Addresses;
 pub use fleet::{Fleet, WAIT};
 pub use pool::{Happened, LinkId, Pool, PoolOptions};
-pub use schedule::{Arrivals, Schedule};
+pub use schedule::{Arrivals, Schedule, exponential};
 pub use traffic::{Habits, STAMP_BYTES, Sampled, Tally, Traffic};

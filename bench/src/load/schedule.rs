@@ -15,6 +15,12 @@ pub enum Arrivals {
     Constant,
 }
 
+/// A time drawn from the exponential distribution with this mean: as long as people stay, or until the next one comes.
+pub fn exponential(rng: &mut Rng, mean: f64) -> f64 {
+    // The logarithm of 0 would be without end.
+    -(1.0 - rng.f64()).max(f64::MIN_POSITIVE).ln() * mean
+}
+
 /// Moments since the begin, rising without end.
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -35,8 +41,7 @@ impl Schedule {
     fn gap_s(&mut self) -> f64 {
         match self.arrivals {
             Arrivals::Constant => 1.0 / self.per_s,
-            // The logarithm of 0 would be without end.
-            Arrivals::Poisson => -(1.0 - self.rng.f64()).max(f64::MIN_POSITIVE).ln() / self.per_s,
+            Arrivals::Poisson => exponential(&mut self.rng, 1.0 / self.per_s),
         }
     }
 

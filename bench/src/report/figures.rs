@@ -24,12 +24,16 @@ pub struct Figure {
 /// Records that cross the server for a message: one in, the acknowledgement and the delivery out. An echo's are two.
 const RECORDS_TO_ECHO: f64 = 3.0 / 2.0;
 
+/// The middle one of some values; `None` of none.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
 impl Figure {
     /// The middle value.
     pub fn median(&self) -> f64 {
-        let mut values = self.values.clone();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        median(self.values.clone()).unwrap_or(f64::NAN)
     }
 
     /// The lowest and the highest.

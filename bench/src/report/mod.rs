@@ -76,9 +76,7 @@ impl Runs {
 
     fn median(&self, name: &str, path: &str) -> Option<f64> {
         let number = |result: &Value| result.pointer(path).and_then(Value::as_f64);
-        let mut values: Vec<f64> = self.results(name).iter().filter_map(number).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
+        figures::median(self.results(name).iter().filter_map(number).collect())
     }
 }
 

@@ -10,7 +10,7 @@ use tern_testkit::TestUser;
 
 use super::LogArgs;
 use crate::latency::{Latencies, Percentiles};
-use crate::load::{Arrivals, Fleet, Happened, Schedule, WAIT};
+use crate::load::{Arrivals, Fleet, Happened, Schedule, WAIT, exponential};
 use crate::target::{Target, TargetArgs};
 use crate::{measure, stop};
 
@@ -86,13 +86,13 @@ pub fn run(arguments: &ChurnArgs) -> Result<ChurnReport, String> {
     let target = Target::new(&arguments.target, users, &[])?;
     let mut churn = Churn::new(&target, &target.users, arguments.rate, arguments.stay, arguments.seed, 10)?;
     let memory = || target.pid().map(measure::anonymous_bytes);
-    let cpu = target.pid().map(measure::cpu_s);
+    let cpu = target.cpu_s_since(None);
     let end = Duration::from_secs(arguments.seconds);
     churn.go_on_until(end / 3)?;
     let memory_then = memory();
     churn.go_on_until(end)?;
     let grown = memory().zip(memory_then).map(|(now, then)| now as i64 - then as i64);
-    let cpu_s = target.pid().map(measure::cpu_s).zip(cpu).map(|(after, before)| after - before);
+    let cpu_s = target.cpu_s_since(cpu);
     let seconds = churn.elapsed().as_secs_f64();
     let Came { came, offered, without_device, errors, first_error, login, ping } = churn.came;
     arguments.log.write(&[("login", &login), ("ping", &ping)])?;
@@ -236,7 +236,7 @@ impl<'a> Churn<'a> {
             self.there[device as usize] = true;
             self.pinged[device as usize] = now;
             self.fleet.request(device, Request::Ping(v1::Ping {}));
-            let stay_s = -(1.0 - self.rng.f64()).max(f64::MIN_POSITIVE).ln() * self.stay_s;
+            let stay_s = exponential(&mut self.rng, self.stay_s);
             self.goes.insert((now + Duration::from_secs_f64(stay_s), device));
         }
         Ok(())

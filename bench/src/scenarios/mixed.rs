@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::{Load, LogArgs};
 use crate::latency::{Latencies, Micros, Percentiles};
 use crate::load::{Arrivals, Habits, STAMP_BYTES, Tally};
-use crate::measure;
 use crate::target::{Target, TargetArgs};
 
 /// Messages that a user writes in a day.
@@ -134,7 +133,7 @@ pub fn run(arguments: &MixedArgs) -> Result<MixedReport, String> {
     let target = Target::new(&arguments.target, users, &[])?;
     let end = Duration::from_secs(arguments.seconds.max(3));
     let (rise, fall) = (end / 3, end * 2 / 3);
-    let cpu = target.pid().map(measure::cpu_s);
+    let cpu = target.cpu_s_since(None);
     let tally = Load {
         target: &target,
         users: &target.users[..users as usize],
@@ -151,7 +150,7 @@ pub fn run(arguments: &MixedArgs) -> Result<MixedReport, String> {
         traffic.set_pace(1.0);
         traffic.go_on_until(end)
     })?;
-    let cpu_s = target.pid().map(measure::cpu_s).zip(cpu).map(|(after, before)| after - before);
+    let cpu_s = target.cpu_s_since(cpu);
     let kinds = [("ack", &tally.ack), ("delivery", &tally.delivery), ("read", &tally.read)];
     arguments.log.write(&kinds)?;
     let both = |latencies: &Latencies| {

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::{Load, LogArgs};
 use crate::latency::Percentiles;
 use crate::load::{Arrivals, Habits, STAMP_BYTES, Tally};
-use crate::measure;
 use crate::target::{Target, TargetArgs};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -104,7 +103,7 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
     let target = Target::new(&arguments.target, 2 * arguments.pairs, &[])?;
     let measured =
         Duration::from_secs(arguments.warmup)..Duration::from_secs(arguments.warmup + arguments.seconds);
-    let cpu = target.pid().map(measure::cpu_s);
+    let cpu = target.cpu_s_since(None);
     let tally = Load {
         target: &target,
         users: &target.users,
@@ -116,7 +115,7 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
     }
     .run(&|traffic| traffic.go_on_until(measured.end))?;
     // From the connecting on: the share of what is not messages is small.
-    let cpu_s = target.pid().map(measure::cpu_s).zip(cpu).map(|(after, before)| after - before);
+    let cpu_s = target.cpu_s_since(cpu);
     arguments.log.write(&[("ack", &tally.ack), ("delivery", &tally.delivery)])?;
     let (ack, delivery) = (tally.ack.within(measured.clone()), tally.delivery.within(measured));
     let per_s = |count: u64| count as f64 / arguments.seconds as f64;

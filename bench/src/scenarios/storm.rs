@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::{Load, LogArgs};
 use crate::latency::Percentiles;
 use crate::load::{Arrivals, Fleet, Habits, Happened, Tally, Traffic, WAIT};
+use crate::stop;
 use crate::target::{Target, TargetArgs};
-use crate::{measure, stop};
 
 /// What a client waits before it tries again: a random time up to this, doubled with each try.
 const BACKOFF: Duration = Duration::from_millis(500);
@@ -205,8 +205,7 @@ impl Storm<'_> {
         while begin.elapsed() < idle && !stop::asked() {
             self.fleet.turn(WAIT, &mut |_, _| {})?;
         }
-        let cpu = || target.pid().map(measure::cpu_s);
-        let (from, cpu_before) = (begin.elapsed(), cpu());
+        let (from, cpu_before) = (begin.elapsed(), target.cpu_s_since(None));
         let count = arguments.devices;
         (0..count).for_each(|device| self.fleet.hang_up(device));
         self.fleet.turn(WAIT, &mut |_, _| {})?;
@@ -233,8 +232,7 @@ impl Storm<'_> {
                 crate::progress(&format!("{} of {count} back", self.back));
             }
         }
-        let cpu_s = cpu().zip(cpu_before).map(|(after, before)| after - before);
-        Ok(Blown { from, upto: begin.elapsed(), cpu_s })
+        Ok(Blown { from, upto: begin.elapsed(), cpu_s: target.cpu_s_since(cpu_before) })
     }
 
     fn put_off(&mut self, device: u32, tries: &mut [u32]) {

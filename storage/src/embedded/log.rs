@@ -113,7 +113,7 @@ fn segment(dir: &Path, first: u64, length: u64) -> io::Result<(File, u64)> {
     if fs::metadata(&spare).is_ok_and(|spare| spare.len() >= length) {
         fs::rename(&spare, &path)?;
     } else {
-        make(dir, &path, length)?;
+        make(&path, length)?;
     }
     File::open(dir)?.sync_all()?;
     let file = OpenOptions::new().write(true).open(&path)?;
@@ -121,8 +121,8 @@ fn segment(dir: &Path, first: u64, length: u64) -> io::Result<(File, u64)> {
     Ok((file, length))
 }
 
-/// Makes a file of zeros that lie on the disk, and gives it its name when they do.
-fn make(dir: &Path, path: &Path, length: u64) -> io::Result<()> {
+/// Makes a file of zeros that lie on the disk, and gives it its name when they do. The name is not synced.
+fn make(path: &Path, length: u64) -> io::Result<()> {
     let unfinished = path.with_extension(UNFINISHED);
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(&unfinished)?;
     let zeros = vec![0; 1 << 20];
@@ -133,14 +133,13 @@ fn make(dir: &Path, path: &Path, length: u64) -> io::Result<()> {
         at += bytes as u64;
     }
     file.sync_all()?;
-    fs::rename(unfinished, path)?;
-    File::open(dir)?.sync_all()
+    fs::rename(unfinished, path)
 }
 
 /// Has a spare segment ready before it is needed.
 pub(super) fn prepare_spare(dir: &Path) -> io::Result<()> {
     let spare = dir.join(SPARE);
-    if spare.exists() { Ok(()) } else { make(dir, &spare, SEGMENT_BYTES) }
+    if spare.exists() { Ok(()) } else { make(&spare, SEGMENT_BYTES) }
 }
 
 /// Lets all segments go: their groups are elsewhere, durably.

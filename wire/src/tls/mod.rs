@@ -6,6 +6,7 @@
 mod client;
 mod errors;
 mod handshake;
+mod pinned;
 mod records;
 mod secrets;
 mod server;
@@ -13,6 +14,7 @@ mod server;
 pub use client::{ClientHandshake, ClientProgress, TlsClient};
 pub use errors::TlsError;
 pub use handshake::{Established, Handshake, Progress};
+pub use pinned::Pinned;
 pub use records::{Opened, Records};
 pub use server::TlsServer;
 
