@@ -24,10 +24,10 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 const WRITE_BYTES_MAX: usize = 4 << 20;
 
 /// How long groups gather for one write, while nobody waits to read them.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Bytes from which on they do not gather.
-const GATHERED_BYTES: usize = 256 << 10;
+const GATHERED_BYTES: usize = 1 << 20;
 
 /// A durable group.
 #[derive(Debug)]
@@ -241,6 +241,11 @@ pub(super) fn write<'a>(
     ops: impl Iterator<Item = log::RawOp<'a>>,
     number: u64,
 ) -> fjall::Result<()> {
+    // Of a key that is written again and again, the last write is enough; neighbours together find their place sooner.
+    let mut ops: Vec<_> = ops.collect();
+    ops.reverse();
+    ops.sort_by_key(|(key, _)| *key);
+    ops.dedup_by_key(|(key, _)| *key);
     let mut write = tables.database.batch();
     for (key, value) in ops {
         match value {
