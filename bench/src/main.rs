@@ -149,6 +149,9 @@ fn main() -> ExitCode {
     if let Err(error) = tern_uring::raise_open_files() {
         progress(&format!("the limit of open files can't be raised: {error}"));
     }
+    if let Err(error) = tern_uring::use_small_pages() {
+        progress(&format!("memory may come in huge pages: {error}"));
+    }
     if let Err(error) = stop::listen() {
         progress(&format!("signals are not listened to: {error}"));
     }

@@ -27,7 +27,7 @@ use crate::exposition::Exposition;
 use crate::http::{self, Health};
 use crate::metrics::Metrics;
 use crate::trouble;
-use tern_uring::{Missing, RingOptions, listen, raise_open_files};
+use tern_uring::{Missing, RingOptions, listen, raise_open_files, use_small_pages};
 
 /// A core that has not turned for this long is stuck.
 const STUCK_MS: u64 = 5_000;
@@ -90,6 +90,9 @@ impl std::error::Error for RunError {}
 
 /// Runs the server until it is told to stop.
 pub fn run(config: &Config) -> Result<(), RunError> {
+    if let Err(error) = use_small_pages() {
+        tracing::warn!(%error, "memory may come in huge pages, and a connection take half as much again");
+    }
     if let Err(error) = raise_open_files() {
         tracing::warn!(%error, "the limit of open files can't be raised");
     }

@@ -81,6 +81,11 @@ impl Conns {
         self.count
     }
 
+    /// How many are logged in, and have not been told to go.
+    pub fn sessions(&self) -> usize {
+        self.slots.iter().flatten().filter(|slot| slot.1.session.is_some() && !slot.1.closing).count()
+    }
+
     /// All of them.
     pub fn ids(&self) -> Vec<ConnId> {
         let id = |(index, slot): (usize, &Option<Box<(u32, Conn)>>)| {

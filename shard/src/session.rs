@@ -36,7 +36,8 @@ pub struct Session {
     lag: Option<Box<Lag>>,
     pulls: u32,
     lookups: u32,
-    lookups_since_ms: u64,
+    /// When the counted lookups began, in seconds since the Unix epoch.
+    lookups_since_s: u32,
 }
 
 /// Logs that a device is behind in.
@@ -88,7 +89,7 @@ impl Session {
             lag: None,
             pulls: 0,
             lookups: 0,
-            lookups_since_ms: 0,
+            lookups_since_s: 0,
         }
     }
 
@@ -175,12 +176,14 @@ impl Shard {
 
     fn lookup(&mut self, cx: &mut Cx, origin: Origin, asker: UserId, lookup: Lookup) {
         let Some(session) = self.conns.session(origin.conn) else { return };
-        if cx.now_ms.saturating_sub(session.lookups_since_ms) >= LOOKUP_WINDOW_MS {
-            (session.lookups, session.lookups_since_ms) = (0, cx.now_ms);
+        let mut passed_ms = cx.now_ms.saturating_sub(u64::from(session.lookups_since_s) * 1000);
+        if passed_ms >= LOOKUP_WINDOW_MS {
+            (session.lookups, session.lookups_since_s) = (0, cx.now_ms.div_ceil(1000) as u32);
+            passed_ms = 0;
         }
         session.lookups += 1;
         if session.lookups > self.limits.lookups_per_minute_max {
-            let wait_ms = LOOKUP_WINDOW_MS.saturating_sub(cx.now_ms - session.lookups_since_ms) as u32;
+            let wait_ms = (LOOKUP_WINDOW_MS - passed_ms) as u32;
             let refusal =
                 Refusal::for_now(Reason::RateLimited, wait_ms.max(1), "too many lookups in a minute");
             return self.respond(cx, origin, Reply::Refused(refusal));

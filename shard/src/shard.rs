@@ -129,7 +129,7 @@ impl Shard {
             core: self.core.0,
             slots: self.slots.owned_by(self.core),
             connections: self.conns.count(),
-            sessions: self.users.sessions(),
+            sessions: self.conns.sessions(),
             logs: self.logs.count(),
             users: self.users.count(),
             commits_in_flight: self.commits.in_flight(),
@@ -203,7 +203,7 @@ impl Shard {
         self.sweep_connections(cx);
         self.clear_marks(cx);
         self.evict_logs(cx);
-        self.evict_users();
+        self.rest_users();
     }
 
     fn completed(&mut self, cx: &mut Cx, completion: Completion) {

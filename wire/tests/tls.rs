@@ -136,7 +136,7 @@ fn every_suite_carries_data_both_ways_across_key_updates() {
     let server = tls(&certificate);
     for suite in all_suites() {
         let (mut client, mut server) = connect(&client_config(&certificate, &[ALPN], vec![suite]), &server);
-        server.records.as_mut().expect("connected").set_key_records_max(7);
+        server.records.as_mut().expect("connected").set_key_records_max(8);
         for round in 0..6u8 {
             server.records.as_mut().expect("connected").hibernate();
             let data = vec![round; 100_000];
@@ -320,8 +320,8 @@ fn a_lean_client_and_a_lean_server_talk_across_key_updates() {
         }
     }
     let mut records = records.expect("the handshake is complete");
-    records.set_key_records_max(5);
-    server.records.as_mut().expect("the handshake is complete").set_key_records_max(3);
+    records.set_key_records_max(4);
+    server.records.as_mut().expect("the handshake is complete").set_key_records_max(2);
     let (mut out, mut heard) = (Vec::new(), Vec::new());
     records.open(&mut early, &mut out, &mut |_| panic!("nothing was said")).expect("a ticket is no error");
     for round in 0..5u8 {

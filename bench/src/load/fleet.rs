@@ -51,12 +51,26 @@ pub struct Settled {
 impl<'a> Fleet<'a> {
     /// A device for each user, none connected. `block` keeps its source addresses apart from those of other threads.
     pub fn new(target: &Target, users: &'a [TestUser], block: u32, resumes: bool) -> Result<Self, String> {
+        Self::on_pools(target, users, (block, resumes), false)
+    }
+
+    /// Devices that are silent once they are logged in.
+    pub fn silent(target: &Target, users: &'a [TestUser], block: u32) -> Result<Self, String> {
+        Self::on_pools(target, users, (block, false), true)
+    }
+
+    fn on_pools(
+        target: &Target,
+        users: &'a [TestUser],
+        (block, resumes): (u32, bool),
+        silent: bool,
+    ) -> Result<Self, String> {
         let count = users.len() as u32;
         let (mut pools, mut device_of) = (Vec::new(), Vec::new());
         for from in (0..count).step_by(POOL_LINKS as usize) {
             // Links that end and begin anew overlap for a moment.
             let links = POOL_LINKS.min(count - from) + 64;
-            let options = PoolOptions { links, ring_entries: 1024 };
+            let options = PoolOptions { links, ring_entries: 1024, silent };
             pools.push(Pool::new(&options, target.tls.clone()).map_err(|missing| missing.to_string())?);
             device_of.push(vec![NOBODY; links as usize]);
         }

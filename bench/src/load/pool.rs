@@ -23,6 +23,9 @@ pub struct PoolOptions {
     pub links: u32,
     /// Submissions of its ring.
     pub ring_entries: u32,
+    /// Connections are watched once they are logged in, and not received from until something comes: as the server does with
+    /// silent ones, so that both ends take as much of the kernel's memory.
+    pub silent: bool,
 }
 
 /// What has happened to a connection.
@@ -53,6 +56,7 @@ pub struct Pool {
     dirty: Vec<LinkId>,
     events: Vec<Event>,
     tls: TlsClient,
+    silent: bool,
 }
 
 impl Pool {
@@ -77,6 +81,7 @@ impl Pool {
             dirty: Vec::new(),
             events: Vec::new(),
             tls,
+            silent: options.silent,
         })
     }
 
@@ -202,8 +207,12 @@ impl Pool {
                 if let Some(id) = self.of(conn) {
                     let place = &mut self.places[id as usize];
                     let link = place.link.as_deref_mut().expect("it is there");
+                    let mut ready = false;
                     let received = link.receive(self.ring.leased(&lease), &mut |said| match said {
-                        Said::Ready => happen(id, Happened::Ready),
+                        Said::Ready => {
+                            ready = true;
+                            happen(id, Happened::Ready);
+                        }
                         Said::Frame(frame) => happen(id, Happened::Frame(frame)),
                     });
                     match received {
@@ -211,6 +220,9 @@ impl Pool {
                             self.flush(id, happen);
                             if !armed {
                                 self.ring.receive(conn, id);
+                            }
+                            if ready && self.silent {
+                                self.ring.stop_receiving(conn);
                             }
                         }
                         Err(why) => self.lose(id, why, happen),
@@ -223,6 +235,7 @@ impl Pool {
                 match why {
                     Ended::NoBuffers | Ended::Readable => self.ring.receive(conn, id),
                     Ended::Eof => self.lose(id, "the server closed the connection".to_owned(), happen),
+                    Ended::Cancelled if self.silent => self.ring.watch(conn, id),
                     Ended::Cancelled => self.lose(id, "cancelled".to_owned(), happen),
                     Ended::Failed(error) => self.lose(id, format!("receiving: {error}"), happen),
                 }

@@ -197,7 +197,7 @@ impl Traffic {
         thread: u32,
         tally: Tally,
     ) -> Result<Self, String> {
-        let options = PoolOptions { links: 2 * pairs.len() as u32 + 1, ring_entries: 4096 };
+        let options = PoolOptions { links: 2 * pairs.len() as u32 + 1, ring_entries: 4096, silent: false };
         let mut pool = Pool::new(&options, target.tls.clone()).map_err(|missing| missing.to_string())?;
         let mut addresses = Addresses::new(target.address, thread);
         let mut devices: Vec<Device> = (0..options.links).map(|_| Device::default()).collect();

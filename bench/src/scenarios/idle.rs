@@ -88,7 +88,7 @@ pub fn run(arguments: &IdleArgs) -> Result<IdleReport, String> {
     let count = arguments.connections.max(2);
     let mut target = Target::new(&arguments.target, count, &["--limit", "idle_timeout_ms=3600000"])?;
     target.start_again();
-    let mut fleet = Fleet::new(&target, &target.users[..count as usize], 0, false)?;
+    let mut fleet = Fleet::silent(&target, &target.users[..count as usize], 0)?;
     // The first connections bring what all share: buffers, tables, code, and keys of those that were active a moment ago.
     let warm = if arguments.all_at_once { 0 } else { (count / 4).max(1) };
     let warmed = fleet.connect(0..warm, true)?;

@@ -1,4 +1,4 @@
-//! The few system calls beside io_uring: the listener, limits, pinning, the eventfd that wakes a ring.
+//! The few system calls beside io_uring: the listener, limits, pages, pinning, the eventfd that wakes a ring.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -39,6 +39,16 @@ pub fn raise_open_files() -> io::Result<u64> {
         check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit))?;
     }
     Ok(limit.rlim_cur)
+}
+
+/// Has the kernel back this process's memory with small pages alone: of huge ones a heap of many small objects leaves a third
+/// unused.
+pub fn use_small_pages() -> io::Result<()> {
+    let unused: libc::c_ulong = 0;
+    let on: libc::c_ulong = 1;
+    // SAFETY: the call takes numbers, and no memory.
+    check(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, unused, unused, unused) })?;
+    Ok(())
 }
 
 /// Binds this thread to a CPU, counted over those that the process may use.

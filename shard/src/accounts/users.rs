@@ -1,6 +1,5 @@
 //! Users and their devices: who is attached, what each device's inbox holds, who watches the list of devices.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,11 +12,12 @@ use tern_wire::ids::{DeviceId, Phone, Seq, UserId};
 use tern_wire::request::{Refresh, Verify};
 
 use crate::Cx;
+use crate::accounts::kept::{Device, Inbox, Kept, User};
 use crate::accounts::tokens::{RefreshToken, token_hash};
 use crate::admin::{AdminResponse, DeviceView, UserView};
 use crate::commits::After;
 use crate::entry::{Author, Entry};
-use crate::limits::{INBOX_LOGS_MAX, INBOX_STEP_ROWS};
+use crate::limits::INBOX_STEP_ROWS;
 use crate::maps::{Few, Map};
 use crate::message::{LogOp, UserAsk, UserOp, Watermarks};
 use crate::reads::ReadFor;
@@ -27,71 +27,15 @@ use crate::shard::Shard;
 /// The users of a core's slots that are in memory.
 #[derive(Debug, Default)]
 pub struct Users {
-    /// Boxed, so that room for more costs little.
-    users: Map<UserId, Box<User>>,
-    /// The order in which idle users are considered for leaving.
-    clock: VecDeque<UserId>,
-}
-
-#[derive(Debug, Default)]
-struct User {
-    /// `None`: there is no such user, or no more.
-    record: Option<UserRecord>,
-    devices: Few<DeviceId, Device>,
-    /// Logs of this user that their owners have in memory: they must know of every change of the devices.
-    watched: BTreeSet<LogId>,
-    /// Reads that are missing until the user is known.
-    missing: u8,
-    waiting: Vec<Waiting>,
-    /// A part of it could not be read.
-    unreadable: bool,
-    /// Writes of it under way.
-    unsettled: i32,
-    used: bool,
-}
-
-#[derive(Debug, Default)]
-struct Device {
-    record: DeviceRecord,
-    conn: Option<ConnId>,
-    inbox: Inbox,
-}
-
-/// The logs with entries that a device has not acknowledged, with the newest.
-#[derive(Debug, Default)]
-enum Inbox {
-    /// The store knows.
-    #[default]
-    Unknown,
-    /// It is being read for the connected device; these are known already.
-    Learning(Map<LogId, Seq>),
-    /// These are all.
-    Known(Map<LogId, Seq>),
+    kept: Kept,
 }
 
 /// The newest entry of a log that is not known yet.
 const SOME_ENTRY: Seq = Seq(u64::MAX);
 
-impl Inbox {
-    fn logs(&mut self) -> Option<&mut Map<LogId, Seq>> {
-        match self {
-            Self::Unknown => None,
-            Self::Learning(logs) | Self::Known(logs) => Some(logs),
-        }
-    }
-
-    fn insert(&mut self, log: LogId, newest: Seq) {
-        let Some(logs) = self.logs() else { return };
-        logs.insert(log, newest);
-        if logs.len() > INBOX_LOGS_MAX {
-            *self = Self::Unknown;
-        }
-    }
-}
-
 /// What waits for a user to be read.
 #[derive(Debug)]
-enum Waiting {
+pub(super) enum Waiting {
     Attach(ConnId),
     Watch(LogId),
     Refresh(Origin, DeviceId, Box<Refresh>),
@@ -139,28 +83,19 @@ const REVOKED: Refusal =
 impl Users {
     /// How many are in memory.
     pub fn count(&self) -> usize {
-        self.users.len()
+        self.kept.len()
     }
 
     /// Notes that writes of a user have been made (1) or have ended (-1).
     pub fn count_unsettled(&mut self, id: UserId, change: i32) {
-        if let Some(user) = self.users.get_mut(&id) {
+        if let Some(user) = self.kept.get(id) {
             user.unsettled += change;
         }
     }
 
-    /// How many devices are attached.
-    pub fn sessions(&self) -> usize {
-        self.users
-            .values()
-            .flat_map(|user| user.devices.values())
-            .filter(|device| device.conn.is_some())
-            .count()
-    }
-
     /// Lets a connection stand for a device. Gives the user's name, and the connection that did so before.
     pub fn attach(&mut self, author: Author, conn: ConnId) -> Result<(String, Option<ConnId>), Refusal> {
-        let user = self.users.get_mut(&author.user).ok_or(REVOKED)?;
+        let user = self.kept.get(author.user).ok_or(REVOKED)?;
         let name = user.record.as_ref().ok_or(REVOKED)?.name.clone();
         let device = user.devices.get_mut(&author.device).filter(|device| device.record.revoked_ms == 0);
         let device = device.ok_or(REVOKED)?;
@@ -224,11 +159,11 @@ impl Users {
 
     /// Whether a user is being read.
     pub fn is_loading(&self, id: UserId) -> bool {
-        self.users.get(&id).is_some_and(|user| user.missing > 0)
+        self.kept.is_loading(id)
     }
 
     fn device(&mut self, author: Author) -> Option<&mut Device> {
-        self.users.get_mut(&author.user)?.devices.get_mut(&author.device)
+        self.kept.get(author.user)?.devices.get_mut(&author.device)
     }
 
     pub(crate) fn is_new(&mut self, author: Author) -> bool {
@@ -242,7 +177,7 @@ impl Shard {
         match ask {
             UserAsk::Watch(log) => self.when_user_known(cx, user, Waiting::Watch(log)),
             UserAsk::Unwatch(log) => {
-                if let Some(user) = self.users.users.get_mut(&user) {
+                if let Some(user) = self.users.kept.get(user) {
                     user.watched.remove(&log);
                 }
             }
@@ -265,9 +200,8 @@ impl Shard {
 
     /// Makes a user, in the batch of its phone's record and number: nobody has had that id before.
     pub(crate) fn make_user(&mut self, cx: &mut Cx, id: UserId, add: AddDevice) {
-        if !self.users.users.contains_key(&id) {
-            self.users.users.insert(id, Box::new(User { used: true, ..User::default() }));
-            self.users.clock.push_back(id);
+        if self.users.kept.get(id).is_none() {
+            self.users.kept.insert(id, User::default());
         }
         self.device_added(cx, id, AddDevice { fresh: true, ..add });
     }
@@ -281,16 +215,14 @@ impl Shard {
     }
 
     fn when_user_known(&mut self, cx: &mut Cx, id: UserId, waiting: Waiting) {
-        if let Some(user) = self.users.users.get_mut(&id) {
-            user.used = true;
+        if let Some(user) = self.users.kept.get(id) {
             if user.missing > 0 {
                 user.waiting.push(waiting);
                 return;
             }
         } else {
-            let user = User { missing: 2, waiting: vec![waiting], used: true, ..User::default() };
-            self.users.users.insert(id, Box::new(user));
-            self.users.clock.push_back(id);
+            let user = User { missing: 2, waiting: vec![waiting], ..User::default() };
+            self.users.kept.insert(id, user);
             return self.read_user(cx, id);
         }
         self.go_on(cx, id, waiting);
@@ -303,14 +235,14 @@ impl Shard {
     }
 
     pub(crate) fn user_read(&mut self, cx: &mut Cx, id: UserId, value: Option<Bytes>) {
-        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let Some(user) = self.users.kept.get(id) else { return };
         let record = value.and_then(|value| UserRecord::decode(value).ok());
         user.record = record.filter(|record| record.deleted_ms == 0);
         self.user_part_read(cx, id);
     }
 
     pub(crate) fn devices_read(&mut self, cx: &mut Cx, id: UserId, rows: Vec<Row>) {
-        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let Some(user) = self.users.kept.get(id) else { return };
         for (key, value) in rows {
             let device = keys::device_of(&key).and_then(DeviceId::new);
             if let (Some(device), Ok(record)) = (device, DeviceRecord::decode(value)) {
@@ -321,7 +253,7 @@ impl Shard {
     }
 
     fn user_part_read(&mut self, cx: &mut Cx, id: UserId) {
-        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let Some(user) = self.users.kept.get(id) else { return };
         user.missing -= 1;
         if user.missing == 0 && user.unreadable {
             self.refuse_waiting(cx, id);
@@ -334,14 +266,14 @@ impl Shard {
 
     /// A part of a user can't be read: whoever waits is refused, and the next one tries again.
     pub(crate) fn user_part_failed(&mut self, cx: &mut Cx, id: UserId) {
-        if let Some(user) = self.users.users.get_mut(&id) {
+        if let Some(user) = self.users.kept.get(id) {
             user.unreadable = true;
         }
         self.user_part_read(cx, id);
     }
 
     fn refuse_waiting(&mut self, cx: &mut Cx, id: UserId) {
-        let Some(user) = self.users.users.remove(&id) else { return };
+        let Some(user) = self.users.kept.remove(id) else { return };
         let refusal = Refusal::new(Reason::Unavailable, "the account can't be read");
         for waiting in user.waiting {
             match waiting {
@@ -374,15 +306,15 @@ impl Shard {
 
     fn watch(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
         let devices = self.living_devices(id);
-        if let Some(user) = self.users.users.get_mut(&id) {
+        if let Some(user) = self.users.kept.get(id) {
             user.watched.insert(log);
         }
         self.tell_log(cx, log, LogOp::Devices(id, devices));
     }
 
     /// The devices of a user that may be pushed to; `None` if there is no such user.
-    fn living_devices(&self, id: UserId) -> Option<Vec<DeviceId>> {
-        let user = self.users.users.get(&id).filter(|user| user.record.is_some())?;
+    fn living_devices(&mut self, id: UserId) -> Option<Vec<DeviceId>> {
+        let user = self.users.kept.get(id).filter(|user| user.record.is_some())?;
         let living = user.devices.iter().filter(|(_, device)| device.record.revoked_ms == 0);
         Some(living.map(|(device, _)| *device).collect())
     }
@@ -391,14 +323,14 @@ impl Shard {
     fn tell_watchers(&mut self, cx: &mut Cx, id: UserId) {
         let devices = self.living_devices(id);
         let watched: Vec<_> =
-            self.users.users.get(&id).into_iter().flat_map(|user| &user.watched).copied().collect();
+            self.users.kept.get(id).into_iter().flat_map(|user| &user.watched).copied().collect();
         for log in watched {
             self.tell_log(cx, log, LogOp::Devices(id, devices.clone()));
         }
     }
 
     fn user_appended(&mut self, cx: &mut Cx, id: UserId, entry: &Arc<Entry>) {
-        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let Some(user) = self.users.kept.get(id) else { return };
         let mut attached = Vec::new();
         for (device, state) in user.devices.iter_mut() {
             if (Author { user: id, device: *device }) == entry.author {
@@ -414,7 +346,7 @@ impl Shard {
 
     /// A member of a log of the user has got further: its peer's devices see it, and its own other ones what was read.
     fn user_advanced(&mut self, cx: &mut Cx, id: UserId, log: LogId, by: Author, marks: Watermarks) {
-        let Some(user) = self.users.users.get(&id) else { return };
+        let Some(user) = self.users.kept.get(id) else { return };
         let others = user.devices.iter().filter(|(device, _)| (Author { user: id, device: **device }) != by);
         let attached: Vec<_> = others.filter_map(|(_, state)| state.conn).collect();
         for conn in attached {
@@ -462,7 +394,7 @@ impl Shard {
     }
 
     fn describe(&mut self, cx: &mut Cx, origin: Origin, id: UserId) {
-        let record = self.users.users.get(&id).and_then(|user| user.record.as_ref());
+        let record = self.users.kept.get(id).and_then(|user| user.record.as_ref());
         let reply = match record {
             Some(record) => Reply::Person(v1::Person {
                 user_id: id.get(),
@@ -477,7 +409,7 @@ impl Shard {
     fn device_added(&mut self, cx: &mut Cx, id: UserId, add: AddDevice) {
         let nonce = self.entropy.nonce();
         let devices_max = self.limits.devices_max;
-        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let Some(user) = self.users.kept.get(id) else { return };
         let replaced = match make_room(&user.devices, devices_max) {
             Ok(replaced) => replaced,
             Err(refusal) => return self.refuse_device(cx, add.by, refusal),
@@ -492,7 +424,7 @@ impl Shard {
             return self.refuse_device(cx, add.by, refusal);
         }
         self.write_phone(&add.phone);
-        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let Some(user) = self.users.kept.get(id) else { return };
         let record = user.record.get_or_insert_with(|| UserRecord {
             phone: add.phone.as_str().to_owned(),
             created_ms: cx.now_ms,
@@ -575,7 +507,7 @@ impl Shard {
             Ok(token) => token,
             Err(refusal) => return self.refuse(cx, origin, refusal),
         };
-        let lives = self.users.users.get(&author.user).is_some_and(|user| user.record.is_some());
+        let lives = self.users.kept.get(author.user).is_some_and(|user| user.record.is_some());
         let device = self.users.device(author).filter(|device| lives && device.record.revoked_ms == 0);
         let Some(device) = device else { return self.refuse(cx, origin, REVOKED) };
         let record = &mut device.record;
@@ -620,7 +552,7 @@ impl Shard {
     /// The devices of a user have changed, durably.
     pub(crate) fn devices_changed(&mut self, cx: &mut Cx, id: UserId) {
         self.tell_watchers(cx, id);
-        let Some(user) = self.users.users.get(&id) else { return };
+        let Some(user) = self.users.kept.get(id) else { return };
         let lives = user.record.is_some();
         let ended = user.devices.values().filter(|device| !lives || device.record.revoked_ms != 0);
         let ended: Vec<_> = ended.filter_map(|device| device.conn).collect();
@@ -636,7 +568,7 @@ impl Shard {
     fn answer_view(&mut self, cx: &mut Cx, question: u64, id: UserId) {
         let slot = Slot::of_user(id.get());
         let core = self.slots.owner(slot).0;
-        let view = self.users.users.get(&id).and_then(|user| {
+        let view = self.users.kept.get(id).and_then(|user| {
             let record = user.record.as_ref()?;
             let device = |(device, state): (&DeviceId, &Device)| DeviceView {
                 device: *device,
@@ -659,7 +591,7 @@ impl Shard {
 
     /// Deletes a user: the record stays as a tombstone, so that the id is never given out again.
     fn deleted(&mut self, cx: &mut Cx, question: u64, id: UserId, phone: Phone) {
-        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let Some(user) = self.users.kept.get(id) else { return };
         let Some(record) = user.record.take() else {
             return cx.fx.answer(question, AdminResponse::Deleted(false));
         };
@@ -676,7 +608,7 @@ impl Shard {
 
     /// What is in memory of a user did not become durable: it is read again. Those attached stay so.
     pub(crate) fn read_user_again(&mut self, cx: &mut Cx, id: UserId) {
-        let Some(user) = self.users.users.get_mut(&id) else { return };
+        let Some(user) = self.users.kept.get(id) else { return };
         if user.missing == 0 {
             user.missing = 2;
             user.devices.retain(|device| device.conn.is_some());
@@ -684,21 +616,10 @@ impl Shard {
         }
     }
 
-    /// Lets users leave that nobody is attached to and nothing waits for.
-    pub(crate) fn evict_users(&mut self) {
-        for _ in 0..self.users.count().saturating_sub(self.limits.users_cached_max) {
-            let Some(id) = self.users.clock.pop_front() else { return };
-            let Some(user) = self.users.users.get_mut(&id) else { continue };
-            let busy = user.missing > 0
-                || user.unsettled > 0
-                || !user.watched.is_empty()
-                || user.devices.values().any(|device| device.conn.is_some());
-            if busy || std::mem::take(&mut user.used) {
-                self.users.clock.push_back(id);
-            } else {
-                self.users.users.remove(&id);
-            }
-        }
+    /// Packs users that are silent, and lets those leave that nobody needs.
+    pub(crate) fn rest_users(&mut self) {
+        self.users.kept.pack_some();
+        self.users.kept.evict_some(self.limits.users_cached_max);
     }
 }
 

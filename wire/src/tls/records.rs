@@ -14,11 +14,12 @@ use super::secrets::{Secret, Secrets};
 use super::{CIPHERTEXT_BYTES_MAX, HEADER_BYTES, PLAINTEXT_BYTES_MAX, TlsError, alert, content};
 
 /// Records without data (empty ones, key updates) for so many bytes of data. Beyond, the peer only makes work.
-const IDLE_RECORDS_MAX: u32 = 32;
-const IDLE_RECORDS_BYTES: u32 = 4096;
+const IDLE_RECORDS_MAX: u8 = 32;
+const IDLE_RECORDS_BYTES: u16 = 4096;
 
-/// Records sealed with one AES-GCM key before the next is agreed: well under the 2^24.5 of RFC 8446, section 5.5.
-const KEY_RECORDS_MAX: u32 = 1 << 23;
+/// Records sealed with one AES-GCM key before the next is agreed, as a power of 2: well under the 2^24.5 of RFC 8446,
+/// section 5.5.
+const KEY_RECORDS_LOG2: u8 = 23;
 
 /// Bytes of an AEAD tag, of all suites.
 const TAG_BYTES: usize = 16;
@@ -35,7 +36,7 @@ pub enum Opened {
     Closed,
 }
 
-/// The record layer.
+/// The record layer: 128 bytes, for connections are many, and memory comes in such sizes.
 pub struct Records {
     sealing: Half,
     opening: Half,
@@ -48,13 +49,23 @@ pub struct Records {
         reason = "a pointer is a third of a Vec, and connections are many and idle"
     )]
     partial: Option<Box<Vec<u8>>>,
-    idle_records: u32,
+    idle_records: u8,
     /// Data since `idle_records` was 0.
-    data_bytes: u32,
-    closed: bool,
-    /// What went wrong, for [`Records::close`] to tell: an alert, or nothing if the peer itself has told.
-    failure: Option<Option<u8>>,
-    key_records_max: u32,
+    data_bytes: u16,
+    state: State,
+    key_records_log2: u8,
+}
+
+const _: () = assert!(size_of::<Records>() == 128);
+
+/// Whether more can be opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The peer sends no more.
+    Closed,
+    /// Something went wrong, for [`Records::close`] to tell: an alert, or nothing if the peer itself has told.
+    Failed(Option<u8>),
 }
 
 impl fmt::Debug for Records {
@@ -188,9 +199,8 @@ impl Records {
             partial: None,
             idle_records: 0,
             data_bytes: 0,
-            closed: false,
-            failure: None,
-            key_records_max: KEY_RECORDS_MAX,
+            state: State::Open,
+            key_records_log2: KEY_RECORDS_LOG2,
         })
     }
 
@@ -208,7 +218,6 @@ impl Records {
             result = self.update_sealing_key(out).and(result);
         }
         if let Err(error) = &result {
-            self.closed = true;
             let alert = match error {
                 TlsError::BadRecord => Some(alert::BAD_RECORD_MAC),
                 TlsError::PeerMisbehaved(TOO_LONG) => Some(alert::RECORD_OVERFLOW),
@@ -218,7 +227,7 @@ impl Records {
                 TlsError::Internal(_) | TlsError::BadCertificate(_) => Some(alert::INTERNAL_ERROR),
                 TlsError::Alert(_) => None,
             };
-            self.failure = Some(alert);
+            self.state = State::Failed(alert);
         }
         result
     }
@@ -239,7 +248,7 @@ impl Records {
             };
             self.open_record(&mut record, update_due, sink)?;
         }
-        while !self.closed {
+        while self.state == State::Open {
             let Some(length) = record_length(input)?.filter(|length| *length <= input.len()) else {
                 self.partial = (!input.is_empty()).then(|| Box::new(input.to_vec()));
                 return Ok(Opened::Open);
@@ -260,7 +269,7 @@ impl Records {
         let (kind, content) = self.opening.open(self.suite, record)?;
         match kind {
             content::APPLICATION_DATA if !content.is_empty() => {
-                self.data_bytes += content.len() as u32;
+                self.data_bytes = self.data_bytes.saturating_add(content.len() as u16);
                 if self.data_bytes >= IDLE_RECORDS_BYTES {
                     (self.idle_records, self.data_bytes) = (0, 0);
                 }
@@ -275,7 +284,7 @@ impl Records {
                 if number != alert::CLOSE_NOTIFY {
                     return Err(TlsError::Alert(number));
                 }
-                self.closed = true;
+                self.state = State::Closed;
             }
             content::HANDSHAKE => {
                 if let [KEY_UPDATE, 0, 0, 1, wants_ours @ (0 | 1)] = *content {
@@ -298,7 +307,7 @@ impl Records {
     /// Appends `plaintext` to `out`, sealed in as many records as it takes.
     pub fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         for content in plaintext.chunks(PLAINTEXT_BYTES_MAX) {
-            if self.sealing.seq >= self.key_records_max.into() {
+            if self.sealing.seq >> self.key_records_log2 > 0 {
                 self.update_sealing_key(out)?;
             }
             self.sealing.seal(self.suite, content::APPLICATION_DATA, content, out);
@@ -309,10 +318,12 @@ impl Records {
     /// Appends the announcement that nothing more will be sealed: after a failure with its reason.
     pub fn close(&mut self, out: &mut Vec<u8>) {
         const WARNING: u8 = 1;
-        match self.failure {
-            Some(Some(alert)) => self.fatal(alert, out),
-            Some(None) => {}
-            None => self.sealing.seal(self.suite, content::ALERT, &[WARNING, alert::CLOSE_NOTIFY], out),
+        match self.state {
+            State::Failed(Some(alert)) => self.fatal(alert, out),
+            State::Failed(None) => {}
+            State::Open | State::Closed => {
+                self.sealing.seal(self.suite, content::ALERT, &[WARNING, alert::CLOSE_NOTIFY], out)
+            }
         }
     }
 
@@ -338,10 +349,10 @@ impl Records {
         Ok(())
     }
 
-    /// Agrees on a new key after so many records: for tests.
+    /// Agrees on a new key after so many records, a power of 2: for tests.
     #[doc(hidden)]
     pub fn set_key_records_max(&mut self, records: u32) {
-        self.key_records_max = records;
+        self.key_records_log2 = records.ilog2() as u8;
     }
 }
 

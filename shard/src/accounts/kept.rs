@@ -1,0 +1,345 @@
+//! The users of a core that are in memory. One that something happens to is there as it is worked with; a silent one is packed
+//! into one piece of bytes, a third as long, until something happens to it again: of the connected users most are silent.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use prost::Message;
+use tern_storage::LogId;
+use tern_storage::records::{DeviceRecord, UserRecord};
+use tern_wire::ids::{DeviceId, Seq, UserId};
+
+use super::users::Waiting;
+use crate::limits::INBOX_LOGS_MAX;
+use crate::maps::{Few, Map};
+use crate::reply::ConnId;
+
+/// Users that one tick looks at, at most: to be packed, and to leave.
+const LOOKED_AT_MAX: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct User {
+    /// `None`: there is no such user, or no more.
+    pub(super) record: Option<UserRecord>,
+    pub(super) devices: Few<DeviceId, Device>,
+    /// Logs of this user that their owners have in memory: they must know of every change of the devices.
+    pub(super) watched: BTreeSet<LogId>,
+    /// Reads that are missing until the user is known.
+    pub(super) missing: u8,
+    pub(super) waiting: Vec<Waiting>,
+    /// A part of it could not be read.
+    pub(super) unreadable: bool,
+    /// Writes of it under way.
+    pub(super) unsettled: i32,
+    /// Something has happened to it since it was looked at.
+    pub(super) touched: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Device {
+    pub(super) record: DeviceRecord,
+    pub(super) conn: Option<ConnId>,
+    pub(super) inbox: Inbox,
+}
+
+/// The logs with entries that a device has not acknowledged, with the newest.
+#[derive(Debug, Default)]
+pub(super) enum Inbox {
+    /// The store knows.
+    #[default]
+    Unknown,
+    /// It is being read for the connected device; these are known already.
+    Learning(Map<LogId, Seq>),
+    /// These are all.
+    Known(Map<LogId, Seq>),
+}
+
+impl Inbox {
+    pub(super) fn logs(&mut self) -> Option<&mut Map<LogId, Seq>> {
+        match self {
+            Self::Unknown => None,
+            Self::Learning(logs) | Self::Known(logs) => Some(logs),
+        }
+    }
+
+    pub(super) fn insert(&mut self, log: LogId, newest: Seq) {
+        let Some(logs) = self.logs() else { return };
+        logs.insert(log, newest);
+        if logs.len() > INBOX_LOGS_MAX {
+            *self = Self::Unknown;
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    users: Map<UserId, Form>,
+    /// The users that are not packed, in the order in which they are looked at.
+    awake: VecDeque<UserId>,
+    /// The order in which users are considered for leaving.
+    clock: VecDeque<UserId>,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// Boxed, so that room for more costs little.
+    Awake(Box<User>),
+    Packed(Box<[u8]>),
+}
+
+impl Kept {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Whether a user is being read.
+    pub(super) fn is_loading(&self, id: UserId) -> bool {
+        matches!(self.users.get(&id), Some(Form::Awake(user)) if user.missing > 0)
+    }
+
+    /// A user, to be worked with.
+    pub(super) fn get(&mut self, id: UserId) -> Option<&mut User> {
+        let form = self.users.get_mut(&id)?;
+        if let Form::Packed(bytes) = form {
+            *form = Form::Awake(Box::new(unpack(bytes)));
+            self.awake.push_back(id);
+        }
+        let Form::Awake(user) = form else { unreachable!("it was unpacked") };
+        user.touched = true;
+        Some(user)
+    }
+
+    /// Adds a user that is not there.
+    pub(super) fn insert(&mut self, id: UserId, user: User) {
+        self.users.insert(id, Form::Awake(Box::new(User { touched: true, ..user })));
+        self.awake.push_back(id);
+        self.clock.push_back(id);
+    }
+
+    /// Lets a user go.
+    pub(super) fn remove(&mut self, id: UserId) -> Option<User> {
+        match self.users.remove(&id)? {
+            Form::Awake(user) => Some(*user),
+            Form::Packed(bytes) => Some(unpack(&bytes)),
+        }
+    }
+
+    /// Packs users to whom nothing has happened since they were looked at last. In ten calls each is looked at once.
+    pub(super) fn pack_some(&mut self) {
+        for _ in 0..self.awake.len().div_ceil(10).min(LOOKED_AT_MAX) {
+            let Some(id) = self.awake.pop_front() else { return };
+            let Some(form) = self.users.get_mut(&id) else { continue };
+            let Form::Awake(user) = form else { continue };
+            if std::mem::take(&mut user.touched) || !user.is_still() {
+                self.awake.push_back(id);
+            } else {
+                *form = Form::Packed(pack(user));
+            }
+        }
+    }
+
+    /// Lets users leave, beyond `max`, to whom nothing happens and nobody is attached.
+    pub(super) fn evict_some(&mut self, max: usize) {
+        for _ in 0..self.len().saturating_sub(max).min(LOOKED_AT_MAX) {
+            let Some(id) = self.clock.pop_front() else { return };
+            match self.users.get(&id) {
+                None => {}
+                Some(Form::Packed(bytes)) if unpack(bytes).is_unneeded() => drop(self.users.remove(&id)),
+                Some(_) => self.clock.push_back(id),
+            }
+        }
+    }
+}
+
+impl User {
+    /// Whether nothing of it is under way.
+    fn is_still(&self) -> bool {
+        let learning = |device: &Device| matches!(device.inbox, Inbox::Learning(_));
+        self.missing == 0
+            && self.waiting.is_empty()
+            && !self.unreadable
+            && self.unsettled == 0
+            && !self.devices.values().any(learning)
+    }
+
+    /// Whether nobody is attached to it, or watches it.
+    fn is_unneeded(&self) -> bool {
+        self.watched.is_empty() && !self.devices.values().any(|device| device.conn.is_some())
+    }
+}
+
+/// A user, packed.
+#[derive(Clone, PartialEq, Message)]
+struct PackedUser {
+    #[prost(message, optional, tag = "1")]
+    record: Option<UserRecord>,
+    #[prost(message, repeated, tag = "2")]
+    devices: Vec<PackedDevice>,
+    #[prost(message, repeated, tag = "3")]
+    watched: Vec<PackedLog>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PackedDevice {
+    #[prost(uint32, tag = "1")]
+    number: u32,
+    #[prost(message, required, tag = "2")]
+    record: DeviceRecord,
+    #[prost(message, optional, tag = "3")]
+    conn: Option<PackedConn>,
+    #[prost(bool, tag = "4")]
+    inbox_known: bool,
+    #[prost(message, repeated, tag = "5")]
+    inbox: Vec<PackedLog>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PackedConn {
+    #[prost(uint32, tag = "1")]
+    index: u32,
+    #[prost(uint32, tag = "2")]
+    generation: u32,
+}
+
+/// A log, and of an inbox its newest entry.
+#[derive(Clone, PartialEq, Message)]
+struct PackedLog {
+    #[prost(bytes = "vec", tag = "1")]
+    log: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    newest: u64,
+}
+
+impl PackedLog {
+    fn new(log: LogId, newest: u64) -> Self {
+        Self { log: log.to_bytes().to_vec(), newest }
+    }
+
+    fn log(&self) -> LogId {
+        LogId::from_bytes(&self.log).expect("it was packed here")
+    }
+}
+
+/// Packs a user that is still.
+fn pack(user: &mut User) -> Box<[u8]> {
+    let device = |(number, device): (&DeviceId, &mut Device)| PackedDevice {
+        number: number.get(),
+        record: std::mem::take(&mut device.record),
+        conn: device.conn.map(|ConnId { index, generation }| PackedConn { index, generation }),
+        inbox_known: matches!(device.inbox, Inbox::Known(_)),
+        inbox: device.inbox.logs().map_or_else(Vec::new, |logs| {
+            logs.iter().map(|(log, newest)| PackedLog::new(*log, newest.0)).collect()
+        }),
+    };
+    let packed = PackedUser {
+        record: user.record.take(),
+        devices: user.devices.iter_mut().map(device).collect(),
+        watched: user.watched.iter().map(|log| PackedLog::new(*log, 0)).collect(),
+    };
+    packed.encode_to_vec().into()
+}
+
+fn unpack(bytes: &[u8]) -> User {
+    let packed = PackedUser::decode(bytes).expect("it was packed here");
+    let mut devices = Few::default();
+    for PackedDevice { number, record, conn, inbox_known, inbox } in packed.devices {
+        let logs = || inbox.iter().map(|packed| (packed.log(), Seq(packed.newest))).collect();
+        let inbox = if inbox_known { Inbox::Known(logs()) } else { Inbox::Unknown };
+        let conn = conn.map(|PackedConn { index, generation }| ConnId { index, generation });
+        let number = DeviceId::new(number).expect("it was packed here");
+        devices.insert(number, Device { record, conn, inbox });
+    }
+    let watched = packed.watched.iter().map(PackedLog::log).collect();
+    User { record: packed.record, devices, watched, ..User::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> UserId {
+        UserId::new(number).expect("not 0")
+    }
+
+    fn user(conn: Option<ConnId>) -> User {
+        let mut user = User {
+            record: Some(UserRecord {
+                name: "somebody".to_owned(),
+                devices_made: 3,
+                ..UserRecord::default()
+            }),
+            ..User::default()
+        };
+        let record = DeviceRecord { refresh_hash: vec![7; 32].into(), new: true, ..DeviceRecord::default() };
+        let marks = [(LogId::direct(1, 2), Seq(9)), (LogId::direct(2, 3), Seq(u64::MAX))];
+        let devices = [(conn, Inbox::Known(marks.into_iter().collect())), (None, Inbox::Unknown)];
+        for (number, (conn, inbox)) in (1..).zip(devices) {
+            let number = DeviceId::new(number).expect("not 0");
+            user.devices.insert(number, Device { record: record.clone(), conn, inbox });
+        }
+        user.watched.insert(LogId::direct(2, 4));
+        user
+    }
+
+    /// Everything of a user, in words; a map's order is its own.
+    fn words(user: &mut User) -> String {
+        let mut words = format!("{:?} {:?}", user.record, user.watched);
+        for (number, device) in user.devices.iter_mut() {
+            let mut logs: Vec<_> = device.inbox.logs().into_iter().flatten().collect();
+            logs.sort();
+            words += &format!(" {number:?} {:?} {:?} {logs:?}", device.record, device.conn);
+        }
+        words
+    }
+
+    #[test]
+    fn a_silent_user_is_packed_and_comes_back_whole() {
+        let conn = Some(ConnId { index: 70_000, generation: 2 });
+        let mut kept = Kept::default();
+        kept.insert(id(5), user(conn));
+        let before = words(kept.get(id(5)).expect("there"));
+        kept.pack_some();
+        assert!(matches!(kept.users[&id(5)], Form::Awake(_)), "something has just happened to it");
+        kept.pack_some();
+        assert!(matches!(kept.users[&id(5)], Form::Packed(_)));
+        assert_eq!(words(kept.get(id(5)).expect("there")), before);
+        assert!(matches!(kept.users[&id(5)], Form::Awake(_)));
+        assert_eq!(words(&mut kept.remove(id(5)).expect("there")), before);
+    }
+
+    #[test]
+    fn a_user_with_something_under_way_is_not_packed() {
+        for change in [
+            |user: &mut User| user.missing = 1,
+            |user: &mut User| user.unsettled = 1,
+            |user: &mut User| user.unreadable = true,
+            |user: &mut User| {
+                user.devices.or_default(DeviceId::new(1).expect("not 0")).inbox =
+                    Inbox::Learning(Map::default())
+            },
+        ] {
+            let mut kept = Kept::default();
+            kept.insert(id(5), user(None));
+            change(kept.get(id(5)).expect("there"));
+            (0..3).for_each(|_| kept.pack_some());
+            assert!(matches!(kept.users[&id(5)], Form::Awake(_)));
+        }
+    }
+
+    #[test]
+    fn those_leave_that_are_silent_unattached_and_unwatched() {
+        let mut kept = Kept::default();
+        let alone = || User { watched: BTreeSet::new(), ..user(None) };
+        kept.insert(id(1), alone());
+        kept.insert(id(2), user(None));
+        kept.insert(
+            id(3),
+            User { watched: BTreeSet::new(), ..user(Some(ConnId { index: 1, generation: 1 })) },
+        );
+        (0..10).for_each(|_| kept.pack_some());
+        kept.insert(id(4), alone());
+        (0..10).for_each(|_| kept.evict_some(0));
+        assert_eq!(kept.users.keys().map(|id| id.get()).collect::<BTreeSet<_>>(), BTreeSet::from([2, 3, 4]));
+    }
+}
