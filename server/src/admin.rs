@@ -25,7 +25,7 @@ use crate::control::{Control, owner_of};
 const LINE_BYTES_MAX: u64 = 4096;
 
 /// Users made by one question.
-const PROVISION_MAX: u32 = 1_000_000;
+const PROVISION_MAX: u32 = 10_000_000;
 
 /// Users under way at once: enough to fill a group commit.
 const PROVISION_THREADS: usize = 64;
@@ -163,7 +163,7 @@ impl Admin {
         let refusal = if !self.may_provision {
             Some("test users are made in development mode, or when ternd was started with --allow-provision")
         } else if count == 0 || count > PROVISION_MAX {
-            Some("the count is out of range: 1 to 1000000")
+            Some("the count is out of range: 1 to 10000000")
         } else if phone_after(first, count - 1).is_none() {
             Some("the first phone, or the last one counted from it, is no phone number (E.164)")
         } else {

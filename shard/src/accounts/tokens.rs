@@ -1,17 +1,14 @@
-//! Tokens: signed access tokens that any node can check, refresh tokens that only the user's owner can exchange.
+//! Tokens: access tokens that any node of the installation can check, refresh tokens that only the user's owner can exchange.
 //!
-//! An access token is a JWT (RFC 7519) signed with Ed25519 (RFC 8037). A refresh token is its user, device, generation,
-//! end and nonce under an HMAC-SHA-256: nobody can forge one, and the same exchange repeated gives the same token, so
-//! a retry needs no memory. The store keeps only its SHA-256.
+//! Both are their content under an HMAC-SHA-256 with a key of the installation, in base64url: nobody can forge one. That of an
+//! access token is its user, device and end. That of a refresh token is its user, device, generation, end and nonce: the same
+//! exchange repeated gives the same token, so a retry needs no memory. The store keeps only its SHA-256.
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use aws_lc_rs::{constant_time, digest, hmac};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use prost::Message;
-use serde::{Deserialize, Serialize};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{DeviceId, Phone, UserId};
 use tern_wire::limits::NONCE_BYTES;
@@ -21,7 +18,8 @@ use crate::entry::Author;
 /// The keys of an installation, as the store holds them under `m` + `keys`.
 #[derive(Clone, PartialEq, Message)]
 pub struct KeysRecord {
-    /// An Ed25519 key pair, PKCS #8.
+    /// A key for HMAC-SHA-256: access tokens. (In the first stores an Ed25519 key pair, whose bytes are a key as good as
+    /// any.)
     #[prost(bytes = "vec", tag = "1")]
     pub access: Vec<u8>,
     /// A key for HMAC-SHA-256: refresh tokens.
@@ -34,9 +32,7 @@ pub struct KeysRecord {
 
 /// The keys of an installation, ready to use.
 pub struct Keys {
-    signing: EncodingKey,
-    verifying: DecodingKey,
-    validation: Validation,
+    access: hmac::Key,
     refresh: hmac::Key,
     codes: hmac::Key,
 }
@@ -54,17 +50,21 @@ pub struct BadKeys;
 
 impl std::fmt::Display for BadKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the store's signing keys are damaged: restore the store from a backup")
+        write!(f, "the store's keys are damaged: restore the store from a backup")
     }
 }
 
 impl std::error::Error for BadKeys {}
 
-#[derive(Serialize, Deserialize)]
-struct Claims {
-    sub: String,
-    dev: u32,
-    exp: u64,
+/// An access token's content.
+#[derive(Clone, PartialEq, Message)]
+struct AccessClaims {
+    #[prost(uint64, tag = "1")]
+    user: u64,
+    #[prost(uint32, tag = "2")]
+    device: u32,
+    #[prost(uint64, tag = "3")]
+    expires_ms: u64,
 }
 
 /// A refresh token's content.
@@ -99,53 +99,47 @@ const TOKEN_EXPIRED: Refusal = Refusal::new(Reason::TokenExpired, "the token has
 /// Bytes of an HMAC-SHA-256.
 const MAC_BYTES: usize = 32;
 
+/// Bytes of a key.
+const KEY_BYTES: usize = 32;
+
+/// What the first access tokens began with, which were JWTs: a JSON object in base64url.
+const JWT_BEGIN: &str = "eyJ";
+
 impl KeysRecord {
     /// New keys out of 32 bytes of entropy each.
-    pub fn generate(access: [u8; 32], refresh: [u8; 32], codes: [u8; 32]) -> Self {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&access).expect("any 32 bytes are an Ed25519 seed");
-        let access = pair.to_pkcs8().expect("a key pair has a PKCS #8 form").as_ref().to_vec();
-        Self { access, refresh: refresh.to_vec(), codes: codes.to_vec() }
+    pub fn generate(access: [u8; KEY_BYTES], refresh: [u8; KEY_BYTES], codes: [u8; KEY_BYTES]) -> Self {
+        Self { access: access.to_vec(), refresh: refresh.to_vec(), codes: codes.to_vec() }
     }
 }
 
 impl Keys {
     /// The keys of a record.
     pub fn new(record: &KeysRecord) -> Result<Self, BadKeys> {
-        let pair = Ed25519KeyPair::from_pkcs8(&record.access).map_err(|_| BadKeys)?;
-        if record.refresh.len() != 32 || record.codes.len() != 32 {
+        let KeysRecord { access, refresh, codes } = record;
+        if access.len() < KEY_BYTES || refresh.len() != KEY_BYTES || codes.len() != KEY_BYTES {
             return Err(BadKeys);
         }
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.validate_exp = false; // Checked here, against the caller's clock.
-        validation.validate_aud = false; // There is no audience but this server.
-        Ok(Self {
-            signing: EncodingKey::from_ed_der(&record.access),
-            verifying: DecodingKey::from_ed_der(pair.public_key().as_ref()),
-            validation,
-            refresh: hmac::Key::new(hmac::HMAC_SHA256, &record.refresh),
-            codes: hmac::Key::new(hmac::HMAC_SHA256, &record.codes),
-        })
+        let key = |bytes| hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        Ok(Self { access: key(access), refresh: key(refresh), codes: key(codes) })
     }
 
-    /// An access token. Its end is cut to whole seconds.
+    /// An access token.
     pub fn access_token(&self, author: Author, expires_ms: u64) -> String {
         let Author { user, device } = author;
-        let claims = Claims { sub: user.get().to_string(), dev: device.get(), exp: expires_ms / 1000 };
-        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.signing)
-            .expect("an Ed25519 key signs anything")
+        sealed(&self.access, &AccessClaims { user: user.get(), device: device.get(), expires_ms })
     }
 
     /// Whose access token that is, if it is one of this installation and has not ended.
     pub fn verify_access_token(&self, token: &str, now_ms: u64) -> Result<Author, Refusal> {
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.validation)
-            .map_err(|_| TOKEN_INVALID)?
-            .claims;
-        let user = claims.sub.parse().ok().and_then(UserId::new).ok_or(TOKEN_INVALID)?;
-        let device = DeviceId::new(claims.dev).ok_or(TOKEN_INVALID)?;
-        if now_ms / 1000 >= claims.exp {
+        if token.starts_with(JWT_BEGIN) {
+            // Its device has a refresh token, which is still good.
             return Err(TOKEN_EXPIRED);
         }
-        Ok(Author { user, device })
+        let claims: AccessClaims = opened(&self.access, token)?;
+        if now_ms >= claims.expires_ms {
+            return Err(TOKEN_EXPIRED);
+        }
+        author(claims.user, claims.device)
     }
 
     /// A refresh token: the same for the same arguments.
@@ -157,23 +151,14 @@ impl Keys {
             expires_ms: token.expires_ms,
             nonce: nonce.to_vec(),
         };
-        let mut bytes = claims.encode_to_vec();
-        let mac = hmac::sign(&self.refresh, &bytes);
-        bytes.extend_from_slice(mac.as_ref());
-        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+        sealed(&self.refresh, &claims)
     }
 
     /// What a refresh token says, if it is one of this installation, ended or not.
     pub fn read_refresh_token(&self, token: &str) -> Result<RefreshToken, Refusal> {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| TOKEN_INVALID)?;
-        let content = bytes.len().checked_sub(MAC_BYTES).ok_or(TOKEN_INVALID)?;
-        let (content, mac) = bytes.split_at(content);
-        hmac::verify(&self.refresh, content, mac).map_err(|_| TOKEN_INVALID)?;
-        let claims = RefreshClaims::decode(content).map_err(|_| TOKEN_INVALID)?;
-        let user = UserId::new(claims.user).ok_or(TOKEN_INVALID)?;
-        let device = DeviceId::new(claims.device).ok_or(TOKEN_INVALID)?;
+        let claims: RefreshClaims = opened(&self.refresh, token)?;
         Ok(RefreshToken {
-            author: Author { user, device },
+            author: author(claims.user, claims.device)?,
             generation: claims.generation,
             expires_ms: claims.expires_ms,
         })
@@ -196,6 +181,29 @@ impl Keys {
     }
 }
 
+/// A token with this content.
+fn sealed(key: &hmac::Key, claims: &impl Message) -> String {
+    let mut bytes = claims.encode_to_vec();
+    let mac = hmac::sign(key, &bytes);
+    bytes.extend_from_slice(mac.as_ref());
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A token's content, if it was sealed with this key.
+fn opened<C: Message + Default>(key: &hmac::Key, token: &str) -> Result<C, Refusal> {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| TOKEN_INVALID)?;
+    let content = bytes.len().checked_sub(MAC_BYTES).ok_or(TOKEN_INVALID)?;
+    let (content, mac) = bytes.split_at(content);
+    hmac::verify(key, content, mac).map_err(|_| TOKEN_INVALID)?;
+    C::decode(content).map_err(|_| TOKEN_INVALID)
+}
+
+fn author(user: u64, device: u32) -> Result<Author, Refusal> {
+    let user = UserId::new(user).ok_or(TOKEN_INVALID)?;
+    let device = DeviceId::new(device).ok_or(TOKEN_INVALID)?;
+    Ok(Author { user, device })
+}
+
 /// What the store keeps of a refresh token.
 pub fn token_hash(token: &str) -> Bytes {
     Bytes::copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref())
@@ -214,6 +222,12 @@ mod tests {
         Author { user: UserId::new(4097).expect("not 0"), device: DeviceId::new(2).expect("not 0") }
     }
 
+    fn changed(token: &str, byte: usize) -> String {
+        let mut changed = token.to_owned().into_bytes();
+        changed[byte] = if changed[byte] == b'A' { b'B' } else { b'A' };
+        String::from_utf8(changed).expect("ASCII")
+    }
+
     #[test]
     fn an_access_token_ends_and_is_bound_to_its_installation() {
         let token = keys(1).access_token(author(), 10_000_000);
@@ -224,9 +238,24 @@ mod tests {
         assert_eq!(reason(keys(1), &token, 10_000_000), Reason::TokenExpired);
         assert_eq!(reason(keys(9), &token, 0), Reason::TokenInvalid);
         assert_eq!(reason(keys(1), "", 0), Reason::TokenInvalid);
-        let unsigned =
-            "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiI0MDk3IiwiZGV2IjoyLCJleHAiOjk5OTk5OTk5OTl9.";
-        assert_eq!(reason(keys(1), unsigned, 0), Reason::TokenInvalid);
+        let refresh = RefreshToken { author: author(), generation: 0, expires_ms: 10_000_000 };
+        let refresh = keys(1).refresh_token(refresh, &[5; NONCE_BYTES]);
+        assert_eq!(reason(keys(1), &refresh, 0), Reason::TokenInvalid);
+        for i in 0..token.len() {
+            assert_ne!(keys(1).verify_access_token(&changed(&token, i), 0), Ok(author()), "byte {i} changed");
+        }
+    }
+
+    /// Its device refreshes, and need not register again.
+    #[test]
+    fn an_access_token_of_the_first_form_has_ended() {
+        let old = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFZERTQSJ9.eyJzdWIiOiI0MDk3IiwiZGV2IjoyLCJleHAiOjk5OTk5OTk5OTl9.c2lnbmVk";
+        assert_eq!(keys(1).verify_access_token(old, 0), Err(TOKEN_EXPIRED));
+        for user in [1, 4097, u64::MAX] {
+            let token = keys(1)
+                .access_token(Author { user: UserId::new(user).expect("not 0"), ..author() }, u64::MAX);
+            assert!(!token.starts_with(JWT_BEGIN));
+        }
     }
 
     #[test]
@@ -238,10 +267,7 @@ mod tests {
         assert_eq!(keys(1).read_refresh_token(&token), Ok(content));
         assert_eq!(keys(9).read_refresh_token(&token), Err(TOKEN_INVALID));
         for i in 0..token.len() {
-            let mut changed = token.clone().into_bytes();
-            changed[i] = if changed[i] == b'A' { b'B' } else { b'A' };
-            let changed = String::from_utf8(changed).expect("ASCII");
-            assert!(keys(1).read_refresh_token(&changed).is_err(), "byte {i} changed");
+            assert!(keys(1).read_refresh_token(&changed(&token, i)).is_err(), "byte {i} changed");
         }
     }
 
