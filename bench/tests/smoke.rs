@@ -52,8 +52,22 @@ fn idle_connections_are_held_and_all_answer() {
 
 #[test]
 fn every_message_of_a_pair_is_checked_at_its_recipient() {
-    let open =
-        ["pairs", "--pairs", "8", "--rate", "400", "--seconds", "2", "--warmup", "1", "--threads", "2"];
+    let open = [
+        "pairs",
+        "--pairs",
+        "8",
+        "--rate",
+        "400",
+        "--seconds",
+        "2",
+        "--warmup",
+        "1",
+        "--threads",
+        "2",
+        "--silent",
+        "40",
+        "--quiet",
+    ];
     let closed = ["pairs", "--pairs", "8", "--closed", "--window", "4", "--seconds", "2", "--warmup", "1"];
     for arguments in [&open[..], &closed[..]] {
         let report = bench(arguments);

@@ -76,6 +76,13 @@ impl Link {
         Ok(std::mem::take(&mut self.sealed))
     }
 
+    /// Lets go of what can be made again: for devices that are silent.
+    pub fn hibernate(&mut self) {
+        if let Tls::Open(records) = &mut self.tls {
+            records.hibernate();
+        }
+    }
+
     /// Takes what the server sent.
     pub fn receive(&mut self, bytes: &mut [u8], say: &mut dyn FnMut(Said)) -> Result<(), String> {
         match std::mem::replace(&mut self.tls, Tls::Gone) {

@@ -235,7 +235,10 @@ impl Pool {
                 match why {
                     Ended::NoBuffers | Ended::Readable => self.ring.receive(conn, id),
                     Ended::Eof => self.lose(id, "the server closed the connection".to_owned(), happen),
-                    Ended::Cancelled if self.silent => self.ring.watch(conn, id),
+                    Ended::Cancelled if self.silent => {
+                        self.ring.watch(conn, id);
+                        self.places[id as usize].link.as_deref_mut().map(Link::hibernate);
+                    }
                     Ended::Cancelled => self.lose(id, "cancelled".to_owned(), happen),
                     Ended::Failed(error) => self.lose(id, format!("receiving: {error}"), happen),
                 }

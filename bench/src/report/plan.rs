@@ -47,12 +47,14 @@ pub fn repeated(extent: Extent, rounds: usize) -> Vec<Planned> {
     ]
 }
 
-/// Open loop at half of what the closed loop has reached.
-pub fn half(extent: Extent, rounds: usize, closed_per_s: f64) -> Planned {
+/// Open loop, at half of the rate that tern must reach, and at half of what the closed loop has reached.
+pub fn halves(extent: Extent, rounds: usize, closed_per_s: f64) -> Vec<Planned> {
     let rounds = if extent == Extent::Quick { 2 } else { rounds };
     let (seconds, warmup) = times(extent, 10);
-    let rate = (closed_per_s / 2.0 / 1000.0).round().max(1.0) * 1000.0;
-    planned("pairs-half", &format!("pairs --rate {rate} {seconds} {warmup}"), true, rounds)
+    let half = (closed_per_s / 2.0 / 1000.0).round().max(1.0) * 1000.0;
+    [("pairs-50000", if extent == Extent::Quick { 500.0 } else { 50_000.0 }), ("pairs-half", half)]
+        .map(|(name, rate)| planned(name, &format!("pairs --rate {rate} {seconds} {warmup}"), true, rounds))
+        .into()
 }
 
 /// The sweep of rates.
@@ -89,21 +91,39 @@ pub fn once(extent: Extent, many: u32, half_per_s: f64) -> Vec<Planned> {
         ]
     };
     plan.extend(others.map(|command| planned(name_of(command), command, true, 1)));
+    plan.extend(among(extent, many));
     // Last, for the kernel is busy with so many connections for a while after they have gone.
     let sizes: &[u32] = if full { &[2_000, 10_000, 30_000] } else { &[200, 600] };
     for connections in sizes.iter().copied().chain((full && many > 30_000).then_some(many)) {
         let settle = if full { 6 } else { 1 };
-        // A core holds as many connections as a process may have files.
-        let cores = (connections / 14_000 + 1).max(2);
-        let mut command =
-            format!("idle --connections {connections} --settle {settle} --cores {cores} --quiet");
-        if cores > 16 {
-            // What each core or pair of cores has, for far more cores than there are CPUs.
-            command += " --limit receive_buffers=128 --limit ring_entries=256 --limit mesh_ring_messages=16";
-        }
+        let cores = cores_for(connections);
+        let command = format!("idle --connections {connections} --settle {settle} {cores} --quiet");
         plan.push(planned(&format!("idle-{connections}"), &command, false, 1));
     }
     plan
+}
+
+/// The same traffic among few and many connected users, on as many cores.
+fn among(extent: Extent, many: u32) -> Vec<Planned> {
+    let (few, many, rate) = if extent == Extent::Full { (1000, many, 20_000) } else { (20, 60, 200) };
+    let (seconds, warmup) = times(extent, 10);
+    let one = |(name, silent): (&str, u32)| {
+        let cores = cores_for(many);
+        let command = format!("pairs --rate {rate} --silent {silent} {cores} --quiet {seconds} {warmup}");
+        planned(name, &command, false, 1)
+    };
+    [("among-few", few), ("among-many", many)].map(one).into()
+}
+
+/// As many cores as so many connections need: one holds as many as a process may have files.
+fn cores_for(connections: u32) -> String {
+    let cores = (connections / 14_000 + 1).max(2);
+    if cores > 16 {
+        // What each core or pair of cores has, for far more cores than there are CPUs.
+        let small = "--limit receive_buffers=128 --limit ring_entries=256 --limit mesh_ring_messages=16";
+        return format!("--cores {cores} {small}");
+    }
+    format!("--cores {cores}")
 }
 
 fn name_of(command: &str) -> &str {

@@ -7,8 +7,14 @@ use serde::Serialize;
 
 use super::{Load, LogArgs};
 use crate::latency::Percentiles;
-use crate::load::{Arrivals, Habits, STAMP_BYTES, Tally};
+use crate::load::{Arrivals, Fleet, Habits, Happened, STAMP_BYTES, Tally};
 use crate::target::{Target, TargetArgs};
+
+/// Where the addresses of silent users begin, away from those of all threads.
+const SILENT_BLOCK: u32 = 100;
+
+/// How long after the last of the silent users the messages begin: the server has let go of what it needs for those who are not.
+const SETTLE: Duration = Duration::from_secs(6);
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct PairsArgs {
@@ -41,6 +47,12 @@ pub struct PairsArgs {
     /// Threads of the generator
     #[arg(long, default_value_t = 1)]
     threads: u32,
+    /// Users who are connected and silent meanwhile
+    #[arg(long, default_value_t = 0)]
+    silent: u32,
+    /// Print no progress
+    #[arg(long)]
+    quiet: bool,
     #[command(flatten)]
     log: LogArgs,
     /// Repeats the schedule of a run
@@ -56,6 +68,7 @@ pub struct PairsReport {
     seconds: u64,
     errors: u64,
     pairs: u32,
+    silent: u32,
     size: usize,
     offered_per_s: f64,
     acked_per_s: f64,
@@ -100,13 +113,21 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
     if arguments.size < STAMP_BYTES {
         return Err(format!("--size is at least {STAMP_BYTES}"));
     }
-    let target = Target::new(&arguments.target, 2 * arguments.pairs, &[])?;
+    let more: &[&str] = if arguments.silent > 0 { &["--limit", "idle_timeout_ms=3600000"] } else { &[] };
+    let target = Target::new(&arguments.target, 2 * arguments.pairs + arguments.silent, more)?;
+    let (writers, silent) = target.users.split_at(2 * arguments.pairs as usize);
+    let mut silent = Fleet::silent(&target, silent, SILENT_BLOCK)?;
+    if arguments.silent > 0 {
+        let connected = silent.connect(0..arguments.silent, arguments.quiet)?;
+        connected.first_error.map_or(Ok(()), Err)?;
+        std::thread::sleep(SETTLE);
+    }
     let measured =
         Duration::from_secs(arguments.warmup)..Duration::from_secs(arguments.warmup + arguments.seconds);
     let cpu = target.cpu_s_since(None);
     let tally = Load {
         target: &target,
-        users: &target.users,
+        users: writers,
         habits: habits(arguments),
         threads: arguments.threads,
         measured: measured.clone(),
@@ -114,8 +135,17 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
         sample_every: 0,
     }
     .run(&|traffic| traffic.go_on_until(measured.end))?;
+    let mut lost = None;
     // From the connecting on: the share of what is not messages is small.
     let cpu_s = target.cpu_s_since(cpu);
+    silent.turn(Duration::ZERO, &mut |_, happened| {
+        if let Happened::Lost(why) = happened {
+            lost.get_or_insert(why);
+        }
+    })?;
+    if let Some(why) = lost {
+        return Err(format!("a silent connection was lost: {why}"));
+    }
     arguments.log.write(&[("ack", &tally.ack), ("delivery", &tally.delivery)])?;
     let (ack, delivery) = (tally.ack.within(measured.clone()), tally.delivery.within(measured));
     let per_s = |count: u64| count as f64 / arguments.seconds as f64;
@@ -125,6 +155,7 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
         seconds: arguments.seconds,
         errors: tally.errors,
         pairs: arguments.pairs,
+        silent: arguments.silent,
         size: arguments.size,
         offered_per_s: per_s(tally.offered),
         acked_per_s: per_s(ack.len()),
