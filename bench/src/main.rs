@@ -22,6 +22,9 @@ use clap::{Parser, Subcommand};
 use scenarios::{churn, idle, limits, mixed, pairs, pieces, resume, soak, storm, why_slow};
 use serde::Serialize;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Load and measurements against the real ternd.
 #[derive(Parser)]
 #[command(name = "tern-bench", version)]

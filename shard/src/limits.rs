@@ -116,6 +116,9 @@ pub const INBOX_STEP_ROWS: usize = 1000;
 /// Logs in a device's inbox in memory; beyond, the inbox is read from the store at the next `Resume`.
 pub const INBOX_LOGS_MAX: usize = 10_000;
 
+/// Logs of an inbox that is kept with a silent user; beyond, the store is asked at the next `Resume`.
+pub const INBOX_PACKED_LOGS_MAX: usize = 256;
+
 /// The window of [`Limits::lookups_per_minute_max`], in milliseconds.
 pub const LOOKUP_WINDOW_MS: u64 = 60_000;
 

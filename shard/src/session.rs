@@ -176,16 +176,14 @@ impl Shard {
 
     fn lookup(&mut self, cx: &mut Cx, origin: Origin, asker: UserId, lookup: Lookup) {
         let Some(session) = self.conns.session(origin.conn) else { return };
-        let mut passed_ms = cx.now_ms.saturating_sub(u64::from(session.lookups_since_s) * 1000);
-        if passed_ms >= LOOKUP_WINDOW_MS {
+        let until_ms = |since_s: u32| u64::from(since_s) * 1000 + LOOKUP_WINDOW_MS;
+        if cx.now_ms >= until_ms(session.lookups_since_s) {
             (session.lookups, session.lookups_since_s) = (0, cx.now_ms.div_ceil(1000) as u32);
-            passed_ms = 0;
         }
         session.lookups += 1;
         if session.lookups > self.limits.lookups_per_minute_max {
-            let wait_ms = (LOOKUP_WINDOW_MS - passed_ms) as u32;
-            let refusal =
-                Refusal::for_now(Reason::RateLimited, wait_ms.max(1), "too many lookups in a minute");
+            let wait_ms = (until_ms(session.lookups_since_s) - cx.now_ms) as u32;
+            let refusal = Refusal::for_now(Reason::RateLimited, wait_ms, "too many lookups in a minute");
             return self.respond(cx, origin, Reply::Refused(refusal));
         }
         match lookup {

@@ -107,7 +107,7 @@ fn key(table: u8, slot: Slot, parts: &[&[u8]]) -> Key {
     Key(bytes.into())
 }
 
-/// `m`: what holds for the whole store, by name (layout version, signing keys).
+/// `m`: what holds for the whole store, by name (layout version, the installation's keys).
 pub fn meta(name: &str) -> Key {
     let mut bytes = vec![b'm'];
     bytes.extend_from_slice(name.as_bytes());

@@ -139,6 +139,19 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
+    /// Lets time pass in which nothing is asked: devices become silent. Gives why one was lost, if any was.
+    pub fn be_silent(&mut self, time: Duration) -> Result<(), String> {
+        let (begin, mut lost) = (Instant::now(), None);
+        while begin.elapsed() < time && !stop::asked() {
+            self.turn(WAIT, &mut |_, happened| {
+                if let Happened::Lost(why) = happened {
+                    lost.get_or_insert(why);
+                }
+            })?;
+        }
+        lost.map_or(Ok(()), |why| Err(format!("a silent connection was lost: {why}")))
+    }
+
     /// Connects a range of devices, a number of them at once. Stops early if the user wants it.
     pub fn connect(&mut self, devices: Range<u32>, quiet: bool) -> Result<Settled, String> {
         let mut settled = Settled::default();

@@ -237,7 +237,9 @@ impl Pool {
                     Ended::Eof => self.lose(id, "the server closed the connection".to_owned(), happen),
                     Ended::Cancelled if self.silent => {
                         self.ring.watch(conn, id);
-                        self.places[id as usize].link.as_deref_mut().map(Link::hibernate);
+                        if let Some(link) = self.places[id as usize].link.as_deref_mut() {
+                            link.hibernate();
+                        }
                     }
                     Ended::Cancelled => self.lose(id, "cancelled".to_owned(), happen),
                     Ended::Failed(error) => self.lose(id, format!("receiving: {error}"), happen),

@@ -106,8 +106,7 @@ pub fn run(arguments: &ReportArgs) -> Result<Written, String> {
     let rounds = usize::from(arguments.rounds);
     session.in_turns(&plan::repeated(extent, rounds))?;
     let closed = session.runs.median("pairs-closed", "/acked_per_s").unwrap_or(0.0);
-    let halves = plan::halves(extent, rounds, closed);
-    let half_per_s = halves[1].arguments[2].parse().unwrap_or(1000.0);
+    let (half_per_s, halves) = plan::halves(extent, rounds, closed);
     session.in_turns(&halves)?;
     for planned in plan::sweep(extent) {
         let broke = session.one(&planned)?.is_none_or(|result| breaks(&result));

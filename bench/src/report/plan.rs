@@ -48,13 +48,15 @@ pub fn repeated(extent: Extent, rounds: usize) -> Vec<Planned> {
 }
 
 /// Open loop, at half of the rate that tern must reach, and at half of what the closed loop has reached.
-pub fn halves(extent: Extent, rounds: usize, closed_per_s: f64) -> Vec<Planned> {
+/// Gives the latter, and the runs.
+pub fn halves(extent: Extent, rounds: usize, closed_per_s: f64) -> (f64, Vec<Planned>) {
     let rounds = if extent == Extent::Quick { 2 } else { rounds };
     let (seconds, warmup) = times(extent, 10);
     let half = (closed_per_s / 2.0 / 1000.0).round().max(1.0) * 1000.0;
-    [("pairs-50000", if extent == Extent::Quick { 500.0 } else { 50_000.0 }), ("pairs-half", half)]
-        .map(|(name, rate)| planned(name, &format!("pairs --rate {rate} {seconds} {warmup}"), true, rounds))
-        .into()
+    let floor = if extent == Extent::Quick { 500.0 } else { 50_000.0 };
+    let runs = [("pairs-floor", floor), ("pairs-half", half)]
+        .map(|(name, rate)| planned(name, &format!("pairs --rate {rate} {seconds} {warmup}"), true, rounds));
+    (half, runs.into())
 }
 
 /// The sweep of rates.
@@ -105,7 +107,8 @@ pub fn once(extent: Extent, many: u32, half_per_s: f64) -> Vec<Planned> {
 
 /// The same traffic among few and many connected users, on as many cores.
 fn among(extent: Extent, many: u32) -> Vec<Planned> {
-    let (few, many, rate) = if extent == Extent::Full { (1000, many, 20_000) } else { (20, 60, 200) };
+    let (few, many, rate) =
+        if extent == Extent::Full { (1000.min(many), many, 20_000) } else { (20, 60, 200) };
     let (seconds, warmup) = times(extent, 10);
     let one = |(name, silent): (&str, u32)| {
         let cores = cores_for(many);

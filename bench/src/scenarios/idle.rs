@@ -92,14 +92,14 @@ pub fn run(arguments: &IdleArgs) -> Result<IdleReport, String> {
     // The first connections bring what all share: buffers, tables, code, and keys of those that were active a moment ago.
     let warm = if arguments.all_at_once { 0 } else { (count / 4).max(1) };
     let warmed = fleet.connect(0..warm, true)?;
-    let settle = || std::thread::sleep(Duration::from_secs(arguments.settle));
+    let settle = Duration::from_secs(arguments.settle);
     if warm > 0 {
-        settle();
+        fleet.be_silent(settle)?;
     }
     let (before, begin) = (Memory::now(&target), Instant::now());
     let connected = fleet.connect(warm..count, arguments.quiet)?;
     let seconds = begin.elapsed().as_secs_f64();
-    settle();
+    fleet.be_silent(settle)?;
     let after = Memory::now(&target);
     let pings_answered = ping_all(&mut fleet)?;
     let made = connected.ready.max(1) as f64;

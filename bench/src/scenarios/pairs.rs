@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Load, LogArgs};
 use crate::latency::Percentiles;
-use crate::load::{Arrivals, Fleet, Habits, Happened, STAMP_BYTES, Tally};
+use crate::load::{Arrivals, Fleet, Habits, STAMP_BYTES, Tally};
 use crate::target::{Target, TargetArgs};
 
 /// Where the addresses of silent users begin, away from those of all threads.
@@ -120,7 +120,7 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
     if arguments.silent > 0 {
         let connected = silent.connect(0..arguments.silent, arguments.quiet)?;
         connected.first_error.map_or(Ok(()), Err)?;
-        std::thread::sleep(SETTLE);
+        silent.be_silent(SETTLE)?;
     }
     let measured =
         Duration::from_secs(arguments.warmup)..Duration::from_secs(arguments.warmup + arguments.seconds);
@@ -135,17 +135,9 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
         sample_every: 0,
     }
     .run(&|traffic| traffic.go_on_until(measured.end))?;
-    let mut lost = None;
     // From the connecting on: the share of what is not messages is small.
     let cpu_s = target.cpu_s_since(cpu);
-    silent.turn(Duration::ZERO, &mut |_, happened| {
-        if let Happened::Lost(why) = happened {
-            lost.get_or_insert(why);
-        }
-    })?;
-    if let Some(why) = lost {
-        return Err(format!("a silent connection was lost: {why}"));
-    }
+    silent.be_silent(Duration::from_millis(100))?;
     arguments.log.write(&[("ack", &tally.ack), ("delivery", &tally.delivery)])?;
     let (ack, delivery) = (tally.ack.within(measured.clone()), tally.delivery.within(measured));
     let per_s = |count: u64| count as f64 / arguments.seconds as f64;

@@ -9,12 +9,9 @@ use tern_storage::records::{DeviceRecord, UserRecord};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::users::Waiting;
-use crate::limits::INBOX_LOGS_MAX;
+use crate::limits::{INBOX_LOGS_MAX, INBOX_PACKED_LOGS_MAX};
 use crate::maps::{Few, Map};
 use crate::reply::ConnId;
-
-/// Users that one tick looks at, at most: to be packed, and to leave.
-const LOOKED_AT_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct User {
@@ -76,16 +73,27 @@ pub(super) struct Kept {
     users: Map<UserId, Form>,
     /// The users that are not packed, in the order in which they are looked at.
     awake: VecDeque<UserId>,
-    /// The order in which users are considered for leaving.
-    clock: VecDeque<UserId>,
+    /// Users that nobody needs, by the numbers under which they were packed, whatever has become of them since.
+    spare: VecDeque<(UserId, u32)>,
+    /// The last such number.
+    spares: u32,
 }
 
+/// 16 bytes for each user.
 #[derive(Debug)]
 enum Form {
     /// Boxed, so that room for more costs little.
     Awake(Box<User>),
-    Packed(Box<[u8]>),
+    Packed(Packed),
 }
+
+const _: () = assert!(size_of::<Form>() == 16);
+
+/// The number of a spare one, or [`NEEDED`], in 4 bytes; then a [`PackedUser`].
+type Packed = Box<[u8]>;
+
+/// The number of a user that somebody is attached to, or watches.
+const NEEDED: u32 = 0;
 
 impl Kept {
     /// How many there are.
@@ -101,8 +109,8 @@ impl Kept {
     /// A user, to be worked with.
     pub(super) fn get(&mut self, id: UserId) -> Option<&mut User> {
         let form = self.users.get_mut(&id)?;
-        if let Form::Packed(bytes) = form {
-            *form = Form::Awake(Box::new(unpack(bytes)));
+        if let Form::Packed(packed) = form {
+            *form = Form::Awake(Box::new(unpack(packed)));
             self.awake.push_back(id);
         }
         let Form::Awake(user) = form else { unreachable!("it was unpacked") };
@@ -114,39 +122,39 @@ impl Kept {
     pub(super) fn insert(&mut self, id: UserId, user: User) {
         self.users.insert(id, Form::Awake(Box::new(User { touched: true, ..user })));
         self.awake.push_back(id);
-        self.clock.push_back(id);
     }
 
     /// Lets a user go.
     pub(super) fn remove(&mut self, id: UserId) -> Option<User> {
         match self.users.remove(&id)? {
             Form::Awake(user) => Some(*user),
-            Form::Packed(bytes) => Some(unpack(&bytes)),
+            Form::Packed(packed) => Some(unpack(&packed)),
         }
     }
 
-    /// Packs users to whom nothing has happened since they were looked at last. In ten calls each is looked at once.
-    pub(super) fn pack_some(&mut self) {
-        for _ in 0..self.awake.len().div_ceil(10).min(LOOKED_AT_MAX) {
-            let Some(id) = self.awake.pop_front() else { return };
+    /// Packs users to whom nothing has happened since they were looked at last: in ten calls each is looked at once. Of those that
+    /// nobody needs, the ones packed last stay, up to `spare_max`.
+    pub(super) fn pack_some(&mut self, spare_max: usize) {
+        for _ in 0..self.awake.len().div_ceil(10) {
+            let Some(id) = self.awake.pop_front() else { break };
             let Some(form) = self.users.get_mut(&id) else { continue };
             let Form::Awake(user) = form else { continue };
             if std::mem::take(&mut user.touched) || !user.is_still() {
                 self.awake.push_back(id);
+            } else if user.is_needed() {
+                *form = Form::Packed(pack(user, NEEDED));
             } else {
-                *form = Form::Packed(pack(user));
+                self.spares = self.spares.checked_add(1).unwrap_or(NEEDED + 1);
+                *form = Form::Packed(pack(user, self.spares));
+                self.spare.push_back((id, self.spares));
             }
         }
-    }
-
-    /// Lets users leave, beyond `max`, to whom nothing happens and nobody is attached.
-    pub(super) fn evict_some(&mut self, max: usize) {
-        for _ in 0..self.len().saturating_sub(max).min(LOOKED_AT_MAX) {
-            let Some(id) = self.clock.pop_front() else { return };
-            match self.users.get(&id) {
-                None => {}
-                Some(Form::Packed(bytes)) if unpack(bytes).is_unneeded() => drop(self.users.remove(&id)),
-                Some(_) => self.clock.push_back(id),
+        while self.spare.len() > spare_max {
+            let Some((id, number)) = self.spare.pop_front() else { break };
+            if let Some(Form::Packed(packed)) = self.users.get(&id)
+                && number_of(packed) == number
+            {
+                self.users.remove(&id);
             }
         }
     }
@@ -159,13 +167,13 @@ impl User {
         self.missing == 0
             && self.waiting.is_empty()
             && !self.unreadable
-            && self.unsettled == 0
+            && self.unsettled <= 0
             && !self.devices.values().any(learning)
     }
 
-    /// Whether nobody is attached to it, or watches it.
-    fn is_unneeded(&self) -> bool {
-        self.watched.is_empty() && !self.devices.values().any(|device| device.conn.is_some())
+    /// Whether somebody is attached to it, or watches it.
+    fn is_needed(&self) -> bool {
+        !self.watched.is_empty() || self.devices.values().any(|device| device.conn.is_some())
     }
 }
 
@@ -221,8 +229,13 @@ impl PackedLog {
     }
 }
 
-/// Packs a user that is still.
-fn pack(user: &mut User) -> Box<[u8]> {
+/// Packs a user that is still. Of a long inbox the store knows as much.
+fn pack(user: &mut User, number: u32) -> Packed {
+    for (_, device) in user.devices.iter_mut() {
+        if device.inbox.logs().is_some_and(|logs| logs.len() > INBOX_PACKED_LOGS_MAX) {
+            device.inbox = Inbox::Unknown;
+        }
+    }
     let device = |(number, device): (&DeviceId, &mut Device)| PackedDevice {
         number: number.get(),
         record: std::mem::take(&mut device.record),
@@ -237,11 +250,20 @@ fn pack(user: &mut User) -> Box<[u8]> {
         devices: user.devices.iter_mut().map(device).collect(),
         watched: user.watched.iter().map(|log| PackedLog::new(*log, 0)).collect(),
     };
-    packed.encode_to_vec().into()
+    let mut bytes = Vec::with_capacity(NUMBER_BYTES + packed.encoded_len());
+    bytes.extend(number.to_le_bytes());
+    packed.encode(&mut bytes).expect("a Vec takes any length");
+    bytes.into()
 }
 
-fn unpack(bytes: &[u8]) -> User {
-    let packed = PackedUser::decode(bytes).expect("it was packed here");
+const NUMBER_BYTES: usize = size_of::<u32>();
+
+fn number_of(packed: &Packed) -> u32 {
+    packed.first_chunk().map_or(NEEDED, |number| u32::from_le_bytes(*number))
+}
+
+fn unpack(packed: &Packed) -> User {
+    let packed = PackedUser::decode(&packed[NUMBER_BYTES..]).expect("it was packed here");
     let mut devices = Few::default();
     for PackedDevice { number, record, conn, inbox_known, inbox } in packed.devices {
         let logs = || inbox.iter().map(|packed| (packed.log(), Seq(packed.newest))).collect();
@@ -299,9 +321,9 @@ mod tests {
         let mut kept = Kept::default();
         kept.insert(id(5), user(conn));
         let before = words(kept.get(id(5)).expect("there"));
-        kept.pack_some();
+        kept.pack_some(0);
         assert!(matches!(kept.users[&id(5)], Form::Awake(_)), "something has just happened to it");
-        kept.pack_some();
+        kept.pack_some(0);
         assert!(matches!(kept.users[&id(5)], Form::Packed(_)));
         assert_eq!(words(kept.get(id(5)).expect("there")), before);
         assert!(matches!(kept.users[&id(5)], Form::Awake(_)));
@@ -322,24 +344,44 @@ mod tests {
             let mut kept = Kept::default();
             kept.insert(id(5), user(None));
             change(kept.get(id(5)).expect("there"));
-            (0..3).for_each(|_| kept.pack_some());
+            (0..3).for_each(|_| kept.pack_some(9));
             assert!(matches!(kept.users[&id(5)], Form::Awake(_)));
         }
     }
 
     #[test]
-    fn those_leave_that_are_silent_unattached_and_unwatched() {
+    fn those_leave_that_are_silent_and_that_nobody_needs_first_those_that_were_silent_first() {
         let mut kept = Kept::default();
         let alone = || User { watched: BTreeSet::new(), ..user(None) };
+        let all = |kept: &Kept| kept.users.keys().map(|id| id.get()).collect::<BTreeSet<_>>();
         kept.insert(id(1), alone());
         kept.insert(id(2), user(None));
         kept.insert(
             id(3),
             User { watched: BTreeSet::new(), ..user(Some(ConnId { index: 1, generation: 1 })) },
         );
-        (0..10).for_each(|_| kept.pack_some());
         kept.insert(id(4), alone());
-        (0..10).for_each(|_| kept.evict_some(0));
-        assert_eq!(kept.users.keys().map(|id| id.get()).collect::<BTreeSet<_>>(), BTreeSet::from([2, 3, 4]));
+        (0..10).for_each(|_| kept.pack_some(2));
+        assert_eq!(all(&kept), BTreeSet::from([1, 2, 3, 4]));
+        kept.get(id(1));
+        kept.insert(id(5), alone());
+        (0..10).for_each(|_| kept.pack_some(2));
+        assert_eq!(all(&kept), BTreeSet::from([1, 2, 3, 5]));
+        (0..10).for_each(|_| kept.pack_some(0));
+        assert_eq!(all(&kept), BTreeSet::from([2, 3]));
+    }
+
+    #[test]
+    fn a_long_inbox_is_left_to_the_store() {
+        let mut kept = Kept::default();
+        let mut long = user(None);
+        let device = long.devices.or_default(DeviceId::new(1).expect("not 0"));
+        let logs = 1..=INBOX_PACKED_LOGS_MAX as u64 + 1;
+        device.inbox = Inbox::Known(logs.map(|other| (LogId::direct(1, other), Seq(1))).collect());
+        kept.insert(id(5), long);
+        (0..2).for_each(|_| kept.pack_some(9));
+        let device =
+            kept.get(id(5)).and_then(|user| user.devices.get_mut(&DeviceId::new(1)?)).expect("there");
+        assert!(matches!(device.inbox, Inbox::Unknown));
     }
 }

@@ -275,6 +275,12 @@ impl Shard {
     fn refuse_waiting(&mut self, cx: &mut Cx, id: UserId) {
         let Some(user) = self.users.kept.remove(id) else { return };
         let refusal = Refusal::new(Reason::Unavailable, "the account can't be read");
+        for conn in user.devices.values().filter_map(|device| device.conn) {
+            self.farewell(cx, conn, Farewell::new(refusal.reason, refusal.detail));
+        }
+        for log in user.watched {
+            self.tell_log(cx, log, LogOp::Unreadable(id));
+        }
         for waiting in user.waiting {
             match waiting {
                 Waiting::Attach(conn) => {
@@ -618,8 +624,7 @@ impl Shard {
 
     /// Packs users that are silent, and lets those leave that nobody needs.
     pub(crate) fn rest_users(&mut self) {
-        self.users.kept.pack_some();
-        self.users.kept.evict_some(self.limits.users_cached_max);
+        self.users.kept.pack_some(self.limits.users_cached_max);
     }
 }
 

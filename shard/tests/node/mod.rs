@@ -300,6 +300,11 @@ impl Node {
         true
     }
 
+    /// How many users are in memory.
+    pub fn users(&self) -> usize {
+        self.cores.iter().map(|core| core.shard.status().users).sum()
+    }
+
     /// Time passes.
     pub fn tick(&mut self, ms: u64) {
         self.now_ms += ms;

@@ -109,7 +109,7 @@ impl Backlog {
         }
         state.bytes += group.bytes();
         state.groups.push_back(group);
-        if std::mem::take(&mut state.sleeps) || state.bytes > GATHERED_BYTES {
+        if std::mem::take(&mut state.sleeps) || state.bytes >= GATHERED_BYTES {
             self.work.notify_one();
         }
         state.failed.clone().map_or(Ok(()), Err)

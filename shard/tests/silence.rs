@@ -1,0 +1,74 @@
+//! Long silence: the brain lets go of what it can, and whoever is attached still gets what is said then.
+
+#[allow(dead_code, reason = "the node serves other tests as well")]
+mod node;
+
+use fastrand::Rng;
+use node::{Link, Node};
+use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
+use tern_shard::limits::Limits;
+use tern_storage::faults::Faults;
+use tern_storage::memory::Memory;
+
+/// Longer than anything stays in memory for nothing.
+fn silence(node: &mut Node, rng: &mut Rng) {
+    for _ in 0..60 {
+        node.tick(100);
+        node.settle(rng);
+    }
+}
+
+fn connect(node: &mut Node, token: &str, rng: &mut Rng) -> Link {
+    let link = node.connect(0);
+    let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
+    let login = v1::Login { access_token: token.to_owned() };
+    let requests = [Request::Hello(hello), Request::Login(login), Request::Resume(v1::Resume::default())];
+    for (id, request) in (1..).zip(requests) {
+        node.request(link, id, request);
+        node.settle(rng);
+    }
+    link
+}
+
+/// The bodies that have been pushed.
+fn pushed(node: &mut Node, link: Link) -> Vec<String> {
+    let body = |frame: v1::ServerFrame| match frame.message {
+        Some(Message::Entry(entry)) => Some(String::from_utf8(entry.body.to_vec()).expect("text")),
+        _ => None,
+    };
+    node.receive(link).expect("it stands").into_iter().filter_map(body).collect()
+}
+
+#[test]
+fn whoever_was_silent_for_long_still_gets_what_is_said() {
+    let mut rng = Rng::with_seed(7);
+    let store = Memory::faulty(Faults::default());
+    let limits = Limits { logs_cached_max: 0, users_cached_max: 0, mark_quiet_ms: 500, ..Limits::default() };
+    let mut node = Node::start(&store, 3, &limits, 1_000_000);
+    let [ann, bob] = ["+15550001", "+15550002"].map(|phone| node.provision(phone, &mut rng));
+    let ann_link = connect(&mut node, &ann.access_token, &mut rng);
+    let mut bob_link = connect(&mut node, &bob.access_token, &mut rng);
+    let say = |node: &mut Node, number: u64, rng: &mut Rng| {
+        let send = v1::Send {
+            peer: bob.user.get(),
+            client_id: number,
+            body: number.to_string().into(),
+            kind: v1::Kind::Text.into(),
+        };
+        node.request(ann_link, 10 + number, Request::Send(send));
+        node.settle(rng);
+    };
+    for number in 1..4 {
+        silence(&mut node, &mut rng);
+        assert_eq!(node.users(), 2, "those who are attached stay");
+        say(&mut node, number, &mut rng);
+        assert_eq!(pushed(&mut node, bob_link), [number.to_string()]);
+    }
+    node.disconnect(bob_link);
+    silence(&mut node, &mut rng);
+    assert_eq!(node.users(), 1, "whoever has gone has left the memory");
+    say(&mut node, 4, &mut rng);
+    silence(&mut node, &mut rng);
+    bob_link = connect(&mut node, &bob.access_token, &mut rng);
+    assert_eq!(pushed(&mut node, bob_link), ["1", "2", "3", "4"], "nothing was acknowledged");
+}
