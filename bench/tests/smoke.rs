@@ -35,6 +35,7 @@ fn limits_are_all_measured() {
         assert!(number(&report, key) > 0.0, "{key}");
     }
     percentiles(&report, "fdatasync_ms");
+    percentiles(&report, "tls_echo_open_loop_ms");
 }
 
 #[test]

@@ -118,6 +118,12 @@ pub fn figures(runs: &Runs) -> Vec<Figure> {
             by_round(of("pairs-floor", "/ack_ms/p99"), of("limits", "/fdatasync_ms/p99"), 1.0),
         ),
         figure(
+            "p99 ms of a bare TLS echo with as many records/s as 50,000 messages/s have",
+            Lower,
+            None,
+            of("limits", "/tls_echo_open_loop_ms/p99"),
+        ),
+        figure(
             "delivery p99 ms beyond the acknowledgement's",
             Lower,
             Some(1.0),

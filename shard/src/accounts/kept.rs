@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use prost::Message;
+use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 use tern_storage::LogId;
 use tern_storage::records::{DeviceRecord, UserRecord};
 use tern_wire::ids::{DeviceId, Seq, UserId};
@@ -89,7 +90,7 @@ enum Form {
 
 const _: () = assert!(size_of::<Form>() == 16);
 
-/// The number of a spare one, or [`NEEDED`], in 4 bytes; then a [`PackedUser`].
+/// The number of a spare one, or [`NEEDED`], as a varint; then a [`PackedUser`].
 type Packed = Box<[u8]>;
 
 /// The number of a user that somebody is attached to, or watches.
@@ -194,20 +195,14 @@ struct PackedDevice {
     number: u32,
     #[prost(message, required, tag = "2")]
     record: DeviceRecord,
-    #[prost(message, optional, tag = "3")]
-    conn: Option<PackedConn>,
+    #[prost(uint32, optional, tag = "3")]
+    conn_index: Option<u32>,
+    #[prost(uint32, tag = "6")]
+    conn_generation: u32,
     #[prost(bool, tag = "4")]
     inbox_known: bool,
     #[prost(message, repeated, tag = "5")]
     inbox: Vec<PackedLog>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PackedConn {
-    #[prost(uint32, tag = "1")]
-    index: u32,
-    #[prost(uint32, tag = "2")]
-    generation: u32,
 }
 
 /// A log, and of an inbox its newest entry.
@@ -239,7 +234,8 @@ fn pack(user: &mut User, number: u32) -> Packed {
     let device = |(number, device): (&DeviceId, &mut Device)| PackedDevice {
         number: number.get(),
         record: std::mem::take(&mut device.record),
-        conn: device.conn.map(|ConnId { index, generation }| PackedConn { index, generation }),
+        conn_index: device.conn.map(|conn| conn.index),
+        conn_generation: device.conn.map_or(0, |conn| conn.generation),
         inbox_known: matches!(device.inbox, Inbox::Known(_)),
         inbox: device.inbox.logs().map_or_else(Vec::new, |logs| {
             logs.iter().map(|(log, newest)| PackedLog::new(*log, newest.0)).collect()
@@ -250,25 +246,27 @@ fn pack(user: &mut User, number: u32) -> Packed {
         devices: user.devices.iter_mut().map(device).collect(),
         watched: user.watched.iter().map(|log| PackedLog::new(*log, 0)).collect(),
     };
-    let mut bytes = Vec::with_capacity(NUMBER_BYTES + packed.encoded_len());
-    bytes.extend(number.to_le_bytes());
+    let number = u64::from(number);
+    let mut bytes = Vec::with_capacity(encoded_len_varint(number) + packed.encoded_len());
+    encode_varint(number, &mut bytes);
     packed.encode(&mut bytes).expect("a Vec takes any length");
     bytes.into()
 }
 
-const NUMBER_BYTES: usize = size_of::<u32>();
-
 fn number_of(packed: &Packed) -> u32 {
-    packed.first_chunk().map_or(NEEDED, |number| u32::from_le_bytes(*number))
+    decode_varint(&mut &packed[..]).expect("it was packed here") as u32
 }
 
 fn unpack(packed: &Packed) -> User {
-    let packed = PackedUser::decode(&packed[NUMBER_BYTES..]).expect("it was packed here");
+    let mut bytes = &packed[..];
+    let packed =
+        decode_varint(&mut bytes).and_then(|_| PackedUser::decode(bytes)).expect("it was packed here");
     let mut devices = Few::default();
-    for PackedDevice { number, record, conn, inbox_known, inbox } in packed.devices {
+    for packed in packed.devices {
+        let PackedDevice { number, record, conn_index, conn_generation, inbox_known, inbox } = packed;
         let logs = || inbox.iter().map(|packed| (packed.log(), Seq(packed.newest))).collect();
         let inbox = if inbox_known { Inbox::Known(logs()) } else { Inbox::Unknown };
-        let conn = conn.map(|PackedConn { index, generation }| ConnId { index, generation });
+        let conn = conn_index.map(|index| ConnId { index, generation: conn_generation });
         let number = DeviceId::new(number).expect("it was packed here");
         devices.insert(number, Device { record, conn, inbox });
     }

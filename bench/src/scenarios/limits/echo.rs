@@ -1,5 +1,7 @@
-//! A bare echo on one ring, over TCP alone or in TLS records: what a message costs at least that comes in and goes out.
+//! A bare echo on one ring, over TCP alone or in TLS records: what a message costs at least that comes in and goes out, and how long it
+//! takes at a rate.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +13,29 @@ use tern_bench::crypto::Pair;
 use tern_uring::{ConnToken, Event, Missing, Ring, RingOptions, eventfd_waker, socket_from};
 use tern_wire::tls::Records;
 
+use crate::latency::{Micros, micros, record};
+use crate::load::{Arrivals, Schedule};
+
+/// An echo to be measured.
+pub struct Echo<'a> {
+    pub time: Duration,
+    /// Bytes of a message.
+    pub size: usize,
+    pub connections: u32,
+    pub tls: Option<&'a Pair>,
+    /// Messages a second of all connections together, whatever comes back (open loop). Without one, each connection has one message
+    /// on its way.
+    pub rate: Option<f64>,
+}
+
+/// What was found.
+pub struct Echoed {
+    /// CPU time of the echoing thread a message, in microseconds.
+    pub cpu_us: f64,
+    /// From the intended moment until it is back; empty without a rate.
+    pub latencies: Micros,
+}
+
 /// One end of each connection.
 struct End {
     ring: Ring,
@@ -19,6 +44,18 @@ struct End {
     /// Opened bytes of a message that has not come whole.
     partial: Vec<usize>,
     messages: u64,
+    pace: Option<Pace>,
+}
+
+/// The driving end of an open loop.
+struct Pace {
+    schedule: Schedule,
+    begin: Instant,
+    /// The connection whose turn it is.
+    turn: u32,
+    /// When what is on its way was to be sent, by connection.
+    waiting: Vec<VecDeque<Duration>>,
+    latencies: Micros,
 }
 
 fn ring(connections: u32) -> io::Result<Ring> {
@@ -40,8 +77,9 @@ fn cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// CPU time of the echoing thread a message, in microseconds. Each connection has one message on its way.
-pub fn run(time: Duration, size: usize, connections: u32, tls: Option<&Pair>) -> io::Result<f64> {
+/// Measures one.
+pub fn run(echo: &Echo<'_>) -> io::Result<Echoed> {
+    let Echo { time, size, connections, tls, rate } = *echo;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let (mut servers, mut clients) = (Vec::new(), Vec::new());
@@ -55,37 +93,80 @@ pub fn run(time: Duration, size: usize, connections: u32, tls: Option<&Pair>) ->
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let (listener, stop) = (&listener, &stop);
-        let echo = scope.spawn(move || {
+        let echoing = scope.spawn(move || {
             let mut end = End::new(connections, servers, size)?;
             end.ring.accept(listener);
             end.turns(stop, None)
         });
         let driver = scope.spawn(move || {
             let mut end = End::new(connections, clients, size)?;
-            let begin = Instant::now();
-            end.connect(address, connections)?;
-            while begin.elapsed() < time {
-                end.turns(stop, Some(begin + time))?;
-            }
+            let driven = end.drive(address, time, rate);
             stop.store(true, Ordering::Release);
-            Ok::<_, io::Error>(())
+            driven.map(|()| end.pace.map_or_else(micros, |pace| pace.latencies))
         });
-        driver.join().map_err(|_| io::Error::other("the driving thread has panicked"))??;
+        let latencies = driver.join().map_err(|_| io::Error::other("the driving thread has panicked"))??;
         let (messages, cpu) =
-            echo.join().map_err(|_| io::Error::other("the echoing thread has panicked"))??;
-        Ok(cpu.as_secs_f64() * 1e6 / messages.max(1) as f64)
+            echoing.join().map_err(|_| io::Error::other("the echoing thread has panicked"))??;
+        Ok(Echoed { cpu_us: cpu.as_secs_f64() * 1e6 / messages.max(1) as f64, latencies })
     })
 }
 
 impl End {
     fn new(connections: u32, records: Vec<Option<Box<Records>>>, size: usize) -> io::Result<Self> {
         let partial = vec![0; connections as usize + 1];
-        Ok(Self { ring: ring(connections)?, records, size, partial, messages: 0 })
+        Ok(Self { ring: ring(connections)?, records, size, partial, messages: 0, pace: None })
     }
 
-    /// Connects one after another, so that each end counts them alike, and begins with each.
-    fn connect(&mut self, server: SocketAddr, connections: u32) -> io::Result<()> {
-        for slot in 0..connections {
+    fn drive(&mut self, server: SocketAddr, time: Duration, rate: Option<f64>) -> io::Result<()> {
+        let begin = Instant::now();
+        self.connect(server)?;
+        let Some(rate) = rate else {
+            for slot in 0..self.connections() {
+                self.send(slot, self.size)?;
+            }
+            return self.turns(&AtomicBool::new(false), Some(begin + time)).map(drop);
+        };
+        self.pace = Some(Pace {
+            schedule: Schedule::new(Arrivals::Poisson, rate, 1),
+            begin: Instant::now(),
+            turn: 0,
+            waiting: vec![VecDeque::new(); self.records.len()],
+            latencies: micros(),
+        });
+        let mut events = Vec::new();
+        while begin.elapsed() < time {
+            let wait = self.send_what_is_due()?;
+            self.ring.turn(Some(wait), &mut events)?;
+            for event in events.drain(..) {
+                self.event(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is due, and gives how long nothing else will be.
+    fn send_what_is_due(&mut self) -> io::Result<Duration> {
+        let connections = self.connections();
+        let Some(pace) = &mut self.pace else { return Ok(Duration::ZERO) };
+        let now = pace.begin.elapsed();
+        let mut due = Vec::new();
+        while let Some(intended) = pace.schedule.due(now) {
+            pace.turn = (pace.turn + 1) % connections;
+            pace.waiting[pace.turn as usize].push_back(intended);
+            due.push(pace.turn);
+        }
+        let wait = pace.schedule.peek().saturating_sub(now);
+        due.into_iter().try_for_each(|slot| self.send(slot, self.size))?;
+        Ok(wait)
+    }
+
+    fn connections(&self) -> u32 {
+        self.records.len() as u32
+    }
+
+    /// Connects one after another, so that each end counts them alike.
+    fn connect(&mut self, server: SocketAddr) -> io::Result<()> {
+        for slot in 0..self.connections() {
             let socket = socket_from(None, server)?;
             self.ring.adopt(slot, &socket)?;
             self.ring.connect(ConnToken::new(slot, 0), slot, server);
@@ -104,7 +185,6 @@ impl End {
                 }
             }
             self.ring.receive(ConnToken::new(slot, 0), slot);
-            self.send(slot, self.size)?;
         }
         Ok(())
     }
@@ -162,7 +242,14 @@ impl End {
                 *partial %= self.size;
                 self.messages += whole as u64;
                 for _ in 0..whole {
-                    self.send(slot, self.size)?;
+                    match &mut self.pace {
+                        None => self.send(slot, self.size)?,
+                        Some(pace) => {
+                            if let Some(intended) = pace.waiting[slot as usize].pop_front() {
+                                record(&mut pace.latencies, pace.begin.elapsed().saturating_sub(intended));
+                            }
+                        }
+                    }
                 }
             }
             Event::ReceiveEnded { conn, why: tern_uring::Ended::NoBuffers } => {

@@ -7,10 +7,17 @@ mod echo;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use echo::Echo;
 use serde::Serialize;
 use tern_bench::crypto::Pair;
 
 use crate::latency::Percentiles;
+
+/// Echoes a second of the open loop: two records each, where a message has three.
+const OPEN_RATE: f64 = 75_000.0;
+
+/// Connections of the open loop.
+const OPEN_CONNECTIONS: u32 = 200;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct LimitsArgs {
@@ -44,6 +51,9 @@ pub struct LimitsReport {
     /// CPU time of the echoing thread a message, which it receives and sends.
     tcp_echo_cpu_us: f64,
     tls_echo_cpu_us: f64,
+    /// The latency of a TLS echo in an open loop that has as many records a second cross it as 50,000 messages/s have cross the server,
+    /// on as many connections as the pairs of `pairs` have.
+    tls_echo_open_loop_ms: Percentiles,
     fdatasync_ms: Percentiles,
     grouped_log_writes_per_s: f64,
 }
@@ -53,13 +63,15 @@ impl LimitsReport {
     pub fn line(&self) -> String {
         format!(
             "handshakes {:.0}/s a core; records of the size sealed {:.0}/s, opened {:.0}/s a core\n\
-             echo: TCP {:.2} us, TLS {:.2} us of CPU a message\n\
+             echo: TCP {:.2} us, TLS {:.2} us of CPU a message; with the records of 50,000 messages/s, p50 {:.2} p99 {:.2} ms\n\
              fdatasync of 4 KiB p50 {:.2} p99 {:.2} ms; grouped log writes {:.0}/s",
             self.handshakes_per_s_per_core,
             self.records_sealed_per_s_per_core,
             self.records_opened_per_s_per_core,
             self.tcp_echo_cpu_us,
             self.tls_echo_cpu_us,
+            self.tls_echo_open_loop_ms.p50,
+            self.tls_echo_open_loop_ms.p99,
             self.fdatasync_ms.p50,
             self.fdatasync_ms.p99,
             self.grouped_log_writes_per_s,
@@ -75,8 +87,10 @@ pub fn run(arguments: &LimitsArgs) -> Result<LimitsReport, String> {
     let handshakes_per_s_per_core = tls.handshakes(time)?;
     let (sealed, opened) = tls.records(time, size)?;
     let io = |error: std::io::Error| format!("the echo: {error}");
-    let tcp_echo_cpu_us = echo::run(time, size, connections, None).map_err(io)?;
-    let tls_echo_cpu_us = echo::run(time, size, connections, Some(&tls)).map_err(io)?;
+    let closed = |tls| echo::run(&Echo { time, size, connections, tls, rate: None }).map_err(io);
+    let (tcp, over_tls) = (closed(None)?, closed(Some(&tls))?);
+    let open = Echo { connections: OPEN_CONNECTIONS, tls: Some(&tls), rate: Some(OPEN_RATE), time, size };
+    let open = echo::run(&open).map_err(io)?;
     let dir = arguments.dir.clone().unwrap_or_else(std::env::temp_dir);
     let disk = |error: std::io::Error| format!("the disk, in {}: {error}", dir.display());
     let fdatasync_ms = disk::fdatasync(&dir, time).map_err(disk)?;
@@ -89,8 +103,9 @@ pub fn run(arguments: &LimitsArgs) -> Result<LimitsReport, String> {
         handshakes_per_s_per_core,
         records_sealed_per_s_per_core: sealed,
         records_opened_per_s_per_core: opened,
-        tcp_echo_cpu_us,
-        tls_echo_cpu_us,
+        tcp_echo_cpu_us: tcp.cpu_us,
+        tls_echo_cpu_us: over_tls.cpu_us,
+        tls_echo_open_loop_ms: Percentiles::of(&open.latencies),
         fdatasync_ms,
         grouped_log_writes_per_s,
     })
