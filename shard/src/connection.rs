@@ -20,6 +20,8 @@ use crate::slots::CoreId;
 /// One connection.
 #[derive(Debug, Default)]
 pub struct Conn {
+    /// Tells it from those that had its place before.
+    generation: u32,
     opening: Opening,
     in_flight: u32,
     in_flight_bytes: u32,
@@ -31,6 +33,9 @@ pub struct Conn {
     attaching: Option<Box<Attaching>>,
     session: Option<Box<Session>>,
 }
+
+// For connections are many, and memory comes in such sizes.
+const _: () = assert!(size_of::<Conn>() == 56);
 
 impl Conn {
     /// The device that it stands for, once logged in.
@@ -57,7 +62,7 @@ struct Attaching {
 #[derive(Debug, Default)]
 pub struct Conns {
     /// Boxed, so that room for more costs little.
-    slots: Vec<Option<Box<(u32, Conn)>>>,
+    slots: Vec<Option<Box<Conn>>>,
     count: usize,
     swept: usize,
 }
@@ -66,7 +71,7 @@ impl Conns {
     /// The connection, unless it has gone.
     pub fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
         match self.slots.get_mut(id.index as usize) {
-            Some(Some(slot)) if slot.0 == id.generation => Some(&mut slot.1),
+            Some(Some(conn)) if conn.generation == id.generation => Some(conn),
             _ => None,
         }
     }
@@ -83,13 +88,13 @@ impl Conns {
 
     /// How many are logged in, and have not been told to go.
     pub fn sessions(&self) -> usize {
-        self.slots.iter().flatten().filter(|slot| slot.1.session.is_some() && !slot.1.closing).count()
+        self.slots.iter().flatten().filter(|conn| conn.session.is_some() && !conn.closing).count()
     }
 
     /// All of them.
     pub fn ids(&self) -> Vec<ConnId> {
-        let id = |(index, slot): (usize, &Option<Box<(u32, Conn)>>)| {
-            let generation = slot.as_ref()?.0;
+        let id = |(index, slot): (usize, &Option<Box<Conn>>)| {
+            let generation = slot.as_ref()?.generation;
             Some(ConnId { index: index as u32, generation })
         };
         self.slots.iter().enumerate().filter_map(id).collect()
@@ -101,14 +106,14 @@ impl Conns {
             self.slots.resize_with(index + 1, || None);
         }
         assert!(self.slots[index].is_none(), "the shell reuses an index only after Closed or move_to");
-        self.slots[index] = Some(Box::new((id.generation, conn)));
+        self.slots[index] = Some(Box::new(Conn { generation: id.generation, ..conn }));
         self.count += 1;
     }
 
     fn remove(&mut self, id: ConnId) -> Option<Conn> {
         self.get(id)?;
         self.count -= 1;
-        self.slots[id.index as usize].take().map(|slot| slot.1)
+        self.slots[id.index as usize].take().map(|conn| *conn)
     }
 
     /// The next part of all connections, so that each is seen about once a second at ten calls a second.
@@ -116,8 +121,9 @@ impl Conns {
         let part = self.slots.len() / 10 + 1;
         let (from, to) = (self.swept, (self.swept + part).min(self.slots.len()));
         self.swept = if to == self.slots.len() { 0 } else { to };
-        let id =
-            |index: usize| Some(ConnId { index: index as u32, generation: self.slots[index].as_ref()?.0 });
+        let id = |index: usize| {
+            Some(ConnId { index: index as u32, generation: self.slots[index].as_ref()?.generation })
+        };
         (from..to).filter_map(id).collect()
     }
 }

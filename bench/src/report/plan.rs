@@ -93,7 +93,8 @@ pub fn once(extent: Extent, many: u32, half_per_s: f64) -> Vec<Planned> {
         ]
     };
     plan.extend(others.map(|command| planned(name_of(command), command, true, 1)));
-    plan.extend(among(extent, many));
+    let [few_connected, many_connected] = among(extent, many);
+    plan.push(few_connected);
     // Last, for the kernel is busy with so many connections for a while after they have gone.
     let sizes: &[u32] = if full { &[2_000, 10_000, 30_000] } else { &[200, 600] };
     for connections in sizes.iter().copied().chain((full && many > 30_000).then_some(many)) {
@@ -102,11 +103,12 @@ pub fn once(extent: Extent, many: u32, half_per_s: f64) -> Vec<Planned> {
         let command = format!("idle --connections {connections} --settle {settle} {cores} --quiet");
         plan.push(planned(&format!("idle-{connections}"), &command, false, 1));
     }
+    plan.push(many_connected);
     plan
 }
 
 /// The same traffic among few and many connected users, on as many cores.
-fn among(extent: Extent, many: u32) -> Vec<Planned> {
+fn among(extent: Extent, many: u32) -> [Planned; 2] {
     let (few, many, rate) =
         if extent == Extent::Full { (1000.min(many), many, 20_000) } else { (20, 60, 200) };
     let (seconds, warmup) = times(extent, 10);
@@ -115,7 +117,7 @@ fn among(extent: Extent, many: u32) -> Vec<Planned> {
         let command = format!("pairs --rate {rate} --silent {silent} {cores} --quiet {seconds} {warmup}");
         planned(name, &command, false, 1)
     };
-    [("among-few", few), ("among-many", many)].map(one).into()
+    [("among-few", few), ("among-many", many)].map(one)
 }
 
 /// As many cores as so many connections need: one holds as many as a process may have files.
