@@ -137,7 +137,9 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
     .run(&|traffic| traffic.go_on_until(measured.end))?;
     // From the connecting on: the share of what is not messages is small.
     let cpu_s = target.cpu_s_since(cpu);
-    silent.be_silent(Duration::from_millis(100))?;
+    if arguments.silent > 0 {
+        silent.be_silent(Duration::from_millis(100))?;
+    }
     arguments.log.write(&[("ack", &tally.ack), ("delivery", &tally.delivery)])?;
     let (ack, delivery) = (tally.ack.within(measured.clone()), tally.delivery.within(measured));
     let per_s = |count: u64| count as f64 / arguments.seconds as f64;
