@@ -37,7 +37,7 @@ impl Registrar {
     pub async fn register(&mut self, phone: &str) -> Result<CodeSent, Error> {
         let request = client_frame::Request::Register(v1::Register { phone: phone.to_owned() });
         match self.link.call(request).await? {
-            server_frame::Message::CodeSent(v1::CodeSent { digits, expires_in_ms, attempts }) => {
+            server_frame::Message::CodeSent(v1::CodeSent { digits, expires_in_ms, attempts, .. }) => {
                 Ok(CodeSent { digits, expires_in_ms, attempts })
             }
             _ => Err(Error::Protocol("Register was answered by something else")),
@@ -57,6 +57,7 @@ impl Registrar {
             code: code.to_owned(),
             name: name.to_owned(),
             device_name: device.to_owned(),
+            ..v1::Verify::default()
         });
         let server_frame::Message::Session(session) = self.link.call(request).await? else {
             return Err(Error::Protocol("Verify was answered by something else"));

@@ -49,7 +49,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "2, 3, 4, 5, 17, 18, 19, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -66,6 +66,12 @@ pub mod server_frame {
         CaughtUp(super::CaughtUp),
         #[prost(message, tag = "5")]
         GoAway(super::GoAway),
+        #[prost(message, tag = "17")]
+        Rewound(super::Rewound),
+        #[prost(message, tag = "18")]
+        DeviceAdded(super::DeviceAdded),
+        #[prost(message, tag = "19")]
+        PersonChanged(super::PersonChanged),
         /// Responses.
         #[prost(message, tag = "6")]
         Sent(super::Sent),
@@ -126,6 +132,13 @@ pub struct Welcome {
     pub limits: ::core::option::Option<Limits>,
     #[prost(uint64, tag = "5")]
     pub time_ms: u64,
+    /// Names the store: 16 random bytes, made with it. Another store's ids, tokens, seqs and positions mean nothing here.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub store: ::prost::bytes::Bytes,
+    /// Names this run of the store: a random number, another one after every start. The store remembers those before it,
+    /// so a generation that it does not know was made in a future that it has not had: it was put back from a copy.
+    #[prost(uint64, tag = "7")]
+    pub generation: u64,
 }
 /// The limits of this server. A client reads them rather than assuming them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -166,6 +179,10 @@ pub struct CodeSent {
     pub expires_in_ms: u32,
     #[prost(uint32, tag = "3")]
     pub attempts: u32,
+    /// Names this request for a code: Verify repeats it. A code is good with its own registration alone, so nobody else's
+    /// asking or guessing touches it.
+    #[prost(uint64, tag = "4")]
+    pub registration: u64,
 }
 /// Proves the phone with the code, and adds a device to its account, which is made if there is none. Answered by
 /// Session. The connection is not logged in by it: Login follows.
@@ -181,6 +198,9 @@ pub struct Verify {
     /// For the list of one's devices, at most 64 bytes.
     #[prost(string, tag = "4")]
     pub device_name: ::prost::alloc::string::String,
+    /// CodeSent.registration.
+    #[prost(uint64, tag = "5")]
+    pub registration: u64,
 }
 /// Exchanges a refresh token for a new pair. The old refresh token dies with it: presenting it again, but for a retry
 /// of this very request (same nonce), ends the device's session. Answered by Session.
@@ -222,6 +242,9 @@ pub struct LoggedIn {
     pub device_id: u32,
     #[prost(string, tag = "3")]
     pub name: ::prost::alloc::string::String,
+    /// The highest device_id that the account has given out: higher than before, another device was added.
+    #[prost(uint32, tag = "4")]
+    pub newest_device_id: u32,
 }
 /// Finds a person. Answered by Person, or Refused (UNKNOWN_USER).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -244,8 +267,10 @@ pub mod lookup {
 pub struct Person {
     #[prost(uint64, tag = "1")]
     pub user_id: u64,
+    /// Empty unless both have written in their chat.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+    /// Empty unless the person has written to the one who asks, or it is what was asked by.
     #[prost(string, tag = "3")]
     pub phone: ::prost::alloc::string::String,
 }
@@ -323,6 +348,35 @@ pub struct Receipt {
     #[prost(uint64, tag = "4")]
     pub member: u64,
 }
+/// The device's position in a log is upto from here on: what it has beyond is not in this store. Pushed after Resume,
+/// before any Entry of that log, when the device's position can't be trusted: it lies beyond the head, or comes from a
+/// generation that the store does not know. What follows upto is pushed next.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rewound {
+    #[prost(uint64, tag = "1")]
+    pub peer: u64,
+    #[prost(uint64, tag = "2")]
+    pub upto: u64,
+    /// The newest seq of the log.
+    #[prost(uint64, tag = "3")]
+    pub head: u64,
+}
+/// Another device was added to one's account just now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceAdded {
+    #[prost(uint32, tag = "1")]
+    pub device_id: u32,
+    #[prost(string, tag = "2")]
+    pub device_name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub time_ms: u64,
+}
+/// A person with whom one has a chat is not as before (a name, an account that has ended): look it up again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersonChanged {
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+}
 /// Starts the pushes of this connection. What the device lacks comes first, in every log that has grown beyond what it
 /// acknowledged, then CaughtUp; what is appended meanwhile and later is pushed in its turn. Answered by Resumed.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -331,6 +385,10 @@ pub struct Resume {
     /// last Acknowledge what it has, and those where it awaits receipts.
     #[prost(message, repeated, tag = "1")]
     pub positions: ::prost::alloc::vec::Vec<Position>,
+    /// Every Welcome.generation under which the device has stored anything since it last heard CaughtUp, and the one under
+    /// which it heard that. If the store does not know one of them, or none is named, positions are not trusted.
+    #[prost(uint64, repeated, tag = "2")]
+    pub generations: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Position {
@@ -346,7 +404,11 @@ pub struct Position {
     pub read_upto: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Resumed {}
+pub struct Resumed {
+    /// The generations were not all known: list every log that the device has, in further Resumes.
+    #[prost(bool, tag = "1")]
+    pub rewound: bool,
+}
 /// Everything that was missing at Resume has been pushed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CaughtUp {}
@@ -477,6 +539,7 @@ pub enum Reason {
     /// Messages.
     UnknownUser = 30,
     ClientIdReused = 31,
+    InboxFull = 32,
     /// The server's state.
     Overloaded = 40,
     StorageFull = 41,
@@ -515,6 +578,7 @@ impl Reason {
             Self::TooManyDevices => "TOO_MANY_DEVICES",
             Self::UnknownUser => "UNKNOWN_USER",
             Self::ClientIdReused => "CLIENT_ID_REUSED",
+            Self::InboxFull => "INBOX_FULL",
             Self::Overloaded => "OVERLOADED",
             Self::StorageFull => "STORAGE_FULL",
             Self::Unavailable => "UNAVAILABLE",
@@ -548,6 +612,7 @@ impl Reason {
             "TOO_MANY_DEVICES" => Some(Self::TooManyDevices),
             "UNKNOWN_USER" => Some(Self::UnknownUser),
             "CLIENT_ID_REUSED" => Some(Self::ClientIdReused),
+            "INBOX_FULL" => Some(Self::InboxFull),
             "OVERLOADED" => Some(Self::Overloaded),
             "STORAGE_FULL" => Some(Self::StorageFull),
             "UNAVAILABLE" => Some(Self::Unavailable),

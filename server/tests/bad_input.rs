@@ -361,6 +361,7 @@ fn codes_are_limited_by_phone_and_by_attempt() {
             code: code.to_owned(),
             name: "Ann".to_owned(),
             device_name: "test".to_owned(),
+            ..v1::Verify::default()
         })
     };
     let mut raw = Raw::welcomed(&server);

@@ -341,6 +341,7 @@ fn codes_go_to_the_webhook_and_nowhere_else() {
         code,
         name: "Ann".to_owned(),
         device_name: "test".to_owned(),
+        ..v1::Verify::default()
     };
     assert!(matches!(raw.ask(Request::Verify(verify)), Some(Message::Session(_))));
 }

@@ -18,6 +18,7 @@ fn register(server: &Ternd, phone: &str) -> v1::Session {
         code: server.code_of(phone),
         name: "Ann".to_owned(),
         device_name: "test".to_owned(),
+        ..v1::Verify::default()
     };
     session(raw.ask(Request::Verify(verify)))
 }

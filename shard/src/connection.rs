@@ -228,6 +228,7 @@ impl Shard {
             features: 0,
             limits: Some(self.limits.for_clients()),
             time_ms: cx.now_ms,
+            ..v1::Welcome::default()
         };
         if let Some(conn) = self.conns.get(origin.conn) {
             (conn.opening, conn.window) = (Opening::Welcomed, hello.window);
@@ -283,7 +284,7 @@ impl Shard {
                 let conn = self.conns.get(id).expect("it was there above, and only `closed` removes it");
                 conn.opening = Opening::LoggedIn;
                 conn.session = Some(Box::new(Session::new(author, conn.window)));
-                let login = v1::LoggedIn { user_id: user.get(), device_id: device.get(), name };
+                let login = v1::LoggedIn { user_id: user.get(), device_id: device.get(), name, ..v1::LoggedIn::default() };
                 self.respond(cx, origin, Reply::LoggedIn(login));
             }
             Err(refusal) => self.respond(cx, origin, Reply::Refused(refusal)),

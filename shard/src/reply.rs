@@ -78,7 +78,7 @@ impl Reply {
             Self::Person(person) => Message::Person(person),
             Self::Sent(proof, _) => Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms() }),
             Self::Acknowledged(..) => Message::Acknowledged(v1::Acknowledged {}),
-            Self::Resumed => Message::Resumed(v1::Resumed {}),
+            Self::Resumed => Message::Resumed(v1::Resumed::default()),
             Self::HistoryPage(page) => Message::HistoryPage(page),
             Self::Pong(pong) => Message::Pong(pong),
             Self::Refused(refusal) => Message::Refused(refusal.into()),

@@ -345,6 +345,7 @@ mod tests {
                 code: code.into(),
                 name: name.into(),
                 device_name: String::new(),
+                registration: 1,
             })
         };
         check(verify("123456", "Ann"), Ok(()));
@@ -360,7 +361,7 @@ mod tests {
         check(refresh(16), Ok(()));
         check(refresh(15), Err(Reason::InvalidArgument));
         let positions = vec![v1::Position { peer: 1, ..Default::default() }; POSITIONS_MAX + 1];
-        check(Raw::Resume(v1::Resume { positions }), Err(Reason::InvalidArgument));
+        check(Raw::Resume(v1::Resume { positions, generations: Vec::new() }), Err(Reason::InvalidArgument));
     }
 
     #[test]

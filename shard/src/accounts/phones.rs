@@ -201,6 +201,7 @@ impl Shard {
             digits: 6,
             expires_in_ms: expires_ms.saturating_sub(cx.now_ms) as u32,
             attempts: self.limits.code_attempts_max,
+            ..v1::CodeSent::default()
         };
         self.reply(cx, origin, Reply::CodeSent(sent));
     }
