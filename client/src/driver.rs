@@ -356,7 +356,10 @@ impl<'a> Connection<'a> {
             read_upto: log.peer_read,
         });
         let positions = positions.collect();
-        self.request(client_frame::Request::Resume(v1::Resume { positions, ..v1::Resume::default() }), Pending::Resume);
+        self.request(
+            client_frame::Request::Resume(v1::Resume { positions, ..v1::Resume::default() }),
+            Pending::Resume,
+        );
         Ok(())
     }
 

@@ -69,6 +69,10 @@ pub struct Flags {
     /// Set one limit: `--limit code_attempts_max=5`. May be repeated
     #[arg(long = "limit", value_name = "KEY=VALUE")]
     pub limits: Vec<String>,
+    /// The store was put back from a snapshot, or from a copy that was made while ternd ran: no earlier start counts as had, so
+    /// that every client goes back to what it had acknowledged. Once, at the start that follows; a copy of a stopped store needs it not
+    #[arg(long)]
+    pub restored: bool,
     /// Print the configuration in force as TOML, and exit
     #[arg(long)]
     pub print_config: bool,
@@ -207,6 +211,9 @@ pub struct Config {
     pub trace: TraceConfig,
     /// Every bound.
     pub limits: LimitsTable,
+    /// The store was put back from a copy that can't know what it is. Of one start, and so a flag alone.
+    #[serde(skip)]
+    pub restored: bool,
 }
 
 /// See [`Config::tls`].
@@ -305,6 +312,7 @@ impl Default for Config {
             latency: LatencyConfig::default(),
             trace: TraceConfig::default(),
             limits: LimitsTable::default(),
+            restored: false,
         }
     }
 }
@@ -381,6 +389,7 @@ impl Config {
         over(&mut self.log.filter, flags.log.as_ref());
         self.metrics.enabled &= !flags.no_metrics;
         self.admin.allow_provision |= flags.allow_provision;
+        self.restored = flags.restored;
         let optional = [
             (&mut self.tls.certificate, &flags.certificate),
             (&mut self.tls.key, &flags.key),

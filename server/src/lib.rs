@@ -9,6 +9,7 @@ pub mod control;
 pub mod core;
 pub mod exposition;
 pub mod http;
+mod identity;
 pub mod logging;
 pub mod mesh;
 pub mod metrics;

@@ -8,13 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use prost::Message as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tern_shard::accounts::tokens::{BadKeys, Keys, KeysRecord};
+use tern_shard::accounts::tokens::BadKeys;
 use tern_storage::embedded::{Embedded, EmbeddedOptions, OpenError};
 use tern_storage::memory::Memory;
-use tern_storage::{Batch, Engine, StoreError, keys};
+use tern_storage::{Engine, StoreError};
 use tern_wire::tls::{TlsError, TlsServer};
 
 use crate::admin::{self, SocketFile};
@@ -25,6 +24,7 @@ use crate::control::Control as _;
 use crate::core::{self, Clock, CoresOptions, Running, Traces};
 use crate::exposition::Exposition;
 use crate::http::{self, Health};
+use crate::identity::begin_run;
 use crate::metrics::Metrics;
 use crate::trouble;
 use tern_uring::{Missing, RingOptions, listen, raise_open_files, use_small_pages};
@@ -98,7 +98,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     }
     make_data_dir(config)?;
     let engine = open_store(config)?;
-    let keys = load_keys(&*engine)?;
+    let (identity, keys) = begin_run(&*engine, config.restored)?;
     let (certificate, made_certificate) = load_certificate(config)?;
     let tls = TlsServer::new(certificate.chain, certificate.key).map_err(RunError::Tls)?;
     let listener =
@@ -117,6 +117,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         listener,
         tls,
         engine: engine.clone(),
+        identity,
         keys,
         limits: config.shard_limits(),
         development: config.development(),
@@ -195,25 +196,6 @@ fn open_store(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
             Ok(Arc::new(store))
         }
     }
-}
-
-/// The installation's keys, made at the first start.
-fn load_keys(engine: &dyn Engine) -> Result<KeysRecord, RunError> {
-    let key = keys::meta("keys");
-    let record = match engine.get_blocking(&key).map_err(RunError::Store)? {
-        Some(value) => KeysRecord::decode(value).map_err(|_| RunError::Keys(BadKeys))?,
-        None => {
-            let seed =
-                || core::seed().map_err(|error| RunError::System("the system gives no entropy", error));
-            let record = KeysRecord::generate(seed()?, seed()?, seed()?);
-            let mut batch = Batch::default();
-            batch.put(key, record.encode_to_vec());
-            engine.commit_blocking(batch).map_err(RunError::Store)?;
-            record
-        }
-    };
-    Keys::new(&record).map_err(RunError::Keys)?;
-    Ok(record)
 }
 
 fn load_certificate(config: &Config) -> Result<(Certificate, bool), RunError> {

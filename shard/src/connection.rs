@@ -228,7 +228,8 @@ impl Shard {
             features: 0,
             limits: Some(self.limits.for_clients()),
             time_ms: cx.now_ms,
-            ..v1::Welcome::default()
+            store: self.identity.id(),
+            generation: self.identity.generation(),
         };
         if let Some(conn) = self.conns.get(origin.conn) {
             (conn.opening, conn.window) = (Opening::Welcomed, hello.window);
@@ -284,7 +285,12 @@ impl Shard {
                 let conn = self.conns.get(id).expect("it was there above, and only `closed` removes it");
                 conn.opening = Opening::LoggedIn;
                 conn.session = Some(Box::new(Session::new(author, conn.window)));
-                let login = v1::LoggedIn { user_id: user.get(), device_id: device.get(), name, ..v1::LoggedIn::default() };
+                let login = v1::LoggedIn {
+                    user_id: user.get(),
+                    device_id: device.get(),
+                    name,
+                    ..v1::LoggedIn::default()
+                };
                 self.respond(cx, origin, Reply::LoggedIn(login));
             }
             Err(refusal) => self.respond(cx, origin, Reply::Refused(refusal)),

@@ -14,6 +14,7 @@ pub mod durable;
 pub mod effects;
 pub mod entropy;
 pub mod entry;
+pub mod identity;
 pub mod input;
 pub mod limits;
 pub mod logs;

@@ -158,8 +158,8 @@ pub struct Pull {
     pub conn: ConnId,
     /// For which device.
     pub author: Author,
-    /// From which entry on; `None`: behind the device's position.
-    pub from: Option<Seq>,
+    /// What it lacks.
+    pub want: Want,
     /// The device's inbox holds the log's mark, if anything is missing.
     pub marked: bool,
     /// If something is missing and there is no mark, one is to be written first: what is pushed could be lost with the
@@ -167,22 +167,42 @@ pub struct Pull {
     pub writes_mark: bool,
 }
 
+/// What a device lacks of a log, as far as its connection knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Want {
+    /// From which entry on; `None`: behind the device's position.
+    pub from: Option<Seq>,
+    /// What the device says of itself, if that must be looked at.
+    pub claim: Option<Claim>,
+}
+
+/// A device says that it has everything up to here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Up to here.
+    pub upto: Seq,
+    /// The store has had all runs under which the device stored it.
+    pub trusted: bool,
+}
+
 /// Entries for a device that is catching up.
 #[derive(Debug)]
 pub struct Page {
     /// Of which log.
     pub log: LogId,
-    /// Where it begins, whether there is an entry or not.
-    pub first: Seq,
+    /// What the device claimed can't be so: its position is here.
+    pub rewound: Option<Seq>,
     /// Rising and dense.
     pub entries: Vec<Arc<Entry>>,
     /// Where the next page begins.
     pub next: Seq,
-    /// There was nothing behind these when the page was made.
-    pub done: bool,
+    /// The newest entry when the page was made.
+    pub head: Seq,
     /// The peer's watermarks.
     pub peer: Watermarks,
-    /// The log could not be read: the connection should go.
+    /// The device's own user's.
+    pub own: Watermarks,
+    /// The log could not be read.
     pub failed: bool,
 }
 

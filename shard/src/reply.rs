@@ -51,7 +51,10 @@ pub enum Reply {
     /// To `Acknowledge`: up to where the device has the log now.
     Acknowledged(LogId, Seq),
     /// To `Resume`.
-    Resumed,
+    Resumed {
+        /// What the device says of its positions comes from runs that this store has not had.
+        rewound: bool,
+    },
     /// To `History`.
     HistoryPage(v1::HistoryPage),
     /// To `Ping`.
@@ -78,7 +81,7 @@ impl Reply {
             Self::Person(person) => Message::Person(person),
             Self::Sent(proof, _) => Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms() }),
             Self::Acknowledged(..) => Message::Acknowledged(v1::Acknowledged {}),
-            Self::Resumed => Message::Resumed(v1::Resumed::default()),
+            Self::Resumed { rewound } => Message::Resumed(v1::Resumed { rewound }),
             Self::HistoryPage(page) => Message::HistoryPage(page),
             Self::Pong(pong) => Message::Pong(pong),
             Self::Refused(refusal) => Message::Refused(refusal.into()),

@@ -1,25 +1,29 @@
 //! A logged-in device: its requests, and its pushes.
 //!
 //! One mechanism brings a device up to date, whatever kept it behind (it was away, it reads slowly, its credit is used
-//! up): the log is noted as *behind* with the place to go on from, and its owner is asked for page after page until
+//! up): the log is noted as *behind* with what is wanted of it, and its owner is asked for page after page until
 //! one says that nothing follows. While a log is behind, what is appended to it is not pushed, for a page will bring
 //! it; as a page's last word and the next append come from the same core in order, nothing falls between.
+//!
+//! What a device lacks of a log is decided from its inbox and its own word together, whatever comes first: no log is asked
+//! for before the inbox has been read past it, and what is wanted later only adds. So the pushes of a log never go
+//! back within a connection, but where the device itself goes back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
 use std::sync::Arc;
 
 use tern_proto::v1::{self, server_frame};
-use tern_storage::{LogId, Slot};
+use tern_storage::{Direction, LogId, Row, ScanLimit, Slot, StoreError, keys};
 use tern_wire::errors::{Farewell, Reason, Refusal};
 use tern_wire::ids::{Seq, UserId};
-use tern_wire::request::{Acknowledge, Credit, History, Lookup, Position, PushWindow, Request, Send};
+use tern_wire::request::{Acknowledge, Credit, History, Lookup, PushWindow, Request, Resume, Send};
 
 use crate::Cx;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, peer_of};
-use crate::limits::{INBOX_LOGS_MAX, LOOKUP_WINDOW_MS, PULLS_MAX};
-use crate::maps::Map;
-use crate::message::{LogOp, Message, Page, PhoneOp, Pull, Watermarks};
+use crate::limits::{INBOX_LOGS_MAX, INBOX_STEP_ROWS, LOOKUP_WINDOW_MS, PULLS_MAX};
+use crate::message::{Claim, LogOp, Message, Page, PhoneOp, Pull, Want, Watermarks};
+use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::shard::Shard;
 
@@ -40,12 +44,18 @@ pub struct Session {
     lookups_since_s: u32,
 }
 
-/// Logs that a device is behind in.
+/// What a device lacks. Sorted maps: their keys are a stranger's choice, and nobody can make them slow.
 #[derive(Debug, Default)]
 struct Lag {
-    behind: Map<LogId, Behind>,
+    behind: BTreeMap<LogId, Behind>,
     /// Those that have no pull under way, each once.
     ready: VecDeque<LogId>,
+    /// Those that the inbox has not been read past.
+    unscanned: BTreeSet<LogId>,
+    /// The inbox has been read up to here.
+    scanned: Option<LogId>,
+    /// A step of the inbox is being read.
+    scanning: bool,
 }
 
 /// How far the pushes have come.
@@ -53,9 +63,9 @@ struct Lag {
 enum Progress {
     /// `Resume` has not come: nothing is pushed.
     Silent,
-    /// The inbox is being read from the store. Every log counts as behind.
+    /// The inbox is being read from the store.
     ReadingInbox,
-    /// The logs that were behind at `Resume` are being brought up to date.
+    /// What the device lacks is known, and on its way.
     CatchingUp,
     /// `CaughtUp` has been pushed.
     CaughtUp,
@@ -64,18 +74,62 @@ enum Progress {
 /// A log that the device is behind in.
 #[derive(Clone, Copy, Debug)]
 struct Behind {
-    /// Where to go on; `None`: behind the device's last acknowledgement.
-    from: Option<Seq>,
+    want: Want,
+    /// What was wanted when the pull that is under way began.
+    asked: Option<Want>,
     /// The device's inbox holds the log's mark, if anything is missing.
     marked: bool,
     /// It began behind the last acknowledgement, and nothing was pushed since.
     clean: bool,
     /// The peer's watermarks as the device knows them.
     known: Option<Watermarks>,
+    /// The device has not heard of its own user's watermarks.
+    owes_own: bool,
 }
 
 /// Beyond the last entry of any log: nothing is missing but the watermarks.
 const NO_ENTRY: Seq = Seq(u64::MAX);
+
+/// What is behind the device's position.
+const UNREAD: Want = Want { from: None, claim: None };
+
+pub(crate) const INBOX_UNREADABLE: Farewell =
+    Farewell::new(Reason::Unavailable, "the device's inbox can't be read");
+
+impl Want {
+    /// Adds a position that the device says it has. It goes before "behind the last acknowledgement", which nothing was
+    /// pushed by yet: once something was, a place to go on from is known.
+    fn add_position(&mut self, claim: Claim) {
+        let from = Seq(claim.upto.0.saturating_add(1));
+        self.from = Some(self.from.map_or(from, |known| known.min(from)));
+        self.claim = Some(match self.claim {
+            Some(other) => {
+                Claim { upto: other.upto.max(claim.upto), trusted: other.trusted && claim.trusted }
+            }
+            None => claim,
+        });
+    }
+
+    /// Adds an entry that was not pushed. "Behind the last acknowledgement" holds it already.
+    fn add_entry(&mut self, seq: Seq) {
+        self.from = self.from.map(|known| known.min(seq));
+    }
+}
+
+impl Behind {
+    fn new(want: Want) -> Self {
+        let clean = want == UNREAD;
+        Self { want, asked: None, marked: false, clean, known: None, owes_own: false }
+    }
+
+    /// Adds the peer's watermarks as the device knows them.
+    fn add_known(&mut self, marks: Watermarks) {
+        self.known = Some(self.known.map_or(marks, |known| Watermarks {
+            delivered: known.delivered.min(marks.delivered),
+            read: known.read.min(marks.read),
+        }));
+    }
+}
 
 impl Session {
     /// A session that pushes nothing yet.
@@ -112,21 +166,78 @@ impl Session {
             && within(self.window.bytes, self.pushed.1, self.credited.1)
     }
 
-    /// Notes that the device lacks entries of a log from `from` on.
-    fn fall_behind(&mut self, log: LogId, from: Option<Seq>, known: Option<Watermarks>, marked: bool) {
+    /// Whether the inbox has been read past a log.
+    fn is_scanned(&self, log: LogId) -> bool {
+        let passed = || self.lag.as_deref().and_then(|lag| lag.scanned).is_some_and(|upto| log <= upto);
+        self.progress != Progress::ReadingInbox || passed()
+    }
+
+    /// The log among those that the device is behind in; if it is not there, it is added with this want.
+    fn behind(&mut self, log: LogId, want: Want) -> &mut Behind {
+        let is_scanned = self.is_scanned(log);
         let lag = self.lag.get_or_insert_default();
         match lag.behind.entry(log) {
-            hashbrown::hash_map::Entry::Occupied(mut behind) => {
-                let behind = behind.get_mut();
-                // What the client said, or what is known by now, goes before "behind the last acknowledgement".
-                behind.from = behind.from.map(|one| from.map_or(one, |other| one.min(other)));
-                behind.marked |= marked;
-            }
-            hashbrown::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(Behind { from, known, marked, clean: from.is_none() });
-                lag.ready.push_back(log);
+            btree_map::Entry::Occupied(behind) => behind.into_mut(),
+            btree_map::Entry::Vacant(vacant) => {
+                if is_scanned {
+                    lag.ready.push_back(log);
+                } else {
+                    lag.unscanned.insert(log);
+                }
+                vacant.insert(Behind::new(want))
             }
         }
+    }
+
+    /// The device says what it has of a log.
+    fn add_position(&mut self, log: LogId, claim: Claim, known: Watermarks) {
+        let mut want = UNREAD;
+        want.add_position(claim);
+        let behind = self.behind(log, want);
+        behind.want.add_position(claim);
+        behind.clean = false;
+        behind.add_known(known);
+    }
+
+    /// The inbox has been read up to a log, or whole: what it has not been read past before can be asked for.
+    fn scanned(&mut self, upto: Option<LogId>) {
+        let lag = self.lag.get_or_insert_default();
+        lag.scanning = false;
+        lag.scanned = upto;
+        let rest = match upto {
+            Some(upto) => {
+                let mut passed = std::mem::take(&mut lag.unscanned);
+                let mut rest = passed.split_off(&upto);
+                if rest.remove(&upto) {
+                    passed.insert(upto);
+                }
+                lag.ready.extend(passed);
+                rest
+            }
+            None => {
+                lag.ready.extend(std::mem::take(&mut lag.unscanned));
+                BTreeSet::new()
+            }
+        };
+        lag.unscanned = rest;
+        if upto.is_none() {
+            self.progress = Progress::CatchingUp;
+        }
+    }
+
+    /// Whether the next step of the inbox is to be read, and where it begins. Not before most of the last one is done with, so
+    /// that a long inbox is never in memory whole.
+    fn next_scan(&mut self) -> Option<Option<LogId>> {
+        if self.progress != Progress::ReadingInbox {
+            return None;
+        }
+        let lag = self.lag.get_or_insert_default();
+        let under_way = lag.behind.len() - lag.unscanned.len();
+        let is_due = !lag.scanning && under_way <= INBOX_STEP_ROWS;
+        is_due.then(|| {
+            lag.scanning = true;
+            lag.scanned
+        })
     }
 }
 
@@ -139,7 +250,7 @@ impl Shard {
             Request::Send(send) => self.send(cx, origin, author, send),
             Request::Acknowledge(acknowledge) => self.acknowledge(cx, origin, author, acknowledge),
             Request::History(history) => self.history(cx, origin, author.user, history),
-            Request::Resume(positions) => self.resume(cx, origin, &positions),
+            Request::Resume(resume) => self.resume(cx, origin, &resume),
             Request::Lookup(lookup) => self.lookup(cx, origin, author.user, lookup),
             Request::Hello(_)
             | Request::Register(_)
@@ -200,69 +311,87 @@ impl Shard {
         self.ask(cx, owner, origin, Message::Log(log, op));
     }
 
-    /// Starts the pushes. A second `Resume` asks again for the logs that it lists.
-    fn resume(&mut self, cx: &mut Cx, origin: Origin, positions: &[Position]) {
+    /// Starts the pushes. A further `Resume` asks again for the logs that it lists; each is followed by `CaughtUp`.
+    fn resume(&mut self, cx: &mut Cx, origin: Origin, resume: &Resume) {
         let Some(session) = self.conns.session(origin.conn) else { return };
-        if session.logs_behind() + positions.len() > INBOX_LOGS_MAX {
+        if session.logs_behind() + resume.positions.len() > INBOX_LOGS_MAX {
             let refusal = self.overloaded();
             return self.respond(cx, origin, Reply::Refused(refusal));
         }
-        for position in positions {
-            let log = LogId::direct(session.author.user.get(), position.peer.get());
-            let known = Watermarks { delivered: position.delivered_upto, read: position.read_upto };
-            session.fall_behind(log, Some(Seq(position.upto.0.saturating_add(1))), Some(known), false);
-        }
+        let named = !resume.generations.is_empty();
+        let trusted = named && self.identity.knows(&resume.generations);
+        let rewound = !trusted && (named || !resume.positions.is_empty());
         let (author, first) = (session.author, session.progress == Progress::Silent);
-        self.respond(cx, origin, Reply::Resumed);
-        if first {
-            match self.users.inbox(author) {
-                Some(logs) => self.inbox_read(cx, origin.conn, logs, true, true),
-                None => {
-                    if let Some(session) = self.conns.session(origin.conn) {
-                        session.progress = Progress::ReadingInbox;
-                    }
-                    self.read_inbox(cx, origin.conn, author, None);
-                }
-            }
-        } else {
-            self.advance(cx, origin.conn);
+        let inbox = if first { self.users.inbox(author) } else { None };
+        let Some(session) = self.conns.session(origin.conn) else { return };
+        match session.progress {
+            Progress::Silent => session.progress = Progress::ReadingInbox,
+            Progress::CaughtUp => session.progress = Progress::CatchingUp,
+            Progress::ReadingInbox | Progress::CatchingUp => {}
+        }
+        for position in &resume.positions {
+            let log = LogId::direct(author.user.get(), position.peer.get());
+            let known = Watermarks { delivered: position.delivered_upto, read: position.read_upto };
+            session.add_position(log, Claim { upto: position.upto, trusted }, known);
+        }
+        self.respond(cx, origin, Reply::Resumed { rewound });
+        match inbox {
+            Some(logs) => self.inbox_read(cx, origin.conn, logs, true, None),
+            None => self.advance(cx, origin.conn),
         }
     }
 
-    /// A part of the device's inbox is known: these logs are behind.
-    pub(crate) fn inbox_read(
-        &mut self,
-        cx: &mut Cx,
-        id: ConnId,
-        logs: Vec<LogId>,
-        marked: bool,
-        whole: bool,
-    ) {
+    /// Reads a step of a device's inbox from the store: its marks, or all logs of the user if the device is new.
+    fn read_inbox(&mut self, cx: &mut Cx, conn: ConnId, author: Author, after: Option<LogId>) {
+        let (user, device) = (author.user.get(), author.device.get());
+        let range = if self.users.is_new(author) {
+            keys::memberships(user, after)
+        } else {
+            keys::inbox_marks(user, device, after)
+        };
+        let limit = ScanLimit { rows: INBOX_STEP_ROWS, bytes: usize::MAX };
+        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ReadFor::Inbox(conn));
+    }
+
+    /// A step of a device's inbox has been read.
+    pub(crate) fn inbox_step_read(&mut self, cx: &mut Cx, conn: ConnId, rows: &[Row], more: bool) {
+        let Some(session) = self.conns.session(conn) else { return };
+        let author = session.author;
+        let logs: Option<Vec<_>> = rows.iter().map(|(key, _)| keys::log_of(key)).collect();
+        let Some(logs) = logs else {
+            let slot = Slot::of_user(author.user.get()).number();
+            let place = format!("a key of an inbox in slot {slot}");
+            cx.fx.store_trouble(&StoreError::Corrupt { place });
+            return self.farewell(cx, conn, INBOX_UNREADABLE);
+        };
+        let upto = logs.last().copied().filter(|_| more);
+        self.users.learn(author, &logs);
+        let marked = !self.users.is_new(author);
+        self.inbox_read(cx, conn, logs, marked, upto);
+    }
+
+    /// A part of the device's inbox is known: these logs are behind, and up to `upto`, or if there is none at all, no others.
+    fn inbox_read(&mut self, cx: &mut Cx, id: ConnId, logs: Vec<LogId>, marked: bool, upto: Option<LogId>) {
         let Some(session) = self.conns.session(id) else { return };
         for log in logs {
-            session.fall_behind(log, None, None, marked);
+            session.behind(log, UNREAD).marked |= marked;
         }
-        if whole {
-            session.progress = Progress::CatchingUp;
-        }
+        session.scanned(upto);
         self.advance(cx, id);
     }
 
     /// Pushes an entry to a device, or notes that it is behind.
     pub(crate) fn push_entry(&mut self, cx: &mut Cx, id: ConnId, entry: &Arc<Entry>) {
         let Some(session) = self.conns.session(id).filter(|s| s.progress != Progress::Silent) else { return };
-        if session.progress == Progress::ReadingInbox && !session.is_behind(entry.log) {
-            // What the device has of this log is not known yet: go on from its acknowledgement.
-            session.fall_behind(entry.log, None, None, false);
-            return;
-        }
-        let (reader, is_behind) = (session.author.user, session.is_behind(entry.log));
-        if is_behind || !self.may_push(cx, id) {
-            let Some(session) = self.conns.session(id) else { return };
-            session.fall_behind(entry.log, Some(entry.seq), None, false);
-        } else {
+        let reader = session.author.user;
+        if session.is_behind(entry.log) || !session.is_scanned(entry.log) {
+            // Of a log that the inbox has not been read past it is not known what the device has.
+            session.behind(entry.log, UNREAD).want.add_entry(entry.seq);
+        } else if self.may_push(cx, id) {
             self.push(cx, id, server_frame::Message::Entry(entry.view(reader, false)));
             cx.fx.passed(entry.author, entry.client_id, Stage::Delivered);
+        } else if let Some(session) = self.conns.session(id) {
+            session.behind(entry.log, Want { from: Some(entry.seq), claim: None });
         }
     }
 
@@ -276,13 +405,15 @@ impl Shard {
         marks: Watermarks,
     ) {
         let Some(session) = self.conns.session(id).filter(|s| s.progress != Progress::Silent) else { return };
+        let is_own = member == session.author.user;
         if session.is_behind(log) {
-            return; // The last page brings them.
-        }
-        if self.may_push(cx, id) {
+            // The last page brings them.
+            session.behind(log, UNREAD).owes_own |= is_own;
+        } else if self.may_push(cx, id) {
             self.push_watermarks(cx, id, log, member, marks);
         } else if let Some(session) = self.conns.session(id) {
-            session.fall_behind(log, Some(NO_ENTRY), None, false);
+            let behind = session.behind(log, Want { from: Some(NO_ENTRY), claim: None });
+            behind.owes_own |= is_own;
         }
     }
 
@@ -294,43 +425,72 @@ impl Shard {
             let farewell = Farewell::new(Reason::Unavailable, "a log can't be read");
             return self.farewell(cx, id, farewell);
         }
-        let (user, log) = (session.author.user, page.log);
-        let mut next = page.next;
-        for entry in &page.entries {
-            if !self.may_push(cx, id) {
-                next = entry.seq;
-                break;
-            }
-            self.push(cx, id, server_frame::Message::Entry(entry.view(user, false)));
-        }
-        let pushed_all = next == page.next;
-        let Some(session) = self.conns.session(id) else { return };
-        let author = session.author;
-        let Some(lag) = session.lag.as_deref_mut() else { return };
-        let Some(behind) = lag.behind.get_mut(&log) else { return };
-        let known = behind.known;
-        behind.clean &= page.entries.is_empty();
-        let clean = behind.clean;
-        if behind.from.is_some_and(|from| from < page.first) {
-            // Something was appended after the page had been asked for, before where it began.
+        let (author, log) = (session.author, page.log);
+        let lag = session.lag.as_deref_mut().expect("a log stays behind until its page has come");
+        let behind = lag.behind.get_mut(&log).expect("a log stays behind until its page has come");
+        if behind.asked.take() != Some(behind.want) {
+            // More was wanted since: nothing of this page is pushed, so that nothing goes back.
             lag.ready.push_back(log);
-        } else if page.done && pushed_all {
+            return self.advance(cx, id);
+        }
+        let mut behind = *behind;
+        let done = self.push_page(cx, id, author.user, page, &mut behind);
+        let Some(session) = self.conns.session(id) else { return };
+        let lag = session.lag.as_deref_mut().expect("a log stays behind until its page has come");
+        if done {
             lag.behind.remove(&log);
             // What was pushed stays in the inbox until it is acknowledged; a mark may have stood for nothing.
-            let newest = Seq(page.next.0.saturating_sub(1));
-            if clean {
+            if behind.clean {
                 self.users.acknowledged(author, log, NO_ENTRY);
             } else {
-                self.users.pushed(author, log, newest);
-            }
-            if page.peer != known.unwrap_or_default() {
-                self.push_watermarks(cx, id, log, peer_of(log, user), page.peer);
+                self.users.pushed(author, log, page.head);
             }
         } else {
-            behind.from = Some(next);
+            lag.behind.insert(log, behind);
             lag.ready.push_back(log);
         }
         self.advance(cx, id);
+    }
+
+    /// Pushes a page as far as may be, and notes what is left. `true` if nothing is.
+    fn push_page(&mut self, cx: &mut Cx, id: ConnId, user: UserId, page: &Page, behind: &mut Behind) -> bool {
+        let (log, peer) = (page.log, peer_of(page.log, user));
+        if let Some(upto) = page.rewound {
+            if !self.may_push(cx, id) {
+                return false;
+            }
+            let rewound = v1::Rewound { peer: peer.get(), upto: upto.0, head: page.head.0 };
+            self.push(cx, id, server_frame::Message::Rewound(rewound));
+            // What it knew of the watermarks may never have been so in this store.
+            behind.known = None;
+            behind.owes_own = true;
+        }
+        behind.clean &= page.entries.is_empty();
+        behind.want = Want { from: Some(page.next), claim: None };
+        for entry in &page.entries {
+            if !self.may_push(cx, id) {
+                behind.want.from = Some(entry.seq);
+                return false;
+            }
+            self.push(cx, id, server_frame::Message::Entry(entry.view(user, false)));
+        }
+        if page.next <= page.head {
+            return false;
+        }
+        if page.peer != behind.known.unwrap_or_default() {
+            if !self.may_push(cx, id) {
+                return false;
+            }
+            self.push_watermarks(cx, id, log, peer, page.peer);
+            behind.known = Some(page.peer);
+        }
+        if behind.owes_own && peer != user && page.own != Watermarks::default() {
+            if !self.may_push(cx, id) {
+                return false;
+            }
+            self.push_watermarks(cx, id, log, user, page.own);
+        }
+        true
     }
 
     /// The client has confirmed pushes.
@@ -348,7 +508,11 @@ impl Shard {
             let may_push = self.may_push(cx, id);
             let Some(session) = self.conns.session(id) else { return };
             let author = session.author;
-            if session.logs_behind() == 0 {
+            if let Some(after) = session.next_scan() {
+                self.read_inbox(cx, id, author, after);
+                continue;
+            }
+            if session.logs_behind() == 0 && session.progress != Progress::ReadingInbox {
                 session.lag = None;
                 if session.progress == Progress::CatchingUp && may_push {
                     session.progress = Progress::CaughtUp;
@@ -363,10 +527,11 @@ impl Shard {
             }
             let Some(lag) = session.lag.as_deref_mut() else { return };
             let Some(log) = lag.ready.pop_front() else { return };
-            let (from, marked) =
-                lag.behind.get(&log).map_or((None, false), |behind| (behind.from, behind.marked));
+            let behind = lag.behind.get_mut(&log).expect("what is ready is behind");
+            behind.asked = Some(behind.want);
+            let (want, marked) = (behind.want, behind.marked);
             session.pulls += 1;
-            let pull = Pull { core: self.core, conn: id, author, from, marked, writes_mark: true };
+            let pull = Pull { core: self.core, conn: id, author, want, marked, writes_mark: true };
             self.tell(cx, self.slots.owner(Slot::of_log(log)), Message::Log(log, LogOp::Pull(pull)));
         }
     }

@@ -19,12 +19,14 @@ use crate::commits::{After, Commits};
 use crate::connection::Conns;
 use crate::effects::Effects;
 use crate::entropy::Entropy;
+use crate::identity::StoreIdentity;
 use crate::input::Input;
 use crate::limits::Limits;
 use crate::logs::Logs;
 use crate::message::{LogOp, Message, PhoneQuestion, Pull, UserOp};
 use crate::reads::{LogPart, ReadFor, Reads};
 use crate::reply::Reply;
+use crate::session::INBOX_UNREADABLE;
 use crate::slots::{CoreId, SlotMap};
 
 /// What a brain is made of.
@@ -36,6 +38,8 @@ pub struct Setup {
     pub slots: SlotMap,
     /// Its bounds.
     pub limits: Limits,
+    /// Which store it is, and which of its runs.
+    pub identity: StoreIdentity,
     /// The installation's keys.
     pub keys: Keys,
     /// 32 bytes of entropy, of its own.
@@ -50,6 +54,7 @@ pub struct Shard {
     pub(crate) core: CoreId,
     pub(crate) slots: SlotMap,
     pub(crate) limits: Limits,
+    pub(crate) identity: StoreIdentity,
     pub(crate) keys: Keys,
     pub(crate) entropy: Entropy,
     pub(crate) development: bool,
@@ -67,11 +72,12 @@ pub struct Shard {
 impl Shard {
     /// A brain that remembers nothing.
     pub fn new(setup: Setup) -> Self {
-        let Setup { core, slots, limits, keys, seed, development } = setup;
+        let Setup { core, slots, limits, identity, keys, seed, development } = setup;
         Self {
             core,
             slots,
             limits,
+            identity,
             keys,
             entropy: Entropy::new(seed),
             development,
@@ -350,11 +356,7 @@ impl Shard {
             ReadFor::User(user) | ReadFor::Devices(user) => self.user_part_failed(cx, user),
             ReadFor::Phone(phone) => self.phone_unreadable(cx, &phone),
             ReadFor::UserCount(slot) => self.user_count_unreadable(cx, slot),
-            ReadFor::Inbox(conn) => {
-                let farewell =
-                    tern_wire::errors::Farewell::new(Reason::Unavailable, "the device's inbox can't be read");
-                self.farewell(cx, conn, farewell);
-            }
+            ReadFor::Inbox(conn) => self.farewell(cx, conn, INBOX_UNREADABLE),
         }
     }
 }

@@ -114,6 +114,11 @@ pub fn meta(name: &str) -> Key {
     Key(bytes.into())
 }
 
+/// `m store`: the store's identity and its starts.
+pub fn store_identity() -> Key {
+    meta("store")
+}
+
 /// `s`: a slot's epoch.
 pub fn epoch(slot: Slot) -> Key {
     key(b's', slot, &[])

@@ -142,6 +142,21 @@ pub struct DevicePosition {
     pub upto: u64,
 }
 
+/// `m store`: which store this is, and which of its runs.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct StoreRecord {
+    /// 16 random bytes, made with the store.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: Bytes,
+    /// A random number for each start, the newest last: at most [`STARTS_KEPT_MAX`].
+    #[prost(fixed64, repeated, tag = "2")]
+    pub generations: Vec<u64>,
+}
+
+/// Starts that a store remembers. Beyond, the oldest is forgotten: a client that was away for so many starts is taken for
+/// one of another past, and its positions for unknown.
+pub const STARTS_KEPT_MAX: usize = 4096;
+
 /// `c`, `s`: one number.
 #[derive(Clone, PartialEq, Eq, Copy, Message)]
 pub struct NumberRecord {

@@ -22,6 +22,13 @@ pub const HISTORY_ENTRIES_MAX: usize = 256;
 /// Positions in one `Resume`.
 pub const POSITIONS_MAX: usize = 1024;
 
+/// Generations in one `Resume`. Beyond: `INVALID_ARGUMENT`; a client with more names none.
+pub const GENERATIONS_MAX: usize = 16;
+
+/// Every number of the protocol is below this, so that clients may keep it in a double. A `client_id` that is not:
+/// `INVALID_ARGUMENT`.
+pub const NUMBERS_END: u64 = 1 << 53;
+
 /// Bytes of a display name.
 pub const NAME_BYTES_MAX: usize = 100;
 
@@ -37,4 +44,4 @@ pub const NONCE_BYTES: usize = 16;
 // One body of the greatest length and a whole page of bodies must each fit the frame that carries them.
 const _: () = assert!(BODY_BYTES_MAX + 1024 <= FRAME_BYTES_MAX);
 const _: () = assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + HISTORY_ENTRIES_MAX * 64 <= SERVER_FRAME_BYTES_MAX);
-const _: () = assert!(POSITIONS_MAX * 44 <= FRAME_BYTES_MAX);
+const _: () = assert!(POSITIONS_MAX * 44 + GENERATIONS_MAX * 10 + 64 <= FRAME_BYTES_MAX);

@@ -61,7 +61,7 @@ impl Opening {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Hello, PushWindow};
+    use crate::request::{Hello, PushWindow, Resume};
 
     #[test]
     fn hello_comes_once_and_first() {
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn what_needs_a_login_is_refused_before_it_and_login_after_it() {
-        let (resume, login) = (Request::Resume(Vec::new()), Request::Login(String::new()));
+        let (resume, login) = (Request::Resume(Resume::default()), Request::Login(String::new()));
         let Err(OutOfOrder::Refuse(early)) = Opening::Welcomed.admit(&resume) else {
             panic!("a Resume before Login must be refused")
         };

@@ -8,7 +8,10 @@ use tern_proto::v1::{self, client_frame, lookup};
 
 use crate::errors::{Farewell, Reason, Refusal};
 use crate::ids::{ClientMessageId, Phone, Seq, UserId};
-use crate::limits::{LABEL_BYTES_MAX, NAME_BYTES_MAX, NONCE_BYTES, POSITIONS_MAX, TOKEN_BYTES_MAX};
+use crate::limits::{
+    GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NONCE_BYTES, NUMBERS_END, POSITIONS_MAX,
+    TOKEN_BYTES_MAX,
+};
 
 /// The protocol versions that this crate speaks.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
@@ -42,7 +45,7 @@ pub enum Request {
     /// Moves this device's position and the person's watermarks.
     Acknowledge(Acknowledge),
     /// Starts the pushes.
-    Resume(Vec<Position>),
+    Resume(Resume),
     /// Reads a log by pages.
     History(History),
     /// Confirms pushes.
@@ -146,6 +149,15 @@ pub struct Acknowledge {
     pub read_upto: Seq,
 }
 
+/// See `Resume` in the schema.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Resume {
+    /// Where the device is in some logs.
+    pub positions: Vec<Position>,
+    /// The starts of the server under which it stored what it has.
+    pub generations: Vec<u64>,
+}
+
 /// See `Position` in the schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Position {
@@ -203,7 +215,7 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Acknowledge(raw) => Request::Acknowledge(acknowledge(&raw)?),
         Raw::Credit(raw) => Request::Credit(Credit { frames: raw.frames, bytes: raw.bytes }),
         Raw::Ping(_) => Request::Ping,
-        Raw::Resume(raw) => Request::Resume(positions(&raw.positions)?),
+        Raw::Resume(raw) => Request::Resume(resume(raw)?),
         Raw::History(raw) => Request::History(history(&raw)?),
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),
@@ -254,6 +266,9 @@ fn lookup(raw: v1::Lookup) -> Result<Lookup, Refusal> {
 }
 
 fn send(raw: v1::Send) -> Result<Send, Refusal> {
+    if raw.client_id >= NUMBERS_END {
+        return Err(invalid("a client_id is below 2^53"));
+    }
     if raw.body.is_empty() {
         return Err(invalid("a message has no body"));
     }
@@ -276,9 +291,12 @@ fn acknowledge(raw: &v1::Acknowledge) -> Result<Acknowledge, Refusal> {
     })
 }
 
-fn positions(raw: &[v1::Position]) -> Result<Vec<Position>, Refusal> {
-    if raw.len() > POSITIONS_MAX {
+fn resume(raw: v1::Resume) -> Result<Resume, Refusal> {
+    if raw.positions.len() > POSITIONS_MAX {
         return Err(invalid("there are too many positions in one Resume"));
+    }
+    if raw.generations.len() > GENERATIONS_MAX {
+        return Err(invalid("there are too many generations in one Resume: name none"));
     }
     let position = |raw: &v1::Position| {
         Ok(Position {
@@ -288,7 +306,8 @@ fn positions(raw: &[v1::Position]) -> Result<Vec<Position>, Refusal> {
             read_upto: Seq(raw.read_upto),
         })
     };
-    raw.iter().map(position).collect()
+    let positions = raw.positions.iter().map(position).collect::<Result<_, _>>()?;
+    Ok(Resume { positions, generations: raw.generations })
 }
 
 fn history(raw: &v1::History) -> Result<History, Refusal> {
@@ -337,6 +356,11 @@ mod tests {
         check(send(0, b"hi", 0), Err(Reason::InvalidArgument));
         check(send(4096, b"", 0), Err(Reason::InvalidArgument));
         check(send(4096, b"hi", 99), Err(Reason::InvalidArgument));
+        let numbered = |client_id| {
+            Raw::Send(v1::Send { peer: 4096, client_id, body: Bytes::from_static(b"hi"), kind: 0 })
+        };
+        check(numbered(NUMBERS_END - 1), Ok(()));
+        check(numbered(NUMBERS_END), Err(Reason::InvalidArgument));
         check(Raw::Register(v1::Register { phone: "+15550001".into() }), Ok(()));
         check(Raw::Register(v1::Register { phone: "15550001".into() }), Err(Reason::InvalidPhone));
         let verify = |code: &str, name: &str| {
@@ -362,6 +386,9 @@ mod tests {
         check(refresh(15), Err(Reason::InvalidArgument));
         let positions = vec![v1::Position { peer: 1, ..Default::default() }; POSITIONS_MAX + 1];
         check(Raw::Resume(v1::Resume { positions, generations: Vec::new() }), Err(Reason::InvalidArgument));
+        let naming = |count| Raw::Resume(v1::Resume { positions: Vec::new(), generations: vec![7; count] });
+        check(naming(GENERATIONS_MAX), Ok(()));
+        check(naming(GENERATIONS_MAX + 1), Err(Reason::InvalidArgument));
     }
 
     #[test]

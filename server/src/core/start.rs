@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tern_shard::accounts::tokens::{Keys, KeysRecord};
+use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
 use tern_shard::slots::{CoreId, SlotMap};
 use tern_shard::{Setup, Shard};
@@ -32,6 +33,8 @@ pub struct CoresOptions {
     pub tls: TlsServer,
     /// The store.
     pub engine: Arc<dyn Engine>,
+    /// Which store it is, and which of its runs.
+    pub identity: StoreIdentity,
     /// The installation's keys.
     pub keys: KeysRecord,
     /// The brain's bounds.
@@ -142,6 +145,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
             core,
             slots: slots.clone(),
             limits: options.limits.clone(),
+            identity: options.identity.clone(),
             keys: Keys::new(&options.keys).expect("checked when they were read"),
             seed: seed().map_err(Missing::Ring)?,
             development: options.development,

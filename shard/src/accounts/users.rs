@@ -17,7 +17,6 @@ use crate::accounts::tokens::{RefreshToken, token_hash};
 use crate::admin::{AdminResponse, DeviceView, UserView};
 use crate::commits::After;
 use crate::entry::{Author, Entry};
-use crate::limits::INBOX_STEP_ROWS;
 use crate::maps::{Few, Map};
 use crate::message::{LogOp, UserAsk, UserOp, Watermarks};
 use crate::reads::ReadFor;
@@ -139,7 +138,7 @@ impl Users {
     }
 
     /// A device's inbox holds these logs, says the store.
-    fn learn(&mut self, author: Author, logs: &[LogId]) {
+    pub(crate) fn learn(&mut self, author: Author, logs: &[LogId]) {
         let Some(device) = self.device(author) else { return };
         for log in logs {
             if device.inbox.logs().is_some_and(|known| !known.contains_key(log)) {
@@ -357,31 +356,6 @@ impl Shard {
         let attached: Vec<_> = others.filter_map(|(_, state)| state.conn).collect();
         for conn in attached {
             self.push_receipt(cx, conn, log, by.user, marks);
-        }
-    }
-
-    /// Reads a step of a device's inbox from the store: its marks, or all logs of the user if the device is new.
-    pub(crate) fn read_inbox(&mut self, cx: &mut Cx, conn: ConnId, author: Author, after: Option<LogId>) {
-        let (user, device) = (author.user.get(), author.device.get());
-        let range = if self.users.is_new(author) {
-            keys::memberships(user, after)
-        } else {
-            keys::inbox_marks(user, device, after)
-        };
-        let limit = ScanLimit { rows: INBOX_STEP_ROWS, bytes: usize::MAX };
-        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ReadFor::Inbox(conn));
-    }
-
-    pub(crate) fn inbox_step_read(&mut self, cx: &mut Cx, conn: ConnId, rows: &[Row], more: bool) {
-        let Some(session) = self.conns.session(conn) else { return };
-        let author = session.author();
-        let logs: Vec<_> = rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
-        let last = logs.last().copied();
-        self.users.learn(author, &logs);
-        let marked = !self.users.is_new(author);
-        self.inbox_read(cx, conn, logs, marked, !more);
-        if more {
-            self.read_inbox(cx, conn, author, last);
         }
     }
 

@@ -271,11 +271,12 @@ impl Shard {
             LogOp::Pull(pull) => {
                 let page = Page {
                     log: id,
-                    first: Seq(0),
+                    rewound: None,
                     entries: Vec::new(),
                     next: Seq(0),
-                    done: false,
+                    head: Seq(0),
                     peer: Watermarks::default(),
+                    own: Watermarks::default(),
                     failed: true,
                 };
                 self.tell(cx, pull.core, crate::message::Message::Page(pull.conn, Box::new(page)));

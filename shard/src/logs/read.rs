@@ -12,7 +12,7 @@ use crate::Cx;
 use crate::commits::After;
 use crate::entry::Entry;
 use crate::limits::{PULL_BYTES_MAX, PULL_ENTRIES_MAX};
-use crate::message::{LogOp, Message, Page, Pull};
+use crate::message::{Claim, LogOp, Message, Page, Pull, Want};
 use crate::reads::{LogPart, ReadFor};
 use crate::reply::{Origin, Reply};
 use crate::shard::Shard;
@@ -27,13 +27,36 @@ pub(crate) struct Wanted {
     pub(crate) limit: usize,
 }
 
+/// Where a device goes on in a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    /// The first entry that it lacks.
+    first: Seq,
+    /// Its position, where that is not what it claimed.
+    rewound: Option<Seq>,
+}
+
+/// Where a device goes on that wants this, has acknowledged the log up to `position`, and could have it up to `head`. What
+/// it acknowledged of this store it has, whatever became of the store since; beyond that it is only believed what it
+/// stored under runs that this store has had, and nothing that is beyond the head.
+fn place_of(want: Want, position: Seq, head: Seq) -> Place {
+    let Some(Claim { upto, trusted }) = want.claim else {
+        return Place { first: want.from.unwrap_or(position.next()), rewound: None };
+    };
+    let from = want.from.unwrap_or(position.next());
+    if trusted && upto <= head {
+        return Place { first: from, rewound: None };
+    }
+    Place { first: from.min(position.next()), rewound: (upto > position).then_some(position) }
+}
+
 /// Who waits for entries from the store.
 #[derive(Debug)]
 pub(crate) enum Reader {
     /// A page of history.
     History(LogId, Wanted),
-    /// A page for a device that is catching up, beginning at the seq.
-    Pull(LogId, Pull, Seq),
+    /// A page for a device that is catching up from this place on.
+    Pull(LogId, Pull, Place),
 }
 
 impl Reader {
@@ -96,7 +119,8 @@ impl Shard {
         let Some(log) = self.logs.logs.get_mut(&id) else { return };
         let durable = log.durable.seq();
         let head = log.head;
-        let mut first = pull.from.unwrap_or(Seq(1));
+        // What the device has acknowledged of this store, and so has for certain.
+        let mut position = Seq(0);
         let mut caught_up = false;
         if let Some(device) = log.device(pull.author) {
             caught_up = device.position == head;
@@ -111,14 +135,16 @@ impl Shard {
                 self.commits.put_bytes(keys::inbox_mark(user, device, id), bytes::Bytes::new());
                 return self.then(After::Pull(id, pull));
             }
-            first = pull.from.unwrap_or(device.position.next());
+            position = device.position.min(durable);
         }
         if caught_up {
             self.look_when_quiet(cx, id);
         }
+        let place = place_of(pull.want, position, durable);
+        let first = place.first;
         let Some(log) = self.logs.logs.get_mut(&id) else { return };
         if first > durable {
-            return self.pulled(cx, id, pull, first, Vec::new());
+            return self.pulled(cx, id, pull, place, Vec::new());
         }
         if log.tail.front().is_some_and(|oldest| oldest.seq <= first) {
             let wanted = log.tail.iter().filter(|entry| entry.seq >= first && entry.seq <= durable);
@@ -129,23 +155,25 @@ impl Shard {
                 fits
             };
             let entries = wanted.take(PULL_ENTRIES_MAX).take_while(fits).cloned().collect();
-            return self.pulled(cx, id, pull, first, entries);
+            return self.pulled(cx, id, pull, place, entries);
         }
         let limit = ScanLimit { rows: PULL_ENTRIES_MAX, bytes: PULL_BYTES_MAX };
         let range = (first.0, durable.0 + 1);
-        self.read_entries(cx, id, range, Direction::Forwards, limit, Reader::Pull(id, pull, first));
+        self.read_entries(cx, id, range, Direction::Forwards, limit, Reader::Pull(id, pull, place));
     }
 
-    fn pulled(&mut self, cx: &mut Cx, id: LogId, pull: Pull, first: Seq, entries: Vec<Arc<Entry>>) {
+    fn pulled(&mut self, cx: &mut Cx, id: LogId, pull: Pull, place: Place, entries: Vec<Arc<Entry>>) {
         let Some(log) = self.logs.logs.get(&id) else { return };
-        let next = entries.last().map_or(first, |last| last.seq.next());
+        let head = log.durable.seq();
+        let next = entries.last().map_or(place.first.min(head.next()), |last| last.seq.next());
         let page = Page {
             log: id,
-            first,
+            rewound: place.rewound,
             entries,
             next,
-            done: next > log.durable.seq(),
+            head,
             peer: self.peer_marks(id, pull.author.user),
+            own: log.marks_of(pull.author.user),
             failed: false,
         };
         self.tell(cx, pull.core, Message::Page(pull.conn, Box::new(page)));
@@ -189,8 +217,8 @@ impl Shard {
         };
         match reader {
             Reader::History(_, wanted) => self.history_known(cx, id, wanted, entries),
-            Reader::Pull(_, pull, first) => {
-                self.pulled(cx, id, pull, first, entries.into_iter().map(Arc::new).collect());
+            Reader::Pull(_, pull, place) => {
+                self.pulled(cx, id, pull, place, entries.into_iter().map(Arc::new).collect());
             }
         }
     }
@@ -202,5 +230,34 @@ impl Shard {
                 self.refuse_log_op(cx, id, LogOp::Pull(pull), super::UNREADABLE);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(from: Option<u64>, claim: Option<(u64, bool)>, expect: (u64, Option<u64>)) {
+        let claim = claim.map(|(upto, trusted)| Claim { upto: Seq(upto), trusted });
+        let want = Want { from: from.map(Seq), claim };
+        let place = place_of(want, Seq(10), Seq(30));
+        assert_eq!((place.first.0, place.rewound.map(|upto| upto.0)), expect, "{want:?}");
+    }
+
+    #[test]
+    fn a_claim_is_believed_up_to_what_was_acknowledged_or_as_far_as_it_is_trusted() {
+        check(None, None, (11, None));
+        check(Some(21), None, (21, None));
+        // Trusted: as claimed, up to the head.
+        check(Some(21), Some((20, true)), (21, None));
+        check(Some(6), Some((5, true)), (6, None));
+        check(Some(31), Some((30, true)), (31, None));
+        check(Some(32), Some((31, true)), (11, Some(10)));
+        // Not trusted: up to what was acknowledged.
+        check(Some(21), Some((20, false)), (11, Some(10)));
+        check(Some(11), Some((10, false)), (11, None));
+        check(Some(6), Some((5, false)), (6, None));
+        // Two claims in one: the lower place, the higher claim.
+        check(Some(6), Some((31, true)), (6, Some(10)));
     }
 }

@@ -11,12 +11,14 @@ use tern_shard::accounts::tokens::{Keys, KeysRecord};
 use tern_shard::admin::{AdminRequest, AdminResponse, Provisioned};
 use tern_shard::effects::Stage;
 use tern_shard::entry::Author;
+use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
 use tern_shard::message::Message;
 use tern_shard::reply::ConnId;
 use tern_shard::slots::{CoreId, SlotMap};
 use tern_shard::{Arrival, Effects, Input, Setup, Shard};
 use tern_storage::memory::Memory;
+use tern_storage::records::StoreRecord;
 use tern_storage::{
     Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, Port, ReadId, ScanLimit, Slot,
     StoreError, Wake,
@@ -135,15 +137,34 @@ fn keys() -> Keys {
     Keys::new(&KeysRecord::generate([1; 32], [2; 32], [3; 32])).expect("good keys")
 }
 
+/// The identity of a store, with one more start.
+fn identity(store: &Memory) -> StoreIdentity {
+    let key = tern_storage::keys::store_identity();
+    let record = store.get_blocking(&key).expect("it can be read");
+    let record = match record {
+        Some(value) => StoreRecord::decode(value).expect("what was written"),
+        None => StoreIdentity::new_store([9; 32]),
+    };
+    let random = [record.generations.len() as u8 + 1; 32];
+    let record = StoreIdentity::started(record, false, random);
+    let mut batch = Batch::default();
+    batch.put(key, record.encode_to_vec());
+    // On a medium that fails now and then: a real node would not start.
+    while store.commit_blocking(batch.clone()).is_err_and(|error| error == StoreError::Full) {}
+    StoreIdentity::from_record(&record).expect("a good record")
+}
+
 impl Node {
     /// A node that has just started on a store.
     pub fn start(store: &Memory, cores: u16, limits: &Limits, now_ms: u64) -> Self {
         let slots = SlotMap::even(cores);
+        let identity = identity(store);
         let core = |core| Core {
             shard: Shard::new(Setup {
                 core: CoreId(core),
                 slots: slots.clone(),
                 limits: limits.clone(),
+                identity: identity.clone(),
                 keys: keys(),
                 seed: [core as u8; 32],
                 development: true,
