@@ -53,8 +53,8 @@ fn every_reason_has_a_row_of_its_own() {
     assert!(without.is_empty(), "section 10 of docs/PROTOCOL.md has no row for these: {without:?}");
 }
 
-const ANN: u64 = 4387;
-const BOB: u64 = 6826;
+const ANN: u64 = 2_908_166_648_099;
+const BOB: u64 = 2_168_533_830_314;
 const TIME_MS: u64 = 1_800_000_000_000;
 
 fn client(id: u64, request: client_frame::Request) -> Vec<u8> {
@@ -119,13 +119,14 @@ fn the_worked_examples_are_what_the_types_give() {
 #[test]
 fn the_count_of_framing_is_true() {
     let body = Bytes::from(vec![b'x'; 100]);
-    let peer = (1 << 28) - 1;
+    // Ids have 42 bits.
+    let peer = (1 << 42) - 1;
     let send = v1::Send { peer, client_id: 100_000, body: body.clone(), kind: v1::Kind::Text.into() };
     let entry = |seq| v1::Entry { peer, seq, time_ms: TIME_MS, body: body.clone(), ..Default::default() };
     let framing = |frame: Vec<u8>| frame.len() - body.len();
     let pushed = |seq| framing(server(0, server_frame::Message::Entry(entry(seq))));
     let sent = framing(client(10_000, client_frame::Request::Send(send)));
-    assert_eq!((sent, pushed(10_000), pushed(16_384)), (17, 20, 21));
+    assert_eq!((sent, pushed(10_000), pushed(16_384)), (19, 22, 23));
     for (message, bytes) in [("Send", sent), ("Entry", pushed(10_000))] {
         let row = DOCUMENT
             .lines()

@@ -4,13 +4,14 @@
 
 use tern_proto::v1::{self, server_frame};
 use tern_wire::errors::{Farewell, Reason, Refusal};
-use tern_wire::ids::{DeviceId, UserId};
 use tern_wire::opening::{Opening, OutOfOrder};
 use tern_wire::request::{self, Hello, PushWindow, Request};
 
 use crate::Cx;
 use crate::accounts::addresses::network_of;
+use crate::accounts::tokens::Access;
 use crate::effects::{Arrival, Stage};
+use crate::entry::Author;
 use crate::message::{Message, PhoneOp, UserAsk, UserOp};
 use crate::reply::{ConnId, Origin, Reply};
 use crate::session::Session;
@@ -52,8 +53,7 @@ impl Conn {
 /// A login whose user is being read. Requests pipelined behind it wait; the window bounds them.
 #[derive(Debug)]
 struct Attaching {
-    user: UserId,
-    device: DeviceId,
+    access: Access,
     origin: Origin,
     waiting: Vec<(Origin, Request)>,
 }
@@ -137,7 +137,7 @@ impl Shard {
     }
 
     pub(crate) fn arrived(&mut self, cx: &mut Cx, id: ConnId, arrival: Arrival) {
-        let Arrival { user, device, request, request_bytes, window } = arrival;
+        let Arrival { user, device, session, request, request_bytes, window } = arrival;
         let conn = Conn {
             opening: Opening::Welcomed,
             in_flight: 1,
@@ -149,7 +149,7 @@ impl Shard {
         };
         self.conns.insert(id, conn);
         let origin = Origin { core: self.core, conn: id, request, bytes: request_bytes };
-        self.begin_attach(cx, origin, user, device);
+        self.begin_attach(cx, origin, Access { author: Author { user, device }, session });
     }
 
     /// The connection has gone; what it asked for goes on, and the answers find nobody.
@@ -240,8 +240,8 @@ impl Shard {
     /// Authenticates a connection. One whose user lives on another core moves there with what it has not read; so
     /// nothing else may be under way, whose answer would come to the core that it left.
     fn login(&mut self, cx: &mut Cx, origin: Origin, token: &str) {
-        let author = match self.keys.verify_access_token(token, cx.now_ms) {
-            Ok(author) => author,
+        let access = match self.keys.verify_access_token(token, cx.now_ms) {
+            Ok(access) => access,
             Err(refusal) => return self.respond(cx, origin, Reply::Refused(refusal)),
         };
         let Some(conn) = self.conns.get(origin.conn) else { return };
@@ -250,14 +250,16 @@ impl Shard {
             return self.respond(cx, origin, Reply::Refused(refusal));
         }
         let window = conn.window;
+        let author = access.author;
         let owner = self.slots.owner(tern_storage::Slot::of_user(author.user.get()));
         if owner == self.core {
-            return self.begin_attach(cx, origin, author.user, author.device);
+            return self.begin_attach(cx, origin, access);
         }
         self.conns.remove(origin.conn);
         let arrival = Arrival {
             user: author.user,
             device: author.device,
+            session: access.session,
             request: origin.request,
             request_bytes: origin.bytes,
             window,
@@ -265,18 +267,18 @@ impl Shard {
         cx.fx.move_to(origin.conn, owner, arrival);
     }
 
-    fn begin_attach(&mut self, cx: &mut Cx, origin: Origin, user: UserId, device: DeviceId) {
+    fn begin_attach(&mut self, cx: &mut Cx, origin: Origin, access: Access) {
         let Some(conn) = self.conns.get(origin.conn) else { return };
-        conn.attaching = Some(Box::new(Attaching { user, device, origin, waiting: Vec::new() }));
-        self.attach_when_loaded(cx, user, origin.conn);
+        conn.attaching = Some(Box::new(Attaching { access, origin, waiting: Vec::new() }));
+        self.attach_when_loaded(cx, access.author.user, origin.conn);
     }
 
     /// The user of a login has been read: the connection stands for the device, if both live.
     pub(crate) fn attach(&mut self, cx: &mut Cx, id: ConnId) {
         let Some(attaching) = self.conns.get(id).and_then(|conn| conn.attaching.take()) else { return };
-        let Attaching { user, device, origin, waiting } = *attaching;
-        let author = crate::entry::Author { user, device };
-        match self.users.attach(author, id) {
+        let Attaching { access, origin, waiting } = *attaching;
+        let author = access.author;
+        match self.users.attach(access, id) {
             Ok((name, older)) => {
                 if let Some(older) = older {
                     let reason = "a newer connection of the same device has taken over";
@@ -286,8 +288,8 @@ impl Shard {
                 conn.opening = Opening::LoggedIn;
                 conn.session = Some(Box::new(Session::new(author, conn.window)));
                 let login = v1::LoggedIn {
-                    user_id: user.get(),
-                    device_id: device.get(),
+                    user_id: author.user.get(),
+                    device_id: author.device.get(),
                     name,
                     ..v1::LoggedIn::default()
                 };

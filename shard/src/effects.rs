@@ -90,6 +90,8 @@ pub struct Arrival {
     pub user: UserId,
     /// The device.
     pub device: DeviceId,
+    /// The session that its token names.
+    pub session: u64,
     /// The `Login` to answer.
     pub request: u64,
     /// Bytes of its frame.

@@ -2,9 +2,14 @@
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use tern_storage::{SLOTS, Slot};
+use tern_wire::ids::UserId;
 use tern_wire::limits::NONCE_BYTES;
 
-/// One-time codes and nonces.
+/// Random bits of a user's id, above the 12 of the slot: together 42, which are six bytes on the wire.
+const USER_BITS: u32 = 30;
+
+/// One-time codes, nonces, ids.
 pub struct Entropy(ChaCha20Rng);
 
 /// Shows no state.
@@ -30,6 +35,21 @@ impl Entropy {
                 return format!("{:06}", number % 1_000_000);
             }
         }
+    }
+
+    /// An id for a user of a slot, as likely as any other; whether somebody has it already, the store must tell.
+    pub fn user(&mut self, slot: Slot) -> UserId {
+        loop {
+            let random = u64::from(self.0.next_u32() >> (u32::BITS - USER_BITS));
+            if let Some(user) = UserId::new(random * u64::from(SLOTS) + u64::from(slot.number())) {
+                return user;
+            }
+        }
+    }
+
+    /// Names a device's session. Never 0, which stands for none.
+    pub fn session(&mut self) -> u64 {
+        self.0.next_u64().max(1)
     }
 
     /// The nonce of a device's first refresh token.

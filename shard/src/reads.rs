@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tern_storage::{Busy, Direction, Key, KeyRange, LogId, ReadId, ScanLimit, Slot};
+use tern_storage::{Busy, Direction, Key, KeyRange, LogId, ReadId, ScanLimit};
 use tern_wire::ids::{Phone, UserId};
 
 use crate::effects::Effects;
@@ -20,8 +20,8 @@ pub enum ReadFor {
     Devices(UserId),
     /// A phone's record.
     Phone(Phone),
-    /// How many users a slot has made.
-    UserCount(Slot),
+    /// Whether anybody has, or has had, the id that a new user would get.
+    NewUser(UserId),
     /// A step of a device's inbox, for a connection.
     Inbox(ConnId),
 }

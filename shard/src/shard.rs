@@ -322,7 +322,7 @@ impl Shard {
             ReadFor::Log(log, LogPart::ClientMessage) => self.client_message_read(cx, log, value),
             ReadFor::User(user) => self.user_read(cx, user, value),
             ReadFor::Phone(phone) => self.phone_read(cx, phone, value),
-            ReadFor::UserCount(slot) => self.user_count_read(cx, slot, value),
+            ReadFor::NewUser(user) => self.new_user_read(cx, user, value.is_none()),
             ReadFor::Log(_, LogPart::Tail | LogPart::HighestClientId | LogPart::Entries(_))
             | ReadFor::Devices(_)
             | ReadFor::Inbox(_) => unreachable!("these are scans"),
@@ -339,7 +339,7 @@ impl Shard {
             ReadFor::Log(_, LogPart::Record | LogPart::Member(_) | LogPart::ClientMessage)
             | ReadFor::User(_)
             | ReadFor::Phone(_)
-            | ReadFor::UserCount(_) => unreachable!("these are gets"),
+            | ReadFor::NewUser(_) => unreachable!("these are gets"),
         }
     }
 
@@ -355,7 +355,7 @@ impl Shard {
             }
             ReadFor::User(user) | ReadFor::Devices(user) => self.user_part_failed(cx, user),
             ReadFor::Phone(phone) => self.phone_unreadable(cx, &phone),
-            ReadFor::UserCount(slot) => self.user_count_unreadable(cx, slot),
+            ReadFor::NewUser(user) => self.new_user_unreadable(cx, user),
             ReadFor::Inbox(conn) => self.farewell(cx, conn, INBOX_UNREADABLE),
         }
     }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "a failed run is repeated with the seed that it printed")]
 
+#[allow(dead_code, reason = "the node serves other tests as well")]
 mod node;
 
 use std::collections::{BTreeMap, BTreeSet};

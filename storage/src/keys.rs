@@ -124,11 +124,6 @@ pub fn epoch(slot: Slot) -> Key {
     key(b's', slot, &[])
 }
 
-/// `c`: how many users a slot has made.
-pub fn user_count(slot: Slot) -> Key {
-    key(b'c', slot, &[])
-}
-
 /// `p`: a phone, by its digits.
 pub fn phone(digits: &str) -> Key {
     key(b'p', Slot::of_phone(digits), &[digits.as_bytes()])

@@ -67,6 +67,10 @@ pub struct DeviceRecord {
     /// The device has not yet caught up for the first time: every log of the user is as good as marked.
     #[prost(bool, tag = "8")]
     pub new: bool,
+    /// Drawn when the device was added; its tokens carry it. A token of another session of the same number, from a future
+    /// that the store was put back from, is worth nothing. 0 in the first stores, and in their tokens.
+    #[prost(fixed64, tag = "9")]
+    pub session: u64,
 }
 
 /// `l`: a log.
@@ -157,7 +161,7 @@ pub struct StoreRecord {
 /// one of another past, and its positions for unknown.
 pub const STARTS_KEPT_MAX: usize = 4096;
 
-/// `c`, `s`: one number.
+/// `s`: one number.
 #[derive(Clone, PartialEq, Eq, Copy, Message)]
 pub struct NumberRecord {
     /// The number.

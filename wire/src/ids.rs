@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A user. The low 12 bits are the user's slot; never 0.
+/// A user: 30 random bits above the 12 of the user's slot; never 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UserId(u64);
 

@@ -39,6 +39,13 @@ pub(super) struct Device {
     pub(super) inbox: Inbox,
 }
 
+impl Device {
+    /// Whether a token of this session is one of the device, and the session has not been ended.
+    pub(super) fn stands_for(&self, session: u64) -> bool {
+        self.record.session == session && self.record.revoked_ms == 0
+    }
+}
+
 /// The logs with entries that a device has not acknowledged, with the newest.
 #[derive(Debug, Default)]
 pub(super) enum Inbox {
@@ -102,9 +109,9 @@ impl Kept {
         self.users.len()
     }
 
-    /// Whether a user is being read.
-    pub(super) fn is_loading(&self, id: UserId) -> bool {
-        matches!(self.users.get(&id), Some(Form::Awake(user)) if user.missing > 0)
+    /// Whether a user is there, as somebody or as nobody.
+    pub(super) fn contains(&self, id: UserId) -> bool {
+        self.users.contains_key(&id)
     }
 
     /// A user, to be worked with.

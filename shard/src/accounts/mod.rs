@@ -8,3 +8,12 @@ mod kept;
 pub mod phones;
 pub mod tokens;
 pub mod users;
+
+use tern_storage::{Slot, StoreError};
+
+use crate::Cx;
+
+/// A record is not what was written: an operator must know. Whose it is, nobody is told.
+fn report_damage(cx: &mut Cx, what: &str, slot: Slot) {
+    cx.fx.store_trouble(&StoreError::Corrupt { place: format!("{what} in slot {}", slot.number()) });
+}

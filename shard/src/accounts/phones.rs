@@ -7,14 +7,15 @@
 use bytes::Bytes;
 use prost::Message as _;
 use tern_proto::v1;
-use tern_storage::records::{NumberRecord, PhoneRecord};
-use tern_storage::{SLOTS, Slot, keys};
+use tern_storage::records::PhoneRecord;
+use tern_storage::{Slot, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{Phone, UserId};
 use tern_wire::request::Verify;
 
 use crate::Cx;
 use crate::accounts::addresses::Asked;
+use crate::accounts::report_damage;
 use crate::accounts::users::{AddDevice, Asker};
 use crate::admin::{AdminResponse, CodeView};
 use crate::commits::After;
@@ -25,11 +26,16 @@ use crate::reads::ReadFor;
 use crate::reply::{Origin, Reply};
 use crate::shard::Shard;
 
-/// The phones of a core's slots that are in memory, and the counters that users are numbered by.
+/// What was decided on of a phone is not in the store.
+const FORGOTTEN: Refusal =
+    Refusal::for_now(Reason::Unavailable, 1000, "the phone's record has to be read again");
+
+/// The phones of a core's slots that are in memory, and the ids that new users are about to get.
 #[derive(Debug, Default)]
 pub struct Phones {
     phones: Map<Phone, State>,
-    counts: Map<Slot, Count>,
+    /// The store is asked whether somebody has had the id.
+    making: Map<UserId, AddDevice>,
 }
 
 #[derive(Debug, Default)]
@@ -41,13 +47,6 @@ struct State {
     unsettled: i32,
     /// The code itself, until it has been delivered; in development as long as it is good.
     code: Option<String>,
-}
-
-/// How many users a slot has made.
-#[derive(Debug)]
-enum Count {
-    Reading(Vec<AddDevice>),
-    Known(u64),
 }
 
 impl Phones {
@@ -107,8 +106,11 @@ impl Shard {
 
     pub(crate) fn phone_read(&mut self, cx: &mut Cx, phone: Phone, value: Option<Bytes>) {
         let Some(state) = self.phones.phones.get_mut(&phone) else { return };
-        state.record = value.and_then(|value| PhoneRecord::decode(value).ok()).unwrap_or_default();
-        state.known = true;
+        let Ok(record) = value.map_or(Ok(PhoneRecord::default()), PhoneRecord::decode) else {
+            report_damage(cx, "a phone", Slot::of_phone(phone.digits()));
+            return self.phone_unreadable(cx, &phone);
+        };
+        (state.record, state.known) = (record, true);
         for op in std::mem::take(&mut state.waiting) {
             self.phone_known(cx, phone.clone(), op);
         }
@@ -248,55 +250,45 @@ impl Shard {
         if let Some(user) = UserId::new(state.record.user) {
             return self.add_device(cx, user, add);
         }
+        self.draw_id(cx, add);
+    }
+
+    /// Draws an id for a new user, and asks the store whether somebody has, or has had, it.
+    fn draw_id(&mut self, cx: &mut Cx, add: AddDevice) {
         let slot = Slot::of_phone(add.phone.digits());
-        match self.phones.counts.get_mut(&slot) {
-            Some(Count::Known(_)) => self.number_user(cx, slot, add),
-            Some(Count::Reading(waiting)) => waiting.push(add),
-            None => {
-                self.phones.counts.insert(slot, Count::Reading(vec![add]));
-                self.reads.get(cx.fx, keys::user_count(slot), ReadFor::UserCount(slot));
+        let id = loop {
+            let id = self.entropy.user(slot);
+            if !self.users.is_known(id) && !self.phones.making.contains_key(&id) {
+                break id;
             }
-        }
+        };
+        self.phones.making.insert(id, add);
+        self.reads.get(cx.fx, keys::user(id.get()), ReadFor::NewUser(id));
     }
 
-    pub(crate) fn user_count_read(&mut self, cx: &mut Cx, slot: Slot, value: Option<Bytes>) {
-        let number = value.and_then(|value| NumberRecord::decode(value).ok()).unwrap_or_default().number;
-        if let Some(Count::Reading(waiting)) = self.phones.counts.insert(slot, Count::Known(number)) {
-            for add in waiting {
-                self.number_user(cx, slot, add);
-            }
-        }
-    }
-
-    /// A slot's counter can't be read: whoever waits is refused, and the next one tries again.
-    pub(crate) fn user_count_unreadable(&mut self, cx: &mut Cx, slot: Slot) {
-        let refusal = Refusal::new(Reason::Unavailable, "users can't be numbered");
-        if let Some(Count::Reading(waiting)) = self.phones.counts.remove(&slot) {
-            for add in waiting {
-                self.refuse_device(cx, add.by, refusal);
-            }
-        }
-    }
-
-    /// The counters may be ahead of what is durable, which wastes numbers; they are never behind.
-    fn number_user(&mut self, cx: &mut Cx, slot: Slot, add: AddDevice) {
-        let Some(Count::Known(count)) = self.phones.counts.get_mut(&slot) else { return };
-        let number = *count + 1;
-        let user = UserId::new(number * u64::from(SLOTS) + u64::from(slot.number())).expect("counted from 1");
-        let Some(state) = self.phones.phones.get_mut(&add.phone).filter(|_| !self.users.is_loading(user))
-        else {
-            // Somebody has asked for the user that is only now to be made.
-            let refusal = self.overloaded();
-            return self.refuse_device(cx, add.by, refusal);
+    /// Whether an id is free is known. Somebody may have asked for that user meanwhile: then another one is drawn.
+    pub(crate) fn new_user_read(&mut self, cx: &mut Cx, id: UserId, free: bool) {
+        let Some(add) = self.phones.making.remove(&id) else { return };
+        let Some(state) = self.phones.phones.get_mut(&add.phone).filter(|state| state.known) else {
+            return self.refuse_device(cx, add.by, FORGOTTEN);
         };
         if let Some(user) = UserId::new(state.record.user) {
-            // Two proofs of one phone have waited for the counter together, and the first has made the user.
+            // Two proofs of one phone came together, and the first has made the user.
             return self.add_device(cx, user, add);
         }
-        *count = number;
-        state.record.user = user.get();
-        self.commits.put(keys::user_count(slot), &NumberRecord { number });
-        self.make_user(cx, user, add);
+        if !free || self.users.is_known(id) {
+            return self.draw_id(cx, add);
+        }
+        state.record.user = id.get();
+        self.make_user(cx, id, add);
+    }
+
+    /// Whether an id is free can't be read: nobody is made.
+    pub(crate) fn new_user_unreadable(&mut self, cx: &mut Cx, id: UserId) {
+        if let Some(add) = self.phones.making.remove(&id) {
+            let refusal = Refusal::for_now(Reason::Unavailable, 1000, "the store can't be read");
+            self.refuse_device(cx, add.by, refusal);
+        }
     }
 
     fn find(&mut self, cx: &mut Cx, origin: Origin, phone: &Phone) {

@@ -1,8 +1,11 @@
 //! Tokens: access tokens that any node of the installation can check, refresh tokens that only the user's owner can exchange.
 //!
 //! Both are their content under an HMAC-SHA-256 with a key of the installation, in base64url: nobody can forge one. That of an
-//! access token is its user, device and end. That of a refresh token is its user, device, generation, end and nonce: the same
-//! exchange repeated gives the same token, so a retry needs no memory. The store keeps only its SHA-256.
+//! access token is its user, device, session and end. That of a refresh token is its user, device, session, generation, end and
+//! nonce: the same exchange repeated gives the same token, so a retry needs no memory. The store keeps only its SHA-256.
+//!
+//! A device's session is drawn at random when the device is added, and its record holds it. So a token from a future that
+//! the store was put back from never opens the account of whoever has got the same ids since.
 
 use aws_lc_rs::{constant_time, digest, hmac};
 use base64::Engine as _;
@@ -65,6 +68,8 @@ struct AccessClaims {
     device: u32,
     #[prost(uint64, tag = "3")]
     expires_ms: u64,
+    #[prost(fixed64, tag = "4")]
+    session: u64,
 }
 
 /// A refresh token's content.
@@ -80,6 +85,17 @@ struct RefreshClaims {
     expires_ms: u64,
     #[prost(bytes = "vec", tag = "5")]
     nonce: Vec<u8>,
+    #[prost(fixed64, tag = "6")]
+    session: u64,
+}
+
+/// What an access token proves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Access {
+    /// Whose it is.
+    pub author: Author,
+    /// The device's session, to be compared with its record.
+    pub session: u64,
 }
 
 /// A refresh token that this installation made.
@@ -87,6 +103,8 @@ struct RefreshClaims {
 pub struct RefreshToken {
     /// Whose it is.
     pub author: Author,
+    /// The device's session, to be compared with its record.
+    pub session: u64,
     /// How many exchanges came before it.
     pub generation: u32,
     /// When it ends, in ms since the Unix epoch.
@@ -124,13 +142,13 @@ impl Keys {
     }
 
     /// An access token.
-    pub fn access_token(&self, author: Author, expires_ms: u64) -> String {
-        let Author { user, device } = author;
-        sealed(&self.access, &AccessClaims { user: user.get(), device: device.get(), expires_ms })
+    pub fn access_token(&self, access: Access, expires_ms: u64) -> String {
+        let Access { author: Author { user, device }, session } = access;
+        sealed(&self.access, &AccessClaims { user: user.get(), device: device.get(), expires_ms, session })
     }
 
-    /// Whose access token that is, if it is one of this installation and has not ended.
-    pub fn verify_access_token(&self, token: &str, now_ms: u64) -> Result<Author, Refusal> {
+    /// What an access token proves, if it is one of this installation and has not ended.
+    pub fn verify_access_token(&self, token: &str, now_ms: u64) -> Result<Access, Refusal> {
         if token.starts_with(JWT_BEGIN) {
             // Its device has a refresh token, which is still good.
             return Err(TOKEN_EXPIRED);
@@ -139,7 +157,7 @@ impl Keys {
         if now_ms >= claims.expires_ms {
             return Err(TOKEN_EXPIRED);
         }
-        author(claims.user, claims.device)
+        Ok(Access { author: author(claims.user, claims.device)?, session: claims.session })
     }
 
     /// A refresh token: the same for the same arguments.
@@ -150,6 +168,7 @@ impl Keys {
             generation: token.generation,
             expires_ms: token.expires_ms,
             nonce: nonce.to_vec(),
+            session: token.session,
         };
         sealed(&self.refresh, &claims)
     }
@@ -159,6 +178,7 @@ impl Keys {
         let claims: RefreshClaims = opened(&self.refresh, token)?;
         Ok(RefreshToken {
             author: author(claims.user, claims.device)?,
+            session: claims.session,
             generation: claims.generation,
             expires_ms: claims.expires_ms,
         })
@@ -222,6 +242,10 @@ mod tests {
         Author { user: UserId::new(4097).expect("not 0"), device: DeviceId::new(2).expect("not 0") }
     }
 
+    fn access() -> Access {
+        Access { author: author(), session: 77 }
+    }
+
     fn changed(token: &str, byte: usize) -> String {
         let mut changed = token.to_owned().into_bytes();
         changed[byte] = if changed[byte] == b'A' { b'B' } else { b'A' };
@@ -230,19 +254,19 @@ mod tests {
 
     #[test]
     fn an_access_token_ends_and_is_bound_to_its_installation() {
-        let token = keys(1).access_token(author(), 10_000_000);
-        assert_eq!(keys(1).verify_access_token(&token, 9_999_999), Ok(author()));
+        let token = keys(1).access_token(access(), 10_000_000);
+        assert_eq!(keys(1).verify_access_token(&token, 9_999_999), Ok(access()));
         let reason = |keys: Keys, token: &str, now_ms| {
             keys.verify_access_token(token, now_ms).expect_err("must be refused").reason
         };
         assert_eq!(reason(keys(1), &token, 10_000_000), Reason::TokenExpired);
         assert_eq!(reason(keys(9), &token, 0), Reason::TokenInvalid);
         assert_eq!(reason(keys(1), "", 0), Reason::TokenInvalid);
-        let refresh = RefreshToken { author: author(), generation: 0, expires_ms: 10_000_000 };
+        let refresh = RefreshToken { author: author(), session: 77, generation: 0, expires_ms: 10_000_000 };
         let refresh = keys(1).refresh_token(refresh, &[5; NONCE_BYTES]);
         assert_eq!(reason(keys(1), &refresh, 0), Reason::TokenInvalid);
         for i in 0..token.len() {
-            assert_ne!(keys(1).verify_access_token(&changed(&token, i), 0), Ok(author()), "byte {i} changed");
+            assert_ne!(keys(1).verify_access_token(&changed(&token, i), 0), Ok(access()), "byte {i} changed");
         }
     }
 
@@ -252,15 +276,15 @@ mod tests {
         let old = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFZERTQSJ9.eyJzdWIiOiI0MDk3IiwiZGV2IjoyLCJleHAiOjk5OTk5OTk5OTl9.c2lnbmVk";
         assert_eq!(keys(1).verify_access_token(old, 0), Err(TOKEN_EXPIRED));
         for user in [1, 4097, u64::MAX] {
-            let token = keys(1)
-                .access_token(Author { user: UserId::new(user).expect("not 0"), ..author() }, u64::MAX);
+            let author = Author { user: UserId::new(user).expect("not 0"), ..author() };
+            let token = keys(1).access_token(Access { author, session: u64::MAX }, u64::MAX);
             assert!(!token.starts_with(JWT_BEGIN));
         }
     }
 
     #[test]
     fn a_refresh_token_can_be_made_again_but_not_changed() {
-        let content = RefreshToken { author: author(), generation: 3, expires_ms: 77 };
+        let content = RefreshToken { author: author(), session: 77, generation: 3, expires_ms: 77 };
         let token = keys(1).refresh_token(content, &[5; NONCE_BYTES]);
         assert_eq!(token, keys(1).refresh_token(content, &[5; NONCE_BYTES]));
         assert_ne!(token, keys(1).refresh_token(content, &[6; NONCE_BYTES]));

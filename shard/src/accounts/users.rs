@@ -13,7 +13,8 @@ use tern_wire::request::{Refresh, Verify};
 
 use crate::Cx;
 use crate::accounts::kept::{Device, Inbox, Kept, User};
-use crate::accounts::tokens::{RefreshToken, token_hash};
+use crate::accounts::report_damage;
+use crate::accounts::tokens::{Access, RefreshToken, token_hash};
 use crate::admin::{AdminResponse, DeviceView, UserView};
 use crate::commits::After;
 use crate::entry::{Author, Entry};
@@ -93,10 +94,11 @@ impl Users {
     }
 
     /// Lets a connection stand for a device. Gives the user's name, and the connection that did so before.
-    pub fn attach(&mut self, author: Author, conn: ConnId) -> Result<(String, Option<ConnId>), Refusal> {
+    pub fn attach(&mut self, access: Access, conn: ConnId) -> Result<(String, Option<ConnId>), Refusal> {
+        let Access { author, session } = access;
         let user = self.kept.get(author.user).ok_or(REVOKED)?;
         let name = user.record.as_ref().ok_or(REVOKED)?.name.clone();
-        let device = user.devices.get_mut(&author.device).filter(|device| device.record.revoked_ms == 0);
+        let device = user.devices.get_mut(&author.device).filter(|device| device.stands_for(session));
         let device = device.ok_or(REVOKED)?;
         if matches!(device.inbox, Inbox::Learning(_)) {
             device.inbox = Inbox::Unknown;
@@ -156,9 +158,9 @@ impl Users {
         }
     }
 
-    /// Whether a user is being read.
-    pub fn is_loading(&self, id: UserId) -> bool {
-        self.kept.is_loading(id)
+    /// Whether a user is in memory, as somebody or as nobody.
+    pub fn is_known(&self, id: UserId) -> bool {
+        self.kept.contains(id)
     }
 
     fn device(&mut self, author: Author) -> Option<&mut Device> {
@@ -235,20 +237,31 @@ impl Shard {
 
     pub(crate) fn user_read(&mut self, cx: &mut Cx, id: UserId, value: Option<Bytes>) {
         let Some(user) = self.users.kept.get(id) else { return };
-        let record = value.and_then(|value| UserRecord::decode(value).ok());
-        user.record = record.filter(|record| record.deleted_ms == 0);
-        self.user_part_read(cx, id);
+        match value.map(UserRecord::decode).transpose() {
+            Ok(record) => {
+                user.record = record.filter(|record| record.deleted_ms == 0);
+                self.user_part_read(cx, id);
+            }
+            Err(_) => self.user_damaged(cx, id),
+        }
     }
 
     pub(crate) fn devices_read(&mut self, cx: &mut Cx, id: UserId, rows: Vec<Row>) {
         let Some(user) = self.users.kept.get(id) else { return };
         for (key, value) in rows {
             let device = keys::device_of(&key).and_then(DeviceId::new);
-            if let (Some(device), Ok(record)) = (device, DeviceRecord::decode(value)) {
-                user.devices.or_default(device).record = record;
-            }
+            let (Some(device), Ok(record)) = (device, DeviceRecord::decode(value)) else {
+                return self.user_damaged(cx, id);
+            };
+            user.devices.or_default(device).record = record;
         }
         self.user_part_read(cx, id);
+    }
+
+    /// A record of a user is not what was written. It is not taken for absent: nobody is logged out, made anew or joined by it.
+    fn user_damaged(&mut self, cx: &mut Cx, id: UserId) {
+        report_damage(cx, "an account", Slot::of_user(id.get()));
+        self.user_part_failed(cx, id);
     }
 
     fn user_part_read(&mut self, cx: &mut Cx, id: UserId) {
@@ -387,7 +400,7 @@ impl Shard {
     }
 
     fn device_added(&mut self, cx: &mut Cx, id: UserId, add: AddDevice) {
-        let nonce = self.entropy.nonce();
+        let (nonce, session) = (self.entropy.nonce(), self.entropy.session());
         let devices_max = self.limits.devices_max;
         let Some(user) = self.users.kept.get(id) else { return };
         let replaced = match make_room(&user.devices, devices_max) {
@@ -420,7 +433,7 @@ impl Shard {
         // The first device of a user lacks nothing that its inbox does not tell.
         let new = record.devices_made > 1;
         let expires_ms = cx.now_ms + self.limits.refresh_token_valid_ms;
-        let refresh = RefreshToken { author, generation: 0, expires_ms };
+        let refresh = RefreshToken { author, session, generation: 0, expires_ms };
         let token = self.keys.refresh_token(refresh, &nonce);
         let record = DeviceRecord {
             name: add.device_name,
@@ -428,11 +441,12 @@ impl Shard {
             refresh_hash: token_hash(&token),
             refresh_expires_ms: expires_ms,
             new,
+            session,
             ..DeviceRecord::default()
         };
         self.commits.put(keys::device(id.get(), device.get()), &record);
         user.devices.insert(device, Device { record, conn: None, inbox: Inbox::Unknown });
-        let session = self.session_of(cx, author, token, expires_ms);
+        let session = self.session_of(cx, Access { author, session }, token, expires_ms);
         self.then(After::Devices(id));
         self.then(match add.by {
             Asker::Client(origin) => {
@@ -465,15 +479,15 @@ impl Shard {
     fn session_of(
         &self,
         cx: &Cx,
-        author: Author,
+        access: Access,
         refresh_token: String,
         refresh_expires_ms: u64,
     ) -> v1::Session {
         let access_expires_ms = cx.now_ms + self.limits.access_token_valid_ms;
         v1::Session {
-            user_id: author.user.get(),
-            device_id: author.device.get(),
-            access_token: self.keys.access_token(author, access_expires_ms),
+            user_id: access.author.user.get(),
+            device_id: access.author.device.get(),
+            access_token: self.keys.access_token(access, access_expires_ms),
             access_expires_ms,
             refresh_token,
             refresh_expires_ms,
@@ -481,39 +495,43 @@ impl Shard {
     }
 
     /// Exchanges a refresh token. A token that was exchanged before is refused, and ends the session, unless it comes
-    /// with the nonce of that exchange: then it is the retry of a client that has not seen the answer.
+    /// with the nonce of that exchange: then it is the retry of a client that has not seen the answer. One that is ahead of the
+    /// record was made by exchanges that the store has lost since, put back from a copy: it is the newest there is.
     fn refresh(&mut self, cx: &mut Cx, origin: Origin, author: Author, refresh: &Refresh) {
         let token = match self.keys.read_refresh_token(&refresh.token) {
             Ok(token) => token,
             Err(refusal) => return self.refuse(cx, origin, refusal),
         };
         let lives = self.users.kept.get(author.user).is_some_and(|user| user.record.is_some());
-        let device = self.users.device(author).filter(|device| lives && device.record.revoked_ms == 0);
+        let device = self.users.device(author).filter(|device| lives && device.stands_for(token.session));
         let Some(device) = device else { return self.refuse(cx, origin, REVOKED) };
         let record = &mut device.record;
-        if token_hash(&refresh.token) == record.refresh_hash {
-            if cx.now_ms >= record.refresh_expires_ms {
+        let session = record.session;
+        if token_hash(&refresh.token) == record.refresh_hash || token.generation > record.generation {
+            if cx.now_ms >= token.expires_ms {
                 let refusal =
                     Refusal::new(Reason::TokenExpired, "the refresh token has ended: register again");
                 return self.refuse(cx, origin, refusal);
             }
-            record.generation += 1;
+            record.generation = token.generation.saturating_add(1);
             record.refresh_expires_ms = cx.now_ms + self.limits.refresh_token_valid_ms;
             let expires_ms = record.refresh_expires_ms;
             let next = self.keys.refresh_token(
-                RefreshToken { author, generation: record.generation, expires_ms },
+                RefreshToken { author, session, generation: record.generation, expires_ms },
                 &refresh.nonce,
             );
             record.refresh_hash = token_hash(&next);
             self.commits.put(keys::device(author.user.get(), author.device.get()), record);
-            let session = self.session_of(cx, author, next, expires_ms);
+            let session = self.session_of(cx, Access { author, session }, next, expires_ms);
             return self.then(After::User(origin, author.user, Reply::Session(Box::new(session))));
         }
         let expires_ms = record.refresh_expires_ms;
-        let current = RefreshToken { author, generation: record.generation, expires_ms };
+        let current = RefreshToken { author, session, generation: record.generation, expires_ms };
         let again = self.keys.refresh_token(current, &refresh.nonce);
-        if token.generation + 1 == record.generation && token_hash(&again) == record.refresh_hash {
-            let session = self.session_of(cx, author, again, expires_ms);
+        if token.generation.checked_add(1) == Some(record.generation)
+            && token_hash(&again) == record.refresh_hash
+        {
+            let session = self.session_of(cx, Access { author, session }, again, expires_ms);
             return self.then(After::User(origin, author.user, Reply::Session(Box::new(session))));
         }
         self.revoke(cx, origin, author);

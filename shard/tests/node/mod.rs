@@ -41,6 +41,7 @@ struct Hands {
     drained: VecDeque<ConnId>,
     answers: Vec<(u64, AdminResponse)>,
     failed: bool,
+    damage: bool,
 }
 
 impl Effects for Hands {
@@ -110,6 +111,7 @@ impl Effects for Hands {
 
     fn store_trouble(&mut self, error: &StoreError) {
         self.failed |= matches!(error, StoreError::Failed { .. });
+        self.damage |= matches!(error, StoreError::Corrupt { .. });
     }
 }
 
@@ -178,6 +180,7 @@ impl Node {
                 drained: VecDeque::new(),
                 answers: Vec::new(),
                 failed: false,
+                damage: false,
             },
             connections: 0,
         };
@@ -187,6 +190,11 @@ impl Node {
     /// Whether a core has found the medium broken: a real node stops then.
     pub fn has_failed(&self) -> bool {
         self.cores.iter().any(|core| core.hands.failed)
+    }
+
+    /// Whether a core has found a record that is not what was written.
+    pub fn told_of_damage(&self) -> bool {
+        self.cores.iter().any(|core| core.hands.damage)
     }
 
     fn input(&mut self, core: CoreId, input: Input<'_>) {
@@ -336,15 +344,20 @@ impl Node {
 
     /// Makes a test user.
     pub fn provision(&mut self, phone: &str, rng: &mut Rng) -> Provisioned {
+        match self.try_provision(phone, rng) {
+            AdminResponse::Provisioned(user) => user,
+            other => panic!("expected a user, got {other:?}"),
+        }
+    }
+
+    /// Asks for a test user.
+    pub fn try_provision(&mut self, phone: &str, rng: &mut Rng) -> AdminResponse {
         self.questions += 1;
         let phone = Phone::parse(phone).expect("a phone");
         let owner = self.slots.owner(Slot::of_phone(phone.digits()));
         let request = AdminRequest::Provision { phone, name: "somebody".to_owned() };
         self.input(owner, Input::Asked(self.questions, request));
         self.settle(rng);
-        match self.cores[usize::from(owner.0)].hands.answers.pop() {
-            Some((_, AdminResponse::Provisioned(user))) => user,
-            other => panic!("expected a user, got {other:?}"),
-        }
+        self.cores[usize::from(owner.0)].hands.answers.pop().expect("an answer").1
     }
 }
