@@ -18,33 +18,43 @@ pub struct CodeSent {
     pub expires_in_ms: u32,
     /// How often a wrong one may be tried.
     pub attempts: u32,
+    /// Names the request: the code is good with it alone.
+    pub registration: u64,
 }
 
 /// A connection for registering.
 pub struct Registrar {
     link: Link,
     options: Options,
+    registration: u64,
 }
 
 impl Registrar {
     /// Connects to the server.
     pub async fn connect(options: &Options) -> Result<Self, Error> {
         let link = Link::connect(&options.server, Arc::new(options.trust.tls()?)).await?;
-        Ok(Self { link, options: options.clone() })
+        Ok(Self { link, options: options.clone(), registration: 0 })
+    }
+
+    /// Goes on with a code that was asked for on another connection.
+    pub fn go_on_with(&mut self, registration: u64) {
+        self.registration = registration;
     }
 
     /// Asks for a one-time code.
     pub async fn register(&mut self, phone: &str) -> Result<CodeSent, Error> {
         let request = client_frame::Request::Register(v1::Register { phone: phone.to_owned() });
         match self.link.call(request).await? {
-            server_frame::Message::CodeSent(v1::CodeSent { digits, expires_in_ms, attempts, .. }) => {
-                Ok(CodeSent { digits, expires_in_ms, attempts })
+            server_frame::Message::CodeSent(sent) => {
+                let v1::CodeSent { digits, expires_in_ms, attempts, registration } = sent;
+                self.registration = registration;
+                Ok(CodeSent { digits, expires_in_ms, attempts, registration })
             }
             _ => Err(Error::Protocol("Register was answered by something else")),
         }
     }
 
-    /// Proves the phone with its code, and keeps the session in the profile.
+    /// Proves the phone with the code that was asked for last, and keeps the session in the profile.
     pub async fn verify(
         &mut self,
         phone: &str,
@@ -57,7 +67,7 @@ impl Registrar {
             code: code.to_owned(),
             name: name.to_owned(),
             device_name: device.to_owned(),
-            ..v1::Verify::default()
+            registration: self.registration,
         });
         let server_frame::Message::Session(session) = self.link.call(request).await? else {
             return Err(Error::Protocol("Verify was answered by something else"));

@@ -416,8 +416,14 @@ def register(address, context, phone, name, code_of):
     """Registers a phone and gives its new device's Session. `code_of(phone)` gives the code that was sent."""
     connection = Connection(address, context)
     try:
-        connection.request(pb.Register(phone=phone))
-        verify = pb.Verify(phone=phone, code=code_of(phone), name=name, device_name="python")
+        sent = connection.request(pb.Register(phone=phone))
+        verify = pb.Verify(
+            phone=phone,
+            code=code_of(phone),
+            name=name,
+            device_name="python",
+            registration=sent.registration,
+        )
         return connection.request(verify)
     finally:
         connection.close()

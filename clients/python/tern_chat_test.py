@@ -283,7 +283,9 @@ def two_people_register(world):
     expect(sent.attempts > 0 and sent.expires_in_ms > 0, "CodeSent tells neither attempts nor time")
     code = world.code_of(phone)
     wrong = f"{(int(code) + 1) % 1_000_000:06d}"
-    verify = pb.Verify(phone=phone, code=wrong, name="Nobody", device_name="python")
+    verify = pb.Verify(
+        phone=phone, code=wrong, name="Nobody", device_name="python", registration=sent.registration
+    )
     for _ in range(sent.attempts):
         expect_refused(pb.CODE_WRONG, lambda: connection.request(verify))
     verify.code = code

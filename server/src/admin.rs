@@ -1,6 +1,6 @@
 //! The operators' socket: a line of JSON in, lines of JSON out.
 //!
-//! `{"ask":"status"}`, `{"ask":"otp","phone":"+15550001"}`, `{"ask":"user","phone":…}`, `{"ask":"delete_user","phone":…}`,
+//! `{"ask":"status"}`, `{"ask":"otp","phone":"+15550001"}`, `{"ask":"reset_codes","phone":…}`, `{"ask":"user","phone":…}`, `{"ask":"delete_user","phone":…}`,
 //! `{"ask":"provision","count":2,"first":"+15550100000","name":"test"}`. An answer is `{"ok":…}` or `{"error":"…"}`;
 //! `provision` gives a line for each user, then one with `done`. The socket's file mode is its access control.
 
@@ -41,6 +41,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 enum Question {
     Status {},
     Otp { phone: String },
+    ResetCodes { phone: String },
     User { phone: String },
     DeleteUser { phone: String },
     Provision { count: u32, first: String, name: String },
@@ -109,6 +110,11 @@ impl Admin {
         match question {
             Question::Status {} => self.status(),
             Question::Otp { phone } => self.about(phone, AdminRequest::Code),
+            Question::ResetCodes { phone } => {
+                let answer = self.about(phone, AdminRequest::ResetCodes);
+                tracing::info!("an operator lifted a phone's limits of one-time codes");
+                answer
+            }
             Question::User { phone } => self.about(phone, AdminRequest::User),
             Question::DeleteUser { phone } => {
                 let answer = self.about(phone, AdminRequest::DeleteUser);
@@ -139,8 +145,10 @@ impl Admin {
         match self.control.ask(owner_of(&*self.control, phone), request) {
             Ok(AdminResponse::Code(Some(code))) => json!({ "ok": {
                 "code": code.code, "expires_ms": code.expires_ms, "attempts_left": code.attempts_left,
+                "registration": code.registration,
             } }),
             Ok(AdminResponse::Code(None)) => refused("no one-time code is good for that phone now"),
+            Ok(AdminResponse::CodesReset(requests)) => json!({ "ok": { "forgotten": requests } }),
             Ok(AdminResponse::User(Some(user))) => json!({ "ok": user_json(&user) }),
             Ok(AdminResponse::User(None) | AdminResponse::Deleted(false)) => {
                 refused("no account has that phone")

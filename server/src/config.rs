@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
-use tern_shard::limits::Limits;
+use tern_shard::limits::{Limits, PHONE_CODES_MAX};
 use tern_wire::limits;
 
 /// ternd, the tern messaging server.
@@ -158,8 +158,9 @@ limits_table! {
     send_queue_bytes_hard_max: usize = 4 << 20, 1_048_576..=1 << 30, "Bytes queued to a connection beyond which it is closed.";
     code_valid_ms: u64 = 300_000, 1_000..=DAY_MS, "Life of a one-time code.";
     code_attempts_max: u32 = 3, 1..=100, "Wrong tries of a one-time code.";
-    code_requests_per_hour_max: u32 = 3, 1..=1_000_000, "One-time codes for a phone in an hour.";
-    address_code_requests_per_hour_max: u32 = 100, 1..=100_000_000, "One-time codes for a network address in an hour.";
+    code_requests_per_hour_max: u32 = 3, 0..=PHONE_CODES_MAX as u64, "One-time codes for a phone from one network in an hour; 0: any number.";
+    phone_code_requests_per_hour_max: u32 = 12, 0..=PHONE_CODES_MAX as u64, "One-time codes for a phone in an hour from all networks that have never proven it; 0: any number.";
+    address_code_requests_per_hour_max: u32 = 100, 0..=100_000_000, "One-time codes for a network in an hour; 0: any number.";
     lookups_per_minute_max: u32 = 120, 1..=1_000_000, "Lookups by a connection in a minute.";
     devices_max: usize = 8, 1..=64, "Devices of a user.";
     access_token_valid_ms: u64 = 3_600_000, 1_000..=DAY_MS, "Life of an access token.";
@@ -478,6 +479,7 @@ impl Config {
             code_valid_ms: table.code_valid_ms,
             code_attempts_max: table.code_attempts_max,
             code_requests_per_hour_max: table.code_requests_per_hour_max,
+            phone_code_requests_per_hour_max: table.phone_code_requests_per_hour_max,
             address_code_requests_per_hour_max: table.address_code_requests_per_hour_max,
             lookups_per_minute_max: table.lookups_per_minute_max,
             devices_max: table.devices_max,

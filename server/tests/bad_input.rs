@@ -355,33 +355,43 @@ fn a_flood_of_requests_is_refused_and_not_stored_up() {
 fn codes_are_limited_by_phone_and_by_attempt() {
     let server = Ternd::start(2);
     let register = |phone: &str| Request::Register(v1::Register { phone: phone.to_owned() });
-    let verify = |code: &str| {
+    let verify = |code: &str, registration: u64| {
         Request::Verify(v1::Verify {
             phone: "+15550001".to_owned(),
             code: code.to_owned(),
             name: "Ann".to_owned(),
             device_name: "test".to_owned(),
-            ..v1::Verify::default()
+            registration,
         })
     };
     let mut raw = Raw::welcomed(&server);
     for phone in ["", "15550001", "+1555", "+1555000100000000", "+1555000a", "+05550001"] {
         assert_eq!(raw.refusal(register(phone)).reason(), Reason::InvalidPhone, "{phone:?}");
     }
-    for _ in 0..3 {
-        assert!(matches!(raw.ask(register("+15550001")), Some(Message::CodeSent(_))));
-    }
+    let sent: Vec<_> = (0..3).map(|_| raw.register("+15550001").registration).collect();
     let refused = raw.refusal(register("+15550001"));
     assert_eq!(refused.reason(), Reason::RateLimited);
     assert!(refused.retry_after_ms > 50 * 60_000, "an hour's limit says when: {refused:?}");
     let right = server.code_of("+15550001");
     let wrong = if right == "000000" { "000001" } else { "000000" };
     for _ in 0..2 {
-        assert_eq!(raw.refusal(verify(wrong)).reason(), Reason::CodeWrong);
+        assert_eq!(raw.refusal(verify(wrong, sent[2])).reason(), Reason::CodeWrong);
     }
-    let last = raw.refusal(verify(wrong)).reason();
+    assert_eq!(
+        raw.refusal(verify(&right, sent[1])).reason(),
+        Reason::CodeWrong,
+        "each with its own registration"
+    );
+    for registration in [0, 1] {
+        assert_eq!(raw.refusal(verify(&right, registration)).reason(), Reason::CodeExpired, "nobody's");
+    }
+    let last = raw.refusal(verify(wrong, sent[2])).reason();
     assert!(matches!(last, Reason::CodeWrong | Reason::TooManyAttempts), "{last:?}");
-    assert_eq!(raw.refusal(verify(&right)).reason(), Reason::TooManyAttempts, "the right one comes too late");
+    assert_eq!(
+        raw.refusal(verify(&right, sent[2])).reason(),
+        Reason::TooManyAttempts,
+        "the right one comes too late"
+    );
 }
 
 #[test]

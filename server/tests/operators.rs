@@ -316,8 +316,7 @@ fn codes_go_to_the_webhook_and_nowhere_else() {
     let url = format!("http://{}/codes", webhook.local_addr().expect("an address"));
     let server = Ternd::start_with(options(&["--sms-webhook", &url]));
     let mut raw = Raw::welcomed(&server);
-    let register = Request::Register(v1::Register { phone: "+15550001".to_owned() });
-    assert!(matches!(raw.ask(register), Some(Message::CodeSent(_))));
+    let registration = raw.register("+15550001").registration;
     let (socket, _) = webhook.accept().expect("a request");
     let mut request = BufReader::new(socket);
     let (mut line, mut length) = (String::new(), 0);
@@ -341,7 +340,7 @@ fn codes_go_to_the_webhook_and_nowhere_else() {
         code,
         name: "Ann".to_owned(),
         device_name: "test".to_owned(),
-        ..v1::Verify::default()
+        registration,
     };
     assert!(matches!(raw.ask(Request::Verify(verify)), Some(Message::Session(_))));
 }

@@ -8,17 +8,7 @@ use tern_storage::Slot;
 use tern_testkit::{Raw, Ternd};
 
 fn register(server: &Ternd, phone: &str) -> v1::Session {
-    let mut raw = Raw::welcomed(server);
-    let register = Request::Register(v1::Register { phone: phone.to_owned() });
-    assert!(matches!(raw.ask(register), Some(Message::CodeSent(_))));
-    let verify = v1::Verify {
-        phone: phone.to_owned(),
-        code: server.code_of(phone),
-        name: "somebody".to_owned(),
-        device_name: "test".to_owned(),
-        ..v1::Verify::default()
-    };
-    session(raw.ask(Request::Verify(verify)))
+    Raw::registered(server, phone, "Ann")
 }
 
 fn session(answer: Option<Message>) -> v1::Session {

@@ -8,19 +8,8 @@ use tern_client::Event;
 use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
 use tern_testkit::{Raw, Ternd, TerndOptions};
 
-/// A new session of the phone.
 fn register(server: &Ternd, phone: &str) -> v1::Session {
-    let mut raw = Raw::welcomed(server);
-    let register = Request::Register(v1::Register { phone: phone.to_owned() });
-    assert!(matches!(raw.ask(register), Some(Message::CodeSent(_))));
-    let verify = v1::Verify {
-        phone: phone.to_owned(),
-        code: server.code_of(phone),
-        name: "Ann".to_owned(),
-        device_name: "test".to_owned(),
-        ..v1::Verify::default()
-    };
-    session(raw.ask(Request::Verify(verify)))
+    Raw::registered(server, phone, "Ann")
 }
 
 fn session(answer: Option<Message>) -> v1::Session {
@@ -94,6 +83,37 @@ fn the_ninth_device_takes_the_place_of_the_oldest_that_is_away() {
         "{refused}"
     );
     assert!(held.into_iter().all(|mut raw| raw.answers()));
+}
+
+/// S4: the refusal had used the code up.
+#[test]
+fn a_verify_that_finds_no_place_may_be_sent_again_when_there_is_one() {
+    let server = Ternd::start(2);
+    let question = json!({ "ask": "provision", "count": 1, "first": "+15550001", "name": "Ann" });
+    let token = || server.admin(&question)[0]["ok"]["access_token"].as_str().expect("a device").to_owned();
+    let mut held: Vec<_> = (0..8).map(|_| Raw::logged_in(&server, &token())).collect();
+    let mut raw = Raw::welcomed(&server);
+    let registration = raw.register("+15550001").registration;
+    let verify = v1::Verify {
+        phone: "+15550001".to_owned(),
+        code: server.code_of("+15550001"),
+        name: "Somebody else".to_owned(),
+        device_name: "ninth".to_owned(),
+        registration,
+    };
+    let verify = || Request::Verify(verify.clone());
+    assert_eq!(raw.refusal(verify()).reason(), Reason::TooManyDevices);
+    assert!(held.iter_mut().all(Raw::answers), "nothing has happened");
+    held.pop();
+    // The server learns of the end in its own time.
+    let session = loop {
+        match raw.ask(verify()) {
+            Some(Message::Refused(refused)) => assert_eq!(refused.reason(), Reason::TooManyDevices),
+            answer => break session(answer),
+        }
+    };
+    assert_eq!(session.device_id, 9);
+    assert_eq!(raw.refusal(verify()).reason(), Reason::CodeExpired);
 }
 
 #[test]

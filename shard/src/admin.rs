@@ -9,6 +9,8 @@ pub enum AdminRequest {
     Status,
     /// The one-time code that a phone was sent last. Answered in development mode only.
     Code(Phone),
+    /// Forgets how often codes were asked for by a phone, so that they may be asked for again at once.
+    ResetCodes(Phone),
     /// The account of a phone.
     User(Phone),
     /// Deletes the account of a phone: its sessions end, its tokens die, the phone is free again.
@@ -29,6 +31,8 @@ pub enum AdminResponse {
     Status(CoreStatus),
     /// To [`AdminRequest::Code`]; `None` if none is good.
     Code(Option<CodeView>),
+    /// To [`AdminRequest::ResetCodes`]: how many requests are forgotten. Durable.
+    CodesReset(usize),
     /// To [`AdminRequest::User`]; `None` if the phone has no account.
     User(Option<UserView>),
     /// To [`AdminRequest::DeleteUser`]: whether there was an account. Durable.
@@ -61,6 +65,8 @@ pub struct CoreStatus {
 /// A one-time code that is good now.
 #[derive(Clone, Debug)]
 pub struct CodeView {
+    /// The registration that it was sent for.
+    pub registration: u64,
     /// Six digits.
     pub code: String,
     /// When it ends, in ms since the Unix epoch.

@@ -11,6 +11,7 @@ use prost::Message;
 use tern_storage::{Batch, Busy, CommitId, Epoch, Fence, Key, LogId, SLOTS, Slot};
 use tern_wire::ids::{Phone, Seq, UserId};
 
+use crate::accounts::phones::Delivery;
 use crate::admin::AdminResponse;
 use crate::effects::Effects;
 use crate::entry::{Author, Entry};
@@ -29,7 +30,7 @@ pub enum After {
     /// Answer an `Acknowledge` of a log.
     Acknowledged(Origin, LogId, Author, Seq),
     /// Deliver a one-time code, and say that it was.
-    Deliver(Origin, Phone),
+    Deliver(Box<Delivery>),
     /// Answer a request about a phone or its user.
     Account(Origin, Phone, Option<UserId>, Reply),
     /// Answer a request about a user.
@@ -87,7 +88,8 @@ impl After {
     /// The phone whose state in memory is ahead of the store until this happens.
     pub fn phone(&self) -> Option<&Phone> {
         match self {
-            Self::Deliver(_, phone) | Self::Account(_, phone, ..) | Self::Answer(_, phone, ..) => Some(phone),
+            Self::Deliver(delivery) => Some(&delivery.phone),
+            Self::Account(_, phone, ..) | Self::Answer(_, phone, ..) => Some(phone),
             Self::Append(..)
             | Self::Again(..)
             | Self::Advance(..)

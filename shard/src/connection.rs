@@ -302,6 +302,15 @@ impl Shard {
         }
     }
 
+    /// The user of a login can't be read: the login alone is refused.
+    pub(crate) fn attach_refused(&mut self, cx: &mut Cx, id: ConnId, refusal: Refusal) {
+        let Some(attaching) = self.conns.get(id).and_then(|conn| conn.attaching.take()) else { return };
+        self.respond(cx, attaching.origin, Reply::Refused(refusal));
+        for (origin, request) in attaching.waiting {
+            self.request(cx, origin, request);
+        }
+    }
+
     /// Sends a request on to the core that can answer it, unless too much waits there.
     pub(crate) fn ask(&mut self, cx: &mut Cx, owner: crate::slots::CoreId, origin: Origin, message: Message) {
         if owner != self.core && cx.fx.congested(owner) {

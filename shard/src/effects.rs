@@ -30,7 +30,7 @@ pub trait Effects {
     /// and the other brain gets [`Input::Arrived`](crate::input::Input::Arrived).
     fn move_to(&mut self, conn: ConnId, core: CoreId, arrival: Arrival);
 
-    /// The network address at the other end: IPv6, or IPv4 mapped into it.
+    /// The network address at the other end: IPv6, or IPv4 mapped into it. All zeros if it is not known, or says nothing.
     fn peer_address(&mut self, conn: ConnId) -> [u8; 16];
 
     /// Sends a message to another core. Messages of a pair of cores arrive in order.

@@ -47,6 +47,11 @@ impl Entropy {
         }
     }
 
+    /// Names a registration: 1 to 2^53 - 1, as every number of the protocol.
+    pub fn registration(&mut self) -> u64 {
+        (self.0.next_u64() >> 11).max(1)
+    }
+
     /// Names a device's session. Never 0, which stands for none.
     pub fn session(&mut self) -> u64 {
         self.0.next_u64().max(1)

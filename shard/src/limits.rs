@@ -25,9 +25,12 @@ pub struct Limits {
     pub code_valid_ms: u64,
     /// How many wrong codes may be tried. Beyond: `TOO_MANY_ATTEMPTS`, a new code is needed.
     pub code_attempts_max: u32,
-    /// Codes sent to one phone in an hour. Beyond: `RATE_LIMITED`.
+    /// Codes for one phone asked for from one network in an hour. Beyond: `RATE_LIMITED`. 0: any number.
     pub code_requests_per_hour_max: u32,
-    /// Codes asked for from one network address in an hour. Beyond: `RATE_LIMITED`.
+    /// Codes for one phone asked for in an hour from all networks together from which it was never proven. Beyond: `RATE_LIMITED` for
+    /// those. 0: any number.
+    pub phone_code_requests_per_hour_max: u32,
+    /// Codes asked for from one network in an hour, for all phones. Beyond: `RATE_LIMITED`. 0: any number.
     pub address_code_requests_per_hour_max: u32,
     /// Lookups of people by one connection in a minute. Beyond: `RATE_LIMITED`.
     pub lookups_per_minute_max: u32,
@@ -69,6 +72,7 @@ impl Default for Limits {
             code_valid_ms: 5 * MINUTE_MS,
             code_attempts_max: 3,
             code_requests_per_hour_max: 3,
+            phone_code_requests_per_hour_max: 12,
             address_code_requests_per_hour_max: 100,
             lookups_per_minute_max: 120,
             devices_max: 8,
@@ -128,8 +132,36 @@ pub const HOUR_MS: u64 = 3_600_000;
 /// Operations that wait for one log's state. Beyond: `OVERLOADED`.
 pub const LOG_WAITING_MAX: usize = 4096;
 
-/// Phones kept in memory by one core; all without waiting operations leave when there are more.
+/// Phones kept in memory by one core; all of which nothing is under way leave when there are more. If none can: `OVERLOADED`.
 pub const PHONES_CACHED_MAX: usize = 10_000;
+
+/// Operations that wait for one phone's record. Beyond: `OVERLOADED`.
+pub const PHONE_WAITING_MAX: usize = 256;
+
+/// Operations that wait for one user's records. Beyond: `OVERLOADED`, and logs of that user are unreadable for now.
+pub const USER_WAITING_MAX: usize = 4096;
+
+/// Codes of a phone outstanding that were asked for from one network. Beyond: `RATE_LIMITED` until the first has ended.
+pub const NETWORK_CODES_MAX: u32 = 8;
+
+/// Codes of a phone outstanding that were asked for from networks from which it was never proven. Beyond: as above, for those.
+pub const STRANGERS_CODES_MAX: u32 = 24;
+
+/// Networks from which a phone was proven that are remembered; the newest stay.
+pub const PROVEN_NETWORKS_MAX: usize = 4;
+
+/// Requests for a code that a phone's record remembers; beyond, the oldest are forgiven. More than the limits count, unless they
+/// are off.
+pub const ASKED_KEPT_MAX: usize = 1024;
+
+/// The highest value of the limits of codes for a phone that can be set.
+pub const PHONE_CODES_MAX: u32 = 200;
+
+// Strangers and all proven networks together, each at the highest limit, are remembered.
+const _: () = assert!(PHONE_CODES_MAX as usize * (1 + PROVEN_NETWORKS_MAX) <= ASKED_KEPT_MAX);
+
+/// One-time codes of a core that wait for the way to the deliverer. Beyond: `OVERLOADED`, before anything is written.
+pub const CODES_WAITING_MAX: usize = 1024;
 
 /// Network addresses counted by one core; the counts start anew when there are more.
 pub const ADDRESSES_MAX: usize = 100_000;

@@ -47,10 +47,10 @@ pub enum Message {
 /// What is asked of a phone's owner.
 #[derive(Debug)]
 pub enum PhoneOp {
-    /// Send a one-time code.
-    Register(Origin),
-    /// Check a code and add a device.
-    Verify(Origin, Box<Verify>),
+    /// Send a one-time code. From this network.
+    Register(Origin, [u8; 16]),
+    /// Check a code and add a device. From this network.
+    Verify(Origin, [u8; 16], Box<Verify>),
     /// Who has it?
     Lookup(Origin),
     /// An operator's question, answered under its number.
@@ -64,6 +64,8 @@ pub enum PhoneQuestion {
     Code,
     /// The account.
     User,
+    /// Forget how often codes were asked for.
+    ResetCodes,
     /// Delete the account.
     Delete,
     /// Make an account or add a device, under a display name.

@@ -293,8 +293,8 @@ impl Shard {
         }
         session.lookups += 1;
         if session.lookups > self.limits.lookups_per_minute_max {
-            let wait_ms = (until_ms(session.lookups_since_s) - cx.now_ms) as u32;
-            let refusal = Refusal::for_now(Reason::RateLimited, wait_ms, "too many lookups in a minute");
+            let wait_ms = until_ms(session.lookups_since_s).saturating_sub(cx.now_ms);
+            let refusal = Refusal::after(Reason::RateLimited, wait_ms, "too many lookups in a minute");
             return self.respond(cx, origin, Reply::Refused(refusal));
         }
         match lookup {

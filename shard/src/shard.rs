@@ -195,6 +195,9 @@ impl Shard {
         match request {
             AdminRequest::Status => cx.fx.answer(question, AdminResponse::Status(self.status())),
             AdminRequest::Code(phone) => self.ask_about_phone(cx, question, phone, PhoneQuestion::Code),
+            AdminRequest::ResetCodes(phone) => {
+                self.ask_about_phone(cx, question, phone, PhoneQuestion::ResetCodes);
+            }
             AdminRequest::User(phone) => self.ask_about_phone(cx, question, phone, PhoneQuestion::User),
             AdminRequest::DeleteUser(phone) => {
                 self.ask_about_phone(cx, question, phone, PhoneQuestion::Delete)
@@ -206,6 +209,7 @@ impl Shard {
     }
 
     fn tick(&mut self, cx: &mut Cx) {
+        self.deliver_waiting(cx);
         self.sweep_connections(cx);
         self.clear_marks(cx);
         self.evict_logs(cx);
@@ -240,7 +244,7 @@ impl Shard {
             After::Acknowledged(origin, log, _, position) => {
                 self.reply(cx, origin, Reply::Acknowledged(log, position));
             }
-            After::Deliver(origin, phone) => self.deliver_code(cx, origin, &phone),
+            After::Deliver(delivery) => self.deliver_code(cx, delivery),
             After::Account(origin, _, _, reply) | After::User(origin, _, reply) => {
                 self.reply(cx, origin, reply)
             }
@@ -286,9 +290,8 @@ impl Shard {
                 self.refuse(cx, origin, refusal);
                 self.forget_log(cx, log, refusal);
             }
-            After::Deliver(origin, phone) => {
-                self.forget_phone(&phone);
-                self.refuse(cx, origin, refusal);
+            After::Deliver(delivery) => {
+                self.code_undone(cx, &delivery, refusal);
             }
             After::Account(origin, phone, user, _) => {
                 self.undo_account(cx, &phone, user);

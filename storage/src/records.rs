@@ -9,18 +9,46 @@ pub struct PhoneRecord {
     /// The account; 0 if there is none yet.
     #[prost(uint64, tag = "1")]
     pub user: u64,
-    /// HMAC-SHA-256 of the one-time code that was sent last; empty if none is good.
+    /// Codes that have been sent and not been used. (2 to 5 were the one code of the first version.)
+    #[prost(message, repeated, tag = "6")]
+    pub codes: Vec<CodeRecord>,
+    /// Requests for a code in the last hour, oldest first.
+    #[prost(message, repeated, tag = "7")]
+    pub asked: Vec<AskedRecord>,
+    /// Networks from which the phone was proven, as keyed hashes, the last one last.
+    #[prost(fixed64, repeated, tag = "8")]
+    pub proven: Vec<u64>,
+}
+
+/// Within [`PhoneRecord`]: a one-time code.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct CodeRecord {
+    /// The request that it was sent for; never 0.
+    #[prost(fixed64, tag = "1")]
+    pub registration: u64,
+    /// HMAC-SHA-256 of phone and code.
     #[prost(bytes = "bytes", tag = "2")]
-    pub code_mac: Bytes,
-    /// When the code ends, in ms since the Unix epoch.
+    pub mac: Bytes,
+    /// When it ends, in ms since the Unix epoch.
     #[prost(uint64, tag = "3")]
-    pub code_expires_ms: u64,
-    /// How often a wrong code may still be tried.
+    pub expires_ms: u64,
+    /// How often a wrong one may still be tried.
     #[prost(uint32, tag = "4")]
     pub attempts_left: u32,
-    /// When codes were asked for in the last hour, in ms since the Unix epoch.
-    #[prost(uint64, repeated, tag = "5")]
-    pub requests_ms: Vec<u64>,
+    /// From which network it was asked for, as a keyed hash; 0 if that is not known.
+    #[prost(fixed64, tag = "5")]
+    pub network: u64,
+}
+
+/// Within [`PhoneRecord`]: a request for a code.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct AskedRecord {
+    /// When, in ms since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    /// From which network, as a keyed hash; 0 if that is not known.
+    #[prost(fixed64, tag = "2")]
+    pub network: u64,
 }
 
 /// `u`: a user.

@@ -105,6 +105,31 @@ impl Raw {
         }
     }
 
+    /// Asks for a one-time code.
+    pub fn register(&mut self, phone: &str) -> v1::CodeSent {
+        match self.ask(client_frame::Request::Register(v1::Register { phone: phone.to_owned() })) {
+            Some(server_frame::Message::CodeSent(sent)) => sent,
+            other => panic!("Register was answered by {other:?}"),
+        }
+    }
+
+    /// A new session of a phone.
+    pub fn registered(server: &Ternd, phone: &str, name: &str) -> v1::Session {
+        let mut raw = Self::welcomed(server);
+        let registration = raw.register(phone).registration;
+        let verify = v1::Verify {
+            phone: phone.to_owned(),
+            code: server.code_of(phone),
+            name: name.to_owned(),
+            device_name: "test".to_owned(),
+            registration,
+        };
+        match raw.ask(client_frame::Request::Verify(verify)) {
+            Some(server_frame::Message::Session(session)) => session,
+            other => panic!("Verify was answered by {other:?}"),
+        }
+    }
+
     /// Has the kernel take hardly anything for this connection that is not read.
     pub fn narrow(&mut self) {
         rustix::net::sockopt::set_socket_recv_buffer_size(&self.stream.sock, 4096).expect("an open socket");

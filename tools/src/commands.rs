@@ -48,6 +48,17 @@ pub fn otp(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
     Ok(())
 }
 
+/// Lets a phone ask for one-time codes again.
+pub fn reset_codes(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
+    let reset = ask(socket, &json!({ "ask": "reset_codes", "phone": phone }))?.next()?;
+    if json {
+        println!("{reset}");
+    } else {
+        println!("{} requests are forgotten: the phone may ask for codes again", reset["forgotten"]);
+    }
+    Ok(())
+}
+
 /// Shows a user.
 pub fn user(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
     let user = ask(socket, &json!({ "ask": "user", "phone": phone }))?.next()?;

@@ -56,6 +56,11 @@ enum Command {
         /// The phone
         phone: String,
     },
+    /// Lift the limits of one-time codes of a phone
+    Codes {
+        #[command(subcommand)]
+        command: CodesCommand,
+    },
     /// Show a user and their devices, or delete them
     User {
         /// The phone
@@ -84,12 +89,25 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum CodesCommand {
+    /// Forget how often codes were asked for by a phone in the last hour, so that it may ask at once. Codes that were sent stay
+    /// good, with the attempts that they have left; the limits of networks stay as they are
+    Reset {
+        /// The phone
+        phone: String,
+    },
+}
+
 fn main() -> ExitCode {
     let Arguments { target, command } = Arguments::parse();
     let (socket, json) = (target.socket(), target.json);
     let done = match command {
         Command::Status => commands::status(&socket, json),
         Command::Otp { phone } => commands::otp(&socket, &phone, json),
+        Command::Codes { command: CodesCommand::Reset { phone } } => {
+            commands::reset_codes(&socket, &phone, json)
+        }
         Command::User { phone, delete: true, .. } => commands::delete_user(&socket, &phone, json),
         Command::User { phone, .. } => commands::user(&socket, &phone, json),
         Command::Provision { count, out, first, name } => {

@@ -78,6 +78,11 @@ fn the_code_is_all_that_otp_prints() {
     let printed = ternctl(&server, &["otp", "+15550001"]).stdout;
     let code = String::from_utf8(printed).expect("text");
     assert!(code.len() == 7 && code[..6].bytes().all(|digit| digit.is_ascii_digit()), "{code:?}");
+    let reset = |phone: &str| ternctl(&server, &["codes", "reset", phone, "--json"]);
+    assert_eq!(json(&reset("+15550001"))["forgotten"], 1);
+    assert_eq!(json(&reset("+15550001"))["forgotten"], 0);
+    assert!(refusal(&reset("5550001")).contains("E.164"));
+    assert_eq!(ternctl(&server, &["otp", "+15550001"]).stdout, code.as_bytes(), "what was sent stays good");
 }
 
 #[test]

@@ -28,6 +28,11 @@ impl Refusal {
     pub const fn for_now(reason: Reason, retry_after_ms: u32, detail: &'static str) -> Self {
         Self { reason, retry_after_ms, detail }
     }
+
+    /// A refusal for so many milliseconds: at least one, and as many as can be said.
+    pub fn after(reason: Reason, wait_ms: u64, detail: &'static str) -> Self {
+        Self::for_now(reason, wait_ms.clamp(1, u32::MAX.into()) as u32, detail)
+    }
 }
 
 impl From<Refusal> for v1::Refused {

@@ -83,6 +83,8 @@ pub struct Verify {
     pub name: String,
     /// The device's name; may be empty.
     pub device_name: String,
+    /// Which request for a code it answers.
+    pub registration: u64,
 }
 
 /// Shows no code and no name.
@@ -249,7 +251,8 @@ fn verify(raw: v1::Verify) -> Result<Verify, Refusal> {
     if raw.code.len() != 6 || !raw.code.bytes().all(|b| b.is_ascii_digit()) {
         return Err(invalid("a one-time code is six digits"));
     }
-    Ok(Verify { phone: phone(&raw.phone)?, code: raw.code, name: raw.name, device_name: raw.device_name })
+    let v1::Verify { phone: text, code, name, device_name, registration } = raw;
+    Ok(Verify { phone: phone(&text)?, code, name, device_name, registration })
 }
 
 fn refresh(raw: v1::Refresh) -> Result<Refresh, Refusal> {

@@ -3,6 +3,9 @@
 use crate::limits::{ADDRESSES_MAX, HOUR_MS};
 use crate::maps::Map;
 
+/// What stands for an address that is not known, or says nothing.
+pub const UNKNOWN_ADDRESS: [u8; 16] = [0; 16];
+
 /// The networks of a core's slots, counted within the current hour.
 #[derive(Debug, Default)]
 pub struct Addresses {
@@ -20,15 +23,19 @@ pub enum Asked {
 }
 
 impl Addresses {
-    /// Counts one request of a network. `Err` gives the milliseconds after which it may ask again.
+    /// Counts one request of a network, of `max` in an hour (0: any number). `Err` gives the milliseconds after which it may
+    /// ask again. One that is not known is not counted.
     pub fn count(&mut self, asked: Asked, network: [u8; 16], max: u32, now_ms: u64) -> Result<(), u64> {
+        if max == 0 || network == UNKNOWN_ADDRESS {
+            return Ok(());
+        }
         if now_ms.saturating_sub(self.since_ms) >= HOUR_MS {
             self.counts.clear();
             self.since_ms = now_ms;
         }
         if self.counts.len() >= ADDRESSES_MAX {
             // Those that are near their limit are remembered the longest.
-            self.counts.retain(|_, count| *count * 2 >= max);
+            self.counts.retain(|_, count| count.saturating_mul(2) >= max);
         }
         if self.counts.len() >= ADDRESSES_MAX {
             self.counts.clear();

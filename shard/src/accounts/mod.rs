@@ -4,6 +4,7 @@
 //! and change in one batch.
 
 pub mod addresses;
+pub mod codes;
 mod kept;
 pub mod phones;
 pub mod tokens;

@@ -2,24 +2,27 @@
 //!
 //! A phone's record is decided on in memory and written in the same turn, so its operations need no queue once it has
 //! been read; their answers wait for the commit. A code is kept in the store as a MAC, so that a restart forgives no
-//! wrong attempt.
+//! wrong attempt. A refusal leaves the record as it was, wrong attempts apart.
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use prost::Message as _;
 use tern_proto::v1;
-use tern_storage::records::PhoneRecord;
+use tern_storage::records::{CodeRecord, PhoneRecord};
 use tern_storage::{Slot, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{Phone, UserId};
 use tern_wire::request::Verify;
 
 use crate::Cx;
-use crate::accounts::addresses::Asked;
+use crate::accounts::addresses::{Asked, UNKNOWN_ADDRESS};
+use crate::accounts::codes::{self, Network, Proof, Tried, UNKNOWN_NETWORK};
 use crate::accounts::report_damage;
 use crate::accounts::users::{AddDevice, Asker};
 use crate::admin::{AdminResponse, CodeView};
 use crate::commits::After;
-use crate::limits::{HOUR_MS, Limits, PHONES_CACHED_MAX};
+use crate::limits::{CODES_WAITING_MAX, Limits, PHONE_WAITING_MAX, PHONES_CACHED_MAX};
 use crate::maps::Map;
 use crate::message::{PhoneOp, PhoneQuestion, UserAsk, UserOp};
 use crate::reads::ReadFor;
@@ -30,12 +33,18 @@ use crate::shard::Shard;
 const FORGOTTEN: Refusal =
     Refusal::for_now(Reason::Unavailable, 1000, "the phone's record has to be read again");
 
-/// The phones of a core's slots that are in memory, and the ids that new users are about to get.
+/// The phones of a core's slots that are in memory, and what is under way with them.
 #[derive(Debug, Default)]
 pub struct Phones {
     phones: Map<Phone, State>,
-    /// The store is asked whether somebody has had the id.
+    /// New users: the store is asked whether somebody has had the id.
     making: Map<UserId, AddDevice>,
+    /// Codes whose phone's record is being written.
+    writing: usize,
+    /// Codes that wait for room in the way to the deliverer, oldest first.
+    undelivered: VecDeque<Box<Delivery>>,
+    /// When those that nobody needs were last let go.
+    swept_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -45,8 +54,44 @@ struct State {
     waiting: Vec<PhoneOp>,
     /// Writes of it under way.
     unsettled: i32,
-    /// The code itself, until it has been delivered; in development as long as it is good.
-    code: Option<String>,
+    /// Devices under way for which it was proven.
+    proofs: u32,
+    /// In development: the code that was sent last, and its registration.
+    shown: Option<(u64, String)>,
+}
+
+/// A one-time code on its way to the deliverer.
+pub struct Delivery {
+    /// Who waits for the answer.
+    pub origin: Origin,
+    /// Whose phone.
+    pub phone: Phone,
+    /// The registration.
+    registration: u64,
+    /// Six digits.
+    code: String,
+    /// When it ends.
+    expires_ms: u64,
+}
+
+/// Shows no code.
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery").field("phone", &self.phone).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Whether nothing is lost by letting it go.
+    fn is_spare(&self, now_ms: u64) -> bool {
+        let is_shown = self.shown.as_ref().is_some_and(|(registration, _)| {
+            self.record
+                .codes
+                .iter()
+                .any(|code| code.registration == *registration && code.expires_ms > now_ms)
+        });
+        self.known && self.unsettled <= 0 && self.proofs == 0 && !is_shown
+    }
 }
 
 impl Phones {
@@ -56,19 +101,57 @@ impl Phones {
             state.unsettled += change;
         }
     }
+
+    /// Whether the phone is in memory or may come. To make room, those leave that nobody needs.
+    fn has_room_for(&mut self, phone: &Phone, now_ms: u64) -> bool {
+        if self.phones.len() < PHONES_CACHED_MAX || self.phones.contains_key(phone) {
+            return true;
+        }
+        // Looking through all of them for each newcomer would cost more than it frees.
+        if self.swept_ms != now_ms {
+            self.swept_ms = now_ms;
+            self.phones.retain(|_, state| !state.is_spare(now_ms));
+        }
+        self.phones.len() < PHONES_CACHED_MAX
+    }
+
+    /// Whether a device may be added for a proven phone, which must still be the user's.
+    pub(super) fn may_add(&self, add: &AddDevice, user: UserId) -> Result<(), Refusal> {
+        let state = self.phones.get(&add.phone).filter(|state| state.known).ok_or(FORGOTTEN)?;
+        if state.record.user != 0 && state.record.user != user.get() {
+            return Err(FORGOTTEN);
+        }
+        add.proof.map_or(Ok(()), |proof| codes::is_good(&state.record, proof))
+    }
+
+    /// A device is added: the code is used up, and the phone is the user's.
+    pub(super) fn device_added(&mut self, add: &AddDevice, user: UserId) {
+        let Some(state) = self.phones.get_mut(&add.phone) else { return };
+        state.record.user = user.get();
+        if let Some(proof) = add.proof {
+            codes::use_up(&mut state.record, proof);
+        }
+    }
+
+    /// A device was added, or was refused.
+    pub(super) fn proof_ended(&mut self, phone: &Phone) {
+        if let Some(state) = self.phones.get_mut(phone) {
+            state.proofs = state.proofs.saturating_sub(1);
+        }
+    }
 }
 
 impl Shard {
-    /// May this network address ask for a code? If so, the phone's owner goes on.
+    /// May this network ask for a code? If so, the phone's owner goes on.
     pub(crate) fn register(&mut self, cx: &mut Cx, origin: Origin, address: [u8; 16], phone: Phone) {
         let max = self.limits.address_code_requests_per_hour_max;
         match self.addresses.count(Asked::ForCode, address, max, cx.now_ms) {
-            Ok(()) => self.ask_phone(cx, origin, phone, PhoneOp::Register(origin)),
+            Ok(()) => self.ask_phone(cx, origin, phone, PhoneOp::Register(origin, address)),
             Err(wait_ms) => self.refuse_address(cx, origin, wait_ms),
         }
     }
 
-    /// May this network address try a code? If so, the phone's owner goes on. It has as many tries as its codes have.
+    /// May this network try a code? If so, the phone's owner goes on. It has as many tries as its codes have.
     pub(crate) fn verify_from(
         &mut self,
         cx: &mut Cx,
@@ -79,24 +162,31 @@ impl Shard {
         let Limits { address_code_requests_per_hour_max, code_attempts_max, .. } = self.limits;
         let max = address_code_requests_per_hour_max.saturating_mul(code_attempts_max);
         match self.addresses.count(Asked::ToVerify, address, max, cx.now_ms) {
-            Ok(()) => self.ask_phone(cx, origin, verify.phone.clone(), PhoneOp::Verify(origin, verify)),
+            Ok(()) => {
+                let phone = verify.phone.clone();
+                self.ask_phone(cx, origin, phone, PhoneOp::Verify(origin, address, verify));
+            }
             Err(wait_ms) => self.refuse_address(cx, origin, wait_ms),
         }
     }
 
     fn refuse_address(&mut self, cx: &mut Cx, origin: Origin, wait_ms: u64) {
-        let wait_ms = wait_ms.try_into().unwrap_or(u32::MAX);
         let detail = "too much was asked for from this network address";
-        self.refuse(cx, origin, Refusal::for_now(Reason::RateLimited, wait_ms, detail));
+        self.refuse(cx, origin, Refusal::after(Reason::RateLimited, wait_ms, detail));
     }
 
     pub(crate) fn phone_op(&mut self, cx: &mut Cx, phone: Phone, op: PhoneOp) {
-        if self.phones.phones.len() >= PHONES_CACHED_MAX && !self.phones.phones.contains_key(&phone) {
-            self.phones.phones.retain(|_, state| !state.known || state.code.is_some() || state.unsettled > 0);
+        if !self.phones.has_room_for(&phone, cx.now_ms) {
+            let refusal = self.overloaded();
+            return self.refuse_phone_op(cx, op, refusal);
         }
         let state = self.phones.phones.entry(phone.clone()).or_default();
         if state.known {
             return self.phone_known(cx, phone, op);
+        }
+        if state.waiting.len() >= PHONE_WAITING_MAX {
+            let refusal = self.overloaded();
+            return self.refuse_phone_op(cx, op, refusal);
         }
         state.waiting.push(op);
         if state.waiting.len() == 1 {
@@ -119,15 +209,19 @@ impl Shard {
     /// A phone can't be read: whoever waits is refused, and the next one tries again.
     pub(crate) fn phone_unreadable(&mut self, cx: &mut Cx, phone: &Phone) {
         let Some(state) = self.phones.phones.remove(phone) else { return };
-        let refusal = Refusal::new(Reason::Unavailable, "the phone's record can't be read");
+        let refusal = Refusal::for_now(Reason::Unavailable, 1000, "the phone's record can't be read");
         for op in state.waiting {
-            match op {
-                PhoneOp::Register(origin) | PhoneOp::Verify(origin, _) | PhoneOp::Lookup(origin) => {
-                    self.refuse(cx, origin, refusal);
-                }
-                PhoneOp::Admin(question, _) => {
-                    cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
-                }
+            self.refuse_phone_op(cx, op, refusal);
+        }
+    }
+
+    fn refuse_phone_op(&mut self, cx: &mut Cx, op: PhoneOp, refusal: Refusal) {
+        match op {
+            PhoneOp::Register(origin, _) | PhoneOp::Verify(origin, ..) | PhoneOp::Lookup(origin) => {
+                self.refuse(cx, origin, refusal);
+            }
+            PhoneOp::Admin(question, _) => {
+                cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
             }
         }
     }
@@ -150,107 +244,141 @@ impl Shard {
     /// lead to the deleted user.
     pub(crate) fn free_phone(&mut self, phone: &Phone) {
         if let Some(state) = self.phones.phones.get_mut(phone) {
-            (state.record, state.code) = (PhoneRecord::default(), None);
+            (state.record, state.shown) = (PhoneRecord::default(), None);
         }
         self.commits.delete(keys::phone(phone.digits()));
     }
 
     fn phone_known(&mut self, cx: &mut Cx, phone: Phone, op: PhoneOp) {
         match op {
-            PhoneOp::Register(origin) => self.make_code(cx, origin, phone),
-            PhoneOp::Verify(origin, verify) => self.verify(cx, origin, *verify),
+            PhoneOp::Register(origin, address) => self.make_code(cx, origin, address, phone),
+            PhoneOp::Verify(origin, address, verify) => self.verify(cx, origin, address, *verify),
             PhoneOp::Lookup(origin) => self.find(cx, origin, &phone),
             PhoneOp::Admin(question, ask) => self.phone_question(cx, question, phone, ask),
         }
     }
 
-    fn make_code(&mut self, cx: &mut Cx, origin: Origin, phone: Phone) {
-        let Some(state) = self.phones.phones.get_mut(&phone) else { return };
-        let record = &mut state.record;
-        record.requests_ms.retain(|at_ms| cx.now_ms.saturating_sub(*at_ms) < HOUR_MS);
-        if record.requests_ms.len() >= self.limits.code_requests_per_hour_max as usize {
-            let oldest_ms = record.requests_ms.iter().min().copied().unwrap_or(cx.now_ms);
-            let wait_ms = (oldest_ms + HOUR_MS).saturating_sub(cx.now_ms).max(1);
-            let detail = "too many codes were asked for by this phone";
-            let refusal = Refusal::for_now(Reason::RateLimited, wait_ms as u32, detail);
-            return self.refuse(cx, origin, refusal);
-        }
-        let code = self.entropy.code();
-        record.requests_ms.push(cx.now_ms);
-        record.code_mac = self.keys.code_mac(&phone, &code);
-        record.code_expires_ms = cx.now_ms + self.limits.code_valid_ms;
-        record.attempts_left = self.limits.code_attempts_max;
-        state.code = Some(code);
-        self.commits.put(keys::phone(phone.digits()), record);
-        self.then(After::Deliver(origin, phone));
+    /// How a phone's record names a network.
+    fn network(&self, phone: &Phone, address: [u8; 16]) -> Network {
+        if address == UNKNOWN_ADDRESS { UNKNOWN_NETWORK } else { self.keys.network_hash(phone, &address) }
     }
 
-    /// The code's record is durable: have the code delivered.
-    pub(crate) fn deliver_code(&mut self, cx: &mut Cx, origin: Origin, phone: &Phone) {
-        let code = self
-            .phones
-            .phones
-            .get(phone)
-            .and_then(|state| Some((state.code.clone()?, state.record.code_expires_ms)));
-        let Some((code, expires_ms)) = code else { return self.refuse_code(cx, origin) };
-        if !cx.fx.deliver_code(phone, &code, expires_ms) {
-            return self.refuse_code(cx, origin);
+    fn make_code(&mut self, cx: &mut Cx, origin: Origin, address: [u8; 16], phone: Phone) {
+        let network = self.network(&phone, address);
+        let Some(state) = self.phones.phones.get_mut(&phone) else { return };
+        if self.phones.writing + self.phones.undelivered.len() >= CODES_WAITING_MAX {
+            let refusal = self.overloaded();
+            return self.refuse(cx, origin, refusal);
         }
-        if !self.development {
-            self.forget_code(phone);
+        let record = &mut state.record;
+        if let Err(wait_ms) = codes::may_ask(record, network, cx.now_ms, &self.limits) {
+            let detail = "too many codes were asked for by this phone";
+            return self.refuse(cx, origin, Refusal::after(Reason::RateLimited, wait_ms, detail));
+        }
+        let (code, registration) = (self.entropy.code(), self.entropy.registration());
+        let expires_ms = cx.now_ms + self.limits.code_valid_ms;
+        let issued = CodeRecord {
+            registration,
+            mac: self.keys.code_mac(&phone, &code),
+            expires_ms,
+            attempts_left: self.limits.code_attempts_max,
+            network,
+        };
+        codes::issue(record, issued, cx.now_ms);
+        self.commits.put(keys::phone(phone.digits()), record);
+        self.phones.writing += 1;
+        self.then(After::Deliver(Box::new(Delivery { origin, phone, registration, code, expires_ms })));
+    }
+
+    /// The code's record is durable: have the code delivered, after those that wait already.
+    pub(crate) fn deliver_code(&mut self, cx: &mut Cx, delivery: Box<Delivery>) {
+        self.phones.writing -= 1;
+        if !self.phones.undelivered.is_empty() || !self.try_to_deliver(cx, &delivery) {
+            self.phones.undelivered.push_back(delivery);
+        }
+    }
+
+    /// The code's record is not in the store.
+    pub(crate) fn code_undone(&mut self, cx: &mut Cx, delivery: &Delivery, refusal: Refusal) {
+        self.phones.writing -= 1;
+        self.forget_phone(&delivery.phone);
+        self.refuse(cx, delivery.origin, refusal);
+    }
+
+    /// Tries again what found the way to the deliverer full. What has ended meanwhile was never asked for.
+    pub(crate) fn deliver_waiting(&mut self, cx: &mut Cx) {
+        while let Some(delivery) = self.phones.undelivered.pop_front() {
+            if delivery.expires_ms <= cx.now_ms {
+                self.retract_code(cx, *delivery);
+            } else if !self.try_to_deliver(cx, &delivery) {
+                return self.phones.undelivered.push_front(delivery);
+            }
+        }
+    }
+
+    fn try_to_deliver(&mut self, cx: &mut Cx, delivery: &Delivery) -> bool {
+        let Delivery { origin, phone, registration, code, expires_ms } = delivery;
+        if !cx.fx.deliver_code(phone, code, *expires_ms) {
+            return false;
+        }
+        if self.development
+            && let Some(state) = self.phones.phones.get_mut(phone)
+        {
+            state.shown = Some((*registration, code.clone()));
         }
         let sent = v1::CodeSent {
             digits: 6,
-            expires_in_ms: expires_ms.saturating_sub(cx.now_ms) as u32,
+            expires_in_ms: expires_ms.saturating_sub(cx.now_ms).try_into().unwrap_or(u32::MAX),
             attempts: self.limits.code_attempts_max,
-            ..v1::CodeSent::default()
+            registration: *registration,
         };
-        self.reply(cx, origin, Reply::CodeSent(sent));
+        self.reply(cx, *origin, Reply::CodeSent(sent));
+        true
     }
 
-    fn refuse_code(&mut self, cx: &mut Cx, origin: Origin) {
+    fn retract_code(&mut self, cx: &mut Cx, delivery: Delivery) {
         let refusal = self.overloaded();
-        self.refuse(cx, origin, refusal);
-    }
-
-    fn forget_code(&mut self, phone: &Phone) {
-        if let Some(state) = self.phones.phones.get_mut(phone) {
-            state.code = None;
+        let Delivery { origin, phone, registration, .. } = delivery;
+        match self.phones.phones.get_mut(&phone).filter(|state| state.known) {
+            Some(state) => {
+                codes::retract(&mut state.record, registration);
+                self.write_phone(&phone);
+                self.then(After::Account(origin, phone, None, Reply::Refused(refusal)));
+            }
+            // It has ended: what is left of it in the store is the count of an hour.
+            None => self.refuse(cx, origin, refusal),
         }
     }
 
-    fn verify(&mut self, cx: &mut Cx, origin: Origin, verify: Verify) {
+    fn verify(&mut self, cx: &mut Cx, origin: Origin, address: [u8; 16], verify: Verify) {
+        let network = self.network(&verify.phone, address);
         let Some(state) = self.phones.phones.get_mut(&verify.phone) else { return };
-        let record = &mut state.record;
-        let refused = if record.code_mac.is_empty() || cx.now_ms >= record.code_expires_ms {
-            Some(Refusal::new(Reason::CodeExpired, "no code is good for this phone now: ask for one"))
-        } else if record.attempts_left == 0 {
-            Some(Refusal::new(Reason::TooManyAttempts, "the code was tried too often: ask for a new one"))
-        } else {
-            None
-        };
-        if let Some(refusal) = refused {
-            return self.refuse(cx, origin, refusal);
+        let is_right = |mac: &Bytes| self.keys.is_code(&verify.phone, &verify.code, mac);
+        let registration = verify.registration;
+        match codes::try_code(&mut state.record, registration, cx.now_ms, &self.limits, is_right) {
+            Tried::Refused(refusal) => self.refuse(cx, origin, refusal),
+            Tried::Wrong => {
+                self.write_phone(&verify.phone);
+                let refusal = Refusal::new(Reason::CodeWrong, "that is not the code that was sent");
+                self.then(After::Account(origin, verify.phone, None, Reply::Refused(refusal)));
+            }
+            Tried::Right => {
+                state.proofs += 1;
+                let proof = Proof { registration, network };
+                self.phone_proven(cx, AddDevice::verified(origin, verify, proof));
+            }
         }
-        if !self.keys.is_code(&verify.phone, &verify.code, &record.code_mac) {
-            record.attempts_left -= 1;
-            self.commits.put(keys::phone(verify.phone.digits()), record);
-            let refusal = Refusal::new(Reason::CodeWrong, "that is not the code that was sent");
-            return self.then(After::Account(origin, verify.phone, None, Reply::Refused(refusal)));
-        }
-        record.code_mac = Bytes::new();
-        record.attempts_left = 0;
-        state.code = None;
-        self.phone_proven(cx, AddDevice::verified(origin, verify));
     }
 
     /// Adds a device to the user of a proven phone, who is made if there is none.
     fn phone_proven(&mut self, cx: &mut Cx, add: AddDevice) {
-        let Some(state) = self.phones.phones.get(&add.phone) else { return };
-        if let Some(user) = UserId::new(state.record.user) {
-            return self.add_device(cx, user, add);
+        let Some(state) = self.phones.phones.get(&add.phone).filter(|state| state.known) else {
+            return self.refuse_device(cx, add, FORGOTTEN);
+        };
+        match UserId::new(state.record.user) {
+            Some(user) => self.add_device(cx, user, add),
+            None => self.draw_id(cx, add),
         }
-        self.draw_id(cx, add);
     }
 
     /// Draws an id for a new user, and asks the store whether somebody has, or has had, it.
@@ -269,25 +397,24 @@ impl Shard {
     /// Whether an id is free is known. Somebody may have asked for that user meanwhile: then another one is drawn.
     pub(crate) fn new_user_read(&mut self, cx: &mut Cx, id: UserId, free: bool) {
         let Some(add) = self.phones.making.remove(&id) else { return };
-        let Some(state) = self.phones.phones.get_mut(&add.phone).filter(|state| state.known) else {
-            return self.refuse_device(cx, add.by, FORGOTTEN);
+        let Some(state) = self.phones.phones.get(&add.phone).filter(|state| state.known) else {
+            return self.refuse_device(cx, add, FORGOTTEN);
         };
         if let Some(user) = UserId::new(state.record.user) {
             // Two proofs of one phone came together, and the first has made the user.
-            return self.add_device(cx, user, add);
+            self.add_device(cx, user, add);
+        } else if !free || self.users.is_known(id) {
+            self.draw_id(cx, add);
+        } else {
+            self.make_user(cx, id, add);
         }
-        if !free || self.users.is_known(id) {
-            return self.draw_id(cx, add);
-        }
-        state.record.user = id.get();
-        self.make_user(cx, id, add);
     }
 
     /// Whether an id is free can't be read: nobody is made.
     pub(crate) fn new_user_unreadable(&mut self, cx: &mut Cx, id: UserId) {
         if let Some(add) = self.phones.making.remove(&id) {
             let refusal = Refusal::for_now(Reason::Unavailable, 1000, "the store can't be read");
-            self.refuse_device(cx, add.by, refusal);
+            self.refuse_device(cx, add, refusal);
         }
     }
 
@@ -303,7 +430,7 @@ impl Shard {
     }
 
     fn phone_question(&mut self, cx: &mut Cx, question: u64, phone: Phone, ask: PhoneQuestion) {
-        let Some(state) = self.phones.phones.get(&phone) else { return };
+        let Some(state) = self.phones.phones.get_mut(&phone) else { return };
         let user = UserId::new(state.record.user);
         match ask {
             PhoneQuestion::Code if !self.development => {
@@ -311,13 +438,24 @@ impl Shard {
                 cx.fx.answer(question, AdminResponse::Refused(why));
             }
             PhoneQuestion::Code => {
-                let good = state.record.code_expires_ms > cx.now_ms;
-                let code = state.code.clone().filter(|_| good).map(|code| CodeView {
-                    code,
-                    expires_ms: state.record.code_expires_ms,
-                    attempts_left: state.record.attempts_left,
+                let code = state.shown.as_ref().and_then(|(registration, code)| {
+                    let same = |record: &&CodeRecord| record.registration == *registration;
+                    let record = state.record.codes.iter().find(same)?;
+                    (record.expires_ms > cx.now_ms).then(|| CodeView {
+                        registration: *registration,
+                        code: code.clone(),
+                        expires_ms: record.expires_ms,
+                        attempts_left: record.attempts_left,
+                    })
                 });
                 cx.fx.answer(question, AdminResponse::Code(code));
+            }
+            PhoneQuestion::ResetCodes => {
+                let forgotten = std::mem::take(&mut state.record.asked).len();
+                if state.record != PhoneRecord::default() || forgotten > 0 {
+                    self.write_phone(&phone);
+                }
+                self.then(After::Answer(question, phone, None, AdminResponse::CodesReset(forgotten)));
             }
             PhoneQuestion::User => match user {
                 Some(user) => self.view_user(cx, user, question),
@@ -328,11 +466,10 @@ impl Shard {
                 None => cx.fx.answer(question, AdminResponse::Deleted(false)),
             },
             PhoneQuestion::Provision(name) => {
-                let by = Asker::Operator(question);
-                self.phone_proven(
-                    cx,
-                    AddDevice { by, phone, name, device_name: "provisioned".to_owned(), fresh: false },
-                );
+                state.proofs += 1;
+                let (by, device_name) = (Asker::Operator(question), "provisioned".to_owned());
+                let add = AddDevice { by, phone, proof: None, name, device_name, fresh: false };
+                self.phone_proven(cx, add);
             }
         }
     }

@@ -195,6 +195,13 @@ impl Keys {
         Bytes::copy_from_slice(mac.as_ref())
     }
 
+    /// How a phone's record names a network: nobody can tell which it is, nor whether two phones have the same. Never 0.
+    pub fn network_hash(&self, phone: &Phone, network: &[u8; 16]) -> u64 {
+        let mac = hmac::sign(&self.codes, &[b"network ", phone.as_str().as_bytes(), b" ", network].concat());
+        let first = mac.as_ref().first_chunk().expect("an HMAC-SHA-256 has 32 bytes");
+        u64::from_be_bytes(*first).max(1)
+    }
+
     /// Whether `code` is the one that `mac` was made of. In constant time.
     pub fn is_code(&self, phone: &Phone, code: &str, mac: &[u8]) -> bool {
         constant_time::verify_slices_are_equal(&self.code_mac(phone, code), mac).is_ok()

@@ -12,12 +12,14 @@ use tern_wire::ids::{DeviceId, Phone, Seq, UserId};
 use tern_wire::request::{Refresh, Verify};
 
 use crate::Cx;
+use crate::accounts::codes::Proof;
 use crate::accounts::kept::{Device, Inbox, Kept, User};
 use crate::accounts::report_damage;
 use crate::accounts::tokens::{Access, RefreshToken, token_hash};
 use crate::admin::{AdminResponse, DeviceView, UserView};
 use crate::commits::After;
 use crate::entry::{Author, Entry};
+use crate::limits::USER_WAITING_MAX;
 use crate::maps::{Few, Map};
 use crate::message::{LogOp, UserAsk, UserOp, Watermarks};
 use crate::reads::ReadFor;
@@ -52,6 +54,8 @@ pub struct AddDevice {
     pub by: Asker,
     /// The proven phone.
     pub phone: Phone,
+    /// By which code; `None` by an operator's word.
+    pub proof: Option<Proof>,
     /// The display name; empty leaves it.
     pub name: String,
     /// The device's name.
@@ -71,9 +75,9 @@ pub enum Asker {
 
 impl AddDevice {
     /// For a client that has sent the right code.
-    pub fn verified(origin: Origin, verify: Verify) -> Self {
+    pub fn verified(origin: Origin, verify: Verify, proof: Proof) -> Self {
         let Verify { phone, name, device_name, .. } = verify;
-        Self { by: Asker::Client(origin), phone, name, device_name, fresh: false }
+        Self { by: Asker::Client(origin), phone, proof: Some(proof), name, device_name, fresh: false }
     }
 }
 
@@ -217,6 +221,10 @@ impl Shard {
 
     fn when_user_known(&mut self, cx: &mut Cx, id: UserId, waiting: Waiting) {
         if let Some(user) = self.users.kept.get(id) {
+            if user.missing > 0 && user.waiting.len() >= USER_WAITING_MAX {
+                let refusal = self.overloaded();
+                return self.refuse_one_waiting(cx, id, waiting, refusal);
+            }
             if user.missing > 0 {
                 user.waiting.push(waiting);
                 return;
@@ -286,7 +294,7 @@ impl Shard {
 
     fn refuse_waiting(&mut self, cx: &mut Cx, id: UserId) {
         let Some(user) = self.users.kept.remove(id) else { return };
-        let refusal = Refusal::new(Reason::Unavailable, "the account can't be read");
+        let refusal = Refusal::for_now(Reason::Unavailable, 1000, "the account can't be read");
         for conn in user.devices.values().filter_map(|device| device.conn) {
             self.farewell(cx, conn, Farewell::new(refusal.reason, refusal.detail));
         }
@@ -294,16 +302,18 @@ impl Shard {
             self.tell_log(cx, log, LogOp::Unreadable(id));
         }
         for waiting in user.waiting {
-            match waiting {
-                Waiting::Attach(conn) => {
-                    self.farewell(cx, conn, Farewell::new(refusal.reason, refusal.detail))
-                }
-                Waiting::Watch(log) => self.tell_log(cx, log, LogOp::Unreadable(id)),
-                Waiting::Refresh(origin, ..) | Waiting::Describe(origin) => self.refuse(cx, origin, refusal),
-                Waiting::AddDevice(add) => self.refuse_device(cx, add.by, refusal),
-                Waiting::View(question) | Waiting::Delete(question, _) => {
-                    cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
-                }
+            self.refuse_one_waiting(cx, id, waiting, refusal);
+        }
+    }
+
+    fn refuse_one_waiting(&mut self, cx: &mut Cx, id: UserId, waiting: Waiting, refusal: Refusal) {
+        match waiting {
+            Waiting::Attach(conn) => self.attach_refused(cx, conn, refusal),
+            Waiting::Watch(log) => self.tell_log(cx, log, LogOp::Unreadable(id)),
+            Waiting::Refresh(origin, ..) | Waiting::Describe(origin) => self.refuse(cx, origin, refusal),
+            Waiting::AddDevice(add) => self.refuse_device(cx, add, refusal),
+            Waiting::View(question) | Waiting::Delete(question, _) => {
+                cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
             }
         }
     }
@@ -402,22 +412,27 @@ impl Shard {
     fn device_added(&mut self, cx: &mut Cx, id: UserId, add: AddDevice) {
         let (nonce, session) = (self.entropy.nonce(), self.entropy.session());
         let devices_max = self.limits.devices_max;
+        if let Err(refusal) = self.phones.may_add(&add, id) {
+            return self.refuse_device(cx, add, refusal);
+        }
         let Some(user) = self.users.kept.get(id) else { return };
+        if user.record.is_none() && !add.fresh {
+            // It was deleted while this waited.
+            let refusal = Refusal::for_now(Reason::Unavailable, 1000, "the account has just been deleted");
+            return self.refuse_device(cx, add, refusal);
+        }
         let replaced = match make_room(&user.devices, devices_max) {
             Ok(replaced) => replaced,
-            Err(refusal) => return self.refuse_device(cx, add.by, refusal),
+            Err(refusal) => return self.refuse_device(cx, add, refusal),
         };
+        // Nothing is refused from here on, and nothing was changed before.
+        self.phones.device_added(&add, id);
+        self.write_phone(&add.phone);
+        let Some(user) = self.users.kept.get(id) else { return };
         if let Some(replaced) = replaced {
             user.devices.remove(&replaced);
             self.commits.delete(keys::device(id.get(), replaced.get()));
         }
-        if user.record.is_none() && !add.fresh {
-            // It was deleted while this waited.
-            let refusal = Refusal::for_now(Reason::Unavailable, 1000, "the account has just been deleted");
-            return self.refuse_device(cx, add.by, refusal);
-        }
-        self.write_phone(&add.phone);
-        let Some(user) = self.users.kept.get(id) else { return };
         let record = user.record.get_or_insert_with(|| UserRecord {
             phone: add.phone.as_str().to_owned(),
             created_ms: cx.now_ms,
@@ -448,6 +463,7 @@ impl Shard {
         user.devices.insert(device, Device { record, conn: None, inbox: Inbox::Unknown });
         let session = self.session_of(cx, Access { author, session }, token, expires_ms);
         self.then(After::Devices(id));
+        self.phones.proof_ended(&add.phone);
         self.then(match add.by {
             Asker::Client(origin) => {
                 After::Account(origin, add.phone, Some(id), Reply::Session(Box::new(session)))
@@ -467,8 +483,10 @@ impl Shard {
         });
     }
 
-    pub(crate) fn refuse_device(&mut self, cx: &mut Cx, by: Asker, refusal: Refusal) {
-        match by {
+    /// A device is not added, and nothing has changed.
+    pub(crate) fn refuse_device(&mut self, cx: &mut Cx, add: AddDevice, refusal: Refusal) {
+        self.phones.proof_ended(&add.phone);
+        match add.by {
             Asker::Client(origin) => self.refuse(cx, origin, refusal),
             Asker::Operator(question) => {
                 cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()))

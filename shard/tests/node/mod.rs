@@ -42,6 +42,11 @@ struct Hands {
     answers: Vec<(u64, AdminResponse)>,
     failed: bool,
     damage: bool,
+    /// From where connections come.
+    address: [u8; 16],
+    /// The codes that were delivered.
+    codes: Vec<String>,
+    refuses_codes: bool,
 }
 
 impl Effects for Hands {
@@ -73,7 +78,7 @@ impl Effects for Hands {
     }
 
     fn peer_address(&mut self, _conn: ConnId) -> [u8; 16] {
-        [0; 16]
+        self.address
     }
 
     fn tell(&mut self, core: CoreId, message: Message) {
@@ -101,8 +106,11 @@ impl Effects for Hands {
         self.port.scan(range, direction, limit)
     }
 
-    fn deliver_code(&mut self, _phone: &Phone, _code: &str, _expires_ms: u64) -> bool {
-        true
+    fn deliver_code(&mut self, _phone: &Phone, code: &str, _expires_ms: u64) -> bool {
+        if !self.refuses_codes {
+            self.codes.push(code.to_owned());
+        }
+        !self.refuses_codes
     }
 
     fn answer(&mut self, question: u64, response: AdminResponse) {
@@ -181,6 +189,9 @@ impl Node {
                 answers: Vec::new(),
                 failed: false,
                 damage: false,
+                address: [0; 16],
+                codes: Vec::new(),
+                refuses_codes: false,
             },
             connections: 0,
         };
@@ -190,6 +201,25 @@ impl Node {
     /// Whether a core has found the medium broken: a real node stops then.
     pub fn has_failed(&self) -> bool {
         self.cores.iter().any(|core| core.hands.failed)
+    }
+
+    /// Requests come from this network from now on.
+    pub fn come_from(&mut self, network: u8) {
+        for core in &mut self.cores {
+            core.hands.address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, network];
+        }
+    }
+
+    /// Whether the way to the deliverer of codes is full.
+    pub fn refuse_codes(&mut self, full: bool) {
+        for core in &mut self.cores {
+            core.hands.refuses_codes = full;
+        }
+    }
+
+    /// The codes that were delivered since the last call, oldest first.
+    pub fn codes(&mut self) -> Vec<String> {
+        self.cores.iter_mut().flat_map(|core| std::mem::take(&mut core.hands.codes)).collect()
     }
 
     /// Whether a core has found a record that is not what was written.
@@ -352,10 +382,26 @@ impl Node {
 
     /// Asks for a test user.
     pub fn try_provision(&mut self, phone: &str, rng: &mut Rng) -> AdminResponse {
+        let name = "somebody".to_owned();
+        self.question(phone, rng, |phone| AdminRequest::Provision { phone, name })
+    }
+
+    /// Lifts the limits of codes of a phone.
+    pub fn reset_codes(&mut self, phone: &str, rng: &mut Rng) {
+        let answer = self.question(phone, rng, AdminRequest::ResetCodes);
+        assert!(matches!(answer, AdminResponse::CodesReset(1..)), "{answer:?}");
+    }
+
+    fn question(
+        &mut self,
+        phone: &str,
+        rng: &mut Rng,
+        request: impl FnOnce(Phone) -> AdminRequest,
+    ) -> AdminResponse {
         self.questions += 1;
         let phone = Phone::parse(phone).expect("a phone");
         let owner = self.slots.owner(Slot::of_phone(phone.digits()));
-        let request = AdminRequest::Provision { phone, name: "somebody".to_owned() };
+        let request = request(phone);
         self.input(owner, Input::Asked(self.questions, request));
         self.settle(rng);
         self.cores[usize::from(owner.0)].hands.answers.pop().expect("an answer").1

@@ -22,11 +22,12 @@ pub async fn register(
     json: bool,
 ) -> Result<(), Error> {
     let options = profile.to_register()?;
-    let code = match code {
-        Some(code) => code,
+    let (code, registration) = match code {
+        Some(code) => (code, 0),
         None => ask_for_code(&options, phone).await?,
     };
     let mut registrar = Registrar::connect(&options).await?;
+    registrar.go_on_with(registration);
     let account = registrar.verify(phone, code.trim(), name, device).await?;
     registrar.close().await;
     profile.remember(&options)?;
@@ -40,7 +41,7 @@ pub async fn register(
 }
 
 /// Has a code sent, and reads it. A person takes longer than a server waits for a login, so this connection ends before.
-async fn ask_for_code(options: &Options, phone: &str) -> Result<String, Error> {
+async fn ask_for_code(options: &Options, phone: &str) -> Result<(String, u64), Error> {
     let mut registrar = Registrar::connect(options).await?;
     let sent = registrar.register(phone).await?;
     registrar.close().await;
@@ -53,7 +54,7 @@ async fn ask_for_code(options: &Options, phone: &str) -> Result<String, Error> {
         eprintln!();
     }
     match read {
-        Ok(1..) => Ok(code),
+        Ok(1..) => Ok((code, sent.registration)),
         _ => Err(Error::Config("no code was given: register again with --code CODE".to_owned())),
     }
 }

@@ -1,0 +1,249 @@
+//! Registrations in the brain, in one thread: whose code is whose, and what a refusal leaves behind.
+
+#[allow(dead_code, reason = "the node serves other tests as well")]
+mod node;
+
+use std::collections::BTreeSet;
+
+use fastrand::Rng;
+use node::{Link, Node};
+use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
+use tern_shard::limits::Limits;
+use tern_storage::faults::Faults;
+use tern_storage::memory::Memory;
+
+const PHONE: &str = "+15550001";
+
+struct World {
+    node: Node,
+    store: Memory,
+    rng: Rng,
+    limits: Limits,
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        let store = Memory::faulty(Faults::default());
+        let node = Node::start(&store, 3, &limits, 1_000_000_000);
+        Self { node, store, rng: Rng::with_seed(5), limits }
+    }
+
+    fn restart(&mut self) {
+        self.store = self.store.recover(Faults::default());
+        self.node = Node::start(&self.store, 2, &self.limits, self.node.now_ms);
+    }
+
+    fn connect(&mut self, network: u8) -> Link {
+        self.node.come_from(network);
+        let link = self.node.connect(u16::from(network) % 2);
+        let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
+        self.node.request(link, 1, Request::Hello(hello));
+        link
+    }
+
+    fn answer(&mut self, link: Link, id: u64) -> Message {
+        self.node.settle(&mut self.rng);
+        let frames = self.node.receive(link).expect("it stands");
+        frames.into_iter().find(|frame| frame.id == id).and_then(|frame| frame.message).expect("an answer")
+    }
+
+    fn ask(&mut self, link: Link, request: Request) -> Message {
+        self.node.request(link, 9, request);
+        self.answer(link, 9)
+    }
+
+    /// Asks for a code from a network: the registration and the code.
+    fn register(&mut self, network: u8) -> Result<(u64, String), v1::Refused> {
+        let link = self.connect(network);
+        match self.ask(link, register()) {
+            Message::CodeSent(sent) => Ok((sent.registration, self.node.codes().pop().expect("it was sent"))),
+            Message::Refused(refused) => Err(refused),
+            other => panic!("Register was answered by {other:?}"),
+        }
+    }
+
+    fn verify(&mut self, network: u8, (registration, code): &(u64, String)) -> Result<v1::Session, Reason> {
+        let link = self.connect(network);
+        match self.ask(link, verify(*registration, code)) {
+            Message::Session(session) => Ok(session),
+            Message::Refused(refused) => Err(refused.reason()),
+            other => panic!("Verify was answered by {other:?}"),
+        }
+    }
+
+    fn log_in(&mut self, session: &v1::Session) -> Link {
+        let link = self.connect(200);
+        let login = v1::Login { access_token: session.access_token.clone() };
+        assert!(matches!(self.ask(link, Request::Login(login)), Message::LoggedIn(_)));
+        link
+    }
+}
+
+fn register() -> Request {
+    Request::Register(v1::Register { phone: PHONE.to_owned() })
+}
+
+fn verify(registration: u64, code: &str) -> Request {
+    Request::Verify(v1::Verify {
+        phone: PHONE.to_owned(),
+        code: code.to_owned(),
+        name: "Ann".to_owned(),
+        device_name: "test".to_owned(),
+        registration,
+    })
+}
+
+/// C6: the first answer delivered the second code, the second was OVERLOADED.
+#[test]
+fn two_registers_at_once_get_a_code_each_and_both_are_good() {
+    let mut world = World::new(Limits::default());
+    let link = world.connect(1);
+    world.node.request(link, 2, register());
+    world.node.request(link, 3, register());
+    world.node.settle(&mut world.rng);
+    let frames = world.node.receive(link).expect("it stands");
+    let sent: Vec<u64> = frames
+        .into_iter()
+        .filter_map(|frame| match frame.message {
+            Some(Message::CodeSent(sent)) => Some(sent.registration),
+            _ => None,
+        })
+        .collect();
+    let codes = world.node.codes();
+    assert_eq!((sent.len(), codes.len()), (2, 2));
+    assert_ne!(sent[0], sent[1]);
+    for proof in sent.into_iter().zip(codes) {
+        world.verify(1, &proof).expect("each is good with its own registration");
+    }
+}
+
+/// S4: the code was used up by a refusal.
+#[test]
+fn a_refused_verify_leaves_the_code_good() {
+    let mut world = World::new(Limits { devices_max: 1, ..Limits::default() });
+    let first = world.register(1).expect("a code");
+    let session = world.verify(1, &first).expect("the first device");
+    world.log_in(&session);
+    let second = world.register(1).expect("a code");
+    for _ in 0..5 {
+        assert_eq!(world.verify(1, &second), Err(Reason::TooManyDevices));
+    }
+    world.restart();
+    world.verify(1, &second).expect("the code is as good as before");
+    assert_eq!(world.verify(1, &second), Err(Reason::CodeExpired), "and is used up now");
+    world.restart();
+    assert_eq!(world.verify(1, &second), Err(Reason::CodeExpired), "for good");
+}
+
+/// C7: two proofs by one code, both under way before the first is written.
+#[test]
+fn a_code_adds_one_device_however_often_it_is_sent_at_once() {
+    for seed in 0..20 {
+        let mut world = World::new(Limits::default());
+        world.rng = Rng::with_seed(seed);
+        let (registration, code) = world.register(1).expect("a code");
+        let links: Vec<_> = (0..4).map(|network| world.connect(network)).collect();
+        for link in &links {
+            world.node.request(*link, 2, verify(registration, &code));
+        }
+        let answers: Vec<_> = links.iter().map(|link| world.answer(*link, 2)).collect();
+        let sessions = answers.iter().filter(|answer| matches!(answer, Message::Session(_))).count();
+        assert_eq!(sessions, 1, "seed {seed}: {answers:?}");
+    }
+}
+
+/// S5: two `Register`s of a stranger voided hers and locked her out.
+#[test]
+fn strangers_neither_void_a_code_nor_keep_its_owner_out() {
+    let mut world = World::new(Limits::default());
+    let first = world.register(1).expect("a code");
+    world.verify(1, &first).expect("she has been here before");
+    let hers = world.register(1).expect("a code");
+    let taken = (10..60).filter(|network| world.register(*network).is_ok()).count();
+    assert_eq!(taken, 12, "all strangers together");
+    let refused = world.register(99).expect_err("too many");
+    assert_eq!(refused.reason(), Reason::RateLimited);
+    assert!((1..=3_600_000).contains(&refused.retry_after_ms));
+    for _ in 0..9 {
+        assert_eq!(world.verify(99, &(hers.0 ^ 1, "000000".to_owned())), Err(Reason::CodeExpired));
+    }
+    world.verify(1, &hers).expect("hers is good");
+    world.node.now_ms += u64::from(refused.retry_after_ms);
+    world.register(99).expect("the wait was true");
+}
+
+#[test]
+fn an_operator_lifts_the_limits_of_a_phone() {
+    let mut world = World::new(Limits::default());
+    let sent: Vec<_> = (0..3).map(|_| world.register(1).expect("a code")).collect();
+    assert!(world.register(1).is_err());
+    world.node.reset_codes(PHONE, &mut world.rng);
+    world.register(1).expect("a code");
+    world.verify(1, &sent[0]).expect("what was sent is good still");
+}
+
+/// The way to the deliverer is full: the code waits, and is answered when it has gone.
+#[test]
+fn a_code_waits_for_the_deliverer_and_is_told_when_it_has_gone() {
+    let mut world = World::new(Limits::default());
+    world.node.refuse_codes(true);
+    let link = world.connect(1);
+    world.node.request(link, 2, register());
+    world.node.settle(&mut world.rng);
+    let answered = |world: &mut World| {
+        world.node.receive(link).expect("it stands").into_iter().any(|frame| frame.id == 2)
+    };
+    assert!(!answered(&mut world), "nothing is said of what has not happened");
+    world.node.tick(100);
+    world.node.settle(&mut world.rng);
+    assert!(!answered(&mut world));
+    world.node.refuse_codes(false);
+    world.node.tick(100);
+    let Message::CodeSent(sent) = world.answer(link, 2) else { panic!("the code has gone") };
+    let code = world.node.codes().pop().expect("it was sent");
+    world.verify(1, &(sent.registration, code)).expect("it is good");
+}
+
+#[test]
+fn a_code_that_never_went_was_never_asked_for() {
+    let mut world = World::new(Limits::default());
+    world.node.refuse_codes(true);
+    let links: Vec<_> = (0..3).map(|_| world.connect(1)).collect();
+    for link in &links {
+        world.node.request(*link, 2, register());
+    }
+    world.node.settle(&mut world.rng);
+    world.node.tick(Limits::default().code_valid_ms);
+    for link in &links {
+        let Message::Refused(refused) = world.answer(*link, 2) else { panic!("it has ended") };
+        assert_eq!(refused.reason(), Reason::Overloaded);
+    }
+    world.node.refuse_codes(false);
+    for _ in 0..3 {
+        world.register(1).expect("none of the three counts");
+    }
+}
+
+#[test]
+fn codes_that_find_no_room_are_refused_before_anything_is_written() {
+    let limits = Limits { address_code_requests_per_hour_max: 0, ..Limits::default() };
+    let mut world = World::new(limits);
+    world.node.refuse_codes(true);
+    let link = world.connect(1);
+    let mut reasons = BTreeSet::new();
+    for number in 0..5000u64 {
+        let phone = format!("+1555{number:07}");
+        world.node.request(link, 10 + number, Request::Register(v1::Register { phone }));
+        if number % 100 == 0 {
+            world.node.settle(&mut world.rng);
+        }
+    }
+    world.node.settle(&mut world.rng);
+    for frame in world.node.receive(link).expect("it stands") {
+        if let Some(Message::Refused(refused)) = frame.message {
+            assert!(refused.retry_after_ms > 0);
+            reasons.insert(refused.reason().as_str_name());
+        }
+    }
+    assert_eq!(reasons, BTreeSet::from(["OVERLOADED"]));
+}
