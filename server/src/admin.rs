@@ -5,7 +5,7 @@
 //! `provision` gives a line for each user, then one with `done`. The socket's file mode is its access control.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +20,7 @@ use tern_shard::slots::CoreId;
 use tern_wire::ids::Phone;
 
 use crate::control::{Control, owner_of};
+use crate::threads;
 
 /// Bytes of a question.
 const LINE_BYTES_MAX: u64 = 4096;
@@ -32,6 +33,9 @@ const PROVISION_THREADS: usize = 64;
 
 /// Users whose answers are gathered before they are written.
 const PROVISION_CHUNK: u32 = 2048;
+
+/// Operators' tools that are served at once. Beyond, a connection is closed.
+const OPERATORS_MAX: usize = 64;
 
 /// How long an operator's tool may take to ask, or to take an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,27 +57,60 @@ struct Admin {
     may_provision: bool,
 }
 
-/// Opens the socket, and answers on it until the process ends. The store's lock has shown that no other ternd uses
-/// this directory, so a socket file there is a dead one's.
+/// Opens the socket, and answers on it until the process ends.
 pub fn start(path: &Path, control: Arc<dyn Control>, may_provision: bool) -> std::io::Result<()> {
-    if let Err(error) = std::fs::remove_file(path)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
+    remove_dead_socket(path)?;
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let admin = Arc::new(Admin { control, may_provision });
-    thread::Builder::new().name("tern-admin".to_owned()).spawn(move || {
-        for connection in listener.incoming().flatten() {
-            let admin = admin.clone();
-            // An operator's tool that stalls must not keep another from asking.
-            let _ = thread::Builder::new().name("tern-operator".to_owned()).spawn(move || {
-                let _ = admin.serve(&connection);
-            });
+    let serving = Arc::new(AtomicUsize::new(0));
+    threads::spawn("tern-admin", move || {
+        loop {
+            match listener.accept() {
+                // Closed at once, so that its tool says so.
+                Ok(_) if serving.load(Ordering::Acquire) >= OPERATORS_MAX => {}
+                Ok((connection, _)) => serve_aside(connection, admin.clone(), serving.clone()),
+                // Without descriptors, say: it is tried again when some may be free.
+                Err(_) => thread::sleep(Duration::from_millis(50)),
+            }
         }
     })?;
     Ok(())
+}
+
+/// Removes the socket of a process that has ended, and nothing else.
+fn remove_dead_socket(path: &Path) -> std::io::Result<()> {
+    let kind = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        found => found?.file_type(),
+    };
+    let other = |what: &str| {
+        let why =
+            format!("{} is {what}: move it away, or name another path with --admin-socket", path.display());
+        Err(std::io::Error::other(why))
+    };
+    if !kind.is_socket() {
+        return other("there already, and no socket");
+    }
+    if UnixStream::connect(path).is_ok() {
+        return other("another running program's socket");
+    }
+    std::fs::remove_file(path)
+}
+
+/// An operator's tool that stalls must not keep another from asking.
+fn serve_aside(connection: UnixStream, admin: Arc<Admin>, serving: Arc<AtomicUsize>) {
+    serving.fetch_add(1, Ordering::AcqRel);
+    let count = serving.clone();
+    let started = threads::spawn_ending("tern-operator", move || {
+        // A tool that goes away has no answer.
+        let _ = admin.serve(&connection);
+        count.fetch_sub(1, Ordering::AcqRel);
+        true
+    });
+    if started.is_err() {
+        serving.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Removes the socket's file at the end of the process.

@@ -14,7 +14,8 @@ use tern_wire::limits;
 /// Without any configuration it listens on 127.0.0.1:7443, keeps its data in ./tern-data, and makes a development
 /// certificate there. When it is ready it prints one line: `ternd ready on ADDRESS`.
 ///
-/// SIGTERM and SIGINT drain (clients are told, commits are finished, exit 0); a second one ends it at once.
+/// SIGTERM and SIGINT drain (clients are told, commits are finished, exit 0); a second one ends it at once. SIGHUP reads
+/// the certificate and its key again.
 #[derive(Parser, Clone, Debug, Default)]
 #[command(name = "ternd", version, about, long_about, max_term_width = 110)]
 pub struct Flags {
@@ -39,6 +40,9 @@ pub struct Flags {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", env = "TERN_KEY", requires = "certificate")]
     pub key: Option<PathBuf>,
+    /// Serve the development certificate although other machines can connect: for tests with several machines
+    #[arg(long)]
+    pub allow_development_certificate: bool,
     /// URL that one-time codes are POSTed to as JSON [default in development mode: print them]
     #[arg(long, value_name = "URL", env = "TERN_SMS_WEBHOOK")]
     pub sms_webhook: Option<String>,
@@ -225,6 +229,8 @@ pub struct TlsConfig {
     pub certificate: Option<PathBuf>,
     /// Private key (PEM).
     pub key: Option<PathBuf>,
+    /// Serve the development certificate although other machines can connect.
+    pub allow_development_certificate: bool,
 }
 
 /// See [`Config::sms`].
@@ -391,6 +397,7 @@ impl Config {
         self.metrics.enabled &= !flags.no_metrics;
         self.admin.allow_provision |= flags.allow_provision;
         self.restored = flags.restored;
+        self.tls.allow_development_certificate |= flags.allow_development_certificate;
         let optional = [
             (&mut self.tls.certificate, &flags.certificate),
             (&mut self.tls.key, &flags.key),
@@ -438,6 +445,18 @@ impl Config {
         if !self.development() && self.sms.webhook.is_none() {
             let why =
                 "sms.webhook is not set: off loopback, one-time codes can only be delivered by a webhook";
+            return contradiction(why);
+        }
+        let url_is_one = |url: &String| {
+            url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty())
+        };
+        if self.sms.webhook.as_ref().is_some_and(|url| !url_is_one(url)) {
+            return contradiction("sms.webhook is no URL: it begins with https:// or http://");
+        }
+        let development = self.tls.certificate.is_none();
+        if development && !self.listen.ip().is_loopback() && !self.tls.allow_development_certificate {
+            let why = "off loopback, clients need a certificate that they trust: name one with --certificate and --key \
+                       (for a test between machines: --allow-development-certificate)";
             return contradiction(why);
         }
         Ok(())
@@ -528,7 +547,7 @@ mod tests {
 
     #[test]
     fn a_wrong_configuration_says_what_is_wrong() {
-        let cases: [(&str, &[&str], &str); 9] = [
+        let cases: [(&str, &[&str], &str); 11] = [
             ("corse = 3", &[], "corse"),
             (
                 "[limits]\ncode_attempts_max = 0",
@@ -539,6 +558,8 @@ mod tests {
             ("[limits]\nreceive_buffers = 1000", &[], "no power of two"),
             ("[tls]\nkey = \"k\"", &[], "go together"),
             ("listen = \"0.0.0.0:1\"", &[], "sms.webhook"),
+            ("listen = \"0.0.0.0:1\"\n[sms]\nwebhook = \"http://x\"", &[], "--certificate"),
+            ("[sms]\nwebhook = \"example.org\"", &[], "no URL"),
             ("[metrics]\nlisten = \"0.0.0.0:1\"", &[], "not on loopback"),
             ("", &["--limit", "nonsense=1"], "--limit nonsense=1"),
             ("", &["--cores", "300"], "cores = 300"),

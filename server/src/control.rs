@@ -5,6 +5,7 @@ use std::time::Duration;
 use tern_shard::admin::{AdminRequest, AdminResponse};
 use tern_shard::slots::{CoreId, SlotMap};
 use tern_wire::ids::Phone;
+use tern_wire::tls::TlsServer;
 
 /// How long a core may take to answer an operator.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +43,9 @@ pub trait Control: Send + Sync {
 
     /// Begins to drain: no new connections, GoAway to all, finish commits, stop.
     fn drain(&self);
+
+    /// Has handshakes begin with another certificate from now on. Established connections stay.
+    fn use_certificate(&self, tls: &TlsServer);
 }
 
 /// The core that owns a phone.

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tern_storage::Engine;
 
+use crate::logging;
 use crate::metrics::{CoreMetrics, Metrics};
 
 /// Where the numbers come from.
@@ -56,6 +57,22 @@ impl Collector for Source {
                     .encode_family(&label)?
                     .encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)?;
             }
+        }
+        let node = &self.metrics.node;
+        let (dropped, limited) = logging::left_out();
+        let lines = [
+            ("log_lines_lost", "Lines of the log that nobody read fast enough.", dropped),
+            ("log_lines_limited", "Lines of the log left out because one place said too many.", limited),
+        ];
+        for (name, help, value) in node.counters().into_iter().chain(lines) {
+            let name = format!("tern_{name}");
+            let family = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+            ConstCounter::new(value).encode(family)?;
+        }
+        for (name, help, value) in node.gauges() {
+            let name = format!("tern_{name}");
+            let family = encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(family)?;
         }
         for (name, value) in self.engine.statistics() {
             let name = format!("tern_store_{name}");
@@ -109,5 +126,6 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line:?} is missing in\n{text}");
         }
         assert!(text.contains("tern_commit_us_bucket{le=\"512.0\",core=\"1\"} 1"), "{text}");
+        assert!(text.contains("tern_commit_us_bucket{le=\"+Inf\",core=\"1\"} 1"), "{text}");
     }
 }

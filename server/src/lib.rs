@@ -3,15 +3,19 @@
 
 pub mod admin;
 pub mod certificate;
+pub mod certificates;
 pub mod codes;
 pub mod config;
 pub mod control;
 pub mod core;
 pub mod exposition;
+pub mod files;
 pub mod http;
 mod identity;
 pub mod logging;
 pub mod mesh;
 pub mod metrics;
+pub mod minder;
 pub mod run;
+pub mod threads;
 pub mod trouble;

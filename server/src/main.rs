@@ -1,38 +1,43 @@
 //! The program `ternd`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use tern_server::config::{Config, Flags};
-use tern_server::{logging, run};
+use tern_server::{logging, run, threads};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit codes: 0 after a drain, 1 when it could not run or its store failed, 2 for a wrong configuration.
-#[allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what the program shows")]
+/// Exit codes: 0 after a drain, 1 when it could not run, or its store or one of its threads failed, 2 for a wrong
+/// configuration.
 fn main() -> ExitCode {
+    threads::end_process_on_panic();
     let flags = Flags::parse();
     let config = match Config::load(&flags) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("ternd: {error}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return refuse(&error, 2),
     };
     if flags.print_config {
-        print!("{}", config.to_toml());
+        // Whoever has read enough of it may go.
+        let _ = std::io::stdout().write_all(config.to_toml().as_bytes());
         return ExitCode::SUCCESS;
     }
     if let Err(error) = logging::start(&config.log) {
-        eprintln!("ternd: {error}");
-        return ExitCode::from(2);
+        return refuse(&error, 2);
     }
     match run::run(&config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ternd: {error}");
-            ExitCode::FAILURE
+        Ok(()) => {
+            logging::flush();
+            ExitCode::SUCCESS
         }
+        Err(error) => refuse(&error, 1),
     }
+}
+
+fn refuse(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    logging::say(format_args!("ternd: {error}"));
+    logging::flush();
+    ExitCode::from(code)
 }

@@ -46,7 +46,8 @@ impl Histogram {
 
     /// The buckets as (upper bound, count), the sum and the count of all.
     pub fn read(&self) -> (Vec<(f64, u64)>, f64, u64) {
-        let bound = |bucket: usize| if bucket == BUCKETS - 1 { f64::MAX } else { (1u64 << bucket) as f64 };
+        let bound =
+            |bucket: usize| if bucket == BUCKETS - 1 { f64::INFINITY } else { (1u64 << bucket) as f64 };
         let buckets: Vec<_> =
             self.buckets.iter().enumerate().map(|(n, count)| (bound(n), count.get())).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
@@ -118,16 +119,72 @@ core_metrics! {
     histogram turn_us: "From the return of a wait to the next one, in microseconds.",
 }
 
-/// The counters of all cores.
+/// A number that many threads count.
+#[derive(Debug, Default)]
+pub struct Shared(AtomicU64);
+
+impl Shared {
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Sets it: for numbers that also fall.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! node_metrics {
+    ($(counter $counter:ident: $counter_help:literal,)* $(gauge $gauge:ident: $gauge_help:literal,)*) => {
+        /// What the node counts beside its cores.
+        #[derive(Debug, Default)]
+        pub struct NodeMetrics {
+            $(#[doc = $counter_help] pub $counter: Shared,)*
+            $(#[doc = $gauge_help] pub $gauge: Shared,)*
+        }
+
+        impl NodeMetrics {
+            /// The counters: name, help, value.
+            pub fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($counter), $counter_help, self.$counter.get()),)*]
+            }
+
+            /// The numbers that rise and fall: name, help, value.
+            pub fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($gauge), $gauge_help, self.$gauge.get()),)*]
+            }
+        }
+    };
+}
+
+node_metrics! {
+    counter codes_delivered: "One-time codes that the receiver took.",
+    counter codes_failed: "One-time codes that the receiver refused, or did not take in so many tries.",
+    counter codes_expired: "One-time codes whose life ended before they could be delivered.",
+    counter certificate_reloads: "Times that the certificate was read again, on SIGHUP.",
+    counter certificate_reload_failures: "Times that a certificate that was read again could not be used: the old one stays.",
+    gauge codes_waiting: "One-time codes that wait for delivery or are being delivered.",
+    gauge certificate_end_seconds: "When the certificate ends, in seconds since the Unix epoch; 0 if it does not say.",
+}
+
+/// The counters of all cores, and of the node.
 #[derive(Debug)]
 pub struct Metrics {
     cores: Box<[CachePadded<CoreMetrics>]>,
+    /// Of the node.
+    pub node: std::sync::Arc<NodeMetrics>,
 }
 
 impl Metrics {
     /// Counters for so many cores.
     pub fn new(cores: u16) -> Self {
-        Self { cores: (0..cores).map(|_| CachePadded::default()).collect() }
+        Self { cores: (0..cores).map(|_| CachePadded::default()).collect(), node: std::sync::Arc::default() }
     }
 
     /// One core's.
@@ -154,6 +211,6 @@ mod tests {
         let (buckets, _, count) = histogram.read();
         assert_eq!(count, 7);
         let filled: Vec<_> = buckets.into_iter().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(filled, [(1.0, 2), (2.0, 1), (4.0, 2), (1024.0, 1), (f64::MAX, 1)]);
+        assert_eq!(filled, [(1.0, 2), (2.0, 1), (4.0, 2), (1024.0, 1), (f64::INFINITY, 1)]);
     }
 }

@@ -1,31 +1,35 @@
 //! From a configuration to a running server, and to its end.
 
 use std::fmt;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tern_shard::accounts::tokens::BadKeys;
 use tern_storage::embedded::{Embedded, EmbeddedOptions, OpenError};
 use tern_storage::memory::Memory;
 use tern_storage::{Engine, StoreError};
-use tern_wire::tls::{TlsError, TlsServer};
 
 use crate::admin::{self, SocketFile};
-use crate::certificate::{Certificate, CertificateError};
+use crate::certificate::CertificateFiles;
+use crate::certificates::{Certificates, Unusable};
 use crate::codes::Codes;
 use crate::config::{Config, EngineKind};
 use crate::control::Control as _;
 use crate::core::{self, Clock, CoresOptions, Running, Traces};
 use crate::exposition::Exposition;
+use crate::files;
 use crate::http::{self, Health};
 use crate::identity::begin_run;
-use crate::metrics::Metrics;
+use crate::logging;
+use crate::metrics::{Metrics, NodeMetrics};
+use crate::minder;
+use crate::threads;
 use crate::trouble;
 use tern_uring::{Missing, RingOptions, listen, raise_open_files, use_small_pages};
 
@@ -44,9 +48,7 @@ pub enum RunError {
     /// Its keys are damaged.
     Keys(BadKeys),
     /// The certificate can't be used.
-    Certificate(CertificateError),
-    /// TLS can't be set up.
-    Tls(TlsError),
+    Certificate(Unusable),
     /// An address can't be listened on: which, for what, why.
     Listen(SocketAddr, &'static str, std::io::Error),
     /// io_uring is not to be had.
@@ -69,7 +71,6 @@ impl fmt::Display for RunError {
             Self::Store(error) => write!(f, "{error}"),
             Self::Keys(error) => write!(f, "{error}"),
             Self::Certificate(error) => write!(f, "{error}"),
-            Self::Tls(error) => write!(f, "{error}"),
             Self::Listen(address, purpose, error) => {
                 write!(f, "{}", trouble::of_listening(*address, purpose, error))
             }
@@ -90,6 +91,7 @@ impl std::error::Error for RunError {}
 
 /// Runs the server until it is told to stop.
 pub fn run(config: &Config) -> Result<(), RunError> {
+    files::keep_to_owner();
     if let Err(error) = use_small_pages() {
         tracing::warn!(%error, "memory may come in huge pages, and a connection take half as much again");
     }
@@ -99,33 +101,33 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     make_data_dir(config)?;
     let engine = open_store(config)?;
     let (identity, keys) = begin_run(&*engine, config.restored)?;
-    let (certificate, made_certificate) = load_certificate(config)?;
-    let tls = TlsServer::new(certificate.chain, certificate.key).map_err(RunError::Tls)?;
     let listener =
         listen(config.listen).map_err(|error| RunError::Listen(config.listen, "clients", error))?;
     let address = listener.local_addr().map_err(|error| RunError::Listen(config.listen, "clients", error))?;
     let cores = config.core_count();
     let metrics = Arc::new(Metrics::new(cores));
     let clock = Clock::start();
+    let (certificates, made_certificate) = load_certificate(config, metrics.node.clone())?;
+    let certificates = Arc::new(certificates);
     // A core that has not begun yet is not stuck.
     metrics.cores().for_each(|core| core.last_turn_ms.set(clock.now_ms()));
-    let codes = Codes::start(config.sms.webhook.clone())
+    let codes = Codes::start(config.sms.webhook.clone(), clock.clone(), metrics.node.clone())
         .map_err(|error| RunError::System("the thread that delivers codes can't start", error))?;
     let traces = Arc::new(Traces::default());
     let running = core::start(CoresOptions {
         cores,
         listener,
-        tls,
+        tls: certificates.tls(),
         engine: engine.clone(),
         identity,
         keys,
         limits: config.shard_limits(),
         development: config.development(),
-        clock,
+        clock: clock.clone(),
         metrics: metrics.clone(),
         traces: traces.clone(),
         trace_every: config.trace.every,
-        codes: Box::new(codes),
+        codes: Box::new(codes.clone()),
         handshake_timeout: Duration::from_millis(config.limits.handshake_timeout_ms),
         mesh_ring_messages: config.limits.mesh_ring_messages,
         mesh_backlog_max: config.limits.mesh_backlog_max,
@@ -147,7 +149,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
             exposition,
             metrics,
             traces,
-            clock,
+            clock: clock.clone(),
             running: running.clone(),
             draining: draining.clone(),
         };
@@ -156,12 +158,16 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         metrics_address =
             Some(listening.map_err(|error| RunError::Listen(config.metrics.listen, purpose, error))?);
     }
-    watch_signals(running.clone(), draining)
+    minder::start(clock.clone(), certificates.clone())
+        .map_err(|error| RunError::System("the thread that minds the clock can't start", error))?;
+    watch_signals(running.clone(), draining, certificates, clock)
         .map_err(|error| RunError::System("signals can't be watched", error))?;
+    warn_of_environment(config);
     announce(config, address, metrics_address, made_certificate);
 
     let ended_well = running.wait();
     let failed = running.store_failed();
+    codes.stop();
     engine.close();
     match (failed, ended_well) {
         (true, _) => Err(RunError::StoreFailed),
@@ -170,10 +176,20 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     }
 }
 
+/// Makes the data directory. One that is there keeps its mode, and what ternd has in it is private by its own.
 fn make_data_dir(config: &Config) -> Result<(), RunError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir);
-    made.map_err(|error| RunError::DataDir(config.data_dir.clone(), error))
+    let dir = &config.data_dir;
+    let store = dir.join("store");
+    let made = files::make_dir(dir).and_then(|()| match config.engine {
+        EngineKind::Embedded => files::make_dir(&store).and_then(|()| files::make_private(&store)),
+        EngineKind::Memory => Ok(0),
+    });
+    let opened = made.map_err(|error| RunError::DataDir(dir.clone(), error))?;
+    if opened > 0 {
+        let store = store.display();
+        tracing::warn!(%store, files = opened, "others on this machine could read the store: they can't any more");
+    }
+    Ok(())
 }
 
 fn open_store(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
@@ -198,12 +214,28 @@ fn open_store(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
     }
 }
 
-fn load_certificate(config: &Config) -> Result<(Certificate, bool), RunError> {
-    let loaded = match (&config.tls.certificate, &config.tls.key) {
-        (Some(certificate), Some(key)) => Certificate::read(certificate, key).map(|read| (read, false)),
-        _ => Certificate::development(&config.data_dir),
+fn load_certificate(config: &Config, metrics: Arc<NodeMetrics>) -> Result<(Certificates, bool), RunError> {
+    let (files, made) = match (&config.tls.certificate, &config.tls.key) {
+        (Some(certificate), Some(key)) => (CertificateFiles::of_operator(certificate, key), false),
+        _ => CertificateFiles::of_data_dir(&config.data_dir)
+            .map_err(|error| RunError::Certificate(Unusable::Files(error)))?,
     };
-    loaded.map_err(RunError::Certificate)
+    Ok((Certificates::load(files, metrics).map_err(RunError::Certificate)?, made))
+}
+
+/// Says once what is allowed, and better otherwise.
+fn warn_of_environment(config: &Config) {
+    if config.tls.certificate.is_none() && !config.listen.ip().is_loopback() {
+        tracing::warn!(
+            "the development certificate is served to other machines: only those that were given it trust it"
+        );
+    }
+    let in_container =
+        ["/.dockerenv", "/run/.containerenv"].iter().any(|path| std::path::Path::new(path).exists())
+            || std::env::var_os("container").is_some();
+    if rustix::process::geteuid().is_root() && !in_container {
+        tracing::warn!("ternd runs as root, and needs no such rights: give it a user of its own");
+    }
 }
 
 fn ring_options(config: &Config) -> RingOptions {
@@ -217,17 +249,32 @@ fn ring_options(config: &Config) -> RingOptions {
     }
 }
 
-/// The first signal drains, the second ends the process at once.
-fn watch_signals(running: Arc<Running>, draining: Arc<AtomicBool>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    thread::Builder::new().name("tern-signals".to_owned()).spawn(move || {
-        for _ in &mut signals {
+/// The first signal drains, the second ends the process at once; SIGHUP reads the certificate again. What is said comes
+/// after what is done, so that nothing that befalls the log keeps the server from ending.
+fn watch_signals(
+    running: Arc<Running>,
+    draining: Arc<AtomicBool>,
+    certificates: Arc<Certificates>,
+    clock: Clock,
+) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    threads::spawn("tern-signals", move || {
+        for signal in &mut signals {
+            if signal == SIGHUP {
+                match certificates.reload() {
+                    Ok(tls) => running.control().use_certificate(&tls),
+                    Err(error) => tracing::error!(%error, "SIGHUP: the old certificate stays"),
+                }
+                certificates.watch(clock.now_ms());
+                continue;
+            }
             if draining.swap(true, Ordering::AcqRel) {
                 tracing::warn!("a second signal: ending at once; everything acknowledged is safe");
+                logging::flush();
                 std::process::exit(130);
             }
-            tracing::info!("draining: clients are told, commits are finished");
             running.control().drain();
+            tracing::info!("draining: clients are told, commits are finished");
         }
     })?;
     Ok(())
@@ -274,28 +321,30 @@ impl Health for State {
 }
 
 /// Says that the server is ready, on stdout for programs, and what to do next, on stderr for people.
-#[allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what the program shows")]
 fn announce(config: &Config, address: SocketAddr, metrics: Option<SocketAddr>, made_certificate: bool) {
+    if let Some(metrics) = metrics {
+        logging::say(format_args!("metrics on http://{metrics}/metrics"));
+    }
     if config.development() && config.tls.certificate.is_none() {
         let dir = config.data_dir.display();
         if made_certificate {
-            eprintln!("made a development certificate: {dir}/cert.pem");
+            logging::say(format_args!("made a development certificate: {dir}/cert.pem"));
         }
-        eprintln!(
-            "data in {dir}; cores: {}; development mode: one-time codes are printed here",
-            config.core_count()
-        );
-        if let Some(metrics) = metrics {
-            eprintln!("metrics on http://{metrics}/metrics");
-        }
-        eprintln!("try, in two more terminals:");
+        let cores = config.core_count();
+        logging::say(format_args!(
+            "data in {dir}; cores: {cores}; development mode: one-time codes are printed here"
+        ));
+        logging::say("try, in two more terminals:");
         let server =
             if address == Config::default().listen { String::new() } else { format!(" --server {address}") };
         let tern = "cargo run --release --bin tern -- --profile";
         for (name, phone, peer) in [("ann", "+15550001", "+15550002"), ("bob", "+15550002", "+15550001")] {
-            eprintln!("  {tern} {name}{server} --ca {dir}/cert.pem register {phone} --name {name}");
-            eprintln!("  {tern} {name} chat {peer}");
+            logging::say(format_args!(
+                "  {tern} {name}{server} --ca {dir}/cert.pem register {phone} --name {name}"
+            ));
+            logging::say(format_args!("  {tern} {name} chat {peer}"));
         }
     }
-    println!("ternd ready on {address}");
+    // Whoever started it may not want to know.
+    let _ = writeln!(std::io::stdout(), "ternd ready on {address}");
 }

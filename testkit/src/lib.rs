@@ -93,6 +93,11 @@ impl Ternd {
         Self::launch(options, data, "127.0.0.1:0").unwrap_or_else(|why| panic!("ternd did not start: {why}"))
     }
 
+    /// Starts a server on data that is there, or to be. If it can't, gives what it says on stderr, and its exit code.
+    pub fn start_in(options: TerndOptions, data: &Arc<TempDir>) -> Result<Self, String> {
+        Self::launch(options, data.clone(), "127.0.0.1:0")
+    }
+
     /// Starts a server that should not be able to. Gives what it says on stderr, and its exit code.
     pub fn fail_to_start(options: TerndOptions, data: &Arc<TempDir>, listen: &str) -> String {
         match Self::launch(options, data.clone(), listen) {

@@ -7,6 +7,7 @@ use crossbeam_queue::ArrayQueue;
 use tern_shard::admin::{AdminRequest, AdminResponse};
 use tern_shard::slots::{CoreId, SlotMap};
 use tern_storage::Wake;
+use tern_wire::tls::TlsServer;
 
 use crate::control::{ANSWER_TIMEOUT, Control, ControlError};
 use crate::mesh::Sleeper;
@@ -20,6 +21,8 @@ const QUESTIONS_MAX: usize = 1024;
 pub(super) enum Call {
     Ask(AdminRequest, SyncSender<AdminResponse>),
     Drain,
+    /// Handshakes begin with this certificate from now on.
+    Certificate(TlsServer),
 }
 
 /// The way to one core.
@@ -74,6 +77,14 @@ impl Cores {
     pub(super) fn new(slots: SlotMap, links: Vec<CoreLink>) -> Self {
         Self { slots, links }
     }
+
+    fn tell_all(&self, call: impl Fn() -> Call) {
+        for link in &self.links {
+            while link.call(call()).is_err() {
+                std::thread::yield_now();
+            }
+        }
+    }
 }
 
 impl Control for Cores {
@@ -92,10 +103,10 @@ impl Control for Cores {
     }
 
     fn drain(&self) {
-        for link in &self.links {
-            while link.call(Call::Drain).is_err() {
-                std::thread::yield_now();
-            }
-        }
+        self.tell_all(|| Call::Drain);
+    }
+
+    fn use_certificate(&self, tls: &TlsServer) {
+        self.tell_all(|| Call::Certificate(tls.clone()));
     }
 }

@@ -20,7 +20,7 @@ use tern_storage::StoreError;
 use tern_wire::ids::Phone;
 use tern_wire::tls::TlsServer;
 
-pub use clock::Clock;
+pub use clock::{Clock, FOLLOW};
 pub use link::Cores;
 pub(crate) use start::seed;
 pub use start::{CoresOptions, Running, start};

@@ -10,7 +10,7 @@ use tern_shard::{Arrival, Input, Shard};
 use tern_storage::Completion;
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::frame::{FrameBuffer, FrameError};
-use tern_wire::tls::{Established, Opened, Progress, Records};
+use tern_wire::tls::{Established, Opened, Progress, Records, TlsServer};
 
 use super::CoreMessage;
 use super::conn::{Conn, End, Moved, Shaking, Tls};
@@ -46,6 +46,8 @@ pub(super) struct Worker {
     shard: Shard,
     io: Io,
     link: CoreLink,
+    /// Of the newest certificate.
+    tls: TlsServer,
     accepting: bool,
     /// Accepting has failed: it waits for a descriptor to be closed, or for the next tick.
     accept_waits: bool,
@@ -75,6 +77,7 @@ impl Worker {
     pub(super) fn new(shard: Shard, io: Io, link: CoreLink) -> Self {
         Self {
             shard,
+            tls: io.shared.tls.clone(),
             io,
             link,
             accepting: false,
@@ -204,7 +207,7 @@ impl Worker {
         if self.draining.is_some() {
             return self.io.ring.close(slot);
         }
-        let Ok(handshake) = self.io.shared.tls.handshake() else { return self.io.ring.close(slot) };
+        let Ok(handshake) = self.tls.handshake() else { return self.io.ring.close(slot) };
         let shaking = Shaking { accepted: Instant::now(), handshake };
         let id = self.io.conns.insert(Conn::new(slot, Tls::Handshake(Box::new(shaking))));
         self.handshakes.push_back((Instant::now() + self.io.shared.handshake_timeout, id));
@@ -434,6 +437,7 @@ impl Worker {
                     }
                 }
                 Call::Drain => {}
+                Call::Certificate(tls) => self.tls = tls,
             }
         }
     }

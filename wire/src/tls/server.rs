@@ -44,6 +44,18 @@ impl TlsServer {
         Ok(Self(Arc::new(config)))
     }
 
+    /// The same with another certificate, and with the tickets of this one: who has a ticket still resumes.
+    pub fn with_certificate(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, TlsError> {
+        let Self(config) = Self::new(chain, key)?;
+        let mut renewed = (*config).clone();
+        renewed.ticketer = self.0.ticketer.clone();
+        Ok(Self(Arc::new(renewed)))
+    }
+
     /// Begins a handshake with a client that has just connected.
     pub fn handshake(&self) -> Result<Handshake, TlsError> {
         Ok(Handshake::new(UnbufferedServerConnection::new(self.0.clone())?))
