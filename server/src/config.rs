@@ -296,7 +296,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Auto, filter: "info,fjall=warn,lsm_tree=warn".to_owned() }
+        Self { format: LogFormat::Auto, filter: "info,lsm_tree=warn".to_owned() }
     }
 }
 

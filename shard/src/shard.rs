@@ -262,7 +262,10 @@ impl Shard {
         cx.fx.store_trouble(error);
         let refusal = match error {
             StoreError::Full => Refusal::for_now(Reason::StorageFull, 10_000, "the store is full"),
-            StoreError::Fenced { .. } | StoreError::Corrupt { .. } | StoreError::Failed { .. } => {
+            StoreError::Unreachable { .. }
+            | StoreError::Fenced { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Failed { .. } => {
                 Refusal::for_now(Reason::Unavailable, 1000, "the store did not take it")
             }
         };

@@ -152,6 +152,12 @@ pub struct Rows {
 pub enum StoreError {
     /// The operator makes room; nothing was written.
     Full,
+    /// The system did not let it be done for now (no descriptors, no permission, a read that failed): nothing is known to
+    /// be damaged, and it may go well the next time. Nothing was written.
+    Unreachable {
+        /// What the system said, and where.
+        reason: String,
+    },
     /// Another node owns a slot of the batch now; nothing was written.
     Fenced {
         /// Which slot.
@@ -173,9 +179,10 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => write!(f, "the store's disk is full: make room, nothing was written"),
+            Self::Unreachable { reason } => write!(f, "the store can't be reached for now ({reason})"),
             Self::Fenced { slot } => write!(f, "slot {} belongs to another node now", slot.number()),
             Self::Corrupt { place } => {
-                write!(f, "stored data is damaged at {place}: restore it from a backup")
+                write!(f, "stored data is damaged at {place}: `ternctl check` says what is whole")
             }
             Self::Failed { reason } => {
                 write!(f, "the store's disk failed ({reason}): check the disk, then restart")

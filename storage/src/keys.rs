@@ -87,8 +87,8 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
-    /// Every key that begins with `prefix`.
-    fn of_prefix(prefix: Key) -> Self {
+    /// Every key that begins with `prefix`, which is neither empty nor all 255.
+    pub(crate) fn of_prefix(prefix: Key) -> Self {
         let mut end = prefix.0.to_vec();
         while end.pop_if(|last| *last == u8::MAX).is_some() {}
         let last = end.last_mut().expect("a table's letter is below 255");
@@ -195,6 +195,32 @@ pub fn client_messages(log: LogId, user: u64, device: u32) -> KeyRange {
 /// `w`: how far a member of a log has got, with all devices.
 pub fn member(log: LogId, user: u64) -> Key {
     key(b'w', Slot::of_log(log), &[&log.to_bytes(), &user.to_be_bytes()])
+}
+
+/// Where a key lies, for operators: its table, its slot, and the ids in it; never a phone.
+pub fn describe(key: &[u8]) -> String {
+    let number = |at: usize| {
+        let bytes = key.get(at..)?.first_chunk()?;
+        Some(u64::from_be_bytes(*bytes))
+    };
+    let Some((table, rest)) = key.split_first() else { return "an empty key".to_owned() };
+    if *table == b'm' {
+        return format!("table m, {}", String::from_utf8_lossy(rest));
+    }
+    let slot =
+        Key::from_raw(key).slot().map_or("no slot".to_owned(), |slot| format!("slot {}", slot.number()));
+    let place = format!("table {}, {slot}", char::from(*table));
+    match table {
+        b'u' | b'd' | b'g' | b'i' => number(3).map_or(place.clone(), |user| format!("{place}, user {user}")),
+        b'l' | b'e' | b'x' | b'w' => match (number(4), number(12)) {
+            (Some(lower), Some(higher)) => {
+                let seq = number(20).filter(|_| *table == b'e').map(|seq| format!(", seq {seq}"));
+                format!("{place}, chat of {lower} and {higher}{}", seq.unwrap_or_default())
+            }
+            _ => place,
+        },
+        _ => place,
+    }
 }
 
 /// The log at the end of a `g` or `i` key; `None` for any other key.

@@ -337,15 +337,13 @@ fn a_full_disk_is_told_and_touches_nothing() {
 #[test]
 fn a_store_of_another_layout_is_left_alone() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let store = Embedded::open(dir.path(), EmbeddedOptions::default()).expect("opens");
-    let mut batch = Batch::default();
-    batch.put(keys::meta("layout"), vec![8, 99]);
-    store.commit_blocking(batch).expect("committed");
-    drop(store);
+    // What a store of layout 2 had: another engine's files.
+    std::fs::create_dir(dir.path().join("fjall")).expect("made");
     match Embedded::open(dir.path(), EmbeddedOptions::default()) {
-        Err(OpenError::Layout { found, .. }) => assert_eq!(found, 99),
+        Err(OpenError::Layout { found, .. }) => assert_eq!(found, 2),
         other => panic!("expected the layout to be refused, got {other:?}"),
     }
+    assert!(!dir.path().join("manifest").exists(), "nothing was made of it");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! `ternctl`: the operators' tool. It asks a running `ternd` on its admin socket; who may open the socket may ask.
 //!
-//! Exit codes: 0 done, 1 ternd said no or is not there, 2 the command line is wrong.
+//! Exit codes: 0 done, 1 ternd said no or is not there, or a store is not whole, 2 the command line is wrong.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
+mod check;
 mod commands;
 mod socket;
 
@@ -72,6 +73,15 @@ enum Command {
         #[arg(long, requires = "delete")]
         yes: bool,
     },
+    /// Go through a store that no ternd has open: say what is not whole, and change nothing
+    Check {
+        /// The data directory, or the store in it
+        dir: PathBuf,
+        /// Also write all that is whole to a new store in this directory, which must not be there yet. What is printed is
+        /// what is not in it. To go on with it, put it in the place of the data directory's store
+        #[arg(long, value_name = "DIR")]
+        salvage: Option<PathBuf>,
+    },
     /// Make verified test users with tokens (development mode, or ternd --allow-provision)
     Provision {
         /// How many
@@ -103,6 +113,7 @@ fn main() -> ExitCode {
     let Arguments { target, command } = Arguments::parse();
     let (socket, json) = (target.socket(), target.json);
     let done = match command {
+        Command::Check { dir, salvage } => return check::run(&dir, salvage.as_deref(), json),
         Command::Status => commands::status(&socket, json),
         Command::Otp { phone } => commands::otp(&socket, &phone, json),
         Command::Codes { command: CodesCommand::Reset { phone } } => {

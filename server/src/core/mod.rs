@@ -73,7 +73,10 @@ impl Shared {
                     tracing::error!(%error, "the store has failed: nothing more is acknowledged, ternd stops");
                 }
             }
-            StoreError::Full | StoreError::Fenced { .. } | StoreError::Corrupt { .. } => {
+            StoreError::Full
+            | StoreError::Unreachable { .. }
+            | StoreError::Fenced { .. }
+            | StoreError::Corrupt { .. } => {
                 tracing::error!(%error, "the store refused");
             }
         }

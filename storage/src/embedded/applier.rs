@@ -8,14 +8,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use fjall::PersistMode;
-use prost::Message as _;
-
+use super::keeper::Keeper;
+use super::log;
 use super::parker::AbortOnPanic;
-use super::{Tables, log};
+use super::tables::Tables;
 use crate::batch::{Batch, Op};
-use crate::keys;
-use crate::records::NumberRecord;
 
 /// Bytes of groups that wait. Beyond, the committer waits.
 const WAITING_BYTES_MAX: usize = 64 << 20;
@@ -28,6 +25,14 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// Bytes from which on they do not gather.
 const GATHERED_BYTES: usize = 1 << 20;
+
+/// So many times the bytes from which on the tables' open part is flushed: beyond, groups wait, for flushing does not keep
+/// up.
+const OPEN_PARTS_MAX: u64 = 4;
+
+/// Segments of the log with what is in the open part from which on it is flushed, so that the log does not grow for ever
+/// under writes of few keys, and a start has not too much to read.
+const OPEN_SEGMENTS_MAX: usize = 8;
 
 /// A durable group.
 #[derive(Debug)]
@@ -182,17 +187,21 @@ impl Backlog {
 pub(super) struct Applier {
     pub(super) tables: Tables,
     pub(super) backlog: Arc<Backlog>,
+    pub(super) keeper: Arc<Keeper>,
     /// The log's directory.
     pub(super) log: PathBuf,
-    /// The first group of the oldest segment that is kept.
-    pub(super) oldest: u64,
+    /// See [`super::EmbeddedOptions`].
+    pub(super) flush_bytes: u64,
+    pub(super) segment_bytes: u64,
+    /// The segment of the newest group, and how many were begun since the last seal.
+    pub(super) segment: u64,
+    pub(super) segments: usize,
     /// The segment for whose successor a spare one was made ready, or tried to.
     pub(super) prepared: u64,
 }
 
 impl Applier {
-    /// Starts the thread. It ends after the backlog is closed and empty; then everything is in the tables, durably, and the log
-    /// is gone, unless something has failed.
+    /// Starts the thread. It ends after the backlog is closed and empty; then everything is sealed, unless something has failed.
     pub(super) fn spawn(mut self) -> std::io::Result<JoinHandle<()>> {
         thread::Builder::new().name("tern-apply".to_owned()).spawn(move || {
             let _abort = AbortOnPanic;
@@ -209,57 +218,44 @@ impl Applier {
             let Some(last) = groups.last() else { break };
             let (number, segment, wants_spare) = (last.number, last.segment, last.wants_spare);
             let ops = groups.iter().flat_map(|group| &group.batches).flat_map(|batch| batch.ops());
-            let pairs = ops.map(|op| match op {
+            self.tables.write(ops.map(|op| match op {
                 Op::Put(key, value) => (key.as_ref(), Some(&value[..])),
                 Op::Delete(key) => (key.as_ref(), None),
-            });
-            write(&self.tables, pairs, number).map_err(|error| error.to_string())?;
+            }));
             self.backlog.applied(number);
-            if segment > self.oldest {
-                self.persist()?;
-                log::release(&self.log, segment).map_err(|error| format!("the log: {error}"))?;
-                self.oldest = segment;
+            if segment != self.segment {
+                (self.segment, self.segments) = (segment, self.segments + 1);
             }
+            self.seal_in_time(number)?;
             if wants_spare && self.prepared != segment {
                 // Once a segment: without one the committer makes it when it needs it.
                 self.prepared = segment;
-                let _ = log::prepare_spare(&self.log);
+                let _ = log::prepare_spare(&self.log, number, self.segment_bytes);
             }
         }
-        self.persist()?;
-        log::release_all(&self.log).map_err(|error| format!("the log: {error}"))
+        self.keeper.seal(self.backlog.applied.load(Ordering::Acquire));
+        Ok(())
     }
 
-    fn persist(&self) -> Result<(), String> {
-        self.tables.database.persist(PersistMode::SyncAll).map_err(|error| error.to_string())
-    }
-}
-
-/// Writes into the tables, with the number of the newest group that is then in them. It is durable when they are persisted.
-pub(super) fn write<'a>(
-    tables: &Tables,
-    ops: impl Iterator<Item = log::RawOp<'a>>,
-    number: u64,
-) -> fjall::Result<()> {
-    // Of a key that is written again and again, the last write is enough; neighbours together find their place sooner.
-    let mut ops: Vec<_> = ops.collect();
-    ops.reverse();
-    ops.sort_by_key(|(key, _)| *key);
-    ops.dedup_by_key(|(key, _)| *key);
-    let mut write = tables.database.batch();
-    for (key, value) in ops {
-        match value {
-            Some(value) => write.insert(tables.of(key), key, value),
-            None => write.remove(tables.of(key), key),
+    /// Has what was written be flushed when it is enough, and waits when it is far too much.
+    fn seal_in_time(&mut self, number: u64) -> Result<(), String> {
+        let bytes = self.tables.open_bytes();
+        if bytes >= self.flush_bytes || self.segments >= OPEN_SEGMENTS_MAX {
+            if bytes >= OPEN_PARTS_MAX * self.flush_bytes {
+                self.keeper.wait_for_room()?;
+            }
+            if self.keeper.seal(number) {
+                self.segments = 0;
+            }
         }
+        self.keeper.failed().map_or(Ok(()), Err)
     }
-    write.insert(&tables.rows, keys::meta("groups").as_ref(), NumberRecord { number }.encode_to_vec());
-    write.commit()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys;
 
     fn group(number: u64, bytes: usize) -> Group {
         let mut batch = Batch::default();

@@ -12,7 +12,8 @@ use rtrb::{Consumer, Producer};
 
 use super::EmbeddedOptions;
 use super::applier::{Backlog, Group};
-use super::log::Log;
+use super::keeper::is_refusal;
+use super::log::{AppendError, Log};
 use super::parker::{Turn, Work};
 use super::statistics::Statistics;
 use super::watermark::Watermark;
@@ -176,8 +177,7 @@ impl Committer {
         }
     }
 
-    /// A full disk is told before anything is written: tables that could not be written to are beyond repair while the
-    /// store is open.
+    /// A full disk is told before anything is written, and while the tables have room to be flushed.
     fn full(&self) -> Option<StoreError> {
         let space = rustix::fs::statvfs(&self.path).ok()?;
         (space.f_bavail * space.f_frsize < self.options.free_bytes_min).then_some(StoreError::Full)
@@ -193,10 +193,18 @@ impl Committer {
             return Ok(());
         }
         let number = self.groups + 1;
-        if let Err(error) = self.log.append(number, batches) {
-            let failed = StoreError::Failed { reason: error.to_string() };
-            self.failed = Some(failed.clone());
-            return Err(failed);
+        match self.log.append(number, batches) {
+            Ok(()) => {}
+            // Nothing was written: what the system refuses now, it may give later.
+            Err(AppendError::NoSegment(error)) if is_no_room(&error) => return Err(StoreError::Full),
+            Err(AppendError::NoSegment(error)) if is_refusal(&error) => {
+                return Err(StoreError::Unreachable { reason: format!("a new segment of the log: {error}") });
+            }
+            Err(AppendError::NoSegment(error) | AppendError::Failed(error)) => {
+                let failed = StoreError::Failed { reason: error.to_string() };
+                self.failed = Some(failed.clone());
+                return Err(failed);
+            }
         }
         self.groups = number;
         self.watermark.set(number);
@@ -215,6 +223,10 @@ impl Committer {
             self.failed.get_or_insert(StoreError::Failed { reason });
         }
     }
+}
+
+fn is_no_room(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 impl Work<Link> for Committer {

@@ -5,10 +5,13 @@
 //! follow without a gap: `"tlog", payload bytes: u32, number: u64, xxh3 of salt, number and payload: u64, payload`,
 //! little-endian. The payload is the group's writes in order: `1, key bytes: u16, value bytes: u32, key, value` sets a key,
 //! `2, key bytes: u16, key` removes it. What follows the last group is zeros, or bytes of what the file was before: those have
-//! another salt, so that not even a message that looks like a group is taken for one.
+//! another salt, so that not even a message that looks like a group is taken for one. A segment ends where the next one
+//! begins, whatever it holds beyond: that was never promised.
+//!
+//! A start begins a new segment with its first group, and leaves those before it as they are until the tables have them.
 
 use std::collections::hash_map::RandomState;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -16,10 +19,9 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::batch::{Batch, Op};
+use super::files::{self, UNFINISHED};
 
-/// Bytes of a segment, unless one group is longer.
-const SEGMENT_BYTES: u64 = 32 << 20;
+use crate::batch::{Batch, Op};
 
 const MAGIC: &[u8; 4] = b"tlog";
 const HEADER_BYTES: usize = 24;
@@ -28,72 +30,86 @@ const SALT_BYTES: usize = 8;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 
-/// A segment that was used before, for the next one to be made of.
+/// What the names of segments end with, and those of files that were segments, for the next ones to be made of.
+const SEGMENT: &str = "log";
 const SPARE: &str = "spare";
 
-/// What the name of a segment ends with while it is being made.
-const UNFINISHED: &str = "unfinished";
+/// Files kept to be used again. A flush of the tables lets some segments go at once; more than that is given back.
+const SPARES_MAX: usize = 4;
 
 /// The end of the log, where groups are appended.
 #[derive(Debug)]
 pub(super) struct Log {
     dir: PathBuf,
+    /// Bytes of a segment, unless one group is longer.
+    segment_bytes: u64,
+    /// None before the first group, and after a segment was left.
+    segment: Option<Segment>,
+    /// The group that is being made.
+    record: Vec<u8>,
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+struct Segment {
     file: File,
-    /// The number of the segment's first group.
+    /// The number of its first group.
     first: u64,
     salt: u64,
     /// Bytes used, and bytes there are.
     used: u64,
     length: u64,
-    /// The group that is being made.
-    record: Vec<u8>,
+}
+
+/// Why a group is not in the log.
+#[derive(Debug)]
+pub(super) enum AppendError {
+    /// There is no segment for it, and none could be made: nothing was written.
+    NoSegment(io::Error),
+    /// Nobody knows what the disk has of it.
+    Failed(io::Error),
 }
 
 impl Log {
-    /// Begins a log in a directory, with a segment for the group `first` and those after it.
-    pub(super) fn begin(dir: &Path, first: u64) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        for entry in fs::read_dir(dir)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == UNFINISHED) {
-                fs::remove_file(path)?;
-            }
+    /// The log in a directory, which is made if it is not there. A group is appended behind all that it holds.
+    pub(super) fn open(dir: &Path, segment_bytes: u64) -> io::Result<Self> {
+        files::make_dir(dir)?;
+        for path in with_ending(dir, UNFINISHED)? {
+            fs::remove_file(path)?;
         }
-        // That the directory is there must survive a power cut as well.
-        if let Some(parent) = dir.parent() {
-            File::open(parent)?.sync_all()?;
-        }
-        let (file, length) = segment(dir, first, SEGMENT_BYTES)?;
-        Ok(Self { dir: dir.to_owned(), file, first, salt: salt(), used: 0, length, record: Vec::new() })
+        Ok(Self { dir: dir.to_owned(), segment_bytes, segment: None, record: Vec::new() })
     }
 
     /// The number of the first group of the segment that is written to.
     pub(super) fn first_of_segment(&self) -> u64 {
-        self.first
+        self.segment.as_ref().map_or(0, |segment| segment.first)
     }
 
     /// Whether the segment is so full that the next one should be made ready.
     pub(super) fn is_half_full(&self) -> bool {
-        self.used > self.length / 2
+        self.segment.as_ref().is_some_and(|segment| segment.used > segment.length / 2)
     }
 
-    /// Appends a group; it is durable when this returns. After an error nobody knows what the disk has.
-    pub(super) fn append(&mut self, number: u64, batches: &[&Batch]) -> io::Result<()> {
+    /// Appends a group; it is durable when this returns.
+    pub(super) fn append(&mut self, number: u64, batches: &[&Batch]) -> Result<(), AppendError> {
         let payload_bytes: usize = batches.iter().map(|batch| batch.bytes() + 7 * batch.len()).sum();
         let longest = (SALT_BYTES + HEADER_BYTES + payload_bytes) as u64;
-        if self.used + longest > self.length {
-            (self.file, self.length) = segment(&self.dir, number, SEGMENT_BYTES.max(longest))?;
-            (self.first, self.salt, self.used) = (number, salt(), 0);
+        let has_room = |segment: &Segment| segment.used + longest <= segment.length;
+        if !self.segment.as_ref().is_some_and(has_room) {
+            self.segment = None;
+            let length = self.segment_bytes.max(longest);
+            let (file, length) = segment(&self.dir, number, length).map_err(AppendError::NoSegment)?;
+            self.segment = Some(Segment { file, first: number, salt: salt(), used: 0, length });
         }
+        let segment = self.segment.as_mut().expect("there is one, or was just made");
         self.record.clear();
-        if self.used == 0 {
-            self.record.extend(self.salt.to_le_bytes());
+        if segment.used == 0 {
+            self.record.extend(segment.salt.to_le_bytes());
         }
-        encode(self.salt, number, batches, &mut self.record)?;
-        let bytes = self.record.len() as u64;
-        self.file.write_all_at(&self.record, self.used)?;
-        self.file.sync_data()?;
-        self.used += bytes;
+        encode(segment.salt, number, batches, &mut self.record).map_err(AppendError::Failed)?;
+        segment.file.write_all_at(&self.record, segment.used).map_err(AppendError::Failed)?;
+        segment.file.sync_data().map_err(AppendError::Failed)?;
+        segment.used += self.record.len() as u64;
         Ok(())
     }
 }
@@ -103,28 +119,36 @@ fn salt() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-fn path_of(dir: &Path, first: u64) -> PathBuf {
-    dir.join(format!("{first:020}.log"))
+fn path_of(dir: &Path, first: u64, ending: &str) -> PathBuf {
+    dir.join(format!("{first:020}.{ending}"))
 }
 
-/// A new segment, whole and durable, made of the spare one if that is there.
+/// A new segment, whole and durable, made of a spare one if there is one of that length.
 fn segment(dir: &Path, first: u64, length: u64) -> io::Result<(File, u64)> {
-    let (path, spare) = (path_of(dir, first), dir.join(SPARE));
-    if fs::metadata(&spare).is_ok_and(|spare| spare.len() >= length) {
-        fs::rename(&spare, &path)?;
-    } else {
-        make(&path, length)?;
+    let path = path_of(dir, first, SEGMENT);
+    let fits = |spare: &PathBuf| fs::metadata(spare).is_ok_and(|spare| spare.len() == length);
+    match with_ending(dir, SPARE)?.into_iter().find(fits) {
+        Some(spare) => fs::rename(&spare, &path)?,
+        None => make(&path, length)?,
     }
-    File::open(dir)?.sync_all()?;
-    let file = OpenOptions::new().write(true).open(&path)?;
-    let length = file.metadata()?.len();
+    files::sync_dir(dir)?;
+    let file = files::options().write(true).open(&path)?;
     Ok((file, length))
 }
 
 /// Makes a file of zeros that lie on the disk, and gives it its name when they do. The name is not synced.
 fn make(path: &Path, length: u64) -> io::Result<()> {
     let unfinished = path.with_extension(UNFINISHED);
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(&unfinished)?;
+    let made = fill(&unfinished, length).and_then(|()| fs::rename(&unfinished, path));
+    if made.is_err() {
+        // Half of it would take room that is wanted.
+        let _ = fs::remove_file(&unfinished);
+    }
+    made
+}
+
+fn fill(path: &Path, length: u64) -> io::Result<()> {
+    let file = files::options().write(true).create(true).truncate(true).open(path)?;
     let zeros = vec![0; 1 << 20];
     let mut at = 0;
     while at < length {
@@ -132,85 +156,94 @@ fn make(path: &Path, length: u64) -> io::Result<()> {
         file.write_all_at(&zeros[..bytes], at)?;
         at += bytes as u64;
     }
-    file.sync_all()?;
-    fs::rename(unfinished, path)
+    file.sync_all()
 }
 
-/// Has a spare segment ready before it is needed.
-pub(super) fn prepare_spare(dir: &Path) -> io::Result<()> {
-    let spare = dir.join(SPARE);
-    if spare.exists() { Ok(()) } else { make(&spare, SEGMENT_BYTES) }
+/// Has a spare segment ready before it is needed. `next` is a number that no segment begins with yet.
+pub(super) fn prepare_spare(dir: &Path, next: u64, segment_bytes: u64) -> io::Result<()> {
+    if with_ending(dir, SPARE)?.is_empty() { make(&path_of(dir, next, SPARE), segment_bytes) } else { Ok(()) }
 }
 
-/// Lets all segments go: their groups are elsewhere, durably.
-pub(super) fn release_all(dir: &Path) -> io::Result<()> {
-    release(dir, u64::MAX)
+/// How many segments there are.
+pub(super) fn count(dir: &Path) -> io::Result<usize> {
+    Ok(segments(dir)?.len())
 }
 
-/// Lets the segments before the one that begins with the group `first` go: all their groups are elsewhere, durably.
-pub(super) fn release(dir: &Path, first: u64) -> io::Result<()> {
-    let old = segments(dir)?.into_iter().filter(|(number, _)| *number < first);
-    for (_, path) in old {
-        let spare = dir.join(SPARE);
-        if spare.exists() || fs::metadata(&path)?.len() != SEGMENT_BYTES {
-            fs::remove_file(path)?;
-        } else {
-            fs::rename(path, spare)?;
-        }
+/// Lets the segments go whose groups are all elsewhere, durably: those up to `upto` are. The newest segment stays, for it
+/// may be written to.
+pub(super) fn release(dir: &Path, upto: u64, segment_bytes: u64) -> io::Result<()> {
+    let segments = segments(dir)?;
+    let ends = segments.iter().skip(1).map(|(first, _)| first - 1);
+    let old = segments.iter().zip(ends).filter(|(_, end)| *end <= upto);
+    old.map(|(segment, _)| segment).try_for_each(|segment| let_go(dir, segment, segment_bytes))?;
+    files::sync_dir(dir)
+}
+
+/// Lets all segments go: all their groups are elsewhere, durably, and nobody appends any more.
+pub(super) fn release_all(dir: &Path, segment_bytes: u64) -> io::Result<()> {
+    segments(dir)?.iter().try_for_each(|segment| let_go(dir, segment, segment_bytes))?;
+    files::sync_dir(dir)
+}
+
+fn let_go(dir: &Path, (first, path): &(u64, PathBuf), segment_bytes: u64) -> io::Result<()> {
+    if with_ending(dir, SPARE)?.len() >= SPARES_MAX || fs::metadata(path)?.len() != segment_bytes {
+        fs::remove_file(path)
+    } else {
+        fs::rename(path, path_of(dir, *first, SPARE))
     }
-    if dir.exists() { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
 /// The segments by the numbers of their first groups, rising; none if there is no directory.
-fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
-        if let Some(first) = name.and_then(|name| name.parse().ok()) {
-            found.push((first, path));
-        }
-    }
+pub(super) fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse().ok();
+    let mut found: Vec<_> =
+        with_ending(dir, SEGMENT)?.into_iter().filter_map(|path| Some((number(&path)?, path))).collect();
     found.sort();
     Ok(found)
+}
+
+fn with_ending(dir: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|found| found == ending)).collect())
 }
 
 /// Reads a log from its first group to its last whole one.
 #[derive(Debug)]
 pub(super) struct Replay {
-    segments: std::vec::IntoIter<(u64, PathBuf)>,
+    segments: Vec<(u64, PathBuf)>,
+    /// Groups up to this one are not needed, whole or not.
+    after: u64,
+    /// The segment that is being read; 0 before the first.
+    segment: usize,
     bytes: Vec<u8>,
     at: usize,
     /// The number that comes next; `None` before the first segment.
     next: Option<u64>,
-    first: Option<u64>,
-    first_of_last: Option<u64>,
     salt: u64,
 }
 
 impl Replay {
-    /// From the first group on.
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        let segments = segments(dir)?;
-        let first = segments.first().map(|(first, _)| *first);
-        let first_of_last = segments.last().map(|(first, _)| *first);
-        let segments = segments.into_iter();
-        Ok(Self { segments, bytes: Vec::new(), at: 0, next: None, first, first_of_last, salt: 0 })
+    /// From the first segment on that holds groups beyond `after`.
+    pub(super) fn open(dir: &Path, after: u64) -> io::Result<Self> {
+        let mut segments = segments(dir)?;
+        let needless = segments.iter().skip(1).take_while(|(first, _)| first - 1 <= after).count();
+        segments.drain(..needless);
+        Ok(Self { segments, after, segment: 0, bytes: Vec::new(), at: 0, next: None, salt: 0 })
     }
 
     /// The number that the log begins with, whether that group is there or not.
     pub(super) fn first(&self) -> Option<u64> {
-        self.first
+        self.segments.first().map(|(first, _)| *first)
     }
 
     /// A group that must be there: a segment is begun when all groups before it are durable.
     pub(super) fn promised(&self) -> Option<u64> {
-        self.first_of_last.map(|first| first - 1)
+        self.segments.last().map(|(first, _)| first - 1)
     }
 
     /// The number of the last whole group; one less than the log begins with if there is none. After the last group was read.
@@ -218,11 +251,23 @@ impl Replay {
         self.next.map(|next| next - 1)
     }
 
+    /// Where the next group should be: the file, and the byte in it.
+    pub(super) fn place(&self) -> Option<(&Path, usize)> {
+        let (_, path) = self.segments.get(self.segment.checked_sub(1)?)?;
+        Some((path, self.at))
+    }
+
     /// The next group and its number; `None` after the last whole one.
     pub(super) fn next_group(&mut self) -> io::Result<Option<(u64, Vec<RawOp<'_>>)>> {
         loop {
+            let begin_of_next = self.segments.get(self.segment).map(|(first, _)| *first);
+            let is_within = |next: &u64| begin_of_next.is_none_or(|begin| *next < begin);
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let found = self.next.and_then(|next| Some((next, decode(self.salt, rest, next)?)));
+            let next = self.next.filter(is_within);
+            let found = next.and_then(|next| Some((next, decode(self.salt, rest, next)?)));
+            if found.is_none() && next.is_some_and(|next| next <= self.after) && self.skip_needless() {
+                continue;
+            }
             if let Some((number, end)) = found {
                 let payload = self.at + HEADER_BYTES..self.at + end;
                 self.at += end;
@@ -231,14 +276,64 @@ impl Replay {
                     || io::Error::new(io::ErrorKind::InvalidData, format!("group {number} of the log"));
                 return ops(&self.bytes[payload]).map(|ops| Some((number, ops))).ok_or_else(unreadable);
             }
-            let Some((first, path)) = self.segments.next() else { return Ok(None) };
-            if self.next.is_some_and(|next| next != first) {
+            let Some((first, path)) = self.segments.get(self.segment) else { return Ok(None) };
+            if self.next.is_some_and(|next| next != *first) {
                 return Ok(None);
             }
-            (self.bytes, self.at, self.next) = (fs::read(path)?, SALT_BYTES, Some(first));
+            (self.bytes, self.at, self.next) = (fs::read(path)?, SALT_BYTES, Some(*first));
             self.salt = self.bytes.first_chunk().map_or(0, |salt| u64::from_le_bytes(*salt));
+            self.segment += 1;
         }
     }
+}
+
+impl Replay {
+    /// Goes to the next whole group behind damage to groups that are not needed. Gives whether there is one, and none that is
+    /// needed between.
+    fn skip_needless(&mut self) -> bool {
+        let (after, salt) = (self.after, self.salt);
+        let found = wholes(&self.bytes, self.at + 1, salt).next();
+        let found = found.filter(|(_, number, _)| *number <= after + 1);
+        if let Some((at, number, _)) = found {
+            (self.at, self.next) = (at, Some(number));
+        }
+        found.is_some()
+    }
+}
+
+/// Where whole groups begin from a byte on, with their numbers and lengths, whatever lies between.
+fn wholes(bytes: &[u8], mut at: usize, salt: u64) -> impl Iterator<Item = (usize, u64, usize)> {
+    std::iter::from_fn(move || {
+        while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= HEADER_BYTES) {
+            let number = rest[8..].first_chunk().map_or(0, |number| u64::from_le_bytes(*number));
+            let group = if rest.starts_with(MAGIC) { decode(salt, rest, number) } else { None };
+            if let Some(length) = group {
+                let begin = at;
+                at += length;
+                return Some((begin, number, length));
+            }
+            let next = rest[1..].iter().position(|byte| *byte == MAGIC[0]);
+            at += 1 + next.unwrap_or(rest.len());
+        }
+        None
+    })
+}
+
+/// A whole group that was found in a segment, wherever it lies there.
+pub(super) struct Island {
+    pub(super) number: u64,
+    pub(super) ops: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// All whole groups of a segment's bytes, those behind damage too: for salvage.
+pub(super) fn islands(bytes: &[u8]) -> Vec<Island> {
+    let Some(salt) = bytes.first_chunk().map(|salt| u64::from_le_bytes(*salt)) else { return Vec::new() };
+    let owned = |(key, value): RawOp<'_>| (key.to_vec(), value.map(<[u8]>::to_vec));
+    let island = |(at, number, length)| {
+        let ops = ops(&bytes[at + HEADER_BYTES..at + length])?;
+        Some(Island { number, ops: ops.into_iter().map(owned).collect() })
+    };
+    wholes(bytes, SALT_BYTES, salt).filter_map(island).collect()
 }
 
 /// A write as it lies in the log: the key, and the value if it is set.
@@ -321,6 +416,8 @@ mod tests {
     use super::*;
     use crate::keys;
 
+    const SEGMENT_BYTES: u64 = 1 << 20;
+
     fn batch(number: u64) -> Batch {
         let mut batch = Batch::default();
         batch.put(keys::user(number), format!("value {number}").into_bytes());
@@ -329,7 +426,7 @@ mod tests {
     }
 
     fn numbers(dir: &Path) -> Vec<u64> {
-        let mut replay = Replay::open(dir).expect("opens");
+        let mut replay = Replay::open(dir, 0).expect("opens");
         let mut numbers = Vec::new();
         while let Some((number, ops)) = replay.next_group().expect("reads") {
             let value = format!("value {number}").into_bytes();
@@ -340,56 +437,112 @@ mod tests {
         numbers
     }
 
+    fn begin(dir: &Path, number: u64) -> Log {
+        let mut log = Log::open(dir, SEGMENT_BYTES).expect("opened");
+        log.append(number, &[&batch(number)]).expect("appended");
+        log
+    }
+
+    fn fill_up(log: &mut Log) {
+        let segment = log.segment.as_mut().expect("there is one");
+        segment.used = segment.length - 10;
+    }
+
     #[test]
     fn groups_come_back_in_order_over_segments_and_reused_files() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut log = Log::begin(dir.path(), 5).expect("begun");
-        (5..8).for_each(|number| log.append(number, &[&batch(number)]).expect("appended"));
-        log.used = log.length - 10;
+        let mut log = begin(dir.path(), 5);
+        (6..8).for_each(|number| log.append(number, &[&batch(number)]).expect("appended"));
+        fill_up(&mut log);
         (8..10).for_each(|number| log.append(number, &[&batch(number)]).expect("appended"));
         assert_eq!(log.first_of_segment(), 8);
         // The first segment's last group does not reach its end, as the second one's name says.
         assert_eq!(numbers(dir.path()), [5, 6, 7, 8, 9]);
-        release(dir.path(), 8).expect("released");
+        release(dir.path(), 6, SEGMENT_BYTES).expect("released");
+        assert_eq!(numbers(dir.path()), [5, 6, 7, 8, 9]);
+        release(dir.path(), 7, SEGMENT_BYTES).expect("released");
         assert_eq!(numbers(dir.path()), [8, 9]);
-        log.used = log.length - 10;
+        fill_up(&mut log);
         // The file of the groups 5 to 7 is used again.
         log.append(10, &[&batch(10)]).expect("appended");
-        assert!(!dir.path().join(SPARE).exists());
+        assert!(with_ending(dir.path(), SPARE).expect("listed").is_empty());
         assert_eq!(numbers(dir.path()), [8, 9, 10]);
-        release_all(dir.path()).expect("released");
+        release_all(dir.path(), SEGMENT_BYTES).expect("released");
         assert_eq!(numbers(dir.path()), [] as [u64; 0]);
     }
 
     #[test]
     fn a_gap_between_segments_ends_the_log_and_says_what_is_missing() {
         let dir = tempfile::tempdir().expect("a directory");
-        Log::begin(dir.path(), 1).expect("begun").append(1, &[&batch(1)]).expect("appended");
-        Log::begin(dir.path(), 3).expect("begun").append(3, &[&batch(3)]).expect("appended");
+        begin(dir.path(), 1);
+        begin(dir.path(), 3);
         assert_eq!(numbers(dir.path()), [1]);
-        assert_eq!(Replay::open(dir.path()).expect("opens").promised(), Some(2));
+        assert_eq!(Replay::open(dir.path(), 0).expect("opens").promised(), Some(2));
+    }
+
+    #[test]
+    fn what_a_segment_holds_beyond_the_begin_of_the_next_was_never_promised() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = begin(dir.path(), 1);
+        log.append(2, &[&batch(7)]).expect("appended");
+        begin(dir.path(), 2);
+        assert_eq!(numbers(dir.path()), [1, 2]);
     }
 
     #[test]
     fn a_message_that_looks_like_a_group_is_none() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut log = Log::begin(dir.path(), 1).expect("begun");
-        log.append(1, &[&batch(1)]).expect("appended");
+        let log = begin(dir.path(), 1);
+        let segment = log.segment.expect("there is one");
         let mut forged = Vec::new();
         encode(0, 2, &[&batch(2)], &mut forged).expect("encoded");
-        log.file.write_all_at(&forged, log.used).expect("written");
+        segment.file.write_all_at(&forged, segment.used).expect("written");
         assert_eq!(numbers(dir.path()), [1]);
+    }
+
+    #[test]
+    fn groups_behind_damage_are_found_for_salvage() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = begin(dir.path(), 1);
+        let second = log.segment.as_ref().expect("there is one").used as usize;
+        (2..5).for_each(|number| log.append(number, &[&batch(number)]).expect("appended"));
+        let mut bytes = fs::read(path_of(dir.path(), 1, SEGMENT)).expect("read");
+        bytes[second + HEADER_BYTES] ^= 1;
+        let numbers: Vec<_> = islands(&bytes).iter().map(|island| island.number).collect();
+        assert_eq!(numbers, [1, 3, 4]);
+    }
+
+    #[test]
+    fn damage_to_groups_that_are_in_the_tables_hides_none_that_are_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = begin(dir.path(), 1);
+        let second = log.segment.as_ref().expect("there is one").used as usize;
+        (2..6).for_each(|number| log.append(number, &[&batch(number)]).expect("appended"));
+        let path = path_of(dir.path(), 1, SEGMENT);
+        let mut bytes = fs::read(&path).expect("read");
+        bytes[second + HEADER_BYTES] ^= 1;
+        fs::write(&path, bytes).expect("written");
+        let read = |after| {
+            let mut replay = Replay::open(dir.path(), after).expect("opens");
+            let mut numbers = Vec::new();
+            while let Some((number, _)) = replay.next_group().expect("reads") {
+                numbers.push(number);
+            }
+            numbers
+        };
+        assert_eq!(read(1), [1]);
+        assert_eq!(read(2), [1, 3, 4, 5]);
     }
 
     #[test]
     fn a_group_longer_than_a_segment_gets_one_of_its_own() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut log = Log::begin(dir.path(), 1).expect("begun");
+        let mut log = Log::open(dir.path(), SEGMENT_BYTES).expect("opened");
         let mut large = Batch::default();
         large.put(keys::user(1), vec![7; SEGMENT_BYTES as usize + 1]);
         log.append(1, &[&large]).expect("appended");
         log.append(2, &[&batch(2)]).expect("appended");
-        let mut replay = Replay::open(dir.path()).expect("opens");
+        let mut replay = Replay::open(dir.path(), 0).expect("opens");
         let (number, ops) = replay.next_group().expect("reads").expect("there");
         assert_eq!((number, ops[0].1.map(<[u8]>::len)), (1, Some(SEGMENT_BYTES as usize + 1)));
         assert!(replay.next_group().expect("reads").is_some());

@@ -1,25 +1,29 @@
-//! The embedded engine: fjall behind one committer thread and a few reader threads.
+//! The embedded engine: a log, tables behind it, and the threads that serve both.
 //!
 //! Invariants: one group of batches is one write of the log and one sync, and is completed only after both; it goes into
 //! the tables after that, so what a reader sees has been synced, and a read sees all that had completed before it was
-//! asked for; a segment of the log goes when the tables are durable up to its end; no core ever waits for the disk or for
-//! fjall. Ports talk to the threads through wait-free rings.
+//! asked for; a segment of the log goes when all that it holds is in flushed tables, which the manifest names; no core
+//! ever waits for the disk or for the tables. Ports talk to the threads through wait-free rings.
 
 mod applier;
+pub mod check;
 mod committer;
+mod files;
+mod keeper;
 mod log;
+mod manifest;
 mod parker;
 mod port;
 mod reader;
+mod recovery;
 mod statistics;
-mod tail;
+mod tables;
 mod watermark;
 mod window;
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,31 +31,27 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use prost::Message as _;
 
 use self::applier::{Applier, Backlog};
 use self::committer::Committer;
-use self::log::{Log, Replay};
+use self::keeper::Keeper;
+use self::log::Log;
 use self::parker::Parker;
 use self::port::{EmbeddedPort, blocking_port};
 use self::reader::Reader;
+use self::recovery::Recovered;
 use self::statistics::Statistics;
+use self::tables::Tables;
 use self::watermark::Watermark;
 use crate::batch::{Batch, Fence};
 use crate::engine::{Completion, Engine, Port, StoreError, Wake};
 use crate::keys::{self, Key};
 use crate::records::NumberRecord;
-use crate::slots::{Epoch, SLOTS, Slot};
+use crate::slots::{Epoch, Slot};
 
 /// The layout of keys and records that this code reads and writes. docs/STORAGE.md has the table of versions.
-pub const LAYOUT: u64 = 2;
-
-/// Older layouts that are read: 1 had no log, and is one with an empty log.
-const LAYOUT_MIN: u64 = 1;
-
-/// fjall's directory within the store's.
-const DATABASE: &str = "fjall";
+pub const LAYOUT: u64 = 3;
 
 /// The log's directory within the store's.
 const LOG: &str = "log";
@@ -69,6 +69,10 @@ pub struct EmbeddedOptions {
     pub free_bytes_min: u64,
     /// Bytes of table blocks kept in memory.
     pub cache_bytes: u64,
+    /// Bytes written to the tables' memory from which on it is flushed. Larger parts cost memory, and fewer merges.
+    pub flush_bytes: u64,
+    /// Bytes of a segment of the log, unless one group is longer.
+    pub segment_bytes: u64,
     /// Threads that read.
     pub readers: usize,
     /// Within this, 99 of 100 batches are to be durable: what syncs leave of it is used to gather larger groups. Zero:
@@ -84,6 +88,8 @@ impl Default for EmbeddedOptions {
             reads_in_flight_max: 1024,
             free_bytes_min: 256 << 20,
             cache_bytes: 256 << 20,
+            flush_bytes: 64 << 20,
+            segment_bytes: 32 << 20,
             readers: 2,
             ack_p99: Duration::ZERO,
         }
@@ -104,8 +110,8 @@ pub enum OpenError {
     Damaged {
         /// The store's directory.
         path: PathBuf,
-        /// What was found.
-        reason: String,
+        /// What was found: the file, what is wrong with it, and what it covers.
+        findings: Vec<String>,
     },
     /// A newer or unknown version wrote it.
     Layout {
@@ -132,33 +138,58 @@ impl fmt::Display for OpenError {
             Self::InUse { path, pid: None } => {
                 write!(f, "{} belongs to another running ternd: stop it first", path.display())
             }
-            Self::Damaged { path, reason } => {
-                write!(f, "the store in {} is damaged ({reason}): restore it from a backup", path.display())
+            Self::Damaged { path, findings } => {
+                let path = path.display();
+                writeln!(f, "the store in {path} is damaged, and was left as it is:")?;
+                findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))?;
+                write!(
+                    f,
+                    "restore it from a backup; or `ternctl check {path}` says what is whole, and `ternctl check {path} \
+                     --salvage NEW` writes that to a new store"
+                )
             }
             Self::Layout { path, found } => write!(
                 f,
-                "the store in {} has layout {found}, this ternd reads layouts up to {LAYOUT}: use the version that wrote it",
+                "the store in {} has layout {found}, this ternd reads layout {LAYOUT}: use the version that wrote it, or begin a new store",
                 path.display()
             ),
-            Self::Io { path, error } => write!(f, "the store in {} can't be opened: {error}", path.display()),
+            Self::Io { path, error } => {
+                write!(
+                    f,
+                    "the store in {} can't be opened, and is not known to be damaged: ",
+                    path.display()
+                )?;
+                let (what, remedy) = environment(error);
+                write!(f, "{what} ({error}): {remedy}")
+            }
         }
     }
 }
 
 impl std::error::Error for OpenError {}
 
-/// Fjall's handles. Entries, which are many and large and written once, lie apart from the rows.
-#[derive(Clone)]
-struct Tables {
-    database: Database,
-    entries: Keyspace,
-    rows: Keyspace,
+/// What of the machine stands in the way, and what helps.
+fn environment(error: &std::io::Error) -> (&'static str, &'static str) {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            ("the disk is full", "make room, then start again")
+        }
+        ErrorKind::PermissionDenied => {
+            ("it is not permitted", "the files must belong to the user that ternd runs as")
+        }
+        ErrorKind::ReadOnlyFilesystem => ("the file system is read-only", "mount it for writing"),
+        ErrorKind::OutOfMemory => ("there is no memory", "give it more, then start again"),
+        _ if error.raw_os_error().is_some_and(is_descriptors) => {
+            ("there are no file descriptors left", "raise the limit of open files (ulimit -n)")
+        }
+        _ => ("the disk or its driver failed", "check the disk, then start again"),
+    }
 }
 
-impl Tables {
-    fn of(&self, key: &[u8]) -> &Keyspace {
-        if key.first() == Some(&b'e') { &self.entries } else { &self.rows }
-    }
+fn is_descriptors(code: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| errno.raw_os_error() == code)
 }
 
 /// The embedded engine.
@@ -170,6 +201,8 @@ pub struct Embedded {
     next_reader: AtomicUsize,
     statistics: Arc<Statistics>,
     backlog: Arc<Backlog>,
+    keeper: Arc<Keeper>,
+    log: PathBuf,
     threads: Mutex<Threads>,
     /// Held as long as the store is open.
     _lock: File,
@@ -186,25 +219,29 @@ impl Embedded {
     pub fn open(path: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let io = |error| OpenError::Io { path: path.to_owned(), error };
-        fs::create_dir_all(path).map_err(io)?;
-        // That the store is there must survive a power cut as well.
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
-        }
+        files::make_dir(path).map_err(io)?;
         let lock = lock(path)?;
         let (watermark, acknowledged) = Watermark::open(path).map_err(io)?;
-        let (tables, groups) = recover(path, &options, acknowledged)?;
-        let epochs = read_epochs(&tables).map_err(|error| open_error(path, error))?;
-        let log = Log::begin(&path.join(LOG), groups + 1).map_err(io)?;
+        let Recovered { tables, newest, flushed, segments, epochs } =
+            recovery::recover(path, &options, acknowledged)?;
+        let log_path = path.join(LOG);
+        let log = Log::open(&log_path, options.segment_bytes).map_err(io)?;
 
         let statistics = Arc::new(Statistics::default());
-        let backlog = Arc::new(Backlog::new(groups));
-        let mut threads = Threads::default();
+        statistics.opened(tables.file_bytes(), segments);
+        let backlog = Arc::new(Backlog::new(newest));
+        let keeper =
+            Arc::new(Keeper::new(path, options.segment_bytes, tables.clone(), flushed, statistics.clone()));
+        let mut threads = Threads { keeper: keeper.spawn().map_err(io)?.into(), ..Threads::default() };
         let applier = Applier {
             tables: tables.clone(),
             backlog: backlog.clone(),
-            log: path.join(LOG),
-            oldest: groups + 1,
+            keeper: keeper.clone(),
+            log: log_path.clone(),
+            flush_bytes: options.flush_bytes,
+            segment_bytes: options.segment_bytes,
+            segment: 0,
+            segments,
             prepared: 0,
         };
         threads.applier = Some(applier.spawn().map_err(io)?);
@@ -214,7 +251,7 @@ impl Embedded {
             options.clone(),
             path,
             epochs,
-            (watermark, groups),
+            (watermark, newest),
             statistics.clone(),
         );
         threads.committer = Some(parker::spawn("tern-commit", committer.clone(), state).map_err(io)?);
@@ -234,6 +271,8 @@ impl Embedded {
             next_reader: AtomicUsize::new(0),
             statistics,
             backlog,
+            keeper,
+            log: log_path,
             threads: Mutex::new(threads),
             _lock: lock,
         })
@@ -271,7 +310,7 @@ impl Engine for Embedded {
     fn get_blocking(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         let newest = self.backlog.newest();
         self.backlog.wait_for(newest).map_err(|reason| StoreError::Failed { reason })?;
-        reader::get(&self.tables, key)
+        self.tables.get(key)
     }
 
     fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
@@ -298,8 +337,13 @@ impl Engine for Embedded {
         self.backlog.close();
         let _ = threads.applier.map(JoinHandle::join);
         self.readers.iter().for_each(|reader| reader.close());
-        for thread in threads.readers {
+        self.keeper.close();
+        for thread in threads.readers.into_iter().chain(threads.keeper) {
             let _ = thread.join();
+        }
+        if self.keeper.failed().is_none() && self.keeper.flushed() == self.backlog.newest() {
+            // What can't be let go now is let go after the next opening.
+            let _ = log::release_all(&self.log, self.options.segment_bytes);
         }
     }
 }
@@ -310,6 +354,7 @@ struct Threads {
     committer: Option<JoinHandle<()>>,
     applier: Option<JoinHandle<()>>,
     readers: Vec<JoinHandle<()>>,
+    keeper: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Embedded {
@@ -323,7 +368,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     let io = |error| OpenError::Io { path: path.to_owned(), error };
     let file = path.join("lock");
     let mut lock =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file).map_err(io)?;
+        files::options().read(true).write(true).create(true).truncate(false).open(file).map_err(io)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -337,116 +382,4 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     lock.rewind().map_err(io)?;
     write!(lock, "{}", std::process::id()).map_err(io)?;
     Ok(lock)
-}
-
-/// Opens the tables, and brings what the log holds into them, durably. Gives them with the number of the newest group.
-fn recover(path: &Path, options: &EmbeddedOptions, acknowledged: u64) -> Result<(Tables, u64), OpenError> {
-    let io = |error| OpenError::Io { path: path.to_owned(), error };
-    let damaged = |reason: String| OpenError::Damaged { path: path.to_owned(), reason };
-    let mut replay = Replay::open(&path.join(LOG)).map_err(io)?;
-    // What is before the log was durable in the tables before its segments were let go.
-    let needed = replay.first().map_or(acknowledged, |first| first - 1);
-    let has_log = replay.first().is_some();
-    if let Some(missing) = tail::cut_torn_write(&path.join(DATABASE), needed, has_log).map_err(io)? {
-        return Err(groups_missing(path, missing));
-    }
-    let tables = open_tables(path, options)?;
-    check_layout(path, &tables)?;
-    let applied = read_groups(path, &tables)?;
-    if applied < needed {
-        return Err(groups_missing(path, needed - applied));
-    }
-    // Nothing is written before it is known that nothing is missing.
-    let unreadable = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::InvalidData => damaged(error.to_string()),
-        _ => io(error),
-    };
-    while replay.next_group().map_err(unreadable)?.is_some() {}
-    let newest = replay.last().unwrap_or(applied);
-    let promised = acknowledged.max(applied).max(replay.promised().unwrap_or(0));
-    if newest < promised {
-        return Err(groups_missing(path, promised - newest));
-    }
-    // All of it: of what is in the tables and not yet durable, some may be gone, and writing it again does no harm.
-    let mut replay = Replay::open(&path.join(LOG)).map_err(io)?;
-    while let Some((number, ops)) = replay.next_group().map_err(unreadable)? {
-        let number = number.max(applied);
-        applier::write(&tables, ops.into_iter(), number).map_err(|error| open_error(path, error))?;
-    }
-    tables.database.persist(fjall::PersistMode::SyncAll).map_err(|error| open_error(path, error))?;
-    log::release_all(&path.join(LOG)).map_err(|error| damaged(error.to_string()))?;
-    Ok((tables, newest))
-}
-
-fn open_tables(path: &Path, options: &EmbeddedOptions) -> Result<Tables, OpenError> {
-    let open = || {
-        // fjall 3 can stall with a single worker, so it gets two.
-        let builder =
-            Database::builder(path.join(DATABASE)).cache_size(options.cache_bytes).worker_threads(2);
-        let database = builder.open()?;
-        let entries = database.keyspace("entries", KeyspaceCreateOptions::default)?;
-        let rows = database.keyspace("rows", KeyspaceCreateOptions::default)?;
-        Ok(Tables { database, entries, rows })
-    };
-    // fjall asserts some of what it reads.
-    match catch_unwind(open) {
-        Ok(opened) => opened.map_err(|error| open_error(path, error)),
-        Err(_) => {
-            let reason = "its files contradict themselves".to_owned();
-            Err(OpenError::Damaged { path: path.to_owned(), reason })
-        }
-    }
-}
-
-fn open_error(path: &Path, error: fjall::Error) -> OpenError {
-    match error {
-        fjall::Error::Io(error) => OpenError::Io { path: path.to_owned(), error },
-        fjall::Error::Locked => OpenError::InUse { path: path.to_owned(), pid: None },
-        error => OpenError::Damaged { path: path.to_owned(), reason: error.to_string() },
-    }
-}
-
-fn check_layout(path: &Path, tables: &Tables) -> Result<(), OpenError> {
-    let damaged = |reason: String| OpenError::Damaged { path: path.to_owned(), reason };
-    let key = keys::meta("layout");
-    let stored = reader::get(tables, &key).map_err(|error| damaged(error.to_string()))?;
-    let Some(stored) = stored else { return write_layout(path, tables) };
-    let found = NumberRecord::decode(stored).map_err(|_| damaged("the layout's record".to_owned()))?.number;
-    match found {
-        LAYOUT => Ok(()),
-        LAYOUT_MIN..LAYOUT => write_layout(path, tables),
-        _ => Err(OpenError::Layout { path: path.to_owned(), found }),
-    }
-}
-
-fn write_layout(path: &Path, tables: &Tables) -> Result<(), OpenError> {
-    let mut batch = tables.database.batch().durability(Some(fjall::PersistMode::SyncAll));
-    let record = NumberRecord { number: LAYOUT };
-    batch.insert(&tables.rows, keys::meta("layout").as_ref(), record.encode_to_vec());
-    batch.commit().map_err(|error| open_error(path, error))
-}
-
-/// The number of the newest group.
-fn read_groups(path: &Path, tables: &Tables) -> Result<u64, OpenError> {
-    let damaged = |reason: String| OpenError::Damaged { path: path.to_owned(), reason };
-    let stored = reader::get(tables, &keys::meta("groups")).map_err(|error| damaged(error.to_string()))?;
-    let record = stored.map_or(Ok(NumberRecord::default()), NumberRecord::decode);
-    Ok(record.map_err(|_| damaged("the groups' record".to_owned()))?.number)
-}
-
-fn groups_missing(path: &Path, missing: u64) -> OpenError {
-    let reason = format!("the newest {missing} groups that were acknowledged are missing from its log");
-    OpenError::Damaged { path: path.to_owned(), reason }
-}
-
-fn read_epochs(tables: &Tables) -> fjall::Result<Vec<Epoch>> {
-    let mut epochs = vec![Epoch::default(); usize::from(SLOTS)];
-    for row in tables.rows.prefix(b"s") {
-        let (key, value) = row.into_inner()?;
-        let slot = Key::from_raw(&key).slot();
-        if let (Some(slot), Ok(record)) = (slot, NumberRecord::decode(&value[..])) {
-            epochs[usize::from(slot.number())] = Epoch(record.number);
-        }
-    }
-    Ok(epochs)
 }

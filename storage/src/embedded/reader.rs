@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rtrb::{Consumer, Producer};
 
-use super::Tables;
 use super::applier::Backlog;
 use super::parker::{Turn, Work};
 use super::statistics::Statistics;
-use crate::engine::{Completion, Direction, ReadId, Rows, ScanLimit, StoreError, Wake};
+use super::tables::Tables;
+use crate::engine::{Completion, Direction, ReadId, ScanLimit, StoreError, Wake};
 use crate::keys::{Key, KeyRange};
 
 /// A read on its way.
@@ -76,10 +75,10 @@ impl Work<Link> for Reader {
                 let there = self.backlog.wait_for(sees).map_err(|reason| StoreError::Failed { reason });
                 let completion = match wanted {
                     Wanted::Value(key) => {
-                        Completion::Value { read, result: there.and_then(|()| get(&self.tables, &key)) }
+                        Completion::Value { read, result: there.and_then(|()| self.tables.get(&key)) }
                     }
                     Wanted::Rows(range, direction, limit) => {
-                        let result = there.and_then(|()| scan(&self.tables, &range, direction, limit));
+                        let result = there.and_then(|()| self.tables.scan(&range, direction, limit));
                         Completion::Rows { read, result }
                     }
                 };
@@ -96,42 +95,5 @@ impl Work<Link> for Reader {
             self.links.retain(|link| !link.questions.is_abandoned());
         }
         if any { Turn::Worked } else { Turn::Idle }
-    }
-}
-
-pub(super) fn get(tables: &Tables, key: &Key) -> Result<Option<Bytes>, StoreError> {
-    let value = tables.of(key.as_ref()).get(key).map_err(read_error)?;
-    Ok(value.map(|value| Bytes::copy_from_slice(&value)))
-}
-
-fn scan(
-    tables: &Tables,
-    range: &KeyRange,
-    direction: Direction,
-    limit: ScanLimit,
-) -> Result<Rows, StoreError> {
-    let mut iter = tables.of(range.start.as_ref()).range(range.start.as_ref()..range.end.as_ref());
-    let mut rows = Rows::default();
-    let mut bytes = 0;
-    loop {
-        let next = match direction {
-            Direction::Forwards => iter.next(),
-            Direction::Backwards => iter.next_back(),
-        };
-        let Some(next) = next else { return Ok(rows) };
-        if rows.rows.len() >= limit.rows || bytes >= limit.bytes {
-            rows.more = true;
-            return Ok(rows);
-        }
-        let (key, value) = next.into_inner().map_err(read_error)?;
-        bytes += key.len() + value.len();
-        rows.rows.push((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)));
-    }
-}
-
-fn read_error(error: fjall::Error) -> StoreError {
-    match error {
-        fjall::Error::Io(error) => StoreError::Failed { reason: error.to_string() },
-        error => StoreError::Corrupt { place: error.to_string() },
     }
 }

@@ -28,6 +28,10 @@ pub(super) struct Statistics {
     commit_us_total: AtomicU64,
     commit_us: [AtomicU64; COMMIT_BUCKETS.len()],
     reads: AtomicU64,
+    flushes: AtomicU64,
+    table_bytes: AtomicU64,
+    log_segments: AtomicU64,
+    troubles: AtomicU64,
 }
 
 impl Statistics {
@@ -52,6 +56,24 @@ impl Statistics {
         self.reads.fetch_add(count as u64, Ordering::Relaxed);
     }
 
+    /// So many bytes the tables had when they were opened, and so many segments the log.
+    pub(super) fn opened(&self, table_bytes: u64, log_segments: usize) {
+        self.table_bytes.store(table_bytes, Ordering::Relaxed);
+        self.log_segments.store(log_segments as u64, Ordering::Relaxed);
+    }
+
+    /// A part of the tables was flushed; so many bytes they have now, and so many segments the log.
+    pub(super) fn flushed(&self, table_bytes: u64, log_segments: usize) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.table_bytes.store(table_bytes, Ordering::Relaxed);
+        self.log_segments.store(log_segments as u64, Ordering::Relaxed);
+    }
+
+    /// The system refused something that is tried again.
+    pub(super) fn trouble(&self) {
+        self.troubles.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn pairs(&self) -> Vec<(&'static str, u64)> {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut pairs = vec![
@@ -62,6 +84,10 @@ impl Statistics {
             ("commit_group_batches_max", get(&self.group_batches_max)),
             ("commit_us_total", get(&self.commit_us_total)),
             ("reads", get(&self.reads)),
+            ("flushes", get(&self.flushes)),
+            ("table_bytes", get(&self.table_bytes)),
+            ("log_segments", get(&self.log_segments)),
+            ("refused_by_system", get(&self.troubles)),
         ];
         pairs
             .extend(COMMIT_BUCKETS.iter().zip(&self.commit_us).map(|((_, name), count)| (*name, get(count))));

@@ -1,15 +1,19 @@
-//! How far groups have been acknowledged, beside the store.
+//! How far groups have been acknowledged, beside the log.
 //!
-//! fjall takes a damaged length or tag in its journal for the torn end of the last write, and cuts off everything from
-//! there. That is right after a power cut, and silently loses acknowledged groups if the bytes have rotted. So every
-//! group carries its number, and the number of the newest acknowledged one is written to a small file of its own. It is
-//! not synced: after a power cut it may be behind the store, which is no loss, and never ahead of it.
+//! The end of the log may be torn after a power cut, and then ends before the torn group. That is right for a group that
+//! nobody was told of, and loses what was acknowledged if the bytes have rotted. So the number of the newest acknowledged
+//! group is written to a small file of its own. It is not synced: after a power cut it may be behind the log, which is no
+//! loss, and never ahead of it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::files;
+
+const FILE: &str = "acknowledged";
 
 const BYTES: usize = 16;
 
@@ -20,12 +24,20 @@ pub(super) struct Watermark(File);
 impl Watermark {
     /// Opens a store's file, which is made if it is not there, with the number in it; 0 if there is none.
     pub(super) fn open(store: &Path) -> std::io::Result<(Self, u64)> {
-        let mut options = OpenOptions::new();
         let file =
-            options.read(true).write(true).create(true).truncate(false).open(store.join("acknowledged"))?;
+            files::options().read(true).write(true).create(true).truncate(false).open(store.join(FILE))?;
         let mut bytes = [0; BYTES];
         let number = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| decode(bytes));
         Ok((Self(file), number.unwrap_or(0)))
+    }
+
+    /// The number in a store's file, which is left as it is; 0 if there is none.
+    pub(super) fn read(store: &Path) -> std::io::Result<u64> {
+        match std::fs::read(store.join(FILE)) {
+            Ok(bytes) => Ok(bytes.try_into().ok().and_then(decode).unwrap_or(0)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 
     /// Groups up to this one are about to be acknowledged.

@@ -1,0 +1,158 @@
+//! What must agree: entries are dense and their chat has its records, watermarks and numbers of clients do not go beyond the
+//! head, phones and devices have their user. Records must be ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+
+use super::Report;
+use crate::keys::{self, Key, LogId};
+use crate::records::{
+    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, NumberRecord, PhoneRecord,
+    UserRecord,
+};
+
+/// Bytes of a key before the identity: the table's letter and the slot.
+const PREFIX: usize = 3;
+
+/// What was seen of a chat.
+#[derive(Default)]
+struct Seen {
+    /// The newest entry, and the first of those that are missing before it.
+    head: u64,
+    hole: Option<u64>,
+    first_ms: u64,
+    has_record: bool,
+    members: u32,
+    /// The highest seq that anything else names, and what does.
+    named: u64,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Relations {
+    logs: BTreeMap<LogId, Seen>,
+    users: BTreeSet<u64>,
+    /// Users that phones and devices name.
+    named_users: BTreeSet<u64>,
+}
+
+impl Relations {
+    /// A whole row. Entries come before all others.
+    pub(super) fn saw(&mut self, key: &[u8], value: &[u8], report: &mut Report) {
+        let Some(letter) = key.first().map(|letter| char::from(*letter)) else { return };
+        *report.rows.entry(letter).or_default() += 1;
+        if self.read(letter, key, value).is_none() {
+            report.find(format!("{}: its record is damaged", keys::describe(key)));
+        }
+    }
+
+    /// `None` if the key or the record is none.
+    fn read(&mut self, letter: char, key: &[u8], value: &[u8]) -> Option<()> {
+        let user = || Some(u64::from_be_bytes(*key.get(PREFIX..)?.first_chunk()?));
+        let log = || LogId::from_bytes(key.get(PREFIX..PREFIX + 17)?);
+        match letter {
+            'e' => {
+                let record = EntryRecord::decode(value).ok()?;
+                let seq = keys::number_of(key)?;
+                let seen = self.logs.entry(log()?).or_default();
+                if seq != seen.head + 1 {
+                    seen.hole.get_or_insert(seen.head + 1);
+                }
+                if seen.head == 0 {
+                    seen.first_ms = record.time_ms;
+                }
+                seen.head = seq;
+                (record.seq == seq).then_some(())
+            }
+            'l' => {
+                LogRecord::decode(value).ok()?;
+                self.logs.entry(log()?).or_default().has_record = true;
+                Some(())
+            }
+            'x' => {
+                let record = ClientMessageRecord::decode(value).ok()?;
+                self.name(log()?, record.seq)
+            }
+            'w' => {
+                let record = MemberRecord::decode(value).ok()?;
+                let positions = record.positions.iter().map(|position| position.upto).max().unwrap_or(0);
+                self.name(log()?, record.delivered_upto.max(record.read_upto).max(positions))
+            }
+            'g' => {
+                self.logs.entry(keys::log_of(key)?).or_default().members += 1;
+                Some(())
+            }
+            'i' => keys::log_of(key).map(drop),
+            'u' => {
+                UserRecord::decode(value).ok()?;
+                self.users.insert(user()?);
+                Some(())
+            }
+            'd' => {
+                DeviceRecord::decode(value).ok()?;
+                self.named_users.insert(user()?);
+                Some(())
+            }
+            'p' => {
+                let record = PhoneRecord::decode(value).ok()?;
+                if record.user != 0 {
+                    self.named_users.insert(record.user);
+                }
+                Some(())
+            }
+            's' | 'c' => NumberRecord::decode(value).ok().map(drop),
+            'm' => Some(()),
+            _ => None,
+        }
+    }
+
+    fn name(&mut self, log: LogId, seq: u64) -> Option<()> {
+        let seen = self.logs.entry(log).or_default();
+        seen.named = seen.named.max(seq);
+        Some(())
+    }
+
+    /// After all rows.
+    pub(super) fn check(&self, report: &mut Report) {
+        for (log, seen) in &self.logs {
+            let place = keys::describe(keys::log(*log).as_ref());
+            if let Some(hole) = seen.hole {
+                report.find(format!("{place}: entries are missing from {hole} on, of {}", seen.head));
+            }
+            if seen.named > seen.head {
+                report.find(format!("{place}: the entries {} to {} are missing", seen.head + 1, seen.named));
+            } else if seen.head == 0 {
+                report.find(format!("{place}: it has no entries"));
+            }
+            if !seen.has_record || seen.members == 0 {
+                report.find(format!("{place}: its record, or who its members are, is missing"));
+            }
+        }
+        for user in self.named_users.difference(&self.users) {
+            report.find(format!("{}: it is missing", keys::describe(keys::user(*user).as_ref())));
+        }
+    }
+
+    /// Rows that make a chat whole of which entries were found.
+    pub(super) fn repairs(&self) -> Vec<(Key, Vec<u8>)> {
+        let mut rows = Vec::new();
+        for (log, seen) in self.logs.iter().filter(|(_, seen)| seen.head > 0) {
+            if !seen.has_record {
+                let record = LogRecord { created_ms: seen.first_ms };
+                rows.push((keys::log(*log), record.encode_to_vec()));
+            }
+            let LogId::Direct(lower, higher) = *log;
+            for member in [lower, higher] {
+                rows.push((keys::membership(member, *log), Vec::new()));
+            }
+        }
+        rows
+    }
+}
+
+/// The store's record, without the generations that it knows. One that is damaged is made anew at the next start.
+pub(super) fn forget_generations(value: &[u8]) -> Option<Vec<u8>> {
+    let record = StoreRecord::decode(value).ok()?;
+    Some(StoreRecord { generations: Vec::new(), ..record }.encode_to_vec())
+}

@@ -1,0 +1,243 @@
+//! The manifest: what the tables must hold, so that absence is never taken for "never was".
+//!
+//! It says up to which group everything is in flushed tables, and which files each tree then had, with their sizes and
+//! checksums. It is written after every flush and before any segment of the log is let go, so a store whose manifest and
+//! log do not meet has lost something. Of the small files by which a tree finds its tables it holds the bytes: a tree
+//! whose own are damaged can be read by them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use lsm_tree::{AbstractTree as _, AnyTree};
+use prost::Message;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::files;
+use super::tables::{Tables, tree_path};
+use crate::keys;
+
+/// Its file within the store's directory.
+pub(super) const FILE: &str = "manifest";
+
+const MAGIC: &[u8; 8] = b"ternman1";
+
+/// The file by which a tree finds its version, and bytes of it: the version's number, the checksum of the version's file.
+pub(super) const CURRENT: &str = "current";
+
+/// See the module.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Manifest {
+    /// The layout of keys and records.
+    #[prost(uint64, tag = "1")]
+    pub(super) layout: u64,
+    /// Groups up to this one are in the files.
+    #[prost(uint64, tag = "2")]
+    pub(super) flushed: u64,
+    /// In the order of [`super::tables::TREES`].
+    #[prost(message, repeated, tag = "3")]
+    pub(super) trees: Vec<TreeManifest>,
+}
+
+/// The files of a tree.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TreeManifest {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    /// The tree's own count of its changes.
+    #[prost(uint64, tag = "2")]
+    pub(super) version: u64,
+    /// What is in `current`, and in the file of the version.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) current: Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(super) version_file: Bytes,
+    #[prost(message, repeated, tag = "5")]
+    pub(super) files: Vec<FileManifest>,
+}
+
+/// One file of a tree.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct FileManifest {
+    /// Within the tree's directory.
+    #[prost(string, tag = "1")]
+    pub(super) path: String,
+    #[prost(uint64, tag = "2")]
+    pub(super) bytes: u64,
+    /// XXH3, 128 bits, big-endian.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) checksum: Bytes,
+    /// What it holds, for operators.
+    #[prost(string, tag = "4")]
+    pub(super) covers: String,
+}
+
+/// What was found where the manifest should be.
+pub(super) enum Found {
+    Whole(Manifest),
+    Damaged(String),
+    Absent,
+}
+
+impl Manifest {
+    /// Of the tables as they are now.
+    pub(super) fn of(store: &Path, layout: u64, flushed: u64, tables: &Tables) -> io::Result<Self> {
+        let trees = tables.trees().map(|(name, tree)| TreeManifest::of(&tree_path(store, name), name, tree));
+        Ok(Self { layout, flushed, trees: trees.collect::<io::Result<_>>()? })
+    }
+
+    /// Reads a store's.
+    pub(super) fn read(store: &Path) -> io::Result<Found> {
+        let bytes = match fs::read(store.join(FILE)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
+            Err(error) => return Err(error),
+        };
+        Ok(Self::decode_file(&bytes)
+            .map_or_else(|| Found::Damaged("its checksum does not match".to_owned()), Found::Whole))
+    }
+
+    fn decode_file(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(MAGIC)?;
+        let (sum, content) = rest.split_first_chunk::<16>()?;
+        if u128::from_be_bytes(*sum) != xxh3_128(content) {
+            return None;
+        }
+        Self::decode(content).ok()
+    }
+
+    /// Puts it in the place of the one before, durably.
+    pub(super) fn write(&self, store: &Path) -> io::Result<()> {
+        let content = self.encode_to_vec();
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&xxh3_128(&content).to_be_bytes());
+        bytes.extend_from_slice(&content);
+        files::replace(&store.join(FILE), &bytes)
+    }
+}
+
+impl TreeManifest {
+    fn of(path: &Path, name: &str, tree: &AnyTree) -> io::Result<Self> {
+        loop {
+            let version = tree.current_version();
+            let current = fs::read(path.join(CURRENT))?;
+            let version_file = read_if_there(&path.join(format!("v{}", version.id())))?.unwrap_or_default();
+            if decode_current(&current) != Some((version.id(), xxh3_128(&version_file))) {
+                // Tables were merged meanwhile: look again, which finds the newer version.
+                continue;
+            }
+            let tables = version.iter_tables().map(|table| {
+                let range = &table.metadata.key_range;
+                let covers = format!(
+                    "{} rows from {} to {}",
+                    table.metadata.item_count,
+                    keys::describe(range.min()),
+                    keys::describe(range.max()),
+                );
+                FileManifest::of(path, format!("tables/{}", table.id()), table.checksum().into_u128(), covers)
+            });
+            let values = version.blob_files.iter().map(|file| {
+                let covers = format!("the values of {} rows of table e", file.len());
+                FileManifest::of(path, format!("blobs/{}", file.id()), file.checksum().into_u128(), covers)
+            });
+            return Ok(Self {
+                name: name.to_owned(),
+                version: version.id(),
+                files: tables.chain(values).collect::<io::Result<_>>()?,
+                current: current.into(),
+                version_file: version_file.into(),
+            });
+        }
+    }
+}
+
+impl FileManifest {
+    fn of(tree: &Path, path: String, checksum: u128, covers: String) -> io::Result<Self> {
+        let bytes = fs::metadata(tree.join(&path))?.len();
+        Ok(Self { path, bytes, checksum: Bytes::copy_from_slice(&checksum.to_be_bytes()), covers })
+    }
+}
+
+/// Something that is not as it was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Finding {
+    pub(super) file: PathBuf,
+    pub(super) what: String,
+    /// What can't be read without it.
+    pub(super) covers: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} ({})", self.file.display(), self.what, self.covers)
+    }
+}
+
+/// Whether a tree's files are there with the lengths that they had, and the small ones as they were. Says nothing of a
+/// tree that has gone on since the manifest was written, but that it must not be older.
+pub(super) fn check_tree(store: &Path, manifest: &TreeManifest) -> io::Result<Vec<Finding>> {
+    let path = tree_path(store, &manifest.name);
+    let everything = || format!("all of the tables of {}", manifest.name);
+    let finding = |file: PathBuf, what: &str, covers: String| Finding { file, what: what.to_owned(), covers };
+    let current = path.join(CURRENT);
+    let Some(bytes) = read_if_there(&current)? else {
+        return Ok(vec![finding(current, "it is missing", everything())]);
+    };
+    let Some((version, sum)) = decode_current(&bytes) else {
+        return Ok(vec![finding(current, "it is not what was written", everything())]);
+    };
+    let version_path = path.join(format!("v{version}"));
+    let Some(bytes) = read_if_there(&version_path)? else {
+        return Ok(vec![finding(version_path, "it is missing", everything())]);
+    };
+    if xxh3_128(&bytes) != sum {
+        return Ok(vec![finding(version_path, "its checksum does not match", everything())]);
+    }
+    if version < manifest.version {
+        let what = format!("it is of version {version}, and version {} was there", manifest.version);
+        return Ok(vec![finding(current, &what, everything())]);
+    }
+    if version > manifest.version {
+        return Ok(Vec::new());
+    }
+    if bytes != manifest.version_file {
+        return Ok(vec![finding(version_path, "it is not what was written", everything())]);
+    }
+    check_lengths(&path, &manifest.files)
+}
+
+/// Whether a tree is as the manifest says, and has not gone on since.
+pub(super) fn is_at(tree: &Path, manifest: &TreeManifest) -> io::Result<bool> {
+    Ok(read_if_there(&tree.join(CURRENT))?.is_some_and(|current| current == manifest.current))
+}
+
+fn check_lengths(tree: &Path, expected: &[FileManifest]) -> io::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for file in expected {
+        let path = tree.join(&file.path);
+        let what = match fs::metadata(&path) {
+            Ok(found) if found.len() == file.bytes => continue,
+            Ok(found) => format!("it has {} bytes of {}", found.len(), file.bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "it is missing".to_owned(),
+            Err(error) => return Err(error),
+        };
+        findings.push(Finding { file: path, what, covers: file.covers.clone() });
+    }
+    Ok(findings)
+}
+
+/// The version's number and the checksum of its file.
+fn decode_current(bytes: &[u8]) -> Option<(u64, u128)> {
+    let (version, rest) = bytes.split_first_chunk::<8>()?;
+    let (sum, kind) = rest.split_first_chunk::<16>()?;
+    (kind == [0]).then(|| (u64::from_le_bytes(*version), u128::from_le_bytes(*sum)))
+}
+
+fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
