@@ -29,6 +29,7 @@ pub(crate) fn begin_run(
         }
     };
     Keys::new(&keys_record).map_err(RunError::Keys)?;
+    let is_known = record.is_some();
     let record = match record {
         Some(value) => {
             StoreRecord::decode(value).map_err(|_| damaged("the store's identity (m store) is unreadable"))?
@@ -40,7 +41,15 @@ pub(crate) fn begin_run(
     let identity =
         StoreIdentity::from_record(&record).ok_or(damaged("the store's identity (m store) is wrong"))?;
     batch.put(keys::store_identity(), record.encode_to_vec());
-    engine.commit_blocking(batch).map_err(RunError::Store)?;
+    match engine.commit_blocking(batch) {
+        Ok(()) => {}
+        // Reading goes on without room. A start that the store does not know of takes its clients back at the next one, which
+        // costs them a look at what they have, and no more.
+        Err(error @ (StoreError::Full | StoreError::Unreachable { .. })) if is_known && !restored => {
+            tracing::warn!(%error, "this start is not written down, for the store takes nothing now");
+        }
+        Err(error) => return Err(RunError::Store(error)),
+    }
     if restored {
         tracing::warn!("the store was put back: every client goes back to what it had acknowledged in it");
     }

@@ -189,7 +189,8 @@ pub(super) fn check_tree(store: &Path, manifest: &TreeManifest) -> io::Result<Ve
     };
     let version_path = path.join(format!("v{version}"));
     let Some(bytes) = read_if_there(&version_path)? else {
-        return Ok(vec![finding(version_path, "it is missing", everything())]);
+        let what = format!("it names version {version}, whose file v{version} is missing");
+        return Ok(vec![finding(current, &what, everything())]);
     };
     if xxh3_128(&bytes) != sum {
         return Ok(vec![finding(version_path, "its checksum does not match", everything())]);

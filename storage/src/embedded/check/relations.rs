@@ -9,7 +9,7 @@ use super::Report;
 use crate::keys::{self, Key, LogId};
 use crate::records::{
     ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, NumberRecord, PhoneRecord,
-    UserRecord,
+    StoreRecord, UserRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
