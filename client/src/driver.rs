@@ -168,10 +168,12 @@ impl Driver {
     }
 
     fn known(&self, by: &lookup::By) -> Result<Option<Person>, Error> {
-        match by {
-            lookup::By::Phone(phone) => self.store.person_by_phone(phone),
-            lookup::By::UserId(user) => self.store.person(*user),
-        }
+        let known = match by {
+            lookup::By::Phone(phone) => self.store.person_by_phone(phone)?,
+            lookup::By::UserId(user) => self.store.person(*user)?,
+        };
+        // A name is shown only when both have written: whoever has none here may have one by now.
+        Ok(known.filter(|person| !person.name.is_empty()))
     }
 
     async fn connection(&mut self) -> Ended {

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tern_shard::admin::{AdminRequest, AdminResponse, CoreStatus, DeviceView, Provisioned, UserView};
 use tern_shard::slots::CoreId;
-use tern_wire::ids::Phone;
+use tern_wire::ids::{Name, Phone};
 
 use crate::control::{Control, owner_of};
 use crate::threads;
@@ -211,6 +211,10 @@ impl Admin {
             Some("the count is out of range: 1 to 10000000")
         } else if phone_after(first, count - 1).is_none() {
             Some("the first phone, or the last one counted from it, is no phone number (E.164)")
+        } else if numbered(name, count - 1).is_none() {
+            Some(
+                "the name is too long with a number behind, or has characters that control or turn what follows",
+            )
         } else {
             None
         };
@@ -250,7 +254,7 @@ impl Admin {
                         let phone = phone_after(first, number).expect("the last one was checked");
                         let request = AdminRequest::Provision {
                             phone: phone.clone(),
-                            name: format!("{name} {number}"),
+                            name: numbered(name, number).expect("the longest one was checked"),
                         };
                         *answers[index].lock().expect("nobody panics with it") =
                             self.ask_owner(&phone, request);
@@ -267,6 +271,11 @@ fn phone_after(first: &str, number: u32) -> Option<Phone> {
     let first = Phone::parse(first)?;
     let digits: u64 = first.digits().parse().ok()?;
     Phone::parse(&format!("+{}", digits.checked_add(number.into())?))
+}
+
+/// The name of a test user.
+fn numbered(name: &str, number: u32) -> Option<Name> {
+    Name::parse(&format!("{name} {number}"))
 }
 
 fn core_json(status: &CoreStatus) -> Value {

@@ -166,6 +166,7 @@ limits_table! {
     phone_code_requests_per_hour_max: u32 = 12, 0..=PHONE_CODES_MAX as u64, "One-time codes for a phone in an hour from all networks that have never proven it; 0: any number.";
     address_code_requests_per_hour_max: u32 = 100, 0..=100_000_000, "One-time codes for a network in an hour; 0: any number.";
     lookups_per_minute_max: u32 = 120, 1..=1_000_000, "Lookups by a connection in a minute.";
+    account_idle_days: u32 = 45, 0..=36_500, "Days without any of its devices after which an account is not joined by whoever proves its phone, but ends; 0: never.";
     devices_max: usize = 8, 1..=64, "Devices of a user.";
     access_token_valid_ms: u64 = 3_600_000, 1_000..=DAY_MS, "Life of an access token.";
     refresh_token_valid_ms: u64 = 7 * DAY_MS, 1_000..=365 * DAY_MS, "Life of a refresh token.";
@@ -501,6 +502,7 @@ impl Config {
             phone_code_requests_per_hour_max: table.phone_code_requests_per_hour_max,
             address_code_requests_per_hour_max: table.address_code_requests_per_hour_max,
             lookups_per_minute_max: table.lookups_per_minute_max,
+            account_idle_days: table.account_idle_days,
             devices_max: table.devices_max,
             access_token_valid_ms: table.access_token_valid_ms,
             refresh_token_valid_ms: table.refresh_token_valid_ms,

@@ -1,6 +1,6 @@
 //! What an operator may ask of a core.
 
-use tern_wire::ids::{DeviceId, Phone, UserId};
+use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 
 /// A question to one core: the owner of the phone's slot, or any core for [`AdminRequest::Status`].
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub enum AdminRequest {
         /// The account's phone.
         phone: Phone,
         /// Its display name.
-        name: String,
+        name: Name,
     },
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use tern_storage::{Batch, Busy, CommitId, Epoch, Fence, Key, LogId, SLOTS, Slot};
-use tern_wire::ids::{Phone, Seq, UserId};
+use tern_wire::ids::{DeviceId, Phone, Seq, UserId};
 
 use crate::accounts::phones::Delivery;
 use crate::admin::AdminResponse;
@@ -37,6 +37,10 @@ pub enum After {
     User(Origin, UserId, Reply),
     /// The devices of a user have changed.
     Devices(UserId),
+    /// A device was added to a user.
+    Joined(UserId, DeviceId),
+    /// A user has another name.
+    Renamed(UserId),
     /// A user is deleted.
     Deleted(UserId),
     /// Answer an operator's question about a phone.
@@ -62,6 +66,8 @@ impl After {
             | Self::Account(..)
             | Self::User(..)
             | Self::Devices(_)
+            | Self::Joined(..)
+            | Self::Renamed(_)
             | Self::Deleted(_)
             | Self::Answer(..)
             | Self::Noted(_) => None,
@@ -72,9 +78,12 @@ impl After {
     pub fn user(&self) -> Option<UserId> {
         match self {
             Self::Account(_, _, user, _) | Self::Answer(_, _, user, _) => *user,
-            Self::User(_, user, _) | Self::Devices(user) | Self::Deleted(user) | Self::Noted(user) => {
-                Some(*user)
-            }
+            Self::User(_, user, _)
+            | Self::Devices(user)
+            | Self::Joined(user, _)
+            | Self::Renamed(user)
+            | Self::Deleted(user)
+            | Self::Noted(user) => Some(*user),
             Self::Append(..)
             | Self::Again(..)
             | Self::Advance(..)
@@ -98,6 +107,8 @@ impl After {
             | Self::Pull(..)
             | Self::User(..)
             | Self::Devices(_)
+            | Self::Joined(..)
+            | Self::Renamed(_)
             | Self::Deleted(_)
             | Self::Noted(_) => None,
         }

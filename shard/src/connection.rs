@@ -9,6 +9,7 @@ use tern_wire::request::{self, Hello, PushWindow, Request};
 
 use crate::Cx;
 use crate::accounts::addresses::network_of;
+use crate::accounts::people::another_day;
 use crate::accounts::tokens::Access;
 use crate::effects::{Arrival, Stage};
 use crate::entry::Author;
@@ -161,7 +162,13 @@ impl Shard {
 
     pub(crate) fn frame(&mut self, cx: &mut Cx, id: ConnId, bytes: &[u8]) {
         let Some(conn) = self.conns.get(id).filter(|conn| !conn.closing) else { return };
-        conn.received_ms = cx.now_ms;
+        let before_ms = std::mem::replace(&mut conn.received_ms, cx.now_ms);
+        if let Some(author) = conn.session.as_deref().map(Session::author)
+            && another_day(author.user, before_ms, cx.now_ms)
+        {
+            self.note_seen(cx, author);
+        }
+        let Some(conn) = self.conns.get(id) else { return };
         let incoming = match request::parse(bytes) {
             Ok(incoming) => incoming,
             Err(farewell) => return self.farewell(cx, id, farewell),
@@ -279,8 +286,8 @@ impl Shard {
         let Attaching { access, origin, waiting } = *attaching;
         let author = access.author;
         match self.users.attach(access, id) {
-            Ok((name, older)) => {
-                if let Some(older) = older {
+            Ok(attached) => {
+                if let Some(older) = attached.older {
                     let reason = "a newer connection of the same device has taken over";
                     self.farewell(cx, older, Farewell::new(Reason::Replaced, reason));
                 }
@@ -290,9 +297,10 @@ impl Shard {
                 let login = v1::LoggedIn {
                     user_id: author.user.get(),
                     device_id: author.device.get(),
-                    name,
-                    ..v1::LoggedIn::default()
+                    name: attached.name,
+                    newest_device_id: attached.newest_device,
                 };
+                self.note_seen(cx, author);
                 self.respond(cx, origin, Reply::LoggedIn(login));
             }
             Err(refusal) => self.respond(cx, origin, Reply::Refused(refusal)),

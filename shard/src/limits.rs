@@ -34,6 +34,9 @@ pub struct Limits {
     pub address_code_requests_per_hour_max: u32,
     /// Lookups of people by one connection in a minute. Beyond: `RATE_LIMITED`.
     pub lookups_per_minute_max: u32,
+    /// Days after which a phone's account, none of whose devices has been here, is not joined by whoever proves the phone: it ends, and
+    /// the phone gets a new one. 0: never.
+    pub account_idle_days: u32,
     /// Devices of one user. Beyond: `TOO_MANY_DEVICES`.
     pub devices_max: usize,
     /// How long an access token is good.
@@ -75,6 +78,7 @@ impl Default for Limits {
             phone_code_requests_per_hour_max: 12,
             address_code_requests_per_hour_max: 100,
             lookups_per_minute_max: 120,
+            account_idle_days: 45,
             devices_max: 8,
             access_token_valid_ms: HOUR_MS,
             refresh_token_valid_ms: 7 * 24 * HOUR_MS,

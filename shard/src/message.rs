@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tern_storage::LogId;
-use tern_wire::ids::{ClientMessageId, DeviceId, Phone, Seq, UserId};
+use tern_wire::ids::{ClientMessageId, DeviceId, Name, Phone, Seq, UserId};
 use tern_wire::request::{Refresh, Verify};
 
 use crate::entry::{Author, Entry};
@@ -51,8 +51,8 @@ pub enum PhoneOp {
     Register(Origin, [u8; 16]),
     /// Check a code and add a device. From this network.
     Verify(Origin, [u8; 16], Box<Verify>),
-    /// Who has it?
-    Lookup(Origin),
+    /// Who has it? For this user.
+    Lookup(Origin, UserId),
     /// An operator's question, answered under its number.
     Admin(u64, PhoneQuestion),
 }
@@ -69,7 +69,7 @@ pub enum PhoneQuestion {
     /// Delete the account.
     Delete,
     /// Make an account or add a device, under a display name.
-    Provision(String),
+    Provision(Name),
 }
 
 /// What is asked of a user's owner.
@@ -94,8 +94,21 @@ pub enum UserAsk {
     Advanced(LogId, Author, Watermarks),
     /// Exchange a refresh token.
     Refresh(Origin, DeviceId, Box<Refresh>),
-    /// Say who the user is. With the phone.
-    Describe(Origin),
+    /// Say who the user is, so far as it may be shown.
+    Describe(Origin, Shown),
+    /// The other member of a log is not as before: somebody of the user's who is here may have to know.
+    PeerChanged(LogId),
+    /// A person with whom the user has a chat that both wrote in is not as before.
+    PersonChanged(UserId),
+}
+
+/// What of a person may be shown to the one who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// The display name.
+    pub name: bool,
+    /// The phone.
+    pub phone: bool,
 }
 
 /// What is asked of a log's owner.
@@ -138,13 +151,17 @@ pub enum LogOp {
     },
     /// Read what a device lacks.
     Pull(Pull),
-    /// Say who the peer of a member is, if the log has entries.
+    /// Say who the peer of a member is, so far as the log lets it be known.
     Describe {
         /// Who waits for it.
         origin: Origin,
         /// The member who asks.
         reader: UserId,
+        /// By the peer's phone, which proves no acquaintance and needs none.
+        by_phone: bool,
     },
+    /// A member is not as before: the other one is told, if both have written.
+    Changed(UserId),
     /// The devices of a member; `None` if there is no such user.
     Devices(UserId, Option<Vec<DeviceId>>),
     /// A member can't be read.

@@ -20,6 +20,8 @@ pub enum ReadFor {
     Devices(UserId),
     /// A phone's record.
     Phone(Phone),
+    /// A user's logs, whose other members are told that the user is not as before.
+    Peers(UserId),
     /// Whether anybody has, or has had, the id that a new user would get.
     NewUser(UserId),
     /// A step of a device's inbox, for a connection.

@@ -22,7 +22,7 @@ use crate::Cx;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, peer_of};
 use crate::limits::{INBOX_LOGS_MAX, INBOX_STEP_ROWS, LOOKUP_WINDOW_MS, PULLS_MAX};
-use crate::message::{Claim, LogOp, Message, Page, PhoneOp, Pull, Want, Watermarks};
+use crate::message::{Claim, LogOp, Message, Page, PhoneOp, Pull, Shown, UserAsk, UserOp, Want, Watermarks};
 use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::shard::Shard;
@@ -298,9 +298,14 @@ impl Shard {
             return self.respond(cx, origin, Reply::Refused(refusal));
         }
         match lookup {
-            Lookup::Phone(phone) => self.ask_phone(cx, origin, phone, PhoneOp::Lookup(origin)),
+            Lookup::Phone(phone) => self.ask_phone(cx, origin, phone, PhoneOp::Lookup(origin, asker)),
+            Lookup::User(peer) if peer == asker => {
+                let shown = Shown { name: true, phone: true };
+                self.tell_user(cx, UserOp { user: asker, ask: UserAsk::Describe(origin, shown) });
+            }
             Lookup::User(peer) => {
-                self.ask_log(cx, origin, asker, peer, LogOp::Describe { origin, reader: asker })
+                let describe = LogOp::Describe { origin, reader: asker, by_phone: false };
+                self.ask_log(cx, origin, asker, peer, describe);
             }
         }
     }

@@ -248,7 +248,13 @@ impl Shard {
             After::Account(origin, _, _, reply) | After::User(origin, _, reply) => {
                 self.reply(cx, origin, reply)
             }
-            After::Devices(user) | After::Deleted(user) => self.devices_changed(cx, user),
+            After::Devices(user) => self.devices_changed(cx, user),
+            After::Joined(user, device) => self.device_joined(cx, user, device),
+            After::Renamed(user) => self.person_changed(cx, user),
+            After::Deleted(user) => {
+                self.devices_changed(cx, user);
+                self.person_changed(cx, user);
+            }
             After::Answer(question, _, _, response) => cx.fx.answer(question, response),
             After::Pull(log, pull) => self.log_op(cx, log, LogOp::Pull(pull)),
             After::Noted(_) | After::Marked(_) => {}
@@ -304,9 +310,11 @@ impl Shard {
                 self.read_user_again(cx, user);
                 self.refuse(cx, origin, refusal);
             }
-            After::Devices(user) | After::Deleted(user) | After::Noted(user) => {
-                self.read_user_again(cx, user)
-            }
+            After::Devices(user)
+            | After::Joined(user, _)
+            | After::Renamed(user)
+            | After::Deleted(user)
+            | After::Noted(user) => self.read_user_again(cx, user),
             After::Answer(question, phone, user, _) => {
                 self.undo_account(cx, &phone, user);
                 cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
@@ -331,6 +339,7 @@ impl Shard {
             ReadFor::NewUser(user) => self.new_user_read(cx, user, value.is_none()),
             ReadFor::Log(_, LogPart::Tail | LogPart::HighestClientId | LogPart::Entries(_))
             | ReadFor::Devices(_)
+            | ReadFor::Peers(_)
             | ReadFor::Inbox(_) => unreachable!("these are scans"),
         }
     }
@@ -341,6 +350,7 @@ impl Shard {
             ReadFor::Log(log, LogPart::HighestClientId) => self.highest_read(cx, log, &rows.rows),
             ReadFor::Log(_, LogPart::Entries(reader)) => self.entries_read(cx, reader, Some(rows)),
             ReadFor::Devices(user) => self.devices_read(cx, user, rows.rows),
+            ReadFor::Peers(user) => self.peers_read(cx, user, &rows.rows, rows.more),
             ReadFor::Inbox(conn) => self.inbox_step_read(cx, conn, &rows.rows, rows.more),
             ReadFor::Log(_, LogPart::Record | LogPart::Member(_) | LogPart::ClientMessage)
             | ReadFor::User(_)
@@ -362,6 +372,8 @@ impl Shard {
             ReadFor::User(user) | ReadFor::Devices(user) => self.user_part_failed(cx, user),
             ReadFor::Phone(phone) => self.phone_unreadable(cx, &phone),
             ReadFor::NewUser(user) => self.new_user_unreadable(cx, user),
+            // Whoever is not told finds out when they look.
+            ReadFor::Peers(_) => {}
             ReadFor::Inbox(conn) => self.farewell(cx, conn, INBOX_UNREADABLE),
         }
     }

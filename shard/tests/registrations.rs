@@ -247,3 +247,54 @@ fn codes_that_find_no_room_are_refused_before_anything_is_written() {
     }
     assert_eq!(reasons, BTreeSet::from(["OVERLOADED"]));
 }
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
+/// S13: the new owner of a number read all that the old one wrote, and went on as the same person.
+#[test]
+fn a_number_that_changes_hands_leads_to_a_new_account() {
+    let mut world = World::new(Limits { refresh_token_valid_ms: 365 * DAY_MS, ..Limits::default() });
+    let first = world.register(1).expect("a code");
+    let old = world.verify(1, &first).expect("the old owner");
+    world.node.now_ms += 44 * DAY_MS;
+    let second = world.register(1).expect("a code");
+    let same = world.verify(1, &second).expect("the same person");
+    assert_eq!(same.user_id, old.user_id, "44 days are no change of hands");
+    world.node.now_ms += 46 * DAY_MS;
+    let third = world.register(3).expect("a code");
+    let new = world.verify(3, &third).expect("the new owner");
+    assert_ne!(new.user_id, old.user_id);
+    assert_eq!(new.device_id, 1);
+    for restarted in [false, true] {
+        if restarted {
+            world.restart();
+        }
+        let link = world.connect(1);
+        let refresh = v1::Refresh { refresh_token: same.refresh_token.clone(), nonce: vec![1; 16].into() };
+        match world.ask(link, Request::Refresh(refresh)) {
+            Message::Refused(refused) => assert_eq!(refused.reason(), Reason::SessionRevoked),
+            other => panic!("the old owner's account has ended: {other:?}"),
+        }
+        world.log_in(&new);
+    }
+}
+
+/// Whoever is connected is here, though no token was exchanged for long.
+#[test]
+fn an_account_whose_device_is_here_is_joined_however_old_its_tokens_are() {
+    let mut world = World::new(Limits { idle_timeout_ms: DAY_MS, ..Limits::default() });
+    let first = world.register(1).expect("a code");
+    let session = world.verify(1, &first).expect("a device");
+    let link = world.log_in(&session);
+    for _ in 0..60 {
+        world.node.now_ms += DAY_MS;
+        assert!(matches!(world.ask(link, Request::Ping(v1::Ping {})), Message::Pong(_)));
+    }
+    let second = world.register(1).expect("a code");
+    assert_eq!(world.verify(1, &second).expect("another device").user_id, session.user_id);
+    // The node ends without a word; it knows when the devices were here all the same.
+    world.node.now_ms += 40 * DAY_MS;
+    world.restart();
+    let third = world.register(1).expect("a code");
+    assert_eq!(world.verify(1, &third).expect("another device").user_id, session.user_id);
+}

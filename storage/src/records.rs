@@ -99,6 +99,9 @@ pub struct DeviceRecord {
     /// that the store was put back from, is worth nothing. 0 in the first stores, and in their tokens.
     #[prost(fixed64, tag = "9")]
     pub session: u64,
+    /// When the device was last here, in days since the Unix epoch; 0 in the first stores.
+    #[prost(uint32, tag = "10")]
+    pub seen_day: u32,
 }
 
 /// `l`: a log.
@@ -161,6 +164,9 @@ pub struct MemberRecord {
     /// How far each device has the log.
     #[prost(message, repeated, tag = "3")]
     pub positions: Vec<DevicePosition>,
+    /// The member has written in the log. (In the first stores only what was written since says so.)
+    #[prost(bool, tag = "4")]
+    pub wrote: bool,
 }
 
 /// Within [`MemberRecord`]: a device has everything up to a seq.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::limits::NAME_BYTES_MAX;
+
 /// A user: 30 random bits above the 12 of the user's slot; never 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UserId(u64);
@@ -83,9 +85,53 @@ impl fmt::Debug for Phone {
     }
 }
 
+/// A person's display name: at most [`NAME_BYTES_MAX`] bytes of plain text, or nothing.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Name(Box<str>);
+
+impl Name {
+    /// `None` for a text that is too long, or not plain.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() <= NAME_BYTES_MAX && is_plain(text)).then(|| Self(text.into()))
+    }
+
+    /// The name, which may be empty.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Shows no content.
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Name({} bytes)", self.0.len())
+    }
+}
+
+/// Whether a text can stand in a line among others without changing them: it has no control characters, and none that turn
+/// the direction of what follows (Unicode UAX #9: U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069).
+pub fn is_plain(text: &str) -> bool {
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !text.chars().any(|c| c.is_control() || turns(c))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_changes_nothing_around_it() {
+        for good in ["", "Ann", "Žofie Nováková", "李雷", "אבי", "👩\u{200d}🚀"] {
+            assert_eq!(Name::parse(good).expect("a name").as_str(), good);
+        }
+        for bad in
+            ["a\nb", "\u{1b}[2J", "\u{7f}", "\u{9b}1m", "Ann\u{202e}gpj", "\u{2066}x", "\u{61c}", "\u{200f}"]
+        {
+            assert!(Name::parse(bad).is_none(), "{bad:?} must be refused");
+        }
+        assert!(Name::parse(&"x".repeat(100)).is_some() && Name::parse(&"x".repeat(101)).is_none());
+        assert_eq!(format!("{:?}", Name::parse("Ann")), "Some(Name(3 bytes))");
+    }
 
     #[test]
     fn a_phone_is_strictly_e164() {

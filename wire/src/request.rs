@@ -7,10 +7,9 @@ use prost::Message;
 use tern_proto::v1::{self, client_frame, lookup};
 
 use crate::errors::{Farewell, Reason, Refusal};
-use crate::ids::{ClientMessageId, Phone, Seq, UserId};
+use crate::ids::{ClientMessageId, Name, Phone, Seq, UserId, is_plain};
 use crate::limits::{
-    GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NONCE_BYTES, NUMBERS_END, POSITIONS_MAX,
-    TOKEN_BYTES_MAX,
+    GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, NUMBERS_END, POSITIONS_MAX, TOKEN_BYTES_MAX,
 };
 
 /// The protocol versions that this crate speaks.
@@ -80,7 +79,7 @@ pub struct Verify {
     /// The one-time code.
     pub code: String,
     /// The display name; may be empty.
-    pub name: String,
+    pub name: Name,
     /// The device's name; may be empty.
     pub device_name: String,
     /// Which request for a code it answers.
@@ -242,16 +241,16 @@ fn hello(raw: &v1::Hello) -> Result<Hello, Refusal> {
 }
 
 fn verify(raw: v1::Verify) -> Result<Verify, Refusal> {
-    if raw.name.len() > NAME_BYTES_MAX || raw.device_name.len() > LABEL_BYTES_MAX {
-        return Err(invalid("a name is too long"));
-    }
-    if raw.name.chars().chain(raw.device_name.chars()).any(char::is_control) {
-        return Err(invalid("a name has control characters"));
+    const NOT_PLAIN: Refusal =
+        invalid("a name is too long, or has characters that control or turn what follows");
+    let name = Name::parse(&raw.name).ok_or(NOT_PLAIN)?;
+    if raw.device_name.len() > LABEL_BYTES_MAX || !is_plain(&raw.device_name) {
+        return Err(NOT_PLAIN);
     }
     if raw.code.len() != 6 || !raw.code.bytes().all(|b| b.is_ascii_digit()) {
         return Err(invalid("a one-time code is six digits"));
     }
-    let v1::Verify { phone: text, code, name, device_name, registration } = raw;
+    let v1::Verify { phone: text, code, name: _, device_name, registration } = raw;
     Ok(Verify { phone: phone(&text)?, code, name, device_name, registration })
 }
 
@@ -380,6 +379,7 @@ mod tests {
         check(verify("１２３４５６", "Ann"), Err(Reason::InvalidArgument));
         check(verify("123456", &"x".repeat(101)), Err(Reason::InvalidArgument));
         check(verify("123456", "\u{1b}[2J"), Err(Reason::InvalidArgument));
+        check(verify("123456", "Ann\u{202e}"), Err(Reason::InvalidArgument));
         check(Raw::Login(v1::Login { access_token: "x".repeat(1025) }), Err(Reason::TokenInvalid));
         check(Raw::Lookup(v1::Lookup { by: None }), Err(Reason::InvalidArgument));
         let refresh = |nonce: usize| {

@@ -6,6 +6,7 @@
 pub mod addresses;
 pub mod codes;
 mod kept;
+pub(crate) mod people;
 pub mod phones;
 pub mod tokens;
 pub mod users;

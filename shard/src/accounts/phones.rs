@@ -10,7 +10,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tern_proto::v1;
 use tern_storage::records::{CodeRecord, PhoneRecord};
-use tern_storage::{Slot, keys};
+use tern_storage::{LogId, Slot, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{Phone, UserId};
 use tern_wire::request::Verify;
@@ -19,12 +19,12 @@ use crate::Cx;
 use crate::accounts::addresses::{Asked, UNKNOWN_ADDRESS};
 use crate::accounts::codes::{self, Network, Proof, Tried, UNKNOWN_NETWORK};
 use crate::accounts::report_damage;
-use crate::accounts::users::{AddDevice, Asker};
+use crate::accounts::users::AddDevice;
 use crate::admin::{AdminResponse, CodeView};
 use crate::commits::After;
 use crate::limits::{CODES_WAITING_MAX, Limits, PHONE_WAITING_MAX, PHONES_CACHED_MAX};
 use crate::maps::Map;
-use crate::message::{PhoneOp, PhoneQuestion, UserAsk, UserOp};
+use crate::message::{LogOp, PhoneOp, PhoneQuestion, Shown, UserAsk, UserOp};
 use crate::reads::ReadFor;
 use crate::reply::{Origin, Reply};
 use crate::shard::Shard;
@@ -118,7 +118,8 @@ impl Phones {
     /// Whether a device may be added for a proven phone, which must still be the user's.
     pub(super) fn may_add(&self, add: &AddDevice, user: UserId) -> Result<(), Refusal> {
         let state = self.phones.get(&add.phone).filter(|state| state.known).ok_or(FORGOTTEN)?;
-        if state.record.user != 0 && state.record.user != user.get() {
+        let owner = UserId::new(state.record.user);
+        if owner.is_some_and(|owner| owner != user && add.instead != Some(owner)) {
             return Err(FORGOTTEN);
         }
         add.proof.map_or(Ok(()), |proof| codes::is_good(&state.record, proof))
@@ -217,7 +218,7 @@ impl Shard {
 
     fn refuse_phone_op(&mut self, cx: &mut Cx, op: PhoneOp, refusal: Refusal) {
         match op {
-            PhoneOp::Register(origin, _) | PhoneOp::Verify(origin, ..) | PhoneOp::Lookup(origin) => {
+            PhoneOp::Register(origin, _) | PhoneOp::Verify(origin, ..) | PhoneOp::Lookup(origin, _) => {
                 self.refuse(cx, origin, refusal);
             }
             PhoneOp::Admin(question, _) => {
@@ -253,7 +254,7 @@ impl Shard {
         match op {
             PhoneOp::Register(origin, address) => self.make_code(cx, origin, address, phone),
             PhoneOp::Verify(origin, address, verify) => self.verify(cx, origin, address, *verify),
-            PhoneOp::Lookup(origin) => self.find(cx, origin, &phone),
+            PhoneOp::Lookup(origin, asker) => self.find(cx, origin, asker, &phone),
             PhoneOp::Admin(question, ask) => self.phone_question(cx, question, phone, ask),
         }
     }
@@ -382,7 +383,7 @@ impl Shard {
     }
 
     /// Draws an id for a new user, and asks the store whether somebody has, or has had, it.
-    fn draw_id(&mut self, cx: &mut Cx, add: AddDevice) {
+    pub(super) fn draw_id(&mut self, cx: &mut Cx, add: AddDevice) {
         let slot = Slot::of_phone(add.phone.digits());
         let id = loop {
             let id = self.entropy.user(slot);
@@ -400,13 +401,15 @@ impl Shard {
         let Some(state) = self.phones.phones.get(&add.phone).filter(|state| state.known) else {
             return self.refuse_device(cx, add, FORGOTTEN);
         };
-        if let Some(user) = UserId::new(state.record.user) {
+        let free = free && !self.users.is_known(id);
+        match UserId::new(state.record.user) {
             // Two proofs of one phone came together, and the first has made the user.
-            self.add_device(cx, user, add);
-        } else if !free || self.users.is_known(id) {
-            self.draw_id(cx, add);
-        } else {
-            self.make_user(cx, id, add);
+            Some(user) if add.instead != Some(user) => {
+                self.add_device(cx, user, AddDevice { instead: None, ..add });
+            }
+            _ if !free => self.draw_id(cx, add),
+            Some(user) => self.add_device(cx, user, AddDevice { anew: Some(id), ..add }),
+            None => self.make_user(cx, id, add),
         }
     }
 
@@ -418,10 +421,18 @@ impl Shard {
         }
     }
 
-    fn find(&mut self, cx: &mut Cx, origin: Origin, phone: &Phone) {
+    /// Who has a phone. The log of the two knows whether the name may be shown.
+    fn find(&mut self, cx: &mut Cx, origin: Origin, asker: UserId, phone: &Phone) {
         let user = self.phones.phones.get(phone).and_then(|state| UserId::new(state.record.user));
         match user {
-            Some(user) => self.user_op(cx, UserOp { user, ask: UserAsk::Describe(origin) }),
+            Some(user) if user == asker => {
+                let shown = Shown { name: true, phone: true };
+                self.user_op(cx, UserOp { user, ask: UserAsk::Describe(origin, shown) });
+            }
+            Some(user) => {
+                let log = LogId::direct(asker.get(), user.get());
+                self.tell_log(cx, log, LogOp::Describe { origin, reader: asker, by_phone: true });
+            }
             None => {
                 let refusal = Refusal::new(Reason::UnknownUser, "nobody is registered with that phone");
                 self.refuse(cx, origin, refusal);
@@ -467,8 +478,7 @@ impl Shard {
             },
             PhoneQuestion::Provision(name) => {
                 state.proofs += 1;
-                let (by, device_name) = (Asker::Operator(question), "provisioned".to_owned());
-                let add = AddDevice { by, phone, proof: None, name, device_name, fresh: false };
+                let add = AddDevice::provisioned(question, phone, name);
                 self.phone_proven(cx, add);
             }
         }

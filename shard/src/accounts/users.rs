@@ -8,12 +8,13 @@ use tern_proto::v1;
 use tern_storage::records::{DeviceRecord, UserRecord};
 use tern_storage::{Direction, LogId, Row, ScanLimit, Slot, keys};
 use tern_wire::errors::{Farewell, Reason, Refusal};
-use tern_wire::ids::{DeviceId, Phone, Seq, UserId};
+use tern_wire::ids::{DeviceId, Name, Phone, Seq, UserId};
 use tern_wire::request::{Refresh, Verify};
 
 use crate::Cx;
 use crate::accounts::codes::Proof;
 use crate::accounts::kept::{Device, Inbox, Kept, User};
+use crate::accounts::people::day_of;
 use crate::accounts::report_damage;
 use crate::accounts::tokens::{Access, RefreshToken, token_hash};
 use crate::admin::{AdminResponse, DeviceView, UserView};
@@ -21,7 +22,7 @@ use crate::commits::After;
 use crate::entry::{Author, Entry};
 use crate::limits::USER_WAITING_MAX;
 use crate::maps::{Few, Map};
-use crate::message::{LogOp, UserAsk, UserOp, Watermarks};
+use crate::message::{LogOp, Shown, UserAsk, UserOp, Watermarks};
 use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::shard::Shard;
@@ -41,7 +42,7 @@ pub(super) enum Waiting {
     Attach(ConnId),
     Watch(LogId),
     Refresh(Origin, DeviceId, Box<Refresh>),
-    Describe(Origin),
+    Describe(Origin, Shown),
     AddDevice(AddDevice),
     View(u64),
     Delete(u64, Phone),
@@ -57,11 +58,26 @@ pub struct AddDevice {
     /// By which code; `None` by an operator's word.
     pub proof: Option<Proof>,
     /// The display name; empty leaves it.
-    pub name: String,
+    pub name: Name,
     /// The device's name.
     pub device_name: String,
     /// The user is one that its phone has just made.
     pub fresh: bool,
+    /// The account is to take the place of this one, whose devices have all stayed away.
+    pub instead: Option<UserId>,
+    /// The id that was drawn for it.
+    pub anew: Option<UserId>,
+}
+
+/// A connection that has begun to stand for a device.
+#[derive(Debug)]
+pub struct Attached {
+    /// The user's name.
+    pub name: String,
+    /// The highest device number that the user has given out.
+    pub newest_device: u32,
+    /// The connection that stood for the device before.
+    pub older: Option<ConnId>,
 }
 
 /// Who waits for a session.
@@ -77,7 +93,30 @@ impl AddDevice {
     /// For a client that has sent the right code.
     pub fn verified(origin: Origin, verify: Verify, proof: Proof) -> Self {
         let Verify { phone, name, device_name, .. } = verify;
-        Self { by: Asker::Client(origin), phone, proof: Some(proof), name, device_name, fresh: false }
+        Self {
+            by: Asker::Client(origin),
+            phone,
+            proof: Some(proof),
+            name,
+            device_name,
+            fresh: false,
+            instead: None,
+            anew: None,
+        }
+    }
+
+    /// For an operator, whose word is enough.
+    pub fn provisioned(question: u64, phone: Phone, name: Name) -> Self {
+        Self {
+            by: Asker::Operator(question),
+            phone,
+            proof: None,
+            name,
+            device_name: "provisioned".to_owned(),
+            fresh: false,
+            instead: None,
+            anew: None,
+        }
     }
 }
 
@@ -97,17 +136,18 @@ impl Users {
         }
     }
 
-    /// Lets a connection stand for a device. Gives the user's name, and the connection that did so before.
-    pub fn attach(&mut self, access: Access, conn: ConnId) -> Result<(String, Option<ConnId>), Refusal> {
+    /// Lets a connection stand for a device.
+    pub fn attach(&mut self, access: Access, conn: ConnId) -> Result<Attached, Refusal> {
         let Access { author, session } = access;
         let user = self.kept.get(author.user).ok_or(REVOKED)?;
-        let name = user.record.as_ref().ok_or(REVOKED)?.name.clone();
+        let record = user.record.as_ref().ok_or(REVOKED)?;
+        let (name, newest_device) = (record.name.clone(), record.devices_made);
         let device = user.devices.get_mut(&author.device).filter(|device| device.stands_for(session));
         let device = device.ok_or(REVOKED)?;
         if matches!(device.inbox, Inbox::Learning(_)) {
             device.inbox = Inbox::Unknown;
         }
-        Ok((name, device.conn.replace(conn)))
+        Ok(Attached { name, newest_device, older: device.conn.replace(conn) })
     }
 
     /// A connection no longer stands for its device.
@@ -167,6 +207,23 @@ impl Users {
         self.kept.contains(id)
     }
 
+    /// The connected devices of a user.
+    pub(super) fn attached(&mut self, id: UserId) -> Vec<(DeviceId, ConnId)> {
+        let devices = self.kept.get(id).into_iter().flat_map(|user| user.devices.iter());
+        devices.filter_map(|(device, state)| Some((*device, state.conn?))).collect()
+    }
+
+    /// A user, if it lives.
+    pub(super) fn record(&mut self, id: UserId) -> Option<&UserRecord> {
+        self.kept.get(id)?.record.as_ref()
+    }
+
+    /// A device of a user that lives.
+    pub(super) fn device_record(&mut self, author: Author) -> Option<&mut DeviceRecord> {
+        let user = self.kept.get(author.user).filter(|user| user.record.is_some())?;
+        Some(&mut user.devices.get_mut(&author.device)?.record)
+    }
+
     fn device(&mut self, author: Author) -> Option<&mut Device> {
         self.kept.get(author.user)?.devices.get_mut(&author.device)
     }
@@ -189,7 +246,11 @@ impl Shard {
             UserAsk::Refresh(origin, device, refresh) => {
                 self.when_user_known(cx, user, Waiting::Refresh(origin, device, refresh));
             }
-            UserAsk::Describe(origin) => self.when_user_known(cx, user, Waiting::Describe(origin)),
+            UserAsk::Describe(origin, shown) => {
+                self.when_user_known(cx, user, Waiting::Describe(origin, shown));
+            }
+            UserAsk::PeerChanged(log) => self.peer_changed(cx, user, log),
+            UserAsk::PersonChanged(changed) => self.tell_of_person(cx, user, changed),
             UserAsk::Appended(entry) => self.user_appended(cx, user, &entry),
             UserAsk::Advanced(log, by, marks) => self.user_advanced(cx, user, log, by, marks),
         }
@@ -310,7 +371,7 @@ impl Shard {
         match waiting {
             Waiting::Attach(conn) => self.attach_refused(cx, conn, refusal),
             Waiting::Watch(log) => self.tell_log(cx, log, LogOp::Unreadable(id)),
-            Waiting::Refresh(origin, ..) | Waiting::Describe(origin) => self.refuse(cx, origin, refusal),
+            Waiting::Refresh(origin, ..) | Waiting::Describe(origin, _) => self.refuse(cx, origin, refusal),
             Waiting::AddDevice(add) => self.refuse_device(cx, add, refusal),
             Waiting::View(question) | Waiting::Delete(question, _) => {
                 cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
@@ -325,7 +386,7 @@ impl Shard {
             Waiting::Refresh(origin, device, refresh) => {
                 self.refresh(cx, origin, Author { user: id, device }, &refresh)
             }
-            Waiting::Describe(origin) => self.describe(cx, origin, id),
+            Waiting::Describe(origin, shown) => self.describe(cx, origin, id, shown),
             Waiting::AddDevice(add) => self.device_added(cx, id, add),
             Waiting::View(question) => self.answer_view(cx, question, id),
             Waiting::Delete(question, phone) => self.deleted(cx, question, id, phone),
@@ -396,19 +457,6 @@ impl Shard {
         }
     }
 
-    fn describe(&mut self, cx: &mut Cx, origin: Origin, id: UserId) {
-        let record = self.users.kept.get(id).and_then(|user| user.record.as_ref());
-        let reply = match record {
-            Some(record) => Reply::Person(v1::Person {
-                user_id: id.get(),
-                name: record.name.clone(),
-                phone: record.phone.clone(),
-            }),
-            None => Reply::Refused(Refusal::new(Reason::UnknownUser, "there is no such user")),
-        };
-        self.reply(cx, origin, reply);
-    }
-
     fn device_added(&mut self, cx: &mut Cx, id: UserId, add: AddDevice) {
         let (nonce, session) = (self.entropy.nonce(), self.entropy.session());
         let devices_max = self.limits.devices_max;
@@ -421,6 +469,10 @@ impl Shard {
             let refusal = Refusal::for_now(Reason::Unavailable, 1000, "the account has just been deleted");
             return self.refuse_device(cx, add, refusal);
         }
+        if matches!(add.by, Asker::Client(_)) && !add.fresh && self.is_idle(cx, id) {
+            return self.begin_anew(cx, id, add);
+        }
+        let Some(user) = self.users.kept.get(id) else { return };
         let replaced = match make_room(&user.devices, devices_max) {
             Ok(replaced) => replaced,
             Err(refusal) => return self.refuse_device(cx, add, refusal),
@@ -439,9 +491,11 @@ impl Shard {
             ..UserRecord::default()
         });
         record.devices_made += 1;
-        if !add.name.is_empty() {
-            record.name.clone_from(&add.name);
+        let renamed = !add.name.as_str().is_empty() && record.name != add.name.as_str();
+        if renamed {
+            add.name.as_str().clone_into(&mut record.name);
         }
+        let renamed = renamed && !add.fresh;
         let device = DeviceId::new(record.devices_made).expect("counted from 1");
         let author = Author { user: id, device };
         self.commits.put(keys::user(id.get()), record);
@@ -457,12 +511,16 @@ impl Shard {
             refresh_expires_ms: expires_ms,
             new,
             session,
+            seen_day: day_of(cx.now_ms),
             ..DeviceRecord::default()
         };
         self.commits.put(keys::device(id.get(), device.get()), &record);
         user.devices.insert(device, Device { record, conn: None, inbox: Inbox::Unknown });
         let session = self.session_of(cx, Access { author, session }, token, expires_ms);
-        self.then(After::Devices(id));
+        self.then(After::Joined(id, device));
+        if renamed {
+            self.then(After::Renamed(id));
+        }
         self.phones.proof_ended(&add.phone);
         self.then(match add.by {
             Asker::Client(origin) => {
@@ -481,6 +539,31 @@ impl Shard {
                 After::Answer(question, add.phone, Some(id), provisioned)
             }
         });
+    }
+
+    /// Whether none of an account's devices has been here for so long that its phone may have changed hands.
+    fn is_idle(&mut self, cx: &Cx, id: UserId) -> bool {
+        let (today, days_max) = (day_of(cx.now_ms), self.limits.account_idle_days);
+        let Some(user) = self.users.kept.get(id).filter(|_| days_max > 0) else { return false };
+        let refreshed = |device: &Device| {
+            day_of(device.record.refresh_expires_ms.saturating_sub(self.limits.refresh_token_valid_ms))
+        };
+        let seen = |device: &Device| device.record.seen_day.max(refreshed(device));
+        let made = user.record.as_ref().map_or(0, |record| day_of(record.created_ms));
+        let last = user.devices.values().map(seen).fold(made, u32::max).min(today);
+        !user.devices.values().any(|device| device.conn.is_some()) && today - last >= days_max
+    }
+
+    /// The phone of an idle account is proven: by a person who is new to it, for carriers give numbers out again. The account
+    /// ends, and another one begins, under an id that has to be drawn first.
+    fn begin_anew(&mut self, cx: &mut Cx, idle: UserId, add: AddDevice) {
+        match add.anew.filter(|anew| !self.users.is_known(*anew)) {
+            Some(anew) => {
+                self.end_user(cx, idle);
+                self.make_user(cx, anew, add);
+            }
+            None => self.draw_id(cx, AddDevice { instead: Some(idle), ..add }),
+        }
     }
 
     /// A device is not added, and nothing has changed.
@@ -532,6 +615,7 @@ impl Shard {
                 return self.refuse(cx, origin, refusal);
             }
             record.generation = token.generation.saturating_add(1);
+            record.seen_day = day_of(cx.now_ms);
             record.refresh_expires_ms = cx.now_ms + self.limits.refresh_token_valid_ms;
             let expires_ms = record.refresh_expires_ms;
             let next = self.keys.refresh_token(
@@ -605,21 +689,27 @@ impl Shard {
         cx.fx.answer(question, AdminResponse::User(view));
     }
 
-    /// Deletes a user: the record stays as a tombstone, so that the id is never given out again.
+    /// Deletes a user, and frees the phone.
     fn deleted(&mut self, cx: &mut Cx, question: u64, id: UserId, phone: Phone) {
-        let Some(user) = self.users.kept.get(id) else { return };
-        let Some(record) = user.record.take() else {
+        if !self.end_user(cx, id) {
             return cx.fx.answer(question, AdminResponse::Deleted(false));
-        };
+        }
+        self.free_phone(&phone);
+        self.then(After::Answer(question, phone, Some(id), AdminResponse::Deleted(true)));
+    }
+
+    /// Ends a user: the record stays as a tombstone, so that the id is never given out again. `false` if there is none.
+    fn end_user(&mut self, cx: &mut Cx, id: UserId) -> bool {
+        let Some(user) = self.users.kept.get(id) else { return false };
+        let Some(record) = user.record.take() else { return false };
         let tombstone =
             UserRecord { phone: String::new(), name: String::new(), deleted_ms: cx.now_ms.max(1), ..record };
         self.commits.put(keys::user(id.get()), &tombstone);
         for device in user.devices.keys() {
             self.commits.delete(keys::device(id.get(), device.get()));
         }
-        self.free_phone(&phone);
         self.then(After::Deleted(id));
-        self.then(After::Answer(question, phone, Some(id), AdminResponse::Deleted(true)));
+        true
     }
 
     /// What is in memory of a user did not become durable: it is read again. Those attached stay so.

@@ -225,6 +225,10 @@ impl Shard {
                 }
             }
         }
+        if let Some(member) = log.member(author.user).filter(|member| member.wrote.is_none()) {
+            member.wrote = Some(seq);
+            self.commits.put(keys::member(id, user), &member.record());
+        }
         (log.head, log.last_time_ms, log.appended_ms) = (seq, time_ms, cx.now_ms);
         log.remember(entry.clone());
         cx.fx.passed(author, client_id, Stage::Batched);

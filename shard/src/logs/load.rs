@@ -71,6 +71,7 @@ impl Shard {
             device.position = Seq(stored.map_or(0, |position| position.upto));
         }
         member.stored = record.positions;
+        member.wrote = record.wrote.then_some(Seq(0));
         self.log_part_known(cx, id);
     }
 
@@ -119,6 +120,11 @@ impl Shard {
         }
         if log.unreadable {
             return self.forget_log(cx, id, UNREADABLE);
+        }
+        // A store of before knows it of the newest entries alone.
+        for member in log.members.iter_mut().filter(|member| member.wrote.is_none()) {
+            let own = log.tail.iter().find(|entry| entry.author.user == member.user);
+            member.wrote = own.map(|entry| entry.seq);
         }
         // A log without entries has no retries either.
         if !log.exists {

@@ -22,7 +22,7 @@ use crate::effects::Stage;
 use crate::entry::{Author, Entry, members_of, peer_of};
 use crate::limits::LOG_WAITING_MAX;
 use crate::maps::Map;
-use crate::message::{LogOp, Page, UserAsk, UserOp, Watermarks};
+use crate::message::{LogOp, Page, Shown, UserAsk, UserOp, Watermarks};
 use crate::reply::Origin;
 use crate::shard::Shard;
 
@@ -75,6 +75,8 @@ struct Member {
     /// Its owner has told the devices.
     devices_known: bool,
     marks: Watermarks,
+    /// The first entry known to be the member's, 0 if the store says that there is one; `None`: it has written nothing.
+    wrote: Option<Seq>,
     devices: Vec<Device>,
     /// Positions as stored, of devices that may not be known yet.
     stored: Vec<DevicePosition>,
@@ -126,6 +128,7 @@ impl Log {
             lives: false,
             devices_known: false,
             marks: Watermarks::default(),
+            wrote: None,
             devices: Vec::new(),
             stored: Vec::new(),
         };
@@ -154,6 +157,12 @@ impl Log {
 
     fn device(&mut self, author: Author) -> Option<&mut Device> {
         self.member(author.user)?.devices.iter_mut().find(|device| device.id == author.device)
+    }
+
+    /// Whether a member has written in the log, durably.
+    fn has_written(&self, user: UserId) -> bool {
+        let member = self.members.iter().find(|member| member.user == user);
+        member.and_then(|member| member.wrote).is_some_and(|seq| seq <= self.durable.seq())
     }
 
     fn marks_of(&self, user: UserId) -> Watermarks {
@@ -196,6 +205,7 @@ impl Member {
             delivered_upto: self.marks.delivered.0,
             read_upto: self.marks.read.0,
             positions: known.collect(),
+            wrote: self.wrote.is_some(),
         }
     }
 
@@ -247,18 +257,31 @@ impl Shard {
                 self.read_history(cx, id, read::Wanted { origin, reader, from, forwards, limit });
             }
             LogOp::Pull(pull) => self.pull(cx, id, pull),
-            LogOp::Describe { origin, reader } => self.describe_peer(cx, id, origin, reader),
+            LogOp::Describe { origin, reader, by_phone } => {
+                self.describe_peer(cx, id, origin, reader, by_phone);
+            }
+            LogOp::Changed(user) => self.member_changed(cx, id, user),
             LogOp::Devices(..) | LogOp::Unreadable(_) => unreachable!("taken before the log is looked at"),
         }
     }
 
-    /// Tells a member of a direct chat who the other is. Strangers learn nothing of each other.
-    fn describe_peer(&mut self, cx: &mut Cx, id: LogId, origin: Origin, reader: UserId) {
-        let known = self.logs.logs.get(&id).is_some_and(|log| log.durable.seq() > Seq(0));
-        if known {
-            self.tell_user(cx, UserOp { user: peer_of(id, reader), ask: UserAsk::Describe(origin) });
+    /// Tells a member of a direct chat who the other is. What the one who asks has written proves nothing: the other must have
+    /// written too, or be asked for by phone.
+    fn describe_peer(&mut self, cx: &mut Cx, id: LogId, origin: Origin, reader: UserId, by_phone: bool) {
+        let Some(log) = self.logs.logs.get(&id) else { return };
+        let peer = peer_of(id, reader);
+        let shown = Shown { name: log.has_written(peer) && log.has_written(reader), phone: true };
+        if by_phone || log.has_written(peer) {
+            self.tell_user(cx, UserOp { user: peer, ask: UserAsk::Describe(origin, shown) });
         } else {
             self.refuse(cx, origin, UNKNOWN_USER);
+        }
+    }
+
+    fn member_changed(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
+        let peer = peer_of(id, user);
+        if self.logs.logs.get(&id).is_some_and(|log| log.has_written(peer) && log.has_written(user)) {
+            self.tell_user(cx, UserOp { user: peer, ask: UserAsk::PersonChanged(user) });
         }
     }
 
@@ -281,7 +304,7 @@ impl Shard {
                 };
                 self.tell(cx, pull.core, crate::message::Message::Page(pull.conn, Box::new(page)));
             }
-            LogOp::Devices(..) | LogOp::Unreadable(_) => {}
+            LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Changed(_) => {}
         }
     }
 

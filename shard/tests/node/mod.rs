@@ -23,7 +23,7 @@ use tern_storage::{
     Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, Port, ReadId, ScanLimit, Slot,
     StoreError, Wake,
 };
-use tern_wire::ids::{ClientMessageId, Phone};
+use tern_wire::ids::{ClientMessageId, Name, Phone};
 
 struct NoWake;
 
@@ -382,7 +382,7 @@ impl Node {
 
     /// Asks for a test user.
     pub fn try_provision(&mut self, phone: &str, rng: &mut Rng) -> AdminResponse {
-        let name = "somebody".to_owned();
+        let name = Name::parse("somebody").expect("a name");
         self.question(phone, rng, |phone| AdminRequest::Provision { phone, name })
     }
 
