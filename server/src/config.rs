@@ -513,6 +513,7 @@ impl Config {
             batch_bytes_max: table.batch_bytes_max,
             overloaded_retry_after_ms: table.overloaded_retry_after_ms,
             mark_quiet_ms: table.mark_quiet_ms,
+            inbox_step_rows: Limits::default().inbox_step_rows,
         }
     }
 }

@@ -15,10 +15,11 @@ use crate::accounts::phones::Delivery;
 use crate::admin::AdminResponse;
 use crate::effects::Effects;
 use crate::entry::{Author, Entry};
+use crate::limits::BATCH_ANSWERS_MAX;
 use crate::message::{Pull, Watermarks};
 use crate::reply::{Origin, Reply};
 
-/// What is done when a batch is durable; if it fails, the state that it came from is forgotten and read again.
+/// What is done when a batch is durable; if it fails, the state that it came from is read again.
 #[derive(Debug)]
 pub enum After {
     /// Acknowledge an entry to its sender and push it to the members.
@@ -165,9 +166,10 @@ impl Commits {
         self.then.push(after);
     }
 
-    /// Bytes in the open batch.
-    pub fn open_bytes(&self) -> usize {
-        self.open.bytes()
+    /// Whether a request may write so many bytes: the store may be busy, and the batch stay open. `bytes_max` bounds it but for
+    /// what follows from requests that were taken.
+    pub fn has_room(&self, bytes: usize, bytes_max: usize) -> bool {
+        self.open.bytes() + bytes <= bytes_max && self.then.len() < BATCH_ANSWERS_MAX
     }
 
     /// Commits that the store has not completed.

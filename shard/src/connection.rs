@@ -14,7 +14,7 @@ use crate::accounts::tokens::Access;
 use crate::effects::{Arrival, Stage};
 use crate::entry::Author;
 use crate::message::{Message, PhoneOp, UserAsk, UserOp};
-use crate::reply::{ConnId, Origin, Reply};
+use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
 use crate::session::Session;
 use crate::shard::Shard;
 use crate::slots::CoreId;
@@ -275,6 +275,10 @@ impl Shard {
     }
 
     fn begin_attach(&mut self, cx: &mut Cx, origin: Origin, access: Access) {
+        if !self.reads.has_room() {
+            let refusal = self.overloaded();
+            return self.respond(cx, origin, Reply::Refused(refusal));
+        }
         let Some(conn) = self.conns.get(origin.conn) else { return };
         conn.attaching = Some(Box::new(Attaching { access, origin, waiting: Vec::new() }));
         self.attach_when_loaded(cx, access.author.user, origin.conn);
@@ -355,6 +359,9 @@ impl Shard {
     /// Answers a request of a connection of this core.
     pub(crate) fn respond(&mut self, cx: &mut Cx, origin: Origin, reply: Reply) {
         let Some(conn) = self.conns.get(origin.conn) else { return };
+        if matches!(reply, Reply::Unknown) {
+            return self.farewell(cx, origin.conn, UNKNOWN);
+        }
         if let (Reply::Acknowledged(log, position), Some(session)) = (&reply, conn.session.as_deref()) {
             self.users.acknowledged(session.author(), *log, *position);
         }

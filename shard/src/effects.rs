@@ -62,8 +62,12 @@ pub trait Effects {
     /// A message has reached a station of its way.
     fn passed(&mut self, author: Author, client_id: ClientMessageId, stage: Stage);
 
-    /// The store said something that an operator must know; after [`StoreError::Failed`] the node must stop.
+    /// The store said something that an operator must know; after [`StoreError::Failed`] the node must stop. Of batches that
+    /// fail in a row only the first is told.
     fn store_trouble(&mut self, error: &StoreError);
+
+    /// The store takes batches again, after so many that it did not take.
+    fn store_recovered(&mut self, refused: u64);
 }
 
 /// The stations of a message's way through a node that the brain knows of.

@@ -25,6 +25,7 @@ pub mod reply;
 pub mod session;
 pub mod shard;
 pub mod slots;
+mod trouble;
 
 pub use effects::{Arrival, Effects};
 pub use input::Input;

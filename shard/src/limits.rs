@@ -55,6 +55,8 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// What a refused client is told to wait when this core is overloaded.
     pub overloaded_retry_after_ms: u32,
+    /// Inbox marks read in one step: the next is read when most of these logs are done with.
+    pub inbox_step_rows: usize,
     /// A caught-up device's inbox mark is cleared when its log has been quiet for this long.
     pub mark_quiet_ms: u64,
 }
@@ -88,6 +90,7 @@ impl Default for Limits {
             tail_bytes_max: 64 << 10,
             batch_bytes_max: 4 << 20,
             overloaded_retry_after_ms: 100,
+            inbox_step_rows: 1000,
             mark_quiet_ms: 10_000,
         }
     }
@@ -118,8 +121,17 @@ pub const PULL_ENTRIES_MAX: usize = 64;
 /// Bytes of bodies in one page of catching up; its last entry may exceed it.
 pub const PULL_BYTES_MAX: usize = 64 << 10;
 
-/// Inbox marks read in one step.
-pub const INBOX_STEP_ROWS: usize = 1000;
+/// Reads that wait for the store to have room. Beyond, requests that would read: `OVERLOADED`.
+pub const READS_WAITING_MAX: usize = 16_384;
+
+/// Answers that wait for a core's open batch. Beyond, requests that write: `OVERLOADED`.
+pub const BATCH_ANSWERS_MAX: usize = 65_536;
+
+/// Damaged logs that an operator has been told of. Beyond, others are told of at most once in [`DAMAGE_QUIET_MS`].
+pub const DAMAGE_TOLD_MAX: usize = 1024;
+
+/// For how long failing reads are not told of again, in milliseconds.
+pub const DAMAGE_QUIET_MS: u64 = 10_000;
 
 /// Logs in a device's inbox in memory; beyond, the inbox is read from the store at the next `Resume`.
 pub const INBOX_LOGS_MAX: usize = 10_000;

@@ -44,6 +44,25 @@ pub enum Message {
     Page(ConnId, Box<Page>),
 }
 
+impl Message {
+    /// The request to an account that this is, if it is one that may be refused when there is no room for it.
+    pub fn account_request(&self) -> Option<Origin> {
+        match self {
+            Self::Register { origin, .. } | Self::Verify { origin, .. } => Some(*origin),
+            Self::Phone(_, op) => match op {
+                PhoneOp::Register(origin, ..) | PhoneOp::Verify(origin, ..) | PhoneOp::Lookup(origin, ..) => {
+                    Some(*origin)
+                }
+                PhoneOp::Admin(..) => None,
+            },
+            Self::User(UserOp {
+                ask: UserAsk::Refresh(origin, ..) | UserAsk::Describe(origin, _), ..
+            }) => Some(*origin),
+            Self::User(_) | Self::Log(..) | Self::Reply(..) | Self::Page(..) => None,
+        }
+    }
+}
+
 /// What is asked of a phone's owner.
 #[derive(Debug)]
 pub enum PhoneOp {
@@ -221,8 +240,33 @@ pub struct Page {
     pub peer: Watermarks,
     /// The device's own user's.
     pub own: Watermarks,
-    /// The log could not be read.
-    pub failed: bool,
+    /// The log could not be read: there is nothing else in the page.
+    pub failed: Option<Unreadable>,
+}
+
+impl Page {
+    /// In place of a page of a log that can't be read.
+    pub fn failed(log: LogId, why: Unreadable) -> Self {
+        Self {
+            log,
+            rewound: None,
+            entries: Vec::new(),
+            next: Seq(0),
+            head: Seq(0),
+            peer: Watermarks::default(),
+            own: Watermarks::default(),
+            failed: Some(why),
+        }
+    }
+}
+
+/// Why a log can't be read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Unreadable {
+    /// The store does not give it now.
+    ForNow,
+    /// What the store gives is not what was written: trying again does not help.
+    Damaged,
 }
 
 /// How far a member of a log has got.

@@ -6,14 +6,15 @@ use tern_storage::{Busy, Direction, Key, KeyRange, LogId, ReadId, ScanLimit};
 use tern_wire::ids::{Phone, UserId};
 
 use crate::effects::Effects;
+use crate::limits::READS_WAITING_MAX;
 use crate::maps::Map;
 use crate::reply::ConnId;
 
 /// What a read is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReadFor {
-    /// A part of a log's state.
-    Log(LogId, LogPart),
+    /// A part of a log's state, for the load of this number: for a later one it is too old.
+    Log(LogId, u64, LogPart),
     /// A user's record.
     User(UserId),
     /// A user's devices.
@@ -74,6 +75,12 @@ impl Reads {
         purpose: ReadFor,
     ) {
         self.ask(fx, Ask::Scan(range, direction, limit), purpose);
+    }
+
+    /// Whether a request may ask for something. What follows from requests that were taken is read in any case: it is a few
+    /// reads for each of them.
+    pub fn has_room(&self) -> bool {
+        self.waiting.len() < READS_WAITING_MAX
     }
 
     /// What the read that has ended was for.

@@ -2,7 +2,7 @@
 
 use tern_proto::v1::{self, server_frame::Message};
 use tern_storage::LogId;
-use tern_wire::errors::{Reason, Refusal};
+use tern_wire::errors::{Farewell, Reason, Refusal};
 use tern_wire::ids::{ClientMessageId, Seq};
 use tern_wire::request::VERSIONS;
 
@@ -30,6 +30,10 @@ pub struct Origin {
     /// Bytes of the request's frame.
     pub bytes: u32,
 }
+
+/// The end of a connection that waits for a write of unknown result.
+pub(crate) const UNKNOWN: Farewell =
+    Farewell::new(Reason::Unavailable, "whether it was written is not known: ask again");
 
 /// A response.
 #[derive(Debug)]
@@ -61,6 +65,26 @@ pub enum Reply {
     Pong(v1::Pong),
     /// To any request.
     Refused(Refusal),
+    /// In place of an answer: whether it has happened is not known. The connection ends, and a retry tells.
+    Unknown,
+}
+
+/// What is known of a write that did not become durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Undone {
+    /// Nothing of it is in the store.
+    Refused(Refusal),
+    /// It may be in the store or not: nobody can tell before it is opened again.
+    Unknown,
+}
+
+impl From<Undone> for Reply {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Refused(refusal) => Self::Refused(refusal),
+            Undone::Unknown => Self::Unknown,
+        }
+    }
 }
 
 impl Reply {
@@ -85,6 +109,9 @@ impl Reply {
             Self::HistoryPage(page) => Message::HistoryPage(page),
             Self::Pong(pong) => Message::Pong(pong),
             Self::Refused(refusal) => Message::Refused(refusal.into()),
+            Self::Unknown => {
+                return v1::ServerFrame { id: 0, message: Some(Message::GoAway(UNKNOWN.into())) };
+            }
         };
         v1::ServerFrame { id, message: Some(message) }
     }

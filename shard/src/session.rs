@@ -21,8 +21,10 @@ use tern_wire::request::{Acknowledge, Credit, History, Lookup, PushWindow, Reque
 use crate::Cx;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, peer_of};
-use crate::limits::{INBOX_LOGS_MAX, INBOX_STEP_ROWS, LOOKUP_WINDOW_MS, PULLS_MAX};
-use crate::message::{Claim, LogOp, Message, Page, PhoneOp, Pull, Shown, UserAsk, UserOp, Want, Watermarks};
+use crate::limits::{INBOX_LOGS_MAX, LOOKUP_WINDOW_MS, PULLS_MAX};
+use crate::message::{
+    Claim, LogOp, Message, Page, PhoneOp, Pull, Shown, Unreadable, UserAsk, UserOp, Want, Watermarks,
+};
 use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::shard::Shard;
@@ -50,6 +52,8 @@ struct Lag {
     behind: BTreeMap<LogId, Behind>,
     /// Those that have no pull under way, each once.
     ready: VecDeque<LogId>,
+    /// Damaged ones: they are left out, and tried again when something happens to them.
+    stuck: BTreeMap<LogId, Behind>,
     /// Those that the inbox has not been read past.
     unscanned: BTreeSet<LogId>,
     /// The inbox has been read up to here.
@@ -153,7 +157,7 @@ impl Session {
     }
 
     fn is_behind(&self, log: LogId) -> bool {
-        self.lag.as_deref().is_some_and(|lag| lag.behind.contains_key(&log))
+        self.lag.as_deref().is_some_and(|lag| lag.behind.contains_key(&log) || lag.stuck.contains_key(&log))
     }
 
     fn logs_behind(&self) -> usize {
@@ -176,6 +180,10 @@ impl Session {
     fn behind(&mut self, log: LogId, want: Want) -> &mut Behind {
         let is_scanned = self.is_scanned(log);
         let lag = self.lag.get_or_insert_default();
+        if let Some(behind) = lag.stuck.remove(&log) {
+            lag.behind.insert(log, behind);
+            lag.ready.push_back(log);
+        }
         match lag.behind.entry(log) {
             btree_map::Entry::Occupied(behind) => behind.into_mut(),
             btree_map::Entry::Vacant(vacant) => {
@@ -227,13 +235,13 @@ impl Session {
 
     /// Whether the next step of the inbox is to be read, and where it begins. Not before most of the last one is done with, so
     /// that a long inbox is never in memory whole.
-    fn next_scan(&mut self) -> Option<Option<LogId>> {
+    fn next_scan(&mut self, under_way_max: usize) -> Option<Option<LogId>> {
         if self.progress != Progress::ReadingInbox {
             return None;
         }
         let lag = self.lag.get_or_insert_default();
         let under_way = lag.behind.len() - lag.unscanned.len();
-        let is_due = !lag.scanning && under_way <= INBOX_STEP_ROWS;
+        let is_due = !lag.scanning && under_way <= under_way_max;
         is_due.then(|| {
             lag.scanning = true;
             lag.scanned
@@ -348,13 +356,16 @@ impl Shard {
 
     /// Reads a step of a device's inbox from the store: its marks, or all logs of the user if the device is new.
     fn read_inbox(&mut self, cx: &mut Cx, conn: ConnId, author: Author, after: Option<LogId>) {
+        if !self.reads.has_room() {
+            return self.farewell(cx, conn, INBOX_UNREADABLE);
+        }
         let (user, device) = (author.user.get(), author.device.get());
         let range = if self.users.is_new(author) {
             keys::memberships(user, after)
         } else {
             keys::inbox_marks(user, device, after)
         };
-        let limit = ScanLimit { rows: INBOX_STEP_ROWS, bytes: usize::MAX };
+        let limit = ScanLimit { rows: self.limits.inbox_step_rows, bytes: usize::MAX };
         self.reads.scan(cx.fx, range, Direction::Forwards, limit, ReadFor::Inbox(conn));
     }
 
@@ -366,7 +377,7 @@ impl Shard {
         let Some(logs) = logs else {
             let slot = Slot::of_user(author.user.get()).number();
             let place = format!("a key of an inbox in slot {slot}");
-            cx.fx.store_trouble(&StoreError::Corrupt { place });
+            self.trouble.read_failed(cx, &StoreError::Corrupt { place });
             return self.farewell(cx, conn, INBOX_UNREADABLE);
         };
         let upto = logs.last().copied().filter(|_| more);
@@ -391,7 +402,11 @@ impl Shard {
         let reader = session.author.user;
         if session.is_behind(entry.log) || !session.is_scanned(entry.log) {
             // Of a log that the inbox has not been read past it is not known what the device has.
+            let is_stuck = session.lag.as_deref().is_some_and(|lag| lag.stuck.contains_key(&entry.log));
             session.behind(entry.log, UNREAD).want.add_entry(entry.seq);
+            if is_stuck {
+                self.advance(cx, id);
+            }
         } else if self.may_push(cx, id) {
             self.push(cx, id, server_frame::Message::Entry(entry.view(reader, false)));
             cx.fx.passed(entry.author, entry.client_id, Stage::Delivered);
@@ -426,12 +441,21 @@ impl Shard {
     pub(crate) fn page(&mut self, cx: &mut Cx, id: ConnId, page: &Page) {
         let Some(session) = self.conns.session(id) else { return };
         session.pulls -= 1;
-        if page.failed {
-            let farewell = Farewell::new(Reason::Unavailable, "a log can't be read");
-            return self.farewell(cx, id, farewell);
-        }
         let (author, log) = (session.author, page.log);
         let lag = session.lag.as_deref_mut().expect("a log stays behind until its page has come");
+        match page.failed {
+            Some(Unreadable::ForNow) => {
+                let farewell = Farewell::new(Reason::Unavailable, "a log can't be read now");
+                return self.farewell(cx, id, farewell);
+            }
+            Some(Unreadable::Damaged) => {
+                // Coming back would not help, and would keep the device from all others.
+                let behind = lag.behind.remove(&log).expect("a log stays behind until its page has come");
+                lag.stuck.insert(log, Behind { asked: None, ..behind });
+                return self.advance(cx, id);
+            }
+            None => {}
+        }
         let behind = lag.behind.get_mut(&log).expect("a log stays behind until its page has come");
         if behind.asked.take() != Some(behind.want) {
             // More was wanted since: nothing of this page is pushed, so that nothing goes back.
@@ -513,17 +537,20 @@ impl Shard {
             let may_push = self.may_push(cx, id);
             let Some(session) = self.conns.session(id) else { return };
             let author = session.author;
-            if let Some(after) = session.next_scan() {
+            if let Some(after) = session.next_scan(self.limits.inbox_step_rows) {
                 self.read_inbox(cx, id, author, after);
                 continue;
             }
             if session.logs_behind() == 0 && session.progress != Progress::ReadingInbox {
-                session.lag = None;
+                let is_whole =
+                    session.lag.take_if(|lag| lag.stuck.is_empty()).is_some() || session.lag.is_none();
                 if session.progress == Progress::CatchingUp && may_push {
                     session.progress = Progress::CaughtUp;
                     let message = Some(server_frame::Message::CaughtUp(v1::CaughtUp {}));
                     cx.fx.send(id, &v1::ServerFrame { id: 0, message });
-                    self.first_caught_up(author);
+                    if is_whole {
+                        self.first_caught_up(author);
+                    }
                 }
                 return;
             }

@@ -23,11 +23,12 @@ use crate::identity::StoreIdentity;
 use crate::input::Input;
 use crate::limits::Limits;
 use crate::logs::Logs;
-use crate::message::{LogOp, Message, PhoneQuestion, Pull, UserOp};
+use crate::message::{LogOp, Message, PhoneQuestion, Pull, Unreadable, UserOp};
 use crate::reads::{LogPart, ReadFor, Reads};
-use crate::reply::Reply;
+use crate::reply::{Reply, Undone};
 use crate::session::INBOX_UNREADABLE;
 use crate::slots::{CoreId, SlotMap};
+use crate::trouble::Trouble;
 
 /// What a brain is made of.
 #[derive(Debug)]
@@ -65,6 +66,7 @@ pub struct Shard {
     pub(crate) logs: Logs,
     pub(crate) commits: Commits,
     pub(crate) reads: Reads,
+    pub(crate) trouble: Trouble,
     /// Messages to this very core.
     local: VecDeque<Message>,
 }
@@ -88,6 +90,7 @@ impl Shard {
             logs: Logs::default(),
             commits: Commits::default(),
             reads: Reads::default(),
+            trouble: Trouble::default(),
             local: VecDeque::new(),
         }
     }
@@ -163,14 +166,14 @@ impl Shard {
     /// Has `after` happen when what was written so far is durable. What it came from stays in memory until then: read
     /// again meanwhile, it would be older than what was decided on.
     pub(crate) fn then(&mut self, after: After) {
+        if let Some(log) = after.log() {
+            self.logs.unsettle(log);
+        }
         self.count_unsettled(&after, 1);
         self.commits.then(after);
     }
 
     fn count_unsettled(&mut self, after: &After, change: i32) {
-        if let Some(log) = after.log() {
-            self.logs.count_unsettled(log, change);
-        }
         if let Some(user) = after.user() {
             self.users.count_unsettled(user, change);
         }
@@ -179,7 +182,16 @@ impl Shard {
         }
     }
 
+    /// Whether what a request to an account may read and write has room.
+    fn has_room(&self) -> bool {
+        self.reads.has_room() && self.commits.has_room(0, self.limits.batch_bytes_max)
+    }
+
     fn told(&mut self, cx: &mut Cx, message: Message) {
+        if let Some(origin) = message.account_request().filter(|_| !self.has_room()) {
+            let refusal = self.overloaded();
+            return self.refuse(cx, origin, refusal);
+        }
         match message {
             Message::Register { origin, address, phone } => self.register(cx, origin, address, phone),
             Message::Verify { origin, address, verify } => self.verify_from(cx, origin, address, verify),
@@ -219,9 +231,13 @@ impl Shard {
     fn completed(&mut self, cx: &mut Cx, completion: Completion) {
         match completion {
             Completion::Committed(proof) => {
+                self.trouble.committed(cx);
                 for after in self.commits.ended(proof.commit()) {
+                    let log = after.log();
+                    log.into_iter().for_each(|log| self.logs.settle(log));
                     self.count_unsettled(&after, -1);
                     self.durable(cx, &proof, after);
+                    log.into_iter().for_each(|log| self.log_settled(cx, log));
                 }
             }
             Completion::CommitFailed { commit, error } => self.commit_failed(cx, commit, &error),
@@ -261,54 +277,55 @@ impl Shard {
         }
     }
 
-    /// A batch is not in the store. The engine then fails all that this core submitted before it could know, so
-    /// the state in memory is ahead of the store from that batch on: what follows from it is refused, what it came
-    /// from is forgotten and read again.
+    /// A batch is not in the store, or nobody knows. The engine then fails all that this core submitted before it could
+    /// know, so the state in memory is ahead of the store from that batch on: what follows from it is undone, what it came
+    /// from is read again when no write of it is under way.
     fn commit_failed(&mut self, cx: &mut Cx, commit: CommitId, error: &StoreError) {
-        cx.fx.store_trouble(error);
-        let refusal = match error {
-            StoreError::Full => Refusal::for_now(Reason::StorageFull, 10_000, "the store is full"),
-            StoreError::Unreachable { .. }
-            | StoreError::Fenced { .. }
-            | StoreError::Corrupt { .. }
-            | StoreError::Failed { .. } => {
-                Refusal::for_now(Reason::Unavailable, 1000, "the store did not take it")
+        self.trouble.commit_failed(cx, error);
+        let undone = match error {
+            StoreError::Full => {
+                Undone::Refused(Refusal::for_now(Reason::StorageFull, 10_000, "the store is full"))
             }
+            StoreError::Unreachable { .. } | StoreError::Fenced { .. } | StoreError::Corrupt { .. } => {
+                Undone::Refused(Refusal::for_now(Reason::Unavailable, 1000, "the store did not take it"))
+            }
+            StoreError::Failed { .. } => Undone::Unknown,
         };
         let mut then = self.commits.ended(commit);
         then.extend(self.commits.discard_open());
         for after in then {
+            after.log().into_iter().for_each(|log| self.logs.settle(log));
             self.count_unsettled(&after, -1);
-            self.undo(cx, after, refusal);
+            self.undo(cx, after, undone);
         }
     }
 
-    fn undo(&mut self, cx: &mut Cx, after: After, refusal: Refusal) {
+    fn undo(&mut self, cx: &mut Cx, after: After, undone: Undone) {
         match after {
             After::Append(origin, entry) | After::Again(origin, entry) => {
-                self.refuse(cx, origin, refusal);
-                self.forget_log(cx, entry.log, refusal);
+                self.reply(cx, origin, undone.into());
+                self.doubt_log(cx, entry.log, undone);
             }
-            After::Advance(log, ..) | After::Marked(log) => self.forget_log(cx, log, refusal),
+            After::Advance(log, ..) | After::Marked(log) => self.doubt_log(cx, log, undone),
             After::Pull(log, pull) => {
-                self.forget_log(cx, log, refusal);
+                self.doubt_log(cx, log, undone);
                 // A store that takes nothing must still be read.
                 self.log_op(cx, log, LogOp::Pull(Pull { writes_mark: false, ..pull }));
             }
             After::Acknowledged(origin, log, ..) => {
-                self.refuse(cx, origin, refusal);
-                self.forget_log(cx, log, refusal);
+                self.reply(cx, origin, undone.into());
+                self.doubt_log(cx, log, undone);
             }
             After::Deliver(delivery) => {
-                self.code_undone(cx, &delivery, refusal);
+                self.code_undone(cx, &delivery, undone);
             }
             After::Account(origin, phone, user, _) => {
                 self.undo_account(cx, &phone, user);
-                self.refuse(cx, origin, refusal);
+                self.reply(cx, origin, undone.into());
             }
             After::User(origin, user, _) => {
                 self.read_user_again(cx, user);
-                self.refuse(cx, origin, refusal);
+                self.reply(cx, origin, undone.into());
             }
             After::Devices(user)
             | After::Joined(user, _)
@@ -317,7 +334,11 @@ impl Shard {
             | After::Noted(user) => self.read_user_again(cx, user),
             After::Answer(question, phone, user, _) => {
                 self.undo_account(cx, &phone, user);
-                cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
+                let detail = match undone {
+                    Undone::Refused(refusal) => refusal.detail,
+                    Undone::Unknown => "whether it was written is not known: look again",
+                };
+                cx.fx.answer(question, AdminResponse::Refused(detail.to_owned()));
             }
         }
     }
@@ -331,13 +352,13 @@ impl Shard {
 
     fn value_read(&mut self, cx: &mut Cx, read: ReadId, value: Option<bytes::Bytes>) {
         match self.reads.ended(read) {
-            ReadFor::Log(log, LogPart::Record) => self.log_record_read(cx, log, value),
-            ReadFor::Log(log, LogPart::Member(user)) => self.member_read(cx, log, user, value),
-            ReadFor::Log(log, LogPart::ClientMessage) => self.client_message_read(cx, log, value),
+            ReadFor::Log(log, load, LogPart::Record) => self.log_record_read(cx, log, load, value),
+            ReadFor::Log(log, load, LogPart::Member(user)) => self.member_read(cx, log, load, user, value),
+            ReadFor::Log(log, load, LogPart::ClientMessage) => self.client_message_read(cx, log, load, value),
             ReadFor::User(user) => self.user_read(cx, user, value),
             ReadFor::Phone(phone) => self.phone_read(cx, phone, value),
             ReadFor::NewUser(user) => self.new_user_read(cx, user, value.is_none()),
-            ReadFor::Log(_, LogPart::Tail | LogPart::HighestClientId | LogPart::Entries(_))
+            ReadFor::Log(_, _, LogPart::Tail | LogPart::HighestClientId | LogPart::Entries(_))
             | ReadFor::Devices(_)
             | ReadFor::Peers(_)
             | ReadFor::Inbox(_) => unreachable!("these are scans"),
@@ -346,13 +367,13 @@ impl Shard {
 
     fn rows_read(&mut self, cx: &mut Cx, read: ReadId, rows: Rows) {
         match self.reads.ended(read) {
-            ReadFor::Log(log, LogPart::Tail) => self.tail_read(cx, log, rows.rows),
-            ReadFor::Log(log, LogPart::HighestClientId) => self.highest_read(cx, log, &rows.rows),
-            ReadFor::Log(_, LogPart::Entries(reader)) => self.entries_read(cx, reader, Some(rows)),
+            ReadFor::Log(log, load, LogPart::Tail) => self.tail_read(cx, log, load, rows),
+            ReadFor::Log(log, load, LogPart::HighestClientId) => self.highest_read(cx, log, load, &rows.rows),
+            ReadFor::Log(_, _, LogPart::Entries(reader)) => self.entries_read(cx, reader, Ok(rows)),
             ReadFor::Devices(user) => self.devices_read(cx, user, rows.rows),
             ReadFor::Peers(user) => self.peers_read(cx, user, &rows.rows, rows.more),
             ReadFor::Inbox(conn) => self.inbox_step_read(cx, conn, &rows.rows, rows.more),
-            ReadFor::Log(_, LogPart::Record | LogPart::Member(_) | LogPart::ClientMessage)
+            ReadFor::Log(_, _, LogPart::Record | LogPart::Member(_) | LogPart::ClientMessage)
             | ReadFor::User(_)
             | ReadFor::Phone(_)
             | ReadFor::NewUser(_) => unreachable!("these are gets"),
@@ -360,14 +381,21 @@ impl Shard {
     }
 
     fn read_failed(&mut self, cx: &mut Cx, read: ReadId, error: &StoreError) {
-        cx.fx.store_trouble(error);
+        self.trouble.read_failed(cx, error);
+        let why = match error {
+            StoreError::Corrupt { .. } => Unreadable::Damaged,
+            StoreError::Full
+            | StoreError::Unreachable { .. }
+            | StoreError::Fenced { .. }
+            | StoreError::Failed { .. } => Unreadable::ForNow,
+        };
         match self.reads.ended(read) {
-            ReadFor::Log(_, LogPart::Entries(reader)) => self.entries_read(cx, reader, None),
-            ReadFor::Log(log, LogPart::HighestClientId | LogPart::ClientMessage) => {
-                self.send_undecided(cx, log)
+            ReadFor::Log(_, _, LogPart::Entries(reader)) => self.entries_read(cx, reader, Err(why)),
+            ReadFor::Log(log, load, LogPart::HighestClientId | LogPart::ClientMessage) => {
+                self.send_undecided(cx, log, load, why)
             }
-            ReadFor::Log(log, LogPart::Record | LogPart::Tail | LogPart::Member(_)) => {
-                self.log_part_failed(cx, log)
+            ReadFor::Log(log, load, LogPart::Record | LogPart::Tail | LogPart::Member(_)) => {
+                self.log_part_failed(cx, log, load, why)
             }
             ReadFor::User(user) | ReadFor::Devices(user) => self.user_part_failed(cx, user),
             ReadFor::Phone(phone) => self.phone_unreadable(cx, &phone),

@@ -11,7 +11,7 @@ mod node;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
-use node::{Link, Node};
+use node::{Link, Node, Weather};
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 use tern_shard::limits::Limits;
 use tern_storage::faults::Faults;
@@ -35,6 +35,8 @@ struct Device {
     user: u64,
     token: String,
     link: Option<Link>,
+    /// The id of the connection's `Login`.
+    login: Option<u64>,
     resumed: bool,
     said: Vec<Said>,
     requests: u64,
@@ -51,6 +53,7 @@ impl Device {
             user: made.user.get(),
             token: made.access_token,
             link: None,
+            login: None,
             resumed: false,
             said: Vec::new(),
             requests: 0,
@@ -74,6 +77,8 @@ struct World {
     refused: u64,
     /// Users that left the memory.
     left: u64,
+    /// Nothing fails any more.
+    fair: bool,
 }
 
 impl World {
@@ -104,6 +109,7 @@ impl World {
             crashes: 0,
             refused: 0,
             left: 0,
+            fair: false,
         };
         world.crash(faults);
         world
@@ -111,9 +117,18 @@ impl World {
 
     /// The process dies; another one starts on what is on the medium.
     fn crash(&mut self, faults: Faults) {
+        let weather = Weather {
+            reads_fail_per_mille: if faults.full_per_mille > 0 { self.rng.u16(..80) } else { 0 },
+            busy_per_mille: self.rng.u16(..200),
+            slow_readers: self.rng.bool(),
+        };
         self.crashes += 1;
         self.store = self.store.recover(Faults { seed: self.seed ^ self.crashes << 32, ..faults });
+        if self.rng.u8(..4) > 0 {
+            self.store.hold();
+        }
         self.node = Node::start(&self.store, self.rng.u16(1..4), &self.limits, self.node.now_ms);
+        self.node.weather(weather);
         for device in &mut self.devices {
             (device.link, device.resumed) = (None, false);
             device.waiting.clear();
@@ -138,7 +153,7 @@ impl World {
         let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
         self.request(at, Request::Hello(hello));
         let access_token = self.devices[at].token.clone();
-        self.request(at, Request::Login(v1::Login { access_token }));
+        self.devices[at].login = Some(self.request(at, Request::Login(v1::Login { access_token })));
         self.node.settle(&mut self.rng);
     }
 
@@ -212,6 +227,7 @@ impl World {
             device.waiting.clear();
             return;
         };
+        let mut shown_out = false;
         for frame in frames {
             match frame.message.expect("a frame has a message") {
                 Message::Sent(sent) => {
@@ -235,8 +251,23 @@ impl World {
                         "seed {seed}: a seq has two bodies"
                     );
                 }
-                Message::Refused(_) => self.refused += 1,
+                Message::Refused(_) => {
+                    self.refused += 1;
+                    // Without a login the connection is of no use.
+                    shown_out |= device.login == Some(frame.id);
+                }
+                Message::GoAway(bye) if self.fair => {
+                    panic!("seed {seed}: shown out though nothing fails: {bye:?}")
+                }
+                Message::GoAway(_) => shown_out = true,
                 _ => {}
+            }
+        }
+        if shown_out {
+            device.resumed = false;
+            device.waiting.clear();
+            if let Some(link) = device.link.take() {
+                self.node.disconnect(link);
             }
         }
     }
@@ -297,8 +328,11 @@ impl World {
                 self.crash(Faults::default());
             }
             self.store.heal();
+            self.node.weather(Weather::default());
         }
         for at in 0..DEVICES {
+            // It may have been shown out.
+            self.take(at);
             self.connect(at);
             for number in 0..self.devices[at].said.len() {
                 if self.devices[at].said[number].seq.is_none() {
@@ -313,6 +347,7 @@ impl World {
             self.connect(at);
             self.resume(at);
         }
+        self.fair = true;
         self.node.settle(&mut self.rng);
         (0..DEVICES).for_each(|at| self.take(at));
     }

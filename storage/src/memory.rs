@@ -76,6 +76,11 @@ impl Memory {
         store
     }
 
+    /// From now on batches wait for [`Memory::step`], and what is read meanwhile is older than they are.
+    pub fn hold(&self) {
+        self.state().hold = true;
+    }
+
     /// A store on a medium that fails as its seed says.
     pub fn faulty(faults: Faults) -> Self {
         let store = Self::new();

@@ -567,4 +567,8 @@ impl Effects for Io {
     fn store_trouble(&mut self, error: &StoreError) {
         self.shared.store_trouble(error);
     }
+
+    fn store_recovered(&mut self, refused: u64) {
+        tracing::warn!(refused, "the store takes batches again");
+    }
 }

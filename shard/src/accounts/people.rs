@@ -11,7 +11,6 @@ use tern_wire::ids::{DeviceId, UserId};
 use crate::Cx;
 use crate::commits::After;
 use crate::entry::{Author, peer_of};
-use crate::limits::INBOX_STEP_ROWS;
 use crate::message::{LogOp, Shown, UserAsk, UserOp};
 use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
@@ -78,7 +77,7 @@ impl Shard {
     }
 
     fn read_peers(&mut self, cx: &mut Cx, id: UserId, after: Option<LogId>) {
-        let limit = ScanLimit { rows: INBOX_STEP_ROWS, bytes: usize::MAX };
+        let limit = ScanLimit { rows: self.limits.inbox_step_rows, bytes: usize::MAX };
         let range = keys::memberships(id.get(), after);
         self.reads.scan(cx.fx, range, Direction::Forwards, limit, ReadFor::Peers(id));
     }

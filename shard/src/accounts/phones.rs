@@ -26,7 +26,7 @@ use crate::limits::{CODES_WAITING_MAX, Limits, PHONE_WAITING_MAX, PHONES_CACHED_
 use crate::maps::Map;
 use crate::message::{LogOp, PhoneOp, PhoneQuestion, Shown, UserAsk, UserOp};
 use crate::reads::ReadFor;
-use crate::reply::{Origin, Reply};
+use crate::reply::{Origin, Reply, Undone};
 use crate::shard::Shard;
 
 /// What was decided on of a phone is not in the store.
@@ -300,10 +300,10 @@ impl Shard {
     }
 
     /// The code's record is not in the store.
-    pub(crate) fn code_undone(&mut self, cx: &mut Cx, delivery: &Delivery, refusal: Refusal) {
+    pub(crate) fn code_undone(&mut self, cx: &mut Cx, delivery: &Delivery, undone: Undone) {
         self.phones.writing -= 1;
         self.forget_phone(&delivery.phone);
-        self.refuse(cx, delivery.origin, refusal);
+        self.reply(cx, delivery.origin, undone.into());
     }
 
     /// Tries again what found the way to the deliverer full. What has ended meanwhile was never asked for.

@@ -2,8 +2,8 @@
 
 use tern_storage::{LogId, keys};
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::UserId;
 
+use super::Phase;
 use crate::Cx;
 use crate::commits::After;
 use crate::entry::{Author, members_of};
@@ -20,13 +20,17 @@ impl Shard {
         author: Author,
         upto: Watermarks,
     ) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        if !self.commits.has_room(0, self.limits.batch_bytes_max) {
+            let refusal = self.overloaded();
+            return self.refuse(cx, origin, refusal);
+        }
+        let log = self.logs.known(id);
         if upto.delivered > log.durable.seq() {
             let refusal = Refusal::new(Reason::InvalidArgument, "the chat has no entry of that number");
             return self.refuse(cx, origin, refusal);
         }
         let head = log.head;
-        let Some(member) = log.member(author.user) else { return };
+        let member = log.member(author.user).expect("the asker's own chat");
         let Some(device) = member.devices.iter_mut().find(|device| device.id == author.device) else {
             let refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
             return self.refuse(cx, origin, refusal);
@@ -59,7 +63,7 @@ impl Shard {
     /// would write and clear it with every message.
     pub(super) fn look_when_quiet(&mut self, cx: &Cx, id: LogId) {
         let due_ms = cx.now_ms + self.limits.mark_quiet_ms;
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        let log = self.logs.known(id);
         if !std::mem::replace(&mut log.in_quiet, true) {
             self.logs.quiet.push_back((due_ms, id));
         }
@@ -69,30 +73,32 @@ impl Shard {
     pub(crate) fn clear_marks(&mut self, cx: &mut Cx) {
         while let Some((due_ms, id)) = self.logs.quiet.front().copied()
             && due_ms <= cx.now_ms
+            && self.commits.has_room(0, self.limits.batch_bytes_max)
         {
             self.logs.quiet.pop_front();
-            let Some(log) = self.logs.logs.get_mut(&id) else { continue };
+            // One that was forgotten, or is in doubt, may leave marks: they are found when the device asks for what it lacks.
+            let Some(log) = self.logs.logs.get_mut(&id).filter(|log| log.phase == Phase::Known) else {
+                continue;
+            };
             if log.appended_ms + self.limits.mark_quiet_ms > cx.now_ms {
                 self.logs.quiet.push_back((cx.now_ms + self.limits.mark_quiet_ms, id));
                 continue;
             }
             log.in_quiet = false;
             let head = log.head;
+            let mut cleared = false;
             for member in &mut log.members {
                 let user = member.user;
                 let over =
                     |device: &&mut super::Device| (device.marked || device.stale) && device.position == head;
                 for device in member.devices.iter_mut().filter(over) {
-                    (device.marked, device.stale) = (false, false);
+                    (device.marked, device.stale, cleared) = (false, false, true);
                     self.commits.delete(keys::inbox_mark(user.get(), device.id.get(), id));
                 }
             }
+            if cleared {
+                self.then(After::Marked(id));
+            }
         }
-    }
-
-    /// The peer of a member in a log, for what is told of the one to the other.
-    pub(super) fn peer_marks(&self, id: LogId, user: UserId) -> Watermarks {
-        let peer = crate::entry::peer_of(id, user);
-        self.logs.logs.get(&id).map(|log| log.marks_of(peer)).unwrap_or_default()
     }
 }

@@ -7,16 +7,15 @@ use prost::Message as _;
 use tern_storage::records::{ClientMessageRecord, LogRecord};
 use tern_storage::{Direction, Durable, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::ClientMessageId;
+use tern_wire::ids::{ClientMessageId, Seq};
 
-use super::load::report_damage;
 use super::{Highest, UNKNOWN_USER};
 use crate::Cx;
 use crate::commits::After;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
 use crate::limits::LOG_WAITING_MAX;
-use crate::message::{UserAsk, UserOp};
+use crate::message::{Unreadable, UserAsk, UserOp};
 use crate::reads::{LogPart, ReadFor};
 use crate::reply::{Origin, Reply};
 use crate::shard::Shard;
@@ -52,12 +51,15 @@ impl std::fmt::Debug for Send {
     }
 }
 
+/// A read that tells a retry from a new message is under way for the head of the log's queue.
+const ASKER: &str = "whoever asked is at the head of the queue";
+
 const REUSED: Refusal = Refusal::new(Reason::ClientIdReused, "that client id stands for another message");
 const REVOKED: Refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
 
 impl Shard {
     pub(super) fn append(&mut self, cx: &mut Cx, id: LogId, send: Send) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        let log = self.logs.known(id);
         if log.sends.is_empty() {
             self.try_append(cx, id, send);
         } else if log.sends.len() < LOG_WAITING_MAX {
@@ -71,7 +73,7 @@ impl Shard {
     /// Appends a message, answers a retry, or puts the message at the head of the log's queue and asks the store
     /// which of both it is; those behind it wait, so that a device's messages keep their order.
     fn try_append(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return Tried::Settled };
+        let log = self.logs.known(id);
         let peer = peer_of(id, send.author.user);
         if !log.member(peer).is_some_and(|member| member.lives) {
             self.refuse(cx, send.origin, UNKNOWN_USER);
@@ -83,30 +85,50 @@ impl Shard {
         };
         match device.highest {
             Highest::Unknown => self.ask_highest(cx, id, send),
-            Highest::Id(highest) if send.client_id <= highest => return self.maybe_retry(cx, id, send),
+            Highest::Id(highest) if send.client_id <= highest => self.maybe_retry(cx, id, send),
             Highest::Id(_) | Highest::None => {
                 self.append_new(cx, id, send);
-                return Tried::Settled;
+                Tried::Settled
             }
         }
-        Tried::Held
     }
 
-    fn ask_highest(&mut self, cx: &mut Cx, id: LogId, send: Send) {
+    fn ask_highest(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
+        if !self.reads.has_room() {
+            let refusal = self.overloaded();
+            self.refuse(cx, send.origin, refusal);
+            return Tried::Settled;
+        }
         let Author { user, device } = send.author;
         let range = keys::client_messages(id, user.get(), device.get());
         let one = ScanLimit { rows: 1, bytes: usize::MAX };
-        let purpose = ReadFor::Log(id, LogPart::HighestClientId);
+        let log = self.logs.known(id);
+        let purpose = ReadFor::Log(id, log.load, LogPart::HighestClientId);
+        log.sends.push_front(send);
         self.reads.scan(cx.fx, range, Direction::Backwards, one, purpose);
-        self.hold(id, send);
+        Tried::Held
     }
 
-    pub(crate) fn highest_read(&mut self, cx: &mut Cx, id: LogId, rows: &[Row]) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
-        let Some(send) = log.sends.pop_front() else { return };
-        if let Some(device) = log.device(send.author) {
-            let highest = rows.first().and_then(|(key, _)| keys::number_of(key));
-            device.highest = highest.map_or(Highest::None, |id| Highest::Id(ClientMessageId(id)));
+    pub(crate) fn highest_read(&mut self, cx: &mut Cx, id: LogId, load: u64, rows: &[Row]) {
+        // Of a log that came into doubt, whoever waited has been answered.
+        let Some(log) = self.logs.known_by(id, load) else { return };
+        let author = log.sends.front().expect(ASKER).author;
+        let found = match rows.first() {
+            Some((key, _)) => keys::number_of(key).map(ClientMessageId).map(Highest::Id),
+            None => Some(Highest::None),
+        };
+        // What it has sent of late is in the tail, and each of those has its number in the store.
+        let sent = log.tail.iter().filter(|entry| entry.author == author).map(|entry| entry.client_id).max();
+        let found = found.filter(|highest| match (*highest, sent) {
+            (Highest::Id(highest), Some(sent)) => highest >= sent,
+            (Highest::None, Some(_)) => false,
+            (_, None) => true,
+            (Highest::Unknown, _) => unreachable!("it was read"),
+        });
+        let Some(highest) = found else { return self.send_undecided(cx, id, load, Unreadable::Damaged) };
+        let send = log.sends.pop_front().expect(ASKER);
+        if let Some(device) = log.device(author) {
+            device.highest = highest;
         }
         if self.try_append(cx, id, send) == Tried::Settled {
             self.append_waiting(cx, id);
@@ -116,7 +138,7 @@ impl Shard {
     /// The number is not above all others: it is a retry, or came out of order. The tail knows the newest messages,
     /// the store all others.
     fn maybe_retry(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return Tried::Settled };
+        let log = self.logs.known(id);
         let same = |entry: &&Arc<Entry>| entry.author == send.author && entry.client_id == send.client_id;
         if let Some(entry) = log.tail.iter().find(same).cloned() {
             if entry.kind != send.kind || entry.body != send.body {
@@ -125,57 +147,67 @@ impl Shard {
             }
             match log.durable.prove(entry.seq, entry.time_ms) {
                 Some(proof) => self.reply(cx, send.origin, Reply::Sent(proof, send.client_id)),
-                None => self.then(After::Again(send.origin, entry)),
+                None if self.commits.has_room(0, self.limits.batch_bytes_max) => {
+                    self.then(After::Again(send.origin, entry));
+                }
+                None => {
+                    let refusal = self.overloaded();
+                    self.refuse(cx, send.origin, refusal);
+                }
             }
+            return Tried::Settled;
+        }
+        if !self.reads.has_room() {
+            let refusal = self.overloaded();
+            self.refuse(cx, send.origin, refusal);
             return Tried::Settled;
         }
         let Author { user, device } = send.author;
         let key = keys::client_message(id, user.get(), device.get(), send.client_id.0);
-        self.reads.get(cx.fx, key, ReadFor::Log(id, LogPart::ClientMessage));
-        self.hold(id, send);
+        let purpose = ReadFor::Log(id, log.load, LogPart::ClientMessage);
+        log.sends.push_front(send);
+        self.reads.get(cx.fx, key, purpose);
         Tried::Held
     }
 
-    pub(crate) fn client_message_read(&mut self, cx: &mut Cx, id: LogId, value: Option<Bytes>) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
-        let Some(send) = log.sends.pop_front() else { return };
+    pub(crate) fn client_message_read(&mut self, cx: &mut Cx, id: LogId, load: u64, value: Option<Bytes>) {
+        let Some(log) = self.logs.known_by(id, load) else { return };
         let Some(value) = value else {
+            let send = log.sends.pop_front().expect(ASKER);
             self.append_new(cx, id, send);
             return self.append_waiting(cx, id);
         };
-        let Ok(record) = ClientMessageRecord::decode(value) else {
-            report_damage(cx, id);
-            self.refuse(cx, send.origin, super::UNREADABLE);
-            return self.append_waiting(cx, id);
+        let record = ClientMessageRecord::decode(value).ok();
+        let proven = record.and_then(|record| {
+            Some((record.fingerprint, log.durable.prove(Seq(record.seq), record.time_ms)?))
+        });
+        // What the store has given is durable, so a seq beyond the head is of an entry that is not there.
+        let Some((expected, proof)) = proven else {
+            return self.send_undecided(cx, id, load, Unreadable::Damaged);
         };
-        let proof = log.durable.prove(tern_wire::ids::Seq(record.seq), record.time_ms);
-        match proof {
-            _ if record.fingerprint != fingerprint(send.kind, &send.body) => {
-                self.refuse(cx, send.origin, REUSED)
-            }
-            Some(proof) => self.reply(cx, send.origin, Reply::Sent(proof, send.client_id)),
-            None => self.refuse(cx, send.origin, super::UNREADABLE),
+        let send = log.sends.pop_front().expect(ASKER);
+        if expected == fingerprint(send.kind, &send.body) {
+            self.reply(cx, send.origin, Reply::Sent(proof, send.client_id));
+        } else {
+            self.refuse(cx, send.origin, REUSED);
         }
         self.append_waiting(cx, id);
     }
 
     /// Whether the message at the head of the queue is a retry can't be read.
-    pub(crate) fn send_undecided(&mut self, cx: &mut Cx, id: LogId) {
-        if let Some(send) = self.logs.logs.get_mut(&id).and_then(|log| log.sends.pop_front()) {
-            self.refuse(cx, send.origin, super::UNREADABLE);
-            self.append_waiting(cx, id);
+    pub(crate) fn send_undecided(&mut self, cx: &mut Cx, id: LogId, load: u64, why: Unreadable) {
+        let Some(log) = self.logs.known_by(id, load) else { return };
+        let send = log.sends.pop_front().expect(ASKER);
+        if why == Unreadable::Damaged {
+            self.trouble.damaged(cx, id);
         }
-    }
-
-    fn hold(&mut self, id: LogId, send: Send) {
-        if let Some(log) = self.logs.logs.get_mut(&id) {
-            log.sends.push_front(send);
-        }
+        self.refuse(cx, send.origin, super::UNREADABLE);
+        self.append_waiting(cx, id);
     }
 
     /// The head of the queue has been dealt with: go on with those behind it, up to the next that must be asked for.
     fn append_waiting(&mut self, cx: &mut Cx, id: LogId) {
-        while let Some(next) = self.logs.logs.get_mut(&id).and_then(|log| log.sends.pop_front()) {
+        while let Some(next) = self.logs.known(id).sends.pop_front() {
             if self.try_append(cx, id, next) == Tried::Held {
                 return;
             }
@@ -183,11 +215,11 @@ impl Shard {
     }
 
     fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send) {
-        if self.commits.open_bytes() + send.body.len() > self.limits.batch_bytes_max {
+        if !self.commits.has_room(send.body.len(), self.limits.batch_bytes_max) {
             let refusal = self.overloaded();
             return self.refuse(cx, send.origin, refusal);
         }
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        let log = self.logs.known(id);
         let Send { origin, author, client_id, kind, body } = send;
         let (before, seq) = (log.head, log.head.next());
         let time_ms = cx.now_ms.max(log.last_time_ms);
@@ -238,7 +270,7 @@ impl Shard {
     /// An entry is durable: acknowledge it, then push it to the members.
     pub(crate) fn appended(&mut self, cx: &mut Cx, proof: &Durable, origin: Origin, entry: Arc<Entry>) {
         let limits = (self.limits.tail_entries_max, self.limits.tail_bytes_max);
-        let Some(log) = self.logs.logs.get_mut(&entry.log) else { return };
+        let log = self.logs.pinned(entry.log);
         log.durable.advance(proof, entry.seq);
         log.trim_tail(limits.0, limits.1);
         let proven = log.durable.prove(entry.seq, entry.time_ms).expect("the head is at or above it now");
@@ -251,10 +283,8 @@ impl Shard {
 
     /// The entry of a retry is durable too, for it was in this batch or one before.
     pub(crate) fn sent_again(&mut self, cx: &mut Cx, origin: Origin, entry: &Entry) {
-        let log = self.logs.logs.get(&entry.log);
-        match log.and_then(|log| log.durable.prove(entry.seq, entry.time_ms)) {
-            Some(proof) => self.reply(cx, origin, Reply::Sent(proof, entry.client_id)),
-            None => self.refuse(cx, origin, super::UNREADABLE),
-        }
+        let proof = self.logs.pinned(entry.log).durable.prove(entry.seq, entry.time_ms);
+        let proof = proof.expect("batches become durable in order");
+        self.reply(cx, origin, Reply::Sent(proof, entry.client_id));
     }
 }

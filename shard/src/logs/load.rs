@@ -1,53 +1,79 @@
 //! Reading a log into memory: its record, its newest entries, its members' records, and their devices, which their
 //! users' owners know.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use prost::Message as _;
-use tern_storage::records::MemberRecord;
-use tern_storage::{Direction, LogId, Row, ScanLimit, Slot, StoreError, keys};
+use tern_storage::records::{LogRecord, MemberRecord};
+use tern_storage::{Direction, LogId, Row, Rows, ScanLimit, keys};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
-use super::{Log, UNREADABLE};
+use super::{Log, PINNED, Phase, UNREADABLE};
 use crate::Cx;
 use crate::commits::After;
 use crate::durable::DurableHead;
 use crate::entry::{Entry, members_of};
-use crate::message::{LogOp, UserAsk, UserOp, Watermarks};
+use crate::message::{LogOp, Unreadable, UserAsk, UserOp, Watermarks};
 use crate::reads::{LogPart, ReadFor};
+use crate::reply::Undone;
 use crate::shard::Shard;
 
 impl Shard {
     pub(super) fn load_log(&mut self, cx: &mut Cx, id: LogId, op: LogOp) {
+        if self.reads.has_room() {
+            self.begin_load(cx, id, VecDeque::from([op]));
+        } else {
+            let refusal = self.overloaded();
+            self.refuse_log_op(cx, id, op, refusal);
+        }
+    }
+
+    /// Reads a log that is not in memory, or of which no write is under way.
+    pub(super) fn begin_load(&mut self, cx: &mut Cx, id: LogId, waiting: VecDeque<LogOp>) {
+        self.logs.loads += 1;
+        let load = self.logs.loads;
+        let before = self.logs.logs.remove(&id);
+        assert!(before.as_ref().is_none_or(|log| log.unsettled == 0), "a write of the log is under way");
         let mut log = Log::new(id);
         // The record and the tail, and for each member its record and its devices.
-        log.missing = 2 + 2 * log.members.len() as u8;
-        log.waiting.push_back(op);
+        log.phase = Phase::Loading { missing: 2 + 2 * log.members.len(), unreadable: None };
+        (log.load, log.born, log.waiting) = (load, before.as_ref().map_or(load, |log| log.born), waiting);
+        if before.is_none() {
+            self.logs.remember_to_evict(id, load);
+        }
         self.logs.logs.insert(id, Box::new(log));
-        self.logs.clock.push_back(id);
         let tail = ScanLimit { rows: self.limits.tail_entries_max, bytes: self.limits.tail_bytes_max };
         let all = keys::entries(id, 1, u64::MAX);
-        self.reads.get(cx.fx, keys::log(id), ReadFor::Log(id, LogPart::Record));
-        self.reads.scan(cx.fx, all, Direction::Backwards, tail, ReadFor::Log(id, LogPart::Tail));
+        self.reads.get(cx.fx, keys::log(id), ReadFor::Log(id, load, LogPart::Record));
+        self.reads.scan(cx.fx, all, Direction::Backwards, tail, ReadFor::Log(id, load, LogPart::Tail));
         for user in members_of(id) {
             let part = LogPart::Member(user);
-            self.reads.get(cx.fx, keys::member(id, user.get()), ReadFor::Log(id, part));
+            self.reads.get(cx.fx, keys::member(id, user.get()), ReadFor::Log(id, load, part));
             self.tell_user(cx, UserOp { user, ask: UserAsk::Watch(id) });
         }
     }
 
-    pub(crate) fn log_record_read(&mut self, cx: &mut Cx, id: LogId, value: Option<Bytes>) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+    pub(crate) fn log_record_read(&mut self, cx: &mut Cx, id: LogId, load: u64, value: Option<Bytes>) {
+        let Some(log) = self.logs.loading(id, load) else { return };
         log.exists = value.is_some();
+        if value.is_some_and(|value| LogRecord::decode(value).is_err()) {
+            return self.log_part_failed(cx, id, load, Unreadable::Damaged);
+        }
         self.log_part_known(cx, id);
     }
 
-    pub(crate) fn tail_read(&mut self, cx: &mut Cx, id: LogId, rows: Vec<Row>) {
-        let entries: Option<Vec<_>> = rows.into_iter().map(|row| entry_of(id, row)).collect();
-        let Some(entries) = entries else {
-            report_damage(cx, id);
-            return self.log_part_failed(cx, id);
+    pub(crate) fn tail_read(&mut self, cx: &mut Cx, id: LogId, load: u64, rows: Rows) {
+        let Some(log) = self.logs.loading(id, load) else { return };
+        let more = rows.more;
+        let entries: Option<Vec<_>> = rows.rows.into_iter().map(|row| entry_of(id, row)).collect();
+        let whole = entries.filter(|entries| {
+            let dense = entries.windows(2).all(|pair| pair[1].seq.next() == pair[0].seq);
+            dense && (more || entries.last().is_none_or(|oldest| oldest.seq == Seq(1)))
+        });
+        let Some(entries) = whole else {
+            return self.log_part_failed(cx, id, load, Unreadable::Damaged);
         };
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
         if let Some(newest) = entries.first() {
             (log.head, log.last_time_ms) = (newest.seq, newest.time_ms);
             log.durable = DurableHead::recovered(newest.seq);
@@ -58,13 +84,19 @@ impl Shard {
         self.log_part_known(cx, id);
     }
 
-    pub(crate) fn member_read(&mut self, cx: &mut Cx, id: LogId, user: UserId, value: Option<Bytes>) {
-        let record = value.map_or(Ok(MemberRecord::default()), MemberRecord::decode);
-        let Ok(record) = record else {
-            report_damage(cx, id);
-            return self.log_part_failed(cx, id);
+    pub(crate) fn member_read(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        load: u64,
+        user: UserId,
+        value: Option<Bytes>,
+    ) {
+        let Some(log) = self.logs.loading(id, load) else { return };
+        let Ok(record) = value.map_or(Ok(MemberRecord::default()), MemberRecord::decode) else {
+            return self.log_part_failed(cx, id, load, Unreadable::Damaged);
         };
-        let Some(member) = self.logs.logs.get_mut(&id).and_then(|log| log.member(user)) else { return };
+        let member = log.member(user).expect("only members are read");
         member.marks = Watermarks { delivered: Seq(record.delivered_upto), read: Seq(record.read_upto) };
         for device in &mut member.devices {
             let stored = record.positions.iter().find(|position| position.device == device.id.get());
@@ -83,9 +115,10 @@ impl Shard {
         user: UserId,
         devices: Option<Vec<DeviceId>>,
     ) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
-        let (loading, exists) = (log.missing > 0, log.exists);
-        let Some(member) = log.member(user) else { return };
+        // Whoever forgets a log says so, but word may be on its way; a doubted one asks again.
+        let Some(log) = self.logs.logs.get_mut(&id).filter(|log| log.phase != Phase::Doubted) else { return };
+        let (loading, exists) = (log.phase != Phase::Known, log.exists);
+        let member = log.member(user).expect("a log watches its members alone");
         let first = loading && !member.devices_known;
         member.devices_known = true;
         member.lives = devices.is_some();
@@ -93,34 +126,42 @@ impl Shard {
         member.set_devices(&devices.unwrap_or_default(), loading || exists);
         if first {
             self.log_part_known(cx, id);
-        } else if exists {
+        } else if exists && !loading {
             self.mark_new_devices(id, user);
         }
     }
 
     /// What was appended before a device was known has left no mark for it.
     fn mark_new_devices(&mut self, id: LogId, user: UserId) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        let log = self.logs.known(id);
         let head = log.head;
-        let Some(member) = log.member(user) else { return };
-        for device in &mut member.devices {
-            if !device.marked && device.position < head {
-                device.marked = true;
-                self.commits.put_bytes(keys::inbox_mark(user.get(), device.id.get(), id), Bytes::new());
-            }
+        let member = log.member(user).expect("a log watches its members alone");
+        let lacks = |device: &&mut super::Device| !device.marked && device.position < head;
+        let mut marked = false;
+        for device in member.devices.iter_mut().filter(lacks) {
+            (device.marked, marked) = (true, true);
+            self.commits.put_bytes(keys::inbox_mark(user.get(), device.id.get(), id), Bytes::new());
         }
-        self.then(After::Marked(id));
+        if marked {
+            self.then(After::Marked(id));
+        }
     }
 
+    /// One part less is missing.
     fn log_part_known(&mut self, cx: &mut Cx, id: LogId) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
-        log.missing -= 1;
-        if log.missing > 0 {
+        let log = self.logs.pinned(id);
+        let Phase::Loading { missing, unreadable } = &mut log.phase else {
+            unreachable!("parts come while a log is being read")
+        };
+        *missing -= 1;
+        if *missing > 0 {
             return;
         }
-        if log.unreadable {
-            return self.forget_log(cx, id, UNREADABLE);
+        let unreadable = unreadable.or(log.is_damaged().then_some(Unreadable::Damaged));
+        if let Some(why) = unreadable {
+            return self.load_failed(cx, id, why);
         }
+        log.phase = Phase::Known;
         // A store of before knows it of the newest entries alone.
         for member in log.members.iter_mut().filter(|member| member.wrote.is_none()) {
             let own = log.tail.iter().find(|entry| entry.author.user == member.user);
@@ -133,37 +174,58 @@ impl Shard {
             }
         }
         for op in std::mem::take(&mut log.waiting) {
-            self.log_known(cx, id, op);
+            // One of them may have brought the log into doubt.
+            self.log_op(cx, id, op);
+        }
+    }
+
+    /// A log can't be read: whoever waits for it is told, and the next one tries again.
+    fn load_failed(&mut self, cx: &mut Cx, id: LogId, why: Unreadable) {
+        if why == Unreadable::Damaged {
+            self.trouble.damaged(cx, id);
+        }
+        let log = self.logs.logs.remove(&id).expect(PINNED);
+        self.unwatch(cx, id);
+        for op in log.waiting {
+            match op {
+                LogOp::Pull(pull) => self.page_failed(cx, id, pull, why),
+                op => self.refuse_log_op(cx, id, op, UNREADABLE),
+            }
         }
     }
 
     /// A member can't be read: the log is of no use before that is over.
     pub(super) fn member_unreadable(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
         let Some(log) = self.logs.logs.get_mut(&id) else { return };
-        let loading = log.missing > 0;
-        let Some(member) = log.member(user) else { return };
-        if !loading {
-            self.forget_log(cx, id, UNREADABLE);
-        } else if !std::mem::replace(&mut member.devices_known, true) {
-            self.log_part_failed(cx, id);
-        } else {
-            log.unreadable = true;
+        match log.phase {
+            Phase::Known => self.doubt_log(cx, id, Undone::Refused(UNREADABLE)),
+            // It asks again.
+            Phase::Doubted => {}
+            Phase::Loading { .. } => {
+                let load = log.load;
+                let member = log.member(user).expect("a log watches its members alone");
+                if std::mem::replace(&mut member.devices_known, true) {
+                    self.log_unreadable(id, Unreadable::Damaged);
+                } else {
+                    self.log_part_failed(cx, id, load, Unreadable::Damaged);
+                }
+            }
         }
     }
 
-    /// A part of a log can't be read: whoever waits for it is refused, and the next one tries again.
-    pub(crate) fn log_part_failed(&mut self, cx: &mut Cx, id: LogId) {
-        if let Some(log) = self.logs.logs.get_mut(&id) {
-            log.unreadable = true;
+    fn log_unreadable(&mut self, id: LogId, why: Unreadable) {
+        if let Phase::Loading { unreadable, .. } = &mut self.logs.pinned(id).phase {
+            *unreadable = (*unreadable).max(Some(why));
         }
-        self.log_part_known(cx, id);
     }
-}
 
-/// A row of a log is not what was written: an operator must know.
-pub(super) fn report_damage(cx: &mut Cx, id: LogId) {
-    let place = format!("a log in slot {}", Slot::of_log(id).number());
-    cx.fx.store_trouble(&StoreError::Corrupt { place });
+    /// A part of a log can't be read.
+    pub(crate) fn log_part_failed(&mut self, cx: &mut Cx, id: LogId, load: u64, why: Unreadable) {
+        if self.logs.loading(id, load).is_some() {
+            self.log_unreadable(id, why);
+            self.log_part_known(cx, id);
+        }
+    }
 }
 
 /// The entry of a row; `None` if the row is not what was written.

@@ -1,7 +1,19 @@
 //! The logs of a core's slots: who is a member, where the head is, what waits.
 //!
 //! A log is read once, then decided on in memory: `head` counts what has been appended, `durable` what is proven. What
-//! is not durable is never shown. A log whose commit failed is forgotten and read again.
+//! is not durable is never shown.
+//!
+//! ```text
+//!            all parts are read            a write failed, or a member can't be read
+//! Loading ------------------------> Known ------------------------------------------> Doubted
+//!    |  ^                             |                                                  |
+//!    |  |   a part can't be read      | idle for long                                    | no write under way:
+//!    v  +-- (gone) <------------------+                                                  v
+//!  (gone)                                                        Loading, if somebody waits, or gone
+//! ```
+//!
+//! A log with writes under way is never forgotten and never read: what would be read is older than what is decided. A read
+//! carries the number of the load that asked for it, and is nobody's when there is another one.
 
 pub mod acknowledge;
 pub mod append;
@@ -22,32 +34,50 @@ use crate::effects::Stage;
 use crate::entry::{Author, Entry, members_of, peer_of};
 use crate::limits::LOG_WAITING_MAX;
 use crate::maps::Map;
-use crate::message::{LogOp, Page, Shown, UserAsk, UserOp, Watermarks};
-use crate::reply::Origin;
+use crate::message::{LogOp, Message, Page, Pull, Shown, Unreadable, UserAsk, UserOp, Watermarks};
+use crate::reply::{Origin, Undone};
 use crate::shard::Shard;
 
 /// The logs in memory.
 #[derive(Debug, Default)]
 pub struct Logs {
     logs: Map<LogId, Box<Log>>,
-    /// The order in which idle logs are considered for leaving.
-    clock: VecDeque<LogId>,
+    /// The order in which idle logs are considered for leaving, each with its first load: those that were forgotten since are
+    /// passed over.
+    clock: VecDeque<(LogId, u64)>,
     /// Logs with marks of devices that have caught up, and when to look at them.
     quiet: VecDeque<(u64, LogId)>,
     /// Reads of entries under way.
     readers: Map<u64, read::Reader>,
     readers_made: u64,
+    loads: u64,
+}
+
+/// Where a log stands: see the module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Loading {
+        /// Parts that have not come.
+        missing: usize,
+        /// A part could not be read.
+        unreadable: Option<Unreadable>,
+    },
+    Known,
+    Doubted,
 }
 
 /// One log.
 #[derive(Debug)]
 struct Log {
-    /// What is missing until it is known.
-    missing: u8,
-    /// A part of it could not be read.
-    unreadable: bool,
+    phase: Phase,
+    /// The number of the load that reads it, or has read it.
+    load: u64,
+    /// The number of the load that brought it into memory.
+    born: u64,
     /// Writes of it under way.
-    unsettled: i32,
+    unsettled: usize,
+    /// Reads of its entries under way.
+    reading: usize,
     /// What waits for it to be known.
     waiting: VecDeque<LogOp>,
     /// Messages that wait for the first of them to be told from a retry.
@@ -107,17 +137,59 @@ enum Highest {
 const UNKNOWN_USER: Refusal = Refusal::new(Reason::UnknownUser, "there is no such user");
 const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the log can't be read");
 
+/// Why a log is there.
+const PINNED: &str = "a log stays in memory while something of it is under way";
+
 impl Logs {
     /// How many are in memory.
     pub fn count(&self) -> usize {
         self.logs.len()
     }
 
-    /// Notes that writes of a log have been made (1) or have ended (-1).
-    pub fn count_unsettled(&mut self, id: LogId, change: i32) {
-        if let Some(log) = self.logs.get_mut(&id) {
-            log.unsettled += change;
+    /// Notes that a write of a log has been made.
+    pub fn unsettle(&mut self, id: LogId) {
+        self.pinned(id).unsettled += 1;
+    }
+
+    /// Notes that a write of a log has ended, one way or the other.
+    pub fn settle(&mut self, id: LogId) {
+        let log = self.pinned(id);
+        log.unsettled = log.unsettled.checked_sub(1).expect("a write ends once");
+    }
+
+    /// A log of which something is under way.
+    fn pinned(&mut self, id: LogId) -> &mut Log {
+        self.logs.get_mut(&id).expect(PINNED)
+    }
+
+    /// A log that is decided on: whoever asks has been let in by [`Shard::log_op`].
+    fn known(&mut self, id: LogId) -> &mut Log {
+        let log = self.pinned(id);
+        debug_assert_eq!(log.phase, Phase::Known, "nothing is decided on a log that is not known");
+        log
+    }
+
+    /// The log that is being read by this load, unless that is over.
+    fn loading(&mut self, id: LogId, load: u64) -> Option<&mut Log> {
+        let log = self.logs.get_mut(&id).filter(|log| log.load == load)?;
+        matches!(log.phase, Phase::Loading { .. }).then_some(log)
+    }
+
+    /// The log as this load has read it, unless it is doubted or another one.
+    fn known_by(&mut self, id: LogId, load: u64) -> Option<&mut Log> {
+        self.logs
+            .get_mut(&id)
+            .filter(|log| log.load == load && log.phase == Phase::Known)
+            .map(|log| &mut **log)
+    }
+
+    fn remember_to_evict(&mut self, id: LogId, born: u64) {
+        // Logs that can't be read come and go.
+        if self.clock.len() > 2 * self.logs.len() + 64 {
+            let logs = &self.logs;
+            self.clock.retain(|(id, born)| logs.get(id).is_some_and(|log| log.born == *born));
         }
+        self.clock.push_back((id, born));
     }
 }
 
@@ -133,9 +205,11 @@ impl Log {
             stored: Vec::new(),
         };
         Self {
-            missing: 0,
-            unreadable: false,
+            phase: Phase::Loading { missing: 0, unreadable: None },
+            load: 0,
+            born: 0,
             unsettled: 0,
+            reading: 0,
             waiting: VecDeque::new(),
             sends: VecDeque::new(),
             exists: false,
@@ -169,10 +243,23 @@ impl Log {
         self.members.iter().find(|member| member.user == user).map(|member| member.marks).unwrap_or_default()
     }
 
+    /// Whether what was read can't be all that was written. A log that was made has an entry, and nobody is further than
+    /// its head: absence is not taken for "never was".
+    fn is_damaged(&self) -> bool {
+        let beyond = |member: &Member| {
+            let marks = member.marks.delivered.max(member.marks.read);
+            (member.wrote.is_some() && self.head == Seq(0))
+                || marks > self.head
+                || member.stored.iter().any(|position| position.upto > self.head.0)
+        };
+        self.exists != (self.head > Seq(0)) || self.members.iter().any(beyond)
+    }
+
     /// Nothing waits, and everything is durable.
     fn is_idle(&self) -> bool {
-        self.missing == 0
-            && self.unsettled <= 0
+        self.phase == Phase::Known
+            && self.unsettled == 0
+            && self.reading == 0
             && self.waiting.is_empty()
             && self.sends.is_empty()
             && self.durable.seq() == self.head
@@ -236,7 +323,7 @@ impl Shard {
         }
         let Some(log) = self.logs.logs.get_mut(&id) else { return self.load_log(cx, id, op) };
         log.used = true;
-        if log.missing == 0 {
+        if log.phase == Phase::Known {
             self.log_known(cx, id, op);
         } else if log.waiting.len() < LOG_WAITING_MAX {
             log.waiting.push_back(op);
@@ -268,7 +355,7 @@ impl Shard {
     /// Tells a member of a direct chat who the other is. What the one who asks has written proves nothing: the other must have
     /// written too, or be asked for by phone.
     fn describe_peer(&mut self, cx: &mut Cx, id: LogId, origin: Origin, reader: UserId, by_phone: bool) {
-        let Some(log) = self.logs.logs.get(&id) else { return };
+        let log = self.logs.known(id);
         let peer = peer_of(id, reader);
         let shown = Shown { name: log.has_written(peer) && log.has_written(reader), phone: true };
         if by_phone || log.has_written(peer) {
@@ -280,7 +367,8 @@ impl Shard {
 
     fn member_changed(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
         let peer = peer_of(id, user);
-        if self.logs.logs.get(&id).is_some_and(|log| log.has_written(peer) && log.has_written(user)) {
+        let log = self.logs.known(id);
+        if log.has_written(peer) && log.has_written(user) {
             self.tell_user(cx, UserOp { user: peer, ask: UserAsk::PersonChanged(user) });
         }
     }
@@ -291,36 +379,43 @@ impl Shard {
             | LogOp::Acknowledge { origin, .. }
             | LogOp::History { origin, .. }
             | LogOp::Describe { origin, .. } => self.refuse(cx, origin, refusal),
-            LogOp::Pull(pull) => {
-                let page = Page {
-                    log: id,
-                    rewound: None,
-                    entries: Vec::new(),
-                    next: Seq(0),
-                    head: Seq(0),
-                    peer: Watermarks::default(),
-                    own: Watermarks::default(),
-                    failed: true,
-                };
-                self.tell(cx, pull.core, crate::message::Message::Page(pull.conn, Box::new(page)));
-            }
-            LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Changed(_) => {}
+            LogOp::Pull(pull) => self.page_failed(cx, id, pull, Unreadable::ForNow),
+            // Nobody waits for it, and it is a hint.
+            LogOp::Changed(_) => {}
+            LogOp::Devices(..) | LogOp::Unreadable(_) => unreachable!("these never wait"),
         }
     }
 
-    /// What is in memory of a log did not become durable: it is read again when it is needed.
-    pub(crate) fn forget_log(&mut self, cx: &mut Cx, id: LogId, refusal: Refusal) {
-        if self.logs.logs.get(&id).is_none_or(|log| log.missing > 0) {
-            return; // It is being read again already.
+    fn page_failed(&mut self, cx: &mut Cx, id: LogId, pull: Pull, why: Unreadable) {
+        self.tell(cx, pull.core, Message::Page(pull.conn, Box::new(Page::failed(id, why))));
+    }
+
+    /// What is in memory of a log may not be what is in the store: it is read again, when no write of it is under way. What
+    /// waits goes on then; messages that were being told from retries are `undone`.
+    pub(crate) fn doubt_log(&mut self, cx: &mut Cx, id: LogId, undone: Undone) {
+        let log = self.logs.pinned(id);
+        if log.phase == Phase::Known {
+            log.phase = Phase::Doubted;
+            for send in std::mem::take(&mut log.sends) {
+                self.reply(cx, send.origin, undone.into());
+            }
         }
-        let Some(log) = self.logs.logs.remove(&id) else { return };
-        for op in log.waiting {
-            self.refuse_log_op(cx, id, op, refusal);
+        self.log_settled(cx, id);
+    }
+
+    /// Reads a doubted log again, or forgets it, once no write of it is under way.
+    pub(crate) fn log_settled(&mut self, cx: &mut Cx, id: LogId) {
+        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        if log.phase != Phase::Doubted || log.unsettled > 0 {
+            return;
         }
-        for send in log.sends {
-            self.refuse(cx, send.origin, refusal);
+        if log.waiting.is_empty() {
+            self.logs.logs.remove(&id);
+            self.unwatch(cx, id);
+        } else {
+            let waiting = std::mem::take(&mut log.waiting);
+            self.begin_load(cx, id, waiting);
         }
-        self.unwatch(cx, id);
     }
 
     fn unwatch(&mut self, cx: &mut Cx, id: LogId) {
@@ -332,11 +427,10 @@ impl Shard {
     /// Lets logs leave that nothing waits for.
     pub(crate) fn evict_logs(&mut self, cx: &mut Cx) {
         for _ in 0..self.logs.count().saturating_sub(self.limits.logs_cached_max) {
-            let Some(id) = self.logs.clock.pop_front() else { return };
-            let Some(log) = self.logs.logs.get_mut(&id) else { continue };
-            let read = self.logs.readers.values().any(|reader| reader.log() == id);
-            if std::mem::take(&mut log.used) || !log.is_idle() || log.in_quiet || read {
-                self.logs.clock.push_back(id);
+            let Some((id, born)) = self.logs.clock.pop_front() else { return };
+            let Some(log) = self.logs.logs.get_mut(&id).filter(|log| log.born == born) else { continue };
+            if std::mem::take(&mut log.used) || !log.is_idle() || log.in_quiet {
+                self.logs.clock.push_back((id, born));
             } else {
                 self.logs.logs.remove(&id);
                 self.unwatch(cx, id);

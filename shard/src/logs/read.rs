@@ -7,12 +7,12 @@ use tern_storage::{Direction, LogId, Rows, ScanLimit, keys};
 use tern_wire::ids::{Seq, UserId};
 use tern_wire::limits::PAGE_BYTES_MAX;
 
-use super::load::{entry_of, report_damage};
+use super::load::entry_of;
 use crate::Cx;
 use crate::commits::After;
-use crate::entry::Entry;
+use crate::entry::{Entry, peer_of};
 use crate::limits::{PULL_BYTES_MAX, PULL_ENTRIES_MAX};
-use crate::message::{Claim, LogOp, Message, Page, Pull, Want};
+use crate::message::{Claim, LogOp, Message, Page, Pull, Unreadable, Want};
 use crate::reads::{LogPart, ReadFor};
 use crate::reply::{Origin, Reply};
 use crate::shard::Shard;
@@ -32,7 +32,7 @@ pub(crate) struct Wanted {
 pub(crate) struct Place {
     /// The first entry that it lacks.
     first: Seq,
-    /// Its position, where that is not what it claimed.
+    /// Its position just before, where that is not what it claimed.
     rewound: Option<Seq>,
 }
 
@@ -47,40 +47,61 @@ fn place_of(want: Want, position: Seq, head: Seq) -> Place {
     if trusted && upto <= head {
         return Place { first: from, rewound: None };
     }
-    Place { first: from.min(position.next()), rewound: (upto > position).then_some(position) }
+    let first = from.min(position.next());
+    Place { first, rewound: (upto > position).then_some(Seq(first.0 - 1)) }
 }
 
 /// Who waits for entries from the store.
 #[derive(Debug)]
-pub(crate) enum Reader {
+pub(crate) struct Reader {
+    log: LogId,
+    /// The load of the log that asked.
+    load: u64,
+    /// The entries that are there, from the first up to but without the end.
+    range: (Seq, Seq),
+    purpose: Purpose,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
     /// A page of history.
-    History(LogId, Wanted),
+    History(Wanted),
     /// A page for a device that is catching up from this place on.
-    Pull(LogId, Pull, Place),
+    Pull(Pull, Place),
 }
 
 impl Reader {
-    /// The log that is read.
-    pub(crate) fn log(&self) -> LogId {
-        let (Self::History(log, _) | Self::Pull(log, ..)) = self;
-        *log
-    }
-
     /// What was asked.
     fn ask(&self) -> LogOp {
-        match *self {
-            Self::History(_, Wanted { origin, reader, from, forwards, limit }) => {
+        match self.purpose {
+            Purpose::History(Wanted { origin, reader, from, forwards, limit }) => {
                 LogOp::History { origin, reader, from, forwards, limit }
             }
-            Self::Pull(_, pull, _) => LogOp::Pull(pull),
+            Purpose::Pull(pull, _) => LogOp::Pull(pull),
         }
+    }
+
+    /// The entries of what was read, rising; `None` if it is not what was written. Seqs are dense: a hole, at whichever end of
+    /// what was asked for, is damage.
+    fn entries(&self, rows: Rows) -> Option<Vec<Entry>> {
+        let (first, end) = self.range;
+        let entries: Option<Vec<_>> = rows.rows.into_iter().map(|row| entry_of(self.log, row)).collect();
+        let mut entries = entries?;
+        let backwards = matches!(self.purpose, Purpose::History(Wanted { forwards: false, .. }));
+        if backwards {
+            entries.reverse();
+        }
+        let (oldest, newest) = (entries.first()?.seq, entries.last()?.seq);
+        let dense = entries.windows(2).all(|pair| pair[0].seq.next() == pair[1].seq);
+        let from_first = oldest == first || (backwards && rows.more);
+        let to_end = newest.next() == end || (!backwards && rows.more);
+        (dense && from_first && to_end).then_some(entries)
     }
 }
 
 impl Shard {
     pub(super) fn read_history(&mut self, cx: &mut Cx, id: LogId, wanted: Wanted) {
-        let Some(log) = self.logs.logs.get(&id) else { return };
-        let head = log.durable.seq();
+        let head = self.logs.known(id).durable.seq();
         let Wanted { from, forwards, limit, .. } = wanted;
         let (first, end) = if forwards {
             (from.0.saturating_add(1), head.0 + 1)
@@ -92,13 +113,13 @@ impl Shard {
         }
         let direction = if forwards { Direction::Forwards } else { Direction::Backwards };
         let limit = ScanLimit { rows: limit, bytes: PAGE_BYTES_MAX };
-        self.read_entries(cx, id, (first, end), direction, limit, Reader::History(id, wanted));
+        self.read_entries(cx, id, (first, end), direction, limit, Purpose::History(wanted));
     }
 
     fn history_known(&mut self, cx: &mut Cx, id: LogId, wanted: Wanted, entries: Vec<Entry>) {
-        let Some(log) = self.logs.logs.get(&id) else { return };
+        let log = self.logs.known(id);
         let head = log.durable.seq();
-        let marks = self.peer_marks(id, wanted.reader);
+        let marks = log.marks_of(peer_of(id, wanted.reader));
         let more = if wanted.forwards {
             entries.last().is_some_and(|last| last.seq < head)
         } else {
@@ -116,7 +137,8 @@ impl Shard {
 
     /// Gives a device what it lacks, from memory if the tail reaches back far enough.
     pub(super) fn pull(&mut self, cx: &mut Cx, id: LogId, pull: Pull) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        let has_room = self.commits.has_room(0, self.limits.batch_bytes_max);
+        let log = self.logs.known(id);
         let durable = log.durable.seq();
         let head = log.head;
         // What the device has acknowledged of this store, and so has for certain.
@@ -129,6 +151,8 @@ impl Shard {
             } else if pull.marked {
                 // It has been there since before the entry that the device lacks.
                 device.marked = true;
+            } else if !device.marked && pull.writes_mark && !has_room {
+                return self.page_failed(cx, id, pull, Unreadable::ForNow);
             } else if !device.marked && pull.writes_mark {
                 device.marked = true;
                 let (user, device) = (pull.author.user.get(), pull.author.device.get());
@@ -142,7 +166,7 @@ impl Shard {
         }
         let place = place_of(pull.want, position, durable);
         let first = place.first;
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
+        let log = self.logs.known(id);
         if first > durable {
             return self.pulled(cx, id, pull, place, Vec::new());
         }
@@ -159,11 +183,11 @@ impl Shard {
         }
         let limit = ScanLimit { rows: PULL_ENTRIES_MAX, bytes: PULL_BYTES_MAX };
         let range = (first.0, durable.0 + 1);
-        self.read_entries(cx, id, range, Direction::Forwards, limit, Reader::Pull(id, pull, place));
+        self.read_entries(cx, id, range, Direction::Forwards, limit, Purpose::Pull(pull, place));
     }
 
     fn pulled(&mut self, cx: &mut Cx, id: LogId, pull: Pull, place: Place, entries: Vec<Arc<Entry>>) {
-        let Some(log) = self.logs.logs.get(&id) else { return };
+        let log = self.logs.known(id);
         let head = log.durable.seq();
         let next = entries.last().map_or(place.first.min(head.next()), |last| last.seq.next());
         let page = Page {
@@ -172,9 +196,9 @@ impl Shard {
             entries,
             next,
             head,
-            peer: self.peer_marks(id, pull.author.user),
+            peer: log.marks_of(peer_of(id, pull.author.user)),
             own: log.marks_of(pull.author.user),
-            failed: false,
+            failed: None,
         };
         self.tell(cx, pull.core, Message::Page(pull.conn, Box::new(page)));
     }
@@ -186,48 +210,50 @@ impl Shard {
         (first, end): (u64, u64),
         direction: Direction,
         limit: ScanLimit,
-        reader: Reader,
+        purpose: Purpose,
     ) {
+        if !self.reads.has_room() {
+            let refusal = self.overloaded();
+            return match purpose {
+                Purpose::History(wanted) => self.refuse(cx, wanted.origin, refusal),
+                Purpose::Pull(pull, _) => self.page_failed(cx, id, pull, Unreadable::ForNow),
+            };
+        }
+        let log = self.logs.known(id);
+        log.reading += 1;
+        let load = log.load;
         self.logs.readers_made += 1;
         let number = self.logs.readers_made;
+        let reader = Reader { log: id, load, range: (Seq(first), Seq(end)), purpose };
         self.logs.readers.insert(number, reader);
         let range = keys::entries(id, first, end);
-        self.reads.scan(cx.fx, range, direction, limit, ReadFor::Log(id, LogPart::Entries(number)));
+        self.reads.scan(cx.fx, range, direction, limit, ReadFor::Log(id, load, LogPart::Entries(number)));
     }
 
-    pub(crate) fn entries_read(&mut self, cx: &mut Cx, number: u64, rows: Option<Rows>) {
-        let Some(reader) = self.logs.readers.remove(&number) else { return };
-        let id = reader.log();
-        if self.logs.logs.get(&id).is_none_or(|log| log.missing > 0) {
-            // The log was forgotten meanwhile: what it says of itself is not known now.
+    pub(crate) fn entries_read(&mut self, cx: &mut Cx, number: u64, rows: Result<Rows, Unreadable>) {
+        let reader = self.logs.readers.remove(&number).expect("a read ends once");
+        let id = reader.log;
+        if let Some(log) = self.logs.logs.get_mut(&id).filter(|log| log.load == reader.load) {
+            log.reading -= 1;
+        }
+        if self.logs.known_by(id, reader.load).is_none() {
+            // The log came into doubt meanwhile: what it says of itself is not known now.
             return self.log_op(cx, id, reader.ask());
         }
-        let entries = rows.and_then(|rows| rows.rows.into_iter().map(|row| entry_of(id, row)).collect());
-        let entries = entries.and_then(|mut entries: Vec<Entry>| {
-            if matches!(reader, Reader::History(_, Wanted { forwards: false, .. })) {
-                entries.reverse();
-            }
-            // Seqs are dense: a hole, or nothing where something was written, is damage.
-            let dense = entries.windows(2).all(|pair| pair[0].seq.next() == pair[1].seq);
-            (dense && !entries.is_empty()).then_some(entries)
-        });
-        let Some(entries) = entries else {
-            report_damage(cx, id);
-            return self.refuse_reader(cx, reader);
-        };
-        match reader {
-            Reader::History(_, wanted) => self.history_known(cx, id, wanted, entries),
-            Reader::Pull(_, pull, place) => {
+        let entries = rows.and_then(|rows| reader.entries(rows).ok_or(Unreadable::Damaged));
+        match (entries, reader.purpose) {
+            (Ok(entries), Purpose::History(wanted)) => self.history_known(cx, id, wanted, entries),
+            (Ok(entries), Purpose::Pull(pull, place)) => {
                 self.pulled(cx, id, pull, place, entries.into_iter().map(Arc::new).collect());
             }
-        }
-    }
-
-    fn refuse_reader(&mut self, cx: &mut Cx, reader: Reader) {
-        match reader {
-            Reader::History(_, wanted) => self.refuse(cx, wanted.origin, super::UNREADABLE),
-            Reader::Pull(id, pull, _) => {
-                self.refuse_log_op(cx, id, LogOp::Pull(pull), super::UNREADABLE);
+            (Err(why), purpose) => {
+                if why == Unreadable::Damaged {
+                    self.trouble.damaged(cx, id);
+                }
+                match purpose {
+                    Purpose::History(wanted) => self.refuse(cx, wanted.origin, super::UNREADABLE),
+                    Purpose::Pull(pull, _) => self.page_failed(cx, id, pull, why),
+                }
             }
         }
     }
@@ -258,6 +284,6 @@ mod tests {
         check(Some(11), Some((10, false)), (11, None));
         check(Some(6), Some((5, false)), (6, None));
         // Two claims in one: the lower place, the higher claim.
-        check(Some(6), Some((31, true)), (6, Some(10)));
+        check(Some(6), Some((31, true)), (6, Some(5)));
     }
 }

@@ -1,5 +1,6 @@
 //! A whole node in one thread: brains, a mesh, a store that fails as its seed says, and time that the test sets. What
-//! happens next among all that could is chosen at random.
+//! happens next among all that could is chosen at random: reads end late and in any order, the store is busy now and then,
+//! reads fail, and readers are slow, as the [`Weather`] has it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,10 +21,21 @@ use tern_shard::{Arrival, Effects, Input, Setup, Shard};
 use tern_storage::memory::Memory;
 use tern_storage::records::StoreRecord;
 use tern_storage::{
-    Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, Port, ReadId, ScanLimit, Slot,
-    StoreError, Wake,
+    Batch, Busy, CommitId, Completion, Direction, Engine as _, Fence, Key, KeyRange, Port, ReadId, ScanLimit,
+    Slot, StoreError, Wake,
 };
 use tern_wire::ids::{ClientMessageId, Name, Phone};
+
+/// What a node has to bear.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Weather {
+    /// Reads in a thousand that find damage which is not there the next time.
+    pub reads_fail_per_mille: u16,
+    /// Calls in a thousand for which the store has no room.
+    pub busy_per_mille: u16,
+    /// What is sent stays in its queue until the test takes it.
+    pub slow_readers: bool,
+}
 
 struct NoWake;
 
@@ -34,6 +46,10 @@ impl Wake for NoWake {
 /// What one brain has done to the world.
 struct Hands {
     port: Box<dyn Port>,
+    weather: Weather,
+    rng: Rng,
+    /// Reads that the store has ended and the brain has not heard of.
+    reads: Vec<Completion>,
     mesh: BTreeMap<CoreId, VecDeque<Message>>,
     frames: BTreeMap<ConnId, VecDeque<v1::ServerFrame>>,
     moves: VecDeque<(ConnId, CoreId, Arrival)>,
@@ -41,6 +57,8 @@ struct Hands {
     drained: VecDeque<ConnId>,
     answers: Vec<(u64, AdminResponse)>,
     failed: bool,
+    troubles: Vec<StoreError>,
+    recovered: Vec<u64>,
     damage: bool,
     /// From where connections come.
     address: [u8; 16],
@@ -59,8 +77,9 @@ impl Effects for Hands {
         frame.encoded_len()
     }
 
-    fn backlog(&mut self, _conn: ConnId) -> usize {
-        0
+    fn backlog(&mut self, conn: ConnId) -> usize {
+        let frames = self.frames.get(&conn).filter(|_| self.weather.slow_readers);
+        frames.into_iter().flatten().map(|frame| frame.encoded_len()).sum()
     }
 
     fn notify_drained(&mut self, conn: ConnId) {
@@ -90,10 +109,16 @@ impl Effects for Hands {
     }
 
     fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>> {
+        if self.is_busy() {
+            return Err(Busy((batch, fence)));
+        }
         self.port.submit(batch, fence)
     }
 
     fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>> {
+        if self.is_busy() {
+            return Err(Busy(key));
+        }
         self.port.get(key)
     }
 
@@ -103,6 +128,9 @@ impl Effects for Hands {
         direction: Direction,
         limit: ScanLimit,
     ) -> Result<ReadId, Busy<KeyRange>> {
+        if self.is_busy() {
+            return Err(Busy(range));
+        }
         self.port.scan(range, direction, limit)
     }
 
@@ -119,7 +147,50 @@ impl Effects for Hands {
 
     fn store_trouble(&mut self, error: &StoreError) {
         self.failed |= matches!(error, StoreError::Failed { .. });
+        self.troubles.push(error.clone());
         self.damage |= matches!(error, StoreError::Corrupt { .. });
+    }
+
+    fn store_recovered(&mut self, refused: u64) {
+        self.recovered.push(refused);
+    }
+}
+
+impl Hands {
+    fn is_busy(&mut self) -> bool {
+        self.rng.u16(..1000) < self.weather.busy_per_mille
+    }
+
+    /// Some of what the store has ended: all commits, whose failures the port believes to be known once they are polled, or a
+    /// read.
+    fn completions(&mut self) -> Vec<Completion> {
+        if self.reads.is_empty() || self.rng.bool() {
+            let mut commits = Vec::new();
+            self.port.poll(&mut commits);
+            let is_read =
+                |ended: &mut Completion| matches!(ended, Completion::Value { .. } | Completion::Rows { .. });
+            self.reads.extend(commits.extract_if(.., is_read));
+            if !commits.is_empty() {
+                return commits;
+            }
+        }
+        self.read().into_iter().collect()
+    }
+
+    fn read(&mut self) -> Option<Completion> {
+        if self.reads.is_empty() {
+            return None;
+        }
+        let completion = self.reads.swap_remove(self.rng.usize(..self.reads.len()));
+        if self.rng.u16(..1000) >= self.weather.reads_fail_per_mille {
+            return Some(completion);
+        }
+        let error = StoreError::Corrupt { place: "where this test says so".to_owned() };
+        Some(match completion {
+            Completion::Value { read, .. } => Completion::Value { read, result: Err(error) },
+            Completion::Rows { read, .. } => Completion::Rows { read, result: Err(error) },
+            other => other,
+        })
     }
 }
 
@@ -135,10 +206,13 @@ pub struct Link(pub usize);
 
 /// See the module.
 pub struct Node {
+    store: Memory,
     cores: Vec<Core>,
     pub now_ms: u64,
     slots: SlotMap,
     links: Vec<Option<(CoreId, ConnId)>>,
+    /// What the node said before it closed a connection.
+    last_words: BTreeMap<usize, VecDeque<v1::ServerFrame>>,
     questions: u64,
 }
 
@@ -181,6 +255,9 @@ impl Node {
             }),
             hands: Hands {
                 port: store.port(Arc::new(NoWake)),
+                weather: Weather::default(),
+                rng: Rng::with_seed(u64::from(core) ^ now_ms),
+                reads: Vec::new(),
                 mesh: BTreeMap::new(),
                 frames: BTreeMap::new(),
                 moves: VecDeque::new(),
@@ -188,6 +265,8 @@ impl Node {
                 drained: VecDeque::new(),
                 answers: Vec::new(),
                 failed: false,
+                troubles: Vec::new(),
+                recovered: Vec::new(),
                 damage: false,
                 address: [0; 16],
                 codes: Vec::new(),
@@ -195,7 +274,20 @@ impl Node {
             },
             connections: 0,
         };
-        Self { cores: (0..cores).map(core).collect(), now_ms, slots, links: Vec::new(), questions: 0 }
+        Self {
+            store: store.clone(),
+            cores: (0..cores).map(core).collect(),
+            now_ms,
+            slots,
+            links: Vec::new(),
+            last_words: BTreeMap::new(),
+            questions: 0,
+        }
+    }
+
+    /// The weather from now on.
+    pub fn weather(&mut self, weather: Weather) {
+        self.cores.iter_mut().for_each(|core| core.hands.weather = weather);
     }
 
     /// Whether a core has found the medium broken: a real node stops then.
@@ -227,6 +319,34 @@ impl Node {
         self.cores.iter().any(|core| core.hands.damage)
     }
 
+    /// What operators were told: of trouble, and of how many batches were refused when it was over.
+    pub fn told_operators(&self) -> (Vec<StoreError>, Vec<u64>) {
+        let hands = || self.cores.iter().map(|core| &core.hands);
+        (
+            hands().flat_map(|hands| hands.troubles.clone()).collect(),
+            hands().flat_map(|hands| hands.recovered.clone()).collect(),
+        )
+    }
+
+    /// Says something to a core that another could have said.
+    pub fn tell(&mut self, core: u16, message: Message) {
+        self.input(CoreId(core), Input::Told(message));
+    }
+
+    /// Ends every core's turn: what was written goes to the store.
+    pub fn end_turns(&mut self) {
+        for core in 0..self.cores.len() {
+            self.end_turn(core);
+        }
+    }
+
+    /// The brains hear of all that the store has ended.
+    pub fn hear(&mut self) {
+        for core in 0..self.cores.len() {
+            while self.complete(core) {}
+        }
+    }
+
     fn input(&mut self, core: CoreId, input: Input<'_>) {
         let Core { shard, hands, .. } = &mut self.cores[usize::from(core.0)];
         shard.handle(self.now_ms, input, hands);
@@ -249,6 +369,16 @@ impl Node {
         Link(self.links.len() - 1)
     }
 
+    /// Whether no core has anything to tell another.
+    pub fn is_told(&self) -> bool {
+        self.cores.iter().all(|core| core.hands.mesh.values().all(VecDeque::is_empty))
+    }
+
+    /// Whether a connection stands.
+    pub fn stands(&self, link: Link) -> bool {
+        self.links[link.0].is_some()
+    }
+
     /// Sends a request; nothing happens if the connection has gone.
     pub fn request(&mut self, link: Link, id: u64, request: Request) {
         let Some((core, conn)) = self.links[link.0] else { return };
@@ -266,20 +396,24 @@ impl Node {
 
     /// What has come on a connection; `None` when it has ended and all was taken.
     pub fn receive(&mut self, link: Link) -> Option<Vec<v1::ServerFrame>> {
-        let (core, conn) = self.links[link.0]?;
+        let Some((core, conn)) = self.links[link.0] else {
+            return self.last_words.remove(&link.0).map(Vec::from);
+        };
         let frames = self.cores[usize::from(core.0)].hands.frames.get_mut(&conn)?;
         Some(frames.drain(..).collect())
     }
 
     /// Lets one thing happen that could; `false` if there is nothing.
     pub fn step(&mut self, rng: &mut Rng) -> bool {
-        let start = rng.usize(..self.cores.len() * 4);
-        for offset in 0..self.cores.len() * 4 {
-            let (core, what) = ((start + offset) / 4 % self.cores.len(), (start + offset) % 4);
+        const WHATS: usize = 5;
+        let start = rng.usize(..self.cores.len() * WHATS);
+        for offset in 0..self.cores.len() * WHATS {
+            let (core, what) = ((start + offset) / WHATS % self.cores.len(), (start + offset) % WHATS);
             let happened = match what {
                 0 => self.deliver(core, rng),
                 1 => self.complete(core),
                 2 => self.end_turn(core),
+                3 => self.store.step(),
                 _ => self.shell(core),
             };
             if happened {
@@ -289,13 +423,16 @@ impl Node {
         false
     }
 
-    /// Lets everything happen.
+    /// Lets everything happen. The store has room meanwhile.
     pub fn settle(&mut self, rng: &mut Rng) {
+        let weather = self.cores[0].hands.weather;
+        self.weather(Weather { busy_per_mille: 0, ..weather });
         let mut quiet = 0;
         // A turn's end tells nothing of whether it did something.
         while quiet < 8 {
             quiet = if self.step(rng) { 0 } else { quiet + 1 };
         }
+        self.weather(weather);
     }
 
     fn deliver(&mut self, to: usize, rng: &mut Rng) -> bool {
@@ -313,8 +450,7 @@ impl Node {
     }
 
     fn complete(&mut self, core: usize) -> bool {
-        let mut completions = Vec::new();
-        self.cores[core].hands.port.poll(&mut completions);
+        let completions = self.cores[core].hands.completions();
         let happened = !completions.is_empty();
         for completion in completions {
             self.input(CoreId(core as u16), Input::Completed(completion));
@@ -343,15 +479,17 @@ impl Node {
             self.links[place] = Some((to, moved));
             self.input(to, Input::Arrived(moved, arrival));
         } else if let Some(conn) = hands.closing.pop_front() {
-            // What was queued has left with the frames.
-            for link in &mut self.links {
-                if *link == Some((here, conn)) {
-                    *link = None;
-                }
+            // What was queued has left.
+            let frames = self.cores[core].hands.frames.remove(&conn).unwrap_or_default();
+            if let Some(place) = self.links.iter().position(|link| *link == Some((here, conn))) {
+                self.links[place] = None;
+                self.last_words.insert(place, frames);
             }
-            self.cores[core].hands.frames.remove(&conn);
             self.input(here, Input::Closed(conn));
-        } else if let Some(conn) = hands.drained.pop_front() {
+        } else if let Some(place) = hands.drained.iter().position(|conn| {
+            !hands.weather.slow_readers || hands.frames.get(conn).is_none_or(VecDeque::is_empty)
+        }) {
+            let conn = hands.drained.remove(place).expect("it is there");
             self.input(here, Input::Drained(conn));
         } else {
             return false;

@@ -1,0 +1,111 @@
+//! What happens to a log while writes of it are under way: step by step, with a store that does one thing at a time.
+
+#[allow(dead_code, reason = "the node serves other tests as well")]
+mod node;
+
+use fastrand::Rng;
+use node::{Link, Node};
+use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
+use tern_shard::admin::Provisioned;
+use tern_shard::limits::Limits;
+use tern_shard::message::{self, LogOp};
+use tern_storage::faults::Faults;
+use tern_storage::memory::Memory;
+use tern_storage::{LogId, StoreError};
+
+struct World {
+    rng: Rng,
+    store: Memory,
+    node: Node,
+    ann: Provisioned,
+    bob: Provisioned,
+    link: Link,
+}
+
+/// Ann has said one thing to Bob. From here on the store waits to be stepped.
+fn one_said() -> World {
+    let mut rng = Rng::with_seed(3);
+    let store = Memory::faulty(Faults::default());
+    let mut node = Node::start(&store, 1, &Limits::default(), 1_000_000);
+    let [ann, bob] = ["+15550001", "+15550002"].map(|phone| node.provision(phone, &mut rng));
+    let link = node.connect(0);
+    let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
+    node.request(link, 1, Request::Hello(hello));
+    node.request(link, 2, Request::Login(v1::Login { access_token: ann.access_token.clone() }));
+    node.settle(&mut rng);
+    let mut world = World { rng, store, node, ann, bob, link };
+    world.say(1);
+    world.node.settle(&mut world.rng);
+    assert_eq!(world.answers(), [(1, Ok(1))]);
+    world.store.hold();
+    world
+}
+
+impl World {
+    fn say(&mut self, number: u64) {
+        let body = format!("said {number}").into();
+        let send = v1::Send { peer: self.bob.user.get(), client_id: number, body, kind: 0 };
+        self.node.request(self.link, 100 + number, Request::Send(send));
+        self.node.end_turns();
+    }
+
+    /// The answers to what was said, by its number: its seq, or why not.
+    fn answers(&mut self) -> Vec<(u64, Result<u64, Reason>)> {
+        let frames = self.node.receive(self.link).unwrap_or_default();
+        let answer = |frame: v1::ServerFrame| match frame.message.expect("a message") {
+            Message::Sent(sent) => Some((frame.id - 100, Ok(sent.seq))),
+            Message::Refused(refused) => Some((frame.id - 100, Err(refused.reason()))),
+            Message::GoAway(bye) => Some((0, Err(bye.reason()))),
+            _ => None,
+        };
+        frames.into_iter().filter_map(answer).collect()
+    }
+}
+
+#[test]
+fn a_log_that_comes_into_doubt_is_not_read_again_before_its_writes_have_ended() {
+    let mut world = one_said();
+    world.say(2);
+    // Bob's account can't be read just now, and the log is of no use before that is over.
+    let log = LogId::direct(world.ann.user.get(), world.bob.user.get());
+    world.node.tell(0, message::Message::Log(log, LogOp::Unreadable(world.bob.user)));
+    // Read now, the log would end with 1, and this become another 2.
+    world.say(3);
+    world.node.hear();
+    world.node.end_turns();
+    world.node.hear();
+    assert_eq!(world.answers(), []);
+    world.node.settle(&mut world.rng);
+    assert_eq!(world.answers(), [(2, Ok(2)), (3, Ok(3))]);
+    world.say(2);
+    world.node.settle(&mut world.rng);
+    assert_eq!(world.answers(), [(2, Ok(2))], "a retry finds what was acknowledged");
+}
+
+#[test]
+fn a_batch_that_was_refused_is_told_once_and_all_after_it_are_told_again() {
+    let mut world = one_said();
+    world.store.fail_next(StoreError::Full);
+    (2..6).for_each(|number| world.say(number));
+    world.node.settle(&mut world.rng);
+    let full = |number| (number, Err(Reason::StorageFull));
+    assert_eq!(world.answers(), [full(2), full(3), full(4), full(5)]);
+    (2..6).for_each(|number| world.say(number));
+    world.node.settle(&mut world.rng);
+    assert_eq!(world.answers(), [(2, Ok(2)), (3, Ok(3)), (4, Ok(4)), (5, Ok(5))]);
+    assert_eq!(
+        world.node.told_operators(),
+        (vec![StoreError::Full], vec![4]),
+        "once as it begins, once as it ends"
+    );
+}
+
+#[test]
+fn a_write_of_unknown_result_ends_the_connection_and_is_never_refused() {
+    let mut world = one_said();
+    world.store.fail_next(StoreError::Failed { reason: "an fsync".to_owned() });
+    (2..5).for_each(|number| world.say(number));
+    world.node.settle(&mut world.rng);
+    assert_eq!(world.answers(), [(0, Err(Reason::Unavailable))]);
+    assert_eq!(world.node.receive(world.link), None, "the connection has ended");
+}
