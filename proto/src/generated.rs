@@ -493,6 +493,9 @@ pub struct Refused {
 pub enum Kind {
     /// UTF-8 text.
     Text = 0,
+    /// What stood here was lost when the server's store was damaged. Its place in the log is kept; author and body are not
+    /// known. Nobody can send it.
+    Lost = 1,
 }
 impl Kind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -502,12 +505,14 @@ impl Kind {
     pub fn as_str_name(&self) -> &'static str {
         match self {
             Self::Text => "TEXT",
+            Self::Lost => "LOST",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
     pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
         match value {
             "TEXT" => Some(Self::Text),
+            "LOST" => Some(Self::Lost),
             _ => None,
         }
     }

@@ -17,6 +17,8 @@ pub struct Author {
     pub device: DeviceId,
 }
 
+const _: () = assert!(EntryRecord::LOST == v1::Kind::Lost as i32);
+
 /// One entry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {

@@ -138,6 +138,16 @@ pub struct EntryRecord {
     pub body: Bytes,
 }
 
+impl EntryRecord {
+    /// The kind of an entry that stands where one was lost, as the protocol has it.
+    pub const LOST: i32 = 1;
+
+    /// An entry that stands where one was lost: `member` of the log is named as its author, for somebody must be.
+    pub fn lost(seq: u64, member: u64, time_ms: u64) -> Self {
+        Self { seq, sender: member, device: u32::MAX, time_ms, kind: Self::LOST, ..Self::default() }
+    }
+}
+
 /// `x`: the entry that a device's message became.
 #[derive(Clone, PartialEq, Message)]
 pub struct ClientMessageRecord {

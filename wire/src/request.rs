@@ -274,7 +274,7 @@ fn send(raw: v1::Send) -> Result<Send, Refusal> {
     if raw.body.is_empty() {
         return Err(invalid("a message has no body"));
     }
-    if v1::Kind::try_from(raw.kind).is_err() {
+    if !matches!(v1::Kind::try_from(raw.kind), Ok(v1::Kind::Text)) {
         return Err(invalid("this server does not know that kind of message"));
     }
     Ok(Send {

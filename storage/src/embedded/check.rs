@@ -105,6 +105,9 @@ pub fn salvage(store: &Path, to: &Path, options: EmbeddedOptions) -> Result<Repo
     let relations = read_all(store, &mut report, &mut write)?;
     for (key, value) in relations.repairs() {
         batch.put(key, value);
+        if batch.bytes() > BATCH_BYTES {
+            commit(&new, &mut batch, to)?;
+        }
     }
     commit(&new, &mut batch, to)?;
     new.close();

@@ -15,12 +15,16 @@ use crate::records::{
 /// Bytes of a key before the identity: the table's letter and the slot.
 const PREFIX: usize = 3;
 
+/// Entries that are put in the place of lost ones, in one row.
+const FILLED_MAX: usize = 1_000_000;
+
 /// What was seen of a chat.
 #[derive(Default)]
 struct Seen {
-    /// The newest entry, and the first of those that are missing before it.
+    /// The newest entry, and which are missing before it: each first and last.
     head: u64,
-    hole: Option<u64>,
+    holes: Vec<(u64, u64)>,
+    last_ms: u64,
     first_ms: u64,
     has_record: bool,
     members: u32,
@@ -57,12 +61,12 @@ impl Relations {
                 let seq = keys::number_of(key)?;
                 let seen = self.logs.entry(log()?).or_default();
                 if seq != seen.head + 1 {
-                    seen.hole.get_or_insert(seen.head + 1);
+                    seen.holes.push((seen.head + 1, seq - 1));
                 }
                 if seen.head == 0 {
                     seen.first_ms = record.time_ms;
                 }
-                seen.head = seq;
+                (seen.head, seen.last_ms) = (seq, record.time_ms);
                 (record.seq == seq).then_some(())
             }
             'l' => {
@@ -117,8 +121,8 @@ impl Relations {
     pub(super) fn check(&self, report: &mut Report) {
         for (log, seen) in &self.logs {
             let place = keys::describe(keys::log(*log).as_ref());
-            if let Some(hole) = seen.hole {
-                report.find(format!("{place}: entries are missing from {hole} on, of {}", seen.head));
+            for (first, last) in &seen.holes {
+                report.find(format!("{place}: the entries {first} to {last} are missing"));
             }
             if seen.named > seen.head {
                 report.find(format!("{place}: the entries {} to {} are missing", seen.head + 1, seen.named));
@@ -134,15 +138,26 @@ impl Relations {
         }
     }
 
-    /// Rows that make a chat whole of which entries were found.
+    /// Rows that make a chat whole of which anything was found: its records, and entries that stand for those that are lost.
     pub(super) fn repairs(&self) -> Vec<(Key, Vec<u8>)> {
         let mut rows = Vec::new();
-        for (log, seen) in self.logs.iter().filter(|(_, seen)| seen.head > 0) {
+        for (log, seen) in self.logs.iter().filter(|(_, seen)| seen.head.max(seen.named) > 0) {
             if !seen.has_record {
                 let record = LogRecord { created_ms: seen.first_ms };
                 rows.push((keys::log(*log), record.encode_to_vec()));
             }
             let LogId::Direct(lower, higher) = *log;
+            let tail = (seen.named > seen.head).then_some((seen.head + 1, seen.named));
+            for (first, last) in seen.holes.iter().copied().chain(tail) {
+                // A number beyond all reason is damage itself, and nothing to be filled up to.
+                for seq in (first..=last).take(FILLED_MAX) {
+                    let time_ms = if seq < seen.head { seen.first_ms } else { seen.last_ms };
+                    rows.push((
+                        keys::entry(*log, seq),
+                        EntryRecord::lost(seq, lower, time_ms).encode_to_vec(),
+                    ));
+                }
+            }
             for member in [lower, higher] {
                 rows.push((keys::membership(member, *log), Vec::new()));
             }
