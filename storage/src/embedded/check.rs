@@ -249,11 +249,59 @@ struct Merge {
     values: Values,
 }
 
+type Rows = Box<dyn Iterator<Item = lsm_tree::Result<InternalValue>>>;
+
 /// One table, and the row that it is at.
 struct Run {
-    rows: Box<dyn Iterator<Item = lsm_tree::Result<InternalValue>>>,
+    table: Table,
+    /// By the table's index; behind damage to that, in the order of the file.
+    rows: Rows,
+    by_index: bool,
     at: Option<InternalValue>,
+    /// The row before.
+    last: Option<(Vec<u8>, u64)>,
     path: PathBuf,
+}
+
+impl Run {
+    fn new(table: Table, path: PathBuf) -> Self {
+        Self { rows: Box::new(table.iter()), by_index: true, at: None, last: None, path, table }
+    }
+
+    /// Goes on to the next whole row. Gives how many times there was damage on the way.
+    fn advance(&mut self) -> u64 {
+        let mut damaged = 0;
+        self.at = loop {
+            // What asserts is as damaged as what is refused.
+            match catch_unwind(AssertUnwindSafe(|| self.rows.next())) {
+                Ok(Some(Ok(row))) if self.is_behind(&row) => {}
+                Ok(Some(Ok(row))) => break Some(row),
+                Ok(None) => break None,
+                // A damaged block is left behind with its error. A damaged index is not: it has fewer blocks than that.
+                Ok(Some(Err(_))) if self.by_index && damaged <= self.table.metadata.data_block_count => {
+                    damaged += 1;
+                }
+                Ok(Some(Err(_))) | Err(_) => {
+                    damaged += 1;
+                    match self.table.scan() {
+                        Ok(rows) if self.by_index => (self.rows, self.by_index) = (Box::new(rows), false),
+                        Ok(_) | Err(_) => break None,
+                    }
+                }
+            }
+        };
+        if let Some(row) = &self.at {
+            self.last = Some((row.key.user_key.to_vec(), row.key.seqno));
+        }
+        damaged
+    }
+
+    /// Whether a row has been seen: a key's newest row comes first.
+    fn is_behind(&self, row: &InternalValue) -> bool {
+        let at = (&row.key.user_key[..], std::cmp::Reverse(row.key.seqno));
+        !self.by_index
+            && self.last.as_ref().is_some_and(|(key, seqno)| at <= (&key[..], std::cmp::Reverse(*seqno)))
+    }
 }
 
 impl Merge {
@@ -276,7 +324,7 @@ impl Merge {
                 continue;
             }
             match open_table(&path) {
-                Ok(table) => tables.push(Run { rows: Box::new(table.iter()), at: None, path }),
+                Ok(table) => tables.push(Run::new(table, path)),
                 Err(why) => report.find(format!("{}: {why} ({})", path.display(), file.covers)),
             }
         }
@@ -293,22 +341,9 @@ impl Merge {
     /// Goes on to a table's next whole row.
     fn advance(&mut self, index: usize, report: &mut Report) {
         let run = &mut self.tables[index];
-        let mut damaged = 0_u64;
-        run.at = loop {
-            // What asserts is as damaged as what is refused; the block is behind us then.
-            match catch_unwind(AssertUnwindSafe(|| run.rows.next())) {
-                Ok(Some(Ok(row))) => break Some(row),
-                Ok(None) => break None,
-                Ok(Some(Err(_))) => damaged += 1,
-                Err(_) => {
-                    damaged += 1;
-                    break None;
-                }
-            }
-        };
-        if damaged > 0 {
+        if run.advance() > 0 {
             let upto = run.at.as_ref().map_or("the end".to_owned(), |row| keys::describe(&row.key.user_key));
-            report.find(format!("{}: {damaged} damaged blocks before {upto}", run.path.display()));
+            report.find(format!("{}: it is damaged before {upto}", run.path.display()));
         }
         if let Some(row) = &run.at {
             self.heads.push((Reverse(row.key.user_key.to_vec()), row.key.seqno, index));

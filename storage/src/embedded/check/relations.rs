@@ -21,9 +21,10 @@ const FILLED_MAX: usize = 1_000_000;
 /// What was seen of a chat.
 #[derive(Default)]
 struct Seen {
-    /// The newest entry, and which are missing before it: each first and last.
+    /// The newest entry, and which are missing before it: first, last, and the time of the entry
+    /// before them.
     head: u64,
-    holes: Vec<(u64, u64)>,
+    holes: Vec<(u64, u64, u64)>,
     last_ms: u64,
     first_ms: u64,
     has_record: bool,
@@ -61,7 +62,7 @@ impl Relations {
                 let seq = keys::number_of(key)?;
                 let seen = self.logs.entry(log()?).or_default();
                 if seq != seen.head + 1 {
-                    seen.holes.push((seen.head + 1, seq - 1));
+                    seen.holes.push((seen.head + 1, seq - 1, seen.last_ms));
                 }
                 if seen.head == 0 {
                     seen.first_ms = record.time_ms;
@@ -121,7 +122,7 @@ impl Relations {
     pub(super) fn check(&self, report: &mut Report) {
         for (log, seen) in &self.logs {
             let place = keys::describe(keys::log(*log).as_ref());
-            for (first, last) in &seen.holes {
+            for (first, last, _) in &seen.holes {
                 report.find(format!("{place}: the entries {first} to {last} are missing"));
             }
             if seen.named > seen.head {
@@ -147,11 +148,10 @@ impl Relations {
                 rows.push((keys::log(*log), record.encode_to_vec()));
             }
             let LogId::Direct(lower, higher) = *log;
-            let tail = (seen.named > seen.head).then_some((seen.head + 1, seen.named));
-            for (first, last) in seen.holes.iter().copied().chain(tail) {
+            let tail = (seen.named > seen.head).then_some((seen.head + 1, seen.named, seen.last_ms));
+            for (first, last, time_ms) in seen.holes.iter().copied().chain(tail) {
                 // A number beyond all reason is damage itself, and nothing to be filled up to.
                 for seq in (first..=last).take(FILLED_MAX) {
-                    let time_ms = if seq < seen.head { seen.first_ms } else { seen.last_ms };
                     rows.push((
                         keys::entry(*log, seq),
                         EntryRecord::lost(seq, lower, time_ms).encode_to_vec(),
