@@ -25,7 +25,7 @@ pub fn run(dir: &Path, salvage: Option<&Path>, json: bool) -> ExitCode {
             if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("ternctl: {error}");
+            crate::complain(&error);
             ExitCode::FAILURE
         }
     }
@@ -33,14 +33,14 @@ pub fn run(dir: &Path, salvage: Option<&Path>, json: bool) -> ExitCode {
 
 fn print(report: &Report, store: &Path, salvage: Option<&Path>) {
     for finding in &report.findings {
-        println!("{finding}");
+        say!("{finding}");
     }
     if report.more > 0 {
-        println!("and {} more", report.more);
+        say!("and {} more", report.more);
     }
     let rows: u64 = report.rows.values().sum();
     let tables: Vec<_> = report.rows.iter().map(|(table, rows)| format!("{table} {rows}")).collect();
-    println!(
+    say!(
         "{}: {rows} whole rows ({}), {} of {} files whole, {} groups in the log",
         store.display(),
         tables.join(", "),
@@ -49,9 +49,9 @@ fn print(report: &Report, store: &Path, salvage: Option<&Path>) {
         report.groups
     );
     match (report.is_whole(), salvage) {
-        (true, _) => println!("nothing is damaged or missing"),
-        (false, Some(to)) => println!("what is whole is in {}", to.display()),
-        (false, None) => println!("--salvage DIR writes what is whole to a new store"),
+        (true, _) => say!("nothing is damaged or missing"),
+        (false, Some(to)) => say!("what is whole is in {}", to.display()),
+        (false, None) => say!("--salvage DIR writes what is whole to a new store"),
     }
 }
 
@@ -68,5 +68,5 @@ fn print_json(report: &Report, salvage: Option<&Path>) {
         "log_groups": report.groups,
         "salvaged_to": salvage,
     });
-    println!("{report}");
+    say!("{report}");
 }

@@ -13,26 +13,26 @@ use crate::socket::{AskError, ask};
 pub fn status(socket: &Path, json: bool) -> Result<(), AskError> {
     let status = ask(socket, &json!({ "ask": "status" }))?.next()?;
     if json {
-        println!("{status}");
+        say!("{status}");
         return Ok(());
     }
-    println!("ternd {}, process {}", text(&status["version"]), status["pid"]);
+    say!("ternd {}, process {}", text(&status["version"]), status["pid"]);
     let columns = ["core", "slots", "connections", "sessions", "users", "logs", "commits_in_flight"];
     let mut head = format!("{:>4}", columns[0]);
     for column in &columns[1..] {
         head += &format!("{:>19}", column.replace('_', " "));
     }
-    println!("{head}");
+    say!("{head}");
     for core in status["cores"].as_array().into_iter().flatten() {
         if core.get("error").is_some() {
-            println!("{:>4}  does not answer", core["core"]);
+            say!("{:>4}  does not answer", core["core"]);
             continue;
         }
         let mut line = format!("{:>4}", core["core"].to_string());
         for column in &columns[1..] {
             line += &format!("{:>19}", core[column].to_string());
         }
-        println!("{line}");
+        say!("{line}");
     }
     Ok(())
 }
@@ -41,9 +41,9 @@ pub fn status(socket: &Path, json: bool) -> Result<(), AskError> {
 pub fn otp(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
     let code = ask(socket, &json!({ "ask": "otp", "phone": phone }))?.next()?;
     if json {
-        println!("{code}");
+        say!("{code}");
     } else {
-        println!("{}", text(&code["code"]));
+        say!("{}", text(&code["code"]));
     }
     Ok(())
 }
@@ -52,9 +52,9 @@ pub fn otp(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
 pub fn reset_codes(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
     let reset = ask(socket, &json!({ "ask": "reset_codes", "phone": phone }))?.next()?;
     if json {
-        println!("{reset}");
+        say!("{reset}");
     } else {
-        println!("{} requests are forgotten: the phone may ask for codes again", reset["forgotten"]);
+        say!("{} requests are forgotten: the phone may ask for codes again", reset["forgotten"]);
     }
     Ok(())
 }
@@ -63,18 +63,18 @@ pub fn reset_codes(socket: &Path, phone: &str, json: bool) -> Result<(), AskErro
 pub fn user(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
     let user = ask(socket, &json!({ "ask": "user", "phone": phone }))?.next()?;
     if json {
-        println!("{user}");
+        say!("{user}");
         return Ok(());
     }
-    println!("user {} ({})", user["user_id"], clean(&user["name"]));
-    println!("slot {} on core {}", user["slot"], user["core"]);
+    say!("user {} ({})", user["user_id"], clean(&user["name"]));
+    say!("slot {} on core {}", user["slot"], user["core"]);
     for device in user["devices"].as_array().into_iter().flatten() {
         let state = match (device["revoked"] == true, device["connected"] == true) {
             (true, _) => "logged out",
             (false, true) => "connected",
             (false, false) => "away",
         };
-        println!("device {} ({}): {state}", device["device_id"], clean(&device["name"]));
+        say!("device {} ({}): {state}", device["device_id"], clean(&device["name"]));
     }
     Ok(())
 }
@@ -82,7 +82,7 @@ pub fn user(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
 /// Deletes a user.
 pub fn delete_user(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
     let deleted = ask(socket, &json!({ "ask": "delete_user", "phone": phone }))?.next()?;
-    println!("{}", if json { deleted.to_string() } else { "deleted".to_owned() });
+    say!("{}", if json { deleted.to_string() } else { "deleted".to_owned() });
     Ok(())
 }
 
@@ -109,15 +109,15 @@ pub fn provision(
         writeln!(file, "{user}").map_err(file_error)?;
         made += 1;
         if made.is_multiple_of(10_000) && !json {
-            eprintln!("{made} of {count}");
+            let _ = writeln!(std::io::stderr(), "{made} of {count}");
         }
         user = answers.next()?;
     }
     file.flush().map_err(file_error)?;
     if json {
-        println!("{}", json!({ "made": made, "out": out }));
+        say!("{}", json!({ "made": made, "out": out }));
     } else {
-        println!("made {made} users; their tokens are in {}", out.display());
+        say!("made {made} users; their tokens are in {}", out.display());
     }
     Ok(())
 }

@@ -3,12 +3,19 @@
 //! Exit codes: 0 done, 1 ternd said no or is not there, or a store is not whole, 2 the command line is wrong.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
+/// Prints a line. If nobody reads it any more the program ends, quietly.
+macro_rules! say {
+    ($($part:tt)*) => {
+        $crate::print_line(&format!($($part)*))
+    };
+}
 
 mod check;
 mod commands;
 mod socket;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -109,6 +116,17 @@ enum CodesCommand {
     },
 }
 
+fn print_line(line: &str) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(1);
+    }
+}
+
+fn complain(why: &dyn std::fmt::Display) {
+    // Who does not see it has the exit code.
+    let _ = writeln!(std::io::stderr(), "ternctl: {why}");
+}
+
 fn main() -> ExitCode {
     let Arguments { target, command } = Arguments::parse();
     let (socket, json) = (target.socket(), target.json);
@@ -128,7 +146,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("ternctl: {why}");
+            complain(&why);
             ExitCode::FAILURE
         }
     }
