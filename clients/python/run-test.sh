@@ -4,7 +4,8 @@
 #
 #   run-test.sh HOST:PORT CA_FILE CODE_COMMAND [CACHE_DIR]
 #
-# CODE_COMMAND prints the one-time code of the phone that is appended to it as the last argument.
+# CODE_COMMAND prints the one-time code of the phone that is appended to it as the last argument. TERN_TEST names another
+# script of this directory to run in place of tern_chat_test.py.
 set -eu
 
 if [ $# -lt 3 ] || [ $# -gt 4 ]; then
@@ -22,5 +23,5 @@ if ! cmp -s "$here/requirements.txt" "$cache/installed.txt"; then
 fi
 mkdir -p "$cache/generated"
 "$cache/bin/python" -m grpc_tools.protoc --proto_path="$root/proto/schema" --python_out="$cache/generated" tern.proto
-PYTHONPATH="$cache/generated" PYTHONDONTWRITEBYTECODE=1 exec "$cache/bin/python" "$here/tern_chat_test.py" \
+PYTHONPATH="$cache/generated" PYTHONDONTWRITEBYTECODE=1 exec "$cache/bin/python" "$here/${TERN_TEST:-tern_chat_test.py}" \
     --server "$1" --ca "$2" --code-command "$3"
