@@ -1,6 +1,6 @@
 //! The application's side of a running client.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -9,8 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::driver::{Call, Driver};
 use crate::error::Error;
-use crate::event::{Events, Message};
+use crate::event::{Events, Message, Progress};
 use crate::store::{Account, Person, Store};
+use crate::teller::Teller;
 use crate::trust::Trust;
 
 /// Calls that wait for the connection's task. Beyond, callers wait.
@@ -108,6 +109,19 @@ pub struct Sent {
     pub time_ms: u64,
 }
 
+/// A message that is kept, and on its way.
+#[derive(Debug)]
+pub struct Kept {
+    sending: oneshot::Receiver<Result<Sent, Error>>,
+}
+
+impl Kept {
+    /// Waits until it is durable on the server. After an error it is not kept any more.
+    pub async fn sent(self) -> Result<Sent, Error> {
+        self.sending.await.map_err(|_| Error::Closed)?
+    }
+}
+
 /// A page of history.
 #[derive(Clone, PartialEq, Debug)]
 pub struct HistoryPage {
@@ -136,8 +150,11 @@ impl Client {
         let tls = Arc::new(options.trust.tls()?);
         let store = options.open_store()?;
         let account = store.account()?.ok_or(Error::NotRegistered)?;
+        store.raise_client_id()?;
         let (calls, called) = mpsc::channel(CALLS_MAX);
         let (sender, events) = mpsc::unbounded_channel();
+        let progress = Arc::<Progress>::default();
+        let teller = Teller::new(sender, progress.clone(), options.receive, &store)?;
         let driver = Driver {
             server: options.server,
             tls,
@@ -145,13 +162,16 @@ impl Client {
             store,
             account: account.clone(),
             calls: called,
-            events: sender,
+            teller,
+            progress: progress.clone(),
             senders: HashMap::new(),
+            waiting: VecDeque::new(),
+            asked: HashMap::new(),
             worked: false,
             closing: None,
         };
         tokio::spawn(driver.run());
-        Ok((Self { account, calls }, Events { events }))
+        Ok((Self { account, calls }, Events::new(events, progress)))
     }
 
     /// This device's session.
@@ -171,8 +191,25 @@ impl Client {
     /// Sends a message, and waits until it is durable. It is kept first, and then sent until the server has acknowledged
     /// or refused it, over any number of connections and restarts; dropping the future does not stop that.
     pub async fn send(&self, peer: u64, body: impl Into<Vec<u8>>) -> Result<Sent, Error> {
+        self.keep(peer, body).await?.sent().await
+    }
+
+    /// Keeps a message, which is sent then as by [`Client::send`]; comes back when it is kept, connected or not.
+    pub async fn keep(&self, peer: u64, body: impl Into<Vec<u8>>) -> Result<Kept, Error> {
         let body = body.into();
-        self.call(|answer| Call::Send { peer, body, answer }).await
+        let (sent, sending) = oneshot::channel();
+        self.call(|kept| Call::Send { peer, body, kept, sent }).await?;
+        Ok(Kept { sending })
+    }
+
+    /// Waits until everything that was kept is sent or refused. Fails at once without a connection.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.call(|answer| Call::Flush { answer }).await
+    }
+
+    /// The newest messages of a chat that the server had and has no more, in the order of their seqs: at most `limit`.
+    pub async fn gone(&self, peer: u64, limit: u32) -> Result<Vec<Message>, Error> {
+        self.call(|answer| Call::Gone { peer, limit, answer }).await
     }
 
     /// Finds a person by phone; known ones without asking the server.

@@ -30,6 +30,13 @@ pub enum Error {
     NotRegistered,
     /// The session has ended for good: register again.
     SessionEnded(Reason),
+    /// The server's store is another one than this profile was registered in: nothing was sent to it.
+    OtherStore {
+        /// HOST:PORT.
+        server: String,
+    },
+    /// This profile holds something that registering would empty.
+    ProfileTaken(String),
     /// Another process uses this profile.
     ProfileInUse(PathBuf),
     /// The profile can't be read or written.
@@ -58,6 +65,13 @@ impl fmt::Display for Error {
             Self::SessionEnded(reason) => {
                 write!(f, "the session has ended ({}): register again", reason.as_str_name())
             }
+            Self::OtherStore { server } => write!(
+                f,
+                "{server} is not the server that this profile was registered with: it was set up anew, or is another \
+                 one. Nothing was sent. `tern register PHONE --replace` makes a new device there, and empties the \
+                 profile; `tern history PHONE --local` shows what it has kept"
+            ),
+            Self::ProfileTaken(what) => write!(f, "this profile {what}: --replace empties it"),
             Self::ProfileInUse(path) => {
                 write!(f, "the profile {} is in use by another process", path.display())
             }

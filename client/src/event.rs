@@ -1,13 +1,16 @@
-//! What an application hears of.
+//! What an application hears of, and what it says it has dealt with.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tern_wire::errors::Reason;
 use tokio::sync::{Notify, mpsc};
 
-/// Something has happened. Messages of one person come in the order of their seqs, each once.
+use crate::store::Person;
+
+/// Something has happened. Messages of one person come in the order of their seqs; each comes again after a restart until
+/// the application has asked for the next event, and only then the server is told that it has arrived.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The connection stands; what was missed comes next.
@@ -23,7 +26,7 @@ pub enum Event {
     CaughtUp,
     /// A message: from a person, or of one's own from any device.
     Message(Message),
-    /// A person, or another of one's own devices, has got further.
+    /// A person, or another of one's own devices, has got further. After a [`Event::Rewound`] this may be less than before.
     Receipt {
         /// The chat.
         peer: u64,
@@ -34,8 +37,43 @@ pub enum Event {
         /// It is one's own reading, on another device.
         own: bool,
     },
+    /// The server's store was put back from a copy: what one had of a chat beyond here is in doubt. What the server has
+    /// stays as it was told, and what it has in its place comes as messages; the rest follows as [`Event::Gone`].
+    Rewound {
+        /// The chat.
+        peer: u64,
+        /// Everything up to here is there.
+        upto: u64,
+    },
+    /// The server had this message and has it no more. It is kept here. Was it one's own, then the server has lost it
+    /// although it had been sent, and it is not sent again by itself.
+    Gone(Message),
+    /// A message that was kept by an earlier run, and that the server refused now: it is not sent.
+    NotSent {
+        /// To whom.
+        peer: u64,
+        /// What.
+        body: Vec<u8>,
+        /// Why, for programs.
+        reason: Reason,
+        /// Why, for developers.
+        detail: String,
+    },
+    /// A person is not as before: another name, or no account any more (neither name nor phone).
+    PersonChanged(Person),
+    /// Another device was added to one's own account: whoever did not do that should look into it.
+    DeviceAdded {
+        /// Which.
+        device_id: u32,
+        /// What it is called; empty if it was added while this one was away.
+        device_name: String,
+        /// When, in ms since the Unix epoch; 0 if it was added while this one was away.
+        time_ms: u64,
+    },
     /// The session has ended for good: nothing follows.
     SessionEnded(Reason),
+    /// The server's store is another one than this profile was registered in: nothing was sent, and nothing follows.
+    OtherStore,
 }
 
 /// A message.
@@ -62,47 +100,99 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// What an event holds of its connection's credit window, until the application has taken it.
-#[derive(Debug)]
-pub(crate) struct Charge {
-    pub(crate) taken: Arc<Taken>,
-    pub(crate) bytes: u64,
-}
-
-/// What has been taken of one connection's pushes.
+/// What the application has taken and dealt with, for the client's task. Events that matter are numbered from 1.
 #[derive(Debug, Default)]
-pub(crate) struct Taken {
-    pub(crate) frames: AtomicU64,
-    pub(crate) bytes: AtomicU64,
+pub(crate) struct Progress {
+    /// Events that have been told and not taken.
+    waiting: AtomicUsize,
+    /// Everything up to this number is dealt with.
+    dealt_with: AtomicU64,
     pub(crate) notify: Notify,
 }
 
-/// The events, in order. An application that takes them slowly is pushed to slowly: the server gets no credit for
-/// what has not been taken. Its own requests go on meanwhile.
+impl Progress {
+    /// Events that the application has not taken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Up to which number everything is dealt with.
+    pub(crate) fn dealt_with(&self) -> u64 {
+        self.dealt_with.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn told(&self) {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn taken(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.notify.notify_one();
+    }
+
+    fn note(&self, number: u64) {
+        self.dealt_with.fetch_max(number, Ordering::AcqRel);
+        self.notify.notify_one();
+    }
+}
+
+/// The events, in order. Each is dealt with when the next one is asked for, or when [`Events::done`] is called: a message is
+/// acknowledged to the server only then, and one that was not comes again after a restart. What an application does not
+/// take stays in the profile's database; nothing piles up in memory.
 #[derive(Debug)]
 pub struct Events {
-    pub(crate) events: mpsc::UnboundedReceiver<(Event, Option<Charge>)>,
+    events: mpsc::UnboundedReceiver<(Event, Option<u64>)>,
+    progress: Arc<Progress>,
+    /// The number of the last that was taken, and how many were that are not dealt with.
+    last: u64,
+    undone: usize,
 }
 
 impl Events {
-    /// The next event; `None` when the client has been closed, or its session has ended.
+    pub(crate) fn new(
+        events: mpsc::UnboundedReceiver<(Event, Option<u64>)>,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self { events, progress, last: 0, undone: 0 }
+    }
+
+    /// The next event; `None` when the client has been closed, or its session has ended. Those before are dealt with.
     pub async fn next(&mut self) -> Option<Event> {
-        let (event, charge) = self.events.recv().await?;
-        Some(taken(event, charge))
+        self.done();
+        self.take().await
     }
 
-    /// The next event, if there is one now.
+    /// The next event, if there is one now. Those before are dealt with.
     pub fn try_next(&mut self) -> Option<Event> {
-        let (event, charge) = self.events.try_recv().ok()?;
-        Some(taken(event, charge))
+        self.done();
+        let (event, number) = self.events.try_recv().ok()?;
+        Some(self.taken(event, number))
     }
-}
 
-fn taken(event: Event, charge: Option<Charge>) -> Event {
-    if let Some(Charge { taken, bytes }) = charge {
-        taken.frames.fetch_add(1, Ordering::Relaxed);
-        taken.bytes.fetch_add(bytes, Ordering::Relaxed);
-        taken.notify.notify_one();
+    /// The next event. Those before are not dealt with until [`Events::done`] says so.
+    pub async fn take(&mut self) -> Option<Event> {
+        let (event, number) = self.events.recv().await?;
+        Some(self.taken(event, number))
     }
-    event
+
+    /// How many messages were taken and not dealt with.
+    pub fn undone(&self) -> usize {
+        self.undone
+    }
+
+    /// What was taken is dealt with.
+    pub fn done(&mut self) {
+        if std::mem::take(&mut self.undone) > 0 {
+            self.progress.note(self.last);
+        }
+    }
+
+    fn taken(&mut self, event: Event, number: Option<u64>) -> Event {
+        self.progress.taken();
+        if let Some(number) = number {
+            self.last = number;
+            self.undone += 1;
+        }
+        event
+    }
 }

@@ -26,16 +26,17 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod connection;
 mod driver;
 mod error;
 mod event;
-mod inbound;
 mod link;
 mod registrar;
 pub mod store;
+mod teller;
 mod trust;
 
-pub use client::{Client, HistoryPage, Options, Sent, State};
+pub use client::{Client, HistoryPage, Kept, Options, Sent, State};
 pub use error::Error;
 pub use event::{Event, Events, Message};
 pub use registrar::{CodeSent, Registrar};

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message as _;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -40,6 +41,10 @@ pub(crate) struct Link {
     out: Vec<u8>,
     next_id: u64,
     pub(crate) limits: v1::Limits,
+    /// Names the store; empty if the server does not.
+    pub(crate) store: Bytes,
+    /// Names this run of it; 0 if the server does not.
+    pub(crate) generation: u64,
 }
 
 impl Link {
@@ -68,6 +73,8 @@ impl Link {
             out: Vec::new(),
             next_id: 0,
             limits: v1::Limits::default(),
+            store: Bytes::new(),
+            generation: 0,
         };
         let hello = v1::Hello {
             version_min: 1,
@@ -80,6 +87,7 @@ impl Link {
         match link.call(client_frame::Request::Hello(hello)).await? {
             server_frame::Message::Welcome(welcome) => {
                 link.limits = welcome.limits.ok_or(Error::Protocol("a Welcome has no limits"))?;
+                (link.store, link.generation) = (welcome.store, welcome.generation);
                 Ok(link)
             }
             _ => Err(Error::Protocol("Hello was answered by something else")),
@@ -113,6 +121,11 @@ impl Link {
             timeout(RESPONSE_TIMEOUT, write).await.map_err(|_| Error::TimedOut)??;
         }
         Ok(())
+    }
+
+    /// A frame that has come with the last read, and its bytes.
+    pub(crate) fn ready(&mut self) -> Option<(v1::ServerFrame, usize)> {
+        self.frames.pop()
     }
 
     /// The next frame and its bytes. May be cancelled.

@@ -3,6 +3,11 @@
 //!
 //! Every transaction is synced: the server takes what was acknowledged for received, and a client id for used, so neither
 //! may be forgotten by a power cut.
+//!
+//! Entries are kept as they come, also those beyond a gap. A log's `position` is the highest seq up to which there is no
+//! gap, and `told` the one up to which the application has dealt with them: only that is acknowledged. What a server no
+//! longer has (it was put back from a copy) moves from `entries` to `gone`: first in doubt, and for good when the server
+//! has told everything that it has.
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -11,7 +16,14 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tern_proto::v1;
 
+use tern_wire::limits::NUMBERS_END;
+
 use crate::error::Error;
+use crate::event::Message;
+
+/// By how much at most the next client id is raised at a start. A profile that was put back from a copy so never takes a
+/// number again that it had given to another message: 2^25 starts fit below 2^53 even if each raise is the largest.
+const CLIENT_ID_RAISE_MAX: u64 = 1 << 28;
 
 /// This device's session.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,6 +37,8 @@ pub struct Account {
     pub(crate) access_token: String,
     pub(crate) access_expires_ms: u64,
     pub(crate) refresh_token: String,
+    /// The id of the server's store; empty until a server has named it.
+    pub(crate) store: Vec<u8>,
 }
 
 impl Account {
@@ -72,6 +86,18 @@ pub struct LogState {
     pub peer_read: u64,
     /// The newest of one's own messages.
     pub last_own: u64,
+    /// The application has dealt with everything up to here.
+    pub told: u64,
+    /// The newest that is stored, beyond a gap or not.
+    pub top: u64,
+}
+
+/// An entry was kept.
+pub(crate) struct Took {
+    /// Its log then.
+    pub(crate) log: LogState,
+    /// Another content stood there: the store went back, and what was from there on is in doubt.
+    pub(crate) rewound: bool,
 }
 
 /// A message that the server has not acknowledged.
@@ -93,7 +119,9 @@ pub struct Store {
     _lock: Option<File>,
 }
 
-const SCHEMA: &str = "
+/// The database's layout, and what brought it from each version to the next.
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS account (
     one INTEGER PRIMARY KEY CHECK (one = 1), phone TEXT NOT NULL, user_id INTEGER NOT NULL, device_id INTEGER NOT NULL,
@@ -109,9 +137,34 @@ CREATE TABLE IF NOT EXISTS entries (
     peer INTEGER NOT NULL, seq INTEGER NOT NULL, sender INTEGER NOT NULL, time_ms INTEGER NOT NULL, kind INTEGER NOT NULL,
     body BLOB NOT NULL, PRIMARY KEY (peer, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox (client_id INTEGER PRIMARY KEY, peer INTEGER NOT NULL, body BLOB NOT NULL);
+",
+    // store: the id of the server's store. newest_device: the newest device of the account that the person was told of.
+    // told: the application has dealt with everything up to here. top: the highest seq that is kept, beyond a gap or not.
+    // seen: the application was told before the server was put back. state: 0 in doubt, 1 gone for good.
+    "
+ALTER TABLE account ADD COLUMN store BLOB;
+ALTER TABLE account ADD COLUMN newest_device INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE logs ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE logs ADD COLUMN top INTEGER NOT NULL DEFAULT 0;
+UPDATE logs SET told = position, top = position;
+ALTER TABLE entries ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE gone (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, peer INTEGER NOT NULL, seq INTEGER NOT NULL, sender INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL, kind INTEGER NOT NULL, body BLOB NOT NULL, seen INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0, told INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX gone_places ON gone (peer, seq);
+CREATE TABLE generations (id INTEGER PRIMARY KEY AUTOINCREMENT, generation INTEGER NOT NULL UNIQUE);
+",
+];
+
+/// Everything that belongs to one account, device and store.
+const EMPTY: &str = "
+DELETE FROM logs; DELETE FROM entries; DELETE FROM gone; DELETE FROM people; DELETE FROM outbox;
+DELETE FROM generations; DELETE FROM account;
 ";
 
-const LOG_COLUMNS: &str = "peer, position, acked, read_upto, read_acked, peer_delivered, peer_read, last_own";
+const LOG_COLUMNS: &str =
+    "peer, position, acked, read_upto, read_acked, peer_delivered, peer_read, last_own, told, top";
 
 impl Store {
     /// Opens a profile's database, which is made if it is not there. Only its owner may read it: it holds tokens.
@@ -136,7 +189,7 @@ impl Store {
     /// A database in memory with a session that another one has: for tests of what the server does about it.
     #[doc(hidden)]
     pub fn copy_of_session(account: &Account) -> Result<Self, Error> {
-        let mut store = Self::in_memory()?;
+        let store = Self::in_memory()?;
         let session = v1::Session {
             user_id: account.user_id,
             device_id: account.device_id,
@@ -145,14 +198,59 @@ impl Store {
             refresh_token: account.refresh_token.clone(),
             refresh_expires_ms: 0,
         };
-        store.register(&account.phone, &session)?;
+        store.register(&account.phone, &session, &account.store)?;
         Ok(store)
     }
 
     fn prepare(db: Connection, lock: Option<File>) -> Result<Self, Error> {
-        db.execute_batch(SCHEMA)?;
-        db.set_prepared_statement_cache_capacity(64);
-        Ok(Self { db, _lock: lock })
+        let store = Self { db, _lock: lock };
+        store.atomically(|| {
+            let version: u32 = store.db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            for migration in MIGRATIONS.iter().skip(version as usize) {
+                store.db.execute_batch(migration)?;
+            }
+            Ok(store.db.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?)
+        })?;
+        store.db.set_prepared_statement_cache_capacity(64);
+        Ok(store)
+    }
+
+    /// Everything until [`Store::commit`] becomes one transaction.
+    pub(crate) fn begin(&self) -> Result<(), Error> {
+        Ok(self.db.execute_batch("BEGIN IMMEDIATE")?)
+    }
+
+    /// Ends what [`Store::begin`] began. If that fails, nothing of it has happened.
+    pub(crate) fn commit(&self) -> Result<(), Error> {
+        let done = self.db.execute_batch("COMMIT");
+        if done.is_err() {
+            self.roll_back();
+        }
+        Ok(done?)
+    }
+
+    /// Undoes what was done since [`Store::begin`].
+    pub(crate) fn roll_back(&self) {
+        if !self.db.is_autocommit() {
+            // The error before this one says what went wrong.
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
+    }
+
+    /// Does everything within in one transaction, or nothing of it. Within another one it is a part of that.
+    pub(crate) fn atomically<T>(&self, within: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        if !self.db.is_autocommit() {
+            return within();
+        }
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        let done = within().and_then(|done| {
+            self.db.execute_batch("COMMIT")?;
+            Ok(done)
+        });
+        if done.is_err() {
+            self.roll_back();
+        }
+        done
     }
 
     /// A remembered setting of the profile.
@@ -169,7 +267,7 @@ impl Store {
 
     /// The session, if the profile is registered.
     pub fn account(&self) -> Result<Option<Account>, Error> {
-        let columns = "phone, user_id, device_id, access_token, access_expires_ms, refresh_token";
+        let columns = "phone, user_id, device_id, access_token, access_expires_ms, refresh_token, store";
         let mut query = self.db.prepare_cached(&format!("SELECT {columns} FROM account"))?;
         let account = query.query_row([], |row| {
             Ok(Account {
@@ -179,41 +277,96 @@ impl Store {
                 access_token: row.get(3)?,
                 access_expires_ms: row.get::<_, i64>(4)? as u64,
                 refresh_token: row.get(5)?,
+                store: row.get::<_, Option<Vec<u8>>>(6)?.unwrap_or_default(),
             })
         });
         Ok(account.optional()?)
     }
 
-    /// A new session. Everything of another user is forgotten.
-    pub fn register(&mut self, phone: &str, session: &v1::Session) -> Result<(), Error> {
-        let before = self.account()?;
-        let write = self.db.transaction()?;
-        // What waits to be sent keeps its numbers, so the new device counts on behind them.
-        let next: Option<i64> =
-            write.query_row("SELECT next_client_id FROM account", [], |row| row.get(0)).optional()?;
-        let mut next_client_id = next.unwrap_or(1);
-        if before.is_none_or(|before| before.user_id != session.user_id) {
-            next_client_id = 1;
-            write.execute_batch(
-                "DELETE FROM logs; DELETE FROM entries; DELETE FROM people; DELETE FROM outbox;",
+    /// A new session, in the store with this id (empty: not known). It is a new device's in any case, so everything that
+    /// belonged to the one before is emptied with the same transaction: its positions, numbers, people and outbox mean
+    /// nothing to the new one.
+    pub fn register(&self, phone: &str, session: &v1::Session, store: &[u8]) -> Result<(), Error> {
+        let columns = "one, phone, user_id, device_id, access_token, access_expires_ms, refresh_token, \
+                       next_client_id, store, newest_device";
+        self.atomically(|| {
+            self.db.execute_batch(EMPTY)?;
+            self.db.execute(
+                &format!("INSERT INTO account ({columns}) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?3)"),
+                params![
+                    phone,
+                    session.user_id as i64,
+                    session.device_id,
+                    session.access_token,
+                    session.access_expires_ms as i64,
+                    session.refresh_token,
+                    (!store.is_empty()).then_some(store)
+                ],
             )?;
-        } else {
-            // A new device of the same user: the server knows nothing of what this one had.
-            write.execute_batch("UPDATE logs SET acked = 0, read_acked = 0;")?;
+            Ok(())
+        })
+    }
+
+    /// The store that the session is of: remembered when a server names it for the first time.
+    pub(crate) fn set_store_id(&self, store: &[u8]) -> Result<(), Error> {
+        self.db.execute("UPDATE account SET store = ?", [store])?;
+        Ok(())
+    }
+
+    /// Raises the next client id at a start: by a random part, so that a profile which went back to an older state takes
+    /// none of the numbers that it had used since.
+    pub(crate) fn raise_client_id(&self) -> Result<(), Error> {
+        let random = getrandom::u64().map_err(|error| Error::Store(error.to_string()))?;
+        let raise = 1 + random % CLIENT_ID_RAISE_MAX;
+        self.db.execute("UPDATE account SET next_client_id = next_client_id + ?", [raise as i64])?;
+        Ok(())
+    }
+
+    /// The newest device of the account that the person was told of; 0 before the first login.
+    pub(crate) fn newest_device(&self) -> Result<u32, Error> {
+        Ok(self.db.query_row("SELECT newest_device FROM account", [], |row| row.get(0))?)
+    }
+
+    /// The person was told of this device.
+    pub(crate) fn set_newest_device(&self, device: u32) -> Result<(), Error> {
+        self.db.execute("UPDATE account SET newest_device = max(newest_device, ?)", [device])?;
+        Ok(())
+    }
+
+    /// The generations of the store under which something was stored since everything was in order.
+    pub(crate) fn generations(&self) -> Result<Vec<u64>, Error> {
+        let mut query = self.db.prepare_cached("SELECT generation FROM generations ORDER BY id")?;
+        let rows = query.query_map([], |row| row.get::<_, i64>(0).map(|number| number as u64))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Something is stored under a generation (0: the server names none).
+    fn note_generation(&self, generation: u64) -> Result<(), Error> {
+        if generation != 0 {
+            let sql = "INSERT OR IGNORE INTO generations (generation) VALUES (?)";
+            self.db.prepare_cached(sql)?.execute([generation as i64])?;
         }
-        write.execute(
-            "INSERT OR REPLACE INTO account VALUES (1, ?, ?, ?, ?, ?, ?, NULL, ?)",
-            params![
-                phone,
-                session.user_id as i64,
-                session.device_id,
-                session.access_token,
-                session.access_expires_ms as i64,
-                session.refresh_token,
-                next_client_id
-            ],
-        )?;
-        write.commit()?;
+        Ok(())
+    }
+
+    /// Everything that the server has was told under this generation: what is still in doubt is gone. `true` if
+    /// something is.
+    pub(crate) fn caught_up(&self, generation: u64) -> Result<bool, Error> {
+        self.atomically(|| {
+            self.db.execute("DELETE FROM generations WHERE generation <> ?", [generation as i64])?;
+            self.note_generation(generation)?;
+            self.settle()
+        })
+    }
+
+    /// What is in doubt is gone. `true` if something is.
+    pub(crate) fn settle(&self) -> Result<bool, Error> {
+        Ok(self.db.execute("UPDATE gone SET state = 1 WHERE state = 0", [])? > 0)
+    }
+
+    /// Has the server say again how much of what this device has is in the store.
+    pub(crate) fn distrust(&self) -> Result<(), Error> {
+        self.db.execute("DELETE FROM generations", [])?;
         Ok(())
     }
 
@@ -256,10 +409,25 @@ impl Store {
         Ok(person.optional()?)
     }
 
-    /// Remembers a person.
+    /// Remembers a person. What the server told before and does not tell now stays; a phone is one person's.
     pub fn put_person(&self, person: &Person) -> Result<(), Error> {
-        let mut insert = self.db.prepare_cached("INSERT OR REPLACE INTO people VALUES (?, ?, ?)")?;
-        insert.execute(params![person.user_id as i64, person.name, person.phone])?;
+        let (user, name, phone) = (person.user_id as i64, &person.name, &person.phone);
+        self.atomically(|| {
+            let mut others =
+                self.db.prepare_cached("UPDATE people SET phone = '' WHERE phone = ? AND user_id <> ?")?;
+            others.execute(params![phone, user])?;
+            let mut insert = self.db.prepare_cached(
+                "INSERT INTO people VALUES (?1, ?2, ?3) ON CONFLICT (user_id) DO UPDATE SET
+                 name = iif(?2 = '', name, ?2), phone = iif(?3 = '', phone, ?3)",
+            )?;
+            insert.execute(params![user, name, phone])?;
+            Ok(())
+        })
+    }
+
+    /// The server does not know a person any more: who has that phone now is asked again.
+    pub(crate) fn forget_phone_of(&self, user_id: u64) -> Result<(), Error> {
+        self.db.execute("UPDATE people SET phone = '' WHERE user_id = ?", [user_id as i64])?;
         Ok(())
     }
 
@@ -270,43 +438,257 @@ impl Store {
         Ok(state.unwrap_or(LogState { peer, ..LogState::default() }))
     }
 
-    /// Logs of which the server does not know all that this device knows.
+    /// Logs of which the server does not know all that this device may say.
     pub(crate) fn unacknowledged(&self) -> Result<Vec<LogState>, Error> {
-        self.logs("position > acked OR read_upto > read_acked")
+        self.logs("min(position, told) > acked OR read_upto > read_acked")
     }
 
-    /// Logs with own messages that have not been read yet.
-    pub(crate) fn awaiting_receipts(&self, limit: u32) -> Result<Vec<LogState>, Error> {
-        self.logs(&format!("last_own > peer_read ORDER BY last_own DESC LIMIT {limit}"))
+    /// Logs of which the server should know more than it does by itself: those with own messages that have not been read
+    /// yet, and those where this device has more than it has acknowledged.
+    pub(crate) fn to_resume(&self, limit: u32) -> Result<Vec<LogState>, Error> {
+        let wanted = "last_own > peer_read OR position > acked";
+        self.logs(&format!("{wanted} ORDER BY position > acked DESC, last_own DESC LIMIT {limit}"))
+    }
+
+    /// A page of all logs, by peer.
+    pub(crate) fn all_logs(&self, after: Option<u64>, limit: u32) -> Result<Vec<LogState>, Error> {
+        let after = after.map_or(-1, |peer| peer as i64);
+        self.logs(&format!("peer > {after} ORDER BY peer LIMIT {limit}"))
+    }
+
+    /// Logs of which the peers' watermarks are known.
+    pub(crate) fn marked(&self) -> Result<Vec<LogState>, Error> {
+        self.logs("peer_delivered > 0")
+    }
+
+    /// Logs of which the application has not dealt with everything.
+    pub(crate) fn untold(&self) -> Result<Vec<LogState>, Error> {
+        self.logs("position > told")
+    }
+
+    /// Logs in which something is missing before what came.
+    pub(crate) fn gaps(&self) -> Result<Vec<LogState>, Error> {
+        self.logs("top > position")
     }
 
     fn logs(&self, condition: &str) -> Result<Vec<LogState>, Error> {
         let sql = format!("SELECT {LOG_COLUMNS} FROM logs WHERE {condition}");
-        let mut query = self.db.prepare_cached(&sql)?;
+        let mut query = self.db.prepare(&sql)?;
         let rows = query.query_map([], log_row)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Stores the next entry of a log. One's own is what the server has by itself when nothing before it is missing.
-    pub(crate) fn add_entry(&mut self, entry: &v1::Entry, own: u64) -> Result<(), Error> {
-        let sender = if entry.sender == 0 { entry.peer } else { entry.sender };
+    /// Keeps an entry of a log, wherever it stands. Gives the log as it is then.
+    ///
+    /// The position goes on over all entries without a gap. One whose seq is there with another content proves that the
+    /// store went back: what this device has from there on is in doubt, and the new one takes its place.
+    pub(crate) fn take(&self, entry: &v1::Entry, me: &Account, generation: u64) -> Result<Took, Error> {
         let (peer, seq) = (entry.peer as i64, entry.seq as i64);
-        let write = self.db.transaction()?;
-        write.prepare_cached("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?)")?.execute(params![
-            peer,
-            seq,
-            sender as i64,
-            entry.time_ms as i64,
-            entry.kind,
-            &entry.body[..]
-        ])?;
-        write.prepare_cached("INSERT OR IGNORE INTO logs (peer) VALUES (?)")?.execute([peer])?;
-        write.prepare_cached("UPDATE logs SET position = ? WHERE peer = ?")?.execute([seq, peer])?;
-        if sender == own {
-            write.prepare_cached("UPDATE logs SET last_own = ? WHERE peer = ?")?.execute([seq, peer])?;
+        let sender = if entry.sender == 0 { entry.peer } else { entry.sender };
+        let own = sender == me.user_id;
+        self.atomically(|| {
+            self.note_generation(generation)?;
+            if own && entry.sender_device == me.device_id {
+                let sql = "UPDATE account SET next_client_id = max(next_client_id, ?)";
+                self.db.prepare_cached(sql)?.execute([entry.client_id.saturating_add(1) as i64])?;
+            }
+            let mut rewound = false;
+            if let Some(kept) = self.entry(entry.peer, entry.seq)? {
+                if (kept.sender, kept.time_ms, &kept.body[..]) == (sender, entry.time_ms, &entry.body[..]) {
+                    return Ok(Took { log: self.log(entry.peer)?, rewound });
+                }
+                self.rewind(entry.peer, entry.seq - 1)?;
+                rewound = true;
+            }
+            let seen = self.no_longer_gone(entry, sender)?;
+            let mut insert = self.db.prepare_cached("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)")?;
+            let time_ms = entry.time_ms as i64;
+            insert.execute(params![peer, seq, sender as i64, time_ms, entry.kind, &entry.body[..], seen])?;
+            self.db.prepare_cached("INSERT OR IGNORE INTO logs (peer) VALUES (?)")?.execute([peer])?;
+            let sql = "UPDATE logs SET top = max(top, ?2), last_own = max(last_own, iif(?3, ?2, 0)) WHERE peer = ?1";
+            self.db.prepare_cached(sql)?.execute(params![peer, seq, own])?;
+            self.advance(entry.peer)?;
+            Ok(Took { log: self.log(entry.peer)?, rewound })
+        })
+    }
+
+    /// The position goes up to the first gap.
+    fn advance(&self, peer: u64) -> Result<(), Error> {
+        let LogState { position, top, .. } = self.log(peer)?;
+        let mut upto = position;
+        let mut above =
+            self.db.prepare_cached("SELECT seq FROM entries WHERE peer = ? AND seq > ? ORDER BY seq")?;
+        let mut rows = above.query([peer as i64, position as i64])?;
+        while upto < top
+            && let Some(row) = rows.next()?
+            && row.get::<_, i64>(0)? as u64 == upto + 1
+        {
+            upto += 1;
         }
-        write.commit()?;
+        drop(rows);
+        if upto > position {
+            let sql = "UPDATE logs SET position = ? WHERE peer = ?";
+            self.db.prepare_cached(sql)?.execute([upto as i64, peer as i64])?;
+        }
         Ok(())
+    }
+
+    /// The device's position in a log is at most `upto` from here on. What it has beyond is in doubt, and so are all
+    /// watermarks beyond.
+    pub(crate) fn rewind(&self, peer: u64, upto: u64) -> Result<(), Error> {
+        let place = [peer as i64, upto as i64];
+        self.atomically(|| {
+            let log = self.log(peer)?;
+            self.db.execute(
+                "INSERT INTO gone (peer, seq, sender, time_ms, kind, body, seen)
+                 SELECT peer, seq, sender, time_ms, kind, body, seen OR seq <= ?3 FROM entries
+                 WHERE peer = ?1 AND seq > ?2 ORDER BY seq",
+                [peer as i64, upto as i64, log.told as i64],
+            )?;
+            self.db.execute("DELETE FROM entries WHERE peer = ? AND seq > ?", place)?;
+            self.db.execute(
+                "UPDATE logs SET position = min(position, ?2), told = min(told, ?2), top = min(top, ?2),
+                 acked = min(acked, ?2), read_upto = min(read_upto, ?2), read_acked = min(read_acked, ?2),
+                 peer_delivered = min(peer_delivered, ?2), peer_read = min(peer_read, ?2),
+                 last_own = min(last_own, ?2) WHERE peer = ?1",
+                place,
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The watermarks that were known in a log may never have been so in this store: the server says them again.
+    pub(crate) fn forget_marks_of(&self, peer: u64) -> Result<(), Error> {
+        let sql =
+            "UPDATE logs SET acked = 0, read_acked = 0, peer_delivered = 0, peer_read = 0 WHERE peer = ?";
+        self.db.prepare_cached(sql)?.execute([peer as i64])?;
+        Ok(())
+    }
+
+    /// An entry has come. If it is one that was in doubt or gone, it is so no more. Gives whether the application knows
+    /// it, and has not been told that it was gone.
+    fn no_longer_gone(&self, entry: &v1::Entry, sender: u64) -> Result<bool, Error> {
+        let sql = "DELETE FROM gone WHERE peer = ? AND seq = ? AND sender = ? AND time_ms = ? AND body = ?
+                   RETURNING seen AND NOT told";
+        let (peer, seq, time_ms) = (entry.peer as i64, entry.seq as i64, entry.time_ms as i64);
+        let mut delete = self.db.prepare_cached(sql)?;
+        let seen = delete
+            .query_map(params![peer, seq, sender as i64, time_ms, &entry.body[..]], |row| row.get(0))?;
+        let seen: Vec<bool> = seen.collect::<Result<_, _>>()?;
+        Ok(seen.into_iter().any(|seen| seen))
+    }
+
+    /// The store went back: nobody's watermarks are known, the server says them again.
+    pub(crate) fn forget_marks(&self) -> Result<(), Error> {
+        let sql = "UPDATE logs SET acked = 0, read_acked = 0, peer_delivered = 0, peer_read = 0";
+        self.db.execute(sql, [])?;
+        Ok(())
+    }
+
+    fn entry(&self, peer: u64, seq: u64) -> Result<Option<Message>, Error> {
+        let sql = "SELECT seq, sender, time_ms, body FROM entries WHERE peer = ? AND seq = ?";
+        let mut query = self.db.prepare_cached(sql)?;
+        let entry = query.query_row([peer as i64, seq as i64], |row| message_row(row, peer, 0));
+        Ok(entry.optional()?)
+    }
+
+    /// Whether a message is kept at its place.
+    pub(crate) fn is_there(&self, peer: u64, seq: u64, time_ms: u64) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM entries WHERE peer = ? AND seq = ? AND time_ms = ?)";
+        let place = [peer as i64, seq as i64, time_ms as i64];
+        Ok(self.db.prepare_cached(sql)?.query_row(place, |row| row.get(0))?)
+    }
+
+    /// What is kept of a chat after a seq and up to another, at most `limit`: rising by seq.
+    pub fn kept(&self, peer: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<Message>, Error> {
+        Ok(self.kept_and_seen(peer, after, upto, limit)?.into_iter().map(|(message, _)| message).collect())
+    }
+
+    /// The newest of what is kept of a chat, rising by seq.
+    pub fn kept_newest(&self, peer: u64, limit: u32) -> Result<Vec<Message>, Error> {
+        let me = self.me()?;
+        let sql = "SELECT seq, sender, time_ms, body FROM entries WHERE peer = ? ORDER BY seq DESC LIMIT ?";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map([peer as i64, limit.into()], |row| message_row(row, peer, me))?;
+        let mut messages: Vec<_> = rows.collect::<Result<_, _>>()?;
+        messages.reverse();
+        Ok(messages)
+    }
+
+    /// The same, with whether the application has been told of each before the store went back.
+    pub(crate) fn kept_and_seen(
+        &self,
+        peer: u64,
+        after: u64,
+        upto: u64,
+        limit: u32,
+    ) -> Result<Vec<(Message, bool)>, Error> {
+        let me = self.me()?;
+        let sql = "SELECT seq, sender, time_ms, body, seen FROM entries
+                   WHERE peer = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
+        let mut query = self.db.prepare_cached(sql)?;
+        let place = [peer as i64, after as i64, upto as i64, limit.into()];
+        let rows = query.query_map(place, |row| Ok((message_row(row, peer, me)?, row.get(4)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The newest `limit` messages of a chat that the server had and has no more, in the order of their seqs.
+    pub fn gone(&self, peer: u64, limit: u32) -> Result<Vec<Message>, Error> {
+        let me = self.me()?;
+        let sql = "SELECT seq, sender, time_ms, body FROM gone WHERE peer = ? AND state = 1 ORDER BY id DESC LIMIT ?";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map([peer as i64, limit.into()], |row| message_row(row, peer, me))?;
+        let mut gone: Vec<_> = rows.collect::<Result<_, _>>()?;
+        gone.sort_by_key(|message| (message.seq, message.time_ms));
+        Ok(gone)
+    }
+
+    /// What is gone and the application does not know of, after an id: at most `limit`, each with its id.
+    pub(crate) fn gone_untold(&self, after: u64, limit: u32) -> Result<Vec<(u64, Message)>, Error> {
+        let me = self.me()?;
+        let sql = "SELECT seq, sender, time_ms, body, id, peer FROM gone
+                   WHERE state = 1 AND told = 0 AND id > ? ORDER BY id LIMIT ?";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map([after as i64, limit.into()], |row| {
+            let peer = row.get::<_, i64>(5)? as u64;
+            Ok((row.get::<_, i64>(4)? as u64, message_row(row, peer, me)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The application has dealt with these: with messages by peer, up to a seq, and with what is gone, up to an id. What
+    /// follows and is known to it since before the store went back is dealt with too.
+    pub(crate) fn told(&self, messages: &[(u64, u64)], gone: u64) -> Result<(), Error> {
+        if messages.is_empty() && gone == 0 {
+            return Ok(());
+        }
+        self.atomically(|| {
+            for (peer, seq) in messages {
+                let told = (*seq).max(self.log(*peer)?.told);
+                let sql = "SELECT min(seq) FROM entries WHERE peer = ? AND seq > ? AND NOT seen";
+                let mut next = self.db.prepare_cached(sql)?;
+                let next: Option<i64> = next.query_row([*peer as i64, told as i64], |row| row.get(0))?;
+                let told = next.map_or(i64::MAX, |next| next - 1);
+                let sql = "UPDATE logs SET told = min(?2, position) WHERE peer = ?1";
+                self.db.prepare_cached(sql)?.execute([*peer as i64, told])?;
+            }
+            let sql = "UPDATE gone SET told = 1 WHERE state = 1 AND told = 0 AND id <= ?";
+            self.db.prepare_cached(sql)?.execute([gone as i64])?;
+            Ok(())
+        })
+    }
+
+    /// One's own user; 0 without an account.
+    fn me(&self) -> Result<u64, Error> {
+        let mut query = self.db.prepare_cached("SELECT user_id FROM account")?;
+        Ok(query.query_row([], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(0) as u64)
+    }
+
+    /// Whether both have written in a chat, as far as it is kept.
+    pub(crate) fn both_have_written(&self, peer: u64) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM entries WHERE peer = ?1 AND sender = ?1)";
+        let theirs: bool = self.db.prepare_cached(sql)?.query_row([peer as i64], |row| row.get(0))?;
+        Ok(theirs && self.log(peer)?.last_own > 0)
     }
 
     /// The server knows what this device has.
@@ -324,7 +706,14 @@ impl Store {
     }
 
     /// The peer's watermarks. `false` if they are nothing new.
-    pub(crate) fn peer_marks(&self, peer: u64, delivered: u64, read: u64) -> Result<bool, Error> {
+    pub(crate) fn peer_marks(
+        &self,
+        peer: u64,
+        delivered: u64,
+        read: u64,
+        generation: u64,
+    ) -> Result<bool, Error> {
+        self.note_generation(generation)?;
         self.db.prepare_cached("INSERT OR IGNORE INTO logs (peer) VALUES (?)")?.execute([peer as i64])?;
         let sql = "UPDATE logs SET peer_delivered = max(peer_delivered, ?1), peer_read = max(peer_read, ?2)
                    WHERE peer = ?3 AND (peer_delivered < ?1 OR peer_read < ?2)";
@@ -332,15 +721,22 @@ impl Store {
     }
 
     /// Keeps a message until the server has acknowledged it. Gives its number.
-    pub(crate) fn enqueue(&mut self, peer: u64, body: &[u8]) -> Result<u64, Error> {
-        let write = self.db.transaction()?;
-        let sql = "UPDATE account SET next_client_id = next_client_id + 1 RETURNING next_client_id - 1";
-        let client_id: i64 = write.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-        let mut insert = write.prepare_cached("INSERT INTO outbox VALUES (?, ?, ?)")?;
-        insert.execute(params![client_id, peer as i64, body])?;
-        drop(insert);
-        write.commit()?;
-        Ok(client_id as u64)
+    pub(crate) fn enqueue(&self, peer: u64, body: &[u8]) -> Result<u64, Error> {
+        self.atomically(|| {
+            let sql = "UPDATE account SET next_client_id = next_client_id + 1 RETURNING next_client_id - 1";
+            let client_id: i64 = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+            if client_id as u64 >= NUMBERS_END {
+                return Err(Error::Store("its numbers are used up: register again".to_owned()));
+            }
+            let mut insert = self.db.prepare_cached("INSERT INTO outbox VALUES (?, ?, ?)")?;
+            insert.execute(params![client_id, peer as i64, body])?;
+            Ok(client_id as u64)
+        })
+    }
+
+    /// How many messages wait to be acknowledged.
+    pub fn outbox_len(&self) -> Result<u64, Error> {
+        Ok(self.db.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, i64>(0))? as u64)
     }
 
     /// A message that is on its way.
@@ -383,28 +779,18 @@ fn log_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<LogState> {
         peer_delivered: number(5)?,
         peer_read: number(6)?,
         last_own: number(7)?,
+        told: number(8)?,
+        top: number(9)?,
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn session(user_id: u64, device_id: u32) -> v1::Session {
-        v1::Session { user_id, device_id, ..v1::Session::default() }
-    }
-
-    #[test]
-    fn a_new_device_of_the_same_person_counts_on_behind_what_waits() {
-        let mut store = Store::in_memory().expect("a store");
-        store.register("+15550001", &session(7, 1)).expect("registered");
-        let ids: Vec<_> = (0..5).map(|_| store.enqueue(9, b"waits").expect("kept")).collect();
-        assert_eq!(ids, [1, 2, 3, 4, 5]);
-        store.register("+15550001", &session(7, 2)).expect("registered again");
-        assert_eq!(store.enqueue(9, b"new").expect("kept"), 6);
-        assert_eq!(store.outbox().expect("read").len(), 6);
-        store.register("+15550002", &session(8, 1)).expect("another person");
-        assert!(store.outbox().expect("read").is_empty());
-        assert_eq!(store.enqueue(9, b"first").expect("kept"), 1);
-    }
+/// A row that begins with seq, sender, time_ms, body.
+fn message_row(row: &rusqlite::Row<'_>, peer: u64, me: u64) -> rusqlite::Result<Message> {
+    let number = |at| row.get::<_, i64>(at).map(|number| number as u64);
+    let sender = number(1)?;
+    let own = sender == me || peer == me;
+    Ok(Message { peer, seq: number(0)?, sender, time_ms: number(2)?, body: row.get(3)?, own })
 }
+
+#[cfg(test)]
+mod tests;

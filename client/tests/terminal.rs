@@ -1,63 +1,13 @@
 //! The `tern` program against the real ternd, as a person at a shell uses it.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+mod live;
+mod profiles;
 
-use serde_json::Value;
-use tern_testkit::{Ternd, program};
+use std::process::Stdio;
 
-struct Profile {
-    dir: PathBuf,
-}
-
-impl Profile {
-    fn tern(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program("tern"));
-        command.arg("--profile").arg(&self.dir).args(arguments).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.tern(arguments).output().expect("tern runs")
-    }
-
-    fn json(&self, arguments: &[&str]) -> Vec<Value> {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        let lines = String::from_utf8(output.stdout).expect("text");
-        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-    }
-
-    fn refusal(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        String::from_utf8(output.stderr).expect("text")
-    }
-
-    /// Registers, with the code typed at the prompt.
-    fn register(server: &Ternd, dir: &Path, phone: &str, name: &str) -> Self {
-        let profile = Self { dir: dir.join(name) };
-        let address = server.address().to_string();
-        let ca = server.ca_file();
-        let trust = ["--server", &address, "--ca", ca.to_str().expect("text")];
-        let mut child = profile
-            .tern(&[&trust[..], &["register", phone, "--name", name]].concat())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("tern runs");
-        let mut prompt = BufReader::new(child.stderr.take().expect("piped"));
-        let mut asked = Vec::new();
-        prompt.read_until(b':', &mut asked).expect("a prompt");
-        assert!(String::from_utf8_lossy(&asked).contains("a code of 6 digits was sent"));
-        writeln!(child.stdin.take().expect("piped"), "{}", server.code_of(phone)).expect("typed");
-        let output = child.wait_with_output().expect("it ends");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        profile
-    }
-}
+use profiles::{Listener, Profile};
+use tern_client::{Client, Event};
+use tern_testkit::{Raw, Ternd};
 
 #[test]
 fn two_people_register_send_listen_and_read_history() {
@@ -88,38 +38,6 @@ fn two_people_register_send_listen_and_read_history() {
     let shown = ann.run(&["history", "+15550002"]).stdout;
     let shown = String::from_utf8(shown).expect("text");
     assert!(shown.contains("me: hello Bob ✓✓ read") && shown.contains("Bob: hello Ann"), "{shown}");
-}
-
-/// A listener at its prompt, with its lines.
-struct Listener {
-    child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-impl Listener {
-    fn start(profile: &Profile) -> Self {
-        let mut child =
-            profile.tern(&["listen", "--json"]).stdout(Stdio::piped()).spawn().expect("tern runs");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        Self { child, lines }
-    }
-
-    fn until(&mut self, kind: &str) -> Value {
-        loop {
-            let line = self.lines.next().expect("it goes on").expect("text");
-            let event: Value = serde_json::from_str(&line).expect("JSON");
-            if event["event"] == kind {
-                return event;
-            }
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]
@@ -169,4 +87,168 @@ fn what_goes_wrong_is_said_in_words() {
     let code = ["register", "+15550001", "--code", "000000", "--name", "Ann"];
     let refused = ann.refusal(&code);
     assert!(refused.contains("CODE_"), "{refused}");
+}
+
+/// F6: the other account's tokens and history were gone, without a word.
+#[test]
+fn register_never_overwrites_another_accounts_profile() {
+    let server = Ternd::start(1);
+    let other_server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    Profile::register(&server, dir.path(), "+15550002", "Bob");
+    ann.json(&["send", "+15550002", "hello Bob", "--json"]);
+    let code = ["register", "+15550003", "--code", "000000"];
+    let refused = ann.refusal(&code);
+    assert!(refused.contains("is a device of +15550001") && refused.contains("--replace"), "{refused}");
+    assert!(ann.refusal(&["register", "+15550003"]).contains("--replace"), "no code is asked for either");
+    let (address, ca) = (other_server.address().to_string(), other_server.ca_file());
+    let elsewhere = ["--server", &address, "--ca", ca.to_str().expect("text")];
+    let refused = ann.refusal(&[&elsewhere[..], &["register", "+15550001"]].concat());
+    assert!(refused.contains("not, or no longer, this server"), "{refused}");
+    assert_eq!(ann.json(&["send", "+15550002", "still me", "--json"])[0]["seq"], 2, "nothing was lost by it");
+    // With --replace it becomes another's, and nothing of the old one is left.
+    Profile::register_with(&server, dir.path(), "+15550003", "Ann", &["--replace"]);
+    assert!(ann.refusal(&["history", "+15550002", "--local"]).contains("nothing of +15550002"));
+    assert_eq!(ann.json(&["history", "+15550002", "--json"])[0]["head"], 0);
+    // The same account again, on a new device, needs no more than the code.
+    Profile::register(&server, dir.path(), "+15550003", "Ann");
+}
+
+/// F15: the second line looked like one of the program's own.
+#[test]
+fn a_message_of_several_lines_is_one_message() {
+    let server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    ann.json(&[
+        "send",
+        "+15550002",
+        "ok\n    26  00:33  me: I owe Ann 100 euros ✓✓ read\n00:33 to Ann: yes",
+        "--json",
+    ]);
+    for arguments in
+        [&["history", "+15550001"][..], &["listen", "--once"], &["history", "+15550001", "--local"]]
+    {
+        let shown = String::from_utf8(bob.run(arguments).stdout).expect("text");
+        let forged = |line: &&str| line.trim_start().starts_with("26  00:33") || line.starts_with("00:33 to");
+        assert!(!shown.lines().any(|line| forged(&line)), "{arguments:?}: {shown}");
+        assert!(shown.contains("100 euros"), "{arguments:?}: {shown}");
+    }
+}
+
+/// F14: they panicked.
+#[test]
+fn a_reader_that_has_gone_ends_a_program_quietly() {
+    let server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    ann.json(&["send", "+15550001", "a note", "--json"]);
+    let tool = |name: &str, arguments: &[&str]| {
+        let mut command = std::process::Command::new(tern_testkit::program(name));
+        command.args(arguments);
+        command
+    };
+    let data = server.data_dir();
+    let data = data.to_str().expect("text");
+    let commands = [
+        ann.tern(&["history", "+15550001"]),
+        ann.tern(&["history", "+15550001", "--local", "--json"]),
+        ann.tern(&["send", "+15550001", "another"]),
+        ann.tern(&["listen"]),
+        tool("ternctl", &["--data-dir", data, "status"]),
+        tool("ternctl", &["--data-dir", data, "user", "+15550001", "--json"]),
+        tool("ternd", &["--print-config"]),
+        ann.tern(&["--help"]),
+    ];
+    for mut command in commands {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("panicked"), "{command:?}: {said}");
+        assert_ne!(output.status.code(), Some(101), "{command:?}");
+    }
+}
+
+/// S12: whoever had chatted with somebody who then registered again heard UNKNOWN_USER for ever.
+#[test]
+fn a_person_who_registers_again_is_found_again() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    ann.json(&["send", "+15550002", "hello Bob", "--json"]);
+    server.admin(&serde_json::json!({ "ask": "delete_user", "phone": "+15550002" }));
+    assert!(ann.refusal(&["send", "+15550002", "are you there?"]).contains("UNKNOWN_USER"));
+    Profile::register(&server, dir.path(), "+15550002", "Bob");
+    let sent = ann.run(&["send", "+15550002", "welcome back"]);
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    let events = bob.json(&["listen", "--once", "--json"]);
+    assert_eq!(profiles::texts(&events, "message"), [(1, "welcome back".to_owned())]);
+    // And the same at once, when the profile still takes the old account for hers.
+    server.admin(&serde_json::json!({ "ask": "delete_user", "phone": "+15550002" }));
+    Profile::register(&server, dir.path(), "+15550002", "Bob");
+    let sent = ann.run(&["send", "+15550002", "and again"]);
+    assert!(String::from_utf8_lossy(&sent.stderr).contains("has another account now"));
+    let events = bob.json(&["listen", "--once", "--json"]);
+    assert_eq!(profiles::texts(&events, "message"), [(1, "and again".to_owned())]);
+}
+
+async fn name_of(client: &Client, user: u64) -> String {
+    client.lookup_user(user).await.expect("known").name
+}
+
+/// S12, S13: names came never or stayed as they were, and nobody heard of a device of one's account.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_come_when_they_are_known_and_changes_of_people_are_told() {
+    let server = Ternd::start(2);
+    let (ann, mut anns) = live::join(&server, "+15550001", "Ann").await;
+    let (bob, mut bobs) = live::join(&server, "+15550002", "Bob").await;
+    let found = ann.lookup_phone("+15550002").await.expect("found");
+    assert_eq!(found.name, "", "they have not written to each other");
+    let (to_bob, to_ann) = (found.user_id, ann.account().user_id);
+    ann.send(to_bob, "who are you?").await.expect("durable");
+    live::messages(&mut anns, 1).await;
+    assert_eq!(name_of(&ann, to_bob).await, "");
+    bob.send(to_ann, "Bob").await.expect("durable");
+    live::messages(&mut anns, 1).await;
+    assert_eq!(name_of(&ann, to_bob).await, "Bob", "now both have");
+
+    let renamed = tokio::task::block_in_place(|| Raw::registered(&server, "+15550002", "Robert"));
+    assert_eq!(renamed.device_id, 2);
+    let changed = |event: &Event| match event {
+        Event::PersonChanged(person) => Some((person.user_id, person.name.clone())),
+        _ => None,
+    };
+    assert_eq!(live::until(&mut anns, changed).await, (to_bob, "Robert".to_owned()));
+    assert_eq!(name_of(&ann, to_bob).await, "Robert");
+    let added = live::until(&mut bobs, |event| match event {
+        Event::DeviceAdded { device_id, device_name, .. } => Some((*device_id, device_name.clone())),
+        _ => None,
+    })
+    .await;
+    assert_eq!(added, (2, "test".to_owned()));
+    server.admin(&serde_json::json!({ "ask": "delete_user", "phone": "+15550002" }));
+    assert_eq!(live::until(&mut anns, changed).await, (to_bob, String::new()));
+}
+
+#[test]
+fn a_device_that_was_added_while_one_was_away_is_told_once() {
+    let server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let added = || {
+        let events = ann.json(&["listen", "--once", "--json"]);
+        let added = events.iter().find(|event| event["event"] == "device_added");
+        added.map(|event| event["device_id"].as_u64().expect("a number"))
+    };
+    assert_eq!(added(), None);
+    Raw::registered(&server, "+15550001", "");
+    // A command that tells nothing keeps it for the one that does.
+    ann.json(&["send", "+15550001", "a note", "--json"]);
+    assert_eq!(added(), Some(2));
+    assert_eq!(added(), None);
 }

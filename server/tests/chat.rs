@@ -33,6 +33,7 @@ async fn receipts_turn_delivered_then_read() {
     let (mut ann, mut bob) = people::pair(&server).await;
     let sent = ann.client.send(bob.id(), "seen?").await.expect("durable");
     next_message(&mut bob.events).await;
+    bob.events.done();
     let delivered = until(&mut ann.events, |event| match event {
         Event::Receipt { peer, delivered_upto, read_upto, .. } if *peer == bob.person.user_id => {
             Some((*delivered_upto, *read_upto))

@@ -1,20 +1,22 @@
 //! `tern`: a client for the terminal, and the shortest example of an application on the library.
 //!
 //! A profile is a directory: the session, what has been received, and which server it is registered with. One process
-//! uses a profile at a time. Exit codes: 0 done, 1 the server or the profile said no, 2 the command line is wrong.
+//! uses a profile at a time. Exit codes: 0 done, 1 the server or the profile said no, 2 the command line is wrong, 3 a
+//! message is kept and not sent yet.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
-
 mod chat;
 mod commands;
+mod output;
 mod profile;
 mod shown;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::Page;
 use crate::profile::ProfileArgs;
 
 /// A client of tern, the messaging server, for the terminal.
@@ -23,7 +25,8 @@ use crate::profile::ProfileArgs;
     name = "tern",
     version,
     after_help = "Phones are written as E.164: a plus sign and 8 to 15 digits. \
-    The server and whom to trust are remembered by the profile when it is registered."
+    The server and whom to trust are remembered by the profile when it is registered. \
+    Exit codes: 0 done, 1 refused or not possible, 2 the command line is wrong, 3 the message is kept and not sent yet."
 )]
 struct Arguments {
     #[command(flatten)]
@@ -47,24 +50,29 @@ enum Command {
         /// What this device is called in the list of one's devices
         #[arg(long, default_value = "terminal")]
         device: String,
+        /// Empty a profile that is registered with another phone or server, or holds messages that have not been sent
+        #[arg(long)]
+        replace: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Send a message, and print its place in the chat when the server has it in durable storage
     Send {
-        /// To whom
+        /// To whom. Somebody whom this profile does not know yet must be asked for, which needs a connection
         phone: String,
         /// What
         text: String,
-        /// How long to wait for the acknowledgement; a message without one is kept, and sent by the next command
+        /// How long to try, in all. A message that is not acknowledged by then is kept, and sent by the next command that
+        /// connects; the exit code is 3. With any other code it is not kept
         #[arg(long, value_name = "SECONDS", default_value_t = 30)]
         timeout: u64,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Print what comes: messages, receipts, the state of the connection
+    /// Print what comes: messages, receipts, the state of the connection. A message is acknowledged when its line was read;
+    /// one whose reader ended before comes again. docs/CLIENT.md tells the events
     Listen {
         /// Print JSON, one object an event
         #[arg(long)]
@@ -89,6 +97,9 @@ enum Command {
         /// At most so many; the server may give fewer
         #[arg(long, default_value_t = 50)]
         limit: u32,
+        /// What this profile has kept, without asking the server
+        #[arg(long)]
+        local: bool,
         /// Print JSON, one object for the page
         #[arg(long)]
         json: bool,
@@ -104,24 +115,26 @@ enum Command {
 async fn main() -> ExitCode {
     let Arguments { profile, command } = Arguments::parse();
     let done = match command {
-        Command::Register { phone, name, code, device, json } => {
-            commands::register(&profile, &phone, &name, code, &device, json).await
+        Command::Register { phone, name, code, device, replace, json } => {
+            commands::register(&profile, &phone, &name, code, &device, replace, json).await
         }
         Command::Send { phone, text, timeout, json } => {
             commands::send(&profile, &phone, text, timeout, json).await
         }
         Command::Listen { json, mark_read, once } => commands::listen(&profile, json, mark_read, once).await,
-        Command::History { phone, before, after, limit, json } => {
+        Command::History { phone, before, after, limit, local, json } => {
             let (from, forwards) = after.map_or((before.unwrap_or(0), false), |after| (after, true));
-            commands::history(&profile, &phone, from, forwards, limit, json).await
+            let page = Page { from, forwards, limit };
+            match local {
+                true => commands::history_local(&profile, &phone, page, json),
+                false => commands::history(&profile, &phone, page, json).await,
+            }
         }
-        Command::Chat { phone } => chat::run(&profile, &phone).await,
+        Command::Chat { phone } => chat::run(&profile, &phone).await.map(|()| ExitCode::SUCCESS),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tern: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|error| {
+        // Who does not see it has the exit code.
+        let _ = writeln!(std::io::stderr(), "tern: {}", shown::clean_line(&error.to_string()));
+        ExitCode::FAILURE
+    })
 }

@@ -36,12 +36,17 @@ impl ProfileArgs {
 
     /// The options of a registered profile.
     pub fn registered(&self) -> Result<Options, Error> {
+        let store = self.store()?;
+        store.account()?.ok_or(Error::NotRegistered)?;
+        self.options(&store)
+    }
+
+    /// The store of a registered profile, without a server.
+    pub fn store(&self) -> Result<Store, Error> {
         if !self.profile.join("tern.db").exists() {
             return Err(Error::NotRegistered);
         }
-        let store = Store::open(&self.profile)?;
-        store.account()?.ok_or(Error::NotRegistered)?;
-        self.options(&store)
+        Store::open(&self.profile)
     }
 
     fn options(&self, store: &Store) -> Result<Options, Error> {

@@ -6,17 +6,53 @@ use tern_client::{Client, Event, HistoryPage, Message, Person};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+/// Begins each further line of a message, so that none looks like a line of the program's own.
+const CONTINUED: &str = "        │ ";
+
+/// Whether a character commands a terminal, or the direction of writing, or breaks a line in its own way.
+fn is_harmful(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{2028}' | '\u{2029}')
+        || c.is_control()
+}
+
 /// Text from others, for a terminal: without control characters, and without those that turn the direction of writing
 /// around. Line breaks stay.
 pub fn clean(text: &str) -> String {
     let harmless = |c: char| match c {
         '\n' => '\n',
         '\t' => ' ',
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
+        c if is_harmful(c) => '\u{fffd}',
         c => c,
     };
     text.chars().map(harmless).collect()
+}
+
+/// The same, in one line.
+pub fn clean_line(text: &str) -> String {
+    clean(text).replace('\n', " ")
+}
+
+/// A message's body in lines of text: whatever it says, each line but the first begins with [`CONTINUED`].
+pub fn lines_of(body: &[u8]) -> String {
+    text_of(body).replace('\n', &format!("\n{CONTINUED}"))
+}
+
+/// JSON for programs, which a terminal can show: what commands one is escaped.
+pub fn json_line(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains(is_harmful) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_harmful(c) {
+            // Each of them is a part of a string, and below the first code that needs two units.
+            true => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => line.push(c),
+        }
+    }
+    line
 }
 
 /// A message's body as text for a terminal.
@@ -44,8 +80,12 @@ pub fn ticks(seq: u64, delivered_upto: u64) -> &'static str {
 pub fn name_of(person: &Person) -> String {
     match (person.name.as_str(), person.phone.as_str()) {
         ("", "") => format!("user {}", person.user_id),
-        ("", phone) => phone.to_owned(),
-        (name, _) => clean(name).replace('\n', " "),
+        ("", phone) => clean_line(phone),
+        // Only one's own lines begin so.
+        (name, _) if clean_line(name).trim().eq_ignore_ascii_case("me") => {
+            format!("“{}”", clean_line(name).trim())
+        }
+        (name, _) => clean_line(name),
     }
 }
 
@@ -62,46 +102,89 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
     object.insert("sender".into(), message.sender.into());
     object.insert("own".into(), message.own.into());
     object.insert("time_ms".into(), message.time_ms.into());
-    match std::str::from_utf8(&message.body) {
-        Ok(text) => object.insert("text".into(), text.into()),
-        Err(_) => object.insert("base64".into(), STANDARD.encode(&message.body).into()),
-    };
+    insert_body(&mut object, &message.body);
     object
 }
 
-/// A page for programs.
-pub fn page_json(peer: &Person, page: &HistoryPage) -> Value {
+fn insert_body(object: &mut Map<String, Value>, body: &[u8]) {
+    match std::str::from_utf8(body) {
+        Ok(text) => object.insert("text".into(), text.into()),
+        Err(_) => object.insert("base64".into(), STANDARD.encode(body).into()),
+    };
+}
+
+/// A message that the server has no more, for people.
+pub fn gone_text(message: &Message, name: &str) -> String {
+    let text = lines_of(&message.body);
+    match message.own {
+        true => format!("me: {text} ✗ lost by the server"),
+        false => format!("{name}: {text} ✗ gone from the server"),
+    }
+}
+
+/// What happened to one's account, for people.
+pub fn device_added(device_id: u32, device_name: &str) -> String {
+    match device_name {
+        "" => format!("device {device_id} was added to your account"),
+        name => format!("device {device_id} was added to your account: {}", clean_line(name)),
+    }
+}
+
+/// A page for programs. `gone` are the messages that the server has no more.
+pub fn page_json(peer: &Person, page: &HistoryPage, gone: &[Message]) -> Value {
     let messages: Vec<_> = page.messages.iter().map(message_json).collect();
+    let gone: Vec<_> = gone.iter().map(message_json).collect();
     json!({
-        "peer": peer.user_id, "name": peer.name, "phone": peer.phone, "messages": messages, "more": page.more,
-        "head": page.head, "delivered_upto": page.delivered_upto, "read_upto": page.read_upto,
+        "peer": peer.user_id, "name": peer.name, "phone": peer.phone, "messages": messages, "gone": gone,
+        "more": page.more, "head": page.head, "delivered_upto": page.delivered_upto, "read_upto": page.read_upto,
     })
 }
 
-/// An event for programs. `peer` is whom the event's chat is with.
+/// The chat that an event is about.
+pub fn peer_of(event: &Event) -> Option<u64> {
+    match event {
+        Event::Message(message) | Event::Gone(message) => Some(message.peer),
+        Event::Receipt { peer, .. } | Event::Rewound { peer, .. } | Event::NotSent { peer, .. } => {
+            Some(*peer)
+        }
+        Event::PersonChanged(person) => Some(person.user_id),
+        Event::Connected
+        | Event::Disconnected { .. }
+        | Event::CaughtUp
+        | Event::DeviceAdded { .. }
+        | Event::SessionEnded(_)
+        | Event::OtherStore => None,
+    }
+}
+
+/// An event for programs; docs/CLIENT.md lists them. `peer` is whom the event's chat is with.
 pub fn event_json(event: &Event, peer: Option<&Person>) -> Value {
     let mut object = match event {
         Event::Connected => tagged("connected", Map::new()),
         Event::CaughtUp => tagged("caught_up", Map::new()),
         Event::Message(message) => tagged("message", message_json(message)),
+        Event::Gone(message) => tagged("gone", message_json(message)),
+        Event::OtherStore => tagged("other_store", Map::new()),
         Event::Disconnected { why, retry_in } => {
-            let mut object = tagged("disconnected", Map::new());
-            object.insert("why".into(), why.as_str().into());
-            object.insert("retry_in_ms".into(), (retry_in.as_millis() as u64).into());
-            object
+            let retry_in_ms = retry_in.as_millis() as u64;
+            fields("disconnected", json!({ "why": why, "retry_in_ms": retry_in_ms }))
         }
         Event::Receipt { delivered_upto, read_upto, own, .. } => {
-            let mut object = tagged("receipt", Map::new());
-            object.insert("delivered_upto".into(), (*delivered_upto).into());
-            object.insert("read_upto".into(), (*read_upto).into());
-            object.insert("own".into(), (*own).into());
+            let marks = json!({ "delivered_upto": delivered_upto, "read_upto": read_upto, "own": own });
+            fields("receipt", marks)
+        }
+        Event::Rewound { upto, .. } => fields("rewound", json!({ "upto": upto })),
+        Event::NotSent { body, reason, detail, .. } => {
+            let mut object = fields("not_sent", json!({ "reason": reason.as_str_name(), "detail": detail }));
+            insert_body(&mut object, body);
             object
         }
-        Event::SessionEnded(reason) => {
-            let mut object = tagged("session_ended", Map::new());
-            object.insert("reason".into(), reason.as_str_name().into());
-            object
+        Event::PersonChanged(_) => tagged("person_changed", Map::new()),
+        Event::DeviceAdded { device_id, device_name, time_ms } => {
+            let device = json!({ "device_id": device_id, "device_name": device_name, "time_ms": time_ms });
+            fields("device_added", device)
         }
+        Event::SessionEnded(reason) => fields("session_ended", json!({ "reason": reason.as_str_name() })),
     };
     if let Some(peer) = peer {
         object.insert("peer".into(), peer.user_id.into());
@@ -109,6 +192,11 @@ pub fn event_json(event: &Event, peer: Option<&Person>) -> Value {
         object.insert("phone".into(), peer.phone.as_str().into());
     }
     object.into()
+}
+
+fn fields(event: &str, value: Value) -> Map<String, Value> {
+    let Value::Object(object) = value else { return tagged(event, Map::new()) };
+    tagged(event, object)
 }
 
 fn tagged(event: &str, mut object: Map<String, Value>) -> Map<String, Value> {
@@ -123,16 +211,31 @@ pub fn event_text(event: &Event, peer: Option<&Person>) -> Option<String> {
         Event::Connected => "connected".to_owned(),
         Event::CaughtUp => "up to date".to_owned(),
         Event::Disconnected { why, retry_in } => {
-            format!("not connected: {}; again in {:.1} s", clean(why), retry_in.as_secs_f64())
+            format!("not connected: {}; again in {:.1} s", clean_line(why), retry_in.as_secs_f64())
         }
         Event::Message(message) => {
             let way = if message.own { "to" } else { "from" };
-            format!("{} {way} {name}: {}", time_of(message.time_ms), text_of(&message.body))
+            format!("{} {way} {name}: {}", time_of(message.time_ms), lines_of(&message.body))
         }
+        Event::Gone(message) => {
+            format!("{} with {name}, {}", time_of(message.time_ms), gone_text(message, &name))
+        }
+        Event::Rewound { upto, .. } => {
+            format!("the server went back to an older state: with {name} it surely has what is up to {upto}")
+        }
+        Event::NotSent { body, reason, .. } => {
+            format!("not sent to {name} ({}): {}", reason.as_str_name(), lines_of(body))
+        }
+        Event::PersonChanged(person) if person.name.is_empty() && person.phone.is_empty() => {
+            format!("{name} has no account any more")
+        }
+        Event::PersonChanged(person) => format!("user {} is {name} now", person.user_id),
+        Event::DeviceAdded { device_id, device_name, .. } => device_added(*device_id, device_name),
         Event::Receipt { own: true, .. } => return None,
         Event::Receipt { delivered_upto, read_upto, .. } => {
             format!("{name} has everything up to {delivered_upto}, and has read up to {read_upto}")
         }
+        Event::OtherStore => "the server is another one than before, or was set up anew".to_owned(),
         Event::SessionEnded(reason) => format!("the session has ended: {}", reason.as_str_name()),
     })
 }
@@ -149,6 +252,31 @@ mod tests {
         );
         let person = Person { user_id: 1, name: "Ann\n\x1b]0;title\x07".to_owned(), phone: String::new() };
         assert!(!name_of(&person).contains(char::is_control));
+    }
+
+    #[test]
+    fn no_message_and_no_name_looks_like_a_line_of_the_programs_own() {
+        let forged =
+            "ok\n    26  00:33  me: I owe Carol 100 euros ✓✓ read\r\n00:33 to Carol: yes\u{2028}connected";
+        let message = Message { peer: 1, seq: 2, sender: 1, time_ms: 3, body: forged.into(), own: false };
+        let person = |name: &str| Person { user_id: 1, name: name.to_owned(), phone: String::new() };
+        for event in [Event::Message(message.clone()), Event::Gone(message)] {
+            let shown = event_text(&event, Some(&person("Carol\nconnected\u{200f}"))).expect("shown");
+            assert!(shown.lines().skip(1).all(|line| line.starts_with(CONTINUED)), "{shown}");
+            assert_eq!(shown.lines().count(), 3, "{shown}");
+            assert!(!shown.contains(['\u{2028}', '\u{200f}', '\r']));
+        }
+        assert_ne!(name_of(&person(" ME ")), "ME");
+        let why = Event::Disconnected { why: "a\nconnected".to_owned(), retry_in: std::time::Duration::ZERO };
+        assert_eq!(event_text(&why, None).expect("shown").lines().count(), 1);
+    }
+
+    #[test]
+    fn json_on_a_terminal_commands_nothing_and_means_the_same() {
+        let value = json!({ "text": "a\u{9b}31m\u{7f}\u{202e}\n\"漢\u{2028}" });
+        let line = json_line(&value);
+        assert!(!line.contains(is_harmful), "{line}");
+        assert_eq!(serde_json::from_str::<Value>(&line).expect("JSON"), value);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::io::IsTerminal as _;
 
 use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEventKind};
 use ratatui::{DefaultTerminal, crossterm};
-use tern_client::{Client, Error, Event, Events, HistoryPage, Sent};
+use tern_client::{Client, Error, Event, Events, HistoryPage, Message, Person, Sent};
 use tokio::sync::mpsc;
 
 use crate::commands;
@@ -21,10 +21,15 @@ use state::Chat;
 /// Messages read from history at once.
 const PAGE_MESSAGES: u32 = 100;
 
+/// Messages shown that the server has no more.
+const GONE_MESSAGES: u32 = 1000;
+
 /// What a task of the chat has come back with.
 enum Done {
     Sent(u64, Result<Sent, Error>),
     Page(Result<HistoryPage, Error>),
+    Gone(Result<Vec<Message>, Error>),
+    Person(Person),
 }
 
 /// Runs until the user leaves.
@@ -32,7 +37,9 @@ pub async fn run(profile: &ProfileArgs, phone: &str) -> Result<(), Error> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(Error::Config("chat needs a terminal: programs use send and listen --json".to_owned()));
     }
-    let (client, mut events) = Client::start(profile.registered()?).await?;
+    let options = profile.registered()?;
+    let server = options.server.clone();
+    let (client, mut events) = Client::start(options).await?;
     let mut before = Vec::new();
     let peer = loop {
         match client.lookup_phone(phone).await {
@@ -40,6 +47,8 @@ pub async fn run(profile: &ProfileArgs, phone: &str) -> Result<(), Error> {
             // The events say whether it is worth waiting.
             Err(error @ Error::Connection(_)) => match events.next().await {
                 Some(Event::Disconnected { .. }) | None => return Err(error),
+                Some(Event::SessionEnded(reason)) => return Err(Error::SessionEnded(reason)),
+                Some(Event::OtherStore) => return Err(Error::OtherStore { server }),
                 Some(event) => before.push(event),
             },
             Err(error) => return Err(error),
@@ -51,8 +60,9 @@ pub async fn run(profile: &ProfileArgs, phone: &str) -> Result<(), Error> {
     for event in before {
         chat.take(event);
     }
-    let ended = Screen::new(&client, chat).run(&mut terminal, &mut events).await;
+    let ended = Screen::new(&client, server, chat).run(&mut terminal, &mut events).await;
     ratatui::restore();
+    events.done();
     commands::close(&client).await;
     ended
 }
@@ -76,6 +86,7 @@ pub async fn interrupted() {
 /// The chat on the screen, with what it has under way.
 struct Screen<'a> {
     client: &'a Client,
+    server: String,
     chat: Chat,
     done: mpsc::UnboundedSender<Done>,
     finished: mpsc::UnboundedReceiver<Done>,
@@ -83,15 +94,16 @@ struct Screen<'a> {
 }
 
 impl<'a> Screen<'a> {
-    fn new(client: &'a Client, chat: Chat) -> Self {
+    fn new(client: &'a Client, server: String, chat: Chat) -> Self {
         let (done, finished) = mpsc::unbounded_channel();
-        Self { client, chat, done, finished, reading: false }
+        Self { client, server, chat, done, finished, reading: false }
     }
 
     async fn run(&mut self, terminal: &mut DefaultTerminal, events: &mut Events) -> Result<(), Error> {
         let screen = |error: std::io::Error| Error::Config(format!("the terminal: {error}"));
         let mut keys = terminal_events();
         let mut interrupted = std::pin::pin!(interrupted());
+        self.read_gone();
         loop {
             if self.chat.wants_older() {
                 self.read_older();
@@ -104,6 +116,9 @@ impl<'a> Screen<'a> {
                 },
                 event = events.next() => match event {
                     Some(Event::SessionEnded(reason)) => return Err(Error::SessionEnded(reason)),
+                    Some(Event::OtherStore) => {
+                        return Err(Error::OtherStore { server: self.server.clone() });
+                    }
                     Some(event) => self.event(event).await?,
                     None => return Ok(()),
                 },
@@ -138,7 +153,12 @@ impl<'a> Screen<'a> {
     }
 
     async fn event(&mut self, event: Event) -> Result<(), Error> {
+        // Their first words may have made their name known.
+        let names = matches!(event, Event::Connected | Event::Message(_)) && self.chat.wants_name();
         self.chat.take(event);
+        if names {
+            self.look_up();
+        }
         if let Some(upto) = self.chat.newly_seen() {
             self.client.mark_read(self.chat.peer().user_id, upto).await?;
         }
@@ -157,9 +177,30 @@ impl<'a> Screen<'a> {
         });
     }
 
+    fn read_gone(&self) {
+        let (client, done) = (self.client.clone(), self.done.clone());
+        let peer = self.chat.peer().user_id;
+        tokio::spawn(async move {
+            let _ = done.send(Done::Gone(client.gone(peer, GONE_MESSAGES).await));
+        });
+    }
+
+    fn look_up(&self) {
+        let (client, done) = (self.client.clone(), self.done.clone());
+        let peer = self.chat.peer().user_id;
+        tokio::spawn(async move {
+            if let Ok(person) = client.lookup_user(peer).await {
+                let _ = done.send(Done::Person(person));
+            }
+        });
+    }
+
     fn finish(&mut self, done: Done) {
         match done {
             Done::Sent(number, result) => self.chat.sent(number, result),
+            Done::Gone(Ok(gone)) => gone.into_iter().for_each(|message| self.chat.lose(message)),
+            Done::Gone(Err(error)) => self.chat.notice = Some(crate::shown::clean_line(&error.to_string())),
+            Done::Person(person) => self.chat.know(person),
             Done::Page(page) => {
                 self.reading = false;
                 self.chat.page(page);

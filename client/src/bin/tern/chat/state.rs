@@ -24,6 +24,8 @@ pub struct Pending {
 pub struct Chat {
     peer: Person,
     pub messages: BTreeMap<u64, Message>,
+    /// What the server has no more, by seq and time.
+    pub gone: BTreeMap<(u64, u64), Message>,
     pub pending: Vec<Pending>,
     next_number: u64,
     pub delivered_upto: u64,
@@ -32,6 +34,8 @@ pub struct Chat {
     more: bool,
     pub connected: bool,
     pub notice: Option<String>,
+    /// What the person must not miss, whatever else happens.
+    pub warning: Option<String>,
     /// Messages from others that came meanwhile.
     pub elsewhere: u64,
     seen_upto: u64,
@@ -50,6 +54,7 @@ impl Chat {
         Self {
             peer,
             messages: BTreeMap::new(),
+            gone: BTreeMap::new(),
             pending: Vec::new(),
             next_number: 0,
             delivered_upto: 0,
@@ -57,6 +62,7 @@ impl Chat {
             more: true,
             connected: false,
             notice: None,
+            warning: None,
             elsewhere: 0,
             seen_upto: 0,
             input: String::new(),
@@ -69,6 +75,28 @@ impl Chat {
 
     pub fn peer(&self) -> &Person {
         &self.peer
+    }
+
+    /// Whether something of the peer is not known yet.
+    pub fn wants_name(&self) -> bool {
+        self.peer.name.is_empty() || self.peer.phone.is_empty()
+    }
+
+    /// Takes what is known of the peer now.
+    pub fn know(&mut self, person: Person) {
+        let Person { user_id, name, phone } = person;
+        if user_id == self.peer.user_id {
+            self.peer.name = if name.is_empty() { std::mem::take(&mut self.peer.name) } else { name };
+            self.peer.phone = if phone.is_empty() { std::mem::take(&mut self.peer.phone) } else { phone };
+        }
+    }
+
+    /// A message that the server has no more.
+    pub fn lose(&mut self, message: Message) {
+        if self.messages.get(&message.seq) == Some(&message) {
+            self.messages.remove(&message.seq);
+        }
+        self.gone.insert((message.seq, message.time_ms), message);
     }
 
     /// Whether a page of history should be read: the first one, or when the user is near the oldest message.
@@ -87,18 +115,49 @@ impl Chat {
             Event::Connected => (self.connected, self.notice) = (true, None),
             Event::CaughtUp => {}
             Event::Disconnected { why, .. } => {
-                (self.connected, self.notice) = (false, Some(shown::clean(&why)));
+                (self.connected, self.notice) = (false, Some(shown::clean_line(&why)));
             }
             Event::Message(message) if message.peer == self.peer.user_id => self.insert(message),
             Event::Message(message) => self.elsewhere += u64::from(!message.own),
             Event::Receipt { peer, delivered_upto, read_upto, own: false } if peer == self.peer.user_id => {
-                self.marks(delivered_upto, read_upto);
+                (self.delivered_upto, self.read_upto) = (delivered_upto, read_upto);
             }
-            Event::Receipt { .. } | Event::SessionEnded(_) => {}
+            Event::Rewound { peer, upto } if peer == self.peer.user_id => {
+                self.delivered_upto = self.delivered_upto.min(upto);
+                self.read_upto = self.read_upto.min(upto);
+                self.seen_upto = self.seen_upto.min(upto);
+                self.notice = Some("the server went back to an older state".to_owned());
+            }
+            Event::Gone(message) if message.peer == self.peer.user_id => self.lose(message),
+            Event::NotSent { peer, reason, body, .. } if peer == self.peer.user_id => {
+                let text = String::from_utf8_lossy(&body).into_owned();
+                let failed = Some(reason.as_str_name().to_owned());
+                self.pending.push(Pending { number: self.next_number, text, failed });
+                self.next_number += 1;
+            }
+            Event::PersonChanged(person) if person.user_id == self.peer.user_id => {
+                if person.name.is_empty() && person.phone.is_empty() {
+                    self.notice = Some("this person has no account any more".to_owned());
+                }
+                self.know(person);
+            }
+            Event::DeviceAdded { device_id, device_name, .. } => {
+                self.warning = Some(shown::device_added(device_id, &device_name));
+            }
+            Event::Receipt { .. }
+            | Event::Rewound { .. }
+            | Event::Gone(_)
+            | Event::NotSent { .. }
+            | Event::PersonChanged(_)
+            | Event::SessionEnded(_)
+            | Event::OtherStore => {}
         }
     }
 
     fn insert(&mut self, message: Message) {
+        if self.gone.get(&(message.seq, message.time_ms)) == Some(&message) {
+            self.gone.remove(&(message.seq, message.time_ms));
+        }
         self.messages.insert(message.seq, message);
     }
 
@@ -128,7 +187,7 @@ impl Chat {
             Err(Error::Connection(_)) => {}
             Err(error) => {
                 self.more = false;
-                self.notice = Some(shown::clean(&error.to_string()));
+                self.notice = Some(shown::clean_line(&error.to_string()));
             }
         }
     }
@@ -156,7 +215,7 @@ impl Chat {
         match result {
             // The message itself comes as an event.
             Ok(_) => drop(self.pending.remove(at)),
-            Err(error) => self.pending[at].failed = Some(shown::clean(&error.to_string())),
+            Err(error) => self.pending[at].failed = Some(shown::clean_line(&error.to_string())),
         }
     }
 

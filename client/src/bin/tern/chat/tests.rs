@@ -191,3 +191,44 @@ fn a_lost_connection_is_shown() {
     chat.take(Event::Connected);
     assert!(!rows(&draw(&mut chat, 80, 6))[0].contains("the cable"));
 }
+
+#[test]
+fn what_the_server_has_lost_is_shown_as_lost_and_no_tick_is_kept_that_is_not_true() {
+    let mut chat = chat();
+    for seq in 1..=3 {
+        chat.take(Event::Message(message(seq, ME, &format!("mine-{seq}"))));
+    }
+    chat.take(Event::Message(message(4, PEER, "theirs-4")));
+    chat.take(receipt(4, 4));
+    chat.take(Event::Rewound { peer: PEER, upto: 1 });
+    chat.take(Event::Message(Message { time_ms: 1, ..message(2, ME, "another-2") }));
+    for gone in [message(2, ME, "mine-2"), message(3, ME, "mine-3"), message(4, PEER, "theirs-4")] {
+        chat.take(Event::Gone(gone));
+    }
+    let screen = draw(&mut chat, 70, 14);
+    assert!(row_with(&screen, "mine-1").trim_end().ends_with(" ✓✓"));
+    assert!(row_with(&screen, "another-2").trim_end().ends_with(" ✓"));
+    assert!(!row_with(&screen, "another-2").contains("✓✓"), "nobody has that");
+    for lost in ["mine-2", "mine-3"] {
+        assert!(row_with(&screen, lost).contains("✗ lost by the server"));
+    }
+    assert_eq!(rows(&screen).iter().filter(|row| row.contains("theirs-4")).count(), 1);
+    row_with(&screen, "✗ gone from the server");
+    // What comes again after all is there.
+    chat.take(Event::Message(message(3, ME, "mine-3")));
+    let screen = draw(&mut chat, 70, 14);
+    assert!(row_with(&screen, "mine-3").trim_end().ends_with(" ✓"));
+}
+
+#[test]
+fn another_device_of_ones_account_and_a_new_name_are_told_on_the_screen() {
+    let mut chat = chat();
+    let device_name = "thief\x1b[2J".to_owned();
+    chat.take(Event::DeviceAdded { device_id: 3, device_name, time_ms: 1 });
+    chat.take(Event::Connected);
+    let person = Person { user_id: PEER, name: "Robert".to_owned(), phone: String::new() };
+    chat.take(Event::PersonChanged(person));
+    let head = rows(&draw(&mut chat, 120, 6))[0].clone();
+    assert!(head.contains("device 3 was added to your account: thief"), "{head}");
+    assert!(head.contains("Robert") && head.contains("+15550002"), "{head}");
+}

@@ -6,6 +6,8 @@ use ratatui::style::{Color, Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph};
 
+use tern_client::Message;
+
 use super::state::Chat;
 use crate::shown;
 
@@ -25,11 +27,14 @@ pub fn draw(chat: &mut Chat, frame: &mut Frame<'_>) {
 fn header(chat: &Chat) -> Paragraph<'_> {
     let peer = chat.peer();
     let mut spans = vec![Span::from(format!(" {} ", shown::name_of(peer))).bold()];
-    spans.push(Span::from(peer.phone.as_str()).dim());
+    spans.push(Span::from(shown::clean_line(&peer.phone)).dim());
     spans.push(match chat.connected {
         true => Span::from("  ● connected").green(),
         false => Span::from("  ○ connecting").yellow(),
     });
+    if let Some(warning) = &chat.warning {
+        spans.push(Span::from(format!("  {warning}")).red().bold());
+    }
     if let Some(notice) = &chat.notice {
         spans.push(Span::from(format!("  {notice}")).yellow());
     }
@@ -56,7 +61,11 @@ fn draw_messages(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
 
 fn lines(chat: &Chat, width: u16) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
+    let mut gone = chat.gone.values().peekable();
     for message in chat.messages.values() {
+        while let Some(message) = gone.next_if(|lost| lost.seq <= message.seq) {
+            lost(&mut lines, message, width);
+        }
         let text = shown::text_of(&message.body);
         let time = Span::from(shown::time_of(message.time_ms)).dim();
         if message.own {
@@ -70,6 +79,7 @@ fn lines(chat: &Chat, width: u16) -> Vec<Line<'static>> {
             theirs(&mut lines, &text, width, time);
         }
     }
+    gone.for_each(|message| lost(&mut lines, message, width));
     for pending in &chat.pending {
         let text = shown::clean(&pending.text);
         let state = match &pending.failed {
@@ -79,6 +89,18 @@ fn lines(chat: &Chat, width: u16) -> Vec<Line<'static>> {
         own(&mut lines, &text, width, vec![state]);
     }
     lines
+}
+
+/// A message that the server has no more.
+fn lost(lines: &mut Vec<Line<'static>>, message: &Message, width: u16) {
+    let text = shown::text_of(&message.body);
+    let time = Span::from(shown::time_of(message.time_ms)).dim();
+    if message.own {
+        own(lines, &text, width, vec![time, " ".into(), Span::from("✗ lost by the server").red()]);
+    } else {
+        theirs(lines, &text, width, time);
+        lines.push(Line::from("✗ gone from the server".red()));
+    }
 }
 
 /// A message of one's own: to the right, with what became of it behind its last line.

@@ -1,0 +1,139 @@
+//! What the help texts of `tern` promise about messages that can't be delivered now, and what a reader is promised.
+
+mod live;
+mod profiles;
+
+use std::io::{BufRead as _, BufReader, Lines};
+use std::net::TcpListener;
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
+
+use profiles::{Profile, texts};
+use tern_testkit::Ternd;
+
+/// How long a message that is kept is tried for in these tests.
+const SHORTLY: &str = "1";
+
+/// S19: it failed after 0.0 s, and the message was not kept, against the help.
+#[test]
+fn a_message_sent_while_the_server_is_down_is_kept_and_the_next_command_sends_it() {
+    let mut server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    ann.json(&["send", "+15550002", "up", "--json"]);
+    server.terminate();
+    for (text, json) in [("down 1", false), ("down 2", true)] {
+        let more: &[&str] = if json { &["--json"] } else { &[] };
+        let output = ann.run(&[&["send", "+15550002", text, "--timeout", SHORTLY], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains("it is kept, and sent by the next command"), "{said}");
+        assert!(said.contains("can't be reached"), "it says why: {said}");
+        let stdout = String::from_utf8(output.stdout).expect("text");
+        assert_eq!(stdout.contains("\"queued\":true"), json, "{stdout}");
+    }
+    // Whom this profile does not know can't be asked for: nothing is kept, and that is another exit code.
+    assert!(ann.refusal(&["send", "+15550003", "who?", "--timeout", SHORTLY]).contains("can't be reached"));
+    server.start_again();
+    ann.json(&["history", "+15550002", "--json"]);
+    let events = bob.json(&["listen", "--once", "--json"]);
+    let expected = [(1, "up".to_owned()), (2, "down 1".to_owned()), (3, "down 2".to_owned())];
+    assert_eq!(texts(&events, "message"), expected);
+    assert_eq!(ann.json(&["send", "+15550002", "again", "--json"])[0]["seq"], 4, "they are sent once");
+}
+
+/// F10: it took 10.1 s for `--timeout 4`, and did not say what had become of the message.
+#[test]
+fn a_server_that_never_answers_costs_no_more_than_the_timeout() {
+    let mut server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    ann.json(&["send", "+15550002", "up", "--json"]);
+    server.terminate();
+    // It takes connections, as the kernel does, and says nothing.
+    let silent = TcpListener::bind(server.address()).expect("its port is free");
+    let begin = Instant::now();
+    let output = ann.run(&["send", "+15550002", "into the dark", "--timeout", SHORTLY]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("it is kept"));
+    assert!(begin.elapsed() < Duration::from_secs(9), "it waited for more than it was told to");
+    let refused = ann.refusal(&["send", "+15550003", "who?", "--timeout", SHORTLY]);
+    assert!(refused.contains("not kept"), "{refused}");
+    drop(silent);
+    server.start_again();
+    // The next `send` delivers in the order in which they were given.
+    assert_eq!(ann.json(&["send", "+15550002", "and more", "--json"])[0]["seq"], 3);
+    let events = bob.json(&["listen", "--once", "--json"]);
+    assert_eq!(texts(&events, "message")[1..], [(2, "into the dark".to_owned()), (3, "and more".to_owned())]);
+}
+
+/// S14: 10 of 500 entries had reached the reader, and all were acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_is_told_again_what_it_had_not_read_whoever_of_the_two_is_killed() {
+    const COUNT: u64 = 500;
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    let (ann, _events) = live::join(&server, "+15550001", "").await;
+    let to_bob = ann.lookup_phone("+15550002").await.expect("found").user_id;
+    for number in 1..=COUNT {
+        ann.send(to_bob, format!("message {number}")).await.expect("durable");
+    }
+    let delivered = async || ann.history(to_bob, 0, false, 1).await.expect("read").delivered_upto;
+
+    // The reader takes ten, and ends; so the listener does.
+    let mut listener = Unbuffered::start(&bob);
+    assert_eq!(listener.seqs(10), (1..=10).collect::<Vec<_>>());
+    drop(listener.lines);
+    listener.child.wait().expect("it ends by itself");
+    let known = delivered().await;
+    assert!(known <= 10, "{known} are told as delivered, and 10 were read");
+
+    // The listener is killed when the reader has taken some more.
+    let mut listener = Unbuffered::start(&bob);
+    let again = listener.seqs(30);
+    assert!(again[0] <= 11, "what was not read comes again: {again:?}");
+    listener.child.kill().expect("it is this test's own child");
+    listener.child.wait().expect("it was started");
+    let (read, known) = (again[29], delivered().await);
+    assert!(known <= read, "{known} are told as delivered, and {read} were read");
+
+    // One that reads everything is told everything, once.
+    let events = tokio::task::block_in_place(|| bob.json(&["listen", "--once", "--json"]));
+    let seqs: Vec<_> = texts(&events, "message").into_iter().map(|(seq, _)| seq).collect();
+    assert!(seqs[0] <= read + 1 && seqs.is_sorted_by(|one, next| one + 1 == *next), "{seqs:?}");
+    assert_eq!(seqs.last(), Some(&COUNT));
+    assert_eq!(delivered().await, COUNT);
+    let events = tokio::task::block_in_place(|| bob.json(&["listen", "--once", "--json"]));
+    assert!(texts(&events, "message").is_empty());
+}
+
+/// A listener whose reader takes a byte at a time, so that nothing is read that it did not want.
+struct Unbuffered {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Unbuffered {
+    fn start(profile: &Profile) -> Self {
+        let mut child =
+            profile.tern(&["listen", "--json"]).stdout(Stdio::piped()).spawn().expect("tern runs");
+        let lines = BufReader::with_capacity(1, child.stdout.take().expect("piped")).lines();
+        Self { child, lines }
+    }
+
+    /// The seqs of the next messages.
+    fn seqs(&mut self, count: usize) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        while seqs.len() < count {
+            let line = self.lines.next().expect("it goes on").expect("text");
+            let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            if event["event"] == "message" {
+                seqs.push(event["seq"].as_u64().expect("a number"));
+            }
+        }
+        seqs
+    }
+}
