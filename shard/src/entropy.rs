@@ -6,6 +6,8 @@ use tern_storage::{SLOTS, Slot};
 use tern_wire::ids::UserId;
 use tern_wire::limits::NONCE_BYTES;
 
+use crate::maps::Hashing;
+
 /// Random bits of a user's id, above the 12 of the slot: together 42, which are six bytes on the wire.
 const USER_BITS: u32 = 30;
 
@@ -23,6 +25,11 @@ impl Entropy {
     /// The stream of a seed.
     pub fn new(seed: [u8; 32]) -> Self {
         Self(ChaCha20Rng::from_seed(seed))
+    }
+
+    /// How a core's maps hash.
+    pub(crate) fn hashing(&mut self) -> Hashing {
+        Hashing::new(self.0.next_u64(), self.0.next_u64())
     }
 
     /// Six digits, each equally likely.

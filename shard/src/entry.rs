@@ -84,7 +84,8 @@ impl Entry {
             time_ms: self.time_ms,
             body: self.body.clone(),
             kind: self.kind,
-            sender: if self.author.user == peer { 0 } else { self.author.user.get() },
+            // In a chat with oneself both are true: who sent it is told, as in all one's own.
+            sender: if own { reader.get() } else { 0 },
             sender_device: if own { self.author.device.get() } else { 0 },
             client_id: if own { self.client_id.0 } else { 0 },
         }

@@ -1,9 +1,43 @@
-//! Maps whose order is the same in every run: the brain is deterministic.
+//! Maps whose order is the same in every run of a seed: the brain is deterministic. Their keys are chosen by strangers (chats,
+//! phones, networks), so the seed is secret: whoever knew it could make all keys fall together, and a core slow. There is
+//! no map without one.
 
-use foldhash::fast::FixedState;
+use std::hash::BuildHasher;
 
-/// A hash map with a fixed seed.
-pub type Map<K, V> = hashbrown::HashMap<K, V, FixedState>;
+use foldhash::SharedSeed;
+use foldhash::fast::FoldHasher;
+
+/// A hash map of a core. Made by [`Map::with_hasher`].
+pub type Map<K, V> = hashbrown::HashMap<K, V, Hashing>;
+
+/// How the maps of a core hash.
+#[derive(Clone, Copy)]
+pub struct Hashing {
+    seed: u64,
+    shared: &'static SharedSeed,
+}
+
+/// Shows no seed.
+impl std::fmt::Debug for Hashing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hashing").finish_non_exhaustive()
+    }
+}
+
+impl Hashing {
+    /// By two random numbers. Keeps 48 bytes for good: a core is made once.
+    pub fn new(seed: u64, shared: u64) -> Self {
+        Self { seed, shared: Box::leak(Box::new(SharedSeed::from_u64(shared))) }
+    }
+}
+
+impl BuildHasher for Hashing {
+    type Hasher = FoldHasher<'static>;
+
+    fn build_hasher(&self) -> FoldHasher<'static> {
+        FoldHasher::with_seed(self.seed, self.shared)
+    }
+}
 
 /// A map of few keys, sorted, in memory for just as many.
 #[derive(Clone, Debug)]
@@ -81,6 +115,25 @@ impl<K: Ord + Copy, V> Few<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether two chats fall together in a table of 65,536 places.
+    fn fall_together(hashing: Hashing, one: u64, other: u64) -> bool {
+        let place = |peer| hashing.hash_one(tern_storage::LogId::direct(1, peer)) & 0xffff;
+        place(one) == place(other)
+    }
+
+    #[test]
+    fn keys_that_fall_together_under_one_seed_do_not_under_another() {
+        let known = Hashing::new(0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03);
+        let found: Vec<_> = (3..500_000).filter(|peer| fall_together(known, 2, *peer)).collect();
+        assert!(found.len() > 3, "an attacker who knows the seed finds them");
+        let mut entropy = crate::entropy::Entropy::new([5; 32]);
+        for seed in 0..10 {
+            let unknown = entropy.hashing();
+            let together = found.iter().filter(|peer| fall_together(unknown, 2, **peer)).count();
+            assert!(together <= 1, "{together} of {} under {seed}", found.len());
+        }
+    }
 
     #[test]
     fn few_is_a_sorted_map() {

@@ -7,7 +7,7 @@ use tern_wire::ids::{Phone, UserId};
 
 use crate::effects::Effects;
 use crate::limits::READS_WAITING_MAX;
-use crate::maps::Map;
+use crate::maps::{Hashing, Map};
 use crate::reply::ConnId;
 
 /// What a read is for.
@@ -53,13 +53,18 @@ enum Ask {
 }
 
 /// The reads of a core.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub struct Reads {
     under_way: Map<ReadId, ReadFor>,
     waiting: VecDeque<(Ask, ReadFor)>,
 }
 
 impl Reads {
+    /// None.
+    pub fn new(hashing: Hashing) -> Self {
+        Self { under_way: Map::with_hasher(hashing), waiting: VecDeque::new() }
+    }
+
     /// Reads one key.
     pub fn get(&mut self, fx: &mut dyn Effects, key: Key, purpose: ReadFor) {
         self.ask(fx, Ask::Get(key), purpose);

@@ -75,21 +75,23 @@ impl Shard {
     /// A brain that remembers nothing.
     pub fn new(setup: Setup) -> Self {
         let Setup { core, slots, limits, identity, keys, seed, development } = setup;
+        let mut entropy = Entropy::new(seed);
+        let hashing = entropy.hashing();
         Self {
             core,
             slots,
             limits,
             identity,
             keys,
-            entropy: Entropy::new(seed),
+            entropy,
             development,
             conns: Conns::default(),
-            users: Users::default(),
-            phones: Phones::default(),
-            addresses: Addresses::default(),
-            logs: Logs::default(),
+            users: Users::new(hashing),
+            phones: Phones::new(hashing),
+            addresses: Addresses::new(hashing),
+            logs: Logs::new(hashing),
             commits: Commits::default(),
-            reads: Reads::default(),
+            reads: Reads::new(hashing),
             trouble: Trouble::default(),
             local: VecDeque::new(),
         }

@@ -72,3 +72,32 @@ fn whoever_was_silent_for_long_still_gets_what_is_said() {
     bob_link = connect(&mut node, &bob.access_token, &mut rng);
     assert_eq!(pushed(&mut node, bob_link), ["1", "2", "3", "4"], "nothing was acknowledged");
 }
+
+#[test]
+fn a_chat_with_oneself_tells_which_device_said_what() {
+    let mut rng = Rng::with_seed(8);
+    let store = Memory::faulty(Faults::default());
+    let mut node = Node::start(&store, 2, &Limits::default(), 1_000_000);
+    let [phone, desk] = ["+15550001"; 2].map(|phone| node.provision(phone, &mut rng));
+    let me = phone.user.get();
+    let phone_link = connect(&mut node, &phone.access_token, &mut rng);
+    let desk_link = connect(&mut node, &desk.access_token, &mut rng);
+    let send = v1::Send { peer: me, client_id: 77, body: "a note".into(), kind: 0 };
+    node.request(phone_link, 9, Request::Send(send));
+    node.settle(&mut rng);
+    let entry = |frames: Vec<v1::ServerFrame>| {
+        frames.into_iter().find_map(|frame| match frame.message? {
+            Message::Entry(entry) => Some(entry),
+            Message::HistoryPage(page) => page.entries.first().cloned(),
+            _ => None,
+        })
+    };
+    let pushed = entry(node.receive(desk_link).expect("it stands")).expect("pushed to the other device");
+    node.request(desk_link, 10, Request::History(v1::History { peer: me, ..v1::History::default() }));
+    node.settle(&mut rng);
+    let read = entry(node.receive(desk_link).expect("it stands")).expect("a page");
+    for (entry, peer) in [(pushed, me), (read, 0)] {
+        assert_eq!((entry.peer, entry.sender), (peer, me), "its own entry");
+        assert_eq!((entry.sender_device, entry.client_id), (phone.device.get(), 77));
+    }
+}

@@ -1,13 +1,13 @@
 //! How often networks ask for codes, and try them. Kept in memory alone: a restart forgives.
 
 use crate::limits::{ADDRESSES_MAX, HOUR_MS};
-use crate::maps::Map;
+use crate::maps::{Hashing, Map};
 
 /// What stands for an address that is not known, or says nothing.
 pub const UNKNOWN_ADDRESS: [u8; 16] = [0; 16];
 
 /// The networks of a core's slots, counted within the current hour.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Addresses {
     counts: Map<(Asked, [u8; 16]), u32>,
     since_ms: u64,
@@ -23,6 +23,11 @@ pub enum Asked {
 }
 
 impl Addresses {
+    /// Nothing has been counted.
+    pub fn new(hashing: Hashing) -> Self {
+        Self { counts: Map::with_hasher(hashing), since_ms: 0 }
+    }
+
     /// Counts one request of a network, of `max` in an hour (0: any number). `Err` gives the milliseconds after which it may
     /// ask again. One that is not known is not counted.
     pub fn count(&mut self, asked: Asked, network: [u8; 16], max: u32, now_ms: u64) -> Result<(), u64> {
@@ -63,7 +68,7 @@ mod tests {
 
     #[test]
     fn an_address_waits_for_the_next_hour_and_no_other_with_it() {
-        let mut addresses = Addresses::default();
+        let mut addresses = Addresses::new(Hashing::new(1, 2));
         let start = HOUR_MS * 10;
         for _ in 0..3 {
             assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, start), Ok(()));
@@ -75,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_address_and_one_of_ipv4_is_many() {
-        let mut addresses = Addresses::default();
+        let mut addresses = Addresses::new(Hashing::new(1, 2));
         let v6 = |host| std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 2, host, 0, 0, host).octets();
         assert_eq!(addresses.count(Asked::ForCode, network_of(v6(1)), 1, 0), Ok(()));
         assert!(addresses.count(Asked::ForCode, network_of(v6(2)), 1, 0).is_err());
@@ -86,7 +91,7 @@ mod tests {
 
     #[test]
     fn many_addresses_do_not_wash_away_one_that_has_reached_its_limit() {
-        let mut addresses = Addresses::default();
+        let mut addresses = Addresses::new(Hashing::new(1, 2));
         for _ in 0..3 {
             assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, 0), Ok(()));
         }

@@ -1,7 +1,7 @@
 //! The users of a core that are in memory. One that something happens to is there as it is worked with; a silent one is packed
 //! into one piece of bytes, a third as long, until something happens to it again: of the connected users most are silent.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message;
 use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
@@ -11,7 +11,7 @@ use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::users::Waiting;
 use crate::limits::{INBOX_LOGS_MAX, INBOX_PACKED_LOGS_MAX};
-use crate::maps::{Few, Map};
+use crate::maps::{Few, Hashing, Map};
 use crate::reply::ConnId;
 
 #[derive(Debug, Default)]
@@ -53,13 +53,13 @@ pub(super) enum Inbox {
     #[default]
     Unknown,
     /// It is being read for the connected device; these are known already.
-    Learning(Map<LogId, Seq>),
+    Learning(BTreeMap<LogId, Seq>),
     /// These are all.
-    Known(Map<LogId, Seq>),
+    Known(BTreeMap<LogId, Seq>),
 }
 
 impl Inbox {
-    pub(super) fn logs(&mut self) -> Option<&mut Map<LogId, Seq>> {
+    pub(super) fn logs(&mut self) -> Option<&mut BTreeMap<LogId, Seq>> {
         match self {
             Self::Unknown => None,
             Self::Learning(logs) | Self::Known(logs) => Some(logs),
@@ -76,7 +76,7 @@ impl Inbox {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Kept {
     users: Map<UserId, Form>,
     /// The users that are not packed, in the order in which they are looked at.
@@ -104,6 +104,11 @@ type Packed = Box<[u8]>;
 const NEEDED: u32 = 0;
 
 impl Kept {
+    /// Nobody.
+    pub(super) fn new(hashing: Hashing) -> Self {
+        Self { users: Map::with_hasher(hashing), awake: VecDeque::new(), spare: VecDeque::new(), spares: 0 }
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.users.len()
@@ -323,7 +328,7 @@ mod tests {
     #[test]
     fn a_silent_user_is_packed_and_comes_back_whole() {
         let conn = Some(ConnId { index: 70_000, generation: 2 });
-        let mut kept = Kept::default();
+        let mut kept = Kept::new(Hashing::new(1, 2));
         kept.insert(id(5), user(conn));
         let before = words(kept.get(id(5)).expect("there"));
         kept.pack_some(0);
@@ -343,10 +348,10 @@ mod tests {
             |user: &mut User| user.unreadable = true,
             |user: &mut User| {
                 user.devices.or_default(DeviceId::new(1).expect("not 0")).inbox =
-                    Inbox::Learning(Map::default())
+                    Inbox::Learning(BTreeMap::new())
             },
         ] {
-            let mut kept = Kept::default();
+            let mut kept = Kept::new(Hashing::new(1, 2));
             kept.insert(id(5), user(None));
             change(kept.get(id(5)).expect("there"));
             (0..3).for_each(|_| kept.pack_some(9));
@@ -356,7 +361,7 @@ mod tests {
 
     #[test]
     fn those_leave_that_are_silent_and_that_nobody_needs_first_those_that_were_silent_first() {
-        let mut kept = Kept::default();
+        let mut kept = Kept::new(Hashing::new(1, 2));
         let alone = || User { watched: BTreeSet::new(), ..user(None) };
         let all = |kept: &Kept| kept.users.keys().map(|id| id.get()).collect::<BTreeSet<_>>();
         kept.insert(id(1), alone());
@@ -378,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_long_inbox_is_left_to_the_store() {
-        let mut kept = Kept::default();
+        let mut kept = Kept::new(Hashing::new(1, 2));
         let mut long = user(None);
         let device = long.devices.or_default(DeviceId::new(1).expect("not 0"));
         let logs = 1..=INBOX_PACKED_LOGS_MAX as u64 + 1;

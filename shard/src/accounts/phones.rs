@@ -23,7 +23,7 @@ use crate::accounts::users::AddDevice;
 use crate::admin::{AdminResponse, CodeView};
 use crate::commits::After;
 use crate::limits::{CODES_WAITING_MAX, Limits, PHONE_WAITING_MAX, PHONES_CACHED_MAX};
-use crate::maps::Map;
+use crate::maps::{Hashing, Map};
 use crate::message::{LogOp, PhoneOp, PhoneQuestion, Shown, UserAsk, UserOp};
 use crate::reads::ReadFor;
 use crate::reply::{Origin, Reply, Undone};
@@ -34,7 +34,7 @@ const FORGOTTEN: Refusal =
     Refusal::for_now(Reason::Unavailable, 1000, "the phone's record has to be read again");
 
 /// The phones of a core's slots that are in memory, and what is under way with them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Phones {
     phones: Map<Phone, State>,
     /// New users: the store is asked whether somebody has had the id.
@@ -95,6 +95,17 @@ impl State {
 }
 
 impl Phones {
+    /// None.
+    pub fn new(hashing: Hashing) -> Self {
+        Self {
+            phones: Map::with_hasher(hashing),
+            making: Map::with_hasher(hashing),
+            writing: 0,
+            undelivered: VecDeque::new(),
+            swept_ms: 0,
+        }
+    }
+
     /// Notes that writes of a phone have been made (1) or have ended (-1).
     pub fn count_unsettled(&mut self, phone: &Phone, change: i32) {
         if let Some(state) = self.phones.get_mut(phone) {

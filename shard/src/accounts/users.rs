@@ -1,5 +1,6 @@
 //! Users and their devices: who is attached, what each device's inbox holds, who watches the list of devices.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,14 +22,14 @@ use crate::admin::{AdminResponse, DeviceView, UserView};
 use crate::commits::After;
 use crate::entry::{Author, Entry};
 use crate::limits::USER_WAITING_MAX;
-use crate::maps::{Few, Map};
+use crate::maps::{Few, Hashing};
 use crate::message::{LogOp, Shown, UserAsk, UserOp, Watermarks};
 use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::shard::Shard;
 
 /// The users of a core's slots that are in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Users {
     kept: Kept,
 }
@@ -124,6 +125,11 @@ const REVOKED: Refusal =
     Refusal::new(Reason::SessionRevoked, "the session or its account has ended: register again");
 
 impl Users {
+    /// Nobody.
+    pub fn new(hashing: Hashing) -> Self {
+        Self { kept: Kept::new(hashing) }
+    }
+
     /// How many are in memory.
     pub fn count(&self) -> usize {
         self.kept.len()
@@ -166,7 +172,7 @@ impl Users {
     pub fn inbox(&mut self, author: Author) -> Option<Vec<LogId>> {
         let device = self.device(author)?;
         let Inbox::Known(inbox) = &device.inbox else {
-            device.inbox = Inbox::Learning(Map::default());
+            device.inbox = Inbox::Learning(BTreeMap::new());
             return None;
         };
         let mut logs: Vec<_> = inbox.keys().copied().collect();

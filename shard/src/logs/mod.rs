@@ -33,13 +33,13 @@ use crate::durable::DurableHead;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, members_of, peer_of};
 use crate::limits::LOG_WAITING_MAX;
-use crate::maps::Map;
+use crate::maps::{Hashing, Map};
 use crate::message::{LogOp, Message, Page, Pull, Shown, Unreadable, UserAsk, UserOp, Watermarks};
 use crate::reply::{Origin, Undone};
 use crate::shard::Shard;
 
 /// The logs in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Logs {
     logs: Map<LogId, Box<Log>>,
     /// The order in which idle logs are considered for leaving, each with its first load: those that were forgotten since are
@@ -141,6 +141,18 @@ const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the log
 const PINNED: &str = "a log stays in memory while something of it is under way";
 
 impl Logs {
+    /// None.
+    pub fn new(hashing: Hashing) -> Self {
+        Self {
+            logs: Map::with_hasher(hashing),
+            clock: VecDeque::new(),
+            quiet: VecDeque::new(),
+            readers: Map::with_hasher(hashing),
+            readers_made: 0,
+            loads: 0,
+        }
+    }
+
     /// How many are in memory.
     pub fn count(&self) -> usize {
         self.logs.len()
