@@ -52,7 +52,10 @@ impl Target {
     }
 
     fn start(arguments: &TargetArgs, users: u32, more: &[&str]) -> Result<Self, String> {
-        let limits = arguments.limits.iter().flat_map(|limit| ["--limit".to_owned(), limit.clone()]);
+        // A fleet from one machine is what these bound.
+        let crowds = ["strangers_per_network_max=0", "strangers_max=100000000"].map(str::to_owned);
+        let limits =
+            crowds.iter().chain(&arguments.limits).flat_map(|limit| ["--limit".to_owned(), limit.clone()]);
         let target = arguments.ack_p99_ms.map(|ms| ["--ack-p99-ms".to_owned(), ms.to_string()]);
         let more = more.iter().map(|argument| (*argument).to_owned()).chain(target.into_iter().flatten());
         let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);

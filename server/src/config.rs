@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use tern_shard::limits::{Limits, PHONE_CODES_MAX};
 use tern_wire::limits;
 
+use crate::core::AddressRange;
+
 /// ternd, the tern messaging server.
 ///
 /// Without any configuration it listens on 127.0.0.1:7443, keeps its data in ./tern-data, and makes a development
@@ -43,6 +45,12 @@ pub struct Flags {
     /// Serve the development certificate although other machines can connect: for tests with several machines
     #[arg(long)]
     pub allow_development_certificate: bool,
+    /// Balancers (10.0.0.0/8,2001:db8::7): from there each connection begins with a PROXY header of version 2, which says where the client is
+    #[arg(long, value_name = "RANGES", env = "TERN_PROXY_PROTOCOL_FROM", value_delimiter = ',')]
+    pub proxy_protocol_from: Vec<AddressRange>,
+    /// Unrelated people share addresses (a balancer that does not say where they are): nothing is limited by address
+    #[arg(long, env = "TERN_SHARED_ADDRESSES")]
+    pub shared_addresses: bool,
     /// URL that one-time codes are POSTed to as JSON [default in development mode: print them]
     #[arg(long, value_name = "URL", env = "TERN_SMS_WEBHOOK")]
     pub sms_webhook: Option<String>,
@@ -159,6 +167,9 @@ limits_table! {
     requests_in_flight_max: u32 = 256, 1..=65_536, "Unanswered requests of a connection.";
     request_bytes_in_flight_max: u32 = 1 << 20, 131_072..=1 << 30, "Bytes of a connection's unanswered requests.";
     send_queue_bytes_max: usize = 256 << 10, 1_024..=1 << 30, "Bytes queued to a connection beyond which it is not pushed to.";
+    unsent_bytes_max: usize = 1 << 20, 1_024..=1 << 30, "Bytes unsent to a logged-in connection beyond which nothing more is read from it, until they have left.";
+    strangers_max: usize = 8_192, 16..=100_000_000, "Connections of the node that have not logged in; each takes at most 64 KiB. Beyond, one that has had five seconds goes, or the newcomer.";
+    strangers_per_network_max: u32 = 1_024, 0..=100_000_000, "Connections of an IPv4 address, or of the first half of an IPv6 one, that have not logged in. Beyond, the newcomer is closed. 0: networks are not counted.";
     send_queue_bytes_hard_max: usize = 4 << 20, 1_048_576..=1 << 30, "Bytes queued to a connection beyond which it is closed.";
     code_valid_ms: u64 = 300_000, 1_000..=DAY_MS, "Life of a one-time code.";
     code_attempts_max: u32 = 3, 1..=100, "Wrong tries of a one-time code.";
@@ -203,6 +214,8 @@ pub struct Config {
     pub engine: EngineKind,
     /// Certificate chain and key, or a development certificate.
     pub tls: TlsConfig,
+    /// What addresses say.
+    pub network: NetworkConfig,
     /// Delivery of one-time codes.
     pub sms: SmsConfig,
     /// The metrics and health listener; absent or "off" for none.
@@ -232,6 +245,16 @@ pub struct TlsConfig {
     pub key: Option<PathBuf>,
     /// Serve the development certificate although other machines can connect.
     pub allow_development_certificate: bool,
+}
+
+/// See [`Config::network`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Balancers: from these addresses, and from no others, each connection begins with a PROXY header of version 2.
+    pub proxy_protocol_from: Vec<AddressRange>,
+    /// Unrelated people share addresses: none is limited by its address.
+    pub shared_addresses: bool,
 }
 
 /// See [`Config::sms`].
@@ -313,6 +336,7 @@ impl Default for Config {
             cores: 0,
             engine: EngineKind::default(),
             tls: TlsConfig::default(),
+            network: NetworkConfig::default(),
             sms: SmsConfig::default(),
             metrics: MetricsConfig::default(),
             admin: AdminConfig::default(),
@@ -398,6 +422,10 @@ impl Config {
         self.metrics.enabled &= !flags.no_metrics;
         self.admin.allow_provision |= flags.allow_provision;
         self.restored = flags.restored;
+        self.network.shared_addresses |= flags.shared_addresses;
+        if !flags.proxy_protocol_from.is_empty() {
+            self.network.proxy_protocol_from.clone_from(&flags.proxy_protocol_from);
+        }
         self.tls.allow_development_certificate |= flags.allow_development_certificate;
         let optional = [
             (&mut self.tls.certificate, &flags.certificate),

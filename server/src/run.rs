@@ -55,8 +55,8 @@ pub enum RunError {
     Uring(Missing),
     /// The system refused something else.
     System(&'static str, std::io::Error),
-    /// It ran, and the store failed: everything acknowledged is safe.
-    StoreFailed,
+    /// It ran, and the store failed, for this reason: everything acknowledged is safe.
+    StoreFailed(String),
     /// It ran, and a core ended by itself.
     CoreFailed,
 }
@@ -65,7 +65,12 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DataDir(path, error) => {
-                write!(f, "the data directory {} can't be used: {error}", path.display())
+                let advice = trouble::of_files(error);
+                write!(
+                    f,
+                    "the data directory {} can't be used: {error}; {advice} (--data-dir)",
+                    path.display()
+                )
             }
             Self::Open(error) => write!(f, "{error}"),
             Self::Store(error) => write!(f, "{error}"),
@@ -76,9 +81,9 @@ impl fmt::Display for RunError {
             }
             Self::Uring(missing) => write!(f, "{}", trouble::of_uring(missing, &trouble::Facts::gather())),
             Self::System(what, error) => write!(f, "{what}: {error}"),
-            Self::StoreFailed => write!(
+            Self::StoreFailed(reason) => write!(
                 f,
-                "the store's disk failed; everything acknowledged is safe: check the disk, then start ternd again"
+                "the store's disk failed; everything acknowledged is safe: check the disk, then start ternd again ({reason})"
             ),
             Self::CoreFailed => {
                 write!(f, "a core ended by itself: see the log; everything acknowledged is safe")
@@ -129,6 +134,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         trace_every: config.trace.every,
         codes: Box::new(codes.clone()),
         handshake_timeout: Duration::from_millis(config.limits.handshake_timeout_ms),
+        unsent_bytes_max: config.limits.unsent_bytes_max,
+        strangers_max: config.limits.strangers_max,
+        strangers_per_network_max: config.limits.strangers_per_network_max,
+        shared_addresses: config.network.shared_addresses,
+        proxies: config.network.proxy_protocol_from.clone(),
         mesh_ring_messages: config.limits.mesh_ring_messages,
         mesh_backlog_max: config.limits.mesh_backlog_max,
         ring: ring_options(config),
@@ -152,6 +162,13 @@ pub fn run(config: &Config) -> Result<(), RunError> {
             clock: clock.clone(),
             running: running.clone(),
             draining: draining.clone(),
+            room: Room {
+                dir: config.data_dir.clone(),
+                free_bytes_min: match config.engine {
+                    EngineKind::Embedded => config.limits.free_bytes_min,
+                    EngineKind::Memory => 0,
+                },
+            },
         };
         let listening = http::start(config.metrics.listen, Arc::new(state));
         let purpose = "metrics";
@@ -166,13 +183,13 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     announce(config, address, metrics_address, made_certificate);
 
     let ended_well = running.wait();
-    let failed = running.store_failed();
+    let failed = running.store().failed().map(str::to_owned);
     codes.stop();
     engine.close();
     match (failed, ended_well) {
-        (true, _) => Err(RunError::StoreFailed),
-        (false, false) => Err(RunError::CoreFailed),
-        (false, true) => Ok(()),
+        (Some(reason), _) => Err(RunError::StoreFailed(reason)),
+        (None, false) => Err(RunError::CoreFailed),
+        (None, true) => Ok(()),
     }
 }
 
@@ -288,6 +305,25 @@ struct State {
     clock: Clock,
     running: Arc<Running>,
     draining: Arc<AtomicBool>,
+    room: Room,
+}
+
+/// Where the store needs room, and how much.
+struct Room {
+    dir: PathBuf,
+    free_bytes_min: u64,
+}
+
+impl Room {
+    /// Why nothing can be written, if it is for want of room.
+    fn is_short(&self) -> Option<String> {
+        let space = rustix::fs::statvfs(&self.dir).ok()?;
+        let (free, min) = (space.f_bavail * space.f_frsize, self.free_bytes_min);
+        let dir = self.dir.display();
+        (free < min).then(|| {
+            format!("nothing can be written: {dir} has {free} bytes left, and limits.free_bytes_min is {min}")
+        })
+    }
 }
 
 impl Health for State {
@@ -310,11 +346,17 @@ impl Health for State {
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.running.store_failed() {
+        if self.running.store().failed().is_some() {
             return Err("the store has failed".to_owned());
         }
         if self.draining.load(Ordering::Acquire) {
             return Err("draining".to_owned());
+        }
+        if let Some(why) = self.room.is_short() {
+            return Err(why);
+        }
+        if self.running.store().refuses(self.clock.now_ms()) {
+            return Err("the store refuses to write for now: see the log".to_owned());
         }
         self.alive()
     }

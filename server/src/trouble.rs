@@ -72,6 +72,33 @@ pub fn of_listening(address: SocketAddr, purpose: &str, error: &io::Error) -> St
     format!("can't listen on {address} for {purpose}: {error}; {advice} ({flag} ADDRESS)")
 }
 
+/// Why no connection can be accepted for now, if it is for want of something.
+pub fn of_accepting(error: &io::Error) -> Option<&'static str> {
+    match error.raw_os_error() {
+        Some(23 /* ENFILE */) => Some("the machine, or limits.connections_max, has no file left: raise fs.file-max or the limit"),
+        Some(24 /* EMFILE */) => Some("the process has no file left: raise its limit (ulimit -n)"),
+        Some(12 /* ENOMEM */ | 105 /* ENOBUFS */) => Some("the machine has no memory left for connections"),
+        _ => None,
+    }
+}
+
+/// What to do when a directory or a file can't be used.
+pub fn of_files(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "the user that ternd runs as must own it",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "there is no room: make some; nothing is damaged"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "something else has that name",
+        _ => match error.raw_os_error() {
+            Some(23 | 24) => "there are too few open files: raise the limit (ulimit -n)",
+            Some(5 /* EIO */) => "the disk failed: look at the kernel's log",
+            _ => "see what the system says",
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,6 +40,7 @@ fn start(data_dir: &Path) -> (SocketAddr, SocketAddr) {
     // Users that are not connected are forgotten: what they take counts with their connections.
     config.limits.users_cached_max = 16;
     config.limits.idle_timeout_ms = 3_600_000;
+    config.limits.strangers_per_network_max = 0;
     let addresses = (config.listen, config.metrics.listen);
     thread::spawn(move || tern_server::run::run(&config).expect("it runs"));
     until("the server listens", || TcpStream::connect(addresses.1).is_ok());

@@ -70,7 +70,7 @@ fn a_reader_that_pauses_gets_everything_in_order_when_it_reads_on() {
 
 #[test]
 fn a_reader_that_asks_on_and_never_reads_is_shown_out() {
-    let server = limited(2, &["send_queue_bytes_hard_max=8388608"]);
+    let server = limited(2, &["send_queue_bytes_hard_max=8388608", "unsent_bytes_max=1073741824"]);
     let users = server.provision(2);
     let mut raw = Raw::logged_in(&server, &users[0].token);
     for client_id in 1..=100 {

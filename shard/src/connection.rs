@@ -4,6 +4,7 @@
 
 use tern_proto::v1::{self, server_frame};
 use tern_wire::errors::{Farewell, Reason, Refusal};
+use tern_wire::limits::REQUESTS_IN_FLIGHT_MAX_BEFORE_LOGIN;
 use tern_wire::opening::{Opening, OutOfOrder};
 use tern_wire::request::{self, Hello, PushWindow, Request};
 
@@ -32,6 +33,8 @@ pub struct Conn {
     window: PushWindow,
     /// The end has been said; what still comes is not read.
     closing: bool,
+    /// The peer sends no more: what it asked for is answered, then the connection ends.
+    finished: bool,
     attaching: Option<Box<Attaching>>,
     session: Option<Box<Session>>,
 }
@@ -138,12 +141,12 @@ impl Shard {
     }
 
     pub(crate) fn arrived(&mut self, cx: &mut Cx, id: ConnId, arrival: Arrival) {
-        let Arrival { user, device, session, request, request_bytes, window } = arrival;
+        let Arrival { user, device, session, request, request_bytes, window, opened_ms } = arrival;
         let conn = Conn {
             opening: Opening::Welcomed,
             in_flight: 1,
             in_flight_bytes: request_bytes,
-            opened_ms: cx.now_ms,
+            opened_ms,
             received_ms: cx.now_ms,
             window,
             ..Conn::default()
@@ -179,7 +182,11 @@ impl Shard {
             Ok(request) => request,
             Err(refusal) => return self.refuse_at_once(cx, origin, refusal),
         };
-        if conn.in_flight >= self.limits.requests_in_flight_max
+        let in_flight_max = match (&conn.session, &conn.attaching) {
+            (None, None) => self.limits.requests_in_flight_max.min(REQUESTS_IN_FLIGHT_MAX_BEFORE_LOGIN),
+            _ => self.limits.requests_in_flight_max,
+        };
+        if conn.in_flight >= in_flight_max
             || conn.in_flight_bytes + origin.bytes > self.limits.request_bytes_in_flight_max
         {
             let refusal = self.overloaded();
@@ -256,7 +263,7 @@ impl Shard {
             let refusal = Refusal::new(Reason::Unexpected, "a Login waits for the requests before it");
             return self.respond(cx, origin, Reply::Refused(refusal));
         }
-        let window = conn.window;
+        let (window, opened_ms) = (conn.window, conn.opened_ms);
         let author = access.author;
         let owner = self.slots.owner(tern_storage::Slot::of_user(author.user.get()));
         if owner == self.core {
@@ -270,6 +277,7 @@ impl Shard {
             request: origin.request,
             request_bytes: origin.bytes,
             window,
+            opened_ms,
         };
         cx.fx.move_to(origin.conn, owner, arrival);
     }
@@ -298,6 +306,7 @@ impl Shard {
                 let conn = self.conns.get(id).expect("it was there above, and only `closed` removes it");
                 conn.opening = Opening::LoggedIn;
                 conn.session = Some(Box::new(Session::new(author, conn.window)));
+                cx.fx.authenticated(id);
                 let login = v1::LoggedIn {
                     user_id: author.user.get(),
                     device_id: author.device.get(),
@@ -378,6 +387,22 @@ impl Shard {
             }
             self.close_if_too_slow(cx, origin.conn);
         }
+        if self
+            .conns
+            .get(origin.conn)
+            .is_some_and(|conn| conn.finished && conn.in_flight == 0 && !conn.closing)
+        {
+            self.close(cx, origin.conn);
+        }
+    }
+
+    /// The peer sends no more.
+    pub(crate) fn finished(&mut self, cx: &mut Cx, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        conn.finished = true;
+        if conn.in_flight == 0 && !conn.closing {
+            self.close(cx, id);
+        }
     }
 
     /// Refuses a request that never counted against the window.
@@ -430,6 +455,9 @@ impl Shard {
     pub(crate) fn sweep_connections(&mut self, cx: &mut Cx) {
         for id in self.conns.sweep() {
             let Some(conn) = self.conns.get(id) else { continue };
+            // The clock may have been set back: what is ahead of it counts as now.
+            (conn.opened_ms, conn.received_ms) =
+                (conn.opened_ms.min(cx.now_ms), conn.received_ms.min(cx.now_ms));
             let (waited_ms, silent_ms) =
                 (cx.now_ms.saturating_sub(conn.opened_ms), cx.now_ms.saturating_sub(conn.received_ms));
             if conn.session.is_none() && waited_ms >= self.limits.login_timeout_ms {

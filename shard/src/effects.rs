@@ -30,6 +30,12 @@ pub trait Effects {
     /// and the other brain gets [`Input::Arrived`](crate::input::Input::Arrived).
     fn move_to(&mut self, conn: ConnId, core: CoreId, arrival: Arrival);
 
+    /// A connection of this core stands for a device of a user from now on: what bounds strangers bounds it no more.
+    fn authenticated(&mut self, conn: ConnId) {
+        // For shells without bounds of their own.
+        let _ = conn;
+    }
+
     /// The network address at the other end: IPv6, or IPv4 mapped into it. All zeros if it is not known, or says nothing.
     fn peer_address(&mut self, conn: ConnId) -> [u8; 16];
 
@@ -102,4 +108,6 @@ pub struct Arrival {
     pub request_bytes: u32,
     /// The client's window for pushes.
     pub window: PushWindow,
+    /// When the connection was opened: to move gives it no more time to log in.
+    pub opened_ms: u64,
 }

@@ -19,6 +19,8 @@ pub enum Input<'a> {
     Frame(ConnId, &'a [u8]),
     /// A connection's bytes can't be frames any more.
     Broken(ConnId, Farewell),
+    /// A connection's peer sends no more: it ends when all that was asked for is answered.
+    Finished(ConnId),
     /// A connection's queue is empty, as asked for.
     Drained(ConnId),
     /// A connection has gone.

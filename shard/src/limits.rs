@@ -181,3 +181,7 @@ pub const CODES_WAITING_MAX: usize = 1024;
 
 /// Network addresses counted by one core; the counts start anew when there are more.
 pub const ADDRESSES_MAX: usize = 100_000;
+
+/// How far the newest time of a log may be ahead of the clock, which never falls by less. Beyond, the clock was wrong then, and
+/// that time counts as now.
+pub(crate) const AHEAD_MS_MAX: u64 = 60_000;

@@ -105,6 +105,7 @@ impl Shard {
             Input::Arrived(conn, arrival) => self.arrived(cx, conn, arrival),
             Input::Frame(conn, bytes) => self.frame(cx, conn, bytes),
             Input::Broken(conn, farewell) => self.farewell(cx, conn, farewell),
+            Input::Finished(conn) => self.finished(cx, conn),
             Input::Drained(conn) => self.advance(cx, conn),
             Input::Closed(conn) => self.closed(conn),
             Input::Told(message) => self.told(cx, message),

@@ -73,7 +73,18 @@ impl Raw {
 
     /// Connects with another configuration. The handshake is complete when this returns.
     pub fn connect_with(address: SocketAddr, tls: &Tls) -> std::io::Result<Self> {
-        let socket = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?, tls)
+    }
+
+    /// Connects as a balancer does: with a header before the client's own bytes.
+    pub fn connect_behind(address: SocketAddr, tls: &Tls, header: &[u8]) -> std::io::Result<Self> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.write_all(header)?;
+        Self::over(socket, tls)
+    }
+
+    /// TLS over a connection that is there.
+    pub fn over(socket: TcpStream, tls: &Tls) -> std::io::Result<Self> {
         socket.set_read_timeout(Some(HANG))?;
         socket.set_nodelay(true)?;
         let name = "localhost".try_into().expect("a name");
@@ -133,6 +144,17 @@ impl Raw {
     /// Has the kernel take hardly anything for this connection that is not read.
     pub fn narrow(&mut self) {
         rustix::net::sockopt::set_socket_recv_buffer_size(&self.stream.sock, 4096).expect("an open socket");
+    }
+
+    /// Says that nothing more will be sent, and closes this half of the TCP connection too or leaves it.
+    pub fn close_notify(&mut self, with_fin: bool) {
+        self.stream.conn.send_close_notify();
+        while self.stream.conn.wants_write() {
+            self.stream.conn.write_tls(&mut self.stream.sock).expect("the connection lives");
+        }
+        if with_fin {
+            self.stream.sock.shutdown(std::net::Shutdown::Write).expect("the connection lives");
+        }
     }
 
     /// Sends bytes as they are.

@@ -12,5 +12,6 @@ pub mod frame;
 pub mod ids;
 pub mod limits;
 pub mod opening;
+pub mod proxy;
 pub mod request;
 pub mod tls;

@@ -6,6 +6,9 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// The longest frame from a connection that is not logged in, without its length prefix.
 pub const FRAME_BYTES_MAX_BEFORE_LOGIN: usize = 4 * 1024;
 
+/// Unanswered requests of a connection that is not logged in. Beyond: `OVERLOADED`.
+pub const REQUESTS_IN_FLIGHT_MAX_BEFORE_LOGIN: u32 = 8;
+
 /// The longest frame from a logged-in connection. A body that is too long but not absurd still gets a typed refusal
 /// and keeps its connection, so this is well above [`BODY_BYTES_MAX`].
 pub const FRAME_BYTES_MAX: usize = 128 * 1024;

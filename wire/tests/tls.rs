@@ -245,6 +245,19 @@ fn key_updates_without_end_are_refused() {
     assert!(matches!(refused, Some(TlsError::PeerMisbehaved(_))), "{refused:?}");
 }
 
+#[test]
+fn a_client_that_only_pings_between_its_key_updates_is_not_refused() {
+    let certificate = certificate();
+    let (mut client, mut server) =
+        connect(&client_config(&certificate, &[ALPN], all_suites()), &tls(&certificate));
+    for round in 0..200 {
+        client.refresh_traffic_keys().expect("the client may");
+        client.writer().write_all(b"ping").expect("buffered");
+        server.receive(&sent_by(&mut client)).1.unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
+    assert_eq!(server.plaintext.len(), 800);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

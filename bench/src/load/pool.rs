@@ -258,6 +258,7 @@ impl Pool {
             }
             Event::Accepted { .. }
             | Event::AcceptEnded { .. }
+            | Event::Peer { .. }
             | Event::ShutDown { .. }
             | Event::Given { .. }
             | Event::Taken { .. }

@@ -8,6 +8,7 @@ use tern_shard::slots::CoreId;
 use tern_wire::frame::FrameBuffer;
 use tern_wire::tls::{Handshake, Records};
 
+use super::strangers::Stranger;
 use tern_uring::{ConnToken, TransferId};
 
 /// See the module.
@@ -45,6 +46,12 @@ pub(super) struct Conn {
     pub(super) tell_drained: bool,
     /// The brain knows it.
     pub(super) known: bool,
+    /// It has not logged in.
+    pub(super) stranger: bool,
+    /// Nothing more is read from it before what is unsent has left.
+    pub(super) paused: bool,
+    /// The peer sends no more, and the brain has been told.
+    pub(super) finished: bool,
     pub(super) end: End,
     /// The brain has ended it while its record layer was at work.
     pub(super) end_when_put_back: bool,
@@ -65,6 +72,8 @@ pub(super) struct Queue {
 pub(super) enum Tls {
     /// Boxed, for a connection is in it but for a moment.
     Handshake(Box<Shaking>),
+    /// Before its handshake a balancer says where the client is.
+    Heading(Box<Heading>),
     Open(Box<Records>),
     /// In the hands of whoever is at work on it, or failed.
     Gone,
@@ -75,6 +84,22 @@ pub(super) enum Tls {
 pub(super) struct Shaking {
     pub(super) accepted: Instant,
     pub(super) handshake: Handshake,
+}
+
+/// What a balancer says, as far as it has come.
+#[derive(Debug)]
+pub(super) struct Heading {
+    pub(super) bytes: Vec<u8>,
+    pub(super) shaking: Shaking,
+}
+
+/// What was received and is not read before what is unsent has left.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    /// Opened, but not yet read as frames.
+    pub(super) plaintext: Vec<u8>,
+    /// Received, but not yet opened.
+    pub(super) ciphertext: Vec<u8>,
 }
 
 /// How far a connection's end has come.
@@ -113,6 +138,7 @@ pub struct Moved {
     pub(super) plaintext: Vec<u8>,
     pub(super) ciphertext: Vec<u8>,
     pub(super) arrival: Arrival,
+    pub(super) stranger: Option<Stranger>,
 }
 
 impl Conn {
@@ -134,6 +160,9 @@ impl Conn {
             dirty: false,
             tell_drained: false,
             known: false,
+            stranger: false,
+            paused: false,
+            finished: false,
             end: End::None,
             end_when_put_back: false,
             moving: None,
@@ -159,7 +188,17 @@ impl Conn {
 
     /// Whether what it receives is still read.
     pub(super) fn reads(&self) -> bool {
+        self.goes_on() && !self.paused
+    }
+
+    /// Whether what it receives is read, now or later.
+    pub(super) fn goes_on(&self) -> bool {
         self.end == End::None && !self.end_when_put_back && self.moving.is_none()
+    }
+
+    /// Whether its TLS handshake is still to be done.
+    pub(super) fn is_shaking(&self) -> bool {
+        matches!(self.tls, Tls::Handshake(_) | Tls::Heading(_))
     }
 }
 

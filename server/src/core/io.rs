@@ -22,7 +22,8 @@ use tern_wire::frame;
 use tern_wire::ids::{ClientMessageId, Phone};
 use tern_wire::tls::Records;
 
-use super::conn::{Conn, End, Moved, Moving, Queue, Table, Tls, token};
+use super::conn::{Conn, End, Moved, Moving, Queue, Table, Tls, Unread, token};
+use super::strangers::{Crowded, STRANGER_FRAMES_MAX, STRANGER_UNSENT_BYTES_MAX, Stranger};
 use super::trace::Tracer;
 use super::{CoreMessage, Shared};
 use crate::mesh::MeshEnd;
@@ -73,6 +74,15 @@ pub(super) struct Io {
     /// Connections that let go of their keys to make room, and are received from until they are silent.
     drowsy: VecDeque<ConnId>,
     spare: Vec<Vec<u8>>,
+    /// Those who have not logged in, and the order in which they came.
+    pub(super) strangers: HashMap<ConnId, Stranger>,
+    strangers_in_order: VecDeque<ConnId>,
+    /// Where those who have logged in through a balancer are.
+    proxied: HashMap<ConnId, [u8; 16]>,
+    /// What was received from connections that are not read from now.
+    pub(super) unread: HashMap<ConnId, Unread>,
+    /// Connections that may be read from again.
+    pub(super) resumable: Vec<ConnId>,
     transfers: u32,
     /// When each commit under way was submitted.
     submitted: VecDeque<Instant>,
@@ -107,6 +117,11 @@ impl Io {
             awake: VecDeque::new(),
             drowsy: VecDeque::new(),
             spare: Vec::new(),
+            strangers: HashMap::new(),
+            strangers_in_order: VecDeque::new(),
+            proxied: HashMap::new(),
+            unread: HashMap::new(),
+            resumable: Vec::new(),
             transfers: 0,
             submitted: VecDeque::new(),
             tracer,
@@ -117,9 +132,114 @@ impl Io {
         self.shared.metrics.core(self.core.0)
     }
 
-    /// Whether frames of a connection go to the brain now.
+    /// Whether frames of a connection go to the brain now. Not if it does not take what is sent to it: then nothing more is
+    /// read until that has left.
     pub(super) fn reads(&mut self, id: ConnId) -> bool {
-        self.conns.get(id).is_some_and(|conn| conn.reads())
+        let unsent_max = self.shared.unsent_bytes_max;
+        let Some(conn) = self.conns.get(id).filter(|conn| conn.reads()) else { return false };
+        if conn.backlog() <= if conn.stranger { STRANGER_UNSENT_BYTES_MAX } else { unsent_max } {
+            return true;
+        }
+        conn.paused = true;
+        self.metrics().reading_paused.add(1);
+        false
+    }
+
+    /// Enough has left, so that a connection is read from again.
+    fn resume_reading(&mut self, id: ConnId) {
+        let unsent_max = self.shared.unsent_bytes_max;
+        if let Some(conn) = self.conns.get(id)
+            && conn.paused
+            && conn.backlog() <= if conn.stranger { STRANGER_UNSENT_BYTES_MAX } else { unsent_max }
+        {
+            self.resumable.push(id);
+        }
+    }
+
+    /// Takes a newcomer in, or shows it out if there is no place. Whether it was taken.
+    pub(super) fn admit(&mut self, id: ConnId, address: [u8; 16], proxied: bool, has_network: bool) -> bool {
+        let enter = |io: &Self| io.shared.strangers.enter(address, proxied, has_network);
+        let entered = match enter(self) {
+            Err(Crowded::Node) if self.make_room() => enter(self),
+            entered => entered,
+        };
+        let Some(conn) = self.conns.get(id) else {
+            entered.iter().for_each(|stranger| self.shared.strangers.leave(stranger));
+            return false;
+        };
+        match entered {
+            Ok(stranger) => {
+                conn.stranger = true;
+                self.strangers.insert(id, stranger);
+                self.strangers_in_order.push_back(id);
+                true
+            }
+            Err(_) => {
+                self.metrics().strangers_refused.add(1);
+                self.abort(id);
+                false
+            }
+        }
+    }
+
+    /// A stranger has come from another core, with its place.
+    pub(super) fn take_over(&mut self, id: ConnId, stranger: Stranger) {
+        self.strangers.insert(id, stranger);
+        self.strangers_in_order.push_back(id);
+    }
+
+    /// Shows the oldest stranger of this core out, if it has had its time.
+    fn make_room(&mut self) -> bool {
+        while let Some(oldest) = self.strangers_in_order.front().copied() {
+            match self.strangers.get(&oldest) {
+                Some(stranger) if !stranger.may_go() => return false,
+                Some(_) => {
+                    self.strangers_in_order.pop_front();
+                    self.is_no_stranger(oldest);
+                    self.metrics().strangers_shown_out.add(1);
+                    self.abort(oldest);
+                    return true;
+                }
+                None => drop(self.strangers_in_order.pop_front()),
+            }
+        }
+        false
+    }
+
+    /// Counts a frame of a stranger. Whether it has asked for too much.
+    pub(super) fn asks_too_much(&mut self, id: ConnId) -> bool {
+        let Some(stranger) = self.strangers.get_mut(&id) else { return false };
+        stranger.frames += 1;
+        stranger.frames > STRANGER_FRAMES_MAX
+    }
+
+    /// A stranger's place is free again.
+    pub(super) fn is_no_stranger(&mut self, id: ConnId) -> Option<Stranger> {
+        let stranger = self.strangers.remove(&id)?;
+        self.shared.strangers.leave(&stranger);
+        Some(stranger)
+    }
+
+    /// Forgets what is kept of some connections alone.
+    fn forget(&mut self, id: ConnId) {
+        self.is_no_stranger(id);
+        self.proxied.remove(&id);
+        self.unread.remove(&id);
+    }
+
+    /// Gives back what a crowd of strangers has left.
+    pub(super) fn tidy(&mut self) {
+        while self.strangers_in_order.front().is_some_and(|oldest| !self.strangers.contains_key(oldest)) {
+            self.strangers_in_order.pop_front();
+        }
+        if self.strangers.capacity() > 64 && self.strangers.len() * 8 < self.strangers.capacity() {
+            self.strangers.shrink_to_fit();
+            self.strangers_in_order.retain(|id| self.strangers.contains_key(id));
+            self.strangers_in_order.shrink_to_fit();
+        }
+        if self.unread.is_empty() && self.unread.capacity() > 0 {
+            self.unread = HashMap::new();
+        }
     }
 
     pub(super) fn mark_dirty(&mut self, id: ConnId) {
@@ -133,6 +253,8 @@ impl Io {
     pub(super) fn arm_receive(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get(id)
             && !conn.receiving
+            && !conn.paused
+            && !conn.eof
             && conn.end != End::Aborting
             && conn.moving.is_none()
         {
@@ -172,17 +294,21 @@ impl Io {
             }
         }
         conn.sending = sealed.len() as u32;
-        let slot = conn.slot;
+        let (slot, is_stranger) = (conn.slot, conn.stranger);
         keep(&mut self.spare, plain);
         self.metrics().bytes_out.add(sealed.len() as u64);
-        self.ring.send(token(id), slot, sealed, 0);
+        if is_stranger {
+            self.ring.send_small(token(id), slot, sealed, 0);
+        } else {
+            self.ring.send(token(id), slot, sealed, 0);
+        }
         self.touch(id);
     }
 
     /// Something has come or gone: the connection's keys are expanded, and stay so for a while.
     pub(super) fn touch(&mut self, id: ConnId) {
         // A handshake is about to be over, and has no keys of its own yet.
-        let established = |conn: &&mut Conn| !matches!(conn.tls, Tls::Handshake(_));
+        let established = |conn: &&mut Conn| !conn.is_shaking();
         let Some(conn) = self.conns.get(id).filter(established) else { return };
         conn.active = true;
         if !std::mem::replace(&mut conn.awake, true) {
@@ -247,6 +373,7 @@ impl Io {
     pub(super) fn doze(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get(id)
             && !conn.receiving
+            && !conn.paused
             && conn.end != End::Aborting
         {
             (conn.receiving, conn.dozing) = (true, true);
@@ -272,13 +399,30 @@ impl Io {
             return self.abort(id);
         }
         if upto < buffer.len() {
-            let slot = conn.slot;
+            let (slot, is_stranger) = (conn.slot, conn.stranger);
             self.metrics().short_sends.add(1);
-            return self.ring.send(token(id), slot, buffer, upto);
+            return if is_stranger {
+                self.ring.send_small(token(id), slot, buffer, upto)
+            } else {
+                self.ring.send(token(id), slot, buffer, upto)
+            };
         }
         conn.sending = 0;
         keep(&mut self.spare, buffer);
         self.flush_one(id);
+        self.resume_reading(id);
+    }
+
+    /// Has nothing more received from a connection that is not read from now.
+    pub(super) fn stop_if_paused(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id)
+            && conn.paused
+            && conn.receiving
+            && !conn.dozing
+        {
+            conn.dozing = true;
+            self.ring.stop_receiving(token(id));
+        }
     }
 
     /// Everything that was queued has left.
@@ -316,6 +460,11 @@ impl Io {
         self.mark_dirty(id);
     }
 
+    /// Has a connection that only waits for answers end in time.
+    pub(super) fn end_in_time(&mut self, id: ConnId) {
+        self.flushing.push_back((Instant::now() + FLUSH_TIMEOUT, id));
+    }
+
     /// Ends a connection now: what is queued is lost.
     pub(super) fn abort(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
@@ -351,6 +500,7 @@ impl Io {
         }
         if let Some(conn) = self.conns.remove(id) {
             self.ring.close(conn.slot);
+            self.forget(id);
             if conn.known {
                 self.gone.push(id);
             } else {
@@ -366,7 +516,10 @@ impl Io {
         {
             self.flushing.pop_front();
             let moves = |conn: &Conn| conn.moving.as_deref().is_some_and(|moving| !moving.given);
-            if self.conns.get(id).is_some_and(|conn| conn.end == End::Flushing || moves(conn)) {
+            if self.conns.get(id).is_some_and(|conn| conn.finished && conn.end == End::None) {
+                // It has asked and gone half, and its answers take too long.
+                self.end(id);
+            } else if self.conns.get(id).is_some_and(|conn| conn.end == End::Flushing || moves(conn)) {
                 self.abort(id);
             }
         }
@@ -425,10 +578,13 @@ impl Io {
         }
         let Moving { to, arrival, transfer, plaintext, ciphertext, .. } = *moving;
         let frames = conn.frames.take();
-        let moved = Moved { transfer, records, frames, plaintext, ciphertext, arrival };
+        // It keeps its place: elsewhere it is as much a stranger.
+        let stranger = self.strangers.remove(&id);
+        let moved = Moved { transfer, records, frames, plaintext, ciphertext, arrival, stranger };
         if let Some(conn) = self.conns.remove(id) {
             self.conns.release(id);
             self.ring.close(conn.slot);
+            self.forget(id);
         }
         self.metrics().connections_given.add(1);
         self.mesh.send(to, CoreMessage::Moved(Box::new(moved)));
@@ -449,7 +605,14 @@ impl Io {
         let took = self.submitted.pop_front().map(|submitted| submitted.elapsed());
         let metrics = self.metrics();
         metrics.commit_us.record(took.unwrap_or_default().as_micros() as u64);
-        if durable { metrics.commits.add(1) } else { metrics.commits_failed.add(1) }
+        if durable {
+            metrics.commits.add(1)
+        } else {
+            metrics.commits_failed.add(1)
+        }
+        if durable {
+            self.shared.store.wrote();
+        }
     }
 }
 
@@ -512,10 +675,31 @@ impl Effects for Io {
         }
     }
 
+    fn authenticated(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id) {
+            conn.stranger = false;
+            let slot = conn.slot;
+            self.ring.let_grow(slot);
+        }
+        if let Some(stranger) = self.is_no_stranger(id).filter(|stranger| stranger.proxied) {
+            self.proxied.insert(id, stranger.address);
+        }
+        self.resume_reading(id);
+    }
+
     fn peer_address(&mut self, id: ConnId) -> [u8; 16] {
+        if self.shared.shared_addresses {
+            return [0; 16];
+        }
+        if let Some(stranger) = self.strangers.get(&id) {
+            return stranger.address;
+        }
+        if let Some(address) = self.proxied.get(&id) {
+            return *address;
+        }
         let Some(slot) = self.conns.get(id).map(|conn| conn.slot) else { return [0; 16] };
         // A connection that has failed meanwhile has no address; it is counted with others of its kind.
-        self.ring.peer_address(slot).unwrap_or_default()
+        self.ring.peer_address(slot, self.shared.is_ipv6).unwrap_or_default()
     }
 
     fn tell(&mut self, core: CoreId, message: Message) {

@@ -9,11 +9,13 @@ mod conn;
 mod io;
 mod link;
 mod start;
+mod strangers;
 mod trace;
 mod worker;
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tern_shard::message::Message;
 use tern_storage::StoreError;
@@ -24,6 +26,7 @@ pub use clock::{Clock, FOLLOW};
 pub use link::Cores;
 pub(crate) use start::seed;
 pub use start::{CoresOptions, Running, start};
+pub use strangers::{AddressRange, STRANGER_BYTES};
 pub use trace::Traces;
 
 use crate::metrics::Metrics;
@@ -55,29 +58,71 @@ struct Shared {
     trace_every: u64,
     handshake_timeout: std::time::Duration,
     mesh_backlog_max: usize,
+    /// Bytes unsent to a logged-in connection beyond which nothing more is read from it, until they have left.
+    unsent_bytes_max: usize,
+    strangers: strangers::Strangers,
+    /// Balancers, who say where their clients are.
+    proxies: Vec<AddressRange>,
+    /// Addresses say nothing of who is there.
+    shared_addresses: bool,
+    /// The listener's addresses are of IPv6.
+    is_ipv6: bool,
+    /// Cores that have all connections that they may have.
+    full: Box<[AtomicBool]>,
     /// Connections of a core from which on it accepts no more; the rest of its descriptors is for those that move here.
     accept_max: usize,
-    /// The store has failed: the node must stop.
-    store_failed: std::sync::Arc<AtomicBool>,
+    /// How the store does.
+    store: std::sync::Arc<StoreHealth>,
     /// A core has ended by itself: the node must stop, for nobody else can serve its users.
     core_failed: std::sync::Arc<AtomicBool>,
     /// Cores that have nothing left to do, while draining.
     done: Box<[AtomicBool]>,
 }
 
+/// How the store does, as the cores see it.
+#[derive(Debug, Default)]
+pub struct StoreHealth {
+    /// It has failed, and why: the node must stop.
+    failed: OnceLock<String>,
+    /// When it refused to write for now, in the clock's ms; 0 if it has written since.
+    refused_ms: AtomicU64,
+}
+
+impl StoreHealth {
+    /// Why it has failed, if it has.
+    pub fn failed(&self) -> Option<&str> {
+        self.failed.get().map(String::as_str)
+    }
+
+    /// Whether it has refused to write, and nothing was written since; forgotten after a while, so that somebody tries.
+    pub fn refuses(&self, now_ms: u64) -> bool {
+        const FORGOTTEN_MS: u64 = 10_000;
+        let refused_ms = self.refused_ms.load(Ordering::Acquire);
+        refused_ms != 0 && now_ms.saturating_sub(refused_ms) < FORGOTTEN_MS
+    }
+
+    /// Something was written.
+    fn wrote(&self) {
+        if self.refused_ms.load(Ordering::Relaxed) != 0 {
+            self.refused_ms.store(0, Ordering::Release);
+        }
+    }
+}
+
 impl Shared {
     fn store_trouble(&self, error: &StoreError) {
         match error {
-            StoreError::Failed { .. } => {
-                if !self.store_failed.swap(true, Ordering::AcqRel) {
+            StoreError::Failed { reason } => {
+                if self.store.failed.set(reason.clone()).is_ok() {
                     tracing::error!(%error, "the store has failed: nothing more is acknowledged, ternd stops");
                 }
             }
-            StoreError::Full
-            | StoreError::Unreachable { .. }
-            | StoreError::Fenced { .. }
-            | StoreError::Corrupt { .. } => {
+            StoreError::Corrupt { .. } | StoreError::Fenced { .. } => {
                 tracing::error!(%error, "the store refused");
+            }
+            _ => {
+                self.store.refused_ms.store(self.clock.now_ms().max(1), Ordering::Release);
+                tracing::error!(%error, "the store refused for now");
             }
         }
     }

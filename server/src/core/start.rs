@@ -17,8 +17,9 @@ use tern_wire::tls::TlsServer;
 
 use super::io::Io;
 use super::link::{CoreLink, Cores};
+use super::strangers::{AddressRange, Strangers};
 use super::worker::Worker;
-use super::{Clock, CodeDelivery, Shared, Traces};
+use super::{Clock, CodeDelivery, Shared, StoreHealth, Traces};
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
 use tern_uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu};
@@ -57,6 +58,16 @@ pub struct CoresOptions {
     pub mesh_ring_messages: usize,
     /// Messages to a core without room beyond which requests for it are refused.
     pub mesh_backlog_max: usize,
+    /// Bytes unsent to a logged-in connection beyond which nothing more is read from it, until they have left.
+    pub unsent_bytes_max: usize,
+    /// Connections of the node that have not logged in.
+    pub strangers_max: usize,
+    /// Addresses say nothing of who is there.
+    pub shared_addresses: bool,
+    /// The same of one network; 0: networks are not counted.
+    pub strangers_per_network_max: u32,
+    /// Balancers, who say in the PROXY protocol where their clients are.
+    pub proxies: Vec<AddressRange>,
     /// Each core's ring.
     pub ring: RingOptions,
 }
@@ -65,7 +76,7 @@ pub struct CoresOptions {
 pub struct Running {
     cores: Arc<Cores>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    store_failed: Arc<AtomicBool>,
+    store: Arc<StoreHealth>,
     core_failed: Arc<AtomicBool>,
 }
 
@@ -91,9 +102,9 @@ impl Running {
         self.cores.clone()
     }
 
-    /// Whether the store has failed.
-    pub fn store_failed(&self) -> bool {
-        self.store_failed.load(Ordering::Acquire)
+    /// How the store does.
+    pub fn store(&self) -> &StoreHealth {
+        &self.store
     }
 
     /// Waits until all cores have ended. `true` if they ended because they were told to drain.
@@ -104,7 +115,7 @@ impl Running {
             // One that panicked has said so, and set the flag.
             let _ = thread.join();
         }
-        !self.core_failed.load(Ordering::Acquire) && !self.store_failed()
+        !self.core_failed.load(Ordering::Acquire) && self.store.failed().is_none()
     }
 }
 
@@ -112,9 +123,19 @@ impl Running {
 pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     let count = options.cores;
     let slots = SlotMap::even(count);
-    let store_failed = Arc::new(AtomicBool::new(false));
+    let store = Arc::new(StoreHealth::default());
     let core_failed = Arc::new(AtomicBool::new(false));
+    let is_ipv6 = options.listener.local_addr().is_ok_and(|address| address.is_ipv6());
     let shared = Arc::new(Shared {
+        is_ipv6,
+        unsent_bytes_max: options.unsent_bytes_max,
+        strangers: Strangers::new(
+            options.strangers_max,
+            if options.shared_addresses { 0 } else { options.strangers_per_network_max },
+        ),
+        proxies: options.proxies,
+        shared_addresses: options.shared_addresses,
+        full: (0..count).map(|_| AtomicBool::new(false)).collect(),
         listener: options.listener,
         tls: options.tls,
         clock: options.clock,
@@ -125,7 +146,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
         handshake_timeout: options.handshake_timeout,
         mesh_backlog_max: options.mesh_backlog_max,
         accept_max: (options.ring.files - options.ring.files / 8).max(1) as usize,
-        store_failed: store_failed.clone(),
+        store: store.clone(),
         core_failed: core_failed.clone(),
         done: (0..count).map(|_| AtomicBool::new(false)).collect(),
     });
@@ -183,7 +204,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     met.1.wait();
     result?;
     let cores = Arc::new(Cores::new(slots, links));
-    Ok(Running { cores, threads: Mutex::new(threads), store_failed, core_failed })
+    Ok(Running { cores, threads: Mutex::new(threads), store, core_failed })
 }
 
 /// The handles of all rings, by core.

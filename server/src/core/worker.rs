@@ -10,13 +10,15 @@ use tern_shard::{Arrival, Input, Shard};
 use tern_storage::Completion;
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::frame::{FrameBuffer, FrameError};
+use tern_wire::proxy;
 use tern_wire::tls::{Established, Opened, Progress, Records, TlsServer};
 
 use super::CoreMessage;
-use super::conn::{Conn, End, Moved, Shaking, Tls};
+use super::conn::{Conn, End, Heading, Moved, Shaking, Tls, Unread, token};
 use super::io::Io;
 use super::link::{Call, CoreLink};
 use super::trace::CpuTime;
+use crate::trouble;
 use tern_uring::{Ended, Event, Lease, TransferId};
 
 /// How often the brain is told that time passes.
@@ -35,7 +37,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const HELLOS_PER_TURN: usize = 2;
 
 /// Bytes of a first flight that waits: far more than any client sends.
-const HELLO_BYTES_MAX: usize = 16 << 10;
+const HELLO_BYTES_MAX: usize = 8 << 10;
 
 /// First flights that wait to be taken up. From here on nothing more is accepted until half of them are: other cores do, or
 /// connections wait in the kernel's queue, in order. (What an accept has taken already is not given back.)
@@ -164,7 +166,18 @@ impl Worker {
                 if !self.accept_stopped {
                     self.accept_waits = true;
                     self.io.metrics().accept_failures.add(1);
-                    tracing::debug!(core = self.io.core.0, %error, "accepting ended");
+                    let core = self.io.core.0;
+                    match trouble::of_accepting(&error) {
+                        Some(advice) => {
+                            tracing::warn!(core, %error, advice, "no connection can be accepted for now")
+                        }
+                        None => tracing::debug!(core, %error, "accepting ended"),
+                    }
+                }
+            }
+            Event::Peer { conn, address } => {
+                if let Some(id) = self.io.conns.id_of(conn) {
+                    self.peer_known(id, address.ok());
                 }
             }
             Event::Received { conn, lease, armed } => match self.io.conns.id_of(conn) {
@@ -207,11 +220,65 @@ impl Worker {
         if self.draining.is_some() {
             return self.io.ring.close(slot);
         }
+        if self.io.conns.len() >= self.io.shared.accept_max {
+            // No core has a place: who is told at once tries again elsewhere, or later.
+            self.io.metrics().connections_refused.add(1);
+            return self.io.ring.close(slot);
+        }
         let Ok(handshake) = self.tls.handshake() else { return self.io.ring.close(slot) };
         let shaking = Shaking { accepted: Instant::now(), handshake };
         let id = self.io.conns.insert(Conn::new(slot, Tls::Handshake(Box::new(shaking))));
         self.handshakes.push_back((Instant::now() + self.io.shared.handshake_timeout, id));
+        self.io.ring.keep_small(slot);
+        self.io.ring.ask_peer(token(id), slot, self.io.shared.is_ipv6);
+    }
+
+    /// It is known where a newcomer is: it has a place, or goes.
+    fn peer_known(&mut self, id: ConnId, address: Option<[u8; 16]>) {
+        let Some(address) = address else { return self.io.abort(id) };
+        let is_proxy = self.io.shared.proxies.iter().any(|range| range.holds(address));
+        if !self.io.admit(id, address, false, !is_proxy) {
+            return;
+        }
+        if is_proxy && let Some(conn) = self.io.conns.get(id) {
+            conn.tls = match std::mem::replace(&mut conn.tls, Tls::Gone) {
+                Tls::Handshake(shaking) => {
+                    Tls::Heading(Box::new(Heading { bytes: Vec::new(), shaking: *shaking }))
+                }
+                tls => tls,
+            };
+        }
         self.io.arm_receive(id);
+    }
+
+    /// What a balancer says before its client does.
+    fn heading(&mut self, id: ConnId, bytes: &[u8]) {
+        let Some(conn) = self.io.conns.get(id) else { return };
+        let Tls::Heading(mut heading) = std::mem::replace(&mut conn.tls, Tls::Gone) else { return };
+        heading.bytes.extend_from_slice(bytes);
+        let header = match proxy::parse(&heading.bytes) {
+            Ok(Some(header)) => header,
+            Ok(None) => {
+                conn.tls = Tls::Heading(heading);
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(core = self.io.core.0, %error, "a balancer's connection was ended");
+                self.io.metrics().proxy_failures.add(1);
+                return self.io.abort(id);
+            }
+        };
+        let Heading { bytes, shaking } = *heading;
+        conn.tls = Tls::Handshake(Box::new(shaking));
+        if let Some(source) = header.source {
+            self.io.is_no_stranger(id);
+            if !self.io.admit(id, source, true, true) {
+                return;
+            }
+        }
+        if bytes.len() > header.bytes {
+            self.hello(id, &bytes[header.bytes..]);
+        }
     }
 
     fn received(&mut self, id: ConnId, lease: Lease, armed: bool) {
@@ -229,6 +296,13 @@ impl Worker {
         self.io.shared.metrics.core(self.io.core.0).bytes_in.add(bytes.len() as u64);
         match self.io.conns.get(id) {
             Some(Conn { moving: Some(moving), .. }) => moving.ciphertext.extend_from_slice(&bytes),
+            Some(conn) if conn.end == End::None && conn.paused => {
+                // It was received before the receive had ended: at most what one turn takes.
+                self.io.unread.entry(id).or_default().ciphertext.extend_from_slice(&bytes);
+            }
+            Some(conn) if conn.end == End::None && matches!(conn.tls, Tls::Heading(_)) => {
+                self.heading(id, &bytes);
+            }
             // Those who are there go before those who come; what was begun is finished.
             Some(conn) if conn.end == End::None && matches!(conn.tls, Tls::Handshake(_)) && !conn.greeted => {
                 self.hello(id, &bytes);
@@ -240,7 +314,7 @@ impl Worker {
                     let mut open = Open { shard, io, id, rest: Vec::new() };
                     open.receive(records, &mut bytes);
                 }
-                Tls::Gone => {}
+                Tls::Heading(_) | Tls::Gone => {}
             },
             _ => {}
         }
@@ -253,6 +327,8 @@ impl Worker {
         let Some(conn) = self.io.conns.get(id) else { return };
         if conn.moving.is_some() {
             self.io.go_on_moving(id);
+        } else if conn.end == End::None && conn.paused {
+            self.io.stop_if_paused(id);
         } else if conn.end == End::None || conn.end == End::Lingering {
             self.io.arm_receive(id);
         } else {
@@ -336,6 +412,19 @@ impl Worker {
         open.receive(records, &mut ciphertext);
     }
 
+    /// Goes on with a connection to which enough has been sent.
+    fn go_on_reading(&mut self, id: ConnId) {
+        let Some(conn) = self.io.conns.get(id).filter(|conn| conn.paused && conn.goes_on()) else { return };
+        conn.paused = false;
+        let Tls::Open(records) = std::mem::replace(&mut conn.tls, Tls::Gone) else { return };
+        let Unread { plaintext, ciphertext } = self.io.unread.remove(&id).unwrap_or_default();
+        self.read_on(id, records, &plaintext, ciphertext);
+        if self.io.conns.get(id).is_some_and(|conn| conn.eof && !conn.paused) {
+            self.received_all(id);
+        }
+        self.after_reading(id);
+    }
+
     fn receive_ended(&mut self, id: ConnId, why: &Ended) {
         let Some(conn) = self.io.conns.get(id) else { return };
         conn.receiving = false;
@@ -363,7 +452,9 @@ impl Worker {
     fn received_all(&mut self, id: ConnId) {
         let Some(conn) = self.io.conns.get(id) else { return };
         match conn.end {
-            End::None if conn.moving.is_none() => self.io.end(id),
+            // First what it has sent before is read.
+            End::None if conn.paused => {}
+            End::None if conn.moving.is_none() => finished(&mut self.shard, &mut self.io, id),
             End::None => self.io.abort(id),
             End::Flushing => {}
             End::Lingering | End::Aborting => self.io.finish_if_still(id),
@@ -371,11 +462,15 @@ impl Worker {
     }
 
     fn moved_here(&mut self, slot: u32, moved: Moved) {
-        let Moved { records, frames, plaintext, ciphertext, arrival, .. } = moved;
+        let Moved { records, frames, plaintext, ciphertext, arrival, stranger, .. } = moved;
         let mut conn = Conn::new(slot, Tls::Gone);
         conn.frames = frames;
         conn.known = true;
+        conn.stranger = true;
         let id = self.io.conns.insert(conn);
+        if let Some(stranger) = stranger {
+            self.io.take_over(id, stranger);
+        }
         self.io.metrics().connections_taken.add(1);
         self.arrived(id, arrival);
         if self.draining.is_some() {
@@ -450,13 +545,13 @@ impl Worker {
         self.accept_waits = false;
         self.input(Input::Tick);
         self.io.end_overdue();
+        self.io.tidy();
         self.io.hibernate_some();
         let Io { tracer, shared, .. } = &mut self.io;
         tracer.hand_over(&shared.traces);
         while let Some((deadline, id)) = self.handshakes.front().copied() {
             let under_way = self.io.conns.get(id).is_some_and(|conn| !conn.known && conn.moving.is_none());
-            let over =
-                under_way && self.io.conns.get(id).is_some_and(|conn| matches!(conn.tls, Tls::Handshake(_)));
+            let over = under_way && self.io.conns.get(id).is_some_and(|conn| conn.is_shaking());
             if over && deadline > now {
                 break;
             }
@@ -472,7 +567,14 @@ impl Worker {
         for id in std::mem::take(&mut self.io.starved) {
             self.after_reading(id);
         }
-        while !self.io.gone.is_empty() || !self.io.drained.is_empty() || !self.io.dirty.is_empty() {
+        while !self.io.gone.is_empty()
+            || !self.io.drained.is_empty()
+            || !self.io.dirty.is_empty()
+            || !self.io.resumable.is_empty()
+        {
+            for id in std::mem::take(&mut self.io.resumable) {
+                self.go_on_reading(id);
+            }
             for id in std::mem::take(&mut self.io.gone) {
                 self.input(Input::Closed(id));
                 self.io.conns.release(id);
@@ -490,8 +592,11 @@ impl Worker {
             ring.wake(rings[usize::from(to.0)]);
         });
         let hellos_max = if self.accepting { HELLOS_MAX } else { HELLOS_MAX / 2 };
-        let full = self.io.conns.len() + self.arriving.len() >= self.io.shared.accept_max
-            || self.hellos.len() >= hellos_max;
+        let no_place = self.io.conns.len() + self.arriving.len() >= self.io.shared.accept_max;
+        self.io.shared.full[usize::from(self.io.core.0)].store(no_place, Ordering::Release);
+        // When no core has a place, newcomers are told so.
+        let others_have = no_place && !self.io.shared.full.iter().all(|full| full.load(Ordering::Acquire));
+        let full = others_have || self.hellos.len() >= hellos_max;
         if self.accepting && full && !self.accept_stopped {
             // What is accepted without room would be lost; other cores have some, perhaps.
             self.accept_stopped = true;
@@ -506,10 +611,12 @@ impl Worker {
     fn count(&mut self, began: Instant) {
         let (connections, backlog) = (self.io.conns.len() as u64, self.backlog() as u64);
         let now_ms = self.io.shared.clock.now_ms();
+        let strangers = self.io.strangers.len() as u64;
         let metrics = self.io.metrics();
         metrics.turns.add(1);
         metrics.turn_us.record(began.elapsed().as_micros() as u64);
         metrics.connections.set(connections);
+        metrics.strangers.set(strangers);
         metrics.handshaking.set(self.handshakes.len() as u64);
         metrics.commits_in_flight.set(self.shard.commits_in_flight() as u64);
         metrics.mesh_backlog.set(backlog);
@@ -519,7 +626,7 @@ impl Worker {
     /// Whether the core may stop: at once when the store or another core has failed, with all others when draining.
     fn is_done(&self) -> bool {
         let shared = &self.io.shared;
-        if shared.store_failed.load(Ordering::Acquire) || shared.core_failed.load(Ordering::Acquire) {
+        if shared.store.failed().is_some() || shared.core_failed.load(Ordering::Acquire) {
             return true;
         }
         let Some(deadline) = self.draining else { return false };
@@ -528,6 +635,19 @@ impl Worker {
         shared.done[usize::from(self.io.core.0)]
             .store(empty || Instant::now() >= deadline, Ordering::Release);
         shared.done.iter().all(|done| done.load(Ordering::Acquire))
+    }
+}
+
+/// The peer sends no more: the connection ends when all that was asked for has been answered.
+fn finished(shard: &mut Shard, io: &mut Io, id: ConnId) {
+    let Some(conn) = io.conns.get(id).filter(|conn| conn.end == End::None) else { return };
+    if !conn.known {
+        return io.end(id);
+    }
+    if !std::mem::replace(&mut conn.finished, true) {
+        io.end_in_time(id);
+        let now_ms = io.shared.clock.now_ms();
+        shard.handle(now_ms, Input::Finished(id), io);
     }
 }
 
@@ -545,7 +665,7 @@ impl Open<'_> {
     fn receive(&mut self, mut records: Box<Records>, bytes: &mut Vec<u8>) {
         let mut out = Vec::new();
         let opened = if !self.io.reads(self.id) && !bytes.is_empty() {
-            // It moves on from the frames before: what follows stays sealed.
+            // It moves on, or waits, from the frames before: what follows stays sealed.
             self.keep_sealed(bytes);
             Ok(Opened::Open)
         } else {
@@ -558,6 +678,8 @@ impl Open<'_> {
             }
             if let Some(moving) = &mut conn.moving {
                 moving.plaintext = rest;
+            } else if conn.paused {
+                self.io.unread.entry(self.id).or_default().plaintext = rest;
             }
         }
         self.io.mark_dirty(self.id);
@@ -570,7 +692,7 @@ impl Open<'_> {
         }
         match opened {
             Ok(Opened::Open) => {}
-            Ok(Opened::Closed) => self.io.end(self.id),
+            Ok(Opened::Closed) => self.closed(),
             Err(error) => {
                 tracing::debug!(core = self.io.core.0, %error, "a TLS connection failed");
                 self.io.end(self.id);
@@ -579,8 +701,22 @@ impl Open<'_> {
     }
 
     fn keep_sealed(&mut self, bytes: &mut Vec<u8>) {
-        if let Some(Conn { moving: Some(moving), .. }) = self.io.conns.get(self.id) {
-            moving.ciphertext.append(bytes);
+        match self.io.conns.get(self.id) {
+            Some(Conn { moving: Some(moving), .. }) => moving.ciphertext.append(bytes),
+            Some(conn) if conn.paused => {
+                self.io.unread.entry(self.id).or_default().ciphertext.append(bytes);
+            }
+            _ => {}
+        }
+    }
+
+    /// The peer has said that it sends no more.
+    fn closed(&mut self) {
+        match self.io.conns.get(self.id) {
+            // First what it has sent before is read.
+            Some(conn) if conn.paused => conn.eof = true,
+            Some(conn) if conn.moving.is_some() => self.io.end(self.id),
+            _ => finished(self.shard, self.io, self.id),
         }
     }
 
@@ -599,6 +735,17 @@ impl Open<'_> {
             }
             let now_ms = self.io.shared.clock.now_ms();
             match frames.next(self.shard.frame_bytes_max(self.id)) {
+                Ok(Some(_))
+                    if self.io.conns.get(self.id).is_some_and(|conn| conn.stranger)
+                        && self.io.asks_too_much(self.id) =>
+                {
+                    let farewell = Farewell {
+                        reconnect_after_ms: 1000,
+                        ..Farewell::new(Reason::RateLimited, "too much was asked for without a Login")
+                    };
+                    self.shard.handle(now_ms, Input::Broken(self.id, farewell), self.io);
+                    break;
+                }
                 Ok(Some(frame)) => {
                     self.io.metrics().frames_in.add(1);
                     self.shard.handle(now_ms, Input::Frame(self.id, frame), self.io);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
@@ -13,7 +13,7 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use slab::Slab;
 
 use super::buffers::{Buffers, GROUP, Lease};
-use super::system::{SocketAddress, Waker, peer_address};
+use super::system::{SocketAddress, SocketAddressBytes, Waker};
 use super::token::{ConnToken, Token, TransferId};
 
 /// Sizes of a ring.
@@ -43,6 +43,13 @@ pub enum Event {
     AcceptEnded {
         /// What the system said.
         error: io::Error,
+    },
+    /// Where a connection comes from, as was asked with [`Ring::ask_peer`].
+    Peer {
+        /// Whose.
+        conn: ConnToken,
+        /// IPv6, or IPv4 mapped into it. An error if the connection has failed meanwhile.
+        address: io::Result<[u8; 16]>,
     },
     /// A connection that was asked for stands, or can't be made.
     Connected {
@@ -147,6 +154,12 @@ struct ConnectOp {
     address: Box<SocketAddress>,
 }
 
+struct PeerOp {
+    /// `None`: it is waited for.
+    conn: Option<ConnToken>,
+    address: Box<SocketAddressBytes>,
+}
+
 struct SendOp {
     conn: ConnToken,
     buffer: Vec<u8>,
@@ -159,6 +172,7 @@ pub struct Ring {
     buffers: Buffers,
     sends: Slab<SendOp>,
     connects: Slab<ConnectOp>,
+    peers: Slab<PeerOp>,
     /// Read into by the eventfd's operation; boxed, so that it stays where it is.
     notified: Box<u64>,
     waker: Option<Waker>,
@@ -181,6 +195,7 @@ impl Drop for Ring {
         drop(self.uring.take());
         std::mem::forget(std::mem::take(&mut self.sends));
         std::mem::forget(std::mem::take(&mut self.connects));
+        std::mem::forget(std::mem::take(&mut self.peers));
         Box::leak(std::mem::take(&mut self.notified));
     }
 }
@@ -206,6 +221,7 @@ impl Ring {
             buffers,
             sends: Slab::new(),
             connects: Slab::new(),
+            peers: Slab::new(),
             notified: Box::new(0),
             waker: Some(waker),
             early: VecDeque::new(),
@@ -270,9 +286,19 @@ impl Ring {
 
     /// Sends `buffer` from `from` on. It comes back with [`Event::Sent`].
     pub fn send(&mut self, conn: ConnToken, slot: u32, buffer: Vec<u8>, from: usize) {
+        self.send_with(conn, slot, buffer, from, 0);
+    }
+
+    /// The same for a connection that is kept small: the kernel appends what is sent to its newest segment, up to 64 KiB, however
+    /// small its buffer, unless that segment has an end.
+    pub fn send_small(&mut self, conn: ConnToken, slot: u32, buffer: Vec<u8>, from: usize) {
+        self.send_with(conn, slot, buffer, from, libc::MSG_EOR);
+    }
+
+    fn send_with(&mut self, conn: ConnToken, slot: u32, buffer: Vec<u8>, from: usize, flags: libc::c_int) {
         let rest = &buffer[from..];
         let (start, length) = (rest.as_ptr(), rest.len() as u32);
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let flags = flags | libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         let entry = opcode::Send::new(Fixed(slot), start, length).flags(flags).build();
         // The Vec moves into the slab, its bytes stay where they are until the completion takes it out again.
         let place = self.sends.insert(SendOp { conn, buffer, from });
@@ -306,25 +332,60 @@ impl Ring {
         self.push(entry, Token::Give(conn));
     }
 
+    /// Asks where a connection comes from. [`Event::Peer`] follows.
+    pub fn ask_peer(&mut self, conn: ConnToken, slot: u32, is_ipv6: bool) {
+        self.push_peer(Some(conn), slot, is_ipv6);
+    }
+
     /// The remote address of a connection, IPv4 mapped into IPv6. Takes a system call or two: for rare use.
-    pub fn peer_address(&mut self, slot: u32) -> io::Result<[u8; 16]> {
-        self.push(opcode::FixedFdInstall::new(Fixed(slot), 0).build(), Token::Address);
+    pub fn peer_address(&mut self, slot: u32, is_ipv6: bool) -> io::Result<[u8; 16]> {
+        let waited_for = self.push_peer(None, slot, is_ipv6);
         loop {
             self.enter(1, None)?;
-            let mut installed = None;
+            let mut told = None;
             while let Some(entry) = self.next_completion() {
-                if Token::unpack(entry.user_data()) == Some(Token::Address) {
-                    installed = Some(entry.result());
+                if Token::unpack(entry.user_data()) == Some(Token::Peer(waited_for)) {
+                    let PeerOp { address, .. } = self.peers.remove(waited_for as usize);
+                    told = Some(positive(entry.result()).and_then(|_| address.ip()));
                 } else if let Some(event) = self.event(&entry) {
                     self.early.push_back(event);
                 }
             }
-            if let Some(result) = installed {
-                let fd = positive(result)?;
-                // SAFETY: the operation has installed this descriptor for us, and nobody else owns it.
-                return peer_address(&unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
+            if let Some(address) = told {
+                return address;
             }
         }
+    }
+
+    fn push_peer(&mut self, conn: Option<ConnToken>, slot: u32, is_ipv6: bool) -> u32 {
+        let mut address = Box::new(SocketAddressBytes::default());
+        let (into, length) = (address.as_mut_ptr(), SocketAddressBytes::length(is_ipv6));
+        let level = libc::SOL_SOCKET as u32;
+        let entry = opcode::SetSockOpt::new(Fixed(slot), level, SO_PEERNAME, into, length).build();
+        // The box moves into the slab, what is in it stays where it is until the completion takes it out again.
+        let place = self.peers.insert(PeerOp { conn, address }) as u32;
+        self.push(as_get_option(entry), Token::Peer(place));
+        place
+    }
+
+    /// Has the kernel keep little for a connection: at most 12 KiB received and some 12 KiB to be sent.
+    pub fn keep_small(&mut self, slot: u32) {
+        self.set_option(slot, libc::SO_RCVBUF, &RECEIVE_SMALL);
+        self.set_option(slot, libc::SO_SNDBUF, &SEND_SMALL);
+    }
+
+    /// Lets the kernel's buffers of a connection grow again as it sees fit.
+    pub fn let_grow(&mut self, slot: u32) {
+        self.set_option(slot, libc::SO_RCVBUF, &RECEIVE_USUAL);
+        self.set_option(slot, libc::SO_SNDBUF, &SEND_USUAL);
+        self.set_option(slot, SO_BUF_LOCK, &UNLOCKED);
+    }
+
+    fn set_option(&mut self, slot: u32, option: libc::c_int, value: &'static libc::c_int) {
+        let (level, length) = (libc::SOL_SOCKET as u32, size_of_val(value) as u32);
+        let start = (&raw const *value).cast();
+        let entry = opcode::SetSockOpt::new(Fixed(slot), level, option as u32, start, length).build();
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS), Token::Option);
     }
 
     /// What a lease holds.
@@ -380,7 +441,7 @@ impl Ring {
         let entry = entry.user_data(token.pack());
         loop {
             // SAFETY: what the entry points to (a send's bytes and a connect's address in slabs, the eventfd's box, the
-            // buffer ring) is owned by
+            // buffer ring, the options' values that live for ever) is owned by
             // `self` until the completion has come, and is leaked should `self` go before.
             let pushed = unsafe { self.uring_mut().submission().push(&entry) };
             if pushed.is_ok() {
@@ -433,8 +494,14 @@ impl Ring {
             Token::Give(conn) => Event::Given { conn, result: positive(result).map(drop) },
             Token::Take(transfer) => Event::Taken { transfer, slot: result as u32 },
             Token::Shutdown(conn) => Event::ShutDown { conn },
-            // A cancel that found nothing says nothing new. An address is taken where it is waited for.
-            Token::Cancel | Token::Address => return None,
+            Token::Peer(place) => {
+                let PeerOp { conn, address } = self.peers.remove(place as usize);
+                let address = positive(result).and_then(|_| address.ip());
+                // One that is waited for is taken there.
+                Event::Peer { conn: conn?, address }
+            }
+            // A cancel that found nothing says nothing new. An option that can't be set is of a connection that has failed.
+            Token::Cancel | Token::Option => return None,
         })
     }
 
@@ -459,6 +526,31 @@ impl Ring {
     }
 }
 
+/// The kernel's `SO_PEERNAME` and `SO_BUF_LOCK` (include/uapi/asm-generic/socket.h).
+const SO_PEERNAME: u32 = 28;
+const SO_BUF_LOCK: libc::c_int = 72;
+
+/// The kernel takes twice as much, for its own structures.
+static RECEIVE_SMALL: libc::c_int = 6 << 10;
+static SEND_SMALL: libc::c_int = 4 << 10;
+/// What sockets begin with.
+static RECEIVE_USUAL: libc::c_int = 64 << 10;
+static SEND_USUAL: libc::c_int = 32 << 10;
+/// Neither buffer's size was set by hand.
+static UNLOCKED: libc::c_int = 0;
+
+/// `SOCKET_URING_OP_GETSOCKOPT`, which takes what `SOCKET_URING_OP_SETSOCKOPT` takes, and is not among the crate's.
+fn as_get_option(mut entry: squeue::Entry) -> squeue::Entry {
+    const GET_OPTION: u32 = 2;
+    const COMMAND_AT: usize = 8;
+    const _: () = assert!(size_of::<squeue::Entry>() == 64);
+    let bytes: *mut u8 = (&raw mut entry).cast();
+    // SAFETY: an entry is `repr(C)` around the kernel's submission of 64 bytes, of which those from 8 to 12 are the number of
+    // the command (include/uapi/linux/io_uring.h, `cmd_op`); the entry is owned here, and aligned to 8.
+    unsafe { bytes.add(COMMAND_AT).cast::<u32>().write(GET_OPTION) };
+    entry
+}
+
 fn positive(result: i32) -> io::Result<u32> {
     u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }
@@ -476,7 +568,7 @@ fn probe(uring: &IoUring) -> Result<(), Missing> {
         (opcode::Close::CODE, "CLOSE"),
         (opcode::AsyncCancel2::CODE, "ASYNC_CANCEL"),
         (opcode::MsgRingSendFd::CODE, "MSG_RING (Linux 6.0)"),
-        (opcode::FixedFdInstall::CODE, "FIXED_FD_INSTALL (Linux 6.8)"),
+        (opcode::SetSockOpt::CODE, "URING_CMD for sockets (Linux 6.7)"),
     ];
     match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some((_, name)) => Err(Missing::Operation(name)),

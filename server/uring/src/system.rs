@@ -131,28 +131,33 @@ impl SocketAddress {
     }
 }
 
-/// The remote address of a socket, IPv4 mapped into IPv6.
-pub(super) fn peer_address(socket: &OwnedFd) -> io::Result<[u8; 16]> {
-    // SAFETY: a sockaddr_storage is plain data, large enough for any address; the calls get its address and size.
-    let storage = unsafe {
-        let mut storage: libc::sockaddr_storage = std::mem::zeroed();
-        let mut length = size_of_val(&storage) as libc::socklen_t;
-        check(libc::getpeername(socket.as_raw_fd(), (&raw mut storage).cast(), &raw mut length))?;
-        storage
-    };
-    match i32::from(storage.ss_family) {
-        libc::AF_INET => {
-            // SAFETY: the family says that a sockaddr_in was written, which is smaller than the storage.
-            let address = unsafe { *(&raw const storage).cast::<libc::sockaddr_in>() };
-            let address = std::net::Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
-            Ok(address.to_ipv6_mapped().octets())
+/// Room for an address that the kernel tells.
+#[derive(Default)]
+#[repr(C, align(8))]
+pub(super) struct SocketAddressBytes([u8; size_of::<libc::sockaddr_in6>()]);
+
+impl SocketAddressBytes {
+    pub(super) fn as_mut_ptr(&mut self) -> *mut libc::c_void {
+        (&raw mut self.0).cast()
+    }
+
+    /// Bytes of an address of a family.
+    pub(super) fn length(is_ipv6: bool) -> u32 {
+        if is_ipv6 { size_of::<libc::sockaddr_in6>() as u32 } else { size_of::<libc::sockaddr_in>() as u32 }
+    }
+
+    /// The address, IPv4 mapped into IPv6.
+    pub(super) fn ip(&self) -> io::Result<[u8; 16]> {
+        let Self(bytes) = self;
+        let family = i32::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
+        match family {
+            libc::AF_INET => {
+                let address = std::net::Ipv4Addr::new(bytes[4], bytes[5], bytes[6], bytes[7]);
+                Ok(address.to_ipv6_mapped().octets())
+            }
+            libc::AF_INET6 => Ok(bytes[8..24].try_into().expect("16 bytes")),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
-        libc::AF_INET6 => {
-            // SAFETY: the family says that a sockaddr_in6 was written, which is smaller than the storage.
-            let address = unsafe { *(&raw const storage).cast::<libc::sockaddr_in6>() };
-            Ok(address.sin6_addr.s6_addr)
-        }
-        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 

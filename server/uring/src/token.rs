@@ -53,7 +53,10 @@ pub(super) enum Token {
     Give(ConnToken),
     /// A descriptor has come.
     Take(TransferId),
-    Address,
+    /// By its place among the questions for addresses.
+    Peer(u32),
+    /// An option of a socket was set.
+    Option,
 }
 
 impl Token {
@@ -70,8 +73,9 @@ impl Token {
             Self::Notify => (8, (0, 0)),
             Self::Give(token) => (9, conn(token)),
             Self::Take(transfer) => (10, (transfer.number, u32::from(transfer.from))),
-            Self::Address => (11, (0, 0)),
+            Self::Peer(place) => (11, (place, 0)),
             Self::Connect(place) => (12, (place, 0)),
+            Self::Option => (13, (0, 0)),
         };
         kind << 56 | u64::from(high) << 32 | u64::from(low)
     }
@@ -90,8 +94,9 @@ impl Token {
             8 => Self::Notify,
             9 => Self::Give(conn),
             10 => Self::Take(TransferId { from: high as u16, number: low }),
-            11 => Self::Address,
+            11 => Self::Peer(low),
             12 => Self::Connect(low),
+            13 => Self::Option,
             _ => return None,
         })
     }
@@ -119,7 +124,8 @@ mod tests {
             Token::Notify,
             Token::Give(conn),
             Token::Take(transfer),
-            Token::Address,
+            Token::Peer(8),
+            Token::Option,
             Token::Connect(9),
         ]) {
             assert_eq!(Token::unpack(token.pack()), Some(token));

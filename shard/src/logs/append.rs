@@ -14,7 +14,7 @@ use crate::Cx;
 use crate::commits::After;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
-use crate::limits::LOG_WAITING_MAX;
+use crate::limits::{AHEAD_MS_MAX, LOG_WAITING_MAX};
 use crate::message::{Unreadable, UserAsk, UserOp};
 use crate::reads::{LogPart, ReadFor};
 use crate::reply::{Origin, Reply};
@@ -222,7 +222,9 @@ impl Shard {
         let log = self.logs.known(id);
         let Send { origin, author, client_id, kind, body } = send;
         let (before, seq) = (log.head, log.head.next());
-        let time_ms = cx.now_ms.max(log.last_time_ms);
+        // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
+        let was_wrong = log.last_time_ms > cx.now_ms.saturating_add(AHEAD_MS_MAX);
+        let time_ms = if was_wrong { cx.now_ms } else { cx.now_ms.max(log.last_time_ms) };
         let entry = Arc::new(Entry { log: id, seq, author, client_id, time_ms, kind, body });
         let (user, device) = (author.user.get(), author.device.get());
 

@@ -53,6 +53,7 @@ impl Handshake {
         if self.incoming.first().is_some_and(|first| *first != content::HANDSHAKE) && !self.has_begun() {
             return Err(TlsError::NotTls);
         }
+        let is_old = is_of_an_old_version(&self.incoming);
         let mut plaintext = Vec::new();
         loop {
             let UnbufferedStatus { discard, state, .. } = self.tls.process_tls_records(&mut self.incoming);
@@ -71,7 +72,12 @@ impl Handshake {
                 }
                 Ok(Step::Blocked) => return Ok(Progress::Continue(self)),
                 Err(error) => {
+                    let begin = out.len();
                     self.send_alert(out);
+                    if is_old && let Some(description) = out[begin..].last_mut() {
+                        // rustls says handshake_failure to those who know no extensions.
+                        *description = alert::PROTOCOL_VERSION;
+                    }
                     return Err(error);
                 }
             }
@@ -113,6 +119,13 @@ impl Handshake {
             }
         }
     }
+}
+
+/// Whether a handshake begins with a ClientHello of TLS 1.1 or older: those have a lower version where all newer ones say 1.2
+/// (RFC 8446, section 4.1.2).
+fn is_of_an_old_version(incoming: &[u8]) -> bool {
+    const CLIENT_HELLO: u8 = 1;
+    matches!(*incoming, [content::HANDSHAKE, _, _, _, _, CLIENT_HELLO, _, _, _, 3, 0..=2, ..])
 }
 
 pub(super) enum Step {

@@ -22,7 +22,7 @@ pub use server::TlsServer;
 pub const ALPN: &[u8] = b"tern/1";
 
 /// Bytes of a handshake's input that are kept until it can be read. A ClientHello takes a few hundred.
-pub const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
+pub const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes of a record's plaintext (RFC 8446, section 5.1).
 pub const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
@@ -46,6 +46,7 @@ mod alert {
     pub(super) const UNEXPECTED_MESSAGE: u8 = 10;
     pub(super) const BAD_RECORD_MAC: u8 = 20;
     pub(super) const RECORD_OVERFLOW: u8 = 22;
+    pub(super) const PROTOCOL_VERSION: u8 = 70;
     pub(super) const INTERNAL_ERROR: u8 = 80;
     pub(super) const NO_APPLICATION_PROTOCOL: u8 = 120;
 }

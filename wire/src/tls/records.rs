@@ -13,9 +13,9 @@ use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
 use super::secrets::{Secret, Secrets};
 use super::{CIPHERTEXT_BYTES_MAX, HEADER_BYTES, PLAINTEXT_BYTES_MAX, TlsError, alert, content};
 
-/// Records without data (empty ones, key updates) for so many bytes of data. Beyond, the peer only makes work.
+/// Records without data (empty ones, key updates) more than records with data. Beyond, the peer only makes work. One that
+/// asks for something between its key updates may update its keys for ever.
 const IDLE_RECORDS_MAX: u8 = 32;
-const IDLE_RECORDS_BYTES: u16 = 4096;
 
 /// Records sealed with one AES-GCM key before the next is agreed, as a power of 2: well under the 2^24.5 of RFC 8446,
 /// section 5.5.
@@ -50,8 +50,8 @@ pub struct Records {
     )]
     partial: Option<Box<Vec<u8>>>,
     idle_records: u8,
-    /// Data since `idle_records` was 0.
-    data_bytes: u16,
+    /// Bytes that have come of a key update that is spread over records.
+    key_update_bytes: u8,
     state: State,
     key_records_log2: u8,
 }
@@ -198,7 +198,7 @@ impl Records {
             is_client,
             partial: None,
             idle_records: 0,
-            data_bytes: 0,
+            key_update_bytes: 0,
             state: State::Open,
             key_records_log2: KEY_RECORDS_LOG2,
         })
@@ -267,12 +267,13 @@ impl Records {
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<(), TlsError> {
         let (kind, content) = self.opening.open(self.suite, record)?;
+        if self.key_update_bytes > 0 && kind != content::HANDSHAKE {
+            // RFC 8446, section 5.1.
+            return Err(TlsError::PeerMisbehaved("a handshake message was interrupted"));
+        }
         match kind {
             content::APPLICATION_DATA if !content.is_empty() => {
-                self.data_bytes = self.data_bytes.saturating_add(content.len() as u16);
-                if self.data_bytes >= IDLE_RECORDS_BYTES {
-                    (self.idle_records, self.data_bytes) = (0, 0);
-                }
+                self.idle_records = self.idle_records.saturating_sub(1);
                 sink(content);
                 return Ok(());
             }
@@ -287,9 +288,11 @@ impl Records {
                 self.state = State::Closed;
             }
             content::HANDSHAKE => {
-                if let [KEY_UPDATE, 0, 0, 1, wants_ours @ (0 | 1)] = *content {
-                    self.opening = self.opening.next();
-                    *update_due |= wants_ours == 1;
+                if let Some(update) = self.key_update(content) {
+                    if let Some(wants_ours) = update {
+                        self.opening = self.opening.next();
+                        *update_due |= wants_ours;
+                    }
                 } else if !(self.is_client && content.starts_with(&[NEW_SESSION_TICKET])) {
                     // A client may leave tickets unused.
                     return Err(TlsError::PeerMisbehaved("a handshake message came after the handshake"));
@@ -302,6 +305,32 @@ impl Records {
             return Err(TlsError::PeerMisbehaved("too many records came without data"));
         }
         Ok(())
+    }
+
+    /// Takes a key update, or the next part of one: `Some(None)` while it is not whole, then whether it asks for ours. `None`
+    /// if it is something else. Keys change behind it, so nothing may follow it in its record.
+    fn key_update(&mut self, content: &[u8]) -> Option<Option<bool>> {
+        const HEAD: [u8; 4] = [KEY_UPDATE, 0, 0, 1];
+        if content.is_empty() {
+            return None;
+        }
+        for byte in content {
+            let at = usize::from(self.key_update_bytes);
+            match HEAD.get(at) {
+                Some(expected) if expected == byte => self.key_update_bytes += 1,
+                // The last byte of the record and of the message.
+                None if content.len() <= HEAD.len() + 1 && *byte <= 1 => {
+                    self.key_update_bytes = 0;
+                    let is_last = std::ptr::eq(byte, content.last()?);
+                    return is_last.then_some(Some(*byte == 1));
+                }
+                _ => {
+                    self.key_update_bytes = 0;
+                    return None;
+                }
+            }
+        }
+        Some(None)
     }
 
     /// Appends `plaintext` to `out`, sealed in as many records as it takes.
@@ -386,5 +415,82 @@ fn complete<'a>(partial: &mut Vec<u8>, mut input: &'a mut [u8]) -> Result<Option
         let (taken, rest) = input.split_at_mut(missing.min(input.len()));
         partial.extend_from_slice(taken);
         input = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ends of a connection.
+    fn pair() -> (Records, Records) {
+        let half = |byte| Half { secret: Secret::Sha256([byte; 32]), seq: 0, expanded: None };
+        let end = |own, others| Records {
+            sealing: half(own),
+            opening: half(others),
+            suite: Suite::Aes128Gcm,
+            is_client: false,
+            partial: None,
+            idle_records: 0,
+            key_update_bytes: 0,
+            state: State::Open,
+            key_records_log2: KEY_RECORDS_LOG2,
+        };
+        (end(1, 2), end(2, 1))
+    }
+
+    fn handshake_record(client: &mut Records, content: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        client.sealing.seal(client.suite, content::HANDSHAKE, content, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_key_update_may_be_spread_over_records() {
+        let update = [KEY_UPDATE, 0, 0, 1, 1];
+        for cuts in [vec![5], vec![1, 4], vec![4, 1], vec![2, 2, 1], vec![1; 5]] {
+            let (mut client, mut server) = pair();
+            let (mut out, mut got) = (Vec::new(), Vec::new());
+            let mut rest = &update[..];
+            for cut in &cuts {
+                let (part, after) = rest.split_at(*cut);
+                rest = after;
+                let mut record = handshake_record(&mut client, part);
+                server.open(&mut record, &mut out, &mut |_| {}).expect("a part of a key update");
+            }
+            client.sealing = client.sealing.next();
+            let mut record = Vec::new();
+            client.seal(b"data", &mut record).expect("sealed");
+            server
+                .open(&mut record, &mut out, &mut |piece| got.extend_from_slice(piece))
+                .expect("the new key");
+            assert_eq!(got, b"data", "{cuts:?}");
+            assert!(!out.is_empty(), "it is answered with an update of the other key");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_update_or_interrupts_one_is_refused() {
+        let more = [KEY_UPDATE, 0, 0, 1, 1, 0];
+        let bad: [&[&[u8]]; 5] = [
+            &[&more],
+            &[&more[..3], &more[3..]],
+            &[&[KEY_UPDATE, 0, 0, 1], &[2]],
+            &[&[KEY_UPDATE, 1]],
+            &[&[]],
+        ];
+        for parts in bad {
+            let (mut client, mut server) = pair();
+            let refused = parts.iter().find_map(|part| {
+                let mut record = handshake_record(&mut client, part);
+                server.open(&mut record, &mut Vec::new(), &mut |_| {}).err()
+            });
+            assert!(matches!(refused, Some(TlsError::PeerMisbehaved(_))), "{parts:?}: {refused:?}");
+        }
+        let (mut client, mut server) = pair();
+        let mut record = handshake_record(&mut client, &[KEY_UPDATE, 0]);
+        client.seal(b"data", &mut record).expect("sealed");
+        let refused = server.open(&mut record, &mut Vec::new(), &mut |_| {});
+        assert!(matches!(refused, Err(TlsError::PeerMisbehaved(_))), "{refused:?}");
     }
 }

@@ -1,0 +1,76 @@
+//! A clock that was wrong and is set right: what was done at the wrong time counts as done now.
+
+#[allow(dead_code, reason = "the node serves other tests as well")]
+mod node;
+
+use fastrand::Rng;
+use node::{Link, Node};
+use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
+use tern_shard::limits::Limits;
+use tern_storage::faults::Faults;
+use tern_storage::memory::Memory;
+
+const TRUE_MS: u64 = 1_700_000_000_000;
+const DAYS_60_MS: u64 = 60 * 24 * 3_600_000;
+
+fn connect(node: &mut Node, token: &str, rng: &mut Rng) -> Link {
+    let link = node.connect(0);
+    let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
+    let login = v1::Login { access_token: token.to_owned() };
+    for (id, request) in (1..).zip([Request::Hello(hello), Request::Login(login)]) {
+        node.request(link, id, request);
+        node.settle(rng);
+    }
+    link
+}
+
+/// The time of a message that is sent now.
+fn sent_at(node: &mut Node, link: Link, peer: u64, client_id: u64, rng: &mut Rng) -> u64 {
+    let send = v1::Send { peer, client_id, body: "hello".into(), kind: v1::Kind::Text.into() };
+    node.request(link, 100 + client_id, Request::Send(send));
+    node.settle(rng);
+    let time = |frame: v1::ServerFrame| match frame.message {
+        Some(Message::Sent(sent)) => Some(sent.time_ms),
+        _ => None,
+    };
+    node.receive(link).expect("it stands").into_iter().find_map(time).expect("it was sent")
+}
+
+#[test]
+fn times_are_true_again_once_the_clock_is() {
+    let mut rng = Rng::with_seed(1);
+    let store = Memory::faulty(Faults::default());
+    // It was started with a clock that is 60 days ahead.
+    let mut node = Node::start(&store, 1, &Limits::default(), TRUE_MS + DAYS_60_MS);
+    let [ann, bob] = ["+15550001", "+15550002"].map(|phone| node.provision(phone, &mut rng));
+    let link = connect(&mut node, &ann.access_token, &mut rng);
+    let peer = bob.user.get();
+    assert_eq!(sent_at(&mut node, link, peer, 1, &mut rng), TRUE_MS + DAYS_60_MS);
+    // A short step back: times wait for the clock, and never fall.
+    node.now_ms -= 30_000;
+    assert_eq!(sent_at(&mut node, link, peer, 2, &mut rng), TRUE_MS + DAYS_60_MS);
+    // It is set right.
+    node.now_ms = TRUE_MS;
+    assert_eq!(sent_at(&mut node, link, peer, 3, &mut rng), TRUE_MS);
+    node.now_ms += 5;
+    assert_eq!(sent_at(&mut node, link, peer, 4, &mut rng), TRUE_MS + 5);
+}
+
+#[test]
+fn a_connection_of_a_wrong_time_has_no_more_time_for_it() {
+    let mut rng = Rng::with_seed(2);
+    let store = Memory::faulty(Faults::default());
+    let limits = Limits::default();
+    let mut node = Node::start(&store, 1, &limits, TRUE_MS + DAYS_60_MS);
+    let silent = node.connect(0);
+    node.now_ms = TRUE_MS;
+    // Ten ticks see every connection once, and time passes.
+    for _ in 0..limits.login_timeout_ms / 100 + 20 {
+        node.tick(100);
+        node.settle(&mut rng);
+    }
+    let frames = node.receive(silent);
+    let told = frames
+        .is_none_or(|frames| frames.iter().any(|frame| matches!(frame.message, Some(Message::GoAway(_)))));
+    assert!(told, "no Login came in time, by the true clock");
+}
