@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 /// Hundredths of a second: the unit of /proc's CPU times (USER_HZ, the same on every Linux).
 const TICKS_PER_S: f64 = 100.0;
@@ -35,6 +37,31 @@ pub fn thread_times(pid: u32) -> ThreadTimes {
 pub fn anonymous_bytes(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     kilobytes(&text, "Anonymous:") * 1024
+}
+
+/// Bytes that were written to the device under a file since the machine was started, by everybody; `None` where the system
+/// does not count them. (A process's own count is of pages that it has made dirty, and of a large page as a whole.)
+pub fn device_bytes_written(file: &Path) -> Option<u64> {
+    const SECTOR_BYTES: u64 = 512;
+    let device = fs::metadata(file).ok()?.dev();
+    // The numbers as Linux packs them into 64 bits (glibc's gnu_dev_major and gnu_dev_minor).
+    let major = (device >> 8) & 0xfff | (device >> 32) & !0xfff;
+    let minor = device & 0xff | (device >> 12) & !0xff;
+    let text = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    let sectors: u64 = text.split_whitespace().nth(6)?.parse().ok()?;
+    Some(sectors * SECTOR_BYTES)
+}
+
+/// Bytes of all files in a directory.
+pub fn directory_bytes(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    // What goes away meanwhile counts as nothing.
+    let bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => directory_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.map(bytes).sum()
 }
 
 /// Files that a process has open.

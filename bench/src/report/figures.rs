@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Runs;
+use super::plan::LASTING;
 
 /// Which way is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,6 +109,19 @@ pub fn figures(runs: &Runs) -> Vec<Figure> {
                 of("limits", "/tls_echo_cpu_us"),
                 RECORDS_TO_ECHO,
             ),
+        ),
+        figure(
+            "acknowledged messages/s over two minutes, as a multiple of those over ten seconds",
+            Higher,
+            Some(0.9),
+            median(of("pairs-closed", "/acked_per_s"))
+                .map_or(Vec::new(), |short| by_round(of(LASTING, "/acked_per_s"), vec![short], 1.0)),
+        ),
+        figure(
+            "bytes that reach the disk for a message of 200, over two minutes",
+            Lower,
+            Some(1000.0),
+            of(LASTING, "/disk_bytes_per_message"),
         ),
         figure("acknowledgement p50 ms at 50,000/s", Lower, None, of("pairs-floor", "/ack_ms/p50")),
         figure("acknowledgement p99 ms at 50,000/s", Lower, None, of("pairs-floor", "/ack_ms/p99")),

@@ -105,6 +105,7 @@ pub fn run(arguments: &ReportArgs) -> Result<Written, String> {
     let mut session = Session { folder: folder.clone(), runs: Runs { machine, runs: Vec::new() }, errors: 0 };
     let rounds = usize::from(arguments.rounds);
     session.in_turns(&plan::repeated(extent, rounds))?;
+    session.one(&plan::lasting(extent))?;
     let closed = session.runs.median("pairs-closed", "/acked_per_s").unwrap_or(0.0);
     let (half_per_s, halves) = plan::halves(extent, rounds, closed);
     session.in_turns(&halves)?;

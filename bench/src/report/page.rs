@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Runs;
 use super::figures::{Better, Figure, figures};
-use super::plan::TARGETS_MS;
+use super::plan::{LASTING, TARGETS_MS};
 use crate::latency::{Micros, micros, read_log};
 use crate::plot::{Axis, Bars, Plot, Scale, Series};
 
@@ -24,6 +24,7 @@ pub fn files(runs: &Runs, folder: &Path) -> Vec<(String, String)> {
         "over-time.svg",
         "Latency over time, at half of the full rate",
     ));
+    plots.extend(lasting(runs));
     plots.extend(sweep(runs));
     plots.extend(targets(folder));
     plots.extend(memory(runs));
@@ -172,6 +173,49 @@ fn over_time(folder: &Path, file: &str, name: &'static str, title: &str) -> Opti
         ],
     };
     Some((name, title.to_owned(), plot.to_svg()))
+}
+
+/// What the long run shows second by second: its rate, what it writes, how large the store and the server become.
+fn lasting(runs: &Runs) -> Vec<Drawn> {
+    let samples = runs.results(LASTING).first().and_then(|result| result["samples"].as_array().cloned());
+    let samples = samples.unwrap_or_default();
+    let line = |name: &str, of: &dyn Fn(&Value) -> Option<f64>| {
+        let point = |sample: &Value| Some((sample["at_s"].as_f64()?, of(sample)?));
+        Series { name: name.to_owned(), points: samples.iter().filter_map(point).collect() }
+    };
+    let mib = |field: &'static str| move |sample: &Value| Some(sample[field].as_f64()? / f64::from(1 << 20));
+    // Over ten seconds: single ones show single flushes.
+    const OVER: usize = 10;
+    let a_message = |pair: &[Value]| {
+        let bytes = pair[OVER]["disk_bytes"].as_f64()? - pair[0]["disk_bytes"].as_f64()?;
+        let acked: f64 = pair[1..].iter().filter_map(|sample| sample["acked_per_s"].as_f64()).sum();
+        (acked > 0.0).then_some((pair[OVER]["at_s"].as_f64()?, bytes / acked))
+    };
+    let written = Series {
+        name: "bytes to the disk a message, of the ten seconds before".to_owned(),
+        points: samples.windows(OVER + 1).filter_map(a_message).collect(),
+    };
+    let drawn = |file, title: &str, unit: &str, series: Vec<Series>| {
+        let shown = series.iter().any(|series| !series.points.is_empty());
+        let plot = Plot {
+            title: title.to_owned(),
+            x: axis("seconds since the begin", Scale::Linear),
+            y: axis(unit, Scale::Linear),
+            series,
+        };
+        shown.then(|| (file, title.to_owned(), plot.to_svg()))
+    };
+    let rate = line("acknowledged", &|sample| sample["acked_per_s"].as_f64().filter(|rate| *rate > 0.0));
+    let (store, memory) = (line("store", &mib("store_bytes")), line("private memory", &mib("user_bytes")));
+    [
+        drawn("lasting-rate.svg", "Two minutes of closed loop: rate", "messages/s", vec![rate]),
+        drawn("lasting-written.svg", "Two minutes of closed loop: what is written", "bytes", vec![written]),
+        drawn("lasting-store.svg", "Two minutes of closed loop: the store's files", "MiB", vec![store]),
+        drawn("lasting-memory.svg", "Two minutes of closed loop: the server's memory", "MiB", vec![memory]),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn sweep(runs: &Runs) -> Option<Drawn> {

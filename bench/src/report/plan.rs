@@ -47,6 +47,15 @@ pub fn repeated(extent: Extent, rounds: usize) -> Vec<Planned> {
     ]
 }
 
+/// A run that is so long that the store's flushes and merges are all in it: a short one flatters.
+pub fn lasting(extent: Extent) -> Planned {
+    let seconds = if extent == Extent::Quick { "--seconds 2 --warmup 1" } else { "--seconds 120 --warmup 2" };
+    planned(LASTING, &format!("pairs --closed --window 16 {seconds}"), true, 1)
+}
+
+/// The name of that run.
+pub const LASTING: &str = "pairs-lasting";
+
 /// Open loop, at half of the rate that tern must reach, and at half of what the closed loop has reached.
 /// Gives the latter, and the runs.
 pub fn halves(extent: Extent, rounds: usize, closed_per_s: f64) -> (f64, Vec<Planned>) {

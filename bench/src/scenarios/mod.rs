@@ -2,6 +2,7 @@
 
 pub mod churn;
 pub mod idle;
+pub mod lasting;
 pub mod limits;
 pub mod mixed;
 pub mod pairs;

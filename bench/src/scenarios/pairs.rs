@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::lasting::{Sample, Watch};
 use super::{Load, LogArgs};
-use crate::latency::Percentiles;
+use crate::latency::{Latencies, Percentiles};
 use crate::load::{Arrivals, Fleet, Habits, STAMP_BYTES, Tally};
 use crate::target::{Target, TargetArgs};
 
@@ -77,6 +78,10 @@ pub struct PairsReport {
     delivery_ms: Percentiles,
     /// Null if the server is not the bench's own.
     server_cpu_us_per_message: Option<f64>,
+    /// Bytes that reached the disk while it was measured, by everybody on the machine; null as above.
+    disk_bytes_per_message: Option<f64>,
+    /// The bench's own server, second by second.
+    samples: Vec<Sample>,
     missing: u64,
     duplicates: u64,
     out_of_order: u64,
@@ -96,13 +101,16 @@ impl PairsReport {
         let cpu = self.server_cpu_us_per_message;
         format!(
             "{:.0}/s offered, {:.0}/s acknowledged, {:.0}/s delivered; acknowledgement p50 {p50:.2} p99 {p99:.2} \
-             p99.9 {p999:.2} max {max:.1} ms; delivery p50 {:.2} p99 {:.2} ms{}{}",
+             p99.9 {p999:.2} max {max:.1} ms; delivery p50 {:.2} p99 {:.2} ms{}{}{}",
             self.offered_per_s,
             self.acked_per_s,
             self.delivered_per_s,
             self.delivery_ms.p50,
             self.delivery_ms.p99,
             cpu.map(|cpu| format!("; server CPU {cpu:.1} us a message")).unwrap_or_default(),
+            self.disk_bytes_per_message
+                .map(|bytes| format!("; {bytes:.0} bytes to the disk a message"))
+                .unwrap_or_default(),
             self.tally.wrong(),
         )
     }
@@ -125,6 +133,7 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
     let measured =
         Duration::from_secs(arguments.warmup)..Duration::from_secs(arguments.warmup + arguments.seconds);
     let cpu = target.cpu_s_since(None);
+    let watch = Watch::begin(&target);
     let tally = Load {
         target: &target,
         users: writers,
@@ -137,10 +146,13 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
     .run(&|traffic| traffic.go_on_until(measured.end))?;
     // From the connecting on: the share of what is not messages is small.
     let cpu_s = target.cpu_s_since(cpu);
+    let samples = watch.map(Watch::end).unwrap_or_default();
     if arguments.silent > 0 {
         silent.be_silent(Duration::from_millis(100))?;
     }
     arguments.log.write(&[("ack", &tally.ack), ("delivery", &tally.delivery)])?;
+    let samples = with_rates(samples, &tally.ack);
+    let disk_bytes = disk_bytes_within(&samples, &measured);
     let (ack, delivery) = (tally.ack.within(measured.clone()), tally.delivery.within(measured));
     let per_s = |count: u64| count as f64 / arguments.seconds as f64;
     Ok(PairsReport {
@@ -157,11 +169,30 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
         ack_ms: Percentiles::of(&ack),
         delivery_ms: Percentiles::of(&delivery),
         server_cpu_us_per_message: cpu_s.map(|cpu_s| cpu_s * 1e6 / tally.sent_in_all.max(1) as f64),
+        disk_bytes_per_message: disk_bytes.map(|bytes| bytes as f64 / ack.len().max(1) as f64),
+        samples,
         missing: tally.missing,
         duplicates: tally.duplicates,
         out_of_order: tally.out_of_order,
         tally,
     })
+}
+
+/// The samples with the messages acknowledged in the second before each.
+fn with_rates(samples: Vec<Sample>, acknowledged: &Latencies) -> Vec<Sample> {
+    let within = |sample: Sample| {
+        let at = Duration::from_secs_f64(sample.at_s);
+        let acked = acknowledged.within(at.saturating_sub(Duration::from_secs(1))..at).len();
+        Sample { acked_per_s: acked as f64, ..sample }
+    };
+    samples.into_iter().map(within).collect()
+}
+
+/// Bytes that reached the disk between the samples closest to the ends of what is measured.
+fn disk_bytes_within(samples: &[Sample], measured: &std::ops::Range<Duration>) -> Option<u64> {
+    let begin = samples.iter().find(|sample| sample.at_s >= measured.start.as_secs_f64() - 0.5)?;
+    let end = samples.iter().rev().find(|sample| sample.at_s <= measured.end.as_secs_f64() + 0.5)?;
+    Some(end.disk_bytes?.saturating_sub(begin.disk_bytes?))
 }
 
 fn habits(arguments: &PairsArgs) -> Habits {
