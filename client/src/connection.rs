@@ -87,6 +87,8 @@ pub(crate) struct Connection<'a> {
     sends_max: usize,
     /// The server has too much to do: nothing is sent before this.
     send_after: Option<Instant>,
+    /// People to whom nothing more may be sent for now: nothing is before this, and others are not held up.
+    held: HashMap<u64, Instant>,
     /// Who waits until nothing is unsent.
     flushes: Vec<Answer<()>>,
     again: Vec<(Instant, Again)>,
@@ -118,6 +120,7 @@ impl<'a> Connection<'a> {
             sends_in_flight: 0,
             sends_max: SENDS_IN_FLIGHT_MAX,
             send_after: None,
+            held: HashMap::new(),
             flushes: Vec::new(),
             again: Vec::new(),
             to_acknowledge: BTreeSet::new(),
@@ -158,6 +161,7 @@ impl<'a> Connection<'a> {
             let (acknowledge_at, send_after) = (self.acknowledge_at, self.send_after);
             let answer_by = self.answer_by;
             let again_at = self.again.iter().map(|(when, _)| *when).min();
+            let held_until = self.held.values().min().copied();
             tokio::select! {
                 frame = self.link.receive() => {
                     let (frame, bytes) = frame?;
@@ -176,6 +180,8 @@ impl<'a> Connection<'a> {
                 },
                 () = at(acknowledge_at) => self.acknowledge()?,
                 () = at(send_after) => self.send_after = None,
+                // The next turn sends.
+                () = at(held_until) => {}
                 () = at(again_at) => self.ask_again()?,
                 () = sleep_until(self.ping_at) => {
                     self.ping_at = Instant::now() + self.ping_every;
@@ -378,9 +384,12 @@ impl<'a> Connection<'a> {
     }
 
     fn send_unsent(&mut self) {
+        let now = Instant::now();
+        self.held.retain(|_, until| *until > now);
         while self.send_after.is_none()
             && self.sends_in_flight < self.sends_max
-            && let Some(Outgoing { client_id, peer, body }) = self.unsent.pop_front()
+            && let Some(at) = self.unsent.iter().position(|next| !self.held.contains_key(&next.peer))
+            && let Some(Outgoing { client_id, peer, body }) = self.unsent.remove(at)
         {
             let kind = v1::Kind::Text.into();
             let send = v1::Send { peer, client_id, body: body.into(), kind };
@@ -701,11 +710,24 @@ impl<'a> Connection<'a> {
     fn send_refused(&mut self, client_id: u64, refused: v1::Refused) -> Result<(), Ended> {
         if refused.retry_after_ms > 0 || refused.reason() == Reason::Unavailable {
             let wait = Duration::from_millis(refused.retry_after_ms.into()).max(RETRY_MIN);
-            self.send_after = Some(Instant::now() + wait + jitter_within(wait));
-            self.sends_max = (self.sends_max / 2).max(1);
+            let until = Instant::now() + wait + jitter_within(wait);
+            let outgoing = self.driver.store.outgoing(client_id)?;
+            match (refused.reason(), &outgoing) {
+                // That is about this person: what waits for them, or how many strangers one may write to.
+                (reason @ (Reason::InboxFull | Reason::RateLimited), Some(outgoing)) => {
+                    let (peer, retry_in) = (outgoing.peer, until - Instant::now());
+                    if self.held.insert(peer, until).is_none() {
+                        self.driver.teller.tell(Event::Delayed { peer, reason, retry_in });
+                    }
+                }
+                _ => {
+                    self.send_after = Some(until);
+                    self.sends_max = (self.sends_max / 2).max(1);
+                }
+            }
             // The oldest goes first again.
             let at = self.unsent.partition_point(|other| other.client_id < client_id);
-            if let Some(outgoing) = self.driver.store.outgoing(client_id)? {
+            if let Some(outgoing) = outgoing {
                 self.unsent.insert(at, outgoing);
             }
             return Ok(());
@@ -730,7 +752,15 @@ impl<'a> Connection<'a> {
         let message = |entry: v1::Entry| {
             let sender = if entry.sender == 0 { peer } else { entry.sender };
             let (seq, time_ms) = (entry.seq, entry.time_ms);
-            Message { peer, seq, sender, time_ms, body: entry.body.into(), own: sender == me }
+            Message {
+                peer,
+                seq,
+                sender,
+                time_ms,
+                kind: entry.kind.into(),
+                body: entry.body.into(),
+                own: sender == me,
+            }
         };
         HistoryPage {
             messages: page.entries.into_iter().map(message).collect(),

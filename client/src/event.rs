@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tern_proto::v1;
 use tern_wire::errors::Reason;
 use tokio::sync::{Notify, mpsc};
 
@@ -59,6 +60,16 @@ pub enum Event {
         /// Why, for developers.
         detail: String,
     },
+    /// The server does not take messages to a person for now: too much waits for them, or one has written to too many
+    /// strangers. What is kept for them is sent later.
+    Delayed {
+        /// To whom.
+        peer: u64,
+        /// Why, for programs.
+        reason: Reason,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
     /// A person is not as before: another name, or no account any more (neither name nor phone).
     PersonChanged(Person),
     /// Another device was added to one's own account: whoever did not do that should look into it.
@@ -91,6 +102,30 @@ pub struct Message {
     pub body: Vec<u8>,
     /// It is one's own.
     pub own: bool,
+    /// What the body is.
+    pub kind: Kind,
+}
+
+/// What a message's body is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Kind {
+    /// Text, UTF-8 if its sender keeps to the protocol.
+    #[default]
+    Text,
+    /// Nothing: it was lost when the server's store was damaged. Only its place is known.
+    Lost,
+    /// Something that this version can't show.
+    Unknown,
+}
+
+impl From<i32> for Kind {
+    fn from(number: i32) -> Self {
+        match v1::Kind::try_from(number) {
+            Ok(v1::Kind::Text) => Self::Text,
+            Ok(v1::Kind::Lost) => Self::Lost,
+            Err(_) => Self::Unknown,
+        }
+    }
 }
 
 /// Shows no content.

@@ -38,7 +38,7 @@ mod trust;
 
 pub use client::{Client, HistoryPage, Kept, Options, Sent, State};
 pub use error::Error;
-pub use event::{Event, Events, Message};
+pub use event::{Event, Events, Kind, Message};
 pub use registrar::{CodeSent, Registrar};
 pub use store::{Account, Person};
 pub use tern_wire::errors::Reason;

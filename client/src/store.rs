@@ -494,7 +494,9 @@ impl Store {
             }
             let mut rewound = false;
             if let Some(kept) = self.entry(entry.peer, entry.seq)? {
-                if (kept.sender, kept.time_ms, &kept.body[..]) == (sender, entry.time_ms, &entry.body[..]) {
+                let same = (kept.sender, kept.time_ms, &kept.body[..]) == (sender, entry.time_ms, &entry.body[..]);
+                // What the server has lost to damage, this device need not.
+                if same || entry.kind == i32::from(v1::Kind::Lost) {
                     return Ok(Took { log: self.log(entry.peer)?, rewound });
                 }
                 self.rewind(entry.peer, entry.seq - 1)?;
@@ -586,7 +588,7 @@ impl Store {
     }
 
     fn entry(&self, peer: u64, seq: u64) -> Result<Option<Message>, Error> {
-        let sql = "SELECT seq, sender, time_ms, body FROM entries WHERE peer = ? AND seq = ?";
+        let sql = "SELECT seq, sender, time_ms, body, kind FROM entries WHERE peer = ? AND seq = ?";
         let mut query = self.db.prepare_cached(sql)?;
         let entry = query.query_row([peer as i64, seq as i64], |row| message_row(row, peer, 0));
         Ok(entry.optional()?)
@@ -607,7 +609,8 @@ impl Store {
     /// The newest of what is kept of a chat, rising by seq.
     pub fn kept_newest(&self, peer: u64, limit: u32) -> Result<Vec<Message>, Error> {
         let me = self.me()?;
-        let sql = "SELECT seq, sender, time_ms, body FROM entries WHERE peer = ? ORDER BY seq DESC LIMIT ?";
+        let sql =
+            "SELECT seq, sender, time_ms, body, kind FROM entries WHERE peer = ? ORDER BY seq DESC LIMIT ?";
         let mut query = self.db.prepare_cached(sql)?;
         let rows = query.query_map([peer as i64, limit.into()], |row| message_row(row, peer, me))?;
         let mut messages: Vec<_> = rows.collect::<Result<_, _>>()?;
@@ -624,18 +627,18 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<(Message, bool)>, Error> {
         let me = self.me()?;
-        let sql = "SELECT seq, sender, time_ms, body, seen FROM entries
+        let sql = "SELECT seq, sender, time_ms, body, kind, seen FROM entries
                    WHERE peer = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
         let mut query = self.db.prepare_cached(sql)?;
         let place = [peer as i64, after as i64, upto as i64, limit.into()];
-        let rows = query.query_map(place, |row| Ok((message_row(row, peer, me)?, row.get(4)?)))?;
+        let rows = query.query_map(place, |row| Ok((message_row(row, peer, me)?, row.get(5)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// The newest `limit` messages of a chat that the server had and has no more, in the order of their seqs.
     pub fn gone(&self, peer: u64, limit: u32) -> Result<Vec<Message>, Error> {
         let me = self.me()?;
-        let sql = "SELECT seq, sender, time_ms, body FROM gone WHERE peer = ? AND state = 1 ORDER BY id DESC LIMIT ?";
+        let sql = "SELECT seq, sender, time_ms, body, kind FROM gone WHERE peer = ? AND state = 1 ORDER BY id DESC LIMIT ?";
         let mut query = self.db.prepare_cached(sql)?;
         let rows = query.query_map([peer as i64, limit.into()], |row| message_row(row, peer, me))?;
         let mut gone: Vec<_> = rows.collect::<Result<_, _>>()?;
@@ -646,12 +649,12 @@ impl Store {
     /// What is gone and the application does not know of, after an id: at most `limit`, each with its id.
     pub(crate) fn gone_untold(&self, after: u64, limit: u32) -> Result<Vec<(u64, Message)>, Error> {
         let me = self.me()?;
-        let sql = "SELECT seq, sender, time_ms, body, id, peer FROM gone
+        let sql = "SELECT seq, sender, time_ms, body, kind, id, peer FROM gone
                    WHERE state = 1 AND told = 0 AND id > ? ORDER BY id LIMIT ?";
         let mut query = self.db.prepare_cached(sql)?;
         let rows = query.query_map([after as i64, limit.into()], |row| {
-            let peer = row.get::<_, i64>(5)? as u64;
-            Ok((row.get::<_, i64>(4)? as u64, message_row(row, peer, me)?))
+            let peer = row.get::<_, i64>(6)? as u64;
+            Ok((row.get::<_, i64>(5)? as u64, message_row(row, peer, me)?))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -784,12 +787,20 @@ fn log_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<LogState> {
     })
 }
 
-/// A row that begins with seq, sender, time_ms, body.
+/// A row that begins with seq, sender, time_ms, body, kind.
 fn message_row(row: &rusqlite::Row<'_>, peer: u64, me: u64) -> rusqlite::Result<Message> {
     let number = |at| row.get::<_, i64>(at).map(|number| number as u64);
     let sender = number(1)?;
     let own = sender == me || peer == me;
-    Ok(Message { peer, seq: number(0)?, sender, time_ms: number(2)?, body: row.get(3)?, own })
+    Ok(Message {
+        peer,
+        seq: number(0)?,
+        sender,
+        time_ms: number(2)?,
+        body: row.get(3)?,
+        own,
+        kind: row.get::<_, i32>(4)?.into(),
+    })
 }
 
 #[cfg(test)]

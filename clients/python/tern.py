@@ -703,6 +703,8 @@ class Device:
             if entry.client_id > self.last_client_id:
                 self.last_client_id = entry.client_id
         log = self.logs[entry.peer]
+        if entry.seq in log.entries and entry.kind == pb.LOST:
+            return False  # What the server has lost to damage, this device need not.
         if entry.seq in log.entries and not same(log.entries[entry.seq], entry):
             self._rewind(entry.peer, entry.seq - 1)
         doubted = entry.seq in log.in_doubt

@@ -159,6 +159,19 @@ fn another_content_at_a_known_place_puts_the_log_back() {
 }
 
 #[test]
+fn what_the_server_lost_to_damage_is_kept_here_and_shown_as_lost_elsewhere() {
+    let (store, me) = registered();
+    store.take(&entry(1, "one"), &me, 1).expect("taken");
+    for seq in 1..=2 {
+        let lost = v1::Entry { kind: v1::Kind::Lost.into(), time_ms: 1, ..entry(seq, "") };
+        assert!(!store.take(&lost, &me, 1).expect("taken").rewound);
+    }
+    let kept = store.kept(PEER, 0, 9, 9).expect("read");
+    assert_eq!((kept[0].kind, &kept[0].body[..]), (crate::Kind::Text, &b"one"[..]));
+    assert_eq!(kept[1].kind, crate::Kind::Lost);
+}
+
+#[test]
 fn a_phone_is_one_persons_and_what_was_told_once_stays() {
     let (store, _) = registered();
     let person =

@@ -135,11 +135,19 @@ impl Sending {
     async fn person(&mut self, phone: &str) -> Result<Person, Error> {
         let looking = timeout_at(self.deadline, self.client.lookup_phone(phone)).await;
         match looking {
-            Ok(Err(error @ Error::Connection(_))) => Err(self.reason().unwrap_or(error)),
+            Ok(Err(error @ (Error::Connection(_) | Error::Closed))) => Err(self.reason().unwrap_or(error)),
             Ok(found) => found,
             Err(_) => Err(Error::Config(format!(
                 "the server did not say who {phone} is: the message is not kept. Try again"
             ))),
+        }
+    }
+
+    /// Has the message kept.
+    async fn keep(&mut self, peer: u64, text: &str) -> Result<Kept, Error> {
+        match self.client.keep(peer, text).await {
+            Err(Error::Closed) => Err(self.reason().unwrap_or(Error::Closed)),
+            kept => kept,
         }
     }
 
@@ -173,6 +181,7 @@ impl Sending {
                 }
                 self.why = Some(why);
             }
+            Event::Delayed { reason, retry_in, .. } => self.why = Some(shown::delayed(reason, retry_in)),
             Event::NotSent { .. } => say(&not_sent(&event)),
             _ => {}
         }
@@ -199,7 +208,7 @@ pub async fn send(
     let (client, events) = Client::start(options).await?;
     let mut sending = Sending { client, events, server, deadline, why: None };
     let mut peer = sending.person(phone).await?;
-    let mut kept = sending.client.keep(peer.user_id, text.as_str()).await?;
+    let mut kept = sending.keep(peer.user_id, &text).await?;
     let outcome = match sending.wait(kept).await {
         // Whoever had this phone has no account any more. Somebody may have it now.
         Err(Error::Refused { reason: Reason::UnknownUser, .. }) => {
@@ -208,7 +217,7 @@ pub async fn send(
                 return Err(Error::Config(format!("{phone} does not take messages")));
             }
             say(&format!("{phone} has another account now, user {}: it is sent there", peer.user_id));
-            kept = sending.client.keep(peer.user_id, text).await?;
+            kept = sending.keep(peer.user_id, &text).await?;
             sending.wait(kept).await?
         }
         outcome => outcome?,
@@ -327,7 +336,7 @@ fn print_page(peer: &Person, page: &HistoryPage, gone: &[Message], forwards: boo
         while let Some(message) = gone.next_if(|lost| lost.seq <= message.seq) {
             print_gone(message);
         }
-        let (time, text) = (shown::time_of(message.time_ms), shown::lines_of(&message.body));
+        let (time, text) = (shown::time_of(message.time_ms), shown::lines_of(message));
         if message.own {
             let read = if message.seq <= page.read_upto { " read" } else { "" };
             let ticks = shown::ticks(message.seq, page.delivered_upto);

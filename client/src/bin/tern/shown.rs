@@ -1,7 +1,9 @@
 //! What is shown: messages and events as JSON for programs, or as text that can't command a terminal.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
-use tern_client::{Client, Event, HistoryPage, Message, Person};
+use tern_client::{Client, Event, HistoryPage, Kind, Message, Person, Reason};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -33,9 +35,23 @@ pub fn clean_line(text: &str) -> String {
     clean(text).replace('\n', " ")
 }
 
-/// A message's body in lines of text: whatever it says, each line but the first begins with [`CONTINUED`].
-pub fn lines_of(body: &[u8]) -> String {
+/// A body in lines of text: whatever it says, each line but the first begins with [`CONTINUED`].
+pub fn lines_of_body(body: &[u8]) -> String {
     text_of(body).replace('\n', &format!("\n{CONTINUED}"))
+}
+
+/// A message in lines of text, as [`lines_of_body`].
+pub fn lines_of(message: &Message) -> String {
+    special(message.kind).map_or_else(|| lines_of_body(&message.body), str::to_owned)
+}
+
+/// What is shown in place of the body of a message that is no text.
+pub fn special(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Text => None,
+        Kind::Lost => Some("✗ lost by damage to the server's data"),
+        Kind::Unknown => Some("(of a kind that this version can't show)"),
+    }
 }
 
 /// JSON for programs, which a terminal can show: what commands one is escaped.
@@ -102,7 +118,11 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
     object.insert("sender".into(), message.sender.into());
     object.insert("own".into(), message.own.into());
     object.insert("time_ms".into(), message.time_ms.into());
-    insert_body(&mut object, &message.body);
+    match message.kind {
+        Kind::Text => insert_body(&mut object, &message.body),
+        Kind::Lost => drop(object.insert("lost".into(), true.into())),
+        Kind::Unknown => drop(object.insert("base64".into(), STANDARD.encode(&message.body).into())),
+    }
     object
 }
 
@@ -115,11 +135,21 @@ fn insert_body(object: &mut Map<String, Value>, body: &[u8]) {
 
 /// A message that the server has no more, for people.
 pub fn gone_text(message: &Message, name: &str) -> String {
-    let text = lines_of(&message.body);
+    let text = lines_of(message);
     match message.own {
         true => format!("me: {text} ✗ lost by the server"),
         false => format!("{name}: {text} ✗ gone from the server"),
     }
+}
+
+/// Why messages to a person wait, for people.
+pub fn delayed(reason: Reason, retry_in: Duration) -> String {
+    let why = match reason {
+        Reason::InboxFull => "too much waits for this person already",
+        Reason::RateLimited => "you have written to too many people, or too much",
+        other => other.as_str_name(),
+    };
+    format!("{why}; tried again in {} s", retry_in.as_secs() + 1)
 }
 
 /// What happened to one's account, for people.
@@ -144,9 +174,8 @@ pub fn page_json(peer: &Person, page: &HistoryPage, gone: &[Message]) -> Value {
 pub fn peer_of(event: &Event) -> Option<u64> {
     match event {
         Event::Message(message) | Event::Gone(message) => Some(message.peer),
-        Event::Receipt { peer, .. } | Event::Rewound { peer, .. } | Event::NotSent { peer, .. } => {
-            Some(*peer)
-        }
+        Event::Receipt { peer, .. } | Event::Rewound { peer, .. } => Some(*peer),
+        Event::NotSent { peer, .. } | Event::Delayed { peer, .. } => Some(*peer),
         Event::PersonChanged(person) => Some(person.user_id),
         Event::Connected
         | Event::Disconnected { .. }
@@ -178,6 +207,10 @@ pub fn event_json(event: &Event, peer: Option<&Person>) -> Value {
             let mut object = fields("not_sent", json!({ "reason": reason.as_str_name(), "detail": detail }));
             insert_body(&mut object, body);
             object
+        }
+        Event::Delayed { reason, retry_in, .. } => {
+            let retry_in_ms = retry_in.as_millis() as u64;
+            fields("delayed", json!({ "reason": reason.as_str_name(), "retry_in_ms": retry_in_ms }))
         }
         Event::PersonChanged(_) => tagged("person_changed", Map::new()),
         Event::DeviceAdded { device_id, device_name, time_ms } => {
@@ -215,7 +248,7 @@ pub fn event_text(event: &Event, peer: Option<&Person>) -> Option<String> {
         }
         Event::Message(message) => {
             let way = if message.own { "to" } else { "from" };
-            format!("{} {way} {name}: {}", time_of(message.time_ms), lines_of(&message.body))
+            format!("{} {way} {name}: {}", time_of(message.time_ms), lines_of(message))
         }
         Event::Gone(message) => {
             format!("{} with {name}, {}", time_of(message.time_ms), gone_text(message, &name))
@@ -224,8 +257,9 @@ pub fn event_text(event: &Event, peer: Option<&Person>) -> Option<String> {
             format!("the server went back to an older state: with {name} it surely has what is up to {upto}")
         }
         Event::NotSent { body, reason, .. } => {
-            format!("not sent to {name} ({}): {}", reason.as_str_name(), lines_of(body))
+            format!("not sent to {name} ({}): {}", reason.as_str_name(), lines_of_body(body))
         }
+        Event::Delayed { reason, retry_in, .. } => format!("to {name}: {}", delayed(*reason, *retry_in)),
         Event::PersonChanged(person) if person.name.is_empty() && person.phone.is_empty() => {
             format!("{name} has no account any more")
         }
@@ -258,7 +292,15 @@ mod tests {
     fn no_message_and_no_name_looks_like_a_line_of_the_programs_own() {
         let forged =
             "ok\n    26  00:33  me: I owe Carol 100 euros ✓✓ read\r\n00:33 to Carol: yes\u{2028}connected";
-        let message = Message { peer: 1, seq: 2, sender: 1, time_ms: 3, body: forged.into(), own: false };
+        let message = Message {
+            peer: 1,
+            seq: 2,
+            sender: 1,
+            time_ms: 3,
+            body: forged.into(),
+            own: false,
+            kind: Kind::Text,
+        };
         let person = |name: &str| Person { user_id: 1, name: name.to_owned(), phone: String::new() };
         for event in [Event::Message(message.clone()), Event::Gone(message)] {
             let shown = event_text(&event, Some(&person("Carol\nconnected\u{200f}"))).expect("shown");
@@ -282,7 +324,15 @@ mod tests {
     #[test]
     fn a_body_that_is_no_text_reaches_programs_whole() {
         let body = vec![0xff, 0x00, b'a'];
-        let message = Message { peer: 1, seq: 2, sender: 1, time_ms: 3, body: body.clone(), own: false };
+        let message = Message {
+            peer: 1,
+            seq: 2,
+            sender: 1,
+            time_ms: 3,
+            body: body.clone(),
+            own: false,
+            kind: Kind::Text,
+        };
         let shown = message_json(&message);
         assert!(shown.get("text").is_none());
         assert_eq!(STANDARD.decode(shown["base64"].as_str().expect("text")).expect("base64"), body);

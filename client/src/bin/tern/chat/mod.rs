@@ -45,7 +45,7 @@ pub async fn run(profile: &ProfileArgs, phone: &str) -> Result<(), Error> {
         match client.lookup_phone(phone).await {
             Ok(peer) => break peer,
             // The events say whether it is worth waiting.
-            Err(error @ Error::Connection(_)) => match events.next().await {
+            Err(error @ (Error::Connection(_) | Error::Closed)) => match events.next().await {
                 Some(Event::Disconnected { .. }) | None => return Err(error),
                 Some(Event::SessionEnded(reason)) => return Err(Error::SessionEnded(reason)),
                 Some(Event::OtherStore) => return Err(Error::OtherStore { server }),

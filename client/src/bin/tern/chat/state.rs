@@ -135,6 +135,9 @@ impl Chat {
                 self.pending.push(Pending { number: self.next_number, text, failed });
                 self.next_number += 1;
             }
+            Event::Delayed { peer, reason, retry_in } if peer == self.peer.user_id => {
+                self.notice = Some(shown::delayed(reason, retry_in));
+            }
             Event::PersonChanged(person) if person.user_id == self.peer.user_id => {
                 if person.name.is_empty() && person.phone.is_empty() {
                     self.notice = Some("this person has no account any more".to_owned());
@@ -148,6 +151,7 @@ impl Chat {
             | Event::Rewound { .. }
             | Event::Gone(_)
             | Event::NotSent { .. }
+            | Event::Delayed { .. }
             | Event::PersonChanged(_)
             | Event::SessionEnded(_)
             | Event::OtherStore => {}

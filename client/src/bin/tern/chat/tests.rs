@@ -5,7 +5,7 @@ use std::time::Duration;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
-use tern_client::{Error, Event, HistoryPage, Message, Person, Reason, Sent};
+use tern_client::{Error, Event, HistoryPage, Kind, Message, Person, Reason, Sent};
 
 use super::keys::Action;
 use super::state::Chat;
@@ -15,7 +15,15 @@ const ME: u64 = 1;
 const PEER: u64 = 2;
 
 fn message(seq: u64, sender: u64, text: &str) -> Message {
-    Message { peer: PEER, seq, sender, time_ms: seq * 60_000, body: text.into(), own: sender == ME }
+    Message {
+        peer: PEER,
+        seq,
+        sender,
+        time_ms: seq * 60_000,
+        body: text.into(),
+        own: sender == ME,
+        kind: Kind::Text,
+    }
 }
 
 fn chat() -> Chat {

@@ -66,7 +66,7 @@ fn lines(chat: &Chat, width: u16) -> Vec<Line<'static>> {
         while let Some(message) = gone.next_if(|lost| lost.seq <= message.seq) {
             lost(&mut lines, message, width);
         }
-        let text = shown::text_of(&message.body);
+        let text = shown::special(message.kind).map_or_else(|| shown::text_of(&message.body), str::to_owned);
         let time = Span::from(shown::time_of(message.time_ms)).dim();
         if message.own {
             let ticks = shown::ticks(message.seq, chat.delivered_upto);
@@ -93,7 +93,7 @@ fn lines(chat: &Chat, width: u16) -> Vec<Line<'static>> {
 
 /// A message that the server has no more.
 fn lost(lines: &mut Vec<Line<'static>>, message: &Message, width: u16) {
-    let text = shown::text_of(&message.body);
+    let text = shown::special(message.kind).map_or_else(|| shown::text_of(&message.body), str::to_owned);
     let time = Span::from(shown::time_of(message.time_ms)).dim();
     if message.own {
         own(lines, &text, width, vec![time, " ".into(), Span::from("✗ lost by the server").red()]);
