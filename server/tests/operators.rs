@@ -45,6 +45,22 @@ fn a_taken_port_and_a_directory_in_use_are_said_plainly() {
 }
 
 #[test]
+fn a_data_directory_that_can_not_be_made_is_called_what_it_is() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "content").expect("written");
+    for data_dir in [file.clone(), file.join("data")] {
+        let output =
+            Command::new(program("ternd")).arg("--data-dir").arg(&data_dir).output().expect("ternd runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("something else has that name") && said.contains("--data-dir"), "{said}");
+        assert!(!said.contains("damaged"), "{said}");
+    }
+    assert_eq!(std::fs::read(&file).expect("it is still there"), b"content");
+}
+
+#[test]
 fn too_few_open_files_for_the_rings_are_said_plainly() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let start = "ulimit -n 64 && exec \"$0\" --listen 127.0.0.1:0 --no-metrics --data-dir \"$1\"";
@@ -108,6 +124,9 @@ fn a_full_disk_refuses_for_now_and_loses_nothing() {
     assert_eq!(seq(raw.ask(text(users[1].id, 1))), 1);
     server.restart_with(options(&["--limit", &format!("free_bytes_min={}", u64::MAX)]));
     let mut raw = Raw::logged_in(&server, &users[0].token);
+    let (status, why) = server.http("/readyz");
+    assert!(status == 503 && why.contains("free_bytes_min"), "readiness tells: {why}");
+    assert_eq!(server.http("/healthz").0, 200, "to start it again would not help");
     for client_id in 2..=4 {
         let refused = raw.refusal(text(users[1].id, client_id));
         assert_eq!(refused.reason(), Reason::StorageFull);

@@ -296,6 +296,8 @@ impl Shard {
     fn lookup(&mut self, cx: &mut Cx, origin: Origin, asker: UserId, lookup: Lookup) {
         let Some(session) = self.conns.session(origin.conn) else { return };
         let until_ms = |since_s: u32| u64::from(since_s) * 1000 + LOOKUP_WINDOW_MS;
+        // The clock may have been set back: what is ahead of it counts as now.
+        session.lookups_since_s = session.lookups_since_s.min(cx.now_ms.div_ceil(1000) as u32);
         if cx.now_ms >= until_ms(session.lookups_since_s) {
             (session.lookups, session.lookups_since_s) = (0, cx.now_ms.div_ceil(1000) as u32);
         }

@@ -39,7 +39,7 @@ impl Trouble {
     pub fn read_failed(&mut self, cx: &mut Cx, error: &StoreError) {
         if matches!(error, StoreError::Failed { .. }) {
             cx.fx.store_trouble(error);
-        } else if cx.now_ms >= self.quiet_until_ms {
+        } else if cx.now_ms >= self.quiet_until_ms || self.quiet_until_ms - cx.now_ms > DAMAGE_QUIET_MS {
             self.quiet_until_ms = cx.now_ms + DAMAGE_QUIET_MS;
             cx.fx.store_trouble(error);
         }

@@ -612,6 +612,8 @@ impl Io {
         }
         if durable {
             self.shared.store.wrote();
+        } else {
+            self.shared.store.refused(self.shared.clock.now_ms());
         }
     }
 }

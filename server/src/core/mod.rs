@@ -101,6 +101,11 @@ impl StoreHealth {
         refused_ms != 0 && now_ms.saturating_sub(refused_ms) < FORGOTTEN_MS
     }
 
+    /// Something was not written, or not read.
+    fn refused(&self, now_ms: u64) {
+        self.refused_ms.store(now_ms.max(1), Ordering::Release);
+    }
+
     /// Something was written.
     fn wrote(&self) {
         if self.refused_ms.load(Ordering::Relaxed) != 0 {
@@ -121,7 +126,7 @@ impl Shared {
                 tracing::error!(%error, "the store refused");
             }
             _ => {
-                self.store.refused_ms.store(self.clock.now_ms().max(1), Ordering::Release);
+                self.store.refused(self.clock.now_ms());
                 tracing::error!(%error, "the store refused for now");
             }
         }

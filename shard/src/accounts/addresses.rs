@@ -34,7 +34,9 @@ impl Addresses {
         if max == 0 || network == UNKNOWN_ADDRESS {
             return Ok(());
         }
-        if now_ms.saturating_sub(self.since_ms) >= HOUR_MS {
+        // The clock may have been set back: what is ahead of it counts as now.
+        self.since_ms = self.since_ms.min(now_ms);
+        if now_ms - self.since_ms >= HOUR_MS {
             self.counts.clear();
             self.since_ms = now_ms;
         }
@@ -76,6 +78,15 @@ mod tests {
         assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, start + 1000), Err(HOUR_MS - 1000));
         assert_eq!(addresses.count(Asked::ForCode, [2; 16], 3, start + 1000), Ok(()));
         assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, start + HOUR_MS), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_of_a_wrong_time_ends_by_the_true_one() {
+        let mut addresses = Addresses::new(Hashing::new(1, 2));
+        let (wrong, right) = (HOUR_MS * 2000, HOUR_MS * 10);
+        assert_eq!(addresses.count(Asked::ForCode, [1; 16], 1, wrong), Ok(()));
+        assert_eq!(addresses.count(Asked::ForCode, [1; 16], 1, right), Err(HOUR_MS));
+        assert_eq!(addresses.count(Asked::ForCode, [1; 16], 1, right + HOUR_MS), Ok(()));
     }
 
     #[test]

@@ -72,7 +72,8 @@ impl Shard {
     /// Clears the marks of logs that have been quiet.
     pub(crate) fn clear_marks(&mut self, cx: &mut Cx) {
         while let Some((due_ms, id)) = self.logs.quiet.front().copied()
-            && due_ms <= cx.now_ms
+            // The clock may have been set back: then it is due as well.
+            && (due_ms <= cx.now_ms || due_ms - cx.now_ms > self.limits.mark_quiet_ms)
             && self.commits.has_room(0, self.limits.batch_bytes_max)
         {
             self.logs.quiet.pop_front();
@@ -80,6 +81,7 @@ impl Shard {
             let Some(log) = self.logs.logs.get_mut(&id).filter(|log| log.phase == Phase::Known) else {
                 continue;
             };
+            log.appended_ms = log.appended_ms.min(cx.now_ms);
             if log.appended_ms + self.limits.mark_quiet_ms > cx.now_ms {
                 self.logs.quiet.push_back((cx.now_ms + self.limits.mark_quiet_ms, id));
                 continue;
