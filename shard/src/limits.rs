@@ -136,6 +136,10 @@ pub const DAMAGE_QUIET_MS: u64 = 10_000;
 /// Logs in a device's inbox in memory; beyond, the inbox is read from the store at the next `Resume`.
 pub const INBOX_LOGS_MAX: usize = 10_000;
 
+/// Logs that a connected device is behind in: those of its inbox, those that its `Resume`s list, and those in which something was
+/// appended while it did not read. Beyond: `GoAway(TOO_SLOW)`.
+pub const LAG_LOGS_MAX: usize = 3 * INBOX_LOGS_MAX;
+
 /// Logs of an inbox that is kept with a silent user; beyond, the store is asked at the next `Resume`.
 pub const INBOX_PACKED_LOGS_MAX: usize = 256;
 

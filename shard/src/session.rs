@@ -21,7 +21,7 @@ use tern_wire::request::{Acknowledge, Credit, History, Lookup, PushWindow, Reque
 use crate::Cx;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, peer_of};
-use crate::limits::{INBOX_LOGS_MAX, LOOKUP_WINDOW_MS, PULLS_MAX};
+use crate::limits::{INBOX_LOGS_MAX, LAG_LOGS_MAX, LOOKUP_WINDOW_MS, PULLS_MAX};
 use crate::message::{
     Claim, LogOp, Message, Page, PhoneOp, Pull, Shown, Unreadable, UserAsk, UserOp, Want, Watermarks,
 };
@@ -409,11 +409,21 @@ impl Shard {
             if is_stuck {
                 self.advance(cx, id);
             }
+            self.bound_lag(cx, id);
         } else if self.may_push(cx, id) {
             self.push(cx, id, server_frame::Message::Entry(entry.view(reader, false)));
             cx.fx.passed(entry.author, entry.client_id, Stage::Delivered);
         } else if let Some(session) = self.conns.session(id) {
             session.behind(entry.log, Want { from: Some(entry.seq), claim: None });
+            self.bound_lag(cx, id);
+        }
+    }
+
+    /// A device that is behind in so many chats is shown out: it comes back for what its inbox says, step by step.
+    fn bound_lag(&mut self, cx: &mut Cx, id: ConnId) {
+        if self.conns.session(id).is_some_and(|session| session.logs_behind() > LAG_LOGS_MAX) {
+            let farewell = Farewell::new(Reason::TooSlow, "the pushes of too many chats wait");
+            self.farewell(cx, id, farewell);
         }
     }
 
@@ -436,6 +446,7 @@ impl Shard {
         } else if let Some(session) = self.conns.session(id) {
             let behind = session.behind(log, Want { from: Some(NO_ENTRY), claim: None });
             behind.owes_own |= is_own;
+            self.bound_lag(cx, id);
         }
     }
 
