@@ -135,6 +135,8 @@ fn entry() -> Entry {
         time_ms: TIME_MS,
         kind: v1::Kind::Text.into(),
         body: body(),
+        sender_bytes: 1_000_000,
+        other_bytes: 1_000_000,
     }
 }
 

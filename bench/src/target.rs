@@ -14,7 +14,8 @@ use crate::measure;
 /// Which server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TargetArgs {
-    /// Load this server, not one of the bench's own; needs --ca and --user-file
+    /// Load this server, not one of the bench's own; needs --ca and --user-file. It should have been started with
+    /// --limit sends_per_minute_max=0 and --limit strangers_per_hour_max=0
     #[arg(long, value_name = "HOST:PORT", requires = "ca", requires = "user_file")]
     server: Option<String>,
     /// The certificate of --server (PEM)
@@ -96,7 +97,8 @@ impl Target {
             return 0;
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (now.as_millis() as u64) << 20
+        // A million messages a second since, and all numbers below 2^53.
+        now.as_secs() << 20
     }
 
     /// The bench's own server.

@@ -176,7 +176,11 @@ limits_table! {
     code_requests_per_hour_max: u32 = 3, 0..=PHONE_CODES_MAX as u64, "One-time codes for a phone from one network in an hour; 0: any number.";
     phone_code_requests_per_hour_max: u32 = 12, 0..=PHONE_CODES_MAX as u64, "One-time codes for a phone in an hour from all networks that have never proven it; 0: any number.";
     address_code_requests_per_hour_max: u32 = 100, 0..=100_000_000, "One-time codes for a network in an hour; 0: any number.";
-    lookups_per_minute_max: u32 = 120, 1..=1_000_000, "Lookups by a connection in a minute.";
+    lookups_per_minute_max: u32 = 120, 0..=1_000_000, "Lookups by an account in a minute; 0: any number.";
+    sends_per_minute_max: u32 = 100, 0..=10_000_000, "Messages sent by an account in a minute; 0: any number.";
+    sends_burst: u32 = 300, 1..=10_000_000, "Messages that an account may send at once when it has been quiet.";
+    strangers_per_hour_max: u32 = 60, 0..=1_000_000, "People who have not written to an account and to whom it may write in an hour; 0: any number.";
+    waiting_bytes_max: u64 = 64 << 20, 0..=1 << 40, "Bytes of bodies that wait for one user; 0: any number.";
     account_idle_days: u32 = 45, 0..=36_500, "Days without any of its devices after which an account is not joined by whoever proves its phone, but ends; 0: never.";
     devices_max: usize = 8, 1..=64, "Devices of a user.";
     access_token_valid_ms: u64 = 3_600_000, 1_000..=DAY_MS, "Life of an access token.";
@@ -530,6 +534,10 @@ impl Config {
             phone_code_requests_per_hour_max: table.phone_code_requests_per_hour_max,
             address_code_requests_per_hour_max: table.address_code_requests_per_hour_max,
             lookups_per_minute_max: table.lookups_per_minute_max,
+            sends_per_minute_max: table.sends_per_minute_max,
+            sends_burst: table.sends_burst,
+            strangers_per_hour_max: table.strangers_per_hour_max,
+            waiting_bytes_max: table.waiting_bytes_max,
             account_idle_days: table.account_idle_days,
             devices_max: table.devices_max,
             access_token_valid_ms: table.access_token_valid_ms,

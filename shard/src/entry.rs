@@ -36,6 +36,10 @@ pub struct Entry {
     pub kind: i32,
     /// What was sent.
     pub body: Bytes,
+    /// Bytes of all bodies of the author in the log, this one included.
+    pub sender_bytes: u64,
+    /// Bytes of all bodies of the others in the log up to here.
+    pub other_bytes: u64,
 }
 
 /// Shows no content.
@@ -57,6 +61,8 @@ impl Entry {
             time_ms: self.time_ms,
             kind: self.kind,
             body: self.body.clone(),
+            sender_bytes: self.sender_bytes,
+            other_bytes: self.other_bytes,
         }
     }
 
@@ -72,6 +78,8 @@ impl Entry {
             time_ms: record.time_ms,
             kind: record.kind,
             body: record.body,
+            sender_bytes: record.sender_bytes,
+            other_bytes: record.other_bytes,
         })
     }
 

@@ -32,8 +32,16 @@ pub struct Limits {
     pub phone_code_requests_per_hour_max: u32,
     /// Codes asked for from one network in an hour, for all phones. Beyond: `RATE_LIMITED`. 0: any number.
     pub address_code_requests_per_hour_max: u32,
-    /// Lookups of people by one connection in a minute. Beyond: `RATE_LIMITED`.
+    /// Lookups of people by one account in a minute. Beyond: `RATE_LIMITED`. 0: any number.
     pub lookups_per_minute_max: u32,
+    /// Messages sent by one account in a minute, on the average. Beyond: `RATE_LIMITED`. 0: any number.
+    pub sends_per_minute_max: u32,
+    /// Messages that an account may send at once when it has been quiet.
+    pub sends_burst: u32,
+    /// People who have not written to an account and to whom it may write in an hour. Beyond: `RATE_LIMITED`. 0: any number.
+    pub strangers_per_hour_max: u32,
+    /// Bytes of bodies that wait for one user, beside [`WAITING_FREE_BYTES`] a chat. Beyond: `INBOX_FULL` to those who send. 0: any number.
+    pub waiting_bytes_max: u64,
     /// Days after which a phone's account, none of whose devices has been here, is not joined by whoever proves the phone: it ends, and
     /// the phone gets a new one. 0: never.
     pub account_idle_days: u32,
@@ -80,6 +88,10 @@ impl Default for Limits {
             phone_code_requests_per_hour_max: 12,
             address_code_requests_per_hour_max: 100,
             lookups_per_minute_max: 120,
+            sends_per_minute_max: 100,
+            sends_burst: 300,
+            strangers_per_hour_max: 60,
+            waiting_bytes_max: 64 << 20,
             account_idle_days: 45,
             devices_max: 8,
             access_token_valid_ms: HOUR_MS,
@@ -143,8 +155,33 @@ pub const LAG_LOGS_MAX: usize = 3 * INBOX_LOGS_MAX;
 /// Logs of an inbox that is kept with a silent user; beyond, the store is asked at the next `Resume`.
 pub const INBOX_PACKED_LOGS_MAX: usize = 256;
 
-/// The window of [`Limits::lookups_per_minute_max`], in milliseconds.
-pub const LOOKUP_WINDOW_MS: u64 = 60_000;
+/// The window of the limits that count a minute, in milliseconds.
+pub const MINUTE_MS: u64 = 60_000;
+
+/// Accounts of a core that have used up some of one limit. Beyond, those who come are not counted until others have done without.
+pub const BUCKETS_MAX: usize = 1 << 18;
+
+/// How often accounts that have not are forgotten, in milliseconds.
+pub const BUCKETS_SWEPT_EVERY_MS: u64 = 10_000;
+
+/// Bytes of bodies that may wait in a chat for one of its members whatever else waits for them. So a chat that is acknowledged in time
+/// asks nobody.
+pub const WAITING_FREE_BYTES: u64 = 64 << 10;
+
+/// The steps in which a chat reserves more.
+pub const WAITING_STEP_BYTES: u64 = 1 << 20;
+
+/// Bytes between two notes of how much has been written in a log.
+pub const CHECKPOINT_BYTES: u64 = WAITING_FREE_BYTES / 4;
+
+/// Such notes of one log. Beyond, every other one is dropped.
+pub const CHECKPOINTS_MAX: usize = 32;
+
+/// What a sender is told to wait when too much waits for the peer: nobody knows when they come back.
+pub const WAITING_RETRY_MS: u32 = 60_000;
+
+/// Users of a core of whom it is kept in memory how much waits; beyond, it is read from the store again.
+pub const WAITING_USERS_MAX: usize = 10_000;
 
 /// The window of the limits that count an hour, in milliseconds.
 pub const HOUR_MS: u64 = 3_600_000;

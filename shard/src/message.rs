@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tern_storage::LogId;
+use tern_wire::errors::Refusal;
 use tern_wire::ids::{ClientMessageId, DeviceId, Name, Phone, Seq, UserId};
 use tern_wire::request::{Refresh, Verify};
 
@@ -115,10 +116,29 @@ pub enum UserAsk {
     Refresh(Origin, DeviceId, Box<Refresh>),
     /// Say who the user is, so far as it may be shown.
     Describe(Origin, Shown),
+    /// May the user write to somebody who has not written? Answered by [`LogOp::Permit`] with this number.
+    MayWriteToStranger(LogId, u64),
+    /// May more wait for the user in a log?
+    Reserve(Reserve),
+    /// A log has given back what it had reserved for the user.
+    Released(LogId),
     /// The other member of a log is not as before: somebody of the user's who is here may have to know.
     PeerChanged(LogId),
     /// A person with whom the user has a chat that both wrote in is not as before.
     PersonChanged(UserId),
+}
+
+/// A log's wish that more may wait in it for a member. Answered by [`LogOp::Permit`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reserve {
+    /// Which log.
+    pub log: LogId,
+    /// The number of the ask.
+    pub number: u64,
+    /// Bytes that it needs at least, all that waits in it already included.
+    pub least: u64,
+    /// Bytes that would spare it the next asks.
+    pub wanted: u64,
 }
 
 /// What of a person may be shown to the one who asks.
@@ -181,6 +201,9 @@ pub enum LogOp {
     },
     /// A member is not as before: the other one is told, if both have written.
     Changed(UserId),
+    /// The answer to an ask for the message at the head of the queue: that it may go to a stranger (`None`), or how many bytes
+    /// may wait for its peer.
+    Permit(u64, Result<Option<u64>, Refusal>),
     /// The devices of a member; `None` if there is no such user.
     Devices(UserId, Option<Vec<DeviceId>>),
     /// A member can't be read.

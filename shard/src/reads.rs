@@ -23,6 +23,8 @@ pub enum ReadFor {
     Phone(Phone),
     /// A user's logs, whose other members are told that the user is not as before.
     Peers(UserId),
+    /// What the logs of a user have reserved.
+    Reserved(UserId),
     /// Whether anybody has, or has had, the id that a new user would get.
     NewUser(UserId),
     /// A step of a device's inbox, for a connection.

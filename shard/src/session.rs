@@ -21,7 +21,7 @@ use tern_wire::request::{Acknowledge, Credit, History, Lookup, PushWindow, Reque
 use crate::Cx;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, peer_of};
-use crate::limits::{INBOX_LOGS_MAX, LAG_LOGS_MAX, LOOKUP_WINDOW_MS, PULLS_MAX};
+use crate::limits::{INBOX_LOGS_MAX, LAG_LOGS_MAX, PULLS_MAX};
 use crate::message::{
     Claim, LogOp, Message, Page, PhoneOp, Pull, Shown, Unreadable, UserAsk, UserOp, Want, Watermarks,
 };
@@ -41,9 +41,6 @@ pub struct Session {
     /// What the device lacks; there only while it lacks something.
     lag: Option<Box<Lag>>,
     pulls: u32,
-    lookups: u32,
-    /// When the counted lookups began, in seconds since the Unix epoch.
-    lookups_since_s: u32,
 }
 
 /// What a device lacks. Sorted maps: their keys are a stranger's choice, and nobody can make them slow.
@@ -146,8 +143,6 @@ impl Session {
             progress: Progress::Silent,
             lag: None,
             pulls: 0,
-            lookups: 0,
-            lookups_since_s: 0,
         }
     }
 
@@ -275,6 +270,9 @@ impl Shard {
             let refusal = Refusal::new(Reason::BodyTooLarge, "the body is longer than Limits.body_bytes_max");
             return self.respond(cx, origin, Reply::Refused(refusal));
         }
+        if let Err(refusal) = self.budgets.send(author.user, cx.now_ms) {
+            return self.respond(cx, origin, Reply::Refused(refusal));
+        }
         let Send { peer, client_id, kind, body } = send;
         cx.fx.passed(author, client_id, Stage::Decrypted);
         self.ask_log(cx, origin, author.user, peer, LogOp::Send { origin, author, client_id, kind, body });
@@ -294,17 +292,7 @@ impl Shard {
     }
 
     fn lookup(&mut self, cx: &mut Cx, origin: Origin, asker: UserId, lookup: Lookup) {
-        let Some(session) = self.conns.session(origin.conn) else { return };
-        let until_ms = |since_s: u32| u64::from(since_s) * 1000 + LOOKUP_WINDOW_MS;
-        // The clock may have been set back: what is ahead of it counts as now.
-        session.lookups_since_s = session.lookups_since_s.min(cx.now_ms.div_ceil(1000) as u32);
-        if cx.now_ms >= until_ms(session.lookups_since_s) {
-            (session.lookups, session.lookups_since_s) = (0, cx.now_ms.div_ceil(1000) as u32);
-        }
-        session.lookups += 1;
-        if session.lookups > self.limits.lookups_per_minute_max {
-            let wait_ms = until_ms(session.lookups_since_s).saturating_sub(cx.now_ms);
-            let refusal = Refusal::after(Reason::RateLimited, wait_ms, "too many lookups in a minute");
+        if let Err(refusal) = self.budgets.look_up(asker, cx.now_ms) {
             return self.respond(cx, origin, Reply::Refused(refusal));
         }
         match lookup {

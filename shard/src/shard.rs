@@ -11,9 +11,11 @@ use tern_wire::ids::{Phone, UserId};
 
 use crate::Cx;
 use crate::accounts::addresses::Addresses;
+use crate::accounts::budgets::Budgets;
 use crate::accounts::phones::Phones;
 use crate::accounts::tokens::Keys;
 use crate::accounts::users::Users;
+use crate::accounts::waiting::Waiting;
 use crate::admin::{AdminRequest, AdminResponse, CoreStatus};
 use crate::commits::{After, Commits};
 use crate::connection::Conns;
@@ -63,6 +65,8 @@ pub struct Shard {
     pub(crate) users: Users,
     pub(crate) phones: Phones,
     pub(crate) addresses: Addresses,
+    pub(crate) budgets: Budgets,
+    pub(crate) waiting: Waiting,
     pub(crate) logs: Logs,
     pub(crate) commits: Commits,
     pub(crate) reads: Reads,
@@ -80,6 +84,7 @@ impl Shard {
         Self {
             core,
             slots,
+            budgets: Budgets::new(&limits, hashing),
             limits,
             identity,
             keys,
@@ -89,6 +94,7 @@ impl Shard {
             users: Users::new(hashing),
             phones: Phones::new(hashing),
             addresses: Addresses::new(hashing),
+            waiting: Waiting::new(hashing),
             logs: Logs::new(hashing),
             commits: Commits::default(),
             reads: Reads::new(hashing),
@@ -225,6 +231,7 @@ impl Shard {
 
     fn tick(&mut self, cx: &mut Cx) {
         self.deliver_waiting(cx);
+        self.budgets.rest(cx.now_ms);
         self.sweep_connections(cx);
         self.clear_marks(cx);
         self.evict_logs(cx);
@@ -364,6 +371,7 @@ impl Shard {
             ReadFor::Log(_, _, LogPart::Tail | LogPart::HighestClientId | LogPart::Entries(_))
             | ReadFor::Devices(_)
             | ReadFor::Peers(_)
+            | ReadFor::Reserved(_)
             | ReadFor::Inbox(_) => unreachable!("these are scans"),
         }
     }
@@ -374,6 +382,7 @@ impl Shard {
             ReadFor::Log(log, load, LogPart::HighestClientId) => self.highest_read(cx, log, load, &rows.rows),
             ReadFor::Log(_, _, LogPart::Entries(reader)) => self.entries_read(cx, reader, Ok(rows)),
             ReadFor::Devices(user) => self.devices_read(cx, user, rows.rows),
+            ReadFor::Reserved(user) => self.reserved_read(cx, user, rows.rows, rows.more),
             ReadFor::Peers(user) => self.peers_read(cx, user, &rows.rows, rows.more),
             ReadFor::Inbox(conn) => self.inbox_step_read(cx, conn, &rows.rows, rows.more),
             ReadFor::Log(_, _, LogPart::Record | LogPart::Member(_) | LogPart::ClientMessage)
@@ -405,6 +414,7 @@ impl Shard {
             ReadFor::NewUser(user) => self.new_user_unreadable(cx, user),
             // Whoever is not told finds out when they look.
             ReadFor::Peers(_) => {}
+            ReadFor::Reserved(user) => self.reserved_unreadable(cx, user),
             ReadFor::Inbox(conn) => self.farewell(cx, conn, INBOX_UNREADABLE),
         }
     }

@@ -101,3 +101,28 @@ fn a_chat_with_oneself_tells_which_device_said_what() {
         assert_eq!((entry.sender_device, entry.client_id), (phone.device.get(), 77));
     }
 }
+
+/// S-smaller: the logs of pairs that never were stayed, and with them people who do not exist, past all bounds.
+#[test]
+fn whoever_names_people_who_do_not_exist_fills_no_memory() {
+    let mut rng = Rng::with_seed(8);
+    let store = Memory::faulty(Faults::default());
+    let mut node = Node::start(&store, 3, &Limits::default(), 1_000_000);
+    let ann = node.provision("+15550001", &mut rng);
+    let link = connect(&mut node, &ann.access_token, &mut rng);
+    for number in 0..3000u64 {
+        let peer = (number + 7) << 20 | number;
+        let request = match number % 3 {
+            0 => Request::Acknowledge(v1::Acknowledge { peer, delivered_upto: 0, read_upto: 0 }),
+            1 => Request::Lookup(v1::Lookup { by: Some(v1::lookup::By::UserId(peer)) }),
+            _ => Request::History(v1::History { peer, ..v1::History::default() }),
+        };
+        node.request(link, 10 + number, request);
+        if number % 100 == 0 {
+            node.settle(&mut rng);
+        }
+    }
+    node.settle(&mut rng);
+    (0..3).for_each(|_| silence(&mut node, &mut rng));
+    assert_eq!((node.users(), node.logs()), (1, 0));
+}

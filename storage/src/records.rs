@@ -136,6 +136,20 @@ pub struct EntryRecord {
     /// What was sent.
     #[prost(bytes = "bytes", tag = "7")]
     pub body: Bytes,
+    /// Bytes of all bodies of the sender in the log, this one included. (Both count from 0 anew where a store of before goes on.)
+    #[prost(uint64, tag = "8")]
+    pub sender_bytes: u64,
+    /// Bytes of all bodies of the others in the log up to here.
+    #[prost(uint64, tag = "9")]
+    pub other_bytes: u64,
+}
+
+/// `g`: that a user is a member of a log; mostly empty.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct MembershipRecord {
+    /// How many bytes may wait for the member in the log, where that is more than is free.
+    #[prost(uint64, tag = "1")]
+    pub reserved_bytes: u64,
 }
 
 impl EntryRecord {
@@ -177,6 +191,9 @@ pub struct MemberRecord {
     /// The member has written in the log. (In the first stores only what was written since says so.)
     #[prost(bool, tag = "4")]
     pub wrote: bool,
+    /// Bytes of the others' bodies up to `delivered_upto`, or to an entry before it.
+    #[prost(uint64, tag = "5")]
+    pub delivered_bytes: u64,
 }
 
 /// Within [`MemberRecord`]: a device has everything up to a seq.

@@ -156,6 +156,9 @@ impl Kept {
                 self.awake.push_back(id);
             } else if user.is_needed() {
                 *form = Form::Packed(pack(user, NEEDED));
+            } else if user.record.is_none() {
+                // Nobody: the store says so as quickly.
+                self.users.remove(&id);
             } else {
                 self.spares = self.spares.checked_add(1).unwrap_or(NEEDED + 1);
                 *form = Form::Packed(pack(user, self.spares));
@@ -379,6 +382,17 @@ mod tests {
         assert_eq!(all(&kept), BTreeSet::from([1, 2, 3, 5]));
         (0..10).for_each(|_| kept.pack_some(0));
         assert_eq!(all(&kept), BTreeSet::from([2, 3]));
+    }
+
+    /// Whoever names people who do not exist fills no memory with them.
+    #[test]
+    fn nobody_leaves_when_nobody_asks_for_them_any_more() {
+        let mut kept = Kept::new(Hashing::new(1, 2));
+        for number in 1..100 {
+            kept.insert(id(number), User::default());
+        }
+        (0..100).for_each(|_| kept.pack_some(1000));
+        assert_eq!(kept.len(), 0);
     }
 
     #[test]

@@ -4,12 +4,15 @@
 //! and change in one batch.
 
 pub mod addresses;
+pub mod bucket;
+pub mod budgets;
 pub mod codes;
 mod kept;
 pub(crate) mod people;
 pub mod phones;
 pub mod tokens;
 pub mod users;
+pub mod waiting;
 
 use tern_storage::{Slot, StoreError};
 

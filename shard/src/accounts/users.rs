@@ -255,6 +255,9 @@ impl Shard {
             UserAsk::Describe(origin, shown) => {
                 self.when_user_known(cx, user, Waiting::Describe(origin, shown));
             }
+            UserAsk::MayWriteToStranger(log, ask) => self.may_write_to_stranger(cx, user, log, ask),
+            UserAsk::Reserve(ask) => self.reserve(cx, user, ask),
+            UserAsk::Released(log) => self.released(user, log),
             UserAsk::PeerChanged(log) => self.peer_changed(cx, user, log),
             UserAsk::PersonChanged(changed) => self.tell_of_person(cx, user, changed),
             UserAsk::Appended(entry) => self.user_appended(cx, user, &entry),

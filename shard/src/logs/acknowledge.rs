@@ -30,6 +30,7 @@ impl Shard {
             return self.refuse(cx, origin, refusal);
         }
         let head = log.head;
+        let written = log.written_upto(author.user, log.marks_of(author.user).delivered.max(upto.delivered));
         let member = log.member(author.user).expect("the asker's own chat");
         let Some(device) = member.devices.iter_mut().find(|device| device.id == author.device) else {
             let refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
@@ -40,10 +41,12 @@ impl Shard {
         device.position = position;
         let caught_up = (device.marked || device.stale) && position == head;
         member.marks = marks;
+        member.delivered_bytes = member.delivered_bytes.max(written);
         if moved || advanced {
             self.commits.put(keys::member(id, author.user.get()), &member.record());
         }
         if advanced {
+            self.release_room(cx, id, author.user);
             self.then(After::Advance(id, author, marks));
         }
         self.then(After::Acknowledged(origin, id, author, position));

@@ -9,6 +9,7 @@ use tern_storage::{Direction, Durable, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{ClientMessageId, Seq};
 
+use super::room::Permits;
 use super::{Highest, UNKNOWN_USER};
 use crate::Cx;
 use crate::commits::After;
@@ -33,11 +34,13 @@ pub(crate) struct Send {
     pub(crate) kind: i32,
     /// The body.
     pub(crate) body: Bytes,
+    /// What it has been allowed.
+    pub(super) permits: Permits,
 }
 
 /// What became of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tried {
+pub(super) enum Tried {
     /// It was appended, answered or refused.
     Settled,
     /// It is at the head of the queue until the store has answered.
@@ -72,7 +75,7 @@ impl Shard {
 
     /// Appends a message, answers a retry, or puts the message at the head of the log's queue and asks the store
     /// which of both it is; those behind it wait, so that a device's messages keep their order.
-    fn try_append(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
+    pub(super) fn try_append(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
         let log = self.logs.known(id);
         let peer = peer_of(id, send.author.user);
         if !log.member(peer).is_some_and(|member| member.lives) {
@@ -86,10 +89,7 @@ impl Shard {
         match device.highest {
             Highest::Unknown => self.ask_highest(cx, id, send),
             Highest::Id(highest) if send.client_id <= highest => self.maybe_retry(cx, id, send),
-            Highest::Id(_) | Highest::None => {
-                self.append_new(cx, id, send);
-                Tried::Settled
-            }
+            Highest::Id(_) | Highest::None => self.append_or_ask(cx, id, send),
         }
     }
 
@@ -174,8 +174,10 @@ impl Shard {
         let Some(log) = self.logs.known_by(id, load) else { return };
         let Some(value) = value else {
             let send = log.sends.pop_front().expect(ASKER);
-            self.append_new(cx, id, send);
-            return self.append_waiting(cx, id);
+            if self.append_or_ask(cx, id, send) == Tried::Settled {
+                self.append_waiting(cx, id);
+            }
+            return;
         };
         let record = ClientMessageRecord::decode(value).ok();
         let proven = record.and_then(|record| {
@@ -206,7 +208,7 @@ impl Shard {
     }
 
     /// The head of the queue has been dealt with: go on with those behind it, up to the next that must be asked for.
-    fn append_waiting(&mut self, cx: &mut Cx, id: LogId) {
+    pub(super) fn append_waiting(&mut self, cx: &mut Cx, id: LogId) {
         while let Some(next) = self.logs.known(id).sends.pop_front() {
             if self.try_append(cx, id, next) == Tried::Held {
                 return;
@@ -214,18 +216,20 @@ impl Shard {
         }
     }
 
-    fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send) {
+    pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send) {
         if !self.commits.has_room(send.body.len(), self.limits.batch_bytes_max) {
             let refusal = self.overloaded();
             return self.refuse(cx, send.origin, refusal);
         }
         let log = self.logs.known(id);
-        let Send { origin, author, client_id, kind, body } = send;
+        let Send { origin, author, client_id, kind, body, permits } = send;
         let (before, seq) = (log.head, log.head.next());
         // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
         let was_wrong = log.last_time_ms > cx.now_ms.saturating_add(AHEAD_MS_MAX);
         let time_ms = if was_wrong { cx.now_ms } else { cx.now_ms.max(log.last_time_ms) };
-        let entry = Arc::new(Entry { log: id, seq, author, client_id, time_ms, kind, body });
+        let (sender_bytes, other_bytes) = log.count_written(author.user, body.len());
+        let entry = Entry { log: id, seq, author, client_id, time_ms, kind, body, sender_bytes, other_bytes };
+        let entry = Arc::new(entry);
         let (user, device) = (author.user.get(), author.device.get());
 
         if !log.exists {
@@ -234,6 +238,12 @@ impl Shard {
             for member in members_of(id) {
                 self.commits.put_bytes(keys::membership(member.get(), id), Bytes::new());
             }
+        }
+        if let Some(reserved) = permits.reserved
+            && let Some(peer) = log.member(peer_of(id, author.user))
+        {
+            peer.reserved = reserved;
+            self.commits.put_bytes(keys::membership(peer.user.get(), id), peer.membership());
         }
         self.commits.put(keys::entry(id, seq.0), &entry.to_record());
         let message = ClientMessageRecord { seq: seq.0, fingerprint: entry.fingerprint(), time_ms };
@@ -264,6 +274,7 @@ impl Shard {
             self.commits.put(keys::member(id, user), &member.record());
         }
         (log.head, log.last_time_ms, log.appended_ms) = (seq, time_ms, cx.now_ms);
+        log.note_written(&entry);
         log.remember(entry.clone());
         cx.fx.passed(author, client_id, Stage::Batched);
         self.then(After::Append(origin, entry));

@@ -104,6 +104,7 @@ impl Shard {
         }
         member.stored = record.positions;
         member.wrote = record.wrote.then_some(Seq(0));
+        member.delivered_bytes = record.delivered_bytes;
         self.log_part_known(cx, id);
     }
 
@@ -167,13 +168,18 @@ impl Shard {
             let own = log.tail.iter().find(|entry| entry.author.user == member.user);
             member.wrote = own.map(|entry| entry.seq);
         }
+        log.recover_room();
         // A log without entries has no retries either.
         if !log.exists {
             for device in log.members.iter_mut().flat_map(|member| &mut member.devices) {
                 device.highest = super::Highest::None;
             }
         }
-        for op in std::mem::take(&mut log.waiting) {
+        let waiting = std::mem::take(&mut log.waiting);
+        if !log.exists {
+            self.logs.empty.push(id);
+        }
+        for op in waiting {
             // One of them may have brought the log into doubt.
             self.log_op(cx, id, op);
         }

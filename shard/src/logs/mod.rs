@@ -19,6 +19,7 @@ pub mod acknowledge;
 pub mod append;
 pub mod load;
 pub mod read;
+mod room;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -51,6 +52,10 @@ pub struct Logs {
     readers: Map<u64, read::Reader>,
     readers_made: u64,
     loads: u64,
+    /// Logs that have been read and in which nothing was ever said.
+    empty: Vec<LogId>,
+    /// Asks whether a message may be appended.
+    asks_made: u64,
 }
 
 /// Where a log stands: see the module.
@@ -91,6 +96,8 @@ struct Log {
     /// The newest entries, those that are not durable included.
     tail: VecDeque<Arc<Entry>>,
     tail_bytes: usize,
+    /// How much had been written at some entries before the tail, rising.
+    checkpoints: VecDeque<room::Checkpoint>,
     appended_ms: u64,
     in_quiet: bool,
     used: bool,
@@ -107,6 +114,14 @@ struct Member {
     marks: Watermarks,
     /// The first entry known to be the member's, 0 if the store says that there is one; `None`: it has written nothing.
     wrote: Option<Seq>,
+    /// Bytes of all its bodies in the log.
+    written: u64,
+    /// Bytes of the others' bodies up to its delivered watermark, or to an entry before it.
+    delivered_bytes: u64,
+    /// How many bytes may wait for it, where its owner was asked.
+    reserved: u64,
+    /// Its `g` row may say that some are reserved.
+    may_be_reserved: bool,
     devices: Vec<Device>,
     /// Positions as stored, of devices that may not be known yet.
     stored: Vec<DevicePosition>,
@@ -150,6 +165,8 @@ impl Logs {
             readers: Map::with_hasher(hashing),
             readers_made: 0,
             loads: 0,
+            empty: Vec::new(),
+            asks_made: 0,
         }
     }
 
@@ -213,6 +230,10 @@ impl Log {
             devices_known: false,
             marks: Watermarks::default(),
             wrote: None,
+            written: 0,
+            delivered_bytes: 0,
+            reserved: 0,
+            may_be_reserved: false,
             devices: Vec::new(),
             stored: Vec::new(),
         };
@@ -231,6 +252,7 @@ impl Log {
             members: members_of(log).map(member).collect(),
             tail: VecDeque::new(),
             tail_bytes: 0,
+            checkpoints: VecDeque::new(),
             appended_ms: 0,
             in_quiet: false,
             used: true,
@@ -305,6 +327,7 @@ impl Member {
             read_upto: self.marks.read.0,
             positions: known.collect(),
             wrote: self.wrote.is_some(),
+            delivered_bytes: self.delivered_bytes,
         }
     }
 
@@ -331,6 +354,7 @@ impl Shard {
         match op {
             LogOp::Devices(user, devices) => return self.devices_known(cx, id, user, devices),
             LogOp::Unreadable(user) => return self.member_unreadable(cx, id, user),
+            LogOp::Permit(ask, answer) => return self.permitted(cx, id, ask, answer),
             _ => {}
         }
         let Some(log) = self.logs.logs.get_mut(&id) else { return self.load_log(cx, id, op) };
@@ -349,7 +373,8 @@ impl Shard {
         match op {
             LogOp::Send { origin, author, client_id, kind, body } => {
                 cx.fx.passed(author, client_id, Stage::Routed);
-                self.append(cx, id, append::Send { origin, author, client_id, kind, body });
+                let permits = room::Permits::default();
+                self.append(cx, id, append::Send { origin, author, client_id, kind, body, permits });
             }
             LogOp::Acknowledge { origin, author, upto } => self.acknowledged(cx, id, origin, author, upto),
             LogOp::History { origin, reader, from, forwards, limit } => {
@@ -360,7 +385,9 @@ impl Shard {
                 self.describe_peer(cx, id, origin, reader, by_phone);
             }
             LogOp::Changed(user) => self.member_changed(cx, id, user),
-            LogOp::Devices(..) | LogOp::Unreadable(_) => unreachable!("taken before the log is looked at"),
+            LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Permit(..) => {
+                unreachable!("taken before the log is looked at")
+            }
         }
     }
 
@@ -394,7 +421,9 @@ impl Shard {
             LogOp::Pull(pull) => self.page_failed(cx, id, pull, Unreadable::ForNow),
             // Nobody waits for it, and it is a hint.
             LogOp::Changed(_) => {}
-            LogOp::Devices(..) | LogOp::Unreadable(_) => unreachable!("these never wait"),
+            LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Permit(..) => {
+                unreachable!("these never wait")
+            }
         }
     }
 
@@ -436,8 +465,17 @@ impl Shard {
         }
     }
 
-    /// Lets logs leave that nothing waits for.
+    /// Lets logs leave that nothing waits for: those that do not exist at once, for they were only asked about.
     pub(crate) fn evict_logs(&mut self, cx: &mut Cx) {
+        for id in std::mem::take(&mut self.logs.empty) {
+            let Some(log) = self.logs.logs.get(&id).filter(|log| !log.exists) else { continue };
+            if log.is_idle() && !log.in_quiet {
+                self.logs.logs.remove(&id);
+                self.unwatch(cx, id);
+            } else {
+                self.logs.empty.push(id);
+            }
+        }
         for _ in 0..self.logs.count().saturating_sub(self.limits.logs_cached_max) {
             let Some((id, born)) = self.logs.clock.pop_front() else { return };
             let Some(log) = self.logs.logs.get_mut(&id).filter(|log| log.born == born) else { continue };

@@ -497,6 +497,11 @@ impl Node {
         true
     }
 
+    /// How many logs are in memory.
+    pub fn logs(&self) -> usize {
+        self.cores.iter().map(|core| core.shard.status().logs).sum()
+    }
+
     /// How many users are in memory.
     pub fn users(&self) -> usize {
         self.cores.iter().map(|core| core.shard.status().users).sum()

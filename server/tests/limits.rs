@@ -1,0 +1,156 @@
+//! What an account may do how often, and how much may wait for one who is away. Neither another connection nor another device renews
+//! a limit, and what is said of the wait is true.
+
+use std::time::{Duration, Instant};
+
+use tern_proto::v1::{self, Reason, client_frame::Request, lookup::By, server_frame::Message};
+use tern_testkit::{Raw, Ternd, TerndOptions};
+
+fn limited(limits: &[&str]) -> Ternd {
+    let arguments = limits.iter().flat_map(|limit| ["--limit".to_owned(), (*limit).to_owned()]).collect();
+    Ternd::start_with(TerndOptions { cores: 3, arguments, ..TerndOptions::default() })
+}
+
+fn message(peer: u64, client_id: u64, bytes: usize) -> Request {
+    let body = vec![b'x'; bytes].into();
+    Request::Send(v1::Send { peer, client_id, body, kind: v1::Kind::Text.into() })
+}
+
+fn is_sent(answer: &Option<Message>) -> bool {
+    match answer {
+        Some(Message::Sent(_)) => true,
+        Some(Message::Refused(_)) => false,
+        other => panic!("Send was answered by {other:?}"),
+    }
+}
+
+/// S1: a reconnect renewed it: 1,080 phones in a tenth of a second.
+#[test]
+fn lookups_are_the_accounts_and_no_connection_or_device_renews_them() {
+    let server = limited(&["lookups_per_minute_max=5"]);
+    let users = server.provision(2);
+    let lookup = || Request::Lookup(v1::Lookup { by: Some(By::Phone(users[1].phone.clone())) });
+    let mut raw = Raw::logged_in(&server, &users[0].token);
+    for _ in 0..5 {
+        assert!(matches!(raw.ask(lookup()), Some(Message::Person(_))));
+    }
+    let refused = raw.refusal(lookup());
+    assert_eq!(refused.reason(), Reason::RateLimited);
+    assert!((1..=12_000).contains(&refused.retry_after_ms), "one in twelve seconds: {refused:?}");
+    let again = Raw::logged_in(&server, &users[0].token).refusal(lookup());
+    assert_eq!(again.reason(), Reason::RateLimited);
+    let other_device = server.provision(1).remove(0);
+    assert_eq!(other_device.id, users[0].id);
+    let mut other = Raw::logged_in(&server, &other_device.token);
+    assert_eq!(other.refusal(lookup()).reason(), Reason::RateLimited);
+    let mut somebody_else = Raw::logged_in(&server, &users[1].token);
+    assert!(matches!(somebody_else.ask(lookup()), Some(Message::Person(_))));
+}
+
+/// S2: there was no limit: 150 MB/s.
+#[test]
+fn sends_are_the_accounts_and_the_wait_is_true() {
+    let server = limited(&["sends_per_minute_max=60", "sends_burst=10"]);
+    let users = server.provision(2);
+    let begun = Instant::now();
+    let mut raw = Raw::logged_in(&server, &users[0].token);
+    let mut taken = (1..=30).filter(|number| is_sent(&raw.ask(message(users[1].id, *number, 1)))).count();
+    let refused = raw.refusal(message(users[1].id, 40, 1));
+    assert_eq!(refused.reason(), Reason::RateLimited);
+    let second = server.provision(1).remove(0);
+    for token in [&users[0].token, &second.token] {
+        let mut again = Raw::logged_in(&server, token);
+        taken += usize::from(is_sent(&again.ask(message(users[1].id, 50, 1))));
+    }
+    assert!(taken as u64 <= 11 + begun.elapsed().as_secs(), "{taken} were taken");
+    let mut raw = Raw::logged_in(&server, &users[0].token);
+    let wait_ms = loop {
+        match raw.ask(message(users[1].id, 60, 1)) {
+            Some(Message::Refused(refused)) => break refused.retry_after_ms,
+            other => assert!(is_sent(&other)),
+        }
+    };
+    assert!(wait_ms > 0 && wait_ms <= 1000, "one a second: {wait_ms}");
+    std::thread::sleep(Duration::from_millis(u64::from(wait_ms)));
+    assert!(is_sent(&raw.ask(message(users[1].id, 60, 1))), "it was worth waiting");
+}
+
+#[test]
+fn strangers_are_counted_and_those_who_have_written_are_not() {
+    let server = limited(&["strangers_per_hour_max=3"]);
+    let users = server.provision(8);
+    let mut ann = Raw::logged_in(&server, &users[0].token);
+    let mut greeter = Raw::logged_in(&server, &users[7].token);
+    assert!(is_sent(&greeter.ask(message(users[0].id, 1, 5))));
+    // Pipelined to each: what follows the first keeps its order behind it.
+    for user in &users[1..4] {
+        let ids: Vec<u64> = (1..=5).map(|number| ann.send(message(user.id, number, 5))).collect();
+        for (seq, id) in (1..).zip(ids) {
+            match ann.response(id) {
+                Some(Message::Sent(sent)) => assert_eq!(sent.seq, seq),
+                other => panic!("expected Sent, got {other:?}"),
+            }
+        }
+    }
+    let refused = ann.refusal(message(users[4].id, 1, 5));
+    assert_eq!(refused.reason(), Reason::RateLimited);
+    assert!((1..=1_200_000).contains(&refused.retry_after_ms), "one in twenty minutes: {refused:?}");
+    assert!(is_sent(&ann.ask(message(users[7].id, 1, 5))), "who has written is no stranger");
+    assert!(is_sent(&ann.ask(message(users[1].id, 6, 5))), "nor is one who was written to before");
+    let mut again = Raw::logged_in(&server, &server.provision(1)[0].token);
+    assert_eq!(again.refusal(message(users[5].id, 1, 5)).reason(), Reason::RateLimited);
+    assert!(is_sent(&again.ask(message(users[0].id, 1, 5))), "a note to oneself");
+}
+
+/// S2: one account filled the disk for everybody, with messages to one who was away.
+#[test]
+fn what_waits_for_one_who_is_away_has_an_end_and_is_taken_again_when_it_was_fetched() {
+    const KIB: usize = 1024;
+    let mut server = limited(&["waiting_bytes_max=1000000"]);
+    let users = server.provision(3);
+    let (ann, bob, carol) = (&users[0], &users[1], &users[2]);
+    let fill = |raw: &mut Raw, from: u64| {
+        (from..from + 100).take_while(|number| is_sent(&raw.ask(message(bob.id, *number, 50 * KIB)))).count()
+    };
+    let mut raw = Raw::logged_in(&server, &ann.token);
+    let taken = fill(&mut raw, 1);
+    assert!((15..=20).contains(&taken), "{taken} of 50 KiB");
+    let refused = raw.refusal(message(bob.id, 200, 50 * KIB));
+    assert_eq!(refused.reason(), Reason::InboxFull);
+    assert!(refused.retry_after_ms > 0);
+    // It is the inbox that is full, and not Ann's budget, nor that of one chat.
+    assert!(is_sent(&raw.ask(message(carol.id, 1, 50 * KIB))));
+    let mut other = Raw::logged_in(&server, &carol.token);
+    let more = fill(&mut other, 1);
+    assert!(more <= 2, "{more} more from somebody else: a little is free in each chat");
+    // It is known after a crash.
+    server.kill_and_restart();
+    let mut raw = Raw::logged_in(&server, &ann.token);
+    assert_eq!(raw.refusal(message(bob.id, 201, 50 * KIB)).reason(), Reason::InboxFull);
+    // Bob writes himself meanwhile: that does not wait for him.
+    let mut away = Raw::logged_in(&server, &bob.token);
+    for number in 1..=30 {
+        assert!(is_sent(&away.ask(message(carol.id, number, 50 * KIB))) || number > 15);
+    }
+    let acknowledge = v1::Acknowledge { peer: ann.id, delivered_upto: taken as u64, read_upto: 0 };
+    assert!(matches!(away.ask(Request::Acknowledge(acknowledge)), Some(Message::Acknowledged(_))));
+    let again = fill(&mut raw, 300);
+    assert!(again >= 15, "{again} after it was fetched");
+}
+
+/// However far the acknowledgements are behind, a chat that is acknowledged is not taken for one that waits.
+#[test]
+fn a_busy_chat_that_is_acknowledged_late_is_never_full() {
+    let server = limited(&["waiting_bytes_max=2000000", "tail_entries_max=4"]);
+    let users = server.provision(2);
+    let mut ann = Raw::logged_in(&server, &users[0].token);
+    let mut bob = Raw::logged_in(&server, &users[1].token);
+    for number in 1..=2000u64 {
+        assert!(is_sent(&ann.ask(message(users[1].id, number, 4096))), "message {number}");
+        if number % 50 == 0 && number > 100 {
+            let acknowledge =
+                v1::Acknowledge { peer: users[0].id, delivered_upto: number - 100, read_upto: 0 };
+            assert!(matches!(bob.ask(Request::Acknowledge(acknowledge)), Some(Message::Acknowledged(_))));
+        }
+    }
+}

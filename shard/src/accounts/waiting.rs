@@ -1,0 +1,145 @@
+//! How much waits for a user who is away. Kept by the user's owner, out of what the logs have **reserved**.
+//!
+//! A log knows from its entries and watermarks how many bytes wait in it for each member. A little is free; beyond, the log
+//! reserves room with the member's owner before it appends, in large steps, and writes what it has reserved into the
+//! member's `g` row, in the batch of the entry. It gives the room back in the batch of the acknowledgement that empties it. So the
+//! sum follows from the store alone: it is read when it is first asked for, and kept up by asks and releases.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+use tern_storage::records::MembershipRecord;
+use tern_storage::{Direction, LogId, Row, ScanLimit, Slot, keys};
+use tern_wire::errors::{Reason, Refusal};
+use tern_wire::ids::UserId;
+
+use crate::Cx;
+use crate::accounts::report_damage;
+use crate::limits::{USER_WAITING_MAX, WAITING_RETRY_MS, WAITING_USERS_MAX};
+use crate::maps::{Hashing, Map};
+use crate::message::{LogOp, Reserve};
+use crate::reads::ReadFor;
+use crate::shard::Shard;
+
+/// The users for whom much waits.
+#[derive(Debug)]
+pub struct Waiting {
+    users: Map<UserId, Reserved>,
+}
+
+impl Waiting {
+    /// Nothing is known to wait.
+    pub fn new(hashing: Hashing) -> Self {
+        Self { users: Map::with_hasher(hashing) }
+    }
+}
+
+/// What the logs of a user have reserved.
+#[derive(Debug, Default)]
+struct Reserved {
+    logs: BTreeMap<LogId, u64>,
+    sum: u64,
+    /// It is being read; these wait for it.
+    reading: Option<Vec<Reserve>>,
+    /// Given back while it was being read: what the store says of them is over.
+    released: Vec<LogId>,
+}
+
+const FULL: Refusal =
+    Refusal::for_now(Reason::InboxFull, WAITING_RETRY_MS, "as much waits for that person as may");
+const UNREADABLE: Refusal =
+    Refusal::for_now(Reason::Unavailable, 1000, "what waits for that person can't be read");
+
+impl Reserved {
+    /// Reserves room for a log, in place of what it had.
+    fn reserve(&mut self, ask: Reserve, max: u64) -> Result<u64, Refusal> {
+        let others = self.sum - self.logs.get(&ask.log).copied().unwrap_or(0);
+        let room = max.saturating_sub(others);
+        if ask.least > room {
+            return Err(FULL);
+        }
+        let granted = ask.wanted.min(room);
+        self.set(ask.log, granted);
+        Ok(granted)
+    }
+
+    fn set(&mut self, log: LogId, bytes: u64) {
+        let before =
+            if bytes == 0 { self.logs.remove(&log) } else { self.logs.insert(log, bytes) }.unwrap_or(0);
+        self.sum = self.sum - before + bytes;
+    }
+}
+
+impl Shard {
+    /// A log wants to append more than is free for a user who may be away.
+    pub(super) fn reserve(&mut self, cx: &mut Cx, user: UserId, ask: Reserve) {
+        let max = self.limits.waiting_bytes_max;
+        if let Some(reserved) = self.waiting.users.get_mut(&user) {
+            let answer = match &mut reserved.reading {
+                Some(asks) if asks.len() < USER_WAITING_MAX => return asks.push(ask),
+                Some(_) => Err(self.overloaded()),
+                None => reserved.reserve(ask, max),
+            };
+            return self.tell_log(cx, ask.log, LogOp::Permit(ask.number, answer.map(Some)));
+        }
+        if self.waiting.users.len() >= WAITING_USERS_MAX {
+            // They are read again when they are asked for.
+            self.waiting.users.retain(|_, reserved| reserved.reading.is_some());
+        }
+        if self.waiting.users.len() >= WAITING_USERS_MAX {
+            let refusal = self.overloaded();
+            return self.tell_log(cx, ask.log, LogOp::Permit(ask.number, Err(refusal)));
+        }
+        let reserved = Reserved { reading: Some(vec![ask]), ..Reserved::default() };
+        self.waiting.users.insert(user, reserved);
+        self.read_reserved(cx, user, None);
+    }
+
+    /// A log has given back what it had reserved.
+    pub(super) fn released(&mut self, user: UserId, log: LogId) {
+        let Some(reserved) = self.waiting.users.get_mut(&user) else { return };
+        reserved.set(log, 0);
+        if reserved.reading.is_some() {
+            reserved.released.push(log);
+        } else if reserved.sum == 0 {
+            self.waiting.users.remove(&user);
+        }
+    }
+
+    fn read_reserved(&mut self, cx: &mut Cx, user: UserId, after: Option<LogId>) {
+        let limit = ScanLimit { rows: self.limits.inbox_step_rows, bytes: usize::MAX };
+        let range = keys::memberships(user.get(), after);
+        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ReadFor::Reserved(user));
+    }
+
+    pub(crate) fn reserved_read(&mut self, cx: &mut Cx, user: UserId, rows: Vec<Row>, more: bool) {
+        let Some(reserved) = self.waiting.users.get_mut(&user) else { return };
+        let mut last = None;
+        for (key, value) in rows {
+            let (log, record) = (keys::log_of(&key), MembershipRecord::decode(value));
+            let (Some(log), Ok(record)) = (log, record) else {
+                report_damage(cx, "a membership", Slot::of_user(user.get()));
+                return self.reserved_unreadable(cx, user);
+            };
+            last = Some(log);
+            if !reserved.released.contains(&log) {
+                reserved.set(log, record.reserved_bytes);
+            }
+        }
+        if more && last.is_some() {
+            return self.read_reserved(cx, user, last);
+        }
+        reserved.released = Vec::new();
+        for ask in reserved.reading.take().unwrap_or_default() {
+            self.reserve(cx, user, ask);
+        }
+    }
+
+    /// Nobody knows how much waits: whoever asked is refused for now.
+    pub(crate) fn reserved_unreadable(&mut self, cx: &mut Cx, user: UserId) {
+        let reserved = self.waiting.users.remove(&user);
+        for ask in reserved.and_then(|reserved| reserved.reading).unwrap_or_default() {
+            self.tell_log(cx, ask.log, LogOp::Permit(ask.number, Err(UNREADABLE)));
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Whether a new message may be appended: how many people who have not answered its author writes to, and how much waits for its
+//! peer. The owners of those users know; the message is at the head of the log's queue until they have said so.
+
+use bytes::Bytes;
+use prost::Message as _;
+use tern_storage::records::MembershipRecord;
+use tern_storage::{LogId, keys};
+use tern_wire::errors::Refusal;
+use tern_wire::ids::{Seq, UserId};
+
+use super::append::{Send, Tried};
+use super::{Log, Member, Phase};
+use crate::Cx;
+use crate::entry::{Entry, peer_of};
+use crate::limits::{CHECKPOINT_BYTES, CHECKPOINTS_MAX, WAITING_FREE_BYTES, WAITING_STEP_BYTES};
+use crate::message::{Reserve, UserAsk, UserOp};
+use crate::shard::Shard;
+
+/// What a message has been allowed, and what was asked last.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Permits {
+    /// It may go to somebody who has not written.
+    stranger: bool,
+    /// So many bytes may wait for the peer.
+    pub(super) reserved: Option<u64>,
+    /// The number of the ask under way.
+    asked: Option<u64>,
+}
+
+/// What had been written up to an entry that is no longer in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Checkpoint {
+    seq: Seq,
+    author: UserId,
+    sender_bytes: u64,
+    other_bytes: u64,
+}
+
+impl Checkpoint {
+    fn of(entry: &Entry) -> Self {
+        let Entry { seq, author, sender_bytes, other_bytes, .. } = *entry;
+        Self { seq, author: author.user, sender_bytes, other_bytes }
+    }
+
+    /// The bytes that had been written for a member.
+    fn written_for(self, user: UserId) -> u64 {
+        if self.author == user { self.other_bytes } else { self.sender_bytes }
+    }
+}
+
+impl Log {
+    /// The bytes that have been written for a member, by the others.
+    fn written_for(&self, user: UserId) -> u64 {
+        self.members.iter().filter(|member| member.user != user).map(|member| member.written).sum()
+    }
+
+    /// The bytes that wait for a member.
+    fn waits_for(&self, user: UserId) -> u64 {
+        let member = self.members.iter().find(|member| member.user == user);
+        self.written_for(user).saturating_sub(member.map_or(0, |member| member.delivered_bytes))
+    }
+
+    /// The bytes that had been written for a member up to an entry, as far as is known: never too many.
+    pub(super) fn written_upto(&self, user: UserId, seq: Seq) -> u64 {
+        if seq == self.head {
+            return self.written_for(user);
+        }
+        let before = self.checkpoints.iter().rev().find(|checkpoint| checkpoint.seq <= seq);
+        let first = self.tail.front().map_or(Seq(u64::MAX), |oldest| oldest.seq);
+        let in_tail = seq.0.checked_sub(first.0).and_then(|place| self.tail.get(place as usize));
+        let known = in_tail.map(|entry| Checkpoint::of(entry)).or(before.copied());
+        known.map_or(0, |checkpoint| checkpoint.written_for(user))
+    }
+
+    /// Notes now and then how much has been written, for the time when the entry has left the memory. The farther the members are
+    /// behind, the coarser: so the notes stay few.
+    pub(super) fn note_written(&mut self, entry: &Entry) {
+        let total = |checkpoint: &Checkpoint| checkpoint.sender_bytes + checkpoint.other_bytes;
+        let noted = self.checkpoints.back().map_or(0, total);
+        let checkpoint = Checkpoint::of(entry);
+        if total(&checkpoint) < noted + CHECKPOINT_BYTES {
+            return;
+        }
+        let delivered = self.members.iter().map(|member| member.marks.delivered).min().unwrap_or_default();
+        while self.checkpoints.get(1).is_some_and(|second| second.seq <= delivered) {
+            self.checkpoints.pop_front();
+        }
+        if self.checkpoints.len() >= CHECKPOINTS_MAX {
+            let mut odd = false;
+            self.checkpoints.retain(|_| {
+                odd = !odd;
+                odd
+            });
+        }
+        self.checkpoints.push_back(checkpoint);
+    }
+
+    /// What the log knows of bytes from its newest entry, when it has been read.
+    pub(super) fn recover_room(&mut self) {
+        let Some(newest) = self.tail.back().cloned() else { return };
+        for member in &mut self.members {
+            let own = member.user == newest.author.user;
+            member.written = if own { newest.sender_bytes } else { newest.other_bytes };
+        }
+        for place in 0..self.members.len() {
+            let waits = self.waits_for(self.members[place].user);
+            self.members[place].may_be_reserved = waits > WAITING_FREE_BYTES / 2;
+        }
+    }
+
+    /// Counts a body of a member: what it and the others have written, for the entry.
+    pub(super) fn count_written(&mut self, author: UserId, bytes: usize) -> (u64, u64) {
+        let others = self.written_for(author);
+        let Some(member) = self.member(author) else { return (0, others) };
+        member.written += bytes as u64;
+        (member.written, others)
+    }
+
+    fn is_first_to_stranger(&self, author: UserId, peer: UserId) -> bool {
+        peer != author && self.members.iter().all(|member| member.wrote.is_none())
+    }
+}
+
+impl Member {
+    /// The member's `g` row.
+    pub(super) fn membership(&self) -> Bytes {
+        MembershipRecord { reserved_bytes: self.reserved }.encode_to_vec().into()
+    }
+}
+
+impl Shard {
+    /// Appends a message that is no retry, or asks first whether it may be.
+    pub(super) fn append_or_ask(&mut self, cx: &mut Cx, id: LogId, mut send: Send) -> Tried {
+        let Some((user, ask)) = self.lacks(id, &mut send) else {
+            self.append_new(cx, id, send);
+            return Tried::Settled;
+        };
+        self.logs.known(id).sends.push_front(send);
+        self.tell_user(cx, UserOp { user, ask });
+        Tried::Held
+    }
+
+    /// What a message must be allowed first, and by whose owner.
+    fn lacks(&mut self, id: LogId, send: &mut Send) -> Option<(UserId, UserAsk)> {
+        let number = self.logs.asks_made + 1;
+        let log = self.logs.known(id);
+        let author = send.author.user;
+        let peer = peer_of(id, author);
+        let limited = self.limits.strangers_per_hour_max > 0 && !send.permits.stranger;
+        let ask = if limited && log.is_first_to_stranger(author, peer) {
+            (author, UserAsk::MayWriteToStranger(id, number))
+        } else {
+            let max = self.limits.waiting_bytes_max;
+            let least = log.waits_for(peer) + send.body.len() as u64;
+            let had = log.members.iter().find(|member| member.user == peer)?.reserved;
+            let reserved = send.permits.reserved.unwrap_or(had);
+            if peer == author || max == 0 || least <= WAITING_FREE_BYTES.min(max).max(reserved) {
+                return None;
+            }
+            let wanted = least.next_multiple_of(WAITING_STEP_BYTES);
+            (peer, UserAsk::Reserve(Reserve { log: id, number, least, wanted }))
+        };
+        self.logs.asks_made = number;
+        send.permits.asked = Some(number);
+        Some(ask)
+    }
+
+    /// An ask was answered. If the log came into doubt meanwhile, its message has been answered too.
+    pub(super) fn permitted(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        number: u64,
+        answer: Result<Option<u64>, Refusal>,
+    ) {
+        let Some(log) = self.logs.logs.get_mut(&id).filter(|log| log.phase == Phase::Known) else { return };
+        let asked = |send: &mut Send| send.permits.asked == Some(number);
+        let Some(mut send) = log.sends.pop_front_if(asked) else { return };
+        send.permits.asked = None;
+        match answer {
+            Ok(None) => send.permits.stranger = true,
+            Ok(reserved) => send.permits.reserved = reserved,
+            Err(refusal) => {
+                self.refuse(cx, send.origin, refusal);
+                return self.append_waiting(cx, id);
+            }
+        }
+        // The devices may have changed meanwhile, and what is first to a stranger.
+        if self.try_append(cx, id, send) == Tried::Settled {
+            self.append_waiting(cx, id);
+        }
+    }
+
+    /// A member has acknowledged: what was reserved for it and is needed no more is given back, in the same batch.
+    pub(super) fn release_room(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
+        let log = self.logs.known(id);
+        if log.waits_for(user) > WAITING_FREE_BYTES / 2 {
+            return;
+        }
+        let Some(member) = log.member(user).filter(|member| member.reserved > 0 || member.may_be_reserved)
+        else {
+            return;
+        };
+        (member.reserved, member.may_be_reserved) = (0, false);
+        self.commits.put_bytes(keys::membership(user.get(), id), Bytes::new());
+        self.tell_user(cx, UserOp { user, ask: UserAsk::Released(id) });
+    }
+}
