@@ -9,7 +9,8 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use profiles::{Profile, texts};
-use tern_testkit::Ternd;
+use tern_client::{Event, Reason};
+use tern_testkit::{Raw, Ternd, TerndOptions};
 
 /// How long a message that is kept is tried for in these tests.
 const SHORTLY: &str = "1";
@@ -108,6 +109,40 @@ async fn a_reader_is_told_again_what_it_had_not_read_whoever_of_the_two_is_kille
     assert_eq!(delivered().await, COUNT);
     let events = tokio::task::block_in_place(|| bob.json(&["listen", "--once", "--json"]));
     assert!(texts(&events, "message").is_empty());
+}
+
+/// One who is away, and for whom too much waits, held up what was for others, and nobody heard why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_inbox_holds_up_nobody_else_and_the_person_is_told_why() {
+    let arguments = vec!["--limit".to_owned(), "waiting_bytes_max=1000000".to_owned()];
+    let server = Ternd::start_with(TerndOptions { arguments, ..TerndOptions::default() });
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dora = Profile::register(&server, dir.path(), "+15550004", "Dora");
+    let (ann, mut anns) = live::join(&server, "+15550001", "Ann").await;
+    let (carol, mut carols) = live::join(&server, "+15550003", "Carol").await;
+    let bob = Raw::registered(&server, "+15550002", "Bob").user_id;
+    for _ in 0..40 {
+        ann.keep(bob, vec![b'x'; 60_000]).await.expect("kept");
+    }
+    let delayed = |event: &Event| match event {
+        Event::Delayed { peer, reason, .. } => Some((*peer, *reason)),
+        _ => None,
+    };
+    assert_eq!(live::until(&mut anns, delayed).await, (bob, Reason::InboxFull));
+    ann.send(carol.account().user_id, "not held up").await.expect("durable");
+    assert_eq!(live::messages(&mut carols, 1).await, [(1, "not held up".to_owned())]);
+    tokio::task::block_in_place(|| {
+        let text = "x".repeat(60_000);
+        let said = loop {
+            let output = dora.run(&["send", "+15550002", &text, "--timeout", SHORTLY]);
+            match output.status.code() {
+                Some(0) => {}
+                Some(3) => break String::from_utf8(output.stderr).expect("text"),
+                other => panic!("exit code {other:?}"),
+            }
+        };
+        assert!(said.contains("too much waits for this person"), "{said}");
+    });
 }
 
 /// A listener whose reader takes a byte at a time, so that nothing is read that it did not want.
