@@ -496,6 +496,10 @@ impl Ring {
             Token::Shutdown(conn) => Event::ShutDown { conn },
             Token::Peer(place) => {
                 let PeerOp { conn, address } = self.peers.remove(place as usize);
+                if self.peers.is_empty() {
+                    // A crowd that came at once leaves nothing behind.
+                    self.peers.shrink_to_fit();
+                }
                 let address = positive(result).and_then(|_| address.ip());
                 // One that is waited for is taken there.
                 Event::Peer { conn: conn?, address }
