@@ -546,6 +546,7 @@ impl Worker {
         self.input(Input::Tick);
         self.io.end_overdue();
         self.io.tidy();
+        self.tidy();
         self.io.hibernate_some();
         let Io { tracer, shared, .. } = &mut self.io;
         tracer.hand_over(&shared.traces);
@@ -560,6 +561,17 @@ impl Worker {
                 self.io.metrics().handshake_failures.add(1);
                 self.io.abort(id);
             }
+        }
+    }
+
+    /// Gives back what a crowd of newcomers has left.
+    fn tidy(&mut self) {
+        if self.hello_bytes.is_empty() && self.hello_bytes.capacity() > HELLOS_MAX * 4 {
+            self.hello_bytes.shrink_to_fit();
+            self.hellos.shrink_to_fit();
+        }
+        if self.handshakes.capacity() > 64 && self.handshakes.len() * 8 < self.handshakes.capacity() {
+            self.handshakes.shrink_to_fit();
         }
     }
 

@@ -154,6 +154,9 @@ struct ConnectOp {
     address: Box<SocketAddress>,
 }
 
+/// Room for sends that is kept when there are none.
+const SENDS_KEPT: usize = 256;
+
 struct PeerOp {
     /// `None`: it is waited for.
     conn: Option<ConnToken>,
@@ -480,6 +483,9 @@ impl Ring {
             Token::Receive(conn) => self.received(conn, result, flags),
             Token::Send(place) => {
                 let SendOp { conn, buffer, from } = self.sends.remove(place as usize);
+                if self.sends.is_empty() && self.sends.capacity() > SENDS_KEPT {
+                    self.sends.shrink_to_fit();
+                }
                 match positive(result) {
                     Ok(sent) => Event::Sent { conn, buffer, upto: from + sent as usize, error: None },
                     Err(error) => Event::Sent { conn, buffer, upto: from, error: Some(error) },
