@@ -211,7 +211,7 @@ fn read_log(store: &Path, flushed: u64, is_known: bool, report: &mut Report) -> 
         if end <= flushed + 1 {
             continue;
         }
-        for Island { number, ops } in log::islands(&fs::read(path)?) {
+        for Island { number, ops } in log::islands(&fs::read(path)?, *first) {
             if number <= flushed || number < *first || number >= end {
                 continue;
             }

@@ -195,7 +195,11 @@ fn let_go(dir: &Path, (first, path): &(u64, PathBuf), segment_bytes: u64) -> io:
 
 /// The segments by the numbers of their first groups, rising; none if there is no directory.
 pub(super) fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse().ok();
+    // Groups are counted from 1; no log comes near the end of the numbers.
+    let number = |path: &PathBuf| {
+        let number = path.file_stem()?.to_str()?.parse().ok()?;
+        (1..u64::MAX / 2).contains(&number).then_some(number)
+    };
     let mut found: Vec<_> =
         with_ending(dir, SEGMENT)?.into_iter().filter_map(|path| Some((number(&path)?, path))).collect();
     found.sort();
@@ -292,7 +296,7 @@ impl Replay {
     /// needed between.
     fn skip_needless(&mut self) -> bool {
         let (after, salt) = (self.after, self.salt);
-        let found = wholes(&self.bytes, self.at + 1, salt).next();
+        let found = self.next.and_then(|next| wholes(&self.bytes, self.at, salt, next).next());
         let found = found.filter(|(_, number, _)| *number <= after + 1);
         if let Some((at, number, _)) = found {
             (self.at, self.next) = (at, Some(number));
@@ -301,19 +305,27 @@ impl Replay {
     }
 }
 
-/// Where whole groups begin from a byte on, with their numbers and lengths, whatever lies between.
-fn wholes(bytes: &[u8], mut at: usize, salt: u64) -> impl Iterator<Item = (usize, u64, usize)> {
+/// Where whole groups begin from a byte on, with their numbers and lengths, whatever lies between. `next` is the number that
+/// a group at that byte has.
+fn wholes(bytes: &[u8], begin: usize, salt: u64, next: u64) -> impl Iterator<Item = (usize, u64, usize)> {
+    let (mut at, mut begin, mut next) = (begin, begin, next);
     std::iter::from_fn(move || {
         while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= HEADER_BYTES) {
             let number = rest[8..].first_chunk().map_or(0, |number| u64::from_le_bytes(*number));
-            let group = if rest.starts_with(MAGIC) { decode(salt, rest, number) } else { None };
+            // Those between took a header each at least. Anything else that looks like a group is of somebody's message:
+            // to check the sums of many such, each as long as the segment, would take hours.
+            let skipped_max = ((at - begin) / HEADER_BYTES) as u64;
+            let may_be =
+                rest.starts_with(MAGIC) && number.checked_sub(next).is_some_and(|n| n <= skipped_max);
+            let group = if may_be { decode(salt, rest, number) } else { None };
             if let Some(length) = group {
-                let begin = at;
+                let found = at;
                 at += length;
-                return Some((begin, number, length));
+                (begin, next) = (at, number + 1);
+                return Some((found, number, length));
             }
-            let next = rest[1..].iter().position(|byte| *byte == MAGIC[0]);
-            at += 1 + next.unwrap_or(rest.len());
+            let magic = rest[1..].iter().position(|byte| *byte == MAGIC[0]);
+            at += 1 + magic.unwrap_or(rest.len());
         }
         None
     })
@@ -325,15 +337,20 @@ pub(super) struct Island {
     pub(super) ops: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
-/// All whole groups of a segment's bytes, those behind damage too: for salvage.
-pub(super) fn islands(bytes: &[u8]) -> Vec<Island> {
-    let Some(salt) = bytes.first_chunk().map(|salt| u64::from_le_bytes(*salt)) else { return Vec::new() };
+/// All whole groups of a segment's bytes, those behind damage too: for salvage. `first` is the number in its name.
+pub(super) fn islands(bytes: &[u8], first: u64) -> Vec<Island> {
     let owned = |(key, value): RawOp<'_>| (key.to_vec(), value.map(<[u8]>::to_vec));
     let island = |(at, number, length)| {
         let ops = ops(&bytes[at + HEADER_BYTES..at + length])?;
         Some(Island { number, ops: ops.into_iter().map(owned).collect() })
     };
-    wholes(bytes, SALT_BYTES, salt).filter_map(island).collect()
+    places(bytes, first).into_iter().filter_map(island).collect()
+}
+
+/// Where they lie: where each begins, its number, and its length.
+pub(super) fn places(bytes: &[u8], first: u64) -> Vec<(usize, u64, usize)> {
+    let salt = bytes.first_chunk().map(|salt| u64::from_le_bytes(*salt));
+    salt.map_or(Vec::new(), |salt| wholes(bytes, SALT_BYTES, salt, first).collect())
 }
 
 /// A write as it lies in the log: the key, and the value if it is set.
@@ -508,8 +525,40 @@ mod tests {
         (2..5).for_each(|number| log.append(number, &[&batch(number)]).expect("appended"));
         let mut bytes = fs::read(path_of(dir.path(), 1, SEGMENT)).expect("read");
         bytes[second + HEADER_BYTES] ^= 1;
-        let numbers: Vec<_> = islands(&bytes).iter().map(|island| island.number).collect();
+        let numbers: Vec<_> = islands(&bytes, 1).iter().map(|island| island.number).collect();
         assert_eq!(numbers, [1, 3, 4]);
+    }
+
+    /// Each of them has a length up to the segment's end, so to look at all took the square of it: hours for a few MiB.
+    #[test]
+    fn a_message_full_of_what_looks_like_groups_does_not_hold_up_the_search_behind_damage() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = Log::open(dir.path(), 16 << 20).expect("opened");
+        let fake = [&MAGIC[..], &(8u32 << 20).to_le_bytes(), &2u64.to_le_bytes()].concat();
+        let numbered = [&MAGIC[..], &(8u32 << 20).to_le_bytes(), &7_000_000u64.to_le_bytes()].concat();
+        let mut hostile = Batch::default();
+        hostile.put(keys::user(1), [fake.repeat(8), numbered.repeat(200_000)].concat());
+        log.append(1, &[&hostile]).expect("appended");
+        (2..5).for_each(|number| log.append(number, &[&batch(number)]).expect("appended"));
+        let path = path_of(dir.path(), 1, SEGMENT);
+        let mut bytes = fs::read(&path).expect("read");
+        bytes[SALT_BYTES + HEADER_BYTES] ^= 1;
+        fs::write(&path, &bytes).expect("written");
+        let numbers: Vec<_> = islands(&bytes, 1).iter().map(|island| island.number).collect();
+        assert_eq!(numbers, [2, 3, 4]);
+        let mut replay = Replay::open(dir.path(), 1).expect("opens");
+        assert_eq!(replay.next_group().expect("reads").map(|(number, _)| number), Some(2));
+    }
+
+    #[test]
+    fn a_file_whose_name_is_no_group_of_a_log_is_no_segment() {
+        let dir = tempfile::tempdir().expect("a directory");
+        begin(dir.path(), 5);
+        for first in [0, u64::MAX] {
+            fs::copy(path_of(dir.path(), 5, SEGMENT), path_of(dir.path(), first, SEGMENT)).expect("copied");
+        }
+        assert_eq!(numbers(dir.path()), [5]);
+        release(dir.path(), 5, SEGMENT_BYTES).expect("released");
     }
 
     #[test]
