@@ -9,6 +9,8 @@ mod applier;
 pub mod check;
 mod committer;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod keeper;
 mod log;
 mod manifest;

@@ -127,6 +127,11 @@ impl Half {
         Ok(Self { secret, seq, expanded: None })
     }
 
+    /// The same half once more.
+    fn again(&self) -> Self {
+        Self { secret: self.secret.clone(), seq: self.seq, expanded: None }
+    }
+
     /// The next secret's half.
     fn next(&self) -> Self {
         Self { secret: self.secret.next(), seq: 0, expanded: None }
@@ -376,6 +381,32 @@ impl Records {
         self.sealing.seal(self.suite, content::HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0], out);
         self.sealing = self.sealing.next();
         Ok(())
+    }
+
+    /// This end once more, as it is now but for a partial record: for fuzzing, which makes one handshake for all its runs.
+    #[doc(hidden)]
+    pub fn again(&self) -> Self {
+        Self { sealing: self.sealing.again(), opening: self.opening.again(), partial: None, ..*self }
+    }
+
+    /// Appends one record of any content, type and padding, as a peer might seal it: for fuzzing.
+    #[doc(hidden)]
+    pub fn seal_any(&mut self, kind: u8, content: &[u8], padding: usize, out: &mut Vec<u8>) {
+        // The type, then zeros, are what stands behind the content.
+        let mut inner = content.to_vec();
+        if padding > 0 {
+            inner.push(kind);
+            inner.resize(content.len() + padding, 0);
+        }
+        self.sealing.seal(self.suite, if padding > 0 { 0 } else { kind }, &inner, out);
+    }
+
+    /// Announces the next key and seals with it, and asks for the peer's next if `wants_theirs`: for fuzzing.
+    #[doc(hidden)]
+    pub fn seal_key_update(&mut self, wants_theirs: bool, out: &mut Vec<u8>) {
+        let update = [KEY_UPDATE, 0, 0, 1, u8::from(wants_theirs)];
+        self.sealing.seal(self.suite, content::HANDSHAKE, &update, out);
+        self.sealing = self.sealing.next();
     }
 
     /// Agrees on a new key after so many records, a power of 2: for tests.

@@ -1,0 +1,60 @@
+//! One frame's bytes: what is parsed is within the limits, and says itself again.
+
+use prost::Message as _;
+use tern_proto::v1;
+use tern_wire::ids::is_plain;
+use tern_wire::limits::{
+    GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, POSITIONS_MAX, TOKEN_BYTES_MAX,
+};
+use tern_wire::request::{Incoming, Request, VERSIONS, parse};
+
+/// The data is a frame without its length.
+pub fn requests(data: &[u8]) {
+    let parsed = parse(data);
+    let decoded = v1::ClientFrame::decode(data);
+    assert!(decoded.is_ok() || parsed.is_err(), "something was parsed that is no message");
+    if let Ok(decoded) = decoded {
+        assert_eq!(parse(&decoded.encode_to_vec()), parsed, "the same message means something else");
+    }
+    if let Ok(Incoming { id, request: Ok(request) }) = parsed {
+        let silent = matches!(request, Request::Acknowledge(_) | Request::Credit(_));
+        assert!(id != 0 || silent, "a request without an id");
+        check(&request);
+    }
+}
+
+/// What the parser promises.
+fn check(request: &Request) {
+    match request {
+        Request::Hello(hello) => assert!(hello.version.is_none_or(|version| VERSIONS.contains(&version))),
+        Request::Verify(verify) => {
+            check_phone(verify.phone.as_str());
+            assert!(verify.code.len() == 6 && verify.code.bytes().all(|byte| byte.is_ascii_digit()));
+            assert!(verify.name.as_str().len() <= NAME_BYTES_MAX && is_plain(verify.name.as_str()));
+            assert!(verify.device_name.len() <= LABEL_BYTES_MAX && is_plain(&verify.device_name));
+        }
+        Request::Register(phone) => check_phone(phone.as_str()),
+        Request::Refresh(refresh) => assert!(refresh.token.len() <= TOKEN_BYTES_MAX),
+        Request::Login(token) => assert!(token.len() <= TOKEN_BYTES_MAX),
+        Request::Lookup(tern_wire::request::Lookup::Phone(phone)) => check_phone(phone.as_str()),
+        Request::Lookup(tern_wire::request::Lookup::User(user)) => assert_ne!(user.get(), 0),
+        Request::Send(send) => {
+            assert!(send.peer.get() != 0 && send.client_id.0 < NUMBERS_END && !send.body.is_empty());
+            assert_eq!(send.kind, v1::Kind::Text as i32, "a kind that nobody can send");
+        }
+        Request::Acknowledge(acknowledge) => assert!(acknowledge.read_upto <= acknowledge.delivered_upto),
+        Request::Resume(resume) => {
+            assert!(resume.positions.len() <= POSITIONS_MAX && resume.generations.len() <= GENERATIONS_MAX);
+            assert!(resume.positions.iter().all(|position| position.peer.get() != 0));
+        }
+        Request::History(history) => assert_ne!(history.peer.get(), 0),
+        Request::Credit(_) | Request::Ping => {}
+    }
+    // What a log may say of it.
+    let _ = format!("{request:?}");
+}
+
+fn check_phone(phone: &str) {
+    let digits = phone.strip_prefix('+').expect("a phone begins with a plus sign");
+    assert!((8..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()));
+}

@@ -1,0 +1,66 @@
+//! Stored keys and records: whatever bytes a damaged table gives, they are read as something or as nothing.
+
+use prost::Message;
+use tern_shard::accounts::tokens::KeysRecord;
+use tern_storage::records::{
+    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, NumberRecord, PhoneRecord,
+    StoreRecord, UserRecord,
+};
+use tern_storage::{Key, LogId, Slot, keys};
+
+/// The data is a key.
+pub fn keys(data: &[u8]) {
+    let key = Key::from_raw(data);
+    let told = keys::describe(data);
+    if data.first() == Some(&b'p') && data.len() > 8 {
+        // Seven digits or more: a slot has at most four.
+        let digits = String::from_utf8_lossy(&data[3..]).into_owned();
+        assert!(!told.contains(&digits), "a phone was told");
+    }
+    assert!(!format!("{key:?}").is_empty());
+    let slot = key.slot();
+    assert!(slot.is_none_or(|slot| Slot::new(slot.number()) == Some(slot)));
+    if let Some(log) = keys::log_of(data) {
+        let id = &data[data.len() - keys::LOG_ID_BYTES..];
+        assert_eq!(log.to_bytes(), id, "another log's bytes");
+        assert_eq!(LogId::from_bytes(id), Some(log));
+        let LogId::Direct(low, high) = log;
+        assert_eq!(LogId::direct(high, low), log);
+        let entry = keys::entry(log, low);
+        assert_eq!(keys::number_of(entry.as_ref()), Some(low));
+        assert_eq!(entry.slot(), Some(Slot::of_log(log)));
+        let mark = keys::inbox_mark(low, high as u32, log);
+        assert_eq!(keys::log_of(mark.as_ref()), Some(log));
+        assert_eq!(keys::device_of(keys::device(low, high as u32).as_ref()), Some(high as u32));
+        let marks = keys::inbox_marks(low, high as u32, Some(log));
+        assert!(mark < marks.start && marks.start < marks.end);
+    }
+    assert_eq!(LogId::from_bytes(data).is_some(), data.len() == 17 && keys::log_of(data).is_some());
+    assert_eq!(keys::number_of(data).is_some(), data.len() >= 8);
+    assert_eq!(keys::device_of(data).is_some(), data.len() >= 4);
+}
+
+/// Script: which record, then its bytes.
+pub fn stored(data: &[u8]) {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    match kind % 10 {
+        0 => check::<PhoneRecord>(bytes),
+        1 => check::<UserRecord>(bytes),
+        2 => check::<DeviceRecord>(bytes),
+        3 => check::<LogRecord>(bytes),
+        4 => check::<EntryRecord>(bytes),
+        5 => check::<ClientMessageRecord>(bytes),
+        6 => check::<MemberRecord>(bytes),
+        7 => check::<StoreRecord>(bytes),
+        8 => check::<NumberRecord>(bytes),
+        _ => check::<KeysRecord>(bytes),
+    }
+}
+
+/// A record that was read says the same when it is written again.
+fn check<R: Message + PartialEq + Default>(bytes: &[u8]) {
+    let Ok(record) = R::decode(bytes) else { return };
+    let again = record.encode_to_vec();
+    assert!(again.len() <= bytes.len() + 16, "a record has grown");
+    assert!(R::decode(&again[..]).is_ok_and(|read| read == record), "a record is not what was written");
+}
