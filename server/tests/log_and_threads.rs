@@ -132,7 +132,7 @@ fn a_log_without_a_reader_keeps_nobody_from_codes_or_from_the_end() {
 #[test]
 fn a_log_that_is_not_read_holds_up_no_chat_and_what_is_lost_is_counted() {
     // All that is said at this level is far more than a pipe holds.
-    let server = Piped::start(&["--log", "trace"]);
+    let server = Piped::start(&["--log", "trace", "--limit", "sends_per_minute_max=0"]);
     let users = server.users(2);
     let mut raw = Raw::connect_with(server.address, &server.tls()).expect("connected");
     let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
