@@ -73,9 +73,7 @@ fn say(speaker: &mut Records, script: &mut Script) -> Said {
                 let (kind, content) = (script.byte(), script.piece());
                 said.clean = false;
                 speaker.seal_any(kind, content, script.byte().into(), &mut said.stream);
-                if kind == APPLICATION_DATA {
-                    said.data.extend_from_slice(content);
-                }
+                said.data.extend_from_slice(data_of(kind, content));
             }
             3 => {
                 speaker.seal_key_update(script.byte() % 2 == 1, &mut said.stream);
@@ -111,6 +109,18 @@ fn say(speaker: &mut Records, script: &mut Script) -> Said {
         }
     }
     said
+}
+
+/// What of a record's content is data. A type of 0 is padding, and the content's own last byte that is not the type.
+fn data_of(kind: u8, content: &[u8]) -> &[u8] {
+    let (kind, data) = match kind {
+        0 => match content.iter().rposition(|byte| *byte != 0) {
+            Some(end) => (content[end], &content[..end]),
+            None => (0, &[][..]),
+        },
+        _ => (kind, content),
+    };
+    if kind == APPLICATION_DATA { data } else { &[] }
 }
 
 fn hear(mut listener: Records, speaker: &mut Records, pieces: &[&[u8]]) -> Heard {

@@ -140,6 +140,9 @@ fn say_what_the_library_does_not(server: &Ternd, relay: &Relay) {
         .expect("answered");
     raw.ask(Request::Send(v1::Send { peer: 0, client_id: 1, body: vec![1].into(), kind: 0 }))
         .expect("answered");
+    // The first number that is too large.
+    let send = v1::Send { peer: 4097, client_id: 1 << 53, body: vec![1].into(), kind: 0 };
+    raw.refusal(Request::Send(send));
     raw.send_as(0, Request::Acknowledge(v1::Acknowledge { peer: 4097, delivered_upto: 1, read_upto: 2 }));
     raw.send_as(0, Request::Credit(v1::Credit { frames: 40, bytes: 1000 }));
     raw.ask(Request::Ping(v1::Ping {})).expect("answered");
@@ -262,8 +265,9 @@ fn write_corpora(corpora: &Corpora, recordings: &[Recording], segments: &[Vec<u8
     corpora.write("brain", brain_scripts());
 }
 
-/// What a balancer sends before a client's first bytes (PROXY protocol, version 2): of one with IPv4, of one with IPv6, of itself.
-fn proxied(handshake: &[u8]) -> [Vec<u8>; 3] {
+/// What a balancer sends before a client's first bytes (PROXY protocol, version 2): of one with IPv4, of one with IPv6, of itself;
+/// and what is longer than may be.
+fn proxied(handshake: &[u8]) -> [Vec<u8>; 4] {
     let header = |command, family, addresses: &[u8]| {
         let length = (addresses.len() as u16).to_be_bytes();
         let head = [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &length].concat();
@@ -273,7 +277,12 @@ fn proxied(handshake: &[u8]) -> [Vec<u8>; 3] {
     let four = [192, 0, 2, 1, 198, 51, 100, 2, 0x9c, 0x40, 0x1b, 0x58, 3, 0, 4, 1, 2, 3, 4];
     let mut six = [0; 36];
     six[..4].copy_from_slice(&[0x20, 1, 0xd, 0xb8]);
-    [header(0x21, 0x11, &four), header(0x21, 0x21, &six), header(0x20, 0, &[])]
+    [
+        header(0x21, 0x11, &four),
+        header(0x21, 0x21, &six),
+        header(0x20, 0, &[]),
+        header(0x21, 0x11, &[7; 1200])[..1100].to_vec(),
+    ]
 }
 
 /// The frames of a stream, without their lengths.
