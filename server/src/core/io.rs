@@ -227,7 +227,7 @@ impl Io {
         self.unread.remove(&id);
     }
 
-    /// Gives back what a crowd of strangers has left.
+    /// Gives back what a crowd that came or went at once has left.
     pub(super) fn tidy(&mut self) {
         while self.strangers_in_order.front().is_some_and(|oldest| !self.strangers.contains_key(oldest)) {
             self.strangers_in_order.pop_front();
@@ -236,6 +236,9 @@ impl Io {
             self.strangers.shrink_to_fit();
             self.strangers_in_order.retain(|id| self.strangers.contains_key(id));
             self.strangers_in_order.shrink_to_fit();
+        }
+        if self.flushing.capacity() > 64 && self.flushing.len() * 8 < self.flushing.capacity() {
+            self.flushing.shrink_to_fit();
         }
         if self.unread.is_empty() && self.unread.capacity() > 0 {
             self.unread = HashMap::new();
