@@ -178,10 +178,11 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
     })
 }
 
-/// The samples with the messages acknowledged in the second before each.
+/// The samples with the messages acknowledged in the last whole second before each.
 fn with_rates(samples: Vec<Sample>, acknowledged: &Latencies) -> Vec<Sample> {
     let within = |sample: Sample| {
-        let at = Duration::from_secs_f64(sample.at_s);
+        // What is logged is logged by whole seconds: a range across two would have both.
+        let at = Duration::from_secs(sample.at_s as u64);
         let acked = acknowledged.within(at.saturating_sub(Duration::from_secs(1))..at).len();
         Sample { acked_per_s: acked as f64, ..sample }
     };
