@@ -1,7 +1,7 @@
 //! The metrics and health listener: GET of four paths, one request a connection, on plain threads.
 //!
 //! A request has one deadline, however its bytes come, and is answered beside those that are slow. Of more than
-//! [`CONNECTIONS_MAX`] at once the oldest is ended, so that those who only hold connections keep nobody from an answer.
+//! `CONNECTIONS_MAX` at once the oldest is ended, so that those who only hold connections keep nobody from an answer.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
