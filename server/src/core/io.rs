@@ -237,8 +237,13 @@ impl Io {
             self.strangers_in_order.retain(|id| self.strangers.contains_key(id));
             self.strangers_in_order.shrink_to_fit();
         }
-        if self.flushing.capacity() > 64 && self.flushing.len() * 8 < self.flushing.capacity() {
-            self.flushing.shrink_to_fit();
+        if self.flushing.capacity() > 64 {
+            // Most have long gone when their time is over.
+            let Self { flushing, conns, .. } = self;
+            flushing.retain(|(_, id)| conns.get(*id).is_some());
+            if flushing.len() * 8 < flushing.capacity() {
+                flushing.shrink_to_fit();
+            }
         }
         if self.unread.is_empty() && self.unread.capacity() > 0 {
             self.unread = HashMap::new();
