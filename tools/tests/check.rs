@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use tern_proto::v1::client_frame::Request;
 use tern_proto::v1::server_frame::Message;
 use tern_proto::v1::{self, Reason};
-use tern_testkit::{Raw, Ternd, TestUser, program};
+use tern_testkit::{Raw, Ternd, TerndOptions, TestUser, program};
 
 /// Enough large messages for several files of the tables.
 const LARGE: u64 = 1200;
@@ -67,7 +67,9 @@ fn largest_values(server: &Ternd) -> PathBuf {
 
 #[test]
 fn damage_takes_what_it_covers_and_is_told_checked_and_left_behind_by_a_salvage() {
-    let mut server = Ternd::start(2);
+    // So much may wait for one who is away.
+    let arguments = ["--limit", "waiting_bytes_max=0"].map(str::to_owned).into();
+    let mut server = Ternd::start_with(TerndOptions { cores: 2, arguments, ..TerndOptions::default() });
     let users = server.provision(4);
     send(&mut Raw::logged_in(&server, &users[0].token), &users[1], LARGE, LARGE_BYTES);
     send(&mut Raw::logged_in(&server, &users[2].token), &users[3], SMALL, 100);
