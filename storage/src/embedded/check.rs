@@ -19,7 +19,7 @@ use super::log::{self, Island};
 use super::manifest::{self, FileManifest, Found, Manifest};
 use super::tables::{self, TREES};
 use super::watermark::Watermark;
-use super::{Embedded, EmbeddedOptions, LOG, OpenError, lock};
+use super::{Embedded, EmbeddedOptions, LOG, OpenError, files, lock};
 use crate::batch::Batch;
 use crate::engine::Engine as _;
 use crate::keys::{self, Key};
@@ -183,20 +183,15 @@ fn files_of(
 }
 
 fn all_files(tree: &Path) -> io::Result<Vec<FileManifest>> {
-    let mut files = Vec::new();
+    let mut found = Vec::new();
     for part in ["tables", "blobs"] {
-        let entries = match fs::read_dir(tree.join(part)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let name = entry?.file_name();
-            files
-                .push(FileManifest { path: format!("{part}/{}", name.display()), ..FileManifest::default() });
+        for path in files::paths_in(&tree.join(part))? {
+            let name = path.file_name().expect("a file of a directory has a name");
+            let path = format!("{part}/{}", name.display());
+            found.push(FileManifest { path, ..FileManifest::default() });
         }
     }
-    Ok(files)
+    Ok(found)
 }
 
 type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;

@@ -207,13 +207,10 @@ pub(super) fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 }
 
 fn with_ending(dir: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|found| found == ending)).collect())
+    Ok(files::paths_in(dir)?
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|found| found == ending))
+        .collect())
 }
 
 /// Reads a log from its first group to its last whole one.

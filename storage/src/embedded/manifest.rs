@@ -89,11 +89,7 @@ impl Manifest {
 
     /// Reads a store's.
     pub(super) fn read(store: &Path) -> io::Result<Found> {
-        let bytes = match fs::read(store.join(FILE)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
-            Err(error) => return Err(error),
-        };
+        let Some(bytes) = files::read_if_there(&store.join(FILE))? else { return Ok(Found::Absent) };
         Ok(Self::decode_file(&bytes)
             .map_or_else(|| Found::Damaged("its checksum does not match".to_owned()), Found::Whole))
     }
@@ -122,7 +118,8 @@ impl TreeManifest {
         loop {
             let version = tree.current_version();
             let current = fs::read(path.join(CURRENT))?;
-            let version_file = read_if_there(&path.join(format!("v{}", version.id())))?.unwrap_or_default();
+            let version_file =
+                files::read_if_there(&path.join(format!("v{}", version.id())))?.unwrap_or_default();
             if decode_current(&current) != Some((version.id(), xxh3_128(&version_file))) {
                 // Tables were merged meanwhile: look again, which finds the newer version.
                 continue;
@@ -181,14 +178,14 @@ pub(super) fn check_tree(store: &Path, manifest: &TreeManifest) -> io::Result<Ve
     let everything = || format!("all of the tables of {}", manifest.name);
     let finding = |file: PathBuf, what: &str, covers: String| Finding { file, what: what.to_owned(), covers };
     let current = path.join(CURRENT);
-    let Some(bytes) = read_if_there(&current)? else {
+    let Some(bytes) = files::read_if_there(&current)? else {
         return Ok(vec![finding(current, "it is missing", everything())]);
     };
     let Some((version, sum)) = decode_current(&bytes) else {
         return Ok(vec![finding(current, "it is not what was written", everything())]);
     };
     let version_path = path.join(format!("v{version}"));
-    let Some(bytes) = read_if_there(&version_path)? else {
+    let Some(bytes) = files::read_if_there(&version_path)? else {
         let what = format!("it names version {version}, whose file v{version} is missing");
         return Ok(vec![finding(current, &what, everything())]);
     };
@@ -210,7 +207,7 @@ pub(super) fn check_tree(store: &Path, manifest: &TreeManifest) -> io::Result<Ve
 
 /// Whether a tree is as the manifest says, and has not gone on since.
 pub(super) fn is_at(tree: &Path, manifest: &TreeManifest) -> io::Result<bool> {
-    Ok(read_if_there(&tree.join(CURRENT))?.is_some_and(|current| current == manifest.current))
+    Ok(files::read_if_there(&tree.join(CURRENT))?.is_some_and(|current| current == manifest.current))
 }
 
 fn check_lengths(tree: &Path, expected: &[FileManifest]) -> io::Result<Vec<Finding>> {
@@ -233,12 +230,4 @@ fn decode_current(bytes: &[u8]) -> Option<(u64, u128)> {
     let (version, rest) = bytes.split_first_chunk::<8>()?;
     let (sum, kind) = rest.split_first_chunk::<16>()?;
     (kind == [0]).then(|| (u64::from_le_bytes(*version), u128::from_le_bytes(*sum)))
-}
-
-fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }

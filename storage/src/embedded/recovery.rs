@@ -98,11 +98,7 @@ fn is_new(store: &Path, acknowledged: u64) -> io::Result<bool> {
     let mut has_tables = false;
     for name in TREES {
         for part in ["tables", "blobs"] {
-            has_tables |= match fs::read_dir(tables::tree_path(store, name).join(part)) {
-                Ok(mut entries) => entries.next().is_some(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-                Err(error) => return Err(error),
-            };
+            has_tables |= !files::paths_in(&tables::tree_path(store, name).join(part))?.is_empty();
         }
     }
     Ok(acknowledged == 0 && !has_log && !has_tables)

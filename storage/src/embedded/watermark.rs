@@ -33,11 +33,8 @@ impl Watermark {
 
     /// The number in a store's file, which is left as it is; 0 if there is none.
     pub(super) fn read(store: &Path) -> std::io::Result<u64> {
-        match std::fs::read(store.join(FILE)) {
-            Ok(bytes) => Ok(bytes.try_into().ok().and_then(decode).unwrap_or(0)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
-        }
+        let bytes = files::read_if_there(&store.join(FILE))?;
+        Ok(bytes.and_then(|bytes| bytes.try_into().ok()).and_then(decode).unwrap_or(0))
     }
 
     /// Groups up to this one are about to be acknowledged.

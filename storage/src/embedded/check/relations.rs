@@ -106,7 +106,7 @@ impl Relations {
                 }
                 Some(())
             }
-            's' | 'c' => NumberRecord::decode(value).ok().map(drop),
+            's' => NumberRecord::decode(value).ok().map(drop),
             'm' => Some(()),
             _ => None,
         }
