@@ -1,29 +1,9 @@
 //! A server whose data went back in time, or was made anew: it says so, and no position of another past is believed.
 
 use std::fs;
-use std::path::Path;
 
 use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
 use tern_testkit::{Raw, Ternd, TerndOptions, TestUser};
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("a readable directory");
-        let (kind, to) = (entry.file_type().expect("a kind"), to.join(entry.file_name()));
-        if kind.is_dir() {
-            copy_dir(&entry.path(), &to);
-        } else if kind.is_file() {
-            fs::copy(entry.path(), to).expect("copied");
-        }
-    }
-}
-
-/// Puts a copy of the data in the place of what is there.
-fn put_back(copy: &Path, server: &Ternd) {
-    fs::remove_dir_all(server.data_dir()).expect("removed");
-    copy_dir(copy, &server.data_dir());
-}
 
 fn hello(raw: &mut Raw, push_frames_max: u32) -> v1::Welcome {
     let hello = v1::Hello { version_min: 1, version_max: 1, push_frames_max, ..v1::Hello::default() };
@@ -118,8 +98,7 @@ fn three_said() -> (Ternd, TestUser, TestUser, v1::Welcome) {
 fn a_copy_that_is_put_back_rewinds_devices_to_what_it_knows_they_have() {
     let (mut server, ann, bob, first) = three_said();
     assert!(server.terminate().success());
-    let copy = tempfile::tempdir().expect("a directory");
-    copy_dir(&server.data_dir(), copy.path());
+    let copy = server.copy_data();
 
     // It runs on: Bob gets and acknowledges what is lost later.
     server.start_again();
@@ -131,7 +110,7 @@ fn a_copy_that_is_put_back_rewinds_devices_to_what_it_knows_they_have() {
     acknowledge(&mut to, ann.id, 9);
     assert!(server.terminate().success());
 
-    put_back(copy.path(), &server);
+    server.put_back(&copy);
     server.start_again();
     let (mut from, _) = connect(&server, &ann, 0);
     (4..=6).for_each(|n| assert_eq!(say(&mut from, bob.id, n + 100, &format!("other {n}")), n));

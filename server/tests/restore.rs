@@ -1,7 +1,6 @@
 //! A copy of the data directory put back: what was given out after it was made is never good for somebody else.
 
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 
 use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
 use tern_storage::Slot;
@@ -27,17 +26,18 @@ fn refresh(session: &v1::Session, nonce: u8) -> Request {
     Request::Refresh(v1::Refresh { refresh_token, nonce: vec![nonce; 16].into() })
 }
 
-/// Copies a stopped server's data.
-fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
-    assert!(done.success());
+/// A copy of the server's data as they are now; the server goes on behind it.
+fn copied(server: &mut Ternd) -> PathBuf {
+    server.terminate();
+    let copied = server.copy_data();
+    server.start_again();
+    copied
 }
 
-/// Puts a copy in the place of a stopped server's data, and starts the server on it.
+/// Puts a copy in the place of the server's data, and starts the server on it.
 fn put_back(server: &mut Ternd, copied: &Path) {
     server.terminate();
-    std::fs::remove_dir_all(server.data_dir()).expect("removed");
-    copy(copied, &server.data_dir());
+    server.put_back(copied);
     server.start_again();
 }
 
@@ -54,10 +54,7 @@ fn phones_of_one_slot() -> [String; 2] {
 fn an_id_given_out_after_a_copy_was_made_is_not_given_to_another_when_it_is_put_back() {
     let [one, other] = phones_of_one_slot();
     let mut server = Ternd::start(2);
-    server.terminate();
-    let copied = server.data_dir().with_file_name("copied");
-    copy(&server.data_dir(), &copied);
-    server.start_again();
+    let copied = copied(&mut server);
     let before = register(&server, &one);
     put_back(&mut server, &copied);
     let after = register(&server, &other);
@@ -76,10 +73,7 @@ fn an_id_given_out_after_a_copy_was_made_is_not_given_to_another_when_it_is_put_
 fn a_device_added_after_a_copy_was_made_is_not_the_next_device_of_that_number() {
     let mut server = Ternd::start(2);
     let first = register(&server, "+15550001");
-    server.terminate();
-    let copied = server.data_dir().with_file_name("copied");
-    copy(&server.data_dir(), &copied);
-    server.start_again();
+    let copied = copied(&mut server);
     let lost = register(&server, "+15550001");
     put_back(&mut server, &copied);
     let next = register(&server, "+15550001");
@@ -98,10 +92,7 @@ fn a_device_added_after_a_copy_was_made_is_not_the_next_device_of_that_number() 
 fn a_device_that_refreshed_after_a_copy_was_made_is_not_taken_for_a_thief() {
     let mut server = Ternd::start(2);
     let first = register(&server, "+15550001");
-    server.terminate();
-    let copied = server.data_dir().with_file_name("copied");
-    copy(&server.data_dir(), &copied);
-    server.start_again();
+    let copied = copied(&mut server);
     let second = session(Raw::welcomed(&server).ask(refresh(&first, 1)));
     let third = session(Raw::welcomed(&server).ask(refresh(&second, 2)));
     put_back(&mut server, &copied);

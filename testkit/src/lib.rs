@@ -58,6 +58,12 @@ pub struct Ternd {
     stderr: Arc<Mutex<String>>,
 }
 
+/// Copies a directory with modes, times and all to where nothing is.
+fn copy_dir(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
+    assert!(done.success(), "cp said why");
+}
+
 /// The path of one of the workspace's programs, built if it is not there.
 pub fn program(name: &str) -> PathBuf {
     let running = std::env::current_exe().expect("a running program has a path");
@@ -240,6 +246,19 @@ impl Ternd {
         let listen = self.address.to_string();
         let next = Self::launch(self.options.clone(), self.data.clone(), &listen);
         *self = next.unwrap_or_else(|why| panic!("ternd did not start again: {why}"));
+    }
+
+    /// Copies its data, after it has ended, for [`Ternd::put_back`]. Gives where the copy lies.
+    pub fn copy_data(&self) -> PathBuf {
+        let copied = self.data_dir().with_file_name("copied");
+        copy_dir(&self.data_dir(), &copied);
+        copied
+    }
+
+    /// Puts a copy in the place of its data, after it has ended.
+    pub fn put_back(&self, copied: &Path) {
+        std::fs::remove_dir_all(self.data_dir()).expect("a directory of this test");
+        copy_dir(copied, &self.data_dir());
     }
 
     /// Asks it to end (SIGTERM).
