@@ -19,7 +19,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use scenarios::{churn, idle, limits, mixed, pairs, pieces, resume, soak, storm, why_slow};
+use scenarios::{churn, idle, limits, mixed, pairs, pieces, resume, soak, storm, strangers, why_slow};
 use serde::Serialize;
 
 #[global_allocator]
@@ -46,6 +46,8 @@ enum Scenario {
     Pairs(pairs::PairsArgs),
     /// Many devices lose their connections and come back at once, while others write to each other
     Storm(storm::StormArgs),
+    /// A crowd that does not log in asks for all it can: what it takes of memory, and how long a login takes beside it
+    Strangers(strangers::StrangersArgs),
     /// Devices that come back: with nothing new, and with messages that they have missed
     Resume(resume::ResumeArgs),
     /// A day of people: writes, ten times as many reads, large messages, a peak of ten times the usual
@@ -100,6 +102,11 @@ fn run(Arguments { json, scenario }: Arguments) -> Result<bool, String> {
         }
         Scenario::Storm(arguments) => {
             let report = storm::run(&arguments)?;
+            print(json, &report, &report.line())?;
+            Ok(report.is_correct())
+        }
+        Scenario::Strangers(arguments) => {
+            let report = strangers::run(&arguments)?;
             print(json, &report, &report.line())?;
             Ok(report.is_correct())
         }

@@ -114,6 +114,17 @@ fn devices_that_come_back_get_what_they_missed() {
 }
 
 #[test]
+fn people_come_in_beside_a_crowd_that_does_not() {
+    let report = bench(&["strangers", "--connections", "60", "--rounds", "2"]);
+    assert_eq!((&report["scenario"], &report["connections"]), (&"strangers".into(), &60.into()));
+    assert_eq!(report["errors"], 0);
+    percentiles(&report, "login_ms_before");
+    percentiles(&report, "login_ms_during");
+    number(&report, "server_user_bytes_per_connection");
+    number(&report, "kernel_bytes_per_connection");
+}
+
+#[test]
 fn a_day_with_reads_large_messages_and_a_peak_loses_nothing() {
     let report = bench(&["mixed", "--users", "60", "--speed", "300", "--seconds", "6"]);
     nothing_is_wrong(&report);

@@ -92,6 +92,7 @@ core_metrics! {
     counter strangers_refused: "Connections closed at once because too many of their network, or of all, had not logged in.",
     counter strangers_shown_out: "Connections without login that had had their time, and made room for newcomers.",
     counter proxy_failures: "Connections from balancers without a proper PROXY header.",
+    counter reading_queued: "Times that a connection had asked for so much in one turn that the rest waited for others.",
     counter reading_paused: "Times that a connection was not read from, because it did not take what was sent to it.",
     counter handshakes: "TLS handshakes completed.",
     counter handshake_failures: "TLS handshakes that failed or took too long.",

@@ -304,6 +304,54 @@ fn before_a_login_eight_requests_are_enough() {
     assert!(raw.answers());
 }
 
+/// Sends requests in as few records as they fit in, so that one turn has most of them, and gives the answers.
+fn all_at_once(
+    raw: &mut Raw,
+    requests: impl IntoIterator<Item = Request>,
+    ends: bool,
+) -> Vec<Option<Message>> {
+    let mut bytes = Vec::new();
+    let ids = 1000..;
+    let ids: Vec<u64> = ids
+        .zip(requests)
+        .map(|(id, request)| {
+            tern_wire::frame::encode(&v1::ClientFrame { id, request: Some(request) }, &mut bytes);
+            id
+        })
+        .collect();
+    raw.send_bytes(&bytes);
+    if ends {
+        raw.close_notify(false);
+    }
+    let answers: Vec<_> = ids.iter().map(|_| raw.receive().expect("an answer")).collect();
+    assert_eq!(answers.iter().map(|frame| frame.id).collect::<Vec<_>>(), ids, "in their order");
+    answers.into_iter().map(|frame| frame.message).collect()
+}
+
+#[test]
+fn who_asks_for_much_at_once_waits_for_others_and_gets_all_answers_in_order() {
+    let server = Ternd::start(2);
+    let users = server.provision(8);
+    let pings = |count| std::iter::repeat_n(Request::Ping(v1::Ping {}), count);
+    for user in &users {
+        // Before the login, and behind it: of some users on another core, to which the connection moves in the middle.
+        let mut raw = Raw::connect(&server);
+        let registers = std::iter::repeat_n(Request::Register(v1::Register::default()), 30);
+        let login = Request::Login(v1::Login { access_token: user.token.clone() });
+        let opening = std::iter::once(hello()).chain(registers).chain([login]).chain(pings(500));
+        let answers = all_at_once(&mut raw, opening, false);
+        assert!(matches!(answers[0], Some(Message::Welcome(_))));
+        assert!(answers[1..31].iter().all(|answer| matches!(answer, Some(Message::Refused(_)))));
+        assert!(matches!(answers[31], Some(Message::LoggedIn(_))), "{:?}", answers[31]);
+        assert!(answers[32..].iter().all(|answer| matches!(answer, Some(Message::Pong(_)))));
+        // And before an end.
+        let answers = all_at_once(&mut raw, pings(3000), true);
+        assert!(answers.iter().all(|answer| matches!(answer, Some(Message::Pong(_)))));
+        assert!(raw.receive().is_none(), "then it ends");
+    }
+    assert!(server.metric("tern_reading_queued_total") > users.len() as u64);
+}
+
 #[test]
 fn after_a_login_what_is_unsent_stops_what_is_read_and_nothing_is_lost() {
     let server = with(&["--limit", "unsent_bytes_max=65536"]);

@@ -92,6 +92,11 @@ impl Frames<'_> {
         }
     }
 
+    /// Whether all input has been read.
+    pub fn is_empty(&self) -> bool {
+        self.input.is_empty()
+    }
+
     /// What has not been read as frames yet, for a connection that goes on elsewhere.
     pub fn into_rest(self) -> Vec<u8> {
         let mut rest = if self.whole { Vec::new() } else { std::mem::take(&mut self.buffer.partial) };

@@ -10,6 +10,7 @@ mod traffic;
 
 pub use addresses::Addresses;
 pub use fleet::{Fleet, WAIT};
+pub use link::{Link, Said};
 pub use pool::{Happened, LinkId, Pool, PoolOptions};
 pub use schedule::{Arrivals, Schedule, exponential};
 pub use traffic::{Habits, STAMP_BYTES, Sampled, Tally, Traffic};

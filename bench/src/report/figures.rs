@@ -203,6 +203,18 @@ pub fn figures(runs: &Runs) -> Vec<Figure> {
             of("resume", "/nothing_new_ms/p99"),
         ),
         figure("login p99 ms while devices come and go", Lower, None, of("churn", "/login_ms/p99")),
+        figure(
+            "the slowest login beside 500 hostile connections, ms",
+            Lower,
+            Some(100.0),
+            of("strangers", "/login_ms_during/max"),
+        ),
+        figure(
+            "bytes of one of those: the server's, and the kernel's at both ends",
+            Lower,
+            Some(65_536.0),
+            of("strangers", "/bytes_per_connection"),
+        ),
     ];
     all.into_iter().filter(|figure| !figure.values.is_empty()).collect()
 }

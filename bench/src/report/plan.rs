@@ -92,13 +92,14 @@ pub fn once(extent: Extent, many: u32, half_per_s: f64) -> Vec<Planned> {
         plan.push(planned(name, &format!("why-slow --rate {rate} {why}"), false, 1));
     }
     let others = if full {
-        ["storm --devices 10000 --quiet", "resume", "mixed", "churn"]
+        ["storm --devices 10000 --quiet", "resume", "mixed", "churn", "strangers"]
     } else {
         [
             "storm --devices 200 --before 1 --quiet",
             "resume --devices 50 --missed 3",
             "mixed --users 50 --seconds 3",
             "churn --rate 50 --stay 1 --seconds 3",
+            "strangers --connections 50 --rounds 1",
         ]
     };
     plan.extend(others.map(|command| planned(name_of(command), command, true, 1)));

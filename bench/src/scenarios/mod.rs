@@ -10,6 +10,7 @@ pub mod pieces;
 pub mod resume;
 pub mod soak;
 pub mod storm;
+pub mod strangers;
 pub mod why_slow;
 
 use std::ops::Range;

@@ -48,8 +48,10 @@ pub(super) struct Conn {
     pub(super) known: bool,
     /// It has not logged in.
     pub(super) stranger: bool,
-    /// Nothing more is read from it before what is unsent has left.
+    /// Nothing more is read from it for now: before what is unsent has left, or before others have had their turn.
     pub(super) paused: bool,
+    /// It has had its turn, and waits for the next one.
+    pub(super) queues: bool,
     /// The peer sends no more, and the brain has been told.
     pub(super) finished: bool,
     pub(super) end: End,
@@ -93,7 +95,7 @@ pub(super) struct Heading {
     pub(super) shaking: Shaking,
 }
 
-/// What was received and is not read before what is unsent has left.
+/// What was received and is not read for now.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     /// Opened, but not yet read as frames.
@@ -162,6 +164,7 @@ impl Conn {
             known: false,
             stranger: false,
             paused: false,
+            queues: false,
             finished: false,
             end: End::None,
             end_when_put_back: false,

@@ -23,7 +23,9 @@ use tern_wire::ids::{ClientMessageId, Phone};
 use tern_wire::tls::Records;
 
 use super::conn::{Conn, End, Moved, Moving, Queue, Table, Tls, Unread, token};
-use super::strangers::{Crowded, STRANGER_FRAMES_MAX, STRANGER_UNSENT_BYTES_MAX, Stranger};
+use super::strangers::{
+    Crowded, STRANGER_FRAMES_AT_ONCE, STRANGER_FRAMES_MAX, STRANGER_UNSENT_BYTES_MAX, Stranger,
+};
 use super::trace::Tracer;
 use super::{CoreMessage, Shared};
 use crate::mesh::MeshEnd;
@@ -83,6 +85,10 @@ pub(super) struct Io {
     pub(super) unread: HashMap<ConnId, Unread>,
     /// Connections that may be read from again.
     pub(super) resumable: Vec<ConnId>,
+    /// Connections that have had their turn, in the order in which they have the next one.
+    queue: VecDeque<ConnId>,
+    /// Frames that were read since the core began.
+    pub(super) frames_read: u64,
     transfers: u32,
     /// When each commit under way was submitted.
     submitted: VecDeque<Instant>,
@@ -122,6 +128,8 @@ impl Io {
             proxied: HashMap::new(),
             unread: HashMap::new(),
             resumable: Vec::new(),
+            queue: VecDeque::new(),
+            frames_read: 0,
             transfers: 0,
             submitted: VecDeque::new(),
             tracer,
@@ -150,10 +158,35 @@ impl Io {
         let unsent_max = self.shared.unsent_bytes_max;
         if let Some(conn) = self.conns.get(id)
             && conn.paused
+            && !conn.queues
             && conn.backlog() <= if conn.stranger { STRANGER_UNSENT_BYTES_MAX } else { unsent_max }
         {
             self.resumable.push(id);
         }
+    }
+
+    /// A connection has had its turn: what else it asks waits until others have had theirs.
+    pub(super) fn queue_up(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id) {
+            conn.paused = true;
+            if !std::mem::replace(&mut conn.queues, true) {
+                self.queue.push_back(id);
+                self.metrics().reading_queued.add(1);
+            }
+        }
+    }
+
+    /// The connection whose turn it is.
+    pub(super) fn next_in_queue(&mut self) -> Option<ConnId> {
+        let id = self.queue.pop_front()?;
+        if let Some(conn) = self.conns.get(id) {
+            conn.queues = false;
+        }
+        Some(id)
+    }
+
+    pub(super) fn has_queue(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// Takes a newcomer in, or shows it out if there is no place. Whether it was taken.
@@ -206,6 +239,12 @@ impl Io {
         false
     }
 
+    /// Whether all that a connection sends waits for its turn: it is a stranger who has asked for more than others do.
+    pub(super) fn waits_its_turn(&mut self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(|conn| conn.stranger && matches!(conn.tls, Tls::Open(_)))
+            && self.strangers.get(&id).is_some_and(|stranger| stranger.frames >= STRANGER_FRAMES_AT_ONCE)
+    }
+
     /// Counts a frame of a stranger. Whether it has asked for too much.
     pub(super) fn asks_too_much(&mut self, id: ConnId) -> bool {
         let Some(stranger) = self.strangers.get_mut(&id) else { return false };
@@ -247,6 +286,9 @@ impl Io {
         }
         if self.unread.is_empty() && self.unread.capacity() > 0 {
             self.unread = HashMap::new();
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 64 {
+            self.queue = VecDeque::new();
         }
     }
 

@@ -19,6 +19,10 @@ pub const STRANGER_BYTES: usize = 64 << 10;
 /// Bytes unsent to a stranger beyond which nothing more is read from it, until they have left.
 pub(super) const STRANGER_UNSENT_BYTES_MAX: usize = 4 << 10;
 
+/// Frames from a stranger that are read as they come: a login takes two, a registration a handful. What it asks beyond them
+/// waits for everybody else, so many at a time.
+pub(super) const STRANGER_FRAMES_AT_ONCE: u32 = 8;
+
 /// Frames from a stranger. Beyond: `GoAway(RATE_LIMITED)`. To log in takes two, to register a handful.
 pub(super) const STRANGER_FRAMES_MAX: u32 = 1024;
 

@@ -17,6 +17,7 @@ use super::CoreMessage;
 use super::conn::{Conn, End, Heading, Moved, Shaking, Tls, Unread, token};
 use super::io::Io;
 use super::link::{Call, CoreLink};
+use super::strangers::STRANGER_FRAMES_AT_ONCE;
 use super::trace::CpuTime;
 use crate::trouble;
 use tern_uring::{Ended, Event, Lease, TransferId};
@@ -33,7 +34,14 @@ const KEY_ANSWERS_BYTES_MAX: usize = 4096;
 /// How long a draining core waits for its connections to close.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Handshakes that a turn begins, of 0.1 ms each: so long waits everybody else.
+/// Frames that one connection has read in a turn, if others wait.
+const FRAMES_PER_TURN: u32 = 256;
+
+/// Frames that a turn reads from those who have had theirs already, of 1 to 2 us each: so long waits everybody else.
+const QUEUED_FRAMES_PER_TURN: u64 = 256;
+
+/// Handshakes that a turn begins, of 0.1 ms each: so long waits everybody else. A turn that is long for other reasons begins
+/// more, for a fourth of its time, so that newcomers do not wait for many such turns.
 const HELLOS_PER_TURN: usize = 2;
 
 /// Bytes of a first flight that waits: far more than any client sends.
@@ -102,6 +110,8 @@ impl Worker {
         let mut events = Vec::new();
         let mut cpu = CpuTime::new(self.io.tracer.is_on());
         cpu.lap();
+        // Accepts, before it waits for the first time.
+        self.end_turn();
         while !self.is_done() {
             let timeout = self.prepare_to_wait();
             if let Err(error) = self.io.ring.turn(timeout, &mut events) {
@@ -120,7 +130,8 @@ impl Worker {
             self.take_completions();
             self.io.metrics().cpu_store_ns.add(cpu.lap());
             self.take_calls();
-            self.take_hellos();
+            self.take_queue();
+            self.take_hellos(began.elapsed() / 4);
             self.tick(began);
             self.end_turn();
             self.io.metrics().cpu_flush_ns.add(cpu.lap());
@@ -135,6 +146,7 @@ impl Worker {
         let has_work = self.io.mesh.has_messages()
             || self.io.port.has_completions()
             || self.link.has_calls()
+            || self.io.has_queue()
             || !self.hellos.is_empty();
         let backlog = self.backlog() > 0;
         let until_tick = self.next_tick.saturating_duration_since(Instant::now());
@@ -294,10 +306,13 @@ impl Worker {
         bytes.extend_from_slice(self.io.ring.leased(&lease));
         self.io.ring.recycle(lease);
         self.io.shared.metrics.core(self.io.core.0).bytes_in.add(bytes.len() as u64);
+        if self.io.waits_its_turn(id) {
+            self.io.queue_up(id);
+        }
         match self.io.conns.get(id) {
             Some(Conn { moving: Some(moving), .. }) => moving.ciphertext.extend_from_slice(&bytes),
             Some(conn) if conn.end == End::None && conn.paused => {
-                // It was received before the receive had ended: at most what one turn takes.
+                // It was received before the receive had ended, or waits its turn: at most what one turn takes.
                 self.io.unread.entry(id).or_default().ciphertext.extend_from_slice(&bytes);
             }
             Some(conn) if conn.end == End::None && matches!(conn.tls, Tls::Heading(_)) => {
@@ -311,7 +326,7 @@ impl Worker {
                 Tls::Handshake(shaking) => self.shake_hands(id, *shaking, &bytes),
                 Tls::Open(records) => {
                     let Self { shard, io, .. } = self;
-                    let mut open = Open { shard, io, id, rest: Vec::new() };
+                    let mut open = Open::new(shard, io, id);
                     open.receive(records, &mut bytes);
                 }
                 Tls::Heading(_) | Tls::Gone => {}
@@ -349,10 +364,20 @@ impl Worker {
         }
     }
 
+    /// Goes on with those who have had a turn.
+    fn take_queue(&mut self) {
+        let upto = self.io.frames_read + QUEUED_FRAMES_PER_TURN;
+        while self.io.frames_read < upto
+            && let Some(id) = self.io.next_in_queue()
+        {
+            self.go_on_reading(id);
+        }
+    }
+
     /// Takes up first flights that wait.
-    fn take_hellos(&mut self) {
-        let mut begun = 0;
-        while begun < HELLOS_PER_TURN
+    fn take_hellos(&mut self, time: Duration) {
+        let (mut begun, begin) = (0, Instant::now());
+        while (begun < HELLOS_PER_TURN || begin.elapsed() < time)
             && let Some(id) = self.hellos.pop_front()
         {
             let bytes = self.hello_bytes.remove(&id).unwrap_or_default();
@@ -407,12 +432,12 @@ impl Worker {
     /// Reads what came before, first opened, then sealed.
     fn read_on(&mut self, id: ConnId, records: Box<Records>, plaintext: &[u8], mut ciphertext: Vec<u8>) {
         let Self { shard, io, .. } = self;
-        let mut open = Open { shard, io, id, rest: Vec::new() };
+        let mut open = Open::new(shard, io, id);
         open.frames(plaintext);
         open.receive(records, &mut ciphertext);
     }
 
-    /// Goes on with a connection to which enough has been sent.
+    /// Goes on with a connection to which enough has been sent, or whose turn it is.
     fn go_on_reading(&mut self, id: ConnId) {
         let Some(conn) = self.io.conns.get(id).filter(|conn| conn.paused && conn.goes_on()) else { return };
         conn.paused = false;
@@ -669,11 +694,19 @@ struct Open<'a> {
     shard: &'a mut Shard,
     io: &'a mut Io,
     id: ConnId,
+    /// Frames that it may still have read in this turn.
+    left: u32,
     /// Plaintext behind a frame after which the connection is not read any more.
     rest: Vec<u8>,
 }
 
-impl Open<'_> {
+impl<'a> Open<'a> {
+    fn new(shard: &'a mut Shard, io: &'a mut Io, id: ConnId) -> Self {
+        let is_stranger = io.conns.get(id).is_some_and(|conn| conn.stranger);
+        let left = if is_stranger { STRANGER_FRAMES_AT_ONCE } else { FRAMES_PER_TURN };
+        Self { shard, io, id, left, rest: Vec::new() }
+    }
+
     fn receive(&mut self, mut records: Box<Records>, bytes: &mut Vec<u8>) {
         let mut out = Vec::new();
         let opened = if !self.io.reads(self.id) && !bytes.is_empty() {
@@ -741,6 +774,9 @@ impl Open<'_> {
         let mut buffer = conn.frames.take().map_or_else(FrameBuffer::default, |buffer| *buffer);
         let mut frames = buffer.read(plaintext);
         loop {
+            if self.left == 0 && !frames.is_empty() {
+                self.io.queue_up(self.id);
+            }
             if !self.io.reads(self.id) {
                 self.rest = frames.into_rest();
                 break;
@@ -759,6 +795,8 @@ impl Open<'_> {
                     break;
                 }
                 Ok(Some(frame)) => {
+                    self.left = self.left.saturating_sub(1);
+                    self.io.frames_read += 1;
                     self.io.metrics().frames_in.add(1);
                     self.shard.handle(now_ms, Input::Frame(self.id, frame), self.io);
                 }
