@@ -168,7 +168,7 @@ impl Admin {
             Ok(_) | Err(_) => json!({ "core": core, "error": "no answer" }),
         };
         let cores: Vec<_> = (0..self.control.cores()).map(ask).collect();
-        json!({ "ok": { "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "cores": cores } })
+        json!({ "ok": { "version": tern_version::VERSION, "pid": std::process::id(), "cores": cores } })
     }
 
     fn about(&self, phone: &str, ask: fn(Phone) -> AdminRequest) -> Value {

@@ -25,7 +25,7 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     name = "ternctl",
-    version,
+    version = tern_version::VERSION,
     after_help = "Phones are written as E.164: a plus sign and 8 to 15 digits."
 )]
 struct Arguments {

@@ -23,7 +23,7 @@ use crate::profile::ProfileArgs;
 #[derive(Parser)]
 #[command(
     name = "tern",
-    version,
+    version = tern_version::VERSION,
     after_help = "Phones are written as E.164: a plus sign and 8 to 15 digits. \
     The server and whom to trust are remembered by the profile when it is registered. \
     Exit codes: 0 done, 1 refused or not possible, 2 the command line is wrong, 3 the message is kept and not sent yet."
