@@ -48,7 +48,11 @@ impl Default for Latencies {
 /// What is said of them, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Percentiles {
+    pub count: u64,
+    pub mean: f64,
     pub p50: f64,
+    pub p90: f64,
+    pub p95: f64,
     pub p99: f64,
     pub p999: f64,
     pub max: f64,
@@ -59,7 +63,42 @@ impl Percentiles {
     pub fn of(micros: &Micros) -> Self {
         let ms = |micros: u64| micros as f64 / 1000.0;
         let at = |share: f64| ms(micros.value_at_quantile(share));
-        Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: ms(micros.max()) }
+        Self {
+            count: micros.len(),
+            // Of none it is 0.
+            mean: micros.mean() / 1000.0,
+            p50: at(0.5),
+            p90: at(0.9),
+            p95: at(0.95),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: ms(micros.max()),
+        }
+    }
+}
+
+/// Rows of latencies for people, under a head: milliseconds.
+pub fn table(rows: &[(&str, &Percentiles)]) -> String {
+    let mut text = format!("{:<19} {:>9}", "ms", "count");
+    for head in ["mean", "p50", "p90", "p95", "p99", "p99.9", "max"] {
+        text += &format!(" {head:>6}");
+    }
+    for (name, of) in rows {
+        text += &format!("\n{name:<19} {:>9}", of.count);
+        for ms in [of.mean, of.p50, of.p90, of.p95, of.p99, of.p999, of.max] {
+            // Of nothing there are no latencies.
+            text += &if of.count == 0 { format!(" {:>6}", "-") } else { format!(" {:>6}", digits(ms)) };
+        }
+    }
+    text
+}
+
+/// Three digits that count, in six columns up to a quarter of an hour.
+fn digits(ms: f64) -> String {
+    match ms {
+        ms if ms < 10.0 => format!("{ms:.2}"),
+        ms if ms < 100.0 => format!("{ms:.1}"),
+        ms => format!("{ms:.0}"),
     }
 }
 
@@ -111,13 +150,14 @@ impl Latencies {
 }
 
 /// Writes interval logs of several kinds as HdrHistogram's tools read them: version 2, each kind with its tag, values in us.
-pub fn write_log(path: &Path, kinds: &[(&str, &Latencies)]) -> io::Result<()> {
+/// `begun` is the moment that intervals are counted from.
+pub fn write_log(path: &Path, begun: SystemTime, kinds: &[(&str, &Latencies)]) -> io::Result<()> {
     let mut out = BufWriter::new(File::create(path)?);
     let mut serializer = V2DeflateSerializer::new();
     let failed = |error: &dyn std::fmt::Debug| io::Error::other(format!("{error:?}"));
     let mut log = IntervalLogWriterBuilder::new()
         .add_comment("tern-bench: latencies in microseconds, from the intended moment on")
-        .with_base_time(SystemTime::UNIX_EPOCH)
+        .with_base_time(begun)
         .with_max_value_divisor(1000.0)
         .begin_log_with(&mut out, &mut serializer)?;
     for (tag, latencies) in kinds {
@@ -181,7 +221,7 @@ mod tests {
         let mut latencies = Latencies::default();
         (0..5u64).for_each(|n| latencies.record(Duration::from_secs(n), Duration::from_millis(n + 1)));
         let file = tempfile::NamedTempFile::new().expect("a file");
-        write_log(file.path(), &[("ack", &latencies)]).expect("written");
+        write_log(file.path(), SystemTime::now(), &[("ack", &latencies)]).expect("written");
         let read = read_log(file.path()).expect("read");
         let maxima: Vec<_> = read
             .iter()

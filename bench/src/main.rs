@@ -1,37 +1,53 @@
 //! `tern-bench`: load and measurements against the real `ternd`.
 //!
 //! A scenario of load starts a `ternd` of its own in a temporary directory, unless `--server` names one. With `--json` the
-//! last line of stdout is one JSON object. Exit codes: 0 done and correct, 1 not, 2 the command line is wrong.
+//! last line of stdout is one JSON object.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
+mod arguments;
 mod latency;
 mod load;
 mod measure;
 mod plot;
 mod report;
 mod scenarios;
+mod setup;
 mod stop;
 mod target;
 
-use std::io::Write as _;
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 use scenarios::{churn, idle, limits, mixed, pairs, pieces, resume, soak, storm, strangers, why_slow};
 use serde::Serialize;
+use setup::Setup;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Exit codes beside 0. 2 is a wrong command line.
+const NOT_CORRECT: u8 = 1;
+const INTERRUPTED: u8 = 130;
+
 /// Load and measurements against the real ternd.
 #[derive(Parser)]
-#[command(name = "tern-bench", version)]
+#[command(
+    name = "tern-bench",
+    version = tern_version::VERSION,
+    after_help = "Exit codes: 0 done and correct, 1 not, 2 the command line is wrong, 130 stopped by the user; of compare: 0 \
+                  nothing is worse, 1 something is, 3 the reports can't be compared."
+)]
 struct Arguments {
     /// Print one JSON object as the last line of stdout
     #[arg(long, global = true)]
     json: bool,
+    /// Say nothing before the end
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     scenario: Scenario,
 }
@@ -68,89 +84,90 @@ enum Scenario {
     Piece(pieces::PieceArgs),
 }
 
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Whether nothing is said before the end.
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// A progress line, for people who wait.
 fn progress(line: &str) {
-    eprintln!("tern-bench: {line}");
+    if !is_quiet() {
+        let clear = if std::io::stderr().is_terminal() { load::CLEAR } else { "" };
+        eprintln!("{clear}tern-bench: {line}");
+    }
 }
 
+/// What a run found, with what it was made with.
+#[derive(Serialize)]
+struct Found<'a, T> {
+    #[serde(flatten)]
+    report: &'a T,
+    /// The user has stopped it: figures are of the time until then.
+    interrupted: bool,
+    setup: Setup,
+}
+
+/// Prints what a run found.
 fn print(json: bool, report: &impl Serialize, line: &str) -> Result<(), String> {
-    let mut text = format!("{line}\n");
+    let found = Found { report, interrupted: stop::asked(), setup: Setup::now() };
+    let interrupted =
+        if found.interrupted { "INTERRUPTED: figures are of the time until then\n" } else { "" };
+    let text = format!("{}\n\n{interrupted}{line}\n", found.setup.lines());
+    say(json, &found, &text)
+}
+
+/// Prints a text for people, and with `--json` an object behind it.
+fn say(json: bool, object: &impl Serialize, text: &str) -> Result<(), String> {
+    let mut text = text.to_owned();
     if json {
-        text += &serde_json::to_string(report).map_err(|error| error.to_string())?;
+        text += &serde_json::to_string(object).map_err(|error| error.to_string())?;
         text.push('\n');
     }
-    // Whoever has read enough closes the pipe.
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("stdout: {error}"))
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever has read enough closes the pipe.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        said => said.map_err(|error| format!("stdout: {error}")),
+    }
 }
 
-fn run(Arguments { json, scenario }: Arguments) -> Result<bool, String> {
+/// Runs a scenario, and gives the program's exit code.
+fn run(Arguments { json, scenario, .. }: Arguments) -> Result<u8, String> {
+    // One expression for each kind of report: what runs it, and whether what it found is correct.
+    macro_rules! found {
+        ($module:ident, $arguments:expr, $correct:expr) => {{
+            let report = $module::run(&$arguments)?;
+            print(json, &report, &report.line())?;
+            let correct: fn(&_) -> bool = $correct;
+            Ok(if correct(&report) { 0 } else { NOT_CORRECT })
+        }};
+    }
     match scenario {
-        Scenario::Limits(arguments) => {
-            let report = limits::run(&arguments)?;
-            print(json, &report, &report.line())?;
-            Ok(true)
-        }
-        Scenario::Idle(arguments) => {
-            let report = idle::run(&arguments)?;
-            print(json, &report, &report.line())?;
-            Ok(report.errors == 0 && report.pings_answered == report.connections)
-        }
-        Scenario::Pairs(arguments) => {
-            let report = pairs::run(&arguments)?;
-            print(json, &report, &report.line())?;
-            Ok(report.is_correct())
-        }
-        Scenario::Storm(arguments) => {
-            let report = storm::run(&arguments)?;
-            print(json, &report, &report.line())?;
-            Ok(report.is_correct())
-        }
+        Scenario::Limits(arguments) => found!(limits, arguments, |_: &limits::LimitsReport| true),
+        Scenario::Idle(arguments) => found!(idle, arguments, idle::IdleReport::is_correct),
+        Scenario::Pairs(arguments) => found!(pairs, arguments, pairs::PairsReport::is_correct),
+        Scenario::Storm(arguments) => found!(storm, arguments, storm::StormReport::is_correct),
         Scenario::Strangers(arguments) => {
-            let report = strangers::run(&arguments)?;
-            print(json, &report, &report.line())?;
-            Ok(report.is_correct())
+            found!(strangers, arguments, strangers::StrangersReport::is_correct)
         }
-        Scenario::Resume(arguments) => {
-            let report = resume::run(&arguments)?;
-            print(json, &report, &report.line())?;
-            Ok(report.is_correct())
-        }
-        Scenario::Mixed(arguments) => {
-            let report = mixed::run(&arguments)?;
-            print(json, &report, &report.line())?;
-            Ok(report.is_correct())
-        }
-        Scenario::Churn(arguments) => {
-            let report = churn::run(&arguments)?;
-            print(json, &report, &report.line())?;
-            Ok(report.is_correct())
-        }
-        Scenario::Soak(arguments) => {
-            let report = soak::run(&arguments)?;
-            print(json, &report, &report.line())?;
-            Ok(report.is_correct())
-        }
+        Scenario::Resume(arguments) => found!(resume, arguments, resume::ResumeReport::is_correct),
+        Scenario::Mixed(arguments) => found!(mixed, arguments, mixed::MixedReport::is_correct),
+        Scenario::Churn(arguments) => found!(churn, arguments, churn::ChurnReport::is_correct),
+        Scenario::Soak(arguments) => found!(soak, arguments, soak::SoakReport::is_correct),
+        Scenario::WhySlow(arguments) => found!(why_slow, arguments, why_slow::WhySlowReport::is_correct),
+        Scenario::Pieces(arguments) => found!(pieces, arguments, |_: &pieces::PiecesReport| true),
         Scenario::Report(arguments) => {
             let written = report::run(&arguments)?;
-            print(json, &written, &written.line())?;
-            Ok(written.errors == 0)
+            say(json, &written, &format!("{}\n", written.line()))?;
+            Ok(if written.errors == 0 { 0 } else { NOT_CORRECT })
         }
         Scenario::Compare(arguments) => {
             let compared = report::compare(&arguments)?;
-            print(json, &compared, &compared.line())?;
-            Ok(true)
+            say(json, &compared, &format!("{}\n", compared.line()))?;
+            Ok(compared.exit_code())
         }
-        Scenario::WhySlow(arguments) => {
-            let report = why_slow::run(&arguments)?;
-            print(json, &report, &report.line())?;
-            Ok(report.is_correct())
-        }
-        Scenario::Pieces(arguments) => {
-            let report = pieces::run(&arguments)?;
-            print(json, &report, &report.line())?;
-            Ok(true)
-        }
-        Scenario::Piece(arguments) => pieces::run_one(&arguments).map(|()| true),
+        Scenario::Piece(arguments) => pieces::run_one(&arguments).map(|()| 0),
     }
 }
 
@@ -165,12 +182,14 @@ fn main() -> ExitCode {
     if let Err(error) = stop::listen() {
         progress(&format!("signals are not listened to: {error}"));
     }
-    match run(Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    let arguments = Arguments::parse();
+    QUIET.store(arguments.quiet, Ordering::Relaxed);
+    match run(arguments) {
+        Ok(_) if stop::asked() => ExitCode::from(INTERRUPTED),
+        Ok(code) => ExitCode::from(code),
         Err(why) => {
             eprintln!("tern-bench: {why}");
-            ExitCode::FAILURE
+            ExitCode::from(NOT_CORRECT)
         }
     }
 }

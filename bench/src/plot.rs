@@ -9,8 +9,19 @@ pub struct Plot {
     pub title: String,
     pub x: Axis,
     pub y: Axis,
-    /// There are seven colours: an eighth line has the first one's.
+    /// There are eleven colours: a twelfth line has the first one's.
     pub series: Vec<Series>,
+    /// Places on the axes that say something.
+    pub marks: Vec<Mark>,
+    /// Where it comes from, below it in small print: a copied picture tells it too.
+    pub source: String,
+}
+
+/// A place on an axis: a dashed line across, with its name. It is on the chart if the lines are.
+#[derive(Clone, Debug)]
+pub enum Mark {
+    X(f64, String),
+    Y(f64, String),
 }
 
 /// What an axis shows: what is counted, with its unit, and where a value stands.
@@ -36,6 +47,15 @@ pub enum Scale {
 pub struct Series {
     pub name: String,
     pub points: Vec<(f64, f64)>,
+    /// For what is not measured, or lies on top of another line.
+    pub dashed: bool,
+}
+
+impl Series {
+    /// A plain line.
+    pub fn new(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.into(), points, dashed: false }
+    }
 }
 
 /// Horizontal bars, each a name and a stack of parts. A part's name has one colour in all bars; a part below
@@ -45,6 +65,8 @@ pub struct Bars {
     pub title: String,
     pub unit: String,
     pub bars: Vec<(String, Vec<(String, f64)>)>,
+    /// As of a [`Plot`].
+    pub source: String,
 }
 
 const WIDTH: f64 = 760.0;
@@ -58,7 +80,7 @@ const RIGHT: f64 = 48.0;
 /// Left of the chart, at most: its numbers or the names of the bars.
 const LEFT_MAX: f64 = 200.0;
 /// Below the chart: its numbers and the label.
-const FOOT: f64 = 56.0;
+const FOOT: f64 = 78.0;
 /// A line with more points has no marks on them.
 const MARKS_MAX: usize = 40;
 
@@ -73,8 +95,14 @@ const QUANTILES: RangeInclusive<f64> = 0.0..=1.0 - 1e-8;
 /// The ticks of quantiles, in percent.
 const NINES: [&str; 9] = ["0", "90", "99", "99.9", "99.99", "99.999", "99.9999", "99.99999", "99.999999"];
 
-/// Okabe and Ito's, told apart by all kinds of sight; grey instead of the yellow, which is too pale.
-const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#999"];
+/// Okabe and Ito's, told apart by all kinds of sight; grey instead of the yellow, which is too pale; and four of Tol's muted.
+const COLOURS: [&str; 11] = [
+    "#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#999", "#332288", "#882255",
+    "#ddcc77", "#117733",
+];
+
+/// Those that are so dark that white is read better on them.
+const DARK: [usize; 4] = [0, 7, 8, 10];
 
 /// Sizes of text, and which end of it stands at its place.
 const TITLE: f64 = 16.0;
@@ -95,10 +123,36 @@ impl Plot {
         let y_ruler = self.y.scale.ruler(lines.iter().flatten().flatten().map(|(_, y)| *y));
         let frame = Frame::new(y + 14.0, PLOT_HEIGHT, x_ruler, y_ruler);
         frame.draw(&mut svg, &self.x.label, true);
-        for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
-            svg.line(&frame, line, colour);
+        for mark in &self.marks {
+            self.draw_mark(&mut svg, &frame, mark);
         }
-        svg.end(&self.title, frame.bottom + FOOT)
+        for ((line, series), colour) in lines.iter().zip(&self.series).zip(COLOURS.iter().cycle()) {
+            svg.line(&frame, line, colour, series.dashed);
+        }
+        svg.end(&self.title, &self.source, frame.bottom + FOOT)
+    }
+
+    fn draw_mark(&self, svg: &mut Svg, frame: &Frame, mark: &Mark) {
+        let (place, name) = match mark {
+            Mark::X(value, name) => (self.x.scale.position(*value).map(|at| (at, frame.y.low)), name),
+            Mark::Y(value, name) => (self.y.scale.position(*value).map(|at| (frame.x.low, at)), name),
+        };
+        let Some(place) = place else { return };
+        let shares = [frame.x.share(place.0), frame.y.share(place.1)];
+        if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
+            return;
+        }
+        let (x, y) = frame.place(place);
+        let path = match mark {
+            Mark::X(..) => format!("M{x:.1} {:.1}V{:.1}", frame.top, frame.bottom),
+            Mark::Y(..) => format!("M{x:.1} {y:.1}H{:.1}", WIDTH - RIGHT),
+        };
+        svg.0 += &format!("<path d='{path}' stroke='#57606a' stroke-dasharray='3 3'/>\n");
+        let at = match mark {
+            Mark::X(..) => (x + 4.0, frame.top + 12.0),
+            Mark::Y(..) => (x + 4.0, y - 4.0),
+        };
+        svg.text(START, NUMBER, at, 200.0, name);
     }
 
     fn positions(&self, points: &[(f64, f64)]) -> Vec<Option<(f64, f64)>> {
@@ -125,7 +179,7 @@ impl Bars {
         for ((middle, _), (_, parts)) in frame.y.ticks.iter().zip(&self.bars) {
             bar(&mut svg, &frame, *middle, parts, &names);
         }
-        svg.end(&self.title, frame.bottom + FOOT)
+        svg.end(&self.title, &self.source, frame.bottom + FOOT)
     }
 }
 
@@ -139,8 +193,7 @@ fn bar(svg: &mut Svg, frame: &Frame, middle: f64, parts: &[(String, f64)], names
         let at = names.iter().position(|known| known == name).unwrap_or(0) % COLOURS.len();
         let look = format!("height='{BAR_HEIGHT}' fill='{}' stroke='#fff'", COLOURS[at]);
         svg.0 += &format!("<rect x='{left:.1}' y='{top:.1}' width='{width:.1}' {look}/>\n");
-        // Only the first colour is so dark that white is read better on it.
-        let ink = if at == 0 { "fill='#fff'" } else { "fill='#000'" };
+        let ink = if DARK.contains(&at) { "fill='#fff'" } else { "fill='#000'" };
         if text_width(&number(value), NUMBER) + 6.0 < width {
             let look = format!("{MIDDLE} {ink}");
             svg.text(&look, NUMBER, (left + width / 2.0, y + 4.0), width, &number(value));
@@ -312,7 +365,7 @@ impl Svg {
     }
 
     /// A line through positions, with gaps where there is none, and marks on few points.
-    fn line(&mut self, frame: &Frame, positions: &[Option<(f64, f64)>], colour: &str) {
+    fn line(&mut self, frame: &Frame, positions: &[Option<(f64, f64)>], colour: &str, dashed: bool) {
         let (mut path, mut marks, mut joined) = (String::new(), String::new(), false);
         for position in positions {
             if let Some((x, y)) = position.map(|position| frame.place(position)) {
@@ -323,14 +376,22 @@ impl Svg {
             joined = position.is_some();
         }
         let look = "fill='none' stroke-width='2' stroke-linejoin='round' stroke-linecap='round'";
-        self.0 += &format!("<path d='{path}' stroke='{colour}' {look}/>\n");
+        let dashes = if dashed { " stroke-dasharray='6 5'" } else { "" };
+        self.0 += &format!("<path d='{path}' stroke='{colour}' {look}{dashes}/>\n");
         if positions.len() <= MARKS_MAX {
             self.0 += &format!("<g fill='{colour}' stroke='#fff'>{marks}</g>\n");
         }
     }
 
     /// The whole document, on white, whatever the page's colour is.
-    fn end(self, title: &str, height: f64) -> String {
+    fn end(mut self, title: &str, source: &str, height: f64) -> String {
+        self.text(
+            &format!("{START} fill='#6e7781'"),
+            11.0,
+            (EDGE, height - 12.0),
+            WIDTH - 2.0 * EDGE,
+            source,
+        );
         let fonts = "-apple-system, BlinkMacSystemFont, Segoe UI, Noto Sans, Helvetica, Arial, sans-serif";
         let size = format!("width='{WIDTH}' height='{height}'");
         let mut all = format!("<svg xmlns='http://www.w3.org/2000/svg' {size} ");
@@ -357,13 +418,16 @@ mod tests {
 
     fn svg(x: Scale, y: Scale, points: &[(f64, f64)]) -> String {
         let axis = |scale| Axis { label: "ms".into(), scale };
-        let series = vec![Series { name: "tern".into(), points: points.to_vec() }];
-        Plot { title: "p99".into(), x: axis(x), y: axis(y), series }.to_svg()
+        let series = vec![Series::new("tern", points.to_vec())];
+        let marks =
+            ODD.iter().flat_map(|at| [Mark::X(*at, "here".into()), Mark::Y(*at, "there".into())]).collect();
+        Plot { title: "p99".into(), x: axis(x), y: axis(y), series, marks, source: "here".into() }.to_svg()
     }
 
     fn bars(name: &str, values: &[f64]) -> String {
         let parts = values.iter().map(|value| (name.to_string(), *value)).collect();
-        Bars { title: name.into(), unit: name.into(), bars: vec![(name.into(), parts)] }.to_svg()
+        let bars = vec![(name.into(), parts)];
+        Bars { title: name.into(), unit: name.into(), bars, source: "here".into() }.to_svg()
     }
 
     fn check_ticks(scale: Scale, values: &[f64], expect: &str) {
@@ -404,6 +468,22 @@ mod tests {
         let text = svg(Scale::Linear, Scale::Log, &[(0.0, 10.0), (1.0, 0.0), (2.0, 10.0), (3.0, 100.0)]);
         assert_eq!(text.matches("<circle").count(), 3, "{text}");
         assert_eq!(text.matches("h0").count(), 2, "a gap in the line: {text}");
+    }
+
+    #[test]
+    fn a_mark_lies_where_the_lines_are_or_nowhere() {
+        let marked = |at: f64| {
+            let (x, y) = (Scale::Linear, Scale::Log);
+            let axis = |scale| Axis { label: "ms".into(), scale };
+            let series = vec![Series::new("tern", vec![(0.0, 1.0), (10.0, 100.0)])];
+            let marks = vec![Mark::Y(at, "the aim".into())];
+            Plot { title: "p99".into(), x: axis(x), y: axis(y), series, marks, source: String::new() }
+                .to_svg()
+        };
+        assert!(marked(10.0).contains("the aim"));
+        for beyond in [0.0, 0.01, 1e5, f64::NAN] {
+            assert!(!marked(beyond).contains("the aim"), "{beyond}");
+        }
     }
 
     #[test]

@@ -1,21 +1,29 @@
 //! Stopping early: the first SIGINT or SIGTERM ends a scenario with a report of what was measured so far, the second one
-//! ends the program.
+//! ends the program, and the servers that it has started.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::thread;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::iterator::Signals;
 
-static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+/// The exit code of a program that a signal has ended, as shells tell it: 128 and SIGINT.
+const EXIT_CODE: i32 = 130;
+
+static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Listens to the signals.
 pub fn listen() -> std::io::Result<()> {
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag down.
-        flag::register_conditional_shutdown(signal, 130, ASKED.clone())?;
-        flag::register(signal, ASKED.clone())?;
-    }
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new().name("bench-signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            if ASKED.swap(true, Ordering::Relaxed) {
+                tern_testkit::end_all();
+                std::process::exit(EXIT_CODE);
+            }
+            crate::progress("stopping: what was measured so far is told; once more ends at once");
+        }
+    })?;
     Ok(())
 }
 

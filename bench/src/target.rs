@@ -1,15 +1,21 @@
 //! The server under load: one of the bench's own in a temporary directory, or one that runs elsewhere.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tern_testkit::{Ternd, TerndOptions, TestUser};
 use tern_wire::tls::TlsClient;
 
-use crate::measure;
+use crate::load::{Link, Said};
+use crate::{measure, setup};
+
+/// How long a server that runs elsewhere may take to answer at all.
+const GREET_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which server.
 #[derive(Clone, Debug, clap::Args)]
@@ -24,9 +30,16 @@ pub struct TargetArgs {
     /// Users of --server, as `ternctl provision` writes them
     #[arg(long, value_name = "FILE")]
     user_file: Option<PathBuf>,
+    #[command(flatten)]
+    own: OwnArgs,
+}
+
+/// How a server of the bench's own is started.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OwnArgs {
     /// Cores of the bench's own server [default: one a CPU]
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    cores: u16,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    cores: Option<u16>,
     /// What the bench's own server aims at: 99 of 100 messages acknowledged within so many ms [default: ternd's]
     #[arg(long, value_name = "MS")]
     ack_p99_ms: Option<u32>,
@@ -48,11 +61,12 @@ impl Target {
     pub fn new(arguments: &TargetArgs, users: u32, more: &[&str]) -> Result<Self, String> {
         match (&arguments.server, &arguments.ca, &arguments.user_file) {
             (Some(server), Some(ca), Some(file)) => Self::elsewhere(server, ca, file, users),
-            _ => Self::start(arguments, users, more),
+            _ => Self::start(&arguments.own, users, more),
         }
     }
 
-    fn start(arguments: &TargetArgs, users: u32, more: &[&str]) -> Result<Self, String> {
+    /// Starts a server of the bench's own, with so many users.
+    pub fn start(arguments: &OwnArgs, users: u32, more: &[&str]) -> Result<Self, String> {
         // A fleet from one machine is what these bound.
         let crowds = ["strangers_per_network_max=0", "strangers_max=100000000"].map(str::to_owned);
         let limits =
@@ -60,17 +74,29 @@ impl Target {
         let target = arguments.ack_p99_ms.map(|ms| ["--ack-p99-ms".to_owned(), ms.to_string()]);
         let more = more.iter().map(|argument| (*argument).to_owned()).chain(target.into_iter().flatten());
         let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
-        let server = Ternd::start_with(TerndOptions {
-            cores: if arguments.cores == 0 { cpus } else { arguments.cores },
+        let program = program()?;
+        let version = version_of(&program)?;
+        let cores = arguments.cores.unwrap_or(cpus);
+        let server = Ternd::try_start(TerndOptions {
+            cores,
             arguments: more.chain(limits).collect(),
+            program: Some(program),
             ..TerndOptions::default()
+        });
+        let server = server.map_err(|why| format!("its own ternd did not start: {}", why.trim_end()))?;
+        setup::loads(setup::Server {
+            address: server.address().to_string(),
+            version,
+            own: true,
+            cores: Some(cores),
+            limits: arguments.limits.clone(),
         });
         let users = server.provision(users);
         let tls = tls(&server.ca_file())?;
         Ok(Self { address: server.address(), own: Some(server), users, tls })
     }
 
-    fn elsewhere(server: &str, ca: &std::path::Path, file: &PathBuf, count: u32) -> Result<Self, String> {
+    fn elsewhere(server: &str, ca: &Path, file: &Path, count: u32) -> Result<Self, String> {
         let address = server.to_socket_addrs().map_err(|error| format!("{server}: {error}"))?.next();
         let address = address.ok_or_else(|| format!("{server} has no address"))?;
         let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -79,7 +105,18 @@ impl Target {
         if users.len() < count as usize {
             return Err(format!("{count} users are needed, {} has {}", file.display(), users.len()));
         }
-        Ok(Self { own: None, address, users, tls: tls(ca)? })
+        let tls = tls(ca)?;
+        let version =
+            greet(address, &tls).map_err(|why| format!("{address} is not a server to load: {why}"))?;
+        let address_said = address.to_string();
+        setup::loads(setup::Server {
+            address: address_said,
+            version,
+            own: false,
+            cores: None,
+            limits: Vec::new(),
+        });
+        Ok(Self { own: None, address, users, tls })
     }
 
     /// Starts the bench's own server again, so that what it has in memory is what its connections need, and not what was left
@@ -117,13 +154,58 @@ impl Target {
     }
 }
 
+/// The server's program: beside this one, or as the shell finds it.
+fn program() -> Result<PathBuf, String> {
+    const NAME: &str = "ternd";
+    let beside = std::env::current_exe().ok().map(|running| running.with_file_name(NAME));
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let all = beside.into_iter().chain(std::env::split_paths(&paths).map(|dir| dir.join(NAME)));
+    all.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        "there is no ternd beside this program nor on PATH: put it there, or name a running server with --server, --ca and \
+         --user-file"
+            .to_owned()
+    })
+}
+
+fn version_of(program: &Path) -> Result<String, String> {
+    let output = Command::new(program).arg("--version").output();
+    let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Connects, and gives what the server says that it is.
+fn greet(address: SocketAddr, tls: &TlsClient) -> Result<String, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let mut socket = TcpStream::connect_timeout(&address, GREET_TIMEOUT).map_err(text)?;
+    socket.set_read_timeout(Some(GREET_TIMEOUT)).map_err(text)?;
+    let mut link = Link::new(tls, "", false).map_err(|error| error.to_string())?;
+    let (mut version, mut bytes) = (None, [0; 4096]);
+    while version.is_none() {
+        socket.write_all(&link.take_outgoing().map_err(|error| error.to_string())?).map_err(text)?;
+        let read = socket.read(&mut bytes).map_err(text)?;
+        if read == 0 {
+            return Err("it closes the connection".to_owned());
+        }
+        // Its login without a token is refused, which is no matter here.
+        let received = link.receive(&mut bytes[..read], &mut |said| {
+            if let Said::Welcome(server) = said {
+                version = Some(server);
+            }
+        });
+        if version.is_none() {
+            received?;
+        }
+    }
+    Ok(version.unwrap_or_default())
+}
+
 fn user(line: &str) -> Option<TestUser> {
     let user: serde_json::Value = serde_json::from_str(line).ok()?;
     let text = |key: &str| user[key].as_str().map(str::to_owned);
     Some(TestUser { id: user["user_id"].as_u64()?, phone: text("phone")?, token: text("access_token")? })
 }
 
-fn tls(ca: &std::path::Path) -> Result<TlsClient, String> {
+fn tls(ca: &Path) -> Result<TlsClient, String> {
     let unusable = |error: &dyn std::fmt::Display| format!("{}: {error}", ca.display());
     let certificate = CertificateDer::from_pem_file(ca).map_err(|error| unusable(&error))?;
     TlsClient::pinned(certificate).map_err(|error| unusable(&error))

@@ -10,6 +10,7 @@ mod raw;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -35,6 +36,8 @@ pub struct TerndOptions {
     pub arguments: Vec<String>,
     /// Environment variables.
     pub environment: Vec<(String, String)>,
+    /// The program, if it is not to be found as [`program`] says.
+    pub program: Option<PathBuf>,
 }
 
 /// A verified user with one device.
@@ -56,6 +59,19 @@ pub struct Ternd {
     data: Arc<TempDir>,
     options: TerndOptions,
     stderr: Arc<Mutex<String>>,
+}
+
+/// The servers that run: what ends this program ends them.
+static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// Kills all servers that were started and run: before this program ends without a word.
+pub fn end_all() {
+    for pid in RUNNING.lock().expect("nothing panics while it holds this").drain(..) {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            // Nobody has waited for it, so its number is still its own.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
 }
 
 /// Copies a directory with modes, times and all to where nothing is.
@@ -87,6 +103,13 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Waits for a server's end. Again, when it has ended already, it gives the same.
+fn reap(child: &mut Child) -> ExitStatus {
+    // Before its number may become somebody else's.
+    RUNNING.lock().expect("nothing panics while it holds this").retain(|pid| *pid != child.id());
+    child.wait().expect("it was started")
+}
+
 impl Ternd {
     /// Starts a server with `cores` cores.
     pub fn start(cores: u16) -> Self {
@@ -95,8 +118,13 @@ impl Ternd {
 
     /// Starts a server.
     pub fn start_with(options: TerndOptions) -> Self {
+        Self::try_start(options).unwrap_or_else(|why| panic!("ternd did not start: {why}"))
+    }
+
+    /// Starts a server. If it can't, gives what it says on stderr, and its exit code.
+    pub fn try_start(options: TerndOptions) -> Result<Self, String> {
         let data = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-        Self::launch(options, data, "127.0.0.1:0").unwrap_or_else(|why| panic!("ternd did not start: {why}"))
+        Self::launch(options, data, "127.0.0.1:0")
     }
 
     /// Starts a server on data that is there, or to be. If it can't, gives what it says on stderr, and its exit code.
@@ -114,7 +142,10 @@ impl Ternd {
 
     fn launch(options: TerndOptions, data: Arc<TempDir>, listen: &str) -> Result<Self, String> {
         let cores = if options.cores == 0 { 2 } else { options.cores };
-        let mut child = Command::new(program("ternd"))
+        let program = options.program.clone().unwrap_or_else(|| program("ternd"));
+        let mut child = Command::new(program)
+            // The terminal's Ctrl-C is for whoever started it, who ends it in time.
+            .process_group(0)
             .args([
                 "--listen",
                 listen,
@@ -134,6 +165,7 @@ impl Ternd {
             .stderr(Stdio::piped())
             .spawn()
             .expect("ternd can be run");
+        RUNNING.lock().expect("nothing panics while it holds this").push(child.id());
         let stderr = Arc::new(Mutex::new(String::new()));
         let kept = stderr.clone();
         let mut errors = BufReader::new(child.stderr.take().expect("it is piped"));
@@ -149,7 +181,7 @@ impl Ternd {
             Some(address) => Ok(Self { child, address, data, options, stderr }),
             None => {
                 let _ = child.kill();
-                let status = child.wait().expect("it was started");
+                let status = reap(&mut child);
                 let _ = collector.join();
                 Err(format!("{}{status}", stderr.lock().expect("nothing panics while it holds this")))
             }
@@ -237,7 +269,7 @@ impl Ternd {
     /// Kills it (SIGKILL), and starts it again on the same data and port.
     pub fn kill_and_restart(&mut self) {
         self.child.kill().expect("the server is this test's own child");
-        self.child.wait().expect("it was started");
+        self.wait();
         self.start_again();
     }
 
@@ -280,7 +312,7 @@ impl Ternd {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().expect("it was started")
+        reap(&mut self.child)
     }
 
     /// Asks on the admin socket. Gives the lines of the answer.
@@ -319,7 +351,7 @@ impl Drop for Ternd {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        reap(&mut self.child);
         if thread::panicking() {
             #[allow(clippy::print_stderr, reason = "a failed test shows what the server said")]
             {

@@ -153,7 +153,7 @@ impl<'a> Fleet<'a> {
     }
 
     /// Connects a range of devices, a number of them at once. Stops early if the user wants it.
-    pub fn connect(&mut self, devices: Range<u32>, quiet: bool) -> Result<Settled, String> {
+    pub fn connect(&mut self, devices: Range<u32>) -> Result<Settled, String> {
         let mut settled = Settled::default();
         let (mut dialled, mut told, mut heard) = (0, Instant::now(), Instant::now());
         let all = u64::from(devices.end - devices.start);
@@ -179,7 +179,7 @@ impl<'a> Fleet<'a> {
             } else if heard.elapsed() > SILENCE_MAX {
                 return Err(format!("{} connections are not ready", dialled - before));
             }
-            if !quiet && told.elapsed() > Duration::from_secs(2) {
+            if told.elapsed() > Duration::from_secs(2) {
                 told = Instant::now();
                 crate::progress(&format!("{} of {} connected", devices.start + dialled as u32, devices.end));
             }

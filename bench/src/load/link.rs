@@ -12,6 +12,8 @@ const LAST_OPENING_ID: u64 = 3;
 /// What a link says of itself.
 #[derive(Debug)]
 pub enum Said {
+    /// The server has said what it is.
+    Welcome(String),
     /// It is logged in (and has resumed, if it was to).
     Ready,
     /// A frame has come.
@@ -164,7 +166,7 @@ impl Opening {
             return Ok(());
         }
         match &frame.message {
-            Some(Message::Welcome(_)) => {}
+            Some(Message::Welcome(welcome)) => say(Said::Welcome(welcome.server.clone())),
             Some(Message::LoggedIn(_)) if self.resumes => {}
             Some(Message::LoggedIn(_) | Message::Resumed(_)) => {
                 self.ready = true;

@@ -4,6 +4,7 @@
 mod addresses;
 mod fleet;
 mod link;
+mod live;
 mod pool;
 mod schedule;
 mod traffic;
@@ -11,6 +12,7 @@ mod traffic;
 pub use addresses::Addresses;
 pub use fleet::{Fleet, WAIT};
 pub use link::{Link, Said};
+pub use live::{CLEAR, Live};
 pub use pool::{Happened, LinkId, Pool, PoolOptions};
 pub use schedule::{Arrivals, Schedule, exponential};
 pub use traffic::{Habits, STAMP_BYTES, Sampled, Tally, Traffic};

@@ -214,6 +214,7 @@ impl Pool {
                             happen(id, Happened::Ready);
                         }
                         Said::Frame(frame) => happen(id, Happened::Frame(frame)),
+                        Said::Welcome(_) => {}
                     });
                     match received {
                         Ok(()) => {

@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 use tern_testkit::TestUser;
 
-use super::{Addresses, Arrivals, Happened, LinkId, Pool, PoolOptions, Schedule};
+use super::{Addresses, Arrivals, Happened, LinkId, Live, Pool, PoolOptions, Schedule};
 use crate::latency::Latencies;
 use crate::stop;
 use crate::target::Target;
@@ -61,6 +62,10 @@ pub struct Tally {
     pub read: Latencies,
     /// Sampled messages, by their sender and their client id.
     pub sampled: HashMap<(u64, u64), Sampled>,
+    /// When the last one ended who sends: as it was planned, or when the user stopped it.
+    pub ended: Duration,
+    /// What all times are counted from.
+    pub begun: Instant,
 }
 
 /// A message as its sender and its recipient saw it, in ns of the machine's monotonic clock.
@@ -87,6 +92,8 @@ impl Tally {
             delivery: latencies(),
             read: latencies(),
             sampled: HashMap::new(),
+            ended: Duration::ZERO,
+            begun: Instant::now(),
         }
     }
 
@@ -103,6 +110,8 @@ impl Tally {
         self.delivery.add(&other.delivery);
         self.read.add(&other.read);
         self.sampled.extend(other.sampled);
+        self.ended = self.ended.max(other.ended);
+        self.begun = other.begun;
     }
 
     /// Counts something that went wrong.
@@ -173,6 +182,7 @@ struct Device {
 pub struct Traffic {
     habits: Habits,
     pool: Pool,
+    pairs: usize,
     flows: Vec<Flow>,
     devices: Vec<Device>,
     writes: Schedule,
@@ -184,6 +194,8 @@ pub struct Traffic {
     /// Every so many messages of a flow are sampled; 0: none.
     sample_every: u64,
     tally: Tally,
+    live: Arc<Live>,
+    lost: usize,
     turn: usize,
     touched: Vec<usize>,
 }
@@ -195,7 +207,7 @@ impl Traffic {
         target: &Target,
         pairs: &[&[TestUser]],
         thread: u32,
-        tally: Tally,
+        (tally, live): (Tally, Arc<Live>),
     ) -> Result<Self, String> {
         let options = PoolOptions { links: 2 * pairs.len() as u32 + 1, ring_entries: 4096, silent: false };
         let mut pool = Pool::new(&options, target.tls.clone()).map_err(|missing| missing.to_string())?;
@@ -242,12 +254,15 @@ impl Traffic {
             rng: Rng::with_seed(seed ^ 2),
             habits,
             pool,
+            pairs: pairs.len(),
             flows,
             devices,
             begin: Instant::now(),
             measured: Duration::ZERO..Duration::MAX,
             sample_every: 0,
             tally,
+            live,
+            lost: 0,
             turn: 0,
             touched: Vec::new(),
         })
@@ -299,6 +314,7 @@ impl Traffic {
 
     /// Waits for what is under way, and gives what was counted.
     pub fn end(mut self) -> Result<Tally, String> {
+        (self.tally.begun, self.tally.ended) = (self.begin, self.begin.elapsed());
         let last = Instant::now();
         while self.is_waiting() && last.elapsed() < DRAIN_TIMEOUT {
             self.take(WAIT_MAX, false)?;
@@ -378,9 +394,9 @@ impl Traffic {
     }
 
     fn take(&mut self, wait: Duration, go_on: bool) -> Result<(), String> {
-        let Self { pool, flows, devices, begin, tally, touched, habits, sample_every, .. } = self;
+        let Self { pool, flows, devices, begin, tally, live, lost, touched, habits, sample_every, .. } = self;
         let mut acknowledged = Vec::new();
-        let mut watch = Watch { flows, begin: *begin, tally, touched, sample_every: *sample_every };
+        let mut watch = Watch { flows, begin: *begin, tally, live, touched, sample_every: *sample_every };
         let mut happen = |link: LinkId, happened: Happened| match happened {
             Happened::Frame(frame) if frame.id > 0 => {
                 if let Some(asked) = devices[link as usize].asked.remove(&frame.id) {
@@ -393,13 +409,23 @@ impl Traffic {
             Happened::Frame(v1::ServerFrame { message: Some(Message::Entry(entry)), .. }) => {
                 match devices[link as usize].receives {
                     Some(flow) => watch.delivered(flow, &entry),
-                    None => watch.tally.error("an entry came to somebody who only sends".to_owned()),
+                    None => watch.error("an entry came to somebody who only sends".to_owned()),
                 }
             }
             Happened::Frame(_) | Happened::Ready => {}
-            Happened::Lost(why) => watch.tally.error(format!("a connection was lost: {why}")),
+            Happened::Lost(why) => {
+                *lost += 1;
+                watch.error(format!("a connection was lost: {why}"));
+            }
         };
         pool.turn(wait, &mut happen).map_err(|error| format!("the ring has failed: {error}"))?;
+        if self.lost == 2 * self.pairs {
+            let why = self.tally.first_error.as_deref().unwrap_or_default();
+            return Err(format!(
+                "the server has gone after {:.1} s: of all connections none is left; {why}",
+                self.begin.elapsed().as_secs_f64()
+            ));
+        }
         if habits.acknowledge {
             self.acknowledge();
         } else {
@@ -418,16 +444,24 @@ struct Watch<'a> {
     flows: &'a mut [Flow],
     begin: Instant,
     tally: &'a mut Tally,
+    live: &'a Live,
     touched: &'a mut Vec<usize>,
     sample_every: u64,
 }
 
 impl Watch<'_> {
+    fn error(&mut self, why: String) {
+        self.live.error();
+        self.tally.error(why);
+    }
+
     fn answered(&mut self, asked: Asked, answer: Option<Message>) {
         let now = self.begin.elapsed();
         match (asked, answer) {
             (Asked::Send { flow, number, intended }, Some(Message::Sent(_))) => {
-                self.tally.ack.record(intended, now.saturating_sub(intended));
+                let after = now.saturating_sub(intended);
+                self.tally.ack.record(intended, after);
+                self.live.acknowledged(after);
                 self.sample(flow, number, intended, |sampled, now| sampled.acknowledged = now);
             }
             (Asked::Read { intended }, Some(Message::HistoryPage(_))) => {
@@ -442,10 +476,10 @@ impl Watch<'_> {
                 let nothing_yet =
                     matches!(asked, Asked::Read { .. }) && refused.reason() == v1::Reason::UnknownUser;
                 if !nothing_yet {
-                    self.tally.error(format!("{}: {}", refused.reason().as_str_name(), refused.detail));
+                    self.error(format!("{}: {}", refused.reason().as_str_name(), refused.detail));
                 }
             }
-            _ => self.tally.error("a request was answered by something else".to_owned()),
+            _ => self.error("a request was answered by something else".to_owned()),
         }
     }
 
@@ -456,7 +490,7 @@ impl Watch<'_> {
             bytes.map(|bytes| u64::from_le_bytes(*bytes))
         };
         let (Some(sent), Some(intended_ns)) = (number(0), number(8)) else {
-            return self.tally.error("a body came that was not sent".to_owned());
+            return self.error("a body came that was not sent".to_owned());
         };
         let flow = &mut self.flows[index];
         if sent < flow.first {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Runs;
+use super::page::short;
 use super::plan::LASTING;
 
 /// Which way is better.
@@ -15,15 +16,25 @@ pub enum Better {
 /// One figure, with a value for each round.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    pub name: &'static str,
+    /// The same in all reports.
+    pub key: &'static str,
+    /// What it is, for people, with the rates and times that were asked for.
+    pub name: String,
     pub better: Better,
     /// What tern must reach.
     pub target: Option<f64>,
+    /// It says as much of another machine.
+    pub is_ratio: bool,
+    /// The runs that it is of.
+    pub runs: Vec<String>,
     pub values: Vec<f64>,
 }
 
 /// Records that cross the server for a message: one in, the acknowledgement and the delivery out. An echo's are two.
 const RECORDS_TO_ECHO: f64 = 3.0 / 2.0;
+
+/// Silent connections that one machine must hold.
+const CONNECTIONS: f64 = 1e6;
 
 /// The middle one of some values; `None` of none.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -32,6 +43,23 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 impl Figure {
+    fn of(key: &'static str, name: impl Into<String>, better: Better) -> Self {
+        let (name, runs, values) = (name.into(), Vec::new(), Vec::new());
+        Self { key, name, better, target: None, is_ratio: false, runs, values }
+    }
+
+    fn aims(self, target: f64) -> Self {
+        Self { target: Some(target), ..self }
+    }
+
+    fn ratio(self) -> Self {
+        Self { is_ratio: true, ..self }
+    }
+
+    fn from(self, runs: &[&str], values: Vec<f64>) -> Self {
+        Self { runs: runs.iter().map(|run| (*run).to_owned()).collect(), values, ..self }
+    }
+
     /// The middle value.
     pub fn median(&self) -> f64 {
         median(self.values.clone()).unwrap_or(f64::NAN)
@@ -79,142 +107,157 @@ pub fn figures(runs: &Runs) -> Vec<Figure> {
         let number = |result: &Value| result.pointer(path).and_then(Value::as_f64);
         runs.results(run).iter().filter_map(number).collect()
     };
+    // What runs were really asked for: a quick report has other rates and times.
+    let asked = |run: &str, path: &str, usual: f64| short(of(run, path).first().copied().unwrap_or(usual));
     let by_round = |above: Vec<f64>, below: Vec<f64>, factor: f64| -> Vec<f64> {
         above.iter().zip(&below).map(|(above, below)| above / (below * factor)).collect()
     };
     let difference = |of: Vec<f64>, from: Vec<f64>| of.iter().zip(&from).map(|(a, b)| a - b).collect();
-    let figure = |name, better, target, values| Figure { name, better, target, values };
     use Better::{Higher, Lower};
     // The last one that ran has the most connections.
     let largest_idle = runs.names().filter(|name| name.starts_with("idle-")).last().unwrap_or_default();
-    let all = vec![
-        figure(
-            "acknowledged messages/s, 16 in flight a sender",
-            Higher,
-            Some(100_000.0),
-            of("pairs-closed", "/acked_per_s"),
-        ),
-        figure(
-            "server CPU us a message, at that rate",
-            Lower,
-            Some(10.0),
-            of("pairs-closed", "/server_cpu_us_per_message"),
-        ),
-        figure(
-            "that, as a multiple of a bare TLS echo with as many records",
-            Lower,
-            Some(2.0),
-            by_round(
-                of("pairs-closed", "/server_cpu_us_per_message"),
-                of("limits", "/tls_echo_cpu_us"),
-                RECORDS_TO_ECHO,
+    let tried = of(largest_idle, "/connections").first().copied().unwrap_or(CONNECTIONS);
+    let floor = format!("{}/s", asked("pairs-floor", "/rate_per_s", 50_000.0));
+    let lasting = format!("{} s", asked(LASTING, "/seconds", 120.0));
+    let short_run = format!("{} s", asked("pairs-closed", "/seconds", 10.0));
+    let crowd = asked("strangers", "/connections", 500.0);
+    let all = [
+        Figure::of("closed-rate", "acknowledged messages/s, 16 in flight a sender", Higher)
+            .aims(100_000.0)
+            .from(&["pairs-closed"], of("pairs-closed", "/acked_per_s")),
+        Figure::of("closed-cpu", "server CPU us a message, at that rate", Lower)
+            .aims(10.0)
+            .from(&["pairs-closed"], of("pairs-closed", "/server_cpu_us_per_message")),
+        Figure::of("closed-echoes", "that, as a multiple of a bare TLS echo with as many records", Lower)
+            .aims(2.0)
+            .ratio()
+            .from(
+                &["pairs-closed", "limits"],
+                by_round(
+                    of("pairs-closed", "/server_cpu_us_per_message"),
+                    of("limits", "/tls_echo_cpu_us"),
+                    RECORDS_TO_ECHO,
+                ),
             ),
-        ),
-        figure(
-            "acknowledged messages/s over two minutes, as a multiple of those over ten seconds",
+        Figure::of(
+            "lasting-rate",
+            format!("acknowledged messages/s over {lasting}, as a multiple of those over {short_run}"),
             Higher,
-            Some(0.9),
+        )
+        .aims(0.9)
+        .ratio()
+        .from(
+            &[LASTING, "pairs-closed"],
             median(of("pairs-closed", "/acked_per_s"))
                 .map_or(Vec::new(), |short| by_round(of(LASTING, "/acked_per_s"), vec![short], 1.0)),
         ),
-        figure(
-            "bytes that reach the disk for a message of 200, over two minutes",
+        Figure::of(
+            "lasting-bytes",
+            format!("bytes that reach the disk for a message of 200, over {lasting}"),
             Lower,
-            Some(1000.0),
-            of(LASTING, "/disk_bytes_per_message"),
-        ),
-        figure("acknowledgement p50 ms at 50,000/s", Lower, None, of("pairs-floor", "/ack_ms/p50")),
-        figure("acknowledgement p99 ms at 50,000/s", Lower, None, of("pairs-floor", "/ack_ms/p99")),
-        figure(
-            "that, as a multiple of the p99 of fdatasync",
-            Lower,
-            Some(2.0),
-            by_round(of("pairs-floor", "/ack_ms/p99"), of("limits", "/fdatasync_ms/p99"), 1.0),
-        ),
-        figure(
+        )
+        .aims(1000.0)
+        .from(&[LASTING], of(LASTING, "/disk_bytes_per_message")),
+        Figure::of("floor-p50", format!("acknowledgement p50 ms at {floor}"), Lower)
+            .from(&["pairs-floor"], of("pairs-floor", "/ack_ms/p50")),
+        Figure::of("floor-p99", format!("acknowledgement p99 ms at {floor}"), Lower)
+            .from(&["pairs-floor"], of("pairs-floor", "/ack_ms/p99")),
+        Figure::of("floor-syncs", "that, as a multiple of the p99 of fdatasync", Lower)
+            .aims(2.0)
+            .ratio()
+            .from(
+                &["pairs-floor", "limits"],
+                by_round(of("pairs-floor", "/ack_ms/p99"), of("limits", "/fdatasync_ms/p99"), 1.0),
+            ),
+        Figure::of(
+            "echo-p99",
             "p99 ms of a bare TLS echo with as many records/s as 50,000 messages/s have",
             Lower,
-            None,
-            of("limits", "/tls_echo_open_loop_ms/p99"),
-        ),
-        figure(
-            "delivery p99 ms beyond the acknowledgement's",
+        )
+        .from(&["limits"], of("limits", "/tls_echo_open_loop_ms/p99")),
+        Figure::of(
+            "floor-delivery",
+            format!("delivery p99 ms beyond the acknowledgement's, at {floor}"),
             Lower,
-            Some(1.0),
+        )
+        .aims(1.0)
+        .from(
+            &["pairs-floor"],
             difference(of("pairs-floor", "/delivery_ms/p99"), of("pairs-floor", "/ack_ms/p99")),
         ),
-        figure(
-            "acknowledgement p99 ms at half of the highest rate",
-            Lower,
-            None,
-            of("pairs-half", "/ack_ms/p99"),
-        ),
-        figure(
+        Figure::of("half-p99", "acknowledgement p99 ms at half of the highest rate", Lower)
+            .from(&["pairs-half"], of("pairs-half", "/ack_ms/p99")),
+        Figure::of(
+            "among-many",
             "server CPU a message among the most connected users, as a multiple of that among few",
             Lower,
-            Some(1.2),
+        )
+        .aims(1.2)
+        .ratio()
+        .from(
+            &["among-many", "among-few"],
             by_round(
                 of("among-many", "/server_cpu_us_per_message"),
                 of("among-few", "/server_cpu_us_per_message"),
                 1.0,
             ),
         ),
-        figure(
+        Figure::of(
+            "cores",
             "two cores as a multiple of one, the generator's share subtracted (by CPU a message)",
             Higher,
-            Some(1.8),
+        )
+        .aims(1.8)
+        .ratio()
+        .from(
+            &["pairs-closed-1-core", "pairs-closed"],
             by_round(
                 of("pairs-closed-1-core", "/server_cpu_us_per_message"),
                 of("pairs-closed", "/server_cpu_us_per_message"),
                 0.5,
             ),
         ),
-        figure(
-            "user bytes an idle connection, of the most",
+        Figure::of("idle-user", "user bytes an idle connection, of the most", Lower)
+            .aims(600.0)
+            .from(&[largest_idle], of(largest_idle, "/server_user_bytes_per_connection")),
+        Figure::of("idle-kernel", "kernel bytes an idle connection, of the most", Lower)
+            .aims(4300.0)
+            .from(&[largest_idle], of(largest_idle, "/server_kernel_bytes_per_connection")),
+        Figure::of("idle-held", format!("idle connections held, of {} tried", short(tried)), Higher)
+            // A report that tries fewer says nothing of the aim.
+            .aims(CONNECTIONS.min(tried))
+            .from(&[largest_idle], of(largest_idle, "/pings_answered")),
+        Figure::of("idle-rate", "connections/s while they come", Higher)
+            .from(&[largest_idle], of(largest_idle, "/connected_per_s")),
+        Figure::of("handshakes", "handshakes/s a core that the crypto allows", Higher)
+            .from(&["limits"], of("limits", "/handshakes_per_s_per_core")),
+        Figure::of("storm-rate", "devices back/s in a storm", Higher)
+            .from(&["storm"], of("storm", "/handshakes_per_s")),
+        Figure::of("storm-live", "live acknowledgement p99 in a storm, as a multiple of before", Lower)
+            .aims(3.0)
+            .ratio()
+            .from(
+                &["storm"],
+                by_round(of("storm", "/live_ack_ms_during/p99"), of("storm", "/live_ack_ms_before/p99"), 1.0),
+            ),
+        Figure::of("resume", "resume with nothing new, handshake included, p99 ms", Lower)
+            .from(&["resume"], of("resume", "/nothing_new_ms/p99")),
+        Figure::of("churn", "login p99 ms while devices come and go", Lower)
+            .from(&["churn"], of("churn", "/login_ms/p99")),
+        Figure::of(
+            "strangers-login",
+            format!("the slowest login beside {crowd} hostile connections, ms"),
             Lower,
-            Some(600.0),
-            of(largest_idle, "/server_user_bytes_per_connection"),
-        ),
-        figure(
-            "kernel bytes an idle connection, of the most",
-            Lower,
-            Some(4300.0),
-            of(largest_idle, "/server_kernel_bytes_per_connection"),
-        ),
-        figure("idle connections held", Higher, Some(1e6), of(largest_idle, "/pings_answered")),
-        figure("connections/s while they come", Higher, None, of(largest_idle, "/connected_per_s")),
-        figure(
-            "handshakes/s a core that the crypto allows",
-            Higher,
-            None,
-            of("limits", "/handshakes_per_s_per_core"),
-        ),
-        figure("devices back/s in a storm", Higher, None, of("storm", "/handshakes_per_s")),
-        figure(
-            "live acknowledgement p99 in a storm, as a multiple of before",
-            Lower,
-            Some(3.0),
-            by_round(of("storm", "/live_ack_ms_during/p99"), of("storm", "/live_ack_ms_before/p99"), 1.0),
-        ),
-        figure(
-            "resume with nothing new, handshake included, p99 ms",
-            Lower,
-            None,
-            of("resume", "/nothing_new_ms/p99"),
-        ),
-        figure("login p99 ms while devices come and go", Lower, None, of("churn", "/login_ms/p99")),
-        figure(
-            "the slowest login beside 500 hostile connections, ms",
-            Lower,
-            Some(100.0),
-            of("strangers", "/login_ms_during/max"),
-        ),
-        figure(
+        )
+        .aims(100.0)
+        .from(&["strangers"], of("strangers", "/login_ms_during/max")),
+        Figure::of(
+            "strangers-bytes",
             "bytes of one of those: the server's, and the kernel's at both ends",
             Lower,
-            Some(65_536.0),
-            of("strangers", "/bytes_per_connection"),
-        ),
+        )
+        .aims(65_536.0)
+        .from(&["strangers"], of("strangers", "/bytes_per_connection")),
     ];
     all.into_iter().filter(|figure| !figure.values.is_empty()).collect()
 }
@@ -224,7 +267,7 @@ mod tests {
     use super::*;
 
     fn figure(better: Better, values: &[f64]) -> Figure {
-        Figure { name: "a figure", better, target: Some(10.0), values: values.to_vec() }
+        Figure::of("one", "a figure", better).aims(10.0).from(&["a-run"], values.to_vec())
     }
 
     #[test]

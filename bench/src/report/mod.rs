@@ -3,7 +3,6 @@
 
 mod compare;
 mod figures;
-mod machine;
 mod page;
 mod plan;
 
@@ -15,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use compare::{CompareArgs, run as compare};
-use machine::Machine;
 use plan::{Extent, Planned};
 
+use crate::setup::{self, Machine};
 use crate::{progress, stop};
 
 /// The file of a report's folder that holds what was found.
@@ -51,9 +50,18 @@ struct Ran {
 }
 
 /// What a report holds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Runs {
     machine: Machine,
+    /// What the program was built from.
+    #[serde(default)]
+    commit: String,
+    /// UTC.
+    #[serde(default)]
+    begun: String,
+    /// Each run was a moment, at rates of its own.
+    #[serde(default)]
+    quick: bool,
     runs: Vec<Ran>,
 }
 
@@ -62,7 +70,37 @@ impl Runs {
     fn read(folder: &Path) -> Result<Self, String> {
         let path = folder.join(FOUND);
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        serde_json::from_str(&text).map_err(|error| format!("{}: no report: {error}", path.display()))
+        let unusable = |error: serde_json::Error| format!("{}: no report: {error}", path.display());
+        let whole: Value = serde_json::from_str(&text).map_err(unusable)?;
+        let mut runs: Self = serde_json::from_value(whole.clone()).map_err(unusable)?;
+        // Earlier reports had these with the machine.
+        for (field, key) in [(&mut runs.commit, "commit"), (&mut runs.begun, "begun")] {
+            if field.is_empty() {
+                whole["machine"][key].as_str().unwrap_or_default().clone_into(field);
+            }
+        }
+        Ok(runs)
+    }
+
+    /// The day of the report.
+    fn day(&self) -> &str {
+        self.begun.split(' ').next().unwrap_or_default()
+    }
+
+    /// What a run was asked for, but for where its log goes.
+    fn asked(&self, name: &str) -> Option<String> {
+        let ran = self.runs.iter().find(|ran| ran.name == name)?;
+        let mut words = ran.command.split(' ');
+        let mut asked = Vec::new();
+        while let Some(word) = words.next() {
+            match word {
+                "--log" => drop(words.next()),
+                // What is printed while it runs is no matter either.
+                "--quiet" | "--json" => {}
+                word => asked.push(word),
+            }
+        }
+        Some(asked.join(" "))
     }
 
     /// What the rounds of a run gave; nothing if it did not run.
@@ -97,12 +135,23 @@ impl Written {
 
 /// Makes a report.
 pub fn run(arguments: &ReportArgs) -> Result<Written, String> {
-    let machine = Machine::here();
     let extent = if arguments.quick { Extent::Quick } else { Extent::Full };
-    let name = arguments.name.clone().unwrap_or_else(|| machine.commit.clone());
-    let folder = arguments.out.join(format!("{}-{name}", machine.day()));
+    let commit = match tern_version::COMMIT {
+        "" => "unknown",
+        commit => commit,
+    };
+    let runs = Runs {
+        machine: Machine::here(),
+        commit: commit.to_owned(),
+        begun: setup::now(),
+        quick: arguments.quick,
+        runs: Vec::new(),
+    };
+    let hash = commit.split(' ').next().unwrap_or(commit);
+    let name = arguments.name.clone().unwrap_or_else(|| hash.to_owned());
+    let folder = arguments.out.join(format!("{}-{name}", runs.day()));
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let mut session = Session { folder: folder.clone(), runs: Runs { machine, runs: Vec::new() }, errors: 0 };
+    let mut session = Session { folder: folder.clone(), runs, errors: 0 };
     let rounds = usize::from(arguments.rounds);
     session.in_turns(&plan::repeated(extent, rounds))?;
     session.one(&plan::lasting(extent))?;
@@ -164,6 +213,10 @@ impl Session {
         let program = std::env::current_exe().map_err(|error| format!("where this program is: {error}"))?;
         let output = Command::new(program).args(&arguments).arg("--json").output();
         let output = output.map_err(|error| format!("{command}: {error}"))?;
+        if stop::asked() {
+            // It was stopped as well, in the middle.
+            return Err("stopped; what was run before is in the report".to_owned());
+        }
         let said = String::from_utf8_lossy(&output.stdout);
         let result: Option<Value> = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
         if !output.status.success() || result.is_none() {

@@ -9,27 +9,24 @@ use super::Runs;
 use super::figures::{Better, Figure, figures};
 use super::plan::{LASTING, TARGETS_MS};
 use crate::latency::{Micros, micros, read_log};
-use crate::plot::{Axis, Bars, Plot, Scale, Series};
+use crate::plot::{Axis, Bars, Mark, Plot, Scale, Series};
 
 /// Points of a line of percentiles.
 const QUANTILES: usize = 400;
 
 /// The page and its plots: names and texts.
 pub fn files(runs: &Runs, folder: &Path) -> Vec<(String, String)> {
+    let source = source(runs);
     let mut plots = Vec::new();
-    plots.extend(percentiles(folder));
-    plots.extend(over_time(
-        folder,
-        "pairs-half-0.hlog",
-        "over-time.svg",
-        "Latency over time, at half of the full rate",
-    ));
+    plots.extend(percentiles(runs, folder));
+    plots.extend(over_time(folder, &source, &of_the_half(runs)));
     plots.extend(lasting(runs));
     plots.extend(sweep(runs));
-    plots.extend(targets(folder));
+    plots.extend(achieved(runs));
+    plots.extend(targets(runs, folder));
     plots.extend(memory(runs));
     plots.extend(stages(runs));
-    plots.extend(over_time(folder, "storm-0.hlog", "storm.svg", "Live traffic while a storm blows"));
+    plots.extend(over_time(folder, &source, &of_the_storm(runs)));
     let page = page(runs, &plots);
     let svgs = plots.into_iter().map(|(file, _, svg)| (file.to_owned(), svg));
     [("README.md".to_owned(), page)].into_iter().chain(svgs).collect()
@@ -38,16 +35,40 @@ pub fn files(runs: &Runs, folder: &Path) -> Vec<(String, String)> {
 /// A plot: its file, what it shows, its text.
 type Drawn = (&'static str, String, String);
 
-fn page(runs: &Runs, plots: &[Drawn]) -> String {
+/// What stands below each plot.
+fn source(runs: &Runs) -> String {
     let machine = &runs.machine;
+    let quick = if runs.quick { "QUICK: says nothing; " } else { "" };
+    format!(
+        "{quick}tern {}, {}; {}, {} CPUs with the generator's, {} GiB, Linux {}",
+        runs.commit,
+        runs.day(),
+        machine.cpu,
+        machine.cpus,
+        machine.memory_gib,
+        machine.kernel
+    )
+}
+
+fn page(runs: &Runs, plots: &[Drawn]) -> String {
+    let (quick, says) = if runs.quick {
+        (
+            "Quick report",
+            "**Each run was a moment, at rates of its own: the figures say that everything works, and nothing else.** ",
+        )
+    } else {
+        ("Report", "")
+    };
     let mut page = format!(
-        "# Report of {}\n\n{} ({} CPUs, {} GiB), Linux {}, commit {}. The generator runs on the same machine and takes its share \
-         of the CPUs. Made by `tern-bench report`; docs/PERFORMANCE.md says how to read it.\n\n",
-        machine.begun, machine.cpu, machine.cpus, machine.memory_gib, machine.kernel, machine.commit
+        "# {quick} of {}\n\n{says}{}. tern {}. The generator runs on the same machine and takes its share of the CPUs. Made by \
+         `tern-bench report`; docs/PERFORMANCE.md says how to read it.\n\n",
+        runs.begun,
+        runs.machine.line(),
+        runs.commit
     );
     page += "## Figures\n\n| what | median | lowest to highest | target | |\n|---|---:|---:|---:|---|\n";
     for figure in figures(runs) {
-        page += &row(&figure);
+        page += &row(&figure, runs.quick);
     }
     page += "\n## Plots\n\n";
     for (file, about, _) in plots {
@@ -61,7 +82,8 @@ fn page(runs: &Runs, plots: &[Drawn]) -> String {
     page
 }
 
-fn row(figure: &Figure) -> String {
+/// A quick report judges nothing.
+fn row(figure: &Figure, quick: bool) -> String {
     let (low, high) = figure.range();
     let spread = if figure.values.len() < 2 {
         "one round".to_owned()
@@ -69,8 +91,9 @@ fn row(figure: &Figure) -> String {
         format!("{} to {}", short(low), short(high))
     };
     let sign = if figure.better == Better::Higher { "at least" } else { "at most" };
-    let target = figure.target.map(|target| format!("{sign} {}", short(target))).unwrap_or_default();
-    let met = match figure.met() {
+    let judged = figure.target.filter(|_| !quick);
+    let target = judged.map(|target| format!("{sign} {}", short(target))).unwrap_or_default();
+    let met = match figure.met().filter(|_| !quick) {
         Some(true) => "met",
         Some(false) => "**not met**",
         None => "",
@@ -139,31 +162,77 @@ fn quantiles(micros: &Micros) -> Vec<(f64, f64)> {
     (0..=QUANTILES).map(|at| (quantile(at), micros.value_at_quantile(quantile(at)) as f64 / 1000.0)).collect()
 }
 
-fn percentiles(folder: &Path) -> Option<Drawn> {
+/// The rate of a run, as people say it.
+fn rate_of(runs: &Runs, name: &str) -> String {
+    let rate = runs.results(name).first().and_then(|result| result["rate_per_s"].as_f64());
+    rate.map_or_else(|| "?".to_owned(), |rate| format!("{}/s", short(rate)))
+}
+
+fn percentiles(runs: &Runs, folder: &Path) -> Option<Drawn> {
     let kinds = logged(folder, "pairs-half-0.hlog");
-    let series: Vec<_> = kinds
-        .iter()
-        .map(|(tag, intervals)| Series { name: tag.clone(), points: quantiles(&sum(intervals)) })
-        .collect();
-    let title = "Latency by percentile, at half of the full rate".to_owned();
+    let series: Vec<_> =
+        kinds.iter().map(|(tag, intervals)| Series::new(tag.clone(), quantiles(&sum(intervals)))).collect();
+    let title = format!("Latency by percentile at {}, half of the highest rate", rate_of(runs, "pairs-half"));
     let plot = Plot {
         title: title.clone(),
         x: axis("percentile", Scale::Percentile),
         y: axis("ms", Scale::Log),
         series,
+        marks: Vec::new(),
+        source: source(runs),
     };
     (!plot.series.is_empty()).then(|| ("percentiles.svg", title, plot.to_svg()))
 }
 
-fn over_time(folder: &Path, file: &str, name: &'static str, title: &str) -> Option<Drawn> {
-    let kinds = logged(folder, file);
+/// Latencies over time, of a log.
+struct OverTime {
+    log: &'static str,
+    file: &'static str,
+    title: String,
+    /// What one point is of.
+    point: Duration,
+    marks: Vec<Mark>,
+}
+
+fn of_the_half(runs: &Runs) -> OverTime {
+    OverTime {
+        log: "pairs-half-0.hlog",
+        file: "over-time.svg",
+        title: format!("Latency over time at {}, half of the highest rate", rate_of(runs, "pairs-half")),
+        point: Duration::from_secs(1),
+        marks: Vec::new(),
+    }
+}
+
+fn of_the_storm(runs: &Runs) -> OverTime {
+    let storm = runs.results("storm").first();
+    let number = |key: &str| storm.and_then(|storm| storm[key].as_f64());
+    let mark = |key: &str, name: &str| number(key).map(|at| Mark::X(at, name.to_owned()));
+    let devices = number("devices").map(short).unwrap_or_default();
+    OverTime {
+        log: "storm-0.hlog",
+        file: "storm.svg",
+        title: format!("Those who write while {devices} devices come back at once"),
+        // Of a tenth of a second, the slowest of a hundred is the slowest of all.
+        point: Duration::from_millis(500),
+        marks: [mark("from_s", "all are gone"), mark("upto_s", "all are back")]
+            .into_iter()
+            .flatten()
+            .collect(),
+    }
+}
+
+fn over_time(folder: &Path, source: &str, of: &OverTime) -> Option<Drawn> {
+    let kinds = logged(folder, of.log);
     let (tag, intervals) = kinds.first()?;
-    let line = |label: &str, of: &dyn Fn(&Micros) -> u64| {
-        let point = |(begin, micros): &(Duration, Micros)| (begin.as_secs_f64(), of(micros) as f64 / 1000.0);
-        Series { name: format!("{tag} {label}"), points: intervals.iter().map(point).collect() }
+    let intervals = together(intervals, of.point);
+    let line = |label: &str, value: &dyn Fn(&Micros) -> u64| {
+        let point =
+            |(begin, micros): &(Duration, Micros)| (begin.as_secs_f64(), value(micros) as f64 / 1000.0);
+        Series::new(format!("{tag} {label}"), intervals.iter().map(point).collect())
     };
     let plot = Plot {
-        title: title.to_owned(),
+        title: of.title.clone(),
         x: axis("seconds since the begin", Scale::Linear),
         y: axis("ms", Scale::Log),
         series: vec![
@@ -171,8 +240,24 @@ fn over_time(folder: &Path, file: &str, name: &'static str, title: &str) -> Opti
             line("p99", &|micros| micros.value_at_quantile(0.99)),
             line("max", &|micros| micros.max()),
         ],
+        marks: of.marks.clone(),
+        source: source.to_owned(),
     };
-    Some((name, title.to_owned(), plot.to_svg()))
+    Some((of.file, of.title.clone(), plot.to_svg()))
+}
+
+/// Intervals put together to longer ones.
+fn together(intervals: &[(Duration, Micros)], point: Duration) -> Vec<(Duration, Micros)> {
+    let mut longer: Vec<(Duration, Micros)> = Vec::new();
+    for (begin, one) in intervals {
+        let number = (begin.as_nanos() / point.as_nanos().max(1)) as u32;
+        match longer.last_mut() {
+            // Histograms that grow take any other.
+            Some((begin, sum)) if *begin == point * number => drop(sum.add(one)),
+            _ => longer.push((point * number, one.clone())),
+        }
+    }
+    longer
 }
 
 /// What the long run shows second by second: its rate, what it writes, how large the store and the server become.
@@ -181,7 +266,7 @@ fn lasting(runs: &Runs) -> Vec<Drawn> {
     let samples = samples.unwrap_or_default();
     let line = |name: &str, of: &dyn Fn(&Value) -> Option<f64>| {
         let point = |sample: &Value| Some((sample["at_s"].as_f64()?, of(sample)?));
-        Series { name: name.to_owned(), points: samples.iter().filter_map(point).collect() }
+        Series::new(name, samples.iter().filter_map(point).collect())
     };
     let mib = |field: &'static str| move |sample: &Value| Some(sample[field].as_f64()? / f64::from(1 << 20));
     // Over ten seconds: single ones show single flushes.
@@ -191,72 +276,116 @@ fn lasting(runs: &Runs) -> Vec<Drawn> {
         let acked: f64 = pair[1..].iter().filter_map(|sample| sample["acked_per_s"].as_f64()).sum();
         (acked > 0.0).then_some((pair[OVER]["at_s"].as_f64()?, bytes / acked))
     };
-    let written = Series {
-        name: "bytes to the disk a message, of the ten seconds before".to_owned(),
-        points: samples.windows(OVER + 1).filter_map(a_message).collect(),
+    let written = Series::new(
+        "bytes to the disk a message, of the ten seconds before",
+        samples.windows(OVER + 1).filter_map(a_message).collect(),
+    );
+    let seconds = runs.results(LASTING).first().and_then(|result| result["seconds"].as_f64()).map(short);
+    let loop_of = format!("{} s of closed loop", seconds.unwrap_or_default());
+    let marks = |file: &str| match file {
+        "lasting-written.svg" => vec![Mark::Y(1000.0, "the aim: at most 1,000".to_owned())],
+        _ => Vec::new(),
     };
-    let drawn = |file, title: &str, unit: &str, series: Vec<Series>| {
+    let drawn = |file, what: &str, unit: &str, series: Vec<Series>| {
+        let title = format!("{loop_of}: {what}");
         let shown = series.iter().any(|series| !series.points.is_empty());
         let plot = Plot {
-            title: title.to_owned(),
+            title: title.clone(),
             x: axis("seconds since the begin", Scale::Linear),
             y: axis(unit, Scale::Linear),
             series,
+            marks: marks(file),
+            source: source(runs),
         };
-        shown.then(|| (file, title.to_owned(), plot.to_svg()))
+        shown.then(|| (file, title, plot.to_svg()))
     };
     let rate = line("acknowledged", &|sample| sample["acked_per_s"].as_f64().filter(|rate| *rate > 0.0));
     let (store, memory) = (line("store", &mib("store_bytes")), line("private memory", &mib("user_bytes")));
     [
-        drawn("lasting-rate.svg", "Two minutes of closed loop: rate", "messages/s", vec![rate]),
-        drawn("lasting-written.svg", "Two minutes of closed loop: what is written", "bytes", vec![written]),
-        drawn("lasting-store.svg", "Two minutes of closed loop: the store's files", "MiB", vec![store]),
-        drawn("lasting-memory.svg", "Two minutes of closed loop: the server's memory", "MiB", vec![memory]),
+        drawn("lasting-rate.svg", "its rate", "messages/s", vec![rate]),
+        drawn("lasting-written.svg", "what is written", "bytes", vec![written]),
+        drawn("lasting-store.svg", "the store's files", "MiB", vec![store]),
+        drawn("lasting-memory.svg", "the server's memory", "MiB", vec![memory]),
     ]
     .into_iter()
     .flatten()
     .collect()
 }
 
-fn sweep(runs: &Runs) -> Option<Drawn> {
+/// What the sweep of rates gave, by rising rate.
+fn swept(runs: &Runs) -> Vec<&Value> {
     let rates = runs
         .runs
         .iter()
         .filter(|ran| ran.name.strip_prefix("pairs-").is_some_and(|rate| rate.parse::<u32>().is_ok()));
-    let points: Vec<&Value> = rates.filter_map(|ran| ran.results.first()).collect();
-    let number =
-        |result: &Value, path: &str| result.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
-    let line = |name: &str, path: &str| Series {
-        name: name.to_owned(),
-        points: points.iter().map(|result| (number(result, "/acked_per_s"), number(result, path))).collect(),
+    rates.filter_map(|ran| ran.results.first()).collect()
+}
+
+fn number(result: &Value, path: &str) -> f64 {
+    result.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN)
+}
+
+fn sweep(runs: &Runs) -> Option<Drawn> {
+    let points = swept(runs);
+    let line = |name: &str, path: &str| {
+        let points = points.iter().map(|result| (number(result, "/offered_per_s"), number(result, path)));
+        Series::new(name, points.collect())
     };
-    let title = "Throughput against latency, until it breaks".to_owned();
+    let title = "Latency by rate, until the server does not follow any more".to_owned();
     let plot = Plot {
         title: title.clone(),
-        x: axis("acknowledged messages/s (open loop)", Scale::Linear),
+        x: axis("messages/s offered (open loop)", Scale::Linear),
         y: axis("ms", Scale::Log),
         series: vec![
             line("acknowledgement p99", "/ack_ms/p99"),
             line("acknowledgement p50", "/ack_ms/p50"),
-            line("delivery p99", "/delivery_ms/p99"),
+            Series { dashed: true, ..line("delivery p99", "/delivery_ms/p99") },
         ],
+        marks: Vec::new(),
+        source: source(runs),
     };
     (!points.is_empty()).then(|| ("throughput.svg", title, plot.to_svg()))
 }
 
-fn targets(folder: &Path) -> Option<Drawn> {
+fn achieved(runs: &Runs) -> Option<Drawn> {
+    let points = swept(runs);
+    let line = |name: &str, path: &str| {
+        let points = points.iter().map(|result| (number(result, "/offered_per_s"), number(result, path)));
+        Series::new(name, points.collect())
+    };
+    let title = "Acknowledged by offered rate".to_owned();
+    let plot = Plot {
+        title: title.clone(),
+        x: axis("messages/s offered (open loop)", Scale::Linear),
+        y: axis("messages/s", Scale::Linear),
+        series: vec![
+            line("acknowledged", "/acked_per_s"),
+            Series { dashed: true, ..line("all that is offered", "/offered_per_s") },
+        ],
+        marks: Vec::new(),
+        source: source(runs),
+    };
+    (!points.is_empty()).then(|| ("achieved.svg", title, plot.to_svg()))
+}
+
+fn targets(runs: &Runs, folder: &Path) -> Option<Drawn> {
     let line = |target: &&str| {
         let kinds = logged(folder, &format!("target-{target}-ms-0.hlog"));
         let (_, intervals) = kinds.into_iter().find(|(tag, _)| tag == "ack")?;
-        Some(Series { name: format!("ack_p99_ms = {target}"), points: quantiles(&sum(&intervals)) })
+        Some(Series::new(format!("ack_p99_ms = {target}"), quantiles(&sum(&intervals))))
     };
     let series: Vec<_> = TARGETS_MS.iter().filter_map(line).collect();
-    let title = "Acknowledgement by percentile under three latency targets, at 10,000 messages/s".to_owned();
+    let aim = |target: &&str| Some(Mark::Y(target.parse().ok()?, format!("the aim: {target} ms")));
+    let rate = rate_of(runs, &format!("target-{}-ms", TARGETS_MS[0]));
+    let title = format!("Acknowledgement by percentile under three aims for its p99, at {rate}");
+    let p99 = Mark::X(0.99, "p99".to_owned());
     let plot = Plot {
         title: title.clone(),
         x: axis("percentile", Scale::Percentile),
         y: axis("ms", Scale::Log),
         series,
+        marks: TARGETS_MS.iter().filter_map(aim).chain([p99]).collect(),
+        source: source(runs),
     };
     (!plot.series.is_empty()).then(|| ("targets.svg", title, plot.to_svg()))
 }
@@ -272,7 +401,7 @@ fn memory(runs: &Runs) -> Option<Drawn> {
         let point = |result: &&Value| {
             Some((result["connections"].as_f64()?, result.pointer(path).and_then(Value::as_f64)?))
         };
-        Series { name: name.to_owned(), points: idle.iter().filter_map(point).collect() }
+        Series::new(name, idle.iter().filter_map(point).collect())
     };
     let title = "Memory of an idle connection, on the server's side".to_owned();
     let plot = Plot {
@@ -283,23 +412,27 @@ fn memory(runs: &Runs) -> Option<Drawn> {
             line("kernel", "/server_kernel_bytes_per_connection"),
             line("user space", "/server_user_bytes_per_connection"),
         ],
+        marks: vec![Mark::Y(600.0, "the aim for user space: 600".to_owned())],
+        source: source(runs),
     };
     (!idle.is_empty()).then(|| ("memory.svg", title, plot.to_svg()))
 }
 
+/// A part of a bar that is smaller has no place of its own.
+const PART_US_MIN: f64 = 0.3;
+
 fn stages(runs: &Runs) -> Option<Drawn> {
-    let bar = |(name, label): (&str, &str)| {
+    let bar = |name: &str| {
         let cpu = runs.results(name).first()?["cpu"].as_array()?.clone();
         let part = |part: &Value| Some((part["part"].as_str()?.to_owned(), part["us_per_message"].as_f64()?));
-        let mut parts: Vec<(String, f64)> = cpu.iter().filter_map(part).collect();
-        // What takes next to nothing would only fill the legend.
-        parts.retain(|(_, us)| *us >= 0.3);
-        Some((label.to_owned(), parts))
+        let (mut parts, small): (Vec<_>, Vec<_>) =
+            cpu.iter().filter_map(part).partition(|(_, us)| *us >= PART_US_MIN);
+        parts.push(("all others".to_owned(), small.into_iter().map(|(_, us)| us).sum()));
+        Some((rate_of(runs, name), parts))
     };
-    let bars: Vec<_> =
-        [("why-slow-low", "2,000/s"), ("why-slow-half", "half rate")].into_iter().filter_map(bar).collect();
-    let title = "Server CPU by part".to_owned();
-    let drawn = Bars { title: title.clone(), unit: "us a message".to_owned(), bars };
+    let bars: Vec<_> = ["why-slow-low", "why-slow-half"].into_iter().filter_map(bar).collect();
+    let title = "Server CPU by part, at two rates".to_owned();
+    let drawn = Bars { title: title.clone(), unit: "us a message".to_owned(), bars, source: source(runs) };
     (!drawn.bars.is_empty()).then(|| ("cpu.svg", title, drawn.to_svg()))
 }
 

@@ -22,7 +22,10 @@ pub enum Extent {
 }
 
 /// Rates of the sweep, in messages a second; it ends where the server can't follow.
-const RATES: [u32; 9] = [2_000, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000, 120_000];
+const RATES: [u32; 14] = [
+    2_000, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000, 120_000, 140_000, 160_000, 200_000,
+    250_000, 300_000,
+];
 
 /// Messages a second at which latency targets are compared: they matter where the CPUs are not busy already.
 const AIMED_RATE: u32 = 10_000;
@@ -92,10 +95,10 @@ pub fn once(extent: Extent, many: u32, half_per_s: f64) -> Vec<Planned> {
         plan.push(planned(name, &format!("why-slow --rate {rate} {why}"), false, 1));
     }
     let others = if full {
-        ["storm --devices 10000 --quiet", "resume", "mixed", "churn", "strangers"]
+        ["storm --devices 10000", "resume", "mixed", "churn", "strangers"]
     } else {
         [
-            "storm --devices 200 --before 1 --quiet",
+            "storm --devices 200 --before 1",
             "resume --devices 50 --missed 3",
             "mixed --users 50 --seconds 3",
             "churn --rate 50 --stay 1 --seconds 3",
@@ -110,7 +113,7 @@ pub fn once(extent: Extent, many: u32, half_per_s: f64) -> Vec<Planned> {
     for connections in sizes.iter().copied().chain((full && many > 30_000).then_some(many)) {
         let settle = if full { 6 } else { 1 };
         let cores = cores_for(connections);
-        let command = format!("idle --connections {connections} --settle {settle} {cores} --quiet");
+        let command = format!("idle --connections {connections} --settle {settle} {cores}");
         plan.push(planned(&format!("idle-{connections}"), &command, false, 1));
     }
     plan.push(many_connected);
@@ -124,7 +127,7 @@ fn among(extent: Extent, many: u32) -> [Planned; 2] {
     let (seconds, warmup) = times(extent, 10);
     let one = |(name, silent): (&str, u32)| {
         let cores = cores_for(many);
-        let command = format!("pairs --rate {rate} --silent {silent} {cores} --quiet {seconds} {warmup}");
+        let command = format!("pairs --rate {rate} --silent {silent} {cores} {seconds} {warmup}");
         planned(name, &command, false, 1)
     };
     [("among-few", few), ("among-many", many)].map(one)

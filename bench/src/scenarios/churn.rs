@@ -9,7 +9,8 @@ use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 use tern_testkit::TestUser;
 
 use super::LogArgs;
-use crate::latency::{Latencies, Percentiles};
+use crate::arguments;
+use crate::latency::{Latencies, Percentiles, table};
 use crate::load::{Arrivals, Fleet, Happened, Schedule, WAIT, exponential};
 use crate::target::{Target, TargetArgs};
 use crate::{measure, stop};
@@ -19,13 +20,13 @@ pub struct ChurnArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Devices that come in a second
-    #[arg(long, default_value_t = 300.0)]
+    #[arg(long, default_value_t = 300.0, value_parser = arguments::positive)]
     rate: f64,
     /// Seconds that one stays, on average
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 5.0, value_parser = arguments::positive)]
     stay: f64,
     /// Seconds of it all
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     #[command(flatten)]
     log: LogArgs,
@@ -66,15 +67,11 @@ impl ChurnReport {
         let grown = self.server_user_bytes_grown.map_or("?".to_owned(), |bytes| (bytes / 1024).to_string());
         let first = self.first_error.as_deref().map(|why| format!("; first: {why}")).unwrap_or_default();
         format!(
-            "{:.0}/s offered, {:.0}/s came; login p50 {:.2} p99 {:.2} ms, ping p50 {:.2} p99 {:.2} ms; server CPU {cpu} us \
-             a login; its memory grew by {grown} KiB; {} errors{first}",
+            "{:.0}/s offered, {:.0}/s came; server CPU {cpu} us a login; its memory grew by {grown} KiB; {} errors{first}\n\n{}",
             self.offered_per_s,
             self.came_per_s,
-            self.login_ms.p50,
-            self.login_ms.p99,
-            self.ping_ms.p50,
-            self.ping_ms.p99,
             self.errors,
+            table(&[("login", &self.login_ms), ("ping", &self.ping_ms)]),
         )
     }
 }
@@ -94,8 +91,9 @@ pub fn run(arguments: &ChurnArgs) -> Result<ChurnReport, String> {
     let grown = memory().zip(memory_then).map(|(now, then)| now as i64 - then as i64);
     let cpu_s = target.cpu_s_since(cpu);
     let seconds = churn.elapsed().as_secs_f64();
+    let begun = churn.begin;
     let Came { came, offered, without_device, errors, first_error, login, ping } = churn.came;
-    arguments.log.write(&[("login", &login), ("ping", &ping)])?;
+    arguments.log.write(begun, &[("login", &login), ("ping", &ping)])?;
     Ok(ChurnReport {
         scenario: "churn",
         seed: arguments.seed,

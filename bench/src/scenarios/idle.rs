@@ -21,7 +21,7 @@ pub struct IdleArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// How many
-    #[arg(long, default_value_t = 30_000)]
+    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(2..))]
     connections: u32,
     /// Seconds of silence before memory is measured
     #[arg(long, default_value_t = 6)]
@@ -32,9 +32,6 @@ pub struct IdleArgs {
     /// Repeats the order of a run
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Print no progress
-    #[arg(long)]
-    quiet: bool,
 }
 
 /// What was found.
@@ -54,6 +51,11 @@ pub struct IdleReport {
 }
 
 impl IdleReport {
+    /// Whether all have come and live. Who was stopped has not asked all of them.
+    pub fn is_correct(&self) -> bool {
+        self.errors == 0 && (stop::asked() || self.pings_answered == self.connections)
+    }
+
     /// A line for people.
     pub fn line(&self) -> String {
         let user =
@@ -85,19 +87,19 @@ impl Memory {
 
 /// Runs it.
 pub fn run(arguments: &IdleArgs) -> Result<IdleReport, String> {
-    let count = arguments.connections.max(2);
+    let count = arguments.connections;
     let mut target = Target::new(&arguments.target, count, &["--limit", "idle_timeout_ms=3600000"])?;
     target.start_again();
     let mut fleet = Fleet::silent(&target, &target.users[..count as usize], 0)?;
     // The first connections bring what all share: buffers, tables, code, and keys of those that were active a moment ago.
     let warm = if arguments.all_at_once { 0 } else { (count / 4).max(1) };
-    let warmed = fleet.connect(0..warm, true)?;
+    let warmed = fleet.connect(0..warm)?;
     let settle = Duration::from_secs(arguments.settle);
     if warm > 0 {
         fleet.be_silent(settle)?;
     }
     let (before, begin) = (Memory::now(&target), Instant::now());
-    let connected = fleet.connect(warm..count, arguments.quiet)?;
+    let connected = fleet.connect(warm..count)?;
     let seconds = begin.elapsed().as_secs_f64();
     fleet.be_silent(settle)?;
     let after = Memory::now(&target);

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Load, LogArgs};
-use crate::latency::{Latencies, Micros, Percentiles};
-use crate::load::{Arrivals, Habits, STAMP_BYTES, Tally};
+use crate::arguments;
+use crate::latency::{Latencies, Micros, Percentiles, table};
+use crate::load::{Arrivals, Habits, Tally};
 use crate::target::{Target, TargetArgs};
 
 /// Messages that a user writes in a day.
@@ -29,22 +30,22 @@ pub struct MixedArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// People, all connected
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..))]
     users: u32,
     /// How many times faster than life
-    #[arg(long, default_value_t = 20.0)]
+    #[arg(long, default_value_t = 20.0, value_parser = arguments::positive)]
     speed: f64,
     /// Bytes of most messages
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = arguments::message_size)]
     size: usize,
     /// Bytes of one in five: at most what a body may have
-    #[arg(long, default_value_t = 60_000)]
+    #[arg(long, default_value_t = 60_000, value_parser = arguments::message_size)]
     large_size: usize,
     /// Seconds: the middle third is the peak
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..))]
     seconds: u64,
     /// Threads of the generator
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
     #[command(flatten)]
     log: LogArgs,
@@ -68,7 +69,7 @@ struct Part {
 pub struct MixedReport {
     scenario: &'static str,
     seed: u64,
-    seconds: u64,
+    seconds: f64,
     errors: u64,
     users: u32,
     usual: Part,
@@ -92,19 +93,20 @@ impl MixedReport {
     pub fn line(&self) -> String {
         let part = |name: &str, part: &Part| {
             format!(
-                "{name}: {:.0} writes/s, {:.0} reads/s; acknowledgement p50 {:.2} p99 {:.2}, delivery p50 {:.2} p99 {:.2}, read \
-                 p50 {:.2} p99 {:.2} ms",
+                "{name}: {:.0} writes/s, {:.0} reads/s\n{}\n\n",
                 part.writes_per_s,
                 part.reads_per_s,
-                part.ack_ms.p50,
-                part.ack_ms.p99,
-                part.delivery_ms.p50,
-                part.delivery_ms.p99,
-                part.read_ms.p50,
-                part.read_ms.p99,
+                table(&[
+                    ("acknowledgement", &part.ack_ms),
+                    ("delivery", &part.delivery_ms),
+                    ("a page of history", &part.read_ms),
+                ]),
             )
         };
-        format!("{}\n{}{}", part("usual", &self.usual), part("peak", &self.peak), self.tally.wrong())
+        let cpu =
+            self.server_cpu_us_per_write.map(|cpu| format!("server CPU {cpu:.0} us a write with its reads"));
+        let (usual, peak) = (part("usual", &self.usual), part("peak", &self.peak));
+        format!("{usual}{peak}{}{}", cpu.unwrap_or_default(), self.tally.wrong()).trim_end().to_owned()
     }
 }
 
@@ -126,12 +128,9 @@ pub fn habits(users: u32, speed: f64, size: usize, large_size: usize, seed: u64)
 
 /// Runs it.
 pub fn run(arguments: &MixedArgs) -> Result<MixedReport, String> {
-    if arguments.size.min(arguments.large_size) < STAMP_BYTES {
-        return Err(format!("--size and --large-size are at least {STAMP_BYTES}"));
-    }
-    let users = (arguments.users / 2 * 2).max(2);
+    let users = arguments.users / 2 * 2;
     let target = Target::new(&arguments.target, users, &[])?;
-    let end = Duration::from_secs(arguments.seconds.max(3));
+    let end = Duration::from_secs(arguments.seconds);
     let (rise, fall) = (end / 3, end * 2 / 3);
     let cpu = target.cpu_s_since(None);
     let tally = Load {
@@ -152,21 +151,24 @@ pub fn run(arguments: &MixedArgs) -> Result<MixedReport, String> {
     })?;
     let cpu_s = target.cpu_s_since(cpu);
     let kinds = [("ack", &tally.ack), ("delivery", &tally.delivery), ("read", &tally.read)];
-    arguments.log.write(&kinds)?;
+    arguments.log.write(tally.begun, &kinds)?;
     let both = |latencies: &Latencies| {
         let mut usual = latencies.within(Duration::ZERO..rise);
         usual += latencies.within(fall..end);
         usual
     };
     let peak = |latencies: &Latencies| latencies.within(rise..fall);
+    // The user may have stopped it anywhere.
+    let ended = tally.ended.min(end);
+    let of_peak = ended.clamp(rise, fall) - rise;
     Ok(MixedReport {
         scenario: "mixed",
         seed: arguments.seed,
-        seconds: end.as_secs(),
+        seconds: ended.as_secs_f64(),
         errors: tally.errors,
         users,
-        usual: part(&tally, &both, (end - (fall - rise)).as_secs_f64()),
-        peak: part(&tally, &peak, (fall - rise).as_secs_f64()),
+        usual: part(&tally, &both, ended - of_peak),
+        peak: part(&tally, &peak, of_peak),
         server_cpu_us_per_write: cpu_s.map(|cpu_s| cpu_s * 1e6 / tally.sent_in_all.max(1) as f64),
         missing: tally.missing,
         duplicates: tally.duplicates,
@@ -175,11 +177,13 @@ pub fn run(arguments: &MixedArgs) -> Result<MixedReport, String> {
     })
 }
 
-fn part(tally: &Tally, select: &dyn Fn(&Latencies) -> Micros, seconds: f64) -> Part {
+fn part(tally: &Tally, select: &dyn Fn(&Latencies) -> Micros, time: Duration) -> Part {
     let (ack, delivery, read) = (select(&tally.ack), select(&tally.delivery), select(&tally.read));
+    // Of no time at all there is no rate.
+    let per_s = |count: u64| if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() };
     Part {
-        writes_per_s: ack.len() as f64 / seconds,
-        reads_per_s: read.len() as f64 / seconds,
+        writes_per_s: per_s(ack.len()),
+        reads_per_s: per_s(read.len()),
         ack_ms: Percentiles::of(&ack),
         delivery_ms: Percentiles::of(&delivery),
         read_ms: Percentiles::of(&read),

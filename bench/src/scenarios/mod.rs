@@ -15,24 +15,26 @@ pub mod why_slow;
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Barrier, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tern_testkit::TestUser;
 
+use crate::arguments;
 use crate::latency::{self, Latencies};
-use crate::load::{Habits, Tally, Traffic};
+use crate::load::{Habits, Live, Tally, Traffic};
 use crate::target::Target;
 
 /// Where the latencies of each interval go.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogArgs {
     /// Write the latencies of each interval to this file (HdrHistogram's interval log, version 2)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = arguments::writable)]
     log: Option<PathBuf>,
     /// Seconds of an interval
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = arguments::positive)]
     interval: f64,
 }
 
@@ -41,9 +43,11 @@ impl LogArgs {
         Duration::from_secs_f64(self.interval.max(0.01))
     }
 
-    fn write(&self, kinds: &[(&str, &Latencies)]) -> Result<(), String> {
+    /// Writes latencies that are counted from `begun` on.
+    fn write(&self, begun: Instant, kinds: &[(&str, &Latencies)]) -> Result<(), String> {
         let Some(path) = &self.log else { return Ok(()) };
-        latency::write_log(path, kinds).map_err(|error| format!("{}: {error}", path.display()))
+        latency::write_log(path, SystemTime::now() - begun.elapsed(), kinds)
+            .map_err(|error| format!("{}: {error}", path.display()))
     }
 }
 
@@ -65,10 +69,11 @@ impl Load<'_> {
         let pairs: Vec<&[TestUser]> = self.users.chunks_exact(2).collect();
         let threads = self.threads.clamp(1, pairs.len().max(1) as u32);
         let (connected, begin) = (Barrier::new(threads as usize), OnceLock::new());
+        let (live, over) = (Arc::new(Live::default()), AtomicBool::new(false));
         let one = |thread: u32| {
             let mine: Vec<_> =
                 pairs.iter().copied().skip(thread as usize).step_by(threads as usize).collect();
-            let traffic = self.connect(thread, threads, &mine);
+            let traffic = self.connect(thread, threads, &mine, live.clone());
             connected.wait();
             let mut traffic = traffic?;
             traffic.begin(*begin.get_or_init(Instant::now), self.measured.clone());
@@ -77,19 +82,31 @@ impl Load<'_> {
         };
         thread::scope(|scope| {
             let one = &one;
+            let lasts = (self.measured.end < Duration::MAX).then_some(self.measured.end);
+            let (live, over) = (&live, &over);
+            scope.spawn(move || live.show(lasts, over));
             let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || one(thread))).collect();
+            let ended: Vec<_> = running.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            over.store(true, Ordering::Release);
             let mut sum = Tally::every(self.interval);
-            for thread in running {
-                sum.add(thread.join().map_err(|_| "a generator thread has panicked".to_owned())??);
+            for tally in ended {
+                sum.add(tally.map_err(|_| "a generator thread has panicked".to_owned())??);
             }
             Ok(sum)
         })
     }
 
-    fn connect(&self, thread: u32, threads: u32, pairs: &[&[TestUser]]) -> Result<Traffic, String> {
+    fn connect(
+        &self,
+        thread: u32,
+        threads: u32,
+        pairs: &[&[TestUser]],
+        live: Arc<Live>,
+    ) -> Result<Traffic, String> {
         let mut habits = self.habits.clone();
         habits.rate = habits.rate.map(|(rate, arrivals)| (rate / f64::from(threads), arrivals));
-        let mut traffic = Traffic::connect(habits, self.target, pairs, thread, Tally::every(self.interval))?;
+        let mut traffic =
+            Traffic::connect(habits, self.target, pairs, thread, (Tally::every(self.interval), live))?;
         traffic.sample_every(self.sample_every);
         Ok(traffic)
     }

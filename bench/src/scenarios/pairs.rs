@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::lasting::{Sample, Watch};
 use super::{Load, LogArgs};
-use crate::latency::{Latencies, Percentiles};
-use crate::load::{Arrivals, Fleet, Habits, STAMP_BYTES, Tally};
+use crate::arguments;
+use crate::latency::{Latencies, Percentiles, table};
+use crate::load::{Arrivals, Fleet, Habits, Tally};
 use crate::target::{Target, TargetArgs};
 
 /// Where the addresses of silent users begin, away from those of all threads.
@@ -22,10 +23,10 @@ pub struct PairsArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Pairs of a sender and a recipient
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
     /// Messages a second of all pairs together (open loop)
-    #[arg(long, default_value_t = 10_000.0)]
+    #[arg(long, default_value_t = 10_000.0, value_parser = arguments::positive, conflicts_with = "closed")]
     rate: f64,
     /// How the messages of --rate are spread
     #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
@@ -34,26 +35,23 @@ pub struct PairsArgs {
     #[arg(long)]
     closed: bool,
     /// Unacknowledged messages of a sender with --closed
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     window: u32,
     /// Bytes of a message
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = arguments::message_size)]
     size: usize,
     /// Seconds that are measured
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Seconds before those
     #[arg(long, default_value_t = 2)]
     warmup: u64,
     /// Threads of the generator
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
     /// Users who are connected and silent meanwhile
     #[arg(long, default_value_t = 0)]
     silent: u32,
-    /// Print no progress
-    #[arg(long)]
-    quiet: bool,
     #[command(flatten)]
     log: LogArgs,
     /// Repeats the schedule of a run
@@ -66,11 +64,16 @@ pub struct PairsArgs {
 pub struct PairsReport {
     scenario: &'static str,
     seed: u64,
-    seconds: u64,
+    /// What was measured: less than was asked for if the user stopped it.
+    seconds: f64,
     errors: u64,
     pairs: u32,
     silent: u32,
     size: usize,
+    /// Messages a second that were asked for; null in a closed loop.
+    rate_per_s: Option<f64>,
+    /// Unacknowledged messages of a sender; null in an open loop.
+    window: Option<u32>,
     offered_per_s: f64,
     acked_per_s: f64,
     delivered_per_s: f64,
@@ -95,22 +98,24 @@ impl PairsReport {
         self.tally.is_correct()
     }
 
-    /// A line for people.
+    /// Lines for people.
     pub fn line(&self) -> String {
-        let Percentiles { p50, p99, p999, max } = self.ack_ms;
-        let cpu = self.server_cpu_us_per_message;
+        let asked = match (self.rate_per_s, self.window) {
+            (Some(rate), _) => format!("{rate:.0}/s asked for, "),
+            (None, window) => format!("{} in flight a sender, ", window.unwrap_or_default()),
+        };
+        let cpu = self.server_cpu_us_per_message.map(|cpu| format!("\nserver CPU {cpu:.1} us a message"));
+        let disk = self.disk_bytes_per_message.map(|bytes| {
+            format!("{} {bytes:.0} bytes to the disk a message", if cpu.is_some() { "," } else { "\n" })
+        });
         format!(
-            "{:.0}/s offered, {:.0}/s acknowledged, {:.0}/s delivered; acknowledgement p50 {p50:.2} p99 {p99:.2} \
-             p99.9 {p999:.2} max {max:.1} ms; delivery p50 {:.2} p99 {:.2} ms{}{}{}",
+            "{asked}{:.0}/s offered, {:.0}/s acknowledged, {:.0}/s delivered{}{}\n\n{}{}",
             self.offered_per_s,
             self.acked_per_s,
             self.delivered_per_s,
-            self.delivery_ms.p50,
-            self.delivery_ms.p99,
-            cpu.map(|cpu| format!("; server CPU {cpu:.1} us a message")).unwrap_or_default(),
-            self.disk_bytes_per_message
-                .map(|bytes| format!("; {bytes:.0} bytes to the disk a message"))
-                .unwrap_or_default(),
+            cpu.unwrap_or_default(),
+            disk.unwrap_or_default(),
+            table(&[("acknowledgement", &self.ack_ms), ("delivery", &self.delivery_ms)]),
             self.tally.wrong(),
         )
     }
@@ -118,15 +123,12 @@ impl PairsReport {
 
 /// Runs it.
 pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
-    if arguments.size < STAMP_BYTES {
-        return Err(format!("--size is at least {STAMP_BYTES}"));
-    }
     let more: &[&str] = if arguments.silent > 0 { &["--limit", "idle_timeout_ms=3600000"] } else { &[] };
     let target = Target::new(&arguments.target, 2 * arguments.pairs + arguments.silent, more)?;
     let (writers, silent) = target.users.split_at(2 * arguments.pairs as usize);
     let mut silent = Fleet::silent(&target, silent, SILENT_BLOCK)?;
     if arguments.silent > 0 {
-        let connected = silent.connect(0..arguments.silent, arguments.quiet)?;
+        let connected = silent.connect(0..arguments.silent)?;
         connected.first_error.map_or(Ok(()), Err)?;
         silent.be_silent(SETTLE)?;
     }
@@ -150,19 +152,26 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
     if arguments.silent > 0 {
         silent.be_silent(Duration::from_millis(100))?;
     }
-    arguments.log.write(&[("ack", &tally.ack), ("delivery", &tally.delivery)])?;
+    arguments.log.write(tally.begun, &[("ack", &tally.ack), ("delivery", &tally.delivery)])?;
+    let measured = measured.start..measured.end.min(tally.ended);
+    if measured.is_empty() {
+        return Err("it was stopped before anything was measured".to_owned());
+    }
+    let seconds = (measured.end - measured.start).as_secs_f64();
     let samples = with_rates(samples, &tally.ack);
     let disk_bytes = disk_bytes_within(&samples, &measured);
     let (ack, delivery) = (tally.ack.within(measured.clone()), tally.delivery.within(measured));
-    let per_s = |count: u64| count as f64 / arguments.seconds as f64;
+    let per_s = |count: u64| count as f64 / seconds;
     Ok(PairsReport {
         scenario: "pairs",
         seed: arguments.seed,
-        seconds: arguments.seconds,
+        seconds,
         errors: tally.errors,
         pairs: arguments.pairs,
         silent: arguments.silent,
         size: arguments.size,
+        rate_per_s: (!arguments.closed).then_some(arguments.rate),
+        window: arguments.closed.then_some(arguments.window),
         offered_per_s: per_s(tally.offered),
         acked_per_s: per_s(ack.len()),
         delivered_per_s: per_s(delivery.len()),

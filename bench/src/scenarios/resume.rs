@@ -6,7 +6,8 @@ use serde::Serialize;
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 
 use super::LogArgs;
-use crate::latency::{Latencies, Percentiles};
+use crate::arguments;
+use crate::latency::{Latencies, Percentiles, table};
 use crate::load::{Arrivals, Fleet, Happened, Schedule, WAIT};
 use crate::stop;
 use crate::target::{Target, TargetArgs};
@@ -22,16 +23,16 @@ pub struct ResumeArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Devices that come back, each with somebody who writes to it
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     devices: u32,
     /// Messages that each has missed
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
     missed: u32,
     /// Bytes of a message
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = arguments::message_size)]
     size: usize,
     /// Devices that come back in a second
-    #[arg(long, default_value_t = 200.0)]
+    #[arg(long, default_value_t = 200.0, value_parser = arguments::positive)]
     rate: f64,
     #[command(flatten)]
     log: LogArgs,
@@ -69,15 +70,12 @@ impl ResumeReport {
     pub fn line(&self) -> String {
         let Self { errors, missing, duplicates, out_of_order, .. } = self;
         let first = self.first_error.as_deref().map(|why| format!("; first: {why}")).unwrap_or_default();
+        let with = format!("{} messages", self.missed);
         format!(
-            "{} devices, from dialling to caught up: with nothing new p50 {:.2} p99 {:.2} ms, with {} messages p50 {:.2} p99 \
-             {:.2} ms; {errors} errors, {missing} missing, {duplicates} duplicates, {out_of_order} out of order{first}",
+            "{} devices, from dialling to caught up; {errors} errors, {missing} missing, {duplicates} duplicates, \
+             {out_of_order} out of order{first}\n\n{}",
             self.devices,
-            self.nothing_new_ms.p50,
-            self.nothing_new_ms.p99,
-            self.missed,
-            self.caught_up_ms.p50,
-            self.caught_up_ms.p99,
+            table(&[("nothing new", &self.nothing_new_ms), (&with, &self.caught_up_ms)]),
         )
     }
 }
@@ -97,8 +95,9 @@ pub fn run(arguments: &ResumeArgs) -> Result<ResumeReport, String> {
         duplicates: 0,
         out_of_order: 0,
         first_error: None,
+        run: begin,
     };
-    let connected = writing.connect(0..arguments.devices, true)?;
+    let connected = writing.connect(0..arguments.devices)?;
     if let Some(why) = connected.first_error {
         return Err(format!("a connection was lost: {why}"));
     }
@@ -112,8 +111,9 @@ pub fn run(arguments: &ResumeArgs) -> Result<ResumeReport, String> {
     let missed = u64::from(arguments.missed);
     write(&mut writing, &peers, first + 2..first + 2 + missed, arguments.size)?;
     reading.come_back(arguments, missed, &mut caught_up)?;
-    arguments.log.write(&[("nothing-new", &nothing_new), ("caught-up", &caught_up)])?;
+    arguments.log.write(begin, &[("nothing-new", &nothing_new), ("caught-up", &caught_up)])?;
     let due = 1 + missed;
+    let missing = reading.devices.iter().map(|device| due.saturating_sub(device.received)).sum();
     Ok(ResumeReport {
         scenario: "resume",
         seed: arguments.seed,
@@ -123,7 +123,8 @@ pub fn run(arguments: &ResumeArgs) -> Result<ResumeReport, String> {
         missed: arguments.missed,
         nothing_new_ms: Percentiles::of(&nothing_new.all()),
         caught_up_ms: Percentiles::of(&caught_up.all()),
-        missing: reading.devices.iter().map(|device| due.saturating_sub(device.received)).sum(),
+        // What was stopped has not been waited for.
+        missing: if stop::asked() { 0 } else { missing },
         duplicates: reading.duplicates,
         out_of_order: reading.out_of_order,
         first_error: reading.first_error,
@@ -189,6 +190,8 @@ struct Reading<'a> {
     duplicates: u64,
     out_of_order: u64,
     first_error: Option<String>,
+    /// What the times of the log are counted from.
+    run: Instant,
 }
 
 impl Reading<'_> {
@@ -231,7 +234,7 @@ impl Reading<'_> {
     /// Takes what comes, and gives who has caught up.
     fn take(&mut self, wait: Duration, begin: Instant, taken: &mut Latencies) -> Result<Vec<u32>, String> {
         let mut caught_up = Vec::new();
-        let Self { fleet, devices, errors, duplicates, out_of_order, first_error, .. } = self;
+        let Self { fleet, devices, errors, duplicates, out_of_order, first_error, run, .. } = self;
         fleet.turn(wait, &mut |number, happened| {
             let device = &mut devices[number as usize];
             match happened {
@@ -245,7 +248,10 @@ impl Reading<'_> {
                     device.received += 1;
                 }
                 Happened::Frame(v1::ServerFrame { message: Some(Message::CaughtUp(_)), .. }) => {
-                    taken.record(device.intended, begin.elapsed().saturating_sub(device.intended));
+                    taken.record(
+                        begin - *run + device.intended,
+                        begin.elapsed().saturating_sub(device.intended),
+                    );
                     caught_up.push(number);
                 }
                 Happened::Lost(why) => {

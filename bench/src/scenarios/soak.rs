@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::churn::{Came, Churn};
 use super::{Load, LogArgs, mixed};
-use crate::latency::Percentiles;
+use crate::arguments;
+use crate::latency::{Percentiles, table};
 use crate::load::Tally;
 use crate::target::{Target, TargetArgs};
 use crate::{measure, progress, stop};
@@ -20,29 +21,29 @@ pub struct SoakArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Minutes of it all
-    #[arg(long, default_value_t = 60.0)]
+    #[arg(long, default_value_t = 60.0, value_parser = arguments::positive)]
     minutes: f64,
     /// People who stay, and write and read
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..))]
     users: u32,
     /// How many times faster than life those are
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, default_value_t = 100.0, value_parser = arguments::positive)]
     speed: f64,
     /// Others that come in a second
-    #[arg(long, default_value_t = 20.0)]
+    #[arg(long, default_value_t = 20.0, value_parser = arguments::positive)]
     come: f64,
     /// Seconds that one of those stays, on average
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = arguments::positive)]
     stay: f64,
     #[command(flatten)]
     log: LogArgs,
     /// Repeats the schedule of a run
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Print no progress
-    #[arg(long)]
-    quiet: bool,
 }
+
+/// Seconds that a slope is taken over at least.
+const SLOPE_S_MIN: f64 = 60.0;
 
 /// The server at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -80,20 +81,22 @@ impl SoakReport {
         self.tally.is_correct() && self.errors == 0
     }
 
-    /// A line for people.
+    /// Lines for people.
     pub fn line(&self) -> String {
         let grown = self
             .server_user_bytes_grown_per_hour
             .map_or("?".to_owned(), |bytes| format!("{:.1}", bytes / f64::from(1 << 20)));
         format!(
-            "{:.0} s, {} messages acknowledged, {} logins; acknowledgement p99 {:.2} ms in the first third, {:.2} ms in the \
-             last; the server's memory grew by {grown} MiB an hour; {} errors{}",
+            "{:.0} s, {} messages acknowledged, {} logins; the server's memory grew by {grown} MiB an hour; {} errors\n\n{}{}",
             self.seconds,
             self.acked,
             self.came,
-            self.ack_ms_first_third.p99,
-            self.ack_ms_last_third.p99,
             self.errors,
+            table(&[
+                ("ack, first third", &self.ack_ms_first_third),
+                ("ack, last third", &self.ack_ms_last_third),
+                ("login", &self.login_ms),
+            ]),
             self.tally.wrong(),
         )
     }
@@ -102,7 +105,7 @@ impl SoakReport {
 /// Runs it.
 pub fn run(arguments: &SoakArgs) -> Result<SoakReport, String> {
     let comers = (arguments.come * arguments.stay * 1.5) as u32 + 100;
-    let users = (arguments.users / 2 * 2).max(2);
+    let users = arguments.users / 2 * 2;
     let target = Target::new(&arguments.target, users + comers, &[])?;
     let (staying, coming) = target.users.split_at(users as usize);
     let end = Duration::from_secs_f64(arguments.minutes.max(0.05) * 60.0);
@@ -129,7 +132,7 @@ pub fn run(arguments: &SoakArgs) -> Result<SoakReport, String> {
             Ok::<_, String>(churn.came)
         };
         let come = scope.spawn(come);
-        scope.spawn(|| watch(target, over, samples, begin, end, arguments.quiet));
+        scope.spawn(|| watch(target, over, samples, begin, end));
         let tally = load.run(&|traffic| traffic.go_on_until(end));
         over.store(true, Ordering::Release);
         let came = come.join().map_err(|_| "those who come and go have panicked".to_owned())??;
@@ -148,7 +151,7 @@ fn report(
 ) -> Result<SoakReport, String> {
     let kinds =
         [("ack", &tally.ack), ("delivery", &tally.delivery), ("read", &tally.read), ("login", &came.login)];
-    arguments.log.write(&kinds)?;
+    arguments.log.write(tally.begun, &kinds)?;
     Ok(SoakReport {
         scenario: "soak",
         seed: arguments.seed,
@@ -169,14 +172,7 @@ fn report(
 }
 
 /// Looks at the server a hundred times, and tells people now and then.
-fn watch(
-    target: &Target,
-    over: &AtomicBool,
-    samples: &Mutex<Vec<Sample>>,
-    begin: Instant,
-    end: Duration,
-    quiet: bool,
-) {
+fn watch(target: &Target, over: &AtomicBool, samples: &Mutex<Vec<Sample>>, begin: Instant, end: Duration) {
     let Some(pid) = target.pid() else { return };
     let mut told = Instant::now();
     let mut next = Duration::ZERO;
@@ -194,7 +190,7 @@ fn watch(
         if let Ok(mut samples) = samples.lock() {
             samples.push(sample);
         }
-        if !quiet && told.elapsed() > Duration::from_secs(10) {
+        if told.elapsed() > Duration::from_secs(10) {
             told = Instant::now();
             let mib = sample.user_bytes >> 20;
             progress(&format!("{:.0} of {:.0} s, the server has {mib} MiB", sample.at_s, end.as_secs_f64()));
@@ -214,7 +210,9 @@ fn grown_per_hour(samples: &[Sample], lasted_s: f64) -> Option<f64> {
     let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
     let above: f64 = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
     let below: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
-    (below > 0.0).then(|| above / below * 3600.0)
+    // Of a minute or less it would say nothing of an hour.
+    let lasted = points.last().map_or(0.0, |last| last.0) - points.first().map_or(0.0, |first| first.0);
+    (below > 0.0 && lasted >= SLOPE_S_MIN).then(|| above / below * 3600.0)
 }
 
 #[cfg(test)]
@@ -224,10 +222,11 @@ mod tests {
     #[test]
     fn growth_is_the_slope_after_the_first_third() {
         let sample = |at_s: f64, user_bytes| Sample { at_s, user_bytes, open_files: 0 };
-        let mut samples: Vec<_> = (4..10).map(|n| sample(f64::from(n), 1000 + 10 * n as u64)).collect();
+        let mut samples: Vec<_> = (40..=100).map(|n| sample(f64::from(n), 1000 + 10 * n as u64)).collect();
         samples.insert(0, sample(1.0, 50));
-        let grown = grown_per_hour(&samples, 9.0).expect("several points");
+        let grown = grown_per_hour(&samples, 100.0).expect("several points");
         assert!((grown - 36_000.0).abs() < 1.0, "{grown}");
         assert_eq!(grown_per_hour(&[], 9.0), None);
+        assert_eq!(grown_per_hour(&samples[..30], 69.0), None, "half a minute");
     }
 }

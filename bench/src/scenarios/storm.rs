@@ -10,7 +10,8 @@ use fastrand::Rng;
 use serde::Serialize;
 
 use super::{Load, LogArgs};
-use crate::latency::Percentiles;
+use crate::arguments;
+use crate::latency::{Percentiles, table};
 use crate::load::{Arrivals, Fleet, Habits, Happened, Tally, Traffic, WAIT};
 use crate::stop;
 use crate::target::{Target, TargetArgs};
@@ -35,28 +36,25 @@ pub struct StormArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// How many come back
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     devices: u32,
     /// Pairs that write meanwhile
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
     /// Messages a second of those
-    #[arg(long, default_value_t = 500.0)]
+    #[arg(long, default_value_t = 500.0, value_parser = arguments::positive)]
     rate: f64,
     /// Bytes of a message
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = arguments::message_size)]
     size: usize,
     /// Seconds of live traffic before the storm
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     before: u64,
     #[command(flatten)]
     log: LogArgs,
     /// Repeats the order of a run
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Print no progress
-    #[arg(long)]
-    quiet: bool,
 }
 
 /// What was found.
@@ -68,6 +66,9 @@ pub struct StormReport {
     errors: u64,
     devices: u32,
     all_back_s: f64,
+    /// When the storm began and ended, in seconds since the begin of the live traffic.
+    from_s: f64,
+    upto_s: f64,
     /// Connections that were refused or lost on the way, and were tried again.
     tries_again: u64,
     handshakes_per_s: f64,
@@ -86,23 +87,21 @@ pub struct StormReport {
 impl StormReport {
     /// Whether all came back and no message was lost, doubled, reordered or refused.
     pub fn is_correct(&self) -> bool {
-        self.tally.is_correct() && self.back == u64::from(self.devices)
+        self.tally.is_correct() && (stop::asked() || self.back == u64::from(self.devices))
     }
 
-    /// A line for people.
+    /// Lines for people.
     pub fn line(&self) -> String {
+        let cpu = self.server_cpu_us_per_device.map(|cpu| format!("; server CPU {cpu:.0} us a device"));
         format!(
-            "{} of {} devices back after {:.2} s ({:.0}/s, {} tries again); live acknowledgements before: p50 {:.2} p99 \
-             {:.2} ms, during: p50 {:.2} p99 {:.2} ms{}",
+            "{} of {} devices back after {:.2} s ({:.0}/s, {} tries again){}\n\nacknowledgements of those who write\n{}{}",
             self.back,
             self.devices,
             self.all_back_s,
             self.handshakes_per_s,
             self.tries_again,
-            self.live_ack_ms_before.p50,
-            self.live_ack_ms_before.p99,
-            self.live_ack_ms_during.p50,
-            self.live_ack_ms_during.p99,
+            cpu.unwrap_or_default(),
+            table(&[("before", &self.live_ack_ms_before), ("during", &self.live_ack_ms_during)]),
             self.tally.wrong(),
         )
     }
@@ -119,7 +118,7 @@ pub fn run(arguments: &StormArgs) -> Result<StormReport, String> {
         tries_again: 0,
         back: 0,
     };
-    let connected = storm.fleet.connect(0..arguments.devices, arguments.quiet)?;
+    let connected = storm.fleet.connect(0..arguments.devices)?;
     if let Some(why) = connected.first_error {
         return Err(format!("a connection was lost before the storm: {why}"));
     }
@@ -148,7 +147,7 @@ pub fn run(arguments: &StormArgs) -> Result<StormReport, String> {
         let tally = live.join().map_err(|_| "the live traffic has panicked".to_owned())??;
         Ok::<_, String>((tally, blown?))
     })?;
-    arguments.log.write(&[("live-ack", &tally.ack), ("live-delivery", &tally.delivery)])?;
+    arguments.log.write(tally.begun, &[("live-ack", &tally.ack), ("live-delivery", &tally.delivery)])?;
     // The first moments after connecting are not the usual.
     let settled = Duration::from_secs(1).min(blown.from);
     let seconds = (blown.upto - blown.from).as_secs_f64();
@@ -160,6 +159,8 @@ pub fn run(arguments: &StormArgs) -> Result<StormReport, String> {
         errors: tally.errors,
         devices: arguments.devices,
         all_back_s: seconds,
+        from_s: blown.from.as_secs_f64(),
+        upto_s: blown.upto.as_secs_f64(),
         tries_again: storm.tries_again,
         handshakes_per_s: back as f64 / seconds,
         live_ack_ms_before: Percentiles::of(&tally.ack.within(settled..blown.from)),
@@ -201,7 +202,7 @@ struct Storm<'a> {
 
 impl Storm<'_> {
     fn blow(&mut self, target: &Target, begin: Instant, arguments: &StormArgs) -> Result<Blown, String> {
-        let idle = Duration::from_secs(arguments.before.max(1));
+        let idle = Duration::from_secs(arguments.before);
         while begin.elapsed() < idle && !stop::asked() {
             self.fleet.turn(WAIT, &mut |_, _| {})?;
         }
@@ -227,7 +228,7 @@ impl Storm<'_> {
                 Happened::Lost(_) => lost.push(device),
             })?;
             lost.into_iter().for_each(|device| self.put_off(device, &mut tries));
-            if !arguments.quiet && told.elapsed() > Duration::from_secs(2) {
+            if told.elapsed() > Duration::from_secs(2) {
                 told = Instant::now();
                 crate::progress(&format!("{} of {count} back", self.back));
             }

@@ -15,7 +15,7 @@ use tern_wire::frame;
 use tern_wire::tls::{ClientProgress, Records};
 
 use super::LogArgs;
-use crate::latency::{Latencies, Percentiles};
+use crate::latency::{Latencies, Percentiles, table};
 use crate::load::{Addresses, Link, Said};
 use crate::measure;
 use crate::stop;
@@ -45,10 +45,10 @@ pub struct StrangersArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Hostile connections at once
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// How often such a crowd comes
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     #[command(flatten)]
     log: LogArgs,
@@ -84,24 +84,18 @@ impl StrangersReport {
         self.errors == 0 && self.logins > 0
     }
 
-    /// A line for people.
+    /// Lines for people.
     pub fn line(&self) -> String {
         let user =
             self.server_user_bytes_per_connection.map_or("?".to_owned(), |bytes| format!("{bytes:.0}"));
         format!(
-            "a login takes p50 {:.2} p99 {:.2} max {:.2} ms, beside {} hostile connections p50 {:.2} p99 {:.2} max \
-             {:.2} ms ({} of them, {} failed); each of those takes {user} bytes of the server and {:.0} of the kernel, at \
-             both ends together",
-            self.login_ms_before.p50,
-            self.login_ms_before.p99,
-            self.login_ms_before.max,
-            self.connections,
-            self.login_ms_during.p50,
-            self.login_ms_during.p99,
-            self.login_ms_during.max,
+            "{} logins beside {} hostile connections, {} failed\neach of those takes {user} bytes of the server and {:.0} of the kernel, at both \
+             ends together\n\n{}",
             self.logins,
+            self.connections,
             self.errors,
             self.kernel_bytes_per_connection,
+            table(&[("login before", &self.login_ms_before), ("login beside them", &self.login_ms_during)]),
         )
     }
 }
@@ -136,7 +130,7 @@ pub fn run(arguments: &StrangersArgs) -> Result<StrangersReport, String> {
         beside.join().map_err(|_| "who logs in has panicked".to_owned())?;
         came
     })?;
-    arguments.log.write(&[("login-before", &before), ("login-during", &during)])?;
+    arguments.log.write(begin, &[("login-before", &before), ("login-during", &during)])?;
     let each = |bytes: u64| bytes as f64 / f64::from(arguments.connections.max(1));
     Ok(StrangersReport {
         scenario: "strangers",

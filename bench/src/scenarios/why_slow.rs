@@ -9,11 +9,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Load;
-use crate::latency::{Micros, Percentiles, micros, record};
-use crate::load::{Arrivals, Habits, STAMP_BYTES, Sampled, Tally};
+use crate::arguments;
+use crate::latency::{Micros, Percentiles, micros, record, table};
+use crate::load::{Arrivals, Habits, Sampled, Tally};
 use crate::measure::{self, ThreadTimes};
 use crate::stop;
-use crate::target::{Target, TargetArgs};
+use crate::target::{OwnArgs, Target};
 
 /// The way to the sender's acknowledgement: each step, and the stations that it lies between.
 const TO_ACKNOWLEDGEMENT: [(&str, &str, &str); 8] = [
@@ -34,18 +35,18 @@ const TO_RECIPIENT: [(&str, &str, &str); 2] =
 #[derive(Clone, Debug, clap::Args)]
 pub struct WhySlowArgs {
     #[command(flatten)]
-    target: TargetArgs,
+    own: OwnArgs,
     /// Pairs of a sender and a recipient
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
     /// Messages a second of all pairs together
-    #[arg(long, default_value_t = 10_000.0)]
+    #[arg(long, default_value_t = 10_000.0, value_parser = arguments::positive)]
     rate: f64,
     /// Bytes of a message
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = arguments::message_size)]
     size: usize,
     /// Seconds of it
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Follow one message in so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
@@ -77,7 +78,8 @@ pub struct Cpu {
 pub struct WhySlowReport {
     scenario: &'static str,
     seed: u64,
-    seconds: u64,
+    seconds: f64,
+    rate_per_s: f64,
     errors: u64,
     sampled: usize,
     ack_ms: Percentiles,
@@ -93,14 +95,19 @@ pub struct WhySlowReport {
 impl WhySlowReport {
     /// Whether anything was lost, doubled, reordered or refused.
     pub fn is_correct(&self) -> bool {
-        self.tally.is_correct() && self.sampled > 0
+        self.tally.is_correct() && (self.sampled > 0 || stop::asked())
     }
 
     /// Lines for people.
     pub fn line(&self) -> String {
         let mut text = format!(
-            "{} messages followed; acknowledgement p50 {:.2} p99 {:.2} ms\n{:<30} {:>8} {:>8} {:>14}\n",
-            self.sampled, self.ack_ms.p50, self.ack_ms.p99, "step (ms)", "p50", "p99", "in the slow 1 %"
+            "{}\n\n{} messages followed\n{:<30} {:>8} {:>8} {:>14}\n",
+            table(&[("acknowledgement", &self.ack_ms)]),
+            self.sampled,
+            "step (ms)",
+            "p50",
+            "p99",
+            "in the slow 1 %"
         );
         for (at, step) in self.steps.iter().chain(&self.steps_to_recipient).enumerate() {
             if at == self.steps.len() {
@@ -120,13 +127,10 @@ impl WhySlowReport {
 
 /// Runs it.
 pub fn run(arguments: &WhySlowArgs) -> Result<WhySlowReport, String> {
-    if arguments.size < STAMP_BYTES {
-        return Err(format!("--size is at least {STAMP_BYTES}"));
-    }
     let every = arguments.every.to_string();
-    let target = Target::new(&arguments.target, 2 * arguments.pairs, &["--trace-every", &every])?;
+    let target = Target::start(&arguments.own, 2 * arguments.pairs, &["--trace-every", &every])?;
     let Some(server) = target.own() else {
-        return Err("why-slow needs a server of its own: leave --server out".to_owned());
+        unreachable!("it was just started");
     };
     let load = Load {
         target: &target,
@@ -165,7 +169,7 @@ pub fn run(arguments: &WhySlowArgs) -> Result<WhySlowReport, String> {
     traces += &server.http("/traces").1;
     let messages = join(&traces, &tally.sampled);
     if messages.is_empty() && !stop::asked() {
-        return Err("no message was followed from end to end".to_owned());
+        return Err("no message was followed from end to end: a higher --rate, more --seconds or a lower --every follow more".to_owned());
     }
     let slow = slow_ones(&messages);
     let steps = steps(&TO_ACKNOWLEDGEMENT, &messages, &slow);
@@ -173,7 +177,8 @@ pub fn run(arguments: &WhySlowArgs) -> Result<WhySlowReport, String> {
     Ok(WhySlowReport {
         scenario: "why-slow",
         seed: arguments.seed,
-        seconds: arguments.seconds,
+        seconds: tally.ended.as_secs_f64(),
+        rate_per_s: arguments.rate,
         errors: tally.errors,
         sampled: messages.len(),
         ack_ms: Percentiles::of(&tally.ack.all()),

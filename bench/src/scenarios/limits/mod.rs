@@ -11,6 +11,7 @@ use echo::Echo;
 use serde::Serialize;
 use tern_bench::crypto::Pair;
 
+use crate::arguments;
 use crate::latency::Percentiles;
 
 /// Echoes a second of the open loop: two records each, where a message has three.
@@ -22,13 +23,13 @@ const OPEN_CONNECTIONS: u32 = 200;
 #[derive(Clone, Debug, clap::Args)]
 pub struct LimitsArgs {
     /// Seconds of each measurement
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, value_parser = arguments::positive)]
     seconds: f64,
     /// Bytes of a record or message
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = arguments::message_size)]
     size: usize,
     /// Connections of the echoes
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// Where the disk is measured [default: the directory of temporary files]
     #[arg(long, value_name = "DIR")]
