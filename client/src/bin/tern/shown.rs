@@ -23,11 +23,11 @@ fn is_harmful(c: char) -> bool {
 pub fn clean(text: &str) -> String {
     let harmless = |c: char| match c {
         '\n' => '\n',
-        '\t' => ' ',
         c if is_harmful(c) => '\u{fffd}',
         c => c,
     };
-    text.chars().map(harmless).collect()
+    // As wide as a tab is at most anywhere else.
+    text.replace('\t', "    ").chars().map(harmless).collect()
 }
 
 /// The same, in one line.

@@ -1,4 +1,4 @@
-//! What keys mean.
+//! What keys mean: a shell's line editing, in several lines.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -10,39 +10,86 @@ pub enum Action {
     Delete,
     Left,
     Right,
+    WordLeft,
+    WordRight,
+    /// The beginning and the end of the line.
     Home,
     End,
-    Clear,
+    /// Cuts, to be put back: up to the beginning of the line, to its end, the word before.
+    CutToHome,
+    CutToEnd,
+    CutWord,
+    PutBack,
+    /// A line of the input up or down, or of the chat where the input has none there.
+    Up,
+    Down,
     Send,
     /// Lines towards older messages; negative towards newer ones.
     Scroll(i32),
     ScrollPages(i32),
+    /// To the newest message.
+    ToNewest,
+    Repaint,
+    Suspend,
     Leave,
+    /// Deletes to the right, or leaves if nothing is written.
+    DeleteOrLeave,
     Nothing,
 }
 
 /// The meaning of a key.
 pub fn action(key: &KeyEvent) -> Action {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    let alt = key.modifiers.contains(KeyModifiers::ALT);
+    let shift = key.modifiers.contains(KeyModifiers::SHIFT);
     match key.code {
-        KeyCode::Char('c' | 'd') if control => Action::Leave,
-        KeyCode::Char('u') if control => Action::Clear,
-        KeyCode::Char('a') if control => Action::Home,
-        KeyCode::Char('e') if control => Action::End,
-        KeyCode::Char(_) if control => Action::Nothing,
-        KeyCode::Char(c) => Action::Insert(c.to_string()),
+        KeyCode::Enter if alt || shift => Action::Insert("\n".to_owned()),
         KeyCode::Enter => Action::Send,
+        KeyCode::Char(c) if control => with_control(c),
+        KeyCode::Char('b') if alt => Action::WordLeft,
+        KeyCode::Char('f') if alt => Action::WordRight,
+        KeyCode::Backspace if alt => Action::CutWord,
+        // Of a key that means nothing here, nothing is written.
+        KeyCode::Char(_) if alt => Action::Nothing,
+        KeyCode::Char(c) => Action::Insert(c.to_string()),
+        KeyCode::Tab => Action::Nothing,
         KeyCode::Backspace => Action::Backspace,
         KeyCode::Delete => Action::Delete,
+        KeyCode::Left if control || alt => Action::WordLeft,
+        KeyCode::Right if control || alt => Action::WordRight,
         KeyCode::Left => Action::Left,
         KeyCode::Right => Action::Right,
+        KeyCode::End if control => Action::ToNewest,
         KeyCode::Home => Action::Home,
         KeyCode::End => Action::End,
-        KeyCode::Up => Action::Scroll(1),
-        KeyCode::Down => Action::Scroll(-1),
+        KeyCode::Up if shift => Action::Scroll(1),
+        KeyCode::Down if shift => Action::Scroll(-1),
+        KeyCode::Up => Action::Up,
+        KeyCode::Down => Action::Down,
         KeyCode::PageUp => Action::ScrollPages(1),
         KeyCode::PageDown => Action::ScrollPages(-1),
         KeyCode::Esc => Action::Leave,
+        _ => Action::Nothing,
+    }
+}
+
+fn with_control(c: char) -> Action {
+    match c {
+        'c' => Action::Leave,
+        'd' => Action::DeleteOrLeave,
+        'a' => Action::Home,
+        'e' => Action::End,
+        'b' => Action::Left,
+        'f' => Action::Right,
+        'h' => Action::Backspace,
+        // What terminals send for Enter in a line of its own.
+        'j' => Action::Insert("\n".to_owned()),
+        'k' => Action::CutToEnd,
+        'l' => Action::Repaint,
+        'u' => Action::CutToHome,
+        'w' => Action::CutWord,
+        'y' => Action::PutBack,
+        'z' => Action::Suspend,
         _ => Action::Nothing,
     }
 }

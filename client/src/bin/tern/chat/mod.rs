@@ -1,5 +1,6 @@
 //! `tern chat`: the loop that turns keys and events into the screen.
 
+mod input;
 mod keys;
 mod state;
 #[cfg(test)]
@@ -60,7 +61,9 @@ pub async fn run(profile: &ProfileArgs, phone: &str) -> Result<(), Error> {
     for event in before {
         chat.take(event);
     }
+    modes(true);
     let ended = Screen::new(&client, server, chat).run(&mut terminal, &mut events).await;
+    modes(false);
     ratatui::restore();
     events.done();
     commands::close(&client).await;
@@ -81,6 +84,40 @@ pub async fn interrupted() {
         _ = terminate.recv() => {}
         _ = hangup.recv() => {}
     }
+}
+
+/// What follows from a key, beside what it changes.
+enum Next {
+    GoOn,
+    Repaint,
+    Suspend,
+    Leave,
+}
+
+/// Gives the terminal back to the shell until this program is called up again.
+fn suspend(terminal: &mut DefaultTerminal) -> std::io::Result<()> {
+    modes(false);
+    ratatui::try_restore()?;
+    // All threads stop here, until the shell lets them go on.
+    let stopped = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TSTP);
+    *terminal = ratatui::try_init()?;
+    modes(true);
+    stopped.map_err(std::io::Error::from)
+}
+
+/// Turns on what the chat wants of a terminal beside ratatui's own: pasted text as a piece, and the wheel as arrows. Those that
+/// know neither do without.
+fn modes(on: bool) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout();
+    let _ = if on {
+        crossterm::execute!(stdout, event::EnableBracketedPaste)
+            .and_then(|()| stdout.write_all(b"\x1b[?1007h"))
+    } else {
+        crossterm::execute!(stdout, event::DisableBracketedPaste)
+            .and_then(|()| stdout.write_all(b"\x1b[?1007l"))
+    };
+    let _ = stdout.flush();
 }
 
 /// The chat on the screen, with what it has under way.
@@ -109,9 +146,18 @@ impl<'a> Screen<'a> {
                 self.read_older();
             }
             terminal.draw(|frame| view::draw(&mut self.chat, frame)).map_err(screen)?;
+            // Read is what has been on the screen.
+            if let Some(upto) = self.chat.newly_seen() {
+                self.client.mark_read(self.chat.peer().user_id, upto).await?;
+            }
             tokio::select! {
                 key = keys.recv() => match key {
-                    Some(key) => if self.key(&key) { return Ok(()) },
+                    Some(key) => match self.key(&key) {
+                        Next::GoOn => {}
+                        Next::Repaint => terminal.clear().map_err(screen)?,
+                        Next::Suspend => suspend(terminal).map_err(screen)?,
+                        Next::Leave => return Ok(()),
+                    },
                     None => return Ok(()),
                 },
                 event = events.next() => match event {
@@ -119,7 +165,7 @@ impl<'a> Screen<'a> {
                     Some(Event::OtherStore) => {
                         return Err(Error::OtherStore { server: self.server.clone() });
                     }
-                    Some(event) => self.event(event).await?,
+                    Some(event) => self.event(event),
                     None => return Ok(()),
                 },
                 Some(done) = self.finished.recv() => self.finish(done),
@@ -128,15 +174,20 @@ impl<'a> Screen<'a> {
         }
     }
 
-    /// `true` if the user leaves.
-    fn key(&mut self, event: &TerminalEvent) -> bool {
+    /// Does what a key means.
+    fn key(&mut self, event: &TerminalEvent) -> Next {
         let action = match event {
             TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => keys::action(key),
             TerminalEvent::Paste(text) => Action::Insert(text.clone()),
-            _ => return false,
+            // Terminals of another size are not always told to forget what they show.
+            TerminalEvent::Resize(..) => return Next::Repaint,
+            _ => return Next::GoOn,
         };
         match action {
-            Action::Leave => return true,
+            Action::Leave => return Next::Leave,
+            Action::DeleteOrLeave if self.chat.input.text().is_empty() => return Next::Leave,
+            Action::Repaint => return Next::Repaint,
+            Action::Suspend => return Next::Suspend,
             Action::Send => {
                 if let Some((number, text)) = self.chat.send() {
                     let (client, done) = (self.client.clone(), self.done.clone());
@@ -147,22 +198,18 @@ impl<'a> Screen<'a> {
                     });
                 }
             }
-            action => self.chat.edit(action),
+            action => self.chat.edit(&action),
         }
-        false
+        Next::GoOn
     }
 
-    async fn event(&mut self, event: Event) -> Result<(), Error> {
+    fn event(&mut self, event: Event) {
         // Their first words may have made their name known.
         let names = matches!(event, Event::Connected | Event::Message(_)) && self.chat.wants_name();
         self.chat.take(event);
         if names {
             self.look_up();
         }
-        if let Some(upto) = self.chat.newly_seen() {
-            self.client.mark_read(self.chat.peer().user_id, upto).await?;
-        }
-        Ok(())
     }
 
     fn read_older(&mut self) {
@@ -213,7 +260,6 @@ impl<'a> Screen<'a> {
 fn terminal_events() -> mpsc::UnboundedReceiver<TerminalEvent> {
     let (sender, events) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
-        let _ = crossterm::execute!(std::io::stdout(), event::EnableBracketedPaste);
         while let Ok(event) = event::read() {
             if sender.send(event).is_err() {
                 break;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tern_client::{Error, Event, HistoryPage, Message, Person, Sent};
 
+use super::input::Input;
 use super::keys::Action;
 use crate::shown;
 
@@ -39,14 +40,17 @@ pub struct Chat {
     /// Messages from others that came meanwhile.
     pub elsewhere: u64,
     seen_upto: u64,
-    pub input: String,
-    /// A byte of the input, at the edge of a character.
-    pub cursor: usize,
+    pub input: Input,
     /// Lines below the screen.
     pub scroll: usize,
-    /// Lines that a page has, and lines above the screen: as drawn last.
+    /// Lines that a page has, lines above the screen, and all of them: as drawn last.
     pub page_lines: usize,
     pub lines_above: usize,
+    pub lines: usize,
+    /// Something was added below the screen since: what is read stays where it is.
+    grown: bool,
+    /// The newest of the peer's messages that was on the screen as a whole.
+    pub shown_upto: u64,
 }
 
 impl Chat {
@@ -65,11 +69,13 @@ impl Chat {
             warning: None,
             elsewhere: 0,
             seen_upto: 0,
-            input: String::new(),
-            cursor: 0,
+            input: Input::default(),
             scroll: 0,
             page_lines: 1,
             lines_above: 0,
+            lines: 0,
+            grown: false,
+            shown_upto: 0,
         }
     }
 
@@ -126,6 +132,7 @@ impl Chat {
                 self.delivered_upto = self.delivered_upto.min(upto);
                 self.read_upto = self.read_upto.min(upto);
                 self.seen_upto = self.seen_upto.min(upto);
+                self.shown_upto = self.shown_upto.min(upto);
                 self.notice = Some("the server went back to an older state".to_owned());
             }
             Event::Gone(message) if message.peer == self.peer.user_id => self.lose(message),
@@ -159,6 +166,7 @@ impl Chat {
     }
 
     fn insert(&mut self, message: Message) {
+        self.grown |= self.messages.last_key_value().is_none_or(|(newest, _)| message.seq > *newest);
         if self.gone.get(&(message.seq, message.time_ms)) == Some(&message) {
             self.gone.remove(&(message.seq, message.time_ms));
         }
@@ -170,11 +178,26 @@ impl Chat {
         self.read_upto = self.read_upto.max(read_upto);
     }
 
-    /// What the user has seen since this was asked last, if the newest of it is from the peer.
+    /// What of the peer's messages has been on the screen since this was asked last.
     pub fn newly_seen(&mut self) -> Option<u64> {
-        let newest = self.messages.values().rev().find(|message| !message.own)?.seq;
-        (newest > self.seen_upto).then(|| self.seen_upto = newest)?;
-        Some(newest)
+        (self.shown_upto > self.seen_upto).then(|| {
+            self.seen_upto = self.shown_upto;
+            self.seen_upto
+        })
+    }
+
+    /// The peer's messages that lie below the screen, and were never on it.
+    pub fn unseen(&self) -> usize {
+        let below = self.messages.range(self.seen_upto.max(self.shown_upto) + 1..);
+        if self.scroll == 0 { 0 } else { below.filter(|(_, message)| !message.own).count() }
+    }
+
+    /// So many lines there are now. What was on the screen stays there, though lines have come below it.
+    pub fn keep_in_place(&mut self, lines: usize) {
+        if std::mem::take(&mut self.grown) && self.scroll > 0 {
+            self.scroll += lines.saturating_sub(self.lines);
+        }
+        self.lines = lines;
     }
 
     /// Takes a page of history.
@@ -198,15 +221,16 @@ impl Chat {
 
     /// Takes what has been typed, to send it.
     pub fn send(&mut self) -> Option<(u64, String)> {
-        if self.input.trim().is_empty() {
+        if self.input.text().trim().is_empty() {
             return None;
         }
-        if self.input.len() > TEXT_BYTES_MAX {
-            self.notice = Some(format!("too long: {} bytes of at most {TEXT_BYTES_MAX}", self.input.len()));
+        let bytes = self.input.text().len();
+        if bytes > TEXT_BYTES_MAX {
+            self.notice = Some(format!("too long: {bytes} bytes of at most {TEXT_BYTES_MAX}"));
             return None;
         }
-        let text = std::mem::take(&mut self.input);
-        (self.cursor, self.scroll) = (0, 0);
+        let text = self.input.take();
+        self.scroll = 0;
         let number = self.next_number;
         self.next_number += 1;
         self.pending.push(Pending { number, text: text.clone(), failed: None });
@@ -224,31 +248,19 @@ impl Chat {
     }
 
     /// Changes the input, or what part of the chat is shown.
-    pub fn edit(&mut self, action: Action) {
-        let (before, after) = self.input.split_at(self.cursor);
-        let previous = before.chars().next_back().map_or(0, char::len_utf8);
-        let next = after.chars().next().map_or(0, char::len_utf8);
+    pub fn edit(&mut self, action: &Action) {
+        if self.input.edit(action) {
+            return;
+        }
         match action {
-            Action::Insert(text) => {
-                let text: String = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
-                self.input.insert_str(self.cursor, &text);
-                self.cursor += text.len();
-            }
-            Action::Backspace => {
-                self.cursor -= previous;
-                self.input.drain(self.cursor..self.cursor + previous);
-            }
-            Action::Delete => drop(self.input.drain(self.cursor..self.cursor + next)),
-            Action::Left => self.cursor -= previous,
-            Action::Right => self.cursor += next,
-            Action::Home => self.cursor = 0,
-            Action::End => self.cursor = self.input.len(),
-            Action::Clear => drop(self.input.drain(..std::mem::take(&mut self.cursor))),
-            Action::Scroll(lines) => self.scroll_by(lines as isize),
+            Action::Up => self.scroll_by(1),
+            Action::Down => self.scroll_by(-1),
+            Action::Scroll(lines) => self.scroll_by(*lines as isize),
             Action::ScrollPages(pages) => {
-                self.scroll_by(pages as isize * self.page_lines.saturating_sub(1).max(1) as isize);
+                self.scroll_by(*pages as isize * self.page_lines.saturating_sub(1).max(1) as isize);
             }
-            Action::Send | Action::Leave | Action::Nothing => {}
+            Action::ToNewest => self.scroll = 0,
+            _ => {}
         }
     }
 

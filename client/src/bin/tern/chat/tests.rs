@@ -80,17 +80,17 @@ fn ticks_turn_from_sent_to_delivered_to_read() {
 #[test]
 fn a_message_that_was_refused_says_why_and_one_on_its_way_has_no_tick() {
     let mut chat = chat();
-    chat.edit(Action::Insert("hello".to_owned()));
+    chat.edit(&Action::Insert("hello".to_owned()));
     let (first, text) = chat.send().expect("sent");
     assert_eq!(text, "hello");
-    assert!(chat.input.is_empty());
+    assert!(chat.input.text().is_empty());
     let row = row_with(&draw(&mut chat, 60, 8), "hello");
     assert!(row.contains('…') && !row.contains('✓'));
     let refused =
         Error::Refused { reason: Reason::RateLimited, retry_after_ms: 0, detail: "slow down".to_owned() };
     chat.sent(first, Err(refused));
     row_with(&draw(&mut chat, 80, 8), "slow down");
-    chat.edit(Action::Insert("again".to_owned()));
+    chat.edit(&Action::Insert("again".to_owned()));
     let (second, _) = chat.send().expect("sent");
     chat.take(Event::Message(message(1, ME, "again")));
     chat.sent(second, Ok(Sent { seq: 1, time_ms: 1 }));
@@ -109,7 +109,7 @@ fn scrolling_reaches_the_oldest_message_and_asks_for_those_before_it() {
     row_with(&screen, "number-100");
     assert!(!chat.wants_older());
     for _ in 0..20 {
-        chat.edit(Action::ScrollPages(1));
+        chat.edit(&Action::ScrollPages(1));
         draw(&mut chat, 40, 13);
     }
     row_with(&draw(&mut chat, 40, 13), "number-51");
@@ -118,10 +118,10 @@ fn scrolling_reaches_the_oldest_message_and_asks_for_those_before_it() {
     let messages = (1..=50).map(|seq| message(seq, PEER, &format!("number-{seq}"))).collect();
     chat.page(Ok(HistoryPage { messages, more: false, head: 100, delivered_upto: 0, read_upto: 0 }));
     row_with(&draw(&mut chat, 40, 13), "number-51");
-    chat.edit(Action::Scroll(i32::MAX));
+    chat.edit(&Action::Scroll(i32::MAX));
     row_with(&draw(&mut chat, 40, 13), "number-1 ");
     assert!(!chat.wants_older());
-    chat.edit(Action::Scroll(-i32::MAX));
+    chat.edit(&Action::Scroll(-i32::MAX));
     row_with(&draw(&mut chat, 40, 13), "number-100");
 }
 
@@ -146,8 +146,8 @@ fn no_size_of_the_terminal_and_no_text_breaks_the_screen() {
     for seq in 1..=20 {
         chat.take(Event::Message(message(seq, if seq % 2 == 0 { ME } else { PEER }, nasty)));
     }
-    chat.edit(Action::Insert(nasty.to_owned()));
-    chat.edit(Action::Left);
+    chat.edit(&Action::Insert(nasty.to_owned()));
+    chat.edit(&Action::Left);
     for width in 1..=40 {
         for height in 1..=12 {
             let screen = draw(&mut chat, width, height);
@@ -156,37 +156,136 @@ fn no_size_of_the_terminal_and_no_text_breaks_the_screen() {
     }
 }
 
+fn written(chat: &Chat) -> (String, usize) {
+    (chat.input.text().to_owned(), chat.input.around().0.len())
+}
+
 #[test]
 fn the_input_is_edited_by_whole_characters() {
     let mut chat = chat();
-    chat.edit(Action::Insert("añ漢".to_owned()));
-    chat.edit(Action::Left);
-    chat.edit(Action::Backspace);
-    assert_eq!((chat.input.as_str(), chat.cursor), ("a漢", 1));
-    chat.edit(Action::Delete);
-    chat.edit(Action::Delete);
-    chat.edit(Action::Home);
-    chat.edit(Action::Backspace);
-    chat.edit(Action::Left);
-    assert_eq!(chat.input, "a");
-    chat.edit(Action::End);
-    chat.edit(Action::Clear);
-    assert!(chat.input.is_empty());
+    chat.edit(&Action::Insert("añ漢".to_owned()));
+    chat.edit(&Action::Left);
+    chat.edit(&Action::Backspace);
+    assert_eq!(written(&chat), ("a漢".to_owned(), 1));
+    chat.edit(&Action::Delete);
+    chat.edit(&Action::Delete);
+    chat.edit(&Action::Home);
+    chat.edit(&Action::Backspace);
+    chat.edit(&Action::Left);
+    assert_eq!(chat.input.text(), "a");
+    chat.edit(&Action::End);
+    chat.edit(&Action::CutToHome);
+    assert!(chat.input.text().is_empty());
     assert!(chat.send().is_none(), "nothing is not sent");
-    chat.edit(Action::Insert("x".repeat(64 * 1024 + 1)));
+    chat.edit(&Action::Insert("x".repeat(64 * 1024 + 1)));
     assert!(chat.send().is_none());
-    assert!(!chat.input.is_empty(), "what is too long is not lost");
+    assert!(!chat.input.text().is_empty(), "what is too long is not lost");
+}
+
+#[test]
+fn what_is_pasted_is_what_is_sent() {
+    let mut chat = chat();
+    let pasted = "line one\r\nline two\n\tindented\rline four\x1b[2J\0";
+    chat.edit(&Action::Insert(pasted.to_owned()));
+    let screen = draw(&mut chat, 60, 24);
+    for line in ["> line one", "  line two", "      indented", "  line four"] {
+        row_with(&screen, line);
+    }
+    let (_, text) = chat.send().expect("sent");
+    assert_eq!(text, "line one\nline two\n\tindented\nline four[2J");
+}
+
+#[test]
+fn words_and_lines_are_moved_over_cut_and_put_back_as_in_a_shell() {
+    let mut chat = chat();
+    chat.edit(&Action::Insert("the quick, brown\nfox jumps".to_owned()));
+    chat.edit(&Action::CutWord);
+    assert_eq!(written(&chat).0, "the quick, brown\nfox ");
+    chat.edit(&Action::Up);
+    assert_eq!(written(&chat).1, 4, "the same column above");
+    chat.edit(&Action::WordRight);
+    assert_eq!(written(&chat).1, 9);
+    chat.edit(&Action::CutToEnd);
+    assert_eq!(written(&chat).0, "the quick\nfox ");
+    chat.edit(&Action::CutToEnd);
+    assert_eq!(written(&chat).0, "the quickfox ", "at its end the line's own end goes");
+    chat.edit(&Action::PutBack);
+    assert_eq!(written(&chat).0, "the quick\nfox ");
+    chat.edit(&Action::Down);
+    assert_eq!(written(&chat).1, 10, "it is in the last line already: that scrolls");
+    chat.edit(&Action::WordLeft);
+    assert_eq!(written(&chat).1, 4);
+    chat.edit(&Action::CutToHome);
+    assert_eq!(written(&chat), ("quick\nfox ".to_owned(), 0));
+    chat.edit(&Action::Home);
+    chat.edit(&Action::WordLeft);
+    chat.edit(&Action::Up);
+    assert_eq!(written(&chat).1, 0);
+}
+
+#[test]
+fn a_key_that_means_nothing_writes_nothing() {
+    use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+    let of = |code, modifiers| super::keys::action(&KeyEvent::new(code, modifiers));
+    assert_eq!(of(KeyCode::Char('q'), KeyModifiers::ALT), Action::Nothing);
+    assert_eq!(of(KeyCode::Char('q'), KeyModifiers::CONTROL), Action::Nothing);
+    assert_eq!(of(KeyCode::Enter, KeyModifiers::ALT), Action::Insert("\n".to_owned()));
+    assert_eq!(of(KeyCode::Enter, KeyModifiers::NONE), Action::Send);
+    assert_eq!(of(KeyCode::Char('é'), KeyModifiers::NONE), Action::Insert("é".to_owned()));
+}
+
+#[test]
+fn what_is_below_the_screen_is_not_read_and_what_is_on_it_stays() {
+    let mut chat = chat();
+    for seq in 1..=30 {
+        chat.take(Event::Message(message(seq, PEER, &format!("number-{seq}."))));
+    }
+    draw(&mut chat, 40, 13);
+    assert_eq!(chat.newly_seen(), Some(30), "the newest is on the screen");
+    chat.edit(&Action::ScrollPages(1));
+    let before = draw(&mut chat, 40, 13);
+    for seq in [31, 33, 35] {
+        chat.take(Event::Message(message(seq, PEER, &format!("number-{seq}."))));
+        chat.take(Event::Message(message(seq + 1, ME, "mine")));
+    }
+    let after = draw(&mut chat, 40, 13);
+    assert_eq!(chat.newly_seen(), None, "nobody has seen them");
+    assert_eq!(chat.unseen(), 3);
+    row_with(&after, "3 new messages");
+    let text = |screen: &TestBackend| rows(screen)[1..10].to_vec();
+    assert_eq!(text(&before), text(&after), "what is being read does not move");
+    chat.edit(&Action::ToNewest);
+    row_with(&draw(&mut chat, 40, 13), "number-35.");
+    assert_eq!((chat.newly_seen(), chat.unseen()), (Some(35), 0));
+}
+
+#[test]
+fn a_long_message_of_ones_own_reads_like_text() {
+    let mut chat = chat();
+    chat.take(Event::Message(message(1, ME, "fn main() {\n    body();\n}")));
+    let screen = draw(&mut chat, 50, 10);
+    let columns: Vec<usize> = ["fn main()", "body();", "}"]
+        .iter()
+        .map(|text| row_with(&screen, text).find(text).expect("there"))
+        .collect();
+    assert_eq!(columns[1], columns[0] + 4, "its lines begin at one edge");
+    assert_eq!(columns[2], columns[0]);
+    assert!(row_with(&screen, "}").trim_end().ends_with('✓'));
 }
 
 #[test]
 fn only_what_the_peer_wrote_is_marked_read_and_once() {
     let mut chat = chat();
     chat.take(Event::Message(message(1, PEER, "one")));
+    assert_eq!(chat.newly_seen(), None, "it has not been on the screen");
+    draw(&mut chat, 40, 8);
     assert_eq!(chat.newly_seen(), Some(1));
     assert_eq!(chat.newly_seen(), None);
     chat.take(Event::Message(message(2, ME, "two")));
+    draw(&mut chat, 40, 8);
     assert_eq!(chat.newly_seen(), None);
     chat.take(Event::Message(Message { peer: 77, ..message(9, PEER, "elsewhere") }));
+    draw(&mut chat, 40, 8);
     assert_eq!((chat.newly_seen(), chat.elsewhere), (None, 1));
 }
 

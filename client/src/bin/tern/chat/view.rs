@@ -14,11 +14,17 @@ use crate::shown;
 /// Columns that a message leaves free on the other side.
 const MARGIN: u16 = 8;
 
+/// Lines of what is being written that are shown at once.
+const INPUT_LINES_MAX: usize = 8;
+
 /// Draws it. The chat learns how much fits.
 pub fn draw(chat: &mut Chat, frame: &mut Frame<'_>) {
+    let written = chat.input.text().matches('\n').count() + 1;
+    // However much is written, most of the screen is for what was said.
+    let most = (usize::from(frame.area().height) / 3).clamp(1, INPUT_LINES_MAX);
+    let foot = Constraint::Length(written.min(most) as u16 + 1);
     let [head, middle, foot] =
-        Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(2)])
-            .areas(frame.area());
+        Layout::vertical([Constraint::Length(1), Constraint::Min(1), foot]).areas(frame.area());
     frame.render_widget(header(chat), head);
     draw_messages(chat, frame, middle);
     draw_input(chat, frame, foot);
@@ -45,22 +51,35 @@ fn header(chat: &Chat) -> Paragraph<'_> {
 }
 
 fn draw_messages(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
-    let lines = lines(chat, area.width);
+    let (lines, ends) = lines(chat, area.width);
+    chat.keep_in_place(lines.len());
     let height = usize::from(area.height);
     chat.page_lines = height;
     chat.scroll = chat.scroll.min(lines.len().saturating_sub(height));
     let end = lines.len() - chat.scroll;
     let start = end.saturating_sub(height);
     chat.lines_above = start;
+    let shown = ends.iter().rev().find(|(_, upto)| *upto <= end);
+    chat.shown_upto = shown.map_or(0, |(seq, _)| *seq).max(chat.shown_upto);
     let shown: Vec<_> = lines.into_iter().skip(start).take(end - start).collect();
     // A short chat lies at the bottom, beside the input.
     let blank = height - shown.len();
-    let area = Rect { y: area.y + blank as u16, height: shown.len() as u16, ..area };
-    frame.render_widget(Paragraph::new(shown), area);
+    let rows = Rect { y: area.y + blank as u16, height: shown.len() as u16, ..area };
+    frame.render_widget(Paragraph::new(shown), rows);
+    if chat.scroll > 0 && height > 1 {
+        let below = match chat.unseen() {
+            0 => " ↓ Ctrl-End: to the newest ".to_owned(),
+            1 => " ↓ 1 new message, Ctrl-End ".to_owned(),
+            new => format!(" ↓ {new} new messages, Ctrl-End "),
+        };
+        let row = Rect { y: area.y + area.height - 1, height: 1, ..area };
+        frame.render_widget(Paragraph::new(Line::from(below.reversed()).right_aligned()), row);
+    }
 }
 
-fn lines(chat: &Chat, width: u16) -> Vec<Line<'static>> {
-    let mut lines = Vec::new();
+/// All lines, and behind which of them each of the peer's messages ends.
+fn lines(chat: &Chat, width: u16) -> (Vec<Line<'static>>, Vec<(u64, usize)>) {
+    let (mut lines, mut ends) = (Vec::new(), Vec::new());
     let mut gone = chat.gone.values().peekable();
     for message in chat.messages.values() {
         while let Some(message) = gone.next_if(|lost| lost.seq <= message.seq) {
@@ -77,6 +96,7 @@ fn lines(chat: &Chat, width: u16) -> Vec<Line<'static>> {
             own(&mut lines, &text, width, vec![time, " ".into(), Span::styled(ticks, style)]);
         } else {
             theirs(&mut lines, &text, width, time);
+            ends.push((message.seq, lines.len()));
         }
     }
     gone.for_each(|message| lost(&mut lines, message, width));
@@ -88,7 +108,7 @@ fn lines(chat: &Chat, width: u16) -> Vec<Line<'static>> {
         };
         own(&mut lines, &text, width, vec![state]);
     }
-    lines
+    (lines, ends)
 }
 
 /// A message that the server has no more.
@@ -103,21 +123,26 @@ fn lost(lines: &mut Vec<Line<'static>>, message: &Message, width: u16) {
     }
 }
 
-/// A message of one's own: to the right, with what became of it behind its last line.
+/// A message of one's own: to the right, with what became of it behind its last line. One of several lines is a block of text that
+/// begins at one edge.
 fn own(lines: &mut Vec<Line<'static>>, text: &str, width: u16, state: Vec<Span<'static>>) {
     let wrapped = wrap(text, width.saturating_sub(MARGIN).max(1));
     let state_width: usize = state.iter().map(Span::width).sum::<usize>() + 2;
-    let last = wrapped.last().map_or(0, |line| Span::raw(line.as_str()).width());
+    let columns = |line: &String| Span::raw(line.as_str()).width();
+    let (block, last) = (wrapped.iter().map(columns).max().unwrap_or(0), wrapped.last().map_or(0, columns));
+    let beside = block.max(last + state_width);
+    let fits = beside <= usize::from(width);
+    // With one line, or what became of it beside the last, all of it ends at the right edge.
+    let indent = usize::from(width).saturating_sub(if fits { beside } else { block });
     for line in wrapped {
-        lines.push(Line::from(line).right_aligned());
+        lines.push(Line::from(vec![" ".repeat(indent).into(), line.into()]));
     }
-    if last + state_width <= usize::from(width)
-        && let Some(line) = lines.last_mut()
-    {
-        line.spans.push("  ".into());
-        line.spans.extend(state);
-    } else {
-        lines.push(Line::from(state).right_aligned());
+    match lines.last_mut() {
+        Some(line) if fits => {
+            line.spans.push(" ".repeat(beside - last - state_width + 2).into());
+            line.spans.extend(state);
+        }
+        _ => lines.push(Line::from(state).right_aligned()),
     }
 }
 
@@ -172,19 +197,34 @@ fn wrap_line(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The input shows the part around its cursor.
+/// The input shows the lines around its cursor, and of the cursor's line the part around it.
 fn draw_input(chat: &Chat, frame: &mut Frame<'_>, area: Rect) {
     let block = Block::new().borders(Borders::TOP).border_style(Style::new().dim());
     let inner = block.inner(area);
-    let visible = |text: &str| shown::clean(text).replace('\n', "⏎");
-    let before = visible(&chat.input[..chat.cursor]);
-    let column = Span::raw(before.as_str()).width() + 2;
-    let hidden = (column + 1).saturating_sub(usize::from(inner.width));
-    let line = format!("> {before}{}", visible(&chat.input[chat.cursor..]));
-    let mut input = Paragraph::new(line).scroll((0, hidden.min(u16::MAX.into()) as u16));
-    if chat.input.is_empty() {
-        input = Paragraph::new("> write; Enter sends, PgUp and PgDn scroll, Esc leaves".dim());
+    frame.render_widget(block, area);
+    if chat.input.text().is_empty() {
+        let help = "> write; Enter sends, Alt-Enter a new line, PgUp and PgDn scroll, Esc leaves";
+        frame.render_widget(Paragraph::new(help.dim()), inner);
+        return frame.set_cursor_position(Position::new(inner.x + 2, inner.y));
     }
-    frame.render_widget(input.block(block), area);
-    frame.set_cursor_position(Position::new(inner.x + (column - hidden) as u16, inner.y));
+    let visible = shown::clean;
+    let (before, _) = chat.input.around();
+    let at = before.matches('\n').count();
+    let column = Span::raw(visible(before.rsplit('\n').next().unwrap_or_default())).width() + 2;
+    let hidden = (column + 1).saturating_sub(usize::from(inner.width));
+    let height = usize::from(inner.height).max(1);
+    let first = (at + 1).saturating_sub(height);
+    for (row, (number, line)) in
+        chat.input.text().split('\n').enumerate().skip(first).take(height).enumerate()
+    {
+        let mark = if number == 0 { "> " } else { "  " };
+        let hidden = if number == at { hidden } else { 0 };
+        let line = Paragraph::new(format!("{mark}{}", visible(line)))
+            .scroll((0, hidden.min(u16::MAX.into()) as u16));
+        frame.render_widget(line, Rect { y: inner.y + row as u16, height: 1, ..inner });
+    }
+    frame.set_cursor_position(Position::new(
+        inner.x + (column - hidden) as u16,
+        inner.y + (at - first) as u16,
+    ));
 }
