@@ -126,8 +126,12 @@ impl Plot {
         for mark in &self.marks {
             self.draw_mark(&mut svg, &frame, mark);
         }
-        for ((line, series), colour) in lines.iter().zip(&self.series).zip(COLOURS.iter().cycle()) {
-            svg.line(&frame, line, colour, series.dashed);
+        let drawn = || lines.iter().zip(&self.series).zip(COLOURS.iter().cycle());
+        // What is dashed lies below what it would hide.
+        for dashed in [true, false] {
+            for ((line, _), colour) in drawn().filter(|((_, series), _)| series.dashed == dashed) {
+                svg.line(&frame, line, colour, dashed);
+            }
         }
         svg.end(&self.title, &self.source, frame.bottom + FOOT)
     }
@@ -148,11 +152,10 @@ impl Plot {
             Mark::Y(..) => format!("M{x:.1} {y:.1}H{:.1}", WIDTH - RIGHT),
         };
         svg.0 += &format!("<path d='{path}' stroke='#57606a' stroke-dasharray='3 3'/>\n");
-        let at = match mark {
-            Mark::X(..) => (x + 4.0, frame.top + 12.0),
-            Mark::Y(..) => (x + 4.0, y - 4.0),
-        };
-        svg.text(START, NUMBER, at, 200.0, name);
+        match mark {
+            Mark::X(..) => svg.text(START, NUMBER, (x + 4.0, frame.top + 12.0), 200.0, name),
+            Mark::Y(..) => svg.text(END, NUMBER, (WIDTH - RIGHT - 4.0, y - 4.0), 200.0, name),
+        }
     }
 
     fn positions(&self, points: &[(f64, f64)]) -> Vec<Option<(f64, f64)>> {

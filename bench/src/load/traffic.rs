@@ -40,6 +40,8 @@ pub struct Habits {
     pub both_write: bool,
     /// History pages that are read for each message, by whoever receives it.
     pub reads_per_write: f64,
+    /// The rate may be more than the server can follow: what it refuses for that is no error.
+    pub may_be_too_much: bool,
     /// Recipients acknowledge what they receive.
     pub acknowledge: bool,
     /// Repeats the schedule of a run.
@@ -52,6 +54,8 @@ pub struct Tally {
     pub offered: u64,
     pub sent_in_all: u64,
     pub errors: u64,
+    /// Messages that the server refused because too much was asked of it: at such a rate that is right.
+    pub overloaded: u64,
     pub first_error: Option<String>,
     pub missing: u64,
     pub duplicates: u64,
@@ -84,6 +88,7 @@ impl Tally {
             offered: 0,
             sent_in_all: 0,
             errors: 0,
+            overloaded: 0,
             first_error: None,
             missing: 0,
             duplicates: 0,
@@ -102,6 +107,7 @@ impl Tally {
         self.offered += other.offered;
         self.sent_in_all += other.sent_in_all;
         self.errors += other.errors;
+        self.overloaded += other.overloaded;
         self.first_error = self.first_error.take().or(other.first_error);
         self.missing += other.missing;
         self.duplicates += other.duplicates;
@@ -396,7 +402,15 @@ impl Traffic {
     fn take(&mut self, wait: Duration, go_on: bool) -> Result<(), String> {
         let Self { pool, flows, devices, begin, tally, live, lost, touched, habits, sample_every, .. } = self;
         let mut acknowledged = Vec::new();
-        let mut watch = Watch { flows, begin: *begin, tally, live, touched, sample_every: *sample_every };
+        let mut watch = Watch {
+            flows,
+            begin: *begin,
+            tally,
+            live,
+            touched,
+            sample_every: *sample_every,
+            may_be_too_much: habits.may_be_too_much,
+        };
         let mut happen = |link: LinkId, happened: Happened| match happened {
             Happened::Frame(frame) if frame.id > 0 => {
                 if let Some(asked) = devices[link as usize].asked.remove(&frame.id) {
@@ -447,6 +461,7 @@ struct Watch<'a> {
     live: &'a Live,
     touched: &'a mut Vec<usize>,
     sample_every: u64,
+    may_be_too_much: bool,
 }
 
 impl Watch<'_> {
@@ -471,6 +486,11 @@ impl Watch<'_> {
             (asked, Some(Message::Refused(refused))) => {
                 if let Asked::Send { flow, .. } = asked {
                     self.flows[flow].refused += 1;
+                }
+                let may_be = matches!(asked, Asked::Send { .. }) && self.may_be_too_much;
+                if may_be && refused.reason() == v1::Reason::Overloaded {
+                    self.tally.overloaded += 1;
+                    return;
                 }
                 // Who has not been written to yet has no history.
                 let nothing_yet =

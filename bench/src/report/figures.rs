@@ -256,7 +256,6 @@ pub fn figures(runs: &Runs) -> Vec<Figure> {
             "bytes of one of those: the server's, and the kernel's at both ends",
             Lower,
         )
-        .aims(65_536.0)
         .from(&["strangers"], of("strangers", "/bytes_per_connection")),
     ];
     all.into_iter().filter(|figure| !figure.values.is_empty()).collect()

@@ -174,7 +174,9 @@ pub fn run(arguments: &ReportArgs) -> Result<Written, String> {
 /// Whether the server no longer follows.
 fn breaks(result: &Value) -> bool {
     let number = |path: &str| result.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
-    number("/acked_per_s") < 0.95 * number("/offered_per_s") || number("/ack_ms/p99") > 1000.0
+    number("/acked_per_s") < 0.95 * number("/offered_per_s")
+        || number("/offered_per_s") < 0.95 * number("/rate_per_s")
+        || number("/ack_ms/p99") > 1000.0
 }
 
 /// A report in the making.

@@ -77,6 +77,8 @@ pub struct PairsReport {
     offered_per_s: f64,
     acked_per_s: f64,
     delivered_per_s: f64,
+    /// Messages refused because the rate is more than the server can follow.
+    overloaded: u64,
     ack_ms: Percentiles,
     delivery_ms: Percentiles,
     /// Null if the server is not the bench's own.
@@ -104,12 +106,18 @@ impl PairsReport {
             (Some(rate), _) => format!("{rate:.0}/s asked for, "),
             (None, window) => format!("{} in flight a sender, ", window.unwrap_or_default()),
         };
+        let refused = match self.overloaded {
+            0 => String::new(),
+            count => format!(
+                "\n{count} messages were refused as too much: the server does not follow at this rate"
+            ),
+        };
         let cpu = self.server_cpu_us_per_message.map(|cpu| format!("\nserver CPU {cpu:.1} us a message"));
         let disk = self.disk_bytes_per_message.map(|bytes| {
             format!("{} {bytes:.0} bytes to the disk a message", if cpu.is_some() { "," } else { "\n" })
         });
         format!(
-            "{asked}{:.0}/s offered, {:.0}/s acknowledged, {:.0}/s delivered{}{}\n\n{}{}",
+            "{asked}{:.0}/s offered, {:.0}/s acknowledged, {:.0}/s delivered{refused}{}{}\n\n{}{}",
             self.offered_per_s,
             self.acked_per_s,
             self.delivered_per_s,
@@ -175,6 +183,7 @@ pub fn run(arguments: &PairsArgs) -> Result<PairsReport, String> {
         offered_per_s: per_s(tally.offered),
         acked_per_s: per_s(ack.len()),
         delivered_per_s: per_s(delivery.len()),
+        overloaded: tally.overloaded,
         ack_ms: Percentiles::of(&ack),
         delivery_ms: Percentiles::of(&delivery),
         server_cpu_us_per_message: cpu_s.map(|cpu_s| cpu_s * 1e6 / tally.sent_in_all.max(1) as f64),
@@ -209,6 +218,7 @@ fn habits(arguments: &PairsArgs) -> Habits {
     Habits {
         rate: (!arguments.closed).then_some((arguments.rate, arguments.arrivals)),
         window: arguments.window,
+        may_be_too_much: !arguments.closed,
         size: arguments.size,
         seed: arguments.seed,
         ..Habits::default()

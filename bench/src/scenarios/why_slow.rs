@@ -253,32 +253,33 @@ fn steps(
 
 /// The parts of a core's loop, by the counter of each.
 const PARTS: [(&str, &str); 5] = [
-    ("core: the kernel's part", "tern_cpu_ring_ns_total"),
-    ("core: received frames", "tern_cpu_events_ns_total"),
-    ("core: messages of cores", "tern_cpu_mesh_ns_total"),
-    ("core: after the commit", "tern_cpu_store_ns_total"),
-    ("core: batches and sending", "tern_cpu_flush_ns_total"),
+    ("core: the kernel's part", "tern_cpu_ring_seconds_total"),
+    ("core: received frames", "tern_cpu_events_seconds_total"),
+    ("core: messages of cores", "tern_cpu_mesh_seconds_total"),
+    ("core: after the commit", "tern_cpu_store_seconds_total"),
+    ("core: batches and sending", "tern_cpu_flush_seconds_total"),
 ];
 
 /// CPU time that has been used.
 struct CpuTimes {
-    parts: Vec<u64>,
+    /// In seconds.
+    parts: Vec<f64>,
     threads: ThreadTimes,
 }
 
 impl CpuTimes {
     fn now(target: &Target) -> Self {
-        let parts = PARTS.iter().map(|(_, name)| target.own().map_or(0, |server| server.metric(name)));
+        let parts = PARTS.iter().map(|(_, name)| target.own().map_or(0.0, |server| server.measured(name)));
         Self { parts: parts.collect(), threads: target.pid().map(measure::thread_times).unwrap_or_default() }
     }
 
     fn since(&self, before: &Self, messages: u64) -> Vec<Cpu> {
         let a_message = |seconds: f64| seconds * 1e6 / messages.max(1) as f64;
-        let ns = PARTS.iter().zip(self.parts.iter().zip(&before.parts));
-        let mut cpu: Vec<_> = ns
+        let parts = PARTS.iter().zip(self.parts.iter().zip(&before.parts));
+        let mut cpu: Vec<_> = parts
             .map(|((part, _), (now, then))| Cpu {
                 part: (*part).to_owned(),
-                us_per_message: a_message((now - then) as f64 / 1e9),
+                us_per_message: a_message(now - then),
             })
             .collect();
         for (name, seconds) in &self.threads {
