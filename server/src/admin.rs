@@ -51,18 +51,30 @@ enum Question {
     Provision { count: u32, first: String, name: String },
 }
 
+/// Who knows how the node is.
+pub trait Node: Send + Sync + 'static {
+    /// What [`crate::facts::Facts`] says.
+    fn facts(&self) -> Value;
+}
+
 /// What the socket's thread knows.
 struct Admin {
     control: Arc<dyn Control>,
+    node: Arc<dyn Node>,
     may_provision: bool,
 }
 
 /// Opens the socket, and answers on it until the process ends.
-pub fn start(path: &Path, control: Arc<dyn Control>, may_provision: bool) -> std::io::Result<()> {
+pub fn start(
+    path: &Path,
+    control: Arc<dyn Control>,
+    node: Arc<dyn Node>,
+    may_provision: bool,
+) -> std::io::Result<()> {
     remove_dead_socket(path)?;
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let admin = Arc::new(Admin { control, may_provision });
+    let admin = Arc::new(Admin { control, node, may_provision });
     let serving = Arc::new(AtomicUsize::new(0));
     threads::spawn("tern-admin", move || {
         loop {
@@ -134,28 +146,38 @@ impl Admin {
         connection.set_write_timeout(Some(TIMEOUT))?;
         let mut line = String::new();
         BufReader::new(connection.take(LINE_BYTES_MAX)).read_line(&mut line)?;
+        let operator = rustix::net::sockopt::socket_peercred(connection)
+            .map_or_else(|_| "?".to_owned(), |peer| format!("uid {}, pid {}", peer.uid.as_raw(), peer.pid));
         match serde_json::from_str(&line) {
             Ok(Question::Provision { count, first, name }) => {
+                tracing::info!(operator, count, "an operator makes test users");
                 self.provision(connection, count, &first, &name)
             }
-            Ok(question) => writeln!(connection, "{}", self.answer(&question)),
+            Ok(question) => writeln!(connection, "{}", self.answer(&question, &operator)),
             Err(error) => writeln!(connection, "{}", refused(format_args!("not a question: {error}"))),
         }
     }
 
-    fn answer(&self, question: &Question) -> Value {
+    fn answer(&self, question: &Question, operator: &str) -> Value {
         match question {
             Question::Status {} => self.status(),
-            Question::Otp { phone } => self.about(phone, AdminRequest::Code),
+            Question::Otp { phone } => {
+                let answer = self.about(phone, AdminRequest::Code);
+                tracing::info!(operator, "an operator looked at a phone's one-time code");
+                answer
+            }
             Question::ResetCodes { phone } => {
                 let answer = self.about(phone, AdminRequest::ResetCodes);
-                tracing::info!("an operator lifted a phone's limits of one-time codes");
+                tracing::info!(operator, "an operator lifted a phone's limits of one-time codes");
                 answer
             }
             Question::User { phone } => self.about(phone, AdminRequest::User),
             Question::DeleteUser { phone } => {
+                // Afterwards nobody could say who it was; the phone is for no log.
+                let user = self.about(phone, AdminRequest::User)["ok"]["user_id"].clone();
                 let answer = self.about(phone, AdminRequest::DeleteUser);
-                tracing::info!("an operator asked to delete a user");
+                let deleted = answer.get("ok").is_some();
+                tracing::info!(operator, %user, deleted, "an operator asked to delete a user");
                 answer
             }
             Question::Provision { .. } => unreachable!("taken before"),
@@ -168,7 +190,8 @@ impl Admin {
             Ok(_) | Err(_) => json!({ "core": core, "error": "no answer" }),
         };
         let cores: Vec<_> = (0..self.control.cores()).map(ask).collect();
-        json!({ "ok": { "version": tern_version::VERSION, "pid": std::process::id(), "cores": cores } })
+        let (version, pid) = (tern_version::VERSION, std::process::id());
+        json!({ "ok": { "version": version, "pid": pid, "cores": cores, "node": self.node.facts() } })
     }
 
     fn about(&self, phone: &str, ask: fn(Phone) -> AdminRequest) -> Value {
@@ -221,7 +244,6 @@ impl Admin {
         if let Some(refusal) = refusal {
             return writeln!(connection, "{}", refused(refusal));
         }
-        tracing::info!(count, "an operator makes test users");
         let mut made = 0;
         while made < count {
             let upto = count.min(made + PROVISION_CHUNK);

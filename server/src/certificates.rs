@@ -78,10 +78,18 @@ impl Certificates {
 
     fn took(&self, fingerprint: &str, ends: Option<i64>) {
         self.ends.store(ends.unwrap_or(0), Ordering::Release);
-        self.metrics.certificate_end_seconds.set(ends.unwrap_or(0).max(0) as u64);
+        self.metrics.certificate_end_timestamp_seconds.set(ends.unwrap_or(0).max(0) as u64);
         let until = ends.map_or_else(|| "?".to_owned(), date);
         tracing::info!(sha256 = fingerprint, ends = until, "the certificate");
         self.files.warn_of_modes();
+    }
+
+    /// The day of its end, as people write it.
+    pub fn end(&self) -> String {
+        match self.ends.load(Ordering::Acquire) {
+            0 => "?".to_owned(),
+            ends => date(ends),
+        }
     }
 
     /// Warns if it has ended, or ends soon.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use tern_wire::ids::Phone;
 
+use crate::config::SmsConfig;
 use crate::core::{Clock, CodeDelivery};
 use crate::logging;
 use crate::metrics::NodeMetrics;
@@ -36,11 +37,20 @@ const RETRY_WAIT: Duration = Duration::from_millis(500);
 /// How long the end of the process waits for codes that are to be delivered.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Where codes go.
+#[derive(Clone)]
+struct Webhook {
+    url: String,
+    /// What its header `Authorization` says.
+    authorization: Option<String>,
+}
+
 /// One code on its way.
 struct Delivery {
     phone: Phone,
     code: String,
     expires_ms: u64,
+    made: Instant,
     tries: u32,
 }
 
@@ -69,7 +79,13 @@ impl CodeDelivery for Codes {
             desk.waiting.fetch_sub(1, Ordering::AcqRel);
             return false;
         }
-        let delivery = Delivery { phone: phone.clone(), code: code.to_owned(), expires_ms, tries: 0 };
+        let delivery = Delivery {
+            phone: phone.clone(),
+            code: code.to_owned(),
+            expires_ms,
+            made: Instant::now(),
+            tries: 0,
+        };
         if desk.coming.push(delivery).is_err() {
             desk.settled();
             return false;
@@ -81,8 +97,10 @@ impl CodeDelivery for Codes {
 }
 
 impl Codes {
-    /// Starts the delivering threads: they POST to `webhook`, or print if there is none.
-    pub fn start(webhook: Option<String>, clock: Clock, metrics: Arc<NodeMetrics>) -> std::io::Result<Self> {
+    /// Starts the delivering threads: they POST to the webhook, or print if there is none.
+    pub fn start(sms: &SmsConfig, clock: Clock, metrics: Arc<NodeMetrics>) -> std::io::Result<Self> {
+        let webhook =
+            sms.webhook.clone().map(|url| Webhook { url, authorization: sms.authorization.clone() });
         let desk = Arc::new(Desk {
             coming: ArrayQueue::new(QUEUE_MAX),
             ready: Mutex::default(),
@@ -102,7 +120,7 @@ impl Codes {
         for worker in 0..workers {
             let (desk, agent, webhook) = (desk.clone(), agent.clone(), webhook.clone());
             threads::spawn(&format!("tern-codes-{worker}"), move || {
-                desk.deliver_all(&agent, webhook.as_deref())
+                desk.deliver_all(&agent, webhook.as_ref())
             })?;
         }
         Ok(Self(desk))
@@ -178,7 +196,7 @@ impl Desk {
         }
     }
 
-    fn deliver_all(&self, agent: &ureq::Agent, webhook: Option<&str>) {
+    fn deliver_all(&self, agent: &ureq::Agent, webhook: Option<&Webhook>) {
         loop {
             let mut delivery = self.next();
             if self.stopped.load(Ordering::Acquire) {
@@ -192,14 +210,14 @@ impl Desk {
                 continue;
             }
             let timeout = TRY_TIMEOUT.min(Duration::from_millis(left_ms));
-            let Some(url) = webhook else {
+            let Some(webhook) = webhook else {
                 print(&delivery);
-                self.delivered();
+                self.delivered(&delivery);
                 continue;
             };
             delivery.tries += 1;
-            match post(agent, url, &delivery, timeout) {
-                Tried::Delivered => self.delivered(),
+            match post(agent, webhook, &delivery, timeout) {
+                Tried::Delivered => self.delivered(&delivery),
                 Tried::Failed(_) if delivery.tries < TRIES => {
                     let at = Instant::now() + RETRY_WAIT * 2u32.pow(delivery.tries - 1);
                     self.failed.lock().unwrap_or_else(PoisonError::into_inner).push((at, delivery));
@@ -215,7 +233,8 @@ impl Desk {
         }
     }
 
-    fn delivered(&self) {
+    fn delivered(&self, delivery: &Delivery) {
+        self.metrics.code_delivery_us.record(delivery.made.elapsed().as_micros() as u64);
         self.metrics.codes_delivered.add(1);
         self.settled();
     }
@@ -238,13 +257,16 @@ fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().tls_config(tls).build().into()
 }
 
-fn post(agent: &ureq::Agent, url: &str, delivery: &Delivery, timeout: Duration) -> Tried {
+fn post(agent: &ureq::Agent, webhook: &Webhook, delivery: &Delivery, timeout: Duration) -> Tried {
     let body = serde_json::json!({
         "phone": delivery.phone.as_str(),
         "code": delivery.code,
         "expires_ms": delivery.expires_ms,
     });
-    let request = agent.post(url).config().timeout_global(Some(timeout)).build();
+    let mut request = agent.post(&webhook.url).config().timeout_global(Some(timeout)).build();
+    if let Some(authorization) = &webhook.authorization {
+        request = request.header("authorization", authorization);
+    }
     match request.header("content-type", "application/json").send(body.to_string()) {
         Ok(_) => Tried::Delivered,
         // Too early or too often is for now; all else that is the request's fault stays so.

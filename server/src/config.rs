@@ -17,7 +17,7 @@ use crate::core::AddressRange;
 /// certificate there. When it is ready it prints one line: `ternd ready on ADDRESS`.
 ///
 /// SIGTERM and SIGINT drain (clients are told, commits are finished, exit 0); a second one ends it at once. SIGHUP reads
-/// the certificate and its key again.
+/// the certificate and its key again, and the log's filter from the configuration file.
 #[derive(Parser, Clone, Debug, Default)]
 #[command(name = "ternd", version = tern_version::VERSION, about, long_about, max_term_width = 110)]
 pub struct Flags {
@@ -43,7 +43,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", env = "TERN_KEY", requires = "certificate")]
     pub key: Option<PathBuf>,
     /// Serve the development certificate although other machines can connect: for tests with several machines
-    #[arg(long)]
+    #[arg(long, env = "TERN_ALLOW_DEVELOPMENT_CERTIFICATE")]
     pub allow_development_certificate: bool,
     /// Balancers (10.0.0.0/8,2001:db8::7): from there each connection begins with a PROXY header of version 2, which says where the client is
     #[arg(long, value_name = "RANGES", env = "TERN_PROXY_PROTOCOL_FROM", value_delimiter = ',')]
@@ -54,17 +54,20 @@ pub struct Flags {
     /// URL that one-time codes are POSTed to as JSON [default in development mode: print them]
     #[arg(long, value_name = "URL", env = "TERN_SMS_WEBHOOK")]
     pub sms_webhook: Option<String>,
+    /// What the header `Authorization` of those POSTs says (`Bearer …`). In the environment or the file nobody else sees it
+    #[arg(long, value_name = "TEXT", env = "TERN_SMS_AUTHORIZATION", hide_env_values = true)]
+    pub sms_authorization: Option<String>,
     /// Address of /metrics, /healthz and /readyz, on loopback [default: 127.0.0.1:7480]
     #[arg(long, value_name = "ADDRESS", env = "TERN_METRICS")]
     pub metrics: Option<SocketAddr>,
     /// No metrics and health listener
-    #[arg(long, conflicts_with = "metrics")]
+    #[arg(long, env = "TERN_NO_METRICS", conflicts_with = "metrics")]
     pub no_metrics: bool,
     /// Path of the admin socket [default: DATA_DIR/ternd.sock]
     #[arg(long, value_name = "PATH", env = "TERN_ADMIN_SOCKET")]
     pub admin_socket: Option<PathBuf>,
     /// Let `ternctl provision` make verified users outside development mode
-    #[arg(long)]
+    #[arg(long, env = "TERN_ALLOW_PROVISION")]
     pub allow_provision: bool,
     /// Form of the log: for people if stderr is a terminal, else the same without colours; or JSON [default: auto]
     #[arg(long, value_name = "FORMAT", env = "TERN_LOG_FORMAT")]
@@ -78,14 +81,14 @@ pub struct Flags {
     /// Follow each message whose client id is a multiple of this, for GET /traces and the CPU counters; 0: none
     #[arg(long, value_name = "N", env = "TERN_TRACE_EVERY")]
     pub trace_every: Option<u64>,
-    /// Set one limit: `--limit code_attempts_max=5`. May be repeated
-    #[arg(long = "limit", value_name = "KEY=VALUE")]
+    /// Set a limit: `--limit code_attempts_max=5`. May be repeated, or several be given with commas
+    #[arg(long = "limit", value_name = "KEY=VALUE", env = "TERN_LIMITS", value_delimiter = ',')]
     pub limits: Vec<String>,
     /// The store was put back from a snapshot, or from a copy that was made while ternd ran: no earlier start counts as had, so
     /// that every client goes back to what it had acknowledged. Once, at the start that follows; a copy of a stopped store needs it not
     #[arg(long)]
     pub restored: bool,
-    /// Print the configuration in force as TOML, and exit
+    /// Print the configuration in force as TOML, every key with what it means, and exit
     #[arg(long)]
     pub print_config: bool,
 }
@@ -130,6 +133,11 @@ macro_rules! limits_table {
         }
 
         impl LimitsTable {
+            /// Each limit: its key, what it bounds, what it may be.
+            pub fn help() -> Vec<(&'static str, &'static str, std::ops::RangeInclusive<u64>)> {
+                vec![$((stringify!($key), $help, $range),)*]
+            }
+
             fn check(&self) -> Result<(), ConfigError> {
                 $({
                     let (value, range) = (self.$key as u64, $range);
@@ -200,7 +208,7 @@ limits_table! {
     commit_group_bytes_max: usize = 8 << 20, 131_072..=1 << 30, "Bytes written in one group commit.";
     commits_in_flight_max: usize = 64, 1..=65_536, "Batches of a core that the store has not completed.";
     reads_in_flight_max: usize = 1_024, 16..=65_536, "Reads of a core that the store has not completed.";
-    free_bytes_min: u64 = 256 << 20, 0..=u64::MAX, "Free disk space below which nothing is taken.";
+    free_bytes_min: u64 = 256 << 20, 0..=1 << 60, "Free disk space below which nothing is taken.";
     store_cache_bytes: u64 = 256 << 20, 1_048_576..=1 << 40, "Bytes of the store's blocks in memory.";
 }
 
@@ -267,6 +275,9 @@ pub struct NetworkConfig {
 pub struct SmsConfig {
     /// URL that codes are POSTed to.
     pub webhook: Option<String>,
+    /// What the header `Authorization` of those says. It is read, and never printed.
+    #[serde(skip_serializing)]
+    pub authorization: Option<String>,
 }
 
 /// See [`Config::metrics`].
@@ -444,10 +455,22 @@ impl Config {
         if flags.sms_webhook.is_some() {
             self.sms.webhook.clone_from(&flags.sms_webhook);
         }
+        if flags.sms_authorization.is_some() {
+            self.sms.authorization.clone_from(&flags.sms_authorization);
+        }
         for limit in &flags.limits {
             let pair = limit.split_once('=').and_then(|(key, value)| Some((key, value.trim().parse().ok()?)));
-            if !pair.is_some_and(|(key, value)| self.limits.set(key.trim(), value)) {
-                let why = format!("--limit {limit}: not KEY=NUMBER with a key that `--print-config` shows");
+            let Some((key, value)) = pair else {
+                let why = format!("--limit {limit}: not KEY=NUMBER");
+                return Err(ConfigError::Contradiction(why));
+            };
+            if !LimitsTable::help().iter().any(|(known, ..)| *known == key.trim()) {
+                let why =
+                    format!("--limit {limit}: there is no such limit; `--print-config` shows all of them");
+                return Err(ConfigError::Contradiction(why));
+            }
+            if !self.limits.set(key.trim(), value) {
+                let why = format!("--limit {limit}: that is too large a number");
                 return Err(ConfigError::Contradiction(why));
             }
         }
@@ -480,6 +503,12 @@ impl Config {
                 "sms.webhook is not set: off loopback, one-time codes can only be delivered by a webhook";
             return contradiction(why);
         }
+        let is_header = |text: &String| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        if !self.sms.authorization.as_ref().is_none_or(is_header) {
+            return contradiction(
+                "sms.authorization is no header's value: it has characters that a header has not",
+            );
+        }
         let url_is_one = |url: &String| {
             url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty())
         };
@@ -511,9 +540,56 @@ impl Config {
         self.admin.socket.clone().unwrap_or_else(|| self.data_dir.join("ternd.sock"))
     }
 
-    /// As TOML.
+    /// As TOML, every key with what it means.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a configuration is tables, strings and numbers")
+        let values = toml::Table::try_from(self).expect("a configuration is tables, strings and numbers");
+        let mut text = String::new();
+        for (table, keys) in help() {
+            if !table.is_empty() {
+                text += &format!("\n[{table}]\n");
+            }
+            let of_table =
+                if table.is_empty() { Some(&values) } else { values.get(table).and_then(|v| v.as_table()) };
+            for (key, help) in keys {
+                text += &format!("# {help}\n");
+                // What is not set stands there as what it would be.
+                text += &match of_table.and_then(|table| table.get(key)) {
+                    Some(value) => format!("{key} = {value}\n"),
+                    None => format!("# {key} = \"\"\n"),
+                };
+            }
+        }
+        text
+    }
+
+    /// Limits that are not as they are by themselves, as `--limit` takes them.
+    pub fn changed_limits(&self) -> Vec<String> {
+        let of = |limits: &LimitsTable| toml::Table::try_from(limits).expect("numbers");
+        let usual = of(&LimitsTable::default());
+        let changed = of(&self.limits).into_iter().filter(|(key, value)| usual.get(key) != Some(value));
+        changed.map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
+    /// Keys whose values differ from another configuration's, as `table.key`.
+    pub fn differs_in(&self, other: &Self) -> Vec<String> {
+        let of = |config: &Self| {
+            toml::Table::try_from(config).expect("a configuration is tables, strings and numbers")
+        };
+        let (mine, others) = (of(self), of(other));
+        let value = |all: &toml::Table, table: &str, key: &str| {
+            let table =
+                if table.is_empty() { Some(all) } else { all.get(table).and_then(|value| value.as_table()) };
+            table.and_then(|table| table.get(key)).cloned()
+        };
+        let mut keys = Vec::new();
+        for (table, of_table) in help() {
+            let differs = |(key, _): &(&str, String)| value(&mine, table, key) != value(&others, table, key);
+            let name = |(key, _): (&str, String)| {
+                if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
+            };
+            keys.extend(of_table.into_iter().filter(differs).map(name));
+        }
+        keys
     }
 
     /// The brain's part of the limits.
@@ -554,6 +630,105 @@ impl Config {
     }
 }
 
+/// Every key by its table, and what it means.
+fn help() -> Vec<(&'static str, Vec<(&'static str, String)>)> {
+    let plain =
+        |keys: &[(&'static str, &str)]| keys.iter().map(|(key, help)| (*key, (*help).to_owned())).collect();
+    let limits = LimitsTable::help()
+        .into_iter()
+        .map(|(key, help, range)| (key, format!("{help} {} to {}.", range.start(), range.end())));
+    vec![
+        (
+            "",
+            plain(&[
+                ("listen", "Address to listen on."),
+                ("data_dir", "Directory of the store, the admin socket and the development certificate."),
+                ("cores", "Threads with a ring and a share of the users each; 0: one a CPU. At most 256."),
+                (
+                    "engine",
+                    "Where the data lies: \"embedded\", on disk, or \"memory\", which forgets all at the end.",
+                ),
+            ]),
+        ),
+        (
+            "tls",
+            plain(&[
+                (
+                    "certificate",
+                    "Certificate chain (PEM), the server's own first. Not set: a development certificate.",
+                ),
+                ("key", "The certificate's private key (PEM). Goes with it."),
+                (
+                    "allow_development_certificate",
+                    "Serve the development certificate although other machines can connect.",
+                ),
+            ]),
+        ),
+        (
+            "network",
+            plain(&[
+                (
+                    "proxy_protocol_from",
+                    "Balancers' ranges of addresses: from there each connection begins with a PROXY header of version 2.",
+                ),
+                ("shared_addresses", "Unrelated people share addresses: nothing is limited by address."),
+            ]),
+        ),
+        (
+            "sms",
+            plain(&[
+                (
+                    "webhook",
+                    "URL that one-time codes are POSTed to as JSON. Not set: they are printed, on loopback alone.",
+                ),
+                (
+                    "authorization",
+                    "What the header Authorization of those says, like \"Bearer …\". It is never printed.",
+                ),
+            ]),
+        ),
+        (
+            "metrics",
+            plain(&[
+                ("enabled", "Whether there are /metrics, /healthz and /readyz."),
+                ("listen", "Their address, on loopback."),
+            ]),
+        ),
+        (
+            "admin",
+            plain(&[
+                ("socket", "Path of the admin socket. Not set: ternd.sock in the data directory."),
+                ("allow_provision", "Let `ternctl provision` make verified users outside development mode."),
+            ]),
+        ),
+        (
+            "log",
+            plain(&[
+                ("format", "Form of the log: \"auto\", \"human\" or \"json\"."),
+                (
+                    "filter",
+                    "What is logged: error, warn, info, debug, or a filter like tern_server=debug. Read again on SIGHUP.",
+                ),
+            ]),
+        ),
+        (
+            "latency",
+            plain(&[(
+                "ack_p99_ms",
+                "Aim: 99 of 100 messages acknowledged within so many ms; what the disk leaves of it makes groups larger. 0: at once.",
+            )]),
+        ),
+        (
+            "trace",
+            plain(&[(
+                "every",
+                "Follow each message whose client id is a multiple of this, for GET /traces. 0: none.",
+            )]),
+        ),
+        ("limits", limits.collect()),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -582,11 +757,62 @@ mod tests {
         let config = load("", &[]).expect("valid");
         let again = load(&config.to_toml(), &[]).expect("its own output");
         assert_eq!(config.to_toml(), again.to_toml());
+        let set = "[tls]\ncertificate = \"c\"\nkey = \"k\"\n[sms]\nwebhook = \"https://x/\"\n[admin]\nsocket = \"s\"";
+        let config = load(set, &["--limit", "devices_max=3,sends_burst=7"]).expect("valid");
+        let again = load(&config.to_toml(), &[]).expect("its own output");
+        assert!(config.differs_in(&again).is_empty(), "{:?}", config.differs_in(&again));
+        assert_eq!(config.changed_limits(), ["devices_max=3", "sends_burst=7"]);
+    }
+
+    #[test]
+    fn every_key_is_printed_with_what_it_means() {
+        let set = "[tls]\ncertificate = \"c\"\nkey = \"k\"\n[sms]\nwebhook = \"https://x/\"\n[admin]\nsocket = \"s\"";
+        let config = load(set, &[]).expect("valid");
+        let all = toml::Table::try_from(&config).expect("TOML");
+        let mut keys = Vec::new();
+        for (name, value) in &all {
+            match value.as_table() {
+                Some(table) => keys.extend(table.keys().cloned()),
+                None => keys.push(name.clone()),
+            }
+        }
+        let text = config.to_toml();
+        let lines: Vec<&str> = text.lines().collect();
+        for key in keys {
+            let at = lines.iter().position(|line| line.starts_with(&format!("{key} = ")));
+            let at = at.unwrap_or_else(|| panic!("{key} is not printed"));
+            assert!(lines[at - 1].starts_with("# ") && lines[at - 1].len() > 10, "{key} is not explained");
+        }
+        let bare = load("", &[]).expect("valid").to_toml();
+        for unset in ["# certificate = ", "# webhook = ", "# authorization = ", "# socket = "] {
+            assert!(bare.contains(unset), "{unset} is not in\n{bare}");
+        }
+    }
+
+    #[test]
+    fn what_a_reload_can_not_change_is_named() {
+        let (before, after) = (
+            load("", &[]).expect("valid"),
+            load("cores = 3\n[log]\nfilter = \"debug\"\n[limits]\ndevices_max = 2", &[]).expect("valid"),
+        );
+        assert_eq!(before.differs_in(&after), ["cores", "log.filter", "limits.devices_max"]);
+    }
+
+    #[test]
+    fn the_largest_values_can_be_printed() {
+        let largest: Vec<_> =
+            LimitsTable::help().into_iter().map(|(key, _, range)| (key, *range.end())).collect();
+        for (key, value) in largest {
+            // The largest power of two, where it must be one.
+            let value = if key == "receive_buffers" { 32_768 } else { value };
+            let config = load("", &["--limit", &format!("{key}={value}")]).expect(key);
+            assert!(config.to_toml().contains(&format!("{key} = {value}\n")), "{key}");
+        }
     }
 
     #[test]
     fn a_wrong_configuration_says_what_is_wrong() {
-        let cases: [(&str, &[&str], &str); 11] = [
+        let cases: [(&str, &[&str], &str); 12] = [
             ("corse = 3", &[], "corse"),
             (
                 "[limits]\ncode_attempts_max = 0",
@@ -600,7 +826,8 @@ mod tests {
             ("listen = \"0.0.0.0:1\"\n[sms]\nwebhook = \"http://x\"", &[], "--certificate"),
             ("[sms]\nwebhook = \"example.org\"", &[], "no URL"),
             ("[metrics]\nlisten = \"0.0.0.0:1\"", &[], "not on loopback"),
-            ("", &["--limit", "nonsense=1"], "--limit nonsense=1"),
+            ("", &["--limit", "nonsense=1"], "--limit nonsense=1: there is no such limit"),
+            ("", &["--limit", "devices_max=x"], "not KEY=NUMBER"),
             ("", &["--cores", "300"], "cores = 300"),
         ];
         for (toml, flags, expected) in cases {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::exposition::Format;
 use crate::threads;
 
 /// Bytes of a request's head. Beyond, the connection ends.
@@ -23,8 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the listener shows.
 pub trait Health: Send + Sync + 'static {
-    /// Prometheus' text format.
-    fn metrics(&self) -> String;
+    /// The numbers as text.
+    fn metrics(&self, format: Format) -> String;
 
     /// Sampled messages on their way since the last call.
     fn traces(&self) -> String;
@@ -107,9 +108,13 @@ fn serve(mut connection: &TcpStream, health: &dyn Health) -> io::Result<()> {
             return Ok(());
         }
     }
-    let request = String::from_utf8_lossy(&head);
-    let request = request.lines().next().unwrap_or_default();
-    let (status, kind, body) = answer(request, health);
+    let head = String::from_utf8_lossy(&head);
+    let request = head.lines().next().unwrap_or_default();
+    let accept = head.lines().skip(1).find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.trim().eq_ignore_ascii_case("accept").then_some(value)
+    });
+    let (status, kind, body) = answer(request, accept.unwrap_or_default(), health);
     let mut response = format!(
         "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
@@ -126,10 +131,9 @@ fn serve(mut connection: &TcpStream, health: &dyn Health) -> io::Result<()> {
     Ok(())
 }
 
-fn answer(request: &str, health: &dyn Health) -> (&'static str, &'static str, String) {
+fn answer(request: &str, accept: &str, health: &dyn Health) -> (&'static str, &'static str, String) {
     const TEXT: &str = "text/plain; charset=utf-8";
     const JSON: &str = "application/json";
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let state = |state: Result<(), String>| match state {
         Ok(()) => ("200 OK", JSON, "{\"ok\":true}\n".to_owned()),
         Err(why) => {
@@ -140,7 +144,10 @@ fn answer(request: &str, health: &dyn Health) -> (&'static str, &'static str, St
     let (method, path, version) = (words.next(), words.next(), words.next());
     let path = path.map(|path| path.split('?').next().unwrap_or(path));
     match (method, path, version) {
-        (Some("GET" | "HEAD"), Some("/metrics"), Some(_)) => ("200 OK", OPEN_METRICS, health.metrics()),
+        (Some("GET" | "HEAD"), Some("/metrics"), Some(_)) => {
+            let format = Format::accepted(accept);
+            ("200 OK", format.content_type(), health.metrics(format))
+        }
         (Some("GET"), Some("/traces"), Some(_)) => ("200 OK", TEXT, health.traces()),
         (Some("GET" | "HEAD"), Some("/healthz"), Some(_)) => state(health.alive()),
         (Some("GET" | "HEAD"), Some("/readyz"), Some(_)) => state(health.ready()),
@@ -159,8 +166,8 @@ mod tests {
     struct Sick;
 
     impl Health for Sick {
-        fn metrics(&self) -> String {
-            "m 1\n".to_owned()
+        fn metrics(&self, format: Format) -> String {
+            format!("m {format:?}\n")
         }
 
         fn traces(&self) -> String {
@@ -180,7 +187,9 @@ mod tests {
     fn each_request_gets_its_answer() {
         let address = start("127.0.0.1:0".parse().expect("an address"), Arc::new(Sick)).expect("listens");
         let cases = [
-            ("GET /metrics HTTP/1.1\r\n\r\n", "200", "m 1"),
+            ("GET /metrics HTTP/1.1\r\n\r\n", "200", "text/plain; version=0.0.4; charset=utf-8"),
+            ("GET /metrics HTTP/1.1\r\n\r\n", "200", "m Classic"),
+            ("GET /metrics HTTP/1.1\r\naccept: application/openmetrics-text\r\n\r\n", "200", "m OpenMetrics"),
             ("GET /healthz HTTP/1.1\r\n\r\n", "200", "true"),
             ("GET /healthz?verbose=1 HTTP/1.1\r\n\r\n", "200", "true"),
             ("HEAD /healthz HTTP/1.1\r\n\r\n", "200", "content-length: 12\r\nconnection: close\r\n\r\n"),

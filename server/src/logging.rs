@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use tracing::{Event, Metadata, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::{Context, Filter, Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{ConfigError, LogConfig, LogFormat};
 use crate::threads;
@@ -47,11 +47,29 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<Arc<Log>> = OnceLock::new();
 
+/// Changes the filter.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+fn filter_of(config: &LogConfig) -> Result<EnvFilter, ConfigError> {
+    EnvFilter::try_new(&config.filter).map_err(|error| {
+        ConfigError::Contradiction(format!("the log filter {:?} is wrong: {error}", config.filter))
+    })
+}
+
+/// Has the log say what another filter lets through, from now on.
+pub fn use_filter(config: &LogConfig) -> Result<(), ConfigError> {
+    let filter = filter_of(config)?;
+    if let Some(handle) = FILTER.get() {
+        // It lives as long as the process.
+        let _ = handle.reload(filter);
+    }
+    Ok(())
+}
+
 /// Starts logging.
 pub fn start(config: &LogConfig) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(&config.filter).map_err(|error| {
-        ConfigError::Contradiction(format!("the log filter {:?} is wrong: {error}", config.filter))
-    })?;
+    let (filter, handle) = reload::Layer::new(filter_of(config)?);
+    let _ = FILTER.set(handle);
     let log = log();
     let limiter = Limiter(log.clone());
     let layer = fmt::layer().with_writer(Lines(log)).log_internal_errors(false);

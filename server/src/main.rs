@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     if let Err(error) = logging::start(&config.log) {
         return refuse(&error, 2);
     }
-    match run::run(&config) {
+    match run::run(&config, &flags) {
         Ok(()) => {
             logging::flush();
             ExitCode::SUCCESS

@@ -1,9 +1,12 @@
 //! What the cores count. Each counter has one writer and is padded, so counting costs a core no more than an addition;
 //! the metrics listener reads them at leisure.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_utils::CachePadded;
+use tern_proto::v1::{self, Reason, server_frame::Message};
 
 /// A number that only rises.
 #[derive(Debug, Default)]
@@ -29,29 +32,71 @@ impl Counter {
 /// How many buckets a [`Histogram`] has: powers of two, the last without end.
 pub const BUCKETS: usize = 24;
 
-/// How often a value lay in which range of powers of two.
-#[derive(Debug, Default)]
-pub struct Histogram {
-    buckets: [Counter; BUCKETS],
-    sum: Counter,
+/// What a number is in, and how it is told: Prometheus wants seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unit {
+    /// As it is.
+    Plain,
+    /// Nanoseconds, told as seconds.
+    Ns,
+    /// Microseconds, told as seconds.
+    Us,
+    /// Milliseconds, told as seconds.
+    Ms,
 }
 
-impl Histogram {
-    /// Counts a value. For the one writer alone.
+impl Unit {
+    /// The number as it is told.
+    pub fn told(self, value: f64) -> f64 {
+        match self {
+            Self::Plain => value,
+            Self::Ns => value / 1e9,
+            Self::Us => value / 1e6,
+            Self::Ms => value / 1e3,
+        }
+    }
+}
+
+/// What a histogram counts with.
+pub trait Cell: Default {
+    /// Adds `count`.
+    fn add(&self, count: u64);
+
+    /// The number now.
+    fn get(&self) -> u64;
+}
+
+impl Cell for Counter {
+    fn add(&self, count: u64) {
+        Self::add(self, count);
+    }
+
+    fn get(&self) -> u64 {
+        Self::get(self)
+    }
+}
+
+/// How often a value lay in which range of powers of two. With a [`Counter`] it has one writer, with a [`Shared`] many.
+#[derive(Debug, Default)]
+pub struct Histogram<C = Counter> {
+    buckets: [C; BUCKETS],
+    sum: C,
+}
+
+impl<C: Cell> Histogram<C> {
+    /// Counts a value.
     pub fn record(&self, value: u64) {
         let bucket = (u64::BITS - value.saturating_sub(1).leading_zeros()) as usize;
         self.buckets[bucket.min(BUCKETS - 1)].add(1);
         self.sum.add(value);
     }
 
-    /// The buckets as (upper bound, count), the sum and the count of all.
-    pub fn read(&self) -> (Vec<(f64, u64)>, f64, u64) {
+    /// The buckets as (upper bound, count), and the sum.
+    pub fn read(&self) -> (Vec<(f64, u64)>, f64) {
         let bound =
             |bucket: usize| if bucket == BUCKETS - 1 { f64::INFINITY } else { (1u64 << bucket) as f64 };
-        let buckets: Vec<_> =
-            self.buckets.iter().enumerate().map(|(n, count)| (bound(n), count.get())).collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        (buckets, self.sum.get() as f64, count)
+        let buckets = self.buckets.iter().enumerate().map(|(n, count)| (bound(n), count.get()));
+        (buckets.collect(), self.sum.get() as f64)
     }
 }
 
@@ -64,6 +109,10 @@ macro_rules! core_metrics {
             $(#[doc = $counter_help] pub $counter: Counter,)*
             $(#[doc = $gauge_help] pub $gauge: Counter,)*
             $(#[doc = $histogram_help] pub $histogram: Histogram,)*
+            /// What has been sent, by its kind.
+            pub sent: Sent,
+            /// Logins by the name of the client program.
+            pub clients: Clients,
         }
 
         impl CoreMetrics {
@@ -83,6 +132,16 @@ macro_rules! core_metrics {
             }
         }
     };
+}
+
+/// The name under which a number is told, and what it is in: a name that ends in `_ns`, `_us` or `_ms` is told in seconds.
+pub fn told_as(name: &str) -> (String, Unit) {
+    for (end, unit) in [("_ns", Unit::Ns), ("_us", Unit::Us), ("_ms", Unit::Ms)] {
+        if let Some(name) = name.strip_suffix(end) {
+            return (format!("tern_{name}_seconds"), unit);
+        }
+    }
+    (format!("tern_{name}"), Unit::Plain)
 }
 
 core_metrics! {
@@ -109,22 +168,170 @@ core_metrics! {
     counter commits: "Batches that became durable.",
     counter commits_failed: "Batches that failed.",
     counter turns: "Turns of the loop.",
-    counter cpu_ring_ns: "CPU time of submitting and of the kernel's work for the ring, in ns; counted while trace.every is set.",
-    counter cpu_events_ns: "CPU time of handling completions of the ring, in ns; as before.",
-    counter cpu_mesh_ns: "CPU time of handling messages of other cores, in ns; as before.",
-    counter cpu_store_ns: "CPU time of handling completions of the store, in ns; as before.",
-    counter cpu_flush_ns: "CPU time of submitting batches, sealing and queueing sends, in ns; as before.",
+    counter cpu_ring_ns: "CPU time of submitting and of the kernel's work for the ring; counted while trace.every is set.",
+    counter cpu_events_ns: "CPU time of handling completions of the ring; as before.",
+    counter cpu_mesh_ns: "CPU time of handling messages of other cores; as before.",
+    counter cpu_store_ns: "CPU time of handling completions of the store; as before.",
+    counter cpu_flush_ns: "CPU time of submitting batches, sealing and queueing sends; as before.",
     gauge connections: "Connections held.",
+    gauge places: "Connections that the core has places for.",
+    gauge sessions: "Connections that are logged in.",
+    gauge users_in_memory: "Users whose state is in memory.",
+    gauge logs_in_memory: "Logs whose state is in memory.",
     gauge strangers: "Connections that have not logged in.",
     gauge handshaking: "Connections in their TLS handshake.",
     gauge commits_in_flight: "Batches that the store has not completed.",
     gauge mesh_backlog: "Messages to other cores that found no room.",
-    gauge last_turn_ms: "When the last turn began, in ms since the Unix epoch.",
-    histogram handshake_us: "From accepting a connection to its complete TLS handshake, in microseconds.",
-    histogram commit_us: "From submitting a batch to its durability, in microseconds.",
-    histogram batch_ops: "Writes in a batch.",
-    histogram turn_us: "From the return of a wait to the next one, in microseconds.",
+    gauge last_turn_timestamp_ms: "When the last turn began, since the Unix epoch.",
+    histogram handshake_us: "From accepting a connection to its complete TLS handshake.",
+    histogram commit_us: "From submitting a batch to its durability.",
+    histogram batch_operations: "Writes in a batch.",
+    histogram turn_us: "From the return of a wait to the next one.",
 }
+
+/// Reasons of refusals and ends, by their number in the protocol.
+const REASONS: usize = 64;
+
+/// What has been sent, by its kind.
+#[derive(Debug)]
+pub struct Sent {
+    /// Acknowledgements of messages.
+    pub acknowledgements: Counter,
+    /// Messages pushed to devices.
+    pub entries: Counter,
+    /// Receipts pushed to devices.
+    pub receipts: Counter,
+    /// Pages of history.
+    pub pages: Counter,
+    /// One-time codes that were asked for.
+    pub codes: Counter,
+    /// Sessions given: after a code, and for a refresh token.
+    pub sessions: Counter,
+    /// Logins.
+    pub logins: Counter,
+    refusals: [Counter; REASONS],
+    farewells: [Counter; REASONS],
+}
+
+impl Default for Sent {
+    fn default() -> Self {
+        let none = || std::array::from_fn(|_| Counter::default());
+        Self {
+            acknowledgements: Counter::default(),
+            entries: Counter::default(),
+            receipts: Counter::default(),
+            pages: Counter::default(),
+            codes: Counter::default(),
+            sessions: Counter::default(),
+            logins: Counter::default(),
+            refusals: none(),
+            farewells: none(),
+        }
+    }
+}
+
+/// A name, what it counts, and the counts by reason.
+pub type ByReason = (&'static str, &'static str, Vec<(&'static str, u64)>);
+
+impl Sent {
+    /// Counts a frame. For the one writer alone.
+    pub fn count(&self, frame: &v1::ServerFrame) {
+        match &frame.message {
+            Some(Message::Entry(_)) => self.entries.add(1),
+            Some(Message::Sent(_)) => self.acknowledgements.add(1),
+            Some(Message::Receipt(_)) => self.receipts.add(1),
+            Some(Message::HistoryPage(_)) => self.pages.add(1),
+            Some(Message::CodeSent(_)) => self.codes.add(1),
+            Some(Message::Session(_)) => self.sessions.add(1),
+            Some(Message::LoggedIn(_)) => self.logins.add(1),
+            Some(Message::Refused(refused)) => Self::of(&self.refusals, refused.reason).add(1),
+            Some(Message::GoAway(farewell)) => Self::of(&self.farewells, farewell.reason).add(1),
+            _ => {}
+        }
+    }
+
+    /// A reason that is not known here counts as the first, which is none.
+    fn of(counters: &[Counter; REASONS], reason: i32) -> &Counter {
+        usize::try_from(reason).ok().and_then(|reason| counters.get(reason)).unwrap_or(&counters[0])
+    }
+
+    /// The kinds: name, help, value.
+    pub fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
+        vec![
+            (
+                "messages_acknowledged",
+                "Messages acknowledged to their senders: durable.",
+                self.acknowledgements.get(),
+            ),
+            ("messages_delivered", "Messages pushed to devices.", self.entries.get()),
+            ("receipts_delivered", "Receipts pushed to devices.", self.receipts.get()),
+            ("history_pages", "Pages of history sent.", self.pages.get()),
+            ("codes_asked", "One-time codes that were asked for and made.", self.codes.get()),
+            (
+                "tokens_given",
+                "Pairs of tokens given, after a code or for a refresh token.",
+                self.sessions.get(),
+            ),
+            ("logins", "Logins.", self.logins.get()),
+        ]
+    }
+
+    /// Refusals by their reason, and connections ended with a reason; each reason that there is.
+    pub fn by_reason(&self) -> [ByReason; 2] {
+        let named = |counters: &[Counter; REASONS]| {
+            let each = counters.iter().enumerate().filter_map(|(number, count)| {
+                let reason = Reason::try_from(number as i32).ok()?;
+                Some((reason.as_str_name(), count.get()))
+            });
+            each.collect()
+        };
+        [
+            ("refusals", "Requests refused, by reason.", named(&self.refusals)),
+            ("go_aways", "Connections that were told why they end, by reason.", named(&self.farewells)),
+        ]
+    }
+}
+
+/// Names of client programs that are counted by themselves; all further ones are counted together.
+const CLIENTS_MAX: usize = 32;
+
+/// Bytes of such a name.
+const CLIENT_NAME_BYTES_MAX: usize = 32;
+
+/// Connections by the name of the client program, without its version. Strangers say it, so it is bounded and plain.
+#[derive(Debug, Default)]
+pub struct Clients(Mutex<BTreeMap<String, u64>>);
+
+impl Clients {
+    /// Counts one that says what it is: `name version`.
+    pub fn count(&self, said: &str) {
+        let name = said.split([' ', '/']).next().unwrap_or_default();
+        let is_plain = |name: &str| {
+            (1..=CLIENT_NAME_BYTES_MAX).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        };
+        let name = if is_plain(name) { name } else { OTHERS };
+        let mut counts = self.lock();
+        let has_place = counts.contains_key(name) || counts.len() + 1 < CLIENTS_MAX;
+        let name = if has_place { name } else { OTHERS };
+        match counts.get_mut(name) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(name.to_owned(), 1)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The names with their counts.
+    pub fn list(&self) -> Vec<(String, u64)> {
+        self.lock().iter().map(|(name, count)| (name.clone(), *count)).collect()
+    }
+}
+
+/// All names that are not counted by themselves.
+const OTHERS: &str = "others";
 
 /// A number that many threads count.
 #[derive(Debug, Default)]
@@ -147,6 +354,16 @@ impl Shared {
     }
 }
 
+impl Cell for Shared {
+    fn add(&self, count: u64) {
+        Self::add(self, count);
+    }
+
+    fn get(&self) -> u64 {
+        Self::get(self)
+    }
+}
+
 macro_rules! node_metrics {
     ($(counter $counter:ident: $counter_help:literal,)* $(gauge $gauge:ident: $gauge_help:literal,)*) => {
         /// What the node counts beside its cores.
@@ -154,6 +371,8 @@ macro_rules! node_metrics {
         pub struct NodeMetrics {
             $(#[doc = $counter_help] pub $counter: Shared,)*
             $(#[doc = $gauge_help] pub $gauge: Shared,)*
+            /// From making a one-time code to its being taken by the receiver, in microseconds.
+            pub code_delivery_us: Histogram<Shared>,
         }
 
         impl NodeMetrics {
@@ -177,7 +396,7 @@ node_metrics! {
     counter certificate_reloads: "Times that the certificate was read again, on SIGHUP.",
     counter certificate_reload_failures: "Times that a certificate that was read again could not be used: the old one stays.",
     gauge codes_waiting: "One-time codes that wait for delivery or are being delivered.",
-    gauge certificate_end_seconds: "When the certificate ends, in seconds since the Unix epoch; 0 if it does not say.",
+    gauge certificate_end_timestamp_seconds: "When the certificate ends, since the Unix epoch; 0 if it does not say.",
 }
 
 /// The counters of all cores, and of the node.
@@ -210,13 +429,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_strangers_say_that_they_are_is_bounded_and_plain() {
+        let clients = Clients::default();
+        for said in ["tern-cli 1.2", "tern-cli/2", "", "\n{}=\"", "x".repeat(200).as_str(), "naïve 1"] {
+            clients.count(said);
+        }
+        assert_eq!(clients.list(), [("others".to_owned(), 4), ("tern-cli".to_owned(), 2)]);
+        for number in 0..1000 {
+            clients.count(&format!("client{number} 1.0"));
+        }
+        let list = clients.list();
+        assert!(list.len() <= CLIENTS_MAX, "{}", list.len());
+        assert_eq!(list.iter().map(|(_, count)| count).sum::<u64>(), 1006);
+    }
+
+    #[test]
+    fn every_reason_has_a_place() {
+        let sent = Sent::default();
+        for number in 0..1000 {
+            let Ok(reason) = Reason::try_from(number) else { continue };
+            assert!((number as usize) < REASONS, "{reason:?} needs one");
+        }
+        let refused = v1::Refused { reason: Reason::RateLimited.into(), ..v1::Refused::default() };
+        sent.count(&v1::ServerFrame { id: 1, message: Some(Message::Refused(refused)) });
+        let unknown = v1::GoAway { reason: 999, ..v1::GoAway::default() };
+        sent.count(&v1::ServerFrame { id: 0, message: Some(Message::GoAway(unknown)) });
+        let [(_, _, refusals), (_, _, farewells)] = sent.by_reason();
+        assert!(refusals.contains(&("RATE_LIMITED", 1)), "{refusals:?}");
+        assert!(farewells.contains(&("REASON_UNSPECIFIED", 1)), "{farewells:?}");
+    }
+
+    #[test]
     fn a_value_lies_in_the_bucket_that_bounds_it() {
-        let histogram = Histogram::default();
+        let histogram = Histogram::<Counter>::default();
         for value in [0, 1, 2, 3, 4, 1000, u64::MAX / 2] {
             histogram.record(value);
         }
-        let (buckets, _, count) = histogram.read();
-        assert_eq!(count, 7);
+        let (buckets, _) = histogram.read();
         let filled: Vec<_> = buckets.into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(filled, [(1.0, 2), (2.0, 1), (4.0, 2), (1024.0, 1), (f64::INFINITY, 1)]);
     }

@@ -6,23 +6,25 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tern_shard::accounts::tokens::BadKeys;
 use tern_storage::embedded::{Embedded, EmbeddedOptions, OpenError};
 use tern_storage::memory::Memory;
-use tern_storage::{Engine, StoreError};
+use tern_storage::{Engine, StatisticValue, StoreError};
 
-use crate::admin::{self, SocketFile};
+use crate::admin::{self, Node, SocketFile};
 use crate::certificate::CertificateFiles;
 use crate::certificates::{Certificates, Unusable};
 use crate::codes::Codes;
-use crate::config::{Config, EngineKind};
+use crate::config::{Config, EngineKind, Flags, LogFormat};
 use crate::control::Control as _;
 use crate::core::{self, Clock, CoresOptions, Running, Traces};
-use crate::exposition::Exposition;
+use crate::exposition::{Exposition, Format, Space};
+use crate::facts::Facts;
 use crate::files;
 use crate::http::{self, Health};
 use crate::identity::begin_run;
@@ -95,7 +97,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {}
 
 /// Runs the server until it is told to stop.
-pub fn run(config: &Config) -> Result<(), RunError> {
+pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
     files::keep_to_owner();
     if let Err(error) = use_small_pages() {
         tracing::warn!(%error, "memory may come in huge pages, and a connection take half as much again");
@@ -115,8 +117,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let (certificates, made_certificate) = load_certificate(config, metrics.node.clone())?;
     let certificates = Arc::new(certificates);
     // A core that has not begun yet is not stuck.
-    metrics.cores().for_each(|core| core.last_turn_ms.set(clock.now_ms()));
-    let codes = Codes::start(config.sms.webhook.clone(), clock.clone(), metrics.node.clone())
+    metrics.cores().for_each(|core| core.last_turn_timestamp_ms.set(clock.now_ms()));
+    let codes = Codes::start(&config.sms, clock.clone(), metrics.node.clone())
         .map_err(|error| RunError::System("the thread that delivers codes can't start", error))?;
     let traces = Arc::new(Traces::default());
     let running = core::start(CoresOptions {
@@ -146,41 +148,47 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     .map_err(RunError::Uring)?;
     let running = Arc::new(running);
 
+    let draining = Arc::new(AtomicBool::new(false));
+    let room = Room {
+        dir: config.data_dir.clone(),
+        free_bytes_min: match config.engine {
+            EngineKind::Embedded => config.limits.free_bytes_min,
+            EngineKind::Memory => 0,
+        },
+    };
+    let space = room.clone();
+    let state = Arc::new(State {
+        exposition: Exposition::new(metrics.clone(), engine.clone(), move || space.now()),
+        metrics,
+        engine: engine.clone(),
+        began: Instant::now(),
+        traces,
+        clock: clock.clone(),
+        running: running.clone(),
+        draining: draining.clone(),
+        room,
+    });
     let socket = config.admin_socket();
     let may_provision = config.development() || config.admin.allow_provision;
-    admin::start(&socket, running.control(), may_provision)
+    admin::start(&socket, running.control(), state.clone(), may_provision)
         .map_err(|error| RunError::System("the admin socket can't be opened", error))?;
     let _socket_file = SocketFile(socket);
-    let draining = Arc::new(AtomicBool::new(false));
     let mut metrics_address = None;
     if config.metrics.enabled {
-        let exposition = Exposition::new(metrics.clone(), engine.clone());
-        let state = State {
-            exposition,
-            metrics,
-            traces,
-            clock: clock.clone(),
-            running: running.clone(),
-            draining: draining.clone(),
-            room: Room {
-                dir: config.data_dir.clone(),
-                free_bytes_min: match config.engine {
-                    EngineKind::Embedded => config.limits.free_bytes_min,
-                    EngineKind::Memory => 0,
-                },
-            },
-        };
-        let listening = http::start(config.metrics.listen, Arc::new(state));
+        let listening = http::start(config.metrics.listen, state);
         let purpose = "metrics";
         metrics_address =
             Some(listening.map_err(|error| RunError::Listen(config.metrics.listen, purpose, error))?);
     }
     minder::start(clock.clone(), certificates.clone())
         .map_err(|error| RunError::System("the thread that minds the clock can't start", error))?;
-    watch_signals(running.clone(), draining, certificates, clock)
+    let settings = Settings { flags: flags.clone(), in_force: config.clone() };
+    watch_signals(running.clone(), draining, certificates.clone(), clock, settings)
         .map_err(|error| RunError::System("signals can't be watched", error))?;
     warn_of_environment(config);
+    record_start(config, flags, &*engine, &certificates, (address, metrics_address));
     announce(config, address, metrics_address, made_certificate);
+    notify(&[NotifyState::Ready]);
 
     let ended_well = running.wait();
     let failed = running.store().failed().map(str::to_owned);
@@ -273,16 +281,20 @@ fn watch_signals(
     draining: Arc<AtomicBool>,
     certificates: Arc<Certificates>,
     clock: Clock,
+    mut settings: Settings,
 ) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     threads::spawn("tern-signals", move || {
         for signal in &mut signals {
             if signal == SIGHUP {
+                notify(&[NotifyState::Reloading]);
                 match certificates.reload() {
                     Ok(tls) => running.control().use_certificate(&tls),
                     Err(error) => tracing::error!(%error, "SIGHUP: the old certificate stays"),
                 }
                 certificates.watch(clock.now_ms());
+                settings.reload();
+                notify(&[NotifyState::Ready]);
                 continue;
             }
             if draining.swap(true, Ordering::AcqRel) {
@@ -291,16 +303,92 @@ fn watch_signals(
                 std::process::exit(130);
             }
             running.control().drain();
+            notify(&[NotifyState::Stopping]);
             tracing::info!("draining: clients are told, commits are finished");
         }
     })?;
     Ok(())
 }
 
+/// Tells systemd, if it has started this and wants to know (sd_notify(3)).
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd can't be told");
+    }
+}
+
+/// What was set, to be read again.
+struct Settings {
+    flags: Flags,
+    in_force: Config,
+}
+
+impl Settings {
+    /// Takes what can change while ternd runs, and names what can't.
+    fn reload(&mut self) {
+        let again = match Config::load(&self.flags) {
+            Ok(again) => again,
+            Err(error) => return tracing::error!(%error, "SIGHUP: the configuration stays as it was"),
+        };
+        if again.log.filter != self.in_force.log.filter {
+            match logging::use_filter(&again.log) {
+                Ok(()) => {
+                    self.in_force.log.filter.clone_from(&again.log.filter);
+                    tracing::info!(filter = again.log.filter, "SIGHUP: the log has another filter");
+                }
+                Err(error) => tracing::error!(%error, "SIGHUP: the log's filter stays as it was"),
+            }
+        }
+        let need_a_start = self.in_force.differs_in(&again);
+        let need_a_start: Vec<_> = need_a_start.iter().filter(|key| *key != "log.filter").collect();
+        if !need_a_start.is_empty() {
+            tracing::warn!(keys = ?need_a_start, "SIGHUP: these have changed, and take effect at the next start");
+        }
+    }
+}
+
+/// The record of a start: everything that one asks first when something is wrong later.
+fn record_start(
+    config: &Config,
+    flags: &Flags,
+    engine: &dyn Engine,
+    certificates: &Certificates,
+    (address, metrics): (SocketAddr, Option<SocketAddr>),
+) {
+    let gauge = |name: &str| {
+        let found = engine.statistics().into_iter().find(|statistic| statistic.name == name);
+        found.and_then(|statistic| match statistic.value {
+            StatisticValue::Gauge(value) | StatisticValue::Counter(value) => Some(value),
+            StatisticValue::Histogram(..) => None,
+        })
+    };
+    let cores = config.core_count();
+    let none = || "none".to_owned();
+    tracing::info!(
+        version = tern_version::VERSION,
+        configuration = flags.config.as_ref().map_or_else(none, |path| path.display().to_string()),
+        listen = %address,
+        metrics = metrics.map_or_else(none, |metrics| format!("http://{metrics}/metrics")),
+        admin_socket = %config.admin_socket().display(),
+        data_dir = %config.data_dir.display(),
+        engine = ?config.engine,
+        table_bytes = gauge("table_bytes").unwrap_or(0),
+        log_segments = gauge("log_segments").unwrap_or(0),
+        certificate_ends = certificates.end(),
+        cores,
+        places = u64::from(cores) * u64::from(config.limits.connections_max),
+        development = config.development(),
+        limits = config.changed_limits().join(","),
+        "started"
+    );
+}
+
 /// What is shown to operators' machines.
 struct State {
     exposition: Exposition,
     metrics: Arc<Metrics>,
+    engine: Arc<dyn Engine>,
+    began: Instant,
     traces: Arc<Traces>,
     clock: Clock,
     running: Arc<Running>,
@@ -309,16 +397,22 @@ struct State {
 }
 
 /// Where the store needs room, and how much.
+#[derive(Clone)]
 struct Room {
     dir: PathBuf,
     free_bytes_min: u64,
 }
 
 impl Room {
+    /// What there is.
+    fn now(&self) -> Option<Space> {
+        let space = rustix::fs::statvfs(&self.dir).ok()?;
+        Some(Space { free: space.f_bavail * space.f_frsize, free_min: self.free_bytes_min })
+    }
+
     /// Why nothing can be written, if it is for want of room.
     fn is_short(&self) -> Option<String> {
-        let space = rustix::fs::statvfs(&self.dir).ok()?;
-        let (free, min) = (space.f_bavail * space.f_frsize, self.free_bytes_min);
+        let Space { free, free_min: min } = self.now()?;
         let dir = self.dir.display();
         (free < min).then(|| {
             format!("nothing can be written: {dir} has {free} bytes left, and limits.free_bytes_min is {min}")
@@ -326,9 +420,23 @@ impl Room {
     }
 }
 
+impl Node for State {
+    fn facts(&self) -> serde_json::Value {
+        let facts = Facts {
+            metrics: &self.metrics,
+            store: self.engine.statistics(),
+            began: self.began,
+            now_ms: self.clock.now_ms(),
+            space: self.room.now(),
+            ready: self.ready(),
+        };
+        facts.to_json()
+    }
+}
+
 impl Health for State {
-    fn metrics(&self) -> String {
-        self.exposition.text()
+    fn metrics(&self, format: Format) -> String {
+        self.exposition.text(format)
     }
 
     fn traces(&self) -> String {
@@ -337,8 +445,9 @@ impl Health for State {
 
     fn alive(&self) -> Result<(), String> {
         let now_ms = self.clock.now_ms();
-        let stuck =
-            |core: &crate::metrics::CoreMetrics| now_ms.saturating_sub(core.last_turn_ms.get()) > STUCK_MS;
+        let stuck = |core: &crate::metrics::CoreMetrics| {
+            now_ms.saturating_sub(core.last_turn_timestamp_ms.get()) > STUCK_MS
+        };
         match self.metrics.cores().position(stuck) {
             Some(core) => Err(format!("core {core} has not turned for {STUCK_MS} ms")),
             None => Ok(()),
@@ -364,10 +473,12 @@ impl Health for State {
 
 /// Says that the server is ready, on stdout for programs, and what to do next, on stderr for people.
 fn announce(config: &Config, address: SocketAddr, metrics: Option<SocketAddr>, made_certificate: bool) {
-    if let Some(metrics) = metrics {
+    // Whoever asked for JSON has it all in the record of the start.
+    let for_people = config.log.format != LogFormat::Json;
+    if let Some(metrics) = metrics.filter(|_| for_people) {
         logging::say(format_args!("metrics on http://{metrics}/metrics"));
     }
-    if config.development() && config.tls.certificate.is_none() {
+    if for_people && config.development() && config.tls.certificate.is_none() {
         let dir = config.data_dir.display();
         if made_certificate {
             logging::say(format_args!("made a development certificate: {dir}/cert.pem"));

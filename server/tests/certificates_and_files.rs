@@ -90,7 +90,7 @@ fn a_certificate_that_has_ended_or_ends_soon_is_told_at_the_start() {
         let server = Ternd::start_with(with(&["--certificate", paths[0], "--key", paths[1]]));
         server.said(expected);
         server.said("everybody on this machine may read the private key");
-        assert!(server.metric("tern_certificate_end_seconds") > 0);
+        assert!(server.metric("tern_certificate_end_timestamp_seconds") > 0);
     }
 }
 

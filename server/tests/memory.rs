@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
 use serde_json::{Value, json};
-use tern_server::config::Config;
+use tern_server::config::{Config, Flags};
 use tern_testkit::program;
 
 #[global_allocator]
@@ -42,7 +42,7 @@ fn start(data_dir: &Path) -> (SocketAddr, SocketAddr) {
     config.limits.idle_timeout_ms = 3_600_000;
     config.limits.strangers_per_network_max = 0;
     let addresses = (config.listen, config.metrics.listen);
-    thread::spawn(move || tern_server::run::run(&config).expect("it runs"));
+    thread::spawn(move || tern_server::run::run(&config, &Flags::default()).expect("it runs"));
     until("the server listens", || TcpStream::connect(addresses.1).is_ok());
     addresses
 }
@@ -74,7 +74,7 @@ fn metric(address: SocketAddr, name: &str) -> usize {
     let mut text = String::new();
     socket.read_to_string(&mut text).expect("answered");
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-    line.rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap_or(0)
+    line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0) as usize
 }
 
 struct Clients(Child);

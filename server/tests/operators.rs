@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use people::{next_message, until};
 use serde_json::json;
@@ -122,7 +123,7 @@ fn a_full_disk_refuses_for_now_and_loses_nothing() {
     let users = server.provision(2);
     let mut raw = Raw::logged_in(&server, &users[0].token);
     assert_eq!(seq(raw.ask(text(users[1].id, 1))), 1);
-    server.restart_with(options(&["--limit", &format!("free_bytes_min={}", u64::MAX)]));
+    server.restart_with(options(&["--limit", &format!("free_bytes_min={}", 1u64 << 60)]));
     let mut raw = Raw::logged_in(&server, &users[0].token);
     let (status, why) = server.http("/readyz");
     assert!(status == 503 && why.contains("free_bytes_min"), "readiness tells: {why}");
@@ -284,8 +285,8 @@ fn metrics_and_health_say_what_goes_on() {
     assert_eq!(server.metric("tern_connections"), 1);
     assert!(server.metric("tern_frames_in_total") >= 12);
     assert!(server.metric("tern_commits_total") >= 10);
-    assert!(server.metric("tern_commit_us_count") >= 10);
-    assert!(server.metric("tern_store_commit_groups") >= 10);
+    assert!(server.metric("tern_commit_seconds_count") >= 10);
+    assert!(server.metric("tern_store_commit_groups_total") >= 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,15 +329,21 @@ async fn no_content_no_phone_and_no_token_reaches_the_log() {
 fn codes_go_to_the_webhook_and_nowhere_else() {
     let webhook = TcpListener::bind("127.0.0.1:0").expect("bound");
     let url = format!("http://{}/codes", webhook.local_addr().expect("an address"));
-    let server = Ternd::start_with(options(&["--sms-webhook", &url]));
+    let server = Ternd::start_with(TerndOptions {
+        environment: vec![("TERN_SMS_AUTHORIZATION".to_owned(), "Bearer open-sesame".to_owned())],
+        ..options(&["--sms-webhook", &url, "--log", "debug"])
+    });
     let mut raw = Raw::welcomed(&server);
     let registration = raw.register("+15550001").registration;
     let (socket, _) = webhook.accept().expect("a request");
     let mut request = BufReader::new(socket);
-    let (mut line, mut length) = (String::new(), 0);
+    let (mut line, mut length, mut authorization) = (String::new(), 0, String::new());
     while request.read_line(&mut line).expect("a line") > 2 {
         if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().expect("a length");
+        }
+        if line.to_lowercase().starts_with("authorization:") {
+            authorization.clone_from(&line);
         }
         line.clear();
     }
@@ -347,6 +354,8 @@ fn codes_go_to_the_webhook_and_nowhere_else() {
     assert_eq!(body["phone"], "+15550001");
     let code = body["code"].as_str().expect("a code").to_owned();
     assert!(!server.stderr().contains(&code));
+    assert!(authorization.trim_end().ends_with(": Bearer open-sesame"), "{authorization}");
+    assert!(!server.stderr().contains("open-sesame"));
     let asked = server.admin(&json!({ "ask": "otp", "phone": "+15550001" })).remove(0);
     assert!(asked["error"].as_str().is_some_and(|why| why.contains("development")), "{asked}");
     let verify = v1::Verify {
@@ -357,6 +366,109 @@ fn codes_go_to_the_webhook_and_nowhere_else() {
         registration,
     };
     assert!(matches!(raw.ask(Request::Verify(verify)), Some(Message::Session(_))));
+}
+
+/// The fields of the first line of a log in JSON that has this message.
+fn logged(server: &Ternd, message: &str) -> serde_json::Value {
+    let line = server.said(&format!("\"message\":\"{message}\""));
+    serde_json::from_str::<serde_json::Value>(&line).expect("JSON")["fields"].clone()
+}
+
+#[test]
+fn a_start_has_one_record_and_json_is_all_that_is_said_in_json() {
+    let server = Ternd::start_with(options(&["--log-format", "json", "--limit", "devices_max=3"]));
+    let started = logged(&server, "started");
+    assert!(started["version"].as_str().is_some_and(|version| version.starts_with("0.")), "{started}");
+    assert_eq!(started["listen"], server.address().to_string());
+    assert_eq!((&started["cores"], &started["development"]), (&json!(2), &json!(true)));
+    assert!(started["limits"].as_str().is_some_and(|limits| limits.contains("devices_max=3")), "{started}");
+    assert_eq!(started["certificate_ends"], "4096-01-01");
+    assert!(started["places"].as_u64().is_some_and(|places| places > 0), "{started}");
+    // It can be asked for its metrics where the record says.
+    assert_eq!(server.http("/readyz").0, 200);
+    for line in server.stderr().lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line:?} is no JSON");
+    }
+}
+
+#[test]
+fn the_log_says_who_was_refused_and_told_to_go_and_why() {
+    let server = Ternd::start_with(options(&["--log", "debug", "--log-format", "json"]));
+    let users = server.provision(1);
+    let mut raw = Raw::logged_in(&server, &users[0].token);
+    let login = logged(&server, "logged in");
+    assert_eq!(login["user"], users[0].id);
+    let lookup = v1::Lookup { by: Some(v1::lookup::By::Phone("+15550".to_owned())) };
+    raw.refusal(Request::Lookup(lookup));
+    let refused = logged(&server, "refused");
+    assert_eq!((&refused["conn"], &refused["reason"]), (&login["conn"], &json!("INVALID_PHONE")));
+    raw.send_bytes(&[0xff; 64]);
+    assert!(raw.farewell().is_some());
+    let told = logged(&server, "told to go");
+    assert_eq!(told["conn"], login["conn"]);
+    assert!(told["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{told}");
+    logged(&server, "closed");
+    // Who can't even shake hands is told of with an address.
+    let mut socket = std::net::TcpStream::connect(server.address()).expect("connected");
+    socket.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("written");
+    let failed = logged(&server, "a TLS handshake failed");
+    assert!(failed["peer"].as_str().is_some_and(|peer| peer.contains("127.0.0.1")), "{failed}");
+}
+
+#[test]
+fn sighup_reads_the_filter_again_and_names_what_needs_a_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("ternd.toml");
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    write("[log]\nfilter = \"info\"\n");
+    let server =
+        Ternd::start_with(options(&["--config", file.to_str().expect("text"), "--log-format", "json"]));
+    let hang_up = || {
+        let pid = rustix::process::Pid::from_raw(server.pid() as i32).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP)
+            .expect("it is this test's own child");
+    };
+    write("[log]\nfilter = \"debug\"\n[limits]\ndevices_max = 2\n");
+    hang_up();
+    assert_eq!(logged(&server, "SIGHUP: the log has another filter")["filter"], "debug");
+    let named = logged(&server, "SIGHUP: these have changed, and take effect at the next start");
+    assert!(named["keys"].as_str().is_some_and(|keys| keys.contains("limits.devices_max")), "{named}");
+    let users = server.provision(1);
+    Raw::logged_in(&server, &users[0].token);
+    logged(&server, "logged in");
+    write("[log]\nfiltre = \"info\"\n");
+    hang_up();
+    let error = logged(&server, "SIGHUP: the configuration stays as it was");
+    assert!(error["error"].as_str().is_some_and(|error| error.contains("filtre")), "{error}");
+    assert!(Raw::logged_in(&server, &users[0].token).answers());
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_reloads_and_stops() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
+    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("an open socket");
+    let told = |expected: &str| {
+        let mut bytes = [0; 256];
+        loop {
+            let read = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("{expected}: {error}"));
+            if String::from_utf8_lossy(&bytes[..read]).contains(expected) {
+                return;
+            }
+        }
+    };
+    let mut server = Ternd::start_with(TerndOptions {
+        environment: vec![("NOTIFY_SOCKET".to_owned(), path.to_str().expect("text").to_owned())],
+        ..options(&[])
+    });
+    told("READY=1");
+    let pid = rustix::process::Pid::from_raw(server.pid() as i32).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it is this test's own child");
+    told("RELOADING=1");
+    told("READY=1");
+    assert!(server.terminate().success());
+    told("STOPPING=1");
 }
 
 #[test]

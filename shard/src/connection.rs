@@ -248,6 +248,7 @@ impl Shard {
         if let Some(conn) = self.conns.get(origin.conn) {
             (conn.opening, conn.window) = (Opening::Welcomed, hello.window);
         }
+        cx.fx.greeted(&hello.client);
         self.respond(cx, origin, Reply::Welcome(welcome));
     }
 
@@ -306,7 +307,7 @@ impl Shard {
                 let conn = self.conns.get(id).expect("it was there above, and only `closed` removes it");
                 conn.opening = Opening::LoggedIn;
                 conn.session = Some(Box::new(Session::new(author, conn.window)));
-                cx.fx.authenticated(id);
+                cx.fx.authenticated(id, author);
                 let login = v1::LoggedIn {
                     user_id: author.user.get(),
                     device_id: author.device.get(),

@@ -30,10 +30,16 @@ pub trait Effects {
     /// and the other brain gets [`Input::Arrived`](crate::input::Input::Arrived).
     fn move_to(&mut self, conn: ConnId, core: CoreId, arrival: Arrival);
 
+    /// A connection has said which client program it is, for operators' statistics. Strangers say it.
+    fn greeted(&mut self, client: &str) {
+        // For shells without statistics.
+        let _ = client;
+    }
+
     /// A connection of this core stands for a device of a user from now on: what bounds strangers bounds it no more.
-    fn authenticated(&mut self, conn: ConnId) {
+    fn authenticated(&mut self, conn: ConnId, device: Author) {
         // For shells without bounds of their own.
-        let _ = conn;
+        let _ = (conn, device);
     }
 
     /// The network address at the other end: IPv6, or IPv4 mapped into it. All zeros if it is not known, or says nothing.

@@ -141,6 +141,11 @@ impl Shard {
         self.commits.in_flight()
     }
 
+    /// Users and logs whose state is in memory.
+    pub fn in_memory(&self) -> (usize, usize) {
+        (self.users.count(), self.logs.count())
+    }
+
     /// What the core holds now.
     pub fn status(&self) -> CoreStatus {
         CoreStatus {

@@ -29,11 +29,33 @@ pub trait Engine: Send + Sync {
     /// Raises a slot's epoch, durably. Batches fenced with a lower one fail from here on.
     fn raise_epoch(&self, slot: Slot, epoch: Epoch) -> Result<(), StoreError>;
 
-    /// Counters and latencies for the operators' metrics: (name, value) pairs with stable names.
-    fn statistics(&self) -> Vec<(&'static str, u64)>;
+    /// Counters and latencies for the operators' metrics, with stable names.
+    fn statistics(&self) -> Vec<Statistic>;
 
     /// Finishes what was submitted, then stops the engine's threads. Later submissions are refused as busy.
     fn close(&self);
+}
+
+/// One number of an engine, for the operators' metrics.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Statistic {
+    /// With its unit at the end, if it has one: seconds or bytes.
+    pub name: &'static str,
+    /// What it counts, in a sentence.
+    pub help: &'static str,
+    /// Its value now.
+    pub value: StatisticValue,
+}
+
+/// What kind of number it is.
+#[derive(Clone, PartialEq, Debug)]
+pub enum StatisticValue {
+    /// It only rises.
+    Counter(u64),
+    /// It rises and falls.
+    Gauge(u64),
+    /// How often a value lay below which bound and above the bound before; the last bound is without end. And the sum of all.
+    Histogram(Vec<(f64, u64)>, f64),
 }
 
 /// One core's way to the store. Never blocks, and never holds more than its bounds allow.

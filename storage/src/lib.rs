@@ -18,8 +18,8 @@ pub mod slots;
 
 pub use batch::{Batch, Fence, Op};
 pub use engine::{
-    Busy, CommitId, Completion, Direction, Durable, Engine, Port, ReadId, Row, Rows, ScanLimit, StoreError,
-    Wake,
+    Busy, CommitId, Completion, Direction, Durable, Engine, Port, ReadId, Row, Rows, ScanLimit, Statistic,
+    StatisticValue, StoreError, Wake,
 };
 pub use keys::{Key, KeyRange, LogId};
 pub use slots::{Epoch, SLOTS, Slot};

@@ -12,7 +12,8 @@ use bytes::Bytes;
 
 use crate::batch::{Batch, Fence, Op};
 use crate::engine::{
-    Busy, CommitId, Completion, Direction, Durable, Engine, Port, ReadId, Rows, ScanLimit, StoreError, Wake,
+    Busy, CommitId, Completion, Direction, Durable, Engine, Port, ReadId, Rows, ScanLimit, Statistic,
+    StatisticValue, StoreError, Wake,
 };
 use crate::faults::{Faults, Medium};
 use crate::keys::{Key, KeyRange};
@@ -238,8 +239,12 @@ impl Engine for Memory {
         Ok(())
     }
 
-    fn statistics(&self) -> Vec<(&'static str, u64)> {
-        vec![("rows", self.len() as u64)]
+    fn statistics(&self) -> Vec<Statistic> {
+        vec![Statistic {
+            name: "rows",
+            help: "Rows in memory.",
+            value: StatisticValue::Gauge(self.len() as u64),
+        }]
     }
 
     fn close(&self) {}

@@ -227,7 +227,7 @@ impl Ternd {
 
     /// Asks the metrics and health listener: (status, body).
     pub fn http(&self, path: &str) -> (u16, String) {
-        let line = self.said("metrics on http://");
+        let line = self.said("/metrics");
         let address =
             line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
         let mut socket = TcpStream::connect(address).expect("connected");
@@ -241,9 +241,14 @@ impl Ternd {
 
     /// The sum over all cores of a metric.
     pub fn metric(&self, name: &str) -> u64 {
+        self.measured(name) as u64
+    }
+
+    /// The same of a metric that is no whole number: seconds.
+    pub fn measured(&self, name: &str) -> f64 {
         let (_, text) = self.http("/metrics");
         let values = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-        values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+        values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// What it has said on stderr.

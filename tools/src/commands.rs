@@ -9,34 +9,6 @@ use serde_json::{Value, json};
 
 use crate::socket::{AskError, ask};
 
-/// Shows the cores.
-pub fn status(socket: &Path, json: bool) -> Result<(), AskError> {
-    let status = ask(socket, &json!({ "ask": "status" }))?.next()?;
-    if json {
-        say!("{status}");
-        return Ok(());
-    }
-    say!("ternd {}, process {}", text(&status["version"]), status["pid"]);
-    let columns = ["core", "slots", "connections", "sessions", "users", "logs", "commits_in_flight"];
-    let mut head = format!("{:>4}", columns[0]);
-    for column in &columns[1..] {
-        head += &format!("{:>19}", column.replace('_', " "));
-    }
-    say!("{head}");
-    for core in status["cores"].as_array().into_iter().flatten() {
-        if core.get("error").is_some() {
-            say!("{:>4}  does not answer", core["core"]);
-            continue;
-        }
-        let mut line = format!("{:>4}", core["core"].to_string());
-        for column in &columns[1..] {
-            line += &format!("{:>19}", core[column].to_string());
-        }
-        say!("{line}");
-    }
-    Ok(())
-}
-
 /// Prints a phone's one-time code.
 pub fn otp(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
     let code = ask(socket, &json!({ "ask": "otp", "phone": phone }))?.next()?;

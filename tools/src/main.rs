@@ -14,10 +14,12 @@ macro_rules! say {
 mod check;
 mod commands;
 mod socket;
+mod status;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -57,8 +59,17 @@ impl Target {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show the cores: their slots, connections, sessions and what is under way
+    /// Show how the node is: connections, messages, commits, the store, alarms, and each core
     Status,
+    /// Show it again and again, with rates and percentiles of the time in between
+    Top {
+        /// Seconds in between
+        #[arg(long, short, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        every: u64,
+        /// How often; 0: until it is stopped
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 0)]
+        count: u32,
+    },
     /// Print the one-time code that a phone was sent last, while it is good (development mode only)
     Otp {
         /// The phone
@@ -132,7 +143,8 @@ fn main() -> ExitCode {
     let (socket, json) = (target.socket(), target.json);
     let done = match command {
         Command::Check { dir, salvage } => return check::run(&dir, salvage.as_deref(), json),
-        Command::Status => commands::status(&socket, json),
+        Command::Status => status::status(&socket, json),
+        Command::Top { every, count } => status::top(&socket, json, Duration::from_secs(every), count),
         Command::Otp { phone } => commands::otp(&socket, &phone, json),
         Command::Codes { command: CodesCommand::Reset { phone } } => {
             commands::reset_codes(&socket, &phone, json)

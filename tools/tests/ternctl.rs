@@ -57,7 +57,12 @@ fn provisioned_users_are_shown_with_their_devices_until_they_are_deleted() {
     let cores = status["cores"].as_array().expect("cores");
     assert_eq!(cores.len(), 3);
     assert_eq!(cores.iter().map(|core| core["slots"].as_u64().expect("a number")).sum::<u64>(), 4096);
-    assert!(String::from_utf8_lossy(&ternctl(&server, &["status"]).stdout).contains("commits in flight"));
+    let page = String::from_utf8_lossy(&ternctl(&server, &["status"]).stdout).into_owned();
+    assert!(page.contains("alarms       none") && page.contains("0 logged in"), "{page}");
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    let top =
+        String::from_utf8_lossy(&ternctl(&server, &["top", "--every", "1", "-n", "2"]).stdout).into_owned();
+    assert_eq!(top.matches("/s acknowledged").count(), 2, "{top}");
 }
 
 #[test]

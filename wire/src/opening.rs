@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn hello_comes_once_and_first() {
-        let hello = Request::Hello(Hello { version: Some(1), window: PushWindow::default() });
+        let hello =
+            Request::Hello(Hello { version: Some(1), client: String::new(), window: PushWindow::default() });
         assert_eq!(Opening::AwaitingHello.admit(&hello), Ok(()));
         assert!(matches!(Opening::AwaitingHello.admit(&Request::Ping), Err(OutOfOrder::Close(_))));
         assert!(matches!(Opening::Welcomed.admit(&hello), Err(OutOfOrder::Close(_))));

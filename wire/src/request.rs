@@ -58,6 +58,8 @@ pub enum Request {
 pub struct Hello {
     /// The version to speak, or `None` if there is no common one.
     pub version: Option<u32>,
+    /// Name and version of the client program, as it says: at most so many bytes as a label has, of any kind.
+    pub client: String,
     /// The window for pushes.
     pub window: PushWindow,
 }
@@ -237,7 +239,8 @@ fn hello(raw: &v1::Hello) -> Result<Hello, Refusal> {
     }
     let common = raw.version_min.max(*VERSIONS.start())..=raw.version_max.min(*VERSIONS.end());
     let version = (!common.is_empty()).then_some(*common.end());
-    Ok(Hello { version, window: PushWindow { frames: raw.push_frames_max, bytes: raw.push_bytes_max } })
+    let window = PushWindow { frames: raw.push_frames_max, bytes: raw.push_bytes_max };
+    Ok(Hello { version, client: raw.client.clone(), window })
 }
 
 fn verify(raw: v1::Verify) -> Result<Verify, Refusal> {

@@ -2,16 +2,17 @@
 //! ([`Effects`]) and knows nothing of why.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use tern_proto::v1;
+use tern_proto::v1::{self, server_frame::Message};
 use tern_shard::admin::AdminResponse;
 use tern_shard::effects::Stage;
 use tern_shard::entry::Author;
-use tern_shard::message::Message;
+use tern_shard::message::Message as CoresMessage;
 use tern_shard::reply::ConnId;
 use tern_shard::slots::CoreId;
 use tern_shard::{Arrival, Effects};
@@ -622,7 +623,7 @@ impl Io {
                 reconnect_after_ms: 1000,
                 detail: "the user's core has no room for the connection",
             };
-            let message = Some(v1::server_frame::Message::GoAway(farewell.into()));
+            let message = Some(Message::GoAway(farewell.into()));
             frame::encode(&v1::ServerFrame { id: 0, message }, &mut conn.queue().plain);
             return self.end(id);
         }
@@ -668,6 +669,29 @@ impl Io {
     }
 }
 
+impl Io {
+    /// Has the log say, for whoever looks for it, what a connection was refused, and why it ends.
+    fn tell_of(&self, id: ConnId, frame: &v1::ServerFrame) {
+        let (core, conn) = (self.core.0, id.index);
+        match &frame.message {
+            Some(Message::Refused(refused)) => {
+                let reason = refused.reason().as_str_name();
+                tracing::debug!(core, conn, request = frame.id, reason, detail = refused.detail, "refused");
+            }
+            Some(Message::GoAway(farewell)) => {
+                let reason = farewell.reason().as_str_name();
+                tracing::debug!(core, conn, reason, detail = farewell.detail, "told to go");
+            }
+            _ => {}
+        }
+    }
+
+    /// Where the other end of a connection is, for the log.
+    pub(super) fn peer(&self, id: ConnId) -> Option<IpAddr> {
+        self.strangers.get(&id).map(|stranger| Ipv6Addr::from(stranger.address).to_canonical())
+    }
+}
+
 fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
     if spare.len() < SPARE_BUFFERS_MAX && (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity()) {
         buffer.clear();
@@ -685,6 +709,8 @@ impl Effects for Io {
         let bytes = frame::encode(frame, plain);
         self.mark_dirty(id);
         self.metrics().frames_out.add(1);
+        self.metrics().sent.count(frame);
+        self.tell_of(id, frame);
         bytes
     }
 
@@ -727,7 +753,13 @@ impl Effects for Io {
         }
     }
 
-    fn authenticated(&mut self, id: ConnId) {
+    fn greeted(&mut self, client: &str) {
+        self.metrics().clients.count(client);
+    }
+
+    fn authenticated(&mut self, id: ConnId, Author { user, device }: Author) {
+        let (core, conn) = (self.core.0, id.index);
+        tracing::debug!(core, conn, user = user.get(), device = device.get(), "logged in");
         if let Some(conn) = self.conns.get(id) {
             conn.stranger = false;
             let slot = conn.slot;
@@ -754,7 +786,7 @@ impl Effects for Io {
         self.ring.peer_address(slot, self.shared.is_ipv6).unwrap_or_default()
     }
 
-    fn tell(&mut self, core: CoreId, message: Message) {
+    fn tell(&mut self, core: CoreId, message: CoresMessage) {
         self.metrics().mesh_messages.add(1);
         self.mesh.send(core, CoreMessage::Brain(message));
     }
@@ -768,7 +800,7 @@ impl Effects for Io {
         let commit = self.port.submit(batch, fence)?;
         self.submitted.push_back(Instant::now());
         self.tracer.submitted();
-        self.metrics().batch_ops.record(ops);
+        self.metrics().batch_operations.record(ops);
         Ok(commit)
     }
 

@@ -108,6 +108,7 @@ impl Worker {
     /// Runs until the core is told to drain and has done so, or the node must stop. `false` if the ring has failed.
     pub(super) fn run(mut self) -> bool {
         let mut events = Vec::new();
+        self.io.metrics().places.set(self.io.shared.accept_max as u64);
         let mut cpu = CpuTime::new(self.io.tracer.is_on());
         cpu.lap();
         // Accepts, before it waits for the first time.
@@ -413,7 +414,8 @@ impl Worker {
                 self.established(id, established);
             }
             Err(error) => {
-                tracing::debug!(core = self.io.core.0, %error, "a TLS handshake failed");
+                let (conn, peer) = (id.index, self.io.peer(id));
+                tracing::debug!(core = self.io.core.0, conn, ?peer, %error, "a TLS handshake failed");
                 self.io.metrics().handshake_failures.add(1);
                 self.io.end(id);
             }
@@ -573,6 +575,9 @@ impl Worker {
         self.io.tidy();
         self.tidy();
         self.io.hibernate_some();
+        let (users, logs) = self.shard.in_memory();
+        self.io.metrics().users_in_memory.set(users as u64);
+        self.io.metrics().logs_in_memory.set(logs as u64);
         let Io { tracer, shared, .. } = &mut self.io;
         tracer.hand_over(&shared.traces);
         while let Some((deadline, id)) = self.handshakes.front().copied() {
@@ -613,6 +618,7 @@ impl Worker {
                 self.go_on_reading(id);
             }
             for id in std::mem::take(&mut self.io.gone) {
+                tracing::debug!(core = self.io.core.0, conn = id.index, "closed");
                 self.input(Input::Closed(id));
                 self.io.conns.release(id);
             }
@@ -654,10 +660,11 @@ impl Worker {
         metrics.turn_us.record(began.elapsed().as_micros() as u64);
         metrics.connections.set(connections);
         metrics.strangers.set(strangers);
+        metrics.sessions.set(connections.saturating_sub(strangers));
         metrics.handshaking.set(self.handshakes.len() as u64);
         metrics.commits_in_flight.set(self.shard.commits_in_flight() as u64);
         metrics.mesh_backlog.set(backlog);
-        metrics.last_turn_ms.set(now_ms);
+        metrics.last_turn_timestamp_ms.set(now_ms);
     }
 
     /// Whether the core may stop: at once when the store or another core has failed, with all others when draining.
@@ -739,7 +746,7 @@ impl<'a> Open<'a> {
             Ok(Opened::Open) => {}
             Ok(Opened::Closed) => self.closed(),
             Err(error) => {
-                tracing::debug!(core = self.io.core.0, %error, "a TLS connection failed");
+                tracing::debug!(core = self.io.core.0, conn = self.id.index, %error, "a TLS connection failed");
                 self.io.end(self.id);
             }
         }

@@ -93,6 +93,11 @@ impl Backlog {
         self.state.lock().expect("no thread panics while it holds this")
     }
 
+    /// Bytes of durable groups that wait for the tables.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     /// Groups up to this one are durable: whoever reads from now on must see them.
     pub(super) fn committed(&self, number: u64) {
         self.committed.store(number, Ordering::Release);

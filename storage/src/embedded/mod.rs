@@ -47,7 +47,7 @@ use self::statistics::Statistics;
 use self::tables::Tables;
 use self::watermark::Watermark;
 use crate::batch::{Batch, Fence};
-use crate::engine::{Completion, Engine, Port, StoreError, Wake};
+use crate::engine::{Completion, Engine, Port, Statistic, StoreError, Wake};
 use crate::keys::{self, Key};
 use crate::records::NumberRecord;
 use crate::slots::{Epoch, Slot};
@@ -325,8 +325,8 @@ impl Engine for Embedded {
         self.submit_blocking(batch, Some((slot, epoch)))
     }
 
-    fn statistics(&self) -> Vec<(&'static str, u64)> {
-        self.statistics.pairs()
+    fn statistics(&self) -> Vec<Statistic> {
+        self.statistics.list(self.backlog.bytes() as u64)
     }
 
     fn close(&self) {

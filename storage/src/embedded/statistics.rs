@@ -3,19 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the commit-time buckets, in microseconds, with their names.
-const COMMIT_BUCKETS: [(u64, &str); 10] = [
-    (128, "commit_us_le_128"),
-    (256, "commit_us_le_256"),
-    (512, "commit_us_le_512"),
-    (1024, "commit_us_le_1024"),
-    (2048, "commit_us_le_2048"),
-    (4096, "commit_us_le_4096"),
-    (8192, "commit_us_le_8192"),
-    (16384, "commit_us_le_16384"),
-    (65536, "commit_us_le_65536"),
-    (u64::MAX, "commit_us_le_inf"),
-];
+use crate::engine::{Statistic, StatisticValue};
+
+/// Buckets of the time of a group commit: 64 us and so on, doubled each time up to 2 s, and all beyond.
+const BUCKETS: usize = 17;
+
+/// The upper bound of the first of them.
+const FIRST_BOUND_US: u64 = 64;
 
 /// Counters. Each has one writer but `reads`.
 #[derive(Default)]
@@ -26,12 +20,21 @@ pub(super) struct Statistics {
     bytes: AtomicU64,
     group_batches_max: AtomicU64,
     commit_us_total: AtomicU64,
-    commit_us: [AtomicU64; COMMIT_BUCKETS.len()],
+    commit_us: [AtomicU64; BUCKETS],
     reads: AtomicU64,
     flushes: AtomicU64,
     table_bytes: AtomicU64,
     log_segments: AtomicU64,
     troubles: AtomicU64,
+}
+
+fn bucket_of(micros: u64) -> usize {
+    let doubled = micros.div_ceil(FIRST_BOUND_US).next_power_of_two().trailing_zeros() as usize;
+    doubled.min(BUCKETS - 1)
+}
+
+fn bound_s(bucket: usize) -> f64 {
+    if bucket == BUCKETS - 1 { f64::INFINITY } else { (FIRST_BOUND_US << bucket) as f64 / 1e6 }
 }
 
 impl Statistics {
@@ -44,11 +47,7 @@ impl Statistics {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.group_batches_max.fetch_max(batches as u64, Ordering::Relaxed);
         self.commit_us_total.fetch_add(micros, Ordering::Relaxed);
-        for ((le, _), count) in COMMIT_BUCKETS.iter().zip(&self.commit_us) {
-            if micros <= *le {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        self.commit_us[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Reads were answered.
@@ -74,23 +73,58 @@ impl Statistics {
         self.troubles.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn pairs(&self) -> Vec<(&'static str, u64)> {
+    /// All of it. `waiting_bytes` are durable, and wait for the tables.
+    pub(super) fn list(&self, waiting_bytes: u64) -> Vec<Statistic> {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut pairs = vec![
-            ("commit_groups", get(&self.groups)),
-            ("commit_batches", get(&self.batches)),
-            ("commit_ops", get(&self.ops)),
-            ("commit_bytes", get(&self.bytes)),
-            ("commit_group_batches_max", get(&self.group_batches_max)),
-            ("commit_us_total", get(&self.commit_us_total)),
-            ("reads", get(&self.reads)),
-            ("flushes", get(&self.flushes)),
-            ("table_bytes", get(&self.table_bytes)),
-            ("log_segments", get(&self.log_segments)),
-            ("refused_by_system", get(&self.troubles)),
-        ];
-        pairs
-            .extend(COMMIT_BUCKETS.iter().zip(&self.commit_us).map(|((_, name), count)| (*name, get(count))));
-        pairs
+        let counter =
+            |name, help, of: &AtomicU64| Statistic { name, help, value: StatisticValue::Counter(get(of)) };
+        let gauge = |name, help, value| Statistic { name, help, value: StatisticValue::Gauge(value) };
+        let buckets = self.commit_us.iter().enumerate().map(|(at, count)| (bound_s(at), get(count)));
+        let sum = get(&self.commit_us_total) as f64 / 1e6;
+        vec![
+            counter("commit_groups", "Groups that were written and synced.", &self.groups),
+            counter("commit_batches", "Batches in those.", &self.batches),
+            counter("commit_operations", "Rows that those set or removed.", &self.ops),
+            counter("commit_bytes", "Bytes of those groups.", &self.bytes),
+            counter("reads", "Reads answered.", &self.reads),
+            counter("flushes", "Parts of the tables that were written to files.", &self.flushes),
+            counter(
+                "system_refusals",
+                "Times that the system refused what is tried again: room, descriptors, rights.",
+                &self.troubles,
+            ),
+            gauge(
+                "commit_group_batches_max",
+                "The most batches that a group has had.",
+                get(&self.group_batches_max),
+            ),
+            gauge("table_bytes", "Bytes of the tables' files, at the last flush.", get(&self.table_bytes)),
+            gauge(
+                "log_segments",
+                "Segments of the log that are needed, at the last flush.",
+                get(&self.log_segments),
+            ),
+            gauge("waiting_bytes", "Bytes of durable groups that wait for the tables.", waiting_bytes),
+            Statistic {
+                name: "commit_seconds",
+                help: "Writing and syncing a group.",
+                value: StatisticValue::Histogram(buckets.collect(), sum),
+            },
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_lies_in_the_bucket_that_bounds_it() {
+        for micros in [0, 1, 63, 64, 65, 128, 129, 5000, 2_097_152, 2_097_153, u64::MAX / 2] {
+            let bucket = bucket_of(micros);
+            let seconds = micros as f64 / 1e6;
+            assert!(seconds <= bound_s(bucket), "{micros} in {bucket}");
+            assert!(bucket == 0 || seconds > bound_s(bucket - 1), "{micros} in {bucket}");
+        }
     }
 }
