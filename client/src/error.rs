@@ -11,6 +11,13 @@ use tern_wire::errors::Reason;
 pub enum Error {
     /// The server can't be reached, or the connection broke: try again.
     Connection(std::io::Error),
+    /// There is no connection: the last try's failure.
+    Offline {
+        /// HOST:PORT.
+        server: String,
+        /// In words.
+        why: String,
+    },
     /// The server is not the one that is trusted, or speaks no common TLS.
     Tls(String),
     /// The server refused the request.
@@ -51,6 +58,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connection(error) => write!(f, "the server can't be reached: {error}"),
+            Self::Offline { server, why } => write!(f, "{server}: {why}"),
             Self::Tls(why) => write!(f, "no trusted connection to the server: {why}"),
             Self::Refused { reason, retry_after_ms, detail } => {
                 write!(f, "refused ({}): {detail}", reason.as_str_name())?;

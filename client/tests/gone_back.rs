@@ -156,7 +156,7 @@ async fn a_server_that_was_set_up_anew_gets_nothing_of_the_old_one_and_loses_not
         std::fs::remove_dir_all(server.data_dir().join("store")).expect("removed");
         server.start_again();
         listener.until("other_store");
-        assert_eq!(listener.child.wait().expect("it ends").code(), Some(1));
+        assert_eq!(listener.child.wait().expect("it ends").code(), Some(5));
     });
     live::until(&mut carols, |event| matches!(event, Event::OtherStore).then_some(())).await;
     assert!(matches!(carol.send(to_bob, "hello?").await, Err(Error::Closed)));

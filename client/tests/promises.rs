@@ -3,17 +3,73 @@
 mod live;
 mod profiles;
 
-use std::io::{BufRead as _, BufReader, Lines};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::TcpListener;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use profiles::{Profile, texts};
+use serde_json::Value;
 use tern_client::{Event, Reason};
 use tern_testkit::{Raw, Ternd, TerndOptions};
 
 /// How long a message that is kept is tried for in these tests.
 const SHORTLY: &str = "1";
+
+/// Runs a command with something on its standard input.
+fn piped(profile: &Profile, arguments: &[&str], text: &[u8]) -> Output {
+    let mut command = profile.tern(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("tern runs");
+    // One that does not want it all may have ended.
+    let _ = child.stdin.take().expect("piped").write_all(text);
+    child.wait_with_output().expect("it ends")
+}
+
+#[test]
+fn programs_pipe_text_in_and_get_errors_as_json_and_codes_that_tell_them_apart() {
+    let mut server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    for (arguments, text) in [
+        (&["send", "+15550002", "-", "-j"][..], "dash\n"),
+        (&["-j", "send", "+15550002"], "two\n\tlines\n"),
+        (&["send", "--json", "+15550002"], "no end"),
+    ] {
+        let output = piped(&ann, arguments, text.as_bytes());
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let page = bob.json(&["-j", "history", "+15550001", "-n", "9"]).remove(0);
+    let texts: Vec<_> = page["messages"]
+        .as_array()
+        .expect("messages")
+        .iter()
+        .map(|message| message["text"].clone())
+        .collect();
+    assert_eq!(texts, ["dash", "two\n\tlines", "no end"]);
+    for wrong in [&b""[..], &[0xff; 4], &[b'x'; 70_000]] {
+        assert_eq!(piped(&ann, &["send", "+15550002", "-"], wrong).status.code(), Some(1));
+    }
+
+    let error = |profile: &Profile, arguments: &[&str]| {
+        let output = profile.run(&[arguments, &["--json"]].concat());
+        let last = String::from_utf8(output.stdout).expect("text");
+        let told: Value = serde_json::from_str(last.lines().last().expect("a line")).expect("JSON");
+        assert!(told["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{told}");
+        (output.status.code().expect("it ended"), told["error"].clone())
+    };
+    let (code, told) = error(&Profile { dir: dir.path().join("nobody") }, &["history", "+15550002"]);
+    assert_eq!((code, &told["kind"]), (1, &"not_registered".into()));
+    let (code, told) = error(&ann, &["send", "+15559999", "hello"]);
+    assert_eq!((code, &told["kind"], &told["reason"]), (5, &"refused".into(), &"UNKNOWN_USER".into()));
+    server.terminate();
+    let (code, told) = error(&ann, &["history", "+15550002"]);
+    assert_eq!((code, &told["kind"]), (4, &"offline".into()));
+    let said = told["message"].as_str().expect("text");
+    assert!(said.contains(&server.address().to_string()), "it says which server: {said}");
+    assert_eq!(ann.run(&["history", "+15550002", "--limit", "many"]).status.code(), Some(2));
+}
 
 /// S19: it failed after 0.0 s, and the message was not kept, against the help.
 #[test]

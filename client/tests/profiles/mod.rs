@@ -34,7 +34,8 @@ impl Profile {
 
     pub fn refusal(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        // Not possible, no connection, refused.
+        assert!(matches!(output.status.code(), Some(1 | 4 | 5)), "{arguments:?}: {:?}", output.status);
         String::from_utf8(output.stderr).expect("text")
     }
 

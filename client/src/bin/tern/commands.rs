@@ -1,7 +1,7 @@
 //! The commands that ask, print and end.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ async fn connected(options: Options) -> Result<(Client, Events), Error> {
 /// Why there is no connection, if the event says that.
 fn reason_of(event: Event, server: &str) -> Option<Error> {
     match event {
-        Event::Disconnected { why, .. } => Some(Error::Config(why)),
+        Event::Disconnected { why, .. } => Some(Error::Offline { server: server.to_owned(), why }),
         Event::SessionEnded(reason) => Some(Error::SessionEnded(reason)),
         Event::OtherStore => Some(Error::OtherStore { server: server.to_owned() }),
         _ => None,
@@ -194,14 +194,43 @@ fn not_sent(event: &Event) -> String {
     shown::event_text(event, peer.as_ref()).unwrap_or_default()
 }
 
+/// Bytes of a message, as the server has it.
+const TEXT_BYTES_MAX: u64 = 64 * 1024;
+
+/// The text to be sent: as it was given, or what stands on standard input, but for its last line's end.
+fn text_to_send(text: Option<String>) -> Result<String, Error> {
+    let text = match text {
+        Some(text) if text != "-" => text,
+        None if std::io::stdin().is_terminal() => {
+            return Err(Error::Config("what? Give the text, or pipe it in".to_owned()));
+        }
+        _ => {
+            let mut text = String::new();
+            // More than a message may have is not read to its end.
+            let read = std::io::stdin().lock().take(TEXT_BYTES_MAX + 2).read_to_string(&mut text);
+            read.map_err(|error| Error::Config(format!("standard input: {error}")))?;
+            let end = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
+            end.map(str::to_owned).unwrap_or(text)
+        }
+    };
+    match text.len() as u64 {
+        0 => Err(Error::Config("there is nothing to send".to_owned())),
+        bytes if bytes > TEXT_BYTES_MAX => {
+            Err(Error::Config(format!("too long: a message has at most {TEXT_BYTES_MAX} bytes")))
+        }
+        _ => Ok(text),
+    }
+}
+
 /// Sends a message.
 pub async fn send(
     profile: &ProfileArgs,
     phone: &str,
-    text: String,
+    text: Option<String>,
     timeout: u64,
     json: bool,
 ) -> Result<ExitCode, Error> {
+    let text = text_to_send(text)?;
     let deadline = Instant::now() + Duration::from_secs(timeout);
     let options = Options { receive: false, ..profile.registered()? };
     let server = options.server.clone();

@@ -12,7 +12,7 @@ const DEFAULT_SERVER: &str = "127.0.0.1:7443";
 #[derive(Args)]
 pub struct ProfileArgs {
     /// The profile's directory
-    #[arg(long, env = "TERN_PROFILE", value_name = "DIR", default_value = "tern-profile")]
+    #[arg(long, short, env = "TERN_PROFILE", value_name = "DIR", default_value = "tern-profile")]
     profile: PathBuf,
     /// The server [default: the one that the profile remembers, else 127.0.0.1:7443]
     #[arg(long, env = "TERN_SERVER", value_name = "HOST:PORT")]

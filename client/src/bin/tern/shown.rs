@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tern_client::{Client, Event, HistoryPage, Kind, Message, Person, Reason};
+use tern_client::{Client, Error, Event, HistoryPage, Kind, Message, Person, Reason};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -52,6 +52,34 @@ pub fn special(kind: Kind) -> Option<&'static str> {
         Kind::Lost => Some("✗ lost by damage to the server's data"),
         Kind::Unknown => Some("(of a kind that this version can't show)"),
     }
+}
+
+/// An error for programs.
+pub fn error_json(error: &Error) -> Value {
+    let kind = match error {
+        Error::Connection(_) | Error::Offline { .. } => "offline",
+        Error::Tls(_) => "not_trusted",
+        Error::TimedOut => "timed_out",
+        Error::Protocol(_) => "protocol",
+        Error::Refused { .. } => "refused",
+        Error::SessionEnded(_) => "session_ended",
+        Error::OtherStore { .. } => "other_store",
+        Error::NotRegistered => "not_registered",
+        Error::ProfileTaken(_) => "profile_taken",
+        Error::ProfileInUse(_) => "profile_in_use",
+        Error::Store(_) => "profile_unusable",
+        Error::Config(_) | Error::Closed => "not_possible",
+    };
+    let mut told = json!({ "kind": kind, "message": clean_line(&error.to_string()) });
+    match error {
+        Error::Refused { reason, retry_after_ms, .. } => {
+            told["reason"] = reason.as_str_name().into();
+            told["retry_after_ms"] = (*retry_after_ms).into();
+        }
+        Error::SessionEnded(reason) => told["reason"] = reason.as_str_name().into(),
+        _ => {}
+    }
+    json!({ "error": told })
 }
 
 /// JSON for programs, which a terminal can show: what commands one is escaped.
@@ -282,7 +310,7 @@ mod tests {
     fn text_from_others_cannot_command_the_terminal() {
         assert_eq!(
             clean("a\x1b[2Jb\x07\r\u{9b}31m\u{202e}c\nd\te"),
-            "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}31m\u{fffd}c\nd e"
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}31m\u{fffd}c\nd    e"
         );
         let person = Person { user_id: 1, name: "Ann\n\x1b]0;title\x07".to_owned(), phone: String::new() };
         assert!(!name_of(&person).contains(char::is_control));
