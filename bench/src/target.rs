@@ -81,6 +81,7 @@ impl Target {
             cores,
             arguments: more.chain(limits).collect(),
             program: Some(program),
+            own_group: true,
             ..TerndOptions::default()
         });
         let server = server.map_err(|why| format!("its own ternd did not start: {}", why.trim_end()))?;

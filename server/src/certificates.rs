@@ -66,11 +66,13 @@ impl Certificates {
         match again {
             Ok((tls, fingerprint, ends)) => {
                 self.metrics.certificate_reloads.add(1);
+                self.metrics.certificate_stale.set(0);
                 self.took(&fingerprint, ends);
                 Ok(tls)
             }
             Err(error) => {
                 self.metrics.certificate_reload_failures.add(1);
+                self.metrics.certificate_stale.set(1);
                 Err(error)
             }
         }

@@ -163,6 +163,9 @@ macro_rules! limits_table {
     };
 }
 
+/// No number is larger, so that TOML, whose numbers have a sign, can hold it.
+const NUMBER_MAX: u64 = 1 << 60;
+
 const DAY_MS: u64 = 24 * 3_600_000;
 
 limits_table! {
@@ -208,7 +211,7 @@ limits_table! {
     commit_group_bytes_max: usize = 8 << 20, 131_072..=1 << 30, "Bytes written in one group commit.";
     commits_in_flight_max: usize = 64, 1..=65_536, "Batches of a core that the store has not completed.";
     reads_in_flight_max: usize = 1_024, 16..=65_536, "Reads of a core that the store has not completed.";
-    free_bytes_min: u64 = 256 << 20, 0..=1 << 60, "Free disk space below which nothing is taken.";
+    free_bytes_min: u64 = 256 << 20, 0..=NUMBER_MAX, "Free disk space below which nothing is taken.";
     store_cache_bytes: u64 = 256 << 20, 1_048_576..=1 << 40, "Bytes of the store's blocks in memory.";
 }
 
@@ -416,7 +419,12 @@ impl Config {
     fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
-        toml::from_str(&text).map_err(|error| ConfigError::Malformed(path.to_owned(), error.to_string()))
+        toml::from_str(&text).map_err(|error| {
+            // The line is named and not shown: a secret may stand in it.
+            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+            ConfigError::Malformed(path.to_owned(), format!("{place}{}", error.message()))
+        })
     }
 
     fn apply(&mut self, flags: &Flags) -> Result<(), ConfigError> {
@@ -503,6 +511,19 @@ impl Config {
                 "sms.webhook is not set: off loopback, one-time codes can only be delivered by a webhook";
             return contradiction(why);
         }
+        if self.trace.every > NUMBER_MAX {
+            let allowed = format!("0 to {NUMBER_MAX}");
+            return Err(ConfigError::OutOfRange { key: "trace.every", value: self.trace.every, allowed });
+        }
+        let paths = [
+            Some(&self.data_dir),
+            self.tls.certificate.as_ref(),
+            self.tls.key.as_ref(),
+            self.admin.socket.as_ref(),
+        ];
+        if paths.into_iter().flatten().any(|path| path.to_str().is_none()) {
+            return contradiction("a path is not UTF-8: name it otherwise");
+        }
         let is_header = |text: &String| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
         if !self.sms.authorization.as_ref().is_none_or(is_header) {
             return contradiction(
@@ -588,6 +609,10 @@ impl Config {
                 if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
             };
             keys.extend(of_table.into_iter().filter(differs).map(name));
+        }
+        // It is in no printed table.
+        if self.sms.authorization != other.sms.authorization {
+            keys.push("sms.authorization".to_owned());
         }
         keys
     }
@@ -796,6 +821,26 @@ mod tests {
             load("cores = 3\n[log]\nfilter = \"debug\"\n[limits]\ndevices_max = 2", &[]).expect("valid"),
         );
         assert_eq!(before.differs_in(&after), ["cores", "log.filter", "limits.devices_max"]);
+    }
+
+    #[test]
+    fn a_mistake_on_the_line_of_a_secret_does_not_tell_it() {
+        for line in [
+            "authorisation = \"Bearer s3cret\"",
+            "authorization = Bearer s3cret",
+            "authorization = [\"s3cret\"]",
+        ] {
+            let error = load(&format!("[sms]\n{line}\n"), &[]).expect_err("it is wrong");
+            assert!(error.contains("line 2: ") && !error.contains("s3cret"), "{error}");
+        }
+        let before = load("[sms]\nauthorization = \"s3cret-1\"", &[]).expect("valid");
+        let after = load("[sms]\nauthorization = \"s3cret-2\"", &[]).expect("valid");
+        assert_eq!(before.differs_in(&after), ["sms.authorization"], "a change of it is named");
+        assert!(!before.to_toml().contains("s3cret"));
+        assert!(
+            load("", &["--trace-every", &u64::MAX.to_string()]).is_err(),
+            "what can't be printed is refused"
+        );
     }
 
     #[test]

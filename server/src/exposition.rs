@@ -197,7 +197,7 @@ impl Source {
             *clients.entry(name).or_default() += count;
         }
         let values = clients.into_iter().map(|(name, count)| (vec![("client", name)], count as f64));
-        families.counter(("tern_clients_greeted", "Connections by the name of the client program."), values)
+        families.counter(("tern_client_logins", "Logins by the name of the client program."), values)
     }
 
     fn node(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -369,7 +369,7 @@ mod tests {
             "tern_commit_seconds_bucket{le=\"0.000512\",core=\"1\"} 1",
             "tern_commit_seconds_bucket{le=\"+Inf\",core=\"1\"} 1",
             "tern_refusals_total{reason=\"rate_limited\"} 0",
-            "tern_clients_greeted_total{client=\"tern-cli\"} 2",
+            "tern_client_logins_total{client=\"tern-cli\"} 2",
             "tern_store_free_bytes 1073741824",
             "tern_store_rows 0",
         ] {

@@ -83,12 +83,8 @@ impl Facts<'_> {
         if ends > 0 && ends < self.now_ms / 1000 + CERTIFICATE_S {
             alarms.push("the certificate has ended, or ends within 14 days".to_owned());
         }
-        if node.certificate_reload_failures.get() > 0 {
+        if node.certificate_stale.get() > 0 {
             alarms.push("a certificate that was read again could not be used: see the log".to_owned());
-        }
-        let (lost, _) = crate::logging::left_out();
-        if lost > 0 {
-            alarms.push(format!("{lost} lines of the log were lost: nobody reads them fast enough"));
         }
         alarms
     }

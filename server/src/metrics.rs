@@ -395,6 +395,7 @@ node_metrics! {
     counter codes_expired: "One-time codes whose life ended before they could be delivered.",
     counter certificate_reloads: "Times that the certificate was read again, on SIGHUP.",
     counter certificate_reload_failures: "Times that a certificate that was read again could not be used: the old one stays.",
+    gauge certificate_stale: "1 while the certificate that was read last could not be used, and an older one serves.",
     gauge codes_waiting: "One-time codes that wait for delivery or are being delivered.",
     gauge certificate_end_timestamp_seconds: "When the certificate ends, since the Unix epoch; 0 if it does not say.",
 }

@@ -248,7 +248,7 @@ impl Shard {
         if let Some(conn) = self.conns.get(origin.conn) {
             (conn.opening, conn.window) = (Opening::Welcomed, hello.window);
         }
-        cx.fx.greeted(&hello.client);
+        cx.fx.greeted(origin.conn, &hello.client);
         self.respond(cx, origin, Reply::Welcome(welcome));
     }
 

@@ -31,9 +31,9 @@ pub trait Effects {
     fn move_to(&mut self, conn: ConnId, core: CoreId, arrival: Arrival);
 
     /// A connection has said which client program it is, for operators' statistics. Strangers say it.
-    fn greeted(&mut self, client: &str) {
+    fn greeted(&mut self, conn: ConnId, client: &str) {
         // For shells without statistics.
-        let _ = client;
+        let _ = (conn, client);
     }
 
     /// A connection of this core stands for a device of a user from now on: what bounds strangers bounds it no more.

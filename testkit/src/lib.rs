@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -38,6 +38,9 @@ pub struct TerndOptions {
     pub environment: Vec<(String, String)>,
     /// The program, if it is not to be found as [`program`] says.
     pub program: Option<PathBuf>,
+    /// It is in a process group of its own: the terminal's Ctrl-C is for whoever started it, who ends it, with [`end_all`] at the
+    /// latest.
+    pub own_group: bool,
 }
 
 /// A verified user with one device.
@@ -105,7 +108,9 @@ pub fn program(name: &str) -> PathBuf {
 
 /// Waits for a server's end. Again, when it has ended already, it gives the same.
 fn reap(child: &mut Child) -> ExitStatus {
-    // Before its number may become somebody else's.
+    // It has ended, and its number is its own until it is waited for: until then it can be killed by it.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let _ = waitid(WaitId::Pid(Pid::from_child(child)), options);
     RUNNING.lock().expect("nothing panics while it holds this").retain(|pid| *pid != child.id());
     child.wait().expect("it was started")
 }
@@ -143,9 +148,11 @@ impl Ternd {
     fn launch(options: TerndOptions, data: Arc<TempDir>, listen: &str) -> Result<Self, String> {
         let cores = if options.cores == 0 { 2 } else { options.cores };
         let program = options.program.clone().unwrap_or_else(|| program("ternd"));
-        let mut child = Command::new(program)
-            // The terminal's Ctrl-C is for whoever started it, who ends it in time.
-            .process_group(0)
+        let mut command = Command::new(program);
+        if options.own_group {
+            command.process_group(0);
+        }
+        let mut child = command
             .args([
                 "--listen",
                 listen,

@@ -242,7 +242,8 @@ impl Io {
 
     /// Whether all that a connection sends waits for its turn: it is a stranger who has asked for more than others do.
     pub(super) fn waits_its_turn(&mut self, id: ConnId) -> bool {
-        self.conns.get(id).is_some_and(|conn| conn.stranger && matches!(conn.tls, Tls::Open(_)))
+        let asks = |conn: &mut Conn| conn.stranger && matches!(conn.tls, Tls::Open(_)) && conn.goes_on();
+        self.conns.get(id).is_some_and(asks)
             && self.strangers.get(&id).is_some_and(|stranger| stranger.frames >= STRANGER_FRAMES_AT_ONCE)
     }
 
@@ -738,14 +739,16 @@ impl Effects for Io {
     fn move_to(&mut self, id: ConnId, core: CoreId, arrival: Arrival) {
         self.transfers = self.transfers.wrapping_add(1);
         let transfer = TransferId { from: self.core.0, number: self.transfers };
+        // While it is read there is none of this; it may also move when its login has waited for the store.
+        let Unread { plaintext, ciphertext } = self.unread.remove(&id).unwrap_or_default();
         if let Some(conn) = self.conns.get(id) {
             conn.known = false;
             conn.moving = Some(Box::new(Moving {
                 to: core,
                 arrival,
                 transfer,
-                plaintext: Vec::new(),
-                ciphertext: Vec::new(),
+                plaintext,
+                ciphertext,
                 asked_to_stop: false,
                 given: false,
             }));
@@ -753,8 +756,10 @@ impl Effects for Io {
         }
     }
 
-    fn greeted(&mut self, client: &str) {
-        self.metrics().clients.count(client);
+    fn greeted(&mut self, id: ConnId, client: &str) {
+        if let Some(stranger) = self.strangers.get_mut(&id) {
+            stranger.client = client.into();
+        }
     }
 
     fn authenticated(&mut self, id: ConnId, Author { user, device }: Author) {
@@ -765,8 +770,11 @@ impl Effects for Io {
             let slot = conn.slot;
             self.ring.let_grow(slot);
         }
-        if let Some(stranger) = self.is_no_stranger(id).filter(|stranger| stranger.proxied) {
-            self.proxied.insert(id, stranger.address);
+        if let Some(stranger) = self.is_no_stranger(id) {
+            self.metrics().clients.count(&stranger.client);
+            if stranger.proxied {
+                self.proxied.insert(id, stranger.address);
+            }
         }
         self.resume_reading(id);
     }

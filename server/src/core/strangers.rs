@@ -43,7 +43,7 @@ pub(super) struct Strangers {
 }
 
 /// One of them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Stranger {
     /// Where it is: IPv6, or IPv4 mapped into it.
     pub(super) address: [u8; 16],
@@ -54,6 +54,8 @@ pub(super) struct Stranger {
     pub(super) since: Instant,
     /// Frames that have come from it.
     pub(super) frames: u32,
+    /// Which client program it says that it is: counted when it has logged in, so that nobody else fills the table of names.
+    pub(super) client: Box<str>,
 }
 
 /// Why a newcomer has no place.
@@ -95,7 +97,8 @@ impl Strangers {
         } else {
             None
         };
-        let stranger = Stranger { address, proxied, place, since: Instant::now(), frames: 0 };
+        let stranger =
+            Stranger { address, proxied, place, since: Instant::now(), frames: 0, client: Box::default() };
         if self.all.fetch_add(1, Ordering::AcqRel) >= self.max {
             self.leave(&stranger);
             return Err(Crowded::Node);

@@ -10,6 +10,7 @@ mod view;
 use std::io::IsTerminal as _;
 
 use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEventKind};
+use ratatui::layout::{Position, Rect};
 use ratatui::{DefaultTerminal, crossterm};
 use tern_client::{Client, Error, Event, Events, HistoryPage, Message, Person, Sent};
 use tokio::sync::mpsc;
@@ -94,6 +95,13 @@ enum Next {
     Leave,
 }
 
+/// Paints all of the screen anew. (`Terminal::clear` asks the terminal where its cursor is, and the thread of the keys would take
+/// the answer.)
+fn repaint(terminal: &mut DefaultTerminal) -> std::io::Result<()> {
+    let size = terminal.size()?;
+    terminal.resize(Rect::from((Position::ORIGIN, size)))
+}
+
 /// Gives the terminal back to the shell until this program is called up again.
 fn suspend(terminal: &mut DefaultTerminal) -> std::io::Result<()> {
     modes(false);
@@ -154,7 +162,7 @@ impl<'a> Screen<'a> {
                 key = keys.recv() => match key {
                     Some(key) => match self.key(&key) {
                         Next::GoOn => {}
-                        Next::Repaint => terminal.clear().map_err(screen)?,
+                        Next::Repaint => repaint(terminal).map_err(screen)?,
                         Next::Suspend => suspend(terminal).map_err(screen)?,
                         Next::Leave => return Ok(()),
                     },

@@ -47,7 +47,7 @@ pub struct Chat {
     pub page_lines: usize,
     pub lines_above: usize,
     pub lines: usize,
-    /// Something was added below the screen since: what is read stays where it is.
+    /// Something was added or taken below the screen since: what is read stays where it is.
     grown: bool,
     /// The newest of the peer's messages that was on the screen as a whole.
     pub shown_upto: u64,
@@ -133,6 +133,10 @@ impl Chat {
                 self.read_upto = self.read_upto.min(upto);
                 self.seen_upto = self.seen_upto.min(upto);
                 self.shown_upto = self.shown_upto.min(upto);
+                // What it still has comes again.
+                for message in self.messages.split_off(&(upto + 1)).into_values() {
+                    self.gone.insert((message.seq, message.time_ms), message);
+                }
                 self.notice = Some("the server went back to an older state".to_owned());
             }
             Event::Gone(message) if message.peer == self.peer.user_id => self.lose(message),
@@ -140,6 +144,7 @@ impl Chat {
                 let text = String::from_utf8_lossy(&body).into_owned();
                 let failed = Some(reason.as_str_name().to_owned());
                 self.pending.push(Pending { number: self.next_number, text, failed });
+                self.grown = true;
                 self.next_number += 1;
             }
             Event::Delayed { peer, reason, retry_in } if peer == self.peer.user_id => {
@@ -195,7 +200,7 @@ impl Chat {
     /// So many lines there are now. What was on the screen stays there, though lines have come below it.
     pub fn keep_in_place(&mut self, lines: usize) {
         if std::mem::take(&mut self.grown) && self.scroll > 0 {
-            self.scroll += lines.saturating_sub(self.lines);
+            self.scroll = self.scroll.saturating_add_signed(lines as isize - self.lines as isize).max(1);
         }
         self.lines = lines;
     }
@@ -240,6 +245,7 @@ impl Chat {
     /// The server has acknowledged a message, or refused it.
     pub fn sent(&mut self, number: u64, result: Result<Sent, Error>) {
         let Some(at) = self.pending.iter().position(|pending| pending.number == number) else { return };
+        self.grown = true;
         match result {
             // The message itself comes as an event.
             Ok(_) => drop(self.pending.remove(at)),

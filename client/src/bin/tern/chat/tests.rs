@@ -260,6 +260,26 @@ fn what_is_below_the_screen_is_not_read_and_what_is_on_it_stays() {
 }
 
 #[test]
+fn what_lies_under_the_bar_at_the_lower_edge_has_not_been_seen() {
+    let mut chat = chat();
+    for seq in 1..=40 {
+        chat.take(Event::Message(message(seq, PEER, &format!("number-{seq}."))));
+    }
+    // Nothing was on a screen yet when one scrolls.
+    chat.scroll = 5;
+    let screen = draw(&mut chat, 70, 9);
+    let upto = chat.newly_seen().expect("some of them");
+    row_with(&screen, &format!("number-{upto}."));
+    let below = format!("number-{}.", upto + 1);
+    assert!(
+        rows(&screen).iter().all(|row| !row.contains(&below) || row.contains('↓')),
+        "{below}: {:#?}",
+        rows(&screen)
+    );
+    assert!(chat.unseen() > 0);
+}
+
+#[test]
 fn a_long_message_of_ones_own_reads_like_text() {
     let mut chat = chat();
     chat.take(Event::Message(message(1, ME, "fn main() {\n    body();\n}")));

@@ -59,14 +59,19 @@ fn draw_messages(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
     let end = lines.len() - chat.scroll;
     let start = end.saturating_sub(height);
     chat.lines_above = start;
-    let shown = ends.iter().rev().find(|(_, upto)| *upto <= end);
-    chat.shown_upto = shown.map_or(0, |(seq, _)| *seq).max(chat.shown_upto);
+    let has_bar = chat.scroll > 0 && height > 1;
+    // What lies under the bar has not been seen.
+    let visible = end - usize::from(has_bar && end > start);
+    let shown = ends.iter().rev().find(|(_, upto)| *upto <= visible);
+    if height > 0 {
+        chat.shown_upto = shown.map_or(0, |(seq, _)| *seq).max(chat.shown_upto);
+    }
     let shown: Vec<_> = lines.into_iter().skip(start).take(end - start).collect();
     // A short chat lies at the bottom, beside the input.
     let blank = height - shown.len();
     let rows = Rect { y: area.y + blank as u16, height: shown.len() as u16, ..area };
     frame.render_widget(Paragraph::new(shown), rows);
-    if chat.scroll > 0 && height > 1 {
+    if has_bar {
         let below = match chat.unseen() {
             0 => " ↓ Ctrl-End: to the newest ".to_owned(),
             1 => " ↓ 1 new message, Ctrl-End ".to_owned(),
@@ -224,7 +229,7 @@ fn draw_input(chat: &Chat, frame: &mut Frame<'_>, area: Rect) {
         frame.render_widget(line, Rect { y: inner.y + row as u16, height: 1, ..inner });
     }
     frame.set_cursor_position(Position::new(
-        inner.x + (column - hidden) as u16,
+        inner.x + column.saturating_sub(hidden) as u16,
         inner.y + (at - first) as u16,
     ));
 }
