@@ -135,7 +135,9 @@ impl Sending {
     async fn person(&mut self, phone: &str) -> Result<Person, Error> {
         let looking = timeout_at(self.deadline, self.client.lookup_phone(phone)).await;
         match looking {
-            Ok(Err(error @ (Error::Connection(_) | Error::Closed))) => Err(self.reason().unwrap_or(error)),
+            Ok(Err(error @ (Error::Connection(_) | Error::Closed))) => {
+                Err(self.reason().await.unwrap_or(error))
+            }
             Ok(found) => found,
             Err(_) => Err(Error::Config(format!(
                 "the server did not say who {phone} is: the message is not kept. Try again"
@@ -146,14 +148,20 @@ impl Sending {
     /// Has the message kept.
     async fn keep(&mut self, peer: u64, text: &str) -> Result<Kept, Error> {
         match self.client.keep(peer, text).await {
-            Err(Error::Closed) => Err(self.reason().unwrap_or(Error::Closed)),
+            Err(Error::Closed) => Err(self.reason().await.unwrap_or(Error::Closed)),
             kept => kept,
         }
     }
 
-    /// Why there is no connection, as far as it was told.
-    fn reason(&mut self) -> Option<Error> {
+    /// Why there is no connection, as far as it was told. Who asks may hear that there is none just before it is told why.
+    async fn reason(&mut self) -> Option<Error> {
+        let until = self.deadline.min(Instant::now() + CLOSE_TIMEOUT);
         let mut reason = None;
+        while reason.is_none()
+            && let Ok(Some(event)) = timeout_at(until, self.events.next()).await
+        {
+            reason = reason_of(event, &self.server);
+        }
         while let Some(event) = self.events.try_next() {
             reason = reason_of(event, &self.server).or(reason);
         }
