@@ -39,6 +39,22 @@ pub fn anonymous_bytes(pid: u32) -> u64 {
     kilobytes(&text, "Anonymous:") * 1024
 }
 
+/// Memory at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// A process's private bytes; `None` without a process.
+    pub user: Option<u64>,
+    /// The kernel's small objects and the queues of its sockets, of the whole machine.
+    pub kernel: u64,
+}
+
+impl Memory {
+    /// Now, of a process and of the kernel.
+    pub fn now(pid: Option<u32>) -> Self {
+        Self { user: pid.map(anonymous_bytes), kernel: slab_bytes() + socket_bytes() }
+    }
+}
+
 /// Bytes that were written to the device under a file since the machine was started, by everybody; `None` where the system
 /// does not count them. (A process's own count is of pages that it has made dirty, and of a large page as a whole.)
 pub fn device_bytes_written(file: &Path) -> Option<u64> {

@@ -81,8 +81,7 @@ impl Certificates {
     fn took(&self, fingerprint: &str, ends: Option<i64>) {
         self.ends.store(ends.unwrap_or(0), Ordering::Release);
         self.metrics.certificate_end_timestamp_seconds.set(ends.unwrap_or(0).max(0) as u64);
-        let until = ends.map_or_else(|| "?".to_owned(), date);
-        tracing::info!(sha256 = fingerprint, ends = until, "the certificate");
+        tracing::info!(sha256 = fingerprint, ends = self.end(), "the certificate");
         self.files.warn_of_modes();
     }
 

@@ -569,12 +569,10 @@ impl Config {
             if !table.is_empty() {
                 text += &format!("\n[{table}]\n");
             }
-            let of_table =
-                if table.is_empty() { Some(&values) } else { values.get(table).and_then(|v| v.as_table()) };
             for (key, help) in keys {
                 text += &format!("# {help}\n");
                 // What is not set stands there as what it would be.
-                text += &match of_table.and_then(|table| table.get(key)) {
+                text += &match value_of(&values, table, key) {
                     Some(value) => format!("{key} = {value}\n"),
                     None => format!("# {key} = \"\"\n"),
                 };
@@ -597,14 +595,10 @@ impl Config {
             toml::Table::try_from(config).expect("a configuration is tables, strings and numbers")
         };
         let (mine, others) = (of(self), of(other));
-        let value = |all: &toml::Table, table: &str, key: &str| {
-            let table =
-                if table.is_empty() { Some(all) } else { all.get(table).and_then(|value| value.as_table()) };
-            table.and_then(|table| table.get(key)).cloned()
-        };
         let mut keys = Vec::new();
         for (table, of_table) in help() {
-            let differs = |(key, _): &(&str, String)| value(&mine, table, key) != value(&others, table, key);
+            let differs =
+                |(key, _): &(&str, String)| value_of(&mine, table, key) != value_of(&others, table, key);
             let name = |(key, _): (&str, String)| {
                 if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
             };
@@ -653,6 +647,12 @@ impl Config {
             inbox_step_rows: Limits::default().inbox_step_rows,
         }
     }
+}
+
+/// What a key of a table is set to; the table without a name is all of it.
+fn value_of<'a>(all: &'a toml::Table, table: &str, key: &str) -> Option<&'a toml::Value> {
+    let table = if table.is_empty() { all } else { all.get(table)?.as_table()? };
+    table.get(key)
 }
 
 /// Every key by its table, and what it means.

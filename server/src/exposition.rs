@@ -83,6 +83,21 @@ impl EncodeMetric for Number {
     }
 }
 
+/// A histogram's value: its buckets by their upper bounds, and the sum.
+struct Buckets(Vec<(f64, u64)>, f64);
+
+impl EncodeMetric for Buckets {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let Self(buckets, sum) = self;
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<[(&str, &str); 0]>(*sum, count, buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
 /// Numbers of one name.
 struct Families<'a>(DescriptorEncoder<'a>);
 
@@ -127,17 +142,11 @@ impl Families<'_> {
 
     fn histogram(
         &mut self,
-        (name, help): (&str, &str),
+        about: (&str, &str),
         values: impl IntoIterator<Item = (Labels<'static>, Vec<(f64, u64)>, f64)>,
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for (labels, buckets, sum) in values {
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            family
-                .encode_family(&labels)?
-                .encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)?;
-        }
-        Ok(())
+        let values = values.into_iter().map(|(labels, buckets, sum)| (labels, Buckets(buckets, sum)));
+        self.family(about, MetricType::Histogram, values)
     }
 }
 
@@ -181,15 +190,13 @@ impl Source {
 
     /// What is told of the node as a whole, for a core's share says nothing to anybody.
     fn sums(&self, families: &mut Families<'_>) -> fmt::Result {
-        let shape = CoreMetrics::default();
-        for (place, (name, help, reasons)) in shape.sent.by_reason().into_iter().enumerate() {
-            let sum = |at: usize| {
-                self.metrics.cores().map(|core| core.sent.by_reason()[place].2[at].1).sum::<u64>()
-            };
-            let values = reasons
-                .iter()
-                .enumerate()
-                .map(|(at, (reason, _))| (vec![("reason", reason.to_ascii_lowercase())], sum(at) as f64));
+        let cores: Vec<_> = self.metrics.cores().map(|core| core.sent.by_reason()).collect();
+        for (place, (name, help, reasons)) in CoreMetrics::default().sent.by_reason().into_iter().enumerate()
+        {
+            let values = reasons.iter().enumerate().map(|(at, (reason, _))| {
+                let sum: u64 = cores.iter().map(|core| core[place].2[at].1).sum();
+                (vec![("reason", reason.to_ascii_lowercase())], sum as f64)
+            });
             families.counter((&format!("tern_{name}"), help), values)?;
         }
         let mut clients = std::collections::BTreeMap::<String, u64>::new();

@@ -325,12 +325,15 @@ fn number(result: &Value, path: &str) -> f64 {
     result.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN)
 }
 
+/// A line of something by the offered rate.
+fn by_offered(swept: &[&Value], name: &str, path: &str) -> Series {
+    let points = swept.iter().map(|result| (number(result, "/offered_per_s"), number(result, path)));
+    Series::new(name, points.collect())
+}
+
 fn sweep(runs: &Runs) -> Option<Drawn> {
     let points = swept(runs);
-    let line = |name: &str, path: &str| {
-        let points = points.iter().map(|result| (number(result, "/offered_per_s"), number(result, path)));
-        Series::new(name, points.collect())
-    };
+    let line = |name: &str, path: &str| by_offered(&points, name, path);
     let title = "Latency by rate, until the server does not follow any more".to_owned();
     let plot = Plot {
         title: title.clone(),
@@ -349,10 +352,7 @@ fn sweep(runs: &Runs) -> Option<Drawn> {
 
 fn achieved(runs: &Runs) -> Option<Drawn> {
     let points = swept(runs);
-    let line = |name: &str, path: &str| {
-        let points = points.iter().map(|result| (number(result, "/offered_per_s"), number(result, path)));
-        Series::new(name, points.collect())
-    };
+    let line = |name: &str, path: &str| by_offered(&points, name, path);
     let title = "Acknowledged by offered rate".to_owned();
     let plot = Plot {
         title: title.clone(),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 
 use crate::load::{Fleet, Happened, WAIT};
-use crate::measure;
+use crate::measure::Memory;
 use crate::stop;
 use crate::target::{Target, TargetArgs};
 
@@ -72,19 +72,6 @@ impl IdleReport {
     }
 }
 
-/// Memory at one moment.
-struct Memory {
-    user: Option<u64>,
-    kernel: u64,
-}
-
-impl Memory {
-    fn now(target: &Target) -> Self {
-        let kernel = measure::slab_bytes() + measure::socket_bytes();
-        Self { user: target.pid().map(measure::anonymous_bytes), kernel }
-    }
-}
-
 /// Runs it.
 pub fn run(arguments: &IdleArgs) -> Result<IdleReport, String> {
     let count = arguments.connections;
@@ -98,11 +85,11 @@ pub fn run(arguments: &IdleArgs) -> Result<IdleReport, String> {
     if warm > 0 {
         fleet.be_silent(settle)?;
     }
-    let (before, begin) = (Memory::now(&target), Instant::now());
+    let (before, begin) = (Memory::now(target.pid()), Instant::now());
     let connected = fleet.connect(warm..count)?;
     let seconds = begin.elapsed().as_secs_f64();
     fleet.be_silent(settle)?;
-    let after = Memory::now(&target);
+    let after = Memory::now(target.pid());
     let pings_answered = ping_all(&mut fleet)?;
     let made = connected.ready.max(1) as f64;
     let per_connection = |before: u64, after: u64| (after as f64 - before as f64) / made;

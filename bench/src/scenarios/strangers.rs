@@ -17,7 +17,7 @@ use tern_wire::tls::{ClientProgress, Records};
 use super::LogArgs;
 use crate::latency::{Latencies, Percentiles, table};
 use crate::load::{Addresses, Link, Said};
-use crate::measure;
+use crate::measure::Memory;
 use crate::stop;
 use crate::target::{Target, TargetArgs};
 
@@ -113,7 +113,7 @@ pub fn run(arguments: &StrangersArgs) -> Result<StrangersReport, String> {
     for _ in 0..200 {
         logins.one(begin, &mut before);
     }
-    let (mut rng, mut most) = (Rng::with_seed(arguments.seed), Taken::default());
+    let (mut rng, mut most) = (Rng::with_seed(arguments.seed), Memory::default());
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let (logins, during, over) = (&mut logins, &mut during, &over);
@@ -123,7 +123,7 @@ pub fn run(arguments: &StrangersArgs) -> Result<StrangersReport, String> {
             }
         });
         let came: Result<(), String> = (0..arguments.rounds).filter(|_| !stop::asked()).try_for_each(|_| {
-            most.add(crowd(&target, arguments.connections, &mut rng)?);
+            most = most_of(most, crowd(&target, arguments.connections, &mut rng)?);
             Ok(())
         });
         over.store(true, Ordering::Release);
@@ -200,32 +200,20 @@ fn connect(addresses: &mut Addresses) -> Result<TcpStream, String> {
     connected().map_err(|error: std::io::Error| format!("connecting: {error}"))
 }
 
-/// Memory that a crowd has taken.
-#[derive(Default)]
-struct Taken {
-    user: Option<u64>,
-    kernel: u64,
+/// What memory has grown by.
+fn grown(now: Memory, before: Memory) -> Memory {
+    let user = now.user.zip(before.user).map(|(now, before)| now.saturating_sub(before));
+    Memory { user, kernel: now.kernel.saturating_sub(before.kernel) }
 }
 
-impl Taken {
-    fn now(target: &Target) -> Self {
-        let kernel = measure::slab_bytes() + measure::socket_bytes();
-        Self { user: target.pid().map(measure::anonymous_bytes), kernel }
-    }
-
-    fn since(self, before: &Self) -> Self {
-        let user = self.user.zip(before.user).map(|(now, before)| now.saturating_sub(before));
-        Self { user, kernel: self.kernel.saturating_sub(before.kernel) }
-    }
-
-    fn add(&mut self, other: Self) {
-        *self = Self { user: self.user.max(other.user), kernel: self.kernel.max(other.kernel) };
-    }
+/// The more of each.
+fn most_of(one: Memory, other: Memory) -> Memory {
+    Memory { user: one.user.max(other.user), kernel: one.kernel.max(other.kernel) }
 }
 
 /// Has a crowd come, ask for a while, all at once, and go. Gives the most that it has taken.
-fn crowd(target: &Target, connections: u32, rng: &mut Rng) -> Result<Taken, String> {
-    let (before, mut most) = (Taken::now(target), Taken::default());
+fn crowd(target: &Target, connections: u32, rng: &mut Rng) -> Result<Memory, String> {
+    let (before, mut most) = (Memory::now(target.pid()), Memory::default());
     let mut addresses = Addresses::new(target.address, CROWD_BLOCK);
     let mut hostile = Vec::new();
     for _ in 0..connections {
@@ -237,7 +225,7 @@ fn crowd(target: &Target, connections: u32, rng: &mut Rng) -> Result<Taken, Stri
             hostile.iter_mut().for_each(Hostile::push);
             thread::sleep(Duration::from_millis(10));
         }
-        most.add(Taken::now(target).since(&before));
+        most = most_of(most, grown(Memory::now(target.pid()), before));
     }
     Ok(most)
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::output::{self, Read, Reader};
 use crate::profile::ProfileArgs;
-use crate::shown;
+use crate::shown::{self, TEXT_BYTES_MAX};
 
 /// How long a command waits for what was kept earlier to be sent, and for its connection to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -202,9 +202,6 @@ fn not_sent(event: &Event) -> String {
     shown::event_text(event, peer.as_ref()).unwrap_or_default()
 }
 
-/// Bytes of a message, as the server has it.
-const TEXT_BYTES_MAX: u64 = 64 * 1024;
-
 /// The text to be sent: as it was given, or what stands on standard input, but for its last line's end.
 fn text_to_send(text: Option<String>) -> Result<String, Error> {
     let text = match text {
@@ -215,13 +212,13 @@ fn text_to_send(text: Option<String>) -> Result<String, Error> {
         _ => {
             let mut text = String::new();
             // More than a message may have is not read to its end.
-            let read = std::io::stdin().lock().take(TEXT_BYTES_MAX + 2).read_to_string(&mut text);
+            let read = std::io::stdin().lock().take(TEXT_BYTES_MAX as u64 + 2).read_to_string(&mut text);
             read.map_err(|error| Error::Config(format!("standard input: {error}")))?;
             let end = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
             end.map(str::to_owned).unwrap_or(text)
         }
     };
-    match text.len() as u64 {
+    match text.len() {
         0 => Err(Error::Config("there is nothing to send".to_owned())),
         bytes if bytes > TEXT_BYTES_MAX => {
             Err(Error::Config(format!("too long: a message has at most {TEXT_BYTES_MAX} bytes")))

@@ -8,6 +8,9 @@ use tern_client::{Client, Error, Event, HistoryPage, Kind, Message, Person, Reas
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+/// Bytes of a message, as the server has it.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+
 /// Begins each further line of a message, so that none looks like a line of the program's own.
 const CONTINUED: &str = "        │ ";
 

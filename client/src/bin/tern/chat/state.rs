@@ -6,10 +6,7 @@ use tern_client::{Error, Event, HistoryPage, Message, Person, Sent};
 
 use super::input::Input;
 use super::keys::Action;
-use crate::shown;
-
-/// Bytes of a message, as the server has it.
-const TEXT_BYTES_MAX: usize = 64 * 1024;
+use crate::shown::{self, TEXT_BYTES_MAX};
 
 /// A message on its way.
 #[derive(Clone, Debug)]
