@@ -137,6 +137,7 @@ fn entry() -> Entry {
         body: body(),
         sender_bytes: 1_000_000,
         other_bytes: 1_000_000,
+        sender_entries: 5000,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tern_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::driver::{Call, Driver};
+use crate::driver::{Call, Driver, NewMessage};
 use crate::error::Error;
 use crate::event::{Events, Message, Progress};
 use crate::store::{Account, Person, Store};
@@ -179,7 +179,7 @@ impl Client {
         &self.account
     }
 
-    async fn call<T>(
+    pub(crate) async fn call<T>(
         &self,
         make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Call,
     ) -> Result<T, Error> {
@@ -196,9 +196,24 @@ impl Client {
 
     /// Keeps a message, which is sent then as by [`Client::send`]; comes back when it is kept, connected or not.
     pub async fn keep(&self, peer: u64, body: impl Into<Vec<u8>>) -> Result<Kept, Error> {
-        let body = body.into();
+        self.keep_new(NewMessage { peer, body: body.into(), key: None }).await
+    }
+
+    /// The same, once for each key: a message of a key that was kept or sent before, in this run or an earlier one, is not kept
+    /// again, and tells of the first. [`Error::KeyReused`] if that was another message. The newest
+    /// [`KEYS_MAX`](crate::store::KEYS_MAX) keys are remembered; that of a message that was refused is not.
+    pub async fn keep_once(
+        &self,
+        peer: u64,
+        body: impl Into<Vec<u8>>,
+        key: impl Into<String>,
+    ) -> Result<Kept, Error> {
+        self.keep_new(NewMessage { peer, body: body.into(), key: Some(key.into()) }).await
+    }
+
+    async fn keep_new(&self, message: NewMessage) -> Result<Kept, Error> {
         let (sent, sending) = oneshot::channel();
-        self.call(|kept| Call::Send { peer, body, kept, sent }).await?;
+        self.call(|kept| Call::Send { message, kept, sent }).await?;
         Ok(Kept { sending })
     }
 
@@ -209,7 +224,37 @@ impl Client {
 
     /// The newest messages of a chat that the server had and has no more, in the order of their seqs: at most `limit`.
     pub async fn gone(&self, peer: u64, limit: u32) -> Result<Vec<Message>, Error> {
-        self.call(|answer| Call::Gone { peer, limit, answer }).await
+        self.local(move |store| store.gone(peer, limit)).await
+    }
+
+    /// What was being written to a person, and not sent; empty if nothing was.
+    pub async fn draft(&self, peer: u64) -> Result<String, Error> {
+        self.local(move |store| store.draft(peer)).await
+    }
+
+    /// Remembers what is being written to a person; empty: nothing is.
+    pub async fn set_draft(&self, peer: u64, text: impl Into<String>) -> Result<(), Error> {
+        let text = text.into();
+        self.local(move |store| store.set_draft(peer, &text)).await
+    }
+
+    /// How many messages are kept, and not sent yet.
+    pub async fn unsent(&self) -> Result<u64, Error> {
+        self.local(Store::outbox_len).await
+    }
+
+    /// Does something with the profile's database that needs no server.
+    async fn local<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.call(|answer| {
+            Call::Local(Box::new(move |store| {
+                // Who does not wait any more is not told.
+                let _ = answer.send(work(store));
+            }))
+        })
+        .await
     }
 
     /// Finds a person by phone; known ones without asking the server.

@@ -9,7 +9,7 @@ use tern_wire::limits::GENERATIONS_MAX;
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::{HistoryPage, Sent};
-use crate::driver::{Answer, Call, Driver, Ended, jitter_within, not_connected};
+use crate::driver::{Answer, Call, Driver, Ended, NewMessage, answer_all, jitter_within, not_connected};
 use crate::error::Error;
 use crate::event::{Event, Message};
 use crate::link::{Link, PUSH_BYTES_MAX, PUSH_FRAMES_MAX, RESPONSE_TIMEOUT, went_away};
@@ -35,6 +35,8 @@ enum Pending {
     /// The server says that a person is not as before.
     Changed(u64),
     History(u64, Answer<HistoryPage>),
+    /// Something that changes nothing here.
+    Ask(Answer<server_frame::Message>),
     /// A read of what is missing in a chat.
     Fill(u64),
     Acknowledge {
@@ -200,6 +202,7 @@ impl<'a> Connection<'a> {
                 Pending::Lookup(Some(known), answer) => drop(answer.send(Ok(known))),
                 Pending::Lookup(None, answer) => drop(answer.send(Err(not_connected()))),
                 Pending::History(_, answer) => drop(answer.send(Err(not_connected()))),
+                Pending::Ask(answer) => drop(answer.send(Err(not_connected()))),
                 // These are the client's own, and come again with the next connection.
                 Pending::Send(_)
                 | Pending::Changed(_)
@@ -343,8 +346,9 @@ impl<'a> Connection<'a> {
 
     fn call(&mut self, call: Call) -> Result<(), Ended> {
         match call {
-            Call::Send { peer, body, kept, sent } => {
-                if let Some(client_id) = self.driver.keep(peer, &body, kept, sent) {
+            Call::Send { message, kept, sent } => {
+                if let Some(client_id) = self.driver.keep(&message, kept, sent) {
+                    let NewMessage { peer, body, .. } = message;
                     self.unsent.push_back(Outgoing { client_id, peer, body });
                 }
             }
@@ -372,11 +376,12 @@ impl<'a> Connection<'a> {
                 }
                 let _ = answer.send(marked.map(drop));
             }
+            Call::Ask { request, answer } => self.request(request, Pending::Ask(answer)),
             Call::History { request, answer } => {
                 let pending = Pending::History(request.peer, answer);
                 self.request(client_frame::Request::History(request), pending);
             }
-            Call::Gone { peer, limit, answer } => drop(answer.send(self.driver.store.gone(peer, limit))),
+            Call::Local(work) => work(&self.driver.store),
             Call::Flush { answer } => self.flushes.push(answer),
             Call::Close { .. } => unreachable!("taken before"),
         }
@@ -510,10 +515,10 @@ impl<'a> Connection<'a> {
         }
         if own {
             // It may have come before its acknowledgement, which a lost connection has taken along.
-            if self.driver.store.dequeue(client_id)?.is_some()
-                && let Some(answer) = self.driver.senders.remove(&client_id)
-            {
-                let _ = answer.send(Ok(Sent { seq, time_ms }));
+            if self.driver.store.dequeue(client_id)?.is_some() {
+                let sent = Sent { seq, time_ms };
+                self.driver.store.note_sent(client_id, sent)?;
+                answer_all(self.driver.senders.remove(&client_id).unwrap_or_default(), &Ok(sent));
             }
             if self.is_settled() && took.log.acked + 1 == seq && took.log.position >= seq {
                 // The server knows that whoever has sent it has it.
@@ -628,6 +633,9 @@ impl<'a> Connection<'a> {
                 self.driver.teller.person_changed(Person { user_id, name, phone });
             }
             (Pending::History(_, answer), M::Refused(refused)) => drop(answer.send(Err(refused.into()))),
+            (Pending::Ask(answer), M::Refused(refused)) => drop(answer.send(Err(refused.into()))),
+            (Pending::Ask(answer), M::ChatsPage(page)) => drop(answer.send(self.known_chats(page))),
+            (Pending::Ask(answer), message) => drop(answer.send(Ok(message))),
             (Pending::Fill(peer), M::HistoryPage(page)) => self.filled(peer, page)?,
             (Pending::Acknowledge { peer, delivered, read }, M::Acknowledged(_)) => {
                 self.driver.store.acknowledged(peer, delivered, read)?;
@@ -669,6 +677,25 @@ impl<'a> Connection<'a> {
         let person = Person { user_id, name, phone };
         self.driver.store.put_person(&person)?;
         Ok(self.driver.store.person(user_id)?.unwrap_or(person))
+    }
+
+    /// Remembers whom a page of chats is with, and adds whom one knows already.
+    fn known_chats(&self, mut page: v1::ChatsPage) -> Result<server_frame::Message, Error> {
+        self.driver.store.atomically(|| {
+            for chat in &mut page.chats {
+                let (user_id, name, phone) = (chat.peer, chat.name.clone(), chat.phone.clone());
+                let told = !name.is_empty() || !phone.is_empty();
+                let known = match told {
+                    true => Some(self.person(v1::Person { user_id, name, phone })?),
+                    false => self.driver.store.person(user_id)?,
+                };
+                if let Some(known) = known {
+                    (chat.name, chat.phone) = (known.name, known.phone);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(server_frame::Message::ChatsPage(page))
     }
 
     fn later(&mut self, refused: &v1::Refused, again: Again) {
@@ -737,8 +764,9 @@ impl<'a> Connection<'a> {
             // Whose phone that is now, the server is asked when it matters next.
             self.driver.store.forget_phone_of(peer)?;
         }
+        self.driver.store.note_not_sent(client_id)?;
         match self.driver.senders.remove(&client_id) {
-            Some(answer) => drop(answer.send(Err(refused.into()))),
+            Some(answers) => answer_all(answers, &Err(refused.into())),
             None => {
                 let (reason, detail) = (refused.reason(), refused.detail);
                 self.driver.teller.tell(Event::NotSent { peer, body, reason, detail });
@@ -749,21 +777,8 @@ impl<'a> Connection<'a> {
 
     fn page(&self, peer: u64, page: v1::HistoryPage) -> HistoryPage {
         let me = self.driver.account.user_id;
-        let message = |entry: v1::Entry| {
-            let sender = if entry.sender == 0 { peer } else { entry.sender };
-            let (seq, time_ms) = (entry.seq, entry.time_ms);
-            Message {
-                peer,
-                seq,
-                sender,
-                time_ms,
-                kind: entry.kind.into(),
-                body: entry.body.into(),
-                own: sender == me,
-            }
-        };
         HistoryPage {
-            messages: page.entries.into_iter().map(message).collect(),
+            messages: page.entries.into_iter().map(|entry| Message::of_page(peer, entry, me)).collect(),
             more: page.more,
             head: page.head,
             delivered_upto: page.delivered_upto,

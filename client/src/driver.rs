@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::client::{HistoryPage, Sent, StoreHandle};
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::event::{Event, Message, Progress};
+use crate::event::{Event, Progress};
 use crate::link::Link;
-use crate::store::{Account, Person};
+use crate::store::{Account, Enqueued, Person, Store};
 use crate::teller::Teller;
 
 /// The longest wait before the first reconnect, doubled with every failure.
@@ -39,15 +39,46 @@ const ASKED_MAX: usize = 4096;
 
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
+/// A message to be kept and sent.
+pub(crate) struct NewMessage {
+    pub(crate) peer: u64,
+    pub(crate) body: Vec<u8>,
+    /// By which it is known again.
+    pub(crate) key: Option<String>,
+}
+
 /// What the application wants.
 pub(crate) enum Call {
-    Send { peer: u64, body: Vec<u8>, kept: Answer<()>, sent: Answer<Sent> },
-    Lookup { by: lookup::By, answer: Answer<Person> },
-    MarkRead { peer: u64, upto: u64, answer: Answer<()> },
-    History { request: v1::History, answer: Answer<HistoryPage> },
-    Gone { peer: u64, limit: u32, answer: Answer<Vec<Message>> },
-    Flush { answer: Answer<()> },
-    Close { answer: Answer<()> },
+    Send {
+        message: NewMessage,
+        kept: Answer<()>,
+        sent: Answer<Sent>,
+    },
+    Lookup {
+        by: lookup::By,
+        answer: Answer<Person>,
+    },
+    MarkRead {
+        peer: u64,
+        upto: u64,
+        answer: Answer<()>,
+    },
+    Ask {
+        request: client_frame::Request,
+        answer: Answer<server_frame::Message>,
+    },
+    History {
+        request: v1::History,
+        answer: Answer<HistoryPage>,
+    },
+    /// What needs no server.
+    Local(Box<dyn FnOnce(&Store) + Send>),
+    Flush {
+        answer: Answer<()>,
+    },
+    Close {
+        answer: Answer<()>,
+    },
 }
 
 /// Why a connection ended.
@@ -92,7 +123,7 @@ pub(crate) struct Driver {
     /// What the application has dealt with.
     pub(crate) progress: Arc<Progress>,
     /// Who waits for which message.
-    pub(crate) senders: HashMap<u64, Answer<Sent>>,
+    pub(crate) senders: HashMap<u64, Vec<Answer<Sent>>>,
     /// Calls that need a connection, while one is being made.
     pub(crate) waiting: VecDeque<Call>,
     /// People whom the server did not tell all of: when they were looked up, and whether both had written then.
@@ -147,13 +178,12 @@ impl Driver {
 
     /// Tells everybody who waits why nothing more is sent. If it is `over`, what they wait for is not kept either.
     fn end(&mut self, over: bool, why: impl Fn() -> Error) {
-        for (client_id, answer) in std::mem::take(&mut self.senders) {
+        for (client_id, answers) in std::mem::take(&mut self.senders) {
             if over {
                 // If that fails it is only kept for longer than it is of use.
                 let _ = self.store.dequeue(client_id);
             }
-            // Who does not wait any more is not told.
-            let _ = answer.send(Err(why()));
+            answer_all(answers, &Err(why()));
         }
         let _ = self.note_progress();
     }
@@ -205,7 +235,7 @@ impl Driver {
                         self.closing = Some(answer);
                         return Err(Ended::Closed);
                     }
-                    Some(call @ (Call::History { .. } | Call::Flush { .. })) if coming => {
+                    Some(call @ (Call::History { .. } | Call::Ask { .. } | Call::Flush { .. })) if coming => {
                         self.waiting.push_back(call);
                     }
                     Some(Call::Lookup { by, answer }) if coming && !self.is_known(&by) => {
@@ -222,7 +252,7 @@ impl Driver {
     /// Carries out a call without a connection.
     fn offline(&mut self, call: Call) {
         match call {
-            Call::Send { peer, body, kept, sent } => drop(self.keep(peer, &body, kept, sent)),
+            Call::Send { message, kept, sent } => drop(self.keep(&message, kept, sent)),
             Call::MarkRead { peer, upto, answer } => {
                 let _ = answer.send(self.store.mark_read(peer, upto).map(drop));
             }
@@ -230,27 +260,33 @@ impl Driver {
                 let known = self.known(&by);
                 let _ = answer.send(known.and_then(|known| known.ok_or_else(not_connected)));
             }
-            Call::Gone { peer, limit, answer } => drop(answer.send(self.store.gone(peer, limit))),
+            Call::Local(work) => work(&self.store),
+            Call::Ask { answer, .. } => drop(answer.send(Err(not_connected()))),
             Call::History { answer, .. } => drop(answer.send(Err(not_connected()))),
             Call::Flush { answer } => drop(answer.send(Err(not_connected()))),
             Call::Close { .. } => unreachable!("taken before"),
         }
     }
 
-    /// Keeps a message to be sent, and gives its number.
-    pub(crate) fn keep(
-        &mut self,
-        peer: u64,
-        body: &[u8],
-        kept: Answer<()>,
-        sent: Answer<Sent>,
-    ) -> Option<u64> {
-        match self.store.enqueue(peer, body) {
-            Ok(client_id) => {
-                self.senders.insert(client_id, sent);
-                // Who does not wait any more has it kept all the same.
+    /// Keeps a message to be sent, and gives its number if it is to be sent now.
+    pub(crate) fn keep(&mut self, message: &NewMessage, kept: Answer<()>, sent: Answer<Sent>) -> Option<u64> {
+        let NewMessage { peer, body, key } = message;
+        match self.store.enqueue(*peer, body, key.as_deref()) {
+            // Who does not wait any more has it kept all the same.
+            Ok(Enqueued::New(client_id)) => {
+                self.senders.insert(client_id, vec![sent]);
                 let _ = kept.send(Ok(()));
                 Some(client_id)
+            }
+            Ok(Enqueued::Waiting(client_id)) => {
+                self.senders.entry(client_id).or_default().push(sent);
+                let _ = kept.send(Ok(()));
+                None
+            }
+            Ok(Enqueued::Sent(before)) => {
+                let _ = kept.send(Ok(()));
+                let _ = sent.send(Ok(before));
+                None
             }
             Err(error) => {
                 let _ = kept.send(Err(error));
@@ -376,8 +412,15 @@ impl Driver {
     }
 }
 
+/// Tells all who wait for a message. Those that do not wait any more are not told.
+pub(crate) fn answer_all(answers: Vec<Answer<Sent>>, result: &Result<Sent, Error>) {
+    for answer in answers {
+        let _ = answer.send(result.clone());
+    }
+}
+
 pub(crate) fn not_connected() -> Error {
-    Error::Connection(std::io::ErrorKind::NotConnected.into())
+    std::io::Error::from(std::io::ErrorKind::NotConnected).into()
 }
 
 fn now_ms() -> u64 {

@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tern_proto::v1;
 use tern_wire::errors::Reason;
 
 /// An error of this library.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Error {
     /// The server can't be reached, or the connection broke: try again.
-    Connection(std::io::Error),
+    Connection(Arc<std::io::Error>),
     /// There is no connection: the last try's failure.
     Offline {
         /// HOST:PORT.
@@ -44,8 +45,15 @@ pub enum Error {
     },
     /// This profile holds something that registering would empty.
     ProfileTaken(String),
+    /// A message of this key was sent before, to another person or with another text.
+    KeyReused,
     /// Another process uses this profile.
-    ProfileInUse(PathBuf),
+    ProfileInUse {
+        /// The profile.
+        dir: PathBuf,
+        /// The process, if it says so.
+        pid: Option<u32>,
+    },
     /// The profile can't be read or written.
     Store(String),
     /// A file or option can't be used.
@@ -61,7 +69,7 @@ impl fmt::Display for Error {
             Self::Offline { server, why } => write!(f, "{server}: {why}"),
             Self::Tls(why) => write!(f, "no trusted connection to the server: {why}"),
             Self::Refused { reason, retry_after_ms, detail } => {
-                write!(f, "refused ({}): {detail}", reason.as_str_name())?;
+                write!(f, "refused ({}): {detail}", reason.name())?;
                 if *retry_after_ms > 0 {
                     write!(f, "; try again in {} s", retry_after_ms.div_ceil(1000))?;
                 }
@@ -71,7 +79,7 @@ impl fmt::Display for Error {
             Self::TimedOut => write!(f, "no answer came in time"),
             Self::NotRegistered => write!(f, "this profile is not registered: register first"),
             Self::SessionEnded(reason) => {
-                write!(f, "the session has ended ({}): register again", reason.as_str_name())
+                write!(f, "the session has ended ({}): register again", reason.name())
             }
             Self::OtherStore { server } => write!(
                 f,
@@ -80,8 +88,10 @@ impl fmt::Display for Error {
                  profile; `tern history PHONE --local` shows what it has kept"
             ),
             Self::ProfileTaken(what) => write!(f, "this profile {what}: --replace empties it"),
-            Self::ProfileInUse(path) => {
-                write!(f, "the profile {} is in use by another process", path.display())
+            Self::KeyReused => write!(f, "a message of this key was sent before, and was not this one"),
+            Self::ProfileInUse { dir, pid } => {
+                write!(f, "the profile {} is in use by another process", dir.display())?;
+                pid.map_or(Ok(()), |pid| write!(f, " ({pid})"))
             }
             Self::Store(why) => write!(f, "the profile can't be used: {why}"),
             Self::Config(why) => write!(f, "{why}"),
@@ -94,7 +104,7 @@ impl std::error::Error for Error {}
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Self::Connection(error)
+        Self::Connection(error.into())
     }
 }
 

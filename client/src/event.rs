@@ -106,6 +106,16 @@ pub struct Message {
     pub kind: Kind,
 }
 
+impl Message {
+    /// An entry that came in answer to a request, without its peer.
+    pub(crate) fn of_page(peer: u64, entry: v1::Entry, me: u64) -> Self {
+        let sender = if entry.sender == 0 { peer } else { entry.sender };
+        let (seq, time_ms) = (entry.seq, entry.time_ms);
+        let (kind, own) = (entry.kind.into(), sender == me);
+        Self { peer, seq, sender, time_ms, body: entry.body.into(), own, kind }
+    }
+}
+
 /// What a message's body is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Kind {
@@ -178,9 +188,9 @@ impl Progress {
 pub struct Events {
     events: mpsc::UnboundedReceiver<(Event, Option<u64>)>,
     progress: Arc<Progress>,
-    /// The number of the last that was taken, and how many were that are not dealt with.
+    /// The numbers of the last that was taken, and of the last that is dealt with.
     last: u64,
-    undone: usize,
+    dealt_with: u64,
 }
 
 impl Events {
@@ -188,7 +198,7 @@ impl Events {
         events: mpsc::UnboundedReceiver<(Event, Option<u64>)>,
         progress: Arc<Progress>,
     ) -> Self {
-        Self { events, progress, last: 0, undone: 0 }
+        Self { events, progress, last: 0, dealt_with: 0 }
     }
 
     /// The next event; `None` when the client has been closed, or its session has ended. Those before are dealt with.
@@ -212,13 +222,25 @@ impl Events {
 
     /// How many messages were taken and not dealt with.
     pub fn undone(&self) -> usize {
-        self.undone
+        (self.last - self.dealt_with) as usize
+    }
+
+    /// The number of the newest message that was taken: they are counted from 1.
+    pub fn last(&self) -> u64 {
+        self.last
     }
 
     /// What was taken is dealt with.
     pub fn done(&mut self) {
-        if std::mem::take(&mut self.undone) > 0 {
-            self.progress.note(self.last);
+        self.done_upto(self.last);
+    }
+
+    /// Messages that were taken are dealt with, up to one of this number.
+    pub fn done_upto(&mut self, number: u64) {
+        let upto = number.min(self.last);
+        if upto > self.dealt_with {
+            self.dealt_with = upto;
+            self.progress.note(upto);
         }
     }
 
@@ -226,7 +248,6 @@ impl Events {
         self.progress.taken();
         if let Some(number) = number {
             self.last = number;
-            self.undone += 1;
         }
         event
     }

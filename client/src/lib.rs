@@ -25,6 +25,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod client;
 mod connection;
 mod driver;
@@ -36,6 +37,7 @@ pub mod store;
 mod teller;
 mod trust;
 
+pub use account::{Chat, ChatsPage, Device};
 pub use client::{Client, HistoryPage, Kept, Options, Sent, State};
 pub use error::Error;
 pub use event::{Event, Events, Kind, Message};

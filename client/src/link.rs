@@ -60,9 +60,7 @@ impl Link {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-                return Err(inner
-                    .map(|inner| Error::Tls(inner.to_string()))
-                    .unwrap_or(Error::Connection(error)));
+                return Err(inner.map(|inner| Error::Tls(inner.to_string())).unwrap_or_else(|| error.into()));
             }
             Err(_) => return Err(Error::TimedOut),
         };
@@ -137,7 +135,7 @@ impl Link {
             let mut bytes = [0; 16 * 1024];
             let read = self.stream.read(&mut bytes).await?;
             if read == 0 {
-                return Err(Error::Connection(std::io::ErrorKind::UnexpectedEof.into()));
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
             let mut frames = self.buffer.read(&bytes[..read]);
             let too_large = |_| Error::Protocol("a frame is too long");

@@ -10,14 +10,17 @@
 //! has told everything that it has.
 
 use std::fs::{DirBuilder, File};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use aws_lc_rs::digest;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tern_proto::v1;
 
 use tern_wire::limits::NUMBERS_END;
 
+use crate::client::Sent;
 use crate::error::Error;
 use crate::event::Message;
 
@@ -119,8 +122,21 @@ pub struct Store {
     _lock: Option<File>,
 }
 
+/// How many keys of messages are remembered, beside those of messages that are not sent.
+pub const KEYS_MAX: u64 = 1 << 16;
+
+/// What became of a message that was to be kept.
+pub(crate) enum Enqueued {
+    /// It is kept, under this number.
+    New(u64),
+    /// It was kept before, under this number, and is not sent yet.
+    Waiting(u64),
+    /// It was sent before.
+    Sent(Sent),
+}
+
 /// The database's layout, and what brought it from each version to the next.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS account (
@@ -155,12 +171,20 @@ CREATE TABLE gone (
 CREATE INDEX gone_places ON gone (peer, seq);
 CREATE TABLE generations (id INTEGER PRIMARY KEY AUTOINCREMENT, generation INTEGER NOT NULL UNIQUE);
 ",
+    // keys: messages that are known again by a key of the application's; seq and time_ms once they are sent. drafts: what is being
+    // written to a person.
+    "
+CREATE TABLE keys (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, client_id INTEGER NOT NULL UNIQUE,
+    digest BLOB NOT NULL, seq INTEGER, time_ms INTEGER);
+CREATE TABLE drafts (peer INTEGER PRIMARY KEY, text TEXT NOT NULL);
+",
 ];
 
 /// Everything that belongs to one account, device and store.
 const EMPTY: &str = "
 DELETE FROM logs; DELETE FROM entries; DELETE FROM gone; DELETE FROM people; DELETE FROM outbox;
-DELETE FROM generations; DELETE FROM account;
+DELETE FROM generations; DELETE FROM account; DELETE FROM keys; DELETE FROM drafts;
 ";
 
 const LOG_COLUMNS: &str =
@@ -171,8 +195,9 @@ impl Store {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let io = |error: std::io::Error| Error::Store(format!("{}: {error}", dir.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
-        let lock = File::create(dir.join("lock")).map_err(io)?;
-        lock.try_lock().map_err(|_| Error::ProfileInUse(dir.to_owned()))?;
+        let lock = File::options().read(true).write(true).create(true).truncate(false).open(dir.join("lock"));
+        let lock = lock.map_err(io)?;
+        let lock = take_lock(lock, dir)?;
         let path = dir.join("tern.db");
         let db = Connection::open(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
@@ -723,9 +748,15 @@ impl Store {
         Ok(self.db.prepare_cached(sql)?.execute([delivered as i64, read as i64, peer as i64])? > 0)
     }
 
-    /// Keeps a message until the server has acknowledged it. Gives its number.
-    pub(crate) fn enqueue(&self, peer: u64, body: &[u8]) -> Result<u64, Error> {
+    /// Keeps a message until the server has acknowledged it; of a key that is known it is the one that was kept before.
+    pub(crate) fn enqueue(&self, peer: u64, body: &[u8], key: Option<&str>) -> Result<Enqueued, Error> {
         self.atomically(|| {
+            let keyed = key.map(|key| (key, digest_of(peer, body)));
+            if let Some((key, digest)) = &keyed
+                && let Some(before) = self.of_key(key, digest)?
+            {
+                return Ok(before);
+            }
             let sql = "UPDATE account SET next_client_id = next_client_id + 1 RETURNING next_client_id - 1";
             let client_id: i64 = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
             if client_id as u64 >= NUMBERS_END {
@@ -733,8 +764,68 @@ impl Store {
             }
             let mut insert = self.db.prepare_cached("INSERT INTO outbox VALUES (?, ?, ?)")?;
             insert.execute(params![client_id, peer as i64, body])?;
-            Ok(client_id as u64)
+            if let Some((key, digest)) = keyed {
+                let sql = "INSERT INTO keys (key, client_id, digest) VALUES (?, ?, ?)";
+                self.db.prepare_cached(sql)?.execute(params![key, client_id, digest])?;
+                let sql = "DELETE FROM keys WHERE id <= (SELECT max(id) FROM keys) - ? AND seq IS NOT NULL";
+                self.db.prepare_cached(sql)?.execute([KEYS_MAX as i64])?;
+            }
+            Ok(Enqueued::New(client_id as u64))
         })
+    }
+
+    /// The message that was kept under a key.
+    fn of_key(&self, key: &str, digest: &[u8]) -> Result<Option<Enqueued>, Error> {
+        let sql = "SELECT client_id, digest, seq, time_ms FROM keys WHERE key = ?";
+        let found = self.db.prepare_cached(sql)?.query_row([key], |row| {
+            let number = |at| row.get::<_, Option<i64>>(at).map(|number| number.unwrap_or(0) as u64);
+            Ok((number(0)?, row.get::<_, Vec<u8>>(1)?, Sent { seq: number(2)?, time_ms: number(3)? }))
+        });
+        match found.optional()? {
+            None => Ok(None),
+            Some((_, of, _)) if of != digest => Err(Error::KeyReused),
+            Some((client_id, _, Sent { seq: 0, .. })) => Ok(Some(Enqueued::Waiting(client_id))),
+            Some((.., sent)) => Ok(Some(Enqueued::Sent(sent))),
+        }
+    }
+
+    /// A message is sent: if it has a key, that is remembered.
+    pub(crate) fn note_sent(&self, client_id: u64, sent: Sent) -> Result<(), Error> {
+        let sql = "UPDATE keys SET seq = ?, time_ms = ? WHERE client_id = ?";
+        let numbers = params![sent.seq as i64, sent.time_ms as i64, client_id as i64];
+        self.db.prepare_cached(sql)?.execute(numbers)?;
+        Ok(())
+    }
+
+    /// A message was refused: one of its key is another message.
+    pub(crate) fn note_not_sent(&self, client_id: u64) -> Result<(), Error> {
+        self.db.prepare_cached("DELETE FROM keys WHERE client_id = ?")?.execute([client_id as i64])?;
+        Ok(())
+    }
+
+    /// What is being written to a person; empty if nothing is.
+    pub fn draft(&self, peer: u64) -> Result<String, Error> {
+        let mut query = self.db.prepare_cached("SELECT text FROM drafts WHERE peer = ?")?;
+        Ok(query.query_row([peer as i64], |row| row.get(0)).optional()?.unwrap_or_default())
+    }
+
+    /// Remembers what is being written to a person; empty: nothing is.
+    pub fn set_draft(&self, peer: u64, text: &str) -> Result<(), Error> {
+        let sql = match text {
+            "" => "DELETE FROM drafts WHERE peer = ?",
+            _ => "INSERT OR REPLACE INTO drafts VALUES (?, ?)",
+        };
+        let mut change = self.db.prepare_cached(sql)?;
+        match text {
+            "" => change.execute([peer as i64])?,
+            text => change.execute(params![peer as i64, text])?,
+        };
+        Ok(())
+    }
+
+    /// Empties the profile of everything that belongs to its account.
+    pub fn empty(&self) -> Result<(), Error> {
+        self.atomically(|| Ok(self.db.execute_batch(EMPTY)?))
     }
 
     /// How many messages wait to be acknowledged.
@@ -761,6 +852,28 @@ impl Store {
         let sql = "DELETE FROM outbox WHERE client_id = ? RETURNING client_id, peer, body";
         Ok(self.db.prepare_cached(sql)?.query_row([client_id as i64], outgoing_row).optional()?)
     }
+}
+
+/// Takes the lock, or says who has it.
+fn take_lock(mut lock: File, dir: &Path) -> Result<File, Error> {
+    let io = |error: std::io::Error| Error::Store(format!("{}: {error}", dir.display()));
+    if lock.try_lock().is_err() {
+        let mut pid = String::new();
+        // Whoever has just taken it may not have said so yet.
+        let pid = lock.read_to_string(&mut pid).ok().and_then(|_| pid.trim().parse().ok());
+        return Err(Error::ProfileInUse { dir: dir.to_owned(), pid });
+    }
+    lock.set_len(0).map_err(io)?;
+    write!(lock, "{}", std::process::id()).map_err(io)?;
+    Ok(lock)
+}
+
+/// By what a key that is used twice is told from a retry.
+fn digest_of(peer: u64, body: &[u8]) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&peer.to_le_bytes());
+    context.update(body);
+    context.finish().as_ref().to_vec()
 }
 
 fn outgoing_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Outgoing> {

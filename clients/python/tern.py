@@ -41,7 +41,7 @@ REQUEST_FIELDS = {
 
 def reason_name(reason):
     """A reason's name; its number if a later version of the protocol has brought it."""
-    return pb.Reason.Name(reason) if reason in pb.Reason.values() else f"reason {reason}"
+    return pb.Reason.Name(reason)[len("REASON_") :] if reason in pb.Reason.values() else f"reason {reason}"
 
 
 class OtherStore(Exception):
@@ -487,7 +487,7 @@ class Device:
         try:
             self.login()
         except Refused as refused:
-            if refused.reason != pb.TOKEN_EXPIRED:
+            if refused.reason != pb.REASON_TOKEN_EXPIRED:
                 raise
             self.renew()  # This machine's clock is behind the server's.
             self.login()
@@ -523,7 +523,7 @@ class Device:
             try:
                 return self.connect()
             except Ended as ended:
-                if ended.reason == pb.REPLACED:
+                if ended.reason == pb.REASON_REPLACED:
                     raise
                 wait_ms = ended.reconnect_after_ms
             except Refused as refused:
@@ -624,7 +624,7 @@ class Device:
             if number >= NUMBERS_END:
                 raise ValueError("the numbers of this device are used up: register again")
             self.last_client_id = number
-            send = pb.Send(peer=peer, client_id=number, body=text.encode(), kind=pb.TEXT)
+            send = pb.Send(peer=peer, client_id=number, body=text.encode(), kind=pb.KIND_TEXT)
             self._keep_unsent(send)
         return self._deliver(send)
 
@@ -703,7 +703,7 @@ class Device:
             if entry.client_id > self.last_client_id:
                 self.last_client_id = entry.client_id
         log = self.logs[entry.peer]
-        if entry.seq in log.entries and entry.kind == pb.LOST:
+        if entry.seq in log.entries and entry.kind == pb.KIND_LOST:
             return False  # What the server has lost to damage, this device need not.
         if entry.seq in log.entries and not same(log.entries[entry.seq], entry):
             self._rewind(entry.peer, entry.seq - 1)

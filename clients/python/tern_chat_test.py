@@ -224,23 +224,23 @@ def the_opening_has_an_order(world):
     expect(limits.body_bytes_max > 0 and limits.frame_bytes_max > limits.body_bytes_max, "limits are missing")
     expect(connection.request(pb.Ping()).time_ms > 0, "Pong has no time")
     send = pb.Send(peer=4097, client_id=1, body=b"too early")
-    expect_refused(pb.UNAUTHENTICATED, lambda: connection.request(send))
-    expect_refused(pb.UNAUTHENTICATED, lambda: connection.request(pb.Resume()))
-    expect_refused(pb.TOKEN_INVALID, lambda: connection.request(pb.Login(access_token="made up")))
-    expect_refused(pb.INVALID_PHONE, lambda: connection.request(pb.Register(phone="15550001")))
+    expect_refused(pb.REASON_UNAUTHENTICATED, lambda: connection.request(send))
+    expect_refused(pb.REASON_UNAUTHENTICATED, lambda: connection.request(pb.Resume()))
+    expect_refused(pb.REASON_TOKEN_INVALID, lambda: connection.request(pb.Login(access_token="made up")))
+    expect_refused(pb.REASON_INVALID_PHONE, lambda: connection.request(pb.Register(phone="15550001")))
     # Field 2047, a message without bytes, behind id 200: a kind of request that no server knows yet.
     raw(connection, bytes.fromhex("06 08 c8 01 fa 7f 00"))
-    expect_refused(pb.UNIMPLEMENTED, lambda: connection.wait(200))
+    expect_refused(pb.REASON_UNIMPLEMENTED, lambda: connection.wait(200))
     connection.request(pb.Ping())
-    expect_ended(pb.UNEXPECTED, lambda: connection.request(pb.Hello(version_min=1, version_max=1)))
+    expect_ended(pb.REASON_UNEXPECTED, lambda: connection.request(pb.Hello(version_min=1, version_max=1)))
 
     late = bare(world)
     raw(late, framed(pb.ClientFrame(id=1, ping=pb.Ping())))
-    expect_ended(pb.UNEXPECTED, lambda: late.wait(1))
+    expect_ended(pb.REASON_UNEXPECTED, lambda: late.wait(1))
 
     future = bare(world)
     raw(future, framed(pb.ClientFrame(id=1, hello=pb.Hello(version_min=1000, version_max=1001))))
-    refused = expect_refused(pb.VERSION_UNSUPPORTED, lambda: future.wait(1))
+    refused = expect_refused(pb.REASON_VERSION_UNSUPPORTED, lambda: future.wait(1))
     versions = (refused.message.version_min, refused.message.version_max)
     expect(versions[0] <= 1 <= versions[1], f"the server speaks {versions}, which leaves version 1 out")
     try:
@@ -261,19 +261,19 @@ def bare(world):
 def bytes_that_are_no_frames_end_the_connection(world):
     connection = world.connection()
     raw(connection, bytes([3, 0xFF, 0xFF, 0xFF]))
-    expect_ended(pb.MALFORMED, lambda: next_push(connection))
+    expect_ended(pb.REASON_MALFORMED, lambda: next_push(connection))
 
     connection = world.connection()
     raw(connection, framed(pb.ClientFrame(id=0, ping=pb.Ping())))
-    expect_ended(pb.MALFORMED, lambda: next_push(connection))
+    expect_ended(pb.REASON_MALFORMED, lambda: next_push(connection))
 
     connection = world.connection()
     raw(connection, tern.encode_varint(connection.limits.frame_bytes_max_before_login + 1))
-    expect_ended(pb.FRAME_TOO_LARGE, lambda: next_push(connection))
+    expect_ended(pb.REASON_FRAME_TOO_LARGE, lambda: next_push(connection))
 
     connection = world.connection()
     raw(connection, bytes([0xFF, 0xFF, 0xFF, 0xFF]))
-    expect_ended(pb.FRAME_TOO_LARGE, lambda: next_push(connection))
+    expect_ended(pb.REASON_FRAME_TOO_LARGE, lambda: next_push(connection))
 
 
 def two_people_register(world):
@@ -287,9 +287,9 @@ def two_people_register(world):
         phone=phone, code=wrong, name="Nobody", device_name="python", registration=sent.registration
     )
     for _ in range(sent.attempts):
-        expect_refused(pb.CODE_WRONG, lambda: connection.request(verify))
+        expect_refused(pb.REASON_CODE_WRONG, lambda: connection.request(verify))
     verify.code = code
-    expect_refused(pb.TOO_MANY_ATTEMPTS, lambda: connection.request(verify))
+    expect_refused(pb.REASON_TOO_MANY_ATTEMPTS, lambda: connection.request(verify))
     connection.close()
 
     world.ann, world.bob = world.newcomer("Ann"), world.newcomer("Bob")
@@ -298,7 +298,7 @@ def two_people_register(world):
         come_back(person)
         connection = person.connection
         login = pb.Login(access_token=person.session.access_token)
-        expect_refused(pb.UNEXPECTED, lambda c=connection, l=login: c.request(l))
+        expect_refused(pb.REASON_UNEXPECTED, lambda c=connection, l=login: c.request(l))
         found = connection.request(pb.Lookup(phone=person.phone))
         expect_equal(found.user_id, person.session.user_id, "a person looked up")
 
@@ -306,7 +306,7 @@ def two_people_register(world):
 def they_chat_both_ways(world):
     ann, bob = world.ann, world.bob
     to_bob, to_ann = bob.session.user_id, ann.session.user_id
-    expect_refused(pb.UNKNOWN_USER, lambda: ann.connection.request(pb.Lookup(user_id=to_bob)))
+    expect_refused(pb.REASON_UNKNOWN_USER, lambda: ann.connection.request(pb.Lookup(user_id=to_bob)))
     for turn in range(1, 11):
         sender, peer = (ann, to_bob) if turn % 2 else (bob, to_ann)
         receiver, back = (bob, to_ann) if turn % 2 else (ann, to_bob)
@@ -348,7 +348,7 @@ def receipts_turn(world):
     expect_equal((log.peer_delivered, log.peer_read), (head, head), "Bob's watermarks")
 
     beyond = pb.Acknowledge(peer=to_ann, delivered_upto=head + 1)
-    expect_refused(pb.INVALID_ARGUMENT, lambda: bob.connection.request(beyond))
+    expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: bob.connection.request(beyond))
     bob.connection.request(pb.Acknowledge(peer=to_ann, delivered_upto=1))
     page = ann.history(to_bob)
     expect_equal(page.delivered_upto, head, "Bob's watermark after he acknowledged less than before")
@@ -373,7 +373,7 @@ def a_retry_keeps_its_seq(world):
     again = ann.connection.request(send)
     expect_equal((again.seq, again.time_ms), (first.seq, first.time_ms), "seq and time of a retry after a reconnect")
     changed = pb.Send(peer=to_bob, client_id=ann.last_client_id, body=b"something else")
-    expect_refused(pb.CLIENT_ID_REUSED, lambda: ann.connection.request(changed))
+    expect_refused(pb.REASON_CLIENT_ID_REUSED, lambda: ann.connection.request(changed))
     page = ann.history(to_bob)
     expect_equal(page.head, first.seq, "the head after retries")
 
@@ -500,14 +500,14 @@ def what_cant_be_done_is_refused_by_reason(world):
         return connection.request(pb.Send(peer=peer, client_id=ann.last_client_id, body=body))
 
     head = ann.history(to_bob).head
-    expect_refused(pb.UNKNOWN_USER, lambda: send(peer=2**62 + 1))
-    expect_refused(pb.INVALID_ARGUMENT, lambda: send(peer=0))
-    expect_refused(pb.INVALID_ARGUMENT, lambda: send(body=b""))
-    expect_refused(pb.BODY_TOO_LARGE, lambda: send(body=bytes(limits.body_bytes_max + 1)))
-    expect_refused(pb.UNKNOWN_USER, lambda: connection.request(pb.Lookup(phone="+19990000000009")))
-    expect_refused(pb.INVALID_ARGUMENT, lambda: connection.request(pb.Lookup()))
+    expect_refused(pb.REASON_UNKNOWN_USER, lambda: send(peer=2**62 + 1))
+    expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: send(peer=0))
+    expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: send(body=b""))
+    expect_refused(pb.REASON_BODY_TOO_LARGE, lambda: send(body=bytes(limits.body_bytes_max + 1)))
+    expect_refused(pb.REASON_UNKNOWN_USER, lambda: connection.request(pb.Lookup(phone="+19990000000009")))
+    expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: connection.request(pb.Lookup()))
     too_many = pb.Resume(positions=[pb.Position(peer=to_bob)] * (limits.positions_max + 1))
-    expect_refused(pb.INVALID_ARGUMENT, lambda: connection.request(too_many))
+    expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: connection.request(too_many))
     expect_equal(ann.history(to_bob).head, head, "the head after refusals alone")
     longest = send(body=bytes(limits.body_bytes_max))
     expect_equal(longest.seq, head + 1, "the seq of the longest message")
@@ -524,7 +524,7 @@ def a_second_connection_replaces_the_first(world):
     first = ann.connection
     ann.connection = None
     come_back(ann)
-    expect_ended(pb.REPLACED, lambda: drain(first))
+    expect_ended(pb.REASON_REPLACED, lambda: drain(first))
     expect(ann.connection.request(pb.Ping()).time_ms > 0, "the newer connection does not answer")
 
 
@@ -574,9 +574,9 @@ def tokens_rotate(world):
     again = connection.request(refresh)
     expect_equal(again.refresh_token, after.refresh_token, "the refresh token of a retry")
     short = pb.Refresh(refresh_token=after.refresh_token, nonce=b"short")
-    expect_refused(pb.INVALID_ARGUMENT, lambda: connection.request(short))
+    expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: connection.request(short))
     made_up = pb.Refresh(refresh_token="made up", nonce=nonce)
-    expect_refused(pb.TOKEN_INVALID, lambda: connection.request(made_up))
+    expect_refused(pb.REASON_TOKEN_INVALID, lambda: connection.request(made_up))
     connection.close()
     ann.session = after
     ann.disconnect()
@@ -592,12 +592,12 @@ def a_stolen_refresh_token_ends_the_session(world):
     carol.renew()
     connection = world.connection()
     thief = pb.Refresh(refresh_token=stolen, nonce=secrets.token_bytes(16))
-    expect_refused(pb.TOKEN_REUSED, lambda: connection.request(thief))
+    expect_refused(pb.REASON_TOKEN_REUSED, lambda: connection.request(thief))
     owner = pb.Refresh(refresh_token=carol.session.refresh_token, nonce=secrets.token_bytes(16))
-    expect_refused(pb.SESSION_REVOKED, lambda: connection.request(owner))
+    expect_refused(pb.REASON_SESSION_REVOKED, lambda: connection.request(owner))
     login = pb.Login(access_token=carol.session.access_token)
-    expect_refused(pb.SESSION_REVOKED, lambda: connection.request(login))
-    expect_ended(pb.SESSION_REVOKED, lambda: drain(carol.connection))
+    expect_refused(pb.REASON_SESSION_REVOKED, lambda: connection.request(login))
+    expect_ended(pb.REASON_SESSION_REVOKED, lambda: drain(carol.connection))
     connection.close()
 
 

@@ -137,7 +137,7 @@ class ClientTest(unittest.TestCase):
             self.assertLessEqual(len(message.positions), 1024)
             # It has too much to push, and pushes no more than its window without credit.
             if len(self.server.pushes) > 0:
-                return refused(pb.OVERLOADED, 1)
+                return refused(pb.REASON_OVERLOADED, 1)
             return pb.Resumed()
 
         self.server.answers[pb.Resume] = resume

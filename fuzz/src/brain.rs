@@ -256,7 +256,7 @@ impl Node {
     }
 
     fn act(&mut self, script: &mut Script) {
-        let kind = script.byte() % 10;
+        let kind = script.byte() % 14;
         let peer = USERS[script.below(USERS.len())];
         match kind {
             0 | 1 => self.come(script),
@@ -291,9 +291,27 @@ impl Node {
                     self.input(Input::Frame(conn, script.piece()));
                 }
             }
-            _ => {
+            9 => {
                 self.now_ms += u64::from(script.word());
                 self.input(Input::Tick);
+            }
+            10 => {
+                let known = (0..script.byte() % 4)
+                    .map(|_| v1::KnownChat { peer: script.word().into(), version: script.byte().into() });
+                let mut known: Vec<_> = known.collect();
+                known.sort_by_key(|chat| chat.peer);
+                let (after, limit) = (script.byte().into(), script.byte().into());
+                drop(self.ask(Request::Chats(v1::Chats { after, limit, known })));
+            }
+            11 => drop(self.ask(Request::Devices(v1::Devices {}))),
+            12 => {
+                let device_id = script.byte().into();
+                drop(self.ask(Request::EndDevice(v1::EndDevice { device_id })));
+            }
+            _ => {
+                let mut text = || Some(String::from_utf8_lossy(script.piece()).into_owned());
+                let (name, device_name) = (text(), text());
+                drop(self.ask(Request::Rename(v1::Rename { name, device_name })));
             }
         }
     }

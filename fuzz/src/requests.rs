@@ -4,7 +4,7 @@ use prost::Message as _;
 use tern_proto::v1;
 use tern_wire::ids::is_plain;
 use tern_wire::limits::{
-    GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, POSITIONS_MAX, TOKEN_BYTES_MAX,
+    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, POSITIONS_MAX, TOKEN_BYTES_MAX,
 };
 use tern_wire::request::{Incoming, Request, VERSIONS, parse};
 
@@ -42,13 +42,24 @@ fn check(request: &Request) {
             assert!(send.peer.get() != 0 && send.client_id.0 < NUMBERS_END && !send.body.is_empty());
             assert_eq!(send.kind, v1::Kind::Text as i32, "a kind that nobody can send");
         }
-        Request::Acknowledge(acknowledge) => assert!(acknowledge.read_upto <= acknowledge.delivered_upto),
+        Request::Acknowledge(acknowledge) => assert_ne!(acknowledge.peer.get(), 0),
         Request::Resume(resume) => {
             assert!(resume.positions.len() <= POSITIONS_MAX && resume.generations.len() <= GENERATIONS_MAX);
             assert!(resume.positions.iter().all(|position| position.peer.get() != 0));
         }
         Request::History(history) => assert_ne!(history.peer.get(), 0),
-        Request::Credit(_) | Request::Ping => {}
+        Request::Chats(chats) => {
+            assert!(chats.known.len() <= CHATS_MAX);
+            assert!(chats.known.is_sorted_by(|(one, _), (next, _)| one < next));
+        }
+        Request::EndDevice(device) => assert_ne!(device.get(), 0),
+        Request::Rename(rename) => {
+            let name = rename.name.as_ref().map_or("", |name| name.as_str());
+            assert!(name.len() <= NAME_BYTES_MAX && is_plain(name));
+            let device_name = rename.device_name.as_deref().unwrap_or_default();
+            assert!(device_name.len() <= LABEL_BYTES_MAX && is_plain(device_name));
+        }
+        Request::Credit(_) | Request::Ping | Request::Devices => {}
     }
     // What a log may say of it.
     let _ = format!("{request:?}");

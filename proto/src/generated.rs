@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -40,6 +40,14 @@ pub mod client_frame {
         Register(super::Register),
         #[prost(message, tag = "13")]
         Verify(super::Verify),
+        #[prost(message, tag = "16")]
+        Chats(super::Chats),
+        #[prost(message, tag = "17")]
+        Devices(super::Devices),
+        #[prost(message, tag = "18")]
+        EndDevice(super::EndDevice),
+        #[prost(message, tag = "19")]
+        Rename(super::Rename),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -49,7 +57,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "2, 3, 4, 5, 17, 18, 19, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -95,6 +103,14 @@ pub mod server_frame {
         Session(super::Session),
         #[prost(message, tag = "16")]
         CodeSent(super::CodeSent),
+        #[prost(message, tag = "20")]
+        ChatsPage(super::ChatsPage),
+        #[prost(message, tag = "21")]
+        DeviceList(super::DeviceList),
+        #[prost(message, tag = "22")]
+        DeviceEnded(super::DeviceEnded),
+        #[prost(message, tag = "23")]
+        Renamed(super::Renamed),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -274,6 +290,53 @@ pub struct Person {
     #[prost(string, tag = "3")]
     pub phone: ::prost::alloc::string::String,
 }
+/// Lists the devices of one's account. Answered by DeviceList.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Devices {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeviceList {
+    /// Rising by device_id; those that have ended are left out.
+    #[prost(message, repeated, tag = "1")]
+    pub devices: ::prost::alloc::vec::Vec<Device>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Device {
+    #[prost(uint32, tag = "1")]
+    pub device_id: u32,
+    #[prost(string, tag = "2")]
+    pub device_name: ::prost::alloc::string::String,
+    /// When it was added.
+    #[prost(uint64, tag = "3")]
+    pub created_ms: u64,
+    /// The day on which it was last here: its first millisecond, UTC.
+    #[prost(uint64, tag = "4")]
+    pub seen_ms: u64,
+    /// It has a connection now.
+    #[prost(bool, tag = "5")]
+    pub connected: bool,
+}
+/// Ends a device of one's account for good: its tokens die, and its connection gets GoAway (SESSION_REVOKED). Answered by
+/// DeviceEnded once that is durable, also if it has ended before.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndDevice {
+    /// One's own is the way to log out.
+    #[prost(uint32, tag = "1")]
+    pub device_id: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceEnded {}
+/// Changes one's display name, or what this device is called. Answered by Renamed once durable.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rename {
+    /// Absent: as before. At most 100 bytes; may be empty.
+    #[prost(string, optional, tag = "1")]
+    pub name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Absent: as before. At most 64 bytes.
+    #[prost(string, optional, tag = "2")]
+    pub device_name: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Renamed {}
 /// Appends an entry to the direct chat with a person. Answered by Sent once the entry is durable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Send {
@@ -443,6 +506,69 @@ pub struct HistoryPage {
     #[prost(uint64, tag = "5")]
     pub read_upto: u64,
 }
+/// Lists one's chats by pages, in the order of the peers' user ids. Answered by ChatsPage.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Chats {
+    /// Chats behind the one with this peer. 0: the first page.
+    #[prost(uint64, tag = "1")]
+    pub after: u64,
+    /// At most so many chats are looked at. 0: the server's maximum.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+    /// Chats as the client knows them, rising by peer: those that are still so are left out of the page.
+    #[prost(message, repeated, tag = "3")]
+    pub known: ::prost::alloc::vec::Vec<KnownChat>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KnownChat {
+    #[prost(uint64, tag = "1")]
+    pub peer: u64,
+    /// Chat.version.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChatsPage {
+    #[prost(message, repeated, tag = "1")]
+    pub chats: ::prost::alloc::vec::Vec<Chat>,
+    /// Chats.after of the next page. 0: this is the last one.
+    #[prost(uint64, tag = "2")]
+    pub next: u64,
+}
+/// A chat at a glance.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Chat {
+    #[prost(uint64, tag = "1")]
+    pub peer: u64,
+    /// As Person has them, by the same rules. Both empty also if the account has ended.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub phone: ::prost::alloc::string::String,
+    /// The newest seq.
+    #[prost(uint64, tag = "4")]
+    pub head: u64,
+    /// How many of the peer's entries are beyond own_read_upto.
+    #[prost(uint64, tag = "5")]
+    pub unread: u64,
+    /// The newest entry, without its peer.
+    #[prost(message, optional, tag = "6")]
+    pub last: ::core::option::Option<Entry>,
+    /// The peer's watermarks.
+    #[prost(uint64, tag = "7")]
+    pub delivered_upto: u64,
+    #[prost(uint64, tag = "8")]
+    pub read_upto: u64,
+    /// One's own read watermark.
+    #[prost(uint64, tag = "9")]
+    pub own_read_upto: u64,
+    /// Another one whenever anything above is not as before. To be compared and sent back, and to mean nothing else.
+    #[prost(uint64, tag = "10")]
+    pub version: u64,
+    /// The server can't read this chat now: nothing but the peer is told of it.
+    #[prost(bool, tag = "11")]
+    pub unavailable: bool,
+}
 /// Confirms pushes: totals of Entry and Receipt frames, and of their bytes without length prefixes, received on this
 /// connection. Never answered.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -504,15 +630,15 @@ impl Kind {
     /// (if the ProtoBuf definition does not change) and safe for programmatic use.
     pub fn as_str_name(&self) -> &'static str {
         match self {
-            Self::Text => "TEXT",
-            Self::Lost => "LOST",
+            Self::Text => "KIND_TEXT",
+            Self::Lost => "KIND_LOST",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
     pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
         match value {
-            "TEXT" => Some(Self::Text),
-            "LOST" => Some(Self::Lost),
+            "KIND_TEXT" => Some(Self::Text),
+            "KIND_LOST" => Some(Self::Lost),
             _ => None,
         }
     }
@@ -563,68 +689,68 @@ impl Reason {
     pub fn as_str_name(&self) -> &'static str {
         match self {
             Self::Unspecified => "REASON_UNSPECIFIED",
-            Self::Malformed => "MALFORMED",
-            Self::FrameTooLarge => "FRAME_TOO_LARGE",
-            Self::Unimplemented => "UNIMPLEMENTED",
-            Self::Unexpected => "UNEXPECTED",
-            Self::VersionUnsupported => "VERSION_UNSUPPORTED",
-            Self::InvalidArgument => "INVALID_ARGUMENT",
-            Self::BodyTooLarge => "BODY_TOO_LARGE",
-            Self::Unauthenticated => "UNAUTHENTICATED",
-            Self::InvalidPhone => "INVALID_PHONE",
-            Self::CodeWrong => "CODE_WRONG",
-            Self::CodeExpired => "CODE_EXPIRED",
-            Self::TooManyAttempts => "TOO_MANY_ATTEMPTS",
-            Self::RateLimited => "RATE_LIMITED",
-            Self::TokenInvalid => "TOKEN_INVALID",
-            Self::TokenExpired => "TOKEN_EXPIRED",
-            Self::TokenReused => "TOKEN_REUSED",
-            Self::SessionRevoked => "SESSION_REVOKED",
-            Self::TooManyDevices => "TOO_MANY_DEVICES",
-            Self::UnknownUser => "UNKNOWN_USER",
-            Self::ClientIdReused => "CLIENT_ID_REUSED",
-            Self::InboxFull => "INBOX_FULL",
-            Self::Overloaded => "OVERLOADED",
-            Self::StorageFull => "STORAGE_FULL",
-            Self::Unavailable => "UNAVAILABLE",
-            Self::Replaced => "REPLACED",
-            Self::ShuttingDown => "SHUTTING_DOWN",
-            Self::Idle => "IDLE",
-            Self::TooSlow => "TOO_SLOW",
+            Self::Malformed => "REASON_MALFORMED",
+            Self::FrameTooLarge => "REASON_FRAME_TOO_LARGE",
+            Self::Unimplemented => "REASON_UNIMPLEMENTED",
+            Self::Unexpected => "REASON_UNEXPECTED",
+            Self::VersionUnsupported => "REASON_VERSION_UNSUPPORTED",
+            Self::InvalidArgument => "REASON_INVALID_ARGUMENT",
+            Self::BodyTooLarge => "REASON_BODY_TOO_LARGE",
+            Self::Unauthenticated => "REASON_UNAUTHENTICATED",
+            Self::InvalidPhone => "REASON_INVALID_PHONE",
+            Self::CodeWrong => "REASON_CODE_WRONG",
+            Self::CodeExpired => "REASON_CODE_EXPIRED",
+            Self::TooManyAttempts => "REASON_TOO_MANY_ATTEMPTS",
+            Self::RateLimited => "REASON_RATE_LIMITED",
+            Self::TokenInvalid => "REASON_TOKEN_INVALID",
+            Self::TokenExpired => "REASON_TOKEN_EXPIRED",
+            Self::TokenReused => "REASON_TOKEN_REUSED",
+            Self::SessionRevoked => "REASON_SESSION_REVOKED",
+            Self::TooManyDevices => "REASON_TOO_MANY_DEVICES",
+            Self::UnknownUser => "REASON_UNKNOWN_USER",
+            Self::ClientIdReused => "REASON_CLIENT_ID_REUSED",
+            Self::InboxFull => "REASON_INBOX_FULL",
+            Self::Overloaded => "REASON_OVERLOADED",
+            Self::StorageFull => "REASON_STORAGE_FULL",
+            Self::Unavailable => "REASON_UNAVAILABLE",
+            Self::Replaced => "REASON_REPLACED",
+            Self::ShuttingDown => "REASON_SHUTTING_DOWN",
+            Self::Idle => "REASON_IDLE",
+            Self::TooSlow => "REASON_TOO_SLOW",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
     pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
         match value {
             "REASON_UNSPECIFIED" => Some(Self::Unspecified),
-            "MALFORMED" => Some(Self::Malformed),
-            "FRAME_TOO_LARGE" => Some(Self::FrameTooLarge),
-            "UNIMPLEMENTED" => Some(Self::Unimplemented),
-            "UNEXPECTED" => Some(Self::Unexpected),
-            "VERSION_UNSUPPORTED" => Some(Self::VersionUnsupported),
-            "INVALID_ARGUMENT" => Some(Self::InvalidArgument),
-            "BODY_TOO_LARGE" => Some(Self::BodyTooLarge),
-            "UNAUTHENTICATED" => Some(Self::Unauthenticated),
-            "INVALID_PHONE" => Some(Self::InvalidPhone),
-            "CODE_WRONG" => Some(Self::CodeWrong),
-            "CODE_EXPIRED" => Some(Self::CodeExpired),
-            "TOO_MANY_ATTEMPTS" => Some(Self::TooManyAttempts),
-            "RATE_LIMITED" => Some(Self::RateLimited),
-            "TOKEN_INVALID" => Some(Self::TokenInvalid),
-            "TOKEN_EXPIRED" => Some(Self::TokenExpired),
-            "TOKEN_REUSED" => Some(Self::TokenReused),
-            "SESSION_REVOKED" => Some(Self::SessionRevoked),
-            "TOO_MANY_DEVICES" => Some(Self::TooManyDevices),
-            "UNKNOWN_USER" => Some(Self::UnknownUser),
-            "CLIENT_ID_REUSED" => Some(Self::ClientIdReused),
-            "INBOX_FULL" => Some(Self::InboxFull),
-            "OVERLOADED" => Some(Self::Overloaded),
-            "STORAGE_FULL" => Some(Self::StorageFull),
-            "UNAVAILABLE" => Some(Self::Unavailable),
-            "REPLACED" => Some(Self::Replaced),
-            "SHUTTING_DOWN" => Some(Self::ShuttingDown),
-            "IDLE" => Some(Self::Idle),
-            "TOO_SLOW" => Some(Self::TooSlow),
+            "REASON_MALFORMED" => Some(Self::Malformed),
+            "REASON_FRAME_TOO_LARGE" => Some(Self::FrameTooLarge),
+            "REASON_UNIMPLEMENTED" => Some(Self::Unimplemented),
+            "REASON_UNEXPECTED" => Some(Self::Unexpected),
+            "REASON_VERSION_UNSUPPORTED" => Some(Self::VersionUnsupported),
+            "REASON_INVALID_ARGUMENT" => Some(Self::InvalidArgument),
+            "REASON_BODY_TOO_LARGE" => Some(Self::BodyTooLarge),
+            "REASON_UNAUTHENTICATED" => Some(Self::Unauthenticated),
+            "REASON_INVALID_PHONE" => Some(Self::InvalidPhone),
+            "REASON_CODE_WRONG" => Some(Self::CodeWrong),
+            "REASON_CODE_EXPIRED" => Some(Self::CodeExpired),
+            "REASON_TOO_MANY_ATTEMPTS" => Some(Self::TooManyAttempts),
+            "REASON_RATE_LIMITED" => Some(Self::RateLimited),
+            "REASON_TOKEN_INVALID" => Some(Self::TokenInvalid),
+            "REASON_TOKEN_EXPIRED" => Some(Self::TokenExpired),
+            "REASON_TOKEN_REUSED" => Some(Self::TokenReused),
+            "REASON_SESSION_REVOKED" => Some(Self::SessionRevoked),
+            "REASON_TOO_MANY_DEVICES" => Some(Self::TooManyDevices),
+            "REASON_UNKNOWN_USER" => Some(Self::UnknownUser),
+            "REASON_CLIENT_ID_REUSED" => Some(Self::ClientIdReused),
+            "REASON_INBOX_FULL" => Some(Self::InboxFull),
+            "REASON_OVERLOADED" => Some(Self::Overloaded),
+            "REASON_STORAGE_FULL" => Some(Self::StorageFull),
+            "REASON_UNAVAILABLE" => Some(Self::Unavailable),
+            "REASON_REPLACED" => Some(Self::Replaced),
+            "REASON_SHUTTING_DOWN" => Some(Self::ShuttingDown),
+            "REASON_IDLE" => Some(Self::Idle),
+            "REASON_TOO_SLOW" => Some(Self::TooSlow),
             _ => None,
         }
     }

@@ -14,5 +14,13 @@ pub mod v1 {
     include!("generated.rs");
 }
 
+impl v1::Reason {
+    /// Its name as documents, logs and metrics have it: as in the schema, without the prefix.
+    pub fn name(self) -> &'static str {
+        let name = self.as_str_name();
+        name.strip_prefix("REASON_").unwrap_or(name)
+    }
+}
+
 /// The schema's text, for tools that generate code in other languages.
 pub const SCHEMA: &str = include_str!("../schema/tern.proto");

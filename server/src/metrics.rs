@@ -281,7 +281,7 @@ impl Sent {
         let named = |counters: &[Counter; REASONS]| {
             let each = counters.iter().enumerate().filter_map(|(number, count)| {
                 let reason = Reason::try_from(number as i32).ok()?;
-                Some((reason.as_str_name(), count.get()))
+                Some((reason.name(), count.get()))
             });
             each.collect()
         };

@@ -159,6 +159,7 @@ impl Shard {
     /// The connection has gone; what it asked for goes on, and the answers find nobody.
     pub(crate) fn closed(&mut self, id: ConnId) {
         if let Some(Conn { session: Some(session), .. }) = self.conns.remove(id) {
+            self.listings.forget(id);
             self.users.detach(session.author(), id);
         }
     }

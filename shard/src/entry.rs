@@ -40,6 +40,8 @@ pub struct Entry {
     pub sender_bytes: u64,
     /// Bytes of all bodies of the others in the log up to here.
     pub other_bytes: u64,
+    /// How many entries of the author there are in the log, this one included. 0: not known, in a store of before.
+    pub sender_entries: u64,
 }
 
 /// Shows no content.
@@ -63,6 +65,7 @@ impl Entry {
             body: self.body.clone(),
             sender_bytes: self.sender_bytes,
             other_bytes: self.other_bytes,
+            sender_entries: self.sender_entries,
         }
     }
 
@@ -80,6 +83,7 @@ impl Entry {
             body: record.body,
             sender_bytes: record.sender_bytes,
             other_bytes: record.other_bytes,
+            sender_entries: record.sender_entries,
         })
     }
 
@@ -97,6 +101,13 @@ impl Entry {
             sender_device: if own { self.author.device.get() } else { 0 },
             client_id: if own { self.client_id.0 } else { 0 },
         }
+    }
+
+    /// How many entries of a direct chat are by the other than `reader`, this one included; `None` if that is not known.
+    pub fn count_of_others(&self, reader: UserId) -> Option<u64> {
+        let own = self.author.user == reader;
+        let others = if own { self.seq.0.checked_sub(self.sender_entries)? } else { self.sender_entries };
+        (self.sender_entries > 0).then_some(others)
     }
 
     /// By what a client id that is used twice is told from a retry.

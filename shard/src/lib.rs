@@ -17,6 +17,7 @@ pub mod entry;
 pub mod identity;
 pub mod input;
 pub mod limits;
+mod listing;
 pub mod logs;
 mod maps;
 pub mod message;

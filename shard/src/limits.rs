@@ -32,7 +32,7 @@ pub struct Limits {
     pub phone_code_requests_per_hour_max: u32,
     /// Codes asked for from one network in an hour, for all phones. Beyond: `RATE_LIMITED`. 0: any number.
     pub address_code_requests_per_hour_max: u32,
-    /// Lookups of people by one account in a minute. Beyond: `RATE_LIMITED`. 0: any number.
+    /// Lookups of people and pages of its chats by one account in a minute. Beyond: `RATE_LIMITED`. 0: any number.
     pub lookups_per_minute_max: u32,
     /// Messages sent by one account in a minute, on the average. Beyond: `RATE_LIMITED`. 0: any number.
     pub sends_per_minute_max: u32,
@@ -182,6 +182,9 @@ pub const WAITING_RETRY_MS: u32 = 60_000;
 
 /// Users of a core of whom it is kept in memory how much waits; beyond, it is read from the store again.
 pub const WAITING_USERS_MAX: usize = 10_000;
+
+/// Changes of names by one account in an hour. Beyond: `RATE_LIMITED`.
+pub const RENAMES_PER_HOUR_MAX: u32 = 20;
 
 /// The window of the limits that count an hour, in milliseconds.
 pub const HOUR_MS: u64 = 3_600_000;

@@ -43,6 +43,8 @@ pub enum Message {
     Reply(Origin, Reply),
     /// To the core of a connection: what a [`LogOp::Pull`] gave.
     Page(ConnId, Box<Page>),
+    /// To the core of a connection: what a [`LogOp::Glance`] gave.
+    Glance(Box<Glance>),
 }
 
 impl Message {
@@ -59,7 +61,7 @@ impl Message {
             Self::User(UserOp {
                 ask: UserAsk::Refresh(origin, ..) | UserAsk::Describe(origin, _), ..
             }) => Some(*origin),
-            Self::User(_) | Self::Log(..) | Self::Reply(..) | Self::Page(..) => None,
+            Self::User(_) | Self::Log(..) | Self::Reply(..) | Self::Page(..) | Self::Glance(_) => None,
         }
     }
 }
@@ -116,6 +118,8 @@ pub enum UserAsk {
     Refresh(Origin, DeviceId, Box<Refresh>),
     /// Say who the user is, so far as it may be shown.
     Describe(Origin, Shown),
+    /// Say who the user is to the one who lists chats, so far as it may be shown.
+    Introduce(Box<Glance>),
     /// May the user write to somebody who has not written? Answered by [`LogOp::Permit`] with this number.
     MayWriteToStranger(LogId, u64),
     /// May more wait for the user in a log?
@@ -190,6 +194,8 @@ pub enum LogOp {
     },
     /// Read what a device lacks.
     Pull(Pull),
+    /// Show the log at a glance.
+    Glance(Glancer),
     /// Say who the peer of a member is, so far as the log lets it be known.
     Describe {
         /// Who waits for it.
@@ -278,6 +284,65 @@ impl Page {
             head: Seq(0),
             peer: Watermarks::default(),
             own: Watermarks::default(),
+            failed: Some(why),
+        }
+    }
+}
+
+/// Who lists the chats of a user.
+#[derive(Clone, Copy, Debug)]
+pub struct Glancer {
+    /// The core that holds the connection.
+    pub core: CoreId,
+    /// The connection.
+    pub conn: ConnId,
+    /// Which page of it.
+    pub number: u64,
+    /// Whose chats.
+    pub reader: UserId,
+}
+
+/// A chat at a glance.
+#[derive(Debug)]
+pub struct Glance {
+    /// For whom.
+    pub asker: Glancer,
+    /// Which log.
+    pub log: LogId,
+    /// Its newest entry's seq.
+    pub head: Seq,
+    /// Its newest entry.
+    pub last: Option<Arc<Entry>>,
+    /// Entries of the peer's that the reader has not read.
+    pub unread: u64,
+    /// The peer's watermarks.
+    pub peer: Watermarks,
+    /// The reader's own.
+    pub own: Watermarks,
+    /// What the reader may see of the peer.
+    pub shown: Shown,
+    /// The peer's display name, if it may be seen.
+    pub name: String,
+    /// The peer's phone, if it may be seen.
+    pub phone: String,
+    /// The log could not be read: nothing else of it is known.
+    pub failed: Option<Unreadable>,
+}
+
+impl Glance {
+    /// In place of one at a log that can't be read.
+    pub fn failed(asker: Glancer, log: LogId, why: Unreadable) -> Self {
+        Self {
+            asker,
+            log,
+            head: Seq(0),
+            last: None,
+            unread: 0,
+            peer: Watermarks::default(),
+            own: Watermarks::default(),
+            shown: Shown { name: false, phone: false },
+            name: String::new(),
+            phone: String::new(),
             failed: Some(why),
         }
     }

@@ -29,6 +29,8 @@ pub enum ReadFor {
     NewUser(UserId),
     /// A step of a device's inbox, for a connection.
     Inbox(ConnId),
+    /// The logs of this page of chats, for a connection.
+    Chats(ConnId, u64),
 }
 
 /// See [`ReadFor::Log`].

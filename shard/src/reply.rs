@@ -61,6 +61,14 @@ pub enum Reply {
     },
     /// To `History`.
     HistoryPage(v1::HistoryPage),
+    /// To `Chats`.
+    ChatsPage(v1::ChatsPage),
+    /// To `Devices`.
+    DeviceList(v1::DeviceList),
+    /// To `EndDevice`.
+    DeviceEnded,
+    /// To `Rename`.
+    Renamed,
     /// To `Ping`.
     Pong(v1::Pong),
     /// To any request.
@@ -107,6 +115,10 @@ impl Reply {
             Self::Acknowledged(..) => Message::Acknowledged(v1::Acknowledged {}),
             Self::Resumed { rewound } => Message::Resumed(v1::Resumed { rewound }),
             Self::HistoryPage(page) => Message::HistoryPage(page),
+            Self::ChatsPage(page) => Message::ChatsPage(page),
+            Self::DeviceList(list) => Message::DeviceList(list),
+            Self::DeviceEnded => Message::DeviceEnded(v1::DeviceEnded {}),
+            Self::Renamed => Message::Renamed(v1::Renamed {}),
             Self::Pong(pong) => Message::Pong(pong),
             Self::Refused(refusal) => Message::Refused(refusal.into()),
             Self::Unknown => {

@@ -255,6 +255,10 @@ impl Shard {
             Request::History(history) => self.history(cx, origin, author.user, history),
             Request::Resume(resume) => self.resume(cx, origin, &resume),
             Request::Lookup(lookup) => self.lookup(cx, origin, author.user, lookup),
+            Request::Chats(chats) => self.chats(cx, origin, author.user, chats),
+            Request::Devices => self.list_devices(cx, origin, author.user),
+            Request::EndDevice(device) => self.end_device(cx, origin, author.user, device),
+            Request::Rename(rename) => self.rename(cx, origin, author, rename),
             Request::Hello(_)
             | Request::Register(_)
             | Request::Verify(_)

@@ -24,6 +24,7 @@ use crate::entropy::Entropy;
 use crate::identity::StoreIdentity;
 use crate::input::Input;
 use crate::limits::Limits;
+use crate::listing::Listings;
 use crate::logs::Logs;
 use crate::message::{LogOp, Message, PhoneQuestion, Pull, Unreadable, UserOp};
 use crate::reads::{LogPart, ReadFor, Reads};
@@ -67,6 +68,7 @@ pub struct Shard {
     pub(crate) addresses: Addresses,
     pub(crate) budgets: Budgets,
     pub(crate) waiting: Waiting,
+    pub(crate) listings: Listings,
     pub(crate) logs: Logs,
     pub(crate) commits: Commits,
     pub(crate) reads: Reads,
@@ -95,6 +97,7 @@ impl Shard {
             phones: Phones::new(hashing),
             addresses: Addresses::new(hashing),
             waiting: Waiting::new(hashing),
+            listings: Listings::new(hashing),
             logs: Logs::new(hashing),
             commits: Commits::default(),
             reads: Reads::new(hashing),
@@ -214,6 +217,7 @@ impl Shard {
             Message::Log(log, op) => self.log_op(cx, log, op),
             Message::Reply(origin, reply) => self.respond(cx, origin, reply),
             Message::Page(conn, page) => self.page(cx, conn, &page),
+            Message::Glance(glance) => self.glance_came(cx, glance),
         }
     }
 
@@ -281,7 +285,11 @@ impl Shard {
             }
             After::Devices(user) => self.devices_changed(cx, user),
             After::Joined(user, device) => self.device_joined(cx, user, device),
-            After::Renamed(user) => self.person_changed(cx, user),
+            After::Renamed(user) => {
+                self.person_changed(cx, user);
+                // One's own devices too.
+                self.tell_of_person(cx, user, user);
+            }
             After::Deleted(user) => {
                 self.devices_changed(cx, user);
                 self.person_changed(cx, user);
@@ -377,7 +385,8 @@ impl Shard {
             | ReadFor::Devices(_)
             | ReadFor::Peers(_)
             | ReadFor::Reserved(_)
-            | ReadFor::Inbox(_) => unreachable!("these are scans"),
+            | ReadFor::Inbox(_)
+            | ReadFor::Chats(..) => unreachable!("these are scans"),
         }
     }
 
@@ -390,6 +399,7 @@ impl Shard {
             ReadFor::Reserved(user) => self.reserved_read(cx, user, rows.rows, rows.more),
             ReadFor::Peers(user) => self.peers_read(cx, user, &rows.rows, rows.more),
             ReadFor::Inbox(conn) => self.inbox_step_read(cx, conn, &rows.rows, rows.more),
+            ReadFor::Chats(conn, page) => self.chats_read(cx, conn, page, Ok((&rows.rows, rows.more))),
             ReadFor::Log(_, _, LogPart::Record | LogPart::Member(_) | LogPart::ClientMessage)
             | ReadFor::User(_)
             | ReadFor::Phone(_)
@@ -421,6 +431,7 @@ impl Shard {
             ReadFor::Peers(_) => {}
             ReadFor::Reserved(user) => self.reserved_unreadable(cx, user),
             ReadFor::Inbox(conn) => self.farewell(cx, conn, INBOX_UNREADABLE),
+            ReadFor::Chats(conn, page) => self.chats_read(cx, conn, page, Err(error)),
         }
     }
 }

@@ -242,7 +242,7 @@ fn codes_that_find_no_room_are_refused_before_anything_is_written() {
     for frame in world.node.receive(link).expect("it stands") {
         if let Some(Message::Refused(refused)) = frame.message {
             assert!(refused.retry_after_ms > 0);
-            reasons.insert(refused.reason().as_str_name());
+            reasons.insert(refused.reason().name());
         }
     }
     assert_eq!(reasons, BTreeSet::from(["OVERLOADED"]));

@@ -142,6 +142,9 @@ pub struct EntryRecord {
     /// Bytes of all bodies of the others in the log up to here.
     #[prost(uint64, tag = "9")]
     pub other_bytes: u64,
+    /// How many entries of the sender there are in the log, this one included. 0: not known, in a store of before.
+    #[prost(uint64, tag = "10")]
+    pub sender_entries: u64,
 }
 
 /// `g`: that a user is a member of a log; mostly empty.

@@ -48,7 +48,7 @@ impl From<Refusal> for v1::Refused {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "refused ({}): {}", self.reason.as_str_name(), self.detail)
+        write!(f, "refused ({}): {}", self.reason.name(), self.detail)
     }
 }
 
@@ -84,7 +84,7 @@ impl From<Farewell> for v1::GoAway {
 
 impl fmt::Display for Farewell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "connection ended ({}): {}", self.reason.as_str_name(), self.detail)
+        write!(f, "connection ended ({}): {}", self.reason.name(), self.detail)
     }
 }
 

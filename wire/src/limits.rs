@@ -22,6 +22,9 @@ pub const PAGE_BYTES_MAX: usize = 128 * 1024;
 /// Entries in one history page.
 pub const HISTORY_ENTRIES_MAX: usize = 256;
 
+/// Chats in one `ChatsPage`, and known ones in one `Chats`.
+pub const CHATS_MAX: usize = 64;
+
 /// Positions in one `Resume`.
 pub const POSITIONS_MAX: usize = 1024;
 
@@ -47,4 +50,6 @@ pub const NONCE_BYTES: usize = 16;
 // One body of the greatest length and a whole page of bodies must each fit the frame that carries them.
 const _: () = assert!(BODY_BYTES_MAX + 1024 <= FRAME_BYTES_MAX);
 const _: () = assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + HISTORY_ENTRIES_MAX * 64 <= SERVER_FRAME_BYTES_MAX);
+const _: () =
+    assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + CHATS_MAX * (NAME_BYTES_MAX + 160) <= SERVER_FRAME_BYTES_MAX);
 const _: () = assert!(POSITIONS_MAX * 44 + GENERATIONS_MAX * 10 + 64 <= FRAME_BYTES_MAX);

@@ -7,9 +7,9 @@ use prost::Message;
 use tern_proto::v1::{self, client_frame, lookup};
 
 use crate::errors::{Farewell, Reason, Refusal};
-use crate::ids::{ClientMessageId, Name, Phone, Seq, UserId, is_plain};
+use crate::ids::{ClientMessageId, DeviceId, Name, Phone, Seq, UserId, is_plain};
 use crate::limits::{
-    GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, NUMBERS_END, POSITIONS_MAX, TOKEN_BYTES_MAX,
+    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, NUMBERS_END, POSITIONS_MAX, TOKEN_BYTES_MAX,
 };
 
 /// The protocol versions that this crate speaks.
@@ -47,6 +47,14 @@ pub enum Request {
     Resume(Resume),
     /// Reads a log by pages.
     History(History),
+    /// Lists the user's chats by pages.
+    Chats(Chats),
+    /// Lists the user's devices.
+    Devices,
+    /// Ends a device of the user.
+    EndDevice(DeviceId),
+    /// Changes the user's name, or the device's.
+    Rename(Rename),
     /// Confirms pushes.
     Credit(Credit),
     /// Asks for a sign of life.
@@ -196,6 +204,34 @@ pub struct Credit {
     pub bytes: u64,
 }
 
+/// See `Chats` in the schema.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Chats {
+    /// Behind the chat with this peer.
+    pub after: Option<UserId>,
+    /// At most so many; 0: as many as there may be.
+    pub limit: u32,
+    /// The versions of chats that the client knows, by peer, rising.
+    pub known: Vec<(u64, u64)>,
+}
+
+/// See `Rename` in the schema.
+#[derive(Clone, PartialEq)]
+pub struct Rename {
+    /// The display name; `None` leaves it.
+    pub name: Option<Name>,
+    /// The device's name; `None` leaves it.
+    pub device_name: Option<String>,
+}
+
+/// Shows no name.
+impl std::fmt::Debug for Rename {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, device_name } = self;
+        write!(f, "Rename {{ name: {}, device_name: {} }}", name.is_some(), device_name.is_some())
+    }
+}
+
 /// Parses one frame's bytes. An error ends the connection.
 pub fn parse(frame: &[u8]) -> Result<Incoming, Farewell> {
     let frame = v1::ClientFrame::decode(frame)
@@ -220,6 +256,10 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Ping(_) => Request::Ping,
         Raw::Resume(raw) => Request::Resume(resume(raw)?),
         Raw::History(raw) => Request::History(history(&raw)?),
+        Raw::Chats(raw) => Request::Chats(chats(&raw)?),
+        Raw::Devices(_) => Request::Devices,
+        Raw::EndDevice(raw) => Request::EndDevice(device(raw.device_id)?),
+        Raw::Rename(raw) => Request::Rename(rename(raw)?),
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),
         Raw::Login(raw) => Request::Login(token(raw.access_token)?),
@@ -233,6 +273,12 @@ const fn invalid(detail: &'static str) -> Refusal {
     Refusal::new(Reason::InvalidArgument, detail)
 }
 
+const NOT_PLAIN: Refusal = invalid("a name is too long, or has characters that control or turn what follows");
+
+fn check_device_name(name: &str) -> Result<(), Refusal> {
+    if name.len() > LABEL_BYTES_MAX || !is_plain(name) { Err(NOT_PLAIN) } else { Ok(()) }
+}
+
 fn hello(raw: &v1::Hello) -> Result<Hello, Refusal> {
     if raw.client.len() > LABEL_BYTES_MAX {
         return Err(invalid("the client's name is too long"));
@@ -244,12 +290,8 @@ fn hello(raw: &v1::Hello) -> Result<Hello, Refusal> {
 }
 
 fn verify(raw: v1::Verify) -> Result<Verify, Refusal> {
-    const NOT_PLAIN: Refusal =
-        invalid("a name is too long, or has characters that control or turn what follows");
     let name = Name::parse(&raw.name).ok_or(NOT_PLAIN)?;
-    if raw.device_name.len() > LABEL_BYTES_MAX || !is_plain(&raw.device_name) {
-        return Err(NOT_PLAIN);
-    }
+    check_device_name(&raw.device_name)?;
     if raw.code.len() != 6 || !raw.code.bytes().all(|b| b.is_ascii_digit()) {
         return Err(invalid("a one-time code is six digits"));
     }
@@ -291,7 +333,7 @@ fn send(raw: v1::Send) -> Result<Send, Refusal> {
 fn acknowledge(raw: &v1::Acknowledge) -> Result<Acknowledge, Refusal> {
     Ok(Acknowledge {
         peer: peer(raw.peer)?,
-        delivered_upto: Seq(raw.delivered_upto.max(raw.read_upto)),
+        delivered_upto: Seq(raw.delivered_upto),
         read_upto: Seq(raw.read_upto),
     })
 }
@@ -317,6 +359,28 @@ fn resume(raw: v1::Resume) -> Result<Resume, Refusal> {
 
 fn history(raw: &v1::History) -> Result<History, Refusal> {
     Ok(History { peer: peer(raw.peer)?, from: Seq(raw.from), forwards: raw.forwards, limit: raw.limit })
+}
+
+fn chats(raw: &v1::Chats) -> Result<Chats, Refusal> {
+    if raw.known.len() > CHATS_MAX {
+        return Err(invalid("there are more known chats than a page has"));
+    }
+    if !raw.known.is_sorted_by(|one, next| one.peer < next.peer) {
+        return Err(invalid("known chats are not in the order of their peers"));
+    }
+    let known = raw.known.iter().map(|known| (known.peer, known.version)).collect();
+    Ok(Chats { after: UserId::new(raw.after), limit: raw.limit, known })
+}
+
+fn rename(raw: v1::Rename) -> Result<Rename, Refusal> {
+    let v1::Rename { name, device_name } = raw;
+    device_name.as_deref().map_or(Ok(()), check_device_name)?;
+    let name = name.map(|name| Name::parse(&name).ok_or(NOT_PLAIN)).transpose()?;
+    Ok(Rename { name, device_name })
+}
+
+fn device(id: u32) -> Result<DeviceId, Refusal> {
+    DeviceId::new(id).ok_or(invalid("no device is named"))
 }
 
 fn phone(text: &str) -> Result<Phone, Refusal> {

@@ -159,7 +159,7 @@ impl Link {
 impl Opening {
     fn frame(&mut self, frame: v1::ServerFrame, say: &mut dyn FnMut(Said)) -> Result<(), String> {
         if let Some(Message::GoAway(bye)) = &frame.message {
-            return Err(format!("GoAway {}: {}", bye.reason().as_str_name(), bye.detail));
+            return Err(format!("GoAway {}: {}", bye.reason().name(), bye.detail));
         }
         if self.ready || frame.id == 0 {
             say(Said::Frame(frame));
@@ -173,7 +173,7 @@ impl Opening {
                 say(Said::Ready);
             }
             Some(Message::Refused(refused)) => {
-                return Err(format!("{}: {}", refused.reason().as_str_name(), refused.detail));
+                return Err(format!("{}: {}", refused.reason().name(), refused.detail));
             }
             _ => return Err("the opening was answered by something else".to_owned()),
         }

@@ -496,7 +496,7 @@ impl Watch<'_> {
                 let nothing_yet =
                     matches!(asked, Asked::Read { .. }) && refused.reason() == v1::Reason::UnknownUser;
                 if !nothing_yet {
-                    self.error(format!("{}: {}", refused.reason().as_str_name(), refused.detail));
+                    self.error(format!("{}: {}", refused.reason().name(), refused.detail));
                 }
             }
             _ => self.error("a request was answered by something else".to_owned()),

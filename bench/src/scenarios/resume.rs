@@ -157,7 +157,7 @@ fn write(
             match happened {
                 Happened::Frame(v1::ServerFrame { message: Some(Message::Sent(_)), .. }) => waits -= 1,
                 Happened::Frame(v1::ServerFrame { message: Some(Message::Refused(why)), .. }) => {
-                    refused = Some(format!("{}: {}", why.reason().as_str_name(), why.detail));
+                    refused = Some(format!("{}: {}", why.reason().name(), why.detail));
                 }
                 Happened::Lost(why) => refused = Some(why),
                 Happened::Frame(_) | Happened::Ready => {}

@@ -40,7 +40,7 @@ fn shuffled(seed: u64, mut seqs: Vec<u64>) -> Vec<u64> {
 fn a_new_session_empties_what_belonged_to_the_one_before() {
     let (store, me) = registered();
     for (user, device, id) in [(ME, 2, &b"store"[..]), (8, 1, b"store"), (8, 1, b"other")] {
-        store.enqueue(PEER, b"waits").expect("kept");
+        store.enqueue(PEER, b"waits", None).expect("kept");
         store.take(&entry(1, "one"), &me, 5).expect("taken");
         store.rewind(PEER, 0).expect("put back");
         store.take(&entry(1, "other"), &me, 5).expect("taken");
@@ -61,17 +61,17 @@ fn a_profile_that_went_back_never_takes_a_client_id_again() {
     for _ in 0..100 {
         let (store, me) = registered();
         store.raise_client_id().expect("raised");
-        let used: Vec<_> = (0..100).map(|_| store.enqueue(PEER, b"x").expect("kept")).collect();
+        let used: Vec<_> = (0..100).map(|_| enqueue(&store)).collect();
         // Back to the state of before that start.
         let (store, _) = registered();
         store.raise_client_id().expect("raised");
-        let again: Vec<_> = (0..100).map(|_| store.enqueue(PEER, b"x").expect("kept")).collect();
+        let again: Vec<_> = (0..100).map(|_| enqueue(&store)).collect();
         assert!(again.iter().all(|id| !used.contains(id) && *id < NUMBERS_END));
         // And whatever it has seen of its own stays below.
         let last = *again.last().expect("some");
         let own = v1::Entry { sender: ME, sender_device: 1, client_id: last + 1000, ..entry(1, "mine") };
         store.take(&own, &me, 1).expect("taken");
-        assert_eq!(store.enqueue(PEER, b"x").expect("kept"), last + 1001);
+        assert_eq!(enqueue(&store), last + 1001);
     }
 }
 
@@ -80,7 +80,7 @@ fn numbers_of_the_protocol_end_before_2_to_53() {
     let (store, me) = registered();
     let last = v1::Entry { sender: ME, sender_device: 1, client_id: NUMBERS_END - 1, ..entry(1, "mine") };
     store.take(&last, &me, 1).expect("taken");
-    assert!(matches!(store.enqueue(PEER, b"x"), Err(Error::Store(_))));
+    assert!(matches!(store.enqueue(PEER, b"x", None), Err(Error::Store(_))));
 }
 
 #[test]
@@ -201,4 +201,38 @@ fn a_profile_of_the_first_layout_is_brought_to_this_one() {
     assert_eq!((log.position, log.told, log.top), (1, 1, 1));
     assert_eq!(bodies(store.kept_newest(PEER, 9).expect("read")), [(1, "one".to_owned())]);
     assert!(store.account().expect("read").expect("registered").store.is_empty());
+}
+
+fn enqueue(store: &Store) -> u64 {
+    match store.enqueue(PEER, b"x", None).expect("kept") {
+        Enqueued::New(client_id) => client_id,
+        Enqueued::Waiting(_) | Enqueued::Sent(_) => panic!("it has no key"),
+    }
+}
+
+#[test]
+fn a_message_of_a_known_key_is_the_one_that_was_kept_before() {
+    let (store, _) = registered();
+    let Enqueued::New(id) = store.enqueue(PEER, b"echo", Some("k")).expect("kept") else { panic!("new") };
+    assert!(matches!(store.enqueue(PEER, b"echo", Some("k")), Ok(Enqueued::Waiting(again)) if again == id));
+    assert!(matches!(store.enqueue(PEER, b"other", Some("k")), Err(Error::KeyReused)));
+    assert!(matches!(store.enqueue(PEER + 1, b"echo", Some("k")), Err(Error::KeyReused)));
+    store.dequeue(id).expect("written");
+    let sent = Sent { seq: 7, time_ms: 8 };
+    store.note_sent(id, sent).expect("written");
+    assert!(matches!(store.enqueue(PEER, b"echo", Some("k")), Ok(Enqueued::Sent(before)) if before == sent));
+    assert_eq!(store.outbox_len().expect("read"), 0);
+    // That of a message that was refused is free again.
+    let Enqueued::New(id) = store.enqueue(PEER, b"no", Some("r")).expect("kept") else { panic!("new") };
+    store.dequeue(id).expect("written");
+    store.note_not_sent(id).expect("written");
+    assert!(matches!(store.enqueue(PEER, b"yes", Some("r")), Ok(Enqueued::New(_))));
+    // They are bounded, and those of messages that are not sent stay.
+    store
+        .db
+        .execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'keys'", [KEYS_MAX as i64])
+        .expect("written");
+    assert!(matches!(store.enqueue(PEER, b"new", Some("n")), Ok(Enqueued::New(_))));
+    assert!(matches!(store.enqueue(PEER, b"other", Some("k")), Ok(Enqueued::New(_))), "it is forgotten");
+    assert!(matches!(store.enqueue(PEER, b"yes", Some("r")), Ok(Enqueued::Waiting(_))));
 }

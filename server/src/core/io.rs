@@ -676,11 +676,11 @@ impl Io {
         let (core, conn) = (self.core.0, id.index);
         match &frame.message {
             Some(Message::Refused(refused)) => {
-                let reason = refused.reason().as_str_name();
+                let reason = refused.reason().name();
                 tracing::debug!(core, conn, request = frame.id, reason, detail = refused.detail, "refused");
             }
             Some(Message::GoAway(farewell)) => {
-                let reason = farewell.reason().as_str_name();
+                let reason = farewell.reason().name();
                 tracing::debug!(core, conn, reason, detail = farewell.detail, "told to go");
             }
             _ => {}

@@ -7,7 +7,7 @@ use tern_wire::ids::UserId;
 
 use crate::Cx;
 use crate::accounts::bucket::{Buckets, Rate};
-use crate::limits::{BUCKETS_SWEPT_EVERY_MS, HOUR_MS, Limits, MINUTE_MS};
+use crate::limits::{BUCKETS_SWEPT_EVERY_MS, HOUR_MS, Limits, MINUTE_MS, RENAMES_PER_HOUR_MAX};
 use crate::maps::Hashing;
 use crate::message::LogOp;
 use crate::shard::Shard;
@@ -18,6 +18,7 @@ pub struct Budgets {
     lookups: (Option<Rate>, Buckets<UserId>),
     sends: (Option<Rate>, Buckets<UserId>),
     strangers: (Option<Rate>, Buckets<UserId>),
+    renames: (Option<Rate>, Buckets<UserId>),
     swept_ms: u64,
 }
 
@@ -32,13 +33,14 @@ impl Budgets {
             lookups: of(Rate::new(lookups_per_minute_max, MINUTE_MS, lookups_per_minute_max)),
             sends: of(Rate::new(sends_per_minute_max, MINUTE_MS, sends_burst)),
             strangers: of(Rate::new(strangers_per_hour_max, HOUR_MS, strangers_per_hour_max)),
+            renames: of(Rate::new(RENAMES_PER_HOUR_MAX, HOUR_MS, RENAMES_PER_HOUR_MAX)),
             swept_ms: 0,
         }
     }
 
-    /// May an account look somebody up?
+    /// May an account look somebody up, or list a page of its chats?
     pub fn look_up(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
-        let detail = "the account looks up too many people";
+        let detail = "the account looks up too many people, or lists its chats too often";
         take(&mut self.lookups, user, now_ms, detail)
     }
 
@@ -53,11 +55,16 @@ impl Budgets {
         take(&mut self.strangers, user, now_ms, detail)
     }
 
+    /// May an account change a name? All who know it are told.
+    pub fn rename(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+        take(&mut self.renames, user, now_ms, "the account changes its names too often")
+    }
+
     /// Forgets those who have done little enough, now and then.
     pub fn rest(&mut self, now_ms: u64) {
         if now_ms.saturating_sub(self.swept_ms) >= BUCKETS_SWEPT_EVERY_MS {
             self.swept_ms = now_ms;
-            for (_, buckets) in [&mut self.lookups, &mut self.sends, &mut self.strangers] {
+            for (_, buckets) in [&mut self.lookups, &mut self.sends, &mut self.strangers, &mut self.renames] {
                 buckets.sweep(now_ms);
             }
         }

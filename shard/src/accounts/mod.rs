@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod bucket;
 pub mod budgets;
 pub mod codes;
+mod devices;
 mod kept;
 pub(crate) mod people;
 pub mod phones;

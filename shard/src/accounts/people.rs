@@ -11,13 +11,13 @@ use tern_wire::ids::{DeviceId, UserId};
 use crate::Cx;
 use crate::commits::After;
 use crate::entry::{Author, peer_of};
-use crate::message::{LogOp, Shown, UserAsk, UserOp};
+use crate::message::{Glance, LogOp, Message, Shown, UserAsk, UserOp};
 use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::shard::Shard;
 
 /// A day, in milliseconds.
-const DAY_MS: u64 = 24 * 3_600_000;
+pub(super) const DAY_MS: u64 = 24 * 3_600_000;
 
 /// The day of a time, counted from the Unix epoch.
 pub(super) fn day_of(time_ms: u64) -> u32 {
@@ -42,6 +42,19 @@ impl Shard {
             None => Reply::Refused(Refusal::new(Reason::UnknownUser, "there is no such user")),
         };
         self.reply(cx, origin, reply);
+    }
+
+    /// Adds to a chat at a glance who the peer is.
+    pub(super) fn introduce(&mut self, cx: &mut Cx, id: UserId, mut glance: Box<Glance>) {
+        if let Some(record) = self.users.record(id) {
+            if glance.shown.name {
+                glance.name.clone_from(&record.name);
+            }
+            if glance.shown.phone {
+                glance.phone.clone_from(&record.phone);
+            }
+        }
+        self.tell(cx, glance.asker.core, Message::Glance(glance));
     }
 
     /// A device is here: that is written once a day, so that an account whose devices have all stayed away can be told.
@@ -103,7 +116,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn tell_of_person(&mut self, cx: &mut Cx, id: UserId, changed: UserId) {
+    pub(crate) fn tell_of_person(&mut self, cx: &mut Cx, id: UserId, changed: UserId) {
         for (_, conn) in self.users.attached(id) {
             let changed = v1::PersonChanged { user_id: changed.get() };
             self.notify(cx, conn, server_frame::Message::PersonChanged(changed));

@@ -23,7 +23,7 @@ use crate::commits::After;
 use crate::entry::{Author, Entry};
 use crate::limits::USER_WAITING_MAX;
 use crate::maps::{Few, Hashing};
-use crate::message::{LogOp, Shown, UserAsk, UserOp, Watermarks};
+use crate::message::{Glance, LogOp, Message, Shown, UserAsk, UserOp, Watermarks};
 use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::shard::Shard;
@@ -44,6 +44,7 @@ pub(super) enum Waiting {
     Watch(LogId),
     Refresh(Origin, DeviceId, Box<Refresh>),
     Describe(Origin, Shown),
+    Introduce(Box<Glance>),
     AddDevice(AddDevice),
     View(u64),
     Delete(u64, Phone),
@@ -220,14 +221,21 @@ impl Users {
     }
 
     /// A user, if it lives.
-    pub(super) fn record(&mut self, id: UserId) -> Option<&UserRecord> {
-        self.kept.get(id)?.record.as_ref()
+    pub(super) fn record(&mut self, id: UserId) -> Option<&mut UserRecord> {
+        self.kept.get(id)?.record.as_mut()
     }
 
     /// A device of a user that lives.
     pub(super) fn device_record(&mut self, author: Author) -> Option<&mut DeviceRecord> {
         let user = self.kept.get(author.user).filter(|user| user.record.is_some())?;
         Some(&mut user.devices.get_mut(&author.device)?.record)
+    }
+
+    /// The devices of a user whose sessions have not ended.
+    pub(super) fn living(&mut self, id: UserId) -> impl Iterator<Item = (&DeviceId, &Device)> {
+        let user = self.kept.get(id).filter(|user| user.record.is_some());
+        let devices = user.into_iter().flat_map(|user| user.devices.iter());
+        devices.filter(|(_, device)| device.record.revoked_ms == 0)
     }
 
     fn device(&mut self, author: Author) -> Option<&mut Device> {
@@ -255,6 +263,7 @@ impl Shard {
             UserAsk::Describe(origin, shown) => {
                 self.when_user_known(cx, user, Waiting::Describe(origin, shown));
             }
+            UserAsk::Introduce(glance) => self.when_user_known(cx, user, Waiting::Introduce(glance)),
             UserAsk::MayWriteToStranger(log, ask) => self.may_write_to_stranger(cx, user, log, ask),
             UserAsk::Reserve(ask) => self.reserve(cx, user, ask),
             UserAsk::Released(log) => self.released(user, log),
@@ -381,6 +390,8 @@ impl Shard {
             Waiting::Attach(conn) => self.attach_refused(cx, conn, refusal),
             Waiting::Watch(log) => self.tell_log(cx, log, LogOp::Unreadable(id)),
             Waiting::Refresh(origin, ..) | Waiting::Describe(origin, _) => self.refuse(cx, origin, refusal),
+            // Who it is can be asked for later.
+            Waiting::Introduce(glance) => self.tell(cx, glance.asker.core, Message::Glance(glance)),
             Waiting::AddDevice(add) => self.refuse_device(cx, add, refusal),
             Waiting::View(question) | Waiting::Delete(question, _) => {
                 cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
@@ -396,6 +407,7 @@ impl Shard {
                 self.refresh(cx, origin, Author { user: id, device }, &refresh)
             }
             Waiting::Describe(origin, shown) => self.describe(cx, origin, id, shown),
+            Waiting::Introduce(glance) => self.introduce(cx, id, glance),
             Waiting::AddDevice(add) => self.device_added(cx, id, add),
             Waiting::View(question) => self.answer_view(cx, question, id),
             Waiting::Delete(question, phone) => self.deleted(cx, question, id, phone),
@@ -412,9 +424,8 @@ impl Shard {
 
     /// The devices of a user that may be pushed to; `None` if there is no such user.
     fn living_devices(&mut self, id: UserId) -> Option<Vec<DeviceId>> {
-        let user = self.users.kept.get(id).filter(|user| user.record.is_some())?;
-        let living = user.devices.iter().filter(|(_, device)| device.record.revoked_ms == 0);
-        Some(living.map(|(device, _)| *device).collect())
+        self.users.record(id)?;
+        Some(self.users.living(id).map(|(device, _)| *device).collect())
     }
 
     /// Tells the logs of a user that are in memory which devices it has now.
@@ -649,13 +660,11 @@ impl Shard {
     }
 
     fn revoke(&mut self, cx: &mut Cx, origin: Origin, author: Author) {
-        let Some(device) = self.users.device(author) else { return };
-        device.record.revoked_ms = cx.now_ms;
-        self.commits.put(keys::device(author.user.get(), author.device.get()), &device.record);
-        self.then(After::Devices(author.user));
         let refusal =
             Refusal::new(Reason::TokenReused, "the refresh token was used before: the session has ended");
+        // Answered first: it may be the device's own connection, which ends.
         self.then(After::User(origin, author.user, Reply::Refused(refusal)));
+        self.end_session(cx, author);
     }
 
     /// The devices of a user have changed, durably.

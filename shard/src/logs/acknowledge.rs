@@ -18,12 +18,14 @@ impl Shard {
         id: LogId,
         origin: Origin,
         author: Author,
-        upto: Watermarks,
+        told: Watermarks,
     ) {
         if !self.commits.has_room(0, self.limits.batch_bytes_max) {
             let refusal = self.overloaded();
             return self.refuse(cx, origin, refusal);
         }
+        // What is read is delivered to the person, if not to this device.
+        let upto = Watermarks { delivered: told.delivered.max(told.read), read: told.read };
         let log = self.logs.known(id);
         if upto.delivered > log.durable.seq() {
             let refusal = Refusal::new(Reason::InvalidArgument, "the chat has no entry of that number");
@@ -36,7 +38,7 @@ impl Shard {
             let refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
             return self.refuse(cx, origin, refusal);
         };
-        let (position, marks) = (device.position.max(upto.delivered), member.marks.max(upto));
+        let (position, marks) = (device.position.max(told.delivered), member.marks.max(upto));
         let (moved, advanced) = (position > device.position, marks != member.marks);
         device.position = position;
         let caught_up = (device.marked || device.stale) && position == head;

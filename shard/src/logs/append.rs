@@ -227,9 +227,19 @@ impl Shard {
         // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
         let was_wrong = log.last_time_ms > cx.now_ms.saturating_add(AHEAD_MS_MAX);
         let time_ms = if was_wrong { cx.now_ms } else { cx.now_ms.max(log.last_time_ms) };
-        let (sender_bytes, other_bytes) = log.count_written(author.user, body.len());
-        let entry = Entry { log: id, seq, author, client_id, time_ms, kind, body, sender_bytes, other_bytes };
-        let entry = Arc::new(entry);
+        let (sender_bytes, other_bytes, sender_entries) = log.count_written(author.user, body.len());
+        let entry = Arc::new(Entry {
+            log: id,
+            seq,
+            author,
+            client_id,
+            time_ms,
+            kind,
+            body,
+            sender_bytes,
+            other_bytes,
+            sender_entries,
+        });
         let (user, device) = (author.user.get(), author.device.get());
 
         if !log.exists {

@@ -195,6 +195,7 @@ impl Shard {
         for op in log.waiting {
             match op {
                 LogOp::Pull(pull) => self.page_failed(cx, id, pull, why),
+                LogOp::Glance(asker) => self.glance_failed(cx, id, asker, why),
                 op => self.refuse_log_op(cx, id, op, UNREADABLE),
             }
         }

@@ -17,6 +17,7 @@
 
 pub mod acknowledge;
 pub mod append;
+mod glance;
 pub mod load;
 pub mod read;
 mod room;
@@ -116,6 +117,8 @@ struct Member {
     wrote: Option<Seq>,
     /// Bytes of all its bodies in the log.
     written: u64,
+    /// How many entries of the log are its own.
+    entries: u64,
     /// Bytes of the others' bodies up to its delivered watermark, or to an entry before it.
     delivered_bytes: u64,
     /// How many bytes may wait for it, where its owner was asked.
@@ -231,6 +234,7 @@ impl Log {
             marks: Watermarks::default(),
             wrote: None,
             written: 0,
+            entries: 0,
             delivered_bytes: 0,
             reserved: 0,
             may_be_reserved: false,
@@ -273,6 +277,12 @@ impl Log {
         member.and_then(|member| member.wrote).is_some_and(|seq| seq <= self.durable.seq())
     }
 
+    /// An entry, if it is in memory.
+    fn in_tail(&self, seq: Seq) -> Option<&Arc<Entry>> {
+        let first = self.tail.front()?.seq;
+        self.tail.get(seq.0.checked_sub(first.0)? as usize)
+    }
+
     fn marks_of(&self, user: UserId) -> Watermarks {
         self.members.iter().find(|member| member.user == user).map(|member| member.marks).unwrap_or_default()
     }
@@ -304,11 +314,11 @@ impl Log {
         self.tail.push_back(entry);
     }
 
-    /// Drops the oldest durable entries of the tail beyond its bounds.
+    /// Drops the oldest durable entries of the tail beyond its bounds, but for the newest of them.
     fn trim_tail(&mut self, entries_max: usize, bytes_max: usize) {
         while let Some(oldest) = self.tail.front()
             && (self.tail.len() > entries_max || self.tail_bytes > bytes_max)
-            && oldest.seq <= self.durable.seq()
+            && oldest.seq < self.durable.seq()
         {
             self.tail_bytes -= oldest.body.len();
             self.tail.pop_front();
@@ -385,6 +395,7 @@ impl Shard {
                 self.describe_peer(cx, id, origin, reader, by_phone);
             }
             LogOp::Changed(user) => self.member_changed(cx, id, user),
+            LogOp::Glance(asker) => self.glance(cx, id, asker),
             LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Permit(..) => {
                 unreachable!("taken before the log is looked at")
             }
@@ -419,6 +430,7 @@ impl Shard {
             | LogOp::History { origin, .. }
             | LogOp::Describe { origin, .. } => self.refuse(cx, origin, refusal),
             LogOp::Pull(pull) => self.page_failed(cx, id, pull, Unreadable::ForNow),
+            LogOp::Glance(asker) => self.glance_failed(cx, id, asker, Unreadable::ForNow),
             // Nobody waits for it, and it is a hint.
             LogOp::Changed(_) => {}
             LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Permit(..) => {

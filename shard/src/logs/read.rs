@@ -12,7 +12,7 @@ use crate::Cx;
 use crate::commits::After;
 use crate::entry::{Entry, peer_of};
 use crate::limits::{PULL_BYTES_MAX, PULL_ENTRIES_MAX};
-use crate::message::{Claim, LogOp, Message, Page, Pull, Unreadable, Want};
+use crate::message::{Claim, Glancer, LogOp, Message, Page, Pull, Unreadable, Want};
 use crate::reads::{LogPart, ReadFor};
 use crate::reply::{Origin, Reply};
 use crate::shard::Shard;
@@ -63,11 +63,13 @@ pub(crate) struct Reader {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Purpose {
+pub(super) enum Purpose {
     /// A page of history.
     History(Wanted),
     /// A page for a device that is catching up from this place on.
     Pull(Pull, Place),
+    /// The entry at a read watermark, for a list of chats.
+    Glance(Glancer),
 }
 
 impl Reader {
@@ -78,6 +80,7 @@ impl Reader {
                 LogOp::History { origin, reader, from, forwards, limit }
             }
             Purpose::Pull(pull, _) => LogOp::Pull(pull),
+            Purpose::Glance(asker) => LogOp::Glance(asker),
         }
     }
 
@@ -203,7 +206,7 @@ impl Shard {
         self.tell(cx, pull.core, Message::Page(pull.conn, Box::new(page)));
     }
 
-    fn read_entries(
+    pub(super) fn read_entries(
         &mut self,
         cx: &mut Cx,
         id: LogId,
@@ -217,6 +220,7 @@ impl Shard {
             return match purpose {
                 Purpose::History(wanted) => self.refuse(cx, wanted.origin, refusal),
                 Purpose::Pull(pull, _) => self.page_failed(cx, id, pull, Unreadable::ForNow),
+                Purpose::Glance(asker) => self.glance_failed(cx, id, asker, Unreadable::ForNow),
             };
         }
         let log = self.logs.known(id);
@@ -246,6 +250,7 @@ impl Shard {
             (Ok(entries), Purpose::Pull(pull, place)) => {
                 self.pulled(cx, id, pull, place, entries.into_iter().map(Arc::new).collect());
             }
+            (Ok(entries), Purpose::Glance(asker)) => self.glanced(cx, id, asker, entries.first()),
             (Err(why), purpose) => {
                 if why == Unreadable::Damaged {
                     self.trouble.damaged(cx, id);
@@ -253,6 +258,7 @@ impl Shard {
                 match purpose {
                     Purpose::History(wanted) => self.refuse(cx, wanted.origin, super::UNREADABLE),
                     Purpose::Pull(pull, _) => self.page_failed(cx, id, pull, why),
+                    Purpose::Glance(asker) => self.glance_failed(cx, id, asker, why),
                 }
             }
         }

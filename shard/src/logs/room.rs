@@ -66,9 +66,7 @@ impl Log {
             return self.written_for(user);
         }
         let before = self.checkpoints.iter().rev().find(|checkpoint| checkpoint.seq <= seq);
-        let first = self.tail.front().map_or(Seq(u64::MAX), |oldest| oldest.seq);
-        let in_tail = seq.0.checked_sub(first.0).and_then(|place| self.tail.get(place as usize));
-        let known = in_tail.map(|entry| Checkpoint::of(entry)).or(before.copied());
+        let known = self.in_tail(seq).map(|entry| Checkpoint::of(entry)).or(before.copied());
         known.map_or(0, |checkpoint| checkpoint.written_for(user))
     }
 
@@ -101,6 +99,8 @@ impl Log {
         for member in &mut self.members {
             let own = member.user == newest.author.user;
             member.written = if own { newest.sender_bytes } else { newest.other_bytes };
+            let others = newest.count_of_others(member.user).unwrap_or_default();
+            member.entries = newest.seq.0.saturating_sub(others);
         }
         for place in 0..self.members.len() {
             let waits = self.waits_for(self.members[place].user);
@@ -108,12 +108,13 @@ impl Log {
         }
     }
 
-    /// Counts a body of a member: what it and the others have written, for the entry.
-    pub(super) fn count_written(&mut self, author: UserId, bytes: usize) -> (u64, u64) {
+    /// Counts a body of a member: the bytes that it and the others have written, and how many entries it has, for the entry.
+    pub(super) fn count_written(&mut self, author: UserId, bytes: usize) -> (u64, u64, u64) {
         let others = self.written_for(author);
-        let Some(member) = self.member(author) else { return (0, others) };
+        let Some(member) = self.member(author) else { return (0, others, 0) };
         member.written += bytes as u64;
-        (member.written, others)
+        member.entries += 1;
+        (member.written, others, member.entries)
     }
 
     fn is_first_to_stranger(&self, author: UserId, peer: UserId) -> bool {

@@ -69,17 +69,18 @@ pub fn error_json(error: &Error) -> Value {
         Error::OtherStore { .. } => "other_store",
         Error::NotRegistered => "not_registered",
         Error::ProfileTaken(_) => "profile_taken",
-        Error::ProfileInUse(_) => "profile_in_use",
+        Error::KeyReused => "key_reused",
+        Error::ProfileInUse { .. } => "profile_in_use",
         Error::Store(_) => "profile_unusable",
         Error::Config(_) | Error::Closed => "not_possible",
     };
     let mut told = json!({ "kind": kind, "message": clean_line(&error.to_string()) });
     match error {
         Error::Refused { reason, retry_after_ms, .. } => {
-            told["reason"] = reason.as_str_name().into();
+            told["reason"] = reason.name().into();
             told["retry_after_ms"] = (*retry_after_ms).into();
         }
-        Error::SessionEnded(reason) => told["reason"] = reason.as_str_name().into(),
+        Error::SessionEnded(reason) => told["reason"] = reason.name().into(),
         _ => {}
     }
     json!({ "error": told })
@@ -178,7 +179,7 @@ pub fn delayed(reason: Reason, retry_in: Duration) -> String {
     let why = match reason {
         Reason::InboxFull => "too much waits for this person already",
         Reason::RateLimited => "you have written to too many people, or too much",
-        other => other.as_str_name(),
+        other => other.name(),
     };
     format!("{why}; tried again in {} s", retry_in.as_secs() + 1)
 }
@@ -235,20 +236,20 @@ pub fn event_json(event: &Event, peer: Option<&Person>) -> Value {
         }
         Event::Rewound { upto, .. } => fields("rewound", json!({ "upto": upto })),
         Event::NotSent { body, reason, detail, .. } => {
-            let mut object = fields("not_sent", json!({ "reason": reason.as_str_name(), "detail": detail }));
+            let mut object = fields("not_sent", json!({ "reason": reason.name(), "detail": detail }));
             insert_body(&mut object, body);
             object
         }
         Event::Delayed { reason, retry_in, .. } => {
             let retry_in_ms = retry_in.as_millis() as u64;
-            fields("delayed", json!({ "reason": reason.as_str_name(), "retry_in_ms": retry_in_ms }))
+            fields("delayed", json!({ "reason": reason.name(), "retry_in_ms": retry_in_ms }))
         }
         Event::PersonChanged(_) => tagged("person_changed", Map::new()),
         Event::DeviceAdded { device_id, device_name, time_ms } => {
             let device = json!({ "device_id": device_id, "device_name": device_name, "time_ms": time_ms });
             fields("device_added", device)
         }
-        Event::SessionEnded(reason) => fields("session_ended", json!({ "reason": reason.as_str_name() })),
+        Event::SessionEnded(reason) => fields("session_ended", json!({ "reason": reason.name() })),
     };
     if let Some(peer) = peer {
         object.insert("peer".into(), peer.user_id.into());
@@ -288,7 +289,7 @@ pub fn event_text(event: &Event, peer: Option<&Person>) -> Option<String> {
             format!("the server went back to an older state: with {name} it surely has what is up to {upto}")
         }
         Event::NotSent { body, reason, .. } => {
-            format!("not sent to {name} ({}): {}", reason.as_str_name(), lines_of_body(body))
+            format!("not sent to {name} ({}): {}", reason.name(), lines_of_body(body))
         }
         Event::Delayed { reason, retry_in, .. } => format!("to {name}: {}", delayed(*reason, *retry_in)),
         Event::PersonChanged(person) if person.name.is_empty() && person.phone.is_empty() => {
@@ -301,7 +302,7 @@ pub fn event_text(event: &Event, peer: Option<&Person>) -> Option<String> {
             format!("{name} has everything up to {delivered_upto}, and has read up to {read_upto}")
         }
         Event::OtherStore => "the server is another one than before, or was set up anew".to_owned(),
-        Event::SessionEnded(reason) => format!("the session has ended: {}", reason.as_str_name()),
+        Event::SessionEnded(reason) => format!("the session has ended: {}", reason.name()),
     })
 }
 

@@ -139,7 +139,7 @@ impl Chat {
             Event::Gone(message) if message.peer == self.peer.user_id => self.lose(message),
             Event::NotSent { peer, reason, body, .. } if peer == self.peer.user_id => {
                 let text = String::from_utf8_lossy(&body).into_owned();
-                let failed = Some(reason.as_str_name().to_owned());
+                let failed = Some(reason.name().to_owned());
                 self.pending.push(Pending { number: self.next_number, text, failed });
                 self.grown = true;
                 self.next_number += 1;

@@ -1,0 +1,148 @@
+//! What a client asks about its own account: its chats at a glance, its devices, its names.
+
+use std::collections::BTreeMap;
+
+use tern_proto::v1::{self, client_frame, server_frame};
+
+use crate::client::Client;
+use crate::driver::Call;
+use crate::error::Error;
+use crate::event::Message;
+use crate::store::Person;
+
+/// A chat at a glance.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Chat {
+    /// With whom, as far as the server tells.
+    pub person: Person,
+    /// The newest seq.
+    pub head: u64,
+    /// How many of the peer's messages are not read.
+    pub unread: u64,
+    /// The newest message.
+    pub last: Option<Message>,
+    /// The peer has everything up to here.
+    pub delivered_upto: u64,
+    /// The peer has read up to here.
+    pub read_upto: u64,
+    /// One has read up to here oneself, on any device.
+    pub own_read_upto: u64,
+    /// Another one whenever anything above has changed.
+    pub version: u64,
+    /// The server can't read this chat now: nothing but the person is known.
+    pub unavailable: bool,
+}
+
+/// A page of the list of chats.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ChatsPage {
+    /// In the order of the peers' ids, without those whose versions were given.
+    pub chats: Vec<Chat>,
+    /// Where the next page begins; `None`: this is the last one.
+    pub next: Option<u64>,
+}
+
+/// A device of one's account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Device {
+    /// Its number.
+    pub device_id: u32,
+    /// What it is called.
+    pub device_name: String,
+    /// When it was added, in ms since the Unix epoch.
+    pub created_ms: u64,
+    /// The first millisecond of the day, UTC, on which it was last here.
+    pub seen_ms: u64,
+    /// It has a connection now.
+    pub connected: bool,
+}
+
+const WRONG_KIND: Error = Error::Protocol("a response is not of its request's kind");
+
+impl Client {
+    async fn ask(&self, request: client_frame::Request) -> Result<server_frame::Message, Error> {
+        self.call(|answer| Call::Ask { request, answer }).await
+    }
+
+    /// Lists one's chats behind the one with the peer `after` (0: from the first), without those that still are what these
+    /// versions say, by peer.
+    pub async fn chats_page(&self, after: u64, known: &BTreeMap<u64, u64>) -> Result<ChatsPage, Error> {
+        let known = known.range(after.saturating_add(1)..).take(tern_wire::limits::CHATS_MAX);
+        let known = known.map(|(peer, version)| v1::KnownChat { peer: *peer, version: *version }).collect();
+        let request = client_frame::Request::Chats(v1::Chats { after, limit: 0, known });
+        let server_frame::Message::ChatsPage(page) = self.ask(request).await? else { return Err(WRONG_KIND) };
+        let chats = page.chats.into_iter().map(|chat| chat_of(chat, self.account().user_id)).collect();
+        Ok(ChatsPage { chats, next: (page.next != 0).then_some(page.next) })
+    }
+
+    /// Lists all of one's chats, those with the newest message first.
+    pub async fn chats(&self) -> Result<Vec<Chat>, Error> {
+        let (mut chats, mut next) = (Vec::new(), Some(0));
+        while let Some(after) = next {
+            let page = self.chats_page(after, &BTreeMap::new()).await?;
+            if page.next.is_some_and(|next| next <= after) {
+                return Err(Error::Protocol("a list of chats does not go on"));
+            }
+            chats.extend(page.chats);
+            next = page.next;
+        }
+        chats.sort_by_key(|chat: &Chat| std::cmp::Reverse(chat.last.as_ref().map_or(0, |last| last.time_ms)));
+        Ok(chats)
+    }
+
+    /// Says that everything up to a message was read, wherever it was read, and waits until that is durable. What this profile has not
+    /// received comes all the same.
+    pub async fn tell_read(&self, peer: u64, upto: u64) -> Result<(), Error> {
+        let acknowledge = v1::Acknowledge { peer, delivered_upto: 0, read_upto: upto };
+        match self.ask(client_frame::Request::Acknowledge(acknowledge)).await? {
+            server_frame::Message::Acknowledged(_) => self.mark_read(peer, upto).await,
+            _ => Err(WRONG_KIND),
+        }
+    }
+
+    /// Lists one's devices, those that have not ended.
+    pub async fn devices(&self) -> Result<Vec<Device>, Error> {
+        let request = client_frame::Request::Devices(v1::Devices {});
+        let server_frame::Message::DeviceList(list) = self.ask(request).await? else {
+            return Err(WRONG_KIND);
+        };
+        let device = |device: v1::Device| {
+            let v1::Device { device_id, device_name, created_ms, seen_ms, connected } = device;
+            Device { device_id, device_name, created_ms, seen_ms, connected }
+        };
+        Ok(list.devices.into_iter().map(device).collect())
+    }
+
+    /// Ends a device of one's account for good. One's own is the way to log out: the session ends with it.
+    pub async fn end_device(&self, device_id: u32) -> Result<(), Error> {
+        let request = client_frame::Request::EndDevice(v1::EndDevice { device_id });
+        match self.ask(request).await? {
+            server_frame::Message::DeviceEnded(_) => Ok(()),
+            _ => Err(WRONG_KIND),
+        }
+    }
+
+    /// Changes one's display name, or what this device is called; `None` leaves it.
+    pub async fn rename(&self, name: Option<String>, device_name: Option<String>) -> Result<(), Error> {
+        let request = client_frame::Request::Rename(v1::Rename { name, device_name });
+        match self.ask(request).await? {
+            server_frame::Message::Renamed(_) => Ok(()),
+            _ => Err(WRONG_KIND),
+        }
+    }
+}
+
+fn chat_of(chat: v1::Chat, me: u64) -> Chat {
+    let v1::Chat { peer, name, phone, head, unread, delivered_upto, read_upto, .. } = chat;
+    Chat {
+        person: Person { user_id: peer, name, phone },
+        head,
+        unread,
+        last: chat.last.map(|last| Message::of_page(peer, last, me)),
+        delivered_upto,
+        read_upto,
+        own_read_upto: chat.own_read_upto,
+        version: chat.version,
+        unavailable: chat.unavailable,
+    }
+}
