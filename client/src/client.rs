@@ -3,15 +3,18 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tern_proto::v1;
-use tokio::sync::{mpsc, oneshot};
+use tern_wire::errors::Reason;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::driver::{Call, Driver, NewMessage};
 use crate::error::Error;
-use crate::event::{Events, Message, Progress};
+use crate::event::{Events, Message, Progress, Status};
 use crate::store::{Account, Person, Store};
-use crate::teller::Teller;
+use crate::teller::{Delays, Teller};
 use crate::trust::Trust;
 
 /// Calls that wait for the connection's task. Beyond, callers wait.
@@ -142,6 +145,8 @@ pub struct HistoryPage {
 pub struct Client {
     account: Account,
     calls: mpsc::Sender<Call>,
+    status: watch::Receiver<Status>,
+    delays: Delays,
 }
 
 impl Client {
@@ -154,7 +159,10 @@ impl Client {
         let (calls, called) = mpsc::channel(CALLS_MAX);
         let (sender, events) = mpsc::unbounded_channel();
         let progress = Arc::<Progress>::default();
-        let teller = Teller::new(sender, progress.clone(), options.receive, &store)?;
+        let (status_sender, status) = watch::channel(Status::Connecting);
+        let delays = Delays::default();
+        let told = (status_sender, delays.clone());
+        let teller = Teller::new(sender, told, progress.clone(), options.receive, &store)?;
         let driver = Driver {
             server: options.server,
             tls,
@@ -171,12 +179,44 @@ impl Client {
             closing: None,
         };
         tokio::spawn(driver.run());
-        Ok((Self { account, calls }, Events::new(events, progress)))
+        Ok((Self { account, calls, status, delays }, Events::new(events, progress)))
     }
 
     /// This device's session.
     pub fn account(&self) -> &Account {
         &self.account
+    }
+
+    /// Whether there is a connection.
+    pub fn status(&self) -> Status {
+        // The sender goes with the client's task.
+        if self.status.has_changed().is_err() && *self.status.borrow() == Status::Connected {
+            return Status::Closed;
+        }
+        self.status.borrow().clone()
+    }
+
+    /// Waits until the first connection stands or has failed. Gives the status then.
+    pub async fn tried(&self) -> Status {
+        let mut status = self.status.clone();
+        // Without a sender it stays as it is.
+        let _ = status.wait_for(|status| *status != Status::Connecting).await;
+        self.status()
+    }
+
+    /// Waits until there is no connection. Gives the status then.
+    pub async fn lost(&self) -> Status {
+        let mut status = self.status.clone();
+        let is_lost = |status: &Status| !matches!(status, Status::Connecting | Status::Connected);
+        let _ = status.wait_for(is_lost).await;
+        self.status()
+    }
+
+    /// Why the server takes no messages to a person for now, and when it is tried again, if that is so.
+    pub fn delayed(&self, peer: u64) -> Option<(Reason, Duration)> {
+        let delays = self.delays.lock().expect("nothing panics while it holds this");
+        let (reason, until) = delays.get(&peer)?;
+        Some((*reason, until.checked_duration_since(Instant::now())?))
     }
 
     pub(crate) async fn call<T>(

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::client::{HistoryPage, Sent, StoreHandle};
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::event::{Event, Progress};
+use crate::event::{Cause, Event, Progress};
 use crate::link::Link;
 use crate::store::{Account, Enqueued, Person, Store};
 use crate::teller::Teller;
@@ -167,7 +167,8 @@ impl Driver {
                     // A connection that breaks each time before it is of use is no reason to hurry.
                     failures = if self.worked { 1 } else { failures + 1 };
                     let retry_in = at_least + jitter(failures);
-                    self.teller.tell(Event::Disconnected { why: error.to_string(), retry_in });
+                    let (why, cause) = (error.to_string(), Cause::from(&error));
+                    self.teller.tell(Event::Disconnected { why, cause, retry_in });
                     if !self.wait(Instant::now() + retry_in).await {
                         return;
                     }

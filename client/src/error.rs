@@ -20,7 +20,12 @@ pub enum Error {
         why: String,
     },
     /// The server is not the one that is trusted, or speaks no common TLS.
-    Tls(String),
+    Tls {
+        /// In words.
+        why: String,
+        /// The SHA-256 of the certificate that came, in hexadecimal digits, if that is what is not trusted.
+        sha256: Option<String>,
+    },
     /// The server refused the request.
     Refused {
         /// Why, for programs.
@@ -67,7 +72,7 @@ impl fmt::Display for Error {
         match self {
             Self::Connection(error) => write!(f, "the server can't be reached: {error}"),
             Self::Offline { server, why } => write!(f, "{server}: {why}"),
-            Self::Tls(why) => write!(f, "no trusted connection to the server: {why}"),
+            Self::Tls { why, .. } => write!(f, "no trusted connection to the server: {why}"),
             Self::Refused { reason, retry_after_ms, detail } => {
                 write!(f, "refused ({}): {detail}", reason.name())?;
                 if *retry_after_ms > 0 {

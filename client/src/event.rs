@@ -8,6 +8,7 @@ use tern_proto::v1;
 use tern_wire::errors::Reason;
 use tokio::sync::{Notify, mpsc};
 
+use crate::error::Error;
 use crate::store::Person;
 
 /// Something has happened. Messages of one person come in the order of their seqs; each comes again after a restart until
@@ -20,6 +21,8 @@ pub enum Event {
     Disconnected {
         /// Why, for developers.
         why: String,
+        /// Why, for programs.
+        cause: Cause,
         /// When it is tried again.
         retry_in: Duration,
     },
@@ -85,6 +88,49 @@ pub enum Event {
     SessionEnded(Reason),
     /// The server's store is another one than this profile was registered in: nothing was sent, and nothing follows.
     OtherStore,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The server can't be reached, or does not serve now.
+    Offline,
+    /// The server is not trusted.
+    Untrusted {
+        /// The SHA-256 of its certificate, in hexadecimal digits, if that is what is not trusted.
+        sha256: Option<String>,
+    },
+}
+
+/// Whether there is a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The first one is being made.
+    Connecting,
+    /// It stands.
+    Connected,
+    /// It does not, and is tried again by itself.
+    Lost {
+        /// Why, for developers.
+        why: String,
+        /// Why, for programs.
+        cause: Cause,
+    },
+    /// The session has ended for good.
+    Ended(Reason),
+    /// The server's store is another one than this profile was registered in.
+    OtherStore,
+    /// The client has been closed.
+    Closed,
+}
+
+impl From<&Error> for Cause {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Tls { sha256, .. } => Self::Untrusted { sha256: sha256.clone() },
+            _ => Self::Offline,
+        }
+    }
 }
 
 /// A message.

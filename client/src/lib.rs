@@ -40,7 +40,7 @@ mod trust;
 pub use account::{Chat, ChatsPage, Device};
 pub use client::{Client, HistoryPage, Kept, Options, Sent, State};
 pub use error::Error;
-pub use event::{Event, Events, Kind, Message};
+pub use event::{Cause, Event, Events, Kind, Message, Status};
 pub use registrar::{CodeSent, Registrar};
 pub use store::{Account, Person};
 pub use tern_wire::errors::Reason;

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::error::Error;
+use crate::trust::Untrusted;
 
 /// How long connecting and the TLS handshake may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,7 +61,7 @@ impl Link {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-                return Err(inner.map(|inner| Error::Tls(inner.to_string())).unwrap_or_else(|| error.into()));
+                return Err(inner.map(Untrusted::error_of).unwrap_or_else(|| error.into()));
             }
             Err(_) => return Err(Error::TimedOut),
         };

@@ -4,16 +4,21 @@
 //! lost with the process. Of things of which only the newest counts (watermarks, a person's name) one is kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use tokio::sync::mpsc;
+use tern_wire::errors::Reason;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::event::{Event, Message, Progress};
+use crate::event::{Event, Message, Progress, Status};
 use crate::store::{Person, Store};
 
 /// Events that the application has not taken. Beyond, the store keeps what it would be told.
 const WAITING_MAX: usize = 256;
+
+/// People to whom the server takes no messages for now: why, and when it is tried again.
+pub(crate) type Delays = Arc<Mutex<BTreeMap<u64, (Reason, Instant)>>>;
 
 /// Something that was told, and is noted when the application has dealt with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,6 +32,8 @@ enum What {
 /// See the module.
 pub(crate) struct Teller {
     events: mpsc::UnboundedSender<(Event, Option<u64>)>,
+    status: watch::Sender<Status>,
+    delays: Delays,
     progress: Arc<Progress>,
     /// Whether messages and receipts are told.
     receive: bool,
@@ -55,6 +62,7 @@ pub(crate) struct Teller {
 impl Teller {
     pub(crate) fn new(
         events: mpsc::UnboundedSender<(Event, Option<u64>)>,
+        (status, delays): (watch::Sender<Status>, Delays),
         progress: Arc<Progress>,
         receive: bool,
         store: &Store,
@@ -62,6 +70,8 @@ impl Teller {
         let behind = store.untold()?.into_iter().map(|log| log.peer).collect();
         Ok(Self {
             events,
+            status,
+            delays,
             progress,
             receive,
             undone: VecDeque::new(),
@@ -80,6 +90,24 @@ impl Teller {
 
     /// Tells something at once.
     pub(crate) fn tell(&self, event: Event) {
+        let status = match &event {
+            Event::Connected => Some(Status::Connected),
+            Event::Disconnected { why, cause, .. } => {
+                Some(Status::Lost { why: why.clone(), cause: cause.clone() })
+            }
+            Event::SessionEnded(reason) => Some(Status::Ended(*reason)),
+            Event::OtherStore => Some(Status::OtherStore),
+            _ => None,
+        };
+        if let Event::Delayed { peer, reason, retry_in } = &event {
+            let now = Instant::now();
+            let mut delays = self.delays.lock().expect("nothing panics while it holds this");
+            delays.retain(|_, (_, until)| *until > now);
+            delays.insert(*peer, (*reason, now + *retry_in));
+        }
+        if let Some(status) = status {
+            self.status.send_replace(status);
+        }
         self.send(event, None);
     }
 

@@ -1,14 +1,19 @@
 //! Whom the client trusts to be the server.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::aws_lc_rs::digest;
 use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+};
+use rustls_platform_verifier::Verifier;
 use tern_wire::tls::Pinned;
 
 use crate::error::Error;
@@ -18,6 +23,8 @@ use crate::error::Error;
 pub enum Trust {
     /// The certificates of this PEM file.
     CaFile(PathBuf),
+    /// These certificates, as PEM.
+    Pem(String),
     /// The system's roots.
     System,
     /// The one certificate with this SHA-256.
@@ -44,30 +51,111 @@ impl Trust {
     /// The TLS configuration: 1.3 and `tern/1` alone.
     pub(crate) fn tls(&self) -> Result<ClientConfig, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let tls = |error: rustls::Error| Error::Tls(error.to_string());
+        let tls = |error: rustls::Error| Error::Config(error.to_string());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(tls)?;
-        let builder = match self {
-            Self::CaFile(path) => {
-                let unreadable = |error| Error::Config(format!("the CA file {}: {error}", path.display()));
-                let mut roots = RootCertStore::empty();
-                for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-                    roots.add(certificate.map_err(unreadable)?).map_err(tls)?;
-                }
-                let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                let verifier =
-                    verifier.map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
-                builder.with_webpki_verifier(verifier)
-            }
-            Self::System => builder.with_platform_verifier().map_err(tls)?,
-            Self::Fingerprint(sha256) => {
-                let verifier = Arc::new(Pinned::new(*sha256, provider));
-                builder.dangerous().with_custom_certificate_verifier(verifier)
-            }
-        };
-        let mut config = builder.with_no_client_auth();
+        let verifier = Arc::new(Telling(self.verifier(provider)?));
+        let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         config.alpn_protocols = vec![tern_wire::tls::ALPN.to_vec()];
         Ok(config)
+    }
+
+    fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+        let place = match self {
+            Self::CaFile(path) => format!("the CA file {}", path.display()),
+            Self::Pem(_) => "the certificates that the profile keeps".to_owned(),
+            Self::System => "the system's roots".to_owned(),
+            Self::Fingerprint(_) => "the fingerprint".to_owned(),
+        };
+        let unusable = |error: &dyn fmt::Display| Error::Config(format!("{place}: {error}"));
+        let certificates = match self {
+            Self::CaFile(path) => CertificateDer::pem_file_iter(path)
+                .map_err(|error| unusable(&error))?
+                .collect::<Result<Vec<_>, _>>(),
+            Self::Pem(text) => CertificateDer::pem_slice_iter(text.as_bytes()).collect(),
+            Self::System => {
+                return Ok(Arc::new(Verifier::new(provider).map_err(|error| unusable(&error))?));
+            }
+            Self::Fingerprint(sha256) => return Ok(Arc::new(Pinned::new(*sha256, provider))),
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates.map_err(|error| unusable(&error))? {
+            roots.add(certificate).map_err(|error| unusable(&error))?;
+        }
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        verifier.map(|verifier| verifier as _).map_err(|error| unusable(&error))
+    }
+}
+
+/// A certificate that is not trusted, and why.
+#[derive(Debug)]
+pub(crate) struct Untrusted {
+    why: rustls::Error,
+    sha256: String,
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.why.fmt(f)
+    }
+}
+
+impl std::error::Error for Untrusted {}
+
+impl Untrusted {
+    /// The error of a connection that failed with it.
+    pub(crate) fn error_of(error: &rustls::Error) -> Error {
+        let untrusted = match error {
+            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
+                other.downcast_ref::<Self>()
+            }
+            _ => None,
+        };
+        let why = untrusted.map_or(error, |untrusted| &untrusted.why).to_string();
+        Error::Tls { why, sha256: untrusted.map(|untrusted| untrusted.sha256.clone()) }
+    }
+}
+
+/// A verifier that tells which certificate it does not trust, so that a person can compare it.
+#[derive(Debug)]
+struct Telling(Arc<dyn ServerCertVerifier>);
+
+impl ServerCertVerifier for Telling {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now).map_err(|why| {
+            let sha256 = digest::digest(&digest::SHA256, end_entity);
+            let sha256 = sha256.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            CertificateError::Other(OtherError(Arc::new(Untrusted { why, sha256 }))).into()
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }

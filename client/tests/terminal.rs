@@ -50,8 +50,13 @@ fn a_listener_outlives_the_server_and_hears_what_comes_after() {
     listener.until("caught_up");
     ann.json(&["send", "+15550002", "before", "--json"]);
     assert_eq!(listener.until("message")["text"], "before");
-    let busy = bob.refusal(&["send", "+15550001", "hello"]);
-    assert!(busy.contains("in use by another process"), "{busy}");
+    // The other commands go through it; two that read the events do not go together.
+    assert_eq!(bob.json(&["send", "+15550001", "hello", "--json"])[0]["seq"], 2);
+    assert_eq!(bob.json(&["history", "+15550001", "--json"])[0]["head"], 2);
+    let busy = bob.refusal(&["listen"]);
+    let pid = format!("({})", listener.child.id());
+    assert!(busy.contains("in use by another process") && busy.contains(&pid), "{busy}");
+    assert_eq!(listener.until("message")["text"], "hello", "it hears what was sent through it");
     server.kill_and_restart();
     listener.until("disconnected");
     listener.until("caught_up");
@@ -74,16 +79,31 @@ fn what_goes_wrong_is_said_in_words() {
     assert!(nobody.refusal(&["send", "+15550001", "hello"]).contains("not registered"));
     assert!(!nobody.dir.exists(), "a command on a profile that is not there makes none");
     assert!(ann.refusal(&["send", "+15550002", "hello"]).contains("UNKNOWN_USER"));
-    let refused = ann.refusal(&["send", "15550002", "hello"]);
-    assert!(refused.contains("PHONE"), "{refused}");
+    let wrong = ann.run(&["send", "15550002", "hello"]);
+    let said = String::from_utf8_lossy(&wrong.stderr);
+    assert!(
+        wrong.status.code() == Some(2) && said.contains("15550002") && said.contains("plus sign"),
+        "{said}"
+    );
     assert!(ann.refusal(&["chat", "+15550002"]).contains("needs a terminal"));
     assert!(
         ann.refusal(&["--system", "listen", "--once"]).contains("trust") || cfg!(not(target_os = "linux"))
     );
     let wrong = "00".repeat(32);
-    assert!(ann.refusal(&["--fingerprint", &wrong, "send", "+15550002", "x"]).contains("not the pinned one"));
-    assert!(ann.refusal(&["--server", "127.0.0.1:1", "send", "+15550002", "x"]).contains("can't be reached"));
-    assert!(ann.refusal(&["--server", "nowhere", "send", "+15550002", "x"]).contains("HOST:PORT"));
+    let refused = ann.refusal(&["--fingerprint", &wrong, "send", "+15550002", "x"]);
+    assert!(refused.contains("not the pinned one") && refused.contains("--fingerprint"), "{refused}");
+    // It says which certificate came, so that a person can compare it and trust it.
+    let came =
+        refused.split("SHA-256 ").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("64 digits");
+    let trusted = ann.json(&["--fingerprint", came, "history", "+15550001", "--json"]);
+    assert_eq!(trusted[0]["head"], 0);
+    let refused = ann.refusal(&["--server", "127.0.0.1:1", "send", "+15550002", "x"]);
+    assert!(
+        refused.contains("can't be reached") && refused.contains("127.0.0.1:1 is what --server says"),
+        "{refused}"
+    );
+    let refused = ann.refusal(&["--server", "nowhere.invalid", "send", "+15550002", "x"]);
+    assert!(refused.contains("nowhere.invalid:7443"), "{refused}");
     let code = ["register", "+15550001", "--code", "000000", "--name", "Ann"];
     let refused = ann.refusal(&code);
     assert!(refused.contains("CODE_"), "{refused}");

@@ -5,26 +5,29 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tern_client::{Client, Error, Event, Events, HistoryPage, Kept, Message, Options, Person, Reason};
-use tern_client::{Registrar, Sent};
-use tokio::time::{Instant, timeout_at};
+use serde_json::{Map, Value, json};
+use tern_client::{Client, Error, Event, Events, HistoryPage, Message, Options, Person, Reason, Registrar};
 
+use crate::asker::{self, Asker};
+use crate::methods::{Failure, GONE_MAX};
 use crate::output::{self, Read, Reader};
 use crate::profile::ProfileArgs;
+use crate::rpc::{Server, Socket};
 use crate::shown::{self, TEXT_BYTES_MAX};
+use crate::tables;
+use crate::who::Who;
 
-/// How long a command waits for what was kept earlier to be sent, and for its connection to close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Messages of a chat that are gone, beside a page.
-const GONE_MAX: u32 = 1000;
+/// How long a command waits until what it has printed is read.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Lines written whose reader has not read them; more are not written before.
 const UNREAD_MAX: usize = 1000;
 
 /// The exit code of a message that is kept and not sent yet.
 const QUEUED: u8 = 3;
+
+/// What a command comes back with.
+pub type Done = Result<ExitCode, Failure>;
 
 /// Prints a line, and ends quietly if nobody reads it.
 fn print(text: &str) {
@@ -38,9 +41,13 @@ fn print_json(value: &Value) {
 }
 
 /// Says something to the person that is not the command's result.
-fn say(text: &str) {
+pub fn say(text: &str) {
     // Who does not see it can't be helped.
     let _ = writeln!(std::io::stderr(), "tern: {text}");
+}
+
+fn not_possible(why: impl Into<String>) -> Failure {
+    Failure::Error(Error::Config(why.into()))
 }
 
 /// Makes the profile a device of a phone's account.
@@ -52,147 +59,87 @@ pub async fn register(
     device: &str,
     replace: bool,
     json: bool,
-) -> Result<ExitCode, Error> {
+) -> Done {
     let options = profile.to_register()?;
-    let code = match code {
-        Some(code) => code,
-        None => ask_for_code(&options, phone, replace).await?,
+    let account = match code {
+        Some(code) => verify(&options, phone, &code, name, device, replace).await?,
+        None => {
+            let mut attempts = ask_for_code(&options, phone, replace).await?;
+            loop {
+                let code = read_code()?;
+                match verify(&options, phone, &code, name, device, replace).await {
+                    Err(Error::Refused { reason: Reason::CodeWrong, .. }) if attempts > 1 => {
+                        attempts -= 1;
+                        let tries = if attempts == 1 {
+                            "one more try".to_owned()
+                        } else {
+                            format!("{attempts} more tries")
+                        };
+                        prompt(&format!("that is not the code that was sent; {tries}: "));
+                    }
+                    Err(Error::Refused { reason: Reason::InvalidArgument, .. }) if !is_code(&code) => {
+                        prompt("a code is six digits: ");
+                    }
+                    done => break done?,
+                }
+            }
+        }
     };
-    let mut registrar = Registrar::connect(&options).await?.replacing(replace);
-    let account = registrar.verify(phone, code.trim(), name, device).await?;
-    registrar.close().await;
     profile.remember(&options)?;
     let (user, device) = (account.user_id, account.device_id);
     if json {
         print_json(&json!({ "user_id": user, "device_id": device, "phone": phone }));
     } else {
-        print(&format!("{phone} is user {user}, and this profile its device {device}"));
+        let place = profile.place()?;
+        print(&format!("{phone} is user {user}, and this profile its device {device}: {place}"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has a code sent, and reads it. A person takes longer than a server waits for a login, so this connection ends before.
-async fn ask_for_code(options: &Options, phone: &str, replace: bool) -> Result<String, Error> {
+fn is_code(text: &str) -> bool {
+    text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+async fn verify(
+    options: &Options,
+    phone: &str,
+    code: &str,
+    name: &str,
+    device: &str,
+    replace: bool,
+) -> Result<tern_client::Account, Error> {
+    let mut registrar = Registrar::connect(options).await?.replacing(replace);
+    let account = registrar.verify(phone, code, name, device).await?;
+    registrar.close().await;
+    Ok(account)
+}
+
+/// Has a code sent. A person takes longer than a server waits for a login, so this connection ends before. Gives how often a wrong
+/// one may be tried.
+async fn ask_for_code(options: &Options, phone: &str, replace: bool) -> Result<u32, Error> {
     let mut registrar = Registrar::connect(options).await?.replacing(replace);
     let sent = registrar.register(phone).await?;
     registrar.close().await;
     let minutes = sent.expires_in_ms.div_ceil(60_000);
+    prompt(&format!("a code of {} digits was sent to {phone}, good for {minutes} minutes: ", sent.digits));
+    Ok(sent.attempts)
+}
+
+fn prompt(text: &str) {
     let mut stderr = std::io::stderr();
-    let _ =
-        write!(stderr, "a code of {} digits was sent to {phone}, good for {minutes} minutes: ", sent.digits);
+    let _ = write!(stderr, "{text}");
     let _ = stderr.flush();
+}
+
+fn read_code() -> Result<String, Error> {
     let mut code = String::new();
     let read = std::io::stdin().lock().read_line(&mut code);
     if !std::io::stdin().is_terminal() {
-        let _ = writeln!(stderr);
+        prompt("\n");
     }
     match read {
-        Ok(1..) => Ok(code),
+        Ok(1..) => Ok(code.trim().to_owned()),
         _ => Err(Error::Config("no code was given: register again with --code CODE".to_owned())),
-    }
-}
-
-/// Starts a client, and waits until it is connected. The first failure is said at once: there is a person waiting.
-async fn connected(options: Options) -> Result<(Client, Events), Error> {
-    let server = options.server.clone();
-    let (client, mut events) = Client::start(options).await?;
-    match events.next().await {
-        Some(Event::Connected) => Ok((client, events)),
-        Some(event) => Err(reason_of(event, &server).unwrap_or(Error::Closed)),
-        None => Err(Error::Closed),
-    }
-}
-
-/// Why there is no connection, if the event says that.
-fn reason_of(event: Event, server: &str) -> Option<Error> {
-    match event {
-        Event::Disconnected { why, .. } => Some(Error::Offline { server: server.to_owned(), why }),
-        Event::SessionEnded(reason) => Some(Error::SessionEnded(reason)),
-        Event::OtherStore => Some(Error::OtherStore { server: server.to_owned() }),
-        _ => None,
-    }
-}
-
-/// A message to be sent, and what there is to say on the way.
-struct Sending {
-    client: Client,
-    events: Events,
-    server: String,
-    deadline: Instant,
-    /// Why there was no connection last.
-    why: Option<String>,
-}
-
-/// How sending has ended.
-enum Outcome {
-    Sent(Sent),
-    /// The message is kept; this is what was last heard of the connection.
-    Queued,
-}
-
-impl Sending {
-    /// Finds the person. One whom this profile does not know is asked for; that needs a connection.
-    async fn person(&mut self, phone: &str) -> Result<Person, Error> {
-        let looking = timeout_at(self.deadline, self.client.lookup_phone(phone)).await;
-        match looking {
-            Ok(Err(error @ (Error::Connection(_) | Error::Closed))) => {
-                Err(self.reason().await.unwrap_or(error))
-            }
-            Ok(found) => found,
-            Err(_) => Err(Error::Config(format!(
-                "the server did not say who {phone} is: the message is not kept. Try again"
-            ))),
-        }
-    }
-
-    /// Has the message kept.
-    async fn keep(&mut self, peer: u64, text: &str) -> Result<Kept, Error> {
-        match self.client.keep(peer, text).await {
-            Err(Error::Closed) => Err(self.reason().await.unwrap_or(Error::Closed)),
-            kept => kept,
-        }
-    }
-
-    /// Why there is no connection, as far as it was told. Who asks may hear that there is none just before it is told why.
-    async fn reason(&mut self) -> Option<Error> {
-        let until = self.deadline.min(Instant::now() + CLOSE_TIMEOUT);
-        let mut reason = None;
-        while reason.is_none()
-            && let Ok(Some(event)) = timeout_at(until, self.events.next()).await
-        {
-            reason = reason_of(event, &self.server);
-        }
-        while let Some(event) = self.events.try_next() {
-            reason = reason_of(event, &self.server).or(reason);
-        }
-        reason
-    }
-
-    async fn wait(&mut self, kept: Kept) -> Result<Outcome, Error> {
-        let mut sent = std::pin::pin!(kept.sent());
-        loop {
-            let event = tokio::select! {
-                sent = &mut sent => return Ok(Outcome::Sent(sent?)),
-                Some(event) = self.events.next() => event,
-                () = tokio::time::sleep_until(self.deadline) => return Ok(Outcome::Queued),
-            };
-            self.hear(event);
-        }
-    }
-
-    fn hear(&mut self, event: Event) {
-        match event {
-            Event::Disconnected { why, .. } => {
-                let why = shown::clean_line(&why);
-                if self.why.is_none() {
-                    say(&format!("not connected ({why}): the message is kept, and tried again"));
-                }
-                self.why = Some(why);
-            }
-            Event::Delayed { reason, retry_in, .. } => self.why = Some(shown::delayed(reason, retry_in)),
-            Event::NotSent { .. } => say(&not_sent(&event)),
-            _ => {}
-        }
     }
 }
 
@@ -203,25 +150,25 @@ fn not_sent(event: &Event) -> String {
 }
 
 /// The text to be sent: as it was given, or what stands on standard input, but for its last line's end.
-fn text_to_send(text: Option<String>) -> Result<String, Error> {
+fn text_to_send(text: Option<String>) -> Result<String, Failure> {
     let text = match text {
         Some(text) if text != "-" => text,
         None if std::io::stdin().is_terminal() => {
-            return Err(Error::Config("what? Give the text, or pipe it in".to_owned()));
+            return Err(not_possible("what? Give the text, or pipe it in"));
         }
         _ => {
             let mut text = String::new();
             // More than a message may have is not read to its end.
             let read = std::io::stdin().lock().take(TEXT_BYTES_MAX as u64 + 2).read_to_string(&mut text);
-            read.map_err(|error| Error::Config(format!("standard input: {error}")))?;
+            read.map_err(|error| not_possible(format!("standard input: {error}")))?;
             let end = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
             end.map(str::to_owned).unwrap_or(text)
         }
     };
     match text.len() {
-        0 => Err(Error::Config("there is nothing to send".to_owned())),
+        0 => Err(not_possible("there is nothing to send")),
         bytes if bytes > TEXT_BYTES_MAX => {
-            Err(Error::Config(format!("too long: a message has at most {TEXT_BYTES_MAX} bytes")))
+            Err(not_possible(format!("too long: a message has at most {TEXT_BYTES_MAX} bytes")))
         }
         _ => Ok(text),
     }
@@ -230,177 +177,282 @@ fn text_to_send(text: Option<String>) -> Result<String, Error> {
 /// Sends a message.
 pub async fn send(
     profile: &ProfileArgs,
-    phone: &str,
+    to: &Who,
     text: Option<String>,
+    key: Option<String>,
     timeout: u64,
     json: bool,
-) -> Result<ExitCode, Error> {
-    let text = text_to_send(text)?;
-    let deadline = Instant::now() + Duration::from_secs(timeout);
-    let options = Options { receive: false, ..profile.registered()? };
-    let server = options.server.clone();
-    let (client, events) = Client::start(options).await?;
-    let mut sending = Sending { client, events, server, deadline, why: None };
-    let mut peer = sending.person(phone).await?;
-    let mut kept = sending.keep(peer.user_id, &text).await?;
-    let outcome = match sending.wait(kept).await {
-        // Whoever had this phone has no account any more. Somebody may have it now.
-        Err(Error::Refused { reason: Reason::UnknownUser, .. }) => {
-            let before = std::mem::replace(&mut peer, sending.person(phone).await?);
-            if before.user_id == peer.user_id {
-                return Err(Error::Config(format!("{phone} does not take messages")));
-            }
-            say(&format!("{phone} has another account now, user {}: it is sent there", peer.user_id));
-            kept = sending.keep(peer.user_id, &text).await?;
-            sending.wait(kept).await?
-        }
-        outcome => outcome?,
-    };
-    match outcome {
-        Outcome::Sent(sent) => {
-            close(&sending.client).await;
-            sending.say_what_was_refused();
-            match json {
-                true => {
-                    print_json(&json!({ "peer": peer.user_id, "seq": sent.seq, "time_ms": sent.time_ms }))
+) -> Done {
+    let mut params = to.params();
+    params.insert("text".to_owned(), text_to_send(text)?.into());
+    params.insert("timeout_ms".to_owned(), timeout.saturating_mul(1000).into());
+    if let Some(key) = key {
+        params.insert("key".to_owned(), key.into());
+    }
+    let mut asker = Asker::open(profile).await?;
+    let sent = match &asker {
+        Asker::Remote(_) => asker.call("send", params.into()).await,
+        Asker::Own { session, .. } => {
+            let session = session.clone();
+            let mut sending = std::pin::pin!(session.call("send", params.into()));
+            tokio::select! {
+                sent = &mut sending => sent,
+                why = asker.lost() => {
+                    let why = shown::clean_line(&why);
+                    say(&format!("not connected ({why}): it is tried again for {timeout} s in all"));
+                    sending.await
                 }
-                false => print(&format!("seq {}", sent.seq)),
             }
-            Ok(ExitCode::SUCCESS)
         }
-        Outcome::Queued => {
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, sending.client.close()).await;
-            let why = sending.why.map_or(String::new(), |why| format!(" ({why})"));
-            say(&format!("not acknowledged in {timeout} s{why}; it is kept, and sent by the next command"));
-            if json {
-                print_json(&json!({ "peer": peer.user_id, "queued": true }));
-            }
-            Ok(ExitCode::from(QUEUED))
-        }
+    };
+    asker.close(|event| say(&not_sent(event))).await;
+    let sent = sent?;
+    if sent["moved"] == true {
+        say(&format!("{to} has another account now, @{}: it was sent there", sent["peer"]));
+    }
+    let queued = sent["queued"] == true;
+    if queued {
+        let why = sent["why"].as_str().map_or(String::new(), |why| format!(" ({})", shown::clean_line(why)));
+        say(&format!("not acknowledged in {timeout} s{why}; it is kept, and sent by the next command"));
+    }
+    match (json, queued) {
+        (true, _) => print_json(&sent),
+        (false, false) => print(&format!("seq {}", sent["seq"])),
+        (false, true) => {}
+    }
+    Ok(if queued { ExitCode::from(QUEUED) } else { ExitCode::SUCCESS })
+}
+
+/// Asks for something that needs a connection.
+async fn ask(profile: &ProfileArgs, method: &str, params: Value) -> Result<Value, Failure> {
+    let mut asker = Asker::open(profile).await?;
+    let connected = asker.connected().await;
+    let result = match connected {
+        Ok(()) => asker.call(method, params).await,
+        Err(error) => Err(error.into()),
+    };
+    asker.close(|event| say(&not_sent(event))).await;
+    result
+}
+
+/// Prints lines, or the result as it is.
+fn print_lines(result: &Value, json: bool, lines: impl FnOnce(&Value) -> Vec<String>) {
+    match json {
+        true => print_json(result),
+        false => lines(result).iter().for_each(|line| print(line)),
     }
 }
 
-impl Sending {
-    fn say_what_was_refused(&mut self) {
-        while let Some(event) = self.events.try_next() {
-            self.hear(event);
+fn items<'a>(result: &'a Value, key: &str) -> &'a [Value] {
+    result[key].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Prints the list of chats.
+pub async fn chats(profile: &ProfileArgs, unread: bool, json: bool) -> Done {
+    let mut listed = ask(profile, "chats", json!({})).await?;
+    if unread && let Some(chats) = listed["chats"].as_array_mut() {
+        chats.retain(|chat| chat["unread"] != 0);
+    }
+    print_lines(&listed, json, |listed| match items(listed, "chats") {
+        [] if unread => vec!["everything is read".to_owned()],
+        [] => vec!["there are no chats yet: `tern chat PHONE` begins one".to_owned()],
+        chats => tables::chats(chats, tables::columns(), tables::styled()),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints who one is, also without a connection.
+pub async fn whoami(profile: &ProfileArgs, json: bool) -> Done {
+    let mut asker = Asker::open(profile).await?;
+    let connected = asker.connected().await;
+    let me = asker.call("whoami", json!({})).await;
+    asker.close(|event| say(&not_sent(event))).await;
+    print_lines(&me?, json, tables::whoami);
+    connected?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the list of devices, or ends one.
+pub async fn devices(profile: &ProfileArgs, end: Option<u32>, json: bool) -> Done {
+    let Some(end) = end else {
+        let devices = ask(profile, "devices", json!({})).await?;
+        print_lines(&devices, json, |result| tables::devices(items(result, "devices")));
+        return Ok(ExitCode::SUCCESS);
+    };
+    let ended = ask(profile, "end_device", json!({ "device_id": end })).await?;
+    print_lines(&ended, json, |_| vec![format!("device {end} has ended")]);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends this device, and empties the profile.
+pub async fn logout(profile: &ProfileArgs, local: bool, force: bool, json: bool) -> Done {
+    let (account, unsent) = {
+        let store = profile.store()?;
+        (store.account()?.ok_or(Error::NotRegistered)?, store.outbox_len()?)
+    };
+    if unsent > 0 && !force {
+        let what = format!("holds {unsent} messages that have not been sent; --force throws them away");
+        return Err(not_possible(format!("the profile {what}")));
+    }
+    if !local {
+        let (session, _events) = asker::start(profile, false).await?;
+        session.connected().await?;
+        let ended = session.client.end_device(account.device_id).await;
+        let _ = tokio::time::timeout(READ_TIMEOUT, session.client.close()).await;
+        match ended {
+            // It had ended before.
+            Err(Error::SessionEnded(_)) | Ok(()) => {}
+            ended => session.why(ended).await?,
         }
     }
+    profile.store()?.empty()?;
+    let left = json!({ "phone": account.phone, "device_id": account.device_id, "told": !local });
+    print_lines(&left, json, |_| {
+        vec![match local {
+            false => format!(
+                "{} has no device {} any more, and the profile is empty",
+                account.phone, account.device_id
+            ),
+            true => format!("the profile is empty; the server still has device {}", account.device_id),
+        }]
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says that a chat is read.
+pub async fn read(profile: &ProfileArgs, with: &Who, upto: Option<u64>, json: bool) -> Done {
+    let mut params = with.params();
+    if let Some(upto) = upto {
+        params.insert("upto".to_owned(), upto.into());
+    }
+    let read = ask(profile, "read", params.into()).await?;
+    print_lines(&read, json, |read| vec![format!("read up to {}", read["read_upto"])]);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Changes one's name, or the device's.
+pub async fn rename(profile: &ProfileArgs, name: Option<String>, device: Option<String>, json: bool) -> Done {
+    let mut params = Map::new();
+    params.extend(name.map(|name| ("name".to_owned(), name.into())));
+    params.extend(device.map(|device| ("device_name".to_owned(), device.into())));
+    let renamed = ask(profile, "rename", params.into()).await?;
+    print_lines(&renamed, json, |renamed| {
+        let told = |key: &str, what: &str| {
+            let name = renamed[key].as_str()?;
+            Some(format!("{what} {} now", if name.is_empty() { "nameless" } else { name }))
+        };
+        told("name", "you are").into_iter().chain(told("device_name", "this device is")).collect()
+    });
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Which page of a chat.
 #[derive(Clone, Copy)]
 pub struct Page {
-    /// The messages before this seq, or after it if `forwards`; 0: the newest.
-    pub from: u64,
-    pub forwards: bool,
+    /// The messages before this seq, or after it.
+    pub before: Option<u64>,
+    pub after: Option<u64>,
     pub limit: u32,
 }
 
 /// Prints a page of a chat.
-pub async fn history(profile: &ProfileArgs, phone: &str, which: Page, json: bool) -> Result<ExitCode, Error> {
-    let options = Options { receive: false, ..profile.registered()? };
-    let (client, mut events) = connected(options).await?;
-    let peer = client.lookup_phone(phone).await?;
-    let Page { from, forwards, limit } = which;
-    let page = client.history(peer.user_id, from, forwards, limit).await?;
-    let gone = client.gone(peer.user_id, GONE_MAX).await?;
-    close(&client).await;
-    while let Some(event) = events.try_next() {
-        if matches!(event, Event::NotSent { .. }) {
-            say(&not_sent(&event));
-        }
-    }
-    print_page(&peer, &page, &beside(&page, which, gone), forwards, json);
+pub async fn history(profile: &ProfileArgs, with: &Who, which: Page, json: bool) -> Done {
+    let Page { before, after, limit } = which;
+    let mut params = with.params();
+    params.extend(before.map(|before| ("before".to_owned(), before.into())));
+    params.extend(after.map(|after| ("after".to_owned(), after.into())));
+    params.insert("limit".to_owned(), limit.into());
+    let page = ask(profile, "history", params.into()).await?;
+    print_lines(&page, json, |page| page_lines(page, after.is_some()));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints what the profile has kept of a chat, without asking the server.
-pub fn history_local(profile: &ProfileArgs, phone: &str, which: Page, json: bool) -> Result<ExitCode, Error> {
+pub fn history_local(profile: &ProfileArgs, with: &Who, which: Page, json: bool) -> Done {
     let store = profile.store()?;
-    let peer = store.person_by_phone(phone)?;
-    let peer = peer.ok_or_else(|| Error::Config(format!("this profile has nothing of {phone}")))?;
+    let peer = match with {
+        Who::Phone(phone) => store.person_by_phone(phone)?,
+        Who::User(id) => store.person(*id)?,
+    };
+    let peer = peer.ok_or_else(|| not_possible(format!("this profile has nothing of {with}")))?;
     let log = store.log(peer.user_id)?;
-    let Page { from, forwards, limit } = which;
-    let messages = match (forwards, from) {
-        (true, from) => store.kept(peer.user_id, from, u64::MAX >> 1, limit)?,
-        (false, 0) => store.kept_newest(peer.user_id, limit)?,
-        (false, from) => {
-            store.kept(peer.user_id, from.saturating_sub(u64::from(limit) + 1), from - 1, limit)?
+    let Page { before, after, limit } = which;
+    let messages = match (before, after) {
+        (_, Some(after)) => store.kept(peer.user_id, after, u64::MAX >> 1, limit)?,
+        (None | Some(0), None) => store.kept_newest(peer.user_id, limit)?,
+        (Some(before), None) => {
+            store.kept(peer.user_id, before.saturating_sub(u64::from(limit) + 1), before - 1, limit)?
         }
     };
     let (first, last) =
         (messages.first().map_or(0, |first| first.seq), messages.last().map_or(0, |last| last.seq));
+    let forwards = after.is_some();
     let more = if forwards { last != 0 && last < log.top } else { first > 1 };
     let (head, delivered_upto, read_upto) = (log.top, log.peer_delivered, log.peer_read);
     let page = HistoryPage { messages, more, head, delivered_upto, read_upto };
     let gone = store.gone(peer.user_id, GONE_MAX)?;
-    print_page(&peer, &page, &beside(&page, which, gone), forwards, json);
+    let gone = shown::beside(&page, after.or(before).unwrap_or(0), forwards, gone);
+    print_lines(&shown::page_json(&peer, &page, &gone), json, |page| page_lines(page, forwards));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Those of the messages that are gone that stood where this page is, or behind the newest.
-fn beside(page: &HistoryPage, which: Page, gone: Vec<Message>) -> Vec<Message> {
-    let (first, last) = (page.messages.first(), page.messages.last());
-    let from = match (which.forwards, page.more, first) {
-        (false, true, Some(first)) => first.seq,
-        (false, ..) => 0,
-        (true, ..) => which.from + 1,
-    };
-    let upto = match (which.forwards, page.more, last) {
-        (true, true, Some(last)) => last.seq,
-        (true, ..) => u64::MAX,
-        (false, ..) if which.from == 0 => u64::MAX,
-        (false, ..) => which.from - 1,
-    };
-    gone.into_iter().filter(|message| (from..=upto).contains(&message.seq)).collect()
-}
-
-fn print_page(peer: &Person, page: &HistoryPage, gone: &[Message], forwards: bool, json: bool) {
-    if json {
-        return print_json(&shown::page_json(peer, page, gone));
-    }
-    let name = shown::name_of(peer);
-    let mut gone = gone.iter().peekable();
-    let print_gone = |message: &Message| {
+/// A page of a chat for people: oldest first, with what the server has no more where it stood.
+fn page_lines(page: &Value, forwards: bool) -> Vec<String> {
+    let peer = shown::person_of(page);
+    let name = shown::name_of(&peer);
+    let of = |value: &Value| shown::message_of(peer.user_id, value);
+    let messages: Vec<_> = items(page, "messages").iter().map(of).collect();
+    let mut gone = items(page, "gone").iter().map(of).peekable();
+    let number = |key: &str| page[key].as_u64().unwrap_or_default();
+    let gone_line = |message: &Message| {
         let time = shown::time_of(message.time_ms);
-        print(&format!("{:>6}  {time}  {}", message.seq, shown::gone_text(message, &name)));
+        format!("{:>6}  {time}  {}", message.seq, shown::gone_text(message, &name))
     };
-    for message in &page.messages {
-        while let Some(message) = gone.next_if(|lost| lost.seq <= message.seq) {
-            print_gone(message);
+    let mut lines = Vec::new();
+    for message in &messages {
+        while let Some(lost) = gone.next_if(|lost| lost.seq <= message.seq) {
+            lines.push(gone_line(&lost));
         }
         let (time, text) = (shown::time_of(message.time_ms), shown::lines_of(message));
-        if message.own {
-            let read = if message.seq <= page.read_upto { " read" } else { "" };
-            let ticks = shown::ticks(message.seq, page.delivered_upto);
-            print(&format!("{:>6}  {time}  me: {text} {ticks}{read}", message.seq));
+        lines.push(if message.own {
+            let read = if message.seq <= number("read_upto") { " read" } else { "" };
+            let ticks = shown::ticks(message.seq, number("delivered_upto"));
+            format!("{:>6}  {time}  me: {text} {ticks}{read}", message.seq)
         } else {
-            print(&format!("{:>6}  {time}  {name}: {text}", message.seq));
-        }
+            format!("{:>6}  {time}  {name}: {text}", message.seq)
+        });
     }
-    gone.for_each(print_gone);
-    if page.more {
-        let (option, beside) = match (forwards, page.messages.first(), page.messages.last()) {
-            (true, _, Some(last)) => ("--after", last.seq),
-            (_, Some(first), _) => ("--before", first.seq),
-            _ => return,
-        };
-        print(&format!("there is more: {option} {beside}"));
+    lines.extend(gone.map(|lost| gone_line(&lost)));
+    let beside = match (forwards, messages.first(), messages.last()) {
+        (true, _, Some(last)) => Some(("--after", last.seq)),
+        (false, Some(first), _) => Some(("--before", first.seq)),
+        _ => None,
+    };
+    if page["more"] == true
+        && let Some((option, beside)) = beside
+    {
+        lines.push(format!("there is more: {option} {beside}"));
+    }
+    lines
+}
+
+/// Serves the other commands of this program beside the profile that this one has. Without it they say that it is in use.
+pub fn serve_others(options: &Options, server: std::sync::Arc<Server>) {
+    let socket = asker::directory_of(options).map(Socket::of_profile);
+    match socket {
+        Some(Ok(socket)) => drop(tokio::spawn(async move { socket.serve(server).await })),
+        Some(Err(error)) => say(&format!("other commands can't use the profile meanwhile: {error}")),
+        None => {}
     }
 }
 
 /// Prints what comes, until it is interrupted. A message is acknowledged only after its line has been read, as far as that
 /// can be known: of one whose reader has gone, the next `listen` tells again.
-pub async fn listen(
-    profile: &ProfileArgs,
-    json: bool,
-    mark_read: bool,
-    once: bool,
-) -> Result<ExitCode, Error> {
+pub async fn listen(profile: &ProfileArgs, json: bool, mark_read: bool, once: bool) -> Done {
     let options = profile.registered()?;
-    let server = options.server.clone();
-    let (client, mut events) = Client::start(options).await?;
+    let (session, mut events) = asker::start(profile, true).await?;
+    let client = &session.client;
+    serve_others(&options, Server::without_events(session.clone()));
     let mut interrupted = std::pin::pin!(crate::chat::interrupted());
     let reader = Reader::of_stdout();
     // The newest seq of each chat that was printed and is not marked as read.
@@ -414,18 +466,14 @@ pub async fn listen(
             event = events.take(), if room => event,
             read = reader.has_read(), if undone => match read {
                 Read::Done => {
-                    was_read(&client, &mut events, &mut unread).await?;
+                    was_read(client, &mut events, &mut unread).await?;
                     continue;
                 }
                 Read::Gone => break Ok(ExitCode::SUCCESS),
             },
         };
         let Some(event) = event else { break Ok(ExitCode::SUCCESS) };
-        let peer = match (&event, shown::peer_of(&event)) {
-            (Event::PersonChanged(person), _) => Some(person.clone()),
-            (_, Some(peer)) => Some(shown::person(&client, peer).await),
-            _ => None,
-        };
+        let peer = shown::peer_of_event(client, &event).await;
         if !print_event(&event, peer.as_ref(), json) {
             all_written = false;
             break Ok(ExitCode::SUCCESS);
@@ -435,19 +483,19 @@ pub async fn listen(
                 unread.insert(message.peer, message.seq);
             }
             Event::CaughtUp if once => break Ok(ExitCode::SUCCESS),
-            Event::Disconnected { .. } if !once => {}
-            event => {
-                if let Some(error) = reason_of(event, &server) {
-                    break Err(error);
-                }
+            Event::Disconnected { .. } if once => {
+                break session.connected().await.map(|()| ExitCode::SUCCESS);
             }
+            Event::SessionEnded(reason) => break Err(Error::SessionEnded(reason)),
+            Event::OtherStore => break Err(Error::OtherStore { server: session.server.clone() }),
+            _ => {}
         }
     };
-    if all_written && matches!(tokio::time::timeout(CLOSE_TIMEOUT, reader.has_read()).await, Ok(Read::Done)) {
-        was_read(&client, &mut events, &mut unread).await?;
+    if all_written && matches!(tokio::time::timeout(READ_TIMEOUT, reader.has_read()).await, Ok(Read::Done)) {
+        was_read(client, &mut events, &mut unread).await?;
     }
-    close(&client).await;
-    ended
+    asker::close(client).await;
+    Ok(ended?)
 }
 
 /// What was printed has been read.
@@ -467,12 +515,6 @@ async fn was_read(
     Ok(())
 }
 
-/// Has what was kept earlier sent, and closes the connection, but does not wait long for a server that is not there.
-pub async fn close(client: &Client) {
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.flush()).await;
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
-}
-
 /// `false` if nobody reads any more.
 fn print_event(event: &Event, peer: Option<&Person>, json: bool) -> bool {
     let line = match json {
@@ -480,4 +522,52 @@ fn print_event(event: &Event, peer: Option<&Person>, json: bool) -> bool {
         false => shown::event_text(event, peer),
     };
     line.is_none_or(|line| output::line(&line))
+}
+
+/// Serves programs, on standard input and output, or on a socket alone.
+pub async fn rpc(profile: &ProfileArgs, socket: Option<Option<std::path::PathBuf>>) -> Done {
+    let options = profile.registered()?;
+    let (session, events) = asker::start(profile, true).await?;
+    let (server, feed) = Server::with_events(session.clone(), events);
+    let bound = |path: Option<std::path::PathBuf>| {
+        let name = path.as_ref().map_or("the socket".to_owned(), |path| path.display().to_string());
+        path.map(Socket::at).transpose().map_err(|error| not_possible(format!("{name}: {error}")))
+    };
+    let own = match socket.clone().flatten() {
+        Some(path) => bound(Some(path))?,
+        None => None,
+    };
+    serve_others(&options, server.clone());
+    let mut feed = std::pin::pin!(feed);
+    let ended = if socket.is_some() {
+        say(&format!("serving {}", session.profile));
+        let serving = async {
+            match &own {
+                Some(own) => own.serve(server.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = crate::chat::interrupted() => false,
+            () = &mut feed => true,
+            () = serving => false,
+        }
+    } else {
+        let mut serving =
+            std::pin::pin!(crate::rpc::serve(server.clone(), tokio::io::stdin(), tokio::io::stdout()));
+        tokio::select! {
+            () = crate::chat::interrupted() => false,
+            () = &mut feed => {
+                // What was told last is written.
+                let _ = tokio::time::timeout(READ_TIMEOUT, serving).await;
+                true
+            }
+            () = &mut serving => false,
+        }
+    };
+    asker::close(&session.client).await;
+    match ended {
+        true => Ok(session.connected().await.map(|()| ExitCode::SUCCESS)?),
+        false => Ok(ExitCode::SUCCESS),
+    }
 }

@@ -1,31 +1,40 @@
 //! `tern`: a client for the terminal, and the shortest example of an application on the library.
 //!
 //! A profile is a directory: the session, what has been received, and which server it is registered with. One process
-//! uses a profile at a time. Exit codes: [`failed`], and 3 for a message that is kept and not sent yet.
+//! uses a profile at a time; while one runs for long, the others go through it. Exit codes: [`failed`], and 3 for a message that is
+//! kept and not sent yet.
 
 #![forbid(unsafe_code)]
+mod asker;
 mod chat;
 mod commands;
+mod methods;
 mod output;
 mod profile;
+mod rpc;
 mod shown;
+mod tables;
+mod who;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tern_client::Error;
+use serde_json::json;
 
 use crate::commands::Page;
+use crate::methods::{Failure, HISTORY_LIMIT, SEND_TIMEOUT_MS};
 use crate::profile::ProfileArgs;
+use crate::who::Who;
 
 /// A client of tern, the messaging server, for the terminal.
 #[derive(Parser)]
 #[command(
     name = "tern",
     version = tern_version::VERSION,
-    after_help = "Phones are written as E.164: a plus sign and 8 to 15 digits. \
-    The server and whom to trust are remembered by the profile when it is registered. \
+    after_help = "WHO is a phone (a plus sign and 8 to 15 digits), or @ and the number of a user, as `tern chats` shows it. \
+    The server and whom to trust are remembered by the profile when it is registered.\n\
     Exit codes: 0 done, 1 not possible with this profile, 2 the command line is wrong, 3 the message is kept and not sent yet, \
     4 there is no connection, 5 the server refused."
 )]
@@ -44,6 +53,7 @@ enum Command {
     /// Prove a phone by the code that it is sent, and make this profile a device of its account
     Register {
         /// One's own phone
+        #[arg(value_parser = who::phone)]
         phone: String,
         /// The name that others see; an account that exists keeps its own if this is left out
         #[arg(long, default_value = "")]
@@ -58,31 +68,38 @@ enum Command {
         #[arg(long)]
         replace: bool,
     },
+    /// Print the list of one's chats, those with the newest message first: how many messages are unread, with whom, the newest
+    Chats {
+        /// Only those with unread messages
+        #[arg(long, short)]
+        unread: bool,
+    },
+    /// Chat in the terminal; without WHO, with whoever is chosen from the list
+    Chat {
+        /// With whom
+        who: Option<Who>,
+        /// How to make known that a message has come, beside the screen
+        #[arg(long, env = "TERN_NOTIFY", value_name = "HOW")]
+        notify: Option<chat::Notify>,
+    },
     /// Send a message, and print its place in the chat when the server has it in durable storage
     Send {
         /// To whom. Somebody whom this profile does not know yet must be asked for, which needs a connection
-        phone: String,
+        who: Who,
         /// What; `-`, or nothing where something is piped in: what stands on standard input
         text: Option<String>,
         /// How long to try, in all. A message that is not acknowledged by then is kept, and sent by the next command that
         /// connects; the exit code is 3. With any other code it is not kept
-        #[arg(long, short, value_name = "SECONDS", default_value_t = 30)]
+        #[arg(long, short, value_name = "SECONDS", default_value_t = SEND_TIMEOUT_MS / 1000)]
         timeout: u64,
-    },
-    /// Print what comes: messages, receipts, the state of the connection; with --json one object an event. A message is acknowledged
-    /// when its line was read; one whose reader ended before comes again. docs/CLIENT.md tells the events
-    Listen {
-        /// Tell the senders that their messages were read
-        #[arg(long)]
-        mark_read: bool,
-        /// End when everything that was missed has come
-        #[arg(long)]
-        once: bool,
+        /// Send it once for each key: of a message of a key that was sent before, the place of the first is printed
+        #[arg(long, short)]
+        key: Option<String>,
     },
     /// Print a page of a chat, oldest first: the newest messages, or those beside a seq; with --json one object for the page
     History {
         /// With whom
-        phone: String,
+        who: Who,
         /// The messages before this seq
         #[arg(long, value_name = "SEQ", conflicts_with = "after")]
         before: Option<u64>,
@@ -90,57 +107,157 @@ enum Command {
         #[arg(long, value_name = "SEQ")]
         after: Option<u64>,
         /// At most so many; the server may give fewer
-        #[arg(long, short = 'n', default_value_t = 50)]
+        #[arg(long, short = 'n', default_value_t = HISTORY_LIMIT)]
         limit: u32,
         /// What this profile has kept, without asking the server
         #[arg(long)]
         local: bool,
     },
-    /// Chat in the terminal
-    Chat {
+    /// Print what comes: messages, receipts, the state of the connection; with --json one object an event. A message is acknowledged
+    /// when its line was read; one whose reader ended before comes again. docs/CLIENT.md tells the events
+    Listen {
+        /// Tell the senders that their messages were read
+        #[arg(long, short)]
+        mark_read: bool,
+        /// End when everything that was missed has come
+        #[arg(long)]
+        once: bool,
+    },
+    /// Tell the sender that one's chat with them is read, on all of one's devices
+    Read {
         /// With whom
-        phone: String,
+        who: Who,
+        /// Up to this seq [default: the newest]
+        #[arg(long, value_name = "SEQ")]
+        upto: Option<u64>,
+    },
+    /// Print who one is: phone, name, user, device, server, profile
+    Whoami,
+    /// Change the name that others see, or what this device is called
+    Rename {
+        /// The name that others see; empty for none
+        #[arg(required_unless_present = "device")]
+        name: Option<String>,
+        /// What this device is called in the list of one's devices
+        #[arg(long)]
+        device: Option<String>,
+    },
+    /// Print the list of one's devices, or end one that was lost
+    Devices {
+        /// End the device of this number: it is logged out, and can't log in again
+        #[arg(long, value_name = "NUMBER")]
+        end: Option<u32>,
+    },
+    /// End this device, and empty the profile: its tokens and all that it has kept
+    Logout {
+        /// Empty the profile alone: the server, which may be gone, is not told
+        #[arg(long)]
+        local: bool,
+        /// Also if messages have not been sent
+        #[arg(long)]
+        force: bool,
+    },
+    /// Serve a program: JSON-RPC 2.0, one object a line, on standard input and output until the input ends. docs/CLIENT.md tells the
+    /// methods. Meanwhile the other commands on this profile go through this one
+    Rpc {
+        /// Serve on a unix socket instead, until interrupted: at this path, or without one at rpc.sock beside the profile
+        #[arg(long, value_name = "PATH")]
+        #[allow(clippy::option_option, reason = "whether it is there, and with which value")]
+        socket: Option<Option<PathBuf>>,
+    },
+    /// Print what a shell needs to complete this program's command lines
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages of this program into a folder
+    #[command(hide = true)]
+    ManPages {
+        /// Where to
+        folder: PathBuf,
     },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { profile, json, command } = Arguments::parse();
-    let done = match command {
+    run(&profile, json, command).await.unwrap_or_else(|failure| failed(failure, &profile, json))
+}
+
+async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::Done {
+    match command {
         Command::Register { phone, name, code, device, replace } => {
-            commands::register(&profile, &phone, &name, code, &device, replace, json).await
+            commands::register(profile, &phone, &name, code, &device, replace, json).await
         }
-        Command::Send { phone, text, timeout } => commands::send(&profile, &phone, text, timeout, json).await,
-        Command::Listen { mark_read, once } => commands::listen(&profile, json, mark_read, once).await,
-        Command::History { phone, before, after, limit, local } => {
-            let (from, forwards) = after.map_or((before.unwrap_or(0), false), |after| (after, true));
-            let page = Page { from, forwards, limit };
+        Command::Chats { unread } => commands::chats(profile, unread, json).await,
+        Command::Chat { who, notify } => {
+            chat::run(profile, who, notify).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Send { who, text, timeout, key } => {
+            commands::send(profile, &who, text, key, timeout, json).await
+        }
+        Command::History { who, before, after, limit, local } => {
+            let page = Page { before, after, limit };
             match local {
-                true => commands::history_local(&profile, &phone, page, json),
-                false => commands::history(&profile, &phone, page, json).await,
+                true => commands::history_local(profile, &who, page, json),
+                false => commands::history(profile, &who, page, json).await,
             }
         }
-        Command::Chat { phone } => chat::run(&profile, &phone).await.map(|()| ExitCode::SUCCESS),
-    };
-    done.unwrap_or_else(|error| failed(&error, json))
+        Command::Listen { mark_read, once } => commands::listen(profile, json, mark_read, once).await,
+        Command::Read { who, upto } => commands::read(profile, &who, upto, json).await,
+        Command::Whoami => commands::whoami(profile, json).await,
+        Command::Rename { name, device } => commands::rename(profile, name, device, json).await,
+        Command::Devices { end } => commands::devices(profile, end, json).await,
+        Command::Logout { local, force } => commands::logout(profile, local, force, json).await,
+        Command::Rpc { socket } => commands::rpc(profile, socket).await,
+        Command::Completions { shell } => {
+            let mut command = <Arguments as clap::CommandFactory>::command();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "tern", &mut script);
+            // Who does not read it has it not.
+            let _ = std::io::stdout().write_all(&script);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::ManPages { folder } => {
+            let written = clap_mangen::generate_to(<Arguments as clap::CommandFactory>::command(), &folder);
+            let unwritable = |error| tern_client::Error::Config(format!("{}: {error}", folder.display()));
+            written.map_err(unwritable)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }
 
 /// Says why a command has not done what it was to do, and gives its exit code: 1 it is not possible with this profile, 4 there is
 /// no connection, 5 the server refused.
-fn failed(error: &Error, json: bool) -> ExitCode {
+fn failed(failure: Failure, profile: &ProfileArgs, json: bool) -> ExitCode {
+    let (code, message, mut data, help) = match failure {
+        Failure::Error(error) => {
+            let help = profile.help_with(&error);
+            (shown::exit_code(&error), error.to_string(), shown::error_json(&error), help)
+        }
+        Failure::Told { code, message, data } => (code, message, data, Vec::new()),
+        Failure::Params(why) => (1, why, json!({ "kind": "not_possible" }), Vec::new()),
+        Failure::Method => {
+            let why =
+                "the process that has the profile does not know how to do that: it is of another version";
+            (1, why.to_owned(), json!({ "kind": "not_possible" }), Vec::new())
+        }
+    };
     if json {
-        output::line(&shown::json_line(&shown::error_json(error)));
+        if !data.is_object() {
+            data = json!({});
+        }
+        data["message"] = shown::clean_line(&message).into();
+        data["help"] = help.iter().map(|line| shown::clean_line(line)).collect::<Vec<_>>().into();
+        output::line(&shown::json_line(&json!({ "error": data })));
     } else {
+        let mut stderr = std::io::stderr().lock();
         // Who does not see it has the exit code.
-        let _ = writeln!(std::io::stderr(), "tern: {}", shown::clean_line(&error.to_string()));
+        let _ = writeln!(stderr, "tern: {}", shown::clean_line(&message));
+        for line in help {
+            let _ = writeln!(stderr, "      {}", shown::clean_line(&line));
+        }
     }
-    ExitCode::from(match error {
-        Error::Connection(_)
-        | Error::Offline { .. }
-        | Error::Tls(_)
-        | Error::TimedOut
-        | Error::Protocol(_) => 4,
-        Error::Refused { .. } | Error::SessionEnded(_) | Error::OtherStore { .. } => 5,
-        _ => 1,
-    })
+    ExitCode::from(code)
 }

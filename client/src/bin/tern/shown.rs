@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tern_client::{Client, Error, Event, HistoryPage, Kind, Message, Person, Reason};
+use tern_client::{Cause, Chat, Client, Error, Event, HistoryPage, Kind, Message, Person, Reason};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -61,7 +61,7 @@ pub fn special(kind: Kind) -> Option<&'static str> {
 pub fn error_json(error: &Error) -> Value {
     let kind = match error {
         Error::Connection(_) | Error::Offline { .. } => "offline",
-        Error::Tls(_) => "not_trusted",
+        Error::Tls { .. } => "not_trusted",
         Error::TimedOut => "timed_out",
         Error::Protocol(_) => "protocol",
         Error::Refused { .. } => "refused",
@@ -83,7 +83,7 @@ pub fn error_json(error: &Error) -> Value {
         Error::SessionEnded(reason) => told["reason"] = reason.name().into(),
         _ => {}
     }
-    json!({ "error": told })
+    told
 }
 
 /// JSON for programs, which a terminal can show: what commands one is escaped.
@@ -127,7 +127,7 @@ pub fn ticks(seq: u64, delivered_upto: u64) -> &'static str {
 /// A person as shown in a line of text.
 pub fn name_of(person: &Person) -> String {
     match (person.name.as_str(), person.phone.as_str()) {
-        ("", "") => format!("user {}", person.user_id),
+        ("", "") => format!("@{}", person.user_id),
         ("", phone) => clean_line(phone),
         // Only one's own lines begin so.
         (name, _) if clean_line(name).trim().eq_ignore_ascii_case("me") => {
@@ -153,9 +153,89 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
     match message.kind {
         Kind::Text => insert_body(&mut object, &message.body),
         Kind::Lost => drop(object.insert("lost".into(), true.into())),
-        Kind::Unknown => drop(object.insert("base64".into(), STANDARD.encode(&message.body).into())),
+        Kind::Unknown => {
+            object.insert("unknown".into(), true.into());
+            object.insert("base64".into(), STANDARD.encode(&message.body).into());
+        }
     }
     object
+}
+
+/// A message as [`message_json`] has it. What is not there is nothing.
+pub fn message_of(peer: u64, value: &Value) -> Message {
+    let number = |key: &str| value[key].as_u64().unwrap_or_default();
+    let is = |key: &str| value[key].as_bool().unwrap_or_default();
+    let body = match (&value["text"], &value["base64"]) {
+        (Value::String(text), _) => text.clone().into_bytes(),
+        (_, Value::String(base64)) => STANDARD.decode(base64).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let kind = match (is("lost"), is("unknown")) {
+        (true, _) => Kind::Lost,
+        (_, true) => Kind::Unknown,
+        _ => Kind::Text,
+    };
+    let (seq, sender, time_ms, own) = (number("seq"), number("sender"), number("time_ms"), is("own"));
+    Message { peer, seq, sender, time_ms, body, own, kind }
+}
+
+/// A person as methods name them.
+pub fn person_of(value: &Value) -> Person {
+    let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    Person { user_id: value["peer"].as_u64().unwrap_or_default(), name: text("name"), phone: text("phone") }
+}
+
+/// A chat at a glance, for programs.
+pub fn chat_json(chat: &Chat) -> Value {
+    let Person { user_id, name, phone } = &chat.person;
+    if chat.unavailable {
+        return json!({ "peer": user_id, "name": name, "phone": phone, "unavailable": true });
+    }
+    json!({
+        "peer": user_id, "name": name, "phone": phone, "head": chat.head, "unread": chat.unread,
+        "last": chat.last.as_ref().map(message_json), "delivered_upto": chat.delivered_upto,
+        "read_upto": chat.read_upto, "own_read_upto": chat.own_read_upto, "version": chat.version,
+    })
+}
+
+/// Whom an event is about.
+pub async fn peer_of_event(client: &Client, event: &Event) -> Option<Person> {
+    match (event, peer_of(event)) {
+        (Event::PersonChanged(person), _) => Some(person.clone()),
+        (_, Some(peer)) => Some(person(client, peer).await),
+        _ => None,
+    }
+}
+
+/// The exit code of an error: 1 it is not possible with this profile, 4 there is no connection, 5 the server refused.
+pub fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Connection(_)
+        | Error::Offline { .. }
+        | Error::Tls { .. }
+        | Error::TimedOut
+        | Error::Protocol(_) => 4,
+        Error::Refused { .. } | Error::SessionEnded(_) | Error::OtherStore { .. } => 5,
+        _ => 1,
+    }
+}
+
+/// Those of the messages that are gone that stood where a page is, or behind the newest. The page begins before the seq `from`, or
+/// after it if `forwards`.
+pub fn beside(page: &HistoryPage, from: u64, forwards: bool, gone: Vec<Message>) -> Vec<Message> {
+    let (first, last) = (page.messages.first(), page.messages.last());
+    let lowest = match (forwards, page.more, first) {
+        (false, true, Some(first)) => first.seq,
+        (false, ..) => 0,
+        (true, ..) => from + 1,
+    };
+    let upto = match (forwards, page.more, last) {
+        (true, true, Some(last)) => last.seq,
+        (true, ..) => u64::MAX,
+        (false, ..) if from == 0 => u64::MAX,
+        (false, ..) => from - 1,
+    };
+    gone.into_iter().filter(|message| (lowest..=upto).contains(&message.seq)).collect()
 }
 
 fn insert_body(object: &mut Map<String, Value>, body: &[u8]) {
@@ -226,9 +306,10 @@ pub fn event_json(event: &Event, peer: Option<&Person>) -> Value {
         Event::Message(message) => tagged("message", message_json(message)),
         Event::Gone(message) => tagged("gone", message_json(message)),
         Event::OtherStore => tagged("other_store", Map::new()),
-        Event::Disconnected { why, retry_in } => {
+        Event::Disconnected { why, cause, retry_in } => {
             let retry_in_ms = retry_in.as_millis() as u64;
-            fields("disconnected", json!({ "why": why, "retry_in_ms": retry_in_ms }))
+            let trusted = *cause == Cause::Offline;
+            fields("disconnected", json!({ "why": why, "trusted": trusted, "retry_in_ms": retry_in_ms }))
         }
         Event::Receipt { delivered_upto, read_upto, own, .. } => {
             let marks = json!({ "delivered_upto": delivered_upto, "read_upto": read_upto, "own": own });
@@ -275,7 +356,7 @@ pub fn event_text(event: &Event, peer: Option<&Person>) -> Option<String> {
     Some(match event {
         Event::Connected => "connected".to_owned(),
         Event::CaughtUp => "up to date".to_owned(),
-        Event::Disconnected { why, retry_in } => {
+        Event::Disconnected { why, retry_in, .. } => {
             format!("not connected: {}; again in {:.1} s", clean_line(why), retry_in.as_secs_f64())
         }
         Event::Message(message) => {
@@ -341,7 +422,8 @@ mod tests {
             assert!(!shown.contains(['\u{2028}', '\u{200f}', '\r']));
         }
         assert_ne!(name_of(&person(" ME ")), "ME");
-        let why = Event::Disconnected { why: "a\nconnected".to_owned(), retry_in: std::time::Duration::ZERO };
+        let (why, cause) = ("a\nconnected".to_owned(), Cause::Offline);
+        let why = Event::Disconnected { why, cause, retry_in: std::time::Duration::ZERO };
         assert_eq!(event_text(&why, None).expect("shown").lines().count(), 1);
     }
 

@@ -21,6 +21,12 @@ impl Input {
         self.text.split_at(self.cursor)
     }
 
+    /// Begins with a text that was being written before.
+    pub fn set(&mut self, text: String) {
+        self.cursor = text.len();
+        self.text = text;
+    }
+
     /// Takes all of it.
     pub fn take(&mut self) -> String {
         self.cursor = 0;

@@ -29,6 +29,13 @@ pub enum Action {
     ScrollPages(i32),
     /// To the newest message.
     ToNewest,
+    /// Looks for text in what is loaded; again: further up.
+    Search,
+    /// The same, further down.
+    SearchDown,
+    /// To the list of chats.
+    Chats,
+    Help,
     Repaint,
     Suspend,
     Leave,
@@ -68,6 +75,7 @@ pub fn action(key: &KeyEvent) -> Action {
         KeyCode::Down => Action::Down,
         KeyCode::PageUp => Action::ScrollPages(1),
         KeyCode::PageDown => Action::ScrollPages(-1),
+        KeyCode::F(1) => Action::Help,
         KeyCode::Esc => Action::Leave,
         _ => Action::Nothing,
     }
@@ -81,11 +89,14 @@ fn with_control(c: char) -> Action {
         'e' => Action::End,
         'b' => Action::Left,
         'f' => Action::Right,
+        'g' => Action::Chats,
         'h' => Action::Backspace,
         // What terminals send for Enter in a line of its own.
         'j' => Action::Insert("\n".to_owned()),
         'k' => Action::CutToEnd,
         'l' => Action::Repaint,
+        'r' => Action::Search,
+        's' => Action::SearchDown,
         'u' => Action::CutToHome,
         'w' => Action::CutWord,
         'y' => Action::PutBack,

@@ -2,22 +2,35 @@
 
 mod input;
 mod keys;
+mod picker;
 mod state;
 #[cfg(test)]
 mod tests;
 mod view;
 
-use std::io::IsTerminal as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
 
+use clap::ValueEnum;
 use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEventKind};
 use ratatui::layout::{Position, Rect};
 use ratatui::{DefaultTerminal, crossterm};
+use serde_json::{Value, json};
 use tern_client::{Client, Error, Event, Events, HistoryPage, Message, Person, Sent};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use crate::asker;
 use crate::commands;
+use crate::methods::{Failure, Session};
 use crate::profile::ProfileArgs;
+use crate::rpc::Server;
+use crate::shown;
+use crate::who::Who;
 use keys::Action;
+use picker::{Picked, Picker};
 use state::Chat;
 
 /// Messages read from history at once.
@@ -26,49 +39,61 @@ const PAGE_MESSAGES: u32 = 100;
 /// Messages shown that the server has no more.
 const GONE_MESSAGES: u32 = 1000;
 
-/// What a task of the chat has come back with.
+/// Chats that are kept as they were left. Beyond, those that were left first begin anew.
+const CHATS_MAX: usize = 16;
+
+/// How long nothing is typed before the draft is kept.
+const DRAFT_DELAY: Duration = Duration::from_millis(500);
+
+/// How a message that comes is made known beside the screen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Notify {
+    /// The terminal's bell
+    Bell,
+    /// A notification of the desktop, where the terminal knows OSC 9; it says from whom
+    Osc,
+}
+
+/// What a task of the chat has come back with; the number is whose chat it is about.
 enum Done {
-    Sent(u64, Result<Sent, Error>),
-    Page(Result<HistoryPage, Error>),
-    Gone(Result<Vec<Message>, Error>),
+    Sent(u64, u64, Result<Sent, Error>),
+    Page(u64, Result<HistoryPage, Error>),
+    Gone(u64, Result<Vec<Message>, Error>),
+    Draft(u64, Result<String, Error>),
     Person(Person),
+    /// Somebody was looked up, to chat with.
+    Found(Result<Value, Failure>),
+    Chats(Result<Value, Failure>),
 }
 
 /// Runs until the user leaves.
-pub async fn run(profile: &ProfileArgs, phone: &str) -> Result<(), Error> {
+pub async fn run(profile: &ProfileArgs, who: Option<Who>, notify: Option<Notify>) -> Result<(), Failure> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
-        return Err(Error::Config("chat needs a terminal: programs use send and listen --json".to_owned()));
+        let why = "chat needs a terminal: programs use rpc, or send and listen --json";
+        return Err(Error::Config(why.to_owned()).into());
     }
     let options = profile.registered()?;
-    let server = options.server.clone();
-    let (client, mut events) = Client::start(options).await?;
-    let mut before = Vec::new();
-    let peer = loop {
-        match client.lookup_phone(phone).await {
-            Ok(peer) => break peer,
-            // The events say whether it is worth waiting.
-            Err(error @ (Error::Connection(_) | Error::Closed)) => match events.next().await {
-                Some(Event::Disconnected { .. }) | None => return Err(error),
-                Some(Event::SessionEnded(reason)) => return Err(Error::SessionEnded(reason)),
-                Some(Event::OtherStore) => return Err(Error::OtherStore { server }),
-                Some(event) => before.push(event),
-            },
-            Err(error) => return Err(error),
-        }
+    let (session, mut events) = asker::start(profile, true).await?;
+    commands::serve_others(&options, Server::without_events(session.clone()));
+    let first = match who {
+        Some(who) => Some(shown::person_of(&session.call("lookup", who.params().into()).await?)),
+        None => None,
     };
     let mut terminal =
         ratatui::try_init().map_err(|error| Error::Config(format!("the terminal: {error}")))?;
-    let mut chat = Chat::new(peer);
-    for event in before {
-        chat.take(event);
-    }
     modes(true);
-    let ended = Screen::new(&client, server, chat).run(&mut terminal, &mut events).await;
+    let mut screen = Screen::new(session.clone(), notify);
+    match first {
+        Some(peer) => screen.open(peer),
+        None => screen.pick(),
+    }
+    let ended = screen.run(&mut terminal, &mut events).await;
     modes(false);
     ratatui::restore();
     events.done();
-    commands::close(&client).await;
-    ended
+    screen.keep_drafts().await;
+    asker::close(&session.client).await;
+    Ok(ended?)
 }
 
 /// Waits for a signal that asks the program to end.
@@ -128,36 +153,67 @@ fn modes(on: bool) {
     let _ = stdout.flush();
 }
 
-/// The chat on the screen, with what it has under way.
-struct Screen<'a> {
-    client: &'a Client,
-    server: String,
-    chat: Chat,
+/// The chats, which of them is on the screen, and what is under way.
+struct Screen {
+    session: Arc<Session>,
+    chats: BTreeMap<u64, Chat>,
+    /// The chat on the screen, and those that were left, the latest last.
+    current: Option<u64>,
+    left: Vec<u64>,
+    picker: Option<Picker>,
+    helping: bool,
     done: mpsc::UnboundedSender<Done>,
     finished: mpsc::UnboundedReceiver<Done>,
-    reading: bool,
+    /// Chats of which a page is being read.
+    reading: BTreeSet<u64>,
+    /// Messages from others than who is on the screen.
+    elsewhere: BTreeMap<u64, u64>,
+    names: BTreeMap<u64, String>,
+    connected: bool,
+    notify: Option<Notify>,
+    /// When what is being written is to be kept.
+    draft_at: Option<Instant>,
 }
 
-impl<'a> Screen<'a> {
-    fn new(client: &'a Client, server: String, chat: Chat) -> Self {
+impl Screen {
+    fn new(session: Arc<Session>, notify: Option<Notify>) -> Self {
         let (done, finished) = mpsc::unbounded_channel();
-        Self { client, server, chat, done, finished, reading: false }
+        Self {
+            session,
+            chats: BTreeMap::new(),
+            current: None,
+            left: Vec::new(),
+            picker: None,
+            helping: false,
+            done,
+            finished,
+            reading: BTreeSet::new(),
+            elsewhere: BTreeMap::new(),
+            names: BTreeMap::new(),
+            connected: false,
+            notify,
+            draft_at: None,
+        }
+    }
+
+    fn client(&self) -> &Client {
+        &self.session.client
+    }
+
+    fn chat(&mut self) -> Option<&mut Chat> {
+        self.chats.get_mut(&self.current?)
     }
 
     async fn run(&mut self, terminal: &mut DefaultTerminal, events: &mut Events) -> Result<(), Error> {
         let screen = |error: std::io::Error| Error::Config(format!("the terminal: {error}"));
         let mut keys = terminal_events();
         let mut interrupted = std::pin::pin!(interrupted());
-        self.read_gone();
         loop {
-            if self.chat.wants_older() {
-                self.read_older();
+            self.draw(terminal).map_err(screen)?;
+            if self.picker.is_none() {
+                self.was_on_screen().await?;
             }
-            terminal.draw(|frame| view::draw(&mut self.chat, frame)).map_err(screen)?;
-            // Read is what has been on the screen.
-            if let Some(upto) = self.chat.newly_seen() {
-                self.client.mark_read(self.chat.peer().user_id, upto).await?;
-            }
+            let draft_at = self.draft_at;
             tokio::select! {
                 key = keys.recv() => match key {
                     Some(key) => match self.key(&key) {
@@ -171,15 +227,66 @@ impl<'a> Screen<'a> {
                 event = events.next() => match event {
                     Some(Event::SessionEnded(reason)) => return Err(Error::SessionEnded(reason)),
                     Some(Event::OtherStore) => {
-                        return Err(Error::OtherStore { server: self.server.clone() });
+                        return Err(Error::OtherStore { server: self.session.server.clone() });
                     }
-                    Some(event) => self.event(event),
+                    Some(event) => self.event(&event),
                     None => return Ok(()),
                 },
                 Some(done) = self.finished.recv() => self.finish(done),
+                () = at(draft_at) => {
+                    self.draft_at = None;
+                    self.keep_drafts().await;
+                }
                 () = &mut interrupted => return Ok(()),
             }
         }
+    }
+
+    fn draw(&mut self, terminal: &mut DefaultTerminal) -> std::io::Result<()> {
+        let elsewhere = self.elsewhere_text();
+        if self.helping {
+            terminal.draw(view::draw_help)?;
+        } else if let Some(picker) = &mut self.picker {
+            terminal.draw(|frame| picker.draw(frame))?;
+        } else if let Some(chat) = self.chat() {
+            chat.elsewhere = elsewhere;
+            let before = std::mem::take(&mut chat.doubtful);
+            terminal.draw(|frame| view::draw(chat, frame))?;
+            if chat.doubtful != before {
+                // What the terminal thinks wider or narrower would leave its traces.
+                repaint(terminal)?;
+                terminal.draw(|frame| view::draw(chat, frame))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Read is what has been on the screen; and who is near the oldest message wants those before it.
+    async fn was_on_screen(&mut self) -> Result<(), Error> {
+        let Some(chat) = self.chat() else { return Ok(()) };
+        let (peer, seen) = (chat.peer().user_id, chat.newly_seen());
+        if chat.wants_older() {
+            self.read_older(peer);
+        }
+        match seen {
+            Some(upto) => self.client().mark_read(peer, upto).await,
+            None => Ok(()),
+        }
+    }
+
+    fn elsewhere_text(&self) -> String {
+        let from = |(peer, count): (&u64, &u64)| {
+            let name = self.names.get(peer).cloned().unwrap_or_else(|| format!("@{peer}"));
+            format!("{count} new from {name}")
+        };
+        let mut texts: Vec<_> = self.elsewhere.iter().take(3).map(from).collect();
+        if self.elsewhere.len() > texts.len() {
+            texts.push("more".to_owned());
+        }
+        if !texts.is_empty() {
+            texts.push("Ctrl-G".to_owned());
+        }
+        texts.join(", ")
     }
 
     /// Does what a key means.
@@ -192,57 +299,174 @@ impl<'a> Screen<'a> {
             _ => return Next::GoOn,
         };
         match action {
-            Action::Leave => return Next::Leave,
-            Action::DeleteOrLeave if self.chat.input.text().is_empty() => return Next::Leave,
             Action::Repaint => return Next::Repaint,
             Action::Suspend => return Next::Suspend,
-            Action::Send => {
-                if let Some((number, text)) = self.chat.send() {
-                    let (client, done) = (self.client.clone(), self.done.clone());
-                    let peer = self.chat.peer().user_id;
-                    tokio::spawn(async move {
-                        // The screen may be gone.
-                        let _ = done.send(Done::Sent(number, client.send(peer, text).await));
-                    });
-                }
-            }
-            action => self.chat.edit(&action),
+            _ if std::mem::take(&mut self.helping) => return Next::GoOn,
+            Action::Help => self.helping = true,
+            action if self.picker.is_some() => return self.key_in_picker(&action),
+            action => return self.key_in_chat(action),
         }
         Next::GoOn
     }
 
-    fn event(&mut self, event: Event) {
+    fn key_in_picker(&mut self, action: &Action) -> Next {
+        let Some(picker) = &mut self.picker else { return Next::GoOn };
+        match picker.key(action) {
+            Picked::Stay => {}
+            Picked::Leave if self.current.is_none() => return Next::Leave,
+            Picked::Leave => self.picker = None,
+            Picked::Known(peer) => self.find(Who::User(peer)),
+            Picked::Typed(who) => self.find(who),
+        }
+        Next::GoOn
+    }
+
+    fn key_in_chat(&mut self, action: Action) -> Next {
+        let Some(chat) = self.chat() else { return Next::Leave };
+        if chat.edit_search(&action) {
+            return Next::GoOn;
+        }
+        match action {
+            Action::Leave => return Next::Leave,
+            Action::DeleteOrLeave if chat.input.text().is_empty() => return Next::Leave,
+            Action::Search => chat.begin_search(),
+            Action::Chats => self.pick(),
+            Action::Send => return self.enter(),
+            action => {
+                chat.edit(&action);
+                self.draft_at = Some(Instant::now() + DRAFT_DELAY);
+            }
+        }
+        Next::GoOn
+    }
+
+    /// Sends what is written, or does what it says: what people type who are used to commands, and never mean to send.
+    fn enter(&mut self) -> Next {
+        let Some(chat) = self.chat() else { return Next::GoOn };
+        let command = chat.input.text().trim_end().to_owned();
+        if matches!(command.as_str(), "/quit" | "/help" | "/chats") {
+            chat.input.take();
+            match command.as_str() {
+                "/quit" => return Next::Leave,
+                "/help" => self.helping = true,
+                _ => self.pick(),
+            }
+            return Next::GoOn;
+        }
+        let peer = chat.peer().user_id;
+        if let Some((number, text)) = chat.send() {
+            let (client, done) = (self.client().clone(), self.done.clone());
+            tokio::spawn(async move {
+                // The screen may be gone.
+                let _ = done.send(Done::Sent(peer, number, client.send(peer, text).await));
+            });
+            self.draft_at = Some(Instant::now());
+        }
+        Next::GoOn
+    }
+
+    /// Shows the list of chats.
+    fn pick(&mut self) {
+        self.picker = Some(Picker::default());
+        self.ask("chats", json!({}), Done::Chats);
+    }
+
+    fn find(&self, who: Who) {
+        self.ask("lookup", who.params().into(), Done::Found);
+    }
+
+    fn ask(&self, method: &'static str, params: Value, done: fn(Result<Value, Failure>) -> Done) {
+        let (session, finished) = (self.session.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let _ = finished.send(done(session.call(method, params).await));
+        });
+    }
+
+    /// Goes to a chat.
+    fn open(&mut self, peer: Person) {
+        let id = peer.user_id;
+        if let Some(before) = self.current.replace(id) {
+            self.left.retain(|left| *left != before);
+            self.left.push(before);
+        }
+        self.left.retain(|left| *left != id);
+        (self.picker, self.draft_at) = (None, Some(Instant::now()));
+        self.elsewhere.remove(&id);
+        if !self.chats.contains_key(&id) {
+            let mut chat = Chat::new(peer);
+            chat.connected = self.connected;
+            self.chats.insert(id, chat);
+            self.read_kept(id);
+        }
+        // Of those that go their drafts are kept already.
+        while self.chats.len() > CHATS_MAX && !self.left.is_empty() {
+            self.chats.remove(&self.left.remove(0));
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Connected => self.connected = true,
+            Event::Disconnected { .. } => self.connected = false,
+            _ => {}
+        }
+        if let Event::Message(message) = event
+            && !message.own
+        {
+            if self.current != Some(message.peer) {
+                *self.elsewhere.entry(message.peer).or_default() += 1;
+                if !self.names.contains_key(&message.peer) {
+                    self.look_up(message.peer);
+                }
+            }
+            self.notify(message.peer);
+        }
         // Their first words may have made their name known.
-        let names = matches!(event, Event::Connected | Event::Message(_)) && self.chat.wants_name();
-        self.chat.take(event);
-        if names {
-            self.look_up();
+        let news = matches!(event, Event::Connected | Event::Message(_));
+        let nameless: Vec<_> = self.chats.values().filter(|chat| news && chat.wants_name()).collect();
+        let nameless: Vec<_> = nameless.iter().map(|chat| chat.peer().user_id).collect();
+        for chat in self.chats.values_mut() {
+            chat.take(event.clone());
         }
+        nameless.into_iter().for_each(|peer| self.look_up(peer));
     }
 
-    fn read_older(&mut self) {
-        if self.reading {
+    fn notify(&self, peer: u64) {
+        let name = self.names.get(&peer).cloned();
+        let name = name.or_else(|| self.chats.get(&peer).map(|chat| shown::name_of(chat.peer())));
+        let text = match (self.notify, name) {
+            (None, _) => return,
+            (Some(Notify::Bell), _) => "\x07".to_owned(),
+            // A name holds no control characters when it is shown.
+            (Some(Notify::Osc), name) => {
+                format!("\x1b]9;tern: a message from {}\x07", name.unwrap_or_else(|| format!("@{peer}")))
+            }
+        };
+        let mut stdout = std::io::stdout();
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    }
+
+    fn read_older(&mut self, peer: u64) {
+        let Some(from) = self.chats.get(&peer).map(Chat::oldest).filter(|_| self.reading.insert(peer)) else {
             return;
-        }
-        self.reading = true;
-        let (client, done) = (self.client.clone(), self.done.clone());
-        let (peer, from) = (self.chat.peer().user_id, self.chat.oldest());
+        };
+        let (client, done) = (self.client().clone(), self.done.clone());
         tokio::spawn(async move {
-            let _ = done.send(Done::Page(client.history(peer, from, false, PAGE_MESSAGES).await));
+            let _ = done.send(Done::Page(peer, client.history(peer, from, false, PAGE_MESSAGES).await));
         });
     }
 
-    fn read_gone(&self) {
-        let (client, done) = (self.client.clone(), self.done.clone());
-        let peer = self.chat.peer().user_id;
+    /// Reads what the profile has kept of a chat beside its messages: those that are gone, and a draft.
+    fn read_kept(&self, peer: u64) {
+        let (client, done) = (self.client().clone(), self.done.clone());
         tokio::spawn(async move {
-            let _ = done.send(Done::Gone(client.gone(peer, GONE_MESSAGES).await));
+            let _ = done.send(Done::Gone(peer, client.gone(peer, GONE_MESSAGES).await));
+            let _ = done.send(Done::Draft(peer, client.draft(peer).await));
         });
     }
 
-    fn look_up(&self) {
-        let (client, done) = (self.client.clone(), self.done.clone());
-        let peer = self.chat.peer().user_id;
+    fn look_up(&self, peer: u64) {
+        let (client, done) = (self.client().clone(), self.done.clone());
         tokio::spawn(async move {
             if let Ok(person) = client.lookup_user(peer).await {
                 let _ = done.send(Done::Person(person));
@@ -250,17 +474,70 @@ impl<'a> Screen<'a> {
         });
     }
 
-    fn finish(&mut self, done: Done) {
-        match done {
-            Done::Sent(number, result) => self.chat.sent(number, result),
-            Done::Gone(Ok(gone)) => gone.into_iter().for_each(|message| self.chat.lose(message)),
-            Done::Gone(Err(error)) => self.chat.notice = Some(crate::shown::clean_line(&error.to_string())),
-            Done::Person(person) => self.chat.know(person),
-            Done::Page(page) => {
-                self.reading = false;
-                self.chat.page(page);
+    /// Has what is being written kept.
+    async fn keep_drafts(&mut self) {
+        let client = self.client().clone();
+        for chat in self.chats.values_mut() {
+            if let Some(text) = chat.draft_to_keep() {
+                // One that can't be kept is still on the screen.
+                let _ = client.set_draft(chat.peer().user_id, text).await;
             }
         }
+    }
+
+    fn finish(&mut self, done: Done) {
+        let told = |error: &Error| Some(shown::clean_line(&error.to_string()));
+        match done {
+            Done::Sent(peer, number, result) => {
+                if let Some(chat) = self.chats.get_mut(&peer) {
+                    chat.sent(number, result);
+                }
+            }
+            Done::Page(peer, page) => {
+                self.reading.remove(&peer);
+                if let Some(chat) = self.chats.get_mut(&peer) {
+                    chat.page(page);
+                }
+            }
+            Done::Gone(peer, gone) => match (self.chats.get_mut(&peer), gone) {
+                (Some(chat), Ok(gone)) => gone.into_iter().for_each(|message| chat.lose(message)),
+                (Some(chat), Err(error)) => chat.notice = told(&error),
+                (None, _) => {}
+            },
+            Done::Draft(peer, draft) => {
+                if let (Some(chat), Ok(draft)) = (self.chats.get_mut(&peer), draft) {
+                    chat.begin_with(draft);
+                }
+            }
+            Done::Person(person) => {
+                self.names.insert(person.user_id, shown::name_of(&person));
+                if let Some(chat) = self.chats.get_mut(&person.user_id) {
+                    chat.know(person);
+                }
+            }
+            Done::Found(Ok(person)) => self.open(shown::person_of(&person)),
+            Done::Chats(Ok(mut chats)) => {
+                if let (Some(picker), Some(chats)) = (&mut self.picker, chats["chats"].as_array_mut()) {
+                    picker.list(std::mem::take(chats));
+                }
+            }
+            Done::Found(Err(failure)) | Done::Chats(Err(failure)) => {
+                if let Some(picker) = &mut self.picker {
+                    picker.notice = Some(match failure {
+                        Failure::Error(error) => error.to_string(),
+                        Failure::Params(why) | Failure::Told { message: why, .. } => why,
+                        Failure::Method => String::new(),
+                    });
+                }
+            }
+        }
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -17,6 +17,14 @@ pub struct Pending {
     pub failed: Option<String>,
 }
 
+/// A search in what is loaded.
+#[derive(Debug, Default)]
+pub struct Search {
+    pub text: Input,
+    /// The message that was found.
+    pub at: Option<u64>,
+}
+
 /// A chat with one person.
 #[derive(Debug)]
 pub struct Chat {
@@ -34,10 +42,17 @@ pub struct Chat {
     pub notice: Option<String>,
     /// What the person must not miss, whatever else happens.
     pub warning: Option<String>,
-    /// Messages from others that came meanwhile.
-    pub elsewhere: u64,
+    /// What came from others meanwhile.
+    pub elsewhere: String,
+    pub search: Option<Search>,
+    /// The message that is to be on the screen.
+    pub jump: Option<u64>,
+    /// Lines on the screen of which terminals and this program may think that they are of another width.
+    pub doubtful: Vec<(u16, String)>,
     seen_upto: u64,
     pub input: Input,
+    /// The draft as the profile keeps it.
+    kept: String,
     /// Lines below the screen.
     pub scroll: usize,
     /// Lines that a page has, lines above the screen, and all of them: as drawn last.
@@ -64,9 +79,13 @@ impl Chat {
             connected: false,
             notice: None,
             warning: None,
-            elsewhere: 0,
+            elsewhere: String::new(),
+            search: None,
+            jump: None,
+            doubtful: Vec::new(),
             seen_upto: 0,
             input: Input::default(),
+            kept: String::new(),
             scroll: 0,
             page_lines: 1,
             lines_above: 0,
@@ -121,7 +140,6 @@ impl Chat {
                 (self.connected, self.notice) = (false, Some(shown::clean_line(&why)));
             }
             Event::Message(message) if message.peer == self.peer.user_id => self.insert(message),
-            Event::Message(message) => self.elsewhere += u64::from(!message.own),
             Event::Receipt { peer, delivered_upto, read_upto, own: false } if peer == self.peer.user_id => {
                 (self.delivered_upto, self.read_upto) = (delivered_upto, read_upto);
             }
@@ -156,7 +174,8 @@ impl Chat {
             Event::DeviceAdded { device_id, device_name, .. } => {
                 self.warning = Some(shown::device_added(device_id, &device_name));
             }
-            Event::Receipt { .. }
+            Event::Message(_)
+            | Event::Receipt { .. }
             | Event::Rewound { .. }
             | Event::Gone(_)
             | Event::NotSent { .. }
@@ -247,6 +266,72 @@ impl Chat {
             // The message itself comes as an event.
             Ok(_) => drop(self.pending.remove(at)),
             Err(error) => self.pending[at].failed = Some(shown::clean_line(&error.to_string())),
+        }
+    }
+
+    /// Does what a key means while something is searched for. `false` if it means nothing there.
+    pub fn edit_search(&mut self, action: &Action) -> bool {
+        let Some(search) = &mut self.search else { return false };
+        match action {
+            Action::Leave | Action::Send => self.search = None,
+            Action::Search | Action::Up => self.find(false, false),
+            Action::SearchDown | Action::Down => self.find(true, false),
+            Action::ScrollPages(_) | Action::Scroll(_) | Action::ToNewest => return false,
+            Action::Insert(text) if text.contains('\n') => {}
+            action => {
+                if search.text.edit(action) {
+                    // What was found may still be it.
+                    self.find(false, true);
+                }
+            }
+        }
+        true
+    }
+
+    /// Begins with what was being written when the chat was left, unless something is written already.
+    pub fn begin_with(&mut self, draft: String) {
+        if self.input.text().is_empty() {
+            self.kept.clone_from(&draft);
+            self.input.set(draft);
+        }
+    }
+
+    /// What is being written, if it is not kept so.
+    pub fn draft_to_keep(&mut self) -> Option<String> {
+        let text = self.input.text();
+        (self.kept != text).then(|| {
+            self.kept = text.to_owned();
+            self.kept.clone()
+        })
+    }
+
+    /// Begins to search.
+    pub fn begin_search(&mut self) {
+        self.search = Some(Search::default());
+    }
+
+    /// Looks for the text in the messages before what was found, or behind it; with what was found if `here`.
+    fn find(&mut self, down: bool, here: bool) {
+        let Some(search) = &mut self.search else { return };
+        let wanted = search.text.text().to_lowercase();
+        if wanted.is_empty() {
+            search.at = None;
+            return;
+        }
+        let is_it = |message: &Message| shown::text_of(&message.body).to_lowercase().contains(&wanted);
+        let at = search.at;
+        let before = |seq: &u64| at.is_none_or(|at| *seq < at || (here && *seq == at));
+        let found = match down {
+            false => self.messages.iter().rev().find(|(seq, message)| before(seq) && is_it(message)),
+            true => {
+                self.messages.iter().find(|(seq, message)| at.is_none_or(|at| **seq > at) && is_it(message))
+            }
+        };
+        match found.map(|(seq, _)| *seq) {
+            Some(seq) => (search.at, self.jump) = (Some(seq), Some(seq)),
+            None if here => search.at = None,
+            // It stays where it is: there is no other.
+            None => {}
         }
     }
 

@@ -306,13 +306,14 @@ fn only_what_the_peer_wrote_is_marked_read_and_once() {
     assert_eq!(chat.newly_seen(), None);
     chat.take(Event::Message(Message { peer: 77, ..message(9, PEER, "elsewhere") }));
     draw(&mut chat, 40, 8);
-    assert_eq!((chat.newly_seen(), chat.elsewhere), (None, 1));
+    assert_eq!(chat.newly_seen(), None);
 }
 
 #[test]
 fn a_lost_connection_is_shown() {
     let mut chat = chat();
-    chat.take(Event::Disconnected { why: "the cable".to_owned(), retry_in: Duration::from_secs(1) });
+    let (why, cause) = ("the cable".to_owned(), tern_client::Cause::Offline);
+    chat.take(Event::Disconnected { why, cause, retry_in: Duration::from_secs(1) });
     let screen = draw(&mut chat, 80, 6);
     assert!(rows(&screen)[0].contains("connecting") && rows(&screen)[0].contains("the cable"));
     chat.take(Event::Connected);

@@ -8,7 +8,7 @@ use ratatui::widgets::{Block, Borders, Paragraph};
 
 use tern_client::Message;
 
-use super::state::Chat;
+use super::state::{Chat, Search};
 use crate::shown;
 
 /// Columns that a message leaves free on the other side.
@@ -23,11 +23,109 @@ pub fn draw(chat: &mut Chat, frame: &mut Frame<'_>) {
     // However much is written, most of the screen is for what was said.
     let most = (usize::from(frame.area().height) / 3).clamp(1, INPUT_LINES_MAX);
     let foot = Constraint::Length(written.min(most) as u16 + 1);
-    let [head, middle, foot] =
-        Layout::vertical([Constraint::Length(1), Constraint::Min(1), foot]).areas(frame.area());
+    // In few lines what is being written comes first, then what was said.
+    let (head, foot) = match frame.area().height {
+        0..=2 => (Constraint::Length(0), Constraint::Length(1)),
+        3..=5 => (Constraint::Length(1), Constraint::Length(1)),
+        _ => (Constraint::Length(1), foot),
+    };
+    let [head, middle, foot] = Layout::vertical([head, Constraint::Fill(1), foot]).areas(frame.area());
     frame.render_widget(header(chat), head);
     draw_messages(chat, frame, middle);
-    draw_input(chat, frame, foot);
+    match &chat.search {
+        Some(search) => draw_search(search, frame, foot),
+        None => draw_input(chat, frame, foot),
+    }
+    note_doubtful(chat, frame, middle);
+}
+
+/// The lines on the screen with characters of which terminals think differently how wide they are: joined and flagged emoji.
+fn note_doubtful(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
+    let buffer = frame.buffer_mut();
+    let is_doubtful = |symbol: &str| {
+        let joined =
+            |c| matches!(c, '\u{200d}' | '\u{fe0f}' | '\u{1f1e6}'..='\u{1f1ff}' | '\u{1f3fb}'..='\u{1f3ff}');
+        symbol.chars().any(joined) || symbol.chars().count() > 2
+    };
+    chat.doubtful.clear();
+    for y in area.top()..area.bottom() {
+        let row = || (area.left()..area.right()).map(|x| buffer[(x, y)].symbol());
+        if row().any(is_doubtful) {
+            chat.doubtful.push((y, row().collect()));
+        }
+    }
+}
+
+/// What the keys mean.
+pub fn draw_help(frame: &mut Frame<'_>) {
+    const HELP: [(&str, &str); 15] = [
+        ("Enter", "send"),
+        ("Alt-Enter, Ctrl-J", "a new line; pasted text stays as it is"),
+        ("arrows, Home, End, Ctrl-A -E -B -F", "move; Up and Down scroll where there is no line"),
+        ("Alt-B, Alt-F, Ctrl-Left, Ctrl-Right", "move by words"),
+        ("Ctrl-U -K -W, Alt-Backspace", "cut to the line's begin, to its end, a word"),
+        ("Ctrl-Y", "put back what was cut"),
+        ("PgUp, PgDn, the wheel", "scroll; older messages come by themselves"),
+        ("Ctrl-End", "to the newest"),
+        ("Ctrl-R, Ctrl-S", "search up and down in what is loaded"),
+        ("Ctrl-G, /chats", "go to another chat"),
+        ("Ctrl-L", "paint the screen anew"),
+        ("Ctrl-Z", "back to the shell, until fg"),
+        ("F1, /help", "this"),
+        ("Esc, Ctrl-C, /quit", "leave; what is written stays as a draft"),
+        ("", "any key goes back"),
+    ];
+    let widest = HELP.iter().map(|(keys, _)| keys.len()).max().unwrap_or(0);
+    let line = |(keys, what): &(&'static str, &'static str)| {
+        Line::from(vec![format!("  {keys:widest$}  ").bold(), (*what).into()])
+    };
+    let lines: Vec<_> = HELP.iter().map(line).collect();
+    frame.render_widget(Paragraph::new(lines), frame.area());
+}
+
+fn draw_search(search: &Search, frame: &mut Frame<'_>, area: Rect) {
+    let foot = Rect { y: area.bottom().saturating_sub(1), height: area.height.min(1), ..area };
+    let text = search.text.text();
+    let note = match (text, search.at) {
+        ("", _) => "  Ctrl-R up, Ctrl-S down, Esc back",
+        (_, None) => "  nothing so in what is loaded: PgUp loads more",
+        (_, Some(_)) => "",
+    };
+    let line = Line::from(vec![
+        Span::from("search: ").bold(),
+        Span::from(shown::clean_line(text)),
+        Span::from(note).dim(),
+    ]);
+    frame.render_widget(Paragraph::new(line), foot);
+    let column = Span::raw(shown::clean_line(search.text.around().0)).width() + 8;
+    let column = column.min(usize::from(foot.width).saturating_sub(1));
+    frame.set_cursor_position(Position::new(foot.x + column as u16, foot.y));
+}
+
+/// Sets off a text in a line, wherever it stands within one of its pieces.
+fn highlight(line: Line<'static>, wanted: &str) -> Line<'static> {
+    let mut spans = Vec::new();
+    for span in line.spans {
+        let lower = span.content.to_lowercase();
+        if lower.len() != span.content.len() || !lower.contains(wanted) {
+            // Of letters that change their length with their case it is not known where they are.
+            spans.push(span);
+            continue;
+        }
+        let mut rest = 0;
+        for (at, found) in lower.match_indices(wanted) {
+            let (Some(before), Some(it)) =
+                (span.content.get(rest..at), span.content.get(at..at + found.len()))
+            else {
+                continue;
+            };
+            spans.push(Span::styled(before.to_owned(), span.style));
+            spans.push(Span::styled(it.to_owned(), span.style.reversed()));
+            rest = at + found.len();
+        }
+        spans.push(Span::styled(span.content[rest..].to_owned(), span.style));
+    }
+    Line { spans, ..line }
 }
 
 fn header(chat: &Chat) -> Paragraph<'_> {
@@ -44,16 +142,22 @@ fn header(chat: &Chat) -> Paragraph<'_> {
     if let Some(notice) = &chat.notice {
         spans.push(Span::from(format!("  {notice}")).yellow());
     }
-    if chat.elsewhere > 0 {
-        spans.push(Span::from(format!("  {} new from others", chat.elsewhere)).cyan());
+    if !chat.elsewhere.is_empty() {
+        spans.push(Span::from(format!("  {}", chat.elsewhere)).cyan());
     }
     Paragraph::new(Line::from(spans)).style(Style::new().reversed())
 }
 
 fn draw_messages(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
-    let (lines, ends) = lines(chat, area.width);
+    let Laid { lines, ends, begins } = lines(chat, area.width);
     chat.keep_in_place(lines.len());
     let height = usize::from(area.height);
+    if let Some(seq) = chat.jump.take()
+        && let Some((_, begin)) = begins.iter().find(|(begun, _)| *begun == seq)
+    {
+        // With some of what follows below it.
+        chat.scroll = lines.len().saturating_sub(begin + height.div_ceil(2));
+    }
     chat.page_lines = height;
     chat.scroll = chat.scroll.min(lines.len().saturating_sub(height));
     let end = lines.len() - chat.scroll;
@@ -66,7 +170,13 @@ fn draw_messages(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
     if height > 0 {
         chat.shown_upto = shown.map_or(0, |(seq, _)| *seq).max(chat.shown_upto);
     }
-    let shown: Vec<_> = lines.into_iter().skip(start).take(end - start).collect();
+    let wanted = chat.search.as_ref().map(|search| search.text.text().to_lowercase());
+    let wanted = wanted.filter(|wanted| !wanted.is_empty());
+    let marked = |line| match &wanted {
+        Some(wanted) => highlight(line, wanted),
+        None => line,
+    };
+    let shown: Vec<_> = lines.into_iter().skip(start).take(end - start).map(marked).collect();
     // A short chat lies at the bottom, beside the input.
     let blank = height - shown.len();
     let rows = Rect { y: area.y + blank as u16, height: shown.len() as u16, ..area };
@@ -82,14 +192,23 @@ fn draw_messages(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
     }
 }
 
-/// All lines, and behind which of them each of the peer's messages ends.
-fn lines(chat: &Chat, width: u16) -> (Vec<Line<'static>>, Vec<(u64, usize)>) {
-    let (mut lines, mut ends) = (Vec::new(), Vec::new());
+/// A chat in lines.
+struct Laid {
+    lines: Vec<Line<'static>>,
+    /// Behind which line each of the peer's messages ends.
+    ends: Vec<(u64, usize)>,
+    /// With which line each message begins.
+    begins: Vec<(u64, usize)>,
+}
+
+fn lines(chat: &Chat, width: u16) -> Laid {
+    let (mut lines, mut ends, mut begins) = (Vec::new(), Vec::new(), Vec::new());
     let mut gone = chat.gone.values().peekable();
     for message in chat.messages.values() {
         while let Some(message) = gone.next_if(|lost| lost.seq <= message.seq) {
             lost(&mut lines, message, width);
         }
+        begins.push((message.seq, lines.len()));
         let text = shown::special(message.kind).map_or_else(|| shown::text_of(&message.body), str::to_owned);
         let time = Span::from(shown::time_of(message.time_ms)).dim();
         if message.own {
@@ -113,7 +232,7 @@ fn lines(chat: &Chat, width: u16) -> (Vec<Line<'static>>, Vec<(u64, usize)>) {
         };
         own(&mut lines, &text, width, vec![state]);
     }
-    (lines, ends)
+    Laid { lines, ends, begins }
 }
 
 /// A message that the server has no more.
@@ -204,11 +323,13 @@ fn wrap_line(text: &str, width: usize) -> Vec<String> {
 
 /// The input shows the lines around its cursor, and of the cursor's line the part around it.
 fn draw_input(chat: &Chat, frame: &mut Frame<'_>, area: Rect) {
-    let block = Block::new().borders(Borders::TOP).border_style(Style::new().dim());
+    // In one line there is no room for more than what is written.
+    let borders = if area.height > 1 { Borders::TOP } else { Borders::NONE };
+    let block = Block::new().borders(borders).border_style(Style::new().dim());
     let inner = block.inner(area);
     frame.render_widget(block, area);
     if chat.input.text().is_empty() {
-        let help = "> write; Enter sends, Alt-Enter a new line, PgUp and PgDn scroll, Esc leaves";
+        let help = "> write; Enter sends, Alt-Enter a new line, Ctrl-G other chats, F1 help, Esc leaves";
         frame.render_widget(Paragraph::new(help.dim()), inner);
         return frame.set_cursor_position(Position::new(inner.x + 2, inner.y));
     }

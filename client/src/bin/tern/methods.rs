@@ -1,0 +1,392 @@
+//! What can be asked of a running client, by name and with parameters in JSON: by the commands of this program, and by others
+//! through `tern rpc`. docs/CLIENT.md lists the methods.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tern_client::{Cause, Client, Error, Kept, Person, Reason, Status};
+use tokio::time::{Instant, timeout_at};
+
+use crate::shown::{self, TEXT_BYTES_MAX};
+use crate::who::{self, Who};
+
+/// How long a message is tried if nothing else is said, in milliseconds.
+pub const SEND_TIMEOUT_MS: u64 = 30_000;
+
+/// Messages of a history page if nothing else is said.
+pub const HISTORY_LIMIT: u32 = 50;
+
+/// How long to wait until it is known why there is no connection.
+const REASON_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Messages of a chat that are gone, beside a page.
+pub const GONE_MAX: u32 = 1000;
+
+/// Bytes of a message's key.
+const KEY_BYTES_MAX: usize = 256;
+
+/// A running client, and where it is.
+pub struct Session {
+    pub client: Client,
+    pub server: String,
+    pub profile: String,
+}
+
+/// Why a method has no result.
+#[derive(Debug)]
+pub enum Failure {
+    /// It could not be done.
+    Error(Error),
+    /// The parameters are not the method's.
+    Params(String),
+    /// There is no such method.
+    Method,
+    /// The process that has the profile says so: an exit code, for people, and for programs.
+    Told { code: u8, message: String, data: Value },
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// A result that takes its time.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Value, Failure>> + std::marker::Send>>;
+
+/// Whom a method is about.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whom {
+    peer: Option<u64>,
+    phone: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Send {
+    peer: Option<u64>,
+    phone: Option<String>,
+    text: String,
+    key: Option<String>,
+    timeout_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct History {
+    peer: Option<u64>,
+    phone: Option<String>,
+    before: Option<u64>,
+    after: Option<u64>,
+    limit: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Chats {
+    #[serde(default)]
+    known: BTreeMap<u64, u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Read {
+    peer: Option<u64>,
+    phone: Option<String>,
+    upto: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndDevice {
+    device_id: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rename {
+    name: Option<String>,
+    device_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+fn parse<T: DeserializeOwned>(params: Value) -> Result<T, Failure> {
+    // No parameters at all are none.
+    let params = if params.is_null() { json!({}) } else { params };
+    serde_json::from_value(params).map_err(|error| Failure::Params(error.to_string()))
+}
+
+fn who(peer: Option<u64>, phone: Option<String>) -> Result<Who, Failure> {
+    match (peer, phone) {
+        (Some(peer), None) if peer > 0 => Ok(Who::User(peer)),
+        (None, Some(phone)) => who::phone(&phone).map(Who::Phone).map_err(Failure::Params),
+        _ => Err(Failure::Params("either peer (a user id) or phone says who".to_owned())),
+    }
+}
+
+impl Session {
+    /// Asks for something, and waits for it.
+    pub async fn call(self: &Arc<Self>, method: &str, params: Value) -> Result<Value, Failure> {
+        self.begin(method, params).await?.await
+    }
+
+    /// Asks for something. What must be done in the order in which it is asked for is done when this comes back: messages are kept
+    /// then.
+    pub async fn begin(self: &Arc<Self>, method: &str, params: Value) -> Result<Answer, Failure> {
+        let session = self.clone();
+        Ok(match method {
+            "whoami" => {
+                let Nothing {} = parse(params)?;
+                Box::pin(async move { session.whoami().await })
+            }
+            "send" => {
+                let send: Send = parse(params)?;
+                let timeout_ms = send.timeout_ms.unwrap_or(SEND_TIMEOUT_MS);
+                let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+                let sending = self.begin_send(send, deadline).await?;
+                Box::pin(async move { session.wait_for(sending, deadline).await })
+            }
+            "history" => {
+                let history = parse(params)?;
+                Box::pin(async move { session.history(history).await })
+            }
+            "chats" => {
+                let Chats { known } = parse(params)?;
+                Box::pin(async move { session.chats(known).await })
+            }
+            "lookup" => {
+                let Whom { peer, phone } = parse(params)?;
+                let who = who(peer, phone)?;
+                Box::pin(async move {
+                    let Person { user_id, name, phone } = session.person(&who).await?;
+                    Ok(json!({ "peer": user_id, "name": name, "phone": phone }))
+                })
+            }
+            "read" => {
+                let read = parse(params)?;
+                Box::pin(async move { session.read(read).await })
+            }
+            "devices" => {
+                let Nothing {} = parse(params)?;
+                Box::pin(async move { session.devices().await })
+            }
+            "end_device" => {
+                let EndDevice { device_id } = parse(params)?;
+                Box::pin(async move {
+                    session.why(session.client.end_device(device_id).await).await?;
+                    Ok(json!({ "device_id": device_id }))
+                })
+            }
+            "rename" => {
+                let Rename { name, device_name } = parse(params)?;
+                Box::pin(async move {
+                    let renamed = session.client.rename(name.clone(), device_name.clone()).await;
+                    session.why(renamed).await?;
+                    Ok(json!({ "name": name, "device_name": device_name }))
+                })
+            }
+            _ => return Err(Failure::Method),
+        })
+    }
+
+    /// Says why there is no connection, where that is all that is known. Who asks may hear that there is none just before it is known
+    /// why.
+    pub async fn why<T>(&self, result: Result<T, Error>) -> Result<T, Failure> {
+        match result {
+            Err(error @ (Error::Connection(_) | Error::Closed)) => {
+                let lost = tokio::time::timeout(REASON_TIMEOUT, self.client.lost()).await;
+                Err(lost.ok().and_then(|status| self.error_of(status)).unwrap_or(error).into())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn error_of(&self, status: Status) -> Option<Error> {
+        let server = self.server.clone();
+        match status {
+            Status::Lost { why, cause: Cause::Untrusted { sha256 } } => Some(Error::Tls { why, sha256 }),
+            Status::Lost { why, cause: Cause::Offline } => Some(Error::Offline { server, why }),
+            Status::Ended(reason) => Some(Error::SessionEnded(reason)),
+            Status::OtherStore => Some(Error::OtherStore { server }),
+            Status::Connecting | Status::Connected | Status::Closed => None,
+        }
+    }
+
+    /// Waits until the first connection stands. Fails if it does not: there is a person waiting.
+    pub async fn connected(&self) -> Result<(), Error> {
+        self.error_of(self.client.tried().await).map_or(Ok(()), Err)
+    }
+
+    async fn person(&self, who: &Who) -> Result<Person, Failure> {
+        let found = match who {
+            Who::Phone(phone) => self.client.lookup_phone(phone).await,
+            Who::User(id) => self.client.lookup_user(*id).await,
+        };
+        self.why(found).await
+    }
+
+    async fn whoami(&self) -> Result<Value, Failure> {
+        let account = self.client.account();
+        let me = self.client.lookup_user(account.user_id).await;
+        let (connected, why) = match self.client.status() {
+            Status::Connected => (true, None),
+            status => (false, self.error_of(status).map(|error| error.to_string())),
+        };
+        Ok(json!({
+            "phone": account.phone, "user_id": account.user_id, "device_id": account.device_id,
+            "name": me.ok().map(|me| me.name), "server": self.server, "profile": self.profile,
+            "connected": connected, "why": why, "unsent": self.client.unsent().await?,
+            "version": tern_version::VERSION,
+        }))
+    }
+
+    async fn begin_send(&self, send: Send, deadline: Instant) -> Result<Sending, Failure> {
+        let Send { peer, phone, text, key, .. } = send;
+        match (text.len(), key.as_deref().map_or(1, str::len)) {
+            (0, _) => return Err(Failure::Params("there is nothing to send".to_owned())),
+            (bytes, _) if bytes > TEXT_BYTES_MAX => {
+                let why = format!("too long: a message has at most {TEXT_BYTES_MAX} bytes");
+                return Err(Failure::Params(why));
+            }
+            (_, 1..=KEY_BYTES_MAX) => {}
+            _ => return Err(Failure::Params(format!("a key has 1 to {KEY_BYTES_MAX} bytes"))),
+        }
+        let who = who(peer, phone)?;
+        let peer = match &who {
+            Who::User(peer) => *peer,
+            Who::Phone(_) => self.find(&who, deadline).await?,
+        };
+        let kept = self.keep(peer, &text, key.as_deref()).await?;
+        Ok(Sending { who, peer, text, key, kept })
+    }
+
+    /// Finds the person. One whom this profile does not know is asked for; that needs a connection.
+    async fn find(&self, who: &Who, deadline: Instant) -> Result<u64, Failure> {
+        match timeout_at(deadline, self.person(who)).await {
+            Ok(person) => Ok(person?.user_id),
+            Err(_) => Err(Error::Config(format!(
+                "the server did not say who {who} is: the message is not kept. Try again"
+            ))
+            .into()),
+        }
+    }
+
+    async fn keep(&self, peer: u64, text: &str, key: Option<&str>) -> Result<Kept, Failure> {
+        let kept = match key {
+            Some(key) => self.client.keep_once(peer, text, key).await,
+            None => self.client.keep(peer, text).await,
+        };
+        self.why(kept).await
+    }
+
+    async fn wait_for(&self, sending: Sending, deadline: Instant) -> Result<Value, Failure> {
+        let Sending { who, mut peer, text, key, mut kept } = sending;
+        let mut moved = false;
+        loop {
+            let sent = match timeout_at(deadline, kept.sent()).await {
+                Err(_) => return Ok(self.queued(peer)),
+                Ok(sent) => sent,
+            };
+            match sent {
+                Ok(sent) if moved => {
+                    return Ok(
+                        json!({ "peer": peer, "seq": sent.seq, "time_ms": sent.time_ms, "moved": true }),
+                    );
+                }
+                Ok(sent) => return Ok(json!({ "peer": peer, "seq": sent.seq, "time_ms": sent.time_ms })),
+                // Whoever had this phone has no account any more. Somebody may have it now.
+                Err(Error::Refused { reason: Reason::UnknownUser, .. })
+                    if matches!(who, Who::Phone(_)) && !moved =>
+                {
+                    let now = self.find(&who, deadline).await?;
+                    if now == peer {
+                        return Err(Error::Config(format!("{who} does not take messages")).into());
+                    }
+                    (peer, moved) = (now, true);
+                    kept = self.keep(peer, &text, key.as_deref()).await?;
+                }
+                Err(error) => return self.why(Err(error)).await,
+            }
+        }
+    }
+
+    /// The message is kept; with what is known of the connection.
+    fn queued(&self, peer: u64) -> Value {
+        let why = match self.client.status() {
+            Status::Lost { why, .. } => Some(shown::clean_line(&why)),
+            _ => self.client.delayed(peer).map(|(reason, retry_in)| shown::delayed(reason, retry_in)),
+        };
+        json!({ "peer": peer, "queued": true, "why": why })
+    }
+
+    async fn history(&self, history: History) -> Result<Value, Failure> {
+        let History { peer, phone, before, after, limit } = history;
+        let (from, forwards) = match (before, after) {
+            (Some(_), Some(_)) => return Err(Failure::Params("either before or after".to_owned())),
+            (before, None) => (before.unwrap_or(0), false),
+            (None, Some(after)) => (after, true),
+        };
+        let peer = self.person(&who(peer, phone)?).await?;
+        let limit = limit.unwrap_or(HISTORY_LIMIT);
+        let page = self.client.history(peer.user_id, from, forwards, limit).await;
+        let page = self.why(page).await?;
+        let gone = self.client.gone(peer.user_id, GONE_MAX).await?;
+        let gone = shown::beside(&page, from, forwards, gone);
+        Ok(shown::page_json(&peer, &page, &gone))
+    }
+
+    async fn chats(&self, known: BTreeMap<u64, u64>) -> Result<Value, Failure> {
+        let (mut chats, mut next) = (Vec::new(), Some(0));
+        while let Some(after) = next {
+            let page = self.why(self.client.chats_page(after, &known).await).await?;
+            chats.extend(page.chats);
+            next = page.next.filter(|next| *next > after);
+        }
+        chats.sort_by_key(|chat| std::cmp::Reverse(chat.last.as_ref().map_or(0, |last| last.time_ms)));
+        Ok(json!({ "chats": chats.iter().map(shown::chat_json).collect::<Vec<_>>() }))
+    }
+
+    async fn read(&self, read: Read) -> Result<Value, Failure> {
+        let Read { peer, phone, upto } = read;
+        let peer = match who(peer, phone)? {
+            Who::User(peer) => peer,
+            who @ Who::Phone(_) => self.person(&who).await?.user_id,
+        };
+        let upto = match upto {
+            Some(upto) => upto,
+            None => self.why(self.client.history(peer, 0, false, 1).await).await?.head,
+        };
+        self.why(self.client.tell_read(peer, upto).await).await?;
+        Ok(json!({ "peer": peer, "read_upto": upto }))
+    }
+
+    async fn devices(&self) -> Result<Value, Failure> {
+        let this = self.client.account().device_id;
+        let devices = self.why(self.client.devices().await).await?;
+        let device = |device: &tern_client::Device| {
+            json!({
+                "device_id": device.device_id, "device_name": device.device_name, "created_ms": device.created_ms,
+                "seen_ms": device.seen_ms, "connected": device.connected, "this": device.device_id == this,
+            })
+        };
+        Ok(json!({ "devices": devices.iter().map(device).collect::<Vec<_>>() }))
+    }
+}
+
+/// A message that is kept.
+struct Sending {
+    who: Who,
+    peer: u64,
+    text: String,
+    key: Option<String>,
+    kept: Kept,
+}

@@ -1,0 +1,294 @@
+//! `tern rpc`: programs on one account, and the other commands beside it.
+
+mod live;
+mod profiles;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use profiles::Profile;
+use serde_json::{Value, json};
+use tern_client::Event;
+use tern_testkit::Ternd;
+
+/// A process that serves a profile, on a socket.
+struct Serving {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Serving {
+    fn start(profile: &Profile) -> Self {
+        let mut child = profile.tern(&["rpc", "--socket"]).stderr(Stdio::piped()).spawn().expect("tern runs");
+        let mut said = String::new();
+        BufReader::new(child.stderr.take().expect("piped")).read_line(&mut said).expect("a line");
+        assert!(said.contains("serving"), "{said}");
+        Self { child, socket: profile.dir.join("rpc.sock") }
+    }
+
+    fn connect(&self) -> Program {
+        Program::over(UnixStream::connect(&self.socket).expect("it listens"))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program at the other end of a socket.
+struct Program {
+    stream: UnixStream,
+    lines: std::io::Lines<BufReader<UnixStream>>,
+    asked: u64,
+}
+
+impl Program {
+    fn over(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        let lines = BufReader::new(stream.try_clone().expect("a copy")).lines();
+        Self { stream, lines, asked: 0 }
+    }
+
+    fn write(&mut self, line: &str) {
+        writeln!(self.stream, "{line}").expect("written");
+    }
+
+    fn line(&mut self) -> Value {
+        let line = self.lines.next().expect("a line").expect("text");
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    fn ask(&mut self, method: &str, params: Value) -> u64 {
+        self.asked += 1;
+        let id = self.asked;
+        self.write(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string());
+        id
+    }
+
+    /// Asks, and gives the answer, which comes before any event that is not dealt with here.
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        let id = self.ask(method, params);
+        loop {
+            let line = self.line();
+            if line["id"] == id {
+                return line;
+            }
+        }
+    }
+
+    fn result(&mut self, method: &str, params: Value) -> Value {
+        let answer = self.call(method, params);
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    /// The next message that is told, with its id.
+    fn message(&mut self) -> Value {
+        loop {
+            let line = self.line();
+            if line["method"] == "event" && line["params"]["event"] == "message" {
+                return line["params"].clone();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_commands_of_a_profile_go_through_the_process_that_has_it() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    ann.json(&["send", "+15550002", "one", "--json"]);
+    let serving = Serving::start(&bob);
+    let through = |arguments: &[&str]| bob.json(&[arguments, &["--json"]].concat()).remove(0);
+    assert_eq!(through(&["send", "+1 555 0001", "two"])["seq"], 2);
+    assert_eq!(through(&["history", "+15550001"])["messages"][0]["text"], "one");
+    let chats = through(&["chats"]);
+    assert_eq!((&chats["chats"][0]["name"], &chats["chats"][0]["unread"]), (&"Ann".into(), &1.into()));
+    assert_eq!(through(&["read", "+15550001"])["read_upto"], 2);
+    assert_eq!(through(&["chats", "--unread"])["chats"], json!([]));
+    assert_eq!(through(&["rename", "Robert", "--device", "phone"])["name"], "Robert");
+    let me = through(&["whoami"]);
+    assert_eq!(
+        (&me["name"], &me["phone"], &me["connected"]),
+        (&"Robert".into(), &"+15550002".into(), &true.into())
+    );
+    assert_eq!(through(&["devices"])["devices"][0]["device_name"], "phone");
+    // What is refused is refused as without it.
+    let refused = bob.run(&["send", "+15559999", "nobody"]);
+    assert_eq!(refused.status.code(), Some(5), "{refused:?}");
+    let busy = bob.refusal(&["listen"]);
+    assert!(busy.contains("in use"), "{busy}");
+    // Killed, it leaves a socket that stands in nobody's way.
+    drop(serving);
+    assert_eq!(bob.json(&["send", "+15550001", "three", "--json"])[0]["seq"], 3);
+    assert_eq!(
+        bob.json(&["listen", "--once", "--json"]).iter().filter(|event| event["event"] == "message").count(),
+        3
+    );
+}
+
+#[test]
+fn a_program_is_told_what_is_wrong_with_what_it_asks() {
+    let server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    // On standard input and output, until the input ends.
+    let requests = [
+        "not JSON",
+        "[]",
+        "7",
+        r#"{"id":1,"method":"whoami"}"#,
+        r#"{"jsonrpc":"2.0","id":{},"method":"whoami"}"#,
+        r#"{"jsonrpc":"2.0","id":2,"method":"nonsense"}"#,
+        r#"{"jsonrpc":"2.0","id":3,"method":"send","params":{"phone":"+15550001"}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"method":"send","params":{"phone":"x","text":"y"}}"#,
+        r#"{"jsonrpc":"2.0","id":5,"method":"chats","params":{"nonsense":1}}"#,
+        r#"{"jsonrpc":"2.0","id":6,"method":"ack","params":{"upto":99}}"#,
+        "",
+        r#"{"jsonrpc":"2.0","method":"send","params":{"phone":"+15550001","text":"nobody is told"}}"#,
+        r#"[{"jsonrpc":"2.0","id":"a","method":"whoami"},{"jsonrpc":"2.0","method":"chats"},{"jsonrpc":"2.0","id":"b","method":"x"}]"#,
+    ];
+    let mut child =
+        ann.tern(&["rpc"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("tern runs");
+    child.stdin.take().expect("piped").write_all(requests.join("\n").as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "the end of the input is its end: {output:?}");
+    let lines: Vec<Value> = String::from_utf8(output.stdout)
+        .expect("text")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let code = |id: u64| {
+        let answer = lines.iter().find(|line| line["id"] == id).unwrap_or_else(|| panic!("{id}: {lines:?}"));
+        answer["error"]["code"].clone()
+    };
+    let nameless =
+        |code: i64| lines.iter().filter(|line| line["id"].is_null() && line["error"]["code"] == code).count();
+    assert_eq!(nameless(-32700), 1);
+    assert_eq!(nameless(-32600), 4, "{lines:?}");
+    assert_eq!(code(2), -32601);
+    (3..=6).for_each(|id| assert_eq!(code(id), -32602, "{id}"));
+    let batch = lines.iter().find_map(Value::as_array).expect("a batch is answered as one");
+    assert_eq!(batch.len(), 2, "{batch:?}");
+    assert!(batch[0]["result"]["phone"] == "+15550001" && batch[1]["error"]["code"] == -32601, "{batch:?}");
+    // Nobody was told, but it was done.
+    assert_eq!(ann.json(&["history", "+15550001", "--json"])[0]["messages"][0]["text"], "nobody is told");
+}
+
+#[test]
+fn what_was_not_acknowledged_is_told_again_and_a_key_sends_once() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    for text in ["one", "two", "three", "four"] {
+        ann.json(&["send", "+15550002", text, "--json"]);
+    }
+    let serving = Serving::start(&bob);
+    let mut first = serving.connect();
+    first.result("subscribe", json!({}));
+    let told: Vec<_> = (0..4).map(|_| first.message()).collect();
+    assert_eq!(told[3]["text"], "four");
+    // In any order: the second waits for the first.
+    first.result("ack", json!({ "event": told[1]["id"] }));
+    first.result("ack", json!({ "event": told[0]["id"] }));
+    let send = json!({ "phone": "+15550001", "text": "answer", "key": "k" });
+    let sent = first.result("send", send.clone());
+    // A second reader takes over, and is told what the first has not acknowledged.
+    let mut second = serving.connect();
+    second.result("subscribe", json!({}));
+    assert_eq!(second.message()["text"], "three");
+    assert_eq!(second.message()["text"], "four");
+    loop {
+        match first.line()["method"].as_str() {
+            Some("replaced") => break,
+            Some("event") => {}
+            other => panic!("expected to be replaced, got {other:?}"),
+        }
+    }
+    assert_eq!(second.result("send", send.clone()), sent, "it is the one that was sent");
+    let other = second.call("send", json!({ "phone": "+15550001", "text": "another", "key": "k" }));
+    assert_eq!(other["error"]["data"]["kind"], "key_reused", "{other}");
+    second.result("ack", json!({ "upto": told[2]["id"] }));
+    // Killed, and started again: the same, but for what it had told the server.
+    while ann.json(&["history", "+15550002", "--json"])[0]["delivered_upto"] != 3 {}
+    drop((serving, first, second));
+    let serving = Serving::start(&bob);
+    let mut third = serving.connect();
+    third.result("subscribe", json!({}));
+    let again = third.message();
+    assert_eq!(again["text"], "four", "three was acknowledged, or is told again: {again}");
+    assert_eq!(third.result("send", send), sent);
+    assert_eq!(ann.json(&["history", "+15550002", "--json"])[0]["head"], 5);
+}
+
+/// Messages that the bot is to answer.
+const MESSAGES: usize = 10_000;
+
+fn bot(socket: &Path) -> Child {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/bots/echo.py");
+    Command::new("python3").arg(script).arg(socket).stderr(Stdio::null()).spawn().expect("python3 runs")
+}
+
+fn kill(child: &mut Child) {
+    child.kill().expect("it is this test's own child");
+    child.wait().expect("it ends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_of_twenty_lines_answers_everything_once_whoever_is_killed() {
+    let script = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/bots/echo.py"))
+        .expect("the bot");
+    let code = script.lines().filter(|line| !line.trim().is_empty() && !line.starts_with(['#', '"'])).count();
+    assert!(code <= 20, "{code} lines");
+    let mut server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, mut events) = live::join(&server, "+15550001", "Ann").await;
+    let profile = Profile::register(&server, dir.path(), "+15550002", "Bot");
+    let serving = Serving::start(&profile);
+    let mut bot_now = bot(&serving.socket);
+    let peer = ann.lookup_phone("+15550002").await.expect("found").user_id;
+    let sender = ann.clone();
+    let sending = tokio::spawn(async move {
+        for number in 0..MESSAGES {
+            sender.keep(peer, format!("message {number}")).await.expect("kept");
+        }
+    });
+    let (mut answers, mut kills, mut restarts) = (BTreeMap::<String, usize>::new(), 0, 0);
+    let mut answered = 0;
+    while answered < MESSAGES {
+        let event = live::next(&mut events).await;
+        let Event::Message(message) = event else { continue };
+        if message.own {
+            continue;
+        }
+        *answers.entry(String::from_utf8(message.body).expect("text")).or_default() += 1;
+        answered += 1;
+        if answered % (MESSAGES / 11) == 0 && kills < 10 {
+            kill(&mut bot_now);
+            bot_now = bot(&serving.socket);
+            kills += 1;
+        }
+        if answered % (MESSAGES / 3) == 0 && restarts < 2 {
+            server.kill_and_restart();
+            restarts += 1;
+        }
+    }
+    sending.await.expect("all are kept");
+    kill(&mut bot_now);
+    assert_eq!((kills, restarts), (10, 2));
+    assert_eq!(answers.len(), MESSAGES, "none is lost");
+    // And nothing comes behind them: each was answered once, by the seqs of the chat.
+    let newest = ann.history(peer, 0, false, 1).await.expect("read");
+    assert_eq!(newest.head as usize, 2 * MESSAGES, "none is doubled");
+    assert_eq!(newest.messages.len(), 1);
+}
