@@ -167,7 +167,11 @@ impl Driver {
                     // A connection that breaks each time before it is of use is no reason to hurry.
                     failures = if self.worked { 1 } else { failures + 1 };
                     let retry_in = at_least + jitter(failures);
-                    let (why, cause) = (error.to_string(), Cause::from(&error));
+                    let cause = Cause::from(&error);
+                    let why = match error {
+                        Error::Tls { why, .. } => why,
+                        error => error.to_string(),
+                    };
                     self.teller.tell(Event::Disconnected { why, cause, retry_in });
                     if !self.wait(Instant::now() + retry_in).await {
                         return;

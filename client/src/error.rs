@@ -23,7 +23,8 @@ pub enum Error {
     Tls {
         /// In words.
         why: String,
-        /// The SHA-256 of the certificate that came, in hexadecimal digits, if that is what is not trusted.
+        /// The SHA-256 of the certificate that came, as pairs of hexadecimal digits with colons between, if that is what is not
+        /// trusted.
         sha256: Option<String>,
     },
     /// The server refused the request.

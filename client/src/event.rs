@@ -97,7 +97,7 @@ pub enum Cause {
     Offline,
     /// The server is not trusted.
     Untrusted {
-        /// The SHA-256 of its certificate, in hexadecimal digits, if that is what is not trusted.
+        /// The SHA-256 of its certificate, as pairs of hexadecimal digits with colons between, if that is what is not trusted.
         sha256: Option<String>,
     },
 }

@@ -132,7 +132,9 @@ impl ServerCertVerifier for Telling {
     ) -> Result<ServerCertVerified, rustls::Error> {
         self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now).map_err(|why| {
             let sha256 = digest::digest(&digest::SHA256, end_entity);
-            let sha256 = sha256.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            // As ternd says it.
+            let bytes: Vec<_> = sha256.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+            let sha256 = bytes.join(":");
             CertificateError::Other(OtherError(Arc::new(Untrusted { why, sha256 }))).into()
         })
     }

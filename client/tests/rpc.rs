@@ -3,7 +3,7 @@
 mod live;
 mod profiles;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -229,6 +229,63 @@ fn what_was_not_acknowledged_is_told_again_and_a_key_sends_once() {
     assert_eq!(again["text"], "four", "three was acknowledged, or is told again: {again}");
     assert_eq!(third.result("send", send), sent);
     assert_eq!(ann.json(&["history", "+15550002", "--json"])[0]["head"], 5);
+}
+
+/// The names in backticks.
+fn named(text: &str) -> BTreeSet<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
+    let server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    bob.json(&["send", "+15550001", "hello", "--json"]);
+    let serving = Serving::start(&ann);
+    let mut program = serving.connect();
+    let page = include_str!("../../docs/CLIENT.md");
+    let (_, table) = page.split_once("| method | parameters | result |").expect("the page has the table");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let mut documented = BTreeSet::new();
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let (method, params, results) = (cells[0].trim_matches('`'), named(cells[1]), named(cells[2]));
+        documented.insert(method);
+        // What it takes: it says so of a parameter that it does not.
+        let answer = program.call(method, json!({ "nonsense": 1 }));
+        let said = answer["error"]["message"].as_str().unwrap_or_else(|| panic!("{method}: {answer}"));
+        if !matches!(method, "subscribe" | "ack") {
+            let taken: BTreeSet<_> = named(said).into_iter().filter(|name| *name != "nonsense").collect();
+            assert_eq!(taken, params, "{method}: {said}");
+        }
+        // What it gives.
+        let params = match method {
+            "send" => json!({ "phone": "+15550002", "text": "hello" }),
+            "history" | "read" | "lookup" => json!({ "phone": "+15550002" }),
+            "end_device" => json!({ "device_id": 1 }),
+            "rename" => json!({ "name": "Anna" }),
+            "ack" => json!({ "upto": 1 }),
+            _ => json!({}),
+        };
+        if method == "end_device" {
+            continue;
+        }
+        let result = program.result(method, params);
+        // Of lists also what is in them.
+        let within = ["chats", "devices"].iter().filter_map(|key| result[*key].get(0));
+        let objects = [&result].into_iter().chain(within).filter_map(Value::as_object);
+        let given: BTreeSet<_> = objects.flat_map(|object| object.keys()).map(String::as_str).collect();
+        assert!(given.is_subset(&results), "{method} gives {given:?}, and the page says {results:?}");
+        // These are told only where they say something.
+        let sometimes = BTreeSet::from(["moved", "timeout_ms", "queued", "why", "message", "unavailable"]);
+        let missing: Vec<_> = results.difference(&given).filter(|name| !sometimes.contains(*name)).collect();
+        assert!(missing.is_empty(), "{method} does not give {missing:?}: {result}");
+    }
+    let methods = ["send", "history", "chats", "read", "lookup", "whoami", "devices", "end_device", "rename"];
+    assert_eq!(documented, methods.into_iter().chain(["subscribe", "ack"]).collect());
+    program.result("end_device", json!({ "device_id": 1 }));
 }
 
 /// Messages that the bot is to answer.

@@ -3,6 +3,7 @@
 mod live;
 mod profiles;
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
 use profiles::{Listener, Profile};
@@ -271,4 +272,149 @@ fn a_device_that_was_added_while_one_was_away_is_told_once() {
     ann.json(&["send", "+15550001", "a note", "--json"]);
     assert_eq!(added(), Some(2));
     assert_eq!(added(), None);
+}
+
+/// A code that was mistyped cost another one, and after three the phone was shut out for an hour.
+#[test]
+fn a_mistyped_code_is_asked_for_again() {
+    let server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile { dir: dir.path().join("ann") };
+    let (address, ca) = (server.address().to_string(), server.ca_file());
+    let mut child = ann
+        .tern(&[
+            "--server",
+            &address,
+            "--ca",
+            ca.to_str().expect("text"),
+            "register",
+            "+1 555 0001",
+            "--name",
+            "Ann",
+        ])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tern runs");
+    let mut prompts = BufReader::new(child.stderr.take().expect("piped"));
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut asked = |wanted: &str| {
+        let mut said = Vec::new();
+        while !String::from_utf8_lossy(&said).contains(wanted) {
+            assert!(
+                prompts.read_until(b':', &mut said).expect("a prompt") > 0,
+                "{}",
+                String::from_utf8_lossy(&said)
+            );
+        }
+    };
+    asked("a code of 6 digits was sent to +15550001");
+    let code = server.code_of("+15550001");
+    let wrong = if code == "111111" { "222222" } else { "111111" };
+    writeln!(stdin, "{wrong}").expect("typed");
+    asked("2 more tries");
+    writeln!(stdin, "12345").expect("typed");
+    asked("six digits");
+    writeln!(stdin, "{code}").expect("typed");
+    assert!(child.wait().expect("it ends").success());
+    assert_eq!(ann.json(&["whoami", "--json"])[0]["name"], "Ann");
+}
+
+#[test]
+fn a_lost_device_is_ended_and_one_that_logs_out_leaves_nothing() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let lost = Profile::register_with(
+        &server,
+        &dir.path().join("other"),
+        "+15550001",
+        "Ann",
+        &["--device", "phone"],
+    );
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    bob.json(&["send", "+15550001", "hello Ann", "--json"]);
+    let devices = ann.json(&["devices", "--json"]).remove(0);
+    let names: Vec<_> =
+        devices["devices"].as_array().expect("a list").iter().map(|device| &device["device_name"]).collect();
+    assert_eq!(names, ["terminal", "phone"]);
+    let shown = String::from_utf8(ann.run(&["devices"]).stdout).expect("text");
+    assert!(shown.contains("this one") && shown.lines().count() == 2, "{shown}");
+    ann.json(&["devices", "--end", "2", "--json"]);
+    assert!(lost.refusal(&["history", "+15550002"]).contains("SESSION_REVOKED"));
+    assert!(ann.refusal(&["devices", "--end", "9"]).contains("no such device"));
+
+    // What is not sent is not thrown away unasked.
+    let outbox = ann.run(&["--server", "127.0.0.1:1", "send", "+15550002", "later", "--timeout", "0"]);
+    assert_eq!(outbox.status.code(), Some(4), "Bob is not known here: {outbox:?}");
+    ann.json(&["chats", "--json"]);
+    let kept = ann.run(&["--server", "127.0.0.1:1", "send", "+15550002", "later", "--timeout", "0"]);
+    assert_eq!(kept.status.code(), Some(3), "{kept:?}");
+    assert!(ann.refusal(&["logout"]).contains("a message that has not been sent"));
+    ann.json(&["logout", "--force", "--json"]);
+    assert!(ann.refusal(&["whoami"]).contains("not registered"));
+    assert!(ann.refusal(&["history", "+15550002", "--local"]).contains("nothing of"));
+    // The account lives on, for a device that comes later.
+    let again = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    assert_eq!(again.json(&["history", "+15550002", "--json"])[0]["head"], 1);
+    assert_eq!(again.json(&["devices", "--json"])[0]["devices"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn the_list_of_chats_says_what_is_new_and_reading_says_it_to_all_devices() {
+    let server = Ternd::start(3);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    let carol = Profile::register(&server, dir.path(), "+15550003", "Carol");
+    assert!(String::from_utf8_lossy(&ann.run(&["chats"]).stdout).contains("no chats yet"));
+    bob.json(&["send", "+15550001", "one", "--json"]);
+    bob.json(&["send", "+15550001", "two", "--json"]);
+    ann.json(&["send", "+15550003", "hello Carol", "--json"]);
+    let chats = ann.json(&["chats", "--json"]).remove(0);
+    let facts = |chat: &serde_json::Value| {
+        (chat["phone"].clone(), chat["unread"].clone(), chat["last"]["text"].clone())
+    };
+    let listed: Vec<_> = chats["chats"].as_array().expect("a list").iter().map(facts).collect();
+    assert_eq!(
+        listed,
+        [
+            // Carol has not written: her phone is what was typed here.
+            ("+15550003".into(), 0.into(), "hello Carol".into()),
+            ("+15550002".into(), 2.into(), "two".into()),
+        ]
+    );
+    ann.json(&["read", "+15550002", "--upto", "1", "--json"]);
+    assert_eq!(ann.json(&["chats", "--unread", "--json"])[0]["chats"][0]["unread"], 1);
+    ann.json(&["read", "+15550002", "--json"]);
+    assert!(String::from_utf8_lossy(&ann.run(&["chats", "--unread"]).stdout).contains("everything is read"));
+    assert_eq!(bob.json(&["history", "+15550001", "--json"])[0]["read_upto"], 2, "Bob sees it");
+    // What was read in the list is still received.
+    let heard = ann.json(&["listen", "--once", "--json"]);
+    assert_eq!(heard.iter().filter(|event| event["event"] == "message").count(), 3);
+    let told = carol.json(&["chats", "--json"]);
+    assert_eq!(told[0]["chats"][0]["name"], "", "a name is seen when both have written");
+    server_is_killed_and_the_list_is_the_same(server, &ann);
+}
+
+fn server_is_killed_and_the_list_is_the_same(mut server: Ternd, ann: &Profile) {
+    let before = ann.json(&["chats", "--json"]);
+    server.kill_and_restart();
+    assert_eq!(ann.json(&["chats", "--json"]), before, "versions too");
+}
+
+#[test]
+fn completions_and_man_pages_tell_all_commands() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let profile = Profile { dir: dir.path().join("nobody") };
+    for shell in ["bash", "zsh", "fish"] {
+        let script = String::from_utf8(profile.run(&["completions", shell]).stdout).expect("text");
+        assert!(script.contains("devices") && script.contains("mark-read"), "{shell}");
+    }
+    let pages = dir.path().join("man");
+    std::fs::create_dir(&pages).expect("made");
+    assert!(profile.run(&["man-pages", pages.to_str().expect("text")]).status.success());
+    for page in ["tern.1", "tern-send.1", "tern-rpc.1"] {
+        assert!(std::fs::read_to_string(pages.join(page)).expect(page).contains(".TH"), "{page}");
+    }
 }

@@ -471,6 +471,19 @@ impl Health for State {
     }
 }
 
+/// How the client is called here: as a program that the shell finds, from the source tree that one stands in, or beside this one.
+fn client_command() -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|folder| folder.join("tern").is_file()) {
+        return "tern".to_owned();
+    }
+    if std::path::Path::new("client/src/bin/tern").is_dir() {
+        return "cargo run --release --bin tern --".to_owned();
+    }
+    let beside = std::env::current_exe().map(|own| own.with_file_name("tern")).ok();
+    beside.filter(|tern| tern.is_file()).map_or("tern".to_owned(), |tern| tern.display().to_string())
+}
+
 /// Says that the server is ready, on stdout for programs, and what to do next, on stderr for people.
 fn announce(config: &Config, address: SocketAddr, metrics: Option<SocketAddr>, made_certificate: bool) {
     // Whoever asked for JSON has it all in the record of the start.
@@ -487,15 +500,23 @@ fn announce(config: &Config, address: SocketAddr, metrics: Option<SocketAddr>, m
         logging::say(format_args!(
             "data in {dir}; cores: {cores}; development mode: one-time codes are printed here"
         ));
-        logging::say("try, in two more terminals:");
-        let server =
-            if address == Config::default().listen { String::new() } else { format!(" --server {address}") };
-        let tern = "cargo run --release --bin tern -- --profile";
-        for (name, phone, peer) in [("ann", "+15550001", "+15550002"), ("bob", "+15550002", "+15550001")] {
-            logging::say(format_args!(
-                "  {tern} {name}{server} --ca {dir}/cert.pem register {phone} --name {name}"
-            ));
-            logging::say(format_args!("  {tern} {name} chat {peer}"));
+        // Whoever has been here before knows.
+        if made_certificate {
+            logging::say("try, in two more terminals, in this order:");
+            let server = match address == Config::default().listen {
+                true => String::new(),
+                false => format!(" --server {address}"),
+            };
+            let tern = client_command();
+            let people = [("ann", "Ann", "+15550001"), ("bob", "Bob", "+15550002")];
+            for (profile, name, phone) in people {
+                logging::say(format_args!(
+                    "  {tern} --profile {profile}{server} --ca {dir}/cert.pem register {phone} --name {name}"
+                ));
+            }
+            for ((profile, ..), (.., peer)) in people.iter().zip(people.iter().rev()) {
+                logging::say(format_args!("  {tern} --profile {profile} chat {peer}"));
+            }
         }
     }
     // Whoever started it may not want to know.

@@ -291,8 +291,11 @@ pub async fn logout(profile: &ProfileArgs, local: bool, force: bool, json: bool)
         (store.account()?.ok_or(Error::NotRegistered)?, store.outbox_len()?)
     };
     if unsent > 0 && !force {
-        let what = format!("holds {unsent} messages that have not been sent; --force throws them away");
-        return Err(not_possible(format!("the profile {what}")));
+        let what = match unsent {
+            1 => "a message that has not been sent; --force throws it".to_owned(),
+            _ => format!("{unsent} messages that have not been sent; --force throws them"),
+        };
+        return Err(not_possible(format!("the profile holds {what} away")));
     }
     if !local {
         let (session, _events) = asker::start(profile, false).await?;

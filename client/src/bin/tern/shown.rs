@@ -389,6 +389,8 @@ pub fn event_text(event: &Event, peer: Option<&Person>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
 
     #[test]
@@ -450,6 +452,114 @@ mod tests {
         let shown = message_json(&message);
         assert!(shown.get("text").is_none());
         assert_eq!(STANDARD.decode(shown["base64"].as_str().expect("text")).expect("base64"), body);
+    }
+
+    /// The cells of the rows of a table of docs/CLIENT.md, by what its first line says.
+    fn table(header: &str) -> Vec<Vec<&'static str>> {
+        let document = include_str!("../../../../docs/CLIENT.md");
+        let (_, table) = document.split_once(header).expect("the page has the table");
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+    }
+
+    fn in_backticks(text: &str) -> BTreeSet<String> {
+        text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_events_that_are_documented_are_those_that_are_told_with_their_fields() {
+        let text = |kind: Kind, body: &[u8]| Message {
+            peer: 1,
+            seq: 2,
+            sender: 3,
+            time_ms: 4,
+            body: body.to_vec(),
+            own: false,
+            kind,
+        };
+        let (why, reason, retry_in) = ("why".to_owned(), Reason::InboxFull, Duration::ZERO);
+        let peer = Person { user_id: 1, name: String::new(), phone: String::new() };
+        let (detail, device_name) = (String::new(), String::new());
+        let told = [
+            Event::Connected,
+            Event::Disconnected { why, cause: Cause::Offline, retry_in },
+            Event::CaughtUp,
+            Event::Message(text(Kind::Text, b"text")),
+            Event::Message(text(Kind::Text, b"\xff")),
+            Event::Message(text(Kind::Lost, b"")),
+            Event::Message(text(Kind::Unknown, b"x")),
+            Event::Receipt { peer: 1, delivered_upto: 1, read_upto: 1, own: true },
+            Event::Rewound { peer: 1, upto: 1 },
+            Event::Gone(text(Kind::Text, b"text")),
+            Event::NotSent { peer: 1, body: b"text".to_vec(), reason, detail: detail.clone() },
+            Event::NotSent { peer: 1, body: b"\xff".to_vec(), reason, detail },
+            Event::Delayed { peer: 1, reason, retry_in },
+            Event::PersonChanged(peer.clone()),
+            Event::DeviceAdded { device_id: 2, device_name, time_ms: 3 },
+            Event::SessionEnded(reason),
+            Event::OtherStore,
+        ];
+        let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for event in &told {
+            let Value::Object(object) = event_json(event, peer_of(event).map(|_| &peer)) else {
+                panic!("an object")
+            };
+            let kind = object["event"].as_str().expect("a kind").to_owned();
+            // These are told beside the table: of all events about a chat, and by rpc.
+            let of_all = ["event", "peer", "name", "phone"];
+            let own = object.keys().filter(|key| !of_all.contains(&key.as_str())).cloned();
+            fields.entry(kind).or_default().extend(own);
+        }
+        let mut documented: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for row in table("| `event` | fields | when |") {
+            let kind = in_backticks(row[0]).pop_first().expect("a kind");
+            let as_message =
+                if row[1] == "as `message`" { documented["message"].clone() } else { in_backticks(row[1]) };
+            documented.insert(kind, as_message);
+        }
+        // A message that is gone had a text, or what else a message has.
+        fields.insert("gone".to_owned(), fields["message"].clone());
+        assert_eq!(fields, documented, "what is told, and docs/CLIENT.md");
+    }
+
+    #[test]
+    fn the_kinds_of_errors_that_are_documented_are_those_that_are_told() {
+        let document = include_str!("../../../../docs/CLIENT.md");
+        let (_, kinds) = document.split_once("Kinds: ").expect("the page lists them");
+        let (kinds, _) = kinds.split_once(".\n").expect("in a sentence");
+        let told: BTreeSet<_> = [
+            Error::TimedOut,
+            Error::Tls { why: String::new(), sha256: None },
+            Error::Offline { server: String::new(), why: String::new() },
+            Error::Protocol(""),
+            Error::Refused { reason: Reason::Idle, retry_after_ms: 0, detail: String::new() },
+            Error::SessionEnded(Reason::Idle),
+            Error::OtherStore { server: String::new() },
+            Error::NotRegistered,
+            Error::ProfileTaken(String::new()),
+            Error::ProfileInUse { dir: "x".into(), pid: None },
+            Error::Store(String::new()),
+            Error::KeyReused,
+            Error::Config(String::new()),
+        ]
+        .iter()
+        .map(|error| error_json(error)["kind"].as_str().expect("a kind").to_owned())
+        .collect();
+        assert_eq!(told, in_backticks(kinds));
+    }
+
+    #[test]
+    fn a_message_in_json_is_the_message() {
+        for (kind, body) in [
+            (Kind::Text, &b"text"[..]),
+            (Kind::Text, b"\xff\x00"),
+            (Kind::Lost, b""),
+            (Kind::Unknown, b"text"),
+        ] {
+            let message =
+                Message { peer: 1, seq: 2, sender: 3, time_ms: 4, body: body.to_vec(), own: true, kind };
+            assert_eq!(message_of(1, &message_json(&message).into()), message);
+        }
     }
 
     #[test]

@@ -173,6 +173,8 @@ struct Screen {
     notify: Option<Notify>,
     /// When what is being written is to be kept.
     draft_at: Option<Instant>,
+    /// Lines on the screen of which terminals and this program may think that they are of another width.
+    doubtful: Vec<(u16, String)>,
 }
 
 impl Screen {
@@ -193,6 +195,7 @@ impl Screen {
             connected: false,
             notify,
             draft_at: None,
+            doubtful: Vec::new(),
         }
     }
 
@@ -243,22 +246,28 @@ impl Screen {
     }
 
     fn draw(&mut self, terminal: &mut DefaultTerminal) -> std::io::Result<()> {
-        let elsewhere = self.elsewhere_text();
-        if self.helping {
-            terminal.draw(view::draw_help)?;
-        } else if let Some(picker) = &mut self.picker {
-            terminal.draw(|frame| picker.draw(frame))?;
-        } else if let Some(chat) = self.chat() {
-            chat.elsewhere = elsewhere;
-            let before = std::mem::take(&mut chat.doubtful);
-            terminal.draw(|frame| view::draw(chat, frame))?;
-            if chat.doubtful != before {
-                // What the terminal thinks wider or narrower would leave its traces.
-                repaint(terminal)?;
-                terminal.draw(|frame| view::draw(chat, frame))?;
-            }
+        let doubtful = self.paint(terminal)?;
+        if std::mem::replace(&mut self.doubtful, doubtful) != self.doubtful {
+            // What the terminal thinks wider or narrower would leave its traces.
+            repaint(terminal)?;
+            self.paint(terminal)?;
         }
         Ok(())
+    }
+
+    fn paint(&mut self, terminal: &mut DefaultTerminal) -> std::io::Result<Vec<(u16, String)>> {
+        let elsewhere = self.elsewhere_text();
+        let painted = if self.helping {
+            terminal.draw(view::draw_help)?
+        } else if let Some(picker) = &mut self.picker {
+            terminal.draw(|frame| picker.draw(frame))?
+        } else if let Some(chat) = self.chat() {
+            chat.elsewhere = elsewhere;
+            terminal.draw(|frame| view::draw(chat, frame))?
+        } else {
+            return Ok(Vec::new());
+        };
+        Ok(view::doubtful(painted.buffer))
     }
 
     /// Read is what has been on the screen; and who is near the oldest message wants those before it.

@@ -47,8 +47,6 @@ pub struct Chat {
     pub search: Option<Search>,
     /// The message that is to be on the screen.
     pub jump: Option<u64>,
-    /// Lines on the screen of which terminals and this program may think that they are of another width.
-    pub doubtful: Vec<(u16, String)>,
     seen_upto: u64,
     pub input: Input,
     /// The draft as the profile keeps it.
@@ -82,7 +80,6 @@ impl Chat {
             elsewhere: String::new(),
             search: None,
             jump: None,
-            doubtful: Vec::new(),
             seen_upto: 0,
             input: Input::default(),
             kept: String::new(),

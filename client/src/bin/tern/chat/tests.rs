@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use ratatui::style::Color;
+use ratatui::style::{Color, Modifier};
+use serde_json::json;
 use tern_client::{Error, Event, HistoryPage, Kind, Message, Person, Reason, Sent};
 
 use super::keys::Action;
+use super::picker::{Picked, Picker};
 use super::state::Chat;
 use super::view;
+use crate::who::Who;
 
 const ME: u64 = 1;
 const PEER: u64 = 2;
@@ -359,4 +362,113 @@ fn another_device_of_ones_account_and_a_new_name_are_told_on_the_screen() {
     let head = rows(&draw(&mut chat, 120, 6))[0].clone();
     assert!(head.contains("device 3 was added to your account: thief"), "{head}");
     assert!(head.contains("Robert") && head.contains("+15550002"), "{head}");
+}
+
+fn insert(text: &str) -> Action {
+    Action::Insert(text.to_owned())
+}
+
+#[test]
+fn a_search_finds_what_is_loaded_up_and_down_and_shows_it() {
+    let mut chat = chat();
+    for seq in 1..=60 {
+        let text = if seq % 20 == 7 { format!("the Straße of {seq}") } else { format!("message {seq}") };
+        chat.take(Event::Message(message(seq, PEER, &text)));
+    }
+    draw(&mut chat, 40, 10);
+    chat.begin_search();
+    assert!(chat.edit_search(&insert("STRASSE")));
+    assert!(rows(&draw(&mut chat, 70, 10)).concat().contains("nothing so in what is loaded"));
+    (0..7).for_each(|_| assert!(chat.edit_search(&Action::Backspace)));
+    assert!(chat.edit_search(&insert("straße")), "whatever the case");
+    let found = |chat: &mut Chat| {
+        let screen = draw(chat, 40, 10);
+        let rows = rows(&screen);
+        let y = rows.iter().position(|row| row.contains("Straße"));
+        let y = y.unwrap_or_else(|| panic!("{rows:#?}")) as u16;
+        let marked = (0..40).any(|x| screen.buffer()[(x, y)].modifier.contains(Modifier::REVERSED));
+        assert!(marked, "it is set off");
+        rows[usize::from(y)].clone()
+    };
+    assert!(found(&mut chat).contains("of 47"));
+    chat.edit_search(&Action::Search);
+    assert!(found(&mut chat).contains("of 27"));
+    chat.edit_search(&Action::Up);
+    assert!(found(&mut chat).contains("of 7"));
+    chat.edit_search(&Action::Search);
+    assert!(found(&mut chat).contains("of 7"), "there is no other");
+    chat.edit_search(&Action::SearchDown);
+    assert!(found(&mut chat).contains("of 27"));
+    assert!(chat.edit_search(&Action::Leave));
+    assert!(!chat.edit_search(&Action::Leave), "it is over");
+    assert!(rows(&draw(&mut chat, 40, 10)).concat().contains("of 27"), "and stays where it was found");
+    assert_eq!(chat.input.text(), "", "nothing of it was written");
+}
+
+#[test]
+fn a_draft_is_kept_when_it_has_changed_and_never_takes_the_place_of_what_is_written() {
+    let mut chat = chat();
+    chat.begin_with("a draft".to_owned());
+    assert_eq!(chat.draft_to_keep(), None, "it is kept so");
+    chat.edit(&insert(" goes on"));
+    assert_eq!(chat.draft_to_keep().as_deref(), Some("a draft goes on"));
+    assert_eq!(chat.draft_to_keep(), None);
+    chat.begin_with("another".to_owned());
+    assert_eq!(chat.input.text(), "a draft goes on");
+    chat.send().expect("something is written");
+    assert_eq!(chat.draft_to_keep().as_deref(), Some(""), "what is sent is no draft any more");
+}
+
+#[test]
+fn what_is_written_is_seen_in_a_terminal_of_a_line_or_two() {
+    for height in 1..=6 {
+        let mut chat = chat();
+        chat.take(Event::Message(message(1, PEER, "hello")));
+        chat.edit(&insert("answer"));
+        let shown = rows(&draw(&mut chat, 30, height)).concat();
+        assert!(shown.contains("> answer"), "{height}: {shown}");
+        assert_eq!(shown.contains("hello"), height > 1, "{height}: {shown}");
+    }
+}
+
+#[test]
+fn lines_that_terminals_measure_differently_are_known() {
+    let mut chat = chat();
+    for (seq, text) in
+        [(1, "plain 漢字"), (2, "a family 👨‍👩‍👧"), (3, "a flag 🇨🇭"), (4, "a thumb 👍🏽"), (5, "a smile 😀")]
+    {
+        chat.take(Event::Message(message(seq, PEER, text)));
+    }
+    let screen = draw(&mut chat, 40, 12);
+    let doubtful: Vec<_> = view::doubtful(screen.buffer()).into_iter().map(|(_, row)| row).collect();
+    assert_eq!(doubtful.len(), 3, "{doubtful:?}");
+    assert!(doubtful.iter().all(|row| !row.contains("plain") && !row.contains("smile")), "{doubtful:?}");
+}
+
+#[test]
+fn the_list_of_chats_is_searched_by_name_and_phone_and_takes_a_phone_that_is_not_there() {
+    let chat = |peer: u64, name: &str, phone: &str, unread: u64| json!({ "peer": peer, "name": name, "phone": phone, "unread": unread, "head": 1, "last": null });
+    let mut picker = Picker::default();
+    picker.list(vec![chat(5, "Bob", "+15550002", 2), chat(6, "Carol", "+15550003", 0)]);
+    let mut terminal = Terminal::new(TestBackend::new(60, 6)).expect("a screen in memory");
+    terminal.draw(|frame| picker.draw(frame)).expect("drawn");
+    let shown = rows(terminal.backend());
+    assert!(shown[1].contains("2  +15550002  Bob") && shown[2].contains("Carol"), "{shown:#?}");
+    assert_eq!(picker.key(&Action::Send), Picked::Known(5));
+    picker.key(&Action::Down);
+    picker.key(&Action::Down);
+    assert_eq!(picker.key(&Action::Send), Picked::Known(6), "it stays within the list");
+    picker.key(&insert("0002"));
+    assert_eq!(picker.key(&Action::Send), Picked::Known(5), "by phone");
+    picker.key(&Action::CutToHome);
+    picker.key(&insert("CAR"));
+    assert_eq!(picker.key(&Action::Send), Picked::Known(6), "by name, whatever the case");
+    picker.key(&Action::CutToHome);
+    picker.key(&insert("nobody"));
+    assert_eq!(picker.key(&Action::Send), Picked::Stay);
+    assert!(picker.notice.as_deref().is_some_and(|why| why.contains("a phone is")));
+    picker.key(&Action::CutToHome);
+    picker.key(&insert("+1 555 0009"));
+    assert_eq!(picker.key(&Action::Send), Picked::Typed(Who::Phone("+15550009".to_owned())));
+    assert_eq!(picker.key(&Action::Leave), Picked::Leave);
 }

@@ -1,6 +1,7 @@
 //! Draws a chat: a line about the peer, the messages, the input.
 
 use ratatui::Frame;
+use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Position, Rect};
 use ratatui::style::{Color, Style, Stylize as _};
 use ratatui::text::{Line, Span};
@@ -36,34 +37,30 @@ pub fn draw(chat: &mut Chat, frame: &mut Frame<'_>) {
         Some(search) => draw_search(search, frame, foot),
         None => draw_input(chat, frame, foot),
     }
-    note_doubtful(chat, frame, middle);
 }
 
 /// The lines on the screen with characters of which terminals think differently how wide they are: joined and flagged emoji.
-fn note_doubtful(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
-    let buffer = frame.buffer_mut();
+pub fn doubtful(screen: &Buffer) -> Vec<(u16, String)> {
     let is_doubtful = |symbol: &str| {
         let joined =
             |c| matches!(c, '\u{200d}' | '\u{fe0f}' | '\u{1f1e6}'..='\u{1f1ff}' | '\u{1f3fb}'..='\u{1f3ff}');
         symbol.chars().any(joined) || symbol.chars().count() > 2
     };
-    chat.doubtful.clear();
-    for y in area.top()..area.bottom() {
-        let row = || (area.left()..area.right()).map(|x| buffer[(x, y)].symbol());
-        if row().any(is_doubtful) {
-            chat.doubtful.push((y, row().collect()));
-        }
-    }
+    let area = screen.area;
+    let row = |y| (area.left()..area.right()).map(move |x| screen[(x, y)].symbol());
+    let rows = (area.top()..area.bottom()).filter(|y| row(*y).any(is_doubtful));
+    rows.map(|y| (y, row(y).collect())).collect()
 }
 
 /// What the keys mean.
 pub fn draw_help(frame: &mut Frame<'_>) {
-    const HELP: [(&str, &str); 15] = [
+    const HELP: [(&str, &str); 16] = [
         ("Enter", "send"),
         ("Alt-Enter, Ctrl-J", "a new line; pasted text stays as it is"),
-        ("arrows, Home, End, Ctrl-A -E -B -F", "move; Up and Down scroll where there is no line"),
-        ("Alt-B, Alt-F, Ctrl-Left, Ctrl-Right", "move by words"),
-        ("Ctrl-U -K -W, Alt-Backspace", "cut to the line's begin, to its end, a word"),
+        ("arrows, Ctrl-B -F", "move; Up and Down scroll where there is no line"),
+        ("Home, End, Ctrl-A -E", "to the begin and the end of the line"),
+        ("Alt-B -F, Ctrl-Left -Right", "move by words"),
+        ("Ctrl-U -K -W, Alt-Backspace", "cut to the line's begin, its end, a word"),
         ("Ctrl-Y", "put back what was cut"),
         ("PgUp, PgDn, the wheel", "scroll; older messages come by themselves"),
         ("Ctrl-End", "to the newest"),
@@ -329,7 +326,7 @@ fn draw_input(chat: &Chat, frame: &mut Frame<'_>, area: Rect) {
     let inner = block.inner(area);
     frame.render_widget(block, area);
     if chat.input.text().is_empty() {
-        let help = "> write; Enter sends, Alt-Enter a new line, Ctrl-G other chats, F1 help, Esc leaves";
+        let help = "> write; Enter: send, Alt-Enter: new line, Ctrl-G: chats, F1: help, Esc: leave";
         frame.render_widget(Paragraph::new(help.dim()), inner);
         return frame.set_cursor_position(Position::new(inner.x + 2, inner.y));
     }
