@@ -284,23 +284,36 @@ pub async fn devices(profile: &ProfileArgs, end: Option<u32>, json: bool) -> Don
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ends this device, and empties the profile.
+/// Ends this device, and empties the profile. What was kept is sent first, if it can be.
 pub async fn logout(profile: &ProfileArgs, local: bool, force: bool, json: bool) -> Done {
-    let (account, unsent) = {
+    let (account, mut unsent) = {
         let store = profile.store()?;
         (store.account()?.ok_or(Error::NotRegistered)?, store.outbox_len()?)
     };
-    if unsent > 0 && !force {
-        let what = match unsent {
-            1 => "a message that has not been sent; --force throws it".to_owned(),
-            _ => format!("{unsent} messages that have not been sent; --force throws them"),
-        };
-        return Err(not_possible(format!("the profile holds {what} away")));
-    }
-    if !local {
+    let leave = |unsent: u64| match unsent {
+        0 => Ok(()),
+        _ if force => Ok(()),
+        1 => Err(not_possible("the profile holds a message that has not been sent; --force throws it away")),
+        _ => Err(not_possible(format!(
+            "the profile holds {unsent} messages that have not been sent; --force throws them away"
+        ))),
+    };
+    if local {
+        leave(unsent)?;
+    } else {
         let (session, _events) = asker::start(profile, false).await?;
         session.connected().await?;
-        let ended = session.client.end_device(account.device_id).await;
+        if unsent > 0 {
+            let _ = tokio::time::timeout(READ_TIMEOUT, session.client.flush()).await;
+            unsent = session.client.unsent().await?;
+        }
+        let ended = match leave(unsent) {
+            Ok(()) => session.client.end_device(account.device_id).await,
+            Err(failure) => {
+                asker::close(&session.client).await;
+                return Err(failure);
+            }
+        };
         let _ = tokio::time::timeout(READ_TIMEOUT, session.client.close()).await;
         match ended {
             // It had ended before.
