@@ -1,14 +1,17 @@
 //! The operators' socket: a line of JSON in, lines of JSON out.
 //!
-//! `{"ask":"status"}`, `{"ask":"otp","phone":"+15550001"}`, `{"ask":"reset_codes","phone":…}`, `{"ask":"user","phone":…}`, `{"ask":"delete_user","phone":…}`,
-//! `{"ask":"provision","count":2,"first":"+15550100000","name":"test"}`. An answer is `{"ok":…}` or `{"error":"…"}`;
-//! `provision` gives a line for each user, then one with `done`. The socket's file mode is its access control.
+//! `{"ask":"status"}`, `{"ask":"configuration"}`, `{"ask":"reload"}`, `{"ask":"drain"}`; `{"ask":"otp","phone":"+15550001"}`,
+//! `{"ask":"reset_codes","phone":…}`; `{"ask":"user","who":…}`, `{"ask":"delete_user","who":…}`, `{"ask":"end_device","who":…,"device":2}`,
+//! `{"ask":"reset_limits","who":…}`, where who is a phone or a user's id;
+//! `{"ask":"provision","count":2,"first":"+15550100000","name":"test"}`; `{"ask":"trace","every":100,"seconds":10}`. An answer is `{"ok":…}` or
+//! `{"error":"…"}`; `provision` gives a line for each user, `trace` one each second, then one with `done`. The socket's file mode is its access
+//! control.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -17,9 +20,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tern_shard::admin::{AdminRequest, AdminResponse, CoreStatus, DeviceView, Provisioned, UserView};
 use tern_shard::slots::CoreId;
-use tern_wire::ids::{Name, Phone};
+use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 
-use crate::control::{Control, owner_of};
+use crate::config::NUMBER_MAX;
+use crate::control::{Control, owner_of, owner_of_user};
+use crate::core::Traces;
+use crate::operations::{Operations, Reloaded};
 use crate::threads;
 
 /// Bytes of a question.
@@ -34,6 +40,9 @@ const PROVISION_THREADS: usize = 64;
 /// Users whose answers are gathered before they are written.
 const PROVISION_CHUNK: u32 = 2048;
 
+/// How long messages are followed at most.
+const TRACE_SECONDS_MAX: u64 = 3600;
+
 /// Operators' tools that are served at once. Beyond, a connection is closed.
 const OPERATORS_MAX: usize = 64;
 
@@ -46,8 +55,21 @@ enum Question {
     Status {},
     Otp { phone: String },
     ResetCodes { phone: String },
-    User { phone: String },
-    DeleteUser { phone: String },
+    User {
+        /// As it was called before.
+        #[serde(alias = "phone")]
+        who: String,
+    },
+    DeleteUser {
+        #[serde(alias = "phone")]
+        who: String,
+    },
+    EndDevice { who: String, device: u32 },
+    ResetLimits { who: String },
+    Configuration {},
+    Reload {},
+    Drain {},
+    Trace { every: u64, seconds: u64 },
     Provision { count: u32, first: String, name: String },
 }
 
@@ -55,6 +77,12 @@ enum Question {
 pub trait Node: Send + Sync + 'static {
     /// What [`crate::facts::Facts`] says.
     fn facts(&self) -> Value;
+
+    /// What can be done to it.
+    fn operations(&self) -> &Operations;
+
+    /// Which messages are followed.
+    fn tracing(&self) -> &Traces;
 }
 
 /// What the socket's thread knows.
@@ -62,6 +90,8 @@ struct Admin {
     control: Arc<dyn Control>,
     node: Arc<dyn Node>,
     may_provision: bool,
+    /// Somebody follows messages.
+    tracing: AtomicBool,
 }
 
 /// Opens the socket, and answers on it until the process ends.
@@ -74,7 +104,7 @@ pub fn start(
     remove_dead_socket(path)?;
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let admin = Arc::new(Admin { control, node, may_provision });
+    let admin = Arc::new(Admin { control, node, may_provision, tracing: AtomicBool::new(false) });
     let serving = Arc::new(AtomicUsize::new(0));
     threads::spawn("tern-admin", move || {
         loop {
@@ -153,6 +183,7 @@ impl Admin {
                 tracing::info!(operator, count, "an operator makes test users");
                 self.provision(connection, count, &first, &name)
             }
+            Ok(Question::Trace { every, seconds }) => self.trace(connection, every, seconds),
             Ok(question) => writeln!(connection, "{}", self.answer(&question, &operator)),
             Err(error) => writeln!(connection, "{}", refused(format_args!("not a question: {error}"))),
         }
@@ -171,17 +202,109 @@ impl Admin {
                 tracing::info!(operator, "an operator lifted a phone's limits of one-time codes");
                 answer
             }
-            Question::User { phone } => self.about(phone, AdminRequest::User),
-            Question::DeleteUser { phone } => {
-                // Afterwards nobody could say who it was; the phone is for no log.
-                let user = self.about(phone, AdminRequest::User)["ok"]["user_id"].clone();
-                let answer = self.about(phone, AdminRequest::DeleteUser);
-                let deleted = answer.get("ok").is_some();
-                tracing::info!(operator, %user, deleted, "an operator asked to delete a user");
-                answer
+            Question::User { who } => {
+                self.user(who).map_or_else(|error| error, |user| json!({ "ok": user_json(&user) }))
             }
-            Question::Provision { .. } => unreachable!("taken before"),
+            Question::DeleteUser { who } => self.of_user(who, |user| {
+                // Afterwards nobody could say who it was; the phone is for no log.
+                let answer = self.about(&user.phone, AdminRequest::DeleteUser);
+                let deleted = answer.get("ok").is_some();
+                tracing::info!(
+                    operator,
+                    user = user.user.get(),
+                    deleted,
+                    "an operator asked to delete a user"
+                );
+                answer
+            }),
+            Question::EndDevice { who, device } => self.of_user(who, |user| {
+                let Some(id) = DeviceId::new(*device) else { return refused("devices are counted from 1") };
+                let answer = self.ask_user(user, AdminRequest::EndDevice(user.user, id));
+                let ended = answer.get("ok").is_some();
+                tracing::info!(
+                    operator,
+                    user = user.user.get(),
+                    device,
+                    ended,
+                    "an operator asked to end a device"
+                );
+                answer
+            }),
+            Question::ResetLimits { who } => self.of_user(who, |user| {
+                // Codes are limited by phone.
+                let codes = self.about(&user.phone, AdminRequest::ResetCodes);
+                let answer = self.ask_user(user, AdminRequest::ResetLimits(user.user));
+                tracing::info!(operator, user = user.user.get(), "an operator reset the limits of a user");
+                if codes.get("ok").is_some() { answer } else { codes }
+            }),
+            Question::Configuration {} => json!({ "ok": { "toml": self.node.operations().configuration() } }),
+            Question::Reload {} => {
+                tracing::info!(operator, "an operator has everything read again");
+                let Reloaded { taken, failed, need_a_start } = self.node.operations().reload();
+                json!({ "ok": { "taken": taken, "failed": failed, "need_a_start": need_a_start } })
+            }
+            Question::Drain {} => {
+                tracing::info!(operator, "an operator drains the node");
+                json!({ "ok": { "begun": self.node.operations().drain() } })
+            }
+            Question::Provision { .. } | Question::Trace { .. } => unreachable!("taken before"),
         }
+    }
+
+    /// The user whom an operator means: by phone, or by id.
+    fn user(&self, who: &str) -> Result<UserView, Value> {
+        let nobody = || refused("there is no such account");
+        let by_id = who.strip_prefix('@').unwrap_or(who).parse().ok().and_then(UserId::new);
+        let answer = match (Phone::parse(who), by_id) {
+            (Some(phone), _) => self.control.ask(owner_of(&*self.control, &phone), AdminRequest::User(phone)),
+            (None, Some(id)) => {
+                self.control.ask(owner_of_user(&*self.control, id), AdminRequest::UserById(id))
+            }
+            (None, None) => {
+                return Err(refused(
+                    "that is neither a phone (a plus sign and 8 to 15 digits, E.164) nor a user's id (a number)",
+                ));
+            }
+        };
+        match answer {
+            Ok(AdminResponse::User(user)) => user.ok_or_else(nobody),
+            Ok(AdminResponse::Refused(why)) => Err(refused(why)),
+            Ok(_) => Err(refused("the core answered something else")),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    fn of_user(&self, who: &str, act: impl FnOnce(&UserView) -> Value) -> Value {
+        self.user(who).map_or_else(|error| error, |user| act(&user))
+    }
+
+    fn ask_user(&self, user: &UserView, request: AdminRequest) -> Value {
+        self.told(owner_of_user(&*self.control, user.user), request)
+    }
+
+    /// Follows messages for some seconds, or until the operator's tool has gone.
+    fn trace(&self, mut connection: &UnixStream, every: u64, seconds: u64) -> std::io::Result<()> {
+        let refusal = if !(1..=NUMBER_MAX).contains(&every) || !(1..=TRACE_SECONDS_MAX).contains(&seconds) {
+            Some("what is to be followed is out of range: every from 1, seconds from 1 to 3600")
+        } else if self.tracing.swap(true, Ordering::AcqRel) {
+            Some("another operator follows messages now")
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            return writeln!(connection, "{}", refused(refusal));
+        }
+        let traces = self.node.tracing();
+        let before = traces.follow(every);
+        traces.take();
+        let followed = (0..seconds).try_for_each(|_| {
+            thread::sleep(Duration::from_secs(1));
+            writeln!(connection, "{}", json!({ "ok": { "stations": traces.take() } }))
+        });
+        traces.follow(before);
+        self.tracing.store(false, Ordering::Release);
+        followed?;
+        writeln!(connection, "{}", json!({ "ok": { "done": seconds } }))
     }
 
     fn status(&self) -> Value {
@@ -202,7 +325,11 @@ impl Admin {
     }
 
     fn ask_owner(&self, phone: &Phone, request: AdminRequest) -> Value {
-        match self.control.ask(owner_of(&*self.control, phone), request) {
+        self.told(owner_of(&*self.control, phone), request)
+    }
+
+    fn told(&self, owner: CoreId, request: AdminRequest) -> Value {
+        match self.control.ask(owner, request) {
             Ok(AdminResponse::Code(Some(code))) => json!({ "ok": {
                 "code": code.code, "expires_ms": code.expires_ms, "attempts_left": code.attempts_left,
                 "registration": code.registration,
@@ -213,6 +340,11 @@ impl Admin {
             Ok(AdminResponse::User(None) | AdminResponse::Deleted(false)) => {
                 refused("no account has that phone")
             }
+            Ok(AdminResponse::DeviceEnded(true)) => json!({ "ok": { "ended": true } }),
+            Ok(AdminResponse::DeviceEnded(false)) => {
+                refused("the account has no such device, or it has ended before")
+            }
+            Ok(AdminResponse::LimitsReset) => json!({ "ok": { "reset": true } }),
             Ok(AdminResponse::Deleted(true)) => json!({ "ok": { "deleted": true } }),
             Ok(AdminResponse::Provisioned(user)) => json!({ "ok": provisioned_json(&user) }),
             Ok(AdminResponse::Refused(why)) => refused(why),
@@ -311,12 +443,13 @@ fn user_json(user: &UserView) -> Value {
     let device = |device: &DeviceView| {
         json!({
             "device_id": device.device.get(), "name": device.name, "created_ms": device.created_ms,
+            "seen_ms": device.seen_ms,
             "connected": device.connected, "revoked": device.revoked,
         })
     };
     let devices: Vec<_> = user.devices.iter().map(device).collect();
     json!({
-        "user_id": user.user.get(), "name": user.name, "slot": user.slot, "core": user.core,
+        "user_id": user.user.get(), "phone": user.phone, "name": user.name, "slot": user.slot, "core": user.core,
         "created_ms": user.created_ms, "devices": devices,
     })
 }

@@ -164,7 +164,7 @@ macro_rules! limits_table {
 }
 
 /// No number is larger, so that TOML, whose numbers have a sign, can hold it.
-const NUMBER_MAX: u64 = 1 << 60;
+pub const NUMBER_MAX: u64 = 1 << 60;
 
 const DAY_MS: u64 = 24 * 3_600_000;
 

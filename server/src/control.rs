@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tern_shard::admin::{AdminRequest, AdminResponse};
 use tern_shard::slots::{CoreId, SlotMap};
-use tern_wire::ids::Phone;
+use tern_wire::ids::{Phone, UserId};
 use tern_wire::tls::TlsServer;
 
 /// How long a core may take to answer an operator.
@@ -51,4 +51,9 @@ pub trait Control: Send + Sync {
 /// The core that owns a phone.
 pub fn owner_of(control: &dyn Control, phone: &Phone) -> CoreId {
     control.slots().owner(tern_storage::Slot::of_phone(phone.digits()))
+}
+
+/// The core that owns a user.
+pub fn owner_of_user(control: &dyn Control, user: UserId) -> CoreId {
+    control.slots().owner(tern_storage::Slot::of_user(user.get()))
 }

@@ -17,6 +17,7 @@ pub mod logging;
 pub mod mesh;
 pub mod metrics;
 pub mod minder;
+pub mod operations;
 pub mod process;
 pub mod run;
 pub mod threads;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -21,7 +21,6 @@ use crate::certificate::CertificateFiles;
 use crate::certificates::{Certificates, Unusable};
 use crate::codes::Codes;
 use crate::config::{Config, EngineKind, Flags, LogFormat};
-use crate::control::Control as _;
 use crate::core::{self, Clock, CoresOptions, Running, Traces};
 use crate::exposition::{Exposition, Format, Space};
 use crate::facts::Facts;
@@ -31,6 +30,7 @@ use crate::identity::begin_run;
 use crate::logging;
 use crate::metrics::{Metrics, NodeMetrics};
 use crate::minder;
+use crate::operations::{Operations, notify};
 use crate::threads;
 use crate::trouble;
 use tern_uring::{Missing, RingOptions, listen, raise_open_files, use_small_pages};
@@ -120,7 +120,7 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
     metrics.cores().for_each(|core| core.last_turn_timestamp_ms.set(clock.now_ms()));
     let codes = Codes::start(&config.sms, clock.clone(), metrics.node.clone())
         .map_err(|error| RunError::System("the thread that delivers codes can't start", error))?;
-    let traces = Arc::new(Traces::default());
+    let traces = Arc::new(Traces::every(config.trace.every));
     let running = core::start(CoresOptions {
         cores,
         listener,
@@ -133,7 +133,6 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
         clock: clock.clone(),
         metrics: metrics.clone(),
         traces: traces.clone(),
-        trace_every: config.trace.every,
         codes: Box::new(codes.clone()),
         handshake_timeout: Duration::from_millis(config.limits.handshake_timeout_ms),
         unsent_bytes_max: config.limits.unsent_bytes_max,
@@ -157,7 +156,16 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
         },
     };
     let space = room.clone();
+    let operations = Arc::new(Operations {
+        running: running.clone(),
+        draining: draining.clone(),
+        certificates: certificates.clone(),
+        clock: clock.clone(),
+        flags: flags.clone(),
+        in_force: Mutex::new(config.clone()),
+    });
     let state = Arc::new(State {
+        operations: operations.clone(),
         exposition: Exposition::new(metrics.clone(), engine.clone(), move || space.now()),
         metrics,
         engine: engine.clone(),
@@ -180,11 +188,9 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
         metrics_address =
             Some(listening.map_err(|error| RunError::Listen(config.metrics.listen, purpose, error))?);
     }
-    minder::start(clock.clone(), certificates.clone())
+    minder::start(clock, certificates.clone())
         .map_err(|error| RunError::System("the thread that minds the clock can't start", error))?;
-    let settings = Settings { flags: flags.clone(), in_force: config.clone() };
-    watch_signals(running.clone(), draining, certificates.clone(), clock, settings)
-        .map_err(|error| RunError::System("signals can't be watched", error))?;
+    watch_signals(operations).map_err(|error| RunError::System("signals can't be watched", error))?;
     warn_of_environment(config);
     record_start(config, flags, &*engine, &certificates, (address, metrics_address));
     announce(config, address, metrics_address, made_certificate);
@@ -276,75 +282,20 @@ fn ring_options(config: &Config) -> RingOptions {
 
 /// The first signal drains, the second ends the process at once; SIGHUP reads the certificate again. What is said comes
 /// after what is done, so that nothing that befalls the log keeps the server from ending.
-fn watch_signals(
-    running: Arc<Running>,
-    draining: Arc<AtomicBool>,
-    certificates: Arc<Certificates>,
-    clock: Clock,
-    mut settings: Settings,
-) -> std::io::Result<()> {
+fn watch_signals(operations: Arc<Operations>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     threads::spawn("tern-signals", move || {
         for signal in &mut signals {
             if signal == SIGHUP {
-                notify(&[NotifyState::Reloading]);
-                match certificates.reload() {
-                    Ok(tls) => running.control().use_certificate(&tls),
-                    Err(error) => tracing::error!(%error, "SIGHUP: the old certificate stays"),
-                }
-                certificates.watch(clock.now_ms());
-                settings.reload();
-                notify(&[NotifyState::Ready]);
-                continue;
-            }
-            if draining.swap(true, Ordering::AcqRel) {
+                operations.reload().tell_log();
+            } else if !operations.drain() {
                 tracing::warn!("a second signal: ending at once; everything acknowledged is safe");
                 logging::flush();
                 std::process::exit(130);
             }
-            running.control().drain();
-            notify(&[NotifyState::Stopping]);
-            tracing::info!("draining: clients are told, commits are finished");
         }
     })?;
     Ok(())
-}
-
-/// Tells systemd, if it has started this and wants to know (sd_notify(3)).
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd can't be told");
-    }
-}
-
-/// What was set, to be read again.
-struct Settings {
-    flags: Flags,
-    in_force: Config,
-}
-
-impl Settings {
-    /// Takes what can change while ternd runs, and names what can't.
-    fn reload(&mut self) {
-        let again = match Config::load(&self.flags) {
-            Ok(again) => again,
-            Err(error) => return tracing::error!(%error, "SIGHUP: the configuration stays as it was"),
-        };
-        if again.log.filter != self.in_force.log.filter {
-            match logging::use_filter(&again.log) {
-                Ok(()) => {
-                    self.in_force.log.filter.clone_from(&again.log.filter);
-                    tracing::info!(filter = again.log.filter, "SIGHUP: the log has another filter");
-                }
-                Err(error) => tracing::error!(%error, "SIGHUP: the log's filter stays as it was"),
-            }
-        }
-        let need_a_start = self.in_force.differs_in(&again);
-        let need_a_start: Vec<_> = need_a_start.iter().filter(|key| *key != "log.filter").collect();
-        if !need_a_start.is_empty() {
-            tracing::warn!(keys = ?need_a_start, "SIGHUP: these have changed, and take effect at the next start");
-        }
-    }
 }
 
 /// The record of a start: everything that one asks first when something is wrong later.
@@ -385,6 +336,7 @@ fn record_start(
 
 /// What is shown to operators' machines.
 struct State {
+    operations: Arc<Operations>,
     exposition: Exposition,
     metrics: Arc<Metrics>,
     engine: Arc<dyn Engine>,
@@ -431,6 +383,14 @@ impl Node for State {
             ready: self.ready(),
         };
         facts.to_json()
+    }
+
+    fn operations(&self) -> &Operations {
+        &self.operations
+    }
+
+    fn tracing(&self) -> &Traces {
+        &self.traces
     }
 }
 

@@ -72,7 +72,7 @@ fn a_renewed_certificate_is_served_without_an_end_and_a_bad_one_is_not() {
 
     fs::write(&certificate, "no certificate").expect("written");
     hang_up(&server);
-    let said = server.said("the old certificate stays");
+    let said = server.said("this stays as it was");
     assert!(said.contains("server.pem"), "{said}");
     assert!(Raw::connect_with(server.address(), &second).is_ok());
     assert!(old.answers());

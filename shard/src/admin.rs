@@ -13,6 +13,12 @@ pub enum AdminRequest {
     ResetCodes(Phone),
     /// The account of a phone.
     User(Phone),
+    /// The account of a user.
+    UserById(UserId),
+    /// Ends a device of a user: its session ends, its tokens die.
+    EndDevice(UserId, DeviceId),
+    /// Forgets what an account has used up of its limits: messages, lookups, people written to, names.
+    ResetLimits(UserId),
     /// Deletes the account of a phone: its sessions end, its tokens die, the phone is free again.
     DeleteUser(Phone),
     /// Makes an account for a phone that is verified by the operator's word, or adds a device to it.
@@ -33,8 +39,12 @@ pub enum AdminResponse {
     Code(Option<CodeView>),
     /// To [`AdminRequest::ResetCodes`]: how many requests are forgotten. Durable.
     CodesReset(usize),
-    /// To [`AdminRequest::User`]; `None` if the phone has no account.
+    /// To [`AdminRequest::User`] and [`AdminRequest::UserById`]; `None` if there is no such account.
     User(Option<UserView>),
+    /// To [`AdminRequest::EndDevice`]: whether there was such a device that had not ended. Durable.
+    DeviceEnded(bool),
+    /// To [`AdminRequest::ResetLimits`].
+    LimitsReset,
     /// To [`AdminRequest::DeleteUser`]: whether there was an account. Durable.
     Deleted(bool),
     /// To [`AdminRequest::Provision`]. Durable.
@@ -80,6 +90,8 @@ pub struct CodeView {
 pub struct UserView {
     /// The user.
     pub user: UserId,
+    /// The account's phone.
+    pub phone: String,
     /// The display name.
     pub name: String,
     /// The slot that owns the user.
@@ -101,6 +113,8 @@ pub struct DeviceView {
     pub name: String,
     /// When it was added, in ms since the Unix epoch.
     pub created_ms: u64,
+    /// The first millisecond of the day, UTC, on which it was last here.
+    pub seen_ms: u64,
     /// Whether it is connected now.
     pub connected: bool,
     /// Whether its session was ended.

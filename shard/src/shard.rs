@@ -229,6 +229,12 @@ impl Shard {
                 self.ask_about_phone(cx, question, phone, PhoneQuestion::ResetCodes);
             }
             AdminRequest::User(phone) => self.ask_about_phone(cx, question, phone, PhoneQuestion::User),
+            AdminRequest::UserById(user) => self.view_user(cx, user, question),
+            AdminRequest::EndDevice(user, device) => self.end_device_of(cx, user, device, question),
+            AdminRequest::ResetLimits(user) => {
+                self.budgets.forget(user);
+                cx.fx.answer(question, AdminResponse::LimitsReset);
+            }
             AdminRequest::DeleteUser(phone) => {
                 self.ask_about_phone(cx, question, phone, PhoneQuestion::Delete)
             }

@@ -32,29 +32,96 @@ pub fn reset_codes(socket: &Path, phone: &str, json: bool) -> Result<(), AskErro
 }
 
 /// Shows a user.
-pub fn user(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
-    let user = ask(socket, &json!({ "ask": "user", "phone": phone }))?.next()?;
+pub fn user(socket: &Path, who: &str, json: bool) -> Result<(), AskError> {
+    let user = ask(socket, &json!({ "ask": "user", "who": who }))?.next()?;
     if json {
         say!("{user}");
         return Ok(());
     }
-    say!("user {} ({})", user["user_id"], clean(&user["name"]));
+    say!(
+        "user {} ({}), {}, since {}",
+        user["user_id"],
+        clean(&user["name"]),
+        text(&user["phone"]),
+        day(&user["created_ms"])
+    );
     say!("slot {} on core {}", user["slot"], user["core"]);
     for device in user["devices"].as_array().into_iter().flatten() {
         let state = match (device["revoked"] == true, device["connected"] == true) {
-            (true, _) => "logged out",
-            (false, true) => "connected",
-            (false, false) => "away",
+            (true, _) => "logged out".to_owned(),
+            (false, true) => "connected".to_owned(),
+            (false, false) => format!("away, last here on {}", day(&device["seen_ms"])),
         };
-        say!("device {} ({}): {state}", device["device_id"], clean(&device["name"]));
+        let (name, since) = (clean(&device["name"]), day(&device["created_ms"]));
+        say!("device {} ({name}), since {since}: {state}", device["device_id"]);
     }
     Ok(())
 }
 
 /// Deletes a user.
-pub fn delete_user(socket: &Path, phone: &str, json: bool) -> Result<(), AskError> {
-    let deleted = ask(socket, &json!({ "ask": "delete_user", "phone": phone }))?.next()?;
+pub fn delete_user(socket: &Path, who: &str, json: bool) -> Result<(), AskError> {
+    let deleted = ask(socket, &json!({ "ask": "delete_user", "who": who }))?.next()?;
     say!("{}", if json { deleted.to_string() } else { "deleted".to_owned() });
+    Ok(())
+}
+
+/// Ends a device of a user.
+pub fn end_device(socket: &Path, who: &str, device: u32, json: bool) -> Result<(), AskError> {
+    let ended = ask(socket, &json!({ "ask": "end_device", "who": who, "device": device }))?.next()?;
+    say!("{}", if json { ended.to_string() } else { format!("device {device} has ended") });
+    Ok(())
+}
+
+/// Forgets what a user has used up of their limits.
+pub fn reset_limits(socket: &Path, who: &str, json: bool) -> Result<(), AskError> {
+    let reset = ask(socket, &json!({ "ask": "reset_limits", "who": who }))?.next()?;
+    say!("{}", if json { reset.to_string() } else { "what the user has used up is forgotten".to_owned() });
+    Ok(())
+}
+
+/// Prints the configuration in force.
+pub fn config(socket: &Path, json: bool) -> Result<(), AskError> {
+    let config = ask(socket, &json!({ "ask": "configuration" }))?.next()?;
+    match json {
+        true => say!("{config}"),
+        false => text(&config["toml"]).lines().for_each(|line| say!("{line}")),
+    }
+    Ok(())
+}
+
+/// Has everything read again that can change while ternd runs. What could not be taken is an error.
+pub fn reload(socket: &Path, json: bool) -> Result<(), AskError> {
+    let reloaded = ask(socket, &json!({ "ask": "reload" }))?.next()?;
+    if json {
+        say!("{reloaded}");
+    } else {
+        let lines = |key: &str| reloaded[key].as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+        lines("taken").iter().for_each(|taken| say!("read again: {taken}"));
+        lines("need_a_start").iter().for_each(|key| say!("needs a start: {key}"));
+    }
+    let failed = reloaded["failed"].as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(AskError::Refused(format!("stays as it was: {}", failed.join("; "))))
+    }
+}
+
+/// Begins to drain, and waits for the end if that is wanted.
+pub fn drain(socket: &Path, wait: bool, json: bool) -> Result<(), AskError> {
+    let drained = ask(socket, &json!({ "ask": "drain" }))?.next()?;
+    if !json {
+        say!("{}", if drained["begun"] == true { "draining" } else { "draining since before" });
+    }
+    // Its last act is to remove the socket.
+    while wait && socket.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    match (json, wait) {
+        (true, _) => say!("{}", json!({ "begun": drained["begun"], "ended": wait })),
+        (false, true) => say!("ternd has ended"),
+        (false, false) => {}
+    }
     Ok(())
 }
 
@@ -92,6 +159,12 @@ pub fn provision(
         say!("made {made} users; their tokens are in {}", out.display());
     }
     Ok(())
+}
+
+/// The day of a time in ms since the Unix epoch, UTC.
+fn day(ms: &Value) -> String {
+    let time = ms.as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.map_or("?".to_owned(), |time| time.to_zoned(jiff::tz::TimeZone::UTC).date().to_string())
 }
 
 fn text(value: &Value) -> &str {

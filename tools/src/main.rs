@@ -15,6 +15,7 @@ mod check;
 mod commands;
 mod socket;
 mod status;
+mod trace;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -28,7 +29,8 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     name = "ternctl",
     version = tern_version::VERSION,
-    after_help = "Phones are written as E.164: a plus sign and 8 to 15 digits."
+    after_help = "Phones are written as E.164: a plus sign and 8 to 15 digits. WHO is a phone, or a user's id as the log and metrics have it.\n\
+    Exit codes: 0 done, 1 ternd said no or is not there, or a store is not whole, 2 the command line is wrong."
 )]
 struct Arguments {
     #[command(flatten)]
@@ -47,7 +49,7 @@ struct Target {
     #[arg(long, env = "TERN_ADMIN_SOCKET", value_name = "FILE")]
     socket: Option<PathBuf>,
     /// Print JSON
-    #[arg(long, global = true)]
+    #[arg(long, short, global = true)]
     json: bool,
 }
 
@@ -82,14 +84,54 @@ enum Command {
     },
     /// Show a user and their devices, or delete them
     User {
-        /// The phone
-        phone: String,
+        /// The phone, or the user's id
+        who: String,
         /// Delete the account: its devices are logged out at once, its tokens are worth nothing
         #[arg(long, requires = "yes")]
         delete: bool,
         /// Really
         #[arg(long, requires = "delete")]
         yes: bool,
+    },
+    /// End a device of a user
+    Devices {
+        #[command(subcommand)]
+        command: DevicesCommand,
+    },
+    /// Forget what a user has used up of their limits
+    Limits {
+        #[command(subcommand)]
+        command: LimitsCommand,
+    },
+    /// Print the configuration in force, every key with what it means, without secrets
+    Config,
+    /// Read the certificate, its key, and what else can change while ternd runs again; name what needs a start
+    Reload,
+    /// Tell all clients to go elsewhere, finish what is under way, and end ternd
+    Drain {
+        /// Wait until it has ended
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Follow messages for some seconds, and print where their time goes, step by step
+    Trace {
+        /// Those whose client id is a multiple of this; 1: all of them, which costs a busy server something
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+        every: u64,
+        /// For how long
+        #[arg(long, short, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
+    },
+    /// Print what a shell needs to complete this program's command lines
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages of this program into a folder
+    #[command(hide = true)]
+    ManPages {
+        /// Where to
+        folder: PathBuf,
     },
     /// Go through a store that no ternd has open: say what is not whole, and change nothing
     Check {
@@ -114,6 +156,26 @@ enum Command {
         /// What they are called, with a number behind
         #[arg(long, default_value = "test")]
         name: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum DevicesCommand {
+    /// End a device: it is logged out at once, its tokens are worth nothing, and what it has not received it never will
+    End {
+        /// The phone, or the user's id
+        who: String,
+        /// The device's number, as `ternctl user` shows it
+        device: u32,
+    },
+}
+
+#[derive(Subcommand)]
+enum LimitsCommand {
+    /// A user may send, look up, write to new people and ask for codes as if they had done nothing yet. `ternctl config` shows the limits
+    Reset {
+        /// The phone, or the user's id
+        who: String,
     },
 }
 
@@ -149,8 +211,30 @@ fn main() -> ExitCode {
         Command::Codes { command: CodesCommand::Reset { phone } } => {
             commands::reset_codes(&socket, &phone, json)
         }
-        Command::User { phone, delete: true, .. } => commands::delete_user(&socket, &phone, json),
-        Command::User { phone, .. } => commands::user(&socket, &phone, json),
+        Command::User { who, delete: true, .. } => commands::delete_user(&socket, &who, json),
+        Command::User { who, .. } => commands::user(&socket, &who, json),
+        Command::Devices { command: DevicesCommand::End { who, device } } => {
+            commands::end_device(&socket, &who, device, json)
+        }
+        Command::Limits { command: LimitsCommand::Reset { who } } => {
+            commands::reset_limits(&socket, &who, json)
+        }
+        Command::Config => commands::config(&socket, json),
+        Command::Reload => commands::reload(&socket, json),
+        Command::Drain { wait } => commands::drain(&socket, wait, json),
+        Command::Trace { every, seconds } => trace::run(&socket, every, seconds, json),
+        Command::Completions { shell } => {
+            let mut command = <Arguments as clap::CommandFactory>::command();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "ternctl", &mut script);
+            // Who does not read it has it not.
+            let _ = std::io::stdout().write_all(&script);
+            Ok(())
+        }
+        Command::ManPages { folder } => {
+            let written = clap_mangen::generate_to(<Arguments as clap::CommandFactory>::command(), &folder);
+            written.map_err(|error| socket::AskError::File(folder, error))
+        }
         Command::Provision { count, out, first, name } => {
             commands::provision(&socket, count, &first, &name, &out, json)
         }

@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use tern_testkit::{Ternd, TerndOptions, program};
+use tern_proto::v1::{self, client_frame, server_frame};
+use tern_testkit::{Raw, Ternd, TerndOptions, program};
 
 fn ternctl(server: &Ternd, arguments: &[&str]) -> Output {
     let mut command = Command::new(program("ternctl"));
@@ -51,7 +52,7 @@ fn provisioned_users_are_shown_with_their_devices_until_they_are_deleted() {
     let without_yes = ternctl(&server, &["user", "+15559000007", "--delete"]);
     assert_eq!(without_yes.status.code(), Some(2), "deleting needs --yes");
     json(&ternctl(&server, &["user", "+15559000007", "--delete", "--yes", "--json"]));
-    assert!(refusal(&ternctl(&server, &["user", "+15559000007"])).contains("no account has that phone"));
+    assert!(refusal(&ternctl(&server, &["user", "+15559000007"])).contains("there is no such account"));
 
     let status = json(&ternctl(&server, &["status", "--json"]));
     let cores = status["cores"].as_array().expect("cores");
@@ -123,4 +124,120 @@ fn a_ternd_that_is_not_there_is_said_plainly() {
         Command::new(program("ternctl")).arg("--data-dir").arg(nowhere.path()).arg("status").output();
     let said = refusal(&output.expect("ternctl runs"));
     assert!(said.contains("no ternd answers at") && said.contains("ternd.sock"), "{said}");
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+#[test]
+fn a_user_is_found_by_id_a_device_of_theirs_ended_and_their_limits_reset() {
+    let limits = ["--limit", "sends_per_minute_max=1", "--limit", "sends_burst=1"].map(str::to_owned);
+    let server =
+        Ternd::start_with(TerndOptions { cores: 3, arguments: limits.to_vec(), ..TerndOptions::default() });
+    let users = server.provision(2);
+    let (id, peer) = (users[0].id.to_string(), users[1].id);
+    let user = json(&ternctl(&server, &["user", &id, "--json"]));
+    assert_eq!((&user["phone"], &user["user_id"]), (&users[0].phone.as_str().into(), &users[0].id.into()));
+    assert!(text(&ternctl(&server, &["user", &users[0].phone])).contains(&format!("user {id}")));
+    assert!(refusal(&ternctl(&server, &["user", "12345"])).contains("no such account"));
+    assert!(refusal(&ternctl(&server, &["user", "nobody"])).contains("neither a phone"));
+
+    let mut connection = Raw::logged_in(&server, &users[0].token);
+    let mut send = |client_id: u64| {
+        let send = v1::Send { peer, client_id, body: "x".into(), ..Default::default() };
+        connection.ask(client_frame::Request::Send(send))
+    };
+    assert!(matches!(send(1), Some(server_frame::Message::Sent(_))));
+    let limited = send(2);
+    assert!(
+        matches!(&limited, Some(server_frame::Message::Refused(refused)) if refused.reason() == v1::Reason::RateLimited),
+        "{limited:?}"
+    );
+    text(&ternctl(&server, &["limits", "reset", &id]));
+    assert!(matches!(send(2), Some(server_frame::Message::Sent(_))), "as if nothing had been sent yet");
+
+    text(&ternctl(&server, &["devices", "end", &id, "1"]));
+    assert_eq!(connection.farewell().map(|bye| bye.reason()), Some(v1::Reason::SessionRevoked));
+    assert!(refusal(&ternctl(&server, &["devices", "end", &id, "1"])).contains("has ended before"));
+    assert!(refusal(&ternctl(&server, &["devices", "end", &id, "9"])).contains("no such device"));
+    assert!(text(&ternctl(&server, &["user", &id])).contains("logged out"));
+    json(&ternctl(&server, &["user", &id, "--delete", "--yes", "--json"]));
+    assert!(refusal(&ternctl(&server, &["user", &id])).contains("no such account"));
+}
+
+#[test]
+fn the_configuration_in_force_is_shown_read_again_and_drained() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("ternd.toml");
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    write("[sms]\nauthorization = \"s3cret\"\n");
+    let arguments = ["--config", file.to_str().expect("text")].map(str::to_owned).to_vec();
+    let mut server = Ternd::start_with(TerndOptions { arguments, ..TerndOptions::default() });
+    let config = text(&ternctl(&server, &["config"]));
+    assert!(config.contains("sends_per_minute_max = 0") && !config.contains("s3cret"), "{config}");
+    write("[log]\nfilter = \"debug\"\n[limits]\ndevices_max = 2\n");
+    let reloaded = text(&ternctl(&server, &["reload"]));
+    assert!(reloaded.contains("read again: log.filter, debug"), "{reloaded}");
+    assert!(reloaded.contains("needs a start: limits.devices_max"), "{reloaded}");
+    assert!(text(&ternctl(&server, &["config"])).contains("filter = \"debug\""));
+    write("[log]\nfiltre = \"x\"\n");
+    let failed = ternctl(&server, &["reload"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("filtre"));
+    let users = server.provision(1);
+    let mut connection = Raw::logged_in(&server, &users[0].token);
+    let drained = text(&ternctl(&server, &["drain", "--wait"]));
+    assert_eq!(drained, "draining\nternd has ended\n");
+    assert_eq!(connection.farewell().map(|bye| bye.reason()), Some(v1::Reason::ShuttingDown));
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(refusal(&ternctl(&server, &["status"])).contains("no ternd answers"));
+}
+
+#[test]
+fn messages_are_followed_for_as_long_as_one_asks_and_no_longer() {
+    let server = Ternd::start(2);
+    let users = server.provision(2);
+    let mut trace = Command::new(program("ternctl"));
+    trace.arg("--data-dir").arg(server.data_dir());
+    let trace = trace
+        .args(["trace", "--every", "1", "--seconds", "2", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("ternctl runs");
+    let mut connection = Raw::logged_in(&server, &users[0].token);
+    let peer = users[1].id;
+    let mut client_id = 0;
+    let mut send = || {
+        client_id += 1;
+        let send = v1::Send { peer, client_id, body: "x".into(), ..Default::default() };
+        assert!(matches!(
+            connection.ask(client_frame::Request::Send(send)),
+            Some(server_frame::Message::Sent(_))
+        ));
+    };
+    // Until it has ended, whenever it began.
+    let followed = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| trace.wait_with_output().expect("it ends"));
+        while !waiting.is_finished() {
+            send();
+        }
+        waiting.join().expect("no panic")
+    });
+    let followed = json(&followed);
+    assert!(followed["messages"].as_u64().is_some_and(|messages| messages > 10), "{followed}");
+    let steps = followed["steps"].as_object().expect("steps");
+    let names: Vec<_> = steps.keys().map(String::as_str).collect();
+    for name in ["decrypted", "routed", "batched", "submitted", "committed", "acknowledged"] {
+        assert!(names.contains(&name), "{names:?}");
+        assert!(steps[name]["count"].as_u64().is_some_and(|count| count > 10), "{name}: {followed}");
+    }
+    // Afterwards nothing is followed, as before.
+    let traces = server.http("/traces");
+    (0..20).for_each(|_| send());
+    assert!(
+        server.http("/traces").1.lines().count() <= traces.1.lines().count(),
+        "nothing is followed any more"
+    );
 }

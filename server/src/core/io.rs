@@ -105,7 +105,7 @@ impl Io {
         port: Box<dyn Port>,
         shared: Arc<Shared>,
     ) -> Self {
-        let tracer = Tracer::new(shared.trace_every);
+        let tracer = Tracer::default();
         Self {
             core,
             ring,

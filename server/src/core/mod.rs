@@ -54,8 +54,6 @@ struct Shared {
     codes: Box<dyn CodeDelivery>,
     /// Sampled messages on their way.
     traces: std::sync::Arc<Traces>,
-    /// Which messages are sampled: see [`trace::Tracer::new`].
-    trace_every: u64,
     handshake_timeout: std::time::Duration,
     mesh_backlog_max: usize,
     /// Bytes unsent to a logged-in connection beyond which nothing more is read from it, until they have left.

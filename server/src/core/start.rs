@@ -48,8 +48,6 @@ pub struct CoresOptions {
     pub metrics: Arc<Metrics>,
     /// Where sampled messages are followed.
     pub traces: Arc<Traces>,
-    /// Each message whose client id is a multiple of this is followed; none with 0.
-    pub trace_every: u64,
     /// Who delivers one-time codes.
     pub codes: Box<dyn CodeDelivery>,
     /// How long a TLS handshake may take.
@@ -141,7 +139,6 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
         clock: options.clock,
         metrics: options.metrics,
         traces: options.traces,
-        trace_every: options.trace_every,
         codes: options.codes,
         handshake_timeout: options.handshake_timeout,
         mesh_backlog_max: options.mesh_backlog_max,

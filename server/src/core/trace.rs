@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -22,14 +23,27 @@ struct Passed {
     at_ns: u64,
 }
 
-/// What all cores have seen, until somebody reads it.
+/// What all cores have seen, until somebody reads it; and which messages they look at.
 #[derive(Debug, Default)]
-pub struct Traces(Mutex<VecDeque<Passed>>);
+pub struct Traces {
+    passed: Mutex<VecDeque<Passed>>,
+    every: AtomicU64,
+}
 
 impl Traces {
+    /// Follows each message whose client id is a multiple of `every`; none with 0.
+    pub fn every(every: u64) -> Self {
+        Self { every: every.into(), ..Self::default() }
+    }
+
+    /// Follows others from now on. Gives which were followed before.
+    pub fn follow(&self, every: u64) -> u64 {
+        self.every.swap(every, Ordering::Relaxed)
+    }
+
     fn put(&self, passed: &mut Vec<Passed>) {
         // Nothing panics while it holds this; and what is lost is a sample.
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         kept.extend(passed.drain(..));
         let over = kept.len().saturating_sub(PASSED_MAX);
         kept.drain(..over);
@@ -37,7 +51,7 @@ impl Traces {
 
     /// Takes all, a line each: the sender's user id, the client id, the station, ns of the machine's monotonic clock.
     pub fn take(&self) -> String {
-        let taken = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let taken = std::mem::take(&mut *self.passed.lock().unwrap_or_else(PoisonError::into_inner));
         let mut text = String::new();
         for Passed { user, client_id, station, at_ns } in taken {
             // A string takes whatever is written to it.
@@ -48,8 +62,9 @@ impl Traces {
 }
 
 /// One core's view.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Tracer {
+    /// As it was at the beginning of the turn.
     every: u64,
     /// When what is being handled was received.
     received_ns: u64,
@@ -61,11 +76,6 @@ pub(super) struct Tracer {
 }
 
 impl Tracer {
-    /// Follows each message whose client id is a multiple of `every`; none with 0.
-    pub(super) fn new(every: u64) -> Self {
-        Self { every, received_ns: 0, passed: Vec::new(), batched: Vec::new(), queued: Vec::new() }
-    }
-
     pub(super) fn is_on(&self) -> bool {
         self.every > 0
     }
@@ -117,11 +127,12 @@ impl Tracer {
         }
     }
 
-    /// Hands what was seen to whoever reads it.
+    /// Hands what was seen to whoever reads it, and hears what to look at.
     pub(super) fn hand_over(&mut self, traces: &Traces) {
         if !self.passed.is_empty() {
             traces.put(&mut self.passed);
         }
+        self.every = traces.every.load(Ordering::Relaxed);
     }
 }
 
@@ -135,15 +146,19 @@ fn monotonic_ns() -> u64 {
 }
 
 /// The CPU time of this thread since the last look.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct CpuTime {
     on: bool,
     last_ns: u64,
 }
 
 impl CpuTime {
-    pub(super) fn new(on: bool) -> Self {
-        Self { on, last_ns: 0 }
+    /// A turn begins, which somebody wants to know the time of, or nobody.
+    pub(super) fn turn(&mut self, on: bool) {
+        if on && !self.on {
+            self.last_ns = ns_of(ClockId::ThreadCPUTime);
+        }
+        self.on = on;
     }
 
     /// Ns since the last call; 0 if nobody wants to know.

@@ -109,8 +109,8 @@ impl Worker {
     pub(super) fn run(mut self) -> bool {
         let mut events = Vec::new();
         self.io.metrics().places.set(self.io.shared.accept_max as u64);
-        let mut cpu = CpuTime::new(self.io.tracer.is_on());
-        cpu.lap();
+        let mut cpu = CpuTime::default();
+        self.io.tracer.hand_over(&self.io.shared.traces);
         // Accepts, before it waits for the first time.
         self.end_turn();
         while !self.is_done() {
@@ -121,6 +121,7 @@ impl Worker {
             }
             self.io.mesh.sleeper().retract();
             let began = Instant::now();
+            cpu.turn(self.io.tracer.is_on());
             self.io.metrics().cpu_ring_ns.add(cpu.lap());
             for event in events.drain(..) {
                 self.event(event);

@@ -67,6 +67,11 @@ impl<K: Eq + std::hash::Hash> Buckets<K> {
         Ok(())
     }
 
+    /// Takes for full what somebody has used up.
+    pub fn forget(&mut self, whose: &K) {
+        self.paid_us.remove(whose);
+    }
+
     /// Whether one more may be kept. If so many are not full that there is no room, those who come are not counted: those
     /// that are near their limit stay known.
     fn has_room(&mut self, now_ms: u64) -> bool {

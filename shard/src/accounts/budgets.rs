@@ -60,6 +60,13 @@ impl Budgets {
         take(&mut self.renames, user, now_ms, "the account changes its names too often")
     }
 
+    /// An account may do everything as if it had done nothing yet.
+    pub fn forget(&mut self, user: UserId) {
+        for (_, buckets) in [&mut self.lookups, &mut self.sends, &mut self.strangers, &mut self.renames] {
+            buckets.forget(&user);
+        }
+    }
+
     /// Forgets those who have done little enough, now and then.
     pub fn rest(&mut self, now_ms: u64) {
         if now_ms.saturating_sub(self.swept_ms) >= BUCKETS_SWEPT_EVERY_MS {

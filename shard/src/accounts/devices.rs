@@ -3,11 +3,12 @@
 use tern_proto::v1;
 use tern_storage::keys;
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::{DeviceId, UserId};
+use tern_wire::ids::{DeviceId, Phone, UserId};
 use tern_wire::request::Rename;
 
 use crate::Cx;
 use crate::accounts::people::DAY_MS;
+use crate::admin::AdminResponse;
 use crate::commits::After;
 use crate::entry::Author;
 use crate::reply::{Origin, Reply};
@@ -53,6 +54,15 @@ impl Shard {
         self.commits.put(keys::device(author.user.get(), author.device.get()), record);
         self.then(After::Devices(author.user));
         true
+    }
+
+    /// Ends a device because an operator says so.
+    pub(super) fn end_for_operator(&mut self, cx: &mut Cx, question: u64, user: UserId, device: DeviceId) {
+        let phone = self.users.record(user).and_then(|record| Phone::parse(&record.phone));
+        let Some(phone) = phone.filter(|_| self.end_session(cx, Author { user, device })) else {
+            return cx.fx.answer(question, AdminResponse::DeviceEnded(false));
+        };
+        self.then(After::Answer(question, phone, Some(user), AdminResponse::DeviceEnded(true)));
     }
 
     /// Gives a connected user or its device another name.

@@ -15,7 +15,7 @@ use tern_wire::request::{Refresh, Verify};
 use crate::Cx;
 use crate::accounts::codes::Proof;
 use crate::accounts::kept::{Device, Inbox, Kept, User};
-use crate::accounts::people::day_of;
+use crate::accounts::people::{DAY_MS, day_of};
 use crate::accounts::report_damage;
 use crate::accounts::tokens::{Access, RefreshToken, token_hash};
 use crate::admin::{AdminResponse, DeviceView, UserView};
@@ -47,6 +47,7 @@ pub(super) enum Waiting {
     Introduce(Box<Glance>),
     AddDevice(AddDevice),
     View(u64),
+    EndDevice(u64, DeviceId),
     Delete(u64, Phone),
 }
 
@@ -294,6 +295,10 @@ impl Shard {
         self.when_user_known(cx, user, Waiting::View(question));
     }
 
+    pub(crate) fn end_device_of(&mut self, cx: &mut Cx, user: UserId, device: DeviceId, question: u64) {
+        self.when_user_known(cx, user, Waiting::EndDevice(question, device));
+    }
+
     pub(crate) fn delete_user(&mut self, cx: &mut Cx, user: UserId, question: u64, phone: Phone) {
         self.when_user_known(cx, user, Waiting::Delete(question, phone));
     }
@@ -393,7 +398,7 @@ impl Shard {
             // Who it is can be asked for later.
             Waiting::Introduce(glance) => self.tell(cx, glance.asker.core, Message::Glance(glance)),
             Waiting::AddDevice(add) => self.refuse_device(cx, add, refusal),
-            Waiting::View(question) | Waiting::Delete(question, _) => {
+            Waiting::View(question) | Waiting::EndDevice(question, _) | Waiting::Delete(question, _) => {
                 cx.fx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
             }
         }
@@ -410,6 +415,7 @@ impl Shard {
             Waiting::Introduce(glance) => self.introduce(cx, id, glance),
             Waiting::AddDevice(add) => self.device_added(cx, id, add),
             Waiting::View(question) => self.answer_view(cx, question, id),
+            Waiting::EndDevice(question, device) => self.end_for_operator(cx, question, id, device),
             Waiting::Delete(question, phone) => self.deleted(cx, question, id, phone),
         }
     }
@@ -692,11 +698,13 @@ impl Shard {
                 device: *device,
                 name: state.record.name.clone(),
                 created_ms: state.record.created_ms,
+                seen_ms: u64::from(state.record.seen_day) * DAY_MS,
                 connected: state.conn.is_some(),
                 revoked: state.record.revoked_ms != 0,
             };
             Some(UserView {
                 user: id,
+                phone: record.phone.clone(),
                 name: record.name.clone(),
                 slot: slot.number(),
                 core,
