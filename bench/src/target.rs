@@ -37,7 +37,7 @@ pub struct TargetArgs {
 /// How a server of the bench's own is started.
 #[derive(Clone, Debug, clap::Args)]
 pub struct OwnArgs {
-    /// Cores of the bench's own server [default: one a CPU]
+    /// Cores of the bench's own server [default: one a CPU, and as many as the users need]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     cores: Option<u16>,
     /// What the bench's own server aims at: 99 of 100 messages acknowledged within so many ms [default: ternd's]
@@ -76,7 +76,7 @@ impl Target {
         let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
         let program = program()?;
         let version = version_of(&program)?;
-        let cores = arguments.cores.unwrap_or(cpus);
+        let cores = arguments.cores.unwrap_or_else(|| cpus.max(cores_for(users)));
         let server = Ternd::try_start(TerndOptions {
             cores,
             arguments: more.chain(limits).collect(),
@@ -153,6 +153,11 @@ impl Target {
     pub fn pid(&self) -> Option<u32> {
         self.own.as_ref().map(Ternd::pid)
     }
+}
+
+/// As many cores as so many connections need: one holds as many as a process may have files, here with some to spare.
+pub fn cores_for(connections: u32) -> u16 {
+    (connections / 14_000 + 1).try_into().unwrap_or(u16::MAX)
 }
 
 /// The server's program: beside this one, or as the shell finds it.

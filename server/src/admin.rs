@@ -53,8 +53,12 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
 enum Question {
     Status {},
-    Otp { phone: String },
-    ResetCodes { phone: String },
+    Otp {
+        phone: String,
+    },
+    ResetCodes {
+        phone: String,
+    },
     User {
         /// As it was called before.
         #[serde(alias = "phone")]
@@ -64,13 +68,25 @@ enum Question {
         #[serde(alias = "phone")]
         who: String,
     },
-    EndDevice { who: String, device: u32 },
-    ResetLimits { who: String },
+    EndDevice {
+        who: String,
+        device: u32,
+    },
+    ResetLimits {
+        who: String,
+    },
     Configuration {},
     Reload {},
     Drain {},
-    Trace { every: u64, seconds: u64 },
-    Provision { count: u32, first: String, name: String },
+    Trace {
+        every: u64,
+        seconds: u64,
+    },
+    Provision {
+        count: u32,
+        first: String,
+        name: String,
+    },
 }
 
 /// Who knows how the node is.

@@ -1,5 +1,7 @@
 //! What a report runs.
 
+use crate::target::cores_for;
+
 /// One run of `tern-bench`.
 #[derive(Clone, Debug)]
 pub struct Planned {
@@ -112,7 +114,7 @@ pub fn once(extent: Extent, many: u32, half_per_s: f64) -> Vec<Planned> {
     let sizes: &[u32] = if full { &[2_000, 10_000, 30_000] } else { &[200, 600] };
     for connections in sizes.iter().copied().chain((full && many > 30_000).then_some(many)) {
         let settle = if full { 6 } else { 1 };
-        let cores = cores_for(connections);
+        let cores = cores_option(connections);
         let command = format!("idle --connections {connections} --settle {settle} {cores}");
         plan.push(planned(&format!("idle-{connections}"), &command, false, 1));
     }
@@ -126,16 +128,16 @@ fn among(extent: Extent, many: u32) -> [Planned; 2] {
         if extent == Extent::Full { (1000.min(many), many, 20_000) } else { (20, 60, 200) };
     let (seconds, warmup) = times(extent, 10);
     let one = |(name, silent): (&str, u32)| {
-        let cores = cores_for(many);
+        let cores = cores_option(many);
         let command = format!("pairs --rate {rate} --silent {silent} {cores} {seconds} {warmup}");
         planned(name, &command, false, 1)
     };
     [("among-few", few), ("among-many", many)].map(one)
 }
 
-/// As many cores as so many connections need: one holds as many as a process may have files.
-fn cores_for(connections: u32) -> String {
-    let cores = (connections / 14_000 + 1).max(2);
+/// As many cores as so many connections need, and two at least.
+fn cores_option(connections: u32) -> String {
+    let cores = cores_for(connections).max(2);
     if cores > 16 {
         // What each core or pair of cores has, for far more cores than there are CPUs.
         let small = "--limit receive_buffers=128 --limit ring_entries=256 --limit mesh_ring_messages=16";
