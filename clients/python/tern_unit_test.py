@@ -253,6 +253,22 @@ class ClientTest(unittest.TestCase):
         log = device.logs[PEER]
         self.assertEqual((log.upto, log.entries[3].body, len(device.gone)), (3, b"new", 2))
 
+    def test_the_recorded_session_is_read_and_says_itself_again(self):
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../proto/session.txt")
+        kinds = set()
+        with open(path, encoding="utf-8") as file:
+            frames = [line.split() for line in file if line.strip() and not line.startswith("#")]
+        for who, digits in frames:
+            data = bytes.fromhex(digits)
+            frame = pb.ClientFrame() if who.endswith(">") else pb.ServerFrame()
+            oneof = "request" if who.endswith(">") else "message"
+            begin = next(at for at, byte in enumerate(data) if byte < 128) + 1
+            length = sum((byte & 127) << (7 * at) for at, byte in enumerate(data[:begin]))
+            frame.ParseFromString(data[begin:])
+            self.assertEqual((len(data) - begin, frame.SerializeToString()), (length, data[begin:]))
+            kinds.add(frame.WhichOneof(oneof))
+        self.assertGreater(len(kinds), 30)
+
     def test_what_is_unknown_is_ignored(self):
         self.assertEqual(str(refused(4711)), "reason 4711: ")
         self.assertIn("reason 4711", str(tern.Ended(4711)))

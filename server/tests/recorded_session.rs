@@ -1,0 +1,226 @@
+//! The session that clients' authors run their codecs against (proto/session.txt) is one that the real `ternd` has: what it says here
+//! is the same, kind by kind. `TERN_RECORD=1` writes it anew.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use prost::Message as _;
+use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
+use tern_testkit::{Raw, Ternd};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/session.txt");
+
+const HEAD: &str = "\
+# A session of the tern protocol, version 1, as it went over two connections to a real server: every frame in its order, with its length
+# prefix, in hexadecimal. `>` is from the client, `<` from the server. Above each stands what it says; `ann>` and `bob>` tell the
+# connections apart. Run a codec against it: decode each, encode it again, compare. docs/PROTOCOL.md tells what it is about.
+";
+
+/// A connection whose frames are written down.
+struct Recorded {
+    name: &'static str,
+    raw: Raw,
+    next_id: u64,
+}
+
+#[derive(Default)]
+struct Script(String);
+
+impl Script {
+    fn note(&mut self, name: &str, way: char, frame: &impl prost::Message, what: &dyn std::fmt::Debug) {
+        let hex: String =
+            frame.encode_length_delimited_to_vec().iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(self.0, "\n# {what:?}\n{name}{way} {hex}").expect("a string takes it");
+    }
+}
+
+impl Recorded {
+    fn connect(name: &'static str, server: &Ternd) -> Self {
+        Self { name, raw: Raw::connect(server), next_id: 0 }
+    }
+
+    fn send_as(&mut self, script: &mut Script, id: u64, request: Request) {
+        let frame = v1::ClientFrame { id, request: Some(request) };
+        script.note(self.name, '>', &frame, &frame.request.as_ref().expect("it is there"));
+        self.raw.send_as(id, frame.request.expect("it is there"));
+    }
+
+    /// The next frame.
+    fn hear(&mut self, script: &mut Script) -> Message {
+        let frame = self.raw.receive().expect("a frame");
+        let message = frame.message.clone().expect("a message");
+        script.note(self.name, '<', &frame, &message);
+        message
+    }
+
+    /// Asks, and hears what comes until that is answered.
+    fn ask(&mut self, script: &mut Script, request: Request) -> Message {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.send_as(script, id, request);
+        loop {
+            let frame = self.raw.receive().expect("a frame");
+            let message = frame.message.clone().expect("a message");
+            script.note(self.name, '<', &frame, &message);
+            if frame.id == id {
+                return message;
+            }
+        }
+    }
+
+    fn hello(&mut self, script: &mut Script) -> v1::Welcome {
+        let hello = v1::Hello {
+            version_min: 1,
+            version_max: 1,
+            client: "example/1".to_owned(),
+            features: 0,
+            push_frames_max: 256,
+            push_bytes_max: 1 << 20,
+        };
+        match self.ask(script, Request::Hello(hello)) {
+            Message::Welcome(welcome) => welcome,
+            other => panic!("Hello was answered by {other:?}"),
+        }
+    }
+
+    fn register(
+        &mut self,
+        script: &mut Script,
+        server: &Ternd,
+        phone: &str,
+        name: &str,
+        wrong_first: bool,
+    ) -> v1::Session {
+        let register = Request::Register(v1::Register { phone: phone.to_owned() });
+        let Message::CodeSent(sent) = self.ask(script, register) else { panic!("a code is sent") };
+        let verify = |code: &str| {
+            Request::Verify(v1::Verify {
+                phone: phone.to_owned(),
+                code: code.to_owned(),
+                name: name.to_owned(),
+                device_name: "phone".to_owned(),
+                registration: sent.registration,
+            })
+        };
+        let code = server.code_of(phone);
+        if wrong_first {
+            let wrong = if code == "123456" { "654321" } else { "123456" };
+            assert!(matches!(self.ask(script, verify(wrong)), Message::Refused(_)));
+        }
+        match self.ask(script, verify(&code)) {
+            Message::Session(session) => session,
+            other => panic!("Verify was answered by {other:?}"),
+        }
+    }
+
+    fn login(&mut self, script: &mut Script, token: &str) {
+        let login = Request::Login(v1::Login { access_token: token.to_owned() });
+        assert!(matches!(self.ask(script, login), Message::LoggedIn(_)));
+    }
+
+    /// Pushed until this one.
+    fn until(&mut self, script: &mut Script, wanted: fn(&Message) -> bool) {
+        while !wanted(&self.hear(script)) {}
+    }
+}
+
+fn send(peer: u64, client_id: u64, body: &str) -> Request {
+    Request::Send(v1::Send {
+        peer,
+        client_id,
+        body: body.as_bytes().to_vec().into(),
+        kind: v1::Kind::Text.into(),
+    })
+}
+
+fn record() -> String {
+    let server = Ternd::start(2);
+    let script = &mut Script::default();
+    let mut bob = Recorded::connect("bob", &server);
+    bob.hello(script);
+    let bobs = bob.register(script, &server, "+15550002", "Bob", false);
+    bob.login(script, &bobs.access_token);
+    let mut ann = Recorded::connect("ann", &server);
+    let welcome = ann.hello(script);
+    let session = ann.register(script, &server, "+15550001", "Ann", true);
+    let refresh =
+        v1::Refresh { refresh_token: session.refresh_token, nonce: (1..=16).collect::<Vec<u8>>().into() };
+    let Message::Session(session) = ann.ask(script, Request::Refresh(refresh)) else { panic!("a session") };
+    ann.login(script, &session.access_token);
+    let by = Some(v1::lookup::By::Phone("+15550002".to_owned()));
+    assert!(matches!(ann.ask(script, Request::Lookup(v1::Lookup { by })), Message::Person(_)));
+    assert!(matches!(ann.ask(script, Request::Resume(v1::Resume::default())), Message::Resumed(_)));
+    ann.until(script, |message| matches!(message, Message::CaughtUp(_)));
+    let (me, peer) = (session.user_id, bobs.user_id);
+    // Two messages; the second comes from the other side, and is pushed.
+    assert!(matches!(ann.ask(script, send(peer, 1, "Shall we meet?")), Message::Sent(_)));
+    assert!(matches!(bob.ask(script, send(me, 1, "Yes, at noon. 漢字")), Message::Sent(_)));
+    ann.until(script, |message| matches!(message, Message::Entry(_)));
+    let acknowledge =
+        |peer, upto| Request::Acknowledge(v1::Acknowledge { peer, delivered_upto: upto, read_upto: upto });
+    assert!(matches!(ann.ask(script, acknowledge(peer, 2)), Message::Acknowledged(_)));
+    ann.send_as(script, 0, Request::Credit(v1::Credit { frames: 1, bytes: 40 }));
+    // Bob has read it, and is called otherwise now: Ann is told both.
+    assert!(matches!(bob.ask(script, acknowledge(me, 2)), Message::Acknowledged(_)));
+    ann.until(script, |message| matches!(message, Message::Receipt(_)));
+    let rename = v1::Rename { name: Some("Robert".to_owned()), device_name: None };
+    assert!(matches!(bob.ask(script, Request::Rename(rename)), Message::Renamed(_)));
+    ann.until(script, |message| matches!(message, Message::PersonChanged(_)));
+    let history = v1::History { peer, from: 0, forwards: false, limit: 10 };
+    assert!(matches!(ann.ask(script, Request::History(history)), Message::HistoryPage(_)));
+    assert!(matches!(ann.ask(script, Request::Chats(v1::Chats::default())), Message::ChatsPage(_)));
+    assert!(matches!(ann.ask(script, Request::Ping(v1::Ping {})), Message::Pong(_)));
+    // Another device of Ann's: this one is told, lists them, and ends it.
+    Raw::registered(&server, "+15550001", "");
+    ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));
+    assert!(matches!(ann.ask(script, Request::Devices(v1::Devices {})), Message::DeviceList(_)));
+    let end = |device_id| Request::EndDevice(v1::EndDevice { device_id });
+    assert!(matches!(ann.ask(script, end(2)), Message::DeviceEnded(_)));
+    // A position beyond the head can't be of this store.
+    let positions = vec![v1::Position { peer, upto: 9, delivered_upto: 2, read_upto: 2 }];
+    let resume = v1::Resume { positions, generations: vec![welcome.generation] };
+    ann.next_id += 1;
+    ann.send_as(script, ann.next_id, Request::Resume(resume));
+    ann.until(script, |message| matches!(message, Message::Rewound(_)));
+    ann.until(script, |message| matches!(message, Message::CaughtUp(_)));
+    // Logged out.
+    assert!(matches!(ann.ask(script, end(1)), Message::DeviceEnded(_)));
+    ann.until(script, |message| matches!(message, Message::GoAway(_)));
+    format!("{HEAD}{}", script.0)
+}
+
+/// Which connection says what kind of message, in order.
+fn kinds(session: &str) -> Vec<String> {
+    let frames = session.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let kind = |line: &str| {
+        let (who, hex) = line.split_once(' ').expect("who, and what");
+        let bytes: Vec<_> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex"))
+            .collect();
+        let said = match who.ends_with('>') {
+            true => format!(
+                "{:?}",
+                v1::ClientFrame::decode_length_delimited(&bytes[..]).expect("a frame").request
+            ),
+            false => format!(
+                "{:?}",
+                v1::ServerFrame::decode_length_delimited(&bytes[..]).expect("a frame").message
+            ),
+        };
+        let kind: String =
+            said.trim_start_matches("Some(").chars().take_while(|c| c.is_alphabetic()).collect();
+        format!("{who} {kind}")
+    };
+    frames.map(kind).collect()
+}
+
+#[test]
+fn the_recorded_session_is_what_a_server_says() {
+    let now = record();
+    if std::env::var_os("TERN_RECORD").is_some() {
+        std::fs::write(Path::new(FILE), &now).expect("written");
+    }
+    let recorded = std::fs::read_to_string(FILE).expect("proto/session.txt");
+    assert_eq!(kinds(&recorded), kinds(&now), "TERN_RECORD=1 writes it anew");
+}
