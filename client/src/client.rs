@@ -267,6 +267,12 @@ impl Client {
         self.local(move |store| store.gone(peer, limit)).await
     }
 
+    /// The messages of a chat that this profile has received, after a seq, rising; what has not been dealt with among them. At most
+    /// `limit`.
+    pub async fn kept(&self, peer: u64, after: u64, limit: u32) -> Result<Vec<Message>, Error> {
+        self.local(move |store| store.kept(peer, after, u64::MAX >> 1, limit)).await
+    }
+
     /// What was being written to a person, and not sent; empty if nothing was.
     pub async fn draft(&self, peer: u64) -> Result<String, Error> {
         self.local(move |store| store.draft(peer)).await

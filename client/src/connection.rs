@@ -72,7 +72,10 @@ type After = Option<u64>;
 pub(crate) struct Connection<'a> {
     driver: &'a mut Driver,
     link: Link,
-    pending: HashMap<u64, Pending>,
+    /// Requests that are not answered, with the bytes of their frames.
+    pending: HashMap<u64, (Pending, u64)>,
+    /// Requests beyond the server's window.
+    to_ask: VecDeque<(client_frame::Request, Pending)>,
     trust: Trust,
     /// CaughtUp was pushed.
     caught_up_pushed: bool,
@@ -113,6 +116,7 @@ impl<'a> Connection<'a> {
             driver,
             link,
             pending: HashMap::new(),
+            to_ask: VecDeque::new(),
             trust: Trust::Unknown,
             caught_up_pushed: false,
             caught_up: false,
@@ -156,7 +160,8 @@ impl<'a> Connection<'a> {
         let progress = self.driver.progress.clone();
         loop {
             self.driver.pump()?;
-            self.send_unsent();
+            self.ask_waiting();
+            self.send_unsent()?;
             self.answer_flushes();
             self.credit();
             self.link.flush().await?;
@@ -197,7 +202,8 @@ impl<'a> Connection<'a> {
 
     /// Tells those who wait that there is no connection. If it is whole, it ends cleanly.
     pub(crate) async fn end(self, whole: bool) {
-        for (_, pending) in self.pending {
+        let asked = self.pending.into_values().map(|(pending, _)| pending);
+        for pending in asked.chain(self.to_ask.into_iter().map(|(_, pending)| pending)) {
             match pending {
                 Pending::Lookup(Some(known), answer) => drop(answer.send(Ok(known))),
                 Pending::Lookup(None, answer) => drop(answer.send(Err(not_connected()))),
@@ -220,12 +226,40 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// Makes a request, or has it wait until the server's window has room for it.
     fn request(&mut self, request: client_frame::Request, pending: Pending) {
+        let bytes = Link::bytes_of(&request);
+        if !self.to_ask.is_empty() || !self.has_room(bytes) {
+            return self.to_ask.push_back((request, pending));
+        }
         let id = self.link.queue(request);
         if self.pending.is_empty() {
             self.answer_by = Some(Instant::now() + RESPONSE_TIMEOUT);
         }
-        self.pending.insert(id, pending);
+        self.pending.insert(id, (pending, bytes));
+    }
+
+    /// Whether the server takes one more request of so many bytes.
+    fn has_room(&self, bytes: u64) -> bool {
+        let limits = &self.link.limits;
+        let under_way: u64 = self.pending.values().map(|(_, bytes)| bytes).sum();
+        self.pending.is_empty()
+            || (self.pending.len() < limits.requests_in_flight_max as usize
+                && under_way + bytes <= u64::from(limits.request_bytes_in_flight_max))
+    }
+
+    /// Makes the requests that have waited, as far as there is room now.
+    fn ask_waiting(&mut self) {
+        for (request, pending) in std::mem::take(&mut self.to_ask) {
+            // Those behind one that waits wait too.
+            self.request(request, pending);
+        }
+    }
+
+    /// Whether a request is under way, or waits to be.
+    fn is_asking(&self, what: impl Fn(&Pending) -> bool) -> bool {
+        let waiting = self.to_ask.iter().map(|(_, pending)| pending);
+        self.pending.values().map(|(pending, _)| pending).chain(waiting).any(what)
     }
 
     /// Asks for the pushes, for what has become of own messages that were not read yet, and whether the store is still
@@ -312,7 +346,7 @@ impl<'a> Connection<'a> {
 
     /// Has everything come that was missing? Then what is still in doubt is gone.
     fn catch_up(&mut self) -> Result<(), Ended> {
-        let resuming = self.pending.values().any(|pending| matches!(pending, Pending::Resume(_)))
+        let resuming = self.is_asking(|pending| matches!(pending, Pending::Resume(_)))
             || self.again.iter().any(|(_, again)| matches!(again, Again::Resume(_)));
         let listing = matches!(self.trust, Trust::Listing(Some(_)));
         if self.caught_up || !self.caught_up_pushed || resuming || listing {
@@ -388,19 +422,28 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    fn send_unsent(&mut self) {
+    fn send_unsent(&mut self) -> Result<(), Ended> {
         let now = Instant::now();
         self.held.retain(|_, until| *until > now);
         while self.send_after.is_none()
+            && self.to_ask.is_empty()
             && self.sends_in_flight < self.sends_max
             && let Some(at) = self.unsent.iter().position(|next| !self.held.contains_key(&next.peer))
             && let Some(Outgoing { client_id, peer, body }) = self.unsent.remove(at)
         {
+            let longest = self.link.limits.body_bytes_max as usize;
+            if body.len() > longest {
+                let detail = format!("this server takes at most {longest} bytes");
+                let reason = Reason::BodyTooLarge.into();
+                self.send_refused(client_id, v1::Refused { reason, detail, ..v1::Refused::default() })?;
+                continue;
+            }
             let kind = v1::Kind::Text.into();
-            let send = v1::Send { peer, client_id, body: body.into(), kind };
+            let send = client_frame::Request::Send(v1::Send { peer, client_id, body: body.into(), kind });
             self.sends_in_flight += 1;
-            self.request(client_frame::Request::Send(send), Pending::Send(client_id));
+            self.request(send, Pending::Send(client_id));
         }
+        Ok(())
     }
 
     fn answer_flushes(&mut self) {
@@ -476,7 +519,7 @@ impl<'a> Connection<'a> {
             }
             M::GoAway(bye) => Err(went_away(bye).into()),
             message => {
-                let Some(pending) = self.pending.remove(&frame.id) else { return Ok(()) };
+                let Some((pending, _)) = self.pending.remove(&frame.id) else { return Ok(()) };
                 // Each response gives the others time; without any request under way nothing is waited for.
                 let waits = !self.pending.is_empty();
                 self.answer_by = waits.then(|| Instant::now() + RESPONSE_TIMEOUT);
@@ -548,8 +591,7 @@ impl<'a> Connection<'a> {
 
     /// Reads what is missing in a chat, unless that is under way.
     fn fill(&mut self, peer: u64) -> Result<(), Ended> {
-        if !self.pending.values().any(|pending| matches!(pending, Pending::Fill(filling) if *filling == peer))
-        {
+        if !self.is_asking(|pending| matches!(pending, Pending::Fill(filling) if *filling == peer)) {
             let from = self.driver.store.log(peer)?.position;
             let request = v1::History { peer, from, forwards: true, limit: 0 };
             self.request(client_frame::Request::History(request), Pending::Fill(peer));
@@ -594,7 +636,7 @@ impl<'a> Connection<'a> {
 
     fn look_up_changed(&mut self, user: u64) {
         let asking = |pending: &Pending| matches!(pending, Pending::Changed(asked) if *asked == user);
-        if !self.pending.values().any(asking) {
+        if !self.is_asking(asking) {
             let by = Some(v1::lookup::By::UserId(user));
             self.request(client_frame::Request::Lookup(v1::Lookup { by }), Pending::Changed(user));
         }

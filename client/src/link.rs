@@ -100,6 +100,13 @@ impl Link {
         self.next_id
     }
 
+    /// The bytes of a request's frame, without its length, that count in the window.
+    pub(crate) fn bytes_of(request: &client_frame::Request) -> u64 {
+        // The id takes no more than this.
+        const ID_BYTES: usize = 11;
+        (request.encoded_len() + ID_BYTES) as u64
+    }
+
     /// Queues a request that is not answered.
     pub(crate) fn queue_silent(&mut self, request: client_frame::Request) {
         self.queue_as(0, request);

@@ -299,7 +299,8 @@ class Log:
         self.own_read = 0
         self.acknowledged = 0
         self.last_own = 0
-        # What the server had and has no more; and what may be so, until it has said all that it has.
+        # What the server had and has no more; and what may be so, until it has said all that it has, by seq: a place may
+        # have had several.
         self.gone = []
         self.in_doubt = {}
 
@@ -310,22 +311,34 @@ class Log:
         self.entries[entry.seq] = entry
         if author(entry) != entry.peer:
             self.last_own = max(self.last_own, entry.seq)
-        if same(self.in_doubt.get(entry.seq), entry):
-            del self.in_doubt[entry.seq]
+        self._undoubt(entry)
         while self.upto + 1 in self.entries:
             self.upto += 1
         return True
 
+    def is_doubted(self, entry):
+        """Whether it was here before the store went back."""
+        return any(same(other, entry) for other in self.in_doubt.get(entry.seq, []))
+
+    def _undoubt(self, entry):
+        others = [other for other in self.in_doubt.pop(entry.seq, []) if not same(other, entry)]
+        if others:
+            self.in_doubt[entry.seq] = others
+
+    def doubt(self, entry):
+        """It may not be in the server's store. What stood in its place before stays in doubt too."""
+        self.in_doubt.setdefault(entry.seq, []).append(entry)
+
     def rewind(self, upto):
         """What is beyond `upto` may not be in the server's store, and no watermark beyond is true."""
         for seq in [seq for seq in self.entries if seq > upto]:
-            self.in_doubt[seq] = self.entries.pop(seq)
+            self.doubt(self.entries.pop(seq))
         for name in ("upto", "peer_delivered", "peer_read", "own_read", "acknowledged", "last_own"):
             setattr(self, name, min(getattr(self, name), upto))
 
     def settle(self):
         """What is still in doubt is gone. Gives it."""
-        gone = [self.in_doubt[seq] for seq in sorted(self.in_doubt)]
+        gone = [entry for seq in sorted(self.in_doubt) for entry in self.in_doubt[seq]]
         self.in_doubt = {}
         self.gone += gone
         return gone
@@ -400,7 +413,7 @@ class State:
     def put_lost(self, peer, log):
         """Writes down what a log has lost, and leaves it what it still has."""
         self.db.execute("DELETE FROM lost WHERE peer = ?", (peer,))
-        lost = [(entry, 1) for entry in log.gone] + [(entry, 0) for entry in log.in_doubt.values()]
+        lost = [(entry, 1) for entry in log.gone] + [(entry, 0) for entries in log.in_doubt.values() for entry in entries]
         rows = [(peer, entry.seq, entry.SerializeToString(), for_good) for entry, for_good in lost]
         self.db.executemany("INSERT INTO lost (peer, seq, entry, for_good) VALUES (?, ?, ?, ?)", rows)
         self.db.execute("DELETE FROM entries WHERE peer = ? AND seq > ?", (peer, max(log.entries, default=0)))
@@ -416,7 +429,7 @@ class State:
             if for_good:
                 logs[peer].gone.append(pb.Entry.FromString(entry))
             else:
-                logs[peer].in_doubt[seq] = pb.Entry.FromString(entry)
+                logs[peer].doubt(pb.Entry.FromString(entry))
         return logs
 
     def unsent(self):
@@ -619,6 +632,10 @@ class Device:
 
     def send(self, peer, text):
         """Sends a text and gives its seq once it is durable. If the connection ends first, `connect` sends it again."""
+        longest = 0 if self.connection is None else self.connection.limits.body_bytes_max
+        if 0 < longest < len(text.encode()):
+            detail = f"this server takes at most {longest} bytes"
+            raise Refused(pb.Refused(reason=pb.REASON_BODY_TOO_LARGE, detail=detail))
         with self.state:
             number = self.last_client_id + 1
             if number >= NUMBERS_END:
@@ -707,12 +724,12 @@ class Device:
             return False  # What the server has lost to damage, this device need not.
         if entry.seq in log.entries and not same(log.entries[entry.seq], entry):
             self._rewind(entry.peer, entry.seq - 1)
-        doubted = entry.seq in log.in_doubt
+        doubted = log.is_doubted(entry)
         is_new = log.take(entry)
         if is_new:
             self.state.put_entry(entry.peer, entry)
             self.state.put_log(entry.peer, log)
-        if doubted and entry.seq not in log.in_doubt:
+        if doubted:
             self.state.put_lost(entry.peer, log)
             return False  # It was here before the store went back, and is here still.
         return is_new

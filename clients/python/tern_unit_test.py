@@ -245,6 +245,21 @@ class ClientTest(unittest.TestCase):
         self.assertEqual([log.entries[seq].body for seq in (2, 3, 4)], [b"old 2", b"old 3", b"new 4"])
         self.assertEqual((log.upto, len(log.gone), len(log.in_doubt)), (4, 2, 0))
 
+    def test_what_stood_at_a_place_twice_is_in_doubt_twice(self):
+        device = self.device(session())
+        device.connect()
+        self.server.pushes.extend([*(entry(seq, "old") for seq in range(1, 5)), pb.CaughtUp()])
+        self.step_until(device, lambda: device.caught_up)
+        self.server.answers[pb.Resume] = lambda message: pb.Resumed(rewound=True)
+        device = self.device()
+        device.connect()
+        # What was pushed before the log was listed, the server has not any more when it says Rewound.
+        self.server.pushes.extend([entry(3, "new"), pb.Rewound(peer=PEER, upto=2, head=3)])
+        self.server.pushes.extend([entry(3, "newest"), pb.CaughtUp()])
+        device.acknowledge(PEER)
+        self.assertEqual([gone.body for gone in device.gone], [b"old", b"new", b"old"])
+        self.assertEqual(self.device().logs[PEER].entries[3].body, b"newest")
+
     def test_an_entry_with_another_content_puts_the_log_back(self):
         device = self.device(session())
         device.connect()
