@@ -21,7 +21,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use scenarios::{churn, idle, limits, mixed, pairs, pieces, resume, soak, storm, strangers, why_slow};
 use serde::Serialize;
 use setup::Setup;
@@ -82,6 +82,17 @@ enum Scenario {
     Pieces(pieces::PiecesArgs),
     #[command(hide = true)]
     Piece(pieces::PieceArgs),
+    /// Print what a shell needs to complete this program's command lines
+    Completions {
+        /// For which shell
+        shell: tern_version::Shell,
+    },
+    /// Write the man pages of this program into a folder
+    #[command(hide = true)]
+    ManPages {
+        /// Where to
+        folder: std::path::PathBuf,
+    },
 }
 
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -168,6 +179,14 @@ fn run(Arguments { json, scenario, .. }: Arguments) -> Result<u8, String> {
             Ok(compared.exit_code())
         }
         Scenario::Piece(arguments) => pieces::run_one(&arguments).map(|()| 0),
+        Scenario::Completions { shell } => {
+            tern_version::print_completions(Arguments::command(), shell);
+            Ok(0)
+        }
+        Scenario::ManPages { folder } => {
+            let written = tern_version::write_man_pages(Arguments::command(), &folder);
+            written.map(|()| 0).map_err(|error| format!("{}: {error}", folder.display()))
+        }
     }
 }
 

@@ -91,6 +91,12 @@ pub struct Flags {
     /// Print the configuration in force as TOML, every key with what it means, and exit
     #[arg(long)]
     pub print_config: bool,
+    /// Print what a shell needs to complete this program's command lines, and exit
+    #[arg(long, value_name = "SHELL")]
+    pub completions: Option<tern_version::Shell>,
+    /// Write the man page of this program into a folder, and exit
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    pub man_pages: Option<PathBuf>,
 }
 
 /// Where the data lies.

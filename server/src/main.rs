@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use tern_server::config::{Config, Flags};
 use tern_server::{logging, run, threads};
 
@@ -15,6 +15,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     threads::end_process_on_panic();
     let flags = Flags::parse();
+    if let Some(shell) = flags.completions {
+        tern_version::print_completions(Flags::command(), shell);
+        return ExitCode::SUCCESS;
+    }
+    if let Some(folder) = &flags.man_pages {
+        return match tern_version::write_man_pages(Flags::command(), folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&format_args!("{}: {error}", folder.display()), 1),
+        };
+    }
     let config = match Config::load(&flags) {
         Ok(config) => config,
         Err(error) => return refuse(&error, 2),

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// Asks a running ternd, and makes test users.
 #[derive(Parser)]
@@ -125,7 +125,7 @@ enum Command {
     /// Print what a shell needs to complete this program's command lines
     Completions {
         /// For which shell
-        shell: clap_complete::Shell,
+        shell: tern_version::Shell,
     },
     /// Write the man pages of this program into a folder
     #[command(hide = true)]
@@ -224,15 +224,11 @@ fn main() -> ExitCode {
         Command::Drain { wait } => commands::drain(&socket, wait, json),
         Command::Trace { every, seconds } => trace::run(&socket, every, seconds, json),
         Command::Completions { shell } => {
-            let mut command = <Arguments as clap::CommandFactory>::command();
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut command, "ternctl", &mut script);
-            // Who does not read it has it not.
-            let _ = std::io::stdout().write_all(&script);
+            tern_version::print_completions(Arguments::command(), shell);
             Ok(())
         }
         Command::ManPages { folder } => {
-            let written = clap_mangen::generate_to(<Arguments as clap::CommandFactory>::command(), &folder);
+            let written = tern_version::write_man_pages(Arguments::command(), &folder);
             written.map_err(|error| socket::AskError::File(folder, error))
         }
         Command::Provision { count, out, first, name } => {

@@ -20,7 +20,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use serde_json::json;
 
 use crate::commands::Page;
@@ -168,7 +168,7 @@ enum Command {
     /// Print what a shell needs to complete this program's command lines
     Completions {
         /// For which shell
-        shell: clap_complete::Shell,
+        shell: tern_version::Shell,
     },
     /// Write the man pages of this program into a folder
     #[command(hide = true)]
@@ -212,15 +212,11 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         Command::Logout { local, force } => commands::logout(profile, local, force, json).await,
         Command::Rpc { socket } => commands::rpc(profile, socket).await,
         Command::Completions { shell } => {
-            let mut command = <Arguments as clap::CommandFactory>::command();
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut command, "tern", &mut script);
-            // Who does not read it has it not.
-            let _ = std::io::stdout().write_all(&script);
+            tern_version::print_completions(Arguments::command(), shell);
             Ok(ExitCode::SUCCESS)
         }
         Command::ManPages { folder } => {
-            let written = clap_mangen::generate_to(<Arguments as clap::CommandFactory>::command(), &folder);
+            let written = tern_version::write_man_pages(Arguments::command(), &folder);
             let unwritable = |error| tern_client::Error::Config(format!("{}: {error}", folder.display()));
             written.map_err(unwritable)?;
             Ok(ExitCode::SUCCESS)

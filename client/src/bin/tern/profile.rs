@@ -194,10 +194,10 @@ impl ProfileArgs {
                 let mut lines = vec![self.who_decided(&place)];
                 if let Some(sha256) = sha256 {
                     lines.push(format!("the certificate that came has the SHA-256 {sha256}"));
+                    let same = "ternd says the one of its own when it starts; if they are the same: --fingerprint, or --ca FILE";
+                    lines.push(same.to_owned());
                     lines.push(
-                        "ternd says the one of its certificate when it starts: if they are the same, trust it with \
-                         --fingerprint, or with --ca FILE, which for a certificate of its own making is cert.pem in its \
-                         data folder"
+                        "(a certificate that ternd has made itself is cert.pem in its data folder)"
                             .to_owned(),
                     );
                 }

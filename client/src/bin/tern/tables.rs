@@ -93,7 +93,7 @@ fn last_of(chat: &Value, person: &tern_client::Person) -> String {
     }
     let last = shown::message_of(person.user_id, &chat["last"]);
     let text = shown::special(last.kind).map_or_else(|| shown::text_of(&last.body), str::to_owned);
-    let (text, time) = (text.replace('\n', " "), shown::time_of(last.time_ms));
+    let (text, time) = (text.split_whitespace().collect::<Vec<_>>().join(" "), shown::time_of(last.time_ms));
     match last.own {
         true => {
             let delivered = chat["delivered_upto"].as_u64().unwrap_or_default();

@@ -88,10 +88,11 @@ pub async fn run(profile: &ProfileArgs, who: Option<Who>, notify: Option<Notify>
         None => screen.pick(),
     }
     let ended = screen.run(&mut terminal, &mut events).await;
-    modes(false);
-    ratatui::restore();
-    events.done();
+    // Before the terminal is touched: it may have gone, and that is why this ends.
     screen.keep_drafts().await;
+    events.done();
+    modes(false);
+    let _ = ratatui::try_restore();
     asker::close(&session.client).await;
     Ok(ended?)
 }
