@@ -70,6 +70,8 @@ impl Client {
         let known = known.range(after.saturating_add(1)..).take(tern_wire::limits::CHATS_MAX);
         let known = known.map(|(peer, version)| v1::KnownChat { peer: *peer, version: *version }).collect();
         let request = client_frame::Request::Chats(v1::Chats { after, limit: 0, known });
+        // The server has one of a connection under way at a time.
+        let _turn = self.listing.lock().await;
         let server_frame::Message::ChatsPage(page) = self.ask(request).await? else { return Err(WRONG_KIND) };
         let chats = page.chats.into_iter().map(|chat| chat_of(chat, self.account().user_id)).collect();
         Ok(ChatsPage { chats, next: (page.next != 0).then_some(page.next) })
@@ -124,9 +126,13 @@ impl Client {
 
     /// Changes one's display name, or what this device is called; `None` leaves it.
     pub async fn rename(&self, name: Option<String>, device_name: Option<String>) -> Result<(), Error> {
-        let request = client_frame::Request::Rename(v1::Rename { name, device_name });
-        match self.ask(request).await? {
-            server_frame::Message::Renamed(_) => Ok(()),
+        let me = self.account().user_id;
+        let request = client_frame::Request::Rename(v1::Rename { name: name.clone(), device_name });
+        match (self.ask(request).await?, name) {
+            (server_frame::Message::Renamed(_), Some(name)) => {
+                self.local(move |store| store.set_name(me, &name)).await
+            }
+            (server_frame::Message::Renamed(_), None) => Ok(()),
             _ => Err(WRONG_KIND),
         }
     }

@@ -147,6 +147,8 @@ pub struct Client {
     calls: mpsc::Sender<Call>,
     status: watch::Receiver<Status>,
     delays: Delays,
+    /// Held while a page of chats is asked for.
+    pub(crate) listing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Client {
@@ -179,7 +181,7 @@ impl Client {
             closing: None,
         };
         tokio::spawn(driver.run());
-        Ok((Self { account, calls, status, delays }, Events::new(events, progress)))
+        Ok((Self { account, calls, status, delays, listing: Arc::default() }, Events::new(events, progress)))
     }
 
     /// This device's session.
@@ -210,6 +212,15 @@ impl Client {
         let is_lost = |status: &Status| !matches!(status, Status::Connecting | Status::Connected);
         let _ = status.wait_for(is_lost).await;
         self.status()
+    }
+
+    /// Waits until nothing follows any more: the session has ended, or the client was closed.
+    pub async fn over(&self) {
+        let mut status = self.status.clone();
+        let is_over =
+            |status: &Status| matches!(status, Status::Ended(_) | Status::OtherStore | Status::Closed);
+        // Without a sender the client's task has ended.
+        let _ = status.wait_for(is_over).await;
     }
 
     /// Why the server takes no messages to a person for now, and when it is tried again, if that is so.
@@ -290,7 +301,7 @@ impl Client {
     }
 
     /// Does something with the profile's database that needs no server.
-    async fn local<T: Send + 'static>(
+    pub(crate) async fn local<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {

@@ -717,8 +717,15 @@ impl<'a> Connection<'a> {
     fn person(&self, person: v1::Person) -> Result<Person, Error> {
         let v1::Person { user_id, name, phone } = person;
         let person = Person { user_id, name, phone };
-        self.driver.store.put_person(&person)?;
-        Ok(self.driver.store.person(user_id)?.unwrap_or(person))
+        let store = &self.driver.store;
+        store.atomically(|| {
+            store.put_person(&person)?;
+            // Where a name may be seen, one that is empty is not one that is not told.
+            if user_id == self.driver.account.user_id || store.both_have_written(user_id)? {
+                store.set_name(user_id, &person.name)?;
+            }
+            Ok(store.person(user_id)?.unwrap_or(person))
+        })
     }
 
     /// Remembers whom a page of chats is with, and adds whom one knows already.
@@ -801,12 +808,16 @@ impl<'a> Connection<'a> {
             }
             return Ok(());
         }
-        let Some(Outgoing { peer, body, .. }) = self.driver.store.dequeue(client_id)? else { return Ok(()) };
+        let given_up = self.driver.store.atomically(|| {
+            let outgoing = self.driver.store.dequeue(client_id)?;
+            self.driver.store.note_not_sent(client_id)?;
+            Ok(outgoing)
+        })?;
+        let Some(Outgoing { peer, body, .. }) = given_up else { return Ok(()) };
         if refused.reason() == Reason::UnknownUser {
             // Whose phone that is now, the server is asked when it matters next.
             self.driver.store.forget_phone_of(peer)?;
         }
-        self.driver.store.note_not_sent(client_id)?;
         match self.driver.senders.remove(&client_id) {
             Some(answers) => answer_all(answers, &Err(refused.into())),
             None => {

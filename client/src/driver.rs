@@ -186,7 +186,7 @@ impl Driver {
         for (client_id, answers) in std::mem::take(&mut self.senders) {
             if over {
                 // If that fails it is only kept for longer than it is of use.
-                let _ = self.store.dequeue(client_id);
+                let _ = self.store.dequeue(client_id).and_then(|_| self.store.note_not_sent(client_id));
             }
             answer_all(answers, &Err(why()));
         }
@@ -366,10 +366,18 @@ impl Driver {
         match answer? {
             server_frame::Message::LoggedIn(logged_in) => {
                 self.look_at_devices(logged_in.newest_device_id)?;
+                self.know_oneself(logged_in.name)?;
                 Ok(link)
             }
             _ => Err(Error::Protocol("Login was answered by something else").into()),
         }
+    }
+
+    /// One's own name, as it is now.
+    fn know_oneself(&self, name: String) -> Result<(), Error> {
+        let (user_id, phone) = (self.account.user_id, self.account.phone.clone());
+        self.store.put_person(&Person { user_id, name: name.clone(), phone })?;
+        self.store.set_name(user_id, &name)
     }
 
     /// Nothing of another store's is sent to a server: not even a token.

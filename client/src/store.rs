@@ -450,6 +450,12 @@ impl Store {
         })
     }
 
+    /// A person's name is this, also if it is empty.
+    pub(crate) fn set_name(&self, user_id: u64, name: &str) -> Result<(), Error> {
+        self.db.execute("UPDATE people SET name = ? WHERE user_id = ?", params![name, user_id as i64])?;
+        Ok(())
+    }
+
     /// The server does not know a person any more: who has that phone now is asked again.
     pub(crate) fn forget_phone_of(&self, user_id: u64) -> Result<(), Error> {
         self.db.execute("UPDATE people SET phone = '' WHERE user_id = ?", [user_id as i64])?;
@@ -781,7 +787,15 @@ impl Store {
             let number = |at| row.get::<_, Option<i64>>(at).map(|number| number.unwrap_or(0) as u64);
             Ok((number(0)?, row.get::<_, Vec<u8>>(1)?, Sent { seq: number(2)?, time_ms: number(3)? }))
         });
-        match found.optional()? {
+        let found = found.optional()?;
+        // One that was given up, and whose key stayed, is another message's.
+        if let Some((client_id, _, Sent { seq: 0, .. })) = &found
+            && self.outgoing(*client_id)?.is_none()
+        {
+            self.note_not_sent(*client_id)?;
+            return Ok(None);
+        }
+        match found {
             None => Ok(None),
             Some((_, of, _)) if of != digest => Err(Error::KeyReused),
             Some((client_id, _, Sent { seq: 0, .. })) => Ok(Some(Enqueued::Waiting(client_id))),

@@ -108,7 +108,11 @@ impl Teller {
         if let Some(status) = status {
             self.status.send_replace(status);
         }
-        self.send(event, None);
+        // Whoever takes nothing can ask how it is; nothing piles up for them.
+        let is_status = matches!(event, Event::Connected | Event::Disconnected { .. });
+        if !(is_status && self.is_full()) {
+            self.send(event, None);
+        }
     }
 
     fn tell_noted(&mut self, event: Event, what: What) {

@@ -231,6 +231,81 @@ fn what_was_not_acknowledged_is_told_again_and_a_key_sends_once() {
     assert_eq!(ann.json(&["history", "+15550002", "--json"])[0]["head"], 5);
 }
 
+/// A supervisor keeps the pipe, and asks it to end.
+#[test]
+fn it_ends_when_it_is_asked_to_though_its_input_stays_open() {
+    let server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let mut child =
+        ann.tern(&["rpc"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("tern runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    writeln!(stdin, "{}", json!({ "jsonrpc": "2.0", "id": 1, "method": "whoami" })).expect("written");
+    assert!(lines.next().expect("a line").expect("text").contains("+15550001"));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is this test's own child");
+    assert!(child.wait().expect("it ends").success());
+    // And when the session ends, with that as its exit code.
+    let mut child =
+        ann.tern(&["rpc"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("tern runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    writeln!(
+        stdin,
+        "{}",
+        json!({ "jsonrpc": "2.0", "id": 1, "method": "end_device", "params": { "device_id": 1 } })
+    )
+    .expect("written");
+    assert!(lines.next().expect("a line").expect("text").contains("device_id"));
+    assert_eq!(child.wait().expect("it ends").code(), Some(5));
+}
+
+/// Whoever waits in it for an acknowledgement is told that the message is kept, or has it sent by its key: never twice.
+#[test]
+fn a_message_that_goes_through_a_process_that_ends_is_sent_once() {
+    let mut server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let _bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    ann.json(&["send", "+15550002", "known from here on", "--json"]);
+    for (signal, text) in [(rustix::process::Signal::TERM, "one"), (rustix::process::Signal::KILL, "two")] {
+        let serving = Serving::start(&ann);
+        server.pause();
+        let mut send = ann.tern(&["send", "+15550002", text, "--timeout", "20"]);
+        let sending = send.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("tern runs");
+        // It is kept when another request of the same process, behind it, says so.
+        let mut program = serving.connect();
+        while program.result("whoami", json!({}))["unsent"] != 1 {}
+        let pid = rustix::process::Pid::from_child(&serving.child);
+        rustix::process::kill_process(pid, signal).expect("it is this test's own child");
+        server.go_on();
+        let done = sending.wait_with_output().expect("it ends");
+        assert!(matches!(done.status.code(), Some(0 | 3)), "{done:?}");
+        drop((program, serving));
+    }
+    ann.json(&["send", "+15550002", "last", "--json"]);
+    let page = ann.json(&["history", "+15550002", "--json"]).remove(0);
+    let texts: Vec<_> =
+        page["messages"].as_array().expect("messages").iter().map(|message| &message["text"]).collect();
+    assert_eq!(texts, ["known from here on", "one", "two", "last"]);
+}
+
+/// Two lists at once through one process: one was refused.
+#[test]
+fn lists_go_one_after_another() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let serving = Serving::start(&ann);
+    let mut program = serving.connect();
+    let asked: Vec<_> = (0..20).map(|_| program.ask("chats", json!({}))).collect();
+    for _ in asked {
+        let answer = program.line();
+        assert!(answer["error"].is_null(), "{answer}");
+    }
+}
+
 /// The names in backticks.
 fn named(text: &str) -> BTreeSet<&str> {
     text.split('`').skip(1).step_by(2).collect()

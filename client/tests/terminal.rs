@@ -418,3 +418,61 @@ fn completions_and_man_pages_tell_all_commands() {
         assert!(std::fs::read_to_string(pages.join(page)).expect(page).contains(".TH"), "{page}");
     }
 }
+
+/// It stayed as it was, with the tokens and all messages: the server refused the login that was to end the device.
+#[test]
+fn a_device_that_was_ended_elsewhere_logs_out_all_the_same() {
+    let server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let lost = Profile::register(&server, &dir.path().join("other"), "+15550001", "Ann");
+    ann.json(&["devices", "--end", "2", "--json"]);
+    assert_eq!(lost.json(&["logout", "--json"])[0]["device_id"], 2);
+    assert!(lost.refusal(&["whoami"]).contains("not registered"));
+}
+
+#[test]
+fn a_new_name_is_known_at_once_and_an_empty_one_is_a_name() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    ann.json(&["send", "+15550002", "one", "--json"]);
+    bob.json(&["send", "+15550001", "two", "--json"]);
+    ann.json(&["listen", "--once", "--json"]);
+    bob.json(&["listen", "--once", "--json"]);
+    ann.json(&["rename", "Anna", "--json"]);
+    assert_eq!(ann.json(&["whoami", "--json"])[0]["name"], "Anna");
+    assert_eq!(bob.json(&["chats", "--json"])[0]["chats"][0]["name"], "Anna");
+    ann.json(&["rename", "", "--json"]);
+    assert_eq!(ann.json(&["whoami", "--json"])[0]["name"], "");
+    assert_eq!(bob.json(&["chats", "--json"])[0]["chats"][0]["name"], "");
+}
+
+/// Settings outlive a logout; the CA file may have moved meanwhile. The profile then trusted the system's roots.
+#[test]
+fn a_profile_that_registers_again_trusts_whom_it_trusted() {
+    let server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ca, address) = (dir.path().join("ca.pem"), server.address().to_string());
+    std::fs::copy(server.ca_file(), &ca).expect("copied");
+    let ann = Profile { dir: dir.path().join("ann") };
+    let register = |more: &[&str]| {
+        let mut child = ann
+            .tern(&[more, &["register", "+15550001"]].concat())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("tern runs");
+        let mut said = Vec::new();
+        let mut prompts = BufReader::new(child.stderr.take().expect("piped"));
+        prompts.read_until(b':', &mut said).expect("a prompt");
+        writeln!(child.stdin.take().expect("piped"), "{}", server.code_of("+15550001")).expect("typed");
+        assert!(child.wait().expect("it ends").success(), "{}", String::from_utf8_lossy(&said));
+    };
+    register(&["--server", &address, "--ca", ca.to_str().expect("text")]);
+    std::fs::remove_file(&ca).expect("removed");
+    ann.json(&["logout", "--json"]);
+    register(&[]);
+    assert_eq!(ann.json(&["chats", "--json"])[0]["chats"], serde_json::json!([]));
+}

@@ -270,7 +270,9 @@ impl Admin {
     /// The user whom an operator means: by phone, or by id.
     fn user(&self, who: &str) -> Result<UserView, Value> {
         let nobody = || refused("there is no such account");
-        let by_id = who.strip_prefix('@').unwrap_or(who).parse().ok().and_then(UserId::new);
+        let digits = who.strip_prefix('@').unwrap_or(who);
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let by_id = digits.parse().ok().filter(|_| is_number).and_then(UserId::new);
         let answer = match (Phone::parse(who), by_id) {
             (Some(phone), _) => self.control.ask(owner_of(&*self.control, &phone), AdminRequest::User(phone)),
             (None, Some(id)) => {
@@ -313,9 +315,11 @@ impl Admin {
         let traces = self.node.tracing();
         let before = traces.follow(every);
         traces.take();
+        traces.take_lost();
         let followed = (0..seconds).try_for_each(|_| {
             thread::sleep(Duration::from_secs(1));
-            writeln!(connection, "{}", json!({ "ok": { "stations": traces.take() } }))
+            let (stations, lost) = (traces.take(), traces.take_lost());
+            writeln!(connection, "{}", json!({ "ok": { "stations": stations, "lost": lost } }))
         });
         traces.follow(before);
         self.tracing.store(false, Ordering::Release);

@@ -57,9 +57,12 @@ pub struct Flags {
     /// What the header `Authorization` of those POSTs says (`Bearer …`). In the environment or the file nobody else sees it
     #[arg(long, value_name = "TEXT", env = "TERN_SMS_AUTHORIZATION", hide_env_values = true)]
     pub sms_authorization: Option<String>,
-    /// Address of /metrics, /healthz and /readyz, on loopback [default: 127.0.0.1:7480]
+    /// Address of /metrics, /healthz and /readyz, on loopback unless it is allowed elsewhere [default: 127.0.0.1:7480]
     #[arg(long, value_name = "ADDRESS", env = "TERN_METRICS")]
     pub metrics: Option<SocketAddr>,
+    /// Have metrics off loopback, where whoever can connect may read them: a container's network, say
+    #[arg(long, env = "TERN_ALLOW_METRICS_ELSEWHERE")]
+    pub allow_metrics_elsewhere: bool,
     /// No metrics and health listener
     #[arg(long, env = "TERN_NO_METRICS", conflicts_with = "metrics")]
     pub no_metrics: bool,
@@ -297,11 +300,13 @@ pub struct MetricsConfig {
     pub enabled: bool,
     /// Its address, on loopback.
     pub listen: SocketAddr,
+    /// It may be elsewhere.
+    pub allow_elsewhere: bool,
 }
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        Self { enabled: true, listen: loopback(7480) }
+        Self { enabled: true, listen: loopback(7480), allow_elsewhere: false }
     }
 }
 
@@ -449,6 +454,7 @@ impl Config {
         over(&mut self.log.format, flags.log_format.as_ref());
         over(&mut self.log.filter, flags.log.as_ref());
         self.metrics.enabled &= !flags.no_metrics;
+        self.metrics.allow_elsewhere |= flags.allow_metrics_elsewhere;
         self.admin.allow_provision |= flags.allow_provision;
         self.restored = flags.restored;
         self.network.shared_addresses |= flags.shared_addresses;
@@ -504,8 +510,12 @@ impl Config {
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return contradiction("tls.certificate and tls.key go together: set both or neither");
         }
-        if self.metrics.enabled && !self.metrics.listen.ip().is_loopback() {
-            return contradiction("metrics.listen is not on loopback: its listener has no access control");
+        let elsewhere = self.metrics.enabled && !self.metrics.listen.ip().is_loopback();
+        if elsewhere && !self.metrics.allow_elsewhere {
+            return contradiction(
+                "metrics.listen is not on loopback: its listener has no access control. If only those can connect who may read it, \
+                 set metrics.allow_elsewhere (--allow-metrics-elsewhere)",
+            );
         }
         if !self.development() && self.engine == EngineKind::Memory {
             return contradiction(
@@ -722,7 +732,11 @@ fn help() -> Vec<(&'static str, Vec<(&'static str, String)>)> {
             "metrics",
             plain(&[
                 ("enabled", "Whether there are /metrics, /healthz and /readyz."),
-                ("listen", "Their address, on loopback."),
+                ("listen", "Their address, on loopback unless it is allowed elsewhere."),
+                (
+                    "allow_elsewhere",
+                    "They may be off loopback, where whoever can connect may read them: a container's network, say.",
+                ),
             ]),
         ),
         (

@@ -285,10 +285,14 @@ fn ring_options(config: &Config) -> RingOptions {
 fn watch_signals(operations: Arc<Operations>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     threads::spawn("tern-signals", move || {
+        let mut asked_to_end = false;
         for signal in &mut signals {
             if signal == SIGHUP {
                 operations.reload().tell_log();
-            } else if !operations.drain() {
+            } else if !std::mem::replace(&mut asked_to_end, true) {
+                // An operator's tool may have begun it.
+                operations.drain();
+            } else {
                 tracing::warn!("a second signal: ending at once; everything acknowledged is safe");
                 logging::flush();
                 std::process::exit(130);

@@ -107,14 +107,20 @@ pub fn reload(socket: &Path, json: bool) -> Result<(), AskError> {
     }
 }
 
+/// Which process answers at a socket, if one does.
+fn pid_of(socket: &Path) -> Option<u64> {
+    ask(socket, &json!({ "ask": "status" })).ok()?.next().ok()?["pid"].as_u64()
+}
+
 /// Begins to drain, and waits for the end if that is wanted.
 pub fn drain(socket: &Path, wait: bool, json: bool) -> Result<(), AskError> {
+    let pid = pid_of(socket);
     let drained = ask(socket, &json!({ "ask": "drain" }))?.next()?;
     if !json {
         say!("{}", if drained["begun"] == true { "draining" } else { "draining since before" });
     }
-    // Its last act is to remove the socket.
-    while wait && socket.exists() {
+    // Another one may have been started meanwhile.
+    while wait && pid_of(socket) == pid {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     match (json, wait) {

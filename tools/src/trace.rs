@@ -23,33 +23,41 @@ const STATIONS: [(&str, &str); 8] = [
 /// Steps whose times are kept, of each kind. More only count.
 const KEPT_MAX: usize = 1 << 20;
 
+/// The place of the acknowledgement among the stations.
+const ACKNOWLEDGED: usize = STATIONS.len() - 2;
+
+/// How long after it what follows has come, in ns.
+const SETTLED_NS: u64 = 500_000_000;
+
 /// Messages whose stations have not all come.
 const OPEN_MAX: usize = 1 << 16;
 
 #[derive(Default)]
 struct Steps {
-    /// Of each message, when it reached which station, in ns.
-    open: HashMap<(u64, u64), BTreeMap<usize, u64>>,
+    /// Of each message (user, device, client id), when it reached which station, in ns.
+    open: HashMap<(u64, u64, u64), BTreeMap<usize, u64>>,
     /// Nanoseconds of each step, by the station at its end.
     taken: [Vec<u64>; STATIONS.len()],
     /// From received to acknowledged.
     whole: Vec<u64>,
     messages: u64,
+    /// Stations that came too fast to be taken.
+    left_out: u64,
 }
 
 impl Steps {
-    /// Takes lines of: user, client id, station, ns.
+    /// Takes lines of: user, client id, station, ns, device.
     fn take(&mut self, text: &str) {
         for line in text.lines() {
             let mut parts = line.split(' ');
-            let numbers = (|| Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?)))();
-            let (Some(message), Some(station), Some(at_ns)) =
-                (numbers, parts.next(), parts.next().and_then(|ns| ns.parse().ok()))
-            else {
-                continue;
-            };
+            let number = |parts: &mut std::str::Split<'_, char>| parts.next()?.parse::<u64>().ok();
+            let (Some(user), Some(client_id)) = (number(&mut parts), number(&mut parts)) else { continue };
+            let Some(station) = parts.next() else { continue };
+            let (Some(at_ns), Some(device)) = (number(&mut parts), number(&mut parts)) else { continue };
+            let message = (user, device, client_id);
             let Some(place) = STATIONS.iter().position(|(name, _)| *name == station) else { continue };
             if self.open.len() >= OPEN_MAX && !self.open.contains_key(&message) {
+                self.left_out += 1;
                 continue;
             }
             let stations = self.open.entry(message).or_default();
@@ -58,10 +66,16 @@ impl Steps {
         }
     }
 
-    /// Counts what has come.
-    fn finish(&mut self) {
-        const ACKNOWLEDGED: usize = STATIONS.len() - 2;
-        for stations in std::mem::take(&mut self.open).into_values() {
+    /// Counts the messages that have been acknowledged, some time ago: what follows has come too, if it does.
+    fn count_done(&mut self, all: bool) {
+        let newest = self.open.values().filter_map(|stations| stations.values().max()).max().copied();
+        let done = |stations: &BTreeMap<usize, u64>| {
+            let acknowledged = stations.get(&ACKNOWLEDGED).zip(newest);
+            all || acknowledged.is_some_and(|(at, newest)| at + SETTLED_NS < newest)
+        };
+        let counted: Vec<_> =
+            self.open.extract_if(|_, stations| done(stations)).map(|(_, stations)| stations).collect();
+        for stations in counted {
             self.messages += 1;
             for place in 1..STATIONS.len() {
                 // Delivery begins, as the acknowledgement does, with the commit.
@@ -78,6 +92,11 @@ impl Steps {
                 self.whole.push(end.saturating_sub(*begin));
             }
         }
+    }
+
+    /// Counts what is left.
+    fn finish(&mut self) {
+        self.count_done(true);
         self.taken.iter_mut().chain([&mut self.whole]).for_each(|times| times.sort_unstable());
     }
 }
@@ -107,8 +126,11 @@ pub fn run(socket: &Path, every: u64, seconds: u64, json: bool) -> Result<(), As
             break;
         }
         steps.take(answer["stations"].as_str().unwrap_or_default());
+        steps.left_out += answer["lost"].as_u64().unwrap_or_default();
+        steps.count_done(false);
         if shows {
-            let _ = write!(std::io::stderr(), "\r{second} of {seconds} s, {} messages", steps.open.len());
+            let messages = steps.messages + steps.open.len() as u64;
+            let _ = write!(std::io::stderr(), "\r{second} of {seconds} s, {messages} messages");
         }
     }
     if shows {
@@ -121,7 +143,7 @@ pub fn run(socket: &Path, every: u64, seconds: u64, json: bool) -> Result<(), As
         say!(
             "{}",
             json!({
-                "messages": steps.messages, "every": every, "steps": all, "received_to_acknowledged": row(&steps.whole),
+                "messages": steps.messages, "left_out": steps.left_out, "every": every, "steps": all, "received_to_acknowledged": row(&steps.whole),
             })
         );
         return Ok(());
@@ -134,6 +156,12 @@ pub fn run(socket: &Path, every: u64, seconds: u64, json: bool) -> Result<(), As
         "{} messages in {seconds} s, each whose client id is a multiple of {every}; times in us",
         steps.messages
     );
+    if steps.left_out > 0 {
+        say!(
+            "{} stations came too fast and are left out: a larger --every follows fewer messages",
+            steps.left_out
+        );
+    }
     say!("{:<14}{:<28}{:>9}{:>10}{:>10}{:>10}", "until", "", "messages", "p50", "p99", "max");
     let print = |name: &str, what: &str, times: &[u64]| {
         let at = |share| percentile(times, share);
@@ -153,10 +181,13 @@ mod tests {
     #[test]
     fn steps_are_the_times_between_stations_whichever_comes_first() {
         let mut steps = Steps::default();
-        steps.take("7 1 received 1000\n7 1 decrypted 3000\n7 2 received 10\nnonsense\n7 1 elsewhere 5\n");
-        steps.take(
-            "7 1 committed 90000\n7 1 delivered 130000\n7 1 delivered 999999\n7 1 acknowledged 100000\n",
-        );
+        let first =
+            "7 1 received 1000 1\n7 1 decrypted 3000 1\n7 1 received 10 2\nnonsense\n7 1 elsewhere 5 1\n";
+        steps.take(first);
+        let then = "7 1 committed 90000 1\n7 1 delivered 130000 1\n7 1 delivered 999999 1\n";
+        steps.take(&format!("{then}7 1 acknowledged 100000 1\n"));
+        steps.count_done(false);
+        assert_eq!(steps.messages, 0, "more may come of it");
         steps.finish();
         assert_eq!(steps.messages, 2);
         assert_eq!(steps.taken[1], [2000]);

@@ -227,6 +227,10 @@ fn a_message_of_a_known_key_is_the_one_that_was_kept_before() {
     store.dequeue(id).expect("written");
     store.note_not_sent(id).expect("written");
     assert!(matches!(store.enqueue(PEER, b"yes", Some("r")), Ok(Enqueued::New(_))));
+    // One that was given up with its session, and whose key stayed, is free again too.
+    let Enqueued::New(id) = store.enqueue(PEER, b"given up", Some("g")).expect("kept") else { panic!("new") };
+    store.dequeue(id).expect("written");
+    assert!(matches!(store.enqueue(PEER, b"again", Some("g")), Ok(Enqueued::New(_))));
     // They are bounded, and those of messages that are not sent stay.
     store
         .db

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::time::{ClockId, clock_gettime};
 use tern_shard::effects::Stage;
 use tern_shard::entry::Author;
-use tern_wire::ids::{ClientMessageId, UserId};
+use tern_wire::ids::ClientMessageId;
 
 /// Stations that wait to be read. Beyond, the oldest are forgotten.
 const PASSED_MAX: usize = 1 << 18;
@@ -16,7 +16,7 @@ const PASSED_MAX: usize = 1 << 18;
 /// A sampled message has reached a station.
 #[derive(Clone, Copy, Debug)]
 struct Passed {
-    user: UserId,
+    author: Author,
     client_id: ClientMessageId,
     station: &'static str,
     /// Of the machine's monotonic clock.
@@ -27,6 +27,8 @@ struct Passed {
 #[derive(Debug, Default)]
 pub struct Traces {
     passed: Mutex<VecDeque<Passed>>,
+    /// Stations that were forgotten because nobody read them in time.
+    lost: AtomicU64,
     every: AtomicU64,
 }
 
@@ -47,15 +49,22 @@ impl Traces {
         kept.extend(passed.drain(..));
         let over = kept.len().saturating_sub(PASSED_MAX);
         kept.drain(..over);
+        self.lost.fetch_add(over as u64, Ordering::Relaxed);
     }
 
-    /// Takes all, a line each: the sender's user id, the client id, the station, ns of the machine's monotonic clock.
+    /// How many stations were forgotten since this was asked last.
+    pub fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::Relaxed)
+    }
+
+    /// Takes all, a line each: the sender's user id, the client id, the station, ns of the machine's monotonic clock, the sender's
+    /// device.
     pub fn take(&self) -> String {
         let taken = std::mem::take(&mut *self.passed.lock().unwrap_or_else(PoisonError::into_inner));
         let mut text = String::new();
-        for Passed { user, client_id, station, at_ns } in taken {
+        for Passed { author: Author { user, device }, client_id, station, at_ns } in taken {
             // A string takes whatever is written to it.
-            let _ = writeln!(text, "{} {} {station} {at_ns}", user.get(), client_id.0);
+            let _ = writeln!(text, "{} {} {station} {at_ns} {}", user.get(), client_id.0, device.get());
         }
         text
     }
@@ -70,9 +79,9 @@ pub(super) struct Tracer {
     received_ns: u64,
     passed: Vec<Passed>,
     /// In the open batch.
-    batched: Vec<(UserId, ClientMessageId)>,
+    batched: Vec<(Author, ClientMessageId)>,
     /// Queued to connections, and not yet with the ring.
-    queued: Vec<(UserId, ClientMessageId, &'static str)>,
+    queued: Vec<(Author, ClientMessageId, &'static str)>,
 }
 
 impl Tracer {
@@ -92,38 +101,37 @@ impl Tracer {
         if !self.is_on() || !client_id.0.is_multiple_of(self.every) {
             return;
         }
-        let user = author.user;
         match stage {
             Stage::Decrypted => {
-                self.note(user, client_id, "received", self.received_ns);
-                self.note(user, client_id, "decrypted", monotonic_ns());
+                self.note(author, client_id, "received", self.received_ns);
+                self.note(author, client_id, "decrypted", monotonic_ns());
             }
-            Stage::Routed => self.note(user, client_id, "routed", monotonic_ns()),
+            Stage::Routed => self.note(author, client_id, "routed", monotonic_ns()),
             Stage::Batched => {
-                self.batched.push((user, client_id));
-                self.note(user, client_id, "batched", monotonic_ns());
+                self.batched.push((author, client_id));
+                self.note(author, client_id, "batched", monotonic_ns());
             }
-            Stage::Committed => self.note(user, client_id, "committed", monotonic_ns()),
-            Stage::Acknowledged => self.queued.push((user, client_id, "acknowledged")),
-            Stage::Delivered => self.queued.push((user, client_id, "delivered")),
+            Stage::Committed => self.note(author, client_id, "committed", monotonic_ns()),
+            Stage::Acknowledged => self.queued.push((author, client_id, "acknowledged")),
+            Stage::Delivered => self.queued.push((author, client_id, "delivered")),
         }
     }
 
-    fn note(&mut self, user: UserId, client_id: ClientMessageId, station: &'static str, at_ns: u64) {
-        self.passed.push(Passed { user, client_id, station, at_ns });
+    fn note(&mut self, author: Author, client_id: ClientMessageId, station: &'static str, at_ns: u64) {
+        self.passed.push(Passed { author, client_id, station, at_ns });
     }
 
     /// The open batch has gone to the store.
     pub(super) fn submitted(&mut self) {
-        for (user, client_id) in std::mem::take(&mut self.batched) {
-            self.note(user, client_id, "submitted", monotonic_ns());
+        for (author, client_id) in std::mem::take(&mut self.batched) {
+            self.note(author, client_id, "submitted", monotonic_ns());
         }
     }
 
     /// Everything that was queued is sealed and with the ring.
     pub(super) fn flushed(&mut self) {
-        for (user, client_id, station) in std::mem::take(&mut self.queued) {
-            self.note(user, client_id, station, monotonic_ns());
+        for (author, client_id, station) in std::mem::take(&mut self.queued) {
+            self.note(author, client_id, station, monotonic_ns());
         }
     }
 
@@ -173,13 +181,18 @@ impl CpuTime {
 
 #[cfg(test)]
 mod tests {
+    use tern_wire::ids::{DeviceId, UserId};
+
     use super::*;
 
     #[test]
     fn stations_that_nobody_reads_are_bounded() {
         let traces = Traces::default();
         let one = |client_id| Passed {
-            user: UserId::new(7).expect("a user id"),
+            author: Author {
+                user: UserId::new(7).expect("a user id"),
+                device: DeviceId::new(1).expect("a device"),
+            },
             client_id: ClientMessageId(client_id),
             station: "routed",
             at_ns: 1,
@@ -189,7 +202,8 @@ mod tests {
         }
         let text = traces.take();
         assert_eq!(text.lines().count(), PASSED_MAX);
-        assert!(text.lines().next().is_some_and(|line| line == format!("7 {PASSED_MAX} routed 1")));
+        assert!(text.lines().next().is_some_and(|line| line == format!("7 {PASSED_MAX} routed 1 1")));
+        assert_eq!(traces.take_lost(), PASSED_MAX as u64 / 2, "and it is told how many there were");
         assert_eq!(traces.take(), "");
     }
 }

@@ -102,6 +102,8 @@ struct Log {
     appended_ms: u64,
     in_quiet: bool,
     used: bool,
+    /// How many entries each member has is known: it is not in a log of before.
+    counts_entries: bool,
 }
 
 /// A member of a log.
@@ -260,6 +262,7 @@ impl Log {
             appended_ms: 0,
             in_quiet: false,
             used: true,
+            counts_entries: true,
         }
     }
 

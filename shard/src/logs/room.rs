@@ -96,6 +96,8 @@ impl Log {
     /// What the log knows of bytes from its newest entry, when it has been read.
     pub(super) fn recover_room(&mut self) {
         let Some(newest) = self.tail.back().cloned() else { return };
+        // What is not known once stays so.
+        self.counts_entries = newest.sender_entries > 0;
         for member in &mut self.members {
             let own = member.user == newest.author.user;
             member.written = if own { newest.sender_bytes } else { newest.other_bytes };
@@ -110,11 +112,11 @@ impl Log {
 
     /// Counts a body of a member: the bytes that it and the others have written, and how many entries it has, for the entry.
     pub(super) fn count_written(&mut self, author: UserId, bytes: usize) -> (u64, u64, u64) {
-        let others = self.written_for(author);
+        let (others, counts) = (self.written_for(author), self.counts_entries);
         let Some(member) = self.member(author) else { return (0, others, 0) };
         member.written += bytes as u64;
         member.entries += 1;
-        (member.written, others, member.entries)
+        (member.written, others, if counts { member.entries } else { 0 })
     }
 
     fn is_first_to_stranger(&self, author: UserId, peer: UserId) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tern_client::{Client, Error, Event, Events, HistoryPage, Message, Options, Person, Reason, Registrar};
+use tokio::time::Instant;
 
 use crate::asker::{self, Asker};
 use crate::methods::{Failure, GONE_MAX};
@@ -19,6 +20,9 @@ use crate::who::Who;
 
 /// How long a command waits until what it has printed is read.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How soon a profile is looked at again whose process is about to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Lines written whose reader has not read them; more are not written before.
 const UNREAD_MAX: usize = 1000;
@@ -190,8 +194,17 @@ pub async fn send(
         params.insert("key".to_owned(), key.into());
     }
     let mut asker = Asker::open(profile).await?;
+    let until = Instant::now() + Duration::from_secs(timeout) + READ_TIMEOUT;
+    while let Asker::Remote(_) = &asker {
+        // It may end before it answers. Then the message is asked for once more, by the key under which it is one.
+        params.entry("key").or_insert(random_key()?.into());
+        match asker.call("send", params.clone().into()).await {
+            Err(Failure::Gone(_)) if Instant::now() < until => asker = open_again(profile, until).await?,
+            answered => return told_of_send(to, timeout, json, answered?),
+        }
+    }
     let sent = match &asker {
-        Asker::Remote(_) => asker.call("send", params.into()).await,
+        Asker::Remote(_) => unreachable!("it was dealt with above"),
         Asker::Own { session, .. } => {
             let session = session.clone();
             let mut sending = std::pin::pin!(session.call("send", params.into()));
@@ -206,7 +219,28 @@ pub async fn send(
         }
     };
     asker.close(|event| say(&not_sent(event))).await;
-    let sent = sent?;
+    told_of_send(to, timeout, json, sent?)
+}
+
+/// Opens a profile whose process is about to end, or has.
+async fn open_again(profile: &ProfileArgs, until: Instant) -> Result<Asker, Error> {
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        match Asker::open(profile).await {
+            // It listens no more, and has not let go of it yet.
+            Err(Error::ProfileInUse { .. }) if Instant::now() < until => {}
+            opened => return opened,
+        }
+    }
+}
+
+fn random_key() -> Result<String, Failure> {
+    let random = || getrandom::u64().map_err(|error| not_possible(format!("no entropy: {error}")));
+    Ok(format!("tern send {:016x}{:016x}", random()?, random()?))
+}
+
+/// Says what has become of a message.
+fn told_of_send(to: &Who, timeout: u64, json: bool, sent: Value) -> Done {
     if sent["moved"] == true {
         say(&format!("{to} has another account now, @{}: it was sent there", sent["peer"]));
     }
@@ -302,7 +336,15 @@ pub async fn logout(profile: &ProfileArgs, local: bool, force: bool, json: bool)
         leave(unsent)?;
     } else {
         let (session, _events) = asker::start(profile, false).await?;
-        session.connected().await?;
+        match session.connected().await {
+            // It had ended before: there is nobody to tell.
+            Err(Error::SessionEnded(reason)) if reason != Reason::Replaced => {
+                session.client.close().await;
+                leave(unsent)?;
+                return emptied(profile, &account, true, json);
+            }
+            connected => connected?,
+        }
         if unsent > 0 {
             let _ = tokio::time::timeout(READ_TIMEOUT, session.client.flush()).await;
             unsent = session.client.unsent().await?;
@@ -321,15 +363,20 @@ pub async fn logout(profile: &ProfileArgs, local: bool, force: bool, json: bool)
             ended => session.why(ended).await?,
         }
     }
+    emptied(profile, &account, !local, json)
+}
+
+/// Empties a profile, and says so.
+fn emptied(profile: &ProfileArgs, account: &tern_client::Account, told: bool, json: bool) -> Done {
     profile.store()?.empty()?;
-    let left = json!({ "phone": account.phone, "device_id": account.device_id, "told": !local });
+    let left = json!({ "phone": account.phone, "device_id": account.device_id, "told": told });
     print_lines(&left, json, |_| {
-        vec![match local {
-            false => format!(
+        vec![match told {
+            true => format!(
                 "{} has no device {} any more, and the profile is empty",
                 account.phone, account.device_id
             ),
-            true => format!("the profile is empty; the server still has device {}", account.device_id),
+            false => format!("the profile is empty; the server still has device {}", account.device_id),
         }]
     });
     Ok(ExitCode::SUCCESS)

@@ -178,10 +178,16 @@ enum Command {
     },
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let Arguments { profile, json, command } = Arguments::parse();
-    run(&profile, json, command).await.unwrap_or_else(|failure| failed(failure, &profile, json))
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(tern_client::Error::from(error).into(), &profile, json),
+    };
+    let done = runtime.block_on(run(&profile, json, command));
+    // A read of standard input may be under way, which nothing but its end would end.
+    runtime.shutdown_background();
+    done.unwrap_or_else(|failure| failed(failure, &profile, json))
 }
 
 async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::Done {
@@ -233,6 +239,10 @@ fn failed(failure: Failure, profile: &ProfileArgs, json: bool) -> ExitCode {
             (shown::exit_code(&error), error.to_string(), shown::error_json(&error), help)
         }
         Failure::Told { code, message, data } => (code, message, data, Vec::new()),
+        Failure::Gone(error) => {
+            let why = format!("the process that had the profile has gone before it answered: {error}");
+            (1, why, json!({ "kind": "not_possible" }), Vec::new())
+        }
         Failure::Params(why) => (1, why, json!({ "kind": "not_possible" }), Vec::new()),
         Failure::Method => {
             let why =

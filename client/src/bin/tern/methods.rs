@@ -46,6 +46,8 @@ pub enum Failure {
     Params(String),
     /// There is no such method.
     Method,
+    /// The process that had the profile has gone before it answered: what was asked for may have been done.
+    Gone(std::io::Error),
     /// The process that has the profile says so: an exit code, for people, and for programs.
     Told { code: u8, message: String, data: Value },
 }
@@ -273,10 +275,10 @@ impl Session {
     async fn find(&self, who: &Who, deadline: Instant) -> Result<u64, Failure> {
         match timeout_at(deadline, self.person(who)).await {
             Ok(person) => Ok(person?.user_id),
-            Err(_) => Err(Error::Config(format!(
-                "the server did not say who {who} is: the message is not kept. Try again"
-            ))
-            .into()),
+            Err(_) => {
+                let why = format!("it did not say in time who {who} is: the message is not kept");
+                Err(Error::Offline { server: self.server.clone(), why }.into())
+            }
         }
     }
 
@@ -293,7 +295,8 @@ impl Session {
         let mut moved = false;
         loop {
             let sent = match timeout_at(deadline, kept.sent()).await {
-                Err(_) => return Ok(self.queued(peer)),
+                // Without a client it is kept all the same, unless its session has ended.
+                Err(_) | Ok(Err(Error::Closed)) => return Ok(self.queued(peer)),
                 Ok(sent) => sent,
             };
             match sent {

@@ -164,6 +164,10 @@ impl ProfileArgs {
     pub fn remember(&self, options: &Options) -> Result<(), Error> {
         let store = Store::open(&self.place()?.dir)?;
         store.set_setting("server", &options.server)?;
+        // What is kept here in the place of a file that has gone stays so.
+        if let Trust::Pem(_) = &options.trust {
+            return Ok(());
+        }
         if let Trust::CaFile(path) = &options.trust {
             // Folders move.
             let text = std::fs::read_to_string(path);
@@ -229,7 +233,7 @@ impl ProfileArgs {
 fn written(trust: &Trust) -> String {
     match trust {
         Trust::CaFile(path) => format!("ca {}", path.display()),
-        Trust::Pem(_) => "ca".to_owned(),
+        Trust::Pem(_) => unreachable!("it is never written: what is remembered is where the file was"),
         Trust::System => "system".to_owned(),
         Trust::Fingerprint(sha256) => {
             let digits: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tern_client::{Event, Events};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::methods::{Failure, Session};
@@ -46,11 +46,19 @@ const CONNECTIONS_MAX: usize = 64;
 /// What a connection asks of the events.
 enum Ask {
     /// Tell them here, and first this.
-    Subscribe { connection: u64, lines: mpsc::Sender<String>, answer: Option<String> },
+    Subscribe { reader: Reader, answer: Option<String> },
     /// These are dealt with.
     Acknowledge { which: Acknowledged, done: oneshot::Sender<bool> },
     /// The connection has gone.
     Gone { connection: u64 },
+}
+
+/// A connection that events are told to.
+struct Reader {
+    connection: u64,
+    lines: mpsc::Sender<String>,
+    /// Ends the connection.
+    end: Arc<Notify>,
 }
 
 #[derive(Clone, Copy)]
@@ -101,11 +109,13 @@ struct Feed {
     /// The id of the newest event, and of the newest before the oldest in the queue.
     told: u64,
     dropped: u64,
-    reader: Option<(u64, mpsc::Sender<String>)>,
+    reader: Option<Reader>,
 }
 
 impl Feed {
     async fn run(mut self, mut asked: mpsc::Receiver<Ask>) {
+        let session = self.session.clone();
+        let mut over = std::pin::pin!(session.client.over());
         loop {
             let has_room = self.unacknowledged.len() < UNACKNOWLEDGED_MAX;
             tokio::select! {
@@ -118,10 +128,12 @@ impl Feed {
                     Some(event) => self.event(event).await,
                     None => break,
                 },
+                // Nobody takes events any more, so that the last one is not heard either.
+                () = &mut over, if !has_room => break,
             }
         }
         // Whoever reads is told that nothing follows.
-        if let Some((_, lines)) = self.reader.take() {
+        if let Some(Reader { lines, .. }) = self.reader.take() {
             let _ = lines.send(notification("ended", &json!({}))).await;
         }
     }
@@ -138,23 +150,24 @@ impl Feed {
     }
 
     fn tell(&mut self, line: String) {
-        if let Some((_, lines)) = &self.reader
+        if let Some(Reader { lines, end, .. }) = &self.reader
             && lines.try_send(line).is_err()
         {
             // It has gone, or does not read. What it has not acknowledged is told to the next.
+            end.notify_one();
             self.reader = None;
         }
     }
 
     fn asked(&mut self, ask: Ask) {
         match ask {
-            Ask::Subscribe { connection, lines, answer } => {
-                if let Some((before, lines)) = self.reader.take()
-                    && before != connection
+            Ask::Subscribe { reader, answer } => {
+                if let Some(before) = self.reader.take()
+                    && before.connection != reader.connection
                 {
-                    let _ = lines.try_send(notification("replaced", &json!({})));
+                    let _ = before.lines.try_send(notification("replaced", &json!({})));
                 }
-                self.reader = Some((connection, lines));
+                self.reader = Some(reader);
                 answer.into_iter().for_each(|answer| self.tell(answer));
                 let again: Vec<_> = self
                     .unacknowledged
@@ -170,7 +183,7 @@ impl Feed {
                 let _ = done.send(known);
             }
             Ask::Gone { connection } => {
-                self.reader.take_if(|(reader, _)| *reader == connection);
+                self.reader.take_if(|reader| reader.connection == connection);
             }
         }
     }
@@ -218,6 +231,7 @@ fn error_of(failure: Failure) -> Value {
         Failure::Method => (-32601, "there is no such method".to_owned(), Value::Null),
         Failure::Params(why) => (-32602, shown::clean_line(&why), Value::Null),
         Failure::Told { code, message, data } => (i32::from(code), message, data),
+        Failure::Gone(error) => (1, shown::clean_line(&error.to_string()), Value::Null),
         Failure::Error(error) => {
             let data = shown::error_json(&error);
             (i32::from(shown::exit_code(&error)), shown::clean_line(&error.to_string()), data)
@@ -250,6 +264,7 @@ struct Connection {
     server: Arc<Server>,
     number: u64,
     lines: mpsc::Sender<String>,
+    end: Arc<Notify>,
 }
 
 impl Connection {
@@ -292,7 +307,8 @@ impl Connection {
             return Err(Failure::Params("subscribe has none".to_owned()));
         }
         let answer = id.map(|id| line_of(&answer(id, Ok(json!({})))));
-        let ask = Ask::Subscribe { connection: self.number, lines: self.lines.clone(), answer };
+        let (connection, lines, end) = (self.number, self.lines.clone(), self.end.clone());
+        let ask = Ask::Subscribe { reader: Reader { connection, lines, end }, answer };
         self.feed()?.send(ask).await.map_err(|_| Failure::Error(tern_client::Error::Closed))
     }
 
@@ -365,7 +381,8 @@ async fn finish(begun: Begun) -> Option<Value> {
 pub async fn serve(server: Arc<Server>, reader: impl AsyncRead + Unpin, writer: impl AsyncWrite + Unpin) {
     let (lines, to_write) = mpsc::channel(LINES_MAX);
     let number = server.connections.fetch_add(1, Ordering::Relaxed);
-    let connection = Connection { server: server.clone(), number, lines };
+    let end = Arc::<Notify>::default();
+    let connection = Connection { server: server.clone(), number, lines, end: end.clone() };
     let reading = async {
         let mut reader = Lines { reader: BufReader::new(reader), line: Vec::new() };
         let mut under_way = JoinSet::new();
@@ -378,6 +395,7 @@ pub async fn serve(server: Arc<Server>, reader: impl AsyncRead + Unpin, writer: 
                     Some(line) => if connection.line(&line, &mut under_way).await.is_err() { break },
                     None => ended = true,
                 },
+                () = end.notified() => break,
                 Some(done) = under_way.join_next() => {
                     if connection.write(done.ok().flatten()).await.is_err() {
                         break;
@@ -528,15 +546,16 @@ impl Remote {
 
     /// Asks for something, and waits for it.
     pub async fn call(&mut self, method: &str, params: Value) -> Result<Value, Failure> {
-        let gone = |error: std::io::Error| {
-            let why = format!("the process that has the profile does not answer: {error}");
-            Failure::Error(tern_client::Error::Config(why))
-        };
+        let gone = Failure::Gone;
         self.asked += 1;
         let request = json!({ "jsonrpc": "2.0", "id": self.asked, "method": method, "params": params });
         self.stream.write_all(format!("{request}\n").as_bytes()).await.map_err(gone)?;
         let mut line = String::new();
-        self.stream.read_line(&mut line).await.map_err(gone)?;
+        match self.stream.read_line(&mut line).await {
+            Ok(1..) => {}
+            Ok(0) => return Err(gone(std::io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => return Err(gone(error)),
+        }
         let mut answer: Value = serde_json::from_str(&line).map_err(|error| gone(error.into()))?;
         let Some(error) = answer.get_mut("error").map(Value::take) else {
             return Ok(answer["result"].take());

@@ -62,7 +62,7 @@ enum Done {
     Draft(u64, Result<String, Error>),
     Person(Person),
     /// Somebody was looked up, to chat with.
-    Found(Result<Value, Failure>),
+    Found(u64, Result<Value, Failure>),
     Chats(Result<Value, Failure>),
 }
 
@@ -163,6 +163,8 @@ struct Screen {
     left: Vec<u64>,
     picker: Option<Picker>,
     helping: bool,
+    /// Counts those that were looked for.
+    finding: u64,
     done: mpsc::UnboundedSender<Done>,
     finished: mpsc::UnboundedReceiver<Done>,
     /// Chats of which a page is being read.
@@ -188,6 +190,7 @@ impl Screen {
             left: Vec::new(),
             picker: None,
             helping: false,
+            finding: 0,
             done,
             finished,
             reading: BTreeSet::new(),
@@ -324,9 +327,9 @@ impl Screen {
         match picker.key(action) {
             Picked::Stay => {}
             Picked::Leave if self.current.is_none() => return Next::Leave,
-            Picked::Leave => self.picker = None,
-            Picked::Known(peer) => self.find(Who::User(peer)),
-            Picked::Typed(who) => self.find(who),
+            Picked::Leave => (self.picker, self.finding) = (None, self.finding + 1),
+            Picked::Known(peer) => self.find(&Who::User(peer)),
+            Picked::Typed(who) => self.find(&who),
         }
         Next::GoOn
     }
@@ -381,11 +384,19 @@ impl Screen {
         self.ask("chats", json!({}), Done::Chats);
     }
 
-    fn find(&self, who: Who) {
-        self.ask("lookup", who.params().into(), Done::Found);
+    /// Looks for somebody, to go to their chat: the last that was chosen, and if nothing else is done meanwhile.
+    fn find(&mut self, who: &Who) {
+        self.finding += 1;
+        let number = self.finding;
+        self.ask("lookup", who.params().into(), move |found| Done::Found(number, found));
     }
 
-    fn ask(&self, method: &'static str, params: Value, done: fn(Result<Value, Failure>) -> Done) {
+    fn ask(
+        &self,
+        method: &'static str,
+        params: Value,
+        done: impl FnOnce(Result<Value, Failure>) -> Done + Send + 'static,
+    ) {
         let (session, finished) = (self.session.clone(), self.done.clone());
         tokio::spawn(async move {
             let _ = finished.send(done(session.call(method, params).await));
@@ -525,18 +536,20 @@ impl Screen {
                     chat.know(person);
                 }
             }
-            Done::Found(Ok(person)) => self.open(shown::person_of(&person)),
+            // Whoever has left the list has changed their mind.
+            Done::Found(number, _) if number != self.finding || self.picker.is_none() => {}
+            Done::Found(_, Ok(person)) => self.open(shown::person_of(&person)),
             Done::Chats(Ok(mut chats)) => {
                 if let (Some(picker), Some(chats)) = (&mut self.picker, chats["chats"].as_array_mut()) {
                     picker.list(std::mem::take(chats));
                 }
             }
-            Done::Found(Err(failure)) | Done::Chats(Err(failure)) => {
+            Done::Found(_, Err(failure)) | Done::Chats(Err(failure)) => {
                 if let Some(picker) = &mut self.picker {
                     picker.notice = Some(match failure {
                         Failure::Error(error) => error.to_string(),
                         Failure::Params(why) | Failure::Told { message: why, .. } => why,
-                        Failure::Method => String::new(),
+                        Failure::Method | Failure::Gone(_) => String::new(),
                     });
                 }
             }
