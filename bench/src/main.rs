@@ -37,6 +37,7 @@ const INTERRUPTED: u8 = 130;
 #[derive(Parser)]
 #[command(
     name = "tern-bench",
+    args_override_self = true,
     version = tern_version::VERSION,
     after_help = "Exit codes: 0 done and correct, 1 not, 2 the command line is wrong, 130 stopped by the user; of compare: 0 \
                   nothing is worse, 1 something is, 3 the reports can't be compared."

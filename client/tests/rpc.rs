@@ -264,7 +264,7 @@ fn it_ends_when_it_is_asked_to_though_its_input_stays_open() {
 /// Whoever waits in it for an acknowledgement is told that the message is kept, or has it sent by its key: never twice.
 #[test]
 fn a_message_that_goes_through_a_process_that_ends_is_sent_once() {
-    let mut server = Ternd::start(1);
+    let server = Ternd::start(1);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
     let _bob = Profile::register(&server, dir.path(), "+15550002", "Bob");

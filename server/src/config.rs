@@ -19,7 +19,7 @@ use crate::core::AddressRange;
 /// SIGTERM and SIGINT drain (clients are told, commits are finished, exit 0); a second one ends it at once. SIGHUP reads
 /// the certificate and its key again, and the log's filter from the configuration file.
 #[derive(Parser, Clone, Debug, Default)]
-#[command(name = "ternd", version = tern_version::VERSION, about, long_about, max_term_width = 110)]
+#[command(name = "ternd", args_override_self = true, version = tern_version::VERSION, about, long_about, max_term_width = 110)]
 pub struct Flags {
     /// Configuration file (TOML). `--print-config` shows every key with its value.
     #[arg(long, value_name = "FILE", env = "TERN_CONFIG")]

@@ -457,7 +457,7 @@ mod tests {
         sent.count(&v1::ServerFrame { id: 0, message: Some(Message::GoAway(unknown)) });
         let [(_, _, refusals), (_, _, farewells)] = sent.by_reason();
         assert!(refusals.contains(&("RATE_LIMITED", 1)), "{refusals:?}");
-        assert!(farewells.contains(&("REASON_UNSPECIFIED", 1)), "{farewells:?}");
+        assert!(farewells.contains(&("UNSPECIFIED", 1)), "{farewells:?}");
     }
 
     #[test]

@@ -64,6 +64,18 @@ fn a_stolen_refresh_token_ends_the_session_when_it_is_used() {
     assert_ne!(other.device_id, first.device_id, "registering again helps");
 }
 
+/// The connection was ended before it was told why: a client could not warn of a thief.
+#[test]
+fn who_uses_a_token_twice_on_a_connection_of_its_own_is_told_before_that_ends() {
+    let server = Ternd::start(3);
+    let first = register(&server, "+15550001");
+    let mut raw = Raw::welcomed(&server);
+    let second = session(raw.ask(refresh(&first.refresh_token, 1)));
+    assert!(matches!(raw.ask(login(&second.access_token)), Some(Message::LoggedIn(_))));
+    assert_eq!(raw.refusal(refresh(&first.refresh_token, 9)).reason(), Reason::TokenReused);
+    assert_eq!(raw.farewell().map(|bye| bye.reason()), Some(Reason::SessionRevoked));
+}
+
 #[test]
 fn the_ninth_device_takes_the_place_of_the_oldest_that_is_away() {
     let server = Ternd::start(2);

@@ -137,22 +137,34 @@ pub fn provision(
     count: u32,
     first: &str,
     name: &str,
-    out: &Path,
+    (out, overwrite): (&Path, bool),
     json: bool,
 ) -> Result<(), AskError> {
     let file_error = |error| AskError::File(out.to_owned(), error);
+    if !overwrite && out.exists() {
+        let out = out.display();
+        let why =
+            format!("{out} is there already, and may hold the tokens of others: --overwrite writes over it");
+        return Err(AskError::Refused(why));
+    }
     let question = json!({ "ask": "provision", "count": count, "first": first, "name": name });
     let mut answers = ask(socket, &question)?;
     let mut user = answers.next()?;
     // The answer is known to be good before a file of before is overwritten.
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(out);
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    let file = match overwrite {
+        true => options.create(true).truncate(true).open(out),
+        false => options.create_new(true).open(out),
+    };
     let file = file.map_err(file_error)?;
     file.set_permissions(Permissions::from_mode(0o600)).map_err(file_error)?;
     let mut file = BufWriter::new(file);
-    let mut made = 0u32;
+    let (mut made, mut added) = (0u32, 0u32);
     while user.get("done").is_none() {
         writeln!(file, "{user}").map_err(file_error)?;
         made += 1;
+        added += u32::from(user["device_id"] != 1);
         if made.is_multiple_of(10_000) && !json {
             let _ = writeln!(std::io::stderr(), "{made} of {count}");
         }
@@ -160,9 +172,15 @@ pub fn provision(
     }
     file.flush().map_err(file_error)?;
     if json {
-        say!("{}", json!({ "made": made, "out": out }));
+        say!("{}", json!({ "made": made, "of_them_devices_of_users_that_were_there": added, "out": out }));
     } else {
-        say!("made {made} users; their tokens are in {}", out.display());
+        let out = out.display();
+        say!("made {} users; tokens are in {out}", made - added);
+        if added > 0 {
+            say!(
+                "{added} phones had an account already: each has one device more, and its token is there too"
+            );
+        }
     }
     Ok(())
 }

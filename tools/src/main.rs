@@ -28,6 +28,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     name = "ternctl",
+    args_override_self = true,
     version = tern_version::VERSION,
     after_help = "Phones are written as E.164: a plus sign and 8 to 15 digits. WHO is a phone, or a user's id as the log and metrics have it.\n\
     Exit codes: 0 done, 1 ternd said no or is not there, or a store is not whole, 2 the command line is wrong."
@@ -150,6 +151,9 @@ enum Command {
         /// Where their tokens are written: JSON, a user a line, for the eyes of the owner only
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// Write over a file that is there
+        #[arg(long)]
+        overwrite: bool,
         /// The phone of the first; the others count on from it
         #[arg(long, value_name = "PHONE", default_value = "+19990000000")]
         first: String,
@@ -231,8 +235,8 @@ fn main() -> ExitCode {
             let written = tern_version::write_man_pages(Arguments::command(), &folder);
             written.map_err(|error| socket::AskError::File(folder, error))
         }
-        Command::Provision { count, out, first, name } => {
-            commands::provision(&socket, count, &first, &name, &out, json)
+        Command::Provision { count, out, overwrite, first, name } => {
+            commands::provision(&socket, count, &first, &name, (&out, overwrite), json)
         }
     };
     match done {

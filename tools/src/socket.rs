@@ -23,6 +23,11 @@ pub enum AskError {
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unreachable(path, error) if error.kind() == std::io::ErrorKind::PermissionDenied => write!(
+                f,
+                "{} may not be opened by this user: run ternctl as the user that ternd runs as, or as root",
+                path.display()
+            ),
             Self::Unreachable(path, error) => write!(
                 f,
                 "no ternd answers at {}: {error} (is it running, and is this its data directory? see --data-dir)",

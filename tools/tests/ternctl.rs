@@ -114,7 +114,17 @@ fn test_users_are_not_made_outside_of_development() {
     let allowed = arguments(&["--allow-provision"]);
     let server = Ternd::start_with(TerndOptions { arguments: allowed, ..TerndOptions::default() });
     assert!(ternctl(&server, &provision).status.success());
-    assert_eq!(std::fs::read_to_string(&out).expect("written").lines().count(), 2);
+    let tokens = std::fs::read_to_string(&out).expect("written");
+    assert_eq!(tokens.lines().count(), 2);
+    // Tokens are not written over in silence, and who was there is not told as made.
+    assert!(refusal(&ternctl(&server, &provision)).contains("--overwrite"));
+    assert_eq!(std::fs::read_to_string(&out).expect("read"), tokens);
+    let again = text(&ternctl(&server, &[&provision[..], &["--overwrite"]].concat()));
+    assert!(again.contains("made 0 users") && again.contains("2 phones had an account already"), "{again}");
+    // A wrapper has defaults, and whoever calls it has the last word.
+    let twice = ["--data-dir", "nowhere", "--data-dir", server.data_dir().to_str().expect("text"), "status"]
+        .map(str::to_owned);
+    assert!(Command::new(program("ternctl")).args(&twice).output().expect("ternctl runs").status.success());
 }
 
 #[test]

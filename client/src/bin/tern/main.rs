@@ -32,6 +32,7 @@ use crate::who::Who;
 #[derive(Parser)]
 #[command(
     name = "tern",
+    args_override_self = true,
     version = tern_version::VERSION,
     after_help = "WHO is a phone (a plus sign and 8 to 15 digits), or @ and the number of a user, as `tern chats` shows it. \
     The server and whom to trust are remembered by the profile when it is registered.\n\
@@ -56,7 +57,7 @@ enum Command {
         #[arg(value_parser = who::phone)]
         phone: String,
         /// The name that others see; an account that exists keeps its own if this is left out
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", value_parser = who::name)]
         name: String,
         /// The code of an earlier request; without it a code is sent, and asked for
         #[arg(long)]
@@ -136,7 +137,7 @@ enum Command {
     /// Change the name that others see, or what this device is called
     Rename {
         /// The name that others see; empty for none
-        #[arg(required_unless_present = "device")]
+        #[arg(required_unless_present = "device", value_parser = who::name)]
         name: Option<String>,
         /// What this device is called in the list of one's devices
         #[arg(long)]

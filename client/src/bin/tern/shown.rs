@@ -379,6 +379,9 @@ pub fn event_text(event: &Event, peer: Option<&Person>) -> Option<String> {
         Event::PersonChanged(person) => format!("user {} is {name} now", person.user_id),
         Event::DeviceAdded { device_id, device_name, .. } => device_added(*device_id, device_name),
         Event::Receipt { own: true, .. } => return None,
+        Event::Receipt { delivered_upto, read_upto: 0, .. } => {
+            format!("{name} has everything up to {delivered_upto}")
+        }
         Event::Receipt { delivered_upto, read_upto, .. } => {
             format!("{name} has everything up to {delivered_upto}, and has read up to {read_upto}")
         }

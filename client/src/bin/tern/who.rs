@@ -28,6 +28,14 @@ pub fn phone(written: &str) -> Result<String, String> {
     }
 }
 
+/// A display name as the server takes it: it is looked at before a code is spent on it.
+pub fn name(written: &str) -> Result<String, String> {
+    let name = tern_wire::ids::Name::parse(written);
+    name.map(|name| name.as_str().to_owned()).ok_or_else(|| {
+        "a name has at most 100 bytes, and no characters that control or turn what follows".to_owned()
+    })
+}
+
 impl FromStr for Who {
     type Err = String;
 
