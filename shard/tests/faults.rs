@@ -44,6 +44,10 @@ struct Device {
     waiting: BTreeMap<u64, usize>,
     /// What it has of each chat, by seq.
     has: BTreeMap<u64, BTreeMap<u64, Vec<u8>>>,
+    /// Its request for a list of chats, and the heads that it knew then.
+    listing: Option<(u64, BTreeMap<u64, u64>)>,
+    /// The last entries that lists of chats have shown, by peer and seq.
+    shown: BTreeMap<(u64, u64), Vec<u8>>,
 }
 
 impl Device {
@@ -59,8 +63,14 @@ impl Device {
             requests: 0,
             waiting: BTreeMap::new(),
             has: BTreeMap::new(),
+            listing: None,
+            shown: BTreeMap::new(),
         }
     }
+}
+
+fn bodies_of(entries: &[v1::Entry]) -> Vec<(u64, Vec<u8>)> {
+    entries.iter().map(|entry| (entry.seq, entry.body.to_vec())).collect()
 }
 
 struct World {
@@ -77,6 +87,8 @@ struct World {
     refused: u64,
     /// Users that left the memory.
     left: u64,
+    /// Chats that lists have shown while things failed.
+    listed: u64,
     /// Nothing fails any more.
     fair: bool,
 }
@@ -91,6 +103,7 @@ impl World {
             users_cached_max: rng.usize(0..4),
             tail_entries_max: rng.usize(1..8),
             mark_quiet_ms: 500,
+            lookups_per_minute_max: 0,
             ..Limits::default()
         };
         let mut node = Node::start(&store, rng.u16(1..4), &limits, 1_000_000);
@@ -109,6 +122,7 @@ impl World {
             crashes: 0,
             refused: 0,
             left: 0,
+            listed: 0,
             fair: false,
         };
         world.crash(faults);
@@ -216,6 +230,17 @@ impl World {
         self.request(at, Request::Acknowledge(acknowledge));
     }
 
+    /// Asks for the list of chats, or a part of it.
+    fn list(&mut self, at: usize) {
+        let heads = |has: &BTreeMap<u64, Vec<u8>>| has.keys().next_back().copied().unwrap_or(0);
+        let known = self.devices[at].has.iter().map(|(peer, has)| (*peer, heads(has))).collect();
+        let after = self.devices[self.rng.usize(..DEVICES)].user;
+        let after = if self.rng.bool() { after } else { 0 };
+        let chats = v1::Chats { after, limit: self.rng.u32(..4), known: Vec::new() };
+        let id = self.request(at, Request::Chats(chats));
+        self.devices[at].listing = Some((id, known));
+    }
+
     /// Takes what has come to a device.
     fn take(&mut self, at: usize) {
         let seed = self.seed;
@@ -250,6 +275,25 @@ impl World {
                         other.is_none_or(|other| other == entry.body),
                         "seed {seed}: a seq has two bodies"
                     );
+                }
+                Message::ChatsPage(page) => {
+                    let Some((_, known)) = device.listing.take_if(|(id, _)| *id == frame.id) else {
+                        continue;
+                    };
+                    for chat in page.chats.into_iter().filter(|chat| !chat.unavailable) {
+                        let knew = known.get(&chat.peer).copied().unwrap_or(0);
+                        assert!(
+                            chat.head >= knew,
+                            "seed {seed}: a list of chats is behind what was told before"
+                        );
+                        let last = chat.last.expect("a chat in the list has a last entry");
+                        let other = device.shown.insert((chat.peer, chat.head), last.body.to_vec());
+                        assert!(
+                            other.is_none_or(|other| other == last.body),
+                            "seed {seed}: a seq has two bodies"
+                        );
+                        self.listed += 1;
+                    }
                 }
                 Message::Refused(_) => {
                     self.refused += 1;
@@ -295,7 +339,8 @@ impl World {
             13..30 => self.say(at),
             30..36 => self.send_again(at),
             36..42 => self.acknowledge(at),
-            42..50 => self.take(at),
+            42..49 => self.take(at),
+            49 => self.list(at),
             50..52 => self.node.tick(200),
             52 if self.rng.bool() => self.let_be(),
             52 => match self.rng.u8(..15) {
@@ -352,24 +397,72 @@ impl World {
         (0..DEVICES).for_each(|at| self.take(at));
     }
 
-    fn history(&mut self, at: usize, peer: u64) -> Vec<(u64, Vec<u8>)> {
-        let mut id =
-            self.request(at, Request::History(v1::History { peer, from: 0, forwards: true, limit: 0 }));
-        let mut entries: Vec<(u64, Vec<u8>)> = Vec::new();
+    /// The answer to a request while nothing fails.
+    fn ask(&mut self, at: usize, request: Request) -> Message {
+        let id = self.request(at, request);
+        self.node.settle(&mut self.rng);
+        let link = self.devices[at].link.expect("connected");
+        let frames = self.node.receive(link).expect("connected");
+        let answer = frames.into_iter().find(|frame| frame.id == id).and_then(|frame| frame.message);
+        answer.unwrap_or_else(|| panic!("seed {}: no answer", self.seed))
+    }
+
+    fn history(&mut self, at: usize, peer: u64) -> Vec<v1::Entry> {
+        let mut entries: Vec<v1::Entry> = Vec::new();
         loop {
-            self.node.settle(&mut self.rng);
-            let link = self.devices[at].link.expect("connected");
-            let frames = self.node.receive(link).expect("connected");
-            let page = frames.into_iter().find(|frame| frame.id == id).and_then(|frame| frame.message);
-            let Some(Message::HistoryPage(page)) = page else {
+            let from = entries.last().map_or(0, |entry| entry.seq);
+            let page = self.ask(at, Request::History(v1::History { peer, from, forwards: true, limit: 0 }));
+            let Message::HistoryPage(page) = page else {
                 panic!("seed {}: no page, but {page:?}", self.seed)
             };
-            entries.extend(page.entries.iter().map(|entry| (entry.seq, entry.body.to_vec())));
+            entries.extend(page.entries);
             if !page.more {
                 return entries;
             }
-            let from = entries.last().map_or(0, |(seq, _)| *seq);
-            id = self.request(at, Request::History(v1::History { peer, from, forwards: true, limit: 0 }));
+        }
+    }
+
+    fn chats(&mut self, at: usize) -> BTreeMap<u64, v1::Chat> {
+        let (mut chats, mut after) = (BTreeMap::new(), 0);
+        loop {
+            let request = v1::Chats { after, limit: self.rng.u32(..4), known: Vec::new() };
+            let page = self.ask(at, Request::Chats(request));
+            let Message::ChatsPage(page) = page else { panic!("seed {}: no page, but {page:?}", self.seed) };
+            chats.extend(page.chats.into_iter().map(|chat| (chat.peer, chat)));
+            if page.next == 0 {
+                return chats;
+            }
+            after = page.next;
+        }
+    }
+
+    /// The list of chats says what the histories say, and whatever it has shown was true.
+    fn check_chats(&mut self, at: usize, histories: &BTreeMap<u64, Vec<v1::Entry>>) {
+        let seed = self.seed;
+        let chats = self.chats(at);
+        let spoken = histories.iter().filter(|(_, entries)| !entries.is_empty());
+        assert_eq!(
+            chats.keys().collect::<Vec<_>>(),
+            spoken.map(|(peer, _)| peer).collect::<Vec<_>>(),
+            "seed {seed}: the list has each chat"
+        );
+        for (peer, chat) in &chats {
+            let history = &histories[peer];
+            let unread = history
+                .iter()
+                .filter(|entry| entry.seq > chat.own_read_upto && entry.sender != self.devices[at].user);
+            assert_eq!(chat.unread, unread.count() as u64, "seed {seed}: unread is what history says");
+            let last = chat.last.as_ref().map(|last| (last.seq, last.body.clone()));
+            let expected = history.last().map(|last| (last.seq, last.body.clone()));
+            assert_eq!(
+                (chat.head, last),
+                (history.len() as u64, expected),
+                "seed {seed}: the head is the last"
+            );
+        }
+        for ((peer, seq), body) in &self.devices[at].shown {
+            let stays = histories[peer].iter().any(|entry| entry.seq == *seq && entry.body == *body);
+            assert!(stays, "seed {seed}: a list of chats has shown what was not durable");
         }
     }
 
@@ -379,26 +472,29 @@ impl World {
         for at in 0..DEVICES {
             let peers: BTreeSet<u64> = self.devices.iter().map(|device| device.user).collect();
             let me = self.devices[at].user;
+            let mut histories = BTreeMap::new();
             for peer in peers.into_iter().filter(|peer| *peer != me) {
-                let history = self.history(at, peer);
-                let seqs: Vec<u64> = history.iter().map(|(seq, _)| *seq).collect();
+                let entries = self.history(at, peer);
+                let seqs: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
                 assert_eq!(
                     seqs,
-                    (1..=history.len() as u64).collect::<Vec<_>>(),
+                    (1..=entries.len() as u64).collect::<Vec<_>>(),
                     "seed {seed}: seqs are dense"
                 );
+                let history = bodies_of(&entries);
                 let other = self.devices.iter().position(|device| device.user == peer).expect("a device");
-                assert_eq!(history, self.history(other, me), "seed {seed}: both read the same");
+                let theirs = bodies_of(&self.history(other, me));
+                assert_eq!(history, theirs, "seed {seed}: both read the same");
                 let has = self.devices[at].has.get(&peer).cloned().unwrap_or_default();
                 assert_eq!(
                     history,
                     has.into_iter().collect::<Vec<_>>(),
                     "seed {seed}: device {at} has it all"
                 );
-                for (seq, body) in history {
-                    bodies.insert((me.min(peer), me.max(peer), seq, body));
-                }
+                bodies.extend(history.into_iter().map(|(seq, body)| (me.min(peer), me.max(peer), seq, body)));
+                histories.insert(peer, entries);
             }
+            self.check_chats(at, &histories);
         }
         let mut said = BTreeSet::new();
         let now = self.devices.iter().flat_map(|device| device.said.iter().map(|said| (device.user, said)));
@@ -416,7 +512,7 @@ impl World {
 fn faults_and_crashes_lose_double_and_reorder_nothing() {
     let one = std::env::var("TERN_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     let begin = one.unwrap_or_else(|| fastrand::u64(..1 << 40));
-    let (mut crashes, mut refused, mut left, mut said) = (0, 0, 0, 0);
+    let (mut crashes, mut refused, mut left, mut listed, mut said) = (0, 0, 0, 0, 0);
     for seed in begin..begin + if one.is_some() { 1 } else { SEEDS } {
         println!("repeat with TERN_SEED={seed}");
         let mut world = World::new(seed);
@@ -428,11 +524,14 @@ fn faults_and_crashes_lose_double_and_reorder_nothing() {
         crashes += world.crashes;
         refused += world.refused;
         left += world.left;
+        listed += world.listed;
         said += world.devices.iter().map(|device| device.said.len()).sum::<usize>();
     }
-    println!("{said} messages, {refused} refusals, {crashes} crashes, {left} users left the memory");
+    println!(
+        "{said} messages, {refused} refusals, {crashes} crashes, {left} users left the memory, {listed} chats listed"
+    );
     assert!(
-        one.is_some() || (crashes > 2 * SEEDS && refused > SEEDS && left > 0 && said > 0),
+        one.is_some() || (crashes > 2 * SEEDS && refused > SEEDS && left > 0 && listed > SEEDS && said > 0),
         "the weather was too fair"
     );
 }
