@@ -307,6 +307,30 @@ fn lists_go_one_after_another() {
 }
 
 /// The names in backticks.
+#[test]
+fn what_was_answered_before_the_session_ended_is_written_to_whoever_still_reads_it() {
+    const PAGES: usize = 100;
+    let server = Ternd::start(1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    // More than a socket holds of what nobody reads.
+    ann.json(&["send", "+15550002", &"long ".repeat(3000), "--json"]);
+    let serving = Serving::start(&bob);
+    let (mut slow, mut other) = (serving.connect(), serving.connect());
+    other.result("subscribe", json!({}));
+    for _ in 0..PAGES {
+        slow.ask("history", json!({ "phone": "+15550001" }));
+    }
+    // Behind them at the server.
+    other.result("history", json!({ "phone": "+15550001" }));
+    other.result("end_device", json!({ "device_id": 1 }));
+    // To its end: the session has ended.
+    while other.lines.next().is_some_and(|line| line.is_ok()) {}
+    let answers = slow.lines.map(|line| serde_json::from_str::<Value>(&line.expect("text")).expect("JSON"));
+    assert_eq!(answers.count(), PAGES, "each is answered");
+}
+
 fn named(text: &str) -> BTreeSet<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }

@@ -13,13 +13,10 @@ use crate::asker::{self, Asker};
 use crate::methods::{Failure, GONE_MAX};
 use crate::output::{self, Read, Reader};
 use crate::profile::ProfileArgs;
-use crate::rpc::{Server, Socket};
+use crate::rpc::{READ_TIMEOUT, Server, Socket};
 use crate::shown::{self, TEXT_BYTES_MAX};
 use crate::tables;
 use crate::who::Who;
-
-/// How long a command waits until what it has printed is read.
-const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How soon a profile is looked at again whose process is about to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -515,7 +512,8 @@ pub async fn listen(profile: &ProfileArgs, json: bool, mark_read: bool, once: bo
     let options = profile.registered()?;
     let (session, mut events) = asker::start(profile, true).await?;
     let client = &session.client;
-    serve_others(&options, Server::without_events(session.clone()));
+    let server = Server::without_events(session.clone());
+    serve_others(&options, server.clone());
     let mut interrupted = std::pin::pin!(crate::chat::interrupted());
     let reader = Reader::of_stdout();
     // The newest seq of each chat that was printed and is not marked as read.
@@ -558,6 +556,7 @@ pub async fn listen(profile: &ProfileArgs, json: bool, mark_read: bool, once: bo
         was_read(client, &mut events, &mut unread).await?;
     }
     asker::close(client).await;
+    server.finish().await;
     Ok(ended?)
 }
 
@@ -601,7 +600,7 @@ pub async fn rpc(profile: &ProfileArgs, socket: Option<Option<std::path::PathBuf
         None => None,
     };
     serve_others(&options, server.clone());
-    let mut feed = std::pin::pin!(feed);
+    let mut feed = Box::pin(feed);
     let ended = if socket.is_some() {
         say(&format!("serving {}", session.profile));
         let serving = async {
@@ -621,14 +620,18 @@ pub async fn rpc(profile: &ProfileArgs, socket: Option<Option<std::path::PathBuf
         tokio::select! {
             () = crate::chat::interrupted() => false,
             () = &mut feed => {
-                // What was told last is written.
-                let _ = tokio::time::timeout(READ_TIMEOUT, serving).await;
+                tokio::join!(server.finish(), async {
+                    let _ = tokio::time::timeout(READ_TIMEOUT, serving).await;
+                });
                 true
             }
             () = &mut serving => false,
         }
     };
+    // Whoever waits for it is answered that nothing is told any more.
+    drop(feed);
     asker::close(&session.client).await;
+    server.finish().await;
     match ended {
         true => Ok(session.connected().await.map(|()| ExitCode::SUCCESS)?),
         false => Ok(ExitCode::SUCCESS),

@@ -11,12 +11,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tern_client::{Event, Events};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::methods::{Failure, Session};
@@ -67,27 +68,63 @@ enum Acknowledged {
     One(u64),
 }
 
+/// How long an ending program waits for readers of what it has said.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What serves requests.
 pub struct Server {
     session: Arc<Session>,
     /// Where events are asked for; the commands that read them themselves have none.
     feed: Option<mpsc::Sender<Ask>>,
     connections: AtomicU64,
+    /// Connections that are not over.
+    open: watch::Sender<usize>,
+    /// Nothing more is read.
+    ending: watch::Sender<bool>,
+}
+
+/// A connection is open as long as this is there.
+struct Open<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Open<'a> {
+    fn new(open: &'a watch::Sender<usize>) -> Self {
+        open.send_modify(|open| *open += 1);
+        Self(open)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
 }
 
 impl Server {
     /// For a command that reads the events itself.
     pub fn without_events(session: Arc<Session>) -> Arc<Self> {
-        Arc::new(Self { session, feed: None, connections: AtomicU64::new(0) })
+        Arc::new(Self::new(session, None))
     }
 
     /// For events too, which the future tells until the session has ended.
     pub fn with_events(session: Arc<Session>, events: Events) -> (Arc<Self>, impl Future<Output = ()>) {
         let (feed, asked) = mpsc::channel(1);
-        let server = Self { session: session.clone(), feed: Some(feed), connections: AtomicU64::new(0) };
+        let server = Self::new(session.clone(), Some(feed));
         let feed =
             Feed { session, events, unacknowledged: VecDeque::new(), told: 0, dropped: 0, reader: None };
         (Arc::new(server), feed.run(asked))
+    }
+
+    fn new(session: Arc<Session>, feed: Option<mpsc::Sender<Ask>>) -> Self {
+        let (open, ending) = (watch::Sender::new(0), watch::Sender::new(false));
+        Self { session, feed, connections: AtomicU64::new(0), open, ending }
+    }
+
+    /// Ends all connections: nothing more is read, what is under way is answered, and what is said is written, as long as its
+    /// reader does not take long.
+    pub async fn finish(&self) {
+        self.ending.send_replace(true);
+        let mut open = self.open.subscribe();
+        let _ = tokio::time::timeout(READ_TIMEOUT, open.wait_for(|open| *open == 0)).await;
     }
 }
 
@@ -379,6 +416,11 @@ async fn finish(begun: Begun) -> Option<Value> {
 
 /// Serves a connection until its other end has said its last, and has been answered, or does not read any more.
 pub async fn serve(server: Arc<Server>, reader: impl AsyncRead + Unpin, writer: impl AsyncWrite + Unpin) {
+    let _open = Open::new(&server.open);
+    let mut ending = server.ending.subscribe();
+    let mut ending = std::pin::pin!(async move {
+        let _ = ending.wait_for(|ending| *ending).await;
+    });
     let (lines, to_write) = mpsc::channel(LINES_MAX);
     let number = server.connections.fetch_add(1, Ordering::Relaxed);
     let end = Arc::<Notify>::default();
@@ -395,6 +437,7 @@ pub async fn serve(server: Arc<Server>, reader: impl AsyncRead + Unpin, writer: 
                     Some(line) => if connection.line(&line, &mut under_way).await.is_err() { break },
                     None => ended = true,
                 },
+                () = &mut ending, if !ended => ended = true,
                 () = end.notified() => break,
                 Some(done) = under_way.join_next() => {
                     if connection.write(done.ok().flatten()).await.is_err() {

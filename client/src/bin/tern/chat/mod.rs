@@ -74,7 +74,8 @@ pub async fn run(profile: &ProfileArgs, who: Option<Who>, notify: Option<Notify>
     }
     let options = profile.registered()?;
     let (session, mut events) = asker::start(profile, true).await?;
-    commands::serve_others(&options, Server::without_events(session.clone()));
+    let server = Server::without_events(session.clone());
+    commands::serve_others(&options, server.clone());
     let first = match who {
         Some(who) => Some(shown::person_of(&session.call("lookup", who.params().into()).await?)),
         None => None,
@@ -94,6 +95,7 @@ pub async fn run(profile: &ProfileArgs, who: Option<Who>, notify: Option<Notify>
     modes(false);
     let _ = ratatui::try_restore();
     asker::close(&session.client).await;
+    server.finish().await;
     Ok(ended?)
 }
 
