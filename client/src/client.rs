@@ -326,6 +326,12 @@ impl Client {
         self.call(|answer| Call::Lookup { by, answer }).await
     }
 
+    /// The person whom the profile knows to have a phone. No server is asked.
+    pub async fn known_phone(&self, phone: &str) -> Result<Option<Person>, Error> {
+        let phone = phone.to_owned();
+        self.local(move |store| store.person_by_phone(&phone)).await
+    }
+
     /// Says that everything up to a message was read.
     pub async fn mark_read(&self, peer: u64, upto: u64) -> Result<(), Error> {
         self.call(|answer| Call::MarkRead { peer, upto, answer }).await

@@ -271,11 +271,18 @@ impl Session {
         Ok(Sending { who, peer, text, key, kept })
     }
 
-    /// Finds the person. One whom this profile does not know is asked for; that needs a connection.
+    /// Finds the person. One whom this profile does not know is asked for; that needs a connection, and has to be in time.
     async fn find(&self, who: &Who, deadline: Instant) -> Result<u64, Failure> {
-        match timeout_at(deadline, self.person(who)).await {
-            Ok(person) => Ok(person?.user_id),
-            Err(_) => {
+        if let Ok(person) = timeout_at(deadline, self.person(who)).await {
+            return Ok(person?.user_id);
+        }
+        let known = match who {
+            Who::Phone(phone) => self.client.known_phone(phone).await?,
+            Who::User(id) => return Ok(*id),
+        };
+        match known {
+            Some(person) => Ok(person.user_id),
+            None => {
                 let why = format!("it did not say in time who {who} is: the message is not kept");
                 Err(Error::Offline { server: self.server.clone(), why }.into())
             }
