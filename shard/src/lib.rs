@@ -8,22 +8,20 @@
 
 pub mod accounts;
 pub mod admin;
-pub mod commits;
-pub mod connection;
+mod commits;
 pub mod durable;
 pub mod effects;
 pub mod entropy;
 pub mod entry;
+mod front;
 pub mod identity;
 pub mod input;
 pub mod limits;
-mod listing;
 pub mod logs;
 mod maps;
 pub mod message;
 mod reads;
 pub mod reply;
-pub mod session;
 pub mod shard;
 pub mod slots;
 mod trouble;

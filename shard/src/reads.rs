@@ -2,130 +2,100 @@
 
 use std::collections::VecDeque;
 
-use tern_storage::{Busy, Direction, Key, KeyRange, LogId, ReadId, ScanLimit};
-use tern_wire::ids::{Phone, UserId};
+use tern_storage::{Busy, Direction, Key, KeyRange, ReadId, ScanLimit};
 
 use crate::effects::Effects;
 use crate::limits::READS_WAITING_MAX;
 use crate::maps::{Hashing, Map};
-use crate::reply::ConnId;
-
-/// What a read is for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ReadFor {
-    /// A part of a log's state, for the load of this number: for a later one it is too old.
-    Log(LogId, u64, LogPart),
-    /// A user's record.
-    User(UserId),
-    /// A user's devices.
-    Devices(UserId),
-    /// A phone's record.
-    Phone(Phone),
-    /// A user's logs, whose other members are told that the user is not as before.
-    Peers(UserId),
-    /// What the logs of a user have reserved.
-    Reserved(UserId),
-    /// Whether anybody has, or has had, the id that a new user would get.
-    NewUser(UserId),
-    /// A step of a device's inbox, for a connection.
-    Inbox(ConnId),
-    /// The logs of this page of chats, for a connection.
-    Chats(ConnId, u64),
-}
-
-/// See [`ReadFor::Log`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LogPart {
-    /// Its record.
-    Record,
-    /// Its newest entries, backwards.
-    Tail,
-    /// A member's record.
-    Member(UserId),
-    /// The highest client id of the device whose message waits at the head of the log's queue.
-    HighestClientId,
-    /// The entry that the message at the head of the log's queue became, if it is a retry.
-    ClientMessage,
-    /// Entries for the reader of this number.
-    Entries(u64),
-}
 
 #[derive(Debug)]
-enum Ask {
-    Get(Key),
-    Scan(KeyRange, Direction, ScanLimit),
+enum Ask<G, S> {
+    Get(Key, G),
+    Scan(KeyRange, Direction, ScanLimit, S),
 }
 
-/// The reads of a core.
+/// The reads of a core: gets, each for a `G`, and scans, each for an `S`.
 #[derive(Debug)]
-pub struct Reads {
-    under_way: Map<ReadId, ReadFor>,
-    waiting: VecDeque<(Ask, ReadFor)>,
+pub(crate) struct Reads<G, S> {
+    gets: Map<ReadId, G>,
+    scans: Map<ReadId, S>,
+    waiting: VecDeque<Ask<G, S>>,
 }
 
-impl Reads {
+impl<G, S> Reads<G, S> {
     /// None.
-    pub fn new(hashing: Hashing) -> Self {
-        Self { under_way: Map::with_hasher(hashing), waiting: VecDeque::new() }
+    pub(crate) fn new(hashing: Hashing) -> Self {
+        Self { gets: Map::with_hasher(hashing), scans: Map::with_hasher(hashing), waiting: VecDeque::new() }
     }
 
     /// Reads one key.
-    pub fn get(&mut self, fx: &mut dyn Effects, key: Key, purpose: ReadFor) {
-        self.ask(fx, Ask::Get(key), purpose);
+    pub(crate) fn get(&mut self, fx: &mut dyn Effects, key: Key, purpose: impl Into<G>) {
+        self.ask(fx, Ask::Get(key, purpose.into()));
     }
 
     /// Reads a range.
-    pub fn scan(
+    pub(crate) fn scan(
         &mut self,
         fx: &mut dyn Effects,
         range: KeyRange,
         direction: Direction,
         limit: ScanLimit,
-        purpose: ReadFor,
+        purpose: impl Into<S>,
     ) {
-        self.ask(fx, Ask::Scan(range, direction, limit), purpose);
+        self.ask(fx, Ask::Scan(range, direction, limit, purpose.into()));
     }
 
     /// Whether a request may ask for something. What follows from requests that were taken is read in any case: it is a few
     /// reads for each of them.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.waiting.len() < READS_WAITING_MAX
     }
 
-    /// What the read that has ended was for.
+    /// What the get that has ended was for.
     ///
     /// # Panics
-    /// If the store completes a read that was never asked for.
-    pub fn ended(&mut self, read: ReadId) -> ReadFor {
-        self.under_way.remove(&read).expect("the store completes only what was asked for")
+    /// If the store completes a get that was never asked for.
+    pub(crate) fn got(&mut self, read: ReadId) -> G {
+        self.gets.remove(&read).expect("the store completes only what was asked for")
+    }
+
+    /// What the scan that has ended was for.
+    ///
+    /// # Panics
+    /// If the store completes a scan that was never asked for.
+    pub(crate) fn scanned(&mut self, read: ReadId) -> S {
+        self.scans.remove(&read).expect("the store completes only what was asked for")
     }
 
     /// Asks again for what the store had no room for.
-    pub fn retry(&mut self, fx: &mut dyn Effects) {
-        while let Some((ask, purpose)) = self.waiting.pop_front() {
-            if let Err(ask) = self.try_ask(fx, ask, &purpose) {
-                self.waiting.push_front((ask, purpose));
+    pub(crate) fn retry(&mut self, fx: &mut dyn Effects) {
+        while let Some(ask) = self.waiting.pop_front() {
+            if let Err(ask) = self.try_ask(fx, ask) {
+                self.waiting.push_front(ask);
                 return;
             }
         }
     }
 
-    fn ask(&mut self, fx: &mut dyn Effects, ask: Ask, purpose: ReadFor) {
+    fn ask(&mut self, fx: &mut dyn Effects, ask: Ask<G, S>) {
         if !self.waiting.is_empty() {
-            self.waiting.push_back((ask, purpose));
-        } else if let Err(ask) = self.try_ask(fx, ask, &purpose) {
-            self.waiting.push_back((ask, purpose));
+            self.waiting.push_back(ask);
+        } else if let Err(ask) = self.try_ask(fx, ask) {
+            self.waiting.push_back(ask);
         }
     }
 
-    fn try_ask(&mut self, fx: &mut dyn Effects, ask: Ask, purpose: &ReadFor) -> Result<(), Ask> {
-        let asked = match ask {
-            Ask::Get(key) => fx.get(key).map_err(|Busy(key)| Ask::Get(key)),
-            Ask::Scan(range, direction, limit) => {
-                fx.scan(range, direction, limit).map_err(|Busy(range)| Ask::Scan(range, direction, limit))
-            }
-        };
-        self.under_way.insert(asked?, purpose.clone());
+    fn try_ask(&mut self, fx: &mut dyn Effects, ask: Ask<G, S>) -> Result<(), Ask<G, S>> {
+        match ask {
+            Ask::Get(key, purpose) => match fx.get(key) {
+                Ok(read) => drop(self.gets.insert(read, purpose)),
+                Err(Busy(key)) => return Err(Ask::Get(key, purpose)),
+            },
+            Ask::Scan(range, direction, limit, purpose) => match fx.scan(range, direction, limit) {
+                Ok(read) => drop(self.scans.insert(read, purpose)),
+                Err(Busy(range)) => return Err(Ask::Scan(range, direction, limit, purpose)),
+            },
+        }
         Ok(())
     }
 }

@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 
-use tern_storage::{CommitId, Completion, Durable, LogId, ReadId, Rows, Slot, StoreError};
+use tern_storage::{CommitId, Completion, LogId, Slot, StoreError};
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::{Phone, UserId};
 
 use crate::Cx;
+use crate::accounts;
 use crate::accounts::addresses::Addresses;
 use crate::accounts::budgets::Budgets;
 use crate::accounts::phones::Phones;
@@ -17,21 +17,51 @@ use crate::accounts::tokens::Keys;
 use crate::accounts::users::Users;
 use crate::accounts::waiting::Waiting;
 use crate::admin::{AdminRequest, AdminResponse, CoreStatus};
-use crate::commits::{After, Commits};
-use crate::connection::Conns;
+use crate::commits::Commits;
 use crate::effects::Effects;
 use crate::entropy::Entropy;
+use crate::front::{self, Conns, Listings};
 use crate::identity::StoreIdentity;
 use crate::input::Input;
 use crate::limits::Limits;
-use crate::listing::Listings;
-use crate::logs::Logs;
-use crate::message::{LogOp, Message, PhoneQuestion, Pull, Unreadable, UserOp};
-use crate::reads::{LogPart, ReadFor, Reads};
-use crate::reply::{Reply, Undone};
-use crate::session::INBOX_UNREADABLE;
+use crate::logs::{self, Logs};
+use crate::message::{LogOp, Message, PhoneQuestion, Unreadable, UserOp};
+use crate::reads::Reads;
+use crate::reply::Undone;
 use crate::slots::{CoreId, SlotMap};
 use crate::trouble::Trouble;
+
+/// A choice of departments, into which each department's own type goes.
+macro_rules! by_department {
+    ($(#[$doc:meta])* $whole:ident { $($department:ident($part:ty)),+ }) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(crate) enum $whole {
+            $($department($part)),+
+        }
+
+        $(impl From<$part> for $whole {
+            fn from(part: $part) -> Self {
+                Self::$department(part)
+            }
+        })+
+    };
+}
+
+by_department! {
+    /// What follows a write.
+    After { Logs(logs::After), Accounts(accounts::After) }
+}
+
+by_department! {
+    /// What a get is for.
+    GetFor { Logs(logs::GetFor), Accounts(accounts::GetFor) }
+}
+
+by_department! {
+    /// What a scan is for.
+    ScanFor { Logs(logs::ScanFor), Accounts(accounts::ScanFor), Front(front::ScanFor) }
+}
 
 /// What a brain is made of.
 #[derive(Debug)]
@@ -70,8 +100,8 @@ pub struct Shard {
     pub(crate) waiting: Waiting,
     pub(crate) listings: Listings,
     pub(crate) logs: Logs,
-    pub(crate) commits: Commits,
-    pub(crate) reads: Reads,
+    pub(crate) commits: Commits<After>,
+    pub(crate) reads: Reads<GetFor, ScanFor>,
     pub(crate) trouble: Trouble,
     /// Messages to this very core.
     local: VecDeque<Message>,
@@ -182,21 +212,13 @@ impl Shard {
 
     /// Has `after` happen when what was written so far is durable. What it came from stays in memory until then: read
     /// again meanwhile, it would be older than what was decided on.
-    pub(crate) fn then(&mut self, after: After) {
-        if let Some(log) = after.log() {
-            self.logs.unsettle(log);
+    pub(crate) fn then(&mut self, after: impl Into<After>) {
+        let after = after.into();
+        match &after {
+            After::Logs(after) => self.logs.unsettle(after.log()),
+            After::Accounts(after) => self.count_unsettled(after, 1),
         }
-        self.count_unsettled(&after, 1);
         self.commits.then(after);
-    }
-
-    fn count_unsettled(&mut self, after: &After, change: i32) {
-        if let Some(user) = after.user() {
-            self.users.count_unsettled(user, change);
-        }
-        if let Some(phone) = after.phone() {
-            self.phones.count_unsettled(phone, change);
-        }
     }
 
     /// Whether what a request to an account may read and write has room.
@@ -258,51 +280,28 @@ impl Shard {
             Completion::Committed(proof) => {
                 self.trouble.committed(cx);
                 for after in self.commits.ended(proof.commit()) {
-                    let log = after.log();
-                    log.into_iter().for_each(|log| self.logs.settle(log));
-                    self.count_unsettled(&after, -1);
-                    self.durable(cx, &proof, after);
-                    log.into_iter().for_each(|log| self.log_settled(cx, log));
+                    match after {
+                        After::Logs(after) => self.log_written(cx, &proof, after),
+                        After::Accounts(after) => self.account_written(cx, after),
+                    }
                 }
             }
             Completion::CommitFailed { commit, error } => self.commit_failed(cx, commit, &error),
-            Completion::Value { read, result } => match result {
-                Ok(value) => self.value_read(cx, read, value),
-                Err(error) => self.read_failed(cx, read, &error),
-            },
-            Completion::Rows { read, result } => match result {
-                Ok(rows) => self.rows_read(cx, read, rows),
-                Err(error) => self.read_failed(cx, read, &error),
-            },
-        }
-    }
-
-    fn durable(&mut self, cx: &mut Cx, proof: &Durable, after: After) {
-        match after {
-            After::Append(origin, entry) => self.appended(cx, proof, origin, entry),
-            After::Again(origin, entry) => self.sent_again(cx, origin, &entry),
-            After::Advance(log, by, marks) => self.advanced(cx, log, by, marks),
-            After::Acknowledged(origin, log, _, position) => {
-                self.reply(cx, origin, Reply::Acknowledged(log, position));
+            Completion::Value { read, result } => {
+                let result = result.map_err(|error| self.read_failed(cx, &error));
+                match self.reads.got(read) {
+                    GetFor::Logs(purpose) => self.log_got(cx, purpose, result),
+                    GetFor::Accounts(purpose) => self.account_got(cx, purpose, result),
+                }
             }
-            After::Deliver(delivery) => self.deliver_code(cx, delivery),
-            After::Account(origin, _, _, reply) | After::User(origin, _, reply) => {
-                self.reply(cx, origin, reply)
+            Completion::Rows { read, result } => {
+                let result = result.map_err(|error| self.read_failed(cx, &error));
+                match self.reads.scanned(read) {
+                    ScanFor::Logs(purpose) => self.log_scanned(cx, purpose, result),
+                    ScanFor::Accounts(purpose) => self.account_scanned(cx, purpose, result),
+                    ScanFor::Front(purpose) => self.front_scanned(cx, purpose, result),
+                }
             }
-            After::Devices(user) => self.devices_changed(cx, user),
-            After::Joined(user, device) => self.device_joined(cx, user, device),
-            After::Renamed(user) => {
-                self.person_changed(cx, user);
-                // One's own devices too.
-                self.tell_of_person(cx, user, user);
-            }
-            After::Deleted(user) => {
-                self.devices_changed(cx, user);
-                self.person_changed(cx, user);
-            }
-            After::Answer(question, _, _, response) => cx.fx.answer(question, response),
-            After::Pull(log, pull) => self.log_op(cx, log, LogOp::Pull(pull)),
-            After::Noted(_) | After::Marked(_) => {}
         }
     }
 
@@ -323,121 +322,21 @@ impl Shard {
         let mut then = self.commits.ended(commit);
         then.extend(self.commits.discard_open());
         for after in then {
-            after.log().into_iter().for_each(|log| self.logs.settle(log));
-            self.count_unsettled(&after, -1);
-            self.undo(cx, after, undone);
-        }
-    }
-
-    fn undo(&mut self, cx: &mut Cx, after: After, undone: Undone) {
-        match after {
-            After::Append(origin, entry) | After::Again(origin, entry) => {
-                self.reply(cx, origin, undone.into());
-                self.doubt_log(cx, entry.log, undone);
-            }
-            After::Advance(log, ..) | After::Marked(log) => self.doubt_log(cx, log, undone),
-            After::Pull(log, pull) => {
-                self.doubt_log(cx, log, undone);
-                // A store that takes nothing must still be read.
-                self.log_op(cx, log, LogOp::Pull(Pull { writes_mark: false, ..pull }));
-            }
-            After::Acknowledged(origin, log, ..) => {
-                self.reply(cx, origin, undone.into());
-                self.doubt_log(cx, log, undone);
-            }
-            After::Deliver(delivery) => {
-                self.code_undone(cx, &delivery, undone);
-            }
-            After::Account(origin, phone, user, _) => {
-                self.undo_account(cx, &phone, user);
-                self.reply(cx, origin, undone.into());
-            }
-            After::User(origin, user, _) => {
-                self.read_user_again(cx, user);
-                self.reply(cx, origin, undone.into());
-            }
-            After::Devices(user)
-            | After::Joined(user, _)
-            | After::Renamed(user)
-            | After::Deleted(user)
-            | After::Noted(user) => self.read_user_again(cx, user),
-            After::Answer(question, phone, user, _) => {
-                self.undo_account(cx, &phone, user);
-                let detail = match undone {
-                    Undone::Refused(refusal) => refusal.detail,
-                    Undone::Unknown => "whether it was written is not known: look again",
-                };
-                cx.fx.answer(question, AdminResponse::Refused(detail.to_owned()));
+            match after {
+                After::Logs(after) => self.log_undone(cx, after, undone),
+                After::Accounts(after) => self.account_undone(cx, after, undone),
             }
         }
     }
 
-    fn undo_account(&mut self, cx: &mut Cx, phone: &Phone, user: Option<UserId>) {
-        self.forget_phone(phone);
-        if let Some(user) = user {
-            self.read_user_again(cx, user);
-        }
-    }
-
-    fn value_read(&mut self, cx: &mut Cx, read: ReadId, value: Option<bytes::Bytes>) {
-        match self.reads.ended(read) {
-            ReadFor::Log(log, load, LogPart::Record) => self.log_record_read(cx, log, load, value),
-            ReadFor::Log(log, load, LogPart::Member(user)) => self.member_read(cx, log, load, user, value),
-            ReadFor::Log(log, load, LogPart::ClientMessage) => self.client_message_read(cx, log, load, value),
-            ReadFor::User(user) => self.user_read(cx, user, value),
-            ReadFor::Phone(phone) => self.phone_read(cx, phone, value),
-            ReadFor::NewUser(user) => self.new_user_read(cx, user, value.is_none()),
-            ReadFor::Log(_, _, LogPart::Tail | LogPart::HighestClientId | LogPart::Entries(_))
-            | ReadFor::Devices(_)
-            | ReadFor::Peers(_)
-            | ReadFor::Reserved(_)
-            | ReadFor::Inbox(_)
-            | ReadFor::Chats(..) => unreachable!("these are scans"),
-        }
-    }
-
-    fn rows_read(&mut self, cx: &mut Cx, read: ReadId, rows: Rows) {
-        match self.reads.ended(read) {
-            ReadFor::Log(log, load, LogPart::Tail) => self.tail_read(cx, log, load, rows),
-            ReadFor::Log(log, load, LogPart::HighestClientId) => self.highest_read(cx, log, load, &rows.rows),
-            ReadFor::Log(_, _, LogPart::Entries(reader)) => self.entries_read(cx, reader, Ok(rows)),
-            ReadFor::Devices(user) => self.devices_read(cx, user, rows.rows),
-            ReadFor::Reserved(user) => self.reserved_read(cx, user, rows.rows, rows.more),
-            ReadFor::Peers(user) => self.peers_read(cx, user, &rows.rows, rows.more),
-            ReadFor::Inbox(conn) => self.inbox_step_read(cx, conn, &rows.rows, rows.more),
-            ReadFor::Chats(conn, page) => self.chats_read(cx, conn, page, Ok((&rows.rows, rows.more))),
-            ReadFor::Log(_, _, LogPart::Record | LogPart::Member(_) | LogPart::ClientMessage)
-            | ReadFor::User(_)
-            | ReadFor::Phone(_)
-            | ReadFor::NewUser(_) => unreachable!("these are gets"),
-        }
-    }
-
-    fn read_failed(&mut self, cx: &mut Cx, read: ReadId, error: &StoreError) {
+    fn read_failed(&mut self, cx: &mut Cx, error: &StoreError) -> Unreadable {
         self.trouble.read_failed(cx, error);
-        let why = match error {
+        match error {
             StoreError::Corrupt { .. } => Unreadable::Damaged,
             StoreError::Full
             | StoreError::Unreachable { .. }
             | StoreError::Fenced { .. }
             | StoreError::Failed { .. } => Unreadable::ForNow,
-        };
-        match self.reads.ended(read) {
-            ReadFor::Log(_, _, LogPart::Entries(reader)) => self.entries_read(cx, reader, Err(why)),
-            ReadFor::Log(log, load, LogPart::HighestClientId | LogPart::ClientMessage) => {
-                self.send_undecided(cx, log, load, why)
-            }
-            ReadFor::Log(log, load, LogPart::Record | LogPart::Tail | LogPart::Member(_)) => {
-                self.log_part_failed(cx, log, load, why)
-            }
-            ReadFor::User(user) | ReadFor::Devices(user) => self.user_part_failed(cx, user),
-            ReadFor::Phone(phone) => self.phone_unreadable(cx, &phone),
-            ReadFor::NewUser(user) => self.new_user_unreadable(cx, user),
-            // Whoever is not told finds out when they look.
-            ReadFor::Peers(_) => {}
-            ReadFor::Reserved(user) => self.reserved_unreadable(cx, user),
-            ReadFor::Inbox(conn) => self.farewell(cx, conn, INBOX_UNREADABLE),
-            ReadFor::Chats(conn, page) => self.chats_read(cx, conn, page, Err(error)),
         }
     }
 }

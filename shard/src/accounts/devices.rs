@@ -6,10 +6,10 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{DeviceId, Phone, UserId};
 use tern_wire::request::Rename;
 
+use super::After;
 use crate::Cx;
 use crate::accounts::people::DAY_MS;
 use crate::admin::AdminResponse;
-use crate::commits::After;
 use crate::entry::Author;
 use crate::reply::{Origin, Reply};
 use crate::shard::Shard;

@@ -14,6 +14,9 @@ pub mod phones;
 pub mod tokens;
 pub mod users;
 pub mod waiting;
+mod waits;
+
+pub(crate) use waits::{After, GetFor, ScanFor};
 
 use tern_storage::{Slot, StoreError};
 

@@ -8,11 +8,10 @@ use tern_storage::{Direction, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{DeviceId, UserId};
 
+use super::{After, ScanFor};
 use crate::Cx;
-use crate::commits::After;
 use crate::entry::{Author, peer_of};
 use crate::message::{Glance, LogOp, Message, Shown, UserAsk, UserOp};
-use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::shard::Shard;
 
@@ -92,7 +91,7 @@ impl Shard {
     fn read_peers(&mut self, cx: &mut Cx, id: UserId, after: Option<LogId>) {
         let limit = ScanLimit { rows: self.limits.inbox_step_rows, bytes: usize::MAX };
         let range = keys::memberships(id.get(), after);
-        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ReadFor::Peers(id));
+        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ScanFor::Peers(id));
     }
 
     /// A step of a user's logs has been read. The peers' owners are asked first, for of the peers few are here.

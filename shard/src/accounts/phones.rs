@@ -15,17 +15,16 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{Phone, UserId};
 use tern_wire::request::Verify;
 
+use super::{After, GetFor};
 use crate::Cx;
 use crate::accounts::addresses::{Asked, UNKNOWN_ADDRESS};
 use crate::accounts::codes::{self, Network, Proof, Tried, UNKNOWN_NETWORK};
 use crate::accounts::report_damage;
 use crate::accounts::users::AddDevice;
 use crate::admin::{AdminResponse, CodeView};
-use crate::commits::After;
 use crate::limits::{CODES_WAITING_MAX, Limits, PHONE_WAITING_MAX, PHONES_CACHED_MAX};
 use crate::maps::{Hashing, Map};
 use crate::message::{LogOp, PhoneOp, PhoneQuestion, Shown, UserAsk, UserOp};
-use crate::reads::ReadFor;
 use crate::reply::{Origin, Reply, Undone};
 use crate::shard::Shard;
 
@@ -202,7 +201,7 @@ impl Shard {
         }
         state.waiting.push(op);
         if state.waiting.len() == 1 {
-            self.reads.get(cx.fx, keys::phone(phone.digits()), ReadFor::Phone(phone));
+            self.reads.get(cx.fx, keys::phone(phone.digits()), GetFor::Phone(phone));
         }
     }
 
@@ -403,7 +402,7 @@ impl Shard {
             }
         };
         self.phones.making.insert(id, add);
-        self.reads.get(cx.fx, keys::user(id.get()), ReadFor::NewUser(id));
+        self.reads.get(cx.fx, keys::user(id.get()), GetFor::NewUser(id));
     }
 
     /// Whether an id is free is known. Somebody may have asked for that user meanwhile: then another one is drawn.

@@ -12,6 +12,7 @@ use tern_wire::errors::{Farewell, Reason, Refusal};
 use tern_wire::ids::{DeviceId, Name, Phone, Seq, UserId};
 use tern_wire::request::{Refresh, Verify};
 
+use super::{After, GetFor, ScanFor};
 use crate::Cx;
 use crate::accounts::codes::Proof;
 use crate::accounts::kept::{Device, Inbox, Kept, User};
@@ -19,12 +20,10 @@ use crate::accounts::people::{DAY_MS, day_of};
 use crate::accounts::report_damage;
 use crate::accounts::tokens::{Access, RefreshToken, token_hash};
 use crate::admin::{AdminResponse, DeviceView, UserView};
-use crate::commits::After;
 use crate::entry::{Author, Entry};
 use crate::limits::USER_WAITING_MAX;
 use crate::maps::{Few, Hashing};
 use crate::message::{Glance, LogOp, Message, Shown, UserAsk, UserOp, Watermarks};
-use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::shard::Shard;
 
@@ -323,8 +322,8 @@ impl Shard {
 
     fn read_user(&mut self, cx: &mut Cx, id: UserId) {
         let all = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
-        self.reads.get(cx.fx, keys::user(id.get()), ReadFor::User(id));
-        self.reads.scan(cx.fx, keys::devices(id.get()), Direction::Forwards, all, ReadFor::Devices(id));
+        self.reads.get(cx.fx, keys::user(id.get()), GetFor::User(id));
+        self.reads.scan(cx.fx, keys::devices(id.get()), Direction::Forwards, all, ScanFor::Devices(id));
     }
 
     pub(crate) fn user_read(&mut self, cx: &mut Cx, id: UserId, value: Option<Bytes>) {

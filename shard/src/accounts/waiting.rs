@@ -13,12 +13,12 @@ use tern_storage::{Direction, LogId, Row, ScanLimit, Slot, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 
+use super::ScanFor;
 use crate::Cx;
 use crate::accounts::report_damage;
 use crate::limits::{USER_WAITING_MAX, WAITING_RETRY_MS, WAITING_USERS_MAX};
 use crate::maps::{Hashing, Map};
 use crate::message::{LogOp, Reserve};
-use crate::reads::ReadFor;
 use crate::shard::Shard;
 
 /// The users for whom much waits.
@@ -109,7 +109,7 @@ impl Shard {
     fn read_reserved(&mut self, cx: &mut Cx, user: UserId, after: Option<LogId>) {
         let limit = ScanLimit { rows: self.limits.inbox_step_rows, bytes: usize::MAX };
         let range = keys::memberships(user.get(), after);
-        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ReadFor::Reserved(user));
+        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ScanFor::Reserved(user));
     }
 
     pub(crate) fn reserved_read(&mut self, cx: &mut Cx, user: UserId, rows: Vec<Row>, more: bool) {

@@ -3,9 +3,9 @@
 use tern_storage::{LogId, keys};
 use tern_wire::errors::{Reason, Refusal};
 
+use super::After;
 use super::Phase;
 use crate::Cx;
-use crate::commits::After;
 use crate::entry::{Author, members_of};
 use crate::message::{UserAsk, UserOp, Watermarks};
 use crate::reply::Origin;
@@ -51,7 +51,7 @@ impl Shard {
             self.release_room(cx, id, author.user);
             self.then(After::Advance(id, author, marks));
         }
-        self.then(After::Acknowledged(origin, id, author, position));
+        self.then(After::Acknowledged(origin, id, position));
         if caught_up {
             self.look_when_quiet(cx, id);
         }

@@ -10,14 +10,13 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{ClientMessageId, Seq};
 
 use super::room::Permits;
+use super::{After, GetFor, ScanFor};
 use super::{Highest, UNKNOWN_USER};
 use crate::Cx;
-use crate::commits::After;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
 use crate::limits::{AHEAD_MS_MAX, LOG_WAITING_MAX};
 use crate::message::{Unreadable, UserAsk, UserOp};
-use crate::reads::{LogPart, ReadFor};
 use crate::reply::{Origin, Reply};
 use crate::shard::Shard;
 
@@ -103,7 +102,7 @@ impl Shard {
         let range = keys::client_messages(id, user.get(), device.get());
         let one = ScanLimit { rows: 1, bytes: usize::MAX };
         let log = self.logs.known(id);
-        let purpose = ReadFor::Log(id, log.load, LogPart::HighestClientId);
+        let purpose = ScanFor::HighestClientId(id, log.load);
         log.sends.push_front(send);
         self.reads.scan(cx.fx, range, Direction::Backwards, one, purpose);
         Tried::Held
@@ -164,7 +163,7 @@ impl Shard {
         }
         let Author { user, device } = send.author;
         let key = keys::client_message(id, user.get(), device.get(), send.client_id.0);
-        let purpose = ReadFor::Log(id, log.load, LogPart::ClientMessage);
+        let purpose = GetFor::ClientMessage(id, log.load);
         log.sends.push_front(send);
         self.reads.get(cx.fx, key, purpose);
         Tried::Held

@@ -9,13 +9,12 @@ use tern_storage::records::{LogRecord, MemberRecord};
 use tern_storage::{Direction, LogId, Row, Rows, ScanLimit, keys};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
+use super::{After, GetFor, ScanFor};
 use super::{Log, PINNED, Phase, UNREADABLE};
 use crate::Cx;
-use crate::commits::After;
 use crate::durable::DurableHead;
 use crate::entry::{Entry, members_of};
 use crate::message::{LogOp, Unreadable, UserAsk, UserOp, Watermarks};
-use crate::reads::{LogPart, ReadFor};
 use crate::reply::Undone;
 use crate::shard::Shard;
 
@@ -45,11 +44,10 @@ impl Shard {
         self.logs.logs.insert(id, Box::new(log));
         let tail = ScanLimit { rows: self.limits.tail_entries_max, bytes: self.limits.tail_bytes_max };
         let all = keys::entries(id, 1, u64::MAX);
-        self.reads.get(cx.fx, keys::log(id), ReadFor::Log(id, load, LogPart::Record));
-        self.reads.scan(cx.fx, all, Direction::Backwards, tail, ReadFor::Log(id, load, LogPart::Tail));
+        self.reads.get(cx.fx, keys::log(id), GetFor::Record(id, load));
+        self.reads.scan(cx.fx, all, Direction::Backwards, tail, ScanFor::Tail(id, load));
         for user in members_of(id) {
-            let part = LogPart::Member(user);
-            self.reads.get(cx.fx, keys::member(id, user.get()), ReadFor::Log(id, load, part));
+            self.reads.get(cx.fx, keys::member(id, user.get()), GetFor::Member(id, load, user));
             self.tell_user(cx, UserOp { user, ask: UserAsk::Watch(id) });
         }
     }

@@ -21,6 +21,9 @@ mod glance;
 pub mod load;
 pub mod read;
 mod room;
+mod waits;
+
+pub(crate) use waits::{After, GetFor, ScanFor};
 
 use std::collections::VecDeque;
 use std::sync::Arc;

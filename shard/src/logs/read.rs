@@ -8,12 +8,11 @@ use tern_wire::ids::{Seq, UserId};
 use tern_wire::limits::PAGE_BYTES_MAX;
 
 use super::load::entry_of;
+use super::{After, ScanFor};
 use crate::Cx;
-use crate::commits::After;
 use crate::entry::{Entry, peer_of};
 use crate::limits::{PULL_BYTES_MAX, PULL_ENTRIES_MAX};
 use crate::message::{Claim, Glancer, LogOp, Message, Page, Pull, Unreadable, Want};
-use crate::reads::{LogPart, ReadFor};
 use crate::reply::{Origin, Reply};
 use crate::shard::Shard;
 
@@ -231,7 +230,7 @@ impl Shard {
         let reader = Reader { log: id, load, range: (Seq(first), Seq(end)), purpose };
         self.logs.readers.insert(number, reader);
         let range = keys::entries(id, first, end);
-        self.reads.scan(cx.fx, range, direction, limit, ReadFor::Log(id, load, LogPart::Entries(number)));
+        self.reads.scan(cx.fx, range, direction, limit, ScanFor::Entries(number));
     }
 
     pub(crate) fn entries_read(&mut self, cx: &mut Cx, number: u64, rows: Result<Rows, Unreadable>) {

@@ -5,18 +5,18 @@
 
 use prost::Message as _;
 use tern_proto::v1;
-use tern_storage::{Direction, LogId, Row, ScanLimit, Slot, StoreError, keys};
+use tern_storage::{Direction, LogId, Rows, ScanLimit, Slot, StoreError, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 use tern_wire::limits::{CHATS_MAX, NUMBERS_END, PAGE_BYTES_MAX};
 use tern_wire::request::Chats;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::ScanFor;
 use crate::Cx;
 use crate::entry::peer_of;
 use crate::maps::{Hashing, Map};
 use crate::message::{Glance, Glancer, LogOp, Unreadable};
-use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::shard::Shard;
 
@@ -129,7 +129,7 @@ impl Shard {
         self.listings.pages.insert(origin.conn, Box::new(page));
         let range = keys::memberships(reader.get(), after);
         let limit = ScanLimit { rows, bytes: usize::MAX };
-        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ReadFor::Chats(origin.conn, number));
+        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ScanFor::Chats(origin.conn, number));
     }
 
     /// Which logs a page is of has been read.
@@ -138,15 +138,13 @@ impl Shard {
         cx: &mut Cx,
         conn: ConnId,
         number: u64,
-        rows: Result<(&[Row], bool), &StoreError>,
+        rows: Result<Rows, Unreadable>,
     ) {
         let Some(page) = self.listings.page(conn, number) else { return };
         let (origin, reader) = (page.origin, page.reader);
-        let read = rows.ok().and_then(|(rows, more)| {
-            let logs: Option<Vec<_>> = rows.iter().map(|(key, _)| keys::log_of(key)).collect();
-            Some((logs?, more))
-        });
-        let Some((logs, more)) = read else {
+        let logs_of = |rows: &Rows| rows.rows.iter().map(|(key, _)| keys::log_of(key)).collect();
+        let logs: Option<Vec<_>> = rows.as_ref().ok().and_then(logs_of);
+        let (Ok(Rows { more, .. }), Some(logs)) = (&rows, logs) else {
             self.listings.forget(conn);
             if rows.is_ok() {
                 let place = format!("a key of chats in slot {}", Slot::of_user(reader.get()).number());
@@ -154,7 +152,7 @@ impl Shard {
             }
             return self.respond(cx, origin, Reply::Refused(UNREADABLE));
         };
-        (page.missing, page.more) = (logs.len(), more);
+        (page.missing, page.more) = (logs.len(), *more);
         page.chats = logs.iter().map(|log| (peer_of(*log, reader), None)).collect();
         let core = self.core;
         for log in logs {

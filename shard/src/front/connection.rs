@@ -8,6 +8,7 @@ use tern_wire::limits::REQUESTS_IN_FLIGHT_MAX_BEFORE_LOGIN;
 use tern_wire::opening::{Opening, OutOfOrder};
 use tern_wire::request::{self, Hello, PushWindow, Request};
 
+use super::session::Session;
 use crate::Cx;
 use crate::accounts::addresses::network_of;
 use crate::accounts::people::another_day;
@@ -16,7 +17,6 @@ use crate::effects::{Arrival, Stage};
 use crate::entry::Author;
 use crate::message::{Message, PhoneOp, UserAsk, UserOp};
 use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
-use crate::session::Session;
 use crate::shard::Shard;
 use crate::slots::CoreId;
 
@@ -46,11 +46,6 @@ impl Conn {
     /// The device that it stands for, once logged in.
     pub fn session(&mut self) -> Option<&mut Session> {
         self.session.as_deref_mut()
-    }
-
-    /// Whether its end has been said.
-    pub fn is_closing(&self) -> bool {
-        self.closing
     }
 }
 

@@ -18,6 +18,7 @@ use tern_wire::errors::{Farewell, Reason, Refusal};
 use tern_wire::ids::{Seq, UserId};
 use tern_wire::request::{Acknowledge, Credit, History, Lookup, PushWindow, Request, Resume, Send};
 
+use super::ScanFor;
 use crate::Cx;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, peer_of};
@@ -25,7 +26,6 @@ use crate::limits::{INBOX_LOGS_MAX, LAG_LOGS_MAX, PULLS_MAX};
 use crate::message::{
     Claim, LogOp, Message, Page, PhoneOp, Pull, Shown, Unreadable, UserAsk, UserOp, Want, Watermarks,
 };
-use crate::reads::ReadFor;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::shard::Shard;
 
@@ -360,7 +360,7 @@ impl Shard {
             keys::inbox_marks(user, device, after)
         };
         let limit = ScanLimit { rows: self.limits.inbox_step_rows, bytes: usize::MAX };
-        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ReadFor::Inbox(conn));
+        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ScanFor::Inbox(conn));
     }
 
     /// A step of a device's inbox has been read.
