@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::aws_lc_rs::digest;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -131,10 +130,8 @@ impl ServerCertVerifier for Telling {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now).map_err(|why| {
-            let sha256 = digest::digest(&digest::SHA256, end_entity);
             // As ternd says it.
-            let bytes: Vec<_> = sha256.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-            let sha256 = bytes.join(":");
+            let sha256 = tern_wire::tls::fingerprint(end_entity);
             CertificateError::Other(OtherError(Arc::new(Untrusted { why, sha256 }))).into()
         })
     }

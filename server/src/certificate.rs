@@ -117,9 +117,7 @@ impl CertificateFiles {
 impl Certificate {
     /// The SHA-256 of the server's own certificate, as openssl prints it.
     pub fn fingerprint(&self) -> String {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.chain[0]);
-        let bytes: Vec<_> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-        bytes.join(":")
+        tern_wire::tls::fingerprint(&self.chain[0])
     }
 
     /// When the first of the chain ends, in seconds since the Unix epoch; `None` if none says so.

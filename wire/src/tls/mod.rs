@@ -14,7 +14,7 @@ mod server;
 pub use client::{ClientHandshake, ClientProgress, TlsClient};
 pub use errors::TlsError;
 pub use handshake::{Established, Handshake, Progress};
-pub use pinned::Pinned;
+pub use pinned::{Pinned, fingerprint};
 pub use records::{Opened, Records};
 pub use server::TlsServer;
 

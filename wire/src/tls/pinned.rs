@@ -29,6 +29,13 @@ impl Pinned {
     }
 }
 
+/// The SHA-256 of a certificate, as openssl prints it.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = digest::digest(&digest::SHA256, certificate);
+    let bytes: Vec<_> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    bytes.join(":")
+}
+
 impl ServerCertVerifier for Pinned {
     fn verify_server_cert(
         &self,
