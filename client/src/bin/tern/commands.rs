@@ -591,14 +591,10 @@ pub async fn rpc(profile: &ProfileArgs, socket: Option<Option<std::path::PathBuf
     let options = profile.registered()?;
     let (session, events) = asker::start(profile, true).await?;
     let (server, feed) = Server::with_events(session.clone(), events);
-    let bound = |path: Option<std::path::PathBuf>| {
-        let name = path.as_ref().map_or("the socket".to_owned(), |path| path.display().to_string());
-        path.map(Socket::at).transpose().map_err(|error| not_possible(format!("{name}: {error}")))
+    let bound = |path: &std::path::PathBuf| {
+        Socket::at(path.clone()).map_err(|error| not_possible(format!("{}: {error}", path.display())))
     };
-    let own = match socket.clone().flatten() {
-        Some(path) => bound(Some(path))?,
-        None => None,
-    };
+    let own = socket.as_ref().and_then(Option::as_ref).map(bound).transpose()?;
     serve_others(&options, server.clone());
     let mut feed = Box::pin(feed);
     let ended = if socket.is_some() {

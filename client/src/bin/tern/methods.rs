@@ -263,24 +263,21 @@ impl Session {
             _ => return Err(Failure::Params(format!("a key has 1 to {KEY_BYTES_MAX} bytes"))),
         }
         let who = who(peer, phone)?;
-        let peer = match &who {
-            Who::User(peer) => *peer,
-            Who::Phone(_) => self.find(&who, deadline).await?,
-        };
+        let peer = self.find(&who, deadline).await?;
         let kept = self.keep(peer, &text, key.as_deref()).await?;
         Ok(Sending { who, peer, text, key, kept })
     }
 
     /// Finds the person. One whom this profile does not know is asked for; that needs a connection, and has to be in time.
     async fn find(&self, who: &Who, deadline: Instant) -> Result<u64, Failure> {
+        let phone = match who {
+            Who::User(id) => return Ok(*id),
+            Who::Phone(phone) => phone,
+        };
         if let Ok(person) = timeout_at(deadline, self.person(who)).await {
             return Ok(person?.user_id);
         }
-        let known = match who {
-            Who::Phone(phone) => self.client.known_phone(phone).await?,
-            Who::User(id) => return Ok(*id),
-        };
-        match known {
+        match self.client.known_phone(phone).await? {
             Some(person) => Ok(person.user_id),
             None => {
                 let why = format!("it did not say in time who {who} is: the message is not kept");
