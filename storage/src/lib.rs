@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod engine;
 pub mod faults;
 pub mod keys;
+pub mod medium;
 pub mod memory;
 pub mod records;
 pub mod slots;

@@ -1,16 +1,13 @@
-//! The thread that brings durable groups into the tables, behind the committer's back: nobody who waits for durability
-//! waits for the tables. Reads that must see a group wait until it is there.
+//! What brings durable groups into the tables, behind the committer's back: nobody who waits for durability waits for the
+//! tables. Reads that must see a group wait until it is there.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::keeper::Keeper;
-use super::log;
-use super::parker::AbortOnPanic;
+use super::log::Segments;
 use super::tables::Tables;
 use crate::batch::{Batch, Op};
 
@@ -77,6 +74,25 @@ struct State {
     failed: Option<String>,
 }
 
+impl State {
+    fn has_room(&self) -> Result<bool, String> {
+        self.failed.clone().map_or(Ok(self.bytes <= WAITING_BYTES_MAX), Err)
+    }
+
+    fn take(&mut self) -> Vec<Group> {
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        while bytes < WRITE_BYTES_MAX
+            && let Some(group) = self.groups.pop_front()
+        {
+            bytes += group.bytes();
+            taken.push(group);
+        }
+        self.bytes -= bytes;
+        taken
+    }
+}
+
 impl Backlog {
     /// Nothing waits; all groups up to this one are in the tables.
     pub(super) fn new(applied: u64) -> Self {
@@ -108,21 +124,27 @@ impl Backlog {
         self.committed.load(Ordering::Acquire)
     }
 
-    /// Has a durable group brought into the tables; waits while too much waits. Gives why the tables have failed.
-    pub(super) fn push(&self, group: Group) -> Result<(), String> {
+    /// Has a durable group brought into the tables. Whoever pushes waits for room before the next one.
+    pub(super) fn push(&self, group: Group) {
         let mut state = self.lock();
-        while state.bytes > WAITING_BYTES_MAX && state.failed.is_none() {
-            state.waiting += 1;
-            self.work.notify_one();
-            state = self.done.wait(state).expect("no thread panics while it holds this");
-            state.waiting -= 1;
-        }
         state.bytes += group.bytes();
         state.groups.push_back(group);
         if std::mem::take(&mut state.sleeps) || state.bytes >= GATHERED_BYTES {
             self.work.notify_one();
         }
-        state.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits until another group may be pushed. Gives why the tables take nothing more.
+    pub(super) fn wait_for_room(&self) -> Result<(), String> {
+        self.wait_until(State::has_room)
+    }
+
+    /// Whether a group is in the tables. Gives why that will not be.
+    pub(super) fn has_applied(&self, number: u64) -> Result<bool, String> {
+        if self.applied.load(Ordering::Acquire) >= number {
+            return Ok(true);
+        }
+        self.is_there(&self.lock(), number)
     }
 
     /// Waits until a group is in the tables. Gives why that will not be.
@@ -130,19 +152,26 @@ impl Backlog {
         if self.applied.load(Ordering::Acquire) >= number {
             return Ok(());
         }
+        self.wait_until(|state| self.is_there(state, number))
+    }
+
+    fn is_there(&self, state: &State, number: u64) -> Result<bool, String> {
+        match &state.failed {
+            _ if self.applied.load(Ordering::Acquire) >= number => Ok(true),
+            Some(why) => Err(why.clone()),
+            None => Ok(false),
+        }
+    }
+
+    fn wait_until(&self, is_so: impl Fn(&State) -> Result<bool, String>) -> Result<(), String> {
         let mut state = self.lock();
-        loop {
-            if self.applied.load(Ordering::Acquire) >= number {
-                return Ok(());
-            }
-            if let Some(why) = &state.failed {
-                return Err(why.clone());
-            }
+        while !is_so(&state)? {
             state.waiting += 1;
             self.work.notify_one();
             state = self.done.wait(state).expect("no thread panics while it holds this");
             state.waiting -= 1;
         }
+        Ok(())
     }
 
     /// No group follows.
@@ -151,8 +180,8 @@ impl Backlog {
         self.work.notify_one();
     }
 
-    /// Takes what waits, up to one write; nothing after the last.
-    fn take(&self) -> Vec<Group> {
+    /// Waits for groups, and takes what has gathered, up to one write; nothing after the last.
+    pub(super) fn take(&self) -> Vec<Group> {
         let poisoned = "no thread panics while it holds this";
         let mut state = self.lock();
         while state.groups.is_empty() && !state.closed {
@@ -162,16 +191,7 @@ impl Backlog {
         state.sleeps = false;
         let gathers = |state: &mut State| state.waiting == 0 && state.bytes < GATHERED_BYTES && !state.closed;
         let (mut state, _) = self.work.wait_timeout_while(state, GATHER, gathers).expect(poisoned);
-        let mut taken = Vec::new();
-        let mut bytes = 0;
-        while bytes < WRITE_BYTES_MAX
-            && let Some(group) = state.groups.pop_front()
-        {
-            bytes += group.bytes();
-            taken.push(group);
-        }
-        state.bytes -= bytes;
-        taken
+        state.take()
     }
 
     fn applied(&self, number: u64) {
@@ -182,83 +202,103 @@ impl Backlog {
         }
     }
 
-    fn fail(&self, why: String) {
+    /// The tables take nothing more.
+    pub(super) fn fail(&self, why: String) {
         self.lock().failed = Some(why);
         self.done.notify_all();
     }
 }
 
 /// See the module.
-pub(super) struct Applier {
-    pub(super) tables: Tables,
-    pub(super) backlog: Arc<Backlog>,
-    pub(super) keeper: Arc<Keeper>,
-    /// The log's directory.
-    pub(super) log: PathBuf,
+pub(super) struct Applier<T: Tables> {
+    tables: T,
+    backlog: Arc<Backlog>,
+    keeper: Arc<Keeper<T>>,
+    segments: Segments<T::Medium>,
     /// See [`super::EmbeddedOptions`].
-    pub(super) flush_bytes: u64,
-    pub(super) segment_bytes: u64,
+    flush_bytes: u64,
     /// The segment of the newest group, and how many were begun since the last seal.
-    pub(super) segment: u64,
-    pub(super) segments: usize,
+    segment: u64,
+    segments_begun: usize,
     /// The segment for whose successor a spare one was made ready, or tried to.
-    pub(super) prepared: u64,
+    prepared: u64,
+    /// What follows from the last write is still to be done.
+    unsettled: Option<Unsettled>,
 }
 
-impl Applier {
-    /// Starts the thread. It ends after the backlog is closed and empty; then everything is sealed, unless something has failed.
-    pub(super) fn spawn(mut self) -> std::io::Result<JoinHandle<()>> {
-        thread::Builder::new().name("tern-apply".to_owned()).spawn(move || {
-            let _abort = AbortOnPanic;
-            if let Err(why) = self.run() {
-                // What is in the log is not lost: the next opening brings it into the tables.
-                self.backlog.fail(why);
-            }
-        })
+/// Of the newest group that was written to the tables.
+#[derive(Clone, Copy)]
+struct Unsettled {
+    number: u64,
+    segment: u64,
+    wants_spare: bool,
+}
+
+impl<T: Tables> Applier<T> {
+    /// `segments_begun`: of what is in the tables' memory already.
+    pub(super) fn new(
+        tables: T,
+        backlog: Arc<Backlog>,
+        keeper: Arc<Keeper<T>>,
+        (segments, segments_begun): (Segments<T::Medium>, usize),
+        flush_bytes: u64,
+    ) -> Self {
+        let (segment, prepared, unsettled) = (0, 0, None);
+        Self { tables, backlog, keeper, segments, flush_bytes, segment, segments_begun, prepared, unsettled }
     }
 
-    fn run(&mut self) -> Result<(), String> {
-        loop {
-            let groups = self.backlog.take();
-            let Some(last) = groups.last() else { break };
-            let (number, segment, wants_spare) = (last.number, last.segment, last.wants_spare);
-            let ops = groups.iter().flat_map(|group| &group.batches).flat_map(|batch| batch.ops());
-            self.tables.write(ops.map(|op| match op {
-                Op::Put(key, value) => (key.as_ref(), Some(&value[..])),
-                Op::Delete(key) => (key.as_ref(), None),
-            }));
-            self.backlog.applied(number);
-            if segment != self.segment {
-                (self.segment, self.segments) = (segment, self.segments + 1);
-            }
-            self.seal_in_time(number)?;
-            if wants_spare && self.prepared != segment {
-                // Once a segment: without one the committer makes it when it needs it.
-                self.prepared = segment;
-                let _ = log::prepare_spare(&self.log, number, self.segment_bytes);
-            }
+    /// Brings groups into the tables, as one write. [`Applier::settle`] follows.
+    pub(super) fn apply(&mut self, groups: &[Group]) {
+        let last = groups.last().expect("there is something to be written");
+        let ops = groups.iter().flat_map(|group| &group.batches).flat_map(|batch| batch.ops());
+        self.tables.write(ops.map(|op| match op {
+            Op::Put(key, value) => (key.as_ref(), Some(&value[..])),
+            Op::Delete(key) => (key.as_ref(), None),
+        }));
+        self.backlog.applied(last.number);
+        if last.segment != self.segment {
+            (self.segment, self.segments_begun) = (last.segment, self.segments_begun + 1);
         }
-        self.keeper.seal(self.backlog.applied.load(Ordering::Acquire));
-        Ok(())
+        let Group { number, segment, wants_spare, .. } = *last;
+        self.unsettled = Some(Unsettled { number, segment, wants_spare });
     }
 
-    /// Has what was written be flushed when it is enough, and waits when it is far too much.
-    fn seal_in_time(&mut self, number: u64) -> Result<(), String> {
+    /// Has what was written be flushed when it is enough, and the next segment made ready. Gives whether that is done: if it
+    /// is far too much and the keeper has no room, nothing is to be applied before it has. Gives why nothing is flushed any
+    /// more.
+    pub(super) fn settle(&mut self) -> Result<bool, String> {
+        let Some(Unsettled { number, segment, wants_spare }) = self.unsettled else { return Ok(true) };
         let bytes = self.tables.open_bytes();
-        if bytes >= self.flush_bytes || self.segments >= OPEN_SEGMENTS_MAX {
-            if bytes >= OPEN_PARTS_MAX * self.flush_bytes {
-                self.keeper.wait_for_room()?;
+        if bytes >= self.flush_bytes || self.segments_begun >= OPEN_SEGMENTS_MAX {
+            if bytes >= OPEN_PARTS_MAX * self.flush_bytes && !self.keeper.has_room()? {
+                return Ok(false);
             }
             if self.keeper.seal(number) {
-                self.segments = 0;
+                self.segments_begun = 0;
             }
         }
-        self.keeper.failed().map_or(Ok(()), Err)
+        if let Some(why) = self.keeper.failed() {
+            return Err(why);
+        }
+        self.unsettled = None;
+        if wants_spare && self.prepared != segment {
+            // Once a segment: without one the committer makes it when it needs it.
+            self.prepared = segment;
+            let _ = self.segments.prepare_spare(number);
+        }
+        Ok(true)
+    }
+
+    /// Has all that was written be flushed: no group follows.
+    pub(super) fn finish(&mut self) {
+        self.keeper.seal(self.backlog.applied.load(Ordering::Acquire));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
     use crate::keys;
 
@@ -276,8 +316,8 @@ mod tests {
         backlog.wait_for(3).expect("it is there");
         thread::scope(|scope| {
             let reader = scope.spawn(|| backlog.wait_for(5));
-            backlog.push(group(4, 1)).expect("taken");
-            backlog.push(group(5, 1)).expect("taken");
+            backlog.push(group(4, 1));
+            backlog.push(group(5, 1));
             let mut taken = Vec::new();
             while taken.last() != Some(&5) {
                 taken.extend(backlog.take().iter().map(|group| group.number));
@@ -291,10 +331,10 @@ mod tests {
     #[test]
     fn a_failure_is_told_to_all_who_wait() {
         let backlog = Backlog::new(0);
-        backlog.push(group(1, WAITING_BYTES_MAX + 1)).expect("taken");
+        backlog.push(group(1, WAITING_BYTES_MAX + 1));
         thread::scope(|scope| {
             let reader = scope.spawn(|| backlog.wait_for(1));
-            let committer = scope.spawn(|| backlog.push(group(2, 1)));
+            let committer = scope.spawn(|| backlog.wait_for_room());
             backlog.fail("the disk".to_owned());
             assert_eq!(reader.join().expect("it does not panic"), Err("the disk".to_owned()));
             assert_eq!(committer.join().expect("it does not panic"), Err("the disk".to_owned()));

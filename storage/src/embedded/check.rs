@@ -17,12 +17,14 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::log::{self, Island};
 use super::manifest::{self, FileManifest, Found, Manifest};
+use super::opening::lock;
 use super::tables::{self, TREES};
-use super::watermark::Watermark;
-use super::{Embedded, EmbeddedOptions, LOG, OpenError, files, lock};
+use super::watermark;
+use super::{Embedded, EmbeddedOptions, LOG, OpenError};
 use crate::batch::Batch;
 use crate::engine::Engine as _;
 use crate::keys::{self, Key};
+use crate::medium::{Disk, Medium as _};
 
 mod relations;
 
@@ -122,7 +124,7 @@ fn commit(new: &Embedded, batch: &mut Batch, to: &Path) -> Result<(), OpenError>
 fn lock_existing(store: &Path) -> Result<File, OpenError> {
     let has = |name: &str| store.join(name).exists();
     if has(manifest::FILE) || has(LOG) || has(tables::DIRECTORY) {
-        return lock(store);
+        return lock(&Disk, store);
     }
     let error = io::Error::new(io::ErrorKind::NotFound, "there is no store in this directory");
     Err(OpenError::Io { path: store.to_owned(), error })
@@ -133,7 +135,7 @@ type Sink<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), OpenError>;
 /// Reads everything: the newest whole value of each key goes to the sink.
 fn read_all(store: &Path, report: &mut Report, sink: Sink<'_>) -> Result<Relations, OpenError> {
     let io = |error| OpenError::Io { path: store.to_owned(), error };
-    let manifest = match Manifest::read(store).map_err(io)? {
+    let manifest = match Manifest::read(&Disk, store).map_err(io)? {
         Found::Whole(manifest) => Some(manifest),
         Found::Damaged(what) => {
             report.find(format!("{}: {what}", store.join(manifest::FILE).display()));
@@ -172,10 +174,10 @@ fn files_of(
     tree: &manifest::TreeManifest,
     report: &mut Report,
 ) -> io::Result<Vec<FileManifest>> {
-    let findings = manifest::check_tree(store, tree)?;
+    let findings = manifest::check_tree(&Disk, store, tree)?;
     findings.iter().for_each(|finding| report.find(finding.to_string()));
     let path = tables::tree_path(store, &tree.name);
-    if manifest::is_at(&path, tree)? || !findings.is_empty() {
+    if manifest::is_at(&Disk, &path, tree)? || !findings.is_empty() {
         return Ok(tree.files.clone());
     }
     // Tables were merged behind the manifest's back: whatever there is, is looked at.
@@ -185,7 +187,7 @@ fn files_of(
 fn all_files(tree: &Path) -> io::Result<Vec<FileManifest>> {
     let mut found = Vec::new();
     for part in ["tables", "blobs"] {
-        for path in files::paths_in(&tree.join(part))? {
+        for path in Disk.list(&tree.join(part))? {
             let name = path.file_name().expect("a file of a directory has a name");
             let path = format!("{part}/{}", name.display());
             found.push(FileManifest { path, ..FileManifest::default() });
@@ -199,7 +201,7 @@ type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// What the log holds beyond the tables' files.
 fn read_log(store: &Path, flushed: u64, is_known: bool, report: &mut Report) -> io::Result<Overlay> {
     let mut overlay = Overlay::new();
-    let segments = log::segments(&store.join(LOG))?;
+    let segments = log::list(&Disk, &store.join(LOG))?;
     let mut next = if is_known { Some(flushed + 1) } else { None };
     for (index, (first, path)) in segments.iter().enumerate() {
         let end = segments.get(index + 1).map_or(u64::MAX, |(first, _)| *first);
@@ -224,7 +226,7 @@ fn read_log(store: &Path, flushed: u64, is_known: bool, report: &mut Report) -> 
         }
     }
     let newest = next.map_or(flushed, |next| next - 1);
-    let acknowledged = Watermark::read(store)?;
+    let acknowledged = watermark::read(&Disk, store)?;
     if acknowledged > newest {
         let log = store.join(LOG);
         report.find(format!(
@@ -436,7 +438,7 @@ fn open_table(path: &Path) -> Result<Table, String> {
     let cache = Arc::new(Cache::with_capacity_bytes(0));
     let open = || Table::recover(path.to_owned(), Checksum::from_raw(0), 0, 0, cache, None, false, false);
     match catch_unwind(AssertUnwindSafe(open)) {
-        Ok(opened) => opened.map_err(|error| tables::reason(&error)),
+        Ok(opened) => opened.map_err(|error| tables::lsm::reason(&error)),
         Err(_) => Err("it contradicts itself".to_owned()),
     }
 }

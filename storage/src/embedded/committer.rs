@@ -1,25 +1,27 @@
-//! The one thread that makes batches durable: takes what all ports have submitted, appends it to the log as one group, syncs
-//! once, completes all, and hands the group on to be brought into the tables.
+//! What makes batches durable: takes what all ports have submitted, appends it to the log as one group, syncs once, completes
+//! all, and hands the group on to be brought into the tables.
 //!
 //! While a group is being synced the next one gathers, so groups grow with the load and with the disk's delay. Where a
-//! latency is aimed at, what the disk leaves of it is spent on gathering longer.
+//! latency is aimed at, what the disk leaves of it is spent on gathering longer. It goes in three steps, which its thread
+//! does one after the other, and a simulation when it likes: [`Committer::take`], [`Committer::write`],
+//! [`Committer::complete`]. It has no clock.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rtrb::{Consumer, Producer};
 
-use super::EmbeddedOptions;
 use super::applier::{Backlog, Group};
 use super::keeper::is_refusal;
 use super::log::{AppendError, Log};
-use super::parker::{Turn, Work};
+use super::options::EmbeddedOptions;
 use super::statistics::Statistics;
 use super::watermark::Watermark;
 use super::window::Window;
 use crate::batch::{Batch, Fence};
 use crate::engine::{CommitId, Completion, Durable, StoreError, Wake};
+use crate::medium::Medium;
 use crate::slots::{Epoch, Slot};
 
 /// A batch on its way.
@@ -75,35 +77,58 @@ impl Link {
 }
 
 /// See the module.
-pub(super) struct Committer {
-    log: Log,
+pub(super) struct Committer<M: Medium> {
+    medium: M,
+    log: Log<M>,
     backlog: Arc<Backlog>,
     options: EmbeddedOptions,
     path: PathBuf,
     epochs: Vec<Epoch>,
-    watermark: Watermark,
+    watermark: Watermark<M::File>,
     /// The number of the newest group.
     groups: u64,
     statistics: Arc<Statistics>,
     links: Vec<Link>,
     window: Window,
     /// When the group that gathers got its first batch.
-    opened: Option<Instant>,
+    opened: Option<Duration>,
+    /// The group that is being made durable.
+    under_way: Option<UnderWay>,
     /// Set by the first failure of the medium; nothing is written after it.
     failed: Option<StoreError>,
 }
 
-impl Committer {
+/// A group from its taking to its completion.
+struct UnderWay {
+    /// What it is made of, by link.
+    submissions: Vec<(usize, Submission)>,
+    /// What became of each, once that is known.
+    decisions: Vec<Result<(), StoreError>>,
+}
+
+/// What came of [`Committer::take`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Taking {
+    /// There is a group to be written.
+    Taken,
+    /// It gathers for this long.
+    Later(Duration),
+    /// No batch waits.
+    Nothing,
+}
+
+impl<M: Medium> Committer<M> {
     pub(super) fn new(
-        (log, backlog): (Log, Arc<Backlog>),
+        (medium, path): (M, &Path),
+        (log, backlog): (Log<M>, Arc<Backlog>),
         options: EmbeddedOptions,
-        path: &Path,
         epochs: Vec<Epoch>,
-        (watermark, groups): (Watermark, u64),
+        (watermark, groups): (Watermark<M::File>, u64),
         statistics: Arc<Statistics>,
     ) -> Self {
         let window = Window::new(options.ack_p99);
         Self {
+            medium,
             log,
             backlog,
             options,
@@ -115,18 +140,87 @@ impl Committer {
             links: Vec::new(),
             window,
             opened: None,
+            under_way: None,
             failed: None,
         }
     }
 
+    /// Serves a new port.
+    pub(super) fn link(&mut self, link: Link) {
+        self.links.push(link);
+    }
+
+    /// Nothing is written any more.
+    pub(super) fn fail(&mut self, reason: String) {
+        self.failed.get_or_insert(StoreError::Failed { reason });
+    }
+
+    /// Takes what waits as a group, unless it is to gather for longer. None may be under way.
+    pub(super) fn take(&mut self, now: Duration) -> Taking {
+        assert!(self.under_way.is_none(), "a group is completed before the next one is taken");
+        if let Some(wait) = self.gathers(now) {
+            return Taking::Later(wait);
+        }
+        let submissions = self.gather();
+        if submissions.is_empty() {
+            self.links.retain(|link| !link.submissions.is_abandoned());
+            return Taking::Nothing;
+        }
+        self.under_way = Some(UnderWay { submissions, decisions: Vec::new() });
+        Taking::Taken
+    }
+
+    /// Decides what of the group goes into the store, and makes that durable.
+    pub(super) fn write(&mut self) {
+        let mut group = self.under_way.take().expect("a group was taken");
+        group.decisions = self.admit(&group.submissions);
+        let admitted = group.submissions.iter().zip(&group.decisions);
+        let batches: Vec<_> = admitted
+            .filter(|(_, decision)| decision.is_ok())
+            .map(|((_, submission), _)| &submission.batch)
+            .collect();
+        if let Err(error) = self.append(&batches) {
+            for decision in group.decisions.iter_mut().filter(|decision| decision.is_ok()) {
+                *decision = Err(error.clone());
+            }
+        }
+        self.under_way = Some(group);
+    }
+
+    /// Tells the ports of a group that was written in `took`, and hands what is durable to the tables.
+    pub(super) fn complete(&mut self, took: Duration) {
+        let UnderWay { submissions, decisions } = self.under_way.take().expect("a group was written");
+        let admitted = submissions.iter().zip(&decisions).filter(|(_, decision)| decision.is_ok());
+        let admitted = admitted.map(|((_, submission), _)| &submission.batch);
+        if admitted.clone().any(|batch| !batch.is_empty()) {
+            self.window.synced(took);
+            self.statistics.group(admitted, took);
+        }
+        let mut durable = Vec::new();
+        for ((index, submission), decision) in submissions.into_iter().zip(decisions) {
+            if decision.is_ok() && !submission.batch.is_empty() {
+                durable.push(submission.batch);
+            }
+            self.links[index].complete(submission.commit, decision);
+        }
+        for link in &mut self.links {
+            if std::mem::take(&mut link.completed) {
+                link.wake.wake();
+            }
+        }
+        if !durable.is_empty() {
+            self.pass_on(durable);
+        }
+    }
+
     /// How long the next group still gathers; `None` if it is to be written now, or there is none.
-    fn gathers(&mut self) -> Option<Duration> {
+    fn gathers(&mut self, now: Duration) -> Option<Duration> {
         let length = self.window.length();
         if length.is_zero() || self.links.iter().all(|link| link.submissions.is_empty()) {
             return None;
         }
-        let opened = *self.opened.get_or_insert_with(Instant::now);
-        let left = length.saturating_sub(opened.elapsed());
+        let opened = *self.opened.get_or_insert(now);
+        let left = length.saturating_sub(now.saturating_sub(opened));
         if left.is_zero() {
             self.opened = None;
         }
@@ -179,17 +273,15 @@ impl Committer {
 
     /// A full disk is told before anything is written, and while the tables have room to be flushed.
     fn full(&self) -> Option<StoreError> {
-        let space = rustix::fs::statvfs(&self.path).ok()?;
-        (space.f_bavail * space.f_frsize < self.options.free_bytes_min).then_some(StoreError::Full)
+        let free_bytes = self.medium.free_bytes(&self.path).ok()?;
+        (free_bytes < self.options.free_bytes_min).then_some(StoreError::Full)
     }
 
-    fn write(&mut self, batches: &[&Batch]) -> Result<(), StoreError> {
+    fn append(&mut self, batches: &[&Batch]) -> Result<(), StoreError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let started = Instant::now();
-        let ops = batches.iter().map(|batch| batch.len()).sum();
-        if ops == 0 {
+        if batches.iter().all(|batch| batch.is_empty()) {
             return Ok(());
         }
         let number = self.groups + 1;
@@ -209,63 +301,15 @@ impl Committer {
         self.groups = number;
         self.watermark.set(number);
         self.backlog.committed(number);
-        let bytes = batches.iter().map(|batch| batch.bytes()).sum();
-        self.window.synced(started.elapsed());
-        self.statistics.group(batches.len(), ops, bytes, started.elapsed());
         Ok(())
     }
 
-    /// Hands what is durable to the tables.
     fn pass_on(&mut self, batches: Vec<Batch>) {
         let (segment, wants_spare) = (self.log.first_of_segment(), self.log.is_half_full());
-        let group = Group { number: self.groups, batches, segment, wants_spare };
-        if let Err(reason) = self.backlog.push(group) {
-            self.failed.get_or_insert(StoreError::Failed { reason });
-        }
+        self.backlog.push(Group { number: self.groups, batches, segment, wants_spare });
     }
 }
 
 fn is_no_room(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-}
-
-impl Work<Link> for Committer {
-    fn link(&mut self, link: Link) {
-        self.links.push(link);
-    }
-
-    fn turn(&mut self) -> Turn {
-        if let Some(wait) = self.gathers() {
-            return Turn::Later(wait);
-        }
-        let group = self.gather();
-        if group.is_empty() {
-            self.links.retain(|link| !link.submissions.is_abandoned());
-            return Turn::Idle;
-        }
-        let mut decisions = self.admit(&group);
-        let admitted = group.iter().zip(&decisions).filter(|(_, decision)| decision.is_ok());
-        let batches: Vec<_> = admitted.map(|((_, submission), _)| &submission.batch).collect();
-        if let Err(error) = self.write(&batches) {
-            for decision in decisions.iter_mut().filter(|decision| decision.is_ok()) {
-                *decision = Err(error.clone());
-            }
-        }
-        let mut durable = Vec::new();
-        for ((index, submission), decision) in group.into_iter().zip(decisions) {
-            if decision.is_ok() && !submission.batch.is_empty() {
-                durable.push(submission.batch);
-            }
-            self.links[index].complete(submission.commit, decision);
-        }
-        for link in &mut self.links {
-            if std::mem::take(&mut link.completed) {
-                link.wake.wake();
-            }
-        }
-        if !durable.is_empty() {
-            self.pass_on(durable);
-        }
-        Turn::Worked
-    }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::log::{self, Replay};
+use crate::medium::Disk;
 
 /// A group as it was read: its number and its writes, each a key and the value if it is set.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,7 +32,7 @@ pub struct Replayed {
 
 /// Reads a log as a start does whose tables have the groups up to `after`.
 pub fn replay(dir: &Path, after: u64) -> io::Result<Replayed> {
-    let mut replay = Replay::open(dir, after)?;
+    let mut replay = Replay::open(&Disk, dir, after)?;
     let (mut groups, mut error) = (Vec::new(), None);
     loop {
         match replay.next_group() {

@@ -1,38 +1,31 @@
-//! The threads behind the tables: one writes what is sealed to files and lets the log's segments go that are not needed any
-//! more, one merges tables.
+//! What brings the tables' memory to files and lets the log's segments go that are not needed any more, and what merges
+//! tables.
 //!
 //! The order is what makes the log the only journal: the tables' files are durable, then the manifest that names them is,
 //! then segments go. What the system refuses for now (no room, no descriptors) is tried again: the log holds everything
 //! meanwhile.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::LAYOUT;
+use super::log::Segments;
 use super::manifest::Manifest;
-use super::parker::AbortOnPanic;
 use super::statistics::Statistics;
-use super::tables::{self, Tables};
-use super::{LAYOUT, LOG, log};
+use super::tables::{Tables, TablesError};
 
 /// Sealed parts of the tables that wait to be flushed. Beyond, what is written gathers in the open part.
 const SEALED_MAX: usize = 2;
 
-/// How long to wait after the system has refused something.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// How long to wait before tables are merged again of which one is damaged.
-const RETRY_DAMAGED: Duration = Duration::from_secs(600);
-
 /// See the module.
-pub(super) struct Keeper {
+pub(super) struct Keeper<T: Tables> {
+    medium: T::Medium,
     store: PathBuf,
-    log: PathBuf,
-    segment_bytes: u64,
-    tables: Tables,
+    segments: Segments<T::Medium>,
+    tables: T,
     statistics: Arc<Statistics>,
     state: Mutex<State>,
     changed: Condvar,
@@ -55,8 +48,20 @@ struct State {
     failed: Option<String>,
 }
 
+/// The parts of a flush, in their order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum FlushPart {
+    /// The tables' files.
+    Tables,
+    /// The manifest that names them.
+    Manifest,
+    /// The segments of the log that are in them.
+    Segments,
+}
+
 /// What is to be done about an error.
-enum Remedy {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Remedy {
     /// The system refuses it for now.
     Retry,
     /// A file is not as it was written.
@@ -65,12 +70,11 @@ enum Remedy {
     GiveUp,
 }
 
-fn remedy(error: &lsm_tree::Error) -> Remedy {
-    let lsm_tree::Error::Io(error) = error else { return Remedy::Damage };
-    match error.kind() {
-        ErrorKind::UnexpectedEof | ErrorKind::InvalidData => Remedy::Damage,
-        _ if is_refusal(error) => Remedy::Retry,
-        _ => Remedy::GiveUp,
+pub(super) fn remedy(error: &TablesError) -> Remedy {
+    match error {
+        _ if error.is_damage() => Remedy::Damage,
+        TablesError::Io(error) if is_refusal(error) => Remedy::Retry,
+        TablesError::Io(_) | TablesError::Damaged(_) => Remedy::GiveUp,
     }
 }
 
@@ -90,36 +94,25 @@ pub(super) fn is_refusal(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| REFUSALS.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-impl Keeper {
+impl<T: Tables> Keeper<T> {
+    /// Groups up to `flushed` are in the tables' files.
     pub(super) fn new(
-        store: &Path,
-        segment_bytes: u64,
-        tables: Tables,
+        (medium, store): (T::Medium, &Path),
+        segments: Segments<T::Medium>,
+        tables: T,
         flushed: u64,
         statistics: Arc<Statistics>,
     ) -> Self {
         Self {
+            medium,
             store: store.to_owned(),
-            log: store.join(LOG),
-            segment_bytes,
+            segments,
             tables,
             statistics,
             state: Mutex::new(State { flushed, compact: true, ..State::default() }),
             changed: Condvar::new(),
             manifest: Mutex::default(),
         }
-    }
-
-    /// Starts both threads.
-    pub(super) fn spawn(self: &Arc<Self>) -> io::Result<[JoinHandle<()>; 2]> {
-        let start = |name: &str, run: fn(&Self)| {
-            let keeper = self.clone();
-            thread::Builder::new().name(name.to_owned()).spawn(move || {
-                let _abort = AbortOnPanic;
-                run(&keeper);
-            })
-        };
-        Ok([start("tern-flush", Self::flush_all)?, start("tern-compact", Self::compact_all)?])
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -138,19 +131,23 @@ impl Keeper {
         takes
     }
 
-    /// Waits until a seal would be taken and reads are quick. Gives why nothing is flushed any more.
+    /// Whether a seal would be taken and reads are quick. Gives why nothing is flushed any more.
+    pub(super) fn has_room(&self) -> Result<bool, String> {
+        self.has_room_in(&self.lock())
+    }
+
+    fn has_room_in(&self, state: &State) -> Result<bool, String> {
+        let is_behind = self.tables.is_behind() && !state.damaged && !state.closing;
+        state.failed.clone().map_or(Ok(state.sealed.len() < SEALED_MAX && !is_behind), Err)
+    }
+
+    /// Waits until [`Keeper::has_room`] is so.
     pub(super) fn wait_for_room(&self) -> Result<(), String> {
         let mut state = self.lock();
-        loop {
-            if let Some(why) = &state.failed {
-                return Err(why.clone());
-            }
-            let is_behind = self.tables.is_behind() && !state.damaged && !state.closing;
-            if state.sealed.len() < SEALED_MAX && !is_behind {
-                return Ok(());
-            }
+        while !self.has_room_in(&state)? {
             state = self.changed.wait(state).expect("no thread panics while it holds this");
         }
+        Ok(())
     }
 
     /// Why nothing is flushed any more, if that is so.
@@ -163,97 +160,101 @@ impl Keeper {
         self.lock().flushed
     }
 
-    /// Has both threads finish what is sealed, and end.
+    /// Has what is sealed be finished, and no more.
     pub(super) fn close(&self) {
         self.lock().closing = true;
         self.changed.notify_all();
     }
 
-    fn flush_all(&self) {
-        loop {
-            let mut state = self.lock();
-            while state.sealed.is_empty() && !state.closing {
-                state = self.changed.wait(state).expect("no thread panics while it holds this");
-            }
-            // What is sealed from now on may be flushed with it; it is flushed again then, which finds nothing to do.
-            let Some(number) = state.sealed.back().copied() else { return };
-            drop(state);
-            match self.flush(number) {
-                Ok(()) => {}
-                Err(error) => match remedy(&error) {
-                    Remedy::Retry if !self.lock().closing => {
-                        self.statistics.trouble();
-                        self.pause(RETRY);
-                    }
-                    Remedy::Retry | Remedy::Damage | Remedy::GiveUp => {
-                        self.lock().failed = Some(tables::reason(&error));
-                        self.changed.notify_all();
-                        return;
-                    }
-                },
-            }
-        }
+    pub(super) fn is_closing(&self) -> bool {
+        self.lock().closing
     }
 
-    fn flush(&self, number: u64) -> lsm_tree::Result<()> {
-        self.tables.flush()?;
-        {
-            let _alone = self.manifest.lock().expect("no thread panics while it holds this");
-            Manifest::of(&self.store, LAYOUT, number, &self.tables)?.write(&self.store)?;
-            self.lock().flushed = number;
-        }
-        log::release(&self.log, number, self.segment_bytes)?;
-        self.statistics.flushed(self.tables.file_bytes(), log::count(&self.log)?);
+    /// Waits for something to be flushed. Gives up to which group; `None` at the end. What is sealed later may be flushed
+    /// with it; it is flushed again then, which finds nothing to do.
+    pub(super) fn wait_for_flush(&self) -> Option<u64> {
         let mut state = self.lock();
-        state.sealed.retain(|sealed| *sealed > number);
-        state.compact = true;
-        self.changed.notify_all();
-        Ok(())
+        while state.sealed.is_empty() && !state.closing {
+            state = self.changed.wait(state).expect("no thread panics while it holds this");
+        }
+        state.sealed.back().copied()
     }
 
-    fn compact_all(&self) {
-        loop {
-            let mut state = self.lock();
-            while !state.compact && !state.closing {
-                state = self.changed.wait(state).expect("no thread panics while it holds this");
+    /// Does a part of a flush up to a group. Gives the part that follows.
+    pub(super) fn flush(&self, number: u64, part: FlushPart) -> Result<Option<FlushPart>, TablesError> {
+        match part {
+            FlushPart::Tables => {
+                self.tables.flush()?;
+                Ok(Some(FlushPart::Manifest))
             }
-            if state.closing {
-                return;
+            FlushPart::Manifest => {
+                let _alone = self.manifest.lock().expect("no thread panics while it holds this");
+                Manifest::of(LAYOUT, number, &self.tables)?.write(&self.medium, &self.store)?;
+                self.lock().flushed = number;
+                Ok(Some(FlushPart::Segments))
             }
-            state.compact = false;
-            drop(state);
-            let (pause, damaged) = match self.compact() {
-                Ok(()) => (None, false),
-                Err(error) => match remedy(&error) {
-                    Remedy::Retry | Remedy::GiveUp => (Some(RETRY), false),
-                    Remedy::Damage => (Some(RETRY_DAMAGED), true),
-                },
-            };
-            self.lock().damaged = damaged;
-            self.changed.notify_all();
-            if let Some(pause) = pause {
-                self.statistics.trouble();
-                self.pause(pause);
-                self.lock().compact = true;
+            FlushPart::Segments => {
+                self.segments.release(number)?;
+                self.statistics.flushed(self.tables.file_bytes(), self.segments.count()?);
+                let mut state = self.lock();
+                state.sealed.retain(|sealed| *sealed > number);
+                state.compact = true;
+                self.changed.notify_all();
+                Ok(None)
             }
         }
     }
 
-    fn compact(&self) -> lsm_tree::Result<()> {
-        while self.tables.compact()? {
+    /// Deals with an error of a flush. Gives whether it is to be begun again, after a while; else nothing is flushed any more.
+    pub(super) fn flush_failed(&self, error: &TablesError) -> bool {
+        let retries = remedy(error) == Remedy::Retry && !self.is_closing();
+        if retries {
+            self.statistics.trouble();
+        } else {
+            self.lock().failed = Some(error.to_string());
+            self.changed.notify_all();
+        }
+        retries
+    }
+
+    /// Waits until there may be reason to merge tables; false at the end.
+    pub(super) fn wait_to_compact(&self) -> bool {
+        let mut state = self.lock();
+        while !state.compact && !state.closing {
+            state = self.changed.wait(state).expect("no thread panics while it holds this");
+        }
+        !state.closing
+    }
+
+    /// Merges tables once. Gives what is to be done about an error, after a while.
+    pub(super) fn compact(&self) -> Result<(), Remedy> {
+        self.lock().compact = false;
+        let merged = self.merge();
+        let remedy = merged.as_ref().err().map(remedy);
+        let mut state = self.lock();
+        state.damaged = remedy == Some(Remedy::Damage);
+        // After a merge there may be reason for another one; and what failed is tried again.
+        state.compact |= !matches!(merged, Ok(false));
+        self.changed.notify_all();
+        drop(state);
+        remedy.map_or(Ok(()), |remedy| {
+            self.statistics.trouble();
+            Err(remedy)
+        })
+    }
+
+    fn merge(&self) -> Result<bool, TablesError> {
+        let any = self.tables.compact()?;
+        if any {
             let _alone = self.manifest.lock().expect("no thread panics while it holds this");
             let flushed = self.flushed();
-            Manifest::of(&self.store, LAYOUT, flushed, &self.tables)?.write(&self.store)?;
-            self.changed.notify_all();
-            if self.lock().closing {
-                break;
-            }
+            Manifest::of(LAYOUT, flushed, &self.tables)?.write(&self.medium, &self.store)?;
         }
-        Ok(())
+        Ok(any)
     }
 
     /// Waits, but not beyond the end.
-    fn pause(&self, time: Duration) {
+    pub(super) fn pause(&self, time: Duration) {
         let state = self.lock();
         let _ = self
             .changed

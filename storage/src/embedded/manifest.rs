@@ -5,18 +5,16 @@
 //! log do not meet has lost something. Of the small files by which a tree finds its tables it holds the bytes: a tree
 //! whose own are damaged can be read by them.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use lsm_tree::{AbstractTree as _, AnyTree};
 use prost::Message;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::files;
 use super::tables::{Tables, tree_path};
-use crate::keys;
+use crate::medium::Medium;
 
 /// Its file within the store's directory.
 pub(super) const FILE: &str = "manifest";
@@ -82,14 +80,13 @@ pub(super) enum Found {
 
 impl Manifest {
     /// Of the tables as they are now.
-    pub(super) fn of(store: &Path, layout: u64, flushed: u64, tables: &Tables) -> io::Result<Self> {
-        let trees = tables.trees().map(|(name, tree)| TreeManifest::of(&tree_path(store, name), name, tree));
-        Ok(Self { layout, flushed, trees: trees.collect::<io::Result<_>>()? })
+    pub(super) fn of<T: Tables>(layout: u64, flushed: u64, tables: &T) -> io::Result<Self> {
+        Ok(Self { layout, flushed, trees: tables.manifest()? })
     }
 
     /// Reads a store's.
-    pub(super) fn read(store: &Path) -> io::Result<Found> {
-        let Some(bytes) = files::read_if_there(&store.join(FILE))? else { return Ok(Found::Absent) };
+    pub(super) fn read<M: Medium>(medium: &M, store: &Path) -> io::Result<Found> {
+        let Some(bytes) = medium.read_if_there(&store.join(FILE))? else { return Ok(Found::Absent) };
         Ok(Self::decode_file(&bytes)
             .map_or_else(|| Found::Damaged("its checksum does not match".to_owned()), Found::Whole))
     }
@@ -104,55 +101,12 @@ impl Manifest {
     }
 
     /// Puts it in the place of the one before, durably.
-    pub(super) fn write(&self, store: &Path) -> io::Result<()> {
+    pub(super) fn write<M: Medium>(&self, medium: &M, store: &Path) -> io::Result<()> {
         let content = self.encode_to_vec();
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&xxh3_128(&content).to_be_bytes());
         bytes.extend_from_slice(&content);
-        files::replace(&store.join(FILE), &bytes)
-    }
-}
-
-impl TreeManifest {
-    fn of(path: &Path, name: &str, tree: &AnyTree) -> io::Result<Self> {
-        loop {
-            let version = tree.current_version();
-            let current = fs::read(path.join(CURRENT))?;
-            let version_file =
-                files::read_if_there(&path.join(format!("v{}", version.id())))?.unwrap_or_default();
-            if decode_current(&current) != Some((version.id(), xxh3_128(&version_file))) {
-                // Tables were merged meanwhile: look again, which finds the newer version.
-                continue;
-            }
-            let tables = version.iter_tables().map(|table| {
-                let range = &table.metadata.key_range;
-                let covers = format!(
-                    "{} rows from {} to {}",
-                    table.metadata.item_count,
-                    keys::describe(range.min()),
-                    keys::describe(range.max()),
-                );
-                FileManifest::of(path, format!("tables/{}", table.id()), table.checksum().into_u128(), covers)
-            });
-            let values = version.blob_files.iter().map(|file| {
-                let covers = format!("the values of {} rows of table e", file.len());
-                FileManifest::of(path, format!("blobs/{}", file.id()), file.checksum().into_u128(), covers)
-            });
-            return Ok(Self {
-                name: name.to_owned(),
-                version: version.id(),
-                files: tables.chain(values).collect::<io::Result<_>>()?,
-                current: current.into(),
-                version_file: version_file.into(),
-            });
-        }
-    }
-}
-
-impl FileManifest {
-    fn of(tree: &Path, path: String, checksum: u128, covers: String) -> io::Result<Self> {
-        let bytes = fs::metadata(tree.join(&path))?.len();
-        Ok(Self { path, bytes, checksum: Bytes::copy_from_slice(&checksum.to_be_bytes()), covers })
+        files::replace(medium, &store.join(FILE), &bytes)
     }
 }
 
@@ -173,19 +127,23 @@ impl std::fmt::Display for Finding {
 
 /// Whether a tree's files are there with the lengths that they had, and the small ones as they were. Says nothing of a
 /// tree that has gone on since the manifest was written, but that it must not be older.
-pub(super) fn check_tree(store: &Path, manifest: &TreeManifest) -> io::Result<Vec<Finding>> {
+pub(super) fn check_tree<M: Medium>(
+    medium: &M,
+    store: &Path,
+    manifest: &TreeManifest,
+) -> io::Result<Vec<Finding>> {
     let path = tree_path(store, &manifest.name);
     let everything = || format!("all of the tables of {}", manifest.name);
     let finding = |file: PathBuf, what: &str, covers: String| Finding { file, what: what.to_owned(), covers };
     let current = path.join(CURRENT);
-    let Some(bytes) = files::read_if_there(&current)? else {
+    let Some(bytes) = medium.read_if_there(&current)? else {
         return Ok(vec![finding(current, "it is missing", everything())]);
     };
     let Some((version, sum)) = decode_current(&bytes) else {
         return Ok(vec![finding(current, "it is not what was written", everything())]);
     };
     let version_path = path.join(format!("v{version}"));
-    let Some(bytes) = files::read_if_there(&version_path)? else {
+    let Some(bytes) = medium.read_if_there(&version_path)? else {
         let what = format!("it names version {version}, whose file v{version} is missing");
         return Ok(vec![finding(current, &what, everything())]);
     };
@@ -202,21 +160,21 @@ pub(super) fn check_tree(store: &Path, manifest: &TreeManifest) -> io::Result<Ve
     if bytes != manifest.version_file {
         return Ok(vec![finding(version_path, "it is not what was written", everything())]);
     }
-    check_lengths(&path, &manifest.files)
+    check_lengths(medium, &path, &manifest.files)
 }
 
 /// Whether a tree is as the manifest says, and has not gone on since.
-pub(super) fn is_at(tree: &Path, manifest: &TreeManifest) -> io::Result<bool> {
-    Ok(files::read_if_there(&tree.join(CURRENT))?.is_some_and(|current| current == manifest.current))
+pub(super) fn is_at<M: Medium>(medium: &M, tree: &Path, manifest: &TreeManifest) -> io::Result<bool> {
+    Ok(medium.read_if_there(&tree.join(CURRENT))?.is_some_and(|current| current == manifest.current))
 }
 
-fn check_lengths(tree: &Path, expected: &[FileManifest]) -> io::Result<Vec<Finding>> {
+fn check_lengths<M: Medium>(medium: &M, tree: &Path, expected: &[FileManifest]) -> io::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for file in expected {
         let path = tree.join(&file.path);
-        let what = match fs::metadata(&path) {
-            Ok(found) if found.len() == file.bytes => continue,
-            Ok(found) => format!("it has {} bytes of {}", found.len(), file.bytes),
+        let what = match medium.length(&path) {
+            Ok(found) if found == file.bytes => continue,
+            Ok(found) => format!("it has {found} bytes of {}", file.bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => "it is missing".to_owned(),
             Err(error) => return Err(error),
         };
@@ -226,7 +184,7 @@ fn check_lengths(tree: &Path, expected: &[FileManifest]) -> io::Result<Vec<Findi
 }
 
 /// The version's number and the checksum of its file.
-fn decode_current(bytes: &[u8]) -> Option<(u64, u128)> {
+pub(super) fn decode_current(bytes: &[u8]) -> Option<(u64, u128)> {
     let (version, rest) = bytes.split_first_chunk::<8>()?;
     let (sum, kind) = rest.split_first_chunk::<16>()?;
     (kind == [0]).then(|| (u64::from_le_bytes(*version), u128::from_le_bytes(*sum)))

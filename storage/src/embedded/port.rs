@@ -6,9 +6,9 @@ use std::thread::{self, Thread};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::EmbeddedOptions;
 use super::applier::Backlog;
 use super::committer::{self, Submission};
+use super::options::EmbeddedOptions;
 use super::parker::Parker;
 use super::reader::{self, Question, Wanted};
 use crate::batch::{Batch, Fence};

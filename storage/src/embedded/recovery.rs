@@ -4,19 +4,18 @@
 //! Nothing is changed on the disk before it is known that nothing is missing, and little after: an opening needs no room.
 //! Absence is never taken for "never was": a store is new when there is no trace of an older one.
 
-use std::fs;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use prost::Message as _;
 
 use super::log::{self, Replay};
 use super::manifest::{self, Finding, Found, Manifest};
-use super::tables::{self, TREES, Tables};
-use super::{EmbeddedOptions, LAYOUT, LOG, OpenError, files};
+use super::tables::{self, TREES, Tables, TablesError};
+use super::{EmbeddedOptions, LAYOUT, LOG, OpenError};
 use crate::engine::{Direction, ScanLimit};
 use crate::keys::{Key, KeyRange};
+use crate::medium::Medium;
 use crate::records::NumberRecord;
 use crate::slots::{Epoch, SLOTS};
 
@@ -27,8 +26,8 @@ const OLD_TABLES: &str = "fjall";
 const OLD_LAYOUT: u64 = 2;
 
 /// An opened store.
-pub(super) struct Recovered {
-    pub(super) tables: Tables,
+pub(super) struct Recovered<T> {
+    pub(super) tables: T,
     /// The newest group.
     pub(super) newest: u64,
     /// Groups up to this one are in files.
@@ -39,30 +38,31 @@ pub(super) struct Recovered {
 }
 
 /// See the module. `acknowledged`: groups up to this one were promised to be there.
-pub(super) fn recover(
+pub(super) fn recover<T: Tables>(
+    medium: &T::Medium,
     store: &Path,
     options: &EmbeddedOptions,
     acknowledged: u64,
-) -> Result<Recovered, OpenError> {
+) -> Result<Recovered<T>, OpenError> {
     let io = |error| OpenError::Io { path: store.to_owned(), error };
-    if store.join(OLD_TABLES).exists() {
+    if medium.exists(&store.join(OLD_TABLES)) {
         return Err(OpenError::Layout { path: store.to_owned(), found: OLD_LAYOUT });
     }
-    let flushed = match Manifest::read(store).map_err(io)? {
+    let flushed = match Manifest::read(medium, store).map_err(io)? {
         Found::Whole(manifest) => {
-            check(store, &manifest)?;
+            check(medium, store, &manifest)?;
             manifest.flushed
         }
         Found::Damaged(what) => return Err(lost(store, vec![manifest_finding(store, &what)])),
-        Found::Absent if is_new(store, acknowledged).map_err(io)? => {
-            begin(store, options)?;
+        Found::Absent if is_new(medium, store, acknowledged).map_err(io)? => {
+            begin::<T>(medium, store, options)?;
             0
         }
         Found::Absent => return Err(lost(store, vec![manifest_finding(store, "it is missing")])),
     };
-    let tables = open_tables(store, options)?;
-    let newest = replay(store, &tables, flushed, acknowledged)?;
-    let segments = log::count(&store.join(LOG)).map_err(io)?;
+    let tables: T = open_tables(medium, store, options)?;
+    let newest = replay(medium, store, &tables, flushed, acknowledged)?;
+    let segments = log::list(medium, &store.join(LOG)).map_err(io)?.len();
     let epochs = read_epochs(store, &tables)?;
     Ok(Recovered { tables, newest, flushed, segments, epochs })
 }
@@ -79,13 +79,13 @@ fn lost(store: &Path, findings: Vec<Finding>) -> OpenError {
     OpenError::Damaged { path: store.to_owned(), findings: findings.iter().map(Finding::to_string).collect() }
 }
 
-fn check(store: &Path, manifest: &Manifest) -> Result<(), OpenError> {
+fn check<M: Medium>(medium: &M, store: &Path, manifest: &Manifest) -> Result<(), OpenError> {
     if manifest.layout != LAYOUT {
         return Err(OpenError::Layout { path: store.to_owned(), found: manifest.layout });
     }
     let mut findings = Vec::new();
     for tree in &manifest.trees {
-        let found = manifest::check_tree(store, tree);
+        let found = manifest::check_tree(medium, store, tree);
         findings.extend(found.map_err(|error| OpenError::Io { path: store.to_owned(), error })?);
     }
     if findings.is_empty() { Ok(()) } else { Err(lost(store, findings)) }
@@ -93,56 +93,56 @@ fn check(store: &Path, manifest: &Manifest) -> Result<(), OpenError> {
 
 /// Whether there is no trace of an older store but, perhaps, what a first start leaves that did not come to its end:
 /// trees without tables.
-fn is_new(store: &Path, acknowledged: u64) -> io::Result<bool> {
-    let has_log = log::count(&store.join(LOG))? > 0;
+fn is_new<M: Medium>(medium: &M, store: &Path, acknowledged: u64) -> io::Result<bool> {
+    let has_log = !log::list(medium, &store.join(LOG))?.is_empty();
     let mut has_tables = false;
     for name in TREES {
         for part in ["tables", "blobs"] {
-            has_tables |= !files::paths_in(&tables::tree_path(store, name).join(part))?.is_empty();
+            has_tables |= !medium.list(&tables::tree_path(store, name).join(part))?.is_empty();
         }
     }
     Ok(acknowledged == 0 && !has_log && !has_tables)
 }
 
 /// Makes empty trees, and the manifest that says that they are there.
-fn begin(store: &Path, options: &EmbeddedOptions) -> Result<(), OpenError> {
+fn begin<T: Tables>(medium: &T::Medium, store: &Path, options: &EmbeddedOptions) -> Result<(), OpenError> {
     let io = |error| OpenError::Io { path: store.to_owned(), error };
     let path = store.join(tables::DIRECTORY);
-    match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-        Ok(()) | Err(_) => {}
-    }
-    files::make_dir(&path).map_err(io)?;
-    let tables = open_tables(store, options)?;
-    Manifest::of(store, LAYOUT, 0, &tables).and_then(|manifest| manifest.write(store)).map_err(io)
+    medium.remove_dir(&path).map_err(io)?;
+    medium.make_dir(&path).map_err(io)?;
+    let tables: T = open_tables(medium, store, options)?;
+    Manifest::of(LAYOUT, 0, &tables).and_then(|manifest| manifest.write(medium, store)).map_err(io)
 }
 
-pub(super) fn open_tables(store: &Path, options: &EmbeddedOptions) -> Result<Tables, OpenError> {
-    let damaged = |what: String| {
-        let finding = Finding {
-            file: store.join(tables::DIRECTORY),
-            what,
-            covers: "all that its tables hold".to_owned(),
-        };
-        lost(store, vec![finding])
-    };
-    // The trees assert some of what they read.
-    match catch_unwind(AssertUnwindSafe(|| Tables::open(store, options.cache_bytes))) {
-        Ok(Ok(tables)) => Ok(tables),
-        Ok(Err(lsm_tree::Error::Io(error)))
-            if !matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
-        {
-            Err(OpenError::Io { path: store.join(tables::DIRECTORY), error })
+fn open_tables<T: Tables>(
+    medium: &T::Medium,
+    store: &Path,
+    options: &EmbeddedOptions,
+) -> Result<T, OpenError> {
+    T::open(medium, store, options.cache_bytes).map_err(|error| match error {
+        error if error.is_damage() => {
+            let finding = Finding {
+                file: store.join(tables::DIRECTORY),
+                what: error.to_string(),
+                covers: "all that its tables hold".to_owned(),
+            };
+            lost(store, vec![finding])
         }
-        Ok(Err(error)) => Err(damaged(tables::reason(&error))),
-        Err(_) => Err(damaged("its files contradict themselves".to_owned())),
-    }
+        TablesError::Io(error) => OpenError::Io { path: store.join(tables::DIRECTORY), error },
+        TablesError::Damaged(_) => unreachable!("that is damage"),
+    })
 }
 
 /// Brings what is in the log beyond the tables' files into their memory. Gives the number of the newest group.
-fn replay(store: &Path, tables: &Tables, flushed: u64, acknowledged: u64) -> Result<u64, OpenError> {
+fn replay<T: Tables>(
+    medium: &T::Medium,
+    store: &Path,
+    tables: &T,
+    flushed: u64,
+    acknowledged: u64,
+) -> Result<u64, OpenError> {
     let io = |error| OpenError::Io { path: store.to_owned(), error };
-    let mut replay = Replay::open(&store.join(LOG), flushed).map_err(io)?;
+    let mut replay = Replay::open(medium, &store.join(LOG), flushed).map_err(io)?;
     let begins = replay.first().unwrap_or(flushed + 1);
     if begins > flushed + 1 {
         let covers = format!("what was acknowledged in the groups {} to {}", flushed + 1, begins - 1);
@@ -187,7 +187,7 @@ fn log_finding(store: &Path, what: &str, covers: String) -> Finding {
     Finding { file: store.join(LOG), what: what.to_owned(), covers }
 }
 
-fn read_epochs(store: &Path, tables: &Tables) -> Result<Vec<Epoch>, OpenError> {
+fn read_epochs<T: Tables>(store: &Path, tables: &T) -> Result<Vec<Epoch>, OpenError> {
     let damaged = |what: String| {
         let file = tables::tree_path(store, TREES[1]);
         lost(store, vec![Finding { file, what, covers: "who owns which slots".to_owned() }])

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::batch::Batch;
 use crate::engine::{Statistic, StatisticValue};
 
 /// Buckets of the time of a group commit: 64 us and so on, doubled each time up to 2 s, and all beyond.
@@ -39,13 +40,16 @@ fn bound_s(bucket: usize) -> f64 {
 
 impl Statistics {
     /// A group was written and synced in `took`.
-    pub(super) fn group(&self, batches: usize, ops: usize, bytes: usize, took: Duration) {
+    pub(super) fn group<'a>(&self, batches: impl Iterator<Item = &'a Batch> + Clone, took: Duration) {
+        let count = batches.clone().count();
+        let ops: usize = batches.clone().map(Batch::len).sum();
+        let bytes: usize = batches.map(Batch::bytes).sum();
         let micros = took.as_micros() as u64;
         self.groups.fetch_add(1, Ordering::Relaxed);
-        self.batches.fetch_add(batches as u64, Ordering::Relaxed);
+        self.batches.fetch_add(count as u64, Ordering::Relaxed);
         self.ops.fetch_add(ops as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.group_batches_max.fetch_max(batches as u64, Ordering::Relaxed);
+        self.group_batches_max.fetch_max(count as u64, Ordering::Relaxed);
         self.commit_us_total.fetch_add(micros, Ordering::Relaxed);
         self.commit_us[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
     }

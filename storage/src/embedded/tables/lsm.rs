@@ -1,13 +1,13 @@
-//! The tables: an index of what the log made durable, on two log-structured merge trees (lsm-tree) without a journal.
+//! The product's tables: two log-structured merge trees (lsm-tree) without a journal, whose files they open themselves.
 //!
-//! Invariants: one thread writes; what is written lies in memory until it is flushed, and is in the log until then; a
-//! read sees whole writes only, for it reads at the number of the newest whole one. Entries lie apart from the rows, and
+//! A read sees whole writes only, for it reads at the number of the newest whole one. Entries lie apart from the rows, and
 //! their values apart from their keys: they are many, large and written once, so that no compaction copies them.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -18,15 +18,14 @@ use lsm_tree::{
     SequenceNumberCounter,
 };
 
-use super::log::RawOp;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::super::log::RawOp;
+use super::super::manifest::{CURRENT, FileManifest, TreeManifest, decode_current};
+use super::{TREES, Tables, TablesError, tree_of, tree_path};
 use crate::engine::{Direction, Rows, ScanLimit, StoreError};
 use crate::keys::{self, Key, KeyRange};
-
-/// The trees' directory within the store's.
-pub(super) const DIRECTORY: &str = "tables";
-
-/// The trees, by the names of their directories.
-pub(super) const TREES: [&str; 2] = ["entries", "rows"];
+use crate::medium::{Disk, Medium as _};
 
 /// Values of entries from this length on lie apart from their keys. Below, the pointer costs as much as it saves.
 const APART_BYTES_MIN: u32 = 96;
@@ -50,7 +49,8 @@ const FILES_OPEN_MAX: usize = 256;
 
 /// See the module.
 #[derive(Clone)]
-pub(super) struct Tables {
+pub(in super::super) struct LsmTables {
+    store: Arc<Path>,
     trees: [AnyTree; 2],
     /// The next write's number, and the one below which all writes are whole. They are the trees' own, and say nothing
     /// of groups.
@@ -95,9 +95,8 @@ impl Drop for Snapshot<'_> {
     }
 }
 
-impl Tables {
-    /// Opens the trees in a store's directory; those that are not there are made.
-    pub(super) fn open(store: &Path, cache_bytes: u64) -> lsm_tree::Result<Self> {
+impl LsmTables {
+    fn open_trees(store: &Path, cache_bytes: u64) -> lsm_tree::Result<Self> {
         let (next, visible) = (SequenceNumberCounter::default(), SequenceNumberCounter::default());
         let cache = Arc::new(Cache::with_capacity_bytes(cache_bytes));
         let files = Arc::new(DescriptorTable::new(FILES_OPEN_MAX));
@@ -119,102 +118,16 @@ impl Tables {
         let first = newest.map_or(1, |newest| newest + 1);
         next.set(first);
         visible.set(first);
-        Ok(Self { trees, next, visible, snapshots: Arc::default() })
+        let store = store.into();
+        Ok(Self { store, trees, next, visible, snapshots: Arc::default() })
     }
 
     fn of(&self, key: &[u8]) -> &AnyTree {
-        &self.trees[usize::from(key.first() != Some(&b'e'))]
-    }
-
-    /// Writes in memory, as a whole to those who read. One thread may.
-    pub(super) fn write<'a>(&self, ops: impl Iterator<Item = RawOp<'a>>) {
-        // Of a key that is written again and again, the last write is enough; neighbours together find their place sooner.
-        let mut ops: Vec<_> = ops.collect();
-        ops.reverse();
-        ops.sort_by_key(|(key, _)| *key);
-        ops.dedup_by_key(|(key, _)| *key);
-        let number = self.next.next();
-        for (key, value) in ops {
-            match value {
-                Some(value) => self.of(key).insert(key, value, number),
-                None => self.of(key).remove(key, number),
-            };
-        }
-        self.visible.fetch_max(number + 1);
-    }
-
-    /// Bytes written since the last [`Tables::seal`].
-    pub(super) fn open_bytes(&self) -> u64 {
-        self.trees.iter().map(|tree| tree.active_memtable().size()).sum()
-    }
-
-    /// Closes what was written so far, for the next [`Tables::flush`].
-    pub(super) fn seal(&self) {
-        for tree in &self.trees {
-            let _ = tree.rotate_memtable();
-        }
-    }
-
-    /// Writes what is sealed to files, durably.
-    pub(super) fn flush(&self) -> lsm_tree::Result<()> {
-        for tree in &self.trees {
-            let lock = tree.get_flush_lock();
-            tree.flush(&lock, self.oldest())?;
-        }
-        Ok(())
-    }
-
-    /// Merges tables as far as there is reason to. Gives whether anything was done.
-    pub(super) fn compact(&self) -> lsm_tree::Result<bool> {
-        let strategy =
-            Leveled::default().with_l0_threshold(GATHERED_RUNS).with_table_target_size(TABLE_BYTES);
-        let strategy = Arc::new(strategy);
-        let mut any = false;
-        for tree in &self.trees {
-            let before = tree.current_version().id();
-            tree.compact(strategy.clone(), self.oldest())?;
-            any |= tree.current_version().id() != before;
-        }
-        Ok(any)
-    }
-
-    /// Whether so many flushed tables wait for compaction that the writer should.
-    pub(super) fn is_behind(&self) -> bool {
-        self.trees.iter().any(|tree| tree.l0_run_count() > RUNS_MAX)
+        &self.trees[tree_of(key)]
     }
 
     fn oldest(&self) -> u64 {
         self.snapshots.oldest(&self.visible)
-    }
-
-    /// Bytes of all files.
-    pub(super) fn file_bytes(&self) -> u64 {
-        let bytes = |tree: &AnyTree| tree.disk_space() + tree.current_version().blob_files.on_disk_size();
-        self.trees.iter().map(bytes).sum()
-    }
-
-    /// The trees with their names.
-    pub(super) fn trees(&self) -> impl Iterator<Item = (&'static str, &AnyTree)> {
-        TREES.into_iter().zip(&self.trees)
-    }
-
-    /// Reads one value.
-    pub(super) fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        let snapshot = self.snapshots.open(&self.visible);
-        let read = || self.of(key.as_ref()).get(key, snapshot.at);
-        let value = guarded(key.as_ref(), read)?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
-    }
-
-    /// Reads a range in order.
-    pub(super) fn scan(
-        &self,
-        range: &KeyRange,
-        direction: Direction,
-        limit: ScanLimit,
-    ) -> Result<Rows, StoreError> {
-        let snapshot = self.snapshots.open(&self.visible);
-        guarded(range.start.as_ref(), || self.scan_at(range, direction, limit, snapshot.at))
     }
 
     fn scan_at(
@@ -245,9 +158,89 @@ impl Tables {
     }
 }
 
-/// Where a tree lies.
-pub(super) fn tree_path(store: &Path, name: &str) -> PathBuf {
-    store.join(DIRECTORY).join(name)
+impl Tables for LsmTables {
+    type Medium = Disk;
+
+    fn open(_disk: &Disk, store: &Path, cache_bytes: u64) -> Result<Self, TablesError> {
+        // The trees assert some of what they read.
+        match catch_unwind(AssertUnwindSafe(|| Self::open_trees(store, cache_bytes))) {
+            Ok(opened) => Ok(opened?),
+            Err(_) => Err(TablesError::Damaged("its files contradict themselves".to_owned())),
+        }
+    }
+
+    fn write<'a>(&self, ops: impl Iterator<Item = RawOp<'a>>) {
+        // Of a key that is written again and again, the last write is enough; neighbours together find their place sooner.
+        let mut ops: Vec<_> = ops.collect();
+        ops.reverse();
+        ops.sort_by_key(|(key, _)| *key);
+        ops.dedup_by_key(|(key, _)| *key);
+        let number = self.next.next();
+        for (key, value) in ops {
+            match value {
+                Some(value) => self.of(key).insert(key, value, number),
+                None => self.of(key).remove(key, number),
+            };
+        }
+        self.visible.fetch_max(number + 1);
+    }
+
+    fn open_bytes(&self) -> u64 {
+        self.trees.iter().map(|tree| tree.active_memtable().size()).sum()
+    }
+
+    fn seal(&self) {
+        for tree in &self.trees {
+            let _ = tree.rotate_memtable();
+        }
+    }
+
+    fn flush(&self) -> Result<(), TablesError> {
+        for tree in &self.trees {
+            let lock = tree.get_flush_lock();
+            tree.flush(&lock, self.oldest())?;
+        }
+        Ok(())
+    }
+
+    fn compact(&self) -> Result<bool, TablesError> {
+        let strategy =
+            Leveled::default().with_l0_threshold(GATHERED_RUNS).with_table_target_size(TABLE_BYTES);
+        let strategy = Arc::new(strategy);
+        let mut any = false;
+        for tree in &self.trees {
+            let before = tree.current_version().id();
+            tree.compact(strategy.clone(), self.oldest())?;
+            any |= tree.current_version().id() != before;
+        }
+        Ok(any)
+    }
+
+    fn is_behind(&self) -> bool {
+        self.trees.iter().any(|tree| tree.l0_run_count() > RUNS_MAX)
+    }
+
+    fn file_bytes(&self) -> u64 {
+        let bytes = |tree: &AnyTree| tree.disk_space() + tree.current_version().blob_files.on_disk_size();
+        self.trees.iter().map(bytes).sum()
+    }
+
+    fn manifest(&self) -> io::Result<Vec<TreeManifest>> {
+        let trees = TREES.into_iter().zip(&self.trees);
+        trees.map(|(name, tree)| tree_manifest(&tree_path(&self.store, name), name, tree)).collect()
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        let snapshot = self.snapshots.open(&self.visible);
+        let read = || self.of(key.as_ref()).get(key, snapshot.at);
+        let value = guarded(key.as_ref(), read)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, range: &KeyRange, direction: Direction, limit: ScanLimit) -> Result<Rows, StoreError> {
+        let snapshot = self.snapshots.open(&self.visible);
+        guarded(range.start.as_ref(), || self.scan_at(range, direction, limit, snapshot.at))
+    }
 }
 
 /// What a read gives. The trees assert some of what they read, so that damage can be a panic; no lock is held then.
@@ -273,7 +266,7 @@ fn read_error(key: &[u8], error: lsm_tree::Error) -> StoreError {
 }
 
 /// A tree's error in words.
-pub(super) fn reason(error: &lsm_tree::Error) -> String {
+pub(in super::super) fn reason(error: &lsm_tree::Error) -> String {
     match error {
         lsm_tree::Error::Io(error) => error.to_string(),
         lsm_tree::Error::ChecksumMismatch { .. } => "its checksum does not match".to_owned(),
@@ -281,4 +274,52 @@ pub(super) fn reason(error: &lsm_tree::Error) -> String {
         lsm_tree::Error::InvalidHeader(what) => format!("the head of a {what} is not one"),
         error => format!("{error:?}"),
     }
+}
+
+impl From<lsm_tree::Error> for TablesError {
+    fn from(error: lsm_tree::Error) -> Self {
+        match error {
+            lsm_tree::Error::Io(error) => Self::Io(error),
+            error => Self::Damaged(reason(&error)),
+        }
+    }
+}
+
+/// What a tree's files are now.
+fn tree_manifest(path: &Path, name: &str, tree: &AnyTree) -> io::Result<TreeManifest> {
+    loop {
+        let version = tree.current_version();
+        let current = fs::read(path.join(CURRENT))?;
+        let version_file = Disk.read_if_there(&path.join(format!("v{}", version.id())))?.unwrap_or_default();
+        if decode_current(&current) != Some((version.id(), xxh3_128(&version_file))) {
+            // Tables were merged meanwhile: look again, which finds the newer version.
+            continue;
+        }
+        let tables = version.iter_tables().map(|table| {
+            let range = &table.metadata.key_range;
+            let covers = format!(
+                "{} rows from {} to {}",
+                table.metadata.item_count,
+                keys::describe(range.min()),
+                keys::describe(range.max()),
+            );
+            file_manifest(path, format!("tables/{}", table.id()), table.checksum().into_u128(), covers)
+        });
+        let values = version.blob_files.iter().map(|file| {
+            let covers = format!("the values of {} rows of table e", file.len());
+            file_manifest(path, format!("blobs/{}", file.id()), file.checksum().into_u128(), covers)
+        });
+        return Ok(TreeManifest {
+            name: name.to_owned(),
+            version: version.id(),
+            files: tables.chain(values).collect::<io::Result<_>>()?,
+            current: current.into(),
+            version_file: version_file.into(),
+        });
+    }
+}
+
+fn file_manifest(tree: &Path, path: String, checksum: u128, covers: String) -> io::Result<FileManifest> {
+    let bytes = fs::metadata(tree.join(&path))?.len();
+    Ok(FileManifest { path, bytes, checksum: Bytes::copy_from_slice(&checksum.to_be_bytes()), covers })
 }

@@ -1,0 +1,180 @@
+//! The engine over the disk of this machine: its parts, each with its thread.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::applier::Backlog;
+use super::keeper::Keeper;
+use super::log::Segments;
+use super::open_error::OpenError;
+use super::opening::{self, Parts};
+use super::options::EmbeddedOptions;
+use super::parker::{self, Parker};
+use super::port::{EmbeddedPort, blocking_port};
+use super::reader::Reader;
+use super::statistics::Statistics;
+use super::tables::Tables as _;
+use super::tables::lsm::LsmTables;
+use super::threads::{self, Committing};
+use super::{committer, reader};
+use crate::batch::{Batch, Fence};
+use crate::engine::{Completion, Engine, Port, Statistic, StoreError, Wake};
+use crate::keys::{self, Key};
+use crate::medium::{Disk, Medium};
+use crate::records::NumberRecord;
+use crate::slots::{Epoch, Slot};
+
+/// The embedded engine.
+pub struct Embedded {
+    tables: LsmTables,
+    options: EmbeddedOptions,
+    committer: Arc<Parker<committer::Link>>,
+    readers: Vec<Arc<Parker<reader::Link>>>,
+    next_reader: AtomicUsize,
+    statistics: Arc<Statistics>,
+    backlog: Arc<Backlog>,
+    keeper: Arc<Keeper<LsmTables>>,
+    segments: Segments<Disk>,
+    threads: Mutex<Threads>,
+    /// Held as long as the store is open.
+    _lock: <Disk as Medium>::Lock,
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Embedded {
+    /// Opens the store in a directory, which is made if it is not there.
+    pub fn open(path: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let io = |error| OpenError::Io { path: path.to_owned(), error };
+        let seed = RandomState::new().build_hasher().finish();
+        let parts: Parts<LsmTables> = opening::open(&Disk, path, &options, seed)?;
+        let Parts { tables, committer: state, applier, keeper, backlog, statistics, segments, lock } = parts;
+
+        let mut threads =
+            Threads { keeper: threads::spawn_keeper(&keeper).map_err(io)?.into(), ..Threads::default() };
+        let applying = threads::spawn_applier(applier, backlog.clone(), keeper.clone());
+        threads.applier = Some(applying.map_err(io)?);
+        let committer = Arc::new(Parker::default());
+        let state = Committing::new(state, backlog.clone());
+        threads.committer = Some(parker::spawn("tern-commit", committer.clone(), state).map_err(io)?);
+        let mut readers = Vec::new();
+        for number in 0..options.readers.max(1) {
+            let parker = Arc::new(Parker::default());
+            let state = Reader::new(tables.clone(), backlog.clone(), statistics.clone());
+            let name = format!("tern-read-{number}");
+            let state = (state, backlog.clone());
+            threads.readers.push(parker::spawn(&name, parker.clone(), state).map_err(io)?);
+            readers.push(parker);
+        }
+        Ok(Self {
+            tables,
+            options,
+            committer,
+            readers,
+            next_reader: AtomicUsize::new(0),
+            statistics,
+            backlog,
+            keeper,
+            segments,
+            threads: Mutex::new(threads),
+            _lock: lock,
+        })
+    }
+
+    fn submit_blocking(&self, batch: Batch, raise: Option<(Slot, Epoch)>) -> Result<(), StoreError> {
+        let (mut port, waiter) = blocking_port(|wake| self.open_port(wake));
+        let busy = StoreError::Failed { reason: "the store is closing".to_owned() };
+        port.submit_raising(batch, Fence::default(), raise).map_err(|_| busy.clone())?;
+        let mut completions = Vec::new();
+        loop {
+            port.poll(&mut completions);
+            match completions.pop() {
+                Some(Completion::Committed(_)) => return Ok(()),
+                Some(Completion::CommitFailed { error, .. }) => return Err(error),
+                Some(Completion::Value { .. } | Completion::Rows { .. }) => unreachable!("nothing was read"),
+                None if self.committer.is_closed() => return Err(busy),
+                None => waiter.wait(),
+            }
+        }
+    }
+
+    fn open_port(&self, wake: Arc<dyn Wake>) -> EmbeddedPort {
+        let reader = self.next_reader.fetch_add(1, Ordering::Relaxed) % self.readers.len();
+        let (committer, reader) = (self.committer.clone(), self.readers[reader].clone());
+        EmbeddedPort::open(&self.options, wake, committer, reader, self.backlog.clone())
+    }
+}
+
+impl Engine for Embedded {
+    fn port(&self, wake: Arc<dyn Wake>) -> Box<dyn Port> {
+        Box::new(self.open_port(wake))
+    }
+
+    fn get_blocking(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        let newest = self.backlog.newest();
+        self.backlog.wait_for(newest).map_err(|reason| StoreError::Failed { reason })?;
+        self.tables.get(key)
+    }
+
+    fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
+        self.submit_blocking(batch, None)
+    }
+
+    fn raise_epoch(&self, slot: Slot, epoch: Epoch) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        batch.put(keys::epoch(slot), NumberRecord { number: epoch.0 }.encode_to_vec());
+        self.submit_blocking(batch, Some((slot, epoch)))
+    }
+
+    fn statistics(&self) -> Vec<Statistic> {
+        self.statistics.list(self.backlog.bytes() as u64)
+    }
+
+    fn close(&self) {
+        let threads =
+            std::mem::take(&mut *self.threads.lock().expect("no thread panics while it holds this"));
+        // A panicked thread has said so; there is nothing to add while closing.
+        self.committer.close();
+        let _ = threads.committer.map(JoinHandle::join);
+        // Readers may still wait for what the applier does.
+        self.backlog.close();
+        let _ = threads.applier.map(JoinHandle::join);
+        self.readers.iter().for_each(|reader| reader.close());
+        self.keeper.close();
+        for thread in threads.readers.into_iter().chain(threads.keeper) {
+            let _ = thread.join();
+        }
+        if self.keeper.failed().is_none() && self.keeper.flushed() == self.backlog.newest() {
+            // What can't be let go now is let go after the next opening.
+            let _ = self.segments.release_all();
+        }
+    }
+}
+
+/// The engine's threads.
+#[derive(Default)]
+struct Threads {
+    committer: Option<JoinHandle<()>>,
+    applier: Option<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
+    keeper: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,107 @@
+//! The tables: an index of what the log made durable, which can be made again from the log up to where it was flushed.
+//!
+//! Invariants: one thread writes; what is written lies in memory until it is flushed, and is in the log until then; a read
+//! sees whole writes only. The trait is what the engine uses of them: [lsm] is the product's, on trees that open their files
+//! themselves; [simulated] has the same rules on a simulated medium.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::log::RawOp;
+use super::manifest::TreeManifest;
+use crate::engine::{Direction, Rows, ScanLimit, StoreError};
+use crate::keys::{Key, KeyRange};
+use crate::medium::Medium;
+
+pub(super) mod lsm;
+
+/// The trees' directory within the store's.
+pub(super) const DIRECTORY: &str = "tables";
+
+/// The trees, by the names of their directories.
+pub(super) const TREES: [&str; 2] = ["entries", "rows"];
+
+/// See the module.
+pub(super) trait Tables: Clone + Send + Sync + 'static {
+    /// What their files lie on.
+    type Medium: Medium;
+
+    /// Opens those in a store's directory; trees that are not there are made.
+    fn open(medium: &Self::Medium, store: &Path, cache_bytes: u64) -> Result<Self, TablesError>;
+
+    /// Writes in memory, as a whole to those who read. One thread may.
+    fn write<'a>(&self, ops: impl Iterator<Item = RawOp<'a>>);
+
+    /// Bytes written since the last [`Tables::seal`].
+    fn open_bytes(&self) -> u64;
+
+    /// Closes what was written so far, for the next [`Tables::flush`].
+    fn seal(&self);
+
+    /// Writes what is sealed to files, durably.
+    fn flush(&self) -> Result<(), TablesError>;
+
+    /// Merges tables as far as there is reason to. Gives whether anything was done.
+    fn compact(&self) -> Result<bool, TablesError>;
+
+    /// Whether so many flushed tables wait to be merged that the writer should wait too.
+    fn is_behind(&self) -> bool;
+
+    /// Bytes of all files.
+    fn file_bytes(&self) -> u64;
+
+    /// What there is now, for the manifest.
+    fn manifest(&self) -> io::Result<Vec<TreeManifest>>;
+
+    /// Reads one value.
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
+
+    /// Reads a range in order.
+    fn scan(&self, range: &KeyRange, direction: Direction, limit: ScanLimit) -> Result<Rows, StoreError>;
+}
+
+/// Why the tables could not do something.
+#[derive(Debug)]
+pub(super) enum TablesError {
+    /// The system or the medium did not do it, or gave less than was written.
+    Io(io::Error),
+    /// A file is not as it was written.
+    Damaged(String),
+}
+
+impl TablesError {
+    /// Whether what was written is not there as it was written.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Io(error) => matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData),
+            Self::Damaged(_) => true,
+        }
+    }
+}
+
+impl std::fmt::Display for TablesError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Damaged(what) => write!(f, "{what}"),
+        }
+    }
+}
+
+impl From<io::Error> for TablesError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Where a tree lies.
+pub(super) fn tree_path(store: &Path, name: &str) -> PathBuf {
+    store.join(DIRECTORY).join(name)
+}
+
+/// Which of [`TREES`] a key lies in.
+pub(super) fn tree_of(key: &[u8]) -> usize {
+    usize::from(key.first() != Some(&b'e'))
+}
