@@ -1,7 +1,10 @@
 //! ternd: threads, sockets, io_uring, clock, the mesh, the admin and metrics listeners. A thin shell around the brain
 //! of `tern-shard`.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 pub mod admin;
+mod announce;
 pub mod certificate;
 pub mod certificates;
 pub mod codes;
@@ -20,5 +23,6 @@ pub mod minder;
 pub mod operations;
 pub mod process;
 pub mod run;
+mod shown;
 pub mod threads;
 pub mod trouble;

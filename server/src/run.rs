@@ -1,42 +1,40 @@
 //! From a configuration to a running server, and to its end.
 
 use std::fmt;
-use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tern_shard::accounts::tokens::BadKeys;
+use tern_shard::accounts::tokens::{BadKeys, KeysRecord};
+use tern_shard::identity::StoreIdentity;
 use tern_storage::embedded::{Embedded, EmbeddedOptions, OpenError};
 use tern_storage::memory::Memory;
-use tern_storage::{Engine, StatisticValue, StoreError};
+use tern_storage::{Engine, StoreError};
 
-use crate::admin::{self, Node, SocketFile};
+use crate::admin::{self, SocketFile};
+use crate::announce::{announce, record_start, warn_of_environment};
 use crate::certificate::CertificateFiles;
 use crate::certificates::{Certificates, Unusable};
 use crate::codes::Codes;
-use crate::config::{Config, EngineKind, Flags, LogFormat};
+use crate::config::{Config, EngineKind, Flags};
 use crate::core::{self, Clock, CoresOptions, Running, Traces};
-use crate::exposition::{Exposition, Format, Space};
-use crate::facts::Facts;
+use crate::exposition::Exposition;
 use crate::files;
-use crate::http::{self, Health};
+use crate::http;
 use crate::identity::begin_run;
 use crate::logging;
 use crate::metrics::{Metrics, NodeMetrics};
 use crate::minder;
 use crate::operations::{Operations, notify};
+use crate::shown::{Room, State};
 use crate::threads;
 use crate::trouble;
 use tern_uring::{Missing, RingOptions, listen, raise_open_files, use_small_pages};
-
-/// A core that has not turned for this long is stuck.
-const STUCK_MS: u64 = 5_000;
 
 /// Why ternd did not start, or stopped.
 #[derive(Debug)]
@@ -98,84 +96,24 @@ impl std::error::Error for RunError {}
 
 /// Runs the server until it is told to stop.
 pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
-    files::keep_to_owner();
-    if let Err(error) = use_small_pages() {
-        tracing::warn!(%error, "memory may come in huge pages, and a connection take half as much again");
-    }
-    if let Err(error) = raise_open_files() {
-        tracing::warn!(%error, "the limit of open files can't be raised");
-    }
+    prepare_process();
     make_data_dir(config)?;
     let engine = open_store(config)?;
-    let (identity, keys) = begin_run(&*engine, config.restored)?;
-    let listener =
-        listen(config.listen).map_err(|error| RunError::Listen(config.listen, "clients", error))?;
-    let address = listener.local_addr().map_err(|error| RunError::Listen(config.listen, "clients", error))?;
-    let cores = config.core_count();
-    let metrics = Arc::new(Metrics::new(cores));
-    let clock = Clock::start();
-    let (certificates, made_certificate) = load_certificate(config, metrics.node.clone())?;
-    let certificates = Arc::new(certificates);
-    // A core that has not begun yet is not stuck.
-    metrics.cores().for_each(|core| core.last_turn_timestamp_ms.set(clock.now_ms()));
-    let codes = Codes::start(&config.sms, clock.clone(), metrics.node.clone())
-        .map_err(|error| RunError::System("the thread that delivers codes can't start", error))?;
-    let traces = Arc::new(Traces::every(config.trace.every));
-    let running = core::start(CoresOptions {
-        cores,
-        listener,
-        tls: certificates.tls(),
-        engine: engine.clone(),
-        identity,
-        keys,
-        limits: config.shard_limits(),
-        development: config.development(),
-        clock: clock.clone(),
-        metrics: metrics.clone(),
-        traces: traces.clone(),
-        codes: Box::new(codes.clone()),
-        handshake_timeout: Duration::from_millis(config.limits.handshake_timeout_ms),
-        unsent_bytes_max: config.limits.unsent_bytes_max,
-        strangers_max: config.limits.strangers_max,
-        strangers_per_network_max: config.limits.strangers_per_network_max,
-        shared_addresses: config.network.shared_addresses,
-        proxies: config.network.proxy_protocol_from.clone(),
-        mesh_ring_messages: config.limits.mesh_ring_messages,
-        mesh_backlog_max: config.limits.mesh_backlog_max,
-        ring: ring_options(config),
-    })
-    .map_err(RunError::Uring)?;
-    let running = Arc::new(running);
-
-    let draining = Arc::new(AtomicBool::new(false));
-    let room = Room {
-        dir: config.data_dir.clone(),
-        free_bytes_min: match config.engine {
-            EngineKind::Embedded => config.limits.free_bytes_min,
-            EngineKind::Memory => 0,
-        },
-    };
-    let space = room.clone();
+    let run = begin_run(&*engine, config.restored)?;
+    let for_clients = |error| RunError::Listen(config.listen, "clients", error);
+    let listener = listen(config.listen).map_err(for_clients)?;
+    let address = listener.local_addr().map_err(for_clients)?;
+    let (parts, made_certificate) = Parts::make(config, engine)?;
+    let running = Arc::new(core::start(parts.cores_options(config, listener, run)).map_err(RunError::Uring)?);
     let operations = Arc::new(Operations {
         running: running.clone(),
-        draining: draining.clone(),
-        certificates: certificates.clone(),
-        clock: clock.clone(),
+        draining: Arc::new(AtomicBool::new(false)),
+        certificates: parts.certificates.clone(),
+        clock: parts.clock.clone(),
         flags: flags.clone(),
         in_force: Mutex::new(config.clone()),
     });
-    let state = Arc::new(State {
-        operations: operations.clone(),
-        exposition: Exposition::new(metrics.clone(), engine.clone(), move || space.now()),
-        metrics,
-        engine: engine.clone(),
-        began: Instant::now(),
-        traces,
-        clock: clock.clone(),
-        running: running.clone(),
-        draining: draining.clone(),
-        room,
-    });
+    let state = Arc::new(parts.state(config, &running, &operations));
     let socket = config.admin_socket();
     let may_provision = config.development() || config.admin.allow_provision;
     admin::start(&socket, running.control(), state.clone(), may_provision)
@@ -188,22 +126,116 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
         metrics_address =
             Some(listening.map_err(|error| RunError::Listen(config.metrics.listen, purpose, error))?);
     }
-    minder::start(clock, certificates.clone())
+    minder::start(parts.clock.clone(), parts.certificates.clone())
         .map_err(|error| RunError::System("the thread that minds the clock can't start", error))?;
     watch_signals(operations).map_err(|error| RunError::System("signals can't be watched", error))?;
     warn_of_environment(config);
-    record_start(config, flags, &*engine, &certificates, (address, metrics_address));
+    record_start(config, flags, &*parts.engine, &parts.certificates, (address, metrics_address));
     announce(config, address, metrics_address, made_certificate);
     notify(&[NotifyState::Ready]);
+    parts.wait(&running)
+}
 
-    let ended_well = running.wait();
-    let failed = running.store().failed().map(str::to_owned);
-    codes.stop();
-    engine.close();
-    match (failed, ended_well) {
-        (Some(reason), _) => Err(RunError::StoreFailed(reason)),
-        (None, false) => Err(RunError::CoreFailed),
-        (None, true) => Ok(()),
+/// What the process itself must be, before it holds anything.
+fn prepare_process() {
+    files::keep_to_owner();
+    if let Err(error) = use_small_pages() {
+        tracing::warn!(%error, "memory may come in huge pages, and a connection take half as much again");
+    }
+    if let Err(error) = raise_open_files() {
+        tracing::warn!(%error, "the limit of open files can't be raised");
+    }
+}
+
+/// What the cores and the listeners of a node share.
+struct Parts {
+    engine: Arc<dyn Engine>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    certificates: Arc<Certificates>,
+    codes: Codes,
+    traces: Arc<Traces>,
+}
+
+impl Parts {
+    /// Makes them. Also whether a development certificate was made.
+    fn make(config: &Config, engine: Arc<dyn Engine>) -> Result<(Self, bool), RunError> {
+        let metrics = Arc::new(Metrics::new(config.core_count()));
+        let clock = Clock::start();
+        let (certificates, made) = load_certificate(config, metrics.node.clone())?;
+        // A core that has not begun yet is not stuck.
+        metrics.cores().for_each(|core| core.last_turn_timestamp_ms.set(clock.now_ms()));
+        let codes = Codes::start(&config.sms, clock.clone(), metrics.node.clone())
+            .map_err(|error| RunError::System("the thread that delivers codes can't start", error))?;
+        let traces = Arc::new(Traces::every(config.trace.every));
+        Ok((Self { engine, metrics, clock, certificates: Arc::new(certificates), codes, traces }, made))
+    }
+
+    fn cores_options(
+        &self,
+        config: &Config,
+        listener: TcpListener,
+        (identity, keys): (StoreIdentity, KeysRecord),
+    ) -> CoresOptions {
+        CoresOptions {
+            cores: config.core_count(),
+            listener,
+            tls: self.certificates.tls(),
+            engine: self.engine.clone(),
+            identity,
+            keys,
+            limits: config.shard_limits(),
+            development: config.development(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
+            codes: Box::new(self.codes.clone()),
+            handshake_timeout: Duration::from_millis(config.limits.handshake_timeout_ms),
+            unsent_bytes_max: config.limits.unsent_bytes_max,
+            strangers_max: config.limits.strangers_max,
+            strangers_per_network_max: config.limits.strangers_per_network_max,
+            shared_addresses: config.network.shared_addresses,
+            proxies: config.network.proxy_protocol_from.clone(),
+            mesh_ring_messages: config.limits.mesh_ring_messages,
+            mesh_backlog_max: config.limits.mesh_backlog_max,
+            ring: ring_options(config),
+        }
+    }
+
+    fn state(&self, config: &Config, running: &Arc<Running>, operations: &Arc<Operations>) -> State {
+        let room = Room {
+            dir: config.data_dir.clone(),
+            free_bytes_min: match config.engine {
+                EngineKind::Embedded => config.limits.free_bytes_min,
+                EngineKind::Memory => 0,
+            },
+        };
+        let space = room.clone();
+        State {
+            operations: operations.clone(),
+            exposition: Exposition::new(self.metrics.clone(), self.engine.clone(), move || space.now()),
+            metrics: self.metrics.clone(),
+            engine: self.engine.clone(),
+            began: Instant::now(),
+            traces: self.traces.clone(),
+            clock: self.clock.clone(),
+            running: running.clone(),
+            draining: operations.draining.clone(),
+            room,
+        }
+    }
+
+    /// Waits until the cores have ended, and says why they did.
+    fn wait(&self, running: &Running) -> Result<(), RunError> {
+        let ended_well = running.wait();
+        let failed = running.store().failed().map(str::to_owned);
+        self.codes.stop();
+        self.engine.close();
+        match (failed, ended_well) {
+            (Some(reason), _) => Err(RunError::StoreFailed(reason)),
+            (None, false) => Err(RunError::CoreFailed),
+            (None, true) => Ok(()),
+        }
     }
 }
 
@@ -254,21 +286,6 @@ fn load_certificate(config: &Config, metrics: Arc<NodeMetrics>) -> Result<(Certi
     Ok((Certificates::load(files, metrics).map_err(RunError::Certificate)?, made))
 }
 
-/// Says once what is allowed, and better otherwise.
-fn warn_of_environment(config: &Config) {
-    if config.tls.certificate.is_none() && !config.listen.ip().is_loopback() {
-        tracing::warn!(
-            "the development certificate is served to other machines: only those that were given it trust it"
-        );
-    }
-    let in_container =
-        ["/.dockerenv", "/run/.containerenv"].iter().any(|path| std::path::Path::new(path).exists())
-            || std::env::var_os("container").is_some();
-    if rustix::process::geteuid().is_root() && !in_container {
-        tracing::warn!("ternd runs as root, and needs no such rights: give it a user of its own");
-    }
-}
-
 fn ring_options(config: &Config) -> RingOptions {
     let limits = &config.limits;
     RingOptions {
@@ -300,189 +317,4 @@ fn watch_signals(operations: Arc<Operations>) -> std::io::Result<()> {
         }
     })?;
     Ok(())
-}
-
-/// The record of a start: everything that one asks first when something is wrong later.
-fn record_start(
-    config: &Config,
-    flags: &Flags,
-    engine: &dyn Engine,
-    certificates: &Certificates,
-    (address, metrics): (SocketAddr, Option<SocketAddr>),
-) {
-    let gauge = |name: &str| {
-        let found = engine.statistics().into_iter().find(|statistic| statistic.name == name);
-        found.and_then(|statistic| match statistic.value {
-            StatisticValue::Gauge(value) | StatisticValue::Counter(value) => Some(value),
-            StatisticValue::Histogram(..) => None,
-        })
-    };
-    let cores = config.core_count();
-    let none = || "none".to_owned();
-    tracing::info!(
-        version = tern_version::VERSION,
-        configuration = flags.config.as_ref().map_or_else(none, |path| path.display().to_string()),
-        listen = %address,
-        metrics = metrics.map_or_else(none, |metrics| format!("http://{metrics}/metrics")),
-        admin_socket = %config.admin_socket().display(),
-        data_dir = %config.data_dir.display(),
-        engine = ?config.engine,
-        table_bytes = gauge("table_bytes").unwrap_or(0),
-        log_segments = gauge("log_segments").unwrap_or(0),
-        certificate_ends = certificates.end(),
-        cores,
-        places = u64::from(cores) * u64::from(config.limits.connections_max),
-        development = config.development(),
-        limits = config.changed_limits().join(","),
-        "started"
-    );
-}
-
-/// What is shown to operators' machines.
-struct State {
-    operations: Arc<Operations>,
-    exposition: Exposition,
-    metrics: Arc<Metrics>,
-    engine: Arc<dyn Engine>,
-    began: Instant,
-    traces: Arc<Traces>,
-    clock: Clock,
-    running: Arc<Running>,
-    draining: Arc<AtomicBool>,
-    room: Room,
-}
-
-/// Where the store needs room, and how much.
-#[derive(Clone)]
-struct Room {
-    dir: PathBuf,
-    free_bytes_min: u64,
-}
-
-impl Room {
-    /// What there is.
-    fn now(&self) -> Option<Space> {
-        let space = rustix::fs::statvfs(&self.dir).ok()?;
-        Some(Space { free: space.f_bavail * space.f_frsize, free_min: self.free_bytes_min })
-    }
-
-    /// Why nothing can be written, if it is for want of room.
-    fn is_short(&self) -> Option<String> {
-        let Space { free, free_min: min } = self.now()?;
-        let dir = self.dir.display();
-        (free < min).then(|| {
-            format!("nothing can be written: {dir} has {free} bytes left, and limits.free_bytes_min is {min}")
-        })
-    }
-}
-
-impl Node for State {
-    fn facts(&self) -> serde_json::Value {
-        let facts = Facts {
-            metrics: &self.metrics,
-            store: self.engine.statistics(),
-            began: self.began,
-            now_ms: self.clock.now_ms(),
-            space: self.room.now(),
-            ready: self.ready(),
-        };
-        facts.to_json()
-    }
-
-    fn operations(&self) -> &Operations {
-        &self.operations
-    }
-
-    fn tracing(&self) -> &Traces {
-        &self.traces
-    }
-}
-
-impl Health for State {
-    fn metrics(&self, format: Format) -> String {
-        self.exposition.text(format)
-    }
-
-    fn traces(&self) -> String {
-        self.traces.take()
-    }
-
-    fn alive(&self) -> Result<(), String> {
-        let now_ms = self.clock.now_ms();
-        let stuck = |core: &crate::metrics::CoreMetrics| {
-            now_ms.saturating_sub(core.last_turn_timestamp_ms.get()) > STUCK_MS
-        };
-        match self.metrics.cores().position(stuck) {
-            Some(core) => Err(format!("core {core} has not turned for {STUCK_MS} ms")),
-            None => Ok(()),
-        }
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        if self.running.store().failed().is_some() {
-            return Err("the store has failed".to_owned());
-        }
-        if self.draining.load(Ordering::Acquire) {
-            return Err("draining".to_owned());
-        }
-        if let Some(why) = self.room.is_short() {
-            return Err(why);
-        }
-        if self.running.store().refuses(self.clock.now_ms()) {
-            return Err("the store refuses to write for now: see the log".to_owned());
-        }
-        self.alive()
-    }
-}
-
-/// How the client is called here: as a program that the shell finds, from the source tree that one stands in, or beside this one.
-fn client_command() -> String {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|folder| folder.join("tern").is_file()) {
-        return "tern".to_owned();
-    }
-    if std::path::Path::new("client/src/bin/tern").is_dir() {
-        return "cargo run --release --bin tern --".to_owned();
-    }
-    let beside = std::env::current_exe().map(|own| own.with_file_name("tern")).ok();
-    beside.filter(|tern| tern.is_file()).map_or("tern".to_owned(), |tern| tern.display().to_string())
-}
-
-/// Says that the server is ready, on stdout for programs, and what to do next, on stderr for people.
-fn announce(config: &Config, address: SocketAddr, metrics: Option<SocketAddr>, made_certificate: bool) {
-    // Whoever asked for JSON has it all in the record of the start.
-    let for_people = config.log.format != LogFormat::Json;
-    if let Some(metrics) = metrics.filter(|_| for_people) {
-        logging::say(format_args!("metrics on http://{metrics}/metrics"));
-    }
-    if for_people && config.development() && config.tls.certificate.is_none() {
-        let dir = config.data_dir.display();
-        if made_certificate {
-            logging::say(format_args!("made a development certificate: {dir}/cert.pem"));
-        }
-        let cores = config.core_count();
-        logging::say(format_args!(
-            "data in {dir}; cores: {cores}; development mode: one-time codes are printed here"
-        ));
-        // Whoever has been here before knows.
-        if made_certificate {
-            logging::say("try, in two more terminals, in this order:");
-            let server = match address == Config::default().listen {
-                true => String::new(),
-                false => format!(" --server {address}"),
-            };
-            let tern = client_command();
-            let people = [("ann", "Ann", "+15550001"), ("bob", "Bob", "+15550002")];
-            for (profile, name, phone) in people {
-                logging::say(format_args!(
-                    "  {tern} --profile {profile}{server} --ca {dir}/cert.pem register {phone} --name {name}"
-                ));
-            }
-            for ((profile, ..), (.., peer)) in people.iter().zip(people.iter().rev()) {
-                logging::say(format_args!("  {tern} --profile {profile} chat {peer}"));
-            }
-        }
-    }
-    // Whoever started it may not want to know.
-    let _ = writeln!(std::io::stdout(), "ternd ready on {address}");
 }

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,15 +12,15 @@ use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
 use tern_shard::slots::{CoreId, SlotMap};
 use tern_shard::{Setup, Shard};
-use tern_storage::{Engine, Wake as _};
+use tern_storage::{Engine, Port, Wake as _};
 use tern_wire::tls::TlsServer;
 
 use super::io::Io;
 use super::link::{CoreLink, Cores};
 use super::strangers::{AddressRange, Strangers};
 use super::worker::Worker;
-use super::{Clock, CodeDelivery, Shared, StoreHealth, Traces};
-use crate::mesh::mesh;
+use super::{Clock, CodeDelivery, CoreMessage, Shared, StoreHealth, Traces};
+use crate::mesh::{MeshEnd, mesh};
 use crate::metrics::Metrics;
 use tern_uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu};
 
@@ -121,11 +121,67 @@ impl Running {
 pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     let count = options.cores;
     let slots = SlotMap::even(count);
-    let store = Arc::new(StoreHealth::default());
-    let core_failed = Arc::new(AtomicBool::new(false));
-    let is_ipv6 = options.listener.local_addr().is_ok_and(|address| address.is_ipv6());
-    let shared = Arc::new(Shared {
-        is_ipv6,
+    let ends = mesh(count, options.mesh_ring_messages);
+    let mut links = Vec::new();
+    for end in &ends {
+        let waker = eventfd_waker().map_err(Missing::Ring)?;
+        links.push(CoreLink::new(end.core(), end.sleepers(), waker));
+    }
+    let CoresOptions { engine, limits, identity, keys, development, ring: ring_options, .. } = &options;
+    let (engine, ring_options) = (engine.clone(), ring_options.clone());
+    let setup = |core| -> Result<Setup, Missing> {
+        Ok(Setup {
+            core,
+            slots: slots.clone(),
+            limits: limits.clone(),
+            identity: identity.clone(),
+            keys: Keys::new(keys).expect("checked when they were read"),
+            seed: seed().map_err(Missing::Ring)?,
+            development: *development,
+        })
+    };
+    let setups = (0..count).map(|core| setup(CoreId(core))).collect::<Result<Vec<_>, _>>()?;
+    let shared = Arc::new(share(options));
+    let (made, rings) = channel();
+    // A ring belongs to its thread, so each thread makes its own; then all need the handles of all.
+    let met = Arc::new((Mutex::new(Vec::<RingHandle>::new()), Barrier::new(usize::from(count) + 1)));
+    let mut threads = Vec::new();
+    for ((end, link), setup) in ends.into_iter().zip(links.clone()).zip(setups) {
+        let seat = Seat {
+            setup,
+            port: engine.port(Arc::new(link.clone())),
+            watch: Watch { core_failed: shared.core_failed.clone(), links: links.clone(), in_order: false },
+            shared: shared.clone(),
+            end,
+            link,
+            ring_options: ring_options.clone(),
+            met: met.clone(),
+        };
+        let (name, made) = (format!("tern-core-{}", seat.setup.core.0), made.clone());
+        let body = move || seat.run(made);
+        threads.push(thread::Builder::new().name(name).spawn(body).map_err(Missing::Ring)?);
+    }
+    drop(made);
+    let result = gather(&rings, count);
+    if let Ok(handles) = &result {
+        met.0.lock().expect("nothing panics while it holds this").clone_from(handles);
+    }
+    met.1.wait();
+    result?;
+    let (store, core_failed) = (shared.store.clone(), shared.core_failed.clone());
+    Ok(Running {
+        cores: Arc::new(Cores::new(slots, links)),
+        threads: Mutex::new(threads),
+        store,
+        core_failed,
+    })
+}
+
+/// What all cores share.
+fn share(options: CoresOptions) -> Shared {
+    let count = options.cores;
+    Shared {
+        is_ipv6: options.listener.local_addr().is_ok_and(|address| address.is_ipv6()),
         unsent_bytes_max: options.unsent_bytes_max,
         strangers: Strangers::new(
             options.strangers_max,
@@ -143,65 +199,51 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
         handshake_timeout: options.handshake_timeout,
         mesh_backlog_max: options.mesh_backlog_max,
         accept_max: (options.ring.files - options.ring.files / 8).max(1) as usize,
-        store: store.clone(),
-        core_failed: core_failed.clone(),
+        store: Arc::new(StoreHealth::default()),
+        core_failed: Arc::new(AtomicBool::new(false)),
         done: (0..count).map(|_| AtomicBool::new(false)).collect(),
-    });
-    let ends = mesh(count, options.mesh_ring_messages);
-    let mut links = Vec::new();
-    for end in &ends {
-        let waker = eventfd_waker().map_err(Missing::Ring)?;
-        links.push(CoreLink::new(end.core(), end.sleepers(), waker));
     }
-    let (made, rings) = channel();
-    // A ring belongs to its thread, so each thread makes its own; then all need the handles of all.
-    let met = Arc::new((Mutex::new(Vec::<RingHandle>::new()), Barrier::new(usize::from(count) + 1)));
-    let mut threads = Vec::new();
-    for (end, link) in ends.into_iter().zip(links.clone()) {
-        let core = end.core();
-        let setup = Setup {
-            core,
-            slots: slots.clone(),
-            limits: options.limits.clone(),
-            identity: options.identity.clone(),
-            keys: Keys::new(&options.keys).expect("checked when they were read"),
-            seed: seed().map_err(Missing::Ring)?,
-            development: options.development,
-        };
-        let (shared, met, made) = (shared.clone(), met.clone(), made.clone());
-        let (ring_options, port) = (options.ring.clone(), options.engine.port(Arc::new(link.clone())));
-        let (core_failed, links) = (core_failed.clone(), links.clone());
-        let body = move || {
-            if let Err(error) = pin_to_cpu(usize::from(core.0)) {
-                tracing::warn!(core = core.0, %error, "the core's thread can't be pinned to a CPU");
+}
+
+/// What one core's thread begins with.
+struct Seat {
+    setup: Setup,
+    port: Box<dyn Port>,
+    watch: Watch,
+    shared: Arc<Shared>,
+    end: MeshEnd<CoreMessage>,
+    link: CoreLink,
+    ring_options: RingOptions,
+    /// Where the threads meet when each has made its ring, or could not.
+    met: Arc<(Mutex<Vec<RingHandle>>, Barrier)>,
+}
+
+impl Seat {
+    /// Runs the core, in its thread.
+    fn run(self, made: Sender<(CoreId, Result<RingHandle, Missing>)>) {
+        let Self { setup, port, mut watch, shared, end, link, ring_options, met } = self;
+        let core = setup.core;
+        if let Err(error) = pin_to_cpu(usize::from(core.0)) {
+            tracing::warn!(core = core.0, %error, "the core's thread can't be pinned to a CPU");
+        }
+        let (ring, told) = match Ring::new(&ring_options, link.waker()) {
+            Ok(ring) => {
+                let handle = ring.handle();
+                (Some(ring), made.send((core, Ok(handle))))
             }
-            let (ring, told) = match Ring::new(&ring_options, link.waker()) {
-                Ok(ring) => {
-                    let handle = ring.handle();
-                    (Some(ring), made.send((core, Ok(handle))))
-                }
-                Err(missing) => (None, made.send((core, Err(missing)))),
-            };
-            drop(made);
-            met.1.wait();
-            let rings = met.0.lock().expect("nothing panics while it holds this").clone();
-            let Some(ring) = ring.filter(|_| told.is_ok() && !rings.is_empty()) else { return };
-            let io = Io::new(core, ring, rings, end, port, shared);
-            let mut watch = Watch { core_failed, links, in_order: false };
-            watch.in_order = Worker::new(Shard::new(setup), io, link).run();
+            Err(missing) => (None, made.send((core, Err(missing)))),
         };
-        let name = format!("tern-core-{}", core.0);
-        threads.push(thread::Builder::new().name(name).spawn(body).map_err(Missing::Ring)?);
+        drop(made);
+        met.1.wait();
+        let rings = met.0.lock().expect("nothing panics while it holds this").clone();
+        let Some(ring) = ring.filter(|_| told.is_ok() && !rings.is_empty()) else {
+            // The node does not start, and whoever starts it says why.
+            watch.in_order = true;
+            return;
+        };
+        let io = Io::new(core, ring, rings, end, port, shared);
+        watch.in_order = Worker::new(Shard::new(setup), io, link).run();
     }
-    drop(made);
-    let result = gather(&rings, count);
-    if let Ok(handles) = &result {
-        met.0.lock().expect("nothing panics while it holds this").clone_from(handles);
-    }
-    met.1.wait();
-    result?;
-    let cores = Arc::new(Cores::new(slots, links));
-    Ok(Running { cores, threads: Mutex::new(threads), store, core_failed })
 }
 
 /// The handles of all rings, by core.

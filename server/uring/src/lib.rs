@@ -5,6 +5,7 @@
 //! numbers; a [`Ring`] stays on the thread that made it. All unsafe code of the project is in this folder. It refuses to
 //! know TLS, frames and what a connection is for.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![allow(unsafe_code, reason = "the one place for it: each block says why it is sound")]
 
 mod buffers;

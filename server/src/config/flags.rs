@@ -1,0 +1,124 @@
+//! The command line and the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::core::AddressRange;
+
+/// ternd, the tern messaging server.
+///
+/// Without any configuration it listens on 127.0.0.1:7443, keeps its data in ./tern-data, and makes a development
+/// certificate there. When it is ready it prints one line: `ternd ready on ADDRESS`.
+///
+/// SIGTERM and SIGINT drain (clients are told, commits are finished, exit 0); a second one ends it at once. SIGHUP reads
+/// the certificate and its key again, and the log's filter from the configuration file.
+#[derive(Parser, Clone, Debug, Default)]
+#[command(name = "ternd", args_override_self = true, version = tern_version::VERSION, about, long_about, max_term_width = 110)]
+pub struct Flags {
+    /// Configuration file (TOML). `--print-config` shows every key with its value.
+    #[arg(long, value_name = "FILE", env = "TERN_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:7443]
+    #[arg(long, value_name = "ADDRESS", env = "TERN_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Directory of the store, the admin socket and the development certificate [default: tern-data]
+    #[arg(long, value_name = "DIR", env = "TERN_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Cores: threads with a ring and a share of the users each; may exceed the CPUs [default: one a CPU]
+    #[arg(long, value_name = "N", env = "TERN_CORES")]
+    pub cores: Option<u16>,
+    /// Where the data lies: `memory` forgets everything at the end, and needs development mode [default: embedded]
+    #[arg(long, value_name = "ENGINE", env = "TERN_ENGINE")]
+    pub engine: Option<EngineKind>,
+    /// Certificate chain (PEM) [default: a development certificate]
+    #[arg(long, value_name = "FILE", env = "TERN_CERTIFICATE", requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", env = "TERN_KEY", requires = "certificate")]
+    pub key: Option<PathBuf>,
+    /// Serve the development certificate although other machines can connect: for tests with several machines
+    #[arg(long, env = "TERN_ALLOW_DEVELOPMENT_CERTIFICATE")]
+    pub allow_development_certificate: bool,
+    /// Balancers (10.0.0.0/8,2001:db8::7): from there each connection begins with a PROXY header of version 2, which says where the client is
+    #[arg(long, value_name = "RANGES", env = "TERN_PROXY_PROTOCOL_FROM", value_delimiter = ',')]
+    pub proxy_protocol_from: Vec<AddressRange>,
+    /// Unrelated people share addresses (a balancer that does not say where they are): nothing is limited by address
+    #[arg(long, env = "TERN_SHARED_ADDRESSES")]
+    pub shared_addresses: bool,
+    /// URL that one-time codes are POSTed to as JSON [default in development mode: print them]
+    #[arg(long, value_name = "URL", env = "TERN_SMS_WEBHOOK")]
+    pub sms_webhook: Option<String>,
+    /// What the header `Authorization` of those POSTs says (`Bearer …`). In the environment or the file nobody else sees it
+    #[arg(long, value_name = "TEXT", env = "TERN_SMS_AUTHORIZATION", hide_env_values = true)]
+    pub sms_authorization: Option<String>,
+    /// Address of /metrics, /healthz and /readyz, on loopback unless it is allowed elsewhere [default: 127.0.0.1:7480]
+    #[arg(long, value_name = "ADDRESS", env = "TERN_METRICS")]
+    pub metrics: Option<SocketAddr>,
+    /// Have metrics off loopback, where whoever can connect may read them: a container's network, say
+    #[arg(long, env = "TERN_ALLOW_METRICS_ELSEWHERE")]
+    pub allow_metrics_elsewhere: bool,
+    /// No metrics and health listener
+    #[arg(long, env = "TERN_NO_METRICS", conflicts_with = "metrics")]
+    pub no_metrics: bool,
+    /// Path of the admin socket [default: DATA_DIR/ternd.sock]
+    #[arg(long, value_name = "PATH", env = "TERN_ADMIN_SOCKET")]
+    pub admin_socket: Option<PathBuf>,
+    /// Let `ternctl provision` make verified users outside development mode
+    #[arg(long, env = "TERN_ALLOW_PROVISION")]
+    pub allow_provision: bool,
+    /// Form of the log: for people if stderr is a terminal, else the same without colours; or JSON [default: auto]
+    #[arg(long, value_name = "FORMAT", env = "TERN_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug, or a filter like `tern_server=debug` [default: info, and warn for the store]
+    #[arg(long, value_name = "FILTER", env = "TERN_LOG")]
+    pub log: Option<String>,
+    /// Aim: 99 of 100 messages acknowledged within so many ms; what the disk leaves of it makes groups larger [default: 0, at once]
+    #[arg(long, value_name = "MS", env = "TERN_ACK_P99_MS")]
+    pub ack_p99_ms: Option<u32>,
+    /// Follow each message whose client id is a multiple of this, for GET /traces and the CPU counters; 0: none
+    #[arg(long, value_name = "N", env = "TERN_TRACE_EVERY")]
+    pub trace_every: Option<u64>,
+    /// Set a limit: `--limit code_attempts_max=5`. May be repeated, or several be given with commas
+    #[arg(long = "limit", value_name = "KEY=VALUE", env = "TERN_LIMITS", value_delimiter = ',')]
+    pub limits: Vec<String>,
+    /// The store was put back from a snapshot, or from a copy that was made while ternd ran: no earlier start counts as had, so
+    /// that every client goes back to what it had acknowledged. Once, at the start that follows; a copy of a stopped store needs it not
+    #[arg(long)]
+    pub restored: bool,
+    /// Print the configuration in force as TOML, every key with what it means, and exit
+    #[arg(long)]
+    pub print_config: bool,
+    /// Print what a shell needs to complete this program's command lines, and exit
+    #[arg(long, value_name = "SHELL")]
+    pub completions: Option<tern_version::Shell>,
+    /// Write the man page of this program into a folder, and exit
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    pub man_pages: Option<PathBuf>,
+}
+
+/// Where the data lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// On disk, in the data directory.
+    #[default]
+    Embedded,
+    /// In memory: for trying things out.
+    Memory,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people; with colours on a terminal.
+    #[default]
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,391 @@
+//! The configuration: built-in values, overridden by a TOML file, overridden by environment and flags.
+
+mod flags;
+mod limits;
+mod print;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use flags::{EngineKind, Flags, LogFormat};
+pub use limits::{LimitsTable, NUMBER_MAX};
+
+use crate::core::AddressRange;
+
+/// The configuration in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Directory of all that is kept.
+    pub data_dir: PathBuf,
+    /// Cores; 0 for one a CPU.
+    pub cores: u16,
+    /// Where the data lies.
+    pub engine: EngineKind,
+    /// Certificate chain and key, or a development certificate.
+    pub tls: TlsConfig,
+    /// What addresses say.
+    pub network: NetworkConfig,
+    /// Delivery of one-time codes.
+    pub sms: SmsConfig,
+    /// The metrics and health listener; absent or "off" for none.
+    pub metrics: MetricsConfig,
+    /// The operators' socket.
+    pub admin: AdminConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// What is aimed at.
+    pub latency: LatencyConfig,
+    /// Sampled messages.
+    pub trace: TraceConfig,
+    /// Every bound.
+    pub limits: LimitsTable,
+    /// The store was put back from a copy that can't know what it is. Of one start, and so a flag alone.
+    #[serde(skip)]
+    pub restored: bool,
+}
+
+/// See [`Config::tls`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Certificate chain (PEM).
+    pub certificate: Option<PathBuf>,
+    /// Private key (PEM).
+    pub key: Option<PathBuf>,
+    /// Serve the development certificate although other machines can connect.
+    pub allow_development_certificate: bool,
+}
+
+/// See [`Config::network`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Balancers: from these addresses, and from no others, each connection begins with a PROXY header of version 2.
+    pub proxy_protocol_from: Vec<AddressRange>,
+    /// Unrelated people share addresses: none is limited by its address.
+    pub shared_addresses: bool,
+}
+
+/// See [`Config::sms`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SmsConfig {
+    /// URL that codes are POSTed to.
+    pub webhook: Option<String>,
+    /// What the header `Authorization` of those says. It is read, and never printed.
+    #[serde(skip_serializing)]
+    pub authorization: Option<String>,
+}
+
+/// See [`Config::metrics`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Whether there is a listener.
+    pub enabled: bool,
+    /// Its address, on loopback.
+    pub listen: SocketAddr,
+    /// It may be elsewhere.
+    pub allow_elsewhere: bool,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { enabled: true, listen: loopback(7480), allow_elsewhere: false }
+    }
+}
+
+/// See [`Config::admin`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Path of the socket; absent for `ternd.sock` in the data directory.
+    pub socket: Option<PathBuf>,
+    /// Whether verified users may be made outside development mode.
+    pub allow_provision: bool,
+}
+
+/// See [`Config::latency`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LatencyConfig {
+    /// 99 of 100 messages are to be acknowledged within so many ms. What the disk's syncs leave of it is used to gather
+    /// larger groups, which cost less CPU time a message. 0: every group is written at once.
+    pub ack_p99_ms: u32,
+}
+
+/// See [`Config::trace`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TraceConfig {
+    /// Each message whose client id is a multiple of this is followed on its way; 0: none.
+    pub every: u64,
+}
+
+/// See [`Config::log`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Its form.
+    pub format: LogFormat,
+    /// What is logged.
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, filter: "info,lsm_tree=warn".to_owned() }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: loopback(7443),
+            data_dir: "tern-data".into(),
+            cores: 0,
+            engine: EngineKind::default(),
+            tls: TlsConfig::default(),
+            network: NetworkConfig::default(),
+            sms: SmsConfig::default(),
+            metrics: MetricsConfig::default(),
+            admin: AdminConfig::default(),
+            log: LogConfig::default(),
+            latency: LatencyConfig::default(),
+            trace: TraceConfig::default(),
+            limits: LimitsTable::default(),
+            restored: false,
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file can't be read.
+    Unreadable(PathBuf, std::io::Error),
+    /// The file is not what it should be: where and why, in the parser's words.
+    Malformed(PathBuf, String),
+    /// A number is out of its range.
+    OutOfRange {
+        /// Its key.
+        key: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it may be.
+        allowed: String,
+    },
+    /// Keys that do not go together, or an unknown one.
+    Contradiction(String),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(path, error) => {
+                write!(f, "the configuration {} can't be read: {error}", path.display())
+            }
+            Self::Malformed(path, why) => write!(f, "the configuration {} is wrong: {why}", path.display()),
+            Self::OutOfRange { key, value, allowed } => {
+                write!(f, "{key} = {value} is out of range: {allowed}")
+            }
+            Self::Contradiction(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn contradiction(why: &str) -> Result<(), ConfigError> {
+    Err(ConfigError::Contradiction(why.to_owned()))
+}
+
+impl Config {
+    /// The configuration in force under these flags.
+    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        let mut config = match &flags.config {
+            Some(path) => Self::read(path)?,
+            None => Self::default(),
+        };
+        config.apply(flags)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
+        toml::from_str(&text).map_err(|error| {
+            // The line is named and not shown: a secret may stand in it.
+            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+            ConfigError::Malformed(path.to_owned(), format!("{place}{}", error.message()))
+        })
+    }
+
+    fn apply(&mut self, flags: &Flags) -> Result<(), ConfigError> {
+        fn over<T: Clone>(value: &mut T, flag: Option<&T>) {
+            if let Some(flag) = flag {
+                value.clone_from(flag);
+            }
+        }
+        over(&mut self.listen, flags.listen.as_ref());
+        over(&mut self.data_dir, flags.data_dir.as_ref());
+        over(&mut self.cores, flags.cores.as_ref());
+        over(&mut self.engine, flags.engine.as_ref());
+        over(&mut self.metrics.listen, flags.metrics.as_ref());
+        over(&mut self.latency.ack_p99_ms, flags.ack_p99_ms.as_ref());
+        over(&mut self.trace.every, flags.trace_every.as_ref());
+        over(&mut self.log.format, flags.log_format.as_ref());
+        over(&mut self.log.filter, flags.log.as_ref());
+        self.metrics.enabled &= !flags.no_metrics;
+        self.metrics.allow_elsewhere |= flags.allow_metrics_elsewhere;
+        self.admin.allow_provision |= flags.allow_provision;
+        self.restored = flags.restored;
+        self.network.shared_addresses |= flags.shared_addresses;
+        if !flags.proxy_protocol_from.is_empty() {
+            self.network.proxy_protocol_from.clone_from(&flags.proxy_protocol_from);
+        }
+        self.tls.allow_development_certificate |= flags.allow_development_certificate;
+        let optional = [
+            (&mut self.tls.certificate, &flags.certificate),
+            (&mut self.tls.key, &flags.key),
+            (&mut self.admin.socket, &flags.admin_socket),
+        ];
+        for (value, flag) in optional {
+            if flag.is_some() {
+                value.clone_from(flag);
+            }
+        }
+        if flags.sms_webhook.is_some() {
+            self.sms.webhook.clone_from(&flags.sms_webhook);
+        }
+        if flags.sms_authorization.is_some() {
+            self.sms.authorization.clone_from(&flags.sms_authorization);
+        }
+        self.apply_limits(&flags.limits)
+    }
+
+    /// Takes limits as `--limit` gives them: `KEY=NUMBER`.
+    fn apply_limits(&mut self, limits: &[String]) -> Result<(), ConfigError> {
+        for limit in limits {
+            let pair = limit.split_once('=').and_then(|(key, value)| Some((key, value.trim().parse().ok()?)));
+            let Some((key, value)) = pair else {
+                let why = format!("--limit {limit}: not KEY=NUMBER");
+                return Err(ConfigError::Contradiction(why));
+            };
+            if !LimitsTable::help().iter().any(|(known, ..)| *known == key.trim()) {
+                let why =
+                    format!("--limit {limit}: there is no such limit; `--print-config` shows all of them");
+                return Err(ConfigError::Contradiction(why));
+            }
+            if !self.limits.set(key.trim(), value) {
+                let why = format!("--limit {limit}: that is too large a number");
+                return Err(ConfigError::Contradiction(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.limits.check()?;
+        if self.cores > 256 {
+            let allowed = "0 (one a CPU) to 256".to_owned();
+            return Err(ConfigError::OutOfRange { key: "cores", value: self.cores.into(), allowed });
+        }
+        if !self.limits.receive_buffers.is_power_of_two() {
+            return contradiction("limits.receive_buffers is no power of two");
+        }
+        if self.tls.certificate.is_some() != self.tls.key.is_some() {
+            return contradiction("tls.certificate and tls.key go together: set both or neither");
+        }
+        if self.trace.every > NUMBER_MAX {
+            let allowed = format!("0 to {NUMBER_MAX}");
+            return Err(ConfigError::OutOfRange { key: "trace.every", value: self.trace.every, allowed });
+        }
+        self.check_texts()?;
+        self.check_reach()
+    }
+
+    /// Paths, a header's value, an URL: texts that must be what they are for.
+    fn check_texts(&self) -> Result<(), ConfigError> {
+        let paths = [
+            Some(&self.data_dir),
+            self.tls.certificate.as_ref(),
+            self.tls.key.as_ref(),
+            self.admin.socket.as_ref(),
+        ];
+        if paths.into_iter().flatten().any(|path| path.to_str().is_none()) {
+            return contradiction("a path is not UTF-8: name it otherwise");
+        }
+        let is_header = |text: &String| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        if !self.sms.authorization.as_ref().is_none_or(is_header) {
+            return contradiction(
+                "sms.authorization is no header's value: it has characters that a header has not",
+            );
+        }
+        let url_is_one = |url: &String| {
+            url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty())
+        };
+        if self.sms.webhook.as_ref().is_some_and(|url| !url_is_one(url)) {
+            return contradiction("sms.webhook is no URL: it begins with https:// or http://");
+        }
+        Ok(())
+    }
+
+    /// What is open to other machines needs more than what is not.
+    fn check_reach(&self) -> Result<(), ConfigError> {
+        let elsewhere = self.metrics.enabled && !self.metrics.listen.ip().is_loopback();
+        if elsewhere && !self.metrics.allow_elsewhere {
+            return contradiction(
+                "metrics.listen is not on loopback: its listener has no access control. If only those can connect who may read it, \
+                 set metrics.allow_elsewhere (--allow-metrics-elsewhere)",
+            );
+        }
+        if !self.development() && self.engine == EngineKind::Memory {
+            return contradiction(
+                "the memory engine forgets everything: it needs development mode: a loopback listener, and no webhook",
+            );
+        }
+        if !self.development() && self.sms.webhook.is_none() {
+            let why =
+                "sms.webhook is not set: off loopback, one-time codes can only be delivered by a webhook";
+            return contradiction(why);
+        }
+        let development = self.tls.certificate.is_none();
+        if development && !self.listen.ip().is_loopback() && !self.tls.allow_development_certificate {
+            let why = "off loopback, clients need a certificate that they trust: name one with --certificate and --key \
+                       (for a test between machines: --allow-development-certificate)";
+            return contradiction(why);
+        }
+        Ok(())
+    }
+
+    /// Development mode: the listener can be reached from this machine alone, and codes go to nobody's phone.
+    pub fn development(&self) -> bool {
+        self.listen.ip().is_loopback() && self.sms.webhook.is_none()
+    }
+
+    /// The number of cores: one a CPU, unless it is set.
+    pub fn core_count(&self) -> u16 {
+        let cpus = || std::thread::available_parallelism().map_or(1, |count| count.get().min(256) as u16);
+        if self.cores == 0 { cpus() } else { self.cores }
+    }
+
+    /// Where the admin socket is.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.admin.socket.clone().unwrap_or_else(|| self.data_dir.join("ternd.sock"))
+    }
+}

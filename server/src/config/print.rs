@@ -1,0 +1,165 @@
+//! The configuration as text: every key with what it means, and what differs between two of them.
+
+use super::{Config, LimitsTable};
+
+impl Config {
+    /// As TOML, every key with what it means.
+    pub fn to_toml(&self) -> String {
+        let values = toml::Table::try_from(self).expect("a configuration is tables, strings and numbers");
+        let mut text = String::new();
+        for (table, keys) in help() {
+            if !table.is_empty() {
+                text += &format!("\n[{table}]\n");
+            }
+            for (key, help) in keys {
+                text += &format!("# {help}\n");
+                // What is not set stands there as what it would be.
+                text += &match value_of(&values, table, key) {
+                    Some(value) => format!("{key} = {value}\n"),
+                    None => format!("# {key} = \"\"\n"),
+                };
+            }
+        }
+        text
+    }
+
+    /// Limits that are not as they are by themselves, as `--limit` takes them.
+    pub fn changed_limits(&self) -> Vec<String> {
+        let of = |limits: &LimitsTable| toml::Table::try_from(limits).expect("numbers");
+        let usual = of(&LimitsTable::default());
+        let changed = of(&self.limits).into_iter().filter(|(key, value)| usual.get(key) != Some(value));
+        changed.map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
+    /// Keys whose values differ from another configuration's, as `table.key`.
+    pub fn differs_in(&self, other: &Self) -> Vec<String> {
+        let of = |config: &Self| {
+            toml::Table::try_from(config).expect("a configuration is tables, strings and numbers")
+        };
+        let (mine, others) = (of(self), of(other));
+        let mut keys = Vec::new();
+        for (table, of_table) in help() {
+            let differs =
+                |(key, _): &(&str, String)| value_of(&mine, table, key) != value_of(&others, table, key);
+            let name = |(key, _): (&str, String)| {
+                if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
+            };
+            keys.extend(of_table.into_iter().filter(differs).map(name));
+        }
+        // It is in no printed table.
+        if self.sms.authorization != other.sms.authorization {
+            keys.push("sms.authorization".to_owned());
+        }
+        keys
+    }
+}
+
+/// What a key of a table is set to; the table without a name is all of it.
+fn value_of<'a>(all: &'a toml::Table, table: &str, key: &str) -> Option<&'a toml::Value> {
+    let table = if table.is_empty() { all } else { all.get(table)?.as_table()? };
+    table.get(key)
+}
+
+/// Every key by its table, and what it means; but for the limits, which say it themselves.
+const KEYS: &[(&str, &[(&str, &str)])] = &[
+    (
+        "",
+        &[
+            ("listen", "Address to listen on."),
+            ("data_dir", "Directory of the store, the admin socket and the development certificate."),
+            ("cores", "Threads with a ring and a share of the users each; 0: one a CPU. At most 256."),
+            (
+                "engine",
+                "Where the data lies: \"embedded\", on disk, or \"memory\", which forgets all at the end.",
+            ),
+        ],
+    ),
+    (
+        "tls",
+        &[
+            (
+                "certificate",
+                "Certificate chain (PEM), the server's own first. Not set: a development certificate.",
+            ),
+            ("key", "The certificate's private key (PEM). Goes with it."),
+            (
+                "allow_development_certificate",
+                "Serve the development certificate although other machines can connect.",
+            ),
+        ],
+    ),
+    (
+        "network",
+        &[
+            (
+                "proxy_protocol_from",
+                "Balancers' ranges of addresses: from there each connection begins with a PROXY header of version 2.",
+            ),
+            ("shared_addresses", "Unrelated people share addresses: nothing is limited by address."),
+        ],
+    ),
+    (
+        "sms",
+        &[
+            (
+                "webhook",
+                "URL that one-time codes are POSTed to as JSON. Not set: they are printed, on loopback alone.",
+            ),
+            (
+                "authorization",
+                "What the header Authorization of those says, like \"Bearer …\". It is never printed.",
+            ),
+        ],
+    ),
+    (
+        "metrics",
+        &[
+            ("enabled", "Whether there are /metrics, /healthz and /readyz."),
+            ("listen", "Their address, on loopback unless it is allowed elsewhere."),
+            (
+                "allow_elsewhere",
+                "They may be off loopback, where whoever can connect may read them: a container's network, say.",
+            ),
+        ],
+    ),
+    (
+        "admin",
+        &[
+            ("socket", "Path of the admin socket. Not set: ternd.sock in the data directory."),
+            ("allow_provision", "Let `ternctl provision` make verified users outside development mode."),
+        ],
+    ),
+    (
+        "log",
+        &[
+            ("format", "Form of the log: \"auto\", \"human\" or \"json\"."),
+            (
+                "filter",
+                "What is logged: error, warn, info, debug, or a filter like tern_server=debug. Read again on SIGHUP.",
+            ),
+        ],
+    ),
+    (
+        "latency",
+        &[(
+            "ack_p99_ms",
+            "Aim: 99 of 100 messages acknowledged within so many ms; what the disk leaves of it makes groups larger. 0: at once.",
+        )],
+    ),
+    (
+        "trace",
+        &[("every", "Follow each message whose client id is a multiple of this, for GET /traces. 0: none.")],
+    ),
+];
+
+/// Every key by its table, and what it means.
+fn help() -> Vec<(&'static str, Vec<(&'static str, String)>)> {
+    let plain = KEYS
+        .iter()
+        .map(|(table, keys)| (*table, keys.iter().map(|(key, help)| (*key, (*help).to_owned())).collect()));
+    let limits = LimitsTable::help()
+        .into_iter()
+        .map(|(key, help, range)| (key, format!("{help} {} to {}.", range.start(), range.end())))
+        .collect();
+    plain.chain([("limits", limits)]).collect()
+}
