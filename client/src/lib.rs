@@ -32,6 +32,7 @@ mod driver;
 mod error;
 mod event;
 mod link;
+mod machine;
 mod registrar;
 pub mod store;
 mod teller;

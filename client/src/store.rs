@@ -23,77 +23,12 @@ use tern_wire::limits::NUMBERS_END;
 use crate::client::Sent;
 use crate::error::Error;
 use crate::event::Message;
+pub use crate::machine::rows::{Account, LogState, Outgoing, Person};
+pub use crate::machine::tables::KEYS_MAX;
 
 /// By how much at most the next client id is raised at a start. A profile that was put back from a copy so never takes a
 /// number again that it had given to another message: 2^25 starts fit below 2^53 even if each raise is the largest.
 const CLIENT_ID_RAISE_MAX: u64 = 1 << 28;
-
-/// This device's session.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Account {
-    /// E.164.
-    pub phone: String,
-    /// The user.
-    pub user_id: u64,
-    /// The device.
-    pub device_id: u32,
-    pub(crate) access_token: String,
-    pub(crate) access_expires_ms: u64,
-    pub(crate) refresh_token: String,
-    /// The id of the server's store; empty until a server has named it.
-    pub(crate) store: Vec<u8>,
-}
-
-impl Account {
-    /// For tests that speak the protocol themselves.
-    #[doc(hidden)]
-    pub fn access_token(&self) -> &str {
-        &self.access_token
-    }
-}
-
-/// Shows no token.
-impl std::fmt::Debug for Account {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Account").field("user_id", &self.user_id).field("device_id", &self.device_id).finish()
-    }
-}
-
-/// A person.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Person {
-    /// The user.
-    pub user_id: u64,
-    /// The display name.
-    pub name: String,
-    /// E.164; empty if the server did not tell.
-    pub phone: String,
-}
-
-/// How far this device is with one person.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct LogState {
-    /// The person.
-    pub peer: u64,
-    /// Everything up to here is stored.
-    pub position: u64,
-    /// The server knows that it is.
-    pub acked: u64,
-    /// One's own read watermark.
-    pub read_upto: u64,
-    /// The server knows it.
-    pub read_acked: u64,
-    /// The peer has everything up to here.
-    pub peer_delivered: u64,
-    /// The peer has read up to here.
-    pub peer_read: u64,
-    /// The newest of one's own messages.
-    pub last_own: u64,
-    /// The application has dealt with everything up to here.
-    pub told: u64,
-    /// The newest that is stored, beyond a gap or not.
-    pub top: u64,
-}
 
 /// An entry was kept.
 pub(crate) struct Took {
@@ -103,17 +38,6 @@ pub(crate) struct Took {
     pub(crate) rewound: bool,
 }
 
-/// A message that the server has not acknowledged.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Outgoing {
-    /// Its number.
-    pub client_id: u64,
-    /// To whom.
-    pub peer: u64,
-    /// What.
-    pub body: Vec<u8>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Store {
@@ -121,9 +45,6 @@ pub struct Store {
     /// Held as long as the profile is in use.
     _lock: Option<File>,
 }
-
-/// How many keys of messages are remembered, beside those of messages that are not sent.
-pub const KEYS_MAX: u64 = 1 << 16;
 
 /// What became of a message that was to be kept.
 pub(crate) enum Enqueued {
@@ -930,5 +851,6 @@ fn message_row(row: &rusqlite::Row<'_>, peer: u64, me: u64) -> rusqlite::Result<
     })
 }
 
+mod tables;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,336 @@
+//! The tables in plain memory: for simulations of many devices, and tests. What was not committed is undone as by a crash.
+
+use std::collections::BTreeMap;
+
+use super::rows::{DeviceRow, EntryRow, GoneRow, KeyRow, LogState, Outgoing, Person};
+use super::tables::{Change, KEYS_MAX, Tables, Which};
+use crate::error::Error;
+
+/// See the module. A crash of a device is [`Tables::roll_back`] of what its machine gives back.
+#[derive(Clone, Default, Debug)]
+pub struct Memory {
+    now: Content,
+    /// How to come back to what is committed: the newest last.
+    undo: Vec<Undo>,
+    /// So many more changes and commits succeed. `None`: all.
+    fails_after: Option<u32>,
+}
+
+/// What the tables hold.
+#[derive(Clone, Default, PartialEq, Debug)]
+struct Content {
+    device: Option<DeviceRow>,
+    generations: Vec<u64>,
+    logs: BTreeMap<u64, LogState>,
+    entries: BTreeMap<(u64, u64), EntryRow>,
+    /// Each with whether it is gone for good.
+    gone: BTreeMap<u64, (GoneRow, bool)>,
+    gone_last: u64,
+    people: BTreeMap<u64, Person>,
+    outbox: BTreeMap<u64, Outgoing>,
+    keys: BTreeMap<u64, KeyRow>,
+    keys_last: u64,
+}
+
+/// What stood at a place before it was changed.
+#[derive(Clone, Debug)]
+enum Undo {
+    Device(Option<DeviceRow>),
+    Generations(Vec<u64>),
+    Log(u64, Option<LogState>),
+    Entry((u64, u64), Option<EntryRow>),
+    Gone(u64, Option<(GoneRow, bool)>),
+    GoneLast(u64),
+    Person(u64, Option<Person>),
+    Outgoing(u64, Option<Outgoing>),
+    Key(u64, Option<KeyRow>),
+    KeysLast(u64),
+}
+
+fn restore<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
+}
+
+impl Undo {
+    fn apply(self, content: &mut Content) {
+        match self {
+            Self::Device(device) => content.device = device,
+            Self::Generations(generations) => content.generations = generations,
+            Self::Log(peer, log) => restore(&mut content.logs, peer, log),
+            Self::Entry(place, entry) => restore(&mut content.entries, place, entry),
+            Self::Gone(id, gone) => restore(&mut content.gone, id, gone),
+            Self::GoneLast(id) => content.gone_last = id,
+            Self::Person(user, person) => restore(&mut content.people, user, person),
+            Self::Outgoing(id, outgoing) => restore(&mut content.outbox, id, outgoing),
+            Self::Key(id, key) => restore(&mut content.keys, id, key),
+            Self::KeysLast(id) => content.keys_last = id,
+        }
+    }
+}
+
+impl Memory {
+    /// The tables of a device that has just been registered.
+    pub fn registered(device: DeviceRow) -> Self {
+        let now = Content { device: Some(device), ..Content::default() };
+        Self { now, ..Self::default() }
+    }
+
+    /// So many more changes and commits succeed, and then none, as on a disk that is full. `None`: all succeed again.
+    pub fn fail_after(&mut self, changes: Option<u32>) {
+        self.fails_after = changes;
+    }
+
+    /// Has the next key be one so much later.
+    #[cfg(test)]
+    pub(crate) fn skip_keys(&mut self, count: u64) {
+        self.now.keys_last += count;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_same(&self, other: &Self) -> bool {
+        self.now == other.now
+    }
+
+    fn may_fail(&mut self) -> Result<(), Error> {
+        match &mut self.fails_after {
+            None => Ok(()),
+            Some(0) => Err(Error::Store("it was made to fail".to_owned())),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn set_log(&mut self, log: LogState) {
+        let before = self.now.logs.insert(log.peer, log);
+        self.undo.push(Undo::Log(log.peer, before));
+    }
+
+    fn forget_marks(&mut self) {
+        for log in self.now.logs.values().copied().collect::<Vec<_>>() {
+            self.set_log(LogState { acked: 0, read_acked: 0, peer_delivered: 0, peer_read: 0, ..log });
+        }
+    }
+
+    fn doubt(&mut self, peer: u64, above: u64, told: u64) {
+        let places: Vec<_> =
+            self.now.entries.range((peer, above + 1)..=(peer, u64::MAX)).map(|(place, _)| *place).collect();
+        self.undo.push(Undo::GoneLast(self.now.gone_last));
+        for place in places {
+            let mut entry = self.now.entries.remove(&place).expect("its place was just listed");
+            self.undo.push(Undo::Entry(place, Some(entry.clone())));
+            entry.seen |= entry.seq <= told;
+            self.now.gone_last += 1;
+            let id = self.now.gone_last;
+            self.now.gone.insert(id, (GoneRow { id, peer, entry, told: false }, false));
+            self.undo.push(Undo::Gone(id, None));
+        }
+    }
+
+    /// Changes what is gone, where `which` says so.
+    fn change_gone(
+        &mut self,
+        which: impl Fn(&(GoneRow, bool)) -> bool,
+        change: impl Fn(&mut (GoneRow, bool)),
+    ) {
+        for (id, gone) in &mut self.now.gone {
+            if which(gone) {
+                self.undo.push(Undo::Gone(*id, Some(gone.clone())));
+                change(gone);
+            }
+        }
+    }
+
+    fn add_key(&mut self, key: &KeyRow) {
+        self.undo.push(Undo::KeysLast(self.now.keys_last));
+        self.now.keys_last += 1;
+        let id = self.now.keys_last;
+        self.now.keys.insert(id, key.clone());
+        self.undo.push(Undo::Key(id, None));
+        let old = self.now.keys.range(..=id.saturating_sub(KEYS_MAX));
+        let old: Vec<_> = old.filter(|(_, key)| key.sent.is_some()).map(|(id, _)| *id).collect();
+        for id in old {
+            let before = self.now.keys.remove(&id);
+            self.undo.push(Undo::Key(id, before));
+        }
+    }
+
+    /// Changes the key of the message with this number, or forgets it.
+    fn change_key(&mut self, client_id: u64, change: impl FnOnce(KeyRow) -> Option<KeyRow>) {
+        let found = self.now.keys.iter().find(|(_, key)| key.client_id == client_id);
+        if let Some((id, key)) = found.map(|(id, key)| (*id, key.clone())) {
+            self.undo.push(Undo::Key(id, Some(key.clone())));
+            restore(&mut self.now.keys, id, change(key));
+        }
+    }
+}
+
+impl Tables for Memory {
+    fn device(&self) -> Result<Option<DeviceRow>, Error> {
+        Ok(self.now.device.clone())
+    }
+
+    fn generations(&self) -> Result<Vec<u64>, Error> {
+        Ok(self.now.generations.clone())
+    }
+
+    fn log(&self, peer: u64) -> Result<Option<LogState>, Error> {
+        Ok(self.now.logs.get(&peer).copied())
+    }
+
+    fn logs(&self, which: Which, limit: u32) -> Result<Vec<LogState>, Error> {
+        let mut logs: Vec<_> = self.now.logs.values().filter(|log| which.matches(log)).copied().collect();
+        if which == Which::ToResume {
+            logs.sort_by_key(|log| std::cmp::Reverse((log.position > log.acked, log.last_own)));
+        }
+        logs.truncate(limit as usize);
+        Ok(logs)
+    }
+
+    fn entry(&self, peer: u64, seq: u64) -> Result<Option<EntryRow>, Error> {
+        Ok(self.now.entries.get(&(peer, seq)).cloned())
+    }
+
+    fn entries(&self, peer: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<EntryRow>, Error> {
+        if upto <= after {
+            return Ok(Vec::new());
+        }
+        let entries = self.now.entries.range((peer, after + 1)..=(peer, upto));
+        Ok(entries.take(limit as usize).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    fn joined(&self, peer: u64, after: u64) -> Result<u64, Error> {
+        let mut upto = after;
+        for (_, seq) in self.now.entries.range((peer, after + 1)..=(peer, u64::MAX)).map(|(place, _)| *place)
+        {
+            if seq != upto + 1 {
+                break;
+            }
+            upto = seq;
+        }
+        Ok(upto)
+    }
+
+    fn first_unseen(&self, peer: u64, after: u64) -> Result<Option<u64>, Error> {
+        let mut entries = self.now.entries.range((peer, after + 1)..=(peer, u64::MAX));
+        Ok(entries.find(|(_, entry)| !entry.seen).map(|((_, seq), _)| *seq))
+    }
+
+    fn has_written(&self, peer: u64) -> Result<bool, Error> {
+        let mut entries = self.now.entries.range((peer, 0)..=(peer, u64::MAX));
+        Ok(entries.any(|(_, entry)| entry.sender == peer))
+    }
+
+    fn gone_like(&self, peer: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
+        let is_like =
+            |gone: &GoneRow| gone.peer == peer && gone.entry.seq == entry.seq && gone.entry.is_same(entry);
+        Ok(self.now.gone.values().map(|(gone, _)| gone).filter(|gone| is_like(gone)).cloned().collect())
+    }
+
+    fn gone_untold(&self, after: u64, limit: u32) -> Result<Vec<GoneRow>, Error> {
+        let gone = self.now.gone.range(after + 1..).map(|(_, gone)| gone);
+        let untold = gone.filter(|(gone, for_good)| *for_good && !gone.told);
+        Ok(untold.take(limit as usize).map(|(gone, _)| gone.clone()).collect())
+    }
+
+    fn is_in_doubt(&self) -> Result<bool, Error> {
+        Ok(self.now.gone.values().any(|(_, for_good)| !for_good))
+    }
+
+    fn person(&self, user_id: u64) -> Result<Option<Person>, Error> {
+        Ok(self.now.people.get(&user_id).cloned())
+    }
+
+    fn person_by_phone(&self, phone: &str) -> Result<Option<Person>, Error> {
+        Ok(self.now.people.values().find(|person| person.phone == phone).cloned())
+    }
+
+    fn outgoing(&self, client_id: u64) -> Result<Option<Outgoing>, Error> {
+        Ok(self.now.outbox.get(&client_id).cloned())
+    }
+
+    fn outbox(&self) -> Result<Vec<(u64, u64)>, Error> {
+        Ok(self.now.outbox.values().map(|outgoing| (outgoing.client_id, outgoing.peer)).collect())
+    }
+
+    fn key(&self, key: &str) -> Result<Option<KeyRow>, Error> {
+        Ok(self.now.keys.values().find(|row| row.key == key).cloned())
+    }
+
+    fn change(&mut self, change: Change<'_>) -> Result<(), Error> {
+        self.may_fail()?;
+        match change {
+            Change::Device(device) => {
+                let before = self.now.device.replace(device.clone());
+                self.undo.push(Undo::Device(before));
+            }
+            Change::Generation(generation) => {
+                if !self.now.generations.contains(&generation) {
+                    self.undo.push(Undo::Generations(self.now.generations.clone()));
+                    self.now.generations.push(generation);
+                }
+            }
+            Change::ForgetGenerations(but) => {
+                self.undo.push(Undo::Generations(self.now.generations.clone()));
+                self.now.generations.retain(|generation| Some(*generation) == but);
+            }
+            Change::Log(log) => self.set_log(log),
+            Change::ForgetMarks => self.forget_marks(),
+            Change::Entry(peer, entry) => {
+                let before = self.now.entries.insert((peer, entry.seq), entry.clone());
+                self.undo.push(Undo::Entry((peer, entry.seq), before));
+            }
+            Change::Doubt { peer, above, told } => self.doubt(peer, above, told),
+            Change::NotGone(id) => {
+                let before = self.now.gone.remove(&id);
+                self.undo.push(Undo::Gone(id, before));
+            }
+            Change::GoneForGood => {
+                self.change_gone(|(_, for_good)| !for_good, |(_, for_good)| *for_good = true)
+            }
+            Change::GoneTold(upto) => {
+                self.change_gone(
+                    |(gone, for_good)| *for_good && gone.id <= upto,
+                    |(gone, _)| gone.told = true,
+                );
+            }
+            Change::Person(person) => {
+                let before = self.now.people.insert(person.user_id, person.clone());
+                self.undo.push(Undo::Person(person.user_id, before));
+            }
+            Change::Outgoing(outgoing) => {
+                let before = self.now.outbox.insert(outgoing.client_id, outgoing.clone());
+                self.undo.push(Undo::Outgoing(outgoing.client_id, before));
+            }
+            Change::Done(client_id) => {
+                let before = self.now.outbox.remove(&client_id);
+                self.undo.push(Undo::Outgoing(client_id, before));
+            }
+            Change::Key(key) => self.add_key(key),
+            Change::KeySent(client_id, sent) => {
+                self.change_key(client_id, |key| Some(KeyRow { sent: Some(sent), ..key }))
+            }
+            Change::ForgetKey(client_id) => self.change_key(client_id, |_| None),
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Error> {
+        let may = self.may_fail();
+        match may {
+            Ok(()) => self.undo.clear(),
+            Err(_) => self.roll_back(),
+        }
+        may
+    }
+
+    fn roll_back(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            undo.apply(&mut self.now);
+        }
+    }
+}

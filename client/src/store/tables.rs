@@ -1,0 +1,362 @@
+//! The tables of [`crate::machine::tables`], in SQLite.
+
+use rusqlite::{OptionalExtension as _, Row, params};
+
+use super::Store;
+use crate::client::Sent;
+use crate::error::Error;
+use crate::machine::rows::{Account, DeviceRow, EntryRow, GoneRow, KeyRow, LogState, Outgoing, Person};
+use crate::machine::tables::{Change, KEYS_MAX, Tables, Which};
+
+const LOG_COLUMNS: &str =
+    "peer, position, acked, read_upto, read_acked, peer_delivered, peer_read, last_own, told, top";
+
+const ENTRY_COLUMNS: &str = "seq, sender, time_ms, kind, body, seen";
+
+/// Which rows of `logs` these are, and their order. `?1` is the peer behind which they are.
+fn condition(which: Which) -> (&'static str, &'static str) {
+    match which {
+        Which::All(_) => ("peer > ?1", "peer"),
+        Which::Unacknowledged => ("min(position, told) > acked OR read_upto > read_acked", "peer"),
+        Which::ToResume => {
+            ("last_own > peer_read OR position > acked", "position > acked DESC, last_own DESC, peer")
+        }
+        Which::Marked => ("peer_delivered > 0", "peer"),
+        Which::Untold => ("position > told", "peer"),
+        Which::Gaps => ("top > position", "peer"),
+    }
+}
+
+impl Tables for Store {
+    fn device(&self) -> Result<Option<DeviceRow>, Error> {
+        let mut query = self.db.prepare_cached(
+            "SELECT phone, user_id, device_id, access_token, access_expires_ms, refresh_token, store, nonce,
+             next_client_id, newest_device FROM account",
+        )?;
+        Ok(query.query_row([], device_row).optional()?)
+    }
+
+    fn generations(&self) -> Result<Vec<u64>, Error> {
+        let mut query = self.db.prepare_cached("SELECT generation FROM generations ORDER BY id")?;
+        let rows = query.query_map([], |row| number(row, 0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn log(&self, peer: u64) -> Result<Option<LogState>, Error> {
+        let sql = format!("SELECT {LOG_COLUMNS} FROM logs WHERE peer = ?");
+        Ok(self.db.prepare_cached(&sql)?.query_row([peer as i64], log_row).optional()?)
+    }
+
+    fn logs(&self, which: Which, limit: u32) -> Result<Vec<LogState>, Error> {
+        let after = match which {
+            Which::All(Some(after)) => after as i64,
+            _ => -1,
+        };
+        let (condition, order) = condition(which);
+        let sql = format!(
+            "SELECT {LOG_COLUMNS} FROM logs WHERE ?1 IS NOT NULL AND ({condition}) ORDER BY {order} LIMIT ?2"
+        );
+        let mut query = self.db.prepare_cached(&sql)?;
+        let rows = query.query_map([after, limit.into()], log_row)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn entry(&self, peer: u64, seq: u64) -> Result<Option<EntryRow>, Error> {
+        let sql = format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE peer = ? AND seq = ?");
+        let mut query = self.db.prepare_cached(&sql)?;
+        Ok(query.query_row([peer as i64, seq as i64], |row| entry_row(row, 0)).optional()?)
+    }
+
+    fn entries(&self, peer: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<EntryRow>, Error> {
+        let sql = format!(
+            "SELECT {ENTRY_COLUMNS} FROM entries WHERE peer = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+        );
+        let mut query = self.db.prepare_cached(&sql)?;
+        let place = [peer as i64, after as i64, upto as i64, limit.into()];
+        let rows = query.query_map(place, |row| entry_row(row, 0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn joined(&self, peer: u64, after: u64) -> Result<u64, Error> {
+        let sql = "SELECT seq FROM entries WHERE peer = ? AND seq > ? ORDER BY seq";
+        let mut above = self.db.prepare_cached(sql)?;
+        let mut rows = above.query([peer as i64, after as i64])?;
+        let mut upto = after;
+        while let Some(row) = rows.next()?
+            && number(row, 0)? == upto + 1
+        {
+            upto += 1;
+        }
+        Ok(upto)
+    }
+
+    fn first_unseen(&self, peer: u64, after: u64) -> Result<Option<u64>, Error> {
+        let sql = "SELECT min(seq) FROM entries WHERE peer = ? AND seq > ? AND NOT seen";
+        let mut query = self.db.prepare_cached(sql)?;
+        let first: Option<i64> = query.query_row([peer as i64, after as i64], |row| row.get(0))?;
+        Ok(first.map(|seq| seq as u64))
+    }
+
+    fn has_written(&self, peer: u64) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM entries WHERE peer = ?1 AND sender = ?1)";
+        Ok(self.db.prepare_cached(sql)?.query_row([peer as i64], |row| row.get(0))?)
+    }
+
+    fn gone_like(&self, peer: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
+        let sql = format!(
+            "SELECT id, peer, told, {ENTRY_COLUMNS} FROM gone
+             WHERE peer = ? AND seq = ? AND sender = ? AND time_ms = ? AND body = ? ORDER BY id"
+        );
+        let mut query = self.db.prepare_cached(&sql)?;
+        let EntryRow { seq, sender, time_ms, body, .. } = entry;
+        let like = params![peer as i64, *seq as i64, *sender as i64, *time_ms as i64, &body[..]];
+        let rows = query.query_map(like, gone_row)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn gone_untold(&self, after: u64, limit: u32) -> Result<Vec<GoneRow>, Error> {
+        let sql = format!(
+            "SELECT id, peer, told, {ENTRY_COLUMNS} FROM gone
+             WHERE state = 1 AND told = 0 AND id > ? ORDER BY id LIMIT ?"
+        );
+        let mut query = self.db.prepare_cached(&sql)?;
+        let rows = query.query_map([after as i64, limit.into()], gone_row)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn is_in_doubt(&self) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM gone WHERE state = 0)";
+        Ok(self.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    }
+
+    fn person(&self, user_id: u64) -> Result<Option<Person>, Error> {
+        let sql = "SELECT user_id, name, phone FROM people WHERE user_id = ?";
+        Ok(self.db.prepare_cached(sql)?.query_row([user_id as i64], person_row).optional()?)
+    }
+
+    fn person_by_phone(&self, phone: &str) -> Result<Option<Person>, Error> {
+        let sql = "SELECT user_id, name, phone FROM people WHERE phone = ?";
+        Ok(self.db.prepare_cached(sql)?.query_row([phone], person_row).optional()?)
+    }
+
+    fn outgoing(&self, client_id: u64) -> Result<Option<Outgoing>, Error> {
+        let sql = "SELECT client_id, peer, body FROM outbox WHERE client_id = ?";
+        let outgoing = self.db.prepare_cached(sql)?.query_row([client_id as i64], |row| {
+            Ok(Outgoing { client_id: number(row, 0)?, peer: number(row, 1)?, body: row.get(2)? })
+        });
+        Ok(outgoing.optional()?)
+    }
+
+    fn outbox(&self) -> Result<Vec<(u64, u64)>, Error> {
+        let sql = "SELECT client_id, peer FROM outbox ORDER BY client_id";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map([], |row| Ok((number(row, 0)?, number(row, 1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn key(&self, key: &str) -> Result<Option<KeyRow>, Error> {
+        let sql = "SELECT key, client_id, digest, seq, time_ms FROM keys WHERE key = ?";
+        let key = self.db.prepare_cached(sql)?.query_row([key], |row| {
+            let sent = row.get::<_, Option<i64>>(3)?.zip(row.get::<_, Option<i64>>(4)?);
+            let sent = sent.map(|(seq, time_ms)| Sent { seq: seq as u64, time_ms: time_ms as u64 });
+            Ok(KeyRow { key: row.get(0)?, client_id: number(row, 1)?, digest: row.get(2)?, sent })
+        });
+        Ok(key.optional()?)
+    }
+
+    fn change(&mut self, change: Change<'_>) -> Result<(), Error> {
+        if self.db.is_autocommit() {
+            self.db.execute_batch("BEGIN IMMEDIATE")?;
+        }
+        match change {
+            Change::Device(device) => self.set_device(device),
+            Change::Generation(generation) => {
+                self.run("INSERT OR IGNORE INTO generations (generation) VALUES (?)", [generation as i64])
+            }
+            // None is 0, which stands for no generation.
+            Change::ForgetGenerations(but) => {
+                self.run("DELETE FROM generations WHERE generation <> ?", [but.unwrap_or(0) as i64])
+            }
+            Change::Log(log) => self.set_log(&log),
+            Change::ForgetMarks => {
+                self.run("UPDATE logs SET acked = 0, read_acked = 0, peer_delivered = 0, peer_read = 0", [])
+            }
+            Change::Entry(peer, entry) => self.add_entry(peer, entry),
+            Change::Doubt { peer, above, told } => self.doubt(peer, above, told),
+            Change::NotGone(id) => self.run("DELETE FROM gone WHERE id = ?", [id as i64]),
+            Change::GoneForGood => self.run("UPDATE gone SET state = 1 WHERE state = 0", []),
+            Change::GoneTold(upto) => {
+                let sql = "UPDATE gone SET told = 1 WHERE state = 1 AND told = 0 AND id <= ?";
+                self.run(sql, [upto as i64])
+            }
+            Change::Person(Person { user_id, name, phone }) => self
+                .run("INSERT OR REPLACE INTO people VALUES (?, ?, ?)", params![*user_id as i64, name, phone]),
+            Change::Outgoing(Outgoing { client_id, peer, body }) => self
+                .run("INSERT INTO outbox VALUES (?, ?, ?)", params![*client_id as i64, *peer as i64, body]),
+            Change::Done(client_id) => self.run("DELETE FROM outbox WHERE client_id = ?", [client_id as i64]),
+            Change::Key(key) => self.add_key(key),
+            Change::KeySent(client_id, Sent { seq, time_ms }) => {
+                let sql = "UPDATE keys SET seq = ?, time_ms = ? WHERE client_id = ?";
+                self.run(sql, [seq as i64, time_ms as i64, client_id as i64])
+            }
+            Change::ForgetKey(client_id) => {
+                self.run("DELETE FROM keys WHERE client_id = ?", [client_id as i64])
+            }
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), Error> {
+        if self.db.is_autocommit() {
+            return Ok(());
+        }
+        let done = self.db.execute_batch("COMMIT");
+        if done.is_err() {
+            self.roll_back();
+        }
+        Ok(done?)
+    }
+
+    fn roll_back(&mut self) {
+        if !self.db.is_autocommit() {
+            // The error before this one says what went wrong.
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
+    }
+}
+
+impl Store {
+    /// Has the next key be one so much later.
+    #[cfg(test)]
+    pub(crate) fn skip_keys(&mut self, count: u64) {
+        self.run("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'keys'", [count as i64])
+            .expect("written");
+    }
+
+    fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), Error> {
+        self.db.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+
+    fn set_device(&self, device: &DeviceRow) -> Result<(), Error> {
+        let DeviceRow { account, nonce, next_client_id, newest_device } = device;
+        self.run(
+            "INSERT OR REPLACE INTO account (one, phone, user_id, device_id, access_token, access_expires_ms,
+             refresh_token, store, nonce, next_client_id, newest_device)
+             VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                account.phone,
+                account.user_id as i64,
+                account.device_id,
+                account.access_token,
+                account.access_expires_ms as i64,
+                account.refresh_token,
+                (!account.store.is_empty()).then_some(&account.store),
+                nonce,
+                *next_client_id as i64,
+                newest_device
+            ],
+        )
+    }
+
+    fn set_log(&self, log: &LogState) -> Result<(), Error> {
+        let sql =
+            format!("INSERT OR REPLACE INTO logs ({LOG_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        let numbers = [
+            log.peer,
+            log.position,
+            log.acked,
+            log.read_upto,
+            log.read_acked,
+            log.peer_delivered,
+            log.peer_read,
+            log.last_own,
+            log.told,
+            log.top,
+        ];
+        self.run(&sql, numbers.map(|number| number as i64))
+    }
+
+    fn add_entry(&self, peer: u64, entry: &EntryRow) -> Result<(), Error> {
+        let EntryRow { seq, sender, time_ms, kind, body, seen } = entry;
+        let values =
+            params![peer as i64, *seq as i64, *sender as i64, *time_ms as i64, kind, &body[..], seen];
+        let sql =
+            "INSERT INTO entries (peer, seq, sender, time_ms, kind, body, seen) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        self.run(sql, values)
+    }
+
+    fn doubt(&self, peer: u64, above: u64, told: u64) -> Result<(), Error> {
+        self.run(
+            "INSERT INTO gone (peer, seq, sender, time_ms, kind, body, seen)
+             SELECT peer, seq, sender, time_ms, kind, body, seen OR seq <= ?3 FROM entries
+             WHERE peer = ?1 AND seq > ?2 ORDER BY seq",
+            [peer as i64, above as i64, told as i64],
+        )?;
+        self.run("DELETE FROM entries WHERE peer = ? AND seq > ?", [peer as i64, above as i64])
+    }
+
+    fn add_key(&self, row: &KeyRow) -> Result<(), Error> {
+        let KeyRow { key, client_id, digest, sent } = row;
+        let sent = sent.map(|sent| (sent.seq as i64, sent.time_ms as i64)).unzip();
+        let sql = "INSERT INTO keys (key, client_id, digest, seq, time_ms) VALUES (?, ?, ?, ?, ?)";
+        self.run(sql, params![key, *client_id as i64, digest, sent.0, sent.1])?;
+        let sql = "DELETE FROM keys WHERE id <= (SELECT max(id) FROM keys) - ? AND seq IS NOT NULL";
+        self.run(sql, [KEYS_MAX as i64])
+    }
+}
+
+fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(at).map(|number| number as u64)
+}
+
+pub(super) fn device_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
+    Ok(DeviceRow {
+        account: Account {
+            phone: row.get(0)?,
+            user_id: number(row, 1)?,
+            device_id: row.get(2)?,
+            access_token: row.get(3)?,
+            access_expires_ms: number(row, 4)?,
+            refresh_token: row.get(5)?,
+            store: row.get::<_, Option<Vec<u8>>>(6)?.unwrap_or_default(),
+        },
+        nonce: row.get(7)?,
+        next_client_id: number(row, 8)?,
+        newest_device: row.get(9)?,
+    })
+}
+
+fn log_row(row: &Row<'_>) -> rusqlite::Result<LogState> {
+    Ok(LogState {
+        peer: number(row, 0)?,
+        position: number(row, 1)?,
+        acked: number(row, 2)?,
+        read_upto: number(row, 3)?,
+        read_acked: number(row, 4)?,
+        peer_delivered: number(row, 5)?,
+        peer_read: number(row, 6)?,
+        last_own: number(row, 7)?,
+        told: number(row, 8)?,
+        top: number(row, 9)?,
+    })
+}
+
+/// A row that has [`ENTRY_COLUMNS`] from a column on.
+fn entry_row(row: &Row<'_>, at: usize) -> rusqlite::Result<EntryRow> {
+    Ok(EntryRow {
+        seq: number(row, at)?,
+        sender: number(row, at + 1)?,
+        time_ms: number(row, at + 2)?,
+        kind: row.get(at + 3)?,
+        body: row.get::<_, Vec<u8>>(at + 4)?.into(),
+        seen: row.get(at + 5)?,
+    })
+}
+
+fn gone_row(row: &Row<'_>) -> rusqlite::Result<GoneRow> {
+    Ok(GoneRow { id: number(row, 0)?, peer: number(row, 1)?, told: row.get(2)?, entry: entry_row(row, 3)? })
+}
+
+fn person_row(row: &Row<'_>) -> rusqlite::Result<Person> {
+    Ok(Person { user_id: number(row, 0)?, name: row.get(1)?, phone: row.get(2)? })
+}
