@@ -411,6 +411,31 @@ fn what_was_asked_before_the_client_closed_its_half_is_answered() {
     }
 }
 
+/// Wherever its user is: most connections move to another core with what they have not read, and their end moves with it.
+#[test]
+fn what_was_asked_right_behind_a_login_before_the_client_closed_its_half_is_answered() {
+    let server = Ternd::start(4);
+    for (round, user) in server.provision(8).iter().enumerate() {
+        for with_fin in [false, true] {
+            let mut raw = Raw::welcomed(&server);
+            let login = Request::Login(v1::Login { access_token: user.token.clone() });
+            let pings = (0..3).map(|_| Request::Ping(v1::Ping {}));
+            let mut bytes = Vec::new();
+            for (id, request) in (1000..).zip([login].into_iter().chain(pings)) {
+                tern_wire::frame::encode(&v1::ClientFrame { id, request: Some(request) }, &mut bytes);
+            }
+            raw.send_bytes(&bytes);
+            raw.close_notify(with_fin);
+            let round = format!("user {round}, with_fin {with_fin}");
+            assert!(matches!(raw.response(1000), Some(Message::LoggedIn(_))), "{round}");
+            for id in 1001..1004 {
+                assert!(matches!(raw.response(id), Some(Message::Pong(_))), "{round}, request {id}");
+            }
+            assert!(raw.receive().is_none(), "then it ends: {round}");
+        }
+    }
+}
+
 fn proxy_header(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
     let mut bytes = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
     bytes.extend([0x20 | command, family]);

@@ -7,6 +7,7 @@
 mod clock;
 mod conn;
 mod io;
+pub mod life;
 mod link;
 mod start;
 mod strangers;

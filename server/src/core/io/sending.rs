@@ -1,0 +1,115 @@
+//! What is queued to connections, on its way out. A send's buffer belongs to its operation until that has ended.
+
+use tern_proto::v1::{self, server_frame::Message};
+use tern_shard::reply::ConnId;
+use tern_wire::errors::{Farewell, Reason};
+use tern_wire::frame;
+
+use super::super::conn::{Conn, Queue, Tls, token};
+use super::super::life::{Action, Event, Sent};
+use super::Io;
+
+/// Send buffers kept for the next send.
+const SPARE_BUFFERS_MAX: usize = 64;
+
+/// Bytes of a send buffer that is kept.
+const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+impl Io {
+    /// Sends what connections have queued.
+    pub(in crate::core) fn flush(&mut self) {
+        while let Some(id) = self.dirty.pop() {
+            self.flush_one(id);
+        }
+    }
+
+    /// Seals what a connection has queued, and hands it to the kernel, unless that still has something of it.
+    pub(super) fn flush_one(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id).filter(|conn| conn.life.may_send()) else { return };
+        if conn.life.says_farewell() && seal_farewell(conn).is_err() {
+            return self.on(id, Event::Abort);
+        }
+        let queue = conn.queue.take().filter(|queue| !queue.plain.is_empty() || !queue.sealed.is_empty());
+        let Some(queue) = queue else { return self.on(id, Event::Emptied) };
+        let Queue { plain, mut sealed } = *queue;
+        if !plain.is_empty() {
+            if sealed.capacity() == 0 {
+                sealed = self.spare.pop().unwrap_or_default();
+            }
+            let Tls::Open(records) = &mut conn.tls else {
+                unreachable!("frames are queued to what is open, and flushed when nobody is at work on it")
+            };
+            if records.seal(&plain, &mut sealed).is_err() {
+                return self.on(id, Event::Abort);
+            }
+        }
+        conn.sending = sealed.len() as u32;
+        let actions = conn.life.on(self.now, Event::Submitted);
+        debug_assert!(actions.is_none(), "nothing follows from a send before it has ended");
+        let (slot, is_stranger) = (conn.slot, conn.stranger);
+        keep(&mut self.spare, plain);
+        self.metrics().bytes_out.add(sealed.len() as u64);
+        self.send_from(id, (slot, is_stranger), sealed, 0);
+        self.touch(id);
+    }
+
+    fn send_from(&mut self, id: ConnId, (slot, is_stranger): (u32, bool), buffer: Vec<u8>, from: usize) {
+        if is_stranger {
+            self.ring.send_small(token(id), slot, buffer, from);
+        } else {
+            self.ring.send(token(id), slot, buffer, from);
+        }
+    }
+
+    /// A send has ended.
+    pub(in crate::core) fn sent(&mut self, id: ConnId, buffer: Vec<u8>, upto: usize, failed: bool) {
+        let conn = self.conns.get(id).expect("a connection outlives its operations");
+        let how = match upto < buffer.len() {
+            _ if failed => Sent::Failed,
+            true => Sent::Part,
+            false => Sent::All,
+        };
+        let actions = conn.life.on(self.now, Event::Sent(how));
+        if actions.has(Action::SendRest) {
+            let how = (conn.slot, conn.stranger);
+            self.metrics().short_sends.add(1);
+            self.send_from(id, how, buffer, upto);
+        } else {
+            conn.sending = 0;
+            keep(&mut self.spare, buffer);
+        }
+        self.act(id, actions);
+        self.resume_reading(id);
+    }
+
+    /// The core that a connection was to move to has no place for it.
+    pub(super) fn say_no_room(&mut self, id: ConnId) {
+        let farewell = Farewell {
+            reason: Reason::Overloaded,
+            reconnect_after_ms: 1000,
+            detail: "the user's core has no room for the connection",
+        };
+        let message = Some(Message::GoAway(farewell.into()));
+        let conn = self.conns.get(id).expect("it has not moved, and not gone");
+        conn.moving = None;
+        frame::encode(&v1::ServerFrame { id: 0, message }, &mut conn.queue().plain);
+    }
+}
+
+/// Seals the last frames, and behind them the end of the stream, or the alert that says why. The record layer is needed no more.
+fn seal_farewell(conn: &mut Conn) -> Result<(), tern_wire::tls::TlsError> {
+    if let Tls::Open(mut records) = std::mem::replace(&mut conn.tls, Tls::Gone) {
+        let Queue { plain, sealed } = conn.queue();
+        records.seal(plain, sealed)?;
+        plain.clear();
+        records.close(sealed);
+    }
+    Ok(())
+}
+
+fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    if spare.len() < SPARE_BUFFERS_MAX && (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity()) {
+        buffer.clear();
+        spare.push(buffer);
+    }
+}
