@@ -17,9 +17,15 @@ pub fn keep_to_owner() {
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
 }
 
-/// Makes a directory, private. One that is there stays as it is.
+/// Makes a directory with those above it, private; those that are made are there after a power cut. One that is there stays
+/// as it is.
 pub fn make_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(DIR_MODE).create(path)
+    let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();
+    DirBuilder::new().recursive(true).mode(DIR_MODE).create(path)?;
+    let sync =
+        |dir: &Path| File::open(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?.sync_all();
+    missing.into_iter().filter_map(Path::parent).try_for_each(sync)
 }
 
 /// Takes the rights of others from a directory and all that is in it. Gives how many had some.

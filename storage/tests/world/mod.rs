@@ -1,0 +1,545 @@
+//! A store on a simulated medium, the ports of some cores, and what must hold of it whatever happens: one seed decides what
+//! is written, in which order the engine's parts take their steps, what goes wrong, and when the power is cut.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tern_storage::embedded::{EmbeddedOptions, OpenError, Step, Stepped, SteppedEngine};
+use tern_storage::medium::SimulatedMedium;
+use tern_storage::medium::simulated::{Fault, Odds};
+use tern_storage::medium::stream::Stream;
+use tern_storage::{
+    Batch, CommitId, Completion, Direction, Engine as _, Epoch, Fence, Key, LogId, Port, ReadId, ScanLimit,
+    Slot, StoreError, Wake, keys,
+};
+
+const PORTS: usize = 3;
+const LIVES: usize = 5;
+const STORE: &str = "node/store";
+const ALL: ScanLimit = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
+
+/// What a store holds: by key.
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// The slot that decides everything. It has had two owners.
+fn slot() -> Slot {
+    Slot::of_user(1)
+}
+
+/// Nobody sleeps.
+pub struct Quiet;
+
+impl Wake for Quiet {
+    fn wake(&self) {}
+}
+
+/// What went on in a run, for the tests that ask whether anything did.
+#[derive(Default, Debug)]
+pub struct Tally {
+    pub crashes: u64,
+    pub kills: u64,
+    pub closes: u64,
+    pub committed: u64,
+    pub refused: u64,
+    pub unknown: u64,
+    pub reads: u64,
+    pub told_of_rot: u64,
+    pub faults: BTreeMap<Fault, u64>,
+}
+
+/// One batch of a port, in the order of their submission.
+struct Written {
+    commit: CommitId,
+    number: u64,
+    ops: Vec<(Key, Option<Vec<u8>>)>,
+    /// Its slot has another owner.
+    stale: bool,
+    /// How many failures its author knew of.
+    knew: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    UnderWay,
+    Committed,
+    /// It is not in the store.
+    Refused,
+    /// The store has failed: nobody knows.
+    Unknown,
+}
+
+/// A core's view of the store.
+struct Core {
+    index: usize,
+    port: Option<Box<dyn Port>>,
+    /// What was there when the store was opened, and all that was submitted since.
+    base: Rows,
+    written: Vec<Written>,
+    made: u64,
+    /// Of what was submitted, so many (refused ones aside) were known to be there when something was read or completed.
+    seen: usize,
+    /// Reads under way, with how many batches each must see.
+    reads: BTreeMap<ReadId, usize>,
+}
+
+impl Core {
+    fn log(&self) -> LogId {
+        LogId::direct(self.index as u64 + 1, 1000)
+    }
+
+    fn head(&self) -> Key {
+        keys::log(self.log())
+    }
+
+    fn row(&self, number: u64) -> Key {
+        keys::user(self.index as u64 * 100 + number)
+    }
+
+    /// The next batch: an entry, the log's head, and rows that are written again and again, or removed.
+    fn next(&mut self, random: &mut Stream) -> Vec<(Key, Option<Vec<u8>>)> {
+        self.made += 1;
+        let text = format!("core {} batch {} ", self.index, self.made).into_bytes();
+        let length = match random.below(20) {
+            0 => 9000,
+            1..=4 => 1500,
+            _ => 60,
+        };
+        let body: Vec<u8> = text.iter().copied().cycle().take(random.below(length) as usize + 20).collect();
+        let mut ops = vec![
+            (keys::entry(self.log(), self.made), Some(body)),
+            (self.head(), Some(self.made.to_le_bytes().to_vec())),
+        ];
+        for _ in 0..random.below(4) {
+            let value = (random.below(3) > 0).then(|| text.clone());
+            ops.push((self.row(random.below(12)), value));
+        }
+        ops
+    }
+
+    /// What there is after the first so many of those that were not refused.
+    fn after(&self, count: usize) -> Rows {
+        let mut rows = self.base.clone();
+        let written = self.written.iter().filter(|written| written.state != State::Refused);
+        for (key, value) in written.take(count).flat_map(|written| &written.ops) {
+            match value {
+                Some(value) => rows.insert(key.as_ref().to_vec(), value.clone()),
+                None => rows.remove(key.as_ref()),
+            };
+        }
+        rows
+    }
+
+    /// How many of those that were not refused there are, by the number of the last.
+    fn count_upto(&self, head: Option<&[u8]>) -> usize {
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("a number was written"));
+        let (head, base) = (head.map(number), self.base.get(self.head().as_ref()).map(|bytes| number(bytes)));
+        if head == base {
+            return 0;
+        }
+        let mut written = self.written.iter().filter(|written| written.state != State::Refused);
+        let found = written.position(|written| Some(written.number) == head);
+        found.unwrap_or_else(|| panic!("core {}: its newest batch {head:?} is none of this port", self.index))
+            + 1
+    }
+
+    fn failures(&self) -> usize {
+        let failed = |written: &&Written| matches!(written.state, State::Refused | State::Unknown);
+        self.written.iter().filter(failed).count()
+    }
+
+    fn submitted(&self) -> usize {
+        self.written.iter().filter(|written| written.state != State::Refused).count()
+    }
+
+    fn completed(&mut self, commit: CommitId, state: State) {
+        let next = self.written.iter().position(|written| written.state == State::UnderWay);
+        let written = &mut self.written[next.expect("what completes was submitted")];
+        assert_eq!(written.commit, commit, "core {}: commits complete in their order", self.index);
+        written.state = state;
+        if state == State::Committed {
+            assert!(!written.stale, "core {}: a fenced batch is committed", self.index);
+            let (knew, failures) = (written.knew, self.failures());
+            assert_eq!(
+                knew, failures,
+                "core {}: a batch is committed that follows one that is not",
+                self.index
+            );
+            let upto = next.expect("just found") + 1;
+            let there = self.written[..upto].iter().filter(|written| written.state != State::Refused);
+            self.seen = self.seen.max(there.count());
+        }
+    }
+}
+
+/// See the module.
+pub struct World {
+    random: Stream,
+    medium: SimulatedMedium,
+    engine: Option<SteppedEngine>,
+    cores: Vec<Core>,
+    now: Duration,
+    pub tally: Tally,
+}
+
+impl World {
+    /// An empty medium.
+    pub fn new(seed: u64) -> Self {
+        let core = |index| Core {
+            index,
+            port: None,
+            base: Rows::new(),
+            written: Vec::new(),
+            made: 0,
+            seen: 0,
+            reads: BTreeMap::new(),
+        };
+        Self {
+            random: Stream::named(seed, "the world"),
+            medium: SimulatedMedium::new(seed, Odds::POWER_CUTS),
+            engine: None,
+            cores: (0..PORTS).map(core).collect(),
+            now: Duration::ZERO,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Some lives of a process, each ended by a power cut, a kill, or in order. `trouble` has the medium fail now and then
+    /// otherwise too.
+    pub fn live(&mut self, trouble: bool) {
+        self.begin();
+        for _ in 0..LIVES {
+            let mut odds = Odds::POWER_CUTS.with(Fault::SlowSync, 50_000);
+            if trouble {
+                let troubles =
+                    [Fault::NoRoom, Fault::WriteFails, Fault::SyncFails, Fault::DirectorySyncFails];
+                for fault in troubles {
+                    odds = odds.with(fault, 1 << self.random.below(14));
+                }
+                let often = troubles[self.random.below(4) as usize];
+                odds = odds.with(often, 1 << (14 + self.random.below(4)));
+            }
+            self.medium.set_odds(odds);
+            if self.random.below(3) > 0 {
+                self.medium.cut_after(self.random.below(1 << (4 + self.random.clone().below(6))));
+            }
+            self.run();
+            self.end();
+            self.open();
+        }
+        self.tally.faults = self.medium.counts().into_iter().collect();
+    }
+
+    /// One life, a kill, and a bit that flips in one of these files.
+    #[allow(dead_code, reason = "one test file of two uses it")]
+    pub fn rot(&mut self, chosen: &dyn Fn(&Path) -> bool) {
+        self.begin();
+        self.run();
+        self.engine = None;
+        self.medium.kill();
+        let Some(path) = self.medium.rot(chosen) else { return };
+        match self.try_open() {
+            Ok(()) => self.verify(true),
+            Err(OpenError::Damaged { findings, .. }) => {
+                assert!(!findings.is_empty(), "nothing is said of where");
+                self.tally.told_of_rot += 1;
+            }
+            Err(error) => panic!("a bit of {} flipped, and that is told as: {error}", path.display()),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.open();
+        self.engine().raise_epoch(slot(), Epoch(2)).expect("nothing fails yet");
+    }
+
+    fn options(&mut self) -> EmbeddedOptions {
+        EmbeddedOptions {
+            group_bytes_max: 1 << (8 + self.random.below(6)),
+            commits_in_flight_max: 16,
+            free_bytes_min: 0,
+            flush_bytes: 4 << 10,
+            segment_bytes: 4 << 10,
+            ack_p99: Duration::from_millis(self.random.below(2) * 5),
+            ..EmbeddedOptions::default()
+        }
+    }
+
+    fn try_open(&mut self) -> Result<(), OpenError> {
+        let (options, seed) = (self.options(), self.random.number());
+        let engine = SteppedEngine::open(&self.medium, Path::new(STORE), options, seed)?;
+        for core in &mut self.cores {
+            core.port = Some(engine.port(Arc::new(Quiet)));
+        }
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    /// Opens the store on a medium that does nothing wrong meanwhile but being cut off, and looks whether all is there.
+    fn open(&mut self) {
+        loop {
+            self.medium.set_odds(Odds::POWER_CUTS);
+            if self.random.below(4) == 0 {
+                self.medium.cut_after(self.random.below(60));
+            }
+            let opened = self.try_open();
+            if self.medium.is_cut() {
+                self.engine = None;
+                self.medium.crash();
+                self.tally.crashes += 1;
+                continue;
+            }
+            opened.unwrap_or_else(|error| panic!("nothing but the power failed, and a start says: {error}"));
+            self.medium.cut_after(u64::MAX);
+            return self.verify(false);
+        }
+    }
+
+    fn engine(&self) -> &SteppedEngine {
+        self.engine.as_ref().expect("it runs")
+    }
+
+    /// Random steps, until the power is cut or it is enough.
+    fn run(&mut self) {
+        for _ in 0..self.random.below(600) {
+            match self.random.below(10) {
+                0..4 => self.submit(),
+                4 => self.read(),
+                5 => self.poll(),
+                _ => {
+                    let step = Step::ALL[self.random.below(Step::ALL.len() as u64) as usize];
+                    self.step(step);
+                }
+            }
+            if self.medium.is_cut() {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step) -> Stepped {
+        self.now += Duration::from_micros(self.random.below(2000));
+        let stepped = self.engine().step(step, self.now);
+        self.now += self.medium.take_time();
+        stepped
+    }
+
+    fn submit(&mut self) {
+        let index = self.random.below(PORTS as u64) as usize;
+        let core = &mut self.cores[index];
+        let ops = core.next(&mut self.random);
+        let mut batch = Batch::default();
+        for (key, value) in &ops {
+            match value {
+                Some(value) => batch.put(key.clone(), value.clone()),
+                None => batch.delete(key.clone()),
+            }
+        }
+        let (stale, knew) = (self.random.below(40) == 0, core.failures());
+        let fence = Fence::from_iter([(slot(), Epoch(if stale { 1 } else { 2 }))]);
+        let port = core.port.as_mut().expect("it runs");
+        if let Ok(commit) = port.submit(batch, fence) {
+            let state = State::UnderWay;
+            core.written.push(Written { commit, number: core.made, ops, stale, knew, state });
+        }
+    }
+
+    fn read(&mut self) {
+        let index = self.random.below(PORTS as u64) as usize;
+        let core = &mut self.cores[index];
+        let (key, range) = (core.head(), keys::entries(core.log(), 0, u64::MAX));
+        let committed = |core: &Core| {
+            let last = core.written.iter().rposition(|written| written.state == State::Committed);
+            let upto = &core.written[..last.map_or(0, |last| last + 1)];
+            upto.iter().filter(|written| written.state != State::Refused).count()
+        };
+        let must_see = committed(core);
+        let port = core.port.as_mut().expect("it runs");
+        let read = match self.random.below(2) {
+            0 => port.get(key).ok(),
+            _ => port.scan(range, Direction::Forwards, ALL).ok(),
+        };
+        core.reads.extend(read.map(|read| (read, must_see)));
+    }
+
+    fn poll(&mut self) {
+        for core in &mut self.cores {
+            let mut completions = Vec::new();
+            core.port.as_mut().expect("it runs").poll(&mut completions);
+            for completion in completions {
+                heard(core, completion, &mut self.tally);
+            }
+        }
+    }
+
+    /// The end of a life.
+    fn end(&mut self) {
+        if !self.medium.is_cut() && self.random.below(3) == 0 {
+            self.engine().close();
+            if !self.medium.is_cut() {
+                self.poll();
+                self.closed();
+            }
+        }
+        for core in &mut self.cores {
+            core.port = None;
+            core.reads.clear();
+        }
+        self.engine = None;
+        // What ended in the middle of something may have been the process alone.
+        if self.random.below(3) > 0 {
+            self.medium.crash();
+            self.tally.crashes += 1;
+        } else {
+            self.medium.kill();
+            self.tally.kills += 1;
+        }
+    }
+
+    /// A store that was closed in order, and had no trouble, has nothing in its log.
+    fn closed(&mut self) {
+        self.tally.closes += 1;
+        let mut written = self.cores.iter().flat_map(|core| &core.written);
+        if written.all(|written| written.state == State::Committed) {
+            let had_trouble = self.medium.counts().iter().any(|(fault, count)| {
+                let known = [Fault::LostWrite, Fault::TornWrite, Fault::LostName, Fault::SlowSync];
+                *count > 0 && !known.contains(fault)
+            });
+            let is_segment = |path: &Path| path.extension().is_some_and(|extension| extension == "log");
+            let segments = self.medium.files().into_iter().filter(|(path, _)| is_segment(path)).count();
+            assert!(segments == 0 || had_trouble, "a store that was closed in order has {segments} segments");
+        }
+    }
+
+    /// Reads everything, and compares it with what was written: all that was completed or seen is there, in whole batches,
+    /// in their order. What can't be read, rot may have hit.
+    fn verify(&mut self, has_rotten: bool) {
+        for index in 0..PORTS {
+            let found = self.read_all(index);
+            let core = &mut self.cores[index];
+            let damaged = found.iter().filter(|(_, value)| value.is_none()).count();
+            self.tally.told_of_rot += u64::from(damaged > 0);
+            assert!(
+                damaged == 0 || has_rotten,
+                "core {index}: {damaged} rows are damaged, and no bit flipped"
+            );
+            let head = found.get(core.head().as_ref());
+            let count = match head {
+                // The newest entry says it too.
+                Some(None) => {
+                    let newest = found.keys().filter(|key| key.first() == Some(&b'e')).max();
+                    let number =
+                        newest.and_then(|key| keys::number_of(key)).expect("with a head there is an entry");
+                    core.count_upto(Some(&number.to_le_bytes()))
+                }
+                head => core.count_upto(head.and_then(|value| value.as_deref())),
+            };
+            assert!(count >= core.seen, "core {index}: {} batches were there, and {count} are", core.seen);
+            let mut expected = core.after(count);
+            if has_rotten {
+                expected.retain(|key, _| found.get(key) != Some(&None));
+            }
+            let whole = found.into_iter().filter_map(|(key, value)| Some((key, value?)));
+            let found: Rows = whole.collect();
+            if found != expected {
+                let differs = |key: &&Vec<u8>| found.get(*key) != expected.get(*key);
+                let keys = found.keys().chain(expected.keys()).filter(differs);
+                let keys: Vec<_> = keys.map(|key| keys::describe(key)).collect();
+                panic!("core {index}: of {count} batches these rows are not as they were written: {keys:?}");
+            }
+            core.base = found;
+            core.written.clear();
+            core.seen = 0;
+        }
+    }
+
+    /// All rows of a core; `None` for those that are told to be damaged. What a scan gives is what gets give.
+    fn read_all(&mut self, index: usize) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
+        let core = &self.cores[index];
+        let engine = self.engine.as_ref().expect("it runs");
+        let entries = (0..=core.made).map(|number| keys::entry(core.log(), number));
+        let rows = (0..12).map(|number| core.row(number));
+        let mut found = BTreeMap::new();
+        for key in entries.chain(rows).chain([core.head()]) {
+            match engine.get_blocking(&key) {
+                Ok(Some(value)) => drop(found.insert(key.as_ref().to_vec(), Some(value.to_vec()))),
+                Ok(None) => {}
+                Err(StoreError::Corrupt { .. }) => drop(found.insert(key.as_ref().to_vec(), None)),
+                Err(error) => panic!("core {index}: a read says {error}"),
+            }
+        }
+        let range = keys::entries(core.log(), 0, u64::MAX);
+        let within = |key: &[u8]| *key >= *range.start.as_ref() && *key < *range.end.as_ref();
+        let got: Vec<_> = found.iter().filter(|(key, _)| within(key)).collect();
+        let core = &mut self.cores[index];
+        let port = core.port.as_mut().expect("it runs");
+        port.scan(range.clone(), Direction::Forwards, ALL).expect("there is room for one");
+        while self.engine.as_ref().expect("it runs").step(Step::Read, self.now) == Stepped::Waits {
+            self.engine.as_ref().expect("it runs").step(Step::Apply, self.now);
+        }
+        let mut completions = Vec::new();
+        port.poll(&mut completions);
+        match completions.pop() {
+            Some(Completion::Rows { result: Ok(rows), .. }) => {
+                let scanned = rows.rows.iter().map(|(key, value)| (key.to_vec(), Some(value.to_vec())));
+                let scanned: BTreeMap<_, _> = scanned.collect();
+                assert!(scanned.iter().eq(got), "core {index}: a scan and gets give different entries");
+            }
+            Some(Completion::Rows { result: Err(StoreError::Corrupt { .. }), .. }) => {
+                assert!(
+                    got.iter().any(|(_, value)| value.is_none()),
+                    "a scan tells of damage that no get finds"
+                );
+            }
+            other => panic!("core {index}: a scan ends as {other:?}"),
+        }
+        found
+    }
+}
+
+/// Checks what a port has said.
+fn heard(core: &mut Core, completion: Completion, tally: &mut Tally) {
+    match completion {
+        Completion::Committed(proof) => {
+            tally.committed += 1;
+            core.completed(proof.commit(), State::Committed);
+        }
+        Completion::CommitFailed { commit, error: StoreError::Failed { .. } } => {
+            tally.unknown += 1;
+            core.completed(commit, State::Unknown);
+        }
+        Completion::CommitFailed { commit, .. } => {
+            tally.refused += 1;
+            core.completed(commit, State::Refused);
+        }
+        Completion::Value { read, result } => {
+            tally.reads += 1;
+            let must_see = core.reads.remove(&read).expect("it was asked for");
+            let Ok(value) = result else { return };
+            let count = core.count_upto(value.as_deref());
+            assert!(count >= must_see, "core {}: a read saw {count} batches of {must_see}", core.index);
+            core.seen = core.seen.max(count);
+        }
+        Completion::Rows { read, result } => {
+            tally.reads += 1;
+            let must_see = core.reads.remove(&read).expect("it was asked for");
+            let Ok(rows) = result else { return };
+            let found: Vec<_> = rows.rows.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+            let range = keys::entries(core.log(), 0, u64::MAX);
+            let is_there = |count: &usize| {
+                let rows = core.after(*count).into_iter();
+                let rows =
+                    rows.filter(|(key, _)| key[..] >= *range.start.as_ref() && key[..] < *range.end.as_ref());
+                rows.eq(found.iter().cloned())
+            };
+            let counts = must_see..=core.submitted();
+            let count = counts.clone().find(is_there);
+            let count = count.unwrap_or_else(|| {
+                panic!("core {}: a scan saw what {counts:?} batches do not leave", core.index)
+            });
+            core.seen = core.seen.max(count);
+        }
+    }
+}
