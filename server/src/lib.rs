@@ -26,3 +26,8 @@ pub mod run;
 mod shown;
 pub mod threads;
 pub mod trouble;
+
+// Faults are put into the store's code for its tests alone.
+#[cfg(not(debug_assertions))]
+const _: () =
+    assert!(!tern_storage::mutations::COMPILED, "a release of ternd is built without the feature mutations");

@@ -14,6 +14,8 @@ pub mod faults;
 pub mod keys;
 pub mod medium;
 pub mod memory;
+#[doc(hidden)]
+pub mod mutations;
 pub mod records;
 pub mod slots;
 

@@ -10,6 +10,7 @@ use super::keeper::Keeper;
 use super::log::Segments;
 use super::tables::Tables;
 use crate::batch::{Batch, Op};
+use crate::mutations::{self, Mutation};
 
 /// Bytes of groups that wait. Beyond, the committer waits.
 const WAITING_BYTES_MAX: usize = 64 << 20;
@@ -134,6 +135,11 @@ impl Backlog {
         }
     }
 
+    /// Whether another group may be pushed. Gives why the tables take nothing more.
+    pub(super) fn has_room(&self) -> Result<bool, String> {
+        self.lock().has_room()
+    }
+
     /// Waits until another group may be pushed. Gives why the tables take nothing more.
     pub(super) fn wait_for_room(&self) -> Result<(), String> {
         self.wait_until(State::has_room)
@@ -141,7 +147,7 @@ impl Backlog {
 
     /// Whether a group is in the tables. Gives why that will not be.
     pub(super) fn has_applied(&self, number: u64) -> Result<bool, String> {
-        if self.applied.load(Ordering::Acquire) >= number {
+        if self.applied.load(Ordering::Acquire) >= number || mutations::is(Mutation::ReadTooEarly) {
             return Ok(true);
         }
         self.is_there(&self.lock(), number)
@@ -192,6 +198,11 @@ impl Backlog {
         let gathers = |state: &mut State| state.waiting == 0 && state.bytes < GATHERED_BYTES && !state.closed;
         let (mut state, _) = self.work.wait_timeout_while(state, GATHER, gathers).expect(poisoned);
         state.take()
+    }
+
+    /// Takes what there is, up to one write.
+    pub(super) fn take_now(&self) -> Vec<Group> {
+        self.lock().take()
     }
 
     fn applied(&self, number: u64) {
@@ -291,7 +302,7 @@ impl<T: Tables> Applier<T> {
 
     /// Has all that was written be flushed: no group follows.
     pub(super) fn finish(&mut self) {
-        self.keeper.seal(self.backlog.applied.load(Ordering::Acquire));
+        self.keeper.seal_last(self.backlog.applied.load(Ordering::Acquire));
     }
 }
 

@@ -186,7 +186,7 @@ fn files_of(
 
 fn all_files(tree: &Path) -> io::Result<Vec<FileManifest>> {
     let mut found = Vec::new();
-    for part in ["tables", "blobs"] {
+    for part in tables::PARTS {
         for path in Disk.list(&tree.join(part))? {
             let name = path.file_name().expect("a file of a directory has a name");
             let path = format!("{part}/{}", name.display());

@@ -22,6 +22,7 @@ use super::window::Window;
 use crate::batch::{Batch, Fence};
 use crate::engine::{CommitId, Completion, Durable, StoreError, Wake};
 use crate::medium::Medium;
+use crate::mutations::{self, Mutation};
 use crate::slots::{Epoch, Slot};
 
 /// A batch on its way.
@@ -57,7 +58,8 @@ impl Link {
     /// Why a batch must fail because one before it did. Its author decided on a state that is not in the store, unless
     /// it knew of the failure.
     fn follows_failure(&self, submission: &Submission) -> Option<StoreError> {
-        if submission.failures_seen < self.failures { self.last_error.clone() } else { None }
+        let follows = submission.failures_seen < self.failures && !mutations::is(Mutation::ForgetFailure);
+        if follows { self.last_error.clone() } else { None }
     }
 
     fn complete(&mut self, commit: CommitId, result: Result<(), StoreError>) {
@@ -285,6 +287,9 @@ impl<M: Medium> Committer<M> {
             return Ok(());
         }
         let number = self.groups + 1;
+        if mutations::is(Mutation::AcknowledgeBeforeSync) {
+            self.watermark.set(number);
+        }
         match self.log.append(number, batches) {
             Ok(()) => {}
             // Nothing was written: what the system refuses now, it may give later.

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use prost::Message as _;
 
 use super::applier::Backlog;
 use super::keeper::Keeper;
@@ -18,7 +17,7 @@ use super::open_error::OpenError;
 use super::opening::{self, Parts};
 use super::options::EmbeddedOptions;
 use super::parker::{self, Parker};
-use super::port::{EmbeddedPort, blocking_port};
+use super::port::{EmbeddedPort, blocking_port, raising};
 use super::reader::Reader;
 use super::statistics::Statistics;
 use super::tables::Tables as _;
@@ -27,9 +26,8 @@ use super::threads::{self, Committing};
 use super::{committer, reader};
 use crate::batch::{Batch, Fence};
 use crate::engine::{Completion, Engine, Port, Statistic, StoreError, Wake};
-use crate::keys::{self, Key};
+use crate::keys::Key;
 use crate::medium::{Disk, Medium};
-use crate::records::NumberRecord;
 use crate::slots::{Epoch, Slot};
 
 /// The embedded engine.
@@ -134,9 +132,7 @@ impl Engine for Embedded {
     }
 
     fn raise_epoch(&self, slot: Slot, epoch: Epoch) -> Result<(), StoreError> {
-        let mut batch = Batch::default();
-        batch.put(keys::epoch(slot), NumberRecord { number: epoch.0 }.encode_to_vec());
-        self.submit_blocking(batch, Some((slot, epoch)))
+        self.submit_blocking(raising(slot, epoch), Some((slot, epoch)))
     }
 
     fn statistics(&self) -> Vec<Statistic> {

@@ -16,6 +16,7 @@ use super::log::Segments;
 use super::manifest::Manifest;
 use super::statistics::Statistics;
 use super::tables::{Tables, TablesError};
+use crate::mutations::{self, Mutation};
 
 /// Sealed parts of the tables that wait to be flushed. Beyond, what is written gathers in the open part.
 const SEALED_MAX: usize = 2;
@@ -122,13 +123,22 @@ impl<T: Tables> Keeper<T> {
     /// Has what was written so far, up to a group, be flushed. Gives whether it was taken: there may be enough to flush.
     pub(super) fn seal(&self, number: u64) -> bool {
         let mut state = self.lock();
-        let takes = state.sealed.len() < SEALED_MAX || state.closing;
+        let takes = state.sealed.len() < SEALED_MAX;
         if takes {
-            self.tables.seal();
-            state.sealed.push_back(number);
-            self.changed.notify_all();
+            self.seal_in(&mut state, number);
         }
         takes
+    }
+
+    /// Has all that was written be flushed, however much waits: no write follows.
+    pub(super) fn seal_last(&self, number: u64) {
+        self.seal_in(&mut self.lock(), number);
+    }
+
+    fn seal_in(&self, state: &mut State, number: u64) {
+        self.tables.seal();
+        state.sealed.push_back(number);
+        self.changed.notify_all();
     }
 
     /// Whether a seal would be taken and reads are quick. Gives why nothing is flushed any more.
@@ -170,8 +180,13 @@ impl<T: Tables> Keeper<T> {
         self.lock().closing
     }
 
-    /// Waits for something to be flushed. Gives up to which group; `None` at the end. What is sealed later may be flushed
-    /// with it; it is flushed again then, which finds nothing to do.
+    /// Up to which group there is to be flushed. What is sealed later may be flushed with it; it is flushed again then, which
+    /// finds nothing to do.
+    pub(super) fn next_flush(&self) -> Option<u64> {
+        self.lock().sealed.back().copied()
+    }
+
+    /// Waits for [`Keeper::next_flush`]; `None` at the end.
     pub(super) fn wait_for_flush(&self) -> Option<u64> {
         let mut state = self.lock();
         while state.sealed.is_empty() && !state.closing {
@@ -184,12 +199,18 @@ impl<T: Tables> Keeper<T> {
     pub(super) fn flush(&self, number: u64, part: FlushPart) -> Result<Option<FlushPart>, TablesError> {
         match part {
             FlushPart::Tables => {
+                if mutations::is(Mutation::ReleaseBeforeFlush) {
+                    self.segments.release(number)?;
+                }
+                if mutations::is(Mutation::ManifestBeforeTables) {
+                    self.write_manifest(number)?;
+                }
                 self.tables.flush()?;
                 Ok(Some(FlushPart::Manifest))
             }
             FlushPart::Manifest => {
                 let _alone = self.manifest.lock().expect("no thread panics while it holds this");
-                Manifest::of(LAYOUT, number, &self.tables)?.write(&self.medium, &self.store)?;
+                self.write_manifest(number)?;
                 self.lock().flushed = number;
                 Ok(Some(FlushPart::Segments))
             }
@@ -205,6 +226,11 @@ impl<T: Tables> Keeper<T> {
         }
     }
 
+    /// Whoever calls it is alone.
+    fn write_manifest(&self, flushed: u64) -> io::Result<()> {
+        Manifest::of(LAYOUT, flushed, &self.tables)?.write(&self.medium, &self.store)
+    }
+
     /// Deals with an error of a flush. Gives whether it is to be begun again, after a while; else nothing is flushed any more.
     pub(super) fn flush_failed(&self, error: &TablesError) -> bool {
         let retries = remedy(error) == Remedy::Retry && !self.is_closing();
@@ -217,7 +243,13 @@ impl<T: Tables> Keeper<T> {
         retries
     }
 
-    /// Waits until there may be reason to merge tables; false at the end.
+    /// Whether there may be reason to merge tables.
+    pub(super) fn wants_to_compact(&self) -> bool {
+        let state = self.lock();
+        state.compact && !state.closing
+    }
+
+    /// Waits for [`Keeper::wants_to_compact`]; false at the end.
     pub(super) fn wait_to_compact(&self) -> bool {
         let mut state = self.lock();
         while !state.compact && !state.closing {
@@ -247,8 +279,7 @@ impl<T: Tables> Keeper<T> {
         let any = self.tables.compact()?;
         if any {
             let _alone = self.manifest.lock().expect("no thread panics while it holds this");
-            let flushed = self.flushed();
-            Manifest::of(LAYOUT, flushed, &self.tables)?.write(&self.medium, &self.store)?;
+            self.write_manifest(self.flushed())?;
         }
         Ok(any)
     }

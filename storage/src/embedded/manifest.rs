@@ -189,3 +189,8 @@ pub(super) fn decode_current(bytes: &[u8]) -> Option<(u64, u128)> {
     let (sum, kind) = rest.split_first_chunk::<16>()?;
     (kind == [0]).then(|| (u64::from_le_bytes(*version), u128::from_le_bytes(*sum)))
 }
+
+/// What `current` holds when it names a version with a file of this checksum.
+pub(super) fn encode_current(version: u64, checksum: u128) -> Vec<u8> {
+    [&version.to_le_bytes()[..], &checksum.to_le_bytes(), &[0]].concat()
+}

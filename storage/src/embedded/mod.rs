@@ -5,7 +5,8 @@
 //! asked for; a segment of the log goes when all that it holds is in flushed tables, which the manifest names; no core
 //! ever waits for the disk or for the tables. Ports talk to the threads through wait-free rings.
 //!
-//! The parts (committer, applier, keeper, reader) know no thread and no clock; [threads] drives them in the product.
+//! The parts (committer, applier, keeper, reader) know no thread and no clock; `threads` drives them in the product, and
+//! [`SteppedEngine`] in a simulation.
 //! They lie on a [`Medium`](crate::medium::Medium), and but for the trees' own files so does all that they write.
 
 mod applier;
@@ -26,6 +27,7 @@ mod port;
 mod reader;
 mod recovery;
 mod statistics;
+mod stepped;
 mod tables;
 mod threads;
 mod watermark;
@@ -34,6 +36,7 @@ mod window;
 pub use self::engine::Embedded;
 pub use self::open_error::OpenError;
 pub use self::options::EmbeddedOptions;
+pub use self::stepped::{Step, Stepped, SteppedEngine};
 
 /// The layout of keys and records that this code reads and writes. docs/STORAGE.md has the table of versions.
 pub const LAYOUT: u64 = 3;

@@ -61,7 +61,8 @@ impl<L> Parker<L> {
         self.closed.load(Ordering::Acquire)
     }
 
-    fn new_links(&self) -> Vec<L> {
+    /// Ports opened since the last call.
+    pub(super) fn new_links(&self) -> Vec<L> {
         if self.has_links.swap(false, Ordering::AcqRel) {
             std::mem::take(&mut *self.links.lock().expect("no thread panics while it holds this"))
         } else {

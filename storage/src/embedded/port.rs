@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 
+use prost::Message as _;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::applier::Backlog;
@@ -13,7 +14,8 @@ use super::parker::Parker;
 use super::reader::{self, Question, Wanted};
 use crate::batch::{Batch, Fence};
 use crate::engine::{Busy, CommitId, Completion, Direction, Port, ReadId, ScanLimit, Wake};
-use crate::keys::{Key, KeyRange};
+use crate::keys::{self, Key, KeyRange};
+use crate::records::NumberRecord;
 use crate::slots::{Epoch, Slot};
 
 /// See [`Port`].
@@ -172,4 +174,11 @@ impl Waiter {
 pub(super) fn blocking_port(open: impl FnOnce(Arc<dyn Wake>) -> EmbeddedPort) -> (EmbeddedPort, Waiter) {
     let unpark = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
     (open(unpark.clone()), Waiter(unpark))
+}
+
+/// The batch that raises a slot's epoch.
+pub(super) fn raising(slot: Slot, epoch: Epoch) -> Batch {
+    let mut batch = Batch::default();
+    batch.put(keys::epoch(slot), NumberRecord { number: epoch.0 }.encode_to_vec());
+    batch
 }

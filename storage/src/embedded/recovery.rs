@@ -1,7 +1,8 @@
 //! Opening: what the manifest says must be there is looked for, then what the log holds beyond the tables' files is brought
 //! into their memory.
 //!
-//! Nothing is changed on the disk before it is known that nothing is missing, and little after: an opening needs no room.
+//! Nothing is changed on the disk before it is known that nothing is missing, and little after: an opening needs no room. What
+//! it found is made durable then, for the process that wrote it may have ended before it did that: what is read must stay.
 //! Absence is never taken for "never was": a store is new when there is no trace of an older one.
 
 use std::io;
@@ -16,6 +17,7 @@ use super::{EmbeddedOptions, LAYOUT, LOG, OpenError};
 use crate::engine::{Direction, ScanLimit};
 use crate::keys::{Key, KeyRange};
 use crate::medium::Medium;
+use crate::mutations::{self, Mutation};
 use crate::records::NumberRecord;
 use crate::slots::{Epoch, SLOTS};
 
@@ -62,6 +64,7 @@ pub(super) fn recover<T: Tables>(
     };
     let tables: T = open_tables(medium, store, options)?;
     let newest = replay(medium, store, &tables, flushed, acknowledged)?;
+    sync_names(medium, store).map_err(io)?;
     let segments = log::list(medium, &store.join(LOG)).map_err(io)?.len();
     let epochs = read_epochs(store, &tables)?;
     Ok(Recovered { tables, newest, flushed, segments, epochs })
@@ -97,7 +100,7 @@ fn is_new<M: Medium>(medium: &M, store: &Path, acknowledged: u64) -> io::Result<
     let has_log = !log::list(medium, &store.join(LOG))?.is_empty();
     let mut has_tables = false;
     for name in TREES {
-        for part in ["tables", "blobs"] {
+        for part in tables::PARTS {
             has_tables |= !medium.list(&tables::tree_path(store, name).join(part))?.is_empty();
         }
     }
@@ -180,7 +183,21 @@ fn replay<T: Tables>(
         };
         return Err(lost(store, vec![finding]));
     }
+    replay.make_durable().map_err(io)?;
     Ok(newest)
+}
+
+/// Has the names that were found be there after a power cut too: the process that gave them may have ended before it synced
+/// their directories, and what comes builds on them.
+fn sync_names<M: Medium>(medium: &M, store: &Path) -> io::Result<()> {
+    if mutations::is(Mutation::TrustWhatIsRead) {
+        return Ok(());
+    }
+    let trees = TREES.map(|name| tables::tree_path(store, name));
+    let parts = trees.iter().flat_map(|tree| tables::PARTS.map(|part| tree.join(part)));
+    let dirs = [store.to_owned(), store.join(LOG), store.join(tables::DIRECTORY)];
+    let dirs = dirs.into_iter().chain(parts).chain(trees.iter().cloned());
+    dirs.filter(|dir| medium.exists(dir)).try_for_each(|dir| medium.sync_dir(&dir))
 }
 
 fn log_finding(store: &Path, what: &str, covers: String) -> Finding {

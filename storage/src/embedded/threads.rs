@@ -15,7 +15,7 @@ use super::tables::{Tables, TablesError};
 use crate::medium::Medium;
 
 /// How long to wait after the system has refused something.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// How long to wait before tables are merged again of which one is damaged.
 const RETRY_DAMAGED: Duration = Duration::from_secs(600);
@@ -135,11 +135,17 @@ fn flush<T: Tables>(keeper: &Keeper<T>, number: u64) -> Result<(), TablesError> 
 
 fn compact_all<T: Tables>(keeper: &Keeper<T>) {
     while keeper.wait_to_compact() {
-        match keeper.compact() {
-            Ok(()) => {}
-            Err(Remedy::Retry | Remedy::GiveUp) => keeper.pause(RETRY),
-            Err(Remedy::Damage) => keeper.pause(RETRY_DAMAGED),
+        if let Err(remedy) = keeper.compact() {
+            keeper.pause(pause_after(remedy));
         }
+    }
+}
+
+/// How long to wait before tables are merged again.
+pub(super) fn pause_after(remedy: Remedy) -> Duration {
+    match remedy {
+        Remedy::Retry | Remedy::GiveUp => RETRY,
+        Remedy::Damage => RETRY_DAMAGED,
     }
 }
 

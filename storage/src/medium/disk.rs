@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{Locking, Medium, MediumFile, Opening};
+use super::{Locking, Medium, MediumFile, Opening, from_top};
 
 /// See the module.
 #[derive(Clone, Copy, Default, Debug)]
@@ -62,19 +62,21 @@ impl Medium for Disk {
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
+        let is_missing = |dir: &&Path| !dir.exists();
+        let missing: Vec<_> = from_top(path).into_iter().filter(is_missing).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let mode = fs::metadata(path)?.permissions().mode();
         if mode & 0o077 != 0 {
             fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))?;
         }
-        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => self.sync_dir(parent),
-            None => Ok(()),
-        }
+        // The directory above one that was there may have been made by a process that the power cut ended before it synced it.
+        let above = missing.iter().copied().chain((missing.is_empty()).then_some(path));
+        above.filter_map(Path::parent).try_for_each(|parent| self.sync_dir(parent))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        let is_here = path.as_os_str().is_empty();
+        File::open(if is_here { Path::new(".") } else { path })?.sync_all()
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

@@ -1,7 +1,7 @@
 //! What lies under a store: the few things that the embedded engine asks of a file system.
 //!
 //! The engine's log, manifest, recovery and hand-over are generic over [`Medium`], so that what runs on a disk
-//! (`Disk`) is what runs on a simulated one (`SimulatedMedium`), where power cuts tear and lose what was not synced.
+//! (`Disk`) is what runs on a simulated one ([`SimulatedMedium`]), where power cuts tear and lose what was not synced.
 //! Dispatch is static: on the disk it costs what the calls themselves cost. This module refuses to know what lies in the
 //! files.
 
@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "embedded")]
 mod disk;
+pub mod simulated;
+pub mod stream;
 
 #[cfg(feature = "embedded")]
 pub use self::disk::Disk;
+pub use self::simulated::SimulatedMedium;
 
 /// A file system, as far as a store needs one. What it names or removes is durable after [`Medium::sync_dir`] alone, unless it
 /// says otherwise.
@@ -43,8 +46,8 @@ pub trait Medium: Clone + Send + Sync + 'static {
     /// Removes a directory with all that is in it, if it is there.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes a directory with those above it, if it is not there, and has it be its owner's alone. It is durable in the
-    /// directory above it.
+    /// Makes a directory with those above it, if it is not there, and has it be its owner's alone. Then it is durable, and so are
+    /// those above it that were made.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Makes what was named or removed in a directory durable.
@@ -84,6 +87,13 @@ pub trait MediumFile: Send + Sync + 'static {
 
     /// As [`MediumFile::sync_data`], with all that is known of the file.
     fn sync_all(&self) -> io::Result<()>;
+}
+
+/// A directory and those above it, from the top on.
+fn from_top(path: &Path) -> Vec<&Path> {
+    let mut dirs: Vec<_> = path.ancestors().filter(|dir| !dir.as_os_str().is_empty()).collect();
+    dirs.reverse();
+    dirs
 }
 
 /// What a file is to be when it is opened.

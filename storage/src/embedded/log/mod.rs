@@ -26,6 +26,7 @@ pub(super) use self::replay::Replay;
 pub(super) use self::segments::{Segments, list};
 use crate::batch::Batch;
 use crate::medium::{Medium, MediumFile as _};
+use crate::mutations::{self, Mutation};
 
 const SALT_BYTES: usize = 8;
 
@@ -114,7 +115,11 @@ impl<M: Medium> Log<M> {
         }
         encode(segment.salt, number, batches, &mut self.record).map_err(AppendError::Failed)?;
         segment.file.write_all_at(&self.record, segment.used).map_err(AppendError::Failed)?;
-        segment.file.sync_data().map_err(AppendError::Failed)?;
+        let synced =
+            if mutations::is(Mutation::CompleteBeforeSync) { Ok(()) } else { segment.file.sync_data() };
+        if !mutations::is(Mutation::IgnoreFailedSync) {
+            synced.map_err(AppendError::Failed)?;
+        }
         segment.used += self.record.len() as u64;
         Ok(())
     }

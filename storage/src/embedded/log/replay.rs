@@ -1,12 +1,14 @@
 //! Reading a log from its first group to its last whole one, at a start.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::group::{HEADER_BYTES, RawOp, decode, ops};
 use super::islands::wholes;
 use super::{SALT_BYTES, segments};
-use crate::medium::Medium;
+use crate::medium::{Medium, MediumFile as _, Opening};
+use crate::mutations::{self, Mutation};
 
 /// Reads a log from its first group to its last whole one.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(in super::super) struct Replay<M> {
     segment: usize,
     bytes: Vec<u8>,
     at: usize,
+    /// Where the newest group that was read lies in the segment, with the salt if it is the first.
+    newest: Range<usize>,
     /// The number that comes next; `None` before the first segment.
     next: Option<u64>,
     salt: u64,
@@ -31,7 +35,17 @@ impl<M: Medium> Replay<M> {
         let needless = segments.iter().skip(1).take_while(|(first, _)| first - 1 <= after).count();
         segments.drain(..needless);
         let medium = medium.clone();
-        Ok(Self { medium, segments, after, segment: 0, bytes: Vec::new(), at: 0, next: None, salt: 0 })
+        Ok(Self {
+            medium,
+            segments,
+            after,
+            segment: 0,
+            bytes: Vec::new(),
+            at: 0,
+            newest: 0..0,
+            next: None,
+            salt: 0,
+        })
     }
 
     /// The number that the log begins with, whether that group is there or not.
@@ -55,6 +69,19 @@ impl<M: Medium> Replay<M> {
         Some((path, self.at))
     }
 
+    /// Has the newest group lie on the medium, after the last one was read. It may be there for those who read and nowhere else:
+    /// the process that wrote it ended before its sync did, or the sync failed, after which another sync says nothing. So it
+    /// is written again. All groups before it were synced before it was written.
+    pub(in super::super) fn make_durable(&self) -> io::Result<()> {
+        if self.newest.is_empty() || mutations::is(Mutation::TrustWhatIsRead) {
+            return Ok(());
+        }
+        let (_, path) = &self.segments[self.segment - 1];
+        let file = self.medium.open(path, Opening::Existing)?;
+        file.write_all_at(&self.bytes[self.newest.clone()], self.newest.start as u64)?;
+        file.sync_data()
+    }
+
     /// The next group and its number; `None` after the last whole one.
     pub(in super::super) fn next_group(&mut self) -> io::Result<Option<(u64, Vec<RawOp<'_>>)>> {
         loop {
@@ -68,6 +95,7 @@ impl<M: Medium> Replay<M> {
             }
             if let Some((number, end)) = found {
                 let payload = self.at + HEADER_BYTES..self.at + end;
+                self.newest = if self.at == SALT_BYTES { 0 } else { self.at }..self.at + end;
                 self.at += end;
                 self.next = Some(number + 1);
                 let unreadable =
@@ -79,6 +107,7 @@ impl<M: Medium> Replay<M> {
                 return Ok(None);
             }
             (self.bytes, self.at, self.next) = (self.medium.read(path)?, SALT_BYTES, Some(*first));
+            self.newest = 0..0;
             self.salt = self.bytes.first_chunk().map_or(0, |salt| u64::from_le_bytes(*salt));
             self.segment += 1;
         }

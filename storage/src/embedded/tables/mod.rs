@@ -16,12 +16,16 @@ use crate::keys::{Key, KeyRange};
 use crate::medium::Medium;
 
 pub(super) mod lsm;
+pub(super) mod simulated;
 
 /// The trees' directory within the store's.
 pub(super) const DIRECTORY: &str = "tables";
 
 /// The trees, by the names of their directories.
 pub(super) const TREES: [&str; 2] = ["entries", "rows"];
+
+/// The directories with files in a tree's.
+pub(super) const PARTS: [&str; 2] = ["tables", "blobs"];
 
 /// See the module.
 pub(super) trait Tables: Clone + Send + Sync + 'static {
