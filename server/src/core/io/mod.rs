@@ -245,12 +245,13 @@ impl Io {
     /// Gives back what a crowd that came or went at once has left.
     pub(super) fn tidy(&mut self) {
         self.tidy_strangers();
-        if self.flushing.capacity() > 64 {
-            // Most have long gone when their time is over.
-            let Self { flushing, conns, .. } = self;
-            flushing.retain(|(_, id)| conns.get(*id).is_some());
-            if flushing.len() * 8 < flushing.capacity() {
-                flushing.shrink_to_fit();
+        for queue in [&mut self.flushing, &mut self.lingering] {
+            if queue.capacity() > 64 {
+                // Most have long gone when their time is over.
+                queue.retain(|(_, id)| self.conns.get(*id).is_some());
+                if queue.len() * 8 < queue.capacity() {
+                    queue.shrink_to_fit();
+                }
             }
         }
         if self.unread.is_empty() && self.unread.capacity() > 0 {

@@ -50,8 +50,10 @@
 //! | cancelling | bytes may still come, and are kept; with its end the connection is watched, or moves on, or stays idle |
 
 mod actions;
+mod ending;
 pub mod mutations;
 mod places;
+mod receiving;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use super::mutations::{Mutation, makes};
 use super::{
-    Action, Actions, Brain, Ended, Event, FLUSH_TIMEOUT, LINGER, Life, Moment, Peer, Phase, Reading, Receive,
+    Action, Actions, Brain, Event, FLUSH_TIMEOUT, LINGER, Life, Moment, Peer, Phase, Reading, Receive,
     Sending, Sent,
 };
 
@@ -47,7 +47,7 @@ impl Life {
 
     /// What its phase wants next of receiving, and whether it is over.
     #[inline]
-    fn settle(&mut self, now: Moment) -> Actions {
+    pub(super) fn settle(&mut self, now: Moment) -> Actions {
         match self.phase {
             Phase::Open(Reading::Free) if self.peer != Peer::Talks => self.finish(now),
             Phase::Open(_) if self.peer != Peer::Talks && makes(Mutation::EndBeforeUnread) => {
@@ -91,7 +91,7 @@ impl Life {
         Actions::of(Action::Arm)
     }
 
-    fn stop(&mut self) -> Actions {
+    pub(super) fn stop(&mut self) -> Actions {
         self.receive = Receive::Cancelling;
         Actions::of(Action::Stop)
     }
@@ -114,7 +114,7 @@ impl Life {
 
     /// Whether the kernel holds a receive, or a watch.
     #[inline]
-    fn receives(&self) -> bool {
+    pub(super) fn receives(&self) -> bool {
         matches!(self.receive, Receive::Armed | Receive::Watched | Receive::Cancelling)
     }
 
@@ -178,153 +178,10 @@ impl Life {
     }
 }
 
-/// Receiving.
-impl Life {
-    #[inline]
-    fn received(&mut self, armed: bool) -> Actions {
-        assert!(self.receives(), "only what is armed receives");
-        // If a cancel has found nothing, it is tried again.
-        self.receive = if armed { Receive::Armed } else { Receive::Idle };
-        Actions::NONE
-    }
-
-    fn receive_ended(&mut self, now: Moment, why: Ended) -> Actions {
-        assert!(self.receives(), "only what is armed ends");
-        let was_cancelled = why == Ended::Cancelled && self.receive == Receive::Cancelling;
-        self.receive = Receive::Idle;
-        match why {
-            Ended::NoBuffers => self.starved(now),
-            Ended::Cancelled if was_cancelled && self.may_be_watched() => {
-                self.receive = Receive::Watched;
-                Actions::of(Action::Watch)
-            }
-            Ended::Cancelled | Ended::Readable => self.settle(now),
-            Ended::Eof => self.stream_ended(now),
-            Ended::Failed => self.abort(now),
-        }
-    }
-
-    /// There was no buffer: whoever still reads tries again when the turn has given some back.
-    fn starved(&mut self, now: Moment) -> Actions {
-        match self.phase {
-            Phase::Heading
-            | Phase::Greeting
-            | Phase::Shaking
-            | Phase::Open(_)
-            | Phase::HalfClosed
-            | Phase::Lingering => {
-                self.receive = Receive::Starved;
-                Actions::of(Action::Starve)
-            }
-            Phase::Accepting
-            | Phase::Moving
-            | Phase::Giving
-            | Phase::Flushing
-            | Phase::Aborting
-            | Phase::Closed => self.settle(now),
-        }
-    }
-
-    fn buffers_back(&mut self, now: Moment) -> Actions {
-        if self.receive != Receive::Starved {
-            return Actions::NONE;
-        }
-        self.receive = Receive::Idle;
-        self.settle(now)
-    }
-
-    fn stream_ended(&mut self, now: Moment) -> Actions {
-        self.peer = Peer::Ended;
-        match self.phase {
-            // Nobody has asked anything yet.
-            Phase::Heading | Phase::Greeting | Phase::Shaking => self.end(now),
-            // What is held is read first.
-            Phase::Open(_)
-            | Phase::HalfClosed
-            | Phase::Moving
-            | Phase::Flushing
-            | Phase::Lingering
-            | Phase::Aborting => self.settle(now),
-            Phase::Accepting | Phase::Giving | Phase::Closed => {
-                unreachable!("nothing is received in this phase")
-            }
-        }
-    }
-
-    fn peer_ended(&mut self) -> Actions {
-        if self.peer == Peer::Talks {
-            self.peer = Peer::HasSaidItsEnd;
-        }
-        Actions::NONE
-    }
-
-    /// Whether it is enough to be told when something comes.
-    fn may_be_watched(&self) -> bool {
-        matches!(self.phase, Phase::Open(Reading::Free) | Phase::HalfClosed) && self.peer != Peer::Ended
-    }
-
-    fn silent(&mut self) -> Actions {
-        if self.receive == Receive::Armed && self.may_be_watched() { self.stop() } else { Actions::NONE }
-    }
-}
-
-/// Whose turn it is to be read.
-impl Life {
-    fn crowded(&mut self) -> Actions {
-        if self.phase == Phase::Open(Reading::Free) {
-            self.phase = Phase::Open(Reading::Crowded);
-        }
-        Actions::NONE
-    }
-
-    fn uncrowded(&mut self) -> Actions {
-        if self.phase != Phase::Open(Reading::Crowded) {
-            return Actions::NONE;
-        }
-        self.phase = Phase::Open(Reading::Resuming);
-        Actions::of(Action::Resume)
-    }
-
-    fn resumed(&mut self) -> Actions {
-        if self.phase == Phase::Open(Reading::Resuming) {
-            self.phase = Phase::Open(Reading::Free);
-        }
-        Actions::NONE
-    }
-
-    fn turn_over(&mut self) -> Actions {
-        match self.phase {
-            Phase::Open(Reading::Free | Reading::Crowded | Reading::Resuming) => {
-                self.phase = Phase::Open(Reading::Queued);
-                Actions::of(Action::Queue)
-            }
-            Phase::Open(Reading::Queued)
-            | Phase::Accepting
-            | Phase::Heading
-            | Phase::Greeting
-            | Phase::Shaking
-            | Phase::HalfClosed
-            | Phase::Moving
-            | Phase::Giving
-            | Phase::Flushing
-            | Phase::Lingering
-            | Phase::Aborting
-            | Phase::Closed => Actions::NONE,
-        }
-    }
-
-    fn turn(&mut self) -> Actions {
-        if self.phase == Phase::Open(Reading::Queued) {
-            self.phase = Phase::Open(Reading::Free);
-        }
-        Actions::NONE
-    }
-}
-
 /// Sending.
 impl Life {
     #[inline]
-    fn queued(&mut self) -> Actions {
+    pub(super) fn queued(&mut self) -> Actions {
         match self.sending {
             Sending::Idle => {
                 self.sending = Sending::Due;
@@ -398,115 +255,5 @@ impl Life {
     fn notify_drained(&mut self) -> Actions {
         self.tell_drained = true;
         self.queued()
-    }
-}
-
-/// Moves and ends.
-impl Life {
-    /// It moves at the end of the turn: now its bytes may still be in somebody's hands. What ends already ends here, and the
-    /// brain has forgotten it all the same.
-    fn move_away(&mut self, now: Moment) -> Actions {
-        self.brain = Brain::Forgot;
-        if !self.takes_frames() {
-            return Actions::NONE;
-        }
-        self.phase = Phase::Moving;
-        self.until = now.after(FLUSH_TIMEOUT);
-        self.queued().and(Action::WaitFlush)
-    }
-
-    fn given(&mut self, now: Moment, arrived: bool) -> Actions {
-        assert!(self.phase == Phase::Giving, "only what is on its way arrives");
-        if arrived {
-            self.phase = Phase::Closed;
-            return Actions::of(Action::HandOver).and(Action::Close).and(Action::Release);
-        }
-        self.flush(now).and(Action::SayNoRoom)
-    }
-
-    fn end(&mut self, now: Moment) -> Actions {
-        match self.phase {
-            Phase::Heading | Phase::Greeting | Phase::Shaking | Phase::Open(_) | Phase::HalfClosed => {
-                self.flush(now)
-            }
-            // Nobody waits for it there, and the brain here has forgotten it.
-            Phase::Accepting | Phase::Moving => self.abort(now),
-            Phase::Giving | Phase::Flushing | Phase::Lingering | Phase::Aborting | Phase::Closed => {
-                Actions::NONE
-            }
-        }
-    }
-
-    fn flush(&mut self, now: Moment) -> Actions {
-        self.phase = Phase::Flushing;
-        self.until = now.after(FLUSH_TIMEOUT);
-        let list = self.queued();
-        if makes(Mutation::FlushForever) { list } else { list.and(Action::WaitFlush) }
-    }
-
-    fn abort(&mut self, now: Moment) -> Actions {
-        match self.phase {
-            // It is in the other core's hands.
-            Phase::Giving | Phase::Closed => return Actions::NONE,
-            Phase::Aborting => return self.settle(now),
-            Phase::Accepting
-            | Phase::Heading
-            | Phase::Greeting
-            | Phase::Shaking
-            | Phase::Open(_)
-            | Phase::HalfClosed
-            | Phase::Moving
-            | Phase::Flushing
-            | Phase::Lingering => self.phase = Phase::Aborting,
-        }
-        let mut shut = Actions::NONE;
-        if self.receives() || self.sending == Sending::UnderWay {
-            self.shutdowns += 1;
-            shut = Actions::of(Action::ShutBoth);
-        }
-        if makes(Mutation::FreeAtCancel) {
-            self.sending = Sending::Idle;
-        }
-        shut.with(self.settle(now))
-    }
-
-    fn shut_down(&mut self, now: Moment) -> Actions {
-        self.shutdowns = self.shutdowns.checked_sub(1).expect("only a shutdown that is under way ends");
-        self.settle(now)
-    }
-
-    /// A deadline of some time ago has come. It may be of an earlier phase.
-    fn deadline(&mut self, now: Moment) -> Actions {
-        if !now.has_reached(self.until) {
-            return Actions::NONE;
-        }
-        match self.phase {
-            // It has asked and gone half, and its answers take too long.
-            Phase::HalfClosed => self.end(now),
-            Phase::Accepting
-            | Phase::Heading
-            | Phase::Greeting
-            | Phase::Shaking
-            | Phase::Moving
-            | Phase::Flushing
-            | Phase::Lingering => self.abort(now),
-            Phase::Open(_) | Phase::Giving | Phase::Aborting | Phase::Closed => Actions::NONE,
-        }
-    }
-
-    /// What the brain does not know has nothing to lose, and hears no farewell; unless it moves.
-    fn drain(&mut self, now: Moment) -> Actions {
-        match self.phase {
-            Phase::Accepting | Phase::Heading | Phase::Greeting | Phase::Shaking => self.abort(now),
-            Phase::Flushing | Phase::Lingering if self.brain != Brain::Knows => self.abort(now),
-            Phase::Open(_)
-            | Phase::HalfClosed
-            | Phase::Moving
-            | Phase::Giving
-            | Phase::Flushing
-            | Phase::Lingering
-            | Phase::Aborting
-            | Phase::Closed => Actions::NONE,
-        }
     }
 }

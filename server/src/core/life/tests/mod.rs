@@ -5,6 +5,9 @@
 
 #![allow(clippy::print_stdout, reason = "what a search has found, and the seed that repeats a failure")]
 
+mod choices;
+mod fate;
+mod kernel;
 mod orders;
 mod places;
 mod world;

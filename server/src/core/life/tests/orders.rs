@@ -4,7 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::super::mutations::{Mutation, with};
-use super::world::{Choice, Fate, World, Wrong};
+use super::choices::Choice;
+use super::fate::Fate;
+use super::world::{World, Wrong};
 
 /// What a search has found.
 struct Found {
@@ -77,11 +79,35 @@ fn in_no_order_of_events_is_a_descriptor_a_buffer_or_a_place_let_go_early_or_a_l
     assert!(found.ended > 0, "no life ends");
 }
 
-#[test]
-fn each_mistake_is_found() {
-    for mutation in Mutation::ALL {
-        let found = with(*mutation, search);
-        let wrong = found.err().unwrap_or_else(|| panic!("{mutation:?} is not found"));
-        println!("{mutation:?}: {wrong}\n");
-    }
+/// The mistake is found, and as this.
+fn is_found(mutation: Mutation, wrong: &str) {
+    let told = with(mutation, search).err().unwrap_or_else(|| panic!("{mutation:?} is not found"));
+    println!("{told}");
+    assert!(told.contains(wrong), "{mutation:?} is found as {told}");
+}
+
+macro_rules! mistakes {
+    ($($test:ident: $mutation:ident, $wrong:literal;)*) => {
+        $(#[test]
+        fn $test() {
+            is_found(Mutation::$mutation, $wrong);
+        })*
+
+        #[test]
+        fn every_mistake_has_its_test() {
+            assert_eq!(Mutation::ALL, [$(Mutation::$mutation,)*]);
+        }
+    };
+}
+
+mistakes! {
+    a_move_that_does_not_wait_for_its_receive_is_found: SkipCancelWait, "only what is armed ends";
+    a_buffer_that_is_freed_under_its_send_is_found: FreeAtCancel, "is closed while the kernel holds";
+    a_place_that_is_used_again_early_is_found: ReuseAtClose, "a place is free before the brain knows";
+    a_receive_that_is_armed_twice_is_found: ArmTwice, "is armed while";
+    a_close_under_a_shutdown_is_found: CloseInShutdown, "is closed while the kernel holds";
+    an_end_that_is_told_before_what_came_earlier_is_found: EndBeforeUnread, "before what came earlier";
+    bytes_that_are_dropped_are_found: DropUnread, "bytes are dropped";
+    a_life_without_a_deadline_is_found: FlushForever, "nothing follows by Silence";
+    a_brain_that_is_told_of_a_stranger_is_found: TellStranger, "the brain is told of an end";
 }
