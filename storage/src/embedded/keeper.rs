@@ -186,13 +186,13 @@ impl<T: Tables> Keeper<T> {
         self.lock().sealed.back().copied()
     }
 
-    /// Waits for [`Keeper::next_flush`]; `None` at the end.
+    /// Waits for [`Keeper::next_flush`]; `None` at the end, and when nothing is flushed any more.
     pub(super) fn wait_for_flush(&self) -> Option<u64> {
         let mut state = self.lock();
-        while state.sealed.is_empty() && !state.closing {
+        while state.sealed.is_empty() && !state.closing && state.failed.is_none() {
             state = self.changed.wait(state).expect("no thread panics while it holds this");
         }
-        state.sealed.back().copied()
+        if state.failed.is_some() { None } else { state.sealed.back().copied() }
     }
 
     /// Does a part of a flush up to a group. Gives the part that follows.
@@ -233,7 +233,7 @@ impl<T: Tables> Keeper<T> {
 
     /// Deals with an error of a flush. Gives whether it is to be begun again, after a while; else nothing is flushed any more.
     pub(super) fn flush_failed(&self, error: &TablesError) -> bool {
-        let retries = remedy(error) == Remedy::Retry && !self.is_closing();
+        let retries = remedy(error) == Remedy::Retry && !self.is_closing() && self.tables.is_settled();
         if retries {
             self.statistics.trouble();
         } else {
@@ -246,13 +246,13 @@ impl<T: Tables> Keeper<T> {
     /// Whether there may be reason to merge tables.
     pub(super) fn wants_to_compact(&self) -> bool {
         let state = self.lock();
-        state.compact && !state.closing
+        state.compact && !state.closing && state.failed.is_none()
     }
 
     /// Waits for [`Keeper::wants_to_compact`]; false at the end.
     pub(super) fn wait_to_compact(&self) -> bool {
         let mut state = self.lock();
-        while !state.compact && !state.closing {
+        while (!state.compact || state.failed.is_some()) && !state.closing {
             state = self.changed.wait(state).expect("no thread panics while it holds this");
         }
         !state.closing
@@ -263,7 +263,13 @@ impl<T: Tables> Keeper<T> {
         self.lock().compact = false;
         let merged = self.merge();
         let remedy = merged.as_ref().err().map(remedy);
+        let is_settled = merged.is_ok() || self.tables.is_settled();
         let mut state = self.lock();
+        if let Err(error) = &merged
+            && !is_settled
+        {
+            state.failed.get_or_insert(error.to_string());
+        }
         state.damaged = remedy == Some(Remedy::Damage);
         // After a merge there may be reason for another one; and what failed is tried again.
         state.compact |= !matches!(merged, Ok(false));

@@ -52,6 +52,8 @@ pub(super) fn recover<T: Tables>(
     }
     let flushed = match Manifest::read(medium, store).map_err(io)? {
         Found::Whole(manifest) => {
+            // Before the trees remove what `current` does not name any more: it might be the one before again.
+            sync_names(medium, store).map_err(io)?;
             check(medium, store, &manifest)?;
             manifest.flushed
         }
@@ -64,7 +66,6 @@ pub(super) fn recover<T: Tables>(
     };
     let tables: T = open_tables(medium, store, options)?;
     let newest = replay(medium, store, &tables, flushed, acknowledged)?;
-    sync_names(medium, store).map_err(io)?;
     let segments = log::list(medium, &store.join(LOG)).map_err(io)?.len();
     let epochs = read_epochs(store, &tables)?;
     Ok(Recovered { tables, newest, flushed, segments, epochs })

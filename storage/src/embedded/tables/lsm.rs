@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::log::RawOp;
 use super::super::manifest::{CURRENT, FileManifest, TreeManifest, decode_current};
-use super::{TREES, Tables, TablesError, tree_of, tree_path};
+use super::{TREES, Tables, TablesError, tree_of, tree_path, version_of};
 use crate::engine::{Direction, Rows, ScanLimit, StoreError};
 use crate::keys::{self, Key, KeyRange};
 use crate::medium::{Disk, Medium as _};
@@ -43,6 +43,9 @@ const GATHERED_RUNS: u8 = 16;
 
 /// Flushed tables beyond which the writer waits for compaction: reads would become slow.
 const RUNS_MAX: usize = 2 * GATHERED_RUNS as usize;
+
+/// How often a tree's files are looked at that are just being changed. Beyond, nobody changes them: a change has failed.
+const LOOKS_MAX: usize = 1000;
 
 /// Files kept open for reading; others are opened when they are read.
 const FILES_OPEN_MAX: usize = 256;
@@ -216,6 +219,15 @@ impl Tables for LsmTables {
         Ok(any)
     }
 
+    fn is_settled(&self) -> bool {
+        TREES.into_iter().zip(&self.trees).all(|(name, tree)| {
+            // The other of the keeper's threads may go on to the next version meanwhile.
+            let before = tree.current_version().id();
+            let named = version_of(&Disk, &tree_path(&self.store, name));
+            named.is_some_and(|named| named == before || named == tree.current_version().id())
+        })
+    }
+
     fn is_behind(&self) -> bool {
         self.trees.iter().any(|tree| tree.l0_run_count() > RUNS_MAX)
     }
@@ -287,7 +299,7 @@ impl From<lsm_tree::Error> for TablesError {
 
 /// What a tree's files are now.
 fn tree_manifest(path: &Path, name: &str, tree: &AnyTree) -> io::Result<TreeManifest> {
-    loop {
+    for _ in 0..LOOKS_MAX {
         let version = tree.current_version();
         let current = fs::read(path.join(CURRENT))?;
         let version_file = Disk.read_if_there(&path.join(format!("v{}", version.id())))?.unwrap_or_default();
@@ -317,6 +329,10 @@ fn tree_manifest(path: &Path, name: &str, tree: &AnyTree) -> io::Result<TreeMani
             version_file: version_file.into(),
         });
     }
+    Err(io::Error::other(format!(
+        "{} does not name the version that is in memory",
+        path.join(CURRENT).display()
+    )))
 }
 
 fn file_manifest(tree: &Path, path: String, checksum: u128, covers: String) -> io::Result<FileManifest> {

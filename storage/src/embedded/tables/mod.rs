@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::log::RawOp;
-use super::manifest::TreeManifest;
+use super::manifest::{CURRENT, TreeManifest, decode_current};
 use crate::engine::{Direction, Rows, ScanLimit, StoreError};
 use crate::keys::{Key, KeyRange};
 use crate::medium::Medium;
@@ -49,6 +49,10 @@ pub(super) trait Tables: Clone + Send + Sync + 'static {
 
     /// Merges tables as far as there is reason to. Gives whether anything was done.
     fn compact(&self) -> Result<bool, TablesError>;
+
+    /// Whether the version of each tree that its files name is the one in memory. After an error it may be the next one, whose
+    /// file another attempt would write over.
+    fn is_settled(&self) -> bool;
 
     /// Whether so many flushed tables wait to be merged that the writer should wait too.
     fn is_behind(&self) -> bool;
@@ -108,4 +112,10 @@ pub(super) fn tree_path(store: &Path, name: &str) -> PathBuf {
 /// Which of [`TREES`] a key lies in.
 pub(super) fn tree_of(key: &[u8]) -> usize {
     usize::from(key.first() != Some(&b'e'))
+}
+
+/// The version that a tree's files name; `None` if that can't be read.
+fn version_of<M: Medium>(medium: &M, tree: &Path) -> Option<u64> {
+    let current = medium.read(&tree.join(CURRENT)).ok()?;
+    decode_current(&current).map(|(version, _)| version)
 }

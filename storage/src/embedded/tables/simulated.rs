@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use super::super::files;
 use super::super::log::RawOp;
 use super::super::manifest::{CURRENT, FileManifest, TreeManifest, decode_current, encode_current};
-use super::{TREES, Tables, TablesError, tree_of, tree_path};
+use super::{TREES, Tables, TablesError, tree_of, tree_path, version_of};
 use crate::engine::{Direction, Rows, ScanLimit, StoreError};
 use crate::keys::{self, Key, KeyRange};
 use crate::medium::{Medium as _, MediumFile as _, Opening, SimulatedMedium};
@@ -113,6 +113,10 @@ impl Tables for SimulatedTables {
             any |= tree.merge()?;
         }
         Ok(any)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.lock().iter().all(|tree| version_of(&tree.medium, &tree.path) == Some(tree.version))
     }
 
     fn is_behind(&self) -> bool {
