@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::batch::{Batch, Fence};
 use crate::keys::{Key, KeyRange};
+use crate::lanes::Lane;
 use crate::slots::{Epoch, Slot};
 
 /// Tells a port's owner that completions wait. Called from the engine's threads; must not block.
@@ -60,8 +61,19 @@ pub enum StatisticValue {
 
 /// One core's way to the store. Never blocks, and never holds more than its bounds allow.
 pub trait Port: Send {
-    /// Takes a batch to be committed atomically, after all that this port submitted before. `Busy` gives it back.
-    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>>;
+    /// Takes a batch to be committed atomically, after all that this port submitted in its lane before. If one of those is not
+    /// in the store, neither is this one, unless its failure was polled before this call. `Busy` gives the batch back.
+    fn submit_in(
+        &mut self,
+        lane: Lane,
+        batch: Batch,
+        deciding: Fence,
+    ) -> Result<CommitId, Busy<(Batch, Fence)>>;
+
+    /// The same, in the one lane of those who need no more.
+    fn submit(&mut self, batch: Batch, deciding: Fence) -> Result<CommitId, Busy<(Batch, Fence)>> {
+        self.submit_in(Lane::default(), batch, deciding)
+    }
 
     /// Reads one key. Sees every batch of this port that had completed before.
     fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>>;

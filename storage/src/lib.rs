@@ -1,6 +1,6 @@
 //! Atomic batches and reads behind one small trait, and the key layout.
 //!
-//! Invariants: a [`Durable`] exists only for a batch that survives a power cut; a port's batches take effect and
+//! Invariants: a [`Durable`] exists only for a batch that survives a power cut; the batches of a port's lane take effect and
 //! complete in the order of their submission; no call blocks. docs/STORAGE.md comes before the code here: layout,
 //! versions, failure cases, what is assumed of the medium. This crate refuses to know the protocol, sockets and clocks.
 
@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod engine;
 pub mod faults;
 pub mod keys;
+pub mod lanes;
 pub mod medium;
 pub mod memory;
 #[doc(hidden)]
@@ -25,4 +26,5 @@ pub use engine::{
     StatisticValue, StoreError, Wake,
 };
 pub use keys::{Key, KeyRange, LogId};
+pub use lanes::Lane;
 pub use slots::{Epoch, SLOTS, Slot};

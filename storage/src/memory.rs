@@ -17,6 +17,7 @@ use crate::engine::{
 };
 use crate::faults::{Faults, Medium};
 use crate::keys::{Key, KeyRange};
+use crate::lanes::{Failures, Lane, Told};
 use crate::slots::{Epoch, Slot};
 
 /// Commits of one port under way. Beyond: busy.
@@ -43,10 +44,8 @@ struct PortState {
     completions: VecDeque<Completion>,
     commits: u64,
     reads: u64,
-    in_flight: usize,
-    failures: u64,
-    failures_told: u64,
-    last_error: Option<StoreError>,
+    failures: Failures,
+    told: Told,
 }
 
 #[derive(Debug)]
@@ -55,6 +54,7 @@ struct Submission {
     commit: CommitId,
     batch: Batch,
     fence: Fence,
+    lane: Lane,
     failures_seen: u64,
 }
 
@@ -167,20 +167,18 @@ impl State {
     }
 
     fn commit(&mut self, submission: Submission) {
-        let Submission { port, commit, batch, fence, failures_seen } = submission;
+        let Submission { port, commit, batch, fence, lane, failures_seen } = submission;
         let behind = fence
             .epochs()
             .iter()
             .find(|(slot, epoch)| self.epochs.get(slot).is_some_and(|current| epoch < current));
         let fenced = behind.map(|(slot, _)| StoreError::Fenced { slot: *slot });
-        let follows =
-            (failures_seen < self.ports[port].failures).then(|| self.ports[port].last_error.clone());
-        let error = follows.flatten().or(fenced).or_else(|| self.fail_next.take());
+        let follows = self.ports[port].failures.follows(lane, failures_seen);
+        let error = follows.or(fenced).or_else(|| self.fail_next.take());
         let error = error.or_else(|| self.medium.as_mut().and_then(|medium| medium.write(&batch).err()));
         let completion = match error {
             Some(error) => {
-                self.ports[port].failures += 1;
-                self.ports[port].last_error = Some(error.clone());
+                self.ports[port].failures.add(lane, error.clone());
                 Completion::CommitFailed { commit, error }
             }
             None => {
@@ -267,16 +265,21 @@ impl MemoryPort {
 }
 
 impl Port for MemoryPort {
-    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>> {
+    fn submit_in(
+        &mut self,
+        lane: Lane,
+        batch: Batch,
+        fence: Fence,
+    ) -> Result<CommitId, Busy<(Batch, Fence)>> {
         let mut state = self.store.state();
         let port = &mut state.ports[self.port];
-        if port.in_flight == COMMITS_IN_FLIGHT_MAX {
+        if port.told.in_flight() == COMMITS_IN_FLIGHT_MAX {
             return Err(Busy((batch, fence)));
         }
         port.commits += 1;
-        port.in_flight += 1;
-        let (commit, failures_seen) = (CommitId(port.commits), port.failures_told);
-        let submission = Submission { port: self.port, commit, batch, fence, failures_seen };
+        let (commit, failures_seen) = (CommitId(port.commits), port.told.seen(lane));
+        port.told.submitted(lane);
+        let submission = Submission { port: self.port, commit, batch, fence, lane, failures_seen };
         if state.hold {
             state.held.push_back(submission);
         } else {
@@ -304,11 +307,8 @@ impl Port for MemoryPort {
         let port = &mut state.ports[self.port];
         while let Some(completion) = port.completions.pop_front() {
             match completion {
-                Completion::Committed(_) => port.in_flight -= 1,
-                Completion::CommitFailed { .. } => {
-                    port.in_flight -= 1;
-                    port.failures_told += 1;
-                }
+                Completion::Committed(_) => port.told.ended(false),
+                Completion::CommitFailed { .. } => port.told.ended(true),
                 Completion::Value { .. } | Completion::Rows { .. } => {}
             }
             completions.push(completion);

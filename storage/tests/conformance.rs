@@ -8,7 +8,7 @@ use tern_storage::embedded::{Embedded, EmbeddedOptions, OpenError};
 use tern_storage::faults::Faults;
 use tern_storage::memory::Memory;
 use tern_storage::{
-    Batch, CommitId, Completion, Direction, Engine, Epoch, Fence, Key, KeyRange, LogId, Port, Rows,
+    Batch, CommitId, Completion, Direction, Engine, Epoch, Fence, Key, KeyRange, Lane, LogId, Port, Rows,
     ScanLimit, Slot, StoreError, Wake, keys,
 };
 
@@ -194,6 +194,32 @@ fn a_fenced_batch_leaves_nothing_and_takes_those_behind_it_along(engine: &dyn En
     assert_eq!(caller.get(keys::user(1)).as_deref(), Some(&b"new"[..]));
 }
 
+fn a_failure_takes_along_what_follows_it_in_its_lane_and_nothing_else(engine: &dyn Engine) {
+    let mut caller = Caller::new(engine);
+    let slot = Slot::of_user(1);
+    engine.raise_epoch(slot, Epoch(2)).expect("raised");
+    let stale = || Fence::from_iter([(slot, Epoch(1))]);
+    let mut submit = |lane, user, fence: Fence| {
+        caller.port.submit_in(Lane(lane), put(&[(keys::user(user), "x")]), fence).expect("within the bounds")
+    };
+    submit(1, 11, stale());
+    submit(2, 21, Fence::default());
+    submit(1, 12, Fence::default());
+    submit(2, 22, Fence::default());
+    let ends = |caller: &mut Caller| matches!(caller.next(), Completion::Committed(_));
+    assert_eq!([(); 4].map(|()| ends(&mut caller)), [false, true, false, true]);
+    for user in [11, 12, 21, 22] {
+        assert_eq!(caller.get(keys::user(user)).is_some(), user > 20, "user {user}");
+    }
+    // Who knows of the failure goes on; of another lane's failure there is nothing to know.
+    caller.port.submit_in(Lane(2), put(&[(keys::user(23), "x")]), stale()).expect("within the bounds");
+    caller
+        .port
+        .submit_in(Lane(1), put(&[(keys::user(13), "x")]), Fence::default())
+        .expect("within the bounds");
+    assert_eq!([(); 2].map(|()| ends(&mut caller)), [false, true]);
+}
+
 fn ports_of_many_threads_each_keep_their_order(engine: &dyn Engine) {
     thread::scope(|scope| {
         for port in 0..4u64 {
@@ -215,12 +241,13 @@ fn ports_of_many_threads_each_keep_their_order(engine: &dyn Engine) {
 }
 
 fn conforms(make: impl Fn() -> Box<dyn Engine>) {
-    let suite: [fn(&dyn Engine); 6] = [
+    let suite: [fn(&dyn Engine); 7] = [
         a_batch_is_seen_whole_once_it_has_completed,
         commits_complete_in_the_order_of_their_submission,
         a_scan_gives_its_range_in_order_and_says_if_there_is_more,
         a_port_that_takes_no_more_gives_back_what_it_was_given,
         a_fenced_batch_leaves_nothing_and_takes_those_behind_it_along,
+        a_failure_takes_along_what_follows_it_in_its_lane_and_nothing_else,
         ports_of_many_threads_each_keep_their_order,
     ];
     for part in suite {

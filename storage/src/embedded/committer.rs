@@ -21,6 +21,7 @@ use super::watermark::Watermark;
 use super::window::Window;
 use crate::batch::{Batch, Fence};
 use crate::engine::{CommitId, Completion, Durable, StoreError, Wake};
+use crate::lanes::{Failures, Lane};
 use crate::medium::Medium;
 use crate::mutations::{self, Mutation};
 use crate::slots::{Epoch, Slot};
@@ -32,7 +33,8 @@ pub(super) struct Submission {
     pub(super) fence: Fence,
     /// A slot's epoch, to be raised with this batch.
     pub(super) raise: Option<(Slot, Epoch)>,
-    /// Failed commits that the port's owner knew of when it submitted this.
+    pub(super) lane: Lane,
+    /// Failed commits of the lane that the port's owner knew of when it submitted this.
     pub(super) failures_seen: u64,
 }
 
@@ -41,8 +43,7 @@ pub(super) struct Link {
     submissions: Consumer<Submission>,
     completions: Producer<Completion>,
     wake: Arc<dyn Wake>,
-    failures: u64,
-    last_error: Option<StoreError>,
+    failures: Failures,
     completed: bool,
 }
 
@@ -52,22 +53,22 @@ impl Link {
         completions: Producer<Completion>,
         wake: Arc<dyn Wake>,
     ) -> Self {
-        Self { submissions, completions, wake, failures: 0, last_error: None, completed: false }
+        Self { submissions, completions, wake, failures: Failures::default(), completed: false }
     }
 
-    /// Why a batch must fail because one before it did. Its author decided on a state that is not in the store, unless
-    /// it knew of the failure.
+    /// Why a batch must fail because one before it in its lane did.
     fn follows_failure(&self, submission: &Submission) -> Option<StoreError> {
-        let follows = submission.failures_seen < self.failures && !mutations::is(Mutation::ForgetFailure);
-        if follows { self.last_error.clone() } else { None }
+        if mutations::is(Mutation::ForgetFailure) {
+            return None;
+        }
+        self.failures.follows(submission.lane, submission.failures_seen)
     }
 
-    fn complete(&mut self, commit: CommitId, result: Result<(), StoreError>) {
+    fn complete(&mut self, lane: Lane, commit: CommitId, result: Result<(), StoreError>) {
         let completion = match result {
             Ok(()) => Completion::Committed(Durable::new(commit)),
             Err(error) => {
-                self.failures += 1;
-                self.last_error = Some(error.clone());
+                self.failures.add(lane, error.clone());
                 Completion::CommitFailed { commit, error }
             }
         };
@@ -203,7 +204,7 @@ impl<M: Medium> Committer<M> {
             if decision.is_ok() && !submission.batch.is_empty() {
                 durable.push(submission.batch);
             }
-            self.links[index].complete(submission.commit, decision);
+            self.links[index].complete(submission.lane, submission.commit, decision);
         }
         for link in &mut self.links {
             if std::mem::take(&mut link.completed) {
@@ -244,19 +245,22 @@ impl<M: Medium> Committer<M> {
         group
     }
 
-    /// Decides which of a group go into the store. A port's batches fail from the first failed one on.
+    /// Decides which of a group go into the store. The batches of a port's lane fail from the first failed one on.
     fn admit(&mut self, group: &[(usize, Submission)]) -> Vec<Result<(), StoreError>> {
         let full = self.failed.clone().or_else(|| self.full());
-        let mut failed_now = vec![None; self.links.len()];
+        // Empty but for the rare group with a failure: few lanes are looked through.
+        let mut failed_now: Vec<(usize, Lane, StoreError)> = Vec::new();
         let decide = |(index, submission): &(usize, Submission)| {
-            let earlier =
-                failed_now[*index].clone().or_else(|| self.links[*index].follows_failure(submission));
+            let same =
+                |(port, lane, _): &&(usize, Lane, StoreError)| (*port, *lane) == (*index, submission.lane);
+            let earlier = failed_now.iter().find(same).map(|(.., error)| error.clone());
+            let earlier = earlier.or_else(|| self.links[*index].follows_failure(submission));
             let decision = match earlier.or_else(|| full.clone()) {
                 Some(error) => Err(error),
                 None => self.check_fence(&submission.fence),
             };
             if let Err(error) = &decision {
-                failed_now[*index] = Some(error.clone());
+                failed_now.push((*index, submission.lane, error.clone()));
             } else if let Some((slot, epoch)) = submission.raise {
                 self.epochs[usize::from(slot.number())] = epoch;
             }

@@ -27,6 +27,7 @@ use super::{committer, reader};
 use crate::batch::{Batch, Fence};
 use crate::engine::{Completion, Engine, Port, Statistic, StoreError, Wake};
 use crate::keys::Key;
+use crate::lanes::Lane;
 use crate::medium::{Disk, Medium};
 use crate::slots::{Epoch, Slot};
 
@@ -95,7 +96,7 @@ impl Embedded {
     fn submit_blocking(&self, batch: Batch, raise: Option<(Slot, Epoch)>) -> Result<(), StoreError> {
         let (mut port, waiter) = blocking_port(|wake| self.open_port(wake));
         let busy = StoreError::Failed { reason: "the store is closing".to_owned() };
-        port.submit_raising(batch, Fence::default(), raise).map_err(|_| busy.clone())?;
+        port.submit_raising((Lane::default(), batch, Fence::default()), raise).map_err(|_| busy.clone())?;
         let mut completions = Vec::new();
         loop {
             port.poll(&mut completions);

@@ -15,6 +15,7 @@ use super::reader::{self, Question, Wanted};
 use crate::batch::{Batch, Fence};
 use crate::engine::{Busy, CommitId, Completion, Direction, Port, ReadId, ScanLimit, Wake};
 use crate::keys::{self, Key, KeyRange};
+use crate::lanes::{Lane, Told};
 use crate::records::NumberRecord;
 use crate::slots::{Epoch, Slot};
 
@@ -28,11 +29,9 @@ pub(super) struct EmbeddedPort {
     reader: Arc<Parker<reader::Link>>,
     backlog: Arc<Backlog>,
     commits_made: u64,
-    commits_in_flight: usize,
     reads_made: u64,
     reads_in_flight: usize,
-    /// Failed commits that the owner has been told of.
-    failures: u64,
+    told: Told,
 }
 
 impl EmbeddedPort {
@@ -58,29 +57,28 @@ impl EmbeddedPort {
             reader,
             backlog,
             commits_made: 0,
-            commits_in_flight: 0,
             reads_made: 0,
             reads_in_flight: 0,
-            failures: 0,
+            told: Told::new(options.commits_in_flight_max),
         }
     }
 
     pub(super) fn submit_raising(
         &mut self,
-        batch: Batch,
-        fence: Fence,
+        (lane, batch, fence): (Lane, Batch, Fence),
         raise: Option<(Slot, Epoch)>,
     ) -> Result<CommitId, Busy<(Batch, Fence)>> {
         // Room for the completion is what is counted: a completion never finds its ring full.
-        if self.commits_in_flight == self.commits.buffer().capacity() || self.committer.is_closed() {
+        if self.told.in_flight() == self.commits.buffer().capacity() || self.committer.is_closed() {
             return Err(Busy((batch, fence)));
         }
         let commit = CommitId(self.commits_made + 1);
-        let submission = Submission { commit, batch, fence, raise, failures_seen: self.failures };
+        let failures_seen = self.told.seen(lane);
+        let submission = Submission { commit, batch, fence, raise, lane, failures_seen };
         match self.submissions.push(submission) {
             Ok(()) => {
                 self.commits_made += 1;
-                self.commits_in_flight += 1;
+                self.told.submitted(lane);
                 self.committer.wake();
                 Ok(commit)
             }
@@ -106,8 +104,13 @@ impl EmbeddedPort {
 }
 
 impl Port for EmbeddedPort {
-    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>> {
-        self.submit_raising(batch, fence, None)
+    fn submit_in(
+        &mut self,
+        lane: Lane,
+        batch: Batch,
+        deciding: Fence,
+    ) -> Result<CommitId, Busy<(Batch, Fence)>> {
+        self.submit_raising((lane, batch, deciding), None)
     }
 
     fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>> {
@@ -131,8 +134,7 @@ impl Port for EmbeddedPort {
 
     fn poll(&mut self, completions: &mut Vec<Completion>) {
         while let Ok(completion) = self.commits.pop() {
-            self.commits_in_flight -= 1;
-            self.failures += u64::from(matches!(completion, Completion::CommitFailed { .. }));
+            self.told.ended(matches!(completion, Completion::CommitFailed { .. }));
             completions.push(completion);
         }
         while let Ok(completion) = self.reads.pop() {

@@ -29,6 +29,7 @@ use super::threads::{RETRY, pause_after};
 use crate::batch::{Batch, Fence};
 use crate::engine::{Completion, Engine, Port, Statistic, StoreError, Wake};
 use crate::keys::Key;
+use crate::lanes::Lane;
 use crate::medium::simulated::{SimulatedLock, SimulatedMedium};
 use crate::slots::{Epoch, Slot};
 
@@ -239,7 +240,8 @@ impl SteppedEngine {
     fn submit_now(&self, batch: Batch, raise: Option<(Slot, Epoch)>) -> Result<(), StoreError> {
         let mut port = self.open_port(Arc::new(NoWake));
         let closing = StoreError::Failed { reason: "the store is closing".to_owned() };
-        port.submit_raising(batch, Fence::default(), raise).map_err(|_| closing.clone())?;
+        port.submit_raising((Lane::default(), batch, Fence::default()), raise)
+            .map_err(|_| closing.clone())?;
         self.run(&[Step::Commit, Step::Apply, Step::Flush, Step::Merge]);
         let mut completions = Vec::new();
         port.poll(&mut completions);

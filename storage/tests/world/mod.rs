@@ -11,11 +11,13 @@ use tern_storage::medium::SimulatedMedium;
 use tern_storage::medium::simulated::{Fault, Odds};
 use tern_storage::medium::stream::Stream;
 use tern_storage::{
-    Batch, CommitId, Completion, Direction, Engine as _, Epoch, Fence, Key, LogId, Port, ReadId, ScanLimit,
-    Slot, StoreError, Wake, keys,
+    Batch, CommitId, Completion, Direction, Engine as _, Epoch, Fence, Key, Lane, LogId, Port, ReadId,
+    ScanLimit, Slot, StoreError, Wake, keys,
 };
 
-const PORTS: usize = 3;
+/// Lanes, of which two lie on one port.
+const LANES: usize = 3;
+const PORTS: usize = 2;
 const LIVES: usize = 5;
 const STORE: &str = "node/store";
 const ALL: ScanLimit = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
@@ -71,10 +73,9 @@ enum State {
     Unknown,
 }
 
-/// A core's view of the store.
+/// What one core, or one of two that share a port, has of the store: a lane.
 struct Core {
     index: usize,
-    port: Option<Box<dyn Port>>,
     /// What was there when the store was opened, and all that was submitted since.
     base: Rows,
     written: Vec<Written>,
@@ -86,6 +87,19 @@ struct Core {
 }
 
 impl Core {
+    fn port(&self) -> usize {
+        self.index % PORTS
+    }
+
+    fn waits_for(&self, completion: &Completion) -> bool {
+        let wrote = |commit| self.written.iter().any(|written| written.commit == commit);
+        match completion {
+            Completion::Committed(proof) => wrote(proof.commit()),
+            Completion::CommitFailed { commit, .. } => wrote(*commit),
+            Completion::Value { read, .. } | Completion::Rows { read, .. } => self.reads.contains_key(read),
+        }
+    }
+
     fn log(&self) -> LogId {
         LogId::direct(self.index as u64 + 1, 1000)
     }
@@ -179,8 +193,10 @@ pub struct World {
     random: Stream,
     medium: SimulatedMedium,
     engine: Option<SteppedEngine>,
+    ports: Vec<Box<dyn Port>>,
     cores: Vec<Core>,
     now: Duration,
+    was_killed: bool,
     pub tally: Tally,
 }
 
@@ -189,7 +205,6 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let core = |index| Core {
             index,
-            port: None,
             base: Rows::new(),
             written: Vec::new(),
             made: 0,
@@ -200,8 +215,10 @@ impl World {
             random: Stream::named(seed, "the world"),
             medium: SimulatedMedium::new(seed, Odds::POWER_CUTS),
             engine: None,
-            cores: (0..PORTS).map(core).collect(),
+            ports: Vec::new(),
+            cores: (0..LANES).map(core).collect(),
             now: Duration::ZERO,
+            was_killed: false,
             tally: Tally::default(),
         }
     }
@@ -223,7 +240,10 @@ impl World {
             }
             self.medium.set_odds(odds);
             if self.random.below(3) > 0 {
-                self.medium.cut_after(self.random.below(1 << (4 + self.random.clone().below(6))));
+                // What a kill has left unsynced is soon synced by what follows.
+                let least = if self.was_killed { 0 } else { 4 };
+                let most = 1 << (least + self.random.below(6));
+                self.medium.cut_after(self.random.below(most));
             }
             self.run();
             self.end();
@@ -270,9 +290,7 @@ impl World {
     fn try_open(&mut self) -> Result<(), OpenError> {
         let (options, seed) = (self.options(), self.random.number());
         let engine = SteppedEngine::open(&self.medium, Path::new(STORE), options, seed)?;
-        for core in &mut self.cores {
-            core.port = Some(engine.port(Arc::new(Quiet)));
-        }
+        self.ports = (0..PORTS).map(|_| engine.port(Arc::new(Quiet))).collect();
         self.engine = Some(engine);
         Ok(())
     }
@@ -327,7 +345,7 @@ impl World {
     }
 
     fn submit(&mut self) {
-        let index = self.random.below(PORTS as u64) as usize;
+        let index = self.random.below(LANES as u64) as usize;
         let core = &mut self.cores[index];
         let ops = core.next(&mut self.random);
         let mut batch = Batch::default();
@@ -339,15 +357,15 @@ impl World {
         }
         let (stale, knew) = (self.random.below(40) == 0, core.failures());
         let fence = Fence::from_iter([(slot(), Epoch(if stale { 1 } else { 2 }))]);
-        let port = core.port.as_mut().expect("it runs");
-        if let Ok(commit) = port.submit(batch, fence) {
+        let port = &mut self.ports[core.port()];
+        if let Ok(commit) = port.submit_in(Lane(index as u16), batch, fence) {
             let state = State::UnderWay;
             core.written.push(Written { commit, number: core.made, ops, stale, knew, state });
         }
     }
 
     fn read(&mut self) {
-        let index = self.random.below(PORTS as u64) as usize;
+        let index = self.random.below(LANES as u64) as usize;
         let core = &mut self.cores[index];
         let (key, range) = (core.head(), keys::entries(core.log(), 0, u64::MAX));
         let committed = |core: &Core| {
@@ -356,7 +374,7 @@ impl World {
             upto.iter().filter(|written| written.state != State::Refused).count()
         };
         let must_see = committed(core);
-        let port = core.port.as_mut().expect("it runs");
+        let port = &mut self.ports[core.port()];
         let read = match self.random.below(2) {
             0 => port.get(key).ok(),
             _ => port.scan(range, Direction::Forwards, ALL).ok(),
@@ -365,10 +383,13 @@ impl World {
     }
 
     fn poll(&mut self) {
-        for core in &mut self.cores {
+        for (index, port) in self.ports.iter_mut().enumerate() {
             let mut completions = Vec::new();
-            core.port.as_mut().expect("it runs").poll(&mut completions);
+            port.poll(&mut completions);
             for completion in completions {
+                let mut cores = self.cores.iter_mut().filter(|core| core.port() == index);
+                let core =
+                    cores.find(|core| core.waits_for(&completion)).expect("what completes was asked for");
                 heard(core, completion, &mut self.tally);
             }
         }
@@ -383,18 +404,17 @@ impl World {
                 self.closed();
             }
         }
-        for core in &mut self.cores {
-            core.port = None;
-            core.reads.clear();
-        }
+        self.ports.clear();
+        self.cores.iter_mut().for_each(|core| core.reads.clear());
         self.engine = None;
         // What ended in the middle of something may have been the process alone.
-        if self.random.below(3) > 0 {
-            self.medium.crash();
-            self.tally.crashes += 1;
-        } else {
+        self.was_killed = self.random.below(3) == 0;
+        if self.was_killed {
             self.medium.kill();
             self.tally.kills += 1;
+        } else {
+            self.medium.crash();
+            self.tally.crashes += 1;
         }
     }
 
@@ -416,7 +436,7 @@ impl World {
     /// Reads everything, and compares it with what was written: all that was completed or seen is there, in whole batches,
     /// in their order. What can't be read, rot may have hit.
     fn verify(&mut self, has_rotten: bool) {
-        for index in 0..PORTS {
+        for index in 0..LANES {
             let found = self.read_all(index);
             let core = &mut self.cores[index];
             let damaged = found.iter().filter(|(_, value)| value.is_none()).count();
@@ -473,8 +493,7 @@ impl World {
         let range = keys::entries(core.log(), 0, u64::MAX);
         let within = |key: &[u8]| *key >= *range.start.as_ref() && *key < *range.end.as_ref();
         let got: Vec<_> = found.iter().filter(|(key, _)| within(key)).collect();
-        let core = &mut self.cores[index];
-        let port = core.port.as_mut().expect("it runs");
+        let port = &mut self.ports[core.port()];
         port.scan(range.clone(), Direction::Forwards, ALL).expect("there is room for one");
         while self.engine.as_ref().expect("it runs").step(Step::Read, self.now) == Stepped::Waits {
             self.engine.as_ref().expect("it runs").step(Step::Apply, self.now);
