@@ -1,6 +1,6 @@
 //! The application's side of a running client.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,15 +10,19 @@ use tern_wire::errors::Reason;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::driver::{Call, Driver, NewMessage};
+use crate::driver::{Call, Driver, NewMessage, Telling};
 use crate::error::Error;
-use crate::event::{Events, Message, Progress, Status};
+use crate::event::{Events, Message, Shared, Status};
+use crate::machine::{Machine, Settings};
+use crate::profile::with_store;
 use crate::store::{Account, Person, Store};
-use crate::teller::{Delays, Teller};
 use crate::trust::Trust;
 
 /// Calls that wait for the connection's task. Beyond, callers wait.
 const CALLS_MAX: usize = 1024;
+
+/// People to whom the server takes no messages for now: why, and when it is tried again.
+pub(crate) type Delays = Arc<Mutex<BTreeMap<u64, (Reason, Instant)>>>;
 
 /// Where a client keeps its state.
 #[derive(Clone, Debug)]
@@ -54,52 +58,6 @@ impl Options {
     /// These three, and everything that comes.
     pub fn new(server: impl Into<String>, trust: Trust, state: State) -> Self {
         Self { server: server.into(), trust, state, receive: true }
-    }
-
-    pub(crate) fn open_store(&self) -> Result<StoreHandle, Error> {
-        match &self.state {
-            State::Dir(dir) => Ok(StoreHandle::Own(Store::open(dir)?)),
-            State::Memory(shared) => {
-                let kept = shared.lock().expect("nothing panics while it holds this").take();
-                let store = kept.map_or_else(Store::in_memory, Ok)?;
-                Ok(StoreHandle::Lent(Some(store), shared.clone()))
-            }
-        }
-    }
-}
-
-/// An open store. One in memory goes back to its options at the end.
-#[derive(Debug)]
-pub(crate) enum StoreHandle {
-    Own(Store),
-    Lent(Option<Store>, Arc<Mutex<Option<Store>>>),
-}
-
-impl std::ops::Deref for StoreHandle {
-    type Target = Store;
-
-    fn deref(&self) -> &Store {
-        match self {
-            Self::Own(store) => store,
-            Self::Lent(store, _) => store.as_ref().expect("only dropping takes it"),
-        }
-    }
-}
-
-impl std::ops::DerefMut for StoreHandle {
-    fn deref_mut(&mut self) -> &mut Store {
-        match self {
-            Self::Own(store) => store,
-            Self::Lent(store, _) => store.as_mut().expect("only dropping takes it"),
-        }
-    }
-}
-
-impl Drop for StoreHandle {
-    fn drop(&mut self) {
-        if let Self::Lent(store, shared) = self {
-            *shared.lock().expect("nothing panics while it holds this") = store.take();
-        }
     }
 }
 
@@ -155,33 +113,21 @@ impl Client {
     /// Starts the connection of a registered profile. It is made, and made again, in the background.
     pub async fn start(options: Options) -> Result<(Self, Events), Error> {
         let tls = Arc::new(options.trust.tls()?);
-        let store = options.open_store()?;
-        let account = store.account()?.ok_or(Error::NotRegistered)?;
-        store.raise_client_id()?;
+        let Options { server, receive, .. } = options.clone();
+        let settings = Settings { server: server.clone(), receive };
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| Error::Config(format!("no entropy: {error}")))?;
+        let machine = with_store(&options, move |store| Machine::start(settings, store, seed)).await?;
+        let account = machine.account().clone();
         let (calls, called) = mpsc::channel(CALLS_MAX);
         let (sender, events) = mpsc::unbounded_channel();
-        let progress = Arc::<Progress>::default();
+        let shared = Arc::<Shared>::default();
         let (status_sender, status) = watch::channel(Status::Connecting);
         let delays = Delays::default();
-        let told = (status_sender, delays.clone());
-        let teller = Teller::new(sender, told, progress.clone(), options.receive, &store)?;
-        let driver = Driver {
-            server: options.server,
-            tls,
-            receive: options.receive,
-            store,
-            account: account.clone(),
-            calls: called,
-            teller,
-            progress: progress.clone(),
-            senders: HashMap::new(),
-            waiting: VecDeque::new(),
-            asked: HashMap::new(),
-            worked: false,
-            closing: None,
-        };
+        let telling = Telling { events: sender, status: status_sender, delays: delays.clone() };
+        let driver = Driver::new((server, tls), machine, called, (telling, shared.clone()));
         tokio::spawn(driver.run());
-        Ok((Self { account, calls, status, delays, listing: Arc::default() }, Events::new(events, progress)))
+        Ok((Self { account, calls, status, delays, listing: Arc::default() }, Events::new(events, shared)))
     }
 
     /// This device's session.

@@ -1,41 +1,25 @@
-//! The task behind a client: connects, logs in, has a connection run, and goes on until it is closed or its session has
-//! ended. What happens within one connection is [`crate::connection`]'s.
+//! The task behind a client: gives the machine a socket, time and a thread for its store, and carries out what it wants.
+//!
+//! The store waits for the disk, so each of the machine's turns is made on a thread that may wait
+//! ([`spawn_blocking`](tokio::task::spawn_blocking)), one after the other: what one has stored is stored before the next begins.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
 use tern_proto::v1::{self, client_frame, lookup, server_frame};
-use tern_wire::errors::Reason;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::client::{HistoryPage, Sent, StoreHandle};
-use crate::connection::Connection;
+use crate::client::{Delays, HistoryPage, Sent};
 use crate::error::Error;
-use crate::event::{Cause, Event, Progress};
-use crate::link::Link;
-use crate::store::{Account, Enqueued, Person, Store};
-use crate::teller::Teller;
-
-/// The longest wait before the first reconnect, doubled with every failure.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-
-/// The longest wait before any reconnect.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// A token that ends within this is exchanged before it is used.
-const TOKEN_SPARE_MS: u64 = 60_000;
-
-/// Calls that wait for a connection that is being made. Beyond, no more are taken and callers wait.
-const WAITING_MAX: usize = 1024;
-
-/// How soon a person whose name or phone the server did not tell is looked up again.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
-
-/// People of whom is remembered when they were looked up. Beyond, that is forgotten, and some are asked for too soon.
-const ASKED_MAX: usize = 4096;
+use crate::event::{Event, Shared, Status};
+use crate::machine::rows::Person;
+use crate::machine::{Action, Ask, Input, Machine, Now, Reply, Ticket};
+use crate::profile::StoreHandle;
+use crate::store::Store;
+use crate::wire::Wire;
 
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
@@ -72,7 +56,7 @@ pub(crate) enum Call {
         answer: Answer<HistoryPage>,
     },
     /// What needs no server.
-    Local(Box<dyn FnOnce(&Store) + Send>),
+    Local(Local),
     Flush {
         answer: Answer<()>,
     },
@@ -81,372 +65,237 @@ pub(crate) enum Call {
     },
 }
 
-/// Why a connection ended.
-pub(crate) enum Ended {
-    /// It is to be made again, not before so long.
-    Lost(Error, Duration),
-    /// The session is over.
-    Final(Reason),
-    /// The store is not the one that the session is of.
-    OtherStore,
-    /// The application wants no more.
-    Closed,
+pub(crate) type Local = Box<dyn FnOnce(&Store) + Send>;
+
+/// What the machine's next turn is about.
+enum Turn {
+    Input(Input),
+    /// Something that the store is asked or told beside the machine.
+    Local(Local),
 }
 
-impl From<Error> for Ended {
-    fn from(error: Error) -> Self {
-        match &error {
-            Error::Refused { reason: reason @ (Reason::TokenReused | Reason::TokenInvalid), .. }
-            | Error::Refused { reason: reason @ (Reason::SessionRevoked | Reason::Replaced), .. } => {
-                Self::Final(*reason)
-            }
-            Error::Refused { retry_after_ms, .. } => {
-                let wait = Duration::from_millis((*retry_after_ms).into());
-                Self::Lost(error, wait)
-            }
-            Error::OtherStore { .. } => Self::OtherStore,
-            _ => Self::Lost(error, Duration::ZERO),
-        }
-    }
+/// Where what the application is told goes.
+pub(crate) struct Telling {
+    pub(crate) events: mpsc::UnboundedSender<(Event, Option<u64>)>,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) delays: Delays,
 }
 
 /// See the module.
 pub(crate) struct Driver {
-    pub(crate) server: String,
-    pub(crate) tls: Arc<ClientConfig>,
-    /// Whether pushes are asked for.
-    pub(crate) receive: bool,
-    pub(crate) store: StoreHandle,
-    pub(crate) account: Account,
-    pub(crate) calls: mpsc::Receiver<Call>,
-    pub(crate) teller: Teller,
-    /// What the application has dealt with.
-    pub(crate) progress: Arc<Progress>,
-    /// Who waits for which message.
-    pub(crate) senders: HashMap<u64, Vec<Answer<Sent>>>,
-    /// Calls that need a connection, while one is being made.
-    pub(crate) waiting: VecDeque<Call>,
-    /// People whom the server did not tell all of: when they were looked up, and whether both had written then.
-    pub(crate) asked: HashMap<u64, (Instant, bool)>,
-    /// The connection has been of use: it has caught up, or answered.
-    pub(crate) worked: bool,
-    /// Who waits for the end. The last field, so that everything else is gone when it is dropped.
-    pub(crate) closing: Option<Answer<()>>,
+    server: String,
+    tls: Arc<ClientConfig>,
+    /// Away while it makes a turn.
+    machine: Option<Machine<StoreHandle>>,
+    wire: Wire,
+    /// The machine's time runs from here.
+    begin: Instant,
+    calls: mpsc::Receiver<Call>,
+    waiters: Waiters,
+    telling: Telling,
+    /// What the application has taken and dealt with.
+    shared: Arc<Shared>,
+    /// Who waits for the end.
+    closing: Option<Answer<()>>,
 }
 
 impl Driver {
+    pub(crate) fn new(
+        (server, tls): (String, Arc<ClientConfig>),
+        machine: Machine<StoreHandle>,
+        calls: mpsc::Receiver<Call>,
+        (telling, shared): (Telling, Arc<Shared>),
+    ) -> Self {
+        Self {
+            server,
+            tls,
+            machine: Some(machine),
+            wire: Wire::Down,
+            begin: Instant::now(),
+            calls,
+            waiters: Waiters::default(),
+            telling,
+            shared,
+            closing: None,
+        }
+    }
+
     pub(crate) async fn run(mut self) {
-        let mut failures = 0;
-        loop {
-            self.worked = false;
-            let ended = self.connection().await;
-            self.teller.disconnected();
-            for call in std::mem::take(&mut self.waiting) {
-                self.offline(call);
-            }
-            match ended {
-                Ended::Closed => {
-                    // What is not noted is told again by the next run.
-                    let _ = self.note_progress();
-                    return;
-                }
-                Ended::Final(reason) => {
-                    // Another copy of this device goes on with what is kept.
-                    let over = reason != Reason::Replaced;
-                    self.end(over, || Error::SessionEnded(reason));
-                    self.teller.tell(Event::SessionEnded(reason));
-                    return;
-                }
-                Ended::OtherStore => {
-                    let server = self.server.clone();
-                    self.end(true, || Error::OtherStore { server: server.clone() });
-                    self.teller.tell(Event::OtherStore);
-                    return;
-                }
-                Ended::Lost(error, at_least) => {
-                    // A connection that breaks each time before it is of use is no reason to hurry.
-                    failures = if self.worked { 1 } else { failures + 1 };
-                    let retry_in = at_least + jitter(failures);
-                    let cause = Cause::from(&error);
-                    let why = match error {
-                        Error::Tls { why, .. } => why,
-                        error => error.to_string(),
-                    };
-                    self.teller.tell(Event::Disconnected { why, cause, retry_in });
-                    if !self.wait(Instant::now() + retry_in).await {
-                        return;
-                    }
+        // Without a runtime to make turns on there is nothing left to do.
+        while let Some(actions) = self.turn().await {
+            for action in actions {
+                if self.perform(action).await {
+                    return self.end().await;
                 }
             }
         }
     }
 
-    /// Tells everybody who waits why nothing more is sent. If it is `over`, what they wait for is not kept either.
-    fn end(&mut self, over: bool, why: impl Fn() -> Error) {
-        for (client_id, answers) in std::mem::take(&mut self.senders) {
-            if over {
-                // If that fails it is only kept for longer than it is of use.
-                let _ = self.store.dequeue(client_id).and_then(|_| self.store.note_not_sent(client_id));
-            }
-            answer_all(answers, &Err(why()));
+    /// The end of the store may wait for the disk as well.
+    async fn end(mut self) {
+        let machine = self.machine.take();
+        // It ends all the same.
+        let _ = tokio::task::spawn_blocking(move || drop(machine)).await;
+        let closing = self.closing.take();
+        // Whoever waits for the end may use the store then, and is told nothing more.
+        drop(self);
+        if let Some(closing) = closing {
+            let _ = closing.send(Ok(()));
         }
-        let _ = self.note_progress();
     }
 
-    /// Tells the application what it takes, and notes what it has dealt with.
-    pub(crate) fn pump(&mut self) -> Result<(), Error> {
-        let known = self.teller.pump(&self.store)?;
-        self.store.told(&known, 0)
+    /// Waits for something to happen, and has the machine say what follows. `None`: the runtime has ended.
+    async fn turn(&mut self) -> Option<Vec<Action>> {
+        let turn = self.next().await;
+        let mut machine = self.machine.take().expect("it comes back from each turn");
+        machine.note(self.shared.progress());
+        let now = Now { monotonic: self.begin.elapsed(), unix_ms: now_ms() };
+        let made = tokio::task::spawn_blocking(move || {
+            let mut out = Vec::new();
+            match turn {
+                Turn::Input(input) => machine.handle(now, input, &mut out),
+                Turn::Local(local) => local(machine.tables()),
+            }
+            (machine, out)
+        });
+        match made.await {
+            Ok((machine, actions)) => {
+                self.machine = Some(machine);
+                Some(actions)
+            }
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => None,
+        }
     }
 
-    /// Notes what the application has dealt with. Gives the chats.
-    pub(crate) fn note_progress(&mut self) -> Result<Vec<u64>, Error> {
-        let (messages, gone) = self.teller.dealt_with(&self.store)?;
-        self.store.told(&messages, gone)?;
-        Ok(messages.into_iter().map(|(peer, _)| peer).collect())
-    }
-
-    /// Takes calls while there is no connection. `false` if the client was closed.
-    async fn wait(&mut self, until: Instant) -> bool {
-        let pause = async {
-            sleep_until(until).await;
-            Ok(())
-        };
-        let go_on = match self.during(pause, false).await {
-            Ok(_) => true,
-            // The store can't be read: the next connection says so.
-            Err(Ended::Lost(..)) => true,
-            Err(Ended::Final(_) | Ended::OtherStore | Ended::Closed) => false,
-        };
-        let _ = self.note_progress();
-        go_on
-    }
-
-    /// Does something that takes time, and takes calls meanwhile. Those that need a connection wait for it if one is
-    /// `coming`.
-    async fn during<T>(
-        &mut self,
-        work: impl Future<Output = Result<T, Error>>,
-        coming: bool,
-    ) -> Result<Result<T, Error>, Ended> {
-        let mut work = std::pin::pin!(work);
-        let progress = self.progress.clone();
+    async fn next(&mut self) -> Turn {
         loop {
-            self.pump()?;
+            let machine = self.machine.as_mut().expect("it comes back from each turn");
+            let wake_at = machine.wake_at().map(|at| self.begin + at);
             tokio::select! {
-                done = &mut work => return Ok(done),
-                call = self.calls.recv(), if self.waiting.len() < WAITING_MAX => match call {
-                    Some(Call::Close { answer }) => {
-                        self.closing = Some(answer);
-                        return Err(Ended::Closed);
+                input = self.wire.next() => return Turn::Input(input),
+                call = self.calls.recv(), if machine.takes_asks() => return self.called(call),
+                () = self.shared.notify.notified() => {
+                    machine.note(self.shared.progress());
+                    if machine.minds() {
+                        return Turn::Input(Input::Due);
                     }
-                    Some(call @ (Call::History { .. } | Call::Ask { .. } | Call::Flush { .. })) if coming => {
-                        self.waiting.push_back(call);
-                    }
-                    Some(Call::Lookup { by, answer }) if coming && !self.is_known(&by) => {
-                        self.waiting.push_back(Call::Lookup { by, answer });
-                    }
-                    Some(call) => self.offline(call),
-                    None => return Err(Ended::Closed),
-                },
-                () = progress.notify.notified() => {}
+                }
+                () = at(wake_at) => return Turn::Input(Input::Due),
             }
         }
     }
 
-    /// Carries out a call without a connection.
-    fn offline(&mut self, call: Call) {
-        match call {
-            Call::Send { message, kept, sent } => drop(self.keep(&message, kept, sent)),
-            Call::MarkRead { peer, upto, answer } => {
-                let _ = answer.send(self.store.mark_read(peer, upto).map(drop));
+    /// The application has called; `None`: it never will again.
+    fn called(&mut self, call: Option<Call>) -> Turn {
+        let (waiter, ask) = match call {
+            Some(Call::Send { message: NewMessage { peer, body, key }, kept, sent }) => {
+                (Waiter::Kept { kept, sent }, Ask::Send { peer, body, key })
             }
-            Call::Lookup { by, answer } => {
-                let known = self.known(&by);
-                let _ = answer.send(known.and_then(|known| known.ok_or_else(not_connected)));
+            Some(Call::Lookup { by, answer }) => (Waiter::Person(answer), Ask::Lookup(by)),
+            Some(Call::MarkRead { peer, upto, answer }) => {
+                (Waiter::Done(answer), Ask::MarkRead { peer, upto })
             }
-            Call::Local(work) => work(&self.store),
-            Call::Ask { answer, .. } => drop(answer.send(Err(not_connected()))),
-            Call::History { answer, .. } => drop(answer.send(Err(not_connected()))),
-            Call::Flush { answer } => drop(answer.send(Err(not_connected()))),
-            Call::Close { .. } => unreachable!("taken before"),
-        }
-    }
-
-    /// Keeps a message to be sent, and gives its number if it is to be sent now.
-    pub(crate) fn keep(&mut self, message: &NewMessage, kept: Answer<()>, sent: Answer<Sent>) -> Option<u64> {
-        let NewMessage { peer, body, key } = message;
-        match self.store.enqueue(*peer, body, key.as_deref()) {
-            // Who does not wait any more has it kept all the same.
-            Ok(Enqueued::New(client_id)) => {
-                self.senders.insert(client_id, vec![sent]);
-                let _ = kept.send(Ok(()));
-                Some(client_id)
+            Some(Call::Ask { request, answer }) => (Waiter::Message(answer), Ask::Request(request)),
+            Some(Call::History { request, answer }) => (Waiter::Page(answer), Ask::History(request)),
+            Some(Call::Flush { answer }) => (Waiter::Done(answer), Ask::Flush),
+            Some(Call::Local(local)) => return Turn::Local(local),
+            Some(Call::Close { answer }) => {
+                self.closing = Some(answer);
+                return Turn::Input(Input::Close);
             }
-            Ok(Enqueued::Waiting(client_id)) => {
-                self.senders.entry(client_id).or_default().push(sent);
-                let _ = kept.send(Ok(()));
-                None
-            }
-            Ok(Enqueued::Sent(before)) => {
-                let _ = kept.send(Ok(()));
-                let _ = sent.send(Ok(before));
-                None
-            }
-            Err(error) => {
-                let _ = kept.send(Err(error));
-                None
-            }
-        }
-    }
-
-    pub(crate) fn known(&self, by: &lookup::By) -> Result<Option<Person>, Error> {
-        match by {
-            lookup::By::Phone(phone) => self.store.person_by_phone(phone),
-            lookup::By::UserId(user) => self.store.person(*user),
-        }
-    }
-
-    fn is_known(&self, by: &lookup::By) -> bool {
-        self.known(by).is_ok_and(|known| known.is_some())
-    }
-
-    /// Whether to ask the server for a person whom it did not tell all of: not often, but as soon as both have written.
-    pub(crate) fn is_to_be_asked(&mut self, person: &Person) -> Result<bool, Error> {
-        if !person.name.is_empty() && !person.phone.is_empty() {
-            return Ok(false);
-        }
-        let both = self.store.both_have_written(person.user_id)?;
-        if let Some((when, both_had)) = self.asked.get(&person.user_id)
-            && when.elapsed() < ASK_AGAIN
-            && *both_had >= both
-        {
-            return Ok(false);
-        }
-        if self.asked.len() >= ASKED_MAX {
-            self.asked.clear();
-        }
-        self.asked.insert(person.user_id, (Instant::now(), both));
-        Ok(true)
-    }
-
-    async fn connection(&mut self) -> Ended {
-        let link = match self.log_in().await {
-            Ok(link) => link,
-            Err(ended) => return ended,
+            None => return Turn::Input(Input::Close),
         };
-        let mut connection = Connection::new(self, link);
-        let ended = match connection.run().await {
-            Ok(()) => Ended::Closed,
-            Err(ended) => ended,
-        };
-        connection.end(matches!(ended, Ended::Closed)).await;
-        ended
+        Turn::Input(Input::Ask(self.waiters.add(waiter), ask))
     }
 
-    /// Connects and logs in, exchanging the token first if it has ended or is about to.
-    async fn log_in(&mut self) -> Result<Link, Ended> {
-        let (server, tls) = (self.server.clone(), self.tls.clone());
-        let connect = async move { Link::connect(&server, tls).await };
-        let mut link = self.during(connect, true).await??;
-        self.check_store(&link)?;
-        if self.account.access_expires_ms < now_ms() + TOKEN_SPARE_MS {
-            self.refresh(&mut link).await?;
-        }
-        let login = |token: &str| client_frame::Request::Login(v1::Login { access_token: token.to_owned() });
-        let request = login(&self.account.access_token);
-        let answer = match self.during(link.call(request), true).await? {
-            Err(Error::Refused { reason: Reason::TokenExpired, .. }) => {
-                self.refresh(&mut link).await?;
-                let request = login(&self.account.access_token);
-                self.during(link.call(request), true).await?
+    /// Does what the machine wants. `true` if that was the last.
+    async fn perform(&mut self, action: Action) -> bool {
+        match action {
+            Action::Connect(connection) => {
+                self.wire = Wire::connecting(connection, self.server.clone(), self.tls.clone());
             }
-            answer => answer,
-        };
-        match answer? {
-            server_frame::Message::LoggedIn(logged_in) => {
-                self.look_at_devices(logged_in.newest_device_id)?;
-                self.know_oneself(logged_in.name)?;
-                Ok(link)
-            }
-            _ => Err(Error::Protocol("Login was answered by something else").into()),
+            Action::Send(connection, bytes) => self.wire.queue(connection, bytes),
+            Action::Close { cleanly: true, .. } => self.wire.close().await,
+            Action::Close { cleanly: false, .. } => self.wire = Wire::Down,
+            Action::Tell { event, number } => self.telling.tell(event, number),
+            Action::Status(status) => drop(self.telling.status.send_replace(status)),
+            Action::Answer(ticket, answer) => self.waiters.answer(ticket, answer),
+            Action::Over => return true,
         }
-    }
-
-    /// One's own name, as it is now.
-    fn know_oneself(&self, name: String) -> Result<(), Error> {
-        let (user_id, phone) = (self.account.user_id, self.account.phone.clone());
-        self.store.put_person(&Person { user_id, name: name.clone(), phone })?;
-        self.store.set_name(user_id, &name)
-    }
-
-    /// Nothing of another store's is sent to a server: not even a token.
-    fn check_store(&mut self, link: &Link) -> Result<(), Error> {
-        if link.store.is_empty() || link.store[..] == self.account.store[..] {
-            return Ok(());
-        }
-        if !self.account.store.is_empty() {
-            return Err(Error::OtherStore { server: self.server.clone() });
-        }
-        self.store.set_store_id(&link.store)?;
-        self.account.store = link.store.to_vec();
-        Ok(())
-    }
-
-    /// Tells of a device that was added while this one was away.
-    fn look_at_devices(&mut self, newest: u32) -> Result<(), Error> {
-        let before = self.store.newest_device()?;
-        if !self.receive || newest <= before {
-            return Ok(());
-        }
-        if before != 0 {
-            let device_name = String::new();
-            self.teller.tell(Event::DeviceAdded { device_id: newest, device_name, time_ms: 0 });
-        }
-        self.store.set_newest_device(newest)
-    }
-
-    async fn refresh(&mut self, link: &mut Link) -> Result<(), Ended> {
-        let nonce = self.store.refresh_nonce()?.into();
-        let refresh_token = self.account.refresh_token.clone();
-        let request = client_frame::Request::Refresh(v1::Refresh { refresh_token, nonce });
-        let session = match self.during(link.call(request), true).await? {
-            Ok(server_frame::Message::Session(session)) => session,
-            Ok(_) => return Err(Error::Protocol("Refresh was answered by something else").into()),
-            // The refresh token itself has ended: only registering helps.
-            Err(Error::Refused { reason: Reason::TokenExpired, .. }) => {
-                return Err(Ended::Final(Reason::SessionRevoked));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.store.refreshed(&session)?;
-        self.account = self.store.account()?.ok_or(Error::NotRegistered)?;
-        Ok(())
+        false
     }
 }
 
-/// Tells all who wait for a message. Those that do not wait any more are not told.
-pub(crate) fn answer_all(answers: Vec<Answer<Sent>>, result: &Result<Sent, Error>) {
-    for answer in answers {
-        let _ = answer.send(result.clone());
+impl Telling {
+    fn tell(&self, event: Event, number: Option<u64>) {
+        if let Event::Delayed { peer, reason, retry_in } = &event {
+            let now = Instant::now();
+            let mut delays = self.delays.lock().expect("nothing panics while it holds this");
+            delays.retain(|_, (_, until)| *until > now);
+            delays.insert(*peer, (*reason, now + *retry_in));
+        }
+        // An application that has dropped its events is told nothing, and has dealt with nothing.
+        let _ = self.events.send((event, number));
     }
 }
 
-pub(crate) fn not_connected() -> Error {
-    std::io::Error::from(std::io::ErrorKind::NotConnected).into()
+/// Who waits for an answer, and of which kind it is.
+enum Waiter {
+    Kept { kept: Answer<()>, sent: Answer<Sent> },
+    Sent(Answer<Sent>),
+    Done(Answer<()>),
+    Person(Answer<Person>),
+    Page(Answer<HistoryPage>),
+    Message(Answer<server_frame::Message>),
+}
+
+/// Those who wait, by their tickets.
+#[derive(Default)]
+struct Waiters {
+    waiting: HashMap<Ticket, Waiter>,
+    last: Ticket,
+}
+
+impl Waiters {
+    fn add(&mut self, waiter: Waiter) -> Ticket {
+        self.last += 1;
+        self.waiting.insert(self.last, waiter);
+        self.last
+    }
+
+    /// Those that do not wait any more are not told.
+    fn answer(&mut self, ticket: Ticket, answer: Result<Reply, Error>) {
+        let waiter = self.waiting.remove(&ticket).expect("the machine answers once what it was asked");
+        match (waiter, answer) {
+            (Waiter::Kept { kept, sent }, Ok(Reply::Kept)) => {
+                self.waiting.insert(ticket, Waiter::Sent(sent));
+                let _ = kept.send(Ok(()));
+            }
+            (Waiter::Sent(answer), Ok(Reply::Sent(sent))) => drop(answer.send(Ok(sent))),
+            (Waiter::Done(answer), Ok(Reply::Done)) => drop(answer.send(Ok(()))),
+            (Waiter::Person(answer), Ok(Reply::Person(person))) => drop(answer.send(Ok(person))),
+            (Waiter::Page(answer), Ok(Reply::Page(page))) => drop(answer.send(Ok(page))),
+            (Waiter::Message(answer), Ok(Reply::Message(message))) => drop(answer.send(Ok(message))),
+            (Waiter::Kept { kept: answer, .. } | Waiter::Done(answer), Err(error)) => {
+                let _ = answer.send(Err(error));
+            }
+            (Waiter::Sent(answer), Err(error)) => drop(answer.send(Err(error))),
+            (Waiter::Person(answer), Err(error)) => drop(answer.send(Err(error))),
+            (Waiter::Page(answer), Err(error)) => drop(answer.send(Err(error))),
+            (Waiter::Message(answer), Err(error)) => drop(answer.send(Err(error))),
+            (_, Ok(reply)) => unreachable!("an ask is answered by its own kind, and not by {reply:?}"),
+        }
+    }
 }
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
-/// Full jitter: anything up to a bound that doubles with every failure.
-fn jitter(failures: u32) -> Duration {
-    jitter_within(BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX))
-}
-
-pub(crate) fn jitter_within(bound: Duration) -> Duration {
-    // Without entropy the bound itself is a backoff too.
-    let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
-    bound.mul_f64(share)
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
 }

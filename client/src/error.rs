@@ -114,12 +114,6 @@ impl From<std::io::Error> for Error {
     }
 }
 
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Store(error.to_string())
-    }
-}
-
 impl From<v1::Refused> for Error {
     fn from(refused: v1::Refused) -> Self {
         Self::Refused {

@@ -1,7 +1,7 @@
 //! What an application hears of, and what it says it has dealt with.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tern_proto::v1;
@@ -9,7 +9,8 @@ use tern_wire::errors::Reason;
 use tokio::sync::{Notify, mpsc};
 
 use crate::error::Error;
-use crate::store::Person;
+use crate::machine::Progress;
+use crate::machine::rows::Person;
 
 /// Something has happened. Messages of one person come in the order of their seqs; each comes again after a restart until
 /// the application has asked for the next event, and only then the server is told that it has arrived.
@@ -193,31 +194,22 @@ impl std::fmt::Debug for Message {
 
 /// What the application has taken and dealt with, for the client's task. Events that matter are numbered from 1.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Events that have been told and not taken.
-    waiting: AtomicUsize,
-    /// Everything up to this number is dealt with.
+pub(crate) struct Shared {
+    taken: AtomicU64,
     dealt_with: AtomicU64,
     pub(crate) notify: Notify,
 }
 
-impl Progress {
-    /// Events that the application has not taken.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Acquire)
-    }
-
-    /// Up to which number everything is dealt with.
-    pub(crate) fn dealt_with(&self) -> u64 {
-        self.dealt_with.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn told(&self) {
-        self.waiting.fetch_add(1, Ordering::AcqRel);
+impl Shared {
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            taken: self.taken.load(Ordering::Acquire),
+            dealt_with: self.dealt_with.load(Ordering::Acquire),
+        }
     }
 
     fn taken(&self) {
-        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.taken.fetch_add(1, Ordering::AcqRel);
         self.notify.notify_one();
     }
 
@@ -233,18 +225,15 @@ impl Progress {
 #[derive(Debug)]
 pub struct Events {
     events: mpsc::UnboundedReceiver<(Event, Option<u64>)>,
-    progress: Arc<Progress>,
+    shared: Arc<Shared>,
     /// The numbers of the last that was taken, and of the last that is dealt with.
     last: u64,
     dealt_with: u64,
 }
 
 impl Events {
-    pub(crate) fn new(
-        events: mpsc::UnboundedReceiver<(Event, Option<u64>)>,
-        progress: Arc<Progress>,
-    ) -> Self {
-        Self { events, progress, last: 0, dealt_with: 0 }
+    pub(crate) fn new(events: mpsc::UnboundedReceiver<(Event, Option<u64>)>, shared: Arc<Shared>) -> Self {
+        Self { events, shared, last: 0, dealt_with: 0 }
     }
 
     /// The next event; `None` when the client has been closed, or its session has ended. Those before are dealt with.
@@ -286,12 +275,12 @@ impl Events {
         let upto = number.min(self.last);
         if upto > self.dealt_with {
             self.dealt_with = upto;
-            self.progress.note(upto);
+            self.shared.note(upto);
         }
     }
 
     fn taken(&mut self, event: Event, number: Option<u64>) -> Event {
-        self.progress.taken();
+        self.shared.taken();
         if let Some(number) = number {
             self.last = number;
         }

@@ -27,16 +27,15 @@
 
 mod account;
 mod client;
-mod connection;
 mod driver;
 mod error;
 mod event;
-mod link;
-mod machine;
+pub mod machine;
+mod profile;
 mod registrar;
 pub mod store;
-mod teller;
 mod trust;
+mod wire;
 
 pub use account::{Chat, ChatsPage, Device};
 pub use client::{Client, HistoryPage, Kept, Options, Sent, State};

@@ -3,11 +3,18 @@
 use std::sync::Arc;
 
 use tern_proto::v1::{self, client_frame, server_frame};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use crate::client::Options;
 use crate::error::Error;
-use crate::link::Link;
+use crate::machine::link::{Link, answer_to};
+use crate::machine::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+use crate::profile::with_store;
 use crate::store::{Account, Store};
+use crate::wire::{CLOSE_TIMEOUT, connect};
 
 /// A code is on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,7 +32,7 @@ const REGISTRATION: &str = "registration";
 
 /// A connection for registering.
 pub struct Registrar {
-    link: Link,
+    line: Line,
     options: Options,
     replace: bool,
 }
@@ -33,8 +40,15 @@ pub struct Registrar {
 impl Registrar {
     /// Connects to the server.
     pub async fn connect(options: &Options) -> Result<Self, Error> {
-        let link = Link::connect(&options.server, Arc::new(options.trust.tls()?)).await?;
-        Ok(Self { link, options: options.clone(), replace: false })
+        let connecting = connect(options.server.clone(), Arc::new(options.trust.tls()?));
+        let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| Error::TimedOut)??;
+        let mut line = Line { stream, link: Link::new(0) };
+        let hello = line.link.greet();
+        match line.answer(hello).await? {
+            server_frame::Message::Welcome(welcome) => line.link.welcomed(welcome)?,
+            _ => return Err(Error::Protocol("Hello was answered by something else")),
+        }
+        Ok(Self { line, options: options.clone(), replace: false })
     }
 
     /// Whether a profile that is registered already, elsewhere or with messages that were not sent, is emptied.
@@ -44,13 +58,15 @@ impl Registrar {
 
     /// Asks for a one-time code. It is good only together with what the server says of it, which the profile keeps.
     pub async fn register(&mut self, phone: &str) -> Result<CodeSent, Error> {
-        self.check(&*self.options.open_store()?, phone)?;
+        let (check, of) = (self.check(), phone.to_owned());
+        with_store(&self.options, move |store| check.of(&store, &of)).await?;
         let request = client_frame::Request::Register(v1::Register { phone: phone.to_owned() });
-        let server_frame::Message::CodeSent(sent) = self.link.call(request).await? else {
+        let server_frame::Message::CodeSent(sent) = self.line.call(request).await? else {
             return Err(Error::Protocol("Register was answered by something else"));
         };
         let v1::CodeSent { digits, expires_in_ms, attempts, registration } = sent;
-        self.options.open_store()?.set_setting(REGISTRATION, &format!("{phone} {registration}"))?;
+        let kept = format!("{phone} {registration}");
+        with_store(&self.options, move |store| store.set_setting(REGISTRATION, &kept)).await?;
         Ok(CodeSent { digits, expires_in_ms, attempts })
     }
 
@@ -62,11 +78,12 @@ impl Registrar {
         name: &str,
         device: &str,
     ) -> Result<Account, Error> {
-        let registration = {
-            let store = self.options.open_store()?;
-            self.check(&store, phone)?;
-            registration_of(&store, phone)?
-        };
+        let (check, of) = (self.check(), phone.to_owned());
+        let registration = with_store(&self.options, move |store| {
+            check.of(&store, &of)?;
+            registration_of(&store, &of)
+        });
+        let registration = registration.await?;
         let request = client_frame::Request::Verify(v1::Verify {
             phone: phone.to_owned(),
             code: code.to_owned(),
@@ -74,24 +91,81 @@ impl Registrar {
             device_name: device.to_owned(),
             registration,
         });
-        let server_frame::Message::Session(session) = self.link.call(request).await? else {
+        let server_frame::Message::Session(session) = self.line.call(request).await? else {
             return Err(Error::Protocol("Verify was answered by something else"));
         };
-        let store = self.options.open_store()?;
-        store.register(phone, &session, &self.link.store)?;
-        store.account()?.ok_or(Error::NotRegistered)
+        let (phone, id) = (phone.to_owned(), self.line.link.store.clone());
+        with_store(&self.options, move |store| {
+            store.register(&phone, &session, &id)?;
+            store.account()?.ok_or(Error::NotRegistered)
+        })
+        .await
     }
 
+    fn check(&self) -> Check {
+        let (server, id) = (self.options.server.clone(), self.line.link.store.to_vec());
+        Check { server, id, replace: self.replace }
+    }
+
+    /// Ends the connection cleanly.
+    pub async fn close(mut self) {
+        // A server that does not take the end learns of it from its own timeout.
+        let _ = timeout(CLOSE_TIMEOUT, self.line.stream.shutdown()).await;
+    }
+}
+
+/// A connection on which one thing is asked at a time, and nothing is pushed.
+struct Line {
+    stream: TlsStream<TcpStream>,
+    link: Link,
+}
+
+impl Line {
+    /// Sends a request and waits for its response.
+    async fn call(&mut self, request: client_frame::Request) -> Result<server_frame::Message, Error> {
+        let id = self.link.queue(request);
+        self.answer(id).await
+    }
+
+    async fn answer(&mut self, id: u64) -> Result<server_frame::Message, Error> {
+        let asked = async {
+            self.stream.write_all(&self.link.take_out()).await?;
+            self.stream.flush().await?;
+            loop {
+                let mut bytes = Vec::with_capacity(4096);
+                if self.stream.read_buf(&mut bytes).await? == 0 {
+                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+                }
+                let (frames, rest) = self.link.read(&bytes);
+                if let Some((frame, _)) = frames.into_iter().next() {
+                    return answer_to(id, frame);
+                }
+                rest?;
+            }
+        };
+        timeout(RESPONSE_TIMEOUT, asked).await.unwrap_or(Err(Error::TimedOut))
+    }
+}
+
+/// What a profile must be to become a phone's on a server.
+struct Check {
+    server: String,
+    /// Names the server's store; empty if it does not.
+    id: Vec<u8>,
+    replace: bool,
+}
+
+impl Check {
     /// Whether this profile may become this phone's on this server. What is the same phone's in the same store may: its
     /// account is the same, or has ended.
-    fn check(&self, store: &Store, phone: &str) -> Result<(), Error> {
+    fn of(&self, store: &Store, phone: &str) -> Result<(), Error> {
         let Some(account) = store.account()? else { return Ok(()) };
         if self.replace {
             return Ok(());
         }
-        let here = match (account.store.is_empty(), self.link.store.is_empty()) {
-            (false, false) => account.store == self.link.store,
-            _ => store.setting("server")?.is_none_or(|server| server == self.options.server),
+        let here = match (account.store.is_empty(), self.id.is_empty()) {
+            (false, false) => account.store == self.id,
+            _ => store.setting("server")?.is_none_or(|server| server == self.server),
         };
         if account.phone != phone {
             return Err(Error::ProfileTaken(format!("is a device of {}", account.phone)));
@@ -105,11 +179,6 @@ impl Registrar {
             0 => Ok(()),
             count => Err(Error::ProfileTaken(format!("holds {count} messages that have not been sent"))),
         }
-    }
-
-    /// Ends the connection cleanly.
-    pub async fn close(self) {
-        self.link.close().await;
     }
 }
 

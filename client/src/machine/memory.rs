@@ -1,5 +1,6 @@
 //! The tables in plain memory: for simulations of many devices, and tests. What was not committed is undone as by a crash.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::rows::{DeviceRow, EntryRow, GoneRow, KeyRow, LogState, Outgoing, Person};
@@ -13,7 +14,7 @@ pub struct Memory {
     /// How to come back to what is committed: the newest last.
     undo: Vec<Undo>,
     /// So many more changes and commits succeed. `None`: all.
-    fails_after: Option<u32>,
+    fails_after: Cell<Option<u32>>,
 }
 
 /// What the tables hold.
@@ -79,8 +80,8 @@ impl Memory {
     }
 
     /// So many more changes and commits succeed, and then none, as on a disk that is full. `None`: all succeed again.
-    pub fn fail_after(&mut self, changes: Option<u32>) {
-        self.fails_after = changes;
+    pub fn fail_after(&self, changes: Option<u32>) {
+        self.fails_after.set(changes);
     }
 
     /// Has the next key be one so much later.
@@ -94,12 +95,12 @@ impl Memory {
         self.now == other.now
     }
 
-    fn may_fail(&mut self) -> Result<(), Error> {
-        match &mut self.fails_after {
+    fn may_fail(&self) -> Result<(), Error> {
+        match self.fails_after.get() {
             None => Ok(()),
             Some(0) => Err(Error::Store("it was made to fail".to_owned())),
             Some(left) => {
-                *left -= 1;
+                self.fails_after.set(Some(left - 1));
                 Ok(())
             }
         }
@@ -143,6 +144,17 @@ impl Memory {
                 change(gone);
             }
         }
+    }
+
+    fn see(&mut self, peer: u64, seq: u64, time_ms: u64) {
+        if let Some(entry) = self.now.entries.get_mut(&(peer, seq)).filter(|entry| entry.time_ms == time_ms) {
+            self.undo.push(Undo::Entry((peer, seq), Some(entry.clone())));
+            entry.seen = true;
+        }
+        self.change_gone(
+            |(gone, _)| (gone.peer, gone.entry.seq, gone.entry.time_ms) == (peer, seq, time_ms),
+            |(gone, _)| gone.entry.seen = true,
+        );
     }
 
     fn add_key(&mut self, key: &KeyRow) {
@@ -292,6 +304,7 @@ impl Tables for Memory {
             Change::GoneForGood => {
                 self.change_gone(|(_, for_good)| !for_good, |(_, for_good)| *for_good = true)
             }
+            Change::Seen { peer, seq, time_ms } => self.see(peer, seq, time_ms),
             Change::GoneTold(upto) => {
                 self.change_gone(
                     |(gone, for_good)| *for_good && gone.id <= upto,

@@ -1,5 +1,7 @@
 //! What a device keeps, as plain values: what [`super::tables::Tables`] holds, and nothing of how it holds it.
 
+use std::fmt;
+
 use bytes::Bytes;
 use tern_proto::v1;
 
@@ -51,7 +53,7 @@ impl std::fmt::Debug for Account {
 }
 
 /// The session, and what counts up with it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DeviceRow {
     /// The session.
     pub account: Account,
@@ -108,7 +110,7 @@ pub struct LogState {
 }
 
 /// An entry of a log.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EntryRow {
     /// Its place.
     pub seq: u64,
@@ -122,6 +124,38 @@ pub struct EntryRow {
     pub body: Bytes,
     /// The application was told before the server was put back.
     pub seen: bool,
+}
+
+/// Shows no content, as all below.
+impl fmt::Debug for EntryRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seq, sender, time_ms, kind, body, seen } = self;
+        let bytes = body.len();
+        write!(f, "Entry {{ seq {seq} of {sender} at {time_ms}, kind {kind}, {bytes} bytes, seen {seen} }}")
+    }
+}
+
+impl fmt::Debug for DeviceRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { account, nonce, next_client_id, newest_device } = self;
+        let refreshing = nonce.is_some();
+        write!(
+            f,
+            "Device {{ {account:?}, refreshing {refreshing}, next {next_client_id}, newest {newest_device} }}"
+        )
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outgoing {{ {} to {}, {} bytes }}", self.client_id, self.peer, self.body.len())
+    }
+}
+
+impl fmt::Debug for KeyRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key {{ of {}, sent {:?} }}", self.client_id, self.sent)
+    }
 }
 
 impl EntryRow {
@@ -152,7 +186,7 @@ pub struct GoneRow {
 }
 
 /// A message that the server has not acknowledged.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Outgoing {
     /// Its number.
     pub client_id: u64,
@@ -163,7 +197,7 @@ pub struct Outgoing {
 }
 
 /// A message that is known again by a key of the application's.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyRow {
     /// The key.
     pub key: String,

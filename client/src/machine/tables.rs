@@ -71,6 +71,15 @@ pub enum Change<'a> {
     NotGone(u64),
     /// What is in doubt is gone for good.
     GoneForGood,
+    /// The application has seen what stands or stood at a place since this time, be it there, in doubt or gone.
+    Seen {
+        /// The chat.
+        peer: u64,
+        /// The place.
+        seq: u64,
+        /// When the server committed it.
+        time_ms: u64,
+    },
     /// The application knows of what is gone for good, up to this id.
     GoneTold(u64),
     /// What is known of a person becomes this.

@@ -185,6 +185,11 @@ impl Tables for Store {
             Change::Doubt { peer, above, told } => self.doubt(peer, above, told),
             Change::NotGone(id) => self.run("DELETE FROM gone WHERE id = ?", [id as i64]),
             Change::GoneForGood => self.run("UPDATE gone SET state = 1 WHERE state = 0", []),
+            Change::Seen { peer, seq, time_ms } => {
+                let place = [peer as i64, seq as i64, time_ms as i64];
+                self.run("UPDATE entries SET seen = 1 WHERE peer = ? AND seq = ? AND time_ms = ?", place)?;
+                self.run("UPDATE gone SET seen = 1 WHERE peer = ? AND seq = ? AND time_ms = ?", place)
+            }
             Change::GoneTold(upto) => {
                 let sql = "UPDATE gone SET told = 1 WHERE state = 1 AND told = 0 AND id <= ?";
                 self.run(sql, [upto as i64])
@@ -237,7 +242,7 @@ impl Store {
         Ok(())
     }
 
-    fn set_device(&self, device: &DeviceRow) -> Result<(), Error> {
+    pub(super) fn set_device(&self, device: &DeviceRow) -> Result<(), Error> {
         let DeviceRow { account, nonce, next_client_id, newest_device } = device;
         self.run(
             "INSERT OR REPLACE INTO account (one, phone, user_id, device_id, access_token, access_expires_ms,
@@ -309,7 +314,7 @@ fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(at).map(|number| number as u64)
 }
 
-pub(super) fn device_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
+fn device_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
     Ok(DeviceRow {
         account: Account {
             phone: row.get(0)?,

@@ -129,6 +129,8 @@ impl<S: Tables> Records<S> {
     /// The server knows what this device has.
     pub(crate) fn acknowledged(&mut self, peer: u64, delivered: u64, read: u64) -> Result<(), Error> {
         let Some(log) = self.tables.log(peer)? else { return Ok(()) };
+        // It may have been put back since that was under way.
+        let (delivered, read) = (delivered.min(log.position), read.min(log.position));
         let (acked, read_acked) = (log.acked.max(delivered), log.read_acked.max(read));
         self.change(Change::Log(LogState { acked, read_acked, ..log }))
     }
@@ -187,19 +189,33 @@ impl<S: Tables> Records<S> {
         Ok(gone.map(|gone| (gone.id, gone.entry.into_message(gone.peer, self.me))).collect())
     }
 
-    /// The application has dealt with these: with messages by peer, up to a seq, and with what is gone, up to an id. What
-    /// follows and is known to it since before the store went back is dealt with too.
-    pub(crate) fn told(&mut self, messages: &[(u64, u64)], gone: u64) -> Result<(), Error> {
+    /// The application has dealt with messages, by peer up to a seq. What follows and is known to it since before the store went back
+    /// is dealt with too.
+    pub(crate) fn told(&mut self, messages: &[(u64, u64)]) -> Result<(), Error> {
         for (peer, seq) in messages {
             let Some(log) = self.tables.log(*peer)? else { continue };
             let next = self.tables.first_unseen(*peer, log.told.max(*seq))?;
             let told = next.map_or(log.position, |next| log.position.min(next - 1));
             self.change(Change::Log(LogState { told, ..log }))?;
         }
-        if gone > 0 {
-            self.change(Change::GoneTold(gone))?;
+        Ok(())
+    }
+
+    /// The application has dealt with messages, by peer, seq and time, which are in doubt by now, or have come again after others. They
+    /// need not be told again.
+    pub(crate) fn seen(&mut self, messages: &[(u64, u64, u64)]) -> Result<(), Error> {
+        for (peer, seq, time_ms) in messages {
+            self.change(Change::Seen { peer: *peer, seq: *seq, time_ms: *time_ms })?;
         }
         Ok(())
+    }
+
+    /// The application knows what is gone, up to an id; 0: nothing.
+    pub(crate) fn gone_told(&mut self, upto: u64) -> Result<(), Error> {
+        match upto {
+            0 => Ok(()),
+            upto => self.change(Change::GoneTold(upto)),
+        }
     }
 
     /// Whether both have written in a chat, as far as it is kept.

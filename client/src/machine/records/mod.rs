@@ -13,7 +13,6 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use logs::Took;
 pub(crate) use outbox::Enqueued;
 
 use super::rows::{Account, DeviceRow};

@@ -1,0 +1,37 @@
+//! Why a connection ended, and so what follows.
+
+use std::time::Duration;
+
+use tern_wire::errors::Reason;
+
+use crate::error::Error;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It is to be made again, not before so long.
+    Lost(Error, Duration),
+    /// The session is over.
+    Final(Reason),
+    /// The store is not the one that the session is of.
+    OtherStore,
+    /// The application wants no more.
+    Closed,
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Refused { reason: reason @ (Reason::TokenReused | Reason::TokenInvalid), .. }
+            | Error::Refused { reason: reason @ (Reason::SessionRevoked | Reason::Replaced), .. } => {
+                Self::Final(*reason)
+            }
+            Error::Refused { retry_after_ms, .. } => {
+                let wait = Duration::from_millis((*retry_after_ms).into());
+                Self::Lost(error, wait)
+            }
+            Error::OtherStore { .. } => Self::OtherStore,
+            _ => Self::Lost(error, Duration::ZERO),
+        }
+    }
+}

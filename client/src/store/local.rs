@@ -1,0 +1,166 @@
+//! What is read and written of a profile without a machine, or beside one that runs.
+
+use rusqlite::{OptionalExtension as _, Row, params};
+use tern_proto::v1;
+
+use super::Store;
+use crate::error::Error;
+use crate::event::Message;
+use crate::machine::Tables as _;
+use crate::machine::rows::{Account, DeviceRow, LogState, Person};
+
+/// Everything that belongs to one account, device and store.
+const EMPTY: &str = "
+DELETE FROM logs; DELETE FROM entries; DELETE FROM gone; DELETE FROM people; DELETE FROM outbox;
+DELETE FROM generations; DELETE FROM account; DELETE FROM keys; DELETE FROM drafts;
+";
+
+impl Store {
+    /// A remembered setting of the profile.
+    pub fn setting(&self, key: &str) -> Result<Option<String>, Error> {
+        let mut query = self.db.prepare_cached("SELECT value FROM settings WHERE key = ?")?;
+        Ok(query.query_row([key], |row| row.get(0)).optional()?)
+    }
+
+    /// Remembers a setting of the profile.
+    pub fn set_setting(&self, key: &str, value: &str) -> Result<(), Error> {
+        self.db.prepare_cached("INSERT OR REPLACE INTO settings VALUES (?, ?)")?.execute([key, value])?;
+        Ok(())
+    }
+
+    /// The session, if the profile is registered.
+    pub fn account(&self) -> Result<Option<Account>, Error> {
+        Ok(self.device()?.map(|device| device.account))
+    }
+
+    /// A new session, in the store with this id (empty: not known). It is a new device's in any case, so everything that
+    /// belonged to the one before is emptied with the same transaction: its positions, numbers, people and outbox mean
+    /// nothing to the new one.
+    pub fn register(&self, phone: &str, session: &v1::Session, store: &[u8]) -> Result<(), Error> {
+        self.begin_anew(&DeviceRow::new(Account::new(phone, session, store)))
+    }
+
+    pub(super) fn begin_anew(&self, device: &DeviceRow) -> Result<(), Error> {
+        self.atomically(|| {
+            self.db.execute_batch(EMPTY)?;
+            self.set_device(device)
+        })
+    }
+
+    /// Empties the profile of everything that belongs to its account.
+    pub fn empty(&self) -> Result<(), Error> {
+        self.atomically(|| Ok(self.db.execute_batch(EMPTY)?))
+    }
+
+    /// Does everything within in one transaction, or nothing of it.
+    pub(super) fn atomically<T>(&self, within: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        let done = within().and_then(|done| {
+            self.db.execute_batch("COMMIT")?;
+            Ok(done)
+        });
+        if done.is_err() && !self.db.is_autocommit() {
+            // The error before this one says what went wrong.
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
+        done
+    }
+
+    /// How far this device is with a person.
+    pub fn log(&self, peer: u64) -> Result<LogState, Error> {
+        Ok(crate::machine::Tables::log(self, peer)?.unwrap_or(LogState { peer, ..LogState::default() }))
+    }
+
+    /// A person by id.
+    pub fn person(&self, user_id: u64) -> Result<Option<Person>, Error> {
+        crate::machine::Tables::person(self, user_id)
+    }
+
+    /// A person by phone.
+    pub fn person_by_phone(&self, phone: &str) -> Result<Option<Person>, Error> {
+        crate::machine::Tables::person_by_phone(self, phone)
+    }
+
+    /// A person's name is this, also if it is empty.
+    pub(crate) fn set_name(&self, user_id: u64, name: &str) -> Result<(), Error> {
+        self.db.execute("UPDATE people SET name = ? WHERE user_id = ?", params![name, user_id as i64])?;
+        Ok(())
+    }
+
+    /// What is kept of a chat after a seq and up to another, at most `limit`: rising by seq.
+    pub fn kept(&self, peer: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<Message>, Error> {
+        let me = self.me()?;
+        let entries = self.entries(peer, after, upto, limit)?.into_iter();
+        Ok(entries.map(|entry| entry.into_message(peer, me)).collect())
+    }
+
+    /// The newest of what is kept of a chat, rising by seq.
+    pub fn kept_newest(&self, peer: u64, limit: u32) -> Result<Vec<Message>, Error> {
+        let me = self.me()?;
+        let sql =
+            "SELECT seq, sender, time_ms, body, kind FROM entries WHERE peer = ? ORDER BY seq DESC LIMIT ?";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map([peer as i64, limit.into()], |row| message_row(row, peer, me))?;
+        let mut messages: Vec<_> = rows.collect::<Result<_, _>>()?;
+        messages.reverse();
+        Ok(messages)
+    }
+
+    /// The newest `limit` messages of a chat that the server had and has no more, in the order of their seqs.
+    pub fn gone(&self, peer: u64, limit: u32) -> Result<Vec<Message>, Error> {
+        let me = self.me()?;
+        let sql = "SELECT seq, sender, time_ms, body, kind FROM gone WHERE peer = ? AND state = 1 ORDER BY id DESC LIMIT ?";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map([peer as i64, limit.into()], |row| message_row(row, peer, me))?;
+        let mut gone: Vec<_> = rows.collect::<Result<_, _>>()?;
+        gone.sort_by_key(|message| (message.seq, message.time_ms));
+        Ok(gone)
+    }
+
+    /// One's own user; 0 without an account.
+    fn me(&self) -> Result<u64, Error> {
+        let mut query = self.db.prepare_cached("SELECT user_id FROM account")?;
+        Ok(query.query_row([], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(0) as u64)
+    }
+
+    /// What is being written to a person; empty if nothing is.
+    pub fn draft(&self, peer: u64) -> Result<String, Error> {
+        let mut query = self.db.prepare_cached("SELECT text FROM drafts WHERE peer = ?")?;
+        Ok(query.query_row([peer as i64], |row| row.get(0)).optional()?.unwrap_or_default())
+    }
+
+    /// Remembers what is being written to a person; empty: nothing is.
+    pub fn set_draft(&self, peer: u64, text: &str) -> Result<(), Error> {
+        let sql = match text {
+            "" => "DELETE FROM drafts WHERE peer = ?",
+            _ => "INSERT OR REPLACE INTO drafts VALUES (?, ?)",
+        };
+        let mut change = self.db.prepare_cached(sql)?;
+        match text {
+            "" => change.execute([peer as i64])?,
+            text => change.execute(params![peer as i64, text])?,
+        };
+        Ok(())
+    }
+
+    /// How many messages wait to be acknowledged.
+    pub fn outbox_len(&self) -> Result<u64, Error> {
+        Ok(self.db.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, i64>(0))? as u64)
+    }
+}
+
+/// A row that begins with seq, sender, time_ms, body, kind.
+fn message_row(row: &Row<'_>, peer: u64, me: u64) -> rusqlite::Result<Message> {
+    let number = |at| row.get::<_, i64>(at).map(|number| number as u64);
+    let sender = number(1)?;
+    let own = sender == me || peer == me;
+    Ok(Message {
+        peer,
+        seq: number(0)?,
+        sender,
+        time_ms: number(2)?,
+        body: row.get(3)?,
+        own,
+        kind: row.get::<_, i32>(4)?.into(),
+    })
+}
