@@ -12,8 +12,8 @@ use crate::device::{Device, start};
 use crate::server::{DeviceId, IDLE_MS, POSITIONS_MAX, Server, Troubles};
 
 /// How long things go wrong, and how long after that everything must have come right.
-const TROUBLED: Duration = Duration::from_secs(120);
-const RIGHT_AFTER: Duration = Duration::from_secs(400);
+const TROUBLED: Duration = Duration::from_secs(80);
+const RIGHT_AFTER: Duration = Duration::from_secs(200);
 const IDLE: Duration = Duration::from_secs(600);
 
 const DEVICES: [DeviceId; 3] = [(1, 1), (1, 2), (2, 1)];
@@ -563,8 +563,10 @@ impl World {
                     let theirs = self.server.entry(id.0, peer, seq).expect("up to the head");
                     assert_eq!(own.body, theirs.body, "{id:?} with {peer}: {seq}");
                 }
-                // With oneself there is nobody to hear of, and a device asks for news of as many chats as one `Resume` takes.
-                if peer != id.0 && self.server.positions_max == POSITIONS_MAX {
+                // With oneself there is nobody to hear of, and a device asks for news of as many chats as one `Resume` takes. What another
+                // device of the user's has sent, it may learn of only when it has asked.
+                let is_only_one = id.0 == 2;
+                if peer != id.0 && is_only_one && self.server.positions_max == POSITIONS_MAX {
                     let (known, last) = (log.peer_delivered, log.last_own);
                     let delivered = self.server.delivered(peer, id.0);
                     assert_eq!(known.min(last), delivered.min(last), "{id:?} with {peer}: what has arrived");
