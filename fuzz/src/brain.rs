@@ -12,7 +12,7 @@ use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
 use tern_shard::message::Message;
 use tern_shard::reply::ConnId;
-use tern_shard::slots::{CoreId, SlotMap};
+use tern_shard::slots::{CoreId, ProcessId, SlotMap};
 use tern_shard::{Arrival, Effects, Input, Setup, Shard};
 use tern_storage::embedded::fuzzing;
 use tern_storage::memory::Memory;
@@ -201,6 +201,7 @@ impl Node {
         }
         store.commit_blocking(batch).expect("a store in memory takes it");
         let shard = Shard::new(Setup {
+            process: ProcessId::default(),
             core: CoreId(0),
             slots: SlotMap::even(1),
             limits: Limits::default(),

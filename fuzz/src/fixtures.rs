@@ -1,7 +1,7 @@
 //! What real programs left: keys, tokens and a log of a store that was made for this. README.md says how.
 
 use prost::Message as _;
-use tern_shard::accounts::tokens::{Keys, KeysRecord};
+use tern_shard::tokens::{Keys, KeysRecord};
 
 /// The store's keys, as its record holds them.
 pub(crate) const KEYS: &[u8] = include_bytes!("../fixtures/keys.bin");

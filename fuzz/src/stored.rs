@@ -1,7 +1,7 @@
 //! Stored keys and records: whatever bytes a damaged table gives, they are read as something or as nothing.
 
 use prost::Message;
-use tern_shard::accounts::tokens::KeysRecord;
+use tern_shard::tokens::KeysRecord;
 use tern_storage::records::{
     ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, NumberRecord, PhoneRecord,
     StoreRecord, UserRecord,

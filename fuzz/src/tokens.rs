@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use tern_shard::accounts::tokens::{Keys, KeysRecord, token_hash};
+use tern_shard::tokens::{Keys, KeysRecord, token_hash};
 
 use crate::fixtures;
 use crate::script::Script;

@@ -2,8 +2,8 @@
 //! without the other is damage and never a first start.
 
 use prost::Message as _;
-use tern_shard::accounts::tokens::{BadKeys, Keys, KeysRecord};
 use tern_shard::identity::StoreIdentity;
+use tern_shard::tokens::{BadKeys, Keys, KeysRecord};
 use tern_storage::records::StoreRecord;
 use tern_storage::{Batch, Engine, StoreError, keys};
 

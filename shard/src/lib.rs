@@ -3,37 +3,36 @@
 //! Deterministic: [`Shard::handle`] takes the time and an input, and lets effects out through a sink; randomness comes
 //! from a seed. It knows no socket, no TLS, no clock and no thread. It knows the store's keys, records and proofs, but no
 //! engine.
+//!
+//! A router (`shard`) takes each input to a department: `front` (who is here), `accounts` (who exists), `logs` (what was said). A
+//! department's state is its own, and it is reached by [`message`]s alone.
 
 #![forbid(unsafe_code)]
 
-pub mod accounts;
+mod accounts;
 pub mod admin;
-mod commits;
+mod cx;
+mod days;
+mod desk;
 pub mod durable;
 pub mod effects;
 pub mod entropy;
 pub mod entry;
 mod front;
+mod held;
 pub mod identity;
 pub mod input;
 pub mod limits;
-pub mod logs;
+mod logs;
 mod maps;
 pub mod message;
-mod reads;
+pub mod network;
 pub mod reply;
 pub mod shard;
 pub mod slots;
+pub mod tokens;
 mod trouble;
 
 pub use effects::{Arrival, Effects};
 pub use input::Input;
 pub use shard::{Setup, Shard};
-
-/// What every handler has at hand: the time, and the sink.
-pub(crate) struct Cx<'a> {
-    /// Ms since the Unix epoch; never falls.
-    pub(crate) now_ms: u64,
-    /// The shell.
-    pub(crate) fx: &'a mut dyn Effects,
-}

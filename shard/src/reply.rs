@@ -1,13 +1,12 @@
 //! Responses, and the way back to the request that each answers.
 
 use tern_proto::v1::{self, server_frame::Message};
-use tern_storage::LogId;
 use tern_wire::errors::{Farewell, Reason, Refusal};
-use tern_wire::ids::{ClientMessageId, Seq};
+use tern_wire::ids::ClientMessageId;
 use tern_wire::request::VERSIONS;
 
 use crate::durable::DurableSeq;
-use crate::slots::CoreId;
+use crate::slots::{CoreId, ProcessId};
 
 /// A connection of one core: the shell's dense index and a generation, so that what comes late finds nobody.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -18,13 +17,22 @@ pub struct ConnId {
     pub generation: u32,
 }
 
-/// Where a request came from, and what it holds of its connection's window until it is answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Origin {
-    /// The core that holds the connection.
+/// Where a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Place {
+    /// The process that holds it.
+    pub process: ProcessId,
+    /// The core of it.
     pub core: CoreId,
     /// The connection.
     pub conn: ConnId,
+}
+
+/// Where a request came from, and what it holds of its connection's window until it is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// The connection.
+    pub place: Place,
     /// The request's id; 0 wants no response.
     pub request: u64,
     /// Bytes of the request's frame.
@@ -52,8 +60,8 @@ pub enum Reply {
     Person(v1::Person),
     /// To `Send`: the acknowledgement.
     Sent(DurableSeq, ClientMessageId),
-    /// To `Acknowledge`: up to where the device has the log now.
-    Acknowledged(LogId, Seq),
+    /// To `Acknowledge`.
+    Acknowledged,
     /// To `Resume`.
     Resumed {
         /// What the device says of its positions comes from runs that this store has not had.
@@ -112,7 +120,7 @@ impl Reply {
             Self::LoggedIn(login) => Message::LoggedIn(login),
             Self::Person(person) => Message::Person(person),
             Self::Sent(proof, _) => Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms() }),
-            Self::Acknowledged(..) => Message::Acknowledged(v1::Acknowledged {}),
+            Self::Acknowledged => Message::Acknowledged(v1::Acknowledged {}),
             Self::Resumed { rewound } => Message::Resumed(v1::Resumed { rewound }),
             Self::HistoryPage(page) => Message::HistoryPage(page),
             Self::ChatsPage(page) => Message::ChatsPage(page),

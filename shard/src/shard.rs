@@ -1,72 +1,39 @@
-//! The brain of one core: takes an input, changes its state, lets effects out.
+//! The brain of one core: a router and its departments.
 //!
-//! All that comes in one turn of the shell is decided one after another; [`Shard::end_turn`] then submits what was
-//! written as one batch. Messages to the own core are handled in the same turn, in order, like those from others.
+//! It takes an input to the department that it is for, and lets effects out. All that comes in one turn of the shell is decided
+//! one after another; [`Shard::end_turn`] then submits what was written as one batch. Messages to the own core are handled in the
+//! same turn, in order, like those from others.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use tern_storage::{CommitId, Completion, LogId, Slot, StoreError};
+use bytes::Bytes;
+use tern_storage::{CommitId, Completion, ReadId, Rows, StoreError};
 use tern_wire::errors::{Reason, Refusal};
 
-use crate::Cx;
-use crate::accounts;
-use crate::accounts::addresses::Addresses;
-use crate::accounts::budgets::Budgets;
-use crate::accounts::phones::Phones;
-use crate::accounts::tokens::Keys;
-use crate::accounts::users::Users;
-use crate::accounts::waiting::Waiting;
+use crate::accounts::Accounts;
 use crate::admin::{AdminRequest, AdminResponse, CoreStatus};
-use crate::commits::Commits;
+use crate::cx::{Cx, DeskOf, Ground};
+use crate::desk::{Desk, Store};
 use crate::effects::Effects;
 use crate::entropy::Entropy;
-use crate::front::{self, Conns, Listings};
+use crate::front::Front;
 use crate::identity::StoreIdentity;
 use crate::input::Input;
 use crate::limits::Limits;
-use crate::logs::{self, Logs};
-use crate::message::{LogOp, Message, PhoneQuestion, Unreadable, UserOp};
-use crate::reads::Reads;
-use crate::reply::Undone;
-use crate::slots::{CoreId, SlotMap};
+use crate::logs::Logs;
+use crate::message::{Message, Unreadable};
+use crate::reply::{ConnId, Undone};
+use crate::slots::{CoreId, ProcessId, SlotMap};
+use crate::tokens::Keys;
 use crate::trouble::Trouble;
-
-/// A choice of departments, into which each department's own type goes.
-macro_rules! by_department {
-    ($(#[$doc:meta])* $whole:ident { $($department:ident($part:ty)),+ }) => {
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub(crate) enum $whole {
-            $($department($part)),+
-        }
-
-        $(impl From<$part> for $whole {
-            fn from(part: $part) -> Self {
-                Self::$department(part)
-            }
-        })+
-    };
-}
-
-by_department! {
-    /// What follows a write.
-    After { Logs(logs::After), Accounts(accounts::After) }
-}
-
-by_department! {
-    /// What a get is for.
-    GetFor { Logs(logs::GetFor), Accounts(accounts::GetFor) }
-}
-
-by_department! {
-    /// What a scan is for.
-    ScanFor { Logs(logs::ScanFor), Accounts(accounts::ScanFor), Front(front::ScanFor) }
-}
 
 /// What a brain is made of.
 #[derive(Debug)]
 pub struct Setup {
-    /// Which core it is.
+    /// Of which process it is.
+    pub process: ProcessId,
+    /// Which core of it.
     pub core: CoreId,
     /// Who owns which slot.
     pub slots: SlotMap,
@@ -85,231 +52,234 @@ pub struct Setup {
 /// One core's brain.
 #[derive(Debug)]
 pub struct Shard {
-    pub(crate) core: CoreId,
-    pub(crate) slots: SlotMap,
-    pub(crate) limits: Limits,
-    pub(crate) identity: StoreIdentity,
-    pub(crate) keys: Keys,
-    pub(crate) entropy: Entropy,
-    pub(crate) development: bool,
-    pub(crate) conns: Conns,
-    pub(crate) users: Users,
-    pub(crate) phones: Phones,
-    pub(crate) addresses: Addresses,
-    pub(crate) budgets: Budgets,
-    pub(crate) waiting: Waiting,
-    pub(crate) listings: Listings,
-    pub(crate) logs: Logs,
-    pub(crate) commits: Commits<After>,
-    pub(crate) reads: Reads<GetFor, ScanFor>,
-    pub(crate) trouble: Trouble,
-    /// Messages to this very core.
-    local: VecDeque<Message>,
+    ground: Ground,
+    front: Front,
+    front_desk: DeskOf<Front>,
+    accounts: Accounts,
+    accounts_desk: DeskOf<Accounts>,
+    logs: Logs,
+    logs_desk: DeskOf<Logs>,
 }
+
+/// What a department's handlers get, of a brain.
+macro_rules! cx {
+    ($shard:ident, $now_ms:expr, $desk:ident, $fx:expr) => {
+        &mut Cx::new($now_ms, &mut $shard.ground, &mut $shard.$desk, $fx)
+    };
+}
+
+/// The slot of something is another core's: whoever asked has an older map, or a newer one, and asks again.
+const ELSEWHERE: Refusal =
+    Refusal::for_now(Reason::Unavailable, 100, "it is looked after elsewhere by now: try again");
 
 impl Shard {
     /// A brain that remembers nothing.
     pub fn new(setup: Setup) -> Self {
-        let Setup { core, slots, limits, identity, keys, seed, development } = setup;
+        let Setup { process, core, slots, limits, identity, keys, seed, development } = setup;
         let mut entropy = Entropy::new(seed);
         let hashing = entropy.hashing();
+        let keys = Arc::new(keys);
         Self {
-            core,
-            slots,
-            budgets: Budgets::new(&limits, hashing),
-            limits,
-            identity,
-            keys,
-            entropy,
-            development,
-            conns: Conns::default(),
-            users: Users::new(hashing),
-            phones: Phones::new(hashing),
-            addresses: Addresses::new(hashing),
-            waiting: Waiting::new(hashing),
-            listings: Listings::new(hashing),
+            front: Front::new(identity, keys.clone(), hashing),
+            front_desk: Desk::new(hashing),
+            accounts: Accounts::new((process, core), keys, development, &limits, hashing),
+            accounts_desk: Desk::new(hashing),
             logs: Logs::new(hashing),
-            commits: Commits::default(),
-            reads: Reads::new(hashing),
-            trouble: Trouble::default(),
-            local: VecDeque::new(),
+            logs_desk: Desk::new(hashing),
+            ground: Ground {
+                process,
+                core,
+                slots,
+                limits,
+                entropy,
+                store: Store::new(),
+                trouble: Trouble::default(),
+                local: VecDeque::new(),
+            },
         }
     }
 
     /// Takes one input. `now_ms` is ms since the Unix epoch and never falls.
     pub fn handle(&mut self, now_ms: u64, input: Input<'_>, fx: &mut dyn Effects) {
-        let cx = &mut Cx { now_ms, fx };
         match input {
-            Input::Opened(conn) => self.opened(cx, conn),
-            Input::Arrived(conn, arrival) => self.arrived(cx, conn, arrival),
-            Input::Frame(conn, bytes) => self.frame(cx, conn, bytes),
-            Input::Broken(conn, farewell) => self.farewell(cx, conn, farewell),
-            Input::Finished(conn) => self.finished(cx, conn),
-            Input::Drained(conn) => self.advance(cx, conn),
-            Input::Closed(conn) => self.closed(conn),
-            Input::Told(message) => self.told(cx, message),
-            Input::Completed(completion) => self.completed(cx, completion),
-            Input::Asked(question, request) => self.asked(cx, question, request),
-            Input::Tick => self.tick(cx),
-            Input::Drain => self.farewell_to_all(cx),
+            Input::Told(message) => self.told(now_ms, message, fx),
+            Input::Completed(completion) => self.completed(now_ms, completion, fx),
+            Input::Asked(question, AdminRequest::Status) => {
+                fx.answer(question, AdminResponse::Status(self.status()));
+            }
+            Input::Asked(question, request) => {
+                self.accounts.asked(cx!(self, now_ms, accounts_desk, fx), question, request);
+            }
+            Input::Tick => {
+                self.accounts.tick(cx!(self, now_ms, accounts_desk, fx));
+                self.front.tick(cx!(self, now_ms, front_desk, fx));
+                self.logs.tick(cx!(self, now_ms, logs_desk, fx));
+            }
+            input => self.of_connection(now_ms, input, fx),
         }
-        while let Some(message) = self.local.pop_front() {
-            self.told(cx, message);
+        while let Some(message) = self.ground.local.pop_front() {
+            self.told(now_ms, message, fx);
+        }
+    }
+
+    fn of_connection(&mut self, now_ms: u64, input: Input<'_>, fx: &mut dyn Effects) {
+        let cx = cx!(self, now_ms, front_desk, fx);
+        match input {
+            Input::Opened(conn) => self.front.opened(cx, conn),
+            Input::Arrived(conn, arrival) => self.front.arrived(cx, conn, arrival),
+            Input::Frame(conn, bytes) => self.front.frame(cx, conn, bytes),
+            Input::Broken(conn, farewell) => self.front.farewell(cx, conn, farewell),
+            Input::Finished(conn) => self.front.finished(cx, conn),
+            Input::Drained(conn) => self.front.drained(cx, conn),
+            Input::Closed(conn) => self.front.closed(cx, conn),
+            Input::Drain => self.front.farewell_to_all(cx),
+            Input::Told(_) | Input::Completed(_) | Input::Asked(..) | Input::Tick => {
+                unreachable!("these are of no connection")
+            }
         }
     }
 
     /// Ends a turn: what was written goes to the store, and reads that found no room are tried again.
     pub fn end_turn(&mut self, fx: &mut dyn Effects) {
-        self.commits.submit(fx);
-        self.reads.retry(fx);
+        if let Some(commit) = self.ground.store.submit(fx) {
+            self.accounts_desk.submitted(commit);
+            self.logs_desk.submitted(commit);
+        }
+        self.accounts_desk.retry(fx);
+        self.logs_desk.retry(fx);
     }
 
     /// Whether nothing waits for the store: a draining node may stop then.
     pub fn is_quiet(&self) -> bool {
-        self.commits.is_quiet()
+        self.ground.store.is_quiet()
     }
 
     /// Commits that the store has not completed.
     pub fn commits_in_flight(&self) -> usize {
-        self.commits.in_flight()
+        self.ground.store.in_flight()
     }
 
     /// Users and logs whose state is in memory.
     pub fn in_memory(&self) -> (usize, usize) {
-        (self.users.count(), self.logs.count())
+        (self.accounts.count(), self.logs.count())
+    }
+
+    /// The longest frame that a connection may send now, in bytes without the length prefix.
+    pub fn frame_bytes_max(&mut self, conn: ConnId) -> usize {
+        self.front.frame_bytes_max(conn)
     }
 
     /// What the core holds now.
     pub fn status(&self) -> CoreStatus {
         CoreStatus {
-            core: self.core.0,
-            slots: self.slots.owned_by(self.core),
-            connections: self.conns.count(),
-            sessions: self.conns.sessions(),
+            core: self.ground.core.0,
+            slots: self.ground.slots.owned_by(self.ground.core),
+            connections: self.front.connections(),
+            sessions: self.front.sessions(),
             logs: self.logs.count(),
-            users: self.users.count(),
-            commits_in_flight: self.commits.in_flight(),
+            users: self.accounts.count(),
+            commits_in_flight: self.ground.store.in_flight(),
         }
     }
 
-    pub(crate) fn tell(&mut self, cx: &mut Cx, core: CoreId, message: Message) {
-        if core == self.core {
-            self.local.push_back(message);
-        } else {
-            cx.fx.tell(core, message);
-        }
-    }
-
-    pub(crate) fn tell_user(&mut self, cx: &mut Cx, op: UserOp) {
-        let owner = self.slots.owner(Slot::of_user(op.user.get()));
-        self.tell(cx, owner, Message::User(op));
-    }
-
-    pub(crate) fn tell_log(&mut self, cx: &mut Cx, log: LogId, op: LogOp) {
-        let owner = self.slots.owner(Slot::of_log(log));
-        self.tell(cx, owner, Message::Log(log, op));
-    }
-
-    /// Has `after` happen when what was written so far is durable. What it came from stays in memory until then: read
-    /// again meanwhile, it would be older than what was decided on.
-    pub(crate) fn then(&mut self, after: impl Into<After>) {
-        let after = after.into();
-        match &after {
-            After::Logs(after) => self.logs.unsettle(after.log()),
-            After::Accounts(after) => self.count_unsettled(after, 1),
-        }
-        self.commits.then(after);
-    }
-
-    /// Whether what a request to an account may read and write has room.
-    fn has_room(&self) -> bool {
-        self.reads.has_room() && self.commits.has_room(0, self.limits.batch_bytes_max)
-    }
-
-    fn told(&mut self, cx: &mut Cx, message: Message) {
-        if let Some(origin) = message.account_request().filter(|_| !self.has_room()) {
-            let refusal = self.overloaded();
-            return self.refuse(cx, origin, refusal);
-        }
+    fn told(&mut self, now_ms: u64, message: Message, fx: &mut dyn Effects) {
+        let is_here = message.slot().is_none_or(|slot| self.ground.slots.owner(slot) == self.ground.core);
         match message {
-            Message::Register { origin, address, phone } => self.register(cx, origin, address, phone),
-            Message::Verify { origin, address, verify } => self.verify_from(cx, origin, address, verify),
-            Message::Phone(phone, op) => self.phone_op(cx, phone, op),
-            Message::User(op) => self.user_op(cx, op),
-            Message::Log(log, op) => self.log_op(cx, log, op),
-            Message::Reply(origin, reply) => self.respond(cx, origin, reply),
-            Message::Page(conn, page) => self.page(cx, conn, &page),
-            Message::Glance(glance) => self.glance_came(cx, glance),
-        }
-    }
-
-    fn asked(&mut self, cx: &mut Cx, question: u64, request: AdminRequest) {
-        match request {
-            AdminRequest::Status => cx.fx.answer(question, AdminResponse::Status(self.status())),
-            AdminRequest::Code(phone) => self.ask_about_phone(cx, question, phone, PhoneQuestion::Code),
-            AdminRequest::ResetCodes(phone) => {
-                self.ask_about_phone(cx, question, phone, PhoneQuestion::ResetCodes);
+            Message::Front(conn, op) => self.front.told(cx!(self, now_ms, front_desk, fx), conn, op),
+            Message::Log(log, op) => {
+                let cx = cx!(self, now_ms, logs_desk, fx);
+                if is_here { self.logs.told(cx, log, op) } else { Logs::refuse(cx, log, op, ELSEWHERE) }
             }
-            AdminRequest::User(phone) => self.ask_about_phone(cx, question, phone, PhoneQuestion::User),
-            AdminRequest::UserById(user) => self.view_user(cx, user, question),
-            AdminRequest::EndDevice(user, device) => self.end_device_of(cx, user, device, question),
-            AdminRequest::ResetLimits(user) => {
-                self.budgets.forget(user);
-                cx.fx.answer(question, AdminResponse::LimitsReset);
+            Message::User(user, op) => {
+                let cx = cx!(self, now_ms, accounts_desk, fx);
+                if is_here {
+                    self.accounts.user_told(cx, user, op);
+                } else {
+                    Accounts::refuse_user(cx, user, op, ELSEWHERE);
+                }
             }
-            AdminRequest::DeleteUser(phone) => {
-                self.ask_about_phone(cx, question, phone, PhoneQuestion::Delete)
+            Message::Phone(phone, op) => {
+                let cx = cx!(self, now_ms, accounts_desk, fx);
+                if is_here {
+                    self.accounts.phone_told(cx, phone, op);
+                } else {
+                    Accounts::refuse_phone(cx, op, ELSEWHERE);
+                }
             }
-            AdminRequest::Provision { phone, name } => {
-                self.ask_about_phone(cx, question, phone, PhoneQuestion::Provision(name));
+            Message::Network(network, op) => {
+                let cx = cx!(self, now_ms, accounts_desk, fx);
+                if is_here {
+                    self.accounts.network_told(cx, network, op);
+                } else {
+                    Accounts::refuse_network(cx, op, ELSEWHERE);
+                }
             }
         }
     }
 
-    fn tick(&mut self, cx: &mut Cx) {
-        self.deliver_waiting(cx);
-        self.budgets.rest(cx.now_ms);
-        self.sweep_connections(cx);
-        self.clear_marks(cx);
-        self.evict_logs(cx);
-        self.rest_users();
-    }
-
-    fn completed(&mut self, cx: &mut Cx, completion: Completion) {
+    fn completed(&mut self, now_ms: u64, completion: Completion, fx: &mut dyn Effects) {
         match completion {
             Completion::Committed(proof) => {
-                self.trouble.committed(cx);
-                for after in self.commits.ended(proof.commit()) {
-                    match after {
-                        After::Logs(after) => self.log_written(cx, &proof, after),
-                        After::Accounts(after) => self.account_written(cx, after),
-                    }
+                let commit = proof.commit();
+                self.ground.store.ended(commit);
+                self.ground.committed(fx);
+                for after in self.logs_desk.ended(commit) {
+                    self.logs.written(cx!(self, now_ms, logs_desk, fx), &proof, after);
+                }
+                for after in self.accounts_desk.ended(commit) {
+                    self.accounts.written(cx!(self, now_ms, accounts_desk, fx), after);
                 }
             }
-            Completion::CommitFailed { commit, error } => self.commit_failed(cx, commit, &error),
+            Completion::CommitFailed { commit, error } => self.commit_failed(now_ms, commit, &error, fx),
             Completion::Value { read, result } => {
-                let result = result.map_err(|error| self.read_failed(cx, &error));
-                match self.reads.got(read) {
-                    GetFor::Logs(purpose) => self.log_got(cx, purpose, result),
-                    GetFor::Accounts(purpose) => self.account_got(cx, purpose, result),
-                }
+                let result = result.map_err(|error| self.read_failed(now_ms, &error, fx));
+                self.value_came(now_ms, read, result, fx);
             }
             Completion::Rows { read, result } => {
-                let result = result.map_err(|error| self.read_failed(cx, &error));
-                match self.reads.scanned(read) {
-                    ScanFor::Logs(purpose) => self.log_scanned(cx, purpose, result),
-                    ScanFor::Accounts(purpose) => self.account_scanned(cx, purpose, result),
-                    ScanFor::Front(purpose) => self.front_scanned(cx, purpose, result),
-                }
+                let result = result.map_err(|error| self.read_failed(now_ms, &error, fx));
+                self.rows_came(now_ms, read, result, fx);
             }
+        }
+    }
+
+    fn value_came(
+        &mut self,
+        now_ms: u64,
+        read: ReadId,
+        result: Result<Option<Bytes>, Unreadable>,
+        fx: &mut dyn Effects,
+    ) {
+        if let Some(purpose) = self.logs_desk.got(read) {
+            self.logs.got(cx!(self, now_ms, logs_desk, fx), purpose, result);
+        } else {
+            let purpose = self.accounts_desk.got(read).expect("the store completes only what was asked for");
+            self.accounts.got(cx!(self, now_ms, accounts_desk, fx), purpose, result);
+        }
+    }
+
+    fn rows_came(
+        &mut self,
+        now_ms: u64,
+        read: ReadId,
+        result: Result<Rows, Unreadable>,
+        fx: &mut dyn Effects,
+    ) {
+        if let Some(purpose) = self.logs_desk.scanned(read) {
+            self.logs.scanned(cx!(self, now_ms, logs_desk, fx), purpose, result);
+        } else {
+            let purpose =
+                self.accounts_desk.scanned(read).expect("the store completes only what was asked for");
+            self.accounts.scanned(cx!(self, now_ms, accounts_desk, fx), purpose, result);
         }
     }
 
     /// A batch is not in the store, or nobody knows. The engine then fails all that this core submitted before it could
     /// know, so the state in memory is ahead of the store from that batch on: what follows from it is undone, what it came
     /// from is read again when no write of it is under way.
-    fn commit_failed(&mut self, cx: &mut Cx, commit: CommitId, error: &StoreError) {
-        self.trouble.commit_failed(cx, error);
+    fn commit_failed(&mut self, now_ms: u64, commit: CommitId, error: &StoreError, fx: &mut dyn Effects) {
+        self.ground.store.ended(commit);
+        self.ground.commit_failed(fx, error);
+        self.ground.store.discard_open();
         let undone = match error {
             StoreError::Full => {
                 Undone::Refused(Refusal::for_now(Reason::StorageFull, 10_000, "the store is full"))
@@ -319,18 +289,20 @@ impl Shard {
             }
             StoreError::Failed { .. } => Undone::Unknown,
         };
-        let mut then = self.commits.ended(commit);
-        then.extend(self.commits.discard_open());
-        for after in then {
-            match after {
-                After::Logs(after) => self.log_undone(cx, after, undone),
-                After::Accounts(after) => self.account_undone(cx, after, undone),
-            }
+        let mut of_logs = self.logs_desk.ended(commit);
+        of_logs.append(&mut self.logs_desk.discard_open());
+        let mut of_accounts = self.accounts_desk.ended(commit);
+        of_accounts.append(&mut self.accounts_desk.discard_open());
+        for after in of_logs {
+            self.logs.undone(cx!(self, now_ms, logs_desk, fx), after, undone);
+        }
+        for after in of_accounts {
+            self.accounts.undone(cx!(self, now_ms, accounts_desk, fx), after, undone);
         }
     }
 
-    fn read_failed(&mut self, cx: &mut Cx, error: &StoreError) -> Unreadable {
-        self.trouble.read_failed(cx, error);
+    fn read_failed(&mut self, now_ms: u64, error: &StoreError, fx: &mut dyn Effects) -> Unreadable {
+        self.ground.read_failed(now_ms, fx, error);
         match error {
             StoreError::Corrupt { .. } => Unreadable::Damaged,
             StoreError::Full

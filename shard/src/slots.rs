@@ -6,6 +6,11 @@ use tern_storage::{SLOTS, Slot};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CoreId(pub u16);
 
+/// A process of the installation: one run of ternd. A number is never given out again. The default is for a store of one machine,
+/// which one process has at a time: nobody else holds places of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ProcessId(pub u32);
+
 /// The owner of every slot.
 #[derive(Clone, Debug)]
 pub struct SlotMap {

@@ -1,61 +1,59 @@
 //! What operators are told of a store that refuses or gives what was never written: once when it begins and once when it
-//! ends, and of each damaged log once. A disk that fills up under load fails thousands of batches a second.
+//! ends, and of each damaged record once. A disk that fills up under load fails thousands of batches a second.
 
 use std::collections::BTreeSet;
 
-use tern_storage::{LogId, Slot, StoreError};
+use tern_storage::{Key, StoreError};
 
-use crate::Cx;
 use crate::limits::{DAMAGE_QUIET_MS, DAMAGE_TOLD_MAX};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// Batches that failed since one last went well.
     failed: u64,
     /// Until when failing reads are not told of.
     quiet_until_ms: u64,
-    damaged: BTreeSet<LogId>,
+    damaged: BTreeSet<Key>,
 }
 
 impl Trouble {
-    /// A batch failed.
-    pub fn commit_failed(&mut self, cx: &mut Cx, error: &StoreError) {
+    /// A batch failed. Whether that is to be told.
+    pub(crate) fn commit_failed(&mut self, error: &StoreError) -> bool {
         self.failed += 1;
         // After a failure of the medium the node stops: that is always said.
-        if self.failed == 1 || matches!(error, StoreError::Failed { .. }) {
-            cx.fx.store_trouble(error);
-        }
+        self.failed == 1 || matches!(error, StoreError::Failed { .. })
     }
 
-    /// A batch went well.
-    pub fn committed(&mut self, cx: &mut Cx) {
-        if self.failed > 0 {
-            cx.fx.store_recovered(std::mem::take(&mut self.failed));
-        }
+    /// A batch went well. If that is to be told: how many had failed.
+    pub(crate) fn committed(&mut self) -> Option<u64> {
+        (self.failed > 0).then(|| std::mem::take(&mut self.failed))
     }
 
-    /// A read failed.
-    pub fn read_failed(&mut self, cx: &mut Cx, error: &StoreError) {
+    /// A read failed. Whether that is to be told.
+    pub(crate) fn read_failed(&mut self, now_ms: u64, error: &StoreError) -> bool {
+        let is_over = now_ms >= self.quiet_until_ms || self.quiet_until_ms - now_ms > DAMAGE_QUIET_MS;
         if matches!(error, StoreError::Failed { .. }) {
-            cx.fx.store_trouble(error);
-        } else if cx.now_ms >= self.quiet_until_ms || self.quiet_until_ms - cx.now_ms > DAMAGE_QUIET_MS {
-            self.quiet_until_ms = cx.now_ms + DAMAGE_QUIET_MS;
-            cx.fx.store_trouble(error);
+            return true;
         }
+        if is_over {
+            self.quiet_until_ms = now_ms + DAMAGE_QUIET_MS;
+        }
+        is_over
     }
 
-    /// What the store gave of a log is not what was written.
-    pub fn damaged(&mut self, cx: &mut Cx, log: LogId) {
-        let error = StoreError::Corrupt { place: format!("a log in slot {}", Slot::of_log(log).number()) };
-        if self.damaged.contains(&log) {
-            return;
+    /// What the store gave of a record is not what was written. If that is to be told: in which words.
+    pub(crate) fn damaged(&mut self, now_ms: u64, what: &str, key: &Key) -> Option<StoreError> {
+        let slot = key.slot().map_or_else(String::new, |slot| format!(" in slot {}", slot.number()));
+        let error = StoreError::Corrupt { place: format!("{what}{slot}") };
+        if self.damaged.contains(key) {
+            return None;
         }
-        if self.damaged.len() < DAMAGE_TOLD_MAX {
-            self.damaged.insert(log);
-            cx.fx.store_trouble(&error);
+        let is_told = if self.damaged.len() < DAMAGE_TOLD_MAX {
+            self.damaged.insert(key.clone())
         } else {
-            self.read_failed(cx, &error);
-        }
+            self.read_failed(now_ms, &error)
+        };
+        is_told.then_some(error)
     }
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tern_shard::accounts::tokens::{Keys, KeysRecord};
 use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
-use tern_shard::slots::{CoreId, SlotMap};
+use tern_shard::slots::{CoreId, ProcessId, SlotMap};
+use tern_shard::tokens::{Keys, KeysRecord};
 use tern_shard::{Setup, Shard};
 use tern_storage::{Engine, Port, Wake as _};
 use tern_wire::tls::TlsServer;
@@ -131,6 +131,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     let (engine, ring_options) = (engine.clone(), ring_options.clone());
     let setup = |core| -> Result<Setup, Missing> {
         Ok(Setup {
+            process: ProcessId::default(),
             core,
             slots: slots.clone(),
             limits: limits.clone(),

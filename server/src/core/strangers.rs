@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tern_shard::network::Network;
 
 /// Bytes that a stranger takes at most, the kernel's included: measured by `hostile_strangers_take_little` in
 /// server/tests/strangers.rs.
@@ -87,7 +88,7 @@ impl Strangers {
         has_network: bool,
     ) -> Result<Stranger, Crowded> {
         let place = if has_network && self.network_max > 0 {
-            let place = (self.hasher.hash_one(network_of(address)) % TABLE as u64) as u32;
+            let place = (self.hasher.hash_one(Network::of(address)) % TABLE as u64) as u32;
             let before = self.networks[place as usize].fetch_add(1, Ordering::AcqRel);
             if before >= self.network_max {
                 self.networks[place as usize].fetch_sub(1, Ordering::AcqRel);
@@ -120,11 +121,6 @@ impl Stranger {
     pub(super) fn may_go(&self) -> bool {
         self.since.elapsed() >= GRACE
     }
-}
-
-/// Whoever has one address of the first half of an IPv6 address has them all.
-fn network_of(address: [u8; 16]) -> [u8; 16] {
-    tern_shard::accounts::addresses::network_of(address)
 }
 
 /// A range of addresses: `10.0.0.0/8`, `2001:db8::/32`, or one address.

@@ -2,20 +2,18 @@
 
 use crate::limits::{ADDRESSES_MAX, HOUR_MS};
 use crate::maps::{Hashing, Map};
-
-/// What stands for an address that is not known, or says nothing.
-pub const UNKNOWN_ADDRESS: [u8; 16] = [0; 16];
+use crate::network::Network;
 
 /// The networks of a core's slots, counted within the current hour.
 #[derive(Debug)]
-pub struct Addresses {
-    counts: Map<(Asked, [u8; 16]), u32>,
+pub(super) struct Addresses {
+    counts: Map<(Asked, Network), u32>,
     since_ms: u64,
 }
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Asked {
+pub(super) enum Asked {
     /// `Register`.
     ForCode,
     /// `Verify`.
@@ -24,14 +22,14 @@ pub enum Asked {
 
 impl Addresses {
     /// Nothing has been counted.
-    pub fn new(hashing: Hashing) -> Self {
+    pub(super) fn new(hashing: Hashing) -> Self {
         Self { counts: Map::with_hasher(hashing), since_ms: 0 }
     }
 
     /// Counts one request of a network, of `max` in an hour (0: any number). `Err` gives the milliseconds after which it may
     /// ask again. One that is not known is not counted.
-    pub fn count(&mut self, asked: Asked, network: [u8; 16], max: u32, now_ms: u64) -> Result<(), u64> {
-        if max == 0 || network == UNKNOWN_ADDRESS {
+    pub(super) fn count(&mut self, asked: Asked, network: Network, max: u32, now_ms: u64) -> Result<(), u64> {
+        if max == 0 || network == Network::UNKNOWN {
             return Ok(());
         }
         // The clock may have been set back: what is ahead of it counts as now.
@@ -56,14 +54,6 @@ impl Addresses {
     }
 }
 
-/// The first half of an IPv6 address, for whoever has one address with it has them all; all of an IPv4 one.
-pub fn network_of(mut address: [u8; 16]) -> [u8; 16] {
-    if std::net::Ipv6Addr::from(address).to_ipv4_mapped().is_none() {
-        address[8..].fill(0);
-    }
-    address
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,44 +63,47 @@ mod tests {
         let mut addresses = Addresses::new(Hashing::new(1, 2));
         let start = HOUR_MS * 10;
         for _ in 0..3 {
-            assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, start), Ok(()));
+            assert_eq!(addresses.count(Asked::ForCode, Network::of([1; 16]), 3, start), Ok(()));
         }
-        assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, start + 1000), Err(HOUR_MS - 1000));
-        assert_eq!(addresses.count(Asked::ForCode, [2; 16], 3, start + 1000), Ok(()));
-        assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, start + HOUR_MS), Ok(()));
+        assert_eq!(
+            addresses.count(Asked::ForCode, Network::of([1; 16]), 3, start + 1000),
+            Err(HOUR_MS - 1000)
+        );
+        assert_eq!(addresses.count(Asked::ForCode, Network::of([2; 16]), 3, start + 1000), Ok(()));
+        assert_eq!(addresses.count(Asked::ForCode, Network::of([1; 16]), 3, start + HOUR_MS), Ok(()));
     }
 
     #[test]
     fn a_limit_of_a_wrong_time_ends_by_the_true_one() {
         let mut addresses = Addresses::new(Hashing::new(1, 2));
         let (wrong, right) = (HOUR_MS * 2000, HOUR_MS * 10);
-        assert_eq!(addresses.count(Asked::ForCode, [1; 16], 1, wrong), Ok(()));
-        assert_eq!(addresses.count(Asked::ForCode, [1; 16], 1, right), Err(HOUR_MS));
-        assert_eq!(addresses.count(Asked::ForCode, [1; 16], 1, right + HOUR_MS), Ok(()));
+        assert_eq!(addresses.count(Asked::ForCode, Network::of([1; 16]), 1, wrong), Ok(()));
+        assert_eq!(addresses.count(Asked::ForCode, Network::of([1; 16]), 1, right), Err(HOUR_MS));
+        assert_eq!(addresses.count(Asked::ForCode, Network::of([1; 16]), 1, right + HOUR_MS), Ok(()));
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_address_and_one_of_ipv4_is_many() {
         let mut addresses = Addresses::new(Hashing::new(1, 2));
         let v6 = |host| std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 2, host, 0, 0, host).octets();
-        assert_eq!(addresses.count(Asked::ForCode, network_of(v6(1)), 1, 0), Ok(()));
-        assert!(addresses.count(Asked::ForCode, network_of(v6(2)), 1, 0).is_err());
+        assert_eq!(addresses.count(Asked::ForCode, Network::of(v6(1)), 1, 0), Ok(()));
+        assert!(addresses.count(Asked::ForCode, Network::of(v6(2)), 1, 0).is_err());
         let v4 = |host| std::net::Ipv4Addr::new(192, 0, 2, host).to_ipv6_mapped().octets();
-        assert_eq!(addresses.count(Asked::ForCode, network_of(v4(1)), 1, 0), Ok(()));
-        assert_eq!(addresses.count(Asked::ForCode, network_of(v4(2)), 1, 0), Ok(()));
+        assert_eq!(addresses.count(Asked::ForCode, Network::of(v4(1)), 1, 0), Ok(()));
+        assert_eq!(addresses.count(Asked::ForCode, Network::of(v4(2)), 1, 0), Ok(()));
     }
 
     #[test]
     fn many_addresses_do_not_wash_away_one_that_has_reached_its_limit() {
         let mut addresses = Addresses::new(Hashing::new(1, 2));
         for _ in 0..3 {
-            assert_eq!(addresses.count(Asked::ForCode, [1; 16], 3, 0), Ok(()));
+            assert_eq!(addresses.count(Asked::ForCode, Network::of([1; 16]), 3, 0), Ok(()));
         }
         for number in 0..2 * ADDRESSES_MAX as u64 {
             let mut address = [2; 16];
             address[..8].copy_from_slice(&number.to_be_bytes());
-            let _ = addresses.count(Asked::ForCode, address, 3, 0);
+            let _ = addresses.count(Asked::ForCode, Network::of(address), 3, 0);
         }
-        assert!(addresses.count(Asked::ForCode, [1; 16], 3, 0).is_err());
+        assert!(addresses.count(Asked::ForCode, Network::of([1; 16]), 3, 0).is_err());
     }
 }

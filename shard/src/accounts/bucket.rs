@@ -8,7 +8,7 @@ use crate::maps::{Hashing, Map};
 
 /// How often: so many in a window on the average, and so many at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rate {
+pub(super) struct Rate {
     /// What one takes, in microseconds.
     interval_us: u64,
     burst: u64,
@@ -16,7 +16,7 @@ pub struct Rate {
 
 impl Rate {
     /// `max` in each `window_ms`, and up to `burst` at once, at least 1; `None` if `max` is 0, which sets no limit.
-    pub fn new(max: u32, window_ms: u64, burst: u32) -> Option<Self> {
+    pub(super) fn new(max: u32, window_ms: u64, burst: u32) -> Option<Self> {
         let interval_us = (window_ms * 1000).checked_div(u64::from(max))?;
         // Rounded up, so that it is never more.
         let rest = u64::from(!(window_ms * 1000).is_multiple_of(u64::from(max)));
@@ -42,19 +42,19 @@ impl Rate {
 
 /// The buckets of many, of one rate. One that is full takes no room.
 #[derive(Debug)]
-pub struct Buckets<K> {
+pub(super) struct Buckets<K> {
     paid_us: Map<K, u64>,
     swept_ms: u64,
 }
 
 impl<K: Eq + std::hash::Hash> Buckets<K> {
     /// All full.
-    pub fn new(hashing: Hashing) -> Self {
+    pub(super) fn new(hashing: Hashing) -> Self {
         Self { paid_us: Map::with_hasher(hashing), swept_ms: 0 }
     }
 
     /// Takes one of somebody's; without a rate there is no limit. `Err`: nothing is taken, and after so many milliseconds there is one.
-    pub fn take(&mut self, whose: K, rate: Option<Rate>, now_ms: u64) -> Result<(), u64> {
+    pub(super) fn take(&mut self, whose: K, rate: Option<Rate>, now_ms: u64) -> Result<(), u64> {
         let Some(rate) = rate else { return Ok(()) };
         if let Some(paid_us) = self.paid_us.get_mut(&whose) {
             return rate.take(paid_us, now_ms);
@@ -68,7 +68,7 @@ impl<K: Eq + std::hash::Hash> Buckets<K> {
     }
 
     /// Takes for full what somebody has used up.
-    pub fn forget(&mut self, whose: &K) {
+    pub(super) fn forget(&mut self, whose: &K) {
         self.paid_us.remove(whose);
     }
 
@@ -82,7 +82,7 @@ impl<K: Eq + std::hash::Hash> Buckets<K> {
     }
 
     /// Forgets those that are full.
-    pub fn sweep(&mut self, now_ms: u64) {
+    pub(super) fn sweep(&mut self, now_ms: u64) {
         self.swept_ms = now_ms;
         let now_us = now_ms.saturating_mul(1000);
         self.paid_us.retain(|_, paid_us| *paid_us > now_us);

@@ -1,20 +1,16 @@
 //! What an account may do how often, all its devices and connections together. Kept by the owner of the account, in memory alone: no
 //! new connection and no other device renews it; a restart does.
 
-use tern_storage::LogId;
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 
-use crate::Cx;
-use crate::accounts::bucket::{Buckets, Rate};
+use super::bucket::{Buckets, Rate};
 use crate::limits::{BUCKETS_SWEPT_EVERY_MS, HOUR_MS, Limits, MINUTE_MS, RENAMES_PER_HOUR_MAX};
 use crate::maps::Hashing;
-use crate::message::LogOp;
-use crate::shard::Shard;
 
 /// The accounts of a core's slots that have done something of late.
 #[derive(Debug)]
-pub struct Budgets {
+pub(super) struct Budgets {
     lookups: (Option<Rate>, Buckets<UserId>),
     sends: (Option<Rate>, Buckets<UserId>),
     strangers: (Option<Rate>, Buckets<UserId>),
@@ -24,7 +20,7 @@ pub struct Budgets {
 
 impl Budgets {
     /// Nobody has done anything yet.
-    pub fn new(limits: &Limits, hashing: Hashing) -> Self {
+    pub(super) fn new(limits: &Limits, hashing: Hashing) -> Self {
         let Limits {
             lookups_per_minute_max, sends_per_minute_max, sends_burst, strangers_per_hour_max, ..
         } = *limits;
@@ -39,36 +35,36 @@ impl Budgets {
     }
 
     /// May an account look somebody up, or list a page of its chats?
-    pub fn look_up(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+    pub(super) fn look_up(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
         let detail = "the account looks up too many people, or lists its chats too often";
         take(&mut self.lookups, user, now_ms, detail)
     }
 
     /// May an account send a message?
-    pub fn send(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+    pub(super) fn send(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
         take(&mut self.sends, user, now_ms, "the account sends too much")
     }
 
     /// May an account write to one more person who has not written to it?
-    pub fn write_to_stranger(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+    pub(super) fn write_to_stranger(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
         let detail = "the account writes to too many people who have not written to it";
         take(&mut self.strangers, user, now_ms, detail)
     }
 
     /// May an account change a name? All who know it are told.
-    pub fn rename(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+    pub(super) fn rename(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
         take(&mut self.renames, user, now_ms, "the account changes its names too often")
     }
 
     /// An account may do everything as if it had done nothing yet.
-    pub fn forget(&mut self, user: UserId) {
+    pub(super) fn forget(&mut self, user: UserId) {
         for (_, buckets) in [&mut self.lookups, &mut self.sends, &mut self.strangers, &mut self.renames] {
             buckets.forget(&user);
         }
     }
 
     /// Forgets those who have done little enough, now and then.
-    pub fn rest(&mut self, now_ms: u64) {
+    pub(super) fn rest(&mut self, now_ms: u64) {
         if now_ms.saturating_sub(self.swept_ms) >= BUCKETS_SWEPT_EVERY_MS {
             self.swept_ms = now_ms;
             for (_, buckets) in [&mut self.lookups, &mut self.sends, &mut self.strangers, &mut self.renames] {
@@ -86,12 +82,4 @@ fn take(
 ) -> Result<(), Refusal> {
     let taken = buckets.take(user, *rate, now_ms);
     taken.map_err(|wait_ms| Refusal::after(Reason::RateLimited, wait_ms, detail))
-}
-
-impl Shard {
-    /// A log asks whether its author may write to somebody new.
-    pub(super) fn may_write_to_stranger(&mut self, cx: &mut Cx, user: UserId, log: LogId, ask: u64) {
-        let answer = self.budgets.write_to_stranger(user, cx.now_ms).map(|()| None);
-        self.tell_log(cx, log, LogOp::Permit(ask, answer));
-    }
 }

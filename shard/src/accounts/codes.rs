@@ -15,18 +15,18 @@ use crate::limits::{
 };
 
 /// A network as a phone's record names it: a keyed hash, or [`UNKNOWN_NETWORK`].
-pub(super) type Network = u64;
+pub(super) type NetworkHash = u64;
 
 /// The network of a connection is not known: it is nobody's, and is counted with those of strangers alone.
-pub(super) const UNKNOWN_NETWORK: Network = 0;
+pub(super) const UNKNOWN_NETWORK: NetworkHash = 0;
 
 /// A right code, on its way to the batch that adds the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Proof {
+pub(super) struct Proof {
     /// The registration that it was sent for.
-    pub registration: u64,
+    pub(super) registration: u64,
     /// From where it came back.
-    pub network: Network,
+    pub(super) network: NetworkHash,
 }
 
 /// What becomes of a code that somebody tries.
@@ -60,13 +60,13 @@ fn settle(record: &mut PhoneRecord, now_ms: u64, limits: &Limits) {
 /// Whether a network may ask for a code now; if not, after how many milliseconds.
 pub(super) fn may_ask(
     record: &mut PhoneRecord,
-    network: Network,
+    network: NetworkHash,
     now_ms: u64,
     limits: &Limits,
 ) -> Result<(), u64> {
     settle(record, now_ms, limits);
     let PhoneRecord { asked, codes, proven, .. } = record;
-    let is_proven = |network: Network| network != UNKNOWN_NETWORK && proven.contains(&network);
+    let is_proven = |network: NetworkHash| network != UNKNOWN_NETWORK && proven.contains(&network);
     if network != UNKNOWN_NETWORK {
         let own = asked.iter().filter(|asked| asked.network == network).map(|asked| asked.at_ms + HOUR_MS);
         room(own, limits.code_requests_per_hour_max, now_ms)?;
@@ -161,7 +161,12 @@ mod tests {
         Limits::default()
     }
 
-    fn ask(record: &mut PhoneRecord, network: Network, registration: u64, now_ms: u64) -> Result<(), u64> {
+    fn ask(
+        record: &mut PhoneRecord,
+        network: NetworkHash,
+        registration: u64,
+        now_ms: u64,
+    ) -> Result<(), u64> {
         may_ask(record, network, now_ms, &limits())?;
         let limits = limits();
         let code = CodeRecord {

@@ -3,92 +3,94 @@
 use tern_proto::v1;
 use tern_storage::keys;
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::{DeviceId, Phone, UserId};
+use tern_wire::ids::{DeviceId, UserId};
 use tern_wire::request::Rename;
 
-use super::After;
-use crate::Cx;
-use crate::accounts::people::DAY_MS;
-use crate::admin::AdminResponse;
+use super::waits::{After, Then};
+use super::{Accounts, Cx, slot_of};
+use crate::days::DAY_MS;
 use crate::entry::Author;
+use crate::message::{FrontOp, Notice};
 use crate::reply::{Origin, Reply};
-use crate::shard::Shard;
 
 const NO_SUCH_DEVICE: Refusal = Refusal::new(Reason::InvalidArgument, "the account has had no such device");
 
-impl Shard {
-    /// Lists the devices of a connected user, those that have not ended.
-    pub(crate) fn list_devices(&mut self, cx: &mut Cx, origin: Origin, user: UserId) {
-        let living = self.users.living(user);
-        let devices = living.map(|(id, device)| v1::Device {
+impl Accounts {
+    /// Writes what is in memory of a device.
+    pub(super) fn write_device(&mut self, cx: &mut Cx, author: Author, then: Then) {
+        let Author { user, device } = author;
+        let record = &self.user(user).devices.get_mut(&device).expect("it has just been changed").record;
+        cx.put(slot_of(user), keys::device(user.get(), device.get()), record);
+        self.after(cx, After::of_user(user, then));
+    }
+
+    /// Lists the devices of a user, those that have not ended.
+    pub(super) fn list_devices(&mut self, cx: &mut Cx, origin: Origin, user: UserId) {
+        let devices = self.living(user).map(|(id, device)| v1::Device {
             device_id: id.get(),
             device_name: device.record.name.clone(),
             created_ms: device.record.created_ms,
             seen_ms: u64::from(device.record.seen_day) * DAY_MS,
-            connected: device.conn.is_some(),
+            connected: device.place.is_some(),
         });
         let list = v1::DeviceList { devices: devices.collect() };
-        self.respond(cx, origin, Reply::DeviceList(list));
+        cx.reply(origin, Reply::DeviceList(list));
     }
 
-    /// Ends a device of a connected user.
-    pub(crate) fn end_device(&mut self, cx: &mut Cx, origin: Origin, user: UserId, device: DeviceId) {
-        if !self.commits.has_room(0, self.limits.batch_bytes_max) {
-            let refusal = self.overloaded();
-            return self.respond(cx, origin, Reply::Refused(refusal));
-        }
-        let made = self.users.record(user).map_or(0, |record| record.devices_made);
+    /// Ends a device of the user who asks.
+    pub(super) fn end_device(&mut self, cx: &mut Cx, origin: Origin, user: UserId, device: DeviceId) {
+        let made = self.record(user).map_or(0, |record| record.devices_made);
         if device.get() > made {
-            return self.respond(cx, origin, Reply::Refused(NO_SUCH_DEVICE));
+            return cx.refuse(origin, NO_SUCH_DEVICE);
         }
         // Answered first: it may be the connection that asks which ends.
-        self.then(After::User(origin, user, Reply::DeviceEnded));
+        self.after(cx, After::of_user(user, Then::Reply(origin, Reply::DeviceEnded)));
         self.end_session(cx, Author { user, device });
     }
 
     /// Writes that a device's session has ended. `false` if it had, or is not known.
-    pub(crate) fn end_session(&mut self, cx: &mut Cx, author: Author) -> bool {
-        let living = self.users.device_record(author).filter(|record| record.revoked_ms == 0);
+    pub(super) fn end_session(&mut self, cx: &mut Cx, author: Author) -> bool {
+        let living = self.device_record(author).filter(|record| record.revoked_ms == 0);
         let Some(record) = living else { return false };
         record.revoked_ms = cx.now_ms.max(1);
-        self.commits.put(keys::device(author.user.get(), author.device.get()), record);
-        self.then(After::Devices(author.user));
+        self.write_device(cx, author, Then::Devices);
         true
     }
 
-    /// Ends a device because an operator says so.
-    pub(super) fn end_for_operator(&mut self, cx: &mut Cx, question: u64, user: UserId, device: DeviceId) {
-        let phone = self.users.record(user).and_then(|record| Phone::parse(&record.phone));
-        let Some(phone) = phone.filter(|_| self.end_session(cx, Author { user, device })) else {
-            return cx.fx.answer(question, AdminResponse::DeviceEnded(false));
-        };
-        self.then(After::Answer(question, phone, Some(user), AdminResponse::DeviceEnded(true)));
-    }
-
-    /// Gives a connected user or its device another name.
-    pub(crate) fn rename(&mut self, cx: &mut Cx, origin: Origin, author: Author, rename: Rename) {
-        let Author { user, device } = author;
-        if !self.commits.has_room(0, self.limits.batch_bytes_max) {
-            let refusal = self.overloaded();
-            return self.respond(cx, origin, Reply::Refused(refusal));
-        }
+    /// Gives a user or a device another name.
+    pub(super) fn rename(&mut self, cx: &mut Cx, origin: Origin, author: Author, rename: Rename) {
+        let user = author.user;
         if let Err(refusal) = self.budgets.rename(user, cx.now_ms) {
-            return self.respond(cx, origin, Reply::Refused(refusal));
+            return cx.refuse(origin, refusal);
         }
         let Rename { name, device_name } = rename;
-        if let Some(record) = self.users.device_record(author)
+        if let Some(record) = self.device_record(author)
             && let Some(device_name) = device_name
         {
             record.name = device_name;
-            self.commits.put(keys::device(user.get(), device.get()), record);
+            self.write_device(cx, author, Then::Noted);
         }
-        if let Some(record) = self.users.record(user)
+        if let Some(record) = self.record(user)
             && let Some(name) = name.filter(|name| name.as_str() != record.name)
         {
             name.as_str().clone_into(&mut record.name);
-            self.commits.put(keys::user(user.get()), record);
-            self.then(After::Renamed(user));
+            cx.put(slot_of(user), keys::user(user.get()), record);
+            self.after(cx, After::of_user(user, Then::Renamed));
         }
-        self.then(After::User(origin, user, Reply::Renamed));
+        self.after(cx, After::of_user(user, Then::Reply(origin, Reply::Renamed)));
+    }
+
+    /// A device was added, durably: the others that are here are told.
+    pub(super) fn device_joined(&mut self, cx: &mut Cx, id: UserId, device: DeviceId) {
+        self.devices_changed(cx, id);
+        // It may have been ended since.
+        let Some(record) = self.device_record(Author { user: id, device }) else { return };
+        let (name, time_ms) = (record.name.clone(), record.created_ms);
+        for (other, place) in self.attached(id) {
+            if other != device {
+                let added = Notice::DeviceAdded { device, name: name.clone(), time_ms };
+                cx.tell_front(place, FrontOp::Notice(added));
+            }
+        }
     }
 }

@@ -9,33 +9,38 @@ use tern_storage::LogId;
 use tern_storage::records::{DeviceRecord, UserRecord};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
-use super::users::Waiting;
+use super::users::Ask;
+use crate::held::{Held, Load};
 use crate::limits::{INBOX_LOGS_MAX, INBOX_PACKED_LOGS_MAX};
 use crate::maps::{Few, Hashing, Map};
-use crate::reply::ConnId;
+use crate::reply::{ConnId, Place};
+use crate::slots::{CoreId, ProcessId};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct User {
     /// `None`: there is no such user, or no more.
     pub(super) record: Option<UserRecord>,
     pub(super) devices: Few<DeviceId, Device>,
     /// Logs of this user that their owners have in memory: they must know of every change of the devices.
     pub(super) watched: BTreeSet<LogId>,
-    /// Reads that are missing until the user is known.
-    pub(super) missing: u8,
-    pub(super) waiting: Vec<Waiting>,
-    /// A part of it could not be read.
-    pub(super) unreadable: bool,
-    /// Writes of it under way.
-    pub(super) unsettled: i32,
+    /// Where it stands, and what waits for it to be known.
+    pub(super) held: Held<Ask>,
     /// Something has happened to it since it was looked at.
     pub(super) touched: bool,
+}
+
+impl User {
+    /// One of whom nothing is known but where it stands.
+    pub(super) fn new(held: Held<Ask>) -> Self {
+        Self { record: None, devices: Few::default(), watched: BTreeSet::new(), held, touched: false }
+    }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Device {
     pub(super) record: DeviceRecord,
-    pub(super) conn: Option<ConnId>,
+    /// The connection that stands for it.
+    pub(super) place: Option<Place>,
     pub(super) inbox: Inbox,
 }
 
@@ -85,6 +90,8 @@ pub(super) struct Kept {
     spare: VecDeque<(UserId, u32)>,
     /// The last such number.
     spares: u32,
+    /// Where most connections are, of which a packed user need not say so.
+    here: (ProcessId, CoreId),
 }
 
 /// 16 bytes for each user.
@@ -105,8 +112,14 @@ const NEEDED: u32 = 0;
 
 impl Kept {
     /// Nobody.
-    pub(super) fn new(hashing: Hashing) -> Self {
-        Self { users: Map::with_hasher(hashing), awake: VecDeque::new(), spare: VecDeque::new(), spares: 0 }
+    pub(super) fn new(here: (ProcessId, CoreId), hashing: Hashing) -> Self {
+        Self {
+            users: Map::with_hasher(hashing),
+            awake: VecDeque::new(),
+            spare: VecDeque::new(),
+            spares: 0,
+            here,
+        }
     }
 
     /// How many there are.
@@ -123,7 +136,7 @@ impl Kept {
     pub(super) fn get(&mut self, id: UserId) -> Option<&mut User> {
         let form = self.users.get_mut(&id)?;
         if let Form::Packed(packed) = form {
-            *form = Form::Awake(Box::new(unpack(packed)));
+            *form = Form::Awake(Box::new(unpack(packed, self.here)));
             self.awake.push_back(id);
         }
         let Form::Awake(user) = form else { unreachable!("it was unpacked") };
@@ -141,7 +154,7 @@ impl Kept {
     pub(super) fn remove(&mut self, id: UserId) -> Option<User> {
         match self.users.remove(&id)? {
             Form::Awake(user) => Some(*user),
-            Form::Packed(packed) => Some(unpack(&packed)),
+            Form::Packed(packed) => Some(unpack(&packed, self.here)),
         }
     }
 
@@ -155,13 +168,13 @@ impl Kept {
             if std::mem::take(&mut user.touched) || !user.is_still() {
                 self.awake.push_back(id);
             } else if user.is_needed() {
-                *form = Form::Packed(pack(user, NEEDED));
+                *form = Form::Packed(pack(user, NEEDED, self.here));
             } else if user.record.is_none() {
                 // Nobody: the store says so as quickly.
                 self.users.remove(&id);
             } else {
                 self.spares = self.spares.checked_add(1).unwrap_or(NEEDED + 1);
-                *form = Form::Packed(pack(user, self.spares));
+                *form = Form::Packed(pack(user, self.spares, self.here));
                 self.spare.push_back((id, self.spares));
             }
         }
@@ -180,16 +193,12 @@ impl User {
     /// Whether nothing of it is under way.
     fn is_still(&self) -> bool {
         let learning = |device: &Device| matches!(device.inbox, Inbox::Learning(_));
-        self.missing == 0
-            && self.waiting.is_empty()
-            && !self.unreadable
-            && self.unsettled <= 0
-            && !self.devices.values().any(learning)
+        self.held.is_still() && !self.devices.values().any(learning)
     }
 
     /// Whether somebody is attached to it, or watches it.
-    fn is_needed(&self) -> bool {
-        !self.watched.is_empty() || self.devices.values().any(|device| device.conn.is_some())
+    pub(super) fn is_needed(&self) -> bool {
+        !self.watched.is_empty() || self.devices.values().any(|device| device.place.is_some())
     }
 }
 
@@ -214,6 +223,11 @@ struct PackedDevice {
     conn_index: Option<u32>,
     #[prost(uint32, tag = "6")]
     conn_generation: u32,
+    /// Where the connection is, if not here.
+    #[prost(uint32, optional, tag = "7")]
+    elsewhere_core: Option<u32>,
+    #[prost(uint32, tag = "8")]
+    elsewhere_process: u32,
     #[prost(bool, tag = "4")]
     inbox_known: bool,
     #[prost(message, repeated, tag = "5")]
@@ -240,17 +254,20 @@ impl PackedLog {
 }
 
 /// Packs a user that is still. Of a long inbox the store knows as much.
-fn pack(user: &mut User, number: u32) -> Packed {
+fn pack(user: &mut User, number: u32, here: (ProcessId, CoreId)) -> Packed {
     for (_, device) in user.devices.iter_mut() {
         if device.inbox.logs().is_some_and(|logs| logs.len() > INBOX_PACKED_LOGS_MAX) {
             device.inbox = Inbox::Unknown;
         }
     }
+    let elsewhere = |device: &Device| device.place.filter(|place| (place.process, place.core) != here);
     let device = |(number, device): (&DeviceId, &mut Device)| PackedDevice {
         number: number.get(),
         record: std::mem::take(&mut device.record),
-        conn_index: device.conn.map(|conn| conn.index),
-        conn_generation: device.conn.map_or(0, |conn| conn.generation),
+        conn_index: device.place.map(|place| place.conn.index),
+        conn_generation: device.place.map_or(0, |place| place.conn.generation),
+        elsewhere_core: elsewhere(device).map(|place| u32::from(place.core.0)),
+        elsewhere_process: elsewhere(device).map_or(0, |place| place.process.0),
         inbox_known: matches!(device.inbox, Inbox::Known(_)),
         inbox: device.inbox.logs().map_or_else(Vec::new, |logs| {
             logs.iter().map(|(log, newest)| PackedLog::new(*log, newest.0)).collect()
@@ -272,46 +289,63 @@ fn number_of(packed: &Packed) -> u32 {
     decode_varint(&mut &packed[..]).expect("it was packed here") as u32
 }
 
-fn unpack(packed: &Packed) -> User {
+fn unpack(packed: &Packed, here: (ProcessId, CoreId)) -> User {
     let mut bytes = &packed[..];
     let packed =
         decode_varint(&mut bytes).and_then(|_| PackedUser::decode(bytes)).expect("it was packed here");
     let mut devices = Few::default();
     for packed in packed.devices {
-        let PackedDevice { number, record, conn_index, conn_generation, inbox_known, inbox } = packed;
+        let PackedDevice { number, record, conn_index, conn_generation, inbox_known, inbox, .. } = packed;
+        let (process, core) = match packed.elsewhere_core {
+            Some(core) => (ProcessId(packed.elsewhere_process), CoreId(core as u16)),
+            None => here,
+        };
         let logs = || inbox.iter().map(|packed| (packed.log(), Seq(packed.newest))).collect();
         let inbox = if inbox_known { Inbox::Known(logs()) } else { Inbox::Unknown };
-        let conn = conn_index.map(|index| ConnId { index, generation: conn_generation });
+        let place = conn_index.map(|index| {
+            let conn = ConnId { index, generation: conn_generation };
+            Place { process, core, conn }
+        });
         let number = DeviceId::new(number).expect("it was packed here");
-        devices.insert(number, Device { record, conn, inbox });
+        devices.insert(number, Device { record, place, inbox });
     }
     let watched = packed.watched.iter().map(PackedLog::log).collect();
-    User { record: packed.record, devices, watched, ..User::default() }
+    User { record: packed.record, devices, watched, ..User::new(Held::made(Load::default())) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HERE: (ProcessId, CoreId) = (ProcessId(3), CoreId(1));
+
     fn id(number: u64) -> UserId {
         UserId::new(number).expect("not 0")
     }
 
-    fn user(conn: Option<ConnId>) -> User {
+    fn made() -> User {
+        User::new(Held::made(Load::default()))
+    }
+
+    fn place(index: u32, generation: u32, core: u16) -> Place {
+        Place { process: HERE.0, core: CoreId(core), conn: ConnId { index, generation } }
+    }
+
+    fn user(place: Option<Place>) -> User {
         let mut user = User {
             record: Some(UserRecord {
                 name: "somebody".to_owned(),
                 devices_made: 3,
                 ..UserRecord::default()
             }),
-            ..User::default()
+            ..made()
         };
         let record = DeviceRecord { refresh_hash: vec![7; 32].into(), new: true, ..DeviceRecord::default() };
         let marks = [(LogId::direct(1, 2), Seq(9)), (LogId::direct(2, 3), Seq(u64::MAX))];
-        let devices = [(conn, Inbox::Known(marks.into_iter().collect())), (None, Inbox::Unknown)];
-        for (number, (conn, inbox)) in (1..).zip(devices) {
+        let devices = [(place, Inbox::Known(marks.into_iter().collect())), (None, Inbox::Unknown)];
+        for (number, (place, inbox)) in (1..).zip(devices) {
             let number = DeviceId::new(number).expect("not 0");
-            user.devices.insert(number, Device { record: record.clone(), conn, inbox });
+            user.devices.insert(number, Device { record: record.clone(), place, inbox });
         }
         user.watched.insert(LogId::direct(2, 4));
         user
@@ -323,16 +357,21 @@ mod tests {
         for (number, device) in user.devices.iter_mut() {
             let mut logs: Vec<_> = device.inbox.logs().into_iter().flatten().collect();
             logs.sort();
-            words += &format!(" {number:?} {:?} {:?} {logs:?}", device.record, device.conn);
+            words += &format!(" {number:?} {:?} {:?} {logs:?}", device.record, device.place);
         }
         words
     }
 
     #[test]
     fn a_silent_user_is_packed_and_comes_back_whole() {
-        let conn = Some(ConnId { index: 70_000, generation: 2 });
-        let mut kept = Kept::new(Hashing::new(1, 2));
-        kept.insert(id(5), user(conn));
+        for core in [HERE.1.0, HERE.1.0 + 1] {
+            is_packed_and_comes_back(place(70_000, 2, core));
+        }
+    }
+
+    fn is_packed_and_comes_back(place: Place) {
+        let mut kept = Kept::new(HERE, Hashing::new(1, 2));
+        kept.insert(id(5), user(Some(place)));
         let before = words(kept.get(id(5)).expect("there"));
         kept.pack_some(0);
         assert!(matches!(kept.users[&id(5)], Form::Awake(_)), "something has just happened to it");
@@ -346,15 +385,14 @@ mod tests {
     #[test]
     fn a_user_with_something_under_way_is_not_packed() {
         for change in [
-            |user: &mut User| user.missing = 1,
-            |user: &mut User| user.unsettled = 1,
-            |user: &mut User| user.unreadable = true,
+            |user: &mut User| user.held = Held::loading(Load::default(), 1),
+            |user: &mut User| user.held.unsettle(),
             |user: &mut User| {
                 user.devices.or_default(DeviceId::new(1).expect("not 0")).inbox =
                     Inbox::Learning(BTreeMap::new())
             },
         ] {
-            let mut kept = Kept::new(Hashing::new(1, 2));
+            let mut kept = Kept::new(HERE, Hashing::new(1, 2));
             kept.insert(id(5), user(None));
             change(kept.get(id(5)).expect("there"));
             (0..3).for_each(|_| kept.pack_some(9));
@@ -364,15 +402,12 @@ mod tests {
 
     #[test]
     fn those_leave_that_are_silent_and_that_nobody_needs_first_those_that_were_silent_first() {
-        let mut kept = Kept::new(Hashing::new(1, 2));
+        let mut kept = Kept::new(HERE, Hashing::new(1, 2));
         let alone = || User { watched: BTreeSet::new(), ..user(None) };
         let all = |kept: &Kept| kept.users.keys().map(|id| id.get()).collect::<BTreeSet<_>>();
         kept.insert(id(1), alone());
         kept.insert(id(2), user(None));
-        kept.insert(
-            id(3),
-            User { watched: BTreeSet::new(), ..user(Some(ConnId { index: 1, generation: 1 })) },
-        );
+        kept.insert(id(3), User { watched: BTreeSet::new(), ..user(Some(place(1, 1, HERE.1.0))) });
         kept.insert(id(4), alone());
         (0..10).for_each(|_| kept.pack_some(2));
         assert_eq!(all(&kept), BTreeSet::from([1, 2, 3, 4]));
@@ -387,9 +422,9 @@ mod tests {
     /// Whoever names people who do not exist fills no memory with them.
     #[test]
     fn nobody_leaves_when_nobody_asks_for_them_any_more() {
-        let mut kept = Kept::new(Hashing::new(1, 2));
+        let mut kept = Kept::new(HERE, Hashing::new(1, 2));
         for number in 1..100 {
-            kept.insert(id(number), User::default());
+            kept.insert(id(number), made());
         }
         (0..100).for_each(|_| kept.pack_some(1000));
         assert_eq!(kept.len(), 0);
@@ -397,7 +432,7 @@ mod tests {
 
     #[test]
     fn a_long_inbox_is_left_to_the_store() {
-        let mut kept = Kept::new(Hashing::new(1, 2));
+        let mut kept = Kept::new(HERE, Hashing::new(1, 2));
         let mut long = user(None);
         let device = long.devices.or_default(DeviceId::new(1).expect("not 0"));
         let logs = 1..=INBOX_PACKED_LOGS_MAX as u64 + 1;

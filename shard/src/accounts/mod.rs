@@ -3,26 +3,113 @@
 //! A user is made by the slot of the phone that registers, so a phone, its user and the user's devices have one owner
 //! and change in one batch.
 
-pub mod addresses;
-pub mod bucket;
-pub mod budgets;
-pub mod codes;
+mod adding;
+mod addresses;
+mod attach;
+mod bucket;
+mod budgets;
+mod codes;
+mod delivery;
 mod devices;
+mod ending;
+mod inbox;
 mod kept;
-pub(crate) mod people;
-pub mod phones;
-pub mod tokens;
-pub mod users;
-pub mod waiting;
+mod making;
+mod networks;
+mod operators;
+mod people;
+mod phones;
+mod refresh;
+mod reserved;
+mod users;
 mod waits;
 
-pub(crate) use waits::{After, GetFor, ScanFor};
+use std::sync::Arc;
 
-use tern_storage::{Slot, StoreError};
+use tern_storage::Slot;
+use tern_wire::ids::{Phone, UserId};
 
-use crate::Cx;
+use self::addresses::Addresses;
+use self::budgets::Budgets;
+use self::kept::Kept;
+use self::phones::Phones;
+use self::reserved::Waiting;
+use self::waits::{After, GetFor, ScanFor};
+use crate::cx::{Cx as AnyCx, Department};
+use crate::held::Loads;
+use crate::limits::Limits;
+use crate::maps::Hashing;
+use crate::slots::{CoreId, ProcessId};
+use crate::tokens::Keys;
 
-/// A record is not what was written: an operator must know. Whose it is, nobody is told.
-fn report_damage(cx: &mut Cx, what: &str, slot: Slot) {
-    cx.fx.store_trouble(&StoreError::Corrupt { place: format!("{what} in slot {}", slot.number()) });
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    users: Kept,
+    phones: Phones,
+    addresses: Addresses,
+    budgets: Budgets,
+    waiting: Waiting,
+    loads: Loads,
+    keys: Arc<Keys>,
+    /// One-time codes may be shown to operators.
+    development: bool,
+}
+
+impl Department for Accounts {
+    type After = After;
+    type Get = GetFor;
+    type Scan = ScanFor;
+}
+
+type Cx<'a> = AnyCx<'a, Accounts>;
+
+impl Accounts {
+    /// Nobody is known. Most connections are `here`.
+    pub(crate) fn new(
+        here: (ProcessId, CoreId),
+        keys: Arc<Keys>,
+        development: bool,
+        limits: &Limits,
+        hashing: Hashing,
+    ) -> Self {
+        Self {
+            users: Kept::new(here, hashing),
+            phones: Phones::new(hashing),
+            addresses: Addresses::new(hashing),
+            budgets: Budgets::new(limits, hashing),
+            waiting: Waiting::new(hashing),
+            loads: Loads::default(),
+            keys,
+            development,
+        }
+    }
+
+    /// How many users are in memory.
+    pub(crate) fn count(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, cx: &mut Cx) {
+        self.deliver_waiting(cx);
+        self.budgets.rest(cx.now_ms);
+        // Users that are silent are packed, and those leave that nobody needs.
+        self.users.pack_some(cx.limits().users_cached_max);
+    }
+}
+
+/// The slot of a user.
+fn slot_of(user: UserId) -> Slot {
+    Slot::of_user(user.get())
+}
+
+/// The slot of a phone.
+fn slot_of_phone(phone: &Phone) -> Slot {
+    Slot::of_phone(phone.digits())
+}
+
+/// Whether a request that may read and write has room.
+fn has_room(cx: &Cx) -> bool {
+    cx.may_read() && cx.may_write(0)
 }

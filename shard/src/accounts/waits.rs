@@ -1,190 +1,189 @@
 //! What accounts wait for from the store, and what they do when it has come, was undone, or can't be had.
 
 use bytes::Bytes;
-use tern_storage::Rows;
+use tern_storage::{LogId, Rows};
 use tern_wire::ids::{DeviceId, Phone, UserId};
 
-use super::phones::Delivery;
-use crate::Cx;
+use super::delivery::Delivery;
+use super::{Accounts, Cx};
 use crate::admin::AdminResponse;
-use crate::message::Unreadable;
+use crate::held::Load;
+use crate::message::{InboxAsk, Unreadable};
 use crate::reply::{Origin, Reply, Undone};
-use crate::shard::Shard;
 
 /// What follows when a write of an account is durable; if it fails, the account is read again.
 #[derive(Debug)]
-pub(crate) enum After {
+pub(crate) struct After {
+    /// The user whose state in memory is ahead of the store until this happens.
+    pub(super) user: Option<UserId>,
+    /// The phone of which the same holds.
+    pub(super) phone: Option<Phone>,
+    pub(super) then: Then,
+}
+
+/// See [`After`].
+#[derive(Debug)]
+pub(super) enum Then {
     /// Deliver a one-time code, and say that it was.
     Deliver(Box<Delivery>),
-    /// Answer a request about a phone or its user.
-    Account(Origin, Phone, Option<UserId>, Reply),
-    /// Answer a request about a user.
-    User(Origin, UserId, Reply),
-    /// The devices of a user have changed.
-    Devices(UserId),
-    /// A device was added to a user.
-    Joined(UserId, DeviceId),
-    /// A user has another name.
-    Renamed(UserId),
-    /// A user is deleted.
-    Deleted(UserId),
-    /// Answer an operator's question about a phone.
-    Answer(u64, Phone, Option<UserId>, AdminResponse),
-    /// A record of a user, of no interest to anybody else, was written.
-    Noted(UserId),
+    /// Answer a request.
+    Reply(Origin, Reply),
+    /// Answer an operator's question.
+    Answer(u64, AdminResponse),
+    /// The devices of the user have changed.
+    Devices,
+    /// A device was added to the user.
+    Joined(DeviceId),
+    /// The user has another name.
+    Renamed,
+    /// The user is deleted.
+    Deleted,
+    /// A record, of no interest to anybody else, was written.
+    Noted,
 }
 
 /// What a get of an account's is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum GetFor {
     /// A user's record.
-    User(UserId),
+    User(UserId, Load),
     /// A phone's record.
-    Phone(Phone),
+    Phone(Phone, Load),
     /// Whether anybody has, or has had, the id that a new user would get.
     NewUser(UserId),
 }
 
 /// What a scan of an account's is for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum ScanFor {
     /// A user's devices.
-    Devices(UserId),
+    Devices(UserId, Load),
     /// A user's logs, whose other members are told that the user is not as before.
     Peers(UserId),
     /// What the logs of a user have reserved.
     Reserved(UserId),
+    /// A step of the inbox of a user's device: of its marks, or of all the user's logs.
+    Inbox(UserId, InboxAsk, bool),
+    /// A user's logs, for the page of chats of this number.
+    Logs(UserId, Origin, u64),
 }
 
 impl After {
-    /// The user whose state in memory is ahead of the store until this happens.
-    fn user(&self) -> Option<UserId> {
-        match self {
-            Self::Account(_, _, user, _) | Self::Answer(_, _, user, _) => *user,
-            Self::User(_, user, _)
-            | Self::Devices(user)
-            | Self::Joined(user, _)
-            | Self::Renamed(user)
-            | Self::Deleted(user)
-            | Self::Noted(user) => Some(*user),
-            Self::Deliver(_) => None,
-        }
+    /// A write of a user's.
+    pub(super) fn of_user(user: UserId, then: Then) -> Self {
+        Self { user: Some(user), phone: None, then }
     }
 
-    /// The phone whose state in memory is ahead of the store until this happens.
-    fn phone(&self) -> Option<&Phone> {
-        match self {
-            Self::Deliver(delivery) => Some(&delivery.phone),
-            Self::Account(_, phone, ..) | Self::Answer(_, phone, ..) => Some(phone),
-            Self::User(..)
-            | Self::Devices(_)
-            | Self::Joined(..)
-            | Self::Renamed(_)
-            | Self::Deleted(_)
-            | Self::Noted(_) => None,
-        }
+    /// A write of a phone's.
+    pub(super) fn of_phone(phone: Phone, then: Then) -> Self {
+        Self { user: None, phone: Some(phone), then }
     }
 }
 
-impl Shard {
-    /// Notes that writes of an account were made (1), or have ended (-1).
-    pub(crate) fn count_unsettled(&mut self, after: &After, change: i32) {
-        if let Some(user) = after.user() {
-            self.users.count_unsettled(user, change);
+impl Accounts {
+    /// Has `after` happen when what was written so far is durable. What it is about stays in memory until then.
+    pub(super) fn after(&mut self, cx: &mut Cx, after: After) {
+        if let Some(user) = after.user {
+            self.user(user).held.unsettle();
         }
-        if let Some(phone) = after.phone() {
-            self.phones.count_unsettled(phone, change);
+        if let Some(phone) = &after.phone {
+            self.phones.state(phone).held.unsettle();
         }
+        cx.after(after);
     }
 
-    pub(crate) fn account_written(&mut self, cx: &mut Cx, after: After) {
-        self.count_unsettled(&after, -1);
-        match after {
-            After::Deliver(delivery) => self.deliver_code(cx, delivery),
-            After::Account(origin, _, _, reply) | After::User(origin, _, reply) => {
-                self.reply(cx, origin, reply)
-            }
-            After::Devices(user) => self.devices_changed(cx, user),
-            After::Joined(user, device) => self.device_joined(cx, user, device),
-            After::Renamed(user) => {
+    /// A write is durable.
+    pub(crate) fn written(&mut self, cx: &mut Cx, After { user, phone, then }: After) {
+        self.settle(user, phone.as_ref());
+        const WHOSE: &str = "what is done with a user's record names the user";
+        match then {
+            Then::Deliver(delivery) => self.deliver_code(cx, delivery),
+            Then::Reply(origin, reply) => cx.reply(origin, reply),
+            Then::Answer(question, response) => cx.answer(question, response),
+            Then::Devices => self.devices_changed(cx, user.expect(WHOSE)),
+            Then::Joined(device) => self.device_joined(cx, user.expect(WHOSE), device),
+            Then::Renamed => {
+                let user = user.expect(WHOSE);
                 self.person_changed(cx, user);
                 // One's own devices too.
                 self.tell_of_person(cx, user, user);
             }
-            After::Deleted(user) => {
-                self.devices_changed(cx, user);
-                self.person_changed(cx, user);
+            Then::Deleted => {
+                self.devices_changed(cx, user.expect(WHOSE));
+                self.person_changed(cx, user.expect(WHOSE));
             }
-            After::Answer(question, _, _, response) => cx.fx.answer(question, response),
-            After::Noted(_) => {}
+            Then::Noted => {}
         }
+        self.settled(cx, user, phone.as_ref());
     }
 
-    pub(crate) fn account_undone(&mut self, cx: &mut Cx, after: After, undone: Undone) {
-        self.count_unsettled(&after, -1);
-        match after {
-            After::Deliver(delivery) => self.code_undone(cx, &delivery, undone),
-            After::Account(origin, phone, user, _) => {
-                self.undo_account(cx, &phone, user);
-                self.reply(cx, origin, undone.into());
-            }
-            After::User(origin, user, _) => {
-                self.read_user_again(cx, user);
-                self.reply(cx, origin, undone.into());
-            }
-            After::Devices(user)
-            | After::Joined(user, _)
-            | After::Renamed(user)
-            | After::Deleted(user)
-            | After::Noted(user) => self.read_user_again(cx, user),
-            After::Answer(question, phone, user, _) => {
-                self.undo_account(cx, &phone, user);
+    /// A write did not become durable.
+    pub(crate) fn undone(&mut self, cx: &mut Cx, After { user, phone, then }: After, undone: Undone) {
+        self.settle(user, phone.as_ref());
+        if let Some(user) = user {
+            self.user(user).held.doubt();
+        }
+        if let Some(phone) = &phone {
+            self.phones.state(phone).held.doubt();
+        }
+        match then {
+            Then::Deliver(delivery) => self.code_undone(cx, &delivery, undone),
+            Then::Reply(origin, _) => cx.reply(origin, undone.into()),
+            Then::Answer(question, _) => {
                 let detail = match undone {
                     Undone::Refused(refusal) => refusal.detail,
                     Undone::Unknown => "whether it was written is not known: look again",
                 };
-                cx.fx.answer(question, AdminResponse::Refused(detail.to_owned()));
+                cx.answer(question, AdminResponse::Refused(detail.to_owned()));
             }
+            Then::Devices | Then::Joined(_) | Then::Renamed | Then::Deleted | Then::Noted => {}
         }
+        self.settled(cx, user, phone.as_ref());
     }
 
-    fn undo_account(&mut self, cx: &mut Cx, phone: &Phone, user: Option<UserId>) {
-        self.forget_phone(phone);
+    fn settle(&mut self, user: Option<UserId>, phone: Option<&Phone>) {
         if let Some(user) = user {
-            self.read_user_again(cx, user);
+            self.user(user).held.settle();
+        }
+        if let Some(phone) = phone {
+            self.phones.state(phone).held.settle();
         }
     }
 
-    pub(crate) fn account_got(
-        &mut self,
-        cx: &mut Cx,
-        purpose: GetFor,
-        result: Result<Option<Bytes>, Unreadable>,
-    ) {
-        match (purpose, result) {
-            (GetFor::User(user), Ok(value)) => self.user_read(cx, user, value),
-            (GetFor::User(user), Err(_)) => self.user_part_failed(cx, user),
-            (GetFor::Phone(phone), Ok(value)) => self.phone_read(cx, phone, value),
-            (GetFor::Phone(phone), Err(_)) => self.phone_unreadable(cx, &phone),
-            (GetFor::NewUser(user), Ok(value)) => self.new_user_read(cx, user, value.is_none()),
-            (GetFor::NewUser(user), Err(_)) => self.new_user_unreadable(cx, user),
+    fn settled(&mut self, cx: &mut Cx, user: Option<UserId>, phone: Option<&Phone>) {
+        if let Some(user) = user {
+            self.user_settled(cx, user);
+        }
+        if let Some(phone) = phone {
+            self.phone_settled(cx, phone);
         }
     }
 
-    pub(crate) fn account_scanned(
-        &mut self,
-        cx: &mut Cx,
-        purpose: ScanFor,
-        result: Result<Rows, Unreadable>,
-    ) {
+    /// A get has ended.
+    pub(crate) fn got(&mut self, cx: &mut Cx, purpose: GetFor, result: Result<Option<Bytes>, Unreadable>) {
         match (purpose, result) {
-            (ScanFor::Devices(user), Ok(rows)) => self.devices_read(cx, user, rows.rows),
-            (ScanFor::Devices(user), Err(_)) => self.user_part_failed(cx, user),
+            (GetFor::User(user, load), result) => self.record_read(cx, user, load, result),
+            (GetFor::Phone(phone, load), result) => self.phone_read(cx, phone, load, result),
+            (GetFor::NewUser(user), result) => self.new_user_read(cx, user, result),
+        }
+    }
+
+    /// A scan has ended.
+    pub(crate) fn scanned(&mut self, cx: &mut Cx, purpose: ScanFor, result: Result<Rows, Unreadable>) {
+        match (purpose, result) {
+            (ScanFor::Devices(user, load), result) => self.devices_read(cx, user, load, result),
             (ScanFor::Reserved(user), Ok(rows)) => self.reserved_read(cx, user, rows.rows, rows.more),
             (ScanFor::Reserved(user), Err(_)) => self.reserved_unreadable(cx, user),
             (ScanFor::Peers(user), Ok(rows)) => self.peers_read(cx, user, &rows.rows, rows.more),
             // Whoever is not told finds out when they look.
             (ScanFor::Peers(_), Err(_)) => {}
+            (ScanFor::Inbox(user, ask, marked), result) => self.inbox_read(cx, user, ask, marked, result),
+            (ScanFor::Logs(user, origin, number), result) => self.logs_read(cx, user, origin, number, result),
         }
     }
+}
+
+/// The logs of what a scan of a user's rows has found; `None` if a key is not what was written.
+pub(super) fn logs_of(rows: &Rows) -> Option<Vec<LogId>> {
+    rows.rows.iter().map(|(key, _)| tern_storage::keys::log_of(key)).collect()
 }

@@ -1,30 +1,28 @@
-//! The list of a user's chats, by pages: the logs of the user are read from the store, each log's owner gives it at a
+//! The list of a user's chats, by pages: the user's owner says which logs it has, each log's owner gives it at a
 //! glance, the peer's owner adds who that is, and when all have come the page is answered.
 //!
 //! A connection has one page under way at a time, so what it can have loaded at once is bounded.
 
 use prost::Message as _;
 use tern_proto::v1;
-use tern_storage::{Direction, LogId, Rows, ScanLimit, Slot, StoreError, keys};
+use tern_storage::LogId;
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 use tern_wire::limits::{CHATS_MAX, NUMBERS_END, PAGE_BYTES_MAX};
 use tern_wire::request::Chats;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::ScanFor;
-use crate::Cx;
+use super::{Cx, Front};
 use crate::entry::peer_of;
 use crate::maps::{Hashing, Map};
-use crate::message::{Glance, Glancer, LogOp, Unreadable};
+use crate::message::{Glance, Glancer, LogOp, LogsPage, Unreadable, UserOp};
 use crate::reply::{ConnId, Origin, Reply};
-use crate::shard::Shard;
 
 const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the list of chats can't be read");
 
 /// The pages under way, by their connections.
 #[derive(Debug)]
-pub(crate) struct Listings {
+pub(super) struct Listings {
     pages: Map<ConnId, Box<Page>>,
     made: u64,
 }
@@ -45,12 +43,12 @@ struct Page {
 }
 
 impl Listings {
-    pub(crate) fn new(hashing: Hashing) -> Self {
+    pub(super) fn new(hashing: Hashing) -> Self {
         Self { pages: Map::with_hasher(hashing), made: 0 }
     }
 
     /// The connection has gone.
-    pub(crate) fn forget(&mut self, conn: ConnId) {
+    pub(super) fn forget(&mut self, conn: ConnId) {
         self.pages.remove(&conn);
     }
 
@@ -111,14 +109,12 @@ fn chat_of(reader: UserId, glance: Glance) -> v1::Chat {
     chat
 }
 
-impl Shard {
-    pub(crate) fn chats(&mut self, cx: &mut Cx, origin: Origin, reader: UserId, chats: Chats) {
-        if let Err(refusal) = self.budgets.look_up(reader, cx.now_ms) {
-            return self.respond(cx, origin, Reply::Refused(refusal));
-        }
-        if !self.reads.has_room() || self.listings.pages.contains_key(&origin.conn) {
-            let refusal = self.overloaded();
-            return self.respond(cx, origin, Reply::Refused(refusal));
+impl Front {
+    pub(super) fn chats(&mut self, cx: &mut Cx, origin: Origin, reader: UserId, chats: Chats) {
+        let id = origin.place.conn;
+        if self.listings.pages.contains_key(&id) {
+            let refusal = cx.overloaded();
+            return self.turn_down(cx, origin, refusal);
         }
         let Chats { after, limit, known } = chats;
         let rows = if limit == 0 { CHATS_MAX } else { CHATS_MAX.min(limit as usize) };
@@ -126,57 +122,53 @@ impl Shard {
         self.listings.made += 1;
         let number = self.listings.made;
         let page = Page { number, origin, reader, known, chats: Vec::new(), missing: 0, more: false };
-        self.listings.pages.insert(origin.conn, Box::new(page));
-        let range = keys::memberships(reader.get(), after);
-        let limit = ScanLimit { rows, bytes: usize::MAX };
-        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ScanFor::Chats(origin.conn, number));
+        self.listings.pages.insert(id, Box::new(page));
+        cx.tell_user(reader, UserOp::ListLogs(origin, number, after, rows));
     }
 
-    /// Which logs a page is of has been read.
-    pub(crate) fn chats_read(
+    /// Which logs a page is of is known. The connection, or the page, may have gone.
+    pub(super) fn logs_came(
         &mut self,
         cx: &mut Cx,
-        conn: ConnId,
+        id: ConnId,
         number: u64,
-        rows: Result<Rows, Unreadable>,
+        logs: Result<LogsPage, Refusal>,
     ) {
-        let Some(page) = self.listings.page(conn, number) else { return };
-        let (origin, reader) = (page.origin, page.reader);
-        let logs_of = |rows: &Rows| rows.rows.iter().map(|(key, _)| keys::log_of(key)).collect();
-        let logs: Option<Vec<_>> = rows.as_ref().ok().and_then(logs_of);
-        let (Ok(Rows { more, .. }), Some(logs)) = (&rows, logs) else {
-            self.listings.forget(conn);
-            if rows.is_ok() {
-                let place = format!("a key of chats in slot {}", Slot::of_user(reader.get()).number());
-                self.trouble.read_failed(cx, &StoreError::Corrupt { place });
+        let Some(page) = self.listings.page(id, number) else { return };
+        let LogsPage { logs, more } = match logs {
+            Ok(logs) => logs,
+            Err(refusal) => {
+                let origin = page.origin;
+                self.listings.forget(id);
+                return self.turn_down(cx, origin, refusal);
             }
-            return self.respond(cx, origin, Reply::Refused(UNREADABLE));
         };
-        (page.missing, page.more) = (logs.len(), *more);
+        let reader = page.reader;
+        (page.missing, page.more) = (logs.len(), more);
         page.chats = logs.iter().map(|log| (peer_of(*log, reader), None)).collect();
-        let core = self.core;
+        let place = cx.place(id);
         for log in logs {
-            self.tell_log(cx, log, LogOp::Glance(Glancer { core, conn, number, reader }));
+            cx.tell_log(log, LogOp::Glance(Glancer { place, number, reader }));
         }
-        self.answer_chats(cx, conn, number);
+        self.answer_chats(cx, id, number);
     }
 
-    /// A chat of a page has come.
-    pub(crate) fn glance_came(&mut self, cx: &mut Cx, glance: Box<Glance>) {
-        let Glancer { conn, number, reader, .. } = glance.asker;
-        let Some(page) = self.listings.page(conn, number) else { return };
+    /// A chat of a page has come. The connection, or the page, may have gone.
+    pub(super) fn glance_came(&mut self, cx: &mut Cx, id: ConnId, glance: Box<Glance>) {
+        let Glancer { number, reader, .. } = glance.asker;
+        let Some(page) = self.listings.page(id, number) else { return };
         let peer = peer_of(glance.log, reader);
         let place = page.chats.binary_search_by_key(&peer, |(peer, _)| *peer);
         let place = place.expect("what was asked for is in the page, and peers rise as their logs' keys do");
         if page.chats[place].1.replace(glance).is_none() {
             page.missing -= 1;
         }
-        self.answer_chats(cx, conn, number);
+        self.answer_chats(cx, id, number);
     }
 
-    fn answer_chats(&mut self, cx: &mut Cx, conn: ConnId, number: u64) {
-        if self.listings.page(conn, number).is_some_and(|page| page.missing == 0)
-            && let Some(page) = self.listings.pages.remove(&conn)
+    fn answer_chats(&mut self, cx: &mut Cx, id: ConnId, number: u64) {
+        if self.listings.page(id, number).is_some_and(|page| page.missing == 0)
+            && let Some(page) = self.listings.pages.remove(&id)
         {
             let origin = page.origin;
             self.respond(cx, origin, page.answer());

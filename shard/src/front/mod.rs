@@ -1,10 +1,94 @@
 //! The front: connections, their opening and their windows, sessions, what is pushed to them, and the lists that they ask for.
+//!
+//! It is the only department that knows frames. It keeps nothing that could be lost with a connection and asks the store nothing:
+//! what a device's inbox holds, how often an account may do something, and what a log says, their owners know.
 
-pub mod connection;
+mod connection;
+mod conns;
+mod ending;
+mod lag;
 mod listing;
-pub mod session;
-mod waits;
+mod opening;
+mod push;
+mod requests;
+mod session;
 
-pub(crate) use connection::Conns;
-pub(crate) use listing::Listings;
-pub(crate) use waits::ScanFor;
+use std::sync::Arc;
+
+use tern_wire::opening::Opening;
+
+use self::conns::{Conn, Conns};
+use self::listing::Listings;
+use crate::cx::{Cx as AnyCx, Department, Never};
+use crate::identity::StoreIdentity;
+use crate::maps::Hashing;
+use crate::message::FrontOp;
+use crate::reply::ConnId;
+use crate::tokens::Keys;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Front {
+    conns: Conns,
+    listings: Listings,
+    identity: StoreIdentity,
+    keys: Arc<Keys>,
+}
+
+/// It asks the store nothing.
+impl Department for Front {
+    type After = Never;
+    type Get = Never;
+    type Scan = Never;
+}
+
+type Cx<'a> = AnyCx<'a, Front>;
+
+impl Front {
+    /// Nobody is here.
+    pub(crate) fn new(identity: StoreIdentity, keys: Arc<Keys>, hashing: Hashing) -> Self {
+        Self { conns: Conns::default(), listings: Listings::new(hashing), identity, keys }
+    }
+
+    /// Something is told to a connection. It may have gone.
+    pub(crate) fn told(&mut self, cx: &mut Cx, conn: ConnId, op: FrontOp) {
+        match op {
+            FrontOp::Reply(origin, reply) => self.respond(cx, origin, reply),
+            FrontOp::Attached(attached) => self.attached(cx, conn, *attached),
+            FrontOp::NotAttached(refusal) => self.not_attached(cx, conn, refusal),
+            FrontOp::Inbox(step) => self.inbox_came(cx, conn, step),
+            FrontOp::Logs(number, logs) => self.logs_came(cx, conn, number, logs),
+            FrontOp::Page(page) => self.page_came(cx, conn, &page),
+            FrontOp::Glance(glance) => self.glance_came(cx, conn, glance),
+            FrontOp::Entry(entry) => self.push_entry(cx, conn, &entry),
+            FrontOp::Watermarks(log, member, marks) => self.push_receipt(cx, conn, log, member, marks),
+            FrontOp::Notice(notice) => self.notify(cx, conn, notice),
+            FrontOp::End(farewell) => self.farewell(cx, conn, farewell),
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, cx: &mut Cx) {
+        self.sweep(cx);
+    }
+
+    /// Connections, logged in or not.
+    pub(crate) fn connections(&self) -> usize {
+        self.conns.count()
+    }
+
+    /// Connections that are logged in, and have not been told to go.
+    pub(crate) fn sessions(&self) -> usize {
+        self.conns.sessions()
+    }
+
+    /// The longest frame that a connection may send now, in bytes without the length prefix. Pipelined behind a Login
+    /// that is being checked, the larger limit holds already.
+    pub(crate) fn frame_bytes_max(&mut self, id: ConnId) -> usize {
+        match self.conns.get(id) {
+            Some(Conn { attaching: Some(_), .. }) => Opening::LoggedIn.frame_bytes_max(),
+            Some(conn) => conn.opening.frame_bytes_max(),
+            None => 0,
+        }
+    }
+}

@@ -3,16 +3,15 @@
 use tern_storage::{LogId, keys};
 use tern_wire::errors::{Reason, Refusal};
 
-use super::After;
-use super::Phase;
-use crate::Cx;
+use super::log::Device;
+use super::waits::Acknowledged;
+use super::{After, Cx, Logs, member_of};
 use crate::entry::{Author, members_of};
-use crate::message::{UserAsk, UserOp, Watermarks};
-use crate::reply::Origin;
-use crate::shard::Shard;
+use crate::message::{UserOp, Watermarks};
+use crate::reply::{Origin, Reply};
 
-impl Shard {
-    pub(super) fn acknowledged(
+impl Logs {
+    pub(super) fn acknowledge(
         &mut self,
         cx: &mut Cx,
         id: LogId,
@@ -20,23 +19,23 @@ impl Shard {
         author: Author,
         told: Watermarks,
     ) {
-        if !self.commits.has_room(0, self.limits.batch_bytes_max) {
-            let refusal = self.overloaded();
-            return self.refuse(cx, origin, refusal);
+        if !cx.may_write(0) {
+            let refusal = cx.overloaded();
+            return cx.refuse(origin, refusal);
         }
         // What is read is delivered to the person, if not to this device.
         let upto = Watermarks { delivered: told.delivered.max(told.read), read: told.read };
-        let log = self.logs.known(id);
+        let log = self.known(id);
         if upto.delivered > log.durable.seq() {
             let refusal = Refusal::new(Reason::InvalidArgument, "the chat has no entry of that number");
-            return self.refuse(cx, origin, refusal);
+            return cx.refuse(origin, refusal);
         }
-        let head = log.head;
+        let (head, slot) = (log.head, log.slot);
         let written = log.written_upto(author.user, log.marks_of(author.user).delivered.max(upto.delivered));
-        let member = log.member(author.user).expect("the asker's own chat");
+        let member = member_of(log, author.user);
         let Some(device) = member.devices.iter_mut().find(|device| device.id == author.device) else {
             let refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
-            return self.refuse(cx, origin, refusal);
+            return cx.refuse(origin, refusal);
         };
         let (position, marks) = (device.position.max(told.delivered), member.marks.max(upto));
         let (moved, advanced) = (position > device.position, marks != member.marks);
@@ -45,66 +44,71 @@ impl Shard {
         member.marks = marks;
         member.delivered_bytes = member.delivered_bytes.max(written);
         if moved || advanced {
-            self.commits.put(keys::member(id, author.user.get()), &member.record());
+            cx.put(slot, keys::member(id, author.user.get()), &member.record());
         }
         if advanced {
             self.release_room(cx, id, author.user);
-            self.then(After::Advance(id, author, marks));
         }
-        self.then(After::Acknowledged(origin, id, position));
+        let advanced = advanced.then_some(marks);
+        let acknowledged = Acknowledged { origin, log: id, author, position, advanced };
+        self.after(cx, After::Acknowledged(acknowledged));
         if caught_up {
             self.look_when_quiet(cx, id);
         }
     }
 
-    /// A member has got further, durably: the members' devices are told.
-    pub(crate) fn advanced(&mut self, cx: &mut Cx, log: LogId, by: Author, marks: Watermarks) {
-        for user in members_of(log) {
-            self.tell_user(cx, UserOp { user, ask: UserAsk::Advanced(log, by, marks) });
+    /// A device has got further, durably: the members' owners are told, and the device.
+    pub(super) fn acknowledged(cx: &mut Cx, acknowledged: Acknowledged) {
+        let Acknowledged { origin, log, author, position, advanced } = acknowledged;
+        cx.tell_user(author.user, UserOp::Acknowledged(author.device, log, position));
+        if let Some(marks) = advanced {
+            for user in members_of(log) {
+                cx.tell_user(user, UserOp::Advanced(log, author, marks));
+            }
         }
+        cx.reply(origin, Reply::Acknowledged);
     }
 
     /// The mark of a device that has caught up is cleared only when its log has been quiet for a while: a busy chat
     /// would write and clear it with every message.
     pub(super) fn look_when_quiet(&mut self, cx: &Cx, id: LogId) {
-        let due_ms = cx.now_ms + self.limits.mark_quiet_ms;
-        let log = self.logs.known(id);
+        let due_ms = cx.now_ms + cx.limits().mark_quiet_ms;
+        let log = self.known(id);
         if !std::mem::replace(&mut log.in_quiet, true) {
-            self.logs.quiet.push_back((due_ms, id));
+            self.quiet.push_back((due_ms, id));
         }
     }
 
     /// Clears the marks of logs that have been quiet.
-    pub(crate) fn clear_marks(&mut self, cx: &mut Cx) {
-        while let Some((due_ms, id)) = self.logs.quiet.front().copied()
+    pub(super) fn clear_marks(&mut self, cx: &mut Cx) {
+        while let Some((due_ms, id)) = self.quiet.front().copied()
             // The clock may have been set back: then it is due as well.
-            && (due_ms <= cx.now_ms || due_ms - cx.now_ms > self.limits.mark_quiet_ms)
-            && self.commits.has_room(0, self.limits.batch_bytes_max)
+            && (due_ms <= cx.now_ms || due_ms - cx.now_ms > cx.limits().mark_quiet_ms)
+            && cx.may_write(0)
         {
-            self.logs.quiet.pop_front();
+            self.quiet.pop_front();
             // One that was forgotten, or is in doubt, may leave marks: they are found when the device asks for what it lacks.
-            let Some(log) = self.logs.logs.get_mut(&id).filter(|log| log.phase == Phase::Known) else {
+            let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else {
                 continue;
             };
             log.appended_ms = log.appended_ms.min(cx.now_ms);
-            if log.appended_ms + self.limits.mark_quiet_ms > cx.now_ms {
-                self.logs.quiet.push_back((cx.now_ms + self.limits.mark_quiet_ms, id));
+            if log.appended_ms + cx.limits().mark_quiet_ms > cx.now_ms {
+                self.quiet.push_back((cx.now_ms + cx.limits().mark_quiet_ms, id));
                 continue;
             }
             log.in_quiet = false;
-            let head = log.head;
+            let (head, slot) = (log.head, log.slot);
             let mut cleared = false;
             for member in &mut log.members {
                 let user = member.user;
-                let over =
-                    |device: &&mut super::Device| (device.marked || device.stale) && device.position == head;
+                let over = |device: &&mut Device| (device.marked || device.stale) && device.position == head;
                 for device in member.devices.iter_mut().filter(over) {
                     (device.marked, device.stale, cleared) = (false, false, true);
-                    self.commits.delete(keys::inbox_mark(user.get(), device.id.get(), id));
+                    cx.delete(slot, keys::inbox_mark(user.get(), device.id.get(), id));
                 }
             }
             if cleared {
-                self.then(After::Marked(id));
+                self.after(cx, After::Marked(id));
             }
         }
     }

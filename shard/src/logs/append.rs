@@ -9,33 +9,13 @@ use tern_storage::{Direction, Durable, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{ClientMessageId, Seq};
 
-use super::room::Permits;
-use super::{After, GetFor, ScanFor};
-use super::{Highest, UNKNOWN_USER};
-use crate::Cx;
+use super::{After, Cx, GetFor, Highest, Logs, ScanFor, UNKNOWN_USER, UNREADABLE};
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
+use crate::held::Load;
 use crate::limits::{AHEAD_MS_MAX, LOG_WAITING_MAX};
-use crate::message::{Unreadable, UserAsk, UserOp};
+use crate::message::{Send, Unreadable, UserOp};
 use crate::reply::{Origin, Reply};
-use crate::shard::Shard;
-
-/// A message on its way into a log.
-#[derive(Clone)]
-pub(crate) struct Send {
-    /// Who waits for the acknowledgement.
-    pub(crate) origin: Origin,
-    /// Who sends.
-    pub(crate) author: Author,
-    /// The device's number of it.
-    pub(crate) client_id: ClientMessageId,
-    /// The body's kind.
-    pub(crate) kind: i32,
-    /// The body.
-    pub(crate) body: Bytes,
-    /// What it has been allowed.
-    pub(super) permits: Permits,
-}
 
 /// What became of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,43 +26,36 @@ pub(super) enum Tried {
     Held,
 }
 
-/// Shows no content.
-impl std::fmt::Debug for Send {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Send {{ {:?}, {:?}, {} bytes }}", self.author, self.client_id, self.body.len())
-    }
-}
-
 /// A read that tells a retry from a new message is under way for the head of the log's queue.
 const ASKER: &str = "whoever asked is at the head of the queue";
 
 const REUSED: Refusal = Refusal::new(Reason::ClientIdReused, "that client id stands for another message");
 const REVOKED: Refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
 
-impl Shard {
+impl Logs {
     pub(super) fn append(&mut self, cx: &mut Cx, id: LogId, send: Send) {
-        let log = self.logs.known(id);
+        let log = self.known(id);
         if log.sends.is_empty() {
             self.try_append(cx, id, send);
         } else if log.sends.len() < LOG_WAITING_MAX {
             log.sends.push_back(send);
         } else {
-            let refusal = self.overloaded();
-            self.refuse(cx, send.origin, refusal);
+            let refusal = cx.overloaded();
+            cx.refuse(send.origin, refusal);
         }
     }
 
     /// Appends a message, answers a retry, or puts the message at the head of the log's queue and asks the store
     /// which of both it is; those behind it wait, so that a device's messages keep their order.
     pub(super) fn try_append(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
-        let log = self.logs.known(id);
+        let log = self.known(id);
         let peer = peer_of(id, send.author.user);
         if !log.member(peer).is_some_and(|member| member.lives) {
-            self.refuse(cx, send.origin, UNKNOWN_USER);
+            cx.refuse(send.origin, UNKNOWN_USER);
             return Tried::Settled;
         }
         let Some(device) = log.device(send.author) else {
-            self.refuse(cx, send.origin, REVOKED);
+            cx.refuse(send.origin, REVOKED);
             return Tried::Settled;
         };
         match device.highest {
@@ -93,24 +66,24 @@ impl Shard {
     }
 
     fn ask_highest(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
-        if !self.reads.has_room() {
-            let refusal = self.overloaded();
-            self.refuse(cx, send.origin, refusal);
+        if !cx.may_read() {
+            let refusal = cx.overloaded();
+            cx.refuse(send.origin, refusal);
             return Tried::Settled;
         }
         let Author { user, device } = send.author;
         let range = keys::client_messages(id, user.get(), device.get());
         let one = ScanLimit { rows: 1, bytes: usize::MAX };
-        let log = self.logs.known(id);
-        let purpose = ScanFor::HighestClientId(id, log.load);
+        let log = self.known(id);
+        let purpose = ScanFor::HighestClientId(id, log.held.load());
         log.sends.push_front(send);
-        self.reads.scan(cx.fx, range, Direction::Backwards, one, purpose);
+        cx.scan(range, Direction::Backwards, one, purpose);
         Tried::Held
     }
 
-    pub(crate) fn highest_read(&mut self, cx: &mut Cx, id: LogId, load: u64, rows: &[Row]) {
+    pub(super) fn highest_read(&mut self, cx: &mut Cx, id: LogId, load: Load, rows: &[Row]) {
         // Of a log that came into doubt, whoever waited has been answered.
-        let Some(log) = self.logs.known_by(id, load) else { return };
+        let Some(log) = self.known_by(id, load) else { return };
         let author = log.sends.front().expect(ASKER).author;
         let found = match rows.first() {
             Some((key, _)) => keys::number_of(key).map(ClientMessageId).map(Highest::Id),
@@ -137,40 +110,40 @@ impl Shard {
     /// The number is not above all others: it is a retry, or came out of order. The tail knows the newest messages,
     /// the store all others.
     fn maybe_retry(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
-        let log = self.logs.known(id);
+        let log = self.known(id);
         let same = |entry: &&Arc<Entry>| entry.author == send.author && entry.client_id == send.client_id;
         if let Some(entry) = log.tail.iter().find(same).cloned() {
             if entry.kind != send.kind || entry.body != send.body {
-                self.refuse(cx, send.origin, REUSED);
+                cx.refuse(send.origin, REUSED);
                 return Tried::Settled;
             }
             match log.durable.prove(entry.seq, entry.time_ms) {
-                Some(proof) => self.reply(cx, send.origin, Reply::Sent(proof, send.client_id)),
-                None if self.commits.has_room(0, self.limits.batch_bytes_max) => {
-                    self.then(After::Again(send.origin, entry));
+                Some(proof) => cx.reply(send.origin, Reply::Sent(proof, send.client_id)),
+                None if cx.may_write(0) => {
+                    self.after(cx, After::Again(send.origin, entry));
                 }
                 None => {
-                    let refusal = self.overloaded();
-                    self.refuse(cx, send.origin, refusal);
+                    let refusal = cx.overloaded();
+                    cx.refuse(send.origin, refusal);
                 }
             }
             return Tried::Settled;
         }
-        if !self.reads.has_room() {
-            let refusal = self.overloaded();
-            self.refuse(cx, send.origin, refusal);
+        if !cx.may_read() {
+            let refusal = cx.overloaded();
+            cx.refuse(send.origin, refusal);
             return Tried::Settled;
         }
         let Author { user, device } = send.author;
         let key = keys::client_message(id, user.get(), device.get(), send.client_id.0);
-        let purpose = GetFor::ClientMessage(id, log.load);
+        let purpose = GetFor::ClientMessage(id, log.held.load());
         log.sends.push_front(send);
-        self.reads.get(cx.fx, key, purpose);
+        cx.get(key, purpose);
         Tried::Held
     }
 
-    pub(crate) fn client_message_read(&mut self, cx: &mut Cx, id: LogId, load: u64, value: Option<Bytes>) {
-        let Some(log) = self.logs.known_by(id, load) else { return };
+    pub(super) fn client_message_read(&mut self, cx: &mut Cx, id: LogId, load: Load, value: Option<Bytes>) {
+        let Some(log) = self.known_by(id, load) else { return };
         let Some(value) = value else {
             let send = log.sends.pop_front().expect(ASKER);
             if self.append_or_ask(cx, id, send) == Tried::Settled {
@@ -188,27 +161,27 @@ impl Shard {
         };
         let send = log.sends.pop_front().expect(ASKER);
         if expected == fingerprint(send.kind, &send.body) {
-            self.reply(cx, send.origin, Reply::Sent(proof, send.client_id));
+            cx.reply(send.origin, Reply::Sent(proof, send.client_id));
         } else {
-            self.refuse(cx, send.origin, REUSED);
+            cx.refuse(send.origin, REUSED);
         }
         self.append_waiting(cx, id);
     }
 
     /// Whether the message at the head of the queue is a retry can't be read.
-    pub(crate) fn send_undecided(&mut self, cx: &mut Cx, id: LogId, load: u64, why: Unreadable) {
-        let Some(log) = self.logs.known_by(id, load) else { return };
+    pub(super) fn send_undecided(&mut self, cx: &mut Cx, id: LogId, load: Load, why: Unreadable) {
+        let Some(log) = self.known_by(id, load) else { return };
         let send = log.sends.pop_front().expect(ASKER);
         if why == Unreadable::Damaged {
-            self.trouble.damaged(cx, id);
+            cx.damaged("a log", &keys::log(id));
         }
-        self.refuse(cx, send.origin, super::UNREADABLE);
+        cx.refuse(send.origin, UNREADABLE);
         self.append_waiting(cx, id);
     }
 
     /// The head of the queue has been dealt with: go on with those behind it, up to the next that must be asked for.
     pub(super) fn append_waiting(&mut self, cx: &mut Cx, id: LogId) {
-        while let Some(next) = self.logs.known(id).sends.pop_front() {
+        while let Some(next) = self.known(id).sends.pop_front() {
             if self.try_append(cx, id, next) == Tried::Held {
                 return;
             }
@@ -216,13 +189,13 @@ impl Shard {
     }
 
     pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send) {
-        if !self.commits.has_room(send.body.len(), self.limits.batch_bytes_max) {
-            let refusal = self.overloaded();
-            return self.refuse(cx, send.origin, refusal);
+        if !cx.may_write(send.body.len()) {
+            let refusal = cx.overloaded();
+            return cx.refuse(send.origin, refusal);
         }
-        let log = self.logs.known(id);
+        let log = self.known(id);
         let Send { origin, author, client_id, kind, body, permits } = send;
-        let (before, seq) = (log.head, log.head.next());
+        let (slot, before, seq) = (log.slot, log.head, log.head.next());
         // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
         let was_wrong = log.last_time_ms > cx.now_ms.saturating_add(AHEAD_MS_MAX);
         let time_ms = if was_wrong { cx.now_ms } else { cx.now_ms.max(log.last_time_ms) };
@@ -243,20 +216,20 @@ impl Shard {
 
         if !log.exists {
             log.exists = true;
-            self.commits.put(keys::log(id), &LogRecord { created_ms: time_ms });
+            cx.put(slot, keys::log(id), &LogRecord { created_ms: time_ms });
             for member in members_of(id) {
-                self.commits.put_bytes(keys::membership(member.get(), id), Bytes::new());
+                cx.put_bytes(slot, keys::membership(member.get(), id), Bytes::new());
             }
         }
         if let Some(reserved) = permits.reserved
             && let Some(peer) = log.member(peer_of(id, author.user))
         {
             peer.reserved = reserved;
-            self.commits.put_bytes(keys::membership(peer.user.get(), id), peer.membership());
+            cx.put_bytes(slot, keys::membership(peer.user.get(), id), peer.membership());
         }
-        self.commits.put(keys::entry(id, seq.0), &entry.to_record());
+        cx.put(slot, keys::entry(id, seq.0), &entry.to_record());
         let message = ClientMessageRecord { seq: seq.0, fingerprint: entry.fingerprint(), time_ms };
-        self.commits.put(keys::client_message(id, user, device, client_id.0), &message);
+        cx.put(slot, keys::client_message(id, user, device, client_id.0), &message);
 
         for member in &mut log.members {
             for state in &mut member.devices {
@@ -274,39 +247,39 @@ impl Shard {
                 } else if !state.marked {
                     state.marked = true;
                     let mark = keys::inbox_mark(member.user.get(), state.id.get(), id);
-                    self.commits.put_bytes(mark, Bytes::new());
+                    cx.put_bytes(slot, mark, Bytes::new());
                 }
             }
         }
         if let Some(member) = log.member(author.user).filter(|member| member.wrote.is_none()) {
             member.wrote = Some(seq);
-            self.commits.put(keys::member(id, user), &member.record());
+            cx.put(slot, keys::member(id, user), &member.record());
         }
         (log.head, log.last_time_ms, log.appended_ms) = (seq, time_ms, cx.now_ms);
         log.note_written(&entry);
         log.remember(entry.clone());
-        cx.fx.passed(author, client_id, Stage::Batched);
-        self.then(After::Append(origin, entry));
+        cx.passed(author, client_id, Stage::Batched);
+        self.after(cx, After::Append(origin, entry));
     }
 
     /// An entry is durable: acknowledge it, then push it to the members.
-    pub(crate) fn appended(&mut self, cx: &mut Cx, proof: &Durable, origin: Origin, entry: Arc<Entry>) {
-        let limits = (self.limits.tail_entries_max, self.limits.tail_bytes_max);
-        let log = self.logs.pinned(entry.log);
+    pub(super) fn appended(&mut self, cx: &mut Cx, proof: &Durable, origin: Origin, entry: Arc<Entry>) {
+        let limits = (cx.limits().tail_entries_max, cx.limits().tail_bytes_max);
+        let log = self.pinned(entry.log);
         log.durable.advance(proof, entry.seq);
         log.trim_tail(limits.0, limits.1);
         let proven = log.durable.prove(entry.seq, entry.time_ms).expect("the head is at or above it now");
-        cx.fx.passed(entry.author, entry.client_id, Stage::Committed);
-        self.reply(cx, origin, Reply::Sent(proven, entry.client_id));
+        cx.passed(entry.author, entry.client_id, Stage::Committed);
+        cx.reply(origin, Reply::Sent(proven, entry.client_id));
         for user in members_of(entry.log) {
-            self.tell_user(cx, UserOp { user, ask: UserAsk::Appended(entry.clone()) });
+            cx.tell_user(user, UserOp::Appended(entry.clone()));
         }
     }
 
     /// The entry of a retry is durable too, for it was in this batch or one before.
-    pub(crate) fn sent_again(&mut self, cx: &mut Cx, origin: Origin, entry: &Entry) {
-        let proof = self.logs.pinned(entry.log).durable.prove(entry.seq, entry.time_ms);
+    pub(super) fn sent_again(&mut self, cx: &mut Cx, origin: Origin, entry: &Entry) {
+        let proof = self.pinned(entry.log).durable.prove(entry.seq, entry.time_ms);
         let proof = proof.expect("batches become durable in order");
-        self.reply(cx, origin, Reply::Sent(proof, entry.client_id));
+        cx.reply(origin, Reply::Sent(proof, entry.client_id));
     }
 }

@@ -3,12 +3,10 @@
 use tern_storage::{Direction, LogId, ScanLimit};
 use tern_wire::ids::{Seq, UserId};
 
-use super::Log;
 use super::read::Purpose;
-use crate::Cx;
+use super::{Cx, Log, Logs};
 use crate::entry::{Entry, peer_of};
-use crate::message::{Glance, Glancer, Message, Shown, Unreadable, UserAsk, UserOp};
-use crate::shard::Shard;
+use crate::message::{Glance, Glancer, Shown, UserOp};
 
 impl Log {
     /// The newest durable entry. It is never trimmed.
@@ -30,9 +28,9 @@ impl Log {
     }
 }
 
-impl Shard {
+impl Logs {
     pub(super) fn glance(&mut self, cx: &mut Cx, id: LogId, asker: Glancer) {
-        let log = self.logs.known(id);
+        let log = self.known(id);
         let read = log.marks_of(asker.reader).read;
         if read == Seq(0) || read >= log.durable.seq() || log.in_tail(read).is_some() {
             let read = log.in_tail(read.min(log.durable.seq())).cloned();
@@ -45,7 +43,7 @@ impl Shard {
 
     /// The entry at the read watermark is known, if there is one.
     pub(super) fn glanced(&mut self, cx: &mut Cx, id: LogId, asker: Glancer, read: Option<&Entry>) {
-        let log = self.logs.known(id);
+        let log = self.known(id);
         let (reader, peer) = (asker.reader, peer_of(id, asker.reader));
         let both = log.has_written(peer) && log.has_written(reader);
         let glance = Glance {
@@ -61,10 +59,6 @@ impl Shard {
             phone: String::new(),
             failed: None,
         };
-        self.tell_user(cx, UserOp { user: peer, ask: UserAsk::Introduce(Box::new(glance)) });
-    }
-
-    pub(super) fn glance_failed(&mut self, cx: &mut Cx, id: LogId, asker: Glancer, why: Unreadable) {
-        self.tell(cx, asker.core, Message::Glance(Box::new(Glance::failed(asker, id, why))));
+        cx.tell_user(peer, UserOp::Introduce(Box::new(glance)));
     }
 }

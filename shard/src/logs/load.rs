@@ -1,68 +1,68 @@
 //! Reading a log into memory: its record, its newest entries, its members' records, and their devices, which their
 //! users' owners know.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use prost::Message as _;
 use tern_storage::records::{LogRecord, MemberRecord};
 use tern_storage::{Direction, LogId, Row, Rows, ScanLimit, keys};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
-use super::{After, GetFor, ScanFor};
-use super::{Log, PINNED, Phase, UNREADABLE};
-use crate::Cx;
+use super::{
+    After, Cx, GetFor, Highest, Log, Logs, ScanFor, UNREADABLE, glance_failed, member_of, page_failed,
+};
 use crate::durable::DurableHead;
 use crate::entry::{Entry, members_of};
-use crate::message::{LogOp, Unreadable, UserAsk, UserOp, Watermarks};
+use crate::held::{Held, Load};
+use crate::limits::LOG_WAITING_MAX;
+use crate::message::{LogOp, Unreadable, UserOp, Watermarks};
 use crate::reply::Undone;
-use crate::shard::Shard;
 
-impl Shard {
-    pub(super) fn load_log(&mut self, cx: &mut Cx, id: LogId, op: LogOp) {
-        if self.reads.has_room() {
-            self.begin_load(cx, id, VecDeque::from([op]));
-        } else {
-            let refusal = self.overloaded();
-            self.refuse_log_op(cx, id, op, refusal);
+impl Logs {
+    /// Reads a log that is not in memory, for somebody.
+    pub(super) fn load_for(&mut self, cx: &mut Cx, id: LogId, op: LogOp) {
+        if !cx.may_read() {
+            let refusal = cx.overloaded();
+            return Self::refuse(cx, id, op, refusal);
         }
+        let load = self.loads.next();
+        let mut held = Held::loading(load, parts(id));
+        held.admit(op, LOG_WAITING_MAX);
+        self.remember_to_evict(id, load);
+        self.logs.insert(id, Box::new(Log::new(id, held)));
+        Self::read(cx, id, load);
     }
 
-    /// Reads a log that is not in memory, or of which no write is under way.
-    pub(super) fn begin_load(&mut self, cx: &mut Cx, id: LogId, waiting: VecDeque<LogOp>) {
-        self.logs.loads += 1;
-        let load = self.logs.loads;
-        let before = self.logs.logs.remove(&id);
-        assert!(before.as_ref().is_none_or(|log| log.unsettled == 0), "a write of the log is under way");
-        let mut log = Log::new(id);
-        // The record and the tail, and for each member its record and its devices.
-        log.phase = Phase::Loading { missing: 2 + 2 * log.members.len(), unreadable: None };
-        (log.load, log.born, log.waiting) = (load, before.as_ref().map_or(load, |log| log.born), waiting);
-        if before.is_none() {
-            self.logs.remember_to_evict(id, load);
-        }
-        self.logs.logs.insert(id, Box::new(log));
-        let tail = ScanLimit { rows: self.limits.tail_entries_max, bytes: self.limits.tail_bytes_max };
+    /// Reads a doubted log again.
+    pub(super) fn load_again(&mut self, cx: &mut Cx, id: LogId) {
+        let load = self.loads.next();
+        let log = self.pinned(id);
+        let mut held = std::mem::replace(&mut log.held, Held::made(load));
+        held.load_again(load, parts(id));
+        *log = Log { born: log.born, ..Log::new(id, held) };
+        Self::read(cx, id, load);
+    }
+
+    fn read(cx: &mut Cx, id: LogId, load: Load) {
+        let limits = cx.limits();
+        let tail = ScanLimit { rows: limits.tail_entries_max, bytes: limits.tail_bytes_max };
         let all = keys::entries(id, 1, u64::MAX);
-        self.reads.get(cx.fx, keys::log(id), GetFor::Record(id, load));
-        self.reads.scan(cx.fx, all, Direction::Backwards, tail, ScanFor::Tail(id, load));
+        cx.get(keys::log(id), GetFor::Record(id, load));
+        cx.scan(all, Direction::Backwards, tail, ScanFor::Tail(id, load));
         for user in members_of(id) {
-            self.reads.get(cx.fx, keys::member(id, user.get()), GetFor::Member(id, load, user));
-            self.tell_user(cx, UserOp { user, ask: UserAsk::Watch(id) });
+            cx.get(keys::member(id, user.get()), GetFor::Member(id, load, user));
+            cx.tell_user(user, UserOp::Watch(id));
         }
     }
 
-    pub(crate) fn log_record_read(&mut self, cx: &mut Cx, id: LogId, load: u64, value: Option<Bytes>) {
-        let Some(log) = self.logs.loading(id, load) else { return };
+    pub(super) fn record_read(&mut self, cx: &mut Cx, id: LogId, load: Load, value: Option<Bytes>) {
+        let Some(log) = self.loading(id, load) else { return };
         log.exists = value.is_some();
-        if value.is_some_and(|value| LogRecord::decode(value).is_err()) {
-            return self.log_part_failed(cx, id, load, Unreadable::Damaged);
-        }
-        self.log_part_known(cx, id);
+        let is_whole = value.is_none_or(|value| LogRecord::decode(value).is_ok());
+        self.part_came(cx, id, if is_whole { Ok(()) } else { Err(Unreadable::Damaged) });
     }
 
-    pub(crate) fn tail_read(&mut self, cx: &mut Cx, id: LogId, load: u64, rows: Rows) {
-        let Some(log) = self.logs.loading(id, load) else { return };
+    pub(super) fn tail_read(&mut self, cx: &mut Cx, id: LogId, load: Load, rows: Rows) {
+        let Some(log) = self.loading(id, load) else { return };
         let more = rows.more;
         let entries: Option<Vec<_>> = rows.rows.into_iter().map(|row| entry_of(id, row)).collect();
         let whole = entries.filter(|entries| {
@@ -70,7 +70,7 @@ impl Shard {
             dense && (more || entries.last().is_none_or(|oldest| oldest.seq == Seq(1)))
         });
         let Some(entries) = whole else {
-            return self.log_part_failed(cx, id, load, Unreadable::Damaged);
+            return self.part_came(cx, id, Err(Unreadable::Damaged));
         };
         if let Some(newest) = entries.first() {
             (log.head, log.last_time_ms) = (newest.seq, newest.time_ms);
@@ -79,22 +79,22 @@ impl Shard {
         for entry in entries.into_iter().rev() {
             log.remember(entry.into());
         }
-        self.log_part_known(cx, id);
+        self.part_came(cx, id, Ok(()));
     }
 
-    pub(crate) fn member_read(
+    pub(super) fn member_read(
         &mut self,
         cx: &mut Cx,
         id: LogId,
-        load: u64,
+        load: Load,
         user: UserId,
         value: Option<Bytes>,
     ) {
-        let Some(log) = self.logs.loading(id, load) else { return };
+        let Some(log) = self.loading(id, load) else { return };
         let Ok(record) = value.map_or(Ok(MemberRecord::default()), MemberRecord::decode) else {
-            return self.log_part_failed(cx, id, load, Unreadable::Damaged);
+            return self.part_came(cx, id, Err(Unreadable::Damaged));
         };
-        let member = log.member(user).expect("only members are read");
+        let member = member_of(log, user);
         member.marks = Watermarks { delivered: Seq(record.delivered_upto), read: Seq(record.read_upto) };
         for device in &mut member.devices {
             let stored = record.positions.iter().find(|position| position.device == device.id.get());
@@ -103,7 +103,7 @@ impl Shard {
         member.stored = record.positions;
         member.wrote = record.wrote.then_some(Seq(0));
         member.delivered_bytes = record.delivered_bytes;
-        self.log_part_known(cx, id);
+        self.part_came(cx, id, Ok(()));
     }
 
     /// A member's devices have come: the first time as a part of reading the log, later because they changed.
@@ -115,52 +115,45 @@ impl Shard {
         devices: Option<Vec<DeviceId>>,
     ) {
         // Whoever forgets a log says so, but word may be on its way; a doubted one asks again.
-        let Some(log) = self.logs.logs.get_mut(&id).filter(|log| log.phase != Phase::Doubted) else { return };
-        let (loading, exists) = (log.phase != Phase::Known, log.exists);
-        let member = log.member(user).expect("a log watches its members alone");
-        let first = loading && !member.devices_known;
+        let Some(log) = self.logs.get_mut(&id).filter(|log| !log.held.is_doubted()) else { return };
+        let (is_known, exists) = (log.held.is_known(), log.exists);
+        let member = member_of(log, user);
+        let first = !is_known && !member.devices_known;
         member.devices_known = true;
         member.lives = devices.is_some();
         // Whether the log exists may not be known yet, so only a log that was read says that there is nothing.
-        member.set_devices(&devices.unwrap_or_default(), loading || exists);
+        member.set_devices(&devices.unwrap_or_default(), !is_known || exists);
         if first {
-            self.log_part_known(cx, id);
-        } else if exists && !loading {
-            self.mark_new_devices(id, user);
+            self.part_came(cx, id, Ok(()));
+        } else if exists && is_known {
+            self.mark_new_devices(cx, id, user);
         }
     }
 
     /// What was appended before a device was known has left no mark for it.
-    fn mark_new_devices(&mut self, id: LogId, user: UserId) {
-        let log = self.logs.known(id);
-        let head = log.head;
-        let member = log.member(user).expect("a log watches its members alone");
-        let lacks = |device: &&mut super::Device| !device.marked && device.position < head;
+    fn mark_new_devices(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
+        let log = self.known(id);
+        let (head, slot) = (log.head, log.slot);
+        let member = member_of(log, user);
+        let lacks = |device: &&mut super::log::Device| !device.marked && device.position < head;
         let mut marked = false;
         for device in member.devices.iter_mut().filter(lacks) {
             (device.marked, marked) = (true, true);
-            self.commits.put_bytes(keys::inbox_mark(user.get(), device.id.get(), id), Bytes::new());
+            cx.put_bytes(slot, keys::inbox_mark(user.get(), device.id.get(), id), Bytes::new());
         }
         if marked {
-            self.then(After::Marked(id));
+            self.after(cx, After::Marked(id));
         }
     }
 
-    /// One part less is missing.
-    fn log_part_known(&mut self, cx: &mut Cx, id: LogId) {
-        let log = self.logs.pinned(id);
-        let Phase::Loading { missing, unreadable } = &mut log.phase else {
-            unreachable!("parts come while a log is being read")
-        };
-        *missing -= 1;
-        if *missing > 0 {
-            return;
-        }
-        let unreadable = unreadable.or(log.is_damaged().then_some(Unreadable::Damaged));
-        if let Some(why) = unreadable {
+    /// A part of a log that is being read has come, or can't be read.
+    fn part_came(&mut self, cx: &mut Cx, id: LogId, part: Result<(), Unreadable>) {
+        let log = self.pinned(id);
+        let Some(whole) = log.held.part_came(part) else { return };
+        let whole = whole.and_then(|()| if log.is_damaged() { Err(Unreadable::Damaged) } else { Ok(()) });
+        if let Err(why) = whole {
             return self.load_failed(cx, id, why);
         }
-        log.phase = Phase::Known;
         // A store of before knows it of the newest entries alone.
         for member in log.members.iter_mut().filter(|member| member.wrote.is_none()) {
             let own = log.tail.iter().find(|entry| entry.author.user == member.user);
@@ -168,69 +161,61 @@ impl Shard {
         }
         log.recover_room();
         // A log without entries has no retries either.
-        if !log.exists {
+        let exists = log.exists;
+        if !exists {
             for device in log.members.iter_mut().flat_map(|member| &mut member.devices) {
-                device.highest = super::Highest::None;
+                device.highest = Highest::None;
             }
         }
-        let waiting = std::mem::take(&mut log.waiting);
-        if !log.exists {
-            self.logs.empty.push(id);
+        let waited = log.held.now_known();
+        if !exists {
+            self.empty.push(id);
         }
-        for op in waiting {
+        for op in waited {
             // One of them may have brought the log into doubt.
-            self.log_op(cx, id, op);
+            self.told(cx, id, op);
         }
     }
 
     /// A log can't be read: whoever waits for it is told, and the next one tries again.
     fn load_failed(&mut self, cx: &mut Cx, id: LogId, why: Unreadable) {
         if why == Unreadable::Damaged {
-            self.trouble.damaged(cx, id);
+            cx.damaged("a log", &keys::log(id));
         }
-        let log = self.logs.logs.remove(&id).expect(PINNED);
-        self.unwatch(cx, id);
-        for op in log.waiting {
+        for op in self.forget(cx, id).held.give_up() {
             match op {
-                LogOp::Pull(pull) => self.page_failed(cx, id, pull, why),
-                LogOp::Glance(asker) => self.glance_failed(cx, id, asker, why),
-                op => self.refuse_log_op(cx, id, op, UNREADABLE),
+                LogOp::Pull(pull) => page_failed(cx, id, pull, why),
+                LogOp::Glance(asker) => glance_failed(cx, id, asker, why),
+                op => Self::refuse(cx, id, op, UNREADABLE),
             }
         }
     }
 
     /// A member can't be read: the log is of no use before that is over.
     pub(super) fn member_unreadable(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
-        let Some(log) = self.logs.logs.get_mut(&id) else { return };
-        match log.phase {
-            Phase::Known => self.doubt_log(cx, id, Undone::Refused(UNREADABLE)),
-            // It asks again.
-            Phase::Doubted => {}
-            Phase::Loading { .. } => {
-                let load = log.load;
-                let member = log.member(user).expect("a log watches its members alone");
-                if std::mem::replace(&mut member.devices_known, true) {
-                    self.log_unreadable(id, Unreadable::Damaged);
-                } else {
-                    self.log_part_failed(cx, id, load, Unreadable::Damaged);
-                }
-            }
+        // One that was forgotten has said so, but word may be on its way; a doubted one asks again.
+        let Some(log) = self.logs.get_mut(&id).filter(|log| !log.held.is_doubted()) else { return };
+        if log.held.is_known() {
+            return self.doubt(cx, id, Undone::Refused(UNREADABLE));
         }
-    }
-
-    fn log_unreadable(&mut self, id: LogId, why: Unreadable) {
-        if let Phase::Loading { unreadable, .. } = &mut self.logs.pinned(id).phase {
-            *unreadable = (*unreadable).max(Some(why));
+        if std::mem::replace(&mut member_of(log, user).devices_known, true) {
+            log.held.part_lost(Unreadable::Damaged);
+        } else {
+            self.part_came(cx, id, Err(Unreadable::Damaged));
         }
     }
 
     /// A part of a log can't be read.
-    pub(crate) fn log_part_failed(&mut self, cx: &mut Cx, id: LogId, load: u64, why: Unreadable) {
-        if self.logs.loading(id, load).is_some() {
-            self.log_unreadable(id, why);
-            self.log_part_known(cx, id);
+    pub(super) fn part_failed(&mut self, cx: &mut Cx, id: LogId, load: Load, why: Unreadable) {
+        if self.loading(id, load).is_some() {
+            self.part_came(cx, id, Err(why));
         }
     }
+}
+
+/// What a load reads: the record and the tail, and for each member its record and its devices.
+fn parts(id: LogId) -> u32 {
+    2 + 2 * members_of(id).count() as u32
 }
 
 /// The entry of a row; `None` if the row is not what was written.

@@ -4,27 +4,16 @@ use std::sync::Arc;
 
 use tern_proto::v1;
 use tern_storage::{Direction, LogId, Rows, ScanLimit, keys};
-use tern_wire::ids::{Seq, UserId};
+use tern_wire::ids::Seq;
 use tern_wire::limits::PAGE_BYTES_MAX;
 
 use super::load::entry_of;
-use super::{After, ScanFor};
-use crate::Cx;
+use super::{After, Cx, Logs, ScanFor, UNREADABLE, glance_failed, page_failed};
 use crate::entry::{Entry, peer_of};
+use crate::held::Load;
 use crate::limits::{PULL_BYTES_MAX, PULL_ENTRIES_MAX};
-use crate::message::{Claim, Glancer, LogOp, Message, Page, Pull, Unreadable, Want};
-use crate::reply::{Origin, Reply};
-use crate::shard::Shard;
-
-/// A page of history that somebody wants.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
-    pub(crate) origin: Origin,
-    pub(crate) reader: UserId,
-    pub(crate) from: Seq,
-    pub(crate) forwards: bool,
-    pub(crate) limit: usize,
-}
+use crate::message::{Claim, FrontOp, Glancer, LogOp, Page, Pull, ReadHistory, Unreadable, Want};
+use crate::reply::Reply;
 
 /// Where a device goes on in a log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +44,7 @@ fn place_of(want: Want, position: Seq, head: Seq) -> Place {
 pub(crate) struct Reader {
     log: LogId,
     /// The load of the log that asked.
-    load: u64,
+    load: Load,
     /// The entries that are there, from the first up to but without the end.
     range: (Seq, Seq),
     purpose: Purpose,
@@ -64,7 +53,7 @@ pub(crate) struct Reader {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     /// A page of history.
-    History(Wanted),
+    History(ReadHistory),
     /// A page for a device that is catching up from this place on.
     Pull(Pull, Place),
     /// The entry at a read watermark, for a list of chats.
@@ -75,9 +64,7 @@ impl Reader {
     /// What was asked.
     fn ask(&self) -> LogOp {
         match self.purpose {
-            Purpose::History(Wanted { origin, reader, from, forwards, limit }) => {
-                LogOp::History { origin, reader, from, forwards, limit }
-            }
+            Purpose::History(history) => LogOp::History(history),
             Purpose::Pull(pull, _) => LogOp::Pull(pull),
             Purpose::Glance(asker) => LogOp::Glance(asker),
         }
@@ -89,7 +76,7 @@ impl Reader {
         let (first, end) = self.range;
         let entries: Option<Vec<_>> = rows.rows.into_iter().map(|row| entry_of(self.log, row)).collect();
         let mut entries = entries?;
-        let backwards = matches!(self.purpose, Purpose::History(Wanted { forwards: false, .. }));
+        let backwards = matches!(self.purpose, Purpose::History(ReadHistory { forwards: false, .. }));
         if backwards {
             entries.reverse();
         }
@@ -101,10 +88,10 @@ impl Reader {
     }
 }
 
-impl Shard {
-    pub(super) fn read_history(&mut self, cx: &mut Cx, id: LogId, wanted: Wanted) {
-        let head = self.logs.known(id).durable.seq();
-        let Wanted { from, forwards, limit, .. } = wanted;
+impl Logs {
+    pub(super) fn read_history(&mut self, cx: &mut Cx, id: LogId, wanted: ReadHistory) {
+        let head = self.known(id).durable.seq();
+        let ReadHistory { from, forwards, limit, .. } = wanted;
         let (first, end) = if forwards {
             (from.0.saturating_add(1), head.0 + 1)
         } else {
@@ -118,8 +105,8 @@ impl Shard {
         self.read_entries(cx, id, (first, end), direction, limit, Purpose::History(wanted));
     }
 
-    fn history_known(&mut self, cx: &mut Cx, id: LogId, wanted: Wanted, entries: Vec<Entry>) {
-        let log = self.logs.known(id);
+    fn history_known(&mut self, cx: &mut Cx, id: LogId, wanted: ReadHistory, entries: Vec<Entry>) {
+        let log = self.known(id);
         let head = log.durable.seq();
         let marks = log.marks_of(peer_of(id, wanted.reader));
         let more = if wanted.forwards {
@@ -134,15 +121,14 @@ impl Shard {
             delivered_upto: marks.delivered.0,
             read_upto: marks.read.0,
         };
-        self.reply(cx, wanted.origin, Reply::HistoryPage(page));
+        cx.reply(wanted.origin, Reply::HistoryPage(page));
     }
 
     /// Gives a device what it lacks, from memory if the tail reaches back far enough.
     pub(super) fn pull(&mut self, cx: &mut Cx, id: LogId, pull: Pull) {
-        let has_room = self.commits.has_room(0, self.limits.batch_bytes_max);
-        let log = self.logs.known(id);
-        let durable = log.durable.seq();
-        let head = log.head;
+        let has_room = cx.may_write(0);
+        let log = self.known(id);
+        let (durable, head, slot) = (log.durable.seq(), log.head, log.slot);
         // What the device has acknowledged of this store, and so has for certain.
         let mut position = Seq(0);
         let mut caught_up = false;
@@ -154,12 +140,12 @@ impl Shard {
                 // It has been there since before the entry that the device lacks.
                 device.marked = true;
             } else if !device.marked && pull.writes_mark && !has_room {
-                return self.page_failed(cx, id, pull, Unreadable::ForNow);
+                return page_failed(cx, id, pull, Unreadable::ForNow);
             } else if !device.marked && pull.writes_mark {
                 device.marked = true;
                 let (user, device) = (pull.author.user.get(), pull.author.device.get());
-                self.commits.put_bytes(keys::inbox_mark(user, device, id), bytes::Bytes::new());
-                return self.then(After::Pull(id, pull));
+                cx.put_bytes(slot, keys::inbox_mark(user, device, id), bytes::Bytes::new());
+                return self.after(cx, After::Pull(id, pull));
             }
             position = device.position.min(durable);
         }
@@ -168,7 +154,7 @@ impl Shard {
         }
         let place = place_of(pull.want, position, durable);
         let first = place.first;
-        let log = self.logs.known(id);
+        let log = self.known(id);
         if first > durable {
             return self.pulled(cx, id, pull, place, Vec::new());
         }
@@ -189,7 +175,7 @@ impl Shard {
     }
 
     fn pulled(&mut self, cx: &mut Cx, id: LogId, pull: Pull, place: Place, entries: Vec<Arc<Entry>>) {
-        let log = self.logs.known(id);
+        let log = self.known(id);
         let head = log.durable.seq();
         let next = entries.last().map_or(place.first.min(head.next()), |last| last.seq.next());
         let page = Page {
@@ -202,7 +188,7 @@ impl Shard {
             own: log.marks_of(pull.author.user),
             failed: None,
         };
-        self.tell(cx, pull.core, Message::Page(pull.conn, Box::new(page)));
+        cx.tell_front(pull.place, FrontOp::Page(Box::new(page)));
     }
 
     pub(super) fn read_entries(
@@ -214,34 +200,29 @@ impl Shard {
         limit: ScanLimit,
         purpose: Purpose,
     ) {
-        if !self.reads.has_room() {
-            let refusal = self.overloaded();
+        if !cx.may_read() {
+            let refusal = cx.overloaded();
             return match purpose {
-                Purpose::History(wanted) => self.refuse(cx, wanted.origin, refusal),
-                Purpose::Pull(pull, _) => self.page_failed(cx, id, pull, Unreadable::ForNow),
-                Purpose::Glance(asker) => self.glance_failed(cx, id, asker, Unreadable::ForNow),
+                Purpose::History(wanted) => cx.refuse(wanted.origin, refusal),
+                Purpose::Pull(pull, _) => page_failed(cx, id, pull, Unreadable::ForNow),
+                Purpose::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
             };
         }
-        let log = self.logs.known(id);
+        let log = self.known(id);
         log.reading += 1;
-        let load = log.load;
-        self.logs.readers_made += 1;
-        let number = self.logs.readers_made;
-        let reader = Reader { log: id, load, range: (Seq(first), Seq(end)), purpose };
-        self.logs.readers.insert(number, reader);
+        let reader = Reader { log: id, load: log.held.load(), range: (Seq(first), Seq(end)), purpose };
         let range = keys::entries(id, first, end);
-        self.reads.scan(cx.fx, range, direction, limit, ScanFor::Entries(number));
+        cx.scan(range, direction, limit, ScanFor::Entries(Box::new(reader)));
     }
 
-    pub(crate) fn entries_read(&mut self, cx: &mut Cx, number: u64, rows: Result<Rows, Unreadable>) {
-        let reader = self.logs.readers.remove(&number).expect("a read ends once");
+    pub(super) fn entries_read(&mut self, cx: &mut Cx, reader: Reader, rows: Result<Rows, Unreadable>) {
         let id = reader.log;
-        if let Some(log) = self.logs.logs.get_mut(&id).filter(|log| log.load == reader.load) {
+        if let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.load() == reader.load) {
             log.reading -= 1;
         }
-        if self.logs.known_by(id, reader.load).is_none() {
+        if self.known_by(id, reader.load).is_none() {
             // The log came into doubt meanwhile: what it says of itself is not known now.
-            return self.log_op(cx, id, reader.ask());
+            return self.told(cx, id, reader.ask());
         }
         let entries = rows.and_then(|rows| reader.entries(rows).ok_or(Unreadable::Damaged));
         match (entries, reader.purpose) {
@@ -252,12 +233,12 @@ impl Shard {
             (Ok(entries), Purpose::Glance(asker)) => self.glanced(cx, id, asker, entries.first()),
             (Err(why), purpose) => {
                 if why == Unreadable::Damaged {
-                    self.trouble.damaged(cx, id);
+                    cx.damaged("a log", &keys::log(id));
                 }
                 match purpose {
-                    Purpose::History(wanted) => self.refuse(cx, wanted.origin, super::UNREADABLE),
-                    Purpose::Pull(pull, _) => self.page_failed(cx, id, pull, why),
-                    Purpose::Glance(asker) => self.glance_failed(cx, id, asker, why),
+                    Purpose::History(wanted) => cx.refuse(wanted.origin, UNREADABLE),
+                    Purpose::Pull(pull, _) => page_failed(cx, id, pull, why),
+                    Purpose::Glance(asker) => glance_failed(cx, id, asker, why),
                 }
             }
         }

@@ -8,24 +8,11 @@ use tern_storage::{LogId, keys};
 use tern_wire::errors::Refusal;
 use tern_wire::ids::{Seq, UserId};
 
-use super::append::{Send, Tried};
-use super::{Log, Member, Phase};
-use crate::Cx;
+use super::append::Tried;
+use super::{Cx, Log, Logs, Member};
 use crate::entry::{Entry, peer_of};
 use crate::limits::{CHECKPOINT_BYTES, CHECKPOINTS_MAX, WAITING_FREE_BYTES, WAITING_STEP_BYTES};
-use crate::message::{Reserve, UserAsk, UserOp};
-use crate::shard::Shard;
-
-/// What a message has been allowed, and what was asked last.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Permits {
-    /// It may go to somebody who has not written.
-    stranger: bool,
-    /// So many bytes may wait for the peer.
-    pub(super) reserved: Option<u64>,
-    /// The number of the ask under way.
-    asked: Option<u64>,
-}
+use crate::message::{Reserve, Send, UserOp};
 
 /// What had been written up to an entry that is no longer in memory.
 #[derive(Clone, Copy, Debug)]
@@ -131,29 +118,29 @@ impl Member {
     }
 }
 
-impl Shard {
+impl Logs {
     /// Appends a message that is no retry, or asks first whether it may be.
     pub(super) fn append_or_ask(&mut self, cx: &mut Cx, id: LogId, mut send: Send) -> Tried {
-        let Some((user, ask)) = self.lacks(id, &mut send) else {
+        let Some((user, ask)) = self.lacks(cx, id, &mut send) else {
             self.append_new(cx, id, send);
             return Tried::Settled;
         };
-        self.logs.known(id).sends.push_front(send);
-        self.tell_user(cx, UserOp { user, ask });
+        self.known(id).sends.push_front(send);
+        cx.tell_user(user, ask);
         Tried::Held
     }
 
     /// What a message must be allowed first, and by whose owner.
-    fn lacks(&mut self, id: LogId, send: &mut Send) -> Option<(UserId, UserAsk)> {
-        let number = self.logs.asks_made + 1;
-        let log = self.logs.known(id);
+    fn lacks(&mut self, cx: &Cx, id: LogId, send: &mut Send) -> Option<(UserId, UserOp)> {
+        let number = self.asks_made + 1;
+        let log = self.known(id);
         let author = send.author.user;
         let peer = peer_of(id, author);
-        let limited = self.limits.strangers_per_hour_max > 0 && !send.permits.stranger;
+        let limited = cx.limits().strangers_per_hour_max > 0 && !send.permits.stranger;
         let ask = if limited && log.is_first_to_stranger(author, peer) {
-            (author, UserAsk::MayWriteToStranger(id, number))
+            (author, UserOp::MayWriteToStranger(id, number))
         } else {
-            let max = self.limits.waiting_bytes_max;
+            let max = cx.limits().waiting_bytes_max;
             let least = log.waits_for(peer) + send.body.len() as u64;
             let had = log.members.iter().find(|member| member.user == peer)?.reserved;
             let reserved = send.permits.reserved.unwrap_or(had);
@@ -161,9 +148,9 @@ impl Shard {
                 return None;
             }
             let wanted = least.next_multiple_of(WAITING_STEP_BYTES);
-            (peer, UserAsk::Reserve(Reserve { log: id, number, least, wanted }))
+            (peer, UserOp::Reserve(Reserve { log: id, number, least, wanted }))
         };
-        self.logs.asks_made = number;
+        self.asks_made = number;
         send.permits.asked = Some(number);
         Some(ask)
     }
@@ -176,7 +163,7 @@ impl Shard {
         number: u64,
         answer: Result<Option<u64>, Refusal>,
     ) {
-        let Some(log) = self.logs.logs.get_mut(&id).filter(|log| log.phase == Phase::Known) else { return };
+        let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else { return };
         let asked = |send: &mut Send| send.permits.asked == Some(number);
         let Some(mut send) = log.sends.pop_front_if(asked) else { return };
         send.permits.asked = None;
@@ -184,7 +171,7 @@ impl Shard {
             Ok(None) => send.permits.stranger = true,
             Ok(reserved) => send.permits.reserved = reserved,
             Err(refusal) => {
-                self.refuse(cx, send.origin, refusal);
+                cx.refuse(send.origin, refusal);
                 return self.append_waiting(cx, id);
             }
         }
@@ -196,7 +183,8 @@ impl Shard {
 
     /// A member has acknowledged: what was reserved for it and is needed no more is given back, in the same batch.
     pub(super) fn release_room(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
-        let log = self.logs.known(id);
+        let log = self.known(id);
+        let slot = log.slot;
         if log.waits_for(user) > WAITING_FREE_BYTES / 2 {
             return;
         }
@@ -205,7 +193,7 @@ impl Shard {
             return;
         };
         (member.reserved, member.may_be_reserved) = (0, false);
-        self.commits.put_bytes(keys::membership(user.get(), id), Bytes::new());
-        self.tell_user(cx, UserOp { user, ask: UserAsk::Released(id) });
+        cx.put_bytes(slot, keys::membership(user.get(), id), Bytes::new());
+        cx.tell_user(user, UserOp::Released(id));
     }
 }

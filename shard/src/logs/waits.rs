@@ -6,11 +6,12 @@ use bytes::Bytes;
 use tern_storage::{Durable, LogId, Rows};
 use tern_wire::ids::{Seq, UserId};
 
-use crate::Cx;
+use super::read::Reader;
+use super::{Cx, Logs};
 use crate::entry::{Author, Entry};
+use crate::held::Load;
 use crate::message::{LogOp, Pull, Unreadable, Watermarks};
-use crate::reply::{Origin, Reply, Undone};
-use crate::shard::Shard;
+use crate::reply::{Origin, Undone};
 
 /// What follows when a write of a log is durable; if it fails, the log is read again.
 #[derive(Debug)]
@@ -19,105 +20,118 @@ pub(crate) enum After {
     Append(Origin, Arc<Entry>),
     /// Acknowledge an entry again, to a retry that came before the first was durable.
     Again(Origin, Arc<Entry>),
-    /// Tell the members of a log that one of them has got further.
-    Advance(LogId, Author, Watermarks),
-    /// Answer an `Acknowledge` of a log.
-    Acknowledged(Origin, LogId, Seq),
+    /// Answer an `Acknowledge`, and tell the members.
+    Acknowledged(Acknowledged),
     /// Inbox marks of a log, of no interest to anybody else, were written.
     Marked(LogId),
     /// The mark that a pull needed was written: go on with it.
     Pull(LogId, Pull),
 }
 
-/// What a get of a log's is for. For a later load than the one of this number it is too old.
+/// A device has got further in a log.
+#[derive(Debug)]
+pub(crate) struct Acknowledged {
+    pub(super) origin: Origin,
+    pub(super) log: LogId,
+    pub(super) author: Author,
+    /// The device has everything up to here.
+    pub(super) position: Seq,
+    /// Its user's watermarks, if they have risen.
+    pub(super) advanced: Option<Watermarks>,
+}
+
+/// What a get of a log's is for. For a later load than this one it is too old.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum GetFor {
     /// Its record.
-    Record(LogId, u64),
+    Record(LogId, Load),
     /// A member's record.
-    Member(LogId, u64, UserId),
+    Member(LogId, Load, UserId),
     /// The entry that the message at the head of the log's queue became, if it is a retry.
-    ClientMessage(LogId, u64),
+    ClientMessage(LogId, Load),
 }
 
 /// What a scan of a log's is for. See [`GetFor`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(crate) enum ScanFor {
     /// Its newest entries, backwards.
-    Tail(LogId, u64),
+    Tail(LogId, Load),
     /// The highest client id of the device whose message waits at the head of the log's queue.
-    HighestClientId(LogId, u64),
-    /// Entries for the reader of this number.
-    Entries(u64),
+    HighestClientId(LogId, Load),
+    /// Entries for somebody.
+    Entries(Box<Reader>),
 }
 
 impl After {
     /// The log whose state in memory is ahead of the store until this happens.
-    pub(crate) fn log(&self) -> LogId {
+    pub(super) fn log(&self) -> LogId {
         match self {
             Self::Append(_, entry) | Self::Again(_, entry) => entry.log,
-            Self::Advance(log, ..)
-            | Self::Acknowledged(_, log, _)
-            | Self::Marked(log)
-            | Self::Pull(log, _) => *log,
+            Self::Acknowledged(acknowledged) => acknowledged.log,
+            Self::Marked(log) | Self::Pull(log, _) => *log,
         }
     }
 }
 
-impl Shard {
-    pub(crate) fn log_written(&mut self, cx: &mut Cx, proof: &Durable, after: After) {
-        let log = after.log();
-        self.logs.settle(log);
+impl Logs {
+    /// A write is durable.
+    pub(crate) fn written(&mut self, cx: &mut Cx, proof: &Durable, after: After) {
+        let id = after.log();
+        self.pinned(id).held.settle();
         match after {
             After::Append(origin, entry) => self.appended(cx, proof, origin, entry),
             After::Again(origin, entry) => self.sent_again(cx, origin, &entry),
-            After::Advance(log, by, marks) => self.advanced(cx, log, by, marks),
-            After::Acknowledged(origin, log, position) => {
-                self.reply(cx, origin, Reply::Acknowledged(log, position));
-            }
-            After::Pull(log, pull) => self.log_op(cx, log, LogOp::Pull(pull)),
+            After::Acknowledged(acknowledged) => Self::acknowledged(cx, acknowledged),
+            After::Pull(log, pull) => self.told(cx, log, LogOp::Pull(pull)),
             After::Marked(_) => {}
         }
-        self.log_settled(cx, log);
+        self.settled(cx, id);
     }
 
-    pub(crate) fn log_undone(&mut self, cx: &mut Cx, after: After, undone: Undone) {
-        let log = after.log();
-        self.logs.settle(log);
-        if let After::Append(origin, _) | After::Again(origin, _) | After::Acknowledged(origin, ..) = after {
-            self.reply(cx, origin, undone.into());
-        }
-        self.doubt_log(cx, log, undone);
-        if let After::Pull(_, pull) = after {
+    /// A write did not become durable.
+    pub(crate) fn undone(&mut self, cx: &mut Cx, after: After, undone: Undone) {
+        let id = after.log();
+        self.pinned(id).held.settle();
+        let pull = match after {
+            After::Append(origin, _) | After::Again(origin, _) => {
+                cx.reply(origin, undone.into());
+                None
+            }
+            After::Acknowledged(acknowledged) => {
+                cx.reply(acknowledged.origin, undone.into());
+                None
+            }
+            After::Marked(_) => None,
+            After::Pull(_, pull) => Some(pull),
+        };
+        self.doubt(cx, id, undone);
+        if let Some(pull) = pull {
             // A store that takes nothing must still be read.
-            self.log_op(cx, log, LogOp::Pull(Pull { writes_mark: false, ..pull }));
+            self.told(cx, id, LogOp::Pull(Pull { writes_mark: false, ..pull }));
         }
     }
 
-    pub(crate) fn log_got(
-        &mut self,
-        cx: &mut Cx,
-        purpose: GetFor,
-        result: Result<Option<Bytes>, Unreadable>,
-    ) {
+    /// A get has ended.
+    pub(crate) fn got(&mut self, cx: &mut Cx, purpose: GetFor, result: Result<Option<Bytes>, Unreadable>) {
         match (purpose, result) {
-            (GetFor::Record(log, load), Ok(value)) => self.log_record_read(cx, log, load, value),
+            (GetFor::Record(log, load), Ok(value)) => self.record_read(cx, log, load, value),
             (GetFor::Member(log, load, user), Ok(value)) => self.member_read(cx, log, load, user, value),
             (GetFor::ClientMessage(log, load), Ok(value)) => self.client_message_read(cx, log, load, value),
             (GetFor::Record(log, load) | GetFor::Member(log, load, _), Err(why)) => {
-                self.log_part_failed(cx, log, load, why);
+                self.part_failed(cx, log, load, why);
             }
             (GetFor::ClientMessage(log, load), Err(why)) => self.send_undecided(cx, log, load, why),
         }
     }
 
-    pub(crate) fn log_scanned(&mut self, cx: &mut Cx, purpose: ScanFor, result: Result<Rows, Unreadable>) {
+    /// A scan has ended.
+    pub(crate) fn scanned(&mut self, cx: &mut Cx, purpose: ScanFor, result: Result<Rows, Unreadable>) {
         match (purpose, result) {
             (ScanFor::Tail(log, load), Ok(rows)) => self.tail_read(cx, log, load, rows),
-            (ScanFor::Tail(log, load), Err(why)) => self.log_part_failed(cx, log, load, why),
+            (ScanFor::Tail(log, load), Err(why)) => self.part_failed(cx, log, load, why),
             (ScanFor::HighestClientId(log, load), Ok(rows)) => self.highest_read(cx, log, load, &rows.rows),
             (ScanFor::HighestClientId(log, load), Err(why)) => self.send_undecided(cx, log, load, why),
-            (ScanFor::Entries(reader), rows) => self.entries_read(cx, reader, rows),
+            (ScanFor::Entries(reader), rows) => self.entries_read(cx, *reader, rows),
         }
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use fastrand::Rng;
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame::Request};
-use tern_shard::accounts::tokens::{Keys, KeysRecord};
 use tern_shard::admin::{AdminRequest, AdminResponse, Provisioned};
 use tern_shard::effects::Stage;
 use tern_shard::entry::Author;
@@ -16,7 +15,8 @@ use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
 use tern_shard::message::Message;
 use tern_shard::reply::ConnId;
-use tern_shard::slots::{CoreId, SlotMap};
+use tern_shard::slots::{CoreId, ProcessId, SlotMap};
+use tern_shard::tokens::{Keys, KeysRecord};
 use tern_shard::{Arrival, Effects, Input, Setup, Shard};
 use tern_storage::memory::Memory;
 use tern_storage::records::StoreRecord;
@@ -245,6 +245,7 @@ impl Node {
         let identity = identity(store);
         let core = |core| Core {
             shard: Shard::new(Setup {
+                process: ProcessId::default(),
                 core: CoreId(core),
                 slots: slots.clone(),
                 limits: limits.clone(),

@@ -9,38 +9,36 @@ use std::collections::BTreeMap;
 
 use prost::Message as _;
 use tern_storage::records::MembershipRecord;
-use tern_storage::{Direction, LogId, Row, ScanLimit, Slot, keys};
+use tern_storage::{Direction, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 
-use super::ScanFor;
-use crate::Cx;
-use crate::accounts::report_damage;
+use super::{Accounts, Cx, ScanFor};
+use crate::held::{Admitted, Held};
 use crate::limits::{USER_WAITING_MAX, WAITING_RETRY_MS, WAITING_USERS_MAX};
 use crate::maps::{Hashing, Map};
 use crate::message::{LogOp, Reserve};
-use crate::shard::Shard;
 
 /// The users for whom much waits.
 #[derive(Debug)]
-pub struct Waiting {
+pub(super) struct Waiting {
     users: Map<UserId, Reserved>,
 }
 
 impl Waiting {
     /// Nothing is known to wait.
-    pub fn new(hashing: Hashing) -> Self {
+    pub(super) fn new(hashing: Hashing) -> Self {
         Self { users: Map::with_hasher(hashing) }
     }
 }
 
 /// What the logs of a user have reserved.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reserved {
     logs: BTreeMap<LogId, u64>,
     sum: u64,
-    /// It is being read; these wait for it.
-    reading: Option<Vec<Reserve>>,
+    /// Where it stands, and what waits for it to be known.
+    held: Held<Reserve>,
     /// Given back while it was being read: what the store says of them is over.
     released: Vec<LogId>,
 }
@@ -70,55 +68,56 @@ impl Reserved {
     }
 }
 
-impl Shard {
+impl Accounts {
     /// A log wants to append more than is free for a user who may be away.
     pub(super) fn reserve(&mut self, cx: &mut Cx, user: UserId, ask: Reserve) {
-        let max = self.limits.waiting_bytes_max;
-        if let Some(reserved) = self.waiting.users.get_mut(&user) {
-            let answer = match &mut reserved.reading {
-                Some(asks) if asks.len() < USER_WAITING_MAX => return asks.push(ask),
-                Some(_) => Err(self.overloaded()),
-                None => reserved.reserve(ask, max),
-            };
-            return self.tell_log(cx, ask.log, LogOp::Permit(ask.number, answer.map(Some)));
-        }
+        let Some(reserved) = self.waiting.users.get_mut(&user) else {
+            return self.load_reserved(cx, user, ask);
+        };
+        let answer = match reserved.held.admit(ask, USER_WAITING_MAX) {
+            Admitted::Now(ask) => reserved.reserve(ask, cx.limits().waiting_bytes_max),
+            Admitted::Waits => return,
+            Admitted::Full(_) => Err(cx.overloaded()),
+        };
+        cx.tell_log(ask.log, LogOp::Permit(ask.number, answer.map(Some)));
+    }
+
+    fn load_reserved(&mut self, cx: &mut Cx, user: UserId, ask: Reserve) {
         if self.waiting.users.len() >= WAITING_USERS_MAX {
             // They are read again when they are asked for.
-            self.waiting.users.retain(|_, reserved| reserved.reading.is_some());
+            self.waiting.users.retain(|_, reserved| !reserved.held.is_still());
         }
         if self.waiting.users.len() >= WAITING_USERS_MAX {
-            let refusal = self.overloaded();
-            return self.tell_log(cx, ask.log, LogOp::Permit(ask.number, Err(refusal)));
+            let refusal = cx.overloaded();
+            return cx.tell_log(ask.log, LogOp::Permit(ask.number, Err(refusal)));
         }
-        let reserved = Reserved { reading: Some(vec![ask]), ..Reserved::default() };
+        let mut held = Held::loading(self.loads.next(), 1);
+        held.admit(ask, USER_WAITING_MAX);
+        let reserved = Reserved { logs: BTreeMap::new(), sum: 0, held, released: Vec::new() };
         self.waiting.users.insert(user, reserved);
-        self.read_reserved(cx, user, None);
+        read_reserved(cx, user, None);
     }
 
     /// A log has given back what it had reserved.
     pub(super) fn released(&mut self, user: UserId, log: LogId) {
+        // If the sum is not in memory, the store says so.
         let Some(reserved) = self.waiting.users.get_mut(&user) else { return };
         reserved.set(log, 0);
-        if reserved.reading.is_some() {
+        if reserved.held.is_loading() {
             reserved.released.push(log);
         } else if reserved.sum == 0 {
             self.waiting.users.remove(&user);
         }
     }
 
-    fn read_reserved(&mut self, cx: &mut Cx, user: UserId, after: Option<LogId>) {
-        let limit = ScanLimit { rows: self.limits.inbox_step_rows, bytes: usize::MAX };
-        let range = keys::memberships(user.get(), after);
-        self.reads.scan(cx.fx, range, Direction::Forwards, limit, ScanFor::Reserved(user));
-    }
-
-    pub(crate) fn reserved_read(&mut self, cx: &mut Cx, user: UserId, rows: Vec<Row>, more: bool) {
-        let Some(reserved) = self.waiting.users.get_mut(&user) else { return };
+    /// A step of what the logs of a user have reserved has been read.
+    pub(super) fn reserved_read(&mut self, cx: &mut Cx, user: UserId, rows: Vec<Row>, more: bool) {
+        let reserved = self.waiting.users.get_mut(&user).expect(READ);
         let mut last = None;
         for (key, value) in rows {
             let (log, record) = (keys::log_of(&key), MembershipRecord::decode(value));
             let (Some(log), Ok(record)) = (log, record) else {
-                report_damage(cx, "a membership", Slot::of_user(user.get()));
+                cx.damaged("a membership", &keys::user(user.get()));
                 return self.reserved_unreadable(cx, user);
             };
             last = Some(log);
@@ -127,19 +126,27 @@ impl Shard {
             }
         }
         if more && last.is_some() {
-            return self.read_reserved(cx, user, last);
+            return read_reserved(cx, user, last);
         }
         reserved.released = Vec::new();
-        for ask in reserved.reading.take().unwrap_or_default() {
+        reserved.held.part_came(Ok(())).expect("it has one part").expect("it was read");
+        for ask in reserved.held.now_known() {
             self.reserve(cx, user, ask);
         }
     }
 
     /// Nobody knows how much waits: whoever asked is refused for now.
-    pub(crate) fn reserved_unreadable(&mut self, cx: &mut Cx, user: UserId) {
-        let reserved = self.waiting.users.remove(&user);
-        for ask in reserved.and_then(|reserved| reserved.reading).unwrap_or_default() {
-            self.tell_log(cx, ask.log, LogOp::Permit(ask.number, Err(UNREADABLE)));
+    pub(super) fn reserved_unreadable(&mut self, cx: &mut Cx, user: UserId) {
+        for ask in self.waiting.users.remove(&user).expect(READ).held.give_up() {
+            cx.tell_log(ask.log, LogOp::Permit(ask.number, Err(UNREADABLE)));
         }
     }
+}
+
+const READ: &str = "what is being read is not forgotten";
+
+fn read_reserved(cx: &mut Cx, user: UserId, after: Option<LogId>) {
+    let limit = ScanLimit { rows: cx.limits().inbox_step_rows, bytes: usize::MAX };
+    let range = keys::memberships(user.get(), after);
+    cx.scan(range, Direction::Forwards, limit, ScanFor::Reserved(user));
 }

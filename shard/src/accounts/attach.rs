@@ -1,0 +1,72 @@
+//! Which connection stands for which device.
+
+use tern_wire::errors::{Farewell, Reason, Refusal};
+use tern_wire::ids::{DeviceId, UserId};
+
+use super::kept::Inbox;
+use super::users::Ask;
+use super::{Accounts, Cx};
+use crate::entry::Author;
+use crate::message::{Attach, Attached, FrontOp, UserOp};
+use crate::reply::Place;
+use crate::tokens::Access;
+
+pub(super) const REVOKED: Refusal =
+    Refusal::new(Reason::SessionRevoked, "the session or its account has ended: register again");
+
+const REPLACED: Farewell =
+    Farewell::new(Reason::Replaced, "a newer connection of the same device has taken over");
+
+impl Accounts {
+    /// A connection has proven to be a device: it stands for it from now on, if both live.
+    pub(super) fn attach(&mut self, cx: &mut Cx, id: UserId, attach: &Attach) {
+        let Attach { place, access: Access { author, session } } = *attach;
+        let user = self.user(id);
+        let device = user.devices.get_mut(&author.device).filter(|device| device.stands_for(session));
+        let (Some(record), Some(device)) = (&user.record, device) else {
+            return cx.tell_front(place, FrontOp::NotAttached(REVOKED));
+        };
+        if matches!(device.inbox, Inbox::Learning(_)) {
+            device.inbox = Inbox::Unknown;
+        }
+        let older = device.place.replace(place);
+        let attached =
+            Attached { device: author, name: record.name.clone(), newest_device: record.devices_made };
+        if let Some(older) = older {
+            cx.tell_front(older, FrontOp::End(REPLACED));
+        }
+        self.note_seen(cx, author);
+        cx.tell_front(place, FrontOp::Attached(Box::new(attached)));
+    }
+
+    /// A connection stands for its device no more, or wants it no more.
+    pub(super) fn detach(&mut self, id: UserId, device: DeviceId, place: Place) {
+        // The user of one that was not attached may never have been known.
+        let Some(user) = self.users.get(id) else { return };
+        user.held.withdraw(|ask| matches!(ask, Ask::Told(UserOp::Attach(attach)) if attach.place == place));
+        // Another connection may stand for the device by now, and the device may be gone.
+        if let Some(device) = user.devices.get_mut(&device).filter(|device| device.place == Some(place)) {
+            device.place = None;
+            if matches!(device.inbox, Inbox::Learning(_)) {
+                device.inbox = Inbox::Unknown;
+            }
+        }
+    }
+
+    /// The connections that stand for devices of a user.
+    pub(super) fn attached(&mut self, id: UserId) -> Vec<(DeviceId, Place)> {
+        let devices = self.users.get(id).into_iter().flat_map(|user| user.devices.iter());
+        devices.filter_map(|(device, state)| Some((*device, state.place?))).collect()
+    }
+
+    /// A device is here: that is written once a day, so that an account whose devices have all stayed away can be told.
+    pub(super) fn note_seen(&mut self, cx: &mut Cx, author: Author) {
+        let today = crate::days::day_of(cx.now_ms);
+        // It may have been ended since it was heard of.
+        let Some(record) = self.device_record(author).filter(|record| record.seen_day < today) else {
+            return;
+        };
+        record.seen_day = today;
+        self.write_device(cx, author, super::waits::Then::Noted);
+    }
+}

@@ -1,0 +1,260 @@
+//! What a handler of a department has at hand: the time, the core's ground, its department's desk at the store, and the way out.
+//!
+//! A department gets nothing else: it can't name another's state. What only one department may do to the world (frames, codes)
+//! has a method for its [`Cx`] alone, in a file of its own folder or below.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tern_storage::{Direction, Key, KeyRange, LogId, ScanLimit, Slot, StoreError};
+use tern_wire::errors::{Reason, Refusal};
+use tern_wire::ids::{ClientMessageId, Phone, UserId};
+
+use crate::admin::AdminResponse;
+use crate::desk::{Desk, Store};
+use crate::effects::{Effects, Stage};
+use crate::entropy::Entropy;
+use crate::entry::Author;
+use crate::limits::Limits;
+use crate::message::{FrontOp, LogOp, Message, PhoneOp, UserOp};
+use crate::reply::{ConnId, Origin, Place, Reply};
+use crate::slots::{CoreId, ProcessId, SlotMap};
+use crate::trouble::Trouble;
+
+/// A part of the brain with a state of its own.
+pub(crate) trait Department {
+    /// What follows a write.
+    type After: std::fmt::Debug;
+    /// What a get is for.
+    type Get: std::fmt::Debug;
+    /// What a scan is for.
+    type Scan: std::fmt::Debug;
+}
+
+/// The desk of a department.
+pub(crate) type DeskOf<D> = Desk<<D as Department>::After, <D as Department>::Get, <D as Department>::Scan>;
+
+/// For a department that has no such thing.
+#[derive(Debug)]
+pub(crate) enum Never {}
+
+/// What all departments of a core stand on.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) process: ProcessId,
+    pub(crate) core: CoreId,
+    pub(crate) slots: SlotMap,
+    pub(crate) limits: Limits,
+    pub(crate) entropy: Entropy,
+    pub(crate) store: Store,
+    pub(crate) trouble: Trouble,
+    /// Messages to this very core: handled in the same turn, in order, like those from others.
+    pub(crate) local: VecDeque<Message>,
+}
+
+/// See the module.
+pub(crate) struct Cx<'a, D: Department> {
+    /// Ms since the Unix epoch; never falls.
+    pub(crate) now_ms: u64,
+    ground: &'a mut Ground,
+    desk: &'a mut DeskOf<D>,
+    fx: &'a mut dyn Effects,
+}
+
+const OVERLOADED: &str = "too much is under way, try again";
+
+impl<'a, D: Department> Cx<'a, D> {
+    pub(crate) fn new(
+        now_ms: u64,
+        ground: &'a mut Ground,
+        desk: &'a mut DeskOf<D>,
+        fx: &'a mut dyn Effects,
+    ) -> Self {
+        Self { now_ms, ground, desk, fx }
+    }
+
+    /// The bounds of this core.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.ground.limits
+    }
+
+    /// The place of a connection of this core.
+    pub(crate) fn place(&self, conn: ConnId) -> Place {
+        Place { process: self.ground.process, core: self.ground.core, conn }
+    }
+
+    /// The core that owns a slot.
+    pub(crate) fn owner(&self, slot: Slot) -> CoreId {
+        self.ground.slots.owner(slot)
+    }
+
+    /// Whether this core owns a slot.
+    pub(crate) fn owns(&self, slot: Slot) -> bool {
+        self.owner(slot) == self.ground.core
+    }
+
+    /// A refusal for now, for some bound is reached.
+    pub(crate) fn overloaded(&self) -> Refusal {
+        Refusal::for_now(Reason::Overloaded, self.ground.limits.overloaded_retry_after_ms, OVERLOADED)
+    }
+
+    // ---- messages
+
+    /// Tells the owner of what a message is about.
+    fn tell(&mut self, slot: Slot, message: Message) {
+        self.tell_core(self.owner(slot), message);
+    }
+
+    fn tell_core(&mut self, core: CoreId, message: Message) {
+        if core == self.ground.core {
+            self.ground.local.push_back(message);
+        } else {
+            self.fx.tell(core, message);
+        }
+    }
+
+    /// Tells a connection, wherever it is. An answer to an earlier process finds nobody.
+    pub(crate) fn tell_front(&mut self, place: Place, op: FrontOp) {
+        if place.process == self.ground.process {
+            self.tell_core(place.core, Message::Front(place.conn, op));
+        }
+    }
+
+    /// Tells a user's owner.
+    pub(crate) fn tell_user(&mut self, user: UserId, op: UserOp) {
+        self.tell(Slot::of_user(user.get()), Message::User(user, op));
+    }
+
+    /// Tells a log's owner.
+    pub(crate) fn tell_log(&mut self, log: LogId, op: LogOp) {
+        self.tell(Slot::of_log(log), Message::Log(log, op));
+    }
+
+    /// Sends a request on to the owner of what it is about, unless so much waits there that it is refused.
+    pub(crate) fn ask(&mut self, origin: Origin, message: Message) {
+        let slot = message.slot().expect("a request goes on to an owner");
+        let owner = self.owner(slot);
+        if owner != self.ground.core && self.fx.congested(owner) {
+            let refusal = self.overloaded();
+            return self.refuse(origin, refusal);
+        }
+        self.tell_core(owner, message);
+    }
+
+    /// See [`Cx::ask`].
+    pub(crate) fn ask_phone(&mut self, origin: Origin, phone: Phone, op: PhoneOp) {
+        self.ask(origin, Message::Phone(phone, op));
+    }
+
+    /// See [`Cx::ask`].
+    pub(crate) fn ask_log(&mut self, origin: Origin, log: LogId, op: LogOp) {
+        self.ask(origin, Message::Log(log, op));
+    }
+
+    /// Answers a request, wherever its connection is.
+    pub(crate) fn reply(&mut self, origin: Origin, reply: Reply) {
+        self.tell_front(origin.place, FrontOp::Reply(origin, reply));
+    }
+
+    /// Refuses a request, wherever its connection is.
+    pub(crate) fn refuse(&mut self, origin: Origin, refusal: Refusal) {
+        self.reply(origin, Reply::Refused(refusal));
+    }
+
+    // ---- the store
+
+    /// Writes a record. `by` is the slot whose owner decided so.
+    pub(crate) fn put(&mut self, by: Slot, key: Key, record: &impl prost::Message) {
+        self.ground.store.put(by, key, record);
+    }
+
+    /// Writes a value.
+    pub(crate) fn put_bytes(&mut self, by: Slot, key: Key, value: Bytes) {
+        self.ground.store.put_bytes(by, key, value);
+    }
+
+    /// Removes a key.
+    pub(crate) fn delete(&mut self, by: Slot, key: Key) {
+        self.ground.store.delete(by, key);
+    }
+
+    /// Has `after` happen when what was written so far is durable.
+    pub(crate) fn after(&mut self, after: D::After) {
+        self.desk.then(&mut self.ground.store, after);
+    }
+
+    /// Whether a request may write so many bytes.
+    pub(crate) fn may_write(&self, bytes: usize) -> bool {
+        self.ground.store.has_room(bytes, self.ground.limits.batch_bytes_max)
+    }
+
+    /// Whether a request may read.
+    pub(crate) fn may_read(&self) -> bool {
+        self.desk.has_room()
+    }
+
+    /// Reads one key.
+    pub(crate) fn get(&mut self, key: Key, purpose: D::Get) {
+        self.desk.get(self.fx, key, purpose);
+    }
+
+    /// Reads a range.
+    pub(crate) fn scan(&mut self, range: KeyRange, direction: Direction, limit: ScanLimit, purpose: D::Scan) {
+        self.desk.scan(self.fx, range, direction, limit, purpose);
+    }
+
+    /// What the store gave of a record is not what was written: an operator must know. Whose it is, nobody is told.
+    pub(crate) fn damaged(&mut self, what: &'static str, key: &Key) {
+        if let Some(error) = self.ground.trouble.damaged(self.now_ms, what, key) {
+            self.fx.store_trouble(&error);
+        }
+    }
+
+    // ---- operators
+
+    /// A message has reached a station of its way.
+    pub(crate) fn passed(&mut self, author: Author, client_id: ClientMessageId, stage: Stage) {
+        self.fx.passed(author, client_id, stage);
+    }
+
+    /// Answers an operator's question.
+    pub(crate) fn answer(&mut self, question: u64, response: AdminResponse) {
+        self.fx.answer(question, response);
+    }
+
+    /// Has a one-time code delivered; `false` if the way to the deliverer is full.
+    pub(crate) fn deliver_code(&mut self, phone: &Phone, code: &str, expires_ms: u64) -> bool {
+        self.fx.deliver_code(phone, code, expires_ms)
+    }
+
+    /// The core's randomness.
+    pub(crate) fn entropy(&mut self) -> &mut Entropy {
+        &mut self.ground.entropy
+    }
+
+    /// The shell: frames, and all else that is done to connections.
+    pub(crate) fn fx(&mut self) -> &mut dyn Effects {
+        self.fx
+    }
+}
+
+/// For the router: what became of a read or a write is told to operators in one place.
+impl Ground {
+    pub(crate) fn commit_failed(&mut self, fx: &mut dyn Effects, error: &StoreError) {
+        if self.trouble.commit_failed(error) {
+            fx.store_trouble(error);
+        }
+    }
+
+    pub(crate) fn committed(&mut self, fx: &mut dyn Effects) {
+        if let Some(refused) = self.trouble.committed() {
+            fx.store_recovered(refused);
+        }
+    }
+
+    pub(crate) fn read_failed(&mut self, now_ms: u64, fx: &mut dyn Effects, error: &StoreError) {
+        if self.trouble.read_failed(now_ms, error) {
+            fx.store_trouble(error);
+        }
+    }
+}

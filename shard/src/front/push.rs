@@ -1,0 +1,249 @@
+//! What is pushed to a device, and the pages by which it catches up.
+
+use std::sync::Arc;
+
+use tern_proto::v1::{self, server_frame};
+use tern_storage::LogId;
+use tern_wire::errors::{Farewell, Reason};
+use tern_wire::ids::UserId;
+use tern_wire::request::Credit;
+
+use super::lag::{Behind, NO_ENTRY, UNREAD};
+use super::session::Next;
+use super::{Cx, Front};
+use crate::effects::Stage;
+use crate::entry::{Author, Entry, peer_of};
+use crate::limits::LAG_LOGS_MAX;
+use crate::message::{InboxAsk, InboxStep, LogOp, Notice, Page, Pull, Unreadable, UserOp, Want, Watermarks};
+use crate::reply::ConnId;
+
+const INBOX_UNREADABLE: Farewell = Farewell::new(Reason::Unavailable, "the device's inbox can't be read");
+
+const HERE: &str = "its session was looked at just before, and nothing ended it since";
+
+impl Front {
+    /// A step of the device's inbox has come.
+    pub(super) fn inbox_came(&mut self, cx: &mut Cx, id: ConnId, step: Result<Box<InboxStep>, Unreadable>) {
+        let Some(session) = self.conns.session(id) else { return };
+        match step {
+            Ok(step) => {
+                session.inbox_came(&step.logs, step.marked, step.upto);
+                self.advance(cx, id);
+            }
+            Err(_) => self.farewell(cx, id, INBOX_UNREADABLE),
+        }
+    }
+
+    /// Pushes an entry to a device, or notes that it is behind.
+    pub(super) fn push_entry(&mut self, cx: &mut Cx, id: ConnId, entry: &Arc<Entry>) {
+        let Some(session) = self.conns.session(id).filter(|session| !session.is_silent()) else { return };
+        let reader = session.author().user;
+        if session.is_behind(entry.log) || !session.is_scanned(entry.log) {
+            // Of a log that the inbox has not been read past it is not known what the device has.
+            let is_stuck = session.is_stuck(entry.log);
+            session.behind(entry.log, UNREAD).add_entry(entry.seq);
+            if is_stuck {
+                self.advance(cx, id);
+            }
+            self.bound_lag(cx, id);
+        } else if self.may_push(cx, id) {
+            self.push(cx, id, server_frame::Message::Entry(entry.view(reader, false)));
+            cx.passed(entry.author, entry.client_id, Stage::Delivered);
+        } else {
+            let session = self.conns.session(id).expect(HERE);
+            session.behind(entry.log, Want::from_entry(entry.seq));
+            self.bound_lag(cx, id);
+        }
+    }
+
+    /// Pushes a member's watermarks, or notes that the device is behind.
+    pub(super) fn push_receipt(
+        &mut self,
+        cx: &mut Cx,
+        id: ConnId,
+        log: LogId,
+        member: UserId,
+        marks: Watermarks,
+    ) {
+        let Some(session) = self.conns.session(id).filter(|session| !session.is_silent()) else { return };
+        let is_own = member == session.author().user;
+        if session.is_behind(log) {
+            // The last page brings them.
+            session.behind(log, UNREAD).owes_own |= is_own;
+        } else if self.may_push(cx, id) {
+            self.push_watermarks(cx, id, log, member, marks);
+        } else {
+            let session = self.conns.session(id).expect(HERE);
+            session.behind(log, Want::from_entry(NO_ENTRY)).owes_own |= is_own;
+            self.bound_lag(cx, id);
+        }
+    }
+
+    /// Tells a device something that it can find out otherwise: if it reads slowly, it is not told.
+    pub(super) fn notify(&mut self, cx: &mut Cx, id: ConnId, notice: Notice) {
+        if self.conns.session(id).is_none() || cx.fx().backlog(id) > cx.limits().send_queue_bytes_max {
+            return;
+        }
+        let message = Some(match notice {
+            Notice::DeviceAdded { device, name, time_ms } => {
+                server_frame::Message::DeviceAdded(v1::DeviceAdded {
+                    device_id: device.get(),
+                    device_name: name,
+                    time_ms,
+                })
+            }
+            Notice::PersonChanged(user) => {
+                server_frame::Message::PersonChanged(v1::PersonChanged { user_id: user.get() })
+            }
+        });
+        cx.fx().send(id, &v1::ServerFrame { id: 0, message });
+    }
+
+    /// A device that is behind in so many chats is shown out: it comes back for what its inbox says, step by step.
+    fn bound_lag(&mut self, cx: &mut Cx, id: ConnId) {
+        if self.conns.session(id).is_some_and(|session| session.logs_behind() > LAG_LOGS_MAX) {
+            let farewell = Farewell::new(Reason::TooSlow, "the pushes of too many chats wait");
+            self.farewell(cx, id, farewell);
+        }
+    }
+
+    /// A page has come: push what it holds as far as may be, and go on from there.
+    pub(super) fn page_came(&mut self, cx: &mut Cx, id: ConnId, page: &Page) {
+        let Some(session) = self.conns.session(id) else { return };
+        let (Author { user, device }, log) = (session.author(), page.log);
+        let lag = session.page_came();
+        match page.failed {
+            Some(Unreadable::ForNow) => {
+                let farewell = Farewell::new(Reason::Unavailable, "a log can't be read now");
+                return self.farewell(cx, id, farewell);
+            }
+            Some(Unreadable::Damaged) => {
+                lag.damaged(log);
+                return self.advance(cx, id);
+            }
+            None => {}
+        }
+        if let Some(mut behind) = lag.page_came(log) {
+            let is_done = self.push_page(cx, id, user, page, &mut behind);
+            let lag = self.conns.session(id).expect(HERE).lag();
+            if is_done {
+                lag.caught_up(log);
+                // What was pushed stays in the inbox until it is acknowledged; a mark may have stood for nothing.
+                let op = if behind.clean { UserOp::LackedNothing } else { UserOp::Pushed };
+                cx.tell_user(user, op(device, log, page.head));
+            } else {
+                lag.left(log, behind);
+            }
+        }
+        self.advance(cx, id);
+    }
+
+    /// Pushes a page as far as may be, and notes what is left. `true` if nothing is.
+    fn push_page(&mut self, cx: &mut Cx, id: ConnId, user: UserId, page: &Page, behind: &mut Behind) -> bool {
+        let (log, peer) = (page.log, peer_of(page.log, user));
+        if let Some(upto) = page.rewound {
+            if !self.may_push(cx, id) {
+                return false;
+            }
+            let rewound = v1::Rewound { peer: peer.get(), upto: upto.0, head: page.head.0 };
+            self.push(cx, id, server_frame::Message::Rewound(rewound));
+            // What it knew of the watermarks may never have been so in this store.
+            behind.known = None;
+            behind.owes_own = true;
+        }
+        behind.clean &= page.entries.is_empty();
+        behind.want = Want::from_entry(page.next);
+        for entry in &page.entries {
+            if !self.may_push(cx, id) {
+                behind.want.from = Some(entry.seq);
+                return false;
+            }
+            self.push(cx, id, server_frame::Message::Entry(entry.view(user, false)));
+        }
+        if page.next <= page.head {
+            return false;
+        }
+        if page.peer != behind.known.unwrap_or_default() {
+            if !self.may_push(cx, id) {
+                return false;
+            }
+            self.push_watermarks(cx, id, log, peer, page.peer);
+            behind.known = Some(page.peer);
+        }
+        if behind.owes_own && peer != user && page.own != Watermarks::default() {
+            if !self.may_push(cx, id) {
+                return false;
+            }
+            self.push_watermarks(cx, id, log, user, page.own);
+        }
+        true
+    }
+
+    /// The client has confirmed pushes.
+    pub(super) fn credit(&mut self, cx: &mut Cx, id: ConnId, credit: Credit) {
+        if let Some(session) = self.conns.session(id) {
+            session.credit(credit);
+            self.advance(cx, id);
+        }
+    }
+
+    /// The connection's queue is empty.
+    pub(crate) fn drained(&mut self, cx: &mut Cx, id: ConnId) {
+        self.advance(cx, id);
+    }
+
+    /// Goes on with what a device lacks, as far as its queue and credit allow.
+    pub(super) fn advance(&mut self, cx: &mut Cx, id: ConnId) {
+        loop {
+            let may_push = self.may_push(cx, id);
+            let Some(session) = self.conns.session(id) else { return };
+            let author = session.author();
+            match session.next(may_push, cx.limits().inbox_step_rows) {
+                Next::Wait => return,
+                Next::ReadInbox(after) => {
+                    let ask = InboxAsk { place: cx.place(id), device: author.device, after };
+                    cx.tell_user(author.user, UserOp::Inbox(ask));
+                }
+                Next::Pull(log, Behind { want, marked, .. }) => {
+                    let pull = Pull { place: cx.place(id), author, want, marked, writes_mark: true };
+                    cx.tell_log(log, LogOp::Pull(pull));
+                }
+                Next::CaughtUp { is_whole } => {
+                    let message = Some(server_frame::Message::CaughtUp(v1::CaughtUp {}));
+                    cx.fx().send(id, &v1::ServerFrame { id: 0, message });
+                    if is_whole {
+                        cx.tell_user(author.user, UserOp::CaughtUp(author.device, cx.place(id)));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether a push may leave now. If the queue forbids it, it goes on when the queue is empty; if the credit does,
+    /// when the client confirms.
+    fn may_push(&mut self, cx: &mut Cx, id: ConnId) -> bool {
+        let full = cx.fx().backlog(id) > cx.limits().send_queue_bytes_max;
+        if full {
+            cx.fx().notify_drained(id);
+        }
+        !full && self.conns.session(id).is_some_and(|session| session.has_credit())
+    }
+
+    fn push_watermarks(&mut self, cx: &mut Cx, id: ConnId, log: LogId, member: UserId, marks: Watermarks) {
+        let session = self.conns.session(id).expect(HERE);
+        let peer = peer_of(log, session.author().user);
+        let receipt = v1::Receipt {
+            peer: peer.get(),
+            delivered_upto: marks.delivered.0,
+            read_upto: marks.read.0,
+            member: if member == peer { 0 } else { member.get() },
+        };
+        self.push(cx, id, server_frame::Message::Receipt(receipt));
+    }
+
+    fn push(&mut self, cx: &mut Cx, id: ConnId, message: server_frame::Message) {
+        let bytes = cx.fx().send(id, &v1::ServerFrame { id: 0, message: Some(message) });
+        self.conns.session(id).expect(HERE).pushed(bytes);
+    }
+}

@@ -1,0 +1,222 @@
+//! One log in memory: who is a member, where the head is, what its newest entries are. No message leaves here.
+//!
+//! `head` counts what has been appended, `durable` what is proven. What is not durable is never shown.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tern_storage::records::{DevicePosition, MemberRecord};
+use tern_storage::{LogId, Slot};
+use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
+
+use super::room;
+use crate::durable::DurableHead;
+use crate::entry::{Author, Entry, members_of};
+use crate::held::{Held, Load};
+use crate::message::{LogOp, Send, Watermarks};
+
+/// One log.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) slot: Slot,
+    /// Where it stands, and what waits for it to be known.
+    pub(super) held: Held<LogOp>,
+    /// The load that brought it into memory.
+    pub(super) born: Load,
+    /// Reads of its entries under way.
+    pub(super) reading: usize,
+    /// Messages that wait for the first of them to be told from a retry.
+    pub(super) sends: VecDeque<Send>,
+    /// It has been made: its record is in the store or in a batch.
+    pub(super) exists: bool,
+    pub(super) head: Seq,
+    pub(super) durable: DurableHead,
+    pub(super) last_time_ms: u64,
+    pub(super) members: Vec<Member>,
+    /// The newest entries, those that are not durable included.
+    pub(super) tail: VecDeque<Arc<Entry>>,
+    pub(super) tail_bytes: usize,
+    /// How much had been written at some entries before the tail, rising.
+    pub(super) checkpoints: VecDeque<room::Checkpoint>,
+    pub(super) appended_ms: u64,
+    pub(super) in_quiet: bool,
+    pub(super) used: bool,
+    /// How many entries each member has is known: it is not in a log of before.
+    pub(super) counts_entries: bool,
+}
+
+/// A member of a log.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) user: UserId,
+    /// There is such a user.
+    pub(super) lives: bool,
+    /// Its owner has told the devices.
+    pub(super) devices_known: bool,
+    pub(super) marks: Watermarks,
+    /// The first entry known to be the member's, 0 if the store says that there is one; `None`: it has written nothing.
+    pub(super) wrote: Option<Seq>,
+    /// Bytes of all its bodies in the log.
+    pub(super) written: u64,
+    /// How many entries of the log are its own.
+    pub(super) entries: u64,
+    /// Bytes of the others' bodies up to its delivered watermark, or to an entry before it.
+    pub(super) delivered_bytes: u64,
+    /// How many bytes may wait for it, where its owner was asked.
+    pub(super) reserved: u64,
+    /// Its `g` row may say that some are reserved.
+    pub(super) may_be_reserved: bool,
+    pub(super) devices: Vec<Device>,
+    /// Positions as stored, of devices that may not be known yet.
+    pub(super) stored: Vec<DevicePosition>,
+}
+
+/// A device of a member.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) id: DeviceId,
+    /// It has everything up to here.
+    pub(super) position: Seq,
+    /// Its inbox is known to hold the mark of this log. A mark may be there without being known: it is then written
+    /// once more, or found when the device asks for what it lacks.
+    pub(super) marked: bool,
+    /// Its inbox may hold a mark that is not known: to be removed when the log is quiet and nothing is missing.
+    pub(super) stale: bool,
+    pub(super) highest: Highest,
+}
+
+/// The highest client id that a device has used in a log: any above it is new, without a look into the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Highest {
+    Unknown,
+    None,
+    Id(ClientMessageId),
+}
+
+impl Log {
+    pub(super) fn new(log: LogId, held: Held<LogOp>) -> Self {
+        let member = |user| Member {
+            user,
+            lives: false,
+            devices_known: false,
+            marks: Watermarks::default(),
+            wrote: None,
+            written: 0,
+            entries: 0,
+            delivered_bytes: 0,
+            reserved: 0,
+            may_be_reserved: false,
+            devices: Vec::new(),
+            stored: Vec::new(),
+        };
+        Self {
+            slot: Slot::of_log(log),
+            born: held.load(),
+            held,
+            reading: 0,
+            sends: VecDeque::new(),
+            exists: false,
+            head: Seq(0),
+            durable: DurableHead::recovered(Seq(0)),
+            last_time_ms: 0,
+            members: members_of(log).map(member).collect(),
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            checkpoints: VecDeque::new(),
+            appended_ms: 0,
+            in_quiet: false,
+            used: true,
+            counts_entries: true,
+        }
+    }
+
+    pub(super) fn member(&mut self, user: UserId) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.user == user)
+    }
+
+    pub(super) fn device(&mut self, author: Author) -> Option<&mut Device> {
+        self.member(author.user)?.devices.iter_mut().find(|device| device.id == author.device)
+    }
+
+    /// Whether a member has written in the log, durably.
+    pub(super) fn has_written(&self, user: UserId) -> bool {
+        let member = self.members.iter().find(|member| member.user == user);
+        member.and_then(|member| member.wrote).is_some_and(|seq| seq <= self.durable.seq())
+    }
+
+    /// An entry, if it is in memory.
+    pub(super) fn in_tail(&self, seq: Seq) -> Option<&Arc<Entry>> {
+        let first = self.tail.front()?.seq;
+        self.tail.get(seq.0.checked_sub(first.0)? as usize)
+    }
+
+    pub(super) fn marks_of(&self, user: UserId) -> Watermarks {
+        self.members.iter().find(|member| member.user == user).map(|member| member.marks).unwrap_or_default()
+    }
+
+    /// Whether what was read can't be all that was written. A log that was made has an entry, and nobody is further than
+    /// its head: absence is not taken for "never was".
+    pub(super) fn is_damaged(&self) -> bool {
+        let beyond = |member: &Member| {
+            let marks = member.marks.delivered.max(member.marks.read);
+            (member.wrote.is_some() && self.head == Seq(0))
+                || marks > self.head
+                || member.stored.iter().any(|position| position.upto > self.head.0)
+        };
+        self.exists != (self.head > Seq(0)) || self.members.iter().any(beyond)
+    }
+
+    /// Nothing waits, and everything is durable.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_still() && self.reading == 0 && self.sends.is_empty() && self.durable.seq() == self.head
+    }
+
+    pub(super) fn remember(&mut self, entry: Arc<Entry>) {
+        self.tail_bytes += entry.body.len();
+        self.tail.push_back(entry);
+    }
+
+    /// Drops the oldest durable entries of the tail beyond its bounds, but for the newest of them.
+    pub(super) fn trim_tail(&mut self, entries_max: usize, bytes_max: usize) {
+        while let Some(oldest) = self.tail.front()
+            && (self.tail.len() > entries_max || self.tail_bytes > bytes_max)
+            && oldest.seq < self.durable.seq()
+        {
+            self.tail_bytes -= oldest.body.len();
+            self.tail.pop_front();
+        }
+    }
+}
+
+impl Member {
+    pub(super) fn record(&self) -> MemberRecord {
+        let known = self
+            .devices
+            .iter()
+            .map(|device| DevicePosition { device: device.id.get(), upto: device.position.0 });
+        MemberRecord {
+            delivered_upto: self.marks.delivered.0,
+            read_upto: self.marks.read.0,
+            positions: known.collect(),
+            wrote: self.wrote.is_some(),
+            delivered_bytes: self.delivered_bytes,
+        }
+    }
+
+    /// Takes over the devices that the user has now. One that is new lacks everything.
+    pub(super) fn set_devices(&mut self, ids: &[DeviceId], log_exists: bool) {
+        self.devices.retain(|device| ids.contains(&device.id));
+        for id in ids {
+            if !self.devices.iter().any(|device| device.id == *id) {
+                let stored = self.stored.iter().find(|position| position.device == id.get());
+                self.devices.push(Device {
+                    id: *id,
+                    position: Seq(stored.map_or(0, |position| position.upto)),
+                    marked: false,
+                    stale: false,
+                    highest: if log_exists { Highest::Unknown } else { Highest::None },
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What the owners of networks, phones and users are asked and told.
+
+use std::sync::Arc;
+
+use tern_storage::LogId;
+use tern_wire::ids::{DeviceId, Name, Phone, Seq, UserId};
+use tern_wire::request::{Lookup, Refresh, Rename, Verify};
+
+use super::{Glance, Send, Watermarks};
+use crate::entry::{Author, Entry};
+use crate::network::Network;
+use crate::reply::{Origin, Place};
+use crate::tokens::Access;
+
+/// What is asked of a network's owner: may it? If so, the phone's owner goes on.
+#[derive(Debug)]
+pub enum NetworkOp {
+    /// Ask for a code for this phone?
+    Register(Origin, Phone),
+    /// Try a code?
+    Verify(Origin, Box<Verify>),
+}
+
+/// What is asked of a phone's owner.
+#[derive(Debug)]
+pub enum PhoneOp {
+    /// Send a one-time code. From this network.
+    Register(Origin, Network),
+    /// Check a code and add a device. From this network.
+    Verify(Origin, Network, Box<Verify>),
+    /// Who has it? For this user.
+    Lookup(Origin, UserId),
+    /// An operator's question, answered under its number.
+    Admin(u64, PhoneQuestion),
+}
+
+/// What an operator asks of a phone.
+#[derive(Debug)]
+pub enum PhoneQuestion {
+    /// The one-time code.
+    Code,
+    /// The account.
+    User,
+    /// Forget how often codes were asked for.
+    ResetCodes,
+    /// Delete the account.
+    Delete,
+    /// Make an account or add a device, under a display name.
+    Provision(Name),
+}
+
+/// What is asked of a user's owner, or told to it.
+#[derive(Debug)]
+pub enum UserOp {
+    /// A connection has proven to be a device of the user: may it stand for it?
+    Attach(Box<Attach>),
+    /// The connection stands for the device no more.
+    Detach(DeviceId, Place),
+    /// A connection asks for a step of its device's inbox.
+    Inbox(InboxAsk),
+    /// A connection was pushed all of a log up to an entry, which stays in the inbox until it is acknowledged.
+    Pushed(DeviceId, LogId, Seq),
+    /// A connection lacked nothing of a log, which was in the inbox, up to an entry.
+    LackedNothing(DeviceId, LogId, Seq),
+    /// The connection has been pushed all that its device lacked.
+    CaughtUp(DeviceId, Place),
+    /// The device is here, on another day than before.
+    Seen(DeviceId),
+    /// Exchange a refresh token.
+    Refresh(Origin, DeviceId, Box<Refresh>),
+    /// May the user send a message? Then it goes on to the log.
+    Send(LogId, Send),
+    /// Whom the user looks up.
+    LookUp(Origin, Lookup),
+    /// A part of the user's logs, for the page of chats of this number: those behind a log, so many.
+    ListLogs(Origin, u64, Option<LogId>, usize),
+    /// The user's devices.
+    ListDevices(Origin),
+    /// Ends a device of the user.
+    EndDevice(Origin, DeviceId),
+    /// Gives the user, or the device that asks, another name.
+    Rename(Origin, DeviceId, Box<Rename>),
+    /// A log of the user is in use: tell its owner the user's devices now and when they change.
+    Watch(LogId),
+    /// It is in use no more.
+    Unwatch(LogId),
+    /// An entry of a log of the user is durable.
+    Appended(Arc<Entry>),
+    /// A device of the user has a log up to an entry, durably.
+    Acknowledged(DeviceId, LogId, Seq),
+    /// A member's watermarks in a log of the user are durable. By this device.
+    Advanced(LogId, Author, Watermarks),
+    /// Say who the user is, so far as it may be shown.
+    Describe(Origin, Shown),
+    /// Say who the user is to the one who lists chats, so far as it may be shown.
+    Introduce(Box<Glance>),
+    /// May the user write to somebody who has not written? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this number.
+    MayWriteToStranger(LogId, u64),
+    /// May more wait for the user in a log?
+    Reserve(Reserve),
+    /// A log has given back what it had reserved for the user.
+    Released(LogId),
+    /// The other member of a log is not as before: somebody of the user's who is here may have to know.
+    PeerChanged(LogId),
+    /// A person with whom the user has a chat that both wrote in is not as before.
+    PersonChanged(UserId),
+}
+
+/// A connection that has proven whose it is.
+#[derive(Debug)]
+pub struct Attach {
+    /// The connection.
+    pub place: Place,
+    /// What its token proves.
+    pub access: Access,
+}
+
+/// A wish for a step of an inbox.
+#[derive(Clone, Copy, Debug)]
+pub struct InboxAsk {
+    /// The connection.
+    pub place: Place,
+    /// Its device.
+    pub device: DeviceId,
+    /// The first step; the steps after it begin behind this log.
+    pub after: Option<LogId>,
+}
+
+/// A log's wish that more may wait in it for a member. Answered by [`LogOp::Permit`](super::LogOp::Permit).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reserve {
+    /// Which log.
+    pub log: LogId,
+    /// The number of the ask.
+    pub number: u64,
+    /// Bytes that it needs at least, all that waits in it already included.
+    pub least: u64,
+    /// Bytes that would spare it the next asks.
+    pub wanted: u64,
+}
+
+/// What of a person may be shown to the one who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// The display name.
+    pub name: bool,
+    /// The phone.
+    pub phone: bool,
+}

@@ -1,0 +1,168 @@
+//! What the front is told: answers, and what is to be pushed.
+
+use std::sync::Arc;
+
+use tern_storage::LogId;
+use tern_wire::errors::{Farewell, Refusal};
+use tern_wire::ids::{DeviceId, Seq, UserId};
+
+use super::{Glancer, Shown, Unreadable, Watermarks};
+use crate::entry::{Author, Entry};
+use crate::reply::{Origin, Reply};
+
+/// What a connection is told.
+#[derive(Debug)]
+pub enum FrontOp {
+    /// The answer to a request of it.
+    Reply(Origin, Reply),
+    /// It stands for a device from now on.
+    Attached(Box<Attached>),
+    /// It can't stand for the device that it has proven to be.
+    NotAttached(Refusal),
+    /// A step of the device's inbox; `Err`: it can't be read.
+    Inbox(Result<Box<InboxStep>, Unreadable>),
+    /// Which logs a page of the list of chats is of; `Err`: why there is none.
+    Logs(u64, Result<LogsPage, Refusal>),
+    /// What a [`Pull`](super::Pull) gave.
+    Page(Box<Page>),
+    /// What a look at a chat for the list of chats gave.
+    Glance(Box<Glance>),
+    /// An entry of a log of its user is durable.
+    Entry(Arc<Entry>),
+    /// A member of a log of its user has got further, durably.
+    Watermarks(LogId, UserId, Watermarks),
+    /// Something of interest that the device can find out otherwise.
+    Notice(Notice),
+    /// It has to end.
+    End(Farewell),
+}
+
+/// A connection stands for a device.
+#[derive(Debug)]
+pub struct Attached {
+    /// The device.
+    pub device: Author,
+    /// The user's name.
+    pub name: String,
+    /// The highest device number that the user has given out.
+    pub newest_device: u32,
+}
+
+/// A part of what a device's inbox holds.
+#[derive(Debug)]
+pub struct InboxStep {
+    /// These logs, rising, have entries that the device has not acknowledged, or may have.
+    pub logs: Vec<LogId>,
+    /// The inbox holds a mark of each of them.
+    pub marked: bool,
+    /// Up to here no others; `None`: there are no others at all.
+    pub upto: Option<LogId>,
+}
+
+/// A part of the logs of a user.
+#[derive(Debug)]
+pub struct LogsPage {
+    /// Rising.
+    pub logs: Vec<LogId>,
+    /// There are more behind them.
+    pub more: bool,
+}
+
+/// Entries for a device that is catching up.
+#[derive(Debug)]
+pub struct Page {
+    /// Of which log.
+    pub log: LogId,
+    /// What the device claimed can't be so: its position is here.
+    pub rewound: Option<Seq>,
+    /// Rising and dense.
+    pub entries: Vec<Arc<Entry>>,
+    /// Where the next page begins.
+    pub next: Seq,
+    /// The newest entry when the page was made.
+    pub head: Seq,
+    /// The peer's watermarks.
+    pub peer: Watermarks,
+    /// The device's own user's.
+    pub own: Watermarks,
+    /// The log could not be read: there is nothing else in the page.
+    pub failed: Option<Unreadable>,
+}
+
+impl Page {
+    /// In place of a page of a log that can't be read.
+    pub fn failed(log: LogId, why: Unreadable) -> Self {
+        Self {
+            log,
+            rewound: None,
+            entries: Vec::new(),
+            next: Seq(0),
+            head: Seq(0),
+            peer: Watermarks::default(),
+            own: Watermarks::default(),
+            failed: Some(why),
+        }
+    }
+}
+
+/// A chat at a glance.
+#[derive(Debug)]
+pub struct Glance {
+    /// For whom.
+    pub asker: Glancer,
+    /// Which log.
+    pub log: LogId,
+    /// Its newest entry's seq.
+    pub head: Seq,
+    /// Its newest entry.
+    pub last: Option<Arc<Entry>>,
+    /// Entries of the peer's that the reader has not read.
+    pub unread: u64,
+    /// The peer's watermarks.
+    pub peer: Watermarks,
+    /// The reader's own.
+    pub own: Watermarks,
+    /// What the reader may see of the peer.
+    pub shown: Shown,
+    /// The peer's display name, if it may be seen.
+    pub name: String,
+    /// The peer's phone, if it may be seen.
+    pub phone: String,
+    /// The log could not be read: nothing else of it is known.
+    pub failed: Option<Unreadable>,
+}
+
+impl Glance {
+    /// In place of one at a log that can't be read.
+    pub fn failed(asker: Glancer, log: LogId, why: Unreadable) -> Self {
+        Self {
+            asker,
+            log,
+            head: Seq(0),
+            last: None,
+            unread: 0,
+            peer: Watermarks::default(),
+            own: Watermarks::default(),
+            shown: Shown { name: false, phone: false },
+            name: String::new(),
+            phone: String::new(),
+            failed: Some(why),
+        }
+    }
+}
+
+/// What a device is told if it reads; if it does not, it finds out when it looks.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// The user has one more device.
+    DeviceAdded {
+        /// Which.
+        device: DeviceId,
+        /// Its name.
+        name: String,
+        /// When, in ms since the Unix epoch.
+        time_ms: u64,
+    },
+    /// Somebody with whom there is a chat, or the user, is not as before.
+    PersonChanged(UserId),
+}

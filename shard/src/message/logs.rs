@@ -1,0 +1,144 @@
+//! What the owners of logs are asked and told.
+
+use bytes::Bytes;
+use tern_wire::errors::Refusal;
+use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
+
+use super::Watermarks;
+use crate::entry::Author;
+use crate::reply::{Origin, Place};
+
+/// What is asked of a log's owner, or told to it.
+#[derive(Debug)]
+pub enum LogOp {
+    /// Append an entry.
+    Send(Send),
+    /// Move a device's position and its user's watermarks.
+    Acknowledge {
+        /// Who waits for the response, if the request's id is not 0.
+        origin: Origin,
+        /// Whose device.
+        author: Author,
+        /// Where to.
+        upto: Watermarks,
+    },
+    /// Read a page of history.
+    History(ReadHistory),
+    /// Read what a device lacks.
+    Pull(Pull),
+    /// Show the log at a glance.
+    Glance(Glancer),
+    /// Say who the peer of a member is, so far as the log lets it be known.
+    Describe {
+        /// Who waits for it.
+        origin: Origin,
+        /// The member who asks.
+        reader: UserId,
+        /// By the peer's phone, which proves no acquaintance and needs none.
+        by_phone: bool,
+    },
+    /// A member is not as before: the other one is told, if both have written.
+    Changed(UserId),
+    /// The answer to an ask for the message at the head of the queue: that it may go to a stranger (`None`), or how many bytes
+    /// may wait for its peer.
+    Permit(u64, Result<Option<u64>, Refusal>),
+    /// The devices of a member; `None` if there is no such user.
+    Devices(UserId, Option<Vec<DeviceId>>),
+    /// A member can't be read.
+    Unreadable(UserId),
+}
+
+/// A message on its way into a log.
+#[derive(Clone)]
+pub struct Send {
+    /// Who waits for the acknowledgement.
+    pub origin: Origin,
+    /// Who sends.
+    pub author: Author,
+    /// The device's number of it.
+    pub client_id: ClientMessageId,
+    /// The body's kind.
+    pub kind: i32,
+    /// The body.
+    pub body: Bytes,
+    /// What it has been allowed.
+    pub permits: Permits,
+}
+
+/// Shows no content.
+impl std::fmt::Debug for Send {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Send {{ {:?}, {:?}, {} bytes }}", self.author, self.client_id, self.body.len())
+    }
+}
+
+/// What a message has been allowed by the owners of its users, and what was asked last. Its log fills it in.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Permits {
+    /// It may go to somebody who has not written.
+    pub(crate) stranger: bool,
+    /// So many bytes may wait for the peer.
+    pub(crate) reserved: Option<u64>,
+    /// The number of the ask under way.
+    pub(crate) asked: Option<u64>,
+}
+
+/// A wish for a page of history.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadHistory {
+    /// Who waits for it.
+    pub origin: Origin,
+    /// For whom.
+    pub reader: UserId,
+    /// Before or after which entry.
+    pub from: Seq,
+    /// After it.
+    pub forwards: bool,
+    /// How many entries at most, at least 1.
+    pub limit: usize,
+}
+
+/// A device's wish for the entries that it lacks.
+#[derive(Clone, Copy, Debug)]
+pub struct Pull {
+    /// The connection.
+    pub place: Place,
+    /// For which device.
+    pub author: Author,
+    /// What it lacks.
+    pub want: Want,
+    /// The device's inbox holds the log's mark, if anything is missing.
+    pub marked: bool,
+    /// If something is missing and there is no mark, one is to be written first: what is pushed could be lost with the
+    /// connection, and only the mark would tell.
+    pub writes_mark: bool,
+}
+
+/// What a device lacks of a log, as far as its connection knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Want {
+    /// From which entry on; `None`: behind the device's position.
+    pub from: Option<Seq>,
+    /// What the device says of itself, if that must be looked at.
+    pub claim: Option<Claim>,
+}
+
+/// A device says that it has everything up to here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Up to here.
+    pub upto: Seq,
+    /// The store has had all runs under which the device stored it.
+    pub trusted: bool,
+}
+
+/// Who lists the chats of a user.
+#[derive(Clone, Copy, Debug)]
+pub struct Glancer {
+    /// The connection.
+    pub place: Place,
+    /// Which page of it.
+    pub number: u64,
+    /// Whose chats.
+    pub reader: UserId,
+}
