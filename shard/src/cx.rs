@@ -1,7 +1,7 @@
 //! What a handler of a department has at hand: the time, the core's ground, its department's desk at the store, and the way out.
 //!
-//! A department gets nothing else: it can't name another's state. What only one department may do to the world (frames, codes)
-//! has a method for its [`Cx`] alone, in a file of its own folder or below.
+//! A department gets nothing else: it can't name another's state. What only some may do to the world (frames, codes) has methods for
+//! those alone.
 
 use std::collections::VecDeque;
 
@@ -30,6 +30,12 @@ pub(crate) trait Department {
     /// What a scan is for.
     type Scan: std::fmt::Debug;
 }
+
+/// A department that may do something to connections.
+pub(crate) trait KnowsFrames: Department {}
+
+/// A department that makes codes, tokens and ids, and answers operators.
+pub(crate) trait KnowsPeople: Department {}
 
 /// The desk of a department.
 pub(crate) type DeskOf<D> = Desk<<D as Department>::After, <D as Department>::Get, <D as Department>::Scan>;
@@ -210,13 +216,13 @@ impl<'a, D: Department> Cx<'a, D> {
         }
     }
 
-    // ---- operators
-
     /// A message has reached a station of its way.
     pub(crate) fn passed(&mut self, author: Author, client_id: ClientMessageId, stage: Stage) {
         self.fx.passed(author, client_id, stage);
     }
+}
 
+impl<D: KnowsPeople> Cx<'_, D> {
     /// Answers an operator's question.
     pub(crate) fn answer(&mut self, question: u64, response: AdminResponse) {
         self.fx.answer(question, response);
@@ -231,7 +237,9 @@ impl<'a, D: Department> Cx<'a, D> {
     pub(crate) fn entropy(&mut self) -> &mut Entropy {
         &mut self.ground.entropy
     }
+}
 
+impl<D: KnowsFrames> Cx<'_, D> {
     /// The shell: frames, and all else that is done to connections.
     pub(crate) fn fx(&mut self) -> &mut dyn Effects {
         self.fx

@@ -2,8 +2,7 @@
 
 use tern_wire::ids::UserId;
 
-/// A day, in milliseconds.
-pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
+use crate::limits::DAY_MS;
 
 /// The day of a time, counted from the Unix epoch.
 pub(crate) fn day_of(time_ms: u64) -> u32 {

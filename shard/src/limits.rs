@@ -1,112 +1,100 @@
 //! The bounds of the brain, each with what happens when it is reached. The protocol's own are in [`tern_wire::limits`].
 
 use tern_wire::limits;
+pub use tern_wire::limits::{BODY_BYTES_MAX, HISTORY_ENTRIES_MAX};
 
-/// What an operator can set. Durations are in milliseconds.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Bytes of a message's body. Beyond: `BODY_TOO_LARGE`. At most [`limits::BODY_BYTES_MAX`].
-    pub body_bytes_max: usize,
-    /// Entries of a history page; more asked for are cut to this. At most [`limits::HISTORY_ENTRIES_MAX`].
-    pub history_entries_max: usize,
-    /// Unanswered requests of a connection. Beyond: `OVERLOADED`.
-    pub requests_in_flight_max: u32,
-    /// Bytes of a connection's unanswered requests. Beyond: `OVERLOADED`.
-    pub request_bytes_in_flight_max: u32,
-    /// Bytes queued to a connection beyond which nothing is pushed: it catches up from the log when it has read on.
-    pub send_queue_bytes_max: usize,
-    /// Bytes queued to a connection beyond which it is closed: `GoAway(TOO_SLOW)`.
-    pub send_queue_bytes_hard_max: usize,
-    /// A connection that has not logged in after this is closed: `GoAway(UNAUTHENTICATED)`.
-    pub login_timeout_ms: u64,
-    /// A connection from which nothing came for this long is closed: `GoAway(IDLE)`.
-    pub idle_timeout_ms: u64,
-    /// How long a one-time code is good.
-    pub code_valid_ms: u64,
-    /// How many wrong codes may be tried. Beyond: `TOO_MANY_ATTEMPTS`, a new code is needed.
-    pub code_attempts_max: u32,
-    /// Codes for one phone asked for from one network in an hour. Beyond: `RATE_LIMITED`. 0: any number.
-    pub code_requests_per_hour_max: u32,
-    /// Codes for one phone asked for in an hour from all networks together from which it was never proven. Beyond: `RATE_LIMITED` for
-    /// those. 0: any number.
-    pub phone_code_requests_per_hour_max: u32,
-    /// Codes asked for from one network in an hour, for all phones. Beyond: `RATE_LIMITED`. 0: any number.
-    pub address_code_requests_per_hour_max: u32,
-    /// Lookups of people and pages of its chats by one account in a minute. Beyond: `RATE_LIMITED`. 0: any number.
-    pub lookups_per_minute_max: u32,
-    /// Messages sent by one account in a minute, on the average. Beyond: `RATE_LIMITED`. 0: any number.
-    pub sends_per_minute_max: u32,
-    /// Messages that an account may send at once when it has been quiet.
-    pub sends_burst: u32,
-    /// People who have not written to an account and to whom it may write in an hour. Beyond: `RATE_LIMITED`. 0: any number.
-    pub strangers_per_hour_max: u32,
-    /// Bytes of bodies that wait for one user, beside [`WAITING_FREE_BYTES`] a chat. Beyond: `INBOX_FULL` to those who send. 0: any number.
-    pub waiting_bytes_max: u64,
-    /// Days after which a phone's account, none of whose devices has been here, is not joined by whoever proves the phone: it ends, and
-    /// the phone gets a new one. 0: never.
-    pub account_idle_days: u32,
-    /// Devices of one user. Beyond: `TOO_MANY_DEVICES`.
-    pub devices_max: usize,
-    /// How long an access token is good.
-    pub access_token_valid_ms: u64,
-    /// How long a refresh token is good.
-    pub refresh_token_valid_ms: u64,
-    /// Logs kept in memory by one core; the longest unused leave.
-    pub logs_cached_max: usize,
-    /// Users kept in memory by one core, beside the connected ones; the longest unused leave.
-    pub users_cached_max: usize,
-    /// Newest entries of a log kept in memory, by number.
-    pub tail_entries_max: usize,
-    /// Newest entries of a log kept in memory, by bytes of their bodies.
-    pub tail_bytes_max: usize,
-    /// Bytes in a core's open batch. Beyond, requests that write: `OVERLOADED`.
-    pub batch_bytes_max: usize,
-    /// What a refused client is told to wait when this core is overloaded.
-    pub overloaded_retry_after_ms: u32,
-    /// Inbox marks read in one step: the next is read when most of these logs are done with.
-    pub inbox_step_rows: usize,
-    /// A caught-up device's inbox mark is cleared when its log has been quiet for this long.
-    pub mark_quiet_ms: u64,
-}
+/// A day, in milliseconds.
+pub const DAY_MS: u64 = 24 * HOUR_MS;
 
-impl Default for Limits {
-    fn default() -> Self {
-        const MINUTE_MS: u64 = 60_000;
-        const HOUR_MS: u64 = 60 * MINUTE_MS;
-        Self {
-            body_bytes_max: limits::BODY_BYTES_MAX,
-            history_entries_max: limits::HISTORY_ENTRIES_MAX,
-            requests_in_flight_max: 256,
-            request_bytes_in_flight_max: 1 << 20,
-            send_queue_bytes_max: 256 << 10,
-            send_queue_bytes_hard_max: 4 << 20,
-            login_timeout_ms: 30_000,
-            idle_timeout_ms: 5 * MINUTE_MS,
-            code_valid_ms: 5 * MINUTE_MS,
-            code_attempts_max: 3,
-            code_requests_per_hour_max: 3,
-            phone_code_requests_per_hour_max: 12,
-            address_code_requests_per_hour_max: 100,
-            lookups_per_minute_max: 120,
-            sends_per_minute_max: 100,
-            sends_burst: 300,
-            strangers_per_hour_max: 60,
-            waiting_bytes_max: 64 << 20,
-            account_idle_days: 45,
-            devices_max: 8,
-            access_token_valid_ms: HOUR_MS,
-            refresh_token_valid_ms: 7 * 24 * HOUR_MS,
-            logs_cached_max: 100_000,
-            users_cached_max: 100_000,
-            tail_entries_max: 32,
-            tail_bytes_max: 64 << 10,
-            batch_bytes_max: 4 << 20,
-            overloaded_retry_after_ms: 100,
-            inbox_step_rows: 1000,
-            mark_quiet_ms: 10_000,
+/// Gives every limit of the brain that an operator can set to a macro, behind what else that gets: its key and type, what it is by
+/// itself, what it may be, and what it bounds with what happens beyond. Durations are in milliseconds. It is said here alone:
+/// [`Limits`] is made of it, and so are the shell's configuration, its checks and its help.
+#[macro_export]
+macro_rules! with_limits {
+    ($then:ident! { $($before:tt)* }) => {
+        $then! {
+            $($before)*
+            login_timeout_ms: u64 = 30_000, 100..=3_600_000,
+                "Time from connecting to Login. Beyond: GoAway(UNAUTHENTICATED).";
+            idle_timeout_ms: u64 = 300_000, 1_000..=$crate::limits::DAY_MS,
+                "Time without a byte from the client. Beyond: GoAway(IDLE).";
+            body_bytes_max: usize = $crate::limits::BODY_BYTES_MAX, 1..=$crate::limits::BODY_BYTES_MAX as u64,
+                "Bytes of a message's body. Beyond: BODY_TOO_LARGE.";
+            history_entries_max: usize = $crate::limits::HISTORY_ENTRIES_MAX, 1..=$crate::limits::HISTORY_ENTRIES_MAX as u64,
+                "Entries of a history page; more asked for are cut to this.";
+            requests_in_flight_max: u32 = 256, 1..=65_536,
+                "Unanswered requests of a connection. Beyond: OVERLOADED.";
+            request_bytes_in_flight_max: u32 = 1 << 20, 131_072..=1 << 30,
+                "Bytes of a connection's unanswered requests. Beyond: OVERLOADED.";
+            send_queue_bytes_max: usize = 256 << 10, 1_024..=1 << 30,
+                "Bytes queued to a connection beyond which nothing is pushed: it catches up from the log when it has read on.";
+            send_queue_bytes_hard_max: usize = 4 << 20, 1_048_576..=1 << 30,
+                "Bytes queued to a connection. Beyond: GoAway(TOO_SLOW).";
+            code_valid_ms: u64 = 300_000, 1_000..=$crate::limits::DAY_MS,
+                "Life of a one-time code.";
+            code_attempts_max: u32 = 3, 1..=100,
+                "Wrong tries of a one-time code. Beyond: TOO_MANY_ATTEMPTS, a new code is needed.";
+            code_requests_per_hour_max: u32 = 3, 0..=$crate::limits::PHONE_CODES_MAX as u64,
+                "One-time codes for a phone from one network in an hour. Beyond: RATE_LIMITED. 0: any number.";
+            phone_code_requests_per_hour_max: u32 = 12, 0..=$crate::limits::PHONE_CODES_MAX as u64,
+                "One-time codes for a phone in an hour from all networks that have never proven it. Beyond: RATE_LIMITED for those. 0: any number.";
+            address_code_requests_per_hour_max: u32 = 100, 0..=100_000_000,
+                "One-time codes for a network in an hour. Beyond: RATE_LIMITED. 0: any number.";
+            lookups_per_minute_max: u32 = 120, 0..=1_000_000,
+                "Lookups of people, and pages of its chats, by an account in a minute. Beyond: RATE_LIMITED. 0: any number.";
+            sends_per_minute_max: u32 = 100, 0..=10_000_000,
+                "Messages sent by an account in a minute, on the average. Beyond: RATE_LIMITED. 0: any number.";
+            sends_burst: u32 = 300, 1..=10_000_000,
+                "Messages that an account may send at once when it has been quiet.";
+            strangers_per_hour_max: u32 = 60, 0..=1_000_000,
+                "People who have not written to an account and to whom it may write in an hour. Beyond: RATE_LIMITED. 0: any number.";
+            waiting_bytes_max: u64 = 64 << 20, 0..=1 << 40,
+                "Bytes of bodies that wait for one user, beside 64 KiB a chat. Beyond: INBOX_FULL to those who send. 0: any number.";
+            account_idle_days: u32 = 45, 0..=36_500,
+                "Days without any of its devices after which an account is not joined by whoever proves its phone, but ends. 0: never.";
+            devices_max: usize = 8, 1..=64,
+                "Devices of a user. Beyond: the oldest that is not connected goes, or TOO_MANY_DEVICES.";
+            access_token_valid_ms: u64 = 3_600_000, 1_000..=$crate::limits::DAY_MS,
+                "Life of an access token.";
+            refresh_token_valid_ms: u64 = 7 * $crate::limits::DAY_MS, 1_000..=365 * $crate::limits::DAY_MS,
+                "Life of a refresh token.";
+            logs_cached_max: usize = 100_000, 16..=100_000_000,
+                "Logs in one core's memory; the longest unused leave.";
+            users_cached_max: usize = 100_000, 16..=100_000_000,
+                "Users in one core's memory, beside the connected ones; the longest unused leave.";
+            tail_entries_max: usize = 32, 1..=10_000,
+                "Newest entries of a log in memory, by number.";
+            tail_bytes_max: usize = 64 << 10, 1..=1 << 30,
+                "Newest entries of a log in memory, by bytes of their bodies.";
+            batch_bytes_max: usize = 4 << 20, 131_072..=1 << 30,
+                "Bytes in a core's open batch. Beyond, requests that write: OVERLOADED.";
+            overloaded_retry_after_ms: u32 = 100, 1..=60_000,
+                "What a refused client is told to wait.";
+            inbox_step_rows: usize = 1_000, 1..=100_000,
+                "Inbox marks read in one step: the next is read when most of these logs are done with.";
+            mark_quiet_ms: u64 = 10_000, 1..=3_600_000,
+                "Quiet time of a log after which marks of devices that have it all are cleared.";
         }
-    }
+    };
 }
+
+macro_rules! limits_struct {
+    ($($key:ident: $type:ty = $default:expr, $range:expr, $help:literal;)*) => {
+        /// What an operator can set of the brain. Durations are in milliseconds.
+        #[derive(Clone, Debug)]
+        pub struct Limits {
+            $(#[doc = $help] pub $key: $type,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($key: $default,)* }
+            }
+        }
+    };
+}
+
+with_limits! { limits_struct! {} }
 
 impl Limits {
     /// What a client is told of them in `Welcome`.

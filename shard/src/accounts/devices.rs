@@ -8,8 +8,8 @@ use tern_wire::request::Rename;
 
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of};
-use crate::days::DAY_MS;
 use crate::entry::Author;
+use crate::limits::DAY_MS;
 use crate::message::{FrontOp, Notice};
 use crate::reply::{Origin, Reply};
 

@@ -35,7 +35,7 @@ use self::kept::Kept;
 use self::phones::Phones;
 use self::reserved::Waiting;
 use self::waits::{After, GetFor, ScanFor};
-use crate::cx::{Cx as AnyCx, Department};
+use crate::cx::{Cx as AnyCx, Department, KnowsPeople};
 use crate::held::Loads;
 use crate::limits::Limits;
 use crate::maps::Hashing;
@@ -61,6 +61,8 @@ impl Department for Accounts {
     type Get = GetFor;
     type Scan = ScanFor;
 }
+
+impl KnowsPeople for Accounts {}
 
 type Cx<'a> = AnyCx<'a, Accounts>;
 

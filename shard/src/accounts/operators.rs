@@ -10,8 +10,8 @@ use super::users::Ask;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of, slot_of_phone};
 use crate::admin::{AdminRequest, AdminResponse, CodeView, DeviceView, UserView};
-use crate::days::DAY_MS;
 use crate::entry::Author;
+use crate::limits::DAY_MS;
 use crate::message::{PhoneOp, PhoneQuestion};
 
 impl Accounts {

@@ -19,7 +19,7 @@ use tern_wire::opening::Opening;
 
 use self::conns::{Conn, Conns};
 use self::listing::Listings;
-use crate::cx::{Cx as AnyCx, Department, Never};
+use crate::cx::{Cx as AnyCx, Department, KnowsFrames, Never};
 use crate::identity::StoreIdentity;
 use crate::maps::Hashing;
 use crate::message::FrontOp;
@@ -41,6 +41,8 @@ impl Department for Front {
     type Get = Never;
     type Scan = Never;
 }
+
+impl KnowsFrames for Front {}
 
 type Cx<'a> = AnyCx<'a, Front>;
 

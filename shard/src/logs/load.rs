@@ -55,14 +55,14 @@ impl Logs {
     }
 
     pub(super) fn record_read(&mut self, cx: &mut Cx, id: LogId, load: Load, value: Option<Bytes>) {
-        let Some(log) = self.loading(id, load) else { return };
+        let log = self.loading(id, load);
         log.exists = value.is_some();
         let is_whole = value.is_none_or(|value| LogRecord::decode(value).is_ok());
         self.part_came(cx, id, if is_whole { Ok(()) } else { Err(Unreadable::Damaged) });
     }
 
     pub(super) fn tail_read(&mut self, cx: &mut Cx, id: LogId, load: Load, rows: Rows) {
-        let Some(log) = self.loading(id, load) else { return };
+        let log = self.loading(id, load);
         let more = rows.more;
         let entries: Option<Vec<_>> = rows.rows.into_iter().map(|row| entry_of(id, row)).collect();
         let whole = entries.filter(|entries| {
@@ -90,7 +90,7 @@ impl Logs {
         user: UserId,
         value: Option<Bytes>,
     ) {
-        let Some(log) = self.loading(id, load) else { return };
+        let log = self.loading(id, load);
         let Ok(record) = value.map_or(Ok(MemberRecord::default()), MemberRecord::decode) else {
             return self.part_came(cx, id, Err(Unreadable::Damaged));
         };
@@ -207,9 +207,8 @@ impl Logs {
 
     /// A part of a log can't be read.
     pub(super) fn part_failed(&mut self, cx: &mut Cx, id: LogId, load: Load, why: Unreadable) {
-        if self.loading(id, load).is_some() {
-            self.part_came(cx, id, Err(why));
-        }
+        self.loading(id, load);
+        self.part_came(cx, id, Err(why));
     }
 }
 

@@ -151,10 +151,11 @@ impl Logs {
         log
     }
 
-    /// The log that is being read by this load, unless that is over.
-    fn loading(&mut self, id: LogId, load: Load) -> Option<&mut Log> {
-        let log = self.logs.get_mut(&id)?;
-        log.held.is_loading_by(load).then_some(log)
+    /// The log that is being read by this load.
+    fn loading(&mut self, id: LogId, load: Load) -> &mut Log {
+        let log = self.pinned(id);
+        assert!(log.held.is_loading_by(load), "a log that is being read is not forgotten, nor read again");
+        log
     }
 
     /// The log as this load has read it, unless it is doubted or another one.
