@@ -12,7 +12,7 @@ use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
 use tern_shard::message::Message;
 use tern_shard::reply::ConnId;
-use tern_shard::slots::{CoreId, ProcessId, SlotMap};
+use tern_shard::slots::{CoreId, ProcessId, SlotTable};
 use tern_shard::{Arrival, Effects, Input, Setup, Shard};
 use tern_storage::embedded::fuzzing;
 use tern_storage::memory::Memory;
@@ -203,7 +203,7 @@ impl Node {
         let shard = Shard::new(Setup {
             process: ProcessId::default(),
             core: CoreId(0),
-            slots: SlotMap::even(1),
+            slots: SlotTable::even(1),
             limits: Limits::default(),
             identity: StoreIdentity::from_record(&STORE.1).expect("the fixture's identity is whole"),
             keys: fixtures::keys(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tern_shard::admin::{AdminRequest, AdminResponse};
-use tern_shard::slots::{CoreId, SlotMap};
+use tern_shard::slots::{CoreId, SlotTable};
 use tern_wire::ids::{Phone, UserId};
 use tern_wire::tls::TlsServer;
 
@@ -33,7 +33,7 @@ impl std::error::Error for ControlError {}
 /// The way to the cores. Shared by threads that may block; never used by a core itself.
 pub trait Control: Send + Sync {
     /// The slots' owners.
-    fn slots(&self) -> &SlotMap;
+    fn slots(&self) -> &SlotTable;
 
     /// How many cores there are.
     fn cores(&self) -> u16;

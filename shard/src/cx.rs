@@ -17,8 +17,9 @@ use crate::entropy::Entropy;
 use crate::entry::Author;
 use crate::limits::Limits;
 use crate::message::{FrontOp, LogOp, Message, PhoneOp, UserOp};
+use crate::moving::{Moving, Way};
 use crate::reply::{ConnId, Origin, Place, Reply};
-use crate::slots::{CoreId, ProcessId, SlotMap};
+use crate::slots::{CoreId, ProcessId};
 use crate::trouble::Trouble;
 
 /// A part of the brain with a state of its own.
@@ -49,7 +50,7 @@ pub(crate) enum Never {}
 pub(crate) struct Ground {
     pub(crate) process: ProcessId,
     pub(crate) core: CoreId,
-    pub(crate) slots: SlotMap,
+    pub(crate) moving: Moving,
     pub(crate) limits: Limits,
     pub(crate) entropy: Entropy,
     pub(crate) store: Store,
@@ -91,12 +92,17 @@ impl<'a, D: Department> Cx<'a, D> {
 
     /// The core that owns a slot.
     pub(crate) fn owner(&self, slot: Slot) -> CoreId {
-        self.ground.slots.owner(slot)
+        self.ground.moving.table().owner(slot)
     }
 
     /// Whether this core owns a slot.
     pub(crate) fn owns(&self, slot: Slot) -> bool {
         self.owner(slot) == self.ground.core
+    }
+
+    /// Whether a slot is this core's, and does not move.
+    pub(crate) fn is_here(&self, slot: Slot) -> bool {
+        self.ground.moving.is_here(slot)
     }
 
     /// A refusal for now, for some bound is reached.
@@ -106,34 +112,43 @@ impl<'a, D: Department> Cx<'a, D> {
 
     // ---- messages
 
-    /// Tells the owner of what a message is about.
-    fn tell(&mut self, slot: Slot, message: Message) {
-        self.tell_core(self.owner(slot), message);
-    }
-
-    fn tell_core(&mut self, core: CoreId, message: Message) {
-        if core == self.ground.core {
-            self.ground.local.push_back(message);
-        } else {
-            self.fx.tell(core, message);
+    /// Tells the owner of what a message is about. Gives it back if it has to wait for a slot that moves, and too much does.
+    fn tell(&mut self, slot: Slot, message: Message) -> Option<Message> {
+        match self.ground.moving.way(slot, message) {
+            Way::To(core, message) => self.ground.tell(core, message, self.fx),
+            Way::ToLast(core, message) => {
+                let marker = self.ground.moving.marker(slot);
+                self.ground.tell(core, message, self.fx);
+                self.ground.tell(core, marker, self.fx);
+            }
+            Way::Waits => {}
+            Way::Full(message) => return Some(message),
         }
+        None
     }
 
     /// Tells a connection, wherever it is. An answer to an earlier process finds nobody.
     pub(crate) fn tell_front(&mut self, place: Place, op: FrontOp) {
         if place.process == self.ground.process {
-            self.tell_core(place.core, Message::Front(place.conn, op));
+            self.ground.tell(place.core, Message::Front(place.conn, op), self.fx);
         }
     }
 
     /// Tells a user's owner.
     pub(crate) fn tell_user(&mut self, user: UserId, op: UserOp) {
-        self.tell(Slot::of_user(user.get()), Message::User(user, op));
+        self.tell_or_refuse(Slot::of_user(user.get()), Message::User(user, op));
     }
 
     /// Tells a log's owner.
     pub(crate) fn tell_log(&mut self, log: LogId, op: LogOp) {
-        self.tell(Slot::of_log(log), Message::Log(log, op));
+        self.tell_or_refuse(Slot::of_log(log), Message::Log(log, op));
+    }
+
+    /// What can't wait for a slot that moves is refused by this core, as if it were the owner's word.
+    fn tell_or_refuse(&mut self, slot: Slot, message: Message) {
+        if let Some(message) = self.tell(slot, message) {
+            self.ground.local.push_back(Message::Refuse(Box::new(message)));
+        }
     }
 
     /// Sends a request on to the owner of what it is about, unless so much waits there that it is refused.
@@ -144,7 +159,7 @@ impl<'a, D: Department> Cx<'a, D> {
             let refusal = self.overloaded();
             return self.refuse(origin, refusal);
         }
-        self.tell_core(owner, message);
+        self.tell_or_refuse(slot, message);
     }
 
     /// See [`Cx::ask`].
@@ -248,6 +263,15 @@ impl<D: KnowsFrames> Cx<'_, D> {
 
 /// For the router: what became of a read or a write is told to operators in one place.
 impl Ground {
+    /// Tells a core.
+    pub(crate) fn tell(&mut self, core: CoreId, message: Message, fx: &mut dyn Effects) {
+        if core == self.core {
+            self.local.push_back(message);
+        } else {
+            fx.tell(core, message);
+        }
+    }
+
     pub(crate) fn commit_failed(&mut self, fx: &mut dyn Effects, error: &StoreError) {
         if self.trouble.commit_failed(error) {
             fx.store_trouble(error);

@@ -8,13 +8,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use prost::Message;
-use tern_storage::{
-    Batch, Busy, CommitId, Direction, Epoch, Fence, Key, KeyRange, ReadId, SLOTS, ScanLimit, Slot,
-};
+use tern_storage::{Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, ReadId, SLOTS, ScanLimit, Slot};
 
 use crate::effects::Effects;
 use crate::limits::{BATCH_ANSWERS_MAX, READS_WAITING_MAX};
 use crate::maps::{Hashing, Map};
+use crate::slots::SlotTable;
 
 /// A core's open batch, and its commits under way.
 #[derive(Debug)]
@@ -23,21 +22,18 @@ pub(crate) struct Store {
     /// What follows the open batch, by number, all desks together.
     follows: usize,
     in_flight: VecDeque<CommitId>,
-    /// The epochs in which this core owns its slots.
-    epochs: Box<[Epoch]>,
     /// The slots that decided the open batch: a bit each, and a list of them.
     is_decided_by: Box<[u64]>,
     deciding: Vec<Slot>,
 }
 
 impl Store {
-    /// Nothing open; every slot in its first epoch.
+    /// Nothing open.
     pub(crate) fn new() -> Self {
         Self {
             open: Batch::default(),
             follows: 0,
             in_flight: VecDeque::new(),
-            epochs: vec![Epoch::default(); usize::from(SLOTS)].into(),
             is_decided_by: vec![0; usize::from(SLOTS) / 64].into(),
             deciding: Vec::new(),
         }
@@ -77,11 +73,11 @@ impl Store {
     }
 
     /// Submits the open batch, and gives the commit's number. If the store is busy it stays open, and grows no further than its bound.
-    pub(crate) fn submit(&mut self, fx: &mut dyn Effects) -> Option<CommitId> {
+    pub(crate) fn submit(&mut self, table: &SlotTable, fx: &mut dyn Effects) -> Option<CommitId> {
         if self.open.is_empty() && self.follows == 0 {
             return None;
         }
-        match fx.submit(std::mem::take(&mut self.open), self.fence()) {
+        match fx.submit(std::mem::take(&mut self.open), self.fence(table)) {
             Ok(commit) => {
                 self.in_flight.push_back(commit);
                 self.begin_batch();
@@ -124,8 +120,8 @@ impl Store {
         }
     }
 
-    fn fence(&self) -> Fence {
-        self.deciding.iter().map(|slot| (*slot, self.epochs[usize::from(slot.number())])).collect()
+    fn fence(&self, table: &SlotTable) -> Fence {
+        self.deciding.iter().map(|slot| (*slot, table.epoch(*slot))).collect()
     }
 }
 

@@ -18,16 +18,22 @@
 use std::collections::VecDeque;
 
 use crate::message::Unreadable;
+use crate::slots::CoreId;
 
-/// The number of a load: a department counts its own.
+/// The number of a load. A department counts its own, above the number of its core: what it holds may have been read by another.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Load(u64);
 
 /// Gives out the numbers of loads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Loads(u64);
 
 impl Loads {
+    /// Those of a core.
+    pub(crate) fn new(core: CoreId) -> Self {
+        Self(u64::from(core.0) << 48)
+    }
+
     /// The next one.
     pub(crate) fn next(&mut self) -> Load {
         self.0 += 1;
@@ -228,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_comes_before_it_is_known_waits_in_order_up_to_the_bound() {
-        let mut held = Held::loading(Loads::default().next(), 2);
+        let mut held = Held::loading(Loads::new(CoreId(0)).next(), 2);
         let came: Vec<_> = (1..=4).map(|op| admit(&mut held, op)).collect();
         assert_eq!(came, ["waits", "waits", "waits", "full"]);
         assert!(held.withdraw(|op| *op == 2) && !held.withdraw(|op| *op == 9));
@@ -240,7 +246,7 @@ mod tests {
 
     #[test]
     fn one_part_that_is_damaged_damages_the_whole() {
-        let mut held: Held<u32> = Held::loading(Loads::default().next(), 3);
+        let mut held: Held<u32> = Held::loading(Loads::new(CoreId(0)).next(), 3);
         held.part_came(Err(Unreadable::Damaged));
         held.part_came(Err(Unreadable::ForNow));
         assert_eq!(held.part_came(Ok(())), Some(Err(Unreadable::Damaged)));
@@ -248,7 +254,7 @@ mod tests {
 
     #[test]
     fn what_is_doubted_is_not_read_before_its_writes_have_ended() {
-        let mut loads = Loads::default();
+        let mut loads = Loads::new(CoreId(0));
         let mut held = Held::made(loads.next());
         held.unsettle();
         held.unsettle();
@@ -269,7 +275,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "not read before the write has ended")]
     fn reading_beside_a_write_is_a_bug() {
-        let mut loads = Loads::default();
+        let mut loads = Loads::new(CoreId(0));
         let mut held: Held<u32> = Held::made(loads.next());
         held.unsettle();
         held.doubt();

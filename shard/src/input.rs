@@ -7,6 +7,7 @@ use crate::admin::AdminRequest;
 use crate::effects::Arrival;
 use crate::message::Message;
 use crate::reply::ConnId;
+use crate::slots::SlotTable;
 
 /// One input.
 #[derive(Debug)]
@@ -31,6 +32,9 @@ pub enum Input<'a> {
     Completed(Completion),
     /// An operator asks; the answer carries the number.
     Asked(u64, AdminRequest),
+    /// A newer table of who owns which slot. A slot moves again only when [`Shard::slots_moving`](crate::Shard::slots_moving) is 0 on
+    /// every core.
+    Slots(SlotTable),
     /// Time has passed: about ten times a second.
     Tick,
     /// The node is about to stop: all connections are told.

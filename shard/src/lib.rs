@@ -11,6 +11,7 @@
 
 mod accounts;
 pub mod admin;
+mod by_slot;
 mod cx;
 mod days;
 mod desk;
@@ -26,6 +27,7 @@ pub mod limits;
 mod logs;
 mod maps;
 pub mod message;
+mod moving;
 pub mod network;
 pub mod reply;
 pub mod shard;

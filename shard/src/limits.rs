@@ -121,6 +121,9 @@ pub const PULL_ENTRIES_MAX: usize = 64;
 /// Bytes of bodies in one page of catching up; its last entry may exceed it.
 pub const PULL_BYTES_MAX: usize = 64 << 10;
 
+/// Messages that wait, at one core, for a slot that moves. Beyond, requests: `OVERLOADED`.
+pub const MOVING_WAITING_MAX: usize = 4096;
+
 /// Reads that wait for the store to have room. Beyond, requests that would read: `OVERLOADED`.
 pub const READS_WAITING_MAX: usize = 16_384;
 

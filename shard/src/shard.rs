@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tern_storage::{CommitId, Completion, ReadId, Rows, StoreError};
+use tern_storage::{CommitId, Completion, ReadId, Rows, Slot, StoreError};
 use tern_wire::errors::{Reason, Refusal};
 
 use crate::accounts::Accounts;
@@ -22,9 +22,10 @@ use crate::identity::StoreIdentity;
 use crate::input::Input;
 use crate::limits::Limits;
 use crate::logs::Logs;
-use crate::message::{Message, Unreadable};
+use crate::message::{HandOver, Message, Unreadable};
+use crate::moving::{Moving, Way};
 use crate::reply::{ConnId, Undone};
-use crate::slots::{CoreId, ProcessId, SlotMap};
+use crate::slots::{CoreId, ProcessId, SlotTable};
 use crate::tokens::Keys;
 use crate::trouble::Trouble;
 
@@ -36,7 +37,7 @@ pub struct Setup {
     /// Which core of it.
     pub core: CoreId,
     /// Who owns which slot.
-    pub slots: SlotMap,
+    pub slots: SlotTable,
     /// Its bounds.
     pub limits: Limits,
     /// Which store it is, and which of its runs.
@@ -68,10 +69,6 @@ macro_rules! cx {
     };
 }
 
-/// The slot of something is another core's: whoever asked has an older map, or a newer one, and asks again.
-const ELSEWHERE: Refusal =
-    Refusal::for_now(Reason::Unavailable, 100, "it is looked after elsewhere by now: try again");
-
 impl Shard {
     /// A brain that remembers nothing.
     pub fn new(setup: Setup) -> Self {
@@ -84,12 +81,12 @@ impl Shard {
             front_desk: Desk::new(hashing),
             accounts: Accounts::new((process, core), keys, development, &limits, hashing),
             accounts_desk: Desk::new(hashing),
-            logs: Logs::new(hashing),
+            logs: Logs::new(core, hashing),
             logs_desk: Desk::new(hashing),
             ground: Ground {
                 process,
                 core,
-                slots,
+                moving: Moving::new(core, slots),
                 limits,
                 entropy,
                 store: Store::new(),
@@ -115,11 +112,17 @@ impl Shard {
                 self.front.tick(cx!(self, now_ms, front_desk, fx));
                 self.logs.tick(cx!(self, now_ms, logs_desk, fx));
             }
+            Input::Slots(table) => {
+                for (core, marker) in self.ground.moving.change(table) {
+                    self.ground.tell(core, marker, fx);
+                }
+            }
             input => self.of_connection(now_ms, input, fx),
         }
         while let Some(message) = self.ground.local.pop_front() {
             self.told(now_ms, message, fx);
         }
+        self.drain(fx);
     }
 
     fn of_connection(&mut self, now_ms: u64, input: Input<'_>, fx: &mut dyn Effects) {
@@ -133,7 +136,7 @@ impl Shard {
             Input::Drained(conn) => self.front.drained(cx, conn),
             Input::Closed(conn) => self.front.closed(cx, conn),
             Input::Drain => self.front.farewell_to_all(cx),
-            Input::Told(_) | Input::Completed(_) | Input::Asked(..) | Input::Tick => {
+            Input::Told(_) | Input::Completed(_) | Input::Asked(..) | Input::Slots(_) | Input::Tick => {
                 unreachable!("these are of no connection")
             }
         }
@@ -141,7 +144,7 @@ impl Shard {
 
     /// Ends a turn: what was written goes to the store, and reads that found no room are tried again.
     pub fn end_turn(&mut self, fx: &mut dyn Effects) {
-        if let Some(commit) = self.ground.store.submit(fx) {
+        if let Some(commit) = self.ground.store.submit(self.ground.moving.table(), fx) {
             self.accounts_desk.submitted(commit);
             self.logs_desk.submitted(commit);
         }
@@ -173,7 +176,7 @@ impl Shard {
     pub fn status(&self) -> CoreStatus {
         CoreStatus {
             core: self.ground.core.0,
-            slots: self.ground.slots.owned_by(self.ground.core),
+            slots: self.ground.moving.table().owned_by(self.ground.core),
             connections: self.front.connections(),
             sessions: self.front.sessions(),
             logs: self.logs.count(),
@@ -182,38 +185,120 @@ impl Shard {
         }
     }
 
+    /// Slots on their way from core to core, as far as this core has to do with them.
+    pub fn slots_moving(&self) -> usize {
+        self.ground.moving.count()
+    }
+
     fn told(&mut self, now_ms: u64, message: Message, fx: &mut dyn Effects) {
-        let is_here = message.slot().is_none_or(|slot| self.ground.slots.owner(slot) == self.ground.core);
+        let Some(slot) = message.slot() else { return self.told_core(now_ms, message, fx) };
+        match self.ground.moving.came(slot, message) {
+            Way::To(core, message) if core == self.ground.core => self.decide(now_ms, message, fx),
+            Way::To(core, message) => self.ground.tell(core, message, fx),
+            Way::ToLast(..) => unreachable!("what has come is not said by this core"),
+            Way::Waits => {}
+            Way::Full(message) => self.refuse(now_ms, message, fx),
+        }
+    }
+
+    /// A message for this core, or for a connection of it.
+    fn told_core(&mut self, now_ms: u64, message: Message, fx: &mut dyn Effects) {
         match message {
             Message::Front(conn, op) => self.front.told(cx!(self, now_ms, front_desk, fx), conn, op),
-            Message::Log(log, op) => {
-                let cx = cx!(self, now_ms, logs_desk, fx);
-                if is_here { self.logs.told(cx, log, op) } else { Logs::refuse(cx, log, op, ELSEWHERE) }
-            }
-            Message::User(user, op) => {
-                let cx = cx!(self, now_ms, accounts_desk, fx);
-                if is_here {
-                    self.accounts.user_told(cx, user, op);
-                } else {
-                    Accounts::refuse_user(cx, user, op, ELSEWHERE);
+            Message::Slot(taken) => self.take_up(now_ms, *taken, fx),
+            Message::Passed(slot) => {
+                let (owner, held) = self.ground.moving.passed(slot);
+                for message in held {
+                    self.ground.tell(owner, message, fx);
                 }
+            }
+            Message::Flush { slot, from } => fx.tell(from, Message::Flushed(slot)),
+            Message::Flushed(slot) => self.flushed(slot, fx),
+            Message::Refuse(message) => self.refuse(now_ms, *message, fx),
+            Message::Marker { .. }
+            | Message::Network(..)
+            | Message::Phone(..)
+            | Message::User(..)
+            | Message::Log(..) => unreachable!("these are for the owner of a slot"),
+        }
+    }
+
+    /// A message for a slot of this core.
+    fn decide(&mut self, now_ms: u64, message: Message, fx: &mut dyn Effects) {
+        match message {
+            Message::Log(log, op) => self.logs.told(cx!(self, now_ms, logs_desk, fx), log, op),
+            Message::User(user, op) => {
+                self.accounts.user_told(cx!(self, now_ms, accounts_desk, fx), user, op);
             }
             Message::Phone(phone, op) => {
-                let cx = cx!(self, now_ms, accounts_desk, fx);
-                if is_here {
-                    self.accounts.phone_told(cx, phone, op);
-                } else {
-                    Accounts::refuse_phone(cx, op, ELSEWHERE);
-                }
+                self.accounts.phone_told(cx!(self, now_ms, accounts_desk, fx), phone, op);
             }
             Message::Network(network, op) => {
-                let cx = cx!(self, now_ms, accounts_desk, fx);
-                if is_here {
-                    self.accounts.network_told(cx, network, op);
-                } else {
-                    Accounts::refuse_network(cx, op, ELSEWHERE);
+                self.accounts.network_told(cx!(self, now_ms, accounts_desk, fx), network, op);
+            }
+            Message::Marker { slot, from, .. } => self.ground.tell(from, Message::Passed(slot), fx),
+            Message::Front(..)
+            | Message::Slot(_)
+            | Message::Passed(_)
+            | Message::Flush { .. }
+            | Message::Flushed(_)
+            | Message::Refuse(_) => unreachable!("these are of no slot"),
+        }
+    }
+
+    /// A request has to wait for a slot that moves, and too much does.
+    fn refuse(&mut self, now_ms: u64, message: Message, fx: &mut dyn Effects) {
+        let cx = cx!(self, now_ms, accounts_desk, fx);
+        let refusal = cx.overloaded();
+        match message {
+            Message::User(user, op) => Accounts::refuse_user(cx, user, op, refusal),
+            Message::Phone(_, op) => Accounts::refuse_phone(cx, op, refusal),
+            Message::Network(_, op) => Accounts::refuse_network(cx, op, refusal),
+            Message::Log(log, op) => Logs::refuse(cx!(self, now_ms, logs_desk, fx), log, op, refusal),
+            Message::Front(..)
+            | Message::Slot(_)
+            | Message::Marker { .. }
+            | Message::Passed(_)
+            | Message::Flush { .. }
+            | Message::Flushed(_)
+            | Message::Refuse(_) => unreachable!("only requests are refused"),
+        }
+    }
+
+    /// Goes on with the slots that this core is to let go: when nothing of one is under way, all that was said of it is flushed.
+    fn drain(&mut self, fx: &mut dyn Effects) {
+        for slot in self.ground.moving.draining() {
+            if self.is_still(slot) {
+                for core in self.ground.moving.flush(slot) {
+                    fx.tell(core, Message::Flush { slot, from: self.ground.core });
                 }
             }
+        }
+    }
+
+    /// All that was said of a slot has come. If nothing has come to be under way meanwhile, it is handed over.
+    fn flushed(&mut self, slot: Slot, fx: &mut dyn Effects) {
+        if !self.ground.moving.flushed(slot) || !self.is_still(slot) {
+            return;
+        }
+        let (accounts, logs) = (self.accounts.let_go(slot), self.logs.let_go(slot));
+        let (owner, waited) = self.ground.moving.let_go(slot);
+        fx.tell(owner, Message::Slot(Box::new(HandOver { slot, accounts, logs })));
+        for message in waited {
+            fx.tell(owner, message);
+        }
+    }
+
+    fn is_still(&self, slot: Slot) -> bool {
+        self.accounts.is_still(slot) && self.logs.is_still(slot)
+    }
+
+    fn take_up(&mut self, now_ms: u64, taken: HandOver, fx: &mut dyn Effects) {
+        let HandOver { slot, accounts, logs } = taken;
+        self.accounts.take_up(cx!(self, now_ms, accounts_desk, fx), accounts);
+        self.logs.take_up(cx!(self, now_ms, logs_desk, fx), logs);
+        for message in self.ground.moving.taken_up(slot) {
+            self.decide(now_ms, message, fx);
         }
     }
 

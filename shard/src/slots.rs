@@ -1,6 +1,8 @@
 //! Which core owns which slot.
 
-use tern_storage::{SLOTS, Slot};
+use std::sync::Arc;
+
+use tern_storage::{Epoch, SLOTS, Slot};
 
 /// A core of this node, counted from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -11,29 +13,82 @@ pub struct CoreId(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ProcessId(pub u32);
 
-/// The owner of every slot.
-#[derive(Clone, Debug)]
-pub struct SlotMap {
-    owners: Box<[CoreId]>,
+/// The owner of every slot, and the epoch in which the process owns it. A value: who changes it makes another one, of the next
+/// version, which every core gets as an input. Copies share their memory.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SlotTable {
+    version: u64,
+    cores: u16,
+    owners: Arc<[Owner]>,
 }
 
-impl SlotMap {
-    /// All slots dealt out evenly to the cores of one node.
+/// Shows its version: the rest is long.
+impl std::fmt::Debug for SlotTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SlotTable").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// Of one slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Owner {
+    core: CoreId,
+    epoch: Epoch,
+}
+
+impl SlotTable {
+    /// The first version: all slots dealt out evenly to the cores of one node, each in its first epoch.
     ///
     /// # Panics
     /// If `cores` is 0 or more than there are slots.
     pub fn even(cores: u16) -> Self {
         assert!((1..=SLOTS).contains(&cores), "a node has between one core and one a slot");
-        Self { owners: (0..SLOTS).map(|slot| CoreId(slot % cores)).collect() }
+        let owner = |slot| Owner { core: CoreId(slot % cores), epoch: Epoch::default() };
+        Self { version: 1, cores, owners: (0..SLOTS).map(owner).collect() }
+    }
+
+    /// The next version, in which a slot is another core's. The epoch stays: it counts processes.
+    ///
+    /// # Panics
+    /// If there is no such core.
+    pub fn with_moved(&self, slot: Slot, to: CoreId) -> Self {
+        assert!(to.0 < self.cores, "a slot moves to a core of the node");
+        let mut owners = self.owners.to_vec();
+        owners[usize::from(slot.number())].core = to;
+        Self { version: self.version + 1, cores: self.cores, owners: owners.into() }
+    }
+
+    /// The cores of the node.
+    pub fn cores(&self) -> impl Iterator<Item = CoreId> + use<> {
+        (0..self.cores).map(CoreId)
+    }
+
+    /// Counts the tables.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The core that owns `slot`.
     pub fn owner(&self, slot: Slot) -> CoreId {
-        self.owners[usize::from(slot.number())]
+        self.owners[usize::from(slot.number())].core
+    }
+
+    /// The epoch in which the process owns `slot`.
+    pub fn epoch(&self, slot: Slot) -> Epoch {
+        self.owners[usize::from(slot.number())].epoch
     }
 
     /// How many slots `core` owns.
     pub fn owned_by(&self, core: CoreId) -> usize {
-        self.owners.iter().filter(|owner| **owner == core).count()
+        self.owners.iter().filter(|owner| owner.core == core).count()
+    }
+
+    /// The slots whose core is another one in `next`.
+    pub(crate) fn moved(&self, next: &Self) -> Vec<Slot> {
+        let pairs = self.owners.iter().zip(next.owners.iter()).enumerate();
+        let moved = pairs.filter(|(_, (before, after))| before.core != after.core);
+        moved
+            .map(|(number, _)| Slot::new(number as u16).expect("there are as many owners as slots"))
+            .collect()
     }
 }

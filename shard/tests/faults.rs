@@ -16,6 +16,7 @@ use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 use tern_shard::limits::Limits;
 use tern_storage::faults::Faults;
 use tern_storage::memory::Memory;
+use tern_storage::{LogId, Slot};
 
 const DEVICES: usize = 6;
 const STEPS: usize = 1500;
@@ -89,6 +90,8 @@ struct World {
     left: u64,
     /// Chats that lists have shown while things failed.
     listed: u64,
+    /// Slots that moved.
+    moves: u64,
     /// Nothing fails any more.
     fair: bool,
 }
@@ -123,6 +126,7 @@ impl World {
             refused: 0,
             left: 0,
             listed: 0,
+            moves: 0,
             fair: false,
         };
         world.crash(faults);
@@ -342,6 +346,7 @@ impl World {
             42..49 => self.take(at),
             49 => self.list(at),
             50..52 => self.node.tick(200),
+            53 => self.move_slot(),
             52 if self.rng.bool() => self.let_be(),
             52 => match self.rng.u8(..15) {
                 0..3 => self.crash(self.faults),
@@ -353,6 +358,15 @@ impl World {
         if self.node.has_failed() {
             self.crash(self.faults);
         }
+    }
+
+    /// A slot of a chat or of a person moves.
+    fn move_slot(&mut self) {
+        let user = |world: &mut Self| world.devices[world.rng.usize(..DEVICES)].user;
+        let (one, other) = (user(self), user(self));
+        let is_log = self.rng.bool();
+        let slot = if is_log { Slot::of_log(LogId::direct(one, other)) } else { Slot::of_user(one) };
+        self.moves += u64::from(self.node.move_slot(slot, self.rng.u16(..4)));
     }
 
     /// Nothing is said for three seconds: whoever is not needed leaves the memory, and the others are packed.
@@ -512,7 +526,7 @@ impl World {
 fn faults_and_crashes_lose_double_and_reorder_nothing() {
     let one = std::env::var("TERN_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     let begin = one.unwrap_or_else(|| fastrand::u64(..1 << 40));
-    let (mut crashes, mut refused, mut left, mut listed, mut said) = (0, 0, 0, 0, 0);
+    let (mut crashes, mut refused, mut left, mut listed, mut moves, mut said) = (0, 0, 0, 0, 0, 0);
     for seed in begin..begin + if one.is_some() { 1 } else { SEEDS } {
         println!("repeat with TERN_SEED={seed}");
         let mut world = World::new(seed);
@@ -525,13 +539,20 @@ fn faults_and_crashes_lose_double_and_reorder_nothing() {
         refused += world.refused;
         left += world.left;
         listed += world.listed;
+        moves += world.moves;
         said += world.devices.iter().map(|device| device.said.len()).sum::<usize>();
     }
     println!(
-        "{said} messages, {refused} refusals, {crashes} crashes, {left} users left the memory, {listed} chats listed"
+        "{said} messages, {refused} refusals, {crashes} crashes, {left} users left the memory, {listed} chats listed, {moves} slots moved"
     );
     assert!(
-        one.is_some() || (crashes > 2 * SEEDS && refused > SEEDS && left > 0 && listed > SEEDS && said > 0),
+        one.is_some()
+            || (crashes > 2 * SEEDS
+                && refused > SEEDS
+                && left > 0
+                && listed > SEEDS
+                && moves > SEEDS
+                && said > 0),
         "the weather was too fair"
     );
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use crossbeam_queue::ArrayQueue;
 use tern_shard::admin::{AdminRequest, AdminResponse};
-use tern_shard::slots::{CoreId, SlotMap};
+use tern_shard::slots::{CoreId, SlotTable};
 use tern_storage::Wake;
 use tern_wire::tls::TlsServer;
 
@@ -69,12 +69,12 @@ impl Wake for CoreLink {
 /// The way to all cores.
 #[derive(Debug)]
 pub struct Cores {
-    slots: SlotMap,
+    slots: SlotTable,
     links: Vec<CoreLink>,
 }
 
 impl Cores {
-    pub(super) fn new(slots: SlotMap, links: Vec<CoreLink>) -> Self {
+    pub(super) fn new(slots: SlotTable, links: Vec<CoreLink>) -> Self {
         Self { slots, links }
     }
 
@@ -88,7 +88,7 @@ impl Cores {
 }
 
 impl Control for Cores {
-    fn slots(&self) -> &SlotMap {
+    fn slots(&self) -> &SlotTable {
         &self.slots
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
-use tern_shard::slots::{CoreId, ProcessId, SlotMap};
+use tern_shard::slots::{CoreId, ProcessId, SlotTable};
 use tern_shard::tokens::{Keys, KeysRecord};
 use tern_shard::{Setup, Shard};
 use tern_storage::{Engine, Port, Wake as _};
@@ -120,7 +120,7 @@ impl Running {
 /// Starts the cores; they accept connections when this returns.
 pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     let count = options.cores;
-    let slots = SlotMap::even(count);
+    let slots = SlotTable::even(count);
     let ends = mesh(count, options.mesh_ring_messages);
     let mut links = Vec::new();
     for end in &ends {

@@ -1,5 +1,7 @@
 //! How often networks ask for codes, and try them. Kept in memory alone: a restart forgives.
 
+use tern_storage::Slot;
+
 use crate::limits::{ADDRESSES_MAX, HOUR_MS};
 use crate::maps::{Hashing, Map};
 use crate::network::Network;
@@ -52,6 +54,27 @@ impl Addresses {
         *count += 1;
         Ok(())
     }
+
+    /// Takes out what was counted of a slot's networks.
+    pub(super) fn take(&mut self, slot: Slot) -> Counts {
+        let of_slot = |(_, network): &(Asked, Network)| Slot::of_address(network.bytes()) == slot;
+        let counts = self.counts.extract_if(|counted, _| of_slot(counted)).collect();
+        Counts { counts, since_ms: self.since_ms }
+    }
+
+    /// What was counted elsewhere. It is of the hour that has begun there; it counts until this core's ends.
+    pub(super) fn put_back(&mut self, taken: Counts, now_ms: u64) {
+        if now_ms.saturating_sub(taken.since_ms) < HOUR_MS {
+            self.counts.extend(taken.counts);
+        }
+    }
+}
+
+/// What was counted of networks, since when.
+#[derive(Debug)]
+pub(super) struct Counts {
+    counts: Vec<((Asked, Network), u32)>,
+    since_ms: u64,
 }
 
 #[cfg(test)]

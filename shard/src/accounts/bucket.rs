@@ -81,6 +81,17 @@ impl<K: Eq + std::hash::Hash> Buckets<K> {
         self.paid_us.len() < BUCKETS_MAX
     }
 
+    /// Takes out some: whose they are, and up to when each is paid for, in microseconds.
+    pub(super) fn take_some(&mut self, is_one: impl Fn(&K) -> bool) -> Vec<(K, u64)> {
+        self.paid_us.extract_if(|whose, _| is_one(whose)).collect()
+    }
+
+    /// Puts in what was taken out elsewhere, as far as there is room.
+    pub(super) fn put_back(&mut self, taken: Vec<(K, u64)>) {
+        let room = BUCKETS_MAX.saturating_sub(self.paid_us.len());
+        self.paid_us.extend(taken.into_iter().take(room));
+    }
+
     /// Forgets those that are full.
     pub(super) fn sweep(&mut self, now_ms: u64) {
         self.swept_ms = now_ms;

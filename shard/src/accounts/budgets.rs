@@ -1,10 +1,12 @@
 //! What an account may do how often, all its devices and connections together. Kept by the owner of the account, in memory alone: no
 //! new connection and no other device renews it; a restart does.
 
+use tern_storage::Slot;
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 
 use super::bucket::{Buckets, Rate};
+use super::slot_of;
 use crate::limits::{BUCKETS_SWEPT_EVERY_MS, HOUR_MS, Limits, MINUTE_MS, RENAMES_PER_HOUR_MAX};
 use crate::maps::Hashing;
 
@@ -58,7 +60,7 @@ impl Budgets {
 
     /// An account may do everything as if it had done nothing yet.
     pub(super) fn forget(&mut self, user: UserId) {
-        for (_, buckets) in [&mut self.lookups, &mut self.sends, &mut self.strangers, &mut self.renames] {
+        for buckets in self.all() {
             buckets.forget(&user);
         }
     }
@@ -67,12 +69,32 @@ impl Budgets {
     pub(super) fn rest(&mut self, now_ms: u64) {
         if now_ms.saturating_sub(self.swept_ms) >= BUCKETS_SWEPT_EVERY_MS {
             self.swept_ms = now_ms;
-            for (_, buckets) in [&mut self.lookups, &mut self.sends, &mut self.strangers, &mut self.renames] {
+            for buckets in self.all() {
                 buckets.sweep(now_ms);
             }
         }
     }
+
+    /// Takes out what the accounts of a slot have used up.
+    pub(super) fn take(&mut self, slot: Slot) -> Spent {
+        Spent(self.all().map(|buckets| buckets.take_some(|user: &UserId| slot_of(*user) == slot)))
+    }
+
+    /// What accounts have used up elsewhere.
+    pub(super) fn put_back(&mut self, Spent(spent): Spent) {
+        for (buckets, spent) in self.all().into_iter().zip(spent) {
+            buckets.put_back(spent);
+        }
+    }
+
+    fn all(&mut self) -> [&mut Buckets<UserId>; 4] {
+        [&mut self.lookups.1, &mut self.sends.1, &mut self.strangers.1, &mut self.renames.1]
+    }
 }
+
+/// What accounts have used up of each limit.
+#[derive(Debug)]
+pub(super) struct Spent([Vec<(UserId, u64)>; 4]);
 
 fn take(
     (rate, buckets): &mut (Option<Rate>, Buckets<UserId>),

@@ -39,6 +39,13 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
+impl Delivery {
+    /// Whose code it is.
+    pub(super) fn phone(&self) -> &Phone {
+        &self.phone
+    }
+}
+
 impl Accounts {
     /// How a phone's record names a network.
     fn network_hash(&self, phone: &Phone, network: Network) -> NetworkHash {

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message;
 use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
-use tern_storage::LogId;
 use tern_storage::records::{DeviceRecord, UserRecord};
+use tern_storage::{LogId, Slot};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::users::Ask;
+use crate::by_slot::BySlot;
 use crate::held::{Held, Load};
 use crate::limits::{INBOX_LOGS_MAX, INBOX_PACKED_LOGS_MAX};
-use crate::maps::{Few, Hashing, Map};
+use crate::maps::{Few, Hashing};
 use crate::reply::{ConnId, Place};
 use crate::slots::{CoreId, ProcessId};
 
@@ -83,7 +84,7 @@ impl Inbox {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Kept {
-    users: Map<UserId, Form>,
+    users: BySlot<UserId, Form>,
     /// The users that are not packed, in the order in which they are looked at.
     awake: VecDeque<UserId>,
     /// Users that nobody needs, by the numbers under which they were packed, whatever has become of them since.
@@ -113,13 +114,7 @@ const NEEDED: u32 = 0;
 impl Kept {
     /// Nobody.
     pub(super) fn new(here: (ProcessId, CoreId), hashing: Hashing) -> Self {
-        Self {
-            users: Map::with_hasher(hashing),
-            awake: VecDeque::new(),
-            spare: VecDeque::new(),
-            spares: 0,
-            here,
-        }
+        Self { users: BySlot::new(hashing), awake: VecDeque::new(), spare: VecDeque::new(), spares: 0, here }
     }
 
     /// How many there are.
@@ -156,6 +151,25 @@ impl Kept {
             Form::Awake(user) => Some(*user),
             Form::Packed(packed) => Some(unpack(&packed, self.here)),
         }
+    }
+
+    /// Whether nothing of a slot's users is under way.
+    pub(super) fn is_still(&self, slot: Slot) -> bool {
+        self.users.all_of(slot, |form| match form {
+            Form::Awake(user) => user.held.is_still(),
+            Form::Packed(_) => true,
+        })
+    }
+
+    /// Takes out all users of a slot: gives those that somebody needs.
+    pub(super) fn take(&mut self, slot: Slot) -> Vec<(UserId, User)> {
+        let here = self.here;
+        let user = |form| match form {
+            Form::Awake(user) => *user,
+            Form::Packed(packed) => unpack(&packed, here),
+        };
+        let users = self.users.take(slot).into_iter().map(|(id, form)| (id, user(form)));
+        users.filter(|(_, user)| user.is_needed()).collect()
     }
 
     /// Packs users to whom nothing has happened since they were looked at last: in ten calls each is looked at once. Of those that
@@ -374,11 +388,14 @@ mod tests {
         kept.insert(id(5), user(Some(place)));
         let before = words(kept.get(id(5)).expect("there"));
         kept.pack_some(0);
-        assert!(matches!(kept.users[&id(5)], Form::Awake(_)), "something has just happened to it");
+        assert!(
+            matches!(*kept.users.get(&id(5)).expect("there"), Form::Awake(_)),
+            "something has just happened to it"
+        );
         kept.pack_some(0);
-        assert!(matches!(kept.users[&id(5)], Form::Packed(_)));
+        assert!(matches!(*kept.users.get(&id(5)).expect("there"), Form::Packed(_)));
         assert_eq!(words(kept.get(id(5)).expect("there")), before);
-        assert!(matches!(kept.users[&id(5)], Form::Awake(_)));
+        assert!(matches!(*kept.users.get(&id(5)).expect("there"), Form::Awake(_)));
         assert_eq!(words(&mut kept.remove(id(5)).expect("there")), before);
     }
 
@@ -396,7 +413,7 @@ mod tests {
             kept.insert(id(5), user(None));
             change(kept.get(id(5)).expect("there"));
             (0..3).for_each(|_| kept.pack_some(9));
-            assert!(matches!(kept.users[&id(5)], Form::Awake(_)));
+            assert!(matches!(*kept.users.get(&id(5)).expect("there"), Form::Awake(_)));
         }
     }
 
@@ -404,7 +421,7 @@ mod tests {
     fn those_leave_that_are_silent_and_that_nobody_needs_first_those_that_were_silent_first() {
         let mut kept = Kept::new(HERE, Hashing::new(1, 2));
         let alone = || User { watched: BTreeSet::new(), ..user(None) };
-        let all = |kept: &Kept| kept.users.keys().map(|id| id.get()).collect::<BTreeSet<_>>();
+        let all = |kept: &Kept| (1..=5).filter(|number| kept.contains(id(*number))).collect::<BTreeSet<_>>();
         kept.insert(id(1), alone());
         kept.insert(id(2), user(None));
         kept.insert(id(3), User { watched: BTreeSet::new(), ..user(Some(place(1, 1, HERE.1.0))) });

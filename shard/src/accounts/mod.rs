@@ -15,6 +15,7 @@ mod ending;
 mod inbox;
 mod kept;
 mod making;
+mod moving;
 mod networks;
 mod operators;
 mod people;
@@ -32,6 +33,7 @@ use tern_wire::ids::{Phone, UserId};
 use self::addresses::Addresses;
 use self::budgets::Budgets;
 use self::kept::Kept;
+pub(crate) use self::moving::Taken;
 use self::phones::Phones;
 use self::reserved::Waiting;
 use self::waits::{After, GetFor, ScanFor};
@@ -81,7 +83,7 @@ impl Accounts {
             addresses: Addresses::new(hashing),
             budgets: Budgets::new(limits, hashing),
             waiting: Waiting::new(hashing),
-            loads: Loads::default(),
+            loads: Loads::new(here.1),
             keys,
             development,
         }

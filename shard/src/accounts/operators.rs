@@ -19,6 +19,13 @@ impl Accounts {
     pub(crate) fn asked(&mut self, cx: &mut Cx, question: u64, request: AdminRequest) {
         let (phone, ask) = match request {
             AdminRequest::Status => unreachable!("it is about the core, and answered by the router"),
+            AdminRequest::UserById(user)
+            | AdminRequest::EndDevice(user, _)
+            | AdminRequest::ResetLimits(user)
+                if !cx.is_here(slot_of(user)) =>
+            {
+                return refuse_elsewhere(cx, question);
+            }
             AdminRequest::UserById(user) => return self.ask_user(cx, user, Ask::View(question)),
             AdminRequest::EndDevice(user, device) => {
                 return self.ask_user(cx, user, Ask::EndDevice(question, device));
@@ -33,11 +40,10 @@ impl Accounts {
             AdminRequest::DeleteUser(phone) => (phone, PhoneQuestion::Delete),
             AdminRequest::Provision { phone, name } => (phone, PhoneQuestion::Provision(name)),
         };
-        if cx.owns(slot_of_phone(&phone)) {
+        if cx.is_here(slot_of_phone(&phone)) {
             self.phone_told(cx, phone, PhoneOp::Admin(question, ask));
         } else {
-            let why = "that phone belongs to another core".to_owned();
-            cx.answer(question, AdminResponse::Refused(why));
+            refuse_elsewhere(cx, question);
         }
     }
 
@@ -119,4 +125,10 @@ impl Accounts {
         });
         cx.answer(question, AdminResponse::User(view));
     }
+}
+
+/// The shell asks the owner that it knows of; a question does not wait for a slot that moves.
+fn refuse_elsewhere(cx: &mut Cx, question: u64) {
+    let why = "that account is another core's, or is just moving: ask again".to_owned();
+    cx.answer(question, AdminResponse::Refused(why));
 }

@@ -17,6 +17,7 @@ use super::delivery::Delivery;
 use super::users::Ask;
 use super::{Accounts, Cx, GetFor, has_room, slot_of_phone};
 use crate::admin::AdminResponse;
+use crate::by_slot::BySlot;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::{PHONE_WAITING_MAX, PHONES_CACHED_MAX};
 use crate::maps::{Hashing, Map};
@@ -28,7 +29,7 @@ const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the pho
 /// The phones of a core's slots that are in memory, and what is under way with them.
 #[derive(Debug)]
 pub(super) struct Phones {
-    phones: Map<Phone, State>,
+    pub(super) phones: BySlot<Phone, State>,
     /// New users: the store is asked whether somebody has had the id.
     pub(super) making: Map<UserId, AddDevice>,
     /// Codes whose phone's record is being written.
@@ -67,7 +68,7 @@ impl Phones {
     /// None.
     pub(super) fn new(hashing: Hashing) -> Self {
         Self {
-            phones: Map::with_hasher(hashing),
+            phones: BySlot::new(hashing),
             making: Map::with_hasher(hashing),
             writing: 0,
             undelivered: VecDeque::new(),

@@ -14,31 +14,32 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 
 use super::{Accounts, Cx, ScanFor};
+use crate::by_slot::BySlot;
 use crate::held::{Admitted, Held};
 use crate::limits::{USER_WAITING_MAX, WAITING_RETRY_MS, WAITING_USERS_MAX};
-use crate::maps::{Hashing, Map};
+use crate::maps::Hashing;
 use crate::message::{LogOp, Reserve};
 
 /// The users for whom much waits.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    users: Map<UserId, Reserved>,
+    pub(super) users: BySlot<UserId, Reserved>,
 }
 
 impl Waiting {
     /// Nothing is known to wait.
     pub(super) fn new(hashing: Hashing) -> Self {
-        Self { users: Map::with_hasher(hashing) }
+        Self { users: BySlot::new(hashing) }
     }
 }
 
 /// What the logs of a user have reserved.
 #[derive(Debug)]
-struct Reserved {
+pub(super) struct Reserved {
     logs: BTreeMap<LogId, u64>,
     sum: u64,
     /// Where it stands, and what waits for it to be known.
-    held: Held<Reserve>,
+    pub(super) held: Held<Reserve>,
     /// Given back while it was being read: what the store says of them is over.
     released: Vec<LogId>,
 }

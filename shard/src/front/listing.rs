@@ -7,7 +7,7 @@ use prost::Message as _;
 use tern_proto::v1;
 use tern_storage::LogId;
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::UserId;
+use tern_wire::ids::{Seq, UserId};
 use tern_wire::limits::{CHATS_MAX, NUMBERS_END, PAGE_BYTES_MAX};
 use tern_wire::request::Chats;
 use xxhash_rust::xxh3::xxh3_64;
@@ -68,6 +68,10 @@ impl Page {
             let glance = glance.expect("all have come");
             if glance.failed == Some(Unreadable::ForNow) {
                 return Reply::Refused(UNREADABLE);
+            }
+            if glance.failed.is_none() && glance.head == Seq(0) {
+                // Its first entry is in the store, and its owner has not heard so: nothing of it was told to anybody.
+                continue;
             }
             let chat = chat_of(self.reader, *glance);
             let known = self.known.binary_search_by_key(&peer.get(), |(known, _)| *known);

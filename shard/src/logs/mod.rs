@@ -9,6 +9,7 @@ mod eviction;
 mod glance;
 mod load;
 mod log;
+mod moving;
 mod people;
 mod read;
 mod room;
@@ -21,20 +22,23 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 
 use self::log::{Highest, Log, Member};
+pub(crate) use self::moving::Taken;
 use self::waits::{After, GetFor, ScanFor};
+use crate::by_slot::BySlot;
 use crate::cx::{Cx as AnyCx, Department};
 use crate::effects::Stage;
 use crate::entry::members_of;
 use crate::held::{Admitted, Doubt, Load, Loads};
 use crate::limits::LOG_WAITING_MAX;
-use crate::maps::{Hashing, Map};
+use crate::maps::Hashing;
 use crate::message::{FrontOp, Glance, Glancer, LogOp, Page, Pull, Unreadable, UserOp};
 use crate::reply::Undone;
+use crate::slots::CoreId;
 
 /// The logs in memory.
 #[derive(Debug)]
 pub(crate) struct Logs {
-    logs: Map<LogId, Box<Log>>,
+    logs: BySlot<LogId, Box<Log>>,
     loads: Loads,
     /// The order in which idle logs are considered for leaving, each with its first load: those that were forgotten since are
     /// passed over.
@@ -63,10 +67,10 @@ const PINNED: &str = "a log stays in memory while something of it is under way";
 
 impl Logs {
     /// None.
-    pub(crate) fn new(hashing: Hashing) -> Self {
+    pub(crate) fn new(core: CoreId, hashing: Hashing) -> Self {
         Self {
-            logs: Map::with_hasher(hashing),
-            loads: Loads::default(),
+            logs: BySlot::new(hashing),
+            loads: Loads::new(core),
             clock: VecDeque::new(),
             quiet: VecDeque::new(),
             empty: Vec::new(),

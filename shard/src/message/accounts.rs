@@ -106,6 +106,40 @@ pub enum UserOp {
     PersonChanged(UserId),
 }
 
+impl UserOp {
+    /// Whether somebody waits for an answer, so that it may be refused.
+    pub fn is_request(&self) -> bool {
+        match self {
+            Self::Attach(_)
+            | Self::Inbox(_)
+            | Self::Refresh(..)
+            | Self::Send(..)
+            | Self::LookUp(..)
+            | Self::ListLogs(..)
+            | Self::ListDevices(_)
+            | Self::EndDevice(..)
+            | Self::Rename(..)
+            | Self::Watch(_)
+            | Self::Describe(..)
+            | Self::Introduce(_)
+            | Self::MayWriteToStranger(..)
+            | Self::Reserve(_) => true,
+            Self::Detach(..)
+            | Self::Pushed(..)
+            | Self::LackedNothing(..)
+            | Self::CaughtUp(..)
+            | Self::Seen(_)
+            | Self::Unwatch(_)
+            | Self::Appended(_)
+            | Self::Acknowledged(..)
+            | Self::Advanced(..)
+            | Self::Released(_)
+            | Self::PeerChanged(_)
+            | Self::PersonChanged(_) => false,
+        }
+    }
+}
+
 /// A connection that has proven whose it is.
 #[derive(Debug)]
 pub struct Attach {

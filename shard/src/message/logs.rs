@@ -48,6 +48,26 @@ pub enum LogOp {
     Unreadable(UserId),
 }
 
+impl LogOp {
+    /// Whether somebody waits for an answer, so that it may be refused.
+    pub fn is_request(&self) -> bool {
+        match self {
+            Self::Send(_)
+            | Self::Acknowledge { .. }
+            | Self::History(_)
+            | Self::Pull(_)
+            | Self::Glance(_)
+            | Self::Describe { .. } => true,
+            Self::Changed(_) | Self::Permit(..) | Self::Devices(..) | Self::Unreadable(_) => false,
+        }
+    }
+
+    /// Whether the log has asked for it: it is taken also while the log waits for nothing else.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Permit(..) | Self::Devices(..) | Self::Unreadable(_))
+    }
+}
+
 /// A message on its way into a log.
 #[derive(Clone)]
 pub struct Send {

@@ -15,6 +15,7 @@ pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Notice, Pa
 pub use self::logs::{Claim, Glancer, LogOp, Permits, Pull, ReadHistory, Send, Want};
 use crate::network::Network;
 use crate::reply::ConnId;
+use crate::slots::CoreId;
 use tern_wire::ids::Seq;
 
 /// One message.
@@ -30,17 +31,73 @@ pub enum Message {
     User(UserId, UserOp),
     /// To the owner of a log.
     Log(LogId, LogOp),
+    /// To the next owner of a slot: all that the last one held of it.
+    Slot(Box<HandOver>),
+    /// To the last owner of a slot and on to the next: this core has said all that it had to say to the last one.
+    Marker {
+        /// Which slot.
+        slot: Slot,
+        /// The version of the table in which it has moved.
+        version: u64,
+        /// Who says so.
+        from: CoreId,
+    },
+    /// To the core that a marker came from: it has passed.
+    Passed(Slot),
+    /// To every core, from one that is about to let a slot go: all that it has said of it has come.
+    Flush {
+        /// Which slot.
+        slot: Slot,
+        /// Who says so.
+        from: CoreId,
+    },
+    /// The answer to that.
+    Flushed(Slot),
+    /// To the core that could not keep it until a slot has moved: it is refused.
+    Refuse(Box<Message>),
+}
+
+/// What a core held of a slot.
+#[derive(Debug)]
+pub struct HandOver {
+    pub(crate) slot: Slot,
+    pub(crate) accounts: crate::accounts::Taken,
+    pub(crate) logs: crate::logs::Taken,
 }
 
 impl Message {
-    /// The slot whose owner it is for; `None` if it is for a connection.
+    /// The slot whose owner it is for; `None` if it is for a connection, or about a move.
     pub fn slot(&self) -> Option<Slot> {
         match self {
-            Self::Front(..) => None,
+            Self::Front(..)
+            | Self::Slot(_)
+            | Self::Passed(_)
+            | Self::Flush { .. }
+            | Self::Flushed(_)
+            | Self::Refuse(_) => None,
+            Self::Marker { slot, .. } => Some(*slot),
             Self::Network(network, _) => Some(Slot::of_address(network.bytes())),
             Self::Phone(phone, _) => Some(Slot::of_phone(phone.digits())),
             Self::User(user, _) => Some(Slot::of_user(user.get())),
             Self::Log(log, _) => Some(Slot::of_log(*log)),
+        }
+    }
+}
+
+impl Message {
+    /// Whether somebody waits for an answer, so that it may be refused.
+    pub fn is_request(&self) -> bool {
+        match self {
+            Self::Front(..)
+            | Self::Slot(_)
+            | Self::Marker { .. }
+            | Self::Passed(_)
+            | Self::Flush { .. }
+            | Self::Flushed(_)
+            | Self::Refuse(_) => false,
+            Self::Network(..) | Self::Phone(..) => true,
+            Self::User(_, op) => op.is_request(),
+            Self::Log(_, op) => op.is_request(),
         }
     }
 }

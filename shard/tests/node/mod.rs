@@ -15,7 +15,7 @@ use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
 use tern_shard::message::Message;
 use tern_shard::reply::ConnId;
-use tern_shard::slots::{CoreId, ProcessId, SlotMap};
+use tern_shard::slots::{CoreId, ProcessId, SlotTable};
 use tern_shard::tokens::{Keys, KeysRecord};
 use tern_shard::{Arrival, Effects, Input, Setup, Shard};
 use tern_storage::memory::Memory;
@@ -53,6 +53,8 @@ struct Hands {
     mesh: BTreeMap<CoreId, VecDeque<Message>>,
     frames: BTreeMap<ConnId, VecDeque<v1::ServerFrame>>,
     moves: VecDeque<(ConnId, CoreId, Arrival)>,
+    /// Tables that the brain has not heard of.
+    tables: VecDeque<SlotTable>,
     closing: VecDeque<ConnId>,
     drained: VecDeque<ConnId>,
     answers: Vec<(u64, AdminResponse)>,
@@ -209,7 +211,7 @@ pub struct Node {
     store: Memory,
     cores: Vec<Core>,
     pub now_ms: u64,
-    slots: SlotMap,
+    slots: SlotTable,
     links: Vec<Option<(CoreId, ConnId)>>,
     /// What the node said before it closed a connection.
     last_words: BTreeMap<usize, VecDeque<v1::ServerFrame>>,
@@ -221,8 +223,8 @@ fn keys() -> Keys {
     Keys::new(&KeysRecord::generate([1; 32], [2; 32], [3; 32])).expect("good keys")
 }
 
-/// The identity of a store, with one more start.
-fn identity(store: &Memory) -> StoreIdentity {
+/// The identity of a store, with one more start, and whether that could be written: a real node would not start otherwise.
+fn identity(store: &Memory) -> (StoreIdentity, bool) {
     let key = tern_storage::keys::store_identity();
     let record = store.get_blocking(&key).expect("it can be read");
     let record = match record {
@@ -233,16 +235,18 @@ fn identity(store: &Memory) -> StoreIdentity {
     let record = StoreIdentity::started(record, false, random);
     let mut batch = Batch::default();
     batch.put(key, record.encode_to_vec());
-    // On a medium that fails now and then: a real node would not start.
-    while store.commit_blocking(batch.clone()).is_err_and(|error| error == StoreError::Full) {}
-    StoreIdentity::from_record(&record).expect("a good record")
+    let mut written = store.commit_blocking(batch.clone());
+    while written == Err(StoreError::Full) {
+        written = store.commit_blocking(batch.clone());
+    }
+    (StoreIdentity::from_record(&record).expect("a good record"), written.is_ok())
 }
 
 impl Node {
     /// A node that has just started on a store.
     pub fn start(store: &Memory, cores: u16, limits: &Limits, now_ms: u64) -> Self {
-        let slots = SlotMap::even(cores);
-        let identity = identity(store);
+        let slots = SlotTable::even(cores);
+        let (identity, has_started) = identity(store);
         let core = |core| Core {
             shard: Shard::new(Setup {
                 process: ProcessId::default(),
@@ -262,10 +266,11 @@ impl Node {
                 mesh: BTreeMap::new(),
                 frames: BTreeMap::new(),
                 moves: VecDeque::new(),
+                tables: VecDeque::new(),
                 closing: VecDeque::new(),
                 drained: VecDeque::new(),
                 answers: Vec::new(),
-                failed: false,
+                failed: !has_started,
                 troubles: Vec::new(),
                 recovered: Vec::new(),
                 damage: false,
@@ -406,7 +411,7 @@ impl Node {
 
     /// Lets one thing happen that could; `false` if there is nothing.
     pub fn step(&mut self, rng: &mut Rng) -> bool {
-        const WHATS: usize = 5;
+        const WHATS: usize = 6;
         let start = rng.usize(..self.cores.len() * WHATS);
         for offset in 0..self.cores.len() * WHATS {
             let (core, what) = ((start + offset) / WHATS % self.cores.len(), (start + offset) % WHATS);
@@ -415,6 +420,7 @@ impl Node {
                 1 => self.complete(core),
                 2 => self.end_turn(core),
                 3 => self.store.step(),
+                4 => self.hear_of_table(core),
                 _ => self.shell(core),
             };
             if happened {
@@ -434,6 +440,34 @@ impl Node {
             quiet = if self.step(rng) { 0 } else { quiet + 1 };
         }
         self.weather(weather);
+    }
+
+    /// A slot becomes another core's, unless one is still on its way. Each core hears of it when it comes to that.
+    pub fn move_slot(&mut self, slot: Slot, to: u16) -> bool {
+        let is_moving = |core: &Core| core.shard.slots_moving() > 0 || !core.hands.tables.is_empty();
+        let to = CoreId(to % self.cores.len() as u16);
+        if self.slots.owner(slot) == to || self.cores.iter().any(is_moving) {
+            return false;
+        }
+        self.slots = self.slots.with_moved(slot, to);
+        for core in &mut self.cores {
+            core.hands.tables.push_back(self.slots.clone());
+        }
+        true
+    }
+
+    /// Whether no slot is on its way.
+    pub fn has_moved(&self) -> bool {
+        self.cores.iter().all(|core| core.shard.slots_moving() == 0)
+    }
+
+    fn hear_of_table(&mut self, core: usize) -> bool {
+        let table = self.cores[core].hands.tables.pop_front();
+        let heard = table.is_some();
+        if let Some(table) = table {
+            self.input(CoreId(core as u16), Input::Slots(table));
+        }
+        heard
     }
 
     fn deliver(&mut self, to: usize, rng: &mut Rng) -> bool {

@@ -1,0 +1,61 @@
+//! Accounts on their way to another core: users whom somebody needs, codes that operators may be shown, and what is counted. All
+//! else the store knows.
+
+use tern_storage::Slot;
+use tern_wire::ids::{Phone, UserId};
+
+use super::addresses::Counts;
+use super::budgets::Spent;
+use super::kept::User;
+use super::phones::State;
+use super::reserved::Reserved;
+use super::{Accounts, Cx, slot_of, slot_of_phone};
+
+/// What a core holds of a slot's accounts.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    users: Vec<(UserId, User)>,
+    phones: Vec<(Phone, State)>,
+    reserved: Vec<(UserId, Reserved)>,
+    spent: Spent,
+    counts: Counts,
+}
+
+impl Accounts {
+    /// Whether nothing of a slot is under way.
+    pub(crate) fn is_still(&self, slot: Slot) -> bool {
+        let Self { users, phones, waiting, .. } = self;
+        users.is_still(slot)
+            && phones.phones.all_of(slot, |state| state.held.is_still() && state.proofs == 0)
+            && !phones.making.keys().any(|id| slot_of(*id) == slot)
+            && !phones.undelivered.iter().any(|delivery| slot_of_phone(delivery.phone()) == slot)
+            && waiting.users.all_of(slot, |reserved| reserved.held.is_still())
+    }
+
+    /// Lets go of a slot, which is still.
+    pub(crate) fn let_go(&mut self, slot: Slot) -> Taken {
+        Taken {
+            users: self.users.take(slot),
+            phones: self.phones.phones.take(slot),
+            reserved: self.waiting.users.take(slot),
+            spent: self.budgets.take(slot),
+            counts: self.addresses.take(slot),
+        }
+    }
+
+    /// Takes up a slot that another core has let go.
+    pub(crate) fn take_up(&mut self, cx: &mut Cx, taken: Taken) {
+        let Taken { users, phones, reserved, spent, counts } = taken;
+        for (id, user) in users {
+            self.users.insert(id, user);
+        }
+        for (phone, state) in phones {
+            self.phones.phones.insert(phone, state);
+        }
+        for (id, reserved) in reserved {
+            self.waiting.users.insert(id, reserved);
+        }
+        self.budgets.put_back(spent);
+        self.addresses.put_back(counts, cx.now_ms);
+    }
+}

@@ -1,0 +1,35 @@
+//! Logs on their way to another core.
+
+use tern_storage::{LogId, Slot};
+
+use super::{Cx, Log, Logs};
+
+/// The logs of a slot.
+#[derive(Debug)]
+pub(crate) struct Taken(Vec<(LogId, Box<Log>)>);
+
+impl Logs {
+    /// Whether nothing of a slot is under way.
+    pub(crate) fn is_still(&self, slot: Slot) -> bool {
+        self.logs.all_of(slot, |log| log.is_idle())
+    }
+
+    /// Lets go of a slot, which is still.
+    pub(crate) fn let_go(&mut self, slot: Slot) -> Taken {
+        Taken(self.logs.take(slot))
+    }
+
+    /// Takes up a slot that another core has let go.
+    pub(crate) fn take_up(&mut self, cx: &mut Cx, Taken(logs): Taken) {
+        for (id, log) in logs {
+            self.remember_to_evict(id, log.born);
+            if log.in_quiet {
+                self.quiet.push_back((cx.now_ms + cx.limits().mark_quiet_ms, id));
+            }
+            if !log.exists {
+                self.empty.push(id);
+            }
+            self.logs.insert(id, log);
+        }
+    }
+}

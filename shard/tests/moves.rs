@@ -1,0 +1,192 @@
+//! Slots move from core to core while people talk, in one thread and by seeds: nobody notices. Nothing is refused, lost, doubled or
+//! out of order, and no connection ends.
+//!
+//! `TERN_SEED=N` repeats one run.
+
+#![allow(clippy::print_stdout, reason = "a failed run is repeated with the seed that it printed")]
+
+#[allow(dead_code, reason = "the node serves other tests as well")]
+mod node;
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use node::{Link, Node, Weather};
+use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
+use tern_shard::limits::Limits;
+use tern_storage::faults::Faults;
+use tern_storage::memory::Memory;
+use tern_storage::{LogId, Slot};
+
+const PEOPLE: usize = 5;
+const STEPS: usize = 1200;
+const SEEDS: u64 = 80;
+
+struct Person {
+    user: u64,
+    link: Link,
+    requests: u64,
+    /// What it has said to each, by client id, and what was acknowledged: client ids rising with seqs.
+    said: u64,
+    acknowledged: BTreeMap<u64, Vec<u64>>,
+    waiting: BTreeMap<u64, (u64, u64)>,
+    /// The last seq that it knows of each chat, its own included, and what it has acknowledged.
+    knows: BTreeMap<u64, Vec<u64>>,
+}
+
+struct World {
+    seed: u64,
+    rng: Rng,
+    node: Node,
+    people: Vec<Person>,
+    moves: usize,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let store = Memory::faulty(Faults::default());
+        let limits = Limits {
+            logs_cached_max: rng.usize(0..8),
+            users_cached_max: rng.usize(0..4),
+            tail_entries_max: rng.usize(1..8),
+            mark_quiet_ms: 500,
+            strangers_per_hour_max: if rng.bool() { 60 } else { 0 },
+            ..Limits::default()
+        };
+        let mut node = Node::start(&store, rng.u16(2..5), &limits, 1_000_000);
+        let cores = rng.u16(..4);
+        let person = |number: usize| {
+            let made = node.provision(&format!("+1555000000{number}"), &mut rng);
+            let link = node.connect(cores % 2);
+            let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
+            node.request(link, 1, Request::Hello(hello));
+            node.request(link, 2, Request::Login(v1::Login { access_token: made.access_token }));
+            node.settle(&mut rng);
+            node.request(link, 3, Request::Resume(v1::Resume::default()));
+            node.settle(&mut rng);
+            Person {
+                user: made.user.get(),
+                link,
+                requests: 10,
+                said: 0,
+                acknowledged: BTreeMap::new(),
+                waiting: BTreeMap::new(),
+                knows: BTreeMap::new(),
+            }
+        };
+        let people = (0..PEOPLE).map(person).collect();
+        node.weather(Weather { busy_per_mille: rng.u16(..200), ..Weather::default() });
+        store.hold();
+        Self { seed, rng, node, people, moves: 0 }
+    }
+
+    fn request(&mut self, at: usize, request: Request) -> u64 {
+        let person = &mut self.people[at];
+        person.requests += 1;
+        self.node.request(person.link, person.requests, request);
+        person.requests
+    }
+
+    fn say(&mut self, at: usize) {
+        let peer = self.people[self.rng.usize(..PEOPLE)].user;
+        let person = &mut self.people[at];
+        person.said += 1;
+        let client_id = person.said;
+        let send = v1::Send { peer, client_id, body: format!("{at} {client_id}").into(), kind: 0 };
+        let id = self.request(at, Request::Send(send));
+        self.people[at].waiting.insert(id, (peer, client_id));
+    }
+
+    fn acknowledge(&mut self, at: usize) {
+        let knows = &self.people[at].knows;
+        let Some((peer, seqs)) = knows.iter().nth(self.rng.usize(..PEOPLE)) else { return };
+        // A hole is there while an answer to what was said itself is on its way.
+        let upto = (1..).find(|seq| !seqs.contains(seq)).expect("there is an end") - 1;
+        let acknowledge = v1::Acknowledge { peer: *peer, delivered_upto: upto, read_upto: upto };
+        self.request(at, Request::Acknowledge(acknowledge));
+    }
+
+    fn move_one(&mut self) {
+        let [one, other] = [(); 2].map(|()| self.people[self.rng.usize(..PEOPLE)].user);
+        let is_log = self.rng.bool();
+        let slot = if is_log { Slot::of_log(LogId::direct(one, other)) } else { Slot::of_user(one) };
+        self.moves += usize::from(self.node.move_slot(slot, self.rng.u16(..5)));
+    }
+
+    fn take(&mut self, at: usize) {
+        let seed = self.seed;
+        let person = &mut self.people[at];
+        let frames = self.node.receive(person.link).expect("no connection ends");
+        for frame in frames {
+            match frame.message.expect("a message") {
+                Message::Sent(sent) => {
+                    let (peer, client_id) = person.waiting.remove(&frame.id).expect("it was asked, once");
+                    let before = person.acknowledged.entry(peer).or_default();
+                    assert!(
+                        before.last().is_none_or(|before| *before < client_id),
+                        "seed {seed}: what one device says to one chat is in order"
+                    );
+                    before.push(client_id);
+                    person.knows.entry(peer).or_default().push(sent.seq);
+                }
+                Message::Entry(entry) => {
+                    let knows = person.knows.entry(entry.peer).or_default();
+                    assert!(!knows.contains(&entry.seq), "seed {seed}: an entry is pushed once");
+                    knows.push(entry.seq);
+                }
+                Message::Refused(refused) => panic!("seed {seed}: {at} was refused: {refused:?}"),
+                Message::GoAway(bye) => panic!("seed {seed}: {at} was shown out: {bye:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        let seed = self.seed;
+        self.node.settle(&mut self.rng);
+        assert!(self.node.has_moved(), "seed {seed}: every move ends");
+        for at in 0..PEOPLE {
+            self.take(at);
+            assert!(self.people[at].waiting.is_empty(), "seed {seed}: every request is answered");
+        }
+        for person in &self.people {
+            for (peer, knows) in &person.knows {
+                let mut seqs = knows.clone();
+                seqs.sort_unstable();
+                let whole: Vec<_> = (1..=seqs.len() as u64).collect();
+                assert_eq!(seqs, whole, "seed {seed}: whoever is here has all");
+                let other = self.people.iter().find(|other| other.user == *peer).expect("somebody");
+                let theirs = other.knows.get(&person.user).map_or(0, Vec::len);
+                assert_eq!(theirs, seqs.len(), "seed {seed}: both have as much");
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_notices_that_a_slot_moves() {
+    let one = std::env::var("TERN_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
+    let begin = one.unwrap_or_else(|| fastrand::u64(..1 << 40));
+    let (mut moves, mut said) = (0, 0);
+    for seed in begin..begin + if one.is_some() { 1 } else { SEEDS } {
+        println!("repeat with TERN_SEED={seed}");
+        let mut world = World::new(seed);
+        for _ in 0..STEPS {
+            let at = world.rng.usize(..PEOPLE);
+            match world.rng.u8(..40) {
+                0..6 => world.say(at),
+                6..8 => world.acknowledge(at),
+                8..10 => world.take(at),
+                10..13 => world.move_one(),
+                13 => world.node.tick(200),
+                _ => drop(world.node.step(&mut world.rng)),
+            }
+        }
+        world.check();
+        moves += world.moves;
+        said += world.people.iter().map(|person| person.said).sum::<u64>();
+    }
+    println!("{said} messages, {moves} moves");
+    assert!(one.is_some() || moves as u64 > 3 * SEEDS, "too few moves: {moves}");
+}
