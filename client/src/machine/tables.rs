@@ -1,7 +1,7 @@
 //! What survives a restart, behind one small trait: reads, changes, and the end of a transaction.
 //!
 //! Whoever holds the tables decides nothing. What an entry does to a log's position, what a message in doubt becomes, whose a phone
-//! is: that is [`super::records`]', which is the same over SQLite ([`crate::store::Store`]) and over plain memory
+//! is: that is `records`, which is the same over SQLite ([`crate::store::Store`]) and over plain memory
 //! ([`super::Memory`]).
 
 use super::rows::{DeviceRow, EntryRow, GoneRow, KeyRow, LogState, Outgoing, Person};
