@@ -27,7 +27,9 @@ mod shown;
 pub mod threads;
 pub mod trouble;
 
-// Faults are put into the store's code for its tests alone.
+// Faults are put into the code of the store and the brain for their tests alone.
 #[cfg(not(debug_assertions))]
-const _: () =
-    assert!(!tern_storage::mutations::COMPILED, "a release of ternd is built without the feature mutations");
+const _: () = assert!(
+    !tern_storage::mutations::COMPILED && !tern_shard::mutations::COMPILED,
+    "a release of ternd is built without the feature mutations"
+);

@@ -28,6 +28,7 @@ mod logs;
 mod maps;
 pub mod message;
 mod moving;
+pub mod mutations;
 pub mod network;
 pub mod reply;
 pub mod shard;

@@ -29,6 +29,7 @@ use tern_storage::Slot;
 
 use crate::limits::MOVING_WAITING_MAX;
 use crate::message::Message;
+use crate::mutations::{Mutation, is};
 use crate::slots::{CoreId, SlotTable};
 
 /// See the module.
@@ -116,7 +117,7 @@ impl Moving {
             if self.draining.contains_key(&slot) {
                 return self.came(slot, message);
             }
-            if let Some(held) = self.held.get_mut(&slot) {
+            if let Some(held) = self.held.get_mut(&slot).filter(|_| !is(Mutation::SkipMarker)) {
                 if !is_answer(&message) {
                     return wait(&mut held.waiting, message);
                 }
@@ -207,7 +208,8 @@ impl Moving {
     /// This core has let go of a slot: what waited goes behind the hand-over to the owner.
     pub(crate) fn let_go(&mut self, slot: Slot) -> (CoreId, VecDeque<Message>) {
         let draining = self.draining.remove(&slot).expect(DRAINS);
-        (self.table.owner(slot), draining.waiting)
+        let waited = if is(Mutation::LoseAtMove) { VecDeque::new() } else { draining.waiting };
+        (self.table.owner(slot), waited)
     }
 
     /// This core has taken a slot up. What waited is decided on now.

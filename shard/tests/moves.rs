@@ -164,6 +164,24 @@ impl World {
     }
 }
 
+/// One world: how many messages, and how many moves.
+fn live(seed: u64) -> (u64, usize) {
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        let at = world.rng.usize(..PEOPLE);
+        match world.rng.u8(..40) {
+            0..6 => world.say(at),
+            6..8 => world.acknowledge(at),
+            8..10 => world.take(at),
+            10..13 => world.move_one(),
+            13 => world.node.tick(200),
+            _ => drop(world.node.step(&mut world.rng)),
+        }
+    }
+    world.check();
+    (world.people.iter().map(|person| person.said).sum(), world.moves)
+}
+
 #[test]
 fn nobody_notices_that_a_slot_moves() {
     let one = std::env::var("TERN_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
@@ -171,22 +189,32 @@ fn nobody_notices_that_a_slot_moves() {
     let (mut moves, mut said) = (0, 0);
     for seed in begin..begin + if one.is_some() { 1 } else { SEEDS } {
         println!("repeat with TERN_SEED={seed}");
-        let mut world = World::new(seed);
-        for _ in 0..STEPS {
-            let at = world.rng.usize(..PEOPLE);
-            match world.rng.u8(..40) {
-                0..6 => world.say(at),
-                6..8 => world.acknowledge(at),
-                8..10 => world.take(at),
-                10..13 => world.move_one(),
-                13 => world.node.tick(200),
-                _ => drop(world.node.step(&mut world.rng)),
-            }
-        }
-        world.check();
-        moves += world.moves;
-        said += world.people.iter().map(|person| person.said).sum::<u64>();
+        let (more_said, more_moves) = live(seed);
+        (said, moves) = (said + more_said, moves + more_moves);
     }
     println!("{said} messages, {moves} moves");
     assert!(one.is_some() || moves as u64 > 3 * SEEDS, "too few moves: {moves}");
+}
+
+/// Each fault that can be put into a move is caught within so many seeds.
+#[cfg(feature = "mutations")]
+#[test]
+fn each_fault_of_a_move_is_caught() {
+    use tern_shard::mutations::{self, Mutation};
+    std::panic::set_hook(Box::new(|_| {}));
+    let finds = |seed: u64| std::panic::catch_unwind(|| live(seed)).is_err();
+    let mut missed = Vec::new();
+    for mutation in
+        [Mutation::SkipMarker, Mutation::SkipFlush, Mutation::LoseAtMove, Mutation::MoveBesideWrites]
+    {
+        mutations::put(Some(mutation));
+        match (1..=300).find(|seed| finds(*seed)) {
+            Some(seed) => println!("{mutation:?}: seed {seed}"),
+            None => missed.push(mutation),
+        }
+        mutations::put(None);
+    }
+    drop(std::panic::take_hook());
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+    assert!(!(1..20).any(finds), "without a fault nothing is found");
 }

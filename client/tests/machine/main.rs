@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use world::World;
 
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 200;
 
 #[test]
 #[allow(clippy::print_stderr, reason = "what a failed run did")]

@@ -89,7 +89,8 @@ impl Accounts {
 
     /// A device lacked nothing of a log up to an entry: a mark stood for nothing.
     pub(super) fn lacked_nothing(&mut self, id: UserId, device: DeviceId, log: LogId, upto: Seq) {
-        if self.in_inbox(id, device, log).is_some_and(|newest| *newest == SOME_ENTRY || *newest <= upto) {
+        let is_over = |newest: &mut Seq| *newest == SOME_ENTRY || *newest <= upto;
+        if self.in_inbox(id, device, log).is_some_and(is_over) {
             self.leaves_inbox(id, device, log);
         }
     }

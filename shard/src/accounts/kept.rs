@@ -14,6 +14,7 @@ use crate::by_slot::BySlot;
 use crate::held::{Held, Load};
 use crate::limits::{INBOX_LOGS_MAX, INBOX_PACKED_LOGS_MAX};
 use crate::maps::{Few, Hashing};
+use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Place};
 use crate::slots::{CoreId, ProcessId};
 
@@ -169,7 +170,7 @@ impl Kept {
             Form::Packed(packed) => unpack(&packed, here),
         };
         let users = self.users.take(slot).into_iter().map(|(id, form)| (id, user(form)));
-        users.filter(|(_, user)| user.is_needed()).collect()
+        users.filter(|(_, user)| user.is_needed() && !is(Mutation::ForgetConnected)).collect()
     }
 
     /// Packs users to whom nothing has happened since they were looked at last: in ten calls each is looked at once. Of those that

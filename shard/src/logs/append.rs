@@ -15,6 +15,7 @@ use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
 use crate::held::Load;
 use crate::limits::{AHEAD_MS_MAX, LOG_WAITING_MAX};
 use crate::message::{Send, Unreadable, UserOp};
+use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
 
 /// What became of a message.
@@ -60,7 +61,9 @@ impl Logs {
         };
         match device.highest {
             Highest::Unknown => self.ask_highest(cx, id, send),
-            Highest::Id(highest) if send.client_id <= highest => self.maybe_retry(cx, id, send),
+            Highest::Id(highest) if send.client_id <= highest && !is(Mutation::ForgetRetries) => {
+                self.maybe_retry(cx, id, send)
+            }
             Highest::Id(_) | Highest::None => self.append_or_ask(cx, id, send),
         }
     }
@@ -244,7 +247,7 @@ impl Logs {
                 if is_author && state.position == before {
                     // It has what it sent, and nothing before it is missing.
                     state.position = seq;
-                } else if !state.marked {
+                } else if !state.marked && !is(Mutation::ForgetMark) {
                     state.marked = true;
                     let mark = keys::inbox_mark(member.user.get(), state.id.get(), id);
                     cx.put_bytes(slot, mark, Bytes::new());

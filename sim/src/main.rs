@@ -1,0 +1,85 @@
+//! `tern-sim`: worlds by their seeds, until one does not hold.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use tern_sim::{Options, Outcome, run};
+
+/// Runs whole nodes and their clients in one thread, each world from a seed, with everything that goes wrong. TLS, the rings between
+/// threads and the trees behind the store's tables are not in it.
+#[derive(Parser, Debug)]
+#[command(name = "tern-sim")]
+struct Args {
+    /// How many worlds.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The seed of the first one.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Devices in each.
+    #[arg(long, default_value_t = 20)]
+    devices: usize,
+    /// Seconds of simulated time in which people talk and things go wrong.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Nothing goes wrong.
+    #[arg(long)]
+    fair: bool,
+    /// Print what happens.
+    #[arg(long)]
+    trace: bool,
+}
+
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a program for people")]
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let options = Options {
+        devices: args.devices.max(2),
+        talks: Duration::from_secs(args.seconds),
+        troubles: !args.fair,
+        trace: args.trace,
+        ..Options::default()
+    };
+    let begin = Instant::now();
+    let mut all = Outcome::default();
+    let mut troubles: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in args.seed..args.seed + args.seeds {
+        match run(seed, options) {
+            Ok(outcome) => {
+                all.simulated += outcome.simulated;
+                all.messages += outcome.messages;
+                all.events += outcome.events;
+                for (name, count) in outcome.troubles {
+                    *troubles.entry(name).or_default() += count;
+                }
+            }
+            Err(failure) => {
+                for line in &failure.trace {
+                    println!("{line}");
+                }
+                eprintln!("seed {seed}: {failure}");
+                let Args { devices, seconds, .. } = args;
+                eprintln!(
+                    "tern-sim --seed {seed} --seeds 1 --devices {devices} --seconds {seconds} --trace shows how"
+                );
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let took = begin.elapsed();
+    let times = all.simulated.as_secs_f64() / took.as_secs_f64();
+    println!(
+        "{} seeds, {:.0} s of simulated time in {:.1} s ({times:.0} times as fast), {} messages, {} events",
+        args.seeds,
+        all.simulated.as_secs_f64(),
+        took.as_secs_f64(),
+        all.messages,
+        all.events
+    );
+    for (name, count) in troubles {
+        println!("{name:<14} {count:>10}");
+    }
+    ExitCode::SUCCESS
+}
