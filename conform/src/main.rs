@@ -135,7 +135,12 @@ fn main() -> ExitCode {
             duties.entry(duty).or_default().push((case.name, why));
         }
     }
-    let all_kept = duties.values().all(Vec::is_empty);
+    tell_duties(&duties, json);
+    if duties.values().all(Vec::is_empty) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What became of each duty.
+fn tell_duties(duties: &BTreeMap<u8, Vec<(&str, String)>>, json: bool) {
     if json {
         let duty = |(duty, broken): (&u8, &Vec<(&str, String)>)| {
             let cases: Vec<_> = broken.iter().map(|(case, _)| *case).collect();
@@ -157,5 +162,4 @@ fn main() -> ExitCode {
             say(&format!("{number:>2}  {what}: {state}"));
         }
     }
-    if all_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

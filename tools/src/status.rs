@@ -52,19 +52,6 @@ pub fn top(socket: &Path, json: bool, every: Duration, times: u32) -> Result<(),
 /// A look at the node, and the one before with the seconds between them.
 fn page(status: &Value, before: Option<(&Value, f64)>) -> String {
     let node = &status["node"];
-    let earlier = before.map(|(before, _)| &before["node"]);
-    let number = |value: &Value| value.as_f64().unwrap_or(0.0);
-    // Since the start, or a second.
-    let counted = |path: &str| {
-        let of = |node: &Value| number(node.pointer(path).unwrap_or(&Value::Null));
-        match before {
-            Some((_, seconds)) => {
-                let rate = (of(node) - earlier.map_or(0.0, of)) / seconds;
-                format!("{}/s", short(rate.max(0.0)))
-            }
-            None => short(of(node)),
-        }
-    };
     let ready = if node["ready"] == true { "ready" } else { "NOT READY" };
     let mut text = format!(
         "ternd {}, process {}\nup {}, {ready}\n\n",
@@ -72,68 +59,84 @@ fn page(status: &Value, before: Option<(&Value, f64)>) -> String {
         status["pid"],
         time(number(&node["uptime_s"])),
     );
+    let rows = traffic(node, before).into_iter().chain(machine(node, before)).chain(warnings(node));
+    for (name, rest) in rows {
+        text += &format!("{name:<12} {rest}\n");
+    }
+    text + "\n" + &cores(status, before)
+}
+
+/// A name, and what stands beside it.
+type Line = (&'static str, String);
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or(0.0)
+}
+
+/// Who is here, and what they do.
+fn traffic(node: &Value, before: Option<(&Value, f64)>) -> Vec<Line> {
+    // Since the start, or a second.
+    let counted = |path: &str| {
+        let of = |node: &Value| number(node.pointer(path).unwrap_or(&Value::Null));
+        match before {
+            Some((before, seconds)) => {
+                format!("{}/s", short(((of(node) - of(&before["node"])) / seconds).max(0.0)))
+            }
+            None => short(of(node)),
+        }
+    };
     let (taken, places) = (number(&node["connections"]), number(&node["places"]).max(1.0));
-    let mut row = |name: &str, rest: String| text += &format!("{name:<12} {rest}\n");
-    row(
-        "connections",
-        format!(
-            "{} of {} places ({:.0} %), {} logged in, {} not",
-            short(taken),
-            short(places),
-            100.0 * taken / places,
-            short(number(&node["sessions"])),
-            short(number(&node["strangers"])),
-        ),
+    let here = format!(
+        "{} of {} places ({:.0} %), {} logged in, {} not",
+        short(taken),
+        short(places),
+        100.0 * taken / places,
+        short(number(&node["sessions"])),
+        short(number(&node["strangers"])),
     );
-    row(
-        "messages",
-        format!(
-            "{} acknowledged, {} delivered, {} pages",
-            counted("/totals/messages_acknowledged"),
-            counted("/totals/messages_delivered"),
-            counted("/totals/history_pages"),
-        ),
+    let messages = format!(
+        "{} acknowledged, {} delivered, {} pages",
+        counted("/totals/messages_acknowledged"),
+        counted("/totals/messages_delivered"),
+        counted("/totals/history_pages"),
     );
-    row(
-        "coming",
-        format!(
-            "{} connections, {} logins, {} without a place",
-            counted("/totals/accepts"),
-            counted("/totals/logins"),
-            counted("/totals/connections_refused"),
-        ),
+    let coming = format!(
+        "{} connections, {} logins, {} without a place",
+        counted("/totals/accepts"),
+        counted("/totals/logins"),
+        counted("/totals/connections_refused"),
     );
-    row(
-        "told",
-        format!(
-            "{} refusals, {} ends; codes: {} delivered, {} not, {} wait",
-            counted("/totals/refusals"),
-            counted("/totals/go_aways"),
-            counted("/totals/codes_delivered"),
-            counted("/totals/codes_failed"),
-            short(number(&node["codes_waiting"])),
-        ),
+    let told = format!(
+        "{} refusals, {} ends; codes: {} delivered, {} not, {} wait",
+        counted("/totals/refusals"),
+        counted("/totals/go_aways"),
+        counted("/totals/codes_delivered"),
+        counted("/totals/codes_failed"),
+        short(number(&node["codes_waiting"])),
     );
+    vec![("connections", here), ("messages", messages), ("coming", coming), ("told", told)]
+}
+
+/// What the node takes, and how fast it is.
+fn machine(node: &Value, before: Option<(&Value, f64)>) -> Vec<Line> {
     let quantiles = |name: &str| {
-        let buckets = since(&node[name], earlier.map(|node| &node[name]));
+        let buckets = since(&node[name], before.map(|(before, _)| &before["node"][name]));
         [0.5, 0.99].map(|share| quantile(&buckets, share).map_or_else(|| "-".to_owned(), time))
     };
     let ([commit_50, commit_99], [turn_50, turn_99]) =
         (quantiles("commit_seconds"), quantiles("turn_seconds"));
-    row("commits", format!("p50 {commit_50}, p99 {commit_99}; a core's turn p50 {turn_50}, p99 {turn_99}"));
+    let commits = format!("p50 {commit_50}, p99 {commit_99}; a core's turn p50 {turn_50}, p99 {turn_99}");
     let store = &node["store"];
-    row(
-        "store",
-        format!(
-            "{} in tables, {} segments of log, {} waiting for the tables",
-            size(number(&store["table_bytes"])),
-            store["log_segments"],
-            size(number(&store["waiting_bytes"])),
-        ),
+    let stored = format!(
+        "{} in tables, {} segments of log, {} waiting for the tables",
+        size(number(&store["table_bytes"])),
+        store["log_segments"],
+        size(number(&store["waiting_bytes"])),
     );
+    let mut lines = vec![("commits", commits), ("store", stored)];
     if let Some(free) = store["free_bytes"].as_f64() {
         let least = size(number(&store["free_bytes_min"]));
-        row("disk", format!("{} free; below {least} nothing is written", size(free)));
+        lines.push(("disk", format!("{} free; below {least} nothing is written", size(free))));
     }
     let process = &node["process"];
     let cpu = match before {
@@ -143,34 +146,33 @@ fn page(status: &Value, before: Option<(&Value, f64)>) -> String {
         }
         None => format!("{} of CPU", time(number(&process["cpu_seconds"]))),
     };
-    row(
-        "process",
-        format!(
-            "{cpu}, {} of memory, {} of {} files",
-            size(number(&process["resident_bytes"])),
-            process["open_fds"],
-            process["max_fds"],
-        ),
+    let process = format!(
+        "{cpu}, {} of memory, {} of {} files",
+        size(number(&process["resident_bytes"])),
+        process["open_fds"],
+        process["max_fds"],
     );
+    lines.push(("process", process));
+    lines
+}
+
+/// What an operator has to look after.
+fn warnings(node: &Value) -> Vec<Line> {
     let ends = number(&node["certificate_end_s"]);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    row(
-        "certificate",
-        if ends > 0.0 {
-            format!("ends in {}", time((ends - now.as_secs_f64()).max(0.0)))
-        } else {
-            "?".to_owned()
-        },
-    );
-    let alarms: Vec<&str> =
-        node["alarms"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let certificate = if ends > 0.0 {
+        format!("ends in {}", time((ends - now.as_secs_f64()).max(0.0)))
+    } else {
+        "?".to_owned()
+    };
+    let alarms = node["alarms"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut alarms: Vec<Line> = alarms.map(|alarm| ("ALARM", alarm.to_owned())).collect();
     if alarms.is_empty() {
-        row("alarms", "none".to_owned());
+        alarms.push(("alarms", "none".to_owned()));
     }
-    for alarm in alarms {
-        row("ALARM", alarm.to_owned());
-    }
-    text + "\n" + &cores(status, before)
+    let mut lines = vec![("certificate", certificate)];
+    lines.append(&mut alarms);
+    lines
 }
 
 /// A row for each core.
