@@ -574,12 +574,7 @@ impl World {
     }
 
     fn arrives_up(&mut self, id: LinkId, bytes: Vec<u8>) {
-        // A late Login of a device's run before would take its place from the present one, which then ends for good
-        // (docs/TESTING.md): until that is decided, what a dead device has sent is lost with it.
-        let is_of_before = self.links.get(&id).is_none_or(|link| self.devices[link.device].run != link.run);
-        if !is_of_before {
-            self.node_gets(id, Comes::Bytes(id, bytes));
-        }
+        self.node_gets(id, Comes::Bytes(id, bytes));
     }
 
     fn stands(&mut self, id: LinkId) -> Result<(), String> {

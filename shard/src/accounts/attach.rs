@@ -14,21 +14,30 @@ use crate::tokens::Access;
 pub(super) const REVOKED: Refusal =
     Refusal::new(Reason::SessionRevoked, "the session or its account has ended: register again");
 
+const OLDER: Refusal =
+    Refusal::new(Reason::Unexpected, "a connection that was opened later stands for the device");
+
 const REPLACED: Farewell =
     Farewell::new(Reason::Replaced, "a newer connection of the same device has taken over");
 
 impl Accounts {
-    /// A connection has proven to be a device: it stands for it from now on, if both live.
+    /// A connection has proven to be a device: it stands for it from now on, if both live, in place of one that was opened before it.
     pub(super) fn attach(&mut self, cx: &mut Cx, id: UserId, attach: &Attach) {
-        let Attach { place, access: Access { author, session } } = *attach;
+        let Attach { place, access: Access { author, session }, opened_ms } = *attach;
         let user = self.user(id);
         let device = user.devices.get_mut(&author.device).filter(|device| device.stands_for(session));
         let (Some(record), Some(device)) = (&user.record, device) else {
             return cx.tell_front(place, FrontOp::NotAttached(REVOKED));
         };
+        if device.place.is_some() && device.opened_ms > opened_ms {
+            // The Login of a process that has died may come late: it does not end the one that lives.
+            cx.tell_front(place, FrontOp::NotAttached(OLDER));
+            return cx.tell_front(place, FrontOp::End(REPLACED));
+        }
         if matches!(device.inbox, Inbox::Learning(_)) {
             device.inbox = Inbox::Unknown;
         }
+        device.opened_ms = opened_ms;
         let older = device.place.replace(place);
         let attached =
             Attached { device: author, name: record.name.clone(), newest_device: record.devices_made };

@@ -108,7 +108,7 @@ impl Front {
     pub(super) fn begin_attach(&mut self, cx: &mut Cx, origin: Origin, access: Access) {
         let conn = self.conns.get(origin.place.conn).expect("it has just asked, or arrived");
         conn.attaching = Some(Box::new(Attaching { access, origin, waiting: Vec::new() }));
-        let attach = Attach { place: origin.place, access };
+        let attach = Attach { place: origin.place, access, opened_ms: conn.opened_ms };
         cx.tell_user(access.author.user, UserOp::Attach(Box::new(attach)));
     }
 
