@@ -14,7 +14,9 @@ mod device;
 mod network;
 mod node;
 pub mod record;
+mod shrink;
 pub mod trouble;
 mod world;
 
+pub use shrink::{finds, shrink};
 pub use world::{Failure, Options, Outcome, run};

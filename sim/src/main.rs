@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use tern_sim::{Options, Outcome, run};
+use tern_sim::trouble::{Trouble, Without};
+use tern_sim::{Options, Outcome, run, shrink};
 
 /// Runs whole nodes and their clients in one thread, each world from a seed, with everything that goes wrong. TLS, the rings between
 /// threads and the trees behind the store's tables are not in it.
@@ -27,9 +28,31 @@ struct Args {
     /// Nothing goes wrong.
     #[arg(long)]
     fair: bool,
+    /// Leave out these faults: names with commas between.
+    #[arg(long, value_delimiter = ',', value_parser = of_name)]
+    without: Vec<Trouble>,
     /// Print what happens.
     #[arg(long)]
     trace: bool,
+    /// Do not look for a shorter world that fails too.
+    #[arg(long)]
+    no_shrink: bool,
+}
+
+fn of_name(name: &str) -> Result<Trouble, String> {
+    let names = Trouble::ALL.map(Trouble::name).join(", ");
+    Trouble::named(name).ok_or(format!("there is no such fault: {names}"))
+}
+
+/// The command that shows how a world fails.
+fn command(seed: u64, options: Options) -> String {
+    let Options { devices, talks, without, .. } = options;
+    let without = without.names();
+    let without = if without.is_empty() { String::new() } else { format!(" --without {without}") };
+    format!(
+        "tern-sim --seed {seed} --seeds 1 --devices {devices} --seconds {}{without} --trace",
+        talks.as_secs()
+    )
 }
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a program for people")]
@@ -39,6 +62,7 @@ fn main() -> ExitCode {
         devices: args.devices.max(2),
         talks: Duration::from_secs(args.seconds),
         troubles: !args.fair,
+        without: args.without.iter().fold(Without::default(), |all, trouble| all.and(*trouble)),
         trace: args.trace,
         ..Options::default()
     };
@@ -46,27 +70,31 @@ fn main() -> ExitCode {
     let mut all = Outcome::default();
     let mut troubles: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in args.seed..args.seed + args.seeds {
-        match run(seed, options) {
-            Ok(outcome) => {
+        // A panic of the code is told by itself, after what it was about.
+        let lived = std::panic::catch_unwind(|| run(seed, options));
+        let what = match lived {
+            Ok(Ok(outcome)) => {
                 all.simulated += outcome.simulated;
                 all.messages += outcome.messages;
                 all.events += outcome.events;
                 for (name, count) in outcome.troubles {
                     *troubles.entry(name).or_default() += count;
                 }
+                continue;
             }
-            Err(failure) => {
-                for line in &failure.trace {
-                    println!("{line}");
-                }
-                eprintln!("seed {seed}: {failure}");
-                let Args { devices, seconds, .. } = args;
-                eprintln!(
-                    "tern-sim --seed {seed} --seeds 1 --devices {devices} --seconds {seconds} --trace shows how"
-                );
-                return ExitCode::FAILURE;
+            Ok(Err(failure)) => {
+                failure.trace.iter().for_each(|line| println!("{line}"));
+                failure.what
             }
+            Err(_) => "the code panicked".to_owned(),
+        };
+        eprintln!("seed {seed}: {what}");
+        eprintln!("{} shows how", command(seed, options));
+        if !args.no_shrink && !args.trace {
+            std::panic::set_hook(Box::new(|_| {}));
+            eprintln!("and shorter: {}", command(seed, shrink(seed, options)));
         }
+        return ExitCode::FAILURE;
     }
     let took = begin.elapsed();
     let times = all.simulated.as_secs_f64() / took.as_secs_f64();

@@ -209,8 +209,8 @@ impl Node {
     pub(crate) fn start(medium: &SimulatedMedium, cores: u16, stream: &mut Stream) -> Option<Self> {
         let options = EmbeddedOptions {
             free_bytes_min: 0,
-            flush_bytes: 48 << 10,
-            segment_bytes: 24 << 10,
+            flush_bytes: 16 << 10,
+            segment_bytes: 8 << 10,
             ..EmbeddedOptions::default()
         };
         let engine = SteppedEngine::open(medium, Path::new("/store"), options, stream.number()).ok()?;

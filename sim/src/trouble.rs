@@ -65,6 +65,11 @@ impl Trouble {
         }
     }
 
+    /// The fault of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|trouble| trouble.name() == name)
+    }
+
     /// How often, of a million times that it could be. The first group each time that bytes are sent, the second ten times a second of
     /// simulated time.
     fn odds(self) -> u32 {
@@ -84,6 +89,28 @@ impl Trouble {
     }
 }
 
+/// Faults that a world does not know.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Without(u32);
+
+impl Without {
+    /// One more.
+    pub fn and(self, trouble: Trouble) -> Self {
+        Self(self.0 | 1 << trouble as u32)
+    }
+
+    /// Whether it is one of them.
+    pub fn has(self, trouble: Trouble) -> bool {
+        self.0 & (1 << trouble as u32) != 0
+    }
+
+    /// Their names, with commas between; empty if there are none.
+    pub fn names(self) -> String {
+        let names = Trouble::ALL.into_iter().filter(|trouble| self.has(*trouble)).map(Trouble::name);
+        names.collect::<Vec<_>>().join(",")
+    }
+}
+
 /// The faults of a world.
 #[derive(Debug)]
 pub struct Troubles {
@@ -96,16 +123,16 @@ pub struct Troubles {
 
 impl Troubles {
     /// Those of a seed: some worlds know little of some faults, and much of others.
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, without: Without) -> Self {
         let mut shape = Stream::named(seed, "shape");
         let stream = |trouble: Trouble| (trouble, Stream::named(seed, trouble.name()));
+        let mut strength: BTreeMap<_, _> =
+            Trouble::ALL.into_iter().map(|it| (it, [0, 30, 100, 300][shape.below(4) as usize])).collect();
+        strength.iter_mut().filter(|(it, _)| without.has(**it)).for_each(|(_, strength)| *strength = 0);
         Self {
             streams: Trouble::ALL.into_iter().map(stream).collect(),
             counts: BTreeMap::new(),
-            strength: Trouble::ALL
-                .into_iter()
-                .map(|it| (it, [0, 30, 100, 300][shape.below(4) as usize]))
-                .collect(),
+            strength,
             over: false,
         }
     }

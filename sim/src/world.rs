@@ -21,12 +21,12 @@ use crate::device::Device;
 use crate::network::{Link, LinkId};
 use crate::node::{Comes, Does, Node};
 use crate::record::{Record, chat};
-use crate::trouble::{Trouble, Troubles};
+use crate::trouble::{Trouble, Troubles, Without};
 
 /// What a world is like.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Devices, each of a person.
+    /// Devices. Of four people, one has two.
     pub devices: usize,
     /// How long people talk and things go wrong.
     pub talks: Duration,
@@ -34,6 +34,8 @@ pub struct Options {
     pub settles: Duration,
     /// Things go wrong.
     pub troubles: bool,
+    /// But these.
+    pub without: Without,
     /// What happens is kept, for who replays it.
     pub trace: bool,
 }
@@ -45,6 +47,7 @@ impl Default for Options {
             talks: Duration::from_secs(60),
             settles: Duration::from_secs(1200),
             troubles: true,
+            without: Without::default(),
             trace: false,
         }
     }
@@ -171,7 +174,7 @@ pub fn run(seed: u64, options: Options) -> Result<Outcome, Box<Failure>> {
 
 impl World {
     fn new(seed: u64, options: Options) -> Self {
-        let mut troubles = Troubles::new(seed);
+        let mut troubles = Troubles::new(seed, options.without);
         if !options.troubles {
             troubles.end();
         }
@@ -231,7 +234,8 @@ impl World {
     fn live(&mut self) -> Result<(), String> {
         self.start_process()?;
         for number in 0..self.options.devices {
-            let made = self.provision(number)?;
+            let people = self.options.devices - self.options.devices / 5;
+            let made = self.provision(number, number % people)?;
             let session = v1::Session {
                 user_id: made.user.get(),
                 device_id: made.device.get(),
@@ -476,8 +480,8 @@ impl World {
         self.at(self.now + Node::TICK, Event::Tick(process));
     }
 
-    fn provision(&mut self, number: usize) -> Result<Provisioned, String> {
-        let phone = Phone::parse(&format!("+1555{number:07}")).expect("a phone");
+    fn provision(&mut self, number: usize, person: usize) -> Result<Provisioned, String> {
+        let phone = Phone::parse(&format!("+1555{person:07}")).expect("a phone");
         let node = self.node.as_mut().expect("nothing has gone wrong yet");
         let owner = node.table().owner(Slot::of_phone(phone.digits()));
         let name = Name::parse("somebody").expect("a name");

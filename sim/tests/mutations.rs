@@ -3,15 +3,14 @@
 
 #![allow(clippy::print_stdout, reason = "it says which seed caught what")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tern_shard::mutations::{self as of_brain, Mutation as OfBrain};
-use tern_sim::{Options, run};
+use tern_sim::{Options, finds, shrink};
 use tern_storage::mutations::{self as of_store, Mutation as OfStore};
 
 /// Within how many seeds each is caught.
-const SEEDS_MAX: u64 = 40;
+const SEEDS_MAX: u64 = 150;
 
 /// Those of moves alone are caught by shard/tests/moves.rs, which sees the order of what is pushed.
 const BRAINS: [OfBrain; 4] =
@@ -20,22 +19,12 @@ const BRAINS: [OfBrain; 4] =
 const STORES: [OfStore; 3] =
     [OfStore::CompleteBeforeSync, OfStore::AcceptTornTail, OfStore::ReleaseBeforeFlush];
 
-fn finds(seed: u64) -> Option<String> {
-    let options = Options { devices: 8, talks: Duration::from_secs(10), ..Options::default() };
-    match catch_unwind(AssertUnwindSafe(|| run(seed, options))) {
-        Ok(lived) => lived.err().map(|failure| failure.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            Some(
-                text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-                    .unwrap_or_default(),
-            )
-        }
-    }
+fn options() -> Options {
+    Options { devices: 8, talks: Duration::from_secs(10), ..Options::default() }
 }
 
 fn first(name: &str, missed: &mut Vec<String>) {
-    match (1..=SEEDS_MAX).find_map(|seed| Some((seed, finds(seed)?))) {
+    match (1..=SEEDS_MAX).find_map(|seed| Some((seed, finds(seed, options())?))) {
         Some((seed, what)) => println!("{name}: seed {seed}: {what}"),
         None => missed.push(name.to_owned()),
     }
@@ -57,5 +46,21 @@ fn each_fault_of_the_code_is_caught_within_its_seeds() {
     }
     drop(std::panic::take_hook());
     assert!(missed.is_empty(), "not caught within {SEEDS_MAX} seeds: {missed:?}");
-    assert_eq!((1..20).find_map(finds), None, "without a fault nothing is found");
+    assert_eq!((1..20).find_map(|seed| finds(seed, options())), None, "without a fault nothing is found");
+}
+
+/// What fails is shortened to what fails too.
+#[test]
+fn a_world_that_fails_is_made_shorter() {
+    std::panic::set_hook(Box::new(|_| {}));
+    of_brain::put(Some(OfBrain::ForgetRetries));
+    let shorter = shrink(1, options());
+    let (found, before) = (finds(1, shorter), options());
+    of_brain::put(None);
+    drop(std::panic::take_hook());
+    assert!(
+        found.is_some() && shorter.devices <= before.devices && shorter.talks < before.talks,
+        "{shorter:?}"
+    );
+    println!("{shorter:?}: {found:?}");
 }
