@@ -1,5 +1,6 @@
 //! Connections between devices and the node: two pipes of bytes each, in order, which take their time and may break.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A connection, by a number that is never used again.
@@ -19,6 +20,8 @@ pub(crate) struct Link {
     pub(crate) down: Duration,
     /// Nothing comes through any more, and nobody knows.
     pub(crate) is_dead: bool,
+    /// What has come to a device that does not read, in order.
+    pub(crate) held: VecDeque<Vec<u8>>,
     /// The device has ended it.
     pub(crate) is_left: bool,
 }

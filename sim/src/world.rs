@@ -1,6 +1,6 @@
 //! The world: what happens when, all of it in one queue under one clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,6 +112,8 @@ enum Event {
     /// Bytes have come to the node, or to the device.
     Up(LinkId, Vec<u8>),
     Down(LinkId, Vec<u8>),
+    /// A device may read again.
+    Reads(LinkId),
     /// A device hears that its connection is no more.
     Broken(LinkId),
     /// The node hears so.
@@ -332,6 +334,7 @@ impl World {
             Event::Stands(link) => return self.stands(link),
             Event::Up(link, bytes) => self.arrives_up(link, bytes),
             Event::Down(link, bytes) => return self.arrives_down(link, bytes),
+            Event::Reads(link) => return self.reads(link),
             Event::Broken(link) => return self.broken(link),
             Event::Ended(link) => self.node_gets(link, Comes::Gone(link)),
             Event::Wake(device, run) => {
@@ -566,13 +569,35 @@ impl World {
             return Ok(());
         }
         let reads_from = self.devices[at].reads_from;
-        if reads_from > self.now {
-            if let Some(link) = self.links.get_mut(&id) {
-                link.down = link.down.max(reads_from);
+        let link = self.links.get_mut(&id).expect("it was there just before");
+        if reads_from > self.now || !link.held.is_empty() {
+            link.held.push_back(bytes);
+            if link.held.len() == 1 {
+                self.at(reads_from, Event::Reads(id));
             }
-            self.at(reads_from, Event::Down(id, bytes));
             return Ok(());
         }
+        self.is_read(id, at, number, bytes)
+    }
+
+    /// A device reads what has come meanwhile, unless it is still slow.
+    fn reads(&mut self, id: LinkId) -> Result<(), String> {
+        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+        let (at, run, number) = (link.device, link.run, link.number);
+        let reads_from = self.devices[at].reads_from;
+        if reads_from > self.now {
+            self.at(reads_from, Event::Reads(id));
+            return Ok(());
+        }
+        for bytes in std::mem::take(&mut link.held) {
+            if self.devices[at].run == run && self.devices[at].link == Some(id) {
+                self.is_read(id, at, number, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_read(&mut self, id: LinkId, at: usize, number: u64, bytes: Vec<u8>) -> Result<(), String> {
         self.node_gets(id, Comes::Left(id, bytes.len()));
         if bytes.is_empty() { Ok(()) } else { self.device(at, Input::Received(number, bytes)) }
     }
@@ -652,7 +677,8 @@ impl World {
         let id = LinkId(self.links_made);
         let run = self.devices[at].run;
         let (up, down) = (self.now, self.now);
-        let link = Link { device: at, run, number, up, down, is_dead: false, is_left: false };
+        let link =
+            Link { device: at, run, number, up, down, held: VecDeque::new(), is_dead: false, is_left: false };
         self.links.insert(id, link);
         self.devices[at].link = Some(id);
         if let Some(arrival) = self.arrival(id, true) {
