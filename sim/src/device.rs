@@ -30,12 +30,8 @@ pub(crate) struct Device {
 }
 
 fn start(tables: Memory, stream: &mut Stream) -> Machine<Memory> {
-    let mut seed = [0; 32];
-    for part in seed.chunks_exact_mut(8) {
-        part.copy_from_slice(&stream.number().to_le_bytes());
-    }
     let settings = Settings { server: "sim".to_owned(), receive: true };
-    Machine::start(settings, tables, seed).expect("it is registered, and its tables work")
+    Machine::start(settings, tables, stream.seed()).expect("it is registered, and its tables work")
 }
 
 impl Device {

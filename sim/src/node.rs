@@ -65,7 +65,6 @@ struct Conn {
     under_way: usize,
     wants_drained: bool,
     is_closing: bool,
-    is_gone: bool,
 }
 
 /// What a turn of a core has done to the world.
@@ -93,7 +92,6 @@ impl Wake for NoWake {
 
 /// One core's shell.
 struct Hands {
-    core: CoreId,
     port: Box<dyn Port>,
     conns: BTreeMap<ConnId, Conn>,
     /// Messages to others, until the turn ends.
@@ -105,7 +103,7 @@ struct Hands {
 
 impl Effects for Hands {
     fn send(&mut self, conn: ConnId, frame: &v1::ServerFrame) -> usize {
-        match self.conns.get_mut(&conn).filter(|conn| !conn.is_gone) {
+        match self.conns.get_mut(&conn) {
             Some(conn) => frame::encode(frame, &mut conn.out),
             None => frame.encoded_len(),
         }
@@ -214,18 +212,11 @@ impl Node {
             ..EmbeddedOptions::default()
         };
         let engine = SteppedEngine::open(medium, Path::new("/store"), options, stream.number()).ok()?;
-        let mut random = || {
-            let mut bytes = [0; 32];
-            for part in bytes.chunks_exact_mut(8) {
-                part.copy_from_slice(&stream.number().to_le_bytes());
-            }
-            bytes
-        };
         let record = match engine.get_blocking(&keys::store_identity()).ok()? {
             Some(value) => StoreRecord::decode(value).expect("what was written"),
-            None => StoreIdentity::new_store(random()),
+            None => StoreIdentity::new_store(stream.seed()),
         };
-        let record = StoreIdentity::started(record, false, random());
+        let record = StoreIdentity::started(record, false, stream.seed());
         let mut batch = Batch::default();
         batch.put(keys::store_identity(), record.encode_to_vec());
         engine.commit_blocking(batch).ok()?;
@@ -245,11 +236,10 @@ impl Node {
                 limits: limits.clone(),
                 identity: identity.clone(),
                 keys: Keys::new(&KeysRecord::generate([1; 32], [2; 32], [3; 32])).expect("good keys"),
-                seed: random(),
+                seed: stream.seed(),
                 development: true,
             }),
             hands: Hands {
-                core: CoreId(core),
                 port: engine.port(Arc::new(NoWake)),
                 conns: BTreeMap::new(),
                 tells: Vec::new(),
@@ -406,7 +396,6 @@ impl Node {
                     under_way: 0,
                     wants_drained: false,
                     is_closing: false,
-                    is_gone: false,
                 };
                 self.cores[usize::from(at.0)].hands.conns.insert(id, conn);
                 self.input(at, now_ms, Input::Opened(id));
@@ -423,11 +412,7 @@ impl Node {
                 match what {
                     Comes::Bytes(_, bytes) => self.read(at, now_ms, conn, &bytes),
                     Comes::Left(_, bytes) => self.left(at, now_ms, conn, bytes),
-                    _ => {
-                        let conns = &mut self.cores[usize::from(at.0)].hands.conns;
-                        conns.get_mut(&conn).expect("it is here").is_gone = true;
-                        self.end(at, now_ms, conn);
-                    }
+                    _ => self.end(at, now_ms, conn),
                 }
             }
             Comes::Asked(question, request) => self.input(at, now_ms, Input::Asked(question, request)),
@@ -508,7 +493,6 @@ impl Node {
                 }
             }
         }
-        debug_assert_eq!(hands.core, at);
         for conn in hands.conns.values_mut().filter(|conn| !conn.out.is_empty()) {
             let bytes = std::mem::take(&mut conn.out);
             conn.under_way += bytes.len();

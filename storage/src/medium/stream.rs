@@ -25,6 +25,15 @@ impl Stream {
         mixed ^ (mixed >> 31)
     }
 
+    /// Any 32 bytes.
+    pub fn seed(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for part in bytes.chunks_exact_mut(8) {
+            part.copy_from_slice(&self.number().to_le_bytes());
+        }
+        bytes
+    }
+
     /// A number below `bound`, which is not 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The high half of the product: as even as it needs to be.
