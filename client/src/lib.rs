@@ -23,6 +23,7 @@
 //!
 //! The library refuses to know what a message's body means.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
 
 mod account;

@@ -1,6 +1,7 @@
 //! `tern-conform`: holds a client to the duties that docs/PROTOCOL.md, section 13, gives it. It is the server, and misbehaves on purpose;
 //! the client is any program that can be told to send and says what it shows (docs/CONFORM.md).
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
 
 mod cases;

@@ -7,6 +7,7 @@
 //! A router (`shard`) takes each input to a department: `front` (who is here), `accounts` (who exists), `logs` (what was said). A
 //! department's state is its own, and it is reached by [`message`]s alone.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
 
 mod accounts;

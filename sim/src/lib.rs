@@ -8,6 +8,7 @@
 //!
 //! What holds is looked at all the time and at the end ([`record`]); a failing seed prints the command that replays it.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
 
 mod device;

@@ -1,5 +1,7 @@
 //! `tern-sim`: worlds by their seeds, until one does not hold.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

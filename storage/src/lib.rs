@@ -4,6 +4,7 @@
 //! complete in the order of their submission; no call blocks. docs/STORAGE.md comes before the code here: layout,
 //! versions, failure cases, what is assumed of the medium. This crate refuses to know the protocol, sockets and clocks.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
 
 pub mod batch;

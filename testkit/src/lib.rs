@@ -3,6 +3,7 @@
 //! The program is taken from the build directory of the running test, where `cargo test --workspace` puts it; it is
 //! built if it is not there.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![allow(clippy::missing_panics_doc, reason = "a test that can't go on fails")]
 
 mod raw;

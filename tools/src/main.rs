@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 ternd said no or is not there, or a store is not whole, 2 the command line is wrong.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
 
 /// Prints a line. If nobody reads it any more the program ends, quietly.

@@ -1,6 +1,8 @@
 //! What all programs of tern say of themselves: which version, built from which commit; what a shell completes of their command
 //! lines, and their man pages. A crate of its own, so that little is built again when the commit is another one.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 use std::io::Write as _;
 use std::path::Path;
 

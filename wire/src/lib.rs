@@ -5,6 +5,7 @@
 //! passes [`request::parse`] is within the protocol's limits. This crate refuses to know sockets, storage, and what a
 //! request means.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
 
 pub mod errors;

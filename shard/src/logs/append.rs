@@ -9,6 +9,7 @@ use tern_storage::{Direction, Durable, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{ClientMessageId, Seq};
 
+use super::log::Log;
 use super::{After, Cx, GetFor, Highest, Logs, ScanFor, UNKNOWN_USER, UNREADABLE};
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
@@ -198,7 +199,7 @@ impl Logs {
         }
         let log = self.known(id);
         let Send { origin, author, client_id, kind, body, permits } = send;
-        let (slot, before, seq) = (log.slot, log.head, log.head.next());
+        let (slot, seq) = (log.slot, log.head.next());
         // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
         let was_wrong = log.last_time_ms > cx.now_ms.saturating_add(AHEAD_MS_MAX);
         let time_ms = if was_wrong { cx.now_ms } else { cx.now_ms.max(log.last_time_ms) };
@@ -234,26 +235,7 @@ impl Logs {
         let message = ClientMessageRecord { seq: seq.0, fingerprint: entry.fingerprint(), time_ms };
         cx.put(slot, keys::client_message(id, user, device, client_id.0), &message);
 
-        for member in &mut log.members {
-            for state in &mut member.devices {
-                let is_author = Author { user: member.user, device: state.id } == author;
-                if is_author {
-                    let highest = Highest::Id(client_id);
-                    state.highest = match state.highest {
-                        Highest::Id(before) if before > client_id => Highest::Id(before),
-                        _ => highest,
-                    };
-                }
-                if is_author && state.position == before {
-                    // It has what it sent, and nothing before it is missing.
-                    state.position = seq;
-                } else if !state.marked && !is(Mutation::ForgetMark) {
-                    state.marked = true;
-                    let mark = keys::inbox_mark(member.user.get(), state.id.get(), id);
-                    cx.put_bytes(slot, mark, Bytes::new());
-                }
-            }
-        }
+        note_in_devices(cx, log, &entry);
         if let Some(member) = log.member(author.user).filter(|member| member.wrote.is_none()) {
             member.wrote = Some(seq);
             cx.put(slot, keys::member(id, user), &member.record());
@@ -284,5 +266,30 @@ impl Logs {
         let proof = self.pinned(entry.log).durable.prove(entry.seq, entry.time_ms);
         let proof = proof.expect("batches become durable in order");
         cx.reply(origin, Reply::Sent(proof, entry.client_id));
+    }
+}
+
+/// What an entry behind the log's head means to the devices: its author's may have it, the others get a mark in their inboxes.
+fn note_in_devices(cx: &mut Cx, log: &mut Log, entry: &Entry) {
+    let before = log.head;
+    for member in &mut log.members {
+        for state in &mut member.devices {
+            let is_author = Author { user: member.user, device: state.id } == entry.author;
+            if is_author {
+                let highest = Highest::Id(entry.client_id);
+                state.highest = match state.highest {
+                    Highest::Id(before) if before > entry.client_id => Highest::Id(before),
+                    _ => highest,
+                };
+            }
+            if is_author && state.position == before {
+                // It has what it sent, and nothing before it is missing.
+                state.position = entry.seq;
+            } else if !state.marked && !is(Mutation::ForgetMark) {
+                state.marked = true;
+                let mark = keys::inbox_mark(member.user.get(), state.id.get(), entry.log);
+                cx.put_bytes(log.slot, mark, Bytes::new());
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! uses a profile at a time; while one runs for long, the others go through it. Exit codes: [`failed`], and 3 for a message that is
 //! kept and not sent yet.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
 mod asker;
 mod chat;
