@@ -124,6 +124,15 @@ impl Client {
         }
     }
 
+    /// Has a device of one's account ring. Whether it is connected: if so it is told, and if not it never is.
+    pub async fn ring_device(&self, device_id: u32) -> Result<bool, Error> {
+        let request = client_frame::Request::RingDevice(v1::RingDevice { device_id });
+        match self.ask(request).await? {
+            server_frame::Message::DeviceRung(rung) => Ok(rung.connected),
+            _ => Err(WRONG_KIND),
+        }
+    }
+
     /// Changes one's display name, or what this device is called; `None` leaves it.
     pub async fn rename(&self, name: Option<String>, device_name: Option<String>) -> Result<(), Error> {
         let me = self.account().user_id;

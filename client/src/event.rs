@@ -85,6 +85,13 @@ pub enum Event {
         /// When, in ms since the Unix epoch; 0 if it was added while this one was away.
         time_ms: u64,
     },
+    /// Another device of one's account asks that this one rings, now.
+    Ring {
+        /// Which.
+        device_id: u32,
+        /// What it is called.
+        device_name: String,
+    },
     /// The session has ended for good: nothing follows.
     SessionEnded(Reason),
     /// The server's store is another one than this profile was registered in: nothing was sent, and nothing follows.

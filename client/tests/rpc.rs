@@ -363,7 +363,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         let params = match method {
             "send" => json!({ "phone": "+15550002", "text": "hello" }),
             "history" | "read" | "lookup" => json!({ "phone": "+15550002" }),
-            "end_device" => json!({ "device_id": 1 }),
+            "end_device" | "ring_device" => json!({ "device_id": 1 }),
             "rename" => json!({ "name": "Anna" }),
             "ack" => json!({ "upto": 1 }),
             _ => json!({}),
@@ -383,7 +383,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         assert!(missing.is_empty(), "{method} does not give {missing:?}: {result}");
     }
     let methods = ["send", "history", "chats", "read", "lookup", "whoami", "devices", "end_device", "rename"];
-    assert_eq!(documented, methods.into_iter().chain(["subscribe", "ack"]).collect());
+    assert_eq!(documented, methods.into_iter().chain(["ring_device", "subscribe", "ack"]).collect());
     program.result("end_device", json!({ "device_id": 1 }));
 }
 

@@ -256,6 +256,30 @@ async fn names_come_when_they_are_known_and_changes_of_people_are_told() {
     assert_eq!(live::until(&mut anns, changed).await, (to_bob, String::new()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_not_found_rings() {
+    let server = Ternd::start(3);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (_phone, mut events) = live::join(&server, "+15550001", "Ann").await;
+    let laptop = tokio::task::block_in_place(|| Profile::register(&server, dir.path(), "+15550001", "Ann"));
+    let rung = tokio::task::block_in_place(|| laptop.json(&["devices", "--ring", "1", "--json"]).remove(0));
+    assert_eq!(rung, serde_json::json!({ "device_id": 1, "connected": true }));
+    let heard = live::until(&mut events, |event| match event {
+        Event::Ring { device_id, device_name } => Some((*device_id, device_name.clone())),
+        _ => None,
+    })
+    .await;
+    assert_eq!(heard, (2, "terminal".to_owned()));
+    tokio::task::block_in_place(|| {
+        assert!(laptop.refusal(&["devices", "--ring", "9"]).contains("no such device"));
+        let away = Profile::register(&server, &dir.path().join("other"), "+15550001", "Ann");
+        let said = String::from_utf8(laptop.run(&["devices", "--ring", "3"]).stdout).expect("text");
+        assert_eq!(said, "device 3 is not connected: it does not ring\n");
+        let events = away.json(&["listen", "--once", "--json"]);
+        assert!(events.iter().all(|event| event["event"] != "ring"), "nobody has kept it: {events:?}");
+    });
+}
+
 #[test]
 fn a_device_that_was_added_while_one_was_away_is_told_once() {
     let server = Ternd::start(1);

@@ -286,7 +286,7 @@ impl World {
             Request::Credit(_) => return Vec::new(),
             Request::Ping(_) => Message::Pong(v1::Pong { time_ms: now_ms() }),
             Request::Chats(_) => Message::ChatsPage(v1::ChatsPage::default()),
-            Request::Devices(_) | Request::EndDevice(_) | Request::Rename(_) => {
+            Request::Devices(_) | Request::EndDevice(_) | Request::RingDevice(_) | Request::Rename(_) => {
                 return vec![refused(frame.id, v1::Reason::Unimplemented.into(), 0)];
             }
         };

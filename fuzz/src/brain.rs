@@ -304,7 +304,10 @@ impl Node {
                 let (after, limit) = (script.byte().into(), script.byte().into());
                 drop(self.ask(Request::Chats(v1::Chats { after, limit, known })));
             }
-            11 => drop(self.ask(Request::Devices(v1::Devices {}))),
+            11 => {
+                drop(self.ask(Request::Devices(v1::Devices {})));
+                drop(self.ask(Request::RingDevice(v1::RingDevice { device_id: 1 })));
+            }
             12 => {
                 let device_id = script.byte().into();
                 drop(self.ask(Request::EndDevice(v1::EndDevice { device_id })));

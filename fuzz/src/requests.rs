@@ -52,7 +52,7 @@ fn check(request: &Request) {
             assert!(chats.known.len() <= CHATS_MAX);
             assert!(chats.known.is_sorted_by(|(one, _), (next, _)| one < next));
         }
-        Request::EndDevice(device) => assert_ne!(device.get(), 0),
+        Request::EndDevice(device) | Request::RingDevice(device) => assert_ne!(device.get(), 0),
         Request::Rename(rename) => {
             let name = rename.name.as_ref().map_or("", |name| name.as_str());
             assert!(name.len() <= NAME_BYTES_MAX && is_plain(name));

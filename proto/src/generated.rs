@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -48,6 +48,8 @@ pub mod client_frame {
         EndDevice(super::EndDevice),
         #[prost(message, tag = "19")]
         Rename(super::Rename),
+        #[prost(message, tag = "20")]
+        RingDevice(super::RingDevice),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -57,7 +59,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -80,6 +82,8 @@ pub mod server_frame {
         DeviceAdded(super::DeviceAdded),
         #[prost(message, tag = "19")]
         PersonChanged(super::PersonChanged),
+        #[prost(message, tag = "24")]
+        Ring(super::Ring),
         /// Responses.
         #[prost(message, tag = "6")]
         Sent(super::Sent),
@@ -111,6 +115,8 @@ pub mod server_frame {
         DeviceEnded(super::DeviceEnded),
         #[prost(message, tag = "23")]
         Renamed(super::Renamed),
+        #[prost(message, tag = "25")]
+        DeviceRung(super::DeviceRung),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -325,6 +331,18 @@ pub struct EndDevice {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeviceEnded {}
+/// Asks that a device of one's account rings: where is it? Answered by DeviceRung.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RingDevice {
+    #[prost(uint32, tag = "1")]
+    pub device_id: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceRung {
+    /// It has a connection now, and a Ring is on its way there.
+    #[prost(bool, tag = "1")]
+    pub connected: bool,
+}
 /// Changes one's display name, or what this device is called. Answered by Renamed once durable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rename {
@@ -439,6 +457,15 @@ pub struct DeviceAdded {
 pub struct PersonChanged {
     #[prost(uint64, tag = "1")]
     pub user_id: u64,
+}
+/// A device of one's account asks that this one rings. It is kept nowhere: who is not here now is not told later.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ring {
+    /// Which one asks.
+    #[prost(uint32, tag = "1")]
+    pub device_id: u32,
+    #[prost(string, tag = "2")]
+    pub device_name: ::prost::alloc::string::String,
 }
 /// Starts the pushes of this connection. What the device lacks comes first, in every log that has grown beyond what it
 /// acknowledged, then CaughtUp; what is appended meanwhile and later is pushed in its turn. Answered by Resumed.

@@ -174,6 +174,13 @@ fn record() -> String {
     Raw::registered(&server, "+15550001", "");
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));
     assert!(matches!(ann.ask(script, Request::Devices(v1::Devices {})), Message::DeviceList(_)));
+    // The one that is looked for is not connected; the one that looks is, and rings.
+    let ring = |device_id| Request::RingDevice(v1::RingDevice { device_id });
+    assert!(matches!(ann.ask(script, ring(2)), Message::DeviceRung(rung) if !rung.connected));
+    ann.next_id += 1;
+    ann.send_as(script, ann.next_id, ring(1));
+    ann.until(script, |message| matches!(message, Message::Ring(_)));
+    ann.until(script, |message| matches!(message, Message::DeviceRung(_)));
     let end = |device_id| Request::EndDevice(v1::EndDevice { device_id });
     assert!(matches!(ann.ask(script, end(2)), Message::DeviceEnded(_)));
     // A position beyond the head can't be of this store.

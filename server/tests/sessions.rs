@@ -128,6 +128,81 @@ fn a_verify_that_finds_no_place_may_be_sent_again_when_there_is_one() {
     assert_eq!(raw.refusal(verify()).reason(), Reason::CodeExpired);
 }
 
+/// What comes before the answer to a request, and the answer.
+fn until_answered(raw: &mut Raw, request: Request) -> (Vec<Message>, Message) {
+    let id = raw.send(request);
+    let mut pushed = Vec::new();
+    loop {
+        let frame = raw.receive().expect("the connection stands");
+        let message = frame.message.expect("a message");
+        if frame.id == id {
+            return (pushed, message);
+        }
+        pushed.push(message);
+    }
+}
+
+fn ring(device_id: u32) -> Request {
+    Request::RingDevice(v1::RingDevice { device_id })
+}
+
+/// Whether the other device heard that it was to ring.
+fn rings(looks: &mut Raw, device_id: u32) -> bool {
+    match until_answered(looks, ring(device_id)).1 {
+        Message::DeviceRung(rung) => rung.connected,
+        other => panic!("RingDevice was answered by {other:?}"),
+    }
+}
+
+#[test]
+fn a_device_rings_if_it_is_there_and_nobody_remembers_it() {
+    let server = Ternd::start(3);
+    let [laptop, phone] = [(); 2].map(|()| register(&server, "+15550001"));
+    let stranger = register(&server, "+15550002");
+    let mut laptop = Raw::logged_in(&server, &laptop.access_token);
+    let mut stranger = Raw::logged_in(&server, &stranger.access_token);
+    assert!(!rings(&mut laptop, 2), "it is not there");
+    let mut found = Raw::logged_in(&server, &phone.access_token);
+    let ping = || Request::Ping(v1::Ping {});
+    assert!(until_answered(&mut found, ping()).0.is_empty(), "nobody has kept the ring for it");
+    assert!(rings(&mut laptop, 2));
+    let rung = v1::Ring { device_id: 1, device_name: "test".to_owned() };
+    assert_eq!(found.receive().and_then(|frame| frame.message), Some(Message::Ring(rung.clone())));
+    // Its own rings too, before it is answered.
+    let (pushed, answer) = until_answered(&mut laptop, ring(1));
+    assert_eq!(
+        (pushed, answer),
+        (vec![Message::Ring(rung)], Message::DeviceRung(v1::DeviceRung { connected: true }))
+    );
+    // Devices are counted for each account: the other one's has no second.
+    assert_eq!(stranger.refusal(ring(2)).reason(), Reason::InvalidArgument);
+    assert!(until_answered(&mut stranger, ping()).0.is_empty());
+    drop(found);
+    let connected = |raw: &mut Raw| match until_answered(raw, Request::Devices(v1::Devices {})).1 {
+        Message::DeviceList(list) => list.devices[1].connected,
+        other => panic!("Devices was answered by {other:?}"),
+    };
+    while connected(&mut laptop) {}
+    assert!(!rings(&mut laptop, 2));
+    let end = Request::EndDevice(v1::EndDevice { device_id: 2 });
+    assert!(matches!(laptop.ask(end), Some(Message::DeviceEnded(_))));
+    assert_eq!(laptop.refusal(ring(2)).reason(), Reason::InvalidArgument, "it has ended");
+}
+
+#[test]
+fn rings_are_limited_by_account() {
+    let server = Ternd::start(2);
+    let [first, second] = [(); 2].map(|()| register(&server, "+15550001"));
+    let [mut first, mut second] =
+        [first, second].map(|session| Raw::logged_in(&server, &session.access_token));
+    let rung =
+        (1..=20).take_while(|_| matches!(until_answered(&mut first, ring(2)).1, Message::DeviceRung(_)));
+    assert_eq!(rung.count(), 10);
+    let refused = second.refusal(ring(1));
+    assert_eq!(refused.reason(), Reason::RateLimited, "all its devices together");
+    assert!(refused.retry_after_ms > 0);
+}
+
 #[test]
 fn an_access_token_ends_after_its_time() {
     let arguments = vec!["--limit".to_owned(), "access_token_valid_ms=1000".to_owned()];

@@ -177,6 +177,9 @@ pub const WAITING_USERS_MAX: usize = 10_000;
 /// Changes of names by one account in an hour. Beyond: `RATE_LIMITED`.
 pub const RENAMES_PER_HOUR_MAX: u32 = 20;
 
+/// Rings that an account asks of its devices in a minute. Beyond: `RATE_LIMITED`.
+pub const RINGS_PER_MINUTE_MAX: u32 = 10;
+
 /// The window of the limits that count an hour, in milliseconds.
 pub const HOUR_MS: u64 = 3_600_000;
 

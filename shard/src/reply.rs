@@ -75,6 +75,11 @@ pub enum Reply {
     DeviceList(v1::DeviceList),
     /// To `EndDevice`.
     DeviceEnded,
+    /// To `RingDevice`.
+    DeviceRung {
+        /// The device has a connection, which is told.
+        connected: bool,
+    },
     /// To `Rename`.
     Renamed,
     /// To `Ping`.
@@ -126,6 +131,7 @@ impl Reply {
             Self::ChatsPage(page) => Message::ChatsPage(page),
             Self::DeviceList(list) => Message::DeviceList(list),
             Self::DeviceEnded => Message::DeviceEnded(v1::DeviceEnded {}),
+            Self::DeviceRung { connected } => Message::DeviceRung(v1::DeviceRung { connected }),
             Self::Renamed => Message::Renamed(v1::Renamed {}),
             Self::Pong(pong) => Message::Pong(pong),
             Self::Refused(refusal) => Message::Refused(refusal.into()),

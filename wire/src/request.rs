@@ -53,6 +53,8 @@ pub enum Request {
     Devices,
     /// Ends a device of the user.
     EndDevice(DeviceId),
+    /// Has a device of the user ring.
+    RingDevice(DeviceId),
     /// Changes the user's name, or the device's.
     Rename(Rename),
     /// Confirms pushes.
@@ -259,6 +261,7 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Chats(raw) => Request::Chats(chats(&raw)?),
         Raw::Devices(_) => Request::Devices,
         Raw::EndDevice(raw) => Request::EndDevice(device(raw.device_id)?),
+        Raw::RingDevice(raw) => Request::RingDevice(device(raw.device_id)?),
         Raw::Rename(raw) => Request::Rename(rename(raw)?),
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),

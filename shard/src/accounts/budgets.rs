@@ -7,7 +7,9 @@ use tern_wire::ids::UserId;
 
 use super::bucket::{Buckets, Rate};
 use super::slot_of;
-use crate::limits::{BUCKETS_SWEPT_EVERY_MS, HOUR_MS, Limits, MINUTE_MS, RENAMES_PER_HOUR_MAX};
+use crate::limits::{
+    BUCKETS_SWEPT_EVERY_MS, HOUR_MS, Limits, MINUTE_MS, RENAMES_PER_HOUR_MAX, RINGS_PER_MINUTE_MAX,
+};
 use crate::maps::Hashing;
 
 /// The accounts of a core's slots that have done something of late.
@@ -17,6 +19,7 @@ pub(super) struct Budgets {
     sends: (Option<Rate>, Buckets<UserId>),
     strangers: (Option<Rate>, Buckets<UserId>),
     renames: (Option<Rate>, Buckets<UserId>),
+    rings: (Option<Rate>, Buckets<UserId>),
     swept_ms: u64,
 }
 
@@ -32,6 +35,7 @@ impl Budgets {
             sends: of(Rate::new(sends_per_minute_max, MINUTE_MS, sends_burst)),
             strangers: of(Rate::new(strangers_per_hour_max, HOUR_MS, strangers_per_hour_max)),
             renames: of(Rate::new(RENAMES_PER_HOUR_MAX, HOUR_MS, RENAMES_PER_HOUR_MAX)),
+            rings: of(Rate::new(RINGS_PER_MINUTE_MAX, MINUTE_MS, RINGS_PER_MINUTE_MAX)),
             swept_ms: 0,
         }
     }
@@ -56,6 +60,11 @@ impl Budgets {
     /// May an account change a name? All who know it are told.
     pub(super) fn rename(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
         take(&mut self.renames, user, now_ms, "the account changes its names too often")
+    }
+
+    /// May an account have one of its devices ring?
+    pub(super) fn ring(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+        take(&mut self.rings, user, now_ms, "the account has its devices ring too often")
     }
 
     /// An account may do everything as if it had done nothing yet.
@@ -87,14 +96,15 @@ impl Budgets {
         }
     }
 
-    fn all(&mut self) -> [&mut Buckets<UserId>; 4] {
-        [&mut self.lookups.1, &mut self.sends.1, &mut self.strangers.1, &mut self.renames.1]
+    fn all(&mut self) -> [&mut Buckets<UserId>; 5] {
+        let Self { lookups, sends, strangers, renames, rings, .. } = self;
+        [&mut lookups.1, &mut sends.1, &mut strangers.1, &mut renames.1, &mut rings.1]
     }
 }
 
 /// What accounts have used up of each limit.
 #[derive(Debug)]
-pub(super) struct Spent([Vec<(UserId, u64)>; 4]);
+pub(super) struct Spent([Vec<(UserId, u64)>; 5]);
 
 fn take(
     (rate, buckets): &mut (Option<Rate>, Buckets<UserId>),

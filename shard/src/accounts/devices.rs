@@ -1,4 +1,4 @@
-//! What a user does with their own account: the list of devices, the end of one, other names.
+//! What a user does with their own account: the list of devices, the end of one, the ring of one, other names.
 
 use tern_proto::v1;
 use tern_storage::keys;
@@ -14,6 +14,8 @@ use crate::message::{FrontOp, Notice};
 use crate::reply::{Origin, Reply};
 
 const NO_SUCH_DEVICE: Refusal = Refusal::new(Reason::InvalidArgument, "the account has had no such device");
+
+const NO_LIVING_DEVICE: Refusal = Refusal::new(Reason::InvalidArgument, "the account has no such device");
 
 impl Accounts {
     /// Writes what is in memory of a device.
@@ -46,6 +48,23 @@ impl Accounts {
         // Answered first: it may be the connection that asks which ends.
         self.after(cx, After::of_user(user, Then::Reply(origin, Reply::DeviceEnded)));
         self.end_session(cx, Author { user, device });
+    }
+
+    /// Has a device of the user ring if it is connected, for another one. Nobody remembers it.
+    pub(super) fn ring_device(&mut self, cx: &mut Cx, origin: Origin, by: Author, rung: DeviceId) {
+        if let Err(refusal) = self.budgets.ring(by.user, cx.now_ms) {
+            return cx.refuse(origin, refusal);
+        }
+        let Some(place) = self.living(by.user).find(|(id, _)| **id == rung).map(|(_, device)| device.place)
+        else {
+            return cx.refuse(origin, NO_LIVING_DEVICE);
+        };
+        if let Some(place) = place {
+            // The one that asks may have gone since.
+            let name = self.device_record(by).map_or_else(String::new, |record| record.name.clone());
+            cx.tell_front(place, FrontOp::Notice(Notice::Ring { by: by.device, name }));
+        }
+        cx.reply(origin, Reply::DeviceRung { connected: place.is_some() });
     }
 
     /// Writes that a device's session has ended. `false` if it had, or is not known.

@@ -73,7 +73,7 @@ impl Accounts {
                 let refusal = cx.overloaded();
                 Self::refuse_user(cx, id, op, refusal);
             }
-            UserOp::Attach(_) | UserOp::Inbox(_) if !cx.may_read() => {
+            UserOp::Attach(_) | UserOp::Inbox(_) | UserOp::RingDevice(..) if !cx.may_read() => {
                 let refusal = cx.overloaded();
                 Self::refuse_user(cx, id, op, refusal);
             }
@@ -84,6 +84,7 @@ impl Accounts {
             | UserOp::Refresh(..)
             | UserOp::ListDevices(_)
             | UserOp::EndDevice(..)
+            | UserOp::RingDevice(..)
             | UserOp::Rename(..)
             | UserOp::Watch(_)
             | UserOp::Describe(..)
@@ -131,6 +132,9 @@ impl Accounts {
             }
             UserOp::ListDevices(origin) => self.list_devices(cx, origin, id),
             UserOp::EndDevice(origin, device) => self.end_device(cx, origin, id, device),
+            UserOp::RingDevice(origin, device, rung) => {
+                self.ring_device(cx, origin, Author { user: id, device }, rung);
+            }
             UserOp::Rename(origin, device, rename) => {
                 self.rename(cx, origin, Author { user: id, device }, *rename);
             }
@@ -151,6 +155,7 @@ impl Accounts {
             | UserOp::LookUp(origin, _)
             | UserOp::ListDevices(origin)
             | UserOp::EndDevice(origin, _)
+            | UserOp::RingDevice(origin, ..)
             | UserOp::Rename(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
             UserOp::ListLogs(origin, number, ..) => {

@@ -79,7 +79,7 @@ impl Front {
         }
     }
 
-    /// Tells a device something that it can find out otherwise: if it reads slowly, it is not told.
+    /// Tells a device something that it can find out otherwise, or that is of the moment: if it reads slowly, it is not told.
     pub(super) fn notify(&mut self, cx: &mut Cx, id: ConnId, notice: Notice) {
         if self.conns.session(id).is_none() || cx.fx().backlog(id) > cx.limits().send_queue_bytes_max {
             return;
@@ -94,6 +94,9 @@ impl Front {
             }
             Notice::PersonChanged(user) => {
                 server_frame::Message::PersonChanged(v1::PersonChanged { user_id: user.get() })
+            }
+            Notice::Ring { by, name } => {
+                server_frame::Message::Ring(v1::Ring { device_id: by.get(), device_name: name })
             }
         });
         cx.fx().send(id, &v1::ServerFrame { id: 0, message });

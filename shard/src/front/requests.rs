@@ -37,6 +37,9 @@ impl Front {
             Request::Chats(chats) => self.chats(cx, origin, user, chats),
             Request::Devices => ask_account(cx, origin, user, UserOp::ListDevices(origin)),
             Request::EndDevice(ended) => ask_account(cx, origin, user, UserOp::EndDevice(origin, ended)),
+            Request::RingDevice(rung) => {
+                ask_account(cx, origin, user, UserOp::RingDevice(origin, device, rung))
+            }
             Request::Rename(rename) => {
                 ask_account(cx, origin, user, UserOp::Rename(origin, device, Box::new(rename)));
             }

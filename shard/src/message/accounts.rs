@@ -78,6 +78,8 @@ pub enum UserOp {
     ListDevices(Origin),
     /// Ends a device of the user.
     EndDevice(Origin, DeviceId),
+    /// Has a device of the user ring: for the one that asks, the other.
+    RingDevice(Origin, DeviceId, DeviceId),
     /// Gives the user, or the device that asks, another name.
     Rename(Origin, DeviceId, Box<Rename>),
     /// A log of the user is in use: tell its owner the user's devices now and when they change.
@@ -118,6 +120,7 @@ impl UserOp {
             | Self::ListLogs(..)
             | Self::ListDevices(_)
             | Self::EndDevice(..)
+            | Self::RingDevice(..)
             | Self::Rename(..)
             | Self::Watch(_)
             | Self::Describe(..)

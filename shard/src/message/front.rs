@@ -151,7 +151,7 @@ impl Glance {
     }
 }
 
-/// What a device is told if it reads; if it does not, it finds out when it looks.
+/// What a device is told if it reads; if it does not, it finds out when it looks, or it is too late.
 #[derive(Clone, Debug)]
 pub enum Notice {
     /// The user has one more device.
@@ -165,4 +165,11 @@ pub enum Notice {
     },
     /// Somebody with whom there is a chat, or the user, is not as before.
     PersonChanged(UserId),
+    /// A device of the user asks that this one rings.
+    Ring {
+        /// Which.
+        by: DeviceId,
+        /// Its name.
+        name: String,
+    },
 }

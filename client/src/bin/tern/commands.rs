@@ -303,15 +303,21 @@ pub async fn whoami(profile: &ProfileArgs, json: bool) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the list of devices, or ends one.
-pub async fn devices(profile: &ProfileArgs, end: Option<u32>, json: bool) -> Done {
-    let Some(end) = end else {
+/// Prints the list of devices, or ends one, or has one ring.
+pub async fn devices(profile: &ProfileArgs, end: Option<u32>, ring: Option<u32>, json: bool) -> Done {
+    if let Some(ring) = ring {
+        let rung = ask(profile, "ring_device", json!({ "device_id": ring })).await?;
+        print_lines(&rung, json, |rung| match rung["connected"].as_bool() {
+            Some(true) => vec![format!("device {ring} rings")],
+            _ => vec![format!("device {ring} is not connected: it does not ring")],
+        });
+    } else if let Some(end) = end {
+        let ended = ask(profile, "end_device", json!({ "device_id": end })).await?;
+        print_lines(&ended, json, |_| vec![format!("device {end} has ended")]);
+    } else {
         let devices = ask(profile, "devices", json!({})).await?;
         print_lines(&devices, json, |result| tables::devices(items(result, "devices")));
-        return Ok(ExitCode::SUCCESS);
-    };
-    let ended = ask(profile, "end_device", json!({ "device_id": end })).await?;
-    print_lines(&ended, json, |_| vec![format!("device {end} has ended")]);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

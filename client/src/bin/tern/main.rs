@@ -144,11 +144,14 @@ enum Command {
         #[arg(long)]
         device: Option<String>,
     },
-    /// Print the list of one's devices, or end one that was lost
+    /// Print the list of one's devices, or end one that was lost, or have one ring that is not found
     Devices {
         /// End the device of this number: it is logged out, and can't log in again
         #[arg(long, value_name = "NUMBER")]
         end: Option<u32>,
+        /// Have the device of this number ring, if it is connected: an open chat shows it, and rings the terminal's bell
+        #[arg(long, value_name = "NUMBER", conflicts_with = "end")]
+        ring: Option<u32>,
     },
     /// End this device, and empty the profile: its tokens and all that it has kept
     Logout {
@@ -216,7 +219,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         Command::Read { who, upto } => commands::read(profile, &who, upto, json).await,
         Command::Whoami => commands::whoami(profile, json).await,
         Command::Rename { name, device } => commands::rename(profile, name, device, json).await,
-        Command::Devices { end } => commands::devices(profile, end, json).await,
+        Command::Devices { end, ring } => commands::devices(profile, end, ring, json).await,
         Command::Logout { local, force } => commands::logout(profile, local, force, json).await,
         Command::Rpc { socket } => commands::rpc(profile, socket).await,
         Command::Completions { shell } => {

@@ -106,7 +106,7 @@ struct Read {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EndDevice {
+struct Device {
     device_id: u32,
 }
 
@@ -177,15 +177,30 @@ impl Session {
                 let read = parse(params)?;
                 Box::pin(async move { session.read(read).await })
             }
+            _ => return session.begin_of_account(method, params),
+        })
+    }
+
+    /// The same of one's own account.
+    fn begin_of_account(self: Arc<Self>, method: &str, params: Value) -> Result<Answer, Failure> {
+        let session = self;
+        Ok(match method {
             "devices" => {
                 let Nothing {} = parse(params)?;
                 Box::pin(async move { session.devices().await })
             }
             "end_device" => {
-                let EndDevice { device_id } = parse(params)?;
+                let Device { device_id } = parse(params)?;
                 Box::pin(async move {
                     session.why(session.client.end_device(device_id).await).await?;
                     Ok(json!({ "device_id": device_id }))
+                })
+            }
+            "ring_device" => {
+                let Device { device_id } = parse(params)?;
+                Box::pin(async move {
+                    let connected = session.why(session.client.ring_device(device_id).await).await?;
+                    Ok(json!({ "device_id": device_id, "connected": connected }))
                 })
             }
             "rename" => {

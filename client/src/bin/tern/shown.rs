@@ -272,6 +272,14 @@ pub fn device_added(device_id: u32, device_name: &str) -> String {
     }
 }
 
+/// Somebody looks for this device, for people.
+pub fn rings(device_id: u32, device_name: &str) -> String {
+    match device_name {
+        "" => format!("your device {device_id} rings this one"),
+        name => format!("your device {device_id} rings this one: {}", clean_line(name)),
+    }
+}
+
 /// A page for programs. `gone` are the messages that the server has no more.
 pub fn page_json(peer: &Person, page: &HistoryPage, gone: &[Message]) -> Value {
     let messages: Vec<_> = page.messages.iter().map(message_json).collect();
@@ -293,6 +301,7 @@ pub fn peer_of(event: &Event) -> Option<u64> {
         | Event::Disconnected { .. }
         | Event::CaughtUp
         | Event::DeviceAdded { .. }
+        | Event::Ring { .. }
         | Event::SessionEnded(_)
         | Event::OtherStore => None,
     }
@@ -329,6 +338,9 @@ pub fn event_json(event: &Event, peer: Option<&Person>) -> Value {
         Event::DeviceAdded { device_id, device_name, time_ms } => {
             let device = json!({ "device_id": device_id, "device_name": device_name, "time_ms": time_ms });
             fields("device_added", device)
+        }
+        Event::Ring { device_id, device_name } => {
+            fields("ring", json!({ "device_id": device_id, "device_name": device_name }))
         }
         Event::SessionEnded(reason) => fields("session_ended", json!({ "reason": reason.name() })),
     };
@@ -378,6 +390,7 @@ pub fn event_text(event: &Event, peer: Option<&Person>) -> Option<String> {
         }
         Event::PersonChanged(person) => format!("user {} is {name} now", person.user_id),
         Event::DeviceAdded { device_id, device_name, .. } => device_added(*device_id, device_name),
+        Event::Ring { device_id, device_name } => rings(*device_id, device_name),
         Event::Receipt { own: true, .. } => return None,
         Event::Receipt { delivered_upto, read_upto: 0, .. } => {
             format!("{name} has everything up to {delivered_upto}")
@@ -498,7 +511,8 @@ mod tests {
             Event::NotSent { peer: 1, body: b"\xff".to_vec(), reason, detail },
             Event::Delayed { peer: 1, reason, retry_in },
             Event::PersonChanged(peer.clone()),
-            Event::DeviceAdded { device_id: 2, device_name, time_ms: 3 },
+            Event::DeviceAdded { device_id: 2, device_name: device_name.clone(), time_ms: 3 },
+            Event::Ring { device_id: 2, device_name },
             Event::SessionEnded(reason),
             Event::OtherStore,
         ];

@@ -202,6 +202,10 @@ impl Session {
                 self.look_up_changed(device.now.monotonic, user_id);
                 Ok(())
             }
+            M::Ring(v1::Ring { device_id, device_name }) => {
+                device.news.push(News::Tell(Event::Ring { device_id, device_name }));
+                Ok(())
+            }
             M::GoAway(bye) => Err(went_away(bye).into()),
             message => {
                 let Some(pending) = self.requests.answered(frame.id, device.now.monotonic) else {

@@ -45,6 +45,9 @@ const CHATS_MAX: usize = 16;
 /// How long nothing is typed before the draft is kept.
 const DRAFT_DELAY: Duration = Duration::from_millis(500);
 
+/// What a terminal takes for its bell.
+const BELL: &str = "\x07";
+
 /// How a message that comes is made known beside the screen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Notify {
@@ -431,6 +434,8 @@ impl Screen {
         match event {
             Event::Connected => self.connected = true,
             Event::Disconnected { .. } => self.connected = false,
+            // However messages are made known: somebody looks for this very device.
+            Event::Ring { .. } => tell_terminal(BELL),
             _ => {}
         }
         if let Event::Message(message) = event
@@ -459,14 +464,13 @@ impl Screen {
         let name = name.or_else(|| self.chats.get(&peer).map(|chat| shown::name_of(chat.peer())));
         let text = match (self.notify, name) {
             (None, _) => return,
-            (Some(Notify::Bell), _) => "\x07".to_owned(),
+            (Some(Notify::Bell), _) => BELL.to_owned(),
             // A name holds no control characters when it is shown.
             (Some(Notify::Osc), name) => {
                 format!("\x1b]9;tern: a message from {}\x07", name.unwrap_or_else(|| format!("@{peer}")))
             }
         };
-        let mut stdout = std::io::stdout();
-        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        tell_terminal(&text);
     }
 
     fn read_older(&mut self, peer: u64) {
@@ -564,6 +568,12 @@ async fn at(when: Option<Instant>) {
         Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,
     }
+}
+
+/// Says something to the terminal that changes nothing on the screen.
+fn tell_terminal(text: &str) {
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// Keys come from a thread of their own: reading a terminal blocks. It ends with the process.

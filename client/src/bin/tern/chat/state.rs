@@ -171,6 +171,9 @@ impl Chat {
             Event::DeviceAdded { device_id, device_name, .. } => {
                 self.warning = Some(shown::device_added(device_id, &device_name));
             }
+            Event::Ring { device_id, device_name } => {
+                self.warning = Some(shown::rings(device_id, &device_name));
+            }
             Event::Message(_)
             | Event::Receipt { .. }
             | Event::Rewound { .. }

@@ -364,6 +364,14 @@ fn another_device_of_ones_account_and_a_new_name_are_told_on_the_screen() {
     assert!(head.contains("Robert") && head.contains("+15550002"), "{head}");
 }
 
+#[test]
+fn a_device_that_is_looked_for_says_so_on_its_screen() {
+    let mut chat = chat();
+    chat.take(Event::Ring { device_id: 2, device_name: "laptop\x1b[2J".to_owned() });
+    let head = rows(&draw(&mut chat, 120, 6))[0].clone();
+    assert!(head.contains("your device 2 rings this one: laptop"), "{head}");
+}
+
 fn insert(text: &str) -> Action {
     Action::Insert(text.to_owned())
 }
