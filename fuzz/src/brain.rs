@@ -18,7 +18,7 @@ use tern_storage::embedded::fuzzing;
 use tern_storage::memory::Memory;
 use tern_storage::records::{DeviceRecord, StoreRecord};
 use tern_storage::{
-    Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, LogId, Port, ReadId, ScanLimit,
+    Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, Lane, LogId, Port, ReadId, ScanLimit,
     StoreError, Wake, keys,
 };
 use tern_wire::ids::{ClientMessageId, Phone};
@@ -108,8 +108,13 @@ impl Effects for Hands {
         false
     }
 
-    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>> {
-        self.port.submit(batch, fence)
+    fn submit(
+        &mut self,
+        lane: Lane,
+        batch: Batch,
+        deciding: Fence,
+    ) -> Result<CommitId, Busy<(Batch, Fence)>> {
+        self.port.submit_in(lane, batch, deciding)
     }
 
     fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>> {
@@ -204,7 +209,8 @@ impl Node {
             process: ProcessId::default(),
             core: CoreId(0),
             slots: SlotTable::even(1),
-            limits: Limits::default(),
+            lanes: 1,
+            limits: Limits { lazy_ms: 0, ..Limits::default() },
             identity: StoreIdentity::from_record(&STORE.1).expect("the fixture's identity is whole"),
             keys: fixtures::keys(),
             seed: [7; 32],
@@ -220,7 +226,7 @@ impl Node {
     fn input(&mut self, input: Input<'_>) {
         self.shard.handle(self.now_ms, input, &mut self.hands);
         loop {
-            self.shard.end_turn(&mut self.hands);
+            self.shard.end_turn(self.now_ms, &mut self.hands);
             let mut completions = Vec::new();
             self.hands.port.poll(&mut completions);
             let drained = std::mem::take(&mut self.hands.drained);

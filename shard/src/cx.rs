@@ -11,7 +11,7 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{ClientMessageId, Phone, UserId};
 
 use crate::admin::AdminResponse;
-use crate::desk::{Desk, Store};
+use crate::desk::{Desk, Store, Urgency};
 use crate::effects::{Effects, Stage};
 use crate::entropy::Entropy;
 use crate::entry::Author;
@@ -186,22 +186,42 @@ impl<'a, D: Department> Cx<'a, D> {
 
     /// Writes a record. `by` is the slot whose owner decided so.
     pub(crate) fn put(&mut self, by: Slot, key: Key, record: &impl prost::Message) {
-        self.ground.store.put(by, key, record);
+        self.put_bytes(by, key, record.encode_to_vec().into());
+    }
+
+    /// The same for what can be lost, or made again, without harm: nobody waits for it.
+    pub(crate) fn put_lazily(&mut self, by: Slot, key: Key, record: &impl prost::Message) {
+        self.put_bytes_lazily(by, key, record.encode_to_vec().into());
     }
 
     /// Writes a value.
     pub(crate) fn put_bytes(&mut self, by: Slot, key: Key, value: Bytes) {
-        self.ground.store.put_bytes(by, key, value);
+        self.ground.store.put(by, key, value, Urgency::Urgent);
+    }
+
+    /// See [`Cx::put_lazily`].
+    pub(crate) fn put_bytes_lazily(&mut self, by: Slot, key: Key, value: Bytes) {
+        self.ground.store.put(by, key, value, Urgency::Lazy(self.now_ms));
     }
 
     /// Removes a key.
     pub(crate) fn delete(&mut self, by: Slot, key: Key) {
-        self.ground.store.delete(by, key);
+        self.ground.store.delete(by, key, Urgency::Urgent);
     }
 
-    /// Has `after` happen when what was written so far is durable.
-    pub(crate) fn after(&mut self, after: D::After) {
-        self.desk.then(&mut self.ground.store, after);
+    /// See [`Cx::put_lazily`].
+    pub(crate) fn delete_lazily(&mut self, by: Slot, key: Key) {
+        self.ground.store.delete(by, key, Urgency::Lazy(self.now_ms));
+    }
+
+    /// Has `after` happen when what a slot's owner decided so far is durable.
+    pub(crate) fn after(&mut self, by: Slot, after: D::After) {
+        self.desk.then(&mut self.ground.store, by, after, Urgency::Urgent);
+    }
+
+    /// The same, and nobody waits for it.
+    pub(crate) fn after_lazily(&mut self, by: Slot, after: D::After) {
+        self.desk.then(&mut self.ground.store, by, after, Urgency::Lazy(self.now_ms));
     }
 
     /// Whether a request may write so many bytes.

@@ -1,65 +1,83 @@
-//! The way to the store: what is written in one turn goes as one batch, and what follows lies with who asked.
+//! The way to the store: what is written in one turn goes as one batch a lane, and what follows lies with who asked. What nobody
+//! waits for stays open until something urgent is written, or for a while, on whatever comes first.
 //!
-//! [`Store`] is a core's: the open batch, and the commits under way. A [`Desk`] is a department's: what it does when a commit is
+//! [`Store`] is a core's: the open batches, and the commits under way. A [`Desk`] is a department's: what it does when a commit is
 //! durable or undone, and what each of its reads is for. Nothing that depends on a write leaves before its
 //! [`tern_storage::engine::Durable`] proof.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use prost::Message;
-use tern_storage::{Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, ReadId, SLOTS, ScanLimit, Slot};
+use tern_storage::{Batch, Busy, CommitId, Direction, Key, KeyRange, Lane, ReadId, SLOTS, ScanLimit, Slot};
 
 use crate::effects::Effects;
 use crate::limits::{BATCH_ANSWERS_MAX, READS_WAITING_MAX};
 use crate::maps::{Hashing, Map};
 use crate::slots::SlotTable;
 
-/// A core's open batch, and its commits under way.
+/// A core's open batches, one a lane, and its commits under way.
+///
+/// A slot's writes stay in order, and fail together, with those of its lane alone ([`tern_storage::Lane`]).
 #[derive(Debug)]
 pub(crate) struct Store {
-    open: Batch,
-    /// What follows the open batch, by number, all desks together.
-    follows: usize,
-    in_flight: VecDeque<CommitId>,
-    /// The slots that decided the open batch: a bit each, and a list of them.
+    /// By lane.
+    open: Box<[Open]>,
+    in_flight: VecDeque<(CommitId, Lane)>,
+    /// The slots that decided what is open: a bit each.
     is_decided_by: Box<[u64]>,
+    /// Somebody waits for something that is open.
+    urgent: bool,
+    /// Since when what is open has been so, if nobody waits for it.
+    lazy_since_ms: Option<u64>,
+}
+
+/// What is written in one lane, and was not submitted yet.
+#[derive(Default, Debug)]
+struct Open {
+    batch: Batch,
+    /// What follows it, by number, all desks together.
+    follows: usize,
+    /// The slots that decided it.
     deciding: Vec<Slot>,
 }
 
+/// Whether somebody waits for a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Urgency {
+    /// It leaves at the end of the turn.
+    Urgent,
+    /// It can be lost or made again without harm (a watermark, a mark that is cleared): it leaves with the next one that is urgent, or
+    /// some time after this, in ms since the Unix epoch.
+    Lazy(u64),
+}
+
 impl Store {
-    /// Nothing open.
-    pub(crate) fn new() -> Self {
+    /// Nothing open, in this many lanes.
+    pub(crate) fn new(lanes: u16) -> Self {
         Self {
-            open: Batch::default(),
-            follows: 0,
+            open: (0..lanes.max(1)).map(|_| Open::default()).collect(),
             in_flight: VecDeque::new(),
             is_decided_by: vec![0; usize::from(SLOTS) / 64].into(),
-            deciding: Vec::new(),
+            urgent: false,
+            lazy_since_ms: None,
         }
     }
 
-    /// Writes a record. `by` is the slot whose owner decided so, whoever's the key is.
-    pub(crate) fn put(&mut self, by: Slot, key: Key, record: &impl Message) {
-        self.put_bytes(by, key, record.encode_to_vec().into());
-    }
-
-    /// Writes a value.
-    pub(crate) fn put_bytes(&mut self, by: Slot, key: Key, value: Bytes) {
-        self.decided_by(by);
-        self.open.put(key, value);
+    /// Writes a value. `by` is the slot whose owner decided so, whoever's the key is.
+    pub(crate) fn put(&mut self, by: Slot, key: Key, value: Bytes, urgency: Urgency) {
+        self.decided_by(by, urgency).batch.put(key, value);
     }
 
     /// Removes a key.
-    pub(crate) fn delete(&mut self, by: Slot, key: Key) {
-        self.decided_by(by);
-        self.open.delete(key);
+    pub(crate) fn delete(&mut self, by: Slot, key: Key, urgency: Urgency) {
+        self.decided_by(by, urgency).batch.delete(key);
     }
 
-    /// Whether a request may write so many bytes: the store may be busy, and the batch stay open. `bytes_max` bounds it but for
+    /// Whether a request may write so many bytes: the store may be busy, and the batches stay open. `bytes_max` bounds them but for
     /// what follows from requests that were taken.
     pub(crate) fn has_room(&self, bytes: usize, bytes_max: usize) -> bool {
-        self.open.bytes() + bytes <= bytes_max && self.follows < BATCH_ANSWERS_MAX
+        let open: usize = self.open.iter().map(|open| open.batch.bytes()).sum();
+        open + bytes <= bytes_max && self.follows() < BATCH_ANSWERS_MAX
     }
 
     /// Commits that the store has not completed.
@@ -69,66 +87,122 @@ impl Store {
 
     /// Whether nothing waits for the store.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.open.is_empty() && self.follows == 0 && self.in_flight.is_empty()
+        self.open.iter().all(Open::is_empty) && self.in_flight.is_empty()
     }
 
-    /// Submits the open batch, and gives the commit's number. If the store is busy it stays open, and grows no further than its bound.
-    pub(crate) fn submit(&mut self, table: &SlotTable, fx: &mut dyn Effects) -> Option<CommitId> {
-        if self.open.is_empty() && self.follows == 0 {
+    /// The lanes.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = Lane> + use<> {
+        (0..self.open.len() as u16).map(Lane)
+    }
+
+    /// Whether what is open is to be submitted.
+    pub(crate) fn is_due(&self, now_ms: u64, lazy_ms: u64) -> bool {
+        self.urgent || self.lazy_for_ms(now_ms, lazy_ms) == Some(0) || self.follows() >= BATCH_ANSWERS_MAX / 2
+    }
+
+    /// For how many ms what nobody waits for may still stay open, if there is nothing else. What the store was too busy for waits for
+    /// the store alone.
+    pub(crate) fn lazy_for_ms(&self, now_ms: u64, lazy_ms: u64) -> Option<u64> {
+        let since_ms = self.lazy_since_ms.filter(|_| !self.urgent)?;
+        Some(lazy_ms.saturating_sub(now_ms.saturating_sub(since_ms)))
+    }
+
+    /// Somebody waits for what is open.
+    pub(crate) fn hurry(&mut self) {
+        self.urgent |= self.open.iter().any(|open| !open.is_empty());
+    }
+
+    /// Submits what is open in a lane, and gives the commit's number. If the store is busy it stays open, and grows no further than
+    /// its bound.
+    pub(crate) fn submit(&mut self, lane: Lane, table: &SlotTable, fx: &mut dyn Effects) -> Option<CommitId> {
+        let open = &mut self.open[usize::from(lane.0)];
+        if open.is_empty() {
             return None;
         }
-        match fx.submit(std::mem::take(&mut self.open), self.fence(table)) {
+        let fence = open.deciding.iter().map(|slot| (*slot, table.epoch(*slot))).collect();
+        match fx.submit(lane, std::mem::take(&mut open.batch), fence) {
             Ok(commit) => {
-                self.in_flight.push_back(commit);
-                self.begin_batch();
+                self.in_flight.push_back((commit, lane));
+                self.begin_batch(lane);
                 Some(commit)
             }
             Err(Busy((batch, _))) => {
-                self.open = batch;
+                open.batch = batch;
                 None
             }
         }
     }
 
-    /// The oldest commit has ended.
+    /// What was open has been submitted: nobody waits for it any more, unless the store was busy.
+    pub(crate) fn submitted(&mut self) {
+        self.urgent = self.open.iter().any(|open| !open.is_empty());
+        self.lazy_since_ms = None;
+    }
+
+    /// The oldest commit has ended. Gives its lane.
     ///
     /// # Panics
     /// If the store completes commits out of order.
-    pub(crate) fn ended(&mut self, commit: CommitId) {
-        let oldest = self.in_flight.pop_front().expect("the store completes only what was submitted");
+    pub(crate) fn ended(&mut self, commit: CommitId) -> Lane {
+        let (oldest, lane) = self.in_flight.pop_front().expect("the store completes only what was submitted");
         assert_eq!(oldest, commit, "a port's commits complete in the order of their submission");
+        lane
     }
 
-    /// Discards the open batch: it was decided on a state that did not become durable.
-    pub(crate) fn discard_open(&mut self) {
-        self.open = Batch::default();
-        self.begin_batch();
+    /// Discards what is open in a lane: it was decided on a state that did not become durable.
+    pub(crate) fn discard_open(&mut self, lane: Lane) {
+        self.open[usize::from(lane.0)].batch = Batch::default();
+        self.begin_batch(lane);
     }
 
-    fn begin_batch(&mut self) {
-        self.follows = 0;
-        for slot in self.deciding.drain(..) {
-            self.is_decided_by[usize::from(slot.number() / 64)] = 0;
+    fn begin_batch(&mut self, lane: Lane) {
+        let open = &mut self.open[usize::from(lane.0)];
+        open.follows = 0;
+        for slot in open.deciding.drain(..) {
+            self.is_decided_by[usize::from(slot.number() / 64)] &= !(1 << (slot.number() % 64));
         }
     }
 
-    fn decided_by(&mut self, slot: Slot) {
+    fn follows(&self) -> usize {
+        self.open.iter().map(|open| open.follows).sum()
+    }
+
+    /// The lane of a slot: neighbours have the same one.
+    fn lane(&self, slot: Slot) -> usize {
+        usize::from(slot.number()) * self.open.len() / usize::from(SLOTS)
+    }
+
+    fn decided_by(&mut self, slot: Slot, urgency: Urgency) -> &mut Open {
+        self.is_wanted(urgency);
+        let lane = self.lane(slot);
+        let open = &mut self.open[lane];
         let (word, bit) = (usize::from(slot.number() / 64), 1 << (slot.number() % 64));
         if self.is_decided_by[word] & bit == 0 {
             self.is_decided_by[word] |= bit;
-            self.deciding.push(slot);
+            open.deciding.push(slot);
         }
+        open
     }
 
-    fn fence(&self, table: &SlotTable) -> Fence {
-        self.deciding.iter().map(|slot| (*slot, table.epoch(*slot))).collect()
+    fn is_wanted(&mut self, urgency: Urgency) {
+        match urgency {
+            Urgency::Urgent => self.urgent = true,
+            Urgency::Lazy(now_ms) => _ = self.lazy_since_ms.get_or_insert(now_ms),
+        }
+    }
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.batch.is_empty() && self.follows == 0
     }
 }
 
 /// What a department waits for from the store: what follows a write (`A`), and what a get (`G`) and a scan (`S`) are for.
 #[derive(Debug)]
 pub(crate) struct Desk<A, G, S> {
-    follows: Vec<A>,
+    /// What follows what is open, by lane.
+    follows: Box<[Vec<A>]>,
     in_flight: VecDeque<(CommitId, Vec<A>)>,
     gets: Map<ReadId, G>,
     scans: Map<ReadId, S>,
@@ -142,10 +216,10 @@ enum Ask<G, S> {
 }
 
 impl<A, G, S> Desk<A, G, S> {
-    /// Nothing is waited for.
-    pub(crate) fn new(hashing: Hashing) -> Self {
+    /// Nothing is waited for, in this many lanes.
+    pub(crate) fn new(lanes: u16, hashing: Hashing) -> Self {
         Self {
-            follows: Vec::new(),
+            follows: (0..lanes.max(1)).map(|_| Vec::new()).collect(),
             in_flight: VecDeque::new(),
             gets: Map::with_hasher(hashing),
             scans: Map::with_hasher(hashing),
@@ -153,16 +227,19 @@ impl<A, G, S> Desk<A, G, S> {
         }
     }
 
-    /// Has `after` happen when what was written so far is durable.
-    pub(crate) fn then(&mut self, store: &mut Store, after: A) {
-        store.follows += 1;
-        self.follows.push(after);
+    /// Has `after` happen when what a slot's owner decided so far is durable.
+    pub(crate) fn then(&mut self, store: &mut Store, by: Slot, after: A, urgency: Urgency) {
+        store.is_wanted(urgency);
+        let lane = store.lane(by);
+        store.open[lane].follows += 1;
+        self.follows[lane].push(after);
     }
 
-    /// The open batch was submitted.
-    pub(crate) fn submitted(&mut self, commit: CommitId) {
-        if !self.follows.is_empty() {
-            self.in_flight.push_back((commit, std::mem::take(&mut self.follows)));
+    /// What was open in a lane was submitted.
+    pub(crate) fn submitted(&mut self, lane: Lane, commit: CommitId) {
+        let follows = &mut self.follows[usize::from(lane.0)];
+        if !follows.is_empty() {
+            self.in_flight.push_back((commit, std::mem::take(follows)));
         }
     }
 
@@ -174,9 +251,9 @@ impl<A, G, S> Desk<A, G, S> {
         }
     }
 
-    /// What would have followed the open batch.
-    pub(crate) fn discard_open(&mut self) -> Vec<A> {
-        std::mem::take(&mut self.follows)
+    /// What would have followed what is open in a lane.
+    pub(crate) fn discard_open(&mut self, lane: Lane) -> Vec<A> {
+        std::mem::take(&mut self.follows[usize::from(lane.0)])
     }
 
     /// Whether a request may ask for something. What follows from requests that were taken is read in any case: it is a few

@@ -1,7 +1,9 @@
 //! What the brain does to the world: everything leaves through [`Effects`].
 
 use tern_proto::v1;
-use tern_storage::{Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, ReadId, ScanLimit, StoreError};
+use tern_storage::{
+    Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Lane, ReadId, ScanLimit, StoreError,
+};
 use tern_wire::ids::{ClientMessageId, DeviceId, Phone, UserId};
 use tern_wire::request::PushWindow;
 
@@ -16,6 +18,11 @@ pub trait Effects {
     /// Queues a frame to a connection of this core. Gives its bytes without the length prefix; nothing happens if the
     /// connection has gone.
     fn send(&mut self, conn: ConnId, frame: &v1::ServerFrame) -> usize;
+
+    /// The same for a frame that nobody waits for: it may leave with the next one that somebody does wait for, or a little later.
+    fn send_lazily(&mut self, conn: ConnId, frame: &v1::ServerFrame) -> usize {
+        self.send(conn, frame)
+    }
 
     /// Bytes queued to a connection that have not left.
     fn backlog(&mut self, conn: ConnId) -> usize;
@@ -51,8 +58,9 @@ pub trait Effects {
     /// Whether so much waits for a core that new work for it should be refused.
     fn congested(&self, core: CoreId) -> bool;
 
-    /// See [`tern_storage::Port::submit`].
-    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>>;
+    /// See [`tern_storage::Port::submit_in`].
+    fn submit(&mut self, lane: Lane, batch: Batch, deciding: Fence)
+    -> Result<CommitId, Busy<(Batch, Fence)>>;
 
     /// See [`tern_storage::Port::get`].
     fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>>;

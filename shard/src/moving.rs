@@ -185,6 +185,11 @@ impl Moving {
         moved.into_iter().map(|(slot, from)| (from, self.marker(slot))).collect()
     }
 
+    /// Whether this core is to let go of slots.
+    pub(crate) fn is_draining(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
     /// The slots that this core is about to let go, and whose word does not have to be flushed first.
     pub(crate) fn draining(&self) -> Vec<Slot> {
         let draining = self.draining.iter().filter(|(_, draining)| draining.flushing == 0);

@@ -39,6 +39,8 @@ pub struct Setup {
     pub core: CoreId,
     /// Who owns which slot.
     pub slots: SlotTable,
+    /// The store's lanes that it writes in: what fails in one is nothing to what is written in another.
+    pub lanes: u16,
     /// Its bounds.
     pub limits: Limits,
     /// Which store it is, and which of its runs.
@@ -73,24 +75,24 @@ macro_rules! cx {
 impl Shard {
     /// A brain that remembers nothing.
     pub fn new(setup: Setup) -> Self {
-        let Setup { process, core, slots, limits, identity, keys, seed, development } = setup;
+        let Setup { process, core, slots, lanes, limits, identity, keys, seed, development } = setup;
         let mut entropy = Entropy::new(seed);
         let hashing = entropy.hashing();
         let keys = Arc::new(keys);
         Self {
             front: Front::new(identity, keys.clone(), hashing),
-            front_desk: Desk::new(hashing),
+            front_desk: Desk::new(lanes, hashing),
             accounts: Accounts::new((process, core), keys, development, &limits, hashing),
-            accounts_desk: Desk::new(hashing),
+            accounts_desk: Desk::new(lanes, hashing),
             logs: Logs::new(core, hashing),
-            logs_desk: Desk::new(hashing),
+            logs_desk: Desk::new(lanes, hashing),
             ground: Ground {
                 process,
                 core,
                 moving: Moving::new(core, slots),
                 limits,
                 entropy,
-                store: Store::new(),
+                store: Store::new(lanes),
                 trouble: Trouble::default(),
                 local: VecDeque::new(),
             },
@@ -143,14 +145,29 @@ impl Shard {
         }
     }
 
-    /// Ends a turn: what was written goes to the store, and reads that found no room are tried again.
-    pub fn end_turn(&mut self, fx: &mut dyn Effects) {
-        if let Some(commit) = self.ground.store.submit(self.ground.moving.table(), fx) {
-            self.accounts_desk.submitted(commit);
-            self.logs_desk.submitted(commit);
+    /// Ends a turn: what was written goes to the store, unless nobody waits for it yet, and reads that found no room are tried
+    /// again.
+    pub fn end_turn(&mut self, now_ms: u64, fx: &mut dyn Effects) {
+        if self.ground.moving.is_draining() {
+            // What is written of a slot that is to be let go is waited for.
+            self.ground.store.hurry();
+        }
+        if self.ground.store.is_due(now_ms, self.ground.limits.lazy_ms) {
+            for lane in self.ground.store.lanes() {
+                if let Some(commit) = self.ground.store.submit(lane, self.ground.moving.table(), fx) {
+                    self.accounts_desk.submitted(lane, commit);
+                    self.logs_desk.submitted(lane, commit);
+                }
+            }
+            self.ground.store.submitted();
         }
         self.accounts_desk.retry(fx);
         self.logs_desk.retry(fx);
+    }
+
+    /// Within how many ms the core must have another turn for what was written and nobody waits for, if there is such.
+    pub fn lazy_for_ms(&self, now_ms: u64) -> Option<u64> {
+        self.ground.store.lazy_for_ms(now_ms, self.ground.limits.lazy_ms)
     }
 
     /// Whether nothing waits for the store: a draining node may stop then.
@@ -367,13 +384,13 @@ impl Shard {
         }
     }
 
-    /// A batch is not in the store, or nobody knows. The engine then fails all that this core submitted before it could
+    /// A batch is not in the store, or nobody knows. The engine then fails all that this core submitted in its lane before it could
     /// know, so the state in memory is ahead of the store from that batch on: what follows from it is undone, what it came
-    /// from is read again when no write of it is under way.
+    /// from is read again when no write of it is under way. Other lanes go on.
     fn commit_failed(&mut self, now_ms: u64, commit: CommitId, error: &StoreError, fx: &mut dyn Effects) {
-        self.ground.store.ended(commit);
+        let lane = self.ground.store.ended(commit);
         self.ground.commit_failed(fx, error);
-        self.ground.store.discard_open();
+        self.ground.store.discard_open(lane);
         let undone = match error {
             StoreError::Full => {
                 Undone::Refused(Refusal::for_now(Reason::StorageFull, 10_000, "the store is full"))
@@ -384,9 +401,9 @@ impl Shard {
             StoreError::Failed { .. } => Undone::Unknown,
         };
         let mut of_logs = self.logs_desk.ended(commit);
-        of_logs.append(&mut self.logs_desk.discard_open());
+        of_logs.append(&mut self.logs_desk.discard_open(lane));
         let mut of_accounts = self.accounts_desk.ended(commit);
-        of_accounts.append(&mut self.accounts_desk.discard_open());
+        of_accounts.append(&mut self.accounts_desk.discard_open(lane));
         for after in of_logs {
             self.logs.undone(cx!(self, now_ms, logs_desk, fx), after, undone);
         }

@@ -23,8 +23,8 @@ use tern_storage::medium::simulated::SimulatedMedium;
 use tern_storage::medium::stream::Stream;
 use tern_storage::records::StoreRecord;
 use tern_storage::{
-    Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, Port, ReadId, ScanLimit, StoreError,
-    Wake, keys,
+    Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, Lane, Port, ReadId, ScanLimit,
+    StoreError, Wake, keys,
 };
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::frame::{self, FrameBuffer};
@@ -139,9 +139,14 @@ impl Effects for Hands {
         false
     }
 
-    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>> {
+    fn submit(
+        &mut self,
+        lane: Lane,
+        batch: Batch,
+        deciding: Fence,
+    ) -> Result<CommitId, Busy<(Batch, Fence)>> {
         self.does.push(Does::Store);
-        self.port.submit(batch, fence)
+        self.port.submit_in(lane, batch, deciding)
     }
 
     fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>> {
@@ -233,6 +238,8 @@ impl Node {
                 process: ProcessId::default(),
                 core: CoreId(core),
                 slots: table.clone(),
+                // Of a store of one process's, as in ternd.
+                lanes: 1,
                 limits: limits.clone(),
                 identity: identity.clone(),
                 keys: Keys::new(&KeysRecord::generate([1; 32], [2; 32], [3; 32])).expect("good keys"),
@@ -327,7 +334,7 @@ impl Node {
             self.input(at, now_ms, Input::Completed(completion));
         }
         let Core { shard, hands, .. } = &mut self.cores[usize::from(at.0)];
-        shard.end_turn(hands);
+        shard.end_turn(now_ms, hands);
         self.after(at);
         std::mem::take(&mut self.cores[usize::from(at.0)].hands.does)
     }

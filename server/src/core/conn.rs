@@ -54,6 +54,8 @@ pub(super) struct Queue {
     pub(super) plain: Vec<u8>,
     /// Sealed bytes, which go first.
     pub(super) sealed: Vec<u8>,
+    /// All of it may wait.
+    pub(super) lazy: bool,
 }
 
 /// The state of a connection's TLS.

@@ -57,6 +57,8 @@ struct Shared {
     traces: std::sync::Arc<Traces>,
     handshake_timeout: std::time::Duration,
     mesh_backlog_max: usize,
+    /// How long a frame that nobody waits for may wait.
+    lazy_for: std::time::Duration,
     /// Bytes unsent to a logged-in connection beyond which nothing more is read from it, until they have left.
     unsent_bytes_max: usize,
     strangers: strangers::Strangers,

@@ -134,6 +134,8 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
             process: ProcessId::default(),
             core,
             slots: slots.clone(),
+            // The embedded store is one process's: what fails there fails for all slots.
+            lanes: 1,
             limits: limits.clone(),
             identity: identity.clone(),
             keys: Keys::new(keys).expect("checked when they were read"),
@@ -199,6 +201,7 @@ fn share(options: CoresOptions) -> Shared {
         codes: options.codes,
         handshake_timeout: options.handshake_timeout,
         mesh_backlog_max: options.mesh_backlog_max,
+        lazy_for: Duration::from_millis(options.limits.lazy_ms),
         accept_max: (options.ring.files - options.ring.files / 8).max(1) as usize,
         store: Arc::new(StoreHealth::default()),
         core_failed: Arc::new(AtomicBool::new(false)),

@@ -1,11 +1,11 @@
 //! What accounts wait for from the store, and what they do when it has come, was undone, or can't be had.
 
 use bytes::Bytes;
-use tern_storage::{LogId, Rows};
+use tern_storage::{LogId, Rows, Slot};
 use tern_wire::ids::{DeviceId, Phone, UserId};
 
 use super::delivery::Delivery;
-use super::{Accounts, Cx};
+use super::{Accounts, Cx, slot_of, slot_of_phone};
 use crate::admin::AdminResponse;
 use crate::held::Load;
 use crate::message::{InboxAsk, Unreadable};
@@ -78,6 +78,19 @@ impl After {
     pub(super) fn of_phone(phone: Phone, then: Then) -> Self {
         Self { user: None, phone: Some(phone), then }
     }
+
+    /// Whose owner has decided so: a user lies in the slot of the first phone, so who writes both has one.
+    fn slot(&self) -> Slot {
+        debug_assert!(
+            self.user
+                .zip(self.phone.as_ref())
+                .is_none_or(|(user, phone)| slot_of(user) == slot_of_phone(phone))
+        );
+        let of_user = self.user.map(slot_of);
+        of_user
+            .or_else(|| self.phone.as_ref().map(slot_of_phone))
+            .expect("a write is of a user or of a phone")
+    }
 }
 
 impl Accounts {
@@ -89,7 +102,7 @@ impl Accounts {
         if let Some(phone) = &after.phone {
             self.phones.state(phone).held.unsettle();
         }
-        cx.after(after);
+        cx.after(after.slot(), after);
     }
 
     /// A write is durable.

@@ -106,7 +106,13 @@ impl Front {
                 (Reply::Sent(_, client_id), Some(session)) => Some((session.author(), *client_id)),
                 _ => None,
             };
-            cx.fx().send(id, &reply.into_frame(origin.request));
+            let is_waited_for = !matches!(reply, Reply::Acknowledged);
+            let frame = reply.into_frame(origin.request);
+            if is_waited_for {
+                cx.fx().send(id, &frame);
+            } else {
+                cx.fx().send_lazily(id, &frame);
+            }
             if let Some((author, client_id)) = sent {
                 cx.passed(author, client_id, Stage::Acknowledged);
             }

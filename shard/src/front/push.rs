@@ -71,7 +71,9 @@ impl Front {
             // The last page brings them.
             session.behind(log, UNREAD).owes_own |= is_own;
         } else if self.may_push(cx, id) {
-            self.push_watermarks(cx, id, log, member, marks);
+            let message = self.watermarks(id, log, member, marks);
+            let bytes = cx.fx().send_lazily(id, &v1::ServerFrame { id: 0, message: Some(message) });
+            self.conns.session(id).expect(HERE).pushed(bytes);
         } else {
             let session = self.conns.session(id).expect(HERE);
             session.behind(log, Want::from_entry(NO_ENTRY)).owes_own |= is_own;
@@ -234,6 +236,17 @@ impl Front {
     }
 
     fn push_watermarks(&mut self, cx: &mut Cx, id: ConnId, log: LogId, member: UserId, marks: Watermarks) {
+        let message = self.watermarks(id, log, member, marks);
+        self.push(cx, id, message);
+    }
+
+    fn watermarks(
+        &mut self,
+        id: ConnId,
+        log: LogId,
+        member: UserId,
+        marks: Watermarks,
+    ) -> server_frame::Message {
         let session = self.conns.session(id).expect(HERE);
         let peer = peer_of(log, session.author().user);
         let receipt = v1::Receipt {
@@ -242,7 +255,7 @@ impl Front {
             read_upto: marks.read.0,
             member: if member == peer { 0 } else { member.get() },
         };
-        self.push(cx, id, server_frame::Message::Receipt(receipt));
+        server_frame::Message::Receipt(receipt)
     }
 
     fn push(&mut self, cx: &mut Cx, id: ConnId, message: server_frame::Message) {

@@ -44,14 +44,14 @@ impl Logs {
         member.marks = marks;
         member.delivered_bytes = member.delivered_bytes.max(written);
         if moved || advanced {
-            cx.put(slot, keys::member(id, author.user.get()), &member.record());
+            cx.put_lazily(slot, keys::member(id, author.user.get()), &member.record());
         }
         if advanced {
             self.release_room(cx, id, author.user);
         }
         let advanced = advanced.then_some(marks);
         let acknowledged = Acknowledged { origin, log: id, author, position, advanced };
-        self.after(cx, After::Acknowledged(acknowledged));
+        self.after_lazily(cx, After::Acknowledged(acknowledged));
         if caught_up {
             self.look_when_quiet(cx, id);
         }
@@ -104,11 +104,11 @@ impl Logs {
                 let over = |device: &&mut Device| (device.marked || device.stale) && device.position == head;
                 for device in member.devices.iter_mut().filter(over) {
                     (device.marked, device.stale, cleared) = (false, false, true);
-                    cx.delete(slot, keys::inbox_mark(user.get(), device.id.get(), id));
+                    cx.delete_lazily(slot, keys::inbox_mark(user.get(), device.id.get(), id));
                 }
             }
             if cleared {
-                self.after(cx, After::Marked(id));
+                self.after_lazily(cx, After::Marked(id));
             }
         }
     }

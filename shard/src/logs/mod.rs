@@ -17,7 +17,7 @@ mod waits;
 
 use std::collections::VecDeque;
 
-use tern_storage::LogId;
+use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 
@@ -171,8 +171,20 @@ impl Logs {
     /// Has `after` happen when what was written so far is durable. The log stays in memory until then: read again meanwhile, it
     /// would be older than what was decided on.
     fn after(&mut self, cx: &mut Cx, after: After) {
-        self.pinned(after.log()).held.unsettle();
-        cx.after(after);
+        let slot = self.unsettle(after.log());
+        cx.after(slot, after);
+    }
+
+    /// The same, and nobody waits for it.
+    fn after_lazily(&mut self, cx: &mut Cx, after: After) {
+        let slot = self.unsettle(after.log());
+        cx.after_lazily(slot, after);
+    }
+
+    fn unsettle(&mut self, id: LogId) -> Slot {
+        let log = self.pinned(id);
+        log.held.unsettle();
+        log.slot
     }
 
     /// What is in memory of a log may not be what is in the store: it is read again, when no write of it is under way. What

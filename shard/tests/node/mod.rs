@@ -21,8 +21,8 @@ use tern_shard::{Arrival, Effects, Input, Setup, Shard};
 use tern_storage::memory::Memory;
 use tern_storage::records::StoreRecord;
 use tern_storage::{
-    Batch, Busy, CommitId, Completion, Direction, Engine as _, Fence, Key, KeyRange, Port, ReadId, ScanLimit,
-    Slot, StoreError, Wake,
+    Batch, Busy, CommitId, Completion, Direction, Engine as _, Fence, Key, KeyRange, Lane, Port, ReadId,
+    ScanLimit, Slot, StoreError, Wake,
 };
 use tern_wire::ids::{ClientMessageId, Name, Phone};
 
@@ -36,6 +36,9 @@ pub struct Weather {
     /// What is sent stays in its queue until the test takes it.
     pub slow_readers: bool,
 }
+
+/// Those of each core.
+pub const LANES: u16 = 3;
 
 struct NoWake;
 
@@ -110,11 +113,16 @@ impl Effects for Hands {
         false
     }
 
-    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>> {
+    fn submit(
+        &mut self,
+        lane: Lane,
+        batch: Batch,
+        deciding: Fence,
+    ) -> Result<CommitId, Busy<(Batch, Fence)>> {
         if self.is_busy() {
-            return Err(Busy((batch, fence)));
+            return Err(Busy((batch, deciding)));
         }
-        self.port.submit(batch, fence)
+        self.port.submit_in(lane, batch, deciding)
     }
 
     fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>> {
@@ -252,6 +260,7 @@ impl Node {
                 process: ProcessId::default(),
                 core: CoreId(core),
                 slots: slots.clone(),
+                lanes: LANES,
                 limits: limits.clone(),
                 identity: identity.clone(),
                 keys: keys(),
@@ -427,7 +436,10 @@ impl Node {
                 return true;
             }
         }
-        false
+        // Nothing is left but what nobody waits for: time passes.
+        let waits = self.cores.iter().filter_map(|core| core.shard.lazy_for_ms(self.now_ms)).min();
+        self.now_ms += waits.unwrap_or_default();
+        waits.is_some()
     }
 
     /// Lets everything happen. The store has room meanwhile.
@@ -496,7 +508,7 @@ impl Node {
     fn end_turn(&mut self, core: usize) -> bool {
         let Core { shard, hands, .. } = &mut self.cores[core];
         let before = shard.commits_in_flight();
-        shard.end_turn(hands);
+        shard.end_turn(self.now_ms, hands);
         shard.commits_in_flight() != before
     }
 

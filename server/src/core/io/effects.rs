@@ -10,7 +10,9 @@ use tern_shard::message::Message as CoresMessage;
 use tern_shard::reply::ConnId;
 use tern_shard::slots::CoreId;
 use tern_shard::{Arrival, Effects};
-use tern_storage::{Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, ReadId, ScanLimit, StoreError};
+use tern_storage::{
+    Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Lane, ReadId, ScanLimit, StoreError,
+};
 use tern_uring::TransferId;
 use tern_wire::frame;
 use tern_wire::ids::{ClientMessageId, Phone};
@@ -22,18 +24,11 @@ use super::Io;
 
 impl Effects for Io {
     fn send(&mut self, id: ConnId, frame: &v1::ServerFrame) -> usize {
-        let Some(conn) = self.conns.get(id).filter(|conn| conn.life.takes_frames()) else { return 0 };
-        let plain = &mut conn.queue.get_or_insert_default().plain;
-        if plain.capacity() == 0 {
-            *plain = self.spare.pop().unwrap_or_default();
-        }
-        let bytes = frame::encode(frame, plain);
-        let actions = conn.life.on(self.now, Event::Queued);
-        self.act(id, actions);
-        self.metrics().frames_out.add(1);
-        self.metrics().sent.count(frame);
-        self.tell_of(id, frame);
-        bytes
+        self.queue(id, frame, false)
+    }
+
+    fn send_lazily(&mut self, id: ConnId, frame: &v1::ServerFrame) -> usize {
+        self.queue(id, frame, true)
     }
 
     fn backlog(&mut self, id: ConnId) -> usize {
@@ -107,9 +102,14 @@ impl Effects for Io {
         self.mesh.backlog(core) >= self.shared.mesh_backlog_max
     }
 
-    fn submit(&mut self, batch: Batch, fence: Fence) -> Result<CommitId, Busy<(Batch, Fence)>> {
+    fn submit(
+        &mut self,
+        lane: Lane,
+        batch: Batch,
+        deciding: Fence,
+    ) -> Result<CommitId, Busy<(Batch, Fence)>> {
         let ops = batch.len() as u64;
-        let commit = self.port.submit(batch, fence)?;
+        let commit = self.port.submit_in(lane, batch, deciding)?;
         self.submitted.push_back(Instant::now());
         self.tracer.submitted();
         self.metrics().batch_operations.record(ops);
@@ -154,6 +154,30 @@ impl Effects for Io {
 }
 
 impl Io {
+    /// Queues a frame to a connection, to leave at the end of the turn, or lazily.
+    fn queue(&mut self, id: ConnId, frame: &v1::ServerFrame, lazily: bool) -> usize {
+        let Some(conn) = self.conns.get(id).filter(|conn| conn.life.takes_frames()) else { return 0 };
+        let queue = conn.queue.get_or_insert_default();
+        if queue.plain.capacity() == 0 {
+            queue.plain = self.spare.pop().unwrap_or_default();
+        }
+        let was_lazy = queue.lazy;
+        queue.lazy = lazily && (was_lazy || queue.plain.is_empty());
+        let is_lazy = queue.lazy;
+        let bytes = frame::encode(frame, &mut queue.plain);
+        let actions = conn.life.on(self.now, Event::Queued);
+        match (was_lazy, is_lazy) {
+            (false, false) => self.act(id, actions),
+            (false, true) => self.wait_lazily(id),
+            (true, false) => self.dirty.push(id),
+            (true, true) => {}
+        }
+        self.metrics().frames_out.add(1);
+        self.metrics().sent.count(frame);
+        self.tell_of(id, frame);
+        bytes
+    }
+
     /// Has the log say, for whoever looks for it, what a connection was refused, and why it ends.
     fn tell_of(&self, id: ConnId, frame: &v1::ServerFrame) {
         let (core, conn) = (self.core.0, id.index);

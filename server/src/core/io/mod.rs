@@ -2,6 +2,7 @@
 //! connections' lives say, and knows nothing of why.
 
 mod effects;
+mod lazy;
 mod places;
 mod reading;
 mod resting;
@@ -43,6 +44,8 @@ pub(super) struct Io {
     pub(super) questions: HashMap<u64, SyncSender<AdminResponse>>,
     /// Connections with something to send. As in the other lists, some have gone meanwhile, or need it no more.
     pub(super) dirty: Vec<ConnId>,
+    /// Connections all of whose queue may wait, and until when.
+    lazy: VecDeque<(Moment, ConnId)>,
     /// Connections whose queue has emptied, as the brain wants to know.
     pub(super) drained: Vec<ConnId>,
     /// Connections whose peer sends no more, and the brain has not been told.
@@ -100,6 +103,7 @@ impl Io {
             now: Moment::default(),
             questions: HashMap::new(),
             dirty: Vec::new(),
+            lazy: VecDeque::new(),
             drained: Vec::new(),
             finished: Vec::new(),
             gone: Vec::new(),
@@ -128,7 +132,12 @@ impl Io {
 
     /// A turn begins.
     pub(super) fn turn_begins(&mut self, now: Instant) {
-        self.now = Moment::since_start(now.saturating_duration_since(self.began));
+        self.now = self.moment(now);
+    }
+
+    /// A time, as deadlines of connections have it.
+    pub(super) fn moment(&self, now: Instant) -> Moment {
+        Moment::since_start(now.saturating_duration_since(self.began))
     }
 
     /// The connection of which an operation has ended.
@@ -259,6 +268,9 @@ impl Io {
         }
         if self.queue.is_empty() && self.queue.capacity() > 64 {
             self.queue = VecDeque::new();
+        }
+        if self.lazy.is_empty() && self.lazy.capacity() > 64 {
+            self.lazy = VecDeque::new();
         }
     }
 }

@@ -26,12 +26,16 @@ impl Io {
     /// Seals what a connection has queued, and hands it to the kernel, unless that still has something of it.
     pub(super) fn flush_one(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id).filter(|conn| conn.life.may_send()) else { return };
+        if conn.life.takes_frames() && conn.queue.as_deref().is_some_and(|queue| queue.lazy) {
+            // Its time comes, or something that does not wait.
+            return;
+        }
         if conn.life.says_farewell() && seal_farewell(conn).is_err() {
             return self.on(id, Event::Abort);
         }
         let queue = conn.queue.take().filter(|queue| !queue.plain.is_empty() || !queue.sealed.is_empty());
         let Some(queue) = queue else { return self.on(id, Event::Emptied) };
-        let Queue { plain, mut sealed } = *queue;
+        let Queue { plain, mut sealed, .. } = *queue;
         if !plain.is_empty() {
             if sealed.capacity() == 0 {
                 sealed = self.spare.pop().unwrap_or_default();
@@ -99,7 +103,7 @@ impl Io {
 /// Seals the last frames, and behind them the end of the stream, or the alert that says why. The record layer is needed no more.
 fn seal_farewell(conn: &mut Conn) -> Result<(), tern_wire::tls::TlsError> {
     if let Tls::Open(mut records) = std::mem::replace(&mut conn.tls, Tls::Gone) {
-        let Queue { plain, sealed } = conn.queue();
+        let Queue { plain, sealed, .. } = conn.queue();
         records.seal(plain, sealed)?;
         plain.clear();
         records.close(sealed);

@@ -88,6 +88,14 @@ impl Moment {
         Self(self.0.wrapping_add(time.as_millis() as u32))
     }
 
+    /// How long it is until a later time; nothing if that has come.
+    pub fn until(self, later: Self) -> Duration {
+        if self.has_reached(later) {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(u64::from(later.0.wrapping_sub(self.0)))
+    }
+
     /// Whether a deadline has come.
     pub fn has_reached(self, deadline: Self) -> bool {
         self.0.wrapping_sub(deadline.0) <= u32::MAX / 2

@@ -116,6 +116,7 @@ impl Worker {
             self.take_queue();
             self.take_hellos(began.elapsed() / 4);
             self.tick(began);
+            self.io.end_waits();
             self.end_turn();
             self.io.metrics().cpu_flush_ns.add(cpu.lap());
             self.count(began);
@@ -132,15 +133,23 @@ impl Worker {
             || !self.io.queue.is_empty()
             || !self.hellos.is_empty();
         let backlog = self.backlog() > 0;
-        let until_tick = self.next_tick.saturating_duration_since(Instant::now());
         Some(if has_work {
             Duration::ZERO
         } else if backlog {
             // Another core's ring is full, and nobody tells when it has room.
             Duration::from_micros(50)
         } else {
-            until_tick
+            self.until_due()
         })
+    }
+
+    /// How long until something is to be done though nothing comes.
+    fn until_due(&self) -> Duration {
+        let now = Instant::now();
+        let until_tick = self.next_tick.saturating_duration_since(now);
+        let frames = self.io.lazy_until(self.io.moment(now));
+        let writes = self.shard.lazy_for_ms(self.io.shared.clock.now_ms()).map(Duration::from_millis);
+        [frames, writes].into_iter().flatten().fold(until_tick, Duration::min)
     }
 
     fn backlog(&self) -> usize {
@@ -254,7 +263,8 @@ impl Worker {
             self.tell_news();
             self.io.flush();
         }
-        self.shard.end_turn(&mut self.io);
+        let now_ms = self.io.shared.clock.now_ms();
+        self.shard.end_turn(now_ms, &mut self.io);
         self.io.tracer.flushed();
         let Io { mesh, ring, rings, shared, core, .. } = &mut self.io;
         mesh.flush(|to| {
