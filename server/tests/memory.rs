@@ -114,15 +114,20 @@ fn with_connections(count: usize, (server, metrics): (SocketAddr, SocketAddr), d
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "how near it is, for who asks with --nocapture")]
 fn a_silent_connection_takes_no_more_memory_than_it_did() {
     program("ternd");
     let dir = tempfile::tempdir().expect("a directory");
     let addresses = start(&dir.path().join("data"));
     provision(&dir.path().join("data"), &dir.path().join("users"));
+    // What only grows has grown once: how large a batch or a queue has been is a matter of the machine's pace, not of connections.
+    with_connections(MANY, addresses, dir.path());
+    until("all have gone", || metric(addresses.1, "tern_connections{") == 0);
     let few = with_connections(FEW, addresses, dir.path());
     until("all have gone", || metric(addresses.1, "tern_connections{") == 0);
     let many = with_connections(MANY, addresses, dir.path());
     let bytes = (many - few) / (MANY - FEW);
+    println!("{bytes} bytes a connection");
     assert!(bytes <= BYTES_MAX, "{bytes} bytes a connection, at most {BYTES_MAX} are allowed");
     assert!(bytes * 100 > BYTES_MAX * 85, "{bytes} bytes a connection: lower the limit of {BYTES_MAX}");
 }
