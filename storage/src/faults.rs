@@ -66,7 +66,9 @@ impl Medium {
         }
         let record = encode(batch);
         if dice < self.faults.full_per_mille + self.faults.broken_per_mille {
-            let written = self.random(1) as usize % (record.len() + 1);
+            // A write that fails may have been done whole.
+            let is_whole = self.random(2).is_multiple_of(4);
+            let written = if is_whole { record.len() } else { self.random(1) as usize % record.len() };
             self.journal.extend_from_slice(&record[..written]);
             self.broken = true;
             return Err(broken());

@@ -1,73 +1,190 @@
 //! Faults that a test puts into the code, to show that the simulation finds what they would do. Without the feature
 //! `mutations` there are none: every question is answered no when the code is compiled.
+//!
+//! Each says which tests find it, by their files, and with which seeds: docs/TESTING.md has the table.
 
-/// Whether faults can be put into this build.
-pub const COMPILED: bool = cfg!(feature = "mutations");
+/// The faults of a crate: what each is, its name, and the tests that find it with one of these seeds. Gives the enum `Mutation`,
+/// `put`, `is` and `hunt`. The crate has a feature `mutations`.
+#[macro_export]
+macro_rules! mutations {
+    ($(
+        #[doc = $what:literal]
+        $name:ident => $($test:literal $first:literal..$end:literal),+;
+    )*) => {
+        /// Whether faults can be put into this build.
+        pub const COMPILED: bool = cfg!(feature = "mutations");
 
-/// One fault of the code.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mutation {
+        /// One fault of the code.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Mutation {
+            $(#[doc = $what] $name,)*
+        }
+
+        impl Mutation {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// What it is, in words.
+            pub fn what(self) -> &'static str {
+                match self {
+                    $(Self::$name => $what.trim_ascii(),)*
+                }
+            }
+
+            /// The tests that find it, and among which seeds each does.
+            pub fn found_by(self) -> Vec<(&'static str, std::ops::Range<u64>)> {
+                match self {
+                    $(Self::$name => vec![$(($test, $first..$end)),+],)*
+                }
+            }
+        }
+
+        #[cfg(feature = "mutations")]
+        thread_local! {
+            static ACTIVE: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
+        }
+
+        /// Puts a fault into what this thread runs from now on, in the place of the one before.
+        #[cfg(feature = "mutations")]
+        pub fn put(mutation: Option<Mutation>) {
+            ACTIVE.set(mutation);
+        }
+
+        /// Whether the code has this fault.
+        #[cfg(feature = "mutations")]
+        pub(crate) fn is(mutation: Mutation) -> bool {
+            ACTIVE.get() == Some(mutation)
+        }
+
+        /// Whether the code has this fault: no.
+        #[cfg(not(feature = "mutations"))]
+        #[allow(dead_code, reason = "a crate without its parts has no faults either")]
+        pub(crate) const fn is(_mutation: Mutation) -> bool {
+            false
+        }
+
+        /// Puts each fault into the code that `test` is to find, and gives what its seeds have found: a line each.
+        ///
+        /// # Panics
+        /// If one is not found.
+        #[cfg(feature = "mutations")]
+        pub fn hunt(test: &str, finds: impl Fn(u64) -> Option<String>) -> Vec<String> {
+            let (mut found, mut missed) = (Vec::new(), Vec::new());
+            let asked = $crate::mutations::Asked::new();
+            for mutation in Mutation::ALL.iter().filter(|mutation| asked.is(mutation)) {
+                for (_, seeds) in mutation.found_by().into_iter().filter(|(by, _)| *by == test) {
+                    let seeds = asked.seeds(seeds);
+                    put(Some(*mutation));
+                    let what = seeds.clone().find_map(|seed| Some((seed, $crate::mutations::quietly(|| finds(seed))?)));
+                    put(None);
+                    match what {
+                        Some((seed, what)) => {
+                            found.push(format!("{mutation:?}: seed {seed}: {}", what.lines().next().unwrap_or("")));
+                        }
+                        None => missed.push(format!("{mutation:?} with none of the seeds {seeds:?}")),
+                    }
+                }
+            }
+            assert!(missed.is_empty(), "not found: {missed:#?}; found: {found:#?}");
+            found
+        }
+    };
+}
+
+mutations! {
     /// A group is complete when it is written, and is not synced.
-    CompleteBeforeSync,
+    CompleteBeforeSync => "storage/tests/mutations.rs" 0..5, "sim/tests/mutations.rs" 1..60;
     /// A sync that failed is taken for one that did not.
-    IgnoreFailedSync,
+    IgnoreFailedSync => "storage/tests/mutations.rs" 0..20;
     /// The number of a group is noted as acknowledged before the group is durable.
-    AcknowledgeBeforeSync,
+    AcknowledgeBeforeSync => "storage/tests/mutations.rs" 0..20;
     /// A read does not wait for what it must see.
-    ReadTooEarly,
+    ReadTooEarly => "storage/tests/mutations.rs" 0..20;
     /// Segments are let go before what they hold is flushed.
-    ReleaseBeforeFlush,
+    ReleaseBeforeFlush => "storage/tests/mutations.rs" 0..5, "sim/tests/mutations.rs" 25..150;
     /// The manifest is written before the tables that it speaks of.
-    ManifestBeforeTables,
+    ManifestBeforeTables => "storage/tests/mutations.rs" 0..20;
     /// The directory is not synced after the manifest has got its name.
-    UnsyncedManifest,
+    UnsyncedManifest => "storage/tests/mutations.rs" 0..20;
     /// The directory is not synced after a segment has got its name.
-    UnsyncedSegment,
+    UnsyncedSegment => "storage/tests/mutations.rs" 0..20;
     /// Recovery takes a group whose checksum does not match.
-    AcceptTornTail,
+    AcceptTornTail => "storage/tests/mutations.rs" 0..20, "sim/tests/mutations.rs" 25..150;
+    /// Recovery takes the end of what is readable for the end of the log, whatever was acknowledged beyond.
+    TakeDamageForEnd => "storage/tests/mutations.rs" 0..20;
     /// What a start reads is taken for durable.
-    TrustWhatIsRead,
-    /// A batch goes into the store though one of its port that it follows did not.
-    ForgetFailure,
+    TrustWhatIsRead => "storage/tests/mutations.rs" 0..20;
+    /// The trees are opened before the names that they go by are synced.
+    OpenBeforeSync => "storage/tests/world/cuts.rs" 0..1000;
+    /// A tree whose files went on without it is written again.
+    WriteOverVersion => "storage/tests/world/cuts.rs" 0..1000;
+    /// A batch goes into the store though one of its lane that it follows did not.
+    ForgetFailure => "storage/tests/mutations.rs" 0..5;
+    /// A batch goes into the store though its slot has another owner by now.
+    SkipFence => "storage/tests/mutations.rs" 0..20;
+    /// Two batches of a lane lie in a group in the wrong order.
+    ReorderLane => "storage/tests/mutations.rs" 0..20;
 }
 
-impl Mutation {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
-        Self::CompleteBeforeSync,
-        Self::IgnoreFailedSync,
-        Self::AcknowledgeBeforeSync,
-        Self::ReadTooEarly,
-        Self::ReleaseBeforeFlush,
-        Self::ManifestBeforeTables,
-        Self::UnsyncedManifest,
-        Self::UnsyncedSegment,
-        Self::AcceptTornTail,
-        Self::TrustWhatIsRead,
-        Self::ForgetFailure,
-    ];
+/// What whoever looks for a fault's seeds has asked for, by `TERN_MUTATION` and `TERN_SEEDS`: this one alone, so many seeds.
+#[cfg(feature = "mutations")]
+#[derive(Debug)]
+pub struct Asked {
+    mutation: Option<String>,
+    seeds: Option<u64>,
 }
 
 #[cfg(feature = "mutations")]
-thread_local! {
-    static ACTIVE: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
+impl Asked {
+    /// From the environment.
+    #[allow(clippy::new_without_default, reason = "it reads the environment")]
+    pub fn new() -> Self {
+        let seeds = std::env::var("TERN_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+        Self { mutation: std::env::var("TERN_MUTATION").ok(), seeds }
+    }
+
+    /// Whether a fault is one of those that are looked for.
+    pub fn is(&self, mutation: &impl std::fmt::Debug) -> bool {
+        self.mutation.as_ref().is_none_or(|asked| *asked == format!("{mutation:?}"))
+    }
+
+    /// The seeds that are tried.
+    pub fn seeds(&self, known: std::ops::Range<u64>) -> std::ops::Range<u64> {
+        let end =
+            self.seeds.filter(|_| self.mutation.is_some()).map_or(known.end, |seeds| known.start + seeds);
+        known.start..end
+    }
 }
 
-/// Puts a fault into what this thread runs from now on, in the place of the one before.
+/// Runs something whose panics nobody is told of, in this thread.
 #[cfg(feature = "mutations")]
-pub fn put(mutation: Option<Mutation>) {
-    ACTIVE.set(mutation);
+pub fn quietly<R>(run: impl FnOnce() -> R) -> R {
+    use std::cell::Cell;
+    use std::panic;
+    use std::sync::Once;
+
+    thread_local! {
+        static QUIET: Cell<bool> = const { Cell::new(false) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                before(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = run();
+    QUIET.set(false);
+    result
 }
 
-/// Whether the code has this fault.
+/// What something panics with, in its words.
 #[cfg(feature = "mutations")]
-pub(crate) fn is(mutation: Mutation) -> bool {
-    ACTIVE.get() == Some(mutation)
-}
-
-/// Whether the code has this fault: no.
-#[cfg(not(feature = "mutations"))]
-#[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "the faults are in the embedded engine"))]
-pub(crate) const fn is(_mutation: Mutation) -> bool {
-    false
+pub fn panic_of(run: impl FnOnce()) -> Option<String> {
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).err()?;
+    let text = panic.downcast_ref::<String>().cloned();
+    Some(text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default())
 }

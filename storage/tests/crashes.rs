@@ -21,7 +21,7 @@ use tern_storage::medium::SimulatedMedium;
 use tern_storage::medium::simulated::{Fault, Odds};
 use tern_storage::medium::stream::MILLION;
 use tern_storage::{Batch, Engine as _, Fence, keys};
-use world::{Quiet, Tally, World};
+use world::{Quiet, Tally, World, cuts};
 
 /// Runs some seeds, or the one that is asked for.
 fn run(test: &str, seeds: std::ops::Range<u64>, live: impl Fn(u64) -> Tally) -> Vec<Tally> {
@@ -111,6 +111,16 @@ fn a_bit_that_flips_is_told_of_and_neither_served_nor_taken_for_absence() {
         tallies.len() < 100 || sum(&tallies, |tally| tally.told_of_rot) > 100,
         "hardly any rot was told of"
     );
+}
+
+/// A start removed the tables that an unsynced `current` did not name any more, and a power cut brought the one before back. And a
+/// merge whose last sync had failed was tried again, over the version file that `current` named by then.
+#[test]
+fn what_was_completed_is_there_though_merges_and_starts_end_anywhere() {
+    run("end_anywhere", seeds(1000), |seed| {
+        cuts::live(seed);
+        Tally::default()
+    });
 }
 
 #[test]

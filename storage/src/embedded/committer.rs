@@ -242,6 +242,9 @@ impl<M: Medium> Committer<M> {
                 group.push((index, submission));
             }
         }
+        if mutations::is(Mutation::ReorderLane) {
+            reorder(&mut group);
+        }
         group
     }
 
@@ -271,7 +274,7 @@ impl<M: Medium> Committer<M> {
 
     fn check_fence(&self, fence: &Fence) -> Result<(), StoreError> {
         let behind = |(slot, epoch): &&(Slot, Epoch)| *epoch < self.epochs[usize::from(slot.number())];
-        match fence.epochs().iter().find(behind) {
+        match fence.epochs().iter().find(behind).filter(|_| !mutations::is(Mutation::SkipFence)) {
             Some((slot, _)) => Err(StoreError::Fenced { slot: *slot }),
             None => Ok(()),
         }
@@ -316,6 +319,16 @@ impl<M: Medium> Committer<M> {
     fn pass_on(&mut self, batches: Vec<Batch>) {
         let (segment, wants_spare) = (self.log.first_of_segment(), self.log.is_half_full());
         self.backlog.push(Group { number: self.groups, batches, segment, wants_spare });
+    }
+}
+
+/// For [`Mutation::ReorderLane`]: the last two batches of a lane change places.
+fn reorder(group: &mut [(usize, Submission)]) {
+    let Some(((port, last), before)) = group.split_last_mut() else { return };
+    let same =
+        |(other, submission): &&mut (usize, Submission)| (*other, submission.lane) == (*port, last.lane);
+    if let Some((_, before)) = before.iter_mut().rev().find(same) {
+        std::mem::swap(&mut before.batch, &mut last.batch);
     }
 }
 

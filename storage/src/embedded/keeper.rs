@@ -233,7 +233,7 @@ impl<T: Tables> Keeper<T> {
 
     /// Deals with an error of a flush. Gives whether it is to be begun again, after a while; else nothing is flushed any more.
     pub(super) fn flush_failed(&self, error: &TablesError) -> bool {
-        let retries = remedy(error) == Remedy::Retry && !self.is_closing() && self.tables.is_settled();
+        let retries = remedy(error) == Remedy::Retry && !self.is_closing() && self.is_settled();
         if retries {
             self.statistics.trouble();
         } else {
@@ -241,6 +241,11 @@ impl<T: Tables> Keeper<T> {
             self.changed.notify_all();
         }
         retries
+    }
+
+    /// See [`Tables::is_settled`].
+    fn is_settled(&self) -> bool {
+        self.tables.is_settled() || mutations::is(Mutation::WriteOverVersion)
     }
 
     /// Whether there may be reason to merge tables.
@@ -263,7 +268,7 @@ impl<T: Tables> Keeper<T> {
         self.lock().compact = false;
         let merged = self.merge();
         let remedy = merged.as_ref().err().map(remedy);
-        let is_settled = merged.is_ok() || self.tables.is_settled();
+        let is_settled = merged.is_ok() || self.is_settled();
         let mut state = self.lock();
         if let Err(error) = &merged
             && !is_settled

@@ -53,7 +53,9 @@ pub(super) fn recover<T: Tables>(
     let flushed = match Manifest::read(medium, store).map_err(io)? {
         Found::Whole(manifest) => {
             // Before the trees remove what `current` does not name any more: it might be the one before again.
-            sync_names(medium, store).map_err(io)?;
+            if !mutations::is(Mutation::OpenBeforeSync) {
+                sync_names(medium, store).map_err(io)?;
+            }
             check(medium, store, &manifest)?;
             manifest.flushed
         }
@@ -66,6 +68,9 @@ pub(super) fn recover<T: Tables>(
     };
     let tables: T = open_tables(medium, store, options)?;
     let newest = replay(medium, store, &tables, flushed, acknowledged)?;
+    if mutations::is(Mutation::OpenBeforeSync) {
+        sync_names(medium, store).map_err(io)?;
+    }
     let segments = log::list(medium, &store.join(LOG)).map_err(io)?.len();
     let epochs = read_epochs(store, &tables)?;
     Ok(Recovered { tables, newest, flushed, segments, epochs })
@@ -169,7 +174,7 @@ fn replay<T: Tables>(
     }
     let newest = replay.last().unwrap_or(flushed).max(flushed);
     let promised = acknowledged.max(replay.promised().unwrap_or(0));
-    if newest < promised {
+    if newest < promised && !mutations::is(Mutation::TakeDamageForEnd) {
         let covers = format!(
             "the groups {} to {promised}, which were acknowledged, are not readable from there on",
             newest + 1

@@ -1,6 +1,8 @@
 //! A store on a simulated medium, the ports of some cores, and what must hold of it whatever happens: one seed decides what
 //! is written, in which order the engine's parts take their steps, what goes wrong, and when the power is cut.
 
+pub mod cuts;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -253,7 +255,6 @@ impl World {
     }
 
     /// One life, a kill, and a bit that flips in one of these files.
-    #[allow(dead_code, reason = "one test file of two uses it")]
     pub fn rot(&mut self, chosen: &dyn Fn(&Path) -> bool) {
         self.begin();
         self.run();
