@@ -18,6 +18,7 @@
 use std::collections::VecDeque;
 
 use crate::message::Unreadable;
+use crate::mutations::{Mutation, is};
 use crate::slots::CoreId;
 
 /// The number of a load. A department counts its own, above the number of its core: what it holds may have been read by another.
@@ -103,7 +104,8 @@ impl<Op> Held<Op> {
     /// # Panics
     /// If a write of it is under way, or it is being read.
     pub(crate) fn load_again(&mut self, load: Load, parts: u32) {
-        assert!(self.unsettled == 0, "what is written is not read before the write has ended");
+        let is_settled = self.unsettled == 0 || is(Mutation::ReadBesideWrites);
+        assert!(is_settled, "what is written is not read before the write has ended");
         assert!(!self.is_loading(), "it is read once at a time");
         (self.phase, self.load) = (Phase::Loading { missing: parts, unreadable: None }, load);
     }
@@ -212,7 +214,7 @@ impl<Op> Held<Op> {
     /// What is to be done if it is doubted.
     pub(crate) fn doubted(&self) -> Doubt {
         match self.phase {
-            Phase::Doubted if self.unsettled > 0 => Doubt::None,
+            Phase::Doubted if self.unsettled > 0 && !is(Mutation::ReadBesideWrites) => Doubt::None,
             Phase::Doubted if self.waiting.is_empty() => Doubt::Idle,
             Phase::Doubted => Doubt::Wanted,
             Phase::Loading { .. } | Phase::Known => Doubt::None,

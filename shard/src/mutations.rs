@@ -1,60 +1,52 @@
 //! Faults that a test puts into the brain, to show that the simulation finds what they would do. Without the feature
 //! `mutations` there are none: every question is answered no when the code is compiled.
+//!
+//! Each says which tests find it, by their files, and with which seeds: docs/TESTING.md has the table.
 
-/// Whether faults can be put into this build.
-pub const COMPILED: bool = cfg!(feature = "mutations");
+use bytes::Bytes;
 
-/// One fault of the brain.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mutation {
+tern_storage::mutations! {
     /// A retry is taken for a new message.
-    ForgetRetries,
+    ForgetRetries => "sim/tests/mutations.rs" 1..60;
     /// A message leaves no mark in the inboxes of its devices.
-    ForgetMark,
+    ForgetMark => "sim/tests/mutations.rs" 1..60;
+    /// A mark is cleared though its device lacks something.
+    ClearMarkEarly => "sim/tests/mutations.rs" 35..150;
+    /// A message is acknowledged before the store has it.
+    AcknowledgeEarly => "sim/tests/mutations.rs" 1..60;
+    /// A message is pushed before the store has it.
+    PushEarly => "sim/tests/mutations.rs" 20..120;
+    /// A log that is read into memory ends with the entry before its newest: the next one gets a seq that was given.
+    ReuseSeq => "sim/tests/mutations.rs" 1..60;
+    /// A log is read again while a write of it is under way.
+    ReadBesideWrites => "shard/tests/faults.rs" 1..60, "shard/tests/in_flight.rs" 0..1;
+    /// A log leaves the memory while a write of it is under way.
+    ForgetBesideWrites => "shard/tests/faults.rs" 1..60, "sim/tests/mutations.rs" 1..60;
+    /// A write of which nobody knows what became of it is told as refused.
+    RefuseUnknown => "shard/tests/faults.rs" 1..60, "shard/tests/in_flight.rs" 0..1;
+    /// A record that can't be decoded is taken for one that is not there.
+    TakeForAbsent => "shard/tests/damage.rs" 0..1, "shard/tests/accounts.rs" 0..1;
+    /// A log is asked for before the inbox of the device has been read past it.
+    PullBeforeInbox => "shard/tests/catching_up.rs" 1..60;
+    /// A page is pushed though the device has asked for more since.
+    PushOldPage => "shard/tests/catching_up.rs" 1..60;
+    /// A late Login of a connection that was opened earlier ends the one that was opened later.
+    LateLogin => "sim/tests/mutations.rs" 100..300;
+    /// Who watches a user's devices once more is not answered.
+    AnswerWatchOnce => "shard/tests/faults.rs" 1..60, "shard/tests/in_flight.rs" 0..1;
     /// What is said to a slot that moves does not wait for its marker.
-    SkipMarker,
+    SkipMarker => "shard/tests/moves.rs" 1..60;
     /// A slot is handed over before all have heard what its owner has said of it.
-    SkipFlush,
+    SkipFlush => "shard/tests/moves.rs" 1..100;
     /// What waited for a slot that moves is lost.
-    LoseAtMove,
+    LoseAtMove => "shard/tests/moves.rs" 1..60, "sim/tests/mutations.rs" 1..60;
     /// Those who are connected are forgotten when their slot moves.
-    ForgetConnected,
+    ForgetConnected => "sim/tests/mutations.rs" 1..60;
     /// A slot is handed over while writes of it are under way.
-    MoveBesideWrites,
+    MoveBesideWrites => "shard/tests/moves.rs" 1..60;
 }
 
-impl Mutation {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::ForgetRetries,
-        Self::ForgetMark,
-        Self::SkipMarker,
-        Self::SkipFlush,
-        Self::LoseAtMove,
-        Self::ForgetConnected,
-        Self::MoveBesideWrites,
-    ];
-}
-
-#[cfg(feature = "mutations")]
-thread_local! {
-    static ACTIVE: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
-}
-
-/// Puts a fault into what this thread runs from now on, in the place of the one before.
-#[cfg(feature = "mutations")]
-pub fn put(mutation: Option<Mutation>) {
-    ACTIVE.set(mutation);
-}
-
-/// Whether the code has this fault.
-#[cfg(feature = "mutations")]
-pub(crate) fn is(mutation: Mutation) -> bool {
-    ACTIVE.get() == Some(mutation)
-}
-
-/// Whether the code has this fault: no.
-#[cfg(not(feature = "mutations"))]
-pub(crate) const fn is(_mutation: Mutation) -> bool {
-    false
+/// A record's value; for [`Mutation::TakeForAbsent`] none if it can't be decoded.
+pub(crate) fn unless_garbage<R: prost::Message + Default>(value: Option<Bytes>) -> Option<Bytes> {
+    value.filter(|value| !is(Mutation::TakeForAbsent) || R::decode(&value[..]).is_ok())
 }

@@ -398,6 +398,9 @@ impl Shard {
             StoreError::Unreachable { .. } | StoreError::Fenced { .. } | StoreError::Corrupt { .. } => {
                 Undone::Refused(Refusal::for_now(Reason::Unavailable, 1000, "the store did not take it"))
             }
+            StoreError::Failed { .. } if is(Mutation::RefuseUnknown) => {
+                Undone::Refused(Refusal::for_now(Reason::Unavailable, 1000, "the store has failed"))
+            }
             StoreError::Failed { .. } => Undone::Unknown,
         };
         let mut of_logs = self.logs_desk.ended(commit);

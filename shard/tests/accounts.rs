@@ -1,5 +1,7 @@
 //! Accounts in the brain, in one thread: records that do not decode, and what a code is good for.
 
+#![allow(clippy::print_stdout, reason = "it says how a fault was found")]
+
 #[allow(dead_code, reason = "the node serves other tests as well")]
 mod node;
 
@@ -88,5 +90,18 @@ fn a_damaged_record_of_an_account_is_unavailable_and_is_not_taken_for_none() {
         assert_eq!(read.as_deref(), Some(GARBAGE), "{table}: nothing was written over it");
         // Others are none the worse.
         node.provision("+15550002", &mut rng);
+    }
+}
+
+/// Each fault that can be put into the brain, and takes damage for something else, is found.
+#[cfg(feature = "mutations")]
+#[test]
+fn each_fault_is_found() {
+    use tern_shard::mutations::hunt;
+    use tern_storage::mutations::panic_of;
+    // Nothing here is left to a seed.
+    let finds = |_| panic_of(a_damaged_record_of_an_account_is_unavailable_and_is_not_taken_for_none);
+    for found in hunt("shard/tests/accounts.rs", finds) {
+        println!("{found}");
     }
 }

@@ -468,6 +468,13 @@ impl World {
     }
 }
 
+/// One world.
+fn live(seed: u64) -> World {
+    let mut world = World::new(seed);
+    (0..CONNECTIONS).for_each(|_| world.connection());
+    world
+}
+
 #[test]
 fn pushes_are_contiguous_and_caught_up_is_true() {
     let one = std::env::var("TERN_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
@@ -475,12 +482,24 @@ fn pushes_are_contiguous_and_caught_up_is_true() {
     let (mut caught_up, mut rewound, mut went_back) = (0, 0, 0);
     for seed in begin..begin + if one.is_some() { 1 } else { SEEDS } {
         println!("repeat with TERN_SEED={seed}");
-        let mut world = World::new(seed);
-        (0..CONNECTIONS).for_each(|_| world.connection());
+        let world = live(seed);
         caught_up += world.caught_up;
         rewound += world.rewound;
         went_back += world.went_back;
     }
     println!("{caught_up} times caught up, {rewound} rewound, {went_back} went back as asked");
     assert!(one.is_some() || (caught_up > SEEDS && rewound > 0 && went_back > 0), "too little happened");
+}
+
+/// Each fault that can be put into the brain, and changes the order of what is pushed, is found.
+#[cfg(feature = "mutations")]
+#[test]
+fn each_fault_is_found_by_its_seeds() {
+    use tern_shard::mutations::hunt;
+    use tern_storage::mutations::panic_of;
+    let finds = |seed| panic_of(|| drop(live(seed)));
+    for found in hunt("shard/tests/catching_up.rs", finds) {
+        println!("{found}");
+    }
+    assert_eq!((1..20).find_map(finds), None, "without a fault nothing is found");
 }

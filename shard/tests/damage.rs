@@ -1,6 +1,8 @@
 //! Rows that are not what was written: a chat that has lost some is unavailable, and told once. It is never an empty one
 //! that begins again, and the others go on.
 
+#![allow(clippy::print_stdout, reason = "it says how a fault was found")]
+
 #[allow(dead_code, reason = "the node serves other tests as well")]
 mod node;
 
@@ -232,4 +234,17 @@ fn a_retry_that_can_not_be_told_is_refused_and_not_taken_for_a_new_message() {
     let anns = world.connect(ann);
     assert_eq!(world.say(anns, bob.user.get(), 2), Err(Reason::Unavailable));
     assert_eq!(world.say(anns, bob.user.get(), 3), Ok(3), "the others can be told");
+}
+
+/// Each fault that can be put into the brain, and takes damage for something else, is found.
+#[cfg(feature = "mutations")]
+#[test]
+fn each_fault_is_found() {
+    use tern_shard::mutations::hunt;
+    use tern_storage::mutations::panic_of;
+    // Nothing here is left to a seed.
+    let finds = |_| panic_of(what_can_not_be_decoded_is_not_taken_for_absent);
+    for found in hunt("shard/tests/damage.rs", finds) {
+        println!("{found}");
+    }
 }

@@ -1,5 +1,7 @@
 //! What happens to a log while writes of it are under way: step by step, with a store that does one thing at a time.
 
+#![allow(clippy::print_stdout, reason = "it says how a fault was found")]
+
 #[allow(dead_code, reason = "the node serves other tests as well")]
 mod node;
 
@@ -108,4 +110,22 @@ fn a_write_of_unknown_result_ends_the_connection_and_is_never_refused() {
     world.node.settle(&mut world.rng);
     assert_eq!(world.answers(), [(0, Err(Reason::Unavailable))]);
     assert_eq!(world.node.receive(world.link), None, "the connection has ended");
+}
+
+/// Each fault that can be put into the brain, and is of what is under way, is found.
+#[cfg(feature = "mutations")]
+#[test]
+fn each_fault_is_found() {
+    use tern_shard::mutations::hunt;
+    use tern_storage::mutations::panic_of;
+    // Nothing here is left to a seed.
+    let finds = |_| {
+        panic_of(|| {
+            a_log_that_comes_into_doubt_is_not_read_again_before_its_writes_have_ended();
+            a_write_of_unknown_result_ends_the_connection_and_is_never_refused();
+        })
+    };
+    for found in hunt("shard/tests/in_flight.rs", finds) {
+        println!("{found}");
+    }
 }

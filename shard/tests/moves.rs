@@ -196,25 +196,19 @@ fn nobody_notices_that_a_slot_moves() {
     assert!(one.is_some() || moves as u64 > 3 * SEEDS, "too few moves: {moves}");
 }
 
-/// Each fault that can be put into a move is caught within so many seeds.
+/// Each fault that can be put into a move is found.
 #[cfg(feature = "mutations")]
 #[test]
-fn each_fault_of_a_move_is_caught() {
-    use tern_shard::mutations::{self, Mutation};
-    std::panic::set_hook(Box::new(|_| {}));
-    let finds = |seed: u64| std::panic::catch_unwind(|| live(seed)).is_err();
-    let mut missed = Vec::new();
-    for mutation in
-        [Mutation::SkipMarker, Mutation::SkipFlush, Mutation::LoseAtMove, Mutation::MoveBesideWrites]
-    {
-        mutations::put(Some(mutation));
-        match (1..=300).find(|seed| finds(*seed)) {
-            Some(seed) => println!("{mutation:?}: seed {seed}"),
-            None => missed.push(mutation),
-        }
-        mutations::put(None);
+fn each_fault_is_found_by_its_seeds() {
+    use tern_shard::mutations::hunt;
+    use tern_storage::mutations::panic_of;
+    let finds = |seed| {
+        panic_of(|| {
+            live(seed);
+        })
+    };
+    for found in hunt("shard/tests/moves.rs", finds) {
+        println!("{found}");
     }
-    drop(std::panic::take_hook());
-    assert!(missed.is_empty(), "not caught: {missed:?}");
-    assert!(!(1..20).any(finds), "without a fault nothing is found");
+    assert_eq!((1..20).find_map(finds), None, "without a fault nothing is found");
 }

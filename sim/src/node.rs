@@ -90,6 +90,26 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
+/// The bounds of a node: of every other one so small that what is in memory leaves it, and what is pushed waits.
+fn limits(stream: &mut Stream) -> Limits {
+    let (sends_per_minute_max, strangers_per_hour_max, lookups_per_minute_max) = (0, 0, 0);
+    let large =
+        Limits { sends_per_minute_max, strangers_per_hour_max, lookups_per_minute_max, ..Limits::default() };
+    if stream.below(2) == 0 {
+        return large;
+    }
+    let mut small = |min: u64, more: u64| (min + stream.below(more)) as usize;
+    Limits {
+        logs_cached_max: small(0, 8),
+        users_cached_max: small(0, 4),
+        tail_entries_max: small(1, 8),
+        inbox_step_rows: small(1, 4),
+        send_queue_bytes_max: small(50, 4000),
+        mark_quiet_ms: 500,
+        ..large
+    }
+}
+
 /// One core's shell.
 struct Hands {
     port: Box<dyn Port>,
@@ -227,12 +247,7 @@ impl Node {
         engine.commit_blocking(batch).ok()?;
         let identity = StoreIdentity::from_record(&record).expect("a good record");
         let table = SlotTable::even(cores);
-        let limits = Limits {
-            sends_per_minute_max: 0,
-            strangers_per_hour_max: 0,
-            lookups_per_minute_max: 0,
-            ..Limits::default()
-        };
+        let limits = limits(stream);
         let core = |core| Core {
             shard: Shard::new(Setup {
                 process: ProcessId::default(),

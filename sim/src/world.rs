@@ -85,7 +85,7 @@ impl fmt::Display for Failure {
 fn disk(stream: &mut Stream) -> Odds {
     let mut odds = Odds::POWER_CUTS;
     for (fault, per_million) in [
-        (Fault::NoRoom, 500),
+        (Fault::NoRoom, 10_000),
         (Fault::WriteFails, 100),
         (Fault::SyncFails, 200),
         (Fault::DirectorySyncFails, 100),

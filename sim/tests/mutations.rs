@@ -7,60 +7,56 @@ use std::time::Duration;
 
 use tern_shard::mutations::{self as of_brain, Mutation as OfBrain};
 use tern_sim::{Options, finds, shrink};
-use tern_storage::mutations::{self as of_store, Mutation as OfStore};
+use tern_storage::mutations::{self as of_store, quietly};
 
-/// Within how many seeds each is caught.
-const SEEDS_MAX: u64 = 150;
-
-/// Those of moves alone are caught by shard/tests/moves.rs, which sees the order of what is pushed.
-const BRAINS: [OfBrain; 4] =
-    [OfBrain::ForgetRetries, OfBrain::ForgetMark, OfBrain::LoseAtMove, OfBrain::ForgetConnected];
-
-const STORES: [OfStore; 3] =
-    [OfStore::CompleteBeforeSync, OfStore::AcceptTornTail, OfStore::ReleaseBeforeFlush];
+const HERE: &str = "sim/tests/mutations.rs";
 
 fn options() -> Options {
     Options { devices: 8, talks: Duration::from_secs(10), ..Options::default() }
 }
 
-fn first(name: &str, missed: &mut Vec<String>) {
-    match (1..=SEEDS_MAX).find_map(|seed| Some((seed, finds(seed, options())?))) {
-        Some((seed, what)) => println!("{name}: seed {seed}: {what}"),
-        None => missed.push(name.to_owned()),
+#[test]
+fn each_fault_of_the_brain_is_found_by_its_seeds() {
+    for found in of_brain::hunt(HERE, |seed| finds(seed, options())) {
+        println!("{found}");
     }
 }
 
 #[test]
-fn each_fault_of_the_code_is_caught_within_its_seeds() {
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut missed = Vec::new();
-    for mutation in BRAINS {
-        of_brain::put(Some(mutation));
-        first(&format!("{mutation:?}"), &mut missed);
-        of_brain::put(None);
+fn each_fault_of_the_store_is_found_by_its_seeds() {
+    for found in of_store::hunt(HERE, |seed| finds(seed, options())) {
+        println!("{found}");
     }
-    for mutation in STORES {
-        of_store::put(Some(mutation));
-        first(&format!("{mutation:?}"), &mut missed);
-        of_store::put(None);
-    }
-    drop(std::panic::take_hook());
-    assert!(missed.is_empty(), "not caught within {SEEDS_MAX} seeds: {missed:?}");
-    assert_eq!((1..20).find_map(|seed| finds(seed, options())), None, "without a fault nothing is found");
 }
 
 /// What fails is shortened to what fails too.
 #[test]
 fn a_world_that_fails_is_made_shorter() {
-    std::panic::set_hook(Box::new(|_| {}));
     of_brain::put(Some(OfBrain::ForgetRetries));
-    let shorter = shrink(1, options());
-    let (found, before) = (finds(1, shorter), options());
+    let shorter = quietly(|| shrink(1, options()));
+    let (found, before) = (quietly(|| finds(1, shorter)), options());
     of_brain::put(None);
-    drop(std::panic::take_hook());
     assert!(
         found.is_some() && shorter.devices <= before.devices && shorter.talks < before.talks,
         "{shorter:?}"
     );
     println!("{shorter:?}: {found:?}");
+}
+
+/// docs/TESTING.md says of each fault what it is, and which seeds of which tests find it.
+#[test]
+fn each_fault_stands_in_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/TESTING.md");
+    let docs = std::fs::read_to_string(path).expect("it is there");
+    let row = |what: &str, name: String, found_by: Vec<(&str, std::ops::Range<u64>)>| {
+        let found_by = found_by.into_iter().map(|(test, seeds)| {
+            let name = test.trim_end_matches(".rs").replace("/tests", "");
+            format!("[{name}](../{test}) {} to {}", seeds.start, seeds.end - 1)
+        });
+        format!("| `{name}` | {what} | {} |", found_by.collect::<Vec<_>>().join(", "))
+    };
+    let of_brain = OfBrain::ALL.iter().map(|it| row(it.what(), format!("{it:?}"), it.found_by()));
+    let of_store = of_store::Mutation::ALL.iter().map(|it| row(it.what(), format!("{it:?}"), it.found_by()));
+    let missing: Vec<_> = of_brain.chain(of_store).filter(|row| !docs.contains(row.as_str())).collect();
+    assert!(missing.is_empty(), "docs/TESTING.md lacks these rows:\n{}", missing.join("\n"));
 }

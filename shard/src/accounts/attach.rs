@@ -8,6 +8,7 @@ use super::users::Ask;
 use super::{Accounts, Cx};
 use crate::entry::Author;
 use crate::message::{Attach, Attached, FrontOp, UserOp};
+use crate::mutations::{Mutation, is};
 use crate::reply::Place;
 use crate::tokens::Access;
 
@@ -29,7 +30,7 @@ impl Accounts {
         let (Some(record), Some(device)) = (&user.record, device) else {
             return cx.tell_front(place, FrontOp::NotAttached(REVOKED));
         };
-        if device.place.is_some() && device.opened_ms > opened_ms {
+        if device.place.is_some() && device.opened_ms > opened_ms && !is(Mutation::LateLogin) {
             // The Login of a process that has died may come late: it does not end the one that lives.
             cx.tell_front(place, FrontOp::NotAttached(OLDER));
             return cx.tell_front(place, FrontOp::End(REPLACED));

@@ -22,6 +22,7 @@ use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::{PHONE_WAITING_MAX, PHONES_CACHED_MAX};
 use crate::maps::{Hashing, Map};
 use crate::message::{LogOp, PhoneOp, Shown, Unreadable, UserOp};
+use crate::mutations::unless_garbage;
 use crate::reply::Origin;
 
 const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the phone's record can't be read");
@@ -151,6 +152,7 @@ impl Accounts {
         );
         let key = keys::phone(phone.digits());
         let part = result.and_then(|value| {
+            let value = unless_garbage::<PhoneRecord>(value);
             let decoded = value.map_or(Ok(PhoneRecord::default()), PhoneRecord::decode);
             state.record = decoded.map_err(|_| {
                 cx.damaged("a phone", &key);

@@ -15,6 +15,7 @@ use crate::entry::Author;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
 use crate::message::{FrontOp, LogOp, Message, Unreadable, UserOp};
+use crate::mutations::{Mutation, is, unless_garbage};
 
 /// What is asked of a user who must be known for it.
 #[derive(Debug)]
@@ -234,6 +235,7 @@ impl Accounts {
     ) {
         let user = self.loading(id, load);
         let part = result.and_then(|value| {
+            let value = unless_garbage::<UserRecord>(value);
             let record = value.map(UserRecord::decode).transpose().map_err(|_| damaged(cx, id))?;
             user.record = record.filter(|record| record.deleted_ms == 0);
             Ok(())
@@ -314,7 +316,9 @@ impl Accounts {
     /// A log of the user is in use: it must know of every change of the devices.
     fn watch(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
         let devices = self.living_devices(id);
-        self.user(id).watched.insert(log);
+        if !self.user(id).watched.insert(log) && is(Mutation::AnswerWatchOnce) {
+            return;
+        }
         cx.tell_log(log, LogOp::Devices(id, devices));
     }
 

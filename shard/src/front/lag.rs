@@ -15,6 +15,7 @@ use tern_storage::LogId;
 use tern_wire::ids::Seq;
 
 use crate::message::{Claim, Want, Watermarks};
+use crate::mutations::{Mutation, is};
 
 /// The logs that a device is behind in. Sorted maps: their keys are a stranger's choice, and nobody can make them slow.
 #[derive(Debug, Default)]
@@ -183,7 +184,7 @@ impl Lag {
     /// A page of a log has come. `None`: more was wanted since, so that nothing of this page is pushed, and nothing goes back.
     pub(super) fn page_came(&mut self, log: LogId) -> Option<Behind> {
         let behind = self.behind.get_mut(&log).expect(PULLED);
-        if behind.asked.take() == Some(behind.want) {
+        if behind.asked.take() == Some(behind.want) || is(Mutation::PushOldPage) {
             return Some(*behind);
         }
         self.ready.push_back(log);

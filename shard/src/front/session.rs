@@ -7,6 +7,7 @@ use super::lag::{Behind, Lag, UNREAD};
 use crate::entry::Author;
 use crate::limits::PULLS_MAX;
 use crate::message::{Claim, Want, Watermarks};
+use crate::mutations::{Mutation, is};
 
 /// The state of one logged-in connection.
 #[derive(Debug)]
@@ -88,7 +89,9 @@ impl Session {
 
     /// Whether the inbox has been read past a log.
     pub(super) fn is_scanned(&self, log: LogId) -> bool {
-        self.progress != Progress::ReadingInbox || self.lag.as_deref().is_some_and(|lag| lag.is_past(log))
+        self.progress != Progress::ReadingInbox
+            || self.lag.as_deref().is_some_and(|lag| lag.is_past(log))
+            || is(Mutation::PullBeforeInbox)
     }
 
     pub(super) fn has_credit(&self) -> bool {

@@ -8,6 +8,7 @@ use super::waits::Acknowledged;
 use super::{After, Cx, Logs, member_of};
 use crate::entry::{Author, members_of};
 use crate::message::{UserOp, Watermarks};
+use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
 
 impl Logs {
@@ -101,7 +102,10 @@ impl Logs {
             let mut cleared = false;
             for member in &mut log.members {
                 let user = member.user;
-                let over = |device: &&mut Device| (device.marked || device.stale) && device.position == head;
+                let over = |device: &&mut Device| {
+                    let has_all = device.position == head || is(Mutation::ClearMarkEarly);
+                    (device.marked || device.stale) && has_all
+                };
                 for device in member.devices.iter_mut().filter(over) {
                     (device.marked, device.stale, cleared) = (false, false, true);
                     cx.delete_lazily(slot, keys::inbox_mark(user.get(), device.id.get(), id));

@@ -11,6 +11,7 @@ use tern_wire::ids::{ClientMessageId, Seq};
 
 use super::log::Log;
 use super::{After, Cx, GetFor, Highest, Logs, ScanFor, UNKNOWN_USER, UNREADABLE};
+use crate::durable::DurableHead;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
 use crate::held::Load;
@@ -244,6 +245,15 @@ impl Logs {
         log.note_written(&entry);
         log.remember(entry.clone());
         cx.passed(author, client_id, Stage::Batched);
+        if is(Mutation::AcknowledgeEarly) {
+            // The types ask for a proof; what is read from the store is one.
+            log.durable = DurableHead::recovered(seq);
+            let proven = log.durable.prove(seq, time_ms).expect("it is the head");
+            cx.reply(origin, Reply::Sent(proven, client_id));
+        }
+        if is(Mutation::PushEarly) {
+            Self::tell_members(cx, &entry);
+        }
         self.after(cx, After::Append(origin, entry));
     }
 
@@ -255,7 +265,15 @@ impl Logs {
         log.trim_tail(limits.0, limits.1);
         let proven = log.durable.prove(entry.seq, entry.time_ms).expect("the head is at or above it now");
         cx.passed(entry.author, entry.client_id, Stage::Committed);
-        cx.reply(origin, Reply::Sent(proven, entry.client_id));
+        if !is(Mutation::AcknowledgeEarly) {
+            cx.reply(origin, Reply::Sent(proven, entry.client_id));
+        }
+        if !is(Mutation::PushEarly) {
+            Self::tell_members(cx, &entry);
+        }
+    }
+
+    fn tell_members(cx: &mut Cx, entry: &Arc<Entry>) {
         for user in members_of(entry.log) {
             cx.tell_user(user, UserOp::Appended(entry.clone()));
         }

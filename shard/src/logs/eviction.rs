@@ -4,6 +4,7 @@ use tern_storage::LogId;
 
 use super::{Cx, Logs};
 use crate::held::Load;
+use crate::mutations::{Mutation, is};
 
 impl Logs {
     /// A log has come into memory.
@@ -29,7 +30,8 @@ impl Logs {
         for _ in 0..self.logs.len().saturating_sub(cx.limits().logs_cached_max) {
             let Some((id, born)) = self.clock.pop_front() else { return };
             let Some(log) = self.logs.get_mut(&id).filter(|log| log.born == born) else { continue };
-            if std::mem::take(&mut log.used) || !log.is_idle() || log.in_quiet {
+            let is_idle = log.is_idle() || is(Mutation::ForgetBesideWrites);
+            if std::mem::take(&mut log.used) || !is_idle || log.in_quiet {
                 self.clock.push_back((id, born));
             } else {
                 self.forget(cx, id);

@@ -15,6 +15,7 @@ use crate::entry::{Entry, members_of};
 use crate::held::{Held, Load};
 use crate::limits::LOG_WAITING_MAX;
 use crate::message::{LogOp, Unreadable, UserOp, Watermarks};
+use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Undone;
 
 impl Logs {
@@ -64,7 +65,14 @@ impl Logs {
     pub(super) fn tail_read(&mut self, cx: &mut Cx, id: LogId, load: Load, rows: Rows) {
         let log = self.loading(id, load);
         let more = rows.more;
-        let entries: Option<Vec<_>> = rows.rows.into_iter().map(|row| entry_of(id, row)).collect();
+        let mut rows = rows.rows;
+        if is(Mutation::ReuseSeq) && rows.len() > 1 {
+            rows.remove(0);
+        }
+        if is(Mutation::TakeForAbsent) {
+            rows.retain(|row| entry_of(id, row.clone()).is_some());
+        }
+        let entries: Option<Vec<_>> = rows.into_iter().map(|row| entry_of(id, row)).collect();
         let whole = entries.filter(|entries| {
             let dense = entries.windows(2).all(|pair| pair[1].seq.next() == pair[0].seq);
             dense && (more || entries.last().is_none_or(|oldest| oldest.seq == Seq(1)))
@@ -91,6 +99,7 @@ impl Logs {
         value: Option<Bytes>,
     ) {
         let log = self.loading(id, load);
+        let value = unless_garbage::<MemberRecord>(value);
         let Ok(record) = value.map_or(Ok(MemberRecord::default()), MemberRecord::decode) else {
             return self.part_came(cx, id, Err(Unreadable::Damaged));
         };

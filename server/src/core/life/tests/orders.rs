@@ -96,6 +96,11 @@ macro_rules! mistakes {
         #[test]
         fn every_mistake_has_its_test() {
             assert_eq!(Mutation::ALL, [$(Mutation::$mutation,)*]);
+            let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/TESTING.md"));
+            let docs = docs.expect("it is there");
+            for mutation in Mutation::ALL {
+                assert!(docs.contains(&format!("`{mutation:?}`")), "docs/TESTING.md has no {mutation:?}");
+            }
         }
     };
 }
