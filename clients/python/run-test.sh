@@ -21,7 +21,10 @@ if ! cmp -s "$here/requirements.txt" "$cache/installed.txt"; then
     "$cache/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
     cp "$here/requirements.txt" "$cache/installed.txt"
 fi
-mkdir -p "$cache/generated"
-"$cache/bin/python" -m grpc_tools.protoc --proto_path="$root/proto/schema" --python_out="$cache/generated" tern.proto
+if ! cmp -s "$root/proto/schema/tern.proto" "$cache/generated/tern.proto"; then
+    mkdir -p "$cache/generated"
+    "$cache/bin/python" -m grpc_tools.protoc --proto_path="$root/proto/schema" --python_out="$cache/generated" tern.proto
+    cp "$root/proto/schema/tern.proto" "$cache/generated/tern.proto"
+fi
 PYTHONPATH="$cache/generated" PYTHONDONTWRITEBYTECODE=1 exec "$cache/bin/python" "$here/${TERN_TEST:-tern_chat_test.py}" \
     --server "$1" --ca "$2" --code-command "$3"

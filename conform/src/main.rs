@@ -13,6 +13,9 @@ mod world;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 
 use clap::Parser;
 use serde_json::json;
@@ -59,6 +62,9 @@ struct Arguments {
     /// Print JSON: an object a case, then one of all duties
     #[arg(long, short)]
     json: bool,
+    /// Try so many cases at a time, each with a client of its own: mostly they wait
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
+    jobs: u8,
     /// The client's command
     #[arg(trailing_var_arg = true, value_name = "COMMAND", required_unless_present = "list")]
     command: Vec<String>,
@@ -95,8 +101,40 @@ fn try_case(program: &Program, case: &Case) -> Vec<(u8, String)> {
     broken
 }
 
+/// Tries cases, so many at a time, and tells of each in their order, as soon as those before it have been told.
+fn try_cases(
+    program: &Program,
+    cases: &[&'static Case],
+    jobs: u8,
+    mut tell: impl FnMut(&'static Case, Vec<(u8, String)>),
+) {
+    let next = AtomicUsize::new(0);
+    let (tried, results) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (next, tried) = (&next, tried.clone());
+            scope.spawn(move || {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let _ = tried.send((case.name, try_case(program, case)));
+                }
+            });
+        }
+        drop(tried);
+        let mut waiting = BTreeMap::new();
+        for case in cases.iter().copied() {
+            let broken = loop {
+                if let Some(broken) = waiting.remove(case.name) {
+                    break broken;
+                }
+                waiting.extend([results.recv().expect("each case that is left is tried by somebody")]);
+            };
+            tell(case, broken);
+        }
+    });
+}
+
 fn main() -> ExitCode {
-    let Arguments { only, list, json, command } = Arguments::parse();
+    let Arguments { only, list, json, jobs, command } = Arguments::parse();
     if let Some(unknown) = only.iter().find(|name| !CASES.iter().any(|case| case.name == name.as_str())) {
         let _ = writeln!(
             std::io::stderr(),
@@ -115,8 +153,7 @@ fn main() -> ExitCode {
     let program = Program { command };
     // Of each duty: whether it was tried, and what broke it in which case.
     let mut duties: BTreeMap<u8, Vec<(&str, String)>> = BTreeMap::new();
-    for case in chosen() {
-        let broken = try_case(&program, case);
+    try_cases(&program, &chosen().collect::<Vec<_>>(), jobs, |case, broken| {
         // In every case it is looked at what the client logs.
         for duty in case.duties.iter().chain([&12]) {
             duties.entry(*duty).or_default();
@@ -135,7 +172,7 @@ fn main() -> ExitCode {
         for (duty, why) in broken {
             duties.entry(duty).or_default().push((case.name, why));
         }
-    }
+    });
     tell_duties(&duties, json);
     if duties.values().all(Vec::is_empty) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use tern_testkit::program;
 
@@ -25,12 +25,16 @@ fn adapter() -> PathBuf {
     path
 }
 
+/// How many clients are tried at a time: they wait for the server, and the server for them.
+const AT_A_TIME: usize = 4;
+
 /// Runs the kit. Gives its exit code, and what it says.
 fn conform(cases: &[&str], command: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut kit = Command::new(program("tern-conform"));
     for case in cases {
         kit.args(["--case", case]);
     }
+    kit.arg("--jobs").arg(AT_A_TIME.to_string());
     let output = kit.arg("--").args(command).envs(variables.iter().copied()).output().expect("it runs");
     let said =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -44,8 +48,8 @@ fn the_rust_library_keeps_all_duties() {
     assert!(code == Some(0) && !said.contains("not tried"), "{said}");
 }
 
-/// One at a time: the first makes Python's environment.
-static TURN: Mutex<()> = Mutex::new(());
+/// Python's environment is made once, before anybody is timed: by running the client's module, which does nothing by itself.
+static PYTHON: OnceLock<()> = OnceLock::new();
 
 /// The command that runs a script of the Python client's; `None` where there is no Python.
 #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
@@ -61,12 +65,16 @@ fn python() -> Option<[String; 5]> {
     }
     let script = Path::new(ROOT).join("clients/python/run-test.sh");
     let command = ["sh", script.to_str().expect("text"), "server", "ca", "code"];
+    PYTHON.get_or_init(|| {
+        let made =
+            Command::new("sh").args(&command[1..]).env("TERN_TEST", "tern.py").output().expect("sh runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    });
     Some(command.map(str::to_owned))
 }
 
 #[test]
 fn the_python_client_keeps_all_duties() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(command) = python() else { return };
     let command = command.each_ref().map(String::as_str);
     let (code, said) = conform(&[], &command, &[("TERN_TEST", "conform.py")]);
@@ -76,10 +84,9 @@ fn the_python_client_keeps_all_duties() {
 /// A kit that finds nothing would let everybody pass.
 #[test]
 fn each_client_that_breaks_a_duty_is_found_out() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(command) = python() else { return };
     let command = command.each_ref().map(String::as_str);
-    for (bad, case, duty) in [
+    let bad_clients = [
         ("long_bodies", "limits", 2),
         ("another_number", "lost-sent", 3),
         ("counter_is_not_raised", "killed", 3),
@@ -98,11 +105,17 @@ fn each_client_that_breaks_a_duty_is_found_out() {
         ("trusts_every_store", "other-store", 13),
         ("believes_its_own_past", "put-back", 7),
         ("tells_all", "honest", 12),
-    ] {
-        let (code, said) = conform(&[case], &command, &[("TERN_TEST", "conform_bad.py"), ("BAD", bad)]);
-        let found = said.lines().any(|line| line.trim_start().starts_with(&format!("duty {duty}: ")));
-        assert!(code == Some(1) && found, "{bad}: {said}");
-    }
+    ];
+    let left = Mutex::new(bad_clients.into_iter());
+    let next = || left.lock().expect("whoever takes one does not fail").next();
+    let find_out = || {
+        while let Some((bad, case, duty)) = next() {
+            let (code, said) = conform(&[case], &command, &[("TERN_TEST", "conform_bad.py"), ("BAD", bad)]);
+            let found = said.lines().any(|line| line.trim_start().starts_with(&format!("duty {duty}: ")));
+            assert!(code == Some(1) && found, "{bad}: {said}");
+        }
+    };
+    std::thread::scope(|scope| (0..AT_A_TIME).for_each(|_| drop(scope.spawn(find_out))));
 }
 
 #[test]

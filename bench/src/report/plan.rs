@@ -54,7 +54,7 @@ pub fn repeated(extent: Extent, rounds: usize) -> Vec<Planned> {
 
 /// A run that is so long that the store's flushes and merges are all in it: a short one flatters.
 pub fn lasting(extent: Extent) -> Planned {
-    let seconds = if extent == Extent::Quick { "--seconds 2 --warmup 1" } else { "--seconds 120 --warmup 2" };
+    let seconds = if extent == Extent::Quick { "--seconds 2 --warmup 0" } else { "--seconds 120 --warmup 2" };
     planned(LASTING, &format!("pairs --closed --window 16 {seconds}"), true, 1)
 }
 
@@ -153,7 +153,7 @@ fn name_of(command: &str) -> &str {
 fn times(extent: Extent, seconds: u32) -> (String, &'static str) {
     match extent {
         Extent::Full => (format!("--seconds {seconds}"), "--warmup 2"),
-        Extent::Quick => ("--seconds 1".to_owned(), "--warmup 1"),
+        Extent::Quick => ("--seconds 1".to_owned(), "--warmup 0"),
     }
 }
 
