@@ -1,6 +1,6 @@
 //! Slots on their way from core to core, as one core sees it. Pure: what is to be sent is given back.
 //!
-//! The old owner **drains**: what comes for the slot waits, but for answers to what is under way; when nothing is, it has every core
+//! The old owner **drains**: what comes for the slot waits, but for answers to what is under way, and what the slot says to itself; when nothing is, it has every core
 //! say that all that it has said has come (**flush**), and hands over all that it holds of the slot, and behind that, in order, what
 //! waited. So what is said about a slot arrives in order too, whoever says it. The new owner has what comes before that **arriving**: it
 //! waits too. Everybody else who speaks to the slot sends a **marker** behind what they have sent to the old owner, and holds what
@@ -133,7 +133,7 @@ impl Moving {
     pub(crate) fn came(&mut self, slot: Slot, message: Message) -> Way {
         if self.count() > 0 {
             if let Some(draining) = self.draining.get_mut(&slot) {
-                if is_answer(&message) {
+                if is_answer(&message) || is_said_in(slot, &message) {
                     return Way::To(self.core, message);
                 }
                 return wait(&mut draining.waiting, message);
@@ -245,6 +245,12 @@ const DRAINS: &str = "only what drains is flushed and let go";
 
 fn is_answer(message: &Message) -> bool {
     matches!(message, Message::Log(_, op) if op.is_answer())
+}
+
+/// What a slot's log says to a user of the same slot belongs to what is under way there: the log may wait for the answer.
+fn is_said_in(slot: Slot, message: &Message) -> bool {
+    let Message::User(_, op) = message else { return false };
+    op.said_by().is_some_and(|log| Slot::of_log(log) == slot) && !is(Mutation::WaitForItself)
 }
 
 /// What nobody waits for is not bounded here: it follows from commits, which are.

@@ -42,6 +42,8 @@ tern_storage::mutations! {
     LoseAtMove => "shard/tests/moves.rs" 1..60, "sim/tests/mutations.rs" 1..60;
     /// Those who are connected are forgotten when their slot moves.
     ForgetConnected => "sim/tests/mutations.rs" 1..60;
+    /// What a slot that moves says to itself waits until it has moved, and it waits for that.
+    WaitForItself => "shard/tests/moves.rs" 1..60;
     /// A slot is handed over while writes of it are under way.
     MoveBesideWrites => "shard/tests/moves.rs" 1..60;
 }

@@ -1,7 +1,6 @@
 //! Slots: the unit of ownership. Every user, phone and log lies in exactly one of them.
 //!
-//! The hashes are persisted by what they place, so they must never change: xxh3 with no seed, of the bytes given
-//! here.
+//! What is said here is persisted by what it places, so it must never change. Hashes are xxh3 with no seed, of the bytes given here.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -35,9 +34,12 @@ impl Slot {
         Self::of_hash(xxh3_64(digits.as_bytes()))
     }
 
-    /// A log's slot.
+    /// A log's slot: a direct chat lies with one of its two, so that what one says to the other goes from core to core once at most.
+    /// Which of them, a bit of their ids says, so that of the chats of a user with many half lie elsewhere.
     pub fn of_log(log: LogId) -> Self {
-        Self::of_hash(xxh3_64(&log.to_bytes()))
+        let LogId::Direct(low, high) = log;
+        let is_odd = (low ^ high) / u64::from(SLOTS) % 2 == 1;
+        Self::of_user(if is_odd { high } else { low })
     }
 
     /// The slot that counts what one network address does.
@@ -53,3 +55,24 @@ impl Slot {
 /// Counts the owners of a slot: a commit that names an older epoch than the store's is refused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Epoch(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chat_lies_with_one_of_its_two_and_half_of_somebodys_chats_lie_elsewhere() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let mut id = || rng.u64(1..1 << 42);
+        let ann = id();
+        let chats = 10_000;
+        let mut with_ann = 0;
+        for peer in (0..chats).map(|_| id()) {
+            let slot = Slot::of_log(LogId::direct(ann, peer));
+            assert!([ann, peer].map(Slot::of_user).contains(&slot));
+            with_ann += u32::from(slot == Slot::of_user(ann));
+        }
+        assert!((chats * 9 / 20..=chats * 11 / 20).contains(&with_ann), "{with_ann} of {chats}");
+        assert_eq!(Slot::of_log(LogId::direct(ann, ann)), Slot::of_user(ann));
+    }
+}

@@ -109,6 +109,39 @@ pub enum UserOp {
 }
 
 impl UserOp {
+    /// The log whose owner says so, of what follows from what is under way there.
+    pub(crate) fn said_by(&self) -> Option<LogId> {
+        match self {
+            Self::Watch(log)
+            | Self::Unwatch(log)
+            | Self::Acknowledged(_, log, _)
+            | Self::Advanced(log, ..)
+            | Self::MayWriteToStranger(log, _)
+            | Self::Released(log) => Some(*log),
+            Self::Appended(entry) => Some(entry.log),
+            Self::Reserve(reserve) => Some(reserve.log),
+            Self::Attach(_)
+            | Self::Detach(..)
+            | Self::Inbox(_)
+            | Self::Pushed(..)
+            | Self::LackedNothing(..)
+            | Self::CaughtUp(..)
+            | Self::Seen(_)
+            | Self::Refresh(..)
+            | Self::Send(..)
+            | Self::LookUp(..)
+            | Self::ListLogs(..)
+            | Self::ListDevices(_)
+            | Self::EndDevice(..)
+            | Self::RingDevice(..)
+            | Self::Rename(..)
+            | Self::Describe(..)
+            | Self::Introduce(_)
+            | Self::PeerChanged(_)
+            | Self::PersonChanged(_) => None,
+        }
+    }
+
     /// Whether somebody waits for an answer, so that it may be refused.
     pub fn is_request(&self) -> bool {
         match self {
