@@ -99,7 +99,14 @@ pub(super) struct Committer<M: Medium> {
     under_way: Option<UnderWay>,
     /// Set by the first failure of the medium; nothing is written after it.
     failed: Option<StoreError>,
+    /// What the time was when the newest group was taken.
+    now: Duration,
+    /// When the disk was last found to have room.
+    had_room: Option<Duration>,
 }
+
+/// How long a disk that had room is taken to have it: to ask costs as much as a small write.
+const HAS_ROOM_FOR: Duration = Duration::from_millis(10);
 
 /// A group from its taking to its completion.
 struct UnderWay {
@@ -145,6 +152,8 @@ impl<M: Medium> Committer<M> {
             opened: None,
             under_way: None,
             failed: None,
+            now: Duration::ZERO,
+            had_room: None,
         }
     }
 
@@ -161,6 +170,7 @@ impl<M: Medium> Committer<M> {
     /// Takes what waits as a group, unless it is to gather for longer. None may be under way.
     pub(super) fn take(&mut self, now: Duration) -> Taking {
         assert!(self.under_way.is_none(), "a group is completed before the next one is taken");
+        self.now = now;
         if let Some(wait) = self.gathers(now) {
             return Taking::Later(wait);
         }
@@ -281,9 +291,14 @@ impl<M: Medium> Committer<M> {
     }
 
     /// A full disk is told before anything is written, and while the tables have room to be flushed.
-    fn full(&self) -> Option<StoreError> {
+    fn full(&mut self) -> Option<StoreError> {
+        if self.had_room.is_some_and(|then| self.now.saturating_sub(then) < HAS_ROOM_FOR) {
+            return None;
+        }
         let free_bytes = self.medium.free_bytes(&self.path).ok()?;
-        (free_bytes < self.options.free_bytes_min).then_some(StoreError::Full)
+        let is_full = free_bytes < self.options.free_bytes_min;
+        self.had_room = (!is_full).then_some(self.now);
+        is_full.then_some(StoreError::Full)
     }
 
     fn append(&mut self, batches: &[&Batch]) -> Result<(), StoreError> {
