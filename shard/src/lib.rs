@@ -13,6 +13,7 @@
 mod accounts;
 pub mod admin;
 mod by_slot;
+pub mod course;
 mod cx;
 mod days;
 mod desk;
