@@ -74,3 +74,23 @@ fn a_connection_of_a_wrong_time_has_no_more_time_for_it() {
         .is_none_or(|frames| frames.iter().any(|frame| matches!(frame.message, Some(Message::GoAway(_)))));
     assert!(told, "no Login came in time, by the true clock");
 }
+
+/// Its device may have gone without a word: of two connections the one stays that was opened later, whatever the clock said then.
+#[test]
+fn a_connection_of_a_wrong_time_does_not_keep_its_device_out() {
+    let mut rng = Rng::with_seed(3);
+    let store = Memory::faulty(Faults::default());
+    let mut node = Node::start(&store, 1, &Limits::default(), TRUE_MS + DAYS_60_MS);
+    let ann = node.provision("+15550001", &mut rng);
+    let silent = connect(&mut node, &ann.access_token, &mut rng);
+    node.now_ms = TRUE_MS;
+    let link = connect(&mut node, &ann.access_token, &mut rng);
+    let has = |frames: Option<Vec<v1::ServerFrame>>, wanted: fn(&Message) -> bool| {
+        frames.is_some_and(|frames| frames.iter().filter_map(|frame| frame.message.as_ref()).any(wanted))
+    };
+    assert!(
+        has(node.receive(link), |message| matches!(message, Message::LoggedIn(_))),
+        "it is the newer one"
+    );
+    assert!(has(node.receive(silent), |message| matches!(message, Message::GoAway(_))), "the older one ends");
+}

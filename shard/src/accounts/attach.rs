@@ -30,7 +30,9 @@ impl Accounts {
         let (Some(record), Some(device)) = (&user.record, device) else {
             return cx.tell_front(place, FrontOp::NotAttached(REVOKED));
         };
-        if device.place.is_some() && device.opened_ms > opened_ms && !is(Mutation::LateLogin) {
+        // One that was opened ahead of the clock was opened before that was set back.
+        let is_older = device.opened_ms > opened_ms && device.opened_ms <= cx.now_ms;
+        if device.place.is_some() && is_older && !is(Mutation::LateLogin) {
             // The Login of a process that has died may come late: it does not end the one that lives.
             cx.tell_front(place, FrontOp::NotAttached(OLDER));
             return cx.tell_front(place, FrontOp::End(REPLACED));
