@@ -59,10 +59,12 @@ impl Logs {
     }
 
     /// A device has got further, durably: the members' owners are told, and the device.
-    pub(super) fn acknowledged(cx: &mut Cx, acknowledged: Acknowledged) {
+    pub(super) fn acknowledged(&mut self, cx: &mut Cx, acknowledged: Acknowledged) {
         let Acknowledged { origin, log, author, position, advanced } = acknowledged;
         cx.tell_user(author.user, UserOp::Acknowledged(author.device, log, position));
         if let Some(marks) = advanced {
+            let member = member_of(self.pinned(log), author.user);
+            member.shown = member.shown.max(marks);
             for user in members_of(log) {
                 cx.tell_user(user, UserOp::Advanced(log, author, marks));
             }

@@ -31,7 +31,7 @@ impl Log {
 impl Logs {
     pub(super) fn glance(&mut self, cx: &mut Cx, id: LogId, asker: Glancer) {
         let log = self.known(id);
-        let read = log.marks_of(asker.reader).read;
+        let read = log.shown_of(asker.reader).read;
         if read == Seq(0) || read >= log.durable.seq() || log.in_tail(read).is_some() {
             let read = log.in_tail(read.min(log.durable.seq())).cloned();
             return self.glanced(cx, id, asker, read.as_deref());
@@ -52,8 +52,8 @@ impl Logs {
             head: log.durable.seq(),
             last: log.newest().cloned(),
             unread: if peer == reader { 0 } else { log.unread(reader, read) },
-            peer: log.marks_of(peer),
-            own: log.marks_of(reader),
+            peer: log.shown_of(peer),
+            own: log.shown_of(reader),
             shown: Shown { name: both, phone: log.has_written(peer) },
             name: String::new(),
             phone: String::new(),

@@ -105,6 +105,7 @@ impl Logs {
         };
         let member = member_of(log, user);
         member.marks = Watermarks { delivered: Seq(record.delivered_upto), read: Seq(record.read_upto) };
+        member.shown = member.marks;
         for device in &mut member.devices {
             let stored = record.positions.iter().find(|position| position.device == device.id.get());
             device.position = Seq(stored.map_or(0, |position| position.upto));

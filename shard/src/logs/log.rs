@@ -54,6 +54,8 @@ pub(super) struct Member {
     /// Its owner has told the devices.
     pub(super) devices_known: bool,
     pub(super) marks: Watermarks,
+    /// How far it has got durably: nothing else is shown.
+    pub(super) shown: Watermarks,
     /// The first entry known to be the member's, 0 if the store says that there is one; `None`: it has written nothing.
     pub(super) wrote: Option<Seq>,
     /// Bytes of all its bodies in the log.
@@ -100,6 +102,7 @@ impl Log {
             lives: false,
             devices_known: false,
             marks: Watermarks::default(),
+            shown: Watermarks::default(),
             wrote: None,
             written: 0,
             entries: 0,
@@ -150,6 +153,12 @@ impl Log {
         self.tail.get(seq.0.checked_sub(first.0)? as usize)
     }
 
+    /// How far a member has got, durably.
+    pub(super) fn shown_of(&self, user: UserId) -> Watermarks {
+        self.members.iter().find(|member| member.user == user).map(|member| member.shown).unwrap_or_default()
+    }
+
+    /// How far a member has got, durably or not.
     pub(super) fn marks_of(&self, user: UserId) -> Watermarks {
         self.members.iter().find(|member| member.user == user).map(|member| member.marks).unwrap_or_default()
     }

@@ -108,7 +108,7 @@ impl Logs {
     fn history_known(&mut self, cx: &mut Cx, id: LogId, wanted: ReadHistory, entries: Vec<Entry>) {
         let log = self.known(id);
         let head = log.durable.seq();
-        let marks = log.marks_of(peer_of(id, wanted.reader));
+        let marks = log.shown_of(peer_of(id, wanted.reader));
         let more = if wanted.forwards {
             entries.last().is_some_and(|last| last.seq < head)
         } else {
@@ -184,8 +184,8 @@ impl Logs {
             entries,
             next,
             head,
-            peer: log.marks_of(peer_of(id, pull.author.user)),
-            own: log.marks_of(pull.author.user),
+            peer: log.shown_of(peer_of(id, pull.author.user)),
+            own: log.shown_of(pull.author.user),
             failed: None,
         };
         cx.tell_front(pull.place, FrontOp::Page(Box::new(page)));

@@ -81,7 +81,7 @@ impl Logs {
         match after {
             After::Append(origin, entry) => self.appended(cx, proof, origin, entry),
             After::Again(origin, entry) => self.sent_again(cx, origin, &entry),
-            After::Acknowledged(acknowledged) => Self::acknowledged(cx, acknowledged),
+            After::Acknowledged(acknowledged) => self.acknowledged(cx, acknowledged),
             After::Pull(log, pull) => self.told(cx, log, LogOp::Pull(pull)),
             After::Marked(_) => {}
         }
