@@ -16,7 +16,7 @@ use crate::effects::Stage;
 use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
 use crate::held::Load;
 use crate::limits::{AHEAD_MS_MAX, LOG_WAITING_MAX};
-use crate::message::{Send, Unreadable, UserOp};
+use crate::message::{FrontOp, Send, Unreadable, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
 
@@ -123,7 +123,9 @@ impl Logs {
                 return Tried::Settled;
             }
             match log.durable.prove(entry.seq, entry.time_ms) {
-                Some(proof) => cx.reply(send.origin, Reply::Sent(proof, send.client_id)),
+                Some(proof) => {
+                    answer_again(cx, log, (id, send.author), send.origin, Reply::Sent(proof, send.client_id));
+                }
                 None if cx.may_write(0) => {
                     self.after(cx, After::Again(send.origin, entry));
                 }
@@ -166,7 +168,8 @@ impl Logs {
         };
         let send = log.sends.pop_front().expect(ASKER);
         if expected == fingerprint(send.kind, &send.body) {
-            cx.reply(send.origin, Reply::Sent(proof, send.client_id));
+            let sent = Reply::Sent(proof, send.client_id);
+            answer_again(cx, log, (id, send.author), send.origin, sent);
         } else {
             cx.refuse(send.origin, REUSED);
         }
@@ -281,9 +284,20 @@ impl Logs {
 
     /// The entry of a retry is durable too, for it was in this batch or one before.
     pub(super) fn sent_again(&mut self, cx: &mut Cx, origin: Origin, entry: &Entry) {
-        let proof = self.pinned(entry.log).durable.prove(entry.seq, entry.time_ms);
-        let proof = proof.expect("batches become durable in order");
-        cx.reply(origin, Reply::Sent(proof, entry.client_id));
+        let log = self.pinned(entry.log);
+        let proof = log.durable.prove(entry.seq, entry.time_ms).expect("batches become durable in order");
+        answer_again(cx, log, (entry.log, entry.author), origin, Reply::Sent(proof, entry.client_id));
+    }
+}
+
+/// Answers a retry. The peer may have got it, and more, while its device was away: of a chat that it did not know to have written in, it
+/// has not asked how far.
+fn answer_again(cx: &mut Cx, log: &Log, (id, author): (LogId, Author), origin: Origin, sent: Reply) {
+    cx.reply(origin, sent);
+    let peer = peer_of(id, author.user);
+    let marks = log.shown_of(peer);
+    if peer != author.user && marks != Watermarks::default() {
+        cx.tell_front(origin.place, FrontOp::Watermarks(id, peer, marks));
     }
 }
 
