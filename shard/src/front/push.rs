@@ -8,7 +8,7 @@ use tern_wire::errors::{Farewell, Reason};
 use tern_wire::ids::UserId;
 use tern_wire::request::Credit;
 
-use super::lag::{Behind, NO_ENTRY, UNREAD};
+use super::lag::{Behind, UNREAD};
 use super::session::Next;
 use super::{Cx, Front};
 use crate::effects::Stage;
@@ -76,7 +76,7 @@ impl Front {
             self.conns.session(id).expect(HERE).pushed(bytes);
         } else {
             let session = self.conns.session(id).expect(HERE);
-            session.behind(log, Want::from_entry(NO_ENTRY)).owes_own |= is_own;
+            session.lacks_marks(log).owes_own |= is_own;
             self.bound_lag(cx, id);
         }
     }

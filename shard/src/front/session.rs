@@ -3,7 +3,7 @@
 use tern_storage::LogId;
 use tern_wire::request::{Credit, PushWindow};
 
-use super::lag::{Behind, Lag, UNREAD};
+use super::lag::{Behind, Lag, NO_ENTRY, UNREAD};
 use crate::entry::Author;
 use crate::limits::PULLS_MAX;
 use crate::message::{Claim, Want, Watermarks};
@@ -127,6 +127,13 @@ impl Session {
         self.lag.get_or_insert_default().behind(log, want, is_scanned)
     }
 
+    /// The watermarks of a log can't be pushed now: a page brings them. Of a log that the inbox has not been read past, entries may be
+    /// missing too.
+    pub(super) fn lacks_marks(&mut self, log: LogId) -> &mut Behind {
+        let want = if self.is_scanned(log) { Want::from_entry(NO_ENTRY) } else { UNREAD };
+        self.behind(log, want)
+    }
+
     /// The device says what it has of a log.
     pub(super) fn add_position(&mut self, log: LogId, claim: Claim, known: Watermarks) {
         let mut want = UNREAD;
@@ -182,5 +189,31 @@ impl Session {
             }
             None => Next::Wait,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tern_wire::ids::{DeviceId, UserId};
+
+    use super::*;
+
+    /// Watermarks moved while the device read slowly and its inbox was being read.
+    #[test]
+    fn what_brings_watermarks_brings_what_the_inbox_says_is_missing() {
+        let author =
+            Author { user: UserId::new(1).expect("a user"), device: DeviceId::new(1).expect("a device") };
+        let log = LogId::direct(1, 2);
+        let mut session = Session::new(author, PushWindow::default());
+        session.resume();
+        assert!(matches!(session.next(false, 1000), Next::ReadInbox(None)));
+        session.lacks_marks(log).owes_own |= true;
+        session.inbox_came(&[log], true, None);
+        let Next::Pull(pulled, behind) = session.next(true, 1000) else { panic!("it is behind in a log") };
+        assert_eq!((pulled, behind.want), (log, UNREAD), "and lacks entries of it");
+        assert!(behind.marked && behind.owes_own);
+        // Once the inbox has been read past a log, nothing is missing of it but what is noted.
+        session.lag().caught_up(log);
+        assert_eq!(session.lacks_marks(log).want, Want::from_entry(NO_ENTRY));
     }
 }
