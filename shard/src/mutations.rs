@@ -11,11 +11,11 @@ tern_storage::mutations! {
     /// A message leaves no mark in the inboxes of its devices.
     ForgetMark => "sim/tests/mutations.rs" 1..60;
     /// A mark is cleared though its device lacks something.
-    ClearMarkEarly => "sim/tests/mutations.rs" 35..150;
+    ClearMarkEarly => "sim/tests/mutations.rs" 1..300;
     /// A message is acknowledged before the store has it.
     AcknowledgeEarly => "sim/tests/mutations.rs" 1..60;
     /// A message is pushed before the store has it.
-    PushEarly => "sim/tests/mutations.rs" 20..120;
+    PushEarly => "sim/tests/mutations.rs" 1..60;
     /// A log that is read into memory ends with the entry before its newest: the next one gets a seq that was given.
     ReuseSeq => "sim/tests/mutations.rs" 1..60;
     /// A log is read again while a write of it is under way.
@@ -31,7 +31,7 @@ tern_storage::mutations! {
     /// A page is pushed though the device has asked for more since.
     PushOldPage => "shard/tests/catching_up.rs" 1..60;
     /// A late Login of a connection that was opened earlier ends the one that was opened later.
-    LateLogin => "sim/tests/mutations.rs" 100..300;
+    LateLogin => "sim/tests/mutations.rs" 1..300;
     /// Who watches a user's devices once more is not answered.
     AnswerWatchOnce => "shard/tests/faults.rs" 1..60, "shard/tests/in_flight.rs" 0..1;
     /// What is said to a slot that moves does not wait for its marker.

@@ -2,13 +2,12 @@
 
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use tern_sim::trouble::{Trouble, Without};
-use tern_sim::{Options, Outcome, run, shrink};
+use tern_sim::{Options, Outcome, Sums, run, shrink};
 
 /// Runs whole nodes and their clients in one thread, each world from a seed, with everything that goes wrong. TLS, the rings between
 /// threads and the trees behind the store's tables are not in it.
@@ -70,18 +69,12 @@ fn main() -> ExitCode {
     };
     let begin = Instant::now();
     let mut all = Outcome::default();
-    let mut troubles: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in args.seed..args.seed + args.seeds {
         // A panic of the code is told by itself, after what it was about.
         let lived = std::panic::catch_unwind(|| run(seed, options));
         let what = match lived {
             Ok(Ok(outcome)) => {
-                all.simulated += outcome.simulated;
-                all.messages += outcome.messages;
-                all.events += outcome.events;
-                for (name, count) in outcome.troubles {
-                    *troubles.entry(name).or_default() += count;
-                }
+                add(&mut all, &outcome);
                 continue;
             }
             Ok(Err(failure)) => {
@@ -98,18 +91,37 @@ fn main() -> ExitCode {
         }
         return ExitCode::FAILURE;
     }
-    let took = begin.elapsed();
+    print(&args, options, &all, begin.elapsed());
+    ExitCode::SUCCESS
+}
+
+fn add(all: &mut Outcome, outcome: &Outcome) {
+    all.simulated += outcome.simulated;
+    all.messages += outcome.messages;
+    all.events += outcome.events;
+    all.tally.add(&outcome.tally);
+    all.sums.committed += outcome.sums.committed;
+    all.sums.delivered += outcome.sums.delivered;
+    all.sums.pending += outcome.sums.pending;
+}
+
+#[allow(clippy::print_stdout, reason = "it is a program for people")]
+fn print(args: &Args, options: Options, all: &Outcome, took: Duration) {
     let times = all.simulated.as_secs_f64() / took.as_secs_f64();
     println!(
-        "{} seeds, {:.0} s of simulated time in {:.1} s ({times:.0} times as fast), {} messages, {} events",
+        "{} seeds of {} devices, each of which does something about every {:?}",
         args.seeds,
-        all.simulated.as_secs_f64(),
-        took.as_secs_f64(),
-        all.messages,
-        all.events
+        options.devices,
+        options.pace()
     );
-    for (name, count) in troubles {
-        println!("{name:<14} {count:>10}");
-    }
-    ExitCode::SUCCESS
+    println!(
+        "{:.0} s of simulated time in {:.1} s: {times:.0} times as fast as real time",
+        all.simulated.as_secs_f64(),
+        took.as_secs_f64()
+    );
+    println!("{} messages acknowledged, {} events", all.messages, all.events);
+    let Sums { committed, delivered, pending } = all.sums;
+    println!("in the stores at the end: {committed} entries, {delivered} times delivered, {pending} pending");
+    println!("\nwhat was done, and how often a fault fell while that was under way there:");
+    all.tally.table().iter().for_each(|line| println!("{line}"));
 }

@@ -2,82 +2,235 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tern_storage::LogId;
+use tern_storage::records::EntryRecord;
+
+use crate::books::Books;
+use crate::node::Token;
+
 /// A chat, by its people, the lower first.
-pub type Chat = (u64, u64);
+pub(crate) type Chat = (u64, u64);
 
 /// The chat of two people.
-pub fn chat(one: u64, other: u64) -> Chat {
+pub(crate) fn chat(one: u64, other: u64) -> Chat {
     (one.min(other), one.max(other))
 }
 
-/// See the module. Every text is said once.
-#[derive(Debug, Default)]
-pub struct Record {
-    /// What applications have asked to be sent: who, and in which chat.
-    asked: BTreeMap<Vec<u8>, (u64, Chat)>,
+/// The number that a text begins with: every text is said once.
+pub(crate) fn number_of(text: &[u8]) -> Option<u64> {
+    let end = text.iter().position(|byte| *byte == b' ')?;
+    std::str::from_utf8(&text[..end]).ok()?.parse().ok()
+}
+
+/// The text of a number, of a length.
+pub(crate) fn text(number: u64, length: usize) -> Vec<u8> {
+    format!("{number} {}", "x".repeat(length)).into_bytes()
+}
+
+/// What became of what was said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    /// Its device may have it, or not.
+    Asked,
+    /// Its device keeps it until it is sent: it is owed.
+    Kept,
+    /// It was refused, or its device's session ended before it was sent: it may be there or not.
+    GivenUp,
+}
+
+/// Something that was said.
+#[derive(Debug)]
+struct Said {
+    by: u64,
+    place: Chat,
+    device: usize,
+    bytes: usize,
+    fate: Fate,
+    /// Where it stands, says whoever was told.
+    seq: Option<u64>,
+}
+
+/// See the module.
+#[derive(Default, Debug)]
+pub(crate) struct Record {
+    said: BTreeMap<u64, Said>,
     /// What was acknowledged as durable, and where.
-    acknowledged: BTreeMap<Vec<u8>, (Chat, u64)>,
+    acknowledged: BTreeMap<u64, (Chat, u64)>,
     /// What anybody was ever told to stand at a place.
-    places: BTreeMap<(Chat, u64), Vec<u8>>,
+    places: BTreeMap<(Chat, u64), u64>,
+    /// Devices whose end was asked for, and those whose end was acknowledged.
+    may_end: BTreeSet<(u64, u32)>,
+    ended: BTreeSet<(u64, u32)>,
+    /// How many sessions each phone may have asked for.
+    sessions: BTreeMap<String, u32>,
+    /// Refresh tokens: whose each is, and how many exchanges it comes after.
+    tokens: BTreeMap<String, (u64, u32, u32)>,
+    /// The newest token of each device that was presented.
+    presented: BTreeMap<(u64, u32), u32>,
 }
 
 impl Record {
-    /// An application has asked for a text to be sent.
-    pub fn asked(&mut self, text: Vec<u8>, by: u64, to: u64) {
-        assert!(self.asked.insert(text, (by, chat(by, to))).is_none(), "every text is said once");
+    /// A text is about to be asked to be sent.
+    pub(crate) fn asked(&mut self, number: u64, device: usize, bytes: usize, by: u64, to: u64) {
+        let said = Said { by, place: chat(by, to), device, bytes, fate: Fate::Asked, seq: None };
+        assert!(self.said.insert(number, said).is_none(), "every text is said once");
+    }
+
+    /// Its device keeps a text: it is owed.
+    pub(crate) fn kept(&mut self, text: &[u8]) {
+        let said = number_of(text).and_then(|number| self.said.get_mut(&number)).expect("it was asked for");
+        if said.fate == Fate::Asked {
+            said.fate = Fate::Kept;
+        }
+    }
+
+    /// A text will not be sent.
+    pub(crate) fn refused(&mut self, text: &[u8]) {
+        let said = number_of(text).and_then(|number| self.said.get_mut(&number)).expect("it was asked for");
+        said.fate = Fate::GivenUp;
+    }
+
+    /// A device's session has ended: what it has not sent is lost.
+    pub(crate) fn device_ended(&mut self, device: usize) {
+        for said in self.said.values_mut().filter(|said| said.device == device && said.fate == Fate::Kept) {
+            said.fate = Fate::GivenUp;
+        }
     }
 
     /// A text was acknowledged.
-    pub fn acknowledged(&mut self, text: &[u8], place: Chat, seq: u64) -> Result<(), String> {
-        let told = self.acknowledged.insert(text.to_vec(), (place, seq));
+    pub(crate) fn acknowledged(&mut self, text: &[u8], place: Chat, seq: u64) -> Result<(), String> {
+        let number = self.stands(place, seq, text)?;
+        let told = self.acknowledged.insert(number, (place, seq));
         if told.is_some_and(|told| told != (place, seq)) {
             return Err(format!("a retry got another place: {told:?} and {seq} of {place:?}"));
-        }
-        self.stands(place, seq, text)
-    }
-
-    /// Somebody was told that a text stands at a place.
-    pub fn stands(&mut self, place: Chat, seq: u64, text: &[u8]) -> Result<(), String> {
-        match self.asked.get(text) {
-            None => return Err(format!("nobody has said what stands at {seq} of {place:?}")),
-            Some((_, chat)) if *chat != place => {
-                return Err(format!("what was said in {chat:?} stands at {seq} of {place:?}"));
-            }
-            Some(_) => {}
-        }
-        let before = self.places.entry((place, seq)).or_insert_with(|| text.to_vec());
-        if before != text {
-            return Err(format!("two texts were told to stand at {seq} of {place:?}"));
         }
         Ok(())
     }
 
+    /// Somebody was told that a text stands at a place. Gives its number.
+    pub(crate) fn stands(&mut self, place: Chat, seq: u64, text: &[u8]) -> Result<u64, String> {
+        let number = self.is_said(place, seq, text)?;
+        let before = *self.places.entry((place, seq)).or_insert(number);
+        if before != number {
+            return Err(format!("{before} and {number} were told to stand at {seq} of {place:?}"));
+        }
+        let said = self.said.get_mut(&number).expect("it was just found");
+        let before = *said.seq.get_or_insert(seq);
+        if before != seq {
+            return Err(format!("{number} was told to stand at {before} and at {seq} of {place:?}"));
+        }
+        Ok(number)
+    }
+
+    fn is_said(&self, place: Chat, seq: u64, text: &[u8]) -> Result<u64, String> {
+        let found = number_of(text).and_then(|number| Some((number, self.said.get(&number)?)));
+        match found {
+            Some((number, said)) if said.place == place && said.bytes == text.len() => Ok(number),
+            Some((number, said)) => {
+                Err(format!("{number}, said in {:?}, stands otherwise at {seq} of {place:?}", said.place))
+            }
+            None => Err(format!("nobody has said what stands at {seq} of {place:?}")),
+        }
+    }
+
     /// How much was acknowledged.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.acknowledged.len() as u64
     }
 
-    /// What a member has of a chat at the end, by seq, from 1: all that was acknowledged is there, once and at its place, and what one
-    /// was told is what all are told.
-    pub fn is_whole(&self, place: Chat, texts: &[Vec<u8>]) -> Result<(), String> {
-        let mut seen = BTreeSet::new();
-        for (seq, text) in (1..).zip(texts) {
-            if !seen.insert(text) {
-                return Err(format!("a text stands twice in {place:?}, the second time at {seq}"));
-            }
-            if self.places.get(&(place, seq)).is_some_and(|told| told != text) {
-                return Err(format!("another text was told to stand at {seq} of {place:?}"));
-            }
+    /// An entry stands in the store. Gives the number of what it says.
+    pub(crate) fn stands_in(&self, log: LogId, entry: &EntryRecord) -> Result<u64, String> {
+        let LogId::Direct(lower, higher) = log;
+        let number = self.is_said((lower, higher), entry.seq, &entry.body)?;
+        if self.said[&number].by != entry.sender {
+            return Err(format!("{number} stands in {log:?} as said by {}", entry.sender));
         }
-        for (text, (_, seq)) in self.acknowledged.iter().filter(|(_, (chat, _))| *chat == place) {
-            if texts.get(*seq as usize - 1) != Some(text) {
-                let there = texts.len();
-                let text = String::from_utf8_lossy(&text[..text.len().min(8)]).into_owned();
+        if self.places.get(&((lower, higher), entry.seq)).is_some_and(|told| *told != number) {
+            return Err(format!("at {} of {log:?} stands {number}, and another one was told to", entry.seq));
+        }
+        Ok(number)
+    }
+
+    /// What was acknowledged stands in the store, at its place.
+    pub(crate) fn acknowledged_stand(&self, books: &Books) -> Result<(), String> {
+        for (number, ((lower, higher), seq)) in &self.acknowledged {
+            let log = books.logs.get(&LogId::direct(*lower, *higher));
+            let entry = log.and_then(|log| log.entries.get(*seq as usize - 1));
+            if entry.and_then(|entry| number_of(&entry.body)) != Some(*number) {
                 return Err(format!(
-                    "of {place:?} {there} are there, and not {text:?}, acknowledged at {seq}"
+                    "{number} was acknowledged at {seq} of {:?}, and does not stand there: {} do",
+                    (lower, higher),
+                    log.map_or(0, |log| log.entries.len())
                 ));
             }
         }
         Ok(())
+    }
+
+    /// At the end: all that is owed stands in the store. Gives how much was owed, and how much was not and may stand or not.
+    pub(crate) fn is_paid(&self, books: &Books) -> Result<(u64, u64), String> {
+        let entries = books.logs.values().flat_map(|log| &log.entries);
+        let stand: BTreeSet<u64> = entries.filter_map(|entry| number_of(&entry.body)).collect();
+        let (mut owed, mut free) = (0, 0);
+        for (number, said) in &self.said {
+            match said.fate {
+                Fate::Kept if !stand.contains(number) => {
+                    return Err(format!(
+                        "{number} of {:?} was kept by device {}, and is not in the store",
+                        said.place, said.device
+                    ));
+                }
+                Fate::Kept => owed += 1,
+                Fate::Asked | Fate::GivenUp => free += 1,
+            }
+        }
+        Ok((owed, free))
+    }
+
+    /// A refresh token comes or goes. One that comes after a later one of its device ends the session: a thief can't be told from
+    /// what a process has sent before it died, and the network was slow with.
+    pub(crate) fn token(&mut self, token: Token) {
+        match token {
+            Token::Issued { user, device, token, parent } => {
+                let before = parent.and_then(|parent| self.tokens.get(&parent));
+                let exchanges = before.map_or(0, |(_, _, exchanges)| exchanges + 1);
+                self.tokens.insert(token, (user, device, exchanges));
+            }
+            Token::Presented(token) => {
+                let Some((user, device, exchanges)) = self.tokens.get(&token).copied() else { return };
+                let newest = self.presented.entry((user, device)).or_default();
+                if exchanges < *newest {
+                    self.may_end.insert((user, device));
+                }
+                *newest = exchanges.max(*newest);
+            }
+        }
+    }
+
+    /// The end of a device is about to be asked for.
+    pub(crate) fn may_end(&mut self, user: u64, device: u32) {
+        self.may_end.insert((user, device));
+    }
+
+    /// A device has ended, says the server.
+    pub(crate) fn ended(&mut self, user: u64, device: u32) {
+        self.ended.insert((user, device));
+    }
+
+    /// A session may be made for a phone: perhaps nobody hears of it.
+    pub(crate) fn asks_for_session(&mut self, phone: &str) {
+        *self.sessions.entry(phone.to_owned()).or_default() += 1;
+    }
+
+    /// Whether a device's session may be over.
+    pub(crate) fn is_to_end(&self, phone: &str, user: u64, device: u32) -> bool {
+        // One of too many goes for a new one.
+        let made = self.sessions.get(phone).copied().unwrap_or(0);
+        self.may_end.contains(&(user, device)) || made as usize > crate::shape::DEVICES_MAX
+    }
+
+    /// Whether a device's session must be over.
+    pub(crate) fn is_ended(&self, user: u64, device: u32) -> bool {
+        self.ended.contains(&(user, device))
     }
 }

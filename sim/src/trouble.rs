@@ -28,13 +28,25 @@ pub enum Trouble {
     DeviceCrash,
     /// A device's store fails for a while.
     DeviceDisk,
-    /// A slot moves to another core.
+    /// Slots move to other cores.
     Move,
+    /// The node's wall clock is set forwards or back.
+    ClockJump,
+    /// A device's wall clock is.
+    DeviceClock,
+    /// A one-time code is lost on its way to the phone.
+    CodeLost,
+    /// A core has no buffers to receive into for a while.
+    NoBuffers,
+    /// A core's sends find no room for a while.
+    SendFull,
+    /// A core is not to be asked anything more for a while.
+    Crowded,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::Reset,
         Self::HalfOpen,
         Self::SlowReader,
@@ -46,6 +58,12 @@ impl Trouble {
         Self::DeviceCrash,
         Self::DeviceDisk,
         Self::Move,
+        Self::ClockJump,
+        Self::DeviceClock,
+        Self::CodeLost,
+        Self::NoBuffers,
+        Self::SendFull,
+        Self::Crowded,
     ];
 
     /// As it is printed.
@@ -53,15 +71,21 @@ impl Trouble {
         match self {
             Self::Reset => "reset",
             Self::HalfOpen => "half-open",
-            Self::SlowReader => "slow-reader",
+            Self::SlowReader => "slow-read",
             Self::ShortSend => "short-send",
             Self::Delay => "delay",
             Self::Kill => "kill",
             Self::PowerCut => "power-cut",
             Self::Pause => "pause",
-            Self::DeviceCrash => "device-crash",
-            Self::DeviceDisk => "device-disk",
+            Self::DeviceCrash => "dev-crash",
+            Self::DeviceDisk => "dev-disk",
             Self::Move => "move",
+            Self::ClockJump => "clock",
+            Self::DeviceClock => "dev-clock",
+            Self::CodeLost => "code-lost",
+            Self::NoBuffers => "no-buffers",
+            Self::SendFull => "send-full",
+            Self::Crowded => "crowded",
         }
     }
 
@@ -85,6 +109,10 @@ impl Trouble {
             Self::DeviceCrash => 20_000,
             Self::DeviceDisk => 10_000,
             Self::Move => 100_000,
+            Self::ClockJump => 10_000,
+            Self::DeviceClock => 20_000,
+            Self::CodeLost => 200_000,
+            Self::NoBuffers | Self::SendFull | Self::Crowded => 20_000,
         }
     }
 }
@@ -115,7 +143,6 @@ impl Without {
 #[derive(Debug)]
 pub struct Troubles {
     streams: BTreeMap<Trouble, Stream>,
-    counts: BTreeMap<Trouble, u64>,
     /// How much of it there is in this world, in parts of 100.
     strength: BTreeMap<Trouble, u32>,
     over: bool,
@@ -129,12 +156,7 @@ impl Troubles {
         let mut strength: BTreeMap<_, _> =
             Trouble::ALL.into_iter().map(|it| (it, [0, 30, 100, 300][shape.below(4) as usize])).collect();
         strength.iter_mut().filter(|(it, _)| without.has(**it)).for_each(|(_, strength)| *strength = 0);
-        Self {
-            streams: Trouble::ALL.into_iter().map(stream).collect(),
-            counts: BTreeMap::new(),
-            strength,
-            over: false,
-        }
+        Self { streams: Trouble::ALL.into_iter().map(stream).collect(), strength, over: false }
     }
 
     /// Whether it happens now.
@@ -144,9 +166,7 @@ impl Troubles {
         }
         let odds = u64::from(trouble.odds()) * u64::from(self.strength[&trouble]) / 100;
         let stream = self.streams.get_mut(&trouble).expect("each has one");
-        let hit = stream.hits((odds as u32).min(MILLION));
-        *self.counts.entry(trouble).or_default() += u64::from(hit);
-        hit
+        stream.hits((odds as u32).min(MILLION))
     }
 
     /// A number below a bound, for how it happens.
@@ -157,10 +177,5 @@ impl Troubles {
     /// From here on nothing goes wrong.
     pub fn end(&mut self) {
         self.over = true;
-    }
-
-    /// How often each has happened.
-    pub fn counts(&self) -> &BTreeMap<Trouble, u64> {
-        &self.counts
     }
 }

@@ -1,41 +1,44 @@
 //! The node: a process with cores, each a brain in a small shell, over the store on a simulated medium.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use tern_proto::v1;
 use tern_shard::admin::{AdminRequest, AdminResponse};
-use tern_shard::effects::Stage;
-use tern_shard::entry::Author;
 use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
 use tern_shard::message::Message;
 use tern_shard::reply::ConnId;
 use tern_shard::slots::{CoreId, ProcessId, SlotTable};
 use tern_shard::tokens::{Keys, KeysRecord};
-use tern_shard::{Arrival, Effects, Input, Setup, Shard};
-use tern_storage::embedded::EmbeddedOptions;
-use tern_storage::embedded::SteppedEngine;
-use tern_storage::medium::simulated::SimulatedMedium;
+use tern_shard::{Arrival, Input, Setup, Shard};
+use tern_storage::embedded::{Step, SteppedEngine};
 use tern_storage::medium::stream::Stream;
 use tern_storage::records::StoreRecord;
-use tern_storage::{
-    Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, Lane, Port, ReadId, ScanLimit,
-    StoreError, Wake, keys,
-};
+use tern_storage::{Batch, Engine as _, keys};
 use tern_wire::errors::{Farewell, Reason};
-use tern_wire::frame::{self, FrameBuffer};
-use tern_wire::ids::{ClientMessageId, Phone};
+use tern_wire::frame::FrameBuffer;
+use tern_wire::limits::SERVER_FRAME_BYTES_MAX;
 
-use crate::network::LinkId;
+pub(crate) use self::gate::Token;
+use self::gate::{Proven, Talk, Unproven};
+use self::hands::{Hands, NoWake};
+use crate::books::Books;
+use crate::shape::Shape;
+use crate::world::LinkId;
+
+mod gate;
+mod hands;
+
+/// How long what is queued to a connection that ends may take to leave, as in the server.
+const FLUSH_MAX: Duration = Duration::from_secs(10);
 
 /// What comes to a core.
 #[derive(Debug)]
 pub(crate) enum Comes {
-    Opened(LinkId),
+    /// A connection, of a device or of a stranger.
+    Opened(LinkId, bool),
     Bytes(LinkId, Vec<u8>),
     /// The peer sends no more, or the connection broke.
     Gone(LinkId),
@@ -65,6 +68,8 @@ struct Conn {
     under_way: usize,
     wants_drained: bool,
     is_closing: bool,
+    /// What was asked and said; of strangers, whose requests make no sense, nothing is noted.
+    talk: Option<Talk>,
 }
 
 /// What a turn of a core has done to the world.
@@ -78,135 +83,28 @@ pub(crate) enum Does {
     Wake(CoreId),
     /// An operator's question is answered.
     Answer(AdminResponse),
-    /// The store must be given steps.
-    Store,
+    /// A part of the store has something to do.
+    Store(Step),
+    /// A code goes to a phone.
+    Code(String, String),
+    /// A refresh token comes or goes.
+    Token(Token),
+    /// Something must not be.
+    Wrong(String),
     /// The store is broken: the process ends.
     Broken,
-}
-
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
-
-/// The bounds of a node: of every other one so small that what is in memory leaves it, and what is pushed waits.
-fn limits(stream: &mut Stream) -> Limits {
-    let (sends_per_minute_max, strangers_per_hour_max, lookups_per_minute_max) = (0, 0, 0);
-    let large =
-        Limits { sends_per_minute_max, strangers_per_hour_max, lookups_per_minute_max, ..Limits::default() };
-    if stream.below(2) == 0 {
-        return large;
-    }
-    let mut small = |min: u64, more: u64| (min + stream.below(more)) as usize;
-    Limits {
-        logs_cached_max: small(0, 8),
-        users_cached_max: small(0, 4),
-        tail_entries_max: small(1, 8),
-        inbox_step_rows: small(1, 4),
-        send_queue_bytes_max: small(50, 4000),
-        mark_quiet_ms: 500,
-        ..large
-    }
-}
-
-/// One core's shell.
-struct Hands {
-    port: Box<dyn Port>,
-    conns: BTreeMap<ConnId, Conn>,
-    /// Messages to others, until the turn ends.
-    tells: Vec<(CoreId, Message)>,
-    moves: Vec<(ConnId, CoreId, Arrival)>,
-    closing: Vec<ConnId>,
-    does: Vec<Does>,
-}
-
-impl Effects for Hands {
-    fn send(&mut self, conn: ConnId, frame: &v1::ServerFrame) -> usize {
-        match self.conns.get_mut(&conn) {
-            Some(conn) => frame::encode(frame, &mut conn.out),
-            None => frame.encoded_len(),
-        }
-    }
-
-    fn backlog(&mut self, conn: ConnId) -> usize {
-        self.conns.get(&conn).map_or(0, |conn| conn.out.len() + conn.under_way)
-    }
-
-    fn notify_drained(&mut self, conn: ConnId) {
-        if let Some(conn) = self.conns.get_mut(&conn) {
-            conn.wants_drained = true;
-        }
-    }
-
-    fn close(&mut self, conn: ConnId) {
-        self.closing.push(conn);
-    }
-
-    fn move_to(&mut self, conn: ConnId, core: CoreId, arrival: Arrival) {
-        self.moves.push((conn, core, arrival));
-    }
-
-    fn peer_address(&mut self, _: ConnId) -> [u8; 16] {
-        [0; 16]
-    }
-
-    fn tell(&mut self, core: CoreId, message: Message) {
-        self.tells.push((core, message));
-    }
-
-    fn congested(&self, _: CoreId) -> bool {
-        false
-    }
-
-    fn submit(
-        &mut self,
-        lane: Lane,
-        batch: Batch,
-        deciding: Fence,
-    ) -> Result<CommitId, Busy<(Batch, Fence)>> {
-        self.does.push(Does::Store);
-        self.port.submit_in(lane, batch, deciding)
-    }
-
-    fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>> {
-        self.does.push(Does::Store);
-        self.port.get(key)
-    }
-
-    fn scan(
-        &mut self,
-        range: KeyRange,
-        direction: Direction,
-        limit: ScanLimit,
-    ) -> Result<ReadId, Busy<KeyRange>> {
-        self.does.push(Does::Store);
-        self.port.scan(range, direction, limit)
-    }
-
-    fn deliver_code(&mut self, _: &Phone, _: &str, _: u64) -> bool {
-        true
-    }
-
-    fn answer(&mut self, _: u64, response: AdminResponse) {
-        self.does.push(Does::Answer(response));
-    }
-
-    fn passed(&mut self, _: Author, _: ClientMessageId, _: Stage) {}
-
-    fn store_trouble(&mut self, error: &StoreError) {
-        if matches!(error, StoreError::Failed { .. }) {
-            self.does.push(Does::Broken);
-        }
-    }
-
-    fn store_recovered(&mut self, _: u64) {}
 }
 
 struct Core {
     shard: Shard,
     hands: Hands,
     inbox: VecDeque<Comes>,
+    /// Until then it has no buffers to receive into, its sends find no room, other cores' rings are full to it.
+    starves_until: Duration,
+    mute_until: Duration,
+    crowded_until: Duration,
+    /// Connections that end, and until when what is queued to them may leave.
+    flushing: VecDeque<(Duration, ConnId)>,
     /// Connections that had each index, and indices that are free.
     generations: Vec<u32>,
     free: Vec<u32>,
@@ -225,18 +123,20 @@ pub(crate) struct Node {
     in_transit: BTreeMap<LinkId, CoreId>,
     /// Cores that have not got the newest table.
     tables_under_way: usize,
+    shape: Shape,
+    limits: Limits,
 }
 
 impl Node {
     /// Starts a process on what the medium holds; `None`: it can't, now.
-    pub(crate) fn start(medium: &SimulatedMedium, cores: u16, stream: &mut Stream) -> Option<Self> {
-        let options = EmbeddedOptions {
-            free_bytes_min: 0,
-            flush_bytes: 16 << 10,
-            segment_bytes: 8 << 10,
-            ..EmbeddedOptions::default()
-        };
-        let engine = SteppedEngine::open(medium, Path::new("/store"), options, stream.number()).ok()?;
+    /// `books` says what the store holds, if that could be read.
+    pub(crate) fn start(
+        engine: SteppedEngine,
+        books: Option<&Books>,
+        cores: u16,
+        shape: &Shape,
+        stream: &mut Stream,
+    ) -> Option<Self> {
         let record = match engine.get_blocking(&keys::store_identity()).ok()? {
             Some(value) => StoreRecord::decode(value).expect("what was written"),
             None => StoreIdentity::new_store(stream.seed()),
@@ -247,7 +147,8 @@ impl Node {
         engine.commit_blocking(batch).ok()?;
         let identity = StoreIdentity::from_record(&record).expect("a good record");
         let table = SlotTable::even(cores);
-        let limits = limits(stream);
+        let proven = Proven::begin(books);
+        let limits = shape.limits(stream);
         let core = |core| Core {
             shard: Shard::new(Setup {
                 process: ProcessId::default(),
@@ -267,9 +168,17 @@ impl Node {
                 tells: Vec::new(),
                 moves: Vec::new(),
                 closing: Vec::new(),
+                written: Vec::new(),
                 does: Vec::new(),
+                unproven: Unproven::default(),
+                proven: proven.clone(),
+                crowded: Vec::new(),
             },
             inbox: VecDeque::new(),
+            starves_until: Duration::ZERO,
+            mute_until: Duration::ZERO,
+            crowded_until: Duration::ZERO,
+            flushing: VecDeque::new(),
             generations: Vec::new(),
             free: Vec::new(),
         };
@@ -282,6 +191,8 @@ impl Node {
             places: BTreeMap::new(),
             in_transit: BTreeMap::new(),
             tables_under_way: 0,
+            shape: shape.clone(),
+            limits,
         })
     }
 
@@ -323,8 +234,63 @@ impl Node {
         self.cores[usize::from(core.0)].hands.port.has_completions()
     }
 
+    /// Nothing is received by a core for a while.
+    pub(crate) fn starve(&mut self, core: CoreId, until: Duration) {
+        self.cores[usize::from(core.0)].starves_until = until;
+    }
+
+    /// Nothing leaves a core for a while.
+    pub(crate) fn mute(&mut self, core: CoreId, until: Duration) {
+        self.cores[usize::from(core.0)].mute_until = until;
+    }
+
+    /// Nothing more is to be asked of a core for a while.
+    pub(crate) fn crowd(&mut self, core: CoreId, until: Duration) {
+        self.cores[usize::from(core.0)].crowded_until = until;
+    }
+
     /// One turn of a core: what other cores say, in any order of the rings, what has come, what the store has completed.
-    pub(crate) fn turn(&mut self, at: CoreId, now_ms: u64, stream: &mut Stream) -> Vec<Does> {
+    pub(crate) fn turn(&mut self, at: CoreId, now: Duration, now_ms: u64, stream: &mut Stream) -> Vec<Does> {
+        self.note_crowded(at, now);
+        self.take_from_rings(at, now_ms, stream);
+        self.take_from_inbox(at, now, now_ms);
+        let mut completions = Vec::new();
+        self.cores[usize::from(at.0)].hands.port.poll(&mut completions);
+        for completion in completions {
+            self.cores[usize::from(at.0)].hands.completed(&completion);
+            self.input(at, now_ms, Input::Completed(completion));
+        }
+        self.abort(at, now, now_ms);
+        let Core { shard, hands, .. } = &mut self.cores[usize::from(at.0)];
+        shard.end_turn(now_ms, hands);
+        self.bounds(at);
+        self.after(at, now);
+        std::mem::take(&mut self.cores[usize::from(at.0)].hands.does)
+    }
+
+    /// Ends connections whose peers have not taken in time what was still to be sent.
+    fn abort(&mut self, at: CoreId, now: Duration, now_ms: u64) {
+        let flushing = &mut self.cores[usize::from(at.0)].flushing;
+        let late = flushing.partition_point(|(by, _)| *by <= now);
+        for (_, id) in flushing.drain(..late).collect::<Vec<_>>() {
+            // It may have ended by itself.
+            if self.cores[usize::from(at.0)].hands.conns.contains_key(&id) {
+                self.end(at, now_ms, id);
+            }
+        }
+    }
+
+    /// A core looks which others it asks no more of.
+    fn note_crowded(&mut self, at: CoreId, now: Duration) {
+        let is_crowded = |to: &CoreId| {
+            let waiting = self.rings.get(&(at, *to)).map_or(0, VecDeque::len);
+            waiting >= self.shape.congested_max || self.cores[usize::from(to.0)].crowded_until > now
+        };
+        let crowded = (0..self.cores()).map(CoreId).filter(|to| *to != at && is_crowded(to)).collect();
+        self.cores[usize::from(at.0)].hands.crowded = crowded;
+    }
+
+    fn take_from_rings(&mut self, at: CoreId, now_ms: u64, stream: &mut Stream) {
         let mut others: Vec<CoreId> = (0..self.cores()).map(CoreId).filter(|core| *core != at).collect();
         while !others.is_empty() {
             let from = others.swap_remove(stream.below(others.len() as u64) as usize);
@@ -340,18 +306,81 @@ impl Node {
                 self.input(at, now_ms, Input::Told(message));
             }
         }
+    }
+
+    /// What has come. While there are no buffers, bytes stay in the kernel, and so does the news of their end.
+    fn take_from_inbox(&mut self, at: CoreId, now: Duration, now_ms: u64) {
+        let is_starving = self.cores[usize::from(at.0)].starves_until > now;
+        let mut stays = VecDeque::new();
         while let Some(what) = self.cores[usize::from(at.0)].inbox.pop_front() {
-            self.has_come(at, now_ms, what);
+            if is_starving && matches!(what, Comes::Bytes(..) | Comes::Gone(_)) {
+                stays.push_back(what);
+            } else {
+                self.has_come(at, now_ms, what);
+            }
         }
-        let mut completions = Vec::new();
-        self.cores[usize::from(at.0)].hands.port.poll(&mut completions);
-        for completion in completions {
-            self.input(at, now_ms, Input::Completed(completion));
+        // A connection that has left meanwhile takes along what is still to be read of it.
+        for what in stays {
+            let has_left = match &what {
+                Comes::Bytes(link, _) | Comes::Gone(link) => !self.is_at(at, *link),
+                _ => false,
+            };
+            if has_left {
+                self.has_come(at, now_ms, what);
+            } else {
+                self.comes(at, what);
+            }
         }
+    }
+
+    fn is_at(&self, at: CoreId, link: LinkId) -> bool {
+        self.places.get(&link).is_some_and(|(core, _)| *core == at)
+    }
+
+    /// Nothing that a core keeps is beyond its bound.
+    fn bounds(&mut self, at: CoreId) {
         let Core { shard, hands, .. } = &mut self.cores[usize::from(at.0)];
-        shard.end_turn(now_ms, hands);
-        self.after(at);
-        std::mem::take(&mut self.cores[usize::from(at.0)].hands.does)
+        let (limits, store) = (&self.limits, &self.shape.store);
+        let commits = hands.unproven.count();
+        if commits > store.commits_in_flight_max || commits != shard.commits_in_flight() {
+            let said = shard.commits_in_flight();
+            hands.does.push(Does::Wrong(format!("{commits} commits are under way, the brain says {said}")));
+        }
+        // What exceeds the bound is the one frame after which it was looked at, and the end that is said then.
+        let queue_max = limits.send_queue_bytes_hard_max + 2 * SERVER_FRAME_BYTES_MAX;
+        let written = hands.written.iter().filter_map(|id| hands.conns.get(id));
+        let long = written
+            .map(|conn| (conn.link, conn.out.len() + conn.under_way))
+            .find(|(_, bytes)| *bytes > queue_max);
+        if let Some((link, bytes)) = long {
+            hands.does.push(Does::Wrong(format!("{bytes} bytes wait for {link:?}")));
+        }
+    }
+
+    /// When all is quiet: nobody waits for an answer, and what is in memory is within its bounds.
+    pub(crate) fn is_quiet(&self) -> Result<(), String> {
+        let limits = &self.limits;
+        let logs: usize = self.cores.iter().map(|core| core.shard.in_memory().1).sum();
+        let conns: usize = self.cores.iter().map(|core| core.hands.conns.len()).sum();
+        // Beside those that are kept there are those that are connected, on any core, and those whose logs are in memory, on any.
+        let users_max = limits.users_cached_max + conns + 2 * logs;
+        for (number, Core { shard, hands, .. }) in self.cores.iter().enumerate() {
+            let mut talks = hands.conns.values().filter_map(|conn| Some((conn.link, conn.talk.as_ref()?)));
+            if let Some((link, talk)) = talks.find(|(_, talk)| talk.unanswered() > 0) {
+                return Err(format!("{} requests of {link:?} are not answered", talk.unanswered()));
+            }
+            let (users, logs) = shard.in_memory();
+            if users > users_max || logs > limits.logs_cached_max {
+                let logs_max = limits.logs_cached_max;
+                return Err(format!(
+                    "core {number} has {users} users and {logs} logs in memory, beyond {users_max} and {logs_max}"
+                ));
+            }
+            if shard.slots_moving() > 0 || !shard.is_quiet() {
+                return Err(format!("on core {number} something is under way"));
+            }
+        }
+        Ok(())
     }
 
     fn input(&mut self, at: CoreId, now_ms: u64, input: Input<'_>) {
@@ -409,7 +438,7 @@ impl Node {
 
     fn has_come(&mut self, at: CoreId, now_ms: u64, what: Comes) {
         match what {
-            Comes::Opened(link) => {
+            Comes::Opened(link, is_device) => {
                 let id = self.place(at, link);
                 let conn = Conn {
                     link,
@@ -418,6 +447,7 @@ impl Node {
                     under_way: 0,
                     wants_drained: false,
                     is_closing: false,
+                    talk: is_device.then(Talk::default),
                 };
                 self.cores[usize::from(at.0)].hands.conns.insert(id, conn);
                 self.input(at, now_ms, Input::Opened(id));
@@ -425,7 +455,11 @@ impl Node {
             Comes::Moved(moved) => {
                 let Moved { conn, arrival, unread } = *moved;
                 let id = self.place(at, conn.link);
-                self.cores[usize::from(at.0)].hands.conns.insert(id, conn);
+                let hands = &mut self.cores[usize::from(at.0)].hands;
+                if !conn.out.is_empty() {
+                    hands.written.push(id);
+                }
+                hands.conns.insert(id, conn);
                 self.input(at, now_ms, Input::Arrived(id, arrival));
                 self.read(at, now_ms, id, &unread);
             }
@@ -456,7 +490,10 @@ impl Node {
             let core = &mut self.cores[usize::from(at.0)];
             let bytes_max = core.shard.frame_bytes_max(id);
             match frames.next(bytes_max) {
-                Ok(Some(frame)) => core.shard.handle(now_ms, Input::Frame(id, frame), &mut core.hands),
+                Ok(Some(frame)) => {
+                    core.hands.frame_came(id, frame);
+                    core.shard.handle(now_ms, Input::Frame(id, frame), &mut core.hands);
+                }
                 Ok(None) => break,
                 Err(_) => {
                     let farewell = Farewell::new(Reason::Malformed, "no frames");
@@ -497,8 +534,9 @@ impl Node {
     }
 
     /// A turn is over: what was said to others is in the rings, and what was queued is sent.
-    fn after(&mut self, at: CoreId) {
-        let hands = &mut self.cores[usize::from(at.0)].hands;
+    fn after(&mut self, at: CoreId, now: Duration) {
+        let Core { hands, flushing, mute_until, .. } = &mut self.cores[usize::from(at.0)];
+        let is_mute = *mute_until > now;
         let mut woken = Vec::new();
         for (to, message) in hands.tells.drain(..) {
             self.rings.entry((at, to)).or_default().push_back(message);
@@ -510,12 +548,18 @@ impl Node {
         for id in std::mem::take(&mut hands.closing) {
             if let Some(conn) = hands.conns.get_mut(&id) {
                 conn.is_closing = true;
+                flushing.push_back((now + FLUSH_MAX, id));
                 if conn.out.is_empty() && conn.under_way == 0 {
                     hands.does.push(Does::Send(conn.link, Vec::new()));
                 }
             }
         }
-        for conn in hands.conns.values_mut().filter(|conn| !conn.out.is_empty()) {
+        if is_mute {
+            return;
+        }
+        for id in std::mem::take(&mut hands.written) {
+            // It may have gone meanwhile.
+            let Some(conn) = hands.conns.get_mut(&id).filter(|conn| !conn.out.is_empty()) else { continue };
             let bytes = std::mem::take(&mut conn.out);
             conn.under_way += bytes.len();
             hands.does.push(Does::Send(conn.link, bytes));

@@ -1,0 +1,275 @@
+//! The books: what the store holds, row by row, and whether it adds up.
+//!
+//! They are read through a port of the engine, as the brain reads, at each start of a process and at the end. What each promise says of
+//! them, [`Books::audit`] lists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use tern_storage::embedded::{Step, SteppedEngine};
+use tern_storage::records::{
+    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, UserRecord,
+};
+use tern_storage::{Completion, Direction, Engine as _, Key, KeyRange, LogId, ScanLimit, Wake, keys};
+
+use crate::record::Record;
+
+/// Bytes of a key before the identity: the table's letter and the slot.
+const PREFIX: usize = 3;
+
+/// Bytes of a log's identity in a key.
+const LOG_BYTES: usize = 17;
+
+/// The clock was wrong by more than this, where the times of a log fall.
+const AHEAD_MS_MAX: u64 = 60_000;
+
+/// What the store says of a log.
+#[derive(Default, Debug)]
+pub(crate) struct Log {
+    exists: bool,
+    pub(crate) entries: Vec<EntryRecord>,
+    pub(crate) members: BTreeMap<u64, MemberRecord>,
+    memberships: BTreeSet<u64>,
+    /// By user, device and number: the seq.
+    clients: BTreeMap<(u64, u32, u64), u64>,
+}
+
+/// See the module.
+#[derive(Default, Debug)]
+pub(crate) struct Books {
+    pub(crate) logs: BTreeMap<LogId, Log>,
+    pub(crate) users: BTreeMap<u64, UserRecord>,
+    pub(crate) devices: BTreeMap<(u64, u32), DeviceRecord>,
+    marks: BTreeSet<(u64, u32, LogId)>,
+}
+
+/// All logs together.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Sums {
+    /// Entries in the store.
+    pub committed: u64,
+    /// Of each entry, for each living device of each member: the device has said that it has it.
+    pub delivered: u64,
+    /// Or it has not, and it is known from the store alone that it is to get it.
+    pub pending: u64,
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+impl Log {
+    pub(crate) fn head(&self) -> u64 {
+        self.entries.len() as u64
+    }
+}
+
+impl Books {
+    /// Reads all there is. `None`: the store can't be read now.
+    pub(crate) fn read(engine: &SteppedEngine, now: Duration) -> Result<Option<Self>, String> {
+        // This applies what is durable.
+        if engine.get_blocking(&keys::store_identity()).is_err() {
+            return Ok(None);
+        }
+        let mut books = Self::default();
+        for table in [b'e', b'l', b'w', b'g', b'x', b'u', b'd', b'i'] {
+            let Some(rows) = read_table(engine, table, now) else { return Ok(None) };
+            for (key, value) in rows {
+                books
+                    .row(table, &key, &value)
+                    .ok_or_else(|| format!("{}: no record", keys::describe(&key)))?;
+            }
+        }
+        Ok(Some(books))
+    }
+
+    fn row(&mut self, table: u8, key: &[u8], value: &[u8]) -> Option<()> {
+        let number = |at: usize| Some(u64::from_be_bytes(*key.get(at..)?.first_chunk()?));
+        let device = |at: usize| Some(u32::from_be_bytes(*key.get(at..)?.first_chunk()?));
+        let log = || LogId::from_bytes(key.get(PREFIX..PREFIX + LOG_BYTES)?);
+        let behind = PREFIX + LOG_BYTES;
+        match table {
+            b'e' => {
+                let (record, log) = (EntryRecord::decode(value).ok()?, self.logs.entry(log()?).or_default());
+                // Dense, and under the seq that it names.
+                log.entries.push(record);
+                let (seq, record) = (log.head(), log.entries.last().expect("it was just pushed"));
+                (keys::number_of(key) == Some(seq) && record.seq == seq).then_some(())?;
+            }
+            b'l' => {
+                LogRecord::decode(value).ok()?;
+                self.logs.entry(log()?).or_default().exists = true;
+            }
+            b'w' => {
+                let record = MemberRecord::decode(value).ok()?;
+                self.logs.entry(log()?).or_default().members.insert(number(behind)?, record);
+            }
+            b'x' => {
+                let record = ClientMessageRecord::decode(value).ok()?;
+                let client = (number(behind)?, device(behind + 8)?, number(behind + 12)?);
+                self.logs.entry(log()?).or_default().clients.insert(client, record.seq);
+            }
+            b'g' => {
+                self.logs.entry(keys::log_of(key)?).or_default().memberships.insert(number(PREFIX)?);
+            }
+            b'u' => drop(self.users.insert(number(PREFIX)?, UserRecord::decode(value).ok()?)),
+            b'd' => {
+                let device = (number(PREFIX)?, keys::device_of(key)?);
+                self.devices.insert(device, DeviceRecord::decode(value).ok()?);
+            }
+            b'i' => drop(self.marks.insert((number(PREFIX)?, device(PREFIX + 8)?, keys::log_of(key)?))),
+            _ => unreachable!("no other table is read"),
+        }
+        Some(())
+    }
+
+    /// The devices of a user whose sessions have not ended.
+    fn living(&self, user: u64) -> impl Iterator<Item = (u32, &DeviceRecord)> {
+        let devices = self.devices.range((user, 0)..=(user, u32::MAX));
+        devices.filter(|(_, device)| device.revoked_ms == 0).map(|((_, number), device)| (*number, device))
+    }
+
+    fn lives(&self, user: u64, device: u32) -> bool {
+        self.devices.get(&(user, device)).is_some_and(|device| device.revoked_ms == 0)
+    }
+
+    /// Whether the books add up, and hold what was promised:
+    /// - a log has its records, its entries are dense from 1, and their times do not fall but where the clock was set right;
+    /// - each entry was said, once, by its author in this chat, and is the one under its author's number;
+    /// - what its entries say of the sums of entries and bytes before them is so;
+    /// - what was acknowledged stands at its place;
+    /// - nobody is beyond the head, nothing is read that is not delivered, and nothing a device has is not delivered;
+    /// - an entry that a living device has not said that it has, and has not written itself, is marked in its inbox, or the device is
+    ///   new and asks for all.
+    pub(crate) fn audit(&self, record: &Record) -> Result<Sums, String> {
+        let (mut sums, mut stand) = (Sums::default(), BTreeSet::new());
+        for (id, log) in &self.logs {
+            self.audit_log(*id, log).map_err(|what| format!("{id:?}: {what}"))?;
+            for entry in &log.entries {
+                let number = record.stands_in(*id, entry)?;
+                if !stand.insert(number) {
+                    return Err(format!("message {number} stands twice, the second time in {id:?}"));
+                }
+            }
+            sums.committed += log.head();
+            let (delivered, pending) =
+                self.audit_devices(*id, log).map_err(|what| format!("{id:?}: {what}"))?;
+            sums.delivered += delivered;
+            sums.pending += pending;
+        }
+        record.acknowledged_stand(self)?;
+        Ok(sums)
+    }
+
+    fn audit_log(&self, id: LogId, log: &Log) -> Result<(), String> {
+        let LogId::Direct(lower, higher) = id;
+        if log.exists != (log.head() > 0) {
+            return Err(format!("its record is there: {}, its entries are {}", log.exists, log.head()));
+        }
+        if log.exists && log.memberships != BTreeSet::from([lower, higher]) {
+            return Err(format!("its members are {:?}", log.memberships));
+        }
+        let (mut last_ms, mut written) = (0, BTreeMap::<u64, (u64, u64)>::new());
+        for entry in &log.entries {
+            let EntryRecord { seq, sender, time_ms, .. } = *entry;
+            if time_ms < last_ms && last_ms - time_ms <= AHEAD_MS_MAX {
+                return Err(format!("the time falls at {seq} by {} ms", last_ms - time_ms));
+            }
+            last_ms = time_ms;
+            let (count, bytes) = written.entry(sender).or_default();
+            (*count, *bytes) = (*count + 1, *bytes + entry.body.len() as u64);
+            let (count, bytes) = (*count, *bytes);
+            let others: u64 =
+                written.iter().filter(|(by, _)| **by != sender).map(|(_, (_, bytes))| bytes).sum();
+            let sums = (entry.sender_entries, entry.sender_bytes, entry.other_bytes);
+            if sums != (count, bytes, others) {
+                return Err(format!("its sums at {seq} are {sums:?}, and not {:?}", (count, bytes, others)));
+            }
+            let client = (sender, entry.device, entry.client_id);
+            if log.clients.get(&client) != Some(&seq) {
+                return Err(format!("under the number of {seq} stands {:?}", log.clients.get(&client)));
+            }
+        }
+        if log.clients.len() != log.entries.len() {
+            return Err(format!("{} numbers are used for {} entries", log.clients.len(), log.head()));
+        }
+        Ok(())
+    }
+
+    /// How many of its entries the devices of its members have, and how many they are to get.
+    fn audit_devices(&self, id: LogId, log: &Log) -> Result<(u64, u64), String> {
+        let (mut delivered, mut pending) = (0, 0);
+        for user in log.memberships.iter().copied() {
+            let member = log.members.get(&user).cloned().unwrap_or_default();
+            let MemberRecord { delivered_upto, read_upto, .. } = member;
+            let furthest = member.positions.iter().map(|position| position.upto).max().unwrap_or(0);
+            if delivered_upto > log.head() || read_upto > delivered_upto || furthest > log.head() {
+                return Err(format!("{user} has read {read_upto} of {delivered_upto} of {}", log.head()));
+            }
+            for (device, record) in self.living(user) {
+                let position = member.positions.iter().find(|position| position.device == device);
+                let position = position.map_or(0, |position| position.upto);
+                let lacks = &log.entries[position as usize..];
+                let is_foreign = |entry: &EntryRecord| (entry.sender, entry.device) != (user, device);
+                let is_marked = record.new || self.marks.contains(&(user, device, id));
+                if lacks.iter().any(is_foreign) && !is_marked {
+                    return Err(format!(
+                        "device {device} of {user} is at {position} of {}, unmarked",
+                        log.head()
+                    ));
+                }
+                (delivered, pending) = (delivered + position, pending + lacks.len() as u64);
+            }
+        }
+        Ok((delivered, pending))
+    }
+
+    /// Nothing of what an earlier reading said has become less.
+    pub(crate) fn goes_on_from(&self, earlier: &Self) -> Result<(), String> {
+        for (id, before) in &earlier.logs {
+            let now = self.logs.get(id).ok_or_else(|| format!("{id:?} is not there any more"))?;
+            if now.head() < before.head() || now.entries[..before.entries.len()] != before.entries[..] {
+                return Err(format!("{id:?}: of {} entries not all are there", before.head()));
+            }
+            for (user, before) in &before.members {
+                let now = now.members.get(user).ok_or_else(|| format!("{id:?}: {user} is no member"))?;
+                let falls = now.delivered_upto < before.delivered_upto || now.read_upto < before.read_upto;
+                let lost = before.positions.iter().any(|was| {
+                    let is = now.positions.iter().find(|is| is.device == was.device);
+                    is.is_none_or(|is| is.upto < was.upto) && self.lives(*user, was.device)
+                });
+                if falls || lost {
+                    return Err(format!("{id:?}: {user} was at {before:?}, and is at {now:?}"));
+                }
+            }
+        }
+        for (device, before) in &earlier.devices {
+            let now = self.devices.get(device);
+            if now.is_some_and(|now| now.revoked_ms == 0 && before.revoked_ms != 0) {
+                return Err(format!("{device:?} had ended, and lives"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rows of a table, in the order of their keys; `None` if it can't be read.
+fn read_table(engine: &SteppedEngine, table: u8, now: Duration) -> Option<Vec<tern_storage::Row>> {
+    let range = KeyRange { start: Key::from_raw(&[table]), end: Key::from_raw(&[table + 1]) };
+    let limit = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
+    let mut port = engine.port(Arc::new(NoWake));
+    port.scan(range, Direction::Forwards, limit).expect("a new port has room");
+    let mut completions = Vec::new();
+    engine.step(Step::Read, now);
+    port.poll(&mut completions);
+    match completions.pop()? {
+        Completion::Rows { result, .. } => result.ok().map(|rows| rows.rows),
+        Completion::Value { .. } | Completion::Committed(_) | Completion::CommitFailed { .. } => {
+            unreachable!("nothing else was asked")
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What must hold of what a core says to a connection, looked at as it says it: each answer is to a request that was made and not
+//! answered; nothing is told that is not durable; the entries of a chat are pushed in order, each once; watermarks never fall.
+//!
+//! What is durable it knows from the completions of the cores' own ports, and from the books that a start has read, not from the
+//! brain.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use prost::Message as _;
+use tern_proto::v1::{self, client_frame, server_frame};
+use tern_storage::records::MemberRecord;
+use tern_storage::{Batch, CommitId, LogId, Op, keys};
+
+use crate::books::Books;
+
+/// Where a member has got: delivered, read.
+type Marks = (u64, u64);
+
+/// What is durable, as all cores of a process know it.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Proven(Rc<RefCell<Facts>>);
+
+#[derive(Default, Debug)]
+struct Facts {
+    heads: BTreeMap<LogId, u64>,
+    marks: BTreeMap<(LogId, u64), Marks>,
+    /// The store could not be read when the process started: nothing is known of what it held.
+    is_blind: bool,
+}
+
+/// What follows from a batch that is not durable yet.
+#[derive(Debug)]
+enum Fact {
+    Head(LogId, u64),
+    Marks(LogId, u64, Marks),
+}
+
+impl Proven {
+    /// A process starts on this store. `None`: it could not be read.
+    pub(super) fn begin(books: Option<&Books>) -> Self {
+        let mut facts = Facts { is_blind: books.is_none(), ..Facts::default() };
+        for (id, log) in books.into_iter().flat_map(|books| &books.logs) {
+            facts.heads.insert(*id, log.head());
+            for (user, member) in &log.members {
+                facts.marks.insert((*id, *user), (member.delivered_upto, member.read_upto));
+            }
+        }
+        Self(Rc::new(RefCell::new(facts)))
+    }
+
+    fn prove(&self, fact: &Fact) {
+        let mut facts = self.0.borrow_mut();
+        match fact {
+            Fact::Head(log, seq) => {
+                let head = facts.heads.entry(*log).or_default();
+                *head = (*head).max(*seq);
+            }
+            Fact::Marks(log, user, (delivered, read)) => {
+                let marks = facts.marks.entry((*log, *user)).or_default();
+                *marks = (marks.0.max(*delivered), marks.1.max(*read));
+            }
+        }
+    }
+
+    fn has_entry(&self, log: LogId, seq: u64) -> bool {
+        let facts = self.0.borrow();
+        facts.is_blind || facts.heads.get(&log).is_some_and(|head| *head >= seq)
+    }
+
+    fn has_marks(&self, log: LogId, user: u64, marks: Marks) -> bool {
+        let facts = self.0.borrow();
+        let known = facts.marks.get(&(log, user)).copied().unwrap_or_default();
+        facts.is_blind || known.0 >= marks.0 && known.1 >= marks.1
+    }
+}
+
+/// What follows from a core's batches, until they have ended.
+#[derive(Default, Debug)]
+pub(super) struct Unproven(VecDeque<(CommitId, Vec<Fact>)>);
+
+impl Unproven {
+    /// What a batch says.
+    pub(super) fn read(batch: &Batch) -> Says {
+        Says(batch.ops().iter().filter_map(fact).collect())
+    }
+
+    /// It was submitted.
+    pub(super) fn submitted(&mut self, commit: CommitId, says: Says) {
+        self.0.push_back((commit, says.0));
+    }
+
+    /// It has ended: durable, or not.
+    pub(super) fn ended(&mut self, commit: CommitId, proven: Option<&Proven>) {
+        let (oldest, facts) = self.0.pop_front().expect("only what was submitted ends");
+        assert_eq!(oldest, commit, "a port's commits end in order");
+        if let Some(proven) = proven {
+            facts.iter().for_each(|fact| proven.prove(fact));
+        }
+    }
+
+    /// How many have not ended.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// See [`Unproven::read`].
+pub(super) struct Says(Vec<Fact>);
+
+fn fact(op: &Op) -> Option<Fact> {
+    let Op::Put(key, value) = op else { return None };
+    let bytes = key.as_ref();
+    let log = || Some(LogId::from_bytes(bytes.get(3..20)?).expect("the brain writes good keys"));
+    match bytes.first()? {
+        b'e' => Some(Fact::Head(log()?, keys::number_of(bytes)?)),
+        b'w' => {
+            let record = MemberRecord::decode(value.clone()).expect("the brain writes good records");
+            Some(Fact::Marks(log()?, keys::number_of(bytes)?, (record.delivered_upto, record.read_upto)))
+        }
+        _ => None,
+    }
+}
+
+/// A request that is not answered.
+#[derive(Default, Debug)]
+struct Asked {
+    /// The chat that it is about; 0: none.
+    peer: u64,
+    /// The token that is to be exchanged.
+    token: Option<String>,
+}
+
+/// A refresh token that comes or goes.
+#[derive(Debug)]
+pub(crate) enum Token {
+    /// It is to be exchanged.
+    Presented(String),
+    /// It is given to a device of a user, in exchange for another one if it is not the first.
+    Issued { user: u64, device: u32, token: String, parent: Option<String> },
+}
+
+/// What was asked and said on a connection.
+#[derive(Default, Debug)]
+pub(super) struct Talk {
+    /// Whose it is, once it is logged in.
+    user: u64,
+    asked: BTreeMap<u64, Asked>,
+    pushed: BTreeMap<u64, u64>,
+    /// Watermarks told of a member of a chat.
+    told: BTreeMap<(u64, u64), Marks>,
+}
+
+impl Talk {
+    /// It stands for a device of a user.
+    pub(super) fn logged_in(&mut self, user: u64) {
+        self.user = user;
+    }
+
+    /// How many requests are not answered.
+    pub(super) fn unanswered(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// A frame has come. What is none, and what asks for nothing, is not noted. Gives the token that it presents.
+    pub(super) fn came(&mut self, frame: &[u8]) -> Option<Token> {
+        use client_frame::Request as R;
+        let Ok(v1::ClientFrame { id, request: Some(request) }) = v1::ClientFrame::decode(frame) else {
+            return None;
+        };
+        if let R::Resume(resume) = &request {
+            // It asks for these again.
+            for position in &resume.positions {
+                self.pushed.remove(&position.peer);
+            }
+        }
+        let asked = match request {
+            R::Send(send) => Asked { peer: send.peer, token: None },
+            R::History(history) => Asked { peer: history.peer, token: None },
+            R::Refresh(refresh) => Asked { peer: 0, token: Some(refresh.refresh_token) },
+            _ => Asked::default(),
+        };
+        let token = asked.token.clone().map(Token::Presented);
+        if id != 0 {
+            self.asked.insert(id, asked);
+        }
+        token
+    }
+
+    /// A frame is said. `Err`: it must not be.
+    pub(super) fn says(&mut self, frame: &v1::ServerFrame, proven: &Proven) -> Result<Option<Token>, String> {
+        use server_frame::Message as M;
+        let asked = match frame.id {
+            0 => None,
+            id => {
+                Some(self.asked.remove(&id).ok_or_else(|| format!("{id} is answered, and nobody asks it"))?)
+            }
+        };
+        let Asked { peer, token: parent } = asked.unwrap_or_default();
+        if let Some(M::Session(session)) = &frame.message {
+            let v1::Session { user_id: user, device_id: device, refresh_token, .. } = session;
+            let token = refresh_token.clone();
+            return Ok(Some(Token::Issued { user: *user, device: *device, token, parent }));
+        }
+        self.tells_truth(peer, &frame.message, proven)?;
+        Ok(None)
+    }
+
+    /// What a frame tells is durable, in order, and no less than before.
+    fn tells_truth(
+        &mut self,
+        peer: u64,
+        message: &Option<server_frame::Message>,
+        proven: &Proven,
+    ) -> Result<(), String> {
+        use server_frame::Message as M;
+        match message {
+            Some(M::Sent(sent)) => self.shows(peer, sent.seq, proven),
+            Some(M::Entry(entry)) => {
+                let last = self.pushed.insert(entry.peer, entry.seq);
+                if last.is_some_and(|last| last >= entry.seq) {
+                    return Err(format!("{} is pushed after {last:?} of {}", entry.seq, entry.peer));
+                }
+                self.shows(entry.peer, entry.seq, proven)
+            }
+            Some(M::Receipt(receipt)) => {
+                let v1::Receipt { peer, delivered_upto, read_upto, member } = *receipt;
+                let member = if member == 0 { peer } else { member };
+                let marks = (delivered_upto, read_upto);
+                let told = self.told.insert((peer, member), marks).unwrap_or_default();
+                if told.0 > marks.0 || told.1 > marks.1 {
+                    return Err(format!("{member} of the chat with {peer} falls from {told:?} to {marks:?}"));
+                }
+                self.tells(peer, member, marks, proven)
+            }
+            Some(M::HistoryPage(page)) => {
+                self.shows(peer, page.head, proven)?;
+                let last = page.entries.last().map_or(0, |entry| entry.seq);
+                self.shows(peer, last, proven)?;
+                self.tells(peer, peer, (page.delivered_upto, page.read_upto), proven)
+            }
+            Some(M::ChatsPage(page)) => page.chats.iter().try_for_each(|chat| {
+                self.shows(chat.peer, chat.head, proven)?;
+                self.tells(chat.peer, chat.peer, (chat.delivered_upto, chat.read_upto), proven)?;
+                self.tells(chat.peer, self.user, (0, chat.own_read_upto), proven)
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn shows(&self, peer: u64, seq: u64, proven: &Proven) -> Result<(), String> {
+        if seq == 0 || proven.has_entry(LogId::direct(self.user, peer), seq) {
+            return Ok(());
+        }
+        Err(format!("{seq} of the chat of {} and {peer} is told, and not durable", self.user))
+    }
+
+    fn tells(&self, peer: u64, member: u64, marks: Marks, proven: &Proven) -> Result<(), String> {
+        if marks == (0, 0) || proven.has_marks(LogId::direct(self.user, peer), member, marks) {
+            return Ok(());
+        }
+        Err(format!(
+            "that {member} of the chat of {} and {peer} is at {marks:?} is told, and not durable",
+            self.user
+        ))
+    }
+}

@@ -1,0 +1,72 @@
+//! How a world's node is set up: small bounds in some, so that they are reached.
+
+use std::time::Duration;
+
+use tern_shard::limits::Limits;
+use tern_storage::embedded::EmbeddedOptions;
+use tern_storage::medium::stream::Stream;
+
+/// Devices of a user.
+pub(crate) const DEVICES_MAX: usize = 8;
+
+/// What is written until it is flushed, in worlds of up to ten devices.
+const FLUSH_BYTES: u64 = 16 << 10;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    access_token_valid_ms: u64,
+    pub(crate) store: EmbeddedOptions,
+    /// Messages from core to core that wait; from then on new work is refused.
+    pub(crate) congested_max: usize,
+}
+
+impl Shape {
+    /// The shape of a seed's node.
+    pub(crate) fn new(seed: u64, devices: usize) -> Self {
+        let mut stream = Stream::named(seed, "node's shape");
+        let mut one_of = |choices: [u64; 3]| choices[stream.below(3) as usize];
+        // Flushes, merges and releases are many; but a tree of these tables is merged as a whole, so there are not more of them where
+        // more is written.
+        let store = EmbeddedOptions {
+            free_bytes_min: 0,
+            flush_bytes: FLUSH_BYTES.max(devices as u64 * FLUSH_BYTES / 10),
+            segment_bytes: 8 << 10,
+            commits_in_flight_max: one_of([1, 4, 64]) as usize,
+            reads_in_flight_max: one_of([2, 16, 1024]) as usize,
+            ack_p99: Duration::from_millis(one_of([0, 0, 5])),
+            ..EmbeddedOptions::default()
+        };
+        let congested_max = one_of([16, 256, 4096]) as usize;
+        Self { access_token_valid_ms: one_of([70_000, 100_000, 3_600_000]), store, congested_max }
+    }
+
+    /// The bounds of a process: of every other one so small that what is in memory leaves it, and what is pushed waits.
+    pub(crate) fn limits(&self, stream: &mut Stream) -> Limits {
+        let large = Limits {
+            sends_per_minute_max: 0,
+            strangers_per_hour_max: 0,
+            lookups_per_minute_max: 0,
+            code_requests_per_hour_max: 0,
+            phone_code_requests_per_hour_max: 0,
+            address_code_requests_per_hour_max: 0,
+            code_valid_ms: 60_000,
+            devices_max: DEVICES_MAX,
+            access_token_valid_ms: self.access_token_valid_ms,
+            ..Limits::default()
+        };
+        if stream.below(2) == 0 {
+            return large;
+        }
+        let mut small = |min: u64, more: u64| (min + stream.below(more)) as usize;
+        Limits {
+            logs_cached_max: small(0, 8),
+            users_cached_max: small(0, 4),
+            tail_entries_max: small(1, 8),
+            inbox_step_rows: small(1, 4),
+            send_queue_bytes_max: small(50, 4000),
+            mark_quiet_ms: 500,
+            ..large
+        }
+    }
+}

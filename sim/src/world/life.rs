@@ -1,0 +1,153 @@
+//! What people do, at random: everything that docs/FEATURES.md says they can, as far as the client's machine and an operator offer it.
+
+use std::time::Duration;
+
+use tern_client::machine::{Ask, Tables as _};
+use tern_proto::v1::{self, client_frame, lookup};
+use tern_shard::admin::AdminRequest;
+use tern_wire::ids::Phone;
+
+use super::{Event, World};
+use crate::record::text;
+use crate::work::Work;
+
+/// People whom somebody writes to more than to others.
+const FRIENDS: u64 = 6;
+
+impl World {
+    pub(super) fn somebody_does_something(&mut self) -> Result<(), String> {
+        if self.is_over {
+            return Ok(());
+        }
+        let pace_us = self.options.pace().as_micros() as u64;
+        let wait = Duration::from_micros(1 + self.life.below(2 * pace_us / self.options.devices as u64));
+        self.at(self.now + wait, Event::Life);
+        let at = self.life.below(self.devices.len() as u64) as usize;
+        match self.life.below(200) {
+            0..4 => self.stranger_comes(),
+            4..6 => self.operator_asks(at),
+            6 if self.devices[at].takes_asks() => {
+                let close = self.devices[at].close();
+                return self.device(at, close);
+            }
+            number if self.devices[at].takes_asks() => {
+                let Some((work, ask)) = self.wish(at, number) else { return Ok(()) };
+                self.tally.begun(work);
+                let input = self.devices[at].ask(work, ask);
+                return self.device(at, input);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Somebody to do with: mostly a friend, sometimes oneself.
+    fn somebody(&mut self, at: usize) -> usize {
+        let (devices, any) = (self.devices.len() as u64, self.life.below(4) == 0);
+        let other = if any { self.life.below(devices) } else { at as u64 + self.life.below(FRIENDS) };
+        (other % devices) as usize
+    }
+
+    /// What the person of a device wants now, if anything.
+    fn wish(&mut self, at: usize, number: u64) -> Option<(Work, Ask)> {
+        let other = self.somebody(at);
+        let peer = self.devices[other].user;
+        if peer == 0 {
+            // They have no account yet: only the phone is known.
+            let phone = self.devices[other].phone.clone();
+            return Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))));
+        }
+        let request = |work, request| Some((work, Ask::Request(request)));
+        match number {
+            ..120 => Some((Work::Send, self.message(at, peer))),
+            120..150 => self.reading(at, peer),
+            150..160 => {
+                let (from, forwards) = (self.life.below(30), self.life.below(2) == 0);
+                let limit = self.life.below(20) as u32;
+                Some((Work::History, Ask::History(v1::History { peer, from, forwards, limit })))
+            }
+            160..170 => {
+                let known = (1..self.life.below(3)).map(|version| v1::KnownChat { peer, version }).collect();
+                let chats = v1::Chats { after: 0, limit: self.life.below(10) as u32, known };
+                request(Work::Chats, client_frame::Request::Chats(chats))
+            }
+            170..176 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(peer)))),
+            176..180 => {
+                let phone = self.devices[other].phone.clone();
+                Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))))
+            }
+            180..186 => {
+                let name = Some(format!("name {number}{}", self.life.below(100)));
+                let rename = if self.life.below(2) == 0 {
+                    v1::Rename { name, device_name: None }
+                } else {
+                    v1::Rename { name: None, device_name: name }
+                };
+                request(Work::Rename, client_frame::Request::Rename(rename))
+            }
+            186..190 => request(Work::Devices, client_frame::Request::Devices(v1::Devices {})),
+            190..195 => {
+                let device_id = self.device_of(at)?;
+                request(Work::Devices, client_frame::Request::RingDevice(v1::RingDevice { device_id }))
+            }
+            195..197 => {
+                // To end the own one is to log out.
+                let device_id = self.device_of(at)?;
+                self.record.may_end(self.devices[at].user, device_id);
+                request(Work::EndDevice, client_frame::Request::EndDevice(v1::EndDevice { device_id }))
+            }
+            _ => Some((Work::Send, Ask::Flush)),
+        }
+    }
+
+    /// A new message; or, now and then, the last one with a key once more.
+    fn message(&mut self, at: usize, peer: u64) -> Ask {
+        if self.life.below(30) == 0
+            && let Some(again) = self.devices[at].keyed.clone()
+        {
+            return again;
+        }
+        self.said += 1;
+        let length = if self.life.below(20) == 0 { self.life.below(4000) } else { self.life.below(200) };
+        let body = text(self.said, length as usize);
+        self.record.asked(self.said, at, body.len(), self.devices[at].user, peer);
+        let key = (self.life.below(10) == 0).then(|| self.said.to_string());
+        let is_keyed = key.is_some();
+        let ask = Ask::Send { peer, body, key };
+        if is_keyed {
+            self.devices[at].keyed = Some(ask.clone());
+        }
+        ask
+    }
+
+    /// A person has read a chat up to what the device has of it, or a little less.
+    fn reading(&mut self, at: usize, peer: u64) -> Option<(Work, Ask)> {
+        let log = self.devices[at].machine()?.tables().log(peer).ok().flatten()?;
+        let upto = log.position.checked_sub(self.life.below(3)).filter(|upto| *upto > 0)?;
+        if self.life.below(4) > 0 {
+            return Some((Work::Read, Ask::MarkRead { peer, upto }));
+        }
+        // Wherever it was read.
+        let acknowledge = v1::Acknowledge { peer, delivered_upto: 0, read_upto: upto };
+        Some((Work::Read, Ask::Request(client_frame::Request::Acknowledge(acknowledge))))
+    }
+
+    /// A device of the same person: another one, or now and then this one.
+    fn device_of(&mut self, at: usize) -> Option<u32> {
+        let own = self.devices[at].session()?;
+        let mut sessions = self.devices.iter().filter_map(super::Device::session);
+        let other = sessions.find(|session| session.0 == own.0 && *session != own);
+        let is_own = self.life.below(4) == 0;
+        other.or(is_own.then_some(own)).map(|(_, device)| device)
+    }
+
+    fn operator_asks(&mut self, at: usize) {
+        let phone = Phone::parse(&self.devices[at].phone).expect("a phone");
+        let request = match self.life.below(4) {
+            0 => AdminRequest::Status,
+            1 => AdminRequest::ResetCodes(phone.clone()),
+            _ => AdminRequest::User(phone.clone()),
+        };
+        self.question(&phone, request);
+    }
+}

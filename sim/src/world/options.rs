@@ -1,0 +1,111 @@
+//! What a world is like, and what came of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use tern_storage::medium::simulated::{Fault, Odds};
+use tern_storage::medium::stream::Stream;
+
+use crate::books::Sums;
+use crate::trouble::Without;
+use crate::work::Tally;
+
+/// What a world is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Devices. Of four people, one has two; of four devices, one registers by phone and code when the world begins.
+    pub devices: usize,
+    /// How long people talk and things go wrong.
+    pub talks: Duration,
+    /// Within this after that, everybody must have caught up.
+    pub settles: Duration,
+    /// Things go wrong.
+    pub troubles: bool,
+    /// But these.
+    pub without: Without,
+    /// What happens is kept, for who replays it.
+    pub trace: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            devices: 20,
+            talks: Duration::from_secs(60),
+            settles: Duration::from_secs(1200),
+            troubles: true,
+            without: Without::default(),
+            trace: false,
+        }
+    }
+}
+
+impl Options {
+    /// How often each device does something, on the average: the more there are, the rarer, down to every ten seconds.
+    pub fn pace(self) -> Duration {
+        Duration::from_millis((30 * self.devices as u64).clamp(300, 10_000))
+    }
+}
+
+/// What came of a world in which all held.
+#[derive(Clone, Default, Debug)]
+pub struct Outcome {
+    /// How long it took, in simulated time.
+    pub simulated: Duration,
+    /// Messages that were acknowledged.
+    pub messages: u64,
+    /// What was done, and what went wrong meanwhile.
+    pub tally: Tally,
+    /// What stands in the store at the end, and who has it.
+    pub sums: Sums,
+    /// What happened, one after another.
+    pub events: u64,
+}
+
+/// What did not hold.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// In words.
+    pub what: String,
+    /// What happened before, if it was kept.
+    pub trace: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.what)
+    }
+}
+
+/// What the disk of a world is like: each may lose what is not synced; some fail, are full or slow now and then.
+pub(super) fn disk(stream: &mut Stream) -> Odds {
+    let mut odds = Odds::POWER_CUTS;
+    for (fault, per_million) in [
+        (Fault::NoRoom, 10_000),
+        (Fault::WriteFails, 100),
+        (Fault::SyncFails, 200),
+        (Fault::DirectorySyncFails, 100),
+        (Fault::SlowSync, 5_000),
+    ] {
+        if stream.below(2) == 0 {
+            odds = odds.with(fault, per_million);
+        }
+    }
+    odds
+}
+
+/// As the medium's faults stand in tables.
+pub(super) fn name_of(fault: Fault) -> &'static str {
+    match fault {
+        Fault::NoRoom => "no-room",
+        Fault::WriteFails => "bad-write",
+        Fault::SyncFails => "bad-sync",
+        Fault::DirectorySyncFails => "bad-dir",
+        Fault::ReadFails => "bad-read",
+        Fault::SlowSync => "slow-sync",
+        Fault::LostWrite => "lost-write",
+        Fault::TornWrite => "torn-write",
+        Fault::LostName => "lost-name",
+        Fault::Rot => "rot",
+    }
+}

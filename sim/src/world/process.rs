@@ -1,0 +1,241 @@
+//! The node's process: it starts, has turns, makes steps of its store, and ends.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use tern_shard::admin::{AdminRequest, AdminResponse, Provisioned};
+use tern_shard::slots::CoreId;
+use tern_storage::Slot;
+use tern_storage::embedded::{Step, Stepped, SteppedEngine};
+use tern_wire::ids::{Name, Phone};
+
+use super::{Event, World, options};
+use crate::node::{Comes, Does, Node};
+use crate::trouble::Trouble;
+use crate::work::Work;
+
+impl World {
+    pub(super) fn start_process(&mut self) -> Result<(), String> {
+        self.process += 1;
+        (self.turns, self.steps) = (BTreeMap::new(), BTreeMap::new());
+        self.questions = 0;
+        let cores = 1 + self.chance.below(3) as u16;
+        self.note(|| format!("a process of {cores} cores starts"));
+        self.clock = crate::clocks::NodeClock::start(self.now, self.wall);
+        self.node = self.open(cores)?;
+        self.note_disk();
+        if self.node.is_none() {
+            if self.is_over && !self.medium.is_cut() {
+                return Err("the node does not start though nothing is wrong".to_owned());
+            }
+            self.die(self.medium.is_cut());
+            return Ok(());
+        }
+        self.store(&Step::ALL);
+        self.at(self.now + Node::TICK, Event::Tick(self.process));
+        Ok(())
+    }
+
+    /// A node on what the medium holds, if it can be opened. What the store holds is looked at before anything changes it.
+    fn open(&mut self, cores: u16) -> Result<Option<Node>, String> {
+        let (store, number) = (self.shape.store.clone(), self.chance.number());
+        let Ok(engine) = SteppedEngine::open(&self.medium, Path::new("/store"), store, number) else {
+            return Ok(None);
+        };
+        let is_known = self.audit(&engine)?;
+        let books = self.books.as_ref().filter(|_| is_known);
+        Ok(Node::start(engine, books, cores, &self.shape, &mut self.chance))
+    }
+
+    /// The process is gone, and its connections with it.
+    pub(super) fn die(&mut self, power: bool) {
+        self.note(|| format!("the process ends, power: {power}"));
+        self.node = None;
+        self.process += 1;
+        if power {
+            self.medium.crash()
+        } else {
+            self.medium.kill()
+        }
+        self.note_disk();
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            // A machine that is off tells nobody.
+            let tells = !power || self.chance.below(2) == 0;
+            if tells {
+                self.soon(20_000, Event::Broken(id));
+            } else if let Some(link) = self.links.get_mut(&id) {
+                link.is_dead = true;
+            }
+        }
+        let wait = Duration::from_millis(200 + self.chance.below(3000));
+        self.at(self.now + wait, Event::Start);
+    }
+
+    pub(super) fn wake(&mut self, core: CoreId) {
+        let when = self.now + Duration::from_micros(1 + self.chance.below(50));
+        self.wake_at(core, when);
+    }
+
+    pub(super) fn wake_at(&mut self, core: CoreId, when: Duration) {
+        if self.turns.get(&core).is_none_or(|planned| *planned > when) {
+            self.turns.insert(core, when);
+            self.at(when, Event::Turn(self.process, core));
+        }
+    }
+
+    pub(super) fn turn(&mut self, process: u64, core: CoreId) {
+        if process != self.process {
+            return;
+        }
+        if self.turns.get(&core).is_some_and(|planned| *planned <= self.now) {
+            self.turns.remove(&core);
+        }
+        let now_ms = self.clock.now_ms(self.now);
+        let Some(node) = &mut self.node else { return };
+        for does in node.turn(core, self.now, now_ms, &mut self.chance) {
+            match does {
+                Does::Send(link, bytes) => self.sends_down(link, bytes),
+                Does::Close(link) => {
+                    if let Some(arrival) = self.arrival(link, false) {
+                        self.at(arrival, Event::Broken(link));
+                    }
+                }
+                Does::Wake(core) => self.wake(core),
+                Does::Answer(answer) => {
+                    self.questions = self.questions.saturating_sub(1);
+                    self.tally.done(Work::Operator);
+                    if let AdminResponse::Provisioned(made) = answer {
+                        self.provisioned = Some(made);
+                    }
+                }
+                Does::Code(phone, code) => self.code_is_sent(phone, code),
+                Does::Store(step) => self.store(&[step]),
+                Does::Token(token) => self.record.token(token),
+                Does::Wrong(what) => self.wrong = Some(what),
+                Does::Broken => return self.die(false),
+            }
+        }
+    }
+
+    /// A code is on its way to a phone, and may be lost on it.
+    fn code_is_sent(&mut self, phone: String, code: String) {
+        if self.troubles.hits(Trouble::CodeLost) {
+            self.tally.fell(Trouble::CodeLost.name(), 1, &[Work::Register]);
+            return;
+        }
+        let wait = Duration::from_millis(100 + self.network.below(5000));
+        self.at(self.now + wait, Event::Code(phone, code));
+    }
+
+    /// These parts of the store have something to do, perhaps.
+    pub(super) fn store(&mut self, steps: &[Step]) {
+        for step in steps {
+            let wait = Duration::from_micros(1 + self.chance.below(200));
+            self.step_at(self.now + wait, *step);
+        }
+    }
+
+    pub(super) fn step_at(&mut self, when: Duration, step: Step) {
+        if self.steps.get(&step).is_none_or(|planned| *planned > when) {
+            self.steps.insert(step, when);
+            self.at(when, Event::Store(self.process, step));
+        }
+    }
+
+    pub(super) fn step(&mut self, process: u64, step: Step) {
+        if process != self.process {
+            return;
+        }
+        if self.steps.get(&step).is_some_and(|planned| *planned <= self.now) {
+            self.steps.remove(&step);
+        }
+        let Some(node) = &mut self.node else { return };
+        let stepped = node.engine.step(step, self.now);
+        if self.medium.is_cut() {
+            return self.die(true);
+        }
+        let took = self.medium.take_time() + Duration::from_micros(20 + self.chance.below(300));
+        let node = self.node.as_ref().expect("it has just made a step");
+        let ready: Vec<_> =
+            (0..node.cores()).map(CoreId).filter(|core| node.has_completions(*core)).collect();
+        ready.into_iter().for_each(|core| self.wake(core));
+        if stepped != Stepped::Nothing {
+            self.note_disk();
+        }
+        match stepped {
+            Stepped::Did => {
+                for next in after(step) {
+                    self.step_at(self.now + took, *next);
+                }
+            }
+            Stepped::Later(when) => self.step_at(when.max(self.now + Duration::from_micros(50)), step),
+            Stepped::Waits => self.step_at(self.now + Duration::from_millis(1), step),
+            Stepped::Nothing | Stepped::Failed => {}
+        }
+    }
+
+    /// Counts what has gone wrong on the medium since the last look.
+    fn note_disk(&mut self) {
+        for (fault, count) in self.medium.counts() {
+            let name = options::name_of(fault);
+            let told = self.medium_told.insert(name, count).unwrap_or(0);
+            if count > told {
+                let under_way = self.under_way();
+                self.tally.fell(name, count - told, &under_way);
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self, process: u64) {
+        if process != self.process {
+            return;
+        }
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(10) {
+            self.clock.follow(self.now, self.wall);
+            self.store(&Step::ALL);
+        }
+        let Some(node) = &mut self.node else { return };
+        let cores = node.cores();
+        for core in (0..cores).map(CoreId) {
+            node.comes(core, Comes::Tick);
+        }
+        (0..cores).map(CoreId).for_each(|core| self.wake(core));
+        self.at(self.now + Node::TICK, Event::Tick(process));
+    }
+
+    /// An operator asks the owner of a phone.
+    pub(super) fn question(&mut self, phone: &Phone, request: AdminRequest) {
+        let Some(node) = &mut self.node else { return };
+        let owner = node.table().owner(Slot::of_phone(phone.digits()));
+        self.tally.begun(Work::Operator);
+        self.questions += 1;
+        node.comes(owner, Comes::Asked(self.questions, request));
+        self.wake(owner);
+    }
+
+    pub(super) fn provision(&mut self, phone: &str) -> Result<Provisioned, String> {
+        let phone = Phone::parse(phone).expect("a phone");
+        let name = Name::parse("somebody").expect("a name");
+        self.question(&phone.clone(), AdminRequest::Provision { phone, name });
+        for _ in 0..1000 {
+            self.run_until(self.now + Duration::from_millis(10))?;
+            if let Some(made) = self.provisioned.take() {
+                return Ok(made);
+            }
+        }
+        Err("nobody is provisioned".to_owned())
+    }
+}
+
+/// Which parts of the store may have something to do after a step of one.
+fn after(step: Step) -> &'static [Step] {
+    match step {
+        Step::Commit => &[Step::Commit, Step::Apply],
+        Step::Apply => &[Step::Apply, Step::Flush, Step::Read, Step::Commit],
+        Step::Flush => &[Step::Flush, Step::Merge, Step::Apply, Step::Commit],
+        Step::Merge => &[Step::Merge, Step::Apply, Step::Flush],
+        Step::Read => &[Step::Read],
+    }
+}
