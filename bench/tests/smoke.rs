@@ -142,6 +142,11 @@ fn limits_are_all_measured() {
         assert!(number(&report, key) > 0.0, "{key}");
     }
     percentiles(&report, "fdatasync_ms");
+    for low in report["low_rates"].as_array().expect("a list") {
+        for key in ["messages_per_s", "tls_echo_cpu_us_per_message", "sync_cpu_us"] {
+            assert!(low[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {low}");
+        }
+    }
     percentiles(&report, "tls_echo_open_loop_ms");
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::echo::cpu;
 use crate::latency::{Percentiles, micros, record};
 
 /// Writes that one sync of the grouped log covers.
@@ -36,6 +37,33 @@ pub fn fdatasync(dir: &Path, time: Duration) -> io::Result<Percentiles> {
         at += 4096;
     }
     Ok(Percentiles::of(&latencies))
+}
+
+/// CPU time of a small write and its sync, in us, so many a second: what a thread takes that sleeps in between, beside the sleeping.
+pub fn sync_cpu_us(dir: &Path, time: Duration, size: usize, per_s: f64) -> io::Result<f64> {
+    use std::os::unix::fs::FileExt as _;
+    const FILE_BYTES: u64 = 16 << 20;
+    let file = file_in(dir, FILE_BYTES)?;
+    let write = vec![b'x'; size];
+    let mut at = 0;
+    let with_syncs = cpu_us_each(time, per_s, || {
+        file.write_all_at(&write, at % (FILE_BYTES - size as u64))?;
+        at += size as u64;
+        file.sync_data()
+    })?;
+    Ok((with_syncs - cpu_us_each(time, per_s, || Ok(()))?).max(0.0))
+}
+
+/// CPU time of this thread, in us, for each of what is done so many times a second.
+fn cpu_us_each(time: Duration, per_s: f64, mut what: impl FnMut() -> io::Result<()>) -> io::Result<f64> {
+    let (begin, cpu_before, mut count) = (Instant::now(), cpu(), 0);
+    while begin.elapsed() < time {
+        let due = Duration::from_secs_f64(f64::from(count) / per_s);
+        std::thread::sleep(due.saturating_sub(begin.elapsed()));
+        what()?;
+        count += 1;
+    }
+    Ok((cpu() - cpu_before).as_secs_f64() * 1e6 / f64::from(count))
 }
 
 /// Writes a second of a log that syncs once for a group of them.

@@ -72,7 +72,8 @@ fn ring(connections: u32) -> io::Result<Ring> {
     })
 }
 
-fn cpu() -> Duration {
+/// CPU time of this thread.
+pub fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

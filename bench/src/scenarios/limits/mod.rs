@@ -17,6 +17,15 @@ use crate::latency::Percentiles;
 /// Echoes a second of the open loop: two records each, where a message has three.
 const OPEN_RATE: f64 = 75_000.0;
 
+/// Messages a second at which it is measured what they take at least, one by one.
+const LOW_RATES: [f64; 2] = [1_000.0, 10_000.0];
+
+/// Echoes that take as many records as a message: one received, two sent.
+const ECHOES_OF_A_MESSAGE: f64 = 1.5;
+
+/// Syncs that the disk may do back to back before it is no low rate any more.
+const SYNCS_MAX: f64 = 3_000.0;
+
 /// Connections of the open loop.
 const OPEN_CONNECTIONS: u32 = 200;
 
@@ -57,15 +66,34 @@ pub struct LimitsReport {
     tls_echo_open_loop_ms: Percentiles,
     fdatasync_ms: Percentiles,
     grouped_log_writes_per_s: f64,
+    /// What a message takes at least when there is little to put together.
+    low_rates: Vec<LowRate>,
+}
+
+/// CPU time at a low rate.
+#[derive(Debug, Serialize)]
+struct LowRate {
+    messages_per_s: f64,
+    /// Of a bare TLS echo of as many records.
+    tls_echo_cpu_us_per_message: f64,
+    /// Of a write of a message's size with its sync, so many a second or as many as 3,000.
+    sync_cpu_us: f64,
 }
 
 impl LimitsReport {
     /// Lines for people.
     pub fn line(&self) -> String {
+        let low = self.low_rates.iter().map(|low| {
+            format!(
+                "\nat {:.0} messages/s: TLS echo {:.0} us of CPU for the records of each; a write with its sync {:.0} us",
+                low.messages_per_s, low.tls_echo_cpu_us_per_message, low.sync_cpu_us
+            )
+        });
+        let low: String = low.collect();
         format!(
             "handshakes {:.0}/s a core; records of the size sealed {:.0}/s, opened {:.0}/s a core\n\
              echo: TCP {:.2} us, TLS {:.2} us of CPU a message; with the records of 50,000 messages/s, p50 {:.2} p99 {:.2} ms\n\
-             fdatasync of 4 KiB p50 {:.2} p99 {:.2} ms; grouped log writes {:.0}/s",
+             fdatasync of 4 KiB p50 {:.2} p99 {:.2} ms; grouped log writes {:.0}/s{low}",
             self.handshakes_per_s_per_core,
             self.records_sealed_per_s_per_core,
             self.records_opened_per_s_per_core,
@@ -96,6 +124,17 @@ pub fn run(arguments: &LimitsArgs) -> Result<LimitsReport, String> {
     let disk = |error: std::io::Error| format!("the disk, in {}: {error}", dir.display());
     let fdatasync_ms = disk::fdatasync(&dir, time).map_err(disk)?;
     let grouped_log_writes_per_s = disk::grouped_log(&dir, time, size).map_err(disk)?;
+    let low_rate = |messages_per_s: f64| {
+        let rate = Some(messages_per_s * ECHOES_OF_A_MESSAGE);
+        let echo = Echo { connections: OPEN_CONNECTIONS, tls: Some(&tls), rate, time, size };
+        let echoed = echo::run(&echo).map_err(io)?;
+        Ok(LowRate {
+            messages_per_s,
+            tls_echo_cpu_us_per_message: echoed.cpu_us * ECHOES_OF_A_MESSAGE,
+            sync_cpu_us: disk::sync_cpu_us(&dir, time, size, messages_per_s.min(SYNCS_MAX)).map_err(disk)?,
+        })
+    };
+    let low_rates = LOW_RATES.into_iter().map(low_rate).collect::<Result<_, String>>()?;
     Ok(LimitsReport {
         scenario: "limits",
         seed: arguments.seed,
@@ -109,5 +148,6 @@ pub fn run(arguments: &LimitsArgs) -> Result<LimitsReport, String> {
         tls_echo_open_loop_ms: Percentiles::of(&open.latencies),
         fdatasync_ms,
         grouped_log_writes_per_s,
+        low_rates,
     })
 }
