@@ -334,7 +334,7 @@ impl Node {
         self.connections += 1;
         let conn = ConnId { index: self.connections, generation: 1 };
         self.conn = Some(conn);
-        self.input(Input::Opened(conn));
+        self.input(Input::Opened(conn, u64::from(self.connections)));
         let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
         drop(self.ask(Request::Hello(hello)));
         let tokens = fixtures::tokens();

@@ -124,4 +124,6 @@ pub struct Arrival {
     pub window: PushWindow,
     /// When the connection was opened: to move gives it no more time to log in.
     pub opened_ms: u64,
+    /// Its number in the process ([`Input::Opened`](crate::input::Input::Opened)).
+    pub number: u64,
 }

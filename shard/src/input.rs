@@ -12,8 +12,9 @@ use crate::slots::SlotTable;
 /// One input.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A connection has finished its TLS handshake on this core.
-    Opened(ConnId),
+    /// A connection has finished its TLS handshake on this core, as the one of this number in the process: of two, the one that was
+    /// opened later has the higher one. No clock says so, for clocks are set.
+    Opened(ConnId, u64),
     /// A connection has moved here from another core, authenticated.
     Arrived(ConnId, Arrival),
     /// A whole frame, without its length prefix, within [`Shard::frame_bytes_max`](crate::Shard::frame_bytes_max).

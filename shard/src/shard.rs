@@ -131,7 +131,7 @@ impl Shard {
     fn of_connection(&mut self, now_ms: u64, input: Input<'_>, fx: &mut dyn Effects) {
         let cx = cx!(self, now_ms, front_desk, fx);
         match input {
-            Input::Opened(conn) => self.front.opened(cx, conn),
+            Input::Opened(conn, number) => self.front.opened(cx, conn, number),
             Input::Arrived(conn, arrival) => self.front.arrived(cx, conn, arrival),
             Input::Frame(conn, bytes) => self.front.frame(cx, conn, bytes),
             Input::Broken(conn, farewell) => self.front.farewell(cx, conn, farewell),

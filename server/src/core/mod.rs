@@ -72,6 +72,8 @@ struct Shared {
     full: Box<[AtomicBool]>,
     /// Connections of a core from which on it accepts no more; the rest of its descriptors is for those that move here.
     accept_max: usize,
+    /// Connections whose handshake is over, since the process began: each has its number.
+    opened: AtomicU64,
     /// How the store does.
     store: std::sync::Arc<StoreHealth>,
     /// A core has ended by itself: the node must stop, for nobody else can serve its users.

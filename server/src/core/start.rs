@@ -1,7 +1,7 @@
 //! Starting the cores, and waiting for their end.
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, JoinHandle};
@@ -201,6 +201,7 @@ fn share(options: CoresOptions) -> Shared {
         codes: options.codes,
         handshake_timeout: options.handshake_timeout,
         mesh_backlog_max: options.mesh_backlog_max,
+        opened: AtomicU64::new(1),
         lazy_for: Duration::from_millis(options.limits.lazy_ms),
         accept_max: (options.ring.files - options.ring.files / 8).max(1) as usize,
         store: Arc::new(StoreHealth::default()),

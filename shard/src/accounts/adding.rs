@@ -158,7 +158,7 @@ impl Accounts {
             ..DeviceRecord::default()
         };
         cx.put(slot_of(user), keys::device(user.get(), device.get()), &record);
-        let state = Device { record, place: None, opened_ms: 0, inbox: Inbox::Unknown };
+        let state = Device { record, place: None, opened: 0, inbox: Inbox::Unknown };
         self.user(user).devices.insert(device, state);
         self.session_of(cx, Access { author, session }, token, expires_ms)
     }

@@ -24,15 +24,13 @@ const REPLACED: Farewell =
 impl Accounts {
     /// A connection has proven to be a device: it stands for it from now on, if both live, in place of one that was opened before it.
     pub(super) fn attach(&mut self, cx: &mut Cx, id: UserId, attach: &Attach) {
-        let Attach { place, access: Access { author, session }, opened_ms } = *attach;
+        let Attach { place, access: Access { author, session }, number } = *attach;
         let user = self.user(id);
         let device = user.devices.get_mut(&author.device).filter(|device| device.stands_for(session));
         let (Some(record), Some(device)) = (&user.record, device) else {
             return cx.tell_front(place, FrontOp::NotAttached(REVOKED));
         };
-        // One that was opened ahead of the clock was opened before that was set back.
-        let is_older = device.opened_ms > opened_ms && device.opened_ms <= cx.now_ms;
-        if device.place.is_some() && is_older && !is(Mutation::LateLogin) {
+        if device.place.is_some() && device.opened > number && !is(Mutation::LateLogin) {
             // The Login of a process that has died may come late: it does not end the one that lives.
             cx.tell_front(place, FrontOp::NotAttached(OLDER));
             return cx.tell_front(place, FrontOp::End(REPLACED));
@@ -40,7 +38,7 @@ impl Accounts {
         if matches!(device.inbox, Inbox::Learning(_)) {
             device.inbox = Inbox::Unknown;
         }
-        device.opened_ms = opened_ms;
+        device.opened = number;
         let older = device.place.replace(place);
         let attached =
             Attached { device: author, name: record.name.clone(), newest_device: record.devices_made };

@@ -43,8 +43,8 @@ pub(super) struct Device {
     pub(super) record: DeviceRecord,
     /// The connection that stands for it.
     pub(super) place: Option<Place>,
-    /// When that was opened, in ms since the Unix epoch.
-    pub(super) opened_ms: u64,
+    /// The number of that connection in its process.
+    pub(super) opened: u64,
     pub(super) inbox: Inbox,
 }
 
@@ -246,7 +246,7 @@ struct PackedDevice {
     #[prost(uint32, tag = "8")]
     elsewhere_process: u32,
     #[prost(uint64, tag = "9")]
-    opened_ms: u64,
+    opened: u64,
     #[prost(bool, tag = "4")]
     inbox_known: bool,
     #[prost(message, repeated, tag = "5")]
@@ -287,7 +287,7 @@ fn pack(user: &mut User, number: u32, here: (ProcessId, CoreId)) -> Packed {
         conn_generation: device.place.map_or(0, |place| place.conn.generation),
         elsewhere_core: elsewhere(device).map(|place| u32::from(place.core.0)),
         elsewhere_process: elsewhere(device).map_or(0, |place| place.process.0),
-        opened_ms: if device.place.is_some() { device.opened_ms } else { 0 },
+        opened: if device.place.is_some() { device.opened } else { 0 },
         inbox_known: matches!(device.inbox, Inbox::Known(_)),
         inbox: device.inbox.logs().map_or_else(Vec::new, |logs| {
             logs.iter().map(|(log, newest)| PackedLog::new(*log, newest.0)).collect()
@@ -327,7 +327,7 @@ fn unpack(packed: &Packed, here: (ProcessId, CoreId)) -> User {
             Place { process, core, conn }
         });
         let number = DeviceId::new(number).expect("it was packed here");
-        devices.insert(number, Device { record, place, opened_ms: packed.opened_ms, inbox });
+        devices.insert(number, Device { record, place, opened: packed.opened, inbox });
     }
     let watched = packed.watched.iter().map(PackedLog::log).collect();
     User { record: packed.record, devices, watched, ..User::new(Held::made(Load::default())) }
@@ -365,7 +365,7 @@ mod tests {
         let devices = [(place, Inbox::Known(marks.into_iter().collect())), (None, Inbox::Unknown)];
         for (number, (place, inbox)) in (1..).zip(devices) {
             let number = DeviceId::new(number).expect("not 0");
-            user.devices.insert(number, Device { record: record.clone(), place, opened_ms: 7, inbox });
+            user.devices.insert(number, Device { record: record.clone(), place, opened: 7, inbox });
         }
         user.watched.insert(LogId::direct(2, 4));
         user
@@ -380,7 +380,7 @@ mod tests {
             words += &format!(
                 " {number:?} {:?} {:?} {logs:?}",
                 device.record,
-                device.place.map(|place| (place, device.opened_ms))
+                device.place.map(|place| (place, device.opened))
             );
         }
         words

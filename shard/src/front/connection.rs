@@ -18,19 +18,20 @@ use crate::tokens::Access;
 
 impl Front {
     /// A connection has finished its TLS handshake.
-    pub(crate) fn opened(&mut self, cx: &Cx, id: ConnId) {
-        let conn = Conn { opened_ms: cx.now_ms, received_ms: cx.now_ms, ..Conn::default() };
+    pub(crate) fn opened(&mut self, cx: &Cx, id: ConnId, number: u64) {
+        let conn = Conn { number, opened_ms: cx.now_ms, received_ms: cx.now_ms, ..Conn::default() };
         self.conns.insert(id, conn);
     }
 
     /// A connection has moved here, to the core of its user.
     pub(crate) fn arrived(&mut self, cx: &mut Cx, id: ConnId, arrival: Arrival) {
-        let Arrival { user, device, session, request, request_bytes, window, opened_ms } = arrival;
+        let Arrival { user, device, session, request, request_bytes, window, opened_ms, number } = arrival;
         let conn = Conn {
             opening: Opening::Welcomed,
             in_flight: 1,
             in_flight_bytes: request_bytes,
             opened_ms,
+            number,
             received_ms: cx.now_ms,
             window,
             ..Conn::default()

@@ -15,7 +15,9 @@ pub(super) struct Conn {
     pub(super) opening: Opening,
     pub(super) in_flight: u32,
     pub(super) in_flight_bytes: u32,
+    /// When it was opened, and as which of its process.
     pub(super) opened_ms: u64,
+    pub(super) number: u64,
     pub(super) received_ms: u64,
     pub(super) window: PushWindow,
     /// The end has been said; what still comes is not read.
@@ -27,7 +29,7 @@ pub(super) struct Conn {
 }
 
 // For connections are many, and memory comes in such sizes.
-const _: () = assert!(size_of::<Conn>() == 56);
+const _: () = assert!(size_of::<Conn>() == 64);
 
 /// A login whose user's owner has not answered. Requests pipelined behind it wait; the window bounds them.
 #[derive(Debug)]

@@ -85,7 +85,7 @@ impl Front {
             let refusal = Refusal::new(Reason::Unexpected, "a Login waits for the requests before it");
             return self.turn_down(cx, origin, refusal);
         }
-        let (window, opened_ms) = (conn.window, conn.opened_ms);
+        let (window, opened_ms, number) = (conn.window, conn.opened_ms, conn.number);
         let slot = Slot::of_user(access.author.user.get());
         if cx.owns(slot) {
             return self.begin_attach(cx, origin, access);
@@ -99,6 +99,7 @@ impl Front {
             request_bytes: origin.bytes,
             window,
             opened_ms,
+            number,
         };
         let owner = cx.owner(slot);
         cx.fx().move_to(id, owner, arrival);
@@ -108,7 +109,7 @@ impl Front {
     pub(super) fn begin_attach(&mut self, cx: &mut Cx, origin: Origin, access: Access) {
         let conn = self.conns.get(origin.place.conn).expect("it has just asked, or arrived");
         conn.attaching = Some(Box::new(Attaching { access, origin, waiting: Vec::new() }));
-        let attach = Attach { place: origin.place, access, opened_ms: conn.opened_ms };
+        let attach = Attach { place: origin.place, access, number: conn.number };
         cx.tell_user(access.author.user, UserOp::Attach(Box::new(attach)));
     }
 

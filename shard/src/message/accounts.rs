@@ -183,8 +183,8 @@ pub struct Attach {
     pub place: Place,
     /// What its token proves.
     pub access: Access,
-    /// When it was opened, in ms since the Unix epoch: of two, the one that was opened later stays.
-    pub opened_ms: u64,
+    /// Its number in its process: of two, the one with the higher one was opened later, and stays.
+    pub number: u64,
 }
 
 /// A wish for a step of an inbox.

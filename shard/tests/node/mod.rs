@@ -380,7 +380,7 @@ impl Node {
         let core = CoreId(core);
         let conn = self.new_conn(core);
         self.links.push(Some((core, conn)));
-        self.input(core, Input::Opened(conn));
+        self.input(core, Input::Opened(conn, self.links.len() as u64));
         Link(self.links.len() - 1)
     }
 

@@ -450,7 +450,7 @@ impl Node {
                     talk: is_device.then(Talk::default),
                 };
                 self.cores[usize::from(at.0)].hands.conns.insert(id, conn);
-                self.input(at, now_ms, Input::Opened(id));
+                self.input(at, now_ms, Input::Opened(id, link.0));
             }
             Comes::Moved(moved) => {
                 let Moved { conn, arrival, unread } = *moved;

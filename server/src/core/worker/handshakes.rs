@@ -1,5 +1,6 @@
 //! Newcomers: accepted, asked where they are, and through their handshakes. Those who are there go before those who come.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tern_shard::Input;
@@ -155,7 +156,8 @@ impl Worker {
     fn established(&mut self, id: ConnId, established: Established) {
         self.io.metrics().handshakes.add(1);
         self.io.on(id, Event::Established);
-        self.input(Input::Opened(id));
+        let number = self.io.shared.opened.fetch_add(1, Ordering::Relaxed);
+        self.input(Input::Opened(id, number));
         let Established { records, plaintext, ciphertext } = established;
         self.read_on(id, records, &plaintext, ciphertext);
     }
