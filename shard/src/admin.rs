@@ -122,7 +122,7 @@ pub struct DeviceView {
 }
 
 /// A provisioned device with its tokens.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Provisioned {
     /// The account's phone.
     pub phone: Phone,
@@ -138,4 +138,13 @@ pub struct Provisioned {
     pub refresh_token: String,
     /// When that ends, in ms since the Unix epoch.
     pub refresh_expires_ms: u64,
+}
+
+/// Shows no token.
+impl std::fmt::Debug for Provisioned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { phone, user, device, .. } = self;
+        let mut shown = f.debug_struct("Provisioned");
+        shown.field("phone", phone).field("user", user).field("device", device).finish_non_exhaustive()
+    }
 }

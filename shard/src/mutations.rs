@@ -28,6 +28,8 @@ tern_storage::mutations! {
     TakeForAbsent => "shard/tests/damage.rs" 0..1, "shard/tests/accounts.rs" 0..1;
     /// A log is asked for before the inbox of the device has been read past it.
     PullBeforeInbox => "shard/tests/catching_up.rs" 1..60;
+    /// What a device stored under another past of the store is believed.
+    TrustEveryPast => "shard/tests/catching_up.rs" 1..60;
     /// A page is pushed though the device has asked for more since.
     PushOldPage => "shard/tests/catching_up.rs" 1..60;
     /// A late Login of a connection that was opened earlier ends the one that was opened later.

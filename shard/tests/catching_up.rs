@@ -82,6 +82,8 @@ struct World {
     /// One of them was answered by "rewound", and no `CaughtUp` has come that counts.
     untrusted: bool,
     resumes: BTreeSet<u64>,
+    /// Those that name a past which never was.
+    untrusted_resumes: BTreeSet<u64>,
     owed: BTreeMap<u64, u64>,
     window: u64,
     pushed: u64,
@@ -131,6 +133,7 @@ impl World {
             resumed: false,
             untrusted: false,
             resumes: BTreeSet::new(),
+            untrusted_resumes: BTreeSet::new(),
             owed: BTreeMap::new(),
             window: 0,
             pushed: 0,
@@ -258,6 +261,9 @@ impl World {
         let generations = vec![if untrusted { NEVER } else { self.generation }];
         let id = self.request(Request::Resume(v1::Resume { positions, generations }));
         self.resumes.insert(id);
+        if untrusted {
+            self.untrusted_resumes.insert(id);
+        }
         self.resumed = true;
         for (peer, chat) in &self.chats {
             self.owed.insert(*peer, chat.arrived);
@@ -350,6 +356,11 @@ impl World {
                 Message::Receipt(_) => self.count_push(),
                 Message::Resumed(resumed) => {
                     assert!(self.resumes.remove(&frame.id), "seed {seed}");
+                    let untrusted = self.untrusted_resumes.remove(&frame.id);
+                    assert_eq!(
+                        resumed.rewound, untrusted,
+                        "seed {seed}: a past that never was is not believed"
+                    );
                     self.untrusted |= resumed.rewound;
                 }
                 Message::CaughtUp(_) if self.resumes.is_empty() => {
