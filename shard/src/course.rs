@@ -1,7 +1,7 @@
 //! How the time that a brain is given follows a wall clock, which may be set: pure, both clocks are arguments.
 //!
 //! Between two looks at the wall clock it goes with the monotonic one, so it is even. A step forward is followed at once.
-//! A step back by no more than [`SLOW_MS_MAX`] is followed without ever falling: the time goes at half speed until the
+//! A step back by no more than `SLOW_MS_MAX` is followed without ever falling: the time goes at half speed until the
 //! wall clock has caught up, for no longer than twice the step. A longer one is followed at once, and the time falls: that
 //! happens when the clock was set wrongly before, and what has seen the wrong time counts it as now.
 

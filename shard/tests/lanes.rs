@@ -11,6 +11,8 @@ use tern_shard::limits::Limits;
 use tern_storage::memory::Memory;
 use tern_storage::{Engine as _, Epoch, LogId, SLOTS, Slot};
 
+const LAZY_MS: u64 = 20;
+
 struct World {
     rng: Rng,
     store: Memory,
@@ -21,7 +23,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let store = Memory::new();
-        let node = Node::start(&store, 1, &Limits::default(), 1_000_000);
+        let limits = Limits { lazy_ms: LAZY_MS, ..Limits::default() };
+        let node = Node::start(&store, 1, &limits, 1_000_000);
         Self { rng: Rng::with_seed(3), store, node, said: 0 }
     }
 
@@ -82,7 +85,7 @@ fn what_nobody_waits_for_leaves_with_what_somebody_does_or_when_its_time_is_over
 
     world.node.request(of_bob, 8, acknowledge(&ann, 2));
     world.turn();
-    world.node.now_ms += Limits::default().lazy_ms - 1;
+    world.node.now_ms += LAZY_MS - 1;
     world.turn();
     assert_eq!(world.come(of_bob), []);
     world.node.now_ms += 1;
