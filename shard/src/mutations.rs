@@ -23,7 +23,7 @@ tern_storage::mutations! {
     /// A log leaves the memory while a write of it is under way.
     ForgetBesideWrites => "shard/tests/faults.rs" 1..60, "sim/tests/mutations.rs" 1..60;
     /// A write of which nobody knows what became of it is told as refused.
-    RefuseUnknown => "shard/tests/faults.rs" 1..60, "shard/tests/in_flight.rs" 0..1;
+    RefuseUnknown => "shard/tests/faults.rs" 40..160, "shard/tests/in_flight.rs" 0..1;
     /// A record that can't be decoded is taken for one that is not there.
     TakeForAbsent => "shard/tests/damage.rs" 0..1, "shard/tests/accounts.rs" 0..1;
     /// A log is asked for before the inbox of the device has been read past it.
