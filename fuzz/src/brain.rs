@@ -18,8 +18,8 @@ use tern_storage::embedded::fuzzing;
 use tern_storage::memory::Memory;
 use tern_storage::records::{DeviceRecord, StoreRecord};
 use tern_storage::{
-    Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, Lane, LogId, Port, ReadId, ScanLimit,
-    StoreError, Wake, keys,
+    Batch, Busy, CommitId, Direction, Engine as _, Fence, Key, KeyRange, Lane, LogId, Port, ReadId,
+    ScanLimit, StoreError, Wake, keys,
 };
 use tern_wire::ids::{ClientMessageId, Phone};
 
