@@ -4,6 +4,7 @@
 //! the piece is done after it, so that between two runs of a program that differ in the number of times, nothing
 //! differs but the piece. What a piece allocates it also frees.
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,13 @@ use bytes::Bytes;
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame, server_frame};
 use tern_server::mesh::{MeshEnd, mesh};
+use tern_shard::asks::{AskId, Ledger};
 use tern_shard::entry::{Author, Entry};
 use tern_shard::message::{LogOp, Message, Permits, Send};
 use tern_shard::reply::{ConnId, Origin, Place};
 use tern_shard::slots::{CoreId, ProcessId};
 use tern_storage::records::ClientMessageRecord;
-use tern_storage::{Batch, LogId, keys};
+use tern_storage::{Batch, Epoch, LogId, keys};
 use tern_wire::frame::{self, FrameBuffer};
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
 use tern_wire::opening::Opening;
@@ -49,6 +51,7 @@ pub const ALL: &[Kind] = &[
     Kind { name: "record_open_16k", times_max: TIMES_MAX_16K, make: || record_open(PLAINTEXT_BYTES_MAX) },
     Kind { name: "record_seal_16k", times_max: TIMES_MAX_16K, make: || record_seal(PLAINTEXT_BYTES_MAX) },
     Kind { name: "mesh_hop", times_max: TIMES_MAX, make: mesh_hop },
+    Kind { name: "ask_answer", times_max: TIMES_MAX, make: ask_answer },
     Kind { name: "batch_build", times_max: TIMES_MAX, make: batch_build },
 ];
 
@@ -228,8 +231,9 @@ fn mesh_hop() -> Result<Box<dyn Piece>, String> {
     let Entry { log, author, client_id, kind, body, .. } = entry();
     let conn = ConnId { index: 7, generation: 1 };
     let place = Place { process: ProcessId::default(), core: CoreId(0), conn };
-    let origin = Origin { place, request: 10_000, bytes: BODY_BYTES as u32 };
-    let send = Send { origin, author, client_id, kind, body, permits: Permits::default() };
+    let origin = Origin { place, ask: AskId(10_000) };
+    let (again, epoch, permits) = (false, Epoch::default(), Permits::default());
+    let send = Send { origin, author, client_id, kind, again, epoch, body, permits };
     let send = Message::Log(log, LogOp::Send(send));
     let mut ends = mesh(2, MESH_RING_MESSAGES).into_iter();
     let two: Option<(MeshEnd<Message>, _)> = ends.next().zip(ends.next());
@@ -240,6 +244,20 @@ fn mesh_hop() -> Result<Box<dyn Piece>, String> {
         let waits = sender.flush(|to| unreachable!("{to:?} does not sleep"));
         receiver.drain(1, |taken| message = Some(taken));
         black_box((waits, &message));
+    })))
+}
+
+/// What a core notes of a `Send`, and shares of its body, until the answer takes it out, while a thousand are under way.
+fn ask_answer() -> Result<Box<dyn Piece>, String> {
+    let Entry { body, .. } = entry();
+    // As large as what the front notes.
+    let noted = move || (body.clone(), [0_u64; 7]);
+    let mut ledger = Ledger::default();
+    let mut unanswered: VecDeque<_> = (0..1_000).map(|_| ledger.insert(0, noted())).collect();
+    Ok(Box::new(Repeated(move || {
+        unanswered.push_back(ledger.insert(1, noted()));
+        let oldest = unanswered.pop_front().expect("a thousand are unanswered");
+        black_box(ledger.answered(oldest, |(body, _)| !body.is_empty()));
     })))
 }
 

@@ -119,6 +119,16 @@ impl<K: InSlot + Eq + Hash, V> BySlot<K, V> {
         Some(removed)
     }
 
+    /// Goes through the keys.
+    pub(crate) fn each_key(&self, mut each: impl FnMut(&K)) {
+        for contents in self.slots.values() {
+            match contents {
+                Contents::Few(few) => few.iter().for_each(|(key, _)| each(key)),
+                Contents::Many(many) => many.keys().for_each(&mut each),
+            }
+        }
+    }
+
     /// Keeps those of which this is true.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
         let mut len = 0;

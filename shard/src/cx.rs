@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use tern_storage::{Direction, Key, KeyRange, LogId, ScanLimit, Slot, StoreError};
+use tern_storage::{Direction, Epoch, Key, KeyRange, LogId, ScanLimit, Slot, StoreError};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{ClientMessageId, Phone, UserId};
 
@@ -95,6 +95,11 @@ impl<'a, D: Department> Cx<'a, D> {
         self.ground.moving.table().owner(slot)
     }
 
+    /// The epoch of a slot.
+    pub(crate) fn epoch(&self, slot: Slot) -> Epoch {
+        self.ground.moving.table().epoch(slot)
+    }
+
     /// Whether this core owns a slot.
     pub(crate) fn owns(&self, slot: Slot) -> bool {
         self.owner(slot) == self.ground.core
@@ -136,16 +141,16 @@ impl<'a, D: Department> Cx<'a, D> {
 
     /// Tells a user's owner.
     pub(crate) fn tell_user(&mut self, user: UserId, op: UserOp) {
-        self.tell_or_refuse(Slot::of_user(user.get()), Message::User(user, op));
+        self.tell_owner(Slot::of_user(user.get()), Message::User(user, op));
     }
 
     /// Tells a log's owner.
     pub(crate) fn tell_log(&mut self, log: LogId, op: LogOp) {
-        self.tell_or_refuse(Slot::of_log(log), Message::Log(log, op));
+        self.tell_owner(Slot::of_log(log), Message::Log(log, op));
     }
 
-    /// What can't wait for a slot that moves is refused by this core, as if it were the owner's word.
-    fn tell_or_refuse(&mut self, slot: Slot, message: Message) {
+    /// Tells the owner of a slot. What can't wait for one that moves is refused by this core, as if it were the owner's word.
+    pub(crate) fn tell_owner(&mut self, slot: Slot, message: Message) {
         if let Some(message) = self.tell(slot, message) {
             self.ground.local.push_back(Message::Refuse(Box::new(message)));
         }
@@ -154,17 +159,22 @@ impl<'a, D: Department> Cx<'a, D> {
     /// Sends a request on to the owner of what it is about, unless so much waits there that it is refused.
     pub(crate) fn ask(&mut self, origin: Origin, message: Message) {
         let slot = message.slot().expect("a request goes on to an owner");
-        let owner = self.owner(slot);
-        if owner != self.ground.core && self.fx.congested(owner) {
-            let refusal = self.overloaded();
-            return self.refuse(origin, refusal);
-        }
-        self.tell_or_refuse(slot, message);
+        self.ask_in(slot, origin, message);
     }
 
     /// See [`Cx::ask`].
     pub(crate) fn ask_phone(&mut self, origin: Origin, phone: Phone, op: PhoneOp) {
         self.ask(origin, Message::Phone(phone, op));
+    }
+
+    /// See [`Cx::ask`]. For those who know the slot.
+    pub(crate) fn ask_in(&mut self, slot: Slot, origin: Origin, message: Message) {
+        let owner = self.owner(slot);
+        if owner != self.ground.core && self.fx.congested(owner) {
+            let refusal = self.overloaded();
+            return self.refuse(origin, refusal);
+        }
+        self.tell_owner(slot, message);
     }
 
     /// See [`Cx::ask`].
@@ -174,7 +184,7 @@ impl<'a, D: Department> Cx<'a, D> {
 
     /// Answers a request, wherever its connection is.
     pub(crate) fn reply(&mut self, origin: Origin, reply: Reply) {
-        self.tell_front(origin.place, FrontOp::Reply(origin, reply));
+        self.tell_front(origin.place, FrontOp::Reply(origin.ask, reply));
     }
 
     /// Refuses a request, wherever its connection is.
@@ -278,6 +288,14 @@ impl<D: KnowsFrames> Cx<'_, D> {
     /// The shell: frames, and all else that is done to connections.
     pub(crate) fn fx(&mut self) -> &mut dyn Effects {
         self.fx
+    }
+
+    /// The owner of a slot has not answered in time: an operator must know.
+    pub(crate) fn unanswered(&mut self, slot: Slot) {
+        if self.ground.trouble.unanswered(self.now_ms) {
+            let owner = self.owner(slot);
+            self.fx.unanswered(owner, slot);
+        }
     }
 }
 

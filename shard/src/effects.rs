@@ -2,7 +2,7 @@
 
 use tern_proto::v1;
 use tern_storage::{
-    Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Lane, ReadId, ScanLimit, StoreError,
+    Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Lane, ReadId, ScanLimit, Slot, StoreError,
 };
 use tern_wire::ids::{ClientMessageId, DeviceId, Phone, UserId};
 use tern_wire::request::PushWindow;
@@ -85,6 +85,13 @@ pub trait Effects {
     /// The store said something that an operator must know; after [`StoreError::Failed`] the node must stop. Of batches that
     /// fail in a row only the first is told.
     fn store_trouble(&mut self, error: &StoreError);
+
+    /// The owner of a slot has not answered in time what a connection has asked: it can't be reached, or there is a mistake in it. Of
+    /// many such only one is told now and then.
+    fn unanswered(&mut self, owner: CoreId, slot: Slot) {
+        // For shells without operators.
+        let _ = (owner, slot);
+    }
 
     /// The store takes batches again, after so many that it did not take.
     fn store_recovered(&mut self, refused: u64);

@@ -12,6 +12,7 @@
 
 mod accounts;
 pub mod admin;
+pub mod asks;
 mod by_slot;
 pub mod course;
 mod cx;

@@ -18,6 +18,8 @@ macro_rules! with_limits {
                 "Time from connecting to Login. Beyond: GoAway(UNAUTHENTICATED).";
             idle_timeout_ms: u64 = 300_000, 1_000..=$crate::limits::DAY_MS,
                 "Time without a byte from the client. Beyond: GoAway(IDLE).";
+            answer_timeout_ms: u64 = 30_000, 1_000..=3_600_000,
+                "Time for those who own a user, a phone or a chat to answer what a connection asks of them. Beyond: GoAway(UNAVAILABLE), and the operator is told.";
             body_bytes_max: usize = $crate::limits::BODY_BYTES_MAX, 1..=$crate::limits::BODY_BYTES_MAX as u64,
                 "Bytes of a message's body. Beyond: BODY_TOO_LARGE.";
             history_entries_max: usize = $crate::limits::HISTORY_ENTRIES_MAX, 1..=$crate::limits::HISTORY_ENTRIES_MAX as u64,
@@ -122,6 +124,20 @@ pub const PULL_ENTRIES_MAX: usize = 64;
 
 /// Bytes of bodies in one page of catching up; its last entry may exceed it.
 pub const PULL_BYTES_MAX: usize = 64 << 10;
+
+/// What one core has asked of owners and is not answered. Beyond, requests: `OVERLOADED`; what a session asks for itself is bounded by
+/// its pulls and its list of chats.
+pub const ASKS_MAX: usize = 1 << 19;
+
+/// Logs that a core asks for at each tick where they stand, whose owner has come to be another one.
+pub const RECOVERED_PER_TICK: usize = 256;
+
+/// How long after the newest table what was said of a user may come another way than is said now, in milliseconds: a slot moves in one
+/// commit.
+pub const SETTLED_AFTER_MS: u64 = 10_000;
+
+/// For how long owners that do not answer are not told of again, in milliseconds.
+pub const UNANSWERED_QUIET_MS: u64 = 10_000;
 
 /// Messages that wait, at one core, for a slot that moves. Beyond, requests: `OVERLOADED`.
 pub const MOVING_WAITING_MAX: usize = 4096;

@@ -190,6 +190,28 @@ impl Moving {
         !self.draining.is_empty()
     }
 
+    /// The slots that other processes have taken over in a table that has come. A message for one of them is from somebody who has that
+    /// table, or is lost with whom it was sent to: nothing of it waits here.
+    ///
+    /// # Panics
+    /// If one of them is on its way, or was this core's: a process that has lost a slot against its will has ended.
+    pub(crate) fn taken(&self, table: &SlotTable) -> Vec<Slot> {
+        if table.version() <= self.table.version() {
+            return Vec::new();
+        }
+        let taken = self.table.taken(table);
+        for slot in &taken {
+            let is_on_its_way = self.draining.contains_key(slot)
+                || self.arriving.contains_key(slot)
+                || self.early.contains(slot)
+                || self.ahead.contains_key(slot)
+                || self.held.contains_key(slot);
+            assert!(!is_on_its_way, "a slot is taken over when its last move is over");
+            assert!(self.table.owner(*slot) != self.core, "a process that has lost a slot has ended");
+        }
+        taken
+    }
+
     /// The slots that this core is about to let go, and whose word does not have to be flushed first.
     pub(crate) fn draining(&self) -> Vec<Slot> {
         let draining = self.draining.iter().filter(|(_, draining)| draining.flushing == 0);

@@ -48,6 +48,14 @@ tern_storage::mutations! {
     WaitForItself => "shard/tests/moves.rs" 1..60;
     /// A slot is handed over while writes of it are under way.
     MoveBesideWrites => "shard/tests/moves.rs" 1..60;
+    /// What was asked of an owner that is gone is not asked again.
+    LoseAsk => "shard/tests/owner_gone.rs" 1..60;
+    /// What was asked of owners that are gone is asked again in the opposite order.
+    AskOutOfOrder => "shard/tests/owner_gone.rs" 1..60;
+    /// A message is passed on though its log has another owner than its asker knew of.
+    SkipEpoch => "shard/tests/owner_gone.rs" 1..200;
+    /// A log does not tell the new owner of a member that it is in use, and where it stands.
+    ForgetWatch => "shard/tests/owner_gone.rs" 1..60;
 }
 
 /// A record's value; for [`Mutation::TakeForAbsent`] none if it can't be decoded.

@@ -5,6 +5,7 @@ use tern_wire::errors::{Farewell, Reason, Refusal};
 use tern_wire::ids::ClientMessageId;
 use tern_wire::request::VERSIONS;
 
+use crate::asks::AskId;
 use crate::durable::DurableSeq;
 use crate::slots::{CoreId, ProcessId};
 
@@ -28,15 +29,13 @@ pub struct Place {
     pub conn: ConnId,
 }
 
-/// Where a request came from, and what it holds of its connection's window until it is answered.
+/// Where an ask came from: its answer goes there, and carries its number back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Origin {
     /// The connection.
     pub place: Place,
-    /// The request's id; 0 wants no response.
-    pub request: u64,
-    /// Bytes of the request's frame.
-    pub bytes: u32,
+    /// The number, among those of the connection's core.
+    pub ask: AskId,
 }
 
 /// The end of a connection that waits for a write of unknown result.

@@ -26,7 +26,7 @@ use crate::message::{HandOver, Message, Unreadable};
 use crate::moving::{Moving, Way};
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Undone};
-use crate::slots::{CoreId, ProcessId, SlotTable};
+use crate::slots::{CoreId, ProcessId, SlotTable, Taken};
 use crate::tokens::Keys;
 use crate::trouble::Trouble;
 
@@ -115,11 +115,7 @@ impl Shard {
                 self.front.tick(cx!(self, now_ms, front_desk, fx));
                 self.logs.tick(cx!(self, now_ms, logs_desk, fx));
             }
-            Input::Slots(table) => {
-                for (core, marker) in self.ground.moving.change(table) {
-                    self.ground.tell(core, marker, fx);
-                }
-            }
+            Input::Slots(table) => self.table_came(now_ms, table, fx),
             input => self.of_connection(now_ms, input, fx),
         }
         while let Some(message) = self.ground.local.pop_front() {
@@ -142,6 +138,22 @@ impl Shard {
             Input::Told(_) | Input::Completed(_) | Input::Asked(..) | Input::Slots(_) | Input::Tick => {
                 unreachable!("these are of no connection")
             }
+        }
+    }
+
+    /// A table has come: what is said from here on goes to the owners that it names. What was asked of those who are gone is asked
+    /// again before anything newer is.
+    fn table_came(&mut self, now_ms: u64, table: SlotTable, fx: &mut dyn Effects) {
+        self.front.table_came(now_ms);
+        let taken = self.ground.moving.taken(&table);
+        for (core, marker) in self.ground.moving.change(table) {
+            self.ground.tell(core, marker, fx);
+        }
+        if !taken.is_empty() {
+            let taken = Taken::new(taken);
+            self.logs.owners_gone(cx!(self, now_ms, logs_desk, fx), &taken);
+            self.accounts.owners_gone(&taken);
+            self.front.owners_gone(cx!(self, now_ms, front_desk, fx), &taken);
         }
     }
 
@@ -183,6 +195,11 @@ impl Shard {
     /// Users and logs whose state is in memory.
     pub fn in_memory(&self) -> (usize, usize) {
         (self.accounts.count(), self.logs.count())
+    }
+
+    /// What connections of this core have asked of owners and is not answered, and how many answers came late, or once more.
+    pub fn asks(&self) -> (usize, u64) {
+        self.front.asks()
     }
 
     /// The longest frame that a connection may send now, in bytes without the length prefix.

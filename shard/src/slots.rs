@@ -58,6 +58,21 @@ impl SlotTable {
         Self { version: self.version + 1, cores: self.cores, owners: owners.into() }
     }
 
+    /// The next version, in which other processes have taken slots over, each in its next epoch: whoever had them is gone, with all that
+    /// it was asked, or has let go of them.
+    ///
+    /// # Panics
+    /// If there is no such core.
+    pub fn with_taken(&self, slots: impl IntoIterator<Item = (Slot, CoreId)>) -> Self {
+        let mut owners = self.owners.to_vec();
+        for (slot, core) in slots {
+            assert!(core.0 < self.cores, "a slot is taken by a core of the node");
+            let owner = &mut owners[usize::from(slot.number())];
+            *owner = Owner { core, epoch: Epoch(owner.epoch.0 + 1) };
+        }
+        Self { version: self.version + 1, cores: self.cores, owners: owners.into() }
+    }
+
     /// The cores of the node.
     pub fn cores(&self) -> impl Iterator<Item = CoreId> + use<> {
         (0..self.cores).map(CoreId)
@@ -83,12 +98,49 @@ impl SlotTable {
         self.owners.iter().filter(|owner| owner.core == core).count()
     }
 
-    /// The slots whose core is another one in `next`.
+    /// The slots whose core is another one in `next`, of the same process.
     pub(crate) fn moved(&self, next: &Self) -> Vec<Slot> {
+        self.differ(next, |before, after| before.core != after.core && before.epoch == after.epoch)
+    }
+
+    /// The slots that other processes have taken over in `next`.
+    pub(crate) fn taken(&self, next: &Self) -> Vec<Slot> {
+        self.differ(next, |before, after| before.epoch != after.epoch)
+    }
+
+    fn differ(&self, next: &Self, differs: impl Fn(&Owner, &Owner) -> bool) -> Vec<Slot> {
         let pairs = self.owners.iter().zip(next.owners.iter()).enumerate();
-        let moved = pairs.filter(|(_, (before, after))| before.core != after.core);
-        moved
+        let differing = pairs.filter(|(_, (before, after))| differs(before, after));
+        differing
             .map(|(number, _)| Slot::new(number as u16).expect("there are as many owners as slots"))
             .collect()
+    }
+}
+
+/// Slots whose owner is gone, with what it was asked: another process has taken them over.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    slots: Vec<Slot>,
+    is_taken: Box<[u64]>,
+}
+
+impl Taken {
+    /// These, rising.
+    pub(crate) fn new(slots: Vec<Slot>) -> Self {
+        let mut is_taken = vec![0; usize::from(SLOTS) / 64].into_boxed_slice();
+        for slot in &slots {
+            is_taken[usize::from(slot.number() / 64)] |= 1 << (slot.number() % 64);
+        }
+        Self { slots, is_taken }
+    }
+
+    /// Whether a slot is one of them.
+    pub(crate) fn has(&self, slot: Slot) -> bool {
+        self.is_taken[usize::from(slot.number() / 64)] & 1 << (slot.number() % 64) != 0
+    }
+
+    /// All of them, rising.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots
     }
 }

@@ -1,11 +1,12 @@
 //! What operators are told of a store that refuses or gives what was never written: once when it begins and once when it
-//! ends, and of each damaged record once. A disk that fills up under load fails thousands of batches a second.
+//! ends, and of each damaged record once. A disk that fills up under load fails thousands of batches a second. Likewise of owners
+//! that do not answer.
 
 use std::collections::BTreeSet;
 
 use tern_storage::{Key, StoreError};
 
-use crate::limits::{DAMAGE_QUIET_MS, DAMAGE_TOLD_MAX};
+use crate::limits::{DAMAGE_QUIET_MS, DAMAGE_TOLD_MAX, UNANSWERED_QUIET_MS};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Trouble {
     /// Until when failing reads are not told of.
     quiet_until_ms: u64,
     damaged: BTreeSet<Key>,
+    /// Since when owners do not answer, as far as was told.
+    unanswered_ms: Option<u64>,
 }
 
 impl Trouble {
@@ -40,6 +43,16 @@ impl Trouble {
             self.quiet_until_ms = now_ms + DAMAGE_QUIET_MS;
         }
         is_over
+    }
+
+    /// An owner has not answered in time. Whether that is to be told.
+    pub(crate) fn unanswered(&mut self, now_ms: u64) -> bool {
+        let is_told =
+            self.unanswered_ms.is_none_or(|told_ms| now_ms.abs_diff(told_ms) >= UNANSWERED_QUIET_MS);
+        if is_told {
+            self.unanswered_ms = Some(now_ms);
+        }
+        is_told
     }
 
     /// What the store gave of a record is not what was written. If that is to be told: in which words.

@@ -9,8 +9,7 @@ use super::{Accounts, Cx};
 use crate::entry::Author;
 use crate::message::{Attach, Attached, FrontOp, UserOp};
 use crate::mutations::{Mutation, is};
-use crate::reply::Place;
-use crate::tokens::Access;
+use crate::reply::{Origin, Place};
 
 pub(super) const REVOKED: Refusal =
     Refusal::new(Reason::SessionRevoked, "the session or its account has ended: register again");
@@ -24,15 +23,18 @@ const REPLACED: Farewell =
 impl Accounts {
     /// A connection has proven to be a device: it stands for it from now on, if both live, in place of one that was opened before it.
     pub(super) fn attach(&mut self, cx: &mut Cx, id: UserId, attach: &Attach) {
-        let Attach { place, access: Access { author, session }, number } = *attach;
+        let Attach { origin: Origin { place, ask }, author, session, number } = *attach;
         let user = self.user(id);
-        let device = user.devices.get_mut(&author.device).filter(|device| device.stands_for(session));
+        let device = user.devices.get_mut(&author.device).filter(|device| match session {
+            Some(session) => device.stands_for(session),
+            None => device.lives(),
+        });
         let (Some(record), Some(device)) = (&user.record, device) else {
-            return cx.tell_front(place, FrontOp::NotAttached(REVOKED));
+            return cx.tell_front(place, FrontOp::NotAttached(ask, REVOKED));
         };
         if device.place.is_some() && device.opened > number && !is(Mutation::LateLogin) {
             // The Login of a process that has died may come late: it does not end the one that lives.
-            cx.tell_front(place, FrontOp::NotAttached(OLDER));
+            cx.tell_front(place, FrontOp::NotAttached(ask, OLDER));
             return cx.tell_front(place, FrontOp::End(REPLACED));
         }
         if matches!(device.inbox, Inbox::Learning(_)) {
@@ -42,18 +44,22 @@ impl Accounts {
         let older = device.place.replace(place);
         let attached =
             Attached { device: author, name: record.name.clone(), newest_device: record.devices_made };
-        if let Some(older) = older {
+        if let Some(older) = older.filter(|older| *older != place) {
             cx.tell_front(older, FrontOp::End(REPLACED));
         }
         self.note_seen(cx, author);
-        cx.tell_front(place, FrontOp::Attached(Box::new(attached)));
+        if session.is_none() {
+            self.recover_watched(cx, id);
+        }
+        cx.tell_front(place, FrontOp::Attached(ask, Box::new(attached)));
     }
 
     /// A connection stands for its device no more, or wants it no more.
     pub(super) fn detach(&mut self, id: UserId, device: DeviceId, place: Place) {
         // The user of one that was not attached may never have been known.
         let Some(user) = self.users.get(id) else { return };
-        user.held.withdraw(|ask| matches!(ask, Ask::Told(UserOp::Attach(attach)) if attach.place == place));
+        user.held
+            .withdraw(|ask| matches!(ask, Ask::Told(UserOp::Attach(attach)) if attach.origin.place == place));
         // Another connection may stand for the device by now, and the device may be gone.
         if let Some(device) = user.devices.get_mut(&device).filter(|device| device.place == Some(place)) {
             device.place = None;

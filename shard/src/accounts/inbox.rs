@@ -15,22 +15,22 @@ use crate::message::{FrontOp, InboxAsk, InboxStep, Unreadable, Watermarks};
 use crate::reply::Place;
 
 /// The newest entry of a log that is not known yet.
-const SOME_ENTRY: Seq = Seq(u64::MAX);
+pub(super) const SOME_ENTRY: Seq = Seq(u64::MAX);
 
 impl Accounts {
     /// A connection asks for a step of its device's inbox: all of it from memory, or a step from the store, which is learned on the
     /// way.
     pub(super) fn inbox(&mut self, cx: &mut Cx, id: UserId, ask: InboxAsk) {
         let device = self.user(id).devices.get_mut(&ask.device);
-        let Some(device) = device.filter(|device| device.place == Some(ask.place)) else {
+        let Some(device) = device.filter(|device| device.place == Some(ask.origin.place)) else {
             // Another connection stands for it by now, and this one is being ended.
-            return cx.tell_front(ask.place, FrontOp::Inbox(Err(Unreadable::ForNow)));
+            return answer(cx, ask, Err(Unreadable::ForNow));
         };
         if ask.after.is_none() {
             if let Inbox::Known(known) = &device.inbox {
                 let logs = known.keys().copied().collect();
                 let step = InboxStep { logs, marked: true, upto: None };
-                return cx.tell_front(ask.place, FrontOp::Inbox(Ok(Box::new(step))));
+                return answer(cx, ask, Ok(Box::new(step)));
             }
             device.inbox = Inbox::Learning(BTreeMap::new());
         }
@@ -64,7 +64,7 @@ impl Accounts {
         if let Ok(step) = &step {
             self.learn(Author { user: id, device: ask.device }, &step.logs);
         }
-        cx.tell_front(ask.place, FrontOp::Inbox(step));
+        answer(cx, ask, step);
     }
 
     /// A device's inbox holds these logs, says the store.
@@ -152,4 +152,8 @@ impl Accounts {
             self.write_device(cx, author, Then::Noted);
         }
     }
+}
+
+fn answer(cx: &mut Cx, ask: InboxAsk, step: Result<Box<InboxStep>, Unreadable>) {
+    cx.tell_front(ask.origin.place, FrontOp::Inbox(ask.origin.ask, step));
 }

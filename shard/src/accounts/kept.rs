@@ -51,7 +51,12 @@ pub(super) struct Device {
 impl Device {
     /// Whether a token of this session is one of the device, and the session has not been ended.
     pub(super) fn stands_for(&self, session: u64) -> bool {
-        self.record.session == session && self.record.revoked_ms == 0
+        self.record.session == session && self.lives()
+    }
+
+    /// Whether its session has not been ended.
+    pub(super) fn lives(&self) -> bool {
+        self.record.revoked_ms == 0
     }
 }
 

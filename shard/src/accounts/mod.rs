@@ -20,6 +20,7 @@ mod networks;
 mod operators;
 mod people;
 mod phones;
+mod recovery;
 mod refresh;
 mod reserved;
 mod users;
@@ -35,6 +36,7 @@ use self::budgets::Budgets;
 use self::kept::Kept;
 pub(crate) use self::moving::Taken;
 use self::phones::Phones;
+use self::recovery::Watches;
 use self::reserved::Waiting;
 use self::waits::{After, GetFor, ScanFor};
 use crate::cx::{Cx as AnyCx, Department, KnowsPeople};
@@ -52,6 +54,7 @@ pub(crate) struct Accounts {
     addresses: Addresses,
     budgets: Budgets,
     waiting: Waiting,
+    watches: Watches,
     loads: Loads,
     keys: Arc<Keys>,
     /// One-time codes may be shown to operators.
@@ -83,6 +86,7 @@ impl Accounts {
             addresses: Addresses::new(hashing),
             budgets: Budgets::new(limits, hashing),
             waiting: Waiting::new(hashing),
+            watches: Watches::default(),
             loads: Loads::new(here.1),
             keys,
             development,
@@ -98,6 +102,7 @@ impl Accounts {
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
         self.deliver_waiting(cx);
         self.budgets.rest(cx.now_ms);
+        self.recover_some(cx);
         // Users that are silent are packed, and those leave that nobody needs.
         self.users.pack_some(cx.limits().users_cached_max);
     }

@@ -9,12 +9,13 @@ use super::budgets::Spent;
 use super::kept::User;
 use super::phones::State;
 use super::reserved::Reserved;
-use super::{Accounts, Cx, slot_of, slot_of_phone};
+use super::{Accounts, Cx, recovery, slot_of, slot_of_phone};
 
 /// What a core holds of a slot's accounts.
 #[derive(Debug)]
 pub(crate) struct Taken {
     users: Vec<(UserId, User)>,
+    watches: recovery::Taken,
     phones: Vec<(Phone, State)>,
     reserved: Vec<(UserId, Reserved)>,
     spent: Spent,
@@ -36,6 +37,7 @@ impl Accounts {
     pub(crate) fn let_go(&mut self, slot: Slot) -> Taken {
         Taken {
             users: self.users.take(slot),
+            watches: self.watches.take(slot),
             phones: self.phones.phones.take(slot),
             reserved: self.waiting.users.take(slot),
             spent: self.budgets.take(slot),
@@ -45,7 +47,8 @@ impl Accounts {
 
     /// Takes up a slot that another core has let go.
     pub(crate) fn take_up(&mut self, cx: &mut Cx, taken: Taken) {
-        let Taken { users, phones, reserved, spent, counts } = taken;
+        let Taken { users, watches, phones, reserved, spent, counts } = taken;
+        self.watches.put_back(watches);
         for (id, user) in users {
             self.users.insert(id, user);
         }

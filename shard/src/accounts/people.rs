@@ -44,17 +44,16 @@ impl Accounts {
         cx: &mut Cx,
         user: UserId,
         origin: Origin,
-        number: u64,
         after: Option<LogId>,
         rows: usize,
     ) {
         let room = if has_room(cx) { Ok(()) } else { Err(cx.overloaded()) };
         if let Err(refusal) = room.and_then(|()| self.budgets.look_up(user, cx.now_ms)) {
-            return cx.tell_front(origin.place, FrontOp::Logs(number, Err(refusal)));
+            return cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));
         }
         let limit = ScanLimit { rows, bytes: usize::MAX };
         let range = keys::memberships(user.get(), after);
-        cx.scan(range, Direction::Forwards, limit, ScanFor::Logs(user, origin, number));
+        cx.scan(range, Direction::Forwards, limit, ScanFor::Logs(user, origin));
     }
 
     /// A part of a user's logs has been read.
@@ -63,7 +62,6 @@ impl Accounts {
         cx: &mut Cx,
         user: UserId,
         origin: Origin,
-        number: u64,
         rows: Result<Rows, Unreadable>,
     ) {
         let logs = rows.and_then(|rows| match logs_of(&rows) {
@@ -73,7 +71,7 @@ impl Accounts {
                 Err(Unreadable::Damaged)
             }
         });
-        cx.tell_front(origin.place, FrontOp::Logs(number, logs.map_err(|_| LIST_UNREADABLE)));
+        cx.tell_front(origin.place, FrontOp::Logs(origin.ask, logs.map_err(|_| LIST_UNREADABLE)));
     }
 
     pub(super) fn describe(&mut self, cx: &mut Cx, origin: Origin, id: UserId, shown: Shown) {
@@ -98,7 +96,7 @@ impl Accounts {
                 glance.phone.clone_from(&record.phone);
             }
         }
-        cx.tell_front(glance.asker.place, FrontOp::Glance(glance));
+        cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance));
     }
 
     /// A user is not as before, durably: whoever is here of those with whom there is a chat that both wrote in is told.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use tern_storage::records::{DeviceRecord, UserRecord};
-use tern_storage::{Direction, LogId, Rows, ScanLimit, keys};
+use tern_storage::{Direction, LogId, Rows, ScanLimit, Slot, keys};
 use tern_wire::errors::{Farewell, Reason, Refusal};
 use tern_wire::ids::{DeviceId, Phone, UserId};
 
@@ -14,8 +14,9 @@ use crate::admin::AdminResponse;
 use crate::entry::Author;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
-use crate::message::{FrontOp, LogOp, Message, Unreadable, UserOp};
+use crate::message::{FrontOp, InboxAsk, LogOp, Message, Send, Unreadable, UserOp};
 use crate::mutations::{Mutation, is, unless_garbage};
+use crate::reply::Origin;
 
 /// What is asked of a user who must be known for it.
 #[derive(Debug)]
@@ -41,10 +42,8 @@ impl Accounts {
     /// Something is asked of a user, or told to its owner.
     pub(crate) fn user_told(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
         match op {
-            UserOp::Send(log, send) => match self.budgets.send(id, cx.now_ms) {
-                Ok(()) => cx.ask(send.origin, Message::Log(log, LogOp::Send(send))),
-                Err(refusal) => cx.refuse(send.origin, refusal),
-            },
+            UserOp::Send(log, send) => self.pass_on(cx, id, log, send),
+            UserOp::Stands(standing) => self.log_stands(cx, id, &standing),
             UserOp::Appended(entry) => self.appended(cx, id, &entry),
             UserOp::Acknowledged(device, log, upto) => self.acknowledged(id, device, log, upto),
             UserOp::Advanced(log, by, marks) => self.advanced(cx, id, log, by, marks),
@@ -53,9 +52,7 @@ impl Accounts {
             UserOp::Detach(device, place) => self.detach(id, device, place),
             UserOp::Unwatch(log) => self.unwatch(id, log),
             UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
-            UserOp::ListLogs(origin, number, after, rows) => {
-                self.list_logs(cx, id, origin, number, after, rows);
-            }
+            UserOp::ListLogs(origin, after, rows) => self.list_logs(cx, id, origin, after, rows),
             UserOp::MayWriteToStranger(log, ask) => {
                 let answer = self.budgets.write_to_stranger(id, cx.now_ms).map(|()| None);
                 cx.tell_log(log, LogOp::Permit(ask, answer));
@@ -112,6 +109,19 @@ impl Accounts {
         }
     }
 
+    /// Passes a message of a user on to its log, if there may be one more. One that was asked before has been counted then.
+    fn pass_on(&mut self, cx: &mut Cx, id: UserId, log: LogId, send: Send) {
+        let slot = Slot::of_log(log);
+        if send.epoch < cx.epoch(slot) && !is(Mutation::SkipEpoch) {
+            // Messages before it may be lost with the log's last owner. Its core does not know yet, and will ask again for all of them.
+            return;
+        }
+        match if send.again { Ok(()) } else { self.budgets.send(id, cx.now_ms) } {
+            Ok(()) => cx.ask_in(slot, send.origin, Message::Log(log, LogOp::Send(send))),
+            Err(refusal) => cx.refuse(send.origin, refusal),
+        }
+    }
+
     fn user_known(&mut self, cx: &mut Cx, id: UserId, ask: Ask) {
         match ask {
             Ask::Told(op) => self.told_known(cx, id, op),
@@ -149,8 +159,13 @@ impl Accounts {
     /// Something can't be done for now: whoever waits is told.
     pub(crate) fn refuse_user(cx: &mut Cx, id: UserId, op: UserOp, refusal: Refusal) {
         match op {
-            UserOp::Attach(attach) => cx.tell_front(attach.place, FrontOp::NotAttached(refusal)),
-            UserOp::Inbox(ask) => cx.tell_front(ask.place, FrontOp::Inbox(Err(Unreadable::ForNow))),
+            UserOp::Attach(attach) => {
+                let Origin { place, ask } = attach.origin;
+                cx.tell_front(place, FrontOp::NotAttached(ask, refusal));
+            }
+            UserOp::Inbox(InboxAsk { origin: Origin { place, ask }, .. }) => {
+                cx.tell_front(place, FrontOp::Inbox(ask, Err(Unreadable::ForNow)));
+            }
             UserOp::Send(_, send) => cx.refuse(send.origin, refusal),
             UserOp::Refresh(origin, ..)
             | UserOp::LookUp(origin, _)
@@ -159,12 +174,12 @@ impl Accounts {
             | UserOp::RingDevice(origin, ..)
             | UserOp::Rename(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
-            UserOp::ListLogs(origin, number, ..) => {
-                cx.tell_front(origin.place, FrontOp::Logs(number, Err(refusal)));
+            UserOp::ListLogs(origin, ..) => {
+                cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));
             }
             UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id)),
             // Who it is can be asked for later.
-            UserOp::Introduce(glance) => cx.tell_front(glance.asker.place, FrontOp::Glance(glance)),
+            UserOp::Introduce(glance) => cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance)),
             UserOp::MayWriteToStranger(log, number) => cx.tell_log(log, LogOp::Permit(number, Err(refusal))),
             UserOp::Reserve(ask) => cx.tell_log(ask.log, LogOp::Permit(ask.number, Err(refusal))),
             // Nobody waits for these. What they say is in the store, or is found out when somebody looks.
@@ -174,6 +189,7 @@ impl Accounts {
             | UserOp::CaughtUp(..)
             | UserOp::Seen(_)
             | UserOp::Unwatch(_)
+            | UserOp::Stands(_)
             | UserOp::Appended(_)
             | UserOp::Acknowledged(..)
             | UserOp::Advanced(..)
@@ -290,6 +306,7 @@ impl Accounts {
             cx.tell_front(place, FrontOp::End(farewell));
         }
         for log in user.watched {
+            self.watches.remove(log, id);
             cx.tell_log(log, LogOp::Unreadable(id));
         }
         for ask in user.held.give_up() {
@@ -319,12 +336,14 @@ impl Accounts {
         if !self.user(id).watched.insert(log) && is(Mutation::AnswerWatchOnce) {
             return;
         }
+        self.watches.add(log, id);
         cx.tell_log(log, LogOp::Devices(id, devices));
     }
 
     fn unwatch(&mut self, id: UserId, log: LogId) {
         if let Some(user) = self.users.get(id) {
             user.watched.remove(&log);
+            self.watches.remove(log, id);
             let of_log = |ask: &Ask| matches!(ask, Ask::Told(UserOp::Watch(watched)) if *watched == log);
             user.held.withdraw(of_log);
         }

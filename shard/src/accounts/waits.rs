@@ -64,8 +64,8 @@ pub(crate) enum ScanFor {
     Reserved(UserId),
     /// A step of the inbox of a user's device: of its marks, or of all the user's logs.
     Inbox(UserId, InboxAsk, bool),
-    /// A user's logs, for the page of chats of this number.
-    Logs(UserId, Origin, u64),
+    /// A user's logs, for a page of chats.
+    Logs(UserId, Origin),
 }
 
 impl After {
@@ -191,7 +191,7 @@ impl Accounts {
             // Whoever is not told finds out when they look.
             (ScanFor::Peers(_), Err(_)) => {}
             (ScanFor::Inbox(user, ask, marked), result) => self.inbox_read(cx, user, ask, marked, result),
-            (ScanFor::Logs(user, origin, number), result) => self.logs_read(cx, user, origin, number, result),
+            (ScanFor::Logs(user, origin), result) => self.logs_read(cx, user, origin, result),
         }
     }
 }

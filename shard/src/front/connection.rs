@@ -2,18 +2,20 @@
 //!
 //! A request counts against its connection's window from its frame until its response, wherever it goes meanwhile.
 
+use tern_storage::LogId;
 use tern_wire::errors::Refusal;
 use tern_wire::limits::REQUESTS_IN_FLIGHT_MAX_BEFORE_LOGIN;
 use tern_wire::opening::Opening;
 use tern_wire::request::{self, Request};
 
-use super::conns::Conn;
+use super::conns::{Conn, Waiter};
 use super::{Cx, Front};
 use crate::days::another_day;
 use crate::effects::{Arrival, Stage};
 use crate::entry::Author;
+use crate::limits::ASKS_MAX;
 use crate::message::UserOp;
-use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
+use crate::reply::{ConnId, Reply, UNKNOWN};
 use crate::tokens::Access;
 
 impl Front {
@@ -37,8 +39,8 @@ impl Front {
             ..Conn::default()
         };
         self.conns.insert(id, conn);
-        let origin = Origin { place: cx.place(id), request, bytes: request_bytes };
-        self.begin_attach(cx, origin, Access { author: Author { user, device }, session });
+        let waiter = Waiter { conn: id, request, bytes: request_bytes };
+        self.begin_attach(cx, waiter, Access { author: Author { user, device }, session });
     }
 
     /// The connection has gone; what it asked for goes on, and the answers find nobody.
@@ -46,6 +48,8 @@ impl Front {
         // One that has moved away is not here any more.
         let Some(conn) = self.conns.remove(id) else { return };
         self.listings.forget(id);
+        let (first, next) = (LogId::direct(0, 0), ConnId { generation: id.generation + 1, ..id });
+        self.paged.extract_if((id, first)..(next, first), |_, _| true).for_each(drop);
         let session = conn.session.map(|session| session.author());
         let attaching = conn.attaching.map(|attaching| attaching.access.author);
         if let Some(Author { user, device }) = session.or(attaching) {
@@ -68,11 +72,11 @@ impl Front {
             Ok(incoming) => incoming,
             Err(farewell) => return self.farewell(cx, id, farewell),
         };
-        let origin = Origin { place: cx.place(id), request: incoming.id, bytes: bytes.len() as u32 };
+        let waiter = Waiter { conn: id, request: incoming.id, bytes: bytes.len() as u32 };
         let request = match incoming.request {
             Ok(Request::Credit(credit)) => return self.credit(cx, id, credit),
             Ok(request) => request,
-            Err(refusal) => return self.refuse_at_once(cx, origin, refusal),
+            Err(refusal) => return self.refuse_at_once(cx, waiter, refusal),
         };
         let limits = cx.limits();
         let in_flight_max = match (&conn.session, &conn.attaching) {
@@ -80,35 +84,36 @@ impl Front {
             _ => limits.requests_in_flight_max,
         };
         if conn.in_flight >= in_flight_max
-            || conn.in_flight_bytes + origin.bytes > limits.request_bytes_in_flight_max
+            || conn.in_flight_bytes + waiter.bytes > limits.request_bytes_in_flight_max
+            || self.asks.len() >= ASKS_MAX
         {
             let refusal = cx.overloaded();
-            return self.refuse_at_once(cx, origin, refusal);
+            return self.refuse_at_once(cx, waiter, refusal);
         }
         conn.in_flight += 1;
-        conn.in_flight_bytes += origin.bytes;
+        conn.in_flight_bytes += waiter.bytes;
         match &mut conn.attaching {
-            Some(attaching) => attaching.waiting.push((origin, request)),
-            None => self.request(cx, origin, request),
+            Some(attaching) => attaching.waiting.push((waiter, request)),
+            None => self.request(cx, waiter, request),
         }
     }
 
     /// Answers a request of a connection of this core, if it is still here.
-    pub(super) fn respond(&mut self, cx: &mut Cx, origin: Origin, reply: Reply) {
-        let id = origin.place.conn;
+    pub(super) fn respond(&mut self, cx: &mut Cx, waiter: Waiter, reply: Reply) {
+        let id = waiter.conn;
         let Some(conn) = self.conns.get(id) else { return };
         if matches!(reply, Reply::Unknown) {
             return self.farewell(cx, id, UNKNOWN);
         }
         conn.in_flight = conn.in_flight.checked_sub(1).expect("a request is answered once");
-        conn.in_flight_bytes -= origin.bytes;
-        if origin.request != 0 && !conn.closing {
+        conn.in_flight_bytes -= waiter.bytes;
+        if waiter.request != 0 && !conn.closing {
             let sent = match (&reply, conn.session.as_deref()) {
                 (Reply::Sent(_, client_id), Some(session)) => Some((session.author(), *client_id)),
                 _ => None,
             };
             let is_waited_for = !matches!(reply, Reply::Acknowledged);
-            let frame = reply.into_frame(origin.request);
+            let frame = reply.into_frame(waiter.request);
             if is_waited_for {
                 cx.fx().send(id, &frame);
             } else {
@@ -123,15 +128,15 @@ impl Front {
     }
 
     /// Refuses a request of a connection of this core.
-    pub(super) fn turn_down(&mut self, cx: &mut Cx, origin: Origin, refusal: Refusal) {
-        self.respond(cx, origin, Reply::Refused(refusal));
+    pub(super) fn turn_down(&mut self, cx: &mut Cx, waiter: Waiter, refusal: Refusal) {
+        self.respond(cx, waiter, Reply::Refused(refusal));
     }
 
     /// Refuses a request that never counted against the window.
-    fn refuse_at_once(&mut self, cx: &mut Cx, origin: Origin, refusal: Refusal) {
-        if origin.request != 0 {
-            let id = origin.place.conn;
-            cx.fx().send(id, &Reply::Refused(refusal).into_frame(origin.request));
+    fn refuse_at_once(&mut self, cx: &mut Cx, waiter: Waiter, refusal: Refusal) {
+        if waiter.request != 0 {
+            let id = waiter.conn;
+            cx.fx().send(id, &Reply::Refused(refusal).into_frame(waiter.request));
             self.close_if_too_slow(cx, id);
         }
     }

@@ -4,7 +4,7 @@ use tern_wire::opening::Opening;
 use tern_wire::request::{PushWindow, Request};
 
 use super::session::Session;
-use crate::reply::{ConnId, Origin};
+use crate::reply::ConnId;
 use crate::tokens::Access;
 
 /// One connection.
@@ -35,8 +35,19 @@ const _: () = assert!(size_of::<Conn>() == 64);
 #[derive(Debug)]
 pub(super) struct Attaching {
     pub(super) access: Access,
-    pub(super) origin: Origin,
-    pub(super) waiting: Vec<(Origin, Request)>,
+    pub(super) waiter: Waiter,
+    pub(super) waiting: Vec<(Waiter, Request)>,
+}
+
+/// A request, and what it holds of its connection's window until it is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiter {
+    /// The connection.
+    pub(super) conn: ConnId,
+    /// The request's id; 0 wants no response.
+    pub(super) request: u64,
+    /// Bytes of the request's frame.
+    pub(super) bytes: u32,
 }
 
 /// See the module.

@@ -12,11 +12,14 @@ use tern_wire::limits::{CHATS_MAX, NUMBERS_END, PAGE_BYTES_MAX};
 use tern_wire::request::Chats;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::asking::Ask;
+use super::conns::Waiter;
 use super::{Cx, Front};
-use crate::entry::peer_of;
+use crate::asks::AskId;
+use crate::entry::{Author, peer_of};
 use crate::maps::{Hashing, Map};
-use crate::message::{Glance, Glancer, LogOp, LogsPage, Unreadable, UserOp};
-use crate::reply::{ConnId, Origin, Reply};
+use crate::message::{Glance, Glancer, LogsPage, Unreadable};
+use crate::reply::{ConnId, Reply};
 
 const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the list of chats can't be read");
 
@@ -24,15 +27,12 @@ const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the lis
 #[derive(Debug)]
 pub(super) struct Listings {
     pages: Map<ConnId, Box<Page>>,
-    made: u64,
 }
 
 #[derive(Debug)]
 struct Page {
-    /// An answer to an earlier page of the connection is none to this one.
-    number: u64,
-    origin: Origin,
-    reader: UserId,
+    waiter: Waiter,
+    reader: Author,
     /// The versions that the client knows, by peer, rising.
     known: Vec<(u64, u64)>,
     /// The chats of the page, rising by peer, as far as they have come.
@@ -44,7 +44,7 @@ struct Page {
 
 impl Listings {
     pub(super) fn new(hashing: Hashing) -> Self {
-        Self { pages: Map::with_hasher(hashing), made: 0 }
+        Self { pages: Map::with_hasher(hashing) }
     }
 
     /// The connection has gone.
@@ -52,8 +52,9 @@ impl Listings {
         self.pages.remove(&conn);
     }
 
-    fn page(&mut self, conn: ConnId, number: u64) -> Option<&mut Page> {
-        self.pages.get_mut(&conn).filter(|page| page.number == number).map(|page| &mut **page)
+    /// The page that a connection waits for. It ends with what was asked for it, or with the connection.
+    fn page(&mut self, conn: ConnId) -> &mut Page {
+        self.pages.get_mut(&conn).expect("what is asked for a page is answered before the page ends")
     }
 }
 
@@ -73,7 +74,7 @@ impl Page {
                 // Its first entry is in the store, and its owner has not heard so: nothing of it was told to anybody.
                 continue;
             }
-            let chat = chat_of(self.reader, *glance);
+            let chat = chat_of(self.reader.user, *glance);
             let known = self.known.binary_search_by_key(&peer.get(), |(known, _)| *known);
             if known.is_ok_and(|place| self.known[place].1 == chat.version) {
                 continue;
@@ -114,68 +115,64 @@ fn chat_of(reader: UserId, glance: Glance) -> v1::Chat {
 }
 
 impl Front {
-    pub(super) fn chats(&mut self, cx: &mut Cx, origin: Origin, reader: UserId, chats: Chats) {
-        let id = origin.place.conn;
+    pub(super) fn chats(&mut self, cx: &mut Cx, waiter: Waiter, reader: Author, chats: Chats) {
+        let id = waiter.conn;
         if self.listings.pages.contains_key(&id) {
             let refusal = cx.overloaded();
-            return self.turn_down(cx, origin, refusal);
+            return self.turn_down(cx, waiter, refusal);
         }
         let Chats { after, limit, known } = chats;
         let rows = if limit == 0 { CHATS_MAX } else { CHATS_MAX.min(limit as usize) };
-        let after = after.map(|peer| LogId::direct(reader.get(), peer.get()));
-        self.listings.made += 1;
-        let number = self.listings.made;
-        let page = Page { number, origin, reader, known, chats: Vec::new(), missing: 0, more: false };
+        let after = after.map(|peer| LogId::direct(reader.user.get(), peer.get()));
+        let page = Page { waiter, reader, known, chats: Vec::new(), missing: 0, more: false };
         self.listings.pages.insert(id, Box::new(page));
-        cx.tell_user(reader, UserOp::ListLogs(origin, number, after, rows));
+        self.ask_for(cx, id, reader, Ask::Logs(after, rows));
     }
 
-    /// Which logs a page is of is known. The connection, or the page, may have gone.
-    pub(super) fn logs_came(
-        &mut self,
-        cx: &mut Cx,
-        id: ConnId,
-        number: u64,
-        logs: Result<LogsPage, Refusal>,
-    ) {
-        let Some(page) = self.listings.page(id, number) else { return };
+    /// Which logs a page is of is known. The connection may have gone.
+    pub(super) fn logs_came(&mut self, cx: &mut Cx, id: ConnId, ask: AskId, logs: Result<LogsPage, Refusal>) {
+        if self.asked(id, ask).is_none() || self.conns.get(id).is_none() {
+            return;
+        }
+        let page = self.listings.page(id);
         let LogsPage { logs, more } = match logs {
             Ok(logs) => logs,
             Err(refusal) => {
-                let origin = page.origin;
+                let waiter = page.waiter;
                 self.listings.forget(id);
-                return self.turn_down(cx, origin, refusal);
+                return self.turn_down(cx, waiter, refusal);
             }
         };
         let reader = page.reader;
         (page.missing, page.more) = (logs.len(), more);
-        page.chats = logs.iter().map(|log| (peer_of(*log, reader), None)).collect();
-        let place = cx.place(id);
+        page.chats = logs.iter().map(|log| (peer_of(*log, reader.user), None)).collect();
         for log in logs {
-            cx.tell_log(log, LogOp::Glance(Glancer { place, number, reader }));
+            self.ask_for(cx, id, reader, Ask::Glance(log));
         }
-        self.answer_chats(cx, id, number);
+        self.answer_chats(cx, id);
     }
 
-    /// A chat of a page has come. The connection, or the page, may have gone.
+    /// A chat of a page has come. The connection may have gone.
     pub(super) fn glance_came(&mut self, cx: &mut Cx, id: ConnId, glance: Box<Glance>) {
-        let Glancer { number, reader, .. } = glance.asker;
-        let Some(page) = self.listings.page(id, number) else { return };
+        let Glancer { origin, reader } = glance.asker;
+        if self.asked(id, origin.ask).is_none() || self.conns.get(id).is_none() {
+            return;
+        }
+        let page = self.listings.page(id);
         let peer = peer_of(glance.log, reader);
         let place = page.chats.binary_search_by_key(&peer, |(peer, _)| *peer);
         let place = place.expect("what was asked for is in the page, and peers rise as their logs' keys do");
-        if page.chats[place].1.replace(glance).is_none() {
-            page.missing -= 1;
-        }
-        self.answer_chats(cx, id, number);
+        page.chats[place].1 = Some(glance);
+        page.missing -= 1;
+        self.answer_chats(cx, id);
     }
 
-    fn answer_chats(&mut self, cx: &mut Cx, id: ConnId, number: u64) {
-        if self.listings.page(id, number).is_some_and(|page| page.missing == 0)
+    fn answer_chats(&mut self, cx: &mut Cx, id: ConnId) {
+        if self.listings.page(id).missing == 0
             && let Some(page) = self.listings.pages.remove(&id)
         {
-            let origin = page.origin;
-            self.respond(cx, origin, page.answer());
+            let waiter = page.waiter;
+            self.respond(cx, waiter, page.answer());
         }
     }
 }

@@ -3,6 +3,7 @@
 //! It is the only department that knows frames. It keeps nothing that could be lost with a connection and asks the store nothing:
 //! what a device's inbox holds, how often an account may do something, and what a log says, their owners know.
 
+mod asking;
 mod connection;
 mod conns;
 mod ending;
@@ -13,12 +14,17 @@ mod push;
 mod requests;
 mod session;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tern_storage::LogId;
+use tern_wire::ids::Seq;
 use tern_wire::opening::Opening;
 
+use self::asking::Asked;
 use self::conns::{Conn, Conns};
 use self::listing::Listings;
+use crate::asks::Ledger;
 use crate::cx::{Cx as AnyCx, Department, KnowsFrames, Never};
 use crate::identity::StoreIdentity;
 use crate::maps::Hashing;
@@ -30,6 +36,12 @@ use crate::tokens::Keys;
 #[derive(Debug)]
 pub(crate) struct Front {
     conns: Conns,
+    asks: Ledger<Asked>,
+    /// Up to where pages have pushed a log to a connection whose user's owner is another core, or was just now: an entry comes by way of
+    /// that, and may come behind a page that holds it. Until a newer entry has come.
+    paged: BTreeMap<(ConnId, LogId), Seq>,
+    /// When a table has come last.
+    table_ms: u64,
     listings: Listings,
     identity: StoreIdentity,
     keys: Arc<Keys>,
@@ -49,29 +61,49 @@ type Cx<'a> = AnyCx<'a, Front>;
 impl Front {
     /// Nobody is here.
     pub(crate) fn new(identity: StoreIdentity, keys: Arc<Keys>, hashing: Hashing) -> Self {
-        Self { conns: Conns::default(), listings: Listings::new(hashing), identity, keys }
+        Self {
+            conns: Conns::default(),
+            asks: Ledger::default(),
+            paged: BTreeMap::new(),
+            table_ms: 0,
+            listings: Listings::new(hashing),
+            identity,
+            keys,
+        }
     }
 
     /// Something is told to a connection. It may have gone.
     pub(crate) fn told(&mut self, cx: &mut Cx, conn: ConnId, op: FrontOp) {
         match op {
-            FrontOp::Reply(origin, reply) => self.respond(cx, origin, reply),
-            FrontOp::Attached(attached) => self.attached(cx, conn, *attached),
-            FrontOp::NotAttached(refusal) => self.not_attached(cx, conn, refusal),
-            FrontOp::Inbox(step) => self.inbox_came(cx, conn, step),
-            FrontOp::Logs(number, logs) => self.logs_came(cx, conn, number, logs),
-            FrontOp::Page(page) => self.page_came(cx, conn, &page),
+            FrontOp::Reply(ask, reply) => self.answered(cx, conn, ask, reply),
+            FrontOp::Attached(ask, attached) => self.attached(cx, conn, ask, *attached),
+            FrontOp::NotAttached(ask, refusal) => self.not_attached(cx, conn, ask, refusal),
+            FrontOp::Inbox(ask, step) => self.inbox_came(cx, conn, ask, step),
+            FrontOp::Logs(ask, logs) => self.logs_came(cx, conn, ask, logs),
+            FrontOp::Page(ask, page) => self.page_came(cx, conn, ask, &page),
             FrontOp::Glance(glance) => self.glance_came(cx, conn, glance),
             FrontOp::Entry(entry) => self.push_entry(cx, conn, &entry),
+            FrontOp::Behind(log, newest) => self.is_behind(cx, conn, log, newest),
             FrontOp::Watermarks(log, member, marks) => self.push_receipt(cx, conn, log, member, marks),
             FrontOp::Notice(notice) => self.notify(cx, conn, notice),
             FrontOp::End(farewell) => self.farewell(cx, conn, farewell),
         }
     }
 
+    /// A table has come: slots may be on their way.
+    pub(crate) fn table_came(&mut self, now_ms: u64) {
+        self.table_ms = now_ms;
+    }
+
     /// Time has passed.
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
         self.sweep(cx);
+        self.end_unanswered(cx);
+    }
+
+    /// What was asked of owners and is not answered, and how many answers nobody waited for.
+    pub(crate) fn asks(&self) -> (usize, u64) {
+        (self.asks.len(), self.asks.late())
     }
 
     /// Connections, logged in or not.

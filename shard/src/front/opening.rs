@@ -4,57 +4,68 @@
 
 use tern_proto::v1;
 use tern_storage::Slot;
-use tern_wire::errors::{Reason, Refusal};
+use tern_wire::errors::{Farewell, Reason, Refusal};
 use tern_wire::opening::{Opening, OutOfOrder};
 use tern_wire::request::{Hello, Request};
 
-use super::conns::Attaching;
+use super::asking::Ask;
+use super::conns::{Attaching, Waiter};
 use super::session::Session;
 use super::{Cx, Front};
+use crate::asks::AskId;
 use crate::effects::Arrival;
-use crate::message::{Attach, Attached, Message, NetworkOp, UserOp};
+use crate::message::{Attached, Message, NetworkOp};
 use crate::network::Network;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::tokens::Access;
 
 impl Front {
     /// A request that counts against the window.
-    pub(super) fn request(&mut self, cx: &mut Cx, origin: Origin, request: Request) {
-        let conn = self.conns.get(origin.place.conn).expect("it has just asked, or waited for its login");
+    pub(super) fn request(&mut self, cx: &mut Cx, waiter: Waiter, request: Request) {
+        let conn = self.conns.get(waiter.conn).expect("it has just asked, or waited for its login");
         match conn.opening.admit(&request) {
-            Err(OutOfOrder::Refuse(refusal)) => return self.turn_down(cx, origin, refusal),
-            Err(OutOfOrder::Close(farewell)) => return self.farewell(cx, origin.place.conn, farewell),
+            Err(OutOfOrder::Refuse(refusal)) => return self.turn_down(cx, waiter, refusal),
+            Err(OutOfOrder::Close(farewell)) => return self.farewell(cx, waiter.conn, farewell),
             Ok(()) => {}
         }
         match request {
-            Request::Hello(hello) => self.hello(cx, origin, &hello),
-            Request::Ping => self.respond(cx, origin, Reply::Pong(v1::Pong { time_ms: cx.now_ms })),
-            Request::Register(phone) => self.ask_network(cx, origin, NetworkOp::Register(origin, phone)),
+            Request::Hello(hello) => self.hello(cx, waiter, &hello),
+            Request::Ping => self.respond(cx, waiter, Reply::Pong(v1::Pong { time_ms: cx.now_ms })),
+            Request::Register(phone) => {
+                let slot = Slot::of_phone(phone.digits());
+                self.ask_network(cx, waiter, slot, |origin| NetworkOp::Register(origin, phone));
+            }
             Request::Verify(verify) => {
-                self.ask_network(cx, origin, NetworkOp::Verify(origin, Box::new(verify)));
+                let slot = Slot::of_phone(verify.phone.digits());
+                self.ask_network(cx, waiter, slot, |origin| NetworkOp::Verify(origin, Box::new(verify)));
             }
             Request::Refresh(refresh) => match self.keys.refresh_token_owner(&refresh.token) {
-                Ok(author) => {
-                    let op = UserOp::Refresh(origin, author.device, Box::new(refresh));
-                    cx.ask(origin, Message::User(author.user, op));
-                }
-                Err(refusal) => self.turn_down(cx, origin, refusal),
+                Ok(author) => self.ask(cx, waiter, author, Ask::Refresh(Box::new((author, refresh)))),
+                Err(refusal) => self.turn_down(cx, waiter, refusal),
             },
-            Request::Login(token) => self.login(cx, origin, &token),
-            request => self.session_request(cx, origin, request),
+            Request::Login(token) => self.login(cx, waiter, &token),
+            request => self.session_request(cx, waiter, request),
         }
     }
 
-    /// Asks the owner of the network that a connection comes from, who counts what is asked for there.
-    fn ask_network(&mut self, cx: &mut Cx, origin: Origin, op: NetworkOp) {
-        let network = Network::of(cx.fx().peer_address(origin.place.conn));
-        cx.ask(origin, Message::Network(network, op));
+    /// Asks the owner of the network that a connection comes from, who counts what is asked for there, and passes it on to the
+    /// owner of a phone. Asked twice it would be counted, or done, twice.
+    fn ask_network(
+        &mut self,
+        cx: &mut Cx,
+        waiter: Waiter,
+        phone: Slot,
+        op: impl FnOnce(Origin) -> NetworkOp,
+    ) {
+        let network = Network::of(cx.fx().peer_address(waiter.conn));
+        let origin = self.note_once(cx, waiter, Slot::of_address(network.bytes()), Some(phone));
+        cx.ask(origin, Message::Network(network, op(origin)));
     }
 
-    fn hello(&mut self, cx: &mut Cx, origin: Origin, hello: &Hello) {
-        let id = origin.place.conn;
+    fn hello(&mut self, cx: &mut Cx, waiter: Waiter, hello: &Hello) {
+        let id = waiter.conn;
         let Some(version) = hello.version else {
-            self.respond(cx, origin, Reply::VersionUnsupported);
+            self.respond(cx, waiter, Reply::VersionUnsupported);
             return self.close(cx, id);
         };
         let welcome = v1::Welcome {
@@ -69,34 +80,34 @@ impl Front {
         let conn = self.conns.get(id).expect("it has just asked");
         (conn.opening, conn.window) = (Opening::Welcomed, hello.window);
         cx.fx().greeted(id, &hello.client);
-        self.respond(cx, origin, Reply::Welcome(welcome));
+        self.respond(cx, waiter, Reply::Welcome(welcome));
     }
 
     /// Authenticates a connection. One whose user lives on another core moves there with what it has not read; so
     /// nothing else may be under way, whose answer would come to the core that it left.
-    fn login(&mut self, cx: &mut Cx, origin: Origin, token: &str) {
+    fn login(&mut self, cx: &mut Cx, waiter: Waiter, token: &str) {
         let access = match self.keys.verify_access_token(token, cx.now_ms) {
             Ok(access) => access,
-            Err(refusal) => return self.turn_down(cx, origin, refusal),
+            Err(refusal) => return self.turn_down(cx, waiter, refusal),
         };
-        let id = origin.place.conn;
+        let id = waiter.conn;
         let conn = self.conns.get(id).expect("it has just asked");
         if conn.in_flight > 1 {
             let refusal = Refusal::new(Reason::Unexpected, "a Login waits for the requests before it");
-            return self.turn_down(cx, origin, refusal);
+            return self.turn_down(cx, waiter, refusal);
         }
         let (window, opened_ms, number) = (conn.window, conn.opened_ms, conn.number);
         let slot = Slot::of_user(access.author.user.get());
         if cx.owns(slot) {
-            return self.begin_attach(cx, origin, access);
+            return self.begin_attach(cx, waiter, access);
         }
         self.conns.remove(id);
         let arrival = Arrival {
             user: access.author.user,
             device: access.author.device,
             session: access.session,
-            request: origin.request,
-            request_bytes: origin.bytes,
+            request: waiter.request,
+            request_bytes: waiter.bytes,
             window,
             opened_ms,
             number,
@@ -106,17 +117,17 @@ impl Front {
     }
 
     /// Asks the user's owner whether the connection may stand for its device.
-    pub(super) fn begin_attach(&mut self, cx: &mut Cx, origin: Origin, access: Access) {
-        let conn = self.conns.get(origin.place.conn).expect("it has just asked, or arrived");
-        conn.attaching = Some(Box::new(Attaching { access, origin, waiting: Vec::new() }));
-        let attach = Attach { place: origin.place, access, number: conn.number };
-        cx.tell_user(access.author.user, UserOp::Attach(Box::new(attach)));
+    pub(super) fn begin_attach(&mut self, cx: &mut Cx, waiter: Waiter, access: Access) {
+        let conn = self.conns.get(waiter.conn).expect("it has just asked, or arrived");
+        conn.attaching = Some(Box::new(Attaching { access, waiter, waiting: Vec::new() }));
+        self.ask_to_attach(cx, waiter.conn, access.author, Some(access.session));
     }
 
     /// The connection stands for its device, unless it has gone meanwhile: then its owner has been told already.
-    pub(super) fn attached(&mut self, cx: &mut Cx, id: ConnId, attached: Attached) {
-        let Some(conn) = self.conns.get(id) else { return };
-        let attaching = *conn.attaching.take().expect("an Attach is answered once");
+    pub(super) fn attached(&mut self, cx: &mut Cx, id: ConnId, ask: AskId, attached: Attached) {
+        let Some(conn) = self.asked(id, ask).and_then(|_| self.conns.get(id)) else { return };
+        // One that stood for it before has gone on meanwhile.
+        let Some(attaching) = conn.attaching.take() else { return };
         let author = attached.device;
         conn.opening = Opening::LoggedIn;
         conn.session = Some(Box::new(Session::new(author, conn.window)));
@@ -127,21 +138,23 @@ impl Front {
             name: attached.name,
             newest_device_id: attached.newest_device,
         };
-        self.login_ended(cx, attaching, Reply::LoggedIn(login));
+        self.login_ended(cx, *attaching, Reply::LoggedIn(login));
     }
 
-    /// The connection does not stand for its device: the login alone is refused.
-    pub(super) fn not_attached(&mut self, cx: &mut Cx, id: ConnId, refusal: Refusal) {
-        let Some(conn) = self.conns.get(id) else { return };
-        let attaching = *conn.attaching.take().expect("an Attach is answered once");
-        self.login_ended(cx, attaching, Reply::Refused(refusal));
+    /// The connection does not stand for its device: the login alone is refused. One that stood for it before ends.
+    pub(super) fn not_attached(&mut self, cx: &mut Cx, id: ConnId, ask: AskId, refusal: Refusal) {
+        let Some(conn) = self.asked(id, ask).and_then(|_| self.conns.get(id)) else { return };
+        match conn.attaching.take() {
+            Some(attaching) => self.login_ended(cx, *attaching, Reply::Refused(refusal)),
+            None => self.farewell(cx, id, Farewell::new(refusal.reason, refusal.detail)),
+        }
     }
 
     /// A login is answered: what was pipelined behind it goes on.
     fn login_ended(&mut self, cx: &mut Cx, attaching: Attaching, reply: Reply) {
-        self.respond(cx, attaching.origin, reply);
-        for (origin, request) in attaching.waiting {
-            self.request(cx, origin, request);
+        self.respond(cx, attaching.waiter, reply);
+        for (waiter, request) in attaching.waiting {
+            self.request(cx, waiter, request);
         }
     }
 }

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use tern_proto::v1::{self, server_frame};
-use tern_storage::LogId;
+use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Farewell, Reason};
-use tern_wire::ids::UserId;
+use tern_wire::ids::{Seq, UserId};
 use tern_wire::request::Credit;
 
+use super::asking::Ask;
 use super::lag::{Behind, UNREAD};
 use super::session::Next;
 use super::{Cx, Front};
+use crate::asks::AskId;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, peer_of};
-use crate::limits::LAG_LOGS_MAX;
-use crate::message::{InboxAsk, InboxStep, LogOp, Notice, Page, Pull, Unreadable, UserOp, Want, Watermarks};
+use crate::limits::{LAG_LOGS_MAX, SETTLED_AFTER_MS};
+use crate::message::{InboxStep, Notice, Page, Unreadable, UserOp, Want, Watermarks};
 use crate::reply::ConnId;
 
 const INBOX_UNREADABLE: Farewell = Farewell::new(Reason::Unavailable, "the device's inbox can't be read");
@@ -23,8 +25,14 @@ const HERE: &str = "its session was looked at just before, and nothing ended it 
 
 impl Front {
     /// A step of the device's inbox has come.
-    pub(super) fn inbox_came(&mut self, cx: &mut Cx, id: ConnId, step: Result<Box<InboxStep>, Unreadable>) {
-        let Some(session) = self.conns.session(id) else { return };
+    pub(super) fn inbox_came(
+        &mut self,
+        cx: &mut Cx,
+        id: ConnId,
+        ask: AskId,
+        step: Result<Box<InboxStep>, Unreadable>,
+    ) {
+        let Some(session) = self.asked(id, ask).and_then(|_| self.conns.session(id)) else { return };
         match step {
             Ok(step) => {
                 session.inbox_came(&step.logs, step.marked, step.upto);
@@ -38,6 +46,12 @@ impl Front {
     pub(super) fn push_entry(&mut self, cx: &mut Cx, id: ConnId, entry: &Arc<Entry>) {
         let Some(session) = self.conns.session(id).filter(|session| !session.is_silent()) else { return };
         let reader = session.author().user;
+        if let Some(upto) = self.paged.get(&(id, entry.log)) {
+            if entry.seq <= *upto {
+                return;
+            }
+            self.paged.remove(&(id, entry.log));
+        }
         if session.is_behind(entry.log) || !session.is_scanned(entry.log) {
             // Of a log that the inbox has not been read past it is not known what the device has.
             let is_stuck = session.is_stuck(entry.log);
@@ -81,6 +95,16 @@ impl Front {
         }
     }
 
+    /// The device has not acknowledged a log up to this entry, and what it was told of it may be lost.
+    pub(super) fn is_behind(&mut self, cx: &mut Cx, id: ConnId, log: LogId, newest: Seq) {
+        let Some(session) = self.conns.session(id).filter(|session| !session.is_silent()) else { return };
+        let behind = session.behind(log, UNREAD);
+        behind.begin_again();
+        behind.add_entry(newest);
+        self.advance(cx, id);
+        self.bound_lag(cx, id);
+    }
+
     /// Tells a device something that it can find out otherwise, or that is of the moment: if it reads slowly, it is not told.
     pub(super) fn notify(&mut self, cx: &mut Cx, id: ConnId, notice: Notice) {
         if self.conns.session(id).is_none() || cx.fx().backlog(id) > cx.limits().send_queue_bytes_max {
@@ -113,8 +137,8 @@ impl Front {
     }
 
     /// A page has come: push what it holds as far as may be, and go on from there.
-    pub(super) fn page_came(&mut self, cx: &mut Cx, id: ConnId, page: &Page) {
-        let Some(session) = self.conns.session(id) else { return };
+    pub(super) fn page_came(&mut self, cx: &mut Cx, id: ConnId, ask: AskId, page: &Page) {
+        let Some(session) = self.asked(id, ask).and_then(|_| self.conns.session(id)) else { return };
         let (Author { user, device }, log) = (session.author(), page.log);
         let lag = session.page_came();
         match page.failed {
@@ -130,6 +154,13 @@ impl Front {
         }
         if let Some(mut behind) = lag.page_came(log) {
             let is_done = self.push_page(cx, id, user, page, &mut behind);
+            let is_settled = cx.now_ms.saturating_sub(self.table_ms) >= SETTLED_AFTER_MS;
+            if let (Some(first), Some(next)) = (page.entries.first(), behind.want.from)
+                && next > first.seq
+                && !(is_settled && cx.is_here(Slot::of_user(user.get())))
+            {
+                self.paged.insert((id, log), Seq(next.0 - 1));
+            }
             let lag = self.conns.session(id).expect(HERE).lag();
             if is_done {
                 lag.caught_up(log);
@@ -165,7 +196,7 @@ impl Front {
             }
             self.push(cx, id, server_frame::Message::Entry(entry.view(user, false)));
         }
-        if page.next <= page.head {
+        if page.next <= page.head.max(behind.newest) {
             return false;
         }
         if page.peer != behind.known.unwrap_or_default() {
@@ -205,13 +236,9 @@ impl Front {
             let author = session.author();
             match session.next(may_push, cx.limits().inbox_step_rows) {
                 Next::Wait => return,
-                Next::ReadInbox(after) => {
-                    let ask = InboxAsk { place: cx.place(id), device: author.device, after };
-                    cx.tell_user(author.user, UserOp::Inbox(ask));
-                }
+                Next::ReadInbox(after) => self.ask_for(cx, id, author, Ask::Inbox(after)),
                 Next::Pull(log, Behind { want, marked, .. }) => {
-                    let pull = Pull { place: cx.place(id), author, want, marked, writes_mark: true };
-                    cx.tell_log(log, LogOp::Pull(pull));
+                    self.ask_for(cx, id, author, Ask::Pull { log, want, marked });
                 }
                 Next::CaughtUp { is_whole } => {
                     let message = Some(server_frame::Message::CaughtUp(v1::CaughtUp {}));

@@ -1,48 +1,48 @@
 //! What a logged-in device asks for: each request goes to the owner who can answer it.
 
-use tern_storage::LogId;
+use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::UserId;
 use tern_wire::request::{Acknowledge, History, Request, Resume, Send};
 
+use super::asking::Ask;
+use super::conns::Waiter;
 use super::{Cx, Front};
 use crate::effects::Stage;
 use crate::entry::Author;
 use crate::limits::INBOX_LOGS_MAX;
-use crate::message::{self, Claim, LogOp, Message, ReadHistory, UserOp, Watermarks};
+use crate::message::{Claim, Message, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
-use crate::reply::{Origin, Reply};
+use crate::reply::Reply;
 
 impl Front {
     /// A request that only a logged-in connection may make.
-    pub(super) fn session_request(&mut self, cx: &mut Cx, origin: Origin, request: Request) {
+    pub(super) fn session_request(&mut self, cx: &mut Cx, waiter: Waiter, request: Request) {
         // Of a connection that is ending nothing is answered any more.
-        let Some(session) = self.conns.session(origin.place.conn) else { return };
-        let Author { user, device } = session.author();
-        let author = Author { user, device };
+        let Some(session) = self.conns.session(waiter.conn) else { return };
+        let author = session.author();
+        let Author { user, device } = author;
         match request {
-            Request::Send(send) => self.send(cx, origin, author, send),
+            Request::Send(send) => self.send(cx, waiter, author, send),
             Request::Acknowledge(acknowledge) => {
                 let Acknowledge { peer, delivered_upto, read_upto } = acknowledge;
                 let upto = Watermarks { delivered: delivered_upto, read: read_upto };
-                ask_chat(cx, origin, user, peer, LogOp::Acknowledge { origin, author, upto });
+                self.ask(cx, waiter, author, Ask::Acknowledge { peer, upto });
             }
             Request::History(History { peer, from, forwards, limit }) => {
                 let max = cx.limits().history_entries_max;
                 let limit = if limit == 0 { max } else { max.min(limit as usize) };
-                let history = ReadHistory { origin, reader: user, from, forwards, limit };
-                ask_chat(cx, origin, user, peer, LogOp::History(history));
+                self.ask(cx, waiter, author, Ask::History { peer, from, forwards, limit });
             }
-            Request::Resume(resume) => self.resume(cx, origin, &resume),
-            Request::Lookup(lookup) => ask_account(cx, origin, user, UserOp::LookUp(origin, lookup)),
-            Request::Chats(chats) => self.chats(cx, origin, user, chats),
-            Request::Devices => ask_account(cx, origin, user, UserOp::ListDevices(origin)),
-            Request::EndDevice(ended) => ask_account(cx, origin, user, UserOp::EndDevice(origin, ended)),
-            Request::RingDevice(rung) => {
-                ask_account(cx, origin, user, UserOp::RingDevice(origin, device, rung))
-            }
+            Request::Resume(resume) => self.resume(cx, waiter, &resume),
+            Request::Lookup(lookup) => self.ask(cx, waiter, author, Ask::Lookup(Box::new(lookup))),
+            Request::Chats(chats) => self.chats(cx, waiter, author, chats),
+            Request::Devices => self.ask(cx, waiter, author, Ask::Devices),
+            Request::EndDevice(ended) => self.ask(cx, waiter, author, Ask::EndDevice(ended)),
+            Request::RingDevice(rung) => self.ask(cx, waiter, author, Ask::RingDevice(rung)),
             Request::Rename(rename) => {
-                ask_account(cx, origin, user, UserOp::Rename(origin, device, Box::new(rename)));
+                // Done twice, it could undo what another device has done meanwhile.
+                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
+                cx.ask(origin, Message::User(user, UserOp::Rename(origin, device, Box::new(rename))));
             }
             Request::Hello(_)
             | Request::Register(_)
@@ -55,25 +55,23 @@ impl Front {
     }
 
     /// Its owner knows how much the account may send; then it goes on to the log.
-    fn send(&mut self, cx: &mut Cx, origin: Origin, author: Author, send: Send) {
+    fn send(&mut self, cx: &mut Cx, waiter: Waiter, author: Author, send: Send) {
         if send.body.len() > cx.limits().body_bytes_max {
             let refusal = Refusal::new(Reason::BodyTooLarge, "the body is longer than Limits.body_bytes_max");
-            return self.turn_down(cx, origin, refusal);
+            return self.turn_down(cx, waiter, refusal);
         }
         let Send { peer, client_id, kind, body } = send;
         cx.passed(author, client_id, Stage::Decrypted);
-        let log = LogId::direct(author.user.get(), peer.get());
-        let send = message::Send { origin, author, client_id, kind, body, permits: Default::default() };
-        ask_account(cx, origin, author.user, UserOp::Send(log, send));
+        self.ask(cx, waiter, author, Ask::Send { peer, client_id, kind, body });
     }
 
     /// Starts the pushes. A further `Resume` asks again for the logs that it lists; each is followed by `CaughtUp`.
-    fn resume(&mut self, cx: &mut Cx, origin: Origin, resume: &Resume) {
-        let id = origin.place.conn;
+    fn resume(&mut self, cx: &mut Cx, waiter: Waiter, resume: &Resume) {
+        let id = waiter.conn;
         let session = self.conns.session(id).expect("it has just asked");
         if session.logs_behind() + resume.positions.len() > INBOX_LOGS_MAX {
             let refusal = cx.overloaded();
-            return self.turn_down(cx, origin, refusal);
+            return self.turn_down(cx, waiter, refusal);
         }
         let named = !resume.generations.is_empty();
         let knows = self.identity.knows(&resume.generations) || is(Mutation::TrustEveryPast);
@@ -86,15 +84,7 @@ impl Front {
             let known = Watermarks { delivered: position.delivered_upto, read: position.read_upto };
             session.add_position(log, Claim { upto: position.upto, trusted }, known);
         }
-        self.respond(cx, origin, Reply::Resumed { rewound });
+        self.respond(cx, waiter, Reply::Resumed { rewound });
         self.advance(cx, id);
     }
-}
-
-fn ask_account(cx: &mut Cx, origin: Origin, user: UserId, op: UserOp) {
-    cx.ask(origin, Message::User(user, op));
-}
-
-fn ask_chat(cx: &mut Cx, origin: Origin, user: UserId, peer: UserId, op: LogOp) {
-    cx.ask_log(origin, LogId::direct(user.get(), peer.get()), op);
 }

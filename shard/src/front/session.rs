@@ -121,6 +121,14 @@ impl Session {
         };
     }
 
+    /// What was on its way to the device may be lost: what its inbox holds is read anew.
+    pub(super) fn begin_again(&mut self) {
+        self.progress = Progress::ReadingInbox;
+        if let Some(lag) = &mut self.lag {
+            lag.begin_again();
+        }
+    }
+
     /// The log among those that the device is behind in; if it is not there, it is added with this want.
     pub(super) fn behind(&mut self, log: LogId, want: Want) -> &mut Behind {
         let is_scanned = self.is_scanned(log);

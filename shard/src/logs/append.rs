@@ -202,7 +202,7 @@ impl Logs {
             return cx.refuse(send.origin, refusal);
         }
         let log = self.known(id);
-        let Send { origin, author, client_id, kind, body, permits } = send;
+        let Send { origin, author, client_id, kind, body, permits, .. } = send;
         let (slot, seq) = (log.slot, log.head.next());
         // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
         let was_wrong = log.last_time_ms > cx.now_ms.saturating_add(AHEAD_MS_MAX);

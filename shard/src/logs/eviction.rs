@@ -21,7 +21,7 @@ impl Logs {
     pub(super) fn evict(&mut self, cx: &mut Cx) {
         for id in std::mem::take(&mut self.empty) {
             let Some(log) = self.logs.get(&id).filter(|log| !log.exists) else { continue };
-            if log.is_idle() && !log.in_quiet {
+            if log.is_idle() && !log.in_quiet && cx.is_here(log.slot) {
                 self.forget(cx, id);
             } else {
                 self.empty.push(id);

@@ -12,6 +12,7 @@ mod log;
 mod moving;
 mod people;
 mod read;
+mod recovery;
 mod room;
 mod waits;
 
@@ -122,6 +123,7 @@ impl Logs {
             LogOp::Describe { origin, reader, by_phone } => {
                 self.describe_peer(cx, id, origin, reader, by_phone);
             }
+            LogOp::Recover(user) => self.stands(cx, id, user),
             LogOp::Changed(user) => self.member_changed(cx, id, user),
             LogOp::Glance(asker) => self.glance(cx, id, asker),
             LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Permit(..) => {
@@ -138,8 +140,12 @@ impl Logs {
             LogOp::History(history) => cx.refuse(history.origin, refusal),
             LogOp::Pull(pull) => page_failed(cx, id, pull, Unreadable::ForNow),
             LogOp::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
-            // Nobody waits for these. The first is a hint; the others are answers to a log that is not here.
-            LogOp::Changed(_) | LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Permit(..) => {}
+            // Nobody waits for these. The first two are hints; the others are answers to a log that is not here.
+            LogOp::Recover(_)
+            | LogOp::Changed(_)
+            | LogOp::Devices(..)
+            | LogOp::Unreadable(_)
+            | LogOp::Permit(..) => {}
         }
     }
 
@@ -219,11 +225,12 @@ impl Logs {
 }
 
 fn page_failed(cx: &mut Cx, id: LogId, pull: Pull, why: Unreadable) {
-    cx.tell_front(pull.place, FrontOp::Page(Box::new(Page::failed(id, why))));
+    let page = Page::failed(id, why);
+    cx.tell_front(pull.origin.place, FrontOp::Page(pull.origin.ask, Box::new(page)));
 }
 
 fn glance_failed(cx: &mut Cx, id: LogId, asker: Glancer, why: Unreadable) {
-    cx.tell_front(asker.place, FrontOp::Glance(Box::new(Glance::failed(asker, id, why))));
+    cx.tell_front(asker.origin.place, FrontOp::Glance(Box::new(Glance::failed(asker, id, why))));
 }
 
 /// The member of a log that somebody says to be one.

@@ -188,7 +188,7 @@ impl Logs {
             own: log.shown_of(pull.author.user),
             failed: None,
         };
-        cx.tell_front(pull.place, FrontOp::Page(Box::new(page)));
+        cx.tell_front(pull.origin.place, FrontOp::Page(pull.origin.ask, Box::new(page)));
     }
 
     pub(super) fn read_entries(

@@ -10,7 +10,6 @@ use super::{Glance, Send, Watermarks};
 use crate::entry::{Author, Entry};
 use crate::network::Network;
 use crate::reply::{Origin, Place};
-use crate::tokens::Access;
 
 /// What is asked of a network's owner: may it? If so, the phone's owner goes on.
 #[derive(Debug)]
@@ -72,8 +71,8 @@ pub enum UserOp {
     Send(LogId, Send),
     /// Whom the user looks up.
     LookUp(Origin, Lookup),
-    /// A part of the user's logs, for the page of chats of this number: those behind a log, so many.
-    ListLogs(Origin, u64, Option<LogId>, usize),
+    /// A part of the user's logs, for a page of chats: those behind a log, so many.
+    ListLogs(Origin, Option<LogId>, usize),
     /// The user's devices.
     ListDevices(Origin),
     /// Ends a device of the user.
@@ -86,6 +85,8 @@ pub enum UserOp {
     Watch(LogId),
     /// It is in use no more.
     Unwatch(LogId),
+    /// Where a log of the user stands, of which something may be lost.
+    Stands(Box<Standing>),
     /// An entry of a log of the user is durable.
     Appended(Arc<Entry>),
     /// A device of the user has a log up to an entry, durably.
@@ -120,6 +121,7 @@ impl UserOp {
             | Self::Released(log) => Some(*log),
             Self::Appended(entry) => Some(entry.log),
             Self::Reserve(reserve) => Some(reserve.log),
+            Self::Stands(standing) => Some(standing.log),
             Self::Attach(_)
             | Self::Detach(..)
             | Self::Inbox(_)
@@ -166,6 +168,7 @@ impl UserOp {
             | Self::CaughtUp(..)
             | Self::Seen(_)
             | Self::Unwatch(_)
+            | Self::Stands(_)
             | Self::Appended(_)
             | Self::Acknowledged(..)
             | Self::Advanced(..)
@@ -176,13 +179,26 @@ impl UserOp {
     }
 }
 
+/// Where a log stands, durably.
+#[derive(Debug)]
+pub struct Standing {
+    /// Which.
+    pub log: LogId,
+    /// The devices of the user that have not acknowledged it up to the newest entry that they did not write themselves, and that entry.
+    pub behind: Vec<(DeviceId, Seq)>,
+    /// The watermarks of its members.
+    pub marks: Vec<(UserId, Watermarks)>,
+}
+
 /// A connection that has proven whose it is.
 #[derive(Debug)]
 pub struct Attach {
     /// The connection.
-    pub place: Place,
-    /// What its token proves.
-    pub access: Access,
+    pub origin: Origin,
+    /// Which device it has proven to be.
+    pub author: Author,
+    /// The session that its token names; `None`: it has stood for the device, and its user's owner has come to be another one.
+    pub session: Option<u64>,
     /// Its number in its process: of two, the one with the higher one was opened later, and stays.
     pub number: u64,
 }
@@ -191,7 +207,7 @@ pub struct Attach {
 #[derive(Clone, Copy, Debug)]
 pub struct InboxAsk {
     /// The connection.
-    pub place: Place,
+    pub origin: Origin,
     /// Its device.
     pub device: DeviceId,
     /// The first step; the steps after it begin behind this log.

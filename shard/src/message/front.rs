@@ -7,28 +7,31 @@ use tern_wire::errors::{Farewell, Refusal};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::{Glancer, Shown, Unreadable, Watermarks};
+use crate::asks::AskId;
 use crate::entry::{Author, Entry};
-use crate::reply::{Origin, Reply};
+use crate::reply::Reply;
 
 /// What a connection is told.
 #[derive(Debug)]
 pub enum FrontOp {
     /// The answer to a request of it.
-    Reply(Origin, Reply),
+    Reply(AskId, Reply),
     /// It stands for a device from now on.
-    Attached(Box<Attached>),
+    Attached(AskId, Box<Attached>),
     /// It can't stand for the device that it has proven to be.
-    NotAttached(Refusal),
+    NotAttached(AskId, Refusal),
     /// A step of the device's inbox; `Err`: it can't be read.
-    Inbox(Result<Box<InboxStep>, Unreadable>),
+    Inbox(AskId, Result<Box<InboxStep>, Unreadable>),
     /// Which logs a page of the list of chats is of; `Err`: why there is none.
-    Logs(u64, Result<LogsPage, Refusal>),
+    Logs(AskId, Result<LogsPage, Refusal>),
     /// What a [`Pull`](super::Pull) gave.
-    Page(Box<Page>),
+    Page(AskId, Box<Page>),
     /// What a look at a chat for the list of chats gave.
     Glance(Box<Glance>),
     /// An entry of a log of its user is durable.
     Entry(Arc<Entry>),
+    /// The device has not acknowledged a log up to this entry, and what it was told of it may be lost.
+    Behind(LogId, Seq),
     /// A member of a log of its user has got further, durably.
     Watermarks(LogId, UserId, Watermarks),
     /// Something of interest that the device can find out otherwise.

@@ -1,12 +1,13 @@
 //! What the owners of logs are asked and told.
 
 use bytes::Bytes;
+use tern_storage::Epoch;
 use tern_wire::errors::Refusal;
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
 
 use super::Watermarks;
 use crate::entry::Author;
-use crate::reply::{Origin, Place};
+use crate::reply::Origin;
 
 /// What is asked of a log's owner, or told to it.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub enum LogOp {
         /// By the peer's phone, which proves no acquaintance and needs none.
         by_phone: bool,
     },
+    /// What the owner of a member was told is lost, or what it was to be told: say where the log stands.
+    Recover(UserId),
     /// A member is not as before: the other one is told, if both have written.
     Changed(UserId),
     /// The answer to an ask for the message at the head of the queue: that it may go to a stranger (`None`), or how many bytes
@@ -58,7 +61,11 @@ impl LogOp {
             | Self::Pull(_)
             | Self::Glance(_)
             | Self::Describe { .. } => true,
-            Self::Changed(_) | Self::Permit(..) | Self::Devices(..) | Self::Unreadable(_) => false,
+            Self::Recover(_)
+            | Self::Changed(_)
+            | Self::Permit(..)
+            | Self::Devices(..)
+            | Self::Unreadable(_) => false,
         }
     }
 
@@ -79,6 +86,10 @@ pub struct Send {
     pub client_id: ClientMessageId,
     /// The body's kind.
     pub kind: i32,
+    /// It was asked before, of an owner that is gone.
+    pub again: bool,
+    /// The epoch of the log's slot, as the one who asks knows it.
+    pub epoch: Epoch,
     /// The body.
     pub body: Bytes,
     /// What it has been allowed.
@@ -122,7 +133,7 @@ pub struct ReadHistory {
 #[derive(Clone, Copy, Debug)]
 pub struct Pull {
     /// The connection.
-    pub place: Place,
+    pub origin: Origin,
     /// For which device.
     pub author: Author,
     /// What it lacks.
@@ -156,9 +167,7 @@ pub struct Claim {
 #[derive(Clone, Copy, Debug)]
 pub struct Glancer {
     /// The connection.
-    pub place: Place,
-    /// Which page of it.
-    pub number: u64,
+    pub origin: Origin,
     /// Whose chats.
     pub reader: UserId,
 }

@@ -10,7 +10,9 @@ mod logs;
 use tern_storage::{LogId, Slot};
 use tern_wire::ids::{Phone, UserId};
 
-pub use self::accounts::{Attach, InboxAsk, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Shown, UserOp};
+pub use self::accounts::{
+    Attach, InboxAsk, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Shown, Standing, UserOp,
+};
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Notice, Page};
 pub use self::logs::{Claim, Glancer, LogOp, Permits, Pull, ReadHistory, Send, Want};
 use crate::network::Network;

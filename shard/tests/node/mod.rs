@@ -2,7 +2,7 @@
 //! happens next among all that could is chosen at random: reads end late and in any order, the store is busy now and then,
 //! reads fail, and readers are slow, as the [`Weather`] has it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fastrand::Rng;
@@ -22,7 +22,7 @@ use tern_storage::memory::Memory;
 use tern_storage::records::StoreRecord;
 use tern_storage::{
     Batch, Busy, CommitId, Completion, Direction, Engine as _, Fence, Key, KeyRange, Lane, Port, ReadId,
-    ScanLimit, Slot, StoreError, Wake,
+    SLOTS, ScanLimit, Slot, StoreError, Wake,
 };
 use tern_wire::ids::{ClientMessageId, Name, Phone};
 
@@ -53,7 +53,12 @@ struct Hands {
     rng: Rng,
     /// Reads that the store has ended and the brain has not heard of.
     reads: Vec<Completion>,
-    mesh: BTreeMap<CoreId, VecDeque<Message>>,
+    /// What was said to each core, with the version of the table that this one had then.
+    mesh: BTreeMap<CoreId, VecDeque<(u64, Message)>>,
+    /// Batches in which nothing is written: no slot has decided them.
+    empty: BTreeSet<CommitId>,
+    /// The version of its table.
+    version: u64,
     frames: BTreeMap<ConnId, VecDeque<v1::ServerFrame>>,
     moves: VecDeque<(ConnId, CoreId, Arrival)>,
     /// Tables that the brain has not heard of.
@@ -64,6 +69,7 @@ struct Hands {
     failed: bool,
     troubles: Vec<StoreError>,
     recovered: Vec<u64>,
+    unanswered: Vec<Slot>,
     damage: bool,
     /// From where connections come.
     address: [u8; 16],
@@ -106,7 +112,7 @@ impl Effects for Hands {
     }
 
     fn tell(&mut self, core: CoreId, message: Message) {
-        self.mesh.entry(core).or_default().push_back(message);
+        self.mesh.entry(core).or_default().push_back((self.version, message));
     }
 
     fn congested(&self, _core: CoreId) -> bool {
@@ -122,7 +128,12 @@ impl Effects for Hands {
         if self.is_busy() {
             return Err(Busy((batch, deciding)));
         }
-        self.port.submit_in(lane, batch, deciding)
+        let is_empty = batch.is_empty();
+        let submitted = self.port.submit_in(lane, batch, deciding);
+        if let (true, Ok(commit)) = (is_empty, &submitted) {
+            self.empty.insert(*commit);
+        }
+        submitted
     }
 
     fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>> {
@@ -163,6 +174,10 @@ impl Effects for Hands {
 
     fn store_recovered(&mut self, refused: u64) {
         self.recovered.push(refused);
+    }
+
+    fn unanswered(&mut self, _owner: CoreId, slot: Slot) {
+        self.unanswered.push(slot);
     }
 }
 
@@ -208,6 +223,10 @@ struct Core {
     shard: Shard,
     hands: Hands,
     connections: u32,
+    /// The version of the table with which its brain began.
+    born: u64,
+    /// It has let slots go, and may still be reading for them.
+    reads_for_others: bool,
 }
 
 /// A connection, wherever it has moved.
@@ -216,6 +235,12 @@ pub struct Link(pub usize);
 
 /// See the module.
 pub struct Node {
+    limits: Limits,
+    identity: StoreIdentity,
+    /// The version of the last table in which slots were taken over.
+    taken: u64,
+    /// The ports of brains that were lost, and their empty batches.
+    graves: Vec<(Box<dyn Port>, BTreeSet<CommitId>)>,
     store: Memory,
     cores: Vec<Core>,
     pub now_ms: u64,
@@ -273,6 +298,8 @@ impl Node {
                 rng: Rng::with_seed(u64::from(core) ^ now_ms),
                 reads: Vec::new(),
                 mesh: BTreeMap::new(),
+                empty: BTreeSet::new(),
+                version: slots.version(),
                 frames: BTreeMap::new(),
                 moves: VecDeque::new(),
                 tables: VecDeque::new(),
@@ -282,14 +309,21 @@ impl Node {
                 failed: !has_started,
                 troubles: Vec::new(),
                 recovered: Vec::new(),
+                unanswered: Vec::new(),
                 damage: false,
                 address: [0; 16],
                 codes: Vec::new(),
                 refuses_codes: false,
             },
             connections: 0,
+            born: slots.version(),
+            reads_for_others: false,
         };
         Self {
+            limits: limits.clone(),
+            identity: identity.clone(),
+            taken: 0,
+            graves: Vec::new(),
             store: store.clone(),
             cores: (0..cores).map(core).collect(),
             now_ms,
@@ -454,6 +488,14 @@ impl Node {
         self.weather(weather);
     }
 
+    /// Lets everything happen but that the store takes what it was given.
+    pub fn settle_without_store(&mut self, rng: &mut Rng) {
+        let cores = 0..self.cores.len();
+        while cores.clone().any(|core| {
+            self.deliver(core, rng) || self.complete(core) || self.end_turn(core) || self.shell(core)
+        }) {}
+    }
+
     /// A slot becomes another core's, unless one is still on its way. Each core hears of it when it comes to that.
     pub fn move_slot(&mut self, slot: Slot, to: u16) -> bool {
         let is_moving = |core: &Core| core.shard.slots_moving() > 0 || !core.hands.tables.is_empty();
@@ -461,11 +503,134 @@ impl Node {
         if self.slots.owner(slot) == to || self.cores.iter().any(is_moving) {
             return false;
         }
+        self.cores[usize::from(self.slots.owner(slot).0)].reads_for_others = true;
         self.slots = self.slots.with_moved(slot, to);
         for core in &mut self.cores {
             core.hands.tables.push_back(self.slots.clone());
         }
         true
+    }
+
+    /// A core's brain is lost, with all that it knew, was told, had to say and had not been told of by the store, and its connections,
+    /// as if it had been another process's. Others take its slots over, and a new brain without slots takes its place. Not while
+    /// slots are on their way, or some core has not heard of the newest table.
+    pub fn lose_brain(&mut self, core: u16, rng: &mut Rng) -> bool {
+        let is_behind = |core: &Core| core.shard.slots_moving() > 0 || !core.hands.tables.is_empty();
+        let lost = CoreId(core % self.cores.len() as u16);
+        if self.cores.len() < 2 || self.cores.iter().any(is_behind) || self.reads_for_others(lost) {
+            return false;
+        }
+        let others: Vec<_> = self.slots.cores().filter(|core| *core != lost).collect();
+        let owned = (0..SLOTS).filter_map(Slot::new).filter(|slot| self.slots.owner(*slot) == lost);
+        let taken: Vec<_> = owned.map(|slot| (slot, others[rng.usize(..others.len())])).collect();
+        self.slots = self.slots.with_taken(taken.iter().copied());
+        self.taken = self.slots.version();
+        for (slot, _) in taken {
+            self.store.raise_epoch(slot, self.slots.epoch(slot)).expect("memory takes it");
+        }
+        self.bury(lost, rng);
+        for core in others {
+            self.cores[usize::from(core.0)].hands.tables.push_back(self.slots.clone());
+        }
+        true
+    }
+
+    /// Whether a core is still to answer for slots that it has let go. If it were another process's, those who have them would go with
+    /// it.
+    fn reads_for_others(&mut self, core: CoreId) -> bool {
+        let Core { hands, reads_for_others, .. } = &mut self.cores[usize::from(core.0)];
+        *reads_for_others &= !hands.reads.is_empty() || hands.port.has_completions();
+        *reads_for_others
+    }
+
+    fn bury(&mut self, lost: CoreId, rng: &mut Rng) {
+        for core in 0..self.cores.len() {
+            let moves = std::mem::take(&mut self.cores[core].hands.moves);
+            let (gone, kept): (Vec<_>, Vec<_>) = moves.into_iter().partition(|(_, to, _)| *to == lost);
+            self.cores[core].hands.moves = kept.into();
+            let here = CoreId(core as u16);
+            for link in &mut self.links {
+                let is_gone = |(at, conn): (CoreId, ConnId)| {
+                    at == lost || at == here && gone.iter().any(|(moving, ..)| *moving == conn)
+                };
+                *link = link.filter(|place| !is_gone(*place));
+            }
+        }
+        let shard = Shard::new(Setup {
+            process: ProcessId::default(),
+            core: lost,
+            slots: self.slots.clone(),
+            lanes: LANES,
+            limits: self.limits.clone(),
+            identity: self.identity.clone(),
+            keys: keys(),
+            seed: [rng.u8(..); 32],
+            development: true,
+        });
+        let port = self.store.port(Arc::new(NoWake));
+        let Core { shard: brain, hands, born, .. } = &mut self.cores[usize::from(lost.0)];
+        (*brain, *born, hands.version) = (shard, self.slots.version(), self.slots.version());
+        let mut dead = std::mem::replace(&mut hands.port, port);
+        dead.poll(&mut Vec::new());
+        self.graves.push((dead, std::mem::take(&mut hands.empty)));
+        // Its last words are cut anywhere.
+        hands.mesh.values_mut().for_each(|said| said.truncate(rng.usize(..=said.len())));
+        hands.reads.clear();
+        hands.frames.clear();
+        hands.moves.clear();
+        hands.closing.clear();
+        hands.drained.clear();
+    }
+
+    /// What became of the batches that lost brains had under way: how many were fenced off.
+    ///
+    /// # Panics
+    /// If one was committed though its slots had been taken over.
+    pub fn fenced(&mut self) -> usize {
+        let mut fenced = 0;
+        for (port, empty) in &mut self.graves {
+            let mut ended = Vec::new();
+            port.poll(&mut ended);
+            for completion in ended {
+                match completion {
+                    Completion::Committed(proof) if !empty.contains(&proof.commit()) => {
+                        panic!("an owner that is gone commits nothing: {proof:?}")
+                    }
+                    Completion::CommitFailed { error, .. } => {
+                        assert!(matches!(error, StoreError::Fenced { .. }), "{error:?}");
+                        fenced += 1;
+                    }
+                    Completion::Committed(_) | Completion::Value { .. } | Completion::Rows { .. } => {}
+                }
+            }
+        }
+        fenced
+    }
+
+    /// What connections have asked of owners and is not answered, and the answers that came late or once more.
+    pub fn asks(&self) -> (usize, u64) {
+        let asks = self.cores.iter().map(|core| core.shard.asks());
+        asks.fold((0, 0), |(open, late), (more, more_late)| (open + more, late + more_late))
+    }
+
+    /// The slots whose owners have not answered in time, as operators were told.
+    pub fn told_unanswered(&self) -> Vec<Slot> {
+        self.cores.iter().flat_map(|core| core.hands.unanswered.clone()).collect()
+    }
+
+    /// Batches of a core that the store has not completed.
+    pub fn commits_in_flight(&self, core: u16) -> usize {
+        self.cores[usize::from(core)].shard.commits_in_flight()
+    }
+
+    /// The core that owns a slot.
+    pub fn owner(&self, slot: Slot) -> u16 {
+        self.slots.owner(slot).0
+    }
+
+    /// On which core a connection is, if it stands.
+    pub fn core_of(&self, link: Link) -> Option<u16> {
+        self.links[link.0].map(|(core, _)| core.0)
     }
 
     /// Whether no slot is on its way.
@@ -477,6 +642,7 @@ impl Node {
         let table = self.cores[core].hands.tables.pop_front();
         let heard = table.is_some();
         if let Some(table) = table {
+            self.cores[core].hands.version = table.version();
             self.input(CoreId(core as u16), Input::Slots(table));
         }
         heard
@@ -487,9 +653,19 @@ impl Node {
         let from = rng.usize(..self.cores.len());
         for offset in 0..self.cores.len() {
             let from = (from + offset) % self.cores.len();
-            let message = self.cores[from].hands.mesh.get_mut(&to).and_then(VecDeque::pop_front);
-            if let Some(message) = message {
-                self.input(to, Input::Told(message));
+            let said = self.cores[from].hands.mesh.get_mut(&to).and_then(VecDeque::pop_front);
+            if let Some((version, message)) = said {
+                // Whoever is behind with a table in which slots were taken over catches up before it reads on.
+                while version >= self.taken && self.cores[usize::from(to.0)].hands.version < self.taken {
+                    assert!(self.hear_of_table(usize::from(to.0)), "the newest table is on its way");
+                }
+                let (sender, receiver) = (&self.cores[from], &self.cores[usize::from(to.0)]);
+                // What was said to a brain that was lost, or by it and comes when that is known, is lost too.
+                let is_lost = version < receiver.born
+                    || (version < sender.born && receiver.hands.version >= sender.born);
+                if !is_lost {
+                    self.input(to, Input::Told(message));
+                }
                 return true;
             }
         }

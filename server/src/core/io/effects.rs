@@ -11,7 +11,7 @@ use tern_shard::reply::ConnId;
 use tern_shard::slots::CoreId;
 use tern_shard::{Arrival, Effects};
 use tern_storage::{
-    Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Lane, ReadId, ScanLimit, StoreError,
+    Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Lane, ReadId, ScanLimit, Slot, StoreError,
 };
 use tern_uring::TransferId;
 use tern_wire::frame;
@@ -146,6 +146,15 @@ impl Effects for Io {
 
     fn store_trouble(&mut self, error: &StoreError) {
         self.shared.store_trouble(error);
+    }
+
+    fn unanswered(&mut self, owner: CoreId, slot: Slot) {
+        let (core, slot) = (owner.0, slot.number());
+        tracing::error!(
+            core,
+            slot,
+            "a core has not answered in time what connections asked, and they were shown out: if the store is not stuck, this is a mistake in ternd, please report it"
+        );
     }
 
     fn store_recovered(&mut self, refused: u64) {

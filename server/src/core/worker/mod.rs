@@ -250,6 +250,9 @@ impl Worker {
         let (users, logs) = self.shard.in_memory();
         self.io.metrics().users_in_memory.set(users as u64);
         self.io.metrics().logs_in_memory.set(logs as u64);
+        let (asks, late) = self.shard.asks();
+        self.io.metrics().asks.set(asks as u64);
+        self.io.metrics().answers_dropped.set(late);
         let Io { tracer, shared, .. } = &mut self.io;
         tracer.hand_over(&shared.traces);
         self.end_slow_handshakes();

@@ -1,0 +1,336 @@
+//! What the front asks of owners for its connections: kept until it is answered, its deadline has passed, or an owner on its way is
+//! gone with what it was asked. Then it is asked again, in order, before anything newer.
+//!
+//! What is asked again has a new number: an answer to the first time says nothing of the second. It may have been carried out the
+//! first time, so whoever writes tells it by the client's own number, or does what is done already; what can't be told so is not
+//! asked again, and a refusal for now is no answer to it: its connection ends, and the client asks.
+
+use bytes::Bytes;
+use tern_storage::{LogId, Slot};
+use tern_wire::errors::{Farewell, Reason};
+use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
+use tern_wire::request::{Lookup, Refresh};
+
+use super::conns::{Conns, Waiter};
+use super::{Cx, Front};
+use crate::asks::AskId;
+use crate::entry::{Author, peer_of};
+use crate::message::{
+    Attach, Glancer, InboxAsk, LogOp, Message, Permits, Pull, ReadHistory, Send, UserOp, Want, Watermarks,
+};
+use crate::mutations::{Mutation, is};
+use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
+use crate::slots::Taken;
+
+const UNANSWERED: Farewell = Farewell::new(Reason::Unavailable, "no answer came in time: ask again");
+
+/// Something that was asked of an owner.
+#[derive(Debug)]
+pub(super) struct Asked {
+    conn: ConnId,
+    /// The request, or 0: nobody but the front waits for it.
+    request: u64,
+    /// Bytes of the request's frame.
+    bytes: u32,
+    /// It was asked before, of an owner that is gone.
+    again: bool,
+    /// Whose owner is asked.
+    slot: Slot,
+    ask: Ask,
+}
+
+// A core has many of them under way.
+const _: () = assert!(size_of::<Asked>() <= 96);
+
+/// What is asked, as far as it takes to ask again.
+pub(super) enum Ask {
+    /// Append an entry.
+    Send { peer: UserId, client_id: ClientMessageId, kind: i32, body: Bytes },
+    /// Move the device's position and its user's watermarks.
+    Acknowledge { peer: UserId, upto: Watermarks },
+    /// A page of history.
+    History { peer: UserId, from: Seq, forwards: bool, limit: usize },
+    /// Who is it?
+    Lookup(Box<Lookup>),
+    /// The user's devices.
+    Devices,
+    /// End a device of the user.
+    EndDevice(DeviceId),
+    /// Have a device of the user ring. Twice is no harm.
+    RingDevice(DeviceId),
+    /// Exchange a refresh token of this device.
+    Refresh(Box<(Author, Refresh)>),
+    /// May the connection stand for its device, or go on to?
+    Attach,
+    /// A step of the device's inbox, behind this log.
+    Inbox(Option<LogId>),
+    /// Entries that the device lacks.
+    Pull { log: LogId, want: Want, marked: bool },
+    /// A part of the user's logs, behind this one: so many.
+    Logs(Option<LogId>, usize),
+    /// A log at a glance.
+    Glance(LogId),
+    /// Something that is not to be asked again; whoever is asked may pass it on to this slot's owner.
+    Once(Option<Slot>),
+}
+
+/// Shows no content.
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ask").finish_non_exhaustive()
+    }
+}
+
+impl Asked {
+    /// Whether it is on its way by a slot of which this is true, or may be. By which slots a `Lookup` goes, only those know who carry it
+    /// out; and of a connection that has gone nobody knows whose chats it spoke of.
+    fn passes(&self, by: Option<Author>, is_so: impl Fn(Slot) -> bool) -> bool {
+        is_so(self.slot)
+            || match self.ask {
+                Ask::Send { peer, .. } => by.is_none_or(|by| is_so(Slot::of_log(chat(by, peer)))),
+                Ask::Glance(log) => by.is_none_or(|by| is_so(slot_of(peer_of(log, by.user)))),
+                Ask::Lookup(_) => true,
+                Ask::Once(then) => then.is_some_and(is_so),
+                Ask::Acknowledge { .. }
+                | Ask::History { .. }
+                | Ask::Devices
+                | Ask::EndDevice(_)
+                | Ask::RingDevice(_)
+                | Ask::Refresh(_)
+                | Ask::Attach
+                | Ask::Inbox(_)
+                | Ask::Pull { .. }
+                | Ask::Logs(..) => false,
+            }
+    }
+
+    /// Whoever asks for a code, or tries one, has until the login: a code may wait for the way to the deliverer.
+    fn has_deadline(&self) -> bool {
+        !matches!(self.ask, Ask::Once(Some(_)))
+    }
+
+    fn waiter(&self) -> Waiter {
+        Waiter { conn: self.conn, request: self.request, bytes: self.bytes }
+    }
+}
+
+impl Ask {
+    /// The slot whose owner is asked.
+    fn slot(&self, by: Author) -> Slot {
+        match self {
+            Self::Acknowledge { peer, .. } | Self::History { peer, .. } => Slot::of_log(chat(by, *peer)),
+            Self::Pull { log, .. } | Self::Glance(log) => Slot::of_log(*log),
+            Self::Send { .. }
+            | Self::Lookup(_)
+            | Self::Devices
+            | Self::EndDevice(_)
+            | Self::RingDevice(_)
+            | Self::Refresh(_)
+            | Self::Attach
+            | Self::Inbox(_)
+            | Self::Logs(..)
+            | Self::Once(_) => slot_of(by.user),
+        }
+    }
+
+    /// Whether it may be refused before it has left, for too much is under way. What is not is answered in another way than with a
+    /// refusal, and bounded by other means.
+    fn is_refusable(&self) -> bool {
+        !matches!(self, Self::Attach | Self::Inbox(_) | Self::Pull { .. } | Self::Logs(..) | Self::Glance(_))
+    }
+
+    /// Whether, carried out, it leaves something in the store.
+    fn writes(&self) -> bool {
+        matches!(
+            self,
+            Self::Send { .. }
+                | Self::Acknowledge { .. }
+                | Self::EndDevice(_)
+                | Self::Refresh(_)
+                | Self::Once(..)
+        )
+    }
+}
+
+impl Front {
+    /// Asks for a request of a device that is logged in.
+    pub(super) fn ask(&mut self, cx: &mut Cx, waiter: Waiter, by: Author, ask: Ask) {
+        let Waiter { conn, request, bytes } = waiter;
+        let slot = ask.slot(by);
+        self.send_ask(cx, by, Asked { conn, request, bytes, again: false, slot, ask });
+    }
+
+    /// Asks for a session itself.
+    pub(super) fn ask_for(&mut self, cx: &mut Cx, conn: ConnId, by: Author, ask: Ask) {
+        self.ask(cx, Waiter { conn, request: 0, bytes: 0 }, by, ask);
+    }
+
+    /// Asks the user's owner whether a connection may stand for its device, or, when that owner has come to be another one, may go
+    /// on to.
+    pub(super) fn ask_to_attach(&mut self, cx: &mut Cx, conn: ConnId, author: Author, session: Option<u64>) {
+        let number = self.conns.get(conn).expect("it has just been looked at").number;
+        let slot = slot_of(author.user);
+        let asked = Asked { conn, request: 0, bytes: 0, again: false, slot, ask: Ask::Attach };
+        let origin = self.note(cx, asked);
+        let attach = Attach { origin, author, session, number };
+        cx.tell_user(author.user, UserOp::Attach(Box::new(attach)));
+    }
+
+    /// Notes something that is not to be asked again, of a slot's owner, who may pass it on to another's.
+    pub(super) fn note_once(&mut self, cx: &Cx, waiter: Waiter, slot: Slot, then: Option<Slot>) -> Origin {
+        let Waiter { conn, request, bytes } = waiter;
+        self.note(cx, Asked { conn, request, bytes, again: false, slot, ask: Ask::Once(then) })
+    }
+
+    /// What an answer is to; `None`: it came too late, or once more, or after its asker.
+    pub(super) fn asked(&mut self, conn: ConnId, ask: AskId) -> Option<Asked> {
+        self.asks.answered(ask, |asked| asked.conn == conn)
+    }
+
+    /// The answer to a request has come.
+    pub(super) fn answered(&mut self, cx: &mut Cx, conn: ConnId, ask: AskId, reply: Reply) {
+        let Some(asked) = self.asked(conn, ask) else { return };
+        let is_refused_for_now = matches!(&reply, Reply::Refused(refusal) if refusal.retry_after_ms > 0);
+        // The owner that is gone may have done it.
+        let is_unknown = asked.again && asked.ask.writes() && is_refused_for_now;
+        self.respond(cx, asked.waiter(), if is_unknown { Reply::Unknown } else { reply });
+    }
+
+    /// Owners are gone with what they were asked: it is asked again of those in their place, and their users' devices attach there.
+    pub(crate) fn owners_gone(&mut self, cx: &mut Cx, taken: &Taken) {
+        let conns = &mut self.conns;
+        let mut again = self.asks.extract(|asked| {
+            let by = author_of(conns, asked.conn);
+            asked.passes(by, |slot| taken.has(slot))
+        });
+        if is(Mutation::AskOutOfOrder) {
+            again.reverse();
+        }
+        for asked in again {
+            self.ask_again(cx, asked);
+        }
+        for conn in self.conns.ids() {
+            let author = self.conns.session(conn).map(|session| session.author());
+            if let Some(author) = author.filter(|author| taken.has(slot_of(author.user))) {
+                self.attach_again(cx, conn, author);
+            }
+        }
+    }
+
+    fn ask_again(&mut self, cx: &mut Cx, asked: Asked) {
+        let conn = asked.conn;
+        // Whoever is gone, or is going, waits for nothing.
+        if self.conns.get(conn).is_none_or(|conn| conn.closing) || is(Mutation::LoseAsk) {
+            return;
+        }
+        match asked.ask {
+            Ask::Once(..) => self.farewell(cx, conn, UNKNOWN),
+            Ask::Attach => {
+                // One that has attached before begins anew, with its inbox.
+                if let Some(attaching) = self.conns.get(conn).and_then(|conn| conn.attaching.as_deref()) {
+                    let access = attaching.access;
+                    self.ask_to_attach(cx, conn, access.author, Some(access.session));
+                }
+            }
+            Ask::Inbox(_) => {}
+            Ask::Refresh(ref refresh) => {
+                let by = refresh.0;
+                self.send_ask(cx, by, Asked { again: true, ..asked });
+            }
+            _ => {
+                let by = author_of(&mut self.conns, conn).expect("whoever is logged in asks for these");
+                self.send_ask(cx, by, Asked { again: true, ..asked });
+            }
+        }
+    }
+
+    /// The owner of a session's user is gone, and with it whatever was on its way to the device: it attaches to the next one, and
+    /// what it has not acknowledged is pushed again.
+    fn attach_again(&mut self, cx: &mut Cx, conn: ConnId, author: Author) {
+        self.ask_to_attach(cx, conn, author, None);
+        let session = self.conns.session(conn).expect("it has just been looked at");
+        if !session.is_silent() {
+            session.begin_again();
+            self.advance(cx, conn);
+        }
+    }
+
+    /// Ends connections that have waited too long: a client that asks again may be luckier, and an operator must know.
+    pub(super) fn end_unanswered(&mut self, cx: &mut Cx) {
+        let timeout_ms = cx.limits().answer_timeout_ms;
+        while let Some(asked) = self.asks.overdue(cx.now_ms, timeout_ms, Asked::has_deadline) {
+            cx.unanswered(asked.slot);
+            self.farewell(cx, asked.conn, UNANSWERED);
+        }
+    }
+
+    /// Notes something that is asked of an owner, and gives where its answer goes.
+    fn note(&mut self, cx: &Cx, asked: Asked) -> Origin {
+        let place = cx.place(asked.conn);
+        Origin { place, ask: self.asks.insert(cx.now_ms, asked) }
+    }
+
+    fn send_ask(&mut self, cx: &mut Cx, by: Author, asked: Asked) {
+        let origin = self.note(cx, asked);
+        let Asked { again, slot, ask, .. } = self.asks.get(origin.ask).expect("it has just been noted");
+        let message = message(cx, origin, by, *again, ask);
+        // What is asked again is bounded by what was asked.
+        if ask.is_refusable() && !again {
+            cx.ask_in(*slot, origin, message);
+        } else {
+            cx.tell_owner(*slot, message);
+        }
+    }
+}
+
+/// Who asks for a connection that is logged in, or about to be, and does not end.
+fn author_of(conns: &mut Conns, conn: ConnId) -> Option<Author> {
+    let conn = conns.get(conn).filter(|conn| !conn.closing)?;
+    let session = conn.session.as_deref().map(|session| session.author());
+    session.or(conn.attaching.as_deref().map(|attaching| attaching.access.author))
+}
+
+fn slot_of(user: UserId) -> Slot {
+    Slot::of_user(user.get())
+}
+
+fn chat(by: Author, peer: UserId) -> LogId {
+    LogId::direct(by.user.get(), peer.get())
+}
+
+/// What goes to the owner.
+fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Message {
+    let Author { user, device } = by;
+    let of_user = |op| Message::User(user, op);
+    let of_chat = |peer: UserId, op| Message::Log(chat(by, peer), op);
+    match *ask {
+        Ask::Send { peer, client_id, kind, ref body } => {
+            let log = chat(by, peer);
+            let (epoch, body) = (cx.epoch(Slot::of_log(log)), body.clone());
+            let permits = Permits::default();
+            of_user(UserOp::Send(
+                log,
+                Send { origin, author: by, client_id, kind, again, epoch, body, permits },
+            ))
+        }
+        Ask::Acknowledge { peer, upto } => of_chat(peer, LogOp::Acknowledge { origin, author: by, upto }),
+        Ask::History { peer, from, forwards, limit } => {
+            of_chat(peer, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
+        }
+        Ask::Lookup(ref lookup) => of_user(UserOp::LookUp(origin, Lookup::clone(lookup))),
+        Ask::Devices => of_user(UserOp::ListDevices(origin)),
+        Ask::EndDevice(ended) => of_user(UserOp::EndDevice(origin, ended)),
+        Ask::RingDevice(rung) => of_user(UserOp::RingDevice(origin, device, rung)),
+        Ask::Refresh(ref refresh) => {
+            let (Author { user, device }, refresh) = Clone::clone(&**refresh);
+            Message::User(user, UserOp::Refresh(origin, device, Box::new(refresh)))
+        }
+        Ask::Inbox(after) => of_user(UserOp::Inbox(InboxAsk { origin, device, after })),
+        Ask::Pull { log, want, marked } => {
+            Message::Log(log, LogOp::Pull(Pull { origin, author: by, want, marked, writes_mark: true }))
+        }
+        Ask::Logs(after, rows) => of_user(UserOp::ListLogs(origin, after, rows)),
+        Ask::Glance(log) => Message::Log(log, LogOp::Glance(Glancer { origin, reader: user })),
+        Ask::Attach | Ask::Once(..) => unreachable!("sent by those who know more than is noted"),
+    }
+}
