@@ -214,7 +214,8 @@ impl Client {
         Ok(Kept { sending })
     }
 
-    /// Waits until everything that was kept is sent or refused. Fails at once without a connection.
+    /// Waits until everything that was kept is sent or refused, and the server has confirmed that what has been dealt with is
+    /// acknowledged. Fails at once without a connection.
     pub async fn flush(&self) -> Result<(), Error> {
         self.call(|answer| Call::Flush { answer }).await
     }

@@ -153,12 +153,17 @@ impl Session {
                 let pending = Pending::History(request.peer, ticket);
                 self.request(now, client_frame::Request::History(request), pending);
             }
-            Ask::Flush => self.flushes.push(ticket),
+            Ask::Flush => {
+                self.flushes.push(ticket);
+                self.acknowledging.at = Some(now);
+            }
         }
     }
 
     fn answer_flushes<S: Tables>(&mut self, device: &mut Device<S>) {
-        if self.sending.is_done() {
+        // What is to be acknowledged later is so at once, or is refused for now.
+        let is_acknowledged = self.acknowledging.at.is_none() && !self.requests.is_acknowledging();
+        if !self.flushes.is_empty() && self.sending.is_done() && is_acknowledged {
             for ticket in self.flushes.drain(..) {
                 // Those that were sent with this very input are news yet.
                 device.news.push(News::Answer(ticket, Ok(Reply::Done)));

@@ -103,6 +103,11 @@ impl Requests {
             || self.again.iter().any(|(_, again)| matches!(again, Again::Resume(_)))
     }
 
+    /// Whether an `Acknowledge` is not answered.
+    pub(super) fn is_acknowledging(&self) -> bool {
+        self.is_asking(|pending| matches!(pending, Pending::Acknowledge { .. }))
+    }
+
     /// Whether what is missing in a chat is being read, or is to be read later.
     pub(super) fn is_filling(&self, peer: u64) -> bool {
         self.is_asking(|pending| matches!(pending, Pending::Fill(filling) if *filling == peer))
