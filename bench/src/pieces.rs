@@ -234,7 +234,7 @@ fn mesh_hop() -> Result<Box<dyn Piece>, String> {
     let origin = Origin { place, ask: AskId(10_000) };
     let (again, epoch, permits) = (false, Epoch::default(), Permits::default());
     let send = Send { origin, author, client_id, kind, again, epoch, body, permits };
-    let send = Message::Log(log, LogOp::Send(send));
+    let send = Message::Log(log, LogOp::Send(Box::new(send)));
     let mut ends = mesh(2, MESH_RING_MESSAGES).into_iter();
     let two: Option<(MeshEnd<Message>, _)> = ends.next().zip(ends.next());
     let (mut sender, mut receiver) = two.expect("a mesh of two has two ends");

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use tern_storage::{LogId, Slot};
+use tern_storage::{LogId, SLOTS, Slot};
 use tern_wire::ids::{Phone, UserId};
 
 use crate::maps::{Hashing, Map};
@@ -41,18 +41,27 @@ enum Contents<K, V> {
 /// As many are few.
 const FEW_MAX: usize = 8;
 
-/// See the module. A slot that holds nothing costs nothing.
+/// See the module. A slot that holds nothing costs two bytes. Where a slot's contents lie is looked up by its number, without
+/// hashing: it is on the way of each message, several times.
 #[derive(Debug)]
 pub(crate) struct BySlot<K, V> {
-    slots: Map<Slot, Contents<K, V>>,
+    /// By slot: its place in `slots`, or [`NOWHERE`]. Empty before anything was put in.
+    places: Vec<u16>,
+    /// Those that hold something, in no order.
+    slots: Vec<(Slot, Contents<K, V>)>,
     len: usize,
     hashing: Hashing,
 }
 
+/// The place of a slot that holds nothing.
+const NOWHERE: u16 = u16::MAX;
+
+const _: () = assert!(SLOTS < NOWHERE);
+
 impl<K: InSlot + Eq + Hash, V> BySlot<K, V> {
     /// Empty.
     pub(crate) fn new(hashing: Hashing) -> Self {
-        Self { slots: Map::with_hasher(hashing), len: 0, hashing }
+        Self { places: Vec::new(), slots: Vec::new(), len: 0, hashing }
     }
 
     /// How many there are, all slots together.
@@ -65,14 +74,15 @@ impl<K: InSlot + Eq + Hash, V> BySlot<K, V> {
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
-        match self.slots.get(&key.slot())? {
+        match self.contents(key.slot())? {
             Contents::Few(few) => few.iter().find(|(known, _)| known == key).map(|(_, value)| value),
             Contents::Many(many) => many.get(key),
         }
     }
 
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        match self.slots.get_mut(&key.slot())? {
+        let place = self.place(key.slot())?;
+        match &mut self.slots[place].1 {
             Contents::Few(few) => few.iter_mut().find(|(known, _)| known == key).map(|(_, value)| value),
             Contents::Many(many) => many.get_mut(key),
         }
@@ -85,7 +95,8 @@ impl<K: InSlot + Eq + Hash, V> BySlot<K, V> {
             return;
         }
         self.len += 1;
-        let contents = self.slots.entry(key.slot()).or_insert(Contents::Few(Vec::new()));
+        let place = self.place(key.slot()).unwrap_or_else(|| self.begin(key.slot()));
+        let contents = &mut self.slots[place].1;
         match contents {
             Contents::Few(few) if few.len() < FEW_MAX => {
                 few.reserve_exact(1);
@@ -103,9 +114,8 @@ impl<K: InSlot + Eq + Hash, V> BySlot<K, V> {
 
     /// Takes a value out.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
-        let slot = key.slot();
-        let contents = self.slots.get_mut(&slot)?;
-        let (removed, is_empty) = match contents {
+        let place = self.place(key.slot())?;
+        let (removed, is_empty) = match &mut self.slots[place].1 {
             Contents::Few(few) => {
                 let place = few.iter().position(|(known, _)| known == key)?;
                 (few.swap_remove(place).1, few.is_empty())
@@ -113,7 +123,7 @@ impl<K: InSlot + Eq + Hash, V> BySlot<K, V> {
             Contents::Many(many) => (many.remove(key)?, many.is_empty()),
         };
         if is_empty {
-            self.slots.remove(&slot);
+            self.end(place);
         }
         self.len -= 1;
         Some(removed)
@@ -121,7 +131,7 @@ impl<K: InSlot + Eq + Hash, V> BySlot<K, V> {
 
     /// Goes through the keys.
     pub(crate) fn each_key(&self, mut each: impl FnMut(&K)) {
-        for contents in self.slots.values() {
+        for (_, contents) in &self.slots {
             match contents {
                 Contents::Few(few) => few.iter().for_each(|(key, _)| each(key)),
                 Contents::Many(many) => many.keys().for_each(&mut each),
@@ -131,9 +141,9 @@ impl<K: InSlot + Eq + Hash, V> BySlot<K, V> {
 
     /// Keeps those of which this is true.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
-        let mut len = 0;
-        self.slots.retain(|_, contents| {
-            let left = match contents {
+        self.len = 0;
+        for place in (0..self.slots.len()).rev() {
+            let left = match &mut self.slots[place].1 {
                 Contents::Few(few) => {
                     few.retain_mut(|(key, value)| keep(key, value));
                     few.len()
@@ -143,15 +153,16 @@ impl<K: InSlot + Eq + Hash, V> BySlot<K, V> {
                     many.len()
                 }
             };
-            len += left;
-            left > 0
-        });
-        self.len = len;
+            self.len += left;
+            if left == 0 {
+                self.end(place);
+            }
+        }
     }
 
     /// Whether this is true of all that lies in a slot.
     pub(crate) fn all_of(&self, slot: Slot, mut is_so: impl FnMut(&V) -> bool) -> bool {
-        match self.slots.get(&slot) {
+        match self.contents(slot) {
             None => true,
             Some(Contents::Few(few)) => few.iter().all(|(_, value)| is_so(value)),
             Some(Contents::Many(many)) => many.values().all(is_so),
@@ -160,21 +171,49 @@ impl<K: InSlot + Eq + Hash, V> BySlot<K, V> {
 
     /// Takes out all that lies in a slot.
     pub(crate) fn take(&mut self, slot: Slot) -> Vec<(K, V)> {
-        let taken = match self.slots.remove(&slot) {
-            None => Vec::new(),
-            Some(Contents::Few(few)) => few,
-            Some(Contents::Many(many)) => many.into_iter().collect(),
+        let Some(place) = self.place(slot) else { return Vec::new() };
+        let taken: Vec<_> = match self.end(place) {
+            Contents::Few(few) => few,
+            Contents::Many(many) => many.into_iter().collect(),
         };
         self.len -= taken.len();
         taken
+    }
+
+    fn place(&self, slot: Slot) -> Option<usize> {
+        let place = *self.places.get(usize::from(slot.number()))?;
+        (place != NOWHERE).then_some(usize::from(place))
+    }
+
+    fn contents(&self, slot: Slot) -> Option<&Contents<K, V>> {
+        self.place(slot).map(|place| &self.slots[place].1)
+    }
+
+    /// A slot is to hold something.
+    fn begin(&mut self, slot: Slot) -> usize {
+        if self.places.is_empty() {
+            self.places.resize(usize::from(SLOTS), NOWHERE);
+        }
+        let place = self.slots.len();
+        self.places[usize::from(slot.number())] = place as u16;
+        self.slots.push((slot, Contents::Few(Vec::new())));
+        place
+    }
+
+    /// A slot holds nothing any more: the last one takes its place.
+    fn end(&mut self, place: usize) -> Contents<K, V> {
+        let (slot, contents) = self.slots.swap_remove(place);
+        self.places[usize::from(slot.number())] = NOWHERE;
+        if let Some((moved, _)) = self.slots.get(place) {
+            self.places[usize::from(moved.number())] = place as u16;
+        }
+        contents
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-
-    use tern_storage::SLOTS;
 
     use super::*;
 

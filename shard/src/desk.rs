@@ -120,7 +120,9 @@ impl Store {
             return None;
         }
         let fence = open.deciding.iter().map(|slot| (*slot, table.epoch(*slot))).collect();
-        match fx.submit(lane, std::mem::take(&mut open.batch), fence) {
+        // The next turn will write about as much as this one.
+        let next = Batch::with_capacity(open.batch.len());
+        match fx.submit(lane, std::mem::replace(&mut open.batch, next), fence) {
             Ok(commit) => {
                 self.in_flight.push_back((commit, lane));
                 self.begin_batch(lane);
@@ -239,7 +241,8 @@ impl<A, G, S> Desk<A, G, S> {
     pub(crate) fn submitted(&mut self, lane: Lane, commit: CommitId) {
         let follows = &mut self.follows[usize::from(lane.0)];
         if !follows.is_empty() {
-            self.in_flight.push_back((commit, std::mem::take(follows)));
+            let next = Vec::with_capacity(follows.len());
+            self.in_flight.push_back((commit, std::mem::replace(follows, next)));
         }
     }
 

@@ -46,7 +46,7 @@ pub(crate) const UNKNOWN: Farewell =
 #[derive(Debug)]
 pub enum Reply {
     /// To `Hello`.
-    Welcome(v1::Welcome),
+    Welcome(Box<v1::Welcome>),
     /// To `Hello`, when there is no common version.
     VersionUnsupported,
     /// To `Register`.
@@ -56,7 +56,7 @@ pub enum Reply {
     /// To `Login`.
     LoggedIn(v1::LoggedIn),
     /// To `Lookup`.
-    Person(v1::Person),
+    Person(Box<v1::Person>),
     /// To `Send`: the acknowledgement.
     Sent(DurableSeq, ClientMessageId),
     /// To `Acknowledge`.
@@ -67,7 +67,7 @@ pub enum Reply {
         rewound: bool,
     },
     /// To `History`.
-    HistoryPage(v1::HistoryPage),
+    HistoryPage(Box<v1::HistoryPage>),
     /// To `Chats`.
     ChatsPage(v1::ChatsPage),
     /// To `Devices`.
@@ -111,7 +111,7 @@ impl Reply {
     /// The frame that answers request `id`.
     pub fn into_frame(self, id: u64) -> v1::ServerFrame {
         let message = match self {
-            Self::Welcome(welcome) => Message::Welcome(welcome),
+            Self::Welcome(welcome) => Message::Welcome(*welcome),
             Self::VersionUnsupported => Message::Refused(v1::Refused {
                 reason: Reason::VersionUnsupported.into(),
                 detail: "there is no common protocol version".to_owned(),
@@ -122,11 +122,11 @@ impl Reply {
             Self::CodeSent(sent) => Message::CodeSent(sent),
             Self::Session(session) => Message::Session(*session),
             Self::LoggedIn(login) => Message::LoggedIn(login),
-            Self::Person(person) => Message::Person(person),
+            Self::Person(person) => Message::Person(*person),
             Self::Sent(proof, _) => Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms() }),
             Self::Acknowledged => Message::Acknowledged(v1::Acknowledged {}),
             Self::Resumed { rewound } => Message::Resumed(v1::Resumed { rewound }),
-            Self::HistoryPage(page) => Message::HistoryPage(page),
+            Self::HistoryPage(page) => Message::HistoryPage(*page),
             Self::ChatsPage(page) => Message::ChatsPage(page),
             Self::DeviceList(list) => Message::DeviceList(list),
             Self::DeviceEnded => Message::DeviceEnded(v1::DeviceEnded {}),

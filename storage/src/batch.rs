@@ -22,6 +22,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Empty, with room for so many writes.
+    pub fn with_capacity(writes: usize) -> Self {
+        Self { ops: Vec::with_capacity(writes), bytes: 0 }
+    }
+
     /// Sets `key` to `value`.
     pub fn put(&mut self, key: Key, value: impl Into<Bytes>) {
         let value = value.into();

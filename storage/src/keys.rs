@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 use crate::slots::Slot;
 
 /// A log's identity: 17 bytes in keys.
@@ -44,9 +46,12 @@ impl LogId {
     }
 }
 
-/// One key.
+/// One key. Those of this module take no allocation, but for long names of the whole store's.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Box<[u8]>);
+pub struct Key(SmallVec<[u8; KEY_BYTES]>);
+
+/// Bytes of the longest key, a client message's.
+const KEY_BYTES: usize = 3 + LOG_ID_BYTES + 8 + 4 + 8;
 
 impl Key {
     /// A key of these bytes: for engines and tests, all others use the functions of this module.
@@ -58,7 +63,7 @@ impl Key {
 impl Key {
     /// The slot that the key lies in; `None` in the tables of the whole store.
     pub fn slot(&self) -> Option<Slot> {
-        let [table, high, low, ..] = *self.0 else { return None };
+        let [table, high, low, ..] = self.0[..] else { return None };
         if table == b'm' { None } else { Slot::new(u16::from_be_bytes([high, low])) }
     }
 }
@@ -89,29 +94,32 @@ pub struct KeyRange {
 impl KeyRange {
     /// Every key that begins with `prefix`, which is neither empty nor all 255.
     pub(crate) fn of_prefix(prefix: Key) -> Self {
-        let mut end = prefix.0.to_vec();
-        while end.pop_if(|last| *last == u8::MAX).is_some() {}
+        let mut end = prefix.0.clone();
+        while end.last() == Some(&u8::MAX) {
+            end.pop();
+        }
         let last = end.last_mut().expect("a table's letter is below 255");
         *last += 1;
-        Self { start: prefix, end: Key(end.into()) }
+        Self { start: prefix, end: Key(end) }
     }
 }
 
 fn key(table: u8, slot: Slot, parts: &[&[u8]]) -> Key {
-    let mut bytes = Vec::with_capacity(3 + parts.iter().map(|p| p.len()).sum::<usize>());
+    let mut bytes = SmallVec::new();
     bytes.push(table);
     bytes.extend_from_slice(&slot.number().to_be_bytes());
     for part in parts {
         bytes.extend_from_slice(part);
     }
-    Key(bytes.into())
+    Key(bytes)
 }
 
 /// `m`: what holds for the whole store, by name (layout version, the installation's keys).
 pub fn meta(name: &str) -> Key {
-    let mut bytes = vec![b'm'];
+    let mut bytes = SmallVec::new();
+    bytes.push(b'm');
     bytes.extend_from_slice(name.as_bytes());
-    Key(bytes.into())
+    Key(bytes)
 }
 
 /// `m store`: the store's identity and its starts.
@@ -241,8 +249,8 @@ pub fn number_of(key: &[u8]) -> Option<u64> {
 /// The part of a range of keys that end with a log's identity which comes after `after`.
 fn after_within(range: KeyRange, after: Option<LogId>) -> KeyRange {
     let Some(after) = after else { return range };
-    let mut start = range.start.0.to_vec();
+    let mut start = range.start.0;
     start.extend_from_slice(&after.to_bytes());
     start.push(0);
-    KeyRange { start: Key(start.into()), end: range.end }
+    KeyRange { start: Key(start), end: range.end }
 }

@@ -76,11 +76,11 @@ impl Accounts {
 
     pub(super) fn describe(&mut self, cx: &mut Cx, origin: Origin, id: UserId, shown: Shown) {
         let reply = match self.record(id) {
-            Some(record) => Reply::Person(v1::Person {
+            Some(record) => Reply::Person(Box::new(v1::Person {
                 user_id: id.get(),
                 name: if shown.name { record.name.clone() } else { String::new() },
                 phone: if shown.phone { record.phone.clone() } else { String::new() },
-            }),
+            })),
             None => Reply::Refused(Refusal::new(Reason::UnknownUser, "there is no such user")),
         };
         cx.reply(origin, reply);

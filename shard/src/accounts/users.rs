@@ -110,7 +110,7 @@ impl Accounts {
     }
 
     /// Passes a message of a user on to its log, if there may be one more. One that was asked before has been counted then.
-    fn pass_on(&mut self, cx: &mut Cx, id: UserId, log: LogId, send: Send) {
+    fn pass_on(&mut self, cx: &mut Cx, id: UserId, log: LogId, send: Box<Send>) {
         let slot = Slot::of_log(log);
         if send.epoch < cx.epoch(slot) && !is(Mutation::SkipEpoch) {
             // Messages before it may be lost with the log's last owner. Its core does not know yet, and will ask again for all of them.

@@ -310,7 +310,7 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
             let permits = Permits::default();
             of_user(UserOp::Send(
                 log,
-                Send { origin, author: by, client_id, kind, again, epoch, body, permits },
+                Box::new(Send { origin, author: by, client_id, kind, again, epoch, body, permits }),
             ))
         }
         Ask::Acknowledge { peer, upto } => of_chat(peer, LogOp::Acknowledge { origin, author: by, upto }),
@@ -327,7 +327,8 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
         }
         Ask::Inbox(after) => of_user(UserOp::Inbox(InboxAsk { origin, device, after })),
         Ask::Pull { log, want, marked } => {
-            Message::Log(log, LogOp::Pull(Pull { origin, author: by, want, marked, writes_mark: true }))
+            let pull = Pull { origin, author: by, want, marked, writes_mark: true };
+            Message::Log(log, LogOp::Pull(Box::new(pull)))
         }
         Ask::Logs(after, rows) => of_user(UserOp::ListLogs(origin, after, rows)),
         Ask::Glance(log) => Message::Log(log, LogOp::Glance(Glancer { origin, reader: user })),

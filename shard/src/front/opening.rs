@@ -80,7 +80,7 @@ impl Front {
         let conn = self.conns.get(id).expect("it has just asked");
         (conn.opening, conn.window) = (Opening::Welcomed, hello.window);
         cx.fx().greeted(id, &hello.client);
-        self.respond(cx, waiter, Reply::Welcome(welcome));
+        self.respond(cx, waiter, Reply::Welcome(Box::new(welcome)));
     }
 
     /// Authenticates a connection. One whose user lives on another core moves there with what it has not read; so

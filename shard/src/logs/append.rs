@@ -36,7 +36,7 @@ const REUSED: Refusal = Refusal::new(Reason::ClientIdReused, "that client id sta
 const REVOKED: Refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
 
 impl Logs {
-    pub(super) fn append(&mut self, cx: &mut Cx, id: LogId, send: Send) {
+    pub(super) fn append(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) {
         let log = self.known(id);
         if log.sends.is_empty() {
             self.try_append(cx, id, send);
@@ -50,7 +50,7 @@ impl Logs {
 
     /// Appends a message, answers a retry, or puts the message at the head of the log's queue and asks the store
     /// which of both it is; those behind it wait, so that a device's messages keep their order.
-    pub(super) fn try_append(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
+    pub(super) fn try_append(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
         let log = self.known(id);
         let peer = peer_of(id, send.author.user);
         if !log.member(peer).is_some_and(|member| member.lives) {
@@ -70,7 +70,7 @@ impl Logs {
         }
     }
 
-    fn ask_highest(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
+    fn ask_highest(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
         if !cx.may_read() {
             let refusal = cx.overloaded();
             cx.refuse(send.origin, refusal);
@@ -114,7 +114,7 @@ impl Logs {
 
     /// The number is not above all others: it is a retry, or came out of order. The tail knows the newest messages,
     /// the store all others.
-    fn maybe_retry(&mut self, cx: &mut Cx, id: LogId, send: Send) -> Tried {
+    fn maybe_retry(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
         let log = self.known(id);
         let same = |entry: &&Arc<Entry>| entry.author == send.author && entry.client_id == send.client_id;
         if let Some(entry) = log.tail.iter().find(same).cloned() {
@@ -196,13 +196,13 @@ impl Logs {
         }
     }
 
-    pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send) {
+    pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) {
         if !cx.may_write(send.body.len()) {
             let refusal = cx.overloaded();
             return cx.refuse(send.origin, refusal);
         }
         let log = self.known(id);
-        let Send { origin, author, client_id, kind, body, permits, .. } = send;
+        let Send { origin, author, client_id, kind, body, permits, .. } = *send;
         let (slot, seq) = (log.slot, log.head.next());
         // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
         let was_wrong = log.last_time_ms > cx.now_ms.saturating_add(AHEAD_MS_MAX);

@@ -194,7 +194,7 @@ impl Logs {
         }
         for op in self.forget(cx, id).held.give_up() {
             match op {
-                LogOp::Pull(pull) => page_failed(cx, id, pull, why),
+                LogOp::Pull(pull) => page_failed(cx, id, *pull, why),
                 LogOp::Glance(asker) => glance_failed(cx, id, asker, why),
                 op => Self::refuse(cx, id, op, UNREADABLE),
             }

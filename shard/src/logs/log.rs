@@ -26,7 +26,7 @@ pub(super) struct Log {
     /// Reads of its entries under way.
     pub(super) reading: usize,
     /// Messages that wait for the first of them to be told from a retry.
-    pub(super) sends: VecDeque<Send>,
+    pub(super) sends: VecDeque<Box<Send>>,
     /// It has been made: its record is in the store or in a batch.
     pub(super) exists: bool,
     pub(super) head: Seq,

@@ -119,7 +119,7 @@ impl Logs {
             }
             LogOp::Acknowledge { origin, author, upto } => self.acknowledge(cx, id, origin, author, upto),
             LogOp::History(history) => self.read_history(cx, id, history),
-            LogOp::Pull(pull) => self.pull(cx, id, pull),
+            LogOp::Pull(pull) => self.pull(cx, id, *pull),
             LogOp::Describe { origin, reader, by_phone } => {
                 self.describe_peer(cx, id, origin, reader, by_phone);
             }
@@ -138,7 +138,7 @@ impl Logs {
             LogOp::Send(send) => cx.refuse(send.origin, refusal),
             LogOp::Acknowledge { origin, .. } | LogOp::Describe { origin, .. } => cx.refuse(origin, refusal),
             LogOp::History(history) => cx.refuse(history.origin, refusal),
-            LogOp::Pull(pull) => page_failed(cx, id, pull, Unreadable::ForNow),
+            LogOp::Pull(pull) => page_failed(cx, id, *pull, Unreadable::ForNow),
             LogOp::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
             // Nobody waits for these. The first two are hints; the others are answers to a log that is not here.
             LogOp::Recover(_)

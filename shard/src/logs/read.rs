@@ -65,7 +65,7 @@ impl Reader {
     fn ask(&self) -> LogOp {
         match self.purpose {
             Purpose::History(history) => LogOp::History(history),
-            Purpose::Pull(pull, _) => LogOp::Pull(pull),
+            Purpose::Pull(pull, _) => LogOp::Pull(Box::new(pull)),
             Purpose::Glance(asker) => LogOp::Glance(asker),
         }
     }
@@ -121,7 +121,7 @@ impl Logs {
             delivered_upto: marks.delivered.0,
             read_upto: marks.read.0,
         };
-        cx.reply(wanted.origin, Reply::HistoryPage(page));
+        cx.reply(wanted.origin, Reply::HistoryPage(Box::new(page)));
     }
 
     /// Gives a device what it lacks, from memory if the tail reaches back far enough.
@@ -145,7 +145,7 @@ impl Logs {
                 device.marked = true;
                 let (user, device) = (pull.author.user.get(), pull.author.device.get());
                 cx.put_bytes(slot, keys::inbox_mark(user, device, id), bytes::Bytes::new());
-                return self.after(cx, After::Pull(id, pull));
+                return self.after(cx, After::Pull(id, Box::new(pull)));
             }
             position = device.position.min(durable);
         }

@@ -120,7 +120,7 @@ impl Member {
 
 impl Logs {
     /// Appends a message that is no retry, or asks first whether it may be.
-    pub(super) fn append_or_ask(&mut self, cx: &mut Cx, id: LogId, mut send: Send) -> Tried {
+    pub(super) fn append_or_ask(&mut self, cx: &mut Cx, id: LogId, mut send: Box<Send>) -> Tried {
         let Some((user, ask)) = self.lacks(cx, id, &mut send) else {
             self.append_new(cx, id, send);
             return Tried::Settled;
@@ -164,7 +164,7 @@ impl Logs {
         answer: Result<Option<u64>, Refusal>,
     ) {
         let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else { return };
-        let asked = |send: &mut Send| send.permits.asked == Some(number);
+        let asked = |send: &mut Box<Send>| send.permits.asked == Some(number);
         let Some(mut send) = log.sends.pop_front_if(asked) else { return };
         send.permits.asked = None;
         match answer {

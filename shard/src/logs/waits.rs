@@ -25,7 +25,7 @@ pub(crate) enum After {
     /// Inbox marks of a log, of no interest to anybody else, were written.
     Marked(LogId),
     /// The mark that a pull needed was written: go on with it.
-    Pull(LogId, Pull),
+    Pull(LogId, Box<Pull>),
 }
 
 /// A device has got further in a log.
@@ -107,7 +107,7 @@ impl Logs {
         self.doubt(cx, id, undone);
         if let Some(pull) = pull {
             // A store that takes nothing must still be read.
-            self.told(cx, id, LogOp::Pull(Pull { writes_mark: false, ..pull }));
+            self.told(cx, id, LogOp::Pull(Box::new(Pull { writes_mark: false, ..*pull })));
         }
     }
 

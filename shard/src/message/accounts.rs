@@ -68,7 +68,7 @@ pub enum UserOp {
     /// Exchange a refresh token.
     Refresh(Origin, DeviceId, Box<Refresh>),
     /// May the user send a message? Then it goes on to the log.
-    Send(LogId, Send),
+    Send(LogId, Box<Send>),
     /// Whom the user looks up.
     LookUp(Origin, Lookup),
     /// A part of the user's logs, for a page of chats: those behind a log, so many.

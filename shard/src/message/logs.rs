@@ -13,7 +13,7 @@ use crate::reply::Origin;
 #[derive(Debug)]
 pub enum LogOp {
     /// Append an entry.
-    Send(Send),
+    Send(Box<Send>),
     /// Move a device's position and its user's watermarks.
     Acknowledge {
         /// Who waits for the response, if the request's id is not 0.
@@ -26,7 +26,7 @@ pub enum LogOp {
     /// Read a page of history.
     History(ReadHistory),
     /// Read what a device lacks.
-    Pull(Pull),
+    Pull(Box<Pull>),
     /// Show the log at a glance.
     Glance(Glancer),
     /// Say who the peer of a member is, so far as the log lets it be known.

@@ -59,6 +59,9 @@ pub enum Message {
     Refuse(Box<Message>),
 }
 
+// A message goes by value from hand to hand, a dozen times: what is large and rare, or as large as a `Send`, is boxed.
+const _: () = assert!(size_of::<Message>() <= 96);
+
 /// What a core held of a slot.
 #[derive(Debug)]
 pub struct HandOver {
