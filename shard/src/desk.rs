@@ -104,7 +104,8 @@ impl Store {
     /// the store alone.
     pub(crate) fn lazy_for_ms(&self, now_ms: u64, lazy_ms: u64) -> Option<u64> {
         let since_ms = self.lazy_since_ms.filter(|_| !self.urgent)?;
-        Some(lazy_ms.saturating_sub(now_ms.saturating_sub(since_ms)))
+        // A clock that was set back is not waited for.
+        Some(now_ms.checked_sub(since_ms).map_or(0, |waited_ms| lazy_ms.saturating_sub(waited_ms)))
     }
 
     /// Somebody waits for what is open.

@@ -93,6 +93,23 @@ fn what_nobody_waits_for_leaves_with_what_somebody_does_or_when_its_time_is_over
     assert!(world.come(of_bob).contains(&Message::Acknowledged(v1::Acknowledged {})));
 }
 
+/// `tern-sim --seed 2415 --devices 10 --seconds 15`: nothing was written in a quiet chat for as long as the clock was set back by, and
+/// devices that waited for the answer to an `Acknowledge` ended their connections again and again.
+#[test]
+fn what_nobody_waits_for_does_not_wait_for_a_clock_that_was_set_back() {
+    let mut world = World::new();
+    let ((ann, of_ann), (bob, of_bob)) = (world.person(1), world.person(2));
+    world.say(of_ann, &bob);
+    world.node.settle(&mut world.rng);
+    world.come(of_bob);
+    world.node.request(of_bob, 7, acknowledge(&ann, 1));
+    world.turn();
+    assert_eq!(world.come(of_bob), []);
+    world.node.now_ms -= 500_000;
+    world.turn();
+    assert!(world.come(of_bob).contains(&Message::Acknowledged(v1::Acknowledged {})));
+}
+
 /// Two people with whose chats with somebody lie in different lanes.
 fn in_two_lanes(world: &mut World, ann: &Provisioned) -> [Provisioned; 2] {
     let lane = |slot: Slot| slot.number() * LANES / SLOTS;
