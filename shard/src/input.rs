@@ -33,8 +33,8 @@ pub enum Input<'a> {
     Completed(Completion),
     /// An operator asks; the answer carries the number.
     Asked(u64, AdminRequest),
-    /// A newer table of who owns which slot. A slot moves again, or is taken over by another process, only when
-    /// [`Shard::slots_moving`](crate::Shard::slots_moving) is 0 on every core. In which slots are taken over, the table comes before
+    /// A newer table of who owns which slot. One slot moves in it, or slots are taken over by other processes, and only
+    /// when [`Shard::slots_moving`](crate::Shard::slots_moving) is 0 on every core. In which slots are taken over, the table comes before
     /// anything that a core has said that knew it, and nothing comes after it that those have said who are gone.
     Slots(SlotTable),
     /// Time has passed: about ten times a second.

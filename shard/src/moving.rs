@@ -21,7 +21,8 @@
 //!     |----------------------------------------------------->|
 //! ```
 //!
-//! A slot moves again only when its last move is over on every core: whoever makes the tables sees to that ([`Moving::count`]).
+//! One slot moves at a time, and the next one when that is over on every core: whoever makes the tables sees to that
+//! ([`Moving::count`]). What one slot says to another stays in order because the other does not move meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -157,18 +158,17 @@ impl Moving {
     /// A newer table has come. Gives the markers to be sent. An older one changes nothing.
     ///
     /// # Panics
-    /// If a slot moves whose last move is not over.
+    /// If a slot moves while another one does.
     pub(crate) fn change(&mut self, table: SlotTable) -> Vec<(CoreId, Message)> {
         if table.version() <= self.table.version() {
             return Vec::new();
         }
+        let slots = self.table.moved(&table);
+        let under_way = self.draining.len() + self.arriving.len() + self.held.len();
+        assert!(slots.len() + under_way <= 1, "a slot moves only when the last move is over");
         let mut moved = Vec::new();
-        for slot in self.table.moved(&table) {
+        for slot in slots {
             let (from, to) = (self.table.owner(slot), table.owner(slot));
-            let moves = self.draining.contains_key(&slot)
-                || self.arriving.contains_key(&slot)
-                || self.held.contains_key(&slot);
-            assert!(!moves, "a slot moves again only when its last move is over");
             if from == self.core {
                 let waiting = self.ahead.remove(&slot).unwrap_or_default().into();
                 self.draining.insert(slot, Draining { flushing: 0, waiting });

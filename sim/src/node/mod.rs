@@ -16,7 +16,7 @@ use tern_shard::{Arrival, Input, Setup, Shard};
 use tern_storage::embedded::{Step, SteppedEngine};
 use tern_storage::medium::stream::Stream;
 use tern_storage::records::StoreRecord;
-use tern_storage::{Batch, Engine as _, keys};
+use tern_storage::{Batch, Engine as _, Slot, keys};
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::frame::FrameBuffer;
 use tern_wire::limits::SERVER_FRAME_BYTES_MAX;
@@ -217,16 +217,16 @@ impl Node {
         Some(core)
     }
 
-    /// The next table, if every core is done with the last one.
-    pub(crate) fn moves(&mut self, table: SlotTable) -> bool {
+    /// A slot is to be another core's: the next table, unless that is so, or the last move is not over on every core.
+    pub(crate) fn moves(&mut self, slot: Slot, to: CoreId) -> Option<SlotTable> {
         let is_moving =
             self.tables_under_way > 0 || self.cores.iter().any(|core| core.shard.slots_moving() > 0);
-        if is_moving {
-            return false;
+        if is_moving || self.table.owner(slot) == to {
+            return None;
         }
         self.tables_under_way = self.cores.len();
-        self.table = table;
-        true
+        self.table = self.table.with_moved(slot, to);
+        Some(self.table.clone())
     }
 
     /// Whether the store has completed something for a core.

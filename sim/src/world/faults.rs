@@ -9,9 +9,6 @@ use super::{Event, World};
 use crate::node::{Comes, Node};
 use crate::trouble::Trouble;
 
-/// Slots that move at once.
-const SLOTS_MOVING_MAX: u64 = 8;
-
 impl World {
     pub(super) fn tenth(&mut self) {
         if self.is_over {
@@ -42,7 +39,7 @@ impl World {
             }
         }
         if self.falls(Trouble::Move) {
-            self.move_slots();
+            self.move_slot();
         }
         if self.falls(Trouble::Pause) {
             let pause = Duration::from_millis(self.troubles.below(Trouble::Pause, 2000));
@@ -129,29 +126,20 @@ impl World {
         self.wake_device(at, 500_000);
     }
 
-    /// Slots of somebody, or of chats, become another core's.
-    fn move_slots(&mut self) {
-        let Some(mut table) = self.node.as_ref().map(|node| node.table().clone()) else { return };
-        let before = table.version();
-        for _ in 0..1 + self.chance.below(SLOTS_MOVING_MAX) {
-            let mut user = || self.devices[self.chance.below(self.devices.len() as u64) as usize].user;
-            let (one, other) = (user(), user());
-            let is_log = self.chance.below(2) == 0;
-            let slot = if is_log { Slot::of_log(LogId::direct(one, other)) } else { Slot::of_user(one) };
-            let cores = self.node.as_ref().expect("it has just been looked at").cores();
-            let to = CoreId(self.chance.below(u64::from(cores)) as u16);
-            if table.owner(slot) != to {
-                table = table.with_moved(slot, to);
-            }
+    /// A slot of somebody, or of a chat, becomes another core's.
+    fn move_slot(&mut self) {
+        let mut user = || self.devices[self.chance.below(self.devices.len() as u64) as usize].user;
+        let (one, other) = (user(), user());
+        let is_log = self.chance.below(2) == 0;
+        let slot = if is_log { Slot::of_log(LogId::direct(one, other)) } else { Slot::of_user(one) };
+        let Some(node) = self.node.as_mut() else { return };
+        let cores = node.cores();
+        let to = CoreId(self.chance.below(u64::from(cores)) as u16);
+        let Some(table) = node.moves(slot, to) else { return };
+        for core in (0..cores).map(CoreId) {
+            node.comes(core, Comes::Table(table.clone()));
         }
-        let node = self.node.as_mut().expect("it has just been looked at");
-        if table.version() != before && node.moves(table.clone()) {
-            let cores = node.cores();
-            for core in (0..cores).map(CoreId) {
-                node.comes(core, Comes::Table(table.clone()));
-            }
-            (0..cores).map(CoreId).for_each(|core| self.wake(core));
-        }
+        (0..cores).map(CoreId).for_each(|core| self.wake(core));
     }
 
     /// The node stands still: what was to happen in it happens later.
