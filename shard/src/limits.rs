@@ -132,10 +132,6 @@ pub const ASKS_MAX: usize = 1 << 19;
 /// Logs that a core asks for at each tick where they stand, whose owner has come to be another one.
 pub const RECOVERED_PER_TICK: usize = 256;
 
-/// How long after the newest table what was said of a user may come another way than is said now, in milliseconds: a slot moves in one
-/// commit.
-pub const SETTLED_AFTER_MS: u64 = 10_000;
-
 /// For how long owners that do not answer are not told of again, in milliseconds.
 pub const UNANSWERED_QUIET_MS: u64 = 10_000;
 

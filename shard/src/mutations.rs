@@ -32,6 +32,10 @@ tern_storage::mutations! {
     TrustEveryPast => "shard/tests/catching_up.rs" 1..60;
     /// A page is pushed though the device has asked for more since.
     PushOldPage => "shard/tests/catching_up.rs" 1..60;
+    /// What is in memory of a device's inbox is taken for a mark in the store.
+    TrustInbox => "shard/tests/marks.rs" 0..1;
+    /// A page goes to the connection straight from the log's owner, beside what is pushed.
+    PageAside => "shard/tests/owner_gone.rs" 1..60;
     /// A late Login of a connection that was opened earlier ends the one that was opened later.
     LateLogin => "sim/tests/mutations.rs" 1..300;
     /// Who watches a user's devices once more is not answered.

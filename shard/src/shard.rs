@@ -144,7 +144,6 @@ impl Shard {
     /// A table has come: what is said from here on goes to the owners that it names. What was asked of those who are gone is asked
     /// again before anything newer is.
     fn table_came(&mut self, now_ms: u64, table: SlotTable, fx: &mut dyn Effects) {
-        self.front.table_came(now_ms);
         let taken = self.ground.moving.taken(&table);
         for (core, marker) in self.ground.moving.change(table) {
             self.ground.tell(core, marker, fx);

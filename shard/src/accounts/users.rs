@@ -44,6 +44,7 @@ impl Accounts {
         match op {
             UserOp::Send(log, send) => self.pass_on(cx, id, log, send),
             UserOp::Stands(standing) => self.log_stands(cx, id, &standing),
+            UserOp::Page(Origin { place, ask }, page) => cx.tell_front(place, FrontOp::Page(ask, page)),
             UserOp::Appended(entry) => self.appended(cx, id, &entry),
             UserOp::Acknowledged(device, log, upto) => self.acknowledged(id, device, log, upto),
             UserOp::Advanced(log, by, marks) => self.advanced(cx, id, log, by, marks),
@@ -189,6 +190,7 @@ impl Accounts {
             | UserOp::CaughtUp(..)
             | UserOp::Seen(_)
             | UserOp::Unwatch(_)
+            | UserOp::Page(..)
             | UserOp::Stands(_)
             | UserOp::Appended(_)
             | UserOp::Acknowledged(..)

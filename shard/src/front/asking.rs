@@ -89,6 +89,8 @@ impl Asked {
             || match self.ask {
                 Ask::Send { peer, .. } => by.is_none_or(|by| is_so(Slot::of_log(chat(by, peer)))),
                 Ask::Glance(log) => by.is_none_or(|by| is_so(slot_of(peer_of(log, by.user)))),
+                // A page goes by way of the user's owner.
+                Ask::Pull { .. } => by.is_none_or(|by| is_so(slot_of(by.user))),
                 Ask::Lookup(_) => true,
                 Ask::Once(then) => then.is_some_and(is_so),
                 Ask::Acknowledge { .. }
@@ -99,7 +101,6 @@ impl Asked {
                 | Ask::Refresh(_)
                 | Ask::Attach
                 | Ask::Inbox(_)
-                | Ask::Pull { .. }
                 | Ask::Logs(..) => false,
             }
     }

@@ -2,7 +2,6 @@
 //!
 //! A request counts against its connection's window from its frame until its response, wherever it goes meanwhile.
 
-use tern_storage::LogId;
 use tern_wire::errors::Refusal;
 use tern_wire::limits::REQUESTS_IN_FLIGHT_MAX_BEFORE_LOGIN;
 use tern_wire::opening::Opening;
@@ -48,8 +47,6 @@ impl Front {
         // One that has moved away is not here any more.
         let Some(conn) = self.conns.remove(id) else { return };
         self.listings.forget(id);
-        let (first, next) = (LogId::direct(0, 0), ConnId { generation: id.generation + 1, ..id });
-        self.paged.extract_if((id, first)..(next, first), |_, _| true).for_each(drop);
         let session = conn.session.map(|session| session.author());
         let attaching = conn.attaching.map(|attaching| attaching.access.author);
         if let Some(Author { user, device }) = session.or(attaching) {

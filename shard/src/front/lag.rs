@@ -3,8 +3,7 @@
 //! One mechanism brings a device up to date, whatever kept it behind (it was away, it reads slowly, its credit is used
 //! up): the log is noted as *behind* with what is wanted of it, and its owner is asked for page after page until
 //! one says that nothing follows. While a log is behind, what is appended to it is not pushed, for a page will bring
-//! it. Where a connection is at its user's core, a page's last word and the next append come from the same core in order, and
-//! nothing falls between; elsewhere entries come another way than pages, before or behind them, and what was not pushed is noted.
+//! it. Pages and appends come the same way, from the log's owner by the user's to the connection, in order: nothing falls between.
 //!
 //! What a device lacks of a log is decided from its inbox and its own word together, whatever comes first: no log is asked
 //! for before the inbox has been read past it, and what is wanted later only adds. So the pushes of a log never go
@@ -48,9 +47,6 @@ pub(super) struct Behind {
     pub(super) known: Option<Watermarks>,
     /// The device has not heard of its own user's watermarks.
     pub(super) owes_own: bool,
-    /// The newest entry that was not pushed because the log is behind. A page that was made before it may come after it, for it comes
-    /// by way of the user's owner, where the connection may not be.
-    pub(super) newest: Seq,
 }
 
 /// Beyond the last entry of any log: nothing is missing but the watermarks.
@@ -89,7 +85,7 @@ impl Want {
 impl Behind {
     fn new(want: Want) -> Self {
         let clean = want == UNREAD;
-        Self { want, asked: None, marked: false, clean, known: None, owes_own: false, newest: Seq(0) }
+        Self { want, asked: None, marked: false, clean, known: None, owes_own: false }
     }
 
     /// The device says what it has of the log.
@@ -112,7 +108,6 @@ impl Behind {
 
     /// An entry was appended.
     pub(super) fn add_entry(&mut self, seq: Seq) {
-        self.newest = self.newest.max(seq);
         self.want.add_entry(seq);
     }
 }

@@ -14,11 +14,8 @@ mod push;
 mod requests;
 mod session;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tern_storage::LogId;
-use tern_wire::ids::Seq;
 use tern_wire::opening::Opening;
 
 use self::asking::Asked;
@@ -37,11 +34,6 @@ use crate::tokens::Keys;
 pub(crate) struct Front {
     conns: Conns,
     asks: Ledger<Asked>,
-    /// Up to where pages have pushed a log to a connection whose user's owner is another core, or was just now: an entry comes by way of
-    /// that, and may come behind a page that holds it. Until a newer entry has come.
-    paged: BTreeMap<(ConnId, LogId), Seq>,
-    /// When a table has come last.
-    table_ms: u64,
     listings: Listings,
     identity: StoreIdentity,
     keys: Arc<Keys>,
@@ -64,8 +56,6 @@ impl Front {
         Self {
             conns: Conns::default(),
             asks: Ledger::default(),
-            paged: BTreeMap::new(),
-            table_ms: 0,
             listings: Listings::new(hashing),
             identity,
             keys,
@@ -88,11 +78,6 @@ impl Front {
             FrontOp::Notice(notice) => self.notify(cx, conn, notice),
             FrontOp::End(farewell) => self.farewell(cx, conn, farewell),
         }
-    }
-
-    /// A table has come: slots may be on their way.
-    pub(crate) fn table_came(&mut self, now_ms: u64) {
-        self.table_ms = now_ms;
     }
 
     /// Time has passed.

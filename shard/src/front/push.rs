@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tern_proto::v1::{self, server_frame};
-use tern_storage::{LogId, Slot};
+use tern_storage::LogId;
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::ids::{Seq, UserId};
 use tern_wire::request::Credit;
@@ -15,7 +15,7 @@ use super::{Cx, Front};
 use crate::asks::AskId;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, peer_of};
-use crate::limits::{LAG_LOGS_MAX, SETTLED_AFTER_MS};
+use crate::limits::LAG_LOGS_MAX;
 use crate::message::{InboxStep, Notice, Page, Unreadable, UserOp, Want, Watermarks};
 use crate::reply::ConnId;
 
@@ -46,12 +46,6 @@ impl Front {
     pub(super) fn push_entry(&mut self, cx: &mut Cx, id: ConnId, entry: &Arc<Entry>) {
         let Some(session) = self.conns.session(id).filter(|session| !session.is_silent()) else { return };
         let reader = session.author().user;
-        if let Some(upto) = self.paged.get(&(id, entry.log)) {
-            if entry.seq <= *upto {
-                return;
-            }
-            self.paged.remove(&(id, entry.log));
-        }
         if session.is_behind(entry.log) || !session.is_scanned(entry.log) {
             // Of a log that the inbox has not been read past it is not known what the device has.
             let is_stuck = session.is_stuck(entry.log);
@@ -154,13 +148,6 @@ impl Front {
         }
         if let Some(mut behind) = lag.page_came(log) {
             let is_done = self.push_page(cx, id, user, page, &mut behind);
-            let is_settled = cx.now_ms.saturating_sub(self.table_ms) >= SETTLED_AFTER_MS;
-            if let (Some(first), Some(next)) = (page.entries.first(), behind.want.from)
-                && next > first.seq
-                && !(is_settled && cx.is_here(Slot::of_user(user.get())))
-            {
-                self.paged.insert((id, log), Seq(next.0 - 1));
-            }
             let lag = self.conns.session(id).expect(HERE).lag();
             if is_done {
                 lag.caught_up(log);
@@ -196,7 +183,7 @@ impl Front {
             }
             self.push(cx, id, server_frame::Message::Entry(entry.view(user, false)));
         }
-        if page.next <= page.head.max(behind.newest) {
+        if page.next <= page.head {
             return false;
         }
         if page.peer != behind.known.unwrap_or_default() {

@@ -87,6 +87,15 @@ pub(super) struct Device {
     pub(super) highest: Highest,
 }
 
+/// What a device has not acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lacked {
+    /// Entries of others among them. Its inbox has had a mark since before the first of those, unless the device is new.
+    Others,
+    /// Nothing but what it wrote itself, which leaves no mark.
+    Own,
+}
+
 /// The highest client id that a device has used in a log: any above it is new, without a look into the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Highest {
@@ -151,6 +160,18 @@ impl Log {
     pub(super) fn in_tail(&self, seq: Seq) -> Option<&Arc<Entry>> {
         let first = self.tail.front()?.seq;
         self.tail.get(seq.0.checked_sub(first.0)? as usize)
+    }
+
+    /// What a device has not acknowledged, as far as is known in memory.
+    pub(super) fn lacked_by(&mut self, author: Author) -> Option<Lacked> {
+        let position = self.device(author)?.position;
+        let lacked = || self.tail.iter().rev().take_while(|entry| entry.seq > position);
+        if lacked().any(|entry| entry.author != author) {
+            return Some(Lacked::Others);
+        }
+        let is_whole =
+            position == self.head || self.tail.front().is_some_and(|oldest| oldest.seq <= position.next());
+        is_whole.then_some(Lacked::Own)
     }
 
     /// How far a member has got, durably.

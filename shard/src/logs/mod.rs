@@ -33,6 +33,7 @@ use crate::held::{Admitted, Doubt, Load, Loads};
 use crate::limits::LOG_WAITING_MAX;
 use crate::maps::Hashing;
 use crate::message::{FrontOp, Glance, Glancer, LogOp, Page, Pull, Unreadable, UserOp};
+use crate::mutations::{Mutation, is};
 use crate::reply::Undone;
 use crate::slots::CoreId;
 
@@ -224,9 +225,17 @@ impl Logs {
     }
 }
 
+/// A page goes the way that entries and watermarks go, by the user's owner: so it comes behind those from before it, and before those from
+/// after it, wherever the connection is.
+fn tell_page(cx: &mut Cx, pull: &Pull, page: Page) {
+    if is(Mutation::PageAside) {
+        return cx.tell_front(pull.origin.place, FrontOp::Page(pull.origin.ask, Box::new(page)));
+    }
+    cx.tell_user(pull.author.user, UserOp::Page(pull.origin, Box::new(page)));
+}
+
 fn page_failed(cx: &mut Cx, id: LogId, pull: Pull, why: Unreadable) {
-    let page = Page::failed(id, why);
-    cx.tell_front(pull.origin.place, FrontOp::Page(pull.origin.ask, Box::new(page)));
+    tell_page(cx, &pull, Page::failed(id, why));
 }
 
 fn glance_failed(cx: &mut Cx, id: LogId, asker: Glancer, why: Unreadable) {

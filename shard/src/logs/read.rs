@@ -8,11 +8,13 @@ use tern_wire::ids::Seq;
 use tern_wire::limits::PAGE_BYTES_MAX;
 
 use super::load::entry_of;
-use super::{After, Cx, Logs, ScanFor, UNREADABLE, glance_failed, page_failed};
+use super::log::Lacked;
+use super::{After, Cx, Logs, ScanFor, UNREADABLE, glance_failed, page_failed, tell_page};
 use crate::entry::{Entry, peer_of};
 use crate::held::Load;
 use crate::limits::{PULL_BYTES_MAX, PULL_ENTRIES_MAX};
-use crate::message::{Claim, FrontOp, Glancer, LogOp, Page, Pull, ReadHistory, Unreadable, Want};
+use crate::message::{Claim, Glancer, LogOp, Page, Pull, ReadHistory, Unreadable, Want};
+use crate::mutations::{Mutation, is};
 use crate::reply::Reply;
 
 /// Where a device goes on in a log.
@@ -132,12 +134,15 @@ impl Logs {
         // What the device has acknowledged of this store, and so has for certain.
         let mut position = Seq(0);
         let mut caught_up = false;
+        let lacks = log.lacked_by(pull.author);
         if let Some(device) = log.device(pull.author) {
             caught_up = device.position == head;
-            if caught_up {
+            // What is in memory of an inbox may be there without a mark.
+            let is_sure = lacks == Some(Lacked::Others) || is(Mutation::TrustInbox);
+            if caught_up || lacks == Some(Lacked::Own) && pull.marked && !is_sure {
                 device.stale |= pull.marked;
-            } else if pull.marked {
-                // It has been there since before the entry that the device lacks.
+            } else if pull.marked && is_sure {
+                // It has been there since before the entry of somebody else that the device lacks.
                 device.marked = true;
             } else if !device.marked && pull.writes_mark && !has_room {
                 return page_failed(cx, id, pull, Unreadable::ForNow);
@@ -188,7 +193,7 @@ impl Logs {
             own: log.shown_of(pull.author.user),
             failed: None,
         };
-        cx.tell_front(pull.origin.place, FrontOp::Page(pull.origin.ask, Box::new(page)));
+        tell_page(cx, &pull, page);
     }
 
     pub(super) fn read_entries(

@@ -6,7 +6,7 @@ use tern_storage::LogId;
 use tern_wire::ids::{DeviceId, Name, Phone, Seq, UserId};
 use tern_wire::request::{Lookup, Refresh, Rename, Verify};
 
-use super::{Glance, Send, Watermarks};
+use super::{Glance, Page, Send, Watermarks};
 use crate::entry::{Author, Entry};
 use crate::network::Network;
 use crate::reply::{Origin, Place};
@@ -85,6 +85,8 @@ pub enum UserOp {
     Watch(LogId),
     /// It is in use no more.
     Unwatch(LogId),
+    /// A page for a device that catches up, on its way to its connection.
+    Page(Origin, Box<Page>),
     /// Where a log of the user stands, of which something may be lost.
     Stands(Box<Standing>),
     /// An entry of a log of the user is durable.
@@ -122,6 +124,7 @@ impl UserOp {
             Self::Appended(entry) => Some(entry.log),
             Self::Reserve(reserve) => Some(reserve.log),
             Self::Stands(standing) => Some(standing.log),
+            Self::Page(_, page) => Some(page.log),
             Self::Attach(_)
             | Self::Detach(..)
             | Self::Inbox(_)
@@ -168,6 +171,7 @@ impl UserOp {
             | Self::CaughtUp(..)
             | Self::Seen(_)
             | Self::Unwatch(_)
+            | Self::Page(..)
             | Self::Stands(_)
             | Self::Appended(_)
             | Self::Acknowledged(..)

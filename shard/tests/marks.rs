@@ -1,0 +1,129 @@
+//! That a device which lacks something has a mark in its inbox, whatever is in memory of it: else it is not told when it comes back.
+
+#![allow(clippy::print_stdout, reason = "it says how a fault was found")]
+
+#[allow(dead_code, reason = "the node serves other tests as well")]
+mod node;
+
+use fastrand::Rng;
+use node::{Link, Node};
+use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
+use tern_shard::admin::Provisioned;
+use tern_shard::limits::Limits;
+use tern_storage::memory::Memory;
+
+const QUIET_MS: u64 = 1_000;
+
+struct World {
+    rng: Rng,
+    store: Memory,
+    node: Node,
+    now_ms: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let store = Memory::new();
+        let now_ms = 1_000_000;
+        Self { rng: Rng::with_seed(3), node: Node::start(&store, 1, &limits(), now_ms), store, now_ms }
+    }
+
+    fn provision(&mut self, phone: &str) -> Provisioned {
+        self.node.provision(phone, &mut self.rng)
+    }
+
+    /// The process ends, and another one is started.
+    fn restart(&mut self) {
+        self.node = Node::start(&self.store, 1, &limits(), self.now_ms);
+    }
+
+    /// A device comes, which has so much of the chat with a peer.
+    fn come(&mut self, who: &Provisioned, has: Option<(&Provisioned, u64)>) -> Link {
+        let link = self.node.connect(0);
+        let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
+        self.node.request(link, 1, Request::Hello(hello));
+        self.node.request(link, 2, Request::Login(v1::Login { access_token: who.access_token.clone() }));
+        let position = |(peer, upto): (&Provisioned, u64)| v1::Position {
+            peer: peer.user.get(),
+            upto,
+            ..v1::Position::default()
+        };
+        let positions = has.map(position).into_iter().collect();
+        self.node.request(link, 3, Request::Resume(v1::Resume { positions, ..v1::Resume::default() }));
+        self.node.settle(&mut self.rng);
+        link
+    }
+
+    fn say(&mut self, from: Link, to: &Provisioned, client_id: u64) {
+        let send = v1::Send { peer: to.user.get(), client_id, body: "something".into(), kind: 0 };
+        self.node.request(from, 100 + client_id, Request::Send(send));
+        self.node.settle(&mut self.rng);
+    }
+
+    fn acknowledge(&mut self, from: Link, peer: &Provisioned, upto: u64) {
+        let acknowledge = v1::Acknowledge { peer: peer.user.get(), delivered_upto: upto, read_upto: upto };
+        self.node.request(from, 7, Request::Acknowledge(acknowledge));
+        self.node.settle(&mut self.rng);
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.node.tick(ms);
+        self.node.settle(&mut self.rng);
+    }
+
+    /// The seqs of the entries that a device was pushed.
+    fn pushed(&mut self, link: Link) -> Vec<u64> {
+        let frames = self.node.receive(link).expect("it stands");
+        let seq = |frame: v1::ServerFrame| match frame.message {
+            Some(Message::Entry(entry)) => Some(entry.seq),
+            _ => None,
+        };
+        frames.into_iter().filter_map(seq).collect()
+    }
+}
+
+fn limits() -> Limits {
+    Limits { mark_quiet_ms: QUIET_MS, logs_cached_max: 0, lazy_ms: 0, ..Limits::default() }
+}
+
+/// `tern-sim --seed 10436 --devices 10 --seconds 15`: the device is thought to have a mark because its inbox in memory says so, which holds
+/// what it was pushed until it acknowledges. Its own message is not acknowledged, and after the log has left the memory it lacks that.
+#[test]
+fn what_is_in_memory_of_an_inbox_is_not_taken_for_a_mark() {
+    let mut world = World::new();
+    let [ann, bob] = ["+15550001", "+15550002"].map(|phone| world.provision(phone));
+    let (of_ann, of_bob) = (world.come(&ann, None), world.come(&bob, None));
+    world.say(of_ann, &bob, 1);
+    world.acknowledge(of_bob, &ann, 1);
+    world.say(of_bob, &ann, 2);
+    world.acknowledge(of_bob, &ann, 2);
+
+    world.restart();
+    let (of_ann, of_bob) = (world.come(&ann, Some((&bob, 2))), world.come(&bob, Some((&ann, 2))));
+    world.say(of_bob, &ann, 3);
+    // The mark is cleared, and the log leaves the memory.
+    (0..4).for_each(|_| world.wait(QUIET_MS));
+    assert_eq!(world.node.logs(), 0);
+
+    world.node.disconnect(of_bob);
+    world.come(&bob, Some((&ann, 2)));
+    world.say(of_ann, &bob, 4);
+    world.restart();
+    let of_bob = world.come(&bob, None);
+    assert_eq!(world.pushed(of_bob), [3, 4], "what it was pushed and has not acknowledged is pushed again");
+}
+
+/// The fault that can be put into the brain is found.
+#[cfg(feature = "mutations")]
+#[test]
+fn each_fault_is_found() {
+    use tern_shard::mutations::hunt;
+    use tern_storage::mutations::panic_of;
+    // Nothing here is left to a seed.
+    for found in
+        hunt("shard/tests/marks.rs", |_| panic_of(what_is_in_memory_of_an_inbox_is_not_taken_for_a_mark))
+    {
+        println!("{found}");
+    }
+}
