@@ -196,13 +196,13 @@ impl Logs {
         }
     }
 
-    pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) {
+    pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send) {
         if !cx.may_write(send.body.len()) {
             let refusal = cx.overloaded();
             return cx.refuse(send.origin, refusal);
         }
         let log = self.known(id);
-        let Send { origin, author, client_id, kind, body, permits, .. } = *send;
+        let Send { origin, author, client_id, kind, body, permits, .. } = send;
         let (slot, seq) = (log.slot, log.head.next());
         // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
         let was_wrong = log.last_time_ms > cx.now_ms.saturating_add(AHEAD_MS_MAX);

@@ -122,7 +122,7 @@ impl Logs {
     /// Appends a message that is no retry, or asks first whether it may be.
     pub(super) fn append_or_ask(&mut self, cx: &mut Cx, id: LogId, mut send: Box<Send>) -> Tried {
         let Some((user, ask)) = self.lacks(cx, id, &mut send) else {
-            self.append_new(cx, id, send);
+            self.append_new(cx, id, *send);
             return Tried::Settled;
         };
         self.known(id).sends.push_front(send);
