@@ -506,11 +506,5 @@ fn pushes_are_contiguous_and_caught_up_is_true() {
 #[cfg(feature = "mutations")]
 #[test]
 fn each_fault_is_found_by_its_seeds() {
-    use tern_shard::mutations::hunt;
-    use tern_storage::mutations::panic_of;
-    let finds = |seed| panic_of(|| drop(live(seed)));
-    for found in hunt("shard/tests/catching_up.rs", finds) {
-        println!("{found}");
-    }
-    assert_eq!((1..20).find_map(finds), None, "without a fault nothing is found");
+    node::find_each_fault("shard/tests/catching_up.rs", live);
 }

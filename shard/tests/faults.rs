@@ -612,11 +612,5 @@ fn faults_and_crashes_lose_double_and_reorder_nothing() {
 #[cfg(feature = "mutations")]
 #[test]
 fn each_fault_is_found_by_its_seeds() {
-    use tern_shard::mutations::hunt;
-    use tern_storage::mutations::panic_of;
-    let finds = |seed| panic_of(|| drop(live(seed)));
-    for found in hunt("shard/tests/faults.rs", finds) {
-        println!("{found}");
-    }
-    assert_eq!((1..20).find_map(finds), None, "without a fault nothing is found");
+    node::find_each_fault("shard/tests/faults.rs", live);
 }

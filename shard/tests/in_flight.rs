@@ -30,10 +30,7 @@ fn one_said() -> World {
     let store = Memory::faulty(Faults::default());
     let mut node = Node::start(&store, 1, &Limits::default(), 1_000_000);
     let [ann, bob] = ["+15550001", "+15550002"].map(|phone| node.provision(phone, &mut rng));
-    let link = node.connect(0);
-    let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
-    node.request(link, 1, Request::Hello(hello));
-    node.request(link, 2, Request::Login(v1::Login { access_token: ann.access_token.clone() }));
+    let link = node.log_in(0, &ann.access_token);
     node.settle(&mut rng);
     let mut world = World { rng, store, node, ann, bob, link };
     world.say(1);

@@ -30,10 +30,7 @@ impl World {
 
     fn person(&mut self, number: u32) -> (Provisioned, Link) {
         let person = self.node.provision(&format!("+1555{number:04}"), &mut self.rng);
-        let link = self.node.connect(0);
-        let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
-        self.node.request(link, 1, Request::Hello(hello));
-        self.node.request(link, 2, Request::Login(v1::Login { access_token: person.access_token.clone() }));
+        let link = self.node.log_in(0, &person.access_token);
         self.node.request(link, 3, Request::Resume(v1::Resume::default()));
         self.node.settle(&mut self.rng);
         self.node.receive(link);

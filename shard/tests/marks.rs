@@ -39,10 +39,7 @@ impl World {
 
     /// A device comes, which has so much of the chat with a peer.
     fn come(&mut self, who: &Provisioned, has: Option<(&Provisioned, u64)>) -> Link {
-        let link = self.node.connect(0);
-        let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
-        self.node.request(link, 1, Request::Hello(hello));
-        self.node.request(link, 2, Request::Login(v1::Login { access_token: who.access_token.clone() }));
+        let link = self.node.log_in(0, &who.access_token);
         let position = |(peer, upto): (&Provisioned, u64)| v1::Position {
             peer: peer.user.get(),
             upto,

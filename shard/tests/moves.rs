@@ -58,10 +58,7 @@ impl World {
         let cores = rng.u16(..4);
         let person = |number: usize| {
             let made = node.provision(&format!("+1555000000{number}"), &mut rng);
-            let link = node.connect(cores % 2);
-            let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
-            node.request(link, 1, Request::Hello(hello));
-            node.request(link, 2, Request::Login(v1::Login { access_token: made.access_token }));
+            let link = node.log_in(cores % 2, &made.access_token);
             node.settle(&mut rng);
             node.request(link, 3, Request::Resume(v1::Resume::default()));
             node.settle(&mut rng);
@@ -200,15 +197,5 @@ fn nobody_notices_that_a_slot_moves() {
 #[cfg(feature = "mutations")]
 #[test]
 fn each_fault_is_found_by_its_seeds() {
-    use tern_shard::mutations::hunt;
-    use tern_storage::mutations::panic_of;
-    let finds = |seed| {
-        panic_of(|| {
-            live(seed);
-        })
-    };
-    for found in hunt("shard/tests/moves.rs", finds) {
-        println!("{found}");
-    }
-    assert_eq!((1..20).find_map(finds), None, "without a fault nothing is found");
+    node::find_each_fault("shard/tests/moves.rs", live);
 }

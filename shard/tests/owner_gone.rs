@@ -441,15 +441,5 @@ fn who_waits_too_long_for_an_owner_is_shown_out() {
 #[cfg(feature = "mutations")]
 #[test]
 fn each_fault_is_found_by_its_seeds() {
-    use tern_shard::mutations::hunt;
-    use tern_storage::mutations::panic_of;
-    let finds = |seed| {
-        panic_of(|| {
-            live(seed);
-        })
-    };
-    for found in hunt("shard/tests/owner_gone.rs", finds) {
-        println!("{found}");
-    }
-    assert_eq!((1..20).find_map(finds), None, "without a fault nothing is found");
+    node::find_each_fault("shard/tests/owner_gone.rs", live);
 }

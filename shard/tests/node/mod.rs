@@ -738,6 +738,16 @@ impl Node {
         }
     }
 
+    /// A connection of a core, with requests 1 and 2: `Hello`, and the `Login` of a device.
+    pub fn log_in(&mut self, core: u16, access_token: &str) -> Link {
+        let link = self.connect(core);
+        let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
+        self.request(link, 1, Request::Hello(hello));
+        let access_token = access_token.to_owned();
+        self.request(link, 2, Request::Login(v1::Login { access_token }));
+        link
+    }
+
     /// Makes a test user.
     pub fn provision(&mut self, phone: &str, rng: &mut Rng) -> Provisioned {
         match self.try_provision(phone, rng) {
@@ -772,4 +782,15 @@ impl Node {
         self.settle(rng);
         self.cores[usize::from(owner.0)].hands.answers.pop().expect("an answer").1
     }
+}
+
+/// Puts each fault that a test's file is to find into the brain, and has it live with the seeds among which one finds it. Without a
+/// fault none does.
+#[cfg(feature = "mutations")]
+pub fn find_each_fault<R>(file: &str, live: impl Fn(u64) -> R) {
+    let finds = |seed| tern_storage::mutations::panic_of(|| drop(live(seed)));
+    for found in tern_shard::mutations::hunt(file, finds) {
+        println!("{found}");
+    }
+    assert_eq!((1..20).find_map(finds), None, "without a fault nothing is found");
 }
