@@ -140,13 +140,14 @@ fn entry() -> Entry {
         body: body(),
         sender_bytes: 1_000_000,
         other_bytes: 1_000_000,
+        counted: 0,
         sender_entries: 5000,
     }
 }
 
 /// Received bytes to an admitted request: a `Send`.
 fn frame_parse() -> Result<Box<dyn Piece>, String> {
-    let send = v1::Send { peer: BOB, client_id: 100_000, body: body(), kind: v1::Kind::Text.into() };
+    let send = v1::Send { chat: BOB, client_id: 100_000, body: body(), kind: v1::Kind::Text.into() };
     let mut bytes = Vec::new();
     let request = Some(client_frame::Request::Send(send));
     frame::encode(&v1::ClientFrame { id: 10_000, request }, &mut bytes);

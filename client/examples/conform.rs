@@ -29,9 +29,9 @@ async fn register(options: &Options, phone: &str, code: &str) -> Result<(), Erro
 /// Keeps a message, and says what becomes of it.
 async fn send(client: &Client, order: &Value) {
     let tag = order["tag"].clone();
-    let (peer, text) =
-        (order["peer"].as_u64().unwrap_or_default(), order["text"].as_str().unwrap_or_default());
-    let kept = client.keep(peer, text).await;
+    let (chat, text) =
+        (order["chat"].as_u64().unwrap_or_default(), order["text"].as_str().unwrap_or_default());
+    let kept = client.keep(chat, text).await;
     tokio::spawn(async move {
         let sent = match kept {
             Ok(kept) => kept.sent().await,
@@ -67,24 +67,24 @@ async fn run() -> Result<(), Error> {
                 if !order["send"].is_null() {
                     send(&client, &order["send"]).await;
                 }
-                if let Some(peer) = order["have"]["peer"].as_u64() {
-                    let kept = client.kept(peer, 0, 10_000).await?;
+                if let Some(chat) = order["have"]["chat"].as_u64() {
+                    let kept = client.kept(chat, 0, 10_000).await?;
                     let seqs: Vec<_> = kept.iter().map(|message| message.seq).collect();
-                    say(&json!({ "have": { "peer": peer, "seqs": seqs } }));
+                    say(&json!({ "have": { "chat": chat, "seqs": seqs } }));
                 }
             }
             event = events.next() => match event {
                 Some(Event::Message(message)) => {
                     let text = String::from_utf8_lossy(&message.body).into_owned();
-                    let (peer, seq, own) = (message.peer, message.seq, message.own);
-                    say(&json!({ "message": { "peer": peer, "seq": seq, "own": own, "text": text } }));
+                    let (chat, seq, own) = (message.chat, message.seq, message.own);
+                    say(&json!({ "message": { "chat": chat, "seq": seq, "own": own, "text": text } }));
                 }
-                Some(Event::Receipt { peer, delivered_upto, read_upto, own: false }) => {
-                    let marks = json!({ "peer": peer, "delivered_upto": delivered_upto, "read_upto": read_upto });
+                Some(Event::Receipt { chat, delivered_upto, read_upto, own: false }) => {
+                    let marks = json!({ "chat": chat, "delivered_upto": delivered_upto, "read_upto": read_upto });
                     say(&json!({ "receipt": marks }));
                 }
                 Some(Event::Gone(message)) => {
-                    say(&json!({ "gone": { "peer": message.peer, "seq": message.seq } }));
+                    say(&json!({ "gone": { "chat": message.chat, "seq": message.seq } }));
                 }
                 Some(Event::SessionEnded(reason)) => say(&json!({ "ended": { "reason": reason.name() } })),
                 Some(Event::OtherStore) => say(&json!({ "ended": { "reason": "another store" } })),

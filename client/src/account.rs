@@ -13,7 +13,7 @@ use crate::store::Person;
 /// A chat at a glance.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Chat {
-    /// With whom, as far as the server tells.
+    /// With whom, as far as the server tells. Of a group: its number, and what it is called.
     pub person: Person,
     /// The newest seq.
     pub head: u64,
@@ -31,12 +31,14 @@ pub struct Chat {
     pub version: u64,
     /// The server can't read this chat now: nothing but the person is known.
     pub unavailable: bool,
+    /// A group that one has left, or was removed from.
+    pub left: bool,
 }
 
 /// A page of the list of chats.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ChatsPage {
-    /// In the order of the peers' ids, without those whose versions were given.
+    /// In the order of their numbers, groups last, without those whose versions were given.
     pub chats: Vec<Chat>,
     /// Where the next page begins; `None`: this is the last one.
     pub next: Option<u64>,
@@ -57,18 +59,18 @@ pub struct Device {
     pub connected: bool,
 }
 
-const WRONG_KIND: Error = Error::Protocol("a response is not of its request's kind");
+pub(crate) const WRONG_KIND: Error = Error::Protocol("a response is not of its request's kind");
 
 impl Client {
-    async fn ask(&self, request: client_frame::Request) -> Result<server_frame::Message, Error> {
+    pub(crate) async fn ask(&self, request: client_frame::Request) -> Result<server_frame::Message, Error> {
         self.call(|answer| Call::Ask { request, answer }).await
     }
 
-    /// Lists one's chats behind the one with the peer `after` (0: from the first), without those that still are what these
-    /// versions say, by peer.
+    /// Lists one's chats behind this one (0: from the first), without those that still are what these
+    /// versions say, by the chats' numbers.
     pub async fn chats_page(&self, after: u64, known: &BTreeMap<u64, u64>) -> Result<ChatsPage, Error> {
         let known = known.range(after.saturating_add(1)..).take(tern_wire::limits::CHATS_MAX);
-        let known = known.map(|(peer, version)| v1::KnownChat { peer: *peer, version: *version }).collect();
+        let known = known.map(|(chat, version)| v1::KnownChat { id: *chat, version: *version }).collect();
         let request = client_frame::Request::Chats(v1::Chats { after, limit: 0, known });
         // The server has one of a connection under way at a time.
         let _turn = self.listing.lock().await;
@@ -94,10 +96,10 @@ impl Client {
 
     /// Says that everything up to a message was read, wherever it was read, and waits until that is durable. What this profile has not
     /// received comes all the same.
-    pub async fn tell_read(&self, peer: u64, upto: u64) -> Result<(), Error> {
-        let acknowledge = v1::Acknowledge { peer, delivered_upto: 0, read_upto: upto };
+    pub async fn tell_read(&self, chat: u64, upto: u64) -> Result<(), Error> {
+        let acknowledge = v1::Acknowledge { chat, delivered_upto: 0, read_upto: upto };
         match self.ask(client_frame::Request::Acknowledge(acknowledge)).await? {
-            server_frame::Message::Acknowledged(_) => self.mark_read(peer, upto).await,
+            server_frame::Message::Acknowledged(_) => self.mark_read(chat, upto).await,
             _ => Err(WRONG_KIND),
         }
     }
@@ -148,16 +150,17 @@ impl Client {
 }
 
 fn chat_of(chat: v1::Chat, me: u64) -> Chat {
-    let v1::Chat { peer, name, phone, head, unread, delivered_upto, read_upto, .. } = chat;
+    let v1::Chat { id, name, phone, head, unread, delivered_upto, read_upto, .. } = chat;
     Chat {
-        person: Person { user_id: peer, name, phone },
+        person: Person { user_id: id, name, phone },
         head,
         unread,
-        last: chat.last.map(|last| Message::of_page(peer, last, me)),
+        last: chat.last.map(|last| Message::of_page(id, last, me)),
         delivered_upto,
         read_upto,
         own_read_upto: chat.own_read_upto,
         version: chat.version,
         unavailable: chat.unavailable,
+        left: chat.left,
     }
 }

@@ -64,6 +64,8 @@ impl Options {
 /// A durable message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sent {
+    /// The chat.
+    pub chat: u64,
     /// Its place in the chat.
     pub seq: u64,
     /// When the server committed it, in ms since the Unix epoch.
@@ -170,9 +172,9 @@ impl Client {
     }
 
     /// Why the server takes no messages to a person for now, and when it is tried again, if that is so.
-    pub fn delayed(&self, peer: u64) -> Option<(Reason, Duration)> {
+    pub fn delayed(&self, chat: u64) -> Option<(Reason, Duration)> {
         let delays = self.delays.lock().expect("nothing panics while it holds this");
-        let (reason, until) = delays.get(&peer)?;
+        let (reason, until) = delays.get(&chat)?;
         Some((*reason, until.checked_duration_since(Instant::now())?))
     }
 
@@ -187,13 +189,13 @@ impl Client {
 
     /// Sends a message, and waits until it is durable. It is kept first, and then sent until the server has acknowledged
     /// or refused it, over any number of connections and restarts; dropping the future does not stop that.
-    pub async fn send(&self, peer: u64, body: impl Into<Vec<u8>>) -> Result<Sent, Error> {
-        self.keep(peer, body).await?.sent().await
+    pub async fn send(&self, chat: u64, body: impl Into<Vec<u8>>) -> Result<Sent, Error> {
+        self.keep(chat, body).await?.sent().await
     }
 
     /// Keeps a message, which is sent then as by [`Client::send`]; comes back when it is kept, connected or not.
-    pub async fn keep(&self, peer: u64, body: impl Into<Vec<u8>>) -> Result<Kept, Error> {
-        self.keep_new(NewMessage { peer, body: body.into(), key: None }).await
+    pub async fn keep(&self, chat: u64, body: impl Into<Vec<u8>>) -> Result<Kept, Error> {
+        self.keep_new(NewMessage { chat, kind: v1::Kind::Text.into(), body: body.into(), key: None }).await
     }
 
     /// The same, once for each key: a message of a key that was kept or sent before, in this run or an earlier one, is not kept
@@ -201,14 +203,15 @@ impl Client {
     /// [`KEYS_MAX`](crate::store::KEYS_MAX) keys are remembered; that of a message that was refused is not.
     pub async fn keep_once(
         &self,
-        peer: u64,
+        chat: u64,
         body: impl Into<Vec<u8>>,
         key: impl Into<String>,
     ) -> Result<Kept, Error> {
-        self.keep_new(NewMessage { peer, body: body.into(), key: Some(key.into()) }).await
+        let (kind, body, key) = (v1::Kind::Text.into(), body.into(), Some(key.into()));
+        self.keep_new(NewMessage { chat, kind, body, key }).await
     }
 
-    async fn keep_new(&self, message: NewMessage) -> Result<Kept, Error> {
+    pub(crate) async fn keep_new(&self, message: NewMessage) -> Result<Kept, Error> {
         let (sent, sending) = oneshot::channel();
         self.call(|kept| Call::Send { message, kept, sent }).await?;
         Ok(Kept { sending })
@@ -221,25 +224,25 @@ impl Client {
     }
 
     /// The newest messages of a chat that the server had and has no more, in the order of their seqs: at most `limit`.
-    pub async fn gone(&self, peer: u64, limit: u32) -> Result<Vec<Message>, Error> {
-        self.local(move |store| store.gone(peer, limit)).await
+    pub async fn gone(&self, chat: u64, limit: u32) -> Result<Vec<Message>, Error> {
+        self.local(move |store| store.gone(chat, limit)).await
     }
 
     /// The messages of a chat that this profile has received, after a seq, rising; what has not been dealt with among them. At most
     /// `limit`.
-    pub async fn kept(&self, peer: u64, after: u64, limit: u32) -> Result<Vec<Message>, Error> {
-        self.local(move |store| store.kept(peer, after, u64::MAX >> 1, limit)).await
+    pub async fn kept(&self, chat: u64, after: u64, limit: u32) -> Result<Vec<Message>, Error> {
+        self.local(move |store| store.kept(chat, after, u64::MAX >> 1, limit)).await
     }
 
     /// What was being written to a person, and not sent; empty if nothing was.
-    pub async fn draft(&self, peer: u64) -> Result<String, Error> {
-        self.local(move |store| store.draft(peer)).await
+    pub async fn draft(&self, chat: u64) -> Result<String, Error> {
+        self.local(move |store| store.draft(chat)).await
     }
 
     /// Remembers what is being written to a person; empty: nothing is.
-    pub async fn set_draft(&self, peer: u64, text: impl Into<String>) -> Result<(), Error> {
+    pub async fn set_draft(&self, chat: u64, text: impl Into<String>) -> Result<(), Error> {
         let text = text.into();
-        self.local(move |store| store.set_draft(peer, &text)).await
+        self.local(move |store| store.set_draft(chat, &text)).await
     }
 
     /// How many messages are kept, and not sent yet.
@@ -280,19 +283,19 @@ impl Client {
     }
 
     /// Says that everything up to a message was read.
-    pub async fn mark_read(&self, peer: u64, upto: u64) -> Result<(), Error> {
-        self.call(|answer| Call::MarkRead { peer, upto, answer }).await
+    pub async fn mark_read(&self, chat: u64, upto: u64) -> Result<(), Error> {
+        self.call(|answer| Call::MarkRead { chat, upto, answer }).await
     }
 
     /// Reads a chat from the server: the messages before `from` (0: the newest), or those after it.
     pub async fn history(
         &self,
-        peer: u64,
+        chat: u64,
         from: u64,
         forwards: bool,
         limit: u32,
     ) -> Result<HistoryPage, Error> {
-        let request = v1::History { peer, from, forwards, limit };
+        let request = v1::History { chat, from, forwards, limit };
         self.call(|answer| Call::History { request, answer }).await
     }
 

@@ -25,7 +25,9 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
 /// A message to be kept and sent.
 pub(crate) struct NewMessage {
-    pub(crate) peer: u64,
+    pub(crate) chat: u64,
+    /// The number of its [`v1::Kind`].
+    pub(crate) kind: i32,
     pub(crate) body: Vec<u8>,
     /// By which it is known again.
     pub(crate) key: Option<String>,
@@ -43,13 +45,18 @@ pub(crate) enum Call {
         answer: Answer<Person>,
     },
     MarkRead {
-        peer: u64,
+        chat: u64,
         upto: u64,
         answer: Answer<()>,
     },
     Ask {
         request: client_frame::Request,
         answer: Answer<server_frame::Message>,
+    },
+    /// The same, of a person.
+    LookUpMember {
+        request: client_frame::Request,
+        answer: Answer<Person>,
     },
     History {
         request: v1::History,
@@ -189,14 +196,15 @@ impl Driver {
     /// The application has called; `None`: it never will again.
     fn called(&mut self, call: Option<Call>) -> Turn {
         let (waiter, ask) = match call {
-            Some(Call::Send { message: NewMessage { peer, body, key }, kept, sent }) => {
-                (Waiter::Kept { kept, sent }, Ask::Send { peer, body, key })
+            Some(Call::Send { message: NewMessage { chat, kind, body, key }, kept, sent }) => {
+                (Waiter::Kept { kept, sent }, Ask::Send { chat, kind, body, key })
             }
             Some(Call::Lookup { by, answer }) => (Waiter::Person(answer), Ask::Lookup(by)),
-            Some(Call::MarkRead { peer, upto, answer }) => {
-                (Waiter::Done(answer), Ask::MarkRead { peer, upto })
+            Some(Call::MarkRead { chat, upto, answer }) => {
+                (Waiter::Done(answer), Ask::MarkRead { chat, upto })
             }
             Some(Call::Ask { request, answer }) => (Waiter::Message(answer), Ask::Request(request)),
+            Some(Call::LookUpMember { request, answer }) => (Waiter::Person(answer), Ask::Request(request)),
             Some(Call::History { request, answer }) => (Waiter::Page(answer), Ask::History(request)),
             Some(Call::Flush { answer }) => (Waiter::Done(answer), Ask::Flush),
             Some(Call::Local(local)) => return Turn::Local(local),
@@ -229,11 +237,11 @@ impl Driver {
 
 impl Telling {
     fn tell(&self, event: Event, number: Option<u64>) {
-        if let Event::Delayed { peer, reason, retry_in } = &event {
+        if let Event::Delayed { chat, reason, retry_in } = &event {
             let now = Instant::now();
             let mut delays = self.delays.lock().expect("nothing panics while it holds this");
             delays.retain(|_, (_, until)| *until > now);
-            delays.insert(*peer, (*reason, now + *retry_in));
+            delays.insert(*chat, (*reason, now + *retry_in));
         }
         // An application that has dropped its events is told nothing, and has dealt with nothing.
         let _ = self.events.send((event, number));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tern_proto::v1;
 use tern_wire::errors::Reason;
+use tern_wire::group::Change;
 use tokio::sync::{Notify, mpsc};
 
 use crate::error::Error;
@@ -34,7 +35,7 @@ pub enum Event {
     /// A person, or another of one's own devices, has got further. After a [`Event::Rewound`] this may be less than before.
     Receipt {
         /// The chat.
-        peer: u64,
+        chat: u64,
         /// Everything up to here has reached a device.
         delivered_upto: u64,
         /// Everything up to here was read.
@@ -46,7 +47,7 @@ pub enum Event {
     /// stays as it was told, and what it has in its place comes as messages; the rest follows as [`Event::Gone`].
     Rewound {
         /// The chat.
-        peer: u64,
+        chat: u64,
         /// Everything up to here is there.
         upto: u64,
     },
@@ -56,7 +57,7 @@ pub enum Event {
     /// A message that was kept by an earlier run, and that the server refused now: it is not sent.
     NotSent {
         /// To whom.
-        peer: u64,
+        chat: u64,
         /// What.
         body: Vec<u8>,
         /// Why, for programs.
@@ -68,7 +69,7 @@ pub enum Event {
     /// strangers. What is kept for them is sent later.
     Delayed {
         /// To whom.
-        peer: u64,
+        chat: u64,
         /// Why, for programs.
         reason: Reason,
         /// When it is tried again.
@@ -145,7 +146,7 @@ impl From<&Error> for Cause {
 #[derive(Clone, PartialEq)]
 pub struct Message {
     /// The chat.
-    pub peer: u64,
+    pub chat: u64,
     /// Its place there.
     pub seq: u64,
     /// Who sent it.
@@ -161,12 +162,17 @@ pub struct Message {
 }
 
 impl Message {
+    /// What became of a group, if it says so in a way that this version knows.
+    pub fn change(&self) -> Option<Change> {
+        if self.kind == Kind::Group { Change::parse(&self.body).ok() } else { None }
+    }
+
     /// An entry that came in answer to a request, without its peer.
-    pub(crate) fn of_page(peer: u64, entry: v1::Entry, me: u64) -> Self {
-        let sender = if entry.sender == 0 { peer } else { entry.sender };
+    pub(crate) fn of_page(chat: u64, entry: v1::Entry, me: u64) -> Self {
+        let sender = if entry.sender == 0 { chat } else { entry.sender };
         let (seq, time_ms) = (entry.seq, entry.time_ms);
         let (kind, own) = (entry.kind.into(), sender == me);
-        Self { peer, seq, sender, time_ms, body: entry.body.into(), own, kind }
+        Self { chat, seq, sender, time_ms, body: entry.body.into(), own, kind }
     }
 }
 
@@ -176,6 +182,8 @@ pub enum Kind {
     /// Text, UTF-8 if its sender keeps to the protocol.
     #[default]
     Text,
+    /// What became of a group: see [`Message::change`].
+    Group,
     /// Nothing: it was lost when the server's store was damaged. Only its place is known.
     Lost,
     /// Something that this version can't show.
@@ -187,6 +195,7 @@ impl From<i32> for Kind {
         match v1::Kind::try_from(number) {
             Ok(v1::Kind::Text) => Self::Text,
             Ok(v1::Kind::Lost) => Self::Lost,
+            Ok(v1::Kind::Group) => Self::Group,
             Err(_) => Self::Unknown,
         }
     }
@@ -195,7 +204,7 @@ impl From<i32> for Kind {
 /// Shows no content.
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Message {{ peer {}, seq {}, {} bytes }}", self.peer, self.seq, self.body.len())
+        write!(f, "Message {{ chat {}, seq {}, {} bytes }}", self.chat, self.seq, self.body.len())
     }
 }
 

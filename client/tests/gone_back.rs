@@ -12,9 +12,9 @@ fn said(what: &str, from: u64, count: u64) -> Vec<(u64, String)> {
     (1..=count).map(|number| (from + number, format!("{what} {number}"))).collect()
 }
 
-async fn say(client: &Client, peer: u64, what: &str, count: u64) {
+async fn say(client: &Client, chat: u64, what: &str, count: u64) {
     for number in 1..=count {
-        client.send(peer, format!("{what} {number}")).await.expect("durable");
+        client.send(chat, format!("{what} {number}")).await.expect("durable");
     }
 }
 

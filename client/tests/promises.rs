@@ -181,7 +181,7 @@ async fn a_full_inbox_holds_up_nobody_else_and_the_person_is_told_why() {
         ann.keep(bob, vec![b'x'; 60_000]).await.expect("kept");
     }
     let delayed = |event: &Event| match event {
-        Event::Delayed { peer, reason, .. } => Some((*peer, *reason)),
+        Event::Delayed { chat, reason, .. } => Some((*chat, *reason)),
         _ => None,
     };
     assert_eq!(live::until(&mut anns, delayed).await, (bob, Reason::InboxFull));

@@ -418,11 +418,11 @@ async fn a_bot_of_twenty_lines_answers_everything_once_whoever_is_killed() {
     let profile = Profile::register(&server, dir.path(), "+15550002", "Bot");
     let serving = Serving::start(&profile);
     let mut bot_now = bot(&serving.socket);
-    let peer = ann.lookup_phone("+15550002").await.expect("found").user_id;
+    let chat = ann.lookup_phone("+15550002").await.expect("found").user_id;
     let sender = ann.clone();
     let sending = tokio::spawn(async move {
         for number in 0..MESSAGES {
-            sender.keep(peer, format!("message {number}")).await.expect("kept");
+            sender.keep(chat, format!("message {number}")).await.expect("kept");
         }
     });
     let (mut answers, mut kills, mut restarts) = (BTreeMap::<String, usize>::new(), 0, 0);
@@ -450,7 +450,7 @@ async fn a_bot_of_twenty_lines_answers_everything_once_whoever_is_killed() {
     assert_eq!((kills, restarts), (10, 2));
     assert_eq!(answers.len(), MESSAGES, "none is lost");
     // And nothing comes behind them: each was answered once, by the seqs of the chat.
-    let newest = ann.history(peer, 0, false, 1).await.expect("read");
+    let newest = ann.history(chat, 0, false, 1).await.expect("read");
     assert_eq!(newest.head as usize, 2 * MESSAGES, "none is doubled");
     assert_eq!(newest.messages.len(), 1);
 }

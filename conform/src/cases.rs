@@ -112,7 +112,7 @@ fn begin(run: &mut Run<'_>) -> Result<(), String> {
 /// What the client shows of the chat, by seq, as it comes.
 fn shown(seen: &Seen) -> Option<(u64, String)> {
     match seen {
-        Seen::Said(said) if said["message"]["peer"] == PEER => {
+        Seen::Said(said) if said["message"]["chat"] == PEER => {
             let message = &said["message"];
             Some((message["seq"].as_u64()?, message["text"].as_str().unwrap_or_default().to_owned()))
         }
@@ -151,11 +151,11 @@ fn honest(run: &mut Run<'_>) -> Result<(), String> {
     if seq != 1 {
         return Err(format!("it says that its message is {seq}, and it is 1"));
     }
-    let seq = run.world.peer_says("hello from the peer");
+    let seq = run.world.peer_says("hello from the chat");
     let entry = run.world.entry(seq);
     run.say(&entry);
-    run.until("show what the peer says", |_, seen| match shown(seen) {
-        Some((2, text)) if text == "hello from the peer" => Ok(Flow::Done(())),
+    run.until("show what the chat says", |_, seen| match shown(seen) {
+        Some((2, text)) if text == "hello from the chat" => Ok(Flow::Done(())),
         Some((2, text)) => Err(format!("it shows {text:?}, and that is not what was said")),
         _ => Ok(Flow::Honest),
     })?;
@@ -382,7 +382,7 @@ fn receipts(run: &mut Run<'_>) -> Result<(), String> {
     let mut highest = (0, 0);
     let mut look = |seen: &Seen| {
         if let Seen::Said(said) = seen
-            && said["receipt"]["peer"] == PEER
+            && said["receipt"]["chat"] == PEER
         {
             let number = |key: &str| said["receipt"][key].as_u64().unwrap_or_default();
             let marks = (number("delivered_upto"), number("read_upto"));
@@ -393,7 +393,7 @@ fn receipts(run: &mut Run<'_>) -> Result<(), String> {
         }
         Ok(highest == (2, 2))
     };
-    run.until("show that the peer has read all", |_, seen| {
+    run.until("show that the chat has read all", |_, seen| {
         Ok(if look(seen)? { Flow::Done(()) } else { Flow::Honest })
     })?;
     run.during(Duration::from_millis(500), |_, seen| look(seen).map(|_| Flow::Honest))

@@ -108,13 +108,13 @@ impl<'a> Run<'a> {
     pub fn send(&mut self, text: &str) -> Result<u64, String> {
         self.tags += 1;
         let tag = self.tags;
-        self.tell(&json!({ "send": { "peer": PEER, "text": text, "tag": tag } }))?;
+        self.tell(&json!({ "send": { "chat": PEER, "text": text, "tag": tag } }))?;
         Ok(tag)
     }
 
     /// Which entries of the chat the client has stored.
     pub fn have(&mut self) -> Result<Vec<u64>, String> {
-        self.tell(&json!({ "have": { "peer": PEER } }))?;
+        self.tell(&json!({ "have": { "chat": PEER } }))?;
         self.until("say which entries it has", |_, seen| match seen {
             Seen::Said(said) if !said["have"].is_null() => {
                 let seqs = said["have"]["seqs"].as_array().into_iter().flatten();

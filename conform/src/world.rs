@@ -135,20 +135,20 @@ impl World {
 
     pub fn receipt(&mut self, delivered_upto: u64, read_upto: u64) -> v1::ServerFrame {
         self.pushed += 1;
-        push(Message::Receipt(v1::Receipt { peer: PEER, delivered_upto, read_upto, member: 0 }))
+        push(Message::Receipt(v1::Receipt { chat: PEER, delivered_upto, read_upto, member: 0 }))
     }
 
     pub fn rewound(&mut self, upto: u64) -> v1::ServerFrame {
         self.pushed += 1;
         self.given.split_off(&(upto + 1));
-        push(Message::Rewound(v1::Rewound { peer: PEER, upto, head: self.head() }))
+        push(Message::Rewound(v1::Rewound { chat: PEER, upto, head: self.head() }))
     }
 
     fn view(&self, seq: u64, with_peer: bool) -> v1::Entry {
         let Stored { client_id, body, time_ms, kind } = self.log[seq as usize - 1].clone();
         let own = client_id.is_some();
         v1::Entry {
-            peer: if with_peer { PEER } else { 0 },
+            chat: if with_peer { PEER } else { 0 },
             seq,
             time_ms,
             body: body.into(),
@@ -286,7 +286,12 @@ impl World {
             Request::Credit(_) => return Vec::new(),
             Request::Ping(_) => Message::Pong(v1::Pong { time_ms: now_ms() }),
             Request::Chats(_) => Message::ChatsPage(v1::ChatsPage::default()),
-            Request::Devices(_) | Request::EndDevice(_) | Request::RingDevice(_) | Request::Rename(_) => {
+            Request::Devices(_)
+            | Request::EndDevice(_)
+            | Request::RingDevice(_)
+            | Request::Rename(_)
+            | Request::CreateGroup(_)
+            | Request::AboutGroup(_) => {
                 return vec![refused(frame.id, v1::Reason::Unimplemented.into(), 0)];
             }
         };
@@ -343,7 +348,7 @@ impl World {
 
     /// What a device lacks, and what it has said of itself.
     fn resume(&mut self, id: u64, resume: &v1::Resume) -> Vec<v1::ServerFrame> {
-        let listed = resume.positions.iter().find(|position| position.peer == PEER);
+        let listed = resume.positions.iter().find(|position| position.chat == PEER);
         let named = !resume.generations.is_empty();
         let trusted = named && resume.generations.iter().all(|known| self.generations.contains(known));
         let rewound = !trusted && (named || !resume.positions.is_empty());
@@ -379,6 +384,7 @@ impl World {
         };
         let entries = (first..=last).map(|seq| self.view(seq, false)).collect();
         self.given.extend(first..=last);
-        v1::HistoryPage { entries, more, head, delivered_upto: self.marks.0, read_upto: self.marks.1 }
+        let (delivered_upto, read_upto) = self.marks;
+        v1::HistoryPage { entries, more, head, delivered_upto, read_upto, first: 0 }
     }
 }

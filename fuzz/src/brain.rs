@@ -152,6 +152,8 @@ struct Node {
     /// The connection that asks, and whose it is.
     conn: Option<ConnId>,
     user: u64,
+    /// The last group that was made.
+    group: u64,
     connections: u32,
     requests: u64,
 }
@@ -219,7 +221,7 @@ impl Node {
         let port = store.port(Arc::new(NoWake));
         let hands = Hands { port, said: Vec::new(), closing: Vec::new(), drained: Vec::new() };
         let now_ms = *MADE_MS;
-        Self { shard, hands, store, now_ms, conn: None, user: 0, connections: 0, requests: 0 }
+        Self { shard, hands, store, now_ms, conn: None, user: 0, group: 0, connections: 0, requests: 0 }
     }
 
     /// One input, and all that comes of it.
@@ -255,6 +257,11 @@ impl Node {
         self.hands.said.clear();
         let frame = v1::ClientFrame { id, request: Some(request) }.encode_to_vec();
         self.input(Input::Frame(conn, &frame));
+        if !self.hands.said.iter().any(|(to, frame)| *to == conn && frame.id == id) {
+            // What is acknowledged in a group is gathered.
+            self.now_ms += 1000;
+            self.input(Input::Tick);
+        }
         let mut answers = self.hands.said.iter().filter(|(to, frame)| *to == conn && frame.id == id);
         let answer = answers.next().and_then(|(_, frame)| frame.message.clone());
         assert!(answers.next().is_none(), "a request was answered twice");
@@ -263,13 +270,14 @@ impl Node {
     }
 
     fn act(&mut self, script: &mut Script) {
-        let kind = script.byte() % 14;
-        let peer = USERS[script.below(USERS.len())];
+        let kind = script.byte() % 18;
+        let places = USERS.len() + usize::from(self.group != 0);
+        let chat = USERS.get(script.below(places)).copied().unwrap_or(self.group);
         match kind {
             0 | 1 => self.come(script),
             2 => {
                 let positions = (0..script.byte() % 4).map(|_| v1::Position {
-                    peer: USERS[script.below(USERS.len())],
+                    chat: USERS[script.below(USERS.len())],
                     upto: script.byte().into(),
                     delivered_upto: script.byte().into(),
                     read_upto: script.byte().into(),
@@ -282,16 +290,18 @@ impl Node {
             3 => {
                 let (from, limit) = (script.byte().into(), script.byte().into());
                 let forwards = script.byte().is_multiple_of(2);
-                drop(self.ask(Request::History(v1::History { peer, from, forwards, limit })));
+                drop(self.ask(Request::History(v1::History { chat, from, forwards, limit })));
             }
-            4 | 5 => self.send(peer, script.piece()),
+            4 | 5 => self.send(chat, script.piece()),
             6 => {
                 let (delivered_upto, read_upto) = (script.byte().into(), script.byte().into());
-                drop(self.ask(Request::Acknowledge(v1::Acknowledge { peer, delivered_upto, read_upto })));
+                drop(self.ask(Request::Acknowledge(v1::Acknowledge { chat, delivered_upto, read_upto })));
             }
+            14 => self.make_group(script),
+            15..=17 => self.change_group(script),
             7 => {
-                let by = Some(v1::lookup::By::UserId(peer));
-                drop(self.ask(Request::Lookup(v1::Lookup { by })));
+                let by = Some(v1::lookup::By::UserId(chat));
+                drop(self.ask(Request::Lookup(v1::Lookup { by, group: 0 })));
             }
             8 => {
                 if let Some(conn) = self.conn {
@@ -304,9 +314,9 @@ impl Node {
             }
             10 => {
                 let known = (0..script.byte() % 4)
-                    .map(|_| v1::KnownChat { peer: script.word().into(), version: script.byte().into() });
+                    .map(|_| v1::KnownChat { id: script.word().into(), version: script.byte().into() });
                 let mut known: Vec<_> = known.collect();
-                known.sort_by_key(|chat| chat.peer);
+                known.sort_by_key(|chat| chat.id);
                 let (after, limit) = (script.byte().into(), script.byte().into());
                 drop(self.ask(Request::Chats(v1::Chats { after, limit, known })));
             }
@@ -324,6 +334,33 @@ impl Node {
                 drop(self.ask(Request::Rename(v1::Rename { name, device_name })));
             }
         }
+    }
+
+    fn make_group(&mut self, script: &mut Script) {
+        let members = USERS.iter().copied().take(script.below(USERS.len())).collect();
+        let name = "a group".to_owned();
+        let made = v1::GroupMade { name, members, ..v1::GroupMade::default() };
+        let client_id = script.byte().into();
+        let create = Request::CreateGroup(v1::CreateGroup { client_id, group: Some(made) });
+        if let Some(server_frame::Message::GroupCreated(created)) = self.ask(create) {
+            self.group = created.chat;
+        }
+    }
+
+    fn change_group(&mut self, script: &mut Script) {
+        use v1::group_change::Change;
+        let (user, chat) = (USERS[script.below(USERS.len())], self.group);
+        let change = match script.byte() % 8 {
+            0 | 1 => Change::Added(v1::Members { user_ids: vec![user] }),
+            2 | 3 => Change::Removed(user),
+            4 => Change::Left(v1::Left {}),
+            5 => Change::Role(v1::RoleGiven { user_id: user, role: script.byte().into() }),
+            6 => Change::Settings(v1::GroupSettings { senders: 1, ..v1::GroupSettings::default() }),
+            _ => return drop(self.ask(Request::AboutGroup(v1::AboutGroup { chat }))),
+        };
+        let body = v1::GroupChange { change: Some(change) }.encode_to_vec().into();
+        let (client_id, kind) = (script.byte().into(), v1::Kind::Group.into());
+        drop(self.ask(Request::Send(v1::Send { chat, client_id, body, kind })));
     }
 
     /// Another connection comes in the place of this one, and logs in with one of the tokens.
@@ -351,12 +388,12 @@ impl Node {
     }
 
     /// What is acknowledged has a place where nothing was.
-    fn send(&mut self, peer: u64, body: &[u8]) {
-        let log = LogId::direct(self.user, peer);
+    fn send(&mut self, chat: u64, body: &[u8]) {
+        let log = LogId::direct(self.user, chat);
         let before: Vec<bool> = (0..64).map(|seq| self.has(log, seq)).collect();
         // Above all that was used.
         let client_id = (1 << 50) + self.requests;
-        let send = v1::Send { peer, client_id, body: body.to_vec().into(), kind: 0 };
+        let send = v1::Send { chat, client_id, body: body.to_vec().into(), kind: 0 };
         if let Some(server_frame::Message::Sent(sent)) = self.ask(Request::Send(send)) {
             let there = before.get(sent.seq as usize).is_some_and(|there| *there);
             assert!(!there, "a message was acknowledged in the place of another");

@@ -2,7 +2,8 @@
 
 use prost::Message as _;
 use tern_proto::v1;
-use tern_wire::ids::is_plain;
+use tern_wire::group::Change;
+use tern_wire::ids::{ChatId, GroupId, is_plain};
 use tern_wire::limits::{
     CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, POSITIONS_MAX, TOKEN_BYTES_MAX,
 };
@@ -38,16 +39,27 @@ fn check(request: &Request) {
         Request::Login(token) => assert!(token.len() <= TOKEN_BYTES_MAX),
         Request::Lookup(tern_wire::request::Lookup::Phone(phone)) => check_phone(phone.as_str()),
         Request::Lookup(tern_wire::request::Lookup::User(user)) => assert_ne!(user.get(), 0),
-        Request::Send(send) => {
-            assert!(send.peer.get() != 0 && send.client_id.0 < NUMBERS_END && !send.body.is_empty());
-            assert_eq!(send.kind, v1::Kind::Text as i32, "a kind that nobody can send");
+        Request::Lookup(tern_wire::request::Lookup::InGroup(user, group)) => {
+            assert!(user.get() != 0 && GroupId::new(group.get()) == Some(*group));
         }
-        Request::Acknowledge(acknowledge) => assert_ne!(acknowledge.peer.get(), 0),
+        Request::CreateGroup(create) => {
+            let change = Change::parse(&create.body);
+            assert!(create.client_id.0 < NUMBERS_END && matches!(change, Ok(Change::Made(_))), "{change:?}");
+        }
+        Request::AboutGroup(group) => assert_eq!(GroupId::new(group.get()), Some(*group)),
+        Request::Send(send) => {
+            assert!(send.chat.get() != 0 && send.client_id.0 < NUMBERS_END && !send.body.is_empty());
+            let is_text = send.kind == v1::Kind::Text as i32;
+            let is_change = send.kind == v1::Kind::Group as i32 && matches!(send.chat, ChatId::Group(_));
+            assert!(is_text || is_change, "a kind that nobody can send there");
+            assert!(is_text || Change::parse(&send.body).is_ok(), "a change that is none");
+        }
+        Request::Acknowledge(acknowledge) => assert_ne!(acknowledge.chat.get(), 0),
         Request::Resume(resume) => {
             assert!(resume.positions.len() <= POSITIONS_MAX && resume.generations.len() <= GENERATIONS_MAX);
-            assert!(resume.positions.iter().all(|position| position.peer.get() != 0));
+            assert!(resume.positions.iter().all(|position| position.chat.get() != 0));
         }
-        Request::History(history) => assert_ne!(history.peer.get(), 0),
+        Request::History(history) => assert_ne!(history.chat.get(), 0),
         Request::Chats(chats) => {
             assert!(chats.known.len() <= CHATS_MAX);
             assert!(chats.known.is_sorted_by(|(one, _), (next, _)| one < next));

@@ -3,7 +3,7 @@
 use prost::Message;
 use tern_shard::tokens::KeysRecord;
 use tern_storage::records::{
-    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, NumberRecord, PhoneRecord,
+    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneRecord,
     StoreRecord, UserRecord,
 };
 use tern_storage::{Key, LogId, Slot, keys};
@@ -27,8 +27,11 @@ pub fn keys(data: &[u8]) {
         let id = &data[data.len() - keys::LOG_ID_BYTES..];
         assert_eq!(log.to_bytes(), id, "another log's bytes");
         assert_eq!(LogId::from_bytes(id), Some(log));
-        let LogId::Direct(low, high) = log;
-        assert_eq!(LogId::direct(high, low), log);
+        let (low, high) = match log {
+            LogId::Direct(low, high) => (low, high),
+            LogId::Group(group) => (group, 0),
+        };
+        assert!(matches!(log, LogId::Group(_)) || LogId::direct(high, low) == log);
         let entry = keys::entry(log, low);
         assert_eq!(keys::number_of(entry.as_ref()), Some(low));
         assert_eq!(entry.slot(), Some(Slot::of_log(log)));
@@ -46,7 +49,7 @@ pub fn keys(data: &[u8]) {
 /// Script: which record, then its bytes.
 pub fn stored(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
-    match kind % 10 {
+    match kind % 11 {
         0 => check::<PhoneRecord>(bytes),
         1 => check::<UserRecord>(bytes),
         2 => check::<DeviceRecord>(bytes),
@@ -56,6 +59,7 @@ pub fn stored(data: &[u8]) {
         6 => check::<MemberRecord>(bytes),
         7 => check::<StoreRecord>(bytes),
         8 => check::<NumberRecord>(bytes),
+        9 => check::<MembersRecord>(bytes),
         _ => check::<KeysRecord>(bytes),
     }
 }

@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -50,6 +50,10 @@ pub mod client_frame {
         Rename(super::Rename),
         #[prost(message, tag = "20")]
         RingDevice(super::RingDevice),
+        #[prost(message, tag = "21")]
+        CreateGroup(super::CreateGroup),
+        #[prost(message, tag = "22")]
+        AboutGroup(super::AboutGroup),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -59,7 +63,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -84,6 +88,8 @@ pub mod server_frame {
         PersonChanged(super::PersonChanged),
         #[prost(message, tag = "24")]
         Ring(super::Ring),
+        #[prost(message, tag = "26")]
+        Begins(super::Begins),
         /// Responses.
         #[prost(message, tag = "6")]
         Sent(super::Sent),
@@ -117,6 +123,10 @@ pub mod server_frame {
         Renamed(super::Renamed),
         #[prost(message, tag = "25")]
         DeviceRung(super::DeviceRung),
+        #[prost(message, tag = "27")]
+        GroupCreated(super::GroupCreated),
+        #[prost(message, tag = "28")]
+        Group(super::Group),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -271,6 +281,9 @@ pub struct LoggedIn {
 /// Finds a person. Answered by Person, or Refused (UNKNOWN_USER).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Lookup {
+    /// With user_id: a group of which both are members.
+    #[prost(uint64, tag = "3")]
+    pub group: u64,
     #[prost(oneof = "lookup::By", tags = "1, 2")]
     pub by: ::core::option::Option<lookup::By>,
 }
@@ -280,7 +293,7 @@ pub mod lookup {
     pub enum By {
         #[prost(string, tag = "1")]
         Phone(::prost::alloc::string::String),
-        /// Answered only when the two have a direct chat.
+        /// Answered only when the two have a direct chat, or are in the same `group`.
         #[prost(uint64, tag = "2")]
         UserId(u64),
     }
@@ -289,7 +302,7 @@ pub mod lookup {
 pub struct Person {
     #[prost(uint64, tag = "1")]
     pub user_id: u64,
-    /// Empty unless both have written in their chat.
+    /// Empty unless both have written in their chat, or both are in the group that was named.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Empty unless the person has written to the one who asks, or it is what was asked by.
@@ -355,12 +368,12 @@ pub struct Rename {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Renamed {}
-/// Appends an entry to the direct chat with a person. Answered by Sent once the entry is durable.
+/// Appends an entry to a chat. Answered by Sent once the entry is durable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Send {
     #[prost(uint64, tag = "1")]
-    pub peer: u64,
-    /// Chosen by the device, unique among its messages to this person; a retry repeats it and gets the same seq. Rising
+    pub chat: u64,
+    /// Chosen by the device, unique among its messages to this chat; a retry repeats it and gets the same seq. Rising
     /// numbers are the cheapest.
     #[prost(uint64, tag = "2")]
     pub client_id: u64,
@@ -380,9 +393,9 @@ pub struct Sent {
 /// One entry of a log. Pushed, or within a HistoryPage.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Entry {
-    /// The direct chat that it stands in: the user at the other end. Absent within a HistoryPage.
+    /// The chat that it stands in. Absent within a HistoryPage.
     #[prost(uint64, tag = "1")]
-    pub peer: u64,
+    pub chat: u64,
     /// Dense within the log, from 1.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
@@ -393,7 +406,7 @@ pub struct Entry {
     pub body: ::prost::bytes::Bytes,
     #[prost(enumeration = "Kind", tag = "5")]
     pub kind: i32,
-    /// Who sent it. Absent: the peer.
+    /// Who sent it. Absent: the person at the other end of a direct chat.
     #[prost(uint64, tag = "6")]
     pub sender: u64,
     /// Only on one's own entries: which device sent it, and its client_id.
@@ -408,7 +421,7 @@ pub struct Entry {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Acknowledge {
     #[prost(uint64, tag = "1")]
-    pub peer: u64,
+    pub chat: u64,
     #[prost(uint64, tag = "2")]
     pub delivered_upto: u64,
     #[prost(uint64, tag = "3")]
@@ -416,16 +429,17 @@ pub struct Acknowledge {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Acknowledged {}
-/// How far a member of a log has got.
+/// How far somebody has got in a chat.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Receipt {
     #[prost(uint64, tag = "1")]
-    pub peer: u64,
+    pub chat: u64,
     #[prost(uint64, tag = "2")]
     pub delivered_upto: u64,
     #[prost(uint64, tag = "3")]
     pub read_upto: u64,
-    /// Whose watermarks these are. Absent: the peer's. One's own user id: another of one's devices read on.
+    /// Whose watermarks these are. Absent: the others', in a group what all of them have reached. One's own user id: another
+    /// of one's devices read on.
     #[prost(uint64, tag = "4")]
     pub member: u64,
 }
@@ -435,12 +449,21 @@ pub struct Receipt {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rewound {
     #[prost(uint64, tag = "1")]
-    pub peer: u64,
+    pub chat: u64,
     #[prost(uint64, tag = "2")]
     pub upto: u64,
     /// The newest seq of the log.
     #[prost(uint64, tag = "3")]
     pub head: u64,
+}
+/// A group that one was added to shows nothing before the entry `from`: the device's position in it is at least `from - 1`
+/// from here on. Pushed before that entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Begins {
+    #[prost(uint64, tag = "1")]
+    pub chat: u64,
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
 }
 /// Another device was added to one's account just now.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -483,11 +506,11 @@ pub struct Resume {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Position {
     #[prost(uint64, tag = "1")]
-    pub peer: u64,
+    pub chat: u64,
     /// The device has every entry up to this one.
     #[prost(uint64, tag = "2")]
     pub upto: u64,
-    /// The peer's watermarks as this device knows them; a Receipt is pushed if they have moved.
+    /// The others' watermarks as this device knows them; a Receipt is pushed if they have moved.
     #[prost(uint64, tag = "3")]
     pub delivered_upto: u64,
     #[prost(uint64, tag = "4")]
@@ -506,7 +529,7 @@ pub struct CaughtUp {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct History {
     #[prost(uint64, tag = "1")]
-    pub peer: u64,
+    pub chat: u64,
     /// Backwards: entries before this seq, 0 for the newest. Forwards: entries after it.
     #[prost(uint64, tag = "2")]
     pub from: u64,
@@ -527,29 +550,33 @@ pub struct HistoryPage {
     /// The newest seq of the log.
     #[prost(uint64, tag = "3")]
     pub head: u64,
-    /// The peer's watermarks.
+    /// The others' watermarks.
     #[prost(uint64, tag = "4")]
     pub delivered_upto: u64,
     #[prost(uint64, tag = "5")]
     pub read_upto: u64,
+    /// The first seq that one may see, in a group that shows nothing before it. Otherwise absent.
+    #[prost(uint64, tag = "6")]
+    pub first: u64,
 }
-/// Lists one's chats by pages, in the order of the peers' user ids. Answered by ChatsPage.
+/// Lists one's chats by pages, in the order of their numbers. Answered by ChatsPage.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Chats {
-    /// Chats behind the one with this peer. 0: the first page.
+    /// Chats behind this one. 0: the first page.
     #[prost(uint64, tag = "1")]
     pub after: u64,
     /// At most so many chats are looked at. 0: the server's maximum.
     #[prost(uint32, tag = "2")]
     pub limit: u32,
-    /// Chats as the client knows them, rising by peer: those that are still so are left out of the page.
+    /// Chats as the client knows them, rising by id: those that are still so are left out of the page.
     #[prost(message, repeated, tag = "3")]
     pub known: ::prost::alloc::vec::Vec<KnownChat>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KnownChat {
+    /// Chat.id.
     #[prost(uint64, tag = "1")]
-    pub peer: u64,
+    pub id: u64,
     /// Chat.version.
     #[prost(uint64, tag = "2")]
     pub version: u64,
@@ -565,9 +592,10 @@ pub struct ChatsPage {
 /// A chat at a glance.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Chat {
+    /// By which it is named everywhere.
     #[prost(uint64, tag = "1")]
-    pub peer: u64,
-    /// As Person has them, by the same rules. Both empty also if the account has ended.
+    pub id: u64,
+    /// As Person has them, by the same rules. Both empty also if the account has ended. Of a group: its name.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
@@ -575,13 +603,13 @@ pub struct Chat {
     /// The newest seq.
     #[prost(uint64, tag = "4")]
     pub head: u64,
-    /// How many of the peer's entries are beyond own_read_upto.
+    /// How many messages of others are beyond own_read_upto.
     #[prost(uint64, tag = "5")]
     pub unread: u64,
-    /// The newest entry, without its peer.
+    /// The newest entry, without its chat.
     #[prost(message, optional, tag = "6")]
     pub last: ::core::option::Option<Entry>,
-    /// The peer's watermarks.
+    /// The others' watermarks.
     #[prost(uint64, tag = "7")]
     pub delivered_upto: u64,
     #[prost(uint64, tag = "8")]
@@ -592,9 +620,148 @@ pub struct Chat {
     /// Another one whenever anything above is not as before. To be compared and sent back, and to mean nothing else.
     #[prost(uint64, tag = "10")]
     pub version: u64,
-    /// The server can't read this chat now: nothing but the peer is told of it.
+    /// The server can't read this chat now: nothing but its id is told of it.
     #[prost(bool, tag = "11")]
     pub unavailable: bool,
+    /// A group that one has left, or was removed from: it shows nothing beyond head.
+    #[prost(bool, tag = "12")]
+    pub left: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupSettings {
+    /// Who may send messages.
+    #[prost(enumeration = "Who", tag = "1")]
+    pub senders: i32,
+    /// Who may change name, description and picture.
+    #[prost(enumeration = "Who", tag = "2")]
+    pub editors: i32,
+    /// Who may add members.
+    #[prost(enumeration = "Who", tag = "3")]
+    pub adders: i32,
+    /// Those who come later see all that was said before, not only what comes from then on.
+    #[prost(bool, tag = "4")]
+    pub shows_history: bool,
+}
+/// Makes a group. The one who asks is its creator, and need not be named. Answered by GroupCreated once that is durable.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateGroup {
+    /// As in Send: a retry repeats it and gets the same group.
+    #[prost(uint64, tag = "1")]
+    pub client_id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub group: ::core::option::Option<GroupMade>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupCreated {
+    #[prost(uint64, tag = "1")]
+    pub chat: u64,
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    #[prost(uint64, tag = "3")]
+    pub time_ms: u64,
+}
+/// The first entry of a group.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupMade {
+    /// At most 100 bytes, and not empty.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// At most 2048 bytes.
+    #[prost(string, tag = "2")]
+    pub description: ::prost::alloc::string::String,
+    /// Names a picture. Opaque to the server; at most 1024 bytes.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub picture: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "4")]
+    pub settings: ::core::option::Option<GroupSettings>,
+    /// Each once.
+    #[prost(uint64, repeated, tag = "5")]
+    pub members: ::prost::alloc::vec::Vec<u64>,
+}
+/// The body of an entry of KIND_GROUP. In a Send, by a member who may; the first alone comes from CreateGroup.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupChange {
+    #[prost(oneof = "group_change::Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    pub change: ::core::option::Option<group_change::Change>,
+}
+/// Nested message and enum types in `GroupChange`.
+pub mod group_change {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        #[prost(message, tag = "1")]
+        Made(super::GroupMade),
+        /// These were added.
+        #[prost(message, tag = "2")]
+        Added(super::Members),
+        /// This one was removed. The entry is the last one that they see.
+        #[prost(uint64, tag = "3")]
+        Removed(u64),
+        /// The sender has left. If no admin is left, the longest member is one from here on.
+        #[prost(message, tag = "4")]
+        Left(super::Left),
+        /// Somebody's role.
+        #[prost(message, tag = "5")]
+        Role(super::RoleGiven),
+        #[prost(string, tag = "6")]
+        Name(::prost::alloc::string::String),
+        #[prost(string, tag = "7")]
+        Description(::prost::alloc::string::String),
+        #[prost(bytes, tag = "8")]
+        Picture(::prost::bytes::Bytes),
+        #[prost(message, tag = "9")]
+        Settings(super::GroupSettings),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Members {
+    #[prost(uint64, repeated, tag = "1")]
+    pub user_ids: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Left {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoleGiven {
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    /// ROLE_MEMBER or ROLE_ADMIN.
+    #[prost(enumeration = "Role", tag = "2")]
+    pub role: i32,
+}
+/// Asks what a group is, and who its members are. Answered by Group.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AboutGroup {
+    #[prost(uint64, tag = "1")]
+    pub chat: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Group {
+    #[prost(uint64, tag = "1")]
+    pub chat: u64,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub description: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub picture: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "5")]
+    pub settings: ::core::option::Option<GroupSettings>,
+    /// In the order in which they came.
+    #[prost(message, repeated, tag = "6")]
+    pub members: ::prost::alloc::vec::Vec<Member>,
+    #[prost(uint64, tag = "7")]
+    pub created_ms: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Member {
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    #[prost(enumeration = "Role", tag = "2")]
+    pub role: i32,
+    /// How far the member has got.
+    #[prost(uint64, tag = "3")]
+    pub delivered_upto: u64,
+    #[prost(uint64, tag = "4")]
+    pub read_upto: u64,
 }
 /// Confirms pushes: totals of Entry and Receipt frames, and of their bytes without length prefixes, received on this
 /// connection. Never answered.
@@ -649,6 +816,8 @@ pub enum Kind {
     /// What stood here was lost when the server's store was damaged. Its place in the log is kept; author and body are not
     /// known. Nobody can send it.
     Lost = 1,
+    /// A group is not as before: the body is a GroupChange. Only in groups, and only by those who may.
+    Group = 2,
 }
 impl Kind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -659,6 +828,7 @@ impl Kind {
         match self {
             Self::Text => "KIND_TEXT",
             Self::Lost => "KIND_LOST",
+            Self::Group => "KIND_GROUP",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -666,6 +836,63 @@ impl Kind {
         match value {
             "KIND_TEXT" => Some(Self::Text),
             "KIND_LOST" => Some(Self::Lost),
+            "KIND_GROUP" => Some(Self::Group),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Role {
+    Member = 0,
+    Admin = 1,
+    /// Who made the group: an admin whom nobody can remove or demote.
+    Creator = 2,
+}
+impl Role {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Member => "ROLE_MEMBER",
+            Self::Admin => "ROLE_ADMIN",
+            Self::Creator => "ROLE_CREATOR",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ROLE_MEMBER" => Some(Self::Member),
+            "ROLE_ADMIN" => Some(Self::Admin),
+            "ROLE_CREATOR" => Some(Self::Creator),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Who {
+    All = 0,
+    Admins = 1,
+}
+impl Who {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::All => "WHO_ALL",
+            Self::Admins => "WHO_ADMINS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WHO_ALL" => Some(Self::All),
+            "WHO_ADMINS" => Some(Self::Admins),
             _ => None,
         }
     }
@@ -698,6 +925,11 @@ pub enum Reason {
     UnknownUser = 30,
     ClientIdReused = 31,
     InboxFull = 32,
+    UnknownGroup = 33,
+    NotAMember = 34,
+    AlreadyAMember = 35,
+    NotAllowed = 36,
+    TooManyMembers = 37,
     /// The server's state.
     Overloaded = 40,
     StorageFull = 41,
@@ -737,6 +969,11 @@ impl Reason {
             Self::UnknownUser => "REASON_UNKNOWN_USER",
             Self::ClientIdReused => "REASON_CLIENT_ID_REUSED",
             Self::InboxFull => "REASON_INBOX_FULL",
+            Self::UnknownGroup => "REASON_UNKNOWN_GROUP",
+            Self::NotAMember => "REASON_NOT_A_MEMBER",
+            Self::AlreadyAMember => "REASON_ALREADY_A_MEMBER",
+            Self::NotAllowed => "REASON_NOT_ALLOWED",
+            Self::TooManyMembers => "REASON_TOO_MANY_MEMBERS",
             Self::Overloaded => "REASON_OVERLOADED",
             Self::StorageFull => "REASON_STORAGE_FULL",
             Self::Unavailable => "REASON_UNAVAILABLE",
@@ -771,6 +1008,11 @@ impl Reason {
             "REASON_UNKNOWN_USER" => Some(Self::UnknownUser),
             "REASON_CLIENT_ID_REUSED" => Some(Self::ClientIdReused),
             "REASON_INBOX_FULL" => Some(Self::InboxFull),
+            "REASON_UNKNOWN_GROUP" => Some(Self::UnknownGroup),
+            "REASON_NOT_A_MEMBER" => Some(Self::NotAMember),
+            "REASON_ALREADY_A_MEMBER" => Some(Self::AlreadyAMember),
+            "REASON_NOT_ALLOWED" => Some(Self::NotAllowed),
+            "REASON_TOO_MANY_MEMBERS" => Some(Self::TooManyMembers),
             "REASON_OVERLOADED" => Some(Self::Overloaded),
             "REASON_STORAGE_FULL" => Some(Self::StorageFull),
             "REASON_UNAVAILABLE" => Some(Self::Unavailable),

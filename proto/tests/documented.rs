@@ -101,9 +101,9 @@ fn the_worked_examples_are_what_the_types_give() {
         push_frames_max: 256,
         push_bytes_max: 1 << 20,
     };
-    let send = v1::Send { peer: BOB, client_id: 3, body: body.clone(), kind: v1::Kind::Text.into() };
-    let entry = v1::Entry { peer: ANN, seq: 42, time_ms: TIME_MS, body, ..Default::default() };
-    let acknowledge = v1::Acknowledge { peer: ANN, delivered_upto: 42, read_upto: 0 };
+    let send = v1::Send { chat: BOB, client_id: 3, body: body.clone(), kind: v1::Kind::Text.into() };
+    let entry = v1::Entry { chat: ANN, seq: 42, time_ms: TIME_MS, body, ..Default::default() };
+    let acknowledge = v1::Acknowledge { chat: ANN, delivered_upto: 42, read_upto: 0 };
     let expected = [
         client(1, client_frame::Request::Hello(hello)),
         client(7, client_frame::Request::Send(send)),
@@ -126,9 +126,9 @@ fn the_worked_examples_are_what_the_types_give() {
 fn the_count_of_framing_is_true() {
     let body = Bytes::from(vec![b'x'; 100]);
     // Ids have 42 bits.
-    let peer = (1 << 42) - 1;
-    let send = v1::Send { peer, client_id: 100_000, body: body.clone(), kind: v1::Kind::Text.into() };
-    let entry = |seq| v1::Entry { peer, seq, time_ms: TIME_MS, body: body.clone(), ..Default::default() };
+    let chat = (1 << 42) - 1;
+    let send = v1::Send { chat, client_id: 100_000, body: body.clone(), kind: v1::Kind::Text.into() };
+    let entry = |seq| v1::Entry { chat, seq, time_ms: TIME_MS, body: body.clone(), ..Default::default() };
     let framing = |frame: Vec<u8>| frame.len() - body.len();
     let pushed = |seq| framing(server(0, server_frame::Message::Entry(entry(seq))));
     let sent = framing(client(10_000, client_frame::Request::Send(send)));

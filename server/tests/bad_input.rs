@@ -15,8 +15,8 @@ fn limited(limits: &[&str]) -> Ternd {
     Ternd::start_with(TerndOptions { arguments, ..TerndOptions::default() })
 }
 
-fn text(peer: u64, client_id: u64, body: &str) -> Request {
-    Request::Send(v1::Send { peer, client_id, body: body.to_owned().into(), kind: v1::Kind::Text.into() })
+fn text(chat: u64, client_id: u64, body: &str) -> Request {
+    Request::Send(v1::Send { chat, client_id, body: body.to_owned().into(), kind: v1::Kind::Text.into() })
 }
 
 fn sent(answer: Option<Message>) -> v1::Sent {
@@ -248,7 +248,7 @@ fn a_deleted_user_is_shown_out_and_stays_out() {
     let again =
         server.admin(&json!({ "ask": "provision", "count": 1, "first": both[0].phone, "name": "next" }));
     assert_ne!(again[0]["ok"]["user_id"], both[0].id, "whoever has the phone next is somebody else");
-    let history = v1::History { peer: both[0].id, from: 0, forwards: false, limit: 0 };
+    let history = v1::History { chat: both[0].id, from: 0, forwards: false, limit: 0 };
     match other.ask(Request::History(history)) {
         Some(Message::HistoryPage(page)) => {
             assert_eq!(page.entries.len() as u64, 1 + crossed, "what they had said is still there")
@@ -279,23 +279,23 @@ fn a_message_that_can_not_be_taken_is_refused_and_takes_no_seq() {
     let server = Ternd::start(4);
     let both = server.provision(2);
     let mut raw = Raw::logged_in(&server, &both[0].token);
-    let peer = both[1].id;
-    assert_eq!(raw.refusal(text(peer, 1, &"x".repeat(64 * 1024 + 1))).reason(), Reason::BodyTooLarge);
-    assert_eq!(raw.refusal(text(peer, 2, "")).reason(), Reason::InvalidArgument);
+    let chat = both[1].id;
+    assert_eq!(raw.refusal(text(chat, 1, &"x".repeat(64 * 1024 + 1))).reason(), Reason::BodyTooLarge);
+    assert_eq!(raw.refusal(text(chat, 2, "")).reason(), Reason::InvalidArgument);
     assert_eq!(raw.refusal(text(0, 3, "nobody")).reason(), Reason::InvalidArgument);
-    assert_eq!(raw.refusal(text(peer ^ 1 << 12, 4, "nobody")).reason(), Reason::UnknownUser);
-    let first = sent(raw.ask(text(peer, 5, "one")));
+    assert_eq!(raw.refusal(text(chat ^ 1 << 12, 4, "nobody")).reason(), Reason::UnknownUser);
+    let first = sent(raw.ask(text(chat, 5, "one")));
     assert_eq!(first.seq, 1);
-    assert_eq!(raw.refusal(text(peer, 5, "another")).reason(), Reason::ClientIdReused);
-    assert_eq!(sent(raw.ask(text(peer, 5, "one"))), first, "the retry itself is answered as before");
-    assert_eq!(sent(raw.ask(text(peer, 6, "two"))).seq, 2);
+    assert_eq!(raw.refusal(text(chat, 5, "another")).reason(), Reason::ClientIdReused);
+    assert_eq!(sent(raw.ask(text(chat, 5, "one"))), first, "the retry itself is answered as before");
+    assert_eq!(sent(raw.ask(text(chat, 6, "two"))).seq, 2);
     // The same numbers after they have left the memory of a restarted server.
     let mut server = server;
     server.kill_and_restart();
     let mut raw = Raw::logged_in(&server, &both[0].token);
-    assert_eq!(raw.refusal(text(peer, 5, "another")).reason(), Reason::ClientIdReused);
-    assert_eq!(sent(raw.ask(text(peer, 5, "one"))), first);
-    assert_eq!(sent(raw.ask(text(peer, 7, "three"))).seq, 3);
+    assert_eq!(raw.refusal(text(chat, 5, "another")).reason(), Reason::ClientIdReused);
+    assert_eq!(sent(raw.ask(text(chat, 5, "one"))), first);
+    assert_eq!(sent(raw.ask(text(chat, 7, "three"))).seq, 3);
 }
 
 #[test]
@@ -315,8 +315,8 @@ fn request_ids_that_are_used_twice_confuse_nobody_but_their_sender() {
     raw.send_bytes(&bytes);
     let seqs: Vec<_> = (2..=5).map(|_| sent(raw.response(100)).seq).collect();
     assert_eq!(seqs, [2, 3, 4, 5]);
-    let mut peer = Raw::logged_in(&server, &both[1].token);
-    assert_eq!(sent(peer.ask(text(both[0].id, 1, "after"))).seq, 6);
+    let mut chat = Raw::logged_in(&server, &both[1].token);
+    assert_eq!(sent(chat.ask(text(both[0].id, 1, "after"))).seq, 6);
 }
 
 #[test]

@@ -35,7 +35,7 @@ async fn receipts_turn_delivered_then_read() {
     next_message(&mut bob.events).await;
     bob.events.done();
     let delivered = until(&mut ann.events, |event| match event {
-        Event::Receipt { peer, delivered_upto, read_upto, .. } if *peer == bob.person.user_id => {
+        Event::Receipt { chat, delivered_upto, read_upto, .. } if *chat == bob.person.user_id => {
             Some((*delivered_upto, *read_upto))
         }
         _ => None,

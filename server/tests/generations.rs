@@ -25,22 +25,22 @@ fn login(user: &TestUser) -> Request {
     Request::Login(v1::Login { access_token: user.token.clone() })
 }
 
-fn say(raw: &mut Raw, peer: u64, client_id: u64, text: &str) -> u64 {
-    let send = v1::Send { peer, client_id, body: text.to_owned().into(), kind: 0 };
+fn say(raw: &mut Raw, chat: u64, client_id: u64, text: &str) -> u64 {
+    let send = v1::Send { chat, client_id, body: text.to_owned().into(), kind: 0 };
     match raw.ask(Request::Send(send)) {
         Some(Message::Sent(sent)) => sent.seq,
         other => panic!("Send was answered by {other:?}"),
     }
 }
 
-fn acknowledge(raw: &mut Raw, peer: u64, delivered_upto: u64) {
-    let acknowledge = v1::Acknowledge { peer, delivered_upto, read_upto: 0 };
+fn acknowledge(raw: &mut Raw, chat: u64, delivered_upto: u64) {
+    let acknowledge = v1::Acknowledge { chat, delivered_upto, read_upto: 0 };
     assert!(matches!(raw.ask(Request::Acknowledge(acknowledge)), Some(Message::Acknowledged(_))));
 }
 
 fn resume(positions: &[(u64, u64)], generations: &[u64]) -> Request {
     let position =
-        |(peer, upto): &(u64, u64)| v1::Position { peer: *peer, upto: *upto, ..Default::default() };
+        |(chat, upto): &(u64, u64)| v1::Position { chat: *chat, upto: *upto, ..Default::default() };
     Request::Resume(v1::Resume {
         positions: positions.iter().map(position).collect(),
         generations: generations.to_vec(),

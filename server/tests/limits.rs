@@ -11,9 +11,9 @@ fn limited(limits: &[&str]) -> Ternd {
     Ternd::start_with(TerndOptions { cores: 3, arguments, ..TerndOptions::default() })
 }
 
-fn message(peer: u64, client_id: u64, bytes: usize) -> Request {
+fn message(chat: u64, client_id: u64, bytes: usize) -> Request {
     let body = vec![b'x'; bytes].into();
-    Request::Send(v1::Send { peer, client_id, body, kind: v1::Kind::Text.into() })
+    Request::Send(v1::Send { chat, client_id, body, kind: v1::Kind::Text.into() })
 }
 
 fn is_sent(answer: &Option<Message>) -> bool {
@@ -29,7 +29,7 @@ fn is_sent(answer: &Option<Message>) -> bool {
 fn lookups_are_the_accounts_and_no_connection_or_device_renews_them() {
     let server = limited(&["lookups_per_minute_max=5"]);
     let users = server.provision(2);
-    let lookup = || Request::Lookup(v1::Lookup { by: Some(By::Phone(users[1].phone.clone())) });
+    let lookup = || Request::Lookup(v1::Lookup { by: Some(By::Phone(users[1].phone.clone())), group: 0 });
     let mut raw = Raw::logged_in(&server, &users[0].token);
     for _ in 0..5 {
         assert!(matches!(raw.ask(lookup()), Some(Message::Person(_))));
@@ -132,7 +132,7 @@ fn what_waits_for_one_who_is_away_has_an_end_and_is_taken_again_when_it_was_fetc
     for number in 1..=30 {
         assert!(is_sent(&away.ask(message(carol.id, number, 50 * KIB))) || number > 15);
     }
-    let acknowledge = v1::Acknowledge { peer: ann.id, delivered_upto: taken as u64, read_upto: 0 };
+    let acknowledge = v1::Acknowledge { chat: ann.id, delivered_upto: taken as u64, read_upto: 0 };
     assert!(matches!(away.ask(Request::Acknowledge(acknowledge)), Some(Message::Acknowledged(_))));
     let again = fill(&mut raw, 300);
     assert!(again >= 15, "{again} after it was fetched");
@@ -149,7 +149,7 @@ fn a_busy_chat_that_is_acknowledged_late_is_never_full() {
         assert!(is_sent(&ann.ask(message(users[1].id, number, 4096))), "message {number}");
         if number % 50 == 0 && number > 100 {
             let acknowledge =
-                v1::Acknowledge { peer: users[0].id, delivered_upto: number - 100, read_upto: 0 };
+                v1::Acknowledge { chat: users[0].id, delivered_upto: number - 100, read_upto: 0 };
             assert!(matches!(bob.ask(Request::Acknowledge(acknowledge)), Some(Message::Acknowledged(_))));
         }
     }

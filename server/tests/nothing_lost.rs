@@ -74,14 +74,14 @@ async fn listen(mut events: Events, mut heads: watch::Receiver<Option<HashMap<u6
     let mut heard = Heard::new();
     loop {
         let complete = heads.borrow_and_update().as_ref().is_some_and(|heads| {
-            heads.iter().all(|(peer, head)| heard.get(peer).map_or(0, Vec::len) as u64 >= *head)
+            heads.iter().all(|(chat, head)| heard.get(chat).map_or(0, Vec::len) as u64 >= *head)
         });
         if complete {
             return heard;
         }
         tokio::select! {
             event = events.next() => match event.expect("the client lives") {
-                Event::Message(message) => heard.entry(message.peer).or_default().push(message),
+                Event::Message(message) => heard.entry(message.chat).or_default().push(message),
                 Event::SessionEnded(reason) => panic!("a session ended: {reason:?}"),
                 _ => {}
             },
@@ -91,11 +91,11 @@ async fn listen(mut events: Events, mut heads: watch::Receiver<Option<HashMap<u6
 }
 
 /// Reads a whole chat by pages.
-async fn whole_chat(client: &Client, peer: u64) -> Vec<Message> {
+async fn whole_chat(client: &Client, chat: u64) -> Vec<Message> {
     let mut messages = Vec::new();
     loop {
         let from = messages.last().map_or(0, |message: &Message| message.seq);
-        let page = timeout(HANG, client.history(peer, from, true, 0)).await.expect("no hang").expect("read");
+        let page = timeout(HANG, client.history(chat, from, true, 0)).await.expect("no hang").expect("read");
         messages.extend(page.messages);
         if !page.more {
             return messages;
@@ -148,12 +148,12 @@ async fn storm(trouble: fn(&mut Ternd, Duration)) {
 
     let chats = check_chats(&clients, &acknowledged).await;
     for ((tell_heads, listener), me) in listeners.into_iter().zip(&ids) {
-        let heads = chats[me].iter().map(|(peer, messages)| (*peer, messages.len() as u64)).collect();
+        let heads = chats[me].iter().map(|(chat, messages)| (*chat, messages.len() as u64)).collect();
         tell_heads.send(Some(heads)).expect("the listener lives");
-        for (peer, messages) in timeout(HANG, listener).await.expect("everything comes").expect("no panic") {
+        for (chat, messages) in timeout(HANG, listener).await.expect("everything comes").expect("no panic") {
             assert_eq!(
-                messages, chats[me][&peer],
-                "{me} heard something else from {peer} than what was said"
+                messages, chats[me][&chat],
+                "{me} heard something else from {chat} than what was said"
             );
         }
     }
@@ -165,25 +165,25 @@ async fn check_chats(clients: &[Client], acknowledged: &[Acknowledged]) -> Chats
     let ids: Vec<u64> = clients.iter().map(|client| client.account().user_id).collect();
     let mut chats = Chats::new();
     for (client, me) in clients.iter().zip(&ids) {
-        for peer in ids.iter().filter(|peer| *peer != me) {
-            let messages = whole_chat(client, *peer).await;
+        for chat in ids.iter().filter(|chat| *chat != me) {
+            let messages = whole_chat(client, *chat).await;
             let seqs: Vec<_> = messages.iter().map(|message| message.seq).collect();
             assert_eq!(seqs, (1..=messages.len() as u64).collect::<Vec<_>>(), "seqs are dense");
             let bodies: HashSet<_> = messages.iter().map(|message| &message.body).collect();
             assert_eq!(bodies.len(), messages.len(), "nothing is there twice");
             assert!(messages.is_sorted_by_key(|message| message.time_ms), "time never falls in a chat");
-            chats.entry(*me).or_default().insert(*peer, messages);
+            chats.entry(*me).or_default().insert(*chat, messages);
         }
     }
     for me in &ids {
-        for (peer, mine) in &chats[me] {
+        for (chat, mine) in &chats[me] {
             let said = |messages: &[Message]| -> Vec<_> {
                 messages
                     .iter()
                     .map(|message| (message.seq, message.sender, message.time_ms, message.body.clone()))
                     .collect()
             };
-            assert_eq!(said(mine), said(&chats[peer][me]), "both ends read the same");
+            assert_eq!(said(mine), said(&chats[chat][me]), "both ends read the same");
         }
     }
     for Acknowledged { from, to, body, sent } in acknowledged {
@@ -201,8 +201,8 @@ async fn check_chats(clients: &[Client], acknowledged: &[Acknowledged]) -> Chats
 fn retries_keep_their_seq(server: &Ternd, clients: &[Client], chats: &Chats) {
     for account in clients.iter().map(Client::account) {
         let mut raw = Raw::logged_in(server, account.access_token());
-        for (peer, messages) in &chats[&account.user_id] {
-            let history = v1::History { peer: *peer, from: 0, forwards: false, limit: 10 };
+        for (chat, messages) in &chats[&account.user_id] {
+            let history = v1::History { chat: *chat, from: 0, forwards: false, limit: 10 };
             let page = match raw.ask(client_frame::Request::History(history)) {
                 Some(server_frame::Message::HistoryPage(page)) => page,
                 other => panic!("History was answered by {other:?}"),
@@ -210,7 +210,7 @@ fn retries_keep_their_seq(server: &Ternd, clients: &[Client], chats: &Chats) {
             for entry in page.entries.into_iter().filter(|entry| entry.sender == account.user_id) {
                 let v1::Entry { seq, time_ms, client_id, body, kind, .. } = entry;
                 assert_eq!(body, messages[seq as usize - 1].body);
-                match raw.ask(client_frame::Request::Send(v1::Send { peer: *peer, client_id, body, kind })) {
+                match raw.ask(client_frame::Request::Send(v1::Send { chat: *chat, client_id, body, kind })) {
                     Some(server_frame::Message::Sent(sent)) => {
                         assert_eq!((sent.seq, sent.time_ms), (seq, time_ms), "a retry keeps its seq");
                     }

@@ -21,9 +21,9 @@ fn options(arguments: &[&str]) -> TerndOptions {
     TerndOptions { arguments, ..TerndOptions::default() }
 }
 
-fn text(peer: u64, client_id: u64) -> Request {
+fn text(chat: u64, client_id: u64) -> Request {
     let body = format!("message {client_id}").into();
-    Request::Send(v1::Send { peer, client_id, body, kind: v1::Kind::Text.into() })
+    Request::Send(v1::Send { chat, client_id, body, kind: v1::Kind::Text.into() })
 }
 
 fn seq(answer: Option<Message>) -> u64 {
@@ -133,7 +133,7 @@ fn a_full_disk_refuses_for_now_and_loses_nothing() {
         assert_eq!(refused.reason(), Reason::StorageFull);
         assert!(refused.retry_after_ms > 0);
     }
-    let history = v1::History { peer: users[1].id, from: 0, forwards: false, limit: 0 };
+    let history = v1::History { chat: users[1].id, from: 0, forwards: false, limit: 0 };
     match raw.ask(Request::History(history)) {
         Some(Message::HistoryPage(page)) => assert_eq!(page.entries.len(), 1, "what is there can be read"),
         other => panic!("expected the chat, got {other:?}"),
@@ -398,7 +398,7 @@ fn the_log_says_who_was_refused_and_told_to_go_and_why() {
     let mut raw = Raw::logged_in(&server, &users[0].token);
     let login = logged(&server, "logged in");
     assert_eq!(login["user"], users[0].id);
-    let lookup = v1::Lookup { by: Some(v1::lookup::By::Phone("+15550".to_owned())) };
+    let lookup = v1::Lookup { by: Some(v1::lookup::By::Phone("+15550".to_owned())), group: 0 };
     raw.refusal(Request::Lookup(lookup));
     let refused = logged(&server, "refused");
     assert_eq!((&refused["conn"], &refused["reason"]), (&login["conn"], &json!("INVALID_PHONE")));
@@ -412,7 +412,7 @@ fn the_log_says_who_was_refused_and_told_to_go_and_why() {
     let mut socket = std::net::TcpStream::connect(server.address()).expect("connected");
     socket.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("written");
     let failed = logged(&server, "a TLS handshake failed");
-    assert!(failed["peer"].as_str().is_some_and(|peer| peer.contains("127.0.0.1")), "{failed}");
+    assert!(failed["chat"].as_str().is_some_and(|chat| chat.contains("127.0.0.1")), "{failed}");
 }
 
 #[test]

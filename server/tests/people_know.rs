@@ -5,7 +5,7 @@ use tern_proto::v1::{self, Reason, client_frame::Request, lookup::By, server_fra
 use tern_testkit::{Raw, Ternd, TestUser};
 
 fn lookup(by: By) -> Request {
-    Request::Lookup(v1::Lookup { by: Some(by) })
+    Request::Lookup(v1::Lookup { by: Some(by), group: 0 })
 }
 
 fn person(answer: Option<Message>) -> v1::Person {
@@ -15,8 +15,8 @@ fn person(answer: Option<Message>) -> v1::Person {
     }
 }
 
-fn say(raw: &mut Raw, peer: u64, client_id: u64) {
-    let send = v1::Send { peer, client_id, body: "hello".into(), kind: v1::Kind::Text.into() };
+fn say(raw: &mut Raw, chat: u64, client_id: u64) {
+    let send = v1::Send { chat, client_id, body: "hello".into(), kind: v1::Kind::Text.into() };
     assert!(matches!(raw.ask(Request::Send(send)), Some(Message::Sent(_))));
 }
 

@@ -16,9 +16,9 @@ fn limited(cores: u16, limits: &[&str]) -> Ternd {
     Ternd::start_with(TerndOptions { cores, arguments, ..TerndOptions::default() })
 }
 
-fn send(peer: u64, client_id: u64, bytes: usize) -> Request {
+fn send(chat: u64, client_id: u64, bytes: usize) -> Request {
     let body = format!("{client_id} ").into_bytes().into_iter().cycle().take(bytes).collect::<Vec<_>>();
-    Request::Send(v1::Send { peer, client_id, body: body.into(), kind: v1::Kind::Text.into() })
+    Request::Send(v1::Send { chat, client_id, body: body.into(), kind: v1::Kind::Text.into() })
 }
 
 fn resume() -> Request {
@@ -31,11 +31,11 @@ fn two_receive_buffers_are_enough_for_everybody_in_turn() {
     let users = server.provision(8);
     std::thread::scope(|scope| {
         for (at, user) in users.iter().enumerate() {
-            let (server, peer) = (&server, users[(at + 1) % 8].id);
+            let (server, chat) = (&server, users[(at + 1) % 8].id);
             scope.spawn(move || {
                 let mut raw = Raw::logged_in(server, &user.token);
                 for round in 0..10 {
-                    let ids: Vec<_> = (1..=20).map(|n| raw.send(send(peer, round * 20 + n, 3000))).collect();
+                    let ids: Vec<_> = (1..=20).map(|n| raw.send(send(chat, round * 20 + n, 3000))).collect();
                     for id in ids {
                         assert!(matches!(raw.response(id), Some(Message::Sent(_))));
                     }
@@ -78,7 +78,7 @@ fn a_reader_that_asks_on_and_never_reads_is_shown_out() {
     }
     let mut greedy = Raw::logged_in(&server, &users[1].token);
     greedy.narrow();
-    let history = v1::History { peer: users[0].id, from: 0, forwards: false, limit: 0 };
+    let history = v1::History { chat: users[0].id, from: 0, forwards: false, limit: 0 };
     // It is told, but more waits before that than the kernel takes: the server waits no longer than it must.
     let connections = || {
         let status = server.admin(&json!({ "ask": "status" })).remove(0);
@@ -135,7 +135,7 @@ async fn everybody_writes_to_everybody(server: &Ternd, count: usize, rounds: u64
             let mut next = std::collections::HashMap::new();
             for _ in 0..2 * rounds * (ids.len() as u64 - 1) {
                 let message = next_message(&mut events).await;
-                let next = next.entry(message.peer).or_insert(1);
+                let next = next.entry(message.chat).or_insert(1);
                 assert_eq!(message.seq, *next, "in order, and each once");
                 *next += 1;
             }

@@ -39,10 +39,10 @@ fn used() -> Ternd {
     let mut raw = Raw::logged_in(&server, &users[0].token);
     for client_id in 1..=50 {
         let body = b"hello".to_vec().into();
-        let send = v1::Send { peer: users[1].id, client_id, body, kind: v1::Kind::Text.into() };
+        let send = v1::Send { chat: users[1].id, client_id, body, kind: v1::Kind::Text.into() };
         assert!(matches!(raw.ask(Request::Send(send)), Some(Message::Sent(_))));
     }
-    let unknown = v1::Lookup { by: Some(v1::lookup::By::Phone("nonsense".to_owned())) };
+    let unknown = v1::Lookup { by: Some(v1::lookup::By::Phone("nonsense".to_owned())), group: 0 };
     assert!(matches!(raw.ask(Request::Lookup(unknown)), Some(Message::Refused(_))));
     raw.send_bytes(&[0xff; 64]);
     assert!(raw.farewell().is_some());
@@ -193,7 +193,7 @@ fn prometheus_scrapes_a_server_under_load_and_has_its_quantiles() {
         for _ in 0..100 {
             client_id += 1;
             let body = b"hello".to_vec().into();
-            let send = v1::Send { peer: users[1].id, client_id, body, kind: v1::Kind::Text.into() };
+            let send = v1::Send { chat: users[1].id, client_id, body, kind: v1::Kind::Text.into() };
             assert!(matches!(raw.ask(Request::Send(send)), Some(Message::Sent(_))));
         }
         let query = "histogram_quantile(0.99,sum%20by%20(le)%20(rate(tern_commit_seconds_bucket[10s])))";

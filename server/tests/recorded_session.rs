@@ -124,9 +124,9 @@ impl Recorded {
     }
 }
 
-fn send(peer: u64, client_id: u64, body: &str) -> Request {
+fn send(chat: u64, client_id: u64, body: &str) -> Request {
     Request::Send(v1::Send {
-        peer,
+        chat,
         client_id,
         body: body.as_bytes().to_vec().into(),
         kind: v1::Kind::Text.into(),
@@ -148,17 +148,17 @@ fn record() -> String {
     let Message::Session(session) = ann.ask(script, Request::Refresh(refresh)) else { panic!("a session") };
     ann.login(script, &session.access_token);
     let by = Some(v1::lookup::By::Phone("+15550002".to_owned()));
-    assert!(matches!(ann.ask(script, Request::Lookup(v1::Lookup { by })), Message::Person(_)));
+    assert!(matches!(ann.ask(script, Request::Lookup(v1::Lookup { by, group: 0 })), Message::Person(_)));
     assert!(matches!(ann.ask(script, Request::Resume(v1::Resume::default())), Message::Resumed(_)));
     ann.until(script, |message| matches!(message, Message::CaughtUp(_)));
-    let (me, peer) = (session.user_id, bobs.user_id);
+    let (me, chat) = (session.user_id, bobs.user_id);
     // Two messages; the second comes from the other side, and is pushed.
-    assert!(matches!(ann.ask(script, send(peer, 1, "Shall we meet?")), Message::Sent(_)));
+    assert!(matches!(ann.ask(script, send(chat, 1, "Shall we meet?")), Message::Sent(_)));
     assert!(matches!(bob.ask(script, send(me, 1, "Yes, at noon. 漢字")), Message::Sent(_)));
     ann.until(script, |message| matches!(message, Message::Entry(_)));
     let acknowledge =
-        |peer, upto| Request::Acknowledge(v1::Acknowledge { peer, delivered_upto: upto, read_upto: upto });
-    assert!(matches!(ann.ask(script, acknowledge(peer, 2)), Message::Acknowledged(_)));
+        |chat, upto| Request::Acknowledge(v1::Acknowledge { chat, delivered_upto: upto, read_upto: upto });
+    assert!(matches!(ann.ask(script, acknowledge(chat, 2)), Message::Acknowledged(_)));
     ann.send_as(script, 0, Request::Credit(v1::Credit { frames: 1, bytes: 40 }));
     // Bob has read it, and is called otherwise now: Ann is told both.
     assert!(matches!(bob.ask(script, acknowledge(me, 2)), Message::Acknowledged(_)));
@@ -166,7 +166,7 @@ fn record() -> String {
     let rename = v1::Rename { name: Some("Robert".to_owned()), device_name: None };
     assert!(matches!(bob.ask(script, Request::Rename(rename)), Message::Renamed(_)));
     ann.until(script, |message| matches!(message, Message::PersonChanged(_)));
-    let history = v1::History { peer, from: 0, forwards: false, limit: 10 };
+    let history = v1::History { chat, from: 0, forwards: false, limit: 10 };
     assert!(matches!(ann.ask(script, Request::History(history)), Message::HistoryPage(_)));
     assert!(matches!(ann.ask(script, Request::Chats(v1::Chats::default())), Message::ChatsPage(_)));
     assert!(matches!(ann.ask(script, Request::Ping(v1::Ping {})), Message::Pong(_)));
@@ -184,7 +184,7 @@ fn record() -> String {
     let end = |device_id| Request::EndDevice(v1::EndDevice { device_id });
     assert!(matches!(ann.ask(script, end(2)), Message::DeviceEnded(_)));
     // A position beyond the head can't be of this store.
-    let positions = vec![v1::Position { peer, upto: 9, delivered_upto: 2, read_upto: 2 }];
+    let positions = vec![v1::Position { chat, upto: 9, delivered_upto: 2, read_upto: 2 }];
     let resume = v1::Resume { positions, generations: vec![welcome.generation] };
     ann.next_id += 1;
     ann.send_as(script, ann.next_id, Request::Resume(resume));

@@ -20,7 +20,7 @@ fn say(server: &Ternd, users: &[TestUser], count: u64) {
     for user in &users[1..] {
         let (mut raw, _) = connect(server, user, 0);
         let say = |number: u64| v1::Send {
-            peer: users[0].id,
+            chat: users[0].id,
             client_id: number,
             body: number.to_string().into(),
             kind: 0,
@@ -33,7 +33,7 @@ fn say(server: &Ternd, users: &[TestUser], count: u64) {
 }
 
 fn resume(positions: impl Iterator<Item = (u64, u64)>, generation: u64) -> Request {
-    let position = |(peer, upto)| v1::Position { peer, upto, ..v1::Position::default() };
+    let position = |(chat, upto)| v1::Position { chat, upto, ..v1::Position::default() };
     let positions = positions.map(position).collect();
     Request::Resume(v1::Resume { positions, generations: vec![generation] })
 }
@@ -48,7 +48,7 @@ fn pushed(raw: &mut Raw, mut resumes: u32) -> BTreeMap<u64, Vec<u64>> {
             Message::CaughtUp(_) if resumes == 0 => return pushed,
             Message::CaughtUp(_) => {}
             Message::Entry(entry) => {
-                pushed.entry(entry.peer).or_default().push(entry.seq);
+                pushed.entry(entry.chat).or_default().push(entry.seq);
                 frames += 1;
                 raw.send_as(0, Request::Credit(v1::Credit { frames, bytes: 1 << 40 }));
             }
@@ -69,17 +69,17 @@ fn a_resume_behind_another_one_adds_to_it_and_loses_nothing() {
     let (mut raw, generation) = connect(&server, &users[0], 8);
     let peers = || users[1..].iter().map(|user| user.id);
     raw.send(resume(std::iter::empty(), generation));
-    raw.send(resume(peers().map(|peer| (peer, 0)), generation));
-    let all: BTreeMap<u64, Vec<u64>> = peers().map(|peer| (peer, (1..=20).collect())).collect();
+    raw.send(resume(peers().map(|chat| (chat, 0)), generation));
+    let all: BTreeMap<u64, Vec<u64>> = peers().map(|chat| (chat, (1..=20).collect())).collect();
     assert_eq!(pushed(&mut raw, 2), all, "all chats whole, each once, in order");
     // The same when all has been acknowledged, and the device has lost it.
-    for peer in peers() {
-        let acknowledge = v1::Acknowledge { peer, delivered_upto: 20, read_upto: 0 };
+    for chat in peers() {
+        let acknowledge = v1::Acknowledge { chat, delivered_upto: 20, read_upto: 0 };
         assert!(matches!(raw.ask(Request::Acknowledge(acknowledge)), Some(Message::Acknowledged(_))));
     }
     let (mut raw, generation) = connect(&server, &users[0], 8);
     raw.send(resume(std::iter::empty(), generation));
-    raw.send(resume(peers().map(|peer| (peer, 0)), generation));
+    raw.send(resume(peers().map(|chat| (chat, 0)), generation));
     assert_eq!(pushed(&mut raw, 2), all);
 }
 
@@ -93,10 +93,10 @@ fn a_position_is_kept_to_though_the_inbox_is_read_later() {
         server.kill_and_restart();
         let (mut raw, generation) = connect(&server, &users[0], 16);
         let peers = || users[1..].iter().map(|user| user.id);
-        raw.send(resume(peers().take(6).map(|peer| (peer, 5)), generation));
+        raw.send(resume(peers().take(6).map(|chat| (chat, 5)), generation));
         let expected: BTreeMap<u64, Vec<u64>> = peers()
             .enumerate()
-            .map(|(at, peer)| (peer, (if at < 6 { 6 } else { 1 }..=10).collect()))
+            .map(|(at, chat)| (chat, (if at < 6 { 6 } else { 1 }..=10).collect()))
             .collect();
         assert_eq!(pushed(&mut raw, 1), expected);
     }

@@ -359,12 +359,12 @@ fn after_a_login_what_is_unsent_stops_what_is_read_and_nothing_is_lost() {
     let mut writer = Raw::logged_in(&server, &users[0].token);
     for client_id in 1..=20 {
         let body = vec![b'x'; 60_000].into();
-        let send = v1::Send { peer: users[1].id, client_id, body, kind: v1::Kind::Text.into() };
+        let send = v1::Send { chat: users[1].id, client_id, body, kind: v1::Kind::Text.into() };
         assert!(matches!(writer.ask(Request::Send(send)), Some(Message::Sent(_))));
     }
     let mut greedy = Raw::logged_in(&server, &users[1].token);
     // Pages of 120,000 bytes: without a stop they would be queued on and on, and the connection ended.
-    let history = v1::History { peer: users[0].id, from: 1, forwards: true, limit: 2 };
+    let history = v1::History { chat: users[0].id, from: 1, forwards: true, limit: 2 };
     let mut ids = Vec::new();
     until("it is not read from", || {
         ids.extend((0..5).map(|_| greedy.send(Request::History(history))));
@@ -393,7 +393,7 @@ fn what_was_asked_before_the_client_closed_its_half_is_answered() {
                 let client_id = number + if with_fin { 1000 } else { 0 };
                 let body = b"hello".to_vec().into();
                 raw.send(Request::Send(v1::Send {
-                    peer: users[1].id,
+                    chat: users[1].id,
                     client_id,
                     body,
                     kind: v1::Kind::Text.into(),

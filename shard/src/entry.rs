@@ -5,7 +5,7 @@ use prost::Message;
 use tern_proto::v1;
 use tern_storage::LogId;
 use tern_storage::records::EntryRecord;
-use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
+use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, Seq, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
 /// A device of a user: who does something.
@@ -18,6 +18,9 @@ pub struct Author {
 }
 
 const _: () = assert!(EntryRecord::LOST == v1::Kind::Lost as i32);
+
+/// The kind of an entry that changes its group.
+pub const KIND_GROUP: i32 = v1::Kind::Group as i32;
 
 /// One entry.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Entry {
     pub other_bytes: u64,
     /// How many entries of the author there are in the log, this one included. 0: not known, in a store of before.
     pub sender_entries: u64,
+    /// In a group: how many entries count as unread, up to here.
+    pub counted: u64,
 }
 
 /// Shows no content.
@@ -66,6 +71,7 @@ impl Entry {
             sender_bytes: self.sender_bytes,
             other_bytes: self.other_bytes,
             sender_entries: self.sender_entries,
+            counted: self.counted,
         }
     }
 
@@ -84,20 +90,22 @@ impl Entry {
             sender_bytes: record.sender_bytes,
             other_bytes: record.other_bytes,
             sender_entries: record.sender_entries,
+            counted: record.counted,
         })
     }
 
-    /// What a member sees of it. Within a history page the peer is left out.
+    /// What a member sees of it. Within a history page the chat is left out.
     pub fn view(&self, reader: UserId, in_page: bool) -> v1::Entry {
-        let (peer, own) = (peer_of(self.log, reader), self.author.user == reader);
+        let own = self.author.user == reader;
+        let in_group = matches!(self.log, LogId::Group(_));
         v1::Entry {
-            peer: if in_page { 0 } else { peer.get() },
+            chat: if in_page { 0 } else { chat_of(self.log, reader).get() },
             seq: self.seq.0,
             time_ms: self.time_ms,
             body: self.body.clone(),
             kind: self.kind,
             // In a chat with oneself both are true: who sent it is told, as in all one's own.
-            sender: if own { reader.get() } else { 0 },
+            sender: if own || in_group { self.author.user.get() } else { 0 },
             sender_device: if own { self.author.device.get() } else { 0 },
             client_id: if own { self.client_id.0 } else { 0 },
         }
@@ -108,6 +116,11 @@ impl Entry {
         let own = self.author.user == reader;
         let others = if own { self.seq.0.checked_sub(self.sender_entries)? } else { self.sender_entries };
         (self.sender_entries > 0).then_some(others)
+    }
+
+    /// Whether it counts as unread where it has not been read: what somebody says does, what becomes of a group does not.
+    pub fn counts(kind: i32) -> bool {
+        kind != KIND_GROUP
     }
 
     /// By what a client id that is used twice is told from a retry.
@@ -124,18 +137,37 @@ pub fn fingerprint(kind: i32, body: &[u8]) -> u64 {
     hasher.digest()
 }
 
-/// The user at the other end of a direct chat from `member`: `member` itself in a chat with oneself.
-pub fn peer_of(log: LogId, member: UserId) -> UserId {
-    let LogId::Direct(low, high) = log;
-    let peer = if low == member.get() { high } else { low };
-    UserId::new(peer).expect("a log is made of users, and no user is 0")
+const NAMED: &str = "a log is made of users or a group, and none of them is 0";
+
+/// The log of a chat that a user names so.
+pub fn log_of(user: UserId, chat: ChatId) -> LogId {
+    match chat {
+        ChatId::With(peer) => LogId::direct(user.get(), peer.get()),
+        ChatId::Group(group) => LogId::Group(group.get()),
+    }
 }
 
-/// The members of a log, each once.
+/// How a user names the chat of a log.
+pub fn chat_of(log: LogId, user: UserId) -> ChatId {
+    match log {
+        LogId::Direct(low, high) => ChatId::new(if low == user.get() { high } else { low }).expect(NAMED),
+        LogId::Group(group) => ChatId::new(group).expect(NAMED),
+    }
+}
+
+/// The user at the other end of a direct chat from `member`: `member` itself in a chat with oneself. `None` in a group.
+pub fn peer_of(log: LogId, member: UserId) -> Option<UserId> {
+    match chat_of(log, member) {
+        ChatId::With(peer) => Some(peer),
+        ChatId::Group(_) => None,
+    }
+}
+
+/// The members of a direct chat, each once. Who the members of a group are, its log says.
 pub fn members_of(log: LogId) -> impl Iterator<Item = UserId> {
-    let LogId::Direct(low, high) = log;
-    [Some(low), (high != low).then_some(high)]
-        .into_iter()
-        .flatten()
-        .map(|user| UserId::new(user).expect("a log is made of users, and no user is 0"))
+    let both = match log {
+        LogId::Direct(low, high) => [Some(low), (high != low).then_some(high)],
+        LogId::Group(_) => [None, None],
+    };
+    both.into_iter().flatten().map(|user| UserId::new(user).expect(NAMED))
 }

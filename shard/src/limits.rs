@@ -116,6 +116,33 @@ impl Limits {
     }
 }
 
+/// Own messages of a member of a group beyond what it has said to have read. Beyond, the oldest of them is taken for read, with what is
+/// before it.
+pub const GROUP_OWN_MAX: usize = 128;
+
+/// People who have ever been members of a group. Beyond, nobody new comes: `TOO_MANY_MEMBERS`.
+pub const GROUP_PEOPLE_MAX: usize = 4 * tern_wire::limits::GROUP_MEMBERS_MAX;
+
+/// Entries of a group, and bytes of their bodies, after which the rows of their authors are written at the latest: what follows from so
+/// many is made again when the group is read, from at least twice as many.
+pub const GROUP_UNWRITTEN_MAX: (usize, usize) = (16, 64 << 10);
+
+/// The newest entries of a group that are read with it, at least.
+pub const GROUP_TAIL_MIN: (usize, usize) = (2 * GROUP_UNWRITTEN_MAX.0, 4 * GROUP_UNWRITTEN_MAX.1);
+
+/// The marks of a group's devices are cleared after so many times the quiet time of a direct chat, one more for each eight members, at
+/// most: to set and clear them all costs the more the more there are.
+pub const QUIET_TIMES_MAX: u64 = 1 + GROUP_PEOPLE_MAX as u64 / 8;
+
+/// How long the acknowledgements of a group are gathered, for each row of its members.
+pub const GATHER_MS: u64 = 100;
+
+/// Acknowledgements of a group that leave together, at most.
+pub const GROUP_ACKNOWLEDGED_MAX: usize = 4096;
+
+/// Devices of a group that wait to be known.
+pub const GROUP_PULLS_MAX: usize = 4096;
+
 /// Pulls of one session under way; the other logs that it is behind in wait.
 pub const PULLS_MAX: u32 = 4;
 

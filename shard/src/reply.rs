@@ -59,6 +59,10 @@ pub enum Reply {
     Person(Box<v1::Person>),
     /// To `Send`: the acknowledgement.
     Sent(DurableSeq, ClientMessageId),
+    /// To `CreateGroup`: the acknowledgement, and which group it is.
+    GroupCreated(DurableSeq, ClientMessageId, u64),
+    /// To `AboutGroup`.
+    Group(Box<v1::Group>),
     /// To `Acknowledge`.
     Acknowledged,
     /// To `Resume`.
@@ -124,6 +128,12 @@ impl Reply {
             Self::LoggedIn(login) => Message::LoggedIn(login),
             Self::Person(person) => Message::Person(*person),
             Self::Sent(proof, _) => Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms() }),
+            Self::GroupCreated(proof, _, chat) => Message::GroupCreated(v1::GroupCreated {
+                chat,
+                seq: proof.seq().0,
+                time_ms: proof.time_ms(),
+            }),
+            Self::Group(group) => Message::Group(*group),
             Self::Acknowledged => Message::Acknowledged(v1::Acknowledged {}),
             Self::Resumed { rewound } => Message::Resumed(v1::Resumed { rewound }),
             Self::HistoryPage(page) => Message::HistoryPage(*page),

@@ -13,7 +13,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use prost::Message;
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::{DeviceId, Phone, UserId};
+use tern_wire::ids::{DeviceId, Phone, UserId, ClientMessageId, GROUPS_END, GROUPS_FROM, GroupId};
 use tern_wire::limits::NONCE_BYTES;
 
 use crate::entry::Author;
@@ -200,6 +200,16 @@ impl Keys {
         let mac = hmac::sign(&self.codes, &[b"network ", phone.as_str().as_bytes(), b" ", network].concat());
         let first = mac.as_ref().first_chunk().expect("an HMAC-SHA-256 has 32 bytes");
         u64::from_be_bytes(*first).max(1)
+    }
+
+    /// Which group a device makes by its message of this number: nobody can tell which beforehand, or have it be another's.
+    pub fn group_id(&self, author: Author, client_id: ClientMessageId) -> GroupId {
+        let Author { user, device } = author;
+        let numbers = [user.get(), device.get().into(), client_id.0].map(u64::to_be_bytes).concat();
+        let mac = hmac::sign(&self.codes, &[b"group ", &numbers[..]].concat());
+        let first = mac.as_ref().first_chunk().expect("an HMAC-SHA-256 has 32 bytes");
+        let number = GROUPS_FROM + u64::from_be_bytes(*first) % (GROUPS_END - GROUPS_FROM);
+        GroupId::new(number).expect("it is within the bounds")
     }
 
     /// Whether `code` is the one that `mac` was made of. In constant time.

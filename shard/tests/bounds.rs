@@ -64,7 +64,7 @@ fn reads_that_find_no_room_wait_up_to_a_bound_and_are_then_refused() {
     world.node.weather(Weather { busy_per_mille: 1000, ..Weather::default() });
     let asked = READS_WAITING_MAX;
     for number in 0..asked as u64 {
-        let history = v1::History { peer: 1_000_000 + number, ..v1::History::default() };
+        let history = v1::History { chat: 1_000_000 + number, ..v1::History::default() };
         world.node.request(world.link, 10 + number, Request::History(history));
     }
     let refused = world.answers();
@@ -83,14 +83,14 @@ fn reads_that_find_no_room_wait_up_to_a_bound_and_are_then_refused() {
 fn answers_that_wait_for_a_batch_are_bounded() {
     let mut world = world();
     let own = world.ann.user.get();
-    let send = v1::Send { peer: own, client_id: 1, body: "a note".into(), kind: 0 };
+    let send = v1::Send { chat: own, client_id: 1, body: "a note".into(), kind: 0 };
     world.node.request(world.link, 9, Request::Send(send));
     world.node.settle(&mut world.rng);
     assert_eq!(world.answers(), BTreeMap::from([("sent".to_owned(), 1)]));
     world.node.weather(Weather { busy_per_mille: 1000, ..Weather::default() });
     let asked = BATCH_ANSWERS_MAX + 1000;
     for number in 0..asked as u64 {
-        let acknowledge = v1::Acknowledge { peer: own, delivered_upto: 1, read_upto: 1 };
+        let acknowledge = v1::Acknowledge { chat: own, delivered_upto: 1, read_upto: 1 };
         world.node.request(world.link, 10 + number, Request::Acknowledge(acknowledge));
     }
     let refused = world.answers()[&format!("{:?}", Reason::Overloaded)];

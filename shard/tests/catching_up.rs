@@ -184,7 +184,7 @@ impl World {
         });
         (peer.messages, peer.requests) = (peer.messages + 1, peer.requests + 1);
         let body = peer.messages.to_string().into();
-        let send = v1::Send { peer: self.me.user.get(), client_id: peer.messages, body, kind: 0 };
+        let send = v1::Send { chat: self.me.user.get(), client_id: peer.messages, body, kind: 0 };
         let request = peer.requests;
         self.wait_for_login(link);
         self.node.request(link, request, Request::Send(send));
@@ -256,7 +256,7 @@ impl World {
             chat.claimed.push(upto);
             chat.listed_first =
                 if self.resumed { chat.listed_first.map(|claimed| claimed.min(upto)) } else { Some(upto) };
-            positions.push(v1::Position { peer: *peer, upto, delivered_upto: 0, read_upto: 0 });
+            positions.push(v1::Position { chat: *peer, upto, delivered_upto: 0, read_upto: 0 });
         }
         let generations = vec![if untrusted { NEVER } else { self.generation }];
         let id = self.request(Request::Resume(v1::Resume { positions, generations }));
@@ -274,7 +274,7 @@ impl World {
         let peer = self.peers[self.rng.usize(..self.peers.len())].person.user.get();
         self.messages += 1;
         let (body, client_id) = (format!("own {}", self.messages).into(), self.messages);
-        let id = self.request(Request::Send(v1::Send { peer, client_id, body, kind: 0 }));
+        let id = self.request(Request::Send(v1::Send { chat: peer, client_id, body, kind: 0 }));
         self.saying.insert(id, peer);
     }
 
@@ -285,7 +285,7 @@ impl World {
         }
         let peer = self.peers[self.rng.usize(..self.peers.len())].person.user.get();
         let delivered_upto = self.chat(peer).position();
-        let acknowledge = v1::Acknowledge { peer, delivered_upto, read_upto: 0 };
+        let acknowledge = v1::Acknowledge { chat: peer, delivered_upto, read_upto: 0 };
         self.request(Request::Acknowledge(acknowledge));
     }
 
@@ -305,7 +305,7 @@ impl World {
                 Message::Entry(entry) => {
                     self.count_push();
                     let own = entry.sender != 0;
-                    let chat = self.chat(entry.peer);
+                    let chat = self.chat(entry.chat);
                     let seq = entry.seq;
                     chat.said.insert(seq, own);
                     if let Some(pushed) = chat.pushed {
@@ -314,7 +314,7 @@ impl World {
                             let place = place.unwrap_or_else(|| {
                                 panic!(
                                     "seed {seed}: {seq} after {pushed} in {}, which nobody asked for",
-                                    entry.peer
+                                    entry.chat
                                 )
                             });
                             chat.claimed.swap_remove(place);
@@ -325,7 +325,7 @@ impl World {
                     } else if let Some(claimed) = chat.listed_first {
                         assert!(seq > claimed, "seed {seed}: {seq}, though the device said {claimed}");
                     }
-                    let chat = self.chat(entry.peer);
+                    let chat = self.chat(entry.chat);
                     let position = chat.position();
                     assert!(
                         seq <= position || chat.all_own(position, seq),
@@ -337,7 +337,7 @@ impl World {
                 Message::Rewound(rewound) => {
                     self.count_push();
                     self.rewound += 1;
-                    let chat = self.chat(rewound.peer);
+                    let chat = self.chat(rewound.chat);
                     assert!(
                         chat.claimed.iter().any(|upto| *upto > rewound.upto),
                         "seed {seed}: {} is no step back for anybody",
@@ -462,7 +462,7 @@ impl World {
             peer.requests += 1;
             let (request, me) = (peer.requests, self.me.user.get());
             let mut entries = Vec::new();
-            let history = v1::History { peer: me, from: 0, forwards: true, limit: 0 };
+            let history = v1::History { chat: me, from: 0, forwards: true, limit: 0 };
             self.node.request(link, request, Request::History(history));
             self.node.settle(&mut self.rng);
             for frame in self.node.receive(link).expect("it stands") {

@@ -98,7 +98,7 @@ impl World {
         let (from, to) = if own { (0, peer) } else { (peer, 0) };
         let body = format!("message {}", self.messages).into_bytes();
         let send = v1::Send {
-            peer: self.id(to),
+            chat: self.id(to),
             client_id: self.messages,
             body: body.clone().into(),
             ..Default::default()
@@ -114,7 +114,7 @@ impl World {
         let Some(chat) = self.chats.get(&self.id(peer)) else { return };
         let upto = self.rng.usize(..=chat.said.len());
         let (who, of) = if by_peer { (peer, 0) } else { (0, peer) };
-        let acknowledge = v1::Acknowledge { peer: self.id(of), delivered_upto: 0, read_upto: upto as u64 };
+        let acknowledge = v1::Acknowledge { chat: self.id(of), delivered_upto: 0, read_upto: upto as u64 };
         assert!(matches!(self.ask(who, Request::Acknowledge(acknowledge)), Message::Acknowledged(_)));
         let chat = self.chats.get_mut(&self.people[peer].user.get()).expect("it is there");
         let mark = if by_peer { &mut chat.peer_read } else { &mut chat.own_read };
@@ -134,12 +134,12 @@ impl World {
         loop {
             let limit = self.rng.u32(..9);
             let asked = known.range(after + 1..).take(64);
-            let versions = asked.map(|(peer, chat)| v1::KnownChat { peer: *peer, version: chat.version });
+            let versions = asked.map(|(peer, chat)| v1::KnownChat { id: *peer, version: chat.version });
             let page = self.page(v1::Chats { after, limit, known: versions.collect() });
             for chat in page.chats {
-                assert!(chat.peer > after, "pages rise");
-                told.insert(chat.peer);
-                known.insert(chat.peer, chat);
+                assert!(chat.id > after, "pages rise");
+                told.insert(chat.id);
+                known.insert(chat.id, chat);
             }
             if page.next == 0 {
                 return (known, told);
@@ -210,7 +210,7 @@ fn a_long_list_comes_in_bounded_pages_and_one_at_a_time() {
     (1..=70).for_each(|peer| world.say(peer, false));
     let first = world.page(v1::Chats::default());
     assert_eq!(first.chats.len(), 64);
-    assert_eq!(first.next, first.chats[63].peer);
+    assert_eq!(first.next, first.chats[63].id);
     let rest = world.page(v1::Chats { after: first.next, ..Default::default() });
     assert_eq!((rest.chats.len(), rest.next), (6, 0));
     // A second request behind the first is refused for now, and the first answered.
@@ -231,7 +231,7 @@ fn a_long_list_comes_in_bounded_pages_and_one_at_a_time() {
     for peer in 1..=8 {
         world.messages += 1;
         let send = v1::Send {
-            peer: world.id(0),
+            chat: world.id(0),
             client_id: world.messages,
             body: long.clone().into(),
             ..Default::default()
@@ -258,12 +258,12 @@ fn a_long_list_comes_in_bounded_pages_and_one_at_a_time() {
 fn what_is_read_without_being_received_is_still_pushed() {
     let mut world = World::new(5, 1);
     (0..3).for_each(|_| world.say(1, false));
-    let acknowledge = v1::Acknowledge { peer: world.id(1), delivered_upto: 0, read_upto: 3 };
+    let acknowledge = v1::Acknowledge { chat: world.id(1), delivered_upto: 0, read_upto: 3 };
     assert!(matches!(world.ask(0, Request::Acknowledge(acknowledge)), Message::Acknowledged(_)));
     let chat = world.page(v1::Chats::default()).chats.remove(0);
     assert_eq!((chat.unread, chat.own_read_upto), (0, 3));
     let Message::HistoryPage(page) =
-        world.ask(1, Request::History(v1::History { peer: world.id(0), ..Default::default() }))
+        world.ask(1, Request::History(v1::History { chat: world.id(0), ..Default::default() }))
     else {
         panic!("a page")
     };
@@ -294,8 +294,8 @@ fn a_damaged_chat_is_told_as_unavailable_and_the_others_are_told() {
     let damaged = world.id(2);
     assert_eq!(page.chats.len(), 3);
     for chat in page.chats {
-        assert_eq!(chat.unavailable, chat.peer == damaged);
-        assert_eq!(chat.last.is_none(), chat.peer == damaged);
+        assert_eq!(chat.unavailable, chat.id == damaged);
+        assert_eq!(chat.last.is_none(), chat.id == damaged);
     }
 }
 
@@ -377,7 +377,7 @@ fn a_name_is_changed_durably_and_those_who_know_it_are_told() {
     assert!(matches!(world.ask(0, rename(None, Some("laptop"))), Message::Renamed(_)));
     world.restart();
     let Message::Person(person) =
-        world.ask(1, Request::Lookup(v1::Lookup { by: Some(v1::lookup::By::UserId(world.id(0))) }))
+        world.ask(1, Request::Lookup(v1::Lookup { by: Some(v1::lookup::By::UserId(world.id(0))), group: 0 }))
     else {
         panic!("she is known")
     };

@@ -43,7 +43,7 @@ impl World {
             assert_eq!(world.say(link, world.bob.user.get(), number), Ok(number));
         }
         let bobs = world.connect(world.bob.clone());
-        let acknowledge = v1::Acknowledge { peer: world.ann.user.get(), delivered_upto: 2, read_upto: 0 };
+        let acknowledge = v1::Acknowledge { chat: world.ann.user.get(), delivered_upto: 2, read_upto: 0 };
         assert!(matches!(world.ask(bobs, Request::Acknowledge(acknowledge)), Message::Acknowledged(_)));
         let carols = world.connect(world.carol.clone());
         assert_eq!(world.say(carols, world.bob.user.get(), 1), Ok(1));
@@ -81,7 +81,7 @@ impl World {
     }
 
     fn say(&mut self, link: Link, peer: u64, client_id: u64) -> Result<u64, Reason> {
-        let send = v1::Send { peer, client_id, body: format!("said {client_id}").into(), kind: 0 };
+        let send = v1::Send { chat: peer, client_id, body: format!("said {client_id}").into(), kind: 0 };
         match self.ask(link, Request::Send(send)) {
             Message::Sent(sent) => Ok(sent.seq),
             Message::Refused(refused) => Err(refused.reason()),
@@ -90,7 +90,7 @@ impl World {
     }
 
     fn history(&mut self, link: Link, peer: u64, from: u64) -> Result<Vec<u64>, Reason> {
-        let history = v1::History { peer, from, forwards: true, limit: 0 };
+        let history = v1::History { chat: peer, from, forwards: true, limit: 0 };
         match self.ask(link, Request::History(history)) {
             Message::HistoryPage(page) => Ok(page.entries.iter().map(|entry| entry.seq).collect()),
             Message::Refused(refused) => Err(refused.reason()),
@@ -110,7 +110,7 @@ impl World {
         let (mut anns, mut carols, mut caught_up) = (Vec::new(), Vec::new(), false);
         for frame in self.node.receive(link).expect("the connection stands") {
             match frame.message.expect("a message") {
-                Message::Entry(entry) if entry.peer == self.ann.user.get() => anns.push(entry.seq),
+                Message::Entry(entry) if entry.chat == self.ann.user.get() => anns.push(entry.seq),
                 Message::Entry(entry) => carols.push(entry.seq),
                 Message::CaughtUp(_) => caught_up = true,
                 Message::GoAway(bye) => panic!("one log's damage ends the connection: {bye:?}"),
@@ -209,7 +209,7 @@ fn an_entry_that_is_missing_makes_unavailable_what_needs_it_and_nothing_else() {
 #[test]
 fn a_retry_that_can_not_be_told_is_refused_and_not_taken_for_a_new_message() {
     let mut world = World::new().with(|batch, log| {
-        let LogId::Direct(..) = log;
+        assert!(matches!(log, LogId::Direct(..)));
         batch.delete(keys::log(log));
         batch.put(keys::log(log), Vec::new());
     });

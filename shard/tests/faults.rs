@@ -218,7 +218,7 @@ impl World {
     /// Sends a message, for the first time or once more.
     fn send(&mut self, at: usize, number: usize) {
         let Said { peer, client_id, body, .. } = self.devices[at].said[number].clone();
-        let send = v1::Send { peer, client_id, body: body.into(), kind: v1::Kind::Text.into() };
+        let send = v1::Send { chat: peer, client_id, body: body.into(), kind: v1::Kind::Text.into() };
         let id = self.request(at, Request::Send(send));
         let device = &mut self.devices[at];
         device.said[number].unanswered += u32::from(device.link.is_some());
@@ -241,7 +241,7 @@ impl World {
         }
         let peer = peers[self.rng.usize(..peers.len())];
         let upto = (1..).find(|seq| !device.has[&peer].contains_key(seq)).unwrap_or(1) - 1;
-        let acknowledge = v1::Acknowledge { peer, delivered_upto: upto, read_upto: upto / 2 };
+        let acknowledge = v1::Acknowledge { chat: peer, delivered_upto: upto, read_upto: upto / 2 };
         self.request(at, Request::Acknowledge(acknowledge));
     }
 
@@ -285,7 +285,7 @@ impl World {
                     assert!(other.is_none_or(|other| other == body), "seed {seed}: a seq has two bodies");
                 }
                 Message::Entry(entry) => {
-                    let has = device.has.entry(entry.peer).or_default();
+                    let has = device.has.entry(entry.chat).or_default();
                     let other = has.insert(entry.seq, entry.body.to_vec());
                     assert!(
                         other.is_none_or(|other| other == entry.body),
@@ -297,13 +297,13 @@ impl World {
                         continue;
                     };
                     for chat in page.chats.into_iter().filter(|chat| !chat.unavailable) {
-                        let knew = known.get(&chat.peer).copied().unwrap_or(0);
+                        let knew = known.get(&chat.id).copied().unwrap_or(0);
                         assert!(
                             chat.head >= knew,
                             "seed {seed}: a list of chats is behind what was told before"
                         );
                         let last = chat.last.expect("a chat in the list has a last entry");
-                        let other = device.shown.insert((chat.peer, chat.head), last.body.to_vec());
+                        let other = device.shown.insert((chat.id, chat.head), last.body.to_vec());
                         assert!(
                             other.is_none_or(|other| other == last.body),
                             "seed {seed}: a seq has two bodies"
@@ -467,7 +467,7 @@ impl World {
         let mut entries: Vec<v1::Entry> = Vec::new();
         loop {
             let from = entries.last().map_or(0, |entry| entry.seq);
-            let page = self.ask(at, Request::History(v1::History { peer, from, forwards: true, limit: 0 }));
+            let page = self.ask(at, Request::History(v1::History { chat: peer, from, forwards: true, limit: 0 }));
             let Message::HistoryPage(page) = page else {
                 panic!("seed {}: no page, but {page:?}", self.seed)
             };
@@ -484,7 +484,7 @@ impl World {
             let request = v1::Chats { after, limit: self.rng.u32(..4), known: Vec::new() };
             let page = self.ask(at, Request::Chats(request));
             let Message::ChatsPage(page) = page else { panic!("seed {}: no page, but {page:?}", self.seed) };
-            chats.extend(page.chats.into_iter().map(|chat| (chat.peer, chat)));
+            chats.extend(page.chats.into_iter().map(|chat| (chat.id, chat)));
             if page.next == 0 {
                 return chats;
             }

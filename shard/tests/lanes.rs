@@ -40,7 +40,7 @@ impl World {
     fn say(&mut self, from: Link, to: &Provisioned) -> u64 {
         self.said += 1;
         let (peer, client_id) = (to.user.get(), self.said);
-        let send = v1::Send { peer, client_id, body: "something".into(), kind: 0 };
+        let send = v1::Send { chat: peer, client_id, body: "something".into(), kind: 0 };
         self.node.request(from, 100 + client_id, Request::Send(send));
         client_id
     }
@@ -59,7 +59,7 @@ impl World {
 }
 
 fn acknowledge(peer: &Provisioned, upto: u64) -> Request {
-    Request::Acknowledge(v1::Acknowledge { peer: peer.user.get(), delivered_upto: upto, read_upto: upto })
+    Request::Acknowledge(v1::Acknowledge { chat: peer.user.get(), delivered_upto: upto, read_upto: upto })
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl World {
     fn come(&mut self, who: &Provisioned, has: Option<(&Provisioned, u64)>) -> Link {
         let link = self.node.log_in(0, &who.access_token);
         let position = |(peer, upto): (&Provisioned, u64)| v1::Position {
-            peer: peer.user.get(),
+            chat: peer.user.get(),
             upto,
             ..v1::Position::default()
         };
@@ -52,13 +52,13 @@ impl World {
     }
 
     fn say(&mut self, from: Link, to: &Provisioned, client_id: u64) {
-        let send = v1::Send { peer: to.user.get(), client_id, body: "something".into(), kind: 0 };
+        let send = v1::Send { chat: to.user.get(), client_id, body: "something".into(), kind: 0 };
         self.node.request(from, 100 + client_id, Request::Send(send));
         self.node.settle(&mut self.rng);
     }
 
     fn acknowledge(&mut self, from: Link, peer: &Provisioned, upto: u64) {
-        let acknowledge = v1::Acknowledge { peer: peer.user.get(), delivered_upto: upto, read_upto: upto };
+        let acknowledge = v1::Acknowledge { chat: peer.user.get(), delivered_upto: upto, read_upto: upto };
         self.node.request(from, 7, Request::Acknowledge(acknowledge));
         self.node.settle(&mut self.rng);
     }

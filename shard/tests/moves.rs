@@ -90,7 +90,7 @@ impl World {
         let person = &mut self.people[at];
         person.said += 1;
         let client_id = person.said;
-        let send = v1::Send { peer, client_id, body: format!("{at} {client_id}").into(), kind: 0 };
+        let send = v1::Send { chat: peer, client_id, body: format!("{at} {client_id}").into(), kind: 0 };
         let id = self.request(at, Request::Send(send));
         self.people[at].waiting.insert(id, (peer, client_id));
     }
@@ -100,7 +100,7 @@ impl World {
         let Some((peer, seqs)) = knows.iter().nth(self.rng.usize(..PEOPLE)) else { return };
         // A hole is there while an answer to what was said itself is on its way.
         let upto = (1..).find(|seq| !seqs.contains(seq)).expect("there is an end") - 1;
-        let acknowledge = v1::Acknowledge { peer: *peer, delivered_upto: upto, read_upto: upto };
+        let acknowledge = v1::Acknowledge { chat: *peer, delivered_upto: upto, read_upto: upto };
         self.request(at, Request::Acknowledge(acknowledge));
     }
 
@@ -128,7 +128,7 @@ impl World {
                     person.knows.entry(peer).or_default().push(sent.seq);
                 }
                 Message::Entry(entry) => {
-                    let knows = person.knows.entry(entry.peer).or_default();
+                    let knows = person.knows.entry(entry.chat).or_default();
                     assert!(!knows.contains(&entry.seq), "seed {seed}: an entry is pushed once");
                     knows.push(entry.seq);
                 }

@@ -161,7 +161,7 @@ impl World {
 
     fn send(&mut self, at: usize, number: usize) {
         let Said { peer, body, .. } = self.devices[at].said[number].clone();
-        let send = v1::Send { peer, client_id: number as u64 + 1, body: body.into(), kind: 0 };
+        let send = v1::Send { chat: peer, client_id: number as u64 + 1, body: body.into(), kind: 0 };
         self.request(at, Request::Send(send), Some(number));
     }
 
@@ -183,7 +183,7 @@ impl World {
         let Some((peer, seqs)) = has.iter().nth(self.rng.usize(..DEVICES)) else { return };
         // A hole is there while an answer to what was said itself is on its way.
         let upto = (1..).find(|seq| !seqs.contains_key(seq)).expect("there is an end") - 1;
-        let acknowledge = v1::Acknowledge { peer: *peer, delivered_upto: upto, read_upto: upto };
+        let acknowledge = v1::Acknowledge { chat: *peer, delivered_upto: upto, read_upto: upto };
         self.request(at, Request::Acknowledge(acknowledge), None);
     }
 
@@ -191,7 +191,7 @@ impl World {
     fn ask(&mut self, at: usize) {
         let peer = self.devices[self.rng.usize(..DEVICES)].user;
         let request = match self.rng.u8(..10) {
-            0..2 => Request::History(v1::History { peer, from: 0, forwards: false, limit: 3 }),
+            0..2 => Request::History(v1::History { chat: peer, from: 0, forwards: false, limit: 3 }),
             2..4 => Request::Chats(v1::Chats { after: 0, limit: 2, known: Vec::new() }),
             4 => Request::Devices(v1::Devices {}),
             5..9 => Request::Ping(v1::Ping {}),
@@ -266,9 +266,9 @@ impl World {
                 }
                 Message::Entry(entry) => {
                     let body = entry.body.to_vec();
-                    let other = device.has.entry(entry.peer).or_default().insert(entry.seq, body.clone());
+                    let other = device.has.entry(entry.chat).or_default().insert(entry.seq, body.clone());
                     assert!(other.is_none_or(|other| other == body), "seed {seed}: a seq has two bodies");
-                    let (newest, backs) = device.pushed.entry(entry.peer).or_default();
+                    let (newest, backs) = device.pushed.entry(entry.chat).or_default();
                     *backs += u64::from(entry.seq <= std::mem::replace(newest, entry.seq));
                     // Once for the user's owner, once for the log's; one may have been gone before the connection was there.
                     let most = if gone == 0 { 0 } else { 2 * (gone + 1 - device.gone) };
@@ -276,7 +276,7 @@ impl World {
                         *backs <= most,
                         "seed {seed}: pushes go back only when an owner is gone: {at} was pushed {} of {}, {backs} times back",
                         entry.seq,
-                        entry.peer
+                        entry.chat
                     );
                 }
                 Message::LoggedIn(_) => device.ready = true,
@@ -413,7 +413,7 @@ fn who_waits_too_long_for_an_owner_is_shown_out() {
     });
     store.hold();
     for (link, peer) in links.into_iter().zip([ann.user, bob.user, ann.user]).take(2) {
-        let send = v1::Send { peer: peer.get(), client_id: 1, body: "hello".into(), kind: 0 };
+        let send = v1::Send { chat: peer.get(), client_id: 1, body: "hello".into(), kind: 0 };
         node.request(link, 3, Request::Send(send));
     }
     // The store does not complete what it has taken.

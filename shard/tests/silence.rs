@@ -50,7 +50,7 @@ fn whoever_was_silent_for_long_still_gets_what_is_said() {
     let mut bob_link = connect(&mut node, &bob.access_token, &mut rng);
     let say = |node: &mut Node, number: u64, rng: &mut Rng| {
         let send = v1::Send {
-            peer: bob.user.get(),
+            chat: bob.user.get(),
             client_id: number,
             body: number.to_string().into(),
             kind: v1::Kind::Text.into(),
@@ -82,7 +82,7 @@ fn a_chat_with_oneself_tells_which_device_said_what() {
     let me = phone.user.get();
     let phone_link = connect(&mut node, &phone.access_token, &mut rng);
     let desk_link = connect(&mut node, &desk.access_token, &mut rng);
-    let send = v1::Send { peer: me, client_id: 77, body: "a note".into(), kind: 0 };
+    let send = v1::Send { chat: me, client_id: 77, body: "a note".into(), kind: 0 };
     node.request(phone_link, 9, Request::Send(send));
     node.settle(&mut rng);
     let entry = |frames: Vec<v1::ServerFrame>| {
@@ -93,11 +93,11 @@ fn a_chat_with_oneself_tells_which_device_said_what() {
         })
     };
     let pushed = entry(node.receive(desk_link).expect("it stands")).expect("pushed to the other device");
-    node.request(desk_link, 10, Request::History(v1::History { peer: me, ..v1::History::default() }));
+    node.request(desk_link, 10, Request::History(v1::History { chat: me, ..v1::History::default() }));
     node.settle(&mut rng);
     let read = entry(node.receive(desk_link).expect("it stands")).expect("a page");
     for (entry, peer) in [(pushed, me), (read, 0)] {
-        assert_eq!((entry.peer, entry.sender), (peer, me), "its own entry");
+        assert_eq!((entry.chat, entry.sender), (peer, me), "its own entry");
         assert_eq!((entry.sender_device, entry.client_id), (phone.device.get(), 77));
     }
 }
@@ -113,9 +113,9 @@ fn whoever_names_people_who_do_not_exist_fills_no_memory() {
     for number in 0..3000u64 {
         let peer = (number + 7) << 20 | number;
         let request = match number % 3 {
-            0 => Request::Acknowledge(v1::Acknowledge { peer, delivered_upto: 0, read_upto: 0 }),
-            1 => Request::Lookup(v1::Lookup { by: Some(v1::lookup::By::UserId(peer)) }),
-            _ => Request::History(v1::History { peer, ..v1::History::default() }),
+            0 => Request::Acknowledge(v1::Acknowledge { chat: peer, delivered_upto: 0, read_upto: 0 }),
+            1 => Request::Lookup(v1::Lookup { by: Some(v1::lookup::By::UserId(peer)), group: 0 }),
+            _ => Request::History(v1::History { chat: peer, ..v1::History::default() }),
         };
         node.request(link, 10 + number, request);
         if number % 100 == 0 {

@@ -166,7 +166,7 @@ impl Books {
     }
 
     fn audit_log(&self, id: LogId, log: &Log) -> Result<(), String> {
-        let LogId::Direct(lower, higher) = id;
+        let LogId::Direct(lower, higher) = id else { return Ok(()) };
         if log.exists != (log.head() > 0) {
             return Err(format!("its record is there: {}, its entries are {}", log.exists, log.head()));
         }

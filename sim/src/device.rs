@@ -10,7 +10,7 @@ use tern_proto::v1::{self, client_frame, server_frame};
 use tern_storage::medium::stream::Stream;
 
 use crate::clocks::DeviceClock;
-use crate::record::{Record, chat};
+use crate::record::{Record, place_of};
 use crate::registrar::Registrar;
 use crate::work::{Tally, Work};
 use crate::world::LinkId;
@@ -177,7 +177,7 @@ impl Device {
     pub(crate) fn ask(&mut self, work: Work, ask: Ask) -> Input {
         self.tickets += 1;
         let message = match &ask {
-            Ask::Send { peer, body, .. } => Some((*peer, body.clone())),
+            Ask::Send { chat, body, .. } => Some((*chat, body.clone())),
             _ => None,
         };
         let ends = match &ask {
@@ -331,8 +331,8 @@ impl Device {
         let Wants { work, message, ends } =
             self.wants.remove(&ticket).ok_or("a second answer, or one to nothing")?;
         match (answer, message, ends) {
-            (Ok(Reply::Sent(sent)), Some((peer, text)), _) => {
-                record.acknowledged(&text, chat(self.user, peer), sent.seq)?;
+            (Ok(Reply::Sent(sent)), Some((chat, text)), _) => {
+                record.acknowledged(&text, place_of(self.user, chat), sent.seq)?;
             }
             (Err(_), Some((_, text)), _) => record.refused(&text),
             (Ok(Reply::Message(server_frame::Message::DeviceEnded(_))), _, Some(device)) => {
@@ -352,7 +352,7 @@ impl Device {
     fn told(&mut self, event: &Event, record: &mut Record, tally: &mut Tally) -> Result<(), String> {
         match event {
             Event::Message(message) => {
-                record.stands(chat(self.user, message.peer), message.seq, &message.body)?;
+                record.stands(place_of(self.user, message.chat), message.seq, &message.body)?;
             }
             Event::Connected => {
                 tally.done(Work::Login);
@@ -364,10 +364,10 @@ impl Device {
             }
             Event::NotSent { body, .. } => record.refused(body),
             Event::Gone(message) => {
-                return Err(format!("{} of the chat with {} is gone", message.seq, message.peer));
+                return Err(format!("{} of the chat with {} is gone", message.seq, message.chat));
             }
-            Event::Rewound { peer, upto } => {
-                return Err(format!("the chat with {peer} was put back to {upto}"));
+            Event::Rewound { chat, upto } => {
+                return Err(format!("the chat with {chat} was put back to {upto}"));
             }
             _ => {}
         }
@@ -386,10 +386,10 @@ impl Device {
         let Some(machine) = self.machine() else { return BTreeMap::new() };
         let tables = machine.tables();
         let logs = tables.logs(Which::All(None), u32::MAX).expect("memory is read");
-        let texts = |peer, upto| {
-            let entries = tables.entries(peer, 0, upto, u32::MAX).expect("memory is read");
+        let texts = |chat, upto| {
+            let entries = tables.entries(chat, 0, upto, u32::MAX).expect("memory is read");
             entries.into_iter().map(|entry| entry.body.to_vec()).collect()
         };
-        logs.into_iter().map(|log| (log.peer, texts(log.peer, log.position))).collect()
+        logs.into_iter().map(|log| (log.chat, texts(log.chat, log.position))).collect()
     }
 }

@@ -4,16 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tern_storage::LogId;
 use tern_storage::records::EntryRecord;
+use tern_wire::ids::GROUPS_FROM;
 
 use crate::books::Books;
 use crate::node::Token;
 
-/// A chat, by its people, the lower first.
-pub(crate) type Chat = (u64, u64);
-
-/// The chat of two people.
-pub(crate) fn chat(one: u64, other: u64) -> Chat {
-    (one.min(other), one.max(other))
+/// The log of a chat, as a user names it.
+pub(crate) fn place_of(user: u64, chat: u64) -> LogId {
+    if chat < GROUPS_FROM { LogId::direct(user, chat) } else { LogId::Group(chat) }
 }
 
 /// The number that a text begins with: every text is said once.
@@ -42,7 +40,7 @@ enum Fate {
 #[derive(Debug)]
 struct Said {
     by: u64,
-    place: Chat,
+    place: LogId,
     device: usize,
     bytes: usize,
     fate: Fate,
@@ -55,9 +53,9 @@ struct Said {
 pub(crate) struct Record {
     said: BTreeMap<u64, Said>,
     /// What was acknowledged as durable, and where.
-    acknowledged: BTreeMap<u64, (Chat, u64)>,
+    acknowledged: BTreeMap<u64, (LogId, u64)>,
     /// What anybody was ever told to stand at a place.
-    places: BTreeMap<(Chat, u64), u64>,
+    places: BTreeMap<(LogId, u64), u64>,
     /// Devices whose end was asked for, and those whose end was acknowledged.
     may_end: BTreeSet<(u64, u32)>,
     ended: BTreeSet<(u64, u32)>,
@@ -72,7 +70,7 @@ pub(crate) struct Record {
 impl Record {
     /// A text is about to be asked to be sent.
     pub(crate) fn asked(&mut self, number: u64, device: usize, bytes: usize, by: u64, to: u64) {
-        let said = Said { by, place: chat(by, to), device, bytes, fate: Fate::Asked, seq: None };
+        let said = Said { by, place: place_of(by, to), device, bytes, fate: Fate::Asked, seq: None };
         assert!(self.said.insert(number, said).is_none(), "every text is said once");
     }
 
@@ -98,7 +96,7 @@ impl Record {
     }
 
     /// A text was acknowledged.
-    pub(crate) fn acknowledged(&mut self, text: &[u8], place: Chat, seq: u64) -> Result<(), String> {
+    pub(crate) fn acknowledged(&mut self, text: &[u8], place: LogId, seq: u64) -> Result<(), String> {
         let number = self.stands(place, seq, text)?;
         let told = self.acknowledged.insert(number, (place, seq));
         if told.is_some_and(|told| told != (place, seq)) {
@@ -108,7 +106,7 @@ impl Record {
     }
 
     /// Somebody was told that a text stands at a place. Gives its number.
-    pub(crate) fn stands(&mut self, place: Chat, seq: u64, text: &[u8]) -> Result<u64, String> {
+    pub(crate) fn stands(&mut self, place: LogId, seq: u64, text: &[u8]) -> Result<u64, String> {
         let number = self.is_said(place, seq, text)?;
         let before = *self.places.entry((place, seq)).or_insert(number);
         if before != number {
@@ -122,7 +120,7 @@ impl Record {
         Ok(number)
     }
 
-    fn is_said(&self, place: Chat, seq: u64, text: &[u8]) -> Result<u64, String> {
+    fn is_said(&self, place: LogId, seq: u64, text: &[u8]) -> Result<u64, String> {
         let found = number_of(text).and_then(|number| Some((number, self.said.get(&number)?)));
         match found {
             Some((number, said)) if said.place == place && said.bytes == text.len() => Ok(number),
@@ -140,12 +138,11 @@ impl Record {
 
     /// An entry stands in the store. Gives the number of what it says.
     pub(crate) fn stands_in(&self, log: LogId, entry: &EntryRecord) -> Result<u64, String> {
-        let LogId::Direct(lower, higher) = log;
-        let number = self.is_said((lower, higher), entry.seq, &entry.body)?;
+        let number = self.is_said(log, entry.seq, &entry.body)?;
         if self.said[&number].by != entry.sender {
             return Err(format!("{number} stands in {log:?} as said by {}", entry.sender));
         }
-        if self.places.get(&((lower, higher), entry.seq)).is_some_and(|told| *told != number) {
+        if self.places.get(&(log, entry.seq)).is_some_and(|told| *told != number) {
             return Err(format!("at {} of {log:?} stands {number}, and another one was told to", entry.seq));
         }
         Ok(number)
@@ -153,13 +150,12 @@ impl Record {
 
     /// What was acknowledged stands in the store, at its place.
     pub(crate) fn acknowledged_stand(&self, books: &Books) -> Result<(), String> {
-        for (number, ((lower, higher), seq)) in &self.acknowledged {
-            let log = books.logs.get(&LogId::direct(*lower, *higher));
+        for (number, (id, seq)) in &self.acknowledged {
+            let log = books.logs.get(id);
             let entry = log.and_then(|log| log.entries.get(*seq as usize - 1));
             if entry.and_then(|entry| number_of(&entry.body)) != Some(*number) {
                 return Err(format!(
-                    "{number} was acknowledged at {seq} of {:?}, and does not stand there: {} do",
-                    (lower, higher),
+                    "{number} was acknowledged at {seq} of {id:?}, and does not stand there: {} do",
                     log.map_or(0, |log| log.entries.len())
                 ));
             }

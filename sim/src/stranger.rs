@@ -129,16 +129,16 @@ impl Stranger {
         let number = [0, 1, 7, u64::MAX, self.stream.number()][self.stream.below(5) as usize];
         match self.stream.below(12) {
             0 => R::Ping(v1::Ping {}),
-            1 => R::Acknowledge(v1::Acknowledge { peer: number, delivered_upto: number, read_upto: number }),
+            1 => R::Acknowledge(v1::Acknowledge { chat: number, delivered_upto: number, read_upto: number }),
             2 => R::Credit(v1::Credit { frames: number, bytes: number }),
             3 => {
-                let position = v1::Position { peer: number, upto: number, ..v1::Position::default() };
+                let position = v1::Position { chat: number, upto: number, ..v1::Position::default() };
                 R::Resume(v1::Resume { positions: vec![position; 3], generations: vec![number] })
             }
-            4 => R::History(v1::History { peer: number, from: number, forwards: true, limit: number as u32 }),
-            5 => R::Lookup(v1::Lookup { by: None }),
+            4 => R::History(v1::History { chat: number, from: number, forwards: true, limit: number as u32 }),
+            5 => R::Lookup(v1::Lookup { by: None, group: 0 }),
             6 => {
-                let known = v1::KnownChat { peer: number, version: number };
+                let known = v1::KnownChat { id: number, version: number };
                 R::Chats(v1::Chats { after: number, limit: number as u32, known: vec![known; 2] })
             }
             7 => R::Devices(v1::Devices {}),

@@ -14,12 +14,15 @@ use crate::slots::Slot;
 pub enum LogId {
     /// The direct chat of two users, the lower id first. One user may have one with themselves.
     Direct(u64, u64),
+    /// A group, by its number.
+    Group(u64),
 }
 
 /// Bytes of a [`LogId`] in a key.
 pub const LOG_ID_BYTES: usize = 17;
 
 const DIRECT: u8 = b'd';
+const GROUP: u8 = b'g';
 
 impl LogId {
     /// The direct chat of two users, whichever is named first.
@@ -29,9 +32,12 @@ impl LogId {
 
     /// As it stands in keys.
     pub fn to_bytes(self) -> [u8; LOG_ID_BYTES] {
-        let Self::Direct(low, high) = self;
+        let (kind, low, high) = match self {
+            Self::Direct(low, high) => (DIRECT, low, high),
+            Self::Group(group) => (GROUP, group, 0),
+        };
         let mut bytes = [0; LOG_ID_BYTES];
-        bytes[0] = DIRECT;
+        bytes[0] = kind;
         bytes[1..9].copy_from_slice(&low.to_be_bytes());
         bytes[9..].copy_from_slice(&high.to_be_bytes());
         bytes
@@ -42,7 +48,11 @@ impl LogId {
         let bytes: &[u8; LOG_ID_BYTES] = bytes.try_into().ok()?;
         let low = u64::from_be_bytes(bytes[1..9].try_into().ok()?);
         let high = u64::from_be_bytes(bytes[9..].try_into().ok()?);
-        (bytes[0] == DIRECT && low <= high).then_some(Self::Direct(low, high))
+        match bytes[0] {
+            DIRECT if low <= high => Some(Self::Direct(low, high)),
+            GROUP if high == 0 => Some(Self::Group(low)),
+            _ => None,
+        }
     }
 }
 
@@ -200,9 +210,19 @@ pub fn client_messages(log: LogId, user: u64, device: u32) -> KeyRange {
     KeyRange::of_prefix(key(b'x', Slot::of_log(log), &[&log.to_bytes(), &user, &device]))
 }
 
-/// `w`: how far a member of a log has got, with all devices.
+/// `w`: how far a member of a direct chat has got, with all devices.
 pub fn member(log: LogId, user: u64) -> Key {
     key(b'w', Slot::of_log(log), &[&log.to_bytes(), &user.to_be_bytes()])
+}
+
+/// `w` of a group: how far some of its members have got, by the number of the row.
+pub fn members_row(log: LogId, row: u32) -> Key {
+    member(log, row.into())
+}
+
+/// `w`: all of a log's.
+pub fn members(log: LogId) -> KeyRange {
+    KeyRange::of_prefix(key(b'w', Slot::of_log(log), &[&log.to_bytes()]))
 }
 
 /// Where a key lies, for operators: its table, its slot, and the ids in it; never a phone.
@@ -223,7 +243,11 @@ pub fn describe(key: &[u8]) -> String {
         b'l' | b'e' | b'x' | b'w' => match (number(4), number(12)) {
             (Some(lower), Some(higher)) => {
                 let seq = number(20).filter(|_| *table == b'e').map(|seq| format!(", seq {seq}"));
-                format!("{place}, chat of {lower} and {higher}{}", seq.unwrap_or_default())
+                let chat = match key[3] {
+                    GROUP => format!("group {lower}"),
+                    _ => format!("chat of {lower} and {higher}"),
+                };
+                format!("{place}, {chat}{}", seq.unwrap_or_default())
             }
             _ => place,
         },

@@ -105,11 +105,43 @@ pub struct DeviceRecord {
 }
 
 /// `l`: a log.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub struct LogRecord {
     /// When it was made, in ms since the Unix epoch.
     #[prost(uint64, tag = "1")]
     pub created_ms: u64,
+    /// A group's own.
+    #[prost(message, optional, tag = "2")]
+    pub group: Option<GroupRecord>,
+}
+
+/// Within [`LogRecord`]: what a group is, as the entries of its log have made it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct GroupRecord {
+    /// What it is called.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// What it is about.
+    #[prost(string, tag = "2")]
+    pub description: String,
+    /// Names a picture; the server does not know what it means.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub picture: Bytes,
+    /// Who may send: the protocol's number.
+    #[prost(int32, tag = "4")]
+    pub senders: i32,
+    /// Who may change name, description and picture.
+    #[prost(int32, tag = "5")]
+    pub editors: i32,
+    /// Who may add members.
+    #[prost(int32, tag = "6")]
+    pub adders: i32,
+    /// New members see all that was said before.
+    #[prost(bool, tag = "7")]
+    pub shows_history: bool,
+    /// The number of the next member: 64 of them share a `w` row.
+    #[prost(uint32, tag = "8")]
+    pub members_made: u32,
 }
 
 /// `e`: an entry.
@@ -145,6 +177,9 @@ pub struct EntryRecord {
     /// How many entries of the sender there are in the log, this one included. 0: not known, in a store of before.
     #[prost(uint64, tag = "10")]
     pub sender_entries: u64,
+    /// How many entries there are in the log that count as unread, up to this one. A group's alone.
+    #[prost(uint64, tag = "11")]
+    pub counted: u64,
 }
 
 /// `g`: that a user is a member of a log; mostly empty.
@@ -179,7 +214,21 @@ pub struct ClientMessageRecord {
     pub time_ms: u64,
 }
 
-/// `w`: how far a member of a log has got.
+/// `w` of a group: how far so many of its members have got, as of an entry.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct MembersRecord {
+    /// What follows from entries up to this one is in it.
+    #[prost(uint64, tag = "1")]
+    pub upto: u64,
+    /// In the order in which they came.
+    #[prost(message, repeated, tag = "2")]
+    pub members: Vec<MemberRecord>,
+}
+
+/// Members that share a `w` row of a group.
+pub const MEMBERS_PER_ROW: u32 = 64;
+
+/// `w`: how far a member of a log has got. In a group there are many of them in a row, and they say who they are.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct MemberRecord {
     /// Some device of the member has everything up to this seq.
@@ -197,6 +246,30 @@ pub struct MemberRecord {
     /// Bytes of the others' bodies up to `delivered_upto`, or to an entry before it.
     #[prost(uint64, tag = "5")]
     pub delivered_bytes: u64,
+    /// Who it is. In a group alone, as all that follows.
+    #[prost(uint64, tag = "6")]
+    pub user: u64,
+    /// What the member may do: the protocol's number.
+    #[prost(int32, tag = "7")]
+    pub role: i32,
+    /// The first entry that it may see.
+    #[prost(uint64, tag = "8")]
+    pub from: u64,
+    /// The entry by which it has left or was removed: the last that it may see. 0: it is a member.
+    #[prost(uint64, tag = "9")]
+    pub until: u64,
+    /// How many entries that count as unread there are before `from`.
+    #[prost(uint64, tag = "10")]
+    pub counted_before: u64,
+    /// Its own entries beyond `read_upto` that would count as unread if they were not its own.
+    #[prost(uint64, repeated, tag = "11")]
+    pub own: Vec<u64>,
+    /// Its newest entry.
+    #[prost(uint64, tag = "12")]
+    pub last_own: u64,
+    /// The entry by which it has come, last.
+    #[prost(uint64, tag = "13")]
+    pub joined: u64,
 }
 
 /// Within [`MemberRecord`]: a device has everything up to a seq.

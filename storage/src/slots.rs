@@ -37,7 +37,10 @@ impl Slot {
     /// A log's slot: a direct chat lies with one of its two, so that what one says to the other goes from core to core once at most.
     /// Which of them, a bit of their ids says, so that of the chats of a user with many half lie elsewhere.
     pub fn of_log(log: LogId) -> Self {
-        let LogId::Direct(low, high) = log;
+        let (low, high) = match log {
+            LogId::Direct(low, high) => (low, high),
+            LogId::Group(group) => return Self::of_user(group),
+        };
         let is_odd = (low ^ high) / u64::from(SLOTS) % 2 == 1;
         Self::of_user(if is_odd { high } else { low })
     }

@@ -17,7 +17,7 @@ const STATIONS: [(&str, &str); 8] = [
     ("submitted", "wait for the turn's end"),
     ("committed", "write and sync"),
     ("acknowledged", "acknowledge"),
-    ("delivered", "push to the peer's devices"),
+    ("delivered", "push to the chat's devices"),
 ];
 
 /// Steps whose times are kept, of each kind. More only count.

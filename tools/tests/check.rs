@@ -18,10 +18,10 @@ fn body(client_id: u64, bytes: usize) -> Vec<u8> {
     format!("message {client_id} ").into_bytes().into_iter().cycle().take(bytes).collect()
 }
 
-fn send(raw: &mut Raw, peer: &TestUser, messages: u64, bytes: usize) {
+fn send(raw: &mut Raw, chat: &TestUser, messages: u64, bytes: usize) {
     for client_id in 1..=messages {
         let body = body(client_id, bytes).into();
-        let send = v1::Send { peer: peer.id, client_id, body, kind: v1::Kind::Text.into() };
+        let send = v1::Send { chat: chat.id, client_id, body, kind: v1::Kind::Text.into() };
         match raw.ask(Request::Send(send)) {
             Some(Message::Sent(sent)) => assert_eq!(sent.seq, client_id),
             other => panic!("expected Sent, got {other:?}"),
@@ -30,11 +30,11 @@ fn send(raw: &mut Raw, peer: &TestUser, messages: u64, bytes: usize) {
 }
 
 /// How many messages of a chat are as they were sent; all others are refused as unavailable, or said to be lost.
-fn read(server: &Ternd, reader: &TestUser, peer: &TestUser, messages: u64, bytes: usize) -> u64 {
+fn read(server: &Ternd, reader: &TestUser, chat: &TestUser, messages: u64, bytes: usize) -> u64 {
     let mut raw = Raw::logged_in(server, &reader.token);
     let mut whole = 0;
     for seq in 1..=messages {
-        let history = v1::History { peer: peer.id, from: seq - 1, forwards: true, limit: 1 };
+        let history = v1::History { chat: chat.id, from: seq - 1, forwards: true, limit: 1 };
         match raw.ask(Request::History(history)) {
             Some(Message::HistoryPage(page)) => {
                 assert_eq!((page.entries.len(), page.head), (1, messages), "at {seq}");

@@ -148,7 +148,7 @@ fn a_user_is_found_by_id_a_device_of_theirs_ended_and_their_limits_reset() {
     let server =
         Ternd::start_with(TerndOptions { cores: 3, arguments: limits.to_vec(), ..TerndOptions::default() });
     let users = server.provision(2);
-    let (id, peer) = (users[0].id.to_string(), users[1].id);
+    let (id, chat) = (users[0].id.to_string(), users[1].id);
     let user = json(&ternctl(&server, &["user", &id, "--json"]));
     assert_eq!((&user["phone"], &user["user_id"]), (&users[0].phone.as_str().into(), &users[0].id.into()));
     assert!(text(&ternctl(&server, &["user", &users[0].phone])).contains(&format!("user {id}")));
@@ -159,7 +159,7 @@ fn a_user_is_found_by_id_a_device_of_theirs_ended_and_their_limits_reset() {
 
     let mut connection = Raw::logged_in(&server, &users[0].token);
     let mut send = |client_id: u64| {
-        let send = v1::Send { peer, client_id, body: "x".into(), ..Default::default() };
+        let send = v1::Send { chat, client_id, body: "x".into(), ..Default::default() };
         connection.ask(client_frame::Request::Send(send))
     };
     assert!(matches!(send(1), Some(server_frame::Message::Sent(_))));
@@ -220,11 +220,11 @@ fn messages_are_followed_for_as_long_as_one_asks_and_no_longer() {
         .spawn()
         .expect("ternctl runs");
     let mut connection = Raw::logged_in(&server, &users[0].token);
-    let peer = users[1].id;
+    let chat = users[1].id;
     let mut client_id = 0;
     let mut send = || {
         client_id += 1;
-        let send = v1::Send { peer, client_id, body: "x".into(), ..Default::default() };
+        let send = v1::Send { chat, client_id, body: "x".into(), ..Default::default() };
         assert!(matches!(
             connection.ask(client_frame::Request::Send(send)),
             Some(server_frame::Message::Sent(_))

@@ -20,6 +20,56 @@ impl UserId {
     }
 }
 
+/// A group: 30 random bits above the 12 of its slot, and bit 42, by which it is told from a user.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct GroupId(u64);
+
+impl GroupId {
+    /// `None` for a number that is no group's.
+    pub fn new(id: u64) -> Option<Self> {
+        (GROUPS_FROM..GROUPS_END).contains(&id).then_some(Self(id))
+    }
+
+    /// The number on the wire and in keys.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Numbers of users are below this, numbers of groups from here on.
+pub const GROUPS_FROM: u64 = 1 << 42;
+
+/// Numbers of groups are below this.
+pub const GROUPS_END: u64 = 1 << 43;
+
+/// What a user calls a chat: on the wire one number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ChatId {
+    /// The direct chat with this person.
+    With(UserId),
+    /// A group.
+    Group(GroupId),
+}
+
+impl ChatId {
+    /// `None` for a number that is no chat's.
+    pub fn new(number: u64) -> Option<Self> {
+        match number {
+            0 | GROUPS_END.. => None,
+            GROUPS_FROM.. => Some(Self::Group(GroupId(number))),
+            _ => Some(Self::With(UserId(number))),
+        }
+    }
+
+    /// The number on the wire.
+    pub fn get(self) -> u64 {
+        match self {
+            Self::With(user) => user.get(),
+            Self::Group(group) => group.get(),
+        }
+    }
+}
+
 /// A device of one user, counted from 1 in the order of their registration.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct DeviceId(u32);
@@ -131,6 +181,16 @@ mod tests {
         }
         assert!(Name::parse(&"x".repeat(100)).is_some() && Name::parse(&"x".repeat(101)).is_none());
         assert_eq!(format!("{:?}", Name::parse("Ann")), "Some(Name(3 bytes))");
+    }
+
+    #[test]
+    fn a_number_names_a_person_or_a_group_and_never_both() {
+        for (number, of_group) in [(1, false), ((1 << 42) - 1, false), (1 << 42, true), ((1 << 43) - 1, true)] {
+            let chat = ChatId::new(number).expect("a chat");
+            assert_eq!((chat.get(), matches!(chat, ChatId::Group(_))), (number, of_group));
+            assert_eq!(GroupId::new(number).is_some(), of_group);
+        }
+        assert_eq!([0, 1 << 43, u64::MAX].map(ChatId::new), [None; 3]);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod errors;
 pub mod frame;
+pub mod group;
 pub mod ids;
 pub mod limits;
 pub mod opening;

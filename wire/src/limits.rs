@@ -41,6 +41,15 @@ pub const NAME_BYTES_MAX: usize = 100;
 /// Bytes of a device name, and of a client's name and version.
 pub const LABEL_BYTES_MAX: usize = 64;
 
+/// Members of a group. Beyond: `TOO_MANY_MEMBERS`.
+pub const GROUP_MEMBERS_MAX: usize = 1024;
+
+/// Bytes of what a group is about.
+pub const GROUP_DESCRIPTION_BYTES_MAX: usize = 2048;
+
+/// Bytes that name a group's picture.
+pub const GROUP_PICTURE_BYTES_MAX: usize = 1024;
+
 /// Bytes of a token, access or refresh.
 pub const TOKEN_BYTES_MAX: usize = 1024;
 

@@ -4,10 +4,11 @@
 
 use bytes::Bytes;
 use prost::Message;
-use tern_proto::v1::{self, client_frame, lookup};
+use tern_proto::v1::{self, client_frame, group_change, lookup};
 
 use crate::errors::{Farewell, Reason, Refusal};
-use crate::ids::{ClientMessageId, DeviceId, Name, Phone, Seq, UserId, is_plain};
+use crate::group::{self, Change};
+use crate::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, Seq, UserId, is_plain};
 use crate::limits::{
     CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, NUMBERS_END, POSITIONS_MAX, TOKEN_BYTES_MAX,
 };
@@ -39,7 +40,7 @@ pub enum Request {
     Login(String),
     /// Finds a person.
     Lookup(Lookup),
-    /// Appends to a direct chat.
+    /// Appends to a chat.
     Send(Send),
     /// Moves this device's position and the person's watermarks.
     Acknowledge(Acknowledge),
@@ -55,6 +56,10 @@ pub enum Request {
     EndDevice(DeviceId),
     /// Has a device of the user ring.
     RingDevice(DeviceId),
+    /// Makes a group.
+    CreateGroup(CreateGroup),
+    /// Asks what a group is.
+    AboutGroup(GroupId),
     /// Changes the user's name, or the device's.
     Rename(Rename),
     /// Confirms pushes.
@@ -126,15 +131,17 @@ impl std::fmt::Debug for Refresh {
 pub enum Lookup {
     /// By phone.
     Phone(Phone),
-    /// By user, for those with a common chat.
+    /// By user, for those with a direct chat.
     User(UserId),
+    /// By user, for those who are members of the same group.
+    InGroup(UserId, GroupId),
 }
 
 /// See `Send` in the schema.
 #[derive(Clone, PartialEq)]
 pub struct Send {
-    /// The person at the other end.
-    pub peer: UserId,
+    /// Which chat.
+    pub chat: ChatId,
     /// The device's number of it.
     pub client_id: ClientMessageId,
     /// The body's kind, as on the wire.
@@ -146,16 +153,32 @@ pub struct Send {
 /// Shows no content.
 impl std::fmt::Debug for Send {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { peer, client_id, kind, body } = self;
-        write!(f, "Send {{ {peer:?}, {client_id:?}, kind {kind}, {} bytes }}", body.len())
+        let Self { chat, client_id, kind, body } = self;
+        write!(f, "Send {{ {chat:?}, {client_id:?}, kind {kind}, {} bytes }}", body.len())
+    }
+}
+
+/// See `CreateGroup` in the schema.
+#[derive(Clone, PartialEq)]
+pub struct CreateGroup {
+    /// The device's number of it.
+    pub client_id: ClientMessageId,
+    /// What it begins as: a `GroupChange`, well-formed.
+    pub body: Bytes,
+}
+
+/// Shows no content.
+impl std::fmt::Debug for CreateGroup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CreateGroup {{ {:?}, {} bytes }}", self.client_id, self.body.len())
     }
 }
 
 /// See `Acknowledge` in the schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Acknowledge {
-    /// The person at the other end of the chat.
-    pub peer: UserId,
+    /// Which chat.
+    pub chat: ChatId,
     /// The device has everything up to here.
     pub delivered_upto: Seq,
     /// The person has read up to here.
@@ -174,8 +197,8 @@ pub struct Resume {
 /// See `Position` in the schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Position {
-    /// The person at the other end of the chat.
-    pub peer: UserId,
+    /// Which chat.
+    pub chat: ChatId,
     /// The device has everything up to here.
     pub upto: Seq,
     /// The peer's watermark as the device knows it.
@@ -187,8 +210,8 @@ pub struct Position {
 /// See `History` in the schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct History {
-    /// The person at the other end of the chat.
-    pub peer: UserId,
+    /// Which chat.
+    pub chat: ChatId,
     /// Entries before (0: from the end) or after this one.
     pub from: Seq,
     /// Which way.
@@ -209,11 +232,11 @@ pub struct Credit {
 /// See `Chats` in the schema.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Chats {
-    /// Behind the chat with this peer.
-    pub after: Option<UserId>,
+    /// Behind this chat.
+    pub after: Option<ChatId>,
     /// At most so many; 0: as many as there may be.
     pub limit: u32,
-    /// The versions of chats that the client knows, by peer, rising.
+    /// The versions of chats that the client knows, by their numbers, rising.
     pub known: Vec<(u64, u64)>,
 }
 
@@ -262,6 +285,8 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Devices(_) => Request::Devices,
         Raw::EndDevice(raw) => Request::EndDevice(device(raw.device_id)?),
         Raw::RingDevice(raw) => Request::RingDevice(device(raw.device_id)?),
+        Raw::CreateGroup(raw) => Request::CreateGroup(create_group(raw)?),
+        Raw::AboutGroup(raw) => Request::AboutGroup(group_of(raw.chat)?),
         Raw::Rename(raw) => Request::Rename(rename(raw)?),
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),
@@ -310,32 +335,52 @@ fn refresh(raw: v1::Refresh) -> Result<Refresh, Refusal> {
 fn lookup(raw: v1::Lookup) -> Result<Lookup, Refusal> {
     match raw.by {
         Some(lookup::By::Phone(text)) => Ok(Lookup::Phone(phone(&text)?)),
-        Some(lookup::By::UserId(id)) => Ok(Lookup::User(peer(id)?)),
+        Some(lookup::By::UserId(id)) if raw.group != 0 => Ok(Lookup::InGroup(user(id)?, group_of(raw.group)?)),
+        Some(lookup::By::UserId(id)) => Ok(Lookup::User(user(id)?)),
         None => Err(invalid("a lookup names neither phone nor user")),
     }
 }
 
 fn send(raw: v1::Send) -> Result<Send, Refusal> {
-    if raw.client_id >= NUMBERS_END {
-        return Err(invalid("a client_id is below 2^53"));
-    }
     if raw.body.is_empty() {
         return Err(invalid("a message has no body"));
     }
-    if !matches!(v1::Kind::try_from(raw.kind), Ok(v1::Kind::Text)) {
-        return Err(invalid("this server does not know that kind of message"));
+    let chat = chat(raw.chat)?;
+    match v1::Kind::try_from(raw.kind) {
+        Ok(v1::Kind::Text) => {}
+        Ok(v1::Kind::Group) if matches!(chat, ChatId::Group(_)) => {
+            if let Change::Made(_) = Change::parse(&raw.body)? {
+                return Err(invalid("a group is made by CreateGroup"));
+            }
+        }
+        Ok(v1::Kind::Group | v1::Kind::Lost) | Err(_) => {
+            return Err(invalid("this server does not take that kind of message in that chat"));
+        }
     }
-    Ok(Send {
-        peer: peer(raw.peer)?,
-        client_id: ClientMessageId(raw.client_id),
-        kind: raw.kind,
-        body: raw.body,
-    })
+    Ok(Send { chat, client_id: client_id(raw.client_id)?, kind: raw.kind, body: raw.body })
+}
+
+fn create_group(raw: v1::CreateGroup) -> Result<CreateGroup, Refusal> {
+    let raw_group = raw.group.ok_or(invalid("what the group is to be is not said"))?;
+    let body = v1::GroupChange { change: Some(group_change::Change::Made(raw_group.clone())) }.encode_to_vec();
+    group::made(raw_group)?;
+    Ok(CreateGroup { client_id: client_id(raw.client_id)?, body: body.into() })
+}
+
+fn client_id(number: u64) -> Result<ClientMessageId, Refusal> {
+    if number >= NUMBERS_END {
+        return Err(invalid("a client_id is below 2^53"));
+    }
+    Ok(ClientMessageId(number))
+}
+
+fn group_of(number: u64) -> Result<GroupId, Refusal> {
+    GroupId::new(number).ok_or(invalid("no group is named"))
 }
 
 fn acknowledge(raw: &v1::Acknowledge) -> Result<Acknowledge, Refusal> {
     Ok(Acknowledge {
-        peer: peer(raw.peer)?,
+        chat: chat(raw.chat)?,
         delivered_upto: Seq(raw.delivered_upto),
         read_upto: Seq(raw.read_upto),
     })
@@ -350,7 +395,7 @@ fn resume(raw: v1::Resume) -> Result<Resume, Refusal> {
     }
     let position = |raw: &v1::Position| {
         Ok(Position {
-            peer: peer(raw.peer)?,
+            chat: chat(raw.chat)?,
             upto: Seq(raw.upto),
             delivered_upto: Seq(raw.delivered_upto),
             read_upto: Seq(raw.read_upto),
@@ -361,18 +406,18 @@ fn resume(raw: v1::Resume) -> Result<Resume, Refusal> {
 }
 
 fn history(raw: &v1::History) -> Result<History, Refusal> {
-    Ok(History { peer: peer(raw.peer)?, from: Seq(raw.from), forwards: raw.forwards, limit: raw.limit })
+    Ok(History { chat: chat(raw.chat)?, from: Seq(raw.from), forwards: raw.forwards, limit: raw.limit })
 }
 
 fn chats(raw: &v1::Chats) -> Result<Chats, Refusal> {
     if raw.known.len() > CHATS_MAX {
         return Err(invalid("there are more known chats than a page has"));
     }
-    if !raw.known.is_sorted_by(|one, next| one.peer < next.peer) {
-        return Err(invalid("known chats are not in the order of their peers"));
+    if !raw.known.is_sorted_by(|one, next| one.id < next.id) {
+        return Err(invalid("known chats are not in the order of their numbers"));
     }
-    let known = raw.known.iter().map(|known| (known.peer, known.version)).collect();
-    Ok(Chats { after: UserId::new(raw.after), limit: raw.limit, known })
+    let known = raw.known.iter().map(|known| (known.id, known.version)).collect();
+    Ok(Chats { after: ChatId::new(raw.after), limit: raw.limit, known })
 }
 
 fn rename(raw: v1::Rename) -> Result<Rename, Refusal> {
@@ -392,7 +437,11 @@ fn phone(text: &str) -> Result<Phone, Refusal> {
     Phone::parse(text).ok_or(refusal)
 }
 
-fn peer(id: u64) -> Result<UserId, Refusal> {
+fn chat(number: u64) -> Result<ChatId, Refusal> {
+    ChatId::new(number).ok_or(invalid("no chat is named"))
+}
+
+fn user(id: u64) -> Result<UserId, Refusal> {
     UserId::new(id).ok_or(invalid("no user is named"))
 }
 
@@ -421,15 +470,15 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_refused_by_reason() {
         use client_frame::Request as Raw;
-        let send = |peer, body: &'static [u8], kind| {
-            Raw::Send(v1::Send { peer, client_id: 1, body: Bytes::from_static(body), kind })
+        let send = |chat, body: &'static [u8], kind| {
+            Raw::Send(v1::Send { chat, client_id: 1, body: Bytes::from_static(body), kind })
         };
         check(send(4096, b"hi", 0), Ok(()));
         check(send(0, b"hi", 0), Err(Reason::InvalidArgument));
         check(send(4096, b"", 0), Err(Reason::InvalidArgument));
         check(send(4096, b"hi", 99), Err(Reason::InvalidArgument));
         let numbered = |client_id| {
-            Raw::Send(v1::Send { peer: 4096, client_id, body: Bytes::from_static(b"hi"), kind: 0 })
+            Raw::Send(v1::Send { chat: 4096, client_id, body: Bytes::from_static(b"hi"), kind: 0 })
         };
         check(numbered(NUMBERS_END - 1), Ok(()));
         check(numbered(NUMBERS_END), Err(Reason::InvalidArgument));
@@ -451,13 +500,13 @@ mod tests {
         check(verify("123456", "\u{1b}[2J"), Err(Reason::InvalidArgument));
         check(verify("123456", "Ann\u{202e}"), Err(Reason::InvalidArgument));
         check(Raw::Login(v1::Login { access_token: "x".repeat(1025) }), Err(Reason::TokenInvalid));
-        check(Raw::Lookup(v1::Lookup { by: None }), Err(Reason::InvalidArgument));
+        check(Raw::Lookup(v1::Lookup { by: None, group: 0 }), Err(Reason::InvalidArgument));
         let refresh = |nonce: usize| {
             Raw::Refresh(v1::Refresh { refresh_token: "t".into(), nonce: vec![0; nonce].into() })
         };
         check(refresh(16), Ok(()));
         check(refresh(15), Err(Reason::InvalidArgument));
-        let positions = vec![v1::Position { peer: 1, ..Default::default() }; POSITIONS_MAX + 1];
+        let positions = vec![v1::Position { chat: 1, ..Default::default() }; POSITIONS_MAX + 1];
         check(Raw::Resume(v1::Resume { positions, generations: Vec::new() }), Err(Reason::InvalidArgument));
         let naming = |count| Raw::Resume(v1::Resume { positions: Vec::new(), generations: vec![7; count] });
         check(naming(GENERATIONS_MAX), Ok(()));
@@ -498,16 +547,16 @@ mod tests {
     /// 20 with ids of 28 bits; those that can't be walked through cost two more (docs/decisions/0016).
     #[test]
     fn a_text_of_100_bytes_costs_at_most_22_bytes_of_framing() {
-        let (peer, body) = ((1u64 << 42) - 1, Bytes::from(vec![b'x'; 100]));
+        let (chat, body) = ((1u64 << 42) - 1, Bytes::from(vec![b'x'; 100]));
         let mut sent = Vec::new();
-        let send = v1::Send { peer, client_id: 100_000, body: body.clone(), kind: 0 };
+        let send = v1::Send { chat, client_id: 100_000, body: body.clone(), kind: 0 };
         let request = v1::ClientFrame { id: 10_000, request: Some(client_frame::Request::Send(send)) };
         crate::frame::encode(&request, &mut sent);
         assert!(sent.len() <= 122, "a Send of 100 bytes takes {}", sent.len());
 
         let mut pushed = Vec::new();
         let time_ms = 1_800_000_000_000;
-        let entry = v1::Entry { peer, seq: 10_000, time_ms, body, ..Default::default() };
+        let entry = v1::Entry { chat, seq: 10_000, time_ms, body, ..Default::default() };
         let push = v1::ServerFrame { id: 0, message: Some(v1::server_frame::Message::Entry(entry)) };
         crate::frame::encode(&push, &mut pushed);
         assert!(pushed.len() <= 122, "an Entry of 100 bytes takes {}", pushed.len());

@@ -367,7 +367,7 @@ impl Traffic {
         let flow = &mut self.flows[index];
         flow.next_to_send += 1;
         let kind = v1::Kind::Text.into();
-        let send = v1::Send { peer: flow.recipient_id, client_id: number + 1, body, kind };
+        let send = v1::Send { chat: flow.recipient_id, client_id: number + 1, body, kind };
         let id = self.pool.request(flow.sender, Request::Send(send));
         let asked = Asked::Send { flow: index, number, intended };
         self.devices[flow.sender as usize].asked.insert(id, asked);
@@ -380,7 +380,7 @@ impl Traffic {
     /// Somebody reads the newest page of a chat.
     fn read(&mut self, intended: Duration) {
         let flow = &self.flows[self.rng.usize(..self.flows.len())];
-        let history = v1::History { peer: flow.sender_id, from: 0, forwards: false, limit: 20 };
+        let history = v1::History { chat: flow.sender_id, from: 0, forwards: false, limit: 20 };
         let id = self.pool.request(flow.recipient, Request::History(history));
         self.devices[flow.recipient as usize].asked.insert(id, Asked::Read { intended });
     }
@@ -391,8 +391,8 @@ impl Traffic {
             if flow.acknowledged_seq < flow.newest_seq {
                 flow.acknowledged_seq = flow.newest_seq;
                 let upto = flow.newest_seq;
-                let peer = flow.sender_id;
-                let acknowledge = v1::Acknowledge { peer, delivered_upto: upto, read_upto: upto };
+                let chat = flow.sender_id;
+                let acknowledge = v1::Acknowledge { chat, delivered_upto: upto, read_upto: upto };
                 let id = self.pool.request(flow.recipient, Request::Acknowledge(acknowledge));
                 self.devices[flow.recipient as usize].asked.insert(id, Asked::Acknowledge);
             }

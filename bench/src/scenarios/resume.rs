@@ -138,18 +138,18 @@ fn write(
     client_ids: std::ops::Range<u64>,
     size: usize,
 ) -> Result<(), String> {
-    let of_device = |(device, peer): (usize, &u64)| {
-        client_ids.clone().map(move |client_id| (device as u32, client_id)).zip(std::iter::repeat(*peer))
+    let of_device = |(device, chat): (usize, &u64)| {
+        client_ids.clone().map(move |client_id| (device as u32, client_id)).zip(std::iter::repeat(*chat))
     };
     let all: Vec<_> = peers.iter().enumerate().flat_map(of_device).collect();
     let (mut next, mut waits) = (all.into_iter().peekable(), 0u64);
     let (mut refused, mut heard) = (None, Instant::now());
     while (waits > 0 || next.peek().is_some()) && !stop::asked() {
         while waits < UNDER_WAY_MAX
-            && let Some(((device, client_id), peer)) = next.next()
+            && let Some(((device, client_id), chat)) = next.next()
         {
             let (body, kind) = (vec![b'x'; size].into(), v1::Kind::Text.into());
-            let send = v1::Send { peer, client_id, body, kind };
+            let send = v1::Send { chat, client_id, body, kind };
             waits += u64::from(fleet.request(device, Request::Send(send)));
         }
         fleet.turn(WAIT, &mut |_, happened| {
@@ -223,8 +223,8 @@ impl Reading<'_> {
                     self.fleet.hang_up(device);
                     continue;
                 }
-                let (peer, upto) = (self.writers[device as usize], self.devices[device as usize].newest_seq);
-                let acknowledge = v1::Acknowledge { peer, delivered_upto: upto, read_upto: upto };
+                let (chat, upto) = (self.writers[device as usize], self.devices[device as usize].newest_seq);
+                let acknowledge = v1::Acknowledge { chat, delivered_upto: upto, read_upto: upto };
                 self.fleet.request(device, Request::Acknowledge(acknowledge));
             }
         }

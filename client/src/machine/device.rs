@@ -42,11 +42,11 @@ pub(crate) enum News {
     /// A chat has more than was told.
     Grown(u64),
     /// A chat was put back.
-    PutBack { peer: u64, upto: u64 },
+    PutBack { chat: u64, upto: u64 },
     /// Something may be gone for good.
     SomethingIsGone,
     /// Watermarks of a chat have moved, the peer's or one's own.
-    MarksMoved { peer: u64, own: bool },
+    MarksMoved { chat: u64, own: bool },
     /// A person is not as before.
     PersonChanged(Person),
     /// The server has pushed everything that was missing.
@@ -133,10 +133,10 @@ impl<S: Tables> Device<S> {
                 News::Sent(client_id, sent) => self.answer_senders(client_id, &Ok(sent)),
                 News::NotSent { outgoing, reason, error } => self.not_sent(outgoing, reason, error),
                 News::Tell(event) => self.tell(event),
-                News::Grown(peer) => self.teller.grown(peer),
-                News::PutBack { peer, upto } => self.teller.put_back(peer, upto),
+                News::Grown(chat) => self.teller.grown(chat),
+                News::PutBack { chat, upto } => self.teller.put_back(chat, upto),
                 News::SomethingIsGone => self.teller.something_is_gone(),
-                News::MarksMoved { peer, own } => self.teller.marks_moved(peer, own),
+                News::MarksMoved { chat, own } => self.teller.marks_moved(chat, own),
                 News::PersonChanged(person) => self.teller.person_changed(person),
                 News::CaughtUp => self.teller.caught_up(),
                 News::Noted(upto) => self.teller.noted(upto),
@@ -169,8 +169,8 @@ impl<S: Tables> Device<S> {
             Error::Refused { detail, .. } => detail,
             error => error.to_string(),
         };
-        let Outgoing { peer, body, .. } = outgoing;
-        self.tell(Event::NotSent { peer, body, reason, detail });
+        let Outgoing { chat, body, .. } = outgoing;
+        self.tell(Event::NotSent { chat, body, reason, detail });
     }
 
     /// Tells the application what it takes. Gives chats of which it knew everything that is new: that is dealt with.
@@ -180,7 +180,7 @@ impl<S: Tables> Device<S> {
         if noted.is_err() {
             self.teller.not_noted(&known);
         }
-        noted.map(|()| known.into_iter().map(|(peer, _)| peer).collect())
+        noted.map(|()| known.into_iter().map(|(chat, _)| chat).collect())
     }
 
     /// Notes what the application has dealt with. Gives the chats.
@@ -190,7 +190,7 @@ impl<S: Tables> Device<S> {
         self.records.told(&dealt_with.messages)?;
         self.records.gone_told(dealt_with.gone)?;
         self.news.push(News::Noted(dealt_with.upto));
-        Ok(dealt_with.messages.into_iter().map(|(peer, _)| peer).collect())
+        Ok(dealt_with.messages.into_iter().map(|(chat, _)| chat).collect())
     }
 
     /// The same, durable or not done when this comes back.
@@ -213,19 +213,25 @@ impl<S: Tables> Device<S> {
                 let known = self.known(&by).and_then(|known| known.ok_or_else(not_connected));
                 self.answer(ticket, known.map(Reply::Person));
             }
-            Ask::Send { peer, body, key } => {
-                self.keep(ticket, peer, &body, key.as_deref());
+            Ask::Send { chat, kind, body, key } => {
+                self.keep(ticket, (chat, kind), &body, key.as_deref());
             }
-            Ask::MarkRead { peer, upto } => {
-                self.mark_read(ticket, peer, upto);
+            Ask::MarkRead { chat, upto } => {
+                self.mark_read(ticket, chat, upto);
             }
             Ask::History(_) | Ask::Request(_) | Ask::Flush => self.answer(ticket, Err(not_connected())),
         }
     }
 
     /// Keeps a message to be sent, and gives its number if it is to be sent now.
-    pub(crate) fn keep(&mut self, ticket: Ticket, peer: u64, body: &[u8], key: Option<&str>) -> Option<u64> {
-        let enqueued = match self.records.at_once(|records| records.enqueue(peer, body, key)) {
+    pub(crate) fn keep(
+        &mut self,
+        ticket: Ticket,
+        (chat, kind): (u64, i32),
+        body: &[u8],
+        key: Option<&str>,
+    ) -> Option<u64> {
+        let enqueued = match self.records.at_once(|records| records.enqueue((chat, kind), body, key)) {
             Ok(enqueued) => enqueued,
             Err(error) => {
                 self.answer(ticket, Err(error));
@@ -250,8 +256,8 @@ impl<S: Tables> Device<S> {
     }
 
     /// One has read up to here. `true` if that is something new.
-    pub(crate) fn mark_read(&mut self, ticket: Ticket, peer: u64, upto: u64) -> bool {
-        let marked = self.records.at_once(|records| records.mark_read(peer, upto));
+    pub(crate) fn mark_read(&mut self, ticket: Ticket, chat: u64, upto: u64) -> bool {
+        let marked = self.records.at_once(|records| records.mark_read(chat, upto));
         let is_new = matches!(marked, Ok(true));
         self.answer(ticket, marked.map(|_| Reply::Done));
         is_new

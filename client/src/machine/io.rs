@@ -47,8 +47,10 @@ pub enum Input {
 pub enum Ask {
     /// A message is to be kept, and sent: [`Reply::Kept`] comes first, then [`Reply::Sent`].
     Send {
-        /// To whom.
-        peer: u64,
+        /// To whom; 0: it makes a group, which is not known yet.
+        chat: u64,
+        /// The number of its `Kind`.
+        kind: i32,
         /// What.
         body: Vec<u8>,
         /// By which it is known again.
@@ -59,7 +61,7 @@ pub enum Ask {
     /// Everything up to a message was read: [`Reply::Done`].
     MarkRead {
         /// The chat.
-        peer: u64,
+        chat: u64,
         /// The message.
         upto: u64,
     },
@@ -142,16 +144,16 @@ impl fmt::Debug for Input {
 impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Send { peer, body, key } => {
+            Self::Send { chat, body, key, .. } => {
                 let keyed = if key.is_some() { ", with a key" } else { "" };
-                write!(f, "Send {{ to {peer}, {} bytes{keyed} }}", body.len())
+                write!(f, "Send {{ to {chat}, {} bytes{keyed} }}", body.len())
             }
             Self::Lookup(lookup::By::UserId(user)) => write!(f, "Lookup({user})"),
             Self::Lookup(lookup::By::Phone(_)) => write!(f, "Lookup(a phone)"),
-            Self::MarkRead { peer, upto } => write!(f, "MarkRead {{ of {peer}, up to {upto} }}"),
+            Self::MarkRead { chat, upto } => write!(f, "MarkRead {{ of {chat}, up to {upto} }}"),
             Self::Request(_) => write!(f, "Request"),
-            Self::History(v1::History { peer, from, forwards, limit }) => {
-                write!(f, "History {{ of {peer}, from {from}, forwards {forwards}, limit {limit} }}")
+            Self::History(v1::History { chat, from, forwards, limit }) => {
+                write!(f, "History {{ of {chat}, from {from}, forwards {forwards}, limit {limit} }}")
             }
             Self::Flush => write!(f, "Flush"),
         }
@@ -180,8 +182,8 @@ impl fmt::Debug for Action {
             Self::Tell { event: Event::Message(message), number } => {
                 write!(f, "Tell({message:?}, {number:?})")
             }
-            Self::Tell { event: Event::NotSent { peer, reason, .. }, .. } => {
-                write!(f, "Tell(NotSent {{ to {peer}, {} }})", reason.name())
+            Self::Tell { event: Event::NotSent { chat, reason, .. }, .. } => {
+                write!(f, "Tell(NotSent {{ to {chat}, {} }})", reason.name())
             }
             Self::Tell { event: Event::PersonChanged(person), .. } => {
                 write!(f, "Tell(PersonChanged({}))", person.user_id)

@@ -60,7 +60,7 @@ impl Undo {
         match self {
             Self::Device(device) => content.device = device,
             Self::Generations(generations) => content.generations = generations,
-            Self::Log(peer, log) => restore(&mut content.logs, peer, log),
+            Self::Log(chat, log) => restore(&mut content.logs, chat, log),
             Self::Entry(place, entry) => restore(&mut content.entries, place, entry),
             Self::Gone(id, gone) => restore(&mut content.gone, id, gone),
             Self::GoneLast(id) => content.gone_last = id,
@@ -107,19 +107,19 @@ impl Memory {
     }
 
     fn set_log(&mut self, log: LogState) {
-        let before = self.now.logs.insert(log.peer, log);
-        self.undo.push(Undo::Log(log.peer, before));
+        let before = self.now.logs.insert(log.chat, log);
+        self.undo.push(Undo::Log(log.chat, before));
     }
 
     fn forget_marks(&mut self) {
         for log in self.now.logs.values().copied().collect::<Vec<_>>() {
-            self.set_log(LogState { acked: 0, read_acked: 0, peer_delivered: 0, peer_read: 0, ..log });
+            self.set_log(LogState { acked: 0, read_acked: 0, others_delivered: 0, others_read: 0, ..log });
         }
     }
 
-    fn doubt(&mut self, peer: u64, above: u64, told: u64) {
+    fn doubt(&mut self, chat: u64, above: u64, told: u64) {
         let places: Vec<_> =
-            self.now.entries.range((peer, above + 1)..=(peer, u64::MAX)).map(|(place, _)| *place).collect();
+            self.now.entries.range((chat, above + 1)..=(chat, u64::MAX)).map(|(place, _)| *place).collect();
         self.undo.push(Undo::GoneLast(self.now.gone_last));
         for place in places {
             let mut entry = self.now.entries.remove(&place).expect("its place was just listed");
@@ -127,7 +127,7 @@ impl Memory {
             entry.seen |= entry.seq <= told;
             self.now.gone_last += 1;
             let id = self.now.gone_last;
-            self.now.gone.insert(id, (GoneRow { id, peer, entry, told: false }, false));
+            self.now.gone.insert(id, (GoneRow { id, chat, entry, told: false }, false));
             self.undo.push(Undo::Gone(id, None));
         }
     }
@@ -146,13 +146,13 @@ impl Memory {
         }
     }
 
-    fn see(&mut self, peer: u64, seq: u64, time_ms: u64) {
-        if let Some(entry) = self.now.entries.get_mut(&(peer, seq)).filter(|entry| entry.time_ms == time_ms) {
-            self.undo.push(Undo::Entry((peer, seq), Some(entry.clone())));
+    fn see(&mut self, chat: u64, seq: u64, time_ms: u64) {
+        if let Some(entry) = self.now.entries.get_mut(&(chat, seq)).filter(|entry| entry.time_ms == time_ms) {
+            self.undo.push(Undo::Entry((chat, seq), Some(entry.clone())));
             entry.seen = true;
         }
         self.change_gone(
-            |(gone, _)| (gone.peer, gone.entry.seq, gone.entry.time_ms) == (peer, seq, time_ms),
+            |(gone, _)| (gone.chat, gone.entry.seq, gone.entry.time_ms) == (chat, seq, time_ms),
             |(gone, _)| gone.entry.seen = true,
         );
     }
@@ -190,8 +190,8 @@ impl Tables for Memory {
         Ok(self.now.generations.clone())
     }
 
-    fn log(&self, peer: u64) -> Result<Option<LogState>, Error> {
-        Ok(self.now.logs.get(&peer).copied())
+    fn log(&self, chat: u64) -> Result<Option<LogState>, Error> {
+        Ok(self.now.logs.get(&chat).copied())
     }
 
     fn logs(&self, which: Which, limit: u32) -> Result<Vec<LogState>, Error> {
@@ -203,21 +203,21 @@ impl Tables for Memory {
         Ok(logs)
     }
 
-    fn entry(&self, peer: u64, seq: u64) -> Result<Option<EntryRow>, Error> {
-        Ok(self.now.entries.get(&(peer, seq)).cloned())
+    fn entry(&self, chat: u64, seq: u64) -> Result<Option<EntryRow>, Error> {
+        Ok(self.now.entries.get(&(chat, seq)).cloned())
     }
 
-    fn entries(&self, peer: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<EntryRow>, Error> {
+    fn entries(&self, chat: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<EntryRow>, Error> {
         if upto <= after {
             return Ok(Vec::new());
         }
-        let entries = self.now.entries.range((peer, after + 1)..=(peer, upto));
+        let entries = self.now.entries.range((chat, after + 1)..=(chat, upto));
         Ok(entries.take(limit as usize).map(|(_, entry)| entry.clone()).collect())
     }
 
-    fn joined(&self, peer: u64, after: u64) -> Result<u64, Error> {
+    fn joined(&self, chat: u64, after: u64) -> Result<u64, Error> {
         let mut upto = after;
-        for (_, seq) in self.now.entries.range((peer, after + 1)..=(peer, u64::MAX)).map(|(place, _)| *place)
+        for (_, seq) in self.now.entries.range((chat, after + 1)..=(chat, u64::MAX)).map(|(place, _)| *place)
         {
             if seq != upto + 1 {
                 break;
@@ -227,19 +227,19 @@ impl Tables for Memory {
         Ok(upto)
     }
 
-    fn first_unseen(&self, peer: u64, after: u64) -> Result<Option<u64>, Error> {
-        let mut entries = self.now.entries.range((peer, after + 1)..=(peer, u64::MAX));
+    fn first_unseen(&self, chat: u64, after: u64) -> Result<Option<u64>, Error> {
+        let mut entries = self.now.entries.range((chat, after + 1)..=(chat, u64::MAX));
         Ok(entries.find(|(_, entry)| !entry.seen).map(|((_, seq), _)| *seq))
     }
 
-    fn has_written(&self, peer: u64) -> Result<bool, Error> {
-        let mut entries = self.now.entries.range((peer, 0)..=(peer, u64::MAX));
-        Ok(entries.any(|(_, entry)| entry.sender == peer))
+    fn has_written(&self, chat: u64) -> Result<bool, Error> {
+        let mut entries = self.now.entries.range((chat, 0)..=(chat, u64::MAX));
+        Ok(entries.any(|(_, entry)| entry.sender == chat))
     }
 
-    fn gone_like(&self, peer: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
+    fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
         let is_like =
-            |gone: &GoneRow| gone.peer == peer && gone.entry.seq == entry.seq && gone.entry.is_same(entry);
+            |gone: &GoneRow| gone.chat == chat && gone.entry.seq == entry.seq && gone.entry.is_same(entry);
         Ok(self.now.gone.values().map(|(gone, _)| gone).filter(|gone| is_like(gone)).cloned().collect())
     }
 
@@ -266,7 +266,7 @@ impl Tables for Memory {
     }
 
     fn outbox(&self) -> Result<Vec<(u64, u64)>, Error> {
-        Ok(self.now.outbox.values().map(|outgoing| (outgoing.client_id, outgoing.peer)).collect())
+        Ok(self.now.outbox.values().map(|outgoing| (outgoing.client_id, outgoing.chat)).collect())
     }
 
     fn key(&self, key: &str) -> Result<Option<KeyRow>, Error> {
@@ -292,11 +292,11 @@ impl Tables for Memory {
             }
             Change::Log(log) => self.set_log(log),
             Change::ForgetMarks => self.forget_marks(),
-            Change::Entry(peer, entry) => {
-                let before = self.now.entries.insert((peer, entry.seq), entry.clone());
-                self.undo.push(Undo::Entry((peer, entry.seq), before));
+            Change::Entry(chat, entry) => {
+                let before = self.now.entries.insert((chat, entry.seq), entry.clone());
+                self.undo.push(Undo::Entry((chat, entry.seq), before));
             }
-            Change::Doubt { peer, above, told } => self.doubt(peer, above, told),
+            Change::Doubt { chat, above, told } => self.doubt(chat, above, told),
             Change::NotGone(id) => {
                 let before = self.now.gone.remove(&id);
                 self.undo.push(Undo::Gone(id, before));
@@ -304,7 +304,7 @@ impl Tables for Memory {
             Change::GoneForGood => {
                 self.change_gone(|(_, for_good)| !for_good, |(_, for_good)| *for_good = true)
             }
-            Change::Seen { peer, seq, time_ms } => self.see(peer, seq, time_ms),
+            Change::Seen { chat, seq, time_ms } => self.see(chat, seq, time_ms),
             Change::GoneTold(upto) => {
                 self.change_gone(
                     |(gone, for_good)| *for_good && gone.id <= upto,

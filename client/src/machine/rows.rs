@@ -88,7 +88,7 @@ pub struct Person {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct LogState {
     /// The person.
-    pub peer: u64,
+    pub chat: u64,
     /// Everything up to here is stored.
     pub position: u64,
     /// The server knows that it is.
@@ -98,9 +98,9 @@ pub struct LogState {
     /// The server knows it.
     pub read_acked: u64,
     /// The peer has everything up to here.
-    pub peer_delivered: u64,
+    pub others_delivered: u64,
     /// The peer has read up to here.
-    pub peer_read: u64,
+    pub others_read: u64,
     /// The newest of one's own messages.
     pub last_own: u64,
     /// The application has dealt with everything up to here.
@@ -148,7 +148,7 @@ impl fmt::Debug for DeviceRow {
 
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Outgoing {{ {} to {}, {} bytes }}", self.client_id, self.peer, self.body.len())
+        write!(f, "Outgoing {{ {} to {}, {} bytes }}", self.client_id, self.chat, self.body.len())
     }
 }
 
@@ -165,10 +165,10 @@ impl EntryRow {
     }
 
     /// As the application is told of it: in the chat with this person, by this user's device.
-    pub(crate) fn into_message(self, peer: u64, me: u64) -> Message {
+    pub(crate) fn into_message(self, chat: u64, me: u64) -> Message {
         let Self { seq, sender, time_ms, kind, body, seen: _ } = self;
-        let own = sender == me || peer == me;
-        Message { peer, seq, sender, time_ms, body: body.into(), own, kind: kind.into() }
+        let own = sender == me || chat == me;
+        Message { chat, seq, sender, time_ms, body: body.into(), own, kind: kind.into() }
     }
 }
 
@@ -178,7 +178,7 @@ pub struct GoneRow {
     /// They are numbered as they went, from 1.
     pub id: u64,
     /// The chat.
-    pub peer: u64,
+    pub chat: u64,
     /// What stood there.
     pub entry: EntryRow,
     /// The application knows that it is gone.
@@ -190,8 +190,10 @@ pub struct GoneRow {
 pub struct Outgoing {
     /// Its number.
     pub client_id: u64,
-    /// To whom.
-    pub peer: u64,
+    /// To whom; 0: it makes a group.
+    pub chat: u64,
+    /// The number of its [`v1::Kind`].
+    pub kind: i32,
     /// What.
     pub body: Vec<u8>,
 }

@@ -33,10 +33,10 @@ impl Which {
     /// Whether this log is one of them.
     pub fn matches(self, log: &LogState) -> bool {
         match self {
-            Self::All(after) => after.is_none_or(|after| log.peer > after),
+            Self::All(after) => after.is_none_or(|after| log.chat > after),
             Self::Unacknowledged => log.position.min(log.told) > log.acked || log.read_upto > log.read_acked,
-            Self::ToResume => log.last_own > log.peer_read || log.position > log.acked,
-            Self::Marked => log.peer_delivered > 0,
+            Self::ToResume => log.last_own > log.others_read || log.position > log.acked,
+            Self::Marked => log.others_delivered > 0,
             Self::Untold => log.position > log.told,
             Self::Gaps => log.top > log.position,
         }
@@ -61,7 +61,7 @@ pub enum Change<'a> {
     /// Entries of a chat beyond `above` are in doubt. The application has seen those up to `told`, and those that it had seen before.
     Doubt {
         /// The chat.
-        peer: u64,
+        chat: u64,
         /// The last that is not in doubt.
         above: u64,
         /// Up to where the application knows them.
@@ -74,7 +74,7 @@ pub enum Change<'a> {
     /// The application has seen what stands or stood at a place since this time, be it there, in doubt or gone.
     Seen {
         /// The chat.
-        peer: u64,
+        chat: u64,
         /// The place.
         seq: u64,
         /// When the server committed it.
@@ -105,28 +105,28 @@ pub trait Tables {
     fn generations(&self) -> Result<Vec<u64>, Error>;
 
     /// The log with a person.
-    fn log(&self, peer: u64) -> Result<Option<LogState>, Error>;
+    fn log(&self, chat: u64) -> Result<Option<LogState>, Error>;
 
     /// Logs, at most `limit`.
     fn logs(&self, which: Which, limit: u32) -> Result<Vec<LogState>, Error>;
 
     /// The entry at a place.
-    fn entry(&self, peer: u64, seq: u64) -> Result<Option<EntryRow>, Error>;
+    fn entry(&self, chat: u64, seq: u64) -> Result<Option<EntryRow>, Error>;
 
     /// Entries after a seq and up to another, rising: at most `limit`.
-    fn entries(&self, peer: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<EntryRow>, Error>;
+    fn entries(&self, chat: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<EntryRow>, Error>;
 
     /// Up to where entries follow on a seq without a gap.
-    fn joined(&self, peer: u64, after: u64) -> Result<u64, Error>;
+    fn joined(&self, chat: u64, after: u64) -> Result<u64, Error>;
 
     /// The first entry after a seq that the application has not seen before the server was put back.
-    fn first_unseen(&self, peer: u64, after: u64) -> Result<Option<u64>, Error>;
+    fn first_unseen(&self, chat: u64, after: u64) -> Result<Option<u64>, Error>;
 
     /// Whether an entry of a chat is by the peer.
-    fn has_written(&self, peer: u64) -> Result<bool, Error>;
+    fn has_written(&self, chat: u64) -> Result<bool, Error>;
 
     /// Entries in doubt or gone that are the same as this one.
-    fn gone_like(&self, peer: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error>;
+    fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error>;
 
     /// What is gone for good and the application does not know of, after an id, rising by it: at most `limit`.
     fn gone_untold(&self, after: u64, limit: u32) -> Result<Vec<GoneRow>, Error>;
@@ -173,36 +173,36 @@ where
         (**self).generations()
     }
 
-    fn log(&self, peer: u64) -> Result<Option<LogState>, Error> {
-        (**self).log(peer)
+    fn log(&self, chat: u64) -> Result<Option<LogState>, Error> {
+        (**self).log(chat)
     }
 
     fn logs(&self, which: Which, limit: u32) -> Result<Vec<LogState>, Error> {
         (**self).logs(which, limit)
     }
 
-    fn entry(&self, peer: u64, seq: u64) -> Result<Option<EntryRow>, Error> {
-        (**self).entry(peer, seq)
+    fn entry(&self, chat: u64, seq: u64) -> Result<Option<EntryRow>, Error> {
+        (**self).entry(chat, seq)
     }
 
-    fn entries(&self, peer: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<EntryRow>, Error> {
-        (**self).entries(peer, after, upto, limit)
+    fn entries(&self, chat: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<EntryRow>, Error> {
+        (**self).entries(chat, after, upto, limit)
     }
 
-    fn joined(&self, peer: u64, after: u64) -> Result<u64, Error> {
-        (**self).joined(peer, after)
+    fn joined(&self, chat: u64, after: u64) -> Result<u64, Error> {
+        (**self).joined(chat, after)
     }
 
-    fn first_unseen(&self, peer: u64, after: u64) -> Result<Option<u64>, Error> {
-        (**self).first_unseen(peer, after)
+    fn first_unseen(&self, chat: u64, after: u64) -> Result<Option<u64>, Error> {
+        (**self).first_unseen(chat, after)
     }
 
-    fn has_written(&self, peer: u64) -> Result<bool, Error> {
-        (**self).has_written(peer)
+    fn has_written(&self, chat: u64) -> Result<bool, Error> {
+        (**self).has_written(chat)
     }
 
-    fn gone_like(&self, peer: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
-        (**self).gone_like(peer, entry)
+    fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
+        (**self).gone_like(chat, entry)
     }
 
     fn gone_untold(&self, after: u64, limit: u32) -> Result<Vec<GoneRow>, Error> {

@@ -17,7 +17,7 @@ use crate::event::{Event, Message, Status};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum What {
     /// A message. At that place there may stand another one by then.
-    Message { peer: u64, seq: u64, time_ms: u64 },
+    Message { chat: u64, seq: u64, time_ms: u64 },
     /// The record of a message that is gone.
     Gone { id: u64 },
 }
@@ -75,7 +75,7 @@ pub(crate) struct Teller {
 
 impl Teller {
     pub(crate) fn new<S: Tables>(receive: bool, records: &Records<S>) -> Result<Self, Error> {
-        let behind = records.logs(Which::Untold)?.into_iter().map(|log| log.peer).collect();
+        let behind = records.logs(Which::Untold)?.into_iter().map(|log| log.chat).collect();
         Ok(Self {
             receive,
             events: 0,
@@ -125,18 +125,18 @@ impl Teller {
     }
 
     /// A chat has grown.
-    pub(crate) fn grown(&mut self, peer: u64) {
-        self.behind.insert(peer);
+    pub(crate) fn grown(&mut self, chat: u64) {
+        self.behind.insert(chat);
     }
 
     /// A chat was put back to `upto`. What comes again of it that was told and is not dealt with yet is not told twice.
-    pub(crate) fn put_back(&mut self, peer: u64, upto: u64) {
+    pub(crate) fn put_back(&mut self, chat: u64, upto: u64) {
         // Where it is not known here, the store has gone back with the chat.
-        if let Some(told) = self.told.get_mut(&peer) {
+        if let Some(told) = self.told.get_mut(&chat) {
             *told = upto.min(*told);
         }
-        self.put_back.insert(peer);
-        let earlier = self.rewound.entry(peer).or_insert(upto);
+        self.put_back.insert(chat);
+        let earlier = self.rewound.entry(chat).or_insert(upto);
         *earlier = upto.min(*earlier);
     }
 
@@ -146,8 +146,8 @@ impl Teller {
     }
 
     /// Watermarks have moved: the peer's, or one's own.
-    pub(crate) fn marks_moved(&mut self, peer: u64, own: bool) {
-        self.marks.insert((peer, own));
+    pub(crate) fn marks_moved(&mut self, chat: u64, own: bool) {
+        self.marks.insert((chat, own));
     }
 
     pub(crate) fn person_changed(&mut self, person: Person) {
@@ -191,14 +191,14 @@ impl Teller {
         let (mut messages, mut seen, mut gone) = (BTreeMap::new(), Vec::new(), 0);
         for (_, what) in self.undone.iter().take_while(|(number, _)| *number <= upto) {
             match *what {
-                What::Message { peer, seq, time_ms } => {
+                What::Message { chat, seq, time_ms } => {
                     let in_order =
-                        records.is_there(peer, seq, time_ms)? && seq <= self.in_order(records, peer)?;
+                        records.is_there(chat, seq, time_ms)? && seq <= self.in_order(records, chat)?;
                     if in_order {
-                        let highest = messages.entry(peer).or_insert(seq);
+                        let highest = messages.entry(chat).or_insert(seq);
                         *highest = seq.max(*highest);
                     } else {
-                        seen.push((peer, seq, time_ms));
+                        seen.push((chat, seq, time_ms));
                     }
                 }
                 What::Gone { id } => gone = id,
@@ -209,17 +209,17 @@ impl Teller {
 
     /// Up to which seq a message that is dealt with says the same of all before it. Where a chat was put back they may have come again, and
     /// be told or dealt with later than what was told before.
-    fn in_order<S: Tables>(&self, records: &Records<S>, peer: u64) -> Result<u64, Error> {
-        if !self.put_back.contains(&peer) {
+    fn in_order<S: Tables>(&self, records: &Records<S>, chat: u64) -> Result<u64, Error> {
+        if !self.put_back.contains(&chat) {
             return Ok(u64::MAX);
         }
         let undone = self.undone.iter().filter(|(number, _)| *number > self.progress.dealt_with);
         let of_peer = undone.filter_map(|(_, what)| match what {
-            What::Message { peer: of, seq, .. } if *of == peer => Some(*seq - 1),
+            What::Message { chat: of, seq, .. } if *of == chat => Some(*seq - 1),
             What::Message { .. } | What::Gone { .. } => None,
         });
         let told =
-            self.told.get(&peer).map_or_else(|| Ok(records.log(peer)?.told), |told| Ok::<_, Error>(*told))?;
+            self.told.get(&chat).map_or_else(|| Ok(records.log(chat)?.told), |told| Ok::<_, Error>(*told))?;
         Ok(of_peer.min().unwrap_or(u64::MAX).min(told))
     }
 
@@ -230,9 +230,9 @@ impl Teller {
 
     /// That the application knew these chats was not stored: it is looked up again.
     pub(crate) fn not_noted(&mut self, known: &[(u64, u64)]) {
-        for (peer, _) in known {
-            self.told.remove(peer);
-            self.behind.insert(*peer);
+        for (chat, _) in known {
+            self.told.remove(chat);
+            self.behind.insert(*chat);
         }
     }
 
@@ -262,14 +262,14 @@ impl Teller {
         }
         self.look_up_what_comes_first(records)?;
         while !self.is_full()
-            && let Some((peer, upto)) = self.rewound.pop_first()
+            && let Some((chat, upto)) = self.rewound.pop_first()
         {
-            self.tell(Event::Rewound { peer, upto }, out);
+            self.tell(Event::Rewound { chat, upto }, out);
         }
         while !self.is_full()
-            && let Some(peer) = self.next_behind()
+            && let Some(chat) = self.next_behind()
         {
-            known.extend(self.tell_messages(records, peer, out)?);
+            known.extend(self.tell_messages(records, chat, out)?);
         }
         while !self.is_full()
             && let Some(after) = self.gone
@@ -277,15 +277,15 @@ impl Teller {
             self.tell_gone(records, after, out)?;
         }
         while !self.is_full()
-            && let Some((peer, own)) = self.marks.first().copied()
+            && let Some((chat, own)) = self.marks.first().copied()
         {
-            let log = records.log(peer)?;
+            let log = records.log(chat)?;
             self.marks.pop_first();
             let (delivered_upto, read_upto) = match own {
                 true => (0, log.read_upto),
-                false => (log.peer_delivered, log.peer_read),
+                false => (log.others_delivered, log.others_read),
             };
-            self.tell(Event::Receipt { peer, delivered_upto, read_upto, own }, out);
+            self.tell(Event::Receipt { chat, delivered_upto, read_upto, own }, out);
         }
         while !self.is_full()
             && let Some((_, person)) = self.people.pop_first()
@@ -313,8 +313,8 @@ impl Teller {
     fn look_up_what_comes_first<S: Tables>(&mut self, records: &Records<S>) -> Result<(), Error> {
         if matches!(self.caught_up, Some(CaughtUp::JustNow)) {
             let mut upto = BTreeMap::new();
-            for peer in &self.behind {
-                upto.insert(*peer, records.log(*peer)?.position);
+            for chat in &self.behind {
+                upto.insert(*chat, records.log(*chat)?.position);
             }
             self.caught_up = Some(CaughtUp::After(upto));
         }
@@ -334,34 +334,34 @@ impl Teller {
     fn tell_messages<S: Tables>(
         &mut self,
         records: &Records<S>,
-        peer: u64,
+        chat: u64,
         out: &mut Vec<Action>,
     ) -> Result<Option<(u64, u64)>, Error> {
-        let log = records.log(peer)?;
+        let log = records.log(chat)?;
         // What was told before the chat was put back, came again, and was dealt with meanwhile, is known.
-        let before = self.told.get(&peer).map_or(log.told, |told| log.told.max(*told));
-        let page = records.kept_and_seen(peer, before, log.position, self.room())?;
+        let before = self.told.get(&chat).map_or(log.told, |told| log.told.max(*told));
+        let page = records.kept_and_seen(chat, before, log.position, self.room())?;
         let upto = page.last().map_or(log.position, |(message, _)| message.seq);
         let known = upto > before && before == log.told && page.iter().all(|(_, seen)| *seen);
         for (message, seen) in page {
             let Message { seq, time_ms, .. } = message;
-            let what = What::Message { peer, seq, time_ms };
-            let told = || self.put_back.contains(&peer) && self.undone.iter().any(|(_, told)| *told == what);
+            let what = What::Message { chat, seq, time_ms };
+            let told = || self.put_back.contains(&chat) && self.undone.iter().any(|(_, told)| *told == what);
             if !seen && !told() {
                 self.tell_noted(Event::Message(message), what, out);
             }
         }
-        self.told.insert(peer, upto);
+        self.told.insert(chat, upto);
         if upto >= log.position {
-            self.behind.remove(&peer);
+            self.behind.remove(&chat);
         }
         if let Some(CaughtUp::After(chats)) = &mut self.caught_up
             // A chat that was put back since has no more than its position.
-            && chats.get(&peer).is_some_and(|wanted| upto >= log.position.min(*wanted))
+            && chats.get(&chat).is_some_and(|wanted| upto >= log.position.min(*wanted))
         {
-            chats.remove(&peer);
+            chats.remove(&chat);
         }
-        Ok(known.then_some((peer, upto)))
+        Ok(known.then_some((chat, upto)))
     }
 
     fn tell_gone<S: Tables>(

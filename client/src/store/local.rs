@@ -67,8 +67,8 @@ impl Store {
     }
 
     /// How far this device is with a person.
-    pub fn log(&self, peer: u64) -> Result<LogState, Error> {
-        Ok(crate::machine::Tables::log(self, peer)?.unwrap_or(LogState { peer, ..LogState::default() }))
+    pub fn log(&self, chat: u64) -> Result<LogState, Error> {
+        Ok(crate::machine::Tables::log(self, chat)?.unwrap_or(LogState { chat, ..LogState::default() }))
     }
 
     /// A person by id.
@@ -88,30 +88,30 @@ impl Store {
     }
 
     /// What is kept of a chat after a seq and up to another, at most `limit`: rising by seq.
-    pub fn kept(&self, peer: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<Message>, Error> {
+    pub fn kept(&self, chat: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<Message>, Error> {
         let me = self.me()?;
-        let entries = self.entries(peer, after, upto, limit)?.into_iter();
-        Ok(entries.map(|entry| entry.into_message(peer, me)).collect())
+        let entries = self.entries(chat, after, upto, limit)?.into_iter();
+        Ok(entries.map(|entry| entry.into_message(chat, me)).collect())
     }
 
     /// The newest of what is kept of a chat, rising by seq.
-    pub fn kept_newest(&self, peer: u64, limit: u32) -> Result<Vec<Message>, Error> {
+    pub fn kept_newest(&self, chat: u64, limit: u32) -> Result<Vec<Message>, Error> {
         let me = self.me()?;
         let sql =
-            "SELECT seq, sender, time_ms, body, kind FROM entries WHERE peer = ? ORDER BY seq DESC LIMIT ?";
+            "SELECT seq, sender, time_ms, body, kind FROM entries WHERE chat = ? ORDER BY seq DESC LIMIT ?";
         let mut query = self.db.prepare_cached(sql)?;
-        let rows = query.query_map([peer as i64, limit.into()], |row| message_row(row, peer, me))?;
+        let rows = query.query_map([chat as i64, limit.into()], |row| message_row(row, chat, me))?;
         let mut messages: Vec<_> = rows.collect::<Result<_, _>>()?;
         messages.reverse();
         Ok(messages)
     }
 
     /// The newest `limit` messages of a chat that the server had and has no more, in the order of their seqs.
-    pub fn gone(&self, peer: u64, limit: u32) -> Result<Vec<Message>, Error> {
+    pub fn gone(&self, chat: u64, limit: u32) -> Result<Vec<Message>, Error> {
         let me = self.me()?;
-        let sql = "SELECT seq, sender, time_ms, body, kind FROM gone WHERE peer = ? AND state = 1 ORDER BY id DESC LIMIT ?";
+        let sql = "SELECT seq, sender, time_ms, body, kind FROM gone WHERE chat = ? AND state = 1 ORDER BY id DESC LIMIT ?";
         let mut query = self.db.prepare_cached(sql)?;
-        let rows = query.query_map([peer as i64, limit.into()], |row| message_row(row, peer, me))?;
+        let rows = query.query_map([chat as i64, limit.into()], |row| message_row(row, chat, me))?;
         let mut gone: Vec<_> = rows.collect::<Result<_, _>>()?;
         gone.sort_by_key(|message| (message.seq, message.time_ms));
         Ok(gone)
@@ -124,21 +124,21 @@ impl Store {
     }
 
     /// What is being written to a person; empty if nothing is.
-    pub fn draft(&self, peer: u64) -> Result<String, Error> {
-        let mut query = self.db.prepare_cached("SELECT text FROM drafts WHERE peer = ?")?;
-        Ok(query.query_row([peer as i64], |row| row.get(0)).optional()?.unwrap_or_default())
+    pub fn draft(&self, chat: u64) -> Result<String, Error> {
+        let mut query = self.db.prepare_cached("SELECT text FROM drafts WHERE chat = ?")?;
+        Ok(query.query_row([chat as i64], |row| row.get(0)).optional()?.unwrap_or_default())
     }
 
     /// Remembers what is being written to a person; empty: nothing is.
-    pub fn set_draft(&self, peer: u64, text: &str) -> Result<(), Error> {
+    pub fn set_draft(&self, chat: u64, text: &str) -> Result<(), Error> {
         let sql = match text {
-            "" => "DELETE FROM drafts WHERE peer = ?",
+            "" => "DELETE FROM drafts WHERE chat = ?",
             _ => "INSERT OR REPLACE INTO drafts VALUES (?, ?)",
         };
         let mut change = self.db.prepare_cached(sql)?;
         match text {
-            "" => change.execute([peer as i64])?,
-            text => change.execute(params![peer as i64, text])?,
+            "" => change.execute([chat as i64])?,
+            text => change.execute(params![chat as i64, text])?,
         };
         Ok(())
     }
@@ -150,12 +150,12 @@ impl Store {
 }
 
 /// A row that begins with seq, sender, time_ms, body, kind.
-fn message_row(row: &Row<'_>, peer: u64, me: u64) -> rusqlite::Result<Message> {
+fn message_row(row: &Row<'_>, chat: u64, me: u64) -> rusqlite::Result<Message> {
     let number = |at| row.get::<_, i64>(at).map(|number| number as u64);
     let sender = number(1)?;
-    let own = sender == me || peer == me;
+    let own = sender == me || chat == me;
     Ok(Message {
-        peer,
+        chat,
         seq: number(0)?,
         sender,
         time_ms: number(2)?,

@@ -28,7 +28,7 @@ pub struct Store {
 }
 
 /// The database's layout, and what brought it from each version to the next.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS account (
@@ -70,6 +70,17 @@ CREATE TABLE keys (
     id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, client_id INTEGER NOT NULL UNIQUE,
     digest BLOB NOT NULL, seq INTEGER, time_ms INTEGER);
 CREATE TABLE drafts (peer INTEGER PRIMARY KEY, text TEXT NOT NULL);
+",
+    // A chat is named by one number: the other person's, or a group's. chat in outbox: 0 makes a group.
+    "
+ALTER TABLE logs RENAME COLUMN peer TO chat;
+ALTER TABLE logs RENAME COLUMN peer_delivered TO others_delivered;
+ALTER TABLE logs RENAME COLUMN peer_read TO others_read;
+ALTER TABLE entries RENAME COLUMN peer TO chat;
+ALTER TABLE outbox RENAME COLUMN peer TO chat;
+ALTER TABLE outbox ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE gone RENAME COLUMN peer TO chat;
+ALTER TABLE drafts RENAME COLUMN peer TO chat;
 ",
 ];
 

@@ -9,21 +9,21 @@ use crate::machine::rows::{Account, DeviceRow, EntryRow, GoneRow, KeyRow, LogSta
 use crate::machine::tables::{Change, KEYS_MAX, Tables, Which};
 
 const LOG_COLUMNS: &str =
-    "peer, position, acked, read_upto, read_acked, peer_delivered, peer_read, last_own, told, top";
+    "chat, position, acked, read_upto, read_acked, others_delivered, others_read, last_own, told, top";
 
 const ENTRY_COLUMNS: &str = "seq, sender, time_ms, kind, body, seen";
 
 /// Which rows of `logs` these are, and their order. `?1` is the peer behind which they are.
 fn condition(which: Which) -> (&'static str, &'static str) {
     match which {
-        Which::All(_) => ("peer > ?1", "peer"),
-        Which::Unacknowledged => ("min(position, told) > acked OR read_upto > read_acked", "peer"),
+        Which::All(_) => ("chat > ?1", "chat"),
+        Which::Unacknowledged => ("min(position, told) > acked OR read_upto > read_acked", "chat"),
         Which::ToResume => {
-            ("last_own > peer_read OR position > acked", "position > acked DESC, last_own DESC, peer")
+            ("last_own > others_read OR position > acked", "position > acked DESC, last_own DESC, chat")
         }
-        Which::Marked => ("peer_delivered > 0", "peer"),
-        Which::Untold => ("position > told", "peer"),
-        Which::Gaps => ("top > position", "peer"),
+        Which::Marked => ("others_delivered > 0", "chat"),
+        Which::Untold => ("position > told", "chat"),
+        Which::Gaps => ("top > position", "chat"),
     }
 }
 
@@ -42,9 +42,9 @@ impl Tables for Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    fn log(&self, peer: u64) -> Result<Option<LogState>, Error> {
-        let sql = format!("SELECT {LOG_COLUMNS} FROM logs WHERE peer = ?");
-        Ok(self.db.prepare_cached(&sql)?.query_row([peer as i64], log_row).optional()?)
+    fn log(&self, chat: u64) -> Result<Option<LogState>, Error> {
+        let sql = format!("SELECT {LOG_COLUMNS} FROM logs WHERE chat = ?");
+        Ok(self.db.prepare_cached(&sql)?.query_row([chat as i64], log_row).optional()?)
     }
 
     fn logs(&self, which: Which, limit: u32) -> Result<Vec<LogState>, Error> {
@@ -61,26 +61,26 @@ impl Tables for Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    fn entry(&self, peer: u64, seq: u64) -> Result<Option<EntryRow>, Error> {
-        let sql = format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE peer = ? AND seq = ?");
+    fn entry(&self, chat: u64, seq: u64) -> Result<Option<EntryRow>, Error> {
+        let sql = format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE chat = ? AND seq = ?");
         let mut query = self.db.prepare_cached(&sql)?;
-        Ok(query.query_row([peer as i64, seq as i64], |row| entry_row(row, 0)).optional()?)
+        Ok(query.query_row([chat as i64, seq as i64], |row| entry_row(row, 0)).optional()?)
     }
 
-    fn entries(&self, peer: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<EntryRow>, Error> {
+    fn entries(&self, chat: u64, after: u64, upto: u64, limit: u32) -> Result<Vec<EntryRow>, Error> {
         let sql = format!(
-            "SELECT {ENTRY_COLUMNS} FROM entries WHERE peer = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+            "SELECT {ENTRY_COLUMNS} FROM entries WHERE chat = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
         );
         let mut query = self.db.prepare_cached(&sql)?;
-        let place = [peer as i64, after as i64, upto as i64, limit.into()];
+        let place = [chat as i64, after as i64, upto as i64, limit.into()];
         let rows = query.query_map(place, |row| entry_row(row, 0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    fn joined(&self, peer: u64, after: u64) -> Result<u64, Error> {
-        let sql = "SELECT seq FROM entries WHERE peer = ? AND seq > ? ORDER BY seq";
+    fn joined(&self, chat: u64, after: u64) -> Result<u64, Error> {
+        let sql = "SELECT seq FROM entries WHERE chat = ? AND seq > ? ORDER BY seq";
         let mut above = self.db.prepare_cached(sql)?;
-        let mut rows = above.query([peer as i64, after as i64])?;
+        let mut rows = above.query([chat as i64, after as i64])?;
         let mut upto = after;
         while let Some(row) = rows.next()?
             && number(row, 0)? == upto + 1
@@ -90,33 +90,33 @@ impl Tables for Store {
         Ok(upto)
     }
 
-    fn first_unseen(&self, peer: u64, after: u64) -> Result<Option<u64>, Error> {
-        let sql = "SELECT min(seq) FROM entries WHERE peer = ? AND seq > ? AND NOT seen";
+    fn first_unseen(&self, chat: u64, after: u64) -> Result<Option<u64>, Error> {
+        let sql = "SELECT min(seq) FROM entries WHERE chat = ? AND seq > ? AND NOT seen";
         let mut query = self.db.prepare_cached(sql)?;
-        let first: Option<i64> = query.query_row([peer as i64, after as i64], |row| row.get(0))?;
+        let first: Option<i64> = query.query_row([chat as i64, after as i64], |row| row.get(0))?;
         Ok(first.map(|seq| seq as u64))
     }
 
-    fn has_written(&self, peer: u64) -> Result<bool, Error> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM entries WHERE peer = ?1 AND sender = ?1)";
-        Ok(self.db.prepare_cached(sql)?.query_row([peer as i64], |row| row.get(0))?)
+    fn has_written(&self, chat: u64) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM entries WHERE chat = ?1 AND sender = ?1)";
+        Ok(self.db.prepare_cached(sql)?.query_row([chat as i64], |row| row.get(0))?)
     }
 
-    fn gone_like(&self, peer: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
+    fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
         let sql = format!(
-            "SELECT id, peer, told, {ENTRY_COLUMNS} FROM gone
-             WHERE peer = ? AND seq = ? AND sender = ? AND time_ms = ? AND body = ? ORDER BY id"
+            "SELECT id, chat, told, {ENTRY_COLUMNS} FROM gone
+             WHERE chat = ? AND seq = ? AND sender = ? AND time_ms = ? AND body = ? ORDER BY id"
         );
         let mut query = self.db.prepare_cached(&sql)?;
         let EntryRow { seq, sender, time_ms, body, .. } = entry;
-        let like = params![peer as i64, *seq as i64, *sender as i64, *time_ms as i64, &body[..]];
+        let like = params![chat as i64, *seq as i64, *sender as i64, *time_ms as i64, &body[..]];
         let rows = query.query_map(like, gone_row)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn gone_untold(&self, after: u64, limit: u32) -> Result<Vec<GoneRow>, Error> {
         let sql = format!(
-            "SELECT id, peer, told, {ENTRY_COLUMNS} FROM gone
+            "SELECT id, chat, told, {ENTRY_COLUMNS} FROM gone
              WHERE state = 1 AND told = 0 AND id > ? ORDER BY id LIMIT ?"
         );
         let mut query = self.db.prepare_cached(&sql)?;
@@ -140,15 +140,15 @@ impl Tables for Store {
     }
 
     fn outgoing(&self, client_id: u64) -> Result<Option<Outgoing>, Error> {
-        let sql = "SELECT client_id, peer, body FROM outbox WHERE client_id = ?";
+        let sql = "SELECT client_id, chat, kind, body FROM outbox WHERE client_id = ?";
         let outgoing = self.db.prepare_cached(sql)?.query_row([client_id as i64], |row| {
-            Ok(Outgoing { client_id: number(row, 0)?, peer: number(row, 1)?, body: row.get(2)? })
+            Ok(Outgoing { client_id: number(row, 0)?, chat: number(row, 1)?, kind: row.get(2)?, body: row.get(3)? })
         });
         Ok(outgoing.optional()?)
     }
 
     fn outbox(&self) -> Result<Vec<(u64, u64)>, Error> {
-        let sql = "SELECT client_id, peer FROM outbox ORDER BY client_id";
+        let sql = "SELECT client_id, chat FROM outbox ORDER BY client_id";
         let mut query = self.db.prepare_cached(sql)?;
         let rows = query.query_map([], |row| Ok((number(row, 0)?, number(row, 1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -158,7 +158,7 @@ impl Tables for Store {
         let sql = "SELECT key, client_id, digest, seq, time_ms FROM keys WHERE key = ?";
         let key = self.db.prepare_cached(sql)?.query_row([key], |row| {
             let sent = row.get::<_, Option<i64>>(3)?.zip(row.get::<_, Option<i64>>(4)?);
-            let sent = sent.map(|(seq, time_ms)| Sent { seq: seq as u64, time_ms: time_ms as u64 });
+            let sent = sent.map(|(seq, time_ms)| Sent { chat: 0, seq: seq as u64, time_ms: time_ms as u64 });
             Ok(KeyRow { key: row.get(0)?, client_id: number(row, 1)?, digest: row.get(2)?, sent })
         });
         Ok(key.optional()?)
@@ -179,16 +179,16 @@ impl Tables for Store {
             }
             Change::Log(log) => self.set_log(&log),
             Change::ForgetMarks => {
-                self.run("UPDATE logs SET acked = 0, read_acked = 0, peer_delivered = 0, peer_read = 0", [])
+                self.run("UPDATE logs SET acked = 0, read_acked = 0, others_delivered = 0, others_read = 0", [])
             }
-            Change::Entry(peer, entry) => self.add_entry(peer, entry),
-            Change::Doubt { peer, above, told } => self.doubt(peer, above, told),
+            Change::Entry(chat, entry) => self.add_entry(chat, entry),
+            Change::Doubt { chat, above, told } => self.doubt(chat, above, told),
             Change::NotGone(id) => self.run("DELETE FROM gone WHERE id = ?", [id as i64]),
             Change::GoneForGood => self.run("UPDATE gone SET state = 1 WHERE state = 0", []),
-            Change::Seen { peer, seq, time_ms } => {
-                let place = [peer as i64, seq as i64, time_ms as i64];
-                self.run("UPDATE entries SET seen = 1 WHERE peer = ? AND seq = ? AND time_ms = ?", place)?;
-                self.run("UPDATE gone SET seen = 1 WHERE peer = ? AND seq = ? AND time_ms = ?", place)
+            Change::Seen { chat, seq, time_ms } => {
+                let place = [chat as i64, seq as i64, time_ms as i64];
+                self.run("UPDATE entries SET seen = 1 WHERE chat = ? AND seq = ? AND time_ms = ?", place)?;
+                self.run("UPDATE gone SET seen = 1 WHERE chat = ? AND seq = ? AND time_ms = ?", place)
             }
             Change::GoneTold(upto) => {
                 let sql = "UPDATE gone SET told = 1 WHERE state = 1 AND told = 0 AND id <= ?";
@@ -196,11 +196,13 @@ impl Tables for Store {
             }
             Change::Person(Person { user_id, name, phone }) => self
                 .run("INSERT OR REPLACE INTO people VALUES (?, ?, ?)", params![*user_id as i64, name, phone]),
-            Change::Outgoing(Outgoing { client_id, peer, body }) => self
-                .run("INSERT INTO outbox VALUES (?, ?, ?)", params![*client_id as i64, *peer as i64, body]),
+            Change::Outgoing(Outgoing { client_id, chat, kind, body }) => self.run(
+                "INSERT INTO outbox (client_id, chat, kind, body) VALUES (?, ?, ?, ?)",
+                params![*client_id as i64, *chat as i64, kind, body],
+            ),
             Change::Done(client_id) => self.run("DELETE FROM outbox WHERE client_id = ?", [client_id as i64]),
             Change::Key(key) => self.add_key(key),
-            Change::KeySent(client_id, Sent { seq, time_ms }) => {
+            Change::KeySent(client_id, Sent { seq, time_ms, .. }) => {
                 let sql = "UPDATE keys SET seq = ?, time_ms = ? WHERE client_id = ?";
                 self.run(sql, [seq as i64, time_ms as i64, client_id as i64])
             }
@@ -267,13 +269,13 @@ impl Store {
         let sql =
             format!("INSERT OR REPLACE INTO logs ({LOG_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
         let numbers = [
-            log.peer,
+            log.chat,
             log.position,
             log.acked,
             log.read_upto,
             log.read_acked,
-            log.peer_delivered,
-            log.peer_read,
+            log.others_delivered,
+            log.others_read,
             log.last_own,
             log.told,
             log.top,
@@ -281,23 +283,23 @@ impl Store {
         self.run(&sql, numbers.map(|number| number as i64))
     }
 
-    fn add_entry(&self, peer: u64, entry: &EntryRow) -> Result<(), Error> {
+    fn add_entry(&self, chat: u64, entry: &EntryRow) -> Result<(), Error> {
         let EntryRow { seq, sender, time_ms, kind, body, seen } = entry;
         let values =
-            params![peer as i64, *seq as i64, *sender as i64, *time_ms as i64, kind, &body[..], seen];
+            params![chat as i64, *seq as i64, *sender as i64, *time_ms as i64, kind, &body[..], seen];
         let sql =
-            "INSERT INTO entries (peer, seq, sender, time_ms, kind, body, seen) VALUES (?, ?, ?, ?, ?, ?, ?)";
+            "INSERT INTO entries (chat, seq, sender, time_ms, kind, body, seen) VALUES (?, ?, ?, ?, ?, ?, ?)";
         self.run(sql, values)
     }
 
-    fn doubt(&self, peer: u64, above: u64, told: u64) -> Result<(), Error> {
+    fn doubt(&self, chat: u64, above: u64, told: u64) -> Result<(), Error> {
         self.run(
-            "INSERT INTO gone (peer, seq, sender, time_ms, kind, body, seen)
-             SELECT peer, seq, sender, time_ms, kind, body, seen OR seq <= ?3 FROM entries
-             WHERE peer = ?1 AND seq > ?2 ORDER BY seq",
-            [peer as i64, above as i64, told as i64],
+            "INSERT INTO gone (chat, seq, sender, time_ms, kind, body, seen)
+             SELECT chat, seq, sender, time_ms, kind, body, seen OR seq <= ?3 FROM entries
+             WHERE chat = ?1 AND seq > ?2 ORDER BY seq",
+            [chat as i64, above as i64, told as i64],
         )?;
-        self.run("DELETE FROM entries WHERE peer = ? AND seq > ?", [peer as i64, above as i64])
+        self.run("DELETE FROM entries WHERE chat = ? AND seq > ?", [chat as i64, above as i64])
     }
 
     fn add_key(&self, row: &KeyRow) -> Result<(), Error> {
@@ -333,13 +335,13 @@ fn device_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
 
 fn log_row(row: &Row<'_>) -> rusqlite::Result<LogState> {
     Ok(LogState {
-        peer: number(row, 0)?,
+        chat: number(row, 0)?,
         position: number(row, 1)?,
         acked: number(row, 2)?,
         read_upto: number(row, 3)?,
         read_acked: number(row, 4)?,
-        peer_delivered: number(row, 5)?,
-        peer_read: number(row, 6)?,
+        others_delivered: number(row, 5)?,
+        others_read: number(row, 6)?,
         last_own: number(row, 7)?,
         told: number(row, 8)?,
         top: number(row, 9)?,
@@ -359,7 +361,7 @@ fn entry_row(row: &Row<'_>, at: usize) -> rusqlite::Result<EntryRow> {
 }
 
 fn gone_row(row: &Row<'_>) -> rusqlite::Result<GoneRow> {
-    Ok(GoneRow { id: number(row, 0)?, peer: number(row, 1)?, told: row.get(2)?, entry: entry_row(row, 3)? })
+    Ok(GoneRow { id: number(row, 0)?, chat: number(row, 1)?, told: row.get(2)?, entry: entry_row(row, 3)? })
 }
 
 fn person_row(row: &Row<'_>) -> rusqlite::Result<Person> {

@@ -35,11 +35,11 @@ fn a_new_session_empties_what_belonged_to_the_one_before() {
         };
         for change in [
             Change::Generation(5),
-            Change::Outgoing(&Outgoing { client_id: 1, peer: PEER, body: b"waits".to_vec() }),
+            Change::Outgoing(&Outgoing { client_id: 1, chat: PEER, kind: 0, body: b"waits".to_vec() }),
             Change::Entry(PEER, &entry(b"one")),
-            Change::Doubt { peer: PEER, above: 0, told: 0 },
+            Change::Doubt { chat: PEER, above: 0, told: 0 },
             Change::Entry(PEER, &entry(b"other")),
-            Change::Log(LogState { peer: PEER, position: 1, top: 1, ..LogState::default() }),
+            Change::Log(LogState { chat: PEER, position: 1, top: 1, ..LogState::default() }),
             Change::Person(&Person { user_id: PEER, name: String::new(), phone: "+1".into() }),
         ] {
             store.change(change).expect("changed");
@@ -66,7 +66,7 @@ fn what_is_gone_is_shown_in_the_order_of_its_places() {
         let entry = EntryRow { seq, sender: PEER, time_ms: seq * 10, kind: 0, body, seen: false };
         store.change(Change::Entry(PEER, &entry)).expect("kept");
     }
-    store.change(Change::Doubt { peer: PEER, above: 3, told: 0 }).expect("put back");
+    store.change(Change::Doubt { chat: PEER, above: 3, told: 0 }).expect("put back");
     store.commit().expect("kept");
     assert!(store.gone(PEER, 9).expect("read").is_empty(), "it is only in doubt");
     store.change(Change::GoneForGood).expect("gone");
@@ -83,7 +83,7 @@ fn a_profile_of_the_first_layout_is_brought_to_this_one() {
     db.execute_batch(MIGRATIONS[0]).expect("made");
     db.execute_batch(
         "INSERT INTO account VALUES (1, '+1', 7, 1, 'a', 0, 'r', NULL, 4);
-         INSERT INTO logs (peer, position, acked) VALUES (9, 1, 1);
+         INSERT INTO logs (chat, position, acked) VALUES (9, 1, 1);
          INSERT INTO entries VALUES (9, 1, 9, 10, 0, x'6f6e65');",
     )
     .expect("filled");

@@ -20,7 +20,7 @@ const ACTIONS_MAX: usize = 2000;
 pub enum Asked {
     /// A message, and whether it is kept yet.
     Send {
-        peer: u64,
+        chat: u64,
         text: Vec<u8>,
         kept: bool,
     },
@@ -116,7 +116,7 @@ impl Device {
     pub fn asks(&mut self, ask: Ask) -> Input {
         self.tickets += 1;
         let asked = match &ask {
-            Ask::Send { peer, body, .. } => Asked::Send { peer: *peer, text: body.clone(), kept: false },
+            Ask::Send { chat, body, .. } => Asked::Send { chat: *chat, text: body.clone(), kept: false },
             _ => Asked::Other,
         };
         self.asked.insert(self.tickets, asked);
@@ -171,14 +171,14 @@ impl Device {
         while let Some(frame) = frames.next(64 * 1024).expect("short frames") {
             let frame = v1::ClientFrame::decode(frame).expect("whole frames");
             match frame.request.expect("requests") {
-                Request::Acknowledge(v1::Acknowledge { peer, delivered_upto, read_upto }) => {
-                    let log = self.machine.tables().log(peer).expect("read").unwrap_or_default();
+                Request::Acknowledge(v1::Acknowledge { chat, delivered_upto, read_upto }) => {
+                    let log = self.machine.tables().log(chat).expect("read").unwrap_or_default();
                     let stored = log.position.min(log.told);
                     assert!(
                         delivered_upto <= stored,
-                        "{peer}: {delivered_upto} acknowledged, of {stored} stored"
+                        "{chat}: {delivered_upto} acknowledged, of {stored} stored"
                     );
-                    assert!(read_upto <= log.read_upto, "{peer}: acknowledged as read, and not stored");
+                    assert!(read_upto <= log.read_upto, "{chat}: acknowledged as read, and not stored");
                 }
                 Request::Send(v1::Send { client_id, body, .. }) => {
                     let is_kept = self.machine.tables().outgoing(client_id).expect("read").is_some();
@@ -210,12 +210,12 @@ impl Device {
     fn look_at_event(&mut self, event: &Event) {
         match event {
             Event::Message(message) => self.look_at_message(message),
-            Event::Rewound { peer, upto } => {
-                let last = self.last_told.entry(*peer).or_default();
+            Event::Rewound { chat, upto } => {
+                let last = self.last_told.entry(*chat).or_default();
                 *last = upto.min(last).to_owned();
             }
-            Event::Gone(Message { peer, seq, time_ms, body, .. }) => {
-                self.told.remove(&(*peer, *seq, *time_ms, body.clone()));
+            Event::Gone(Message { chat, seq, time_ms, body, .. }) => {
+                self.told.remove(&(*chat, *seq, *time_ms, body.clone()));
             }
             Event::CaughtUp => {
                 self.is_caught_up = true;
@@ -234,23 +234,23 @@ impl Device {
 
     /// What is told is stored, in order and once.
     fn look_at_message(&mut self, message: &Message) {
-        let Message { peer, seq, sender, time_ms, body, .. } = message;
-        let entry = self.machine.tables().entry(*peer, *seq).expect("read");
+        let Message { chat, seq, sender, time_ms, body, .. } = message;
+        let entry = self.machine.tables().entry(*chat, *seq).expect("read");
         let entry = entry.unwrap_or_else(|| panic!("{message:?} was told, and is not stored"));
         let stored = (entry.sender, entry.time_ms, &entry.body[..]);
         assert_eq!(stored, (*sender, *time_ms, &body[..]), "{message:?} was told, and another one is stored");
-        let log = self.machine.tables().log(*peer).expect("read").unwrap_or_default();
+        let log = self.machine.tables().log(*chat).expect("read").unwrap_or_default();
         assert!(*seq <= log.position, "{message:?} was told beyond a gap");
         assert!(*seq > log.told, "{message:?} was told after it had been dealt with");
-        let last = self.last_told.insert(*peer, *seq).unwrap_or(0);
+        let last = self.last_told.insert(*chat, *seq).unwrap_or(0);
         assert!(*seq > last, "{message:?} was told after {last}");
-        let is_new = self.told.insert((*peer, *seq, *time_ms, body.clone()));
+        let is_new = self.told.insert((*chat, *seq, *time_ms, body.clone()));
         assert!(is_new, "{message:?} was told twice");
     }
 
     fn look_at_answer(&mut self, ticket: Ticket, answer: &Result<Reply, Error>, server: &Server) {
         let asked = self.asked.remove(&ticket).expect("what is answered was asked, and once");
-        let Asked::Send { peer, text, kept } = asked else { return };
+        let Asked::Send { chat, text, kept } = asked else { return };
         let tables = self.machine.tables();
         match answer {
             Ok(Reply::Kept) => {
@@ -258,13 +258,13 @@ impl Device {
                 let outbox = tables.outbox().expect("read");
                 let mut texts = outbox.iter().filter_map(|(id, _)| tables.outgoing(*id).expect("read"));
                 assert!(texts.any(|outgoing| outgoing.body == text), "told as kept, and not stored");
-                self.kept.insert(text.clone(), peer);
-                self.asked.insert(ticket, Asked::Send { peer, text, kept: true });
+                self.kept.insert(text.clone(), chat);
+                self.asked.insert(ticket, Asked::Send { chat, text, kept: true });
             }
             Ok(Reply::Sent(sent)) => {
                 assert!(kept, "sent before it was kept");
                 assert!(
-                    server.was_at(self.id.0, peer, sent.seq, &text),
+                    server.was_at(self.id.0, chat, sent.seq, &text),
                     "told as sent, and never was: {sent:?}"
                 );
             }
@@ -279,9 +279,9 @@ impl Device {
     /// Positions never fall, but where the server was put back.
     fn look_at_positions(&mut self, may_fall: bool) {
         for log in self.machine.tables().logs(Which::All(None), u32::MAX).expect("read") {
-            let before = self.positions.insert(log.peer, log.position).unwrap_or(0);
-            let (id, peer, position) = (self.id, log.peer, log.position);
-            assert!(position >= before || may_fall, "{id:?} with {peer}: {before} fell to {position}");
+            let before = self.positions.insert(log.chat, log.position).unwrap_or(0);
+            let (id, chat, position) = (self.id, log.chat, log.position);
+            assert!(position >= before || may_fall, "{id:?} with {chat}: {before} fell to {position}");
             assert!(log.told <= log.position && log.acked <= log.position, "{log:?}");
         }
     }

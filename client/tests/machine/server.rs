@@ -61,7 +61,7 @@ impl Log {
         let entry = &self.entries[seq as usize - 1];
         let peer = if chat.0 == me { chat.1 } else { chat.0 };
         v1::Entry {
-            peer,
+            chat: peer,
             seq,
             time_ms: entry.time_ms,
             body: entry.body.clone(),
@@ -424,7 +424,7 @@ impl Server {
         let me = device.0;
         let mut listed = BTreeMap::new();
         for position in positions {
-            listed.insert(chat(me, position.peer), position);
+            listed.insert(chat(me, position.chat), position);
         }
         let of_me = |chat: &Chat| chat.0 == me || chat.1 == me;
         let mut chats: BTreeSet<_> = listed.keys().copied().collect();
@@ -443,7 +443,7 @@ impl Server {
                 marks = Some((position.delivered_upto, position.read_upto));
                 from = position.upto.min(believed);
                 if position.upto > believed {
-                    of.pushes.push_back(M::Rewound(v1::Rewound { peer, upto: from, head: log.head() }));
+                    of.pushes.push_back(M::Rewound(v1::Rewound { chat: peer, upto: from, head: log.head() }));
                     marks = Some((0, 0));
                 }
             }
@@ -453,7 +453,7 @@ impl Server {
             of.upto.insert(place, log.head());
             let (delivered_upto, read_upto) = log.marks(peer);
             if marks.is_some_and(|marks| marks.0 < delivered_upto || marks.1 < read_upto) {
-                let receipt = v1::Receipt { peer, delivered_upto, read_upto, member: peer };
+                let receipt = v1::Receipt { chat: peer, delivered_upto, read_upto, member: peer };
                 of.pushes.push_back(M::Receipt(receipt));
             }
         }
@@ -461,7 +461,7 @@ impl Server {
     }
 
     fn send(&mut self, connection: u64, device: DeviceId, id: u64, send: v1::Send) {
-        let v1::Send { peer, client_id, body, .. } = send;
+        let v1::Send { chat: peer, client_id, body, .. } = send;
         let known = *self.numbers.entry((device, body.to_vec())).or_insert(client_id);
         assert_eq!(known, client_id, "a message has one number for its life");
         let sent = match self.content.sent.get(&(device, client_id)) {
@@ -512,7 +512,7 @@ impl Server {
     }
 
     fn acknowledge(&mut self, connection: u64, device: DeviceId, id: u64, acknowledge: &v1::Acknowledge) {
-        let v1::Acknowledge { peer, delivered_upto, read_upto } = *acknowledge;
+        let v1::Acknowledge { chat: peer, delivered_upto, read_upto } = *acknowledge;
         let me = device.0;
         let log = self.content.logs.entry(chat(me, peer)).or_default();
         if delivered_upto > log.head() || read_upto > log.head() {
@@ -535,20 +535,20 @@ impl Server {
             let to_peer = (other.0 == peer).then_some((me, marks.0));
             let to_self = (other.0 == me && marks.1 > before.1).then_some((peer, 0));
             if let Some((peer, delivered_upto)) = to_peer.or(to_self) {
-                let receipt = v1::Receipt { peer, delivered_upto, read_upto: marks.1, member: me };
+                let receipt = v1::Receipt { chat: peer, delivered_upto, read_upto: marks.1, member: me };
                 of.pushes.push_back(M::Receipt(receipt));
             }
         }
     }
 
     fn history(&mut self, connection: u64, device: DeviceId, id: u64, history: &v1::History) {
-        let place = chat(device.0, history.peer);
+        let place = chat(device.0, history.chat);
         let empty = Log::default();
         let log = self.content.logs.get(&place).unwrap_or(&empty);
         assert!(history.forwards, "this client reads no history backwards by itself");
         let begin = history.from + 1;
         let end = (history.from + 7).min(log.head());
-        let entry = |seq| v1::Entry { peer: 0, ..log.entry(seq, device.0, place) };
+        let entry = |seq| v1::Entry { chat: 0, ..log.entry(seq, device.0, place) };
         let entries = (begin..=end).map(entry).collect();
         let (head, more) = (log.head(), end < log.head());
         let page = v1::HistoryPage { entries, more, head, ..Default::default() };
@@ -564,7 +564,7 @@ impl Connection {
     /// Whether something of a chat is not pushed yet.
     fn is_behind(&self, with: u64) -> bool {
         self.pushes.iter().any(|push| match push {
-            M::Entry(v1::Entry { peer, .. }) | M::Rewound(v1::Rewound { peer, .. }) => *peer == with,
+            M::Entry(v1::Entry { chat: peer, .. }) | M::Rewound(v1::Rewound { chat: peer, .. }) => *peer == with,
             _ => false,
         })
     }

@@ -276,18 +276,18 @@ impl World {
 
     /// What a device has acknowledged, it has as the server has it.
     fn look_at_acknowledged(&mut self) {
-        for (number, peer, from, upto) in std::mem::take(&mut self.server.acknowledged) {
+        for (number, chat, from, upto) in std::mem::take(&mut self.server.acknowledged) {
             let Pipe { device: id, run, .. } = self.pipes[&number];
             let mut devices = self.devices.values().chain(&self.old);
             let Some(device) = devices.find(|device| device.id == id && device.run == run) else { continue };
             for seq in from + 1..=upto {
-                let theirs = self.server.entry(id.0, peer, seq).expect("up to the head");
-                let own = device.machine.tables().entry(peer, seq).expect("read");
+                let theirs = self.server.entry(id.0, chat, seq).expect("up to the head");
+                let own = device.machine.tables().entry(chat, seq).expect("read");
                 let own =
-                    own.unwrap_or_else(|| panic!("{id:?}: {peer} {seq} is acknowledged, and not there"));
+                    own.unwrap_or_else(|| panic!("{id:?}: {chat} {seq} is acknowledged, and not there"));
                 let same =
                     (own.sender, own.time_ms, &own.body) == (theirs.sender, theirs.time_ms, &theirs.body);
-                assert!(same, "{id:?}: {peer} {seq} is acknowledged, and another one is there: {own:?}");
+                assert!(same, "{id:?}: {chat} {seq} is acknowledged, and another one is there: {own:?}");
             }
         }
     }
@@ -317,9 +317,9 @@ impl World {
             let tables = device.machine.tables();
             let logs = tables.logs(Which::All(None), 9).expect("read");
             let logs: Vec<_> =
-                logs.iter().map(|log| (log.peer, log.position, log.top, log.told, log.acked)).collect();
+                logs.iter().map(|log| (log.chat, log.position, log.top, log.told, log.acked)).collect();
             let generations = tables.generations().expect("read");
-            trace!(self, "    (peer, position, top, told, acked) {logs:?}, generations {generations:?}");
+            trace!(self, "    (chat, position, top, told, acked) {logs:?}, generations {generations:?}");
         }
         if self.chance(1) {
             trace!(self, "{id:?} crashes after that");
@@ -464,10 +464,10 @@ impl World {
         match self.random.u32(0..100) {
             0..30 => {
                 // To another user, to oneself, to somebody who never answers, to nobody.
-                let peer = [1, 2, 2, 1, 3, 101][self.random.usize(0..6)];
+                let chat = [1, 2, 2, 1, 3, 101][self.random.usize(0..6)];
                 for _ in 0..self.random.u32(1..6) {
                     let body = self.text();
-                    self.asks(Ask::Send { peer, body, key: None });
+                    self.asks(Ask::Send { chat, kind: 0, body, key: None });
                 }
             }
             30..40 => {
@@ -480,8 +480,8 @@ impl World {
                 self.send_down();
             }
             40..47 => {
-                let (peer, upto) = (self.random.u64(1..5), self.random.u64(1..20));
-                self.asks(Ask::MarkRead { peer, upto });
+                let (chat, upto) = (self.random.u64(1..5), self.random.u64(1..20));
+                self.asks(Ask::MarkRead { chat, upto });
             }
             47..52 => self.asks(Ask::Lookup(tern_proto::v1::lookup::By::UserId(2))),
             52..55 => self.asks(Ask::Flush),
@@ -554,26 +554,26 @@ impl World {
             assert!(device.asked.is_empty(), "{id:?} has not answered {:?}", device.asked);
             assert_eq!(tables.logs(Which::Gaps, 9).expect("read"), [], "{id:?} has gaps");
             assert!(!tables.is_in_doubt().expect("read"), "{id:?} has something in doubt");
-            for (peer, head, acked) in self.server.heads(*id) {
-                let log = tables.log(peer).expect("read").unwrap_or_default();
+            for (chat, head, acked) in self.server.heads(*id) {
+                let log = tables.log(chat).expect("read").unwrap_or_default();
                 let state = (log.position, log.top, log.told, acked, log.acked);
-                assert_eq!(state, (head, head, head, head, head), "{id:?} with {peer}: {log:?}");
+                assert_eq!(state, (head, head, head, head, head), "{id:?} with {chat}: {log:?}");
                 for seq in 1..=head {
-                    let own = tables.entry(peer, seq).expect("read").expect("up to the position");
-                    let theirs = self.server.entry(id.0, peer, seq).expect("up to the head");
-                    assert_eq!(own.body, theirs.body, "{id:?} with {peer}: {seq}");
+                    let own = tables.entry(chat, seq).expect("read").expect("up to the position");
+                    let theirs = self.server.entry(id.0, chat, seq).expect("up to the head");
+                    assert_eq!(own.body, theirs.body, "{id:?} with {chat}: {seq}");
                 }
                 // With oneself there is nobody to hear of, and a device asks for news of as many chats as one `Resume` takes. What another
                 // device of the user's has sent, it may learn of only when it has asked.
                 let is_only_one = id.0 == 2;
-                if peer != id.0 && is_only_one && self.server.positions_max == POSITIONS_MAX {
-                    let (known, last) = (log.peer_delivered, log.last_own);
-                    let delivered = self.server.delivered(peer, id.0);
-                    assert_eq!(known.min(last), delivered.min(last), "{id:?} with {peer}: what has arrived");
+                if chat != id.0 && is_only_one && self.server.positions_max == POSITIONS_MAX {
+                    let (known, last) = (log.others_delivered, log.last_own);
+                    let delivered = self.server.delivered(chat, id.0);
+                    assert_eq!(known.min(last), delivered.min(last), "{id:?} with {chat}: what has arrived");
                 }
             }
-            for (text, peer) in &device.kept {
-                let times = self.server.times(id.0, *peer, text);
+            for (text, chat) in &device.kept {
+                let times = self.server.times(id.0, *chat, text);
                 assert!(times <= 1, "a message is there {times} times");
                 let was_sent = self.server.numbers.contains_key(&(*id, text.clone()));
                 assert!(was_sent || device.refused.contains(text), "a message that was kept never came");

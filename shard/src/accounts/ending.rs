@@ -5,6 +5,7 @@ use tern_storage::records::UserRecord;
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::ids::{Phone, UserId};
 
+use super::groups::read_groups;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::admin::AdminResponse;
@@ -14,6 +15,7 @@ impl Accounts {
     /// The devices of a user have changed, durably.
     pub(super) fn devices_changed(&mut self, cx: &mut Cx, id: UserId) {
         self.tell_watchers(cx, id);
+        read_groups(cx, id, None);
         let user = self.user(id);
         let lives = user.record.is_some();
         let ended = user.devices.values().filter(|device| !lives || device.record.revoked_ms != 0);

@@ -10,7 +10,7 @@ use tern_wire::ids::{DeviceId, Seq, UserId};
 use super::kept::Inbox;
 use super::waits::{ScanFor, Then, logs_of};
 use super::{Accounts, Cx};
-use crate::entry::{Author, Entry};
+use crate::entry::{Author, Entry, peer_of};
 use crate::message::{FrontOp, InboxAsk, InboxStep, Unreadable, Watermarks};
 use crate::reply::Place;
 
@@ -131,11 +131,12 @@ impl Accounts {
     pub(super) fn advanced(&mut self, cx: &mut Cx, id: UserId, log: LogId, by: Author, marks: Watermarks) {
         // Of a user who is not in memory, nobody is here.
         let Some(user) = self.users.get(id) else { return };
+        let whose = (peer_of(log, id) != Some(by.user)).then_some(by.user);
         for (device, state) in user.devices.iter() {
             if (Author { user: id, device: *device }) != by
                 && let Some(place) = state.place
             {
-                cx.tell_front(place, FrontOp::Watermarks(log, by.user, marks));
+                cx.tell_front(place, FrontOp::Watermarks(log, whose, marks));
             }
         }
     }

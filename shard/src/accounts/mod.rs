@@ -12,6 +12,7 @@ mod codes;
 mod delivery;
 mod devices;
 mod ending;
+mod groups;
 mod inbox;
 mod kept;
 mod making;

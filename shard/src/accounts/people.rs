@@ -31,6 +31,10 @@ impl Accounts {
                 let shown = Shown { name: true, phone: true };
                 self.ask_user(cx, asker, Ask::Told(UserOp::Describe(origin, shown)));
             }
+            Lookup::InGroup(user, group) => {
+                let log = LogId::Group(group.get());
+                cx.ask_log(origin, log, LogOp::DescribeMember(origin, asker, user));
+            }
             Lookup::User(peer) => {
                 let log = LogId::direct(asker.get(), peer.get());
                 cx.ask_log(origin, log, LogOp::Describe { origin, reader: asker, by_phone: false });
@@ -108,8 +112,7 @@ impl Accounts {
     pub(super) fn peers_read(&mut self, cx: &mut Cx, id: UserId, rows: &[Row], more: bool) {
         let logs: Vec<_> = rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
         for log in &logs {
-            let peer = peer_of(*log, id);
-            if peer != id {
+            if let Some(peer) = peer_of(*log, id).filter(|peer| *peer != id) {
                 cx.tell_user(peer, UserOp::PeerChanged(*log));
             }
         }
@@ -120,8 +123,8 @@ impl Accounts {
 
     /// The peer of a user in a log is not as before. If a device of the user is here, the log says whether it may know.
     pub(super) fn peer_changed(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
-        if !self.attached(id).is_empty() {
-            cx.tell_log(log, LogOp::Changed(peer_of(log, id)));
+        if let Some(peer) = peer_of(log, id).filter(|_| !self.attached(id).is_empty()) {
+            cx.tell_log(log, LogOp::Changed(peer));
         }
     }
 

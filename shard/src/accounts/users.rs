@@ -43,9 +43,12 @@ impl Accounts {
     pub(crate) fn user_told(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
         match op {
             UserOp::Send(log, send) => self.pass_on(cx, id, log, send),
+            UserOp::CreateGroup(send) => self.create_group(cx, id, send),
             UserOp::Stands(standing) => self.log_stands(cx, id, &standing),
             UserOp::Page(Origin { place, ask }, page) => cx.tell_front(place, FrontOp::Page(ask, page)),
             UserOp::Appended(entry) => self.appended(cx, id, &entry),
+            UserOp::Joined(entry) => self.joined(cx, id, &entry),
+            UserOp::OthersAdvanced(log, marks) => self.others_advanced(cx, id, log, marks),
             UserOp::Acknowledged(device, log, upto) => self.acknowledged(id, device, log, upto),
             UserOp::Advanced(log, by, marks) => self.advanced(cx, id, log, by, marks),
             UserOp::Pushed(device, log, upto) => self.pushed(id, device, log, upto),
@@ -111,7 +114,7 @@ impl Accounts {
     }
 
     /// Passes a message of a user on to its log, if there may be one more. One that was asked before has been counted then.
-    fn pass_on(&mut self, cx: &mut Cx, id: UserId, log: LogId, send: Box<Send>) {
+    pub(super) fn pass_on(&mut self, cx: &mut Cx, id: UserId, log: LogId, send: Box<Send>) {
         let slot = Slot::of_log(log);
         if send.epoch < cx.epoch(slot) && !is(Mutation::SkipEpoch) {
             // Messages before it may be lost with the log's last owner. Its core does not know yet, and will ask again for all of them.
@@ -167,7 +170,7 @@ impl Accounts {
             UserOp::Inbox(InboxAsk { origin: Origin { place, ask }, .. }) => {
                 cx.tell_front(place, FrontOp::Inbox(ask, Err(Unreadable::ForNow)));
             }
-            UserOp::Send(_, send) => cx.refuse(send.origin, refusal),
+            UserOp::Send(_, send) | UserOp::CreateGroup(send) => cx.refuse(send.origin, refusal),
             UserOp::Refresh(origin, ..)
             | UserOp::LookUp(origin, _)
             | UserOp::ListDevices(origin)
@@ -193,6 +196,8 @@ impl Accounts {
             | UserOp::Page(..)
             | UserOp::Stands(_)
             | UserOp::Appended(_)
+            | UserOp::Joined(_)
+            | UserOp::OthersAdvanced(..)
             | UserOp::Acknowledged(..)
             | UserOp::Advanced(..)
             | UserOp::Released(_)
@@ -352,7 +357,7 @@ impl Accounts {
     }
 
     /// The devices of a user that may be pushed to; `None` if there is no such user.
-    fn living_devices(&mut self, id: UserId) -> Option<Vec<DeviceId>> {
+    pub(super) fn living_devices(&mut self, id: UserId) -> Option<Vec<DeviceId>> {
         self.record(id)?;
         Some(self.living(id).map(|(device, _)| *device).collect())
     }

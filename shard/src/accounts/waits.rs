@@ -60,6 +60,8 @@ pub(crate) enum ScanFor {
     Devices(UserId, Load),
     /// A user's logs, whose other members are told that the user is not as before.
     Peers(UserId),
+    /// The groups of a user whose devices are not as before.
+    Groups(UserId),
     /// What the logs of a user have reserved.
     Reserved(UserId),
     /// A step of the inbox of a user's device: of its marks, or of all the user's logs.
@@ -189,7 +191,8 @@ impl Accounts {
             (ScanFor::Reserved(user), Err(_)) => self.reserved_unreadable(cx, user),
             (ScanFor::Peers(user), Ok(rows)) => self.peers_read(cx, user, &rows.rows, rows.more),
             // Whoever is not told finds out when they look.
-            (ScanFor::Peers(_), Err(_)) => {}
+            (ScanFor::Peers(_) | ScanFor::Groups(_), Err(_)) => {}
+            (ScanFor::Groups(user), Ok(rows)) => self.groups_read(cx, user, &rows.rows, rows.more),
             (ScanFor::Inbox(user, ask, marked), result) => self.inbox_read(cx, user, ask, marked, result),
             (ScanFor::Logs(user, origin), result) => self.logs_read(cx, user, origin, result),
         }

@@ -6,15 +6,15 @@
 //! asked again, and a refusal for now is no answer to it: its connection ends, and the client asks.
 
 use bytes::Bytes;
-use tern_storage::{LogId, Slot};
+use tern_storage::{Epoch, LogId, Slot};
 use tern_wire::errors::{Farewell, Reason};
-use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
+use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Seq, UserId};
 use tern_wire::request::{Lookup, Refresh};
 
 use super::conns::{Conns, Waiter};
 use super::{Cx, Front};
 use crate::asks::AskId;
-use crate::entry::{Author, peer_of};
+use crate::entry::{Author, KIND_GROUP, log_of, peer_of};
 use crate::message::{
     Attach, Glancer, InboxAsk, LogOp, Message, Permits, Pull, ReadHistory, Send, UserOp, Want, Watermarks,
 };
@@ -45,11 +45,15 @@ const _: () = assert!(size_of::<Asked>() <= 96);
 /// What is asked, as far as it takes to ask again.
 pub(super) enum Ask {
     /// Append an entry.
-    Send { peer: UserId, client_id: ClientMessageId, kind: i32, body: Bytes },
+    Send { chat: ChatId, client_id: ClientMessageId, kind: i32, body: Bytes },
+    /// Make a group.
+    CreateGroup(ClientMessageId, Bytes),
+    /// What a group is.
+    AboutGroup(GroupId),
     /// Move the device's position and its user's watermarks.
-    Acknowledge { peer: UserId, upto: Watermarks },
+    Acknowledge { chat: ChatId, upto: Watermarks },
     /// A page of history.
-    History { peer: UserId, from: Seq, forwards: bool, limit: usize },
+    History { chat: ChatId, from: Seq, forwards: bool, limit: usize },
     /// Who is it?
     Lookup(Box<Lookup>),
     /// The user's devices.
@@ -87,14 +91,19 @@ impl Asked {
     fn passes(&self, by: Option<Author>, is_so: impl Fn(Slot) -> bool) -> bool {
         is_so(self.slot)
             || match self.ask {
-                Ask::Send { peer, .. } => by.is_none_or(|by| is_so(Slot::of_log(chat(by, peer)))),
-                Ask::Glance(log) => by.is_none_or(|by| is_so(slot_of(peer_of(log, by.user)))),
+                Ask::Send { chat, .. } => by.is_none_or(|by| is_so(Slot::of_log(log_of(by.user, chat)))),
+                // The peer's owner adds who that is.
+                Ask::Glance(log) => {
+                    by.is_none_or(|by| peer_of(log, by.user).is_some_and(|peer| is_so(slot_of(peer))))
+                }
                 // A page goes by way of the user's owner.
                 Ask::Pull { .. } => by.is_none_or(|by| is_so(slot_of(by.user))),
-                Ask::Lookup(_) => true,
+                // In which slot a group comes to lie, its maker's owner finds.
+                Ask::Lookup(_) | Ask::CreateGroup(..) => true,
                 Ask::Once(then) => then.is_some_and(is_so),
                 Ask::Acknowledge { .. }
                 | Ask::History { .. }
+                | Ask::AboutGroup(_)
                 | Ask::Devices
                 | Ask::EndDevice(_)
                 | Ask::RingDevice(_)
@@ -119,9 +128,13 @@ impl Ask {
     /// The slot whose owner is asked.
     fn slot(&self, by: Author) -> Slot {
         match self {
-            Self::Acknowledge { peer, .. } | Self::History { peer, .. } => Slot::of_log(chat(by, *peer)),
+            Self::Acknowledge { chat, .. } | Self::History { chat, .. } => {
+                Slot::of_log(log_of(by.user, *chat))
+            }
             Self::Pull { log, .. } | Self::Glance(log) => Slot::of_log(*log),
-            Self::Send { .. }
+            Self::AboutGroup(group) => Slot::of_log(LogId::Group(group.get())),
+            Self::CreateGroup(..)
+            | Self::Send { .. }
             | Self::Lookup(_)
             | Self::Devices
             | Self::EndDevice(_)
@@ -145,6 +158,7 @@ impl Ask {
         matches!(
             self,
             Self::Send { .. }
+                | Self::CreateGroup(..)
                 | Self::Acknowledge { .. }
                 | Self::EndDevice(_)
                 | Self::Refresh(_)
@@ -295,18 +309,14 @@ fn slot_of(user: UserId) -> Slot {
     Slot::of_user(user.get())
 }
 
-fn chat(by: Author, peer: UserId) -> LogId {
-    LogId::direct(by.user.get(), peer.get())
-}
-
 /// What goes to the owner.
 fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Message {
     let Author { user, device } = by;
     let of_user = |op| Message::User(user, op);
-    let of_chat = |peer: UserId, op| Message::Log(chat(by, peer), op);
+    let of_chat = |chat, op| Message::Log(log_of(user, chat), op);
     match *ask {
-        Ask::Send { peer, client_id, kind, ref body } => {
-            let log = chat(by, peer);
+        Ask::Send { chat, client_id, kind, ref body } => {
+            let log = log_of(user, chat);
             let (epoch, body) = (cx.epoch(Slot::of_log(log)), body.clone());
             let permits = Permits::default();
             of_user(UserOp::Send(
@@ -314,9 +324,16 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
                 Box::new(Send { origin, author: by, client_id, kind, again, epoch, body, permits }),
             ))
         }
-        Ask::Acknowledge { peer, upto } => of_chat(peer, LogOp::Acknowledge { origin, author: by, upto }),
-        Ask::History { peer, from, forwards, limit } => {
-            of_chat(peer, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
+        Ask::CreateGroup(client_id, ref body) => {
+            let (epoch, permits, body) = (Epoch(0), Permits::default(), body.clone());
+            let kind = KIND_GROUP;
+            let send = Send { origin, author: by, client_id, kind, again, epoch, body, permits };
+            of_user(UserOp::CreateGroup(Box::new(send)))
+        }
+        Ask::AboutGroup(group) => Message::Log(LogId::Group(group.get()), LogOp::About(origin, user)),
+        Ask::Acknowledge { chat, upto } => of_chat(chat, LogOp::Acknowledge { origin, author: by, upto }),
+        Ask::History { chat, from, forwards, limit } => {
+            of_chat(chat, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
         }
         Ask::Lookup(ref lookup) => of_user(UserOp::LookUp(origin, Lookup::clone(lookup))),
         Ask::Devices => of_user(UserOp::ListDevices(origin)),
@@ -328,7 +345,7 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
         }
         Ask::Inbox(after) => of_user(UserOp::Inbox(InboxAsk { origin, device, after })),
         Ask::Pull { log, want, marked } => {
-            let pull = Pull { origin, author: by, want, marked, writes_mark: true };
+            let pull = Pull { origin, author: by, want, marked, writes_mark: true, met: false };
             Message::Log(log, LogOp::Pull(Box::new(pull)))
         }
         Ask::Logs(after, rows) => of_user(UserOp::ListLogs(origin, after, rows)),

@@ -5,9 +5,8 @@
 
 use prost::Message as _;
 use tern_proto::v1;
-use tern_storage::LogId;
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::{Seq, UserId};
+use tern_wire::ids::{ChatId, Seq, UserId};
 use tern_wire::limits::{CHATS_MAX, NUMBERS_END, PAGE_BYTES_MAX};
 use tern_wire::request::Chats;
 use xxhash_rust::xxh3::xxh3_64;
@@ -16,7 +15,7 @@ use super::asking::Ask;
 use super::conns::Waiter;
 use super::{Cx, Front};
 use crate::asks::AskId;
-use crate::entry::{Author, peer_of};
+use crate::entry::{Author, chat_of, log_of};
 use crate::maps::{Hashing, Map};
 use crate::message::{Glance, Glancer, LogsPage, Unreadable};
 use crate::reply::{ConnId, Reply};
@@ -33,10 +32,10 @@ pub(super) struct Listings {
 struct Page {
     waiter: Waiter,
     reader: Author,
-    /// The versions that the client knows, by peer, rising.
+    /// The versions that the client knows, by the chats' numbers, rising.
     known: Vec<(u64, u64)>,
-    /// The chats of the page, rising by peer, as far as they have come.
-    chats: Vec<(UserId, Option<Box<Glance>>)>,
+    /// The chats of the page, rising, as far as they have come.
+    chats: Vec<(ChatId, Option<Box<Glance>>)>,
     missing: usize,
     /// There are chats behind these.
     more: bool,
@@ -63,9 +62,9 @@ impl Page {
     fn answer(self) -> Reply {
         let mut page = v1::ChatsPage::default();
         let mut bytes = 0;
-        let last = self.chats.last().filter(|_| self.more).map_or(0, |(peer, _)| peer.get());
+        let last = self.chats.last().filter(|_| self.more).map_or(0, |(chat, _)| chat.get());
         let mut chats = self.chats.into_iter().peekable();
-        while let Some((peer, glance)) = chats.next() {
+        while let Some((id, glance)) = chats.next() {
             let glance = glance.expect("all have come");
             if glance.failed == Some(Unreadable::ForNow) {
                 return Reply::Refused(UNREADABLE);
@@ -74,15 +73,15 @@ impl Page {
                 // Its first entry is in the store, and its owner has not heard so: nothing of it was told to anybody.
                 continue;
             }
-            let chat = chat_of(self.reader.user, *glance);
-            let known = self.known.binary_search_by_key(&peer.get(), |(known, _)| *known);
+            let chat = shown(self.reader.user, *glance);
+            let known = self.known.binary_search_by_key(&id.get(), |(known, _)| *known);
             if known.is_ok_and(|place| self.known[place].1 == chat.version) {
                 continue;
             }
             bytes += chat.last.as_ref().map_or(0, |last| last.body.len());
             page.chats.push(chat);
             if bytes >= PAGE_BYTES_MAX && chats.peek().is_some() {
-                page.next = peer.get();
+                page.next = id.get();
                 return Reply::ChatsPage(page);
             }
         }
@@ -91,23 +90,24 @@ impl Page {
     }
 }
 
-fn chat_of(reader: UserId, glance: Glance) -> v1::Chat {
-    let peer = peer_of(glance.log, reader).get();
+fn shown(reader: UserId, glance: Glance) -> v1::Chat {
+    let id = chat_of(glance.log, reader).get();
     if glance.failed.is_some() {
-        return v1::Chat { peer, unavailable: true, ..Default::default() };
+        return v1::Chat { id, unavailable: true, ..Default::default() };
     }
     let mut chat = v1::Chat {
-        peer,
+        id,
         name: glance.name,
         phone: glance.phone,
         head: glance.head.0,
         unread: glance.unread,
         last: glance.last.map(|entry| entry.view(reader, true)),
-        delivered_upto: glance.peer.delivered.0,
-        read_upto: glance.peer.read.0,
+        delivered_upto: glance.others.delivered.0,
+        read_upto: glance.others.read.0,
         own_read_upto: glance.own.read.0,
         version: 0,
         unavailable: false,
+        left: glance.left,
     };
     // Never 0, which stands for no version.
     chat.version = xxh3_64(&chat.encode_to_vec()) % (NUMBERS_END - 1) + 1;
@@ -123,7 +123,7 @@ impl Front {
         }
         let Chats { after, limit, known } = chats;
         let rows = if limit == 0 { CHATS_MAX } else { CHATS_MAX.min(limit as usize) };
-        let after = after.map(|peer| LogId::direct(reader.user.get(), peer.get()));
+        let after = after.map(|chat| log_of(reader.user, chat));
         let page = Page { waiter, reader, known, chats: Vec::new(), missing: 0, more: false };
         self.listings.pages.insert(id, Box::new(page));
         self.ask_for(cx, id, reader, Ask::Logs(after, rows));
@@ -145,7 +145,7 @@ impl Front {
         };
         let reader = page.reader;
         (page.missing, page.more) = (logs.len(), more);
-        page.chats = logs.iter().map(|log| (peer_of(*log, reader.user), None)).collect();
+        page.chats = logs.iter().map(|log| (chat_of(*log, reader.user), None)).collect();
         for log in logs {
             self.ask_for(cx, id, reader, Ask::Glance(log));
         }
@@ -159,9 +159,9 @@ impl Front {
             return;
         }
         let page = self.listings.page(id);
-        let peer = peer_of(glance.log, reader);
-        let place = page.chats.binary_search_by_key(&peer, |(peer, _)| *peer);
-        let place = place.expect("what was asked for is in the page, and peers rise as their logs' keys do");
+        let chat = chat_of(glance.log, reader);
+        let place = page.chats.binary_search_by_key(&chat, |(chat, _)| *chat);
+        let place = place.expect("what was asked for is in the page, and chats rise as their logs' keys do");
         page.chats[place].1 = Some(glance);
         page.missing -= 1;
         self.answer_chats(cx, id);

@@ -14,7 +14,7 @@ use super::session::Next;
 use super::{Cx, Front};
 use crate::asks::AskId;
 use crate::effects::Stage;
-use crate::entry::{Author, Entry, peer_of};
+use crate::entry::{Author, Entry, chat_of, peer_of};
 use crate::limits::LAG_LOGS_MAX;
 use crate::message::{InboxStep, Notice, Page, Unreadable, UserOp, Want, Watermarks};
 use crate::reply::ConnId;
@@ -64,17 +64,17 @@ impl Front {
         }
     }
 
-    /// Pushes a member's watermarks, or notes that the device is behind.
+    /// Pushes a member's watermarks, or those of all others together, or notes that the device is behind.
     pub(super) fn push_receipt(
         &mut self,
         cx: &mut Cx,
         id: ConnId,
         log: LogId,
-        member: UserId,
+        member: Option<UserId>,
         marks: Watermarks,
     ) {
         let Some(session) = self.conns.session(id).filter(|session| !session.is_silent()) else { return };
-        let is_own = member == session.author().user;
+        let is_own = member.is_some();
         if session.is_behind(log) {
             // The last page brings them.
             session.behind(log, UNREAD).owes_own |= is_own;
@@ -163,16 +163,23 @@ impl Front {
 
     /// Pushes a page as far as may be, and notes what is left. `true` if nothing is.
     fn push_page(&mut self, cx: &mut Cx, id: ConnId, user: UserId, page: &Page, behind: &mut Behind) -> bool {
-        let (log, peer) = (page.log, peer_of(page.log, user));
+        let log = page.log;
         if let Some(upto) = page.rewound {
             if !self.may_push(cx, id) {
                 return false;
             }
-            let rewound = v1::Rewound { peer: peer.get(), upto: upto.0, head: page.head.0 };
+            let rewound = v1::Rewound { chat: chat_of(log, user).get(), upto: upto.0, head: page.head.0 };
             self.push(cx, id, server_frame::Message::Rewound(rewound));
             // What it knew of the watermarks may never have been so in this store.
             behind.known = None;
             behind.owes_own = true;
+        }
+        if let Some(from) = page.begins {
+            if !self.may_push(cx, id) {
+                return false;
+            }
+            let begins = v1::Begins { chat: chat_of(log, user).get(), from: from.0 };
+            self.push(cx, id, server_frame::Message::Begins(begins));
         }
         behind.clean &= page.entries.is_empty();
         behind.want = Want::from_entry(page.next);
@@ -186,18 +193,18 @@ impl Front {
         if page.next <= page.head {
             return false;
         }
-        if page.peer != behind.known.unwrap_or_default() {
+        if page.others != behind.known.unwrap_or_default() {
             if !self.may_push(cx, id) {
                 return false;
             }
-            self.push_watermarks(cx, id, log, peer, page.peer);
-            behind.known = Some(page.peer);
+            self.push_watermarks(cx, id, log, None, page.others);
+            behind.known = Some(page.others);
         }
-        if behind.owes_own && peer != user && page.own != Watermarks::default() {
+        if behind.owes_own && peer_of(log, user) != Some(user) && page.own != Watermarks::default() {
             if !self.may_push(cx, id) {
                 return false;
             }
-            self.push_watermarks(cx, id, log, user, page.own);
+            self.push_watermarks(cx, id, log, Some(user), page.own);
         }
         true
     }
@@ -249,7 +256,14 @@ impl Front {
         !full && self.conns.session(id).is_some_and(|session| session.has_credit())
     }
 
-    fn push_watermarks(&mut self, cx: &mut Cx, id: ConnId, log: LogId, member: UserId, marks: Watermarks) {
+    fn push_watermarks(
+        &mut self,
+        cx: &mut Cx,
+        id: ConnId,
+        log: LogId,
+        member: Option<UserId>,
+        marks: Watermarks,
+    ) {
         let message = self.watermarks(id, log, member, marks);
         self.push(cx, id, message);
     }
@@ -258,16 +272,15 @@ impl Front {
         &mut self,
         id: ConnId,
         log: LogId,
-        member: UserId,
+        member: Option<UserId>,
         marks: Watermarks,
     ) -> server_frame::Message {
         let session = self.conns.session(id).expect(HERE);
-        let peer = peer_of(log, session.author().user);
         let receipt = v1::Receipt {
-            peer: peer.get(),
+            chat: chat_of(log, session.author().user).get(),
             delivered_upto: marks.delivered.0,
             read_upto: marks.read.0,
-            member: if member == peer { 0 } else { member.get() },
+            member: member.map_or(0, UserId::get),
         };
         server_frame::Message::Receipt(receipt)
     }

@@ -1,14 +1,14 @@
 //! What a logged-in device asks for: each request goes to the owner who can answer it.
 
-use tern_storage::{LogId, Slot};
+use tern_storage::Slot;
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::request::{Acknowledge, History, Request, Resume, Send};
+use tern_wire::request::{Acknowledge, CreateGroup, History, Request, Resume, Send};
 
 use super::asking::Ask;
 use super::conns::Waiter;
 use super::{Cx, Front};
 use crate::effects::Stage;
-use crate::entry::Author;
+use crate::entry::{Author, log_of};
 use crate::limits::INBOX_LOGS_MAX;
 use crate::message::{Claim, Message, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
@@ -24,20 +24,24 @@ impl Front {
         match request {
             Request::Send(send) => self.send(cx, waiter, author, send),
             Request::Acknowledge(acknowledge) => {
-                let Acknowledge { peer, delivered_upto, read_upto } = acknowledge;
+                let Acknowledge { chat, delivered_upto, read_upto } = acknowledge;
                 let upto = Watermarks { delivered: delivered_upto, read: read_upto };
-                self.ask(cx, waiter, author, Ask::Acknowledge { peer, upto });
+                self.ask(cx, waiter, author, Ask::Acknowledge { chat, upto });
             }
-            Request::History(History { peer, from, forwards, limit }) => {
+            Request::History(History { chat, from, forwards, limit }) => {
                 let max = cx.limits().history_entries_max;
                 let limit = if limit == 0 { max } else { max.min(limit as usize) };
-                self.ask(cx, waiter, author, Ask::History { peer, from, forwards, limit });
+                self.ask(cx, waiter, author, Ask::History { chat, from, forwards, limit });
             }
             Request::Resume(resume) => self.resume(cx, waiter, &resume),
             Request::Lookup(lookup) => self.ask(cx, waiter, author, Ask::Lookup(Box::new(lookup))),
             Request::Chats(chats) => self.chats(cx, waiter, author, chats),
             Request::Devices => self.ask(cx, waiter, author, Ask::Devices),
             Request::EndDevice(ended) => self.ask(cx, waiter, author, Ask::EndDevice(ended)),
+            Request::CreateGroup(CreateGroup { client_id, body }) => {
+                self.ask(cx, waiter, author, Ask::CreateGroup(client_id, body));
+            }
+            Request::AboutGroup(group) => self.ask(cx, waiter, author, Ask::AboutGroup(group)),
             Request::RingDevice(rung) => self.ask(cx, waiter, author, Ask::RingDevice(rung)),
             Request::Rename(rename) => {
                 // Done twice, it could undo what another device has done meanwhile.
@@ -60,9 +64,9 @@ impl Front {
             let refusal = Refusal::new(Reason::BodyTooLarge, "the body is longer than Limits.body_bytes_max");
             return self.turn_down(cx, waiter, refusal);
         }
-        let Send { peer, client_id, kind, body } = send;
+        let Send { chat, client_id, kind, body } = send;
         cx.passed(author, client_id, Stage::Decrypted);
-        self.ask(cx, waiter, author, Ask::Send { peer, client_id, kind, body });
+        self.ask(cx, waiter, author, Ask::Send { chat, client_id, kind, body });
     }
 
     /// Starts the pushes. A further `Resume` asks again for the logs that it lists; each is followed by `CaughtUp`.
@@ -80,7 +84,7 @@ impl Front {
         let user = session.author().user;
         session.resume();
         for position in &resume.positions {
-            let log = LogId::direct(user.get(), position.peer.get());
+            let log = log_of(user, position.chat);
             let known = Watermarks { delivered: position.delivered_upto, read: position.read_upto };
             session.add_position(log, Claim { upto: position.upto, trusted }, known);
         }

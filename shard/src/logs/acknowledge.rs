@@ -24,6 +24,9 @@ impl Logs {
             let refusal = cx.overloaded();
             return cx.refuse(origin, refusal);
         }
+        if matches!(id, LogId::Group(_)) {
+            return self.acknowledge_in_group(cx, id, origin, author, told);
+        }
         // What is read is delivered to the person, if not to this device.
         let upto = Watermarks { delivered: told.delivered.max(told.read), read: told.read };
         let log = self.known(id);
@@ -63,10 +66,16 @@ impl Logs {
         let Acknowledged { origin, log, author, position, advanced } = acknowledged;
         cx.tell_user(author.user, UserOp::Acknowledged(author.device, log, position));
         if let Some(marks) = advanced {
-            let member = member_of(self.pinned(log), author.user);
+            let state = self.pinned(log);
+            let is_group = state.group.is_some();
+            let member = member_of(state, author.user);
             member.shown = member.shown.max(marks);
-            for user in members_of(log) {
-                cx.tell_user(user, UserOp::Advanced(log, author, marks));
+            if !is_group {
+                for user in members_of(log) {
+                    cx.tell_user(user, UserOp::Advanced(log, author, marks));
+                }
+            } else if member.devices.len() > 1 {
+                cx.tell_user(author.user, UserOp::Advanced(log, author, marks));
             }
         }
         cx.reply(origin, Reply::Acknowledged);
@@ -75,28 +84,34 @@ impl Logs {
     /// The mark of a device that has caught up is cleared only when its log has been quiet for a while: a busy chat
     /// would write and clear it with every message.
     pub(super) fn look_when_quiet(&mut self, cx: &Cx, id: LogId) {
-        let due_ms = cx.now_ms + cx.limits().mark_quiet_ms;
+        let quiet_ms = cx.limits().mark_quiet_ms;
         let log = self.known(id);
+        let due_ms = cx.now_ms + log.quiet_ms(quiet_ms);
         if !std::mem::replace(&mut log.in_quiet, true) {
-            self.quiet.push_back((due_ms, id));
+            self.quiet.insert((due_ms, id));
         }
     }
 
     /// Clears the marks of logs that have been quiet.
     pub(super) fn clear_marks(&mut self, cx: &mut Cx) {
-        while let Some((due_ms, id)) = self.quiet.front().copied()
-            // The clock may have been set back: then it is due as well.
-            && (due_ms <= cx.now_ms || due_ms - cx.now_ms > cx.limits().mark_quiet_ms)
+        while let Some((due_ms, id)) = self.quiet.first().copied()
             && cx.may_write(0)
         {
-            self.quiet.pop_front();
+            let mark_quiet_ms = cx.limits().mark_quiet_ms;
             // One that was forgotten, or is in doubt, may leave marks: they are found when the device asks for what it lacks.
             let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else {
+                self.quiet.pop_first();
                 continue;
             };
+            let quiet_ms = log.quiet_ms(mark_quiet_ms);
+            // The clock may have been set back: then it is due as well.
+            if due_ms > cx.now_ms && due_ms - cx.now_ms <= quiet_ms {
+                return;
+            }
+            self.quiet.pop_first();
             log.appended_ms = log.appended_ms.min(cx.now_ms);
-            if log.appended_ms + cx.limits().mark_quiet_ms > cx.now_ms {
-                self.quiet.push_back((cx.now_ms + cx.limits().mark_quiet_ms, id));
+            if log.appended_ms + quiet_ms > cx.now_ms {
+                self.quiet.insert((cx.now_ms + quiet_ms, id));
                 continue;
             }
             log.in_quiet = false;
@@ -104,8 +119,9 @@ impl Logs {
             let mut cleared = false;
             for member in &mut log.members {
                 let user = member.user;
+                let visible = member.visible(head);
                 let over = |device: &&mut Device| {
-                    let has_all = device.position == head || is(Mutation::ClearMarkEarly);
+                    let has_all = device.position == visible || is(Mutation::ClearMarkEarly);
                     (device.marked || device.stale) && has_all
                 };
                 for device in member.devices.iter_mut().filter(over) {

@@ -7,15 +7,16 @@ use prost::Message as _;
 use tern_storage::records::{ClientMessageRecord, LogRecord};
 use tern_storage::{Direction, Durable, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
+use tern_wire::group::Change;
 use tern_wire::ids::{ClientMessageId, Seq};
 
-use super::log::Log;
+use super::log::{Log, Member};
 use super::{After, Cx, GetFor, Highest, Logs, ScanFor, UNKNOWN_USER, UNREADABLE};
-use crate::durable::DurableHead;
+use crate::durable::{DurableHead, DurableSeq};
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
 use crate::held::Load;
-use crate::limits::{AHEAD_MS_MAX, LOG_WAITING_MAX};
+use crate::limits::{AHEAD_MS_MAX, GROUP_UNWRITTEN_MAX, LOG_WAITING_MAX};
 use crate::message::{FrontOp, Send, Unreadable, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
@@ -52,10 +53,16 @@ impl Logs {
     /// which of both it is; those behind it wait, so that a device's messages keep their order.
     pub(super) fn try_append(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
         let log = self.known(id);
-        let peer = peer_of(id, send.author.user);
-        if !log.member(peer).is_some_and(|member| member.lives) {
-            cx.refuse(send.origin, UNKNOWN_USER);
-            return Tried::Settled;
+        match peer_of(id, send.author.user) {
+            Some(peer) if !log.member(peer).is_some_and(|member| member.lives) => {
+                cx.refuse(send.origin, UNKNOWN_USER);
+                return Tried::Settled;
+            }
+            None if !log.exists => return self.create(cx, id, send),
+            None if log.device(send.author).is_none() && !send.permits.met => {
+                return self.meet_author(cx, id, send);
+            }
+            _ => {}
         }
         let Some(device) = log.device(send.author) else {
             cx.refuse(send.origin, REVOKED);
@@ -124,7 +131,8 @@ impl Logs {
             }
             match log.durable.prove(entry.seq, entry.time_ms) {
                 Some(proof) => {
-                    answer_again(cx, log, (id, send.author), send.origin, Reply::Sent(proof, send.client_id));
+                    let again = sent(id, proof, send.client_id);
+                    answer_again(cx, log, (id, send.author), send.origin, again);
                 }
                 None if cx.may_write(0) => {
                     self.after(cx, After::Again(send.origin, entry));
@@ -168,8 +176,7 @@ impl Logs {
         };
         let send = log.sends.pop_front().expect(ASKER);
         if expected == fingerprint(send.kind, &send.body) {
-            let sent = Reply::Sent(proof, send.client_id);
-            answer_again(cx, log, (id, send.author), send.origin, sent);
+            answer_again(cx, log, (id, send.author), send.origin, sent(id, proof, send.client_id));
         } else {
             cx.refuse(send.origin, REUSED);
         }
@@ -196,7 +203,7 @@ impl Logs {
         }
     }
 
-    pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send) {
+    pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send, change: Option<Change>) {
         if !cx.may_write(send.body.len()) {
             let refusal = cx.overloaded();
             return cx.refuse(send.origin, refusal);
@@ -207,7 +214,10 @@ impl Logs {
         // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
         let was_wrong = log.last_time_ms > cx.now_ms.saturating_add(AHEAD_MS_MAX);
         let time_ms = if was_wrong { cx.now_ms } else { cx.now_ms.max(log.last_time_ms) };
-        let (sender_bytes, other_bytes, sender_entries) = log.count_written(author.user, body.len());
+        let (sender_bytes, other_bytes, sender_entries) = match log.group {
+            Some(_) => (0, 0, 0),
+            None => log.count_written(author.user, body.len()),
+        };
         let entry = Arc::new(Entry {
             log: id,
             seq,
@@ -219,18 +229,21 @@ impl Logs {
             sender_bytes,
             other_bytes,
             sender_entries,
+            counted: log.count_entry(kind),
         });
         let (user, device) = (author.user.get(), author.device.get());
 
-        if !log.exists {
+        if let Some(change) = change {
+            write_change(cx, log, &entry, change);
+        } else if !log.exists {
             log.exists = true;
-            cx.put(slot, keys::log(id), &LogRecord { created_ms: time_ms });
+            cx.put(slot, keys::log(id), &LogRecord { created_ms: time_ms, group: None });
             for member in members_of(id) {
                 cx.put_bytes(slot, keys::membership(member.get(), id), Bytes::new());
             }
         }
         if let Some(reserved) = permits.reserved
-            && let Some(peer) = log.member(peer_of(id, author.user))
+            && let Some(peer) = peer_of(id, author.user).and_then(|peer| log.member(peer))
         {
             peer.reserved = reserved;
             cx.put_bytes(slot, keys::membership(peer.user.get(), id), peer.membership());
@@ -240,12 +253,16 @@ impl Logs {
         cx.put(slot, keys::client_message(id, user, device, client_id.0), &message);
 
         note_in_devices(cx, log, &entry);
-        if let Some(member) = log.member(author.user).filter(|member| member.wrote.is_none()) {
+        if log.group.is_some() {
+            note_in_group(cx, log, &entry);
+        } else if let Some(member) = log.member(author.user).filter(|member| member.wrote.is_none()) {
             member.wrote = Some(seq);
             cx.put(slot, keys::member(id, user), &member.record());
         }
         (log.head, log.last_time_ms, log.appended_ms) = (seq, time_ms, cx.now_ms);
-        log.note_written(&entry);
+        if log.group.is_none() {
+            log.note_written(&entry);
+        }
         log.remember(entry.clone());
         cx.passed(author, client_id, Stage::Batched);
         if is(Mutation::AcknowledgeEarly) {
@@ -255,7 +272,10 @@ impl Logs {
             cx.reply(origin, Reply::Sent(proven, client_id));
         }
         if is(Mutation::PushEarly) {
-            Self::tell_members(cx, &entry);
+            tell_members(cx, log, &entry);
+        }
+        if matches!(id, LogId::Group(_)) {
+            self.gather(cx, id);
         }
         self.after(cx, After::Append(origin, entry));
     }
@@ -269,16 +289,13 @@ impl Logs {
         let proven = log.durable.prove(entry.seq, entry.time_ms).expect("the head is at or above it now");
         cx.passed(entry.author, entry.client_id, Stage::Committed);
         if !is(Mutation::AcknowledgeEarly) {
-            cx.reply(origin, Reply::Sent(proven, entry.client_id));
+            cx.reply(origin, sent(entry.log, proven, entry.client_id));
         }
         if !is(Mutation::PushEarly) {
-            Self::tell_members(cx, &entry);
+            tell_members(cx, log, &entry);
         }
-    }
-
-    fn tell_members(cx: &mut Cx, entry: &Arc<Entry>) {
-        for user in members_of(entry.log) {
-            cx.tell_user(user, UserOp::Appended(entry.clone()));
+        if log.group.is_some() {
+            self.part_from_guests(cx, entry.log);
         }
     }
 
@@ -286,7 +303,7 @@ impl Logs {
     pub(super) fn sent_again(&mut self, cx: &mut Cx, origin: Origin, entry: &Entry) {
         let log = self.pinned(entry.log);
         let proof = log.durable.prove(entry.seq, entry.time_ms).expect("batches become durable in order");
-        answer_again(cx, log, (entry.log, entry.author), origin, Reply::Sent(proof, entry.client_id));
+        answer_again(cx, log, (entry.log, entry.author), origin, sent(entry.log, proof, entry.client_id));
     }
 }
 
@@ -294,17 +311,71 @@ impl Logs {
 /// has not asked how far.
 fn answer_again(cx: &mut Cx, log: &Log, (id, author): (LogId, Author), origin: Origin, sent: Reply) {
     cx.reply(origin, sent);
-    let peer = peer_of(id, author.user);
-    let marks = log.shown_of(peer);
-    if peer != author.user && marks != Watermarks::default() {
-        cx.tell_front(origin.place, FrontOp::Watermarks(id, peer, marks));
+    let marks = log.shown_of_others(id, author.user);
+    if peer_of(id, author.user) != Some(author.user) && marks != Watermarks::default() {
+        cx.tell_front(origin.place, FrontOp::Watermarks(id, None, marks));
+    }
+}
+
+/// What a message is answered with. The first entry of a group tells which that is.
+fn sent(id: LogId, proof: DurableSeq, client_id: ClientMessageId) -> Reply {
+    match id {
+        LogId::Group(group) if proof.seq() == Seq(1) => Reply::GroupCreated(proof, client_id, group),
+        _ => Reply::Sent(proof, client_id),
+    }
+}
+
+/// Tells the owners of those who hear an entry.
+fn tell_members(cx: &mut Cx, log: &Log, entry: &Arc<Entry>) {
+    for member in log.members.iter().filter(|member| member.hears(entry.seq)) {
+        // Who has come by it does not know where the log begins.
+        let is_new = member.part.as_ref().is_some_and(|part| part.joined == entry.seq);
+        let op = if is_new { UserOp::Joined(entry.clone()) } else { UserOp::Appended(entry.clone()) };
+        cx.tell_user(member.user, op);
+    }
+}
+
+/// Does what an entry says of its group, and writes it with the entry.
+fn write_change(cx: &mut Cx, log: &mut Log, entry: &Entry, change: Change) {
+    let (id, slot, seq) = (entry.log, log.slot, entry.seq);
+    log.change(entry.author.user, change, seq);
+    if !std::mem::replace(&mut log.exists, true) {
+        log.group().created_ms = entry.time_ms;
+    }
+    let group = log.group();
+    let record = LogRecord { created_ms: group.created_ms, group: Some(group.record()) };
+    cx.put(slot, keys::log(id), &record);
+    let joined = |member: &&Member| member.part.as_ref().is_some_and(|part| part.joined == seq);
+    for member in log.members.iter().filter(joined) {
+        cx.put_bytes(slot, keys::membership(member.user.get(), id), Bytes::new());
+    }
+    // Before its author is noted: what follows from the entry is made again when the group is read.
+    for row in std::mem::take(&mut log.group().unwritten) {
+        cx.put(slot, keys::members_row(id, row), &log.members_row(row, log.head));
+    }
+}
+
+/// Notes an entry of a member's, and has what follows from it written before it leaves the memory.
+fn note_in_group(cx: &mut Cx, log: &mut Log, entry: &Entry) {
+    let (author, bytes) = (entry.author.user, entry.body.len());
+    let Some(member) = log.member(author) else { return };
+    member.wrote_entry(entry.seq, Entry::counts(entry.kind));
+    let number = member.part.as_ref().map_or(0, |part| part.number);
+    let group = log.group();
+    group.touch(number);
+    group.since_written = (group.since_written.0 + 1, group.since_written.1 + bytes);
+    if group.since_written.0 >= GROUP_UNWRITTEN_MAX.0 || group.since_written.1 >= GROUP_UNWRITTEN_MAX.1 {
+        group.since_written = (0, 0);
+        for row in std::mem::take(&mut group.unwritten) {
+            cx.put(log.slot, keys::members_row(entry.log, row), &log.members_row(row, entry.seq));
+        }
     }
 }
 
 /// What an entry behind the log's head means to the devices: its author's may have it, the others get a mark in their inboxes.
 fn note_in_devices(cx: &mut Cx, log: &mut Log, entry: &Entry) {
     let before = log.head;
-    for member in &mut log.members {
+    for member in log.members.iter_mut().filter(|member| member.hears(entry.seq)) {
         for state in &mut member.devices {
             let is_author = Author { user: member.user, device: state.id } == entry.author;
             if is_author {

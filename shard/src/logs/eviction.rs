@@ -31,7 +31,7 @@ impl Logs {
             let Some((id, born)) = self.clock.pop_front() else { return };
             let Some(log) = self.logs.get_mut(&id).filter(|log| log.born == born) else { continue };
             let is_idle = log.is_idle() || is(Mutation::ForgetBesideWrites);
-            if std::mem::take(&mut log.used) || !is_idle || log.in_quiet {
+            if std::mem::take(&mut log.used) || !is_idle || log.in_quiet || log.is_gathering() {
                 self.clock.push_back((id, born));
             } else {
                 self.forget(cx, id);

@@ -1,12 +1,14 @@
 //! A log at a glance: what a list of chats shows of it.
 
+use std::sync::Arc;
+
 use tern_storage::{Direction, LogId, ScanLimit};
 use tern_wire::ids::{Seq, UserId};
 
 use super::read::Purpose;
-use super::{Cx, Log, Logs};
+use super::{Cx, Log, Logs, glance_failed};
 use crate::entry::{Entry, peer_of};
-use crate::message::{Glance, Glancer, Shown, UserOp};
+use crate::message::{FrontOp, Glance, Glancer, Shown, Unreadable, UserOp};
 
 impl Log {
     /// The newest durable entry. It is never trimmed.
@@ -31,6 +33,9 @@ impl Log {
 impl Logs {
     pub(super) fn glance(&mut self, cx: &mut Cx, id: LogId, asker: Glancer) {
         let log = self.known(id);
+        if log.group.is_some() {
+            return self.glance_at_group(cx, id, asker);
+        }
         let read = log.shown_of(asker.reader).read;
         if read == Seq(0) || read >= log.durable.seq() || log.in_tail(read).is_some() {
             let read = log.in_tail(read.min(log.durable.seq())).cloned();
@@ -44,7 +49,8 @@ impl Logs {
     /// The entry at the read watermark is known, if there is one.
     pub(super) fn glanced(&mut self, cx: &mut Cx, id: LogId, asker: Glancer, read: Option<&Entry>) {
         let log = self.known(id);
-        let (reader, peer) = (asker.reader, peer_of(id, asker.reader));
+        let reader = asker.reader;
+        let Some(peer) = peer_of(id, reader) else { return self.group_glanced(cx, id, asker, read) };
         let both = log.has_written(peer) && log.has_written(reader);
         let glance = Glance {
             asker,
@@ -52,13 +58,64 @@ impl Logs {
             head: log.durable.seq(),
             last: log.newest().cloned(),
             unread: if peer == reader { 0 } else { log.unread(reader, read) },
-            peer: log.shown_of(peer),
+            others: log.shown_of(peer),
             own: log.shown_of(reader),
+            left: false,
             shown: Shown { name: both, phone: log.has_written(peer) },
             name: String::new(),
             phone: String::new(),
             failed: None,
         };
         cx.tell_user(peer, UserOp::Introduce(Box::new(glance)));
+    }
+}
+
+impl Logs {
+    /// What counts as unread follows from the entry at the read watermark; of a group that was left, the last entry is shown.
+    fn glance_at_group(&mut self, cx: &mut Cx, id: LogId, asker: Glancer) {
+        let log = self.known(id);
+        let durable = log.durable.seq();
+        let Some(member) = log.seen_member(asker.reader) else {
+            return glance_failed(cx, id, asker, Unreadable::Damaged);
+        };
+        let wanted = if member.is_present() { member.shown.read } else { member.visible(durable) };
+        if wanted < log.joined(asker.reader) || wanted > durable || log.in_tail(wanted).is_some() {
+            let read = log.in_tail(wanted).cloned();
+            return self.group_glanced(cx, id, asker, read.as_deref());
+        }
+        let limit = ScanLimit { rows: 1, bytes: usize::MAX };
+        let range = (wanted.0, wanted.0 + 1);
+        self.read_entries(cx, id, range, Direction::Forwards, limit, Purpose::Glance(asker));
+    }
+
+    /// The entry at the read watermark is known, if there is one; of a group that was left, the last one.
+    fn group_glanced(&mut self, cx: &mut Cx, id: LogId, asker: Glancer, at: Option<&Entry>) {
+        let log = self.known(id);
+        let reader = asker.reader;
+        let head = log.visible_to(reader, log.durable.seq());
+        let (newest, others, own) = (log.newest().cloned(), log.shown_of_others(id, reader), log.shown_of(reader));
+        let Some(member) = log.seen_member(reader) else {
+            return glance_failed(cx, id, asker, Unreadable::Damaged);
+        };
+        let is_present = member.is_present();
+        let before = at.map_or(member.part.as_ref().map_or(0, |part| part.counted_before), |entry| entry.counted);
+        let of_own = member.part.as_ref().map_or(0, |part| part.own.iter().filter(|own| **own <= head).count());
+        let counted = newest.as_ref().map_or(0, |newest| newest.counted);
+        let unread = counted.saturating_sub(before).saturating_sub(of_own as u64);
+        let glance = Glance {
+            asker,
+            log: id,
+            head,
+            last: if is_present { newest } else { at.cloned().map(Arc::new) },
+            unread: if is_present { unread } else { 0 },
+            others,
+            own,
+            left: !is_present,
+            shown: Shown { name: false, phone: false },
+            name: log.group().name.clone(),
+            phone: String::new(),
+            failed: None,
+        };
+        cx.tell_front(asker.origin.place, FrontOp::Glance(Box::new(glance)));
     }
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use tern_storage::records::{LogRecord, MemberRecord};
+use tern_storage::records::{LogRecord, MemberRecord, MembersRecord};
 use tern_storage::{Direction, LogId, Row, Rows, ScanLimit, keys};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
@@ -13,7 +13,7 @@ use super::{
 use crate::durable::DurableHead;
 use crate::entry::{Entry, members_of};
 use crate::held::{Held, Load};
-use crate::limits::LOG_WAITING_MAX;
+use crate::limits::{GROUP_TAIL_MIN, LOG_WAITING_MAX};
 use crate::message::{LogOp, Unreadable, UserOp, Watermarks};
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Undone;
@@ -37,6 +37,9 @@ impl Logs {
     pub(super) fn load_again(&mut self, cx: &mut Cx, id: LogId) {
         let load = self.loads.next();
         let log = self.pinned(id);
+        for user in log.group.as_deref_mut().map(|group| std::mem::take(&mut group.watched)).unwrap_or_default() {
+            cx.tell_user(user, UserOp::Unwatch(id));
+        }
         let mut held = std::mem::replace(&mut log.held, Held::made(load));
         held.load_again(load, parts(id));
         *log = Log { born: log.born, ..Log::new(id, held) };
@@ -45,7 +48,13 @@ impl Logs {
 
     fn read(cx: &mut Cx, id: LogId, load: Load) {
         let limits = cx.limits();
-        let tail = ScanLimit { rows: limits.tail_entries_max, bytes: limits.tail_bytes_max };
+        let mut tail = ScanLimit { rows: limits.tail_entries_max, bytes: limits.tail_bytes_max };
+        if matches!(id, LogId::Group(_)) {
+            tail.rows = tail.rows.max(GROUP_TAIL_MIN.0);
+            tail.bytes = tail.bytes.max(GROUP_TAIL_MIN.1);
+            let all = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
+            cx.scan(keys::members(id), Direction::Forwards, all, ScanFor::Members(id, load));
+        }
         let all = keys::entries(id, 1, u64::MAX);
         cx.get(keys::log(id), GetFor::Record(id, load));
         cx.scan(all, Direction::Backwards, tail, ScanFor::Tail(id, load));
@@ -58,8 +67,26 @@ impl Logs {
     pub(super) fn record_read(&mut self, cx: &mut Cx, id: LogId, load: Load, value: Option<Bytes>) {
         let log = self.loading(id, load);
         log.exists = value.is_some();
-        let is_whole = value.is_none_or(|value| LogRecord::decode(value).is_ok());
+        let is_whole = match (value.map(LogRecord::decode), log.group.as_deref_mut()) {
+            (None, _) => true,
+            (Some(Err(_)), _) => false,
+            (Some(Ok(_)), None) => true,
+            (Some(Ok(record)), Some(group)) => {
+                let taken = record.group.and_then(|stored| group.take_record(stored, record.created_ms));
+                taken.is_some()
+            }
+        };
         self.part_came(cx, id, if is_whole { Ok(()) } else { Err(Unreadable::Damaged) });
+    }
+
+    /// The members of a group, by rows.
+    pub(super) fn members_read(&mut self, cx: &mut Cx, id: LogId, load: Load, rows: Vec<Row>) {
+        let log = self.loading(id, load);
+        let whole = rows.into_iter().try_for_each(|(key, value)| {
+            let row = keys::number_of(&key).and_then(|row| row.try_into().ok())?;
+            log.take_members_row(row, MembersRecord::decode(value).ok()?)
+        });
+        self.part_came(cx, id, whole.ok_or(Unreadable::Damaged));
     }
 
     pub(super) fn tail_read(&mut self, cx: &mut Cx, id: LogId, load: Load, rows: Rows) {
@@ -127,6 +154,10 @@ impl Logs {
         // Whoever forgets a log says so, but word may be on its way; a doubted one asks again.
         let Some(log) = self.logs.get_mut(&id).filter(|log| !log.held.is_doubted()) else { return };
         let (is_known, exists) = (log.held.is_known(), log.exists);
+        if log.group.is_some() {
+            // What is being read asks again for those whom it needs.
+            return if is_known { self.guest_known(cx, id, user, devices) };
+        }
         let member = member_of(log, user);
         let first = !is_known && !member.devices_known;
         member.devices_known = true;
@@ -141,10 +172,11 @@ impl Logs {
     }
 
     /// What was appended before a device was known has left no mark for it.
-    fn mark_new_devices(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
+    pub(super) fn mark_new_devices(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
         let log = self.known(id);
         let (head, slot) = (log.head, log.slot);
-        let member = member_of(log, user);
+        let Some(member) = log.member(user) else { return };
+        let head = member.visible(head);
         let lacks = |device: &&mut super::log::Device| !device.marked && device.position < head;
         let mut marked = false;
         for device in member.devices.iter_mut().filter(lacks) {
@@ -160,7 +192,8 @@ impl Logs {
     fn part_came(&mut self, cx: &mut Cx, id: LogId, part: Result<(), Unreadable>) {
         let log = self.pinned(id);
         let Some(whole) = log.held.part_came(part) else { return };
-        let whole = whole.and_then(|()| if log.is_damaged() { Err(Unreadable::Damaged) } else { Ok(()) });
+        let is_whole = log.recover_group() && !log.is_damaged();
+        let whole = whole.and_then(|()| if is_whole { Ok(()) } else { Err(Unreadable::Damaged) });
         if let Err(why) = whole {
             return self.load_failed(cx, id, why);
         }
@@ -169,7 +202,9 @@ impl Logs {
             let own = log.tail.iter().find(|entry| entry.author.user == member.user);
             member.wrote = own.map(|entry| entry.seq);
         }
-        log.recover_room();
+        if log.group.is_none() {
+            log.recover_room();
+        }
         // A log without entries has no retries either.
         let exists = log.exists;
         if !exists {
@@ -205,6 +240,9 @@ impl Logs {
     pub(super) fn member_unreadable(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
         // One that was forgotten has said so, but word may be on its way; a doubted one asks again.
         let Some(log) = self.logs.get_mut(&id).filter(|log| !log.held.is_doubted()) else { return };
+        if log.group.is_some() {
+            return if log.held.is_known() { self.guest_unreadable(cx, id, user) };
+        }
         if log.held.is_known() {
             return self.doubt(cx, id, Undone::Refused(UNREADABLE));
         }
@@ -222,9 +260,13 @@ impl Logs {
     }
 }
 
-/// What a load reads: the record and the tail, and for each member its record and its devices.
+/// What a load reads: the record and the tail, and for each member of a direct chat its record and its devices; of a group the rows of
+/// its members.
 fn parts(id: LogId) -> u32 {
-    2 + 2 * members_of(id).count() as u32
+    match id {
+        LogId::Direct(..) => 2 + 2 * members_of(id).count() as u32,
+        LogId::Group(_) => 3,
+    }
 }
 
 /// The entry of a row; `None` if the row is not what was written.

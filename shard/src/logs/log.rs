@@ -9,10 +9,12 @@ use tern_storage::records::{DevicePosition, MemberRecord};
 use tern_storage::{LogId, Slot};
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
 
+use super::group::{Group, Part};
 use super::room;
 use crate::durable::DurableHead;
-use crate::entry::{Author, Entry, members_of};
+use crate::entry::{Author, Entry, members_of, peer_of};
 use crate::held::{Held, Load};
+use crate::limits::QUIET_TIMES_MAX;
 use crate::message::{LogOp, Send, Watermarks};
 
 /// One log.
@@ -43,6 +45,8 @@ pub(super) struct Log {
     pub(super) used: bool,
     /// How many entries each member has is known: it is not in a log of before.
     pub(super) counts_entries: bool,
+    /// What a group has beside; `None` in a direct chat.
+    pub(super) group: Option<Box<Group>>,
 }
 
 /// A member of a log.
@@ -71,6 +75,8 @@ pub(super) struct Member {
     pub(super) devices: Vec<Device>,
     /// Positions as stored, of devices that may not be known yet.
     pub(super) stored: Vec<DevicePosition>,
+    /// Its part in a group; `None` in a direct chat.
+    pub(super) part: Option<Box<Part>>,
 }
 
 /// A device of a member.
@@ -106,21 +112,6 @@ pub(super) enum Highest {
 
 impl Log {
     pub(super) fn new(log: LogId, held: Held<LogOp>) -> Self {
-        let member = |user| Member {
-            user,
-            lives: false,
-            devices_known: false,
-            marks: Watermarks::default(),
-            shown: Watermarks::default(),
-            wrote: None,
-            written: 0,
-            entries: 0,
-            delivered_bytes: 0,
-            reserved: 0,
-            may_be_reserved: false,
-            devices: Vec::new(),
-            stored: Vec::new(),
-        };
         Self {
             slot: Slot::of_log(log),
             born: held.load(),
@@ -131,7 +122,7 @@ impl Log {
             head: Seq(0),
             durable: DurableHead::recovered(Seq(0)),
             last_time_ms: 0,
-            members: members_of(log).map(member).collect(),
+            members: members_of(log).map(Member::new).collect(),
             tail: VecDeque::new(),
             tail_bytes: 0,
             checkpoints: VecDeque::new(),
@@ -139,11 +130,31 @@ impl Log {
             in_quiet: false,
             used: true,
             counts_entries: true,
+            group: matches!(log, LogId::Group(_)).then(Box::default),
         }
     }
 
+    /// A member, or one that was a member of the group.
     pub(super) fn member(&mut self, user: UserId) -> Option<&mut Member> {
-        self.members.iter_mut().find(|member| member.user == user)
+        let place = self.members.binary_search_by_key(&user, |member| member.user).ok()?;
+        Some(&mut self.members[place])
+    }
+
+    /// The same, to be looked at.
+    pub(super) fn seen_member(&self, user: UserId) -> Option<&Member> {
+        let place = self.members.binary_search_by_key(&user, |member| member.user).ok()?;
+        Some(&self.members[place])
+    }
+
+    /// The entry by which somebody has come into a group; the first of a direct chat.
+    pub(super) fn joined(&self, user: UserId) -> Seq {
+        let part = self.seen_member(user).and_then(|member| member.part.as_deref());
+        part.map_or(Seq(1), |part| part.joined)
+    }
+
+    /// Up to where somebody may see the log: nowhere, if not as a member.
+    pub(super) fn visible_to(&self, user: UserId, head: Seq) -> Seq {
+        self.seen_member(user).map_or(Seq(0), |member| member.visible(head))
     }
 
     pub(super) fn device(&mut self, author: Author) -> Option<&mut Device> {
@@ -152,7 +163,7 @@ impl Log {
 
     /// Whether a member has written in the log, durably.
     pub(super) fn has_written(&self, user: UserId) -> bool {
-        let member = self.members.iter().find(|member| member.user == user);
+        let member = self.seen_member(user);
         member.and_then(|member| member.wrote).is_some_and(|seq| seq <= self.durable.seq())
     }
 
@@ -165,23 +176,36 @@ impl Log {
     /// What a device has not acknowledged, as far as is known in memory.
     pub(super) fn lacked_by(&mut self, author: Author) -> Option<Lacked> {
         let position = self.device(author)?.position;
-        let lacked = || self.tail.iter().rev().take_while(|entry| entry.seq > position);
+        let head = self.visible_to(author.user, self.head);
+        let visible = || self.tail.iter().rev().skip_while(|entry| entry.seq > head);
+        let lacked = || visible().take_while(|entry| entry.seq > position);
         if lacked().any(|entry| entry.author != author) {
             return Some(Lacked::Others);
         }
         let is_whole =
-            position == self.head || self.tail.front().is_some_and(|oldest| oldest.seq <= position.next());
+            position >= head || self.tail.front().is_some_and(|oldest| oldest.seq <= position.next());
         is_whole.then_some(Lacked::Own)
     }
 
     /// How far a member has got, durably.
     pub(super) fn shown_of(&self, user: UserId) -> Watermarks {
-        self.members.iter().find(|member| member.user == user).map(|member| member.shown).unwrap_or_default()
+        self.seen_member(user).map(|member| member.shown).unwrap_or_default()
+    }
+
+    /// How far all but one have got, durably: the peer, or all others who are members of the group.
+    pub(super) fn shown_of_others(&self, id: LogId, user: UserId) -> Watermarks {
+        match peer_of(id, user) {
+            Some(peer) => self.shown_of(peer),
+            None => {
+                let others = self.members.iter().filter(|member| member.user != user && member.is_present());
+                others.map(|member| member.shown).reduce(Watermarks::min).unwrap_or_default()
+            }
+        }
     }
 
     /// How far a member has got, durably or not.
     pub(super) fn marks_of(&self, user: UserId) -> Watermarks {
-        self.members.iter().find(|member| member.user == user).map(|member| member.marks).unwrap_or_default()
+        self.seen_member(user).map(|member| member.marks).unwrap_or_default()
     }
 
     /// Whether what was read can't be all that was written. A log that was made has an entry, and nobody is further than
@@ -189,16 +213,34 @@ impl Log {
     pub(super) fn is_damaged(&self) -> bool {
         let beyond = |member: &Member| {
             let marks = member.marks.delivered.max(member.marks.read);
+            let named = member.part.as_ref().map_or(Seq(0), |part| part.last_own.max(part.until.unwrap_or_default()));
             (member.wrote.is_some() && self.head == Seq(0))
+                || named > self.head
                 || marks > self.head
                 || member.stored.iter().any(|position| position.upto > self.head.0)
         };
         self.exists != (self.head > Seq(0)) || self.members.iter().any(beyond)
     }
 
+    /// How long the log is quiet before marks are cleared.
+    pub(super) fn quiet_ms(&self, of_direct_ms: u64) -> u64 {
+        let members = self.group.as_ref().map_or(0, |group| u64::from(group.members_made));
+        of_direct_ms * (1 + members / 8).min(QUIET_TIMES_MAX)
+    }
+
+    /// Something of a group is gathered.
+    pub(super) fn is_gathering(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.is_gathering)
+    }
+
     /// Nothing waits, and everything is durable.
     pub(super) fn is_idle(&self) -> bool {
-        self.held.is_still() && self.reading == 0 && self.sends.is_empty() && self.durable.seq() == self.head
+        let waits = self.group.as_ref().is_some_and(|group| !group.is_still());
+        self.held.is_still()
+            && self.reading == 0
+            && self.sends.is_empty()
+            && self.durable.seq() == self.head
+            && !waits
     }
 
     pub(super) fn remember(&mut self, entry: Arc<Entry>) {
@@ -219,6 +261,46 @@ impl Log {
 }
 
 impl Member {
+    /// Of whom nothing is known.
+    pub(super) fn new(user: UserId) -> Self {
+        Self {
+            user,
+            lives: false,
+            devices_known: false,
+            marks: Watermarks::default(),
+            shown: Watermarks::default(),
+            wrote: None,
+            written: 0,
+            entries: 0,
+            delivered_bytes: 0,
+            reserved: 0,
+            may_be_reserved: false,
+            devices: Vec::new(),
+            stored: Vec::new(),
+            part: None,
+        }
+    }
+
+    /// It may say something, or has not left the group.
+    pub(super) fn is_present(&self) -> bool {
+        self.part.as_ref().is_none_or(|part| part.until.is_none())
+    }
+
+    /// Up to where it may see a log with this head.
+    pub(super) fn visible(&self, head: Seq) -> Seq {
+        self.part.as_ref().and_then(|part| part.until).map_or(head, |until| until.min(head))
+    }
+
+    /// The first entry that it may see.
+    pub(super) fn first(&self) -> Seq {
+        self.part.as_ref().map_or(Seq(1), |part| part.from)
+    }
+
+    /// Whether an entry is pushed to it.
+    pub(super) fn hears(&self, seq: Seq) -> bool {
+        self.part.as_ref().is_none_or(|part| part.joined <= seq) && self.visible(seq) == seq
+    }
+
     pub(super) fn record(&self) -> MemberRecord {
         let known = self
             .devices
@@ -230,6 +312,7 @@ impl Member {
             positions: known.collect(),
             wrote: self.wrote.is_some(),
             delivered_bytes: self.delivered_bytes,
+            ..MemberRecord::default()
         }
     }
 

@@ -6,7 +6,10 @@
 mod acknowledge;
 mod append;
 mod eviction;
+mod gather;
 mod glance;
+mod group;
+mod guests;
 mod load;
 mod log;
 mod moving;
@@ -16,7 +19,7 @@ mod recovery;
 mod room;
 mod waits;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Reason, Refusal};
@@ -46,7 +49,9 @@ pub(crate) struct Logs {
     /// passed over.
     clock: VecDeque<(LogId, Load)>,
     /// Logs with marks of devices that have caught up, and when to look at them.
-    quiet: VecDeque<(u64, LogId)>,
+    quiet: BTreeSet<(u64, LogId)>,
+    /// Groups of which something is to be written, and when.
+    gathering: Vec<(u64, LogId)>,
     /// Logs that have been read and in which nothing was ever said.
     empty: Vec<LogId>,
     /// Asks whether a message may be appended.
@@ -74,7 +79,8 @@ impl Logs {
             logs: BySlot::new(hashing),
             loads: Loads::new(core),
             clock: VecDeque::new(),
-            quiet: VecDeque::new(),
+            quiet: BTreeSet::new(),
+            gathering: Vec::new(),
             empty: Vec::new(),
             asks_made: 0,
         }
@@ -87,6 +93,7 @@ impl Logs {
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
+        self.write_gathered(cx);
         self.clear_marks(cx);
         self.evict(cx);
     }
@@ -124,8 +131,11 @@ impl Logs {
             LogOp::Describe { origin, reader, by_phone } => {
                 self.describe_peer(cx, id, origin, reader, by_phone);
             }
+            LogOp::About(origin, reader) => self.about_group(cx, id, origin, reader),
+            LogOp::DescribeMember(origin, reader, user) => self.describe_member(cx, id, origin, reader, user),
             LogOp::Recover(user) => self.stands(cx, id, user),
             LogOp::Changed(user) => self.member_changed(cx, id, user),
+            LogOp::DevicesChanged(user, devices) => self.guest_known(cx, id, user, devices),
             LogOp::Glance(asker) => self.glance(cx, id, asker),
             LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Permit(..) => {
                 unreachable!("taken before the log is looked at")
@@ -138,12 +148,14 @@ impl Logs {
         match op {
             LogOp::Send(send) => cx.refuse(send.origin, refusal),
             LogOp::Acknowledge { origin, .. } | LogOp::Describe { origin, .. } => cx.refuse(origin, refusal),
+            LogOp::About(origin, _) | LogOp::DescribeMember(origin, ..) => cx.refuse(origin, refusal),
             LogOp::History(history) => cx.refuse(history.origin, refusal),
             LogOp::Pull(pull) => page_failed(cx, id, *pull, Unreadable::ForNow),
             LogOp::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
             // Nobody waits for these. The first two are hints; the others are answers to a log that is not here.
             LogOp::Recover(_)
             | LogOp::Changed(_)
+            | LogOp::DevicesChanged(..)
             | LogOp::Devices(..)
             | LogOp::Unreadable(_)
             | LogOp::Permit(..) => {}
@@ -198,12 +210,22 @@ impl Logs {
     /// waits goes on then; messages that were being told from retries are `undone`.
     fn doubt(&mut self, cx: &mut Cx, id: LogId, undone: Undone) {
         let log = self.pinned(id);
+        let mut pulls = Vec::new();
         if log.held.doubt() {
             for send in std::mem::take(&mut log.sends) {
                 cx.reply(send.origin, undone.into());
             }
+            if let Some(group) = log.group.as_deref_mut() {
+                for acknowledged in std::mem::take(&mut group.acknowledged) {
+                    cx.reply(acknowledged.origin, undone.into());
+                }
+                pulls = std::mem::take(&mut group.pulls);
+            }
         }
         self.settled(cx, id);
+        for pull in pulls {
+            self.told(cx, id, LogOp::Pull(Box::new(Pull { met: false, ..*pull })));
+        }
     }
 
     /// Reads a doubted log again, or forgets it, once no write of it is under way.
@@ -218,7 +240,8 @@ impl Logs {
     /// A log leaves the memory: its members' owners are told.
     fn forget(&mut self, cx: &mut Cx, id: LogId) -> Box<Log> {
         let log = self.logs.remove(&id).expect(PINNED);
-        for user in members_of(id) {
+        let watched = log.group.as_deref().map_or(&[][..], |group| &group.watched);
+        for user in members_of(id).chain(watched.iter().copied()) {
             cx.tell_user(user, UserOp::Unwatch(id));
         }
         log

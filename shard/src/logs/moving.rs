@@ -24,7 +24,10 @@ impl Logs {
         for (id, log) in logs {
             self.remember_to_evict(id, log.born);
             if log.in_quiet {
-                self.quiet.push_back((cx.now_ms + cx.limits().mark_quiet_ms, id));
+                self.quiet.insert((cx.now_ms + log.quiet_ms(cx.limits().mark_quiet_ms), id));
+            }
+            if log.is_gathering() {
+                self.gathering.push((cx.now_ms, id));
             }
             if !log.exists {
                 self.empty.push(id);

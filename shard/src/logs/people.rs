@@ -3,10 +3,11 @@
 use tern_storage::LogId;
 use tern_wire::ids::UserId;
 
+use super::group::{NOT_A_MEMBER, UNKNOWN_GROUP};
 use super::{Cx, Logs, UNKNOWN_USER};
-use crate::entry::peer_of;
+use crate::entry::{chat_of, peer_of};
 use crate::message::{Shown, UserOp};
-use crate::reply::Origin;
+use crate::reply::{Origin, Reply};
 
 impl Logs {
     /// Tells a member of a direct chat who the other is. What the one who asks has written proves nothing: the other must have
@@ -20,7 +21,7 @@ impl Logs {
         by_phone: bool,
     ) {
         let log = self.known(id);
-        let peer = peer_of(id, reader);
+        let Some(peer) = peer_of(id, reader) else { return cx.refuse(origin, UNKNOWN_USER) };
         let shown = Shown { name: log.has_written(peer) && log.has_written(reader), phone: true };
         if by_phone || log.has_written(peer) {
             cx.tell_user(peer, UserOp::Describe(origin, shown));
@@ -29,9 +30,41 @@ impl Logs {
         }
     }
 
+    /// Tells a member of a group who another one is, or was.
+    pub(super) fn describe_member(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        origin: Origin,
+        reader: UserId,
+        user: UserId,
+    ) {
+        let log = self.known(id);
+        if log.seen_member(reader).is_none() {
+            return cx.refuse(origin, UNKNOWN_GROUP);
+        }
+        match log.seen_member(user) {
+            Some(_) => cx.tell_user(user, UserOp::Describe(origin, Shown { name: true, phone: false })),
+            None => cx.refuse(origin, UNKNOWN_USER),
+        }
+    }
+
+    /// Tells a member what its group is, and who the others are.
+    pub(super) fn about_group(&mut self, cx: &mut Cx, id: LogId, origin: Origin, reader: UserId) {
+        let log = self.known(id);
+        match log.seen_member(reader) {
+            Some(member) if member.is_present() => {
+                let about = log.about(chat_of(id, reader).get());
+                cx.reply(origin, Reply::Group(Box::new(about)));
+            }
+            Some(_) => cx.refuse(origin, NOT_A_MEMBER),
+            None => cx.refuse(origin, UNKNOWN_GROUP),
+        }
+    }
+
     /// A member is not as before.
     pub(super) fn member_changed(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
-        let peer = peer_of(id, user);
+        let Some(peer) = peer_of(id, user) else { return };
         let log = self.known(id);
         if log.has_written(peer) && log.has_written(user) {
             cx.tell_user(peer, UserOp::PersonChanged(user));

@@ -7,10 +7,11 @@ use tern_storage::{Direction, LogId, Rows, ScanLimit, keys};
 use tern_wire::ids::Seq;
 use tern_wire::limits::PAGE_BYTES_MAX;
 
+use super::group::UNKNOWN_GROUP;
 use super::load::entry_of;
 use super::log::Lacked;
 use super::{After, Cx, Logs, ScanFor, UNREADABLE, glance_failed, page_failed, tell_page};
-use crate::entry::{Entry, peer_of};
+use crate::entry::Entry;
 use crate::held::Load;
 use crate::limits::{PULL_BYTES_MAX, PULL_ENTRIES_MAX};
 use crate::message::{Claim, Glancer, LogOp, Page, Pull, ReadHistory, Unreadable, Want};
@@ -24,6 +25,8 @@ pub(crate) struct Place {
     first: Seq,
     /// Its position just before, where that is not what it claimed.
     rewound: Option<Seq>,
+    /// It sees nothing of the log before this entry.
+    begins: Option<Seq>,
 }
 
 /// Where a device goes on that wants this, has acknowledged the log up to `position`, and could have it up to `head`. What
@@ -31,14 +34,14 @@ pub(crate) struct Place {
 /// stored under runs that this store has had, and nothing that is beyond the head.
 fn place_of(want: Want, position: Seq, head: Seq) -> Place {
     let Some(Claim { upto, trusted }) = want.claim else {
-        return Place { first: want.from.unwrap_or(position.next()), rewound: None };
+        return Place { first: want.from.unwrap_or(position.next()), rewound: None, begins: None };
     };
     let from = want.from.unwrap_or(position.next());
     if trusted && upto <= head {
-        return Place { first: from, rewound: None };
+        return Place { first: from, rewound: None, begins: None };
     }
     let first = from.min(position.next());
-    Place { first, rewound: (upto > position).then_some(Seq(first.0 - 1)) }
+    Place { first, rewound: (upto > position).then_some(Seq(first.0 - 1)), begins: None }
 }
 
 /// Who waits for entries from the store.
@@ -92,12 +95,16 @@ impl Reader {
 
 impl Logs {
     pub(super) fn read_history(&mut self, cx: &mut Cx, id: LogId, wanted: ReadHistory) {
-        let head = self.known(id).durable.seq();
+        let log = self.known(id);
+        let Some(member) = log.seen_member(wanted.reader) else {
+            return cx.refuse(wanted.origin, UNKNOWN_GROUP);
+        };
+        let (oldest, head) = (member.first().0, member.visible(log.durable.seq()));
         let ReadHistory { from, forwards, limit, .. } = wanted;
         let (first, end) = if forwards {
-            (from.0.saturating_add(1), head.0 + 1)
+            (from.0.saturating_add(1).max(oldest), head.0 + 1)
         } else {
-            (1, if from == Seq(0) { head.0 + 1 } else { from.0.min(head.0 + 1) })
+            (oldest, if from == Seq(0) { head.0 + 1 } else { from.0.min(head.0 + 1) })
         };
         if first >= end {
             return self.history_known(cx, id, wanted, Vec::new());
@@ -109,12 +116,13 @@ impl Logs {
 
     fn history_known(&mut self, cx: &mut Cx, id: LogId, wanted: ReadHistory, entries: Vec<Entry>) {
         let log = self.known(id);
-        let head = log.durable.seq();
-        let marks = log.shown_of(peer_of(id, wanted.reader));
+        let head = log.visible_to(wanted.reader, log.durable.seq());
+        let marks = log.shown_of_others(id, wanted.reader);
+        let oldest = log.seen_member(wanted.reader).map_or(Seq(1), |member| member.first());
         let more = if wanted.forwards {
             entries.last().is_some_and(|last| last.seq < head)
         } else {
-            entries.first().is_some_and(|first| first.seq > Seq(1))
+            entries.first().is_some_and(|first| first.seq > oldest)
         };
         let page = v1::HistoryPage {
             entries: entries.iter().map(|entry| entry.view(wanted.reader, true)).collect(),
@@ -122,6 +130,7 @@ impl Logs {
             head: head.0,
             delivered_upto: marks.delivered.0,
             read_upto: marks.read.0,
+            first: if oldest > Seq(1) { oldest.0 } else { 0 },
         };
         cx.reply(wanted.origin, Reply::HistoryPage(Box::new(page)));
     }
@@ -130,7 +139,13 @@ impl Logs {
     pub(super) fn pull(&mut self, cx: &mut Cx, id: LogId, pull: Pull) {
         let has_room = cx.may_write(0);
         let log = self.known(id);
-        let (durable, head, slot) = (log.durable.seq(), log.head, log.slot);
+        let user = pull.author.user;
+        let is_met = log.group.is_none() || pull.met || log.device(pull.author).is_some();
+        if !is_met && log.seen_member(user).is_some() {
+            return self.meet_reader(cx, id, Box::new(pull));
+        }
+        let (durable, head) = (log.visible_to(user, log.durable.seq()), log.visible_to(user, log.head));
+        let (slot, joined) = (log.slot, log.joined(user));
         // What the device has acknowledged of this store, and so has for certain.
         let mut position = Seq(0);
         let mut caught_up = false;
@@ -157,7 +172,10 @@ impl Logs {
         if caught_up {
             self.look_when_quiet(cx, id);
         }
-        let place = place_of(pull.want, position, durable);
+        let mut place = place_of(pull.want, position, durable);
+        if place.first <= joined && joined > Seq(1) {
+            (place.first, place.begins) = (joined, Some(joined));
+        }
         let first = place.first;
         let log = self.known(id);
         if first > durable {
@@ -181,15 +199,16 @@ impl Logs {
 
     fn pulled(&mut self, cx: &mut Cx, id: LogId, pull: Pull, place: Place, entries: Vec<Arc<Entry>>) {
         let log = self.known(id);
-        let head = log.durable.seq();
+        let head = log.visible_to(pull.author.user, log.durable.seq());
         let next = entries.last().map_or(place.first.min(head.next()), |last| last.seq.next());
         let page = Page {
             log: id,
             rewound: place.rewound,
+            begins: place.begins,
             entries,
             next,
             head,
-            peer: log.shown_of(peer_of(id, pull.author.user)),
+            others: log.shown_of_others(id, pull.author.user),
             own: log.shown_of(pull.author.user),
             failed: None,
         };

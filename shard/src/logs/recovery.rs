@@ -6,19 +6,23 @@ use tern_storage::{LogId, Slot};
 use tern_wire::ids::{Seq, UserId};
 
 use super::append::Tried;
-use super::{Cx, Log, Logs, member_of};
-use crate::entry::{Author, Entry, members_of};
-use crate::message::{LogOp, Standing, UserOp};
+use super::{Cx, Log, Logs};
+use crate::entry::{Author, Entry, members_of, peer_of};
+use crate::message::{LogOp, Standing, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::slots::Taken;
 
 impl Log {
     /// Where it stands, for a member.
     fn standing(&mut self, id: LogId, user: UserId) -> Standing {
-        let marks = self.members.iter().map(|member| (member.user, member.marks));
-        let marks = marks.filter(|(_, marks)| *marks != Default::default()).collect();
+        let others = self.shown_of_others(id, user);
+        let own = self.shown_of(user);
+        let marks = [(None, others), (Some(user), own)];
+        let marks = marks.into_iter().filter(|(_, marks)| *marks != Watermarks::default());
+        let marks = marks.filter(|(whose, _)| whose.is_none() || peer_of(id, user) != Some(user)).collect();
+        let devices = self.seen_member(user).map(|member| &member.devices);
         let devices: Vec<_> =
-            member_of(self, user).devices.iter().map(|device| (device.id, device.position)).collect();
+            devices.into_iter().flatten().map(|device| (device.id, device.position)).collect();
         let told = devices.into_iter().filter_map(|(device, position)| {
             let newest = self.newest_of_others(Author { user, device });
             (newest > position).then_some((device, newest))
@@ -28,7 +32,7 @@ impl Log {
 
     /// The newest durable entry that a device did not write itself, as far as is known: never one before it.
     fn newest_of_others(&self, device: Author) -> Seq {
-        let durable = self.durable.seq();
+        let durable = self.visible_to(device.user, self.durable.seq());
         let others = |entry: &&Arc<Entry>| entry.seq <= durable && entry.author != device;
         match (self.tail.iter().rev().find(others), self.tail.front()) {
             (Some(entry), _) => entry.seq,
@@ -45,13 +49,30 @@ impl Logs {
         if is(Mutation::ForgetWatch) {
             return;
         }
-        let mut concerned = Vec::new();
+        let (mut concerned, mut groups) = (Vec::new(), Vec::new());
+        let of_taken = |user: &UserId| taken.has(Slot::of_user(user.get()));
         self.logs.each_key(|id| {
-            let of_taken = |user: &UserId| taken.has(Slot::of_user(user.get()));
             concerned.extend(members_of(*id).filter(of_taken).map(|user| (*id, user)));
+            groups.extend(matches!(id, LogId::Group(_)).then_some(*id));
         });
         for (id, user) in concerned {
             self.watch_again(cx, id, user);
+        }
+        for id in groups {
+            self.tell_group_again(cx, id, of_taken);
+        }
+    }
+
+    /// Tells members of a group whose owners are gone where it stands, and asks again for the devices of those who come.
+    fn tell_group_again(&mut self, cx: &mut Cx, id: LogId, of_taken: impl Fn(&UserId) -> bool) {
+        let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else { return };
+        let asked: Vec<_> = log.group().watched.iter().copied().filter(&of_taken).collect();
+        let members: Vec<_> = log.members.iter().map(|member| member.user).filter(&of_taken).collect();
+        for user in asked {
+            cx.tell_user(user, UserOp::Watch(id));
+        }
+        for user in members {
+            self.stands(cx, id, user);
         }
     }
 

@@ -121,8 +121,11 @@ impl Member {
 impl Logs {
     /// Appends a message that is no retry, or asks first whether it may be.
     pub(super) fn append_or_ask(&mut self, cx: &mut Cx, id: LogId, mut send: Box<Send>) -> Tried {
+        if matches!(id, LogId::Group(_)) {
+            return self.append_in_group(cx, id, send);
+        }
         let Some((user, ask)) = self.lacks(cx, id, &mut send) else {
-            self.append_new(cx, id, *send);
+            self.append_new(cx, id, *send, None);
             return Tried::Settled;
         };
         self.known(id).sends.push_front(send);
@@ -135,7 +138,7 @@ impl Logs {
         let number = self.asks_made + 1;
         let log = self.known(id);
         let author = send.author.user;
-        let peer = peer_of(id, author);
+        let peer = peer_of(id, author)?;
         let limited = cx.limits().strangers_per_hour_max > 0 && !send.permits.stranger;
         let ask = if limited && log.is_first_to_stranger(author, peer) {
             (author, UserOp::MayWriteToStranger(id, number))

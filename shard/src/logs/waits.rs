@@ -22,6 +22,8 @@ pub(crate) enum After {
     Again(Origin, Arc<Entry>),
     /// Answer an `Acknowledge`, and tell the members.
     Acknowledged(Acknowledged),
+    /// Answer what was acknowledged in a group, and tell its members.
+    Gathered(LogId, Vec<Acknowledged>),
     /// Inbox marks of a log, of no interest to anybody else, were written.
     Marked(LogId),
     /// The mark that a pull needed was written: go on with it.
@@ -56,6 +58,8 @@ pub(crate) enum GetFor {
 pub(crate) enum ScanFor {
     /// Its newest entries, backwards.
     Tail(LogId, Load),
+    /// The members of a group, by rows.
+    Members(LogId, Load),
     /// The highest client id of the device whose message waits at the head of the log's queue.
     HighestClientId(LogId, Load),
     /// Entries for somebody.
@@ -68,7 +72,7 @@ impl After {
         match self {
             Self::Append(_, entry) | Self::Again(_, entry) => entry.log,
             Self::Acknowledged(acknowledged) => acknowledged.log,
-            Self::Marked(log) | Self::Pull(log, _) => *log,
+            Self::Marked(log) | Self::Pull(log, _) | Self::Gathered(log, _) => *log,
         }
     }
 }
@@ -83,6 +87,7 @@ impl Logs {
             After::Again(origin, entry) => self.sent_again(cx, origin, &entry),
             After::Acknowledged(acknowledged) => self.acknowledged(cx, acknowledged),
             After::Pull(log, pull) => self.told(cx, log, LogOp::Pull(pull)),
+            After::Gathered(log, acknowledged) => self.gathered(cx, log, acknowledged),
             After::Marked(_) => {}
         }
         self.settled(cx, id);
@@ -99,6 +104,12 @@ impl Logs {
             }
             After::Acknowledged(acknowledged) => {
                 cx.reply(acknowledged.origin, undone.into());
+                None
+            }
+            After::Gathered(_, all) => {
+                for acknowledged in all {
+                    cx.reply(acknowledged.origin, undone.into());
+                }
                 None
             }
             After::Marked(_) => None,
@@ -128,7 +139,10 @@ impl Logs {
     pub(crate) fn scanned(&mut self, cx: &mut Cx, purpose: ScanFor, result: Result<Rows, Unreadable>) {
         match (purpose, result) {
             (ScanFor::Tail(log, load), Ok(rows)) => self.tail_read(cx, log, load, rows),
-            (ScanFor::Tail(log, load), Err(why)) => self.part_failed(cx, log, load, why),
+            (ScanFor::Members(log, load), Ok(rows)) => self.members_read(cx, log, load, rows.rows),
+            (ScanFor::Tail(log, load) | ScanFor::Members(log, load), Err(why)) => {
+                self.part_failed(cx, log, load, why);
+            }
             (ScanFor::HighestClientId(log, load), Ok(rows)) => self.highest_read(cx, log, load, &rows.rows),
             (ScanFor::HighestClientId(log, load), Err(why)) => self.send_undecided(cx, log, load, why),
             (ScanFor::Entries(reader), rows) => self.entries_read(cx, *reader, rows),

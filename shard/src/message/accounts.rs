@@ -69,6 +69,8 @@ pub enum UserOp {
     Refresh(Origin, DeviceId, Box<Refresh>),
     /// May the user send a message? Then it goes on to the log.
     Send(LogId, Box<Send>),
+    /// Makes a group, as a message of the user's. Its log is found here.
+    CreateGroup(Box<Send>),
     /// Whom the user looks up.
     LookUp(Origin, Lookup),
     /// A part of the user's logs, for a page of chats: those behind a log, so many.
@@ -91,6 +93,10 @@ pub enum UserOp {
     Stands(Box<Standing>),
     /// An entry of a log of the user is durable.
     Appended(Arc<Entry>),
+    /// The user has come into a group by this entry, which is durable.
+    Joined(Arc<Entry>),
+    /// All others in a group of the user have got so far, durably.
+    OthersAdvanced(LogId, Watermarks),
     /// A device of the user has a log up to an entry, durably.
     Acknowledged(DeviceId, LogId, Seq),
     /// A member's watermarks in a log of the user are durable. By this device.
@@ -119,9 +125,10 @@ impl UserOp {
             | Self::Unwatch(log)
             | Self::Acknowledged(_, log, _)
             | Self::Advanced(log, ..)
+            | Self::OthersAdvanced(log, _)
             | Self::MayWriteToStranger(log, _)
             | Self::Released(log) => Some(*log),
-            Self::Appended(entry) => Some(entry.log),
+            Self::Appended(entry) | Self::Joined(entry) => Some(entry.log),
             Self::Reserve(reserve) => Some(reserve.log),
             Self::Stands(standing) => Some(standing.log),
             Self::Page(_, page) => Some(page.log),
@@ -134,6 +141,7 @@ impl UserOp {
             | Self::Seen(_)
             | Self::Refresh(..)
             | Self::Send(..)
+            | Self::CreateGroup(_)
             | Self::LookUp(..)
             | Self::ListLogs(..)
             | Self::ListDevices(_)
@@ -154,6 +162,7 @@ impl UserOp {
             | Self::Inbox(_)
             | Self::Refresh(..)
             | Self::Send(..)
+            | Self::CreateGroup(_)
             | Self::LookUp(..)
             | Self::ListLogs(..)
             | Self::ListDevices(_)
@@ -174,8 +183,10 @@ impl UserOp {
             | Self::Page(..)
             | Self::Stands(_)
             | Self::Appended(_)
+            | Self::Joined(_)
             | Self::Acknowledged(..)
             | Self::Advanced(..)
+            | Self::OthersAdvanced(..)
             | Self::Released(_)
             | Self::PeerChanged(_)
             | Self::PersonChanged(_) => false,
@@ -190,8 +201,8 @@ pub struct Standing {
     pub log: LogId,
     /// The devices of the user that have not acknowledged it up to the newest entry that they did not write themselves, and that entry.
     pub behind: Vec<(DeviceId, Seq)>,
-    /// The watermarks of its members.
-    pub marks: Vec<(UserId, Watermarks)>,
+    /// The watermarks of the user (where that is not the peer), and (`None`) of all others.
+    pub marks: Vec<(Option<UserId>, Watermarks)>,
 }
 
 /// A connection that has proven whose it is.

@@ -32,8 +32,8 @@ pub enum FrontOp {
     Entry(Arc<Entry>),
     /// The device has not acknowledged a log up to this entry, and what it was told of it may be lost.
     Behind(LogId, Seq),
-    /// A member of a log of its user has got further, durably.
-    Watermarks(LogId, UserId, Watermarks),
+    /// The user has got further in a log, or (`None`) all others have, durably.
+    Watermarks(LogId, Option<UserId>, Watermarks),
     /// Something of interest that the device can find out otherwise.
     Notice(Notice),
     /// It has to end.
@@ -78,14 +78,16 @@ pub struct Page {
     pub log: LogId,
     /// What the device claimed can't be so: its position is here.
     pub rewound: Option<Seq>,
+    /// The log shows the device nothing before this entry, by which its user has come.
+    pub begins: Option<Seq>,
     /// Rising and dense.
     pub entries: Vec<Arc<Entry>>,
     /// Where the next page begins.
     pub next: Seq,
     /// The newest entry when the page was made.
     pub head: Seq,
-    /// The peer's watermarks.
-    pub peer: Watermarks,
+    /// The watermarks of the others: what all of them have reached.
+    pub others: Watermarks,
     /// The device's own user's.
     pub own: Watermarks,
     /// The log could not be read: there is nothing else in the page.
@@ -98,10 +100,11 @@ impl Page {
         Self {
             log,
             rewound: None,
+            begins: None,
             entries: Vec::new(),
             next: Seq(0),
             head: Seq(0),
-            peer: Watermarks::default(),
+            others: Watermarks::default(),
             own: Watermarks::default(),
             failed: Some(why),
         }
@@ -119,15 +122,17 @@ pub struct Glance {
     pub head: Seq,
     /// Its newest entry.
     pub last: Option<Arc<Entry>>,
-    /// Entries of the peer's that the reader has not read.
+    /// Messages of others that the reader has not read.
     pub unread: u64,
-    /// The peer's watermarks.
-    pub peer: Watermarks,
+    /// The watermarks of the others: what all of them have reached.
+    pub others: Watermarks,
     /// The reader's own.
     pub own: Watermarks,
+    /// It is a group that the reader has left.
+    pub left: bool,
     /// What the reader may see of the peer.
     pub shown: Shown,
-    /// The peer's display name, if it may be seen.
+    /// The peer's display name, if it may be seen; the name of a group.
     pub name: String,
     /// The peer's phone, if it may be seen.
     pub phone: String,
@@ -144,8 +149,9 @@ impl Glance {
             head: Seq(0),
             last: None,
             unread: 0,
-            peer: Watermarks::default(),
+            others: Watermarks::default(),
             own: Watermarks::default(),
+            left: false,
             shown: Shown { name: false, phone: false },
             name: String::new(),
             phone: String::new(),

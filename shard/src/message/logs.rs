@@ -38,6 +38,10 @@ pub enum LogOp {
         /// By the peer's phone, which proves no acquaintance and needs none.
         by_phone: bool,
     },
+    /// Say what a group is, and who its members are.
+    About(Origin, UserId),
+    /// Say who a member of a group is: for another one, about one.
+    DescribeMember(Origin, UserId, UserId),
     /// What the owner of a member was told is lost, or what it was to be told: say where the log stands.
     Recover(UserId),
     /// A member is not as before: the other one is told, if both have written.
@@ -49,6 +53,8 @@ pub enum LogOp {
     Devices(UserId, Option<Vec<DeviceId>>),
     /// A member can't be read.
     Unreadable(UserId),
+    /// The devices of a member of a group are not as before; `None`: there is no such user any more.
+    DevicesChanged(UserId, Option<Vec<DeviceId>>),
 }
 
 impl LogOp {
@@ -60,9 +66,12 @@ impl LogOp {
             | Self::History(_)
             | Self::Pull(_)
             | Self::Glance(_)
-            | Self::Describe { .. } => true,
+            | Self::Describe { .. }
+            | Self::About(..)
+            | Self::DescribeMember(..) => true,
             Self::Recover(_)
             | Self::Changed(_)
+            | Self::DevicesChanged(..)
             | Self::Permit(..)
             | Self::Devices(..)
             | Self::Unreadable(_) => false,
@@ -112,6 +121,12 @@ pub struct Permits {
     pub(crate) reserved: Option<u64>,
     /// The number of the ask under way.
     pub(crate) asked: Option<u64>,
+    /// In a group: its author's devices have been asked for.
+    pub(crate) met: bool,
+    /// Those whom it brings into a group have been asked for.
+    pub(crate) guests: bool,
+    /// It waits for one of these.
+    pub(crate) waits_for_guests: bool,
 }
 
 /// A wish for a page of history.
@@ -143,6 +158,8 @@ pub struct Pull {
     /// If something is missing and there is no mark, one is to be written first: what is pushed could be lost with the
     /// connection, and only the mark would tell.
     pub writes_mark: bool,
+    /// In a group: the device has been asked for.
+    pub met: bool,
 }
 
 /// What a device lacks of a log, as far as its connection knows.

@@ -126,6 +126,11 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
+    /// The lower of both, each for itself.
+    pub fn min(self, other: Self) -> Self {
+        Self { delivered: self.delivered.min(other.delivered), read: self.read.min(other.read) }
+    }
+
     /// The higher of both, each for itself.
     pub fn max(self, other: Self) -> Self {
         Self { delivered: self.delivered.max(other.delivered), read: self.read.max(other.read) }

@@ -127,7 +127,7 @@ fn fact(op: &Op) -> Option<Fact> {
 #[derive(Default, Debug)]
 struct Asked {
     /// The chat that it is about; 0: none.
-    peer: u64,
+    chat: u64,
     /// The token that is to be exchanged.
     token: Option<String>,
 }
@@ -172,13 +172,13 @@ impl Talk {
         if let R::Resume(resume) = &request {
             // It asks for these again.
             for position in &resume.positions {
-                self.pushed.remove(&position.peer);
+                self.pushed.remove(&position.chat);
             }
         }
         let asked = match request {
-            R::Send(send) => Asked { peer: send.peer, token: None },
-            R::History(history) => Asked { peer: history.peer, token: None },
-            R::Refresh(refresh) => Asked { peer: 0, token: Some(refresh.refresh_token) },
+            R::Send(send) => Asked { chat: send.chat, token: None },
+            R::History(history) => Asked { chat: history.chat, token: None },
+            R::Refresh(refresh) => Asked { chat: 0, token: Some(refresh.refresh_token) },
             _ => Asked::default(),
         };
         let token = asked.token.clone().map(Token::Presented);
@@ -197,71 +197,71 @@ impl Talk {
                 Some(self.asked.remove(&id).ok_or_else(|| format!("{id} is answered, and nobody asks it"))?)
             }
         };
-        let Asked { peer, token: parent } = asked.unwrap_or_default();
+        let Asked { chat, token: parent } = asked.unwrap_or_default();
         if let Some(M::Session(session)) = &frame.message {
             let v1::Session { user_id: user, device_id: device, refresh_token, .. } = session;
             let token = refresh_token.clone();
             return Ok(Some(Token::Issued { user: *user, device: *device, token, parent }));
         }
-        self.tells_truth(peer, &frame.message, proven)?;
+        self.tells_truth(chat, &frame.message, proven)?;
         Ok(None)
     }
 
     /// What a frame tells is durable, in order, and no less than before.
     fn tells_truth(
         &mut self,
-        peer: u64,
+        chat: u64,
         message: &Option<server_frame::Message>,
         proven: &Proven,
     ) -> Result<(), String> {
         use server_frame::Message as M;
         match message {
-            Some(M::Sent(sent)) => self.shows(peer, sent.seq, proven),
+            Some(M::Sent(sent)) => self.shows(chat, sent.seq, proven),
             Some(M::Entry(entry)) => {
-                let last = self.pushed.insert(entry.peer, entry.seq);
+                let last = self.pushed.insert(entry.chat, entry.seq);
                 if last.is_some_and(|last| last >= entry.seq) {
-                    return Err(format!("{} is pushed after {last:?} of {}", entry.seq, entry.peer));
+                    return Err(format!("{} is pushed after {last:?} of {}", entry.seq, entry.chat));
                 }
-                self.shows(entry.peer, entry.seq, proven)
+                self.shows(entry.chat, entry.seq, proven)
             }
             Some(M::Receipt(receipt)) => {
-                let v1::Receipt { peer, delivered_upto, read_upto, member } = *receipt;
-                let member = if member == 0 { peer } else { member };
+                let v1::Receipt { chat, delivered_upto, read_upto, member } = *receipt;
+                let member = if member == 0 { chat } else { member };
                 let marks = (delivered_upto, read_upto);
-                let told = self.told.insert((peer, member), marks).unwrap_or_default();
+                let told = self.told.insert((chat, member), marks).unwrap_or_default();
                 if told.0 > marks.0 || told.1 > marks.1 {
-                    return Err(format!("{member} of the chat with {peer} falls from {told:?} to {marks:?}"));
+                    return Err(format!("{member} of the chat with {chat} falls from {told:?} to {marks:?}"));
                 }
-                self.tells(peer, member, marks, proven)
+                self.tells(chat, member, marks, proven)
             }
             Some(M::HistoryPage(page)) => {
-                self.shows(peer, page.head, proven)?;
+                self.shows(chat, page.head, proven)?;
                 let last = page.entries.last().map_or(0, |entry| entry.seq);
-                self.shows(peer, last, proven)?;
-                self.tells(peer, peer, (page.delivered_upto, page.read_upto), proven)
+                self.shows(chat, last, proven)?;
+                self.tells(chat, chat, (page.delivered_upto, page.read_upto), proven)
             }
             Some(M::ChatsPage(page)) => page.chats.iter().try_for_each(|chat| {
-                self.shows(chat.peer, chat.head, proven)?;
-                self.tells(chat.peer, chat.peer, (chat.delivered_upto, chat.read_upto), proven)?;
-                self.tells(chat.peer, self.user, (0, chat.own_read_upto), proven)
+                self.shows(chat.id, chat.head, proven)?;
+                self.tells(chat.id, chat.id, (chat.delivered_upto, chat.read_upto), proven)?;
+                self.tells(chat.id, self.user, (0, chat.own_read_upto), proven)
             }),
             _ => Ok(()),
         }
     }
 
-    fn shows(&self, peer: u64, seq: u64, proven: &Proven) -> Result<(), String> {
-        if seq == 0 || proven.has_entry(LogId::direct(self.user, peer), seq) {
+    fn shows(&self, chat: u64, seq: u64, proven: &Proven) -> Result<(), String> {
+        if seq == 0 || proven.has_entry(LogId::direct(self.user, chat), seq) {
             return Ok(());
         }
-        Err(format!("{seq} of the chat of {} and {peer} is told, and not durable", self.user))
+        Err(format!("{seq} of the chat of {} and {chat} is told, and not durable", self.user))
     }
 
-    fn tells(&self, peer: u64, member: u64, marks: Marks, proven: &Proven) -> Result<(), String> {
-        if marks == (0, 0) || proven.has_marks(LogId::direct(self.user, peer), member, marks) {
+    fn tells(&self, chat: u64, member: u64, marks: Marks, proven: &Proven) -> Result<(), String> {
+        if marks == (0, 0) || proven.has_marks(LogId::direct(self.user, chat), member, marks) {
             return Ok(());
         }
         Err(format!(
-            "that {member} of the chat of {} and {peer} is at {marks:?} is told, and not durable",
+            "that {member} of the chat of {} and {chat} is at {marks:?} is told, and not durable",
             self.user
         ))
     }

@@ -76,7 +76,7 @@ impl World {
                 let Some(page) = self.devices[at].page.take() else {
                     return Err(format!("its list of chats does not come: {:?}", self.devices[at]));
                 };
-                lists[at].extend(page.chats.into_iter().map(|chat| (chat.peer, chat)));
+                lists[at].extend(page.chats.into_iter().map(|chat| (chat.id, chat)));
                 next[at] = (page.next != 0).then_some(page.next);
             }
             if next.iter().all(Option::is_none) {
@@ -93,36 +93,36 @@ impl World {
             return Err("its session is not over, and its end was acknowledged".to_owned());
         }
         let chats = device.chats();
-        for (peer, log) in of_user(user, books) {
-            let texts = chats.get(&peer).map_or(&[][..], Vec::as_slice);
+        for (chat, log) in of_user(user, books) {
+            let texts = chats.get(&chat).map_or(&[][..], Vec::as_slice);
             let same = texts.len() == log.entries.len()
                 && texts.iter().zip(&log.entries).all(|(text, entry)| text[..] == entry.body[..]);
             if !same {
-                return Err(format!("it has {} of {} with {peer}, or others", texts.len(), log.head()));
+                return Err(format!("it has {} of {} with {chat}, or others", texts.len(), log.head()));
             }
             let member = log.members.get(&user).cloned().unwrap_or_default();
             let position = member.positions.iter().find(|position| position.device == number);
             let lacks = &log.entries[position.map_or(0, |position| position.upto) as usize..];
             if lacks.iter().any(|entry| (entry.sender, entry.device) != (user, number)) {
-                return Err(format!("it has not said that it has all of the chat with {peer}"));
+                return Err(format!("it has not said that it has all of the chat with {chat}"));
             }
         }
         let tables = device.machine().expect("it has a session").tables();
         let waits = tables.logs(Which::All(None), u32::MAX).expect("memory is read");
-        for log in waits.into_iter().filter(|log| log.last_own > log.peer_read && log.peer != user) {
+        for log in waits.into_iter().filter(|log| log.last_own > log.others_read && log.chat != user) {
             let there =
-                books.logs.get(&LogId::direct(user, log.peer)).expect("what it has was just compared");
+                books.logs.get(&LogId::direct(user, log.chat)).expect("what it has was just compared");
             // Of what another device has sent, or this one before it was registered anew, it learns when there is something new.
             let last = &there.entries[log.last_own as usize - 1];
             if (last.sender, last.device) != (user, number) {
                 continue;
             }
-            let marks = there.members.get(&log.peer).cloned().unwrap_or_default();
-            if (log.peer_delivered, log.peer_read) != (marks.delivered_upto, marks.read_upto) {
+            let marks = there.members.get(&log.chat).cloned().unwrap_or_default();
+            if (log.others_delivered, log.others_read) != (marks.delivered_upto, marks.read_upto) {
                 return Err(format!(
                     "it knows {} at {:?}, and they are at {:?}",
-                    log.peer,
-                    (log.peer_delivered, log.peer_read),
+                    log.chat,
+                    (log.others_delivered, log.others_read),
                     (marks.delivered_upto, marks.read_upto)
                 ));
             }
@@ -133,31 +133,32 @@ impl World {
 
 /// The logs of a user, by the peer.
 fn of_user(user: u64, books: &Books) -> impl Iterator<Item = (u64, &Log)> {
-    books.logs.iter().filter_map(move |(LogId::Direct(lower, higher), log)| match user {
-        _ if *lower == user => Some((*higher, log)),
-        _ if *higher == user => Some((*lower, log)),
-        _ => None,
+    books.logs.iter().filter_map(move |(id, log)| match *id {
+        LogId::Direct(lower, higher) if lower == user => Some((higher, log)),
+        LogId::Direct(lower, higher) if higher == user => Some((lower, log)),
+        LogId::Direct(..) | LogId::Group(_) => None,
     })
 }
 
 /// What a user is told of the chats is what the books say.
 fn is_listed(user: u64, list: &BTreeMap<u64, v1::Chat>, books: &Books) -> Result<(), String> {
     let mut count = 0;
-    for (peer, log) in of_user(user, books) {
+    for (chat, log) in of_user(user, books) {
         count += 1;
-        let chat = list.get(&peer).ok_or_else(|| format!("{peer} is missing"))?;
+        let told = list.get(&chat).ok_or_else(|| format!("{chat} is missing"))?;
         let marks = |user: u64| {
             let member = log.members.get(&user).cloned().unwrap_or_default();
             (member.delivered_upto, member.read_upto)
         };
-        let (own, theirs) = (marks(user), marks(peer));
+        let (own, theirs) = (marks(user), marks(chat));
         let unread = log.entries[own.1 as usize..].iter().filter(|entry| entry.sender != user).count() as u64;
+        let unavailable = told.unavailable;
         let (told, is) = (
-            (chat.head, chat.unread, chat.delivered_upto, chat.read_upto, chat.own_read_upto),
+            (told.head, told.unread, told.delivered_upto, told.read_upto, told.own_read_upto),
             (log.head(), unread, theirs.0, theirs.1, own.1),
         );
-        if told != is || chat.unavailable {
-            return Err(format!("of {peer} it says {told:?}, and it is {is:?}"));
+        if told != is || unavailable {
+            return Err(format!("of {chat} it says {told:?}, and it is {is:?}"));
         }
     }
     if count != list.len() {

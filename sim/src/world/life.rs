@@ -51,27 +51,27 @@ impl World {
     /// What the person of a device wants now, if anything.
     fn wish(&mut self, at: usize, number: u64) -> Option<(Work, Ask)> {
         let other = self.somebody(at);
-        let peer = self.devices[other].user;
-        if peer == 0 {
+        let chat = self.devices[other].user;
+        if chat == 0 {
             // They have no account yet: only the phone is known.
             let phone = self.devices[other].phone.clone();
             return Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))));
         }
         let request = |work, request| Some((work, Ask::Request(request)));
         match number {
-            ..120 => Some((Work::Send, self.message(at, peer))),
-            120..150 => self.reading(at, peer),
+            ..120 => Some((Work::Send, self.message(at, chat))),
+            120..150 => self.reading(at, chat),
             150..160 => {
                 let (from, forwards) = (self.life.below(30), self.life.below(2) == 0);
                 let limit = self.life.below(20) as u32;
-                Some((Work::History, Ask::History(v1::History { peer, from, forwards, limit })))
+                Some((Work::History, Ask::History(v1::History { chat, from, forwards, limit })))
             }
             160..170 => {
-                let known = (1..self.life.below(3)).map(|version| v1::KnownChat { peer, version }).collect();
+                let known = (1..self.life.below(3)).map(|version| v1::KnownChat { id: chat, version }).collect();
                 let chats = v1::Chats { after: 0, limit: self.life.below(10) as u32, known };
                 request(Work::Chats, client_frame::Request::Chats(chats))
             }
-            170..176 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(peer)))),
+            170..176 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(chat)))),
             176..180 => {
                 let phone = self.devices[other].phone.clone();
                 Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))))
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// A new message; or, now and then, the last one with a key once more.
-    fn message(&mut self, at: usize, peer: u64) -> Ask {
+    fn message(&mut self, at: usize, chat: u64) -> Ask {
         if self.life.below(30) == 0
             && let Some(again) = self.devices[at].keyed.clone()
         {
@@ -110,10 +110,10 @@ impl World {
         self.said += 1;
         let length = if self.life.below(20) == 0 { self.life.below(4000) } else { self.life.below(200) };
         let body = text(self.said, length as usize);
-        self.record.asked(self.said, at, body.len(), self.devices[at].user, peer);
+        self.record.asked(self.said, at, body.len(), self.devices[at].user, chat);
         let key = (self.life.below(10) == 0).then(|| self.said.to_string());
         let is_keyed = key.is_some();
-        let ask = Ask::Send { peer, body, key };
+        let ask = Ask::Send { chat, kind: v1::Kind::Text.into(), body, key };
         if is_keyed {
             self.devices[at].keyed = Some(ask.clone());
         }
@@ -121,14 +121,14 @@ impl World {
     }
 
     /// A person has read a chat up to what the device has of it, or a little less.
-    fn reading(&mut self, at: usize, peer: u64) -> Option<(Work, Ask)> {
-        let log = self.devices[at].machine()?.tables().log(peer).ok().flatten()?;
+    fn reading(&mut self, at: usize, chat: u64) -> Option<(Work, Ask)> {
+        let log = self.devices[at].machine()?.tables().log(chat).ok().flatten()?;
         let upto = log.position.checked_sub(self.life.below(3)).filter(|upto| *upto > 0)?;
         if self.life.below(4) > 0 {
-            return Some((Work::Read, Ask::MarkRead { peer, upto }));
+            return Some((Work::Read, Ask::MarkRead { chat, upto }));
         }
         // Wherever it was read.
-        let acknowledge = v1::Acknowledge { peer, delivered_upto: 0, read_upto: upto };
+        let acknowledge = v1::Acknowledge { chat, delivered_upto: 0, read_upto: upto };
         Some((Work::Read, Ask::Request(client_frame::Request::Acknowledge(acknowledge))))
     }
 

@@ -146,8 +146,8 @@ fn read_code() -> Result<String, Error> {
 
 fn not_sent(event: &Event) -> String {
     let unknown = |user_id| Person { user_id, name: String::new(), phone: String::new() };
-    let peer = shown::peer_of(event).map(unknown);
-    shown::event_text(event, peer.as_ref()).unwrap_or_default()
+    let chat = shown::peer_of(event).map(unknown);
+    shown::event_text(event, chat.as_ref()).unwrap_or_default()
 }
 
 /// The text to be sent: as it was given, or what stands on standard input, but for its last line's end.
@@ -239,7 +239,7 @@ fn random_key() -> Result<String, Failure> {
 /// Says what has become of a message.
 fn told_of_send(to: &Who, timeout: u64, json: bool, sent: Value) -> Done {
     if sent["moved"] == true {
-        say(&format!("{to} has another account now, @{}: it was sent there", sent["peer"]));
+        say(&format!("{to} has another account now, @{}: it was sent there", sent["chat"]));
     }
     let queued = sent["queued"] == true;
     if queued {
@@ -436,37 +436,37 @@ pub async fn history(profile: &ProfileArgs, with: &Who, which: Page, json: bool)
 /// Prints what the profile has kept of a chat, without asking the server.
 pub fn history_local(profile: &ProfileArgs, with: &Who, which: Page, json: bool) -> Done {
     let store = profile.store()?;
-    let peer = match with {
+    let chat = match with {
         Who::Phone(phone) => store.person_by_phone(phone)?,
         Who::User(id) => store.person(*id)?,
     };
-    let peer = peer.ok_or_else(|| not_possible(format!("this profile has nothing of {with}")))?;
-    let log = store.log(peer.user_id)?;
+    let chat = chat.ok_or_else(|| not_possible(format!("this profile has nothing of {with}")))?;
+    let log = store.log(chat.user_id)?;
     let Page { before, after, limit } = which;
     let messages = match (before, after) {
-        (_, Some(after)) => store.kept(peer.user_id, after, u64::MAX >> 1, limit)?,
-        (None | Some(0), None) => store.kept_newest(peer.user_id, limit)?,
+        (_, Some(after)) => store.kept(chat.user_id, after, u64::MAX >> 1, limit)?,
+        (None | Some(0), None) => store.kept_newest(chat.user_id, limit)?,
         (Some(before), None) => {
-            store.kept(peer.user_id, before.saturating_sub(u64::from(limit) + 1), before - 1, limit)?
+            store.kept(chat.user_id, before.saturating_sub(u64::from(limit) + 1), before - 1, limit)?
         }
     };
     let (first, last) =
         (messages.first().map_or(0, |first| first.seq), messages.last().map_or(0, |last| last.seq));
     let forwards = after.is_some();
     let more = if forwards { last != 0 && last < log.top } else { first > 1 };
-    let (head, delivered_upto, read_upto) = (log.top, log.peer_delivered, log.peer_read);
+    let (head, delivered_upto, read_upto) = (log.top, log.others_delivered, log.others_read);
     let page = HistoryPage { messages, more, head, delivered_upto, read_upto };
-    let gone = store.gone(peer.user_id, GONE_MAX)?;
+    let gone = store.gone(chat.user_id, GONE_MAX)?;
     let gone = shown::beside(&page, after.or(before).unwrap_or(0), forwards, gone);
-    print_lines(&shown::page_json(&peer, &page, &gone), json, |page| page_lines(page, forwards));
+    print_lines(&shown::page_json(&chat, &page, &gone), json, |page| page_lines(page, forwards));
     Ok(ExitCode::SUCCESS)
 }
 
 /// A page of a chat for people: oldest first, with what the server has no more where it stood.
 fn page_lines(page: &Value, forwards: bool) -> Vec<String> {
-    let peer = shown::person_of(page);
-    let name = shown::name_of(&peer);
-    let of = |value: &Value| shown::message_of(peer.user_id, value);
+    let chat = shown::person_of(page);
+    let name = shown::name_of(&chat);
+    let of = |value: &Value| shown::message_of(chat.user_id, value);
     let messages: Vec<_> = items(page, "messages").iter().map(of).collect();
     let mut gone = items(page, "gone").iter().map(of).peekable();
     let number = |key: &str| page[key].as_u64().unwrap_or_default();
@@ -540,14 +540,14 @@ pub async fn listen(profile: &ProfileArgs, json: bool, mark_read: bool, once: bo
             },
         };
         let Some(event) = event else { break Ok(ExitCode::SUCCESS) };
-        let peer = shown::peer_of_event(client, &event).await;
-        if !print_event(&event, peer.as_ref(), json) {
+        let chat = shown::peer_of_event(client, &event).await;
+        if !print_event(&event, chat.as_ref(), json) {
             all_written = false;
             break Ok(ExitCode::SUCCESS);
         }
         match event {
             Event::Message(message) if mark_read && !message.own => {
-                unread.insert(message.peer, message.seq);
+                unread.insert(message.chat, message.seq);
             }
             Event::CaughtUp if once => break Ok(ExitCode::SUCCESS),
             Event::Disconnected { .. } if once => {
@@ -573,8 +573,8 @@ async fn was_read(
     unread: &mut BTreeMap<u64, u64>,
 ) -> Result<(), Error> {
     events.done();
-    for (peer, seq) in std::mem::take(unread) {
-        match client.mark_read(peer, seq).await {
+    for (chat, seq) in std::mem::take(unread) {
+        match client.mark_read(chat, seq).await {
             // The session has ended, and nobody can be told any more.
             Ok(()) | Err(Error::Closed) => {}
             Err(error) => return Err(error),
@@ -584,10 +584,10 @@ async fn was_read(
 }
 
 /// `false` if nobody reads any more.
-fn print_event(event: &Event, peer: Option<&Person>, json: bool) -> bool {
+fn print_event(event: &Event, chat: Option<&Person>, json: bool) -> bool {
     let line = match json {
-        true => Some(shown::json_line(&shown::event_json(event, peer))),
-        false => shown::event_text(event, peer),
+        true => Some(shown::json_line(&shown::event_json(event, chat))),
+        false => shown::event_text(event, chat),
     };
     line.is_none_or(|line| output::line(&line))
 }

@@ -65,14 +65,14 @@ pub type Answer = Pin<Box<dyn Future<Output = Result<Value, Failure>> + std::mar
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Whom {
-    peer: Option<u64>,
+    chat: Option<u64>,
     phone: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Send {
-    peer: Option<u64>,
+    chat: Option<u64>,
     phone: Option<String>,
     text: String,
     key: Option<String>,
@@ -82,7 +82,7 @@ struct Send {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct History {
-    peer: Option<u64>,
+    chat: Option<u64>,
     phone: Option<String>,
     before: Option<u64>,
     after: Option<u64>,
@@ -99,7 +99,7 @@ struct Chats {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Read {
-    peer: Option<u64>,
+    chat: Option<u64>,
     phone: Option<String>,
     upto: Option<u64>,
 }
@@ -127,11 +127,11 @@ fn parse<T: DeserializeOwned>(params: Value) -> Result<T, Failure> {
     serde_json::from_value(params).map_err(|error| Failure::Params(error.to_string()))
 }
 
-fn who(peer: Option<u64>, phone: Option<String>) -> Result<Who, Failure> {
-    match (peer, phone) {
-        (Some(peer), None) if peer > 0 => Ok(Who::User(peer)),
+fn who(chat: Option<u64>, phone: Option<String>) -> Result<Who, Failure> {
+    match (chat, phone) {
+        (Some(chat), None) if chat > 0 => Ok(Who::User(chat)),
         (None, Some(phone)) => who::phone(&phone).map(Who::Phone).map_err(Failure::Params),
-        _ => Err(Failure::Params("either peer (a user id) or phone says who".to_owned())),
+        _ => Err(Failure::Params("either chat (a user id) or phone says who".to_owned())),
     }
 }
 
@@ -166,11 +166,11 @@ impl Session {
                 Box::pin(async move { session.chats(known).await })
             }
             "lookup" => {
-                let Whom { peer, phone } = parse(params)?;
-                let who = who(peer, phone)?;
+                let Whom { chat, phone } = parse(params)?;
+                let who = who(chat, phone)?;
                 Box::pin(async move {
                     let Person { user_id, name, phone } = session.person(&who).await?;
-                    Ok(json!({ "peer": user_id, "name": name, "phone": phone }))
+                    Ok(json!({ "chat": user_id, "name": name, "phone": phone }))
                 })
             }
             "read" => {
@@ -267,7 +267,7 @@ impl Session {
     }
 
     async fn begin_send(&self, send: Send, deadline: Instant) -> Result<Sending, Failure> {
-        let Send { peer, phone, text, key, .. } = send;
+        let Send { chat, phone, text, key, .. } = send;
         match (text.len(), key.as_deref().map_or(1, str::len)) {
             (0, _) => return Err(Failure::Params("there is nothing to send".to_owned())),
             (bytes, _) if bytes > TEXT_BYTES_MAX => {
@@ -277,10 +277,10 @@ impl Session {
             (_, 1..=KEY_BYTES_MAX) => {}
             _ => return Err(Failure::Params(format!("a key has 1 to {KEY_BYTES_MAX} bytes"))),
         }
-        let who = who(peer, phone)?;
-        let peer = self.find(&who, deadline).await?;
-        let kept = self.keep(peer, &text, key.as_deref()).await?;
-        Ok(Sending { who, peer, text, key, kept })
+        let who = who(chat, phone)?;
+        let chat = self.find(&who, deadline).await?;
+        let kept = self.keep(chat, &text, key.as_deref()).await?;
+        Ok(Sending { who, chat, text, key, kept })
     }
 
     /// Finds the person. One whom this profile does not know is asked for; that needs a connection, and has to be in time.
@@ -301,40 +301,40 @@ impl Session {
         }
     }
 
-    async fn keep(&self, peer: u64, text: &str, key: Option<&str>) -> Result<Kept, Failure> {
+    async fn keep(&self, chat: u64, text: &str, key: Option<&str>) -> Result<Kept, Failure> {
         let kept = match key {
-            Some(key) => self.client.keep_once(peer, text, key).await,
-            None => self.client.keep(peer, text).await,
+            Some(key) => self.client.keep_once(chat, text, key).await,
+            None => self.client.keep(chat, text).await,
         };
         self.why(kept).await
     }
 
     async fn wait_for(&self, sending: Sending, deadline: Instant) -> Result<Value, Failure> {
-        let Sending { who, mut peer, text, key, mut kept } = sending;
+        let Sending { who, mut chat, text, key, mut kept } = sending;
         let mut moved = false;
         loop {
             let sent = match timeout_at(deadline, kept.sent()).await {
                 // Without a client it is kept all the same, unless its session has ended.
-                Err(_) | Ok(Err(Error::Closed)) => return Ok(self.queued(peer)),
+                Err(_) | Ok(Err(Error::Closed)) => return Ok(self.queued(chat)),
                 Ok(sent) => sent,
             };
             match sent {
                 Ok(sent) if moved => {
                     return Ok(
-                        json!({ "peer": peer, "seq": sent.seq, "time_ms": sent.time_ms, "moved": true }),
+                        json!({ "chat": chat, "seq": sent.seq, "time_ms": sent.time_ms, "moved": true }),
                     );
                 }
-                Ok(sent) => return Ok(json!({ "peer": peer, "seq": sent.seq, "time_ms": sent.time_ms })),
+                Ok(sent) => return Ok(json!({ "chat": chat, "seq": sent.seq, "time_ms": sent.time_ms })),
                 // Whoever had this phone has no account any more. Somebody may have it now.
                 Err(Error::Refused { reason: Reason::UnknownUser, .. })
                     if matches!(who, Who::Phone(_)) && !moved =>
                 {
                     let now = self.find(&who, deadline).await?;
-                    if now == peer {
+                    if now == chat {
                         return Err(Error::Config(format!("{who} does not take messages")).into());
                     }
-                    (peer, moved) = (now, true);
-                    kept = self.keep(peer, &text, key.as_deref()).await?;
+                    (chat, moved) = (now, true);
+                    kept = self.keep(chat, &text, key.as_deref()).await?;
                 }
                 Err(error) => return self.why(Err(error)).await,
             }
@@ -342,28 +342,28 @@ impl Session {
     }
 
     /// The message is kept; with what is known of the connection.
-    fn queued(&self, peer: u64) -> Value {
+    fn queued(&self, chat: u64) -> Value {
         let why = match self.client.status() {
             Status::Lost { why, .. } => Some(shown::clean_line(&why)),
-            _ => self.client.delayed(peer).map(|(reason, retry_in)| shown::delayed(reason, retry_in)),
+            _ => self.client.delayed(chat).map(|(reason, retry_in)| shown::delayed(reason, retry_in)),
         };
-        json!({ "peer": peer, "queued": true, "why": why })
+        json!({ "chat": chat, "queued": true, "why": why })
     }
 
     async fn history(&self, history: History) -> Result<Value, Failure> {
-        let History { peer, phone, before, after, limit } = history;
+        let History { chat, phone, before, after, limit } = history;
         let (from, forwards) = match (before, after) {
             (Some(_), Some(_)) => return Err(Failure::Params("either before or after".to_owned())),
             (before, None) => (before.unwrap_or(0), false),
             (None, Some(after)) => (after, true),
         };
-        let peer = self.person(&who(peer, phone)?).await?;
+        let chat = self.person(&who(chat, phone)?).await?;
         let limit = limit.unwrap_or(HISTORY_LIMIT);
-        let page = self.client.history(peer.user_id, from, forwards, limit).await;
+        let page = self.client.history(chat.user_id, from, forwards, limit).await;
         let page = self.why(page).await?;
-        let gone = self.client.gone(peer.user_id, GONE_MAX).await?;
+        let gone = self.client.gone(chat.user_id, GONE_MAX).await?;
         let gone = shown::beside(&page, from, forwards, gone);
-        Ok(shown::page_json(&peer, &page, &gone))
+        Ok(shown::page_json(&chat, &page, &gone))
     }
 
     async fn chats(&self, known: BTreeMap<u64, u64>) -> Result<Value, Failure> {
@@ -378,17 +378,17 @@ impl Session {
     }
 
     async fn read(&self, read: Read) -> Result<Value, Failure> {
-        let Read { peer, phone, upto } = read;
-        let peer = match who(peer, phone)? {
-            Who::User(peer) => peer,
+        let Read { chat, phone, upto } = read;
+        let chat = match who(chat, phone)? {
+            Who::User(chat) => chat,
             who @ Who::Phone(_) => self.person(&who).await?.user_id,
         };
         let upto = match upto {
             Some(upto) => upto,
-            None => self.why(self.client.history(peer, 0, false, 1).await).await?.head,
+            None => self.why(self.client.history(chat, 0, false, 1).await).await?.head,
         };
-        self.why(self.client.tell_read(peer, upto).await).await?;
-        Ok(json!({ "peer": peer, "read_upto": upto }))
+        self.why(self.client.tell_read(chat, upto).await).await?;
+        Ok(json!({ "chat": chat, "read_upto": upto }))
     }
 
     async fn devices(&self) -> Result<Value, Failure> {
@@ -407,7 +407,7 @@ impl Session {
 /// A message that is kept.
 struct Sending {
     who: Who,
-    peer: u64,
+    chat: u64,
     text: String,
     key: Option<String>,
     kept: Kept,

@@ -176,8 +176,8 @@ impl Feed {
     }
 
     async fn event(&mut self, event: Event) {
-        let peer = shown::peer_of_event(&self.session.client, &event).await;
-        let Value::Object(mut object) = shown::event_json(&event, peer.as_ref()) else { return };
+        let chat = shown::peer_of_event(&self.session.client, &event).await;
+        let Value::Object(mut object) = shown::event_json(&event, chat.as_ref()) else { return };
         self.told += 1;
         object.insert("id".into(), self.told.into());
         let line = notification("event", &object.into());

@@ -1,9 +1,13 @@
 //! What is shown: messages and events as JSON for programs, or as text that can't command a terminal.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tern_client::{Cause, Chat, Client, Error, Event, HistoryPage, Kind, Message, Person, Reason};
+use tern_client::{
+    Cause, Chat, Client, Error, Event, Group, GroupChange, GroupMember, GroupSettings, HistoryPage, Kind,
+    Message, Person, Reason, Role, UserId, Who,
+};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -45,13 +49,92 @@ pub fn lines_of_body(body: &[u8]) -> String {
 
 /// A message in lines of text, as [`lines_of_body`].
 pub fn lines_of(message: &Message) -> String {
-    special(message.kind).map_or_else(|| lines_of_body(&message.body), str::to_owned)
+    match special(message.kind) {
+        None => lines_of_body(&message.body),
+        Some(_) if message.kind == Kind::Group => change_text(message, |user| format!("@{user}")),
+        Some(text) => text.to_owned(),
+    }
+}
+
+/// What became of a group, as its author did it; `name` is what people are called.
+pub fn change_text(message: &Message, name: impl Fn(u64) -> String) -> String {
+    let names = |users: &[UserId]| {
+        let names: Vec<_> = users.iter().map(|user| name(user.get())).collect();
+        names.join(", ")
+    };
+    let text = match message.change() {
+        Some(GroupChange::Made(made)) => format!("made the group “{}”", clean_line(&made.name)),
+        Some(GroupChange::Added(users)) => format!("added {}", names(&users)),
+        Some(GroupChange::Removed(user)) => format!("removed {}", name(user.get())),
+        Some(GroupChange::Left) => "left".to_owned(),
+        Some(GroupChange::Role(user, Role::Member)) => format!("made {} a member like others", name(user.get())),
+        Some(GroupChange::Role(user, _)) => format!("made {} an admin", name(user.get())),
+        Some(GroupChange::Name(text)) => format!("calls the group “{}”", clean_line(&text)),
+        Some(GroupChange::Description(_)) => "described the group anew".to_owned(),
+        Some(GroupChange::Picture(_)) => "gave the group another picture".to_owned(),
+        Some(GroupChange::Settings(_)) => "changed who may do what".to_owned(),
+        None => "changed the group".to_owned(),
+    };
+    format!("— {text}")
+}
+
+/// What became of a group, for programs.
+fn change_json(change: &GroupChange) -> Value {
+    let ids = |users: &[UserId]| users.iter().map(|user| user.get()).collect::<Vec<_>>();
+    match change {
+        GroupChange::Made(made) => {
+            json!({ "made": { "name": made.name, "description": made.description, "members": ids(&made.members) } })
+        }
+        GroupChange::Added(users) => json!({ "added": ids(users) }),
+        GroupChange::Removed(user) => json!({ "removed": user.get() }),
+        GroupChange::Left => json!({ "left": true }),
+        GroupChange::Role(user, role) => json!({ "role": { "user": user.get(), "role": role_name(*role) } }),
+        GroupChange::Name(name) => json!({ "name": name }),
+        GroupChange::Description(text) => json!({ "description": text }),
+        GroupChange::Picture(_) => json!({ "picture": true }),
+        GroupChange::Settings(settings) => json!({ "settings": settings_json(*settings) }),
+    }
+}
+
+/// What a role is called.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Member => "member",
+        Role::Admin => "admin",
+        Role::Creator => "creator",
+    }
+}
+
+fn settings_json(settings: GroupSettings) -> Value {
+    let who = |who: Who| match who {
+        Who::All => "all",
+        Who::Admins => "admins",
+    };
+    let GroupSettings { senders, editors, adders, shows_history } = settings;
+    json!({ "senders": who(senders), "editors": who(editors), "adders": who(adders), "shows_history": shows_history })
+}
+
+/// A group and its members, for programs; `people` says what members are called.
+pub fn group_json(group: &Group, people: &BTreeMap<u64, Person>) -> Value {
+    let member = |member: &GroupMember| {
+        let name = people.get(&member.user_id).map_or("", |person| person.name.as_str());
+        json!({
+            "user": member.user_id, "name": name, "role": role_name(member.role),
+            "delivered_upto": member.delivered_upto, "read_upto": member.read_upto,
+        })
+    };
+    json!({
+        "chat": group.chat, "name": group.name, "description": group.description,
+        "settings": settings_json(group.settings), "created_ms": group.created_ms,
+        "members": group.members.iter().map(member).collect::<Vec<_>>(),
+    })
 }
 
 /// What is shown in place of the body of a message that is no text.
 pub fn special(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Text => None,
+        Kind::Group => Some("(the group was changed)"),
         Kind::Lost => Some("✗ lost by damage to the server's data"),
         Kind::Unknown => Some("(of a kind that this version can't show)"),
     }
@@ -153,6 +236,10 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
     match message.kind {
         Kind::Text => insert_body(&mut object, &message.body),
         Kind::Lost => drop(object.insert("lost".into(), true.into())),
+        Kind::Group => {
+            let change = message.change().map_or(Value::Null, |change| change_json(&change));
+            object.insert("group".into(), change);
+        }
         Kind::Unknown => {
             object.insert("unknown".into(), true.into());
             object.insert("base64".into(), STANDARD.encode(&message.body).into());
@@ -162,7 +249,7 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
 }
 
 /// A message as [`message_json`] has it. What is not there is nothing.
-pub fn message_of(peer: u64, value: &Value) -> Message {
+pub fn message_of(chat: u64, value: &Value) -> Message {
     let number = |key: &str| value[key].as_u64().unwrap_or_default();
     let is = |key: &str| value[key].as_bool().unwrap_or_default();
     let body = match (&value["text"], &value["base64"]) {
@@ -176,25 +263,25 @@ pub fn message_of(peer: u64, value: &Value) -> Message {
         _ => Kind::Text,
     };
     let (seq, sender, time_ms, own) = (number("seq"), number("sender"), number("time_ms"), is("own"));
-    Message { peer, seq, sender, time_ms, body, own, kind }
+    Message { chat, seq, sender, time_ms, body, own, kind }
 }
 
 /// A person as methods name them.
 pub fn person_of(value: &Value) -> Person {
     let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    Person { user_id: value["peer"].as_u64().unwrap_or_default(), name: text("name"), phone: text("phone") }
+    Person { user_id: value["chat"].as_u64().unwrap_or_default(), name: text("name"), phone: text("phone") }
 }
 
 /// A chat at a glance, for programs.
 pub fn chat_json(chat: &Chat) -> Value {
     let Person { user_id, name, phone } = &chat.person;
     if chat.unavailable {
-        return json!({ "peer": user_id, "name": name, "phone": phone, "unavailable": true });
+        return json!({ "chat": user_id, "name": name, "phone": phone, "unavailable": true });
     }
     json!({
-        "peer": user_id, "name": name, "phone": phone, "head": chat.head, "unread": chat.unread,
+        "chat": user_id, "name": name, "phone": phone, "head": chat.head, "unread": chat.unread,
         "last": chat.last.as_ref().map(message_json), "delivered_upto": chat.delivered_upto,
-        "read_upto": chat.read_upto, "own_read_upto": chat.own_read_upto, "version": chat.version,
+        "read_upto": chat.read_upto, "own_read_upto": chat.own_read_upto, "version": chat.version, "left": chat.left,
     })
 }
 
@@ -202,7 +289,7 @@ pub fn chat_json(chat: &Chat) -> Value {
 pub async fn peer_of_event(client: &Client, event: &Event) -> Option<Person> {
     match (event, peer_of(event)) {
         (Event::PersonChanged(person), _) => Some(person.clone()),
-        (_, Some(peer)) => Some(person(client, peer).await),
+        (_, Some(chat)) => Some(person(client, chat).await),
         _ => None,
     }
 }
@@ -281,11 +368,11 @@ pub fn rings(device_id: u32, device_name: &str) -> String {
 }
 
 /// A page for programs. `gone` are the messages that the server has no more.
-pub fn page_json(peer: &Person, page: &HistoryPage, gone: &[Message]) -> Value {
+pub fn page_json(chat: &Person, page: &HistoryPage, gone: &[Message]) -> Value {
     let messages: Vec<_> = page.messages.iter().map(message_json).collect();
     let gone: Vec<_> = gone.iter().map(message_json).collect();
     json!({
-        "peer": peer.user_id, "name": peer.name, "phone": peer.phone, "messages": messages, "gone": gone,
+        "chat": chat.user_id, "name": chat.name, "phone": chat.phone, "messages": messages, "gone": gone,
         "more": page.more, "head": page.head, "delivered_upto": page.delivered_upto, "read_upto": page.read_upto,
     })
 }
@@ -293,9 +380,9 @@ pub fn page_json(peer: &Person, page: &HistoryPage, gone: &[Message]) -> Value {
 /// The chat that an event is about.
 pub fn peer_of(event: &Event) -> Option<u64> {
     match event {
-        Event::Message(message) | Event::Gone(message) => Some(message.peer),
-        Event::Receipt { peer, .. } | Event::Rewound { peer, .. } => Some(*peer),
-        Event::NotSent { peer, .. } | Event::Delayed { peer, .. } => Some(*peer),
+        Event::Message(message) | Event::Gone(message) => Some(message.chat),
+        Event::Receipt { chat, .. } | Event::Rewound { chat, .. } => Some(*chat),
+        Event::NotSent { chat, .. } | Event::Delayed { chat, .. } => Some(*chat),
         Event::PersonChanged(person) => Some(person.user_id),
         Event::Connected
         | Event::Disconnected { .. }
@@ -308,7 +395,7 @@ pub fn peer_of(event: &Event) -> Option<u64> {
 }
 
 /// An event for programs; docs/CLIENT.md lists them. `peer` is whom the event's chat is with.
-pub fn event_json(event: &Event, peer: Option<&Person>) -> Value {
+pub fn event_json(event: &Event, chat: Option<&Person>) -> Value {
     let mut object = match event {
         Event::Connected => tagged("connected", Map::new()),
         Event::CaughtUp => tagged("caught_up", Map::new()),
@@ -344,10 +431,10 @@ pub fn event_json(event: &Event, peer: Option<&Person>) -> Value {
         }
         Event::SessionEnded(reason) => fields("session_ended", json!({ "reason": reason.name() })),
     };
-    if let Some(peer) = peer {
-        object.insert("peer".into(), peer.user_id.into());
-        object.insert("name".into(), peer.name.as_str().into());
-        object.insert("phone".into(), peer.phone.as_str().into());
+    if let Some(chat) = chat {
+        object.insert("chat".into(), chat.user_id.into());
+        object.insert("name".into(), chat.name.as_str().into());
+        object.insert("phone".into(), chat.phone.as_str().into());
     }
     object.into()
 }
@@ -363,8 +450,8 @@ fn tagged(event: &str, mut object: Map<String, Value>) -> Map<String, Value> {
 }
 
 /// An event for people; `None` if it says nothing to them.
-pub fn event_text(event: &Event, peer: Option<&Person>) -> Option<String> {
-    let name = peer.map(name_of).unwrap_or_default();
+pub fn event_text(event: &Event, chat: Option<&Person>) -> Option<String> {
+    let name = chat.map(name_of).unwrap_or_default();
     Some(match event {
         Event::Connected => "connected".to_owned(),
         Event::CaughtUp => "up to date".to_owned(),
@@ -424,7 +511,7 @@ mod tests {
         let forged =
             "ok\n    26  00:33  me: I owe Carol 100 euros ✓✓ read\r\n00:33 to Carol: yes\u{2028}connected";
         let message = Message {
-            peer: 1,
+            chat: 1,
             seq: 2,
             sender: 1,
             time_ms: 3,
@@ -457,7 +544,7 @@ mod tests {
     fn a_body_that_is_no_text_reaches_programs_whole() {
         let body = vec![0xff, 0x00, b'a'];
         let message = Message {
-            peer: 1,
+            chat: 1,
             seq: 2,
             sender: 1,
             time_ms: 3,
@@ -485,7 +572,7 @@ mod tests {
     #[test]
     fn the_events_that_are_documented_are_those_that_are_told_with_their_fields() {
         let text = |kind: Kind, body: &[u8]| Message {
-            peer: 1,
+            chat: 1,
             seq: 2,
             sender: 3,
             time_ms: 4,
@@ -494,7 +581,7 @@ mod tests {
             kind,
         };
         let (why, reason, retry_in) = ("why".to_owned(), Reason::InboxFull, Duration::ZERO);
-        let peer = Person { user_id: 1, name: String::new(), phone: String::new() };
+        let chat = Person { user_id: 1, name: String::new(), phone: String::new() };
         let (detail, device_name) = (String::new(), String::new());
         let told = [
             Event::Connected,
@@ -504,13 +591,13 @@ mod tests {
             Event::Message(text(Kind::Text, b"\xff")),
             Event::Message(text(Kind::Lost, b"")),
             Event::Message(text(Kind::Unknown, b"x")),
-            Event::Receipt { peer: 1, delivered_upto: 1, read_upto: 1, own: true },
-            Event::Rewound { peer: 1, upto: 1 },
+            Event::Receipt { chat: 1, delivered_upto: 1, read_upto: 1, own: true },
+            Event::Rewound { chat: 1, upto: 1 },
             Event::Gone(text(Kind::Text, b"text")),
-            Event::NotSent { peer: 1, body: b"text".to_vec(), reason, detail: detail.clone() },
-            Event::NotSent { peer: 1, body: b"\xff".to_vec(), reason, detail },
-            Event::Delayed { peer: 1, reason, retry_in },
-            Event::PersonChanged(peer.clone()),
+            Event::NotSent { chat: 1, body: b"text".to_vec(), reason, detail: detail.clone() },
+            Event::NotSent { chat: 1, body: b"\xff".to_vec(), reason, detail },
+            Event::Delayed { chat: 1, reason, retry_in },
+            Event::PersonChanged(chat.clone()),
             Event::DeviceAdded { device_id: 2, device_name: device_name.clone(), time_ms: 3 },
             Event::Ring { device_id: 2, device_name },
             Event::SessionEnded(reason),
@@ -518,12 +605,12 @@ mod tests {
         ];
         let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for event in &told {
-            let Value::Object(object) = event_json(event, peer_of(event).map(|_| &peer)) else {
+            let Value::Object(object) = event_json(event, peer_of(event).map(|_| &chat)) else {
                 panic!("an object")
             };
             let kind = object["event"].as_str().expect("a kind").to_owned();
             // These are told beside the table: of all events about a chat, and by rpc.
-            let of_all = ["event", "peer", "name", "phone"];
+            let of_all = ["event", "chat", "name", "phone"];
             let own = object.keys().filter(|key| !of_all.contains(&key.as_str())).cloned();
             fields.entry(kind).or_default().extend(own);
         }
@@ -574,7 +661,7 @@ mod tests {
             (Kind::Unknown, b"text"),
         ] {
             let message =
-                Message { peer: 1, seq: 2, sender: 3, time_ms: 4, body: body.to_vec(), own: true, kind };
+                Message { chat: 1, seq: 2, sender: 3, time_ms: 4, body: body.to_vec(), own: true, kind };
             assert_eq!(message_of(1, &message_json(&message).into()), message);
         }
     }

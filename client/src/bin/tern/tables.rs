@@ -157,7 +157,7 @@ mod tests {
     fn a_list_of_chats_is_as_wide_as_the_terminal_and_forges_nothing() {
         let chat = |name: &str, text: &str, unread: u64| {
             json!({
-                "peer": 77, "name": name, "phone": "+15550002", "head": 3, "unread": unread,
+                "chat": 77, "name": name, "phone": "+15550002", "head": 3, "unread": unread,
                 "last": { "seq": 3, "sender": 77, "own": false, "time_ms": 1000, "text": text },
                 "delivered_upto": 0, "read_upto": 0, "own_read_upto": 0, "version": 1,
             })
@@ -177,7 +177,7 @@ mod tests {
         assert!(whole[0].ends_with(long), "a program gets all of it: {}", whole[0]);
         let styled = chats(&[chat("Bob", "hello", 1)], Some(80), true);
         assert!(styled[0].starts_with("\x1b[1m") && styled[0].ends_with("\x1b[0m"));
-        let nobody = json!({ "peer": 5, "name": "", "phone": "", "unavailable": true });
+        let nobody = json!({ "chat": 5, "name": "", "phone": "", "unavailable": true });
         assert!(chats(&[nobody], Some(80), false)[0].contains("@5"));
     }
 }

@@ -65,7 +65,7 @@ impl Who {
     pub fn params(&self) -> Map<String, Value> {
         let (key, value) = match self {
             Self::Phone(phone) => ("phone", Value::from(phone.as_str())),
-            Self::User(id) => ("peer", Value::from(*id)),
+            Self::User(id) => ("chat", Value::from(*id)),
         };
         Map::from_iter([(key.to_owned(), value)])
     }

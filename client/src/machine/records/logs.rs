@@ -19,8 +19,8 @@ pub(crate) struct Took {
 
 impl<S: Tables> Records<S> {
     /// How far this device is with a person.
-    pub(crate) fn log(&self, peer: u64) -> Result<LogState, Error> {
-        Ok(self.tables.log(peer)?.unwrap_or(LogState { peer, ..LogState::default() }))
+    pub(crate) fn log(&self, chat: u64) -> Result<LogState, Error> {
+        Ok(self.tables.log(chat)?.unwrap_or(LogState { chat, ..LogState::default() }))
     }
 
     /// All logs that are so.
@@ -33,8 +33,8 @@ impl<S: Tables> Records<S> {
     /// The position goes on over all entries without a gap. One whose seq is there with another content proves that the
     /// store went back: what this device has from there on is in doubt, and the new one takes its place.
     pub(crate) fn take(&mut self, entry: &v1::Entry, me: &Account, generation: u64) -> Result<Took, Error> {
-        let (peer, seq) = (entry.peer, entry.seq);
-        let sender = if entry.sender == 0 { peer } else { entry.sender };
+        let (chat, seq) = (entry.chat, entry.seq);
+        let sender = if entry.sender == 0 { chat } else { entry.sender };
         let own = sender == me.user_id;
         self.note_generation(generation)?;
         if own && entry.sender_device == me.device_id {
@@ -43,21 +43,21 @@ impl<S: Tables> Records<S> {
         let (time_ms, kind, body) = (entry.time_ms, entry.kind, Bytes::clone(&entry.body));
         let mut row = EntryRow { seq, sender, time_ms, kind, body, seen: false };
         let mut rewound = false;
-        if let Some(kept) = self.tables.entry(peer, seq)? {
+        if let Some(kept) = self.tables.entry(chat, seq)? {
             // What the server has lost to damage, this device need not.
             if kept.is_same(&row) || kind == i32::from(v1::Kind::Lost) {
-                return Ok(Took { log: self.log(peer)?, rewound });
+                return Ok(Took { log: self.log(chat)?, rewound });
             }
-            self.rewind(peer, seq - 1)?;
+            self.rewind(chat, seq - 1)?;
             rewound = true;
         }
-        row.seen = self.no_longer_gone(peer, &row)?;
-        self.change(Change::Entry(peer, &row))?;
-        let mut log = self.log(peer)?;
+        row.seen = self.no_longer_gone(chat, &row)?;
+        self.change(Change::Entry(chat, &row))?;
+        let mut log = self.log(chat)?;
         let joins_on = seq == log.position + 1;
         log.position = match joins_on && log.top < seq {
             true => seq,
-            false if joins_on => self.tables.joined(peer, log.position)?,
+            false if joins_on => self.tables.joined(chat, log.position)?,
             false => log.position,
         };
         log.top = log.top.max(seq);
@@ -70,9 +70,9 @@ impl<S: Tables> Records<S> {
 
     /// An entry has come. If it is one that was in doubt or gone, it is so no more. Gives whether the application knows
     /// it, and has not been told that it was gone.
-    fn no_longer_gone(&mut self, peer: u64, entry: &EntryRow) -> Result<bool, Error> {
+    fn no_longer_gone(&mut self, chat: u64, entry: &EntryRow) -> Result<bool, Error> {
         let mut seen = false;
-        for gone in self.tables.gone_like(peer, entry)? {
+        for gone in self.tables.gone_like(chat, entry)? {
             seen |= gone.entry.seen && !gone.told;
             self.change(Change::NotGone(gone.id))?;
         }
@@ -81,31 +81,51 @@ impl<S: Tables> Records<S> {
 
     /// The device's position in a log is at most `upto` from here on. What it has beyond is in doubt, and so are all
     /// watermarks beyond.
-    pub(crate) fn rewind(&mut self, peer: u64, upto: u64) -> Result<(), Error> {
-        let Some(log) = self.tables.log(peer)? else { return Ok(()) };
-        self.change(Change::Doubt { peer, above: upto, told: log.told })?;
+    pub(crate) fn rewind(&mut self, chat: u64, upto: u64) -> Result<(), Error> {
+        let Some(log) = self.tables.log(chat)? else { return Ok(()) };
+        self.change(Change::Doubt { chat, above: upto, told: log.told })?;
         self.change(Change::Log(LogState {
-            peer,
+            chat,
             position: log.position.min(upto),
             acked: log.acked.min(upto),
             read_upto: log.read_upto.min(upto),
             read_acked: log.read_acked.min(upto),
-            peer_delivered: log.peer_delivered.min(upto),
-            peer_read: log.peer_read.min(upto),
+            others_delivered: log.others_delivered.min(upto),
+            others_read: log.others_read.min(upto),
             last_own: log.last_own.min(upto),
             told: log.told.min(upto),
             top: log.top.min(upto),
         }))
     }
 
+    /// This device sees nothing of a log before an entry, and is not behind in what is before it.
+    pub(crate) fn begin(&mut self, chat: u64, from: u64) -> Result<(), Error> {
+        let log = self.log(chat)?;
+        let before = from.saturating_sub(1);
+        if log.position >= before {
+            return Ok(());
+        }
+        let told = if log.told == log.position { before } else { log.told };
+        let position = self.tables.joined(chat, before)?;
+        self.change(Change::Log(LogState {
+            position,
+            told,
+            acked: log.acked.max(before),
+            read_upto: log.read_upto.max(before),
+            read_acked: log.read_acked.max(before),
+            top: log.top.max(position),
+            ..log
+        }))
+    }
+
     /// The watermarks that were known in a log may never have been so in this store: the server says them again.
-    pub(crate) fn forget_marks_of(&mut self, peer: u64) -> Result<(), Error> {
-        match self.tables.log(peer)? {
+    pub(crate) fn forget_marks_of(&mut self, chat: u64) -> Result<(), Error> {
+        match self.tables.log(chat)? {
             Some(log) => self.change(Change::Log(LogState {
                 acked: 0,
                 read_acked: 0,
-                peer_delivered: 0,
-                peer_read: 0,
+                others_delivered: 0,
+                others_read: 0,
                 ..log
             })),
             None => Ok(()),
@@ -127,8 +147,8 @@ impl<S: Tables> Records<S> {
     }
 
     /// The server knows what this device has.
-    pub(crate) fn acknowledged(&mut self, peer: u64, delivered: u64, read: u64) -> Result<(), Error> {
-        let Some(log) = self.tables.log(peer)? else { return Ok(()) };
+    pub(crate) fn acknowledged(&mut self, chat: u64, delivered: u64, read: u64) -> Result<(), Error> {
+        let Some(log) = self.tables.log(chat)? else { return Ok(()) };
         // It may have been put back since that was under way.
         let (delivered, read) = (delivered.min(log.position), read.min(log.position));
         let (acked, read_acked) = (log.acked.max(delivered), log.read_acked.max(read));
@@ -136,8 +156,8 @@ impl<S: Tables> Records<S> {
     }
 
     /// One has read up to here. `false` if that is nothing new.
-    pub(crate) fn mark_read(&mut self, peer: u64, upto: u64) -> Result<bool, Error> {
-        let log = self.log(peer)?;
+    pub(crate) fn mark_read(&mut self, chat: u64, upto: u64) -> Result<bool, Error> {
+        let log = self.log(chat)?;
         let read_upto = upto.min(log.position);
         let is_new = read_upto > log.read_upto;
         if is_new {
@@ -147,54 +167,54 @@ impl<S: Tables> Records<S> {
     }
 
     /// The peer's watermarks. `false` if they are nothing new.
-    pub(crate) fn peer_marks(
+    pub(crate) fn others_marks(
         &mut self,
-        peer: u64,
+        chat: u64,
         delivered: u64,
         read: u64,
         generation: u64,
     ) -> Result<bool, Error> {
         self.note_generation(generation)?;
-        let log = self.log(peer)?;
-        let (peer_delivered, peer_read) = (log.peer_delivered.max(delivered), log.peer_read.max(read));
+        let log = self.log(chat)?;
+        let (others_delivered, others_read) = (log.others_delivered.max(delivered), log.others_read.max(read));
         // A chat of which only this is known is one that this device has, too.
-        self.change(Change::Log(LogState { peer_delivered, peer_read, ..log }))?;
-        Ok((peer_delivered, peer_read) != (log.peer_delivered, log.peer_read))
+        self.change(Change::Log(LogState { others_delivered, others_read, ..log }))?;
+        Ok((others_delivered, others_read) != (log.others_delivered, log.others_read))
     }
 
     /// Whether a message is kept at its place.
-    pub(crate) fn is_there(&self, peer: u64, seq: u64, time_ms: u64) -> Result<bool, Error> {
-        Ok(self.tables.entry(peer, seq)?.is_some_and(|entry| entry.time_ms == time_ms))
+    pub(crate) fn is_there(&self, chat: u64, seq: u64, time_ms: u64) -> Result<bool, Error> {
+        Ok(self.tables.entry(chat, seq)?.is_some_and(|entry| entry.time_ms == time_ms))
     }
 
     /// What is kept of a chat after a seq and up to another, at most `limit`: rising by seq, with whether the application has been
     /// told of each before the store went back.
     pub(crate) fn kept_and_seen(
         &self,
-        peer: u64,
+        chat: u64,
         after: u64,
         upto: u64,
         limit: u32,
     ) -> Result<Vec<(Message, bool)>, Error> {
-        let entries = self.tables.entries(peer, after, upto, limit)?.into_iter();
+        let entries = self.tables.entries(chat, after, upto, limit)?.into_iter();
         Ok(entries
             .map(|entry| (entry.seen, entry))
-            .map(|(seen, e)| (e.into_message(peer, self.me), seen))
+            .map(|(seen, e)| (e.into_message(chat, self.me), seen))
             .collect())
     }
 
     /// What is gone and the application does not know of, after an id: at most `limit`, each with its id.
     pub(crate) fn gone_untold(&self, after: u64, limit: u32) -> Result<Vec<(u64, Message)>, Error> {
         let gone = self.tables.gone_untold(after, limit)?.into_iter();
-        Ok(gone.map(|gone| (gone.id, gone.entry.into_message(gone.peer, self.me))).collect())
+        Ok(gone.map(|gone| (gone.id, gone.entry.into_message(gone.chat, self.me))).collect())
     }
 
     /// The application has dealt with messages, by peer up to a seq. What follows and is known to it since before the store went back
     /// is dealt with too.
     pub(crate) fn told(&mut self, messages: &[(u64, u64)]) -> Result<(), Error> {
-        for (peer, seq) in messages {
-            let Some(log) = self.tables.log(*peer)? else { continue };
-            let next = self.tables.first_unseen(*peer, log.told.max(*seq))?;
+        for (chat, seq) in messages {
+            let Some(log) = self.tables.log(*chat)? else { continue };
+            let next = self.tables.first_unseen(*chat, log.told.max(*seq))?;
             let told = next.map_or(log.position, |next| log.position.min(next - 1));
             self.change(Change::Log(LogState { told, ..log }))?;
         }
@@ -204,8 +224,8 @@ impl<S: Tables> Records<S> {
     /// The application has dealt with messages, by peer, seq and time, which are in doubt by now, or have come again after others. They
     /// need not be told again.
     pub(crate) fn seen(&mut self, messages: &[(u64, u64, u64)]) -> Result<(), Error> {
-        for (peer, seq, time_ms) in messages {
-            self.change(Change::Seen { peer: *peer, seq: *seq, time_ms: *time_ms })?;
+        for (chat, seq, time_ms) in messages {
+            self.change(Change::Seen { chat: *chat, seq: *seq, time_ms: *time_ms })?;
         }
         Ok(())
     }
@@ -219,7 +239,7 @@ impl<S: Tables> Records<S> {
     }
 
     /// Whether both have written in a chat, as far as it is kept.
-    pub(crate) fn both_have_written(&self, peer: u64) -> Result<bool, Error> {
-        Ok(self.tables.has_written(peer)? && self.log(peer)?.last_own > 0)
+    pub(crate) fn both_have_written(&self, chat: u64) -> Result<bool, Error> {
+        Ok(self.tables.has_written(chat)? && self.log(chat)?.last_own > 0)
     }
 }

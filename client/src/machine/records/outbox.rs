@@ -44,10 +44,15 @@ impl<S: Tables> Records<S> {
     }
 
     /// Keeps a message until the server has acknowledged it; of a key that is known it is the one that was kept before.
-    pub(crate) fn enqueue(&mut self, peer: u64, body: &[u8], key: Option<&str>) -> Result<Enqueued, Error> {
-        let keyed = key.map(|key| (key, digest_of(peer, body)));
+    pub(crate) fn enqueue(
+        &mut self,
+        (chat, kind): (u64, i32),
+        body: &[u8],
+        key: Option<&str>,
+    ) -> Result<Enqueued, Error> {
+        let keyed = key.map(|key| (key, digest_of(chat, body)));
         if let Some((key, digest)) = &keyed
-            && let Some(before) = self.of_key(key, digest)?
+            && let Some(before) = self.of_key(chat, key, digest)?
         {
             return Ok(before);
         }
@@ -58,7 +63,7 @@ impl<S: Tables> Records<S> {
         }
         device.next_client_id += 1;
         self.set_device(&device)?;
-        self.change(Change::Outgoing(&Outgoing { client_id, peer, body: body.to_vec() }))?;
+        self.change(Change::Outgoing(&Outgoing { client_id, chat, kind, body: body.to_vec() }))?;
         if let Some((key, digest)) = keyed {
             self.change(Change::Key(&KeyRow { key: key.to_owned(), client_id, digest, sent: None }))?;
         }
@@ -66,7 +71,7 @@ impl<S: Tables> Records<S> {
     }
 
     /// The message that was kept under a key.
-    fn of_key(&mut self, key: &str, digest: &[u8]) -> Result<Option<Enqueued>, Error> {
+    fn of_key(&mut self, chat: u64, key: &str, digest: &[u8]) -> Result<Option<Enqueued>, Error> {
         let Some(KeyRow { client_id, digest: of, sent, .. }) = self.tables.key(key)? else { return Ok(None) };
         // One that was given up, and whose key stayed, is another message's.
         if sent.is_none() && self.tables.outgoing(client_id)?.is_none() {
@@ -76,7 +81,8 @@ impl<S: Tables> Records<S> {
         if of != digest {
             return Err(Error::KeyReused);
         }
-        Ok(Some(sent.map_or(Enqueued::Waiting(client_id), Enqueued::Sent)))
+        // The digest is of the chat too.
+        Ok(Some(sent.map_or(Enqueued::Waiting(client_id), |sent| Enqueued::Sent(Sent { chat, ..sent }))))
     }
 
     /// A message that is on its way.
@@ -105,9 +111,9 @@ impl<S: Tables> Records<S> {
 }
 
 /// By what a key that is used twice is told from a retry.
-fn digest_of(peer: u64, body: &[u8]) -> Vec<u8> {
+fn digest_of(chat: u64, body: &[u8]) -> Vec<u8> {
     let mut context = digest::Context::new(&digest::SHA256);
-    context.update(&peer.to_le_bytes());
+    context.update(&chat.to_le_bytes());
     context.update(body);
     context.finish().as_ref().to_vec()
 }

@@ -48,7 +48,7 @@ fn registered<S: Tables>(tables: impl Fn() -> S) -> (Records<S>, Account) {
 
 fn entry(seq: u64, body: &str) -> v1::Entry {
     let body = body.as_bytes().to_vec().into();
-    v1::Entry { peer: PEER, seq, time_ms: seq * 10, body, ..v1::Entry::default() }
+    v1::Entry { chat: PEER, seq, time_ms: seq * 10, body, ..v1::Entry::default() }
 }
 
 fn bodies(messages: Vec<(Message, bool)>) -> Vec<(u64, String)> {
@@ -74,7 +74,7 @@ fn shuffled(seed: u64, mut seqs: Vec<u64>) -> Vec<u64> {
 }
 
 fn enqueue<S: Tables>(store: &mut Records<S>) -> u64 {
-    new(store.enqueue(PEER, b"x", None))
+    new(store.enqueue((PEER, 0), b"x", None))
 }
 
 fn new(enqueued: Result<Enqueued, Error>) -> u64 {
@@ -109,7 +109,7 @@ fn numbers_end<S: Tables>(tables: impl Fn() -> S) {
     let (mut store, me) = registered(tables);
     let last = v1::Entry { sender: ME, sender_device: 1, client_id: NUMBERS_END - 1, ..entry(1, "mine") };
     store.take(&last, &me, 1).expect("taken");
-    assert!(matches!(store.enqueue(PEER, b"x", None), Err(Error::Store(_))));
+    assert!(matches!(store.enqueue((PEER, 0), b"x", None), Err(Error::Store(_))));
 }
 
 over_both!(numbers_end, numbers_of_the_protocol_end_before_2_to_53);
@@ -151,10 +151,10 @@ fn back_again<S: Tables>(tables: impl Fn() -> S) {
     }
     store.told(&[(PEER, 5)]).expect("told");
     store.acknowledged(PEER, 5, 4).expect("acknowledged");
-    store.peer_marks(PEER, 6, 6, 1).expect("marked");
+    store.others_marks(PEER, 6, 6, 1).expect("marked");
     store.rewind(PEER, 2).expect("put back");
     let log = store.log(PEER).expect("read");
-    assert_eq!((log.position, log.told, log.acked, log.peer_delivered, log.peer_read), (2, 2, 2, 2, 2));
+    assert_eq!((log.position, log.told, log.acked, log.others_delivered, log.others_read), (2, 2, 2, 2, 2));
     assert!(gone(&store).is_empty(), "it is only in doubt");
     store.take(&entry(3, "old 3"), &me, 2).expect("taken");
     store.take(&entry(4, "new 4"), &me, 2).expect("taken");
@@ -224,29 +224,29 @@ over_both!(phones, a_phone_is_one_persons_and_what_was_told_once_stays);
 
 fn keys<S: Tables>(tables: impl Fn() -> S, skip: impl Fn(&mut S, u64)) {
     let (mut store, _) = registered(tables);
-    let id = new(store.enqueue(PEER, b"echo", Some("k")));
-    assert!(matches!(store.enqueue(PEER, b"echo", Some("k")), Ok(Enqueued::Waiting(again)) if again == id));
-    assert!(matches!(store.enqueue(PEER, b"other", Some("k")), Err(Error::KeyReused)));
-    assert!(matches!(store.enqueue(PEER + 1, b"echo", Some("k")), Err(Error::KeyReused)));
+    let id = new(store.enqueue((PEER, 0), b"echo", Some("k")));
+    assert!(matches!(store.enqueue((PEER, 0), b"echo", Some("k")), Ok(Enqueued::Waiting(again)) if again == id));
+    assert!(matches!(store.enqueue((PEER, 0), b"other", Some("k")), Err(Error::KeyReused)));
+    assert!(matches!(store.enqueue((PEER + 1, 0), b"echo", Some("k")), Err(Error::KeyReused)));
     store.dequeue(id).expect("written");
-    let sent = Sent { seq: 7, time_ms: 8 };
+    let sent = Sent { chat: PEER, seq: 7, time_ms: 8 };
     store.note_sent(id, sent).expect("written");
-    assert!(matches!(store.enqueue(PEER, b"echo", Some("k")), Ok(Enqueued::Sent(before)) if before == sent));
+    assert!(matches!(store.enqueue((PEER, 0), b"echo", Some("k")), Ok(Enqueued::Sent(before)) if before == sent));
     assert!(store.tables().outbox().expect("read").is_empty());
     // That of a message that was refused is free again.
-    let id = new(store.enqueue(PEER, b"no", Some("r")));
+    let id = new(store.enqueue((PEER, 0), b"no", Some("r")));
     store.dequeue(id).expect("written");
     store.note_not_sent(id).expect("written");
-    new(store.enqueue(PEER, b"yes", Some("r")));
+    new(store.enqueue((PEER, 0), b"yes", Some("r")));
     // One that was given up with its session, and whose key stayed, is free again too.
-    let id = new(store.enqueue(PEER, b"given up", Some("g")));
+    let id = new(store.enqueue((PEER, 0), b"given up", Some("g")));
     store.dequeue(id).expect("written");
-    new(store.enqueue(PEER, b"again", Some("g")));
+    new(store.enqueue((PEER, 0), b"again", Some("g")));
     // They are bounded, and those of messages that are not sent stay.
     skip(&mut store.tables, KEYS_MAX);
-    new(store.enqueue(PEER, b"new", Some("n")));
-    assert!(new(store.enqueue(PEER, b"other", Some("k"))) > 0, "it is forgotten");
-    assert!(matches!(store.enqueue(PEER, b"yes", Some("r")), Ok(Enqueued::Waiting(_))));
+    new(store.enqueue((PEER, 0), b"new", Some("n")));
+    assert!(new(store.enqueue((PEER, 0), b"other", Some("k"))) > 0, "it is forgotten");
+    assert!(matches!(store.enqueue((PEER, 0), b"yes", Some("r")), Ok(Enqueued::Waiting(_))));
 }
 
 #[test]
@@ -263,21 +263,21 @@ fn everything<S: Tables>(tables: &S) -> String {
     let each = 1..5;
     let entries: Vec<_> = each
         .clone()
-        .map(|peer| {
+        .map(|chat| {
             let some =
-                (tables.entries(peer, 0, 9, 100), tables.entries(peer, 2, 4, 2), tables.entry(peer, 3));
-            let seqs = (tables.joined(peer, 0), tables.joined(peer, 2), tables.first_unseen(peer, 1));
-            (some, seqs, tables.has_written(peer), tables.log(peer), tables.person(peer))
+                (tables.entries(chat, 0, 9, 100), tables.entries(chat, 2, 4, 2), tables.entry(chat, 3));
+            let seqs = (tables.joined(chat, 0), tables.joined(chat, 2), tables.first_unseen(chat, 1));
+            (some, seqs, tables.has_written(chat), tables.log(chat), tables.person(chat))
         })
         .collect();
     let gone = (tables.gone_untold(0, 100), tables.gone_untold(2, 2), tables.is_in_doubt());
-    let like: Vec<_> = each.map(|peer| tables.gone_like(peer, &row(peer, 3, 1))).collect();
+    let like: Vec<_> = each.map(|chat| tables.gone_like(chat, &row(chat, 3, 1))).collect();
     let people = (tables.person_by_phone("+1"), tables.person_by_phone("+2"));
     let outbox = (tables.outbox(), tables.outgoing(2));
     let keys = (tables.key("1"), tables.key("2"), tables.key("3"));
     let rest = (tables.device(), tables.generations());
     // Their `Debug` shows no content.
-    let bodies: Vec<_> = (1..5).map(|peer| tables.entries(peer, 0, 9, 100)).collect();
+    let bodies: Vec<_> = (1..5).map(|chat| tables.entries(chat, 0, 9, 100)).collect();
     let bodies: Vec<_> = bodies.iter().flatten().flatten().map(|entry| &entry.body).collect();
     let digest = tables.key("1").expect("read").map(|key| (key.key, key.digest));
     let body = tables.outgoing(2).expect("read").map(|outgoing| outgoing.body);
@@ -288,15 +288,15 @@ fn everything<S: Tables>(tables: &S) -> String {
     )
 }
 
-fn row(peer: u64, seq: u64, text: u8) -> EntryRow {
-    let sender = if text.is_multiple_of(2) { peer } else { ME };
+fn row(chat: u64, seq: u64, text: u8) -> EntryRow {
+    let sender = if text.is_multiple_of(2) { chat } else { ME };
     EntryRow { seq, sender, time_ms: seq, kind: 0, body: Bytes::from(vec![text]), seen: false }
 }
 
 /// Makes one change, drawn at random, to both.
 fn change_both(seed: u64, random: &mut fastrand::Rng, store: &mut Store, memory: &mut Memory) {
-    let (peer, seq, small) = (random.u64(1..5), random.u64(1..8), random.u64(0..6));
-    let is_free = memory.entry(peer, seq).expect("read").is_none();
+    let (chat, seq, small) = (random.u64(1..5), random.u64(1..8), random.u64(0..6));
+    let is_free = memory.entry(chat, seq).expect("read").is_none();
     let is_new = memory.outgoing(small).expect("read").is_none();
     let is_unknown = memory.key(&small.to_string()).expect("read").is_none();
     let mut both = |change: Change<'_>| {
@@ -312,15 +312,15 @@ fn change_both(seed: u64, random: &mut fastrand::Rng, store: &mut Store, memory:
             let mut number = || random.u64(0..8);
             let (position, acked, told, top) = (number(), number(), number(), number());
             let (read_upto, read_acked, last_own) = (number(), number(), number());
-            let (peer_delivered, peer_read) = (number(), number());
+            let (others_delivered, others_read) = (number(), number());
             let log = LogState {
-                peer,
+                chat,
                 position,
                 acked,
                 read_upto,
                 read_acked,
-                peer_delivered,
-                peer_read,
+                others_delivered,
+                others_read,
                 last_own,
                 told,
                 top,
@@ -331,30 +331,30 @@ fn change_both(seed: u64, random: &mut fastrand::Rng, store: &mut Store, memory:
         6..9 => {
             if is_free {
                 let seen = random.bool();
-                both(Change::Entry(peer, &EntryRow { seen, ..row(peer, seq, small as u8) }));
+                both(Change::Entry(chat, &EntryRow { seen, ..row(chat, seq, small as u8) }));
             }
         }
-        9 => both(Change::Doubt { peer, above: seq - 1, told: small }),
+        9 => both(Change::Doubt { chat, above: seq - 1, told: small }),
         10 => both(Change::NotGone(small)),
         11 => both(Change::GoneForGood),
         12 => both(Change::GoneTold(small)),
         13 => {
-            let phone = format!("+{peer}");
-            both(Change::Person(&Person { user_id: peer, name: small.to_string(), phone }));
+            let phone = format!("+{chat}");
+            both(Change::Person(&Person { user_id: chat, name: small.to_string(), phone }));
         }
         14 => {
             if is_new {
-                both(Change::Outgoing(&Outgoing { client_id: small, peer, body: vec![1] }));
+                both(Change::Outgoing(&Outgoing { client_id: small, chat, kind: 0, body: vec![1] }));
             }
         }
         15 => both(Change::Done(small)),
-        16 => both(Change::Seen { peer, seq, time_ms: seq }),
+        16 => both(Change::Seen { chat, seq, time_ms: seq }),
         _ => {
             let key = small.to_string();
             if is_unknown {
                 both(Change::Key(&KeyRow { key, client_id: small, digest: vec![1], sent: None }));
             } else if random.bool() {
-                both(Change::KeySent(small, Sent { seq, time_ms: 5 }));
+                both(Change::KeySent(small, Sent { chat: 0, seq, time_ms: 5 }));
             } else {
                 both(Change::ForgetKey(small));
             }

@@ -36,8 +36,8 @@ impl Acknowledging {
         Self { chats: BTreeSet::new(), at: Some(now), stored: Pushes::default(), credited: Pushes::default() }
     }
 
-    pub(super) fn add(&mut self, peer: u64) {
-        self.chats.insert(peer);
+    pub(super) fn add(&mut self, chat: u64) {
+        self.chats.insert(chat);
     }
 
     pub(super) fn soon(&mut self, now: Duration) {
@@ -55,7 +55,7 @@ impl Session {
     /// What the server does not know is to be acknowledged.
     pub(super) fn acknowledge_what_is_not<S: Tables>(&mut self, device: &Device<S>) -> Result<(), Error> {
         let logs = device.records.logs(Which::Unacknowledged)?;
-        self.acknowledging.chats.extend(logs.into_iter().map(|log| log.peer));
+        self.acknowledging.chats.extend(logs.into_iter().map(|log| log.chat));
         Ok(())
     }
 
@@ -75,12 +75,12 @@ impl Session {
         if !self.resuming.is_settled() {
             return Ok(());
         }
-        for peer in std::mem::take(&mut self.acknowledging.chats) {
-            let log = device.records.log(peer)?;
+        for chat in std::mem::take(&mut self.acknowledging.chats) {
+            let log = device.records.log(chat)?;
             let (delivered, read) = (log.position.min(log.told), log.read_upto);
             if delivered > log.acked || read > log.read_acked {
-                let request = v1::Acknowledge { peer, delivered_upto: delivered, read_upto: read };
-                let pending = Pending::Acknowledge { peer, delivered, read };
+                let request = v1::Acknowledge { chat, delivered_upto: delivered, read_upto: read };
+                let pending = Pending::Acknowledge { chat, delivered, read };
                 self.request(device.now.monotonic, client_frame::Request::Acknowledge(request), pending);
             }
         }
@@ -88,9 +88,9 @@ impl Session {
     }
 
     /// The server has too much to do to take an acknowledgement.
-    pub(super) fn acknowledge_later<S>(&mut self, device: &mut Device<S>, peer: u64, refused: &v1::Refused) {
+    pub(super) fn acknowledge_later<S>(&mut self, device: &mut Device<S>, chat: u64, refused: &v1::Refused) {
         let wait = Duration::from_millis(refused.retry_after_ms.into());
-        self.acknowledging.chats.insert(peer);
+        self.acknowledging.chats.insert(chat);
         self.acknowledging.at = Some(device.now.monotonic + wait + device.entropy.jitter(wait));
     }
 

@@ -20,7 +20,7 @@ impl Session {
         let log = self.entry(device, entry)?;
         // What is missing below may be on its way as one's own `Sent`.
         if self.resuming.caught_up && log.position < seq && self.sending.in_flight == 0 {
-            self.fill(device, log.peer)?;
+            self.fill(device, log.chat)?;
         }
         Ok(())
     }
@@ -31,26 +31,26 @@ impl Session {
         device: &mut Device<S>,
         entry: v1::Entry,
     ) -> Result<LogState, Ended> {
-        let v1::Entry { peer, seq, sender, sender_device, client_id, time_ms, .. } = entry;
-        if peer == 0 || seq == 0 {
+        let v1::Entry { chat, seq, sender, sender_device, client_id, time_ms, .. } = entry;
+        if chat == 0 || seq == 0 {
             return Err(Error::Protocol("an entry has no place").into());
         }
         let account = &device.account;
         let own = sender == account.user_id && sender_device == account.device_id;
         let took = device.records.take(&entry, account, self.link.generation)?;
         if took.rewound {
-            self.was_put_back(device, peer, seq - 1)?;
+            self.was_put_back(device, chat, seq - 1)?;
         }
         if own {
             // It may have come before its acknowledgement, which a lost connection has taken along.
             if device.records.dequeue(client_id)?.is_some() {
-                let sent = Sent { seq, time_ms };
+                let sent = Sent { chat, seq, time_ms };
                 device.records.note_sent(client_id, sent)?;
                 device.news.push(News::Sent(client_id, sent));
                 self.sending.forget(client_id);
             }
         }
-        device.news.push(News::Grown(peer));
+        device.news.push(News::Grown(chat));
         Ok(took.log)
     }
 
@@ -58,19 +58,19 @@ impl Session {
     pub(super) fn put_back<S: Tables>(
         &mut self,
         device: &mut Device<S>,
-        peer: u64,
+        chat: u64,
         upto: u64,
     ) -> Result<(), Ended> {
-        if device.records.log(peer)?.top > upto {
-            device.records.rewind(peer, upto)?;
-            self.was_put_back(device, peer, upto)?;
+        if device.records.log(chat)?.top > upto {
+            device.records.rewind(chat, upto)?;
+            self.was_put_back(device, chat, upto)?;
         }
         Ok(())
     }
 
-    fn was_put_back<S: Tables>(&mut self, device: &mut Device<S>, peer: u64, upto: u64) -> Result<(), Ended> {
-        self.requests.forget_acknowledgements(peer);
-        device.news.push(News::PutBack { peer, upto });
+    fn was_put_back<S: Tables>(&mut self, device: &mut Device<S>, chat: u64, upto: u64) -> Result<(), Ended> {
+        self.requests.forget_acknowledgements(chat);
+        device.news.push(News::PutBack { chat, upto });
         if self.resuming.caught_up && device.records.settle()? {
             device.news.push(News::SomethingIsGone);
         }
@@ -81,18 +81,18 @@ impl Session {
     pub(super) fn fill_gaps<S: Tables>(&mut self, device: &mut Device<S>) -> Result<(), Ended> {
         if self.resuming.caught_up {
             for log in device.records.logs(Which::Gaps)? {
-                self.fill(device, log.peer)?;
+                self.fill(device, log.chat)?;
             }
         }
         Ok(())
     }
 
     /// Reads what is missing in a chat, unless that is under way.
-    pub(super) fn fill<S: Tables>(&mut self, device: &mut Device<S>, peer: u64) -> Result<(), Ended> {
-        if !self.requests.is_filling(peer) {
-            let from = device.records.log(peer)?.position;
-            let request = v1::History { peer, from, forwards: true, limit: 0 };
-            self.request(device.now.monotonic, client_frame::Request::History(request), Pending::Fill(peer));
+    pub(super) fn fill<S: Tables>(&mut self, device: &mut Device<S>, chat: u64) -> Result<(), Ended> {
+        if !self.requests.is_filling(chat) {
+            let from = device.records.log(chat)?.position;
+            let request = v1::History { chat, from, forwards: true, limit: 0 };
+            self.request(device.now.monotonic, client_frame::Request::History(request), Pending::Fill(chat));
         }
         Ok(())
     }
@@ -100,18 +100,22 @@ impl Session {
     pub(super) fn filled<S: Tables>(
         &mut self,
         device: &mut Device<S>,
-        peer: u64,
+        chat: u64,
         page: v1::HistoryPage,
     ) -> Result<(), Ended> {
-        for entry in page.entries {
-            self.entry(device, v1::Entry { peer, ..entry })?;
+        if page.first > 0 {
+            // What is before it is not for this user.
+            device.records.begin(chat, page.first)?;
         }
-        let log = device.records.log(peer)?;
+        for entry in page.entries {
+            self.entry(device, v1::Entry { chat, ..entry })?;
+        }
+        let log = device.records.log(chat)?;
         if log.top > page.head && !page.more {
             // What would have to be read does not exist, and neither does what stands beyond it.
-            self.put_back(device, peer, page.head)?;
+            self.put_back(device, chat, page.head)?;
         } else if log.top > log.position && page.more {
-            self.fill(device, peer)?;
+            self.fill(device, chat)?;
         }
         Ok(())
     }
@@ -121,22 +125,22 @@ impl Session {
         device: &mut Device<S>,
         receipt: &v1::Receipt,
     ) -> Result<(), Ended> {
-        let v1::Receipt { peer, delivered_upto, read_upto, member } = *receipt;
+        let v1::Receipt { chat, delivered_upto, read_upto, member } = *receipt;
         let own = member == device.account.user_id;
         let records = &mut device.records;
         let news = if own {
-            let news = records.mark_read(peer, read_upto)?;
-            records.acknowledged(peer, 0, read_upto)?;
+            let news = records.mark_read(chat, read_upto)?;
+            records.acknowledged(chat, 0, read_upto)?;
             news
         } else {
             if self.resuming.is_listing() {
                 // What the store has is less than what it had.
-                records.forget_marks_of(peer)?;
+                records.forget_marks_of(chat)?;
             }
-            records.peer_marks(peer, delivered_upto, read_upto, self.link.generation)?
+            records.others_marks(chat, delivered_upto, read_upto, self.link.generation)?
         };
         if news {
-            device.news.push(News::MarksMoved { peer, own });
+            device.news.push(News::MarksMoved { chat, own });
         }
         Ok(())
     }

@@ -136,21 +136,21 @@ impl Session {
     pub(crate) fn ask<S: Tables>(&mut self, device: &mut Device<S>, ticket: Ticket, ask: Ask) {
         let now = device.now.monotonic;
         match ask {
-            Ask::Send { peer, body, key } => {
-                if let Some(client_id) = device.keep(ticket, peer, &body, key.as_deref()) {
-                    self.sending.add(client_id, peer);
+            Ask::Send { chat, kind, body, key } => {
+                if let Some(client_id) = device.keep(ticket, (chat, kind), &body, key.as_deref()) {
+                    self.sending.add(client_id, chat);
                 }
             }
             Ask::Lookup(by) => self.look_up(device, ticket, by),
-            Ask::MarkRead { peer, upto } => {
-                if device.mark_read(ticket, peer, upto) {
-                    self.acknowledging.add(peer);
+            Ask::MarkRead { chat, upto } => {
+                if device.mark_read(ticket, chat, upto) {
+                    self.acknowledging.add(chat);
                     self.acknowledging.soon(now);
                 }
             }
             Ask::Request(request) => self.request(now, request, Pending::Ask(ticket)),
             Ask::History(request) => {
-                let pending = Pending::History(request.peer, ticket);
+                let pending = Pending::History(request.chat, ticket);
                 self.request(now, client_frame::Request::History(request), pending);
             }
             Ask::Flush => {
@@ -192,8 +192,12 @@ impl Session {
             }
             M::Rewound(rewound) => {
                 self.acknowledging.count(bytes);
-                self.put_back(device, rewound.peer, rewound.upto)?;
-                Ok(device.records.forget_marks_of(rewound.peer)?)
+                self.put_back(device, rewound.chat, rewound.upto)?;
+                Ok(device.records.forget_marks_of(rewound.chat)?)
+            }
+            M::Begins(v1::Begins { chat, from }) => {
+                self.acknowledging.count(bytes);
+                Ok(device.records.begin(chat, from)?)
             }
             M::CaughtUp(_) => {
                 self.resuming.caught_up_pushed = true;
@@ -231,9 +235,13 @@ impl Session {
         use server_frame::Message as M;
         match (pending, message) {
             (pending, M::Refused(refused)) => return self.refused(device, pending, refused),
-            (Pending::Send(client_id), M::Sent(sent)) => {
+            (Pending::Send(client_id), M::Sent(v1::Sent { seq, time_ms })) => {
                 self.sending.acknowledged();
-                self.sent(device, client_id, sent)?;
+                self.sent(device, client_id, None, (seq, time_ms))?;
+            }
+            (Pending::Send(client_id), M::GroupCreated(v1::GroupCreated { chat, seq, time_ms })) => {
+                self.sending.acknowledged();
+                self.sent(device, client_id, Some(chat), (seq, time_ms))?;
             }
             (Pending::Lookup(_, ticket), M::Person(person)) => {
                 let person = self.person(device, person);
@@ -243,18 +251,22 @@ impl Session {
                 let person = self.person(device, person)?;
                 device.news.push(News::PersonChanged(person));
             }
-            (Pending::History(peer, ticket), M::HistoryPage(page)) => {
-                let page = page_of(peer, page, device.account.user_id);
+            (Pending::History(chat, ticket), M::HistoryPage(page)) => {
+                let page = page_of(chat, page, device.account.user_id);
                 answer(device, ticket, Ok(Reply::Page(page)))?;
             }
             (Pending::Ask(ticket), M::ChatsPage(page)) => {
                 let page = self.known_chats(device, page);
                 answer(device, ticket, page.map(|page| Reply::Message(M::ChatsPage(page))))?;
             }
+            (Pending::Ask(ticket), M::Person(person)) => {
+                let person = self.person(device, person);
+                answer(device, ticket, person.map(Reply::Person))?;
+            }
             (Pending::Ask(ticket), message) => answer(device, ticket, Ok(Reply::Message(message)))?,
-            (Pending::Fill(peer), M::HistoryPage(page)) => self.filled(device, peer, page)?,
-            (Pending::Acknowledge { peer, delivered, read }, M::Acknowledged(_)) => {
-                device.records.acknowledged(peer, delivered, read)?;
+            (Pending::Fill(chat), M::HistoryPage(page)) => self.filled(device, chat, page)?,
+            (Pending::Acknowledge { chat, delivered, read }, M::Acknowledged(_)) => {
+                device.records.acknowledged(chat, delivered, read)?;
             }
             (Pending::Resume(asked), M::Resumed(resumed)) => self.resumed(device, asked, resumed.rewound)?,
             (Pending::Ping, M::Pong(_)) => {}
@@ -289,14 +301,19 @@ impl Session {
             Pending::Changed(user) => self.is_nobody_now(device, user)?,
             // The next one comes in its time.
             Pending::Ping if for_now => {}
-            Pending::Acknowledge { peer, .. } if for_now => self.acknowledge_later(device, peer, &refused),
+            Pending::Acknowledge { chat, .. } if for_now => self.acknowledge_later(device, chat, &refused),
             Pending::Acknowledge { .. } if refused.reason() == Reason::InvalidArgument => {
                 // This device has what the server never had: on the next connection it says from where on.
                 device.records.distrust()?;
                 return Err(Error::from(refused).into());
             }
             Pending::Resume(asked) if for_now => self.requests.later(device, &refused, Again::Resume(asked)),
-            Pending::Fill(peer) if for_now => self.requests.later(device, &refused, Again::Fill(peer)),
+            Pending::Fill(chat) if for_now => self.requests.later(device, &refused, Again::Fill(chat)),
+            // One is not in that group any more: nothing of it is missing.
+            Pending::Acknowledge { chat, delivered, read } if is_not_there(&refused) => {
+                device.records.acknowledged(chat, delivered, read)?;
+            }
+            Pending::Fill(_) if is_not_there(&refused) => {}
             Pending::Resume(_) | Pending::Fill(_) | Pending::Ping | Pending::Acknowledge { .. } => {
                 return Err(Error::from(refused).into());
             }
@@ -309,7 +326,7 @@ impl Session {
         for again in self.requests.due(device.now.monotonic) {
             match again {
                 Again::Changed(user) => self.look_up_changed(device.now.monotonic, user),
-                Again::Fill(peer) => self.fill(device, peer)?,
+                Again::Fill(chat) => self.fill(device, chat)?,
                 Again::Resume(resume) => self.send_resume(device.now.monotonic, resume),
             }
         }
@@ -324,9 +341,14 @@ fn answer<S>(device: &mut Device<S>, ticket: Ticket, answer: Result<Reply, Error
     failed.map_or(Ok(()), Err)
 }
 
-fn page_of(peer: u64, page: v1::HistoryPage, me: u64) -> HistoryPage {
+/// Whether a group is refused altogether.
+fn is_not_there(refused: &v1::Refused) -> bool {
+    matches!(refused.reason(), Reason::UnknownGroup | Reason::NotAMember)
+}
+
+fn page_of(chat: u64, page: v1::HistoryPage, me: u64) -> HistoryPage {
     HistoryPage {
-        messages: page.entries.into_iter().map(|entry| Message::of_page(peer, entry, me)).collect(),
+        messages: page.entries.into_iter().map(|entry| Message::of_page(chat, entry, me)).collect(),
         more: page.more,
         head: page.head,
         delivered_upto: page.delivered_upto,

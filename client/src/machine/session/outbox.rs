@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tern_proto::v1::{self, client_frame};
+use prost::Message as _;
+use tern_proto::v1::{self, client_frame, group_change};
 use tern_wire::errors::Reason;
 
 use super::{Pending, Session};
@@ -42,8 +43,8 @@ impl Sending {
         }
     }
 
-    pub(super) fn add(&mut self, client_id: u64, peer: u64) {
-        self.unsent.insert(client_id, peer);
+    pub(super) fn add(&mut self, client_id: u64, chat: u64) {
+        self.unsent.insert(client_id, chat);
     }
 
     /// Whether this connection was the first to send a message.
@@ -78,7 +79,7 @@ impl Sending {
             return None;
         }
         let mut unsent = self.unsent.iter();
-        unsent.find(|(_, peer)| !self.held.contains_key(peer)).map(|(client_id, _)| *client_id)
+        unsent.find(|(_, chat)| !self.held.contains_key(chat)).map(|(client_id, _)| *client_id)
     }
 }
 
@@ -92,7 +93,8 @@ impl Session {
         {
             self.sending.unsent.remove(&client_id);
             let outgoing = device.records.outgoing(client_id)?;
-            let Outgoing { peer, body, .. } = outgoing.expect("what is not in the outbox is not unsent");
+            let Outgoing { chat, kind, body, .. } =
+                outgoing.expect("what is not in the outbox is not unsent");
             let longest = self.link.limits.body_bytes_max as usize;
             if body.len() > longest {
                 let detail = format!("this server takes at most {longest} bytes");
@@ -104,10 +106,12 @@ impl Session {
                 )?;
                 continue;
             }
-            let kind = v1::Kind::Text.into();
-            let send = client_frame::Request::Send(v1::Send { peer, client_id, body: body.into(), kind });
+            let request = match chat {
+                0 => client_frame::Request::CreateGroup(v1::CreateGroup { client_id, group: made_by(&body) }),
+                chat => client_frame::Request::Send(v1::Send { chat, client_id, body: body.into(), kind }),
+            };
             self.sending.in_flight += 1;
-            self.request(now, send, Pending::Send(client_id));
+            self.request(now, request, Pending::Send(client_id));
         }
         Ok(())
     }
@@ -117,26 +121,30 @@ impl Session {
         &mut self,
         device: &mut Device<S>,
         client_id: u64,
-        sent: v1::Sent,
+        created: Option<u64>,
+        (seq, time_ms): (u64, u64),
     ) -> Result<(), Ended> {
         // It may have come as an entry before.
-        let Some(Outgoing { peer, body, .. }) = device.records.outgoing(client_id)? else { return Ok(()) };
+        let Some(Outgoing { chat, kind, body, .. }) = device.records.outgoing(client_id)? else {
+            return Ok(());
+        };
         let entry = v1::Entry {
-            peer,
-            seq: sent.seq,
-            time_ms: sent.time_ms,
+            chat: created.unwrap_or(chat),
+            seq,
+            time_ms,
+            kind,
             body: body.into(),
             sender: device.account.user_id,
             sender_device: device.account.device_id,
             client_id,
             ..Default::default()
         };
-        let (peer, seq) = (entry.peer, entry.seq);
+        let chat = entry.chat;
         let log = self.entry(device, entry)?;
         // The server knows that who has sent it has it, if it knew so of all before when it took it. Of a retry that can't be told.
         let follows = log.acked + 1 == seq && log.position >= seq;
         if self.sending.is_fresh(client_id) && self.resuming.is_settled() && follows {
-            device.records.acknowledged(peer, seq, 0)?;
+            device.records.acknowledged(chat, seq, 0)?;
         }
         Ok(())
     }
@@ -155,7 +163,7 @@ impl Session {
         device.records.note_not_sent(client_id)?;
         if refused.reason() == Reason::UnknownUser {
             // Whose phone that is now, the server is asked when it matters next.
-            device.records.forget_phone_of(outgoing.peer)?;
+            device.records.forget_phone_of(outgoing.chat)?;
         }
         let (reason, error) = (refused.reason(), Error::from(refused));
         device.news.push(News::NotSent { outgoing, reason, error });
@@ -175,9 +183,9 @@ impl Session {
         let outgoing = device.records.outgoing(client_id)?;
         match (refused.reason(), &outgoing) {
             // That is about this person: what waits for them, or how many strangers one may write to.
-            (reason @ (Reason::InboxFull | Reason::RateLimited), Some(Outgoing { peer, .. })) => {
-                if self.sending.held.insert(*peer, until).is_none() {
-                    device.news.push(News::Tell(Event::Delayed { peer: *peer, reason, retry_in }));
+            (reason @ (Reason::InboxFull | Reason::RateLimited), Some(Outgoing { chat, .. })) => {
+                if self.sending.held.insert(*chat, until).is_none() {
+                    device.news.push(News::Tell(Event::Delayed { chat: *chat, reason, retry_in }));
                 }
             }
             _ => {
@@ -186,9 +194,17 @@ impl Session {
             }
         }
         // The oldest goes first again.
-        if let Some(Outgoing { peer, .. }) = outgoing {
-            self.sending.add(client_id, peer);
+        if let Some(Outgoing { chat, .. }) = outgoing {
+            self.sending.add(client_id, chat);
         }
         Ok(())
+    }
+}
+
+/// What a group is to begin as, of the body of its first entry.
+fn made_by(body: &[u8]) -> Option<v1::GroupMade> {
+    match v1::GroupChange::decode(body).ok()?.change? {
+        group_change::Change::Made(made) => Some(made),
+        _ => None,
     }
 }

@@ -11,6 +11,7 @@ use crate::machine::ended::Ended;
 use crate::machine::io::{Reply, Ticket};
 use crate::machine::rows::Person;
 use crate::machine::tables::Tables;
+use tern_wire::ids::GROUPS_FROM;
 
 impl Session {
     /// Known people are told at once, unless the server may tell more of them by now.
@@ -23,7 +24,7 @@ impl Session {
             Err(error) => device.answer(ticket, Err(error)),
             Ok((Some(person), false)) => device.answer(ticket, Ok(Reply::Person(person))),
             Ok((known, _)) => {
-                let request = client_frame::Request::Lookup(v1::Lookup { by: Some(by) });
+                let request = client_frame::Request::Lookup(v1::Lookup { by: Some(by), group: 0 });
                 self.request(device.now.monotonic, request, Pending::Lookup(known, ticket));
             }
         }
@@ -32,7 +33,7 @@ impl Session {
     pub(super) fn look_up_changed(&mut self, now: Duration, user: u64) {
         if !self.requests.is_looking_up(user) {
             let by = Some(lookup::By::UserId(user));
-            self.request(now, client_frame::Request::Lookup(v1::Lookup { by }), Pending::Changed(user));
+            self.request(now, client_frame::Request::Lookup(v1::Lookup { by, group: 0 }), Pending::Changed(user));
         }
     }
 
@@ -71,8 +72,9 @@ impl Session {
         device: &mut Device<S>,
         mut page: v1::ChatsPage,
     ) -> Result<v1::ChatsPage, Error> {
-        for chat in &mut page.chats {
-            let (user_id, name, phone) = (chat.peer, chat.name.clone(), chat.phone.clone());
+        // A group says itself what it is called.
+        for chat in page.chats.iter_mut().filter(|chat| chat.id < GROUPS_FROM) {
+            let (user_id, name, phone) = (chat.id, chat.name.clone(), chat.phone.clone());
             let told = !name.is_empty() || !phone.is_empty();
             let known = match told {
                 true => Some(self.person(device, v1::Person { user_id, name, phone })?),

@@ -25,7 +25,7 @@ pub(super) enum Pending {
     /// A read of what is missing in a chat.
     Fill(u64),
     Acknowledge {
-        peer: u64,
+        chat: u64,
         delivered: u64,
         read: u64,
     },
@@ -109,9 +109,9 @@ impl Requests {
     }
 
     /// Whether what is missing in a chat is being read, or is to be read later.
-    pub(super) fn is_filling(&self, peer: u64) -> bool {
-        self.is_asking(|pending| matches!(pending, Pending::Fill(filling) if *filling == peer))
-            || self.again.iter().any(|(_, again)| matches!(again, Again::Fill(filling) if *filling == peer))
+    pub(super) fn is_filling(&self, chat: u64) -> bool {
+        self.is_asking(|pending| matches!(pending, Pending::Fill(filling) if *filling == chat))
+            || self.again.iter().any(|(_, again)| matches!(again, Again::Fill(filling) if *filling == chat))
     }
 
     /// Whether somebody who has changed is being looked up, or is to be later.
@@ -123,7 +123,7 @@ impl Requests {
     /// A chat was put back: what was to be acknowledged of it before is not, any more.
     pub(super) fn forget_acknowledgements(&mut self, chat: u64) {
         let of_chat =
-            |pending: &Pending| matches!(pending, Pending::Acknowledge { peer, .. } if *peer == chat);
+            |pending: &Pending| matches!(pending, Pending::Acknowledge { chat: of, .. } if *of == chat);
         self.waiting.retain(|(_, pending)| !of_chat(pending));
     }
 

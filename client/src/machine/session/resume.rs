@@ -77,10 +77,10 @@ impl Session {
             logs = tables.logs(Which::All(None), 1)?;
         }
         let position = |log: LogState| v1::Position {
-            peer: log.peer,
+            chat: log.chat,
             upto: log.position,
-            delivered_upto: log.peer_delivered,
-            read_upto: log.peer_read,
+            delivered_upto: log.others_delivered,
+            read_upto: log.others_read,
         };
         let positions = logs.into_iter().map(position).collect();
         self.send_resume(device.now.monotonic, v1::Resume { positions, generations });
@@ -113,18 +113,18 @@ impl Session {
     /// The store went back: it is told every log.
     fn begin_to_list<S: Tables>(&mut self, device: &mut Device<S>, asked: &v1::Resume) -> Result<(), Error> {
         let records = &mut device.records;
-        self.resuming.unmarked = records.logs(Which::Marked)?.into_iter().map(|log| log.peer).collect();
+        self.resuming.unmarked = records.logs(Which::Marked)?.into_iter().map(|log| log.chat).collect();
         records.forget_marks()?;
         // A position may be believed and no `Rewound` come for it: what stands beyond its gap is of another past all the same.
         // The application was told nothing of it.
         for log in records.logs(Which::Gaps)? {
-            records.rewind(log.peer, log.position)?;
+            records.rewind(log.chat, log.position)?;
         }
         // Of those that it has listed it hears when they are not so.
-        for v1::Position { peer, delivered_upto, read_upto, .. } in &asked.positions {
-            records.peer_marks(*peer, *delivered_upto, *read_upto, 0)?;
+        for v1::Position { chat, delivered_upto, read_upto, .. } in &asked.positions {
+            records.others_marks(*chat, *delivered_upto, *read_upto, 0)?;
         }
-        self.resuming.listed = asked.positions.iter().map(|position| position.peer).collect();
+        self.resuming.listed = asked.positions.iter().map(|position| position.chat).collect();
         self.resuming.trust = Trust::Listing(Some(None));
         Ok(())
     }
@@ -139,16 +139,16 @@ impl Session {
         let mut logs = Vec::new();
         let mut after = Some(after);
         while logs.is_empty()
-            && let Some(peer) = after
+            && let Some(chat) = after
         {
-            logs = device.records.tables().logs(Which::All(peer), self.link.limits.positions_max)?;
-            after = logs.last().map(|log| Some(log.peer));
-            logs.retain(|log| !self.resuming.listed.contains(&log.peer));
+            logs = device.records.tables().logs(Which::All(chat), self.link.limits.positions_max)?;
+            after = logs.last().map(|log| Some(log.chat));
+            logs.retain(|log| !self.resuming.listed.contains(&log.chat));
         }
         self.resuming.trust = Trust::Listing(after);
         if !logs.is_empty() {
             let position =
-                |log: LogState| v1::Position { peer: log.peer, upto: log.position, ..Default::default() };
+                |log: LogState| v1::Position { chat: log.chat, upto: log.position, ..Default::default() };
             let positions = logs.into_iter().map(position).collect();
             self.send_resume(device.now.monotonic, v1::Resume { positions, generations });
         }
@@ -172,8 +172,8 @@ impl Session {
         if device.records.caught_up(self.link.generation)? {
             device.news.push(News::SomethingIsGone);
         }
-        for peer in std::mem::take(&mut self.resuming.unmarked) {
-            device.news.push(News::MarksMoved { peer, own: false });
+        for chat in std::mem::take(&mut self.resuming.unmarked) {
+            device.news.push(News::MarksMoved { chat, own: false });
         }
         self.acknowledge_what_is_not(device)?;
         self.settled(device);

@@ -8,7 +8,7 @@ use prost::Message;
 use super::Report;
 use crate::keys::{self, Key, LogId};
 use crate::records::{
-    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, NumberRecord, PhoneRecord,
+    ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneRecord,
     StoreRecord, UserRecord,
 };
 
@@ -28,7 +28,7 @@ struct Seen {
     last_ms: u64,
     first_ms: u64,
     has_record: bool,
-    members: u32,
+    members: BTreeSet<u64>,
     /// The highest seq that anything else names, and what does.
     named: u64,
 }
@@ -80,12 +80,18 @@ impl Relations {
                 self.name(log()?, record.seq)
             }
             'w' => {
-                let record = MemberRecord::decode(value).ok()?;
-                let positions = record.positions.iter().map(|position| position.upto).max().unwrap_or(0);
-                self.name(log()?, record.delivered_upto.max(record.read_upto).max(positions))
+                let members = match log()? {
+                    LogId::Direct(..) => vec![MemberRecord::decode(value).ok()?],
+                    LogId::Group(_) => MembersRecord::decode(value).ok()?.members,
+                };
+                let reached = |member: &MemberRecord| {
+                    let positions = member.positions.iter().map(|position| position.upto).max().unwrap_or(0);
+                    member.delivered_upto.max(member.read_upto).max(positions)
+                };
+                self.name(log()?, members.iter().map(reached).max().unwrap_or(0))
             }
             'g' => {
-                self.logs.entry(keys::log_of(key)?).or_default().members += 1;
+                self.logs.entry(keys::log_of(key)?).or_default().members.insert(user()?);
                 Some(())
             }
             'i' => keys::log_of(key).map(drop),
@@ -130,7 +136,7 @@ impl Relations {
             } else if seen.head == 0 {
                 report.find(format!("{place}: it has no entries"));
             }
-            if !seen.has_record || seen.members == 0 {
+            if !seen.has_record || seen.members.is_empty() {
                 report.find(format!("{place}: its record, or who its members are, is missing"));
             }
         }
@@ -144,21 +150,27 @@ impl Relations {
         let mut rows = Vec::new();
         for (log, seen) in self.logs.iter().filter(|(_, seen)| seen.head.max(seen.named) > 0) {
             if !seen.has_record {
-                let record = LogRecord { created_ms: seen.first_ms };
+                let group = matches!(log, LogId::Group(_)).then(GroupRecord::default);
+                let record = LogRecord { created_ms: seen.first_ms, group };
                 rows.push((keys::log(*log), record.encode_to_vec()));
             }
-            let LogId::Direct(lower, higher) = *log;
+            let mut members = seen.members.clone();
+            if let LogId::Direct(lower, higher) = *log {
+                members.extend([lower, higher]);
+            }
+            // Somebody must be named as the author of what is lost.
+            let author = members.first().copied().unwrap_or(1);
             let tail = (seen.named > seen.head).then_some((seen.head + 1, seen.named, seen.last_ms));
             for (first, last, time_ms) in seen.holes.iter().copied().chain(tail) {
                 // A number beyond all reason is damage itself, and nothing to be filled up to.
                 for seq in (first..=last).take(FILLED_MAX) {
                     rows.push((
                         keys::entry(*log, seq),
-                        EntryRecord::lost(seq, lower, time_ms).encode_to_vec(),
+                        EntryRecord::lost(seq, author, time_ms).encode_to_vec(),
                     ));
                 }
             }
-            for member in [lower, higher] {
+            for member in members {
                 rows.push((keys::membership(member, *log), Vec::new()));
             }
         }

@@ -441,13 +441,13 @@ impl Screen {
         if let Event::Message(message) = event
             && !message.own
         {
-            if self.current != Some(message.peer) {
-                *self.elsewhere.entry(message.peer).or_default() += 1;
-                if !self.names.contains_key(&message.peer) {
-                    self.look_up(message.peer);
+            if self.current != Some(message.chat) {
+                *self.elsewhere.entry(message.chat).or_default() += 1;
+                if !self.names.contains_key(&message.chat) {
+                    self.look_up(message.chat);
                 }
             }
-            self.notify(message.peer);
+            self.notify(message.chat);
         }
         // Their first words may have made their name known.
         let news = matches!(event, Event::Connected | Event::Message(_));

@@ -136,11 +136,11 @@ impl Chat {
             Event::Disconnected { why, .. } => {
                 (self.connected, self.notice) = (false, Some(shown::clean_line(&why)));
             }
-            Event::Message(message) if message.peer == self.peer.user_id => self.insert(message),
-            Event::Receipt { peer, delivered_upto, read_upto, own: false } if peer == self.peer.user_id => {
+            Event::Message(message) if message.chat == self.peer.user_id => self.insert(message),
+            Event::Receipt { chat, delivered_upto, read_upto, own: false } if chat == self.peer.user_id => {
                 (self.delivered_upto, self.read_upto) = (delivered_upto, read_upto);
             }
-            Event::Rewound { peer, upto } if peer == self.peer.user_id => {
+            Event::Rewound { chat, upto } if chat == self.peer.user_id => {
                 self.delivered_upto = self.delivered_upto.min(upto);
                 self.read_upto = self.read_upto.min(upto);
                 self.seen_upto = self.seen_upto.min(upto);
@@ -151,15 +151,15 @@ impl Chat {
                 }
                 self.notice = Some("the server went back to an older state".to_owned());
             }
-            Event::Gone(message) if message.peer == self.peer.user_id => self.lose(message),
-            Event::NotSent { peer, reason, body, .. } if peer == self.peer.user_id => {
+            Event::Gone(message) if message.chat == self.peer.user_id => self.lose(message),
+            Event::NotSent { chat, reason, body, .. } if chat == self.peer.user_id => {
                 let text = String::from_utf8_lossy(&body).into_owned();
                 let failed = Some(reason.name().to_owned());
                 self.pending.push(Pending { number: self.next_number, text, failed });
                 self.grown = true;
                 self.next_number += 1;
             }
-            Event::Delayed { peer, reason, retry_in } if peer == self.peer.user_id => {
+            Event::Delayed { chat, reason, retry_in } if chat == self.peer.user_id => {
                 self.notice = Some(shown::delayed(reason, retry_in));
             }
             Event::PersonChanged(person) if person.user_id == self.peer.user_id => {

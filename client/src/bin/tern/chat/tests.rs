@@ -19,7 +19,7 @@ const PEER: u64 = 2;
 
 fn message(seq: u64, sender: u64, text: &str) -> Message {
     Message {
-        peer: PEER,
+        chat: PEER,
         seq,
         sender,
         time_ms: seq * 60_000,
@@ -30,14 +30,14 @@ fn message(seq: u64, sender: u64, text: &str) -> Message {
 }
 
 fn chat() -> Chat {
-    let peer = Person { user_id: PEER, name: "Bob".to_owned(), phone: "+15550002".to_owned() };
-    let mut chat = Chat::new(peer);
+    let chat = Person { user_id: PEER, name: "Bob".to_owned(), phone: "+15550002".to_owned() };
+    let mut chat = Chat::new(chat);
     chat.take(Event::Connected);
     chat
 }
 
 fn receipt(delivered_upto: u64, read_upto: u64) -> Event {
-    Event::Receipt { peer: PEER, delivered_upto, read_upto, own: false }
+    Event::Receipt { chat: PEER, delivered_upto, read_upto, own: false }
 }
 
 fn draw(chat: &mut Chat, width: u16, height: u16) -> TestBackend {
@@ -96,7 +96,7 @@ fn a_message_that_was_refused_says_why_and_one_on_its_way_has_no_tick() {
     chat.edit(&Action::Insert("again".to_owned()));
     let (second, _) = chat.send().expect("sent");
     chat.take(Event::Message(message(1, ME, "again")));
-    chat.sent(second, Ok(Sent { seq: 1, time_ms: 1 }));
+    chat.sent(second, Ok(Sent { chat: PEER, seq: 1, time_ms: 1 }));
     let screen = draw(&mut chat, 60, 8);
     assert_eq!(rows(&screen).iter().filter(|row| row.contains("again")).count(), 1);
     assert!(row_with(&screen, "again").contains('✓'));
@@ -307,7 +307,7 @@ fn only_what_the_peer_wrote_is_marked_read_and_once() {
     chat.take(Event::Message(message(2, ME, "two")));
     draw(&mut chat, 40, 8);
     assert_eq!(chat.newly_seen(), None);
-    chat.take(Event::Message(Message { peer: 77, ..message(9, PEER, "elsewhere") }));
+    chat.take(Event::Message(Message { chat: 77, ..message(9, PEER, "elsewhere") }));
     draw(&mut chat, 40, 8);
     assert_eq!(chat.newly_seen(), None);
 }
@@ -331,7 +331,7 @@ fn what_the_server_has_lost_is_shown_as_lost_and_no_tick_is_kept_that_is_not_tru
     }
     chat.take(Event::Message(message(4, PEER, "theirs-4")));
     chat.take(receipt(4, 4));
-    chat.take(Event::Rewound { peer: PEER, upto: 1 });
+    chat.take(Event::Rewound { chat: PEER, upto: 1 });
     chat.take(Event::Message(Message { time_ms: 1, ..message(2, ME, "another-2") }));
     for gone in [message(2, ME, "mine-2"), message(3, ME, "mine-3"), message(4, PEER, "theirs-4")] {
         chat.take(Event::Gone(gone));
@@ -455,7 +455,7 @@ fn lines_that_terminals_measure_differently_are_known() {
 
 #[test]
 fn the_list_of_chats_is_searched_by_name_and_phone_and_takes_a_phone_that_is_not_there() {
-    let chat = |peer: u64, name: &str, phone: &str, unread: u64| json!({ "peer": peer, "name": name, "phone": phone, "unread": unread, "head": 1, "last": null });
+    let chat = |chat: u64, name: &str, phone: &str, unread: u64| json!({ "chat": chat, "name": name, "phone": phone, "unread": unread, "head": 1, "last": null });
     let mut picker = Picker::default();
     picker.list(vec![chat(5, "Bob", "+15550002", 2), chat(6, "Carol", "+15550003", 0)]);
     let mut terminal = Terminal::new(TestBackend::new(60, 6)).expect("a screen in memory");

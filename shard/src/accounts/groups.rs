@@ -1,0 +1,61 @@
+//! What the owner of a user does for the user's groups.
+
+use std::sync::Arc;
+
+use tern_storage::{Direction, LogId, Row, ScanLimit, keys};
+use tern_wire::ids::UserId;
+
+use super::{Accounts, Cx, ScanFor};
+use crate::entry::{Author, Entry};
+use crate::message::{FrontOp, LogOp, Send, Watermarks};
+
+impl Accounts {
+    /// Makes a group: its number follows from whose message it is, so that a retry makes no other one.
+    pub(super) fn create_group(&mut self, cx: &mut Cx, id: UserId, mut send: Box<Send>) {
+        let group = self.keys.group_id(send.author, send.client_id);
+        let log = LogId::Group(group.get());
+        send.epoch = cx.epoch(tern_storage::Slot::of_log(log));
+        self.pass_on(cx, id, log, send);
+    }
+
+    /// The user has come into a group: the devices that are here ask for what they see of it, for they do not know where it begins.
+    pub(super) fn joined(&mut self, cx: &mut Cx, id: UserId, entry: &Arc<Entry>) {
+        // Of a user who is not in memory, nobody is here.
+        let Some(user) = self.users.get(id) else { return };
+        for (device, state) in user.devices.iter_mut() {
+            if (Author { user: id, device: *device }) == entry.author {
+                continue;
+            }
+            state.inbox.insert(entry.log, entry.seq);
+            if let Some(place) = state.place {
+                cx.tell_front(place, FrontOp::Behind(entry.log, entry.seq));
+            }
+        }
+    }
+
+    /// The devices of a user are not as before: its groups are told, which do not watch their members.
+    pub(super) fn groups_read(&mut self, cx: &mut Cx, id: UserId, rows: &[Row], more: bool) {
+        let devices = self.living_devices(id);
+        let logs: Vec<_> = rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
+        for log in &logs {
+            cx.tell_log(*log, LogOp::DevicesChanged(id, devices.clone()));
+        }
+        if more && let Some(last) = logs.last() {
+            read_groups(cx, id, Some(*last));
+        }
+    }
+
+    /// All others in a group have got further.
+    pub(super) fn others_advanced(&mut self, cx: &mut Cx, id: UserId, log: LogId, marks: Watermarks) {
+        for (_, place) in self.attached(id) {
+            cx.tell_front(place, FrontOp::Watermarks(log, None, marks));
+        }
+    }
+}
+
+/// Reads the groups of a user, from just after one on.
+pub(super) fn read_groups(cx: &mut Cx, id: UserId, after: Option<LogId>) {
+    let limit = ScanLimit { rows: cx.limits().inbox_step_rows, bytes: usize::MAX };
+    let range = keys::memberships(id.get(), after.or(Some(LogId::Group(0))));
+    cx.scan(range, Direction::Forwards, limit, ScanFor::Groups(id));
+}

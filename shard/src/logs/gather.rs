@@ -1,0 +1,188 @@
+//! Positions and watermarks of a group: what its members acknowledge in a while is written, and told, together. The more rows of
+//! members there are, the longer the while, so that a message costs about two writes of each row, however many acknowledge it.
+
+use tern_storage::records::MEMBERS_PER_ROW;
+use tern_storage::{LogId, keys};
+use tern_wire::errors::{Reason, Refusal};
+use tern_wire::ids::{Seq, UserId};
+
+use super::group::{NOT_A_MEMBER, UNKNOWN_GROUP};
+use super::log::{Log, Member};
+use super::waits::Acknowledged;
+use super::{After, Cx, Logs};
+use crate::entry::Author;
+use crate::limits::{GATHER_MS, GROUP_ACKNOWLEDGED_MAX};
+use crate::message::{UserOp, Watermarks};
+use crate::reply::Origin;
+
+impl Logs {
+    /// A device of a member acknowledges.
+    pub(super) fn acknowledge_in_group(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        origin: Origin,
+        author: Author,
+        told: Watermarks,
+    ) {
+        let log = self.known(id);
+        let durable = log.durable.seq();
+        if log.group().acknowledged.len() >= GROUP_ACKNOWLEDGED_MAX {
+            let refusal = cx.overloaded();
+            return cx.refuse(origin, refusal);
+        }
+        let head = log.head;
+        let Some(member) = log.member(author.user) else { return cx.refuse(origin, UNKNOWN_GROUP) };
+        let upto = Watermarks { delivered: told.delivered.max(told.read), read: told.read };
+        if upto.delivered > member.visible(durable) {
+            let refusal = match member.is_present() {
+                true => Refusal::new(Reason::InvalidArgument, "the chat has no entry of that number"),
+                false => NOT_A_MEMBER,
+            };
+            return cx.refuse(origin, refusal);
+        }
+        let visible = member.visible(head);
+        let Some(device) = member.devices.iter_mut().find(|device| device.id == author.device) else {
+            let refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
+            return cx.refuse(origin, refusal);
+        };
+        let position = device.position.max(told.delivered);
+        let moved = position > device.position;
+        device.position = position;
+        let caught_up = (device.marked || device.stale) && position == visible;
+        let marks = member.marks.max(upto);
+        let advanced = (marks != member.marks).then_some(marks);
+        member.marks = marks;
+        let part = member.part.as_deref_mut().expect("it is a member of a group");
+        part.read(marks.read);
+        let number = part.number;
+        if moved || advanced.is_some() {
+            log.group().touch(number);
+        }
+        log.group().acknowledged.push(Acknowledged { origin, log: id, author, position, advanced });
+        self.gather(cx, id);
+        if caught_up {
+            self.look_when_quiet(cx, id);
+        }
+    }
+
+    /// Something of a group is to be written, and told, before long.
+    pub(super) fn gather(&mut self, cx: &Cx, id: LogId) {
+        let group = self.known(id).group();
+        if !std::mem::replace(&mut group.is_gathering, true) {
+            let due_ms = cx.now_ms + gather_ms(group.members_made);
+            self.gathering.push((due_ms, id));
+        }
+    }
+
+    /// Writes what was gathered and is due.
+    pub(super) fn write_gathered(&mut self, cx: &mut Cx) {
+        let max_ms = gather_ms(crate::limits::GROUP_PEOPLE_MAX as u32);
+        // The clock may have been set back: then it is due as well.
+        let is_due = |due_ms: u64| due_ms <= cx.now_ms || due_ms - cx.now_ms > max_ms;
+        let due: Vec<_> = self.gathering.extract_if(.., |(due_ms, _)| is_due(*due_ms)).collect();
+        for (due_ms, id) in due {
+            // One that was forgotten, or was read again, has nothing left of it.
+            let is_known = |log: &&mut Box<Log>| {
+                log.held.is_known() && log.group.as_ref().is_some_and(|group| group.is_gathering)
+            };
+            let Some(log) = self.logs.get_mut(&id).filter(is_known) else { continue };
+            if !cx.may_write(0) {
+                self.gathering.push((due_ms, id));
+                continue;
+            }
+            let (slot, head) = (log.slot, log.head);
+            let group = log.group();
+            (group.is_gathering, group.since_written) = (false, (0, 0));
+            let acknowledged = std::mem::take(&mut group.acknowledged);
+            for row in std::mem::take(&mut group.unwritten) {
+                cx.put_lazily(slot, keys::members_row(id, row), &log.members_row(row, head));
+            }
+            self.after_lazily(cx, After::Gathered(id, acknowledged));
+        }
+    }
+
+    /// What was gathered is durable: who has acknowledged is told so, and authors hear how far all others have got.
+    pub(super) fn gathered(&mut self, cx: &mut Cx, id: LogId, acknowledged: Vec<Acknowledged>) {
+        for acknowledged in acknowledged {
+            self.acknowledged(cx, acknowledged);
+        }
+        self.tell_authors(cx, id);
+    }
+
+    fn tell_authors(&mut self, cx: &mut Cx, id: LogId) {
+        let log = self.pinned(id);
+        let lowest = Lowest::of(log);
+        for member in log.members.iter_mut().filter(|member| member.is_present()) {
+            let user = member.user;
+            let Some(part) = member.part.as_deref_mut() else { continue };
+            let marks = lowest.without(user);
+            let is_news = |told, now, own| told < own && now > told;
+            let news = is_news(part.told.delivered, marks.delivered, part.last_own)
+                || is_news(part.told.read, marks.read, part.last_own);
+            if news {
+                part.told = part.told.max(marks);
+                cx.tell_user(user, UserOp::OthersAdvanced(id, part.told));
+            }
+        }
+    }
+}
+
+/// How long a group of so many gathers.
+fn gather_ms(members: u32) -> u64 {
+    GATHER_MS * u64::from(members.div_ceil(MEMBERS_PER_ROW).max(1))
+}
+
+/// The two lowest of the watermarks of a group's members, each for itself, and whose they are: so that for each member it is known how
+/// far all others have got.
+struct Lowest {
+    delivered: [Option<(Seq, UserId)>; 2],
+    read: [Option<(Seq, UserId)>; 2],
+}
+
+impl Lowest {
+    fn of(log: &Log) -> Self {
+        let present = || log.members.iter().filter(|member| member.is_present());
+        Self {
+            delivered: two_lowest(present().map(|member: &Member| (member.shown.delivered, member.user))),
+            read: two_lowest(present().map(|member| (member.shown.read, member.user))),
+        }
+    }
+
+    fn without(&self, user: UserId) -> Watermarks {
+        let of = |lowest: &[Option<(Seq, UserId)>; 2]| {
+            let others = lowest.iter().flatten().find(|(_, whose)| *whose != user);
+            others.map_or(Seq(0), |(seq, _)| *seq)
+        };
+        Watermarks { delivered: of(&self.delivered), read: of(&self.read) }
+    }
+}
+
+fn two_lowest(marks: impl Iterator<Item = (Seq, UserId)>) -> [Option<(Seq, UserId)>; 2] {
+    marks.fold([None, None], |[first, second], mark| match (first, second) {
+        (None, _) => [Some(mark), None],
+        (Some(lowest), _) if mark < lowest => [Some(mark), first],
+        (_, Some(next)) if mark >= next => [first, second],
+        _ => [first, Some(mark)],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_of_all_but_one_is_that_of_the_others() {
+        let user = |id| UserId::new(id).expect("a user");
+        for marks in [vec![5, 3, 9], vec![1, 2, 3], vec![3, 2, 1], vec![4, 4, 2], vec![7, 7, 7]] {
+            let of = |place: usize| (Seq(marks[place]), user(place as u64 + 1));
+            let lowest = two_lowest((0..3).map(of));
+            for place in 0..3 {
+                let others = (0..3).filter(|other| *other != place).map(|other| Seq(marks[other]));
+                let found = lowest.iter().flatten().find(|(_, whose)| *whose != of(place).1);
+                assert_eq!(found.map(|(seq, _)| *seq), others.min(), "of {marks:?} without {place}");
+            }
+        }
+        assert_eq!(two_lowest(std::iter::empty()), [None, None]);
+    }
+}
