@@ -144,6 +144,21 @@ impl Client {
         }
     }
 
+    /// Who a chat is with: a person, or a group, by what it is called, with its number in place of a user's. What is known is told at
+    /// once.
+    pub async fn lookup_chat(&self, chat: u64) -> Result<Person, Error> {
+        if !is_group(chat) {
+            return self.lookup_user(chat).await;
+        }
+        if let Some(known) = self.local(move |store| store.person(chat)).await? {
+            return Ok(known);
+        }
+        let person = Person { user_id: chat, name: self.group(chat).await?.name, phone: String::new() };
+        let kept = person.clone();
+        self.local(move |store| store.set_person(&kept)).await?;
+        Ok(person)
+    }
+
     /// Who a member of a group is, or was. Known people are told at once.
     pub async fn lookup_member(&self, group: u64, user_id: u64) -> Result<Person, Error> {
         let known = self.local(move |store| store.person(user_id)).await?;

@@ -347,7 +347,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     let page = include_str!("../../docs/CLIENT.md");
     let (_, table) = page.split_once("| method | parameters | result |").expect("the page has the table");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    let mut documented = BTreeSet::new();
+    let (mut documented, mut group) = (BTreeSet::new(), 0);
     for row in rows {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
         let (method, params, results) = (cells[0].trim_matches('`'), named(cells[1]), named(cells[2]));
@@ -366,14 +366,20 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "end_device" | "ring_device" => json!({ "device_id": 1 }),
             "rename" => json!({ "name": "Anna" }),
             "ack" => json!({ "upto": 1 }),
+            "create_group" => json!({ "name": "friends", "members": { "phones": ["+15550002"] } }),
+            "group" => json!({ "chat": group }),
+            "change_group" => json!({ "chat": group, "name": "good friends" }),
             _ => json!({}),
         };
         if method == "end_device" {
             continue;
         }
         let result = program.result(method, params);
+        if method == "create_group" {
+            group = result["chat"].as_u64().expect("a number");
+        }
         // Of lists also what is in them.
-        let within = ["chats", "devices"].iter().filter_map(|key| result[*key].get(0));
+        let within = ["chats", "devices", "members"].iter().filter_map(|key| result[*key].get(0));
         let objects = [&result].into_iter().chain(within).filter_map(Value::as_object);
         let given: BTreeSet<_> = objects.flat_map(|object| object.keys()).map(String::as_str).collect();
         assert!(given.is_subset(&results), "{method} gives {given:?}, and the page says {results:?}");
@@ -383,7 +389,8 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         assert!(missing.is_empty(), "{method} does not give {missing:?}: {result}");
     }
     let methods = ["send", "history", "chats", "read", "lookup", "whoami", "devices", "end_device", "rename"];
-    assert_eq!(documented, methods.into_iter().chain(["ring_device", "subscribe", "ack"]).collect());
+    let more = ["create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
+    assert_eq!(documented, methods.into_iter().chain(more).collect());
     program.result("end_device", json!({ "device_id": 1 }));
 }
 

@@ -14,7 +14,7 @@ ask("subscribe", "subscribe")
 for said in map(json.loads, rpc.makefile()):
     event = said.get("params", {})
     if said.get("method") == "event" and event["event"] == "message" and not event["own"] and "text" in event:
-        ask("send", event["id"], peer=event["peer"], text=event["text"], key=f"echo {event['peer']} {event['seq']}")
+        ask("send", event["id"], chat=event["chat"], text=event["text"], key=f"echo {event['chat']} {event['seq']}")
     elif said.get("method") == "event":
         ask("ack", "ack", event=event["id"])
     elif isinstance(said.get("id"), int) and "result" in said:

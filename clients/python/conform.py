@@ -21,7 +21,7 @@ class Tried:
 
     def __init__(self, device):
         self.device = device
-        self.tags = {}  # By (peer, client_id): messages whose tags are not told yet.
+        self.tags = {}  # By (chat, client_id): messages whose tags are not told yet.
         self.later = []  # (when, send): what was refused for now.
         self.orders = b""
 
@@ -56,26 +56,26 @@ class Tried:
                 if "send" in order:
                     self.send(**order["send"])
                 elif "have" in order:
-                    peer = order["have"]["peer"]
-                    say(have={"peer": peer, "seqs": sorted(self.device.logs[peer].entries)})
+                    chat = order["have"]["chat"]
+                    say(have={"chat": chat, "seqs": sorted(self.device.logs[chat].entries)})
 
-    def send(self, peer, text, tag):
+    def send(self, chat, text, tag):
         number = self.device.last_client_id + 1
-        self.tags[peer, number] = tag
-        self.attempt(lambda: self.device.send(peer, text), peer, number)
+        self.tags[chat, number] = tag
+        self.attempt(lambda: self.device.send(chat, text), chat, number)
 
-    def attempt(self, send, peer, number):
+    def attempt(self, send, chat, number):
         try:
             seq = send()
         except tern.Refused as refused:
             if refused.retry_after_ms:
                 wait_s = refused.retry_after_ms / 1000 * random.uniform(1, 2)
-                return self.later.append((time.monotonic() + wait_s, self.device.unsent[peer, number]))
-            return say(refused={"tag": self.tags.pop((peer, number)), "why": str(refused)})
-        self.told(peer, number, seq)
+                return self.later.append((time.monotonic() + wait_s, self.device.unsent[chat, number]))
+            return say(refused={"tag": self.tags.pop((chat, number)), "why": str(refused)})
+        self.told(chat, number, seq)
 
-    def told(self, peer, number, seq):
-        tag = self.tags.pop((peer, number), None)
+    def told(self, chat, number, seq):
+        tag = self.tags.pop((chat, number), None)
         if tag is not None:
             say(sent={"tag": tag, "seq": seq})
 
@@ -84,34 +84,34 @@ class Tried:
         for entry in due:
             self.later.remove(entry)
             send = entry[1]
-            self.attempt(lambda: self.device._deliver(send), send.peer, send.client_id)
+            self.attempt(lambda: self.device._deliver(send), send.chat, send.client_id)
 
     def tell_what_is_sent(self):
         """What was sent again with the new connection has its place now."""
         self.later = []
-        for peer, number in list(self.tags):
-            for seq, entry in self.device.logs[peer].entries.items():
+        for chat, number in list(self.tags):
+            for seq, entry in self.device.logs[chat].entries.items():
                 if entry.client_id == number and entry.sender:
-                    self.told(peer, number, seq)
+                    self.told(chat, number, seq)
 
     def show(self, push):
         if isinstance(push, pb.Entry):
             self.tell_what_is_sent()
-            self.device.acknowledge(push.peer)
+            self.device.acknowledge(push.chat)
             text = push.body.decode(errors="replace")
-            say(message={"peer": push.peer, "seq": push.seq, "own": bool(push.sender), "text": text})
+            say(message={"chat": push.chat, "seq": push.seq, "own": bool(push.sender), "text": text})
         elif isinstance(push, pb.Receipt):
-            log = self.device.logs[push.peer]
-            marks = {"delivered_upto": log.peer_delivered, "read_upto": log.peer_read}
-            say(receipt={"peer": push.peer, **marks})
+            log = self.device.logs[push.chat]
+            marks = {"delivered_upto": log.others_delivered, "read_upto": log.others_read}
+            say(receipt={"chat": push.chat, **marks})
         elif isinstance(push, pb.CaughtUp):
-            for peer in list(self.device.logs):
-                self.device.acknowledge(peer)
+            for chat in list(self.device.logs):
+                self.device.acknowledge(chat)
 
     def tell_gone(self):
         while self.device.gone:
             entry = self.device.gone.popleft()
-            say(gone={"peer": entry.peer, "seq": entry.seq})
+            say(gone={"chat": entry.chat, "seq": entry.seq})
 
 
 def main():

@@ -31,7 +31,7 @@ def another_number():
 
     def patched(self, send):
         self.last_client_id += 1
-        again = pb.Send(peer=send.peer, client_id=self.last_client_id, body=send.body)
+        again = pb.Send(chat=send.chat, client_id=self.last_client_id, body=send.body)
         return deliver(self, again if conform.now_connecting else send)
 
     connect = tern.Device.connect
@@ -52,15 +52,15 @@ def counter_is_not_raised():
 def sent_too_early():
     send = conform.Tried.send
 
-    def patched(self, peer, text, tag):
+    def patched(self, chat, text, tag):
         conform.say(sent={"tag": tag, "seq": 1})
-        send(self, peer, text, tag)
+        send(self, chat, text, tag)
 
     conform.Tried.send = patched
 
 
 def acknowledged_and_not_stored():
-    tern.State.put_entry = lambda self, peer, entry: None
+    tern.State.put_entry = lambda self, chat, entry: None
 
 
 def shown_twice():
@@ -88,8 +88,8 @@ def counts_have_plus_one():
 
 def lower_watermarks():
     def patched(self, receipt):
-        log = self.logs[receipt.peer]
-        log.peer_delivered, log.peer_read = receipt.delivered_upto, receipt.read_upto
+        log = self.logs[receipt.chat]
+        log.others_delivered, log.others_read = receipt.delivered_upto, receipt.read_upto
 
     tern.Device._take_receipt = patched
 

@@ -175,7 +175,7 @@ class Connection:
     def confirm(self):
         """The push that `peek` gave is stored: it is dropped, and the server may push another in its place."""
         message, size = self.pushes.popleft()
-        if isinstance(message, (pb.Entry, pb.Receipt, pb.Rewound)):
+        if isinstance(message, (pb.Entry, pb.Receipt, pb.Rewound, pb.Begins)):
             self._confirm(size)
 
     def drop_caught_up(self):
@@ -289,13 +289,15 @@ class Connection:
 
 
 class Log:
-    """What a device has of one direct chat."""
+    """What a device has of one chat."""
 
     def __init__(self):
         # Everything up to here is in `entries`; others may stand beyond it, one's own above all.
         self.upto = 0
+        # Nothing before this is shown here: a group that one came to later.
+        self.begins = 1
         self.entries = {}
-        self.peer_delivered = self.peer_read = 0
+        self.others_delivered = self.others_read = 0
         self.own_read = 0
         self.acknowledged = 0
         self.last_own = 0
@@ -309,12 +311,21 @@ class Log:
         if entry.seq in self.entries:
             return False
         self.entries[entry.seq] = entry
-        if author(entry) != entry.peer:
+        if entry.sender_device and author(entry) != entry.chat:
             self.last_own = max(self.last_own, entry.seq)
         self._undoubt(entry)
+        self._join()
+        return True
+
+    def _join(self):
         while self.upto + 1 in self.entries:
             self.upto += 1
-        return True
+
+    def begin(self, first):
+        """Nothing is missing before this entry."""
+        self.begins = max(self.begins, first)
+        self.upto = max(self.upto, first - 1)
+        self._join()
 
     def is_doubted(self, entry):
         """Whether it was here before the store went back."""
@@ -333,7 +344,7 @@ class Log:
         """What is beyond `upto` may not be in the server's store, and no watermark beyond is true."""
         for seq in [seq for seq in self.entries if seq > upto]:
             self.doubt(self.entries.pop(seq))
-        for name in ("upto", "peer_delivered", "peer_read", "own_read", "acknowledged", "last_own"):
+        for name in ("upto", "others_delivered", "others_read", "own_read", "acknowledged", "last_own"):
             setattr(self, name, min(getattr(self, name), upto))
 
     def settle(self):
@@ -345,7 +356,7 @@ class Log:
 
     def has_gap(self):
         """Whether something is missing before what is here."""
-        return len(self.entries) > self.upto
+        return max(self.entries, default=0) > self.upto
 
 
 def same(one, other):
@@ -354,7 +365,7 @@ def same(one, other):
 
 
 def author(entry):
-    return entry.sender or entry.peer
+    return entry.sender or entry.chat
 
 
 class State:
@@ -362,9 +373,9 @@ class State:
 
     SCHEMA = """
         CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-        CREATE TABLE IF NOT EXISTS logs (peer PRIMARY KEY, peer_delivered, peer_read, own_read, acknowledged);
-        CREATE TABLE IF NOT EXISTS entries (peer, seq, entry, PRIMARY KEY (peer, seq)) WITHOUT ROWID;
-        CREATE TABLE IF NOT EXISTS lost (id INTEGER PRIMARY KEY, peer, seq, entry, for_good);
+        CREATE TABLE IF NOT EXISTS logs (chat PRIMARY KEY, others_delivered, others_read, own_read, acknowledged, begins);
+        CREATE TABLE IF NOT EXISTS entries (chat, seq, entry, PRIMARY KEY (chat, seq)) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS lost (id INTEGER PRIMARY KEY, chat, seq, entry, for_good);
         CREATE TABLE IF NOT EXISTS unsent (client_id INTEGER PRIMARY KEY, send);
     """
 
@@ -402,39 +413,40 @@ class State:
         else:
             self.db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
-    def put_log(self, peer, log):
-        marks = (log.peer_delivered, log.peer_read, log.own_read, log.acknowledged)
-        self.db.execute("INSERT OR REPLACE INTO logs VALUES (?, ?, ?, ?, ?)", (peer, *marks))
+    def put_log(self, chat, log):
+        marks = (log.others_delivered, log.others_read, log.own_read, log.acknowledged, log.begins)
+        self.db.execute("INSERT OR REPLACE INTO logs VALUES (?, ?, ?, ?, ?, ?)", (chat, *marks))
 
-    def put_entry(self, peer, entry):
-        row = (peer, entry.seq, entry.SerializeToString())
+    def put_entry(self, chat, entry):
+        row = (chat, entry.seq, entry.SerializeToString())
         self.db.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", row)
 
-    def put_lost(self, peer, log):
+    def put_lost(self, chat, log):
         """Writes down what a log has lost, and leaves it what it still has."""
-        self.db.execute("DELETE FROM lost WHERE peer = ?", (peer,))
+        self.db.execute("DELETE FROM lost WHERE chat = ?", (chat,))
         lost = [(entry, 1) for entry in log.gone] + [(entry, 0) for entries in log.in_doubt.values() for entry in entries]
-        rows = [(peer, entry.seq, entry.SerializeToString(), for_good) for entry, for_good in lost]
-        self.db.executemany("INSERT INTO lost (peer, seq, entry, for_good) VALUES (?, ?, ?, ?)", rows)
-        self.db.execute("DELETE FROM entries WHERE peer = ? AND seq > ?", (peer, max(log.entries, default=0)))
+        rows = [(chat, entry.seq, entry.SerializeToString(), for_good) for entry, for_good in lost]
+        self.db.executemany("INSERT INTO lost (chat, seq, entry, for_good) VALUES (?, ?, ?, ?)", rows)
+        self.db.execute("DELETE FROM entries WHERE chat = ? AND seq > ?", (chat, max(log.entries, default=0)))
 
     def logs(self):
         logs = collections.defaultdict(Log)
-        for peer, *marks in self.db.execute("SELECT * FROM logs"):
-            log = logs[peer]
-            log.peer_delivered, log.peer_read, log.own_read, log.acknowledged = marks
-        for peer, entry in self.db.execute("SELECT peer, entry FROM entries ORDER BY peer, seq"):
-            logs[peer].take(pb.Entry.FromString(entry))
-        for peer, seq, entry, for_good in self.db.execute("SELECT peer, seq, entry, for_good FROM lost ORDER BY id"):
+        for chat, *marks in self.db.execute("SELECT * FROM logs"):
+            log = logs[chat]
+            log.others_delivered, log.others_read, log.own_read, log.acknowledged, begins = marks
+            log.begin(begins)
+        for chat, entry in self.db.execute("SELECT chat, entry FROM entries ORDER BY chat, seq"):
+            logs[chat].take(pb.Entry.FromString(entry))
+        for chat, seq, entry, for_good in self.db.execute("SELECT chat, seq, entry, for_good FROM lost ORDER BY id"):
             if for_good:
-                logs[peer].gone.append(pb.Entry.FromString(entry))
+                logs[chat].gone.append(pb.Entry.FromString(entry))
             else:
-                logs[peer].doubt(pb.Entry.FromString(entry))
+                logs[chat].doubt(pb.Entry.FromString(entry))
         return logs
 
     def unsent(self):
         sends = (pb.Send.FromString(row[0]) for row in self.db.execute("SELECT send FROM unsent ORDER BY client_id"))
-        return {(send.peer, send.client_id): send for send in sends}
+        return {(send.chat, send.client_id): send for send in sends}
 
 
 class Device:
@@ -578,19 +590,19 @@ class Device:
         self.caught_up = self.settled = self.rewound = False
         self.resuming = True
         generations = self.generations if len(self.generations) <= GENERATIONS_MAX else []
-        wanted = [peer for peer, log in self.logs.items() if log.last_own > log.peer_read or log.upto > log.acknowledged]
+        wanted = [chat for chat, log in self.logs.items() if log.last_own > log.others_read or log.upto > log.acknowledged]
         if not wanted and not generations:
             wanted = list(self.logs)[:1]  # Or the server could not know that there is anything.
         self.rewound = self._resume(wanted, generations)
         if self.rewound:
             listed = set(wanted)
-            others = [peer for peer in self.logs if peer not in listed]
+            others = [chat for chat in self.logs if chat not in listed]
             with self.state:
-                for peer, log in self.logs.items():
+                for chat, log in self.logs.items():
                     log.acknowledged = 0
-                    if peer not in listed:
-                        log.peer_delivered = log.peer_read = 0
-                    self.state.put_log(peer, log)
+                    if chat not in listed:
+                        log.others_delivered = log.others_read = 0
+                    self.state.put_log(chat, log)
             self._resume(others, generations)
         else:
             self.settled = True
@@ -602,14 +614,14 @@ class Device:
         """Lists logs, as many at a time as the server takes. Gives whether its store is not the one that they are of."""
         step, rewound = self.connection.limits.positions_max, False
         for first in range(0, max(len(peers), 1), step):
-            positions = [self._position(peer) for peer in peers[first : first + step]]
+            positions = [self._position(chat) for chat in peers[first : first + step]]
             resumed = self.ask(pb.Resume(positions=positions, generations=generations))
             rewound |= resumed.rewound
         return rewound
 
-    def _position(self, peer):
-        log = self.logs[peer]
-        return pb.Position(peer=peer, upto=log.upto, delivered_upto=log.peer_delivered, read_upto=log.peer_read)
+    def _position(self, chat):
+        log = self.logs[chat]
+        return pb.Position(chat=chat, upto=log.upto, delivered_upto=log.others_delivered, read_upto=log.others_read)
 
     def ask(self, message):
         """Makes a request, and makes it again while the server has too much to do. Meanwhile pushes are taken: a server
@@ -630,7 +642,7 @@ class Device:
     # -----------------------------------------------------------------------------------------------------------------
     # Sending.
 
-    def send(self, peer, text):
+    def send(self, chat, text):
         """Sends a text and gives its seq once it is durable. If the connection ends first, `connect` sends it again."""
         longest = 0 if self.connection is None else self.connection.limits.body_bytes_max
         if 0 < longest < len(text.encode()):
@@ -641,17 +653,17 @@ class Device:
             if number >= NUMBERS_END:
                 raise ValueError("the numbers of this device are used up: register again")
             self.last_client_id = number
-            send = pb.Send(peer=peer, client_id=number, body=text.encode(), kind=pb.KIND_TEXT)
+            send = pb.Send(chat=chat, client_id=number, body=text.encode(), kind=pb.KIND_TEXT)
             self._keep_unsent(send)
         return self._deliver(send)
 
     def _keep_unsent(self, send):
-        self.unsent[send.peer, send.client_id] = send
+        self.unsent[send.chat, send.client_id] = send
         row = (send.client_id, send.SerializeToString())
         self.state.db.execute("INSERT OR REPLACE INTO unsent VALUES (?, ?)", row)
 
-    def _forget_unsent(self, peer, client_id):
-        if self.unsent.pop((peer, client_id), None) is not None:
+    def _forget_unsent(self, chat, client_id):
+        if self.unsent.pop((chat, client_id), None) is not None:
             self.state.db.execute("DELETE FROM unsent WHERE client_id = ?", (client_id,))
 
     def _deliver(self, send):
@@ -659,10 +671,10 @@ class Device:
             sent = self.connection.request(send)
         except Refused as refused:
             if refused.retry_after_ms == 0:
-                self._forget_unsent(send.peer, send.client_id)
+                self._forget_unsent(send.chat, send.client_id)
             raise
         entry = pb.Entry(
-            peer=send.peer,
+            chat=send.chat,
             seq=sent.seq,
             time_ms=sent.time_ms,
             body=send.body,
@@ -694,21 +706,24 @@ class Device:
             elif isinstance(push, pb.Receipt):
                 self._take_receipt(push)
             elif isinstance(push, pb.Rewound):
-                self._rewind(push.peer, push.upto)
-                log = self.logs[push.peer]
-                log.peer_delivered = log.peer_read = 0  # The server says them again.
-                self.state.put_log(push.peer, log)
+                self._rewind(push.chat, push.upto)
+                log = self.logs[push.chat]
+                log.others_delivered = log.others_read = 0  # The server says them again.
+                self.state.put_log(push.chat, log)
+            elif isinstance(push, pb.Begins):
+                self.logs[push.chat].begin(getattr(push, "from"))
+                self.state.put_log(push.chat, self.logs[push.chat])
             elif isinstance(push, pb.DeviceAdded):
                 self.state.put("newest_device", max(push.device_id, self.state.get("newest_device", 0)))
             elif isinstance(push, pb.CaughtUp) and not self.resuming:
                 self._caught_up()
         # It is stored: now, and not before, the server may push another in its place.
         connection.confirm()
-        if isinstance(push, pb.Entry) and self.logs[push.peer].upto < push.seq:
-            self._close_gap(push.peer)
+        if isinstance(push, pb.Entry) and self.logs[push.chat].upto < push.seq:
+            self._close_gap(push.chat)
         elif self.caught_up and isinstance(push, pb.CaughtUp):
-            for peer in [peer for peer, log in self.logs.items() if log.has_gap()]:
-                self._close_gap(peer)
+            for chat in [chat for chat, log in self.logs.items() if log.has_gap()]:
+                self._close_gap(chat)
         return push if is_new else None
 
     def _keep(self, entry):
@@ -716,69 +731,69 @@ class Device:
         self.note_generation()
         if entry.sender_device == self.session.device_id and entry.sender == self.session.user_id:
             # It has been sent, whether Sent was seen or not.
-            self._forget_unsent(entry.peer, entry.client_id)
+            self._forget_unsent(entry.chat, entry.client_id)
             if entry.client_id > self.last_client_id:
                 self.last_client_id = entry.client_id
-        log = self.logs[entry.peer]
+        log = self.logs[entry.chat]
         if entry.seq in log.entries and entry.kind == pb.KIND_LOST:
             return False  # What the server has lost to damage, this device need not.
         if entry.seq in log.entries and not same(log.entries[entry.seq], entry):
-            self._rewind(entry.peer, entry.seq - 1)
+            self._rewind(entry.chat, entry.seq - 1)
         doubted = log.is_doubted(entry)
         is_new = log.take(entry)
         if is_new:
-            self.state.put_entry(entry.peer, entry)
-            self.state.put_log(entry.peer, log)
+            self.state.put_entry(entry.chat, entry)
+            self.state.put_log(entry.chat, log)
         if doubted:
-            self.state.put_lost(entry.peer, log)
+            self.state.put_lost(entry.chat, log)
             return False  # It was here before the store went back, and is here still.
         return is_new
 
-    def _rewind(self, peer, upto):
-        log = self.logs[peer]
+    def _rewind(self, chat, upto):
+        log = self.logs[chat]
         log.rewind(upto)
-        self.state.put_lost(peer, log)
-        self.state.put_log(peer, log)
+        self.state.put_lost(chat, log)
+        self.state.put_log(chat, log)
         if self.caught_up:
-            self._settle(peer, log)
+            self._settle(chat, log)
 
-    def _settle(self, peer, log):
+    def _settle(self, chat, log):
         gone = log.settle()
         if gone:
             self.gone.extend(gone)
-            self.state.put_lost(peer, log)
+            self.state.put_lost(chat, log)
 
     def _caught_up(self):
         """The server has pushed all that it has. What is in doubt still is gone, and what is here may be acknowledged."""
-        for peer, log in self.logs.items():
-            self._settle(peer, log)
+        for chat, log in self.logs.items():
+            self._settle(chat, log)
         generation = self.connection.welcome.generation
         self.state.put("generations", str(generation) if generation else None)
         self.caught_up = self.settled = True
 
-    def _close_gap(self, peer):
+    def _close_gap(self, chat):
         """Entries follow on each other within a connection; below what is one's own there may be others on their way. When
         everything has come and something is missing still, it is read."""
-        log = self.logs[peer]
+        log = self.logs[chat]
         while self.caught_up and log.has_gap():
-            page = self.history(peer, after=log.upto)
+            page = self.history(chat, after=log.upto)
             if not page.entries:  # What stands beyond the gap is not in the store.
                 with self.state:
-                    self._rewind(peer, log.upto)
+                    self._rewind(chat, log.upto)
 
     def _take_receipt(self, receipt):
         self.note_generation()
-        log = self.logs[receipt.peer]
-        if receipt.member in (0, receipt.peer):
+        log = self.logs[receipt.chat]
+        if receipt.member in (0, receipt.chat):
             if self.rewound and not self.caught_up:
-                log.peer_delivered = log.peer_read = 0  # What the store has may be less than what it had.
-            log.peer_delivered = max(log.peer_delivered, receipt.delivered_upto)
-            log.peer_read = max(log.peer_read, receipt.read_upto)
+                log.others_delivered = log.others_read = 0  # What the store has may be less than what it had.
+            log.others_delivered = max(log.others_delivered, receipt.delivered_upto)
+            log.others_read = max(log.others_read, receipt.read_upto)
         else:
             log.own_read = max(log.own_read, receipt.read_upto)
-        self.state.put_log(receipt.peer, log)
+        self.state.put_log(receipt.chat, log)
 
-    def acknowledge(self, peer, read=False):
+    def acknowledge(self, chat, read=False):
         """Says that everything here is stored, and perhaps read, and waits until that is durable. Before it is sure that
         the store has what is here, pushes are taken until it is."""
         deadline = time.monotonic() + self.connection.timeout_s
@@ -789,24 +804,24 @@ class Device:
                 deadline = time.monotonic() + self.connection.timeout_s
             elif time.monotonic() > deadline:
                 raise TimeoutError("CaughtUp did not come")
-        log = self.logs[peer]
+        log = self.logs[chat]
         upto = log.upto
-        self.ask(pb.Acknowledge(peer=peer, delivered_upto=upto, read_upto=upto if read else 0))
+        self.ask(pb.Acknowledge(chat=chat, delivered_upto=upto, read_upto=upto if read else 0))
         with self.state:
             log.acknowledged = max(log.acknowledged, upto)
-            self.state.put_log(peer, log)
+            self.state.put_log(chat, log)
 
-    def history(self, peer, after=None, before=0, limit=0):
+    def history(self, chat, after=None, before=0, limit=0):
         """Reads a page after a seq, or before one (0: the newest), and keeps its entries."""
         forwards = after is not None
         page = self.ask(
-            pb.History(peer=peer, **{"from": after if forwards else before}, forwards=forwards, limit=limit)
+            pb.History(chat=chat, **{"from": after if forwards else before}, forwards=forwards, limit=limit)
         )
         with self.state:
             for entry in page.entries:
                 placed = pb.Entry()
                 placed.CopyFrom(entry)
-                placed.peer = peer
+                placed.chat = chat
                 self._keep(placed)
         return page
 

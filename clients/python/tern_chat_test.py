@@ -153,9 +153,9 @@ def come_back(device):
     step_until(device, lambda: device.caught_up, "CaughtUp")
 
 
-def texts(device, peer):
+def texts(device, chat):
     """The chat as a device has it, which must be without a gap."""
-    log = device.logs[peer.session.user_id]
+    log = device.logs[chat.session.user_id]
     expect_equal(sorted(log.entries), list(range(1, log.upto + 1)), "the seqs of a chat")
     times = [log.entries[seq].time_ms for seq in sorted(log.entries)]
     expect(times == sorted(times), "a time falls within a log")
@@ -223,7 +223,7 @@ def the_opening_has_an_order(world):
     expect_equal(connection.welcome.version, 1, "the version")
     expect(limits.body_bytes_max > 0 and limits.frame_bytes_max > limits.body_bytes_max, "limits are missing")
     expect(connection.request(pb.Ping()).time_ms > 0, "Pong has no time")
-    send = pb.Send(peer=4097, client_id=1, body=b"too early")
+    send = pb.Send(chat=4097, client_id=1, body=b"too early")
     expect_refused(pb.REASON_UNAUTHENTICATED, lambda: connection.request(send))
     expect_refused(pb.REASON_UNAUTHENTICATED, lambda: connection.request(pb.Resume()))
     expect_refused(pb.REASON_TOKEN_INVALID, lambda: connection.request(pb.Login(access_token="made up")))
@@ -308,21 +308,21 @@ def they_chat_both_ways(world):
     to_bob, to_ann = bob.session.user_id, ann.session.user_id
     expect_refused(pb.REASON_UNKNOWN_USER, lambda: ann.connection.request(pb.Lookup(user_id=to_bob)))
     for turn in range(1, 11):
-        sender, peer = (ann, to_bob) if turn % 2 else (bob, to_ann)
+        sender, chat = (ann, to_bob) if turn % 2 else (bob, to_ann)
         receiver, back = (bob, to_ann) if turn % 2 else (ann, to_bob)
-        expect_equal(sender.send(peer, f"message {turn}"), turn, "the seq of a message")
+        expect_equal(sender.send(chat, f"message {turn}"), turn, "the seq of a message")
         step_until(receiver, lambda r=receiver, b=back, t=turn: r.logs[b].upto >= t, f"message {turn}")
         entry = receiver.logs[back].entries[turn]
-        expect_equal((entry.peer, entry.sender), (back, 0), "peer and sender of a pushed entry")
+        expect_equal((entry.chat, entry.sender), (back, 0), "chat and sender of a pushed entry")
         expect(entry.time_ms > 0, "an entry has no time")
     expected = [f"message {turn}" for turn in range(1, 11)]
     expect_equal(texts(ann, bob), expected, "the chat as Ann has it")
     expect_equal(texts(bob, ann), expected, "the chat as Bob has it")
-    expect_equal(ann.connection.request(pb.Lookup(user_id=to_bob)).name, "Bob", "the name of one's peer")
+    expect_equal(ann.connection.request(pb.Lookup(user_id=to_bob)).name, "Bob", "the name of one's chat")
 
     # Pipelined: seqs in the order of the sending, whatever the order of the responses.
     first = ann.last_client_id + 1
-    sends = [pb.Send(peer=to_bob, client_id=first + i, body=b"in a row %d" % i) for i in range(20)]
+    sends = [pb.Send(chat=to_bob, client_id=first + i, body=b"in a row %d" % i) for i in range(20)]
     ids = [ann.connection.start(send) for send in sends]
     seqs = [ann.connection.wait(request_id).seq for request_id in ids]
     expect_equal(seqs, list(range(11, 31)), "the seqs of pipelined messages")
@@ -341,30 +341,30 @@ def receipts_turn(world):
     to_bob, to_ann = bob.session.user_id, ann.session.user_id
     head, log = bob.logs[to_ann].upto, ann.logs[to_bob]
     bob.acknowledge(to_ann)
-    step_until(ann, lambda: log.peer_delivered >= head, "the receipt of the delivery")
-    expect_equal((log.peer_delivered, log.peer_read), (head, 0), "Bob's watermarks before he has read")
+    step_until(ann, lambda: log.others_delivered >= head, "the receipt of the delivery")
+    expect_equal((log.others_delivered, log.others_read), (head, 0), "Bob's watermarks before he has read")
     bob.acknowledge(to_ann, read=True)
-    step_until(ann, lambda: log.peer_read >= head, "the receipt of the reading")
-    expect_equal((log.peer_delivered, log.peer_read), (head, head), "Bob's watermarks")
+    step_until(ann, lambda: log.others_read >= head, "the receipt of the reading")
+    expect_equal((log.others_delivered, log.others_read), (head, head), "Bob's watermarks")
 
-    beyond = pb.Acknowledge(peer=to_ann, delivered_upto=head + 1)
+    beyond = pb.Acknowledge(chat=to_ann, delivered_upto=head + 1)
     expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: bob.connection.request(beyond))
-    bob.connection.request(pb.Acknowledge(peer=to_ann, delivered_upto=1))
+    bob.connection.request(pb.Acknowledge(chat=to_ann, delivered_upto=1))
     page = ann.history(to_bob)
     expect_equal(page.delivered_upto, head, "Bob's watermark after he acknowledged less than before")
 
     # Without an id: not answered, but done.
     seq = ann.send(to_bob, "read me")
     step_until(bob, lambda: bob.logs[to_ann].upto >= seq, "the message")
-    bob.connection.tell(pb.Acknowledge(peer=to_ann, read_upto=seq))
-    step_until(ann, lambda: log.peer_read >= seq, "the receipt of an acknowledgement without an id")
-    expect_equal(log.peer_delivered, seq, "delivered, which read implies")
+    bob.connection.tell(pb.Acknowledge(chat=to_ann, read_upto=seq))
+    step_until(ann, lambda: log.others_read >= seq, "the receipt of an acknowledgement without an id")
+    expect_equal(log.others_delivered, seq, "delivered, which read implies")
 
 
 def a_retry_keeps_its_seq(world):
     ann, to_bob = world.ann, world.bob.session.user_id
     ann.last_client_id += 1
-    send = pb.Send(peer=to_bob, client_id=ann.last_client_id, body=b"once only")
+    send = pb.Send(chat=to_bob, client_id=ann.last_client_id, body=b"once only")
     first = ann.connection.request(send)
     again = ann.connection.request(send)
     expect_equal((again.seq, again.time_ms), (first.seq, first.time_ms), "seq and time of a retry")
@@ -372,7 +372,7 @@ def a_retry_keeps_its_seq(world):
     come_back(ann)
     again = ann.connection.request(send)
     expect_equal((again.seq, again.time_ms), (first.seq, first.time_ms), "seq and time of a retry after a reconnect")
-    changed = pb.Send(peer=to_bob, client_id=ann.last_client_id, body=b"something else")
+    changed = pb.Send(chat=to_bob, client_id=ann.last_client_id, body=b"something else")
     expect_refused(pb.REASON_CLIENT_ID_REUSED, lambda: ann.connection.request(changed))
     page = ann.history(to_bob)
     expect_equal(page.head, first.seq, "the head after retries")
@@ -396,11 +396,11 @@ def what_was_missed_comes_on_resume(world):
     bob.acknowledge(to_ann, read=True)
     come_back(ann)
     log = ann.logs[to_bob]
-    expect_equal((log.peer_delivered, log.peer_read), (had + 100, had + 100), "receipts that Ann missed")
+    expect_equal((log.others_delivered, log.others_read), (had + 100, had + 100), "receipts that Ann missed")
 
     # A connection that ends between Send and Sent: the retry is part of coming back.
     ann.last_client_id += 1
-    send = pb.Send(peer=to_bob, client_id=ann.last_client_id, body=b"is it there?")
+    send = pb.Send(chat=to_bob, client_id=ann.last_client_id, body=b"is it there?")
     ann.unsent[to_bob, send.client_id] = send
     ann.connection.start(send)
     ann.disconnect()
@@ -440,7 +440,7 @@ def history_pages_both_ways(world):
     while True:
         page = ann.history(to_bob, after=after, limit=30)
         found += [entry.seq for entry in page.entries]
-        expect(all(entry.peer == 0 for entry in page.entries), "entries of a page repeat the peer")
+        expect(all(entry.chat == 0 for entry in page.entries), "entries of a page repeat the chat")
         if not page.more:
             break
         after = found[-1]
@@ -479,7 +479,7 @@ def a_narrow_window_holds_nothing_back(world):
     # Unconfirmed, the pushes stop at the window; and a position says better than an acknowledgement where to begin.
     mean = world.connection(push_frames_max=4, push_bytes_max=0)
     mean.request(pb.Login(access_token=bob.session.access_token))
-    mean.request(pb.Resume(positions=[pb.Position(peer=to_ann, upto=0)]))
+    mean.request(pb.Resume(positions=[pb.Position(chat=to_ann, upto=0)]))
     deadline = time.monotonic() + PATIENCE_S
     while len(mean.pushes) < 4:
         expect(mean.read(deadline), "4 pushes did not come through a window of 4")
@@ -495,18 +495,18 @@ def what_cant_be_done_is_refused_by_reason(world):
     ann, to_bob = world.ann, world.bob.session.user_id
     connection, limits = ann.connection, ann.connection.limits
 
-    def send(peer=to_bob, body=b"x"):
+    def send(chat=to_bob, body=b"x"):
         ann.last_client_id += 1
-        return connection.request(pb.Send(peer=peer, client_id=ann.last_client_id, body=body))
+        return connection.request(pb.Send(chat=chat, client_id=ann.last_client_id, body=body))
 
     head = ann.history(to_bob).head
-    expect_refused(pb.REASON_UNKNOWN_USER, lambda: send(peer=2**62 + 1))
-    expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: send(peer=0))
+    expect_refused(pb.REASON_UNKNOWN_USER, lambda: send(chat=2**42 - 1))
+    expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: send(chat=0))
     expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: send(body=b""))
     expect_refused(pb.REASON_BODY_TOO_LARGE, lambda: send(body=bytes(limits.body_bytes_max + 1)))
     expect_refused(pb.REASON_UNKNOWN_USER, lambda: connection.request(pb.Lookup(phone="+19990000000009")))
     expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: connection.request(pb.Lookup()))
-    too_many = pb.Resume(positions=[pb.Position(peer=to_bob)] * (limits.positions_max + 1))
+    too_many = pb.Resume(positions=[pb.Position(chat=to_bob)] * (limits.positions_max + 1))
     expect_refused(pb.REASON_INVALID_ARGUMENT, lambda: connection.request(too_many))
     expect_equal(ann.history(to_bob).head, head, "the head after refusals alone")
     longest = send(body=bytes(limits.body_bytes_max))
@@ -544,8 +544,8 @@ def the_whole_opening_may_be_sent_at_once(world):
         pb.Ping(),
         pb.Login(access_token=ann.session.access_token),
         pb.Resume(),
-        pb.Send(peer=to_bob, client_id=ann.last_client_id + 1, body=long),
-        pb.Send(peer=to_bob, client_id=ann.last_client_id + 2, body=b"and a short one"),
+        pb.Send(chat=to_bob, client_id=ann.last_client_id + 1, body=long),
+        pb.Send(chat=to_bob, client_id=ann.last_client_id + 2, body=b"and a short one"),
     ]
     ann.last_client_id += 2
     connection = bare(world)

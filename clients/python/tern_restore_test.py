@@ -57,7 +57,7 @@ def two_people_chat(world):
         world.ann.send(world.to_bob, f"before {i}")
     step_until(world.bob, lambda: world.bob.logs[world.to_ann].upto == 3, "what was said before")
     world.bob.acknowledge(world.to_ann)
-    step_until(world.ann, lambda: world.ann.logs[world.to_bob].peer_delivered == 3, "the receipt")
+    step_until(world.ann, lambda: world.ann.logs[world.to_bob].others_delivered == 3, "the receipt")
 
 
 def what_came_after_the_copy_is_there_before_it_is_put_back(world):
@@ -69,7 +69,7 @@ def what_came_after_the_copy_is_there_before_it_is_put_back(world):
         ann.send(world.to_bob, f"lost {i}")
     step_until(bob, lambda: bob.logs[world.to_ann].upto == 8, "what was said after the copy")
     bob.acknowledge(world.to_ann, read=True)
-    step_until(ann, lambda: ann.logs[world.to_bob].peer_read == 8, "the receipt")
+    step_until(ann, lambda: ann.logs[world.to_bob].others_read == 8, "the receipt")
     expect(not ann.gone and not bob.gone, "something is gone although nothing was put back")
 
 
@@ -78,13 +78,13 @@ def what_the_store_has_no_more_is_gone_for_both(world):
     path = world.bob.path
     world.bob = again(world, world.bob)
     world.bob.path = path
-    for device, peer in ((world.ann, world.to_bob), (world.bob, world.to_ann)):
+    for device, chat in ((world.ann, world.to_bob), (world.bob, world.to_ann)):
         come_back(device)
-        log = device.logs[peer]
+        log = device.logs[chat]
         expect_equal([entry.body.decode() for entry in device.gone], [f"lost {i}" for i in range(1, 6)], "what is gone")
         expect_equal((log.upto, len(log.entries)), (3, 3), "what is there")
         expect_equal(len(log.gone), 5, "what is kept of what is gone")
-        expect(log.peer_delivered <= 3 and log.peer_read <= 3, "a watermark beyond the head is still believed")
+        expect(log.others_delivered <= 3 and log.others_read <= 3, "a watermark beyond the head is still believed")
 
 
 def all_that_is_said_afterwards_arrives_and_nothing_else_is_told_as_delivered(world):
@@ -99,7 +99,7 @@ def all_that_is_said_afterwards_arrives_and_nothing_else_is_told_as_delivered(wo
     expect_equal(texts(bob, ann), expected, "the chat as Bob has it")
     expect_equal(texts(ann, bob), expected, "the chat as Ann has it")
     bob.acknowledge(world.to_ann)
-    step_until(ann, lambda: ann.logs[world.to_bob].peer_delivered == 9, "the receipt")
+    step_until(ann, lambda: ann.logs[world.to_bob].others_delivered == 9, "the receipt")
     # It is known for good: a restart asks no more, and tells nothing twice.
     path = bob.path
     world.bob = bob = again(world, bob)

@@ -19,7 +19,7 @@ def session():
 
 
 def entry(seq, text="x", **fields):
-    return pb.Entry(peer=PEER, seq=seq, time_ms=seq * 10, body=text.encode(), **fields)
+    return pb.Entry(chat=PEER, seq=seq, time_ms=seq * 10, body=text.encode(), **fields)
 
 
 class Server:
@@ -128,10 +128,10 @@ class ClientTest(unittest.TestCase):
         device = self.device(session())
         with device.state:
             device.connection = Connection(self.server)
-            for peer in range(1, 12_001):
-                device._keep(pb.Entry(peer=100 + peer, seq=1, time_ms=1, body=b"x", sender=ME))
-        for peer in range(1, 301):
-            self.server.pushes.append(pb.Entry(peer=100 + peer, seq=2, time_ms=2, body=b"y"))
+            for chat in range(1, 12_001):
+                device._keep(pb.Entry(chat=100 + chat, seq=1, time_ms=1, body=b"x", sender=ME))
+        for chat in range(1, 301):
+            self.server.pushes.append(pb.Entry(chat=100 + chat, seq=2, time_ms=2, body=b"y"))
 
         def resume(message):
             self.assertLessEqual(len(message.positions), 1024)
@@ -142,7 +142,7 @@ class ClientTest(unittest.TestCase):
 
         self.server.answers[pb.Resume] = resume
         device.connect()
-        listed = {position.peer for request in self.server.requests(pb.Resume) for position in request.positions}
+        listed = {position.chat for request in self.server.requests(pb.Resume) for position in request.positions}
         self.assertEqual(len(listed), 12_000)
         self.assertEqual(self.server.credited, 300)
         told = 0
@@ -232,8 +232,8 @@ class ClientTest(unittest.TestCase):
         device.connect()
         resumes = self.server.requests(pb.Resume)[1:]
         self.assertEqual([list(resume.generations) for resume in resumes], [[100], [100]])
-        self.assertEqual([(p.peer, p.upto) for p in resumes[-1].positions], [(PEER, 5)])
-        self.server.pushes.extend([pb.Rewound(peer=PEER, upto=2, head=4), entry(3, "old 3"), entry(4, "new 4")])
+        self.assertEqual([(p.chat, p.upto) for p in resumes[-1].positions], [(PEER, 5)])
+        self.server.pushes.extend([pb.Rewound(chat=PEER, upto=2, head=4), entry(3, "old 3"), entry(4, "new 4")])
         self.server.pushes.append(pb.CaughtUp())
         acknowledged = len(self.server.requests(pb.Acknowledge))
         device.acknowledge(PEER)
@@ -254,7 +254,7 @@ class ClientTest(unittest.TestCase):
         device = self.device()
         device.connect()
         # What was pushed before the log was listed, the server has not any more when it says Rewound.
-        self.server.pushes.extend([entry(3, "new"), pb.Rewound(peer=PEER, upto=2, head=3)])
+        self.server.pushes.extend([entry(3, "new"), pb.Rewound(chat=PEER, upto=2, head=3)])
         self.server.pushes.extend([entry(3, "newest"), pb.CaughtUp()])
         device.acknowledge(PEER)
         self.assertEqual([gone.body for gone in device.gone], [b"old", b"new", b"old"])

@@ -412,7 +412,7 @@ fn the_log_says_who_was_refused_and_told_to_go_and_why() {
     let mut socket = std::net::TcpStream::connect(server.address()).expect("connected");
     socket.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("written");
     let failed = logged(&server, "a TLS handshake failed");
-    assert!(failed["chat"].as_str().is_some_and(|chat| chat.contains("127.0.0.1")), "{failed}");
+    assert!(failed["peer"].as_str().is_some_and(|chat| chat.contains("127.0.0.1")), "{failed}");
 }
 
 #[test]

@@ -170,6 +170,19 @@ fn record() -> String {
     assert!(matches!(ann.ask(script, Request::History(history)), Message::HistoryPage(_)));
     assert!(matches!(ann.ask(script, Request::Chats(v1::Chats::default())), Message::ChatsPage(_)));
     assert!(matches!(ann.ask(script, Request::Ping(v1::Ping {})), Message::Pong(_)));
+    // Bob makes a group, and says something in it before Ann comes: she is told where it begins, and asks what it is.
+    let made = v1::GroupMade { name: "Noon".to_owned(), ..v1::GroupMade::default() };
+    let create = Request::CreateGroup(v1::CreateGroup { client_id: 2, group: Some(made) });
+    let Message::GroupCreated(created) = bob.ask(script, create) else { panic!("a group is made") };
+    assert!(matches!(bob.ask(script, send(created.chat, 3, "Anybody here?")), Message::Sent(_)));
+    let added = v1::group_change::Change::Added(v1::Members { user_ids: vec![me] });
+    let body = v1::GroupChange { change: Some(added) }.encode_to_vec().into();
+    let add = v1::Send { chat: created.chat, client_id: 4, body, kind: v1::Kind::Group.into() };
+    assert!(matches!(bob.ask(script, Request::Send(add)), Message::Sent(_)));
+    ann.until(script, |message| matches!(message, Message::Begins(_)));
+    ann.until(script, |message| matches!(message, Message::Entry(_)));
+    let about = Request::AboutGroup(v1::AboutGroup { chat: created.chat });
+    assert!(matches!(ann.ask(script, about), Message::Group(_)));
     // Another device of Ann's: this one is told, lists them, and ends it.
     Raw::registered(&server, "+15550001", "");
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));

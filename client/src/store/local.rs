@@ -81,6 +81,14 @@ impl Store {
         crate::machine::Tables::person_by_phone(self, phone)
     }
 
+    /// Somebody is known now, or a group.
+    pub(crate) fn set_person(&self, person: &Person) -> Result<(), Error> {
+        let Person { user_id, name, phone } = person;
+        let sql = "INSERT OR REPLACE INTO people VALUES (?, ?, ?)";
+        self.db.execute(sql, params![*user_id as i64, name, phone])?;
+        Ok(())
+    }
+
     /// A person's name is this, also if it is empty.
     pub(crate) fn set_name(&self, user_id: u64, name: &str) -> Result<(), Error> {
         self.db.execute("UPDATE people SET name = ? WHERE user_id = ?", params![name, user_id as i64])?;

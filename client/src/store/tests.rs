@@ -83,7 +83,7 @@ fn a_profile_of_the_first_layout_is_brought_to_this_one() {
     db.execute_batch(MIGRATIONS[0]).expect("made");
     db.execute_batch(
         "INSERT INTO account VALUES (1, '+1', 7, 1, 'a', 0, 'r', NULL, 4);
-         INSERT INTO logs (chat, position, acked) VALUES (9, 1, 1);
+         INSERT INTO logs (peer, position, acked) VALUES (9, 1, 1);
          INSERT INTO entries VALUES (9, 1, 9, 10, 0, x'6f6e65');",
     )
     .expect("filled");

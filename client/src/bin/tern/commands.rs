@@ -146,8 +146,8 @@ fn read_code() -> Result<String, Error> {
 
 fn not_sent(event: &Event) -> String {
     let unknown = |user_id| Person { user_id, name: String::new(), phone: String::new() };
-    let chat = shown::peer_of(event).map(unknown);
-    shown::event_text(event, chat.as_ref()).unwrap_or_default()
+    let around = shown::Around { chat: shown::peer_of(event).map(unknown), sender: None };
+    shown::event_text(event, &around).unwrap_or_default()
 }
 
 /// The text to be sent: as it was given, or what stands on standard input, but for its last line's end.
@@ -255,7 +255,7 @@ fn told_of_send(to: &Who, timeout: u64, json: bool, sent: Value) -> Done {
 }
 
 /// Asks for something that needs a connection.
-async fn ask(profile: &ProfileArgs, method: &str, params: Value) -> Result<Value, Failure> {
+pub async fn ask(profile: &ProfileArgs, method: &str, params: Value) -> Result<Value, Failure> {
     let mut asker = Asker::open(profile).await?;
     let connected = asker.connected().await;
     let result = match connected {
@@ -267,7 +267,7 @@ async fn ask(profile: &ProfileArgs, method: &str, params: Value) -> Result<Value
 }
 
 /// Prints lines, or the result as it is.
-fn print_lines(result: &Value, json: bool, lines: impl FnOnce(&Value) -> Vec<String>) {
+pub fn print_lines(result: &Value, json: bool, lines: impl FnOnce(&Value) -> Vec<String>) {
     match json {
         true => print_json(result),
         false => lines(result).iter().for_each(|line| print(line)),
@@ -540,8 +540,8 @@ pub async fn listen(profile: &ProfileArgs, json: bool, mark_read: bool, once: bo
             },
         };
         let Some(event) = event else { break Ok(ExitCode::SUCCESS) };
-        let chat = shown::peer_of_event(client, &event).await;
-        if !print_event(&event, chat.as_ref(), json) {
+        let around = shown::around(client, &event).await;
+        if !print_event(&event, &around, json) {
             all_written = false;
             break Ok(ExitCode::SUCCESS);
         }
@@ -584,10 +584,10 @@ async fn was_read(
 }
 
 /// `false` if nobody reads any more.
-fn print_event(event: &Event, chat: Option<&Person>, json: bool) -> bool {
+fn print_event(event: &Event, around: &shown::Around, json: bool) -> bool {
     let line = match json {
-        true => Some(shown::json_line(&shown::event_json(event, chat))),
-        false => shown::event_text(event, chat),
+        true => Some(shown::json_line(&shown::event_json(event, around))),
+        false => shown::event_text(event, around),
     };
     line.is_none_or(|line| output::line(&line))
 }

@@ -9,6 +9,7 @@
 mod asker;
 mod chat;
 mod commands;
+mod groups;
 mod methods;
 mod output;
 mod profile;
@@ -35,7 +36,7 @@ use crate::who::Who;
     name = "tern",
     args_override_self = true,
     version = tern_version::VERSION,
-    after_help = "WHO is a phone (a plus sign and 8 to 15 digits), or @ and the number of a user, as `tern chats` shows it. \
+    after_help = "WHO is a phone (a plus sign and 8 to 15 digits), or @ and the number of a user or group, as `tern chats` shows it. \
     The server and whom to trust are remembered by the profile when it is registered.\n\
     Exit codes: 0 done, 1 not possible with this profile, 2 the command line is wrong, 3 the message is kept and not sent yet, \
     4 there is no connection, 5 the server refused."
@@ -135,6 +136,9 @@ enum Command {
     },
     /// Print who one is: phone, name, user, device, server, profile
     Whoami,
+    /// Make, show and change groups; what is said in them is sent, read and shown as in every chat, with @ and the group's number
+    #[command(subcommand)]
+    Group(groups::Groups),
     /// Change the name that others see, or what this device is called
     Rename {
         /// The name that others see; empty for none
@@ -218,6 +222,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         Command::Listen { mark_read, once } => commands::listen(profile, json, mark_read, once).await,
         Command::Read { who, upto } => commands::read(profile, &who, upto, json).await,
         Command::Whoami => commands::whoami(profile, json).await,
+        Command::Group(groups) => groups::run(profile, groups, json).await,
         Command::Rename { name, device } => commands::rename(profile, name, device, json).await,
         Command::Devices { end, ring } => commands::devices(profile, end, ring, json).await,
         Command::Logout { local, force } => commands::logout(profile, local, force, json).await,

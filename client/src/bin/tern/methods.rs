@@ -121,7 +121,7 @@ struct Rename {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-fn parse<T: DeserializeOwned>(params: Value) -> Result<T, Failure> {
+pub fn parse<T: DeserializeOwned>(params: Value) -> Result<T, Failure> {
     // No parameters at all are none.
     let params = if params.is_null() { json!({}) } else { params };
     serde_json::from_value(params).map_err(|error| Failure::Params(error.to_string()))
@@ -131,7 +131,7 @@ fn who(chat: Option<u64>, phone: Option<String>) -> Result<Who, Failure> {
     match (chat, phone) {
         (Some(chat), None) if chat > 0 => Ok(Who::User(chat)),
         (None, Some(phone)) => who::phone(&phone).map(Who::Phone).map_err(Failure::Params),
-        _ => Err(Failure::Params("either chat (a user id) or phone says who".to_owned())),
+        _ => Err(Failure::Params("either chat (a user's number, or a group's) or phone says who".to_owned())),
     }
 }
 
@@ -211,7 +211,7 @@ impl Session {
                     Ok(json!({ "name": name, "device_name": device_name }))
                 })
             }
-            _ => return Err(Failure::Method),
+            _ => return session.begin_of_group(method, params),
         })
     }
 
@@ -243,10 +243,10 @@ impl Session {
         self.error_of(self.client.tried().await).map_or(Ok(()), Err)
     }
 
-    async fn person(&self, who: &Who) -> Result<Person, Failure> {
+    pub async fn person(&self, who: &Who) -> Result<Person, Failure> {
         let found = match who {
             Who::Phone(phone) => self.client.lookup_phone(phone).await,
-            Who::User(id) => self.client.lookup_user(*id).await,
+            Who::User(id) => self.client.lookup_chat(*id).await,
         };
         self.why(found).await
     }

@@ -176,8 +176,8 @@ impl Feed {
     }
 
     async fn event(&mut self, event: Event) {
-        let chat = shown::peer_of_event(&self.session.client, &event).await;
-        let Value::Object(mut object) = shown::event_json(&event, chat.as_ref()) else { return };
+        let around = shown::around(&self.session.client, &event).await;
+        let Value::Object(mut object) = shown::event_json(&event, &around) else { return };
         self.told += 1;
         object.insert("id".into(), self.told.into());
         let line = notification("event", &object.into());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tern_client::{
     Cause, Chat, Client, Error, Event, Group, GroupChange, GroupMember, GroupSettings, HistoryPage, Kind,
-    Message, Person, Reason, Role, UserId, Who,
+    Message, Person, Reason, Role, UserId, Who, is_group,
 };
 
 use base64::Engine as _;
@@ -223,7 +223,7 @@ pub fn name_of(person: &Person) -> String {
 /// A person whom one has heard from. If the server does not tell, the id is what there is.
 pub async fn person(client: &Client, user_id: u64) -> Person {
     let unknown = Person { user_id, name: String::new(), phone: String::new() };
-    client.lookup_user(user_id).await.unwrap_or(unknown)
+    client.lookup_chat(user_id).await.unwrap_or(unknown)
 }
 
 /// A message for programs. A body that is no UTF-8 is given as `base64` in place of `text`.
@@ -239,6 +239,7 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
         Kind::Group => {
             let change = message.change().map_or(Value::Null, |change| change_json(&change));
             object.insert("group".into(), change);
+            object.insert("base64".into(), STANDARD.encode(&message.body).into());
         }
         Kind::Unknown => {
             object.insert("unknown".into(), true.into());
@@ -257,9 +258,10 @@ pub fn message_of(chat: u64, value: &Value) -> Message {
         (_, Value::String(base64)) => STANDARD.decode(base64).unwrap_or_default(),
         _ => Vec::new(),
     };
-    let kind = match (is("lost"), is("unknown")) {
-        (true, _) => Kind::Lost,
-        (_, true) => Kind::Unknown,
+    let kind = match (is("lost"), is("unknown"), value.get("group")) {
+        (true, ..) => Kind::Lost,
+        (_, true, _) => Kind::Unknown,
+        (.., Some(_)) => Kind::Group,
         _ => Kind::Text,
     };
     let (seq, sender, time_ms, own) = (number("seq"), number("sender"), number("time_ms"), is("own"));
@@ -285,13 +287,30 @@ pub fn chat_json(chat: &Chat) -> Value {
     })
 }
 
-/// Whom an event is about.
-pub async fn peer_of_event(client: &Client, event: &Event) -> Option<Person> {
-    match (event, peer_of(event)) {
+/// Who is around an event, as far as that is known.
+#[derive(Default)]
+pub struct Around {
+    /// Whom its chat is with: a person, or a group.
+    pub chat: Option<Person>,
+    /// Who has said it, in a group.
+    pub sender: Option<Person>,
+}
+
+/// Who is around an event; what this profile does not know is asked for.
+pub async fn around(client: &Client, event: &Event) -> Around {
+    let chat = match (event, peer_of(event)) {
         (Event::PersonChanged(person), _) => Some(person.clone()),
         (_, Some(chat)) => Some(person(client, chat).await),
         _ => None,
-    }
+    };
+    let sender = match event {
+        Event::Message(message) | Event::Gone(message) if is_group(message.chat) && !message.own => {
+            let unknown = Person { user_id: message.sender, name: String::new(), phone: String::new() };
+            Some(client.lookup_member(message.chat, message.sender).await.unwrap_or(unknown))
+        }
+        _ => None,
+    };
+    Around { chat, sender }
 }
 
 /// The exit code of an error: 1 it is not possible with this profile, 4 there is no connection, 5 the server refused.
@@ -394,8 +413,8 @@ pub fn peer_of(event: &Event) -> Option<u64> {
     }
 }
 
-/// An event for programs; docs/CLIENT.md lists them. `peer` is whom the event's chat is with.
-pub fn event_json(event: &Event, chat: Option<&Person>) -> Value {
+/// An event for programs; docs/CLIENT.md lists them.
+pub fn event_json(event: &Event, around: &Around) -> Value {
     let mut object = match event {
         Event::Connected => tagged("connected", Map::new()),
         Event::CaughtUp => tagged("caught_up", Map::new()),
@@ -431,7 +450,10 @@ pub fn event_json(event: &Event, chat: Option<&Person>) -> Value {
         }
         Event::SessionEnded(reason) => fields("session_ended", json!({ "reason": reason.name() })),
     };
-    if let Some(chat) = chat {
+    if let Some(sender) = &around.sender {
+        object.insert("sender_name".into(), sender.name.as_str().into());
+    }
+    if let Some(chat) = &around.chat {
         object.insert("chat".into(), chat.user_id.into());
         object.insert("name".into(), chat.name.as_str().into());
         object.insert("phone".into(), chat.phone.as_str().into());
@@ -450,8 +472,8 @@ fn tagged(event: &str, mut object: Map<String, Value>) -> Map<String, Value> {
 }
 
 /// An event for people; `None` if it says nothing to them.
-pub fn event_text(event: &Event, chat: Option<&Person>) -> Option<String> {
-    let name = chat.map(name_of).unwrap_or_default();
+pub fn event_text(event: &Event, around: &Around) -> Option<String> {
+    let name = around.chat.as_ref().map(name_of).unwrap_or_default();
     Some(match event {
         Event::Connected => "connected".to_owned(),
         Event::CaughtUp => "up to date".to_owned(),
@@ -459,8 +481,12 @@ pub fn event_text(event: &Event, chat: Option<&Person>) -> Option<String> {
             format!("not connected: {}; again in {:.1} s", clean_line(why), retry_in.as_secs_f64())
         }
         Event::Message(message) => {
-            let way = if message.own { "to" } else { "from" };
-            format!("{} {way} {name}: {}", time_of(message.time_ms), lines_of(message))
+            let time = time_of(message.time_ms);
+            match (&around.sender, message.own) {
+                (Some(sender), _) => format!("{time} {} in {name}: {}", name_of(sender), lines_of(message)),
+                (None, true) => format!("{time} to {name}: {}", lines_of(message)),
+                (None, false) => format!("{time} from {name}: {}", lines_of(message)),
+            }
         }
         Event::Gone(message) => {
             format!("{} with {name}, {}", time_of(message.time_ms), gone_text(message, &name))
@@ -520,8 +546,9 @@ mod tests {
             kind: Kind::Text,
         };
         let person = |name: &str| Person { user_id: 1, name: name.to_owned(), phone: String::new() };
+        let with = |person| Around { chat: Some(person), sender: None };
         for event in [Event::Message(message.clone()), Event::Gone(message)] {
-            let shown = event_text(&event, Some(&person("Carol\nconnected\u{200f}"))).expect("shown");
+            let shown = event_text(&event, &with(person("Carol\nconnected\u{200f}"))).expect("shown");
             assert!(shown.lines().skip(1).all(|line| line.starts_with(CONTINUED)), "{shown}");
             assert_eq!(shown.lines().count(), 3, "{shown}");
             assert!(!shown.contains(['\u{2028}', '\u{200f}', '\r']));
@@ -529,7 +556,7 @@ mod tests {
         assert_ne!(name_of(&person(" ME ")), "ME");
         let (why, cause) = ("a\nconnected".to_owned(), Cause::Offline);
         let why = Event::Disconnected { why, cause, retry_in: std::time::Duration::ZERO };
-        assert_eq!(event_text(&why, None).expect("shown").lines().count(), 1);
+        assert_eq!(event_text(&why, &Around::default()).expect("shown").lines().count(), 1);
     }
 
     #[test]
@@ -605,7 +632,7 @@ mod tests {
         ];
         let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for event in &told {
-            let Value::Object(object) = event_json(event, peer_of(event).map(|_| &chat)) else {
+            let Value::Object(object) = event_json(event, &Around { chat: peer_of(event).map(|_| chat.clone()), sender: None }) else {
                 panic!("an object")
             };
             let kind = object["event"].as_str().expect("a kind").to_owned();

@@ -92,7 +92,7 @@ fn last_of(chat: &Value, person: &tern_client::Person) -> String {
         return String::new();
     }
     let last = shown::message_of(person.user_id, &chat["last"]);
-    let text = shown::special(last.kind).map_or_else(|| shown::text_of(&last.body), str::to_owned);
+    let text = shown::lines_of(&last);
     let (text, time) = (text.split_whitespace().collect::<Vec<_>>().join(" "), shown::time_of(last.time_ms));
     match last.own {
         true => {
@@ -103,6 +103,37 @@ fn last_of(chat: &Value, person: &tern_client::Person) -> String {
         }
         false => format!("{time}  {text}"),
     }
+}
+
+/// A group, and its members.
+pub fn group(group: &Value) -> Vec<String> {
+    let text = |key: &str| shown::clean(group[key].as_str().unwrap_or_default());
+    let settings = &group["settings"];
+    let admins = |key: &str, what: &str| (settings[key] == "admins").then(|| what.to_owned());
+    let kept = [admins("senders", "send"), admins("editors", "edit"), admins("adders", "add members")];
+    let kept: Vec<_> = kept.into_iter().flatten().collect();
+    let made = shown::time_of(group["created_ms"].as_u64().unwrap_or_default());
+    let mut lines = vec![format!("{}, group @{}, made {made}", shown::clean_line(&text("name")), group["chat"])];
+    lines.extend(text("description").lines().map(|line| format!("         {line}")));
+    if !kept.is_empty() {
+        lines.push(format!("admins alone {}", kept.join(", ")));
+    }
+    if settings["shows_history"] == true {
+        lines.push("those who come later see what was said before".to_owned());
+    }
+    let members = group["members"].as_array().map(Vec::as_slice).unwrap_or_default();
+    lines.push(format!("{} {}", members.len(), if members.len() == 1 { "member" } else { "members" }));
+    let member = |member: &Value| {
+        let role = match member["role"].as_str() {
+            Some("member") | None => "",
+            Some(role) => role,
+        };
+        let name = shown::clean_line(member["name"].as_str().unwrap_or_default());
+        let line = format!("  {role:<8}@{}  {name}", member["user"]);
+        line.trim_end().to_owned()
+    };
+    lines.extend(members.iter().map(member));
+    lines
 }
 
 /// The list of devices.

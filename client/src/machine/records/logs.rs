@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use tern_proto::v1;
+use tern_wire::group;
 
 use super::Records;
 use crate::error::Error;
 use crate::event::Message;
-use crate::machine::rows::{Account, EntryRow, LogState};
+use crate::machine::rows::{Account, EntryRow, LogState, Person};
 use crate::machine::tables::{Change, Tables, Which};
 
 /// An entry was kept.
@@ -54,6 +55,9 @@ impl<S: Tables> Records<S> {
         row.seen = self.no_longer_gone(chat, &row)?;
         self.change(Change::Entry(chat, &row))?;
         let mut log = self.log(chat)?;
+        if kind == i32::from(v1::Kind::Group) && seq > log.top {
+            self.note_change(chat, &row)?;
+        }
         let joins_on = seq == log.position + 1;
         log.position = match joins_on && log.top < seq {
             true => seq,
@@ -66,6 +70,17 @@ impl<S: Tables> Records<S> {
         }
         self.change(Change::Log(log))?;
         Ok(Took { log, rewound })
+    }
+
+    /// A group may be called something else from here on. Its name stands among those of people.
+    fn note_change(&mut self, chat: u64, row: &EntryRow) -> Result<(), Error> {
+        let name = match group::Change::parse(&row.body) {
+            Ok(group::Change::Made(made)) => made.name,
+            Ok(group::Change::Name(name)) => name,
+            _ => return Ok(()),
+        };
+        self.put_person(&Person { user_id: chat, name: name.clone(), phone: String::new() })?;
+        self.set_name(chat, &name)
     }
 
     /// An entry has come. If it is one that was in doubt or gone, it is so no more. Gives whether the application knows
