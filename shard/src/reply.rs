@@ -128,11 +128,9 @@ impl Reply {
             Self::LoggedIn(login) => Message::LoggedIn(login),
             Self::Person(person) => Message::Person(*person),
             Self::Sent(proof, _) => Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms() }),
-            Self::GroupCreated(proof, _, chat) => Message::GroupCreated(v1::GroupCreated {
-                chat,
-                seq: proof.seq().0,
-                time_ms: proof.time_ms(),
-            }),
+            Self::GroupCreated(proof, _, chat) => {
+                Message::GroupCreated(v1::GroupCreated { chat, seq: proof.seq().0, time_ms: proof.time_ms() })
+            }
             Self::Group(group) => Message::Group(*group),
             Self::Acknowledged => Message::Acknowledged(v1::Acknowledged {}),
             Self::Resumed { rewound } => Message::Resumed(v1::Resumed { rewound }),

@@ -13,7 +13,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use prost::Message;
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::{DeviceId, Phone, UserId, ClientMessageId, GROUPS_END, GROUPS_FROM, GroupId};
+use tern_wire::ids::{ClientMessageId, DeviceId, GROUPS_END, GROUPS_FROM, GroupId, Phone, UserId};
 use tern_wire::limits::NONCE_BYTES;
 
 use crate::entry::Author;

@@ -467,7 +467,8 @@ impl World {
         let mut entries: Vec<v1::Entry> = Vec::new();
         loop {
             let from = entries.last().map_or(0, |entry| entry.seq);
-            let page = self.ask(at, Request::History(v1::History { chat: peer, from, forwards: true, limit: 0 }));
+            let page =
+                self.ask(at, Request::History(v1::History { chat: peer, from, forwards: true, limit: 0 }));
             let Message::HistoryPage(page) = page else {
                 panic!("seed {}: no page, but {page:?}", self.seed)
             };

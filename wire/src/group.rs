@@ -6,7 +6,9 @@ use tern_proto::v1::{self, group_change};
 
 use crate::errors::{Reason, Refusal};
 use crate::ids::{UserId, is_plain};
-use crate::limits::{GROUP_DESCRIPTION_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_PICTURE_BYTES_MAX, NAME_BYTES_MAX};
+use crate::limits::{
+    GROUP_DESCRIPTION_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_PICTURE_BYTES_MAX, NAME_BYTES_MAX,
+};
 
 /// What becomes of a group, well-formed.
 #[derive(Clone, PartialEq, Eq)]

@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn a_number_names_a_person_or_a_group_and_never_both() {
-        for (number, of_group) in [(1, false), ((1 << 42) - 1, false), (1 << 42, true), ((1 << 43) - 1, true)] {
+        for (number, of_group) in [(1, false), ((1 << 42) - 1, false), (1 << 42, true), ((1 << 43) - 1, true)]
+        {
             let chat = ChatId::new(number).expect("a chat");
             assert_eq!((chat.get(), matches!(chat, ChatId::Group(_))), (number, of_group));
             assert_eq!(GroupId::new(number).is_some(), of_group);

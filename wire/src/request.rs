@@ -335,7 +335,9 @@ fn refresh(raw: v1::Refresh) -> Result<Refresh, Refusal> {
 fn lookup(raw: v1::Lookup) -> Result<Lookup, Refusal> {
     match raw.by {
         Some(lookup::By::Phone(text)) => Ok(Lookup::Phone(phone(&text)?)),
-        Some(lookup::By::UserId(id)) if raw.group != 0 => Ok(Lookup::InGroup(user(id)?, group_of(raw.group)?)),
+        Some(lookup::By::UserId(id)) if raw.group != 0 => {
+            Ok(Lookup::InGroup(user(id)?, group_of(raw.group)?))
+        }
         Some(lookup::By::UserId(id)) => Ok(Lookup::User(user(id)?)),
         None => Err(invalid("a lookup names neither phone nor user")),
     }
@@ -362,7 +364,8 @@ fn send(raw: v1::Send) -> Result<Send, Refusal> {
 
 fn create_group(raw: v1::CreateGroup) -> Result<CreateGroup, Refusal> {
     let raw_group = raw.group.ok_or(invalid("what the group is to be is not said"))?;
-    let body = v1::GroupChange { change: Some(group_change::Change::Made(raw_group.clone())) }.encode_to_vec();
+    let body =
+        v1::GroupChange { change: Some(group_change::Change::Made(raw_group.clone())) }.encode_to_vec();
     group::made(raw_group)?;
     Ok(CreateGroup { client_id: client_id(raw.client_id)?, body: body.into() })
 }

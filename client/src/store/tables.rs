@@ -142,7 +142,12 @@ impl Tables for Store {
     fn outgoing(&self, client_id: u64) -> Result<Option<Outgoing>, Error> {
         let sql = "SELECT client_id, chat, kind, body FROM outbox WHERE client_id = ?";
         let outgoing = self.db.prepare_cached(sql)?.query_row([client_id as i64], |row| {
-            Ok(Outgoing { client_id: number(row, 0)?, chat: number(row, 1)?, kind: row.get(2)?, body: row.get(3)? })
+            Ok(Outgoing {
+                client_id: number(row, 0)?,
+                chat: number(row, 1)?,
+                kind: row.get(2)?,
+                body: row.get(3)?,
+            })
         });
         Ok(outgoing.optional()?)
     }
@@ -178,9 +183,8 @@ impl Tables for Store {
                 self.run("DELETE FROM generations WHERE generation <> ?", [but.unwrap_or(0) as i64])
             }
             Change::Log(log) => self.set_log(&log),
-            Change::ForgetMarks => {
-                self.run("UPDATE logs SET acked = 0, read_acked = 0, others_delivered = 0, others_read = 0", [])
-            }
+            Change::ForgetMarks => self
+                .run("UPDATE logs SET acked = 0, read_acked = 0, others_delivered = 0, others_read = 0", []),
             Change::Entry(chat, entry) => self.add_entry(chat, entry),
             Change::Doubt { chat, above, told } => self.doubt(chat, above, told),
             Change::NotGone(id) => self.run("DELETE FROM gone WHERE id = ?", [id as i64]),

@@ -564,7 +564,9 @@ impl Connection {
     /// Whether something of a chat is not pushed yet.
     fn is_behind(&self, with: u64) -> bool {
         self.pushes.iter().any(|push| match push {
-            M::Entry(v1::Entry { chat: peer, .. }) | M::Rewound(v1::Rewound { chat: peer, .. }) => *peer == with,
+            M::Entry(v1::Entry { chat: peer, .. }) | M::Rewound(v1::Rewound { chat: peer, .. }) => {
+                *peer == with
+            }
             _ => false,
         })
     }

@@ -93,13 +93,16 @@ impl Logs {
         let log = self.known(id);
         let reader = asker.reader;
         let head = log.visible_to(reader, log.durable.seq());
-        let (newest, others, own) = (log.newest().cloned(), log.shown_of_others(id, reader), log.shown_of(reader));
+        let (newest, others, own) =
+            (log.newest().cloned(), log.shown_of_others(id, reader), log.shown_of(reader));
         let Some(member) = log.seen_member(reader) else {
             return glance_failed(cx, id, asker, Unreadable::Damaged);
         };
         let is_present = member.is_present();
-        let before = at.map_or(member.part.as_ref().map_or(0, |part| part.counted_before), |entry| entry.counted);
-        let of_own = member.part.as_ref().map_or(0, |part| part.own.iter().filter(|own| **own <= head).count());
+        let before =
+            at.map_or(member.part.as_ref().map_or(0, |part| part.counted_before), |entry| entry.counted);
+        let of_own =
+            member.part.as_ref().map_or(0, |part| part.own.iter().filter(|own| **own <= head).count());
         let counted = newest.as_ref().map_or(0, |newest| newest.counted);
         let unread = counted.saturating_sub(before).saturating_sub(of_own as u64);
         let glance = Glance {

@@ -338,8 +338,7 @@ impl Log {
     /// The members of a row, with what follows from entries up to this one.
     pub(super) fn members_row(&self, row: u32, upto: Seq) -> MembersRecord {
         let parts = self.members.iter().filter_map(|member| Some((member, member.part.as_deref()?)));
-        let mut members: Vec<_> =
-            parts.filter(|(_, part)| part.number / MEMBERS_PER_ROW == row).collect();
+        let mut members: Vec<_> = parts.filter(|(_, part)| part.number / MEMBERS_PER_ROW == row).collect();
         members.sort_unstable_by_key(|(_, part)| part.number);
         let members = members.into_iter().map(|(member, part)| member.group_record(part)).collect();
         MembersRecord { upto: upto.0, members }

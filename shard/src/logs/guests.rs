@@ -44,7 +44,8 @@ impl Logs {
         }
         let author = send.author;
         let devices = self.known(id).group().guests.iter().find(|(user, _)| *user == author.user);
-        let is_known = devices.is_some_and(|(_, devices)| devices.iter().flatten().any(|id| *id == author.device));
+        let is_known =
+            devices.is_some_and(|(_, devices)| devices.iter().flatten().any(|id| *id == author.device));
         if !is_known {
             self.known(id).group().guests.clear();
             cx.refuse(send.origin, REVOKED);
@@ -78,9 +79,17 @@ impl Logs {
     }
 
     /// Appends that these come, if there are such users.
-    fn append_with_guests(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>, users: Vec<UserId>, change: Change) {
+    fn append_with_guests(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        send: Box<Send>,
+        users: Vec<UserId>,
+        change: Change,
+    ) {
         let guests = &self.known(id).group().guests;
-        let is_there = |user: &UserId| guests.iter().any(|(guest, devices)| guest == user && devices.is_some());
+        let is_there =
+            |user: &UserId| guests.iter().any(|(guest, devices)| guest == user && devices.is_some());
         if users.iter().all(is_there) {
             self.append_new(cx, id, *send, Some(change));
         } else {
@@ -135,7 +144,13 @@ impl Logs {
     }
 
     /// The devices of somebody who is in the group, or about to come into it.
-    pub(super) fn guest_known(&mut self, cx: &mut Cx, id: LogId, user: UserId, devices: Option<Vec<DeviceId>>) {
+    pub(super) fn guest_known(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        user: UserId,
+        devices: Option<Vec<DeviceId>>,
+    ) {
         let log = self.known(id);
         if log.group.is_none() {
             return;

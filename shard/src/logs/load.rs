@@ -37,7 +37,9 @@ impl Logs {
     pub(super) fn load_again(&mut self, cx: &mut Cx, id: LogId) {
         let load = self.loads.next();
         let log = self.pinned(id);
-        for user in log.group.as_deref_mut().map(|group| std::mem::take(&mut group.watched)).unwrap_or_default() {
+        for user in
+            log.group.as_deref_mut().map(|group| std::mem::take(&mut group.watched)).unwrap_or_default()
+        {
             cx.tell_user(user, UserOp::Unwatch(id));
         }
         let mut held = std::mem::replace(&mut log.held, Held::made(load));
@@ -156,7 +158,9 @@ impl Logs {
         let (is_known, exists) = (log.held.is_known(), log.exists);
         if log.group.is_some() {
             // What is being read asks again for those whom it needs.
-            return if is_known { self.guest_known(cx, id, user, devices) };
+            return if is_known {
+                self.guest_known(cx, id, user, devices)
+            };
         }
         let member = member_of(log, user);
         let first = !is_known && !member.devices_known;
@@ -241,7 +245,9 @@ impl Logs {
         // One that was forgotten has said so, but word may be on its way; a doubted one asks again.
         let Some(log) = self.logs.get_mut(&id).filter(|log| !log.held.is_doubted()) else { return };
         if log.group.is_some() {
-            return if log.held.is_known() { self.guest_unreadable(cx, id, user) };
+            return if log.held.is_known() {
+                self.guest_unreadable(cx, id, user)
+            };
         }
         if log.held.is_known() {
             return self.doubt(cx, id, Undone::Refused(UNREADABLE));

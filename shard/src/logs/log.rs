@@ -213,7 +213,8 @@ impl Log {
     pub(super) fn is_damaged(&self) -> bool {
         let beyond = |member: &Member| {
             let marks = member.marks.delivered.max(member.marks.read);
-            let named = member.part.as_ref().map_or(Seq(0), |part| part.last_own.max(part.until.unwrap_or_default()));
+            let named =
+                member.part.as_ref().map_or(Seq(0), |part| part.last_own.max(part.until.unwrap_or_default()));
             (member.wrote.is_some() && self.head == Seq(0))
                 || named > self.head
                 || marks > self.head

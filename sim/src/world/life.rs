@@ -67,7 +67,8 @@ impl World {
                 Some((Work::History, Ask::History(v1::History { chat, from, forwards, limit })))
             }
             160..170 => {
-                let known = (1..self.life.below(3)).map(|version| v1::KnownChat { id: chat, version }).collect();
+                let known =
+                    (1..self.life.below(3)).map(|version| v1::KnownChat { id: chat, version }).collect();
                 let chats = v1::Chats { after: 0, limit: self.life.below(10) as u32, known };
                 request(Work::Chats, client_frame::Request::Chats(chats))
             }

@@ -67,7 +67,9 @@ pub fn change_text(message: &Message, name: impl Fn(u64) -> String) -> String {
         Some(GroupChange::Added(users)) => format!("added {}", names(&users)),
         Some(GroupChange::Removed(user)) => format!("removed {}", name(user.get())),
         Some(GroupChange::Left) => "left".to_owned(),
-        Some(GroupChange::Role(user, Role::Member)) => format!("made {} a member like others", name(user.get())),
+        Some(GroupChange::Role(user, Role::Member)) => {
+            format!("made {} a member like others", name(user.get()))
+        }
         Some(GroupChange::Role(user, _)) => format!("made {} an admin", name(user.get())),
         Some(GroupChange::Name(text)) => format!("calls the group “{}”", clean_line(&text)),
         Some(GroupChange::Description(_)) => "described the group anew".to_owned(),
@@ -617,6 +619,7 @@ mod tests {
             Event::Message(text(Kind::Text, b"text")),
             Event::Message(text(Kind::Text, b"\xff")),
             Event::Message(text(Kind::Lost, b"")),
+            Event::Message(text(Kind::Group, b"")),
             Event::Message(text(Kind::Unknown, b"x")),
             Event::Receipt { chat: 1, delivered_upto: 1, read_upto: 1, own: true },
             Event::Rewound { chat: 1, upto: 1 },
@@ -632,9 +635,12 @@ mod tests {
         ];
         let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for event in &told {
-            let Value::Object(object) = event_json(event, &Around { chat: peer_of(event).map(|_| chat.clone()), sender: None }) else {
-                panic!("an object")
+            let is_message = matches!(event, Event::Message(_));
+            let around = Around {
+                chat: peer_of(event).map(|_| chat.clone()),
+                sender: is_message.then(|| chat.clone()),
             };
+            let Value::Object(object) = event_json(event, &around) else { panic!("an object") };
             let kind = object["event"].as_str().expect("a kind").to_owned();
             // These are told beside the table: of all events about a chat, and by rpc.
             let of_all = ["event", "chat", "name", "phone"];

@@ -113,7 +113,8 @@ pub fn group(group: &Value) -> Vec<String> {
     let kept = [admins("senders", "send"), admins("editors", "edit"), admins("adders", "add members")];
     let kept: Vec<_> = kept.into_iter().flatten().collect();
     let made = shown::time_of(group["created_ms"].as_u64().unwrap_or_default());
-    let mut lines = vec![format!("{}, group @{}, made {made}", shown::clean_line(&text("name")), group["chat"])];
+    let mut lines =
+        vec![format!("{}, group @{}, made {made}", shown::clean_line(&text("name")), group["chat"])];
     lines.extend(text("description").lines().map(|line| format!("         {line}")));
     if !kept.is_empty() {
         lines.push(format!("admins alone {}", kept.join(", ")));

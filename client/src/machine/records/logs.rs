@@ -191,7 +191,8 @@ impl<S: Tables> Records<S> {
     ) -> Result<bool, Error> {
         self.note_generation(generation)?;
         let log = self.log(chat)?;
-        let (others_delivered, others_read) = (log.others_delivered.max(delivered), log.others_read.max(read));
+        let (others_delivered, others_read) =
+            (log.others_delivered.max(delivered), log.others_read.max(read));
         // A chat of which only this is known is one that this device has, too.
         self.change(Change::Log(LogState { others_delivered, others_read, ..log }))?;
         Ok((others_delivered, others_read) != (log.others_delivered, log.others_read))

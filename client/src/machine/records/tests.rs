@@ -225,13 +225,17 @@ over_both!(phones, a_phone_is_one_persons_and_what_was_told_once_stays);
 fn keys<S: Tables>(tables: impl Fn() -> S, skip: impl Fn(&mut S, u64)) {
     let (mut store, _) = registered(tables);
     let id = new(store.enqueue((PEER, 0), b"echo", Some("k")));
-    assert!(matches!(store.enqueue((PEER, 0), b"echo", Some("k")), Ok(Enqueued::Waiting(again)) if again == id));
+    assert!(
+        matches!(store.enqueue((PEER, 0), b"echo", Some("k")), Ok(Enqueued::Waiting(again)) if again == id)
+    );
     assert!(matches!(store.enqueue((PEER, 0), b"other", Some("k")), Err(Error::KeyReused)));
     assert!(matches!(store.enqueue((PEER + 1, 0), b"echo", Some("k")), Err(Error::KeyReused)));
     store.dequeue(id).expect("written");
     let sent = Sent { chat: PEER, seq: 7, time_ms: 8 };
     store.note_sent(id, sent).expect("written");
-    assert!(matches!(store.enqueue((PEER, 0), b"echo", Some("k")), Ok(Enqueued::Sent(before)) if before == sent));
+    assert!(
+        matches!(store.enqueue((PEER, 0), b"echo", Some("k")), Ok(Enqueued::Sent(before)) if before == sent)
+    );
     assert!(store.tables().outbox().expect("read").is_empty());
     // That of a message that was refused is free again.
     let id = new(store.enqueue((PEER, 0), b"no", Some("r")));

@@ -33,7 +33,11 @@ impl Session {
     pub(super) fn look_up_changed(&mut self, now: Duration, user: u64) {
         if !self.requests.is_looking_up(user) {
             let by = Some(lookup::By::UserId(user));
-            self.request(now, client_frame::Request::Lookup(v1::Lookup { by, group: 0 }), Pending::Changed(user));
+            self.request(
+                now,
+                client_frame::Request::Lookup(v1::Lookup { by, group: 0 }),
+                Pending::Changed(user),
+            );
         }
     }
 

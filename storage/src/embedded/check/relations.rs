@@ -8,8 +8,8 @@ use prost::Message;
 use super::Report;
 use crate::keys::{self, Key, LogId};
 use crate::records::{
-    ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneRecord,
-    StoreRecord, UserRecord,
+    ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LogRecord, MemberRecord, MembersRecord,
+    NumberRecord, PhoneRecord, StoreRecord, UserRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
