@@ -140,8 +140,8 @@ pub const GATHER_MS: u64 = 100;
 /// Acknowledgements of a group that leave together, at most.
 pub const GROUP_ACKNOWLEDGED_MAX: usize = 4096;
 
-/// Devices of a group that wait to be known.
-pub const GROUP_PULLS_MAX: usize = 4096;
+/// What devices of a group want that wait to be known.
+pub const GROUP_NEWCOMERS_MAX: usize = 4096;
 
 /// Pulls of one session under way; the other logs that it is behind in wait.
 pub const PULLS_MAX: u32 = 4;

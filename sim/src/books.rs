@@ -10,10 +10,11 @@ use std::time::Duration;
 use prost::Message;
 use tern_storage::embedded::{Step, SteppedEngine};
 use tern_storage::records::{
-    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, UserRecord,
+    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, UserRecord,
 };
 use tern_storage::{Completion, Direction, Engine as _, Key, KeyRange, LogId, ScanLimit, Wake, keys};
 
+use crate::model::{Group, Stay};
 use crate::record::Record;
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -31,6 +32,8 @@ pub(crate) struct Log {
     exists: bool,
     pub(crate) entries: Vec<EntryRecord>,
     pub(crate) members: BTreeMap<u64, MemberRecord>,
+    /// What a group's entries say of it.
+    pub(crate) group: Option<Group>,
     memberships: BTreeSet<u64>,
     /// By user, device and number: the seq.
     clients: BTreeMap<(u64, u32, u64), u64>,
@@ -66,6 +69,48 @@ impl Log {
     pub(crate) fn head(&self) -> u64 {
         self.entries.len() as u64
     }
+
+    fn stay(&self, user: u64) -> Option<Stay> {
+        Some(self.group.as_ref()?.people.get(&user)?.last())
+    }
+
+    /// Whether somebody is one of its people, or was.
+    pub(crate) fn is_or_was_in(&self, user: u64) -> bool {
+        self.memberships.contains(&user)
+    }
+
+    pub(crate) fn is_in(&self, user: u64) -> bool {
+        self.stay(user).is_none_or(|stay| stay.until == 0)
+    }
+
+    /// Whether somebody may see an entry, or might once.
+    pub(crate) fn may_see(&self, user: u64, seq: u64) -> bool {
+        let Some(group) = &self.group else { return true };
+        let stays = group.people.get(&user).map(|person| &person.stays);
+        stays.into_iter().flatten().any(|stay| stay.from <= seq && (stay.until == 0 || seq <= stay.until))
+    }
+
+    /// Up to where a member sees it.
+    pub(crate) fn visible_to(&self, user: u64) -> u64 {
+        self.stay(user).filter(|stay| stay.until > 0).map_or(self.head(), |stay| stay.until)
+    }
+
+    /// The first entry that is pushed to a member.
+    pub(crate) fn joined(&self, user: u64) -> u64 {
+        self.stay(user).map_or(1, |stay| stay.joined)
+    }
+
+    /// How far all but one of those who are in it have got; in a chat with oneself, one has.
+    pub(crate) fn others(&self, user: u64) -> (u64, u64) {
+        let is_alone = self.group.is_none() && self.memberships.len() == 1;
+        let is_in = |other: &u64| self.stay(*other).is_none_or(|stay| stay.until == 0);
+        let others = self.memberships.iter().filter(|other| (**other != user || is_alone) && is_in(other));
+        let marks = others.map(|other| {
+            let member = self.members.get(other).cloned().unwrap_or_default();
+            (member.delivered_upto, member.read_upto)
+        });
+        marks.fold((self.head(), self.head()), |one, other| (one.0.min(other.0), one.1.min(other.1)))
+    }
 }
 
 impl Books {
@@ -82,6 +127,12 @@ impl Books {
                 books
                     .row(table, &key, &value)
                     .ok_or_else(|| format!("{}: no record", keys::describe(&key)))?;
+            }
+        }
+        for (id, log) in &mut books.logs {
+            if let LogId::Group(_) = id {
+                let group = Group::of(&log.entries).map_err(|what| format!("{id:?}: {what}"))?;
+                log.group = Some(group).filter(|group| !group.people.is_empty());
             }
         }
         Ok(Some(books))
@@ -105,8 +156,17 @@ impl Books {
                 self.logs.entry(log()?).or_default().exists = true;
             }
             b'w' => {
-                let record = MemberRecord::decode(value).ok()?;
-                self.logs.entry(log()?).or_default().members.insert(number(behind)?, record);
+                let id = log()?;
+                let members = &mut self.logs.entry(id).or_default().members;
+                match id {
+                    LogId::Direct(..) => {
+                        drop(members.insert(number(behind)?, MemberRecord::decode(value).ok()?));
+                    }
+                    LogId::Group(_) => {
+                        let rows = MembersRecord::decode(value).ok()?.members;
+                        members.extend(rows.into_iter().map(|record| (record.user, record)));
+                    }
+                }
             }
             b'x' => {
                 let record = ClientMessageRecord::decode(value).ok()?;
@@ -148,9 +208,12 @@ impl Books {
     pub(crate) fn audit(&self, record: &Record) -> Result<Sums, String> {
         let (mut sums, mut stand) = (Sums::default(), BTreeSet::new());
         for (id, log) in &self.logs {
-            self.audit_log(*id, log).map_err(|what| format!("{id:?}: {what}"))?;
+            match id {
+                LogId::Direct(..) => self.audit_log(*id, log),
+                LogId::Group(_) => audit_group(log),
+            }.map_err(|what| format!("{id:?}: {what}"))?;
             for entry in &log.entries {
-                let number = record.stands_in(*id, entry)?;
+                let Some(number) = record.stands_in(*id, entry)? else { continue };
                 if !stand.insert(number) {
                     return Err(format!("message {number} stands twice, the second time in {id:?}"));
                 }
@@ -166,20 +229,17 @@ impl Books {
     }
 
     fn audit_log(&self, id: LogId, log: &Log) -> Result<(), String> {
-        let LogId::Direct(lower, higher) = id else { return Ok(()) };
+        let LogId::Direct(lower, higher) = id else { unreachable!("a group is looked at otherwise") };
         if log.exists != (log.head() > 0) {
             return Err(format!("its record is there: {}, its entries are {}", log.exists, log.head()));
         }
         if log.exists && log.memberships != BTreeSet::from([lower, higher]) {
             return Err(format!("its members are {:?}", log.memberships));
         }
-        let (mut last_ms, mut written) = (0, BTreeMap::<u64, (u64, u64)>::new());
+        times_rise(log)?;
+        let mut written = BTreeMap::<u64, (u64, u64)>::new();
         for entry in &log.entries {
-            let EntryRecord { seq, sender, time_ms, .. } = *entry;
-            if time_ms < last_ms && last_ms - time_ms <= AHEAD_MS_MAX {
-                return Err(format!("the time falls at {seq} by {} ms", last_ms - time_ms));
-            }
-            last_ms = time_ms;
+            let EntryRecord { seq, sender, .. } = *entry;
             let (count, bytes) = written.entry(sender).or_default();
             (*count, *bytes) = (*count + 1, *bytes + entry.body.len() as u64);
             let (count, bytes) = (*count, *bytes);
@@ -207,13 +267,15 @@ impl Books {
             let member = log.members.get(&user).cloned().unwrap_or_default();
             let MemberRecord { delivered_upto, read_upto, .. } = member;
             let furthest = member.positions.iter().map(|position| position.upto).max().unwrap_or(0);
-            if delivered_upto > log.head() || read_upto > delivered_upto || furthest > log.head() {
+            let head = log.visible_to(user);
+            if delivered_upto > head || read_upto > delivered_upto || furthest > head {
                 return Err(format!("{user} has read {read_upto} of {delivered_upto} of {}", log.head()));
             }
             for (device, record) in self.living(user) {
                 let position = member.positions.iter().find(|position| position.device == device);
-                let position = position.map_or(0, |position| position.upto);
-                let lacks = &log.entries[position as usize..];
+                // What was before a member came is not missing.
+                let position = position.map_or(0, |position| position.upto).max(log.joined(user) - 1);
+                let lacks = &log.entries[position as usize..head as usize];
                 let is_foreign = |entry: &EntryRecord| (entry.sender, entry.device) != (user, device);
                 let is_marked = record.new || self.marks.contains(&(user, device, id));
                 if lacks.iter().any(is_foreign) && !is_marked {
@@ -254,6 +316,40 @@ impl Books {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a group is what its entries say, and nobody has said or done anything in it who might not.
+fn audit_group(log: &Log) -> Result<(), String> {
+    let Some(group) = &log.group else { return Err("it has no entries, or wrong ones".to_owned()) };
+    if !log.exists {
+        return Err("its record is not there".to_owned());
+    }
+    let people: BTreeSet<u64> = group.people.keys().copied().collect();
+    if log.memberships != people || !log.members.keys().copied().eq(people) {
+        return Err(format!("its members are {:?}", log.memberships));
+    }
+    for (user, person) in &group.people {
+        let (is, stay) = (&log.members[user], person.last());
+        let (role, said) = (i32::from(person.role), (stay.from, stay.joined, stay.until));
+        if (is.from, is.joined, is.until) != said || is.role != role {
+            return Err(format!("of {user} stands {is:?}, and {person:?} is said"));
+        }
+    }
+    let clients = log.entries.iter().map(|entry| ((entry.sender, entry.device, entry.client_id), entry.seq));
+    if log.clients != clients.collect() {
+        return Err("its entries do not stand under their authors' numbers".to_owned());
+    }
+    times_rise(log)
+}
+
+fn times_rise(log: &Log) -> Result<(), String> {
+    let falls = |pair: &&[EntryRecord]| {
+        pair[1].time_ms < pair[0].time_ms && pair[0].time_ms - pair[1].time_ms <= AHEAD_MS_MAX
+    };
+    match log.entries.windows(2).find(falls) {
+        Some(pair) => Err(format!("the time falls at {}", pair[1].seq)),
+        None => Ok(()),
     }
 }
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tern_client::Event;
+use tern_client::{Event, Kind};
 use tern_client::machine::tables::{Tables as _, Which};
 use tern_client::machine::{Action, Ask, Input, Machine, Memory, Now, Progress, Reply, Settings, Ticket};
 use tern_proto::v1::{self, client_frame, server_frame};
 use tern_storage::medium::stream::Stream;
 
 use crate::clocks::DeviceClock;
-use crate::record::{Record, place_of};
+use crate::record::{KIND_GROUP, Record, place_of};
 use crate::registrar::Registrar;
 use crate::work::{Tally, Work};
 use crate::world::LinkId;
@@ -29,6 +29,8 @@ struct Wants {
     work: Work,
     /// The message that is to be sent: to whom, and its text.
     message: Option<(u64, Vec<u8>)>,
+    /// A group is to be made or changed.
+    is_change: bool,
     /// The device that is to be ended.
     ends: Option<u32>,
 }
@@ -177,14 +179,15 @@ impl Device {
     pub(crate) fn ask(&mut self, work: Work, ask: Ask) -> Input {
         self.tickets += 1;
         let message = match &ask {
-            Ask::Send { chat, body, .. } => Some((*chat, body.clone())),
+            Ask::Send { chat, kind, body, .. } if *kind != KIND_GROUP => Some((*chat, body.clone())),
             _ => None,
         };
+        let is_change = matches!(&ask, Ask::Send { kind, .. } if *kind == KIND_GROUP);
         let ends = match &ask {
             Ask::Request(client_frame::Request::EndDevice(ended)) => Some(ended.device_id),
             _ => None,
         };
-        self.wants.insert(self.tickets, Wants { work, message, ends });
+        self.wants.insert(self.tickets, Wants { work, message, is_change, ends });
         Input::Ask(self.tickets, ask)
     }
 
@@ -324,16 +327,19 @@ impl Device {
     ) -> Result<(), String> {
         if let Ok(Reply::Kept) = answer {
             let wants = self.wants.get(&ticket).ok_or("an answer to nothing")?;
-            let (_, text) = wants.message.as_ref().ok_or("what is no message is kept")?;
-            record.kept(text);
+            if !wants.is_change {
+                let (_, text) = wants.message.as_ref().ok_or("what is no message is kept")?;
+                record.kept(text);
+            }
             return Ok(());
         }
-        let Wants { work, message, ends } =
+        let Wants { work, message, is_change, ends } =
             self.wants.remove(&ticket).ok_or("a second answer, or one to nothing")?;
         match (answer, message, ends) {
             (Ok(Reply::Sent(sent)), Some((chat, text)), _) => {
                 record.acknowledged(&text, place_of(self.user, chat), sent.seq)?;
             }
+            (Ok(Reply::Sent(sent)), None, _) if is_change => record.group_is(sent.chat),
             (Err(_), Some((_, text)), _) => record.refused(&text),
             (Ok(Reply::Message(server_frame::Message::DeviceEnded(_))), _, Some(device)) => {
                 record.ended(self.user, device);
@@ -351,6 +357,10 @@ impl Device {
 
     fn told(&mut self, event: &Event, record: &mut Record, tally: &mut Tally) -> Result<(), String> {
         match event {
+            Event::Message(message) if message.kind == Kind::Group => {
+                record.changed(place_of(self.user, message.chat), message.seq, &message.body)?;
+                record.group_is(message.chat);
+            }
             Event::Message(message) => {
                 record.stands(place_of(self.user, message.chat), message.seq, &message.body)?;
             }
@@ -362,7 +372,7 @@ impl Device {
                 let was_open = self.opening.take() == Some(Work::CatchUp);
                 (0..u32::from(was_open)).for_each(|_| tally.done(Work::CatchUp));
             }
-            Event::NotSent { body, .. } => record.refused(body),
+            Event::NotSent { body, .. } => record.refused_late(body),
             Event::Gone(message) => {
                 return Err(format!("{} of the chat with {} is gone", message.seq, message.chat));
             }
@@ -381,14 +391,14 @@ impl Device {
         self.link.is_some() && self.opening.is_none() && self.machine().is_some_and(is_empty)
     }
 
-    /// What it has of each chat.
-    pub(crate) fn chats(&self) -> BTreeMap<u64, Vec<Vec<u8>>> {
+    /// What it has of each chat, by seq.
+    pub(crate) fn chats(&self) -> BTreeMap<u64, BTreeMap<u64, Vec<u8>>> {
         let Some(machine) = self.machine() else { return BTreeMap::new() };
         let tables = machine.tables();
         let logs = tables.logs(Which::All(None), u32::MAX).expect("memory is read");
         let texts = |chat, upto| {
             let entries = tables.entries(chat, 0, upto, u32::MAX).expect("memory is read");
-            entries.into_iter().map(|entry| entry.body.to_vec()).collect()
+            entries.into_iter().map(|entry| (entry.seq, entry.body.to_vec())).collect()
         };
         logs.into_iter().map(|log| (log.chat, texts(log.chat, log.position))).collect()
     }

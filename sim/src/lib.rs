@@ -44,6 +44,7 @@
 mod books;
 mod clocks;
 mod device;
+mod model;
 mod node;
 mod record;
 mod registrar;

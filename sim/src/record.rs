@@ -9,6 +9,9 @@ use tern_wire::ids::GROUPS_FROM;
 use crate::books::Books;
 use crate::node::Token;
 
+/// The kind of an entry that changes its group.
+pub(crate) const KIND_GROUP: i32 = tern_proto::v1::Kind::Group as i32;
+
 /// The log of a chat, as a user names it.
 pub(crate) fn place_of(user: u64, chat: u64) -> LogId {
     if chat < GROUPS_FROM { LogId::direct(user, chat) } else { LogId::Group(chat) }
@@ -56,6 +59,10 @@ pub(crate) struct Record {
     acknowledged: BTreeMap<u64, (LogId, u64)>,
     /// What anybody was ever told to stand at a place.
     places: BTreeMap<(LogId, u64), u64>,
+    /// What anybody was ever told of what became of a group, and where.
+    changes: BTreeMap<(LogId, u64), Vec<u8>>,
+    /// Groups that were made.
+    pub(crate) groups: Vec<u64>,
     /// Devices whose end was asked for, and those whose end was acknowledged.
     may_end: BTreeSet<(u64, u32)>,
     ended: BTreeSet<(u64, u32)>,
@@ -88,11 +95,34 @@ impl Record {
         said.fate = Fate::GivenUp;
     }
 
+    /// A message of an earlier run will not be sent: a text, or a change of a group.
+    pub(crate) fn refused_late(&mut self, body: &[u8]) {
+        if let Some(said) = number_of(body).and_then(|number| self.said.get_mut(&number)) {
+            said.fate = Fate::GivenUp;
+        }
+    }
+
+    /// There is this group.
+    pub(crate) fn group_is(&mut self, group: u64) {
+        if !self.groups.contains(&group) {
+            self.groups.push(group);
+        }
+    }
+
     /// A device's session has ended: what it has not sent is lost.
     pub(crate) fn device_ended(&mut self, device: usize) {
         for said in self.said.values_mut().filter(|said| said.device == device && said.fate == Fate::Kept) {
             said.fate = Fate::GivenUp;
         }
+    }
+
+    /// Somebody was told what became of a group.
+    pub(crate) fn changed(&mut self, place: LogId, seq: u64, body: &[u8]) -> Result<(), String> {
+        let before = self.changes.entry((place, seq)).or_insert_with(|| body.to_vec());
+        if before[..] != *body {
+            return Err(format!("two changes were told to stand at {seq} of {place:?}"));
+        }
+        Ok(())
     }
 
     /// A text was acknowledged.
@@ -136,8 +166,15 @@ impl Record {
         self.acknowledged.len() as u64
     }
 
-    /// An entry stands in the store. Gives the number of what it says.
-    pub(crate) fn stands_in(&self, log: LogId, entry: &EntryRecord) -> Result<u64, String> {
+    /// An entry stands in the store. Gives the number of what it says; `None`: it changes its group.
+    pub(crate) fn stands_in(&self, log: LogId, entry: &EntryRecord) -> Result<Option<u64>, String> {
+        if entry.kind == KIND_GROUP {
+            let told = self.changes.get(&(log, entry.seq));
+            return match told.is_some_and(|told| told[..] != entry.body[..]) {
+                true => Err(format!("at {} of {log:?} stands another change than was told", entry.seq)),
+                false => Ok(None),
+            };
+        }
         let number = self.is_said(log, entry.seq, &entry.body)?;
         if self.said[&number].by != entry.sender {
             return Err(format!("{number} stands in {log:?} as said by {}", entry.sender));
@@ -145,7 +182,7 @@ impl Record {
         if self.places.get(&(log, entry.seq)).is_some_and(|told| *told != number) {
             return Err(format!("at {} of {log:?} stands {number}, and another one was told to", entry.seq));
         }
-        Ok(number)
+        Ok(Some(number))
     }
 
     /// What was acknowledged stands in the store, at its place.
@@ -166,7 +203,8 @@ impl Record {
     /// At the end: all that is owed stands in the store. Gives how much was owed, and how much was not and may stand or not.
     pub(crate) fn is_paid(&self, books: &Books) -> Result<(u64, u64), String> {
         let entries = books.logs.values().flat_map(|log| &log.entries);
-        let stand: BTreeSet<u64> = entries.filter_map(|entry| number_of(&entry.body)).collect();
+        let texts = entries.filter(|entry| entry.kind != KIND_GROUP);
+        let stand: BTreeSet<u64> = texts.filter_map(|entry| number_of(&entry.body)).collect();
         let (mut owed, mut free) = (0, 0);
         for (number, said) in &self.said {
             match said.fate {

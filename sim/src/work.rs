@@ -15,6 +15,8 @@ pub enum Work {
     Send,
     /// A person has read up to a message.
     Read,
+    /// A group is made, changed, or asked about.
+    Group,
     /// A page of a chat.
     History,
     /// A page of the list of chats.
@@ -35,12 +37,13 @@ pub enum Work {
 
 impl Work {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Register,
         Self::Login,
         Self::CatchUp,
         Self::Send,
         Self::Read,
+        Self::Group,
         Self::History,
         Self::Chats,
         Self::LookUp,
@@ -59,6 +62,7 @@ impl Work {
             Self::CatchUp => "sync",
             Self::Send => "send",
             Self::Read => "read",
+            Self::Group => "grp",
             Self::History => "hist",
             Self::Chats => "chat",
             Self::LookUp => "look",

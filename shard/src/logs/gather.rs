@@ -6,7 +6,7 @@ use tern_storage::{LogId, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{Seq, UserId};
 
-use super::group::{NOT_A_MEMBER, UNKNOWN_GROUP};
+use super::group::{NOT_A_MEMBER, Newcomer, UNKNOWN_GROUP};
 use super::log::{Log, Member};
 use super::waits::Acknowledged;
 use super::{After, Cx, Logs};
@@ -43,8 +43,7 @@ impl Logs {
         }
         let visible = member.visible(head);
         let Some(device) = member.devices.iter_mut().find(|device| device.id == author.device) else {
-            let refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
-            return cx.refuse(origin, refusal);
+            return self.meet_newcomer(cx, id, Newcomer::Acknowledge(origin, author, told));
         };
         let position = device.position.max(told.delivered);
         let moved = position > device.position;
@@ -136,14 +135,18 @@ fn gather_ms(members: u32) -> u64 {
 /// The two lowest of the watermarks of a group's members, each for itself, and whose they are: so that for each member it is known how
 /// far all others have got.
 struct Lowest {
+    head: Seq,
     delivered: [Option<(Seq, UserId)>; 2],
     read: [Option<(Seq, UserId)>; 2],
 }
 
 impl Lowest {
     fn of(log: &Log) -> Self {
-        let present = || log.members.iter().filter(|member| member.is_present());
+        // Nobody counts as gone, or come, before that is durable.
+        let head = log.durable.seq();
+        let present = || log.members.iter().filter(|member| member.was_present(head));
         Self {
+            head,
             delivered: two_lowest(present().map(|member: &Member| (member.shown.delivered, member.user))),
             read: two_lowest(present().map(|member| (member.shown.read, member.user))),
         }
@@ -152,7 +155,7 @@ impl Lowest {
     fn without(&self, user: UserId) -> Watermarks {
         let of = |lowest: &[Option<(Seq, UserId)>; 2]| {
             let others = lowest.iter().flatten().find(|(_, whose)| *whose != user);
-            others.map_or(Seq(0), |(seq, _)| *seq)
+            others.map_or(self.head, |(seq, _)| *seq)
         };
         Watermarks { delivered: of(&self.delivered), read: of(&self.read) }
     }

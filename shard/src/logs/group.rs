@@ -11,9 +11,10 @@ use tern_wire::limits::GROUP_MEMBERS_MAX;
 
 use super::log::{Log, Member};
 use super::waits::Acknowledged;
-use crate::entry::Entry;
+use crate::entry::{Author, Entry};
 use crate::limits::{GROUP_OWN_MAX, GROUP_PEOPLE_MAX};
 use crate::message::{Pull, Watermarks};
+use crate::reply::Origin;
 
 /// What a group has beside what every log has.
 #[derive(Debug, Default)]
@@ -43,8 +44,26 @@ pub(super) struct Group {
     pub(super) awaited: Vec<UserId>,
     /// Answers of those who are no members yet; `None`: there is no such user.
     pub(super) guests: Vec<(UserId, Option<Vec<DeviceId>>)>,
-    /// Devices that are not known yet, and want what they lack.
-    pub(super) pulls: Vec<Box<Pull>>,
+    /// What devices want that are not known yet.
+    pub(super) newcomers: Vec<Newcomer>,
+}
+
+/// What a device wants that is not known in a group yet.
+#[derive(Debug)]
+pub(super) enum Newcomer {
+    /// What it lacks.
+    Pull(Box<Pull>),
+    /// To acknowledge.
+    Acknowledge(Origin, Author, Watermarks),
+}
+
+impl Newcomer {
+    pub(super) fn user(&self) -> UserId {
+        match self {
+            Self::Pull(pull) => pull.author.user,
+            Self::Acknowledge(_, author, _) => author.user,
+        }
+    }
 }
 
 /// A member's part in a group.
@@ -86,7 +105,7 @@ pub(super) const NOBODY: Refusal = refusal(Reason::UnknownUser, "there is no suc
 impl Group {
     /// Nobody is asked for anything. What is gathered moves with the log.
     pub(super) fn is_still(&self) -> bool {
-        self.awaited.is_empty() && self.pulls.is_empty()
+        self.awaited.is_empty() && self.newcomers.is_empty()
     }
 
     pub(super) fn record(&self) -> GroupRecord {
@@ -201,6 +220,7 @@ impl Member {
         let devices: Option<Vec<_>> =
             member.stored.iter().map(|position| DeviceId::new(position.device)).collect();
         member.set_devices(&devices?, true);
+        member.devices.iter_mut().for_each(|device| device.saved = true);
         Some(member)
     }
 }
@@ -297,10 +317,13 @@ impl Log {
         };
         let member = &mut self.members[place];
         let number = member.part.as_deref().map_or(next, |part| part.number);
+        // It may still wait to hear of what it said when it was here before.
+        let (last_own, told) =
+            member.part.as_deref().map_or_else(Default::default, |part| (part.last_own, part.told));
         let marks = Watermarks { delivered: before, read: before };
         (member.marks, member.shown) = (member.marks.max(marks), member.shown.max(marks));
         (member.lives, member.devices_known) = (true, true);
-        member.part = Some(Box::new(Part::new(role, number, seq, from, counted)));
+        member.part = Some(Box::new(Part { last_own, told, ..Part::new(role, number, seq, from, counted) }));
         member.set_devices(&devices, true);
         for device in &mut member.devices {
             device.position = device.position.max(before);
@@ -329,7 +352,7 @@ impl Log {
         if parts.clone().any(|(_, part)| part.role >= Role::Admin) {
             return;
         }
-        let next = parts.min_by_key(|(_, part)| (part.joined, part.number)).map(|(user, _)| user);
+        let next = parts.min_by_key(|(user, part)| (part.joined, *user)).map(|(user, _)| user);
         if let Some(user) = next {
             self.give_role(user, Role::Admin);
         }
@@ -388,7 +411,7 @@ impl Log {
             .filter(|member| member.is_present())
             .filter_map(|member| Some((member, member.part.as_deref()?)))
             .collect();
-        members.sort_unstable_by_key(|(_, part)| (part.joined, part.number));
+        members.sort_unstable_by_key(|(member, part)| (part.joined, member.user));
         let member = |(member, part): (&Member, &Part)| v1::Member {
             user_id: member.user.get(),
             role: part.role.number(),

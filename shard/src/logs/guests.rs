@@ -1,16 +1,17 @@
 //! Who comes into a group, and devices that are not known in it yet: their users' owners are asked, and watched for as long as what was
 //! asked for is not durable, so that no device falls between.
 
-use tern_storage::LogId;
+use tern_storage::records::MEMBERS_PER_ROW;
+use tern_storage::{LogId, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::group::Change;
-use tern_wire::ids::{DeviceId, UserId};
+use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::append::Tried;
-use super::group::{NOBODY, UNKNOWN_GROUP};
-use super::{Cx, Logs, UNREADABLE, page_failed};
+use super::group::{NOBODY, Newcomer, UNKNOWN_GROUP};
+use super::{After, Cx, Logs, UNREADABLE, page_failed};
 use crate::entry::KIND_GROUP;
-use crate::limits::GROUP_PULLS_MAX;
+use crate::limits::GROUP_NEWCOMERS_MAX;
 use crate::message::{LogOp, Pull, Send, Unreadable, UserOp};
 
 const REVOKED: Refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
@@ -132,59 +133,65 @@ impl Logs {
         cx.tell_user(user, UserOp::Watch(id));
     }
 
-    /// A device that is not known in the group wants what it lacks: it waits until it is known, once.
-    pub(super) fn meet_reader(&mut self, cx: &mut Cx, id: LogId, mut pull: Box<Pull>) {
-        if self.known(id).group().pulls.len() >= GROUP_PULLS_MAX {
-            return page_failed(cx, id, *pull, Unreadable::ForNow);
+    /// A device that is not known in the group wants something: it waits until it is known, once.
+    pub(super) fn meet_newcomer(&mut self, cx: &mut Cx, id: LogId, newcomer: Newcomer) {
+        if self.known(id).group().newcomers.len() >= GROUP_NEWCOMERS_MAX {
+            let refusal = cx.overloaded();
+            return turn_away(cx, id, newcomer, refusal);
         }
-        let user = pull.author.user;
-        pull.met = true;
-        self.known(id).group().pulls.push(pull);
+        let user = newcomer.user();
+        self.known(id).group().newcomers.push(newcomer);
         self.await_guest(cx, id, user);
     }
 
     /// The devices of somebody who is in the group, or about to come into it.
-    pub(super) fn guest_known(
-        &mut self,
-        cx: &mut Cx,
-        id: LogId,
-        user: UserId,
-        devices: Option<Vec<DeviceId>>,
-    ) {
+    pub(super) fn guest_known(&mut self, cx: &mut Cx, id: LogId, user: UserId, devices: Option<Vec<DeviceId>>) {
         let log = self.known(id);
         if log.group.is_none() {
             return;
         }
         log.group().awaited.retain(|awaited| *awaited != user);
-        if let Some(member) = log.member(user) {
-            member.lives = devices.is_some();
-            member.set_devices(&devices.clone().unwrap_or_default(), true);
-            let joined = member.part.as_ref().map_or(1, |part| part.joined.0);
-            for device in &mut member.devices {
-                device.position.0 = device.position.0.max(joined - 1);
-            }
-        }
-        let group = log.group();
+        self.take_devices(cx, id, user, devices.clone());
+        let group = self.known(id).group();
         if group.watched.contains(&user) {
             group.guests.retain(|(guest, _)| *guest != user);
             group.guests.push((user, devices));
         }
-        if log.exists {
-            self.mark_new_devices(cx, id, user);
-        }
         self.guest_came(cx, id, user);
+    }
+
+    /// A member has these devices from here on. One that is new is written down before it is told anything: what is appended marks the
+    /// devices that are known.
+    fn take_devices(&mut self, cx: &mut Cx, id: LogId, user: UserId, devices: Option<Vec<DeviceId>>) {
+        let log = self.known(id);
+        let (slot, head) = (log.slot, log.head);
+        let Some(member) = log.member(user) else { return };
+        let Some(part) = member.part.as_deref() else { return };
+        let (number, before) = (part.number, Seq(part.joined.0 - 1));
+        let known: Vec<_> = member.devices.iter().map(|device| device.id).collect();
+        member.lives = devices.is_some();
+        member.set_devices(&devices.unwrap_or_default(), true);
+        for device in &mut member.devices {
+            device.position = device.position.max(before);
+        }
+        let has_more = member.devices.iter().any(|device| !known.contains(&device.id));
+        let has_less = member.devices.len() < known.len();
+        if has_more {
+            let row = number / MEMBERS_PER_ROW;
+            cx.put(slot, keys::members_row(id, row), &log.members_row(row, head));
+            self.after(cx, After::Marked(id));
+            self.mark_new_devices(cx, id, user);
+        } else if has_less {
+            log.group().touch(number);
+            self.gather(cx, id);
+        }
     }
 
     /// Somebody can't be read: what waits for that is refused.
     pub(super) fn guest_unreadable(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
-        let group = self.known(id).group();
-        group.awaited.retain(|awaited| *awaited != user);
-        let (failed, others) =
-            std::mem::take(&mut group.pulls).into_iter().partition(|pull| pull.author.user == user);
-        group.pulls = others;
-        let failed: Vec<Box<Pull>> = failed;
-        for pull in failed {
-            page_failed(cx, id, *pull, Unreadable::ForNow);
+        self.known(id).group().awaited.retain(|awaited| *awaited != user);
+        for newcomer in self.newcomers_of(id, user) {
+            turn_away(cx, id, newcomer, UNREADABLE);
         }
         if let Some(send) = self.known(id).sends.pop_front_if(|send| send.permits.waits_for_guests) {
             cx.refuse(send.origin, UNREADABLE);
@@ -193,15 +200,21 @@ impl Logs {
         self.part_from_guests(cx, id);
     }
 
+    fn newcomers_of(&mut self, id: LogId, user: UserId) -> Vec<Newcomer> {
+        self.known(id).group().newcomers.extract_if(.., |newcomer| newcomer.user() == user).collect()
+    }
+
     /// Goes on with what has waited for somebody.
     fn guest_came(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
-        let group = self.known(id).group();
-        let (pulls, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut group.pulls).into_iter().partition(|pull| pull.author.user == user);
-        group.pulls = others;
-        for pull in pulls {
-            // One of them may bring the log into doubt.
-            self.told(cx, id, LogOp::Pull(pull));
+        for newcomer in self.newcomers_of(id, user) {
+            // One of them may have brought the log into doubt.
+            match newcomer {
+                Newcomer::Pull(pull) => self.told(cx, id, LogOp::Pull(Box::new(Pull { met: true, ..*pull }))),
+                Newcomer::Acknowledge(origin, author, upto) if self.known(id).device(author).is_some() => {
+                    self.told(cx, id, LogOp::Acknowledge { origin, author, upto });
+                }
+                Newcomer::Acknowledge(origin, ..) => cx.refuse(origin, REVOKED),
+            }
         }
         let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else { return };
         if log.group().awaited.is_empty()
@@ -230,4 +243,12 @@ impl Logs {
 
 fn guests(send: &Send) -> crate::message::Permits {
     crate::message::Permits { guests: true, ..send.permits }
+}
+
+/// Something that a device wanted can't be done now.
+fn turn_away(cx: &mut Cx, id: LogId, newcomer: Newcomer, refusal: Refusal) {
+    match newcomer {
+        Newcomer::Pull(pull) => page_failed(cx, id, *pull, Unreadable::ForNow),
+        Newcomer::Acknowledge(origin, ..) => cx.refuse(origin, refusal),
+    }
 }

@@ -91,6 +91,8 @@ pub(super) struct Device {
     /// Its inbox may hold a mark that is not known: to be removed when the log is quiet and nothing is missing.
     pub(super) stale: bool,
     pub(super) highest: Highest,
+    /// In a group: that it is known there is durable.
+    pub(super) saved: bool,
 }
 
 /// What a device has not acknowledged.
@@ -197,8 +199,11 @@ impl Log {
         match peer_of(id, user) {
             Some(peer) => self.shown_of(peer),
             None => {
-                let others = self.members.iter().filter(|member| member.user != user && member.is_present());
-                others.map(|member| member.shown).reduce(Watermarks::min).unwrap_or_default()
+                let head = self.durable.seq();
+                let others =
+                    self.members.iter().filter(|member| member.user != user && member.was_present(head));
+                let all = Watermarks { delivered: head, read: head };
+                others.map(|member| member.shown).fold(all, Watermarks::min)
             }
         }
     }
@@ -287,6 +292,13 @@ impl Member {
         self.part.as_ref().is_none_or(|part| part.until.is_none())
     }
 
+    /// It was a member of the group when its log had this head.
+    pub(super) fn was_present(&self, head: Seq) -> bool {
+        self.part.as_ref().is_none_or(|part| {
+            part.joined <= head && part.until.is_none_or(|until| until > head)
+        })
+    }
+
     /// Up to where it may see a log with this head.
     pub(super) fn visible(&self, head: Seq) -> Seq {
         self.part.as_ref().and_then(|part| part.until).map_or(head, |until| until.min(head))
@@ -329,6 +341,7 @@ impl Member {
                     marked: false,
                     stale: false,
                     highest: if log_exists { Highest::Unknown } else { Highest::None },
+                    saved: false,
                 });
             }
         }

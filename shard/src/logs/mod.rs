@@ -25,6 +25,7 @@ use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 
+use self::group::Newcomer;
 use self::log::{Highest, Log, Member};
 pub(crate) use self::moving::Taken;
 use self::waits::{After, GetFor, ScanFor};
@@ -210,7 +211,7 @@ impl Logs {
     /// waits goes on then; messages that were being told from retries are `undone`.
     fn doubt(&mut self, cx: &mut Cx, id: LogId, undone: Undone) {
         let log = self.pinned(id);
-        let mut pulls = Vec::new();
+        let mut newcomers = Vec::new();
         if log.held.doubt() {
             for send in std::mem::take(&mut log.sends) {
                 cx.reply(send.origin, undone.into());
@@ -219,12 +220,16 @@ impl Logs {
                 for acknowledged in std::mem::take(&mut group.acknowledged) {
                     cx.reply(acknowledged.origin, undone.into());
                 }
-                pulls = std::mem::take(&mut group.pulls);
+                newcomers = std::mem::take(&mut group.newcomers);
             }
         }
         self.settled(cx, id);
-        for pull in pulls {
-            self.told(cx, id, LogOp::Pull(Box::new(Pull { met: false, ..*pull })));
+        for newcomer in newcomers {
+            let op = match newcomer {
+                Newcomer::Pull(pull) => LogOp::Pull(pull),
+                Newcomer::Acknowledge(origin, author, upto) => LogOp::Acknowledge { origin, author, upto },
+            };
+            self.told(cx, id, op);
         }
     }
 

@@ -7,7 +7,7 @@ use tern_storage::{Direction, LogId, Rows, ScanLimit, keys};
 use tern_wire::ids::Seq;
 use tern_wire::limits::PAGE_BYTES_MAX;
 
-use super::group::UNKNOWN_GROUP;
+use super::group::{Newcomer, UNKNOWN_GROUP};
 use super::load::entry_of;
 use super::log::Lacked;
 use super::{After, Cx, Logs, ScanFor, UNREADABLE, glance_failed, page_failed, tell_page};
@@ -142,7 +142,11 @@ impl Logs {
         let user = pull.author.user;
         let is_met = log.group.is_none() || pull.met || log.device(pull.author).is_some();
         if !is_met && log.seen_member(user).is_some() {
-            return self.meet_reader(cx, id, Box::new(pull));
+            return self.meet_newcomer(cx, id, Newcomer::Pull(Box::new(pull)));
+        }
+        if log.group.is_some() && log.device(pull.author).is_some_and(|device| !device.saved) {
+            // That it is known here must be durable before it is told anything.
+            return self.after(cx, After::Pull(id, Box::new(pull)));
         }
         let (durable, head) = (log.visible_to(user, log.durable.seq()), log.visible_to(user, log.head));
         let (slot, joined) = (log.slot, log.joined(user));

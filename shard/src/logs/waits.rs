@@ -86,7 +86,12 @@ impl Logs {
             After::Append(origin, entry) => self.appended(cx, proof, origin, entry),
             After::Again(origin, entry) => self.sent_again(cx, origin, &entry),
             After::Acknowledged(acknowledged) => self.acknowledged(cx, acknowledged),
-            After::Pull(log, pull) => self.told(cx, log, LogOp::Pull(pull)),
+            After::Pull(log, pull) => {
+                if let Some(device) = self.pinned(log).device(pull.author) {
+                    device.saved = true;
+                }
+                self.told(cx, log, LogOp::Pull(pull));
+            }
             After::Gathered(log, acknowledged) => self.gathered(cx, log, acknowledged),
             After::Marked(_) => {}
         }

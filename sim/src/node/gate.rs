@@ -10,10 +10,12 @@ use std::rc::Rc;
 
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame, server_frame};
-use tern_storage::records::MemberRecord;
+use tern_storage::records::{MemberRecord, MembersRecord};
 use tern_storage::{Batch, CommitId, LogId, Op, keys};
 
 use crate::books::Books;
+use crate::model::Stay;
+use crate::record::place_of;
 
 /// Where a member has got: delivered, read.
 type Marks = (u64, u64);
@@ -26,6 +28,8 @@ pub(super) struct Proven(Rc<RefCell<Facts>>);
 struct Facts {
     heads: BTreeMap<LogId, u64>,
     marks: BTreeMap<(LogId, u64), Marks>,
+    /// When those who are, or were, in a group have seen it: from where, by which entry they came, up to where (0: on and on).
+    stays: BTreeMap<LogId, BTreeMap<u64, Vec<Stay>>>,
     /// The store could not be read when the process started: nothing is known of what it held.
     is_blind: bool,
 }
@@ -35,6 +39,7 @@ struct Facts {
 enum Fact {
     Head(LogId, u64),
     Marks(LogId, u64, Marks),
+    Stay(LogId, u64, Stay),
 }
 
 impl Proven {
@@ -45,6 +50,10 @@ impl Proven {
             facts.heads.insert(*id, log.head());
             for (user, member) in &log.members {
                 facts.marks.insert((*id, *user), (member.delivered_upto, member.read_upto));
+            }
+            if let Some(group) = &log.group {
+                let stays = group.people.iter().map(|(user, person)| (*user, person.stays.clone()));
+                facts.stays.insert(*id, stays.collect());
             }
         }
         Self(Rc::new(RefCell::new(facts)))
@@ -57,11 +66,39 @@ impl Proven {
                 let head = facts.heads.entry(*log).or_default();
                 *head = (*head).max(*seq);
             }
+            Fact::Stay(log, user, stay) => {
+                let stays = facts.stays.entry(*log).or_default().entry(*user).or_default();
+                match stays.last_mut().filter(|last| last.joined == stay.joined) {
+                    Some(last) => *last = *stay,
+                    None => stays.push(*stay),
+                }
+            }
             Fact::Marks(log, user, (delivered, read)) => {
                 let marks = facts.marks.entry((*log, *user)).or_default();
                 *marks = (marks.0.max(*delivered), marks.1.max(*read));
             }
         }
+    }
+
+    /// Whether somebody sees an entry of a group, or has.
+    fn may_see(&self, log: LogId, user: u64, seq: u64) -> bool {
+        let facts = self.0.borrow();
+        let stays = facts.stays.get(&log).and_then(|people| people.get(&user));
+        let sees = |stay: &Stay| stay.from <= seq && (stay.until == 0 || seq <= stay.until);
+        facts.is_blind || matches!(log, LogId::Direct(..)) || stays.is_some_and(|stays| stays.iter().any(sees))
+    }
+
+    /// Whether all others in a group have got so far.
+    fn have_others(&self, log: LogId, user: u64, marks: Marks) -> bool {
+        let facts = self.0.borrow();
+        let is_in = |stays: &Vec<Stay>| stays.last().is_some_and(|stay| stay.until == 0);
+        let people = facts.stays.get(&log).into_iter().flatten();
+        let mut others = people.filter(|(other, stays)| **other != user && is_in(stays)).map(|(other, _)| *other);
+        facts.is_blind
+            || others.all(|other| {
+                let known = facts.marks.get(&(log, other)).copied().unwrap_or_default();
+                known.0 >= marks.0 && known.1 >= marks.1
+            })
     }
 
     fn has_entry(&self, log: LogId, seq: u64) -> bool {
@@ -83,7 +120,7 @@ pub(super) struct Unproven(VecDeque<(CommitId, Vec<Fact>)>);
 impl Unproven {
     /// What a batch says.
     pub(super) fn read(batch: &Batch) -> Says {
-        Says(batch.ops().iter().filter_map(fact).collect())
+        Says(batch.ops().iter().flat_map(facts).collect())
     }
 
     /// It was submitted.
@@ -108,6 +145,21 @@ impl Unproven {
 
 /// See [`Unproven::read`].
 pub(super) struct Says(Vec<Fact>);
+
+fn facts(op: &Op) -> Vec<Fact> {
+    let Op::Put(key, value) = op else { return Vec::new() };
+    let log = key.as_ref().get(3..20).and_then(LogId::from_bytes);
+    let (Some(b'w'), Some(log @ LogId::Group(_))) = (key.as_ref().first(), log) else {
+        return fact(op).into_iter().collect();
+    };
+    let members = MembersRecord::decode(value.clone()).expect("the brain writes good records").members;
+    let of_member = |member: MemberRecord| {
+        let (from, joined, until) = (member.from, member.joined, member.until);
+        let marks = (member.delivered_upto, member.read_upto);
+        [Fact::Marks(log, member.user, marks), Fact::Stay(log, member.user, Stay { from, joined, until })]
+    };
+    members.into_iter().flat_map(of_member).collect()
+}
 
 fn fact(op: &Op) -> Option<Fact> {
     let Op::Put(key, value) = op else { return None };
@@ -217,6 +269,7 @@ impl Talk {
         use server_frame::Message as M;
         match message {
             Some(M::Sent(sent)) => self.shows(chat, sent.seq, proven),
+            Some(M::GroupCreated(created)) => self.shows(created.chat, created.seq, proven),
             Some(M::Entry(entry)) => {
                 let last = self.pushed.insert(entry.chat, entry.seq);
                 if last.is_some_and(|last| last >= entry.seq) {
@@ -236,8 +289,7 @@ impl Talk {
             }
             Some(M::HistoryPage(page)) => {
                 self.shows(chat, page.head, proven)?;
-                let last = page.entries.last().map_or(0, |entry| entry.seq);
-                self.shows(chat, last, proven)?;
+                page.entries.iter().try_for_each(|entry| self.shows(chat, entry.seq, proven))?;
                 self.tells(chat, chat, (page.delivered_upto, page.read_upto), proven)
             }
             Some(M::ChatsPage(page)) => page.chats.iter().try_for_each(|chat| {
@@ -250,14 +302,23 @@ impl Talk {
     }
 
     fn shows(&self, chat: u64, seq: u64, proven: &Proven) -> Result<(), String> {
-        if seq == 0 || proven.has_entry(LogId::direct(self.user, chat), seq) {
+        let log = place_of(self.user, chat);
+        if seq > 0 && !proven.may_see(log, self.user, seq) {
+            return Err(format!("{seq} of {chat} is told to {}, who may not see it", self.user));
+        }
+        if seq == 0 || proven.has_entry(log, seq) {
             return Ok(());
         }
         Err(format!("{seq} of the chat of {} and {chat} is told, and not durable", self.user))
     }
 
     fn tells(&self, chat: u64, member: u64, marks: Marks, proven: &Proven) -> Result<(), String> {
-        if marks == (0, 0) || proven.has_marks(LogId::direct(self.user, chat), member, marks) {
+        let log = place_of(self.user, chat);
+        let is_so = match log {
+            LogId::Group(_) if member == chat => proven.have_others(log, self.user, marks),
+            _ => proven.has_marks(log, member, marks),
+        };
+        if marks == (0, 0) || is_so {
             return Ok(());
         }
         Err(format!(

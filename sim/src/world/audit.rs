@@ -8,10 +8,13 @@ use tern_client::machine::tables::{Tables as _, Which};
 use tern_proto::v1::{self, client_frame};
 use tern_storage::LogId;
 use tern_storage::embedded::SteppedEngine;
+use tern_storage::records::EntryRecord;
+use tern_wire::ids::GROUPS_FROM;
 
 use super::World;
 use crate::books::{Books, Log};
 use crate::device::Device;
+use crate::record::{KIND_GROUP, place_of};
 use crate::work::Work;
 
 /// Pages of a list of chats; more can't be.
@@ -50,7 +53,8 @@ impl World {
             is_listed(device.user, list, books)
                 .map_err(|what| format!("listed to {}: {what}", device.user))?;
         }
-        let committed = self.sums.committed;
+        let entries = books.logs.values().flat_map(|log| &log.entries);
+        let committed = entries.filter(|entry| entry.kind != KIND_GROUP).count() as u64;
         if committed < owed || committed > owed + free {
             return Err(format!("{committed} entries stand for {owed} that are owed and {free} that may be"));
         }
@@ -93,16 +97,21 @@ impl World {
             return Err("its session is not over, and its end was acknowledged".to_owned());
         }
         let chats = device.chats();
+        let nothing = BTreeMap::new();
         for (chat, log) in of_user(user, books) {
-            let texts = chats.get(&chat).map_or(&[][..], Vec::as_slice);
-            let same = texts.len() == log.entries.len()
-                && texts.iter().zip(&log.entries).all(|(text, entry)| text[..] == entry.body[..]);
-            if !same {
-                return Err(format!("it has {} of {} with {chat}, or others", texts.len(), log.head()));
+            let has = chats.get(&chat).unwrap_or(&nothing);
+            let (first, last) = (log.joined(user), log.visible_to(user));
+            let is_there = |seq: u64| has.get(&seq).is_some_and(|body| body[..] == log.entries[seq as usize - 1].body[..]);
+            if let Some(seq) = (first..=last).find(|seq| !is_there(*seq)) {
+                return Err(format!("it has not what is at {seq} of {last} with {chat}, or another"));
+            }
+            if let Some(seq) = has.keys().find(|seq| !log.may_see(user, **seq)) {
+                return Err(format!("it has {seq} of the chat with {chat}, which it may not see"));
             }
             let member = log.members.get(&user).cloned().unwrap_or_default();
             let position = member.positions.iter().find(|position| position.device == number);
-            let lacks = &log.entries[position.map_or(0, |position| position.upto) as usize..];
+            let position = position.map_or(0, |position| position.upto).max(first - 1);
+            let lacks = &log.entries[position as usize..last as usize];
             if lacks.iter().any(|entry| (entry.sender, entry.device) != (user, number)) {
                 return Err(format!("it has not said that it has all of the chat with {chat}"));
             }
@@ -110,21 +119,22 @@ impl World {
         let tables = device.machine().expect("it has a session").tables();
         let waits = tables.logs(Which::All(None), u32::MAX).expect("memory is read");
         for log in waits.into_iter().filter(|log| log.last_own > log.others_read && log.chat != user) {
-            let there =
-                books.logs.get(&LogId::direct(user, log.chat)).expect("what it has was just compared");
+            let there = books.logs.get(&place_of(user, log.chat)).expect("what it has was just compared");
             // Of what another device has sent, or this one before it was registered anew, it learns when there is something new.
             let last = &there.entries[log.last_own as usize - 1];
             if (last.sender, last.device) != (user, number) {
                 continue;
             }
-            let marks = there.members.get(&log.chat).cloned().unwrap_or_default();
-            if (log.others_delivered, log.others_read) != (marks.delivered_upto, marks.read_upto) {
-                return Err(format!(
-                    "it knows {} at {:?}, and they are at {:?}",
-                    log.chat,
-                    (log.others_delivered, log.others_read),
-                    (marks.delivered_upto, marks.read_upto)
-                ));
+            // Whoever has left a group is told nothing more.
+            if !there.is_in(user) {
+                continue;
+            }
+            let (told, is) = ((log.others_delivered, log.others_read), there.others(user));
+            // In a group what is beyond one's own last message is not told.
+            let upto = if log.chat < GROUPS_FROM { u64::MAX } else { log.last_own };
+            let is_told = |told: u64, is: u64| told.min(upto) == is.min(upto) && told <= is;
+            if !is_told(told.0, is.0) || !is_told(told.1, is.1) {
+                return Err(format!("of {} it knows the others at {told:?}, and they are at {is:?}", log.chat));
             }
         }
         Ok(())
@@ -136,7 +146,8 @@ fn of_user(user: u64, books: &Books) -> impl Iterator<Item = (u64, &Log)> {
     books.logs.iter().filter_map(move |(id, log)| match *id {
         LogId::Direct(lower, higher) if lower == user => Some((higher, log)),
         LogId::Direct(lower, higher) if higher == user => Some((lower, log)),
-        LogId::Direct(..) | LogId::Group(_) => None,
+        LogId::Direct(..) => None,
+        LogId::Group(group) => log.is_or_was_in(user).then_some((group, log)),
     })
 }
 
@@ -146,16 +157,16 @@ fn is_listed(user: u64, list: &BTreeMap<u64, v1::Chat>, books: &Books) -> Result
     for (chat, log) in of_user(user, books) {
         count += 1;
         let told = list.get(&chat).ok_or_else(|| format!("{chat} is missing"))?;
-        let marks = |user: u64| {
-            let member = log.members.get(&user).cloned().unwrap_or_default();
-            (member.delivered_upto, member.read_upto)
-        };
-        let (own, theirs) = (marks(user), marks(chat));
-        let unread = log.entries[own.1 as usize..].iter().filter(|entry| entry.sender != user).count() as u64;
-        let unavailable = told.unavailable;
+        let member = log.members.get(&user).cloned().unwrap_or_default();
+        let (own_read, theirs) = (member.read_upto, log.others(user));
+        let (head, is_in) = (log.visible_to(user), log.is_in(user));
+        let counts = |entry: &&EntryRecord| entry.sender != user && entry.kind != KIND_GROUP;
+        let beyond = &log.entries[own_read.max(log.joined(user) - 1) as usize..head as usize];
+        let unread = if is_in { beyond.iter().filter(counts).count() as u64 } else { 0 };
+        let unavailable = told.unavailable || told.left == is_in;
         let (told, is) = (
             (told.head, told.unread, told.delivered_upto, told.read_upto, told.own_read_upto),
-            (log.head(), unread, theirs.0, theirs.1, own.1),
+            (head, unread, theirs.0, theirs.1, own_read),
         );
         if told != is || unavailable {
             return Err(format!("of {chat} it says {told:?}, and it is {is:?}"));

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use tern_client::machine::{Ask, Tables as _};
-use tern_proto::v1::{self, client_frame, lookup};
+use prost::Message as _;
+use tern_proto::v1::{self, client_frame, group_change::Change, lookup};
 use tern_shard::admin::AdminRequest;
 use tern_wire::ids::Phone;
 
 use super::{Event, World};
 use crate::record::text;
 use crate::work::Work;
+
+/// Groups in a world.
+const GROUPS_MAX: u64 = 20;
 
 /// People whom somebody writes to more than to others.
 const FRIENDS: u64 = 6;
@@ -58,6 +62,9 @@ impl World {
             return Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))));
         }
         let request = |work, request| Some((work, Ask::Request(request)));
+        if self.life.below(5) == 0 {
+            return Some(self.with_a_group(at, chat));
+        }
         match number {
             ..120 => Some((Work::Send, self.message(at, chat))),
             120..150 => self.reading(at, chat),
@@ -99,6 +106,69 @@ impl World {
             }
             _ => Some((Work::Send, Ask::Flush)),
         }
+    }
+
+    /// Something about a group: one that is there, mostly, or a new one with somebody.
+    fn with_a_group(&mut self, at: usize, somebody: u64) -> (Work, Ask) {
+        let groups = self.record.groups.len() as u64;
+        if groups == 0 || (groups < GROUPS_MAX && self.life.below(20) == 0) {
+            return (Work::Group, self.make_group(at, somebody));
+        }
+        let chat = self.record.groups[self.life.below(groups) as usize];
+        match self.life.below(20) {
+            ..10 => (Work::Send, self.message(at, chat)),
+            10..13 => match self.reading(at, chat) {
+                Some(reading) => reading,
+                None => (Work::Group, Ask::Request(client_frame::Request::AboutGroup(v1::AboutGroup { chat }))),
+            },
+            13 => {
+                let (from, forwards) = (self.life.below(30), self.life.below(2) == 0);
+                (Work::History, Ask::History(v1::History { chat, from, forwards, limit: 5 }))
+            }
+            14 => {
+                let by = Some(lookup::By::UserId(somebody));
+                (Work::LookUp, Ask::Request(client_frame::Request::Lookup(v1::Lookup { by, group: chat })))
+            }
+            _ => (Work::Group, self.change_group(at, chat, somebody)),
+        }
+    }
+
+    fn make_group(&mut self, at: usize, somebody: u64) -> Ask {
+        let mut members = vec![somebody];
+        for _ in 0..self.life.below(5) {
+            let other = self.somebody(at);
+            members.push(self.devices[other].user);
+        }
+        members.sort_unstable();
+        members.dedup();
+        members.retain(|user| *user != 0);
+        let settings = self.settings();
+        let made = v1::GroupMade { name: "group".to_owned(), settings: Some(settings), members, ..Default::default() };
+        change(0, Change::Made(made))
+    }
+
+    fn settings(&mut self) -> v1::GroupSettings {
+        let mut who = || i32::from(self.life.below(4) == 0);
+        let (senders, editors, adders) = (who(), who(), who());
+        v1::GroupSettings { senders, editors, adders, shows_history: self.life.below(3) == 0 }
+    }
+
+    fn change_group(&mut self, at: usize, chat: u64, somebody: u64) -> Ask {
+        let other = self.somebody(at);
+        let user_id = self.devices[other].user.max(1);
+        let what = match self.life.below(12) {
+            ..5 => {
+                let mut user_ids = vec![somebody, user_id];
+                user_ids.dedup();
+                Change::Added(v1::Members { user_ids })
+            }
+            5..8 => Change::Removed(somebody),
+            8 => Change::Left(v1::Left {}),
+            9 => Change::Role(v1::RoleGiven { user_id: somebody, role: self.life.below(2) as i32 }),
+            10 => Change::Settings(self.settings()),
+            _ => Change::Name(format!("group {}", self.life.below(100))),
+        };
+        change(chat, what)
     }
 
     /// A new message; or, now and then, the last one with a key once more.
@@ -151,4 +221,10 @@ impl World {
         };
         self.question(&phone, request);
     }
+}
+
+/// A group is to become so; 0: a new one.
+fn change(chat: u64, change: Change) -> Ask {
+    let body = v1::GroupChange { change: Some(change) }.encode_to_vec();
+    Ask::Send { chat, kind: v1::Kind::Group.into(), body, key: None }
 }
