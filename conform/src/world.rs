@@ -63,7 +63,11 @@ pub struct Connection {
     pub unanswered: BTreeSet<u64>,
 }
 
-pub fn now_ms() -> u64 {
+pub fn peer() -> v1::Person {
+    v1::Person { user_id: PEER, name: "Bob".to_owned(), phone: "+15550002".to_owned() }
+}
+
+fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
@@ -268,11 +272,7 @@ impl World {
                     newest_device_id: DEVICE,
                 })
             }
-            Request::Lookup(_) => Message::Person(v1::Person {
-                user_id: PEER,
-                name: "Bob".to_owned(),
-                phone: "+15550002".to_owned(),
-            }),
+            Request::Lookup(_) => Message::Person(peer()),
             Request::Send(send) => Message::Sent(self.append(&send)),
             Request::Acknowledge(acknowledge) => {
                 self.position = self.position.max(acknowledge.delivered_upto).min(self.head());

@@ -211,7 +211,8 @@ impl Books {
             match id {
                 LogId::Direct(..) => self.audit_log(*id, log),
                 LogId::Group(_) => audit_group(log),
-            }.map_err(|what| format!("{id:?}: {what}"))?;
+            }
+            .map_err(|what| format!("{id:?}: {what}"))?;
             for entry in &log.entries {
                 let Some(number) = record.stands_in(*id, entry)? else { continue };
                 if !stand.insert(number) {

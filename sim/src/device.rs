@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tern_client::{Event, Kind};
 use tern_client::machine::tables::{Tables as _, Which};
 use tern_client::machine::{Action, Ask, Input, Machine, Memory, Now, Progress, Reply, Settings, Ticket};
+use tern_client::{Event, Kind};
 use tern_proto::v1::{self, client_frame, server_frame};
 use tern_storage::medium::stream::Stream;
 

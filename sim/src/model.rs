@@ -96,7 +96,10 @@ impl Group {
         }
         (self.name, self.settings) = (made.name, made.settings.unwrap_or_default());
         self.come(entry.sender, v1::Role::Creator)?;
-        made.members.into_iter().filter(|user| *user != entry.sender).try_for_each(|user| self.come(user, v1::Role::Member))
+        made.members
+            .into_iter()
+            .filter(|user| *user != entry.sender)
+            .try_for_each(|user| self.come(user, v1::Role::Member))
     }
 
     fn change(&mut self, author: u64, change: Change) -> Result<(), String> {
@@ -136,7 +139,8 @@ impl Group {
     }
 
     fn come(&mut self, user: u64, role: v1::Role) -> Result<(), String> {
-        let stay = Stay { from: if self.settings.shows_history { 1 } else { self.seq }, joined: self.seq, until: 0 };
+        let stay =
+            Stay { from: if self.settings.shows_history { 1 } else { self.seq }, joined: self.seq, until: 0 };
         let person = self.people.entry(user).or_insert(Person { role, stays: Vec::new() });
         if person.stays.last().is_some_and(|stay| stay.until == 0) {
             return Err(format!("{user} is a member already"));

@@ -15,15 +15,13 @@ pub enum Work {
     Send,
     /// A person has read up to a message.
     Read,
-    /// A group is made, changed, or asked about.
-    Group,
     /// A page of a chat.
     History,
     /// A page of the list of chats.
     Chats,
     /// A person is looked up, by id or phone.
     LookUp,
-    /// A person, or a device, gets another name.
+    /// A person, or a device, gets another name; a group is made, changed, or asked about.
     Rename,
     /// The list of one's devices, and one that is to ring.
     Devices,
@@ -37,13 +35,12 @@ pub enum Work {
 
 impl Work {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::Register,
         Self::Login,
         Self::CatchUp,
         Self::Send,
         Self::Read,
-        Self::Group,
         Self::History,
         Self::Chats,
         Self::LookUp,
@@ -62,7 +59,6 @@ impl Work {
             Self::CatchUp => "sync",
             Self::Send => "send",
             Self::Read => "read",
-            Self::Group => "grp",
             Self::History => "hist",
             Self::Chats => "chat",
             Self::LookUp => "look",

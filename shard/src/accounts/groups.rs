@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tern_storage::{Direction, LogId, Row, ScanLimit, keys};
 use tern_wire::ids::UserId;
 
+use super::users::Ask;
 use super::{Accounts, Cx, ScanFor};
 use crate::entry::{Author, Entry};
-use crate::message::{FrontOp, LogOp, Send, Watermarks};
+use crate::message::{FrontOp, LogOp, Send, UserOp, Watermarks};
 
 impl Accounts {
     /// Makes a group: its number follows from whose message it is, so that a retry makes no other one.
@@ -35,13 +36,21 @@ impl Accounts {
 
     /// The devices of a user are not as before: its groups are told, which do not watch their members.
     pub(super) fn groups_read(&mut self, cx: &mut Cx, id: UserId, rows: &[Row], more: bool) {
-        let devices = self.living_devices(id);
         let logs: Vec<_> = rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
-        for log in &logs {
-            cx.tell_log(*log, LogOp::DevicesChanged(id, devices.clone()));
-        }
         if more && let Some(last) = logs.last() {
             read_groups(cx, id, Some(*last));
+        }
+        if !logs.is_empty() {
+            // The user may have left the memory meanwhile.
+            self.ask_user(cx, id, Ask::Told(UserOp::TellDevices(logs)));
+        }
+    }
+
+    /// Tells groups of a user which devices there are.
+    pub(super) fn tell_devices(&mut self, cx: &mut Cx, id: UserId, logs: &[LogId]) {
+        let devices = self.living_devices(id);
+        for log in logs {
+            cx.tell_log(*log, LogOp::DevicesChanged(id, devices.clone()));
         }
     }
 

@@ -89,6 +89,7 @@ impl Accounts {
             | UserOp::RingDevice(..)
             | UserOp::Rename(..)
             | UserOp::Watch(_)
+            | UserOp::TellDevices(_)
             | UserOp::Describe(..)
             | UserOp::Introduce(_) => self.ask_user(cx, id, Ask::Told(op)),
         }
@@ -154,6 +155,7 @@ impl Accounts {
                 self.rename(cx, origin, Author { user: id, device }, *rename);
             }
             UserOp::Watch(log) => self.watch(cx, id, log),
+            UserOp::TellDevices(logs) => self.tell_devices(cx, id, &logs),
             UserOp::Describe(origin, shown) => self.describe(cx, origin, id, shown),
             UserOp::Introduce(glance) => self.introduce(cx, id, glance),
             _ => unreachable!("done without the user's record"),
@@ -193,6 +195,7 @@ impl Accounts {
             | UserOp::CaughtUp(..)
             | UserOp::Seen(_)
             | UserOp::Unwatch(_)
+            | UserOp::TellDevices(_)
             | UserOp::Page(..)
             | UserOp::Stands(_)
             | UserOp::Appended(_)

@@ -16,7 +16,7 @@ use crate::durable::{DurableHead, DurableSeq};
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
 use crate::held::Load;
-use crate::limits::{AHEAD_MS_MAX, GROUP_UNWRITTEN_MAX, LOG_WAITING_MAX};
+use crate::limits::{GROUP_UNWRITTEN_MAX, LOG_WAITING_MAX};
 use crate::message::{FrontOp, Send, Unreadable, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
@@ -208,56 +208,30 @@ impl Logs {
             let refusal = cx.overloaded();
             return cx.refuse(send.origin, refusal);
         }
+        let (origin, permits) = (send.origin, send.permits);
         let log = self.known(id);
-        let Send { origin, author, client_id, kind, body, permits, .. } = send;
-        let (slot, seq) = (log.slot, log.head.next());
-        // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
-        let was_wrong = log.last_time_ms > cx.now_ms.saturating_add(AHEAD_MS_MAX);
-        let time_ms = if was_wrong { cx.now_ms } else { cx.now_ms.max(log.last_time_ms) };
-        let (sender_bytes, other_bytes, sender_entries) = match log.group {
-            Some(_) => (0, 0, 0),
-            None => log.count_written(author.user, body.len()),
-        };
-        let entry = Arc::new(Entry {
-            log: id,
-            seq,
-            author,
-            client_id,
-            time_ms,
-            kind,
-            body,
-            sender_bytes,
-            other_bytes,
-            sender_entries,
-            counted: log.count_entry(kind),
-        });
-        let (user, device) = (author.user.get(), author.device.get());
-
-        if let Some(change) = change {
-            write_change(cx, log, &entry, change);
-        } else if !log.exists {
-            log.exists = true;
-            cx.put(slot, keys::log(id), &LogRecord { created_ms: time_ms, group: None });
-            for member in members_of(id) {
-                cx.put_bytes(slot, keys::membership(member.get(), id), Bytes::new());
-            }
+        let entry = Arc::new(log.next_entry(id, send, cx.now_ms));
+        let Entry { author, client_id, seq, time_ms, .. } = *entry;
+        match change {
+            Some(change) => write_change(cx, log, &entry, change),
+            None if !log.exists => write_first(cx, log, &entry),
+            None => {}
         }
         if let Some(reserved) = permits.reserved
             && let Some(peer) = peer_of(id, author.user).and_then(|peer| log.member(peer))
         {
             peer.reserved = reserved;
-            cx.put_bytes(slot, keys::membership(peer.user.get(), id), peer.membership());
+            let (key, membership) = (keys::membership(peer.user.get(), id), peer.membership());
+            cx.put_bytes(log.slot, key, membership);
         }
-        cx.put(slot, keys::entry(id, seq.0), &entry.to_record());
-        let message = ClientMessageRecord { seq: seq.0, fingerprint: entry.fingerprint(), time_ms };
-        cx.put(slot, keys::client_message(id, user, device, client_id.0), &message);
-
+        write_entry(cx, log, &entry);
         note_in_devices(cx, log, &entry);
         if log.group.is_some() {
             note_in_group(cx, log, &entry);
         } else if let Some(member) = log.member(author.user).filter(|member| member.wrote.is_none()) {
             member.wrote = Some(seq);
-            cx.put(slot, keys::member(id, user), &member.record());
+            let record = member.record();
+            cx.put(log.slot, keys::member(id, author.user.get()), &record);
         }
         (log.head, log.last_time_ms, log.appended_ms) = (seq, time_ms, cx.now_ms);
         if log.group.is_none() {
@@ -333,6 +307,23 @@ fn tell_members(cx: &mut Cx, log: &Log, entry: &Arc<Entry>) {
         let op = if is_new { UserOp::Joined(entry.clone()) } else { UserOp::Appended(entry.clone()) };
         cx.tell_user(member.user, op);
     }
+}
+
+/// Writes that a direct chat has begun.
+fn write_first(cx: &mut Cx, log: &mut Log, first: &Entry) {
+    log.exists = true;
+    cx.put(log.slot, keys::log(first.log), &LogRecord { created_ms: first.time_ms, group: None });
+    for member in members_of(first.log) {
+        cx.put_bytes(log.slot, keys::membership(member.get(), first.log), Bytes::new());
+    }
+}
+
+/// Writes an entry, and under which number of its device it stands.
+fn write_entry(cx: &mut Cx, log: &Log, entry: &Entry) {
+    let Entry { log: id, seq, author: Author { user, device }, client_id, time_ms, .. } = *entry;
+    cx.put(log.slot, keys::entry(id, seq.0), &entry.to_record());
+    let message = ClientMessageRecord { seq: seq.0, fingerprint: entry.fingerprint(), time_ms };
+    cx.put(log.slot, keys::client_message(id, user.get(), device.get(), client_id.0), &message);
 }
 
 /// Does what an entry says of its group, and writes it with the entry.

@@ -52,7 +52,7 @@ impl Logs {
             cx.refuse(send.origin, REVOKED);
             return Tried::Settled;
         }
-        self.append_with_guests(cx, id, send, users, Change::Made(made));
+        self.append_with_guests(cx, id, *send, &users, Change::Made(made));
         Tried::Settled
     }
 
@@ -72,7 +72,7 @@ impl Logs {
                 return self.ask_guests(cx, id, users, Box::new(Send { permits: guests(&send), ..*send }));
             }
             Ok(Some(Change::Added(users))) => {
-                self.append_with_guests(cx, id, send, users.clone(), Change::Added(users));
+                self.append_with_guests(cx, id, *send, &users.clone(), Change::Added(users));
             }
             Ok(change) => self.append_new(cx, id, *send, change),
         }
@@ -80,19 +80,12 @@ impl Logs {
     }
 
     /// Appends that these come, if there are such users.
-    fn append_with_guests(
-        &mut self,
-        cx: &mut Cx,
-        id: LogId,
-        send: Box<Send>,
-        users: Vec<UserId>,
-        change: Change,
-    ) {
+    fn append_with_guests(&mut self, cx: &mut Cx, id: LogId, send: Send, users: &[UserId], change: Change) {
         let guests = &self.known(id).group().guests;
         let is_there =
             |user: &UserId| guests.iter().any(|(guest, devices)| guest == user && devices.is_some());
         if users.iter().all(is_there) {
-            self.append_new(cx, id, *send, Some(change));
+            self.append_new(cx, id, send, Some(change));
         } else {
             cx.refuse(send.origin, NOBODY);
         }
@@ -145,7 +138,13 @@ impl Logs {
     }
 
     /// The devices of somebody who is in the group, or about to come into it.
-    pub(super) fn guest_known(&mut self, cx: &mut Cx, id: LogId, user: UserId, devices: Option<Vec<DeviceId>>) {
+    pub(super) fn guest_known(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        user: UserId,
+        devices: Option<Vec<DeviceId>>,
+    ) {
         let log = self.known(id);
         if log.group.is_none() {
             return;

@@ -197,7 +197,7 @@ impl Logs {
         let log = self.pinned(id);
         let Some(whole) = log.held.part_came(part) else { return };
         let is_whole = log.recover_group() && !log.is_damaged();
-        let whole = whole.and_then(|()| if is_whole { Ok(()) } else { Err(Unreadable::Damaged) });
+        let whole = whole.and(if is_whole { Ok(()) } else { Err(Unreadable::Damaged) });
         if let Err(why) = whole {
             return self.load_failed(cx, id, why);
         }

@@ -14,7 +14,7 @@ use super::room;
 use crate::durable::DurableHead;
 use crate::entry::{Author, Entry, members_of, peer_of};
 use crate::held::{Held, Load};
-use crate::limits::QUIET_TIMES_MAX;
+use crate::limits::{AHEAD_MS_MAX, QUIET_TIMES_MAX};
 use crate::message::{LogOp, Send, Watermarks};
 
 /// One log.
@@ -249,6 +249,32 @@ impl Log {
             && !waits
     }
 
+    /// The entry that a message becomes now, behind the head, and counted.
+    pub(super) fn next_entry(&mut self, id: LogId, send: Send, now_ms: u64) -> Entry {
+        let Send { author, client_id, kind, body, .. } = send;
+        // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
+        let was_wrong = self.last_time_ms > now_ms.saturating_add(AHEAD_MS_MAX);
+        let time_ms = if was_wrong { now_ms } else { now_ms.max(self.last_time_ms) };
+        let (sender_bytes, other_bytes, sender_entries) = match self.group {
+            Some(_) => (0, 0, 0),
+            None => self.count_written(author.user, body.len()),
+        };
+        let (seq, counted) = (self.head.next(), self.count_entry(kind));
+        Entry {
+            log: id,
+            seq,
+            author,
+            client_id,
+            time_ms,
+            kind,
+            body,
+            sender_bytes,
+            other_bytes,
+            sender_entries,
+            counted,
+        }
+    }
+
     pub(super) fn remember(&mut self, entry: Arc<Entry>) {
         self.tail_bytes += entry.body.len();
         self.tail.push_back(entry);
@@ -294,9 +320,9 @@ impl Member {
 
     /// It was a member of the group when its log had this head.
     pub(super) fn was_present(&self, head: Seq) -> bool {
-        self.part.as_ref().is_none_or(|part| {
-            part.joined <= head && part.until.is_none_or(|until| until > head)
-        })
+        self.part
+            .as_ref()
+            .is_none_or(|part| part.joined <= head && part.until.is_none_or(|until| until > head))
     }
 
     /// Up to where it may see a log with this head.

@@ -87,6 +87,8 @@ pub enum UserOp {
     Watch(LogId),
     /// It is in use no more.
     Unwatch(LogId),
+    /// The user's devices are not as before: tell these groups.
+    TellDevices(Vec<LogId>),
     /// A page for a device that catches up, on its way to its connection.
     Page(Origin, Box<Page>),
     /// Where a log of the user stands, of which something may be lost.
@@ -148,6 +150,7 @@ impl UserOp {
             | Self::EndDevice(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
+            | Self::TellDevices(_)
             | Self::Describe(..)
             | Self::Introduce(_)
             | Self::PeerChanged(_)
@@ -180,6 +183,7 @@ impl UserOp {
             | Self::CaughtUp(..)
             | Self::Seen(_)
             | Self::Unwatch(_)
+            | Self::TellDevices(_)
             | Self::Page(..)
             | Self::Stands(_)
             | Self::Appended(_)

@@ -85,7 +85,9 @@ impl Proven {
         let facts = self.0.borrow();
         let stays = facts.stays.get(&log).and_then(|people| people.get(&user));
         let sees = |stay: &Stay| stay.from <= seq && (stay.until == 0 || seq <= stay.until);
-        facts.is_blind || matches!(log, LogId::Direct(..)) || stays.is_some_and(|stays| stays.iter().any(sees))
+        facts.is_blind
+            || matches!(log, LogId::Direct(..))
+            || stays.is_some_and(|stays| stays.iter().any(sees))
     }
 
     /// Whether all others in a group have got so far.
@@ -93,7 +95,8 @@ impl Proven {
         let facts = self.0.borrow();
         let is_in = |stays: &Vec<Stay>| stays.last().is_some_and(|stay| stay.until == 0);
         let people = facts.stays.get(&log).into_iter().flatten();
-        let mut others = people.filter(|(other, stays)| **other != user && is_in(stays)).map(|(other, _)| *other);
+        let mut others =
+            people.filter(|(other, stays)| **other != user && is_in(stays)).map(|(other, _)| *other);
         facts.is_blind
             || others.all(|other| {
                 let known = facts.marks.get(&(log, other)).copied().unwrap_or_default();

@@ -101,7 +101,9 @@ impl World {
         for (chat, log) in of_user(user, books) {
             let has = chats.get(&chat).unwrap_or(&nothing);
             let (first, last) = (log.joined(user), log.visible_to(user));
-            let is_there = |seq: u64| has.get(&seq).is_some_and(|body| body[..] == log.entries[seq as usize - 1].body[..]);
+            let is_there = |seq: u64| {
+                has.get(&seq).is_some_and(|body| body[..] == log.entries[seq as usize - 1].body[..])
+            };
             if let Some(seq) = (first..=last).find(|seq| !is_there(*seq)) {
                 return Err(format!("it has not what is at {seq} of {last} with {chat}, or another"));
             }
@@ -113,7 +115,7 @@ impl World {
             let position = position.map_or(0, |position| position.upto).max(first - 1);
             let lacks = &log.entries[position as usize..last as usize];
             if lacks.iter().any(|entry| (entry.sender, entry.device) != (user, number)) {
-                return Err(format!("it has not said that it has all of the chat with {chat}"));
+                return Err(format!("it is at {position} of {last} in the chat with {chat}: {member:?}"));
             }
         }
         let tables = device.machine().expect("it has a session").tables();
@@ -134,7 +136,10 @@ impl World {
             let upto = if log.chat < GROUPS_FROM { u64::MAX } else { log.last_own };
             let is_told = |told: u64, is: u64| told.min(upto) == is.min(upto) && told <= is;
             if !is_told(told.0, is.0) || !is_told(told.1, is.1) {
-                return Err(format!("of {} it knows the others at {told:?}, and they are at {is:?}", log.chat));
+                return Err(format!(
+                    "of {} it knows the others at {told:?}, and they are at {is:?}",
+                    log.chat
+                ));
             }
         }
         Ok(())

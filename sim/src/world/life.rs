@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tern_client::machine::{Ask, Tables as _};
 use prost::Message as _;
+use tern_client::machine::{Ask, Tables as _};
 use tern_proto::v1::{self, client_frame, group_change::Change, lookup};
 use tern_shard::admin::AdminRequest;
 use tern_wire::ids::Phone;
@@ -112,14 +112,16 @@ impl World {
     fn with_a_group(&mut self, at: usize, somebody: u64) -> (Work, Ask) {
         let groups = self.record.groups.len() as u64;
         if groups == 0 || (groups < GROUPS_MAX && self.life.below(20) == 0) {
-            return (Work::Group, self.make_group(at, somebody));
+            return (Work::Rename, self.make_group(at, somebody));
         }
         let chat = self.record.groups[self.life.below(groups) as usize];
         match self.life.below(20) {
             ..10 => (Work::Send, self.message(at, chat)),
             10..13 => match self.reading(at, chat) {
                 Some(reading) => reading,
-                None => (Work::Group, Ask::Request(client_frame::Request::AboutGroup(v1::AboutGroup { chat }))),
+                None => {
+                    (Work::Rename, Ask::Request(client_frame::Request::AboutGroup(v1::AboutGroup { chat })))
+                }
             },
             13 => {
                 let (from, forwards) = (self.life.below(30), self.life.below(2) == 0);
@@ -129,7 +131,7 @@ impl World {
                 let by = Some(lookup::By::UserId(somebody));
                 (Work::LookUp, Ask::Request(client_frame::Request::Lookup(v1::Lookup { by, group: chat })))
             }
-            _ => (Work::Group, self.change_group(at, chat, somebody)),
+            _ => (Work::Rename, self.change_group(at, chat, somebody)),
         }
     }
 
@@ -143,7 +145,12 @@ impl World {
         members.dedup();
         members.retain(|user| *user != 0);
         let settings = self.settings();
-        let made = v1::GroupMade { name: "group".to_owned(), settings: Some(settings), members, ..Default::default() };
+        let made = v1::GroupMade {
+            name: "group".to_owned(),
+            settings: Some(settings),
+            members,
+            ..Default::default()
+        };
         change(0, Change::Made(made))
     }
 

@@ -137,7 +137,6 @@ impl Session {
             sender: device.account.user_id,
             sender_device: device.account.device_id,
             client_id,
-            ..Default::default()
         };
         let chat = entry.chat;
         let log = self.entry(device, entry)?;

@@ -80,15 +80,8 @@ impl Relations {
                 self.name(log()?, record.seq)
             }
             'w' => {
-                let members = match log()? {
-                    LogId::Direct(..) => vec![MemberRecord::decode(value).ok()?],
-                    LogId::Group(_) => MembersRecord::decode(value).ok()?.members,
-                };
-                let reached = |member: &MemberRecord| {
-                    let positions = member.positions.iter().map(|position| position.upto).max().unwrap_or(0);
-                    member.delivered_upto.max(member.read_upto).max(positions)
-                };
-                self.name(log()?, members.iter().map(reached).max().unwrap_or(0))
+                let log = log()?;
+                self.name(log, reached(log, value)?)
             }
             'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().members.insert(user()?);
@@ -176,6 +169,19 @@ impl Relations {
         }
         rows
     }
+}
+
+/// The highest seq that a record of members names; `None` if it is none.
+fn reached(log: LogId, value: &[u8]) -> Option<u64> {
+    let members = match log {
+        LogId::Direct(..) => vec![MemberRecord::decode(value).ok()?],
+        LogId::Group(_) => MembersRecord::decode(value).ok()?.members,
+    };
+    let of_member = |member: MemberRecord| {
+        let positions = member.positions.iter().map(|position| position.upto).max().unwrap_or(0);
+        member.delivered_upto.max(member.read_upto).max(member.until).max(positions)
+    };
+    Some(members.into_iter().map(of_member).max().unwrap_or(0))
 }
 
 /// The store's record, without the generations that it knows. One that is damaged is made anew at the next start.
