@@ -36,6 +36,14 @@ tern_storage::mutations! {
     TrustInbox => "shard/tests/marks.rs" 0..1;
     /// A page goes to the connection straight from the log's owner, beside what is pushed.
     PageAside => "shard/tests/owner_gone.rs" 1..60;
+    /// Who was removed from a group hears one entry more.
+    HearAfterRemoval => "sim/tests/mutations.rs" 1..60;
+    /// Whoever is in a group may do everything in it.
+    SkipRights => "sim/tests/mutations.rs" 1..60;
+    /// How far the members of a group have got is told before it is durable.
+    TellUndurable => "sim/tests/mutations.rs" 1..60;
+    /// What of a group follows from entries that were not written with its members is not made again.
+    ForgetTail => "sim/tests/mutations.rs" 1..300;
     /// A late Login of a connection that was opened earlier ends the one that was opened later.
     LateLogin => "sim/tests/mutations.rs" 1..300;
     /// Who watches a user's devices once more is not answered.

@@ -334,6 +334,7 @@ fn write_change(cx: &mut Cx, log: &mut Log, entry: &Entry, change: Change) {
         log.group().created_ms = entry.time_ms;
     }
     let group = log.group();
+    group.changed = seq;
     let record = LogRecord { created_ms: group.created_ms, group: Some(group.record()) };
     cx.put(slot, keys::log(id), &record);
     let joined = |member: &&Member| member.part.as_ref().is_some_and(|part| part.joined == seq);

@@ -13,6 +13,7 @@ use super::{After, Cx, Logs};
 use crate::entry::Author;
 use crate::limits::{GATHER_MS, GROUP_ACKNOWLEDGED_MAX};
 use crate::message::{UserOp, Watermarks};
+use crate::mutations::{Mutation, is};
 use crate::reply::Origin;
 
 impl Logs {
@@ -52,6 +53,9 @@ impl Logs {
         let marks = member.marks.max(upto);
         let advanced = (marks != member.marks).then_some(marks);
         member.marks = marks;
+        if is(Mutation::TellUndurable) {
+            member.shown = marks;
+        }
         let part = member.part.as_deref_mut().expect("it is a member of a group");
         part.read(marks.read);
         let number = part.number;

@@ -14,6 +14,7 @@ use super::waits::Acknowledged;
 use crate::entry::{Author, Entry};
 use crate::limits::{GROUP_OWN_MAX, GROUP_PEOPLE_MAX};
 use crate::message::{Pull, Watermarks};
+use crate::mutations::{Mutation, is};
 use crate::reply::Origin;
 
 /// What a group has beside what every log has.
@@ -26,6 +27,8 @@ pub(super) struct Group {
     pub(super) created_ms: u64,
     /// The number of the next member.
     pub(super) members_made: u32,
+    /// The newest entry that changed it.
+    pub(super) changed: Seq,
     /// Entries that count as unread, up to the head.
     pub(super) counted: u64,
     /// While it is being read: up to which entry rows of members have what follows.
@@ -243,6 +246,11 @@ impl Log {
             return Err(if matches!(change, Some(Change::Made(_))) { MADE } else { UNKNOWN_GROUP });
         };
         let part = member.part.as_deref().filter(|part| part.until.is_none()).ok_or(NOT_A_MEMBER)?;
+        if is(Mutation::SkipRights)
+            && !matches!(change, Some(Change::Made(_) | Change::Added(_) | Change::Removed(_)))
+        {
+            return Ok(());
+        }
         let settings = group.settings;
         let by = |who: Who| if who.has(part.role) { Ok(()) } else { Err(NOT_ALLOWED) };
         let present = |user: UserId| self.seen_member(user).filter(|member| member.is_present());
@@ -395,6 +403,9 @@ impl Log {
         for entry in self.tail.clone() {
             let Some(member) = self.member(entry.author.user) else { continue };
             let row = member.part.as_ref().map_or(0, |part| part.number / MEMBERS_PER_ROW);
+            if is(Mutation::ForgetTail) {
+                continue;
+            }
             if rows.iter().any(|(number, upto)| *number == row && *upto < entry.seq) {
                 member.wrote_entry(entry.seq, Entry::counts(entry.kind));
             }

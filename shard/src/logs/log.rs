@@ -16,6 +16,7 @@ use crate::entry::{Author, Entry, members_of, peer_of};
 use crate::held::{Held, Load};
 use crate::limits::{AHEAD_MS_MAX, QUIET_TIMES_MAX};
 use crate::message::{LogOp, Send, Watermarks};
+use crate::mutations::{Mutation, is};
 
 /// One log.
 #[derive(Debug)]
@@ -154,7 +155,12 @@ impl Log {
         part.map_or(Seq(1), |part| part.joined)
     }
 
-    /// Up to where somebody may see the log: nowhere, if not as a member.
+    /// Somebody comes into the group, and it is not durable yet.
+    pub(super) fn is_coming(&self, user: UserId) -> bool {
+        self.group.is_some() && self.joined(user) > self.durable.seq().max(Seq(1))
+    }
+
+    /// Up to where somebody may see the log with this head: nowhere, if not as a member.
     pub(super) fn visible_to(&self, user: UserId, head: Seq) -> Seq {
         self.seen_member(user).map_or(Seq(0), |member| member.visible(head))
     }
@@ -327,7 +333,9 @@ impl Member {
 
     /// Up to where it may see a log with this head.
     pub(super) fn visible(&self, head: Seq) -> Seq {
-        self.part.as_ref().and_then(|part| part.until).map_or(head, |until| until.min(head))
+        let until = self.part.as_ref().and_then(|part| part.until);
+        let until = until.map(|until| if is(Mutation::HearAfterRemoval) { until.next() } else { until });
+        until.map_or(head, |until| until.min(head))
     }
 
     /// The first entry that it may see.

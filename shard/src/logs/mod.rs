@@ -121,6 +121,10 @@ impl Logs {
 
     /// Something is asked of a log that is known.
     fn decide(&mut self, cx: &mut Cx, id: LogId, op: LogOp) {
+        if op.reader().is_some_and(|reader| self.known(id).is_coming(reader)) {
+            // What is not durable is not told.
+            return self.after(cx, After::Ask(id, Box::new(op)));
+        }
         match op {
             LogOp::Send(send) => {
                 cx.passed(send.author, send.client_id, Stage::Routed);

@@ -96,10 +96,11 @@ impl Reader {
 impl Logs {
     pub(super) fn read_history(&mut self, cx: &mut Cx, id: LogId, wanted: ReadHistory) {
         let log = self.known(id);
+        let durable = log.durable.seq();
         let Some(member) = log.seen_member(wanted.reader) else {
             return cx.refuse(wanted.origin, UNKNOWN_GROUP);
         };
-        let (oldest, head) = (member.first().0, member.visible(log.durable.seq()));
+        let (oldest, head) = (member.first().0, member.visible(durable));
         let ReadHistory { from, forwards, limit, .. } = wanted;
         let (first, end) = if forwards {
             (from.0.saturating_add(1).max(oldest), head.0 + 1)
@@ -144,7 +145,8 @@ impl Logs {
         if !is_met && log.seen_member(user).is_some() {
             return self.meet_newcomer(cx, id, Newcomer::Pull(Box::new(pull)));
         }
-        if log.group.is_some() && log.device(pull.author).is_some_and(|device| !device.saved) {
+        let is_unsaved = log.device(pull.author).is_some_and(|device| !device.saved);
+        if log.group.is_some() && pull.writes_mark && is_unsaved {
             // That it is known here must be durable before it is told anything.
             return self.after(cx, After::Pull(id, Box::new(pull)));
         }
@@ -203,7 +205,8 @@ impl Logs {
 
     fn pulled(&mut self, cx: &mut Cx, id: LogId, pull: Pull, place: Place, entries: Vec<Arc<Entry>>) {
         let log = self.known(id);
-        let head = log.visible_to(pull.author.user, log.durable.seq());
+        let user = pull.author.user;
+        let head = log.visible_to(user, log.durable.seq());
         let next = entries.last().map_or(place.first.min(head.next()), |last| last.seq.next());
         let page = Page {
             log: id,
@@ -212,8 +215,8 @@ impl Logs {
             entries,
             next,
             head,
-            others: log.shown_of_others(id, pull.author.user),
-            own: log.shown_of(pull.author.user),
+            others: log.shown_of_others(id, user),
+            own: log.shown_of(user),
             failed: None,
         };
         tell_page(cx, &pull, page);

@@ -26,6 +26,8 @@ pub(crate) enum After {
     Gathered(LogId, Vec<Acknowledged>),
     /// Inbox marks of a log, of no interest to anybody else, were written.
     Marked(LogId),
+    /// What was asked rests on what was not durable: go on with it.
+    Ask(LogId, Box<LogOp>),
     /// The mark that a pull needed was written: go on with it.
     Pull(LogId, Box<Pull>),
 }
@@ -72,7 +74,7 @@ impl After {
         match self {
             Self::Append(_, entry) | Self::Again(_, entry) => entry.log,
             Self::Acknowledged(acknowledged) => acknowledged.log,
-            Self::Marked(log) | Self::Pull(log, _) | Self::Gathered(log, _) => *log,
+            Self::Marked(log) | Self::Pull(log, _) | Self::Gathered(log, _) | Self::Ask(log, _) => *log,
         }
     }
 }
@@ -92,6 +94,7 @@ impl Logs {
                 }
                 self.told(cx, log, LogOp::Pull(pull));
             }
+            After::Ask(log, op) => self.told(cx, log, *op),
             After::Gathered(log, acknowledged) => self.gathered(cx, log, acknowledged),
             After::Marked(_) => {}
         }
@@ -102,7 +105,7 @@ impl Logs {
     pub(crate) fn undone(&mut self, cx: &mut Cx, after: After, undone: Undone) {
         let id = after.log();
         self.pinned(id).held.settle();
-        let pull = match after {
+        let again = match after {
             After::Append(origin, _) | After::Again(origin, _) => {
                 cx.reply(origin, undone.into());
                 None
@@ -118,12 +121,15 @@ impl Logs {
                 None
             }
             After::Marked(_) => None,
-            After::Pull(_, pull) => Some(pull),
+            After::Ask(_, op) => Some(op),
+            // A store that takes nothing must still be read.
+            After::Pull(_, pull) => {
+                Some(Box::new(LogOp::Pull(Box::new(Pull { writes_mark: false, ..*pull }))))
+            }
         };
         self.doubt(cx, id, undone);
-        if let Some(pull) = pull {
-            // A store that takes nothing must still be read.
-            self.told(cx, id, LogOp::Pull(Box::new(Pull { writes_mark: false, ..*pull })));
+        if let Some(op) = again {
+            self.told(cx, id, *op);
         }
     }
 

@@ -78,6 +78,25 @@ impl LogOp {
         }
     }
 
+    /// Who is to be shown something of the log.
+    pub(crate) fn reader(&self) -> Option<UserId> {
+        match self {
+            Self::History(history) => Some(history.reader),
+            Self::Pull(pull) => Some(pull.author.user),
+            Self::Glance(asker) => Some(asker.reader),
+            Self::About(_, reader) | Self::DescribeMember(_, reader, _) => Some(*reader),
+            Self::Send(_)
+            | Self::Acknowledge { .. }
+            | Self::Describe { .. }
+            | Self::Recover(_)
+            | Self::Changed(_)
+            | Self::Permit(..)
+            | Self::Devices(..)
+            | Self::Unreadable(_)
+            | Self::DevicesChanged(..) => None,
+        }
+    }
+
     /// Whether the log has asked for it: it is taken also while the log waits for nothing else.
     pub fn is_answer(&self) -> bool {
         matches!(self, Self::Permit(..) | Self::Devices(..) | Self::Unreadable(_))
