@@ -144,6 +144,26 @@ impl<'a, D: Department> Cx<'a, D> {
         self.tell_owner(Slot::of_user(user.get()), Message::User(user, op));
     }
 
+    /// Tells many users' owners what follows from one thing: one message a core.
+    pub(crate) fn tell_users(&mut self, all: impl Iterator<Item = (UserId, UserOp)>) {
+        let mut by_core: Vec<(CoreId, Vec<(UserId, UserOp)>)> = Vec::new();
+        for (user, op) in all {
+            let slot = Slot::of_user(user.get());
+            if !self.ground.moving.is_settled(slot) {
+                self.tell_user(user, op);
+                continue;
+            }
+            let owner = self.owner(slot);
+            match by_core.iter_mut().find(|(core, _)| *core == owner) {
+                Some((_, told)) => told.push((user, op)),
+                None => by_core.push((owner, vec![(user, op)])),
+            }
+        }
+        for (core, told) in by_core {
+            self.ground.tell(core, Message::Users(told), self.fx);
+        }
+    }
+
     /// Tells a log's owner.
     pub(crate) fn tell_log(&mut self, log: LogId, op: LogOp) {
         self.tell_owner(Slot::of_log(log), Message::Log(log, op));

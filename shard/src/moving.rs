@@ -129,6 +129,11 @@ impl Moving {
         Way::To(self.table.owner(slot), message)
     }
 
+    /// Whether what this core has to say to a slot goes to its owner, and nowhere else.
+    pub(crate) fn is_settled(&self, slot: Slot) -> bool {
+        !self.draining.contains_key(&slot) && !self.held.contains_key(&slot)
+    }
+
     /// What becomes of a message for a slot that has come to this core: to itself means that it is decided on here. One for another
     /// core's slot was sent by somebody who has an older table, and goes on to its owner.
     pub(crate) fn came(&mut self, slot: Slot, message: Message) -> Way {

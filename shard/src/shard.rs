@@ -249,6 +249,11 @@ impl Shard {
             Message::Flush { slot, from } => fx.tell(from, Message::Flushed(slot)),
             Message::Flushed(slot) => self.flushed(slot, fx),
             Message::Refuse(message) => self.refuse(now_ms, *message, fx),
+            Message::Users(all) => {
+                for (user, op) in all {
+                    self.told(now_ms, Message::User(user, op), fx);
+                }
+            }
             Message::Marker { .. }
             | Message::Network(..)
             | Message::Phone(..)
@@ -276,6 +281,7 @@ impl Shard {
             | Message::Passed(_)
             | Message::Flush { .. }
             | Message::Flushed(_)
+            | Message::Users(_)
             | Message::Refuse(_) => unreachable!("these are of no slot"),
         }
     }
@@ -295,6 +301,7 @@ impl Shard {
             | Message::Passed(_)
             | Message::Flush { .. }
             | Message::Flushed(_)
+            | Message::Users(_)
             | Message::Refuse(_) => unreachable!("only requests are refused"),
         }
     }

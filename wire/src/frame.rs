@@ -34,10 +34,19 @@ impl std::error::Error for FrameError {}
 pub fn encode(message: &impl Message, out: &mut Vec<u8>) -> usize {
     let begin = out.len();
     message.encode_length_delimited(out).expect("a Vec grows as needed");
-    let frame = &out[begin..];
-    // The prefix says of each of its bytes whether another one follows.
+    bytes_of(&out[begin..])
+}
+
+/// The bytes of a frame without its length prefix, each byte of which says whether another one follows.
+fn bytes_of(frame: &[u8]) -> usize {
     let prefix = 1 + frame.iter().take_while(|byte| **byte >= 0x80).count();
     frame.len() - prefix
+}
+
+/// Appends a frame that was encoded before, length prefix included. Gives its bytes without the prefix.
+pub fn append(frame: &[u8], out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(frame);
+    bytes_of(frame)
 }
 
 /// The bytes of a frame that has not arrived whole.

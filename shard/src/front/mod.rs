@@ -16,6 +16,8 @@ mod session;
 
 use std::sync::Arc;
 
+use tern_proto::v1;
+
 use tern_wire::opening::Opening;
 
 use self::asking::Asked;
@@ -23,6 +25,7 @@ use self::conns::{Conn, Conns};
 use self::listing::Listings;
 use crate::asks::Ledger;
 use crate::cx::{Cx as AnyCx, Department, KnowsFrames, Never};
+use crate::entry::Entry;
 use crate::identity::StoreIdentity;
 use crate::maps::Hashing;
 use crate::message::FrontOp;
@@ -35,8 +38,19 @@ pub(crate) struct Front {
     conns: Conns,
     asks: Ledger<Asked>,
     listings: Listings,
+    /// The last entry that was pushed to many, as its frame.
+    pushed: Option<Encoded>,
     identity: StoreIdentity,
     keys: Arc<Keys>,
+}
+
+/// An entry of a group, as all but its author are pushed it.
+#[derive(Debug)]
+struct Encoded {
+    entry: Arc<Entry>,
+    frame: v1::ServerFrame,
+    /// With the length prefix.
+    bytes: Vec<u8>,
 }
 
 /// It asks the store nothing.
@@ -57,6 +71,7 @@ impl Front {
             conns: Conns::default(),
             asks: Ledger::default(),
             listings: Listings::new(hashing),
+            pushed: None,
             identity,
             keys,
         }

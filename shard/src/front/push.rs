@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tern_proto::v1::{self, server_frame};
 use tern_storage::LogId;
 use tern_wire::errors::{Farewell, Reason};
@@ -11,7 +12,7 @@ use tern_wire::request::Credit;
 use super::asking::Ask;
 use super::lag::{Behind, UNREAD};
 use super::session::Next;
-use super::{Cx, Front};
+use super::{Cx, Encoded, Front};
 use crate::asks::AskId;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, chat_of, peer_of};
@@ -55,13 +56,31 @@ impl Front {
             }
             self.bound_lag(cx, id);
         } else if self.may_push(cx, id) {
-            self.push(cx, id, server_frame::Message::Entry(entry.view(reader, false)));
+            if peer_of(entry.log, reader).is_none() && entry.author.user != reader {
+                self.push_to_many(cx, id, entry);
+            } else {
+                self.push(cx, id, server_frame::Message::Entry(entry.view(reader, false)));
+            }
             cx.passed(entry.author, entry.client_id, Stage::Delivered);
         } else {
             let session = self.conns.session(id).expect(HERE);
             session.behind(entry.log, Want::from_entry(entry.seq));
             self.bound_lag(cx, id);
         }
+    }
+
+    /// Pushes an entry of a group, of which one frame serves all but its author.
+    fn push_to_many(&mut self, cx: &mut Cx, id: ConnId, entry: &Arc<Entry>) {
+        if !self.pushed.as_ref().is_some_and(|pushed| Arc::ptr_eq(&pushed.entry, entry)) {
+            let reader = self.conns.session(id).expect(HERE).author().user;
+            let message = Some(server_frame::Message::Entry(entry.view(reader, false)));
+            let frame = v1::ServerFrame { id: 0, message };
+            let bytes = frame.encode_length_delimited_to_vec();
+            self.pushed = Some(Encoded { entry: entry.clone(), frame, bytes });
+        }
+        let Encoded { frame, bytes, .. } = self.pushed.as_ref().expect("it was just made");
+        let bytes = cx.fx().send_encoded(id, frame, bytes);
+        self.conns.session(id).expect(HERE).pushed(bytes);
     }
 
     /// Pushes a member's watermarks, or those of all others together, or notes that the device is behind.

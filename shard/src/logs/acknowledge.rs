@@ -61,21 +61,15 @@ impl Logs {
         }
     }
 
-    /// A device has got further, durably: the members' owners are told, and the device.
+    /// A device has got further in a direct chat, durably: the members' owners are told, and the device.
     pub(super) fn acknowledged(&mut self, cx: &mut Cx, acknowledged: Acknowledged) {
         let Acknowledged { origin, log, author, position, advanced } = acknowledged;
         cx.tell_user(author.user, UserOp::Acknowledged(author.device, log, position));
         if let Some(marks) = advanced {
-            let state = self.pinned(log);
-            let is_group = state.group.is_some();
-            let member = member_of(state, author.user);
+            let member = member_of(self.pinned(log), author.user);
             member.shown = member.shown.max(marks);
-            if !is_group {
-                for user in members_of(log) {
-                    cx.tell_user(user, UserOp::Advanced(log, author, marks));
-                }
-            } else if member.devices.len() > 1 {
-                cx.tell_user(author.user, UserOp::Advanced(log, author, marks));
+            for user in members_of(log) {
+                cx.tell_user(user, UserOp::Advanced(log, author, marks));
             }
         }
         cx.reply(origin, Reply::Acknowledged);

@@ -301,12 +301,19 @@ fn sent(id: LogId, proof: DurableSeq, client_id: ClientMessageId) -> Reply {
 
 /// Tells the owners of those who hear an entry.
 fn tell_members(cx: &mut Cx, log: &Log, entry: &Arc<Entry>) {
-    for member in log.members.iter().filter(|member| member.hears(entry.seq)) {
+    if log.group.is_none() {
+        for member in &log.members {
+            cx.tell_user(member.user, UserOp::Appended(entry.clone()));
+        }
+        return;
+    }
+    let hears = log.members.iter().filter(|member| member.hears(entry.seq));
+    cx.tell_users(hears.map(|member| {
         // Who has come by it does not know where the log begins.
         let is_new = member.part.as_ref().is_some_and(|part| part.joined == entry.seq);
         let op = if is_new { UserOp::Joined(entry.clone()) } else { UserOp::Appended(entry.clone()) };
-        cx.tell_user(member.user, op);
-    }
+        (member.user, op)
+    }));
 }
 
 /// Writes that a direct chat has begun.

@@ -14,7 +14,7 @@ use crate::entry::Author;
 use crate::limits::{GATHER_MS, GROUP_ACKNOWLEDGED_MAX};
 use crate::message::{UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
-use crate::reply::Origin;
+use crate::reply::{Origin, Reply};
 
 impl Logs {
     /// A device of a member acknowledges.
@@ -106,15 +106,20 @@ impl Logs {
     }
 
     /// What was gathered is durable: who has acknowledged is told so, and authors hear how far all others have got.
-    pub(super) fn gathered(&mut self, cx: &mut Cx, id: LogId, acknowledged: Vec<Acknowledged>) {
-        for acknowledged in acknowledged {
-            self.acknowledged(cx, acknowledged);
-        }
-        self.tell_authors(cx, id);
-    }
-
-    fn tell_authors(&mut self, cx: &mut Cx, id: LogId) {
+    pub(super) fn gathered(&mut self, cx: &mut Cx, id: LogId, all: Vec<Acknowledged>) {
         let log = self.pinned(id);
+        let mut told = Vec::with_capacity(2 * all.len());
+        for Acknowledged { author, position, advanced, .. } in &all {
+            told.push((author.user, UserOp::Acknowledged(author.device, id, *position)));
+            // It may have been forgotten since that it was a member.
+            let Some(member) = log.member(author.user) else { continue };
+            if let Some(marks) = *advanced {
+                member.shown = member.shown.max(marks);
+                if member.devices.len() > 1 {
+                    told.push((author.user, UserOp::Advanced(id, *author, marks)));
+                }
+            }
+        }
         let lowest = Lowest::of(log);
         for member in log.members.iter_mut().filter(|member| member.is_present()) {
             let user = member.user;
@@ -125,8 +130,12 @@ impl Logs {
                 || is_news(part.told.read, marks.read, part.last_own);
             if news {
                 part.told = part.told.max(marks);
-                cx.tell_user(user, UserOp::OthersAdvanced(id, part.told));
+                told.push((user, UserOp::OthersAdvanced(id, part.told)));
             }
+        }
+        cx.tell_users(told.into_iter());
+        for acknowledged in all {
+            cx.reply(acknowledged.origin, Reply::Acknowledged);
         }
     }
 }

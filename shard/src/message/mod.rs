@@ -33,6 +33,8 @@ pub enum Message {
     User(UserId, UserOp),
     /// To the owner of a log.
     Log(LogId, LogOp),
+    /// To the owners of users, who are one core: what follows from one thing for many, in order.
+    Users(Vec<(UserId, UserOp)>),
     /// To the next owner of a slot: all that the last one held of it.
     Slot(Box<HandOver>),
     /// To the last owner of a slot and on to the next: this core has said all that it had to say to the last one.
@@ -79,6 +81,7 @@ impl Message {
             | Self::Passed(_)
             | Self::Flush { .. }
             | Self::Flushed(_)
+            | Self::Users(_)
             | Self::Refuse(_) => None,
             Self::Marker { slot, .. } => Some(*slot),
             Self::Network(network, _) => Some(Slot::of_address(network.bytes())),
@@ -99,6 +102,7 @@ impl Message {
             | Self::Passed(_)
             | Self::Flush { .. }
             | Self::Flushed(_)
+            | Self::Users(_)
             | Self::Refuse(_) => false,
             Self::Network(..) | Self::Phone(..) => true,
             Self::User(_, op) => op.is_request(),

@@ -24,11 +24,15 @@ use super::Io;
 
 impl Effects for Io {
     fn send(&mut self, id: ConnId, frame: &v1::ServerFrame) -> usize {
-        self.queue(id, frame, false)
+        self.queue(id, frame, None, false)
     }
 
     fn send_lazily(&mut self, id: ConnId, frame: &v1::ServerFrame) -> usize {
-        self.queue(id, frame, true)
+        self.queue(id, frame, None, true)
+    }
+
+    fn send_encoded(&mut self, id: ConnId, frame: &v1::ServerFrame, bytes: &[u8]) -> usize {
+        self.queue(id, frame, Some(bytes), false)
     }
 
     fn backlog(&mut self, id: ConnId) -> usize {
@@ -164,7 +168,7 @@ impl Effects for Io {
 
 impl Io {
     /// Queues a frame to a connection, to leave at the end of the turn, or lazily.
-    fn queue(&mut self, id: ConnId, frame: &v1::ServerFrame, lazily: bool) -> usize {
+    fn queue(&mut self, id: ConnId, frame: &v1::ServerFrame, encoded: Option<&[u8]>, lazily: bool) -> usize {
         let Some(conn) = self.conns.get(id).filter(|conn| conn.life.takes_frames()) else { return 0 };
         let queue = conn.queue.get_or_insert_default();
         if queue.plain.capacity() == 0 {
@@ -173,7 +177,10 @@ impl Io {
         let was_lazy = queue.lazy;
         queue.lazy = lazily && (was_lazy || queue.plain.is_empty());
         let is_lazy = queue.lazy;
-        let bytes = frame::encode(frame, &mut queue.plain);
+        let bytes = match encoded {
+            Some(encoded) => frame::append(encoded, &mut queue.plain),
+            None => frame::encode(frame, &mut queue.plain),
+        };
         let actions = conn.life.on(self.now, Event::Queued);
         match (was_lazy, is_lazy) {
             (false, false) => self.act(id, actions),
