@@ -286,7 +286,8 @@ impl Logs {
 fn answer_again(cx: &mut Cx, log: &Log, (id, author): (LogId, Author), origin: Origin, sent: Reply) {
     cx.reply(origin, sent);
     let marks = log.shown_of_others(id, author.user);
-    if peer_of(id, author.user) != Some(author.user) && marks != Watermarks::default() {
+    let is_other = peer_of(id, author.user) != Some(author.user);
+    if is_other && !log.is_changing() && marks != Watermarks::default() {
         cx.tell_front(origin.place, FrontOp::Watermarks(id, None, marks));
     }
 }

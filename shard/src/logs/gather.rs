@@ -120,8 +120,11 @@ impl Logs {
                 }
             }
         }
+        // Nobody counts as gone, or come, before that is durable.
+        let is_changing = log.is_changing();
         let lowest = Lowest::of(log);
-        for member in log.members.iter_mut().filter(|member| member.is_present()) {
+        let present = log.members.iter_mut().filter(|member| member.is_present() && !is_changing);
+        for member in present {
             let user = member.user;
             let Some(part) = member.part.as_deref_mut() else { continue };
             let marks = lowest.without(user);
@@ -155,9 +158,8 @@ struct Lowest {
 
 impl Lowest {
     fn of(log: &Log) -> Self {
-        // Nobody counts as gone, or come, before that is durable.
         let head = log.durable.seq();
-        let present = || log.members.iter().filter(|member| member.was_present(head));
+        let present = || log.members.iter().filter(|member| member.is_present());
         Self {
             head,
             delivered: two_lowest(present().map(|member: &Member| (member.shown.delivered, member.user))),

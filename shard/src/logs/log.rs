@@ -155,9 +155,9 @@ impl Log {
         part.map_or(Seq(1), |part| part.joined)
     }
 
-    /// Somebody comes into the group, and it is not durable yet.
-    pub(super) fn is_coming(&self, user: UserId) -> bool {
-        self.group.is_some() && self.joined(user) > self.durable.seq().max(Seq(1))
+    /// Something becomes of the group that is not durable yet.
+    pub(super) fn is_changing(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.changed > self.durable.seq())
     }
 
     /// Up to where somebody may see the log with this head: nowhere, if not as a member.
@@ -206,8 +206,7 @@ impl Log {
             Some(peer) => self.shown_of(peer),
             None => {
                 let head = self.durable.seq();
-                let others =
-                    self.members.iter().filter(|member| member.user != user && member.was_present(head));
+                let others = self.members.iter().filter(|member| member.user != user && member.is_present());
                 let all = Watermarks { delivered: head, read: head };
                 others.map(|member| member.shown).fold(all, Watermarks::min)
             }
@@ -322,13 +321,6 @@ impl Member {
     /// It may say something, or has not left the group.
     pub(super) fn is_present(&self) -> bool {
         self.part.as_ref().is_none_or(|part| part.until.is_none())
-    }
-
-    /// It was a member of the group when its log had this head.
-    pub(super) fn was_present(&self, head: Seq) -> bool {
-        self.part
-            .as_ref()
-            .is_none_or(|part| part.joined <= head && part.until.is_none_or(|until| until > head))
     }
 
     /// Up to where it may see a log with this head.

@@ -121,7 +121,7 @@ impl Logs {
 
     /// Something is asked of a log that is known.
     fn decide(&mut self, cx: &mut Cx, id: LogId, op: LogOp) {
-        if op.reader().is_some_and(|reader| self.known(id).is_coming(reader)) {
+        if op.shows() && self.known(id).is_changing() {
             // What is not durable is not told.
             return self.after(cx, After::Ask(id, Box::new(op)));
         }

@@ -4,9 +4,9 @@ use tern_storage::LogId;
 use tern_wire::ids::UserId;
 
 use super::group::{NOT_A_MEMBER, UNKNOWN_GROUP};
-use super::{After, Cx, Logs, UNKNOWN_USER};
+use super::{Cx, Logs, UNKNOWN_USER};
 use crate::entry::{chat_of, peer_of};
-use crate::message::{LogOp, Shown, UserOp};
+use crate::message::{Shown, UserOp};
 use crate::reply::{Origin, Reply};
 
 impl Logs {
@@ -52,10 +52,6 @@ impl Logs {
     /// Tells a member what its group is, and who the others are.
     pub(super) fn about_group(&mut self, cx: &mut Cx, id: LogId, origin: Origin, reader: UserId) {
         let log = self.known(id);
-        if log.group.as_ref().is_some_and(|group| group.changed > log.durable.seq()) {
-            // What is not durable is not told.
-            return self.after(cx, After::Ask(id, Box::new(LogOp::About(origin, reader))));
-        }
         match log.seen_member(reader) {
             Some(member) if member.is_present() => {
                 let about = log.about(chat_of(id, reader).get());

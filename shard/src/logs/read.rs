@@ -251,8 +251,8 @@ impl Logs {
         if let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.load() == reader.load) {
             log.reading -= 1;
         }
-        if self.known_by(id, reader.load).is_none() {
-            // The log came into doubt meanwhile: what it says of itself is not known now.
+        if self.known_by(id, reader.load).is_none_or(|log| log.is_changing()) {
+            // The log came into doubt meanwhile, or is about to be another one: what it says of itself is not known now.
             return self.told(cx, id, reader.ask());
         }
         let entries = rows.and_then(|rows| reader.entries(rows).ok_or(Unreadable::Damaged));

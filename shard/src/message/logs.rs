@@ -78,22 +78,23 @@ impl LogOp {
         }
     }
 
-    /// Who is to be shown something of the log.
-    pub(crate) fn reader(&self) -> Option<UserId> {
+    /// Whether somebody is shown something of the log.
+    pub(crate) fn shows(&self) -> bool {
         match self {
-            Self::History(history) => Some(history.reader),
-            Self::Pull(pull) => Some(pull.author.user),
-            Self::Glance(asker) => Some(asker.reader),
-            Self::About(_, reader) | Self::DescribeMember(_, reader, _) => Some(*reader),
+            Self::History(_)
+            | Self::Pull(_)
+            | Self::Glance(_)
+            | Self::About(..)
+            | Self::DescribeMember(..)
+            | Self::Recover(_) => true,
             Self::Send(_)
             | Self::Acknowledge { .. }
             | Self::Describe { .. }
-            | Self::Recover(_)
             | Self::Changed(_)
             | Self::Permit(..)
             | Self::Devices(..)
             | Self::Unreadable(_)
-            | Self::DevicesChanged(..) => None,
+            | Self::DevicesChanged(..) => false,
         }
     }
 

@@ -104,6 +104,13 @@ impl Proven {
             })
     }
 
+    /// What is durable of who is in a group, and how far they have got.
+    fn says_of(&self, log: LogId) -> String {
+        let facts = self.0.borrow();
+        let marks: Vec<_> = facts.marks.iter().filter(|((of, _), _)| *of == log).collect();
+        format!("{:?}, {marks:?}", facts.stays.get(&log))
+    }
+
     fn has_entry(&self, log: LogId, seq: u64) -> bool {
         let facts = self.0.borrow();
         facts.is_blind || facts.heads.get(&log).is_some_and(|head| *head >= seq)
@@ -325,8 +332,9 @@ impl Talk {
             return Ok(());
         }
         Err(format!(
-            "that {member} of the chat of {} and {chat} is at {marks:?} is told, and not durable",
-            self.user
+            "that {member} of the chat of {} and {chat} is at {marks:?} is told, and not durable: {}",
+            self.user,
+            proven.says_of(log)
         ))
     }
 }
