@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use scenarios::{churn, idle, limits, mixed, pairs, pieces, resume, soak, storm, strangers, why_slow};
+use scenarios::{churn, group, idle, limits, mixed, pairs, pieces, resume, soak, storm, strangers, why_slow};
 use serde::Serialize;
 use setup::Setup;
 
@@ -67,6 +67,8 @@ enum Scenario {
     Strangers(strangers::StrangersArgs),
     /// Devices that come back: with nothing new, and with messages that they have missed
     Resume(resume::ResumeArgs),
+    /// Groups of many in which some talk: how long until the last member has a message, and what it costs the server
+    Group(group::GroupArgs),
     /// A day of people: writes, ten times as many reads, large messages, a peak of ten times the usual
     Mixed(mixed::MixedArgs),
     /// Devices that come and go without end
@@ -164,6 +166,7 @@ fn run(Arguments { json, scenario, .. }: Arguments) -> Result<u8, String> {
             found!(strangers, arguments, strangers::StrangersReport::is_correct)
         }
         Scenario::Resume(arguments) => found!(resume, arguments, resume::ResumeReport::is_correct),
+        Scenario::Group(arguments) => found!(group, arguments, group::GroupReport::is_correct),
         Scenario::Mixed(arguments) => found!(mixed, arguments, mixed::MixedReport::is_correct),
         Scenario::Churn(arguments) => found!(churn, arguments, churn::ChurnReport::is_correct),
         Scenario::Soak(arguments) => found!(soak, arguments, soak::SoakReport::is_correct),

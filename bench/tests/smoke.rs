@@ -68,6 +68,32 @@ impl Elsewhere {
 }
 
 #[test]
+fn all_members_of_a_group_get_what_is_said_until_they_are_removed() {
+    let report = bench(&[
+        "group",
+        "--groups",
+        "3",
+        "--members",
+        "8",
+        "--talking",
+        "70",
+        "--rate",
+        "40",
+        "--seconds",
+        "3",
+    ]);
+    for key in ["errors", "missing", "duplicates", "out_of_order", "leaked"] {
+        assert_eq!(report[key], 0, "{key}: {report}");
+    }
+    assert!(number(&report, "messages") > 20.0 && number(&report, "row_ops_per_message") > 1.0);
+    assert_eq!((number(&report, "groups"), number(&report, "members")), (3.0, 8.0));
+    ["ack_ms", "first_ms", "fanout_ms"].iter().for_each(|key| percentiles(&report, key));
+    assert!(
+        number(&report, "server_cpu_us_per_message") > 0.0 && report["server_bytes_per_member"].is_number()
+    );
+}
+
+#[test]
 fn an_interrupted_run_tells_what_was_until_then() {
     let Elsewhere { server, bench, _users } = Elsewhere::start();
     kill_process(Pid::from_child(&bench), Signal::INT).expect("it runs");

@@ -3,8 +3,8 @@
 use prost::Message;
 use tern_shard::tokens::KeysRecord;
 use tern_storage::records::{
-    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneRecord,
-    StoreRecord, UserRecord,
+    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, NumberRecord,
+    PhoneRecord, StoreRecord, UserRecord,
 };
 use tern_storage::{Key, LogId, Slot, keys};
 

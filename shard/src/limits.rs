@@ -137,8 +137,12 @@ pub const QUIET_TIMES_MAX: u64 = 1 + GROUP_PEOPLE_MAX as u64 / 8;
 /// How long the acknowledgements of a group are gathered, for each row of its members.
 pub const GATHER_MS: u64 = 100;
 
-/// Acknowledgements of a group that leave together, at most.
-pub const GROUP_ACKNOWLEDGED_MAX: usize = 4096;
+/// Acknowledgements of a group that leave together, at most. Beyond: `OVERLOADED`. They leave with the next tick when each member has
+/// acknowledged twice.
+pub const GROUP_ACKNOWLEDGED_MAX: usize = 1 << 16;
+
+/// No fewer acknowledgements of a group are written before it is time.
+pub const GROUP_GATHERED_MIN: usize = 256;
 
 /// What devices of a group want that wait to be known.
 pub const GROUP_NEWCOMERS_MAX: usize = 4096;

@@ -1,6 +1,7 @@
 //! What is measured.
 
 pub mod churn;
+pub mod group;
 pub mod idle;
 pub mod lasting;
 pub mod limits;

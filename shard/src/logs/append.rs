@@ -249,7 +249,7 @@ impl Logs {
             tell_members(cx, log, &entry);
         }
         if matches!(id, LogId::Group(_)) {
-            self.gather(cx, id);
+            self.gather(cx, id, false);
         }
         self.after(cx, After::Append(origin, entry));
     }

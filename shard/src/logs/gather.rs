@@ -11,7 +11,7 @@ use super::log::{Log, Member};
 use super::waits::Acknowledged;
 use super::{After, Cx, Logs};
 use crate::entry::Author;
-use crate::limits::{GATHER_MS, GROUP_ACKNOWLEDGED_MAX};
+use crate::limits::{GATHER_MS, GROUP_ACKNOWLEDGED_MAX, GROUP_GATHERED_MIN};
 use crate::message::{UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
@@ -62,19 +62,23 @@ impl Logs {
         if moved || advanced.is_some() {
             log.group().touch(number);
         }
-        log.group().acknowledged.push(Acknowledged { origin, log: id, author, position, advanced });
-        self.gather(cx, id);
+        let group = log.group();
+        group.acknowledged.push(Acknowledged { origin, log: id, author, position, advanced });
+        // When each member has acknowledged twice, it is time.
+        let is_time = group.acknowledged.len() >= GROUP_GATHERED_MIN.max(2 * group.members_made as usize);
+        self.gather(cx, id, is_time);
         if caught_up {
             self.look_when_quiet(cx, id);
         }
     }
 
-    /// Something of a group is to be written, and told, before long.
-    pub(super) fn gather(&mut self, cx: &Cx, id: LogId) {
+    /// Something of a group is to be written, and told: before long, or with the next tick.
+    pub(super) fn gather(&mut self, cx: &Cx, id: LogId, is_time: bool) {
         let group = self.known(id).group();
-        if !std::mem::replace(&mut group.is_gathering, true) {
-            let due_ms = cx.now_ms + gather_ms(group.members_made);
-            self.gathering.push((due_ms, id));
+        let wait_ms = if is_time { 0 } else { gather_ms(group.members_made) };
+        let is_hastened = is_time && !std::mem::replace(&mut group.is_hastened, true);
+        if !std::mem::replace(&mut group.is_gathering, true) || is_hastened {
+            self.gathering.push((cx.now_ms + wait_ms, id));
         }
     }
 
@@ -96,7 +100,7 @@ impl Logs {
             }
             let (slot, head) = (log.slot, log.head);
             let group = log.group();
-            (group.is_gathering, group.since_written) = (false, (0, 0));
+            (group.is_gathering, group.is_hastened, group.since_written) = (false, false, (0, 0));
             let acknowledged = std::mem::take(&mut group.acknowledged);
             for row in std::mem::take(&mut group.unwritten) {
                 cx.put_lazily(slot, keys::members_row(id, row), &log.members_row(row, head));

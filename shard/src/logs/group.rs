@@ -41,6 +41,8 @@ pub(super) struct Group {
     pub(super) acknowledged: Vec<Acknowledged>,
     /// It is among those whose rows are to be written.
     pub(super) is_gathering: bool,
+    /// It is among them twice: so much was acknowledged that they are written with the next tick.
+    pub(super) is_hastened: bool,
     /// Users who were asked for their devices, and have not been told that it is over.
     pub(super) watched: Vec<UserId>,
     /// Those of them whose owner has not answered.

@@ -182,7 +182,7 @@ impl Logs {
             self.mark_new_devices(cx, id, user);
         } else if has_less {
             log.group().touch(number);
-            self.gather(cx, id);
+            self.gather(cx, id, false);
         }
     }
 
