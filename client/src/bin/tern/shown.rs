@@ -51,7 +51,9 @@ pub fn lines_of_body(body: &[u8]) -> String {
 pub fn lines_of(message: &Message) -> String {
     match special(message.kind) {
         None => lines_of_body(&message.body),
-        Some(_) if message.kind == Kind::Group => change_text(message, |user| format!("@{user}")),
+        Some(_) if message.kind == Kind::Group => {
+            format!("— {}", change_text(message, |user| format!("@{user}")))
+        }
         Some(text) => text.to_owned(),
     }
 }
@@ -62,7 +64,7 @@ pub fn change_text(message: &Message, name: impl Fn(u64) -> String) -> String {
         let names: Vec<_> = users.iter().map(|user| name(user.get())).collect();
         names.join(", ")
     };
-    let text = match message.change() {
+    match message.change() {
         Some(GroupChange::Made(made)) => format!("made the group “{}”", clean_line(&made.name)),
         Some(GroupChange::Added(users)) => format!("added {}", names(&users)),
         Some(GroupChange::Removed(user)) => format!("removed {}", name(user.get())),
@@ -76,8 +78,18 @@ pub fn change_text(message: &Message, name: impl Fn(u64) -> String) -> String {
         Some(GroupChange::Picture(_)) => "gave the group another picture".to_owned(),
         Some(GroupChange::Settings(_)) => "changed who may do what".to_owned(),
         None => "changed the group".to_owned(),
-    };
-    format!("— {text}")
+    }
+}
+
+/// Who is to be called by name where a message of a group is shown.
+pub fn people_of(message: &Message) -> Vec<u64> {
+    let mut people = if message.own { Vec::new() } else { vec![message.sender] };
+    match message.change() {
+        Some(GroupChange::Added(users)) => people.extend(users.iter().map(|user| user.get())),
+        Some(GroupChange::Removed(user) | GroupChange::Role(user, _)) => people.push(user.get()),
+        _ => {}
+    }
+    people
 }
 
 /// What became of a group, for programs.

@@ -64,6 +64,8 @@ enum Done {
     Gone(u64, Result<Vec<Message>, Error>),
     Draft(u64, Result<String, Error>),
     Person(Person),
+    /// Of a group, what somebody is called.
+    Member(u64, Person),
     /// Somebody was looked up, to chat with.
     Found(u64, Result<Value, Failure>),
     Chats(Result<Value, Failure>),
@@ -457,6 +459,27 @@ impl Screen {
             chat.take(event.clone());
         }
         nameless.into_iter().for_each(|peer| self.look_up(peer));
+        self.meet_strangers();
+    }
+
+    /// Asks what those of a group are called whom a screen names; each once.
+    fn meet_strangers(&mut self) {
+        let strangers = |chat: &Chat| (chat.peer().user_id, chat.strangers());
+        let all: Vec<_> = self.chats.values().map(strangers).filter(|(_, all)| !all.is_empty()).collect();
+        for (group, strangers) in all {
+            for user in &strangers {
+                // Until it is known, and if nobody tells, the number is what there is.
+                self.chats.get_mut(&group).into_iter().for_each(|chat| chat.meet(*user, String::new()));
+            }
+            let (client, done) = (self.client().clone(), self.done.clone());
+            tokio::spawn(async move {
+                for user in strangers {
+                    if let Ok(person) = client.lookup_member(group, user).await {
+                        let _ = done.send(Done::Member(group, person));
+                    }
+                }
+            });
+        }
     }
 
     fn notify(&self, peer: u64) {
@@ -495,7 +518,7 @@ impl Screen {
     fn look_up(&self, peer: u64) {
         let (client, done) = (self.client().clone(), self.done.clone());
         tokio::spawn(async move {
-            if let Ok(person) = client.lookup_user(peer).await {
+            if let Ok(person) = client.lookup_chat(peer).await {
                 let _ = done.send(Done::Person(person));
             }
         });
@@ -524,6 +547,12 @@ impl Screen {
                 self.reading.remove(&peer);
                 if let Some(chat) = self.chats.get_mut(&peer) {
                     chat.page(page);
+                }
+                self.meet_strangers();
+            }
+            Done::Member(group, person) => {
+                if let Some(chat) = self.chats.get_mut(&group) {
+                    chat.meet(person.user_id, shown::name_of(&person));
                 }
             }
             Done::Gone(peer, gone) => match (self.chats.get_mut(&peer), gone) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tern_client::{Error, Event, HistoryPage, Message, Person, Sent};
+use tern_client::{Error, Event, HistoryPage, Message, Person, Sent, is_group};
 
 use super::input::Input;
 use super::keys::Action;
@@ -25,10 +25,13 @@ pub struct Search {
     pub at: Option<u64>,
 }
 
-/// A chat with one person.
+/// A chat with one person, or a group.
 #[derive(Debug)]
 pub struct Chat {
+    /// With whom; of a group its number, and what it is called.
     peer: Person,
+    /// What people of a group are called, as far as that is known.
+    people: BTreeMap<u64, String>,
     pub messages: BTreeMap<u64, Message>,
     /// What the server has no more, by seq and time.
     pub gone: BTreeMap<(u64, u64), Message>,
@@ -67,6 +70,7 @@ impl Chat {
     pub fn new(peer: Person) -> Self {
         Self {
             peer,
+            people: BTreeMap::new(),
             messages: BTreeMap::new(),
             gone: BTreeMap::new(),
             pending: Vec::new(),
@@ -98,7 +102,36 @@ impl Chat {
 
     /// Whether something of the peer is not known yet.
     pub fn wants_name(&self) -> bool {
-        self.peer.name.is_empty() || self.peer.phone.is_empty()
+        self.peer.name.is_empty() || (self.peer.phone.is_empty() && !self.is_group())
+    }
+
+    pub fn is_group(&self) -> bool {
+        is_group(self.peer.user_id)
+    }
+
+    /// Whose names are wanted: of those who have written in a group, or were named in a change, and are not known.
+    pub fn strangers(&self) -> Vec<u64> {
+        if !self.is_group() {
+            return Vec::new();
+        }
+        let mut named: Vec<_> = self.messages.values().flat_map(shown::people_of).collect();
+        named.sort_unstable();
+        named.dedup();
+        named.retain(|user| !self.people.contains_key(user));
+        named
+    }
+
+    /// Takes what somebody of a group is called; nothing, if nobody tells.
+    pub fn meet(&mut self, user: u64, name: String) {
+        self.people.insert(user, name);
+    }
+
+    /// What somebody of a group is called.
+    pub fn name_of(&self, user: u64) -> String {
+        match self.people.get(&user) {
+            Some(name) if !name.is_empty() => name.clone(),
+            _ => format!("@{user}"),
+        }
     }
 
     /// Takes what is known of the peer now.

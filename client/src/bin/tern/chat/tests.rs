@@ -480,3 +480,34 @@ fn the_list_of_chats_is_searched_by_name_and_phone_and_takes_a_phone_that_is_not
     assert_eq!(picker.key(&Action::Send), Picked::Typed(Who::Phone("+15550009".to_owned())));
     assert_eq!(picker.key(&Action::Leave), Picked::Leave);
 }
+
+#[test]
+fn in_a_group_each_message_says_whose_it_is_and_what_became_of_it_stands_between() {
+    use prost::Message as _;
+    use tern_proto::v1::{self, group_change::Change};
+    let group = (1 << 42) + 7;
+    let mut chat = Chat::new(Person { user_id: group, name: "Friends".to_owned(), phone: String::new() });
+    assert!(chat.is_group() && !chat.wants_name(), "a group has no phone");
+    let said =
+        |seq, sender, text: &str| Event::Message(Message { chat: group, ..message(seq, sender, text) });
+    let added = v1::GroupChange { change: Some(Change::Added(v1::Members { user_ids: vec![4] })) };
+    let change =
+        Message { chat: group, kind: Kind::Group, body: added.encode_to_vec(), ..message(2, PEER, "") };
+    chat.take(Event::Message(Message { chat: group, ..message(1, ME, "hello") }));
+    chat.take(Event::Message(change));
+    chat.take(said(3, 4, "thanks, 漢字"));
+    assert_eq!(chat.strangers(), [PEER, 4]);
+    chat.meet(PEER, "Bob".to_owned());
+    let screen = draw(&mut chat, 60, 12);
+    row_with(&screen, "Friends");
+    assert!(row_with(&screen, "hello").contains('✓'));
+    row_with(&screen, "Bob added @4");
+    chat.meet(4, "Dan".to_owned());
+    assert!(chat.strangers().is_empty());
+    let screen = draw(&mut chat, 60, 12);
+    row_with(&screen, "Bob added Dan");
+    let rows = rows(&screen);
+    let at = rows.iter().position(|row| row.contains("thanks")).expect("shown");
+    assert_eq!(rows[at - 1].trim(), "Dan", "{rows:#?}");
+    assert_eq!(chat.shown_upto, 3, "all of it has been seen");
+}

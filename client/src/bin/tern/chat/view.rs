@@ -7,7 +7,7 @@ use ratatui::style::{Color, Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph};
 
-use tern_client::Message;
+use tern_client::{Kind, Message};
 
 use super::state::{Chat, Search};
 use crate::shown;
@@ -206,6 +206,11 @@ fn lines(chat: &Chat, width: u16) -> Laid {
             lost(&mut lines, message, width);
         }
         begins.push((message.seq, lines.len()));
+        if message.kind == Kind::Group {
+            changed(&mut lines, chat, message, width);
+            ends.push((message.seq, lines.len()));
+            continue;
+        }
         let text = shown::special(message.kind).map_or_else(|| shown::text_of(&message.body), str::to_owned);
         let time = Span::from(shown::time_of(message.time_ms)).dim();
         if message.own {
@@ -216,6 +221,9 @@ fn lines(chat: &Chat, width: u16) -> Laid {
             };
             own(&mut lines, &text, width, vec![time, " ".into(), Span::styled(ticks, style)]);
         } else {
+            if chat.is_group() {
+                lines.push(Line::from(chat.name_of(message.sender).bold()));
+            }
             theirs(&mut lines, &text, width, time);
             ends.push((message.seq, lines.len()));
         }
@@ -230,6 +238,15 @@ fn lines(chat: &Chat, width: u16) -> Laid {
         own(&mut lines, &text, width, vec![state]);
     }
     Laid { lines, ends, begins }
+}
+
+/// What became of a group: in the middle.
+fn changed(lines: &mut Vec<Line<'static>>, chat: &Chat, message: &Message, width: u16) {
+    let who = if message.own { "you".to_owned() } else { chat.name_of(message.sender) };
+    let text = format!("{who} {}", shown::change_text(message, |user| chat.name_of(user)));
+    for line in wrap(&text, width.saturating_sub(MARGIN).max(1)) {
+        lines.push(Line::from(line.dim()).centered());
+    }
 }
 
 /// A message that the server has no more.
