@@ -389,7 +389,7 @@ impl Node {
 
     /// What is acknowledged has a place where nothing was.
     fn send(&mut self, chat: u64, body: &[u8]) {
-        let log = LogId::direct(self.user, chat);
+        let log = if chat == self.group { LogId::Group(chat) } else { LogId::direct(self.user, chat) };
         let before: Vec<bool> = (0..64).map(|seq| self.has(log, seq)).collect();
         // Above all that was used.
         let client_id = (1 << 50) + self.requests;
