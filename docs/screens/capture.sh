@@ -50,7 +50,11 @@ until_shown() { # TEXT
 
 captured() { tmux capture-pane -t "$session" -p "$@"; }
 
-end() { tmux kill-session -t "$session" 2> none || true; }
+end() { # and waits for what ran there: a profile is one program's at a time
+    pane=$(tmux list-panes -t "$session" -F '#{pane_pid}')
+    tmux kill-session -t "$session" 2> none || true
+    while kill -0 "$pane" 2> none; do sleep 0.05; done
+}
 
 register ann +15550001 Ann
 register bob +15550002 Bob
@@ -109,6 +113,23 @@ screen 80 24 "NO_COLOR=1 tern -p ann chat +15550002"
 until_shown 'A list:'
 until_shown '● connected'
 captured -e | sed 's/\x1b/ESC/g' | show 'A chat with NO_COLOR, 80x24, with what it tells the terminal' 'NO_COLOR=1 tern -p ann chat +15550002'
+end
+
+group=$(tern -p ann group new 'The boat' +15550002 --about 'Saturday, if it is dry' | sed 's/^group @//')
+tern -p ann send "@$group" 'I have put us all in one place' > none
+tern -p bob listen --once --mark-read > none
+tern -p bob send "@$group" 'Good. Carol wants to come too' > none
+tern -p ann group add "@$group" +15550003 > none
+tern -p ann group promote "@$group" +15550002 > none
+tern -p carol listen --once --mark-read > none
+tern -p carol send "@$group" 'Hello both' > none
+tern -p bob group rename "@$group" 'The boat, Saturday' > none
+tern -p ann chats | show 'The list of chats, with a group' 'tern -p ann chats'
+tern -p ann group show "@$group" | show 'A group' "tern -p ann group show @$group"
+screen 80 24 "tern -p ann chat @$group"
+until_shown 'Hello both'
+until_shown '● connected'
+captured | show 'The chat of a group, 80x24' "tern -p ann chat @$group"
 end
 
 # Something to show: two people who send.

@@ -81,6 +81,15 @@ pub fn change_text(message: &Message, name: impl Fn(u64) -> String) -> String {
     }
 }
 
+/// What a group is called from this message on, if it says that.
+pub fn group_name(message: &Message) -> Option<String> {
+    match message.change()? {
+        GroupChange::Made(made) => Some(made.name),
+        GroupChange::Name(name) => Some(name),
+        _ => None,
+    }
+}
+
 /// Who is to be called by name where a message of a group is shown.
 pub fn people_of(message: &Message) -> Vec<u64> {
     let mut people = if message.own { Vec::new() } else { vec![message.sender] };

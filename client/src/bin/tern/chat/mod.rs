@@ -441,6 +441,11 @@ impl Screen {
             _ => {}
         }
         if let Event::Message(message) = event
+            && let Some(name) = shown::group_name(message)
+        {
+            self.names.insert(message.chat, shown::clean_line(&name));
+        }
+        if let Event::Message(message) = event
             && !message.own
         {
             if self.current != Some(message.chat) {

@@ -220,7 +220,11 @@ impl Chat {
     }
 
     fn insert(&mut self, message: Message) {
-        self.grown |= self.messages.last_key_value().is_none_or(|(newest, _)| message.seq > *newest);
+        let is_newest = self.messages.last_key_value().is_none_or(|(newest, _)| message.seq > *newest);
+        self.grown |= is_newest;
+        if is_newest && let Some(name) = shown::group_name(&message) {
+            self.peer.name = name;
+        }
         if self.gone.get(&(message.seq, message.time_ms)) == Some(&message) {
             self.gone.remove(&(message.seq, message.time_ms));
         }

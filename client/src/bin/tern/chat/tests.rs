@@ -506,8 +506,17 @@ fn in_a_group_each_message_says_whose_it_is_and_what_became_of_it_stands_between
     assert!(chat.strangers().is_empty());
     let screen = draw(&mut chat, 60, 12);
     row_with(&screen, "Bob added Dan");
-    let rows = rows(&screen);
-    let at = rows.iter().position(|row| row.contains("thanks")).expect("shown");
-    assert_eq!(rows[at - 1].trim(), "Dan", "{rows:#?}");
+    let shown = rows(&screen);
+    let at = shown.iter().position(|row| row.contains("thanks")).expect("shown");
+    assert_eq!(shown[at - 1].trim(), "Dan", "{shown:#?}");
     assert_eq!(chat.shown_upto, 3, "all of it has been seen");
+
+    let named = |seq, name: &str| {
+        let body = v1::GroupChange { change: Some(Change::Name(name.to_owned())) }.encode_to_vec();
+        Event::Message(Message { chat: group, kind: Kind::Group, body, ..message(seq, PEER, "") })
+    };
+    chat.take(named(5, "Good friends"));
+    chat.take(named(4, "Foes"));
+    let screen = draw(&mut chat, 60, 12);
+    assert!(rows(&screen)[0].contains("Good friends"), "the newest name counts");
 }
