@@ -177,6 +177,16 @@ impl Raw {
         self.send_bytes(&bytes);
     }
 
+    /// Sends requests in one record, so that nothing is done between them.
+    pub fn send_together(&mut self, requests: impl IntoIterator<Item = client_frame::Request>) {
+        let mut bytes = Vec::new();
+        for request in requests {
+            self.next_id += 1;
+            frame::encode(&v1::ClientFrame { id: self.next_id, request: Some(request) }, &mut bytes);
+        }
+        self.send_bytes(&bytes);
+    }
+
     /// The next frame; `None` when the server has closed the connection, cleanly or not.
     pub fn receive(&mut self) -> Option<v1::ServerFrame> {
         while self.frames.is_empty() {
