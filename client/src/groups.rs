@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame, group_change, lookup, server_frame};
-use tern_wire::group::{Role, Settings, Who};
+use tern_wire::group::{Role, Settings};
 use tern_wire::ids::GROUPS_FROM;
 
 use crate::account::WRONG_KIND;
@@ -173,13 +173,7 @@ impl Client {
 
 fn group_of(group: v1::Group) -> Option<Group> {
     let v1::Group { chat, name, description, picture, settings, members, created_ms } = group;
-    let raw = settings.unwrap_or_default();
-    let settings = Settings {
-        senders: Who::of_number(raw.senders)?,
-        editors: Who::of_number(raw.editors)?,
-        adders: Who::of_number(raw.adders)?,
-        shows_history: raw.shows_history,
-    };
+    let settings = Settings::of_wire(settings.unwrap_or_default())?;
     let member = |member: v1::Member| {
         let v1::Member { user_id, role, delivered_upto, read_upto } = member;
         // A role that is not known may do what all may.

@@ -144,6 +144,16 @@ impl Role {
 }
 
 impl Settings {
+    /// From the wire; `None` where it says what is not known.
+    pub fn of_wire(raw: v1::GroupSettings) -> Option<Self> {
+        Some(Self {
+            senders: Who::of_number(raw.senders)?,
+            editors: Who::of_number(raw.editors)?,
+            adders: Who::of_number(raw.adders)?,
+            shows_history: raw.shows_history,
+        })
+    }
+
     /// As on the wire.
     pub fn to_wire(self) -> v1::GroupSettings {
         let Self { senders, editors, adders, shows_history } = self;
@@ -239,13 +249,7 @@ fn picture_of(picture: Bytes) -> Result<Bytes, Refusal> {
 }
 
 fn settings(raw: v1::GroupSettings) -> Result<Settings, Refusal> {
-    let who = |number| Who::of_number(number).ok_or(invalid("a setting has a value that is not known"));
-    Ok(Settings {
-        senders: who(raw.senders)?,
-        editors: who(raw.editors)?,
-        adders: who(raw.adders)?,
-        shows_history: raw.shows_history,
-    })
+    Settings::of_wire(raw).ok_or(invalid("a setting has a value that is not known"))
 }
 
 #[cfg(test)]

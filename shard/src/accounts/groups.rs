@@ -1,13 +1,11 @@
 //! What the owner of a user does for the user's groups.
 
-use std::sync::Arc;
-
 use tern_storage::{Direction, LogId, Row, ScanLimit, keys};
 use tern_wire::ids::UserId;
 
 use super::users::Ask;
 use super::{Accounts, Cx, ScanFor};
-use crate::entry::{Author, Entry};
+use crate::entry::Entry;
 use crate::message::{FrontOp, LogOp, Send, UserOp, Watermarks};
 
 impl Accounts {
@@ -20,18 +18,8 @@ impl Accounts {
     }
 
     /// The user has come into a group: the devices that are here ask for what they see of it, for they do not know where it begins.
-    pub(super) fn joined(&mut self, cx: &mut Cx, id: UserId, entry: &Arc<Entry>) {
-        // Of a user who is not in memory, nobody is here.
-        let Some(user) = self.users.get(id) else { return };
-        for (device, state) in user.devices.iter_mut() {
-            if (Author { user: id, device: *device }) == entry.author {
-                continue;
-            }
-            state.inbox.insert(entry.log, entry.seq);
-            if let Some(place) = state.place {
-                cx.tell_front(place, FrontOp::Behind(entry.log, entry.seq));
-            }
-        }
+    pub(super) fn joined(&mut self, cx: &mut Cx, id: UserId, entry: &Entry) {
+        self.enters_inboxes(cx, id, entry, || FrontOp::Behind(entry.log, entry.seq));
     }
 
     /// The devices of a user are not as before: its groups are told, which do not watch their members.

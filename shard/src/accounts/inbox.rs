@@ -114,6 +114,17 @@ impl Accounts {
 
     /// An entry of a log of the user is durable: it is in the inbox of all devices but its author's, and those that are here are told.
     pub(super) fn appended(&mut self, cx: &mut Cx, id: UserId, entry: &Arc<Entry>) {
+        self.enters_inboxes(cx, id, entry, || FrontOp::Entry(entry.clone()));
+    }
+
+    /// Puts an entry into the inbox of all devices but its author's, and tells those that are here what is made for each.
+    pub(super) fn enters_inboxes(
+        &mut self,
+        cx: &mut Cx,
+        id: UserId,
+        entry: &Entry,
+        op: impl Fn() -> FrontOp,
+    ) {
         // Of a user who is not in memory, nobody is here.
         let Some(user) = self.users.get(id) else { return };
         for (device, state) in user.devices.iter_mut() {
@@ -122,7 +133,7 @@ impl Accounts {
             }
             state.inbox.insert(entry.log, entry.seq);
             if let Some(place) = state.place {
-                cx.tell_front(place, FrontOp::Entry(entry.clone()));
+                cx.tell_front(place, op());
             }
         }
     }

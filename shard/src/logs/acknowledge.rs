@@ -5,11 +5,15 @@ use tern_wire::errors::{Reason, Refusal};
 
 use super::log::Device;
 use super::waits::Acknowledged;
-use super::{After, Cx, Logs, member_of};
+use super::{After, Cx, Logs, REVOKED, member_of};
 use crate::entry::{Author, members_of};
 use crate::message::{UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
+
+/// A position is beyond all that there is, or that the member may see.
+pub(super) const NO_SUCH_ENTRY: Refusal =
+    Refusal::new(Reason::InvalidArgument, "the chat has no entry of that number");
 
 impl Logs {
     pub(super) fn acknowledge(
@@ -31,15 +35,13 @@ impl Logs {
         let upto = Watermarks { delivered: told.delivered.max(told.read), read: told.read };
         let log = self.known(id);
         if upto.delivered > log.durable.seq() {
-            let refusal = Refusal::new(Reason::InvalidArgument, "the chat has no entry of that number");
-            return cx.refuse(origin, refusal);
+            return cx.refuse(origin, NO_SUCH_ENTRY);
         }
         let (head, slot) = (log.head, log.slot);
         let written = log.written_upto(author.user, log.marks_of(author.user).delivered.max(upto.delivered));
         let member = member_of(log, author.user);
         let Some(device) = member.devices.iter_mut().find(|device| device.id == author.device) else {
-            let refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
-            return cx.refuse(origin, refusal);
+            return cx.refuse(origin, REVOKED);
         };
         let (position, marks) = (device.position.max(told.delivered), member.marks.max(upto));
         let (moved, advanced) = (position > device.position, marks != member.marks);

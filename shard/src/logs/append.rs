@@ -11,7 +11,7 @@ use tern_wire::group::Change;
 use tern_wire::ids::{ClientMessageId, Seq};
 
 use super::log::{Log, Member};
-use super::{After, Cx, GetFor, Highest, Logs, ScanFor, UNKNOWN_USER, UNREADABLE};
+use super::{After, Cx, GetFor, Highest, Logs, REVOKED, ScanFor, UNKNOWN_USER, UNREADABLE};
 use crate::durable::{DurableHead, DurableSeq};
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
@@ -34,7 +34,6 @@ pub(super) enum Tried {
 const ASKER: &str = "whoever asked is at the head of the queue";
 
 const REUSED: Refusal = Refusal::new(Reason::ClientIdReused, "that client id stands for another message");
-const REVOKED: Refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
 
 impl Logs {
     pub(super) fn append(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) {
@@ -350,8 +349,13 @@ fn write_change(cx: &mut Cx, log: &mut Log, entry: &Entry, change: Change) {
         cx.put_bytes(slot, keys::membership(member.user.get(), id), Bytes::new());
     }
     // Before its author is noted: what follows from the entry is made again when the group is read.
+    write_members(cx, log, id, log.head);
+}
+
+/// Writes the rows of members that are not as in the store, with what follows from entries up to this one.
+fn write_members(cx: &mut Cx, log: &mut Log, id: LogId, upto: Seq) {
     for row in std::mem::take(&mut log.group().unwritten) {
-        cx.put(slot, keys::members_row(id, row), &log.members_row(row, log.head));
+        cx.put(log.slot, keys::members_row(id, row), &log.members_row(row, upto));
     }
 }
 
@@ -366,9 +370,7 @@ fn note_in_group(cx: &mut Cx, log: &mut Log, entry: &Entry) {
     group.since_written = (group.since_written.0 + 1, group.since_written.1 + bytes);
     if group.since_written.0 >= GROUP_UNWRITTEN_MAX.0 || group.since_written.1 >= GROUP_UNWRITTEN_MAX.1 {
         group.since_written = (0, 0);
-        for row in std::mem::take(&mut group.unwritten) {
-            cx.put(log.slot, keys::members_row(entry.log, row), &log.members_row(row, entry.seq));
-        }
+        write_members(cx, log, entry.log, entry.seq);
     }
 }
 

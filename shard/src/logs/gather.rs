@@ -3,9 +3,9 @@
 
 use tern_storage::records::MEMBERS_PER_ROW;
 use tern_storage::{LogId, keys};
-use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{Seq, UserId};
 
+use super::acknowledge::NO_SUCH_ENTRY;
 use super::group::{NOT_A_MEMBER, Newcomer, UNKNOWN_GROUP};
 use super::log::{Log, Member};
 use super::waits::Acknowledged;
@@ -36,10 +36,7 @@ impl Logs {
         let Some(member) = log.member(author.user) else { return cx.refuse(origin, UNKNOWN_GROUP) };
         let upto = Watermarks { delivered: told.delivered.max(told.read), read: told.read };
         if upto.delivered > member.visible(durable) {
-            let refusal = match member.is_present() {
-                true => Refusal::new(Reason::InvalidArgument, "the chat has no entry of that number"),
-                false => NOT_A_MEMBER,
-            };
+            let refusal = if member.is_present() { NO_SUCH_ENTRY } else { NOT_A_MEMBER };
             return cx.refuse(origin, refusal);
         }
         let visible = member.visible(head);

@@ -105,7 +105,6 @@ const ALREADY: Refusal = refusal(Reason::AlreadyAMember, "one of them is a membe
 const NOT_ALLOWED: Refusal = refusal(Reason::NotAllowed, "in this group that is not for you to do");
 const TOO_MANY: Refusal = refusal(Reason::TooManyMembers, "the group has as many members as it may");
 const MADE: Refusal = refusal(Reason::ClientIdReused, "that group is there already: take another client_id");
-pub(super) const NOBODY: Refusal = refusal(Reason::UnknownUser, "there is no such user");
 
 impl Group {
     /// Nobody is asked for anything. What is gathered moves with the log.

@@ -8,13 +8,11 @@ use tern_wire::group::Change;
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::append::Tried;
-use super::group::{NOBODY, Newcomer, UNKNOWN_GROUP};
-use super::{After, Cx, Logs, UNREADABLE, page_failed};
+use super::group::{Newcomer, UNKNOWN_GROUP};
+use super::{After, Cx, Logs, REVOKED, UNKNOWN_USER, UNREADABLE, page_failed};
 use crate::entry::KIND_GROUP;
 use crate::limits::GROUP_NEWCOMERS_MAX;
 use crate::message::{LogOp, Pull, Send, Unreadable, UserOp};
-
-const REVOKED: Refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
 
 /// What a message wants to become of its group. It was looked at when it came.
 fn change_of(send: &Send) -> Result<Option<Change>, Refusal> {
@@ -87,7 +85,7 @@ impl Logs {
         if users.iter().all(is_there) {
             self.append_new(cx, id, send, Some(change));
         } else {
-            cx.refuse(send.origin, NOBODY);
+            cx.refuse(send.origin, UNKNOWN_USER);
         }
         self.known(id).group().guests.clear();
     }

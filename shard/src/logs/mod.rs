@@ -68,6 +68,7 @@ impl Department for Logs {
 type Cx<'a> = AnyCx<'a, Logs>;
 
 const UNKNOWN_USER: Refusal = Refusal::new(Reason::UnknownUser, "there is no such user");
+const REVOKED: Refusal = Refusal::new(Reason::SessionRevoked, "the session has ended: register again");
 const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the log can't be read");
 
 /// Why a log is there.
