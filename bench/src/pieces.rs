@@ -14,11 +14,11 @@ use tern_proto::v1::{self, client_frame, server_frame};
 use tern_server::mesh::{MeshEnd, mesh};
 use tern_shard::asks::{AskId, Ledger};
 use tern_shard::entry::{Author, Entry};
-use tern_shard::message::{LogOp, Message, Permits, Send};
+use tern_shard::message::{LogOp, Message, Send};
 use tern_shard::reply::{ConnId, Origin, Place};
 use tern_shard::slots::{CoreId, ProcessId};
 use tern_storage::records::ClientMessageRecord;
-use tern_storage::{Batch, Epoch, LogId, keys};
+use tern_storage::{Batch, LogId, keys};
 use tern_wire::frame::{self, FrameBuffer};
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
 use tern_wire::opening::Opening;
@@ -140,14 +140,22 @@ fn entry() -> Entry {
         body: body(),
         sender_bytes: 1_000_000,
         other_bytes: 1_000_000,
-        counted: 0,
-        sender_entries: 5000,
+        sender_messages: 5000,
+        messages: 10_000,
+        envelope: None,
+        fate: None,
     }
 }
 
 /// Received bytes to an admitted request: a `Send`.
 fn frame_parse() -> Result<Box<dyn Piece>, String> {
-    let send = v1::Send { chat: BOB, client_id: 100_000, body: body(), kind: v1::Kind::Text.into() };
+    let send = v1::Send {
+        chat: BOB,
+        client_id: 100_000,
+        body: body(),
+        kind: v1::Kind::Text.into(),
+        ..Default::default()
+    };
     let mut bytes = Vec::new();
     let request = Some(client_frame::Request::Send(send));
     frame::encode(&v1::ClientFrame { id: 10_000, request }, &mut bytes);
@@ -233,8 +241,7 @@ fn mesh_hop() -> Result<Box<dyn Piece>, String> {
     let conn = ConnId { index: 7, generation: 1 };
     let place = Place { process: ProcessId::default(), core: CoreId(0), conn };
     let origin = Origin { place, ask: AskId(10_000) };
-    let (again, epoch, permits) = (false, Epoch::default(), Permits::default());
-    let send = Send { origin, author, client_id, kind, again, epoch, body, permits };
+    let send = Send::new(origin, author, client_id, kind, body);
     let send = Message::Log(log, LogOp::Send(Box::new(send)));
     let mut ends = mesh(2, MESH_RING_MESSAGES).into_iter();
     let two: Option<(MeshEnd<Message>, _)> = ends.next().zip(ends.next());

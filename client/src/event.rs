@@ -196,7 +196,7 @@ impl From<i32> for Kind {
             Ok(v1::Kind::Text) => Self::Text,
             Ok(v1::Kind::Lost) => Self::Lost,
             Ok(v1::Kind::Group) => Self::Group,
-            Err(_) => Self::Unknown,
+            _ => Self::Unknown,
         }
     }
 }

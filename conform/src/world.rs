@@ -100,6 +100,8 @@ impl World {
                 history_entries_max: 256,
                 positions_max: 1024,
                 idle_timeout_ms: 300_000,
+                edit_window_ms: 900_000,
+                deletion_window_ms: 3_600_000,
             },
             store: b"0123456789abcdef".to_vec(),
             generations: vec![1001],
@@ -160,6 +162,7 @@ impl World {
             sender: if own { ME } else { 0 },
             sender_device: if own { DEVICE } else { 0 },
             client_id: client_id.unwrap_or(0),
+            ..v1::Entry::default()
         }
     }
 

@@ -360,7 +360,7 @@ impl Node {
         };
         let body = v1::GroupChange { change: Some(change) }.encode_to_vec().into();
         let (client_id, kind) = (script.byte().into(), v1::Kind::Group.into());
-        drop(self.ask(Request::Send(v1::Send { chat, client_id, body, kind })));
+        drop(self.ask(Request::Send(v1::Send { chat, client_id, body, kind, ..Default::default() })));
     }
 
     /// Another connection comes in the place of this one, and logs in with one of the tokens.
@@ -393,7 +393,7 @@ impl Node {
         let before: Vec<bool> = (0..64).map(|seq| self.has(log, seq)).collect();
         // Above all that was used.
         let client_id = (1 << 50) + self.requests;
-        let send = v1::Send { chat, client_id, body: body.to_vec().into(), kind: 0 };
+        let send = v1::Send { chat, client_id, body: body.to_vec().into(), kind: 0, ..Default::default() };
         if let Some(server_frame::Message::Sent(sent)) = self.ask(Request::Send(send)) {
             let there = before.get(sent.seq as usize).is_some_and(|there| *there);
             assert!(!there, "a message was acknowledged in the place of another");

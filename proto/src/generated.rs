@@ -195,6 +195,11 @@ pub struct Limits {
     /// A connection on which nothing has been received for this long is closed. Ping in time.
     #[prost(uint32, tag = "8")]
     pub idle_timeout_ms: u32,
+    /// For how long a message may be edited, and deleted for everyone, after its time_ms.
+    #[prost(uint64, tag = "9")]
+    pub edit_window_ms: u64,
+    #[prost(uint64, tag = "10")]
+    pub deletion_window_ms: u64,
 }
 /// Asks for a one-time code to be sent to a phone. Answered by CodeSent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -368,6 +373,61 @@ pub struct Rename {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Renamed {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Location {
+    /// Degrees, WGS 84.
+    #[prost(double, tag = "1")]
+    pub latitude: f64,
+    #[prost(double, tag = "2")]
+    pub longitude: f64,
+    /// What is there.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// In metres; 0: not known.
+    #[prost(float, tag = "4")]
+    pub accuracy_m: f32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ContactCard {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub phones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// A user of this server; 0: not known.
+    #[prost(uint64, tag = "3")]
+    pub user_id: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Poll {
+    #[prost(string, tag = "1")]
+    pub question: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub answers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How many of them one may choose; 0: any number.
+    #[prost(uint32, tag = "3")]
+    pub choices_max: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Vote {
+    /// Which answers, counted from 0. None: the vote is taken back.
+    #[prost(uint32, repeated, tag = "1")]
+    pub answers: ::prost::alloc::vec::Vec<u32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Media {
+    /// What it is, as RFC 6838 names it.
+    #[prost(string, tag = "1")]
+    pub r#type: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    #[prost(string, tag = "4")]
+    pub caption: ::prost::alloc::string::String,
+    /// Where it is to be had: opaque here.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub reference: ::prost::bytes::Bytes,
+}
 /// Appends an entry to a chat. Answered by Sent once the entry is durable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Send {
@@ -377,11 +437,20 @@ pub struct Send {
     /// numbers are the cheapest.
     #[prost(uint64, tag = "2")]
     pub client_id: u64,
-    /// Opaque to the server.
+    /// Opaque to the server, but for KIND_GROUP.
     #[prost(bytes = "bytes", tag = "3")]
     pub body: ::prost::bytes::Bytes,
     #[prost(enumeration = "Kind", tag = "4")]
     pub kind: i32,
+    /// The entry of this chat that it is about: with a message, the one that it replies to. 0: none.
+    #[prost(uint64, tag = "5")]
+    pub about: u64,
+    /// With a message: how often it was forwarded before it came here, this time included. 0: it is the sender's own.
+    #[prost(uint32, tag = "6")]
+    pub forwards: u32,
+    /// With a message or an edit, in a group: whom it mentions. At most 64.
+    #[prost(uint64, repeated, tag = "7")]
+    pub mentions: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sent {
@@ -414,6 +483,19 @@ pub struct Entry {
     pub sender_device: u32,
     #[prost(uint64, tag = "8")]
     pub client_id: u64,
+    /// As in Send.
+    #[prost(uint64, tag = "9")]
+    pub about: u64,
+    #[prost(uint32, tag = "10")]
+    pub forwards: u32,
+    #[prost(uint64, repeated, tag = "11")]
+    pub mentions: ::prost::alloc::vec::Vec<u64>,
+    /// The newest edit of it, up to now. 0: none.
+    #[prost(uint64, tag = "12")]
+    pub edited_by: u64,
+    /// Its body is erased, and whom it mentioned: it was deleted for everyone, or is an edit of what was.
+    #[prost(bool, tag = "13")]
+    pub erased: bool,
 }
 /// States that this device has everything up to delivered_upto, and that the person has read up to read_upto. Both are
 /// cumulative: a lower number than before changes nothing, 0 says nothing. Answered by Acknowledged once durable,
@@ -603,7 +685,7 @@ pub struct Chat {
     /// The newest seq.
     #[prost(uint64, tag = "4")]
     pub head: u64,
-    /// How many messages of others are beyond own_read_upto.
+    /// How many messages of others are beyond own_read_upto: what is about a message, and what changes a group, does not count.
     #[prost(uint64, tag = "5")]
     pub unread: u64,
     /// The newest entry, without its chat.
@@ -808,6 +890,7 @@ pub struct Refused {
     #[prost(uint32, tag = "5")]
     pub version_max: u32,
 }
+/// What an entry is. Kinds 0 and 3 to 6 are messages: what somebody says. They count as unread, and others may be about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Kind {
@@ -818,6 +901,27 @@ pub enum Kind {
     Lost = 1,
     /// A group is not as before: the body is a GroupChange. Only in groups, and only by those who may.
     Group = 2,
+    /// A place: the body is a Location.
+    Location = 3,
+    /// Somebody's card: the body is a ContactCard.
+    Contact = 4,
+    /// A question with answers to choose from: the body is a Poll.
+    Poll = 5,
+    /// A picture, a voice note, a document: the body is a Media.
+    Media = 6,
+    /// It reads otherwise: the body is its new one. By its author alone, of a text or a caption, within Limits.edit_window_ms.
+    Edit = 7,
+    /// It is deleted for everyone: the server erases its body and those of its edits. No body. By its author, or in a group by
+    /// an admin, within Limits.deletion_window_ms.
+    Deletion = 8,
+    /// The sender's reaction, in place of an earlier one of theirs: at most 64 bytes, usually an emoji. No body: none any more.
+    Reaction = 9,
+    /// The sender's choice in a poll, in place of an earlier one of theirs: the body is a Vote.
+    Vote = 10,
+    /// It is pinned. No body. In a group by those who may change its name.
+    Pin = 11,
+    /// It is pinned no more. No body.
+    Unpin = 12,
 }
 impl Kind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -829,6 +933,16 @@ impl Kind {
             Self::Text => "KIND_TEXT",
             Self::Lost => "KIND_LOST",
             Self::Group => "KIND_GROUP",
+            Self::Location => "KIND_LOCATION",
+            Self::Contact => "KIND_CONTACT",
+            Self::Poll => "KIND_POLL",
+            Self::Media => "KIND_MEDIA",
+            Self::Edit => "KIND_EDIT",
+            Self::Deletion => "KIND_DELETION",
+            Self::Reaction => "KIND_REACTION",
+            Self::Vote => "KIND_VOTE",
+            Self::Pin => "KIND_PIN",
+            Self::Unpin => "KIND_UNPIN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -837,6 +951,16 @@ impl Kind {
             "KIND_TEXT" => Some(Self::Text),
             "KIND_LOST" => Some(Self::Lost),
             "KIND_GROUP" => Some(Self::Group),
+            "KIND_LOCATION" => Some(Self::Location),
+            "KIND_CONTACT" => Some(Self::Contact),
+            "KIND_POLL" => Some(Self::Poll),
+            "KIND_MEDIA" => Some(Self::Media),
+            "KIND_EDIT" => Some(Self::Edit),
+            "KIND_DELETION" => Some(Self::Deletion),
+            "KIND_REACTION" => Some(Self::Reaction),
+            "KIND_VOTE" => Some(Self::Vote),
+            "KIND_PIN" => Some(Self::Pin),
+            "KIND_UNPIN" => Some(Self::Unpin),
             _ => None,
         }
     }
@@ -930,6 +1054,11 @@ pub enum Reason {
     AlreadyAMember = 35,
     NotAllowed = 36,
     TooManyMembers = 37,
+    /// What is about a message.
+    NoSuchMessage = 60,
+    MessageDeleted = 61,
+    TooLate = 62,
+    TooManyEdits = 63,
     /// The server's state.
     Overloaded = 40,
     StorageFull = 41,
@@ -974,6 +1103,10 @@ impl Reason {
             Self::AlreadyAMember => "REASON_ALREADY_A_MEMBER",
             Self::NotAllowed => "REASON_NOT_ALLOWED",
             Self::TooManyMembers => "REASON_TOO_MANY_MEMBERS",
+            Self::NoSuchMessage => "REASON_NO_SUCH_MESSAGE",
+            Self::MessageDeleted => "REASON_MESSAGE_DELETED",
+            Self::TooLate => "REASON_TOO_LATE",
+            Self::TooManyEdits => "REASON_TOO_MANY_EDITS",
             Self::Overloaded => "REASON_OVERLOADED",
             Self::StorageFull => "REASON_STORAGE_FULL",
             Self::Unavailable => "REASON_UNAVAILABLE",
@@ -1013,6 +1146,10 @@ impl Reason {
             "REASON_ALREADY_A_MEMBER" => Some(Self::AlreadyAMember),
             "REASON_NOT_ALLOWED" => Some(Self::NotAllowed),
             "REASON_TOO_MANY_MEMBERS" => Some(Self::TooManyMembers),
+            "REASON_NO_SUCH_MESSAGE" => Some(Self::NoSuchMessage),
+            "REASON_MESSAGE_DELETED" => Some(Self::MessageDeleted),
+            "REASON_TOO_LATE" => Some(Self::TooLate),
+            "REASON_TOO_MANY_EDITS" => Some(Self::TooManyEdits),
             "REASON_OVERLOADED" => Some(Self::Overloaded),
             "REASON_STORAGE_FULL" => Some(Self::StorageFull),
             "REASON_UNAVAILABLE" => Some(Self::Unavailable),

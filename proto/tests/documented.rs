@@ -101,7 +101,13 @@ fn the_worked_examples_are_what_the_types_give() {
         push_frames_max: 256,
         push_bytes_max: 1 << 20,
     };
-    let send = v1::Send { chat: BOB, client_id: 3, body: body.clone(), kind: v1::Kind::Text.into() };
+    let send = v1::Send {
+        chat: BOB,
+        client_id: 3,
+        body: body.clone(),
+        kind: v1::Kind::Text.into(),
+        ..Default::default()
+    };
     let entry = v1::Entry { chat: ANN, seq: 42, time_ms: TIME_MS, body, ..Default::default() };
     let acknowledge = v1::Acknowledge { chat: ANN, delivered_upto: 42, read_upto: 0 };
     let expected = [
@@ -127,7 +133,13 @@ fn the_count_of_framing_is_true() {
     let body = Bytes::from(vec![b'x'; 100]);
     // Ids have 42 bits.
     let chat = (1 << 42) - 1;
-    let send = v1::Send { chat, client_id: 100_000, body: body.clone(), kind: v1::Kind::Text.into() };
+    let send = v1::Send {
+        chat,
+        client_id: 100_000,
+        body: body.clone(),
+        kind: v1::Kind::Text.into(),
+        ..Default::default()
+    };
     let entry = |seq| v1::Entry { chat, seq, time_ms: TIME_MS, body: body.clone(), ..Default::default() };
     let framing = |frame: Vec<u8>| frame.len() - body.len();
     let pushed = |seq| framing(server(0, server_frame::Message::Entry(entry(seq))));

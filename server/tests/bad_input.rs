@@ -16,7 +16,13 @@ fn limited(limits: &[&str]) -> Ternd {
 }
 
 fn text(chat: u64, client_id: u64, body: &str) -> Request {
-    Request::Send(v1::Send { chat, client_id, body: body.to_owned().into(), kind: v1::Kind::Text.into() })
+    Request::Send(v1::Send {
+        chat,
+        client_id,
+        body: body.to_owned().into(),
+        kind: v1::Kind::Text.into(),
+        ..Default::default()
+    })
 }
 
 fn sent(answer: Option<Message>) -> v1::Sent {

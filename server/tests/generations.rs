@@ -26,7 +26,7 @@ fn login(user: &TestUser) -> Request {
 }
 
 fn say(raw: &mut Raw, chat: u64, client_id: u64, text: &str) -> u64 {
-    let send = v1::Send { chat, client_id, body: text.to_owned().into(), kind: 0 };
+    let send = v1::Send { chat, client_id, body: text.to_owned().into(), kind: 0, ..Default::default() };
     match raw.ask(Request::Send(send)) {
         Some(Message::Sent(sent)) => sent.seq,
         other => panic!("Send was answered by {other:?}"),

@@ -2,176 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prost::Message as _;
 use tern_proto::v1::{self, Reason, client_frame::Request, group_change::Change, server_frame::Message};
-use tern_testkit::{Raw, Ternd, TestUser};
-
-/// A user with a connection that is told everything.
-struct Person {
-    user: TestUser,
-    raw: Raw,
-    sent: u64,
-    /// What was pushed, by chat: entries by their seqs, and the last receipt of the others.
-    entries: BTreeMap<u64, Vec<v1::Entry>>,
-    receipts: Vec<v1::Receipt>,
-    begins: BTreeMap<u64, u64>,
-}
-
-impl Person {
-    fn new(server: &Ternd, user: TestUser) -> Self {
-        let mut raw = Raw::logged_in(server, &user.token);
-        let resumed = raw.ask(Request::Resume(v1::Resume::default()));
-        assert!(matches!(resumed, Some(Message::Resumed(_))));
-        let (entries, begins) = (BTreeMap::new(), BTreeMap::new());
-        Self { user, raw, sent: 0, entries, receipts: Vec::new(), begins }
-    }
-
-    fn note(&mut self, message: Message) {
-        match message {
-            Message::Entry(entry) => self.entries.entry(entry.chat).or_default().push(entry),
-            Message::Receipt(receipt) => self.receipts.push(receipt),
-            Message::Begins(begins) => drop(self.begins.insert(begins.chat, begins.from)),
-            _ => {}
-        }
-    }
-
-    /// Asks, and notes what is pushed until the answer.
-    fn ask(&mut self, request: Request) -> Message {
-        let id = self.raw.send(request);
-        loop {
-            let frame = self.raw.receive().expect("the connection stands");
-            let message = frame.message.expect("no kind that this does not know");
-            if frame.id == id {
-                return message;
-            }
-            self.note(message);
-        }
-    }
-
-    fn refused(&mut self, request: Request) -> Reason {
-        match self.ask(request) {
-            Message::Refused(refused) => refused.reason(),
-            other => panic!("{other:?} and no refusal"),
-        }
-    }
-
-    fn next_id(&mut self) -> u64 {
-        self.sent += 1;
-        self.sent
-    }
-
-    fn text(&mut self, chat: u64, text: &str) -> Request {
-        let (client_id, body) = (self.next_id(), text.to_owned().into());
-        Request::Send(v1::Send { chat, client_id, body, kind: v1::Kind::Text.into() })
-    }
-
-    fn say(&mut self, chat: u64, text: &str) -> u64 {
-        let send = self.text(chat, text);
-        seq_of(self.ask(send))
-    }
-
-    fn change(&mut self, chat: u64, change: Change) -> Request {
-        let body = v1::GroupChange { change: Some(change) }.encode_to_vec().into();
-        Request::Send(v1::Send { chat, client_id: self.next_id(), body, kind: v1::Kind::Group.into() })
-    }
-
-    fn changes(&mut self, chat: u64, change: Change) -> u64 {
-        let send = self.change(chat, change);
-        seq_of(self.ask(send))
-    }
-
-    fn may_not(&mut self, chat: u64, change: Change) -> Reason {
-        let send = self.change(chat, change);
-        self.refused(send)
-    }
-
-    fn make(&mut self, name: &str, members: Vec<u64>, settings: v1::GroupSettings) -> u64 {
-        let create = create(self.next_id(), name, members, settings);
-        match self.ask(create) {
-            Message::GroupCreated(created) => {
-                assert_eq!(created.seq, 1);
-                created.chat
-            }
-            other => panic!("{other:?} and no group"),
-        }
-    }
-
-    fn about(&mut self, chat: u64) -> v1::Group {
-        match self.ask(Request::AboutGroup(v1::AboutGroup { chat })) {
-            Message::Group(group) => group,
-            other => panic!("{other:?} and no group"),
-        }
-    }
-
-    /// Takes pushes until an entry of a chat has come.
-    fn hears(&mut self, chat: u64, seq: u64) {
-        while !self.seqs(chat).contains(&seq) {
-            let frame = self.raw.receive().expect("the connection stands");
-            self.note(frame.message.expect("a push"));
-        }
-    }
-
-    fn seqs(&self, chat: u64) -> Vec<u64> {
-        self.entries.get(&chat).map_or_else(Vec::new, |all| all.iter().map(|entry| entry.seq).collect())
-    }
-
-    fn acknowledges(&mut self, chat: u64, delivered_upto: u64, read_upto: u64) {
-        let acknowledge = v1::Acknowledge { chat, delivered_upto, read_upto };
-        assert!(matches!(self.ask(Request::Acknowledge(acknowledge)), Message::Acknowledged(_)));
-    }
-
-    /// Takes pushes until a receipt says so much of the others.
-    fn is_told(&mut self, chat: u64, delivered_upto: u64, read_upto: u64) {
-        let says = |receipt: &v1::Receipt| {
-            let marks = (receipt.delivered_upto, receipt.read_upto);
-            receipt.chat == chat && receipt.member == 0 && marks == (delivered_upto, read_upto)
-        };
-        while !self.receipts.iter().any(says) {
-            let frame = self.raw.receive().expect("the connection stands");
-            self.note(frame.message.expect("a push"));
-        }
-    }
-
-    fn history(&mut self, chat: u64) -> v1::HistoryPage {
-        match self.ask(Request::History(v1::History { chat, from: 0, forwards: false, limit: 0 })) {
-            Message::HistoryPage(page) => page,
-            other => panic!("{other:?} and no page"),
-        }
-    }
-
-    fn listed(&mut self, chat: u64) -> Option<v1::Chat> {
-        match self.ask(Request::Chats(v1::Chats::default())) {
-            Message::ChatsPage(page) => page.chats.into_iter().find(|listed| listed.id == chat),
-            other => panic!("{other:?} and no list"),
-        }
-    }
-}
-
-fn create(client_id: u64, name: &str, members: Vec<u64>, settings: v1::GroupSettings) -> Request {
-    let (name, settings) = (name.to_owned(), Some(settings));
-    let group = v1::GroupMade { name, settings, members, ..v1::GroupMade::default() };
-    Request::CreateGroup(v1::CreateGroup { client_id, group: Some(group) })
-}
-
-fn seq_of(answer: Message) -> u64 {
-    match answer {
-        Message::Sent(sent) => sent.seq,
-        other => panic!("{other:?}, and not sent"),
-    }
-}
-
-fn people<const N: usize>(server: &Ternd) -> [Person; N] {
-    let users: [TestUser; N] = server.provision(N as u32).try_into().expect("so many");
-    users.map(|user| Person::new(server, user))
-}
-
-fn added(users: &[&Person]) -> Change {
-    Change::Added(v1::Members { user_ids: users.iter().map(|person| person.user.id).collect() })
-}
-
-fn role(person: &Person, role: v1::Role) -> Change {
-    Change::Role(v1::RoleGiven { user_id: person.user.id, role: role.into() })
-}
+use tern_testkit::person::{Person, added, create, people, role};
+use tern_testkit::{Raw, Ternd};
 
 #[test]
 fn what_is_said_in_a_group_reaches_all_its_members_and_nobody_else() {
@@ -387,7 +220,8 @@ fn nonsense_makes_and_changes_nothing() {
     let made = v1::GroupMade { name: "again".into(), ..v1::GroupMade::default() };
     assert_eq!(ann.may_not(group, Change::Made(made)), Reason::InvalidArgument);
     let body = "no change".into();
-    let send = v1::Send { chat: group, client_id: 99, body, kind: v1::Kind::Group.into() };
+    let send =
+        v1::Send { chat: group, client_id: 99, body, kind: v1::Kind::Group.into(), ..Default::default() };
     assert_eq!(ann.refused(Request::Send(send)), Reason::InvalidArgument);
     let beyond = v1::Acknowledge { chat: group, delivered_upto: 9, read_upto: 0 };
     assert_eq!(ann.refused(Request::Acknowledge(beyond)), Reason::InvalidArgument);

@@ -13,7 +13,7 @@ fn limited(limits: &[&str]) -> Ternd {
 
 fn message(chat: u64, client_id: u64, bytes: usize) -> Request {
     let body = vec![b'x'; bytes].into();
-    Request::Send(v1::Send { chat, client_id, body, kind: v1::Kind::Text.into() })
+    Request::Send(v1::Send { chat, client_id, body, kind: v1::Kind::Text.into(), ..Default::default() })
 }
 
 fn is_sent(answer: &Option<Message>) -> bool {

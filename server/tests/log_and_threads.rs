@@ -158,7 +158,13 @@ fn a_log_that_is_not_read_holds_up_no_chat_and_what_is_lost_is_counted() {
         for _ in 0..20 {
             client_id += 1;
             let body = b"hello".to_vec().into();
-            let send = v1::Send { chat: users[1].0, client_id, body, kind: v1::Kind::Text.into() };
+            let send = v1::Send {
+                chat: users[1].0,
+                client_id,
+                body,
+                kind: v1::Kind::Text.into(),
+                ..Default::default()
+            };
             let answer = raw.ask(Request::Send(send));
             assert!(matches!(answer, Some(Message::Sent(_))), "{answer:?}");
         }

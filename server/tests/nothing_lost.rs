@@ -210,7 +210,13 @@ fn retries_keep_their_seq(server: &Ternd, clients: &[Client], chats: &Chats) {
             for entry in page.entries.into_iter().filter(|entry| entry.sender == account.user_id) {
                 let v1::Entry { seq, time_ms, client_id, body, kind, .. } = entry;
                 assert_eq!(body, messages[seq as usize - 1].body);
-                match raw.ask(client_frame::Request::Send(v1::Send { chat: *chat, client_id, body, kind })) {
+                match raw.ask(client_frame::Request::Send(v1::Send {
+                    chat: *chat,
+                    client_id,
+                    body,
+                    kind,
+                    ..Default::default()
+                })) {
                     Some(server_frame::Message::Sent(sent)) => {
                         assert_eq!((sent.seq, sent.time_ms), (seq, time_ms), "a retry keeps its seq");
                     }

@@ -23,7 +23,7 @@ fn options(arguments: &[&str]) -> TerndOptions {
 
 fn text(chat: u64, client_id: u64) -> Request {
     let body = format!("message {client_id}").into();
-    Request::Send(v1::Send { chat, client_id, body, kind: v1::Kind::Text.into() })
+    Request::Send(v1::Send { chat, client_id, body, kind: v1::Kind::Text.into(), ..Default::default() })
 }
 
 fn seq(answer: Option<Message>) -> u64 {

@@ -16,7 +16,8 @@ fn person(answer: Option<Message>) -> v1::Person {
 }
 
 fn say(raw: &mut Raw, chat: u64, client_id: u64) {
-    let send = v1::Send { chat, client_id, body: "hello".into(), kind: v1::Kind::Text.into() };
+    let send =
+        v1::Send { chat, client_id, body: "hello".into(), kind: v1::Kind::Text.into(), ..Default::default() };
     assert!(matches!(raw.ask(Request::Send(send)), Some(Message::Sent(_))));
 }
 

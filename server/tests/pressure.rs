@@ -18,7 +18,13 @@ fn limited(cores: u16, limits: &[&str]) -> Ternd {
 
 fn send(chat: u64, client_id: u64, bytes: usize) -> Request {
     let body = format!("{client_id} ").into_bytes().into_iter().cycle().take(bytes).collect::<Vec<_>>();
-    Request::Send(v1::Send { chat, client_id, body: body.into(), kind: v1::Kind::Text.into() })
+    Request::Send(v1::Send {
+        chat,
+        client_id,
+        body: body.into(),
+        kind: v1::Kind::Text.into(),
+        ..Default::default()
+    })
 }
 
 fn resume() -> Request {

@@ -39,7 +39,13 @@ fn used() -> Ternd {
     let mut raw = Raw::logged_in(&server, &users[0].token);
     for client_id in 1..=50 {
         let body = b"hello".to_vec().into();
-        let send = v1::Send { chat: users[1].id, client_id, body, kind: v1::Kind::Text.into() };
+        let send = v1::Send {
+            chat: users[1].id,
+            client_id,
+            body,
+            kind: v1::Kind::Text.into(),
+            ..Default::default()
+        };
         assert!(matches!(raw.ask(Request::Send(send)), Some(Message::Sent(_))));
     }
     let unknown = v1::Lookup { by: Some(v1::lookup::By::Phone("nonsense".to_owned())), group: 0 };
@@ -193,7 +199,13 @@ fn prometheus_scrapes_a_server_under_load_and_has_its_quantiles() {
         for _ in 0..100 {
             client_id += 1;
             let body = b"hello".to_vec().into();
-            let send = v1::Send { chat: users[1].id, client_id, body, kind: v1::Kind::Text.into() };
+            let send = v1::Send {
+                chat: users[1].id,
+                client_id,
+                body,
+                kind: v1::Kind::Text.into(),
+                ..Default::default()
+            };
             assert!(matches!(raw.ask(Request::Send(send)), Some(Message::Sent(_))));
         }
         let query = "histogram_quantile(0.99,sum%20by%20(le)%20(rate(tern_commit_seconds_bucket[10s])))";

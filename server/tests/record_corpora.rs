@@ -138,10 +138,17 @@ fn say_what_the_library_does_not(server: &Ternd, relay: &Relay) {
     let positions = (1..40).map(|n| position(n * 4097)).collect();
     raw.ask(Request::Resume(v1::Resume { positions, generations: vec![1, (1 << 53) - 1] }))
         .expect("answered");
-    raw.ask(Request::Send(v1::Send { chat: 0, client_id: 1, body: vec![1].into(), kind: 0 }))
-        .expect("answered");
+    raw.ask(Request::Send(v1::Send {
+        chat: 0,
+        client_id: 1,
+        body: vec![1].into(),
+        kind: 0,
+        ..Default::default()
+    }))
+    .expect("answered");
     // The first number that is too large.
-    let send = v1::Send { chat: 4097, client_id: 1 << 53, body: vec![1].into(), kind: 0 };
+    let send =
+        v1::Send { chat: 4097, client_id: 1 << 53, body: vec![1].into(), kind: 0, ..Default::default() };
     raw.refusal(Request::Send(send));
     raw.send_as(0, Request::Acknowledge(v1::Acknowledge { chat: 4097, delivered_upto: 1, read_upto: 2 }));
     raw.send_as(0, Request::Credit(v1::Credit { frames: 40, bytes: 1000 }));

@@ -130,7 +130,14 @@ fn send(chat: u64, client_id: u64, body: &str) -> Request {
         client_id,
         body: body.as_bytes().to_vec().into(),
         kind: v1::Kind::Text.into(),
+        ..Default::default()
     })
+}
+
+/// Something about the second entry of a chat.
+fn about(chat: u64, client_id: u64, kind: v1::Kind, body: &str) -> Request {
+    let (body, kind) = (body.as_bytes().to_vec().into(), kind.into());
+    Request::Send(v1::Send { chat, client_id, body, kind, about: 2, ..Default::default() })
 }
 
 fn record() -> String {
@@ -166,18 +173,30 @@ fn record() -> String {
     let rename = v1::Rename { name: Some("Robert".to_owned()), device_name: None };
     assert!(matches!(bob.ask(script, Request::Rename(rename)), Message::Renamed(_)));
     ann.until(script, |message| matches!(message, Message::PersonChanged(_)));
+    // Bob's message reads otherwise, Ann reacts to it, and then it is deleted: the page shows its place alone.
+    assert!(matches!(bob.ask(script, about(me, 2, v1::Kind::Edit, "Yes, at one.")), Message::Sent(_)));
+    ann.until(script, |message| matches!(message, Message::Entry(_)));
+    assert!(matches!(ann.ask(script, about(chat, 2, v1::Kind::Reaction, "👍")), Message::Sent(_)));
+    assert!(matches!(bob.ask(script, about(me, 3, v1::Kind::Deletion, "")), Message::Sent(_)));
+    ann.until(script, |message| matches!(message, Message::Entry(_)));
     let history = v1::History { chat, from: 0, forwards: false, limit: 10 };
     assert!(matches!(ann.ask(script, Request::History(history)), Message::HistoryPage(_)));
     assert!(matches!(ann.ask(script, Request::Chats(v1::Chats::default())), Message::ChatsPage(_)));
     assert!(matches!(ann.ask(script, Request::Ping(v1::Ping {})), Message::Pong(_)));
     // Bob makes a group, and says something in it before Ann comes: she is told where it begins, and asks what it is.
     let made = v1::GroupMade { name: "Noon".to_owned(), ..v1::GroupMade::default() };
-    let create = Request::CreateGroup(v1::CreateGroup { client_id: 2, group: Some(made) });
+    let create = Request::CreateGroup(v1::CreateGroup { client_id: 4, group: Some(made) });
     let Message::GroupCreated(created) = bob.ask(script, create) else { panic!("a group is made") };
-    assert!(matches!(bob.ask(script, send(created.chat, 3, "Anybody here?")), Message::Sent(_)));
+    assert!(matches!(bob.ask(script, send(created.chat, 5, "Anybody here?")), Message::Sent(_)));
     let added = v1::group_change::Change::Added(v1::Members { user_ids: vec![me] });
     let body = v1::GroupChange { change: Some(added) }.encode_to_vec().into();
-    let add = v1::Send { chat: created.chat, client_id: 4, body, kind: v1::Kind::Group.into() };
+    let add = v1::Send {
+        chat: created.chat,
+        client_id: 6,
+        body,
+        kind: v1::Kind::Group.into(),
+        ..Default::default()
+    };
     assert!(matches!(bob.ask(script, Request::Send(add)), Message::Sent(_)));
     ann.until(script, |message| matches!(message, Message::Begins(_)));
     ann.until(script, |message| matches!(message, Message::Entry(_)));

@@ -24,6 +24,7 @@ fn say(server: &Ternd, users: &[TestUser], count: u64) {
             client_id: number,
             body: number.to_string().into(),
             kind: 0,
+            ..Default::default()
         };
         let ids: Vec<_> = (1..=count).map(|number| raw.send(Request::Send(say(number)))).collect();
         for id in ids {

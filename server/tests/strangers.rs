@@ -359,7 +359,13 @@ fn after_a_login_what_is_unsent_stops_what_is_read_and_nothing_is_lost() {
     let mut writer = Raw::logged_in(&server, &users[0].token);
     for client_id in 1..=20 {
         let body = vec![b'x'; 60_000].into();
-        let send = v1::Send { chat: users[1].id, client_id, body, kind: v1::Kind::Text.into() };
+        let send = v1::Send {
+            chat: users[1].id,
+            client_id,
+            body,
+            kind: v1::Kind::Text.into(),
+            ..Default::default()
+        };
         assert!(matches!(writer.ask(Request::Send(send)), Some(Message::Sent(_))));
     }
     let mut greedy = Raw::logged_in(&server, &users[1].token);
@@ -397,6 +403,7 @@ fn what_was_asked_before_the_client_closed_its_half_is_answered() {
                     client_id,
                     body,
                     kind: v1::Kind::Text.into(),
+                    ..Default::default()
                 }))
             })
             .collect();

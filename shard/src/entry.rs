@@ -6,6 +6,7 @@ use tern_proto::v1;
 use tern_storage::LogId;
 use tern_storage::records::EntryRecord;
 use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, Seq, UserId};
+use tern_wire::message::{Envelope, is_message};
 use xxhash_rust::xxh3::Xxh3;
 
 /// A device of a user: who does something.
@@ -43,10 +44,23 @@ pub struct Entry {
     pub sender_bytes: u64,
     /// Bytes of all bodies of the others in the log up to here.
     pub other_bytes: u64,
-    /// How many entries of the author there are in the log, this one included. 0: not known, in a store of before.
-    pub sender_entries: u64,
-    /// In a group: how many entries count as unread, up to here.
-    pub counted: u64,
+    /// In a direct chat: how many messages of the author there are in the log, up to here.
+    pub sender_messages: u64,
+    /// How many messages there are in the log, up to here.
+    pub messages: u64,
+    /// What was said of it beside its body.
+    pub envelope: Option<Box<Envelope>>,
+    /// What later entries have made of it.
+    pub fate: Option<Box<Fate>>,
+}
+
+/// What later entries have made of one.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Fate {
+    /// By which it reads otherwise, rising.
+    pub edits: Vec<Seq>,
+    /// Its body is erased, and whom it mentioned.
+    pub erased: bool,
 }
 
 /// Shows no content.
@@ -70,8 +84,13 @@ impl Entry {
             body: self.body.clone(),
             sender_bytes: self.sender_bytes,
             other_bytes: self.other_bytes,
-            sender_entries: self.sender_entries,
-            counted: self.counted,
+            sender_messages: self.sender_messages,
+            messages: self.messages,
+            about: self.about().0,
+            forwards: self.envelope.as_ref().map_or(0, |envelope| envelope.forwards),
+            mentions: self.mentions().iter().map(|user| user.get()).collect(),
+            edits: self.edits().iter().map(|seq| seq.0).collect(),
+            erased: self.is_erased(),
         }
     }
 
@@ -79,6 +98,8 @@ impl Entry {
     pub fn from_record(log: LogId, seq: u64, value: Bytes) -> Option<Self> {
         let record = EntryRecord::decode(value).ok().filter(|record| record.seq == seq)?;
         let author = Author { user: UserId::new(record.sender)?, device: DeviceId::new(record.device)? };
+        let mentions = record.mentions.iter().map(|user| UserId::new(*user)).collect::<Option<_>>()?;
+        let edits: Vec<_> = record.edits.into_iter().map(Seq).collect();
         Some(Self {
             log,
             seq: Seq(seq),
@@ -89,8 +110,11 @@ impl Entry {
             body: record.body,
             sender_bytes: record.sender_bytes,
             other_bytes: record.other_bytes,
-            sender_entries: record.sender_entries,
-            counted: record.counted,
+            sender_messages: record.sender_messages,
+            messages: record.messages,
+            envelope: Envelope { about: Seq(record.about), forwards: record.forwards, mentions }.if_any(),
+            fate: (!edits.is_empty() || record.erased)
+                .then(|| Box::new(Fate { edits, erased: record.erased })),
         })
     }
 
@@ -108,32 +132,76 @@ impl Entry {
             sender: if own || in_group { self.author.user.get() } else { 0 },
             sender_device: if own { self.author.device.get() } else { 0 },
             client_id: if own { self.client_id.0 } else { 0 },
+            about: self.about().0,
+            forwards: self.envelope.as_ref().map_or(0, |envelope| envelope.forwards),
+            mentions: self.mentions().iter().map(|user| user.get()).collect(),
+            edited_by: self.edits().last().map_or(0, |seq| seq.0),
+            erased: self.is_erased(),
         }
     }
 
-    /// How many entries of a direct chat are by the other than `reader`, this one included; `None` if that is not known.
-    pub fn count_of_others(&self, reader: UserId) -> Option<u64> {
+    /// The entry that it is about; 0: none.
+    pub fn about(&self) -> Seq {
+        self.envelope.as_ref().map_or(Seq(0), |envelope| envelope.about)
+    }
+
+    fn mentions(&self) -> &[UserId] {
+        self.envelope.as_ref().map_or(&[], |envelope| &envelope.mentions)
+    }
+
+    /// By which it reads otherwise, rising.
+    pub fn edits(&self) -> &[Seq] {
+        self.fate.as_ref().map_or(&[], |fate| &fate.edits)
+    }
+
+    /// Its body is erased.
+    pub fn is_erased(&self) -> bool {
+        self.fate.as_ref().is_some_and(|fate| fate.erased)
+    }
+
+    /// As it is when it also has this edit.
+    pub fn edited(&self, by: Seq) -> Self {
+        let mut fate = self.fate.as_deref().cloned().unwrap_or_default();
+        fate.edits.push(by);
+        Self { fate: Some(Box::new(fate)), ..self.clone() }
+    }
+
+    /// As it is without its body, and without whom it mentions.
+    pub fn erased(&self) -> Self {
+        let mut fate = self.fate.as_deref().cloned().unwrap_or_default();
+        fate.erased = true;
+        let mut envelope = self.envelope.as_deref().cloned().unwrap_or_default();
+        envelope.mentions.clear();
+        Self { body: Bytes::new(), envelope: envelope.if_any(), fate: Some(Box::new(fate)), ..self.clone() }
+    }
+
+    /// How many messages of a direct chat are by the other than `reader`, up to this entry.
+    pub fn messages_of_others(&self, reader: UserId) -> u64 {
         let own = self.author.user == reader;
-        let others = if own { self.seq.0.checked_sub(self.sender_entries)? } else { self.sender_entries };
-        (self.sender_entries > 0).then_some(others)
+        if own { self.messages.saturating_sub(self.sender_messages) } else { self.sender_messages }
     }
 
-    /// Whether it counts as unread where it has not been read: what somebody says does, what becomes of a group does not.
-    pub fn counts(kind: i32) -> bool {
-        kind != KIND_GROUP
+    /// Whether it counts as unread where it has not been read.
+    pub fn counts(&self) -> bool {
+        is_message(self.kind)
     }
 
-    /// By what a client id that is used twice is told from a retry.
+    /// By what a client id that is used twice is told from a retry. 0: nothing is left to tell it by.
     pub fn fingerprint(&self) -> u64 {
-        fingerprint(self.kind, &self.body)
+        if self.is_erased() { 0 } else { fingerprint(self.kind, &self.body, self.envelope.as_deref()) }
     }
 }
 
-/// xxh3 of a message's kind and body. Persisted: it never changes.
-pub fn fingerprint(kind: i32, body: &[u8]) -> u64 {
+/// xxh3 of a message's kind, body and envelope. Persisted: it never changes.
+pub fn fingerprint(kind: i32, body: &[u8], envelope: Option<&Envelope>) -> u64 {
     let mut hasher = Xxh3::new();
     hasher.update(&kind.to_le_bytes());
     hasher.update(body);
+    if let Some(Envelope { about, forwards, mentions }) = envelope {
+        hasher.update(&about.0.to_le_bytes());
+        hasher.update(&forwards.to_le_bytes());
+        mentions.iter().for_each(|user| hasher.update(&user.get().to_le_bytes()));
+    }
     hasher.digest()
 }
 

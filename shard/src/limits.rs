@@ -54,6 +54,10 @@ macro_rules! with_limits {
                 "Bytes of bodies that wait for one user, beside 64 KiB a chat. Beyond: INBOX_FULL to those who send. 0: any number.";
             account_idle_days: u32 = 45, 0..=36_500,
                 "Days without any of its devices after which an account is not joined by whoever proves its phone, but ends. 0: never.";
+            edit_window_ms: u64 = 900_000, 0..=365 * $crate::limits::DAY_MS,
+                "For how long a message may be edited. Beyond: TOO_LATE.";
+            deletion_window_ms: u64 = 3_600_000, 0..=365 * $crate::limits::DAY_MS,
+                "For how long a message may be deleted for everyone. Beyond: TOO_LATE.";
             devices_max: usize = 8, 1..=64,
                 "Devices of a user. Beyond: the oldest that is not connected goes, or TOO_MANY_DEVICES.";
             access_token_valid_ms: u64 = 3_600_000, 1_000..=$crate::limits::DAY_MS,
@@ -112,6 +116,8 @@ impl Limits {
             history_entries_max: self.history_entries_max as u32,
             positions_max: limits::POSITIONS_MAX as u32,
             idle_timeout_ms: self.idle_timeout_ms as u32,
+            edit_window_ms: self.edit_window_ms,
+            deletion_window_ms: self.deletion_window_ms,
         }
     }
 }
@@ -119,6 +125,9 @@ impl Limits {
 /// Own messages of a member of a group beyond what it has said to have read. Beyond, the oldest of them is taken for read, with what is
 /// before it.
 pub const GROUP_OWN_MAX: usize = 128;
+
+/// Edits of one message. Beyond: `TOO_MANY_EDITS`.
+pub const EDITS_MAX: usize = 32;
 
 /// People who have ever been members of a group. Beyond, nobody new comes: `TOO_MANY_MEMBERS`.
 pub const GROUP_PEOPLE_MAX: usize = 4 * tern_wire::limits::GROUP_MEMBERS_MAX;

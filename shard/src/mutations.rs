@@ -40,6 +40,10 @@ tern_storage::mutations! {
     HearAfterRemoval => "sim/tests/mutations.rs" 1..60;
     /// Whoever is in a group may do everything in it.
     SkipRights => "sim/tests/mutations.rs" 1..60;
+    /// Whoever is in a chat may edit what others have said.
+    EditByAnybody => "sim/tests/mutations.rs" 1..60;
+    /// What was deleted for everyone can still be read from its edits.
+    KeepEdits => "sim/tests/mutations.rs" 1..60;
     /// How far the members of a group have got is told before it is durable.
     TellUndurable => "sim/tests/mutations.rs" 1..60;
     /// What of a group follows from entries that were not written with its members is not made again.

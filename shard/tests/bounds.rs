@@ -83,7 +83,7 @@ fn reads_that_find_no_room_wait_up_to_a_bound_and_are_then_refused() {
 fn answers_that_wait_for_a_batch_are_bounded() {
     let mut world = world();
     let own = world.ann.user.get();
-    let send = v1::Send { chat: own, client_id: 1, body: "a note".into(), kind: 0 };
+    let send = v1::Send { chat: own, client_id: 1, body: "a note".into(), kind: 0, ..Default::default() };
     world.node.request(world.link, 9, Request::Send(send));
     world.node.settle(&mut world.rng);
     assert_eq!(world.answers(), BTreeMap::from([("sent".to_owned(), 1)]));

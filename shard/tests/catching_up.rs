@@ -184,7 +184,13 @@ impl World {
         });
         (peer.messages, peer.requests) = (peer.messages + 1, peer.requests + 1);
         let body = peer.messages.to_string().into();
-        let send = v1::Send { chat: self.me.user.get(), client_id: peer.messages, body, kind: 0 };
+        let send = v1::Send {
+            chat: self.me.user.get(),
+            client_id: peer.messages,
+            body,
+            kind: 0,
+            ..Default::default()
+        };
         let request = peer.requests;
         self.wait_for_login(link);
         self.node.request(link, request, Request::Send(send));
@@ -274,7 +280,13 @@ impl World {
         let peer = self.peers[self.rng.usize(..self.peers.len())].person.user.get();
         self.messages += 1;
         let (body, client_id) = (format!("own {}", self.messages).into(), self.messages);
-        let id = self.request(Request::Send(v1::Send { chat: peer, client_id, body, kind: 0 }));
+        let id = self.request(Request::Send(v1::Send {
+            chat: peer,
+            client_id,
+            body,
+            kind: 0,
+            ..Default::default()
+        }));
         self.saying.insert(id, peer);
     }
 

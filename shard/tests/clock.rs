@@ -26,7 +26,13 @@ fn connect(node: &mut Node, token: &str, rng: &mut Rng) -> Link {
 
 /// The time of a message that is sent now.
 fn sent_at(node: &mut Node, link: Link, peer: u64, client_id: u64, rng: &mut Rng) -> u64 {
-    let send = v1::Send { chat: peer, client_id, body: "hello".into(), kind: v1::Kind::Text.into() };
+    let send = v1::Send {
+        chat: peer,
+        client_id,
+        body: "hello".into(),
+        kind: v1::Kind::Text.into(),
+        ..Default::default()
+    };
     node.request(link, 100 + client_id, Request::Send(send));
     node.settle(rng);
     let time = |frame: v1::ServerFrame| match frame.message {

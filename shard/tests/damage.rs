@@ -81,7 +81,13 @@ impl World {
     }
 
     fn say(&mut self, link: Link, peer: u64, client_id: u64) -> Result<u64, Reason> {
-        let send = v1::Send { chat: peer, client_id, body: format!("said {client_id}").into(), kind: 0 };
+        let send = v1::Send {
+            chat: peer,
+            client_id,
+            body: format!("said {client_id}").into(),
+            kind: 0,
+            ..Default::default()
+        };
         match self.ask(link, Request::Send(send)) {
             Message::Sent(sent) => Ok(sent.seq),
             Message::Refused(refused) => Err(refused.reason()),

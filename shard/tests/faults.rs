@@ -218,7 +218,13 @@ impl World {
     /// Sends a message, for the first time or once more.
     fn send(&mut self, at: usize, number: usize) {
         let Said { peer, client_id, body, .. } = self.devices[at].said[number].clone();
-        let send = v1::Send { chat: peer, client_id, body: body.into(), kind: v1::Kind::Text.into() };
+        let send = v1::Send {
+            chat: peer,
+            client_id,
+            body: body.into(),
+            kind: v1::Kind::Text.into(),
+            ..Default::default()
+        };
         let id = self.request(at, Request::Send(send));
         let device = &mut self.devices[at];
         device.said[number].unanswered += u32::from(device.link.is_some());

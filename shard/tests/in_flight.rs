@@ -43,7 +43,8 @@ fn one_said() -> World {
 impl World {
     fn say(&mut self, number: u64) {
         let body = format!("said {number}").into();
-        let send = v1::Send { chat: self.bob.user.get(), client_id: number, body, kind: 0 };
+        let send =
+            v1::Send { chat: self.bob.user.get(), client_id: number, body, kind: 0, ..Default::default() };
         self.node.request(self.link, 100 + number, Request::Send(send));
         self.node.end_turns();
     }

@@ -40,7 +40,8 @@ impl World {
     fn say(&mut self, from: Link, to: &Provisioned) -> u64 {
         self.said += 1;
         let (peer, client_id) = (to.user.get(), self.said);
-        let send = v1::Send { chat: peer, client_id, body: "something".into(), kind: 0 };
+        let send =
+            v1::Send { chat: peer, client_id, body: "something".into(), kind: 0, ..Default::default() };
         self.node.request(from, 100 + client_id, Request::Send(send));
         client_id
     }

@@ -52,7 +52,13 @@ impl World {
     }
 
     fn say(&mut self, from: Link, to: &Provisioned, client_id: u64) {
-        let send = v1::Send { chat: to.user.get(), client_id, body: "something".into(), kind: 0 };
+        let send = v1::Send {
+            chat: to.user.get(),
+            client_id,
+            body: "something".into(),
+            kind: 0,
+            ..Default::default()
+        };
         self.node.request(from, 100 + client_id, Request::Send(send));
         self.node.settle(&mut self.rng);
     }

@@ -90,7 +90,13 @@ impl World {
         let person = &mut self.people[at];
         person.said += 1;
         let client_id = person.said;
-        let send = v1::Send { chat: peer, client_id, body: format!("{at} {client_id}").into(), kind: 0 };
+        let send = v1::Send {
+            chat: peer,
+            client_id,
+            body: format!("{at} {client_id}").into(),
+            kind: 0,
+            ..Default::default()
+        };
         let id = self.request(at, Request::Send(send));
         self.people[at].waiting.insert(id, (peer, client_id));
     }

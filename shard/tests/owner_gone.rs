@@ -161,7 +161,13 @@ impl World {
 
     fn send(&mut self, at: usize, number: usize) {
         let Said { peer, body, .. } = self.devices[at].said[number].clone();
-        let send = v1::Send { chat: peer, client_id: number as u64 + 1, body: body.into(), kind: 0 };
+        let send = v1::Send {
+            chat: peer,
+            client_id: number as u64 + 1,
+            body: body.into(),
+            kind: 0,
+            ..Default::default()
+        };
         self.request(at, Request::Send(send), Some(number));
     }
 
@@ -413,7 +419,8 @@ fn who_waits_too_long_for_an_owner_is_shown_out() {
     });
     store.hold();
     for (link, peer) in links.into_iter().zip([ann.user, bob.user, ann.user]).take(2) {
-        let send = v1::Send { chat: peer.get(), client_id: 1, body: "hello".into(), kind: 0 };
+        let send =
+            v1::Send { chat: peer.get(), client_id: 1, body: "hello".into(), kind: 0, ..Default::default() };
         node.request(link, 3, Request::Send(send));
     }
     // The store does not complete what it has taken.

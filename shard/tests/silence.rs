@@ -54,6 +54,7 @@ fn whoever_was_silent_for_long_still_gets_what_is_said() {
             client_id: number,
             body: number.to_string().into(),
             kind: v1::Kind::Text.into(),
+            ..Default::default()
         };
         node.request(ann_link, 10 + number, Request::Send(send));
         node.settle(rng);
@@ -82,7 +83,7 @@ fn a_chat_with_oneself_tells_which_device_said_what() {
     let me = phone.user.get();
     let phone_link = connect(&mut node, &phone.access_token, &mut rng);
     let desk_link = connect(&mut node, &desk.access_token, &mut rng);
-    let send = v1::Send { chat: me, client_id: 77, body: "a note".into(), kind: 0 };
+    let send = v1::Send { chat: me, client_id: 77, body: "a note".into(), kind: 0, ..Default::default() };
     node.request(phone_link, 9, Request::Send(send));
     node.settle(&mut rng);
     let entry = |frames: Vec<v1::ServerFrame>| {

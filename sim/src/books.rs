@@ -246,7 +246,7 @@ impl Books {
             let (count, bytes) = (*count, *bytes);
             let others: u64 =
                 written.iter().filter(|(by, _)| **by != sender).map(|(_, (_, bytes))| bytes).sum();
-            let sums = (entry.sender_entries, entry.sender_bytes, entry.other_bytes);
+            let sums = (entry.sender_messages, entry.sender_bytes, entry.other_bytes);
             if sums != (count, bytes, others) {
                 return Err(format!("its sums at {seq} are {sums:?}, and not {:?}", (count, bytes, others)));
             }

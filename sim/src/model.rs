@@ -84,8 +84,8 @@ impl Group {
             None => self.counted += 1,
             Some(change) => self.change(entry.sender, change)?,
         }
-        if entry.counted != self.counted {
-            return Err(format!("it counts {} messages, and there are {}", entry.counted, self.counted));
+        if entry.messages != self.counted {
+            return Err(format!("it counts {} messages, and there are {}", entry.messages, self.counted));
         }
         Ok(())
     }

@@ -174,12 +174,27 @@ pub struct EntryRecord {
     /// Bytes of all bodies of the others in the log up to here.
     #[prost(uint64, tag = "9")]
     pub other_bytes: u64,
-    /// How many entries of the sender there are in the log, this one included. 0: not known, in a store of before.
+    /// How many messages of the sender there are in the log, up to this entry. A direct chat's alone.
     #[prost(uint64, tag = "10")]
-    pub sender_entries: u64,
-    /// How many entries there are in the log that count as unread, up to this one. A group's alone.
+    pub sender_messages: u64,
+    /// How many messages there are in the log, up to this entry.
     #[prost(uint64, tag = "11")]
-    pub counted: u64,
+    pub messages: u64,
+    /// The entry that it is about; 0: none.
+    #[prost(uint64, tag = "12")]
+    pub about: u64,
+    /// How often it was forwarded.
+    #[prost(uint32, tag = "13")]
+    pub forwards: u32,
+    /// Whom it mentions.
+    #[prost(uint64, repeated, tag = "14")]
+    pub mentions: Vec<u64>,
+    /// Its edits, rising.
+    #[prost(uint64, repeated, tag = "15")]
+    pub edits: Vec<u64>,
+    /// Its body is erased.
+    #[prost(bool, tag = "16")]
+    pub erased: bool,
 }
 
 /// `g`: that a user is a member of a log; mostly empty.
@@ -206,7 +221,7 @@ pub struct ClientMessageRecord {
     /// Its seq.
     #[prost(uint64, tag = "1")]
     pub seq: u64,
-    /// xxh3 of kind and body, by which a number used twice is told from a retry.
+    /// xxh3 of kind, body and envelope, by which a number used twice is told from a retry. 0: the entry is erased.
     #[prost(fixed64, tag = "2")]
     pub fingerprint: u64,
     /// When it was committed, in ms since the Unix epoch.

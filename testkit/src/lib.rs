@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![allow(clippy::missing_panics_doc, reason = "a test that can't go on fails")]
 
+pub mod person;
 mod raw;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

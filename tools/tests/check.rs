@@ -21,7 +21,8 @@ fn body(client_id: u64, bytes: usize) -> Vec<u8> {
 fn send(raw: &mut Raw, chat: &TestUser, messages: u64, bytes: usize) {
     for client_id in 1..=messages {
         let body = body(client_id, bytes).into();
-        let send = v1::Send { chat: chat.id, client_id, body, kind: v1::Kind::Text.into() };
+        let send =
+            v1::Send { chat: chat.id, client_id, body, kind: v1::Kind::Text.into(), ..Default::default() };
         match raw.ask(Request::Send(send)) {
             Some(Message::Sent(sent)) => assert_eq!(sent.seq, client_id),
             other => panic!("expected Sent, got {other:?}"),

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod group;
 pub mod ids;
 pub mod limits;
+pub mod message;
 pub mod opening;
 pub mod proxy;
 pub mod request;

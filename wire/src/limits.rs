@@ -62,3 +62,12 @@ const _: () = assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + HISTORY_ENTRIES_MAX * 64
 const _: () =
     assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + CHATS_MAX * (NAME_BYTES_MAX + 160) <= SERVER_FRAME_BYTES_MAX);
 const _: () = assert!(POSITIONS_MAX * 44 + GENERATIONS_MAX * 10 + 64 <= FRAME_BYTES_MAX);
+
+/// Whom a message mentions, at most.
+pub const MENTIONS_MAX: usize = 64;
+
+/// The longest reaction, in bytes.
+pub const REACTION_BYTES_MAX: usize = 64;
+
+/// The longest vote, in bytes.
+pub const VOTE_BYTES_MAX: usize = 1024;

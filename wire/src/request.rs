@@ -7,11 +7,12 @@ use prost::Message;
 use tern_proto::v1::{self, client_frame, group_change, lookup};
 
 use crate::errors::{Farewell, Reason, Refusal};
-use crate::group::{self, Change};
+use crate::group;
 use crate::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, Seq, UserId, is_plain};
 use crate::limits::{
-    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, NUMBERS_END, POSITIONS_MAX, TOKEN_BYTES_MAX,
+    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, POSITIONS_MAX, TOKEN_BYTES_MAX,
 };
+use crate::message::{self, Send};
 
 /// The protocol versions that this crate speaks.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
@@ -137,27 +138,6 @@ pub enum Lookup {
     InGroup(UserId, GroupId),
 }
 
-/// See `Send` in the schema.
-#[derive(Clone, PartialEq)]
-pub struct Send {
-    /// Which chat.
-    pub chat: ChatId,
-    /// The device's number of it.
-    pub client_id: ClientMessageId,
-    /// The body's kind, as on the wire.
-    pub kind: i32,
-    /// At least one byte, at most a frame.
-    pub body: Bytes,
-}
-
-/// Shows no content.
-impl std::fmt::Debug for Send {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { chat, client_id, kind, body } = self;
-        write!(f, "Send {{ {chat:?}, {client_id:?}, kind {kind}, {} bytes }}", body.len())
-    }
-}
-
 /// See `CreateGroup` in the schema.
 #[derive(Clone, PartialEq)]
 pub struct CreateGroup {
@@ -275,7 +255,7 @@ pub fn parse(frame: &[u8]) -> Result<Incoming, Farewell> {
 fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
     use client_frame::Request as Raw;
     Ok(match request {
-        Raw::Send(raw) => Request::Send(send(raw)?),
+        Raw::Send(raw) => Request::Send(message::send(raw)?),
         Raw::Acknowledge(raw) => Request::Acknowledge(acknowledge(&raw)?),
         Raw::Credit(raw) => Request::Credit(Credit { frames: raw.frames, bytes: raw.bytes }),
         Raw::Ping(_) => Request::Ping,
@@ -343,38 +323,12 @@ fn lookup(raw: v1::Lookup) -> Result<Lookup, Refusal> {
     }
 }
 
-fn send(raw: v1::Send) -> Result<Send, Refusal> {
-    if raw.body.is_empty() {
-        return Err(invalid("a message has no body"));
-    }
-    let chat = chat(raw.chat)?;
-    match v1::Kind::try_from(raw.kind) {
-        Ok(v1::Kind::Text) => {}
-        Ok(v1::Kind::Group) if matches!(chat, ChatId::Group(_)) => {
-            if let Change::Made(_) = Change::parse(&raw.body)? {
-                return Err(invalid("a group is made by CreateGroup"));
-            }
-        }
-        Ok(v1::Kind::Group | v1::Kind::Lost) | Err(_) => {
-            return Err(invalid("this server does not take that kind of message in that chat"));
-        }
-    }
-    Ok(Send { chat, client_id: client_id(raw.client_id)?, kind: raw.kind, body: raw.body })
-}
-
 fn create_group(raw: v1::CreateGroup) -> Result<CreateGroup, Refusal> {
     let raw_group = raw.group.ok_or(invalid("what the group is to be is not said"))?;
     let body =
         v1::GroupChange { change: Some(group_change::Change::Made(raw_group.clone())) }.encode_to_vec();
     group::made(raw_group)?;
-    Ok(CreateGroup { client_id: client_id(raw.client_id)?, body: body.into() })
-}
-
-fn client_id(number: u64) -> Result<ClientMessageId, Refusal> {
-    if number >= NUMBERS_END {
-        return Err(invalid("a client_id is below 2^53"));
-    }
-    Ok(ClientMessageId(number))
+    Ok(CreateGroup { client_id: message::client_id(raw.client_id)?, body: body.into() })
 }
 
 fn group_of(number: u64) -> Result<GroupId, Refusal> {
@@ -460,6 +414,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::NUMBERS_END;
 
     fn frame(id: u64, request: client_frame::Request) -> Vec<u8> {
         v1::ClientFrame { id, request: Some(request) }.encode_to_vec()
@@ -474,14 +429,26 @@ mod tests {
     fn what_is_out_of_range_is_refused_by_reason() {
         use client_frame::Request as Raw;
         let send = |chat, body: &'static [u8], kind| {
-            Raw::Send(v1::Send { chat, client_id: 1, body: Bytes::from_static(body), kind })
+            Raw::Send(v1::Send {
+                chat,
+                client_id: 1,
+                body: Bytes::from_static(body),
+                kind,
+                ..Default::default()
+            })
         };
         check(send(4096, b"hi", 0), Ok(()));
         check(send(0, b"hi", 0), Err(Reason::InvalidArgument));
         check(send(4096, b"", 0), Err(Reason::InvalidArgument));
         check(send(4096, b"hi", 99), Err(Reason::InvalidArgument));
         let numbered = |client_id| {
-            Raw::Send(v1::Send { chat: 4096, client_id, body: Bytes::from_static(b"hi"), kind: 0 })
+            Raw::Send(v1::Send {
+                chat: 4096,
+                client_id,
+                body: Bytes::from_static(b"hi"),
+                kind: 0,
+                ..Default::default()
+            })
         };
         check(numbered(NUMBERS_END - 1), Ok(()));
         check(numbered(NUMBERS_END), Err(Reason::InvalidArgument));
@@ -552,7 +519,7 @@ mod tests {
     fn a_text_of_100_bytes_costs_at_most_22_bytes_of_framing() {
         let (chat, body) = ((1u64 << 42) - 1, Bytes::from(vec![b'x'; 100]));
         let mut sent = Vec::new();
-        let send = v1::Send { chat, client_id: 100_000, body: body.clone(), kind: 0 };
+        let send = v1::Send { chat, client_id: 100_000, body: body.clone(), kind: 0, ..Default::default() };
         let request = v1::ClientFrame { id: 10_000, request: Some(client_frame::Request::Send(send)) };
         crate::frame::encode(&request, &mut sent);
         assert!(sent.len() <= 122, "a Send of 100 bytes takes {}", sent.len());

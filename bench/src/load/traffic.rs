@@ -367,7 +367,8 @@ impl Traffic {
         let flow = &mut self.flows[index];
         flow.next_to_send += 1;
         let kind = v1::Kind::Text.into();
-        let send = v1::Send { chat: flow.recipient_id, client_id: number + 1, body, kind };
+        let send =
+            v1::Send { chat: flow.recipient_id, client_id: number + 1, body, kind, ..Default::default() };
         let id = self.pool.request(flow.sender, Request::Send(send));
         let asked = Asked::Send { flow: index, number, intended };
         self.devices[flow.sender as usize].asked.insert(id, asked);

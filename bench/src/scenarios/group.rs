@@ -303,7 +303,7 @@ impl<'a> Talk<'a> {
 
     fn send(&mut self, device: u32, chat: u64, kind: v1::Kind, body: Vec<u8>) {
         let client_id = self.next_id(device);
-        let send = v1::Send { chat, client_id, body: body.into(), kind: kind.into() };
+        let send = v1::Send { chat, client_id, body: body.into(), kind: kind.into(), ..Default::default() };
         self.unanswered += u64::from(self.fleet.request(device, Request::Send(send)));
     }
 

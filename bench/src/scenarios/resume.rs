@@ -149,7 +149,7 @@ fn write(
             && let Some(((device, client_id), chat)) = next.next()
         {
             let (body, kind) = (vec![b'x'; size].into(), v1::Kind::Text.into());
-            let send = v1::Send { chat, client_id, body, kind };
+            let send = v1::Send { chat, client_id, body, kind, ..Default::default() };
             waits += u64::from(fleet.request(device, Request::Send(send)));
         }
         fleet.turn(WAIT, &mut |_, happened| {

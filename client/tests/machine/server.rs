@@ -365,6 +365,7 @@ impl Server {
             history_entries_max: 7,
             positions_max: self.positions_max,
             idle_timeout_ms: IDLE_MS,
+            ..Default::default()
         };
         let welcome = v1::Welcome {
             version: 1,

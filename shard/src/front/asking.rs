@@ -6,7 +6,7 @@
 //! asked again, and a refusal for now is no answer to it: its connection ends, and the client asks.
 
 use bytes::Bytes;
-use tern_storage::{Epoch, LogId, Slot};
+use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Seq, UserId};
 use tern_wire::request::{Lookup, Refresh};
@@ -16,7 +16,7 @@ use super::{Cx, Front};
 use crate::asks::AskId;
 use crate::entry::{Author, KIND_GROUP, log_of, peer_of};
 use crate::message::{
-    Attach, Glancer, InboxAsk, LogOp, Message, Permits, Pull, ReadHistory, Send, UserOp, Want, Watermarks,
+    Attach, Glancer, InboxAsk, LogOp, Message, Pull, ReadHistory, Send, UserOp, Want, Watermarks,
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
@@ -45,7 +45,7 @@ const _: () = assert!(size_of::<Asked>() <= 96);
 /// What is asked, as far as it takes to ask again.
 pub(super) enum Ask {
     /// Append an entry.
-    Send { chat: ChatId, client_id: ClientMessageId, kind: i32, body: Bytes },
+    Send(tern_wire::message::Send),
     /// Make a group.
     CreateGroup(ClientMessageId, Bytes),
     /// What a group is.
@@ -91,7 +91,7 @@ impl Asked {
     fn passes(&self, by: Option<Author>, is_so: impl Fn(Slot) -> bool) -> bool {
         is_so(self.slot)
             || match self.ask {
-                Ask::Send { chat, .. } => by.is_none_or(|by| is_so(Slot::of_log(log_of(by.user, chat)))),
+                Ask::Send(ref send) => by.is_none_or(|by| is_so(Slot::of_log(log_of(by.user, send.chat)))),
                 // The peer's owner adds who that is.
                 Ask::Glance(log) => {
                     by.is_none_or(|by| peer_of(log, by.user).is_some_and(|peer| is_so(slot_of(peer))))
@@ -134,7 +134,7 @@ impl Ask {
             Self::Pull { log, .. } | Self::Glance(log) => Slot::of_log(*log),
             Self::AboutGroup(group) => Slot::of_log(LogId::Group(group.get())),
             Self::CreateGroup(..)
-            | Self::Send { .. }
+            | Self::Send(_)
             | Self::Lookup(_)
             | Self::Devices
             | Self::EndDevice(_)
@@ -157,7 +157,7 @@ impl Ask {
     fn writes(&self) -> bool {
         matches!(
             self,
-            Self::Send { .. }
+            Self::Send(_)
                 | Self::CreateGroup(..)
                 | Self::Acknowledge { .. }
                 | Self::EndDevice(_)
@@ -315,19 +315,15 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
     let of_user = |op| Message::User(user, op);
     let of_chat = |chat, op| Message::Log(log_of(user, chat), op);
     match *ask {
-        Ask::Send { chat, client_id, kind, ref body } => {
+        Ask::Send(ref send) => {
+            let tern_wire::message::Send { chat, client_id, kind, body, envelope } = send.clone();
             let log = log_of(user, chat);
-            let (epoch, body) = (cx.epoch(Slot::of_log(log)), body.clone());
-            let permits = Permits::default();
-            of_user(UserOp::Send(
-                log,
-                Box::new(Send { origin, author: by, client_id, kind, again, epoch, body, permits }),
-            ))
+            let epoch = cx.epoch(Slot::of_log(log));
+            let send = Send { epoch, again, envelope, ..Send::new(origin, by, client_id, kind, body) };
+            of_user(UserOp::Send(log, Box::new(send)))
         }
         Ask::CreateGroup(client_id, ref body) => {
-            let (epoch, permits, body) = (Epoch(0), Permits::default(), body.clone());
-            let kind = KIND_GROUP;
-            let send = Send { origin, author: by, client_id, kind, again, epoch, body, permits };
+            let send = Send { again, ..Send::new(origin, by, client_id, KIND_GROUP, body.clone()) };
             of_user(UserOp::CreateGroup(Box::new(send)))
         }
         Ask::AboutGroup(group) => Message::Log(LogId::Group(group.get()), LogOp::About(origin, user)),

@@ -2,7 +2,8 @@
 
 use tern_storage::Slot;
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::request::{Acknowledge, CreateGroup, History, Request, Resume, Send};
+use tern_wire::message::Send;
+use tern_wire::request::{Acknowledge, CreateGroup, History, Request, Resume};
 
 use super::asking::Ask;
 use super::conns::Waiter;
@@ -64,9 +65,8 @@ impl Front {
             let refusal = Refusal::new(Reason::BodyTooLarge, "the body is longer than Limits.body_bytes_max");
             return self.turn_down(cx, waiter, refusal);
         }
-        let Send { chat, client_id, kind, body } = send;
-        cx.passed(author, client_id, Stage::Decrypted);
-        self.ask(cx, waiter, author, Ask::Send { chat, client_id, kind, body });
+        cx.passed(author, send.client_id, Stage::Decrypted);
+        self.ask(cx, waiter, author, Ask::Send(send));
     }
 
     /// Starts the pushes. A further `Resume` asks again for the logs that it lists; each is followed by `CaughtUp`.

@@ -31,7 +31,10 @@ pub(super) enum Tried {
 }
 
 /// A read that tells a retry from a new message is under way for the head of the log's queue.
-const ASKER: &str = "whoever asked is at the head of the queue";
+pub(super) const ASKER: &str = "whoever asked is at the head of the queue";
+
+/// The fingerprint of an entry that was erased: nothing is left to tell it by.
+const ERASED: u64 = 0;
 
 const REUSED: Refusal = Refusal::new(Reason::ClientIdReused, "that client id stands for another message");
 
@@ -124,7 +127,7 @@ impl Logs {
         let log = self.known(id);
         let same = |entry: &&Arc<Entry>| entry.author == send.author && entry.client_id == send.client_id;
         if let Some(entry) = log.tail.iter().find(same).cloned() {
-            if entry.kind != send.kind || entry.body != send.body {
+            if !is_same(&entry, &send) {
                 cx.refuse(send.origin, REUSED);
                 return Tried::Settled;
             }
@@ -174,7 +177,7 @@ impl Logs {
             return self.send_undecided(cx, id, load, Unreadable::Damaged);
         };
         let send = log.sends.pop_front().expect(ASKER);
-        if expected == fingerprint(send.kind, &send.body) {
+        if expected == ERASED || expected == fingerprint(send.kind, &send.body, send.envelope.as_deref()) {
             answer_again(cx, log, (id, send.author), send.origin, sent(id, proof, send.client_id));
         } else {
             cx.refuse(send.origin, REUSED);
@@ -202,7 +205,15 @@ impl Logs {
         }
     }
 
-    pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send, change: Option<Change>) {
+    /// Appends a message, with what it makes of its group, or of the entries that it is about.
+    pub(super) fn append_new(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        send: Send,
+        change: Option<Change>,
+        rewritten: Vec<Entry>,
+    ) {
         if !cx.may_write(send.body.len()) {
             let refusal = cx.overloaded();
             return cx.refuse(send.origin, refusal);
@@ -224,6 +235,10 @@ impl Logs {
             cx.put_bytes(log.slot, key, membership);
         }
         write_entry(cx, log, &entry);
+        for rewritten in rewritten {
+            rewrite(cx, log, &rewritten);
+            log.rewritten.push((seq, Arc::new(rewritten)));
+        }
         note_in_devices(cx, log, &entry);
         if log.group.is_some() {
             note_in_group(cx, log, &entry);
@@ -258,6 +273,7 @@ impl Logs {
         let limits = (cx.limits().tail_entries_max, cx.limits().tail_bytes_max);
         let log = self.pinned(entry.log);
         log.durable.advance(proof, entry.seq);
+        log.show_rewritten();
         log.trim_tail(limits.0, limits.1);
         let proven = log.durable.prove(entry.seq, entry.time_ms).expect("the head is at or above it now");
         cx.passed(entry.author, entry.client_id, Stage::Committed);
@@ -289,6 +305,12 @@ fn answer_again(cx: &mut Cx, log: &Log, (id, author): (LogId, Author), origin: O
     if is_other && !log.is_changing() && marks != Watermarks::default() {
         cx.tell_front(origin.place, FrontOp::Watermarks(id, None, marks));
     }
+}
+
+/// Whether a message is the one that an entry was. Of an erased one the number alone tells.
+fn is_same(entry: &Entry, send: &Send) -> bool {
+    entry.kind == send.kind
+        && (entry.is_erased() || (entry.body == send.body && entry.envelope == send.envelope))
 }
 
 /// What a message is answered with. The first entry of a group tells which that is.
@@ -327,8 +349,21 @@ fn write_first(cx: &mut Cx, log: &mut Log, first: &Entry) {
 
 /// Writes an entry, and under which number of its device it stands.
 fn write_entry(cx: &mut Cx, log: &Log, entry: &Entry) {
+    cx.put(log.slot, keys::entry(entry.log, entry.seq.0), &entry.to_record());
+    write_number(cx, log, entry);
+}
+
+/// Writes what a later entry has made of one. Nothing is left of what was erased.
+fn rewrite(cx: &mut Cx, log: &Log, entry: &Entry) {
+    cx.put(log.slot, keys::entry(entry.log, entry.seq.0), &entry.to_record());
+    if entry.is_erased() {
+        write_number(cx, log, entry);
+    }
+}
+
+/// Writes under which number of its device an entry stands.
+fn write_number(cx: &mut Cx, log: &Log, entry: &Entry) {
     let Entry { log: id, seq, author: Author { user, device }, client_id, time_ms, .. } = *entry;
-    cx.put(log.slot, keys::entry(id, seq.0), &entry.to_record());
     let message = ClientMessageRecord { seq: seq.0, fingerprint: entry.fingerprint(), time_ms };
     cx.put(log.slot, keys::client_message(id, user.get(), device.get(), client_id.0), &message);
 }
@@ -363,7 +398,7 @@ fn write_members(cx: &mut Cx, log: &mut Log, id: LogId, upto: Seq) {
 fn note_in_group(cx: &mut Cx, log: &mut Log, entry: &Entry) {
     let (author, bytes) = (entry.author.user, entry.body.len());
     let Some(member) = log.member(author) else { return };
-    member.wrote_entry(entry.seq, Entry::counts(entry.kind));
+    member.wrote_entry(entry.seq, entry.counts());
     let number = member.part.as_ref().map_or(0, |part| part.number);
     let group = log.group();
     group.touch(number);

@@ -16,17 +16,14 @@ impl Log {
         self.in_tail(self.durable.seq())
     }
 
-    /// How many durable entries of the peer's are beyond a member's read watermark, at which this entry stands. In a store of before
-    /// that is not always known: then all that are beyond it count.
+    /// How many durable messages of the peer's are beyond a member's read watermark, at which this entry stands. Where one was lost that
+    /// is not always known: then all entries that are beyond it count.
     fn unread(&self, reader: UserId, read: Option<&Entry>) -> u64 {
         let (head, upto) = (self.durable.seq(), read.map_or(Seq(0), |entry| entry.seq));
         let beyond = head.0 - upto.0;
-        let others = |entry: &Entry| entry.count_of_others(reader);
-        let counted = self.newest().and_then(|newest| others(newest)).and_then(|all| {
-            let before = read.map_or(Some(0), others)?;
-            all.checked_sub(before)
-        });
-        counted.unwrap_or(beyond).min(beyond)
+        let others = |entry: &Entry| entry.messages_of_others(reader);
+        let all = self.newest().map_or(0, |newest| others(newest));
+        all.checked_sub(read.map_or(0, others)).unwrap_or(beyond).min(beyond)
     }
 }
 
@@ -100,10 +97,10 @@ impl Logs {
         };
         let is_present = member.is_present();
         let before =
-            at.map_or(member.part.as_ref().map_or(0, |part| part.counted_before), |entry| entry.counted);
+            at.map_or(member.part.as_ref().map_or(0, |part| part.counted_before), |entry| entry.messages);
         let of_own =
             member.part.as_ref().map_or(0, |part| part.own.iter().filter(|own| **own <= head).count());
-        let counted = newest.as_ref().map_or(0, |newest| newest.counted);
+        let counted = newest.as_ref().map_or(0, |newest| newest.messages);
         let unread = counted.saturating_sub(before).saturating_sub(of_own as u64);
         let glance = Glance {
             asker,

@@ -11,7 +11,7 @@ use tern_wire::limits::GROUP_MEMBERS_MAX;
 
 use super::log::{Log, Member};
 use super::waits::Acknowledged;
-use crate::entry::{Author, Entry};
+use crate::entry::Author;
 use crate::limits::{GROUP_OWN_MAX, GROUP_PEOPLE_MAX};
 use crate::message::{Pull, Watermarks};
 use crate::mutations::{Mutation, is};
@@ -29,8 +29,6 @@ pub(super) struct Group {
     pub(super) members_made: u32,
     /// The newest entry that changed it.
     pub(super) changed: Seq,
-    /// Entries that count as unread, up to the head.
-    pub(super) counted: u64,
     /// While it is being read: up to which entry rows of members have what follows.
     pub(super) rows_upto: Vec<(u32, Seq)>,
     /// Rows of members that are not as in the store.
@@ -240,7 +238,7 @@ impl Log {
     }
 
     /// Whether a member may say something of this kind, with this change.
-    pub(super) fn may(&self, user: UserId, change: Option<&Change>) -> Result<(), Refusal> {
+    pub(super) fn may(&self, user: UserId, kind: i32, change: Option<&Change>) -> Result<(), Refusal> {
         let group = self.group.as_deref().expect("it is a group");
         let Some(member) = self.seen_member(user) else {
             // Whoever retries has been told from others before: this number stands for somebody else's group.
@@ -256,7 +254,11 @@ impl Log {
         let by = |who: Who| if who.has(part.role) { Ok(()) } else { Err(NOT_ALLOWED) };
         let present = |user: UserId| self.seen_member(user).filter(|member| member.is_present());
         match change {
-            None => by(settings.senders),
+            None => match v1::Kind::try_from(kind) {
+                Ok(v1::Kind::Reaction | v1::Kind::Vote | v1::Kind::Deletion) => Ok(()),
+                Ok(v1::Kind::Pin | v1::Kind::Unpin) => by(settings.editors),
+                _ => by(settings.senders),
+            },
             Some(Change::Made(_)) => Err(MADE),
             Some(Change::Added(users)) => {
                 by(settings.adders)?;
@@ -310,8 +312,9 @@ impl Log {
 
     /// Somebody becomes a member, or again one.
     fn come(&mut self, user: UserId, role: Role, seq: Seq) {
+        let counted = self.messages;
         let group = self.group();
-        let (counted, next) = (group.counted, group.members_made);
+        let next = group.members_made;
         let from = if group.settings.shows_history { Seq(1) } else { seq };
         let guest = group.guests.iter().position(|(guest, _)| *guest == user);
         let devices = guest.and_then(|place| group.guests.swap_remove(place).1).unwrap_or_default();
@@ -387,19 +390,11 @@ impl Log {
         Some(())
     }
 
-    /// Counts an entry of a group that is about to be appended: how many count as unread, with it.
-    pub(super) fn count_entry(&mut self, kind: i32) -> u64 {
-        let Some(group) = self.group.as_deref_mut() else { return 0 };
-        group.counted += u64::from(Entry::counts(kind));
-        group.counted
-    }
-
     /// A group has been read: what follows from entries that were not yet written with its members is made again. `false` if it is not
     /// whole.
     pub(super) fn recover_group(&mut self) -> bool {
         let Some(group) = self.group.as_deref_mut() else { return true };
         let rows = std::mem::take(&mut group.rows_upto);
-        group.counted = self.tail.back().map_or(0, |newest| newest.counted);
         let made = group.members_made as usize;
         for entry in self.tail.clone() {
             let Some(member) = self.member(entry.author.user) else { continue };
@@ -408,7 +403,7 @@ impl Log {
                 continue;
             }
             if rows.iter().any(|(number, upto)| *number == row && *upto < entry.seq) {
-                member.wrote_entry(entry.seq, Entry::counts(entry.kind));
+                member.wrote_entry(entry.seq, entry.counts());
             }
         }
         self.members.len() == made

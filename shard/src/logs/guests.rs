@@ -58,7 +58,7 @@ impl Logs {
     pub(super) fn append_in_group(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
         let change = change_of(&send);
         let allowed = change.and_then(|change| {
-            self.known(id).may(send.author.user, change.as_ref())?;
+            self.known(id).may(send.author.user, send.kind, change.as_ref())?;
             Ok(change)
         });
         match allowed {
@@ -72,7 +72,7 @@ impl Logs {
             Ok(Some(Change::Added(users))) => {
                 self.append_with_guests(cx, id, *send, &users.clone(), Change::Added(users));
             }
-            Ok(change) => self.append_new(cx, id, *send, change),
+            Ok(change) => return self.append_considered(cx, id, send, change),
         }
         Tried::Settled
     }
@@ -83,7 +83,7 @@ impl Logs {
         let is_there =
             |user: &UserId| guests.iter().any(|(guest, devices)| guest == user && devices.is_some());
         if users.iter().all(is_there) {
-            self.append_new(cx, id, send, Some(change));
+            self.append_new(cx, id, send, Some(change), Vec::new());
         } else {
             cx.refuse(send.origin, UNKNOWN_USER);
         }
@@ -94,7 +94,8 @@ impl Logs {
     pub(super) fn meet_author(&mut self, cx: &mut Cx, id: LogId, mut send: Box<Send>) -> Tried {
         let user = send.author.user;
         if self.known(id).seen_member(user).is_none() {
-            let refused = change_of(&send).and_then(|change| self.known(id).may(user, change.as_ref()));
+            let refused =
+                change_of(&send).and_then(|change| self.known(id).may(user, send.kind, change.as_ref()));
             cx.refuse(send.origin, refused.expect_err("nobody but a member may do anything"));
             return Tried::Settled;
         }

@@ -110,7 +110,7 @@ impl Logs {
             return self.part_came(cx, id, Err(Unreadable::Damaged));
         };
         if let Some(newest) = entries.first() {
-            (log.head, log.last_time_ms) = (newest.seq, newest.time_ms);
+            (log.head, log.last_time_ms, log.messages) = (newest.seq, newest.time_ms, newest.messages);
             log.durable = DurableHead::recovered(newest.seq);
         }
         for entry in entries.into_iter().rev() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tern_storage::records::{DevicePosition, MemberRecord};
 use tern_storage::{LogId, Slot};
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
+use tern_wire::message::is_message;
 
 use super::group::{Group, Part};
 use super::room;
@@ -44,8 +45,10 @@ pub(super) struct Log {
     pub(super) appended_ms: u64,
     pub(super) in_quiet: bool,
     pub(super) used: bool,
-    /// How many entries each member has is known: it is not in a log of before.
-    pub(super) counts_entries: bool,
+    /// Messages, up to the head.
+    pub(super) messages: u64,
+    /// Entries as later ones have made them, with the seq of that: those that are not durable, in the order in which they were written.
+    pub(super) rewritten: Vec<(Seq, Arc<Entry>)>,
     /// What a group has beside; `None` in a direct chat.
     pub(super) group: Option<Box<Group>>,
 }
@@ -65,8 +68,8 @@ pub(super) struct Member {
     pub(super) wrote: Option<Seq>,
     /// Bytes of all its bodies in the log.
     pub(super) written: u64,
-    /// How many entries of the log are its own.
-    pub(super) entries: u64,
+    /// How many messages of a direct chat are its own.
+    pub(super) messages: u64,
     /// Bytes of the others' bodies up to its delivered watermark, or to an entry before it.
     pub(super) delivered_bytes: u64,
     /// How many bytes may wait for it, where its owner was asked.
@@ -132,7 +135,8 @@ impl Log {
             appended_ms: 0,
             in_quiet: false,
             used: true,
-            counts_entries: true,
+            messages: 0,
+            rewritten: Vec::new(),
             group: matches!(log, LogId::Group(_)).then(Box::default),
         }
     }
@@ -256,15 +260,14 @@ impl Log {
 
     /// The entry that a message becomes now, behind the head, and counted.
     pub(super) fn next_entry(&mut self, id: LogId, send: Send, now_ms: u64) -> Entry {
-        let Send { author, client_id, kind, body, .. } = send;
-        // Times of a log never fall, but for what a clock that was wrong has left: that counts as now.
-        let was_wrong = self.last_time_ms > now_ms.saturating_add(AHEAD_MS_MAX);
-        let time_ms = if was_wrong { now_ms } else { now_ms.max(self.last_time_ms) };
-        let (sender_bytes, other_bytes, sender_entries) = match self.group {
+        let Send { author, client_id, kind, body, envelope, .. } = send;
+        let (seq, time_ms) = (self.head.next(), self.next_time_ms(now_ms));
+        let counts = is_message(kind);
+        self.messages += u64::from(counts);
+        let (sender_bytes, other_bytes, sender_messages) = match self.group {
             Some(_) => (0, 0, 0),
-            None => self.count_written(author.user, body.len()),
+            None => self.count_written(author.user, body.len(), counts),
         };
-        let (seq, counted) = (self.head.next(), self.count_entry(kind));
         Entry {
             log: id,
             seq,
@@ -275,8 +278,36 @@ impl Log {
             body,
             sender_bytes,
             other_bytes,
-            sender_entries,
-            counted,
+            sender_messages,
+            messages: self.messages,
+            envelope,
+            fate: None,
+        }
+    }
+
+    /// When the next entry is committed, if that is now. Times of a log never fall, but for what a clock that was wrong has left:
+    /// that counts as now.
+    pub(super) fn next_time_ms(&self, now_ms: u64) -> u64 {
+        let was_wrong = self.last_time_ms > now_ms.saturating_add(AHEAD_MS_MAX);
+        if was_wrong { now_ms } else { now_ms.max(self.last_time_ms) }
+    }
+
+    /// An entry as later ones have made it, durably or not, if it is in memory.
+    pub(super) fn newest_of(&self, seq: Seq) -> Option<&Arc<Entry>> {
+        let rewritten = self.rewritten.iter().rev().find(|(_, entry)| entry.seq == seq);
+        rewritten.map(|(_, entry)| entry).or_else(|| self.in_tail(seq))
+    }
+
+    /// What later entries have made of others, up to the durable head, is shown from here on.
+    pub(super) fn show_rewritten(&mut self) {
+        let durable = self.durable.seq();
+        for (_, entry) in self.rewritten.extract_if(.., |(by, _)| *by <= durable) {
+            let Some(first) = self.tail.front().map(|oldest| oldest.seq) else { continue };
+            let place = entry.seq.0.checked_sub(first.0);
+            if let Some(shown) = place.and_then(|place| self.tail.get_mut(place as usize)) {
+                self.tail_bytes = self.tail_bytes + entry.body.len() - shown.body.len();
+                *shown = entry;
+            }
         }
     }
 
@@ -308,7 +339,7 @@ impl Member {
             shown: Watermarks::default(),
             wrote: None,
             written: 0,
-            entries: 0,
+            messages: 0,
             delivered_bytes: 0,
             reserved: 0,
             may_be_reserved: false,

@@ -5,6 +5,7 @@
 
 mod acknowledge;
 mod append;
+mod concern;
 mod eviction;
 mod gather;
 mod glance;

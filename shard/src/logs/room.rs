@@ -83,13 +83,11 @@ impl Log {
     /// What the log knows of bytes from its newest entry, when it has been read.
     pub(super) fn recover_room(&mut self) {
         let Some(newest) = self.tail.back().cloned() else { return };
-        // What is not known once stays so.
-        self.counts_entries = newest.sender_entries > 0;
         for member in &mut self.members {
             let own = member.user == newest.author.user;
             member.written = if own { newest.sender_bytes } else { newest.other_bytes };
-            let others = newest.count_of_others(member.user).unwrap_or_default();
-            member.entries = newest.seq.0.saturating_sub(others);
+            let others = newest.messages_of_others(member.user);
+            member.messages = newest.messages.saturating_sub(others);
         }
         for place in 0..self.members.len() {
             let waits = self.waits_for(self.members[place].user);
@@ -97,13 +95,18 @@ impl Log {
         }
     }
 
-    /// Counts a body of a member: the bytes that it and the others have written, and how many entries it has, for the entry.
-    pub(super) fn count_written(&mut self, author: UserId, bytes: usize) -> (u64, u64, u64) {
-        let (others, counts) = (self.written_for(author), self.counts_entries);
+    /// Counts a body of a member: the bytes that it and the others have written, and how many messages it has, for the entry.
+    pub(super) fn count_written(
+        &mut self,
+        author: UserId,
+        bytes: usize,
+        is_message: bool,
+    ) -> (u64, u64, u64) {
+        let others = self.written_for(author);
         let Some(member) = self.member(author) else { return (0, others, 0) };
         member.written += bytes as u64;
-        member.entries += 1;
-        (member.written, others, if counts { member.entries } else { 0 })
+        member.messages += u64::from(is_message);
+        (member.written, others, member.messages)
     }
 
     fn is_first_to_stranger(&self, author: UserId, peer: UserId) -> bool {
@@ -125,8 +128,7 @@ impl Logs {
             return self.append_in_group(cx, id, send);
         }
         let Some((user, ask)) = self.lacks(cx, id, &mut send) else {
-            self.append_new(cx, id, *send, None);
-            return Tried::Settled;
+            return self.append_considered(cx, id, send, None);
         };
         self.known(id).sends.push_front(send);
         cx.tell_user(user, ask);

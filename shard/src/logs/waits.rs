@@ -53,6 +53,8 @@ pub(crate) enum GetFor {
     Member(LogId, Load, UserId),
     /// The entry that the message at the head of the log's queue became, if it is a retry.
     ClientMessage(LogId, Load),
+    /// An entry at this place, for the message at the head of the log's queue.
+    Considered(LogId, Load, Seq),
 }
 
 /// What a scan of a log's is for. See [`GetFor`].
@@ -142,7 +144,12 @@ impl Logs {
             (GetFor::Record(log, load) | GetFor::Member(log, load, _), Err(why)) => {
                 self.part_failed(cx, log, load, why);
             }
-            (GetFor::ClientMessage(log, load), Err(why)) => self.send_undecided(cx, log, load, why),
+            (GetFor::Considered(log, load, seq), Ok(value)) => {
+                self.considered_read(cx, log, load, seq, value);
+            }
+            (GetFor::ClientMessage(log, load) | GetFor::Considered(log, load, _), Err(why)) => {
+                self.send_undecided(cx, log, load, why);
+            }
         }
     }
 

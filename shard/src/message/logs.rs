@@ -4,9 +4,10 @@ use bytes::Bytes;
 use tern_storage::Epoch;
 use tern_wire::errors::Refusal;
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
+use tern_wire::message::Envelope;
 
 use super::Watermarks;
-use crate::entry::Author;
+use crate::entry::{Author, Entry};
 use crate::reply::Origin;
 
 /// What is asked of a log's owner, or told to it.
@@ -121,8 +122,30 @@ pub struct Send {
     pub epoch: Epoch,
     /// The body.
     pub body: Bytes,
+    /// What else is said of it.
+    pub envelope: Option<Box<Envelope>>,
     /// What it has been allowed.
     pub permits: Permits,
+    /// What its log has read for it: what it is about, and what goes with that.
+    pub(crate) read: Vec<Entry>,
+}
+
+impl Send {
+    /// A message that has been allowed nothing yet, of which nothing else is said.
+    pub fn new(origin: Origin, author: Author, client_id: ClientMessageId, kind: i32, body: Bytes) -> Self {
+        Self {
+            origin,
+            author,
+            client_id,
+            kind,
+            again: false,
+            epoch: Epoch(0),
+            body,
+            envelope: None,
+            permits: Permits::default(),
+            read: Vec::new(),
+        }
+    }
 }
 
 /// Shows no content.

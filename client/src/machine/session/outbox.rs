@@ -108,7 +108,13 @@ impl Session {
             }
             let request = match chat {
                 0 => client_frame::Request::CreateGroup(v1::CreateGroup { client_id, group: made_by(&body) }),
-                chat => client_frame::Request::Send(v1::Send { chat, client_id, body: body.into(), kind }),
+                chat => client_frame::Request::Send(v1::Send {
+                    chat,
+                    client_id,
+                    body: body.into(),
+                    kind,
+                    ..Default::default()
+                }),
             };
             self.sending.in_flight += 1;
             self.request(now, request, Pending::Send(client_id));
@@ -137,6 +143,7 @@ impl Session {
             sender: device.account.user_id,
             sender_device: device.account.device_id,
             client_id,
+            ..v1::Entry::default()
         };
         let chat = entry.chat;
         let log = self.entry(device, entry)?;

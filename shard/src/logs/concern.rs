@@ -1,0 +1,174 @@
+//! What an entry is about: an edit, a deletion, a reaction, a vote, a pin concerns a message, and is decided on with that before it. What
+//! is not in memory of it is read, while the entry is at the head of the log's queue.
+
+use bytes::Bytes;
+use tern_proto::v1::Kind;
+use tern_storage::{LogId, keys};
+use tern_wire::errors::{Reason, Refusal};
+use tern_wire::group::{Change, Role};
+use tern_wire::ids::Seq;
+use tern_wire::message::{Deed, is_message};
+
+use super::append::Tried;
+use super::log::Log;
+use super::{Cx, GetFor, Logs};
+use crate::entry::Entry;
+use crate::held::Load;
+use crate::limits::EDITS_MAX;
+use crate::message::{Send, Unreadable};
+use crate::mutations::{Mutation, is};
+
+const NO_SUCH_MESSAGE: Refusal =
+    Refusal::new(Reason::NoSuchMessage, "there is no such message in the chat for this to be about");
+const DELETED: Refusal = Refusal::new(Reason::MessageDeleted, "that message is deleted");
+const NOT_YOURS: Refusal = Refusal::new(Reason::NotAllowed, "that message is not yours");
+const NO_TEXT: Refusal = Refusal::new(Reason::NotAllowed, "nothing but a text or a caption is edited");
+const TOO_LATE: Refusal = Refusal::new(Reason::TooLate, "that message is too old for this");
+const TOO_MANY_EDITS: Refusal = Refusal::new(Reason::TooManyEdits, "that message was edited too often");
+
+/// What becomes of a message that is about another.
+enum Verdict {
+    /// It is appended, and these entries become so.
+    Allowed(Vec<Entry>),
+    Refused(Refusal),
+    /// The entry at this place must be known first.
+    Unknown(Seq),
+}
+
+/// How long after a message what may be done to it.
+#[derive(Clone, Copy)]
+struct Windows {
+    edit_ms: u64,
+    deletion_ms: u64,
+}
+
+impl Log {
+    /// Decides on a message with what it is about.
+    fn consider(&self, send: &Send, now_ms: u64, windows: Windows) -> Verdict {
+        let about = send.envelope.as_ref().map_or(Seq(0), |envelope| envelope.about);
+        if about == Seq(0) {
+            return Verdict::Allowed(Vec::new());
+        }
+        let first = self.seen_member(send.author.user).map_or(Seq(1), |member| member.first());
+        if about < first || about > self.head {
+            return Verdict::Refused(NO_SUCH_MESSAGE);
+        }
+        // What a reply is to is shown by those who have it.
+        let Some(deed) = Deed::of(send.kind) else { return Verdict::Allowed(Vec::new()) };
+        let known = |seq| {
+            let read = || send.read.iter().find(|entry| entry.seq == seq);
+            self.newest_of(seq).map(|entry| &**entry).or_else(read)
+        };
+        let Some(message) = known(about) else { return Verdict::Unknown(about) };
+        if let Err(refusal) = self.may_do(deed, send, message, now_ms, windows) {
+            return Verdict::Refused(refusal);
+        }
+        match deed {
+            Deed::Remark | Deed::Vote => Verdict::Allowed(Vec::new()),
+            Deed::Edit => Verdict::Allowed(vec![message.edited(self.head.next())]),
+            Deed::Delete if is(Mutation::KeepEdits) => Verdict::Allowed(vec![message.erased()]),
+            Deed::Delete => {
+                let mut erased = vec![message.erased()];
+                for edit in message.edits() {
+                    match known(*edit) {
+                        Some(edit) => erased.push(edit.erased()),
+                        None => return Verdict::Unknown(*edit),
+                    }
+                }
+                Verdict::Allowed(erased)
+            }
+        }
+    }
+
+    fn may_do(
+        &self,
+        deed: Deed,
+        send: &Send,
+        message: &Entry,
+        now_ms: u64,
+        windows: Windows,
+    ) -> Result<(), Refusal> {
+        if !is_message(message.kind) {
+            return Err(NO_SUCH_MESSAGE);
+        }
+        if message.is_erased() {
+            return Err(DELETED);
+        }
+        let kind = Kind::try_from(message.kind);
+        let is_own = message.author.user == send.author.user;
+        let age_ms = self.next_time_ms(now_ms).saturating_sub(message.time_ms);
+        match deed {
+            Deed::Remark => Ok(()),
+            Deed::Vote if kind == Ok(Kind::Poll) => Ok(()),
+            Deed::Vote => Err(NO_SUCH_MESSAGE),
+            Deed::Edit if !is_own && !is(Mutation::EditByAnybody) => Err(NOT_YOURS),
+            Deed::Edit if !matches!(kind, Ok(Kind::Text | Kind::Media)) => Err(NO_TEXT),
+            Deed::Edit if age_ms > windows.edit_ms => Err(TOO_LATE),
+            Deed::Edit if message.edits().len() >= EDITS_MAX => Err(TOO_MANY_EDITS),
+            Deed::Edit => Ok(()),
+            Deed::Delete if !is_own && !self.is_admin(send) => Err(NOT_YOURS),
+            Deed::Delete if age_ms > windows.deletion_ms => Err(TOO_LATE),
+            Deed::Delete => Ok(()),
+        }
+    }
+
+    fn is_admin(&self, send: &Send) -> bool {
+        let part = self.seen_member(send.author.user).and_then(|member| member.part.as_deref());
+        part.is_some_and(|part| part.role >= Role::Admin)
+    }
+}
+
+impl Logs {
+    /// Appends a message that is no retry and may be said, if what it is about allows it.
+    pub(super) fn append_considered(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        mut send: Box<Send>,
+        change: Option<Change>,
+    ) -> Tried {
+        let limits = cx.limits();
+        let windows = Windows { edit_ms: limits.edit_window_ms, deletion_ms: limits.deletion_window_ms };
+        let now_ms = cx.now_ms;
+        let log = self.known(id);
+        match log.consider(&send, now_ms, windows) {
+            Verdict::Allowed(rewritten) => {
+                send.read.clear();
+                self.append_new(cx, id, *send, change, rewritten);
+            }
+            Verdict::Refused(refusal) => cx.refuse(send.origin, refusal),
+            Verdict::Unknown(_) if !cx.may_read() => {
+                let refusal = cx.overloaded();
+                cx.refuse(send.origin, refusal);
+            }
+            Verdict::Unknown(seq) => {
+                let purpose = GetFor::Considered(id, log.held.load(), seq);
+                log.sends.push_front(send);
+                cx.get(keys::entry(id, seq.0), purpose);
+                return Tried::Held;
+            }
+        }
+        Tried::Settled
+    }
+
+    /// An entry has come that the message at the head of the queue needs.
+    pub(super) fn considered_read(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        load: Load,
+        seq: Seq,
+        value: Option<Bytes>,
+    ) {
+        // Of a log that came into doubt, whoever waited has been answered.
+        let Some(log) = self.known_by(id, load) else { return };
+        let Some(entry) = value.and_then(|value| Entry::from_record(id, seq.0, value)) else {
+            return self.send_undecided(cx, id, load, Unreadable::Damaged);
+        };
+        let mut send = log.sends.pop_front().expect(super::append::ASKER);
+        send.read.push(entry);
+        if self.append_or_ask(cx, id, send) == Tried::Settled {
+            self.append_waiting(cx, id);
+        }
+    }
+}

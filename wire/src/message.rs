@@ -1,0 +1,238 @@
+//! What the server knows of a message outside its body: what kind of entry it is, what it is about, how often it was forwarded, whom it
+//! mentions. See `Kind` and `Send` in the schema.
+
+use bytes::Bytes;
+use tern_proto::v1::{self, Kind};
+
+use crate::errors::{Reason, Refusal};
+use crate::group::Change;
+use crate::ids::{ChatId, ClientMessageId, Seq, UserId};
+use crate::limits::{MENTIONS_MAX, NUMBERS_END, REACTION_BYTES_MAX, VOTE_BYTES_MAX};
+
+/// Something that is to be appended to a chat, well-formed.
+#[derive(Clone, PartialEq)]
+pub struct Send {
+    /// Which chat.
+    pub chat: ChatId,
+    /// The device's number of it.
+    pub client_id: ClientMessageId,
+    /// The body's kind, as on the wire.
+    pub kind: i32,
+    /// At most a frame; empty only where the kind says so.
+    pub body: Bytes,
+    /// What else is said of it, if anything is.
+    pub envelope: Option<Box<Envelope>>,
+}
+
+/// Shows no content.
+impl std::fmt::Debug for Send {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { chat, client_id, kind, body, envelope } = self;
+        write!(f, "Send {{ {chat:?}, {client_id:?}, kind {kind}, {} bytes, {envelope:?} }}", body.len())
+    }
+}
+
+/// What is said of a message beside its body. Not empty: where nothing is said there is none.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Envelope {
+    /// The entry of the chat that it is about; 0: none.
+    pub about: Seq,
+    /// How often it was forwarded before it came here, this time included.
+    pub forwards: u32,
+    /// Whom it mentions, each once, rising.
+    pub mentions: Vec<UserId>,
+}
+
+impl Envelope {
+    /// The envelope, unless nothing stands on it.
+    pub fn if_any(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+}
+
+/// Whether an entry of this kind is a message: what somebody says. It counts as unread, and others may be about it.
+pub fn is_message(kind: i32) -> bool {
+    let kind = Kind::try_from(kind);
+    matches!(kind, Ok(Kind::Text | Kind::Location | Kind::Contact | Kind::Poll | Kind::Media))
+}
+
+/// What an entry of a kind does to the message that it is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deed {
+    /// It reads otherwise.
+    Edit,
+    /// It is deleted for everyone.
+    Delete,
+    /// Somebody's choice, of a poll.
+    Vote,
+    /// Nothing to itself: a reaction, or that it is pinned or not.
+    Remark,
+}
+
+impl Deed {
+    /// Of a kind that is about a message; `None` for any other.
+    pub fn of(kind: i32) -> Option<Self> {
+        match Kind::try_from(kind).ok()? {
+            Kind::Edit => Some(Self::Edit),
+            Kind::Deletion => Some(Self::Delete),
+            Kind::Vote => Some(Self::Vote),
+            Kind::Reaction | Kind::Pin | Kind::Unpin => Some(Self::Remark),
+            Kind::Text
+            | Kind::Lost
+            | Kind::Group
+            | Kind::Location
+            | Kind::Contact
+            | Kind::Poll
+            | Kind::Media => None,
+        }
+    }
+}
+
+const fn invalid(detail: &'static str) -> Refusal {
+    Refusal::new(Reason::InvalidArgument, detail)
+}
+
+/// A `Send` that is well-formed.
+pub(crate) fn send(raw: v1::Send) -> Result<Send, Refusal> {
+    let chat = ChatId::new(raw.chat).ok_or(invalid("no chat is named"))?;
+    let kind = Kind::try_from(raw.kind).map_err(|_| NOT_TAKEN)?;
+    check_body(kind, chat, &raw.body)?;
+    if raw.about >= NUMBERS_END {
+        return Err(invalid("a message is about an entry below 2^53"));
+    }
+    let envelope =
+        Envelope { about: Seq(raw.about), forwards: raw.forwards, mentions: mentions(&raw.mentions)? };
+    check_envelope(kind, chat, &envelope)?;
+    let (client_id, envelope) = (client_id(raw.client_id)?, envelope.if_any());
+    Ok(Send { chat, client_id, kind: raw.kind, body: raw.body, envelope })
+}
+
+const NOT_TAKEN: Refusal = invalid("this server does not take that kind of message in that chat");
+
+fn check_body(kind: Kind, chat: ChatId, body: &Bytes) -> Result<(), Refusal> {
+    let has_body = match kind {
+        Kind::Text | Kind::Location | Kind::Contact | Kind::Poll | Kind::Media | Kind::Edit => true,
+        Kind::Group if matches!(chat, ChatId::Group(_)) => {
+            if let Change::Made(_) = Change::parse(body)? {
+                return Err(invalid("a group is made by CreateGroup"));
+            }
+            true
+        }
+        Kind::Group | Kind::Lost => return Err(NOT_TAKEN),
+        Kind::Reaction if body.len() > REACTION_BYTES_MAX => {
+            return Err(invalid("a reaction has at most 64 bytes"));
+        }
+        Kind::Vote if body.len() > VOTE_BYTES_MAX => return Err(invalid("a vote has at most 1024 bytes")),
+        Kind::Reaction | Kind::Vote => return Ok(()),
+        Kind::Deletion | Kind::Pin | Kind::Unpin => false,
+    };
+    match (has_body, body.is_empty()) {
+        (true, true) => Err(invalid("a message has no body")),
+        (false, false) => Err(invalid("what deletes or pins a message has no body")),
+        _ => Ok(()),
+    }
+}
+
+fn check_envelope(kind: Kind, chat: ChatId, envelope: &Envelope) -> Result<(), Refusal> {
+    let (says, deed) = (is_message(kind.into()), Deed::of(kind.into()));
+    if deed.is_some() && envelope.about == Seq(0) {
+        return Err(invalid("what it is about is not said"));
+    }
+    if kind == Kind::Group && envelope.about > Seq(0) {
+        return Err(invalid("what changes a group is about no message"));
+    }
+    if !says && envelope.forwards > 0 {
+        return Err(invalid("nothing but a message is forwarded"));
+    }
+    let may_mention = (says || deed == Some(Deed::Edit)) && matches!(chat, ChatId::Group(_));
+    if !may_mention && !envelope.mentions.is_empty() {
+        return Err(invalid("nobody is mentioned but in a message to a group"));
+    }
+    Ok(())
+}
+
+fn mentions(ids: &[u64]) -> Result<Vec<UserId>, Refusal> {
+    if ids.len() > MENTIONS_MAX {
+        return Err(invalid("a message mentions at most 64 people"));
+    }
+    let users: Option<Vec<_>> = ids.iter().map(|id| UserId::new(*id)).collect();
+    let mut users = users.ok_or(invalid("somebody is mentioned who is no user"))?;
+    users.sort_unstable();
+    users.dedup();
+    Ok(users)
+}
+
+pub(crate) fn client_id(number: u64) -> Result<ClientMessageId, Refusal> {
+    if number >= NUMBERS_END {
+        return Err(invalid("a client_id is below 2^53"));
+    }
+    Ok(ClientMessageId(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::GROUPS_FROM;
+
+    const PEER: u64 = 4096;
+
+    fn check(raw: v1::Send, expect: Result<(), Reason>) {
+        let sent = send(raw.clone()).map(|_| ()).map_err(|refusal| refusal.reason);
+        assert_eq!(sent, expect, "{raw:?}");
+    }
+
+    fn raw(kind: Kind, about: u64, body: &'static [u8]) -> v1::Send {
+        v1::Send {
+            chat: PEER,
+            client_id: 1,
+            kind: kind.into(),
+            about,
+            body: body.into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn what_is_about_nothing_or_has_a_body_that_its_kind_has_not_is_refused() {
+        use Reason::InvalidArgument as Bad;
+        for kind in [Kind::Text, Kind::Location, Kind::Contact, Kind::Poll, Kind::Media] {
+            check(raw(kind, 0, b"hi"), Ok(()));
+            check(raw(kind, 7, b"hi"), Ok(()));
+            check(raw(kind, 0, b""), Err(Bad));
+        }
+        for kind in [Kind::Edit, Kind::Reaction, Kind::Vote] {
+            check(raw(kind, 7, b"hi"), Ok(()));
+            check(raw(kind, 0, b"hi"), Err(Bad));
+        }
+        for kind in [Kind::Deletion, Kind::Pin, Kind::Unpin] {
+            check(raw(kind, 7, b""), Ok(()));
+            check(raw(kind, 7, b"hi"), Err(Bad));
+            check(raw(kind, 0, b""), Err(Bad));
+        }
+        check(raw(Kind::Edit, 7, b""), Err(Bad));
+        check(raw(Kind::Reaction, 7, b""), Ok(()));
+        check(raw(Kind::Reaction, 7, &[b'x'; 65]), Err(Bad));
+        check(raw(Kind::Vote, 7, &[b'x'; 1025]), Err(Bad));
+        check(raw(Kind::Text, NUMBERS_END, b"hi"), Err(Bad));
+        check(raw(Kind::Lost, 0, b"hi"), Err(Bad));
+        check(raw(Kind::Group, 0, b"hi"), Err(Bad));
+    }
+
+    #[test]
+    fn only_a_message_is_forwarded_and_only_one_to_a_group_mentions() {
+        use Reason::InvalidArgument as Bad;
+        check(v1::Send { forwards: 3, ..raw(Kind::Text, 0, b"hi") }, Ok(()));
+        check(v1::Send { forwards: 3, ..raw(Kind::Reaction, 7, b"hi") }, Err(Bad));
+        let mentioning = |kind, chat, mentions: Vec<u64>| v1::Send { chat, mentions, ..raw(kind, 7, b"hi") };
+        check(mentioning(Kind::Text, GROUPS_FROM, vec![3, 3, 2]), Ok(()));
+        check(mentioning(Kind::Edit, GROUPS_FROM, vec![3]), Ok(()));
+        check(mentioning(Kind::Text, PEER, vec![3]), Err(Bad));
+        check(mentioning(Kind::Reaction, GROUPS_FROM, vec![3]), Err(Bad));
+        check(mentioning(Kind::Text, GROUPS_FROM, vec![0]), Err(Bad));
+        check(mentioning(Kind::Text, GROUPS_FROM, (1..=65).collect()), Err(Bad));
+        let sent = send(mentioning(Kind::Text, GROUPS_FROM, vec![3, 3, 2])).expect("well-formed");
+        let mentions = sent.envelope.expect("it says something").mentions;
+        assert_eq!(mentions.iter().map(|user| user.get()).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(send(raw(Kind::Text, 0, b"hi")).expect("well-formed").envelope, None);
+    }
+}
