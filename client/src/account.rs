@@ -7,7 +7,7 @@ use tern_proto::v1::{self, client_frame, server_frame};
 use crate::client::Client;
 use crate::driver::Call;
 use crate::error::Error;
-use crate::event::Message;
+use crate::message::Message;
 use crate::store::Person;
 
 /// A chat at a glance.

@@ -10,10 +10,11 @@ use tern_wire::errors::Reason;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::driver::{Call, Driver, NewMessage, Telling};
+use crate::driver::{Call, Driver, Telling};
 use crate::error::Error;
-use crate::event::{Events, Message, Shared, Status};
+use crate::event::{Events, Shared, Status};
 use crate::machine::{Machine, Settings};
+use crate::message::{Message, NewMessage};
 use crate::profile::with_store;
 use crate::store::{Account, Person, Store};
 use crate::trust::Trust;
@@ -195,7 +196,7 @@ impl Client {
 
     /// Keeps a message, which is sent then as by [`Client::send`]; comes back when it is kept, connected or not.
     pub async fn keep(&self, chat: u64, body: impl Into<Vec<u8>>) -> Result<Kept, Error> {
-        self.keep_new(NewMessage { chat, kind: v1::Kind::Text.into(), body: body.into(), key: None }).await
+        self.keep_message(NewMessage::text(chat, body)).await
     }
 
     /// The same, once for each key: a message of a key that was kept or sent before, in this run or an earlier one, is not kept
@@ -207,11 +208,12 @@ impl Client {
         body: impl Into<Vec<u8>>,
         key: impl Into<String>,
     ) -> Result<Kept, Error> {
-        let (kind, body, key) = (v1::Kind::Text.into(), body.into(), Some(key.into()));
-        self.keep_new(NewMessage { chat, kind, body, key }).await
+        self.keep_message(NewMessage { key: Some(key.into()), ..NewMessage::text(chat, body) }).await
     }
 
-    pub(crate) async fn keep_new(&self, message: NewMessage) -> Result<Kept, Error> {
+    /// Keeps a message of any kind, or something about one, which is sent then as by [`Client::send`]; with a key as by
+    /// [`Client::keep_once`].
+    pub async fn keep_message(&self, message: NewMessage) -> Result<Kept, Error> {
         let (sent, sending) = oneshot::channel();
         self.call(|kept| Call::Send { message, kept, sent }).await?;
         Ok(Kept { sending })

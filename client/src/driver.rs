@@ -17,21 +17,12 @@ use crate::error::Error;
 use crate::event::{Event, Shared, Status};
 use crate::machine::rows::Person;
 use crate::machine::{Action, Ask, Input, Machine, Now, Reply, Ticket};
+use crate::message::NewMessage;
 use crate::profile::StoreHandle;
 use crate::store::Store;
 use crate::wire::Wire;
 
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
-
-/// A message to be kept and sent.
-pub(crate) struct NewMessage {
-    pub(crate) chat: u64,
-    /// The number of its [`v1::Kind`].
-    pub(crate) kind: i32,
-    pub(crate) body: Vec<u8>,
-    /// By which it is known again.
-    pub(crate) key: Option<String>,
-}
 
 /// What the application wants.
 pub(crate) enum Call {
@@ -196,9 +187,7 @@ impl Driver {
     /// The application has called; `None`: it never will again.
     fn called(&mut self, call: Option<Call>) -> Turn {
         let (waiter, ask) = match call {
-            Some(Call::Send { message: NewMessage { chat, kind, body, key }, kept, sent }) => {
-                (Waiter::Kept { kept, sent }, Ask::Send { chat, kind, body, key })
-            }
+            Some(Call::Send { message, kept, sent }) => (Waiter::Kept { kept, sent }, Ask::Send(message)),
             Some(Call::Lookup { by, answer }) => (Waiter::Person(answer), Ask::Lookup(by)),
             Some(Call::MarkRead { chat, upto, answer }) => {
                 (Waiter::Done(answer), Ask::MarkRead { chat, upto })

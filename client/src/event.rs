@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tern_proto::v1;
 use tern_wire::errors::Reason;
-use tern_wire::group::Change;
 use tokio::sync::{Notify, mpsc};
 
 use crate::error::Error;
 use crate::machine::Progress;
 use crate::machine::rows::Person;
+use crate::message::{Kind, Message};
 
 /// Something has happened. Messages of one person come in the order of their seqs; each comes again after a restart until
 /// the application has asked for the next event, and only then the server is told that it has arrived.
@@ -30,7 +29,7 @@ pub enum Event {
     },
     /// Everything that was missed has come.
     CaughtUp,
-    /// A message: from a person, or of one's own from any device.
+    /// A message, or something about one: from a person, or of one's own from any device.
     Message(Message),
     /// A person, or another of one's own devices, has got further. After a [`Event::Rewound`] this may be less than before.
     Receipt {
@@ -58,6 +57,8 @@ pub enum Event {
     NotSent {
         /// To whom.
         chat: u64,
+        /// What its body is.
+        kind: Kind,
         /// What.
         body: Vec<u8>,
         /// Why, for programs.
@@ -139,72 +140,6 @@ impl From<&Error> for Cause {
             Error::Tls { sha256, .. } => Self::Untrusted { sha256: sha256.clone() },
             _ => Self::Offline,
         }
-    }
-}
-
-/// A message.
-#[derive(Clone, PartialEq)]
-pub struct Message {
-    /// The chat.
-    pub chat: u64,
-    /// Its place there.
-    pub seq: u64,
-    /// Who sent it.
-    pub sender: u64,
-    /// When the server committed it, in ms since the Unix epoch.
-    pub time_ms: u64,
-    /// What was sent.
-    pub body: Vec<u8>,
-    /// It is one's own.
-    pub own: bool,
-    /// What the body is.
-    pub kind: Kind,
-}
-
-impl Message {
-    /// What became of a group, if it says so in a way that this version knows.
-    pub fn change(&self) -> Option<Change> {
-        if self.kind == Kind::Group { Change::parse(&self.body).ok() } else { None }
-    }
-
-    /// An entry that came in answer to a request, without its peer.
-    pub(crate) fn of_page(chat: u64, entry: v1::Entry, me: u64) -> Self {
-        let sender = if entry.sender == 0 { chat } else { entry.sender };
-        let (seq, time_ms) = (entry.seq, entry.time_ms);
-        let (kind, own) = (entry.kind.into(), sender == me);
-        Self { chat, seq, sender, time_ms, body: entry.body.into(), own, kind }
-    }
-}
-
-/// What a message's body is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Kind {
-    /// Text, UTF-8 if its sender keeps to the protocol.
-    #[default]
-    Text,
-    /// What became of a group: see [`Message::change`].
-    Group,
-    /// Nothing: it was lost when the server's store was damaged. Only its place is known.
-    Lost,
-    /// Something that this version can't show.
-    Unknown,
-}
-
-impl From<i32> for Kind {
-    fn from(number: i32) -> Self {
-        match v1::Kind::try_from(number) {
-            Ok(v1::Kind::Text) => Self::Text,
-            Ok(v1::Kind::Lost) => Self::Lost,
-            Ok(v1::Kind::Group) => Self::Group,
-            _ => Self::Unknown,
-        }
-    }
-}
-
-/// Shows no content.
-impl std::fmt::Debug for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Message {{ chat {}, seq {}, {} bytes }}", self.chat, self.seq, self.body.len())
     }
 }
 

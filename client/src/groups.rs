@@ -7,8 +7,9 @@ use tern_wire::ids::GROUPS_FROM;
 
 use crate::account::WRONG_KIND;
 use crate::client::{Client, Sent};
-use crate::driver::{Call, NewMessage};
+use crate::driver::Call;
 use crate::error::Error;
+use crate::message::{Kind, NewMessage};
 use crate::store::Person;
 
 /// What a group begins as.
@@ -131,8 +132,8 @@ impl Client {
 
     async fn keep_change(&self, chat: u64, change: group_change::Change) -> Result<Sent, Error> {
         let body = v1::GroupChange { change: Some(change) }.encode_to_vec();
-        let kind = v1::Kind::Group.into();
-        self.keep_new(NewMessage { chat, kind, body, key: None }).await?.sent().await
+        let kind = Kind::Group;
+        self.keep_message(NewMessage { chat, kind, body, ..NewMessage::default() }).await?.sent().await
     }
 
     /// What a group is, and who its members are.

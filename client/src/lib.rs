@@ -21,7 +21,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The library refuses to know what a message's body means.
+//! The library looks into no message's body, but for what becomes of groups.
 
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
@@ -33,20 +33,28 @@ mod error;
 mod event;
 mod groups;
 pub mod machine;
+mod message;
 mod profile;
 mod registrar;
 pub mod store;
+mod talk;
 mod trust;
 mod wire;
 
 pub use account::{Chat, ChatsPage, Device};
 pub use client::{Client, HistoryPage, Kept, Options, Sent, State};
 pub use error::Error;
-pub use event::{Cause, Event, Events, Kind, Message, Status};
+pub use event::{Cause, Event, Events, Status};
 pub use groups::{Group, GroupMember, NewGroup, is_group};
+pub use message::{Envelope, Kind, Message, NewMessage, Standing};
 pub use registrar::{CodeSent, Registrar};
 pub use store::{Account, Person};
 pub use tern_wire::errors::Reason;
 pub use tern_wire::group::{Change as GroupChange, Made as GroupMade, Role, Settings as GroupSettings, Who};
 pub use tern_wire::ids::UserId;
 pub use trust::Trust;
+
+/// The bodies of kinds of messages, as the protocol has them.
+pub mod body {
+    pub use tern_proto::v1::{ContactCard, Location, Media, Poll, Vote};
+}

@@ -362,6 +362,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         // What it gives.
         let params = match method {
             "send" => json!({ "phone": "+15550002", "text": "hello" }),
+            "message" => json!({ "phone": "+15550002", "seq": 1 }),
             "history" | "read" | "lookup" => json!({ "phone": "+15550002" }),
             "end_device" | "ring_device" => json!({ "device_id": 1 }),
             "rename" => json!({ "name": "Anna" }),
@@ -389,7 +390,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         assert!(missing.is_empty(), "{method} does not give {missing:?}: {result}");
     }
     let methods = ["send", "history", "chats", "read", "lookup", "whoami", "devices", "end_device", "rename"];
-    let more = ["create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
+    let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
     assert_eq!(documented, methods.into_iter().chain(more).collect());
     program.result("end_device", json!({ "device_id": 1 }));
 }

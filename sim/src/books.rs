@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message;
 use tern_storage::embedded::{Step, SteppedEngine};
 use tern_storage::records::{
@@ -16,6 +17,7 @@ use tern_storage::{Completion, Direction, Engine as _, Key, KeyRange, LogId, Sca
 
 use crate::model::{Group, Stay};
 use crate::record::Record;
+use crate::talk::{Speaker, Talk, says};
 
 /// Bytes of a key before the identity: the table's letter and the slot.
 const PREFIX: usize = 3;
@@ -214,6 +216,7 @@ impl Books {
             }
             .map_err(|what| format!("{id:?}: {what}"))?;
             for entry in &log.entries {
+                // What was erased, and nobody was told of before, has no number.
                 let Some(number) = record.stands_in(*id, entry)? else { continue };
                 if !stand.insert(number) {
                     return Err(format!("message {number} stands twice, the second time in {id:?}"));
@@ -239,22 +242,35 @@ impl Books {
         }
         times_rise(log)?;
         let mut written = BTreeMap::<u64, (u64, u64)>::new();
+        let (mut talk, mut messages) = (Talk::default(), 0);
         for entry in &log.entries {
             let EntryRecord { seq, sender, .. } = *entry;
+            talk.take(entry, Speaker { first: 1, is_admin: false })
+                .map_err(|what| format!("entry {seq} of {sender}: {what}"))?;
+            let counts = u64::from(says(entry.kind));
+            messages += counts;
             let (count, bytes) = written.entry(sender).or_default();
-            (*count, *bytes) = (*count + 1, *bytes + entry.body.len() as u64);
+            // Of what was erased only the sums know how long it was.
+            let length = if entry.erased {
+                entry.sender_bytes.saturating_sub(*bytes)
+            } else {
+                entry.body.len() as u64
+            };
+            (*count, *bytes) = (*count + counts, *bytes + length);
             let (count, bytes) = (*count, *bytes);
             let others: u64 =
                 written.iter().filter(|(by, _)| **by != sender).map(|(_, (_, bytes))| bytes).sum();
-            let sums = (entry.sender_messages, entry.sender_bytes, entry.other_bytes);
-            if sums != (count, bytes, others) {
-                return Err(format!("its sums at {seq} are {sums:?}, and not {:?}", (count, bytes, others)));
+            let sums = (entry.messages, entry.sender_messages, entry.sender_bytes, entry.other_bytes);
+            let are = (messages, count, bytes, others);
+            if sums != are {
+                return Err(format!("its sums at {seq} are {sums:?}, and not {are:?}"));
             }
             let client = (sender, entry.device, entry.client_id);
             if log.clients.get(&client) != Some(&seq) {
                 return Err(format!("under the number of {seq} stands {:?}", log.clients.get(&client)));
             }
         }
+        talk.is_kept_by(&log.entries)?;
         if log.clients.len() != log.entries.len() {
             return Err(format!("{} numbers are used for {} entries", log.clients.len(), log.head()));
         }
@@ -295,7 +311,8 @@ impl Books {
     pub(crate) fn goes_on_from(&self, earlier: &Self) -> Result<(), String> {
         for (id, before) in &earlier.logs {
             let now = self.logs.get(id).ok_or_else(|| format!("{id:?} is not there any more"))?;
-            if now.head() < before.head() || now.entries[..before.entries.len()] != before.entries[..] {
+            let pairs = before.entries.iter().zip(&now.entries);
+            if now.head() < before.head() || !pairs.into_iter().all(|(was, is)| stays(was, is)) {
                 return Err(format!("{id:?}: of {} entries not all are there", before.head()));
             }
             for (user, before) in &before.members {
@@ -318,6 +335,13 @@ impl Books {
         }
         Ok(())
     }
+}
+
+/// Whether an entry is what it was, but for what later ones have made of it.
+fn stays(was: &EntryRecord, is: &EntryRecord) -> bool {
+    let made = EntryRecord { edits: is.edits.clone(), ..was.clone() };
+    let gone = EntryRecord { body: Bytes::new(), mentions: Vec::new(), erased: true, ..made.clone() };
+    is.edits.starts_with(&was.edits) && (*is == made || *is == gone)
 }
 
 /// Whether a group is what its entries say, and nobody has said or done anything in it who might not.

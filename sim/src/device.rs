@@ -8,10 +8,12 @@ use tern_client::machine::{Action, Ask, Input, Machine, Memory, Now, Progress, R
 use tern_client::{Event, Kind};
 use tern_proto::v1::{self, client_frame, server_frame};
 use tern_storage::medium::stream::Stream;
+use tern_wire::ids::GROUPS_FROM;
 
 use crate::clocks::DeviceClock;
-use crate::record::{KIND_GROUP, Record, place_of};
+use crate::record::{Record, place_of};
 use crate::registrar::Registrar;
+use crate::talk::has_text;
 use crate::work::{Tally, Work};
 use crate::world::LinkId;
 
@@ -29,7 +31,7 @@ struct Wants {
     work: Work,
     /// The message that is to be sent: to whom, and its text.
     message: Option<(u64, Vec<u8>)>,
-    /// A group is to be made or changed.
+    /// A group is to be made or changed, or something is to be done to a message that is no text.
     is_change: bool,
     /// The device that is to be ended.
     ends: Option<u32>,
@@ -179,10 +181,12 @@ impl Device {
     pub(crate) fn ask(&mut self, work: Work, ask: Ask) -> Input {
         self.tickets += 1;
         let message = match &ask {
-            Ask::Send { chat, kind, body, .. } if *kind != KIND_GROUP => Some((*chat, body.clone())),
+            Ask::Send(message) if has_text(message.kind.number()) => {
+                Some((message.chat, message.body.clone()))
+            }
             _ => None,
         };
-        let is_change = matches!(&ask, Ask::Send { kind, .. } if *kind == KIND_GROUP);
+        let is_change = matches!(&ask, Ask::Send(message) if !has_text(message.kind.number()));
         let ends = match &ask {
             Ask::Request(client_frame::Request::EndDevice(ended)) => Some(ended.device_id),
             _ => None,
@@ -339,7 +343,9 @@ impl Device {
             (Ok(Reply::Sent(sent)), Some((chat, text)), _) => {
                 record.acknowledged(&text, place_of(self.user, chat), sent.seq)?;
             }
-            (Ok(Reply::Sent(sent)), None, _) if is_change => record.group_is(sent.chat),
+            (Ok(Reply::Sent(sent)), None, _) if is_change && sent.chat >= GROUPS_FROM => {
+                record.group_is(sent.chat);
+            }
             (Err(_), Some((_, text)), _) => record.refused(&text),
             (Ok(Reply::Message(server_frame::Message::DeviceEnded(_))), _, Some(device)) => {
                 record.ended(self.user, device);
@@ -357,9 +363,14 @@ impl Device {
 
     fn told(&mut self, event: &Event, record: &mut Record, tally: &mut Tally) -> Result<(), String> {
         match event {
-            Event::Message(message) if message.kind == Kind::Group => {
-                record.changed(place_of(self.user, message.chat), message.seq, &message.body)?;
-                record.group_is(message.chat);
+            // Of what was deleted there is nothing to say; that it was, the books say.
+            Event::Message(message) if message.erased => {}
+            Event::Message(message) if !has_text(message.kind.number()) => {
+                let what = (message.kind.number(), message.envelope.about, message.body.clone());
+                record.changed(place_of(self.user, message.chat), message.seq, what)?;
+                if message.kind == Kind::Group {
+                    record.group_is(message.chat);
+                }
             }
             Event::Message(message) => {
                 record.stands(place_of(self.user, message.chat), message.seq, &message.body)?;

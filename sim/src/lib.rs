@@ -51,6 +51,7 @@ mod registrar;
 mod shape;
 mod shrink;
 mod stranger;
+mod talk;
 pub mod trouble;
 pub mod work;
 mod world;

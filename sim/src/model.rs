@@ -6,6 +6,8 @@ use prost::Message as _;
 use tern_proto::v1::{self, group_change::Change};
 use tern_storage::records::EntryRecord;
 
+use crate::talk::{Speaker, Talk, says};
+
 /// Somebody who is, or was, a member.
 #[derive(Clone, Debug)]
 pub(crate) struct Person {
@@ -22,14 +24,15 @@ pub(crate) struct Stay {
 }
 
 /// A group, after some of its entries.
-#[derive(Clone, Default, Debug)]
+#[derive(Default, Debug)]
 pub(crate) struct Group {
     pub(crate) name: String,
     settings: v1::GroupSettings,
     pub(crate) people: BTreeMap<u64, Person>,
-    /// Messages, as opposed to changes.
+    /// Messages, as opposed to changes and to what is about messages.
     pub(crate) counted: u64,
     seq: u64,
+    talk: Talk,
 }
 
 impl Person {
@@ -49,6 +52,7 @@ impl Group {
         for entry in entries {
             group.take(entry).map_err(|what| format!("entry {} of {}: {what}", entry.seq, entry.sender))?;
         }
+        group.talk.is_kept_by(entries)?;
         Ok(group)
     }
 
@@ -64,11 +68,17 @@ impl Group {
             return self.made(entry, made);
         }
         let author = self.people.get(&entry.sender).filter(|person| person.is_member());
-        let is_admin = author.ok_or("its author is no member")?.role != v1::Role::Member;
+        let author = author.ok_or("its author is no member")?;
+        let is_admin = author.role != v1::Role::Member;
+        self.talk.take(entry, Speaker { first: author.last().from, is_admin })?;
         let of_admins = |who: v1::Who| is_admin || who == v1::Who::All;
         let settings = self.settings;
         let allowed = match &change {
-            None => of_admins(settings.senders()),
+            None => match v1::Kind::try_from(entry.kind).unwrap_or_default() {
+                v1::Kind::Reaction | v1::Kind::Vote | v1::Kind::Deletion => true,
+                v1::Kind::Pin | v1::Kind::Unpin => of_admins(settings.editors()),
+                _ => of_admins(settings.senders()),
+            },
             Some(Change::Added(_)) => of_admins(settings.adders()),
             Some(Change::Name(_) | Change::Description(_) | Change::Picture(_)) => {
                 of_admins(settings.editors())
@@ -81,7 +91,7 @@ impl Group {
             return Err("its author may not do that".to_owned());
         }
         match change {
-            None => self.counted += 1,
+            None => self.counted += u64::from(says(entry.kind)),
             Some(change) => self.change(entry.sender, change)?,
         }
         if entry.messages != self.counted {

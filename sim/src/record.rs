@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tern_proto::v1::Kind;
 use tern_storage::LogId;
 use tern_storage::records::EntryRecord;
 use tern_wire::ids::GROUPS_FROM;
 
 use crate::books::Books;
 use crate::node::Token;
-
-/// The kind of an entry that changes its group.
-pub(crate) const KIND_GROUP: i32 = tern_proto::v1::Kind::Group as i32;
+use crate::talk::has_text;
 
 /// The log of a chat, as a user names it.
 pub(crate) fn place_of(user: u64, chat: u64) -> LogId {
@@ -44,12 +43,17 @@ enum Fate {
 struct Said {
     by: u64,
     place: LogId,
+    /// What it is about or replies to, and whether it edits that.
+    about: (u64, bool),
     device: usize,
     bytes: usize,
     fate: Fate,
     /// Where it stands, says whoever was told.
     seq: Option<u64>,
 }
+
+/// An entry that is no text of anybody's: its kind, what it is about, and its body.
+pub(crate) type NoText = (i32, u64, Vec<u8>);
 
 /// See the module.
 #[derive(Default, Debug)]
@@ -59,8 +63,8 @@ pub(crate) struct Record {
     acknowledged: BTreeMap<u64, (LogId, u64)>,
     /// What anybody was ever told to stand at a place.
     places: BTreeMap<(LogId, u64), u64>,
-    /// What anybody was ever told of what became of a group, and where.
-    changes: BTreeMap<(LogId, u64), Vec<u8>>,
+    /// What anybody was ever told to stand at a place that is no text: its kind, what it is about, its body.
+    changes: BTreeMap<(LogId, u64), NoText>,
     /// Groups that were made.
     pub(crate) groups: Vec<u64>,
     /// Devices whose end was asked for, and those whose end was acknowledged.
@@ -76,8 +80,15 @@ pub(crate) struct Record {
 
 impl Record {
     /// A text is about to be asked to be sent.
-    pub(crate) fn asked(&mut self, number: u64, device: usize, bytes: usize, by: u64, to: u64) {
-        let said = Said { by, place: place_of(by, to), device, bytes, fate: Fate::Asked, seq: None };
+    pub(crate) fn asked(
+        &mut self,
+        number: u64,
+        device: usize,
+        bytes: usize,
+        (by, to): (u64, u64),
+        about: (u64, bool),
+    ) {
+        let said = Said { by, place: place_of(by, to), about, device, bytes, fate: Fate::Asked, seq: None };
         assert!(self.said.insert(number, said).is_none(), "every text is said once");
     }
 
@@ -116,10 +127,10 @@ impl Record {
         }
     }
 
-    /// Somebody was told what became of a group.
-    pub(crate) fn changed(&mut self, place: LogId, seq: u64, body: &[u8]) -> Result<(), String> {
-        let before = self.changes.entry((place, seq)).or_insert_with(|| body.to_vec());
-        if before[..] != *body {
+    /// Somebody was told of an entry that is no text.
+    pub(crate) fn changed(&mut self, place: LogId, seq: u64, what: NoText) -> Result<(), String> {
+        let before = self.changes.entry((place, seq)).or_insert_with(|| what.clone());
+        if *before != what {
             return Err(format!("two changes were told to stand at {seq} of {place:?}"));
         }
         Ok(())
@@ -166,14 +177,18 @@ impl Record {
         self.acknowledged.len() as u64
     }
 
-    /// An entry stands in the store. Gives the number of what it says; `None`: it changes its group.
+    /// An entry stands in the store. Gives the number of what it says; `None`: it says nothing, or it is erased and nobody was told of it.
     pub(crate) fn stands_in(&self, log: LogId, entry: &EntryRecord) -> Result<Option<u64>, String> {
-        if entry.kind == KIND_GROUP {
-            let told = self.changes.get(&(log, entry.seq));
-            return match told.is_some_and(|told| told[..] != entry.body[..]) {
+        let place = (log, entry.seq);
+        if !has_text(entry.kind) {
+            let is = (entry.kind, entry.about, entry.body.to_vec());
+            return match self.changes.get(&place).is_some_and(|told| *told != is) {
                 true => Err(format!("at {} of {log:?} stands another change than was told", entry.seq)),
                 false => Ok(None),
             };
+        }
+        if entry.erased {
+            return Ok(self.places.get(&place).copied());
         }
         let number = self.is_said(log, entry.seq, &entry.body)?;
         if self.said[&number].by != entry.sender {
@@ -190,7 +205,8 @@ impl Record {
         for (number, (id, seq)) in &self.acknowledged {
             let log = books.logs.get(id);
             let entry = log.and_then(|log| log.entries.get(*seq as usize - 1));
-            if entry.and_then(|entry| number_of(&entry.body)) != Some(*number) {
+            let stands = entry.and_then(|entry| self.number_in(*id, entry));
+            if stands != Some(*number) {
                 return Err(format!(
                     "{number} was acknowledged at {seq} of {id:?}, and does not stand there: {} do",
                     log.map_or(0, |log| log.entries.len())
@@ -200,15 +216,34 @@ impl Record {
         Ok(())
     }
 
+    /// The number of what an entry says. Of one that is erased, if anybody was told of it.
+    fn number_in(&self, log: LogId, entry: &EntryRecord) -> Option<u64> {
+        if entry.erased { self.places.get(&(log, entry.seq)).copied() } else { number_of(&entry.body) }
+    }
+
     /// At the end: all that is owed stands in the store. Gives how much was owed, and how much was not and may stand or not.
     pub(crate) fn is_paid(&self, books: &Books) -> Result<(u64, u64), String> {
-        let entries = books.logs.values().flat_map(|log| &log.entries);
-        let texts = entries.filter(|entry| entry.kind != KIND_GROUP);
-        let stand: BTreeSet<u64> = texts.filter_map(|entry| number_of(&entry.body)).collect();
+        let (mut stand, mut erased) = (BTreeSet::new(), BTreeMap::<_, u64>::new());
+        for (id, log) in &books.logs {
+            for entry in log.entries.iter().filter(|entry| has_text(entry.kind)) {
+                let number = self.number_in(*id, entry);
+                let is_edit = entry.kind == i32::from(Kind::Edit);
+                match number {
+                    Some(number) => _ = stand.insert(number),
+                    None => *erased.entry((*id, entry.sender, (entry.about, is_edit))).or_default() += 1,
+                }
+            }
+        }
         let (mut owed, mut free) = (0, 0);
         for (number, said) in &self.said {
             match said.fate {
-                Fate::Kept if !stand.contains(number) => {
+                // It may be one of those that were erased before anybody was told of them.
+                Fate::Kept
+                    if !stand.contains(number)
+                        && !erased
+                            .get_mut(&(said.place, said.by, said.about))
+                            .is_some_and(|left| left.checked_sub(1).map(|less| *left = less).is_some()) =>
+                {
                     return Err(format!(
                         "{number} of {:?} was kept by device {}, and is not in the store",
                         said.place, said.device

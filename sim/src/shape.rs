@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use tern_shard::limits::Limits;
+
+use crate::talk::{DELETION_WINDOW_MS, EDIT_WINDOW_MS};
 use tern_storage::embedded::EmbeddedOptions;
 use tern_storage::medium::stream::Stream;
 
@@ -52,6 +54,8 @@ impl Shape {
             address_code_requests_per_hour_max: 0,
             code_valid_ms: 60_000,
             devices_max: DEVICES_MAX,
+            edit_window_ms: EDIT_WINDOW_MS,
+            deletion_window_ms: DELETION_WINDOW_MS,
             access_token_valid_ms: self.access_token_valid_ms,
             ..Limits::default()
         };

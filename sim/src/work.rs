@@ -13,6 +13,8 @@ pub enum Work {
     CatchUp,
     /// A message, up to its `Sent`; some are known again by a key.
     Send,
+    /// Something about a message: an edit, a deletion, a reaction, a vote, a pin.
+    Talk,
     /// A person has read up to a message.
     Read,
     /// A page of a chat.
@@ -35,11 +37,12 @@ pub enum Work {
 
 impl Work {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Register,
         Self::Login,
         Self::CatchUp,
         Self::Send,
+        Self::Talk,
         Self::Read,
         Self::History,
         Self::Chats,
@@ -58,6 +61,7 @@ impl Work {
             Self::Login => "open",
             Self::CatchUp => "sync",
             Self::Send => "send",
+            Self::Talk => "talk",
             Self::Read => "read",
             Self::History => "hist",
             Self::Chats => "chat",

@@ -19,6 +19,7 @@ use super::teller::Teller;
 use crate::client::Sent;
 use crate::error::Error;
 use crate::event::Event;
+use crate::message::NewMessage;
 
 /// What holds once the changes that were made with it are durable.
 pub(crate) enum News {
@@ -169,8 +170,8 @@ impl<S: Tables> Device<S> {
             Error::Refused { detail, .. } => detail,
             error => error.to_string(),
         };
-        let Outgoing { chat, body, .. } = outgoing;
-        self.tell(Event::NotSent { chat, body, reason, detail });
+        let Outgoing { chat, kind, body, .. } = outgoing;
+        self.tell(Event::NotSent { chat, kind: kind.into(), body, reason, detail });
     }
 
     /// Tells the application what it takes. Gives chats of which it knew everything that is new: that is dealt with.
@@ -213,9 +214,7 @@ impl<S: Tables> Device<S> {
                 let known = self.known(&by).and_then(|known| known.ok_or_else(not_connected));
                 self.answer(ticket, known.map(Reply::Person));
             }
-            Ask::Send { chat, kind, body, key } => {
-                self.keep(ticket, (chat, kind), &body, key.as_deref());
-            }
+            Ask::Send(message) => _ = self.keep(ticket, &message),
             Ask::MarkRead { chat, upto } => {
                 self.mark_read(ticket, chat, upto);
             }
@@ -224,14 +223,8 @@ impl<S: Tables> Device<S> {
     }
 
     /// Keeps a message to be sent, and gives its number if it is to be sent now.
-    pub(crate) fn keep(
-        &mut self,
-        ticket: Ticket,
-        (chat, kind): (u64, i32),
-        body: &[u8],
-        key: Option<&str>,
-    ) -> Option<u64> {
-        let enqueued = match self.records.at_once(|records| records.enqueue((chat, kind), body, key)) {
+    pub(crate) fn keep(&mut self, ticket: Ticket, message: &NewMessage) -> Option<u64> {
+        let enqueued = match self.records.at_once(|records| records.enqueue(message)) {
             Ok(enqueued) => enqueued,
             Err(error) => {
                 self.answer(ticket, Err(error));

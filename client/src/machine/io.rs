@@ -9,6 +9,7 @@ use super::rows::Person;
 use crate::client::{HistoryPage, Sent};
 use crate::error::Error;
 use crate::event::{Event, Status};
+use crate::message::NewMessage;
 
 /// When something comes in.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -46,16 +47,7 @@ pub enum Input {
 #[derive(Clone)]
 pub enum Ask {
     /// A message is to be kept, and sent: [`Reply::Kept`] comes first, then [`Reply::Sent`].
-    Send {
-        /// To whom; 0: it makes a group, which is not known yet.
-        chat: u64,
-        /// The number of its `Kind`.
-        kind: i32,
-        /// What.
-        body: Vec<u8>,
-        /// By which it is known again.
-        key: Option<String>,
-    },
+    Send(NewMessage),
     /// [`Reply::Person`].
     Lookup(lookup::By),
     /// Everything up to a message was read: [`Reply::Done`].
@@ -144,10 +136,7 @@ impl fmt::Debug for Input {
 impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Send { chat, body, key, .. } => {
-                let keyed = if key.is_some() { ", with a key" } else { "" };
-                write!(f, "Send {{ to {chat}, {} bytes{keyed} }}", body.len())
-            }
+            Self::Send(message) => write!(f, "Send({message:?})"),
             Self::Lookup(lookup::By::UserId(user)) => write!(f, "Lookup({user})"),
             Self::Lookup(lookup::By::Phone(_)) => write!(f, "Lookup(a phone)"),
             Self::MarkRead { chat, upto } => write!(f, "MarkRead {{ of {chat}, up to {upto} }}"),

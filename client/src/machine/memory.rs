@@ -3,6 +3,9 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use tern_proto::v1;
+
 use super::rows::{DeviceRow, EntryRow, GoneRow, KeyRow, LogState, Outgoing, Person};
 use super::tables::{Change, KEYS_MAX, Tables, Which};
 use crate::error::Error;
@@ -114,6 +117,18 @@ impl Memory {
     fn forget_marks(&mut self) {
         for log in self.now.logs.values().copied().collect::<Vec<_>>() {
             self.set_log(LogState { acked: 0, read_acked: 0, others_delivered: 0, others_read: 0, ..log });
+        }
+    }
+
+    fn erase(&mut self, chat: u64, seq: u64) {
+        let edit = i32::from(v1::Kind::Edit);
+        let entries = self.now.entries.range_mut((chat, seq)..=(chat, u64::MAX));
+        for (place, entry) in entries {
+            if entry.seq == seq || (entry.kind == edit && entry.envelope.about == seq) {
+                self.undo.push(Undo::Entry(*place, Some(entry.clone())));
+                (entry.body, entry.erased) = (Bytes::new(), true);
+                entry.envelope.mentions.clear();
+            }
         }
     }
 
@@ -237,6 +252,12 @@ impl Tables for Memory {
         Ok(entries.any(|(_, entry)| entry.sender == chat))
     }
 
+    fn is_deleted(&self, chat: u64, seq: u64) -> Result<bool, Error> {
+        let mut later = self.now.entries.range((chat, seq + 1)..=(chat, u64::MAX));
+        let deletion = i32::from(v1::Kind::Deletion);
+        Ok(seq > 0 && later.any(|(_, entry)| entry.kind == deletion && entry.envelope.about == seq))
+    }
+
     fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
         let is_like =
             |gone: &GoneRow| gone.chat == chat && gone.entry.seq == entry.seq && gone.entry.is_same(entry);
@@ -296,6 +317,7 @@ impl Tables for Memory {
                 let before = self.now.entries.insert((chat, entry.seq), entry.clone());
                 self.undo.push(Undo::Entry((chat, entry.seq), before));
             }
+            Change::Erase { chat, seq } => self.erase(chat, seq),
             Change::Doubt { chat, above, told } => self.doubt(chat, above, told),
             Change::NotGone(id) => {
                 let before = self.now.gone.remove(&id);

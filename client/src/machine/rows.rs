@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tern_proto::v1;
 
 use crate::client::Sent;
-use crate::event::Message;
+use crate::message::{Envelope, Message};
 
 /// This device's session.
 #[derive(Clone, PartialEq, Eq)]
@@ -110,7 +110,7 @@ pub struct LogState {
 }
 
 /// An entry of a log.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct EntryRow {
     /// Its place.
     pub seq: u64,
@@ -122,6 +122,10 @@ pub struct EntryRow {
     pub kind: i32,
     /// What was sent.
     pub body: Bytes,
+    /// What was said of it beside that.
+    pub envelope: Envelope,
+    /// It was deleted for everyone, or is an edit of one that was.
+    pub erased: bool,
     /// The application was told before the server was put back.
     pub seen: bool,
 }
@@ -129,7 +133,7 @@ pub struct EntryRow {
 /// Shows no content, as all below.
 impl fmt::Debug for EntryRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seq, sender, time_ms, kind, body, seen } = self;
+        let Self { seq, sender, time_ms, kind, body, seen, .. } = self;
         let bytes = body.len();
         write!(f, "Entry {{ seq {seq} of {sender} at {time_ms}, kind {kind}, {bytes} bytes, seen {seen} }}")
     }
@@ -159,16 +163,17 @@ impl fmt::Debug for KeyRow {
 }
 
 impl EntryRow {
-    /// What it says, whatever the application knows of it.
+    /// What it says, whatever the application knows of it. Of one that was deleted only the place is left.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        (self.sender, self.time_ms, &self.body) == (other.sender, other.time_ms, &other.body)
+        let says_same = self.body == other.body || self.erased || other.erased;
+        says_same && (self.sender, self.time_ms) == (other.sender, other.time_ms)
     }
 
     /// As the application is told of it: in the chat with this person, by this user's device.
     pub(crate) fn into_message(self, chat: u64, me: u64) -> Message {
-        let Self { seq, sender, time_ms, kind, body, seen: _ } = self;
-        let own = sender == me || chat == me;
-        Message { chat, seq, sender, time_ms, body: body.into(), own, kind: kind.into() }
+        let Self { seq, sender, time_ms, kind, body, envelope, erased, seen: _ } = self;
+        let (own, kind, body) = (sender == me || chat == me, kind.into(), body.into());
+        Message { chat, seq, sender, time_ms, body, own, kind, envelope, erased, edited_by: 0 }
     }
 }
 
@@ -196,6 +201,8 @@ pub struct Outgoing {
     pub kind: i32,
     /// What.
     pub body: Vec<u8>,
+    /// What is said of it beside that.
+    pub envelope: Envelope,
 }
 
 /// A message that is known again by a key of the application's.

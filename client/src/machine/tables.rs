@@ -58,6 +58,13 @@ pub enum Change<'a> {
     ForgetMarks,
     /// An entry is kept, at a place where none is.
     Entry(u64, &'a EntryRow),
+    /// What stands at a place is deleted for everyone: its body goes, and those of its edits.
+    Erase {
+        /// The chat.
+        chat: u64,
+        /// The place.
+        seq: u64,
+    },
     /// Entries of a chat beyond `above` are in doubt. The application has seen those up to `told`, and those that it had seen before.
     Doubt {
         /// The chat.
@@ -124,6 +131,9 @@ pub trait Tables {
 
     /// Whether an entry of a chat is by the peer.
     fn has_written(&self, chat: u64) -> Result<bool, Error>;
+
+    /// Whether an entry of a chat says that the one at this place is deleted for everyone.
+    fn is_deleted(&self, chat: u64, seq: u64) -> Result<bool, Error>;
 
     /// Entries in doubt or gone that are the same as this one.
     fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error>;
@@ -199,6 +209,10 @@ where
 
     fn has_written(&self, chat: u64) -> Result<bool, Error> {
         (**self).has_written(chat)
+    }
+
+    fn is_deleted(&self, chat: u64, seq: u64) -> Result<bool, Error> {
+        (**self).is_deleted(chat, seq)
     }
 
     fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {

@@ -11,7 +11,8 @@ use super::records::Records;
 use super::rows::Person;
 use super::tables::{Tables, Which};
 use crate::error::Error;
-use crate::event::{Event, Message, Status};
+use crate::event::{Event, Status};
+use crate::message::Message;
 
 /// Something that was told, and is noted when the application has dealt with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,10 +4,11 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use tern_proto::v1;
 
 use super::Store;
+use super::tables::{ENTRY_COLUMNS, entry_row};
 use crate::error::Error;
-use crate::event::Message;
 use crate::machine::Tables as _;
 use crate::machine::rows::{Account, DeviceRow, LogState, Person};
+use crate::message::{Message, Standing};
 
 /// Everything that belongs to one account, device and store.
 const EMPTY: &str = "
@@ -105,9 +106,8 @@ impl Store {
     /// The newest of what is kept of a chat, rising by seq.
     pub fn kept_newest(&self, chat: u64, limit: u32) -> Result<Vec<Message>, Error> {
         let me = self.me()?;
-        let sql =
-            "SELECT seq, sender, time_ms, body, kind FROM entries WHERE chat = ? ORDER BY seq DESC LIMIT ?";
-        let mut query = self.db.prepare_cached(sql)?;
+        let sql = format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE chat = ? ORDER BY seq DESC LIMIT ?");
+        let mut query = self.db.prepare_cached(&sql)?;
         let rows = query.query_map([chat as i64, limit.into()], |row| message_row(row, chat, me))?;
         let mut messages: Vec<_> = rows.collect::<Result<_, _>>()?;
         messages.reverse();
@@ -117,12 +117,30 @@ impl Store {
     /// The newest `limit` messages of a chat that the server had and has no more, in the order of their seqs.
     pub fn gone(&self, chat: u64, limit: u32) -> Result<Vec<Message>, Error> {
         let me = self.me()?;
-        let sql = "SELECT seq, sender, time_ms, body, kind FROM gone WHERE chat = ? AND state = 1 ORDER BY id DESC LIMIT ?";
-        let mut query = self.db.prepare_cached(sql)?;
+        let sql =
+            format!("SELECT {ENTRY_COLUMNS} FROM gone WHERE chat = ? AND state = 1 ORDER BY id DESC LIMIT ?");
+        let mut query = self.db.prepare_cached(&sql)?;
         let rows = query.query_map([chat as i64, limit.into()], |row| message_row(row, chat, me))?;
         let mut gone: Vec<_> = rows.collect::<Result<_, _>>()?;
         gone.sort_by_key(|message| (message.seq, message.time_ms));
         Ok(gone)
+    }
+
+    /// A message as it stands, as far as this profile knows: after all that it has received about it. `None`: there is no such message.
+    pub fn standing(&self, chat: u64, seq: u64) -> Result<Option<Standing>, Error> {
+        let me = self.me()?;
+        let Some(entry) = self.entry(chat, seq)? else { return Ok(None) };
+        let message = entry.into_message(chat, me);
+        if !message.kind.is_message() {
+            return Ok(None);
+        }
+        let mut standing = Standing::new(message);
+        let sql = format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE chat = ? AND about = ? ORDER BY seq");
+        let mut query = self.db.prepare_cached(&sql)?;
+        for about in query.query_map([chat as i64, seq as i64], |row| message_row(row, chat, me))? {
+            standing.take(&about?);
+        }
+        Ok(Some(standing))
     }
 
     /// One's own user; 0 without an account.
@@ -157,18 +175,7 @@ impl Store {
     }
 }
 
-/// A row that begins with seq, sender, time_ms, body, kind.
+/// A row that begins with [`ENTRY_COLUMNS`].
 fn message_row(row: &Row<'_>, chat: u64, me: u64) -> rusqlite::Result<Message> {
-    let number = |at| row.get::<_, i64>(at).map(|number| number as u64);
-    let sender = number(1)?;
-    let own = sender == me || chat == me;
-    Ok(Message {
-        chat,
-        seq: number(0)?,
-        sender,
-        time_ms: number(2)?,
-        body: row.get(3)?,
-        own,
-        kind: row.get::<_, i32>(4)?.into(),
-    })
+    Ok(entry_row(row, 0)?.into_message(chat, me))
 }

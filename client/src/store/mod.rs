@@ -28,7 +28,7 @@ pub struct Store {
 }
 
 /// The database's layout, and what brought it from each version to the next.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS account (
@@ -82,6 +82,21 @@ ALTER TABLE outbox ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE gone RENAME COLUMN peer TO chat;
 ALTER TABLE drafts RENAME COLUMN peer TO chat;
 ",
+    // What is said of a message beside its body; mentions: users, 8 bytes each, little-endian. erased: it was deleted for everyone.
+    "
+ALTER TABLE entries ADD COLUMN about INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE entries ADD COLUMN forwards INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE entries ADD COLUMN mentions BLOB NOT NULL DEFAULT x'';
+ALTER TABLE entries ADD COLUMN erased INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE gone ADD COLUMN about INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE gone ADD COLUMN forwards INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE gone ADD COLUMN mentions BLOB NOT NULL DEFAULT x'';
+ALTER TABLE gone ADD COLUMN erased INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN about INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN forwards INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN mentions BLOB NOT NULL DEFAULT x'';
+CREATE INDEX entries_about ON entries (chat, about) WHERE about > 0;
+",
 ];
 
 impl Store {
@@ -97,6 +112,8 @@ impl Store {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
+        // What is deleted for everyone is not left in free pages.
+        db.pragma_update(None, "secure_delete", "ON")?;
         Self::prepare(db, Some(lock))
     }
 

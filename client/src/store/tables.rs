@@ -1,17 +1,20 @@
 //! The tables of [`crate::machine::tables`], in SQLite.
 
 use rusqlite::{OptionalExtension as _, Row, params};
+use tern_proto::v1;
 
 use super::Store;
 use crate::client::Sent;
 use crate::error::Error;
 use crate::machine::rows::{Account, DeviceRow, EntryRow, GoneRow, KeyRow, LogState, Outgoing, Person};
 use crate::machine::tables::{Change, KEYS_MAX, Tables, Which};
+use crate::message::Envelope;
 
 const LOG_COLUMNS: &str =
     "chat, position, acked, read_upto, read_acked, others_delivered, others_read, last_own, told, top";
 
-const ENTRY_COLUMNS: &str = "seq, sender, time_ms, kind, body, seen";
+pub(super) const ENTRY_COLUMNS: &str =
+    "seq, sender, time_ms, kind, body, seen, about, forwards, mentions, erased";
 
 /// Which rows of `logs` these are, and their order. `?1` is the peer behind which they are.
 fn condition(which: Which) -> (&'static str, &'static str) {
@@ -102,14 +105,21 @@ impl Tables for Store {
         Ok(self.db.prepare_cached(sql)?.query_row([chat as i64], |row| row.get(0))?)
     }
 
+    fn is_deleted(&self, chat: u64, seq: u64) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (
+            SELECT 1 FROM entries WHERE chat = ?1 AND about = ?2 AND about > 0 AND seq > ?2 AND kind = ?3)";
+        let values = params![chat as i64, seq as i64, i32::from(v1::Kind::Deletion)];
+        Ok(self.db.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
+    }
+
     fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
         let sql = format!(
             "SELECT id, chat, told, {ENTRY_COLUMNS} FROM gone
-             WHERE chat = ? AND seq = ? AND sender = ? AND time_ms = ? AND body = ? ORDER BY id"
+             WHERE chat = ? AND seq = ? AND sender = ? AND time_ms = ? AND (body = ? OR erased OR ?) ORDER BY id"
         );
         let mut query = self.db.prepare_cached(&sql)?;
-        let EntryRow { seq, sender, time_ms, body, .. } = entry;
-        let like = params![chat as i64, *seq as i64, *sender as i64, *time_ms as i64, &body[..]];
+        let EntryRow { seq, sender, time_ms, body, erased, .. } = entry;
+        let like = params![chat as i64, *seq as i64, *sender as i64, *time_ms as i64, &body[..], erased];
         let rows = query.query_map(like, gone_row)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -140,13 +150,15 @@ impl Tables for Store {
     }
 
     fn outgoing(&self, client_id: u64) -> Result<Option<Outgoing>, Error> {
-        let sql = "SELECT client_id, chat, kind, body FROM outbox WHERE client_id = ?";
+        let sql =
+            "SELECT client_id, chat, kind, body, about, forwards, mentions FROM outbox WHERE client_id = ?";
         let outgoing = self.db.prepare_cached(sql)?.query_row([client_id as i64], |row| {
             Ok(Outgoing {
                 client_id: number(row, 0)?,
                 chat: number(row, 1)?,
                 kind: row.get(2)?,
                 body: row.get(3)?,
+                envelope: envelope(row, 4)?,
             })
         });
         Ok(outgoing.optional()?)
@@ -186,6 +198,11 @@ impl Tables for Store {
             Change::ForgetMarks => self
                 .run("UPDATE logs SET acked = 0, read_acked = 0, others_delivered = 0, others_read = 0", []),
             Change::Entry(chat, entry) => self.add_entry(chat, entry),
+            Change::Erase { chat, seq } => self.run(
+                "UPDATE entries SET body = x'', mentions = x'', erased = 1
+                 WHERE chat = ?1 AND (seq = ?2 OR (about = ?2 AND about > 0 AND seq > ?2 AND kind = ?3))",
+                params![chat as i64, seq as i64, i32::from(v1::Kind::Edit)],
+            ),
             Change::Doubt { chat, above, told } => self.doubt(chat, above, told),
             Change::NotGone(id) => self.run("DELETE FROM gone WHERE id = ?", [id as i64]),
             Change::GoneForGood => self.run("UPDATE gone SET state = 1 WHERE state = 0", []),
@@ -200,10 +217,14 @@ impl Tables for Store {
             }
             Change::Person(Person { user_id, name, phone }) => self
                 .run("INSERT OR REPLACE INTO people VALUES (?, ?, ?)", params![*user_id as i64, name, phone]),
-            Change::Outgoing(Outgoing { client_id, chat, kind, body }) => self.run(
-                "INSERT INTO outbox (client_id, chat, kind, body) VALUES (?, ?, ?, ?)",
-                params![*client_id as i64, *chat as i64, kind, body],
-            ),
+            Change::Outgoing(Outgoing { client_id, chat, kind, body, envelope }) => {
+                let (about, forwards, mentions) = columns_of(envelope);
+                self.run(
+                    "INSERT INTO outbox (client_id, chat, kind, body, about, forwards, mentions)
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    params![*client_id as i64, *chat as i64, kind, body, about, forwards, mentions],
+                )
+            }
             Change::Done(client_id) => self.run("DELETE FROM outbox WHERE client_id = ?", [client_id as i64]),
             Change::Key(key) => self.add_key(key),
             Change::KeySent(client_id, Sent { seq, time_ms, .. }) => {
@@ -288,19 +309,21 @@ impl Store {
     }
 
     fn add_entry(&self, chat: u64, entry: &EntryRow) -> Result<(), Error> {
-        let EntryRow { seq, sender, time_ms, kind, body, seen } = entry;
-        let values =
-            params![chat as i64, *seq as i64, *sender as i64, *time_ms as i64, kind, &body[..], seen];
+        let EntryRow { seq, sender, time_ms, kind, body, seen, envelope, erased } = entry;
+        let (about, forwards, mentions) = columns_of(envelope);
+        let [chat, seq, sender, time_ms] = [chat, *seq, *sender, *time_ms].map(|number| number as i64);
         let sql =
-            "INSERT INTO entries (chat, seq, sender, time_ms, kind, body, seen) VALUES (?, ?, ?, ?, ?, ?, ?)";
-        self.run(sql, values)
+            format!("INSERT INTO entries (chat, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        let values =
+            params![chat, seq, sender, time_ms, kind, &body[..], seen, about, forwards, mentions, erased];
+        self.run(&sql, values)
     }
 
     fn doubt(&self, chat: u64, above: u64, told: u64) -> Result<(), Error> {
         self.run(
-            "INSERT INTO gone (chat, seq, sender, time_ms, kind, body, seen)
-             SELECT chat, seq, sender, time_ms, kind, body, seen OR seq <= ?3 FROM entries
-             WHERE chat = ?1 AND seq > ?2 ORDER BY seq",
+            "INSERT INTO gone (chat, seq, sender, time_ms, kind, body, seen, about, forwards, mentions, erased)
+             SELECT chat, seq, sender, time_ms, kind, body, seen OR seq <= ?3, about, forwards, mentions, erased
+             FROM entries WHERE chat = ?1 AND seq > ?2 ORDER BY seq",
             [chat as i64, above as i64, told as i64],
         )?;
         self.run("DELETE FROM entries WHERE chat = ? AND seq > ?", [chat as i64, above as i64])
@@ -353,7 +376,7 @@ fn log_row(row: &Row<'_>) -> rusqlite::Result<LogState> {
 }
 
 /// A row that has [`ENTRY_COLUMNS`] from a column on.
-fn entry_row(row: &Row<'_>, at: usize) -> rusqlite::Result<EntryRow> {
+pub(super) fn entry_row(row: &Row<'_>, at: usize) -> rusqlite::Result<EntryRow> {
     Ok(EntryRow {
         seq: number(row, at)?,
         sender: number(row, at + 1)?,
@@ -361,7 +384,21 @@ fn entry_row(row: &Row<'_>, at: usize) -> rusqlite::Result<EntryRow> {
         kind: row.get(at + 3)?,
         body: row.get::<_, Vec<u8>>(at + 4)?.into(),
         seen: row.get(at + 5)?,
+        envelope: envelope(row, at + 6)?,
+        erased: row.get(at + 9)?,
     })
+}
+
+/// Of a row that has about, forwards and mentions from a column on.
+fn envelope(row: &Row<'_>, at: usize) -> rusqlite::Result<Envelope> {
+    let mentions: Vec<u8> = row.get(at + 2)?;
+    let mentions = mentions.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+    Ok(Envelope { about: number(row, at)?, forwards: row.get(at + 1)?, mentions })
+}
+
+fn columns_of(envelope: &Envelope) -> (i64, u32, Vec<u8>) {
+    let mentions = envelope.mentions.iter().flat_map(|user| user.to_le_bytes()).collect();
+    (envelope.about as i64, envelope.forwards, mentions)
 }
 
 fn gone_row(row: &Row<'_>) -> rusqlite::Result<GoneRow> {

@@ -2,10 +2,10 @@
 //! machine's records.
 
 use super::*;
-use crate::event::Message;
 use crate::machine::Tables as _;
 use crate::machine::rows::EntryRow;
 use crate::machine::tables::{Change, Which};
+use crate::message::{Envelope, Message};
 use tern_proto::v1;
 
 const ME: u64 = 7;
@@ -31,11 +31,17 @@ fn a_new_session_empties_what_belonged_to_the_one_before() {
             time_ms: 10,
             kind: 0,
             body: bytes::Bytes::from_static(body),
-            seen: false,
+            ..EntryRow::default()
         };
         for change in [
             Change::Generation(5),
-            Change::Outgoing(&Outgoing { client_id: 1, chat: PEER, kind: 0, body: b"waits".to_vec() }),
+            Change::Outgoing(&Outgoing {
+                client_id: 1,
+                chat: PEER,
+                kind: 0,
+                body: b"waits".to_vec(),
+                envelope: Envelope::default(),
+            }),
             Change::Entry(PEER, &entry(b"one")),
             Change::Doubt { chat: PEER, above: 0, told: 0 },
             Change::Entry(PEER, &entry(b"other")),
@@ -63,7 +69,7 @@ fn what_is_gone_is_shown_in_the_order_of_its_places() {
     store.register("+15550001", &session(ME, 1), b"store").expect("registered");
     for seq in 1..=6 {
         let body = format!("old {seq}").into_bytes().into();
-        let entry = EntryRow { seq, sender: PEER, time_ms: seq * 10, kind: 0, body, seen: false };
+        let entry = EntryRow { seq, sender: PEER, time_ms: seq * 10, body, ..EntryRow::default() };
         store.change(Change::Entry(PEER, &entry)).expect("kept");
     }
     store.change(Change::Doubt { chat: PEER, above: 3, told: 0 }).expect("put back");

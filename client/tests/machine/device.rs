@@ -116,7 +116,7 @@ impl Device {
     pub fn asks(&mut self, ask: Ask) -> Input {
         self.tickets += 1;
         let asked = match &ask {
-            Ask::Send { chat, body, .. } => Asked::Send { chat: *chat, text: body.clone(), kept: false },
+            Ask::Send(message) => Asked::Send { chat: message.chat, text: message.body.clone(), kept: false },
             _ => Asked::Other,
         };
         self.asked.insert(self.tickets, asked);

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use tern_client::Error;
 use tern_client::machine::tables::{Tables as _, Which};
 use tern_client::machine::{Action, Ask, Input, Memory, Now, rows};
+use tern_client::{Error, NewMessage};
 
 use crate::device::{Device, start};
 use crate::server::{DeviceId, IDLE_MS, POSITIONS_MAX, Server, Troubles};
@@ -467,7 +467,7 @@ impl World {
                 let chat = [1, 2, 2, 1, 3, 101][self.random.usize(0..6)];
                 for _ in 0..self.random.u32(1..6) {
                     let body = self.text();
-                    self.asks(Ask::Send { chat, kind: 0, body, key: None });
+                    self.asks(Ask::Send(NewMessage::text(chat, body)));
                 }
             }
             30..40 => {

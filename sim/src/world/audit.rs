@@ -14,7 +14,8 @@ use tern_wire::ids::GROUPS_FROM;
 use super::World;
 use crate::books::{Books, Log};
 use crate::device::Device;
-use crate::record::{KIND_GROUP, place_of};
+use crate::record::place_of;
+use crate::talk::{has_text, says};
 use crate::work::Work;
 
 /// Pages of a list of chats; more can't be.
@@ -54,7 +55,7 @@ impl World {
                 .map_err(|what| format!("listed to {}: {what}", device.user))?;
         }
         let entries = books.logs.values().flat_map(|log| &log.entries);
-        let committed = entries.filter(|entry| entry.kind != KIND_GROUP).count() as u64;
+        let committed = entries.filter(|entry| has_text(entry.kind)).count() as u64;
         if committed < owed || committed > owed + free {
             return Err(format!("{committed} entries stand for {owed} that are owed and {free} that may be"));
         }
@@ -101,8 +102,17 @@ impl World {
         for (chat, log) in of_user(user, books) {
             let has = chats.get(&chat).unwrap_or(&nothing);
             let (first, last) = (log.joined(user), log.visible_to(user));
+            // What was deleted behind the last that it may see, it has not heard of.
+            let is_deleted_later = |seq: u64| {
+                let entry = &log.entries[seq as usize - 1];
+                let message = if entry.kind == i32::from(v1::Kind::Edit) { entry.about } else { seq };
+                let mut later = log.entries[last as usize..].iter();
+                let deletion = i32::from(v1::Kind::Deletion);
+                entry.erased && later.any(|later| later.kind == deletion && later.about == message)
+            };
             let is_there = |seq: u64| {
-                has.get(&seq).is_some_and(|body| body[..] == log.entries[seq as usize - 1].body[..])
+                let same = |body: &Vec<u8>| body[..] == log.entries[seq as usize - 1].body[..];
+                has.get(&seq).is_some_and(|body| same(body) || is_deleted_later(seq))
             };
             if let Some(seq) = (first..=last).find(|seq| !is_there(*seq)) {
                 return Err(format!("it has not what is at {seq} of {last} with {chat}, or another"));
@@ -165,7 +175,7 @@ fn is_listed(user: u64, list: &BTreeMap<u64, v1::Chat>, books: &Books) -> Result
         let member = log.members.get(&user).cloned().unwrap_or_default();
         let (own_read, theirs) = (member.read_upto, log.others(user));
         let (head, is_in) = (log.visible_to(user), log.is_in(user));
-        let counts = |entry: &&EntryRecord| entry.sender != user && entry.kind != KIND_GROUP;
+        let counts = |entry: &&EntryRecord| entry.sender != user && says(entry.kind);
         let beyond = &log.entries[own_read.max(log.joined(user) - 1) as usize..head as usize];
         let unread = if is_in { beyond.iter().filter(counts).count() as u64 } else { 0 };
         let unavailable = told.unavailable || told.left == is_in;

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use prost::Message as _;
 use tern_client::machine::{Ask, Tables as _};
+use tern_client::{Envelope, Kind, NewMessage};
 use tern_proto::v1::{self, client_frame, group_change::Change, lookup};
 use tern_shard::admin::AdminRequest;
-use tern_wire::ids::Phone;
+use tern_wire::ids::{GROUPS_FROM, Phone};
 
 use super::{Event, World};
 use crate::record::text;
+use crate::talk::{has_text, says};
 use crate::work::Work;
 
 /// Groups in a world.
@@ -66,7 +68,8 @@ impl World {
             return Some(self.with_a_group(at, chat));
         }
         match number {
-            ..120 => Some((Work::Send, self.message(at, chat))),
+            ..90 => Some((Work::Send, self.message(at, chat))),
+            90..120 => self.about_a_message(at, chat),
             120..150 => self.reading(at, chat),
             150..160 => {
                 let (from, forwards) = (self.life.below(30), self.life.below(2) == 0);
@@ -116,7 +119,11 @@ impl World {
         }
         let chat = self.record.groups[self.life.below(groups) as usize];
         match self.life.below(20) {
-            ..10 => (Work::Send, self.message(at, chat)),
+            ..8 => (Work::Send, self.message(at, chat)),
+            8..10 => match self.about_a_message(at, chat) {
+                Some(talk) => talk,
+                None => (Work::Send, self.message(at, chat)),
+            },
             10..13 => match self.reading(at, chat) {
                 Some(reading) => reading,
                 None => {
@@ -188,14 +195,68 @@ impl World {
         self.said += 1;
         let length = if self.life.below(20) == 0 { self.life.below(4000) } else { self.life.below(200) };
         let body = text(self.said, length as usize);
-        self.record.asked(self.said, at, body.len(), self.devices[at].user, chat);
         let key = (self.life.below(10) == 0).then(|| self.said.to_string());
         let is_keyed = key.is_some();
-        let ask = Ask::Send { chat, kind: v1::Kind::Text.into(), body, key };
+        let kind = if self.life.below(12) == 0 { Kind::Poll } else { Kind::Text };
+        let envelope = self.envelope(at, chat);
+        self.record.asked(self.said, at, body.len(), (self.devices[at].user, chat), (envelope.about, false));
+        let ask = Ask::Send(NewMessage { chat, kind, body, envelope, key });
         if is_keyed {
             self.devices[at].keyed = Some(ask.clone());
         }
         ask
+    }
+
+    /// What is said of a new message: now and then it replies to something, or was forwarded.
+    fn envelope(&mut self, at: usize, chat: u64) -> Envelope {
+        match self.life.below(8) {
+            0 => Envelope::about(self.some_entry(at, chat).map_or(0, |(seq, _)| seq)),
+            1 => Envelope { forwards: 1, ..Envelope::default() },
+            2 if chat >= GROUPS_FROM => {
+                Envelope { mentions: vec![self.devices[at].user.max(1)], ..Envelope::default() }
+            }
+            _ => Envelope::default(),
+        }
+    }
+
+    /// An entry of a chat that a device has, one of the latest, or what that is about: its seq, and whose it is.
+    fn some_entry(&mut self, at: usize, chat: u64) -> Option<(u64, u64)> {
+        let tables = self.devices[at].machine()?.tables();
+        let position = tables.log(chat).ok().flatten()?.position;
+        let seq = position - self.life.below(position.min(10).max(1));
+        let entry = tables.entry(chat, seq).ok().flatten()?;
+        let is_about = !says(entry.kind) && entry.envelope.about > 0;
+        Some((if is_about { entry.envelope.about } else { seq }, entry.sender))
+    }
+
+    /// Something about a message, mostly one's own where nobody else may.
+    fn about_a_message(&mut self, at: usize, chat: u64) -> Option<(Work, Ask)> {
+        let me = self.devices[at].user;
+        let kind = match self.life.below(12) {
+            ..4 => Kind::Edit,
+            4..7 => Kind::Reaction,
+            7..9 => Kind::Deletion,
+            9 => Kind::Vote,
+            10 => Kind::Pin,
+            _ => Kind::Unpin,
+        };
+        let wants_own = matches!(kind, Kind::Edit | Kind::Deletion) && self.life.below(5) > 0;
+        let mut found = self.some_entry(at, chat)?;
+        for _ in 0..10 {
+            if !wants_own || found.1 == me {
+                break;
+            }
+            found = self.some_entry(at, chat)?;
+        }
+        let envelope = Envelope::about(found.0);
+        let mut body = Vec::new();
+        if has_text(kind.number()) {
+            self.said += 1;
+            body = text(self.said, self.life.below(40) as usize);
+            let about = (found.0, kind == Kind::Edit);
+            self.record.asked(self.said, at, body.len(), (me, chat), about);
+        }
+        Some((Work::Talk, Ask::Send(NewMessage { chat, kind, body, envelope, key: None })))
     }
 
     /// A person has read a chat up to what the device has of it, or a little less.
@@ -233,5 +294,5 @@ impl World {
 /// A group is to become so; 0: a new one.
 fn change(chat: u64, change: Change) -> Ask {
     let body = v1::GroupChange { change: Some(change) }.encode_to_vec();
-    Ask::Send { chat, kind: v1::Kind::Group.into(), body, key: None }
+    Ask::Send(NewMessage { kind: Kind::Group, ..NewMessage::text(chat, body) })
 }

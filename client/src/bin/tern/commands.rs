@@ -151,7 +151,7 @@ fn not_sent(event: &Event) -> String {
 }
 
 /// The text to be sent: as it was given, or what stands on standard input, but for its last line's end.
-fn text_to_send(text: Option<String>) -> Result<String, Failure> {
+pub fn text_to_send(text: Option<String>) -> Result<String, Failure> {
     let text = match text {
         Some(text) if text != "-" => text,
         None if std::io::stdin().is_terminal() => {
@@ -179,17 +179,11 @@ fn text_to_send(text: Option<String>) -> Result<String, Failure> {
 pub async fn send(
     profile: &ProfileArgs,
     to: &Who,
-    text: Option<String>,
-    key: Option<String>,
+    mut params: Map<String, Value>,
     timeout: u64,
     json: bool,
 ) -> Done {
-    let mut params = to.params();
-    params.insert("text".to_owned(), text_to_send(text)?.into());
     params.insert("timeout_ms".to_owned(), timeout.saturating_mul(1000).into());
-    if let Some(key) = key {
-        params.insert("key".to_owned(), key.into());
-    }
     let mut asker = Asker::open(profile).await?;
     let until = Instant::now() + Duration::from_secs(timeout) + READ_TIMEOUT;
     while let Asker::Remote(_) = &asker {

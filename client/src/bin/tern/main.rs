@@ -16,6 +16,7 @@ mod profile;
 mod rpc;
 mod shown;
 mod tables;
+mod talk;
 mod who;
 
 use std::io::Write as _;
@@ -98,7 +99,21 @@ enum Command {
         /// Send it once for each key: of a message of a key that was sent before, the place of the first is printed
         #[arg(long, short)]
         key: Option<String>,
+        /// As a reply to the message of this seq
+        #[arg(long, short, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
+        reply_to: Option<u64>,
+        /// Mention a user of the group, by number; for each one once
+        #[arg(long, short, value_name = "USER")]
+        mention: Vec<u64>,
+        /// A place instead of a text, which is what is there then: degrees, WGS 84
+        #[arg(long, value_name = "LATITUDE,LONGITUDE", value_parser = who::location, allow_hyphen_values = true)]
+        location: Option<(f64, f64)>,
+        /// Somebody's card instead of a text, which is their name then
+        #[arg(long, value_name = "PHONE", conflicts_with = "location", value_parser = who::phone)]
+        contact: Option<String>,
     },
+    #[command(flatten)]
+    Talk(talk::Talk),
     /// Print a page of a chat, oldest first: the newest messages, or those beside a seq; with --json one object for the page
     History {
         /// With whom
@@ -209,9 +224,19 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
             chat::run(profile, who, notify).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Send { who, text, timeout, key } => {
-            commands::send(profile, &who, text, key, timeout, json).await
+        Command::Send { who, text, timeout, key, reply_to, mention, location, contact } => {
+            let mut params = who.params();
+            params.insert("text".into(), commands::text_to_send(text)?.into());
+            params.insert("mentions".into(), json!(mention));
+            params.extend(key.map(|key| ("key".to_owned(), key.into())));
+            params.extend(reply_to.map(|seq| ("about".to_owned(), seq.into())));
+            params.extend(location.map(|(latitude, longitude)| {
+                ("location".to_owned(), json!({ "latitude": latitude, "longitude": longitude }))
+            }));
+            params.extend(contact.map(|phone| ("contact".to_owned(), json!({ "phones": [phone] }))));
+            commands::send(profile, &who, params, timeout, json).await
         }
+        Command::Talk(talk) => talk::run(profile, talk, json).await,
         Command::History { who, before, after, limit, local } => {
             let page = Page { before, after, limit };
             match local {

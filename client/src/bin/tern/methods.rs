@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tern_client::{Cause, Client, Error, Kept, Person, Reason, Status};
+use tern_client::{Cause, Client, Error, Kept, NewMessage, Person, Reason, Standing, Status};
 use tokio::time::{Instant, timeout_at};
 
 use crate::shown::{self, TEXT_BYTES_MAX};
+use crate::talk::{self, Send};
 use crate::who::{self, Who};
 
 /// How long a message is tried if nothing else is said, in milliseconds.
@@ -71,12 +72,10 @@ struct Whom {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Send {
+struct Place {
     chat: Option<u64>,
     phone: Option<String>,
-    text: String,
-    key: Option<String>,
-    timeout_ms: Option<u64>,
+    seq: u64,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +155,11 @@ impl Session {
                 let deadline = Instant::now() + Duration::from_millis(timeout_ms);
                 let sending = self.begin_send(send, deadline).await?;
                 Box::pin(async move { session.wait_for(sending, deadline).await })
+            }
+            "message" => {
+                let Place { chat, phone, seq } = parse(params)?;
+                let who = who(chat, phone)?;
+                Box::pin(async move { session.message(&who, seq).await })
             }
             "history" => {
                 let history = parse(params)?;
@@ -267,20 +271,50 @@ impl Session {
     }
 
     async fn begin_send(&self, send: Send, deadline: Instant) -> Result<Sending, Failure> {
-        let Send { chat, phone, text, key, .. } = send;
-        match (text.len(), key.as_deref().map_or(1, str::len)) {
-            (0, _) => return Err(Failure::Params("there is nothing to send".to_owned())),
-            (bytes, _) if bytes > TEXT_BYTES_MAX => {
-                let why = format!("too long: a message has at most {TEXT_BYTES_MAX} bytes");
-                return Err(Failure::Params(why));
-            }
-            (_, 1..=KEY_BYTES_MAX) => {}
-            _ => return Err(Failure::Params(format!("a key has 1 to {KEY_BYTES_MAX} bytes"))),
+        let who = who(send.chat, send.phone.clone())?;
+        let mut message = send.into_message()?;
+        if message.body.len() > TEXT_BYTES_MAX {
+            let why = format!("too long: a message has at most {TEXT_BYTES_MAX} bytes");
+            return Err(Failure::Params(why));
         }
-        let who = who(chat, phone)?;
-        let chat = self.find(&who, deadline).await?;
-        let kept = self.keep(chat, &text, key.as_deref()).await?;
-        Ok(Sending { who, chat, text, key, kept })
+        if !matches!(message.key.as_deref().map_or(1, str::len), 1..=KEY_BYTES_MAX) {
+            return Err(Failure::Params(format!("a key has 1 to {KEY_BYTES_MAX} bytes")));
+        }
+        message.chat = self.find(&who, deadline).await?;
+        let kept = self.why(self.client.keep_message(message.clone()).await).await?;
+        Ok(Sending { who, message, kept })
+    }
+
+    /// A message as it stands: as this profile has it, or as the server tells.
+    async fn message(&self, who: &Who, seq: u64) -> Result<Value, Failure> {
+        let chat = match who {
+            Who::User(chat) => *chat,
+            who @ Who::Phone(_) => self.person(who).await?.user_id,
+        };
+        let standing = match self.client.standing(chat, seq).await? {
+            Some(standing) => standing,
+            None => self.told_standing(chat, seq).await?,
+        };
+        let mut found = talk::standing_json(&standing);
+        found["chat"] = chat.into();
+        Ok(found)
+    }
+
+    /// What the server tells of a message: itself, and its newest edit.
+    async fn told_standing(&self, chat: u64, seq: u64) -> Result<Standing, Failure> {
+        let none = || Failure::Params(format!("there is no message {seq} in that chat"));
+        let at = async |seq: u64| {
+            let page = self.why(self.client.history(chat, seq.saturating_sub(1), true, 1).await).await?;
+            Ok::<_, Failure>(page.messages.into_iter().find(|message| message.seq == seq))
+        };
+        let message = at(seq).await?.filter(|message| message.kind.is_message()).ok_or_else(none)?;
+        let mut standing = Standing::new(message);
+        if standing.message.edited_by > 0
+            && let Some(edit) = at(standing.message.edited_by).await?
+        {
+            standing.take(&edit);
+        }
+        Ok(standing)
     }
 
     /// Finds the person. One whom this profile does not know is asked for; that needs a connection, and has to be in time.
@@ -301,18 +335,11 @@ impl Session {
         }
     }
 
-    async fn keep(&self, chat: u64, text: &str, key: Option<&str>) -> Result<Kept, Failure> {
-        let kept = match key {
-            Some(key) => self.client.keep_once(chat, text, key).await,
-            None => self.client.keep(chat, text).await,
-        };
-        self.why(kept).await
-    }
-
     async fn wait_for(&self, sending: Sending, deadline: Instant) -> Result<Value, Failure> {
-        let Sending { who, mut chat, text, key, mut kept } = sending;
+        let Sending { who, mut message, mut kept } = sending;
         let mut moved = false;
         loop {
+            let chat = message.chat;
             let sent = match timeout_at(deadline, kept.sent()).await {
                 // Without a client it is kept all the same, unless its session has ended.
                 Err(_) | Ok(Err(Error::Closed)) => return Ok(self.queued(chat)),
@@ -333,8 +360,8 @@ impl Session {
                     if now == chat {
                         return Err(Error::Config(format!("{who} does not take messages")).into());
                     }
-                    (chat, moved) = (now, true);
-                    kept = self.keep(chat, &text, key.as_deref()).await?;
+                    (message.chat, moved) = (now, true);
+                    kept = self.why(self.client.keep_message(message.clone()).await).await?;
                 }
                 Err(error) => return self.why(Err(error)).await,
             }
@@ -407,8 +434,6 @@ impl Session {
 /// A message that is kept.
 struct Sending {
     who: Who,
-    chat: u64,
-    text: String,
-    key: Option<String>,
+    message: NewMessage,
     kept: Kept,
 }

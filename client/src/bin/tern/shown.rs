@@ -9,11 +9,16 @@ use tern_client::{
     Message, Person, Reason, Role, UserId, Who, is_group,
 };
 
+use crate::talk;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// Bytes of a message, as the server has it.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// What stands in place of a message that was deleted for everyone.
+pub const DELETED: &str = "(deleted)";
 
 /// Begins each further line of a message, so that none looks like a line of the program's own.
 const CONTINUED: &str = "        │ ";
@@ -49,12 +54,19 @@ pub fn lines_of_body(body: &[u8]) -> String {
 
 /// A message in lines of text, as [`lines_of_body`].
 pub fn lines_of(message: &Message) -> String {
+    match message.kind {
+        Kind::Group => format!("— {}", change_text(message, |user| format!("@{user}"))),
+        _ => format!("{}{}", talk::prefix(message), text_of_message(message))
+            .replace('\n', &format!("\n{CONTINUED}")),
+    }
+}
+
+/// What a message says, as text.
+pub fn text_of_message(message: &Message) -> String {
     match special(message.kind) {
-        None => lines_of_body(&message.body),
-        Some(_) if message.kind == Kind::Group => {
-            format!("— {}", change_text(message, |user| format!("@{user}")))
-        }
         Some(text) => text.to_owned(),
+        None if message.erased => DELETED.to_owned(),
+        None => talk::text(message),
     }
 }
 
@@ -156,10 +168,10 @@ pub fn group_json(group: &Group, people: &BTreeMap<u64, Person>) -> Value {
 /// What is shown in place of the body of a message that is no text.
 pub fn special(kind: Kind) -> Option<&'static str> {
     match kind {
-        Kind::Text => None,
         Kind::Group => Some("(the group was changed)"),
         Kind::Lost => Some("✗ lost by damage to the server's data"),
         Kind::Unknown => Some("(of a kind that this version can't show)"),
+        _ => None,
     }
 }
 
@@ -256,8 +268,9 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
     object.insert("sender".into(), message.sender.into());
     object.insert("own".into(), message.own.into());
     object.insert("time_ms".into(), message.time_ms.into());
+    talk::insert_envelope(&mut object, message);
     match message.kind {
-        Kind::Text => insert_body(&mut object, &message.body),
+        Kind::Text | Kind::Edit | Kind::Reaction => insert_body(&mut object, &message.body),
         Kind::Lost => drop(object.insert("lost".into(), true.into())),
         Kind::Group => {
             let change = message.change().map_or(Value::Null, |change| change_json(&change));
@@ -266,6 +279,12 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
         }
         Kind::Unknown => {
             object.insert("unknown".into(), true.into());
+            object.insert("base64".into(), STANDARD.encode(&message.body).into());
+        }
+        Kind::Deletion | Kind::Pin | Kind::Unpin => {}
+        Kind::Location | Kind::Contact | Kind::Poll | Kind::Media | Kind::Vote => {
+            let name = talk::name_of_kind(message.kind).expect("these have one");
+            object.insert(name.into(), talk::body_json(message));
             object.insert("base64".into(), STANDARD.encode(&message.body).into());
         }
     }
@@ -285,10 +304,11 @@ pub fn message_of(chat: u64, value: &Value) -> Message {
         (true, ..) => Kind::Lost,
         (_, true, _) => Kind::Unknown,
         (.., Some(_)) => Kind::Group,
-        _ => Kind::Text,
+        _ => value["kind"].as_str().and_then(talk::kind_of_name).unwrap_or_default(),
     };
     let (seq, sender, time_ms, own) = (number("seq"), number("sender"), number("time_ms"), is("own"));
-    Message { chat, seq, sender, time_ms, body, own, kind }
+    let (erased, edited_by, envelope) = (is("erased"), number("edited_by"), talk::envelope_of(value));
+    Message { chat, seq, sender, time_ms, body, own, kind, envelope, erased, edited_by }
 }
 
 /// A person as methods name them.
@@ -454,8 +474,11 @@ pub fn event_json(event: &Event, around: &Around) -> Value {
             fields("receipt", marks)
         }
         Event::Rewound { upto, .. } => fields("rewound", json!({ "upto": upto })),
-        Event::NotSent { body, reason, detail, .. } => {
+        Event::NotSent { kind, body, reason, detail, .. } => {
             let mut object = fields("not_sent", json!({ "reason": reason.name(), "detail": detail }));
+            if let Some(name) = talk::name_of_kind(*kind) {
+                object.insert("kind".into(), name.into());
+            }
             insert_body(&mut object, body);
             object
         }
@@ -567,6 +590,7 @@ mod tests {
             body: forged.into(),
             own: false,
             kind: Kind::Text,
+            ..Message::default()
         };
         let person = |name: &str| Person { user_id: 1, name: name.to_owned(), phone: String::new() };
         let with = |person| Around { chat: Some(person), sender: None };
@@ -601,6 +625,7 @@ mod tests {
             body: body.clone(),
             own: false,
             kind: Kind::Text,
+            ..Message::default()
         };
         let shown = message_json(&message);
         assert!(shown.get("text").is_none());
@@ -629,6 +654,7 @@ mod tests {
             body: body.to_vec(),
             own: false,
             kind,
+            ..Message::default()
         };
         let (why, reason, retry_in) = ("why".to_owned(), Reason::InboxFull, Duration::ZERO);
         let chat = Person { user_id: 1, name: String::new(), phone: String::new() };
@@ -645,8 +671,14 @@ mod tests {
             Event::Receipt { chat: 1, delivered_upto: 1, read_upto: 1, own: true },
             Event::Rewound { chat: 1, upto: 1 },
             Event::Gone(text(Kind::Text, b"text")),
-            Event::NotSent { chat: 1, body: b"text".to_vec(), reason, detail: detail.clone() },
-            Event::NotSent { chat: 1, body: b"\xff".to_vec(), reason, detail },
+            Event::NotSent {
+                chat: 1,
+                kind: Kind::Text,
+                body: b"text".to_vec(),
+                reason,
+                detail: detail.clone(),
+            },
+            Event::NotSent { chat: 1, kind: Kind::Text, body: b"\xff".to_vec(), reason, detail },
             Event::Delayed { chat: 1, reason, retry_in },
             Event::PersonChanged(chat.clone()),
             Event::DeviceAdded { device_id: 2, device_name: device_name.clone(), time_ms: 3 },
@@ -714,8 +746,16 @@ mod tests {
             (Kind::Lost, b""),
             (Kind::Unknown, b"text"),
         ] {
-            let message =
-                Message { chat: 1, seq: 2, sender: 3, time_ms: 4, body: body.to_vec(), own: true, kind };
+            let message = Message {
+                chat: 1,
+                seq: 2,
+                sender: 3,
+                time_ms: 4,
+                body: body.to_vec(),
+                own: true,
+                kind,
+                ..Message::default()
+            };
             assert_eq!(message_of(1, &message_json(&message).into()), message);
         }
     }

@@ -28,6 +28,15 @@ pub fn phone(written: &str) -> Result<String, String> {
     }
 }
 
+/// A place as people write it: degrees of latitude and longitude, with a comma between.
+pub fn location(written: &str) -> Result<(f64, f64), String> {
+    let place = written.split_once(',').and_then(|(latitude, longitude)| {
+        let place: (f64, f64) = (latitude.trim().parse().ok()?, longitude.trim().parse().ok()?);
+        (place.0.abs() <= 90.0 && place.1.abs() <= 180.0).then_some(place)
+    });
+    place.ok_or_else(|| "a place is latitude and longitude in degrees, as in 52.5163,13.3777".to_owned())
+}
+
 /// A display name as the server takes it: it is looked at before a code is spent on it.
 pub fn name(written: &str) -> Result<String, String> {
     let name = tern_wire::ids::Name::parse(written);

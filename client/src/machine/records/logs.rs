@@ -6,9 +6,9 @@ use tern_wire::group;
 
 use super::Records;
 use crate::error::Error;
-use crate::event::Message;
 use crate::machine::rows::{Account, EntryRow, LogState, Person};
 use crate::machine::tables::{Change, Tables, Which};
+use crate::message::{Envelope, Message};
 
 /// An entry was kept.
 pub(crate) struct Took {
@@ -41,12 +41,15 @@ impl<S: Tables> Records<S> {
         if own && entry.sender_device == me.device_id {
             self.used_client_id(entry.client_id)?;
         }
-        let (time_ms, kind, body) = (entry.time_ms, entry.kind, Bytes::clone(&entry.body));
-        let mut row = EntryRow { seq, sender, time_ms, kind, body, seen: false };
+        let mut row = row_of(entry, sender);
+        let kind = entry.kind;
         let mut rewound = false;
         if let Some(kept) = self.tables.entry(chat, seq)? {
             // What the server has lost to damage, this device need not.
             if kept.is_same(&row) || kind == i32::from(v1::Kind::Lost) {
+                if row.erased && !kept.erased {
+                    self.change(Change::Erase { chat, seq })?;
+                }
                 return Ok(Took { log: self.log(chat)?, rewound });
             }
             self.rewind(chat, seq - 1)?;
@@ -55,6 +58,16 @@ impl<S: Tables> Records<S> {
         row.seen = self.no_longer_gone(chat, &row)?;
         self.change(Change::Entry(chat, &row))?;
         let mut log = self.log(chat)?;
+        // It may have been deleted by an entry that came before it, as its author's `Sent` may come late.
+        if seq < log.top && !row.erased {
+            let message = if kind == i32::from(v1::Kind::Edit) { row.envelope.about } else { seq };
+            if self.tables.is_deleted(chat, message)? {
+                self.change(Change::Erase { chat, seq: message })?;
+            }
+        }
+        if kind == i32::from(v1::Kind::Deletion) {
+            self.change(Change::Erase { chat, seq: row.envelope.about })?;
+        }
         if kind == i32::from(v1::Kind::Group) && seq > log.top {
             self.note_change(chat, &row)?;
         }
@@ -258,4 +271,10 @@ impl<S: Tables> Records<S> {
     pub(crate) fn both_have_written(&self, chat: u64) -> Result<bool, Error> {
         Ok(self.tables.has_written(chat)? && self.log(chat)?.last_own > 0)
     }
+}
+
+fn row_of(entry: &v1::Entry, sender: u64) -> EntryRow {
+    let v1::Entry { seq, time_ms, kind, about, forwards, erased, .. } = *entry;
+    let envelope = Envelope { about, forwards, mentions: entry.mentions.clone() };
+    EntryRow { seq, sender, time_ms, kind, body: Bytes::clone(&entry.body), envelope, erased, seen: false }
 }

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::machine::entropy::Entropy;
 use crate::machine::rows::{KeyRow, Outgoing};
 use crate::machine::tables::{Change, Tables};
+use crate::message::{Envelope, Kind, NewMessage};
 
 /// By how much at most the next client id is raised at a start. A profile that was put back from a copy so never takes a
 /// number again that it had given to another message: 2^25 starts fit below 2^53 even if each raise is the largest.
@@ -44,15 +45,11 @@ impl<S: Tables> Records<S> {
     }
 
     /// Keeps a message until the server has acknowledged it; of a key that is known it is the one that was kept before.
-    pub(crate) fn enqueue(
-        &mut self,
-        (chat, kind): (u64, i32),
-        body: &[u8],
-        key: Option<&str>,
-    ) -> Result<Enqueued, Error> {
-        let keyed = key.map(|key| (key, digest_of(chat, body)));
+    pub(crate) fn enqueue(&mut self, message: &NewMessage) -> Result<Enqueued, Error> {
+        let NewMessage { chat, kind, body, envelope, key } = message;
+        let keyed = key.as_deref().map(|key| (key, digest_of(message)));
         if let Some((key, digest)) = &keyed
-            && let Some(before) = self.of_key(chat, key, digest)?
+            && let Some(before) = self.of_key(*chat, key, digest)?
         {
             return Ok(before);
         }
@@ -63,7 +60,8 @@ impl<S: Tables> Records<S> {
         }
         device.next_client_id += 1;
         self.set_device(&device)?;
-        self.change(Change::Outgoing(&Outgoing { client_id, chat, kind, body: body.to_vec() }))?;
+        let (chat, kind, body, envelope) = (*chat, kind.number(), body.clone(), envelope.clone());
+        self.change(Change::Outgoing(&Outgoing { client_id, chat, kind, body, envelope }))?;
         if let Some((key, digest)) = keyed {
             self.change(Change::Key(&KeyRow { key: key.to_owned(), client_id, digest, sent: None }))?;
         }
@@ -111,9 +109,17 @@ impl<S: Tables> Records<S> {
 }
 
 /// By what a key that is used twice is told from a retry.
-fn digest_of(chat: u64, body: &[u8]) -> Vec<u8> {
+fn digest_of(message: &NewMessage) -> Vec<u8> {
+    let NewMessage { chat, kind, body, envelope: Envelope { about, forwards, mentions }, key: _ } = message;
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&chat.to_le_bytes());
     context.update(body);
+    let is_plain = *kind == Kind::Text && (*about, *forwards) == (0, 0) && mentions.is_empty();
+    if !is_plain {
+        context.update(&kind.number().to_le_bytes());
+        context.update(&about.to_le_bytes());
+        context.update(&forwards.to_le_bytes());
+        mentions.iter().for_each(|user| context.update(&user.to_le_bytes()));
+    }
     context.finish().as_ref().to_vec()
 }

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::client::Sent;
-use crate::event::Message;
 use crate::machine::Memory;
 use crate::machine::entropy::Entropy;
 use crate::machine::rows::{EntryRow, KeyRow, LogState, Outgoing, Person};
 use crate::machine::tables::{KEYS_MAX, Which};
+use crate::message::{Envelope, Message, NewMessage};
 use crate::store::Store;
 use bytes::Bytes;
 use tern_proto::v1;
@@ -73,8 +73,12 @@ fn shuffled(seed: u64, mut seqs: Vec<u64>) -> Vec<u64> {
     seqs
 }
 
+fn message(chat: u64, body: &[u8], key: Option<&str>) -> NewMessage {
+    NewMessage { key: key.map(str::to_owned), ..NewMessage::text(chat, body) }
+}
+
 fn enqueue<S: Tables>(store: &mut Records<S>) -> u64 {
-    new(store.enqueue((PEER, 0), b"x", None))
+    new(store.enqueue(&message(PEER, b"x", None)))
 }
 
 fn new(enqueued: Result<Enqueued, Error>) -> u64 {
@@ -109,7 +113,7 @@ fn numbers_end<S: Tables>(tables: impl Fn() -> S) {
     let (mut store, me) = registered(tables);
     let last = v1::Entry { sender: ME, sender_device: 1, client_id: NUMBERS_END - 1, ..entry(1, "mine") };
     store.take(&last, &me, 1).expect("taken");
-    assert!(matches!(store.enqueue((PEER, 0), b"x", None), Err(Error::Store(_))));
+    assert!(matches!(store.enqueue(&message(PEER, b"x", None)), Err(Error::Store(_))));
 }
 
 over_both!(numbers_end, numbers_of_the_protocol_end_before_2_to_53);
@@ -192,6 +196,35 @@ fn another_content<S: Tables>(tables: impl Fn() -> S) {
 
 over_both!(another_content, another_content_at_a_known_place_puts_the_log_back);
 
+fn deleted<S: Tables>(tables: impl Fn() -> S) {
+    let about =
+        |seq, kind: v1::Kind, about, text: &str| v1::Entry { kind: kind.into(), about, ..entry(seq, text) };
+    for seed in 0..20 {
+        let (mut store, me) = registered(&tables);
+        let entries = [
+            entry(1, "a secret"),
+            entry(2, "no secret"),
+            about(3, v1::Kind::Edit, 1, "another secret"),
+            about(4, v1::Kind::Deletion, 1, ""),
+            about(5, v1::Kind::Text, 1, "a reply"),
+        ];
+        // Whatever comes first, and once more.
+        for seq in shuffled(seed, (1..=5).chain(1..=5).collect()) {
+            assert!(!store.take(&entries[seq as usize - 1], &me, 1).expect("taken").rewound);
+        }
+        let kept = store.kept_and_seen(PEER, 0, 9, 9).expect("read");
+        let erased: Vec<_> = kept.iter().map(|(message, _)| message.erased).collect();
+        assert_eq!(erased, [true, false, true, false, false], "seed {seed}");
+        let expected = ["", "no secret", "", "", "a reply"].map(str::to_owned);
+        assert_eq!(bodies(kept).into_iter().map(|(_, text)| text).collect::<Vec<_>>(), expected);
+        // The server has it no more either.
+        let gone = v1::Entry { erased: true, ..entry(1, "") };
+        assert!(!store.take(&gone, &me, 1).expect("taken").rewound);
+    }
+}
+
+over_both!(deleted, what_is_deleted_for_everyone_is_kept_nowhere_in_whatever_order_it_comes);
+
 fn damage<S: Tables>(tables: impl Fn() -> S) {
     let (mut store, me) = registered(tables);
     store.take(&entry(1, "one"), &me, 1).expect("taken");
@@ -224,33 +257,33 @@ over_both!(phones, a_phone_is_one_persons_and_what_was_told_once_stays);
 
 fn keys<S: Tables>(tables: impl Fn() -> S, skip: impl Fn(&mut S, u64)) {
     let (mut store, _) = registered(tables);
-    let id = new(store.enqueue((PEER, 0), b"echo", Some("k")));
+    let id = new(store.enqueue(&message(PEER, b"echo", Some("k"))));
     assert!(
-        matches!(store.enqueue((PEER, 0), b"echo", Some("k")), Ok(Enqueued::Waiting(again)) if again == id)
+        matches!(store.enqueue(&message(PEER, b"echo", Some("k"))), Ok(Enqueued::Waiting(again)) if again == id)
     );
-    assert!(matches!(store.enqueue((PEER, 0), b"other", Some("k")), Err(Error::KeyReused)));
-    assert!(matches!(store.enqueue((PEER + 1, 0), b"echo", Some("k")), Err(Error::KeyReused)));
+    assert!(matches!(store.enqueue(&message(PEER, b"other", Some("k"))), Err(Error::KeyReused)));
+    assert!(matches!(store.enqueue(&message(PEER + 1, b"echo", Some("k"))), Err(Error::KeyReused)));
     store.dequeue(id).expect("written");
     let sent = Sent { chat: PEER, seq: 7, time_ms: 8 };
     store.note_sent(id, sent).expect("written");
     assert!(
-        matches!(store.enqueue((PEER, 0), b"echo", Some("k")), Ok(Enqueued::Sent(before)) if before == sent)
+        matches!(store.enqueue(&message(PEER, b"echo", Some("k"))), Ok(Enqueued::Sent(before)) if before == sent)
     );
     assert!(store.tables().outbox().expect("read").is_empty());
     // That of a message that was refused is free again.
-    let id = new(store.enqueue((PEER, 0), b"no", Some("r")));
+    let id = new(store.enqueue(&message(PEER, b"no", Some("r"))));
     store.dequeue(id).expect("written");
     store.note_not_sent(id).expect("written");
-    new(store.enqueue((PEER, 0), b"yes", Some("r")));
+    new(store.enqueue(&message(PEER, b"yes", Some("r"))));
     // One that was given up with its session, and whose key stayed, is free again too.
-    let id = new(store.enqueue((PEER, 0), b"given up", Some("g")));
+    let id = new(store.enqueue(&message(PEER, b"given up", Some("g"))));
     store.dequeue(id).expect("written");
-    new(store.enqueue((PEER, 0), b"again", Some("g")));
+    new(store.enqueue(&message(PEER, b"again", Some("g"))));
     // They are bounded, and those of messages that are not sent stay.
     skip(&mut store.tables, KEYS_MAX);
-    new(store.enqueue((PEER, 0), b"new", Some("n")));
-    assert!(new(store.enqueue((PEER, 0), b"other", Some("k"))) > 0, "it is forgotten");
-    assert!(matches!(store.enqueue((PEER, 0), b"yes", Some("r")), Ok(Enqueued::Waiting(_))));
+    new(store.enqueue(&message(PEER, b"new", Some("n"))));
+    assert!(new(store.enqueue(&message(PEER, b"other", Some("k")))) > 0, "it is forgotten");
+    assert!(matches!(store.enqueue(&message(PEER, b"yes", Some("r"))), Ok(Enqueued::Waiting(_))));
 }
 
 #[test]
@@ -268,8 +301,12 @@ fn everything<S: Tables>(tables: &S) -> String {
     let entries: Vec<_> = each
         .clone()
         .map(|chat| {
-            let some =
-                (tables.entries(chat, 0, 9, 100), tables.entries(chat, 2, 4, 2), tables.entry(chat, 3));
+            let some = (
+                tables.entries(chat, 0, 9, 100),
+                tables.entries(chat, 2, 4, 2),
+                tables.entry(chat, 3),
+                tables.is_deleted(chat, 2),
+            );
             let seqs = (tables.joined(chat, 0), tables.joined(chat, 2), tables.first_unseen(chat, 1));
             (some, seqs, tables.has_written(chat), tables.log(chat), tables.person(chat))
         })
@@ -282,9 +319,10 @@ fn everything<S: Tables>(tables: &S) -> String {
     let rest = (tables.device(), tables.generations());
     // Their `Debug` shows no content.
     let bodies: Vec<_> = (1..5).map(|chat| tables.entries(chat, 0, 9, 100)).collect();
-    let bodies: Vec<_> = bodies.iter().flatten().flatten().map(|entry| &entry.body).collect();
+    let bodies: Vec<_> =
+        bodies.iter().flatten().flatten().map(|entry| (&entry.body, &entry.envelope, entry.erased)).collect();
     let digest = tables.key("1").expect("read").map(|key| (key.key, key.digest));
-    let body = tables.outgoing(2).expect("read").map(|outgoing| outgoing.body);
+    let body = tables.outgoing(2).expect("read").map(|outgoing| (outgoing.body, outgoing.envelope));
     let nonce = tables.device().expect("read").and_then(|device| device.nonce);
     let content = (bodies, digest, body, nonce);
     format!(
@@ -294,7 +332,11 @@ fn everything<S: Tables>(tables: &S) -> String {
 
 fn row(chat: u64, seq: u64, text: u8) -> EntryRow {
     let sender = if text.is_multiple_of(2) { chat } else { ME };
-    EntryRow { seq, sender, time_ms: seq, kind: 0, body: Bytes::from(vec![text]), seen: false }
+    // Some are edits of the first two, and mention somebody.
+    let kind = [v1::Kind::Text, v1::Kind::Edit, v1::Kind::Deletion][usize::from(text) % 3].into();
+    let envelope = Envelope { about: u64::from(text % 3), forwards: 0, mentions: vec![u64::from(text)] };
+    let body = Bytes::from(vec![text]);
+    EntryRow { seq, sender, time_ms: seq, kind, body, envelope, ..EntryRow::default() }
 }
 
 /// Makes one change, drawn at random, to both.
@@ -308,7 +350,7 @@ fn change_both(seed: u64, random: &mut fastrand::Rng, store: &mut Store, memory:
         memory.change(change).expect("changed");
         assert_eq!(everything(store), everything(memory), "seed {seed}: {change:?}");
     };
-    match random.u32(0..18) {
+    match random.u32(0..19) {
         0 => both(Change::Device(&DeviceRow { next_client_id: small, newest_device: 3, ..device() })),
         1 => both(Change::Generation(small + 1)),
         2 => both(Change::ForgetGenerations((small > 0).then_some(small))),
@@ -348,11 +390,18 @@ fn change_both(seed: u64, random: &mut fastrand::Rng, store: &mut Store, memory:
         }
         14 => {
             if is_new {
-                both(Change::Outgoing(&Outgoing { client_id: small, chat, kind: 0, body: vec![1] }));
+                both(Change::Outgoing(&Outgoing {
+                    client_id: small,
+                    chat,
+                    kind: 0,
+                    body: vec![1],
+                    envelope: Envelope::about(small),
+                }));
             }
         }
         15 => both(Change::Done(small)),
         16 => both(Change::Seen { chat, seq, time_ms: seq }),
+        17 => both(Change::Erase { chat, seq }),
         _ => {
             let key = small.to_string();
             if is_unknown {

@@ -21,7 +21,8 @@ use super::link::{Link, went_away};
 use super::tables::Tables;
 use crate::client::HistoryPage;
 use crate::error::Error;
-use crate::event::{Event, Message};
+use crate::event::Event;
+use crate::message::Message;
 use acknowledge::Acknowledging;
 use outbox::Sending;
 use requests::{Again, Pending, Requests};
@@ -136,9 +137,9 @@ impl Session {
     pub(crate) fn ask<S: Tables>(&mut self, device: &mut Device<S>, ticket: Ticket, ask: Ask) {
         let now = device.now.monotonic;
         match ask {
-            Ask::Send { chat, kind, body, key } => {
-                if let Some(client_id) = device.keep(ticket, (chat, kind), &body, key.as_deref()) {
-                    self.sending.add(client_id, chat);
+            Ask::Send(message) => {
+                if let Some(client_id) = device.keep(ticket, &message) {
+                    self.sending.add(client_id, message.chat);
                 }
             }
             Ask::Lookup(by) => self.look_up(device, ticket, by),

@@ -93,7 +93,7 @@ impl Session {
         {
             self.sending.unsent.remove(&client_id);
             let outgoing = device.records.outgoing(client_id)?;
-            let Outgoing { chat, kind, body, .. } =
+            let Outgoing { chat, kind, body, envelope, .. } =
                 outgoing.expect("what is not in the outbox is not unsent");
             let longest = self.link.limits.body_bytes_max as usize;
             if body.len() > longest {
@@ -113,7 +113,9 @@ impl Session {
                     client_id,
                     body: body.into(),
                     kind,
-                    ..Default::default()
+                    about: envelope.about,
+                    forwards: envelope.forwards,
+                    mentions: envelope.mentions,
                 }),
             };
             self.sending.in_flight += 1;
@@ -131,7 +133,7 @@ impl Session {
         (seq, time_ms): (u64, u64),
     ) -> Result<(), Ended> {
         // It may have come as an entry before.
-        let Some(Outgoing { chat, kind, body, .. }) = device.records.outgoing(client_id)? else {
+        let Some(Outgoing { chat, kind, body, envelope, .. }) = device.records.outgoing(client_id)? else {
             return Ok(());
         };
         let entry = v1::Entry {
@@ -143,6 +145,9 @@ impl Session {
             sender: device.account.user_id,
             sender_device: device.account.device_id,
             client_id,
+            about: envelope.about,
+            forwards: envelope.forwards,
+            mentions: envelope.mentions,
             ..v1::Entry::default()
         };
         let chat = entry.chat;

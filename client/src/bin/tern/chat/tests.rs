@@ -26,6 +26,7 @@ fn message(seq: u64, sender: u64, text: &str) -> Message {
         body: text.into(),
         own: sender == ME,
         kind: Kind::Text,
+        ..Message::default()
     }
 }
 

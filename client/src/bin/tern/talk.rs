@@ -1,0 +1,412 @@
+//! What is said about messages, and in other ways than by text: as commands, as what a message shows, as JSON.
+
+use clap::{Args, Subcommand};
+use prost::Message as _;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tern_client::body::{ContactCard, Location, Media, Poll, Vote};
+use tern_client::{Envelope, Kind, Message, NewMessage, Standing};
+
+use crate::commands;
+use crate::methods::{Failure, SEND_TIMEOUT_MS};
+use crate::profile::ProfileArgs;
+use crate::shown::{clean_line, text_of};
+use crate::who::Who;
+
+/// A message, by its chat and place.
+#[derive(Args)]
+pub struct Place {
+    /// With whom
+    who: Who,
+    /// The message's place in the chat, as `tern history` shows it
+    #[arg(value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
+    seq: u64,
+}
+
+/// What one does with messages that are there.
+#[derive(Subcommand)]
+pub enum Talk {
+    /// Have one's own message read otherwise
+    Edit {
+        #[command(flatten)]
+        place: Place,
+        /// What it reads from here on; `-`, or nothing where something is piped in: what stands on standard input
+        text: Option<String>,
+    },
+    /// Delete a message for everyone
+    Delete {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// React to a message, in place of an earlier reaction
+    React {
+        #[command(flatten)]
+        place: Place,
+        /// How, usually an emoji; without it an earlier reaction is taken back
+        reaction: Option<String>,
+    },
+    /// Pin a message, or unpin it
+    Pin {
+        #[command(flatten)]
+        place: Place,
+        /// Pinned no more
+        #[arg(long)]
+        off: bool,
+    },
+    /// Ask something, with answers to choose from
+    Poll {
+        /// Whom
+        who: Who,
+        /// What
+        question: String,
+        /// Between what
+        #[arg(required = true, num_args = 2..)]
+        answers: Vec<String>,
+        /// How many of them one may choose; 0: any number
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        choices: u32,
+    },
+    /// Choose answers of a poll, in place of those chosen before
+    Vote {
+        #[command(flatten)]
+        place: Place,
+        /// Which, counted from 1; none: take the vote back
+        #[arg(value_name = "ANSWER", value_parser = clap::value_parser!(u32).range(1..))]
+        answers: Vec<u32>,
+    },
+    /// Send a message on to another chat
+    Forward {
+        #[command(flatten)]
+        place: Place,
+        /// To whom
+        to: Who,
+    },
+    /// Print a message as it stands: how it reads now, who has reacted and how, what was voted
+    Message {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Does one of these.
+pub async fn run(profile: &ProfileArgs, talk: Talk, json: bool) -> commands::Done {
+    let about = |place: &Place, kind: Kind| {
+        let mut params = place.who.params();
+        params.insert("kind".into(), name_of_kind(kind).expect("it has one").into());
+        params.insert("about".into(), place.seq.into());
+        params
+    };
+    let send =
+        async |who: &Who, params| commands::send(profile, who, params, SEND_TIMEOUT_MS / 1000, json).await;
+    match talk {
+        Talk::Edit { place, text } => {
+            let mut params = about(&place, Kind::Edit);
+            params.insert("text".into(), commands::text_to_send(text)?.into());
+            send(&place.who, params).await
+        }
+        Talk::Delete { place } => send(&place.who, about(&place, Kind::Deletion)).await,
+        Talk::React { place, reaction } => {
+            let mut params = about(&place, Kind::Reaction);
+            params.insert("text".into(), reaction.unwrap_or_default().into());
+            send(&place.who, params).await
+        }
+        Talk::Pin { place, off } => {
+            send(&place.who, about(&place, if off { Kind::Unpin } else { Kind::Pin })).await
+        }
+        Talk::Poll { who, question, answers, choices } => {
+            let mut params = who.params();
+            params.insert("kind".into(), "poll".into());
+            params.insert(
+                "poll".into(),
+                json!({ "question": question, "answers": answers, "choices_max": choices }),
+            );
+            send(&who, params).await
+        }
+        Talk::Vote { place, answers } => {
+            let mut params = about(&place, Kind::Vote);
+            let answers: Vec<_> = answers.into_iter().map(|answer| answer - 1).collect();
+            params.insert("vote".into(), json!(answers));
+            send(&place.who, params).await
+        }
+        Talk::Forward { place, to } => {
+            let mut params = place.who.params();
+            params.insert("seq".into(), place.seq.into());
+            let found = commands::ask(profile, "message", params.into()).await?;
+            let mut params = to.params();
+            params.insert("forward".into(), found["message"].clone());
+            send(&to, params).await
+        }
+        Talk::Message { place } => {
+            let mut params = place.who.params();
+            params.insert("seq".into(), place.seq.into());
+            let found = commands::ask(profile, "message", params.into()).await?;
+            commands::print_lines(&found, json, standing_lines);
+            Ok(std::process::ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// What is to be sent, as a method's parameters say it.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Send {
+    pub chat: Option<u64>,
+    pub phone: Option<String>,
+    pub timeout_ms: Option<u64>,
+    key: Option<String>,
+    /// What is said; with a place or a card what is there, or who it is.
+    text: String,
+    /// What it is, if it is no text: `edit`, `deletion`, `reaction`, `vote`, `pin`, `unpin`.
+    kind: Option<String>,
+    /// What it is about, or replies to.
+    about: u64,
+    mentions: Vec<u64>,
+    poll: Option<NewPoll>,
+    vote: Option<Vec<u32>>,
+    location: Option<NewLocation>,
+    contact: Option<NewContact>,
+    /// A message, as `message` gives it, that is sent on.
+    forward: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPoll {
+    question: String,
+    answers: Vec<String>,
+    #[serde(default)]
+    choices_max: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewLocation {
+    latitude: f64,
+    longitude: f64,
+    #[serde(default)]
+    accuracy_m: f32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewContact {
+    phones: Vec<String>,
+    #[serde(default)]
+    user_id: u64,
+}
+
+impl Send {
+    /// The message that it is, to nobody yet.
+    pub fn into_message(self) -> Result<NewMessage, Failure> {
+        let wrong = |why: &str| Err(Failure::Params(why.to_owned()));
+        let kind = match self.kind.as_deref() {
+            None => None,
+            Some(name) => match kind_of_name(name) {
+                Some(kind) => Some(kind),
+                None => return wrong("there is no such kind of message"),
+            },
+        };
+        let envelope = Envelope { about: self.about, forwards: 0, mentions: self.mentions };
+        let message = |kind, body: Vec<u8>| NewMessage { chat: 0, kind, body, envelope, key: self.key };
+        if let Some(forward) = &self.forward {
+            let forwarded = crate::shown::message_of(0, forward);
+            if !forwarded.kind.is_message() || forwarded.erased {
+                return wrong("that can't be sent on");
+            }
+            let forwards = forwarded.envelope.forwards.saturating_add(1);
+            let mut message = message(forwarded.kind, forwarded.body);
+            message.envelope = Envelope { forwards, ..Envelope::default() };
+            return Ok(message);
+        }
+        let text = self.text;
+        let message = if let Some(NewPoll { question, answers, choices_max }) = self.poll {
+            message(Kind::Poll, Poll { question, answers, choices_max }.encode_to_vec())
+        } else if let Some(answers) = self.vote {
+            message(Kind::Vote, Vote { answers }.encode_to_vec())
+        } else if let Some(NewLocation { latitude, longitude, accuracy_m }) = self.location {
+            message(Kind::Location, Location { latitude, longitude, name: text, accuracy_m }.encode_to_vec())
+        } else if let Some(NewContact { phones, user_id }) = self.contact {
+            message(Kind::Contact, ContactCard { name: text, phones, user_id }.encode_to_vec())
+        } else {
+            message(kind.unwrap_or_default(), text.into_bytes())
+        };
+        if kind.is_some_and(|kind| kind != message.kind) {
+            return wrong("the kind is not that of what is sent");
+        }
+        if message.body.is_empty() && matches!(message.kind, Kind::Text | Kind::Edit) {
+            return wrong("there is nothing to send");
+        }
+        Ok(message)
+    }
+}
+
+/// A message as it stands, for programs.
+pub fn standing_json(standing: &Standing) -> Value {
+    let Standing { message, edited_ms, reactions, votes, pinned } = standing;
+    let reactions: Map<_, _> =
+        reactions.iter().map(|(user, how)| (user.to_string(), how.as_str().into())).collect();
+    let votes: Map<_, _> = votes.iter().map(|(user, answers)| (user.to_string(), json!(answers))).collect();
+    json!({
+        "message": crate::shown::message_json(message), "edited_ms": edited_ms, "reactions": reactions,
+        "votes": votes, "pinned": pinned,
+    })
+}
+
+fn standing_lines(found: &Value) -> Vec<String> {
+    let message = crate::shown::message_of(found["chat"].as_u64().unwrap_or_default(), &found["message"]);
+    let mut lines = vec![crate::shown::lines_of(&message)];
+    if let Some(ms) = found["edited_ms"].as_u64() {
+        lines.push(format!("edited {}", crate::shown::time_of(ms)));
+    }
+    if found["pinned"] == true {
+        lines.push("pinned".to_owned());
+    }
+    let empty = Map::new();
+    for (user, how) in found["reactions"].as_object().unwrap_or(&empty) {
+        lines.push(format!("@{user} {}", clean_line(how.as_str().unwrap_or_default())));
+    }
+    for (user, answers) in found["votes"].as_object().unwrap_or(&empty) {
+        let answers = answers.as_array().map(Vec::as_slice).unwrap_or_default().iter();
+        let answers: Vec<_> =
+            answers.filter_map(Value::as_u64).map(|answer| (answer + 1).to_string()).collect();
+        lines.push(format!("@{user} votes for {}", answers.join(", ")));
+    }
+    lines
+}
+
+const NAMES: [(Kind, &str); 10] = [
+    (Kind::Location, "location"),
+    (Kind::Contact, "contact"),
+    (Kind::Poll, "poll"),
+    (Kind::Media, "media"),
+    (Kind::Edit, "edit"),
+    (Kind::Deletion, "deletion"),
+    (Kind::Reaction, "reaction"),
+    (Kind::Vote, "vote"),
+    (Kind::Pin, "pin"),
+    (Kind::Unpin, "unpin"),
+];
+
+/// What a kind is called in JSON, where it is said: `None` for texts, and for what is said otherwise.
+pub fn name_of_kind(kind: Kind) -> Option<&'static str> {
+    NAMES.iter().find(|(named, _)| *named == kind).map(|(_, name)| *name)
+}
+
+/// The kind that is called so.
+pub fn kind_of_name(name: &str) -> Option<Kind> {
+    let found = NAMES.iter().find(|(_, named)| *named == name).map(|(kind, _)| *kind);
+    found.or((name == "text").then_some(Kind::Text))
+}
+
+/// What stands before what a message says: that it was forwarded, and what it replies to.
+pub fn prefix(message: &Message) -> String {
+    let Envelope { about, forwards, .. } = message.envelope;
+    let mut prefix = String::new();
+    if forwards > 0 {
+        prefix.push_str("(forwarded) ");
+    }
+    if about > 0 && message.kind.is_message() {
+        prefix.push_str(&format!("(to {about}) "));
+    }
+    prefix
+}
+
+/// What a message says that is no change of a group, as text.
+pub fn text(message: &Message) -> String {
+    let about = message.envelope.about;
+    match message.kind {
+        Kind::Edit => format!("(instead of {about}) {}", text_of(&message.body)),
+        Kind::Deletion => format!("(deleted {about})"),
+        Kind::Reaction if message.body.is_empty() => format!("(no reaction to {about} any more)"),
+        Kind::Reaction => format!("{} (to {about})", clean_line(&text_of(&message.body))),
+        Kind::Pin => format!("(pinned {about})"),
+        Kind::Unpin => format!("(unpinned {about})"),
+        Kind::Vote => message.body_as::<Vote>().map_or_else(sealed, |vote| {
+            let answers: Vec<_> =
+                vote.answers.iter().map(|answer| (u64::from(*answer) + 1).to_string()).collect();
+            format!(
+                "(votes for {} in {about})",
+                if answers.is_empty() { "none".into() } else { answers.join(", ") }
+            )
+        }),
+        Kind::Poll => message.body_as::<Poll>().map_or_else(sealed, |poll| {
+            let answers = poll.answers.iter().enumerate();
+            let answers: String =
+                answers.map(|(at, answer)| format!("\n{}) {}", at + 1, clean_line(answer))).collect();
+            format!("? {}{answers}", clean_line(&poll.question))
+        }),
+        Kind::Location => message.body_as::<Location>().map_or_else(sealed, |location| {
+            let Location { latitude, longitude, name, .. } = location;
+            format!("⌖ {latitude:.5}, {longitude:.5} {}", clean_line(&name)).trim_end().to_owned()
+        }),
+        Kind::Contact => message.body_as::<ContactCard>().map_or_else(sealed, |card| {
+            format!("☎ {} {}", clean_line(&card.name), clean_line(&card.phones.join(", ")))
+                .trim_end()
+                .to_owned()
+        }),
+        Kind::Media => message.body_as::<Media>().map_or_else(sealed, |media| {
+            let Media { r#type, name, bytes, caption, .. } = media;
+            let file = format!("⎙ {} ({}, {bytes} bytes)", clean_line(&name), clean_line(&r#type));
+            if caption.is_empty() { file } else { format!("{file}\n{}", text_of(caption.as_bytes())) }
+        }),
+        Kind::Text | Kind::Group | Kind::Lost | Kind::Unknown => text_of(&message.body),
+    }
+}
+
+fn sealed() -> String {
+    "(of a form that this version can't show)".to_owned()
+}
+
+/// The body of a kind that has fields, for programs; `null` if it is not that.
+pub fn body_json(message: &Message) -> Value {
+    match message.kind {
+        Kind::Poll => message.body_as::<Poll>().map(|poll| {
+            json!({ "question": poll.question, "answers": poll.answers, "choices_max": poll.choices_max })
+        }),
+        Kind::Vote => message.body_as::<Vote>().map(|vote| json!(vote.answers)),
+        Kind::Location => message.body_as::<Location>().map(|location| {
+            let Location { latitude, longitude, name, accuracy_m } = location;
+            json!({ "latitude": latitude, "longitude": longitude, "name": name, "accuracy_m": accuracy_m })
+        }),
+        Kind::Contact => message.body_as::<ContactCard>().map(|card| {
+            json!({ "name": card.name, "phones": card.phones, "user_id": card.user_id })
+        }),
+        Kind::Media => message.body_as::<Media>().map(|media| {
+            json!({ "type": media.r#type, "name": media.name, "bytes": media.bytes, "caption": media.caption })
+        }),
+        _ => None,
+    }
+    .unwrap_or(Value::Null)
+}
+
+/// What is said of a message beside its body, for programs: what is nothing is left out.
+pub fn insert_envelope(object: &mut Map<String, Value>, message: &Message) {
+    let Envelope { about, forwards, mentions } = &message.envelope;
+    if let Some(name) = name_of_kind(message.kind) {
+        object.insert("kind".into(), name.into());
+    }
+    for (name, number) in
+        [("about", *about), ("forwards", u64::from(*forwards)), ("edited_by", message.edited_by)]
+    {
+        if number > 0 {
+            object.insert(name.into(), number.into());
+        }
+    }
+    if !mentions.is_empty() {
+        object.insert("mentions".into(), json!(mentions));
+    }
+    if message.erased {
+        object.insert("erased".into(), true.into());
+    }
+}
+
+/// The same, back.
+pub fn envelope_of(value: &Value) -> Envelope {
+    let number = |key: &str| value[key].as_u64().unwrap_or_default();
+    let mentions = value["mentions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    Envelope {
+        about: number("about"),
+        forwards: number("forwards").try_into().unwrap_or(u32::MAX),
+        mentions: mentions.iter().filter_map(Value::as_u64).collect(),
+    }
+}

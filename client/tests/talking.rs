@@ -1,0 +1,128 @@
+//! What is said about messages, through `tern` and the library, against a real server: it reaches both sides, and what is deleted is in
+//! nobody's profile any more.
+
+#[path = "profiles/mod.rs"]
+mod profiles;
+
+use profiles::Profile;
+use serde_json::{Value, json};
+use tern_testkit::Ternd;
+
+fn two(server: &Ternd, dir: &std::path::Path) -> (Profile, Profile) {
+    let ann = Profile::register(server, dir, "+15550001", "Ann");
+    let bob = Profile::register(server, dir, "+15550002", "Bob");
+    (ann, bob)
+}
+
+/// Does something, and gives its seq.
+fn seq(profile: &Profile, arguments: &[&str]) -> u64 {
+    let arguments: Vec<_> = arguments.iter().copied().chain(["--json"]).collect();
+    let answer = profile.json(&arguments).remove(0);
+    answer["seq"].as_u64().unwrap_or_else(|| panic!("{arguments:?}: {answer}"))
+}
+
+fn refused(profile: &Profile, arguments: &[&str]) -> Value {
+    let arguments: Vec<_> = arguments.iter().copied().chain(["--json"]).collect();
+    let output = profile.run(&arguments);
+    assert_eq!(output.status.code(), Some(5), "{arguments:?}: {output:?}");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    told["error"]["reason"].clone()
+}
+
+#[test]
+fn replies_edits_reactions_and_polls_are_seen_by_both() {
+    let server = Ternd::start(3);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let (to_bob, to_ann) = ("+15550002", "+15550001");
+    let first = seq(&ann, &["send", to_bob, "helo"]).to_string();
+    let reply = seq(&bob, &["send", to_ann, "hello?", "--reply-to", &first]);
+    let edit = seq(&ann, &["edit", to_bob, &first, "hello"]);
+    seq(&bob, &["react", to_ann, &first, "👍"]);
+    seq(&bob, &["pin", to_ann, &first]);
+    // Whoever has received nothing is told by the server, whoever has knows all of it.
+    let of_server = bob.json(&["message", to_ann, &first, "--json"]).remove(0);
+    assert_eq!(
+        (&of_server["message"]["text"], of_server["message"]["edited_by"].as_u64()),
+        (&json!("hello"), Some(edit))
+    );
+    let heard = bob.json(&["listen", "--once", "--json"]);
+    let at = |seq: u64| heard.iter().find(|event| event["seq"] == seq).expect("it has come");
+    assert_eq!(
+        (&at(edit)["kind"], &at(edit)["text"], at(edit)["about"].to_string()),
+        (&json!("edit"), &json!("hello"), first.clone())
+    );
+    let own = bob.json(&["whoami", "--json"])[0]["user_id"].to_string();
+    let kept = bob.json(&["message", to_ann, &first, "--json"]).remove(0);
+    assert_eq!((&kept["message"]["text"], &kept["pinned"]), (&json!("hello"), &json!(true)));
+    assert_eq!(kept["reactions"], json!({ own.as_str(): "👍" }));
+    seq(&bob, &["react", to_ann, &first]);
+    seq(&bob, &["pin", to_ann, &first, "--off"]);
+    let poll = seq(&bob, &["poll", to_ann, "when?", "now", "later", "never"]).to_string();
+    seq(&ann, &["vote", to_bob, &poll, "2"]);
+    ann.json(&["listen", "--once", "--json"]);
+    let stands = ann.json(&["message", to_bob, &poll, "--json"]).remove(0);
+    assert_eq!(stands["votes"].as_object().expect("votes").values().collect::<Vec<_>>(), [&json!([1])]);
+    assert_eq!(stands["message"]["poll"]["answers"], json!(["now", "later", "never"]));
+    let stands = ann.json(&["message", to_bob, &first, "--json"]).remove(0);
+    assert_eq!((&stands["reactions"], &stands["pinned"]), (&json!({}), &json!(false)));
+    let shown = String::from_utf8(ann.run(&["history", to_bob]).stdout).expect("text");
+    let line = |text: &str| shown.lines().any(|line| line.contains(text));
+    for text in
+        [&format!("(to {first}) hello?"), &format!("(instead of {first}) hello"), "? when?", "2) later"]
+    {
+        assert!(line(text), "{text} in {shown}");
+    }
+    assert_eq!(refused(&bob, &["edit", to_ann, &first, "mine"]), "NOT_ALLOWED");
+    assert_eq!(refused(&bob, &["vote", to_ann, &reply.to_string(), "1"]), "NO_SUCH_MESSAGE");
+    assert_eq!(refused(&bob, &["react", to_ann, "999", "?"]), "NO_SUCH_MESSAGE");
+}
+
+#[test]
+fn what_is_deleted_for_everyone_is_in_no_profile_any_more() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let (to_bob, to_ann) = ("+15550002", "+15550001");
+    let said = seq(&ann, &["send", to_bob, "a secret"]).to_string();
+    seq(&ann, &["edit", to_bob, &said, "another secret"]);
+    // Both are in Bob's profile, and told.
+    assert_eq!(
+        bob.json(&["listen", "--once", "--json"]).iter().filter(|event| event["text"].is_string()).count(),
+        2
+    );
+    seq(&ann, &["delete", to_bob, &said]);
+    bob.json(&["listen", "--once", "--json"]);
+    for (profile, to) in [(&ann, to_bob), (&bob, to_ann)] {
+        for arguments in [vec!["history", to], vec!["history", to, "--local"]] {
+            let shown = String::from_utf8(profile.run(&arguments).stdout).expect("text");
+            assert!(!shown.contains("secret") && shown.contains("(deleted)"), "{arguments:?}: {shown}");
+        }
+        let stands = profile.json(&["message", to, &said, "--json"]).remove(0);
+        assert_eq!((&stands["message"]["erased"], &stands["message"]["text"]), (&json!(true), &json!("")));
+    }
+    assert_eq!(refused(&ann, &["edit", to_bob, &said, "again"]), "MESSAGE_DELETED");
+}
+
+#[test]
+fn a_place_a_card_and_what_was_forwarded_say_what_they_are() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let (to_bob, to_ann) = ("+15550002", "+15550001");
+    let place = seq(&ann, &["send", to_bob, "the gate", "--location", "52.5163,13.3777"]);
+    seq(&ann, &["send", to_bob, "Carol", "--contact", "+1 555 0003"]);
+    let carol = Profile::register(&server, dir.path(), "+15550003", "Carol");
+    seq(&bob, &["forward", to_ann, &place.to_string(), "+15550003"]);
+    let heard = carol.json(&["listen", "--once", "--json"]);
+    let forwarded = heard.iter().find(|event| event["event"] == "message").expect("it has come");
+    assert_eq!((&forwarded["kind"], &forwarded["forwards"]), (&json!("location"), &json!(1)));
+    assert_eq!(forwarded["location"]["name"], "the gate");
+    let shown = String::from_utf8(bob.run(&["history", to_ann]).stdout).expect("text");
+    assert!(
+        shown.contains("⌖ 52.51630, 13.37770 the gate") && shown.contains("☎ Carol +15550003"),
+        "{shown}"
+    );
+    let output = ann.run(&["send", to_bob, "x", "--location", "91,0"]);
+    assert_eq!(output.status.code(), Some(2), "there is no such place");
+}

@@ -1,0 +1,110 @@
+//! What is about messages, as the entries of a log say it: nothing but the rules of docs/PROTOCOL.md, section 18, and none of the brain's
+//! code.
+
+use std::collections::BTreeMap;
+
+use tern_proto::v1::Kind;
+use tern_storage::records::EntryRecord;
+
+/// How long a message may be edited, and deleted, in the simulations.
+pub(crate) const EDIT_WINDOW_MS: u64 = 3_000;
+pub(crate) const DELETION_WINDOW_MS: u64 = 6_000;
+
+/// Edits of a message.
+const EDITS_MAX: usize = 32;
+
+/// Whether an entry of this kind is what somebody says: it counts as unread.
+pub(crate) fn says(kind: i32) -> bool {
+    matches!(Kind::try_from(kind), Ok(Kind::Text | Kind::Location | Kind::Contact | Kind::Poll | Kind::Media))
+}
+
+/// Whether an entry of this kind has a text of the simulations' people.
+pub(crate) fn has_text(kind: i32) -> bool {
+    says(kind) || matches!(Kind::try_from(kind), Ok(Kind::Edit | Kind::Reaction | Kind::Vote))
+}
+
+/// A message, after some entries.
+#[derive(Debug)]
+struct Message {
+    sender: u64,
+    time_ms: u64,
+    kind: i32,
+    edits: Vec<u64>,
+    is_deleted: bool,
+}
+
+/// What was said in a log, after some of its entries.
+#[derive(Default, Debug)]
+pub(crate) struct Talk {
+    said: BTreeMap<u64, Message>,
+}
+
+/// Who says something, as the log knows them then.
+#[derive(Clone, Copy)]
+pub(crate) struct Speaker {
+    /// The first entry that they may see.
+    pub(crate) first: u64,
+    pub(crate) is_admin: bool,
+}
+
+impl Talk {
+    /// Takes an entry. `Err`: it is not one that its author might have made.
+    pub(crate) fn take(&mut self, entry: &EntryRecord, by: Speaker) -> Result<(), String> {
+        let kind = Kind::try_from(entry.kind).map_err(|_| "its kind is none".to_owned())?;
+        if entry.about >= entry.seq || (entry.about > 0 && entry.about < by.first) {
+            return Err(format!("it is about {}", entry.about));
+        }
+        if says(entry.kind) {
+            let EntryRecord { seq, sender, time_ms, kind, .. } = *entry;
+            let message = Message { sender, time_ms, kind, edits: Vec::new(), is_deleted: false };
+            self.said.insert(seq, message);
+            return Ok(());
+        }
+        if matches!(kind, Kind::Group | Kind::Lost) {
+            return Ok(());
+        }
+        let about = self.said.get_mut(&entry.about).ok_or("it is about no message")?;
+        if about.is_deleted {
+            return Err("it is about a message that was deleted".to_owned());
+        }
+        let age_ms = entry.time_ms.saturating_sub(about.time_ms);
+        let is_own = about.sender == entry.sender;
+        match kind {
+            Kind::Edit => {
+                let may = is_own && about.kind == i32::from(Kind::Text) && age_ms <= EDIT_WINDOW_MS;
+                if !may || about.edits.len() >= EDITS_MAX {
+                    return Err("its author may not edit that, or not any more".to_owned());
+                }
+                about.edits.push(entry.seq);
+            }
+            Kind::Deletion if (is_own || by.is_admin) && age_ms <= DELETION_WINDOW_MS => {
+                about.is_deleted = true;
+            }
+            Kind::Deletion => return Err("its author may not delete that, or not any more".to_owned()),
+            Kind::Vote if about.kind != i32::from(Kind::Poll) => return Err("that is no poll".to_owned()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the entries are what they have made of each other.
+    pub(crate) fn is_kept_by(&self, entries: &[EntryRecord]) -> Result<(), String> {
+        let mut erased = BTreeMap::new();
+        for (seq, message) in self.said.iter().filter(|(_, message)| message.is_deleted) {
+            erased.insert(*seq, ());
+            erased.extend(message.edits.iter().map(|edit| (*edit, ())));
+        }
+        for entry in entries {
+            let edits = self.said.get(&entry.seq).map_or(&[][..], |message| &message.edits);
+            if entry.edits != edits {
+                return Err(format!("{} says that its edits are {:?}: {edits:?}", entry.seq, entry.edits));
+            }
+            let is_erased = erased.contains_key(&entry.seq);
+            let has_body = !entry.body.is_empty() || !entry.mentions.is_empty();
+            if entry.erased != is_erased || (is_erased && has_body) {
+                return Err(format!("of {} it is said that it is deleted: {is_erased}", entry.seq));
+            }
+        }
+        Ok(())
+    }
+}
