@@ -317,6 +317,36 @@ class Log:
         self._join()
         return True
 
+    def erase(self, message):
+        """A message is deleted for everyone: its body goes, and those of its edits. Gives the entries that are not as
+        before."""
+        erased = []
+        for entry in self.entries.values():
+            is_edit = entry.kind == pb.KIND_EDIT and entry.about == message
+            if (entry.seq == message or is_edit) and not entry.erased:
+                entry.body, entry.erased = b"", True
+                del entry.mentions[:]
+                erased.append(entry)
+        return erased
+
+    def is_deleted(self, message):
+        return any(entry.kind == pb.KIND_DELETION and entry.about == message for entry in self.entries.values())
+
+    def reads(self, message):
+        """What a message reads now; None if it was deleted."""
+        edits = [seq for seq, entry in self.entries.items() if entry.kind == pb.KIND_EDIT and entry.about == message]
+        newest = self.entries[max(edits, default=message)]
+        return None if newest.erased else newest.body.decode()
+
+    def reactions(self, message):
+        """Who has reacted to a message, and how."""
+        how = {}
+        for seq in sorted(self.entries):
+            entry = self.entries[seq]
+            if entry.kind == pb.KIND_REACTION and entry.about == message:
+                how[author(entry)] = entry.body.decode()
+        return {who: reaction for who, reaction in how.items() if reaction}
+
     def _join(self):
         while self.upto + 1 in self.entries:
             self.upto += 1
@@ -360,8 +390,11 @@ class Log:
 
 
 def same(one, other):
-    """Whether two entries are the same message: what a client id is, or is absent from, says nothing."""
-    return one is not None and (author(one), one.time_ms, one.body) == (author(other), other.time_ms, other.body)
+    """Whether two entries are the same message: what a client id is, or is absent from, says nothing. Of one that was
+    deleted only the place is left."""
+    if one is None or (author(one), one.time_ms) != (author(other), other.time_ms):
+        return False
+    return one.body == other.body or one.erased or other.erased
 
 
 def author(entry):
@@ -642,8 +675,21 @@ class Device:
     # -----------------------------------------------------------------------------------------------------------------
     # Sending.
 
-    def send(self, chat, text):
-        """Sends a text and gives its seq once it is durable. If the connection ends first, `connect` sends it again."""
+    def edit(self, chat, message, text):
+        """Has one's own message read otherwise."""
+        return self.send(chat, text, kind=pb.KIND_EDIT, about=message)
+
+    def delete(self, chat, message):
+        """Deletes a message for everyone."""
+        return self.send(chat, "", kind=pb.KIND_DELETION, about=message)
+
+    def react(self, chat, message, reaction):
+        """Reacts to a message, in place of an earlier reaction; with none if it is empty."""
+        return self.send(chat, reaction, kind=pb.KIND_REACTION, about=message)
+
+    def send(self, chat, text, **fields):
+        """Sends a text and gives its seq once it is durable. If the connection ends first, `connect` sends it again.
+        The fields are those of `Send`: `about` what it replies to, say."""
         longest = 0 if self.connection is None else self.connection.limits.body_bytes_max
         if 0 < longest < len(text.encode()):
             detail = f"this server takes at most {longest} bytes"
@@ -653,7 +699,7 @@ class Device:
             if number >= NUMBERS_END:
                 raise ValueError("the numbers of this device are used up: register again")
             self.last_client_id = number
-            send = pb.Send(chat=chat, client_id=number, body=text.encode(), kind=pb.KIND_TEXT)
+            send = pb.Send(chat=chat, client_id=number, body=text.encode(), **fields)
             self._keep_unsent(send)
         return self._deliver(send)
 
@@ -682,6 +728,9 @@ class Device:
             sender=self.session.user_id,
             sender_device=self.session.device_id,
             client_id=send.client_id,
+            about=send.about,
+            forwards=send.forwards,
+            mentions=send.mentions,
         )
         with self.state:
             self._keep(entry)
@@ -744,10 +793,18 @@ class Device:
         if is_new:
             self.state.put_entry(entry.chat, entry)
             self.state.put_log(entry.chat, log)
+        self._erase(entry, log)
         if doubted:
             self.state.put_lost(entry.chat, log)
             return False  # It was here before the store went back, and is here still.
         return is_new
+
+    def _erase(self, entry, log):
+        """Erases what an entry deletes; and the entry itself, if it was deleted by one that came before it."""
+        message = entry.about if entry.kind in (pb.KIND_EDIT, pb.KIND_DELETION) else entry.seq
+        if entry.erased or log.is_deleted(message):
+            for erased in log.erase(message):
+                self.state.put_entry(entry.chat, erased)
 
     def _rewind(self, chat, upto):
         log = self.logs[chat]

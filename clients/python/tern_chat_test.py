@@ -31,6 +31,7 @@ def main():
         bytes_that_are_no_frames_end_the_connection,
         two_people_register,
         they_chat_both_ways,
+        they_change_their_minds,
         receipts_turn,
         a_retry_keeps_its_seq,
         what_was_missed_comes_on_resume,
@@ -334,6 +335,28 @@ def they_chat_both_ways(world):
     # To oneself: one log, one member.
     note = ann.send(to_ann, "a note to myself")
     expect_equal(note, 1, "the seq of a note to oneself")
+
+
+def they_change_their_minds(world):
+    ann, bob = world.ann, world.bob
+    to_bob, to_ann = bob.session.user_id, ann.session.user_id
+    said = ann.send(to_bob, "helo")
+    step_until(bob, lambda: said in bob.logs[to_ann].entries, "Bob gets it")
+    ann.edit(to_bob, said, "hello")
+    answer = bob.send(to_ann, "hello?", about=said)
+    reacted = bob.react(to_ann, said, "\N{THUMBS UP SIGN}")
+    step_until(ann, lambda: ann.logs[to_bob].upto >= reacted, "Ann gets the reaction")
+    expect_equal(ann.logs[to_bob].reads(said), "hello", "what it reads now")
+    expect_equal(ann.logs[to_bob].entries[answer].about, said, "what Bob replies to")
+    expect_equal(ann.logs[to_bob].reactions(said), {to_bob: "\N{THUMBS UP SIGN}"}, "the reactions")
+    expect_refused(pb.REASON_NOT_ALLOWED, lambda: bob.edit(to_ann, said, "mine"))
+    expect_refused(pb.REASON_NO_SUCH_MESSAGE, lambda: bob.react(to_ann, reacted + 9, "?"))
+    deleted = ann.delete(to_bob, said)
+    step_until(bob, lambda: bob.logs[to_ann].upto >= deleted, "Bob hears that it is deleted")
+    expect_equal(bob.logs[to_ann].reads(said), None, "what it reads now")
+    page = bob.history(to_ann, after=said - 1, limit=1)
+    expect(page.entries[0].erased and not page.entries[0].body, "the server still has it")
+    expect_refused(pb.REASON_MESSAGE_DELETED, lambda: ann.edit(to_bob, said, "again"))
 
 
 def receipts_turn(world):

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What the Python client does when a server is slow, forgetful or far away: against one that is made up."""
 
+import itertools
 import collections
 import os
 import random
@@ -267,6 +268,31 @@ class ClientTest(unittest.TestCase):
         self.step_until(device, lambda: device.gone)
         log = device.logs[PEER]
         self.assertEqual((log.upto, log.entries[3].body, len(device.gone)), (3, b"new", 2))
+
+    def test_what_is_deleted_is_kept_nowhere_in_whatever_order_it_comes(self):
+        entries = [
+            entry(1, "a secret"),
+            entry(2, "another secret", kind=pb.KIND_EDIT, about=1),
+            entry(3, "", kind=pb.KIND_DELETION, about=1),
+            entry(4, "hello"),
+            entry(5, "!", kind=pb.KIND_REACTION, about=4),
+            entry(6, "hello?", kind=pb.KIND_EDIT, about=4),
+        ]
+        for order in itertools.permutations(entries):
+            device, chat = tern.Device(("nowhere", 0), None, session()), entries[0].chat
+            device.connect()
+            for one in order:
+                with device.state:
+                    device._keep(pb.Entry.FromString(one.SerializeToString()))
+            log = device.logs[chat]
+            self.assertEqual((log.upto, log.reads(1), log.reads(4)), (6, None, "hello?"))
+            self.assertEqual(list(log.reactions(4).values()), ["!"])
+            self.assertNotIn(b"secret", b"".join(row[0] for row in device.state.db.execute("SELECT entry FROM entries")))
+            # It comes again as the server has it: that is the same entry.
+            with device.state:
+                gone = pb.Entry(chat=chat, seq=1, time_ms=entries[0].time_ms, sender=entries[0].sender, erased=True)
+                self.assertFalse(device._keep(gone))
+            self.assertEqual(log.upto, 6)
 
     def test_the_recorded_session_is_read_and_says_itself_again(self):
         path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../proto/session.txt")
