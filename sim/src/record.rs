@@ -55,6 +55,15 @@ struct Said {
 /// An entry that is no text of anybody's: its kind, what it is about, and its body.
 pub(crate) type NoText = (i32, u64, Vec<u8>);
 
+/// Entries that were erased before anybody was told of them: in which log, by whom, about what and whether as its edits, how many.
+type Erased = BTreeMap<(LogId, u64, (u64, bool)), u64>;
+
+/// Whether what was said may be one of these, which is then taken.
+fn is_one_of(erased: &mut Erased, said: &Said) -> bool {
+    let left = erased.get_mut(&(said.place, said.by, said.about)).filter(|left| **left > 0);
+    left.map(|left| *left -= 1).is_some()
+}
+
 /// See the module.
 #[derive(Default, Debug)]
 pub(crate) struct Record {
@@ -223,7 +232,7 @@ impl Record {
 
     /// At the end: all that is owed stands in the store. Gives how much was owed, and how much was not and may stand or not.
     pub(crate) fn is_paid(&self, books: &Books) -> Result<(u64, u64), String> {
-        let (mut stand, mut erased) = (BTreeSet::new(), BTreeMap::<_, u64>::new());
+        let (mut stand, mut erased) = (BTreeSet::new(), Erased::new());
         for (id, log) in &books.logs {
             for entry in log.entries.iter().filter(|entry| has_text(entry.kind)) {
                 let number = self.number_in(*id, entry);
@@ -238,12 +247,7 @@ impl Record {
         for (number, said) in &self.said {
             match said.fate {
                 // It may be one of those that were erased before anybody was told of them.
-                Fate::Kept
-                    if !stand.contains(number)
-                        && !erased
-                            .get_mut(&(said.place, said.by, said.about))
-                            .is_some_and(|left| left.checked_sub(1).map(|less| *left = less).is_some()) =>
-                {
+                Fate::Kept if !stand.contains(number) && !is_one_of(&mut erased, said) => {
                     return Err(format!(
                         "{number} of {:?} was kept by device {}, and is not in the store",
                         said.place, said.device

@@ -223,7 +223,7 @@ impl World {
     fn some_entry(&mut self, at: usize, chat: u64) -> Option<(u64, u64)> {
         let tables = self.devices[at].machine()?.tables();
         let position = tables.log(chat).ok().flatten()?.position;
-        let seq = position - self.life.below(position.min(10).max(1));
+        let seq = position - self.life.below(position.clamp(1, 10));
         let entry = tables.entry(chat, seq).ok().flatten()?;
         let is_about = !says(entry.kind) && entry.envelope.about > 0;
         Some((if is_about { entry.envelope.about } else { seq }, entry.sender))

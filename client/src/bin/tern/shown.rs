@@ -659,8 +659,16 @@ mod tests {
         let (why, reason, retry_in) = ("why".to_owned(), Reason::InboxFull, Duration::ZERO);
         let chat = Person { user_id: 1, name: String::new(), phone: String::new() };
         let (detail, device_name) = (String::new(), String::new());
+        let all = Message {
+            envelope: tern_client::Envelope { about: 1, forwards: 1, mentions: vec![1] },
+            erased: true,
+            edited_by: 5,
+            ..text(Kind::Edit, b"text")
+        };
+        let of_kinds = (0..20).map(Kind::from).map(|kind| Event::Message(text(kind, b"")));
         let told = [
             Event::Connected,
+            Event::Message(all),
             Event::Disconnected { why, cause: Cause::Offline, retry_in },
             Event::CaughtUp,
             Event::Message(text(Kind::Text, b"text")),
@@ -678,7 +686,7 @@ mod tests {
                 reason,
                 detail: detail.clone(),
             },
-            Event::NotSent { chat: 1, kind: Kind::Text, body: b"\xff".to_vec(), reason, detail },
+            Event::NotSent { chat: 1, kind: Kind::Edit, body: b"\xff".to_vec(), reason, detail },
             Event::Delayed { chat: 1, reason, retry_in },
             Event::PersonChanged(chat.clone()),
             Event::DeviceAdded { device_id: 2, device_name: device_name.clone(), time_ms: 3 },
@@ -686,6 +694,7 @@ mod tests {
             Event::SessionEnded(reason),
             Event::OtherStore,
         ];
+        let told: Vec<_> = told.into_iter().chain(of_kinds).collect();
         let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for event in &told {
             let is_message = matches!(event, Event::Message(_));

@@ -24,6 +24,8 @@ pub enum Action {
     Up,
     Down,
     Send,
+    /// Marks the message above, or below, to do something to it.
+    Mark(bool),
     /// Lines towards older messages; negative towards newer ones.
     Scroll(i32),
     ScrollPages(i32),
@@ -71,6 +73,8 @@ pub fn action(key: &KeyEvent) -> Action {
         KeyCode::End => Action::End,
         KeyCode::Up if shift => Action::Scroll(1),
         KeyCode::Down if shift => Action::Scroll(-1),
+        KeyCode::Up if control || alt => Action::Mark(true),
+        KeyCode::Down if control || alt => Action::Mark(false),
         KeyCode::Up => Action::Up,
         KeyCode::Down => Action::Down,
         KeyCode::PageUp => Action::ScrollPages(1),

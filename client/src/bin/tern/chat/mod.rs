@@ -1,5 +1,6 @@
 //! `tern chat`: the loop that turns keys and events into the screen.
 
+mod about;
 mod input;
 mod keys;
 mod picker;
@@ -18,7 +19,7 @@ use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEventKind};
 use ratatui::layout::{Position, Rect};
 use ratatui::{DefaultTerminal, crossterm};
 use serde_json::{Value, json};
-use tern_client::{Client, Error, Event, Events, HistoryPage, Message, Person, Sent};
+use tern_client::{Client, Error, Event, Events, HistoryPage, Message, NewMessage, Person, Sent};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -29,6 +30,7 @@ use crate::profile::ProfileArgs;
 use crate::rpc::Server;
 use crate::shown;
 use crate::who::Who;
+use about::Marked;
 use keys::Action;
 use picker::{Picked, Picker};
 use state::Chat;
@@ -346,6 +348,14 @@ impl Screen {
         if chat.edit_search(&action) {
             return Next::GoOn;
         }
+        match chat.mark(&action) {
+            Marked::Other => {}
+            Marked::Done => return Next::GoOn,
+            Marked::Send(number, message) => {
+                self.send(number, message);
+                return Next::GoOn;
+            }
+        }
         match action {
             Action::Leave => return Next::Leave,
             Action::DeleteOrLeave if chat.input.text().is_empty() => return Next::Leave,
@@ -373,16 +383,19 @@ impl Screen {
             }
             return Next::GoOn;
         }
-        let peer = chat.peer().user_id;
-        if let Some((number, text)) = chat.send() {
-            let (client, done) = (self.client().clone(), self.done.clone());
-            tokio::spawn(async move {
-                // The screen may be gone.
-                let _ = done.send(Done::Sent(peer, number, client.send(peer, text).await));
-            });
-            self.draft_at = Some(Instant::now());
+        if let Some((number, message)) = chat.send() {
+            self.send(number, message);
         }
         Next::GoOn
+    }
+
+    fn send(&mut self, number: u64, message: NewMessage) {
+        let (client, done, peer) = (self.client().clone(), self.done.clone(), message.chat);
+        tokio::spawn(async move {
+            // The screen may be gone.
+            let _ = done.send(Done::Sent(peer, number, client.send_message(message).await));
+        });
+        self.draft_at = Some(Instant::now());
     }
 
     /// Shows the list of chats.
@@ -448,13 +461,15 @@ impl Screen {
         if let Event::Message(message) = event
             && !message.own
         {
-            if self.current != Some(message.chat) {
+            if self.current != Some(message.chat) && message.kind.is_message() {
                 *self.elsewhere.entry(message.chat).or_default() += 1;
                 if !self.names.contains_key(&message.chat) {
                     self.look_up(message.chat);
                 }
             }
-            self.notify(message.chat);
+            if message.kind.is_message() {
+                self.notify(message.chat);
+            }
         }
         // Their first words may have made their name known.
         let news = matches!(event, Event::Connected | Event::Message(_));

@@ -1,9 +1,10 @@
 //! What the screen shows, and how events and keys change it. No terminal here, so that it can be tested without one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tern_client::{Error, Event, HistoryPage, Message, Person, Sent, is_group};
+use tern_client::{Error, Event, HistoryPage, Kind, Message, NewMessage, Person, Sent, is_group};
 
+use super::about::{self, Writing};
 use super::input::Input;
 use super::keys::Action;
 use crate::shown::{self, TEXT_BYTES_MAX};
@@ -11,7 +12,7 @@ use crate::shown::{self, TEXT_BYTES_MAX};
 /// A message on its way.
 #[derive(Clone, Debug)]
 pub struct Pending {
-    number: u64,
+    pub(super) number: u64,
     pub text: String,
     /// Why the server did not take it.
     pub failed: Option<String>,
@@ -36,7 +37,7 @@ pub struct Chat {
     /// What the server has no more, by seq and time.
     pub gone: BTreeMap<(u64, u64), Message>,
     pub pending: Vec<Pending>,
-    next_number: u64,
+    pub(super) next_number: u64,
     pub delivered_upto: u64,
     pub read_upto: u64,
     /// There are older messages on the server.
@@ -48,6 +49,15 @@ pub struct Chat {
     /// What came from others meanwhile.
     pub elsewhere: String,
     pub search: Option<Search>,
+    /// What is about which message: its seq, and its own.
+    pub(super) about: BTreeSet<(u64, u64)>,
+    /// The message that something is to be done to.
+    pub marked: Option<u64>,
+    /// It is to be deleted, if that is meant.
+    pub(super) confirming: bool,
+    pub(super) writing: Writing,
+    /// What was being written when something about a message began to be.
+    pub(super) put_aside: String,
     /// The message that is to be on the screen.
     pub jump: Option<u64>,
     seen_upto: u64,
@@ -83,6 +93,11 @@ impl Chat {
             warning: None,
             elsewhere: String::new(),
             search: None,
+            about: BTreeSet::new(),
+            marked: None,
+            confirming: false,
+            writing: Writing::New,
+            put_aside: String::new(),
             jump: None,
             seen_upto: 0,
             input: Input::default(),
@@ -228,6 +243,7 @@ impl Chat {
         if self.gone.get(&(message.seq, message.time_ms)) == Some(&message) {
             self.gone.remove(&(message.seq, message.time_ms));
         }
+        self.index(&message);
         self.messages.insert(message.seq, message);
     }
 
@@ -247,7 +263,9 @@ impl Chat {
     /// The peer's messages that lie below the screen, and were never on it.
     pub fn unseen(&self) -> usize {
         let below = self.messages.range(self.seen_upto.max(self.shown_upto) + 1..);
-        if self.scroll == 0 { 0 } else { below.filter(|(_, message)| !message.own).count() }
+        let is_new =
+            |message: &Message| !message.own && (message.kind.is_message() || message.kind == Kind::Group);
+        if self.scroll == 0 { 0 } else { below.filter(|(_, message)| is_new(message)).count() }
     }
 
     /// So many lines there are now. What was on the screen stays there, though lines have come below it.
@@ -278,7 +296,7 @@ impl Chat {
     }
 
     /// Takes what has been typed, to send it.
-    pub fn send(&mut self) -> Option<(u64, String)> {
+    pub fn send(&mut self) -> Option<(u64, NewMessage)> {
         if self.input.text().trim().is_empty() {
             return None;
         }
@@ -289,10 +307,8 @@ impl Chat {
         }
         let text = self.input.take();
         self.scroll = 0;
-        let number = self.next_number;
-        self.next_number += 1;
-        self.pending.push(Pending { number, text: text.clone(), failed: None });
-        Some((number, text))
+        let number = self.pend(text.clone());
+        Some((number, self.written(text)))
     }
 
     /// The server has acknowledged a message, or refused it.
@@ -349,27 +365,31 @@ impl Chat {
 
     /// Looks for the text in the messages before what was found, or behind it; with what was found if `here`.
     fn find(&mut self, down: bool, here: bool) {
-        let Some(search) = &mut self.search else { return };
+        let Some(search) = &self.search else { return };
         let wanted = search.text.text().to_lowercase();
-        if wanted.is_empty() {
-            search.at = None;
-            return;
-        }
-        let is_it = |message: &Message| shown::text_of(&message.body).to_lowercase().contains(&wanted);
-        let at = search.at;
+        let is_it = |message: &Message| {
+            let standing = self.standing(message.seq);
+            standing.is_some_and(|standing| about::text_of(&standing).to_lowercase().contains(&wanted))
+        };
+        let at = search.at.filter(|_| !wanted.is_empty());
         let before = |seq: &u64| at.is_none_or(|at| *seq < at || (here && *seq == at));
         let found = match down {
+            _ if wanted.is_empty() => None,
             false => self.messages.iter().rev().find(|(seq, message)| before(seq) && is_it(message)),
             true => {
                 self.messages.iter().find(|(seq, message)| at.is_none_or(|at| **seq > at) && is_it(message))
             }
         };
-        match found.map(|(seq, _)| *seq) {
-            Some(seq) => (search.at, self.jump) = (Some(seq), Some(seq)),
-            None if here => search.at = None,
+        let at = match found.map(|(seq, _)| *seq) {
+            Some(seq) => {
+                self.jump = Some(seq);
+                Some(seq)
+            }
+            None if here => None,
             // It stays where it is: there is no other.
-            None => {}
-        }
+            None => at,
+        };
+        self.search.iter_mut().for_each(|search| search.at = at);
     }
 
     /// Changes the input, or what part of the chat is shown.

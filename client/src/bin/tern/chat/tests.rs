@@ -86,7 +86,7 @@ fn a_message_that_was_refused_says_why_and_one_on_its_way_has_no_tick() {
     let mut chat = chat();
     chat.edit(&Action::Insert("hello".to_owned()));
     let (first, text) = chat.send().expect("sent");
-    assert_eq!(text, "hello");
+    assert_eq!(text.body, b"hello");
     assert!(chat.input.text().is_empty());
     let row = row_with(&draw(&mut chat, 60, 8), "hello");
     assert!(row.contains('…') && !row.contains('✓'));
@@ -196,7 +196,7 @@ fn what_is_pasted_is_what_is_sent() {
         row_with(&screen, line);
     }
     let (_, text) = chat.send().expect("sent");
-    assert_eq!(text, "line one\nline two\n\tindented\nline four[2J");
+    assert_eq!(text.body, b"line one\nline two\n\tindented\nline four[2J");
 }
 
 #[test]
@@ -520,4 +520,125 @@ fn in_a_group_each_message_says_whose_it_is_and_what_became_of_it_stands_between
     chat.take(named(4, "Foes"));
     let screen = draw(&mut chat, 60, 12);
     assert!(rows(&screen)[0].contains("Good friends"), "the newest name counts");
+}
+
+fn about(seq: u64, sender: u64, kind: Kind, to: u64, body: &[u8]) -> Event {
+    let envelope = tern_client::Envelope::about(to);
+    Event::Message(Message { kind, body: body.to_vec(), envelope, ..message(seq, sender, "") })
+}
+
+/// What a key leads to that sends something: the message.
+fn sends(chat: &mut Chat, action: &Action) -> tern_client::NewMessage {
+    match chat.mark(action) {
+        super::about::Marked::Send(_, message) => message,
+        _ => panic!("{action:?} sends nothing"),
+    }
+}
+
+fn typed(chat: &mut Chat, text: &str) {
+    assert!(matches!(chat.mark(&insert(text)), super::about::Marked::Other), "it is written");
+    chat.edit(&insert(text));
+}
+
+#[test]
+fn what_is_about_a_message_is_shown_with_it_and_not_for_itself() {
+    let mut chat = chat();
+    for event in [message(1, PEER, "helo"), message(2, ME, "who is there?")] {
+        chat.take(Event::Message(event));
+    }
+    chat.take(about(3, PEER, Kind::Edit, 1, b"hello"));
+    chat.take(about(4, ME, Kind::Reaction, 1, "👍".as_bytes()));
+    chat.take(about(5, PEER, Kind::Text, 2, b"me"));
+    chat.take(about(6, PEER, Kind::Pin, 2, b""));
+    let screen = draw(&mut chat, 60, 14);
+    let shown = rows(&screen);
+    row_with(&screen, "hello");
+    assert!(row_with(&screen, "👍").contains("edited"), "{shown:#?}");
+    row_with(&screen, "pinned");
+    row_with(&screen, "│ me: who is there?");
+    assert!(!shown.iter().any(|row| row.contains("helo ")), "{shown:#?}");
+    assert_eq!(chat.shown_upto, 6, "that it is pinned has been seen too");
+    chat.take(about(7, PEER, Kind::Deletion, 1, b""));
+    chat.take(about(8, ME, Kind::Reaction, 1, b""));
+    let screen = draw(&mut chat, 60, 14);
+    row_with(&screen, "(deleted)");
+    assert!(!rows(&screen).iter().any(|row| row.contains("hello") || row.contains('👍')));
+}
+
+#[test]
+fn a_marked_message_is_replied_to_edited_deleted_and_reacted_to_by_keys() {
+    let mut chat = chat();
+    for event in [message(1, PEER, "hello"), message(2, ME, "helo you")] {
+        chat.take(Event::Message(event));
+    }
+    typed_is_kept(&mut chat);
+    // Up marks the newest, further up the one before; the foot says what can be done.
+    assert!(matches!(chat.mark(&Action::Mark(true)), super::about::Marked::Done));
+    assert!(matches!(chat.mark(&Action::Mark(true)), super::about::Marked::Done));
+    assert_eq!(chat.marked, Some(1));
+    row_with(&draw(&mut chat, 90, 12), "r reply, e edit");
+    chat.mark(&insert("e"));
+    assert_eq!(chat.notice.as_deref(), Some("only your own texts are edited"));
+    chat.mark(&insert("r"));
+    row_with(&draw(&mut chat, 90, 12), "to Bob: hello");
+    typed(&mut chat, "hi");
+    let (_, reply) = chat.send().expect("a reply");
+    assert_eq!((reply.envelope.about, &reply.body[..]), (1, &b"hi"[..]));
+    // One's own is edited, with what it reads in the input.
+    chat.mark(&Action::Mark(true));
+    chat.mark(&insert("e"));
+    assert_eq!(chat.input.text(), "helo you");
+    chat.input.set("hello you".to_owned());
+    let edit = sends(&mut chat, &Action::Send);
+    assert_eq!((edit.kind, edit.envelope.about, &edit.body[..]), (Kind::Edit, 2, &b"hello you"[..]));
+    chat.mark(&Action::Mark(true));
+    chat.mark(&insert("+"));
+    typed(&mut chat, "🙂");
+    let reaction = sends(&mut chat, &Action::Send);
+    assert_eq!((reaction.kind, &reaction.body[..]), (Kind::Reaction, "🙂".as_bytes()));
+    // Nothing is deleted by one key.
+    chat.mark(&Action::Mark(true));
+    chat.mark(&insert("d"));
+    row_with(&draw(&mut chat, 90, 12), "for everyone?");
+    chat.mark(&insert("n"));
+    chat.mark(&insert("d"));
+    let deletion = sends(&mut chat, &insert("y"));
+    assert_eq!((deletion.kind, deletion.envelope.about, deletion.body.len()), (Kind::Deletion, 2, 0));
+    assert!(matches!(chat.mark(&Action::Leave), super::about::Marked::Other), "nothing is marked any more");
+}
+
+/// What was being written comes back when something about a message has been done.
+fn typed_is_kept(chat: &mut Chat) {
+    chat.edit(&insert("a draft"));
+    chat.mark(&Action::Mark(true));
+    chat.mark(&insert("+"));
+    assert_eq!(chat.input.text(), "");
+    chat.mark(&Action::Leave);
+    assert_eq!(chat.input.text(), "a draft");
+    chat.input.take();
+}
+
+#[test]
+fn a_poll_counts_its_votes_and_takes_only_answers_that_it_has() {
+    use prost::Message as _;
+    let answers = vec!["now".to_owned(), "later".to_owned()];
+    let poll = tern_client::body::Poll { question: "when?".to_owned(), answers, choices_max: 1 };
+    let mut chat = chat();
+    let poll = Message { kind: Kind::Poll, body: poll.encode_to_vec(), ..message(1, PEER, "") };
+    chat.take(Event::Message(poll));
+    let vote = |answers: Vec<u32>| tern_client::body::Vote { answers }.encode_to_vec();
+    chat.take(about(2, PEER, Kind::Vote, 1, &vote(vec![1])));
+    let screen = draw(&mut chat, 60, 12);
+    row_with(&screen, "? when?");
+    row_with(&screen, "1) now");
+    row_with(&screen, "2) later — 1");
+    chat.mark(&Action::Mark(true));
+    chat.mark(&insert("v"));
+    for wrong in ["3", "0", "x", "1 2"] {
+        chat.input.set(wrong.to_owned());
+        assert!(matches!(chat.mark(&Action::Send), super::about::Marked::Done), "{wrong}");
+    }
+    chat.input.set("1".to_owned());
+    let sent = sends(&mut chat, &Action::Send);
+    assert_eq!((sent.kind, sent.envelope.about, sent.body), (Kind::Vote, 1, vote(vec![0])));
 }

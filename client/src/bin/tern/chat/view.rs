@@ -7,8 +7,9 @@ use ratatui::style::{Color, Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph};
 
-use tern_client::{Kind, Message};
+use tern_client::{Kind, Message, Standing};
 
+use super::about;
 use super::state::{Chat, Search};
 use crate::shown;
 
@@ -23,7 +24,8 @@ pub fn draw(chat: &mut Chat, frame: &mut Frame<'_>) {
     let written = chat.input.text().matches('\n').count() + 1;
     // However much is written, most of the screen is for what was said.
     let most = (usize::from(frame.area().height) / 3).clamp(1, INPUT_LINES_MAX);
-    let foot = Constraint::Length(written.min(most) as u16 + 1);
+    let foot =
+        Constraint::Length((written.min(most) + 1 + usize::from(chat.writing_line().is_some())) as u16);
     // In few lines what is being written comes first, then what was said.
     let (head, foot) = match frame.area().height {
         0..=2 => (Constraint::Length(0), Constraint::Length(1)),
@@ -54,7 +56,7 @@ pub fn doubtful(screen: &Buffer) -> Vec<(u16, String)> {
 
 /// What the keys mean.
 pub fn draw_help(frame: &mut Frame<'_>) {
-    const HELP: [(&str, &str); 16] = [
+    const HELP: [(&str, &str); 17] = [
         ("Enter", "send"),
         ("Alt-Enter, Ctrl-J", "a new line; pasted text stays as it is"),
         ("arrows, Ctrl-B -F", "move; Up and Down scroll where there is no line"),
@@ -62,6 +64,10 @@ pub fn draw_help(frame: &mut Frame<'_>) {
         ("Alt-B -F, Ctrl-Left -Right", "move by words"),
         ("Ctrl-U -K -W, Alt-Backspace", "cut to the line's begin, its end, a word"),
         ("Ctrl-Y", "put back what was cut"),
+        (
+            "Alt-Up -Down, Ctrl-Up -Down",
+            "mark a message: then r reply, e edit, d delete, + react, p pin, v vote",
+        ),
         ("PgUp, PgDn, the wheel", "scroll; older messages come by themselves"),
         ("Ctrl-End", "to the newest"),
         ("Ctrl-R, Ctrl-S", "search up and down in what is loaded"),
@@ -205,26 +211,26 @@ fn lines(chat: &Chat, width: u16) -> Laid {
         while let Some(message) = gone.next_if(|lost| lost.seq <= message.seq) {
             lost(&mut lines, message, width);
         }
-        begins.push((message.seq, lines.len()));
-        if message.kind == Kind::Group {
-            changed(&mut lines, chat, message, width);
+        let Some(standing) = chat.standing(message.seq) else {
+            if message.kind == Kind::Group {
+                changed(&mut lines, chat, message, width);
+            } else if matches!(message.kind, Kind::Lost | Kind::Unknown) {
+                theirs(&mut lines, &shown::text_of_message(message), width, time_of(message));
+            }
+            // What is about a message is shown with it.
             ends.push((message.seq, lines.len()));
             continue;
+        };
+        let begin = lines.len();
+        begins.push((message.seq, begin));
+        if !message.own && chat.is_group() {
+            lines.push(Line::from(chat.name_of(message.sender).bold()));
         }
-        let text = shown::special(message.kind).map_or_else(|| shown::text_of(&message.body), str::to_owned);
-        let time = Span::from(shown::time_of(message.time_ms)).dim();
-        if message.own {
-            let ticks = shown::ticks(message.seq, chat.delivered_upto);
-            let style = match message.seq <= chat.read_upto {
-                true => Style::new().fg(Color::Cyan).bold(),
-                false => Style::new().dim(),
-            };
-            own(&mut lines, &text, width, vec![time, " ".into(), Span::styled(ticks, style)]);
-        } else {
-            if chat.is_group() {
-                lines.push(Line::from(chat.name_of(message.sender).bold()));
-            }
-            theirs(&mut lines, &text, width, time);
+        said(&mut lines, chat, &standing, width);
+        if chat.marked == Some(message.seq) {
+            lines[begin..].iter_mut().for_each(|line| line.style = line.style.reversed());
+        }
+        if !message.own {
             ends.push((message.seq, lines.len()));
         }
     }
@@ -240,6 +246,37 @@ fn lines(chat: &Chat, width: u16) -> Laid {
     Laid { lines, ends, begins }
 }
 
+/// A message, with what was said of it.
+fn said(lines: &mut Vec<Line<'static>>, chat: &Chat, standing: &Standing, width: u16) {
+    let message = &standing.message;
+    let wide = width.saturating_sub(MARGIN).max(1);
+    let aside = |lines: &mut Vec<Line<'static>>, text: &str| {
+        for line in wrap(text, wide) {
+            let line = Line::from(line.dim());
+            lines.push(if message.own { line.right_aligned() } else { line });
+        }
+    };
+    if let Some(above) = about::above(chat, message) {
+        aside(lines, &above);
+    }
+    let text = about::text_of(standing);
+    let time = time_of(message);
+    if message.own {
+        let ticks = shown::ticks(message.seq, chat.delivered_upto);
+        let style = match message.seq <= chat.read_upto {
+            true => Style::new().fg(Color::Cyan).bold(),
+            false => Style::new().dim(),
+        };
+        own(lines, &text, width, vec![time, " ".into(), Span::styled(ticks, style)]);
+    } else {
+        theirs(lines, &text, width, time);
+    }
+    let remarks = chat.remarks(standing);
+    if !remarks.is_empty() {
+        aside(lines, &remarks);
+    }
+}
+
 /// What became of a group: in the middle.
 fn changed(lines: &mut Vec<Line<'static>>, chat: &Chat, message: &Message, width: u16) {
     let who = if message.own { "you".to_owned() } else { chat.name_of(message.sender) };
@@ -249,10 +286,13 @@ fn changed(lines: &mut Vec<Line<'static>>, chat: &Chat, message: &Message, width
     }
 }
 
+fn time_of(message: &Message) -> Span<'static> {
+    Span::from(shown::time_of(message.time_ms)).dim()
+}
+
 /// A message that the server has no more.
 fn lost(lines: &mut Vec<Line<'static>>, message: &Message, width: u16) {
-    let text = shown::special(message.kind).map_or_else(|| shown::text_of(&message.body), str::to_owned);
-    let time = Span::from(shown::time_of(message.time_ms)).dim();
+    let (text, time) = (shown::text_of_message(message), time_of(message));
     if message.own {
         own(lines, &text, width, vec![time, " ".into(), Span::from("✗ lost by the server").red()]);
     } else {
@@ -340,8 +380,17 @@ fn draw_input(chat: &Chat, frame: &mut Frame<'_>, area: Rect) {
     // In one line there is no room for more than what is written.
     let borders = if area.height > 1 { Borders::TOP } else { Borders::NONE };
     let block = Block::new().borders(borders).border_style(Style::new().dim());
-    let inner = block.inner(area);
+    let mut inner = block.inner(area);
     frame.render_widget(block, area);
+    if let Some(line) = chat.writing_line().filter(|_| inner.height > 1) {
+        let row = Rect { height: 1, ..inner };
+        frame.render_widget(Paragraph::new(line.yellow()), row);
+        inner = Rect { y: inner.y + 1, height: inner.height - 1, ..inner };
+    }
+    if chat.input.text().is_empty() && chat.writing_line().is_some() {
+        frame.render_widget(Paragraph::new("> "), inner);
+        return frame.set_cursor_position(Position::new(inner.x + 2, inner.y));
+    }
     if chat.input.text().is_empty() {
         let help = "> write; Enter: send, Alt-Enter: new line, Ctrl-G: chats, F1: help, Esc: leave";
         frame.render_widget(Paragraph::new(help.dim()), inner);
