@@ -8,6 +8,7 @@ use crate::client::Client;
 use crate::driver::Call;
 use crate::error::Error;
 use crate::message::Message;
+use crate::private::ChatSettings;
 use crate::store::Person;
 
 /// A chat at a glance.
@@ -33,6 +34,8 @@ pub struct Chat {
     pub unavailable: bool,
     /// A group that one has left, or was removed from.
     pub left: bool,
+    /// How one has it.
+    pub settings: ChatSettings,
 }
 
 /// A page of the list of chats.
@@ -162,5 +165,6 @@ fn chat_of(chat: v1::Chat, me: u64) -> Chat {
         version: chat.version,
         unavailable: chat.unavailable,
         left: chat.left,
+        settings: chat.settings.map(ChatSettings::of_wire).unwrap_or_default(),
     }
 }

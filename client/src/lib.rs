@@ -34,6 +34,7 @@ mod event;
 mod groups;
 pub mod machine;
 mod message;
+mod private;
 mod profile;
 mod registrar;
 pub mod store;
@@ -47,11 +48,12 @@ pub use error::Error;
 pub use event::{Cause, Event, Events, Status};
 pub use groups::{Group, GroupMember, NewGroup, is_group};
 pub use message::{Envelope, Kind, Message, NewMessage, Standing};
+pub use private::{ChatSettings, FOR_EVER_MS, Hidden, Notify, Private};
 pub use registrar::{CodeSent, Registrar};
 pub use store::{Account, Person};
 pub use tern_wire::errors::Reason;
 pub use tern_wire::group::{Change as GroupChange, Made as GroupMade, Role, Settings as GroupSettings, Who};
-pub use tern_wire::ids::UserId;
+pub use tern_wire::ids::{PRIVATE, UserId};
 pub use trust::Trust;
 
 /// The bodies of kinds of messages, as the protocol has them.

@@ -6,6 +6,8 @@ use prost::Message as _;
 use tern_proto::v1;
 use tern_wire::group::Change;
 
+use crate::private::Private;
+
 /// A message, or something about one.
 #[derive(Clone, PartialEq, Default)]
 pub struct Message {
@@ -86,6 +88,11 @@ impl Message {
         if self.kind == Kind::Group { Change::parse(&self.body).ok() } else { None }
     }
 
+    /// What one has told one's own devices, if it says so in a way that this version knows, and nothing has replaced it since.
+    pub fn private(&self) -> Option<Private> {
+        if self.kind == Kind::Private { Private::of_body(&self.body) } else { None }
+    }
+
     /// The body as what its kind says: a [`crate::body::Poll`], say. `None` if it is not that, or is encrypted.
     pub fn body_as<T: prost::Message + Default>(&self) -> Option<T> {
         T::decode(&self.body[..]).ok().filter(|_| !self.erased)
@@ -136,6 +143,8 @@ pub enum Kind {
     Unpin,
     /// What became of a group: see [`Message::change`].
     Group,
+    /// What one has told one's own devices: see [`Message::private`].
+    Private,
     /// Nothing: it was lost when the server's store was damaged. Only its place is known.
     Lost,
     /// Something that this version can't show.
@@ -158,6 +167,7 @@ impl Kind {
             Self::Pin => v1::Kind::Pin,
             Self::Unpin => v1::Kind::Unpin,
             Self::Group => v1::Kind::Group,
+            Self::Private => v1::Kind::Private,
             // No server takes one.
             Self::Lost | Self::Unknown => v1::Kind::Lost,
         }
@@ -176,6 +186,7 @@ impl From<i32> for Kind {
             Ok(v1::Kind::Text) => Self::Text,
             Ok(v1::Kind::Lost) => Self::Lost,
             Ok(v1::Kind::Group) => Self::Group,
+            Ok(v1::Kind::Private) => Self::Private,
             Ok(v1::Kind::Location) => Self::Location,
             Ok(v1::Kind::Contact) => Self::Contact,
             Ok(v1::Kind::Poll) => Self::Poll,

@@ -362,7 +362,9 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         // What it gives.
         let params = match method {
             "send" => json!({ "phone": "+15550002", "text": "hello" }),
-            "message" => json!({ "phone": "+15550002", "seq": 1 }),
+            "message" | "star" => json!({ "phone": "+15550002", "seq": 1 }),
+            "set_chat" => json!({ "phone": "+15550002", "archived": true }),
+            "hide" => json!({ "phone": "+15550002", "seqs": [9] }),
             "history" | "read" | "lookup" => json!({ "phone": "+15550002" }),
             "end_device" | "ring_device" => json!({ "device_id": 1 }),
             "rename" => json!({ "name": "Anna" }),
@@ -390,8 +392,9 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         assert!(missing.is_empty(), "{method} does not give {missing:?}: {result}");
     }
     let methods = ["send", "history", "chats", "read", "lookup", "whoami", "devices", "end_device", "rename"];
+    let own = ["set_chat", "star", "starred", "hide"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
-    assert_eq!(documented, methods.into_iter().chain(more).collect());
+    assert_eq!(documented, methods.into_iter().chain(more).chain(own).collect());
     program.result("end_device", json!({ "device_id": 1 }));
 }
 

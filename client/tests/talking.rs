@@ -126,3 +126,44 @@ fn a_place_a_card_and_what_was_forwarded_say_what_they_are() {
     let output = ann.run(&["send", to_bob, "x", "--location", "91,0"]);
     assert_eq!(output.status.code(), Some(2), "there is no such place");
 }
+
+#[test]
+fn what_is_archived_muted_starred_or_hidden_is_so_on_all_devices() {
+    let server = Ternd::start(3);
+    let (here, there) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (ann, bob) = two(&server, here.path());
+    let laptop = Profile::register(&server, there.path(), "+15550001", "Ann");
+    let to_bob = "+15550002";
+    let said = seq(&bob, &["send", "+15550001", "look at this"]);
+    let more = seq(&bob, &["send", "+15550001", "and at that"]);
+    seq(&ann, &["set", to_bob, "--archive", "yes", "--mute", "always"]);
+    seq(&ann, &["star", to_bob, &said.to_string()]);
+    seq(&ann, &["hide", to_bob, &more.to_string()]);
+    // What is not said stays; the list says it to all, the rest comes with what is received.
+    seq(&laptop, &["set", to_bob, "--unread", "yes"]);
+    for profile in [&ann, &laptop] {
+        profile.json(&["listen", "--once", "--json"]);
+        assert_eq!(profile.json(&["chats", "--json"])[0]["chats"], json!([]), "it is put aside");
+        let listed = profile.json(&["chats", "--archived", "--json"]).remove(0);
+        let settings = &listed["chats"][0]["settings"];
+        assert_eq!((&settings["archived"], &settings["marked_unread"]), (&json!(true), &json!(true)));
+        assert_eq!(settings["muted_until_ms"], json!(tern_client::FOR_EVER_MS));
+        let starred = profile.json(&["starred", "--json"]).remove(0);
+        assert_eq!(starred["starred"][0]["seq"], json!(said));
+        for arguments in [vec!["history", to_bob, "--json"], vec!["history", to_bob, "--local", "--json"]] {
+            let shown = profile.json(&arguments).remove(0);
+            let texts: Vec<_> = shown["messages"]
+                .as_array()
+                .expect("messages")
+                .iter()
+                .map(|message| &message["text"])
+                .collect();
+            assert_eq!(texts, ["look at this"], "{arguments:?}");
+        }
+    }
+    // Nobody else sees any of it.
+    let shown = String::from_utf8(bob.run(&["history", "+15550001"]).stdout).expect("text");
+    assert!(shown.contains("and at that"), "{shown}");
+    let output = ann.run(&["set", to_bob, "--mute", "soon"]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -373,6 +373,89 @@ pub struct Rename {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Renamed {}
+/// The body of an entry of KIND_PRIVATE. `about` in the Send names the entry that it replaces: that one's body is erased.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Private {
+    #[prost(oneof = "private::What", tags = "1, 2, 3, 4, 5")]
+    pub what: ::core::option::Option<private::What>,
+}
+/// Nested message and enum types in `Private`.
+pub mod private {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum What {
+        /// How one has a chat. The server shows it in the list of chats.
+        #[prost(message, tag = "1")]
+        Chat(super::ChatSettings),
+        #[prost(message, tag = "2")]
+        Star(super::Star),
+        #[prost(message, tag = "3")]
+        Hidden(super::Hidden),
+        #[prost(message, tag = "4")]
+        Draft(super::Draft),
+        #[prost(message, tag = "5")]
+        Setting(super::ClientSetting),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChatSettings {
+    #[prost(uint64, tag = "1")]
+    pub chat: u64,
+    #[prost(bool, tag = "2")]
+    pub archived: bool,
+    /// Nothing is made known of it before this; 2^53 - 1: never.
+    #[prost(uint64, tag = "3")]
+    pub muted_until_ms: u64,
+    /// One wants to see it as unread, though it is read.
+    #[prost(bool, tag = "4")]
+    pub marked_unread: bool,
+    /// It stands above others.
+    #[prost(bool, tag = "5")]
+    pub on_top: bool,
+    #[prost(enumeration = "Notify", tag = "6")]
+    pub notify: i32,
+}
+/// A message is one of those that one wants to find again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Star {
+    #[prost(uint64, tag = "1")]
+    pub chat: u64,
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// It is not any more.
+    #[prost(bool, tag = "3")]
+    pub off: bool,
+}
+/// Messages are deleted for oneself: they stay for the others.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hidden {
+    #[prost(uint64, tag = "1")]
+    pub chat: u64,
+    #[prost(uint64, repeated, tag = "2")]
+    pub seqs: ::prost::alloc::vec::Vec<u64>,
+    /// All up to here.
+    #[prost(uint64, tag = "3")]
+    pub upto: u64,
+}
+/// What one is writing. Empty: nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Draft {
+    #[prost(uint64, tag = "1")]
+    pub chat: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub text: ::prost::bytes::Bytes,
+    /// The message that it replies to.
+    #[prost(uint64, tag = "3")]
+    pub about: u64,
+}
+/// A setting of one's clients: the server does not know what it means.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClientSetting {
+    /// At most 64 bytes.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: ::prost::bytes::Bytes,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Location {
     /// Degrees, WGS 84.
@@ -437,7 +520,7 @@ pub struct Send {
     /// numbers are the cheapest.
     #[prost(uint64, tag = "2")]
     pub client_id: u64,
-    /// Opaque to the server, but for KIND_GROUP.
+    /// Opaque to the server, but for KIND_GROUP and KIND_PRIVATE.
     #[prost(bytes = "bytes", tag = "3")]
     pub body: ::prost::bytes::Bytes,
     #[prost(enumeration = "Kind", tag = "4")]
@@ -708,6 +791,9 @@ pub struct Chat {
     /// A group that one has left, or was removed from: it shows nothing beyond head.
     #[prost(bool, tag = "12")]
     pub left: bool,
+    /// How one has it, without its number. Absent: as all chats begin.
+    #[prost(message, optional, tag = "13")]
+    pub settings: ::core::option::Option<ChatSettings>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GroupSettings {
@@ -922,6 +1008,8 @@ pub enum Kind {
     Pin = 11,
     /// It is pinned no more. No body.
     Unpin = 12,
+    /// Something of one's own, for one's own devices: the body is a Private. Only in the private log.
+    Private = 13,
 }
 impl Kind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -943,6 +1031,7 @@ impl Kind {
             Self::Vote => "KIND_VOTE",
             Self::Pin => "KIND_PIN",
             Self::Unpin => "KIND_UNPIN",
+            Self::Private => "KIND_PRIVATE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -961,6 +1050,37 @@ impl Kind {
             "KIND_VOTE" => Some(Self::Vote),
             "KIND_PIN" => Some(Self::Pin),
             "KIND_UNPIN" => Some(Self::Unpin),
+            "KIND_PRIVATE" => Some(Self::Private),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Notify {
+    All = 0,
+    /// What mentions one, alone.
+    Mentions = 1,
+    None = 2,
+}
+impl Notify {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::All => "NOTIFY_ALL",
+            Self::Mentions => "NOTIFY_MENTIONS",
+            Self::None => "NOTIFY_NONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "NOTIFY_ALL" => Some(Self::All),
+            "NOTIFY_MENTIONS" => Some(Self::Mentions),
+            "NOTIFY_NONE" => Some(Self::None),
             _ => None,
         }
     }

@@ -212,6 +212,7 @@ pub fn log_of(user: UserId, chat: ChatId) -> LogId {
     match chat {
         ChatId::With(peer) => LogId::direct(user.get(), peer.get()),
         ChatId::Group(group) => LogId::Group(group.get()),
+        ChatId::Private => LogId::Private(user.get()),
     }
 }
 
@@ -220,21 +221,25 @@ pub fn chat_of(log: LogId, user: UserId) -> ChatId {
     match log {
         LogId::Direct(low, high) => ChatId::new(if low == user.get() { high } else { low }).expect(NAMED),
         LogId::Group(group) => ChatId::new(group).expect(NAMED),
+        LogId::Private(_) => ChatId::Private,
     }
 }
 
-/// The user at the other end of a direct chat from `member`: `member` itself in a chat with oneself. `None` in a group.
+/// The user at the other end of a direct chat from `member`: `member` itself in a chat with oneself, and in its private log. `None` in a
+/// group.
 pub fn peer_of(log: LogId, member: UserId) -> Option<UserId> {
     match chat_of(log, member) {
         ChatId::With(peer) => Some(peer),
         ChatId::Group(_) => None,
+        ChatId::Private => Some(member),
     }
 }
 
-/// The members of a direct chat, each once. Who the members of a group are, its log says.
+/// The members of a direct chat or a private log, each once. Who the members of a group are, its log says.
 pub fn members_of(log: LogId) -> impl Iterator<Item = UserId> {
     let both = match log {
         LogId::Direct(low, high) => [Some(low), (high != low).then_some(high)],
+        LogId::Private(user) => [Some(user), None],
         LogId::Group(_) => [None, None],
     };
     both.into_iter().flatten().map(|user| UserId::new(user).expect(NAMED))

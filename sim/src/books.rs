@@ -17,7 +17,7 @@ use tern_storage::{Completion, Direction, Engine as _, Key, KeyRange, LogId, Sca
 
 use crate::model::{Group, Stay};
 use crate::record::Record;
-use crate::talk::{Speaker, Talk, says};
+use crate::talk::{Speaker, Talk, is_private, says};
 
 /// Bytes of a key before the identity: the table's letter and the slot.
 const PREFIX: usize = 3;
@@ -161,7 +161,7 @@ impl Books {
                 let id = log()?;
                 let members = &mut self.logs.entry(id).or_default().members;
                 match id {
-                    LogId::Direct(..) => {
+                    LogId::Direct(..) | LogId::Private(_) => {
                         drop(members.insert(number(behind)?, MemberRecord::decode(value).ok()?));
                     }
                     LogId::Group(_) => {
@@ -211,7 +211,7 @@ impl Books {
         let (mut sums, mut stand) = (Sums::default(), BTreeSet::new());
         for (id, log) in &self.logs {
             match id {
-                LogId::Direct(..) => self.audit_log(*id, log),
+                LogId::Direct(..) | LogId::Private(_) => self.audit_log(*id, log),
                 LogId::Group(_) => audit_group(log),
             }
             .map_err(|what| format!("{id:?}: {what}"))?;
@@ -233,7 +233,16 @@ impl Books {
     }
 
     fn audit_log(&self, id: LogId, log: &Log) -> Result<(), String> {
-        let LogId::Direct(lower, higher) = id else { unreachable!("a group is looked at otherwise") };
+        let (lower, higher) = match id {
+            LogId::Direct(lower, higher) => (lower, higher),
+            LogId::Private(user) => (user, user),
+            LogId::Group(_) => unreachable!("a group is looked at otherwise"),
+        };
+        if log.entries.iter().any(|entry| is_private(entry) != matches!(id, LogId::Private(_))) {
+            return Err(
+                "what is told to one's own devices stands in a chat, or the other way round".to_owned()
+            );
+        }
         if log.exists != (log.head() > 0) {
             return Err(format!("its record is there: {}, its entries are {}", log.exists, log.head()));
         }

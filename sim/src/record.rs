@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tern_proto::v1::Kind;
 use tern_storage::LogId;
 use tern_storage::records::EntryRecord;
-use tern_wire::ids::GROUPS_FROM;
+use tern_wire::ids::{GROUPS_FROM, PRIVATE};
 
 use crate::books::Books;
 use crate::node::Token;
@@ -13,7 +13,11 @@ use crate::talk::has_text;
 
 /// The log of a chat, as a user names it.
 pub(crate) fn place_of(user: u64, chat: u64) -> LogId {
-    if chat < GROUPS_FROM { LogId::direct(user, chat) } else { LogId::Group(chat) }
+    match chat {
+        PRIVATE => LogId::Private(user),
+        GROUPS_FROM.. => LogId::Group(chat),
+        _ => LogId::direct(user, chat),
+    }
 }
 
 /// The number that a text begins with: every text is said once.
@@ -191,7 +195,11 @@ impl Record {
         let place = (log, entry.seq);
         if !has_text(entry.kind) {
             let is = (entry.kind, entry.about, entry.body.to_vec());
-            return match self.changes.get(&place).is_some_and(|told| *told != is) {
+            let differs = |told: &NoText| {
+                let says_other = told.2 != is.2 && !entry.erased;
+                (told.0, told.1) != (is.0, is.1) || says_other
+            };
+            return match self.changes.get(&place).is_some_and(differs) {
                 true => Err(format!("at {} of {log:?} stands another change than was told", entry.seq)),
                 false => Ok(None),
             };

@@ -18,6 +18,11 @@ pub(crate) fn says(kind: i32) -> bool {
     matches!(Kind::try_from(kind), Ok(Kind::Text | Kind::Location | Kind::Contact | Kind::Poll | Kind::Media))
 }
 
+/// Whether an entry is what somebody tells their own devices.
+pub(crate) fn is_private(entry: &EntryRecord) -> bool {
+    entry.kind == i32::from(Kind::Private)
+}
+
 /// Whether an entry of this kind has a text of the simulations' people.
 pub(crate) fn has_text(kind: i32) -> bool {
     says(kind) || matches!(Kind::try_from(kind), Ok(Kind::Edit | Kind::Reaction | Kind::Vote))
@@ -37,6 +42,8 @@ struct Message {
 #[derive(Default, Debug)]
 pub(crate) struct Talk {
     said: BTreeMap<u64, Message>,
+    /// Entries of a private log that others have replaced.
+    replaced: Vec<u64>,
 }
 
 /// Who says something, as the log knows them then.
@@ -58,6 +65,10 @@ impl Talk {
             let EntryRecord { seq, sender, time_ms, kind, .. } = *entry;
             let message = Message { sender, time_ms, kind, edits: Vec::new(), is_deleted: false };
             self.said.insert(seq, message);
+            return Ok(());
+        }
+        if kind == Kind::Private {
+            self.replaced.extend((entry.about > 0).then_some(entry.about));
             return Ok(());
         }
         if matches!(kind, Kind::Group | Kind::Lost) {
@@ -89,7 +100,7 @@ impl Talk {
 
     /// Whether the entries are what they have made of each other.
     pub(crate) fn is_kept_by(&self, entries: &[EntryRecord]) -> Result<(), String> {
-        let mut erased = BTreeMap::new();
+        let mut erased: BTreeMap<u64, ()> = self.replaced.iter().map(|seq| (*seq, ())).collect();
         for (seq, message) in self.said.iter().filter(|(_, message)| message.is_deleted) {
             erased.insert(*seq, ());
             erased.extend(message.edits.iter().map(|edit| (*edit, ())));

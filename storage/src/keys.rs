@@ -16,6 +16,8 @@ pub enum LogId {
     Direct(u64, u64),
     /// A group, by its number.
     Group(u64),
+    /// A user's private log.
+    Private(u64),
 }
 
 /// Bytes of a [`LogId`] in a key.
@@ -23,6 +25,7 @@ pub const LOG_ID_BYTES: usize = 17;
 
 const DIRECT: u8 = b'd';
 const GROUP: u8 = b'g';
+const PRIVATE: u8 = b'p';
 
 impl LogId {
     /// The direct chat of two users, whichever is named first.
@@ -35,6 +38,7 @@ impl LogId {
         let (kind, low, high) = match self {
             Self::Direct(low, high) => (DIRECT, low, high),
             Self::Group(group) => (GROUP, group, 0),
+            Self::Private(user) => (PRIVATE, user, 0),
         };
         let mut bytes = [0; LOG_ID_BYTES];
         bytes[0] = kind;
@@ -51,6 +55,7 @@ impl LogId {
         match bytes[0] {
             DIRECT if low <= high => Some(Self::Direct(low, high)),
             GROUP if high == 0 => Some(Self::Group(low)),
+            PRIVATE if high == 0 => Some(Self::Private(low)),
             _ => None,
         }
     }
@@ -172,6 +177,17 @@ pub fn memberships(user: u64, after: Option<LogId>) -> KeyRange {
     after_within(KeyRange::of_prefix(key(b'g', Slot::of_user(user), &[&user.to_be_bytes()])), after)
 }
 
+/// `a`: how a user has a chat.
+pub fn chat_settings(user: u64, log: LogId) -> Key {
+    key(b'a', Slot::of_user(user), &[&user.to_be_bytes(), &log.to_bytes()])
+}
+
+/// `a`: how a user has chats, from `first` up to `last`.
+pub fn all_chat_settings(user: u64, first: LogId, last: LogId) -> KeyRange {
+    let end = KeyRange::of_prefix(chat_settings(user, last)).end;
+    KeyRange { start: chat_settings(user, first), end }
+}
+
 /// `i`: that a log has grown beyond what a device has.
 pub fn inbox_mark(user: u64, device: u32, log: LogId) -> Key {
     key(b'i', Slot::of_user(user), &[&user.to_be_bytes(), &device.to_be_bytes(), &log.to_bytes()])
@@ -239,12 +255,15 @@ pub fn describe(key: &[u8]) -> String {
         Key::from_raw(key).slot().map_or("no slot".to_owned(), |slot| format!("slot {}", slot.number()));
     let place = format!("table {}, {slot}", char::from(*table));
     match table {
-        b'u' | b'd' | b'g' | b'i' => number(3).map_or(place.clone(), |user| format!("{place}, user {user}")),
+        b'u' | b'd' | b'g' | b'i' | b'a' => {
+            number(3).map_or(place.clone(), |user| format!("{place}, user {user}"))
+        }
         b'l' | b'e' | b'x' | b'w' => match (number(4), number(12)) {
             (Some(lower), Some(higher)) => {
                 let seq = number(20).filter(|_| *table == b'e').map(|seq| format!(", seq {seq}"));
                 let chat = match key[3] {
                     GROUP => format!("group {lower}"),
+                    PRIVATE => format!("private log of {lower}"),
                     _ => format!("chat of {lower} and {higher}"),
                 };
                 format!("{place}, {chat}{}", seq.unwrap_or_default())
@@ -255,7 +274,7 @@ pub fn describe(key: &[u8]) -> String {
     }
 }
 
-/// The log at the end of a `g` or `i` key; `None` for any other key.
+/// The log at the end of a `g`, `i` or `a` key; `None` for any other key.
 pub fn log_of(key: &[u8]) -> Option<LogId> {
     LogId::from_bytes(key.get(key.len().checked_sub(LOG_ID_BYTES)?..)?)
 }

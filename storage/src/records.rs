@@ -197,6 +197,26 @@ pub struct EntryRecord {
     pub erased: bool,
 }
 
+/// `a`: how a user has a chat; the protocol's numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ChatSettingsRecord {
+    /// It is put aside.
+    #[prost(bool, tag = "1")]
+    pub archived: bool,
+    /// Nothing is made known of it before this, in ms since the Unix epoch.
+    #[prost(uint64, tag = "2")]
+    pub muted_until_ms: u64,
+    /// The user wants to see it as unread.
+    #[prost(bool, tag = "3")]
+    pub marked_unread: bool,
+    /// It stands above others.
+    #[prost(bool, tag = "4")]
+    pub on_top: bool,
+    /// What is made known of it.
+    #[prost(int32, tag = "5")]
+    pub notify: i32,
+}
+
 /// `g`: that a user is a member of a log; mostly empty.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct MembershipRecord {

@@ -39,7 +39,7 @@ impl Slot {
     pub fn of_log(log: LogId) -> Self {
         let (low, high) = match log {
             LogId::Direct(low, high) => (low, high),
-            LogId::Group(group) => return Self::of_user(group),
+            LogId::Group(number) | LogId::Private(number) => return Self::of_user(number),
         };
         let is_odd = (low ^ high) / u64::from(SLOTS) % 2 == 1;
         Self::of_user(if is_odd { high } else { low })

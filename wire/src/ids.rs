@@ -42,6 +42,9 @@ pub const GROUPS_FROM: u64 = 1 << 42;
 /// Numbers of groups are below this.
 pub const GROUPS_END: u64 = 1 << 43;
 
+/// How everybody names their own private log.
+pub const PRIVATE: u64 = GROUPS_END;
+
 /// What a user calls a chat: on the wire one number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ChatId {
@@ -49,12 +52,15 @@ pub enum ChatId {
     With(UserId),
     /// A group.
     Group(GroupId),
+    /// One's own private log.
+    Private,
 }
 
 impl ChatId {
     /// `None` for a number that is no chat's.
     pub fn new(number: u64) -> Option<Self> {
         match number {
+            PRIVATE => Some(Self::Private),
             0 | GROUPS_END.. => None,
             GROUPS_FROM.. => Some(Self::Group(GroupId(number))),
             _ => Some(Self::With(UserId(number))),
@@ -66,6 +72,7 @@ impl ChatId {
         match self {
             Self::With(user) => user.get(),
             Self::Group(group) => group.get(),
+            Self::Private => PRIVATE,
         }
     }
 }
@@ -191,7 +198,8 @@ mod tests {
             assert_eq!((chat.get(), matches!(chat, ChatId::Group(_))), (number, of_group));
             assert_eq!(GroupId::new(number).is_some(), of_group);
         }
-        assert_eq!([0, 1 << 43, u64::MAX].map(ChatId::new), [None; 3]);
+        assert_eq!(ChatId::new(1 << 43).expect("the private log").get(), PRIVATE);
+        assert_eq!([0, (1 << 43) + 1, u64::MAX].map(ChatId::new), [None; 3]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod opening;
+pub mod private;
 pub mod proxy;
 pub mod request;
 pub mod tls;

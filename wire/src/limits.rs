@@ -71,3 +71,6 @@ pub const REACTION_BYTES_MAX: usize = 64;
 
 /// The longest vote, in bytes.
 pub const VOTE_BYTES_MAX: usize = 1024;
+
+/// Messages that are hidden by one entry of a private log.
+pub const HIDDEN_MAX: usize = 256;

@@ -8,6 +8,7 @@ use crate::errors::{Reason, Refusal};
 use crate::group::Change;
 use crate::ids::{ChatId, ClientMessageId, Seq, UserId};
 use crate::limits::{MENTIONS_MAX, NUMBERS_END, REACTION_BYTES_MAX, VOTE_BYTES_MAX};
+use crate::private::Private;
 
 /// Something that is to be appended to a chat, well-formed.
 #[derive(Clone, PartialEq)]
@@ -67,6 +68,8 @@ pub enum Deed {
     Vote,
     /// Nothing to itself: a reaction, or that it is pinned or not.
     Remark,
+    /// It is replaced, in a private log.
+    Replace,
 }
 
 impl Deed {
@@ -77,6 +80,7 @@ impl Deed {
             Kind::Deletion => Some(Self::Delete),
             Kind::Vote => Some(Self::Vote),
             Kind::Reaction | Kind::Pin | Kind::Unpin => Some(Self::Remark),
+            Kind::Private => Some(Self::Replace),
             Kind::Text
             | Kind::Lost
             | Kind::Group
@@ -110,12 +114,19 @@ pub(crate) fn send(raw: v1::Send) -> Result<Send, Refusal> {
 const NOT_TAKEN: Refusal = invalid("this server does not take that kind of message in that chat");
 
 fn check_body(kind: Kind, chat: ChatId, body: &Bytes) -> Result<(), Refusal> {
+    if (kind == Kind::Private) != (chat == ChatId::Private) {
+        return Err(NOT_TAKEN);
+    }
     let has_body = match kind {
         Kind::Text | Kind::Location | Kind::Contact | Kind::Poll | Kind::Media | Kind::Edit => true,
         Kind::Group if matches!(chat, ChatId::Group(_)) => {
             if let Change::Made(_) = Change::parse(body)? {
                 return Err(invalid("a group is made by CreateGroup"));
             }
+            true
+        }
+        Kind::Private => {
+            Private::parse(body)?;
             true
         }
         Kind::Group | Kind::Lost => return Err(NOT_TAKEN),
@@ -135,7 +146,7 @@ fn check_body(kind: Kind, chat: ChatId, body: &Bytes) -> Result<(), Refusal> {
 
 fn check_envelope(kind: Kind, chat: ChatId, envelope: &Envelope) -> Result<(), Refusal> {
     let (says, deed) = (is_message(kind.into()), Deed::of(kind.into()));
-    if deed.is_some() && envelope.about == Seq(0) {
+    if deed.is_some_and(|deed| deed != Deed::Replace) && envelope.about == Seq(0) {
         return Err(invalid("what it is about is not said"));
     }
     if kind == Kind::Group && envelope.about > Seq(0) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tern_proto::v1;
+use tern_wire::ids::PRIVATE;
 
 use super::rows::{DeviceRow, EntryRow, GoneRow, KeyRow, LogState, Outgoing, Person};
 use super::tables::{Change, KEYS_MAX, Tables, Which};
@@ -34,6 +35,7 @@ struct Content {
     outbox: BTreeMap<u64, Outgoing>,
     keys: BTreeMap<u64, KeyRow>,
     keys_last: u64,
+    private: BTreeMap<String, u64>,
 }
 
 /// What stood at a place before it was changed.
@@ -49,6 +51,7 @@ enum Undo {
     Outgoing(u64, Option<Outgoing>),
     Key(u64, Option<KeyRow>),
     KeysLast(u64),
+    Private(String, Option<u64>),
 }
 
 fn restore<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
@@ -71,6 +74,7 @@ impl Undo {
             Self::Outgoing(id, outgoing) => restore(&mut content.outbox, id, outgoing),
             Self::Key(id, key) => restore(&mut content.keys, id, key),
             Self::KeysLast(id) => content.keys_last = id,
+            Self::Private(key, seq) => restore(&mut content.private, key, seq),
         }
     }
 }
@@ -135,6 +139,11 @@ impl Memory {
     fn doubt(&mut self, chat: u64, above: u64, told: u64) {
         let places: Vec<_> =
             self.now.entries.range((chat, above + 1)..=(chat, u64::MAX)).map(|(place, _)| *place).collect();
+        if chat == PRIVATE {
+            for (key, seq) in self.now.private.extract_if(.., |_, seq| *seq > above) {
+                self.undo.push(Undo::Private(key, Some(seq)));
+            }
+        }
         self.undo.push(Undo::GoneLast(self.now.gone_last));
         for place in places {
             let mut entry = self.now.entries.remove(&place).expect("its place was just listed");
@@ -254,8 +263,12 @@ impl Tables for Memory {
 
     fn is_deleted(&self, chat: u64, seq: u64) -> Result<bool, Error> {
         let mut later = self.now.entries.range((chat, seq + 1)..=(chat, u64::MAX));
-        let deletion = i32::from(v1::Kind::Deletion);
-        Ok(seq > 0 && later.any(|(_, entry)| entry.kind == deletion && entry.envelope.about == seq))
+        let erases = [v1::Kind::Deletion, v1::Kind::Private].map(i32::from);
+        Ok(seq > 0 && later.any(|(_, entry)| erases.contains(&entry.kind) && entry.envelope.about == seq))
+    }
+
+    fn private_seq(&self, key: &str) -> Result<Option<u64>, Error> {
+        Ok(self.now.private.get(key).copied())
     }
 
     fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
@@ -318,6 +331,10 @@ impl Tables for Memory {
                 self.undo.push(Undo::Entry((chat, entry.seq), before));
             }
             Change::Erase { chat, seq } => self.erase(chat, seq),
+            Change::Private(key, seq) => {
+                let before = self.now.private.insert(key.to_owned(), seq);
+                self.undo.push(Undo::Private(key.to_owned(), before));
+            }
             Change::Doubt { chat, above, told } => self.doubt(chat, above, told),
             Change::NotGone(id) => {
                 let before = self.now.gone.remove(&id);

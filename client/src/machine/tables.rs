@@ -65,6 +65,8 @@ pub enum Change<'a> {
         /// The place.
         seq: u64,
     },
+    /// Of what has this key in the private log, the entry at this place counts.
+    Private(&'a str, u64),
     /// Entries of a chat beyond `above` are in doubt. The application has seen those up to `told`, and those that it had seen before.
     Doubt {
         /// The chat.
@@ -132,8 +134,11 @@ pub trait Tables {
     /// Whether an entry of a chat is by the peer.
     fn has_written(&self, chat: u64) -> Result<bool, Error>;
 
-    /// Whether an entry of a chat says that the one at this place is deleted for everyone.
+    /// Whether an entry of a chat says that the one at this place is deleted for everyone, or replaces it.
     fn is_deleted(&self, chat: u64, seq: u64) -> Result<bool, Error>;
+
+    /// The place in the private log of what counts of a key.
+    fn private_seq(&self, key: &str) -> Result<Option<u64>, Error>;
 
     /// Entries in doubt or gone that are the same as this one.
     fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error>;
@@ -213,6 +218,10 @@ where
 
     fn is_deleted(&self, chat: u64, seq: u64) -> Result<bool, Error> {
         (**self).is_deleted(chat, seq)
+    }
+
+    fn private_seq(&self, key: &str) -> Result<Option<u64>, Error> {
+        (**self).private_seq(key)
     }
 
     fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {

@@ -13,7 +13,7 @@ use crate::message::{Message, Standing};
 /// Everything that belongs to one account, device and store.
 const EMPTY: &str = "
 DELETE FROM logs; DELETE FROM entries; DELETE FROM gone; DELETE FROM people; DELETE FROM outbox;
-DELETE FROM generations; DELETE FROM account; DELETE FROM keys; DELETE FROM drafts;
+DELETE FROM generations; DELETE FROM account; DELETE FROM keys; DELETE FROM drafts; DELETE FROM private;
 ";
 
 impl Store {
@@ -141,6 +141,14 @@ impl Store {
             standing.take(&about?);
         }
         Ok(Some(standing))
+    }
+
+    /// The places in the private log of what counts of each key that begins so.
+    pub(crate) fn private_seqs(&self, prefix: &str) -> Result<Vec<u64>, Error> {
+        let sql = "SELECT seq FROM private WHERE substr(key, 1, length(?1)) = ?1 ORDER BY seq";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map([prefix], |row| row.get::<_, i64>(0))?;
+        Ok(rows.map(|seq| seq.map(|seq| seq as u64)).collect::<Result<_, _>>()?)
     }
 
     /// One's own user; 0 without an account.

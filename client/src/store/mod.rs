@@ -28,7 +28,7 @@ pub struct Store {
 }
 
 /// The database's layout, and what brought it from each version to the next.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS account (
@@ -96,6 +96,10 @@ ALTER TABLE outbox ADD COLUMN about INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN forwards INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN mentions BLOB NOT NULL DEFAULT x'';
 CREATE INDEX entries_about ON entries (chat, about) WHERE about > 0;
+",
+    // private: by key, the place in the private log of what counts.
+    "
+CREATE TABLE private (key TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 ",
 ];
 

@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Row, params};
 use tern_proto::v1;
+use tern_wire::ids::PRIVATE;
 
 use super::Store;
 use crate::client::Sent;
@@ -107,9 +108,15 @@ impl Tables for Store {
 
     fn is_deleted(&self, chat: u64, seq: u64) -> Result<bool, Error> {
         let sql = "SELECT EXISTS (
-            SELECT 1 FROM entries WHERE chat = ?1 AND about = ?2 AND about > 0 AND seq > ?2 AND kind = ?3)";
-        let values = params![chat as i64, seq as i64, i32::from(v1::Kind::Deletion)];
+            SELECT 1 FROM entries WHERE chat = ?1 AND about = ?2 AND about > 0 AND seq > ?2 AND kind IN (?3, ?4))";
+        let erases = [v1::Kind::Deletion, v1::Kind::Private].map(i32::from);
+        let values = params![chat as i64, seq as i64, erases[0], erases[1]];
         Ok(self.db.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
+    }
+
+    fn private_seq(&self, key: &str) -> Result<Option<u64>, Error> {
+        let mut query = self.db.prepare_cached("SELECT seq FROM private WHERE key = ?")?;
+        Ok(query.query_row([key], |row| number(row, 0)).optional()?)
     }
 
     fn gone_like(&self, chat: u64, entry: &EntryRow) -> Result<Vec<GoneRow>, Error> {
@@ -203,6 +210,9 @@ impl Tables for Store {
                  WHERE chat = ?1 AND (seq = ?2 OR (about = ?2 AND about > 0 AND seq > ?2 AND kind = ?3))",
                 params![chat as i64, seq as i64, i32::from(v1::Kind::Edit)],
             ),
+            Change::Private(key, seq) => {
+                self.run("INSERT OR REPLACE INTO private VALUES (?, ?)", params![key, seq as i64])
+            }
             Change::Doubt { chat, above, told } => self.doubt(chat, above, told),
             Change::NotGone(id) => self.run("DELETE FROM gone WHERE id = ?", [id as i64]),
             Change::GoneForGood => self.run("UPDATE gone SET state = 1 WHERE state = 0", []),
@@ -326,6 +336,9 @@ impl Store {
              FROM entries WHERE chat = ?1 AND seq > ?2 ORDER BY seq",
             [chat as i64, above as i64, told as i64],
         )?;
+        if chat == PRIVATE {
+            self.run("DELETE FROM private WHERE seq > ?", [above as i64])?;
+        }
         self.run("DELETE FROM entries WHERE chat = ? AND seq > ?", [chat as i64, above as i64])
     }
 

@@ -24,7 +24,8 @@ impl Accounts {
 
     /// The devices of a user are not as before: its groups are told, which do not watch their members.
     pub(super) fn groups_read(&mut self, cx: &mut Cx, id: UserId, rows: &[Row], more: bool) {
-        let logs: Vec<_> = rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
+        let logs = rows.iter().filter_map(|(key, _)| keys::log_of(key));
+        let logs: Vec<_> = logs.filter(|log| matches!(log, LogId::Group(_))).collect();
         if more && let Some(last) = logs.last() {
             read_groups(cx, id, Some(*last));
         }

@@ -3,7 +3,9 @@
 //! A right is never derived from what the asker alone can make. A phone is shown to those to whom its owner has written, a
 //! name to those with whom both have written; a log's owner knows that, and says so with what it asks of the user's owner.
 
+use prost::Message as _;
 use tern_proto::v1;
+use tern_storage::records::ChatSettingsRecord;
 use tern_storage::{Direction, LogId, Row, Rows, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
@@ -69,13 +71,51 @@ impl Accounts {
         rows: Result<Rows, Unreadable>,
     ) {
         let logs = rows.and_then(|rows| match logs_of(&rows) {
-            Some(logs) => Ok(LogsPage { logs, more: rows.more }),
+            Some(mut logs) => {
+                // One's private log is no chat.
+                logs.retain(|log| !matches!(log, LogId::Private(_)));
+                Ok(LogsPage { logs: logs.into_iter().map(|log| (log, None)).collect(), more: rows.more })
+            }
             None => {
                 cx.damaged("a key of chats", &keys::user(user.get()));
                 Err(Unreadable::Damaged)
             }
         });
-        cx.tell_front(origin.place, FrontOp::Logs(origin.ask, logs.map_err(|_| LIST_UNREADABLE)));
+        match logs {
+            Ok(page) if !page.logs.is_empty() => {
+                let (first, last) = (page.logs[0].0, page.logs[page.logs.len() - 1].0);
+                let range = keys::all_chat_settings(user.get(), first, last);
+                let all = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
+                cx.scan(range, Direction::Forwards, all, ScanFor::ChatSettings(user, origin, page));
+            }
+            logs => tell_logs(cx, origin, logs),
+        }
+    }
+
+    /// How a user has the chats of a page has been read.
+    pub(super) fn chat_settings_read(
+        cx: &mut Cx,
+        user: UserId,
+        origin: Origin,
+        mut page: LogsPage,
+        rows: Result<Rows, Unreadable>,
+    ) {
+        let found = rows.and_then(|rows| {
+            let read =
+                |(key, value): Row| Some((keys::log_of(&key)?, ChatSettingsRecord::decode(value).ok()?));
+            rows.rows.into_iter().map(read).collect::<Option<Vec<_>>>().ok_or_else(|| {
+                cx.damaged("a setting of a chat", &keys::user(user.get()));
+                Unreadable::Damaged
+            })
+        });
+        let page = found.map(|found| {
+            for (log, settings) in &mut page.logs {
+                let place = found.binary_search_by_key(log, |(log, _)| *log);
+                *settings = place.ok().map(|place| found[place].1);
+            }
+            page
+        });
+        tell_logs(cx, origin, page);
     }
 
     pub(super) fn describe(&mut self, cx: &mut Cx, origin: Origin, id: UserId, shown: Shown) {
@@ -133,6 +173,10 @@ impl Accounts {
             cx.tell_front(place, FrontOp::Notice(Notice::PersonChanged(changed)));
         }
     }
+}
+
+fn tell_logs(cx: &mut Cx, origin: Origin, logs: Result<LogsPage, Unreadable>) {
+    cx.tell_front(origin.place, FrontOp::Logs(origin.ask, logs.map_err(|_| LIST_UNREADABLE)));
 }
 
 fn read_peers(cx: &mut Cx, id: UserId, after: Option<LogId>) {

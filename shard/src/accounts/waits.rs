@@ -8,7 +8,7 @@ use super::delivery::Delivery;
 use super::{Accounts, Cx, slot_of, slot_of_phone};
 use crate::admin::AdminResponse;
 use crate::held::Load;
-use crate::message::{InboxAsk, Unreadable};
+use crate::message::{InboxAsk, LogsPage, Unreadable};
 use crate::reply::{Origin, Reply, Undone};
 
 /// What follows when a write of an account is durable; if it fails, the account is read again.
@@ -68,6 +68,8 @@ pub(crate) enum ScanFor {
     Inbox(UserId, InboxAsk, bool),
     /// A user's logs, for a page of chats.
     Logs(UserId, Origin),
+    /// How a user has the chats of a page.
+    ChatSettings(UserId, Origin, LogsPage),
 }
 
 impl After {
@@ -195,6 +197,9 @@ impl Accounts {
             (ScanFor::Groups(user), Ok(rows)) => self.groups_read(cx, user, &rows.rows, rows.more),
             (ScanFor::Inbox(user, ask, marked), result) => self.inbox_read(cx, user, ask, marked, result),
             (ScanFor::Logs(user, origin), result) => self.logs_read(cx, user, origin, result),
+            (ScanFor::ChatSettings(user, origin, page), result) => {
+                Self::chat_settings_read(cx, user, origin, page, result);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use prost::Message as _;
 use tern_proto::v1;
+use tern_storage::records::ChatSettingsRecord;
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{ChatId, Seq, UserId};
 use tern_wire::limits::{CHATS_MAX, NUMBERS_END, PAGE_BYTES_MAX};
@@ -35,7 +36,7 @@ struct Page {
     /// The versions that the client knows, by the chats' numbers, rising.
     known: Vec<(u64, u64)>,
     /// The chats of the page, rising, as far as they have come.
-    chats: Vec<(ChatId, Option<Box<Glance>>)>,
+    chats: Vec<(ChatId, Option<ChatSettingsRecord>, Option<Box<Glance>>)>,
     missing: usize,
     /// There are chats behind these.
     more: bool,
@@ -62,9 +63,9 @@ impl Page {
     fn answer(self) -> Reply {
         let mut page = v1::ChatsPage::default();
         let mut bytes = 0;
-        let last = self.chats.last().filter(|_| self.more).map_or(0, |(chat, _)| chat.get());
+        let last = self.chats.last().filter(|_| self.more).map_or(0, |(chat, ..)| chat.get());
         let mut chats = self.chats.into_iter().peekable();
-        while let Some((id, glance)) = chats.next() {
+        while let Some((id, settings, glance)) = chats.next() {
             let glance = glance.expect("all have come");
             if glance.failed == Some(Unreadable::ForNow) {
                 return Reply::Refused(UNREADABLE);
@@ -73,7 +74,7 @@ impl Page {
                 // Its first entry is in the store, and its owner has not heard so: nothing of it was told to anybody.
                 continue;
             }
-            let chat = shown(self.reader.user, *glance);
+            let chat = shown(self.reader.user, *glance, settings);
             let known = self.known.binary_search_by_key(&id.get(), |(known, _)| *known);
             if known.is_ok_and(|place| self.known[place].1 == chat.version) {
                 continue;
@@ -90,7 +91,7 @@ impl Page {
     }
 }
 
-fn shown(reader: UserId, glance: Glance) -> v1::Chat {
+fn shown(reader: UserId, glance: Glance, settings: Option<ChatSettingsRecord>) -> v1::Chat {
     let id = chat_of(glance.log, reader).get();
     if glance.failed.is_some() {
         return v1::Chat { id, unavailable: true, ..Default::default() };
@@ -108,10 +109,16 @@ fn shown(reader: UserId, glance: Glance) -> v1::Chat {
         version: 0,
         unavailable: false,
         left: glance.left,
+        settings: settings.map(settings_of),
     };
     // Never 0, which stands for no version.
     chat.version = xxh3_64(&chat.encode_to_vec()) % (NUMBERS_END - 1) + 1;
     chat
+}
+
+fn settings_of(record: ChatSettingsRecord) -> v1::ChatSettings {
+    let ChatSettingsRecord { archived, muted_until_ms, marked_unread, on_top, notify } = record;
+    v1::ChatSettings { chat: 0, archived, muted_until_ms, marked_unread, on_top, notify }
 }
 
 impl Front {
@@ -145,8 +152,9 @@ impl Front {
         };
         let reader = page.reader;
         (page.missing, page.more) = (logs.len(), more);
-        page.chats = logs.iter().map(|log| (chat_of(*log, reader.user), None)).collect();
-        for log in logs {
+        page.chats =
+            logs.iter().map(|(log, settings)| (chat_of(*log, reader.user), *settings, None)).collect();
+        for (log, _) in logs {
             self.ask_for(cx, id, reader, Ask::Glance(log));
         }
         self.answer_chats(cx, id);
@@ -160,9 +168,9 @@ impl Front {
         }
         let page = self.listings.page(id);
         let chat = chat_of(glance.log, reader);
-        let place = page.chats.binary_search_by_key(&chat, |(chat, _)| *chat);
+        let place = page.chats.binary_search_by_key(&chat, |(chat, ..)| *chat);
         let place = place.expect("what was asked for is in the page, and chats rise as their logs' keys do");
-        page.chats[place].1 = Some(glance);
+        page.chats[place].2 = Some(glance);
         page.missing -= 1;
         self.answer_chats(cx, id);
     }

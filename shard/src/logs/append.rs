@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use tern_storage::records::{ClientMessageRecord, LogRecord};
+use tern_proto::v1;
+use tern_storage::records::{ChatSettingsRecord, ClientMessageRecord, LogRecord};
 use tern_storage::{Direction, Durable, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::group::Change;
 use tern_wire::ids::{ClientMessageId, Seq};
+use tern_wire::private::Private;
 
 use super::log::{Log, Member};
 use super::{After, Cx, GetFor, Highest, Logs, REVOKED, ScanFor, UNKNOWN_USER, UNREADABLE};
 use crate::durable::{DurableHead, DurableSeq};
 use crate::effects::Stage;
-use crate::entry::{Author, Entry, fingerprint, members_of, peer_of};
+use crate::entry::{Author, Entry, fingerprint, log_of, members_of, peer_of};
 use crate::held::Load;
 use crate::limits::{GROUP_UNWRITTEN_MAX, LOG_WAITING_MAX};
 use crate::message::{FrontOp, Send, Unreadable, UserOp, Watermarks};
@@ -235,6 +237,9 @@ impl Logs {
             cx.put_bytes(log.slot, key, membership);
         }
         write_entry(cx, log, &entry);
+        if let LogId::Private(_) = id {
+            write_private(cx, log, &entry);
+        }
         for rewritten in rewritten {
             rewrite(cx, log, &rewritten);
             log.rewritten.push((seq, Arc::new(rewritten)));
@@ -351,6 +356,15 @@ fn write_first(cx: &mut Cx, log: &mut Log, first: &Entry) {
 fn write_entry(cx: &mut Cx, log: &Log, entry: &Entry) {
     cx.put(log.slot, keys::entry(entry.log, entry.seq.0), &entry.to_record());
     write_number(cx, log, entry);
+}
+
+/// Writes apart what a user's private log says of a chat, for the list of chats.
+fn write_private(cx: &mut Cx, log: &Log, entry: &Entry) {
+    let (user, said) = (entry.author.user, Private::parse(&entry.body));
+    let Ok(Private::Chat(chat, settings)) = said else { return };
+    let v1::ChatSettings { archived, muted_until_ms, marked_unread, on_top, notify, .. } = settings;
+    let record = ChatSettingsRecord { archived, muted_until_ms, marked_unread, on_top, notify };
+    cx.put(log.slot, keys::chat_settings(user.get(), log_of(user, chat)), &record);
 }
 
 /// Writes what a later entry has made of one. Nothing is left of what was erased.

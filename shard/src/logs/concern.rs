@@ -60,11 +60,16 @@ impl Log {
             self.newest_of(seq).map(|entry| &**entry).or_else(read)
         };
         let Some(message) = known(about) else { return Verdict::Unknown(about) };
+        if deed == Deed::Replace && message.is_erased() {
+            // Another device has replaced it, and hears of this one.
+            return Verdict::Allowed(Vec::new());
+        }
         if let Err(refusal) = self.may_do(deed, send, message, now_ms, windows) {
             return Verdict::Refused(refusal);
         }
         match deed {
             Deed::Remark | Deed::Vote => Verdict::Allowed(Vec::new()),
+            Deed::Replace => Verdict::Allowed(vec![message.erased()]),
             Deed::Edit => Verdict::Allowed(vec![message.edited(self.head.next())]),
             Deed::Delete if is(Mutation::KeepEdits) => Verdict::Allowed(vec![message.erased()]),
             Deed::Delete => {
@@ -88,7 +93,7 @@ impl Log {
         now_ms: u64,
         windows: Windows,
     ) -> Result<(), Refusal> {
-        if !is_message(message.kind) {
+        if !is_message(message.kind) && deed != Deed::Replace {
             return Err(NO_SUCH_MESSAGE);
         }
         if message.is_erased() {
@@ -98,7 +103,8 @@ impl Log {
         let is_own = message.author.user == send.author.user;
         let age_ms = self.next_time_ms(now_ms).saturating_sub(message.time_ms);
         match deed {
-            Deed::Remark => Ok(()),
+            // In a private log there is nothing else.
+            Deed::Remark | Deed::Replace => Ok(()),
             Deed::Vote if kind == Ok(Kind::Poll) => Ok(()),
             Deed::Vote => Err(NO_SUCH_MESSAGE),
             Deed::Edit if !is_own && !is(Mutation::EditByAnybody) => Err(NOT_YOURS),

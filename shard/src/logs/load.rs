@@ -270,7 +270,7 @@ impl Logs {
 /// its members.
 fn parts(id: LogId) -> u32 {
     match id {
-        LogId::Direct(..) => 2 + 2 * members_of(id).count() as u32,
+        LogId::Direct(..) | LogId::Private(_) => 2 + 2 * members_of(id).count() as u32,
         LogId::Group(_) => 3,
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tern_storage::LogId;
+use tern_storage::records::ChatSettingsRecord;
 use tern_wire::errors::{Farewell, Refusal};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
@@ -63,10 +64,10 @@ pub struct InboxStep {
 }
 
 /// A part of the logs of a user.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LogsPage {
-    /// Rising.
-    pub logs: Vec<LogId>,
+    /// Rising, each with how the user has it, if that was ever said.
+    pub logs: Vec<(LogId, Option<ChatSettingsRecord>)>,
     /// There are more behind them.
     pub more: bool,
 }

@@ -87,6 +87,7 @@ impl Proven {
         let sees = |stay: &Stay| stay.from <= seq && (stay.until == 0 || seq <= stay.until);
         facts.is_blind
             || matches!(log, LogId::Direct(..))
+            || log == LogId::Private(user)
             || stays.is_some_and(|stays| stays.iter().any(sees))
     }
 
@@ -326,6 +327,7 @@ impl Talk {
         let log = place_of(self.user, chat);
         let is_so = match log {
             LogId::Group(_) if member == chat => proven.have_others(log, self.user, marks),
+            LogId::Private(user) => proven.has_marks(log, user, marks),
             _ => proven.has_marks(log, member, marks),
         };
         if marks == (0, 0) || is_so {

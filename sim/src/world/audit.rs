@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use prost::Message as _;
 use tern_client::machine::Ask;
 use tern_client::machine::tables::{Tables as _, Which};
 use tern_proto::v1::{self, client_frame};
 use tern_storage::LogId;
 use tern_storage::embedded::SteppedEngine;
 use tern_storage::records::EntryRecord;
-use tern_wire::ids::GROUPS_FROM;
+use tern_wire::ids::{GROUPS_FROM, PRIVATE};
 
 use super::World;
 use crate::books::{Books, Log};
@@ -106,6 +107,7 @@ impl World {
             let is_deleted_later = |seq: u64| {
                 let entry = &log.entries[seq as usize - 1];
                 let message = if entry.kind == i32::from(v1::Kind::Edit) { entry.about } else { seq };
+
                 let mut later = log.entries[last as usize..].iter();
                 let deletion = i32::from(v1::Kind::Deletion);
                 entry.erased && later.any(|later| later.kind == deletion && later.about == message)
@@ -130,7 +132,10 @@ impl World {
         }
         let tables = device.machine().expect("it has a session").tables();
         let waits = tables.logs(Which::All(None), u32::MAX).expect("memory is read");
-        for log in waits.into_iter().filter(|log| log.last_own > log.others_read && log.chat != user) {
+        for log in waits
+            .into_iter()
+            .filter(|log| log.last_own > log.others_read && log.chat != user && log.chat != PRIVATE)
+        {
             let there = books.logs.get(&place_of(user, log.chat)).expect("what it has was just compared");
             // Of what another device has sent, or this one before it was registered anew, it learns when there is something new.
             let last = &there.entries[log.last_own as usize - 1];
@@ -163,13 +168,27 @@ fn of_user(user: u64, books: &Books) -> impl Iterator<Item = (u64, &Log)> {
         LogId::Direct(lower, higher) if higher == user => Some((lower, log)),
         LogId::Direct(..) => None,
         LogId::Group(group) => log.is_or_was_in(user).then_some((group, log)),
+        LogId::Private(whose) => (whose == user).then_some((PRIVATE, log)),
     })
+}
+
+/// How a user has chats, as the private log says it.
+fn settings_of(user: u64, books: &Books) -> Result<BTreeMap<u64, v1::ChatSettings>, String> {
+    let mut settings = BTreeMap::new();
+    let log = books.logs.get(&LogId::Private(user));
+    for entry in log.into_iter().flat_map(|log| &log.entries).filter(|entry| !entry.erased) {
+        let said = v1::Private::decode(&entry.body[..]).map_err(|_| format!("{} says nothing", entry.seq))?;
+        if let Some(v1::private::What::Chat(chat)) = said.what {
+            settings.insert(chat.chat, v1::ChatSettings { chat: 0, ..chat });
+        }
+    }
+    Ok(settings)
 }
 
 /// What a user is told of the chats is what the books say.
 fn is_listed(user: u64, list: &BTreeMap<u64, v1::Chat>, books: &Books) -> Result<(), String> {
-    let mut count = 0;
-    for (chat, log) in of_user(user, books) {
+    let (mut count, settings) = (0, settings_of(user, books)?);
+    for (chat, log) in of_user(user, books).filter(|(chat, _)| *chat != PRIVATE) {
         count += 1;
         let told = list.get(&chat).ok_or_else(|| format!("{chat} is missing"))?;
         let member = log.members.get(&user).cloned().unwrap_or_default();
@@ -178,6 +197,13 @@ fn is_listed(user: u64, list: &BTreeMap<u64, v1::Chat>, books: &Books) -> Result
         let counts = |entry: &&EntryRecord| entry.sender != user && says(entry.kind);
         let beyond = &log.entries[own_read.max(log.joined(user) - 1) as usize..head as usize];
         let unread = if is_in { beyond.iter().filter(counts).count() as u64 } else { 0 };
+        if told.settings != settings.get(&chat).copied() {
+            return Err(format!(
+                "of {chat} it says {:?}, and it is {:?}",
+                told.settings,
+                settings.get(&chat)
+            ));
+        }
         let unavailable = told.unavailable || told.left == is_in;
         let (told, is) = (
             (told.head, told.unread, told.delivered_upto, told.read_upto, told.own_read_upto),

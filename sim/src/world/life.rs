@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use prost::Message as _;
+use tern_client::machine::rows::EntryRow;
 use tern_client::machine::{Ask, Tables as _};
 use tern_client::{Envelope, Kind, NewMessage};
 use tern_proto::v1::{self, client_frame, group_change::Change, lookup};
 use tern_shard::admin::AdminRequest;
-use tern_wire::ids::{GROUPS_FROM, Phone};
+use tern_wire::ids::{GROUPS_FROM, PRIVATE, Phone};
 
 use super::{Event, World};
 use crate::record::text;
@@ -82,7 +83,8 @@ impl World {
                 let chats = v1::Chats { after: 0, limit: self.life.below(10) as u32, known };
                 request(Work::Chats, client_frame::Request::Chats(chats))
             }
-            170..176 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(chat)))),
+            170..173 => Some((Work::Talk, self.own(at, chat))),
+            173..176 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(chat)))),
             176..180 => {
                 let phone = self.devices[other].phone.clone();
                 Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))))
@@ -257,6 +259,38 @@ impl World {
             self.record.asked(self.said, at, body.len(), (me, chat), about);
         }
         Some((Work::Talk, Ask::Send(NewMessage { chat, kind, body, envelope, key: None })))
+    }
+
+    /// Something for one's own devices, mostly in place of something of before.
+    fn own(&mut self, at: usize, chat: u64) -> Ask {
+        let below = self.life.below(4);
+        let what = match below {
+            0 => v1::private::What::Star(v1::Star { chat, seq: 1 + self.life.below(9), off: false }),
+            1 => v1::private::What::Draft(v1::Draft { chat, text: "a draft".into(), about: 0 }),
+            _ => v1::private::What::Chat(v1::ChatSettings {
+                chat,
+                archived: self.life.below(2) == 0,
+                muted_until_ms: self.life.below(9),
+                ..Default::default()
+            }),
+        };
+        let body = v1::Private { what: Some(what) }.encode_to_vec();
+        // What it replaces may be how another chat is had, which then keeps what it had: only a newer one of its own changes that.
+        let of_same = |private: v1::Private| match private.what {
+            Some(v1::private::What::Chat(before)) if below > 1 => before.chat == chat,
+            Some(v1::private::What::Draft(before)) if below == 1 => before.chat == chat,
+            _ => false,
+        };
+        let about = self.latest_private(at, of_same).unwrap_or(0);
+        let (kind, envelope) = (Kind::Private, Envelope::about(about));
+        Ask::Send(NewMessage { chat: PRIVATE, kind, body, envelope, key: None })
+    }
+
+    /// The newest entry of the private log that a device has, of which this is true.
+    fn latest_private(&self, at: usize, is_so: impl Fn(v1::Private) -> bool) -> Option<u64> {
+        let entries = self.devices[at].machine()?.tables().entries(PRIVATE, 0, u64::MAX, u32::MAX).ok()?;
+        let said = |entry: &EntryRow| v1::Private::decode(&entry.body[..]).is_ok_and(&is_so);
+        entries.iter().rev().find(|entry| !entry.erased && said(entry)).map(|entry| entry.seq)
     }
 
     /// A person has read a chat up to what the device has of it, or a little less.

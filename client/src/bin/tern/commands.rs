@@ -273,10 +273,13 @@ fn items<'a>(result: &'a Value, key: &str) -> &'a [Value] {
 }
 
 /// Prints the list of chats.
-pub async fn chats(profile: &ProfileArgs, unread: bool, json: bool) -> Done {
+pub async fn chats(profile: &ProfileArgs, unread: bool, archived: bool, json: bool) -> Done {
     let mut listed = ask(profile, "chats", json!({})).await?;
-    if unread && let Some(chats) = listed["chats"].as_array_mut() {
-        chats.retain(|chat| chat["unread"] != 0);
+    if let Some(chats) = listed["chats"].as_array_mut() {
+        let is_unread = |chat: &Value| chat["unread"] != 0 || chat["settings"]["marked_unread"] == true;
+        chats.retain(|chat| !unread || is_unread(chat));
+        chats.retain(|chat| archived || unread || chat["settings"]["archived"] != true);
+        chats.sort_by_key(|chat| chat["settings"]["on_top"] != true);
     }
     print_lines(&listed, json, |listed| match items(listed, "chats") {
         [] if unread => vec!["everything is read".to_owned()],
@@ -449,6 +452,8 @@ pub fn history_local(profile: &ProfileArgs, with: &Who, which: Page, json: bool)
     let forwards = after.is_some();
     let more = if forwards { last != 0 && last < log.top } else { first > 1 };
     let (head, delivered_upto, read_upto) = (log.top, log.others_delivered, log.others_read);
+    let hidden = store.hidden(chat.user_id)?;
+    let messages = messages.into_iter().filter(|message| !hidden.has(message.seq)).collect();
     let page = HistoryPage { messages, more, head, delivered_upto, read_upto };
     let gone = store.gone(chat.user_id, GONE_MAX)?;
     let gone = shown::beside(&page, after.or(before).unwrap_or(0), forwards, gone);

@@ -12,6 +12,7 @@ mod commands;
 mod groups;
 mod methods;
 mod output;
+mod private;
 mod profile;
 mod rpc;
 mod shown;
@@ -74,9 +75,12 @@ enum Command {
     },
     /// Print the list of one's chats, those with the newest message first: how many messages are unread, with whom, the newest
     Chats {
-        /// Only those with unread messages
+        /// Only those with unread messages, or marked as unread
         #[arg(long, short)]
         unread: bool,
+        /// Those that are put aside, too
+        #[arg(long, short)]
+        archived: bool,
     },
     /// Chat in the terminal; without WHO, with whoever is chosen from the list
     Chat {
@@ -114,6 +118,8 @@ enum Command {
     },
     #[command(flatten)]
     Talk(talk::Talk),
+    #[command(flatten)]
+    Own(private::Own),
     /// Print a page of a chat, oldest first: the newest messages, or those beside a seq; with --json one object for the page
     History {
         /// With whom
@@ -219,7 +225,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         Command::Register { phone, name, code, device, replace } => {
             commands::register(profile, &phone, &name, code, &device, replace, json).await
         }
-        Command::Chats { unread } => commands::chats(profile, unread, json).await,
+        Command::Chats { unread, archived } => commands::chats(profile, unread, archived, json).await,
         Command::Chat { who, notify } => {
             chat::run(profile, who, notify).await?;
             Ok(ExitCode::SUCCESS)
@@ -237,6 +243,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
             commands::send(profile, &who, params, timeout, json).await
         }
         Command::Talk(talk) => talk::run(profile, talk, json).await,
+        Command::Own(own) => private::run(profile, own, json).await,
         Command::History { who, before, after, limit, local } => {
             let page = Page { before, after, limit };
             match local {

@@ -126,7 +126,7 @@ pub fn parse<T: DeserializeOwned>(params: Value) -> Result<T, Failure> {
     serde_json::from_value(params).map_err(|error| Failure::Params(error.to_string()))
 }
 
-fn who(chat: Option<u64>, phone: Option<String>) -> Result<Who, Failure> {
+pub fn who(chat: Option<u64>, phone: Option<String>) -> Result<Who, Failure> {
     match (chat, phone) {
         (Some(chat), None) if chat > 0 => Ok(Who::User(chat)),
         (None, Some(phone)) => who::phone(&phone).map(Who::Phone).map_err(Failure::Params),
@@ -180,6 +180,10 @@ impl Session {
             "read" => {
                 let read = parse(params)?;
                 Box::pin(async move { session.read(read).await })
+            }
+            "set_chat" | "star" | "hide" | "starred" => {
+                let method = method.to_owned();
+                Box::pin(async move { session.own(&method, params).await })
             }
             _ => return session.begin_of_account(method, params),
         })
@@ -387,7 +391,9 @@ impl Session {
         let chat = self.person(&who(chat, phone)?).await?;
         let limit = limit.unwrap_or(HISTORY_LIMIT);
         let page = self.client.history(chat.user_id, from, forwards, limit).await;
-        let page = self.why(page).await?;
+        let mut page = self.why(page).await?;
+        let hidden = self.client.hidden(chat.user_id).await?;
+        page.messages.retain(|message| !hidden.has(message.seq));
         let gone = self.client.gone(chat.user_id, GONE_MAX).await?;
         let gone = shown::beside(&page, from, forwards, gone);
         Ok(shown::page_json(&chat, &page, &gone))

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tern_client::{
     Cause, Chat, Client, Error, Event, Group, GroupChange, GroupMember, GroupSettings, HistoryPage, Kind,
-    Message, Person, Reason, Role, UserId, Who, is_group,
+    Message, PRIVATE, Person, Reason, Role, UserId, Who, is_group,
 };
 
-use crate::talk;
+use crate::{private, talk};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -281,6 +281,10 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
             object.insert("unknown".into(), true.into());
             object.insert("base64".into(), STANDARD.encode(&message.body).into());
         }
+        Kind::Private => {
+            object.insert("private".into(), private::json(message));
+            object.insert("base64".into(), STANDARD.encode(&message.body).into());
+        }
         Kind::Deletion | Kind::Pin | Kind::Unpin => {}
         Kind::Location | Kind::Contact | Kind::Poll | Kind::Media | Kind::Vote => {
             let name = talk::name_of_kind(message.kind).expect("these have one");
@@ -304,6 +308,7 @@ pub fn message_of(chat: u64, value: &Value) -> Message {
         (true, ..) => Kind::Lost,
         (_, true, _) => Kind::Unknown,
         (.., Some(_)) => Kind::Group,
+        _ if value.get("private").is_some() => Kind::Private,
         _ => value["kind"].as_str().and_then(talk::kind_of_name).unwrap_or_default(),
     };
     let (seq, sender, time_ms, own) = (number("seq"), number("sender"), number("time_ms"), is("own"));
@@ -327,6 +332,7 @@ pub fn chat_json(chat: &Chat) -> Value {
         "chat": user_id, "name": name, "phone": phone, "head": chat.head, "unread": chat.unread,
         "last": chat.last.as_ref().map(message_json), "delivered_upto": chat.delivered_upto,
         "read_upto": chat.read_upto, "own_read_upto": chat.own_read_upto, "version": chat.version, "left": chat.left,
+        "settings": private::settings_json(&chat.settings),
     })
 }
 
@@ -343,6 +349,10 @@ pub struct Around {
 pub async fn around(client: &Client, event: &Event) -> Around {
     let chat = match (event, peer_of(event)) {
         (Event::PersonChanged(person), _) => Some(person.clone()),
+        (_, Some(PRIVATE)) => {
+            let name = "your own devices".to_owned();
+            Some(Person { user_id: PRIVATE, name, phone: String::new() })
+        }
         (_, Some(chat)) => Some(person(client, chat).await),
         _ => None,
     };

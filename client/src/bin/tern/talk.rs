@@ -349,6 +349,7 @@ pub fn text(message: &Message) -> String {
             let file = format!("⎙ {} ({}, {bytes} bytes)", clean_line(&name), clean_line(&r#type));
             if caption.is_empty() { file } else { format!("{file}\n{}", text_of(caption.as_bytes())) }
         }),
+        Kind::Private => crate::private::text(message),
         Kind::Text | Kind::Group | Kind::Lost | Kind::Unknown => text_of(&message.body),
     }
 }

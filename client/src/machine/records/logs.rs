@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use tern_proto::v1;
 use tern_wire::group;
+use tern_wire::ids::PRIVATE;
 
 use super::Records;
 use crate::error::Error;
 use crate::machine::rows::{Account, EntryRow, LogState, Person};
 use crate::machine::tables::{Change, Tables, Which};
 use crate::message::{Envelope, Message};
+use crate::private::Private;
 
 /// An entry was kept.
 pub(crate) struct Took {
@@ -68,6 +70,9 @@ impl<S: Tables> Records<S> {
         if kind == i32::from(v1::Kind::Deletion) {
             self.change(Change::Erase { chat, seq: row.envelope.about })?;
         }
+        if chat == PRIVATE && !row.erased {
+            self.note_private(&row)?;
+        }
         if kind == i32::from(v1::Kind::Group) && seq > log.top {
             self.note_change(chat, &row)?;
         }
@@ -83,6 +88,19 @@ impl<S: Tables> Records<S> {
         }
         self.change(Change::Log(log))?;
         Ok(Took { log, rewound })
+    }
+
+    /// Something that one has told one's own devices: it counts, unless there is something newer of its key.
+    fn note_private(&mut self, row: &EntryRow) -> Result<(), Error> {
+        if row.envelope.about > 0 {
+            self.change(Change::Erase { chat: PRIVATE, seq: row.envelope.about })?;
+        }
+        let Some(private) = Private::of_body(&row.body) else { return Ok(()) };
+        let key = private.key(row.seq);
+        if self.tables.private_seq(&key)?.is_none_or(|seq| seq < row.seq) {
+            self.change(Change::Private(&key, row.seq))?;
+        }
+        Ok(())
     }
 
     /// A group may be called something else from here on. Its name stands among those of people.

@@ -315,7 +315,7 @@ fn everything<S: Tables>(tables: &S) -> String {
     let like: Vec<_> = each.map(|chat| tables.gone_like(chat, &row(chat, 3, 1))).collect();
     let people = (tables.person_by_phone("+1"), tables.person_by_phone("+2"));
     let outbox = (tables.outbox(), tables.outgoing(2));
-    let keys = (tables.key("1"), tables.key("2"), tables.key("3"));
+    let keys = (tables.key("1"), tables.key("2"), tables.private_seq("3"));
     let rest = (tables.device(), tables.generations());
     // Their `Debug` shows no content.
     let bodies: Vec<_> = (1..5).map(|chat| tables.entries(chat, 0, 9, 100)).collect();
@@ -350,7 +350,7 @@ fn change_both(seed: u64, random: &mut fastrand::Rng, store: &mut Store, memory:
         memory.change(change).expect("changed");
         assert_eq!(everything(store), everything(memory), "seed {seed}: {change:?}");
     };
-    match random.u32(0..19) {
+    match random.u32(0..21) {
         0 => both(Change::Device(&DeviceRow { next_client_id: small, newest_device: 3, ..device() })),
         1 => both(Change::Generation(small + 1)),
         2 => both(Change::ForgetGenerations((small > 0).then_some(small))),
@@ -402,6 +402,8 @@ fn change_both(seed: u64, random: &mut fastrand::Rng, store: &mut Store, memory:
         15 => both(Change::Done(small)),
         16 => both(Change::Seen { chat, seq, time_ms: seq }),
         17 => both(Change::Erase { chat, seq }),
+        18 => both(Change::Private(&small.to_string(), seq)),
+        19 => both(Change::Doubt { chat: tern_wire::ids::PRIVATE, above: seq - 1, told: small }),
         _ => {
             let key = small.to_string();
             if is_unknown {

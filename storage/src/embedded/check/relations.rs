@@ -8,8 +8,8 @@ use prost::Message;
 use super::Report;
 use crate::keys::{self, Key, LogId};
 use crate::records::{
-    ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LogRecord, MemberRecord, MembersRecord,
-    NumberRecord, PhoneRecord, StoreRecord, UserRecord,
+    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LogRecord, MemberRecord,
+    MembersRecord, NumberRecord, PhoneRecord, StoreRecord, UserRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -88,6 +88,10 @@ impl Relations {
                 Some(())
             }
             'i' => keys::log_of(key).map(drop),
+            'a' => {
+                ChatSettingsRecord::decode(value).ok()?;
+                keys::log_of(key).map(drop)
+            }
             'u' => {
                 UserRecord::decode(value).ok()?;
                 self.users.insert(user()?);
@@ -148,8 +152,10 @@ impl Relations {
                 rows.push((keys::log(*log), record.encode_to_vec()));
             }
             let mut members = seen.members.clone();
-            if let LogId::Direct(lower, higher) = *log {
-                members.extend([lower, higher]);
+            match *log {
+                LogId::Direct(lower, higher) => members.extend([lower, higher]),
+                LogId::Private(user) => members.extend([user]),
+                LogId::Group(_) => {}
             }
             // Somebody must be named as the author of what is lost.
             let author = members.first().copied().unwrap_or(1);
@@ -174,7 +180,7 @@ impl Relations {
 /// The highest seq that a record of members names; `None` if it is none.
 fn reached(log: LogId, value: &[u8]) -> Option<u64> {
     let members = match log {
-        LogId::Direct(..) => vec![MemberRecord::decode(value).ok()?],
+        LogId::Direct(..) | LogId::Private(_) => vec![MemberRecord::decode(value).ok()?],
         LogId::Group(_) => MembersRecord::decode(value).ok()?.members,
     };
     let of_member = |member: MemberRecord| {

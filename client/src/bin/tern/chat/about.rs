@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use tern_client::body::{Poll, Vote};
-use tern_client::{Envelope, Kind, Message, NewMessage, Standing};
+use tern_client::{Envelope, Kind, Message, NewMessage, Private, Standing};
 
 use super::keys::Action;
 use super::state::{Chat, Pending};
@@ -39,12 +39,17 @@ pub enum Marked {
     Done,
     /// This is to be sent.
     Send(u64, NewMessage),
+    /// This is to be told to one's own devices.
+    Own(Private),
 }
 
 impl Chat {
     /// A message as it stands, as far as what is about it is loaded. `None`: there is no such message.
     pub fn standing(&self, seq: u64) -> Option<Standing> {
         let message = self.messages.get(&seq).filter(|message| message.kind.is_message())?;
+        if self.hidden.has(seq) {
+            return None;
+        }
         let mut standing = Standing::new(message.clone());
         for about in self.about.range((seq, 0)..=(seq, u64::MAX)) {
             if let Some(about) = self.messages.get(&about.1) {
@@ -83,7 +88,7 @@ impl Chat {
         }
         if let Some(seq) = self.marked {
             return Some(format!(
-                "{}  r reply, e edit, d delete, + react, p pin, v vote, Esc back",
+                "{}  r reply, e edit, d delete, + react, p pin, v vote, s star, x hide, Esc back",
                 self.quoted(seq)
             ));
         }
@@ -134,6 +139,8 @@ impl Chat {
         let Standing { message, pinned, .. } = standing;
         match key {
             "r" => self.begin(Writing::Reply(seq)),
+            "s" => return self.keep(Private::Star(self.peer().user_id, seq, true)),
+            "x" => return self.keep(Private::Hidden(self.peer().user_id, vec![seq], 0)),
             _ if message.erased => self.notice = Some("it is deleted".to_owned()),
             "e" if message.own && message.kind == Kind::Text => {
                 self.begin(Writing::Edit(seq));
@@ -152,6 +159,11 @@ impl Chat {
             _ => {}
         }
         Marked::Done
+    }
+
+    fn keep(&mut self, private: Private) -> Marked {
+        self.marked = None;
+        Marked::Own(private)
     }
 
     fn begin(&mut self, writing: Writing) {
@@ -244,7 +256,8 @@ impl Chat {
 
     /// Marks the message above the marked one, or below it; the newest, if none is.
     fn move_mark(&mut self, up: bool) {
-        let is_message = |(_, message): &(&u64, &Message)| message.kind.is_message();
+        let hidden = self.hidden.clone();
+        let is_message = |(seq, message): &(&u64, &Message)| message.kind.is_message() && !hidden.has(**seq);
         let next = match (self.marked, up) {
             (None, true) => self.messages.iter().rev().find(is_message),
             (None, false) => None,

@@ -19,7 +19,7 @@ use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEventKind};
 use ratatui::layout::{Position, Rect};
 use ratatui::{DefaultTerminal, crossterm};
 use serde_json::{Value, json};
-use tern_client::{Client, Error, Event, Events, HistoryPage, Message, NewMessage, Person, Sent};
+use tern_client::{Client, Error, Event, Events, Hidden, HistoryPage, Message, NewMessage, Person, Sent};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -65,6 +65,9 @@ enum Done {
     Page(u64, Result<HistoryPage, Error>),
     Gone(u64, Result<Vec<Message>, Error>),
     Draft(u64, Result<String, Error>),
+    Hidden(u64, Result<Hidden, Error>),
+    /// One's own devices are told something.
+    Told(Result<Sent, Error>),
     Person(Person),
     /// Of a group, what somebody is called.
     Member(u64, Person),
@@ -355,6 +358,13 @@ impl Screen {
                 self.send(number, message);
                 return Next::GoOn;
             }
+            Marked::Own(private) => {
+                let (client, done) = (self.client().clone(), self.done.clone());
+                tokio::spawn(async move {
+                    let _ = done.send(Done::Told(client.tell_own(&private).await));
+                });
+                return Next::GoOn;
+            }
         }
         match action {
             Action::Leave => return Next::Leave,
@@ -532,6 +542,7 @@ impl Screen {
         tokio::spawn(async move {
             let _ = done.send(Done::Gone(peer, client.gone(peer, GONE_MESSAGES).await));
             let _ = done.send(Done::Draft(peer, client.draft(peer).await));
+            let _ = done.send(Done::Hidden(peer, client.hidden(peer).await));
         });
     }
 
@@ -584,6 +595,18 @@ impl Screen {
                 if let (Some(chat), Ok(draft)) = (self.chats.get_mut(&peer), draft) {
                     chat.begin_with(draft);
                 }
+            }
+            Done::Hidden(peer, hidden) => {
+                if let (Some(chat), Ok(hidden)) = (self.chats.get_mut(&peer), hidden) {
+                    chat.hidden = hidden;
+                }
+            }
+            Done::Told(result) => {
+                let notice = match &result {
+                    Ok(_) => Some("kept on all your devices".to_owned()),
+                    Err(error) => told(error),
+                };
+                self.chat().into_iter().for_each(|chat| chat.notice.clone_from(&notice));
             }
             Done::Person(person) => {
                 self.names.insert(person.user_id, shown::name_of(&person));

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tern_client::{Error, Event, HistoryPage, Kind, Message, NewMessage, Person, Sent, is_group};
+use tern_client::{
+    Error, Event, Hidden, HistoryPage, Kind, Message, NewMessage, PRIVATE, Person, Private, Sent, is_group,
+};
 
 use super::about::{self, Writing};
 use super::input::Input;
@@ -49,6 +51,8 @@ pub struct Chat {
     /// What came from others meanwhile.
     pub elsewhere: String,
     pub search: Option<Search>,
+    /// What is deleted for oneself.
+    pub hidden: Hidden,
     /// What is about which message: its seq, and its own.
     pub(super) about: BTreeSet<(u64, u64)>,
     /// The message that something is to be done to.
@@ -93,6 +97,7 @@ impl Chat {
             warning: None,
             elsewhere: String::new(),
             search: None,
+            hidden: Hidden::default(),
             about: BTreeSet::new(),
             marked: None,
             confirming: false,
@@ -185,6 +190,12 @@ impl Chat {
                 (self.connected, self.notice) = (false, Some(shown::clean_line(&why)));
             }
             Event::Message(message) if message.chat == self.peer.user_id => self.insert(message),
+            Event::Message(message) if message.chat == PRIVATE => match message.private() {
+                Some(Private::Hidden(chat, seqs, upto)) if chat == self.peer.user_id => {
+                    self.hidden.add(seqs, upto);
+                }
+                _ => {}
+            },
             Event::Receipt { chat, delivered_upto, read_upto, own: false } if chat == self.peer.user_id => {
                 (self.delivered_upto, self.read_upto) = (delivered_upto, read_upto);
             }

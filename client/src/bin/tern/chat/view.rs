@@ -66,7 +66,7 @@ pub fn draw_help(frame: &mut Frame<'_>) {
         ("Ctrl-Y", "put back what was cut"),
         (
             "Alt-Up -Down, Ctrl-Up -Down",
-            "mark a message: then r reply, e edit, d delete, + react, p pin, v vote",
+            "mark a message: then r reply, e edit, d delete, + react, p pin, v vote, s star, x hide",
         ),
         ("PgUp, PgDn, the wheel", "scroll; older messages come by themselves"),
         ("Ctrl-End", "to the newest"),

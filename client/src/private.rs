@@ -1,0 +1,225 @@
+//! What one tells one's own devices: how one has a chat, stars, what is hidden, drafts, settings. Entries of the private log, of which the
+//! newest of a key counts.
+
+use prost::Message as _;
+use tern_proto::v1::{self, private::What};
+use tern_wire::ids::PRIVATE;
+
+use crate::client::{Client, Sent};
+use crate::error::Error;
+use crate::machine::Tables as _;
+use crate::message::{Envelope, Kind, NewMessage};
+use crate::store::Store;
+
+/// Something that one tells one's own devices.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Private {
+    /// How one has a chat.
+    Chat(u64, ChatSettings),
+    /// Whether a message of a chat is starred.
+    Star(u64, u64, bool),
+    /// Messages of a chat are deleted for oneself: these, and all up to a seq.
+    Hidden(u64, Vec<u64>, u64),
+    /// What one is writing in a chat, and the message that it replies to (0: none). Empty: nothing.
+    Draft(u64, Vec<u8>, u64),
+    /// A setting of one's clients: name and value.
+    Setting(String, Vec<u8>),
+}
+
+/// How one has a chat.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ChatSettings {
+    /// It is put aside.
+    pub archived: bool,
+    /// Nothing is made known of it before this, in ms since the Unix epoch; [`FOR_EVER_MS`]: never.
+    pub muted_until_ms: u64,
+    /// One wants to see it as unread, though it is read.
+    pub marked_unread: bool,
+    /// It stands above others.
+    pub on_top: bool,
+    /// What is made known of it.
+    pub notify: Notify,
+}
+
+/// No end.
+pub const FOR_EVER_MS: u64 = tern_wire::limits::NUMBERS_END - 1;
+
+/// What is made known of a chat.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Notify {
+    /// Everything.
+    #[default]
+    All,
+    /// What mentions one.
+    Mentions,
+    /// Nothing.
+    None,
+}
+
+/// Shows no content.
+impl std::fmt::Debug for Private {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Chat(chat, settings) => write!(f, "Chat({chat}, {settings:?})"),
+            Self::Star(chat, seq, on) => write!(f, "Star({chat}, {seq}, {on})"),
+            Self::Hidden(chat, seqs, upto) => write!(f, "Hidden({chat}, {} seqs, upto {upto})", seqs.len()),
+            Self::Draft(chat, text, _) => write!(f, "Draft({chat}, {} bytes)", text.len()),
+            Self::Setting(_, value) => write!(f, "Setting({} bytes)", value.len()),
+        }
+    }
+}
+
+impl ChatSettings {
+    pub(crate) fn of_wire(raw: v1::ChatSettings) -> Self {
+        let v1::ChatSettings { archived, muted_until_ms, marked_unread, on_top, .. } = raw;
+        let notify = match raw.notify() {
+            v1::Notify::All => Notify::All,
+            v1::Notify::Mentions => Notify::Mentions,
+            v1::Notify::None => Notify::None,
+        };
+        Self { archived, muted_until_ms, marked_unread, on_top, notify }
+    }
+
+    fn to_wire(self, chat: u64) -> v1::ChatSettings {
+        let Self { archived, muted_until_ms, marked_unread, on_top, notify } = self;
+        let notify = match notify {
+            Notify::All => v1::Notify::All,
+            Notify::Mentions => v1::Notify::Mentions,
+            Notify::None => v1::Notify::None,
+        };
+        let notify = notify.into();
+        v1::ChatSettings { chat, archived, muted_until_ms, marked_unread, on_top, notify }
+    }
+}
+
+impl Private {
+    /// What a body says; `None` if this version does not know it.
+    pub(crate) fn of_body(body: &[u8]) -> Option<Self> {
+        Some(match v1::Private::decode(body).ok()?.what? {
+            What::Chat(raw) => Self::Chat(raw.chat, ChatSettings::of_wire(raw)),
+            What::Star(star) => Self::Star(star.chat, star.seq, !star.off),
+            What::Hidden(hidden) => Self::Hidden(hidden.chat, hidden.seqs, hidden.upto),
+            What::Draft(draft) => Self::Draft(draft.chat, draft.text.into(), draft.about),
+            What::Setting(setting) => Self::Setting(setting.name, setting.value.into()),
+        })
+    }
+
+    fn to_body(&self) -> Vec<u8> {
+        let what = match self.clone() {
+            Self::Chat(chat, settings) => What::Chat(settings.to_wire(chat)),
+            Self::Star(chat, seq, on) => What::Star(v1::Star { chat, seq, off: !on }),
+            Self::Hidden(chat, seqs, upto) => What::Hidden(v1::Hidden { chat, seqs, upto }),
+            Self::Draft(chat, text, about) => What::Draft(v1::Draft { chat, text: text.into(), about }),
+            Self::Setting(name, value) => What::Setting(v1::ClientSetting { name, value: value.into() }),
+        };
+        v1::Private { what: Some(what) }.encode_to_vec()
+    }
+
+    /// Of those with the same key the newest counts. What is hidden adds up: each has a key of its own, by its place.
+    pub(crate) fn key(&self, seq: u64) -> String {
+        match self {
+            Self::Chat(chat, _) => format!("chat {chat}"),
+            Self::Star(chat, message, _) => format!("star {chat} {message}"),
+            Self::Hidden(chat, ..) => format!("hidden {chat} {seq}"),
+            Self::Draft(chat, ..) => format!("draft {chat}"),
+            Self::Setting(name, _) => format!("setting {name}"),
+        }
+    }
+}
+
+impl Client {
+    /// Tells something to one's own devices, this one too, and waits until it is durable. What it replaces is erased.
+    pub async fn tell_own(&self, private: &Private) -> Result<Sent, Error> {
+        let (key, body) = (private.key(0), private.to_body());
+        let replaces = match private {
+            Private::Hidden(..) => 0,
+            _ => self.local(move |store| store.private_seq(&key)).await?.unwrap_or(0),
+        };
+        let envelope = Envelope::about(replaces);
+        self.send_message(NewMessage { chat: PRIVATE, kind: Kind::Private, body, envelope, key: None }).await
+    }
+
+    /// How one has a chat, as far as this profile has heard.
+    pub async fn chat_settings(&self, chat: u64) -> Result<ChatSettings, Error> {
+        let found = self.local(move |store| store.private_of(&format!("chat {chat}"))).await?;
+        Ok(match found {
+            Some(Private::Chat(_, settings)) => settings,
+            _ => ChatSettings::default(),
+        })
+    }
+
+    /// The messages that are starred, by chat and seq, as far as this profile has heard.
+    pub async fn starred(&self) -> Result<Vec<(u64, u64)>, Error> {
+        let all = self.local(|store| store.all_private("star ")).await?;
+        let on = all.into_iter().filter_map(|private| match private {
+            Private::Star(chat, seq, true) => Some((chat, seq)),
+            _ => None,
+        });
+        let mut starred: Vec<_> = on.collect();
+        starred.sort_unstable();
+        Ok(starred)
+    }
+
+    /// The messages of a chat that are deleted for oneself, as far as this profile has heard.
+    pub async fn hidden(&self, chat: u64) -> Result<Hidden, Error> {
+        self.local(move |store| store.hidden(chat)).await
+    }
+
+    /// A setting of one's clients, as far as this profile has heard.
+    pub async fn client_setting(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let key = format!("setting {name}");
+        Ok(match self.local(move |store| store.private_of(&key)).await? {
+            Some(Private::Setting(_, value)) => Some(value),
+            _ => None,
+        })
+    }
+}
+
+impl Store {
+    /// What counts of a key.
+    pub(crate) fn private_of(&self, key: &str) -> Result<Option<Private>, Error> {
+        let Some(seq) = self.private_seq(key)? else { return Ok(None) };
+        let entry = self.entry(PRIVATE, seq)?;
+        Ok(entry.and_then(|entry| Private::of_body(&entry.body)))
+    }
+
+    /// What counts of each key that begins so.
+    pub(crate) fn all_private(&self, prefix: &str) -> Result<Vec<Private>, Error> {
+        let mut all = Vec::new();
+        for seq in self.private_seqs(prefix)? {
+            all.extend(self.entry(PRIVATE, seq)?.and_then(|entry| Private::of_body(&entry.body)));
+        }
+        Ok(all)
+    }
+
+    /// Whether a message of a chat is hidden, by what this profile has heard.
+    pub fn hidden(&self, chat: u64) -> Result<Hidden, Error> {
+        let mut hidden = Hidden::default();
+        for private in self.all_private(&format!("hidden {chat} "))? {
+            if let Private::Hidden(_, seqs, upto) = private {
+                hidden.add(seqs, upto);
+            }
+        }
+        Ok(hidden)
+    }
+}
+
+/// The messages of a chat that are deleted for oneself.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Hidden {
+    seqs: std::collections::BTreeSet<u64>,
+    upto: u64,
+}
+
+impl Hidden {
+    /// These are, too, and all up to a seq.
+    pub fn add(&mut self, seqs: Vec<u64>, upto: u64) {
+        self.seqs.extend(seqs);
+        self.upto = self.upto.max(upto);
+    }
+
+    /// Whether a message is.
+    pub fn has(&self, seq: u64) -> bool {
+        seq <= self.upto || self.seqs.contains(&seq)
+    }
+}
