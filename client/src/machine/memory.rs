@@ -124,6 +124,11 @@ impl Memory {
         }
     }
 
+    fn set_private(&mut self, key: &str, seq: u64) {
+        let before = self.now.private.insert(key.to_owned(), seq);
+        self.undo.push(Undo::Private(key.to_owned(), before));
+    }
+
     fn erase(&mut self, chat: u64, seq: u64) {
         let edit = i32::from(v1::Kind::Edit);
         let entries = self.now.entries.range_mut((chat, seq)..=(chat, u64::MAX));
@@ -331,10 +336,7 @@ impl Tables for Memory {
                 self.undo.push(Undo::Entry((chat, entry.seq), before));
             }
             Change::Erase { chat, seq } => self.erase(chat, seq),
-            Change::Private(key, seq) => {
-                let before = self.now.private.insert(key.to_owned(), seq);
-                self.undo.push(Undo::Private(key.to_owned(), before));
-            }
+            Change::Private(key, seq) => self.set_private(key, seq),
             Change::Doubt { chat, above, told } => self.doubt(chat, above, told),
             Change::NotGone(id) => {
                 let before = self.now.gone.remove(&id);

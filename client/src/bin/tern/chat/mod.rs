@@ -19,7 +19,7 @@ use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEventKind};
 use ratatui::layout::{Position, Rect};
 use ratatui::{DefaultTerminal, crossterm};
 use serde_json::{Value, json};
-use tern_client::{Client, Error, Event, Events, Hidden, HistoryPage, Message, NewMessage, Person, Sent};
+use tern_client::{Client, Error, Event, Events, HistoryPage, NewMessage, Person, Sent};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ use crate::who::Who;
 use about::Marked;
 use keys::Action;
 use picker::{Picked, Picker};
-use state::Chat;
+use state::{Chat, Kept};
 
 /// Messages read from history at once.
 const PAGE_MESSAGES: u32 = 100;
@@ -63,9 +63,7 @@ pub enum Notify {
 enum Done {
     Sent(u64, u64, Result<Sent, Error>),
     Page(u64, Result<HistoryPage, Error>),
-    Gone(u64, Result<Vec<Message>, Error>),
-    Draft(u64, Result<String, Error>),
-    Hidden(u64, Result<Hidden, Error>),
+    Kept(u64, Result<Kept, Error>),
     /// One's own devices are told something.
     Told(Result<Sent, Error>),
     Person(Person),
@@ -536,13 +534,15 @@ impl Screen {
         });
     }
 
-    /// Reads what the profile has kept of a chat beside its messages: those that are gone, and a draft.
+    /// Reads what the profile has kept of a chat beside its messages: those that are gone, a draft, what is hidden.
     fn read_kept(&self, peer: u64) {
         let (client, done) = (self.client().clone(), self.done.clone());
         tokio::spawn(async move {
-            let _ = done.send(Done::Gone(peer, client.gone(peer, GONE_MESSAGES).await));
-            let _ = done.send(Done::Draft(peer, client.draft(peer).await));
-            let _ = done.send(Done::Hidden(peer, client.hidden(peer).await));
+            let kept = async {
+                let gone = client.gone(peer, GONE_MESSAGES).await?;
+                Ok(Kept { gone, draft: client.draft(peer).await?, hidden: client.hidden(peer).await? })
+            };
+            let _ = done.send(Done::Kept(peer, kept.await));
         });
     }
 
@@ -586,26 +586,15 @@ impl Screen {
                     chat.meet(person.user_id, shown::name_of(&person));
                 }
             }
-            Done::Gone(peer, gone) => match (self.chats.get_mut(&peer), gone) {
-                (Some(chat), Ok(gone)) => gone.into_iter().for_each(|message| chat.lose(message)),
-                (Some(chat), Err(error)) => chat.notice = told(&error),
-                (None, _) => {}
-            },
-            Done::Draft(peer, draft) => {
-                if let (Some(chat), Ok(draft)) = (self.chats.get_mut(&peer), draft) {
-                    chat.begin_with(draft);
-                }
-            }
-            Done::Hidden(peer, hidden) => {
-                if let (Some(chat), Ok(hidden)) = (self.chats.get_mut(&peer), hidden) {
-                    chat.hidden = hidden;
+            Done::Kept(peer, kept) => {
+                if let Some(chat) = self.chats.get_mut(&peer) {
+                    let taken = kept.map(|kept| chat.take_kept(kept));
+                    taken.unwrap_or_else(|error| chat.notice = told(&error));
                 }
             }
             Done::Told(result) => {
-                let notice = match &result {
-                    Ok(_) => Some("kept on all your devices".to_owned()),
-                    Err(error) => told(error),
-                };
+                let kept = || Some("kept on all your devices".to_owned());
+                let notice = result.as_ref().map_or_else(told, |_| kept());
                 self.chat().into_iter().for_each(|chat| chat.notice.clone_from(&notice));
             }
             Done::Person(person) => {

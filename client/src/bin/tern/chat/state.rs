@@ -28,6 +28,16 @@ pub struct Search {
     pub at: Option<u64>,
 }
 
+/// What the profile has kept of a chat beside its messages.
+pub struct Kept {
+    /// What the server has no more.
+    pub gone: Vec<Message>,
+    /// What was being written.
+    pub draft: String,
+    /// What is deleted for oneself.
+    pub hidden: Hidden,
+}
+
 /// A chat with one person, or a group.
 #[derive(Debug)]
 pub struct Chat {
@@ -350,6 +360,13 @@ impl Chat {
             }
         }
         true
+    }
+
+    /// Takes what the profile has kept.
+    pub fn take_kept(&mut self, kept: Kept) {
+        kept.gone.into_iter().for_each(|message| self.lose(message));
+        self.begin_with(kept.draft);
+        self.hidden = kept.hidden;
     }
 
     /// Begins with what was being written when the chat was left, unless something is written already.
