@@ -9,6 +9,7 @@ use crate::account::WRONG_KIND;
 use crate::client::{Client, Sent};
 use crate::driver::Call;
 use crate::error::Error;
+use crate::invitations::Invitation;
 use crate::message::{Kind, NewMessage};
 use crate::store::Person;
 
@@ -51,6 +52,10 @@ pub struct Group {
     pub members: Vec<GroupMember>,
     /// When it was made, in ms since the Unix epoch.
     pub created_ms: u64,
+    /// Those that are good, for those who may add members.
+    pub invitations: Vec<Invitation>,
+    /// Who asks to be let in, for the same.
+    pub asking: Vec<u64>,
 }
 
 /// Shows no content.
@@ -130,7 +135,7 @@ impl Client {
         self.keep_change(group, group_change::Change::Settings(settings.to_wire())).await
     }
 
-    async fn keep_change(&self, chat: u64, change: group_change::Change) -> Result<Sent, Error> {
+    pub(crate) async fn keep_change(&self, chat: u64, change: group_change::Change) -> Result<Sent, Error> {
         let body = v1::GroupChange { change: Some(change) }.encode_to_vec();
         let kind = Kind::Group;
         self.keep_message(NewMessage { chat, kind, body, ..NewMessage::default() }).await?.sent().await
@@ -138,9 +143,9 @@ impl Client {
 
     /// What a group is, and who its members are.
     pub async fn group(&self, chat: u64) -> Result<Group, Error> {
-        let request = client_frame::Request::AboutGroup(v1::AboutGroup { chat });
+        let request = client_frame::Request::AboutGroup(v1::AboutGroup { chat, ..Default::default() });
         match self.ask(request).await? {
-            server_frame::Message::Group(group) => group_of(group).ok_or(WRONG_KIND),
+            server_frame::Message::Group(group) => group_of(*group).ok_or(WRONG_KIND),
             _ => Err(WRONG_KIND),
         }
     }
@@ -173,7 +178,9 @@ impl Client {
 }
 
 fn group_of(group: v1::Group) -> Option<Group> {
-    let v1::Group { chat, name, description, picture, settings, members, created_ms } = group;
+    let v1::Group { chat, name, description, picture, settings, members, created_ms, .. } = group;
+    let invitations = group.invitations.into_iter().map(Invitation::of_wire).collect();
+    let asking = group.asking;
     let settings = Settings::of_wire(settings.unwrap_or_default())?;
     let member = |member: v1::Member| {
         let v1::Member { user_id, role, delivered_upto, read_upto } = member;
@@ -182,5 +189,6 @@ fn group_of(group: v1::Group) -> Option<Group> {
         GroupMember { user_id, role, delivered_upto, read_upto }
     };
     let members = members.into_iter().map(member).collect();
-    Some(Group { chat, name, description, picture: picture.into(), settings, members, created_ms })
+    let picture = picture.into();
+    Some(Group { chat, name, description, picture, settings, members, created_ms, invitations, asking })
 }

@@ -347,7 +347,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     let page = include_str!("../../docs/CLIENT.md");
     let (_, table) = page.split_once("| method | parameters | result |").expect("the page has the table");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    let (mut documented, mut group) = (BTreeSet::new(), 0);
+    let (mut documented, mut group, mut link) = (BTreeSet::new(), 0, String::new());
     for row in rows {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
         let (method, params, results) = (cells[0].trim_matches('`'), named(cells[1]), named(cells[2]));
@@ -370,7 +370,8 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "rename" => json!({ "name": "Anna" }),
             "ack" => json!({ "upto": 1 }),
             "create_group" => json!({ "name": "friends", "members": { "phones": ["+15550002"] } }),
-            "group" => json!({ "chat": group }),
+            "group" | "invite" => json!({ "chat": group }),
+            "preview" | "join" => json!({ "link": link }),
             "change_group" => json!({ "chat": group, "name": "good friends" }),
             _ => json!({}),
         };
@@ -381,18 +382,35 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         if method == "create_group" {
             group = result["chat"].as_u64().expect("a number");
         }
+        if method == "invite" {
+            link = result["link"].as_str().expect("a link").to_owned();
+        }
         // Of lists also what is in them.
-        let within = ["chats", "devices", "members"].iter().filter_map(|key| result[*key].get(0));
+        let within = ["chats", "devices", "members", "invitations", "starred"]
+            .iter()
+            .filter_map(|key| result[*key].get(0));
         let objects = [&result].into_iter().chain(within).filter_map(Value::as_object);
         let given: BTreeSet<_> = objects.flat_map(|object| object.keys()).map(String::as_str).collect();
         assert!(given.is_subset(&results), "{method} gives {given:?}, and the page says {results:?}");
         // These are told only where they say something.
-        let sometimes = BTreeSet::from(["moved", "timeout_ms", "queued", "why", "message", "unavailable"]);
+        let sometimes = BTreeSet::from([
+            "moved",
+            "timeout_ms",
+            "queued",
+            "why",
+            "message",
+            "unavailable",
+            "asked",
+            "hash",
+            "expires_ms",
+            "uses_left",
+            "wants_approval",
+        ]);
         let missing: Vec<_> = results.difference(&given).filter(|name| !sometimes.contains(*name)).collect();
         assert!(missing.is_empty(), "{method} does not give {missing:?}: {result}");
     }
     let methods = ["send", "history", "chats", "read", "lookup", "whoami", "devices", "end_device", "rename"];
-    let own = ["set_chat", "star", "starred", "hide"];
+    let own = ["invite", "preview", "join", "set_chat", "star", "starred", "hide"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
     assert_eq!(documented, methods.into_iter().chain(more).chain(own).collect());
     program.result("end_device", json!({ "device_id": 1 }));

@@ -167,3 +167,53 @@ fn what_is_archived_muted_starred_or_hidden_is_so_on_all_devices() {
     let output = ann.run(&["set", to_bob, "--mute", "soon"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[test]
+fn a_link_leads_into_a_group_at_once_or_when_somebody_lets_one_in() {
+    let server = Ternd::start(3);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let carol = Profile::register(&server, dir.path(), "+15550003", "Carol");
+    let group = ann.json(&["group", "new", "friends", "--json"])[0]["chat"].as_u64().expect("a number");
+    let group = format!("@{group}");
+    ann.json(&["send", &group, "before", "--json"]);
+    let invite = |arguments: &[&str]| {
+        let arguments: Vec<_> = [&["group", "invite", &group], arguments, &["--json"]].concat();
+        ann.json(&arguments)[0]["link"].as_str().expect("a link").to_owned()
+    };
+    let link = invite(&["--expires", "24", "--uses", "5"]);
+    let preview = bob.json(&["group", "join", &link, "--preview", "--json"]).remove(0);
+    assert_eq!(
+        (&preview["name"], &preview["size"], &preview["member"]),
+        (&json!("friends"), &json!(1), &json!(false))
+    );
+    let shown = String::from_utf8(bob.run(&["group", "join", &link]).stdout).expect("text");
+    assert!(shown.contains("friends") && shown.contains("you are in it"), "{shown}");
+    seq(&bob, &["send", &group, "hello"]);
+    let said = seq(&ann, &["send", &group, "welcome"]);
+    let heard = bob.json(&["listen", "--once", "--json"]);
+    let seqs: Vec<_> =
+        heard.iter().filter(|event| event["event"] == "message").map(|event| &event["seq"]).collect();
+    // From the entry by which he came on, and nothing before it.
+    assert_eq!(seqs, [said - 2, said - 1, said]);
+    // One that wants approval: Carol asks, and is let in.
+    let link = invite(&["--approval"]);
+    let asked = carol.json(&["group", "join", &link, "--json"]).remove(0);
+    assert_eq!((&asked["asked"], &asked["member"]), (&json!(true), &json!(false)));
+    assert_eq!(carol.json(&["chats", "--json"])[0]["chats"], json!([]), "it is no chat of hers yet");
+    let about = ann.json(&["group", "show", &group, "--json"]).remove(0);
+    let carols = about["asking"][0].as_u64().expect("a user");
+    ann.json(&["group", "add", &group, &format!("@{carols}"), "--json"]);
+    carol.json(&["listen", "--once", "--json"]);
+    assert!(seq(&carol, &["send", &group, "thanks"]) > said);
+    // An invitation that was ended leads nowhere.
+    let hash =
+        about["invitations"].as_array().expect("invitations")[1]["hash"].as_str().expect("a hash").to_owned();
+    ann.json(&["group", "uninvite", &group, &hash, "--json"]);
+    let told = bob.json(&["group", "join", &link, "--preview", "--json"]).remove(0);
+    assert_eq!(told["member"], json!(true), "a member is told all the same");
+    let dan = Profile::register(&server, dir.path(), "+15550004", "Dan");
+    assert_eq!(refused(&dan, &["group", "join", &link]), "INVITATION_UNKNOWN");
+    let output = dan.run(&["group", "join", "tern:join/nonsense"]);
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -356,7 +356,7 @@ impl Node {
             4 => Change::Left(v1::Left {}),
             5 => Change::Role(v1::RoleGiven { user_id: user, role: script.byte().into() }),
             6 => Change::Settings(v1::GroupSettings { senders: 1, ..v1::GroupSettings::default() }),
-            _ => return drop(self.ask(Request::AboutGroup(v1::AboutGroup { chat }))),
+            _ => return drop(self.ask(Request::AboutGroup(v1::AboutGroup { chat, ..Default::default() }))),
         };
         let body = v1::GroupChange { change: Some(change) }.encode_to_vec().into();
         let (client_id, kind) = (script.byte().into(), v1::Kind::Group.into());

@@ -60,6 +60,6 @@ fn is_before_login(request: &Request) -> bool {
         Request::Resume(_) | Request::History(_) | Request::Credit(_) => false,
         Request::Chats(_) | Request::Devices | Request::EndDevice(_) => false,
         Request::RingDevice(_) | Request::Rename(_) => false,
-        Request::CreateGroup(_) | Request::AboutGroup(_) => false,
+        Request::CreateGroup(_) | Request::AboutGroup(..) => false,
     }
 }

@@ -46,7 +46,7 @@ fn check(request: &Request) {
             let change = Change::parse(&create.body);
             assert!(create.client_id.0 < NUMBERS_END && matches!(change, Ok(Change::Made(_))), "{change:?}");
         }
-        Request::AboutGroup(group) => assert_eq!(GroupId::new(group.get()), Some(*group)),
+        Request::AboutGroup(group, _) => assert_eq!(GroupId::new(group.get()), Some(*group)),
         Request::Send(send) => {
             assert!(send.chat.get() != 0 && send.client_id.0 < NUMBERS_END && !send.body.is_empty());
             let is_text = send.kind == v1::Kind::Text as i32;

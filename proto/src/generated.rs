@@ -126,7 +126,7 @@ pub mod server_frame {
         #[prost(message, tag = "27")]
         GroupCreated(super::GroupCreated),
         #[prost(message, tag = "28")]
-        Group(super::Group),
+        Group(::prost::alloc::boxed::Box<super::Group>),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -849,7 +849,10 @@ pub struct GroupMade {
 /// The body of an entry of KIND_GROUP. In a Send, by a member who may; the first alone comes from CreateGroup.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GroupChange {
-    #[prost(oneof = "group_change::Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(
+        oneof = "group_change::Change",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+    )]
     pub change: ::core::option::Option<group_change::Change>,
 }
 /// Nested message and enum types in `GroupChange`.
@@ -878,7 +881,40 @@ pub mod group_change {
         Picture(::prost::bytes::Bytes),
         #[prost(message, tag = "9")]
         Settings(super::GroupSettings),
+        /// Whoever has the secret of this invitation may come.
+        #[prost(message, tag = "10")]
+        Invitation(super::Invitation),
+        /// The invitation of this hash is good no more.
+        #[prost(bytes, tag = "11")]
+        InvitationEnded(::prost::bytes::Bytes),
+        /// The sender, who was no member, has come by an invitation: its secret.
+        #[prost(bytes, tag = "12")]
+        Joined(::prost::bytes::Bytes),
+        /// The sender, who is no member, has an invitation that wants approval, and asks to be let in: its secret. Who may add members adds
+        /// them, or declines.
+        #[prost(bytes, tag = "13")]
+        Asked(::prost::bytes::Bytes),
+        /// This one had asked, and is not let in.
+        #[prost(uint64, tag = "14")]
+        Declined(u64),
     }
+}
+/// An invitation to a group. Its secret, 16 random bytes, is made by whoever makes the invitation, who passes it on with the group's
+/// number; the group knows its hash alone.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Invitation {
+    /// SHA-256 of the secret.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub hash: ::prost::bytes::Bytes,
+    /// When it ends. 0: when somebody ends it.
+    #[prost(uint64, tag = "2")]
+    pub expires_ms: u64,
+    /// How many may come by it. 0: any number.
+    #[prost(uint32, tag = "3")]
+    pub uses_max: u32,
+    /// Whoever has it is let in by those who may add members.
+    #[prost(bool, tag = "4")]
+    pub wants_approval: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Members {
@@ -896,10 +932,13 @@ pub struct RoleGiven {
     pub role: i32,
 }
 /// Asks what a group is, and who its members are. Answered by Group.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AboutGroup {
     #[prost(uint64, tag = "1")]
     pub chat: u64,
+    /// By whoever is no member: the secret of an invitation. They are told what it is called, is about and looks like, and how large it is.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub secret: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Group {
@@ -918,6 +957,17 @@ pub struct Group {
     pub members: ::prost::alloc::vec::Vec<Member>,
     #[prost(uint64, tag = "7")]
     pub created_ms: u64,
+    /// How many members it has.
+    #[prost(uint32, tag = "8")]
+    pub size: u32,
+    /// To those who may add members: the invitations that are good, with the uses that are left as uses_max, and who has asked to be let in.
+    #[prost(message, repeated, tag = "9")]
+    pub invitations: ::prost::alloc::vec::Vec<Invitation>,
+    #[prost(uint64, repeated, tag = "10")]
+    pub asking: ::prost::alloc::vec::Vec<u64>,
+    /// To whoever has a secret: that invitation.
+    #[prost(message, optional, tag = "11")]
+    pub invitation: ::core::option::Option<Invitation>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {
@@ -1174,6 +1224,12 @@ pub enum Reason {
     AlreadyAMember = 35,
     NotAllowed = 36,
     TooManyMembers = 37,
+    /// Invitations.
+    InvitationUnknown = 70,
+    InvitationExpired = 71,
+    InvitationSpent = 72,
+    ApprovalNeeded = 73,
+    TooManyInvitations = 74,
     /// What is about a message.
     NoSuchMessage = 60,
     MessageDeleted = 61,
@@ -1223,6 +1279,11 @@ impl Reason {
             Self::AlreadyAMember => "REASON_ALREADY_A_MEMBER",
             Self::NotAllowed => "REASON_NOT_ALLOWED",
             Self::TooManyMembers => "REASON_TOO_MANY_MEMBERS",
+            Self::InvitationUnknown => "REASON_INVITATION_UNKNOWN",
+            Self::InvitationExpired => "REASON_INVITATION_EXPIRED",
+            Self::InvitationSpent => "REASON_INVITATION_SPENT",
+            Self::ApprovalNeeded => "REASON_APPROVAL_NEEDED",
+            Self::TooManyInvitations => "REASON_TOO_MANY_INVITATIONS",
             Self::NoSuchMessage => "REASON_NO_SUCH_MESSAGE",
             Self::MessageDeleted => "REASON_MESSAGE_DELETED",
             Self::TooLate => "REASON_TOO_LATE",
@@ -1266,6 +1327,11 @@ impl Reason {
             "REASON_ALREADY_A_MEMBER" => Some(Self::AlreadyAMember),
             "REASON_NOT_ALLOWED" => Some(Self::NotAllowed),
             "REASON_TOO_MANY_MEMBERS" => Some(Self::TooManyMembers),
+            "REASON_INVITATION_UNKNOWN" => Some(Self::InvitationUnknown),
+            "REASON_INVITATION_EXPIRED" => Some(Self::InvitationExpired),
+            "REASON_INVITATION_SPENT" => Some(Self::InvitationSpent),
+            "REASON_APPROVAL_NEEDED" => Some(Self::ApprovalNeeded),
+            "REASON_TOO_MANY_INVITATIONS" => Some(Self::TooManyInvitations),
             "REASON_NO_SUCH_MESSAGE" => Some(Self::NoSuchMessage),
             "REASON_MESSAGE_DELETED" => Some(Self::MessageDeleted),
             "REASON_TOO_LATE" => Some(Self::TooLate),

@@ -38,7 +38,10 @@ fn what_is_said_in_a_group_reaches_all_its_members_and_nobody_else() {
     assert_eq!(eve.refused(text), Reason::UnknownGroup);
     let history = Request::History(v1::History { chat: group, ..v1::History::default() });
     assert_eq!(eve.refused(history), Reason::UnknownGroup);
-    assert_eq!(eve.refused(Request::AboutGroup(v1::AboutGroup { chat: group })), Reason::UnknownGroup);
+    assert_eq!(
+        eve.refused(Request::AboutGroup(v1::AboutGroup { chat: group, ..Default::default() })),
+        Reason::UnknownGroup
+    );
     assert_eq!(eve.may_not(group, Change::Left(v1::Left {})), Reason::UnknownGroup);
     assert_eq!(eve.seqs(group), [0u64; 0]);
     // Members learn what others are called, and strangers do not.
@@ -89,7 +92,10 @@ fn who_is_removed_hears_and_reads_nothing_more() {
     let forwards = v1::History { chat: group, from: removal, forwards: true, limit: 0 };
     let Message::HistoryPage(page) = bob.ask(Request::History(forwards)) else { panic!("a page") };
     assert_eq!((page.entries.len(), page.more), (0, false));
-    assert_eq!(bob.refused(Request::AboutGroup(v1::AboutGroup { chat: group })), Reason::NotAMember);
+    assert_eq!(
+        bob.refused(Request::AboutGroup(v1::AboutGroup { chat: group, ..Default::default() })),
+        Reason::NotAMember
+    );
     let listed = bob.listed(group).expect("one has been in it");
     assert!(listed.left && listed.head == removal && listed.unread == 0, "{listed:?}");
     // Nor on another connection, whatever it claims.

@@ -200,7 +200,7 @@ fn record() -> String {
     assert!(matches!(bob.ask(script, Request::Send(add)), Message::Sent(_)));
     ann.until(script, |message| matches!(message, Message::Begins(_)));
     ann.until(script, |message| matches!(message, Message::Entry(_)));
-    let about = Request::AboutGroup(v1::AboutGroup { chat: created.chat });
+    let about = Request::AboutGroup(v1::AboutGroup { chat: created.chat, ..Default::default() });
     assert!(matches!(ann.ask(script, about), Message::Group(_)));
     // Another device of Ann's: this one is told, lists them, and ends it.
     Raw::registered(&server, "+15550001", "");

@@ -293,6 +293,15 @@ impl<A, G, S> Desk<A, G, S> {
         self.scans.remove(&read)
     }
 
+    /// Whether a scan is under way, or waits for the store to have room, of which this is true.
+    pub(crate) fn scans(&self, is_so: impl Fn(&S) -> bool) -> bool {
+        let waits = self.waiting.iter().any(|ask| match ask {
+            Ask::Scan(.., purpose) => is_so(purpose),
+            Ask::Get(..) => false,
+        });
+        waits || self.scans.values().any(is_so)
+    }
+
     /// Asks again for what the store had no room for.
     pub(crate) fn retry(&mut self, fx: &mut dyn Effects) {
         while let Some(ask) = self.waiting.pop_front() {

@@ -126,6 +126,9 @@ impl Limits {
 /// before it.
 pub const GROUP_OWN_MAX: usize = 128;
 
+/// People who ask to be let into a group. Beyond: `TOO_MANY_MEMBERS`.
+pub const ASKING_MAX: usize = 256;
+
 /// Edits of one message. Beyond: `TOO_MANY_EDITS`.
 pub const EDITS_MAX: usize = 32;
 

@@ -131,7 +131,7 @@ impl Reply {
             Self::GroupCreated(proof, _, chat) => {
                 Message::GroupCreated(v1::GroupCreated { chat, seq: proof.seq().0, time_ms: proof.time_ms() })
             }
-            Self::Group(group) => Message::Group(*group),
+            Self::Group(group) => Message::Group(group),
             Self::Acknowledged => Message::Acknowledged(v1::Acknowledged {}),
             Self::Resumed { rewound } => Message::Resumed(v1::Resumed { rewound }),
             Self::HistoryPage(page) => Message::HistoryPage(*page),

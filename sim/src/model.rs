@@ -1,7 +1,8 @@
 //! A group as its entries say it is: nothing but the rules of docs/PROTOCOL.md, section 17, and none of the brain's code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use aws_lc_rs::digest;
 use prost::Message as _;
 use tern_proto::v1::{self, group_change::Change};
 use tern_storage::records::EntryRecord;
@@ -33,6 +34,9 @@ pub(crate) struct Group {
     pub(crate) counted: u64,
     seq: u64,
     talk: Talk,
+    /// Invitations, and how many have come by each; and who asks to be let in.
+    invitations: Vec<(v1::Invitation, u32)>,
+    asking: BTreeSet<u64>,
 }
 
 impl Person {
@@ -64,8 +68,11 @@ impl Group {
         } else {
             None
         };
-        if let Some(Change::Made(made)) = change {
-            return self.made(entry, made);
+        match change {
+            Some(Change::Made(made)) => return self.made(entry, made),
+            Some(Change::Joined(secret)) => return self.joined(entry, &secret, true),
+            Some(Change::Asked(secret)) => return self.joined(entry, &secret, false),
+            _ => {}
         }
         let author = self.people.get(&entry.sender).filter(|person| person.is_member());
         let author = author.ok_or("its author is no member")?;
@@ -79,20 +86,22 @@ impl Group {
                 v1::Kind::Pin | v1::Kind::Unpin => of_admins(settings.editors()),
                 _ => of_admins(settings.senders()),
             },
-            Some(Change::Added(_)) => of_admins(settings.adders()),
+            Some(
+                Change::Added(_) | Change::Invitation(_) | Change::InvitationEnded(_) | Change::Declined(_),
+            ) => of_admins(settings.adders()),
             Some(Change::Name(_) | Change::Description(_) | Change::Picture(_)) => {
                 of_admins(settings.editors())
             }
             Some(Change::Left(_)) => true,
             Some(Change::Removed(_) | Change::Role(_) | Change::Settings(_)) => is_admin,
-            Some(Change::Made(_)) => unreachable!("dealt with before"),
+            Some(Change::Made(_) | Change::Joined(_) | Change::Asked(_)) => unreachable!("dealt with before"),
         };
         if !allowed {
             return Err("its author may not do that".to_owned());
         }
         match change {
             None => self.counted += u64::from(says(entry.kind)),
-            Some(change) => self.change(entry.sender, change)?,
+            Some(change) => self.change(entry, change)?,
         }
         if entry.messages != self.counted {
             return Err(format!("it counts {} messages, and there are {}", entry.messages, self.counted));
@@ -112,12 +121,50 @@ impl Group {
             .try_for_each(|user| self.come(user, v1::Role::Member))
     }
 
-    fn change(&mut self, author: u64, change: Change) -> Result<(), String> {
-        match change {
-            Change::Made(_) => unreachable!("dealt with before"),
-            Change::Added(added) => {
-                added.user_ids.into_iter().try_for_each(|user| self.come(user, v1::Role::Member))
+    /// Somebody has come by an invitation, or asks to be let in.
+    fn joined(&mut self, entry: &EntryRecord, secret: &[u8], joins: bool) -> Result<(), String> {
+        let found = self.invitations.iter_mut().find(|(invitation, _)| invitation.hash == hash_of(secret));
+        let (invitation, uses) = found.ok_or("there is no such invitation")?;
+        let is_over = invitation.expires_ms > 0 && entry.time_ms >= invitation.expires_ms;
+        if is_over || (invitation.uses_max > 0 && *uses >= invitation.uses_max) {
+            return Err("its invitation is over".to_owned());
+        }
+        *uses += 1;
+        match (joins, invitation.wants_approval) {
+            (true, true) => Err("its invitation wants approval".to_owned()),
+            (true, false) => {
+                self.asking.remove(&entry.sender);
+                self.come(entry.sender, v1::Role::Member)
             }
+            (false, _) if !self.asking.insert(entry.sender) => Err("its author has asked before".to_owned()),
+            (false, _) => Ok(()),
+        }
+    }
+
+    fn change(&mut self, entry: &EntryRecord, change: Change) -> Result<(), String> {
+        let author = entry.sender;
+        match change {
+            Change::Made(_) | Change::Joined(_) | Change::Asked(_) => unreachable!("dealt with before"),
+            Change::Invitation(invitation) => {
+                self.invitations.push((invitation, 0));
+                Ok(())
+            }
+            Change::InvitationEnded(hash) => {
+                let before = self.invitations.len();
+                self.invitations.retain(|(invitation, _)| invitation.hash != hash);
+                if self.invitations.len() < before { Ok(()) } else { Err("there was no such one".to_owned()) }
+            }
+            Change::Declined(user) => {
+                if self.asking.remove(&user) {
+                    Ok(())
+                } else {
+                    Err(format!("{user} had not asked"))
+                }
+            }
+            Change::Added(added) => added.user_ids.into_iter().try_for_each(|user| {
+                self.asking.remove(&user);
+                self.come(user, v1::Role::Member)
+            }),
             Change::Removed(user) => self.go(user),
             Change::Left(_) => {
                 self.go(author)?;
@@ -177,4 +224,9 @@ impl Group {
             members.into_iter().take(1).for_each(|(_, person)| person.role = v1::Role::Admin);
         }
     }
+}
+
+/// The hash of a secret, as people of the simulations make it.
+pub(crate) fn hash_of(secret: &[u8]) -> Vec<u8> {
+    digest::digest(&digest::SHA256, secret).as_ref().to_vec()
 }

@@ -80,6 +80,8 @@ pub(crate) struct Record {
     changes: BTreeMap<(LogId, u64), NoText>,
     /// Groups that were made.
     pub(crate) groups: Vec<u64>,
+    /// Secrets of invitations that may have been made, with their groups.
+    pub(crate) secrets: Vec<(u64, Vec<u8>)>,
     /// Devices whose end was asked for, and those whose end was acknowledged.
     may_end: BTreeSet<(u64, u32)>,
     ended: BTreeSet<(u64, u32)>,

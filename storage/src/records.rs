@@ -142,6 +142,32 @@ pub struct GroupRecord {
     /// The number of the next member: 64 of them share a `w` row.
     #[prost(uint32, tag = "8")]
     pub members_made: u32,
+    /// Invitations that nobody has ended.
+    #[prost(message, repeated, tag = "9")]
+    pub invitations: Vec<InvitationRecord>,
+    /// Who asks to be let in.
+    #[prost(uint64, repeated, tag = "10")]
+    pub asking: Vec<u64>,
+}
+
+/// Within [`GroupRecord`]: an invitation.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct InvitationRecord {
+    /// SHA-256 of its secret.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub hash: Bytes,
+    /// When it ends, in ms since the Unix epoch; 0: never by itself.
+    #[prost(uint64, tag = "2")]
+    pub expires_ms: u64,
+    /// How many may come by it; 0: any number.
+    #[prost(uint32, tag = "3")]
+    pub uses_max: u32,
+    /// How many have.
+    #[prost(uint32, tag = "4")]
+    pub uses: u32,
+    /// Whoever has it is let in by those who may add members.
+    #[prost(bool, tag = "5")]
+    pub wants_approval: bool,
 }
 
 /// `e`: an entry.

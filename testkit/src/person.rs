@@ -131,8 +131,8 @@ impl Person {
 
     /// What a group is.
     pub fn about(&mut self, chat: u64) -> v1::Group {
-        match self.ask(Request::AboutGroup(v1::AboutGroup { chat })) {
-            Message::Group(group) => group,
+        match self.ask(Request::AboutGroup(v1::AboutGroup { chat, ..Default::default() })) {
+            Message::Group(group) => *group,
             other => panic!("{other:?} and no group"),
         }
     }

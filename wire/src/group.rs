@@ -1,5 +1,6 @@
 //! What changes a group, parsed at the boundary: see `GroupChange` in the schema.
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use prost::Message as _;
 use tern_proto::v1::{self, group_change};
@@ -7,7 +8,8 @@ use tern_proto::v1::{self, group_change};
 use crate::errors::{Reason, Refusal};
 use crate::ids::{UserId, is_plain};
 use crate::limits::{
-    GROUP_DESCRIPTION_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_PICTURE_BYTES_MAX, NAME_BYTES_MAX,
+    GROUP_DESCRIPTION_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_PICTURE_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END,
+    SECRET_BYTES,
 };
 
 /// What becomes of a group, well-formed.
@@ -31,6 +33,38 @@ pub enum Change {
     Picture(Bytes),
     /// Others may do something in it.
     Settings(Settings),
+    /// Whoever has the secret of this invitation may come.
+    Invitation(Invitation),
+    /// The invitation of this hash is good no more.
+    InvitationEnded(InvitationHash),
+    /// Who says so has come by the invitation of this hash.
+    Joined(InvitationHash),
+    /// Who says so has the invitation of this hash, and asks to be let in.
+    Asked(InvitationHash),
+    /// This one had asked, and is not let in.
+    Declined(UserId),
+}
+
+/// SHA-256 of an invitation's secret.
+pub type InvitationHash = [u8; 32];
+
+/// An invitation: see the schema.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Invitation {
+    /// Of its secret.
+    pub hash: InvitationHash,
+    /// When it ends, in ms since the Unix epoch; 0: when somebody ends it.
+    pub expires_ms: u64,
+    /// How many may come by it; 0: any number.
+    pub uses_max: u32,
+    /// Whoever has it is let in by those who may add members.
+    pub wants_approval: bool,
+}
+
+/// The hash of an invitation's secret; `None` if it is none.
+pub fn invitation_hash(secret: &[u8]) -> Option<InvitationHash> {
+    let hash = (secret.len() == SECRET_BYTES).then(|| digest::digest(&digest::SHA256, secret))?;
+    hash.as_ref().try_into().ok()
 }
 
 /// What a group begins as.
@@ -94,6 +128,11 @@ impl std::fmt::Debug for Change {
             Self::Role(user, role) => write!(f, "Role({user:?}, {role:?})"),
             Self::Name(_) | Self::Description(_) | Self::Picture(_) => write!(f, "Edited"),
             Self::Settings(settings) => write!(f, "{settings:?}"),
+            Self::Invitation(_) => write!(f, "Invitation"),
+            Self::InvitationEnded(_) => write!(f, "InvitationEnded"),
+            Self::Joined(_) => write!(f, "Joined"),
+            Self::Asked(_) => write!(f, "Asked"),
+            Self::Declined(user) => write!(f, "Declined({user:?})"),
         }
     }
 }
@@ -195,6 +234,11 @@ impl Change {
             group_change::Change::Description(text) => Self::Description(description(text)?),
             group_change::Change::Picture(picture) => Self::Picture(picture_of(picture)?),
             group_change::Change::Settings(raw) => Self::Settings(settings(raw)?),
+            group_change::Change::Invitation(raw) => Self::Invitation(invitation(&raw)?),
+            group_change::Change::InvitationEnded(hash) => Self::InvitationEnded(hash_of(&hash)?),
+            group_change::Change::Joined(secret) => Self::Joined(secret_of(&secret)?),
+            group_change::Change::Asked(secret) => Self::Asked(secret_of(&secret)?),
+            group_change::Change::Declined(id) => Self::Declined(user(id)?),
         })
     }
 }
@@ -208,6 +252,22 @@ pub(crate) fn made(raw: v1::GroupMade) -> Result<Made, Refusal> {
         settings: settings(raw.settings.unwrap_or_default())?,
         members: users(&raw.members)?,
     })
+}
+
+fn invitation(raw: &v1::Invitation) -> Result<Invitation, Refusal> {
+    let v1::Invitation { expires_ms, uses_max, wants_approval, .. } = *raw;
+    if expires_ms >= NUMBERS_END {
+        return Err(invalid("an invitation ends before 2^53"));
+    }
+    Ok(Invitation { hash: hash_of(&raw.hash)?, expires_ms, uses_max, wants_approval })
+}
+
+fn hash_of(hash: &[u8]) -> Result<InvitationHash, Refusal> {
+    hash.try_into().map_err(|_| invalid("an invitation is named by the 32 bytes of a SHA-256"))
+}
+
+fn secret_of(secret: &[u8]) -> Result<InvitationHash, Refusal> {
+    invitation_hash(secret).ok_or(invalid("the secret of an invitation has 16 bytes"))
 }
 
 fn user(id: u64) -> Result<UserId, Refusal> {
@@ -281,6 +341,18 @@ mod tests {
         let role = |role| parse(Raw::Role(v1::RoleGiven { user_id: 3, role }));
         assert_eq!(role(1), Ok(Change::Role(user(3), Role::Admin)));
         assert_eq!((role(2), role(7)), (Err(Reason::InvalidArgument), Err(Reason::InvalidArgument)));
+        assert_eq!(parse(Raw::Joined(vec![1; 15].into())), Err(Reason::InvalidArgument));
+        assert!(matches!(parse(Raw::Joined(vec![1; 16].into())), Ok(Change::Joined(_))));
+        assert_eq!(parse(Raw::InvitationEnded(vec![1; 16].into())), Err(Reason::InvalidArgument));
+        let invited = |hash: usize, expires_ms| {
+            let hash = vec![1; hash].into();
+            parse(Raw::Invitation(v1::Invitation { hash, expires_ms, ..Default::default() }))
+        };
+        assert!(invited(32, 5).is_ok());
+        assert_eq!(
+            (invited(31, 5), invited(32, 1 << 53)),
+            (Err(Reason::InvalidArgument), Err(Reason::InvalidArgument))
+        );
         let settings = v1::GroupSettings { adders: 9, ..Default::default() };
         assert_eq!(parse(Raw::Settings(settings)), Err(Reason::InvalidArgument));
         for bytes in [&b""[..], b"\xff", b"text"] {

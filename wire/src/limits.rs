@@ -74,3 +74,9 @@ pub const VOTE_BYTES_MAX: usize = 1024;
 
 /// Messages that are hidden by one entry of a private log.
 pub const HIDDEN_MAX: usize = 256;
+
+/// Bytes of the secret of an invitation.
+pub const SECRET_BYTES: usize = 16;
+
+/// Invitations of a group that are good at a time.
+pub const INVITATIONS_MAX: usize = 16;

@@ -7,7 +7,7 @@ use prost::Message;
 use tern_proto::v1::{self, client_frame, group_change, lookup};
 
 use crate::errors::{Farewell, Reason, Refusal};
-use crate::group;
+use crate::group::{self, InvitationHash};
 use crate::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, Seq, UserId, is_plain};
 use crate::limits::{
     CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, POSITIONS_MAX, TOKEN_BYTES_MAX,
@@ -59,8 +59,8 @@ pub enum Request {
     RingDevice(DeviceId),
     /// Makes a group.
     CreateGroup(CreateGroup),
-    /// Asks what a group is.
-    AboutGroup(GroupId),
+    /// Asks what a group is; with the hash of an invitation's secret.
+    AboutGroup(GroupId, Option<InvitationHash>),
     /// Changes the user's name, or the device's.
     Rename(Rename),
     /// Confirms pushes.
@@ -266,7 +266,7 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::EndDevice(raw) => Request::EndDevice(device(raw.device_id)?),
         Raw::RingDevice(raw) => Request::RingDevice(device(raw.device_id)?),
         Raw::CreateGroup(raw) => Request::CreateGroup(create_group(raw)?),
-        Raw::AboutGroup(raw) => Request::AboutGroup(group_of(raw.chat)?),
+        Raw::AboutGroup(raw) => Request::AboutGroup(group_of(raw.chat)?, invitation(&raw.secret)?),
         Raw::Rename(raw) => Request::Rename(rename(raw)?),
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),
@@ -329,6 +329,16 @@ fn create_group(raw: v1::CreateGroup) -> Result<CreateGroup, Refusal> {
         v1::GroupChange { change: Some(group_change::Change::Made(raw_group.clone())) }.encode_to_vec();
     group::made(raw_group)?;
     Ok(CreateGroup { client_id: message::client_id(raw.client_id)?, body: body.into() })
+}
+
+fn invitation(secret: &[u8]) -> Result<Option<InvitationHash>, Refusal> {
+    match secret {
+        [] => Ok(None),
+        secret => {
+            let hash = group::invitation_hash(secret);
+            hash.map(Some).ok_or(invalid("the secret of an invitation has 16 bytes"))
+        }
+    }
 }
 
 fn group_of(number: u64) -> Result<GroupId, Refusal> {

@@ -72,6 +72,21 @@ pub(crate) enum ScanFor {
     ChatSettings(UserId, Origin, LogsPage),
 }
 
+impl ScanFor {
+    /// The slot whose owner answers somebody with what is read; `None`: nobody waits for it.
+    pub(crate) fn answers_of(&self) -> Option<Slot> {
+        match self {
+            Self::Inbox(user, ..) | Self::Logs(user, _) | Self::ChatSettings(user, ..) => {
+                Some(slot_of(*user))
+            }
+            // What is read of a user who is held is told of by that.
+            Self::Devices(..) | Self::Reserved(_) => None,
+            // Hints, which are harmless to lose.
+            Self::Peers(_) | Self::Groups(_) => None,
+        }
+    }
+}
+
 impl After {
     /// A write of a user's.
     pub(super) fn of_user(user: UserId, then: Then) -> Self {

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Farewell, Reason};
+use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Seq, UserId};
 use tern_wire::request::{Lookup, Refresh};
 
@@ -49,7 +50,7 @@ pub(super) enum Ask {
     /// Make a group.
     CreateGroup(ClientMessageId, Bytes),
     /// What a group is.
-    AboutGroup(GroupId),
+    AboutGroup(GroupId, Option<Box<InvitationHash>>),
     /// Move the device's position and its user's watermarks.
     Acknowledge { chat: ChatId, upto: Watermarks },
     /// A page of history.
@@ -103,7 +104,7 @@ impl Asked {
                 Ask::Once(then) => then.is_some_and(is_so),
                 Ask::Acknowledge { .. }
                 | Ask::History { .. }
-                | Ask::AboutGroup(_)
+                | Ask::AboutGroup(..)
                 | Ask::Devices
                 | Ask::EndDevice(_)
                 | Ask::RingDevice(_)
@@ -132,7 +133,7 @@ impl Ask {
                 Slot::of_log(log_of(by.user, *chat))
             }
             Self::Pull { log, .. } | Self::Glance(log) => Slot::of_log(*log),
-            Self::AboutGroup(group) => Slot::of_log(LogId::Group(group.get())),
+            Self::AboutGroup(group, _) => Slot::of_log(LogId::Group(group.get())),
             Self::CreateGroup(..)
             | Self::Send(_)
             | Self::Lookup(_)
@@ -326,7 +327,10 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
             let send = Send { again, ..Send::new(origin, by, client_id, KIND_GROUP, body.clone()) };
             of_user(UserOp::CreateGroup(Box::new(send)))
         }
-        Ask::AboutGroup(group) => Message::Log(LogId::Group(group.get()), LogOp::About(origin, user)),
+        Ask::AboutGroup(group, ref hash) => {
+            let about = LogOp::About(origin, user, hash.as_deref().copied());
+            Message::Log(LogId::Group(group.get()), about)
+        }
         Ask::Acknowledge { chat, upto } => of_chat(chat, LogOp::Acknowledge { origin, author: by, upto }),
         Ask::History { chat, from, forwards, limit } => {
             of_chat(chat, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))

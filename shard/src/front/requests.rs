@@ -42,7 +42,9 @@ impl Front {
             Request::CreateGroup(CreateGroup { client_id, body }) => {
                 self.ask(cx, waiter, author, Ask::CreateGroup(client_id, body));
             }
-            Request::AboutGroup(group) => self.ask(cx, waiter, author, Ask::AboutGroup(group)),
+            Request::AboutGroup(group, hash) => {
+                self.ask(cx, waiter, author, Ask::AboutGroup(group, hash.map(Box::new)));
+            }
             Request::RingDevice(rung) => self.ask(cx, waiter, author, Ask::RingDevice(rung)),
             Request::Rename(rename) => {
                 // Done twice, it could undo what another device has done meanwhile.

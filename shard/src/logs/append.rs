@@ -12,6 +12,7 @@ use tern_wire::group::Change;
 use tern_wire::ids::{ClientMessageId, Seq};
 use tern_wire::private::Private;
 
+use super::guests::may_come;
 use super::log::{Log, Member};
 use super::{After, Cx, GetFor, Highest, Logs, REVOKED, ScanFor, UNKNOWN_USER, UNREADABLE};
 use crate::durable::{DurableHead, DurableSeq};
@@ -63,6 +64,7 @@ impl Logs {
                 return Tried::Settled;
             }
             None if !log.exists => return self.create(cx, id, send),
+            None if log.device(send.author).is_none() && may_come(&send) => return self.come(cx, id, send),
             None if log.device(send.author).is_none() && !send.permits.met => {
                 return self.meet_author(cx, id, send);
             }
@@ -125,7 +127,7 @@ impl Logs {
 
     /// The number is not above all others: it is a retry, or came out of order. The tail knows the newest messages,
     /// the store all others.
-    fn maybe_retry(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
+    pub(super) fn maybe_retry(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
         let log = self.known(id);
         let same = |entry: &&Arc<Entry>| entry.author == send.author && entry.client_id == send.client_id;
         if let Some(entry) = log.tail.iter().find(same).cloned() {
@@ -385,7 +387,7 @@ fn write_number(cx: &mut Cx, log: &Log, entry: &Entry) {
 /// Does what an entry says of its group, and writes it with the entry.
 fn write_change(cx: &mut Cx, log: &mut Log, entry: &Entry, change: Change) {
     let (id, slot, seq) = (entry.log, log.slot, entry.seq);
-    log.change(entry.author.user, change, seq);
+    log.change(entry.author.user, change, seq, entry.time_ms);
     if !std::mem::replace(&mut log.exists, true) {
         log.group().created_ms = entry.time_ms;
     }
@@ -433,7 +435,9 @@ fn note_in_devices(cx: &mut Cx, log: &mut Log, entry: &Entry) {
                 let highest = Highest::Id(entry.client_id);
                 state.highest = match state.highest {
                     Highest::Id(before) if before > entry.client_id => Highest::Id(before),
-                    _ => highest,
+                    // Who has come by this entry may have said something before.
+                    Highest::Unknown => Highest::Unknown,
+                    Highest::Id(_) | Highest::None => highest,
                 };
             }
             if is_author && state.position == before {

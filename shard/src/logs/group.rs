@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use tern_proto::v1;
 use tern_storage::records::{GroupRecord, MEMBERS_PER_ROW, MemberRecord, MembersRecord};
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::group::{Change, Made, Role, Settings, Who};
+use tern_wire::group::{Change, InvitationHash, Made, Role, Settings, Who};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 use tern_wire::limits::GROUP_MEMBERS_MAX;
 
+use super::invitations::Invitations;
 use super::log::{Log, Member};
 use super::waits::Acknowledged;
 use crate::entry::Author;
@@ -25,6 +26,7 @@ pub(super) struct Group {
     pub(super) picture: bytes::Bytes,
     pub(super) settings: Settings,
     pub(super) created_ms: u64,
+    pub(super) invitations: Invitations,
     /// The number of the next member.
     pub(super) members_made: u32,
     /// The newest entry that changed it.
@@ -111,6 +113,7 @@ impl Group {
     }
 
     pub(super) fn record(&self) -> GroupRecord {
+        let (invitations, asking) = self.invitations.records();
         GroupRecord {
             name: self.name.clone(),
             description: self.description.clone(),
@@ -120,6 +123,8 @@ impl Group {
             adders: self.settings.adders.number(),
             shows_history: self.settings.shows_history,
             members_made: self.members_made,
+            invitations,
+            asking,
         }
     }
 
@@ -131,6 +136,7 @@ impl Group {
             adders: Who::of_number(record.adders)?,
             shows_history: record.shows_history,
         };
+        self.invitations = Invitations::of_records(&record.invitations, &record.asking)?;
         (self.name, self.description, self.picture) = (record.name, record.description, record.picture);
         (self.members_made, self.created_ms) = (record.members_made, created_ms);
         Some(())
@@ -238,8 +244,18 @@ impl Log {
     }
 
     /// Whether a member may say something of this kind, with this change.
-    pub(super) fn may(&self, user: UserId, kind: i32, change: Option<&Change>) -> Result<(), Refusal> {
+    pub(super) fn may(
+        &self,
+        user: UserId,
+        kind: i32,
+        change: Option<&Change>,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
         let group = self.group.as_deref().expect("it is a group");
+        if let Some(Change::Joined(hash) | Change::Asked(hash)) = change {
+            let joins = matches!(change, Some(Change::Joined(_)));
+            return self.may_come(user, joins, hash, self.next_time_ms(now_ms));
+        }
         let Some(member) = self.seen_member(user) else {
             // Whoever retries has been told from others before: this number stands for somebody else's group.
             return Err(if matches!(change, Some(Change::Made(_))) { MADE } else { UNKNOWN_GROUP });
@@ -278,11 +294,40 @@ impl Log {
             }
             Some(Change::Name(_) | Change::Description(_) | Change::Picture(_)) => by(settings.editors),
             Some(Change::Settings(_)) => by(Who::Admins),
+            Some(Change::Invitation(invitation)) => {
+                by(settings.adders)?;
+                group.invitations.may_make(invitation, self.next_time_ms(now_ms))
+            }
+            Some(Change::InvitationEnded(hash)) => {
+                by(settings.adders)?;
+                group.invitations.may_end(hash)
+            }
+            Some(Change::Declined(user)) => {
+                by(settings.adders)?;
+                group.invitations.may_decline(*user)
+            }
+            Some(Change::Joined(_) | Change::Asked(_)) => unreachable!("dealt with before"),
         }
     }
 
+    /// Whether somebody may come by an invitation, or ask to be let in.
+    fn may_come(&self, user: UserId, joins: bool, hash: &InvitationHash, now_ms: u64) -> Result<(), Refusal> {
+        let group = self.group.as_deref().expect("it is a group");
+        if joins {
+            group.invitations.may_join(hash, now_ms)?;
+        } else {
+            group.invitations.may_ask(user, hash, now_ms)?;
+        }
+        if self.seen_member(user).is_some_and(Member::is_present) {
+            return Err(ALREADY);
+        }
+        let is_full = self.present() >= GROUP_MEMBERS_MAX
+            || (self.seen_member(user).is_none() && self.members.len() >= GROUP_PEOPLE_MAX);
+        if joins && is_full { Err(TOO_MANY) } else { Ok(()) }
+    }
+
     /// Does what an entry says that is about to get this seq, and may. `devices` are those of the users who come.
-    pub(super) fn change(&mut self, author: UserId, change: Change, seq: Seq) {
+    pub(super) fn change(&mut self, author: UserId, change: Change, seq: Seq, time_ms: u64) {
         match change {
             Change::Made(made) => {
                 let others: Vec<_> = made.members.iter().copied().filter(|user| *user != author).collect();
@@ -294,9 +339,19 @@ impl Log {
             }
             Change::Added(users) => {
                 for user in users {
+                    self.group().invitations.answered(user);
                     self.come(user, Role::Member, seq);
                 }
             }
+            Change::Joined(hash) => {
+                self.group().invitations.used(&hash);
+                self.group().invitations.answered(author);
+                self.come(author, Role::Member, seq);
+            }
+            Change::Invitation(invitation) => self.group().invitations.make(invitation, time_ms),
+            Change::InvitationEnded(hash) => self.group().invitations.end(&hash),
+            Change::Asked(hash) => self.group().invitations.asked(author, &hash),
+            Change::Declined(user) => self.group().invitations.answered(user),
             Change::Removed(user) => self.go(user, seq),
             Change::Left => {
                 self.go(author, seq);
@@ -409,9 +464,33 @@ impl Log {
         self.members.len() == made
     }
 
-    /// What is asked by a member.
-    pub(super) fn about(&self, chat: u64) -> v1::Group {
+    /// What is asked by whoever has an invitation.
+    pub(super) fn about_by_invitation(
+        &self,
+        chat: u64,
+        hash: &InvitationHash,
+        now_ms: u64,
+    ) -> Result<v1::Group, Refusal> {
         let group = self.group.as_deref().expect("it is a group");
+        let invitation = group.invitations.shown_one(hash, self.next_time_ms(now_ms))?;
+        Ok(v1::Group {
+            chat,
+            name: group.name.clone(),
+            description: group.description.clone(),
+            picture: group.picture.clone(),
+            size: self.present() as u32,
+            invitation: Some(invitation),
+            ..v1::Group::default()
+        })
+    }
+
+    /// What is asked by a member.
+    pub(super) fn about(&self, chat: u64, reader: UserId, now_ms: u64) -> v1::Group {
+        let group = self.group.as_deref().expect("it is a group");
+        let part = self.seen_member(reader).and_then(|member| member.part.as_deref());
+        let may_add = part.is_some_and(|part| group.settings.adders.has(part.role));
+        let (invitations, asking) =
+            if may_add { group.invitations.shown(self.next_time_ms(now_ms)) } else { Default::default() };
         let mut members: Vec<_> = self
             .members
             .iter()
@@ -431,8 +510,12 @@ impl Log {
             description: group.description.clone(),
             picture: group.picture.clone(),
             settings: Some(group.settings.to_wire()),
+            size: members.len() as u32,
             members: members.into_iter().map(member).collect(),
             created_ms: group.created_ms,
+            invitations,
+            asking,
+            invitation: None,
         }
     }
 }

@@ -9,10 +9,16 @@ use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::append::Tried;
 use super::group::{Newcomer, UNKNOWN_GROUP};
+use super::invitations::UNKNOWN_INVITATION;
 use super::{After, Cx, Logs, REVOKED, UNKNOWN_USER, UNREADABLE, page_failed};
 use crate::entry::KIND_GROUP;
 use crate::limits::GROUP_NEWCOMERS_MAX;
-use crate::message::{LogOp, Pull, Send, Unreadable, UserOp};
+use crate::message::{LogOp, Permits, Pull, Send, Unreadable, UserOp};
+
+/// Whether a message is by somebody who comes by an invitation, or asks to be let in.
+pub(super) fn may_come(send: &Send) -> bool {
+    matches!(change_of(send), Ok(Some(Change::Joined(_) | Change::Asked(_))))
+}
 
 /// What a message wants to become of its group. It was looked at when it came.
 fn change_of(send: &Send) -> Result<Option<Change>, Refusal> {
@@ -24,6 +30,10 @@ impl Logs {
     pub(super) fn create(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
         let made = match change_of(&send) {
             Ok(Some(Change::Made(made))) => made,
+            Ok(Some(Change::Joined(_) | Change::Asked(_))) => {
+                cx.refuse(send.origin, UNKNOWN_INVITATION);
+                return Tried::Settled;
+            }
             _ => {
                 cx.refuse(send.origin, UNKNOWN_GROUP);
                 return Tried::Settled;
@@ -58,7 +68,7 @@ impl Logs {
     pub(super) fn append_in_group(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
         let change = change_of(&send);
         let allowed = change.and_then(|change| {
-            self.known(id).may(send.author.user, send.kind, change.as_ref())?;
+            self.known(id).may(send.author.user, send.kind, change.as_ref(), cx.now_ms)?;
             Ok(change)
         });
         match allowed {
@@ -68,6 +78,13 @@ impl Logs {
             }
             Ok(Some(Change::Added(users))) if !send.permits.guests => {
                 return self.ask_guests(cx, id, users, Box::new(Send { permits: guests(&send), ..*send }));
+            }
+            Ok(Some(Change::Joined(_) | Change::Asked(_))) if !send.permits.guests => {
+                let users = vec![send.author.user];
+                return self.ask_guests(cx, id, users, Box::new(Send { permits: guests(&send), ..*send }));
+            }
+            Ok(Some(change @ (Change::Joined(_) | Change::Asked(_)))) => {
+                self.append_guest(cx, id, *send, change);
             }
             Ok(Some(Change::Added(users))) => {
                 self.append_with_guests(cx, id, *send, &users.clone(), Change::Added(users));
@@ -90,12 +107,35 @@ impl Logs {
         self.known(id).group().guests.clear();
     }
 
+    /// Somebody who is no member, or with a device that is not known here, comes by an invitation or asks: whether that is a retry, the
+    /// store says.
+    pub(super) fn come(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
+        if send.permits.met {
+            return self.append_in_group(cx, id, send);
+        }
+        self.maybe_retry(cx, id, Box::new(Send { permits: Permits { met: true, ..send.permits }, ..*send }))
+    }
+
+    /// Appends what somebody says who is no member yet, if the device is one of theirs.
+    fn append_guest(&mut self, cx: &mut Cx, id: LogId, send: Send, change: Change) {
+        let guests = std::mem::take(&mut self.known(id).group().guests);
+        let devices = guests.iter().find(|(user, _)| *user == send.author.user);
+        let is_known =
+            devices.is_some_and(|(_, devices)| devices.iter().flatten().any(|id| *id == send.author.device));
+        if !is_known {
+            return cx.refuse(send.origin, REVOKED);
+        }
+        self.known(id).group().guests = guests;
+        self.append_new(cx, id, send, Some(change), Vec::new());
+        self.known(id).group().guests.clear();
+    }
+
     /// A device of a member sends that is not known here.
     pub(super) fn meet_author(&mut self, cx: &mut Cx, id: LogId, mut send: Box<Send>) -> Tried {
         let user = send.author.user;
         if self.known(id).seen_member(user).is_none() {
-            let refused =
-                change_of(&send).and_then(|change| self.known(id).may(user, send.kind, change.as_ref()));
+            let refused = change_of(&send)
+                .and_then(|change| self.known(id).may(user, send.kind, change.as_ref(), cx.now_ms));
             cx.refuse(send.origin, refused.expect_err("nobody but a member may do anything"));
             return Tried::Settled;
         }

@@ -11,6 +11,7 @@ mod gather;
 mod glance;
 mod group;
 mod guests;
+mod invitations;
 mod load;
 mod log;
 mod moving;
@@ -138,7 +139,7 @@ impl Logs {
             LogOp::Describe { origin, reader, by_phone } => {
                 self.describe_peer(cx, id, origin, reader, by_phone);
             }
-            LogOp::About(origin, reader) => self.about_group(cx, id, origin, reader),
+            LogOp::About(origin, reader, hash) => self.about_group(cx, id, origin, reader, hash),
             LogOp::DescribeMember(origin, reader, user) => self.describe_member(cx, id, origin, reader, user),
             LogOp::Recover(user) => self.stands(cx, id, user),
             LogOp::Changed(user) => self.member_changed(cx, id, user),
@@ -155,7 +156,7 @@ impl Logs {
         match op {
             LogOp::Send(send) => cx.refuse(send.origin, refusal),
             LogOp::Acknowledge { origin, .. } | LogOp::Describe { origin, .. } => cx.refuse(origin, refusal),
-            LogOp::About(origin, _) | LogOp::DescribeMember(origin, ..) => cx.refuse(origin, refusal),
+            LogOp::About(origin, ..) | LogOp::DescribeMember(origin, ..) => cx.refuse(origin, refusal),
             LogOp::History(history) => cx.refuse(history.origin, refusal),
             LogOp::Pull(pull) => page_failed(cx, id, *pull, Unreadable::ForNow),
             LogOp::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),

@@ -1,9 +1,11 @@
 //! What members of a log may learn of each other: the log knows who has written.
 
 use tern_storage::LogId;
+use tern_wire::group::InvitationHash;
 use tern_wire::ids::UserId;
 
 use super::group::{NOT_A_MEMBER, UNKNOWN_GROUP};
+use super::invitations::UNKNOWN_INVITATION;
 use super::{Cx, Logs, UNKNOWN_USER};
 use crate::entry::{chat_of, peer_of};
 use crate::message::{Shown, UserOp};
@@ -50,13 +52,26 @@ impl Logs {
     }
 
     /// Tells a member what its group is, and who the others are.
-    pub(super) fn about_group(&mut self, cx: &mut Cx, id: LogId, origin: Origin, reader: UserId) {
-        let log = self.known(id);
+    /// Tells whoever has an invitation what it is an invitation to.
+    pub(super) fn about_group(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        origin: Origin,
+        reader: UserId,
+        hash: Option<InvitationHash>,
+    ) {
+        let (now_ms, log, chat) = (cx.now_ms, self.known(id), chat_of(id, reader).get());
         match log.seen_member(reader) {
             Some(member) if member.is_present() => {
-                let about = log.about(chat_of(id, reader).get());
+                let about = log.about(chat, reader, now_ms);
                 cx.reply(origin, Reply::Group(Box::new(about)));
             }
+            _ if hash.is_some_and(|_| !log.exists) => cx.refuse(origin, UNKNOWN_INVITATION),
+            _ if let Some(hash) = hash => match log.about_by_invitation(chat, &hash, now_ms) {
+                Ok(about) => cx.reply(origin, Reply::Group(Box::new(about))),
+                Err(refusal) => cx.refuse(origin, refusal),
+            },
             Some(_) => cx.refuse(origin, NOT_A_MEMBER),
             None => cx.refuse(origin, UNKNOWN_GROUP),
         }

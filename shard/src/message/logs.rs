@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tern_storage::Epoch;
 use tern_wire::errors::Refusal;
+use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
 use tern_wire::message::Envelope;
 
@@ -39,8 +40,8 @@ pub enum LogOp {
         /// By the peer's phone, which proves no acquaintance and needs none.
         by_phone: bool,
     },
-    /// Say what a group is, and who its members are.
-    About(Origin, UserId),
+    /// Say what a group is, and who its members are; or, to whoever has an invitation, what it is called.
+    About(Origin, UserId, Option<InvitationHash>),
     /// Say who a member of a group is: for another one, about one.
     DescribeMember(Origin, UserId, UserId),
     /// What the owner of a member was told is lost, or what it was to be told: say where the log stands.

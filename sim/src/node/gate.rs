@@ -279,7 +279,8 @@ impl Talk {
     ) -> Result<(), String> {
         use server_frame::Message as M;
         match message {
-            Some(M::Sent(sent)) => self.shows(chat, sent.seq, proven),
+            // Where one's own entry stands one may know, though one may not see it: of a group that one asks to be let into.
+            Some(M::Sent(sent)) => self.stands(chat, sent.seq, proven),
             Some(M::GroupCreated(created)) => self.shows(created.chat, created.seq, proven),
             Some(M::Entry(entry)) => {
                 let last = self.pushed.insert(entry.chat, entry.seq);
@@ -317,6 +318,11 @@ impl Talk {
         if seq > 0 && !proven.may_see(log, self.user, seq) {
             return Err(format!("{seq} of {chat} is told to {}, who may not see it", self.user));
         }
+        self.stands(chat, seq, proven)
+    }
+
+    fn stands(&self, chat: u64, seq: u64, proven: &Proven) -> Result<(), String> {
+        let log = place_of(self.user, chat);
         if seq == 0 || proven.has_entry(log, seq) {
             return Ok(());
         }

@@ -11,6 +11,7 @@ use tern_shard::admin::AdminRequest;
 use tern_wire::ids::{GROUPS_FROM, PRIVATE, Phone};
 
 use super::{Event, World};
+use crate::model::hash_of;
 use crate::record::text;
 use crate::talk::{has_text, says};
 use crate::work::Work;
@@ -128,9 +129,13 @@ impl World {
             },
             10..13 => match self.reading(at, chat) {
                 Some(reading) => reading,
-                None => {
-                    (Work::Rename, Ask::Request(client_frame::Request::AboutGroup(v1::AboutGroup { chat })))
-                }
+                None => (
+                    Work::Rename,
+                    Ask::Request(client_frame::Request::AboutGroup(v1::AboutGroup {
+                        chat,
+                        ..Default::default()
+                    })),
+                ),
             },
             13 => {
                 let (from, forwards) = (self.life.below(30), self.life.below(2) == 0);
@@ -172,6 +177,9 @@ impl World {
     fn change_group(&mut self, at: usize, chat: u64, somebody: u64) -> Ask {
         let other = self.somebody(at);
         let user_id = self.devices[other].user.max(1);
+        if self.life.below(4) == 0 {
+            return self.invitation(at, chat, somebody);
+        }
         let what = match self.life.below(12) {
             ..5 => {
                 let mut user_ids = vec![somebody, user_id];
@@ -185,6 +193,30 @@ impl World {
             _ => Change::Name(format!("group {}", self.life.below(100))),
         };
         change(chat, what)
+    }
+
+    /// An invitation to a group is made, followed or ended.
+    fn invitation(&mut self, at: usize, chat: u64, somebody: u64) -> Ask {
+        let made = self.record.secrets.len() as u64;
+        if made == 0 || self.life.below(4) == 0 {
+            let secret = u128::from(made + 1).to_be_bytes().to_vec();
+            let unix_ms = self.devices[at].clock.wall.ms(self.now).max(0) as u64;
+            let invitation = v1::Invitation {
+                hash: hash_of(&secret).into(),
+                expires_ms: [0, unix_ms + self.life.below(5_000)][self.life.below(2) as usize],
+                uses_max: self.life.below(3) as u32,
+                wants_approval: self.life.below(3) == 0,
+            };
+            self.record.secrets.push((chat, secret));
+            return change(chat, Change::Invitation(invitation));
+        }
+        let (group, secret) = self.record.secrets[self.life.below(made) as usize].clone();
+        match self.life.below(8) {
+            0 => change(group, Change::InvitationEnded(hash_of(&secret).into())),
+            1 => change(group, Change::Declined(somebody)),
+            2..4 => change(group, Change::Asked(secret.into())),
+            _ => change(group, Change::Joined(secret.into())),
+        }
     }
 
     /// A new message; or, now and then, the last one with a key once more.

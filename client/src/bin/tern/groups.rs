@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Subcommand, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tern_client::{Group, GroupSettings, NewGroup, Person, Role, Sent, is_group};
+use tern_client::{
+    Group, GroupLink, GroupPreview, GroupSettings, NewGroup, NewInvitation, Person, Role, Sent, is_group,
+};
 
 use crate::commands::{Done, ask, print_lines};
 use crate::methods::{Answer, Failure, Session, parse};
@@ -61,6 +65,24 @@ struct Create {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Invite {
+    chat: u64,
+    #[serde(default)]
+    expires_ms: u64,
+    #[serde(default)]
+    uses: u32,
+    #[serde(default)]
+    approval: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ByLink {
+    link: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct About {
     chat: u64,
 }
@@ -77,6 +99,8 @@ struct Change {
     name: Option<String>,
     description: Option<String>,
     settings: Option<Settings>,
+    decline: Option<People>,
+    end_invitation: Option<String>,
 }
 
 impl Settings {
@@ -122,8 +146,47 @@ impl Session {
                 check(change.chat)?;
                 Box::pin(async move { session.change_group(change).await })
             }
+            "invite" => {
+                let invite: Invite = parse(params)?;
+                check(invite.chat)?;
+                Box::pin(async move { session.invite(invite).await })
+            }
+            "preview" | "join" => {
+                let ByLink { link } = parse(params)?;
+                let link = link.parse::<GroupLink>().map_err(|why| Failure::Params(why.to_owned()))?;
+                let joins = method == "join";
+                Box::pin(async move { session.follow(&link, joins).await })
+            }
             _ => return Err(Failure::Method),
         })
+    }
+
+    async fn invite(&self, invite: Invite) -> Result<Value, Failure> {
+        let Invite { chat, expires_ms, uses, approval } = invite;
+        let invitation = NewInvitation { expires_ms, uses_max: uses, wants_approval: approval };
+        let link = self.why(self.client.invite(chat, invitation).await).await?;
+        Ok(json!({ "chat": chat, "link": link.to_string() }))
+    }
+
+    /// What a link leads to; and there, if that is wanted.
+    async fn follow(&self, link: &GroupLink, joins: bool) -> Result<Value, Failure> {
+        let preview = self.why(self.client.preview(link).await).await?;
+        let GroupPreview { chat, name, description, size, is_member, wants_approval } = preview;
+        let mut told = json!({
+            "chat": chat, "name": name, "description": description, "size": size, "member": is_member,
+            "wants_approval": wants_approval,
+        });
+        if joins && !is_member {
+            let sent = if wants_approval {
+                self.client.ask_to_join(link).await
+            } else {
+                self.client.join(link).await
+            };
+            self.why(sent).await?;
+            told["member"] = (!wants_approval).into();
+            told["asked"] = wants_approval.into();
+        }
+        Ok(told)
     }
 
     async fn ids(&self, people: People) -> Result<Vec<u64>, Failure> {
@@ -168,11 +231,13 @@ impl Session {
     }
 
     async fn change_group(&self, change: Change) -> Result<Value, Failure> {
-        let Change { chat, add, remove, leave, promote, demote, name, description, settings } = change;
+        let Change { chat, add, remove, leave, promote, demote, name, description, settings, .. } = change;
+        let (decline, ended) = (change.decline, change.end_invitation);
         let client = &self.client;
         let asked = [add.is_some(), remove.is_some(), leave == Some(true), promote.is_some()];
         let more = [demote.is_some(), name.is_some(), description.is_some(), settings.is_some()];
-        if asked.into_iter().chain(more).filter(|is| *is).count() != 1 {
+        let rest = [decline.is_some(), ended.is_some()];
+        if asked.into_iter().chain(more).chain(rest).filter(|is| *is).count() != 1 {
             return Err(Failure::Params("one thing is to be changed".to_owned()));
         }
         let sent = if let Some(people) = add {
@@ -183,6 +248,12 @@ impl Session {
             client.set_role(chat, self.one(people).await?, Role::Admin).await
         } else if let Some(people) = demote {
             client.set_role(chat, self.one(people).await?, Role::Member).await
+        } else if let Some(people) = decline {
+            client.decline(chat, self.one(people).await?).await
+        } else if let Some(hash) = ended {
+            let hash = STANDARD.decode(hash);
+            let hash = hash.map_err(|_| Failure::Params("an invitation is named by its hash".to_owned()))?;
+            client.end_invitation(chat, hash).await
         } else if let Some(name) = name {
             client.rename_group(chat, name).await
         } else if let Some(text) = description {
@@ -265,6 +336,42 @@ pub enum Groups {
         /// What
         text: String,
     },
+    /// Make an invitation, and print its link: whoever has that may come
+    Invite {
+        /// To which group
+        group: Who,
+        /// In how many hours it ends; never by itself without
+        #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=8784))]
+        expires: Option<u32>,
+        /// How many may come by it; without, any number
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        uses: u32,
+        /// Whoever has it asks, and is let in (`add`) or not (`decline`)
+        #[arg(long)]
+        approval: bool,
+    },
+    /// End an invitation: nobody comes by it any more
+    Uninvite {
+        /// To which group
+        group: Who,
+        /// The invitation's hash, as `show` with --json has it
+        hash: String,
+    },
+    /// Do not let somebody in who has asked
+    Decline {
+        /// Into which group
+        group: Who,
+        /// Whom
+        who: Who,
+    },
+    /// Come into a group by a link, or ask to be let in
+    Join {
+        /// The link that `invite` has printed
+        link: String,
+        /// Only print what it leads to
+        #[arg(long)]
+        preview: bool,
+    },
     /// Say who may do what
     Set {
         /// In which group
@@ -320,6 +427,18 @@ fn chat(group: &Who) -> Result<u64, Failure> {
     }
 }
 
+/// What became of a link, for people.
+fn join_lines(told: &Value) -> Vec<String> {
+    let name = shown::clean_line(told["name"].as_str().unwrap_or_default());
+    let state = match (told["member"] == true, told["asked"] == true, told["wants_approval"] == true) {
+        (true, ..) => "you are in it",
+        (_, true, _) => "you have asked to be let in",
+        (.., true) => "whoever comes asks to be let in",
+        _ => "you may come",
+    };
+    vec![format!("group @{} “{name}”, {} members: {state}", told["chat"], told["size"])]
+}
+
 /// Does something about groups.
 pub async fn run(profile: &ProfileArgs, groups: Groups, json: bool) -> Done {
     let (group, change) = match groups {
@@ -336,6 +455,23 @@ pub async fn run(profile: &ProfileArgs, groups: Groups, json: bool) -> Done {
             print_lines(&about, json, crate::tables::group);
             return Ok(ExitCode::SUCCESS);
         }
+        Groups::Invite { group, expires, uses, approval } => {
+            let expires_ms = expires.map_or(0, crate::private::in_hours_ms);
+            let invite = json!({
+                "chat": chat(&group)?, "expires_ms": expires_ms, "uses": uses, "approval": approval,
+            });
+            let made = ask(profile, "invite", invite).await?;
+            print_lines(&made, json, |made| vec![made["link"].as_str().unwrap_or_default().to_owned()]);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Groups::Join { link, preview } => {
+            let method = if preview { "preview" } else { "join" };
+            let told = ask(profile, method, json!({ "link": link })).await?;
+            print_lines(&told, json, join_lines);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Groups::Uninvite { group, hash } => (group, json!({ "end_invitation": hash })),
+        Groups::Decline { group, who } => (group, json!({ "decline": people(&[who]) })),
         Groups::Add { group, who } => (group, json!({ "add": people(&who) })),
         Groups::Remove { group, who } => (group, json!({ "remove": people(&[who]) })),
         Groups::Leave { group } => (group, json!({ "leave": true })),

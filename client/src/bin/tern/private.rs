@@ -105,7 +105,7 @@ pub async fn run(profile: &ProfileArgs, own: Own, json: bool) -> commands::Done 
             let mute = mute.map(|mute| match mute {
                 Mute::Off => 0,
                 Mute::Always => FOR_EVER_MS,
-                Mute::Hours(hours) => now_ms().saturating_add(u64::from(hours) * 3_600_000),
+                Mute::Hours(hours) => in_hours_ms(hours),
             });
             let said = [
                 ("archived", is(archive)),
@@ -138,9 +138,10 @@ pub async fn run(profile: &ProfileArgs, own: Own, json: bool) -> commands::Done 
     Ok(ExitCode::SUCCESS)
 }
 
-fn now_ms() -> u64 {
+/// The time in so many hours, in ms since the Unix epoch.
+pub fn in_hours_ms(hours: u32) -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.unwrap_or_default().as_millis() as u64
+    now.unwrap_or_default().as_millis() as u64 + u64::from(hours) * 3_600_000
 }
 
 /// What is told to one's own devices, for programs; `null` if this version does not know it, or it was replaced.

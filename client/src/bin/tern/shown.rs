@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tern_client::{
-    Cause, Chat, Client, Error, Event, Group, GroupChange, GroupMember, GroupSettings, HistoryPage, Kind,
-    Message, PRIVATE, Person, Reason, Role, UserId, Who, is_group,
+    Cause, Chat, Client, Error, Event, Group, GroupChange, GroupMember, GroupSettings, HistoryPage,
+    Invitation, Kind, Message, PRIVATE, Person, Reason, Role, UserId, Who, is_group,
 };
 
 use crate::{private, talk};
@@ -89,6 +89,11 @@ pub fn change_text(message: &Message, name: impl Fn(u64) -> String) -> String {
         Some(GroupChange::Description(_)) => "described the group anew".to_owned(),
         Some(GroupChange::Picture(_)) => "gave the group another picture".to_owned(),
         Some(GroupChange::Settings(_)) => "changed who may do what".to_owned(),
+        Some(GroupChange::Invitation(_)) => "made an invitation".to_owned(),
+        Some(GroupChange::InvitationEnded(_)) => "ended an invitation".to_owned(),
+        Some(GroupChange::Joined(_)) => "came by an invitation".to_owned(),
+        Some(GroupChange::Asked(_)) => "asks to be let in".to_owned(),
+        Some(GroupChange::Declined(user)) => format!("did not let {} in", name(user.get())),
         None => "changed the group".to_owned(),
     }
 }
@@ -107,7 +112,9 @@ pub fn people_of(message: &Message) -> Vec<u64> {
     let mut people = if message.own { Vec::new() } else { vec![message.sender] };
     match message.change() {
         Some(GroupChange::Added(users)) => people.extend(users.iter().map(|user| user.get())),
-        Some(GroupChange::Removed(user) | GroupChange::Role(user, _)) => people.push(user.get()),
+        Some(GroupChange::Removed(user) | GroupChange::Role(user, _) | GroupChange::Declined(user)) => {
+            people.push(user.get());
+        }
         _ => {}
     }
     people
@@ -128,6 +135,11 @@ fn change_json(change: &GroupChange) -> Value {
         GroupChange::Description(text) => json!({ "description": text }),
         GroupChange::Picture(_) => json!({ "picture": true }),
         GroupChange::Settings(settings) => json!({ "settings": settings_json(*settings) }),
+        GroupChange::Invitation(_) => json!({ "invitation": true }),
+        GroupChange::InvitationEnded(_) => json!({ "invitation_ended": true }),
+        GroupChange::Joined(_) => json!({ "joined": true }),
+        GroupChange::Asked(_) => json!({ "asked": true }),
+        GroupChange::Declined(user) => json!({ "declined": user.get() }),
     }
 }
 
@@ -158,9 +170,16 @@ pub fn group_json(group: &Group, people: &BTreeMap<u64, Person>) -> Value {
             "delivered_upto": member.delivered_upto, "read_upto": member.read_upto,
         })
     };
+    let invitation = |invitation: &Invitation| {
+        json!({
+            "hash": STANDARD.encode(&invitation.hash), "expires_ms": invitation.expires_ms,
+            "uses_left": invitation.uses_left, "wants_approval": invitation.wants_approval,
+        })
+    };
     json!({
         "chat": group.chat, "name": group.name, "description": group.description,
         "settings": settings_json(group.settings), "created_ms": group.created_ms,
+        "invitations": group.invitations.iter().map(invitation).collect::<Vec<_>>(), "asking": group.asking,
         "members": group.members.iter().map(member).collect::<Vec<_>>(),
     })
 }

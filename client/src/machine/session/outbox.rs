@@ -6,8 +6,10 @@ use std::time::Duration;
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame, group_change};
 use tern_wire::errors::Reason;
+use tern_wire::group::Change;
 
 use super::{Pending, Session};
+use crate::client::Sent;
 use crate::error::Error;
 use crate::event::Event;
 use crate::machine::device::{Device, News};
@@ -136,6 +138,19 @@ impl Session {
         let Some(Outgoing { chat, kind, body, envelope, .. }) = device.records.outgoing(client_id)? else {
             return Ok(());
         };
+        let change = (kind == i32::from(v1::Kind::Group)).then(|| Change::parse(&body).ok()).flatten();
+        if matches!(change, Some(Change::Joined(_))) {
+            // Nothing before it is for this user, or is pushed.
+            device.records.begin(chat, seq)?;
+        }
+        if matches!(change, Some(Change::Asked(_))) {
+            // It stands in a group that one is not in: there is nothing of it to be kept here.
+            device.records.dequeue(client_id)?;
+            let sent = Sent { chat, seq, time_ms };
+            device.records.note_sent(client_id, sent)?;
+            device.news.push(News::Sent(client_id, sent));
+            return Ok(());
+        }
         let entry = v1::Entry {
             chat: created.unwrap_or(chat),
             seq,
