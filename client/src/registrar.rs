@@ -10,6 +10,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::client::Options;
 use crate::error::Error;
+use crate::links::DeviceLink;
 use crate::machine::link::{Link, answer_to};
 use crate::machine::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 use crate::profile::with_store;
@@ -97,6 +98,34 @@ impl Registrar {
         let (phone, id) = (phone.to_owned(), self.line.link.store.clone());
         with_store(&self.options, move |store| {
             store.register(&phone, &session, &id)?;
+            store.account()?.ok_or(Error::NotRegistered)
+        })
+        .await
+    }
+
+    /// Becomes a device of the account whose device has given this link, and keeps the session in the profile. What belonged to an
+    /// earlier one is emptied.
+    pub async fn link(&mut self, link: &DeviceLink, device: &str) -> Result<Account, Error> {
+        let check = self.check();
+        with_store(&self.options, move |store| match store.account()? {
+            // Of which phone it will be is not known yet.
+            Some(account) if !check.replace => {
+                Err(Error::ProfileTaken(format!("is a device of {}", account.phone)))
+            }
+            _ => Ok(()),
+        })
+        .await?;
+        let request = client_frame::Request::Link(v1::Link {
+            user_id: link.user,
+            secret: link.secret.to_vec().into(),
+            device_name: device.to_owned(),
+        });
+        let server_frame::Message::Session(session) = self.line.call(request).await? else {
+            return Err(Error::Protocol("Link was answered by something else"));
+        };
+        let id = self.line.link.store.clone();
+        with_store(&self.options, move |store| {
+            store.register(&session.phone, &session, &id)?;
             store.account()?.ok_or(Error::NotRegistered)
         })
         .await

@@ -410,7 +410,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         assert!(missing.is_empty(), "{method} does not give {missing:?}: {result}");
     }
     let methods = ["send", "history", "chats", "read", "lookup", "whoami", "devices", "end_device", "rename"];
-    let own = ["invite", "preview", "join", "set_chat", "star", "starred", "hide"];
+    let own = ["new_link", "invite", "preview", "join", "set_chat", "star", "starred", "hide"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
     assert_eq!(documented, methods.into_iter().chain(more).chain(own).collect());
     program.result("end_device", json!({ "device_id": 1 }));

@@ -217,3 +217,26 @@ fn a_link_leads_into_a_group_at_once_or_when_somebody_lets_one_in() {
     let output = dan.run(&["group", "join", "tern:join/nonsense"]);
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn a_device_is_linked_by_what_another_one_shows() {
+    let server = Ternd::start(2);
+    let (here, there) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (ann, bob) = two(&server, here.path());
+    seq(&bob, &["send", "+15550001", "hello"]);
+    let shown = String::from_utf8(ann.run(&["devices", "--add"]).stdout).expect("text");
+    let link = shown.lines().find(|line| line.starts_with("tern:link/")).expect("a link as text").to_owned();
+    assert!(shown.lines().filter(|line| line.contains('█')).count() > 10, "and as a code:\n{shown}");
+    let (address, ca) = (server.address().to_string(), server.ca_file());
+    let trust = ["--server", &address, "--ca", ca.to_str().expect("text")];
+    let laptop = Profile { dir: there.path().join("laptop") };
+    let linked =
+        laptop.json(&[&trust[..], &["link", &link, "--device", "laptop", "--json"]].concat()).remove(0);
+    assert_eq!((&linked["phone"], &linked["device_id"]), (&json!("+15550001"), &json!(2)));
+    let heard = laptop.json(&["listen", "--once", "--json"]);
+    assert!(heard.iter().any(|event| event["text"] == "hello"), "it has all chats: {heard:?}");
+    let again = Profile { dir: there.path().join("again") };
+    assert_eq!(refused(&again, &[&trust[..], &["link", &link]].concat()), "LINK_USED");
+    let output = laptop.run(&["link", &link, "--json"]);
+    assert_eq!(output.status.code(), Some(1), "a profile that is registered stays so");
+}

@@ -241,19 +241,10 @@ impl World {
     /// What a server as it should be answers. What it takes is taken, also if the answer never leaves.
     pub fn answer(&mut self, frame: &v1::ClientFrame) -> Vec<v1::ServerFrame> {
         let Some(request) = frame.request.clone() else { return Vec::new() };
-        let generation = self.generations.last().copied().unwrap_or(1);
         let message = match request {
             Request::Hello(_) => {
                 self.connection.hello = true;
-                Message::Welcome(v1::Welcome {
-                    version: 1,
-                    server: "tern-conform".to_owned(),
-                    features: 0,
-                    limits: Some(self.limits),
-                    time_ms: now_ms(),
-                    store: self.store.clone().into(),
-                    generation,
-                })
+                Message::Welcome(self.welcome())
             }
             Request::Register(_) => Message::CodeSent(v1::CodeSent {
                 digits: 6,
@@ -291,6 +282,8 @@ impl World {
             Request::Chats(_) => Message::ChatsPage(v1::ChatsPage::default()),
             Request::Devices(_)
             | Request::EndDevice(_)
+            | Request::NewLink(_)
+            | Request::Link(_)
             | Request::RingDevice(_)
             | Request::Rename(_)
             | Request::CreateGroup(_)
@@ -301,10 +294,23 @@ impl World {
         vec![response(frame.id, message)]
     }
 
+    fn welcome(&self) -> v1::Welcome {
+        v1::Welcome {
+            version: 1,
+            server: "tern-conform".to_owned(),
+            features: 0,
+            limits: Some(self.limits),
+            time_ms: now_ms(),
+            store: self.store.clone().into(),
+            generation: self.generations.last().copied().unwrap_or(1),
+        }
+    }
+
     fn session(&mut self) -> v1::Session {
         self.made += 1;
         self.current_refresh = format!("refresh-token-{}", self.made);
         v1::Session {
+            phone: String::new(),
             user_id: ME,
             device_id: DEVICE,
             access_token: format!("access-token-{}", self.made),

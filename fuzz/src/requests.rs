@@ -64,6 +64,8 @@ fn check(request: &Request) {
             assert!(chats.known.len() <= CHATS_MAX);
             assert!(chats.known.is_sorted_by(|(one, _), (next, _)| one < next));
         }
+        Request::NewLink => {}
+        Request::Link(link) => assert_ne!(link.user.get(), 0),
         Request::EndDevice(device) | Request::RingDevice(device) => assert_ne!(device.get(), 0),
         Request::Rename(rename) => {
             let name = rename.name.as_ref().map_or("", |name| name.as_str());

@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -54,6 +54,10 @@ pub mod client_frame {
         CreateGroup(super::CreateGroup),
         #[prost(message, tag = "22")]
         AboutGroup(super::AboutGroup),
+        #[prost(message, tag = "23")]
+        NewLink(super::NewLink),
+        #[prost(message, tag = "24")]
+        Link(super::Link),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -63,7 +67,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -127,6 +131,8 @@ pub mod server_frame {
         GroupCreated(super::GroupCreated),
         #[prost(message, tag = "28")]
         Group(::prost::alloc::boxed::Box<super::Group>),
+        #[prost(message, tag = "29")]
+        LinkCode(super::LinkCode),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -263,6 +269,32 @@ pub struct Session {
     pub refresh_token: ::prost::alloc::string::String,
     #[prost(uint64, tag = "6")]
     pub refresh_expires_ms: u64,
+    /// In the answer to Link: the account's phone.
+    #[prost(string, tag = "7")]
+    pub phone: ::prost::alloc::string::String,
+}
+/// Asks for a code by which another device is added to one's account, without a one-time code. Answered by LinkCode. The one before is good
+/// no more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NewLink {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkCode {
+    /// 16 random bytes, to be passed to the new device with one's user id: good once, for one device.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub secret: ::prost::bytes::Bytes,
+    #[prost(uint32, tag = "2")]
+    pub expires_in_ms: u32,
+}
+/// From the new device, before Login: adds it to the account. Answered by Session; Login follows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Link {
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub secret: ::prost::bytes::Bytes,
+    /// For the list of one's devices, at most 64 bytes.
+    #[prost(string, tag = "3")]
+    pub device_name: ::prost::alloc::string::String,
 }
 /// Authenticates the connection. Answered by LoggedIn. An older connection of the same device gets
 /// GoAway (REPLACED).
@@ -1215,6 +1247,9 @@ pub enum Reason {
     TokenReused = 18,
     SessionRevoked = 19,
     TooManyDevices = 20,
+    LinkUnknown = 21,
+    LinkExpired = 22,
+    LinkUsed = 23,
     /// Messages.
     UnknownUser = 30,
     ClientIdReused = 31,
@@ -1271,6 +1306,9 @@ impl Reason {
             Self::TokenReused => "REASON_TOKEN_REUSED",
             Self::SessionRevoked => "REASON_SESSION_REVOKED",
             Self::TooManyDevices => "REASON_TOO_MANY_DEVICES",
+            Self::LinkUnknown => "REASON_LINK_UNKNOWN",
+            Self::LinkExpired => "REASON_LINK_EXPIRED",
+            Self::LinkUsed => "REASON_LINK_USED",
             Self::UnknownUser => "REASON_UNKNOWN_USER",
             Self::ClientIdReused => "REASON_CLIENT_ID_REUSED",
             Self::InboxFull => "REASON_INBOX_FULL",
@@ -1319,6 +1357,9 @@ impl Reason {
             "REASON_TOKEN_REUSED" => Some(Self::TokenReused),
             "REASON_SESSION_REVOKED" => Some(Self::SessionRevoked),
             "REASON_TOO_MANY_DEVICES" => Some(Self::TooManyDevices),
+            "REASON_LINK_UNKNOWN" => Some(Self::LinkUnknown),
+            "REASON_LINK_EXPIRED" => Some(Self::LinkExpired),
+            "REASON_LINK_USED" => Some(Self::LinkUsed),
             "REASON_UNKNOWN_USER" => Some(Self::UnknownUser),
             "REASON_CLIENT_ID_REUSED" => Some(Self::ClientIdReused),
             "REASON_INBOX_FULL" => Some(Self::InboxFull),

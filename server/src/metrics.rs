@@ -192,7 +192,7 @@ core_metrics! {
 }
 
 /// Reasons of refusals and ends, by their number in the protocol.
-const REASONS: usize = 64;
+const REASONS: usize = 96;
 
 /// What has been sent, by its kind.
 #[derive(Debug)]

@@ -206,6 +206,13 @@ fn record() -> String {
     Raw::registered(&server, "+15550001", "");
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));
     assert!(matches!(ann.ask(script, Request::Devices(v1::Devices {})), Message::DeviceList(_)));
+    // And a third, which Ann's links: it comes over a connection of its own.
+    let Message::LinkCode(code) = ann.ask(script, Request::NewLink(v1::NewLink {})) else { panic!("a code") };
+    let mut tablet = Recorded::connect("tab", &server);
+    tablet.hello(script);
+    let link = v1::Link { user_id: me, secret: code.secret, device_name: "tablet".to_owned() };
+    assert!(matches!(tablet.ask(script, Request::Link(link)), Message::Session(_)));
+    ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));
     // The one that is looked for is not connected; the one that looks is, and rings.
     let ring = |device_id| Request::RingDevice(v1::RingDevice { device_id });
     assert!(matches!(ann.ask(script, ring(2)), Message::DeviceRung(rung) if !rung.connected));

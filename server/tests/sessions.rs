@@ -77,18 +77,18 @@ fn who_uses_a_token_twice_on_a_connection_of_its_own_is_told_before_that_ends() 
 }
 
 #[test]
-fn the_ninth_device_takes_the_place_of_the_oldest_that_is_away() {
+fn the_eleventh_device_takes_the_place_of_the_oldest_that_is_away() {
     let server = Ternd::start(2);
     let question = json!({ "ask": "provision", "count": 1, "first": "+15550001", "name": "Ann" });
     let add = || server.admin(&question).remove(0);
     let token = || add()["ok"]["access_token"].as_str().expect("a device").to_owned();
-    let tokens: Vec<_> = (0..8).map(|_| token()).collect();
+    let tokens: Vec<_> = (0..10).map(|_| token()).collect();
     let mut first = Raw::logged_in(&server, &tokens[0]);
-    let ninth = token();
+    let eleventh = token();
     assert!(first.answers(), "the oldest of all is connected");
     assert_eq!(Raw::welcomed(&server).refusal(login(&tokens[1])).reason(), Reason::SessionRevoked);
     let held: Vec<_> =
-        tokens[2..].iter().chain([&ninth]).map(|token| Raw::logged_in(&server, token)).collect();
+        tokens[2..].iter().chain([&eleventh]).map(|token| Raw::logged_in(&server, token)).collect();
     let refused = add();
     assert!(
         refused["error"].as_str().is_some_and(|why| why.contains("as many connected devices")),
@@ -103,14 +103,14 @@ fn a_verify_that_finds_no_place_may_be_sent_again_when_there_is_one() {
     let server = Ternd::start(2);
     let question = json!({ "ask": "provision", "count": 1, "first": "+15550001", "name": "Ann" });
     let token = || server.admin(&question)[0]["ok"]["access_token"].as_str().expect("a device").to_owned();
-    let mut held: Vec<_> = (0..8).map(|_| Raw::logged_in(&server, &token())).collect();
+    let mut held: Vec<_> = (0..10).map(|_| Raw::logged_in(&server, &token())).collect();
     let mut raw = Raw::welcomed(&server);
     let registration = raw.register("+15550001").registration;
     let verify = v1::Verify {
         phone: "+15550001".to_owned(),
         code: server.code_of("+15550001"),
         name: "Somebody else".to_owned(),
-        device_name: "ninth".to_owned(),
+        device_name: "eleventh".to_owned(),
         registration,
     };
     let verify = || Request::Verify(verify.clone());
@@ -124,7 +124,7 @@ fn a_verify_that_finds_no_place_may_be_sent_again_when_there_is_one() {
             answer => break session(answer),
         }
     };
-    assert_eq!(session.device_id, 9);
+    assert_eq!(session.device_id, 11);
     assert_eq!(raw.refusal(verify()).reason(), Reason::CodeExpired);
 }
 

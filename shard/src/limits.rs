@@ -58,7 +58,9 @@ macro_rules! with_limits {
                 "For how long a message may be edited. Beyond: TOO_LATE.";
             deletion_window_ms: u64 = 3_600_000, 0..=365 * $crate::limits::DAY_MS,
                 "For how long a message may be deleted for everyone. Beyond: TOO_LATE.";
-            devices_max: usize = 8, 1..=64,
+            link_valid_ms: u64 = 120_000, 1_000..=$crate::limits::DAY_MS,
+                "Life of a code by which a device is linked.";
+            devices_max: usize = 10, 1..=64,
                 "Devices of a user. Beyond: the oldest that is not connected goes, or TOO_MANY_DEVICES.";
             access_token_valid_ms: u64 = 3_600_000, 1_000..=$crate::limits::DAY_MS,
                 "Life of an access token.";
@@ -236,6 +238,9 @@ pub const RENAMES_PER_HOUR_MAX: u32 = 20;
 
 /// Rings that an account asks of its devices in a minute. Beyond: `RATE_LIMITED`.
 pub const RINGS_PER_MINUTE_MAX: u32 = 10;
+
+/// Codes by which devices are linked, of an account in a minute. Beyond: `RATE_LIMITED`.
+pub const LINKS_PER_MINUTE_MAX: u32 = 20;
 
 /// The window of the limits that count an hour, in milliseconds.
 pub const HOUR_MS: u64 = 3_600_000;

@@ -76,6 +76,8 @@ pub enum Reply {
     ChatsPage(v1::ChatsPage),
     /// To `Devices`.
     DeviceList(v1::DeviceList),
+    /// To `NewLink`.
+    LinkCode(v1::LinkCode),
     /// To `EndDevice`.
     DeviceEnded,
     /// To `RingDevice`.
@@ -137,6 +139,7 @@ impl Reply {
             Self::HistoryPage(page) => Message::HistoryPage(*page),
             Self::ChatsPage(page) => Message::ChatsPage(page),
             Self::DeviceList(list) => Message::DeviceList(list),
+            Self::LinkCode(code) => Message::LinkCode(code),
             Self::DeviceEnded => Message::DeviceEnded(v1::DeviceEnded {}),
             Self::DeviceRung { connected } => Message::DeviceRung(v1::DeviceRung { connected }),
             Self::Renamed => Message::Renamed(v1::Renamed {}),

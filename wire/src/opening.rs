@@ -42,7 +42,10 @@ impl Opening {
             (Self::AwaitingHello, R::Hello(_)) => Ok(()),
             (Self::AwaitingHello, _) => Err(Close(hello_first)),
             (_, R::Hello(_)) => Err(Close(hello_twice)),
-            (Self::Welcomed, R::Register(_) | R::Verify(_) | R::Refresh(_) | R::Login(_) | R::Ping) => Ok(()),
+            (
+                Self::Welcomed,
+                R::Register(_) | R::Verify(_) | R::Refresh(_) | R::Login(_) | R::Link(_) | R::Ping,
+            ) => Ok(()),
             (Self::Welcomed, _) => Err(Refuse(login_first)),
             (Self::LoggedIn, R::Login(_)) => Err(Refuse(login_twice)),
             (Self::LoggedIn, _) => Ok(()),

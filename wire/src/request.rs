@@ -10,7 +10,7 @@ use crate::errors::{Farewell, Reason, Refusal};
 use crate::group::{self, InvitationHash};
 use crate::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, Seq, UserId, is_plain};
 use crate::limits::{
-    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, POSITIONS_MAX, TOKEN_BYTES_MAX,
+    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, POSITIONS_MAX, SECRET_BYTES, TOKEN_BYTES_MAX,
 };
 use crate::message::{self, Send};
 
@@ -55,6 +55,10 @@ pub enum Request {
     Devices,
     /// Ends a device of the user.
     EndDevice(DeviceId),
+    /// Asks for a code by which another device is added.
+    NewLink,
+    /// Adds this device to an account, by such a code.
+    Link(Link),
     /// Has a device of the user ring.
     RingDevice(DeviceId),
     /// Makes a group.
@@ -108,6 +112,24 @@ pub struct Verify {
 impl std::fmt::Debug for Verify {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Verify").field("phone", &self.phone).finish_non_exhaustive()
+    }
+}
+
+/// See `Link` in the schema.
+#[derive(Clone, PartialEq)]
+pub struct Link {
+    /// Whose account.
+    pub user: UserId,
+    /// The code.
+    pub secret: [u8; SECRET_BYTES],
+    /// The device's name; may be empty.
+    pub device_name: String,
+}
+
+/// Shows no code.
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -263,6 +285,8 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::History(raw) => Request::History(history(&raw)?),
         Raw::Chats(raw) => Request::Chats(chats(&raw)?),
         Raw::Devices(_) => Request::Devices,
+        Raw::NewLink(_) => Request::NewLink,
+        Raw::Link(raw) => Request::Link(link(raw)?),
         Raw::EndDevice(raw) => Request::EndDevice(device(raw.device_id)?),
         Raw::RingDevice(raw) => Request::RingDevice(device(raw.device_id)?),
         Raw::CreateGroup(raw) => Request::CreateGroup(create_group(raw)?),
@@ -305,6 +329,12 @@ fn verify(raw: v1::Verify) -> Result<Verify, Refusal> {
     }
     let v1::Verify { phone: text, code, name: _, device_name, registration } = raw;
     Ok(Verify { phone: phone(&text)?, code, name, device_name, registration })
+}
+
+fn link(raw: v1::Link) -> Result<Link, Refusal> {
+    check_device_name(&raw.device_name)?;
+    let secret = raw.secret[..].try_into().map_err(|_| invalid("the secret of a link has 16 bytes"))?;
+    Ok(Link { user: user(raw.user_id)?, secret, device_name: raw.device_name })
 }
 
 fn refresh(raw: v1::Refresh) -> Result<Refresh, Refusal> {

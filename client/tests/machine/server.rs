@@ -180,6 +180,7 @@ impl Server {
     fn session(&self, device: DeviceId) -> v1::Session {
         let tokens = &self.tokens[&device];
         v1::Session {
+            phone: String::new(),
             user_id: device.0,
             device_id: device.1,
             access_token: tokens.access.clone(),

@@ -141,7 +141,13 @@ impl Accounts {
     }
 
     /// Writes a new device, and gives its session.
-    fn write_new_device(&mut self, cx: &mut Cx, author: Author, name: String, new: bool) -> v1::Session {
+    pub(super) fn write_new_device(
+        &mut self,
+        cx: &mut Cx,
+        author: Author,
+        name: String,
+        new: bool,
+    ) -> v1::Session {
         let Author { user, device } = author;
         let (nonce, session) = (cx.entropy().nonce(), cx.entropy().session());
         let expires_ms = cx.now_ms + cx.limits().refresh_token_valid_ms;

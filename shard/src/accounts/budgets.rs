@@ -8,7 +8,8 @@ use tern_wire::ids::UserId;
 use super::bucket::{Buckets, Rate};
 use super::slot_of;
 use crate::limits::{
-    BUCKETS_SWEPT_EVERY_MS, HOUR_MS, Limits, MINUTE_MS, RENAMES_PER_HOUR_MAX, RINGS_PER_MINUTE_MAX,
+    BUCKETS_SWEPT_EVERY_MS, HOUR_MS, LINKS_PER_MINUTE_MAX, Limits, MINUTE_MS, RENAMES_PER_HOUR_MAX,
+    RINGS_PER_MINUTE_MAX,
 };
 use crate::maps::Hashing;
 
@@ -20,6 +21,7 @@ pub(super) struct Budgets {
     strangers: (Option<Rate>, Buckets<UserId>),
     renames: (Option<Rate>, Buckets<UserId>),
     rings: (Option<Rate>, Buckets<UserId>),
+    links: (Option<Rate>, Buckets<UserId>),
     swept_ms: u64,
 }
 
@@ -36,6 +38,7 @@ impl Budgets {
             strangers: of(Rate::new(strangers_per_hour_max, HOUR_MS, strangers_per_hour_max)),
             renames: of(Rate::new(RENAMES_PER_HOUR_MAX, HOUR_MS, RENAMES_PER_HOUR_MAX)),
             rings: of(Rate::new(RINGS_PER_MINUTE_MAX, MINUTE_MS, RINGS_PER_MINUTE_MAX)),
+            links: of(Rate::new(LINKS_PER_MINUTE_MAX, MINUTE_MS, LINKS_PER_MINUTE_MAX)),
             swept_ms: 0,
         }
     }
@@ -67,6 +70,11 @@ impl Budgets {
         take(&mut self.rings, user, now_ms, "the account has its devices ring too often")
     }
 
+    /// May an account have one more code by which a device is linked?
+    pub(super) fn link(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+        take(&mut self.links, user, now_ms, "the account asks for too many codes to link devices")
+    }
+
     /// An account may do everything as if it had done nothing yet.
     pub(super) fn forget(&mut self, user: UserId) {
         for buckets in self.all() {
@@ -96,15 +104,15 @@ impl Budgets {
         }
     }
 
-    fn all(&mut self) -> [&mut Buckets<UserId>; 5] {
-        let Self { lookups, sends, strangers, renames, rings, .. } = self;
-        [&mut lookups.1, &mut sends.1, &mut strangers.1, &mut renames.1, &mut rings.1]
+    fn all(&mut self) -> [&mut Buckets<UserId>; 6] {
+        let Self { lookups, sends, strangers, renames, rings, links, .. } = self;
+        [&mut lookups.1, &mut sends.1, &mut strangers.1, &mut renames.1, &mut rings.1, &mut links.1]
     }
 }
 
 /// What accounts have used up of each limit.
 #[derive(Debug)]
-pub(super) struct Spent([Vec<(UserId, u64)>; 5]);
+pub(super) struct Spent([Vec<(UserId, u64)>; 6]);
 
 fn take(
     (rate, buckets): &mut (Option<Rate>, Buckets<UserId>),

@@ -9,6 +9,7 @@ use tern_storage::records::{DeviceRecord, UserRecord};
 use tern_storage::{LogId, Slot};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
+use super::links::Linking;
 use super::users::Ask;
 use crate::by_slot::BySlot;
 use crate::held::{Held, Load};
@@ -25,6 +26,8 @@ pub(super) struct User {
     pub(super) devices: Few<DeviceId, Device>,
     /// Logs of this user that their owners have in memory: they must know of every change of the devices.
     pub(super) watched: BTreeSet<LogId>,
+    /// By which another device is added, if that was asked for.
+    pub(super) linking: Option<Linking>,
     /// Where it stands, and what waits for it to be known.
     pub(super) held: Held<Ask>,
     /// Something has happened to it since it was looked at.
@@ -34,7 +37,14 @@ pub(super) struct User {
 impl User {
     /// One of whom nothing is known but where it stands.
     pub(super) fn new(held: Held<Ask>) -> Self {
-        Self { record: None, devices: Few::default(), watched: BTreeSet::new(), held, touched: false }
+        Self {
+            record: None,
+            devices: Few::default(),
+            watched: BTreeSet::new(),
+            linking: None,
+            held,
+            touched: false,
+        }
     }
 }
 
@@ -233,6 +243,8 @@ struct PackedUser {
     devices: Vec<PackedDevice>,
     #[prost(message, repeated, tag = "3")]
     watched: Vec<PackedLog>,
+    #[prost(message, optional, tag = "4")]
+    linking: Option<Linking>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -302,6 +314,7 @@ fn pack(user: &mut User, number: u32, here: (ProcessId, CoreId)) -> Packed {
         record: user.record.take(),
         devices: user.devices.iter_mut().map(device).collect(),
         watched: user.watched.iter().map(|log| PackedLog::new(*log, 0)).collect(),
+        linking: user.linking.take(),
     };
     let number = u64::from(number);
     let mut bytes = Vec::with_capacity(encoded_len_varint(number) + packed.encoded_len());
@@ -335,7 +348,8 @@ fn unpack(packed: &Packed, here: (ProcessId, CoreId)) -> User {
         devices.insert(number, Device { record, place, opened: packed.opened, inbox });
     }
     let watched = packed.watched.iter().map(PackedLog::log).collect();
-    User { record: packed.record, devices, watched, ..User::new(Held::made(Load::default())) }
+    let linking = packed.linking;
+    User { record: packed.record, devices, watched, linking, ..User::new(Held::made(Load::default())) }
 }
 
 #[cfg(test)]

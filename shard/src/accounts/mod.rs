@@ -15,6 +15,7 @@ mod ending;
 mod groups;
 mod inbox;
 mod kept;
+mod links;
 mod making;
 mod moving;
 mod networks;

@@ -73,6 +73,7 @@ impl Accounts {
     ) -> v1::Session {
         let access_expires_ms = cx.now_ms + cx.limits().access_token_valid_ms;
         v1::Session {
+            phone: String::new(),
             user_id: access.author.user.get(),
             device_id: access.author.device.get(),
             access_token: self.keys.access_token(access, access_expires_ms),

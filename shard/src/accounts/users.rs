@@ -68,6 +68,8 @@ impl Accounts {
             UserOp::Refresh(..)
             | UserOp::Describe(..)
             | UserOp::EndDevice(..)
+            | UserOp::NewLink(_)
+            | UserOp::Link(..)
             | UserOp::Rename(..)
             | UserOp::ListDevices(_)
                 if !has_room(cx) =>
@@ -86,6 +88,8 @@ impl Accounts {
             | UserOp::Refresh(..)
             | UserOp::ListDevices(_)
             | UserOp::EndDevice(..)
+            | UserOp::NewLink(_)
+            | UserOp::Link(..)
             | UserOp::RingDevice(..)
             | UserOp::Rename(..)
             | UserOp::Watch(_)
@@ -148,6 +152,8 @@ impl Accounts {
             }
             UserOp::ListDevices(origin) => self.list_devices(cx, origin, id),
             UserOp::EndDevice(origin, device) => self.end_device(cx, origin, id, device),
+            UserOp::NewLink(origin) => self.new_link(cx, id, origin),
+            UserOp::Link(origin, link) => self.link(cx, id, origin, *link),
             UserOp::RingDevice(origin, device, rung) => {
                 self.ring_device(cx, origin, Author { user: id, device }, rung);
             }
@@ -177,6 +183,8 @@ impl Accounts {
             | UserOp::LookUp(origin, _)
             | UserOp::ListDevices(origin)
             | UserOp::EndDevice(origin, _)
+            | UserOp::NewLink(origin)
+            | UserOp::Link(origin, _)
             | UserOp::RingDevice(origin, ..)
             | UserOp::Rename(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),

@@ -14,7 +14,7 @@ use super::session::Session;
 use super::{Cx, Front};
 use crate::asks::AskId;
 use crate::effects::Arrival;
-use crate::message::{Attached, Message, NetworkOp};
+use crate::message::{Attached, Message, NetworkOp, UserOp};
 use crate::network::Network;
 use crate::reply::{ConnId, Origin, Reply};
 use crate::tokens::Access;
@@ -38,6 +38,12 @@ impl Front {
             Request::Verify(verify) => {
                 let slot = Slot::of_phone(verify.phone.digits());
                 self.ask_network(cx, waiter, slot, |origin| NetworkOp::Verify(origin, Box::new(verify)));
+            }
+            Request::Link(link) => {
+                // Done twice, it would find its code used.
+                let user = link.user;
+                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
+                cx.ask(origin, Message::User(user, UserOp::Link(origin, Box::new(link))));
             }
             Request::Refresh(refresh) => match self.keys.refresh_token_owner(&refresh.token) {
                 Ok(author) => self.ask(cx, waiter, author, Ask::Refresh(Box::new((author, refresh)))),

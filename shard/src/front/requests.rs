@@ -45,6 +45,10 @@ impl Front {
             Request::AboutGroup(group, hash) => {
                 self.ask(cx, waiter, author, Ask::AboutGroup(group, hash.map(Box::new)));
             }
+            Request::NewLink => {
+                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
+                cx.ask(origin, Message::User(user, UserOp::NewLink(origin)));
+            }
             Request::RingDevice(rung) => self.ask(cx, waiter, author, Ask::RingDevice(rung)),
             Request::Rename(rename) => {
                 // Done twice, it could undo what another device has done meanwhile.
@@ -54,6 +58,7 @@ impl Front {
             Request::Hello(_)
             | Request::Register(_)
             | Request::Verify(_)
+            | Request::Link(_)
             | Request::Refresh(_)
             | Request::Login(_)
             | Request::Credit(_)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tern_storage::LogId;
 use tern_wire::ids::{DeviceId, Name, Phone, Seq, UserId};
-use tern_wire::request::{Lookup, Refresh, Rename, Verify};
+use tern_wire::request::{Link, Lookup, Refresh, Rename, Verify};
 
 use super::{Glance, Page, Send, Watermarks};
 use crate::entry::{Author, Entry};
@@ -79,6 +79,10 @@ pub enum UserOp {
     ListDevices(Origin),
     /// Ends a device of the user.
     EndDevice(Origin, DeviceId),
+    /// A code by which another device is added.
+    NewLink(Origin),
+    /// Adds a device by such a code.
+    Link(Origin, Box<Link>),
     /// Has a device of the user ring: for the one that asks, the other.
     RingDevice(Origin, DeviceId, DeviceId),
     /// Gives the user, or the device that asks, another name.
@@ -148,6 +152,8 @@ impl UserOp {
             | Self::ListLogs(..)
             | Self::ListDevices(_)
             | Self::EndDevice(..)
+            | Self::NewLink(_)
+            | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
             | Self::TellDevices(_)
@@ -170,6 +176,8 @@ impl UserOp {
             | Self::ListLogs(..)
             | Self::ListDevices(_)
             | Self::EndDevice(..)
+            | Self::NewLink(_)
+            | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
             | Self::Watch(_)

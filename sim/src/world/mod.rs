@@ -319,6 +319,7 @@ impl World {
 /// What an operator was told, as a device keeps it.
 fn account_of(made: Provisioned) -> Account {
     let session = v1::Session {
+        phone: String::new(),
         user_id: made.user.get(),
         device_id: made.device.get(),
         access_token: made.access_token,

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tern_client::{Client, Error, Event, Events, HistoryPage, Message, Options, Person, Reason, Registrar};
+use tern_client::{
+    Client, DeviceLink, Error, Event, Events, HistoryPage, Message, Options, Person, Reason, Registrar,
+};
 use tokio::time::Instant;
 
 use crate::asker::{self, Asker};
@@ -95,6 +97,46 @@ pub async fn register(
         print(&format!("{phone} is user {user}, and this profile its device {device}: {place}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the profile a device of the account whose device has shown a link.
+pub async fn link(profile: &ProfileArgs, link: &DeviceLink, device: &str, replace: bool, json: bool) -> Done {
+    let options = profile.to_register()?;
+    let mut registrar = Registrar::connect(&options).await?.replacing(replace);
+    let account = registrar.link(link, device).await?;
+    registrar.close().await;
+    profile.remember(&options)?;
+    let (phone, user, device) = (&account.phone, account.user_id, account.device_id);
+    if json {
+        print_json(&json!({ "user_id": user, "device_id": device, "phone": phone }));
+    } else {
+        let place = profile.place()?;
+        print(&format!("{phone} is user {user}, and this profile its device {device}: {place}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows a link by which another device is added.
+pub async fn new_link(profile: &ProfileArgs, json: bool) -> Done {
+    let made = ask(profile, "new_link", json!({})).await?;
+    print_lines(&made, json, |made| {
+        let link = made["link"].as_str().unwrap_or_default();
+        let seconds = made["expires_in_ms"].as_u64().unwrap_or_default() / 1000;
+        let mut lines = qr_lines(link);
+        lines.push(link.to_string());
+        lines.push(format!("on the new device, within {seconds} s: tern link LINK"));
+        lines
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A text as a QR code, two rows a line, dark on light whatever the terminal's colours are. Empty if it does not fit.
+fn qr_lines(text: &str) -> Vec<String> {
+    use qrcode::render::unicode::Dense1x2;
+    let Ok(code) = qrcode::QrCode::new(text) else { return Vec::new() };
+    // In most terminals the ground is dark: what is light in the code is drawn.
+    let drawn = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+    drawn.lines().map(str::to_owned).collect()
 }
 
 fn is_code(text: &str) -> bool {

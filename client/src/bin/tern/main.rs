@@ -73,6 +73,17 @@ enum Command {
         #[arg(long)]
         replace: bool,
     },
+    /// Make this profile a device of an account, by the link that another of its devices shows (`tern devices --add`)
+    Link {
+        /// The link
+        link: tern_client::DeviceLink,
+        /// What this device is called in the list of one's devices
+        #[arg(long, default_value = "terminal")]
+        device: String,
+        /// Empty a profile that is registered
+        #[arg(long)]
+        replace: bool,
+    },
     /// Print the list of one's chats, those with the newest message first: how many messages are unread, with whom, the newest
     Chats {
         /// Only those with unread messages, or marked as unread
@@ -177,6 +188,9 @@ enum Command {
         /// Have the device of this number ring, if it is connected: an open chat shows it, and rings the terminal's bell
         #[arg(long, value_name = "NUMBER", conflicts_with = "end")]
         ring: Option<u32>,
+        /// Show a link, as a QR code and as text, by which another device is added: once, within two minutes
+        #[arg(long, conflicts_with_all = ["end", "ring"])]
+        add: bool,
     },
     /// End this device, and empty the profile: its tokens and all that it has kept
     Logout {
@@ -256,7 +270,11 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         Command::Whoami => commands::whoami(profile, json).await,
         Command::Group(groups) => groups::run(profile, groups, json).await,
         Command::Rename { name, device } => commands::rename(profile, name, device, json).await,
-        Command::Devices { end, ring } => commands::devices(profile, end, ring, json).await,
+        Command::Devices { add: true, .. } => commands::new_link(profile, json).await,
+        Command::Devices { end, ring, .. } => commands::devices(profile, end, ring, json).await,
+        Command::Link { link, device, replace } => {
+            commands::link(profile, &link, &device, replace, json).await
+        }
         Command::Logout { local, force } => commands::logout(profile, local, force, json).await,
         Command::Rpc { socket } => commands::rpc(profile, socket).await,
         Command::Completions { shell } => {

@@ -204,6 +204,13 @@ impl Session {
                     Ok(json!({ "device_id": device_id }))
                 })
             }
+            "new_link" => {
+                let Nothing {} = parse(params)?;
+                Box::pin(async move {
+                    let link = session.why(session.client.new_link().await).await?;
+                    Ok(json!({ "link": link.to_string(), "expires_in_ms": link.expires_in_ms }))
+                })
+            }
             "ring_device" => {
                 let Device { device_id } = parse(params)?;
                 Box::pin(async move {
