@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tern_client::{Client, Error, Event, Options, Registrar, State, Trust, store::Store};
+use tern_client::{Client, Error, Event, Message, Options, Registrar, State, Trust, store::Store};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 fn say(value: &Value) {
@@ -70,7 +70,9 @@ async fn run() -> Result<(), Error> {
                 if let Some(chat) = order["have"]["chat"].as_u64() {
                     let kept = client.kept(chat, 0, 10_000).await?;
                     let seqs: Vec<_> = kept.iter().map(|message| message.seq).collect();
-                    say(&json!({ "have": { "chat": chat, "seqs": seqs } }));
+                    let text = |message: &Message| String::from_utf8_lossy(&message.body).into_owned();
+                    let texts: Vec<_> = kept.iter().map(text).collect();
+                    say(&json!({ "have": { "chat": chat, "seqs": seqs, "texts": texts } }));
                 }
             }
             event = events.next() => match event {

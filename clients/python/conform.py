@@ -57,7 +57,9 @@ class Tried:
                     self.send(**order["send"])
                 elif "have" in order:
                     chat = order["have"]["chat"]
-                    say(have={"chat": chat, "seqs": sorted(self.device.logs[chat].entries)})
+                    entries = sorted(self.device.logs[chat].entries.items())
+                    texts = [entry.body.decode(errors="replace") for _, entry in entries]
+                    say(have={"chat": chat, "seqs": [seq for seq, _ in entries], "texts": texts})
 
     def send(self, chat, text, tag):
         number = self.device.last_client_id + 1

@@ -164,6 +164,28 @@ def tells_all():
     conform.Tried.show = patched
 
 
+def erases_nothing():
+    tern.Log.erase = lambda self, message: []
+
+
+def keeps_edits():
+    def patched(self, message):
+        self.entries[message].body, self.entries[message].erased = b"", True
+        return [self.entries[message]]
+
+    tern.Log.erase = patched
+
+
+def erases_only_what_others_wrote():
+    """Another device of the account deletes what this one has said, and it stays here."""
+    erase = tern.Log.erase
+
+    def patched(self, message):
+        return [] if self.entries[message].sender_device else erase(self, message)
+
+    tern.Log.erase = patched
+
+
 if __name__ == "__main__":
     globals()[os.environ["BAD"]]()
     conform.main()

@@ -19,7 +19,7 @@ pub struct Case {
 }
 
 /// All of them.
-pub const CASES: [Case; 21] = [
+pub const CASES: [Case; 23] = [
     Case {
         name: "stranger",
         duties: &[1],
@@ -100,6 +100,18 @@ pub const CASES: [Case; 21] = [
         duties: &[7, 13],
         what: "was put back from a copy: two entries are gone, and others stand there",
         run: put_back,
+    },
+    Case {
+        name: "deleted",
+        duties: &[14],
+        what: "tells that a message with an edit is deleted for everyone",
+        run: deleted,
+    },
+    Case {
+        name: "taken-back",
+        duties: &[14],
+        what: "tells that a message is deleted before it says Sent of it",
+        run: taken_back,
     },
 ];
 
@@ -707,5 +719,73 @@ fn put_back(run: &mut Run<'_>) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("after CaughtUp it named the generations {now:?}, and it is [{second}]"))
+    }
+}
+
+/// Whether any text that the client has of the chat has this in it.
+fn keeps(run: &mut Run<'_>, what: &str) -> Result<bool, String> {
+    Ok(run.texts()?.iter().any(|text| text.contains(what)))
+}
+
+fn deleted(run: &mut Run<'_>) -> Result<(), String> {
+    const REGRETTED: &str = "regretted";
+    begin(run)?;
+    let message = run.world.peer_says("words that are regretted");
+    let edit = run.world.peer_edits(message, "other words that are regretted too");
+    for seq in [message, edit] {
+        let entry = run.world.entry(seq);
+        run.say(&entry);
+    }
+    run.acknowledged(edit)?;
+    if !keeps(run, REGRETTED)? {
+        return Err("it does not say what it has of a message that was not deleted".to_owned());
+    }
+    let deletion = run.world.is_deleted(message);
+    let entry = run.world.entry(deletion);
+    run.say(&entry);
+    run.acknowledged(deletion)?;
+    if keeps(run, REGRETTED)? {
+        return Err("it still has words that were deleted for everyone".to_owned());
+    }
+    run.kill();
+    run.start()?;
+    run.caught_up()?;
+    if keeps(run, REGRETTED)? {
+        return Err("after a restart it has words again that were deleted for everyone".to_owned());
+    }
+    Ok(())
+}
+
+fn taken_back(run: &mut Run<'_>) -> Result<(), String> {
+    begin(run)?;
+    let tag = run.send("words that are taken back")?;
+    taken_and_lost(run)?;
+    let deletion = run.world.is_deleted(run.world.head());
+    run.until("resume", |run, seen| match Run::request(seen) {
+        Some((id, Request::Resume(_))) => {
+            run.say(&response(id, Message::Resumed(v1::Resumed { rewound: false })));
+            let entry = run.world.entry(deletion);
+            run.say(&entry);
+            run.world.connection.resumed = true;
+            Ok(Flow::Held(()))
+        }
+        _ => Ok(Flow::Honest),
+    })?;
+    // What is deleted is not told before it was sent again and answered, if the client does not wait for CaughtUp with that.
+    let mut late: Vec<Seen> = Vec::new();
+    run.during(Duration::from_millis(500), |_, seen| match Run::request(seen) {
+        Some((_, Request::History(_))) => {
+            late.push(seen.clone());
+            Ok(Flow::Taken)
+        }
+        _ => Ok(Flow::Honest),
+    })?;
+    late.iter().for_each(|seen| run.honest(seen));
+    run.say(&push(Message::CaughtUp(v1::CaughtUp {})));
+    run.sent(tag)?;
+    run.acknowledged(deletion)?;
+    match keeps(run, "taken back")? {
+        true => Err("it has the words of a message of its own that another device has deleted".to_owned()),
+        false => Ok(()),
     }
 }

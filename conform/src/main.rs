@@ -26,7 +26,7 @@ use run::Run;
 use world::{CODE, PHONE};
 
 /// The duties, as docs/PROTOCOL.md, section 13, counts them.
-const DUTIES: [&str; 13] = [
+const DUTIES: [&str; 14] = [
     "tern/1 over TLS 1.3, and the certificate checked",
     "the server's limits kept",
     "messages stored before they are sent, and sent until Sent under one number",
@@ -40,6 +40,7 @@ const DUTIES: [&str; 13] = [
     "what is unknown ignored",
     "neither bodies nor phones nor codes nor tokens logged",
     "store and generations",
+    "what is deleted for everyone erased, whatever the order",
 ];
 
 /// Holds a client to its duties: a tern server that misbehaves on purpose.

@@ -114,12 +114,21 @@ impl<'a> Run<'a> {
 
     /// Which entries of the chat the client has stored.
     pub fn have(&mut self) -> Result<Vec<u64>, String> {
+        let have = self.asked_what_it_has()?;
+        Ok(have["seqs"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect())
+    }
+
+    /// The texts that it has of them.
+    pub fn texts(&mut self) -> Result<Vec<String>, String> {
+        let have = self.asked_what_it_has()?;
+        let texts = have["texts"].as_array().ok_or("it does not say the texts of what it has")?;
+        Ok(texts.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    }
+
+    fn asked_what_it_has(&mut self) -> Result<Value, String> {
         self.tell(&json!({ "have": { "chat": PEER } }))?;
-        self.until("say which entries it has", |_, seen| match seen {
-            Seen::Said(said) if !said["have"].is_null() => {
-                let seqs = said["have"]["seqs"].as_array().into_iter().flatten();
-                Ok(Flow::Done(seqs.filter_map(Value::as_u64).collect()))
-            }
+        self.until("say what it has", |_, seen| match seen {
+            Seen::Said(said) if !said["have"].is_null() => Ok(Flow::Done(said["have"].clone())),
             _ => Ok(Flow::Honest),
         })
     }

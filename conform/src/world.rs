@@ -10,6 +10,8 @@ use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 pub const ME: u64 = 2_908_166_648_099;
 pub const PEER: u64 = 2_168_533_830_314;
 pub const DEVICE: u32 = 1;
+/// Another device of the account.
+const OTHER_DEVICE: u32 = 2;
 pub const PHONE: &str = "+15550001";
 pub const CODE: &str = "471147";
 
@@ -18,11 +20,13 @@ const HOUR_MS: u64 = 3_600_000;
 /// An entry of the chat.
 #[derive(Clone)]
 pub struct Stored {
-    /// The client's number, if it is the client's own.
-    pub client_id: Option<u64>,
+    /// If it is the account's own: which device sent it, and its number.
+    pub own: Option<(u32, u64)>,
     pub body: Vec<u8>,
     pub time_ms: u64,
     pub kind: i32,
+    /// The message that it edits or deletes; 0: none.
+    pub about: u64,
 }
 
 /// See the module.
@@ -127,9 +131,30 @@ impl World {
 
     /// The peer says something.
     pub fn peer_says(&mut self, body: &str) -> u64 {
-        let kind = v1::Kind::Text.into();
-        self.log.push(Stored { client_id: None, body: body.into(), time_ms: now_ms(), kind });
+        self.store(None, v1::Kind::Text, body, 0)
+    }
+
+    /// The peer gives a message of its own other words.
+    pub fn peer_edits(&mut self, message: u64, body: &str) -> u64 {
+        self.store(None, v1::Kind::Edit, body, message)
+    }
+
+    /// Whose the message is deletes it for everyone: the peer, or the account, from another device.
+    pub fn is_deleted(&mut self, message: u64) -> u64 {
+        let own = self.log[message as usize - 1].own.map(|_| (OTHER_DEVICE, 1));
+        self.store(own, v1::Kind::Deletion, "", message)
+    }
+
+    fn store(&mut self, own: Option<(u32, u64)>, kind: v1::Kind, body: &str, about: u64) -> u64 {
+        self.log.push(Stored { own, body: body.into(), time_ms: now_ms(), kind: kind.into(), about });
         self.head()
+    }
+
+    /// Whether the body of an entry is erased: it was deleted for everyone, or is an edit of what was.
+    fn is_erased(&self, seq: u64) -> bool {
+        let stored = &self.log[seq as usize - 1];
+        let message = if stored.kind == v1::Kind::Edit as i32 { stored.about } else { seq };
+        self.log.iter().any(|other| other.kind == v1::Kind::Deletion as i32 && other.about == message)
     }
 
     /// An entry as it is pushed.
@@ -151,17 +176,20 @@ impl World {
     }
 
     fn view(&self, seq: u64, with_peer: bool) -> v1::Entry {
-        let Stored { client_id, body, time_ms, kind } = self.log[seq as usize - 1].clone();
-        let own = client_id.is_some();
+        let Stored { own, body, time_ms, kind, about } = self.log[seq as usize - 1].clone();
+        let (sender_device, client_id) = own.unwrap_or_default();
+        let erased = self.is_erased(seq);
         v1::Entry {
             chat: if with_peer { PEER } else { 0 },
             seq,
             time_ms,
-            body: body.into(),
+            body: if erased { Vec::new() } else { body }.into(),
             kind,
-            sender: if own { ME } else { 0 },
-            sender_device: if own { DEVICE } else { 0 },
-            client_id: client_id.unwrap_or(0),
+            sender: if own.is_some() { ME } else { 0 },
+            sender_device,
+            client_id,
+            about,
+            erased,
             ..v1::Entry::default()
         }
     }
@@ -345,10 +373,11 @@ impl World {
 
     /// Appends a message, once for each number.
     pub fn append(&mut self, send: &v1::Send) -> v1::Sent {
-        let known = self.log.iter().position(|stored| stored.client_id == Some(send.client_id));
+        let own = Some((DEVICE, send.client_id));
+        let known = self.log.iter().position(|stored| stored.own == own);
         let at = known.unwrap_or_else(|| {
-            let (client_id, body) = (Some(send.client_id), send.body.to_vec());
-            self.log.push(Stored { client_id, body, time_ms: now_ms(), kind: send.kind });
+            let (body, time_ms) = (send.body.to_vec(), now_ms());
+            self.log.push(Stored { own, body, time_ms, kind: send.kind, about: send.about });
             self.log.len() - 1
         });
         self.given.insert(at as u64 + 1);

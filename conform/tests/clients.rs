@@ -105,6 +105,9 @@ fn each_client_that_breaks_a_duty_is_found_out() {
         ("trusts_every_store", "other-store", 13),
         ("believes_its_own_past", "put-back", 7),
         ("tells_all", "honest", 12),
+        ("erases_nothing", "deleted", 14),
+        ("keeps_edits", "deleted", 14),
+        ("erases_only_what_others_wrote", "taken-back", 14),
     ];
     let left = Mutex::new(bad_clients.into_iter());
     let next = || left.lock().expect("whoever takes one does not fail").next();
