@@ -5,7 +5,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tern_proto::v1::{self, client_frame, server_frame};
-use tern_wire::ids::UserId;
+use tern_wire::ids::GROUPS_FROM;
 use tern_wire::limits::SECRET_BYTES;
 
 use crate::account::WRONG_KIND;
@@ -46,8 +46,9 @@ impl FromStr for DeviceLink {
         let bytes = text.trim().strip_prefix(SCHEME).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
         let bytes: [u8; 8 + SECRET_BYTES] = bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(NONE)?;
         let (user, secret) = bytes.split_first_chunk().ok_or(NONE)?;
-        let user = UserId::new(u64::from_be_bytes(*user)).ok_or(NONE)?;
-        Ok(Self { user: user.get(), secret: secret.try_into().map_err(|_| NONE)?, expires_in_ms: 0 })
+        let user =
+            Some(u64::from_be_bytes(*user)).filter(|user| (1..GROUPS_FROM).contains(user)).ok_or(NONE)?;
+        Ok(Self { user, secret: secret.try_into().map_err(|_| NONE)?, expires_in_ms: 0 })
     }
 }
 
