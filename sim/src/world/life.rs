@@ -198,13 +198,13 @@ impl World {
     /// An invitation to a group is made, followed or ended.
     fn invitation(&mut self, at: usize, chat: u64, somebody: u64) -> Ask {
         let made = self.record.secrets.len() as u64;
-        if made == 0 || self.life.below(4) == 0 {
+        if made == 0 || self.life.below(6) == 0 {
             let secret = u128::from(made + 1).to_be_bytes().to_vec();
             let unix_ms = self.devices[at].clock.wall.ms(self.now).max(0) as u64;
             let invitation = v1::Invitation {
                 hash: hash_of(&secret).into(),
-                expires_ms: [0, unix_ms + self.life.below(5_000)][self.life.below(2) as usize],
-                uses_max: self.life.below(3) as u32,
+                expires_ms: [0, unix_ms + self.life.below(2_000)][self.life.below(2) as usize],
+                uses_max: self.life.below(2) as u32,
                 wants_approval: self.life.below(3) == 0,
             };
             self.record.secrets.push((chat, secret));
