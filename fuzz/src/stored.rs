@@ -3,8 +3,8 @@
 use prost::Message;
 use tern_shard::tokens::KeysRecord;
 use tern_storage::records::{
-    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, NumberRecord,
-    PhoneRecord, StoreRecord, UserRecord,
+    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord,
+    MembersRecord, NumberRecord, PhoneRecord, StoreRecord, UserRecord,
 };
 use tern_storage::{Key, LogId, Slot, keys};
 
@@ -29,9 +29,9 @@ pub fn keys(data: &[u8]) {
         assert_eq!(LogId::from_bytes(id), Some(log));
         let (low, high) = match log {
             LogId::Direct(low, high) => (low, high),
-            LogId::Group(group) => (group, 0),
+            LogId::Group(of) | LogId::Private(of) => (of, 0),
         };
-        assert!(matches!(log, LogId::Group(_)) || LogId::direct(high, low) == log);
+        assert!(!matches!(log, LogId::Direct(..)) || LogId::direct(high, low) == log);
         let entry = keys::entry(log, low);
         assert_eq!(keys::number_of(entry.as_ref()), Some(low));
         assert_eq!(entry.slot(), Some(Slot::of_log(log)));
@@ -49,7 +49,7 @@ pub fn keys(data: &[u8]) {
 /// Script: which record, then its bytes.
 pub fn stored(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
-    match kind % 11 {
+    match kind % 12 {
         0 => check::<PhoneRecord>(bytes),
         1 => check::<UserRecord>(bytes),
         2 => check::<DeviceRecord>(bytes),
@@ -60,7 +60,8 @@ pub fn stored(data: &[u8]) {
         7 => check::<StoreRecord>(bytes),
         8 => check::<NumberRecord>(bytes),
         9 => check::<MembersRecord>(bytes),
-        _ => check::<KeysRecord>(bytes),
+        10 => check::<KeysRecord>(bytes),
+        _ => check::<ChatSettingsRecord>(bytes),
     }
 }
 

@@ -119,8 +119,9 @@ impl End {
     }
 
     fn drive(&mut self, server: SocketAddr, time: Duration, rate: Option<f64>) -> io::Result<()> {
-        let begin = Instant::now();
         self.connect(server)?;
+        // Connecting is not of the time: where others use the machine too it may take as long.
+        let begin = Instant::now();
         let Some(rate) = rate else {
             for slot in 0..self.connections() {
                 self.send(slot, self.size)?;
@@ -129,7 +130,7 @@ impl End {
         };
         self.pace = Some(Pace {
             schedule: Schedule::new(Arrivals::Poisson, rate, 1),
-            begin: Instant::now(),
+            begin,
             turn: 0,
             waiting: vec![VecDeque::new(); self.records.len()],
             latencies: micros(),

@@ -46,6 +46,25 @@ pub enum Action {
     Nothing,
 }
 
+/// Whether the screen explains the keys.
+#[derive(Default)]
+pub struct Help {
+    pub shown: bool,
+}
+
+impl Help {
+    /// Whether a key is for the help: F1 shows it, as `?` does where nothing is written, and any key goes back. A `?` goes back to what
+    /// is written and stands there: whoever means to write one types it twice.
+    pub fn takes(&mut self, key: &KeyEvent, action: &Action, is_written: bool) -> bool {
+        let asks = key.code == KeyCode::Char('?') && matches!(action, Action::Insert(_));
+        if std::mem::take(&mut self.shown) {
+            return !asks;
+        }
+        self.shown = *action == Action::Help || (asks && !is_written);
+        self.shown
+    }
+}
+
 /// The meaning of a key.
 pub fn action(key: &KeyEvent) -> Action {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);

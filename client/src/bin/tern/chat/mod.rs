@@ -31,7 +31,7 @@ use crate::rpc::Server;
 use crate::shown;
 use crate::who::Who;
 use about::Marked;
-use keys::Action;
+use keys::{Action, Help};
 use picker::{Picked, Picker};
 use state::{Chat, Kept};
 
@@ -172,7 +172,7 @@ struct Screen {
     current: Option<u64>,
     left: Vec<u64>,
     picker: Option<Picker>,
-    helping: bool,
+    help: Help,
     /// Counts those that were looked for.
     finding: u64,
     done: mpsc::UnboundedSender<Done>,
@@ -199,7 +199,7 @@ impl Screen {
             current: None,
             left: Vec::new(),
             picker: None,
-            helping: false,
+            help: Help::default(),
             finding: 0,
             done,
             finished,
@@ -271,7 +271,7 @@ impl Screen {
 
     fn paint(&mut self, terminal: &mut DefaultTerminal) -> std::io::Result<Vec<(u16, String)>> {
         let elsewhere = self.elsewhere_text();
-        let painted = if self.helping {
+        let painted = if self.help.shown {
             terminal.draw(view::draw_help)?
         } else if let Some(picker) = &mut self.picker {
             terminal.draw(|frame| picker.draw(frame))?
@@ -324,12 +324,24 @@ impl Screen {
         match action {
             Action::Repaint => return Next::Repaint,
             Action::Suspend => return Next::Suspend,
-            _ if std::mem::take(&mut self.helping) => return Next::GoOn,
-            Action::Help => self.helping = true,
-            action if self.picker.is_some() => return self.key_in_picker(&action),
-            action => return self.key_in_chat(action),
+            _ => {}
         }
-        Next::GoOn
+        let is_written = self.is_written();
+        match event {
+            TerminalEvent::Key(key) if self.help.takes(key, &action, is_written) => return Next::GoOn,
+            // What is pasted is written, and seen.
+            _ => self.help.shown = false,
+        }
+        if self.picker.is_some() { self.key_in_picker(&action) } else { self.key_in_chat(action) }
+    }
+
+    /// Whether something is written where keys write.
+    fn is_written(&self) -> bool {
+        if let Some(picker) = &self.picker {
+            return picker.is_written();
+        }
+        let chat = self.current.and_then(|current| self.chats.get(&current));
+        chat.is_some_and(|chat| chat.search.is_some() || !chat.input.text().is_empty())
     }
 
     fn key_in_picker(&mut self, action: &Action) -> Next {
@@ -386,7 +398,7 @@ impl Screen {
             chat.input.take();
             match command.as_str() {
                 "/quit" => return Next::Leave,
-                "/help" => self.helping = true,
+                "/help" => self.help.shown = true,
                 _ => self.pick(),
             }
             return Next::GoOn;

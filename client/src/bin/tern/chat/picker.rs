@@ -56,6 +56,11 @@ impl Picker {
         self.chats.iter().flatten().filter(is_wanted).collect()
     }
 
+    /// Whether something is typed.
+    pub fn is_written(&self) -> bool {
+        !self.typed.text().is_empty()
+    }
+
     /// Does what a key means.
     pub fn key(&mut self, action: &Action) -> Picked {
         let matching = self.matching();
@@ -119,7 +124,7 @@ impl Picker {
             _ => lines.collect(),
         };
         frame.render_widget(Paragraph::new(lines), middle);
-        let help = "> a name, or a phone; Enter goes there, Esc goes back";
+        let help = "> a name, or a phone; Enter goes there, Esc goes back, ? helps";
         let typed = self.typed.text();
         let written = match typed {
             "" => Line::from(help.dim()),

@@ -239,6 +239,23 @@ fn a_key_that_means_nothing_writes_nothing() {
 }
 
 #[test]
+fn a_question_mark_helps_where_nothing_is_written_and_can_be_written() {
+    use super::keys::{Help, action};
+    use ratatui::crossterm::event::{KeyCode, KeyEvent};
+    let mut help = Help::default();
+    let mut press = |code, is_written| {
+        let key = KeyEvent::from(code);
+        (help.takes(&key, &action(&key), is_written), help.shown)
+    };
+    let question = KeyCode::Char('?');
+    assert_eq!(press(question, true), (false, false), "in a text it is written");
+    assert_eq!(press(question, false), (true, true));
+    assert_eq!(press(KeyCode::Char('q'), false), (true, false), "any key goes back, and does nothing else");
+    assert_eq!((press(question, false), press(question, false)), ((true, true), (false, false)));
+    assert_eq!((press(KeyCode::F(1), true), press(KeyCode::Esc, true)), ((true, true), (true, false)));
+}
+
+#[test]
 fn what_is_below_the_screen_is_not_read_and_what_is_on_it_stays() {
     let mut chat = chat();
     for seq in 1..=30 {

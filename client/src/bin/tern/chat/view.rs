@@ -56,7 +56,7 @@ pub fn doubtful(screen: &Buffer) -> Vec<(u16, String)> {
 
 /// What the keys mean.
 pub fn draw_help(frame: &mut Frame<'_>) {
-    const HELP: [(&str, &str); 17] = [
+    const HELP: [(&str, &str); 18] = [
         ("Enter", "send"),
         ("Alt-Enter, Ctrl-J", "a new line; pasted text stays as it is"),
         ("arrows, Ctrl-B -F", "move; Up and Down scroll where there is no line"),
@@ -64,17 +64,15 @@ pub fn draw_help(frame: &mut Frame<'_>) {
         ("Alt-B -F, Ctrl-Left -Right", "move by words"),
         ("Ctrl-U -K -W, Alt-Backspace", "cut to the line's begin, its end, a word"),
         ("Ctrl-Y", "put back what was cut"),
-        (
-            "Alt-Up -Down, Ctrl-Up -Down",
-            "mark a message: then r reply, e edit, d delete, + react, p pin, v vote, s star, x hide",
-        ),
+        ("Alt-Up -Down, Ctrl-Up -Down", "mark a message; then r replies, e edits, d deletes,"),
+        ("", "+ reacts, p pins, v votes, s stars, x hides"),
         ("PgUp, PgDn, the wheel", "scroll; older messages come by themselves"),
         ("Ctrl-End", "to the newest"),
         ("Ctrl-R, Ctrl-S", "search up and down in what is loaded"),
         ("Ctrl-G, /chats", "go to another chat"),
         ("Ctrl-L", "paint the screen anew"),
         ("Ctrl-Z", "back to the shell, until fg"),
-        ("F1, /help", "this"),
+        ("?, F1, /help", "this; a second ? writes it"),
         ("Esc, Ctrl-C, /quit", "leave; what is written stays as a draft"),
         ("", "any key goes back"),
     ];
@@ -392,7 +390,7 @@ fn draw_input(chat: &Chat, frame: &mut Frame<'_>, area: Rect) {
         return frame.set_cursor_position(Position::new(inner.x + 2, inner.y));
     }
     if chat.input.text().is_empty() {
-        let help = "> write; Enter: send, Alt-Enter: new line, Ctrl-G: chats, F1: help, Esc: leave";
+        let help = "> write; Enter: send, Alt-Enter: new line, Ctrl-G: chats, ?: help, Esc: leave";
         frame.render_widget(Paragraph::new(help.dim()), inner);
         return frame.set_cursor_position(Position::new(inner.x + 2, inner.y));
     }
