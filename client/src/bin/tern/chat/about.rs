@@ -87,10 +87,9 @@ impl Chat {
             return Some("delete it for everyone? y: yes, any other key: no".to_owned());
         }
         if let Some(seq) = self.marked {
-            return Some(format!(
-                "{}  r reply, e edit, d delete, + react, p pin, v vote, s star, x hide, Esc back",
-                self.quoted(seq)
-            ));
+            // The keys first: of a long message the end is not seen.
+            let keys = "r reply, e edit, d delete, + react, p pin, v vote, s star, x hide";
+            return Some(format!("{keys}: {}", self.quoted(seq)));
         }
         Some(match self.writing {
             Writing::New => return None,
