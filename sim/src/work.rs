@@ -25,10 +25,8 @@ pub enum Work {
     LookUp,
     /// A person, or a device, gets another name; a group is made, changed, or asked about.
     Rename,
-    /// The list of one's devices, and one that is to ring.
+    /// The list of one's devices, and one that is to ring, is ended, or logs out.
     Devices,
-    /// A device is ended, or logs out.
-    EndDevice,
     /// An operator asks something.
     Operator,
     /// A connection of somebody who keeps to no protocol.
@@ -37,7 +35,7 @@ pub enum Work {
 
 impl Work {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::Register,
         Self::Login,
         Self::CatchUp,
@@ -49,7 +47,6 @@ impl Work {
         Self::LookUp,
         Self::Rename,
         Self::Devices,
-        Self::EndDevice,
         Self::Operator,
         Self::Stranger,
     ];
@@ -68,7 +65,6 @@ impl Work {
             Self::LookUp => "look",
             Self::Rename => "name",
             Self::Devices => "devs",
-            Self::EndDevice => "end",
             Self::Operator => "oper",
             Self::Stranger => "wild",
         }

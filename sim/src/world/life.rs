@@ -108,7 +108,7 @@ impl World {
                 // To end the own one is to log out.
                 let device_id = self.device_of(at)?;
                 self.record.may_end(self.devices[at].user, device_id);
-                request(Work::EndDevice, client_frame::Request::EndDevice(v1::EndDevice { device_id }))
+                request(Work::Devices, client_frame::Request::EndDevice(v1::EndDevice { device_id }))
             }
             _ => Some((Work::Send, Ask::Flush)),
         }
