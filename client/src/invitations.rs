@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tern_proto::v1::{self, client_frame, group_change, server_frame};
 use tern_wire::group::invitation_hash;
 use tern_wire::ids::GroupId;
@@ -12,6 +10,7 @@ use tern_wire::limits::SECRET_BYTES;
 use crate::account::WRONG_KIND;
 use crate::client::{Client, Sent};
 use crate::error::Error;
+use crate::link_text;
 
 /// What an invitation begins with, as text.
 const SCHEME: &str = "tern:join/";
@@ -32,8 +31,7 @@ impl std::fmt::Debug for GroupLink {
 
 impl std::fmt::Display for GroupLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bytes = [&self.group.to_be_bytes()[..], &self.secret].concat();
-        write!(f, "{SCHEME}{}", URL_SAFE_NO_PAD.encode(bytes))
+        f.write_str(&link_text::write(SCHEME, self.group, &self.secret))
     }
 }
 
@@ -42,11 +40,9 @@ impl FromStr for GroupLink {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const NONE: &str = "a link to a group is tern:join/ and 32 characters";
-        let bytes = text.trim().strip_prefix(SCHEME).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        let bytes: [u8; 8 + SECRET_BYTES] = bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(NONE)?;
-        let (group, secret) = bytes.split_first_chunk().ok_or(NONE)?;
-        let group = GroupId::new(u64::from_be_bytes(*group)).ok_or(NONE)?;
-        Ok(Self { group: group.get(), secret: secret.try_into().map_err(|_| NONE)? })
+        let (group, secret) = link_text::read(SCHEME, text).ok_or(NONE)?;
+        let group = GroupId::new(group).ok_or(NONE)?.get();
+        Ok(Self { group, secret })
     }
 }
 

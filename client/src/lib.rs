@@ -33,6 +33,7 @@ mod error;
 mod event;
 mod groups;
 mod invitations;
+mod link_text;
 mod links;
 pub mod machine;
 mod message;

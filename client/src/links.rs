@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tern_proto::v1::{self, client_frame, server_frame};
 use tern_wire::ids::GROUPS_FROM;
 use tern_wire::limits::SECRET_BYTES;
@@ -11,6 +9,7 @@ use tern_wire::limits::SECRET_BYTES;
 use crate::account::WRONG_KIND;
 use crate::client::Client;
 use crate::error::Error;
+use crate::link_text;
 
 /// What a link begins with, as text.
 const SCHEME: &str = "tern:link/";
@@ -33,8 +32,7 @@ impl std::fmt::Debug for DeviceLink {
 
 impl std::fmt::Display for DeviceLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bytes = [&self.user.to_be_bytes()[..], &self.secret].concat();
-        write!(f, "{SCHEME}{}", URL_SAFE_NO_PAD.encode(bytes))
+        f.write_str(&link_text::write(SCHEME, self.user, &self.secret))
     }
 }
 
@@ -43,12 +41,11 @@ impl FromStr for DeviceLink {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const NONE: &str = "a link to an account is tern:link/ and 32 characters";
-        let bytes = text.trim().strip_prefix(SCHEME).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        let bytes: [u8; 8 + SECRET_BYTES] = bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(NONE)?;
-        let (user, secret) = bytes.split_first_chunk().ok_or(NONE)?;
-        let user =
-            Some(u64::from_be_bytes(*user)).filter(|user| (1..GROUPS_FROM).contains(user)).ok_or(NONE)?;
-        Ok(Self { user, secret: secret.try_into().map_err(|_| NONE)?, expires_in_ms: 0 })
+        let (user, secret) = link_text::read(SCHEME, text).ok_or(NONE)?;
+        if !(1..GROUPS_FROM).contains(&user) {
+            return Err(NONE);
+        }
+        Ok(Self { user, secret, expires_in_ms: 0 })
     }
 }
 

@@ -51,8 +51,7 @@ impl Logs {
         }
     }
 
-    /// Tells a member what its group is, and who the others are.
-    /// Tells whoever has an invitation what it is an invitation to.
+    /// Tells a member what its group is, and who the others are; and whoever has an invitation, what it is one to.
     pub(super) fn about_group(
         &mut self,
         cx: &mut Cx,

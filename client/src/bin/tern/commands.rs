@@ -89,7 +89,11 @@ pub async fn register(
         }
     };
     profile.remember(&options)?;
-    let (user, device) = (account.user_id, account.device_id);
+    tell_registered(profile, phone, (account.user_id, account.device_id), json)
+}
+
+/// Says of which account the profile is a device now.
+fn tell_registered(profile: &ProfileArgs, phone: &str, (user, device): (u64, u32), json: bool) -> Done {
     if json {
         print_json(&json!({ "user_id": user, "device_id": device, "phone": phone }));
     } else {
@@ -106,14 +110,7 @@ pub async fn link(profile: &ProfileArgs, link: &DeviceLink, device: &str, replac
     let account = registrar.link(link, device).await?;
     registrar.close().await;
     profile.remember(&options)?;
-    let (phone, user, device) = (&account.phone, account.user_id, account.device_id);
-    if json {
-        print_json(&json!({ "user_id": user, "device_id": device, "phone": phone }));
-    } else {
-        let place = profile.place()?;
-        print(&format!("{phone} is user {user}, and this profile its device {device}: {place}"));
-    }
-    Ok(ExitCode::SUCCESS)
+    tell_registered(profile, &account.phone, (account.user_id, account.device_id), json)
 }
 
 /// Shows a link by which another device is added.
