@@ -105,28 +105,16 @@ impl Accounts {
         }
         self.write_phone(cx, &add.phone);
         self.phones.proof_ended(&add.phone);
-        let slot = slot_of(id);
-        let user = self.user(id);
-        if let Some(replaced) = replaced {
-            user.devices.remove(&replaced);
-            cx.delete(slot, keys::device(id.get(), replaced.get()));
-        }
-        let record = user.record.get_or_insert_with(|| UserRecord {
+        let record = self.user(id).record.get_or_insert_with(|| UserRecord {
             phone: add.phone.as_str().to_owned(),
             created_ms: cx.now_ms,
             ..UserRecord::default()
         });
-        record.devices_made += 1;
         let is_renamed = !add.name.as_str().is_empty() && record.name != add.name.as_str();
         if is_renamed {
             add.name.as_str().clone_into(&mut record.name);
         }
-        let device = DeviceId::new(record.devices_made).expect("counted from 1");
-        cx.put(slot, keys::user(id.get()), record);
-        // The first device of a user lacks nothing that its inbox does not tell.
-        let is_new = record.devices_made > 1;
-        let session = self.write_new_device(cx, Author { user: id, device }, add.device_name, is_new);
-        self.after(cx, After::of_user(id, Then::Joined(device)));
+        let (device, session) = self.make_device(cx, id, replaced, add.device_name);
         if is_renamed && !add.fresh {
             self.after(cx, After::of_user(id, Then::Renamed));
         }
@@ -140,14 +128,32 @@ impl Accounts {
         self.after(cx, After { user: Some(id), phone: Some(add.phone), then });
     }
 
-    /// Writes a new device, and gives its session.
-    pub(super) fn write_new_device(
+    /// Gives a user another device, in place of one if that has to go. All of the user's record is written.
+    pub(super) fn make_device(
         &mut self,
         cx: &mut Cx,
-        author: Author,
+        id: UserId,
+        replaced: Option<DeviceId>,
         name: String,
-        new: bool,
-    ) -> v1::Session {
+    ) -> (DeviceId, v1::Session) {
+        let (slot, user) = (slot_of(id), self.user(id));
+        if let Some(replaced) = replaced {
+            user.devices.remove(&replaced);
+            cx.delete(slot, keys::device(id.get(), replaced.get()));
+        }
+        let record = user.record.as_mut().expect("whoever is given a device is a user");
+        record.devices_made += 1;
+        let device = DeviceId::new(record.devices_made).expect("counted from 1");
+        cx.put(slot, keys::user(id.get()), record);
+        // The first device of a user lacks nothing that its inbox does not tell.
+        let is_new = record.devices_made > 1;
+        let session = self.write_new_device(cx, Author { user: id, device }, name, is_new);
+        self.after(cx, After::of_user(id, Then::Joined(device)));
+        (device, session)
+    }
+
+    /// Writes a new device, and gives its session.
+    fn write_new_device(&mut self, cx: &mut Cx, author: Author, name: String, new: bool) -> v1::Session {
         let Author { user, device } = author;
         let (nonce, session) = (cx.entropy().nonce(), cx.entropy().session());
         let expires_ms = cx.now_ms + cx.limits().refresh_token_valid_ms;

@@ -4,15 +4,13 @@ use aws_lc_rs::constant_time;
 use bytes::Bytes;
 use prost::Message;
 use tern_proto::v1;
-use tern_storage::keys;
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::{DeviceId, UserId};
+use tern_wire::ids::UserId;
 use tern_wire::limits::SECRET_BYTES;
 use tern_wire::request::Link;
 
 use super::waits::{After, Then};
-use super::{Accounts, Cx, slot_of};
-use crate::entry::Author;
+use super::{Accounts, Cx};
 use crate::reply::{Origin, Reply};
 
 const UNKNOWN: Refusal = Refusal::new(Reason::LinkUnknown, "that is no code of this account, or no more");
@@ -86,18 +84,9 @@ impl Accounts {
             return cx.refuse(origin, TOO_MANY);
         }
         linking.is_used = true;
-        let slot = slot_of(id);
-        if let Some(ended) = ended.filter(|_| user.devices.len() >= devices_max) {
-            user.devices.remove(&ended);
-            cx.delete(slot, keys::device(id.get(), ended.get()));
-        }
-        let record = user.record.as_mut().expect("it has just been looked at");
-        record.devices_made += 1;
-        let (phone, device) =
-            (record.phone.clone(), DeviceId::new(record.devices_made).expect("counted from 1"));
-        cx.put(slot, keys::user(id.get()), record);
-        let session = self.write_new_device(cx, Author { user: id, device }, link.device_name, true);
-        self.after(cx, After::of_user(id, Then::Joined(device)));
+        let phone = user.record.as_ref().map_or_else(String::new, |record| record.phone.clone());
+        let replaced = ended.filter(|_| user.devices.len() >= devices_max);
+        let (_, session) = self.make_device(cx, id, replaced, link.device_name);
         let session = v1::Session { phone, ..session };
         self.after(cx, After::of_user(id, Then::Reply(origin, Reply::Session(Box::new(session)))));
     }
