@@ -280,7 +280,8 @@ fn batch_build() -> Result<Box<dyn Piece>, String> {
         let (user, device) = (author.user.get(), author.device.get());
         let mut batch = Batch::default();
         batch.put(keys::entry(log, seq.0), entry.to_record().encode_to_vec());
-        let message = ClientMessageRecord { seq: seq.0, fingerprint: entry.fingerprint(), time_ms };
+        let message =
+            ClientMessageRecord { seq: seq.0, fingerprint: entry.fingerprint(), time_ms, expires_ms: 0 };
         batch.put(keys::client_message(log, user, device, client_id.0), message.encode_to_vec());
         batch.put(keys::inbox_mark(BOB, BOBS_DEVICE, log), Bytes::new());
         black_box(batch);

@@ -34,6 +34,8 @@ pub struct Chat {
     pub unavailable: bool,
     /// A group that one has left, or was removed from.
     pub left: bool,
+    /// Messages that are sent now disappear after so many ms; 0: they stay.
+    pub timer_ms: u64,
     /// How one has it.
     pub settings: ChatSettings,
 }
@@ -165,6 +167,7 @@ fn chat_of(chat: v1::Chat, me: u64) -> Chat {
         version: chat.version,
         unavailable: chat.unavailable,
         left: chat.left,
+        timer_ms: chat.timer_ms,
         settings: chat.settings.map(ChatSettings::of_wire).unwrap_or_default(),
     }
 }

@@ -52,6 +52,8 @@ pub struct Group {
     pub members: Vec<GroupMember>,
     /// When it was made, in ms since the Unix epoch.
     pub created_ms: u64,
+    /// Messages that are sent now disappear after so many ms; 0: they stay.
+    pub timer_ms: u64,
     /// Those that are good, for those who may add members.
     pub invitations: Vec<Invitation>,
     /// Who asks to be let in, for the same.
@@ -178,7 +180,7 @@ impl Client {
 }
 
 fn group_of(group: v1::Group) -> Option<Group> {
-    let v1::Group { chat, name, description, picture, settings, members, created_ms, .. } = group;
+    let v1::Group { chat, name, description, picture, settings, members, created_ms, timer_ms, .. } = group;
     let invitations = group.invitations.into_iter().map(Invitation::of_wire).collect();
     let asking = group.asking;
     let settings = Settings::of_wire(settings.unwrap_or_default())?;
@@ -190,5 +192,16 @@ fn group_of(group: v1::Group) -> Option<Group> {
     };
     let members = members.into_iter().map(member).collect();
     let picture = picture.into();
-    Some(Group { chat, name, description, picture, settings, members, created_ms, invitations, asking })
+    Some(Group {
+        chat,
+        name,
+        description,
+        picture,
+        settings,
+        members,
+        created_ms,
+        timer_ms,
+        invitations,
+        asking,
+    })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 use tern_proto::v1;
 use tern_wire::group::Change;
+use tern_wire::message::timer_ms;
 
 use crate::private::Private;
 
@@ -27,8 +28,10 @@ pub struct Message {
     pub kind: Kind,
     /// What was said of it beside the body.
     pub envelope: Envelope,
-    /// It was deleted for everyone, or is an edit of one that was.
+    /// It was deleted for everyone, or is an edit of one that was; or its time has come.
     pub erased: bool,
+    /// When its time comes, in ms since the Unix epoch, from which on it is not to be shown; 0: never.
+    pub expires_ms: u64,
     /// The newest edit of it, if it was read from the server; 0: none, or it came before that.
     pub edited_by: u64,
 }
@@ -93,6 +96,16 @@ impl Message {
         if self.kind == Kind::Private { Private::of_body(&self.body) } else { None }
     }
 
+    /// After how many ms messages disappear that are sent from here on, if it says so; 0: they stay.
+    pub fn timer(&self) -> Option<u64> {
+        if self.kind == Kind::Timer { timer_ms(&self.body).ok() } else { None }
+    }
+
+    /// Its time has come: nobody is to see it any more.
+    pub fn is_over(&self, now_ms: u64) -> bool {
+        self.expires_ms > 0 && self.expires_ms <= now_ms
+    }
+
     /// The body as what its kind says: a [`crate::body::Poll`], say. `None` if it is not that, or is encrypted.
     pub fn body_as<T: prost::Message + Default>(&self) -> Option<T> {
         T::decode(&self.body[..]).ok().filter(|_| !self.erased)
@@ -100,11 +113,11 @@ impl Message {
 
     /// An entry that came in answer to a request, without its peer.
     pub(crate) fn of_page(chat: u64, entry: v1::Entry, me: u64) -> Self {
-        let v1::Entry { seq, time_ms, about, forwards, mentions, edited_by, erased, .. } = entry;
+        let v1::Entry { seq, time_ms, about, forwards, mentions, edited_by, erased, expires_ms, .. } = entry;
         let sender = if entry.sender == 0 { chat } else { entry.sender };
         let envelope = Envelope { about, forwards, mentions };
         let (kind, own, body) = (entry.kind.into(), sender == me, entry.body.into());
-        Self { chat, seq, sender, time_ms, body, own, kind, envelope, erased, edited_by }
+        Self { chat, seq, sender, time_ms, body, own, kind, envelope, erased, expires_ms, edited_by }
     }
 }
 
@@ -145,6 +158,8 @@ pub enum Kind {
     Group,
     /// What one has told one's own devices: see [`Message::private`].
     Private,
+    /// After how long messages disappear from here on: see [`Message::timer`].
+    Timer,
     /// Nothing: it was lost when the server's store was damaged. Only its place is known.
     Lost,
     /// Something that this version can't show.
@@ -168,6 +183,7 @@ impl Kind {
             Self::Unpin => v1::Kind::Unpin,
             Self::Group => v1::Kind::Group,
             Self::Private => v1::Kind::Private,
+            Self::Timer => v1::Kind::Timer,
             // No server takes one.
             Self::Lost | Self::Unknown => v1::Kind::Lost,
         }
@@ -187,6 +203,7 @@ impl From<i32> for Kind {
             Ok(v1::Kind::Lost) => Self::Lost,
             Ok(v1::Kind::Group) => Self::Group,
             Ok(v1::Kind::Private) => Self::Private,
+            Ok(v1::Kind::Timer) => Self::Timer,
             Ok(v1::Kind::Location) => Self::Location,
             Ok(v1::Kind::Contact) => Self::Contact,
             Ok(v1::Kind::Poll) => Self::Poll,
@@ -278,6 +295,7 @@ mod tests {
             kind,
             envelope,
             erased: false,
+            expires_ms: 0,
             edited_by: 0,
         }
     }

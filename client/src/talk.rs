@@ -52,6 +52,12 @@ impl Client {
         self.say_about(chat, poll, Kind::Vote, v1::Vote { answers }.encode_to_vec()).await
     }
 
+    /// Has messages of a chat disappear that are sent from here on, after so many ms: 1,000 to a year; 0: they stay.
+    pub async fn set_timer(&self, chat: u64, after_ms: u64) -> Result<Sent, Error> {
+        let body = v1::Timer { after_ms }.encode_to_vec();
+        self.send_message(NewMessage { chat, kind: Kind::Timer, body, ..NewMessage::default() }).await
+    }
+
     async fn say_about(
         &self,
         chat: u64,

@@ -105,6 +105,41 @@ fn what_is_deleted_for_everyone_is_in_no_profile_any_more() {
 }
 
 #[test]
+fn what_disappears_is_in_no_profile_any_more_be_it_heard_before_or_after() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let (to_bob, to_ann) = ("+15550002", "+15550001");
+    let stays = seq(&ann, &["send", to_bob, "this stays"]);
+    for wrong in ["1", "0s", "366d", "soon"] {
+        assert_eq!(ann.run(&["timer", to_bob, wrong]).status.code(), Some(2), "{wrong}");
+    }
+    seq(&ann, &["timer", to_bob, "1s"]);
+    let said = seq(&ann, &["send", to_bob, "a secret"]);
+    let heard = bob.json(&["listen", "--once", "--json"]);
+    let at = |seq: u64| heard.iter().find(|event| event["seq"] == seq).expect("it has come");
+    assert_eq!((&at(said - 1)["kind"], &at(said - 1)["timer"]), (&json!("timer"), &json!(1000)));
+    let ends_ms = at(said)["expires_ms"].as_u64().expect("it ends");
+    assert_eq!(ends_ms, at(said)["time_ms"].as_u64().expect("a time") + 1000);
+    assert_eq!(at(stays)["expires_ms"], Value::Null);
+    // The server's clock is this one.
+    loop {
+        let shown = String::from_utf8(ann.run(&["history", to_bob]).stdout).expect("text");
+        if !shown.contains("secret") {
+            assert!(shown.contains("this stays") && shown.contains("(disappeared)"), "{shown}");
+            assert!(shown.contains("(messages disappear after 1s from here on)"), "{shown}");
+            break;
+        }
+    }
+    for (profile, to) in [(&ann, to_bob), (&bob, to_ann)] {
+        let shown = String::from_utf8(profile.run(&["history", to, "--local"]).stdout).expect("text");
+        assert!(!shown.contains("secret") && shown.contains("this stays"), "{shown}");
+    }
+    seq(&bob, &["timer", to_ann, "off"]);
+    assert_eq!(ann.json(&["chats", "--json"])[0]["timer_ms"], json!(0));
+}
+
+#[test]
 fn a_place_a_card_and_what_was_forwarded_say_what_they_are() {
     let server = Ternd::start(2);
     let dir = tempfile::tempdir().expect("a temporary directory");

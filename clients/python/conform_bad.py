@@ -83,7 +83,14 @@ def counts_have_plus_one():
         self.upto = max(self.upto, entry.seq)
         return took
 
-    tern.Log.take = patched
+    deliver = tern.Device._deliver
+
+    def delivered(self, send):
+        seq = deliver(self, send)
+        self.acknowledge(send.chat)
+        return seq
+
+    tern.Log.take, tern.Device._deliver = patched, delivered
 
 
 def lower_watermarks():
@@ -184,6 +191,10 @@ def erases_only_what_others_wrote():
         return [] if self.entries[message].sender_device else erase(self, message)
 
     tern.Log.erase = patched
+
+
+def ends_nothing():
+    tern.Log.end = lambda self, now_ms: []
 
 
 if __name__ == "__main__":

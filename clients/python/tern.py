@@ -329,6 +329,14 @@ class Log:
                 erased.append(entry)
         return erased
 
+    def end(self, now_ms):
+        """Erases what has ended by now, by this device's clock. Gives the entries that are not as before."""
+        ended = [entry for entry in self.entries.values() if 0 < entry.expires_ms <= now_ms and not entry.erased]
+        for entry in ended:
+            entry.body, entry.erased = b"", True
+            del entry.mentions[:]
+        return ended
+
     def is_deleted(self, message):
         return any(entry.kind == pb.KIND_DELETION and entry.about == message for entry in self.entries.values())
 
@@ -731,6 +739,7 @@ class Device:
             about=send.about,
             forwards=send.forwards,
             mentions=send.mentions,
+            expires_ms=sent.expires_ms,
         )
         with self.state:
             self._keep(entry)
@@ -740,7 +749,9 @@ class Device:
     # Receiving.
 
     def step(self, timeout_s=5.0):
-        """Takes the next push into account and gives it; None if none came in time or it was a duplicate."""
+        """Takes the next push into account and gives it; None if none came in time or it was a duplicate. What has ended is
+        erased, so call it now and then."""
+        self._end()
         return self.ready.popleft() if self.ready else self._take_push(timeout_s)
 
     def _take_push(self, timeout_s):
@@ -805,6 +816,15 @@ class Device:
         if entry.erased or log.is_deleted(message):
             for erased in log.erase(message):
                 self.state.put_entry(entry.chat, erased)
+
+    def _end(self):
+        """Erases what has ended."""
+        for chat, log in self.logs.items():
+            ended = log.end(time.time() * 1000)
+            if ended:
+                with self.state:
+                    for entry in ended:
+                        self.state.put_entry(chat, entry)
 
     def _rewind(self, chat, upto):
         log = self.logs[chat]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
 
 use crate::run::{Flow, Run, Seen};
-use crate::world::{PEER, go_away, push, refused, response};
+use crate::world::{PEER, go_away, now_ms, push, refused, response};
 
 /// A case.
 pub struct Case {
@@ -19,7 +19,7 @@ pub struct Case {
 }
 
 /// All of them.
-pub const CASES: [Case; 23] = [
+pub const CASES: [Case; 24] = [
     Case {
         name: "stranger",
         duties: &[1],
@@ -112,6 +112,12 @@ pub const CASES: [Case; 23] = [
         duties: &[14],
         what: "tells that a message is deleted before it says Sent of it",
         run: taken_back,
+    },
+    Case {
+        name: "ended",
+        duties: &[14],
+        what: "says nothing when messages end, one before the client's eyes and one while it is away",
+        run: ended,
     },
 ];
 
@@ -754,6 +760,40 @@ fn deleted(run: &mut Run<'_>) -> Result<(), String> {
         return Err("after a restart it has words again that were deleted for everyone".to_owned());
     }
     Ok(())
+}
+
+/// How long messages last that end.
+const LAST_MS: u64 = 2_000;
+
+/// Until a moment is past by the client's clock, which is this one.
+fn wait_beyond(run: &mut Run<'_>, ends_ms: u64) -> Result<(), String> {
+    let left_ms = ends_ms.saturating_sub(now_ms()) + 1_000;
+    run.during(Duration::from_millis(left_ms), |_, _| Ok(Flow::Honest))
+}
+
+fn ended(run: &mut Run<'_>) -> Result<(), String> {
+    begin(run)?;
+    let (first, ends_ms) = run.world.peer_says_for("words that are fleeting", LAST_MS);
+    let entry = run.world.entry(first);
+    run.say(&entry);
+    run.acknowledged(first)?;
+    wait_beyond(run, ends_ms)?;
+    if keeps(run, "fleeting")? {
+        return Err("it still has words that have ended".to_owned());
+    }
+    let (second, ends_ms) = run.world.peer_says_for("words that are fugitive", LAST_MS);
+    let entry = run.world.entry(second);
+    run.say(&entry);
+    run.acknowledged(second)?;
+    run.kill();
+    std::thread::sleep(Duration::from_millis(ends_ms.saturating_sub(now_ms())));
+    run.start()?;
+    run.caught_up()?;
+    wait_beyond(run, 0)?;
+    match keeps(run, "fugitive")? {
+        true => Err("it has words that ended while it was away".to_owned()),
+        false => Ok(()),
+    }
 }
 
 fn taken_back(run: &mut Run<'_>) -> Result<(), String> {

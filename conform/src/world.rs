@@ -27,6 +27,8 @@ pub struct Stored {
     pub kind: i32,
     /// The message that it edits or deletes; 0: none.
     pub about: u64,
+    /// When it ends, in ms since the Unix epoch; 0: never. This server erases nothing by itself.
+    pub expires_ms: u64,
 }
 
 /// See the module.
@@ -71,7 +73,7 @@ pub fn peer() -> v1::Person {
     v1::Person { user_id: PEER, name: "Bob".to_owned(), phone: "+15550002".to_owned() }
 }
 
-fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
@@ -134,6 +136,14 @@ impl World {
         self.store(None, v1::Kind::Text, body, 0)
     }
 
+    /// The peer says something that ends after a while. Gives its seq, and when it ends.
+    pub fn peer_says_for(&mut self, body: &str, after_ms: u64) -> (u64, u64) {
+        let seq = self.peer_says(body);
+        let stored = &mut self.log[seq as usize - 1];
+        stored.expires_ms = stored.time_ms + after_ms;
+        (seq, stored.expires_ms)
+    }
+
     /// The peer gives a message of its own other words.
     pub fn peer_edits(&mut self, message: u64, body: &str) -> u64 {
         self.store(None, v1::Kind::Edit, body, message)
@@ -146,7 +156,8 @@ impl World {
     }
 
     fn store(&mut self, own: Option<(u32, u64)>, kind: v1::Kind, body: &str, about: u64) -> u64 {
-        self.log.push(Stored { own, body: body.into(), time_ms: now_ms(), kind: kind.into(), about });
+        let (body, time_ms, kind) = (body.into(), now_ms(), kind.into());
+        self.log.push(Stored { own, body, time_ms, kind, about, expires_ms: 0 });
         self.head()
     }
 
@@ -176,7 +187,7 @@ impl World {
     }
 
     fn view(&self, seq: u64, with_peer: bool) -> v1::Entry {
-        let Stored { own, body, time_ms, kind, about } = self.log[seq as usize - 1].clone();
+        let Stored { own, body, time_ms, kind, about, expires_ms } = self.log[seq as usize - 1].clone();
         let (sender_device, client_id) = own.unwrap_or_default();
         let erased = self.is_erased(seq);
         v1::Entry {
@@ -189,6 +200,7 @@ impl World {
             sender_device,
             client_id,
             about,
+            expires_ms,
             erased,
             ..v1::Entry::default()
         }
@@ -377,11 +389,11 @@ impl World {
         let known = self.log.iter().position(|stored| stored.own == own);
         let at = known.unwrap_or_else(|| {
             let (body, time_ms) = (send.body.to_vec(), now_ms());
-            self.log.push(Stored { own, body, time_ms, kind: send.kind, about: send.about });
+            self.log.push(Stored { own, body, time_ms, kind: send.kind, about: send.about, expires_ms: 0 });
             self.log.len() - 1
         });
         self.given.insert(at as u64 + 1);
-        v1::Sent { seq: at as u64 + 1, time_ms: self.log[at].time_ms }
+        v1::Sent { seq: at as u64 + 1, time_ms: self.log[at].time_ms, expires_ms: 0 }
     }
 
     /// What a device lacks, and what it has said of itself.

@@ -107,6 +107,7 @@ fn each_client_that_breaks_a_duty_is_found_out() {
         ("tells_all", "honest", 12),
         ("erases_nothing", "deleted", 14),
         ("keeps_edits", "deleted", 14),
+        ("ends_nothing", "ended", 14),
         ("erases_only_what_others_wrote", "taken-back", 14),
     ];
     let left = Mutex::new(bad_clients.into_iter());

@@ -488,6 +488,13 @@ pub struct ClientSetting {
     #[prost(bytes = "bytes", tag = "2")]
     pub value: ::prost::bytes::Bytes,
 }
+/// The body of an entry of KIND_TIMER. The server reads it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Timer {
+    /// Messages that are sent from here on are erased so long after they were. 0: they stay. Otherwise 1,000 to 31,536,000,000, a year.
+    #[prost(uint64, tag = "1")]
+    pub after_ms: u64,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Location {
     /// Degrees, WGS 84.
@@ -552,7 +559,7 @@ pub struct Send {
     /// numbers are the cheapest.
     #[prost(uint64, tag = "2")]
     pub client_id: u64,
-    /// Opaque to the server, but for KIND_GROUP and KIND_PRIVATE.
+    /// Opaque to the server, but for KIND_GROUP, KIND_PRIVATE and KIND_TIMER.
     #[prost(bytes = "bytes", tag = "3")]
     pub body: ::prost::bytes::Bytes,
     #[prost(enumeration = "Kind", tag = "4")]
@@ -573,6 +580,9 @@ pub struct Sent {
     pub seq: u64,
     #[prost(uint64, tag = "2")]
     pub time_ms: u64,
+    /// As in Entry.
+    #[prost(uint64, tag = "3")]
+    pub expires_ms: u64,
 }
 /// One entry of a log. Pushed, or within a HistoryPage.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -608,9 +618,12 @@ pub struct Entry {
     /// The newest edit of it, up to now. 0: none.
     #[prost(uint64, tag = "12")]
     pub edited_by: u64,
-    /// Its body is erased, and whom it mentioned: it was deleted for everyone, or is an edit of what was.
+    /// Its body is erased, and whom it mentioned: it was deleted for everyone, or is an edit of what was; or its time has come.
     #[prost(bool, tag = "13")]
     pub erased: bool,
+    /// When the server erases it by itself: show it no longer, and erase it too. 0: it stays.
+    #[prost(uint64, tag = "14")]
+    pub expires_ms: u64,
 }
 /// States that this device has everything up to delivered_upto, and that the person has read up to read_upto. Both are
 /// cumulative: a lower number than before changes nothing, 0 says nothing. Answered by Acknowledged once durable,
@@ -826,6 +839,9 @@ pub struct Chat {
     /// How one has it, without its number. Absent: as all chats begin.
     #[prost(message, optional, tag = "13")]
     pub settings: ::core::option::Option<ChatSettings>,
+    /// Timer.after_ms, as it is now.
+    #[prost(uint64, tag = "14")]
+    pub timer_ms: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GroupSettings {
@@ -1000,6 +1016,9 @@ pub struct Group {
     /// To whoever has a secret: that invitation.
     #[prost(message, optional, tag = "11")]
     pub invitation: ::core::option::Option<Invitation>,
+    /// To members: Timer.after_ms, as it is now.
+    #[prost(uint64, tag = "12")]
+    pub timer_ms: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {
@@ -1092,6 +1111,8 @@ pub enum Kind {
     Unpin = 12,
     /// Something of one's own, for one's own devices: the body is a Private. Only in the private log.
     Private = 13,
+    /// Messages disappear from here on, or do not any more: the body is a Timer. In a group by those who may change its name.
+    Timer = 14,
 }
 impl Kind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1114,6 +1135,7 @@ impl Kind {
             Self::Pin => "KIND_PIN",
             Self::Unpin => "KIND_UNPIN",
             Self::Private => "KIND_PRIVATE",
+            Self::Timer => "KIND_TIMER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1133,6 +1155,7 @@ impl Kind {
             "KIND_PIN" => Some(Self::Pin),
             "KIND_UNPIN" => Some(Self::Unpin),
             "KIND_PRIVATE" => Some(Self::Private),
+            "KIND_TIMER" => Some(Self::Timer),
             _ => None,
         }
     }

@@ -113,7 +113,7 @@ fn the_worked_examples_are_what_the_types_give() {
     let expected = [
         client(1, client_frame::Request::Hello(hello)),
         client(7, client_frame::Request::Send(send)),
-        server(7, server_frame::Message::Sent(v1::Sent { seq: 42, time_ms: TIME_MS })),
+        server(7, server_frame::Message::Sent(v1::Sent { seq: 42, time_ms: TIME_MS, expires_ms: 0 })),
         server(0, server_frame::Message::Entry(entry)),
         client(0, client_frame::Request::Acknowledge(acknowledge)),
         client(2, client_frame::Request::Ping(v1::Ping {})),

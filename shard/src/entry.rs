@@ -23,6 +23,9 @@ const _: () = assert!(EntryRecord::LOST == v1::Kind::Lost as i32);
 /// The kind of an entry that changes its group.
 pub const KIND_GROUP: i32 = v1::Kind::Group as i32;
 
+/// The kind of an entry from which on messages disappear, or do not any more.
+pub const KIND_TIMER: i32 = v1::Kind::Timer as i32;
+
 /// One entry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -50,17 +53,26 @@ pub struct Entry {
     pub messages: u64,
     /// What was said of it beside its body.
     pub envelope: Option<Box<Envelope>>,
-    /// What later entries have made of it.
+    /// What later entries, and time, make of it.
     pub fate: Option<Box<Fate>>,
 }
 
-/// What later entries have made of one.
+/// What later entries, and time, make of one.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Fate {
     /// By which it reads otherwise, rising.
     pub edits: Vec<Seq>,
     /// Its body is erased, and whom it mentioned.
     pub erased: bool,
+    /// When it is erased by itself, in ms since the Unix epoch; 0: never.
+    pub expires_ms: u64,
+}
+
+impl Fate {
+    /// The fate, unless there is nothing to it.
+    pub fn if_any(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
 }
 
 /// Shows no content.
@@ -91,6 +103,7 @@ impl Entry {
             mentions: self.mentions().iter().map(|user| user.get()).collect(),
             edits: self.edits().iter().map(|seq| seq.0).collect(),
             erased: self.is_erased(),
+            expires_ms: self.expires_ms(),
         }
     }
 
@@ -99,7 +112,8 @@ impl Entry {
         let record = EntryRecord::decode(value).ok().filter(|record| record.seq == seq)?;
         let author = Author { user: UserId::new(record.sender)?, device: DeviceId::new(record.device)? };
         let mentions = record.mentions.iter().map(|user| UserId::new(*user)).collect::<Option<_>>()?;
-        let edits: Vec<_> = record.edits.into_iter().map(Seq).collect();
+        let edits = record.edits.into_iter().map(Seq).collect();
+        let fate = Fate { edits, erased: record.erased, expires_ms: record.expires_ms };
         Some(Self {
             log,
             seq: Seq(seq),
@@ -113,8 +127,7 @@ impl Entry {
             sender_messages: record.sender_messages,
             messages: record.messages,
             envelope: Envelope { about: Seq(record.about), forwards: record.forwards, mentions }.if_any(),
-            fate: (!edits.is_empty() || record.erased)
-                .then(|| Box::new(Fate { edits, erased: record.erased })),
+            fate: fate.if_any(),
         })
     }
 
@@ -137,6 +150,7 @@ impl Entry {
             mentions: self.mentions().iter().map(|user| user.get()).collect(),
             edited_by: self.edits().last().map_or(0, |seq| seq.0),
             erased: self.is_erased(),
+            expires_ms: self.expires_ms(),
         }
     }
 
@@ -157,6 +171,11 @@ impl Entry {
     /// Its body is erased.
     pub fn is_erased(&self) -> bool {
         self.fate.as_ref().is_some_and(|fate| fate.erased)
+    }
+
+    /// When it is erased by itself, in ms since the Unix epoch; 0: never.
+    pub fn expires_ms(&self) -> u64 {
+        self.fate.as_ref().map_or(0, |fate| fate.expires_ms)
     }
 
     /// As it is when it also has this edit.

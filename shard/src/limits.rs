@@ -124,6 +124,15 @@ impl Limits {
     }
 }
 
+/// Rows of what is due that are read of a slot at once.
+pub const DUE_ROWS_MAX: usize = 256;
+
+/// After how long it is looked again at a slot in which something was due, in milliseconds: what its log could not do is told again.
+pub const DUE_AGAIN_MS: u64 = 500;
+
+/// Slots that a core looks at in a tick for what is due.
+pub const DUE_LOOKS_PER_TICK: usize = 64;
+
 /// Own messages of a member of a group beyond what it has said to have read. Beyond, the oldest of them is taken for read, with what is
 /// before it.
 pub const GROUP_OWN_MAX: usize = 128;

@@ -57,8 +57,8 @@ pub enum Reply {
     LoggedIn(v1::LoggedIn),
     /// To `Lookup`.
     Person(Box<v1::Person>),
-    /// To `Send`: the acknowledgement.
-    Sent(DurableSeq, ClientMessageId),
+    /// To `Send`: the acknowledgement, and when the entry ends, in ms since the Unix epoch; 0: never.
+    Sent(DurableSeq, ClientMessageId, u64),
     /// To `CreateGroup`: the acknowledgement, and which group it is.
     GroupCreated(DurableSeq, ClientMessageId, u64),
     /// To `AboutGroup`.
@@ -129,7 +129,9 @@ impl Reply {
             Self::Session(session) => Message::Session(*session),
             Self::LoggedIn(login) => Message::LoggedIn(login),
             Self::Person(person) => Message::Person(*person),
-            Self::Sent(proof, _) => Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms() }),
+            Self::Sent(proof, _, expires_ms) => {
+                Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms(), expires_ms })
+            }
             Self::GroupCreated(proof, _, chat) => {
                 Message::GroupCreated(v1::GroupCreated { chat, seq: proof.seq().0, time_ms: proof.time_ms() })
             }

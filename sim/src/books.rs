@@ -37,6 +37,8 @@ pub(crate) struct Log {
     /// What a group's entries say of it.
     pub(crate) group: Option<Group>,
     memberships: BTreeSet<u64>,
+    /// What is due: when, and of which entry.
+    due: BTreeSet<(u64, u64)>,
     /// By user, device and number: the seq.
     clients: BTreeMap<(u64, u32, u64), u64>,
 }
@@ -92,6 +94,31 @@ impl Log {
         stays.into_iter().flatten().any(|stay| stay.from <= seq && (stay.until == 0 || seq <= stay.until))
     }
 
+    /// What has outlived its time, or is to be erased and nothing says so; or was erased before this.
+    fn ends_in_time(&self, latest_ms: u64) -> Result<(), String> {
+        for EntryRecord { seq, expires_ms, erased, .. } in &self.entries {
+            if *expires_ms > 0 && !erased && !self.due.contains(&(*expires_ms, *seq)) {
+                return Err(format!("{seq} ends at {expires_ms}, and nothing says so"));
+            }
+            let by_deed = self.due.contains(&(*expires_ms, *seq));
+            if *erased && *expires_ms > latest_ms && !by_deed {
+                return Err(format!("{seq} ends at {expires_ms}, and was erased before"));
+            }
+        }
+        let head = self.head();
+        match self.due.iter().find(|(_, seq)| *seq > head) {
+            Some((_, seq)) => Err(format!("something is due of {seq}, which is not there")),
+            None => Ok(()),
+        }
+    }
+
+    /// The first entry that has outlived its time, at this time.
+    pub(crate) fn outlived(&self, now_ms: u64) -> Option<u64> {
+        let outlived =
+            |entry: &&EntryRecord| entry.expires_ms > 0 && entry.expires_ms <= now_ms && !entry.erased;
+        self.entries.iter().find(outlived).map(|entry| entry.seq)
+    }
+
     /// Up to where a member sees it.
     pub(crate) fn visible_to(&self, user: u64) -> u64 {
         self.stay(user).filter(|stay| stay.until > 0).map_or(self.head(), |stay| stay.until)
@@ -123,7 +150,7 @@ impl Books {
             return Ok(None);
         }
         let mut books = Self::default();
-        for table in [b'e', b'l', b'w', b'g', b'x', b'u', b'd', b'i'] {
+        for table in [b'e', b'l', b'w', b'g', b'x', b't', b'u', b'd', b'i'] {
             let Some(rows) = read_table(engine, table, now) else { return Ok(None) };
             for (key, value) in rows {
                 books
@@ -175,6 +202,10 @@ impl Books {
                 let client = (number(behind)?, device(behind + 8)?, number(behind + 12)?);
                 self.logs.entry(log()?).or_default().clients.insert(client, record.seq);
             }
+            b't' => {
+                let (at_ms, log, seq) = keys::due_of(key)?;
+                self.logs.entry(log).or_default().due.insert((at_ms, seq));
+            }
             b'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().memberships.insert(number(PREFIX)?);
             }
@@ -204,16 +235,18 @@ impl Books {
     /// - each entry was said, once, by its author in this chat, and is the one under its author's number;
     /// - what its entries say of the sums of entries and bytes before them is so;
     /// - what was acknowledged stands at its place;
+    /// - what is to be erased stands among what is due, and is not erased before any process's clock has said so;
     /// - nobody is beyond the head, nothing is read that is not delivered, and nothing a device has is not delivered;
     /// - an entry that a living device has not said that it has, and has not written itself, is marked in its inbox, or the device is
     ///   new and asks for all.
-    pub(crate) fn audit(&self, record: &Record) -> Result<Sums, String> {
+    pub(crate) fn audit(&self, record: &Record, latest_ms: u64) -> Result<Sums, String> {
         let (mut sums, mut stand) = (Sums::default(), BTreeSet::new());
         for (id, log) in &self.logs {
             match id {
                 LogId::Direct(..) | LogId::Private(_) => self.audit_log(*id, log),
                 LogId::Group(_) => audit_group(log),
             }
+            .and_then(|()| log.ends_in_time(latest_ms))
             .map_err(|what| format!("{id:?}: {what}"))?;
             for entry in &log.entries {
                 // What was erased, and nobody was told of before, has no number.

@@ -83,7 +83,7 @@ impl Group {
         let allowed = match &change {
             None => match v1::Kind::try_from(entry.kind).unwrap_or_default() {
                 v1::Kind::Reaction | v1::Kind::Vote | v1::Kind::Deletion => true,
-                v1::Kind::Pin | v1::Kind::Unpin => of_admins(settings.editors()),
+                v1::Kind::Pin | v1::Kind::Unpin | v1::Kind::Timer => of_admins(settings.editors()),
                 _ => of_admins(settings.senders()),
             },
             Some(

@@ -1,9 +1,10 @@
-//! What is about messages, as the entries of a log say it: nothing but the rules of docs/PROTOCOL.md, section 18, and none of the brain's
-//! code.
+//! What is about messages, as the entries of a log say it, and when they end: nothing but the rules of docs/PROTOCOL.md, section 18, and
+//! none of the brain's code.
 
 use std::collections::BTreeMap;
 
-use tern_proto::v1::Kind;
+use prost::Message as _;
+use tern_proto::v1::{self, Kind};
 use tern_storage::records::EntryRecord;
 
 /// How long a message may be edited, and deleted, in the simulations.
@@ -36,6 +37,7 @@ struct Message {
     kind: i32,
     edits: Vec<u64>,
     is_deleted: bool,
+    expires_ms: u64,
 }
 
 /// What was said in a log, after some of its entries.
@@ -44,6 +46,8 @@ pub(crate) struct Talk {
     said: BTreeMap<u64, Message>,
     /// Entries of a private log that others have replaced.
     replaced: Vec<u64>,
+    /// After how long what is said from here on is erased.
+    timer_ms: u64,
 }
 
 /// Who says something, as the log knows them then.
@@ -61,10 +65,18 @@ impl Talk {
         if entry.about >= entry.seq || (entry.about > 0 && entry.about < by.first) {
             return Err(format!("it is about {}", entry.about));
         }
+        let ends_ms = self.ends_ms(entry);
+        if entry.expires_ms != ends_ms {
+            return Err(format!("it ends at {} and not at {ends_ms}", entry.expires_ms));
+        }
         if says(entry.kind) {
-            let EntryRecord { seq, sender, time_ms, kind, .. } = *entry;
-            let message = Message { sender, time_ms, kind, edits: Vec::new(), is_deleted: false };
+            let EntryRecord { seq, sender, time_ms, kind, expires_ms, .. } = *entry;
+            let message = Message { sender, time_ms, kind, edits: Vec::new(), is_deleted: false, expires_ms };
             self.said.insert(seq, message);
+            return Ok(());
+        }
+        if kind == Kind::Timer {
+            self.timer_ms = v1::Timer::decode(&entry.body[..]).map_err(|_| "its body is none")?.after_ms;
             return Ok(());
         }
         if kind == Kind::Private {
@@ -77,6 +89,9 @@ impl Talk {
         let about = self.said.get_mut(&entry.about).ok_or("it is about no message")?;
         if about.is_deleted {
             return Err("it is about a message that was deleted".to_owned());
+        }
+        if about.expires_ms > 0 && about.expires_ms <= entry.time_ms {
+            return Err("it is about a message that had ended".to_owned());
         }
         let age_ms = entry.time_ms.saturating_sub(about.time_ms);
         let is_own = about.sender == entry.sender;
@@ -98,6 +113,18 @@ impl Talk {
         Ok(())
     }
 
+    /// When an entry is to be erased by itself; 0: never.
+    fn ends_ms(&self, entry: &EntryRecord) -> u64 {
+        if says(entry.kind) && self.timer_ms > 0 {
+            return entry.time_ms + self.timer_ms;
+        }
+        // A reaction or a vote that was taken back says nothing. Of one that was erased nobody knows whether it did.
+        let says_something = !entry.body.is_empty() || entry.erased;
+        let ends_with = says_something && !says(entry.kind) && has_text(entry.kind);
+        let about = self.said.get(&entry.about).filter(|_| ends_with);
+        about.map_or(0, |message| message.expires_ms)
+    }
+
     /// Whether the entries are what they have made of each other.
     pub(crate) fn is_kept_by(&self, entries: &[EntryRecord]) -> Result<(), String> {
         let mut erased: BTreeMap<u64, ()> = self.replaced.iter().map(|seq| (*seq, ())).collect();
@@ -111,8 +138,14 @@ impl Talk {
                 return Err(format!("{} says that its edits are {:?}: {edits:?}", entry.seq, entry.edits));
             }
             let is_erased = erased.contains_key(&entry.seq);
-            let has_body = !entry.body.is_empty() || !entry.mentions.is_empty();
-            if entry.erased != is_erased || (is_erased && has_body) {
+            let is_so = match entry.erased {
+                true => {
+                    let is_empty = entry.body.is_empty() && entry.mentions.is_empty();
+                    is_empty && (is_erased || entry.expires_ms > 0)
+                }
+                false => !is_erased,
+            };
+            if !is_so {
                 return Err(format!("of {} it is said that it is deleted: {is_erased}", entry.seq));
             }
         }

@@ -226,6 +226,33 @@ pub fn client_messages(log: LogId, user: u64, device: u32) -> KeyRange {
     KeyRange::of_prefix(key(b'x', Slot::of_log(log), &[&log.to_bytes(), &user, &device]))
 }
 
+/// `t`: that something is to be done about an entry of a log, from a time on.
+pub fn due(at_ms: u64, log: LogId, seq: u64) -> Key {
+    key(b't', Slot::of_log(log), &[&at_ms.to_be_bytes(), &log.to_bytes(), &seq.to_be_bytes()])
+}
+
+/// `t`: all of a slot's, the first due first.
+pub fn all_due(slot: Slot) -> KeyRange {
+    KeyRange::of_prefix(key(b't', slot, &[]))
+}
+
+/// `t`: all of this slot's, and of those behind it.
+pub fn all_due_from(slot: Slot) -> KeyRange {
+    let end = KeyRange::of_prefix(Key(SmallVec::from_slice(b"t"))).end;
+    KeyRange { start: key(b't', slot, &[]), end }
+}
+
+/// When, in ms since the Unix epoch, and of which entry a `t` key is; `None` for any other key.
+pub fn due_of(key: &[u8]) -> Option<(u64, LogId, u64)> {
+    const AT: usize = 3;
+    const LOG: usize = AT + 8;
+    const SEQ: usize = LOG + LOG_ID_BYTES;
+    let number = |at: usize| Some(u64::from_be_bytes(*key.get(at..)?.first_chunk()?));
+    let is_one = key.first() == Some(&b't') && key.len() == SEQ + 8;
+    is_one.then_some(())?;
+    Some((number(AT)?, LogId::from_bytes(&key[LOG..SEQ])?, number(SEQ)?))
+}
+
 /// `w`: how far a member of a direct chat has got, with all devices.
 pub fn member(log: LogId, user: u64) -> Key {
     key(b'w', Slot::of_log(log), &[&log.to_bytes(), &user.to_be_bytes()])

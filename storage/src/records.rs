@@ -113,6 +113,9 @@ pub struct LogRecord {
     /// A group's own.
     #[prost(message, optional, tag = "2")]
     pub group: Option<GroupRecord>,
+    /// Messages are erased so long after they were sent, in ms; 0: never.
+    #[prost(uint64, tag = "3")]
+    pub timer_ms: u64,
 }
 
 /// Within [`LogRecord`]: what a group is, as the entries of its log have made it.
@@ -221,6 +224,9 @@ pub struct EntryRecord {
     /// Its body is erased.
     #[prost(bool, tag = "16")]
     pub erased: bool,
+    /// When it is erased by itself, in ms since the Unix epoch; 0: never. Then a `t` row says so.
+    #[prost(uint64, tag = "17")]
+    pub expires_ms: u64,
 }
 
 /// `a`: how a user has a chat; the protocol's numbers.
@@ -273,6 +279,9 @@ pub struct ClientMessageRecord {
     /// When it was committed, in ms since the Unix epoch.
     #[prost(uint64, tag = "3")]
     pub time_ms: u64,
+    /// When the entry is erased by itself, in ms since the Unix epoch; 0: never.
+    #[prost(uint64, tag = "4")]
+    pub expires_ms: u64,
 }
 
 /// `w` of a group: how far so many of its members have got, as of an entry.

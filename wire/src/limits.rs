@@ -69,6 +69,9 @@ pub const MENTIONS_MAX: usize = 64;
 /// The longest reaction, in bytes.
 pub const REACTION_BYTES_MAX: usize = 64;
 
+/// After how many ms messages may be made to disappear: a second to a year.
+pub const TIMER_MS: std::ops::RangeInclusive<u64> = 1_000..=365 * 24 * 3_600_000;
+
 /// The longest vote, in bytes.
 pub const VOTE_BYTES_MAX: usize = 1024;
 

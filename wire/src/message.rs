@@ -1,13 +1,14 @@
 //! What the server knows of a message outside its body: what kind of entry it is, what it is about, how often it was forwarded, whom it
-//! mentions. See `Kind` and `Send` in the schema.
+//! mentions; and of the body that says when messages disappear. See `Kind` and `Send` in the schema.
 
 use bytes::Bytes;
+use prost::Message as _;
 use tern_proto::v1::{self, Kind};
 
 use crate::errors::{Reason, Refusal};
 use crate::group::Change;
 use crate::ids::{ChatId, ClientMessageId, Seq, UserId};
-use crate::limits::{MENTIONS_MAX, NUMBERS_END, REACTION_BYTES_MAX, VOTE_BYTES_MAX};
+use crate::limits::{MENTIONS_MAX, NUMBERS_END, REACTION_BYTES_MAX, TIMER_MS, VOTE_BYTES_MAX};
 use crate::private::Private;
 
 /// Something that is to be appended to a chat, well-formed.
@@ -87,7 +88,8 @@ impl Deed {
             | Kind::Location
             | Kind::Contact
             | Kind::Poll
-            | Kind::Media => None,
+            | Kind::Media
+            | Kind::Timer => None,
         }
     }
 }
@@ -111,6 +113,18 @@ pub(crate) fn send(raw: v1::Send) -> Result<Send, Refusal> {
     Ok(Send { chat, client_id, kind: raw.kind, body: raw.body, envelope })
 }
 
+/// After how many ms messages disappear, as the body of an entry of `KIND_TIMER` says; 0: they do not.
+///
+/// # Errors
+/// If it is no `Timer`, or out of bounds.
+pub fn timer_ms(body: &[u8]) -> Result<u64, Refusal> {
+    match v1::Timer::decode(body) {
+        Ok(v1::Timer { after_ms }) if after_ms == 0 || TIMER_MS.contains(&after_ms) => Ok(after_ms),
+        Ok(_) => Err(invalid("messages disappear after a second to a year")),
+        Err(_) => Err(invalid("the body is no Timer")),
+    }
+}
+
 const NOT_TAKEN: Refusal = invalid("this server does not take that kind of message in that chat");
 
 fn check_body(kind: Kind, chat: ChatId, body: &Bytes) -> Result<(), Refusal> {
@@ -128,6 +142,11 @@ fn check_body(kind: Kind, chat: ChatId, body: &Bytes) -> Result<(), Refusal> {
         Kind::Private => {
             Private::parse(body)?;
             true
+        }
+        Kind::Timer => {
+            timer_ms(body)?;
+            // That they stay is an empty body.
+            return Ok(());
         }
         Kind::Group | Kind::Lost => return Err(NOT_TAKEN),
         Kind::Reaction if body.len() > REACTION_BYTES_MAX => {
@@ -149,8 +168,8 @@ fn check_envelope(kind: Kind, chat: ChatId, envelope: &Envelope) -> Result<(), R
     if deed.is_some_and(|deed| deed != Deed::Replace) && envelope.about == Seq(0) {
         return Err(invalid("what it is about is not said"));
     }
-    if kind == Kind::Group && envelope.about > Seq(0) {
-        return Err(invalid("what changes a group is about no message"));
+    if matches!(kind, Kind::Group | Kind::Timer) && envelope.about > Seq(0) {
+        return Err(invalid("what changes a chat is about no message"));
     }
     if !says && envelope.forwards > 0 {
         return Err(invalid("nothing but a message is forwarded"));
@@ -227,6 +246,24 @@ mod tests {
         check(raw(Kind::Text, NUMBERS_END, b"hi"), Err(Bad));
         check(raw(Kind::Lost, 0, b"hi"), Err(Bad));
         check(raw(Kind::Group, 0, b"hi"), Err(Bad));
+    }
+
+    #[test]
+    fn messages_disappear_after_a_second_to_a_year_or_not_at_all() {
+        use Reason::InvalidArgument as Bad;
+        let timer = |after_ms| {
+            let body = v1::Timer { after_ms }.encode_to_vec().into();
+            v1::Send { body, ..raw(Kind::Timer, 0, b"") }
+        };
+        for after_ms in [0, 1_000, *TIMER_MS.end()] {
+            check(timer(after_ms), Ok(()));
+        }
+        for after_ms in [1, 999, TIMER_MS.end() + 1, u64::MAX] {
+            check(timer(after_ms), Err(Bad));
+        }
+        check(raw(Kind::Timer, 0, b"\xff"), Err(Bad));
+        check(v1::Send { about: 3, ..timer(1_000) }, Err(Bad));
+        check(v1::Send { chat: crate::ids::PRIVATE, ..timer(1_000) }, Err(Bad));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use tern_proto::v1;
 use tern_wire::ids::PRIVATE;
 
@@ -135,8 +134,7 @@ impl Memory {
         for (place, entry) in entries {
             if entry.seq == seq || (entry.kind == edit && entry.envelope.about == seq) {
                 self.undo.push(Undo::Entry(*place, Some(entry.clone())));
-                (entry.body, entry.erased) = (Bytes::new(), true);
-                entry.envelope.mentions.clear();
+                entry.erase();
             }
         }
     }
@@ -173,6 +171,15 @@ impl Memory {
                 change(gone);
             }
         }
+    }
+
+    fn end(&mut self, by_ms: u64) {
+        let ends = |entry: &EntryRow| entry.expires_ms > 0 && !entry.erased && entry.expires_ms <= by_ms;
+        for (place, entry) in self.now.entries.iter_mut().filter(|(_, entry)| ends(entry)) {
+            self.undo.push(Undo::Entry(*place, Some(entry.clone())));
+            entry.erase();
+        }
+        self.change_gone(|(gone, _)| ends(&gone.entry), |(gone, _)| gone.entry.erase());
     }
 
     fn see(&mut self, chat: u64, seq: u64, time_ms: u64) {
@@ -272,6 +279,11 @@ impl Tables for Memory {
         Ok(seq > 0 && later.any(|(_, entry)| erases.contains(&entry.kind) && entry.envelope.about == seq))
     }
 
+    fn next_end(&self) -> Result<Option<u64>, Error> {
+        let ending = self.now.entries.values().filter(|entry| entry.expires_ms > 0 && !entry.erased);
+        Ok(ending.map(|entry| entry.expires_ms).min())
+    }
+
     fn private_seq(&self, key: &str) -> Result<Option<u64>, Error> {
         Ok(self.now.private.get(key).copied())
     }
@@ -336,6 +348,7 @@ impl Tables for Memory {
                 self.undo.push(Undo::Entry((chat, entry.seq), before));
             }
             Change::Erase { chat, seq } => self.erase(chat, seq),
+            Change::End(by_ms) => self.end(by_ms),
             Change::Private(key, seq) => self.set_private(key, seq),
             Change::Doubt { chat, above, told } => self.doubt(chat, above, told),
             Change::NotGone(id) => {

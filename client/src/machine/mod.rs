@@ -111,12 +111,16 @@ impl<S: Tables> Machine<S> {
 
     /// When it is to be given [`Input::Due`], if nothing else comes in before.
     pub fn wake_at(&self) -> Option<Duration> {
-        match &self.life {
-            Life::Waiting(until) => Some(*until),
-            Life::Opening(opening) => Some(opening.by),
-            Life::Open(session) => Some(session.wake_at()),
-            Life::Over => None,
-        }
+        let wake_at = match &self.life {
+            // What ends meanwhile is erased then: a store that fails is not tried without a pause.
+            Life::Waiting(until) => return Some(*until),
+            Life::Opening(opening) => opening.by,
+            Life::Open(session) => session.wake_at(),
+            Life::Over => return None,
+        };
+        let Now { monotonic, unix_ms } = self.device.now;
+        let ends_in_ms = self.device.records.ends_ms().saturating_sub(unix_ms);
+        Some(wake_at.min(monotonic.saturating_add(Duration::from_millis(ends_in_ms))))
     }
 
     /// Whether it takes one more [`Input::Ask`]. If not, the application waits.
@@ -237,6 +241,9 @@ impl<S: Tables> Machine<S> {
     /// Does what is due.
     fn turn(&mut self) -> Result<(), Ended> {
         let now = self.device.now.monotonic;
+        if !matches!(self.life, Life::Over) {
+            self.device.records.end(self.device.now.unix_ms)?;
+        }
         match &mut self.life {
             Life::Open(session) => session.turn(&mut self.device),
             Life::Opening(opening) if opening.by <= now => Err(Error::TimedOut.into()),

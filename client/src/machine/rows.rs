@@ -124,8 +124,10 @@ pub struct EntryRow {
     pub body: Bytes,
     /// What was said of it beside that.
     pub envelope: Envelope,
-    /// It was deleted for everyone, or is an edit of one that was.
+    /// It was deleted for everyone, or is an edit of one that was; or its time has come.
     pub erased: bool,
+    /// When its time comes, in ms since the Unix epoch; 0: never.
+    pub expires_ms: u64,
     /// The application was told before the server was put back.
     pub seen: bool,
 }
@@ -169,11 +171,17 @@ impl EntryRow {
         says_same && (self.sender, self.time_ms) == (other.sender, other.time_ms)
     }
 
+    /// Nothing is left of what it said.
+    pub(crate) fn erase(&mut self) {
+        (self.body, self.erased) = (Bytes::new(), true);
+        self.envelope.mentions.clear();
+    }
+
     /// As the application is told of it: in the chat with this person, by this user's device.
     pub(crate) fn into_message(self, chat: u64, me: u64) -> Message {
-        let Self { seq, sender, time_ms, kind, body, envelope, erased, seen: _ } = self;
+        let Self { seq, sender, time_ms, kind, body, envelope, erased, expires_ms, seen: _ } = self;
         let (own, kind, body) = (sender == me || chat == me, kind.into(), body.into());
-        Message { chat, seq, sender, time_ms, body, own, kind, envelope, erased, edited_by: 0 }
+        Message { chat, seq, sender, time_ms, body, own, kind, envelope, erased, expires_ms, edited_by: 0 }
     }
 }
 

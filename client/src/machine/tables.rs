@@ -65,6 +65,8 @@ pub enum Change<'a> {
         /// The place.
         seq: u64,
     },
+    /// What ends by this time, in ms since the Unix epoch, is erased: its body goes.
+    End(u64),
     /// Of what has this key in the private log, the entry at this place counts.
     Private(&'a str, u64),
     /// Entries of a chat beyond `above` are in doubt. The application has seen those up to `told`, and those that it had seen before.
@@ -136,6 +138,9 @@ pub trait Tables {
 
     /// Whether an entry of a chat says that the one at this place is deleted for everyone, or replaces it.
     fn is_deleted(&self, chat: u64, seq: u64) -> Result<bool, Error>;
+
+    /// When the next entry ends, in ms since the Unix epoch; `None`: none does.
+    fn next_end(&self) -> Result<Option<u64>, Error>;
 
     /// The place in the private log of what counts of a key.
     fn private_seq(&self, key: &str) -> Result<Option<u64>, Error>;
@@ -218,6 +223,10 @@ where
 
     fn is_deleted(&self, chat: u64, seq: u64) -> Result<bool, Error> {
         (**self).is_deleted(chat, seq)
+    }
+
+    fn next_end(&self) -> Result<Option<u64>, Error> {
+        (**self).next_end()
     }
 
     fn private_seq(&self, key: &str) -> Result<Option<u64>, Error> {

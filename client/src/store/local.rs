@@ -67,6 +67,11 @@ impl Store {
         done
     }
 
+    /// Erases what has ended by now (ms since the Unix epoch): for those who look at what is kept without a client.
+    pub fn end(&self, now_ms: u64) -> Result<(), Error> {
+        self.atomically(|| self.erase_ended(now_ms))
+    }
+
     /// How far this device is with a person.
     pub fn log(&self, chat: u64) -> Result<LogState, Error> {
         Ok(crate::machine::Tables::log(self, chat)?.unwrap_or(LogState { chat, ..LogState::default() }))

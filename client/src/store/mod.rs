@@ -28,7 +28,7 @@ pub struct Store {
 }
 
 /// The database's layout, and what brought it from each version to the next.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS account (
@@ -100,6 +100,12 @@ CREATE INDEX entries_about ON entries (chat, about) WHERE about > 0;
     // private: by key, the place in the private log of what counts.
     "
 CREATE TABLE private (key TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+",
+    // expires_ms: when an entry is erased by itself.
+    "
+ALTER TABLE entries ADD COLUMN expires_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE gone ADD COLUMN expires_ms INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX entries_ending ON entries (expires_ms) WHERE expires_ms > 0 AND NOT erased;
 ",
 ];
 

@@ -15,7 +15,7 @@ const LOG_COLUMNS: &str =
     "chat, position, acked, read_upto, read_acked, others_delivered, others_read, last_own, told, top";
 
 pub(super) const ENTRY_COLUMNS: &str =
-    "seq, sender, time_ms, kind, body, seen, about, forwards, mentions, erased";
+    "seq, sender, time_ms, kind, body, seen, about, forwards, mentions, erased, expires_ms";
 
 /// Which rows of `logs` these are, and their order. `?1` is the peer behind which they are.
 fn condition(which: Which) -> (&'static str, &'static str) {
@@ -114,6 +114,12 @@ impl Tables for Store {
         Ok(self.db.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
     }
 
+    fn next_end(&self) -> Result<Option<u64>, Error> {
+        let sql = "SELECT min(expires_ms) FROM entries WHERE expires_ms > 0 AND NOT erased";
+        let next: Option<i64> = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        Ok(next.map(|at_ms| at_ms as u64))
+    }
+
     fn private_seq(&self, key: &str) -> Result<Option<u64>, Error> {
         let mut query = self.db.prepare_cached("SELECT seq FROM private WHERE key = ?")?;
         Ok(query.query_row([key], |row| number(row, 0)).optional()?)
@@ -210,6 +216,7 @@ impl Tables for Store {
                  WHERE chat = ?1 AND (seq = ?2 OR (about = ?2 AND about > 0 AND seq > ?2 AND kind = ?3))",
                 params![chat as i64, seq as i64, i32::from(v1::Kind::Edit)],
             ),
+            Change::End(by_ms) => self.erase_ended(by_ms),
             Change::Private(key, seq) => {
                 self.run("INSERT OR REPLACE INTO private VALUES (?, ?)", params![key, seq as i64])
             }
@@ -274,6 +281,14 @@ impl Store {
             .expect("written");
     }
 
+    pub(super) fn erase_ended(&self, by_ms: u64) -> Result<(), Error> {
+        ["entries", "gone"].into_iter().try_for_each(|table| {
+            let erase = "SET body = x'', mentions = x'', erased = 1";
+            let ended = "expires_ms > 0 AND NOT erased AND expires_ms <= ?";
+            self.run(&format!("UPDATE {table} {erase} WHERE {ended}"), [by_ms as i64])
+        })
+    }
+
     fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), Error> {
         self.db.prepare_cached(sql)?.execute(values)?;
         Ok(())
@@ -319,20 +334,24 @@ impl Store {
     }
 
     fn add_entry(&self, chat: u64, entry: &EntryRow) -> Result<(), Error> {
-        let EntryRow { seq, sender, time_ms, kind, body, seen, envelope, erased } = entry;
+        let EntryRow { seq, sender, time_ms, kind, body, seen, envelope, erased, expires_ms } = entry;
         let (about, forwards, mentions) = columns_of(envelope);
-        let [chat, seq, sender, time_ms] = [chat, *seq, *sender, *time_ms].map(|number| number as i64);
-        let sql =
-            format!("INSERT INTO entries (chat, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
-        let values =
-            params![chat, seq, sender, time_ms, kind, &body[..], seen, about, forwards, mentions, erased];
+        let numbers = [chat, *seq, *sender, *time_ms, *expires_ms].map(|number| number as i64);
+        let [chat, seq, sender, time_ms, expires_ms] = numbers;
+        let sql = format!(
+            "INSERT INTO entries (chat, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        );
+        let body = &body[..];
+        let values = params![
+            chat, seq, sender, time_ms, kind, body, seen, about, forwards, mentions, erased, expires_ms
+        ];
         self.run(&sql, values)
     }
 
     fn doubt(&self, chat: u64, above: u64, told: u64) -> Result<(), Error> {
         self.run(
-            "INSERT INTO gone (chat, seq, sender, time_ms, kind, body, seen, about, forwards, mentions, erased)
-             SELECT chat, seq, sender, time_ms, kind, body, seen OR seq <= ?3, about, forwards, mentions, erased
+            "INSERT INTO gone (chat, seq, sender, time_ms, kind, body, seen, about, forwards, mentions, erased, expires_ms)
+             SELECT chat, seq, sender, time_ms, kind, body, seen OR seq <= ?3, about, forwards, mentions, erased, expires_ms
              FROM entries WHERE chat = ?1 AND seq > ?2 ORDER BY seq",
             [chat as i64, above as i64, told as i64],
         )?;
@@ -399,6 +418,7 @@ pub(super) fn entry_row(row: &Row<'_>, at: usize) -> rusqlite::Result<EntryRow> 
         seen: row.get(at + 5)?,
         envelope: envelope(row, at + 6)?,
         erased: row.get(at + 9)?,
+        expires_ms: number(row, at + 10)?,
     })
 }
 

@@ -470,7 +470,7 @@ impl Server {
             Some((place, seq)) => {
                 let entry = &self.content.logs[place].entries[*seq as usize - 1];
                 assert_eq!(entry.body, body, "a number is one message's");
-                v1::Sent { seq: *seq, time_ms: entry.time_ms }
+                v1::Sent { seq: *seq, time_ms: entry.time_ms, expires_ms: 0 }
             }
             None if peer > 100 => return self.refuse(connection, id, Reason::UnknownUser, 0),
             None if self.random.u32(0..1000) < self.troubles.refuses => {
@@ -488,7 +488,7 @@ impl Server {
                 if log.acked(device) + 1 == seq {
                     log.acked.insert(device, seq);
                 }
-                v1::Sent { seq, time_ms }
+                v1::Sent { seq, time_ms, expires_ms: 0 }
             }
         };
         self.answer(connection, id, M::Sent(sent));

@@ -106,7 +106,7 @@ impl Front {
         conn.in_flight_bytes -= waiter.bytes;
         if waiter.request != 0 && !conn.closing {
             let sent = match (&reply, conn.session.as_deref()) {
-                (Reply::Sent(_, client_id), Some(session)) => Some((session.author(), *client_id)),
+                (Reply::Sent(_, client_id, _), Some(session)) => Some((session.author(), *client_id)),
                 _ => None,
             };
             let is_waited_for = !matches!(reply, Reply::Acknowledged);

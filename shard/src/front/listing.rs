@@ -110,6 +110,7 @@ fn shown(reader: UserId, glance: Glance, settings: Option<ChatSettingsRecord>) -
         unavailable: false,
         left: glance.left,
         settings: settings.map(settings_of),
+        timer_ms: glance.timer_ms,
     };
     // Never 0, which stands for no version.
     chat.version = xxh3_64(&chat.encode_to_vec()) % (NUMBERS_END - 1) + 1;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 use tern_proto::v1;
-use tern_storage::records::{ChatSettingsRecord, ClientMessageRecord, LogRecord};
+use tern_storage::records::{ChatSettingsRecord, ClientMessageRecord};
 use tern_storage::{Direction, Durable, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::group::Change;
 use tern_wire::ids::{ClientMessageId, Seq};
+use tern_wire::message::timer_ms;
 use tern_wire::private::Private;
 
 use super::guests::may_come;
@@ -17,7 +18,7 @@ use super::log::{Log, Member};
 use super::{After, Cx, GetFor, Highest, Logs, REVOKED, ScanFor, UNKNOWN_USER, UNREADABLE};
 use crate::durable::{DurableHead, DurableSeq};
 use crate::effects::Stage;
-use crate::entry::{Author, Entry, fingerprint, log_of, members_of, peer_of};
+use crate::entry::{Author, Entry, KIND_TIMER, fingerprint, log_of, members_of, peer_of};
 use crate::held::Load;
 use crate::limits::{GROUP_UNWRITTEN_MAX, LOG_WAITING_MAX};
 use crate::message::{FrontOp, Send, Unreadable, UserOp, Watermarks};
@@ -31,6 +32,17 @@ pub(super) enum Tried {
     Settled,
     /// It is at the head of the queue until the store has answered.
     Held,
+}
+
+/// What follows from a message, beside its entry.
+#[derive(Default)]
+pub(super) struct Follows {
+    /// What becomes of its group.
+    pub(super) change: Option<Change>,
+    /// Entries that become so.
+    pub(super) rewritten: Vec<Entry>,
+    /// When the message that it is about ends, and this with it; 0: never.
+    pub(super) ends_ms: u64,
 }
 
 /// A read that tells a retry from a new message is under way for the head of the log's queue.
@@ -137,7 +149,7 @@ impl Logs {
             }
             match log.durable.prove(entry.seq, entry.time_ms) {
                 Some(proof) => {
-                    let again = sent(id, proof, send.client_id);
+                    let again = sent(id, proof, send.client_id, entry.expires_ms());
                     answer_again(cx, log, (id, send.author), send.origin, again);
                 }
                 None if cx.may_write(0) => {
@@ -173,16 +185,21 @@ impl Logs {
             return;
         };
         let record = ClientMessageRecord::decode(value).ok();
-        let proven = record.and_then(|record| {
-            Some((record.fingerprint, log.durable.prove(Seq(record.seq), record.time_ms)?))
-        });
+        let proven =
+            record.and_then(|record| Some((log.durable.prove(Seq(record.seq), record.time_ms)?, record)));
         // What the store has given is durable, so a seq beyond the head is of an entry that is not there.
-        let Some((expected, proof)) = proven else {
+        let Some((proof, ClientMessageRecord { fingerprint: expected, expires_ms, .. })) = proven else {
             return self.send_undecided(cx, id, load, Unreadable::Damaged);
         };
         let send = log.sends.pop_front().expect(ASKER);
         if expected == ERASED || expected == fingerprint(send.kind, &send.body, send.envelope.as_deref()) {
-            answer_again(cx, log, (id, send.author), send.origin, sent(id, proof, send.client_id));
+            answer_again(
+                cx,
+                log,
+                (id, send.author),
+                send.origin,
+                sent(id, proof, send.client_id, expires_ms),
+            );
         } else {
             cx.refuse(send.origin, REUSED);
         }
@@ -209,34 +226,25 @@ impl Logs {
         }
     }
 
-    /// Appends a message, with what it makes of its group, or of the entries that it is about.
-    pub(super) fn append_new(
-        &mut self,
-        cx: &mut Cx,
-        id: LogId,
-        send: Send,
-        change: Option<Change>,
-        rewritten: Vec<Entry>,
-    ) {
+    /// Appends a message, with what follows from it.
+    pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send, follows: Follows) {
         if !cx.may_write(send.body.len()) {
             let refusal = cx.overloaded();
             return cx.refuse(send.origin, refusal);
         }
         let (origin, permits) = (send.origin, send.permits);
+        let Follows { change, rewritten, ends_ms } = follows;
         let log = self.known(id);
-        let entry = Arc::new(log.next_entry(id, send, cx.now_ms));
+        let entry = Arc::new(log.next_entry(id, send, cx.now_ms, ends_ms));
         let Entry { author, client_id, seq, time_ms, .. } = *entry;
         match change {
             Some(change) => write_change(cx, log, &entry, change),
+            None if entry.kind == KIND_TIMER => write_timer(cx, log, &entry),
             None if !log.exists => write_first(cx, log, &entry),
             None => {}
         }
-        if let Some(reserved) = permits.reserved
-            && let Some(peer) = peer_of(id, author.user).and_then(|peer| log.member(peer))
-        {
-            peer.reserved = reserved;
-            let (key, membership) = (keys::membership(peer.user.get(), id), peer.membership());
-            cx.put_bytes(log.slot, key, membership);
+        if let Some(reserved) = permits.reserved {
+            write_reserved(cx, log, &entry, reserved);
         }
         write_entry(cx, log, &entry);
         if let LogId::Private(_) = id {
@@ -246,6 +254,7 @@ impl Logs {
             rewrite(cx, log, &rewritten);
             log.rewritten.push((seq, Arc::new(rewritten)));
         }
+        let (slot, expires_ms) = (log.slot, entry.expires_ms());
         note_in_devices(cx, log, &entry);
         if log.group.is_some() {
             note_in_group(cx, log, &entry);
@@ -264,13 +273,16 @@ impl Logs {
             // The types ask for a proof; what is read from the store is one.
             log.durable = DurableHead::recovered(seq);
             let proven = log.durable.prove(seq, time_ms).expect("it is the head");
-            cx.reply(origin, Reply::Sent(proven, client_id));
+            cx.reply(origin, Reply::Sent(proven, client_id, expires_ms));
         }
         if is(Mutation::PushEarly) {
             tell_members(cx, log, &entry);
         }
         if matches!(id, LogId::Group(_)) {
             self.gather(cx, id, false);
+        }
+        if expires_ms > 0 {
+            self.agenda.note(slot, expires_ms);
         }
         self.after(cx, After::Append(origin, entry));
     }
@@ -285,7 +297,7 @@ impl Logs {
         let proven = log.durable.prove(entry.seq, entry.time_ms).expect("the head is at or above it now");
         cx.passed(entry.author, entry.client_id, Stage::Committed);
         if !is(Mutation::AcknowledgeEarly) {
-            cx.reply(origin, sent(entry.log, proven, entry.client_id));
+            cx.reply(origin, sent(entry.log, proven, entry.client_id, entry.expires_ms()));
         }
         if !is(Mutation::PushEarly) {
             tell_members(cx, log, &entry);
@@ -299,7 +311,8 @@ impl Logs {
     pub(super) fn sent_again(&mut self, cx: &mut Cx, origin: Origin, entry: &Entry) {
         let log = self.pinned(entry.log);
         let proof = log.durable.prove(entry.seq, entry.time_ms).expect("batches become durable in order");
-        answer_again(cx, log, (entry.log, entry.author), origin, sent(entry.log, proof, entry.client_id));
+        let again = sent(entry.log, proof, entry.client_id, entry.expires_ms());
+        answer_again(cx, log, (entry.log, entry.author), origin, again);
     }
 }
 
@@ -321,10 +334,10 @@ fn is_same(entry: &Entry, send: &Send) -> bool {
 }
 
 /// What a message is answered with. The first entry of a group tells which that is.
-fn sent(id: LogId, proof: DurableSeq, client_id: ClientMessageId) -> Reply {
+fn sent(id: LogId, proof: DurableSeq, client_id: ClientMessageId, expires_ms: u64) -> Reply {
     match id {
         LogId::Group(group) if proof.seq() == Seq(1) => Reply::GroupCreated(proof, client_id, group),
-        _ => Reply::Sent(proof, client_id),
+        _ => Reply::Sent(proof, client_id, expires_ms),
     }
 }
 
@@ -347,17 +360,40 @@ fn tell_members(cx: &mut Cx, log: &Log, entry: &Arc<Entry>) {
 
 /// Writes that a direct chat has begun.
 fn write_first(cx: &mut Cx, log: &mut Log, first: &Entry) {
-    log.exists = true;
-    cx.put(log.slot, keys::log(first.log), &LogRecord { created_ms: first.time_ms, group: None });
+    (log.exists, log.created_ms) = (true, first.time_ms);
+    cx.put(log.slot, keys::log(first.log), &log.record());
     for member in members_of(first.log) {
         cx.put_bytes(log.slot, keys::membership(member.get(), first.log), Bytes::new());
     }
 }
 
-/// Writes an entry, and under which number of its device it stands.
+/// Writes that messages disappear from here on, or do not any more.
+fn write_timer(cx: &mut Cx, log: &mut Log, entry: &Entry) {
+    (log.timer_ms, log.changed) = (timer_ms(&entry.body).expect("it was parsed when it came"), entry.seq);
+    if log.exists {
+        cx.put(log.slot, keys::log(entry.log), &log.record());
+    } else {
+        write_first(cx, log, entry);
+    }
+}
+
+/// Writes an entry, under which number of its device it stands, and when it ends.
 fn write_entry(cx: &mut Cx, log: &Log, entry: &Entry) {
     cx.put(log.slot, keys::entry(entry.log, entry.seq.0), &entry.to_record());
     write_number(cx, log, entry);
+    if entry.expires_ms() > 0 {
+        let due = keys::due(entry.expires_ms(), entry.log, entry.seq.0);
+        cx.put_bytes(log.slot, due, Bytes::new());
+    }
+}
+
+/// Writes how many bytes may wait for the peer.
+fn write_reserved(cx: &mut Cx, log: &mut Log, entry: &Entry, reserved: u64) {
+    let slot = log.slot;
+    let Some(peer) = peer_of(entry.log, entry.author.user).and_then(|peer| log.member(peer)) else { return };
+    peer.reserved = reserved;
+    let key = keys::membership(peer.user.get(), entry.log);
+    cx.put_bytes(slot, key, peer.membership());
 }
 
 /// Writes apart what a user's private log says of a chat, for the list of chats.
@@ -379,9 +415,19 @@ fn rewrite(cx: &mut Cx, log: &Log, entry: &Entry) {
 
 /// Writes under which number of its device an entry stands.
 fn write_number(cx: &mut Cx, log: &Log, entry: &Entry) {
-    let Entry { log: id, seq, author: Author { user, device }, client_id, time_ms, .. } = *entry;
-    let message = ClientMessageRecord { seq: seq.0, fingerprint: entry.fingerprint(), time_ms };
-    cx.put(log.slot, keys::client_message(id, user.get(), device.get(), client_id.0), &message);
+    let Entry { log: id, author: Author { user, device }, client_id, .. } = *entry;
+    let key = keys::client_message(id, user.get(), device.get(), client_id.0);
+    cx.put(log.slot, key, &number_record(entry));
+}
+
+/// What is kept under the number that an entry's device gave it.
+pub(super) fn number_record(entry: &Entry) -> ClientMessageRecord {
+    ClientMessageRecord {
+        seq: entry.seq.0,
+        fingerprint: entry.fingerprint(),
+        time_ms: entry.time_ms,
+        expires_ms: entry.expires_ms(),
+    }
 }
 
 /// Does what an entry says of its group, and writes it with the entry.
@@ -389,12 +435,10 @@ fn write_change(cx: &mut Cx, log: &mut Log, entry: &Entry, change: Change) {
     let (id, slot, seq) = (entry.log, log.slot, entry.seq);
     log.change(entry.author.user, change, seq, entry.time_ms);
     if !std::mem::replace(&mut log.exists, true) {
-        log.group().created_ms = entry.time_ms;
+        log.created_ms = entry.time_ms;
     }
-    let group = log.group();
-    group.changed = seq;
-    let record = LogRecord { created_ms: group.created_ms, group: Some(group.record()) };
-    cx.put(slot, keys::log(id), &record);
+    log.changed = seq;
+    cx.put(slot, keys::log(id), &log.record());
     let joined = |member: &&Member| member.part.as_ref().is_some_and(|part| part.joined == seq);
     for member in log.members.iter().filter(joined) {
         cx.put_bytes(slot, keys::membership(member.user.get(), id), Bytes::new());

@@ -9,7 +9,7 @@ use tern_wire::group::{Change, Role};
 use tern_wire::ids::Seq;
 use tern_wire::message::{Deed, is_message};
 
-use super::append::Tried;
+use super::append::{Follows, Tried};
 use super::log::Log;
 use super::{Cx, GetFor, Logs};
 use crate::entry::Entry;
@@ -28,8 +28,8 @@ const TOO_MANY_EDITS: Refusal = Refusal::new(Reason::TooManyEdits, "that message
 
 /// What becomes of a message that is about another.
 enum Verdict {
-    /// It is appended, and these entries become so.
-    Allowed(Vec<Entry>),
+    /// It is appended, with what follows.
+    Allowed(Follows),
     Refused(Refusal),
     /// The entry at this place must be known first.
     Unknown(Seq),
@@ -47,14 +47,14 @@ impl Log {
     fn consider(&self, send: &Send, now_ms: u64, windows: Windows) -> Verdict {
         let about = send.envelope.as_ref().map_or(Seq(0), |envelope| envelope.about);
         if about == Seq(0) {
-            return Verdict::Allowed(Vec::new());
+            return Verdict::Allowed(Follows::default());
         }
         let first = self.seen_member(send.author.user).map_or(Seq(1), |member| member.first());
         if about < first || about > self.head {
             return Verdict::Refused(NO_SUCH_MESSAGE);
         }
         // What a reply is to is shown by those who have it.
-        let Some(deed) = Deed::of(send.kind) else { return Verdict::Allowed(Vec::new()) };
+        let Some(deed) = Deed::of(send.kind) else { return Verdict::Allowed(Follows::default()) };
         let known = |seq| {
             let read = || send.read.iter().find(|entry| entry.seq == seq);
             self.newest_of(seq).map(|entry| &**entry).or_else(read)
@@ -62,16 +62,16 @@ impl Log {
         let Some(message) = known(about) else { return Verdict::Unknown(about) };
         if deed == Deed::Replace && message.is_erased() {
             // Another device has replaced it, and hears of this one.
-            return Verdict::Allowed(Vec::new());
+            return Verdict::Allowed(Follows::default());
         }
         if let Err(refusal) = self.may_do(deed, send, message, now_ms, windows) {
             return Verdict::Refused(refusal);
         }
-        match deed {
-            Deed::Remark | Deed::Vote => Verdict::Allowed(Vec::new()),
-            Deed::Replace => Verdict::Allowed(vec![message.erased()]),
-            Deed::Edit => Verdict::Allowed(vec![message.edited(self.head.next())]),
-            Deed::Delete if is(Mutation::KeepEdits) => Verdict::Allowed(vec![message.erased()]),
+        let rewritten = match deed {
+            Deed::Remark | Deed::Vote => Vec::new(),
+            Deed::Replace => vec![message.erased()],
+            Deed::Edit => vec![message.edited(self.head.next())],
+            Deed::Delete if is(Mutation::KeepEdits) => vec![message.erased()],
             Deed::Delete => {
                 let mut erased = vec![message.erased()];
                 for edit in message.edits() {
@@ -80,9 +80,12 @@ impl Log {
                         None => return Verdict::Unknown(*edit),
                     }
                 }
-                Verdict::Allowed(erased)
+                erased
             }
-        }
+        };
+        // What has a body of its own ends with the message.
+        let ends_ms = if send.body.is_empty() { 0 } else { message.expires_ms() };
+        Verdict::Allowed(Follows { rewritten, ends_ms, ..Follows::default() })
     }
 
     fn may_do(
@@ -96,12 +99,13 @@ impl Log {
         if !is_message(message.kind) && deed != Deed::Replace {
             return Err(NO_SUCH_MESSAGE);
         }
-        if message.is_erased() {
+        let now_ms = self.next_time_ms(now_ms);
+        if message.is_erased() || (message.expires_ms() > 0 && message.expires_ms() <= now_ms) {
             return Err(DELETED);
         }
         let kind = Kind::try_from(message.kind);
         let is_own = message.author.user == send.author.user;
-        let age_ms = self.next_time_ms(now_ms).saturating_sub(message.time_ms);
+        let age_ms = now_ms.saturating_sub(message.time_ms);
         match deed {
             // In a private log there is nothing else.
             Deed::Remark | Deed::Replace => Ok(()),
@@ -138,9 +142,9 @@ impl Logs {
         let now_ms = cx.now_ms;
         let log = self.known(id);
         match log.consider(&send, now_ms, windows) {
-            Verdict::Allowed(rewritten) => {
+            Verdict::Allowed(follows) => {
                 send.read.clear();
-                self.append_new(cx, id, *send, change, rewritten);
+                self.append_new(cx, id, *send, Follows { change, ..follows });
             }
             Verdict::Refused(refusal) => cx.refuse(send.origin, refusal),
             Verdict::Unknown(_) if !cx.may_read() => {

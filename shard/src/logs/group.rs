@@ -25,12 +25,9 @@ pub(super) struct Group {
     pub(super) description: String,
     pub(super) picture: bytes::Bytes,
     pub(super) settings: Settings,
-    pub(super) created_ms: u64,
     pub(super) invitations: Invitations,
     /// The number of the next member.
     pub(super) members_made: u32,
-    /// The newest entry that changed it.
-    pub(super) changed: Seq,
     /// While it is being read: up to which entry rows of members have what follows.
     pub(super) rows_upto: Vec<(u32, Seq)>,
     /// Rows of members that are not as in the store.
@@ -129,7 +126,7 @@ impl Group {
     }
 
     /// Takes over what was stored; `None` if it is not what was written.
-    pub(super) fn take_record(&mut self, record: GroupRecord, created_ms: u64) -> Option<()> {
+    pub(super) fn take_record(&mut self, record: GroupRecord) -> Option<()> {
         self.settings = Settings {
             senders: Who::of_number(record.senders)?,
             editors: Who::of_number(record.editors)?,
@@ -138,7 +135,7 @@ impl Group {
         };
         self.invitations = Invitations::of_records(&record.invitations, &record.asking)?;
         (self.name, self.description, self.picture) = (record.name, record.description, record.picture);
-        (self.members_made, self.created_ms) = (record.members_made, created_ms);
+        self.members_made = record.members_made;
         Some(())
     }
 
@@ -272,7 +269,7 @@ impl Log {
         match change {
             None => match v1::Kind::try_from(kind) {
                 Ok(v1::Kind::Reaction | v1::Kind::Vote | v1::Kind::Deletion) => Ok(()),
-                Ok(v1::Kind::Pin | v1::Kind::Unpin) => by(settings.editors),
+                Ok(v1::Kind::Pin | v1::Kind::Unpin | v1::Kind::Timer) => by(settings.editors),
                 _ => by(settings.senders),
             },
             Some(Change::Made(_)) => Err(MADE),
@@ -512,10 +509,11 @@ impl Log {
             settings: Some(group.settings.to_wire()),
             size: members.len() as u32,
             members: members.into_iter().map(member).collect(),
-            created_ms: group.created_ms,
+            created_ms: self.created_ms,
             invitations,
             asking,
             invitation: None,
+            timer_ms: self.timer_ms,
         }
     }
 }

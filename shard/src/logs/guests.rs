@@ -7,7 +7,7 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::group::Change;
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
-use super::append::Tried;
+use super::append::{Follows, Tried};
 use super::group::{Newcomer, UNKNOWN_GROUP};
 use super::invitations::UNKNOWN_INVITATION;
 use super::{After, Cx, Logs, REVOKED, UNKNOWN_USER, UNREADABLE, page_failed};
@@ -100,7 +100,7 @@ impl Logs {
         let is_there =
             |user: &UserId| guests.iter().any(|(guest, devices)| guest == user && devices.is_some());
         if users.iter().all(is_there) {
-            self.append_new(cx, id, send, Some(change), Vec::new());
+            self.append_new(cx, id, send, Follows { change: Some(change), ..Follows::default() });
         } else {
             cx.refuse(send.origin, UNKNOWN_USER);
         }
@@ -126,7 +126,7 @@ impl Logs {
             return cx.refuse(send.origin, REVOKED);
         }
         self.known(id).group().guests = guests;
-        self.append_new(cx, id, send, Some(change), Vec::new());
+        self.append_new(cx, id, send, Follows { change: Some(change), ..Follows::default() });
         self.known(id).group().guests.clear();
     }
 

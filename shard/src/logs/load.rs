@@ -69,14 +69,10 @@ impl Logs {
     pub(super) fn record_read(&mut self, cx: &mut Cx, id: LogId, load: Load, value: Option<Bytes>) {
         let log = self.loading(id, load);
         log.exists = value.is_some();
-        let is_whole = match (value.map(LogRecord::decode), log.group.as_deref_mut()) {
-            (None, _) => true,
-            (Some(Err(_)), _) => false,
-            (Some(Ok(_)), None) => true,
-            (Some(Ok(record)), Some(group)) => {
-                let taken = record.group.and_then(|stored| group.take_record(stored, record.created_ms));
-                taken.is_some()
-            }
+        let is_whole = match value.map(LogRecord::decode) {
+            None => true,
+            Some(Err(_)) => false,
+            Some(Ok(record)) => log.take_record(record).is_some(),
         };
         self.part_came(cx, id, if is_whole { Ok(()) } else { Err(Unreadable::Damaged) });
     }

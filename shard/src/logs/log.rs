@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tern_storage::records::{DevicePosition, MemberRecord};
+use tern_storage::records::{DevicePosition, LogRecord, MemberRecord};
 use tern_storage::{LogId, Slot};
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
 use tern_wire::message::is_message;
@@ -13,7 +13,7 @@ use tern_wire::message::is_message;
 use super::group::{Group, Part};
 use super::room;
 use crate::durable::DurableHead;
-use crate::entry::{Author, Entry, members_of, peer_of};
+use crate::entry::{Author, Entry, Fate, members_of, peer_of};
 use crate::held::{Held, Load};
 use crate::limits::{AHEAD_MS_MAX, QUIET_TIMES_MAX};
 use crate::message::{LogOp, Send, Watermarks};
@@ -33,6 +33,11 @@ pub(super) struct Log {
     pub(super) sends: VecDeque<Box<Send>>,
     /// It has been made: its record is in the store or in a batch.
     pub(super) exists: bool,
+    pub(super) created_ms: u64,
+    /// Messages are erased so long after they were sent, in ms; 0: never.
+    pub(super) timer_ms: u64,
+    /// The newest entry that changed what the log is.
+    pub(super) changed: Seq,
     pub(super) head: Seq,
     pub(super) durable: DurableHead,
     pub(super) last_time_ms: u64,
@@ -125,6 +130,9 @@ impl Log {
             reading: 0,
             sends: VecDeque::new(),
             exists: false,
+            created_ms: 0,
+            timer_ms: 0,
+            changed: Seq(0),
             head: Seq(0),
             durable: DurableHead::recovered(Seq(0)),
             last_time_ms: 0,
@@ -159,9 +167,24 @@ impl Log {
         part.map_or(Seq(1), |part| part.joined)
     }
 
-    /// Something becomes of the group that is not durable yet.
+    /// Something becomes of the log itself that is not durable yet.
     pub(super) fn is_changing(&self) -> bool {
-        self.group.as_ref().is_some_and(|group| group.changed > self.durable.seq())
+        self.changed > self.durable.seq()
+    }
+
+    /// Takes over what was stored; `None` if it is not what was written.
+    pub(super) fn take_record(&mut self, record: LogRecord) -> Option<()> {
+        (self.created_ms, self.timer_ms) = (record.created_ms, record.timer_ms);
+        match self.group.as_deref_mut() {
+            Some(group) => group.take_record(record.group?),
+            None => Some(()),
+        }
+    }
+
+    /// What the store has of it, beside entries and members.
+    pub(super) fn record(&self) -> LogRecord {
+        let group = self.group.as_deref().map(Group::record);
+        LogRecord { created_ms: self.created_ms, group, timer_ms: self.timer_ms }
     }
 
     /// Up to where somebody may see the log with this head: nowhere, if not as a member.
@@ -258,12 +281,15 @@ impl Log {
             && !waits
     }
 
-    /// The entry that a message becomes now, behind the head, and counted.
-    pub(super) fn next_entry(&mut self, id: LogId, send: Send, now_ms: u64) -> Entry {
+    /// The entry that a message becomes now, behind the head, and counted. It ends with the message that it is about, or as the log has
+    /// its messages end.
+    pub(super) fn next_entry(&mut self, id: LogId, send: Send, now_ms: u64, ends_ms: u64) -> Entry {
         let Send { author, client_id, kind, body, envelope, .. } = send;
         let (seq, time_ms) = (self.head.next(), self.next_time_ms(now_ms));
         let counts = is_message(kind);
         self.messages += u64::from(counts);
+        let by_timer = if counts && self.timer_ms > 0 { time_ms.saturating_add(self.timer_ms) } else { 0 };
+        let fate = Fate { expires_ms: ends_ms.max(by_timer), ..Fate::default() };
         let (sender_bytes, other_bytes, sender_messages) = match self.group {
             Some(_) => (0, 0, 0),
             None => self.count_written(author.user, body.len(), counts),
@@ -281,7 +307,7 @@ impl Log {
             sender_messages,
             messages: self.messages,
             envelope,
-            fate: None,
+            fate: fate.if_any(),
         }
     }
 
@@ -301,7 +327,12 @@ impl Log {
     /// What later entries have made of others, up to the durable head, is shown from here on.
     pub(super) fn show_rewritten(&mut self) {
         let durable = self.durable.seq();
-        for (_, entry) in self.rewritten.extract_if(.., |(by, _)| *by <= durable) {
+        self.show(|by, _| by <= durable);
+    }
+
+    /// Shows entries as they were rewritten, if this is true of what rewrote them.
+    pub(super) fn show(&mut self, mut which: impl FnMut(Seq, &Entry) -> bool) {
+        for (_, entry) in self.rewritten.extract_if(.., |(by, entry)| which(*by, entry)) {
             let Some(first) = self.tail.front().map(|oldest| oldest.seq) else { continue };
             let place = entry.seq.0.checked_sub(first.0);
             if let Some(shown) = place.and_then(|place| self.tail.get_mut(place as usize)) {

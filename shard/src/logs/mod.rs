@@ -4,8 +4,10 @@
 //! never forgotten and never read.
 
 mod acknowledge;
+mod agenda;
 mod append;
 mod concern;
+mod due;
 mod eviction;
 mod gather;
 mod glance;
@@ -27,6 +29,7 @@ use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 
+use self::agenda::Agenda;
 use self::group::Newcomer;
 use self::log::{Highest, Log, Member};
 pub(crate) use self::moving::Taken;
@@ -59,6 +62,7 @@ pub(crate) struct Logs {
     empty: Vec<LogId>,
     /// Asks whether a message may be appended.
     asks_made: u64,
+    agenda: Agenda,
 }
 
 impl Department for Logs {
@@ -87,6 +91,7 @@ impl Logs {
             gathering: Vec::new(),
             empty: Vec::new(),
             asks_made: 0,
+            agenda: Agenda::new(),
         }
     }
 
@@ -99,6 +104,7 @@ impl Logs {
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
         self.write_gathered(cx);
         self.clear_marks(cx);
+        self.look_at_what_is_due(cx);
         self.evict(cx);
     }
 
@@ -145,6 +151,7 @@ impl Logs {
             LogOp::Changed(user) => self.member_changed(cx, id, user),
             LogOp::DevicesChanged(user, devices) => self.guest_known(cx, id, user, devices),
             LogOp::Glance(asker) => self.glance(cx, id, asker),
+            LogOp::Due(due) => self.fall_due(cx, id, due),
             LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Permit(..) => {
                 unreachable!("taken before the log is looked at")
             }
@@ -160,9 +167,10 @@ impl Logs {
             LogOp::History(history) => cx.refuse(history.origin, refusal),
             LogOp::Pull(pull) => page_failed(cx, id, *pull, Unreadable::ForNow),
             LogOp::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
-            // Nobody waits for these. The first two are hints; the others are answers to a log that is not here.
+            // Nobody waits for these. The first are hints, or come again; the others are answers to a log that is not here.
             LogOp::Recover(_)
             | LogOp::Changed(_)
+            | LogOp::Due(_)
             | LogOp::DevicesChanged(..)
             | LogOp::Devices(..)
             | LogOp::Unreadable(_)

@@ -6,7 +6,7 @@ use super::{Cx, Log, Logs};
 
 /// The logs of a slot.
 #[derive(Debug)]
-pub(crate) struct Taken(Vec<(LogId, Box<Log>)>);
+pub(crate) struct Taken(Slot, Vec<(LogId, Box<Log>)>);
 
 impl Logs {
     /// Whether nothing of a slot is under way.
@@ -16,11 +16,13 @@ impl Logs {
 
     /// Lets go of a slot, which is still.
     pub(crate) fn let_go(&mut self, slot: Slot) -> Taken {
-        Taken(self.logs.take(slot))
+        self.agenda.forget(slot);
+        Taken(slot, self.logs.take(slot))
     }
 
     /// Takes up a slot that another core has let go.
-    pub(crate) fn take_up(&mut self, cx: &mut Cx, Taken(logs): Taken) {
+    pub(crate) fn take_up(&mut self, cx: &mut Cx, Taken(slot, logs): Taken) {
+        self.agenda.note(slot, cx.now_ms);
         for (id, log) in logs {
             self.remember_to_evict(id, log.born);
             if log.in_quiet {

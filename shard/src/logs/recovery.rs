@@ -46,6 +46,9 @@ impl Logs {
     /// Owners of users are gone: those in their place are told by the logs in memory that they are in use, and where they stand, and
     /// are asked what was asked.
     pub(crate) fn owners_gone(&mut self, cx: &mut Cx, taken: &Taken) {
+        if taken.slots().iter().any(|slot| cx.owns(*slot)) {
+            self.agenda.begin_anew();
+        }
         if is(Mutation::ForgetWatch) {
             return;
         }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tern_storage::{Durable, LogId, Rows};
+use tern_storage::{Durable, LogId, Rows, Slot};
 use tern_wire::ids::{Seq, UserId};
 
+use super::agenda::Look;
 use super::read::Reader;
 use super::{Cx, Logs};
 use crate::entry::{Author, Entry};
@@ -28,6 +29,8 @@ pub(crate) enum After {
     Marked(LogId),
     /// What was asked rests on what was not durable: go on with it.
     Ask(LogId, Box<LogOp>),
+    /// The time of an entry had come, and it is erased.
+    Erased(LogId, Seq),
     /// The mark that a pull needed was written: go on with it.
     Pull(LogId, Box<Pull>),
 }
@@ -55,6 +58,8 @@ pub(crate) enum GetFor {
     ClientMessage(LogId, Load),
     /// An entry at this place, for the message at the head of the log's queue.
     Considered(LogId, Load, Seq),
+    /// An entry at a place of which something is due since this time.
+    Due(LogId, Load, u64, Seq),
 }
 
 /// What a scan of a log's is for. See [`GetFor`].
@@ -68,6 +73,10 @@ pub(crate) enum ScanFor {
     HighestClientId(LogId, Load),
     /// Entries for somebody.
     Entries(Box<Reader>),
+    /// What is due in a slot.
+    Due(Slot, Look),
+    /// What is due in the slot of this number, and in those behind it.
+    AllDue(u16),
 }
 
 impl After {
@@ -76,7 +85,11 @@ impl After {
         match self {
             Self::Append(_, entry) | Self::Again(_, entry) => entry.log,
             Self::Acknowledged(acknowledged) => acknowledged.log,
-            Self::Marked(log) | Self::Pull(log, _) | Self::Gathered(log, _) | Self::Ask(log, _) => *log,
+            Self::Marked(log)
+            | Self::Pull(log, _)
+            | Self::Gathered(log, _)
+            | Self::Ask(log, _)
+            | Self::Erased(log, _) => *log,
         }
     }
 }
@@ -98,6 +111,7 @@ impl Logs {
             }
             After::Ask(log, op) => self.told(cx, log, *op),
             After::Gathered(log, acknowledged) => self.gathered(cx, log, acknowledged),
+            After::Erased(log, seq) => self.erased(log, seq),
             After::Marked(_) => {}
         }
         self.settled(cx, id);
@@ -122,7 +136,7 @@ impl Logs {
                 }
                 None
             }
-            After::Marked(_) => None,
+            After::Marked(_) | After::Erased(..) => None,
             After::Ask(_, op) => Some(op),
             // A store that takes nothing must still be read.
             After::Pull(_, pull) => {
@@ -147,6 +161,9 @@ impl Logs {
             (GetFor::Considered(log, load, seq), Ok(value)) => {
                 self.considered_read(cx, log, load, seq, value);
             }
+            (GetFor::Due(log, load, at_ms, seq), value) => {
+                self.due_entry_read(cx, (log, load), at_ms, seq, value);
+            }
             (GetFor::ClientMessage(log, load) | GetFor::Considered(log, load, _), Err(why)) => {
                 self.send_undecided(cx, log, load, why);
             }
@@ -163,6 +180,8 @@ impl Logs {
             }
             (ScanFor::HighestClientId(log, load), Ok(rows)) => self.highest_read(cx, log, load, &rows.rows),
             (ScanFor::HighestClientId(log, load), Err(why)) => self.send_undecided(cx, log, load, why),
+            (ScanFor::AllDue(from), rows) => self.table_read(cx, from, rows),
+            (ScanFor::Due(slot, look), rows) => self.due_read(cx, slot, look, rows),
             (ScanFor::Entries(reader), rows) => self.entries_read(cx, *reader, rows),
         }
     }

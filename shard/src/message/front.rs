@@ -129,6 +129,8 @@ pub struct Glance {
     pub others: Watermarks,
     /// The reader's own.
     pub own: Watermarks,
+    /// Messages are erased so long after they were sent, in ms; 0: never.
+    pub timer_ms: u64,
     /// It is a group that the reader has left.
     pub left: bool,
     /// What the reader may see of the peer.
@@ -152,6 +154,7 @@ impl Glance {
             unread: 0,
             others: Watermarks::default(),
             own: Watermarks::default(),
+            timer_ms: 0,
             left: false,
             shown: Shown { name: false, phone: false },
             name: String::new(),

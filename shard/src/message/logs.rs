@@ -44,6 +44,8 @@ pub enum LogOp {
     About(Origin, UserId, Option<InvitationHash>),
     /// Say who a member of a group is: for another one, about one.
     DescribeMember(Origin, UserId, UserId),
+    /// Something of entries is due, each since a time in ms since the Unix epoch. It is told again for as long as it is not done.
+    Due(Vec<(u64, Seq)>),
     /// What the owner of a member was told is lost, or what it was to be told: say where the log stands.
     Recover(UserId),
     /// A member is not as before: the other one is told, if both have written.
@@ -73,6 +75,7 @@ impl LogOp {
             | Self::DescribeMember(..) => true,
             Self::Recover(_)
             | Self::Changed(_)
+            | Self::Due(_)
             | Self::DevicesChanged(..)
             | Self::Permit(..)
             | Self::Devices(..)
@@ -93,6 +96,7 @@ impl LogOp {
             | Self::Acknowledge { .. }
             | Self::Describe { .. }
             | Self::Changed(_)
+            | Self::Due(_)
             | Self::Permit(..)
             | Self::Devices(..)
             | Self::Unreadable(_)

@@ -19,6 +19,9 @@ use crate::record::place_of;
 use crate::talk::{has_text, says};
 use crate::work::Work;
 
+/// How long after its time the server may still have something, when nothing is wrong.
+const ENDS_WITHIN_MS: u64 = 2_000;
+
 /// Pages of a list of chats; more can't be.
 const PAGES_MAX: usize = 100;
 
@@ -26,7 +29,7 @@ impl World {
     /// Looks whether the books add up, and go on from those before. `false`: they can't be read now.
     pub(super) fn audit(&mut self, engine: &SteppedEngine) -> Result<bool, String> {
         let Some(books) = Books::read(engine, self.now)? else { return Ok(false) };
-        self.sums = books.audit(&self.record)?;
+        self.sums = books.audit(&self.record, self.latest_ms)?;
         if let Some(before) = &self.books {
             books.goes_on_from(before)?;
         }
@@ -49,6 +52,12 @@ impl World {
         }
         self.node = Some(node);
         let books = self.books.as_ref().expect("it was just read");
+        let ended_ms = self.clock.now_ms(self.now).saturating_sub(ENDS_WITHIN_MS);
+        for (id, log) in &books.logs {
+            if let Some(seq) = log.outlived(ended_ms) {
+                return Err(format!("{id:?}: {seq} has outlived its time"));
+            }
+        }
         let (owed, free) = self.record.is_paid(books)?;
         for (device, list) in self.devices.iter().zip(&lists) {
             self.has_all(device, books).map_err(|what| format!("{what}: {device:?}"))?;
@@ -113,8 +122,11 @@ impl World {
                 entry.erased && later.any(|later| later.kind == deletion && later.about == message)
             };
             let is_there = |seq: u64| {
-                let same = |body: &Vec<u8>| body[..] == log.entries[seq as usize - 1].body[..];
-                has.get(&seq).is_some_and(|body| same(body) || is_deleted_later(seq))
+                let entry = &log.entries[seq as usize - 1];
+                let same = |body: &Vec<u8>| body[..] == entry.body[..];
+                // The server's clock and the device's own erase what has ended, each in its time.
+                let has_ended = |body: &Vec<u8>| entry.expires_ms > 0 && (entry.erased || body.is_empty());
+                has.get(&seq).is_some_and(|body| same(body) || has_ended(body) || is_deleted_later(seq))
             };
             if let Some(seq) = (first..=last).find(|seq| !is_there(*seq)) {
                 return Err(format!("it has not what is at {seq} of {last} with {chat}, or another"));
@@ -130,7 +142,17 @@ impl World {
                 return Err(format!("it is at {position} of {last} in the chat with {chat}: {member:?}"));
             }
         }
+        self.knows_the_others(device, books)
+    }
+
+    /// A device knows how far the others have got whom it waits for, and has nothing that has outlived its time.
+    fn knows_the_others(&self, device: &Device, books: &Books) -> Result<(), String> {
+        let (user, number) = device.session().expect("it has caught up");
         let tables = device.machine().expect("it has a session").tables();
+        let unix_ms = device.clock.wall.ms(self.now).max(0) as u64;
+        if tables.next_end().expect("memory is read").is_some_and(|at_ms| at_ms + 1_000 <= unix_ms) {
+            return Err("it has something that has outlived its time".to_owned());
+        }
         let waits = tables.logs(Which::All(None), u32::MAX).expect("memory is read");
         for log in waits
             .into_iter()

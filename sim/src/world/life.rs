@@ -266,7 +266,8 @@ impl World {
     /// Something about a message, mostly one's own where nobody else may.
     fn about_a_message(&mut self, at: usize, chat: u64) -> Option<(Work, Ask)> {
         let me = self.devices[at].user;
-        let kind = match self.life.below(12) {
+        let kind = match self.life.below(13) {
+            12 => return Some((Work::Talk, self.timer(chat))),
             ..4 => Kind::Edit,
             4..7 => Kind::Reaction,
             7..9 => Kind::Deletion,
@@ -291,6 +292,13 @@ impl World {
             self.record.asked(self.said, at, body.len(), (me, chat), about);
         }
         Some((Work::Talk, Ask::Send(NewMessage { chat, kind, body, envelope, key: None })))
+    }
+
+    /// Messages of a chat end after a while from here on, or stay.
+    fn timer(&mut self, chat: u64) -> Ask {
+        let after_ms = [0, 0, 1_000, 5_000][self.life.below(4) as usize];
+        let body = v1::Timer { after_ms }.encode_to_vec();
+        Ask::Send(NewMessage { chat, kind: Kind::Timer, body, ..NewMessage::default() })
     }
 
     /// Something for one's own devices, mostly in place of something of before.

@@ -101,6 +101,8 @@ struct World {
     record: Record,
     /// What the store held when it was read last.
     books: Option<Books>,
+    /// The latest time that a process's clock has said.
+    latest_ms: u64,
     sums: Sums,
     tally: Tally,
     troubles: Troubles,
@@ -163,6 +165,7 @@ impl World {
             strangers_token: String::new(),
             record: Record::default(),
             books: None,
+            latest_ms: 0,
             sums: Sums::default(),
             tally: Tally::default(),
             troubles,

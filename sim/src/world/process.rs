@@ -92,6 +92,7 @@ impl World {
             self.turns.remove(&core);
         }
         let now_ms = self.clock.now_ms(self.now);
+        self.latest_ms = now_ms.max(self.latest_ms);
         let Some(node) = &mut self.node else { return };
         for does in node.turn(core, self.now, now_ms, &mut self.chance) {
             match does {

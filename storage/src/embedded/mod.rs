@@ -39,7 +39,7 @@ pub use self::options::EmbeddedOptions;
 pub use self::stepped::{Step, Stepped, SteppedEngine};
 
 /// The layout of keys and records that this code reads and writes. docs/STORAGE.md has the table of versions.
-pub const LAYOUT: u64 = 6;
+pub const LAYOUT: u64 = 7;
 
 /// The log's directory within the store's.
 const LOG: &str = "log";

@@ -472,6 +472,7 @@ pub async fn history(profile: &ProfileArgs, with: &Who, which: Page, json: bool)
 /// Prints what the profile has kept of a chat, without asking the server.
 pub fn history_local(profile: &ProfileArgs, with: &Who, which: Page, json: bool) -> Done {
     let store = profile.store()?;
+    store.end(crate::private::now_ms())?;
     let chat = match with {
         Who::Phone(phone) => store.person_by_phone(phone)?,
         Who::User(id) => store.person(*id)?,

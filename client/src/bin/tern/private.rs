@@ -140,8 +140,13 @@ pub async fn run(profile: &ProfileArgs, own: Own, json: bool) -> commands::Done 
 
 /// The time in so many hours, in ms since the Unix epoch.
 pub fn in_hours_ms(hours: u32) -> u64 {
+    now_ms() + u64::from(hours) * 3_600_000
+}
+
+/// The time, in ms since the Unix epoch.
+pub fn now_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.unwrap_or_default().as_millis() as u64 + u64::from(hours) * 3_600_000
+    now.unwrap_or_default().as_millis() as u64
 }
 
 /// What is told to one's own devices, for programs; `null` if this version does not know it, or it was replaced.

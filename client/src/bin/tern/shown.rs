@@ -20,6 +20,9 @@ pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// What stands in place of a message that was deleted for everyone.
 pub const DELETED: &str = "(deleted)";
 
+/// In place of one whose time has come, or that was deleted before.
+pub const DISAPPEARED: &str = "(disappeared)";
+
 /// Begins each further line of a message, so that none looks like a line of the program's own.
 const CONTINUED: &str = "        │ ";
 
@@ -65,6 +68,7 @@ pub fn lines_of(message: &Message) -> String {
 pub fn text_of_message(message: &Message) -> String {
     match special(message.kind) {
         Some(text) => text.to_owned(),
+        None if message.erased && message.expires_ms > 0 => DISAPPEARED.to_owned(),
         None if message.erased => DELETED.to_owned(),
         None => talk::text(message),
     }
@@ -178,7 +182,7 @@ pub fn group_json(group: &Group, people: &BTreeMap<u64, Person>) -> Value {
     };
     json!({
         "chat": group.chat, "name": group.name, "description": group.description,
-        "settings": settings_json(group.settings), "created_ms": group.created_ms,
+        "settings": settings_json(group.settings), "created_ms": group.created_ms, "timer_ms": group.timer_ms,
         "invitations": group.invitations.iter().map(invitation).collect::<Vec<_>>(), "asking": group.asking,
         "members": group.members.iter().map(member).collect::<Vec<_>>(),
     })
@@ -305,7 +309,7 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
             object.insert("base64".into(), STANDARD.encode(&message.body).into());
         }
         Kind::Deletion | Kind::Pin | Kind::Unpin => {}
-        Kind::Location | Kind::Contact | Kind::Poll | Kind::Media | Kind::Vote => {
+        Kind::Location | Kind::Contact | Kind::Poll | Kind::Media | Kind::Vote | Kind::Timer => {
             let name = talk::name_of_kind(message.kind).expect("these have one");
             object.insert(name.into(), talk::body_json(message));
             object.insert("base64".into(), STANDARD.encode(&message.body).into());
@@ -331,8 +335,9 @@ pub fn message_of(chat: u64, value: &Value) -> Message {
         _ => value["kind"].as_str().and_then(talk::kind_of_name).unwrap_or_default(),
     };
     let (seq, sender, time_ms, own) = (number("seq"), number("sender"), number("time_ms"), is("own"));
-    let (erased, edited_by, envelope) = (is("erased"), number("edited_by"), talk::envelope_of(value));
-    Message { chat, seq, sender, time_ms, body, own, kind, envelope, erased, edited_by }
+    let (erased, envelope) = (is("erased"), talk::envelope_of(value));
+    let (edited_by, expires_ms) = (number("edited_by"), number("expires_ms"));
+    Message { chat, seq, sender, time_ms, body, own, kind, envelope, erased, expires_ms, edited_by }
 }
 
 /// A person as methods name them.
@@ -351,6 +356,7 @@ pub fn chat_json(chat: &Chat) -> Value {
         "chat": user_id, "name": name, "phone": phone, "head": chat.head, "unread": chat.unread,
         "last": chat.last.as_ref().map(message_json), "delivered_upto": chat.delivered_upto,
         "read_upto": chat.read_upto, "own_read_upto": chat.own_read_upto, "version": chat.version, "left": chat.left,
+        "timer_ms": chat.timer_ms,
         "settings": private::settings_json(&chat.settings),
     })
 }
@@ -692,6 +698,7 @@ mod tests {
             envelope: tern_client::Envelope { about: 1, forwards: 1, mentions: vec![1] },
             erased: true,
             edited_by: 5,
+            expires_ms: 6,
             ..text(Kind::Edit, b"text")
         };
         let of_kinds = (0..20).map(Kind::from).map(|kind| Event::Message(text(kind, b"")));

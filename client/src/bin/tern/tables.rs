@@ -122,6 +122,9 @@ pub fn group(group: &Value) -> Vec<String> {
     if settings["shows_history"] == true {
         lines.push("those who come later see what was said before".to_owned());
     }
+    if let Some(after_ms) = group["timer_ms"].as_u64().filter(|after_ms| *after_ms > 0) {
+        lines.push(format!("messages disappear after {}", crate::talk::span(after_ms)));
+    }
     let members = group["members"].as_array().map(Vec::as_slice).unwrap_or_default();
     lines.push(format!("{} {}", members.len(), if members.len() == 1 { "member" } else { "members" }));
     let member = |member: &Value| {

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use prost::Message as _;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tern_client::body::{ContactCard, Location, Media, Poll, Vote};
+use tern_client::body::{ContactCard, Location, Media, Poll, Timer, Vote};
 use tern_client::{Envelope, Kind, Message, NewMessage, Standing};
 
 use crate::commands;
@@ -21,6 +21,14 @@ pub struct Place {
     /// The message's place in the chat, as `tern history` shows it
     #[arg(value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
     seq: u64,
+}
+
+impl Place {
+    fn params(&self) -> Map<String, Value> {
+        let mut params = self.who.params();
+        params.insert("seq".into(), self.seq.into());
+        params
+    }
 }
 
 /// What one does with messages that are there.
@@ -81,6 +89,14 @@ pub enum Talk {
         /// To whom
         to: Who,
     },
+    /// Have messages disappear that are sent from here on: a chat of two as either of them says, a group as those who may edit it
+    Timer {
+        /// In the chat with whom
+        who: Who,
+        /// After how long: 30s, 5m, 24h, 7d, up to 365d; or `off`
+        #[arg(value_parser = span_ms)]
+        after: u64,
+    },
     /// Print a message as it stands: how it reads now, who has reacted and how, what was voted
     Message {
         #[command(flatten)]
@@ -128,22 +144,42 @@ pub async fn run(profile: &ProfileArgs, talk: Talk, json: bool) -> commands::Don
             params.insert("vote".into(), json!(answers));
             send(&place.who, params).await
         }
+        Talk::Timer { who, after } => {
+            let mut params = who.params();
+            params.insert("timer_ms".into(), after.into());
+            send(&who, params).await
+        }
         Talk::Forward { place, to } => {
-            let mut params = place.who.params();
-            params.insert("seq".into(), place.seq.into());
-            let found = commands::ask(profile, "message", params.into()).await?;
+            let found = commands::ask(profile, "message", place.params().into()).await?;
             let mut params = to.params();
             params.insert("forward".into(), found["message"].clone());
             send(&to, params).await
         }
         Talk::Message { place } => {
-            let mut params = place.who.params();
-            params.insert("seq".into(), place.seq.into());
-            let found = commands::ask(profile, "message", params.into()).await?;
+            let found = commands::ask(profile, "message", place.params().into()).await?;
             commands::print_lines(&found, json, standing_lines);
             Ok(std::process::ExitCode::SUCCESS)
         }
     }
+}
+
+/// Units of time, in ms, the longest first.
+const UNITS: [(char, u64); 4] = [('d', 86_400_000), ('h', 3_600_000), ('m', 60_000), ('s', 1_000)];
+
+/// How long somebody means; `off` is 0.
+fn span_ms(written: &str) -> Result<u64, String> {
+    let of_unit = |(unit, ms): (char, u64)| {
+        let number: u64 = written.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(ms).filter(|span| (1_000..=365 * UNITS[0].1).contains(span))
+    };
+    let span = if written == "off" { Some(0) } else { UNITS.into_iter().find_map(of_unit) };
+    span.ok_or_else(|| "from 1s to 365d (s, m, h, d), or `off`".to_owned())
+}
+
+/// So many ms, in the longest unit of which they are so many.
+pub fn span(span_ms: u64) -> String {
+    let whole = UNITS.into_iter().find(|(_, ms)| span_ms.is_multiple_of(*ms));
+    whole.map_or_else(|| format!("{span_ms} ms"), |(unit, ms)| format!("{}{unit}", span_ms / ms))
 }
 
 /// What is to be sent, as a method's parameters say it.
@@ -165,6 +201,8 @@ pub struct Send {
     vote: Option<Vec<u32>>,
     location: Option<NewLocation>,
     contact: Option<NewContact>,
+    /// Messages disappear so long after they were sent, from here on.
+    timer_ms: Option<u64>,
     /// A message, as `message` gives it, that is sent on.
     forward: Option<Value>,
 }
@@ -227,6 +265,8 @@ impl Send {
             message(Kind::Location, Location { latitude, longitude, name: text, accuracy_m }.encode_to_vec())
         } else if let Some(NewContact { phones, user_id }) = self.contact {
             message(Kind::Contact, ContactCard { name: text, phones, user_id }.encode_to_vec())
+        } else if let Some(after_ms) = self.timer_ms {
+            message(Kind::Timer, Timer { after_ms }.encode_to_vec())
         } else {
             message(kind.unwrap_or_default(), text.into_bytes())
         };
@@ -274,7 +314,7 @@ fn standing_lines(found: &Value) -> Vec<String> {
     lines
 }
 
-const NAMES: [(Kind, &str); 10] = [
+const NAMES: [(Kind, &str); 11] = [
     (Kind::Location, "location"),
     (Kind::Contact, "contact"),
     (Kind::Poll, "poll"),
@@ -285,6 +325,7 @@ const NAMES: [(Kind, &str); 10] = [
     (Kind::Vote, "vote"),
     (Kind::Pin, "pin"),
     (Kind::Unpin, "unpin"),
+    (Kind::Timer, "timer"),
 ];
 
 /// What a kind is called in JSON, where it is said: `None` for texts, and for what is said otherwise.
@@ -349,8 +390,18 @@ pub fn text(message: &Message) -> String {
             let file = format!("⎙ {} ({}, {bytes} bytes)", clean_line(&name), clean_line(&r#type));
             if caption.is_empty() { file } else { format!("{file}\n{}", text_of(caption.as_bytes())) }
         }),
+        Kind::Timer => timer_text(message),
         Kind::Private => crate::private::text(message),
         Kind::Text | Kind::Group | Kind::Lost | Kind::Unknown => text_of(&message.body),
+    }
+}
+
+/// After how long messages disappear.
+pub fn timer_text(message: &Message) -> String {
+    match message.timer() {
+        Some(0) => "(messages stay from here on)".to_owned(),
+        Some(after_ms) => format!("(messages disappear after {} from here on)", span(after_ms)),
+        None => sealed(),
     }
 }
 
@@ -375,6 +426,7 @@ pub fn body_json(message: &Message) -> Value {
         Kind::Media => message.body_as::<Media>().map(|media| {
             json!({ "type": media.r#type, "name": media.name, "bytes": media.bytes, "caption": media.caption })
         }),
+        Kind::Timer => message.timer().map(Value::from),
         _ => None,
     }
     .unwrap_or(Value::Null)
@@ -395,6 +447,9 @@ pub fn insert_envelope(object: &mut Map<String, Value>, message: &Message) {
     }
     if !mentions.is_empty() {
         object.insert("mentions".into(), json!(mentions));
+    }
+    if message.expires_ms > 0 {
+        object.insert("expires_ms".into(), message.expires_ms.into());
     }
     if message.erased {
         object.insert("erased".into(), true.into());

@@ -59,6 +59,9 @@ impl<S: Tables> Records<S> {
         }
         row.seen = self.no_longer_gone(chat, &row)?;
         self.change(Change::Entry(chat, &row))?;
+        if row.expires_ms > 0 && !row.erased {
+            self.ends_ms = self.ends_ms.min(row.expires_ms);
+        }
         let mut log = self.log(chat)?;
         // It may have been deleted by an entry that came before it, as its author's `Sent` may come late.
         if seq < log.top && !row.erased {
@@ -88,6 +91,23 @@ impl<S: Tables> Records<S> {
         }
         self.change(Change::Log(log))?;
         Ok(Took { log, rewound })
+    }
+
+    /// Before when nothing ends by itself, in ms since the Unix epoch.
+    pub(crate) fn ends_ms(&self) -> u64 {
+        self.ends_ms
+    }
+
+    /// Erases what has ended by now.
+    pub(crate) fn end(&mut self, now_ms: u64) -> Result<(), Error> {
+        if self.ends_ms > now_ms {
+            return Ok(());
+        }
+        if self.tables.next_end()?.is_some_and(|at_ms| at_ms <= now_ms) {
+            self.change(Change::End(now_ms))?;
+        }
+        self.ends_ms = self.tables.next_end()?.unwrap_or(u64::MAX);
+        Ok(())
     }
 
     /// Something that one has told one's own devices: it counts, unless there is something newer of its key.
@@ -292,7 +312,8 @@ impl<S: Tables> Records<S> {
 }
 
 fn row_of(entry: &v1::Entry, sender: u64) -> EntryRow {
-    let v1::Entry { seq, time_ms, kind, about, forwards, erased, .. } = *entry;
+    let v1::Entry { seq, time_ms, kind, about, forwards, erased, expires_ms, .. } = *entry;
     let envelope = Envelope { about, forwards, mentions: entry.mentions.clone() };
-    EntryRow { seq, sender, time_ms, kind, body: Bytes::clone(&entry.body), envelope, erased, seen: false }
+    let body = Bytes::clone(&entry.body);
+    EntryRow { seq, sender, time_ms, kind, body, envelope, erased, expires_ms, seen: false }
 }

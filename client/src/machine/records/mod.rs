@@ -25,13 +25,15 @@ pub(crate) struct Records<S> {
     tables: S,
     changed: bool,
     me: u64,
+    /// Nothing ends before this, in ms since the Unix epoch.
+    ends_ms: u64,
 }
 
 impl<S: Tables> Records<S> {
     /// The records in these tables, and whose they are.
     pub(crate) fn open(tables: S) -> Result<(Self, Account), Error> {
         let account = tables.device()?.ok_or(Error::NotRegistered)?.account;
-        Ok((Self { tables, changed: false, me: account.user_id }, account))
+        Ok((Self { tables, changed: false, me: account.user_id, ends_ms: 0 }, account))
     }
 
     /// For reads that mean the same to everybody.
@@ -55,6 +57,8 @@ impl<S: Tables> Records<S> {
     pub(crate) fn roll_back(&mut self) {
         if std::mem::take(&mut self.changed) {
             self.tables.roll_back();
+            // What had ended has not.
+            self.ends_ms = 0;
         }
     }
 

@@ -236,13 +236,14 @@ impl Session {
         use server_frame::Message as M;
         match (pending, message) {
             (pending, M::Refused(refused)) => return self.refused(device, pending, refused),
-            (Pending::Send(client_id), M::Sent(v1::Sent { seq, time_ms })) => {
+            (Pending::Send(client_id), M::Sent(sent)) => {
                 self.sending.acknowledged();
-                self.sent(device, client_id, None, (seq, time_ms))?;
+                self.sent(device, client_id, None, sent)?;
             }
             (Pending::Send(client_id), M::GroupCreated(v1::GroupCreated { chat, seq, time_ms })) => {
                 self.sending.acknowledged();
-                self.sent(device, client_id, Some(chat), (seq, time_ms))?;
+                let sent = v1::Sent { seq, time_ms, expires_ms: 0 };
+                self.sent(device, client_id, Some(chat), sent)?;
             }
             (Pending::Lookup(_, ticket), M::Person(person)) => {
                 let person = self.person(device, person);

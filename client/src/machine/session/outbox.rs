@@ -132,7 +132,7 @@ impl Session {
         device: &mut Device<S>,
         client_id: u64,
         created: Option<u64>,
-        (seq, time_ms): (u64, u64),
+        v1::Sent { seq, time_ms, expires_ms }: v1::Sent,
     ) -> Result<(), Ended> {
         // It may have come as an entry before.
         let Some(Outgoing { chat, kind, body, envelope, .. }) = device.records.outgoing(client_id)? else {
@@ -163,6 +163,7 @@ impl Session {
             about: envelope.about,
             forwards: envelope.forwards,
             mentions: envelope.mentions,
+            expires_ms,
             ..v1::Entry::default()
         };
         let chat = entry.chat;

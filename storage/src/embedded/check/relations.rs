@@ -1,5 +1,5 @@
 //! What must agree: entries are dense and their chat has its records, watermarks and numbers of clients do not go beyond the
-//! head, phones and devices have their user. Records must be ones.
+//! head, what is to be erased stands among what is due, phones and devices have their user. Records must be ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +31,8 @@ struct Seen {
     members: BTreeSet<u64>,
     /// The highest seq that anything else names, and what does.
     named: u64,
+    /// Entries that are to be erased, each at its time, and of which no row says so.
+    ending: BTreeSet<(u64, u64)>,
 }
 
 /// See the module.
@@ -57,19 +59,7 @@ impl Relations {
         let user = || Some(u64::from_be_bytes(*key.get(PREFIX..)?.first_chunk()?));
         let log = || LogId::from_bytes(key.get(PREFIX..PREFIX + 17)?);
         match letter {
-            'e' => {
-                let record = EntryRecord::decode(value).ok()?;
-                let seq = keys::number_of(key)?;
-                let seen = self.logs.entry(log()?).or_default();
-                if seq != seen.head + 1 {
-                    seen.holes.push((seen.head + 1, seq - 1, seen.last_ms));
-                }
-                if seen.head == 0 {
-                    seen.first_ms = record.time_ms;
-                }
-                (seen.head, seen.last_ms) = (seq, record.time_ms);
-                (record.seq == seq).then_some(())
-            }
+            'e' => self.entry(log()?, keys::number_of(key)?, EntryRecord::decode(value).ok()?),
             'l' => {
                 LogRecord::decode(value).ok()?;
                 self.logs.entry(log()?).or_default().has_record = true;
@@ -82,6 +72,11 @@ impl Relations {
             'w' => {
                 let log = log()?;
                 self.name(log, reached(log, value)?)
+            }
+            't' => {
+                let (at_ms, log, seq) = keys::due_of(key)?;
+                self.logs.entry(log).or_default().ending.remove(&(at_ms, seq));
+                self.name(log, seq)
             }
             'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().members.insert(user()?);
@@ -115,6 +110,21 @@ impl Relations {
         }
     }
 
+    fn entry(&mut self, log: LogId, seq: u64, record: EntryRecord) -> Option<()> {
+        let seen = self.logs.entry(log).or_default();
+        if seq != seen.head + 1 {
+            seen.holes.push((seen.head + 1, seq - 1, seen.last_ms));
+        }
+        if seen.head == 0 {
+            seen.first_ms = record.time_ms;
+        }
+        (seen.head, seen.last_ms) = (seq, record.time_ms);
+        if record.expires_ms > 0 && !record.erased {
+            seen.ending.insert((record.expires_ms, seq));
+        }
+        (record.seq == seq).then_some(())
+    }
+
     fn name(&mut self, log: LogId, seq: u64) -> Option<()> {
         let seen = self.logs.entry(log).or_default();
         seen.named = seen.named.max(seq);
@@ -133,6 +143,12 @@ impl Relations {
             } else if seen.head == 0 {
                 report.find(format!("{place}: it has no entries"));
             }
+            if !seen.ending.is_empty() {
+                let count = seen.ending.len();
+                report.find(format!(
+                    "{place}: {count} entries would outlive their time: their rows are missing"
+                ));
+            }
             if !seen.has_record || seen.members.is_empty() {
                 report.find(format!("{place}: its record, or who its members are, is missing"));
             }
@@ -148,7 +164,7 @@ impl Relations {
         for (log, seen) in self.logs.iter().filter(|(_, seen)| seen.head.max(seen.named) > 0) {
             if !seen.has_record {
                 let group = matches!(log, LogId::Group(_)).then(GroupRecord::default);
-                let record = LogRecord { created_ms: seen.first_ms, group };
+                let record = LogRecord { created_ms: seen.first_ms, group, timer_ms: 0 };
                 rows.push((keys::log(*log), record.encode_to_vec()));
             }
             let mut members = seen.members.clone();
@@ -169,6 +185,7 @@ impl Relations {
                     ));
                 }
             }
+            rows.extend(seen.ending.iter().map(|(at_ms, seq)| (keys::due(*at_ms, *log, *seq), Vec::new())));
             for member in members {
                 rows.push((keys::membership(member, *log), Vec::new()));
             }

@@ -226,6 +226,7 @@ impl Screen {
         let mut keys = terminal_events();
         let mut interrupted = std::pin::pin!(interrupted());
         loop {
+            let ends_at = self.end();
             self.draw(terminal).map_err(screen)?;
             if self.picker.is_none() {
                 self.was_on_screen().await?;
@@ -254,9 +255,17 @@ impl Screen {
                     self.draft_at = None;
                     self.keep_drafts().await;
                 }
+                () = at(ends_at) => {}
                 () = &mut interrupted => return Ok(()),
             }
         }
+    }
+
+    /// Takes from the screen what has ended. Gives when there is more to be taken.
+    fn end(&mut self) -> Option<Instant> {
+        let now_ms = crate::private::now_ms();
+        let next_ms = self.chat()?.end(now_ms)?;
+        Some(Instant::now() + Duration::from_millis(next_ms.saturating_sub(now_ms)))
     }
 
     fn draw(&mut self, terminal: &mut DefaultTerminal) -> std::io::Result<()> {

@@ -255,6 +255,17 @@ impl Chat {
         }
     }
 
+    /// Takes from the screen what has ended by now. Gives when the next message ends, in ms since the Unix epoch.
+    pub fn end(&mut self, now_ms: u64) -> Option<u64> {
+        self.messages.retain(|_, message| !message.is_over(now_ms));
+        self.gone.retain(|_, message| !message.is_over(now_ms));
+        if self.marked.is_some_and(|marked| !self.messages.contains_key(&marked)) {
+            self.marked = None;
+        }
+        let ends = self.messages.values().map(|message| message.expires_ms);
+        ends.filter(|expires_ms| *expires_ms > 0).min()
+    }
+
     fn insert(&mut self, message: Message) {
         let is_newest = self.messages.last_key_value().is_none_or(|(newest, _)| message.seq > *newest);
         self.grown |= is_newest;

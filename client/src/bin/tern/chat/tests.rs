@@ -59,6 +59,29 @@ fn row_with(screen: &TestBackend, text: &str) -> String {
 }
 
 #[test]
+fn what_has_ended_leaves_the_screen_and_the_timer_is_told() {
+    let mut chat = chat();
+    chat.take(Event::Message(message(1, PEER, "stays")));
+    let body = prost::Message::encode_to_vec(&tern_client::body::Timer { after_ms: 3_600_000 });
+    chat.take(Event::Message(Message { kind: Kind::Timer, body, ..message(2, ME, "") }));
+    for (seq, expires_ms) in [(3, 100), (4, 200)] {
+        chat.take(Event::Message(Message { expires_ms, ..message(seq, PEER, &format!("goes-{seq}")) }));
+    }
+    chat.marked = Some(3);
+    assert_eq!(chat.end(99), Some(100));
+    assert!(
+        row_with(&draw(&mut chat, 60, 12), "you: ").contains("(messages disappear after 1h from here on)")
+    );
+    row_with(&draw(&mut chat, 60, 12), "goes-3");
+    assert_eq!((chat.end(100), chat.marked), (Some(200), None));
+    let screen = draw(&mut chat, 60, 12);
+    assert!(!rows(&screen).iter().any(|row| row.contains("goes-3")));
+    row_with(&screen, "goes-4");
+    assert_eq!(chat.end(200), None);
+    row_with(&draw(&mut chat, 60, 12), "stays");
+}
+
+#[test]
 fn ticks_turn_from_sent_to_delivered_to_read() {
     let mut chat = chat();
     for seq in 1..=3 {

@@ -11,7 +11,7 @@ use tern_client::{Kind, Message, Standing};
 
 use super::about;
 use super::state::{Chat, Search};
-use crate::shown;
+use crate::{shown, talk};
 
 /// Columns that a message leaves free on the other side.
 const MARGIN: u16 = 8;
@@ -210,7 +210,7 @@ fn lines(chat: &Chat, width: u16) -> Laid {
             lost(&mut lines, message, width);
         }
         let Some(standing) = chat.standing(message.seq) else {
-            if message.kind == Kind::Group {
+            if matches!(message.kind, Kind::Group | Kind::Timer) {
                 changed(&mut lines, chat, message, width);
             } else if matches!(message.kind, Kind::Lost | Kind::Unknown) {
                 theirs(&mut lines, &shown::text_of_message(message), width, time_of(message));
@@ -277,8 +277,15 @@ fn said(lines: &mut Vec<Line<'static>>, chat: &Chat, standing: &Standing, width:
 
 /// What became of a group: in the middle.
 fn changed(lines: &mut Vec<Line<'static>>, chat: &Chat, message: &Message, width: u16) {
-    let who = if message.own { "you".to_owned() } else { chat.name_of(message.sender) };
-    let text = format!("{who} {}", shown::change_text(message, |user| chat.name_of(user)));
+    let who = match message.own {
+        true => "you".to_owned(),
+        false if chat.is_group() => chat.name_of(message.sender),
+        false => shown::name_of(chat.peer()),
+    };
+    let text = match message.kind {
+        Kind::Timer => format!("{who}: {}", talk::timer_text(message)),
+        _ => format!("{who} {}", shown::change_text(message, |user| chat.name_of(user))),
+    };
     for line in wrap(&text, width.saturating_sub(MARGIN).max(1)) {
         lines.push(Line::from(line.dim()).centered());
     }

@@ -1,0 +1,96 @@
+//! Entries whose time has come: they are erased, by the clock of the log's owner. See [`super::agenda`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tern_storage::{LogId, keys};
+use tern_wire::ids::Seq;
+
+use super::append::number_record;
+use super::log::Log;
+use super::{After, Cx, GetFor, Logs};
+use crate::entry::{Author, Entry};
+use crate::held::Load;
+use crate::message::Unreadable;
+
+/// Beyond every head: what is rewritten by time, and by no entry.
+const BY_TIME: Seq = Seq(u64::MAX);
+
+impl Log {
+    /// That an entry was erased by time is durable: it is shown so.
+    fn show_erased(&mut self, seq: Seq) {
+        self.show(|by, entry| by == BY_TIME && entry.seq == seq);
+    }
+}
+
+impl Logs {
+    /// Something is to be done about entries. What can't be done now is told again.
+    pub(super) fn fall_due(&mut self, cx: &mut Cx, id: LogId, due: Vec<(u64, Seq)>) {
+        for (at_ms, seq) in due {
+            let log = self.known(id);
+            if !log.sends.is_empty() {
+                // What waits may rest on an entry as it was read.
+                return;
+            }
+            if let Some(entry) = log.newest_of(seq).cloned() {
+                self.end_entry(cx, id, at_ms, seq, Some(&entry));
+            } else if cx.may_read() {
+                log.reading += 1;
+                let purpose = GetFor::Due(id, log.held.load(), at_ms, seq);
+                cx.get(keys::entry(id, seq.0), purpose);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// An entry has come of which something is due.
+    pub(super) fn due_entry_read(
+        &mut self,
+        cx: &mut Cx,
+        (id, load): (LogId, Load),
+        at_ms: u64,
+        seq: Seq,
+        value: Result<Option<Bytes>, Unreadable>,
+    ) {
+        let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.load() == load) else { return };
+        log.reading -= 1;
+        // Since it was read, somebody may have said something about it.
+        if !log.held.is_known() || !log.sends.is_empty() {
+            return;
+        }
+        let Ok(value) = value else { return };
+        let read = value.map(|value| Entry::from_record(id, seq.0, value));
+        let newest = log.newest_of(seq).map(|entry| (**entry).clone());
+        match (newest, read) {
+            (Some(entry), _) | (None, Some(Some(entry))) => self.end_entry(cx, id, at_ms, seq, Some(&entry)),
+            (None, Some(None)) => cx.damaged("an entry", &keys::entry(id, seq.0)),
+            (None, None) => self.end_entry(cx, id, at_ms, seq, None),
+        }
+    }
+
+    /// Erases an entry whose time has come, unless that was done.
+    fn end_entry(&mut self, cx: &mut Cx, id: LogId, at_ms: u64, seq: Seq, entry: Option<&Entry>) {
+        if !cx.may_write(0) {
+            return;
+        }
+        let log = self.known(id);
+        let slot = log.slot;
+        let ends = entry.filter(|entry| entry.expires_ms() == at_ms && !entry.is_erased());
+        if let Some(entry) = ends {
+            let erased = entry.erased();
+            let Author { user, device } = erased.author;
+            let number = keys::client_message(id, user.get(), device.get(), erased.client_id.0);
+            cx.put_lazily(slot, keys::entry(id, seq.0), &erased.to_record());
+            cx.put_lazily(slot, number, &number_record(&erased));
+            log.rewritten.push((BY_TIME, Arc::new(erased)));
+        }
+        cx.delete_lazily(slot, keys::due(at_ms, id, seq.0));
+        self.after_lazily(cx, After::Erased(id, seq));
+    }
+
+    /// It is durable.
+    pub(super) fn erased(&mut self, id: LogId, seq: Seq) {
+        self.pinned(id).show_erased(seq);
+    }
+}
