@@ -53,7 +53,7 @@ pub use groups::{Group, GroupMember, NewGroup, is_group};
 pub use invitations::{GroupLink, GroupPreview, Invitation, NewInvitation};
 pub use links::DeviceLink;
 pub use message::{Envelope, Kind, Message, NewMessage, Standing};
-pub use private::{ChatSettings, FOR_EVER_MS, Hidden, Notify, Private};
+pub use private::{ChatSettings, Dispatched, FOR_EVER_MS, Hidden, Notify, Private, Scheduled};
 pub use registrar::{CodeSent, Registrar};
 pub use store::{Account, Person};
 pub use tern_wire::errors::Reason;

@@ -3,6 +3,7 @@
 
 use prost::Message as _;
 use tern_proto::v1::{self, private::What};
+use tern_wire::errors::Reason;
 use tern_wire::ids::PRIVATE;
 
 use crate::client::{Client, Sent};
@@ -12,7 +13,7 @@ use crate::message::{Envelope, Kind, NewMessage};
 use crate::store::Store;
 
 /// Something that one tells one's own devices.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub enum Private {
     /// How one has a chat.
     Chat(u64, ChatSettings),
@@ -24,6 +25,32 @@ pub enum Private {
     Draft(u64, Vec<u8>, u64),
     /// A setting of one's clients: name and value.
     Setting(String, Vec<u8>),
+    /// A message that the server is to send at a time, in ms since the Unix epoch.
+    Scheduled(u64, NewMessage),
+    /// Nothing is to be sent any more of what it replaces.
+    TakenBack,
+    /// What has become of a message that was scheduled: the server says so.
+    Dispatched(Dispatched),
+}
+
+/// What has become of a message that was scheduled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dispatched {
+    /// To which chat it was.
+    pub chat: u64,
+    /// Where it stands there, and when the server committed it; or why it was not sent, for good.
+    pub sent: Result<(u64, u64), Reason>,
+}
+
+/// A message that is to be sent later.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Scheduled {
+    /// The place in the private log of what says so: by it the message is taken back.
+    pub seq: u64,
+    /// When, in ms since the Unix epoch.
+    pub at_ms: u64,
+    /// What, and to which chat.
+    pub message: NewMessage,
 }
 
 /// How one has a chat.
@@ -65,6 +92,9 @@ impl std::fmt::Debug for Private {
             Self::Hidden(chat, seqs, upto) => write!(f, "Hidden({chat}, {} seqs, upto {upto})", seqs.len()),
             Self::Draft(chat, text, _) => write!(f, "Draft({chat}, {} bytes)", text.len()),
             Self::Setting(_, value) => write!(f, "Setting({} bytes)", value.len()),
+            Self::Scheduled(at_ms, message) => write!(f, "Scheduled({at_ms}, {message:?})"),
+            Self::TakenBack => write!(f, "TakenBack"),
+            Self::Dispatched(dispatched) => dispatched.fmt(f),
         }
     }
 }
@@ -101,6 +131,17 @@ impl Private {
             What::Hidden(hidden) => Self::Hidden(hidden.chat, hidden.seqs, hidden.upto),
             What::Draft(draft) => Self::Draft(draft.chat, draft.text.into(), draft.about),
             What::Setting(setting) => Self::Setting(setting.name, setting.value.into()),
+            What::Scheduled(v1::Scheduled { at_ms, send: Some(send) }) => {
+                Self::Scheduled(at_ms, new_message(send))
+            }
+            What::Scheduled(_) => Self::TakenBack,
+            What::Dispatched(dispatched) => Self::Dispatched(Dispatched {
+                chat: dispatched.chat,
+                sent: match dispatched.seq {
+                    0 => Err(dispatched.reason()),
+                    seq => Ok((seq, dispatched.time_ms)),
+                },
+            }),
         })
     }
 
@@ -111,6 +152,14 @@ impl Private {
             Self::Hidden(chat, seqs, upto) => What::Hidden(v1::Hidden { chat, seqs, upto }),
             Self::Draft(chat, text, about) => What::Draft(v1::Draft { chat, text: text.into(), about }),
             Self::Setting(name, value) => What::Setting(v1::ClientSetting { name, value: value.into() }),
+            Self::Scheduled(at_ms, message) => {
+                What::Scheduled(v1::Scheduled { at_ms, send: Some(send_of(message)) })
+            }
+            Self::TakenBack => What::Scheduled(v1::Scheduled::default()),
+            // No server takes one from a client.
+            Self::Dispatched(Dispatched { chat, .. }) => {
+                What::Dispatched(v1::Dispatched { chat, ..Default::default() })
+            }
         };
         v1::Private { what: Some(what) }.encode_to_vec()
     }
@@ -123,8 +172,21 @@ impl Private {
             Self::Hidden(chat, ..) => format!("hidden {chat} {seq}"),
             Self::Draft(chat, ..) => format!("draft {chat}"),
             Self::Setting(name, _) => format!("setting {name}"),
+            Self::Scheduled(..) => format!("scheduled {seq}"),
+            Self::TakenBack | Self::Dispatched(_) => "dispatched".to_owned(),
         }
     }
+}
+
+fn new_message(send: v1::Send) -> NewMessage {
+    let v1::Send { chat, body, kind, about, forwards, mentions, .. } = send;
+    let envelope = Envelope { about, forwards, mentions };
+    NewMessage { chat, kind: kind.into(), body: body.into(), envelope, key: None }
+}
+
+fn send_of(message: NewMessage) -> v1::Send {
+    let NewMessage { chat, kind, body, envelope: Envelope { about, forwards, mentions }, key: _ } = message;
+    v1::Send { chat, body: body.into(), kind: kind.number(), about, forwards, mentions, ..Default::default() }
 }
 
 impl Client {
@@ -132,11 +194,34 @@ impl Client {
     pub async fn tell_own(&self, private: &Private) -> Result<Sent, Error> {
         let (key, body) = (private.key(0), private.to_body());
         let replaces = match private {
-            Private::Hidden(..) => 0,
+            Private::Hidden(..) | Private::Scheduled(..) | Private::TakenBack | Private::Dispatched(_) => 0,
             _ => self.local(move |store| store.private_seq(&key)).await?.unwrap_or(0),
         };
+        self.tell_instead(replaces, body).await
+    }
+
+    /// Tells something in place of an entry of the private log; 0: of none.
+    async fn tell_instead(&self, replaces: u64, body: Vec<u8>) -> Result<Sent, Error> {
         let envelope = Envelope::about(replaces);
         self.send_message(NewMessage { chat: PRIVATE, kind: Kind::Private, body, envelope, key: None }).await
+    }
+
+    /// Has the server send a message at a time, in ms since the Unix epoch, wherever this device is then. Gives the place of that in the
+    /// private log. `instead`: of one that was scheduled before; 0: of none.
+    pub async fn schedule(&self, at_ms: u64, message: NewMessage, instead: u64) -> Result<Sent, Error> {
+        self.tell_instead(instead, Private::Scheduled(at_ms, message).to_body()).await
+    }
+
+    /// Takes back a message that is scheduled, by its place in the private log.
+    pub async fn unschedule(&self, seq: u64) -> Result<Sent, Error> {
+        self.tell_instead(seq, Private::TakenBack.to_body()).await
+    }
+
+    /// The messages that are scheduled, the next one first, as far as this profile has heard.
+    pub async fn scheduled(&self) -> Result<Vec<Scheduled>, Error> {
+        let mut scheduled = self.local(|store| store.scheduled()).await?;
+        scheduled.sort_by_key(|scheduled| (scheduled.at_ms, scheduled.seq));
+        Ok(scheduled)
     }
 
     /// How one has a chat, as far as this profile has heard.
@@ -188,6 +273,17 @@ impl Store {
         let mut all = Vec::new();
         for seq in self.private_seqs(prefix)? {
             all.extend(self.entry(PRIVATE, seq)?.and_then(|entry| Private::of_body(&entry.body)));
+        }
+        Ok(all)
+    }
+
+    fn scheduled(&self) -> Result<Vec<Scheduled>, Error> {
+        let mut all = Vec::new();
+        for seq in self.private_seqs("scheduled ")? {
+            let said = self.entry(PRIVATE, seq)?.and_then(|entry| Private::of_body(&entry.body));
+            if let Some(Private::Scheduled(at_ms, message)) = said {
+                all.push(Scheduled { seq, at_ms, message });
+            }
         }
         Ok(all)
     }

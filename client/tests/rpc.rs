@@ -365,6 +365,8 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "message" | "star" => json!({ "phone": "+15550002", "seq": 1 }),
             "set_chat" => json!({ "phone": "+15550002", "archived": true }),
             "hide" => json!({ "phone": "+15550002", "seqs": [9] }),
+            "schedule" => json!({ "phone": "+15550002", "text": "hello", "at_ms": 1u64 << 50 }),
+            "unschedule" => json!({ "seq": 1 }),
             "history" | "read" | "lookup" => json!({ "phone": "+15550002" }),
             "end_device" | "ring_device" => json!({ "device_id": 1 }),
             "rename" => json!({ "name": "Anna" }),
@@ -386,7 +388,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             link = result["link"].as_str().expect("a link").to_owned();
         }
         // Of lists also what is in them.
-        let within = ["chats", "devices", "members", "invitations", "starred"]
+        let within = ["chats", "devices", "members", "invitations", "starred", "scheduled"]
             .iter()
             .filter_map(|key| result[*key].get(0));
         let objects = [&result].into_iter().chain(within).filter_map(Value::as_object);
@@ -411,8 +413,9 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     }
     let methods = ["send", "history", "chats", "read", "lookup", "whoami", "devices", "end_device", "rename"];
     let own = ["new_link", "invite", "preview", "join", "set_chat", "star", "starred", "hide"];
+    let later = ["schedule", "scheduled", "unschedule"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
-    assert_eq!(documented, methods.into_iter().chain(more).chain(own).collect());
+    assert_eq!(documented, methods.into_iter().chain(more).chain(own).chain(later).collect());
     program.result("end_device", json!({ "device_id": 1 }));
 }
 

@@ -136,7 +136,40 @@ fn what_disappears_is_in_no_profile_any_more_be_it_heard_before_or_after() {
         assert!(!shown.contains("secret") && shown.contains("this stays"), "{shown}");
     }
     seq(&bob, &["timer", to_ann, "off"]);
-    assert_eq!(ann.json(&["chats", "--json"])[0]["timer_ms"], json!(0));
+    let chats = ann.json(&["chats", "--json"]).remove(0);
+    assert_eq!(chats["chats"][0]["timer_ms"], json!(0), "{chats}");
+}
+
+#[test]
+fn what_is_scheduled_is_sent_without_its_device() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let (to_bob, to_ann) = ("+15550002", "+15550001");
+    for wrong in ["soon", "25:00", "0s"] {
+        assert_eq!(ann.run(&["schedule", to_bob, wrong, "x"]).status.code(), Some(2), "{wrong}");
+    }
+    let tomorrow = seq(&ann, &["schedule", to_bob, "1d", "good morning"]);
+    let taken_back = seq(&ann, &["schedule", to_bob, "2d", "regretted"]);
+    let soon = seq(&ann, &["schedule", to_bob, "1s", "a moment ago"]);
+    seq(&ann, &["unschedule", &taken_back.to_string()]);
+    // Ann's device is away until it is there.
+    let said = loop {
+        let page = bob.json(&["history", to_ann, "--json"]).remove(0);
+        if let Some(said) = page["messages"].as_array().and_then(|all| all.first()) {
+            break said.clone();
+        }
+    };
+    assert_eq!((&said["text"], &said["own"]), (&json!("a moment ago"), &json!(false)));
+    let heard = ann.json(&["listen", "--once", "--json"]);
+    let outcome = heard.iter().find_map(|event| event["private"]["dispatched"].as_object()).expect("told");
+    assert_eq!((&outcome["scheduled"], &outcome["seq"]), (&json!(soon), &said["seq"]));
+    assert_eq!(outcome["reason"], Value::Null);
+    let left = ann.json(&["scheduled", "--json"]).remove(0);
+    let left = left["scheduled"].as_array().expect("a list");
+    assert_eq!(left.iter().map(|one| &one["seq"]).collect::<Vec<_>>(), [&json!(tomorrow)]);
+    let shown = String::from_utf8(ann.run(&["scheduled"]).stdout).expect("text");
+    assert!(shown.contains("good morning") && !shown.contains("regretted"), "{shown}");
 }
 
 #[test]

@@ -408,7 +408,7 @@ pub struct Renamed {}
 /// The body of an entry of KIND_PRIVATE. `about` in the Send names the entry that it replaces: that one's body is erased.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Private {
-    #[prost(oneof = "private::What", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "private::What", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub what: ::core::option::Option<private::What>,
 }
 /// Nested message and enum types in `Private`.
@@ -426,6 +426,10 @@ pub mod private {
         Draft(super::Draft),
         #[prost(message, tag = "5")]
         Setting(super::ClientSetting),
+        #[prost(message, tag = "6")]
+        Scheduled(super::Scheduled),
+        #[prost(message, tag = "7")]
+        Dispatched(super::Dispatched),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -494,6 +498,31 @@ pub struct Timer {
     /// Messages that are sent from here on are erased so long after they were. 0: they stay. Otherwise 1,000 to 31,536,000,000, a year.
     #[prost(uint64, tag = "1")]
     pub after_ms: u64,
+}
+/// A message that the server sends for one when its time has come. One that is replaced is not sent any more; without fields nothing is to
+/// be sent, and what `about` names is taken back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Scheduled {
+    /// In ms since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    /// A message (kinds 0 and 3 to 6), without client_id.
+    #[prost(message, optional, tag = "2")]
+    pub send: ::core::option::Option<Send>,
+}
+/// What has become of a message that was scheduled; `about` names it. The server alone says this.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Dispatched {
+    #[prost(uint64, tag = "1")]
+    pub chat: u64,
+    /// Where it stands.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    #[prost(uint64, tag = "3")]
+    pub time_ms: u64,
+    /// Why it was not sent. 0: it was.
+    #[prost(enumeration = "Reason", tag = "4")]
+    pub reason: i32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Location {
@@ -603,7 +632,8 @@ pub struct Entry {
     /// Who sent it. Absent: the person at the other end of a direct chat.
     #[prost(uint64, tag = "6")]
     pub sender: u64,
-    /// Only on one's own entries: which device sent it, and its client_id.
+    /// Only on one's own entries: which device sent it, and its client_id. 2^32 - 1: the server, for one; then client_id is the seq in the
+    /// private log of what was scheduled.
     #[prost(uint32, tag = "7")]
     pub sender_device: u32,
     #[prost(uint64, tag = "8")]

@@ -16,9 +16,9 @@ use crate::effects::{Effects, Stage};
 use crate::entropy::Entropy;
 use crate::entry::Author;
 use crate::limits::Limits;
-use crate::message::{FrontOp, LogOp, Message, PhoneOp, UserOp};
+use crate::message::{Dispatched, FrontOp, LogOp, Message, PhoneOp, UserOp};
 use crate::moving::{Moving, Way};
-use crate::reply::{ConnId, Origin, Place, Reply};
+use crate::reply::{Asker, ConnId, Origin, Place, Reply};
 use crate::slots::{CoreId, ProcessId};
 use crate::trouble::Trouble;
 
@@ -188,11 +188,11 @@ impl<'a, D: Department> Cx<'a, D> {
     }
 
     /// See [`Cx::ask`]. For those who know the slot.
-    pub(crate) fn ask_in(&mut self, slot: Slot, origin: Origin, message: Message) {
+    pub(crate) fn ask_in(&mut self, slot: Slot, asker: impl Into<Asker>, message: Message) {
         let owner = self.owner(slot);
         if owner != self.ground.core && self.fx.congested(owner) {
             let refusal = self.overloaded();
-            return self.refuse(origin, refusal);
+            return self.refuse(asker, refusal);
         }
         self.tell_owner(slot, message);
     }
@@ -202,14 +202,28 @@ impl<'a, D: Department> Cx<'a, D> {
         self.ask(origin, Message::Log(log, op));
     }
 
-    /// Answers a request, wherever its connection is.
-    pub(crate) fn reply(&mut self, origin: Origin, reply: Reply) {
-        self.tell_front(origin.place, FrontOp::Reply(origin.ask, reply));
+    /// Answers a request, wherever who asks is.
+    pub(crate) fn reply(&mut self, asker: impl Into<Asker>, reply: Reply) {
+        match (asker.into(), reply) {
+            (Asker::Connection(origin), reply) => {
+                self.tell_front(origin.place, FrontOp::Reply(origin.ask, reply));
+            }
+            (Asker::Schedule(of), Reply::Sent(proof, ..)) => {
+                let sent = Ok((proof.seq(), proof.time_ms()));
+                self.tell_log(of.log(), LogOp::Dispatched(Box::new(Dispatched { of, sent })));
+            }
+            (Asker::Schedule(of), Reply::Refused(refusal)) => {
+                let sent = Err(refusal);
+                self.tell_log(of.log(), LogOp::Dispatched(Box::new(Dispatched { of, sent })));
+            }
+            // What is not known is asked again.
+            (Asker::Schedule(..) | Asker::Nobody, _) => {}
+        }
     }
 
-    /// Refuses a request, wherever its connection is.
-    pub(crate) fn refuse(&mut self, origin: Origin, refusal: Refusal) {
-        self.reply(origin, Reply::Refused(refusal));
+    /// Refuses a request, wherever who asks is.
+    pub(crate) fn refuse(&mut self, asker: impl Into<Asker>, refusal: Refusal) {
+        self.reply(asker, Reply::Refused(refusal));
     }
 
     // ---- the store

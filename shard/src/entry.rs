@@ -18,10 +18,25 @@ pub struct Author {
     pub device: DeviceId,
 }
 
+impl Author {
+    /// The server, for a user: it sends what was scheduled.
+    pub fn server_for(user: UserId) -> Self {
+        Self { user, device: DeviceId::MAX }
+    }
+
+    /// Whether it is the server, and no device.
+    pub fn is_server(&self) -> bool {
+        self.device == DeviceId::MAX
+    }
+}
+
 const _: () = assert!(EntryRecord::LOST == v1::Kind::Lost as i32);
 
 /// The kind of an entry that changes its group.
 pub const KIND_GROUP: i32 = v1::Kind::Group as i32;
+
+/// The kind of an entry of a private log.
+pub const KIND_PRIVATE: i32 = v1::Kind::Private as i32;
 
 /// The kind of an entry from which on messages disappear, or do not any more.
 pub const KIND_TIMER: i32 = v1::Kind::Timer as i32;

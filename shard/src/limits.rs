@@ -130,6 +130,12 @@ pub const DUE_ROWS_MAX: usize = 256;
 /// After how long it is looked again at a slot in which something was due, in milliseconds: what its log could not do is told again.
 pub const DUE_AGAIN_MS: u64 = 500;
 
+/// After how long a scheduled message is sent again that nobody has answered for, in milliseconds.
+pub const DISPATCH_AGAIN_MS: u64 = 10_000;
+
+/// Scheduled messages of a core under way. Beyond, others wait until it is looked again.
+pub const DISPATCHING_MAX: usize = 4096;
+
 /// Slots that a core looks at in a tick for what is due.
 pub const DUE_LOOKS_PER_TICK: usize = 64;
 

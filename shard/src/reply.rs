@@ -1,8 +1,9 @@
 //! Responses, and the way back to the request that each answers.
 
 use tern_proto::v1::{self, server_frame::Message};
+use tern_storage::LogId;
 use tern_wire::errors::{Farewell, Reason, Refusal};
-use tern_wire::ids::ClientMessageId;
+use tern_wire::ids::{ClientMessageId, Seq, UserId};
 use tern_wire::request::VERSIONS;
 
 use crate::asks::AskId;
@@ -36,6 +37,43 @@ pub struct Origin {
     pub place: Place,
     /// The number, among those of the connection's core.
     pub ask: AskId,
+}
+
+/// Who waits for what becomes of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// A connection.
+    Connection(Origin),
+    /// A private log, of which an entry says that it was to be sent.
+    Schedule(Scheduled),
+    /// Nobody.
+    Nobody,
+}
+
+/// Something that was to be sent when its time had come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scheduled {
+    /// Whose private log says so.
+    pub user: UserId,
+    /// By which of its entries.
+    pub seq: Seq,
+    /// Since when it is due, as its row says, in ms since the Unix epoch.
+    pub due_ms: u64,
+    /// To which chat, as the user names it.
+    pub chat: u64,
+}
+
+impl Scheduled {
+    /// The private log.
+    pub fn log(&self) -> LogId {
+        LogId::Private(self.user.get())
+    }
+}
+
+impl From<Origin> for Asker {
+    fn from(origin: Origin) -> Self {
+        Self::Connection(origin)
+    }
 }
 
 /// The end of a connection that waits for a write of unknown result.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use tern_proto::v1;
 use tern_storage::embedded::{Step, SteppedEngine};
 use tern_storage::records::{
     ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, UserRecord,
@@ -16,7 +17,7 @@ use tern_storage::records::{
 use tern_storage::{Completion, Direction, Engine as _, Key, KeyRange, LogId, ScanLimit, Wake, keys};
 
 use crate::model::{Group, Stay};
-use crate::record::Record;
+use crate::record::{Record, place_of};
 use crate::talk::{Speaker, Talk, is_private, says};
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -347,6 +348,46 @@ impl Books {
             }
         }
         Ok((delivered, pending))
+    }
+
+    /// Whether what was scheduled was sent, once, and is said to have been; and nothing else was sent for anybody. What was due before this
+    /// is not waited for any more.
+    pub(crate) fn schedules_are_kept(&self, due_ms: u64) -> Result<(), String> {
+        let by_server = |entry: &&EntryRecord| entry.device == u32::MAX;
+        for (id, log) in self.logs.iter().filter(|(id, _)| !matches!(id, LogId::Private(_))) {
+            for entry in log.entries.iter().filter(by_server) {
+                let scheduled = self.logs.get(&LogId::Private(entry.sender));
+                let by = scheduled.and_then(|log| log.entries.get(entry.client_id.checked_sub(1)? as usize));
+                if !by.is_some_and(is_private) {
+                    return Err(format!("{id:?}: nobody has scheduled {} of {}", entry.seq, entry.sender));
+                }
+            }
+        }
+        for (id, log) in &self.logs {
+            let LogId::Private(user) = *id else { continue };
+            for entry in &log.entries {
+                let said = v1::Private::decode(&entry.body[..]).ok().and_then(|private| private.what);
+                match said {
+                    Some(v1::private::What::Scheduled(scheduled))
+                        if (1..due_ms).contains(&scheduled.at_ms) && !entry.erased =>
+                    {
+                        return Err(format!("{id:?}: {} was to be sent", entry.seq));
+                    }
+                    Some(v1::private::What::Dispatched(sent)) if sent.seq > 0 => {
+                        let to = self.logs.get(&place_of(user, sent.chat));
+                        let there = to.and_then(|log| log.entries.get(sent.seq as usize - 1));
+                        let is_it = |there: &EntryRecord| {
+                            (there.sender, there.device, there.client_id) == (user, u32::MAX, entry.about)
+                        };
+                        if !there.is_some_and(is_it) || entry.device != u32::MAX {
+                            return Err(format!("{id:?}: {} says that it was sent", entry.seq));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Nothing of what an earlier reading said has become less.

@@ -82,6 +82,9 @@ impl ChatId {
 pub struct DeviceId(u32);
 
 impl DeviceId {
+    /// In place of a device: the server, for its user.
+    pub const MAX: Self = Self(u32::MAX);
+
     /// `None` for 0, which stands for "absent" on the wire.
     pub fn new(id: u32) -> Option<Self> {
         (id != 0).then_some(Self(id))

@@ -5,13 +5,16 @@ use tern_proto::v1::{self, private::What};
 
 use crate::errors::{Reason, Refusal};
 use crate::ids::{ChatId, is_plain};
-use crate::limits::{HIDDEN_MAX, LABEL_BYTES_MAX};
+use crate::limits::{HIDDEN_MAX, LABEL_BYTES_MAX, NUMBERS_END};
+use crate::message::{self, Send, is_message};
 
 /// What of it the server keeps apart.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Private {
     /// How somebody has a chat.
     Chat(ChatId, v1::ChatSettings),
+    /// A message that is to be sent at a time, in ms since the Unix epoch.
+    Scheduled(u64, Box<Send>),
     /// Nothing.
     Other,
 }
@@ -50,9 +53,26 @@ impl Private {
                 return Err(invalid("a setting's name has characters that control or turn what follows"));
             }
             What::Setting(_) => {}
+            What::Scheduled(scheduled) => return scheduled_of(scheduled),
+            What::Dispatched(_) => return Err(invalid("what was sent for somebody, the server alone says")),
         }
         Ok(Self::Other)
     }
+}
+
+fn scheduled_of(raw: v1::Scheduled) -> Result<Private, Refusal> {
+    if raw == v1::Scheduled::default() {
+        // What it replaces is taken back.
+        return Ok(Private::Other);
+    }
+    if raw.at_ms == 0 || raw.at_ms >= NUMBERS_END {
+        return Err(invalid("when it is to be sent is not said"));
+    }
+    let send = message::send(raw.send.ok_or(invalid("what is to be sent is not said"))?)?;
+    if !is_message(send.kind) {
+        return Err(invalid("nothing but a message is scheduled"));
+    }
+    Ok(Private::Scheduled(raw.at_ms, Box::new(send)))
 }
 
 #[cfg(test)]
@@ -81,6 +101,23 @@ mod tests {
         let hidden = |count| What::Hidden(v1::Hidden { chat: 7, seqs: vec![1; count], upto: 0 });
         assert_eq!((parse(hidden(256)), parse(hidden(257))), (Ok(Private::Other), bad.clone()));
         assert_eq!(parse(What::Draft(v1::Draft::default())), bad);
+        let send = v1::Send { chat: 7, body: "later".into(), ..Default::default() };
+        let scheduled = |at_ms, send| What::Scheduled(v1::Scheduled { at_ms, send });
+        assert!(matches!(parse(scheduled(1, Some(send.clone()))), Ok(Private::Scheduled(1, _))));
+        assert_eq!(parse(scheduled(0, None)), Ok(Private::Other));
+        let edit = v1::Send { kind: v1::Kind::Edit.into(), about: 3, ..send.clone() };
+        let own = v1::Send { chat: 1 << 43, ..send.clone() };
+        for what in [
+            scheduled(0, Some(send.clone())),
+            scheduled(NUMBERS_END, Some(send)),
+            scheduled(1, None),
+            scheduled(1, Some(edit)),
+            scheduled(1, Some(own)),
+            scheduled(1, Some(v1::Send::default())),
+            What::Dispatched(v1::Dispatched::default()),
+        ] {
+            assert_eq!(parse(what), bad);
+        }
         let setting = |name: &str| What::Setting(v1::ClientSetting { name: name.into(), value: "x".into() });
         assert_eq!(parse(setting("theme")), Ok(Private::Other));
         for name in ["", "a\nb", &"x".repeat(65)] {

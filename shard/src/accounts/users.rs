@@ -126,8 +126,8 @@ impl Accounts {
             return;
         }
         match if send.again { Ok(()) } else { self.budgets.send(id, cx.now_ms) } {
-            Ok(()) => cx.ask_in(slot, send.origin, Message::Log(log, LogOp::Send(send))),
-            Err(refusal) => cx.refuse(send.origin, refusal),
+            Ok(()) => cx.ask_in(slot, send.asker, Message::Log(log, LogOp::Send(send))),
+            Err(refusal) => cx.refuse(send.asker, refusal),
         }
     }
 
@@ -178,7 +178,7 @@ impl Accounts {
             UserOp::Inbox(InboxAsk { origin: Origin { place, ask }, .. }) => {
                 cx.tell_front(place, FrontOp::Inbox(ask, Err(Unreadable::ForNow)));
             }
-            UserOp::Send(_, send) | UserOp::CreateGroup(send) => cx.refuse(send.origin, refusal),
+            UserOp::Send(_, send) | UserOp::CreateGroup(send) => cx.refuse(send.asker, refusal),
             UserOp::Refresh(origin, ..)
             | UserOp::LookUp(origin, _)
             | UserOp::ListDevices(origin)

@@ -15,6 +15,7 @@ use tern_wire::private::Private;
 
 use super::guests::may_come;
 use super::log::{Log, Member};
+use super::schedule::scheduled;
 use super::{After, Cx, GetFor, Highest, Logs, REVOKED, ScanFor, UNKNOWN_USER, UNREADABLE};
 use crate::durable::{DurableHead, DurableSeq};
 use crate::effects::Stage;
@@ -23,7 +24,7 @@ use crate::held::Load;
 use crate::limits::{GROUP_UNWRITTEN_MAX, LOG_WAITING_MAX};
 use crate::message::{FrontOp, Send, Unreadable, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
-use crate::reply::{Origin, Reply};
+use crate::reply::{Asker, Reply};
 
 /// What became of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl Logs {
             log.sends.push_back(send);
         } else {
             let refusal = cx.overloaded();
-            cx.refuse(send.origin, refusal);
+            cx.refuse(send.asker, refusal);
         }
     }
 
@@ -72,10 +73,15 @@ impl Logs {
         let log = self.known(id);
         match peer_of(id, send.author.user) {
             Some(peer) if !log.member(peer).is_some_and(|member| member.lives) => {
-                cx.refuse(send.origin, UNKNOWN_USER);
+                cx.refuse(send.asker, UNKNOWN_USER);
                 return Tried::Settled;
             }
             None if !log.exists => return self.create(cx, id, send),
+            _ if send.author.is_server() && is(Mutation::DispatchAnew) => {
+                return self.append_or_ask(cx, id, send);
+            }
+            // The store alone knows what it has sent.
+            _ if send.author.is_server() => return self.maybe_retry(cx, id, send),
             None if log.device(send.author).is_none() && may_come(&send) => return self.come(cx, id, send),
             None if log.device(send.author).is_none() && !send.permits.met => {
                 return self.meet_author(cx, id, send);
@@ -83,7 +89,7 @@ impl Logs {
             _ => {}
         }
         let Some(device) = log.device(send.author) else {
-            cx.refuse(send.origin, REVOKED);
+            cx.refuse(send.asker, REVOKED);
             return Tried::Settled;
         };
         match device.highest {
@@ -98,7 +104,7 @@ impl Logs {
     fn ask_highest(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
         if !cx.may_read() {
             let refusal = cx.overloaded();
-            cx.refuse(send.origin, refusal);
+            cx.refuse(send.asker, refusal);
             return Tried::Settled;
         }
         let Author { user, device } = send.author;
@@ -144,27 +150,27 @@ impl Logs {
         let same = |entry: &&Arc<Entry>| entry.author == send.author && entry.client_id == send.client_id;
         if let Some(entry) = log.tail.iter().find(same).cloned() {
             if !is_same(&entry, &send) {
-                cx.refuse(send.origin, REUSED);
+                cx.refuse(send.asker, REUSED);
                 return Tried::Settled;
             }
             match log.durable.prove(entry.seq, entry.time_ms) {
                 Some(proof) => {
                     let again = sent(id, proof, send.client_id, entry.expires_ms());
-                    answer_again(cx, log, (id, send.author), send.origin, again);
+                    answer_again(cx, log, (id, send.author), send.asker, again);
                 }
                 None if cx.may_write(0) => {
-                    self.after(cx, After::Again(send.origin, entry));
+                    self.after(cx, After::Again(send.asker, entry));
                 }
                 None => {
                     let refusal = cx.overloaded();
-                    cx.refuse(send.origin, refusal);
+                    cx.refuse(send.asker, refusal);
                 }
             }
             return Tried::Settled;
         }
         if !cx.may_read() {
             let refusal = cx.overloaded();
-            cx.refuse(send.origin, refusal);
+            cx.refuse(send.asker, refusal);
             return Tried::Settled;
         }
         let Author { user, device } = send.author;
@@ -193,15 +199,9 @@ impl Logs {
         };
         let send = log.sends.pop_front().expect(ASKER);
         if expected == ERASED || expected == fingerprint(send.kind, &send.body, send.envelope.as_deref()) {
-            answer_again(
-                cx,
-                log,
-                (id, send.author),
-                send.origin,
-                sent(id, proof, send.client_id, expires_ms),
-            );
+            answer_again(cx, log, (id, send.author), send.asker, sent(id, proof, send.client_id, expires_ms));
         } else {
-            cx.refuse(send.origin, REUSED);
+            cx.refuse(send.asker, REUSED);
         }
         self.append_waiting(cx, id);
     }
@@ -213,7 +213,7 @@ impl Logs {
         if why == Unreadable::Damaged {
             cx.damaged("a log", &keys::log(id));
         }
-        cx.refuse(send.origin, UNREADABLE);
+        cx.refuse(send.asker, UNREADABLE);
         self.append_waiting(cx, id);
     }
 
@@ -230,9 +230,9 @@ impl Logs {
     pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send, follows: Follows) {
         if !cx.may_write(send.body.len()) {
             let refusal = cx.overloaded();
-            return cx.refuse(send.origin, refusal);
+            return cx.refuse(send.asker, refusal);
         }
-        let (origin, permits) = (send.origin, send.permits);
+        let (asker, permits) = (send.asker, send.permits);
         let Follows { change, rewritten, ends_ms } = follows;
         let log = self.known(id);
         let entry = Arc::new(log.next_entry(id, send, cx.now_ms, ends_ms));
@@ -254,7 +254,10 @@ impl Logs {
             rewrite(cx, log, &rewritten);
             log.rewritten.push((seq, Arc::new(rewritten)));
         }
-        let (slot, expires_ms) = (log.slot, entry.expires_ms());
+        let (slot, due_ms) = (log.slot, due_ms(&entry));
+        if let Some(due_ms) = due_ms {
+            cx.put_bytes(slot, keys::due(due_ms, id, seq.0), Bytes::new());
+        }
         note_in_devices(cx, log, &entry);
         if log.group.is_some() {
             note_in_group(cx, log, &entry);
@@ -273,7 +276,7 @@ impl Logs {
             // The types ask for a proof; what is read from the store is one.
             log.durable = DurableHead::recovered(seq);
             let proven = log.durable.prove(seq, time_ms).expect("it is the head");
-            cx.reply(origin, Reply::Sent(proven, client_id, expires_ms));
+            cx.reply(asker, Reply::Sent(proven, client_id, entry.expires_ms()));
         }
         if is(Mutation::PushEarly) {
             tell_members(cx, log, &entry);
@@ -281,14 +284,14 @@ impl Logs {
         if matches!(id, LogId::Group(_)) {
             self.gather(cx, id, false);
         }
-        if expires_ms > 0 {
-            self.agenda.note(slot, expires_ms);
+        if let Some(due_ms) = due_ms {
+            self.agenda.note(slot, due_ms);
         }
-        self.after(cx, After::Append(origin, entry));
+        self.after(cx, After::Append(asker, entry));
     }
 
     /// An entry is durable: acknowledge it, then push it to the members.
-    pub(super) fn appended(&mut self, cx: &mut Cx, proof: &Durable, origin: Origin, entry: Arc<Entry>) {
+    pub(super) fn appended(&mut self, cx: &mut Cx, proof: &Durable, asker: Asker, entry: Arc<Entry>) {
         let limits = (cx.limits().tail_entries_max, cx.limits().tail_bytes_max);
         let log = self.pinned(entry.log);
         log.durable.advance(proof, entry.seq);
@@ -297,7 +300,7 @@ impl Logs {
         let proven = log.durable.prove(entry.seq, entry.time_ms).expect("the head is at or above it now");
         cx.passed(entry.author, entry.client_id, Stage::Committed);
         if !is(Mutation::AcknowledgeEarly) {
-            cx.reply(origin, sent(entry.log, proven, entry.client_id, entry.expires_ms()));
+            cx.reply(asker, sent(entry.log, proven, entry.client_id, entry.expires_ms()));
         }
         if !is(Mutation::PushEarly) {
             tell_members(cx, log, &entry);
@@ -308,21 +311,25 @@ impl Logs {
     }
 
     /// The entry of a retry is durable too, for it was in this batch or one before.
-    pub(super) fn sent_again(&mut self, cx: &mut Cx, origin: Origin, entry: &Entry) {
+    pub(super) fn sent_again(&mut self, cx: &mut Cx, asker: Asker, entry: &Entry) {
         let log = self.pinned(entry.log);
         let proof = log.durable.prove(entry.seq, entry.time_ms).expect("batches become durable in order");
         let again = sent(entry.log, proof, entry.client_id, entry.expires_ms());
-        answer_again(cx, log, (entry.log, entry.author), origin, again);
+        answer_again(cx, log, (entry.log, entry.author), asker, again);
     }
 }
 
 /// Answers a retry. The peer may have got it, and more, while its device was away: of a chat that it did not know to have written in, it
 /// has not asked how far.
-fn answer_again(cx: &mut Cx, log: &Log, (id, author): (LogId, Author), origin: Origin, sent: Reply) {
-    cx.reply(origin, sent);
+fn answer_again(cx: &mut Cx, log: &Log, (id, author): (LogId, Author), asker: Asker, sent: Reply) {
+    cx.reply(asker, sent);
     let marks = log.shown_of_others(id, author.user);
     let is_other = peer_of(id, author.user) != Some(author.user);
-    if is_other && !log.is_changing() && marks != Watermarks::default() {
+    if let Asker::Connection(origin) = asker
+        && is_other
+        && !log.is_changing()
+        && marks != Watermarks::default()
+    {
         cx.tell_front(origin.place, FrontOp::Watermarks(id, None, marks));
     }
 }
@@ -377,13 +384,17 @@ fn write_timer(cx: &mut Cx, log: &mut Log, entry: &Entry) {
     }
 }
 
-/// Writes an entry, under which number of its device it stands, and when it ends.
+/// Writes an entry, and under which number of its device it stands.
 fn write_entry(cx: &mut Cx, log: &Log, entry: &Entry) {
     cx.put(log.slot, keys::entry(entry.log, entry.seq.0), &entry.to_record());
     write_number(cx, log, entry);
-    if entry.expires_ms() > 0 {
-        let due = keys::due(entry.expires_ms(), entry.log, entry.seq.0);
-        cx.put_bytes(log.slot, due, Bytes::new());
+}
+
+/// When something is to be done about an entry, in ms since the Unix epoch: it ends, or says what is to be sent.
+fn due_ms(entry: &Entry) -> Option<u64> {
+    match entry.expires_ms() {
+        0 => scheduled(entry).map(|(at_ms, _)| at_ms),
+        expires_ms => Some(expires_ms),
     }
 }
 

@@ -146,10 +146,10 @@ impl Logs {
                 send.read.clear();
                 self.append_new(cx, id, *send, Follows { change, ..follows });
             }
-            Verdict::Refused(refusal) => cx.refuse(send.origin, refusal),
+            Verdict::Refused(refusal) => cx.refuse(send.asker, refusal),
             Verdict::Unknown(_) if !cx.may_read() => {
                 let refusal = cx.overloaded();
-                cx.refuse(send.origin, refusal);
+                cx.refuse(send.asker, refusal);
             }
             Verdict::Unknown(seq) => {
                 let purpose = GetFor::Considered(id, log.held.load(), seq);

@@ -1,4 +1,4 @@
-//! Entries whose time has come: they are erased, by the clock of the log's owner. See [`super::agenda`].
+//! Entries whose time has come: they are erased, by the clock of the log's owner, or say what is to be sent. See [`super::agenda`].
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use tern_wire::ids::Seq;
 
 use super::append::number_record;
 use super::log::Log;
+use super::schedule::scheduled;
 use super::{After, Cx, GetFor, Logs};
 use crate::entry::{Author, Entry};
 use crate::held::Load;
@@ -28,8 +29,8 @@ impl Logs {
     pub(super) fn fall_due(&mut self, cx: &mut Cx, id: LogId, due: Vec<(u64, Seq)>) {
         for (at_ms, seq) in due {
             let log = self.known(id);
-            if !log.sends.is_empty() {
-                // What waits may rest on an entry as it was read.
+            // What waits may rest on an entry as it was read; and what is not durable may never have been.
+            if !log.sends.is_empty() || seq > log.durable.seq() {
                 return;
             }
             if let Some(entry) = log.newest_of(seq).cloned() {
@@ -69,8 +70,13 @@ impl Logs {
         }
     }
 
-    /// Erases an entry whose time has come, unless that was done.
+    /// Erases an entry whose time has come, unless that was done; or sends what it says.
     fn end_entry(&mut self, cx: &mut Cx, id: LogId, at_ms: u64, seq: Seq, entry: Option<&Entry>) {
+        if let Some(entry) = entry
+            && let Some((_, send)) = scheduled(entry)
+        {
+            return self.dispatch(cx, entry, at_ms, send);
+        }
         if !cx.may_write(0) {
             return;
         }

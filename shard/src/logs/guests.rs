@@ -31,11 +31,11 @@ impl Logs {
         let made = match change_of(&send) {
             Ok(Some(Change::Made(made))) => made,
             Ok(Some(Change::Joined(_) | Change::Asked(_))) => {
-                cx.refuse(send.origin, UNKNOWN_INVITATION);
+                cx.refuse(send.asker, UNKNOWN_INVITATION);
                 return Tried::Settled;
             }
             _ => {
-                cx.refuse(send.origin, UNKNOWN_GROUP);
+                cx.refuse(send.asker, UNKNOWN_GROUP);
                 return Tried::Settled;
             }
         };
@@ -45,7 +45,7 @@ impl Logs {
         }
         if users.len() > tern_wire::limits::GROUP_MEMBERS_MAX {
             let refusal = Refusal::new(Reason::TooManyMembers, "a group has at most 1024 members");
-            cx.refuse(send.origin, refusal);
+            cx.refuse(send.asker, refusal);
             return Tried::Settled;
         }
         if !send.permits.guests {
@@ -57,7 +57,7 @@ impl Logs {
             devices.is_some_and(|(_, devices)| devices.iter().flatten().any(|id| *id == author.device));
         if !is_known {
             self.known(id).group().guests.clear();
-            cx.refuse(send.origin, REVOKED);
+            cx.refuse(send.asker, REVOKED);
             return Tried::Settled;
         }
         self.append_with_guests(cx, id, *send, &users, Change::Made(made));
@@ -74,7 +74,7 @@ impl Logs {
         match allowed {
             Err(refusal) => {
                 self.known(id).group().guests.clear();
-                cx.refuse(send.origin, refusal);
+                cx.refuse(send.asker, refusal);
             }
             Ok(Some(Change::Added(users))) if !send.permits.guests => {
                 return self.ask_guests(cx, id, users, Box::new(Send { permits: guests(&send), ..*send }));
@@ -102,7 +102,7 @@ impl Logs {
         if users.iter().all(is_there) {
             self.append_new(cx, id, send, Follows { change: Some(change), ..Follows::default() });
         } else {
-            cx.refuse(send.origin, UNKNOWN_USER);
+            cx.refuse(send.asker, UNKNOWN_USER);
         }
         self.known(id).group().guests.clear();
     }
@@ -123,7 +123,7 @@ impl Logs {
         let is_known =
             devices.is_some_and(|(_, devices)| devices.iter().flatten().any(|id| *id == send.author.device));
         if !is_known {
-            return cx.refuse(send.origin, REVOKED);
+            return cx.refuse(send.asker, REVOKED);
         }
         self.known(id).group().guests = guests;
         self.append_new(cx, id, send, Follows { change: Some(change), ..Follows::default() });
@@ -136,7 +136,7 @@ impl Logs {
         if self.known(id).seen_member(user).is_none() {
             let refused = change_of(&send)
                 .and_then(|change| self.known(id).may(user, send.kind, change.as_ref(), cx.now_ms));
-            cx.refuse(send.origin, refused.expect_err("nobody but a member may do anything"));
+            cx.refuse(send.asker, refused.expect_err("nobody but a member may do anything"));
             return Tried::Settled;
         }
         send.permits.met = true;
@@ -232,7 +232,7 @@ impl Logs {
             turn_away(cx, id, newcomer, UNREADABLE);
         }
         if let Some(send) = self.known(id).sends.pop_front_if(|send| send.permits.waits_for_guests) {
-            cx.refuse(send.origin, UNREADABLE);
+            cx.refuse(send.asker, UNREADABLE);
             self.append_waiting(cx, id);
         }
         self.part_from_guests(cx, id);

@@ -21,6 +21,7 @@ mod people;
 mod read;
 mod recovery;
 mod room;
+mod schedule;
 mod waits;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -33,6 +34,7 @@ use self::agenda::Agenda;
 use self::group::Newcomer;
 use self::log::{Highest, Log, Member};
 pub(crate) use self::moving::Taken;
+use self::schedule::Dispatching;
 use self::waits::{After, GetFor, ScanFor};
 use crate::by_slot::BySlot;
 use crate::cx::{Cx as AnyCx, Department};
@@ -63,6 +65,7 @@ pub(crate) struct Logs {
     /// Asks whether a message may be appended.
     asks_made: u64,
     agenda: Agenda,
+    dispatching: Dispatching,
 }
 
 impl Department for Logs {
@@ -92,6 +95,7 @@ impl Logs {
             empty: Vec::new(),
             asks_made: 0,
             agenda: Agenda::new(),
+            dispatching: Dispatching::default(),
         }
     }
 
@@ -152,6 +156,7 @@ impl Logs {
             LogOp::DevicesChanged(user, devices) => self.guest_known(cx, id, user, devices),
             LogOp::Glance(asker) => self.glance(cx, id, asker),
             LogOp::Due(due) => self.fall_due(cx, id, due),
+            LogOp::Dispatched(dispatched) => self.dispatched(cx, *dispatched),
             LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Permit(..) => {
                 unreachable!("taken before the log is looked at")
             }
@@ -161,7 +166,7 @@ impl Logs {
     /// Something can't be done for now: whoever waits is told.
     pub(crate) fn refuse(cx: &mut Cx, id: LogId, op: LogOp, refusal: Refusal) {
         match op {
-            LogOp::Send(send) => cx.refuse(send.origin, refusal),
+            LogOp::Send(send) => cx.refuse(send.asker, refusal),
             LogOp::Acknowledge { origin, .. } | LogOp::Describe { origin, .. } => cx.refuse(origin, refusal),
             LogOp::About(origin, ..) | LogOp::DescribeMember(origin, ..) => cx.refuse(origin, refusal),
             LogOp::History(history) => cx.refuse(history.origin, refusal),
@@ -171,6 +176,7 @@ impl Logs {
             LogOp::Recover(_)
             | LogOp::Changed(_)
             | LogOp::Due(_)
+            | LogOp::Dispatched(..)
             | LogOp::DevicesChanged(..)
             | LogOp::Devices(..)
             | LogOp::Unreadable(_)
@@ -229,7 +235,7 @@ impl Logs {
         let mut newcomers = Vec::new();
         if log.held.doubt() {
             for send in std::mem::take(&mut log.sends) {
-                cx.reply(send.origin, undone.into());
+                cx.reply(send.asker, undone.into());
             }
             if let Some(group) = log.group.as_deref_mut() {
                 for acknowledged in std::mem::take(&mut group.acknowledged) {

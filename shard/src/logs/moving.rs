@@ -17,6 +17,7 @@ impl Logs {
     /// Lets go of a slot, which is still.
     pub(crate) fn let_go(&mut self, slot: Slot) -> Taken {
         self.agenda.forget(slot);
+        self.dispatching.forget(slot);
         Taken(slot, self.logs.take(slot))
     }
 

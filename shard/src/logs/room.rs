@@ -176,7 +176,7 @@ impl Logs {
             Ok(None) => send.permits.stranger = true,
             Ok(reserved) => send.permits.reserved = reserved,
             Err(refusal) => {
-                cx.refuse(send.origin, refusal);
+                cx.refuse(send.asker, refusal);
                 return self.append_waiting(cx, id);
             }
         }

@@ -12,15 +12,15 @@ use super::{Cx, Logs};
 use crate::entry::{Author, Entry};
 use crate::held::Load;
 use crate::message::{LogOp, Pull, Unreadable, Watermarks};
-use crate::reply::{Origin, Undone};
+use crate::reply::{Asker, Origin, Undone};
 
 /// What follows when a write of a log is durable; if it fails, the log is read again.
 #[derive(Debug)]
 pub(crate) enum After {
     /// Acknowledge an entry to its sender and push it to the members.
-    Append(Origin, Arc<Entry>),
+    Append(Asker, Arc<Entry>),
     /// Acknowledge an entry again, to a retry that came before the first was durable.
-    Again(Origin, Arc<Entry>),
+    Again(Asker, Arc<Entry>),
     /// Answer an `Acknowledge`, and tell the members.
     Acknowledged(Acknowledged),
     /// Answer what was acknowledged in a group, and tell its members.

@@ -9,7 +9,7 @@ use tern_wire::message::Envelope;
 
 use super::Watermarks;
 use crate::entry::{Author, Entry};
-use crate::reply::Origin;
+use crate::reply::{Asker, Origin, Scheduled};
 
 /// What is asked of a log's owner, or told to it.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub enum LogOp {
     DescribeMember(Origin, UserId, UserId),
     /// Something of entries is due, each since a time in ms since the Unix epoch. It is told again for as long as it is not done.
     Due(Vec<(u64, Seq)>),
+    /// In a private log: what has become of a message that one of its entries says was to be sent: its place and time.
+    Dispatched(Box<Dispatched>),
     /// What the owner of a member was told is lost, or what it was to be told: say where the log stands.
     Recover(UserId),
     /// A member is not as before: the other one is told, if both have written.
@@ -76,6 +78,7 @@ impl LogOp {
             Self::Recover(_)
             | Self::Changed(_)
             | Self::Due(_)
+            | Self::Dispatched(..)
             | Self::DevicesChanged(..)
             | Self::Permit(..)
             | Self::Devices(..)
@@ -97,6 +100,7 @@ impl LogOp {
             | Self::Describe { .. }
             | Self::Changed(_)
             | Self::Due(_)
+            | Self::Dispatched(..)
             | Self::Permit(..)
             | Self::Devices(..)
             | Self::Unreadable(_)
@@ -110,11 +114,20 @@ impl LogOp {
     }
 }
 
+/// What has become of a message that was scheduled.
+#[derive(Clone, Copy, Debug)]
+pub struct Dispatched {
+    /// Which.
+    pub of: Scheduled,
+    /// Its place, and when it was committed.
+    pub sent: Result<(Seq, u64), Refusal>,
+}
+
 /// A message on its way into a log.
 #[derive(Clone)]
 pub struct Send {
     /// Who waits for the acknowledgement.
-    pub origin: Origin,
+    pub asker: Asker,
     /// Who sends.
     pub author: Author,
     /// The device's number of it.
@@ -137,9 +150,15 @@ pub struct Send {
 
 impl Send {
     /// A message that has been allowed nothing yet, of which nothing else is said.
-    pub fn new(origin: Origin, author: Author, client_id: ClientMessageId, kind: i32, body: Bytes) -> Self {
+    pub fn new(
+        asker: impl Into<Asker>,
+        author: Author,
+        client_id: ClientMessageId,
+        kind: i32,
+        body: Bytes,
+    ) -> Self {
         Self {
-            origin,
+            asker: asker.into(),
             author,
             client_id,
             kind,

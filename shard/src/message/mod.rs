@@ -14,7 +14,7 @@ pub use self::accounts::{
     Attach, InboxAsk, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Shown, Standing, UserOp,
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Notice, Page};
-pub use self::logs::{Claim, Glancer, LogOp, Permits, Pull, ReadHistory, Send, Want};
+pub use self::logs::{Claim, Dispatched, Glancer, LogOp, Permits, Pull, ReadHistory, Send, Want};
 use crate::network::Network;
 use crate::reply::ConnId;
 use crate::slots::CoreId;

@@ -22,6 +22,9 @@ use crate::work::Work;
 /// How long after its time the server may still have something, when nothing is wrong.
 const ENDS_WITHIN_MS: u64 = 2_000;
 
+/// How long after its time a message that was scheduled is sent at the latest, when nothing is wrong: also if it was lost on its way.
+const DISPATCHED_WITHIN_MS: u64 = 15_000;
+
 /// Pages of a list of chats; more can't be.
 const PAGES_MAX: usize = 100;
 
@@ -58,6 +61,7 @@ impl World {
                 return Err(format!("{id:?}: {seq} has outlived its time"));
             }
         }
+        books.schedules_are_kept(ended_ms.saturating_sub(DISPATCHED_WITHIN_MS))?;
         let (owed, free) = self.record.is_paid(books)?;
         for (device, list) in self.devices.iter().zip(&lists) {
             self.has_all(device, books).map_err(|what| format!("{what}: {device:?}"))?;

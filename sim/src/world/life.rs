@@ -303,8 +303,10 @@ impl World {
 
     /// Something for one's own devices, mostly in place of something of before.
     fn own(&mut self, at: usize, chat: u64) -> Ask {
-        let below = self.life.below(4);
+        let below = self.life.below(7);
         let what = match below {
+            4..6 => v1::private::What::Scheduled(self.scheduled(at, chat)),
+            6 => v1::private::What::Scheduled(v1::Scheduled::default()),
             0 => v1::private::What::Star(v1::Star { chat, seq: 1 + self.life.below(9), off: false }),
             1 => v1::private::What::Draft(v1::Draft { chat, text: "a draft".into(), about: 0 }),
             _ => v1::private::What::Chat(v1::ChatSettings {
@@ -317,13 +319,24 @@ impl World {
         let body = v1::Private { what: Some(what) }.encode_to_vec();
         // What it replaces may be how another chat is had, which then keeps what it had: only a newer one of its own changes that.
         let of_same = |private: v1::Private| match private.what {
-            Some(v1::private::What::Chat(before)) if below > 1 => before.chat == chat,
+            Some(v1::private::What::Scheduled(before)) if below == 6 => before.at_ms > 0,
+            Some(v1::private::What::Chat(before)) if (2..4).contains(&below) => before.chat == chat,
             Some(v1::private::What::Draft(before)) if below == 1 => before.chat == chat,
             _ => false,
         };
         let about = self.latest_private(at, of_same).unwrap_or(0);
         let (kind, envelope) = (Kind::Private, Envelope::about(about));
         Ask::Send(NewMessage { chat: PRIVATE, kind, body, envelope, key: None })
+    }
+
+    /// Something that is to be said soon, by the server.
+    fn scheduled(&mut self, at: usize, chat: u64) -> v1::Scheduled {
+        let unix_ms = self.devices[at].clock.wall.ms(self.now).max(1) as u64;
+        self.said += 1;
+        let body = text(self.said, self.life.below(40) as usize);
+        self.record.asked(self.said, at, body.len(), (self.devices[at].user, chat), (0, false));
+        let send = v1::Send { chat, body: body.into(), ..v1::Send::default() };
+        v1::Scheduled { at_ms: unix_ms + self.life.below(3_000), send: Some(send) }
     }
 
     /// The newest entry of the private log that a device has, of which this is true.

@@ -15,6 +15,7 @@ mod output;
 mod private;
 mod profile;
 mod rpc;
+mod schedule;
 mod shown;
 mod tables;
 mod talk;
@@ -131,6 +132,8 @@ enum Command {
     Talk(talk::Talk),
     #[command(flatten)]
     Own(private::Own),
+    #[command(flatten)]
+    Later(schedule::Later),
     /// Print a page of a chat, oldest first: the newest messages, or those beside a seq; with --json one object for the page
     History {
         /// With whom
@@ -258,6 +261,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         }
         Command::Talk(talk) => talk::run(profile, talk, json).await,
         Command::Own(own) => private::run(profile, own, json).await,
+        Command::Later(later) => schedule::run(profile, later, json).await,
         Command::History { who, before, after, limit, local } => {
             let page = Page { before, after, limit };
             match local {

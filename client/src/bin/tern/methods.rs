@@ -185,6 +185,10 @@ impl Session {
                 let method = method.to_owned();
                 Box::pin(async move { session.own(&method, params).await })
             }
+            "schedule" | "scheduled" | "unschedule" => {
+                let method = method.to_owned();
+                Box::pin(async move { session.later(&method, params).await })
+            }
             _ => return session.begin_of_account(method, params),
         })
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tern_client::{ChatSettings, FOR_EVER_MS, Message, Notify, Private};
+use tern_client::{ChatSettings, Dispatched, FOR_EVER_MS, Message, Notify, Private};
 
 use crate::commands::{self, ask, print_lines};
 use crate::methods::{Failure, Session, parse, who};
@@ -161,6 +161,19 @@ pub fn json(message: &Message) -> Value {
             json!({ "draft": { "chat": chat, "text": String::from_utf8_lossy(&text), "about": about } })
         }
         Some(Private::Setting(name, _)) => json!({ "setting": name }),
+        Some(Private::Scheduled(at_ms, later)) => {
+            json!({ "scheduled": crate::schedule::json(message.seq, at_ms, &later) })
+        }
+        Some(Private::TakenBack) => json!({ "taken_back": message.envelope.about }),
+        Some(Private::Dispatched(Dispatched { chat, sent })) => {
+            let (seq, time_ms) = sent.unwrap_or_default();
+            let reason = sent.err().map(|reason| reason.name());
+            let about = message.envelope.about;
+            let outcome = json!({
+                "scheduled": about, "chat": chat, "seq": seq, "time_ms": time_ms, "reason": reason,
+            });
+            json!({ "dispatched": outcome })
+        }
         None => Value::Null,
     }
 }
@@ -203,6 +216,14 @@ pub fn text(message: &Message) -> String {
         Some(Private::Hidden(chat, seqs, _)) => format!("(hidden: {} messages of @{chat})", seqs.len()),
         Some(Private::Draft(chat, ..)) => format!("(a draft to @{chat})"),
         Some(Private::Setting(name, _)) => format!("(setting {})", clean_line(&name)),
+        Some(Private::Scheduled(at_ms, later)) => {
+            format!("(scheduled for {}, to @{})", time_of(at_ms), later.chat)
+        }
+        Some(Private::TakenBack) => format!("(not scheduled any more: {})", message.envelope.about),
+        Some(Private::Dispatched(Dispatched { chat, sent })) => match sent {
+            Ok((seq, _)) => format!("(sent what was scheduled: {seq} of @{chat})"),
+            Err(reason) => format!("(not sent, though scheduled: {}, to @{chat})", reason.name()),
+        },
         None => "(replaced)".to_owned(),
     }
 }
@@ -273,7 +294,7 @@ impl Session {
         Ok(json!({ "seq": sent.seq, "time_ms": sent.time_ms }))
     }
 
-    async fn number(&self, chat: Option<u64>, phone: Option<String>) -> Result<u64, Failure> {
+    pub async fn number(&self, chat: Option<u64>, phone: Option<String>) -> Result<u64, Failure> {
         match who(chat, phone)? {
             Who::User(chat) => Ok(chat),
             who @ Who::Phone(_) => Ok(self.person(&who).await?.user_id),

@@ -167,7 +167,7 @@ pub async fn run(profile: &ProfileArgs, talk: Talk, json: bool) -> commands::Don
 const UNITS: [(char, u64); 4] = [('d', 86_400_000), ('h', 3_600_000), ('m', 60_000), ('s', 1_000)];
 
 /// How long somebody means; `off` is 0.
-fn span_ms(written: &str) -> Result<u64, String> {
+pub fn span_ms(written: &str) -> Result<u64, String> {
     let of_unit = |(unit, ms): (char, u64)| {
         let number: u64 = written.strip_suffix(unit)?.parse().ok()?;
         number.checked_mul(ms).filter(|span| (1_000..=365 * UNITS[0].1).contains(span))

@@ -1,0 +1,119 @@
+//! Messages that are to be sent when their time has come: entries of a private log, of which its owner sends what they say to the log that
+//! it is for. What became of it is an entry of the private log, too, which replaces the first.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tern_proto::v1::{self, private::What};
+use tern_storage::{LogId, Slot, keys};
+use tern_wire::ids::{ClientMessageId, Seq};
+use tern_wire::message::{self, Envelope};
+use tern_wire::private::Private;
+
+use super::{After, Cx, Logs};
+use crate::entry::{Author, Entry, KIND_PRIVATE, log_of};
+use crate::limits::{DISPATCH_AGAIN_MS, DISPATCHING_MAX, DUE_AGAIN_MS};
+use crate::message::{Dispatched, LogOp, Send};
+use crate::reply::{Asker, Scheduled};
+
+/// What is on its way to other logs, and since when: until it is answered, or has been lost with another log's owner, it is not sent again.
+#[derive(Default, Debug)]
+pub(super) struct Dispatching(BTreeMap<(LogId, Seq), u64>);
+
+impl Dispatching {
+    /// Whether something may be sent now: it is then.
+    fn begin(&mut self, place: (LogId, Seq), now_ms: u64) -> bool {
+        let may = match self.0.get(&place) {
+            Some(since_ms) => now_ms.abs_diff(*since_ms) >= DISPATCH_AGAIN_MS,
+            None => self.0.len() < DISPATCHING_MAX,
+        };
+        if may {
+            self.0.insert(place, now_ms);
+        }
+        may
+    }
+
+    /// A slot is another core's.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.0.retain(|(log, _), _| Slot::of_log(*log) != slot);
+    }
+}
+
+/// When an entry says that something is to be sent, and what.
+pub(super) fn scheduled(entry: &Entry) -> Option<(u64, message::Send)> {
+    let says_something = matches!(entry.log, LogId::Private(_)) && !entry.is_erased();
+    match says_something.then(|| Private::parse(&entry.body)) {
+        Some(Ok(Private::Scheduled(at_ms, send))) => Some((at_ms, *send)),
+        _ => None,
+    }
+}
+
+impl Logs {
+    /// The time of a message has come that an entry of a private log says is to be sent.
+    pub(super) fn dispatch(&mut self, cx: &mut Cx, entry: &Entry, due_ms: u64, send: message::Send) {
+        let message::Send { chat, kind, body, envelope, .. } = send;
+        let (user, seq) = (entry.author.user, entry.seq);
+        if !self.dispatching.begin((entry.log, seq), cx.now_ms) {
+            return;
+        }
+        let by = Author::server_for(user);
+        // Whatever is lost on the way: under this number it is appended once.
+        let number = ClientMessageId(seq.0);
+        let asker = Asker::Schedule(Scheduled { user, seq, due_ms, chat: chat.get() });
+        let to = log_of(user, chat);
+        let epoch = cx.epoch(Slot::of_log(to));
+        let send = Send { envelope, epoch, ..Send::new(asker, by, number, kind, body) };
+        cx.tell_log(to, LogOp::Send(Box::new(send)));
+    }
+
+    /// A message that was scheduled is sent, or was refused: for now, then it is tried again; or for good.
+    pub(super) fn dispatched(&mut self, cx: &mut Cx, Dispatched { of, sent }: Dispatched) {
+        let (log, Scheduled { user, seq, chat, .. }) = (of.log(), of);
+        self.dispatching.0.remove(&(log, seq));
+        let outcome = match sent {
+            Ok((seq, time_ms)) => v1::Dispatched { chat, seq: seq.0, time_ms, reason: 0 },
+            Err(refusal) if refusal.retry_after_ms > 0 => {
+                return self.put_off(cx, of, refusal.retry_after_ms.into());
+            }
+            Err(refusal) => v1::Dispatched { chat, reason: refusal.reason.into(), ..Default::default() },
+        };
+        let body = v1::Private { what: Some(What::Dispatched(outcome)) }.encode_to_vec().into();
+        let envelope = Envelope { about: seq, ..Envelope::default() }.if_any();
+        let (by, number) = (Author::server_for(user), ClientMessageId(seq.0));
+        let send = Send { envelope, ..Send::new(Asker::Nobody, by, number, KIND_PRIVATE, body) };
+        self.append(cx, log, Box::new(send));
+    }
+
+    fn put_off(&mut self, cx: &mut Cx, of: Scheduled, by_ms: u64) {
+        let (log, Scheduled { seq, due_ms, .. }) = (of.log(), of);
+        let slot = Slot::of_log(log);
+        let later_ms = cx.now_ms + by_ms.max(DUE_AGAIN_MS);
+        cx.delete_lazily(slot, keys::due(due_ms, log, seq.0));
+        cx.put_bytes_lazily(slot, keys::due(later_ms, log, seq.0), Bytes::new());
+        self.agenda.note(slot, later_ms);
+        self.after_lazily(cx, After::Marked(log));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_its_way_is_not_sent_again_before_it_may_be_lost() {
+        let (mut under_way, place) = (Dispatching::default(), (LogId::Private(7), Seq(3)));
+        assert!(under_way.begin(place, 1_000));
+        assert!(!under_way.begin(place, 1_000 + DISPATCH_AGAIN_MS - 1));
+        assert!(under_way.begin((LogId::Private(7), Seq(4)), 1_001));
+        assert!(under_way.begin(place, 1_000 + DISPATCH_AGAIN_MS));
+        under_way.forget(Slot::of_log(LogId::Private(7)));
+        assert!(under_way.begin(place, 1_001), "another owner begins anew");
+        for number in 8.. {
+            if !under_way.begin((LogId::Private(number), Seq(1)), 1_000) {
+                break;
+            }
+        }
+        assert_eq!(under_way.0.len(), DISPATCHING_MAX);
+    }
+}
