@@ -109,8 +109,8 @@ impl Client {
         }
     }
 
-    /// Lists one's devices, those that have not ended.
-    pub async fn devices(&self) -> Result<Vec<Device>, Error> {
+    /// Lists one's devices, those that have not ended; and whether the account has a PIN.
+    pub async fn devices(&self) -> Result<(Vec<Device>, bool), Error> {
         let request = client_frame::Request::Devices(v1::Devices {});
         let server_frame::Message::DeviceList(list) = self.ask(request).await? else {
             return Err(WRONG_KIND);
@@ -119,7 +119,7 @@ impl Client {
             let v1::Device { device_id, device_name, created_ms, seen_ms, connected } = device;
             Device { device_id, device_name, created_ms, seen_ms, connected }
         };
-        Ok(list.devices.into_iter().map(device).collect())
+        Ok((list.devices.into_iter().map(device).collect(), list.has_pin))
     }
 
     /// Ends a device of one's account for good. One's own is the way to log out: the session ends with it.
@@ -136,6 +136,16 @@ impl Client {
         let request = client_frame::Request::RingDevice(v1::RingDevice { device_id });
         match self.ask(request).await? {
             server_frame::Message::DeviceRung(rung) => Ok(rung.connected),
+            _ => Err(WRONG_KIND),
+        }
+    }
+
+    /// Sets the account's PIN, or another one (4 to 64 bytes); empty: none any more. Without it nobody becomes a device of the account by a
+    /// one-time code alone, while any of its devices is in use.
+    pub async fn set_pin(&self, pin: &str) -> Result<(), Error> {
+        let request = client_frame::Request::SetPin(v1::SetPin { pin: pin.to_owned() });
+        match self.ask(request).await? {
+            server_frame::Message::PinSet(_) => Ok(()),
             _ => Err(WRONG_KIND),
         }
     }

@@ -36,6 +36,7 @@ pub struct Registrar {
     line: Line,
     options: Options,
     replace: bool,
+    pin: String,
 }
 
 impl Registrar {
@@ -49,12 +50,17 @@ impl Registrar {
             server_frame::Message::Welcome(welcome) => line.link.welcomed(welcome)?,
             _ => return Err(Error::Protocol("Hello was answered by something else")),
         }
-        Ok(Self { line, options: options.clone(), replace: false })
+        Ok(Self { line, options: options.clone(), replace: false, pin: String::new() })
     }
 
     /// Whether a profile that is registered already, elsewhere or with messages that were not sent, is emptied.
     pub fn replacing(self, replace: bool) -> Self {
         Self { replace, ..self }
+    }
+
+    /// The account's PIN, which [`Registrar::verify`] gives from here on: needed where it is refused with `PIN_NEEDED`.
+    pub fn set_pin(&mut self, pin: &str) {
+        pin.clone_into(&mut self.pin);
     }
 
     /// Asks for a one-time code. It is good only together with what the server says of it, which the profile keeps.
@@ -91,6 +97,7 @@ impl Registrar {
             name: name.to_owned(),
             device_name: device.to_owned(),
             registration,
+            pin: self.pin.clone(),
         });
         let server_frame::Message::Session(session) = self.line.call(request).await? else {
             return Err(Error::Protocol("Verify was answered by something else"));

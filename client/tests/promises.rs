@@ -189,15 +189,17 @@ async fn a_full_inbox_holds_up_nobody_else_and_the_person_is_told_why() {
     assert_eq!(live::messages(&mut carols, 1).await, [(1, "not held up".to_owned())]);
     tokio::task::block_in_place(|| {
         let text = "x".repeat(60_000);
-        let said = loop {
+        loop {
             let output = dora.run(&["send", "+15550002", &text, "--timeout", SHORTLY]);
+            let said = String::from_utf8(output.stderr).expect("text");
             match output.status.code() {
+                Some(3) if said.contains("too much waits for this person") => break,
+                // On a busy machine a message that is taken may not be so in time.
+                Some(3) if said.contains("not acknowledged in 1 s") => {}
                 Some(0) => {}
-                Some(3) => break String::from_utf8(output.stderr).expect("text"),
-                other => panic!("exit code {other:?}"),
+                other => panic!("exit code {other:?}: {said}"),
             }
-        };
-        assert!(said.contains("too much waits for this person"), "{said}");
+        }
     });
 }
 

@@ -367,6 +367,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "hide" => json!({ "phone": "+15550002", "seqs": [9] }),
             "schedule" => json!({ "phone": "+15550002", "text": "hello", "at_ms": 1u64 << 50 }),
             "unschedule" => json!({ "seq": 1 }),
+            "set_pin" => json!({ "pin": "2468" }),
             "history" | "read" | "lookup" => json!({ "phone": "+15550002" }),
             "end_device" | "ring_device" => json!({ "device_id": 1 }),
             "rename" => json!({ "name": "Anna" }),
@@ -412,7 +413,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         assert!(missing.is_empty(), "{method} does not give {missing:?}: {result}");
     }
     let methods = ["send", "history", "chats", "read", "lookup", "whoami", "devices", "end_device", "rename"];
-    let own = ["new_link", "invite", "preview", "join", "set_chat", "star", "starred", "hide"];
+    let own = ["new_link", "invite", "preview", "join", "set_chat", "star", "starred", "hide", "set_pin"];
     let later = ["schedule", "scheduled", "unschedule"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
     assert_eq!(documented, methods.into_iter().chain(more).chain(own).chain(later).collect());

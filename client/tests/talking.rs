@@ -5,6 +5,9 @@
 mod profiles;
 
 use profiles::Profile;
+use std::io::Write as _;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 use tern_testkit::Ternd;
 
@@ -170,6 +173,44 @@ fn what_is_scheduled_is_sent_without_its_device() {
     assert_eq!(left.iter().map(|one| &one["seq"]).collect::<Vec<_>>(), [&json!(tomorrow)]);
     let shown = String::from_utf8(ann.run(&["scheduled"]).stdout).expect("text");
     assert!(shown.contains("good morning") && !shown.contains("regretted"), "{shown}");
+}
+
+#[test]
+fn an_account_that_is_locked_wants_its_pin() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, _) = two(&server, dir.path());
+    let lock = |arguments: &[&str], typed: &str| {
+        let mut child =
+            ann.tern(&[&["lock"], arguments].concat()).stdin(Stdio::piped()).spawn().expect("it runs");
+        writeln!(child.stdin.take().expect("piped"), "{typed}").expect("typed");
+        assert!(child.wait().expect("it ends").success());
+    };
+    lock(&[], "135790");
+    assert_eq!(ann.json(&["devices", "--json"])[0]["has_pin"], json!(true));
+    let register = |pin: &[&str]| {
+        let (address, ca) = (server.address().to_string(), server.ca_file());
+        let laptop = Profile { dir: dir.path().join("laptop") };
+        let trust = ["--server", &address, "--ca", ca.to_str().expect("text")];
+        let arguments = ["register", "+15550001", "--code", &server.code_of("+15550001"), "--json"];
+        laptop.run(&[&trust[..], &arguments, pin].concat())
+    };
+    let reason = |output: std::process::Output| {
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        told["error"]["reason"].clone()
+    };
+    // A code is sent, and not given: by a profile that goes on with it.
+    let mut asks = Profile { dir: dir.path().join("laptop") }
+        .tern(&["--server", &server.address().to_string(), "--ca", server.ca_file().to_str().expect("text")])
+        .args(["register", "+15550001"])
+        .spawn()
+        .expect("it runs");
+    assert_eq!(asks.wait().expect("it ends").code(), Some(1), "nothing was typed");
+    assert_eq!(reason(register(&[])), "PIN_NEEDED");
+    assert_eq!(reason(register(&["--pin", "135791"])), "PIN_WRONG");
+    assert!(register(&["--pin", "135790"]).status.success());
+    lock(&["--off"], "");
+    assert_eq!(ann.json(&["devices", "--json"])[0]["has_pin"], json!(false));
 }
 
 #[test]

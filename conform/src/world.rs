@@ -326,6 +326,7 @@ impl World {
             | Request::Link(_)
             | Request::RingDevice(_)
             | Request::Rename(_)
+            | Request::SetPin(_)
             | Request::CreateGroup(_)
             | Request::AboutGroup(_) => {
                 return vec![refused(frame.id, v1::Reason::Unimplemented.into(), 0)];

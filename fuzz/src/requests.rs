@@ -5,7 +5,8 @@ use tern_proto::v1;
 use tern_wire::group::Change;
 use tern_wire::ids::{ChatId, GroupId, is_plain};
 use tern_wire::limits::{
-    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, POSITIONS_MAX, TOKEN_BYTES_MAX,
+    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, PIN_BYTES, POSITIONS_MAX,
+    TOKEN_BYTES_MAX,
 };
 use tern_wire::request::{Incoming, Request, VERSIONS, parse};
 
@@ -65,6 +66,7 @@ fn check(request: &Request) {
             assert!(chats.known.is_sorted_by(|(one, _), (next, _)| one < next));
         }
         Request::NewLink => {}
+        Request::SetPin(pin) => assert!(pin.get().is_none_or(|pin| PIN_BYTES.contains(&pin.len()))),
         Request::Link(link) => assert_ne!(link.user.get(), 0),
         Request::EndDevice(device) | Request::RingDevice(device) => assert_ne!(device.get(), 0),
         Request::Rename(rename) => {

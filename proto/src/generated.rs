@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -58,6 +58,8 @@ pub mod client_frame {
         NewLink(super::NewLink),
         #[prost(message, tag = "24")]
         Link(super::Link),
+        #[prost(message, tag = "25")]
+        SetPin(super::SetPin),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -67,7 +69,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -133,6 +135,8 @@ pub mod server_frame {
         Group(::prost::alloc::boxed::Box<super::Group>),
         #[prost(message, tag = "29")]
         LinkCode(super::LinkCode),
+        #[prost(message, tag = "30")]
+        PinSet(super::PinSet),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -244,6 +248,9 @@ pub struct Verify {
     /// CodeSent.registration.
     #[prost(uint64, tag = "5")]
     pub registration: u64,
+    /// The account's, if it has one: asked for by PIN_NEEDED, after which the same code is still good.
+    #[prost(string, tag = "6")]
+    pub pin: ::prost::alloc::string::String,
 }
 /// Exchanges a refresh token for a new pair. The old refresh token dies with it: presenting it again, but for a retry
 /// of this very request (same nonce), ends the device's session. Answered by Session.
@@ -354,6 +361,9 @@ pub struct DeviceList {
     /// Rising by device_id; those that have ended are left out.
     #[prost(message, repeated, tag = "1")]
     pub devices: ::prost::alloc::vec::Vec<Device>,
+    /// The account has a PIN.
+    #[prost(bool, tag = "2")]
+    pub has_pin: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Device {
@@ -405,6 +415,16 @@ pub struct Rename {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Renamed {}
+/// Sets the account's PIN, or another one: without it nobody is let in by a one-time code alone while any of its devices is in use.
+/// Answered by PinSet once durable.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetPin {
+    /// 4 to 64 bytes. Empty: none any more.
+    #[prost(string, tag = "1")]
+    pub pin: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PinSet {}
 /// The body of an entry of KIND_PRIVATE. `about` in the Send names the entry that it replaces: that one's body is erased.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Private {
@@ -1303,6 +1323,10 @@ pub enum Reason {
     LinkUnknown = 21,
     LinkExpired = 22,
     LinkUsed = 23,
+    /// The account has a PIN: Verify again with it. retry_after_ms: when the account can be had without, if none of its devices comes
+    /// until then; it begins anew then.
+    PinNeeded = 24,
+    PinWrong = 25,
     /// Messages.
     UnknownUser = 30,
     ClientIdReused = 31,
@@ -1362,6 +1386,8 @@ impl Reason {
             Self::LinkUnknown => "REASON_LINK_UNKNOWN",
             Self::LinkExpired => "REASON_LINK_EXPIRED",
             Self::LinkUsed => "REASON_LINK_USED",
+            Self::PinNeeded => "REASON_PIN_NEEDED",
+            Self::PinWrong => "REASON_PIN_WRONG",
             Self::UnknownUser => "REASON_UNKNOWN_USER",
             Self::ClientIdReused => "REASON_CLIENT_ID_REUSED",
             Self::InboxFull => "REASON_INBOX_FULL",
@@ -1413,6 +1439,8 @@ impl Reason {
             "REASON_LINK_UNKNOWN" => Some(Self::LinkUnknown),
             "REASON_LINK_EXPIRED" => Some(Self::LinkExpired),
             "REASON_LINK_USED" => Some(Self::LinkUsed),
+            "REASON_PIN_NEEDED" => Some(Self::PinNeeded),
+            "REASON_PIN_WRONG" => Some(Self::PinWrong),
             "REASON_UNKNOWN_USER" => Some(Self::UnknownUser),
             "REASON_CLIENT_ID_REUSED" => Some(Self::ClientIdReused),
             "REASON_INBOX_FULL" => Some(Self::InboxFull),

@@ -368,6 +368,7 @@ fn codes_are_limited_by_phone_and_by_attempt() {
             name: "Ann".to_owned(),
             device_name: "test".to_owned(),
             registration,
+            pin: String::new(),
         })
     };
     let mut raw = Raw::welcomed(&server);

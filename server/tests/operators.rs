@@ -364,6 +364,7 @@ fn codes_go_to_the_webhook_and_nowhere_else() {
         name: "Ann".to_owned(),
         device_name: "test".to_owned(),
         registration,
+        pin: String::new(),
     };
     assert!(matches!(raw.ask(Request::Verify(verify)), Some(Message::Session(_))));
 }

@@ -154,6 +154,7 @@ fn names_that_change_what_stands_around_them_are_taken_from_nobody() {
             name: name.to_owned(),
             device_name: device.to_owned(),
             registration,
+            pin: String::new(),
         };
         assert_eq!(raw.refusal(Request::Verify(verify)).reason(), Reason::InvalidArgument, "{name:?}");
     }

@@ -121,6 +121,7 @@ fn say_what_the_library_does_not(server: &Ternd, relay: &Relay) {
             name: "Cy".to_owned(),
             device_name: "tablet".to_owned(),
             registration,
+            pin: String::new(),
         })
     };
     let code = server.code_of("+15550003");

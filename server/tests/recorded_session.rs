@@ -100,6 +100,7 @@ impl Recorded {
                 name: name.to_owned(),
                 device_name: "phone".to_owned(),
                 registration: sent.registration,
+                pin: String::new(),
             })
         };
         let code = server.code_of(phone);
@@ -202,7 +203,7 @@ fn record() -> String {
     ann.until(script, |message| matches!(message, Message::Entry(_)));
     let about = Request::AboutGroup(v1::AboutGroup { chat: created.chat, ..Default::default() });
     assert!(matches!(ann.ask(script, about), Message::Group(_)));
-    // Another device of Ann's: this one is told, lists them, and ends it.
+    // Another device of Ann's: this one is told, lists them, and ends it. It comes before there is a PIN.
     Raw::registered(&server, "+15550001", "");
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));
     assert!(matches!(ann.ask(script, Request::Devices(v1::Devices {})), Message::DeviceList(_)));
@@ -213,6 +214,8 @@ fn record() -> String {
     let link = v1::Link { user_id: me, secret: code.secret, device_name: "tablet".to_owned() };
     assert!(matches!(tablet.ask(script, Request::Link(link)), Message::Session(_)));
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));
+    let pin = Request::SetPin(v1::SetPin { pin: "135790".to_owned() });
+    assert!(matches!(ann.ask(script, pin), Message::PinSet(_)));
     // The one that is looked for is not connected; the one that looks is, and rings.
     let ring = |device_id| Request::RingDevice(v1::RingDevice { device_id });
     assert!(matches!(ann.ask(script, ring(2)), Message::DeviceRung(rung) if !rung.connected));

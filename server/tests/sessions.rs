@@ -112,6 +112,7 @@ fn a_verify_that_finds_no_place_may_be_sent_again_when_there_is_one() {
         name: "Somebody else".to_owned(),
         device_name: "eleventh".to_owned(),
         registration,
+        pin: String::new(),
     };
     let verify = || Request::Verify(verify.clone());
     assert_eq!(raw.refusal(verify()).reason(), Reason::TooManyDevices);

@@ -54,6 +54,8 @@ macro_rules! with_limits {
                 "Bytes of bodies that wait for one user, beside 64 KiB a chat. Beyond: INBOX_FULL to those who send. 0: any number.";
             account_idle_days: u32 = 45, 0..=36_500,
                 "Days without any of its devices after which an account is not joined by whoever proves its phone, but ends. 0: never.";
+            pin_silence_days: u32 = 7, 0..=36_500,
+                "Days without any of its devices after which an account with a PIN begins anew for whoever proves its phone without the PIN. 0: never.";
             edit_window_ms: u64 = 900_000, 0..=365 * $crate::limits::DAY_MS,
                 "For how long a message may be edited. Beyond: TOO_LATE.";
             deletion_window_ms: u64 = 3_600_000, 0..=365 * $crate::limits::DAY_MS,
@@ -248,7 +250,10 @@ pub const WAITING_RETRY_MS: u32 = 60_000;
 /// Users of a core of whom it is kept in memory how much waits; beyond, it is read from the store again.
 pub const WAITING_USERS_MAX: usize = 10_000;
 
-/// Changes of names by one account in an hour. Beyond: `RATE_LIMITED`.
+/// Wrong PINs of an account in a day. Beyond: `RATE_LIMITED`.
+pub const PIN_TRIES_PER_DAY_MAX: u32 = 5;
+
+/// Changes of names, or of the PIN, by one account in an hour. Beyond: `RATE_LIMITED`.
 pub const RENAMES_PER_HOUR_MAX: u32 = 20;
 
 /// Rings that an account asks of its devices in a minute. Beyond: `RATE_LIMITED`.

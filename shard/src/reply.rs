@@ -125,6 +125,8 @@ pub enum Reply {
     },
     /// To `Rename`.
     Renamed,
+    /// To `SetPin`.
+    PinSet,
     /// To `Ping`.
     Pong(v1::Pong),
     /// To any request.
@@ -183,6 +185,7 @@ impl Reply {
             Self::DeviceEnded => Message::DeviceEnded(v1::DeviceEnded {}),
             Self::DeviceRung { connected } => Message::DeviceRung(v1::DeviceRung { connected }),
             Self::Renamed => Message::Renamed(v1::Renamed {}),
+            Self::PinSet => Message::PinSet(v1::PinSet {}),
             Self::Pong(pong) => Message::Pong(pong),
             Self::Refused(refusal) => Message::Refused(refusal.into()),
             Self::Unknown => {

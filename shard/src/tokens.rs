@@ -212,6 +212,17 @@ impl Keys {
         GroupId::new(number).expect("it is within the bounds")
     }
 
+    /// What the store keeps of an account's PIN.
+    pub fn pin_mac(&self, user: UserId, pin: &str) -> Bytes {
+        let mac = hmac::sign(&self.codes, &[b"pin ", &user.get().to_be_bytes()[..], pin.as_bytes()].concat());
+        Bytes::copy_from_slice(mac.as_ref())
+    }
+
+    /// Whether `pin` is the one that `mac` was made of. In constant time.
+    pub fn is_pin(&self, user: UserId, pin: &str, mac: &[u8]) -> bool {
+        constant_time::verify_slices_are_equal(&self.pin_mac(user, pin), mac).is_ok()
+    }
+
     /// Whether `code` is the one that `mac` was made of. In constant time.
     pub fn is_code(&self, phone: &Phone, code: &str, mac: &[u8]) -> bool {
         constant_time::verify_slices_are_equal(&self.code_mac(phone, code), mac).is_ok()

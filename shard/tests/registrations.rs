@@ -62,13 +62,30 @@ impl World {
         }
     }
 
-    fn verify(&mut self, network: u8, (registration, code): &(u64, String)) -> Result<v1::Session, Reason> {
+    fn verify(&mut self, network: u8, code: &(u64, String)) -> Result<v1::Session, Reason> {
+        self.verify_with(network, code, "").map_err(|refused| refused.reason())
+    }
+
+    /// The same with a PIN.
+    fn verify_with(
+        &mut self,
+        network: u8,
+        (registration, code): &(u64, String),
+        pin: &str,
+    ) -> Result<v1::Session, v1::Refused> {
         let link = self.connect(network);
-        match self.ask(link, verify(*registration, code)) {
+        match self.ask(link, verify(*registration, code, pin)) {
             Message::Session(session) => Ok(session),
-            Message::Refused(refused) => Err(refused.reason()),
+            Message::Refused(refused) => Err(refused),
             other => panic!("Verify was answered by {other:?}"),
         }
+    }
+
+    /// A device sets the account's PIN.
+    fn set_pin(&mut self, session: &v1::Session, pin: &str) {
+        let link = self.log_in(session);
+        let set = Request::SetPin(v1::SetPin { pin: pin.to_owned() });
+        assert!(matches!(self.ask(link, set), Message::PinSet(_)));
     }
 
     fn log_in(&mut self, session: &v1::Session) -> Link {
@@ -83,13 +100,14 @@ fn register() -> Request {
     Request::Register(v1::Register { phone: PHONE.to_owned() })
 }
 
-fn verify(registration: u64, code: &str) -> Request {
+fn verify(registration: u64, code: &str, pin: &str) -> Request {
     Request::Verify(v1::Verify {
         phone: PHONE.to_owned(),
         code: code.to_owned(),
         name: "Ann".to_owned(),
         device_name: "test".to_owned(),
         registration,
+        pin: pin.to_owned(),
     })
 }
 
@@ -144,7 +162,7 @@ fn a_code_adds_one_device_however_often_it_is_sent_at_once() {
         let (registration, code) = world.register(1).expect("a code");
         let links: Vec<_> = (0..4).map(|network| world.connect(network)).collect();
         for link in &links {
-            world.node.request(*link, 2, verify(registration, &code));
+            world.node.request(*link, 2, verify(registration, &code, ""));
         }
         let answers: Vec<_> = links.iter().map(|link| world.answer(*link, 2)).collect();
         let sessions = answers.iter().filter(|answer| matches!(answer, Message::Session(_))).count();
@@ -297,4 +315,80 @@ fn an_account_whose_device_is_here_is_joined_however_old_its_tokens_are() {
     world.restart();
     let third = world.register(1).expect("a code");
     assert_eq!(world.verify(1, &third).expect("another device").user_id, session.user_id);
+}
+
+/// An account with a PIN, whose devices are not connected any more.
+fn with_pin() -> (World, v1::Session) {
+    let limits = Limits {
+        refresh_token_valid_ms: 365 * DAY_MS,
+        code_requests_per_hour_max: 0,
+        phone_code_requests_per_hour_max: 0,
+        ..Limits::default()
+    };
+    let mut world = World::new(limits);
+    let first = world.register(1).expect("a code");
+    let session = world.verify(1, &first).expect("a device");
+    world.set_pin(&session, "2468");
+    world.restart();
+    (world, session)
+}
+
+/// SMS alone: whoever has the number of the phone for a day has not the account.
+#[test]
+fn an_account_with_a_pin_is_had_by_a_code_alone_only_after_seven_days_of_silence_and_then_begins_anew() {
+    let (mut world, session) = with_pin();
+    world.node.now_ms += 6 * DAY_MS;
+    let code = world.register(3).expect("a code");
+    let refused = world.verify_with(3, &code, "").expect_err("the PIN is needed");
+    assert_eq!((refused.reason(), refused.retry_after_ms), (Reason::PinNeeded, DAY_MS as u32));
+    // The same code is good with the PIN: then it is the same person, however long it has been.
+    let same = world.verify_with(3, &code, "2468").expect("the owner");
+    assert_eq!(same.user_id, session.user_id);
+    world.node.now_ms += 60 * DAY_MS;
+    let code = world.register(3).expect("a code");
+    assert_eq!(world.verify_with(3, &code, "2468").expect("the owner").user_id, session.user_id);
+    world.node.now_ms += 7 * DAY_MS;
+    let code = world.register(4).expect("a code");
+    let new = world.verify(4, &code).expect("nobody has been here for seven days");
+    assert_ne!(new.user_id, session.user_id, "nothing of the old account is had by that");
+    let code = world.register(5).expect("a code");
+    assert_eq!(world.verify(5, &code).expect("the new account has no PIN").user_id, new.user_id);
+}
+
+#[test]
+fn a_device_that_is_here_keeps_everybody_out_who_has_not_the_pin() {
+    let (mut world, session) = with_pin();
+    let link = world.log_in(&session);
+    for _ in 0..30 {
+        // Often enough to stay connected.
+        for _ in 0..480 {
+            world.node.now_ms += DAY_MS / 480;
+            assert!(matches!(world.ask(link, Request::Ping(v1::Ping {})), Message::Pong(_)));
+        }
+    }
+    let code = world.register(3).expect("a code");
+    let refused = world.verify_with(3, &code, "").expect_err("the PIN is needed");
+    assert_eq!((refused.reason(), refused.retry_after_ms), (Reason::PinNeeded, 7 * DAY_MS as u32));
+}
+
+#[test]
+fn a_pin_is_guessed_five_times_a_day_whoever_restarts_the_server() {
+    let (mut world, session) = with_pin();
+    let code = world.register(3).expect("a code");
+    for tried in 0..5 {
+        if tried == 3 {
+            world.restart();
+        }
+        let refused =
+            world.verify_with(3, &code, &format!("{tried}{tried}{tried}{tried}")).expect_err("wrong");
+        assert_eq!(refused.reason(), Reason::PinWrong);
+    }
+    world.restart();
+    let refused = world.verify_with(3, &code, "2468").expect_err("the right one may not be tried either");
+    assert_eq!(refused.reason(), Reason::RateLimited);
+    assert!((1..=DAY_MS as u32).contains(&refused.retry_after_ms));
+    // Who has a device is not kept from changing it.
+    world.set_pin(&session, "");
+    let same = world.verify(3, &code).expect("there is no PIN any more");
+    assert_eq!(same.user_id, session.user_id);
 }

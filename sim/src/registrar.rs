@@ -226,7 +226,8 @@ impl Registrar {
                 self.goes_on(Stage::Proving, now);
                 self.proofs += 1;
                 let (name, device_name) = ("somebody".to_owned(), "registered".to_owned());
-                let verify = v1::Verify { phone, code, name, device_name, registration };
+                let pin = String::new();
+                let verify = v1::Verify { phone, code, name, device_name, registration, pin };
                 self.ask(client_frame::Request::Verify(verify), out);
             }
             (Some((_, until)), None) if until > now => (self.stage, self.by) = (Stage::Waiting, until),

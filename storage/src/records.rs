@@ -69,6 +69,15 @@ pub struct UserRecord {
     /// The highest device number given out.
     #[prost(uint32, tag = "5")]
     pub devices_made: u32,
+    /// HMAC-SHA-256 of user and PIN; empty if there is none.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub pin_mac: Bytes,
+    /// How often a wrong PIN was tried within a day.
+    #[prost(uint32, tag = "7")]
+    pub pin_tries: u32,
+    /// When the first of them was, in ms since the Unix epoch.
+    #[prost(uint64, tag = "8")]
+    pub pin_tried_ms: u64,
 }
 
 /// `d`: a device.

@@ -134,6 +134,7 @@ impl Raw {
             name: name.to_owned(),
             device_name: "test".to_owned(),
             registration,
+            pin: String::new(),
         };
         match raw.ask(client_frame::Request::Verify(verify)) {
             Some(server_frame::Message::Session(session)) => session,

@@ -53,6 +53,9 @@ pub const GROUP_PICTURE_BYTES_MAX: usize = 1024;
 /// Bytes of a token, access or refresh.
 pub const TOKEN_BYTES_MAX: usize = 1024;
 
+/// Bytes of an account's PIN.
+pub const PIN_BYTES: std::ops::RangeInclusive<usize> = 4..=64;
+
 /// Bytes of a refresh nonce, exactly.
 pub const NONCE_BYTES: usize = 16;
 

@@ -10,7 +10,8 @@ use crate::errors::{Farewell, Reason, Refusal};
 use crate::group::{self, InvitationHash};
 use crate::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, Seq, UserId, is_plain};
 use crate::limits::{
-    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, POSITIONS_MAX, SECRET_BYTES, TOKEN_BYTES_MAX,
+    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, PIN_BYTES, POSITIONS_MAX, SECRET_BYTES,
+    TOKEN_BYTES_MAX,
 };
 use crate::message::{self, Send};
 
@@ -67,6 +68,8 @@ pub enum Request {
     AboutGroup(GroupId, Option<InvitationHash>),
     /// Changes the user's name, or the device's.
     Rename(Rename),
+    /// Sets the account's PIN.
+    SetPin(Pin),
     /// Confirms pushes.
     Credit(Credit),
     /// Asks for a sign of life.
@@ -106,6 +109,8 @@ pub struct Verify {
     pub device_name: String,
     /// Which request for a code it answers.
     pub registration: u64,
+    /// The account's, if it is known to have one.
+    pub pin: Pin,
 }
 
 /// Shows no code and no name.
@@ -259,6 +264,24 @@ impl std::fmt::Debug for Rename {
     }
 }
 
+/// An account's PIN; empty: none.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Pin(String);
+
+impl Pin {
+    /// As it was typed; `None`: there is none.
+    pub fn get(&self) -> Option<&str> {
+        (!self.0.is_empty()).then_some(&*self.0)
+    }
+}
+
+/// Shows nothing of it.
+impl std::fmt::Debug for Pin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pin")
+    }
+}
+
 /// Parses one frame's bytes. An error ends the connection.
 pub fn parse(frame: &[u8]) -> Result<Incoming, Farewell> {
     let frame = v1::ClientFrame::decode(frame)
@@ -292,6 +315,7 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::CreateGroup(raw) => Request::CreateGroup(create_group(raw)?),
         Raw::AboutGroup(raw) => Request::AboutGroup(group_of(raw.chat)?, invitation(&raw.secret)?),
         Raw::Rename(raw) => Request::Rename(rename(raw)?),
+        Raw::SetPin(raw) => Request::SetPin(pin(raw.pin)?),
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),
         Raw::Login(raw) => Request::Login(token(raw.access_token)?),
@@ -327,8 +351,8 @@ fn verify(raw: v1::Verify) -> Result<Verify, Refusal> {
     if raw.code.len() != 6 || !raw.code.bytes().all(|b| b.is_ascii_digit()) {
         return Err(invalid("a one-time code is six digits"));
     }
-    let v1::Verify { phone: text, code, name: _, device_name, registration } = raw;
-    Ok(Verify { phone: phone(&text)?, code, name, device_name, registration })
+    let v1::Verify { phone: text, code, name: _, device_name, registration, pin: typed } = raw;
+    Ok(Verify { phone: phone(&text)?, code, name, device_name, registration, pin: pin(typed)? })
 }
 
 fn link(raw: v1::Link) -> Result<Link, Refusal> {
@@ -417,6 +441,13 @@ fn chats(raw: &v1::Chats) -> Result<Chats, Refusal> {
     Ok(Chats { after: ChatId::new(raw.after), limit: raw.limit, known })
 }
 
+fn pin(pin: String) -> Result<Pin, Refusal> {
+    if !pin.is_empty() && !PIN_BYTES.contains(&pin.len()) {
+        return Err(invalid("a PIN has 4 to 64 bytes"));
+    }
+    Ok(Pin(pin))
+}
+
 fn rename(raw: v1::Rename) -> Result<Rename, Refusal> {
     let v1::Rename { name, device_name } = raw;
     device_name.as_deref().map_or(Ok(()), check_device_name)?;
@@ -501,6 +532,7 @@ mod tests {
                 name: name.into(),
                 device_name: String::new(),
                 registration: 1,
+                pin: String::new(),
             })
         };
         check(verify("123456", "Ann"), Ok(()));

@@ -5,11 +5,12 @@ use tern_storage::keys;
 use tern_storage::records::{DeviceRecord, UserRecord};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{DeviceId, Name, Phone, UserId};
-use tern_wire::request::Verify;
+use tern_wire::request::{Pin, Verify};
 
 use super::codes::{self, Proof};
 use super::kept::{Device, Inbox};
 use super::making::FORGOTTEN;
+use super::pin::Entrance;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::admin::{AdminResponse, Provisioned};
@@ -32,6 +33,8 @@ pub(super) struct AddDevice {
     pub(super) name: Name,
     /// The device's name.
     pub(super) device_name: String,
+    /// The account's PIN, if it was given.
+    pub(super) pin: Pin,
     /// The user is one that its phone has just made.
     pub(super) fresh: bool,
     /// The account is to take the place of this one, whose devices have all stayed away.
@@ -54,16 +57,17 @@ const DELETED: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the accoun
 impl AddDevice {
     /// For a client that has sent the right code.
     pub(super) fn verified(origin: Origin, verify: Verify, proof: Proof) -> Self {
-        let Verify { phone, name, device_name, .. } = verify;
+        let Verify { phone, name, device_name, pin, .. } = verify;
         let by = Asker::Client(origin);
         let proof = Some(proof);
-        Self { by, phone, proof, name, device_name, fresh: false, instead: None, anew: None }
+        Self { by, phone, proof, name, device_name, pin, fresh: false, instead: None, anew: None }
     }
 
     /// For an operator, whose word is enough.
     pub(super) fn provisioned(question: u64, phone: Phone, name: Name) -> Self {
         let (by, device_name) = (Asker::Operator(question), "provisioned".to_owned());
-        Self { by, phone, proof: None, name, device_name, fresh: false, instead: None, anew: None }
+        let pin = Pin::default();
+        Self { by, phone, proof: None, name, device_name, pin, fresh: false, instead: None, anew: None }
     }
 }
 
@@ -77,8 +81,14 @@ impl Accounts {
             // It was deleted while this waited.
             return self.refuse_device(cx, add, DELETED);
         }
-        if matches!(add.by, Asker::Client(_)) && !add.fresh && self.is_idle(cx, id) {
-            return self.begin_anew(cx, id, add);
+        if matches!(add.by, Asker::Client(_)) && !add.fresh {
+            match self.entrance(cx, id, &add) {
+                Entrance::Open if self.is_idle(cx, id) => return self.begin_anew(cx, id, add),
+                Entrance::Open | Entrance::Known => {}
+                Entrance::Silent => return self.begin_anew(cx, id, add),
+                Entrance::Wrong => return self.pin_was_wrong(cx, id, &add),
+                Entrance::Refused(refusal) => return self.refuse_device(cx, add, refusal),
+            }
         }
         match make_room(&self.user(id).devices, cx.limits().devices_max) {
             Ok(replaced) => self.device_is_added(cx, id, add, replaced),
@@ -177,17 +187,21 @@ impl Accounts {
 
     /// Whether none of an account's devices has been here for so long that its phone may have changed hands.
     fn is_idle(&mut self, cx: &Cx, id: UserId) -> bool {
-        let (today, days_max) = (day_of(cx.now_ms), cx.limits().account_idle_days);
-        if days_max == 0 {
-            return false;
-        }
+        let days_max = cx.limits().account_idle_days;
+        days_max > 0 && self.silent_days(cx, id).is_some_and(|days| days >= days_max)
+    }
+
+    /// For how many days none of an account's devices has been here; `None`: one is.
+    pub(super) fn silent_days(&mut self, cx: &Cx, id: UserId) -> Option<u32> {
+        let today = day_of(cx.now_ms);
         let user = self.user(id);
         let valid_ms = cx.limits().refresh_token_valid_ms;
         let refreshed = |device: &Device| day_of(device.record.refresh_expires_ms.saturating_sub(valid_ms));
         let seen = |device: &Device| device.record.seen_day.max(refreshed(device));
         let made = user.record.as_ref().map_or(0, |record| day_of(record.created_ms));
         let last = user.devices.values().map(seen).fold(made, u32::max).min(today);
-        !user.devices.values().any(|device| device.place.is_some()) && today - last >= days_max
+        let is_here = user.devices.values().any(|device| device.place.is_some());
+        (!is_here).then_some(today - last)
     }
 
     /// The phone of an idle account is proven: by a person who is new to it, for carriers give numbers out again. The account

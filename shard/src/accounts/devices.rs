@@ -35,7 +35,9 @@ impl Accounts {
             seen_ms: u64::from(device.record.seen_day) * DAY_MS,
             connected: device.place.is_some(),
         });
-        let list = v1::DeviceList { devices: devices.collect() };
+        let devices = devices.collect();
+        let has_pin = self.record(user).is_some_and(|record| !record.pin_mac.is_empty());
+        let list = v1::DeviceList { devices, has_pin };
         cx.reply(origin, Reply::DeviceList(list));
     }
 

@@ -22,6 +22,7 @@ mod networks;
 mod operators;
 mod people;
 mod phones;
+mod pin;
 mod recovery;
 mod refresh;
 mod reserved;

@@ -71,6 +71,7 @@ impl Accounts {
             | UserOp::NewLink(_)
             | UserOp::Link(..)
             | UserOp::Rename(..)
+            | UserOp::SetPin(..)
             | UserOp::ListDevices(_)
                 if !has_room(cx) =>
             {
@@ -92,6 +93,7 @@ impl Accounts {
             | UserOp::Link(..)
             | UserOp::RingDevice(..)
             | UserOp::Rename(..)
+            | UserOp::SetPin(..)
             | UserOp::Watch(_)
             | UserOp::TellDevices(_)
             | UserOp::Describe(..)
@@ -160,6 +162,7 @@ impl Accounts {
             UserOp::Rename(origin, device, rename) => {
                 self.rename(cx, origin, Author { user: id, device }, *rename);
             }
+            UserOp::SetPin(origin, pin) => self.set_pin(cx, origin, id, &pin),
             UserOp::Watch(log) => self.watch(cx, id, log),
             UserOp::TellDevices(logs) => self.tell_devices(cx, id, &logs),
             UserOp::Describe(origin, shown) => self.describe(cx, origin, id, shown),
@@ -187,6 +190,7 @@ impl Accounts {
             | UserOp::Link(origin, _)
             | UserOp::RingDevice(origin, ..)
             | UserOp::Rename(origin, ..)
+            | UserOp::SetPin(origin, _)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
             UserOp::ListLogs(origin, ..) => {
                 cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));

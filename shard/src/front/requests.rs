@@ -55,6 +55,10 @@ impl Front {
                 let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
                 cx.ask(origin, Message::User(user, UserOp::Rename(origin, device, Box::new(rename))));
             }
+            Request::SetPin(pin) => {
+                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
+                cx.ask(origin, Message::User(user, UserOp::SetPin(origin, Box::new(pin))));
+            }
             Request::Hello(_)
             | Request::Register(_)
             | Request::Verify(_)

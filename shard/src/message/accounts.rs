@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tern_storage::LogId;
 use tern_wire::ids::{DeviceId, Name, Phone, Seq, UserId};
-use tern_wire::request::{Link, Lookup, Refresh, Rename, Verify};
+use tern_wire::request::{Link, Lookup, Pin, Refresh, Rename, Verify};
 
 use super::{Glance, Page, Send, Watermarks};
 use crate::entry::{Author, Entry};
@@ -87,6 +87,8 @@ pub enum UserOp {
     RingDevice(Origin, DeviceId, DeviceId),
     /// Gives the user, or the device that asks, another name.
     Rename(Origin, DeviceId, Box<Rename>),
+    /// Sets the user's PIN.
+    SetPin(Origin, Box<Pin>),
     /// A log of the user is in use: tell its owner the user's devices now and when they change.
     Watch(LogId),
     /// It is in use no more.
@@ -156,6 +158,7 @@ impl UserOp {
             | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
+            | Self::SetPin(..)
             | Self::TellDevices(_)
             | Self::Describe(..)
             | Self::Introduce(_)
@@ -180,6 +183,7 @@ impl UserOp {
             | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
+            | Self::SetPin(..)
             | Self::Watch(_)
             | Self::Describe(..)
             | Self::Introduce(_)

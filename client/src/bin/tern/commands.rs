@@ -1,14 +1,12 @@
 //! The commands that ask, print and end.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tern_client::{
-    Client, DeviceLink, Error, Event, Events, HistoryPage, Message, Options, Person, Reason, Registrar,
-};
+use tern_client::{Client, Error, Event, Events, HistoryPage, Message, Options, Person, Reason};
 use tokio::time::Instant;
 
 use crate::asker::{self, Asker};
@@ -33,13 +31,13 @@ const QUEUED: u8 = 3;
 pub type Done = Result<ExitCode, Failure>;
 
 /// Prints a line, and ends quietly if nobody reads it.
-fn print(text: &str) {
+pub fn print(text: &str) {
     if !output::line(text) {
         std::process::exit(1);
     }
 }
 
-fn print_json(value: &Value) {
+pub fn print_json(value: &Value) {
     print(&shown::json_line(value));
 }
 
@@ -49,68 +47,8 @@ pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "tern: {text}");
 }
 
-fn not_possible(why: impl Into<String>) -> Failure {
+pub fn not_possible(why: impl Into<String>) -> Failure {
     Failure::Error(Error::Config(why.into()))
-}
-
-/// Makes the profile a device of a phone's account.
-pub async fn register(
-    profile: &ProfileArgs,
-    phone: &str,
-    name: &str,
-    code: Option<String>,
-    device: &str,
-    replace: bool,
-    json: bool,
-) -> Done {
-    let options = profile.to_register()?;
-    let account = match code {
-        Some(code) => verify(&options, phone, &code, name, device, replace).await?,
-        None => {
-            let mut attempts = ask_for_code(&options, phone, replace).await?;
-            loop {
-                let code = read_code()?;
-                match verify(&options, phone, &code, name, device, replace).await {
-                    Err(Error::Refused { reason: Reason::CodeWrong, .. }) if attempts > 1 => {
-                        attempts -= 1;
-                        let tries = if attempts == 1 {
-                            "one more try".to_owned()
-                        } else {
-                            format!("{attempts} more tries")
-                        };
-                        prompt(&format!("that is not the code that was sent; {tries}: "));
-                    }
-                    Err(Error::Refused { reason: Reason::InvalidArgument, .. }) if !is_code(&code) => {
-                        prompt("a code is six digits: ");
-                    }
-                    done => break done?,
-                }
-            }
-        }
-    };
-    profile.remember(&options)?;
-    tell_registered(profile, phone, (account.user_id, account.device_id), json)
-}
-
-/// Says of which account the profile is a device now.
-fn tell_registered(profile: &ProfileArgs, phone: &str, (user, device): (u64, u32), json: bool) -> Done {
-    if json {
-        print_json(&json!({ "user_id": user, "device_id": device, "phone": phone }));
-    } else {
-        let place = profile.place()?;
-        print(&format!("{phone} is user {user}, and this profile its device {device}: {place}"));
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Makes the profile a device of the account whose device has shown a link.
-pub async fn link(profile: &ProfileArgs, link: &DeviceLink, device: &str, replace: bool, json: bool) -> Done {
-    let options = profile.to_register()?;
-    let mut registrar = Registrar::connect(&options).await?.replacing(replace);
-    let account = registrar.link(link, device).await?;
-    registrar.close().await;
-    profile.remember(&options)?;
-    tell_registered(profile, &account.phone, (account.user_id, account.device_id), json)
 }
 
 /// Shows a link by which another device is added.
@@ -134,53 +72,6 @@ fn qr_lines(text: &str) -> Vec<String> {
     // In most terminals the ground is dark: what is light in the code is drawn.
     let drawn = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
     drawn.lines().map(str::to_owned).collect()
-}
-
-fn is_code(text: &str) -> bool {
-    text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-async fn verify(
-    options: &Options,
-    phone: &str,
-    code: &str,
-    name: &str,
-    device: &str,
-    replace: bool,
-) -> Result<tern_client::Account, Error> {
-    let mut registrar = Registrar::connect(options).await?.replacing(replace);
-    let account = registrar.verify(phone, code, name, device).await?;
-    registrar.close().await;
-    Ok(account)
-}
-
-/// Has a code sent. A person takes longer than a server waits for a login, so this connection ends before. Gives how often a wrong
-/// one may be tried.
-async fn ask_for_code(options: &Options, phone: &str, replace: bool) -> Result<u32, Error> {
-    let mut registrar = Registrar::connect(options).await?.replacing(replace);
-    let sent = registrar.register(phone).await?;
-    registrar.close().await;
-    let minutes = sent.expires_in_ms.div_ceil(60_000);
-    prompt(&format!("a code of {} digits was sent to {phone}, good for {minutes} minutes: ", sent.digits));
-    Ok(sent.attempts)
-}
-
-fn prompt(text: &str) {
-    let mut stderr = std::io::stderr();
-    let _ = write!(stderr, "{text}");
-    let _ = stderr.flush();
-}
-
-fn read_code() -> Result<String, Error> {
-    let mut code = String::new();
-    let read = std::io::stdin().lock().read_line(&mut code);
-    if !std::io::stdin().is_terminal() {
-        prompt("\n");
-    }
-    match read {
-        Ok(1..) => Ok(code.trim().to_owned()),
-        _ => Err(Error::Config("no code was given: register again with --code CODE".to_owned())),
-    }
 }
 
 fn not_sent(event: &Event) -> String {
@@ -352,7 +243,10 @@ pub async fn devices(profile: &ProfileArgs, end: Option<u32>, ring: Option<u32>,
         print_lines(&ended, json, |_| vec![format!("device {end} has ended")]);
     } else {
         let devices = ask(profile, "devices", json!({})).await?;
-        print_lines(&devices, json, |result| tables::devices(items(result, "devices")));
+        print_lines(&devices, json, |result| {
+            let locked = (result["has_pin"] == true).then(|| "the account has a PIN".to_owned());
+            tables::devices(items(result, "devices")).into_iter().chain(locked).collect()
+        });
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ mod methods;
 mod output;
 mod private;
 mod profile;
+mod register;
 mod rpc;
 mod schedule;
 mod shown;
@@ -57,23 +58,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Prove a phone by the code that it is sent, and make this profile a device of its account
-    Register {
-        /// One's own phone
-        #[arg(value_parser = who::phone)]
-        phone: String,
-        /// The name that others see; an account that exists keeps its own if this is left out
-        #[arg(long, default_value = "", value_parser = who::name)]
-        name: String,
-        /// The code of an earlier request; without it a code is sent, and asked for
-        #[arg(long)]
-        code: Option<String>,
-        /// What this device is called in the list of one's devices
-        #[arg(long, default_value = "terminal")]
-        device: String,
-        /// Empty a profile that is registered with another phone or server, or holds messages that have not been sent
-        #[arg(long)]
-        replace: bool,
-    },
+    Register(register::Register),
     /// Make this profile a device of an account, by the link that another of its devices shows (`tern devices --add`)
     Link {
         /// The link
@@ -183,6 +168,12 @@ enum Command {
         #[arg(long)]
         device: Option<String>,
     },
+    /// Set the account's PIN, without which nobody registers its phone anew while a device of it is in use
+    Lock {
+        /// None any more
+        #[arg(long)]
+        off: bool,
+    },
     /// Print the list of one's devices, or end one that was lost, or have one ring that is not found
     Devices {
         /// End the device of this number: it is logged out, and can't log in again
@@ -239,9 +230,7 @@ fn main() -> ExitCode {
 
 async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::Done {
     match command {
-        Command::Register { phone, name, code, device, replace } => {
-            commands::register(profile, &phone, &name, code, &device, replace, json).await
-        }
+        Command::Register(register) => register::register(profile, register, json).await,
         Command::Chats { unread, archived } => commands::chats(profile, unread, archived, json).await,
         Command::Chat { who, notify } => {
             chat::run(profile, who, notify).await?;
@@ -274,10 +263,11 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         Command::Whoami => commands::whoami(profile, json).await,
         Command::Group(groups) => groups::run(profile, groups, json).await,
         Command::Rename { name, device } => commands::rename(profile, name, device, json).await,
+        Command::Lock { off } => register::lock(profile, off, json).await,
         Command::Devices { add: true, .. } => commands::new_link(profile, json).await,
         Command::Devices { end, ring, .. } => commands::devices(profile, end, ring, json).await,
         Command::Link { link, device, replace } => {
-            commands::link(profile, &link, &device, replace, json).await
+            register::link(profile, &link, &device, replace, json).await
         }
         Command::Logout { local, force } => commands::logout(profile, local, force, json).await,
         Command::Rpc { socket } => commands::rpc(profile, socket).await,

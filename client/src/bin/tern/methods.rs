@@ -111,6 +111,12 @@ struct Device {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct SetPin {
+    pin: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Rename {
     name: Option<String>,
     device_name: Option<String>,
@@ -220,6 +226,13 @@ impl Session {
                 Box::pin(async move {
                     let connected = session.why(session.client.ring_device(device_id).await).await?;
                     Ok(json!({ "device_id": device_id, "connected": connected }))
+                })
+            }
+            "set_pin" => {
+                let SetPin { pin } = parse(params)?;
+                Box::pin(async move {
+                    session.why(session.client.set_pin(&pin).await).await?;
+                    Ok(json!({ "has_pin": !pin.is_empty() }))
                 })
             }
             "rename" => {
@@ -437,14 +450,15 @@ impl Session {
 
     async fn devices(&self) -> Result<Value, Failure> {
         let this = self.client.account().device_id;
-        let devices = self.why(self.client.devices().await).await?;
+        let (devices, has_pin) = self.why(self.client.devices().await).await?;
         let device = |device: &tern_client::Device| {
             json!({
                 "device_id": device.device_id, "device_name": device.device_name, "created_ms": device.created_ms,
                 "seen_ms": device.seen_ms, "connected": device.connected, "this": device.device_id == this,
             })
         };
-        Ok(json!({ "devices": devices.iter().map(device).collect::<Vec<_>>() }))
+        let devices: Vec<_> = devices.iter().map(device).collect();
+        Ok(json!({ "devices": devices, "has_pin": has_pin }))
     }
 }
 
