@@ -12,7 +12,7 @@ use tern_wire::ids::{ClientMessageId, Phone, UserId};
 
 use crate::admin::AdminResponse;
 use crate::desk::{Desk, Store, Urgency};
-use crate::effects::{Effects, Stage};
+use crate::effects::{Effects, Gone, Stage};
 use crate::entropy::Entropy;
 use crate::entry::Author;
 use crate::limits::Limits;
@@ -293,6 +293,11 @@ impl<'a, D: Department> Cx<'a, D> {
         if let Some(error) = self.ground.trouble.damaged(self.now_ms, what, key) {
             self.fx.store_trouble(&error);
         }
+    }
+
+    /// So many entries are kept no longer.
+    pub(crate) fn gone(&mut self, how: Gone, entries: u64) {
+        self.fx.gone(how, entries);
     }
 
     /// A message has reached a station of its way.

@@ -89,6 +89,12 @@ pub trait Effects {
     /// A message has reached a station of its way.
     fn passed(&mut self, author: Author, client_id: ClientMessageId, stage: Stage);
 
+    /// So many entries are kept no longer.
+    fn gone(&mut self, how: Gone, entries: u64) {
+        // For shells that count nothing.
+        let _ = (how, entries);
+    }
+
     /// The store said something that an operator must know; after [`StoreError::Failed`] the node must stop. Of batches that
     /// fail in a row only the first is told.
     fn store_trouble(&mut self, error: &StoreError);
@@ -102,6 +108,17 @@ pub trait Effects {
 
     /// The store takes batches again, after so many that it did not take.
     fn store_recovered(&mut self, refused: u64);
+}
+
+/// How entries go that are kept no longer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gone {
+    /// Their time had come: nothing is left of them but their places.
+    Ended,
+    /// They were too old, and their places must stay.
+    Erased,
+    /// They were too old, and nothing is left of them.
+    Removed,
 }
 
 /// The stations of a message's way through a node that the brain knows of.

@@ -60,6 +60,10 @@ macro_rules! with_limits {
                 "For how long a message may be edited. Beyond: TOO_LATE.";
             deletion_window_ms: u64 = 3_600_000, 0..=365 * $crate::limits::DAY_MS,
                 "For how long a message may be deleted for everyone. Beyond: TOO_LATE.";
+            history_ms: u64 = 0, 0..=36_500 * $crate::limits::DAY_MS,
+                "For how long messages are kept that all have received. Beyond: a background job removes them. 0: for ever.";
+            undelivered_ms: u64 = 30 * $crate::limits::DAY_MS, 0..=36_500 * $crate::limits::DAY_MS,
+                "For how long messages are kept that somebody has not received, if that is longer than history_ms, and history_ms is not 0.";
             link_valid_ms: u64 = 120_000, 1_000..=$crate::limits::DAY_MS,
                 "Life of a code by which a device is linked.";
             devices_max: usize = 10, 1..=64,
@@ -125,6 +129,15 @@ impl Limits {
         }
     }
 }
+
+/// How often the logs are gone through for what is kept no longer, at the most, in milliseconds.
+pub const RETENTION_ROUND_MS: u64 = HOUR_MS;
+
+/// Logs that are looked at together for that, in a tick.
+pub const RETENTION_LOGS_MAX: usize = 64;
+
+/// Entries that are cut off a log in one batch.
+pub const CUT_ENTRIES_MAX: usize = 128;
 
 /// Rows of what is due that are read of a slot at once.
 pub const DUE_ROWS_MAX: usize = 256;

@@ -204,6 +204,12 @@ pub fn log(log: LogId) -> Key {
     key(b'l', Slot::of_log(log), &[&log.to_bytes()])
 }
 
+/// `l`: the logs of a slot from just after `after` on, and of the slots behind it.
+pub fn all_logs_from(slot: Slot, after: Option<LogId>) -> KeyRange {
+    let end = KeyRange::of_prefix(Key(SmallVec::from_slice(b"l"))).end;
+    after_within(KeyRange { start: key(b'l', slot, &[]), end }, after)
+}
+
 /// `e`: an entry of a log.
 pub fn entry(log: LogId, seq: u64) -> Key {
     key(b'e', Slot::of_log(log), &[&log.to_bytes(), &seq.to_be_bytes()])
@@ -301,7 +307,7 @@ pub fn describe(key: &[u8]) -> String {
     }
 }
 
-/// The log at the end of a `g`, `i` or `a` key; `None` for any other key.
+/// The log at the end of a `g`, `i`, `a` or `l` key; `None` for any other key.
 pub fn log_of(key: &[u8]) -> Option<LogId> {
     LogId::from_bytes(key.get(key.len().checked_sub(LOG_ID_BYTES)?..)?)
 }

@@ -125,6 +125,9 @@ pub struct LogRecord {
     /// Messages are erased so long after they were sent, in ms; 0: never.
     #[prost(uint64, tag = "3")]
     pub timer_ms: u64,
+    /// Where it begins: entries before this one were kept no longer. 0: it begins with the first.
+    #[prost(uint64, tag = "4")]
+    pub first: u64,
 }
 
 /// Within [`LogRecord`]: what a group is, as the entries of its log have made it.

@@ -50,6 +50,7 @@ impl Log {
             return Verdict::Allowed(Follows::default());
         }
         let first = self.seen_member(send.author.user).map_or(Seq(1), |member| member.first());
+        let first = self.first_of(first);
         if about < first || about > self.head {
             return Verdict::Refused(NO_SUCH_MESSAGE);
         }

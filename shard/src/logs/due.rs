@@ -10,12 +10,13 @@ use super::append::number_record;
 use super::log::Log;
 use super::schedule::scheduled;
 use super::{After, Cx, GetFor, Logs};
+use crate::effects::Gone;
 use crate::entry::{Author, Entry};
 use crate::held::Load;
 use crate::message::Unreadable;
 
 /// Beyond every head: what is rewritten by time, and by no entry.
-const BY_TIME: Seq = Seq(u64::MAX);
+pub(super) const BY_TIME: Seq = Seq(u64::MAX);
 
 impl Log {
     /// That an entry was erased by time is durable: it is shown so.
@@ -90,6 +91,7 @@ impl Logs {
             cx.put_lazily(slot, keys::entry(id, seq.0), &erased.to_record());
             cx.put_lazily(slot, number, &number_record(&erased));
             log.rewritten.push((BY_TIME, Arc::new(erased)));
+            cx.gone(Gone::Ended, 1);
         }
         cx.delete_lazily(slot, keys::due(at_ms, id, seq.0));
         self.after_lazily(cx, After::Erased(id, seq));

@@ -16,14 +16,23 @@ impl Log {
         self.in_tail(self.durable.seq())
     }
 
+    /// The entry that says how much was read: the one at a watermark, or the first that is left.
+    fn read_or_first(&self, read: Seq) -> Seq {
+        if self.first > Seq(1) { read.max(self.first) } else { read }
+    }
+
     /// How many durable messages of the peer's are beyond a member's read watermark, at which this entry stands. Where one was lost that
     /// is not always known: then all entries that are beyond it count.
     fn unread(&self, reader: UserId, read: Option<&Entry>) -> u64 {
         let (head, upto) = (self.durable.seq(), read.map_or(Seq(0), |entry| entry.seq));
-        let beyond = head.0 - upto.0;
+        // If what was read is gone, the entry is the first one that is left, and is unread itself.
+        let itself = u64::from(read.is_some() && upto > self.shown_of(reader).read);
+        let beyond = head.0 - upto.0 + itself;
         let others = |entry: &Entry| entry.messages_of_others(reader);
+        let is_new =
+            itself * read.map_or(0, |entry| u64::from(entry.counts() && entry.author.user != reader));
         let all = self.newest().map_or(0, |newest| others(newest));
-        all.checked_sub(read.map_or(0, others)).unwrap_or(beyond).min(beyond)
+        (all + is_new).checked_sub(read.map_or(0, others)).unwrap_or(beyond).min(beyond)
     }
 }
 
@@ -33,7 +42,7 @@ impl Logs {
         if log.group.is_some() {
             return self.glance_at_group(cx, id, asker);
         }
-        let read = log.shown_of(asker.reader).read;
+        let read = log.read_or_first(log.shown_of(asker.reader).read);
         if read == Seq(0) || read >= log.durable.seq() || log.in_tail(read).is_some() {
             let read = log.in_tail(read.min(log.durable.seq())).cloned();
             return self.glanced(cx, id, asker, read.as_deref());
@@ -77,6 +86,7 @@ impl Logs {
             return glance_failed(cx, id, asker, Unreadable::Damaged);
         };
         let wanted = if member.is_present() { member.shown.read } else { member.visible(durable) };
+        let wanted = log.read_or_first(wanted);
         if wanted < log.joined(asker.reader) || wanted > durable || log.in_tail(wanted).is_some() {
             let read = log.in_tail(wanted).cloned();
             return self.group_glanced(cx, id, asker, read.as_deref());
@@ -90,17 +100,21 @@ impl Logs {
     fn group_glanced(&mut self, cx: &mut Cx, id: LogId, asker: Glancer, at: Option<&Entry>) {
         let log = self.known(id);
         let reader = asker.reader;
-        let head = log.visible_to(reader, log.durable.seq());
+        let (head, first) = (log.visible_to(reader, log.durable.seq()), log.first);
         let (newest, others, own) =
             (log.newest().cloned(), log.shown_of_others(id, reader), log.shown_of(reader));
         let Some(member) = log.seen_member(reader) else {
             return glance_failed(cx, id, asker, Unreadable::Damaged);
         };
         let is_present = member.is_present();
-        let before =
-            at.map_or(member.part.as_ref().map_or(0, |part| part.counted_before), |entry| entry.messages);
-        let of_own =
-            member.part.as_ref().map_or(0, |part| part.own.iter().filter(|own| **own <= head).count());
+        // If what was read is gone, the entry is the first one that is left, and is unread itself.
+        let counted_before = |entry: &Entry| {
+            let is_unread = entry.seq > own.read && entry.counts();
+            entry.messages - u64::from(is_unread && is_present)
+        };
+        let before = at.map_or(member.part.as_ref().map_or(0, |part| part.counted_before), counted_before);
+        let is_left = |own: &&Seq| **own <= head && **own >= first;
+        let of_own = member.part.as_ref().map_or(0, |part| part.own.iter().filter(is_left).count());
         let counted = newest.as_ref().map_or(0, |newest| newest.messages);
         let unread = counted.saturating_sub(before).saturating_sub(of_own as u64);
         let glance = Glance {

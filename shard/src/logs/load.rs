@@ -98,10 +98,9 @@ impl Logs {
             rows.retain(|row| entry_of(id, row.clone()).is_some());
         }
         let entries: Option<Vec<_>> = rows.into_iter().map(|row| entry_of(id, row)).collect();
-        let whole = entries.filter(|entries| {
-            let dense = entries.windows(2).all(|pair| pair[1].seq.next() == pair[0].seq);
-            dense && (more || entries.last().is_none_or(|oldest| oldest.seq == Seq(1)))
-        });
+        let whole =
+            entries.filter(|entries| entries.windows(2).all(|pair| pair[1].seq.next() == pair[0].seq));
+        log.tail_is_all = !more;
         let Some(entries) = whole else {
             return self.part_came(cx, id, Err(Unreadable::Damaged));
         };

@@ -38,6 +38,10 @@ pub(super) struct Log {
     pub(super) timer_ms: u64,
     /// The newest entry that changed what the log is.
     pub(super) changed: Seq,
+    /// Where it begins: what was before is kept no longer.
+    pub(super) first: Seq,
+    /// Its tail, as it was read, is all of it.
+    pub(super) tail_is_all: bool,
     pub(super) head: Seq,
     pub(super) durable: DurableHead,
     pub(super) last_time_ms: u64,
@@ -133,6 +137,8 @@ impl Log {
             created_ms: 0,
             timer_ms: 0,
             changed: Seq(0),
+            first: Seq(1),
+            tail_is_all: false,
             head: Seq(0),
             durable: DurableHead::recovered(Seq(0)),
             last_time_ms: 0,
@@ -175,6 +181,7 @@ impl Log {
     /// Takes over what was stored; `None` if it is not what was written.
     pub(super) fn take_record(&mut self, record: LogRecord) -> Option<()> {
         (self.created_ms, self.timer_ms) = (record.created_ms, record.timer_ms);
+        self.first = Seq(record.first.max(1));
         match self.group.as_deref_mut() {
             Some(group) => group.take_record(record.group?),
             None => Some(()),
@@ -184,7 +191,8 @@ impl Log {
     /// What the store has of it, beside entries and members.
     pub(super) fn record(&self) -> LogRecord {
         let group = self.group.as_deref().map(Group::record);
-        LogRecord { created_ms: self.created_ms, group, timer_ms: self.timer_ms }
+        let first = if self.first > Seq(1) { self.first.0 } else { 0 };
+        LogRecord { created_ms: self.created_ms, group, timer_ms: self.timer_ms, first }
     }
 
     /// Up to where somebody may see the log with this head: nowhere, if not as a member.
@@ -257,7 +265,12 @@ impl Log {
                 || marks > self.head
                 || member.stored.iter().any(|position| position.upto > self.head.0)
         };
-        self.exists != (self.head > Seq(0)) || self.members.iter().any(beyond)
+        // Entries are dense: the oldest one is where the log begins, or there are more before the tail.
+        let oldest = self.tail.front().map_or(self.first, |oldest| oldest.seq);
+        let begins_wrongly = if self.tail_is_all { oldest != self.first } else { oldest < self.first };
+        (self.exists && begins_wrongly)
+            || self.exists != (self.head > Seq(0))
+            || self.members.iter().any(beyond)
     }
 
     /// How long the log is quiet before marks are cleared.
@@ -339,6 +352,14 @@ impl Log {
                 self.tail_bytes = self.tail_bytes + entry.body.len() - shown.body.len();
                 *shown = entry;
             }
+        }
+    }
+
+    /// It begins here: what was before is forgotten.
+    pub(super) fn begin_at(&mut self, first: Seq) {
+        self.first = first;
+        while let Some(oldest) = self.tail.pop_front_if(|oldest| oldest.seq < first) {
+            self.tail_bytes -= oldest.body.len();
         }
     }
 

@@ -20,6 +20,7 @@ mod moving;
 mod people;
 mod read;
 mod recovery;
+mod retention;
 mod room;
 mod schedule;
 mod waits;
@@ -34,6 +35,7 @@ use self::agenda::Agenda;
 use self::group::Newcomer;
 use self::log::{Highest, Log, Member};
 pub(crate) use self::moving::Taken;
+use self::retention::Round;
 use self::schedule::Dispatching;
 use self::waits::{After, GetFor, ScanFor};
 use crate::by_slot::BySlot;
@@ -66,6 +68,7 @@ pub(crate) struct Logs {
     asks_made: u64,
     agenda: Agenda,
     dispatching: Dispatching,
+    round: Round,
 }
 
 impl Department for Logs {
@@ -96,6 +99,7 @@ impl Logs {
             asks_made: 0,
             agenda: Agenda::new(),
             dispatching: Dispatching::default(),
+            round: Round::default(),
         }
     }
 
@@ -109,6 +113,7 @@ impl Logs {
         self.write_gathered(cx);
         self.clear_marks(cx);
         self.look_at_what_is_due(cx);
+        self.go_round(cx);
         self.evict(cx);
     }
 
@@ -155,6 +160,7 @@ impl Logs {
             LogOp::Changed(user) => self.member_changed(cx, id, user),
             LogOp::DevicesChanged(user, devices) => self.guest_known(cx, id, user, devices),
             LogOp::Glance(asker) => self.glance(cx, id, asker),
+            LogOp::Cut => self.cut(cx, id),
             LogOp::Due(due) => self.fall_due(cx, id, due),
             LogOp::Dispatched(dispatched) => self.dispatched(cx, *dispatched),
             LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Permit(..) => {
@@ -176,6 +182,7 @@ impl Logs {
             LogOp::Recover(_)
             | LogOp::Changed(_)
             | LogOp::Due(_)
+            | LogOp::Cut
             | LogOp::Dispatched(..)
             | LogOp::DevicesChanged(..)
             | LogOp::Devices(..)

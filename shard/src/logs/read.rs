@@ -100,7 +100,7 @@ impl Logs {
         let Some(member) = log.seen_member(wanted.reader) else {
             return cx.refuse(wanted.origin, UNKNOWN_GROUP);
         };
-        let (oldest, head) = (member.first().0, member.visible(durable));
+        let (oldest, head) = (log.first_of(member.first()).0, member.visible(durable));
         let ReadHistory { from, forwards, limit, .. } = wanted;
         let (first, end) = if forwards {
             (from.0.saturating_add(1).max(oldest), head.0 + 1)
@@ -120,6 +120,7 @@ impl Logs {
         let head = log.visible_to(wanted.reader, log.durable.seq());
         let marks = log.shown_of_others(id, wanted.reader);
         let oldest = log.seen_member(wanted.reader).map_or(Seq(1), |member| member.first());
+        let oldest = log.first_of(oldest);
         let more = if wanted.forwards {
             entries.last().is_some_and(|last| last.seq < head)
         } else {
@@ -151,7 +152,7 @@ impl Logs {
             return self.after(cx, After::Pull(id, Box::new(pull)));
         }
         let (durable, head) = (log.visible_to(user, log.durable.seq()), log.visible_to(user, log.head));
-        let (slot, joined) = (log.slot, log.joined(user));
+        let (slot, joined, begin) = (log.slot, log.joined(user), log.first);
         // What the device has acknowledged of this store, and so has for certain.
         let mut position = Seq(0);
         let mut caught_up = false;
@@ -179,8 +180,9 @@ impl Logs {
             self.look_when_quiet(cx, id);
         }
         let mut place = place_of(pull.want, position, durable);
-        if place.first <= joined && joined > Seq(1) {
-            (place.first, place.begins) = (joined, Some(joined));
+        if (place.first <= joined && joined > Seq(1)) || place.first < begin {
+            let begins = joined.max(begin);
+            (place.first, place.begins) = (begins, Some(begins));
         }
         let first = place.first;
         let log = self.known(id);

@@ -31,6 +31,8 @@ pub(crate) enum After {
     Ask(LogId, Box<LogOp>),
     /// The time of an entry had come, and it is erased.
     Erased(LogId, Seq),
+    /// The oldest entries are removed, or erased where their places stay; and whether there may be more of them.
+    Cut(LogId, Vec<Seq>, bool),
     /// The mark that a pull needed was written: go on with it.
     Pull(LogId, Box<Pull>),
 }
@@ -77,6 +79,12 @@ pub(crate) enum ScanFor {
     Due(Slot, Look),
     /// What is due in the slot of this number, and in those behind it.
     AllDue(u16),
+    /// Some logs, for the job that cuts them.
+    Round,
+    /// The oldest entry of a log, for the same.
+    Oldest(LogId),
+    /// The oldest entries of a log, to be cut off.
+    Cut(LogId, Load),
 }
 
 impl After {
@@ -89,7 +97,8 @@ impl After {
             | Self::Pull(log, _)
             | Self::Gathered(log, _)
             | Self::Ask(log, _)
-            | Self::Erased(log, _) => *log,
+            | Self::Erased(log, _)
+            | Self::Cut(log, ..) => *log,
         }
     }
 }
@@ -112,6 +121,7 @@ impl Logs {
             After::Ask(log, op) => self.told(cx, log, *op),
             After::Gathered(log, acknowledged) => self.gathered(cx, log, acknowledged),
             After::Erased(log, seq) => self.erased(log, seq),
+            After::Cut(log, erased, goes_on) => self.was_cut(cx, log, &erased, goes_on),
             After::Marked(_) => {}
         }
         self.settled(cx, id);
@@ -136,7 +146,7 @@ impl Logs {
                 }
                 None
             }
-            After::Marked(_) | After::Erased(..) => None,
+            After::Marked(_) | After::Erased(..) | After::Cut(..) => None,
             After::Ask(_, op) => Some(op),
             // A store that takes nothing must still be read.
             After::Pull(_, pull) => {
@@ -180,6 +190,9 @@ impl Logs {
             }
             (ScanFor::HighestClientId(log, load), Ok(rows)) => self.highest_read(cx, log, load, &rows.rows),
             (ScanFor::HighestClientId(log, load), Err(why)) => self.send_undecided(cx, log, load, why),
+            (ScanFor::Round, rows) => self.round_read(cx, rows),
+            (ScanFor::Oldest(log), rows) => self.oldest_read(cx, log, rows),
+            (ScanFor::Cut(log, load), rows) => self.cut_read(cx, log, load, rows),
             (ScanFor::AllDue(from), rows) => self.table_read(cx, from, rows),
             (ScanFor::Due(slot, look), rows) => self.due_read(cx, slot, look, rows),
             (ScanFor::Entries(reader), rows) => self.entries_read(cx, *reader, rows),

@@ -46,6 +46,8 @@ pub enum LogOp {
     DescribeMember(Origin, UserId, UserId),
     /// Something of entries is due, each since a time in ms since the Unix epoch. It is told again for as long as it is not done.
     Due(Vec<(u64, Seq)>),
+    /// Cut off what is kept no longer. It is told again in the next round of the job.
+    Cut,
     /// In a private log: what has become of a message that one of its entries says was to be sent: its place and time.
     Dispatched(Box<Dispatched>),
     /// What the owner of a member was told is lost, or what it was to be told: say where the log stands.
@@ -78,6 +80,7 @@ impl LogOp {
             Self::Recover(_)
             | Self::Changed(_)
             | Self::Due(_)
+            | Self::Cut
             | Self::Dispatched(..)
             | Self::DevicesChanged(..)
             | Self::Permit(..)
@@ -100,6 +103,7 @@ impl LogOp {
             | Self::Describe { .. }
             | Self::Changed(_)
             | Self::Due(_)
+            | Self::Cut
             | Self::Dispatched(..)
             | Self::Permit(..)
             | Self::Devices(..)

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tern_proto::v1::{self, server_frame::Message};
 use tern_shard::admin::AdminResponse;
-use tern_shard::effects::Stage;
+use tern_shard::effects::{Gone, Stage};
 use tern_shard::entry::Author;
 use tern_shard::message::Message as CoresMessage;
 use tern_shard::reply::ConnId;
@@ -146,6 +146,15 @@ impl Effects for Io {
 
     fn passed(&mut self, author: Author, client_id: ClientMessageId, stage: Stage) {
         self.tracer.passed(author, client_id, stage);
+    }
+
+    fn gone(&mut self, how: Gone, entries: u64) {
+        let counter = match how {
+            Gone::Ended => &self.metrics().entries_ended,
+            Gone::Erased => &self.metrics().entries_erased,
+            Gone::Removed => &self.metrics().entries_removed,
+        };
+        counter.add(entries);
     }
 
     fn store_trouble(&mut self, error: &StoreError) {

@@ -61,8 +61,11 @@ impl Relations {
         match letter {
             'e' => self.entry(log()?, keys::number_of(key)?, EntryRecord::decode(value).ok()?),
             'l' => {
-                LogRecord::decode(value).ok()?;
-                self.logs.entry(log()?).or_default().has_record = true;
+                let first = LogRecord::decode(value).ok()?.first;
+                let seen = self.logs.entry(log()?).or_default();
+                seen.has_record = true;
+                // What is before the beginning was kept no longer.
+                seen.holes.retain(|(_, last, _)| *last >= first);
                 Some(())
             }
             'x' => {
@@ -164,7 +167,7 @@ impl Relations {
         for (log, seen) in self.logs.iter().filter(|(_, seen)| seen.head.max(seen.named) > 0) {
             if !seen.has_record {
                 let group = matches!(log, LogId::Group(_)).then(GroupRecord::default);
-                let record = LogRecord { created_ms: seen.first_ms, group, timer_ms: 0 };
+                let record = LogRecord { created_ms: seen.first_ms, group, ..LogRecord::default() };
                 rows.push((keys::log(*log), record.encode_to_vec()));
             }
             let mut members = seen.members.clone();
