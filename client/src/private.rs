@@ -6,7 +6,7 @@ use tern_proto::v1::{self, private::What};
 use tern_wire::errors::Reason;
 use tern_wire::ids::PRIVATE;
 
-use crate::client::{Client, Sent};
+use crate::client::{Client, Kept, Sent};
 use crate::error::Error;
 use crate::machine::Tables as _;
 use crate::message::{Envelope, Kind, NewMessage};
@@ -145,7 +145,8 @@ impl Private {
         })
     }
 
-    fn to_body(&self) -> Vec<u8> {
+    /// As the body of a message.
+    pub fn to_body(&self) -> Vec<u8> {
         let what = match self.clone() {
             Self::Chat(chat, settings) => What::Chat(settings.to_wire(chat)),
             Self::Star(chat, seq, on) => What::Star(v1::Star { chat, seq, off: !on }),
@@ -192,18 +193,27 @@ fn send_of(message: NewMessage) -> v1::Send {
 impl Client {
     /// Tells something to one's own devices, this one too, and waits until it is durable. What it replaces is erased.
     pub async fn tell_own(&self, private: &Private) -> Result<Sent, Error> {
+        self.keep_own(private).await?.sent().await
+    }
+
+    /// The same, and comes back as soon as it is kept: it is sent when there is a connection.
+    pub async fn keep_own(&self, private: &Private) -> Result<Kept, Error> {
         let (key, body) = (private.key(0), private.to_body());
         let replaces = match private {
             Private::Hidden(..) | Private::Scheduled(..) | Private::TakenBack | Private::Dispatched(_) => 0,
             _ => self.local(move |store| store.private_seq(&key)).await?.unwrap_or(0),
         };
-        self.tell_instead(replaces, body).await
+        self.keep_instead(replaces, body).await
     }
 
     /// Tells something in place of an entry of the private log; 0: of none.
     async fn tell_instead(&self, replaces: u64, body: Vec<u8>) -> Result<Sent, Error> {
+        self.keep_instead(replaces, body).await?.sent().await
+    }
+
+    async fn keep_instead(&self, replaces: u64, body: Vec<u8>) -> Result<Kept, Error> {
         let envelope = Envelope::about(replaces);
-        self.send_message(NewMessage { chat: PRIVATE, kind: Kind::Private, body, envelope, key: None }).await
+        self.keep_message(NewMessage { chat: PRIVATE, kind: Kind::Private, body, envelope, key: None }).await
     }
 
     /// Has the server send a message at a time, in ms since the Unix epoch, wherever this device is then. Gives the place of that in the
@@ -248,6 +258,15 @@ impl Client {
     /// The messages of a chat that are deleted for oneself, as far as this profile has heard.
     pub async fn hidden(&self, chat: u64) -> Result<Hidden, Error> {
         self.local(move |store| store.hidden(chat)).await
+    }
+
+    /// What one is writing in a chat, on whichever device, as far as this profile has heard; empty if nothing.
+    pub async fn told_draft(&self, chat: u64) -> Result<String, Error> {
+        let key = format!("draft {chat}");
+        Ok(match self.local(move |store| store.private_of(&key)).await? {
+            Some(Private::Draft(_, text, _)) => String::from_utf8_lossy(&text).into_owned(),
+            _ => String::new(),
+        })
     }
 
     /// A setting of one's clients, as far as this profile has heard.

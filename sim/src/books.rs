@@ -371,7 +371,8 @@ impl Books {
                     Some(v1::private::What::Scheduled(scheduled))
                         if (1..due_ms).contains(&scheduled.at_ms) && !entry.erased =>
                     {
-                        return Err(format!("{id:?}: {} was to be sent", entry.seq));
+                        let (seq, at_ms, due) = (entry.seq, scheduled.at_ms, &log.due);
+                        return Err(format!("{id:?}: {seq} was to be sent at {at_ms} of {due_ms}: {due:?}"));
                     }
                     Some(v1::private::What::Dispatched(sent)) if sent.seq > 0 => {
                         let to = self.logs.get(&place_of(user, sent.chat));

@@ -23,6 +23,12 @@ struct Args {
     /// Devices in each.
     #[arg(long, default_value_t = 20)]
     devices: usize,
+    /// Devices of each person; 0: of four people, one has two.
+    #[arg(long, default_value_t = 0)]
+    devices_each: usize,
+    /// Groups that are made first.
+    #[arg(long, default_value_t = 0)]
+    groups: u64,
     /// Seconds of simulated time in which people talk and things go wrong.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -47,11 +53,15 @@ fn of_name(name: &str) -> Result<Trouble, String> {
 
 /// The command that shows how a world fails.
 fn command(seed: u64, options: Options) -> String {
-    let Options { devices, talks, without, .. } = options;
+    let Options { devices, devices_each, groups, talks, without, .. } = options;
     let without = without.names();
     let without = if without.is_empty() { String::new() } else { format!(" --without {without}") };
+    let more = match (devices_each, groups) {
+        (0, 0) => String::new(),
+        _ => format!(" --devices-each {devices_each} --groups {groups}"),
+    };
     format!(
-        "tern-sim --seed {seed} --seeds 1 --devices {devices} --seconds {}{without} --trace",
+        "tern-sim --seed {seed} --seeds 1 --devices {devices}{more} --seconds {}{without} --trace",
         talks.as_secs()
     )
 }
@@ -61,6 +71,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let options = Options {
         devices: args.devices.max(2),
+        devices_each: args.devices_each,
+        groups: args.groups,
         talks: Duration::from_secs(args.seconds),
         troubles: !args.fair,
         without: args.without.iter().fold(Without::default(), |all, trouble| all.and(*trouble)),

@@ -254,9 +254,8 @@ impl Logs {
             rewrite(cx, log, &rewritten);
             log.rewritten.push((seq, Arc::new(rewritten)));
         }
-        let (slot, due_ms) = (log.slot, due_ms(&entry));
-        if let Some(due_ms) = due_ms {
-            cx.put_bytes(slot, keys::due(due_ms, id, seq.0), Bytes::new());
+        if let Some(due_ms) = due_ms(&entry) {
+            cx.put_bytes(log.slot, keys::due(due_ms, id, seq.0), Bytes::new());
         }
         note_in_devices(cx, log, &entry);
         if log.group.is_some() {
@@ -284,9 +283,6 @@ impl Logs {
         if matches!(id, LogId::Group(_)) {
             self.gather(cx, id, false);
         }
-        if let Some(due_ms) = due_ms {
-            self.agenda.note(slot, due_ms);
-        }
         self.after(cx, After::Append(asker, entry));
     }
 
@@ -305,7 +301,12 @@ impl Logs {
         if !is(Mutation::PushEarly) {
             tell_members(cx, log, &entry);
         }
-        if log.group.is_some() {
+        let (slot, is_group) = (log.slot, log.group.is_some());
+        // Not before: a look that finds no row, for it is not there yet, would be the last one.
+        if let Some(due_ms) = due_ms(&entry) {
+            self.agenda.note(slot, due_ms);
+        }
+        if is_group {
             self.part_from_guests(cx, entry.log);
         }
     }

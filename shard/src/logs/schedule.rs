@@ -90,8 +90,8 @@ impl Logs {
         let slot = Slot::of_log(log);
         let later_ms = cx.now_ms + by_ms.max(DUE_AGAIN_MS);
         cx.delete_lazily(slot, keys::due(due_ms, log, seq.0));
+        // The agenda comes by again soon, for the first row was due, and finds the second.
         cx.put_bytes_lazily(slot, keys::due(later_ms, log, seq.0), Bytes::new());
-        self.agenda.note(slot, later_ms);
         self.after_lazily(cx, After::Marked(log));
     }
 }

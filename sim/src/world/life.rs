@@ -117,7 +117,7 @@ impl World {
     /// Something about a group: one that is there, mostly, or a new one with somebody.
     fn with_a_group(&mut self, at: usize, somebody: u64) -> (Work, Ask) {
         let groups = self.record.groups.len() as u64;
-        if groups == 0 || (groups < GROUPS_MAX && self.life.below(20) == 0) {
+        if groups < self.options.groups.max(1) || (groups < GROUPS_MAX && self.life.below(20) == 0) {
             return (Work::Rename, self.make_group(at, somebody));
         }
         let chat = self.record.groups[self.life.below(groups) as usize];

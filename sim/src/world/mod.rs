@@ -222,7 +222,7 @@ impl World {
 
     /// People and their devices: most have a session, the others register.
     fn populate(&mut self) -> Result<(), String> {
-        let people = self.options.devices - self.options.devices / 5;
+        let people = self.options.people();
         let made = self.provision("+15559999999")?;
         self.strangers_token = made.access_token;
         let mut rates = Stream::named(self.seed, "rates");

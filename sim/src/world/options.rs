@@ -13,8 +13,12 @@ use crate::work::Tally;
 /// What a world is like.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Devices. Of four people, one has two; of four devices, one registers by phone and code when the world begins.
+    /// Devices. Of four devices, one registers by phone and code when the world begins.
     pub devices: usize,
+    /// How many of them a person has. 0: of four people, one has two.
+    pub devices_each: usize,
+    /// Groups that are made before anything else is done in groups; more come now and then.
+    pub groups: u64,
     /// How long people talk and things go wrong.
     pub talks: Duration,
     /// Within this after that, everybody must have caught up.
@@ -31,6 +35,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             devices: 20,
+            devices_each: 0,
+            groups: 0,
             talks: Duration::from_secs(60),
             settles: Duration::from_secs(1200),
             troubles: true,
@@ -41,6 +47,14 @@ impl Default for Options {
 }
 
 impl Options {
+    /// How many people there are.
+    pub fn people(self) -> usize {
+        match self.devices_each {
+            0 => self.devices - self.devices / 5,
+            each => (self.devices / each).max(1),
+        }
+    }
+
     /// How often each device does something, on the average: the more there are, the rarer, down to every ten seconds.
     pub fn pace(self) -> Duration {
         Duration::from_millis((30 * self.devices as u64).clamp(300, 10_000))

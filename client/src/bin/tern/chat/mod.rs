@@ -19,7 +19,7 @@ use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEventKind};
 use ratatui::layout::{Position, Rect};
 use ratatui::{DefaultTerminal, crossterm};
 use serde_json::{Value, json};
-use tern_client::{Client, Error, Event, Events, HistoryPage, NewMessage, Person, Sent};
+use tern_client::{Client, Error, Event, Events, HistoryPage, NewMessage, Person, Private, Sent};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -98,7 +98,7 @@ pub async fn run(profile: &ProfileArgs, who: Option<Who>, notify: Option<Notify>
     }
     let ended = screen.run(&mut terminal, &mut events).await;
     // Before the terminal is touched: it may have gone, and that is why this ends.
-    screen.keep_drafts().await;
+    screen.keep_drafts(true).await;
     events.done();
     modes(false);
     let _ = ratatui::try_restore();
@@ -253,7 +253,7 @@ impl Screen {
                 Some(done) = self.finished.recv() => self.finish(done),
                 () = at(draft_at) => {
                     self.draft_at = None;
-                    self.keep_drafts().await;
+                    self.keep_drafts(false).await;
                 }
                 () = at(ends_at) => {}
                 () = &mut interrupted => return Ok(()),
@@ -561,7 +561,8 @@ impl Screen {
         tokio::spawn(async move {
             let kept = async {
                 let gone = client.gone(peer, GONE_MESSAGES).await?;
-                Ok(Kept { gone, draft: client.draft(peer).await?, hidden: client.hidden(peer).await? })
+                let (draft, told) = (client.draft(peer).await?, client.told_draft(peer).await?);
+                Ok(Kept { gone, draft, told, hidden: client.hidden(peer).await? })
             };
             let _ = done.send(Done::Kept(peer, kept.await));
         });
@@ -576,13 +577,19 @@ impl Screen {
         });
     }
 
-    /// Has what is being written kept.
-    async fn keep_drafts(&mut self) {
+    /// Has what is being written kept; and one's own devices are told of it in chats that are left, and where it is sent.
+    async fn keep_drafts(&mut self, leaves_all: bool) {
         let client = self.client().clone();
-        for chat in self.chats.values_mut() {
+        let current = self.current.filter(|_| !leaves_all);
+        for (peer, chat) in &mut self.chats {
             if let Some(text) = chat.draft_to_keep() {
                 // One that can't be kept is still on the screen.
-                let _ = client.set_draft(chat.peer().user_id, text).await;
+                let _ = client.set_draft(*peer, text).await;
+            }
+            if (Some(*peer) != current || chat.input.text().is_empty())
+                && let Some(text) = chat.draft_to_tell()
+            {
+                let _ = client.keep_own(&Private::Draft(*peer, text.into(), 0)).await;
             }
         }
     }

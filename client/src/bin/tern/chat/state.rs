@@ -34,6 +34,8 @@ pub struct Kept {
     pub gone: Vec<Message>,
     /// What was being written.
     pub draft: String,
+    /// The same, as one's own devices know it.
+    pub told: String,
     /// What is deleted for oneself.
     pub hidden: Hidden,
 }
@@ -76,8 +78,9 @@ pub struct Chat {
     pub jump: Option<u64>,
     seen_upto: u64,
     pub input: Input,
-    /// The draft as the profile keeps it.
+    /// The draft as the profile keeps it, and as one's own devices know it.
     kept: String,
+    told: String,
     /// Lines below the screen.
     pub scroll: usize,
     /// Lines that a page has, lines above the screen, and all of them: as drawn last.
@@ -117,6 +120,7 @@ impl Chat {
             seen_upto: 0,
             input: Input::default(),
             kept: String::new(),
+            told: String::new(),
             scroll: 0,
             page_lines: 1,
             lines_above: 0,
@@ -203,6 +207,9 @@ impl Chat {
             Event::Message(message) if message.chat == PRIVATE => match message.private() {
                 Some(Private::Hidden(chat, seqs, upto)) if chat == self.peer.user_id => {
                     self.hidden.add(seqs, upto);
+                }
+                Some(Private::Draft(chat, text, _)) if chat == self.peer.user_id => {
+                    self.hear_draft(String::from_utf8_lossy(&text).into_owned());
                 }
                 _ => {}
             },
@@ -376,7 +383,8 @@ impl Chat {
     /// Takes what the profile has kept.
     pub fn take_kept(&mut self, kept: Kept) {
         kept.gone.into_iter().for_each(|message| self.lose(message));
-        self.begin_with(kept.draft);
+        self.told.clone_from(&kept.told);
+        self.begin_with(if kept.draft.is_empty() { kept.told } else { kept.draft });
         self.hidden = kept.hidden;
     }
 
@@ -395,6 +403,23 @@ impl Chat {
             self.kept = text.to_owned();
             self.kept.clone()
         })
+    }
+
+    /// What is being written, if one's own devices know it otherwise: they are told.
+    pub fn draft_to_tell(&mut self) -> Option<String> {
+        let text = self.input.text();
+        (self.told != text).then(|| {
+            self.told = text.to_owned();
+            self.told.clone()
+        })
+    }
+
+    /// Another device of one's own goes on with what is being written, unless it is written here.
+    fn hear_draft(&mut self, draft: String) {
+        if self.input.text() == self.told {
+            self.input.set(draft.clone());
+        }
+        self.told = draft;
     }
 
     /// Begins to search.

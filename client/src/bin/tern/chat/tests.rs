@@ -6,7 +6,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::{Color, Modifier};
 use serde_json::json;
-use tern_client::{Error, Event, HistoryPage, Kind, Message, Person, Reason, Sent};
+use tern_client::{Error, Event, HistoryPage, Kind, Message, PRIVATE, Person, Reason, Sent};
 
 use super::keys::Action;
 use super::picker::{Picked, Picker};
@@ -56,6 +56,32 @@ fn rows(screen: &TestBackend) -> Vec<String> {
 fn row_with(screen: &TestBackend, text: &str) -> String {
     let rows = rows(screen);
     rows.iter().find(|row| row.contains(text)).unwrap_or_else(|| panic!("{text:?} not in {rows:#?}")).clone()
+}
+
+#[test]
+fn a_draft_goes_on_on_another_device_unless_something_else_is_written_there() {
+    let draft = |text: &str| {
+        let what = tern_client::Private::Draft(PEER, text.into(), 0).to_body();
+        Event::Message(Message { chat: PRIVATE, kind: Kind::Private, body: what, ..message(9, ME, "") })
+    };
+    let mut chat = chat();
+    chat.take_kept(super::state::Kept {
+        gone: Vec::new(),
+        draft: String::new(),
+        told: "from the phone".to_owned(),
+        hidden: Default::default(),
+    });
+    assert_eq!(chat.draft_to_tell(), None);
+    assert_eq!(chat.input.text(), "from the phone");
+    chat.take(draft("from the phone, more"));
+    assert_eq!(chat.input.text(), "from the phone, more");
+    chat.edit(&insert(" here"));
+    chat.take(draft("otherwise"));
+    assert_eq!(chat.input.text(), "from the phone, more here", "what is written stays");
+    assert_eq!(chat.draft_to_tell().as_deref(), Some("from the phone, more here"));
+    assert_eq!(chat.draft_to_tell(), None);
+    chat.send();
+    assert_eq!(chat.draft_to_tell().as_deref(), Some(""), "what is sent is no draft any more");
 }
 
 #[test]
