@@ -350,6 +350,12 @@ impl Books {
         Ok((delivered, pending))
     }
 
+    /// Whether the server has sent anything for somebody since a time.
+    pub(crate) fn is_dispatched_since(&self, begin_ms: u64) -> bool {
+        let entries = self.logs.values().flat_map(|log| &log.entries);
+        entries.into_iter().any(|entry| entry.device == u32::MAX && entry.time_ms >= begin_ms)
+    }
+
     /// Whether what was scheduled was sent, once, and is said to have been; and nothing else was sent for anybody. What was due before this
     /// is not waited for any more.
     pub(crate) fn schedules_are_kept(&self, due_ms: u64) -> Result<(), String> {

@@ -47,13 +47,7 @@ impl World {
         if let Some(device) = self.devices.iter().find(|device| !device.is_done()) {
             return Err(format!("it has not caught up: {device:?}"));
         }
-        let lists = self.list_chats()?;
-        let node = self.node.take().expect("somebody has caught up with it");
-        node.is_quiet()?;
-        if !self.audit(&node.engine)? {
-            return Err("the store can't be read though nothing is wrong".to_owned());
-        }
-        self.node = Some(node);
+        let lists = self.lists_and_books()?;
         let books = self.books.as_ref().expect("it was just read");
         let ended_ms = self.clock.now_ms(self.now).saturating_sub(ENDS_WITHIN_MS);
         for (id, log) in &books.logs {
@@ -74,6 +68,24 @@ impl World {
             return Err(format!("{committed} entries stand for {owed} that are owed and {free} that may be"));
         }
         Ok(())
+    }
+
+    /// What each device is told of its chats, and what the store holds then: the server may send meanwhile what was scheduled.
+    fn lists_and_books(&mut self) -> Result<Vec<BTreeMap<u64, v1::Chat>>, String> {
+        loop {
+            let begin_ms = self.clock.now_ms(self.now);
+            let lists = self.list_chats()?;
+            let node = self.node.take().expect("somebody has caught up with it");
+            node.is_quiet()?;
+            if !self.audit(&node.engine)? {
+                return Err("the store can't be read though nothing is wrong".to_owned());
+            }
+            self.node = Some(node);
+            let books = self.books.as_ref().expect("it was just read");
+            if !books.is_dispatched_since(begin_ms) {
+                return Ok(lists);
+            }
+        }
     }
 
     /// What each device is told of its chats, by peer.
