@@ -204,15 +204,7 @@ impl Chat {
                 (self.connected, self.notice) = (false, Some(shown::clean_line(&why)));
             }
             Event::Message(message) if message.chat == self.peer.user_id => self.insert(message),
-            Event::Message(message) if message.chat == PRIVATE => match message.private() {
-                Some(Private::Hidden(chat, seqs, upto)) if chat == self.peer.user_id => {
-                    self.hidden.add(seqs, upto);
-                }
-                Some(Private::Draft(chat, text, _)) if chat == self.peer.user_id => {
-                    self.hear_draft(String::from_utf8_lossy(&text).into_owned());
-                }
-                _ => {}
-            },
+            Event::Message(message) if message.chat == PRIVATE => self.hear_own(&message),
             Event::Receipt { chat, delivered_upto, read_upto, own: false } if chat == self.peer.user_id => {
                 (self.delivered_upto, self.read_upto) = (delivered_upto, read_upto);
             }
@@ -259,6 +251,19 @@ impl Chat {
             | Event::PersonChanged(_)
             | Event::SessionEnded(_)
             | Event::OtherStore => {}
+        }
+    }
+
+    /// Takes what another device of one's own has said of this chat.
+    fn hear_own(&mut self, message: &Message) {
+        match message.private() {
+            Some(Private::Hidden(chat, seqs, upto)) if chat == self.peer.user_id => {
+                self.hidden.add(seqs, upto);
+            }
+            Some(Private::Draft(chat, text, _)) if chat == self.peer.user_id => {
+                self.hear_draft(String::from_utf8_lossy(&text).into_owned());
+            }
+            _ => {}
         }
     }
 
