@@ -43,13 +43,13 @@ tern_storage::mutations! {
     /// Whoever is in a chat may edit what others have said.
     EditByAnybody => "sim/tests/mutations.rs" 1..60;
     /// What was deleted for everyone can still be read from its edits.
-    KeepEdits => "sim/tests/mutations.rs" 1..200;
+    KeepEdits => "sim/tests/mutations.rs" 1..60;
     /// What is due is never looked for.
     ForgetAgenda => "sim/tests/mutations.rs" 1..60;
     /// Nobody looks whether a message that was scheduled has been sent before.
     DispatchAnew => "sim/tests/mutations.rs" 360..400;
     /// Whoever has an invitation comes by it, though it is over.
-    TakeOldInvitation => "sim/tests/mutations.rs" 1..200;
+    TakeOldInvitation => "sim/tests/mutations.rs" 1..60;
     /// How far the members of a group have got is told before it is durable.
     TellUndurable => "sim/tests/mutations.rs" 1..60;
     /// What of a group follows from entries that were not written with its members is not made again.

@@ -103,14 +103,22 @@ pub(crate) fn send(raw: v1::Send) -> Result<Send, Refusal> {
     let chat = ChatId::new(raw.chat).ok_or(invalid("no chat is named"))?;
     let kind = Kind::try_from(raw.kind).map_err(|_| NOT_TAKEN)?;
     check_body(kind, chat, &raw.body)?;
+    let client_id = client_id(raw.client_id)?;
+    if says_no_more(&raw) && is_message(raw.kind) {
+        return Ok(Send { chat, client_id, kind: raw.kind, body: raw.body, envelope: None });
+    }
     if raw.about >= NUMBERS_END {
         return Err(invalid("a message is about an entry below 2^53"));
     }
     let envelope =
         Envelope { about: Seq(raw.about), forwards: raw.forwards, mentions: mentions(&raw.mentions)? };
     check_envelope(kind, chat, &envelope)?;
-    let (client_id, envelope) = (client_id(raw.client_id)?, envelope.if_any());
-    Ok(Send { chat, client_id, kind: raw.kind, body: raw.body, envelope })
+    Ok(Send { chat, client_id, kind: raw.kind, body: raw.body, envelope: envelope.if_any() })
+}
+
+/// Whether nothing is said of a message beside its body, as of most.
+fn says_no_more(raw: &v1::Send) -> bool {
+    raw.about == 0 && raw.forwards == 0 && raw.mentions.is_empty()
 }
 
 /// After how many ms messages disappear, as the body of an entry of `KIND_TIMER` says; 0: they do not.

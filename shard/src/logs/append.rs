@@ -39,7 +39,7 @@ pub(super) enum Tried {
 #[derive(Default)]
 pub(super) struct Follows {
     /// What becomes of its group.
-    pub(super) change: Option<Change>,
+    pub(super) change: Option<Box<Change>>,
     /// Entries that become so.
     pub(super) rewritten: Vec<Entry>,
     /// When the message that it is about ends, and this with it; 0: never.
@@ -238,7 +238,7 @@ impl Logs {
         let entry = Arc::new(log.next_entry(id, send, cx.now_ms, ends_ms));
         let Entry { author, client_id, seq, time_ms, .. } = *entry;
         match change {
-            Some(change) => write_change(cx, log, &entry, change),
+            Some(change) => write_change(cx, log, &entry, *change),
             None if entry.kind == KIND_TIMER => write_timer(cx, log, &entry),
             None if !log.exists => write_first(cx, log, &entry),
             None => {}

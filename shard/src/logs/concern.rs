@@ -136,8 +136,13 @@ impl Logs {
         cx: &mut Cx,
         id: LogId,
         mut send: Box<Send>,
-        change: Option<Change>,
+        change: Option<Box<Change>>,
     ) -> Tried {
+        if send.envelope.is_none() {
+            // As most messages are: about nothing.
+            self.append_new(cx, id, *send, Follows { change, ..Follows::default() });
+            return Tried::Settled;
+        }
         let limits = cx.limits();
         let windows = Windows { edit_ms: limits.edit_window_ms, deletion_ms: limits.deletion_window_ms };
         let now_ms = cx.now_ms;

@@ -89,7 +89,7 @@ impl Logs {
             Ok(Some(Change::Added(users))) => {
                 self.append_with_guests(cx, id, *send, &users.clone(), Change::Added(users));
             }
-            Ok(change) => return self.append_considered(cx, id, send, change),
+            Ok(change) => return self.append_considered(cx, id, send, change.map(Box::new)),
         }
         Tried::Settled
     }
@@ -100,7 +100,7 @@ impl Logs {
         let is_there =
             |user: &UserId| guests.iter().any(|(guest, devices)| guest == user && devices.is_some());
         if users.iter().all(is_there) {
-            self.append_new(cx, id, send, Follows { change: Some(change), ..Follows::default() });
+            self.append_new(cx, id, send, Follows { change: Some(Box::new(change)), ..Follows::default() });
         } else {
             cx.refuse(send.asker, UNKNOWN_USER);
         }
@@ -126,7 +126,7 @@ impl Logs {
             return cx.refuse(send.asker, REVOKED);
         }
         self.known(id).group().guests = guests;
-        self.append_new(cx, id, send, Follows { change: Some(change), ..Follows::default() });
+        self.append_new(cx, id, send, Follows { change: Some(Box::new(change)), ..Follows::default() });
         self.known(id).group().guests.clear();
     }
 
