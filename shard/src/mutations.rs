@@ -47,7 +47,7 @@ tern_storage::mutations! {
     /// What is due is never looked for.
     ForgetAgenda => "sim/tests/mutations.rs" 1..60;
     /// Nobody looks whether a message that was scheduled has been sent before.
-    DispatchAnew => "sim/tests/mutations.rs" 360..400;
+    DispatchAnew => "sim/tests/mutations.rs" 440..460;
     /// Whoever has an invitation comes by it, though it is over.
     TakeOldInvitation => "sim/tests/mutations.rs" 1..60;
     /// How far the members of a group have got is told before it is durable.

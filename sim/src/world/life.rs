@@ -331,7 +331,8 @@ impl World {
 
     /// Something that is to be said soon, by the server.
     fn scheduled(&mut self, at: usize, chat: u64) -> v1::Scheduled {
-        let unix_ms = self.devices[at].clock.wall.ms(self.now).max(1) as u64;
+        // By the server's clock: by those of many devices it would be sending for hours.
+        let unix_ms = self.clock.now_ms(self.now).max(1);
         self.said += 1;
         let body = text(self.said, self.life.below(40) as usize);
         self.record.asked(self.said, at, body.len(), (self.devices[at].user, chat), (0, false));
