@@ -237,9 +237,14 @@ pub fn due(at_ms: u64, log: LogId, seq: u64) -> Key {
     key(b't', Slot::of_log(log), &[&at_ms.to_be_bytes(), &log.to_bytes(), &seq.to_be_bytes()])
 }
 
-/// `t`: all of a slot's, the first due first.
-pub fn all_due(slot: Slot) -> KeyRange {
-    KeyRange::of_prefix(key(b't', slot, &[]))
+/// `t`: all of a slot's, the first due first; from just after one of them on.
+pub fn all_due(slot: Slot, after: Option<&Key>) -> KeyRange {
+    let mut range = KeyRange::of_prefix(key(b't', slot, &[]));
+    if let Some(after) = after {
+        range.start = after.clone();
+        range.start.0.push(0);
+    }
+    range
 }
 
 /// `t`: all of this slot's, and of those behind it.

@@ -280,7 +280,8 @@ impl Tables for Memory {
     }
 
     fn next_end(&self) -> Result<Option<u64>, Error> {
-        let ending = self.now.entries.values().filter(|entry| entry.expires_ms > 0 && !entry.erased);
+        let all = self.now.entries.values().chain(self.now.gone.values().map(|(gone, _)| &gone.entry));
+        let ending = all.filter(|entry| entry.expires_ms > 0 && !entry.erased);
         Ok(ending.map(|entry| entry.expires_ms).min())
     }
 

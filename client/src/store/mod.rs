@@ -106,6 +106,7 @@ CREATE TABLE private (key TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 ALTER TABLE entries ADD COLUMN expires_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE gone ADD COLUMN expires_ms INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX entries_ending ON entries (expires_ms) WHERE expires_ms > 0 AND NOT erased;
+CREATE INDEX gone_ending ON gone (expires_ms) WHERE expires_ms > 0 AND NOT erased;
 ",
 ];
 

@@ -115,7 +115,9 @@ impl Tables for Store {
     }
 
     fn next_end(&self) -> Result<Option<u64>, Error> {
-        let sql = "SELECT min(expires_ms) FROM entries WHERE expires_ms > 0 AND NOT erased";
+        let sql = "SELECT min(at) FROM (
+             SELECT min(expires_ms) AS at FROM entries WHERE expires_ms > 0 AND NOT erased
+             UNION ALL SELECT min(expires_ms) FROM gone WHERE expires_ms > 0 AND NOT erased)";
         let next: Option<i64> = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
         Ok(next.map(|at_ms| at_ms as u64))
     }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tern_storage::{Direction, LogId, Rows, SLOTS, ScanLimit, Slot, keys};
+use tern_storage::{Direction, Key, LogId, Rows, SLOTS, ScanLimit, Slot, keys};
 use tern_wire::ids::Seq;
 
 use super::{Cx, Logs, ScanFor};
@@ -27,6 +27,8 @@ pub(super) struct Agenda {
     /// Of those that are not being looked at: when they are.
     due: BTreeSet<(u64, Slot)>,
     looks: Look,
+    /// Up to where slots have been looked at in which more is due than is read at once.
+    behind: BTreeMap<Slot, Key>,
     /// The table has been gone through up to this slot; `None`: a row of it is being read, or all have been.
     gone_to: Option<u16>,
 }
@@ -42,13 +44,18 @@ enum Standing {
 impl Agenda {
     /// Nothing is known.
     pub(super) fn new() -> Self {
-        let (slots, due, looks) = Default::default();
-        Self { slots, due, looks, gone_to: Some(0) }
+        let (slots, due, looks, behind) = Default::default();
+        Self { slots, due, looks, behind, gone_to: Some(0) }
     }
 
     /// There are slots of which nothing is known.
     pub(super) fn begin_anew(&mut self) {
-        self.gone_to = Some(0);
+        self.go_on_from(0);
+    }
+
+    /// The table is to be gone through from here on, if not from before.
+    fn go_on_from(&mut self, from: u16) {
+        self.gone_to = Some(self.gone_to.map_or(from, |gone_to| gone_to.min(from)));
     }
 
     /// Something is due in a slot at this time, or it is to be looked at then; `u64::MAX`: nothing is.
@@ -69,6 +76,7 @@ impl Agenda {
 
     /// The slot is another core's.
     pub(super) fn forget(&mut self, slot: Slot) {
+        self.behind.remove(&slot);
         if let Some(Standing::Until(next)) = self.slots.remove(&slot) {
             self.due.remove(&(next, slot));
         }
@@ -125,15 +133,15 @@ impl Logs {
             }
             let look = self.agenda.look(slot);
             let limit = ScanLimit { rows: DUE_ROWS_MAX, bytes: usize::MAX };
-            cx.scan(keys::all_due(slot), Direction::Forwards, limit, ScanFor::Due(slot, look));
+            let range = keys::all_due(slot, self.agenda.behind.get(&slot));
+            cx.scan(range, Direction::Forwards, limit, ScanFor::Due(slot, look));
         }
     }
 
     /// The first rows of this slot, and of those behind it, have come. Of each slot the first one says when to look at it.
     pub(super) fn table_read(&mut self, cx: &mut Cx, from: u16, rows: Result<Rows, Unreadable>) {
         let Ok(rows) = rows else {
-            self.agenda.gone_to = Some(from);
-            return;
+            return self.agenda.go_on_from(from);
         };
         let mut last = from;
         for (key, _) in &rows.rows {
@@ -146,7 +154,7 @@ impl Logs {
         }
         // The rest of the last one's rows say nothing new.
         if rows.more && last + 1 < SLOTS {
-            if cx.may_read() { go_through(cx, last + 1) } else { self.agenda.gone_to = Some(last + 1) }
+            if cx.may_read() { go_through(cx, last + 1) } else { self.agenda.go_on_from(last + 1) }
         }
     }
 
@@ -162,7 +170,7 @@ impl Logs {
         for (key, _) in &rows.rows {
             let Some((at_ms, log, seq)) = keys::due_of(key) else {
                 // It would come again and again.
-                cx.damaged("what is due", &tern_storage::Key::from_raw(key));
+                cx.damaged("what is due", &Key::from_raw(key));
                 continue;
             };
             if at_ms > cx.now_ms {
@@ -171,9 +179,18 @@ impl Logs {
             }
             by_log.entry(log).or_default().push((at_ms, Seq(seq)));
         }
-        if !by_log.is_empty() {
+        let goes_on = rows.more && next_ms == u64::MAX;
+        match rows.rows.last().filter(|_| goes_on) {
+            Some((key, _)) => {
+                // What is behind all these does not wait for them.
+                self.agenda.behind.insert(slot, Key::from_raw(key));
+                next_ms = cx.now_ms;
+            }
             // What was not done by then is told again.
-            next_ms = next_ms.min(again_ms);
+            None if self.agenda.behind.remove(&slot).is_some() || !by_log.is_empty() => {
+                next_ms = next_ms.min(again_ms);
+            }
+            None => {}
         }
         self.agenda.note(slot, next_ms);
         for (log, due) in by_log {

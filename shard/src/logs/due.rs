@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tern_storage::{LogId, keys};
-use tern_wire::ids::Seq;
+use tern_wire::ids::{Seq, UserId};
 
 use super::append::number_record;
 use super::log::Log;
@@ -16,9 +16,13 @@ use crate::held::Load;
 use crate::message::Unreadable;
 
 /// Beyond every head: what is rewritten by time, and by no entry.
-pub(super) const BY_TIME: Seq = Seq(u64::MAX);
+const BY_TIME: Seq = Seq(u64::MAX);
 
 impl Log {
+    fn lives(&self, user: UserId) -> bool {
+        self.seen_member(user).is_some_and(|member| member.lives)
+    }
+
     /// That an entry was erased by time is durable: it is shown so.
     fn show_erased(&mut self, seq: Seq) {
         self.show(|by, entry| by == BY_TIME && entry.seq == seq);
@@ -34,7 +38,10 @@ impl Logs {
             if !log.sends.is_empty() || seq > log.durable.seq() {
                 return;
             }
-            if let Some(entry) = log.newest_of(seq).cloned() {
+            if seq < log.first {
+                // It is gone, if not durably.
+                self.end_entry(cx, id, at_ms, seq, None);
+            } else if let Some(entry) = log.newest_of(seq).cloned() {
                 self.end_entry(cx, id, at_ms, seq, Some(&entry));
             } else if cx.may_read() {
                 log.reading += 1;
@@ -62,6 +69,9 @@ impl Logs {
             return;
         }
         let Ok(value) = value else { return };
+        if seq < log.first {
+            return self.end_entry(cx, id, at_ms, seq, None);
+        }
         let read = value.map(|value| Entry::from_record(id, seq.0, value));
         let newest = log.newest_of(seq).map(|entry| (**entry).clone());
         match (newest, read) {
@@ -73,24 +83,24 @@ impl Logs {
 
     /// Erases an entry whose time has come, unless that was done; or sends what it says.
     fn end_entry(&mut self, cx: &mut Cx, id: LogId, at_ms: u64, seq: Seq, entry: Option<&Entry>) {
-        if let Some(entry) = entry
-            && let Some((_, send)) = scheduled(entry)
-        {
-            return self.dispatch(cx, entry, at_ms, send);
-        }
+        let is_schedule = match entry.and_then(|entry| Some((entry, scheduled(entry)?.1))) {
+            Some((entry, send)) if self.known(id).lives(entry.author.user) => {
+                return self.dispatch(cx, entry, at_ms, send);
+            }
+            // An account that has ended sends nothing any more.
+            Some(_) => true,
+            None => false,
+        };
         if !cx.may_write(0) {
             return;
         }
+        self.dispatching.end((id, seq));
         let log = self.known(id);
         let slot = log.slot;
-        let ends = entry.filter(|entry| entry.expires_ms() == at_ms && !entry.is_erased());
+        let is_over = |entry: &&Entry| entry.expires_ms() == at_ms || is_schedule;
+        let ends = entry.filter(is_over).filter(|entry| !entry.is_erased());
         if let Some(entry) = ends {
-            let erased = entry.erased();
-            let Author { user, device } = erased.author;
-            let number = keys::client_message(id, user.get(), device.get(), erased.client_id.0);
-            cx.put_lazily(slot, keys::entry(id, seq.0), &erased.to_record());
-            cx.put_lazily(slot, number, &number_record(&erased));
-            log.rewritten.push((BY_TIME, Arc::new(erased)));
+            erase(cx, log, entry);
             cx.gone(Gone::Ended, 1);
         }
         cx.delete_lazily(slot, keys::due(at_ms, id, seq.0));
@@ -101,4 +111,14 @@ impl Logs {
     pub(super) fn erased(&mut self, id: LogId, seq: Seq) {
         self.pinned(id).show_erased(seq);
     }
+}
+
+/// Erases an entry, and by what a retry of it was told.
+pub(super) fn erase(cx: &mut Cx, log: &mut Log, entry: &Entry) {
+    let erased = entry.erased();
+    let Entry { log: id, seq, author: Author { user, device }, client_id, .. } = erased;
+    let number = keys::client_message(id, user.get(), device.get(), client_id.0);
+    cx.put_lazily(log.slot, keys::entry(id, seq.0), &erased.to_record());
+    cx.put_lazily(log.slot, number, &number_record(&erased));
+    log.rewritten.push((BY_TIME, Arc::new(erased)));
 }

@@ -85,9 +85,14 @@ impl Logs {
         let Some(member) = log.seen_member(asker.reader) else {
             return glance_failed(cx, id, asker, Unreadable::Damaged);
         };
-        let wanted = if member.is_present() { member.shown.read } else { member.visible(durable) };
-        let wanted = log.read_or_first(wanted);
-        if wanted < log.joined(asker.reader) || wanted > durable || log.in_tail(wanted).is_some() {
+        let (is_present, read, visible) = (member.is_present(), member.shown.read, member.visible(durable));
+        // Of what was before the beginning nothing is shown: what is there now is not for whoever has left.
+        let wanted = if is_present { log.read_or_first(read) } else { visible };
+        if wanted < log.joined(asker.reader)
+            || wanted < log.first
+            || wanted > durable
+            || log.in_tail(wanted).is_some()
+        {
             let read = log.in_tail(wanted).cloned();
             return self.group_glanced(cx, id, asker, read.as_deref());
         }

@@ -132,7 +132,7 @@ impl Logs {
             head: head.0,
             delivered_upto: marks.delivered.0,
             read_upto: marks.read.0,
-            first: if oldest > Seq(1) { oldest.0 } else { 0 },
+            first: if oldest > Seq(1) { oldest.min(head.next()).0 } else { 0 },
         };
         cx.reply(wanted.origin, Reply::HistoryPage(Box::new(page)));
     }
@@ -181,7 +181,8 @@ impl Logs {
         }
         let mut place = place_of(pull.want, position, durable);
         if (place.first <= joined && joined > Seq(1)) || place.first < begin {
-            let begins = joined.max(begin);
+            // Whoever has left sees nothing that begins later.
+            let begins = joined.max(begin).min(durable.next());
             (place.first, place.begins) = (begins, Some(begins));
         }
         let first = place.first;

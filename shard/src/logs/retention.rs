@@ -4,14 +4,12 @@
 //! now. So a crash leaves a log that is whole, and the next round goes on where it begins. The newest entries stay, as places without
 //! bodies: a log's head is known from them, and what follows of a group's members ([`GROUP_KEPT`]).
 
-use std::sync::Arc;
-
 use prost::Message as _;
 use tern_storage::records::LogRecord;
 use tern_storage::{Direction, LogId, Rows, SLOTS, ScanLimit, Slot, keys};
 use tern_wire::ids::Seq;
 
-use super::due::BY_TIME;
+use super::due::erase;
 use super::load::entry_of;
 use super::log::Log;
 use super::{After, Cx, Logs, ScanFor};
@@ -142,6 +140,10 @@ impl Logs {
 
     /// The oldest entry of a log has come.
     pub(super) fn oldest_read(&mut self, cx: &mut Cx, id: LogId, rows: Result<Rows, Unreadable>) {
+        // The slot may have moved since.
+        if !cx.is_here(Slot::of_log(id)) {
+            return;
+        }
         let oldest = rows.ok().and_then(|rows| entry_of(id, rows.rows.into_iter().next()?));
         let history_ms = cx.limits().history_ms;
         if oldest.is_some_and(|entry| cx.now_ms.saturating_sub(entry.time_ms) >= history_ms) {
@@ -189,9 +191,7 @@ impl Logs {
             cx.put_lazily(log.slot, keys::log(id), &log.record());
         }
         for entry in &cut.erased {
-            let erased = entry.erased();
-            cx.put_lazily(log.slot, keys::entry(id, entry.seq.0), &erased.to_record());
-            log.rewritten.push((BY_TIME, Arc::new(erased)));
+            erase(cx, log, entry);
         }
         cx.gone(Gone::Removed, removed);
         cx.gone(Gone::Erased, erased);

@@ -34,6 +34,11 @@ impl Dispatching {
         may
     }
 
+    /// It is answered, or nobody waits for that.
+    pub(super) fn end(&mut self, place: (LogId, Seq)) {
+        self.0.remove(&place);
+    }
+
     /// A slot is another core's.
     pub(super) fn forget(&mut self, slot: Slot) {
         self.0.retain(|(log, _), _| Slot::of_log(*log) != slot);
@@ -70,7 +75,7 @@ impl Logs {
     /// A message that was scheduled is sent, or was refused: for now, then it is tried again; or for good.
     pub(super) fn dispatched(&mut self, cx: &mut Cx, Dispatched { of, sent }: Dispatched) {
         let (log, Scheduled { user, seq, chat, .. }) = (of.log(), of);
-        self.dispatching.0.remove(&(log, seq));
+        self.dispatching.end((log, seq));
         let outcome = match sent {
             Ok((seq, time_ms)) => v1::Dispatched { chat, seq: seq.0, time_ms, reason: 0 },
             Err(refusal) if refusal.retry_after_ms > 0 => {
