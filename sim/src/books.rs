@@ -350,10 +350,13 @@ impl Books {
         Ok((delivered, pending))
     }
 
-    /// Whether the server has sent anything for somebody since a time.
-    pub(crate) fn is_dispatched_since(&self, begin_ms: u64) -> bool {
-        let entries = self.logs.values().flat_map(|log| &log.entries);
-        entries.into_iter().any(|entry| entry.device == u32::MAX && entry.time_ms >= begin_ms)
+    /// Whether there is anything new in a log, or anybody has come further in one.
+    pub(crate) fn have_moved_since(&self, before: &Self) -> bool {
+        let is_as_before = |id, log: &Log| {
+            let before: Option<&Log> = before.logs.get(id);
+            before.is_some_and(|before| before.entries == log.entries && before.members == log.members)
+        };
+        !self.logs.iter().all(|(id, log)| is_as_before(id, log))
     }
 
     /// Whether what was scheduled was sent, once, and is said to have been; and nothing else was sent for anybody. What was due before this

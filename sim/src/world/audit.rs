@@ -73,28 +73,33 @@ impl World {
         Ok(())
     }
 
-    /// What each device is told of its chats, and what the store holds then: the server may send meanwhile what was scheduled.
+    /// What each device is told of its chats, and what the store held before and after: the server may send meanwhile what was
+    /// scheduled, and then somebody says that they have it.
     fn lists_and_books(&mut self) -> Result<Vec<BTreeMap<u64, v1::Chat>>, String> {
+        self.audit_in_peace()?;
         let mut tries = 0..QUIET_TRIES;
         loop {
-            let begin_ms = self.clock.now_ms(self.now);
+            let before = self.books.take().expect("it was just read");
             let lists = self.list_chats()?;
-            let node = self.node.take().expect("somebody has caught up with it");
-            if let (Err(_), Some(_)) = (node.is_quiet(), tries.next()) {
-                // It may be sending something at this moment.
-                self.node = Some(node);
-                continue;
-            }
-            node.is_quiet()?;
-            if !self.audit(&node.engine)? {
-                return Err("the store can't be read though nothing is wrong".to_owned());
-            }
-            self.node = Some(node);
+            let is_quiet = self.node.as_ref().expect("somebody has caught up with it").is_quiet();
+            self.audit_in_peace()?;
             let books = self.books.as_ref().expect("it was just read");
-            if !books.is_dispatched_since(begin_ms) {
+            books.goes_on_from(&before)?;
+            if is_quiet.is_ok() && !books.have_moved_since(&before) {
                 return Ok(lists);
             }
+            // It may be sending something at this moment.
+            if tries.next().is_none() {
+                return is_quiet.map(|()| lists);
+            }
         }
+    }
+
+    fn audit_in_peace(&mut self) -> Result<(), String> {
+        let node = self.node.take().expect("somebody has caught up with it");
+        let is_read = self.audit(&node.engine);
+        self.node = Some(node);
+        if is_read? { Ok(()) } else { Err("the store can't be read though nothing is wrong".to_owned()) }
     }
 
     /// What each device is told of its chats, by peer.
