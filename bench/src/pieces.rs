@@ -9,7 +9,6 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use prost::Message as _;
 use tern_proto::v1::{self, client_frame, server_frame};
 use tern_server::mesh::{MeshEnd, mesh};
 use tern_shard::asks::{AskId, Ledger};
@@ -278,12 +277,12 @@ fn batch_build() -> Result<Box<dyn Piece>, String> {
         let entry = black_box(&entry);
         let Entry { log, seq, author, client_id, time_ms, .. } = *entry;
         let (user, device) = (author.user.get(), author.device.get());
-        let mut batch = Batch::default();
-        batch.put(keys::entry(log, seq.0), entry.to_record().encode_to_vec());
+        let mut batch = Batch::with_capacity(1 << 10);
+        batch.put_record(&keys::entry(log, seq.0), &entry.to_record());
         let message =
             ClientMessageRecord { seq: seq.0, fingerprint: entry.fingerprint(), time_ms, expires_ms: 0 };
-        batch.put(keys::client_message(log, user, device, client_id.0), message.encode_to_vec());
-        batch.put(keys::inbox_mark(BOB, BOBS_DEVICE, log), Bytes::new());
+        batch.put_record(&keys::client_message(log, user, device, client_id.0), &message);
+        batch.put(&keys::inbox_mark(BOB, BOBS_DEVICE, log), []);
         black_box(batch);
     })))
 }

@@ -204,7 +204,7 @@ impl Node {
         let store = Memory::new();
         let mut batch = Batch::default();
         for (key, value) in rows {
-            batch.put(Key::from_raw(&key), value);
+            batch.put(&Key::from_raw(&key), value);
         }
         store.commit_blocking(batch).expect("a store in memory takes it");
         let shard = Shard::new(Setup {

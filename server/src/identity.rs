@@ -24,7 +24,7 @@ pub(crate) fn begin_run(
         (None, Some(_)) => return Err(damaged("the keys of the installation (m keys) are missing")),
         (None, None) => {
             let record = KeysRecord::generate(random()?, random()?, random()?);
-            batch.put(keys::meta("keys"), record.encode_to_vec());
+            batch.put_record(&keys::meta("keys"), &record);
             record
         }
     };
@@ -40,7 +40,7 @@ pub(crate) fn begin_run(
     let record = StoreIdentity::started(record, restored, random()?);
     let identity =
         StoreIdentity::from_record(&record).ok_or(damaged("the store's identity (m store) is wrong"))?;
-    batch.put(keys::store_identity(), record.encode_to_vec());
+    batch.put_record(&keys::store_identity(), &record);
     match engine.commit_blocking(batch) {
         Ok(()) => {}
         // Reading goes on without room. A start that the store does not know of takes its clients back at the next one, which
@@ -88,7 +88,7 @@ mod tests {
         let store = Memory::new();
         begin_run(&store, false).expect("a first start");
         let mut batch = Batch::default();
-        batch.delete(keys::meta("keys"));
+        batch.delete(&keys::meta("keys"));
         store.commit_blocking(batch).expect("stored");
         let error = begin_run(&store, false).expect_err("nothing to start with").to_string();
         assert!(error.contains("m keys"), "{error}");
@@ -100,7 +100,7 @@ mod tests {
         begin_run(&store, false).expect("a first start");
         for bytes in [&b"\xff"[..], b""] {
             let mut batch = Batch::default();
-            batch.put(keys::store_identity(), bytes.to_vec());
+            batch.put(&keys::store_identity(), bytes);
             store.commit_blocking(batch).expect("stored");
             let error = begin_run(&store, false).expect_err("nothing to start with").to_string();
             assert!(error.contains("m store"), "{error}");

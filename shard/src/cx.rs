@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use tern_storage::{Direction, Epoch, Key, KeyRange, LogId, ScanLimit, Slot, StoreError};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{ClientMessageId, Phone, UserId};
@@ -230,22 +229,22 @@ impl<'a, D: Department> Cx<'a, D> {
 
     /// Writes a record. `by` is the slot whose owner decided so.
     pub(crate) fn put(&mut self, by: Slot, key: Key, record: &impl prost::Message) {
-        self.put_bytes(by, key, record.encode_to_vec().into());
+        self.ground.store.put_record(by, &key, record, Urgency::Urgent);
     }
 
     /// The same for what can be lost, or made again, without harm: nobody waits for it.
     pub(crate) fn put_lazily(&mut self, by: Slot, key: Key, record: &impl prost::Message) {
-        self.put_bytes_lazily(by, key, record.encode_to_vec().into());
+        self.ground.store.put_record(by, &key, record, Urgency::Lazy(self.now_ms));
     }
 
     /// Writes a value.
-    pub(crate) fn put_bytes(&mut self, by: Slot, key: Key, value: Bytes) {
-        self.ground.store.put(by, key, value, Urgency::Urgent);
+    pub(crate) fn put_bytes(&mut self, by: Slot, key: Key, value: &[u8]) {
+        self.ground.store.put(by, &key, value, Urgency::Urgent);
     }
 
     /// See [`Cx::put_lazily`].
-    pub(crate) fn put_bytes_lazily(&mut self, by: Slot, key: Key, value: Bytes) {
-        self.ground.store.put(by, key, value, Urgency::Lazy(self.now_ms));
+    pub(crate) fn put_bytes_lazily(&mut self, by: Slot, key: Key, value: &[u8]) {
+        self.ground.store.put(by, &key, value, Urgency::Lazy(self.now_ms));
     }
 
     /// Removes a key.

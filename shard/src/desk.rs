@@ -7,13 +7,15 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use tern_storage::{Batch, Busy, CommitId, Direction, Key, KeyRange, Lane, ReadId, SLOTS, ScanLimit, Slot};
 
 use crate::effects::Effects;
 use crate::limits::{BATCH_ANSWERS_MAX, READS_WAITING_MAX};
 use crate::maps::{Hashing, Map};
 use crate::slots::SlotTable;
+
+/// Bytes of a batch that room is made for before it is written.
+const NEXT_BATCH_BYTES_MAX: usize = 128 << 10;
 
 /// A core's open batches, one a lane, and its commits under way.
 ///
@@ -64,13 +66,18 @@ impl Store {
     }
 
     /// Writes a value. `by` is the slot whose owner decided so, whoever's the key is.
-    pub(crate) fn put(&mut self, by: Slot, key: Key, value: Bytes, urgency: Urgency) {
+    pub(crate) fn put(&mut self, by: Slot, key: &Key, value: &[u8], urgency: Urgency) {
         self.decided_by(by, urgency).batch.put(key, value);
+    }
+
+    /// Writes a record. See [`Store::put`].
+    pub(crate) fn put_record(&mut self, by: Slot, key: &Key, record: &impl prost::Message, urgency: Urgency) {
+        self.decided_by(by, urgency).batch.put_record(key, record);
     }
 
     /// Removes a key.
     pub(crate) fn delete(&mut self, by: Slot, key: Key, urgency: Urgency) {
-        self.decided_by(by, urgency).batch.delete(key);
+        self.decided_by(by, urgency).batch.delete(&key);
     }
 
     /// Whether a request may write so many bytes: the store may be busy, and the batches stay open. `bytes_max` bounds them but for
@@ -122,7 +129,7 @@ impl Store {
         }
         let fence = open.deciding.iter().map(|slot| (*slot, table.epoch(*slot))).collect();
         // The next turn will write about as much as this one.
-        let next = Batch::with_capacity(open.batch.len());
+        let next = Batch::with_capacity(open.batch.encoded().len().min(NEXT_BATCH_BYTES_MAX));
         match fx.submit(lane, std::mem::replace(&mut open.batch, next), fence) {
             Ok(commit) => {
                 self.in_flight.push_back((commit, lane));

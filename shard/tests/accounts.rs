@@ -25,7 +25,7 @@ impl Wake for NoWake {
 /// Writes over a row.
 fn put(store: &Memory, key: Key, value: &'static [u8]) {
     let mut batch = Batch::default();
-    batch.put(key, value);
+    batch.put(&key, value);
     store.port(Arc::new(NoWake)).submit(batch, Fence::default()).expect("there is room");
 }
 

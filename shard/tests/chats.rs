@@ -286,7 +286,7 @@ fn a_damaged_chat_is_told_as_unavailable_and_the_others_are_told() {
     (1..=3).for_each(|peer| world.say(peer, false));
     let log = tern_storage::LogId::direct(world.id(0), world.id(2));
     let mut batch = tern_storage::Batch::default();
-    batch.put(tern_storage::keys::log(log), &[0x0a, 0x7f][..]);
+    batch.put(&tern_storage::keys::log(log), &[0x0a, 0x7f][..]);
     let mut port = tern_storage::Engine::port(&world.store, std::sync::Arc::new(NoWake));
     port.submit(batch, tern_storage::Fence::default()).expect("there is room");
     world.restart();

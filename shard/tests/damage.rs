@@ -156,20 +156,20 @@ const NONSENSE: &[u8] = b"\xff\xff\xff";
 
 #[test]
 fn a_log_that_has_lost_what_it_must_have_is_unavailable_and_never_begins_again() {
-    let all = |batch: &mut Batch, log: LogId| (1..=SAID).for_each(|seq| batch.delete(keys::entry(log, seq)));
+    let all = |batch: &mut Batch, log: LogId| (1..=SAID).for_each(|seq| batch.delete(&keys::entry(log, seq)));
     World::new().with(all).check_unavailable("all entries");
-    World::new().with(|batch, log| batch.delete(keys::log(log))).check_unavailable("its record");
+    World::new().with(|batch, log| batch.delete(&keys::log(log))).check_unavailable("its record");
     let both = |batch: &mut Batch, log: LogId| {
         all(batch, log);
-        batch.delete(keys::log(log));
+        batch.delete(&keys::log(log));
     };
     World::new()
         .with(both)
         .check_unavailable("its record and all entries, but not who has acknowledged them");
     let newest =
-        |batch: &mut Batch, log: LogId| (2..=SAID).for_each(|seq| batch.delete(keys::entry(log, seq)));
+        |batch: &mut Batch, log: LogId| (2..=SAID).for_each(|seq| batch.delete(&keys::entry(log, seq)));
     World::new().with(newest).check_unavailable("entries that somebody has acknowledged");
-    let in_the_tail = |batch: &mut Batch, log: LogId| batch.delete(keys::entry(log, SAID - 1));
+    let in_the_tail = |batch: &mut Batch, log: LogId| batch.delete(&keys::entry(log, SAID - 1));
     World::new().with(in_the_tail).check_unavailable("an entry among the newest");
 }
 
@@ -183,7 +183,7 @@ fn what_can_not_be_decoded_is_not_taken_for_absent() {
         ("the newest entry", |log, _| keys::entry(log, SAID)),
     ];
     for (what, key) in rows {
-        let change = |batch: &mut Batch, log: LogId| batch.put(key(log, bob), NONSENSE);
+        let change = |batch: &mut Batch, log: LogId| batch.put(&key(log, bob), NONSENSE);
         World::new().with(change).check_unavailable(what);
     }
 }
@@ -191,7 +191,7 @@ fn what_can_not_be_decoded_is_not_taken_for_absent() {
 #[test]
 fn an_entry_that_is_missing_makes_unavailable_what_needs_it_and_nothing_else() {
     for (what, lost) in [("at the begin", 3), ("in the middle", 5), ("at the end of what is read", 7)] {
-        let mut world = World::new().with(|batch, log| batch.delete(keys::entry(log, lost)));
+        let mut world = World::new().with(|batch, log| batch.delete(&keys::entry(log, lost)));
         let (ann, bob) = (world.ann.clone(), world.bob.clone());
         let anns = world.connect(ann.clone());
         assert_eq!(
@@ -216,8 +216,8 @@ fn an_entry_that_is_missing_makes_unavailable_what_needs_it_and_nothing_else() {
 fn a_retry_that_can_not_be_told_is_refused_and_not_taken_for_a_new_message() {
     let mut world = World::new().with(|batch, log| {
         assert!(matches!(log, LogId::Direct(..)));
-        batch.delete(keys::log(log));
-        batch.put(keys::log(log), Vec::new());
+        batch.delete(&keys::log(log));
+        batch.put(&keys::log(log), Vec::new());
     });
     let (ann, bob, log) = (world.ann.clone(), world.bob.clone(), world.log());
     let anns = world.connect(ann.clone());
@@ -225,7 +225,7 @@ fn a_retry_that_can_not_be_told_is_refused_and_not_taken_for_a_new_message() {
     // The newest of its numbers are gone from the store; the entries are there.
     let mut world = world.with(|batch, _| {
         for number in 1..=SAID {
-            batch.delete(keys::client_message(log, ann.user.get(), ann.device.get(), number));
+            batch.delete(&keys::client_message(log, ann.user.get(), ann.device.get(), number));
         }
     });
     let anns = world.connect(ann.clone());
@@ -234,7 +234,7 @@ fn a_retry_that_can_not_be_told_is_refused_and_not_taken_for_a_new_message() {
     assert_eq!(world.told(), 1);
     // One that is there, and says what can't be.
     let mut world = World::new().with(|batch, log| {
-        batch.put(keys::client_message(log, ann.user.get(), ann.device.get(), 2), NONSENSE);
+        batch.put(&keys::client_message(log, ann.user.get(), ann.device.get(), 2), NONSENSE);
     });
     let (ann, bob) = (world.ann.clone(), world.bob.clone());
     let anns = world.connect(ann);

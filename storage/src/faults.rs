@@ -5,7 +5,7 @@
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::batch::{Batch, Op};
+use crate::batch::Batch;
 use crate::engine::StoreError;
 use crate::keys::Key;
 
@@ -90,10 +90,10 @@ fn encode(batch: &Batch) -> Vec<u8> {
         ops.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
         ops.extend_from_slice(bytes);
     };
-    for op in batch.ops() {
-        match op {
-            Op::Put(key, value) => [b"p", key.as_ref(), &value[..]].into_iter().for_each(&mut piece),
-            Op::Delete(key) => [b"d", key.as_ref()].into_iter().for_each(&mut piece),
+    for (key, value) in batch.ops() {
+        match value {
+            Some(value) => [b"p", key, value].into_iter().for_each(&mut piece),
+            None => [b"d", key].into_iter().for_each(&mut piece),
         }
     }
     let mut record = (ops.len() as u32).to_le_bytes().to_vec();
@@ -114,8 +114,8 @@ fn take_record(rest: &mut &[u8]) -> Option<Batch> {
     while let Some(op) = take_piece(&mut ops) {
         let key = Key::from_raw(take_piece(&mut ops)?);
         match op {
-            b"p" => batch.put(key, take_piece(&mut ops)?.to_vec()),
-            _ => batch.delete(key),
+            b"p" => batch.put(&key, take_piece(&mut ops)?),
+            _ => batch.delete(&key),
         }
     }
     *rest = after;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use crate::batch::{Batch, Fence, Op};
+use crate::batch::{Batch, Fence};
 use crate::engine::{
     Busy, CommitId, Completion, Direction, Durable, Engine, Port, ReadId, Rows, ScanLimit, Statistic,
     StatisticValue, StoreError, Wake,
@@ -158,10 +158,11 @@ impl Memory {
 
 impl State {
     fn apply(&mut self, batch: &Batch) {
-        for op in batch.ops() {
-            match op {
-                Op::Put(key, value) => drop(self.rows.insert(key.clone(), value.clone())),
-                Op::Delete(key) => drop(self.rows.remove(key)),
+        for (key, value) in batch.ops() {
+            let key = Key::from_raw(key);
+            match value {
+                Some(value) => drop(self.rows.insert(key, Bytes::copy_from_slice(value))),
+                None => drop(self.rows.remove(&key)),
             }
         }
     }

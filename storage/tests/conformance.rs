@@ -84,7 +84,7 @@ const ALL: ScanLimit = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
 fn put(pairs: &[(Key, &str)]) -> Batch {
     let mut batch = Batch::default();
     for (key, value) in pairs {
-        batch.put(key.clone(), value.as_bytes().to_vec());
+        batch.put(key, value.as_bytes());
     }
     batch
 }
@@ -99,7 +99,7 @@ fn a_batch_is_seen_whole_once_it_has_completed(engine: &dyn Engine) {
     assert_eq!(caller.get(keys::user(1)).as_deref(), Some(&b"later"[..]), "a later write of one batch wins");
     assert_eq!(caller.get(keys::entry(log(), 1)).as_deref(), Some(&b"first"[..]));
     let mut batch = put(&[(keys::user(2), "two")]);
-    batch.delete(keys::user(1));
+    batch.delete(&keys::user(1));
     caller.commit(batch);
     assert_eq!(caller.get(keys::user(1)), None);
     assert_eq!(caller.get(keys::user(2)).as_deref(), Some(&b"two"[..]));
@@ -130,8 +130,8 @@ fn a_scan_gives_its_range_in_order_and_says_if_there_is_more(engine: &dyn Engine
     let other = LogId::direct(4097, 8196);
     let mut batch = Batch::default();
     for seq in 1..=10u64 {
-        batch.put(keys::entry(log(), seq), seq.to_string().into_bytes());
-        batch.put(keys::entry(other, seq), b"other".to_vec());
+        batch.put(&keys::entry(log(), seq), seq.to_string().into_bytes());
+        batch.put(&keys::entry(other, seq), b"other");
     }
     caller.commit(batch);
     let seqs = |rows: &Rows| {

@@ -145,7 +145,7 @@ fn open(medium: &SimulatedMedium) -> SteppedEngine {
 
 fn batch(user: u64) -> Batch {
     let mut batch = Batch::default();
-    batch.put(keys::user(user), b"there".to_vec());
+    batch.put(&keys::user(user), b"there");
     batch
 }
 

@@ -48,8 +48,8 @@ fn commit(store: &Embedded, model: &mut Model, ops: Vec<(tern_storage::Key, Opti
     for (key, value) in ops {
         model.insert(key.as_ref().to_vec(), value.clone());
         match value {
-            Some(value) => batch.put(key, value),
-            None => batch.delete(key),
+            Some(value) => batch.put(&key, value),
+            None => batch.delete(&key),
         }
     }
     store.commit_blocking(batch).expect("committed");

@@ -101,7 +101,7 @@ impl Accounts {
     fn write_user(&mut self, cx: &mut Cx, id: UserId) {
         let value = self.record(id).map(|record| record.encode_to_vec());
         if let Some(value) = value {
-            cx.put_bytes(slot_of(id), keys::user(id.get()), value.into());
+            cx.put_bytes(slot_of(id), keys::user(id.get()), &value);
         }
     }
 }

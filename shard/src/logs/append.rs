@@ -255,7 +255,7 @@ impl Logs {
             log.rewritten.push((seq, Arc::new(rewritten)));
         }
         if let Some(due_ms) = due_ms(&entry) {
-            cx.put_bytes(log.slot, keys::due(due_ms, id, seq.0), Bytes::new());
+            cx.put_bytes(log.slot, keys::due(due_ms, id, seq.0), &[]);
         }
         note_in_devices(cx, log, &entry);
         if log.group.is_some() {
@@ -371,7 +371,7 @@ fn write_first(cx: &mut Cx, log: &mut Log, first: &Entry) {
     (log.exists, log.created_ms) = (true, first.time_ms);
     cx.put(log.slot, keys::log(first.log), &log.record());
     for member in members_of(first.log) {
-        cx.put_bytes(log.slot, keys::membership(member.get(), first.log), Bytes::new());
+        cx.put_bytes(log.slot, keys::membership(member.get(), first.log), &[]);
     }
 }
 
@@ -405,7 +405,7 @@ fn write_reserved(cx: &mut Cx, log: &mut Log, entry: &Entry, reserved: u64) {
     let Some(peer) = peer_of(entry.log, entry.author.user).and_then(|peer| log.member(peer)) else { return };
     peer.reserved = reserved;
     let key = keys::membership(peer.user.get(), entry.log);
-    cx.put_bytes(slot, key, peer.membership());
+    cx.put_bytes(slot, key, &peer.membership());
 }
 
 /// Writes apart what a user's private log says of a chat, for the list of chats.
@@ -453,7 +453,7 @@ fn write_change(cx: &mut Cx, log: &mut Log, entry: &Entry, change: Change) {
     cx.put(slot, keys::log(id), &log.record());
     let joined = |member: &&Member| member.part.as_ref().is_some_and(|part| part.joined == seq);
     for member in log.members.iter().filter(joined) {
-        cx.put_bytes(slot, keys::membership(member.user.get(), id), Bytes::new());
+        cx.put_bytes(slot, keys::membership(member.user.get(), id), &[]);
     }
     // Before its author is noted: what follows from the entry is made again when the group is read.
     write_members(cx, log, id, log.head);
@@ -502,7 +502,7 @@ fn note_in_devices(cx: &mut Cx, log: &mut Log, entry: &Entry) {
             } else if !state.marked && !is(Mutation::ForgetMark) {
                 state.marked = true;
                 let mark = keys::inbox_mark(member.user.get(), state.id.get(), entry.log);
-                cx.put_bytes(log.slot, mark, Bytes::new());
+                cx.put_bytes(log.slot, mark, &[]);
             }
         }
     }

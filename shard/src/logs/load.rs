@@ -180,7 +180,7 @@ impl Logs {
         let mut marked = false;
         for device in member.devices.iter_mut().filter(lacks) {
             (device.marked, marked) = (true, true);
-            cx.put_bytes(slot, keys::inbox_mark(user.get(), device.id.get(), id), Bytes::new());
+            cx.put_bytes(slot, keys::inbox_mark(user.get(), device.id.get(), id), &[]);
         }
         if marked {
             self.after(cx, After::Marked(id));

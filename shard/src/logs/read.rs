@@ -171,7 +171,7 @@ impl Logs {
             } else if !device.marked && pull.writes_mark {
                 device.marked = true;
                 let (user, device) = (pull.author.user.get(), pull.author.device.get());
-                cx.put_bytes(slot, keys::inbox_mark(user, device, id), bytes::Bytes::new());
+                cx.put_bytes(slot, keys::inbox_mark(user, device, id), &[]);
                 return self.after(cx, After::Pull(id, Box::new(pull)));
             }
             position = device.position.min(durable);

@@ -198,7 +198,7 @@ impl Logs {
             return;
         };
         (member.reserved, member.may_be_reserved) = (0, false);
-        cx.put_bytes_lazily(slot, keys::membership(user.get(), id), Bytes::new());
+        cx.put_bytes_lazily(slot, keys::membership(user.get(), id), &[]);
         cx.tell_user(user, UserOp::Released(id));
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use prost::Message as _;
 use tern_proto::v1::{self, private::What};
 use tern_storage::{LogId, Slot, keys};
@@ -96,7 +95,7 @@ impl Logs {
         let later_ms = cx.now_ms + by_ms.max(DUE_AGAIN_MS);
         cx.delete_lazily(slot, keys::due(due_ms, log, seq.0));
         // The agenda comes by again soon, for the first row was due, and finds the second.
-        cx.put_bytes_lazily(slot, keys::due(later_ms, log, seq.0), Bytes::new());
+        cx.put_bytes_lazily(slot, keys::due(later_ms, log, seq.0), &[]);
         self.after_lazily(cx, After::Marked(log));
     }
 }

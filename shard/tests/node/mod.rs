@@ -267,7 +267,7 @@ fn identity(store: &Memory) -> (StoreIdentity, bool) {
     let random = [record.generations.len() as u8 + 1; 32];
     let record = StoreIdentity::started(record, false, random);
     let mut batch = Batch::default();
-    batch.put(key, record.encode_to_vec());
+    batch.put_record(&key, &record);
     let mut written = store.commit_blocking(batch.clone());
     while written == Err(StoreError::Full) {
         written = store.commit_blocking(batch.clone());

@@ -131,7 +131,7 @@ pub(super) struct Unproven(VecDeque<(CommitId, Vec<Fact>)>);
 impl Unproven {
     /// What a batch says.
     pub(super) fn read(batch: &Batch) -> Says {
-        Says(batch.ops().iter().flat_map(facts).collect())
+        Says(batch.ops().flat_map(facts).collect())
     }
 
     /// It was submitted.
@@ -157,13 +157,13 @@ impl Unproven {
 /// See [`Unproven::read`].
 pub(super) struct Says(Vec<Fact>);
 
-fn facts(op: &Op) -> Vec<Fact> {
-    let Op::Put(key, value) = op else { return Vec::new() };
-    let log = key.as_ref().get(3..20).and_then(LogId::from_bytes);
-    let (Some(b'w'), Some(log @ LogId::Group(_))) = (key.as_ref().first(), log) else {
+fn facts(op: Op<'_>) -> Vec<Fact> {
+    let (key, Some(value)) = op else { return Vec::new() };
+    let log = key.get(3..20).and_then(LogId::from_bytes);
+    let (Some(b'w'), Some(log @ LogId::Group(_))) = (key.first(), log) else {
         return fact(op).into_iter().collect();
     };
-    let members = MembersRecord::decode(value.clone()).expect("the brain writes good records").members;
+    let members = MembersRecord::decode(value).expect("the brain writes good records").members;
     let of_member = |member: MemberRecord| {
         let (from, joined, until) = (member.from, member.joined, member.until);
         let marks = (member.delivered_upto, member.read_upto);
@@ -172,15 +172,14 @@ fn facts(op: &Op) -> Vec<Fact> {
     members.into_iter().flat_map(of_member).collect()
 }
 
-fn fact(op: &Op) -> Option<Fact> {
-    let Op::Put(key, value) = op else { return None };
-    let bytes = key.as_ref();
-    let log = || Some(LogId::from_bytes(bytes.get(3..20)?).expect("the brain writes good keys"));
-    match bytes.first()? {
-        b'e' => Some(Fact::Head(log()?, keys::number_of(bytes)?)),
+fn fact((key, value): Op<'_>) -> Option<Fact> {
+    let value = value?;
+    let log = || Some(LogId::from_bytes(key.get(3..20)?).expect("the brain writes good keys"));
+    match key.first()? {
+        b'e' => Some(Fact::Head(log()?, keys::number_of(key)?)),
         b'w' => {
-            let record = MemberRecord::decode(value.clone()).expect("the brain writes good records");
-            Some(Fact::Marks(log()?, keys::number_of(bytes)?, (record.delivered_upto, record.read_upto)))
+            let record = MemberRecord::decode(value).expect("the brain writes good records");
+            Some(Fact::Marks(log()?, keys::number_of(key)?, (record.delivered_upto, record.read_upto)))
         }
         _ => None,
     }

@@ -143,7 +143,7 @@ impl Node {
         };
         let record = StoreIdentity::started(record, false, stream.seed());
         let mut batch = Batch::default();
-        batch.put(keys::store_identity(), record.encode_to_vec());
+        batch.put_record(&keys::store_identity(), &record);
         engine.commit_blocking(batch).ok()?;
         let identity = StoreIdentity::from_record(&record).expect("a good record");
         let table = SlotTable::even(cores);

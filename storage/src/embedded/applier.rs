@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::keeper::Keeper;
 use super::log::Segments;
 use super::tables::Tables;
-use crate::batch::{Batch, Op};
+use crate::batch::Batch;
 use crate::mutations::{self, Mutation};
 
 /// Bytes of groups that wait. Beyond, the committer waits.
@@ -261,11 +261,7 @@ impl<T: Tables> Applier<T> {
     /// Brings groups into the tables, as one write. [`Applier::settle`] follows.
     pub(super) fn apply(&mut self, groups: &[Group]) {
         let last = groups.last().expect("there is something to be written");
-        let ops = groups.iter().flat_map(|group| &group.batches).flat_map(|batch| batch.ops());
-        self.tables.write(ops.map(|op| match op {
-            Op::Put(key, value) => (key.as_ref(), Some(&value[..])),
-            Op::Delete(key) => (key.as_ref(), None),
-        }));
+        self.tables.write(groups.iter().flat_map(|group| &group.batches).flat_map(Batch::ops));
         self.backlog.applied(last.number);
         if last.segment != self.segment {
             (self.segment, self.segments_begun) = (last.segment, self.segments_begun + 1);
@@ -315,7 +311,7 @@ mod tests {
 
     fn group(number: u64, bytes: usize) -> Group {
         let mut batch = Batch::default();
-        batch.put(keys::user(number), vec![0; bytes]);
+        batch.put(&keys::user(number), vec![0; bytes]);
         Group { number, batches: vec![batch], segment: 1, wants_spare: false }
     }
 

@@ -97,16 +97,16 @@ pub fn salvage(store: &Path, to: &Path, options: EmbeddedOptions) -> Result<Repo
         // Its clients must learn that something is gone: to them it is a store that was put back.
         if key == keys::meta("store").as_ref() {
             if let Some(record) = relations::forget_generations(value) {
-                batch.put(Key::from_raw(key), record);
+                batch.put(&Key::from_raw(key), record);
             }
         } else {
-            batch.put(Key::from_raw(key), value.to_vec());
+            batch.put(&Key::from_raw(key), value);
         }
         if batch.bytes() > BATCH_BYTES { commit(&new, &mut batch, to) } else { Ok(()) }
     };
     let relations = read_all(store, &mut report, &mut write)?;
     for (key, value) in relations.repairs() {
-        batch.put(key, value);
+        batch.put(&key, value);
         if batch.bytes() > BATCH_BYTES {
             commit(&new, &mut batch, to)?;
         }

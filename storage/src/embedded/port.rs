@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 
-use prost::Message as _;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::applier::Backlog;
@@ -181,6 +180,6 @@ pub(super) fn blocking_port(open: impl FnOnce(Arc<dyn Wake>) -> EmbeddedPort) ->
 /// The batch that raises a slot's epoch.
 pub(super) fn raising(slot: Slot, epoch: Epoch) -> Batch {
     let mut batch = Batch::default();
-    batch.put(keys::epoch(slot), NumberRecord { number: epoch.0 }.encode_to_vec());
+    batch.put_record(&keys::epoch(slot), &NumberRecord { number: epoch.0 });
     batch
 }

@@ -41,7 +41,7 @@ pub fn live(seed: u64) {
     let mut port = engine.port(Arc::new(Quiet));
     for user in 1..=USERS {
         let mut batch = Batch::default();
-        batch.put(keys::user(user), vec![user as u8; VALUE_BYTES]);
+        batch.put(&keys::user(user), vec![user as u8; VALUE_BYTES]);
         port.submit(batch, Fence::default()).expect("there is room");
         run(&engine, &[Step::Commit, Step::Apply, Step::Flush]);
         let mut completions = Vec::new();

@@ -352,8 +352,8 @@ impl World {
         let mut batch = Batch::default();
         for (key, value) in &ops {
             match value {
-                Some(value) => batch.put(key.clone(), value.clone()),
-                None => batch.delete(key.clone()),
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
             }
         }
         let (stale, knew) = (self.random.below(40) == 0, core.failures());

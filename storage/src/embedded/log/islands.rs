@@ -1,7 +1,8 @@
 //! Whole groups of a segment wherever they lie in it, behind damage too.
 
 use super::SALT_BYTES;
-use super::group::{HEADER_BYTES, MAGIC, RawOp, decode, ops};
+use super::group::{HEADER_BYTES, MAGIC, decode};
+use crate::batch::{Op, all_ops};
 
 /// Where whole groups begin from a byte on, with their numbers and lengths, whatever lies between. `next` is the number that
 /// a group at that byte has.
@@ -42,9 +43,9 @@ pub(in super::super) struct Island {
 
 /// All whole groups of a segment's bytes, those behind damage too: for salvage. `first` is the number in its name.
 pub(in super::super) fn islands(bytes: &[u8], first: u64) -> Vec<Island> {
-    let owned = |(key, value): RawOp<'_>| (key.to_vec(), value.map(<[u8]>::to_vec));
+    let owned = |(key, value): Op<'_>| (key.to_vec(), value.map(<[u8]>::to_vec));
     let island = |(at, number, length)| {
-        let ops = ops(&bytes[at + HEADER_BYTES..at + length])?;
+        let ops = all_ops(&bytes[at + HEADER_BYTES..at + length])?;
         Some(Island { number, ops: ops.into_iter().map(owned).collect() })
     };
     places(bytes, first).into_iter().filter_map(island).collect()

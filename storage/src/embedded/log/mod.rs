@@ -19,7 +19,6 @@ use std::io;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-pub(super) use self::group::RawOp;
 use self::group::{HEADER_BYTES, encode};
 pub(super) use self::islands::{Island, islands, places};
 pub(super) use self::replay::Replay;
@@ -100,7 +99,7 @@ impl<M: Medium> Log<M> {
 
     /// Appends a group; it is durable when this returns.
     pub(super) fn append(&mut self, number: u64, batches: &[&Batch]) -> Result<(), AppendError> {
-        let payload_bytes: usize = batches.iter().map(|batch| batch.bytes() + 7 * batch.len()).sum();
+        let payload_bytes: usize = batches.iter().map(|batch| batch.encoded().len()).sum();
         let longest = (SALT_BYTES + HEADER_BYTES + payload_bytes) as u64;
         let has_room = |segment: &Segment<M::File>| segment.used + longest <= segment.length;
         if !self.segment.as_ref().is_some_and(has_room) {
@@ -140,8 +139,8 @@ mod tests {
 
     fn batch(number: u64) -> Batch {
         let mut batch = Batch::default();
-        batch.put(keys::user(number), format!("value {number}").into_bytes());
-        batch.delete(keys::user(number + 1000));
+        batch.put(&keys::user(number), format!("value {number}").into_bytes());
+        batch.delete(&keys::user(number + 1000));
         batch
     }
 
@@ -252,7 +251,7 @@ mod tests {
         let fake = [&MAGIC[..], &(8u32 << 20).to_le_bytes(), &2u64.to_le_bytes()].concat();
         let numbered = [&MAGIC[..], &(8u32 << 20).to_le_bytes(), &7_000_000u64.to_le_bytes()].concat();
         let mut hostile = Batch::default();
-        hostile.put(keys::user(1), [fake.repeat(8), numbered.repeat(200_000)].concat());
+        hostile.put(&keys::user(1), [fake.repeat(8), numbered.repeat(200_000)].concat());
         log.append(1, &[&hostile]).expect("appended");
         (2..5).for_each(|number| log.append(number, &[&batch(number)]).expect("appended"));
         let path = path_of(dir.path(), 1);
@@ -303,7 +302,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut log = open(dir.path(), SEGMENT_BYTES);
         let mut large = Batch::default();
-        large.put(keys::user(1), vec![7; SEGMENT_BYTES as usize + 1]);
+        large.put(&keys::user(1), vec![7; SEGMENT_BYTES as usize + 1]);
         log.append(1, &[&large]).expect("appended");
         log.append(2, &[&batch(2)]).expect("appended");
         let mut replay = Replay::open(&Disk, dir.path(), 0).expect("opens");

@@ -4,9 +4,10 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::group::{HEADER_BYTES, RawOp, decode, ops};
+use super::group::{HEADER_BYTES, decode};
 use super::islands::wholes;
 use super::{SALT_BYTES, segments};
+use crate::batch::{Op, all_ops};
 use crate::medium::{Medium, MediumFile as _, Opening};
 use crate::mutations::{self, Mutation};
 
@@ -83,7 +84,7 @@ impl<M: Medium> Replay<M> {
     }
 
     /// The next group and its number; `None` after the last whole one.
-    pub(in super::super) fn next_group(&mut self) -> io::Result<Option<(u64, Vec<RawOp<'_>>)>> {
+    pub(in super::super) fn next_group(&mut self) -> io::Result<Option<(u64, Vec<Op<'_>>)>> {
         loop {
             let begin_of_next = self.segments.get(self.segment).map(|(first, _)| *first);
             let is_within = |next: &u64| begin_of_next.is_none_or(|begin| *next < begin);
@@ -100,7 +101,7 @@ impl<M: Medium> Replay<M> {
                 self.next = Some(number + 1);
                 let unreadable =
                     || io::Error::new(io::ErrorKind::InvalidData, format!("group {number} of the log"));
-                return ops(&self.bytes[payload]).map(|ops| Some((number, ops))).ok_or_else(unreadable);
+                return all_ops(&self.bytes[payload]).map(|ops| Some((number, ops))).ok_or_else(unreadable);
             }
             let Some((first, path)) = self.segments.get(self.segment) else { return Ok(None) };
             if self.next.is_some_and(|next| next != *first) {

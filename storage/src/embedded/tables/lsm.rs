@@ -20,9 +20,9 @@ use lsm_tree::{
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::super::log::RawOp;
 use super::super::manifest::{CURRENT, FileManifest, TreeManifest, decode_current};
 use super::{TREES, Tables, TablesError, tree_of, tree_path, version_of};
+use crate::batch::Op;
 use crate::engine::{Direction, Rows, ScanLimit, StoreError};
 use crate::keys::{self, Key, KeyRange};
 use crate::medium::{Disk, Medium as _};
@@ -172,7 +172,7 @@ impl Tables for LsmTables {
         }
     }
 
-    fn write<'a>(&self, ops: impl Iterator<Item = RawOp<'a>>) {
+    fn write<'a>(&self, ops: impl Iterator<Item = Op<'a>>) {
         // Of a key that is written again and again, the last write is enough; neighbours together find their place sooner.
         let mut ops: Vec<_> = ops.collect();
         ops.reverse();

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::log::RawOp;
 use super::manifest::{CURRENT, TreeManifest, decode_current};
+use crate::batch::Op;
 use crate::engine::{Direction, Rows, ScanLimit, StoreError};
 use crate::keys::{Key, KeyRange};
 use crate::medium::Medium;
@@ -36,7 +36,7 @@ pub(super) trait Tables: Clone + Send + Sync + 'static {
     fn open(medium: &Self::Medium, store: &Path, cache_bytes: u64) -> Result<Self, TablesError>;
 
     /// Writes in memory, as a whole to those who read. One thread may.
-    fn write<'a>(&self, ops: impl Iterator<Item = RawOp<'a>>);
+    fn write<'a>(&self, ops: impl Iterator<Item = Op<'a>>);
 
     /// Bytes written since the last [`Tables::seal`].
     fn open_bytes(&self) -> u64;

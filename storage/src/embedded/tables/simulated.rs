@@ -16,9 +16,9 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::super::files;
-use super::super::log::RawOp;
 use super::super::manifest::{CURRENT, FileManifest, TreeManifest, decode_current, encode_current};
 use super::{TREES, Tables, TablesError, tree_of, tree_path, version_of};
+use crate::batch::Op;
 use crate::engine::{Direction, Rows, ScanLimit, StoreError};
 use crate::keys::{self, Key, KeyRange};
 use crate::medium::{Medium as _, MediumFile as _, Opening, SimulatedMedium};
@@ -87,7 +87,7 @@ impl Tables for SimulatedTables {
         Ok(Self(Arc::new(Mutex::new([open(TREES[0])?, open(TREES[1])?]))))
     }
 
-    fn write<'a>(&self, ops: impl Iterator<Item = RawOp<'a>>) {
+    fn write<'a>(&self, ops: impl Iterator<Item = Op<'a>>) {
         let mut trees = self.lock();
         for (key, value) in ops {
             let row = value.map_or(Row::Removed, |value| Row::Value(Bytes::copy_from_slice(value)));
