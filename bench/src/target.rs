@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use tern_testkit::{Ternd, TerndOptions, TestUser};
 use tern_wire::tls::TlsClient;
 
-use crate::load::{Link, Said};
+use crate::load::{Link, Said, Speaker as _};
 use crate::{measure, setup};
 
 /// How long a server that runs elsewhere may take to answer at all.

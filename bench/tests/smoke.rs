@@ -94,6 +94,34 @@ fn all_members_of_a_group_get_what_is_said_until_they_are_removed() {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn others_fan_out_beside_a_group_where_they_are_there() {
+    let group = ["group", "--members", "8", "--rate", "40", "--seconds", "2", "--beside"];
+    for (rival, program) in [("nats", "nats-server"), ("mqtt", "mosquitto")] {
+        let without = Command::new(env!("CARGO_BIN_EXE_tern-bench"))
+            .args(group)
+            .arg(rival)
+            .env("PATH", "")
+            .output()
+            .expect("tern-bench runs");
+        let said = String::from_utf8_lossy(&without.stderr);
+        assert!(!without.status.success() && said.contains(&format!("{program} can't be started")), "{said}");
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        if !std::env::split_paths(&paths).any(|dir| dir.join(program).is_file()) {
+            eprintln!("skipped: there is no {program} on PATH");
+            continue;
+        }
+        let report = bench(&[&group[..], &[rival]].concat());
+        let beside = &report["beside"][0];
+        for key in ["errors", "missing", "duplicates"] {
+            assert_eq!(beside[key], 0, "{key}: {report}");
+        }
+        assert_eq!(beside["messages"], report["messages"], "the same schedule: {report}");
+        ["first_ms", "fanout_ms"].iter().for_each(|key| percentiles(beside, key));
+    }
+}
+
+#[test]
 fn an_interrupted_run_tells_what_was_until_then() {
     let Elsewhere { server, bench, _users } = Elsewhere::start();
     kill_process(Pid::from_child(&bench), Signal::INT).expect("it runs");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tern_proto::v1::client_frame::Request;
 use tern_testkit::TestUser;
+use tern_wire::tls::TlsClient;
 
 use super::{Addresses, Happened, LinkId, Pool, PoolOptions};
 use crate::stop;
@@ -31,6 +32,7 @@ const NOBODY: u32 = u32::MAX;
 /// See the module.
 pub struct Fleet<'a> {
     users: &'a [TestUser],
+    tls: TlsClient,
     addresses: Addresses,
     pools: Vec<Pool>,
     /// The device of each pool's links.
@@ -71,11 +73,19 @@ impl<'a> Fleet<'a> {
             // Links that end and begin anew overlap for a moment.
             let links = POOL_LINKS.min(count - from) + 64;
             let options = PoolOptions { links, ring_entries: 1024, silent };
-            pools.push(Pool::new(&options, target.tls.clone()).map_err(|missing| missing.to_string())?);
+            pools.push(Pool::new(&options).map_err(|missing| missing.to_string())?);
             device_of.push(vec![NOBODY; links as usize]);
         }
         let addresses = Addresses::new(target.address, block);
-        Ok(Self { users, addresses, pools, device_of, link_of: vec![None; users.len()], resumes })
+        Ok(Self {
+            users,
+            tls: target.tls.clone(),
+            addresses,
+            pools,
+            device_of,
+            link_of: vec![None; users.len()],
+            resumes,
+        })
     }
 
     /// How many devices there are.
@@ -91,7 +101,7 @@ impl<'a> Fleet<'a> {
     pub fn dial(&mut self, device: u32) -> Result<(), String> {
         let pool = Self::pool_of(device);
         let token = &self.users[device as usize].token;
-        let dialled = self.pools[pool].dial(self.addresses.next(), token, self.resumes);
+        let dialled = self.pools[pool].dial(self.addresses.next(), &self.tls, token, self.resumes);
         let link = dialled.map_err(|error| format!("device {device}: {error}"))?;
         self.device_of[pool][link as usize] = device;
         self.link_of[device as usize] = Some(link);

@@ -4,36 +4,43 @@ use prost::Message as _;
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 use tern_wire::frame::{self, FrameBuffer};
 use tern_wire::limits::SERVER_FRAME_BYTES_MAX;
-use tern_wire::tls::{ClientHandshake, ClientProgress, Records, TlsClient, TlsError};
+use tern_wire::tls::{TlsClient, TlsError};
+
+use super::secured::Secured;
 
 /// The id of the opening's last request; the scenario's begin behind it.
 const LAST_OPENING_ID: u64 = 3;
 
-/// What a link says of itself.
+/// What is spoken on a connection of a [`super::Pool`].
+pub trait Speaker {
+    /// What comes.
+    type Frame;
+
+    /// What is to be sent now; empty if nothing is.
+    fn take_outgoing(&mut self) -> Result<Vec<u8>, TlsError>;
+
+    /// Takes what the server sent.
+    fn receive(&mut self, bytes: &mut [u8], say: &mut dyn FnMut(Said<Self::Frame>)) -> Result<(), String>;
+
+    /// Lets go of what can be made again: for devices that are silent.
+    fn hibernate(&mut self) {}
+}
+
+/// What a speaker says of its connection.
 #[derive(Debug)]
-pub enum Said {
+pub enum Said<Frame> {
     /// The server has said what it is.
     Welcome(String),
     /// It is logged in (and has resumed, if it was to).
     Ready,
     /// A frame has come.
-    Frame(v1::ServerFrame),
-}
-
-enum Tls {
-    Handshake(Box<ClientHandshake>),
-    Open(Box<Records>),
-    Gone,
+    Frame(Frame),
 }
 
 /// See the module.
 pub struct Link {
-    tls: Tls,
+    tls: Secured,
     frames: FrameBuffer,
-    /// Frames to be sealed.
-    plain: Vec<u8>,
-    /// Bytes of the handshake, or sealed ones, to be sent.
-    sealed: Vec<u8>,
     next_id: u64,
     opening: Opening,
     /// Until the handshake is complete.
@@ -47,15 +54,11 @@ struct Opening {
 }
 
 impl Link {
-    /// Begins a handshake; [`Link::take_outgoing`] has its first bytes.
+    /// Begins a handshake; [`Speaker::take_outgoing`] has its first bytes.
     pub fn new(tls: &TlsClient, token: &str, resumes: bool) -> Result<Self, TlsError> {
-        let mut sealed = Vec::new();
-        let handshake = tls.handshake(&mut sealed)?;
         Ok(Self {
-            tls: Tls::Handshake(Box::new(handshake)),
+            tls: Secured::new(tls)?,
             frames: FrameBuffer::default(),
-            plain: Vec::new(),
-            sealed,
             next_id: 0,
             opening: Opening { ready: false, resumes },
             token: token.into(),
@@ -65,43 +68,8 @@ impl Link {
     /// Queues a request, and gives its id.
     pub fn request(&mut self, request: Request) -> u64 {
         self.next_id += 1;
-        frame::encode(&v1::ClientFrame { id: self.next_id, request: Some(request) }, &mut self.plain);
+        frame::encode(&v1::ClientFrame { id: self.next_id, request: Some(request) }, &mut self.tls.plain);
         self.next_id
-    }
-
-    /// What is to be sent now; empty if nothing is.
-    pub fn take_outgoing(&mut self) -> Result<Vec<u8>, TlsError> {
-        if let (Tls::Open(records), false) = (&mut self.tls, self.plain.is_empty()) {
-            records.seal(&self.plain, &mut self.sealed)?;
-            self.plain = Vec::new();
-        }
-        Ok(std::mem::take(&mut self.sealed))
-    }
-
-    /// Lets go of what can be made again: for devices that are silent.
-    pub fn hibernate(&mut self) {
-        if let Tls::Open(records) = &mut self.tls {
-            records.hibernate();
-        }
-    }
-
-    /// Takes what the server sent.
-    pub fn receive(&mut self, bytes: &mut [u8], say: &mut dyn FnMut(Said)) -> Result<(), String> {
-        match std::mem::replace(&mut self.tls, Tls::Gone) {
-            Tls::Handshake(handshake) => {
-                match handshake.receive(bytes, &mut self.sealed).map_err(|error| error.to_string())? {
-                    ClientProgress::Continue(handshake) => self.tls = Tls::Handshake(Box::new(handshake)),
-                    ClientProgress::Done(done) => {
-                        self.open();
-                        let mut rest = done.ciphertext;
-                        self.opened(done.records, &mut rest, say)?;
-                    }
-                }
-                Ok(())
-            }
-            Tls::Open(records) => self.opened(records, bytes, say),
-            Tls::Gone => Ok(()),
-        }
     }
 
     /// Everything up to the login leaves at once: the server takes requests in their order.
@@ -120,16 +88,23 @@ impl Link {
         }
         self.next_id = LAST_OPENING_ID;
     }
+}
 
-    fn opened(
+impl Speaker for Link {
+    type Frame = v1::ServerFrame;
+
+    fn take_outgoing(&mut self) -> Result<Vec<u8>, TlsError> {
+        self.tls.take_outgoing()
+    }
+
+    fn receive(
         &mut self,
-        mut records: Box<Records>,
         bytes: &mut [u8],
-        say: &mut dyn FnMut(Said),
+        say: &mut dyn FnMut(Said<v1::ServerFrame>),
     ) -> Result<(), String> {
         let mut failed = None;
-        let Self { frames, sealed, opening, .. } = self;
-        let opened = records.open(bytes, sealed, &mut |plaintext| {
+        let Self { tls, frames, opening, .. } = self;
+        let received = tls.receive(bytes, &mut |plaintext| {
             let mut reading = frames.read(plaintext);
             loop {
                 match reading.next(SERVER_FRAME_BYTES_MAX).map(|frame| frame.map(v1::ServerFrame::decode)) {
@@ -147,17 +122,29 @@ impl Link {
                 }
             }
         });
-        self.tls = Tls::Open(records);
-        match (failed, opened) {
+        match (failed, received) {
             (Some(why), _) => Err(why),
             (None, Err(error)) => Err(error.to_string()),
-            (None, Ok(_)) => Ok(()),
+            (None, Ok(is_complete)) => {
+                if is_complete {
+                    self.open();
+                }
+                Ok(())
+            }
         }
+    }
+
+    fn hibernate(&mut self) {
+        self.tls.hibernate();
     }
 }
 
 impl Opening {
-    fn frame(&mut self, frame: v1::ServerFrame, say: &mut dyn FnMut(Said)) -> Result<(), String> {
+    fn frame(
+        &mut self,
+        frame: v1::ServerFrame,
+        say: &mut dyn FnMut(Said<v1::ServerFrame>),
+    ) -> Result<(), String> {
         if let Some(Message::GoAway(bye)) = &frame.message {
             return Err(format!("GoAway {}: {}", bye.reason().name(), bye.detail));
         }

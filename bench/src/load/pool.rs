@@ -8,7 +8,7 @@ use tern_proto::v1::{self, client_frame::Request};
 use tern_uring::{ConnToken, Ended, Event, Missing, Ring, RingOptions, eventfd_waker, socket_from};
 use tern_wire::tls::TlsClient;
 
-use super::link::{Link, Said};
+use super::link::{Link, Said, Speaker};
 
 /// How long a connection may take to be logged in.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,38 +30,55 @@ pub struct PoolOptions {
 
 /// What has happened to a connection.
 #[derive(Debug)]
-pub enum Happened {
+pub enum Happened<Frame = v1::ServerFrame> {
     /// It is logged in.
     Ready,
     /// A frame has come.
-    Frame(v1::ServerFrame),
+    Frame(Frame),
     /// It has ended, or could not be made.
     Lost(String),
 }
 
-struct Place {
+struct Place<L> {
     generation: u32,
-    link: Option<Box<Link>>,
+    link: Option<Box<L>>,
     sending: bool,
     dirty: bool,
 }
 
 /// See the module.
-pub struct Pool {
+pub struct Pool<L = Link> {
     ring: Ring,
-    places: Vec<Place>,
+    places: Vec<Place<L>>,
     free: Vec<LinkId>,
     /// Links whose descriptors are being closed: free when the ring has been told.
     closing: Vec<LinkId>,
     dirty: Vec<LinkId>,
     events: Vec<Event>,
-    tls: TlsClient,
     silent: bool,
 }
 
 impl Pool {
+    /// Connects a device, and logs it in; [`Happened`] tells how it goes.
+    pub fn dial(
+        &mut self,
+        addresses: (Option<SocketAddr>, SocketAddr),
+        tls: &TlsClient,
+        token: &str,
+        resumes: bool,
+    ) -> io::Result<LinkId> {
+        self.connect(addresses, Link::new(tls, token, resumes).map_err(io::Error::other)?)
+    }
+
+    /// Queues a request of a connection, and gives its id; 0 if the connection has gone.
+    pub fn request(&mut self, id: LinkId, request: Request) -> u64 {
+        self.with(id, |link| link.request(request)).unwrap_or(0)
+    }
+}
+
+impl<L: Speaker> Pool<L> {
     /// A pool on this thread.
-    pub fn new(options: &PoolOptions, tls: TlsClient) -> Result<Self, Missing> {
+    pub fn new(options: &PoolOptions) -> Result<Self, Missing> {
         let ring = Ring::new(
             &RingOptions {
                 entries: options.ring_entries,
@@ -80,19 +97,16 @@ impl Pool {
             closing: Vec::new(),
             dirty: Vec::new(),
             events: Vec::new(),
-            tls,
             silent: options.silent,
         })
     }
 
-    /// Connects a device, and logs it in; [`Happened`] tells how it goes.
-    pub fn dial(
+    /// Makes a connection for a speaker; [`Happened`] tells how it goes.
+    pub fn connect(
         &mut self,
         (source, server): (Option<SocketAddr>, SocketAddr),
-        token: &str,
-        resumes: bool,
+        link: L,
     ) -> io::Result<LinkId> {
-        let link = Link::new(&self.tls, token, resumes).map_err(io::Error::other)?;
         let socket = socket_from(source, server)?;
         let id = self.free.pop().ok_or(io::ErrorKind::QuotaExceeded)?;
         self.ring.adopt(id, &socket)?;
@@ -103,12 +117,11 @@ impl Pool {
         Ok(id)
     }
 
-    /// Queues a request of a connection, and gives its id; 0 if the connection has gone.
-    pub fn request(&mut self, id: LinkId, request: Request) -> u64 {
-        let Some(link) = self.places[id as usize].link.as_deref_mut() else { return 0 };
-        let number = link.request(request);
+    /// Lets a connection's speaker say something; `None` if the connection has gone.
+    pub fn with<T>(&mut self, id: LinkId, what: impl FnOnce(&mut L) -> T) -> Option<T> {
+        let said = what(self.places[id as usize].link.as_deref_mut()?);
         self.mark(id);
-        number
+        Some(said)
     }
 
     fn mark(&mut self, id: LinkId) {
@@ -129,7 +142,11 @@ impl Pool {
     }
 
     /// Sends what is queued, waits for something to happen or for `timeout`, and says what has.
-    pub fn turn(&mut self, timeout: Duration, happen: &mut dyn FnMut(LinkId, Happened)) -> io::Result<()> {
+    pub fn turn(
+        &mut self,
+        timeout: Duration,
+        happen: &mut dyn FnMut(LinkId, Happened<L::Frame>),
+    ) -> io::Result<()> {
         while let Some(id) = self.dirty.pop() {
             self.places[id as usize].dirty = false;
             self.flush(id, happen);
@@ -150,7 +167,7 @@ impl Pool {
         let begin = Instant::now();
         while count > 0 {
             let mut lost = None;
-            let mut happen = |_: LinkId, happened: Happened| match happened {
+            let mut happen = |_: LinkId, happened: Happened<L::Frame>| match happened {
                 Happened::Ready => count -= 1,
                 Happened::Frame(_) => {}
                 Happened::Lost(why) => lost = Some(why),
@@ -167,7 +184,7 @@ impl Pool {
         Ok(())
     }
 
-    fn flush(&mut self, id: LinkId, happen: &mut dyn FnMut(LinkId, Happened)) {
+    fn flush(&mut self, id: LinkId, happen: &mut dyn FnMut(LinkId, Happened<L::Frame>)) {
         let place = &mut self.places[id as usize];
         let (Some(link), false) = (place.link.as_deref_mut(), place.sending) else { return };
         match link.take_outgoing() {
@@ -180,7 +197,7 @@ impl Pool {
         }
     }
 
-    fn lose(&mut self, id: LinkId, why: String, happen: &mut dyn FnMut(LinkId, Happened)) {
+    fn lose(&mut self, id: LinkId, why: String, happen: &mut dyn FnMut(LinkId, Happened<L::Frame>)) {
         self.hang_up(id);
         happen(id, Happened::Lost(why));
     }
@@ -190,7 +207,7 @@ impl Pool {
         (place.link.is_some() && conn.is_of(place.generation)).then_some(conn.index)
     }
 
-    fn event(&mut self, event: Event, happen: &mut dyn FnMut(LinkId, Happened)) {
+    fn event(&mut self, event: Event, happen: &mut dyn FnMut(LinkId, Happened<L::Frame>)) {
         match event {
             Event::Connected { conn, result } => {
                 let Some(id) = self.of(conn) else { return };

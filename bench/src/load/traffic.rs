@@ -216,14 +216,14 @@ impl Traffic {
         (tally, live): (Tally, Arc<Live>),
     ) -> Result<Self, String> {
         let options = PoolOptions { links: 2 * pairs.len() as u32 + 1, ring_entries: 4096, silent: false };
-        let mut pool = Pool::new(&options, target.tls.clone()).map_err(|missing| missing.to_string())?;
+        let mut pool = Pool::new(&options).map_err(|missing| missing.to_string())?;
         let mut addresses = Addresses::new(target.address, thread);
         let mut devices: Vec<Device> = (0..options.links).map(|_| Device::default()).collect();
         let mut flows = Vec::new();
         let first = target.first_number();
         for pair in pairs {
             let mut dial = |user: &TestUser| {
-                let dialled = pool.dial(addresses.next(), &user.token, true);
+                let dialled = pool.dial(addresses.next(), &target.tls, &user.token, true);
                 dialled.map_err(|error| format!("connecting: {error}"))
             };
             let links = [dial(&pair[0])?, dial(&pair[1])?];

@@ -16,7 +16,7 @@ use tern_wire::tls::{ClientProgress, Records};
 
 use super::LogArgs;
 use crate::latency::{Latencies, Percentiles, table};
-use crate::load::{Addresses, Link, Said};
+use crate::load::{Addresses, Link, Said, Speaker as _};
 use crate::measure::Memory;
 use crate::stop;
 use crate::target::{Target, TargetArgs};

@@ -3,6 +3,10 @@
 //! A message carries the moment at which it was to be sent; whoever gets it counts from there. In the middle of the run a member of each
 //! group that talks is removed: what it gets behind that has leaked.
 
+mod beside;
+mod rivals;
+mod speakers;
+
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -10,6 +14,8 @@ use prost::Message as _;
 use serde::Serialize;
 use tern_proto::v1::{self, client_frame::Request, group_change::Change, server_frame::Message};
 
+use self::beside::BesideReport;
+use self::rivals::Rival;
 use super::LogArgs;
 use crate::arguments;
 use crate::latency::{Latencies, Percentiles, table};
@@ -48,11 +54,21 @@ pub struct GroupArgs {
     /// Seconds in which they talk
     #[arg(long, default_value_t = 30.0, value_parser = arguments::positive)]
     seconds: f64,
+    /// Then the same through other servers, which must be on PATH; several by commas
+    #[arg(long, value_name = "SERVER", value_enum, value_delimiter = ',')]
+    beside: Vec<Rival>,
     #[command(flatten)]
     log: LogArgs,
     /// Repeats the schedule of a run
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+impl GroupArgs {
+    /// How many groups talk.
+    fn talking(&self) -> u32 {
+        (self.groups * self.talking / 100).max(1)
+    }
 }
 
 /// What was found.
@@ -79,6 +95,8 @@ pub struct GroupReport {
     duplicates: u64,
     out_of_order: u64,
     leaked: u64,
+    /// The same through other servers.
+    beside: Vec<BesideReport>,
     #[serde(skip)]
     first_error: Option<String>,
 }
@@ -108,8 +126,15 @@ impl GroupReport {
                 ("first member", &self.first_ms),
                 ("last member", &self.fanout_ms)
             ]),
-        )
+        ) + &self.beside.iter().map(BesideReport::line).collect::<String>()
     }
+}
+
+/// The group, and the device, whose turn it is to talk.
+fn speaker(rng: &mut Rng, arguments: &GroupArgs) -> (u32, u32) {
+    let group = rng.u32(..arguments.talking());
+    // The last one is to be removed, and the first removes it.
+    (group, group * arguments.members + rng.u32(1..arguments.members - 1))
 }
 
 /// A group.
@@ -155,6 +180,16 @@ struct Talk<'a> {
 
 /// Runs it.
 pub fn run(arguments: &GroupArgs) -> Result<GroupReport, String> {
+    arguments.beside.iter().try_for_each(|rival| rival.version().map(drop))?;
+    let mut report = through_tern(arguments)?;
+    // Tern's own server has ended: each has the machine to itself.
+    for rival in &arguments.beside {
+        report.beside.push(beside::run(*rival, arguments)?);
+    }
+    Ok(report)
+}
+
+fn through_tern(arguments: &GroupArgs) -> Result<GroupReport, String> {
     let run = Instant::now();
     let count = arguments.groups * arguments.members;
     let free = ["--limit", "sends_per_minute_max=0", "--limit", "strangers_per_hour_max=0"];
@@ -166,6 +201,8 @@ pub fn run(arguments: &GroupArgs) -> Result<GroupReport, String> {
     }
     let before = target.pid().map(measure::anonymous_bytes);
     talk.make()?;
+    // Before they talk: elsewhere not all members of all groups have something to acknowledge at one moment.
+    talk.acknowledge_and_wait()?;
     let grown = target.pid().map(measure::anonymous_bytes).zip(before);
     let rows =
         |target: &Target| target.own().map(|server| server.metric("tern_store_commit_operations_total"));
@@ -195,6 +232,7 @@ pub fn run(arguments: &GroupArgs) -> Result<GroupReport, String> {
         duplicates: talk.duplicates,
         out_of_order: talk.out_of_order,
         leaked: talk.leaked(),
+        beside: Vec::new(),
         first_error: talk.first_error,
     })
 }
@@ -256,8 +294,7 @@ impl<'a> Talk<'a> {
 
     /// Some talk, by a schedule; all acknowledge what they get.
     fn talk(&mut self) -> Result<(), String> {
-        let GroupArgs { groups, members, talking, rate, size, seconds, seed, .. } = *self.arguments;
-        let talking = (groups * talking / 100).max(1);
+        let GroupArgs { rate, size, seconds, seed, .. } = *self.arguments;
         let (mut rng, time) = (Rng::with_seed(seed), Duration::from_secs_f64(seconds));
         let mut schedule = Schedule::new(Arrivals::Poisson, rate, seed);
         let (mut acknowledge_at, mut removed) = (ACKNOWLEDGE_AFTER, false);
@@ -265,12 +302,8 @@ impl<'a> Talk<'a> {
         self.heard_at = Instant::now();
         loop {
             let now = self.begin.elapsed();
-            while now < time
-                && let Some(intended) = schedule.due(now)
-            {
-                let group = rng.u32(..talking);
-                // The last one is to be removed, and the first removes it.
-                let device = group * members + rng.u32(1..members - 1);
+            while let Some(intended) = schedule.due(now.min(time)) {
+                let (group, device) = speaker(&mut rng, self.arguments);
                 let mut body = (intended.as_nanos() as u64).to_be_bytes().to_vec();
                 body.resize(size.max(8), b'x');
                 self.send(device, self.groups[group as usize].chat, v1::Kind::Text, body);
@@ -279,7 +312,7 @@ impl<'a> Talk<'a> {
             }
             if !removed && now > time / 2 {
                 removed = true;
-                (0..talking).for_each(|group| self.remove_last(group));
+                (0..self.arguments.talking()).for_each(|group| self.remove_last(group));
             }
             if now > acknowledge_at {
                 acknowledge_at = now + ACKNOWLEDGE_AFTER;
@@ -292,8 +325,12 @@ impl<'a> Talk<'a> {
             let wait = if now < time { schedule.peek().saturating_sub(now).min(WAIT) } else { WAIT };
             self.turn(wait)?;
         }
+        self.acknowledge_and_wait()
+    }
+
+    /// All acknowledge what they have. What is gathered of it is written within two seconds.
+    fn acknowledge_and_wait(&mut self) -> Result<(), String> {
         self.acknowledge();
-        // What is gathered is written within two seconds.
         let end = Instant::now();
         while end.elapsed() < Duration::from_secs(3) && !stop::asked() {
             self.turn(WAIT)?;
