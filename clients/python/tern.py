@@ -868,6 +868,9 @@ class Device:
             log.others_read = max(log.others_read, receipt.read_upto)
         else:
             log.own_read = max(log.own_read, receipt.read_upto)
+            if not self.rewound or self.caught_up:
+                # That this device knows it is said: until then the server tells it again.
+                self.connection.tell(pb.Acknowledge(chat=receipt.chat, read_upto=log.own_read))
         self.state.put_log(receipt.chat, log)
 
     def acknowledge(self, chat, read=False):

@@ -10,6 +10,8 @@ tern_storage::mutations! {
     ForgetRetries => "sim/tests/mutations.rs" 1..60;
     /// A message leaves no mark in the inboxes of its devices.
     ForgetMark => "sim/tests/mutations.rs" 1..60;
+    /// What is read on one device leaves no mark for the others.
+    ForgetReading => "sim/tests/mutations.rs" 1..60;
     /// A mark is cleared though its device lacks something.
     ClearMarkEarly => "sim/tests/mutations.rs" 1..300;
     /// A message is acknowledged before the store has it.

@@ -334,11 +334,12 @@ impl Books {
             for (device, record) in self.living(user) {
                 let position = member.positions.iter().find(|position| position.device == device);
                 // What was before a member came is not missing.
+                let lacks_read = position.is_some_and(|position| position.lacks_read);
                 let position = position.map_or(0, |position| position.upto).max(log.joined(user) - 1);
                 let lacks = &log.entries[position as usize..head as usize];
                 let is_foreign = |entry: &EntryRecord| (entry.sender, entry.device) != (user, device);
                 let is_marked = record.new || self.marks.contains(&(user, device, id));
-                if lacks.iter().any(is_foreign) && !is_marked {
+                if (lacks.iter().any(is_foreign) || lacks_read && log.is_in(user)) && !is_marked {
                     return Err(format!(
                         "device {device} of {user} is at {position} of {}, unmarked",
                         log.head()

@@ -63,6 +63,8 @@ pub(crate) struct Device {
     is_closing: bool,
     /// The last message with a key.
     pub(crate) keyed: Option<Ask>,
+    /// Up to where it has told the server, by chat, that something was read which its library does not know of.
+    pub(crate) read_apart: BTreeMap<u64, u64>,
     /// The last page of a list of chats.
     pub(crate) page: Option<v1::ChatsPage>,
     seed: Stream,
@@ -106,6 +108,7 @@ impl Device {
             opening: None,
             is_closing: false,
             keyed: None,
+            read_apart: BTreeMap::new(),
             page: None,
             seed,
         }

@@ -108,6 +108,7 @@ impl Batch {
 }
 
 /// All writes of [`Batch::encoded`]; `None` if these bytes are not such.
+#[cfg(feature = "embedded")]
 pub(crate) fn all_ops(mut encoded: &[u8]) -> Option<Vec<Op<'_>>> {
     let ops = std::iter::from_fn(|| take_op(&mut encoded)).collect();
     encoded.is_empty().then_some(ops)

@@ -363,6 +363,9 @@ pub struct DevicePosition {
     /// The seq.
     #[prost(uint64, tag = "2")]
     pub upto: u64,
+    /// It has not said that it knows what the member has read on another device.
+    #[prost(bool, tag = "3")]
+    pub lacks_read: bool,
 }
 
 /// `m store`: which store this is, and which of its runs.

@@ -139,14 +139,26 @@ impl Accounts {
     }
 
     /// A member of a log of the user has got further: its peer's devices see it, and its own other ones what was read.
-    pub(super) fn advanced(&mut self, cx: &mut Cx, id: UserId, log: LogId, by: Author, marks: Watermarks) {
+    /// What was read stays in their inboxes until they say that they know it.
+    pub(super) fn advanced(
+        &mut self,
+        cx: &mut Cx,
+        id: UserId,
+        log: LogId,
+        by: Author,
+        (marks, is_read): (Watermarks, bool),
+    ) {
         // Of a user who is not in memory, nobody is here.
         let Some(user) = self.users.get(id) else { return };
         let whose = (peer_of(log, id) != Some(by.user)).then_some(by.user);
-        for (device, state) in user.devices.iter() {
-            if (Author { user: id, device: *device }) != by
-                && let Some(place) = state.place
-            {
+        for (device, state) in user.devices.iter_mut() {
+            if (Author { user: id, device: *device }) == by {
+                continue;
+            }
+            if is_read && whose.is_some() && by.user == id {
+                state.inbox.holds(log, marks.read);
+            }
+            if let Some(place) = state.place {
                 cx.tell_front(place, FrontOp::Watermarks(log, whose, marks));
             }
         }

@@ -90,6 +90,13 @@ impl Inbox {
         }
     }
 
+    /// The device lacks something of a log that is no entry of it.
+    pub(super) fn holds(&mut self, log: LogId, upto: Seq) {
+        if self.logs().is_some_and(|logs| !logs.contains_key(&log)) {
+            self.insert(log, upto);
+        }
+    }
+
     pub(super) fn insert(&mut self, log: LogId, newest: Seq) {
         let Some(logs) = self.logs() else { return };
         logs.insert(log, newest);

@@ -50,7 +50,7 @@ impl Accounts {
             UserOp::Joined(entry) => self.joined(cx, id, &entry),
             UserOp::OthersAdvanced(log, marks) => self.others_advanced(cx, id, log, marks),
             UserOp::Acknowledged(device, log, upto) => self.acknowledged(id, device, log, upto),
-            UserOp::Advanced(log, by, marks) => self.advanced(cx, id, log, by, marks),
+            UserOp::Advanced(log, by, marks, is_read) => self.advanced(cx, id, log, by, (marks, is_read)),
             UserOp::Pushed(device, log, upto) => self.pushed(id, device, log, upto),
             UserOp::LackedNothing(device, log, upto) => self.lacked_nothing(id, device, log, upto),
             UserOp::Detach(device, place) => self.detach(id, device, place),

@@ -219,11 +219,13 @@ impl Front {
             self.push_watermarks(cx, id, log, None, page.others);
             behind.known = Some(page.others);
         }
-        if behind.owes_own && peer_of(log, user) != Some(user) && page.own != Watermarks::default() {
+        let owes_own = behind.owes_own || page.lacks_read;
+        if owes_own && peer_of(log, user) != Some(user) && page.own != Watermarks::default() {
             if !self.may_push(cx, id) {
                 return false;
             }
             self.push_watermarks(cx, id, log, Some(user), page.own);
+            behind.clean = false;
         }
         true
     }

@@ -1,12 +1,13 @@
 //! Positions and watermarks: how far each device and each member has got.
 
-use tern_storage::{LogId, keys};
+use tern_storage::{LogId, Slot, keys};
 use tern_wire::errors::{Reason, Refusal};
+use tern_wire::ids::{DeviceId, UserId};
 
 use super::log::Device;
 use super::waits::Acknowledged;
 use super::{After, Cx, Logs, REVOKED, member_of};
-use crate::entry::{Author, members_of};
+use crate::entry::{Author, members_of, peer_of};
 use crate::message::{UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
@@ -14,6 +15,22 @@ use crate::reply::{Origin, Reply};
 /// A position is beyond all that there is, or that the member may see.
 pub(super) const NO_SUCH_ENTRY: Refusal =
     Refusal::new(Reason::InvalidArgument, "the chat has no entry of that number");
+
+/// Whether anybody else writes in a log, so that one has something to read.
+pub(super) fn has_others(id: LogId, user: UserId) -> bool {
+    match id {
+        LogId::Direct(..) => peer_of(id, user) != Some(user),
+        LogId::Group(_) => true,
+        LogId::Private(_) => false,
+    }
+}
+
+/// Puts marks of a log into the inboxes of devices.
+pub(super) fn mark(cx: &mut Cx, slot: Slot, id: LogId, user: UserId, devices: Vec<DeviceId>) {
+    for device in devices {
+        cx.put_bytes_lazily(slot, keys::inbox_mark(user.get(), device.get(), id), &[]);
+    }
+}
 
 impl Logs {
     pub(super) fn acknowledge(
@@ -40,13 +57,16 @@ impl Logs {
         let (head, slot) = (log.head, log.slot);
         let written = log.written_upto(author.user, log.marks_of(author.user).delivered.max(upto.delivered));
         let member = member_of(log, author.user);
+        let (knows, unmarked) = member.has_read(author.device, told.read, has_others(id, author.user));
         let Some(device) = member.devices.iter_mut().find(|device| device.id == author.device) else {
             return cx.refuse(origin, REVOKED);
         };
         let (position, marks) = (device.position.max(told.delivered), member.marks.max(upto));
-        let (moved, advanced) = (position > device.position, marks != member.marks);
+        let (moved, advanced) = (position > device.position || knows, marks != member.marks);
+        let is_read = marks.read > member.marks.read;
         device.position = position;
-        let caught_up = (device.marked || device.stale) && position == head;
+        let caught_up = (device.marked || device.stale) && device.has_all(head);
+        let position = Some(position).filter(|_| !device.lacks_read);
         member.marks = marks;
         member.delivered_bytes = member.delivered_bytes.max(written);
         if moved || advanced {
@@ -55,7 +75,8 @@ impl Logs {
         if advanced {
             self.release_room(cx, id, author.user);
         }
-        let advanced = advanced.then_some(marks);
+        mark(cx, slot, id, author.user, unmarked);
+        let advanced = advanced.then_some((marks, is_read));
         let acknowledged = Acknowledged { origin, log: id, author, position, advanced };
         self.after_lazily(cx, After::Acknowledged(acknowledged));
         if caught_up {
@@ -66,12 +87,14 @@ impl Logs {
     /// A device has got further in a direct chat, durably: the members' owners are told, and the device.
     pub(super) fn acknowledged(&mut self, cx: &mut Cx, acknowledged: Acknowledged) {
         let Acknowledged { origin, log, author, position, advanced } = acknowledged;
-        cx.tell_user(author.user, UserOp::Acknowledged(author.device, log, position));
-        if let Some(marks) = advanced {
+        if let Some(position) = position {
+            cx.tell_user(author.user, UserOp::Acknowledged(author.device, log, position));
+        }
+        if let Some((marks, is_read)) = advanced {
             let member = member_of(self.pinned(log), author.user);
             member.shown = member.shown.max(marks);
             for user in members_of(log) {
-                cx.tell_user(user, UserOp::Advanced(log, author, marks));
+                cx.tell_user(user, UserOp::Advanced(log, author, marks, is_read));
             }
         }
         cx.reply(origin, Reply::Acknowledged);
@@ -117,7 +140,7 @@ impl Logs {
                 let user = member.user;
                 let visible = member.visible(head);
                 let over = |device: &&mut Device| {
-                    let has_all = device.position == visible || is(Mutation::ClearMarkEarly);
+                    let has_all = device.has_all(visible) || is(Mutation::ClearMarkEarly);
                     (device.marked || device.stale) && has_all
                 };
                 for device in member.devices.iter_mut().filter(over) {

@@ -5,7 +5,7 @@ use tern_storage::records::MEMBERS_PER_ROW;
 use tern_storage::{LogId, keys};
 use tern_wire::ids::{Seq, UserId};
 
-use super::acknowledge::NO_SUCH_ENTRY;
+use super::acknowledge::{NO_SUCH_ENTRY, mark};
 use super::group::{NOT_A_MEMBER, Newcomer, UNKNOWN_GROUP};
 use super::log::{Log, Member};
 use super::waits::Acknowledged;
@@ -40,15 +40,17 @@ impl Logs {
             return cx.refuse(origin, refusal);
         }
         let visible = member.visible(head);
+        let (knows, unmarked) = member.has_read(author.device, told.read, true);
         let Some(device) = member.devices.iter_mut().find(|device| device.id == author.device) else {
             return self.meet_newcomer(cx, id, Newcomer::Acknowledge(origin, author, told));
         };
         let position = device.position.max(told.delivered);
-        let moved = position > device.position;
+        let moved = position > device.position || knows;
         device.position = position;
-        let caught_up = (device.marked || device.stale) && position == visible;
+        let caught_up = (device.marked || device.stale) && device.has_all(visible);
+        let position = Some(position).filter(|_| !device.lacks_read);
         let marks = member.marks.max(upto);
-        let advanced = (marks != member.marks).then_some(marks);
+        let advanced = (marks != member.marks).then_some((marks, marks.read > member.marks.read));
         member.marks = marks;
         if is(Mutation::TellUndurable) {
             member.shown = marks;
@@ -61,6 +63,12 @@ impl Logs {
         }
         let group = log.group();
         group.acknowledged.push(Acknowledged { origin, log: id, author, position, advanced });
+        let slot = self.known(id).slot;
+        if !unmarked.is_empty() {
+            mark(cx, slot, id, author.user, unmarked);
+            self.after_lazily(cx, After::Marked(id));
+        }
+        let group = self.known(id).group();
         // When each member has acknowledged twice, it is time.
         let is_time = group.acknowledged.len() >= GROUP_GATHERED_MIN.max(2 * group.members_made as usize);
         self.gather(cx, id, is_time);
@@ -111,13 +119,15 @@ impl Logs {
         let log = self.pinned(id);
         let mut told = Vec::with_capacity(2 * all.len());
         for Acknowledged { author, position, advanced, .. } in &all {
-            told.push((author.user, UserOp::Acknowledged(author.device, id, *position)));
+            if let Some(position) = *position {
+                told.push((author.user, UserOp::Acknowledged(author.device, id, position)));
+            }
             // It may have been forgotten since that it was a member.
             let Some(member) = log.member(author.user) else { continue };
-            if let Some(marks) = *advanced {
+            if let Some((marks, is_read)) = *advanced {
                 member.shown = member.shown.max(marks);
-                if member.devices.len() > 1 {
-                    told.push((author.user, UserOp::Advanced(id, *author, marks)));
+                if member.devices.iter().any(|device| device.id != author.device) {
+                    told.push((author.user, UserOp::Advanced(id, *author, marks, is_read)));
                 }
             }
         }

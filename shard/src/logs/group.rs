@@ -389,9 +389,7 @@ impl Log {
         (member.lives, member.devices_known) = (true, true);
         member.part = Some(Box::new(Part { last_own, told, ..Part::new(role, number, seq, from, counted) }));
         member.set_devices(&devices, true);
-        for device in &mut member.devices {
-            device.position = device.position.max(before);
-        }
+        member.begins_behind(before);
         self.group().touch(number);
     }
 

@@ -209,9 +209,7 @@ impl Logs {
         let known: Vec<_> = member.devices.iter().map(|device| device.id).collect();
         member.lives = devices.is_some();
         member.set_devices(&devices.unwrap_or_default(), true);
-        for device in &mut member.devices {
-            device.position = device.position.max(before);
-        }
+        member.begins_behind(before);
         let has_more = member.devices.iter().any(|device| !known.contains(&device.id));
         let has_less = member.devices.len() < known.len();
         if has_more {

@@ -130,11 +130,11 @@ impl Logs {
         let member = member_of(log, user);
         member.marks = Watermarks { delivered: Seq(record.delivered_upto), read: Seq(record.read_upto) };
         member.shown = member.marks;
-        for device in &mut member.devices {
-            let stored = record.positions.iter().find(|position| position.device == device.id.get());
-            device.position = Seq(stored.map_or(0, |position| position.upto));
-        }
         member.stored = record.positions;
+        for at in 0..member.devices.len() {
+            let (position, lacks_read) = member.stored_of(member.devices[at].id);
+            (member.devices[at].position, member.devices[at].lacks_read) = (position, lacks_read);
+        }
         member.wrote = record.wrote.then_some(Seq(0));
         member.delivered_bytes = record.delivered_bytes;
         self.part_came(cx, id, Ok(()));
@@ -176,7 +176,7 @@ impl Logs {
         let (head, slot) = (log.head, log.slot);
         let Some(member) = log.member(user) else { return };
         let head = member.visible(head);
-        let lacks = |device: &&mut super::log::Device| !device.marked && device.position < head;
+        let lacks = |device: &&mut super::log::Device| !device.marked && !device.has_all(head);
         let mut marked = false;
         for device in member.devices.iter_mut().filter(lacks) {
             (device.marked, marked) = (true, true);

@@ -92,12 +92,21 @@ pub(super) struct Member {
     pub(super) part: Option<Box<Part>>,
 }
 
+impl Device {
+    /// Whether it has all up to a head, and knows what was read.
+    pub(super) fn has_all(&self, head: Seq) -> bool {
+        self.position == head && !self.lacks_read
+    }
+}
+
 /// A device of a member.
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) id: DeviceId,
     /// It has everything up to here.
     pub(super) position: Seq,
+    /// It has not said that it knows what the member has read on another device.
+    pub(super) lacks_read: bool,
     /// Its inbox is known to hold the mark of this log. A mark may be there without being known: it is then written
     /// once more, or found when the device asks for what it lacks.
     pub(super) marked: bool,
@@ -424,10 +433,11 @@ impl Member {
     }
 
     pub(super) fn record(&self) -> MemberRecord {
-        let known = self
-            .devices
-            .iter()
-            .map(|device| DevicePosition { device: device.id.get(), upto: device.position.0 });
+        let known = self.devices.iter().map(|device| DevicePosition {
+            device: device.id.get(),
+            upto: device.position.0,
+            lacks_read: device.lacks_read,
+        });
         MemberRecord {
             delivered_upto: self.marks.delivered.0,
             read_upto: self.marks.read.0,
@@ -438,15 +448,56 @@ impl Member {
         }
     }
 
+    /// How far a device has got, as stored, and whether it lacks what was read. One that is new lacks everything.
+    pub(super) fn stored_of(&self, id: DeviceId) -> (Seq, bool) {
+        let stored = self.stored.iter().find(|position| position.device == id.get());
+        stored
+            .map_or((Seq(0), self.marks.read > Seq(0)), |position| (Seq(position.upto), position.lacks_read))
+    }
+
+    /// What is up to an entry, no device of the member is to have, nor to know that it was read.
+    pub(super) fn begins_behind(&mut self, before: Seq) {
+        for device in &mut self.devices {
+            device.position = device.position.max(before);
+            device.lacks_read &= self.marks.read > before;
+        }
+    }
+
+    /// A device has acknowledged: what it knows as read, and with what, before, the member's watermarks rise to these. Gives whether
+    /// anything is new, and the devices that must have a mark now.
+    ///
+    /// Of what the member has read, all its devices are to know: one that has not said so has a mark in its inbox. Where nobody else
+    /// writes, nothing is to be known.
+    pub(super) fn has_read(&mut self, by: DeviceId, told: Seq, has_others: bool) -> (bool, Vec<DeviceId>) {
+        if !self.devices.iter().any(|device| device.id == by) {
+            return (false, Vec::new());
+        }
+        let is_new = told > self.marks.read && !is(Mutation::ForgetReading);
+        let knows_all = told >= self.marks.read || !has_others;
+        let (mut changed, mut unmarked) = (false, Vec::new());
+        for device in &mut self.devices {
+            if device.id == by {
+                changed |= knows_all && std::mem::take(&mut device.lacks_read);
+            } else if is_new && has_others {
+                device.lacks_read = true;
+                if !std::mem::replace(&mut device.marked, true) {
+                    unmarked.push(device.id);
+                }
+            }
+        }
+        (changed, unmarked)
+    }
+
     /// Takes over the devices that the user has now. One that is new lacks everything.
     pub(super) fn set_devices(&mut self, ids: &[DeviceId], log_exists: bool) {
         self.devices.retain(|device| ids.contains(&device.id));
         for id in ids {
             if !self.devices.iter().any(|device| device.id == *id) {
-                let stored = self.stored.iter().find(|position| position.device == id.get());
+                let (position, lacks_read) = self.stored_of(*id);
                 self.devices.push(Device {
                     id: *id,
-                    position: Seq(stored.map_or(0, |position| position.upto)),
+                    position,
+                    lacks_read,
                     marked: false,
                     stale: false,
                     highest: if log_exists { Highest::Unknown } else { Highest::None },

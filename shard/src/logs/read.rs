@@ -154,21 +154,21 @@ impl Logs {
         let (durable, head) = (log.visible_to(user, log.durable.seq()), log.visible_to(user, log.head));
         let (slot, joined, begin) = (log.slot, log.joined(user), log.first);
         // What the device has acknowledged of this store, and so has for certain.
-        let mut position = Seq(0);
-        let mut caught_up = false;
+        let (mut position, mut caught_up) = (Seq(0), false);
         let lacks = log.lacked_by(pull.author);
         if let Some(device) = log.device(pull.author) {
-            caught_up = device.position == head;
+            caught_up = device.has_all(head);
             // What is in memory of an inbox may be there without a mark.
             let is_sure = lacks == Some(Lacked::Others) || is(Mutation::TrustInbox);
-            if caught_up || lacks == Some(Lacked::Own) && pull.marked && !is_sure {
+            let needs_mark = !device.marked && (pull.writes_mark || device.lacks_read);
+            if caught_up || lacks == Some(Lacked::Own) && pull.marked && !is_sure && !device.lacks_read {
                 device.stale |= pull.marked;
             } else if pull.marked && is_sure {
                 // It has been there since before the entry of somebody else that the device lacks.
                 device.marked = true;
-            } else if !device.marked && pull.writes_mark && !has_room {
+            } else if needs_mark && !has_room {
                 return page_failed(cx, id, pull, Unreadable::ForNow);
-            } else if !device.marked && pull.writes_mark {
+            } else if needs_mark {
                 device.marked = true;
                 let (user, device) = (pull.author.user.get(), pull.author.device.get());
                 cx.put_bytes(slot, keys::inbox_mark(user, device, id), &[]);
@@ -211,6 +211,7 @@ impl Logs {
         let user = pull.author.user;
         let head = log.visible_to(user, log.durable.seq());
         let next = entries.last().map_or(place.first.min(head.next()), |last| last.seq.next());
+        let lacks_read = log.device(pull.author).is_some_and(|device| device.lacks_read);
         let page = Page {
             log: id,
             rewound: place.rewound,
@@ -220,6 +221,7 @@ impl Logs {
             head,
             others: log.shown_of_others(id, user),
             own: log.shown_of(user),
+            lacks_read,
             failed: None,
         };
         tell_page(cx, &pull, page);

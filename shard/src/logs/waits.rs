@@ -43,10 +43,10 @@ pub(crate) struct Acknowledged {
     pub(super) origin: Origin,
     pub(super) log: LogId,
     pub(super) author: Author,
-    /// The device has everything up to here.
-    pub(super) position: Seq,
-    /// Its user's watermarks, if they have risen.
-    pub(super) advanced: Option<Watermarks>,
+    /// The device has everything up to here, and knows what was read; `None`: it does not.
+    pub(super) position: Option<Seq>,
+    /// Its user's watermarks, if they have risen, and whether the one of what was read has.
+    pub(super) advanced: Option<(Watermarks, bool)>,
 }
 
 /// What a get of a log's is for. For a later load than this one it is too old.

@@ -105,10 +105,10 @@ pub enum UserOp {
     Joined(Arc<Entry>),
     /// All others in a group of the user have got so far, durably.
     OthersAdvanced(LogId, Watermarks),
-    /// A device of the user has a log up to an entry, durably.
+    /// A device of the user has a log up to an entry, and knows what was read of it, durably.
     Acknowledged(DeviceId, LogId, Seq),
-    /// A member's watermarks in a log of the user are durable. By this device.
-    Advanced(LogId, Author, Watermarks),
+    /// A member's watermarks in a log of the user are durable. By this device; and whether more was read.
+    Advanced(LogId, Author, Watermarks, bool),
     /// Say who the user is, so far as it may be shown.
     Describe(Origin, Shown),
     /// Say who the user is to the one who lists chats, so far as it may be shown.

@@ -91,6 +91,8 @@ pub struct Page {
     pub others: Watermarks,
     /// The device's own user's.
     pub own: Watermarks,
+    /// The device has not said that it knows what its user has read.
+    pub lacks_read: bool,
     /// The log could not be read: there is nothing else in the page.
     pub failed: Option<Unreadable>,
 }
@@ -107,6 +109,7 @@ impl Page {
             head: Seq(0),
             others: Watermarks::default(),
             own: Watermarks::default(),
+            lacks_read: false,
             failed: Some(why),
         }
     }

@@ -355,6 +355,8 @@ impl World {
             return Some((Work::Read, Ask::MarkRead { chat, upto }));
         }
         // Wherever it was read.
+        let apart = self.devices[at].read_apart.entry(chat).or_default();
+        *apart = upto.max(*apart);
         let acknowledge = v1::Acknowledge { chat, delivered_upto: 0, read_upto: upto };
         Some((Work::Read, Ask::Request(client_frame::Request::Acknowledge(acknowledge))))
     }

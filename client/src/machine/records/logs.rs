@@ -216,15 +216,20 @@ impl<S: Tables> Records<S> {
     pub(crate) fn acknowledged(&mut self, chat: u64, delivered: u64, read: u64) -> Result<(), Error> {
         let Some(log) = self.tables.log(chat)? else { return Ok(()) };
         // It may have been put back since that was under way.
-        let (delivered, read) = (delivered.min(log.position), read.min(log.position));
+        let (delivered, read) = (delivered.min(log.position), read.min(log.read_upto));
         let (acked, read_acked) = (log.acked.max(delivered), log.read_acked.max(read));
         self.change(Change::Log(LogState { acked, read_acked, ..log }))
     }
 
-    /// One has read up to here. `false` if that is nothing new.
+    /// One has read up to here, of what is here. `false` if that is nothing new.
     pub(crate) fn mark_read(&mut self, chat: u64, upto: u64) -> Result<bool, Error> {
+        let position = self.log(chat)?.position;
+        self.read_elsewhere(chat, upto.min(position))
+    }
+
+    /// One has read up to here, on another device: this one may not have all of it yet.
+    pub(crate) fn read_elsewhere(&mut self, chat: u64, read_upto: u64) -> Result<bool, Error> {
         let log = self.log(chat)?;
-        let read_upto = upto.min(log.position);
         let is_new = read_upto > log.read_upto;
         if is_new {
             self.change(Change::Log(LogState { read_upto, ..log }))?;

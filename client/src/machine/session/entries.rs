@@ -129,9 +129,10 @@ impl Session {
         let own = member == device.account.user_id;
         let records = &mut device.records;
         let news = if own {
-            let news = records.mark_read(chat, read_upto)?;
-            records.acknowledged(chat, 0, read_upto)?;
-            news
+            // That it is known here is acknowledged: until then the server tells it again.
+            self.acknowledging.add(chat);
+            self.acknowledging.soon(device.now.monotonic);
+            records.read_elsewhere(chat, read_upto)?
         } else {
             if self.resuming.is_listing() {
                 // What the store has is less than what it had.
