@@ -132,6 +132,31 @@ until_shown '● connected'
 captured | show 'The chat of a group, 80x24' "tern -p ann chat @$group"
 end
 
+# What is about messages.
+tern -p bob send "@$group" 'Rope, or chain?' --reply-to 2 > none
+tern -p carol listen --once --mark-read > none
+tern -p ann poll "@$group" 'Rope or chain?' rope chain > none
+tern -p bob listen --once --mark-read > none
+asked=$(tern -p ann history "@$group" --json | sed -n 's/.*"seq":\([0-9]*\).*/\1/p' | tail -n 1)
+tern -p bob vote "@$group" "$asked" 2 > none
+tern -p carol vote "@$group" "$asked" 2 > none
+tern -p bob react "@$group" 2 👍 > none
+wrong=$(tern -p bob send "@$group" 'At nine then' --json | sed -n 's/.*"seq":\([0-9]*\).*/\1/p')
+tern -p bob edit "@$group" "$wrong" 'At ten then' > none
+tern -p carol send "@$group" 'I can bring 茶 and 🥐' > none
+tern -p ann timer "@$group" 7d > none
+tern -p ann listen --once > none
+screen 80 24 "tern -p ann chat @$group"
+until_shown 'ten then'
+until_shown '● connected'
+captured | show 'Replies, reactions, edits, a poll, a timer, 80x24' "tern -p ann chat @$group"
+end
+
+tern -p ann schedule +15550002 'in 2h' 'Do not forget the rope' > none
+tern -p ann scheduled | show 'What is to be sent later' 'tern -p ann scheduled'
+
+tern -p ann devices --add | show 'A new device: what the old one shows' 'tern -p ann devices --add'
+
 # Something to show: two people who send.
 (for n in $(seq 1 200); do tern -p carol send +15550001 "message $n" || true; done) > none 2>&1 &
 sender=$!

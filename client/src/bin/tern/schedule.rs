@@ -45,6 +45,7 @@ pub enum Later {
 /// When somebody means, in ms since the Unix epoch.
 fn when_ms(written: &str) -> Result<u64, String> {
     const WRONG: &str = "in 30s, 5m, 2h or 7d, at 18:00, or at \"2026-12-24 18:00\"";
+    let written = ["in ", "at "].iter().find_map(|word| written.strip_prefix(word)).unwrap_or(written).trim();
     if let Ok(in_ms @ 1..) = talk::span_ms(written) {
         return Ok(crate::private::now_ms() + in_ms);
     }
@@ -175,6 +176,15 @@ mod tests {
         let now: Zoned = "2026-11-27T17:30[Europe/Berlin]".parse().expect("a moment");
         let at = moment(written, &now).map(|at| at.to_zoned(TimeZone::UTC).datetime().to_string());
         assert_eq!(at.as_deref(), expect, "{written}");
+    }
+
+    #[test]
+    fn in_and_at_may_be_said() {
+        let (before, in_ms) = (crate::private::now_ms(), 7_200_000);
+        let at = when_ms("in 2h").expect("good");
+        assert!((before + in_ms..=crate::private::now_ms() + in_ms).contains(&at));
+        assert_eq!(when_ms("at 2030-12-24 18:00"), when_ms("2030-12-24 18:00"));
+        assert!(when_ms("in").is_err() && when_ms("at noon").is_err());
     }
 
     #[test]
