@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 use tern_testkit::person::Person;
-use tern_testkit::{Raw, Ternd, TestUser};
+use tern_testkit::{Raw, Ternd, TerndOptions, TestUser};
+
+/// How often it is tried whether marks are cleared.
+const ROUNDS_MAX: usize = 100;
 
 /// A new device of a phone.
 fn device(server: &Ternd, phone: &str) -> TestUser {
@@ -76,6 +79,40 @@ fn a_device_that_was_away_is_told_what_was_read_until_it_says_that_it_knows() {
     // Who has read it needs not be told.
     let (_, read, _) = comes(&server, &phone);
     assert_eq!(read, BTreeMap::new());
+}
+
+/// A device that comes back where nothing has happened costs reads of its account and of its inbox, and none for a chat.
+#[test]
+fn coming_back_to_many_quiet_groups_reads_none_of_them() {
+    const GROUPS: u64 = 200;
+    let arguments = ["--limit", "mark_quiet_ms=1"].map(str::to_owned).into();
+    let mut server = Ternd::start_with(TerndOptions { cores: 3, arguments, ..TerndOptions::default() });
+    let mut ann = comes(&server, &device(&server, "+15550001")).0;
+    let phone = device(&server, "+15550002");
+    let (mut bob, ..) = comes(&server, &phone);
+    let make = |number| ann.make(&format!("group {number}"), vec![phone.id], v1::GroupSettings::default());
+    let groups: Vec<_> = (0..GROUPS).map(make).collect();
+    groups.iter().for_each(|chat| bob.hears(*chat, 1));
+    let acknowledge =
+        |chat: &u64| Request::Acknowledge(v1::Acknowledge { chat: *chat, delivered_upto: 1, read_upto: 1 });
+    let mut waits: Vec<_> = groups.iter().map(|chat| bob.raw.send(acknowledge(chat))).collect();
+    while !waits.is_empty() {
+        let answered = bob.raw.receive().expect("all are answered").id;
+        waits.retain(|id| *id != answered);
+    }
+    // Marks are cleared when a log is quiet: until then it is asked for what is missing of it.
+    let mut reads = u64::MAX;
+    for _ in 0..ROUNDS_MAX {
+        server.kill_and_restart();
+        let before = server.metric("tern_store_reads_total");
+        let (_, read, entries) = comes(&server, &phone);
+        assert_eq!((read, entries), (BTreeMap::new(), 0));
+        reads = reads.min(server.metric("tern_store_reads_total") - before);
+        if reads < GROUPS / 10 {
+            return;
+        }
+    }
+    panic!("{reads} reads at least");
 }
 
 #[test]
