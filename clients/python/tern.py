@@ -779,6 +779,9 @@ class Device:
                 self._caught_up()
         # It is stored: now, and not before, the server may push another in its place.
         connection.confirm()
+        if isinstance(push, pb.Receipt) and push.member not in (0, push.chat) and self.settled:
+            # That this device knows what was read elsewhere is said: until then the server tells it again.
+            connection.tell(pb.Acknowledge(chat=push.chat, read_upto=self.logs[push.chat].own_read))
         if isinstance(push, pb.Entry) and self.logs[push.chat].upto < push.seq:
             self._close_gap(push.chat)
         elif self.caught_up and isinstance(push, pb.CaughtUp):
@@ -868,9 +871,6 @@ class Device:
             log.others_read = max(log.others_read, receipt.read_upto)
         else:
             log.own_read = max(log.own_read, receipt.read_upto)
-            if not self.rewound or self.caught_up:
-                # That this device knows it is said: until then the server tells it again.
-                self.connection.tell(pb.Acknowledge(chat=receipt.chat, read_upto=log.own_read))
         self.state.put_log(receipt.chat, log)
 
     def acknowledge(self, chat, read=False):

@@ -91,6 +91,13 @@ impl Batch {
         &self.encoded
     }
 
+    /// From what [`Batch::encoded`] gave; `None` if these bytes are not such.
+    pub(crate) fn from_encoded(encoded: &[u8]) -> Option<Self> {
+        let ops = all_ops(encoded)?;
+        let bytes = ops.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum();
+        Some(Self { encoded: encoded.to_vec(), ops: ops.len(), bytes })
+    }
+
     /// Bytes of keys and values together.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -108,7 +115,6 @@ impl Batch {
 }
 
 /// All writes of [`Batch::encoded`]; `None` if these bytes are not such.
-#[cfg(feature = "embedded")]
 pub(crate) fn all_ops(mut encoded: &[u8]) -> Option<Vec<Op<'_>>> {
     let ops = std::iter::from_fn(|| take_op(&mut encoded)).collect();
     encoded.is_empty().then_some(ops)

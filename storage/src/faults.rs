@@ -7,7 +7,6 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::batch::Batch;
 use crate::engine::StoreError;
-use crate::keys::Key;
 
 /// Bytes before a record's operations: their length and checksum.
 const HEADER_BYTES: usize = 12;
@@ -85,46 +84,18 @@ impl Medium {
 }
 
 fn encode(batch: &Batch) -> Vec<u8> {
-    let mut ops = Vec::new();
-    let mut piece = |bytes: &[u8]| {
-        ops.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        ops.extend_from_slice(bytes);
-    };
-    for (key, value) in batch.ops() {
-        match value {
-            Some(value) => [b"p", key, value].into_iter().for_each(&mut piece),
-            None => [b"d", key].into_iter().for_each(&mut piece),
-        }
-    }
-    let mut record = (ops.len() as u32).to_le_bytes().to_vec();
-    record.extend_from_slice(&xxh3_64(&ops).to_le_bytes());
-    record.append(&mut ops);
-    record
+    let ops = batch.encoded();
+    [&(ops.len() as u32).to_le_bytes()[..], &xxh3_64(ops).to_le_bytes(), ops].concat()
 }
 
 fn take_record(rest: &mut &[u8]) -> Option<Batch> {
     let (header, after) = rest.split_at_checked(HEADER_BYTES)?;
     let length = u32::from_le_bytes(*header.first_chunk()?) as usize;
     let checksum = u64::from_le_bytes(*header.last_chunk()?);
-    let (mut ops, after) = after.split_at_checked(length)?;
+    let (ops, after) = after.split_at_checked(length)?;
     if xxh3_64(ops) != checksum {
         return None;
     }
-    let mut batch = Batch::default();
-    while let Some(op) = take_piece(&mut ops) {
-        let key = Key::from_raw(take_piece(&mut ops)?);
-        match op {
-            b"p" => batch.put(&key, take_piece(&mut ops)?),
-            _ => batch.delete(&key),
-        }
-    }
     *rest = after;
-    Some(batch)
-}
-
-fn take_piece<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (length, after) = rest.split_first_chunk()?;
-    let (piece, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    *rest = after;
-    Some(piece)
+    Batch::from_encoded(ops)
 }

@@ -155,7 +155,7 @@ impl Accounts {
             if (Author { user: id, device: *device }) == by {
                 continue;
             }
-            if is_read && whose.is_some() && by.user == id {
+            if is_read && by.user == id {
                 state.inbox.holds(log, marks.read);
             }
             if let Some(place) = state.place {

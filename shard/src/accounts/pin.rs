@@ -1,7 +1,6 @@
 //! An account's PIN: whoever has proven its phone is let in with it, or when none of its devices has been in use for so long that it
 //! begins anew.
 
-use prost::Message as _;
 use tern_storage::keys;
 use tern_storage::records::UserRecord;
 use tern_wire::errors::{Reason, Refusal};
@@ -99,9 +98,8 @@ impl Accounts {
     }
 
     fn write_user(&mut self, cx: &mut Cx, id: UserId) {
-        let value = self.record(id).map(|record| record.encode_to_vec());
-        if let Some(value) = value {
-            cx.put_bytes(slot_of(id), keys::user(id.get()), &value);
+        if let Some(record) = self.record(id) {
+            cx.put(slot_of(id), keys::user(id.get()), record);
         }
     }
 }

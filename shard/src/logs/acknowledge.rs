@@ -4,7 +4,7 @@ use tern_storage::{LogId, Slot, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{DeviceId, UserId};
 
-use super::log::Device;
+use super::log::{Advance, Device};
 use super::waits::Acknowledged;
 use super::{After, Cx, Logs, REVOKED, member_of};
 use crate::entry::{Author, members_of, peer_of};
@@ -17,7 +17,7 @@ pub(super) const NO_SUCH_ENTRY: Refusal =
     Refusal::new(Reason::InvalidArgument, "the chat has no entry of that number");
 
 /// Whether anybody else writes in a log, so that one has something to read.
-pub(super) fn has_others(id: LogId, user: UserId) -> bool {
+fn has_others(id: LogId, user: UserId) -> bool {
     match id {
         LogId::Direct(..) => peer_of(id, user) != Some(user),
         LogId::Group(_) => true,
@@ -48,8 +48,7 @@ impl Logs {
         if matches!(id, LogId::Group(_)) {
             return self.acknowledge_in_group(cx, id, origin, author, told);
         }
-        // What is read is delivered to the person, if not to this device.
-        let upto = Watermarks { delivered: told.delivered.max(told.read), read: told.read };
+        let upto = told.of_person();
         let log = self.known(id);
         if upto.delivered > log.durable.seq() {
             return cx.refuse(origin, NO_SUCH_ENTRY);
@@ -57,29 +56,21 @@ impl Logs {
         let (head, slot) = (log.head, log.slot);
         let written = log.written_upto(author.user, log.marks_of(author.user).delivered.max(upto.delivered));
         let member = member_of(log, author.user);
-        let (knows, unmarked) = member.has_read(author.device, told.read, has_others(id, author.user));
-        let Some(device) = member.devices.iter_mut().find(|device| device.id == author.device) else {
+        let Some(advance) = member.advance(author.device, told, head, has_others(id, author.user)) else {
             return cx.refuse(origin, REVOKED);
         };
-        let (position, marks) = (device.position.max(told.delivered), member.marks.max(upto));
-        let (moved, advanced) = (position > device.position || knows, marks != member.marks);
-        let is_read = marks.read > member.marks.read;
-        device.position = position;
-        let caught_up = (device.marked || device.stale) && device.has_all(head);
-        let position = Some(position).filter(|_| !device.lacks_read);
-        member.marks = marks;
+        let Advance { position, marks: advanced, .. } = advance;
         member.delivered_bytes = member.delivered_bytes.max(written);
-        if moved || advanced {
+        if advance.changed {
             cx.put_lazily(slot, keys::member(id, author.user.get()), &member.record());
         }
-        if advanced {
+        if advanced.is_some() {
             self.release_room(cx, id, author.user);
         }
-        mark(cx, slot, id, author.user, unmarked);
-        let advanced = advanced.then_some((marks, is_read));
+        mark(cx, slot, id, author.user, advance.unmarked);
         let acknowledged = Acknowledged { origin, log: id, author, position, advanced };
         self.after_lazily(cx, After::Acknowledged(acknowledged));
-        if caught_up {
+        if advance.caught_up {
             self.look_when_quiet(cx, id);
         }
     }

@@ -7,7 +7,7 @@ use tern_wire::ids::{Seq, UserId};
 
 use super::acknowledge::{NO_SUCH_ENTRY, mark};
 use super::group::{NOT_A_MEMBER, Newcomer, UNKNOWN_GROUP};
-use super::log::{Log, Member};
+use super::log::{Advance, Log, Member};
 use super::waits::Acknowledged;
 use super::{After, Cx, Logs};
 use crate::entry::Author;
@@ -34,45 +34,35 @@ impl Logs {
         }
         let head = log.head;
         let Some(member) = log.member(author.user) else { return cx.refuse(origin, UNKNOWN_GROUP) };
-        let upto = Watermarks { delivered: told.delivered.max(told.read), read: told.read };
-        if upto.delivered > member.visible(durable) {
+        if told.of_person().delivered > member.visible(durable) {
             let refusal = if member.is_present() { NO_SUCH_ENTRY } else { NOT_A_MEMBER };
             return cx.refuse(origin, refusal);
         }
         let visible = member.visible(head);
-        let (knows, unmarked) = member.has_read(author.device, told.read, true);
-        let Some(device) = member.devices.iter_mut().find(|device| device.id == author.device) else {
+        let Some(advance) = member.advance(author.device, told, visible, true) else {
             return self.meet_newcomer(cx, id, Newcomer::Acknowledge(origin, author, told));
         };
-        let position = device.position.max(told.delivered);
-        let moved = position > device.position || knows;
-        device.position = position;
-        let caught_up = (device.marked || device.stale) && device.has_all(visible);
-        let position = Some(position).filter(|_| !device.lacks_read);
-        let marks = member.marks.max(upto);
-        let advanced = (marks != member.marks).then_some((marks, marks.read > member.marks.read));
-        member.marks = marks;
         if is(Mutation::TellUndurable) {
-            member.shown = marks;
+            member.shown = member.marks;
         }
         let part = member.part.as_deref_mut().expect("it is a member of a group");
-        part.read(marks.read);
+        part.read(member.marks.read);
         let number = part.number;
-        if moved || advanced.is_some() {
-            log.group().touch(number);
-        }
+        let Advance { position, marks: advanced, .. } = advance;
+        let slot = log.slot;
         let group = log.group();
-        group.acknowledged.push(Acknowledged { origin, log: id, author, position, advanced });
-        let slot = self.known(id).slot;
-        if !unmarked.is_empty() {
-            mark(cx, slot, id, author.user, unmarked);
-            self.after_lazily(cx, After::Marked(id));
+        if advance.changed {
+            group.touch(number);
         }
-        let group = self.known(id).group();
+        group.acknowledged.push(Acknowledged { origin, log: id, author, position, advanced });
         // When each member has acknowledged twice, it is time.
         let is_time = group.acknowledged.len() >= GROUP_GATHERED_MIN.max(2 * group.members_made as usize);
+        if !advance.unmarked.is_empty() {
+            mark(cx, slot, id, author.user, advance.unmarked);
+            self.after_lazily(cx, After::Marked(id));
+        }
         self.gather(cx, id, is_time);
-        if caught_up {
+        if advance.caught_up {
             self.look_when_quiet(cx, id);
         }
     }

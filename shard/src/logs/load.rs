@@ -130,11 +130,7 @@ impl Logs {
         let member = member_of(log, user);
         member.marks = Watermarks { delivered: Seq(record.delivered_upto), read: Seq(record.read_upto) };
         member.shown = member.marks;
-        member.stored = record.positions;
-        for at in 0..member.devices.len() {
-            let (position, lacks_read) = member.stored_of(member.devices[at].id);
-            (member.devices[at].position, member.devices[at].lacks_read) = (position, lacks_read);
-        }
+        member.take_stored(record.positions);
         member.wrote = record.wrote.then_some(Seq(0));
         member.delivered_bytes = record.delivered_bytes;
         self.part_came(cx, id, Ok(()));

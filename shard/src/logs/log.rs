@@ -92,13 +92,6 @@ pub(super) struct Member {
     pub(super) part: Option<Box<Part>>,
 }
 
-impl Device {
-    /// Whether it has all up to a head, and knows what was read.
-    pub(super) fn has_all(&self, head: Seq) -> bool {
-        self.position == head && !self.lacks_read
-    }
-}
-
 /// A device of a member.
 #[derive(Debug)]
 pub(super) struct Device {
@@ -115,6 +108,13 @@ pub(super) struct Device {
     pub(super) highest: Highest,
     /// In a group: that it is known there is durable.
     pub(super) saved: bool,
+}
+
+impl Device {
+    /// Whether it has all up to a head, and knows what was read.
+    pub(super) fn has_all(&self, head: Seq) -> bool {
+        self.position == head && !self.lacks_read
+    }
 }
 
 /// What a device has not acknowledged.
@@ -389,7 +389,36 @@ impl Log {
     }
 }
 
+/// What a device has changed by saying how far it has got.
+pub(super) struct Advance {
+    /// The member's record.
+    pub(super) changed: bool,
+    /// The device has everything up to here, and knows what was read; `None`: it does not.
+    pub(super) position: Option<Seq>,
+    /// The member's watermarks, if they have risen, and whether there is more that its other devices are to know as read.
+    pub(super) marks: Option<(Watermarks, bool)>,
+    /// It lacks nothing, and its inbox may hold a mark.
+    pub(super) caught_up: bool,
+    /// Devices that must have a mark now.
+    pub(super) unmarked: Vec<DeviceId>,
+}
+
+/// How far a device has got, as stored, and whether it lacks what was read up to its member's watermarks. One that is new lacks
+/// everything.
+fn stored_of(stored: &[DevicePosition], marks: Watermarks, id: DeviceId) -> (Seq, bool) {
+    let stored = stored.iter().find(|position| position.device == id.get());
+    stored.map_or((Seq(0), marks.read > Seq(0)), |position| (Seq(position.upto), position.lacks_read))
+}
+
 impl Member {
+    /// Takes over how far its devices have got, as it was stored, once its watermarks are known.
+    pub(super) fn take_stored(&mut self, stored: Vec<DevicePosition>) {
+        for device in &mut self.devices {
+            (device.position, device.lacks_read) = stored_of(&stored, self.marks, device.id);
+        }
+        self.stored = stored;
+    }
+
     /// Of whom nothing is known.
     pub(super) fn new(user: UserId) -> Self {
         Self {
@@ -448,13 +477,6 @@ impl Member {
         }
     }
 
-    /// How far a device has got, as stored, and whether it lacks what was read. One that is new lacks everything.
-    pub(super) fn stored_of(&self, id: DeviceId) -> (Seq, bool) {
-        let stored = self.stored.iter().find(|position| position.device == id.get());
-        stored
-            .map_or((Seq(0), self.marks.read > Seq(0)), |position| (Seq(position.upto), position.lacks_read))
-    }
-
     /// What is up to an entry, no device of the member is to have, nor to know that it was read.
     pub(super) fn begins_behind(&mut self, before: Seq) {
         for device in &mut self.devices {
@@ -463,29 +485,43 @@ impl Member {
         }
     }
 
-    /// A device has acknowledged: what it knows as read, and with what, before, the member's watermarks rise to these. Gives whether
-    /// anything is new, and the devices that must have a mark now.
+    /// A device has got further, in a log with this head for the member; `None`: it is none of the member's, and nothing has changed.
     ///
     /// Of what the member has read, all its devices are to know: one that has not said so has a mark in its inbox. Where nobody else
-    /// writes, nothing is to be known.
-    pub(super) fn has_read(&mut self, by: DeviceId, told: Seq, has_others: bool) -> (bool, Vec<DeviceId>) {
-        if !self.devices.iter().any(|device| device.id == by) {
-            return (false, Vec::new());
-        }
-        let is_new = told > self.marks.read && !is(Mutation::ForgetReading);
-        let knows_all = told >= self.marks.read || !has_others;
-        let (mut changed, mut unmarked) = (false, Vec::new());
-        for device in &mut self.devices {
-            if device.id == by {
-                changed |= knows_all && std::mem::take(&mut device.lacks_read);
-            } else if is_new && has_others {
+    /// writes (`has_others`), nothing is to be known.
+    pub(super) fn advance(
+        &mut self,
+        by: DeviceId,
+        told: Watermarks,
+        head: Seq,
+        has_others: bool,
+    ) -> Option<Advance> {
+        let at = self.devices.iter().position(|device| device.id == by)?;
+        let (before, marks) = (self.marks, self.marks.max(told.of_person()));
+        let is_read = marks.read > before.read && has_others;
+        let mut unmarked = Vec::new();
+        if is_read && !is(Mutation::ForgetReading) {
+            for device in self.devices.iter_mut().filter(|device| device.id != by) {
                 device.lacks_read = true;
                 if !std::mem::replace(&mut device.marked, true) {
                     unmarked.push(device.id);
                 }
             }
         }
-        (changed, unmarked)
+        let device = &mut self.devices[at];
+        let knows_all = told.read == marks.read || !has_others;
+        let learns = knows_all && std::mem::take(&mut device.lacks_read);
+        let moved = told.delivered > device.position;
+        device.position = device.position.max(told.delivered);
+        let advance = Advance {
+            changed: moved || learns || marks != before,
+            position: Some(device.position).filter(|_| !device.lacks_read),
+            marks: (marks != before).then_some((marks, is_read)),
+            caught_up: (device.marked || device.stale) && device.has_all(head),
+            unmarked,
+        };
+        self.marks = marks;
+        Some(advance)
     }
 
     /// Takes over the devices that the user has now. One that is new lacks everything.
@@ -493,7 +529,7 @@ impl Member {
         self.devices.retain(|device| ids.contains(&device.id));
         for id in ids {
             if !self.devices.iter().any(|device| device.id == *id) {
-                let (position, lacks_read) = self.stored_of(*id);
+                let (position, lacks_read) = stored_of(&self.stored, self.marks, *id);
                 self.devices.push(Device {
                     id: *id,
                     position,

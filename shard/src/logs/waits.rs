@@ -45,7 +45,7 @@ pub(crate) struct Acknowledged {
     pub(super) author: Author,
     /// The device has everything up to here, and knows what was read; `None`: it does not.
     pub(super) position: Option<Seq>,
-    /// Its user's watermarks, if they have risen, and whether the one of what was read has.
+    /// Its user's watermarks, if they have risen, and whether there is more that its other devices are to know as read.
     pub(super) advanced: Option<(Watermarks, bool)>,
 }
 

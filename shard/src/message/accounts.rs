@@ -107,7 +107,8 @@ pub enum UserOp {
     OthersAdvanced(LogId, Watermarks),
     /// A device of the user has a log up to an entry, and knows what was read of it, durably.
     Acknowledged(DeviceId, LogId, Seq),
-    /// A member's watermarks in a log of the user are durable. By this device; and whether more was read.
+    /// A member's watermarks in a log of the user are durable. By this device; and whether there is more that its other ones are
+    /// to know as read.
     Advanced(LogId, Author, Watermarks, bool),
     /// Say who the user is, so far as it may be shown.
     Describe(Origin, Shown),

@@ -130,6 +130,11 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
+    /// What a device says, for its person: what is read is delivered to them, if not to this device.
+    pub fn of_person(self) -> Self {
+        Self { delivered: self.delivered.max(self.read), read: self.read }
+    }
+
     /// The lower of both, each for itself.
     pub fn min(self, other: Self) -> Self {
         Self { delivered: self.delivered.min(other.delivered), read: self.read.min(other.read) }

@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use super::rivals::{Rival, RivalServer};
 use super::speakers::{Heard, Member, Mqtt, Nats};
-use super::{GroupArgs, SILENCE_MAX, speaker};
-use crate::latency::{Latencies, Percentiles, table};
+use super::{GroupArgs, SILENCE_MAX, Spread, Times, speaker};
 use crate::load::{Addresses, Arrivals, Happened, Pool, PoolOptions, Schedule, WAIT};
 use crate::{measure, stop};
 
@@ -19,8 +18,8 @@ const CONNECTIONS_MAX: u32 = 16_000;
 /// Handshakes under way at once.
 const HANDSHAKES: u32 = 128;
 
-/// Bytes at the begin of a message: the intended moment and its number.
-const STAMP_BYTES: usize = 16;
+/// Bytes at the begin of a message: its number.
+const NUMBER_BYTES: usize = 8;
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -28,10 +27,8 @@ pub struct BesideReport {
     server: String,
     errors: u64,
     messages: u64,
-    /// From the intended moment of sending until the server says that it has it; of nothing where it does not.
-    ack_ms: Percentiles,
-    first_ms: Percentiles,
-    fanout_ms: Percentiles,
+    #[serde(flatten)]
+    times: Times,
     server_cpu_us_per_message: f64,
     missing: u64,
     duplicates: u64,
@@ -47,11 +44,7 @@ impl BesideReport {
         format!(
             "\n\nbeside it, {server}: {messages} messages; {errors} errors, {missing} missing, {duplicates} duplicates{first}\n\
              {cpu:.1} us of server CPU a message\n\n{}",
-            table(&[
-                ("acknowledged", &self.ack_ms),
-                ("first member", &self.first_ms),
-                ("last member", &self.fanout_ms)
-            ])
+            self.times.table()
         )
     }
 }
@@ -69,9 +62,7 @@ struct Talk<'a> {
     told: Vec<Told>,
     /// The intended moments of messages that are not acknowledged, by device.
     waiting: Vec<VecDeque<Duration>>,
-    sent: Latencies,
-    first: Latencies,
-    last: Latencies,
+    spread: Spread,
     ready: u32,
     errors: u64,
     duplicates: u64,
@@ -80,7 +71,7 @@ struct Talk<'a> {
 }
 
 /// Runs it.
-pub fn run(rival: Rival, arguments: &GroupArgs) -> Result<BesideReport, String> {
+pub fn run(rival: Rival, version: String, arguments: &GroupArgs) -> Result<BesideReport, String> {
     let count = arguments.groups * arguments.members;
     if count > CONNECTIONS_MAX {
         return Err(format!("{rival} can have {CONNECTIONS_MAX} connections here, and not {count}"));
@@ -94,9 +85,7 @@ pub fn run(rival: Rival, arguments: &GroupArgs) -> Result<BesideReport, String> 
         begin: Instant::now(),
         told: Vec::new(),
         waiting: vec![VecDeque::new(); count as usize],
-        sent: Latencies::default(),
-        first: Latencies::default(),
-        last: Latencies::default(),
+        spread: Spread::default(),
         ready: 0,
         errors: 0,
         duplicates: 0,
@@ -108,12 +97,10 @@ pub fn run(rival: Rival, arguments: &GroupArgs) -> Result<BesideReport, String> 
     talk.talk()?;
     let cpu_s = measure::cpu_s(server.pid()) - before;
     Ok(BesideReport {
-        server: server.version.clone(),
+        server: version,
         errors: talk.errors,
         messages: talk.told.len() as u64,
-        ack_ms: Percentiles::of(&talk.sent.all()),
-        first_ms: Percentiles::of(&talk.first.all()),
-        fanout_ms: Percentiles::of(&talk.last.all()),
+        times: talk.spread.times(),
         server_cpu_us_per_message: cpu_s * 1e6 / talk.told.len().max(1) as f64,
         missing: if stop::asked() { 0 } else { talk.missing() },
         duplicates: talk.duplicates,
@@ -165,7 +152,7 @@ impl Talk<'_> {
             while let Some(intended) = schedule.due(now.min(time)) {
                 let (_, device) = speaker(&mut rng, self.arguments);
                 let mut body = (self.told.len() as u64).to_be_bytes().to_vec();
-                body.resize(size.max(STAMP_BYTES), b'x');
+                body.resize(size.max(NUMBER_BYTES), b'x');
                 self.told.push(Told { intended, heard: 0 });
                 self.waiting[device as usize].push_back(intended);
                 self.pool.with(device, |member| member.publish(&body));
@@ -199,7 +186,7 @@ impl Talk<'_> {
                 Happened::Frame(Heard::Message(body)) => self.message(now, &body),
                 Happened::Frame(Heard::Acknowledged) => {
                     if let Some(intended) = self.waiting[device as usize].pop_front() {
-                        self.sent.record(now, now.saturating_sub(intended));
+                        self.spread.sent.record(now, now.saturating_sub(intended));
                     }
                 }
                 Happened::Lost(why) => {
@@ -216,13 +203,7 @@ impl Talk<'_> {
         let number = body.first_chunk().map(|number| u64::from_be_bytes(*number) as usize);
         let Some(told) = number.and_then(|number| self.told.get_mut(number)) else { return };
         told.heard += 1;
-        let after = now.saturating_sub(told.intended);
-        if told.heard == 1 {
-            self.first.record(now, after);
-        }
-        if told.heard == others {
-            self.last.record(now, after);
-        }
+        self.spread.heard(now, told.intended, told.heard, others);
         self.duplicates += u64::from(told.heard > others);
     }
 }

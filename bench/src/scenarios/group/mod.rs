@@ -81,11 +81,8 @@ pub struct GroupReport {
     groups: u32,
     members: u32,
     messages: u64,
-    /// From the intended moment of sending to the sender's `Sent`.
-    ack_ms: Percentiles,
-    /// From there to the first and to the last member who gets it.
-    first_ms: Percentiles,
-    fanout_ms: Percentiles,
+    #[serde(flatten)]
+    times: Times,
     /// Of the bench's own server.
     row_ops_per_message: Option<f64>,
     server_cpu_us_per_message: Option<f64>,
@@ -121,11 +118,7 @@ impl GroupReport {
             figure(self.row_ops_per_message),
             figure(self.server_cpu_us_per_message),
             figure(self.server_bytes_per_member),
-            table(&[
-                ("acknowledged", &self.ack_ms),
-                ("first member", &self.first_ms),
-                ("last member", &self.fanout_ms)
-            ]),
+            self.times.table(),
         ) + &self.beside.iter().map(BesideReport::line).collect::<String>()
     }
 }
@@ -135,6 +128,53 @@ fn speaker(rng: &mut Rng, arguments: &GroupArgs) -> (u32, u32) {
     let group = rng.u32(..arguments.talking());
     // The last one is to be removed, and the first removes it.
     (group, group * arguments.members + rng.u32(1..arguments.members - 1))
+}
+
+/// How messages come to the members, each from its intended moment of sending.
+#[derive(Default)]
+struct Spread {
+    sent: Latencies,
+    first: Latencies,
+    last: Latencies,
+}
+
+/// What is said of that.
+#[derive(Debug, Serialize)]
+struct Times {
+    /// Until the server says to the sender that it has it; of nothing where it does not.
+    ack_ms: Percentiles,
+    /// Until the first and the last member gets it.
+    first_ms: Percentiles,
+    fanout_ms: Percentiles,
+}
+
+impl Spread {
+    /// A member has got what was to be sent at `intended`, as the `heard`th of so many.
+    fn heard(&mut self, now: Duration, intended: Duration, heard: u32, members: u32) {
+        let after = now.saturating_sub(intended);
+        if heard == 1 {
+            self.first.record(now, after);
+        }
+        if heard == members {
+            self.last.record(now, after);
+        }
+    }
+
+    fn times(&self) -> Times {
+        let [ack_ms, first_ms, fanout_ms] =
+            [&self.sent, &self.first, &self.last].map(|latencies| Percentiles::of(&latencies.all()));
+        Times { ack_ms, first_ms, fanout_ms }
+    }
+}
+
+impl Times {
+    fn table(&self) -> String {
+        table(&[
+            ("acknowledged", &self.ack_ms),
+            ("first member", &self.first_ms),
+            ("last member", &self.fanout_ms),
+        ])
+    }
 }
 
 /// A group.
@@ -164,9 +204,7 @@ struct Talk<'a> {
     groups: Vec<Group>,
     members: Vec<Member>,
     begin: Instant,
-    sent: Latencies,
-    first: Latencies,
-    last: Latencies,
+    spread: Spread,
     messages: u64,
     unanswered: u64,
     errors: u64,
@@ -180,11 +218,12 @@ struct Talk<'a> {
 
 /// Runs it.
 pub fn run(arguments: &GroupArgs) -> Result<GroupReport, String> {
-    arguments.beside.iter().try_for_each(|rival| rival.version().map(drop))?;
+    let versions = arguments.beside.iter().map(|rival| rival.version());
+    let versions = versions.collect::<Result<Vec<_>, String>>()?;
     let mut report = through_tern(arguments)?;
     // Tern's own server has ended: each has the machine to itself.
-    for rival in &arguments.beside {
-        report.beside.push(beside::run(*rival, arguments)?);
+    for (rival, version) in arguments.beside.iter().zip(versions) {
+        report.beside.push(beside::run(*rival, version, arguments)?);
     }
     Ok(report)
 }
@@ -210,7 +249,7 @@ fn through_tern(arguments: &GroupArgs) -> Result<GroupReport, String> {
     talk.talk()?;
     let (rows_after, cpu) = (rows(&target), target.cpu_s_since(cpu_before));
     let messages = talk.messages.max(1) as f64;
-    arguments.log.write(run, &[("acknowledged", &talk.sent), ("last-member", &talk.last)])?;
+    arguments.log.write(run, &[("acknowledged", &talk.spread.sent), ("last-member", &talk.spread.last)])?;
     Ok(GroupReport {
         scenario: "group",
         seed: arguments.seed,
@@ -219,9 +258,7 @@ fn through_tern(arguments: &GroupArgs) -> Result<GroupReport, String> {
         groups: arguments.groups,
         members: arguments.members,
         messages: talk.messages,
-        ack_ms: Percentiles::of(&talk.sent.all()),
-        first_ms: Percentiles::of(&talk.first.all()),
-        fanout_ms: Percentiles::of(&talk.last.all()),
+        times: talk.spread.times(),
         row_ops_per_message: rows_after
             .zip(rows_before)
             .map(|(after, before)| (after - before) as f64 / messages),
@@ -247,9 +284,7 @@ impl<'a> Talk<'a> {
             groups: vec![Group::default(); arguments.groups as usize],
             members: vec![first; target.users.len()],
             begin: Instant::now(),
-            sent: Latencies::default(),
-            first: Latencies::default(),
-            last: Latencies::default(),
+            spread: Spread::default(),
             messages: 0,
             unanswered: 0,
             errors: 0,
@@ -431,7 +466,7 @@ impl<'a> Talk<'a> {
                 } else if let Some(intended) = self.intended.get_mut(&device).and_then(|all| all.pop_front())
                 {
                     let now = self.begin.elapsed();
-                    self.sent.record(now, now.saturating_sub(intended));
+                    self.spread.sent.record(now, now.saturating_sub(intended));
                 }
                 let member = &mut self.members[device as usize];
                 // What lies between is on its way.
@@ -470,12 +505,8 @@ impl<'a> Talk<'a> {
         let sent =
             entry.body.first_chunk().map_or(now, |nanos| Duration::from_nanos(u64::from_be_bytes(*nanos)));
         let gone = of_group.removed_at.is_some_and(|removed| entry.seq > removed);
-        if *heard == 1 {
-            self.first.record(now, now.saturating_sub(sent));
-        }
-        if *heard == self.arguments.members - 1 - u32::from(gone) {
-            self.last.record(now, now.saturating_sub(sent));
-        }
+        let members = self.arguments.members - 1 - u32::from(gone);
+        self.spread.heard(now, sent, *heard, members);
     }
 }
 

@@ -58,13 +58,11 @@ pub struct RivalServer {
     _dir: TempDir,
     pub address: SocketAddr,
     pub tls: TlsClient,
-    pub version: String,
 }
 
 impl RivalServer {
     /// Starts it, with a certificate of its own.
     pub fn start(rival: Rival) -> Result<Self, String> {
-        let version = rival.version()?;
         let text = |error: &dyn fmt::Display| format!("{rival}: {error}");
         let dir = tempfile::tempdir().map_err(|error| text(&error))?;
         let CertifiedKey { cert, signing_key } =
@@ -89,7 +87,7 @@ impl RivalServer {
         let child = command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         let child = child.spawn().map_err(|error| text(&error))?;
         let tls = TlsClient::pinned(cert.der().clone()).map_err(|error| text(&error))?;
-        let mut server = Self { child, _dir: dir, address, tls, version };
+        let mut server = Self { child, _dir: dir, address, tls };
         server.until_it_listens().map_err(|error| text(&error))?;
         Ok(server)
     }

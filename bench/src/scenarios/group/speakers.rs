@@ -2,6 +2,7 @@
 //!
 //! Sources: the NATS client protocol (docs.nats.io, "Client Protocol"); MQTT 5.0 (OASIS), sections 2 and 3.
 
+use prost::encoding::encode_varint;
 use tern_wire::tls::{TlsClient, TlsError};
 
 use crate::load::{Said, Secured, Speaker};
@@ -223,12 +224,9 @@ fn text(text: &str) -> Vec<u8> {
 
 fn packet(kind: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
     out.push(kind);
-    let mut rest: usize = parts.iter().map(|part| part.len()).sum();
-    while rest > 0x7f {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    // A variable byte integer is a varint.
+    encode_varint(length as u64, out);
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
