@@ -771,6 +771,7 @@ class Device:
                 log.others_delivered = log.others_read = 0  # The server says them again.
                 self.state.put_log(push.chat, log)
             elif isinstance(push, pb.Begins):
+                self.note_generation()
                 self.logs[push.chat].begin(getattr(push, "from"))
                 self.state.put_log(push.chat, self.logs[push.chat])
             elif isinstance(push, pb.DeviceAdded):
@@ -857,6 +858,12 @@ class Device:
         log = self.logs[chat]
         while self.caught_up and log.has_gap():
             page = self.history(chat, after=log.upto)
+            with self.state:
+                # Of one's own messages that are learnt only from here nobody has told how far the others are with them.
+                self.note_generation()
+                log.others_delivered = max(log.others_delivered, page.delivered_upto)
+                log.others_read = max(log.others_read, page.read_upto)
+                self.state.put_log(chat, log)
             if not page.entries:  # What stands beyond the gap is not in the store.
                 with self.state:
                     self._rewind(chat, log.upto)

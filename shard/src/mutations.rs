@@ -42,14 +42,18 @@ tern_storage::mutations! {
     HearAfterRemoval => "sim/tests/mutations.rs" 1..60;
     /// Whoever is in a group may do everything in it.
     SkipRights => "sim/tests/mutations.rs" 1..60;
+    /// Whoever proves a phone is let in without the PIN.
+    IgnorePin => "sim/tests/mutations.rs" 1..60;
     /// Whoever is in a chat may edit what others have said.
     EditByAnybody => "sim/tests/mutations.rs" 1..60;
     /// What was deleted for everyone can still be read from its edits.
     KeepEdits => "sim/tests/mutations.rs" 1..60;
+    /// What is too old is removed though somebody has not received it.
+    CutUnreceived => "sim/tests/mutations.rs" 1..60;
     /// What is due is never looked for.
     ForgetAgenda => "sim/tests/mutations.rs" 1..60;
     /// Nobody looks whether a message that was scheduled has been sent before.
-    DispatchAnew => "sim/tests/mutations.rs" 440..460;
+    DispatchAnew => "sim/tests/mutations.rs" 455..475;
     /// Whoever has an invitation comes by it, though it is over.
     TakeOldInvitation => "sim/tests/mutations.rs" 1..60;
     /// How far the members of a group have got is told before it is durable.

@@ -10,12 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use tern_proto::v1;
+use tern_shard::limits::GROUP_TAIL_MIN;
 use tern_storage::embedded::{Step, SteppedEngine};
 use tern_storage::records::{
     ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, UserRecord,
 };
 use tern_storage::{Completion, Direction, Engine as _, Key, KeyRange, LogId, ScanLimit, Wake, keys};
 
+use crate::kept::Kept;
 use crate::model::{Group, Stay};
 use crate::record::{Record, place_of};
 use crate::talk::{Speaker, Talk, is_private, says};
@@ -33,7 +35,10 @@ const AHEAD_MS_MAX: u64 = 60_000;
 #[derive(Default, Debug)]
 pub(crate) struct Log {
     exists: bool,
+    /// All that were ever in it: those before the first one that is left as they were written last.
     pub(crate) entries: Vec<EntryRecord>,
+    /// Where what is left begins.
+    pub(crate) first: u64,
     pub(crate) members: BTreeMap<u64, MemberRecord>,
     /// What a group's entries say of it.
     pub(crate) group: Option<Group>,
@@ -95,19 +100,24 @@ impl Log {
         stays.into_iter().flatten().any(|stay| stay.from <= seq && (stay.until == 0 || seq <= stay.until))
     }
 
+    /// What is left.
+    fn left(&self) -> &[EntryRecord] {
+        &self.entries[self.first.max(1) as usize - 1..]
+    }
+
     /// What has outlived its time, or is to be erased and nothing says so; or was erased before this.
-    fn ends_in_time(&self, latest_ms: u64) -> Result<(), String> {
-        for EntryRecord { seq, expires_ms, erased, .. } in &self.entries {
+    fn ends_in_time(&self, kept: &Kept, latest_ms: u64) -> Result<(), String> {
+        for EntryRecord { seq, expires_ms, erased, time_ms, .. } in self.left() {
             if *expires_ms > 0 && !erased && !self.due.contains(&(*expires_ms, *seq)) {
                 return Err(format!("{seq} ends at {expires_ms}, and nothing says so"));
             }
             let by_deed = self.due.contains(&(*expires_ms, *seq));
-            if *erased && *expires_ms > latest_ms && !by_deed {
+            if *erased && *expires_ms > latest_ms && !by_deed && !kept.is_old(*time_ms, latest_ms) {
                 return Err(format!("{seq} ends at {expires_ms}, and was erased before"));
             }
         }
-        let head = self.head();
-        match self.due.iter().find(|(_, seq)| *seq > head) {
+        let left = self.first..=self.head();
+        match self.due.iter().find(|(_, seq)| !left.contains(seq)) {
             Some((_, seq)) => Err(format!("something is due of {seq}, which is not there")),
             None => Ok(()),
         }
@@ -117,7 +127,18 @@ impl Log {
     pub(crate) fn outlived(&self, now_ms: u64) -> Option<u64> {
         let outlived =
             |entry: &&EntryRecord| entry.expires_ms > 0 && entry.expires_ms <= now_ms && !entry.erased;
-        self.entries.iter().find(outlived).map(|entry| entry.seq)
+        self.left().iter().find(outlived).map(|entry| entry.seq)
+    }
+
+    /// What is left of what was to be cut off before this: all have it, and it is not what always stays.
+    pub(crate) fn stays_too_long(&self, kept: &Kept, now_ms: u64) -> Option<u64> {
+        let always = if self.group.is_some() { 2 * GROUP_TAIL_MIN.0 as u64 } else { 1 };
+        let oldest = self.left().first().filter(|oldest| oldest.seq + always <= self.head())?;
+        let have_all = self.memberships.iter().all(|user| {
+            let delivered = self.members.get(user).map_or(0, |member| member.delivered_upto);
+            *user == oldest.sender || !self.is_in(*user) || delivered >= oldest.seq
+        });
+        (have_all && kept.is_old(oldest.time_ms, now_ms)).then_some(oldest.seq)
     }
 
     /// Up to where a member sees it.
@@ -145,33 +166,34 @@ impl Log {
 
 impl Books {
     /// Reads all there is. `None`: the store can't be read now.
-    pub(crate) fn read(engine: &SteppedEngine, now: Duration) -> Result<Option<Self>, String> {
+    pub(crate) fn read(engine: &SteppedEngine, now: Duration, kept: &Kept) -> Result<Option<Self>, String> {
         // This applies what is durable.
         if engine.get_blocking(&keys::store_identity()).is_err() {
             return Ok(None);
         }
         let mut books = Self::default();
-        for table in [b'e', b'l', b'w', b'g', b'x', b't', b'u', b'd', b'i'] {
+        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i'] {
             let Some(rows) = read_table(engine, table, now) else { return Ok(None) };
             for (key, value) in rows {
                 books
-                    .row(table, &key, &value)
+                    .row(table, &key, &value, kept)
                     .ok_or_else(|| format!("{}: no record", keys::describe(&key)))?;
             }
         }
         for (id, log) in &mut books.logs {
             if let LogId::Group(_) = id {
-                let group = Group::of(&log.entries).map_err(|what| format!("{id:?}: {what}"))?;
+                let group =
+                    kept.group_of(*id, log.entries.iter()).map_err(|what| format!("{id:?}: {what}"))?;
                 log.group = Some(group).filter(|group| !group.people.is_empty());
             }
         }
         Ok(Some(books))
     }
 
-    fn row(&mut self, table: u8, key: &[u8], value: &[u8]) -> Option<()> {
+    fn row(&mut self, table: u8, key: &[u8], value: &[u8], kept: &Kept) -> Option<()> {
         let number = |at: usize| Some(u64::from_be_bytes(*key.get(at..)?.first_chunk()?));
         let device = |at: usize| Some(u32::from_be_bytes(*key.get(at..)?.first_chunk()?));
-        let log = || LogId::from_bytes(key.get(PREFIX..PREFIX + LOG_BYTES)?);
+        let log = || log_in(key);
         let behind = PREFIX + LOG_BYTES;
         match table {
             b'e' => {
@@ -182,8 +204,9 @@ impl Books {
                 (keys::number_of(key) == Some(seq) && record.seq == seq).then_some(())?;
             }
             b'l' => {
-                LogRecord::decode(value).ok()?;
-                self.logs.entry(log()?).or_default().exists = true;
+                let (id, first) = (log()?, LogRecord::decode(value).ok()?.first.max(1));
+                let log = self.logs.entry(id).or_default();
+                (log.exists, log.first, log.entries) = (true, first, kept.before(id, first)?);
             }
             b'w' => {
                 let id = log()?;
@@ -240,19 +263,20 @@ impl Books {
     /// - nobody is beyond the head, nothing is read that is not delivered, and nothing a device has is not delivered;
     /// - an entry that a living device has not said that it has, and has not written itself, is marked in its inbox, or the device is
     ///   new and asks for all.
-    pub(crate) fn audit(&self, record: &Record, latest_ms: u64) -> Result<Sums, String> {
+    pub(crate) fn audit(&self, record: &Record, kept: &Kept, latest_ms: u64) -> Result<Sums, String> {
         let (mut sums, mut stand) = (Sums::default(), BTreeSet::new());
+        let is_old = |entry: &EntryRecord| kept.is_old(entry.time_ms, latest_ms);
         for (id, log) in &self.logs {
             match id {
-                LogId::Direct(..) | LogId::Private(_) => self.audit_log(*id, log),
-                LogId::Group(_) => audit_group(log),
+                LogId::Direct(..) | LogId::Private(_) => self.audit_log(*id, log, kept, is_old),
+                LogId::Group(_) => audit_group(log, is_old),
             }
-            .and_then(|()| log.ends_in_time(latest_ms))
+            .and_then(|()| log.ends_in_time(kept, latest_ms))
             .map_err(|what| format!("{id:?}: {what}"))?;
             for entry in &log.entries {
                 // What was erased, and nobody was told of before, has no number.
                 let Some(number) = record.stands_in(*id, entry)? else { continue };
-                if !stand.insert(number) {
+                if !stand.insert(number) && !record.may_be_twice(number) {
                     return Err(format!("message {number} stands twice, the second time in {id:?}"));
                 }
             }
@@ -266,7 +290,13 @@ impl Books {
         Ok(sums)
     }
 
-    fn audit_log(&self, id: LogId, log: &Log) -> Result<(), String> {
+    fn audit_log(
+        &self,
+        id: LogId,
+        log: &Log,
+        kept: &Kept,
+        is_old: impl Fn(&EntryRecord) -> bool,
+    ) -> Result<(), String> {
         let (lower, higher) = match id {
             LogId::Direct(lower, higher) => (lower, higher),
             LogId::Private(user) => (user, user),
@@ -288,7 +318,7 @@ impl Books {
         let (mut talk, mut messages) = (Talk::default(), 0);
         for entry in &log.entries {
             let EntryRecord { seq, sender, .. } = *entry;
-            talk.take(entry, Speaker { first: 1, is_admin: false })
+            talk.take(&kept.whole(id, entry), Speaker { first: 1, is_admin: false })
                 .map_err(|what| format!("entry {seq} of {sender}: {what}"))?;
             let counts = u64::from(says(entry.kind));
             messages += counts;
@@ -309,12 +339,12 @@ impl Books {
                 return Err(format!("its sums at {seq} are {sums:?}, and not {are:?}"));
             }
             let client = (sender, entry.device, entry.client_id);
-            if log.clients.get(&client) != Some(&seq) {
+            if seq >= log.first && log.clients.get(&client) != Some(&seq) {
                 return Err(format!("under the number of {seq} stands {:?}", log.clients.get(&client)));
             }
         }
-        talk.is_kept_by(&log.entries)?;
-        if log.clients.len() != log.entries.len() {
+        talk.is_kept_by(log.left(), is_old)?;
+        if log.clients.len() != log.left().len() {
             return Err(format!("{} numbers are used for {} entries", log.clients.len(), log.head()));
         }
         Ok(())
@@ -431,6 +461,11 @@ impl Books {
     }
 }
 
+/// The log that an entry's key names.
+pub(crate) fn log_in(key: &[u8]) -> Option<LogId> {
+    LogId::from_bytes(key.get(PREFIX..PREFIX + LOG_BYTES)?)
+}
+
 /// Whether an entry is what it was, but for what later ones have made of it.
 fn stays(was: &EntryRecord, is: &EntryRecord) -> bool {
     let made = EntryRecord { edits: is.edits.clone(), ..was.clone() };
@@ -439,7 +474,7 @@ fn stays(was: &EntryRecord, is: &EntryRecord) -> bool {
 }
 
 /// Whether a group is what its entries say, and nobody has said or done anything in it who might not.
-fn audit_group(log: &Log) -> Result<(), String> {
+fn audit_group(log: &Log, is_old: impl Fn(&EntryRecord) -> bool) -> Result<(), String> {
     let Some(group) = &log.group else { return Err("it has no entries, or wrong ones".to_owned()) };
     if !log.exists {
         return Err("its record is not there".to_owned());
@@ -455,10 +490,11 @@ fn audit_group(log: &Log) -> Result<(), String> {
             return Err(format!("of {user} stands {is:?}, and {person:?} is said"));
         }
     }
-    let clients = log.entries.iter().map(|entry| ((entry.sender, entry.device, entry.client_id), entry.seq));
+    let clients = log.left().iter().map(|entry| ((entry.sender, entry.device, entry.client_id), entry.seq));
     if log.clients != clients.collect() {
         return Err("its entries do not stand under their authors' numbers".to_owned());
     }
+    group.keeps(log.left(), is_old)?;
     times_rise(log)
 }
 

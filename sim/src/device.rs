@@ -11,6 +11,7 @@ use tern_storage::medium::stream::Stream;
 use tern_wire::ids::GROUPS_FROM;
 
 use crate::clocks::DeviceClock;
+use crate::pins::Asked;
 use crate::record::{Record, place_of};
 use crate::registrar::Registrar;
 use crate::talk::has_text;
@@ -35,6 +36,8 @@ struct Wants {
     is_change: bool,
     /// The device that is to be ended.
     ends: Option<u32>,
+    /// The PIN that is to be set, or removed.
+    pin: Option<Asked>,
 }
 
 /// See the module.
@@ -181,7 +184,7 @@ impl Device {
     }
 
     /// The application wants something. A message is one that the record knows.
-    pub(crate) fn ask(&mut self, work: Work, ask: Ask) -> Input {
+    pub(crate) fn ask(&mut self, work: Work, ask: Ask, record: &mut Record) -> Input {
         self.tickets += 1;
         let message = match &ask {
             Ask::Send(message) if has_text(message.kind.number()) => {
@@ -194,7 +197,13 @@ impl Device {
             Ask::Request(client_frame::Request::EndDevice(ended)) => Some(ended.device_id),
             _ => None,
         };
-        self.wants.insert(self.tickets, Wants { work, message, is_change, ends });
+        let pin = match &ask {
+            Ask::Request(client_frame::Request::SetPin(set)) => {
+                Some(record.pins.asks(&self.phone, set.pin.is_empty()))
+            }
+            _ => None,
+        };
+        self.wants.insert(self.tickets, Wants { work, message, is_change, ends, pin });
         Input::Ask(self.tickets, ask)
     }
 
@@ -208,7 +217,7 @@ impl Device {
     pub(crate) fn code_came(&mut self, code: &str, now: Duration, record: &mut Record) -> Vec<Action> {
         let (monotonic, mut actions) = (self.clock.monotonic(now), Vec::new());
         if let Some(Life::Registers(registrar)) = &mut self.life {
-            registrar.code_came(code, monotonic, &mut actions);
+            registrar.code_came(code, monotonic, &mut record.pins, &mut actions);
             (0..registrar.take_proofs()).for_each(|_| record.asks_for_session(&self.phone));
         }
         actions
@@ -269,11 +278,12 @@ impl Device {
         let (monotonic, mut actions, was_busy) = (self.clock.monotonic(now), Vec::new(), registrar.is_busy());
         let mut session = None;
         match input {
-            Input::Due => registrar.due(monotonic, &mut actions),
+            Input::Due => registrar.due(monotonic, &mut record.pins, &mut actions),
             Input::Connected(connection) => registrar.connected(connection, monotonic, &mut actions),
             Input::Lost(connection, _) => registrar.lost(connection, monotonic),
             Input::Received(connection, bytes) => {
-                session = registrar.received(connection, &bytes, monotonic, &mut actions)?;
+                session =
+                    registrar.received(connection, &bytes, monotonic, &mut record.pins, &mut actions)?;
             }
             Input::Ask(..) | Input::Close => unreachable!("only a device with a session is asked"),
         }
@@ -317,6 +327,9 @@ impl Device {
                 return Err(format!("the session of device {device} of {user} is over"));
             }
             record.device_ended(self.number);
+            for log in machine.tables().logs(Which::All(None), u32::MAX).expect("memory is read") {
+                record.had(place_of(user, log.chat), user, log.position);
+            }
             self.keyed = None;
             self.registers(now)
         };
@@ -340,7 +353,7 @@ impl Device {
             }
             return Ok(());
         }
-        let Wants { work, message, is_change, ends } =
+        let Wants { work, message, is_change, ends, pin } =
             self.wants.remove(&ticket).ok_or("a second answer, or one to nothing")?;
         match (answer, message, ends) {
             (Ok(Reply::Sent(sent)), Some((chat, text)), _) => {
@@ -352,6 +365,9 @@ impl Device {
             (Err(_), Some((_, text)), _) => record.refused(&text),
             (Ok(Reply::Message(server_frame::Message::DeviceEnded(_))), _, Some(device)) => {
                 record.ended(self.user, device);
+            }
+            (Ok(Reply::Message(server_frame::Message::PinSet(_))), ..) => {
+                record.pins.is_done(&self.phone, pin.ok_or("a PIN is set that nobody has asked for")?);
             }
             (Ok(Reply::Message(server_frame::Message::ChatsPage(page))), ..) => {
                 self.page = Some(page.clone())

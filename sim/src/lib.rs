@@ -44,8 +44,10 @@
 mod books;
 mod clocks;
 mod device;
+mod kept;
 mod model;
 mod node;
+mod pins;
 mod record;
 mod registrar;
 mod shape;

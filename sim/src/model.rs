@@ -56,8 +56,16 @@ impl Group {
         for entry in entries {
             group.take(entry).map_err(|what| format!("entry {} of {}: {what}", entry.seq, entry.sender))?;
         }
-        group.talk.is_kept_by(entries)?;
         Ok(group)
+    }
+
+    /// Whether the entries are what they have made of each other: see [`Talk::is_kept_by`].
+    pub(crate) fn keeps(
+        &self,
+        entries: &[EntryRecord],
+        is_old: impl Fn(&EntryRecord) -> bool,
+    ) -> Result<(), String> {
+        self.talk.is_kept_by(entries, is_old)
     }
 
     fn take(&mut self, entry: &EntryRecord) -> Result<(), String> {

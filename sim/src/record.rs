@@ -9,6 +9,7 @@ use tern_wire::ids::{GROUPS_FROM, PRIVATE};
 
 use crate::books::Books;
 use crate::node::Token;
+use crate::pins::Pins;
 use crate::talk::has_text;
 
 /// The log of a chat, as a user names it.
@@ -91,6 +92,11 @@ pub(crate) struct Record {
     tokens: BTreeMap<String, (u64, u32, u32)>,
     /// The newest token of each device that was presented.
     presented: BTreeMap<(u64, u32), u32>,
+    pub(crate) pins: Pins,
+    /// Up to where some device of somebody has had a log whose session is over since.
+    had: BTreeMap<(LogId, u64), u64>,
+    /// What was cut off: sent again, it is a new message.
+    cut: BTreeSet<u64>,
 }
 
 impl Record {
@@ -155,10 +161,40 @@ impl Record {
     pub(crate) fn acknowledged(&mut self, text: &[u8], place: LogId, seq: u64) -> Result<(), String> {
         let number = self.stands(place, seq, text)?;
         let told = self.acknowledged.insert(number, (place, seq));
-        if told.is_some_and(|told| told != (place, seq)) {
+        if told.is_some_and(|told| told != (place, seq)) && !self.cut.contains(&number) {
             return Err(format!("a retry got another place: {told:?} and {seq} of {place:?}"));
         }
         Ok(())
+    }
+
+    /// An entry is being cut off: what it says may be said again.
+    pub(crate) fn is_cut(&mut self, place: LogId, entry: &EntryRecord) {
+        self.cut.extend(self.number_in(place, entry));
+    }
+
+    /// Whether a text may stand in the books more than once.
+    pub(crate) fn may_be_twice(&self, number: u64) -> bool {
+        self.cut.contains(&number)
+    }
+
+    /// How many entries say what others say too.
+    pub(crate) fn again(&self, books: &Books) -> u64 {
+        let logs = books.logs.iter();
+        let entries = logs.flat_map(|(id, log)| log.entries.iter().map(|entry| (*id, entry)));
+        let texts = entries.filter(|(_, entry)| has_text(entry.kind));
+        let numbers: Vec<_> = texts.filter_map(|(id, entry)| self.number_in(id, entry)).collect();
+        (numbers.len() - numbers.iter().collect::<BTreeSet<_>>().len()) as u64
+    }
+
+    /// A device had a log up to an entry.
+    pub(crate) fn had(&mut self, place: LogId, user: u64, upto: u64) {
+        let had = self.had.entry((place, user)).or_default();
+        *had = upto.max(*had);
+    }
+
+    /// Up to where those devices of somebody have had a log whose sessions are over.
+    pub(crate) fn had_upto(&self, place: LogId, user: u64) -> u64 {
+        self.had.get(&(place, user)).copied().unwrap_or(0)
     }
 
     /// Somebody was told that a text stands at a place. Gives its number.
@@ -170,7 +206,7 @@ impl Record {
         }
         let said = self.said.get_mut(&number).expect("it was just found");
         let before = *said.seq.get_or_insert(seq);
-        if before != seq {
+        if before != seq && !self.cut.contains(&number) {
             return Err(format!("{number} was told to stand at {before} and at {seq} of {place:?}"));
         }
         Ok(number)

@@ -21,6 +21,8 @@ use tern_wire::errors::Reason;
 use tern_wire::frame::{self, FrameBuffer};
 use tern_wire::limits::SERVER_FRAME_BYTES_MAX;
 
+use crate::pins::{Given, Pins};
+
 /// How long each step may take; then the connection is given up.
 const STEP_MAX: Duration = Duration::from_secs(20);
 
@@ -56,6 +58,10 @@ pub(crate) struct Registrar {
     /// What the server called the last request for a code, and until when its code is waited for.
     registration: Option<(u64, Duration)>,
     code: Option<String>,
+    /// The server wants the PIN.
+    wants_pin: bool,
+    /// The PIN that was given with the last proof, and whether the account was locked then.
+    given: (Given, Option<u32>),
     /// Proofs that were sent, and nobody has been told of.
     proofs: u32,
     stream: Stream,
@@ -76,6 +82,8 @@ impl Registrar {
             store: Bytes::new(),
             registration: None,
             code: None,
+            wants_pin: false,
+            given: (Given::Nothing, None),
             proofs: 0,
             stream,
         }
@@ -97,7 +105,7 @@ impl Registrar {
     }
 
     /// Its time has come.
-    pub(crate) fn due(&mut self, now: Duration, out: &mut Vec<Action>) {
+    pub(crate) fn due(&mut self, now: Duration, pins: &mut Pins, out: &mut Vec<Action>) {
         if now < self.by {
             return;
         }
@@ -111,7 +119,7 @@ impl Registrar {
             Stage::Waiting => {
                 // It may have been lost on its way: another one is asked for.
                 self.registration = None;
-                self.next(now, out);
+                self.next(now, pins, out);
             }
             Stage::Connecting | Stage::Greeting | Stage::Asking | Stage::Proving => self.close(now, out),
         }
@@ -139,11 +147,11 @@ impl Registrar {
     }
 
     /// A code was delivered to its phone: its own, or one that somebody else with this phone has asked for.
-    pub(crate) fn code_came(&mut self, code: &str, now: Duration, out: &mut Vec<Action>) {
+    pub(crate) fn code_came(&mut self, code: &str, now: Duration, pins: &mut Pins, out: &mut Vec<Action>) {
         if self.registration.is_some() && self.code.is_none() {
             self.code = Some(code.to_owned());
             if self.stage == Stage::Waiting {
-                self.next(now, out);
+                self.next(now, pins, out);
             }
         }
     }
@@ -154,6 +162,7 @@ impl Registrar {
         connection: u64,
         bytes: &[u8],
         now: Duration,
+        pins: &mut Pins,
         out: &mut Vec<Action>,
     ) -> Result<Option<(u64, Memory)>, String> {
         if connection != self.connection {
@@ -165,7 +174,7 @@ impl Registrar {
             frames.next(SERVER_FRAME_BYTES_MAX).map_err(|_| "the server sends no frames")?
         {
             let frame = v1::ServerFrame::decode(frame).map_err(|_| "the server sends no messages")?;
-            if let Some(session) = self.answered(frame, now, out)? {
+            if let Some(session) = self.answered(frame, now, pins, out)? {
                 return Ok(Some(session));
             }
         }
@@ -177,6 +186,7 @@ impl Registrar {
         &mut self,
         frame: v1::ServerFrame,
         now: Duration,
+        pins: &mut Pins,
         out: &mut Vec<Action>,
     ) -> Result<Option<(u64, Memory)>, String> {
         use server_frame::Message as M;
@@ -185,48 +195,57 @@ impl Registrar {
             (Stage::Resting, _) => {}
             (Stage::Greeting, Some(M::Welcome(welcome))) => {
                 self.store = welcome.store;
-                self.next(now, out);
+                self.next(now, pins, out);
             }
             (Stage::Asking, Some(M::CodeSent(sent))) => {
                 // A code that came before this was for an earlier request.
                 (self.registration, self.code) = (Some((sent.registration, now + CODE_MAX)), None);
-                self.next(now, out);
+                self.next(now, pins, out);
             }
             (Stage::Proving, Some(M::Session(session))) => {
+                let (given, locked) = self.given;
+                if given != Given::Right && locked.is_some() && locked == pins.locked(&self.phone) {
+                    return Err(format!("{} was let in with {given:?} for a PIN", session.user_id));
+                }
                 out.push(Action::Close { connection: self.connection, cleanly: true });
                 let account = Account::new(&self.phone, &session, &self.store);
                 return Ok(Some((session.user_id, Memory::registered(DeviceRow::new(account)))));
             }
-            (_, Some(M::Refused(refused))) => self.refused(&refused, now, out),
+            (_, Some(M::Refused(refused))) => self.refused(&refused, now, pins, out),
             (_, Some(M::GoAway(_))) => self.close(now, out),
             (stage, _) => return Err(format!("something else was said to one who is {stage:?}")),
         }
         Ok(None)
     }
 
-    fn refused(&mut self, refused: &v1::Refused, now: Duration, out: &mut Vec<Action>) {
+    fn refused(&mut self, refused: &v1::Refused, now: Duration, pins: &mut Pins, out: &mut Vec<Action>) {
         match refused.reason() {
             // It was somebody else's code: the own one is still to come, or was lost.
             Reason::CodeWrong => self.code = None,
             Reason::CodeExpired | Reason::TooManyAttempts => (self.code, self.registration) = (None, None),
+            // The code is as good as before. How long it takes until none is needed does not matter to who knows the PIN.
+            Reason::PinNeeded | Reason::PinWrong => {
+                self.wants_pin = true;
+                return self.next(now, pins, out);
+            }
             _ => {}
         }
         if refused.retry_after_ms > 0 {
             out.push(Action::Close { connection: self.connection, cleanly: true });
             return self.rest(now, refused.retry_after_ms.into());
         }
-        self.next(now, out);
+        self.next(now, pins, out);
     }
 
     /// Does what comes next on a connection that stands.
-    fn next(&mut self, now: Duration, out: &mut Vec<Action>) {
+    fn next(&mut self, now: Duration, pins: &mut Pins, out: &mut Vec<Action>) {
         let phone = self.phone.clone();
         match (self.registration, self.code.clone()) {
             (Some((registration, _)), Some(code)) => {
                 self.goes_on(Stage::Proving, now);
                 self.proofs += 1;
                 let (name, device_name) = ("somebody".to_owned(), "registered".to_owned());
-                let pin = String::new();
+                let pin = self.gives(pins).to_pin(&phone);
                 let verify = v1::Verify { phone, code, name, device_name, registration, pin };
                 self.ask(client_frame::Request::Verify(verify), out);
             }
@@ -236,6 +255,19 @@ impl Registrar {
                 self.ask(client_frame::Request::Register(v1::Register { phone }), out);
             }
         }
+    }
+
+    /// The PIN to give: whoever is asked for it knows it.
+    fn gives(&mut self, pins: &mut Pins) -> Given {
+        let given = match self.stream.below(4) {
+            _ if self.wants_pin => Given::Right,
+            _ if !pins.was_wanted(&self.phone) => Given::Nothing,
+            0 => Given::Nothing,
+            1 if pins.tries_wrong(&self.phone) => Given::Wrong,
+            _ => Given::Right,
+        };
+        self.given = (given, pins.locked(&self.phone));
+        given
     }
 
     fn ask(&mut self, request: client_frame::Request, out: &mut Vec<Action>) {

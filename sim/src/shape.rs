@@ -14,6 +14,9 @@ pub(crate) const DEVICES_MAX: usize = 8;
 /// What is written until it is flushed, in worlds of up to ten devices.
 const FLUSH_BYTES: u64 = 16 << 10;
 
+/// In every fourth world messages that all have received are kept for so long.
+const HISTORY_MS: u64 = 6_000;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
@@ -21,6 +24,8 @@ pub(crate) struct Shape {
     pub(crate) store: EmbeddedOptions,
     /// Messages from core to core that wait; from then on new work is refused.
     pub(crate) congested_max: usize,
+    /// Messages that all have received are kept for so long, in ms; 0: for ever.
+    pub(crate) history_ms: u64,
 }
 
 impl Shape {
@@ -40,7 +45,9 @@ impl Shape {
             ..EmbeddedOptions::default()
         };
         let congested_max = one_of([16, 256, 4096]) as usize;
-        Self { access_token_valid_ms: one_of([70_000, 100_000, 3_600_000]), store, congested_max }
+        let access_token_valid_ms = one_of([70_000, 100_000, 3_600_000]);
+        let history_ms = if stream.below(4) == 0 { HISTORY_MS } else { 0 };
+        Self { access_token_valid_ms, store, congested_max, history_ms }
     }
 
     /// The bounds of a process: of every other one so small that what is in memory leaves it, and what is pushed waits.
@@ -57,6 +64,7 @@ impl Shape {
             edit_window_ms: EDIT_WINDOW_MS,
             deletion_window_ms: DELETION_WINDOW_MS,
             access_token_valid_ms: self.access_token_valid_ms,
+            history_ms: self.history_ms,
             ..Limits::default()
         };
         if stream.below(2) == 0 {

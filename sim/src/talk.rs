@@ -125,8 +125,12 @@ impl Talk {
         about.map_or(0, |message| message.expires_ms)
     }
 
-    /// Whether the entries are what they have made of each other.
-    pub(crate) fn is_kept_by(&self, entries: &[EntryRecord]) -> Result<(), String> {
+    /// Whether the entries are what they have made of each other, but for those that were kept no longer.
+    pub(crate) fn is_kept_by(
+        &self,
+        entries: &[EntryRecord],
+        is_old: impl Fn(&EntryRecord) -> bool,
+    ) -> Result<(), String> {
         let mut erased: BTreeMap<u64, ()> = self.replaced.iter().map(|seq| (*seq, ())).collect();
         for (seq, message) in self.said.iter().filter(|(_, message)| message.is_deleted) {
             erased.insert(*seq, ());
@@ -141,7 +145,7 @@ impl Talk {
             let is_so = match entry.erased {
                 true => {
                     let is_empty = entry.body.is_empty() && entry.mentions.is_empty();
-                    is_empty && (is_erased || entry.expires_ms > 0)
+                    is_empty && (is_erased || entry.expires_ms > 0 || is_old(entry))
                 }
                 false => !is_erased,
             };

@@ -23,7 +23,7 @@ pub enum Work {
     Chats,
     /// A person is looked up, by id or phone.
     LookUp,
-    /// A person, or a device, gets another name; a group is made, changed, or asked about.
+    /// A person, or a device, gets another name, an account another PIN; a group is made, changed, or asked about.
     Rename,
     /// The list of one's devices, and one that is to ring, is ended, or logs out.
     Devices,

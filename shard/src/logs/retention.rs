@@ -18,9 +18,28 @@ use crate::entry::{Author, Entry};
 use crate::held::Load;
 use crate::limits::{CUT_ENTRIES_MAX, GROUP_TAIL_MIN, RETENTION_LOGS_MAX, RETENTION_ROUND_MS};
 use crate::message::{LogOp, Unreadable};
+use crate::mutations::{Mutation, is};
+
+/// Bytes that are read of a log to see whether there is anything to do.
+const OLDEST_BYTES_MAX: usize = 64 << 10;
 
 /// The newest entries of a group that are never cut off.
 const GROUP_KEPT: u64 = 2 * GROUP_TAIL_MIN.0 as u64;
+
+/// How many of the newest entries of a log are never cut off.
+fn stay(log: LogId) -> u64 {
+    if matches!(log, LogId::Group(_)) { GROUP_KEPT } else { 1 }
+}
+
+/// How long it takes from the end of a round to the next one.
+fn between_ms(history_ms: u64) -> u64 {
+    (history_ms / 24).clamp(500, RETENTION_ROUND_MS)
+}
+
+/// Whether an entry has what could be erased.
+fn says_something(entry: &Entry) -> bool {
+    !entry.is_erased() && !entry.body.is_empty()
+}
 
 /// Where the job stands.
 #[derive(Default, Debug)]
@@ -60,13 +79,12 @@ impl Log {
         // Whoever has sent it has it, and need not say so.
         let mut others = self.members.iter().filter(|member| member.user != entry.author.user);
         let is_delivered = others.all(|member| !member.is_present() || member.shown.delivered >= entry.seq);
-        age_ms >= history_ms && (is_delivered || age_ms >= undelivered_ms)
+        age_ms >= history_ms && (is_delivered || is(Mutation::CutUnreceived) || age_ms >= undelivered_ms)
     }
 
     /// Of its oldest entries, those that are kept no longer.
-    fn cut_of(&self, entries: Vec<Entry>, now_ms: u64, keep: (u64, u64)) -> Cut {
-        let stay = if self.group.is_some() { GROUP_KEPT } else { 1 };
-        let last = self.durable.seq().0.saturating_sub(stay);
+    fn cut_of(&self, id: LogId, entries: Vec<Entry>, now_ms: u64, keep: (u64, u64)) -> Cut {
+        let last = self.durable.seq().0.saturating_sub(stay(id));
         let mut cut = Cut::default();
         for entry in entries {
             if !self.is_too_old(&entry, now_ms, keep) {
@@ -74,7 +92,7 @@ impl Log {
             }
             match entry.seq.0 <= last {
                 true => cut.removed.push(entry),
-                false if !entry.is_erased() && !entry.body.is_empty() => cut.erased.push(entry),
+                false if says_something(&entry) => cut.erased.push(entry),
                 false => {}
             }
         }
@@ -90,7 +108,8 @@ impl Logs {
             return;
         }
         let Some(at) = self.round.at else {
-            if self.round.next_ms <= cx.now_ms || self.round.next_ms > cx.now_ms + RETENTION_ROUND_MS {
+            // The clock may have been set back.
+            if self.round.next_ms <= cx.now_ms || self.round.next_ms > cx.now_ms + between_ms(history_ms) {
                 self.round.at = Some(At::Slot(0));
             }
             return;
@@ -119,8 +138,8 @@ impl Logs {
             if !is_kept_apart && cx.is_here(Slot::of_log(id)) && cx.may_read() {
                 let first = LogRecord::decode(&value[..]).map_or(1, |record| record.first.max(1));
                 let range = keys::entries(id, first, u64::MAX);
-                let one = ScanLimit { rows: 1, bytes: usize::MAX };
-                cx.scan(range, Direction::Forwards, one, ScanFor::Oldest(id));
+                let limit = ScanLimit { rows: stay(id) as usize + 1, bytes: OLDEST_BYTES_MAX };
+                cx.scan(range, Direction::Forwards, limit, ScanFor::Oldest(id));
             }
         }
         self.round.at = match last {
@@ -133,20 +152,24 @@ impl Logs {
             last => last.filter(|_| rows.more).map(At::Behind),
         };
         if self.round.at.is_none() {
-            let history_ms = cx.limits().history_ms;
-            self.round.next_ms = cx.now_ms + (history_ms / 24).clamp(500, RETENTION_ROUND_MS);
+            self.round.next_ms = cx.now_ms + between_ms(cx.limits().history_ms);
         }
     }
 
-    /// The oldest entry of a log has come.
+    /// The oldest entries of a log have come: those that stay, and one more. A log of which all is done is not loaded.
     pub(super) fn oldest_read(&mut self, cx: &mut Cx, id: LogId, rows: Result<Rows, Unreadable>) {
         // The slot may have moved since.
         if !cx.is_here(Slot::of_log(id)) {
             return;
         }
-        let oldest = rows.ok().and_then(|rows| entry_of(id, rows.rows.into_iter().next()?));
-        let history_ms = cx.limits().history_ms;
-        if oldest.is_some_and(|entry| cx.now_ms.saturating_sub(entry.time_ms) >= history_ms) {
+        let Ok(Rows { rows, more }) = rows else { return };
+        let entries: Vec<_> = rows.into_iter().map_while(|row| entry_of(id, row)).collect();
+        let (now_ms, history_ms) = (cx.now_ms, cx.limits().history_ms);
+        let is_old = |entry: &Entry| now_ms.saturating_sub(entry.time_ms) >= history_ms;
+        // Behind one that is not too old nothing is: its time may lie ahead, from before the clock was set right.
+        let mut old = entries.iter().take_while(|entry| is_old(entry)).peekable();
+        let is_removable = (more || entries.len() as u64 > stay(id)) && old.peek().is_some();
+        if is_removable || old.any(says_something) {
             self.told(cx, id, LogOp::Cut);
         }
     }
@@ -178,7 +201,7 @@ impl Logs {
             return;
         }
         let keep = (cx.limits().history_ms, cx.limits().undelivered_ms);
-        let cut = log.cut_of(entries, cx.now_ms, keep);
+        let cut = log.cut_of(id, entries, cx.now_ms, keep);
         let (removed, erased) = (cut.removed.len() as u64, cut.erased.len() as u64);
         if removed + erased == 0 {
             return;

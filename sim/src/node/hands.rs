@@ -21,6 +21,7 @@ use tern_wire::ids::{ClientMessageId, Phone};
 
 use super::gate::{Proven, Unproven};
 use super::{Conn, Does};
+use crate::kept;
 
 pub(super) struct NoWake;
 
@@ -43,6 +44,8 @@ pub(super) struct Hands {
     pub(super) proven: Proven,
     /// Cores of which no more is to be asked in this turn.
     pub(super) crowded: Vec<CoreId>,
+    /// Messages are kept for ever.
+    pub(super) is_for_ever: bool,
 }
 
 impl Hands {
@@ -120,8 +123,12 @@ impl Effects for Hands {
     ) -> Result<CommitId, Busy<(Batch, Fence)>> {
         self.does.push(Does::Store(Step::Commit));
         let says = Unproven::read(&batch);
+        let wrote = if self.is_for_ever { Vec::new() } else { kept::wrote(&batch) };
         let commit = self.port.submit_in(lane, batch, deciding)?;
         self.unproven.submitted(commit, says);
+        if !wrote.is_empty() {
+            self.does.push(Does::Wrote(wrote));
+        }
         Ok(commit)
     }
 

@@ -25,6 +25,7 @@ pub(crate) use self::gate::Token;
 use self::gate::{Proven, Talk, Unproven};
 use self::hands::{Hands, NoWake};
 use crate::books::Books;
+use crate::kept::Wrote;
 use crate::shape::Shape;
 use crate::world::LinkId;
 
@@ -89,6 +90,8 @@ pub(crate) enum Does {
     Code(String, String),
     /// A refresh token comes or goes.
     Token(Token),
+    /// Entries are written, or cut off: told where not all are kept.
+    Wrote(Vec<Wrote>),
     /// Something must not be.
     Wrong(String),
     /// The store is broken: the process ends.
@@ -173,6 +176,7 @@ impl Node {
                 unproven: Unproven::default(),
                 proven: proven.clone(),
                 crowded: Vec::new(),
+                is_for_ever: shape.history_ms == 0,
             },
             inbox: VecDeque::new(),
             starves_until: Duration::ZERO,

@@ -25,6 +25,9 @@ const ENDS_WITHIN_MS: u64 = 2_000;
 /// How long after its time a message that was scheduled is sent at the latest, when nothing is wrong: also if it was lost on its way.
 const DISPATCHED_WITHIN_MS: u64 = 15_000;
 
+/// How long after its time what is kept no longer may still be there, when nothing is wrong.
+const CUT_WITHIN: Duration = Duration::from_secs(10);
+
 /// In a while that is none of the intervals at which it does things, what it has begun is done.
 const A_MOMENT: Duration = Duration::from_millis(137);
 
@@ -37,8 +40,9 @@ const PAGES_MAX: usize = 100;
 impl World {
     /// Looks whether the books add up, and go on from those before. `false`: they can't be read now.
     pub(super) fn audit(&mut self, engine: &SteppedEngine) -> Result<bool, String> {
-        let Some(books) = Books::read(engine, self.now)? else { return Ok(false) };
-        self.sums = books.audit(&self.record, self.latest_ms)?;
+        let Some(books) = Books::read(engine, self.now, &self.kept)? else { return Ok(false) };
+        self.sums = books.audit(&self.record, &self.kept, self.latest_ms)?;
+        books.logs.iter().for_each(|(id, log)| self.kept.ends(*id, log.head()));
         if let Some(before) = &self.books {
             books.goes_on_from(before)?;
         }
@@ -53,12 +57,20 @@ impl World {
         if let Some(device) = self.devices.iter().find(|device| !device.is_done()) {
             return Err(format!("it has not caught up: {device:?}"));
         }
+        if !self.kept.is_for_ever() {
+            self.run_until(self.now + CUT_WITHIN)?;
+        }
         let lists = self.lists_and_books()?;
         let books = self.books.as_ref().expect("it was just read");
         let ended_ms = self.clock.now_ms(self.now).saturating_sub(ENDS_WITHIN_MS);
+        let cut_ms = self.clock.now_ms(self.now).saturating_sub(CUT_WITHIN.as_millis() as u64);
         for (id, log) in &books.logs {
             if let Some(seq) = log.outlived(ended_ms) {
                 return Err(format!("{id:?}: {seq} has outlived its time"));
+            }
+            let is_cut = !matches!(id, LogId::Private(_));
+            if let Some(seq) = log.stays_too_long(&self.kept, cut_ms).filter(|_| is_cut) {
+                return Err(format!("{id:?}: {seq} was to be kept no longer"));
             }
         }
         books.schedules_are_kept(ended_ms.saturating_sub(DISPATCHED_WITHIN_MS))?;
@@ -68,8 +80,9 @@ impl World {
             is_listed(device.user, list, books)
                 .map_err(|what| format!("listed to {}: {what}", device.user))?;
         }
+        let again = self.record.again(books);
         let entries = books.logs.values().flat_map(|log| &log.entries);
-        let committed = entries.filter(|entry| has_text(entry.kind)).count() as u64;
+        let committed = entries.filter(|entry| has_text(entry.kind)).count() as u64 - again;
         if committed < owed || committed > owed + free {
             return Err(format!("{committed} entries stand for {owed} that are owed and {free} that may be"));
         }
@@ -125,7 +138,7 @@ impl World {
                 let chats = v1::Chats { after, limit: 0, known: Vec::new() };
                 let ask = Ask::Request(client_frame::Request::Chats(chats));
                 self.devices[at].page = None;
-                let input = self.devices[at].ask(Work::Chats, ask);
+                let input = self.devices[at].ask(Work::Chats, ask, &mut self.record);
                 self.device(at, input)?;
             }
             self.run_until(self.now + Duration::from_secs(10))?;
@@ -168,7 +181,10 @@ impl World {
                 let same = |body: &Vec<u8>| body[..] == entry.body[..];
                 // The server's clock and the device's own erase what has ended, each in its time.
                 let has_ended = |body: &Vec<u8>| entry.expires_ms > 0 && (entry.erased || body.is_empty());
-                has.get(&seq).is_some_and(|body| same(body) || has_ended(body) || is_deleted_later(seq))
+                let is_old = entry.erased && self.kept.is_old(entry.time_ms, self.latest_ms);
+                let is_it = |body| same(body) || has_ended(body) || is_deleted_later(seq) || is_old;
+                // What was cut off before it asked, it has not.
+                seq < log.first || has.get(&seq).is_some_and(is_it)
             };
             if let Some(seq) = (first..=last).find(|seq| !is_there(*seq)) {
                 return Err(format!("it has not what is at {seq} of {last} with {chat}, or another"));
@@ -271,7 +287,8 @@ fn is_listed(user: u64, list: &BTreeMap<u64, v1::Chat>, books: &Books) -> Result
         let (own_read, theirs) = (member.read_upto, log.others(user));
         let (head, is_in) = (log.visible_to(user), log.is_in(user));
         let counts = |entry: &&EntryRecord| entry.sender != user && says(entry.kind);
-        let beyond = &log.entries[own_read.max(log.joined(user) - 1) as usize..head as usize];
+        let beyond =
+            &log.entries[own_read.max(log.joined(user) - 1).max(log.first - 1) as usize..head as usize];
         let unread = if is_in { beyond.iter().filter(counts).count() as u64 } else { 0 };
         if told.settings != settings.get(&chat).copied() {
             return Err(format!(

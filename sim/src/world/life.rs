@@ -12,6 +12,7 @@ use tern_wire::ids::{GROUPS_FROM, PRIVATE, Phone};
 
 use super::{Event, World};
 use crate::model::hash_of;
+use crate::pins::pin_of;
 use crate::record::text;
 use crate::talk::{has_text, says};
 use crate::work::Work;
@@ -41,7 +42,7 @@ impl World {
             number if self.devices[at].takes_asks() => {
                 let Some((work, ask)) = self.wish(at, number) else { return Ok(()) };
                 self.tally.begun(work);
-                let input = self.devices[at].ask(work, ask);
+                let input = self.devices[at].ask(work, ask, &mut self.record);
                 return self.device(at, input);
             }
             _ => {}
@@ -99,7 +100,13 @@ impl World {
                 };
                 request(Work::Rename, client_frame::Request::Rename(rename))
             }
-            186..190 => request(Work::Devices, client_frame::Request::Devices(v1::Devices {})),
+            186..188 => request(Work::Devices, client_frame::Request::Devices(v1::Devices {})),
+            188..190 => {
+                // Mostly one is set.
+                let pin =
+                    if self.life.below(4) == 0 { String::new() } else { pin_of(&self.devices[at].phone) };
+                request(Work::Rename, client_frame::Request::SetPin(v1::SetPin { pin }))
+            }
             190..195 => {
                 let device_id = self.device_of(at)?;
                 request(Work::Devices, client_frame::Request::RingDevice(v1::RingDevice { device_id }))

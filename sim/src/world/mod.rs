@@ -19,6 +19,7 @@ pub use self::options::{Failure, Options, Outcome};
 use crate::books::{Books, Sums};
 use crate::clocks::{NodeClock, Wall};
 use crate::device::Device;
+use crate::kept::Kept;
 use crate::node::{Comes, Node, Token};
 use crate::record::Record;
 use crate::shape::Shape;
@@ -29,6 +30,7 @@ use crate::work::{Tally, Work};
 mod audit;
 mod devices;
 mod faults;
+mod keeping;
 mod life;
 mod link;
 mod network;
@@ -99,6 +101,7 @@ struct World {
     /// The token of the account that strangers have.
     strangers_token: String,
     record: Record,
+    kept: Kept,
     /// What the store held when it was read last.
     books: Option<Books>,
     /// The latest time that a process's clock has said.
@@ -142,10 +145,12 @@ impl World {
         if !options.troubles {
             troubles.end();
         }
+        let shape = Shape::new(seed, options.devices);
         Self {
             seed,
             options,
-            shape: Shape::new(seed, options.devices),
+            kept: Kept::new(shape.history_ms),
+            shape,
             now: Duration::ZERO,
             queue: BTreeMap::new(),
             events: 0,

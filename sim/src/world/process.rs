@@ -113,6 +113,11 @@ impl World {
                 Does::Code(phone, code) => self.code_is_sent(phone, code),
                 Does::Store(step) => self.store(&[step]),
                 Does::Token(token) => self.record.token(token),
+                Does::Wrote(wrote) => {
+                    if let Err(what) = self.wrote(wrote) {
+                        self.wrong = Some(what);
+                    }
+                }
                 Does::Wrong(what) => self.wrong = Some(what),
                 Does::Broken => return self.die(false),
             }

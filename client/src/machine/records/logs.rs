@@ -164,8 +164,10 @@ impl<S: Tables> Records<S> {
         }))
     }
 
-    /// This device sees nothing of a log before an entry, and is not behind in what is before it.
-    pub(crate) fn begin(&mut self, chat: u64, from: u64) -> Result<(), Error> {
+    /// This device sees nothing of a log before an entry, and is not behind in what is before it. That is a position like any other,
+    /// of this past of the store.
+    pub(crate) fn begin(&mut self, chat: u64, from: u64, generation: u64) -> Result<(), Error> {
+        self.note_generation(generation)?;
         let log = self.log(chat)?;
         let before = from.saturating_sub(1);
         if log.position >= before {
@@ -224,11 +226,21 @@ impl<S: Tables> Records<S> {
     /// One has read up to here, of what is here. `false` if that is nothing new.
     pub(crate) fn mark_read(&mut self, chat: u64, upto: u64) -> Result<bool, Error> {
         let position = self.log(chat)?.position;
-        self.read_elsewhere(chat, upto.min(position))
+        self.reads(chat, upto.min(position))
     }
 
     /// One has read up to here, on another device: this one may not have all of it yet.
-    pub(crate) fn read_elsewhere(&mut self, chat: u64, read_upto: u64) -> Result<bool, Error> {
+    pub(crate) fn read_elsewhere(
+        &mut self,
+        chat: u64,
+        read_upto: u64,
+        generation: u64,
+    ) -> Result<bool, Error> {
+        self.note_generation(generation)?;
+        self.reads(chat, read_upto)
+    }
+
+    fn reads(&mut self, chat: u64, read_upto: u64) -> Result<bool, Error> {
         let log = self.log(chat)?;
         let is_new = read_upto > log.read_upto;
         if is_new {

@@ -105,10 +105,15 @@ impl Session {
     ) -> Result<(), Ended> {
         if page.first > 0 {
             // What is before it is not for this user.
-            device.records.begin(chat, page.first)?;
+            device.records.begin(chat, page.first, self.link.generation)?;
         }
         for entry in page.entries {
             self.entry(device, v1::Entry { chat, ..entry })?;
+        }
+        // Of one's own messages that are learnt only from here nobody has told how far the others are with them.
+        let generation = self.link.generation;
+        if device.records.others_marks(chat, page.delivered_upto, page.read_upto, generation)? {
+            device.news.push(News::MarksMoved { chat, own: false });
         }
         let log = device.records.log(chat)?;
         if log.top > page.head && !page.more {
@@ -132,7 +137,7 @@ impl Session {
             // That it is known here is acknowledged: until then the server tells it again.
             self.acknowledging.add(chat);
             self.acknowledging.soon(device.now.monotonic);
-            records.read_elsewhere(chat, read_upto)?
+            records.read_elsewhere(chat, read_upto, self.link.generation)?
         } else {
             if self.resuming.is_listing() {
                 // What the store has is less than what it had.
