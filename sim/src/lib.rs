@@ -8,7 +8,7 @@
 //!
 //! # What is done
 //! Everything that docs/FEATURES.md says people can, as far as the client's machine offers it: each kind is counted ([`work`]). People
-//! register by phone and code, which may be lost; have several devices, end them, log out; tokens end and are exchanged. Beside them
+//! register by phone and code, which may be lost, and by a PIN; have several devices, end them, log out; tokens end and are exchanged. Beside them
 //! there are operators, and strangers who keep to no protocol. Drafts and what else a terminal keeps are not the machine's.
 //!
 //! # What is checked
@@ -19,7 +19,11 @@
 //! - what a core queues to a connection, and its commits under way, are within their bounds.
 //!
 //! All the time, as a device is told it (`record.rs`, `device.rs`): what stands at a place is what was said there, the same to all; a
-//! retry has its place; nothing is gone, no chat put back; no session ends but one whose end was asked for.
+//! retry has its place; nothing is gone, no chat put back; no session ends but one whose end was asked for; nobody is let in without a
+//! PIN that was acknowledged (`pins.rs`).
+//!
+//! As a core writes it, in the worlds whose servers keep messages for some time alone (`kept.rs`): what is cut off is old, and each
+//! member has it on some device. The books hold it from there on as it was written last.
 //!
 //! At each start of a process, and at the end, in the store itself (`books.rs`, [`Sums`]):
 //! - entries are dense, under their seqs, each of them said, once, by its author in this chat, under its author's number; the sums that

@@ -2,6 +2,7 @@
 
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -66,7 +67,12 @@ fn command(seed: u64, options: Options) -> String {
     )
 }
 
-#[allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a program for people")]
+/// A line for people, who may have closed what shows it: `| head`.
+fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+#[allow(clippy::print_stderr, reason = "it is a program for people")]
 fn main() -> ExitCode {
     let args = Args::parse();
     let options = Options {
@@ -90,7 +96,7 @@ fn main() -> ExitCode {
                 continue;
             }
             Ok(Err(failure)) => {
-                failure.trace.iter().for_each(|line| println!("{line}"));
+                failure.trace.iter().for_each(say);
                 failure.what
             }
             Err(_) => "the code panicked".to_owned(),
@@ -117,23 +123,24 @@ fn add(all: &mut Outcome, outcome: &Outcome) {
     all.sums.pending += outcome.sums.pending;
 }
 
-#[allow(clippy::print_stdout, reason = "it is a program for people")]
 fn print(args: &Args, options: Options, all: &Outcome, took: Duration) {
     let times = all.simulated.as_secs_f64() / took.as_secs_f64();
-    println!(
+    say(format_args!(
         "{} seeds of {} devices, each of which does something about every {:?}",
         args.seeds,
         options.devices,
         options.pace()
-    );
-    println!(
+    ));
+    say(format_args!(
         "{:.0} s of simulated time in {:.1} s: {times:.0} times as fast as real time",
         all.simulated.as_secs_f64(),
         took.as_secs_f64()
-    );
-    println!("{} messages acknowledged, {} events", all.messages, all.events);
+    ));
+    say(format_args!("{} messages acknowledged, {} events", all.messages, all.events));
     let Sums { committed, delivered, pending } = all.sums;
-    println!("in the stores at the end: {committed} entries, {delivered} times delivered, {pending} pending");
-    println!("\nwhat was done, and how often a fault fell while that was under way there:");
-    all.tally.table().iter().for_each(|line| println!("{line}"));
+    say(format_args!(
+        "in the stores at the end: {committed} entries, {delivered} times delivered, {pending} pending"
+    ));
+    say(format_args!("\nwhat was done, and how often a fault fell while that was under way there:"));
+    all.tally.table().iter().for_each(say);
 }

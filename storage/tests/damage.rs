@@ -141,12 +141,26 @@ fn make_closed(path: &Path, messages: u64, body_bytes: usize) -> Model {
     model
 }
 
-/// A store as a crash leaves it: something is in its tables, and the rest in its log.
+/// A store as a crash leaves it: all of it in its log, or something in its tables.
 fn make_killed(path: &Path, messages: u64, body_bytes: usize) -> Model {
+    killed_when(path, messages, body_bytes, |_| true)
+}
+
+/// The same, when something of it is in its tables.
+fn make_killed_with_tables(path: &Path, messages: u64, body_bytes: usize) -> Model {
+    killed_when(path, messages, body_bytes, |store| {
+        fs::read_dir(store.join("tables/entries/tables")).is_ok_and(|mut tables| tables.next().is_some())
+    })
+}
+
+fn killed_when(path: &Path, messages: u64, body_bytes: usize, is_ready: fn(&Path) -> bool) -> Model {
     let running = path.with_extension("running");
     let store = open(&running).expect("opens");
     let mut model = Model::new();
     converse(&store, &mut model, 0..messages, body_bytes);
+    while !is_ready(&running) {
+        std::thread::yield_now();
+    }
     copy(&running, path, false);
     model
 }
@@ -381,12 +395,50 @@ fn damage_to_a_closed_store_of_large_bodies_is_told_or_covered() {
 
 #[test]
 fn damage_to_a_killed_store_of_small_bodies_is_told_or_covered() {
-    check_damage(make_killed, 1200, 150);
+    check_damage(make_killed_with_tables, 1200, 150);
 }
 
 #[test]
 fn damage_to_a_killed_store_of_large_bodies_is_told_or_covered() {
-    check_damage(make_killed, 60, 60_000);
+    check_damage(make_killed_with_tables, 60, 60_000);
+}
+
+/// A process was killed after its trees had written what is in the log, and before the manifest said so.
+#[test]
+fn what_a_start_misses_in_a_tree_that_has_gone_on_a_check_misses_too() {
+    let dir = directory();
+    let [running, store, work] = ["running", "store", "damaged"].map(|name| dir.path().join(name));
+    let mut model = Model::new();
+    let open_store = open(&running).expect("opens");
+    converse(&open_store, &mut model, 0..20, 5_000);
+    copy(&running, &store, false);
+    drop(open_store);
+    fs::remove_dir_all(store.join("tables")).expect("removed");
+    copy(&running.join("tables"), &store.join("tables"), false);
+    assert_eq!(check(&store).expect("checked").findings, [] as [String; 0]);
+    let mut counts = (0, 0);
+    for (path, ..) in files(&store.join("tables/entries")) {
+        let inside = path.strip_prefix(&store).expect("within");
+        let is_blob = inside.starts_with("tables/entries/blobs");
+        if !is_blob && !inside.starts_with("tables/entries/tables") {
+            continue;
+        }
+        counts = (counts.0 + u32::from(is_blob), counts.1 + u32::from(!is_blob));
+        for way in [Damage::Missing, Damage::Cut(0)] {
+            copy(&store, &work, false);
+            damage(&work.join(inside), way, &mut fastrand::Rng::with_seed(1));
+            let place = format!("{way:?} of {}", inside.display());
+            let findings = check(&work).expect("checked").findings;
+            assert!(
+                findings.iter().any(|finding| finding.contains("tables/entries")),
+                "{place}: {findings:?}"
+            );
+            assert!(matches!(open(&work), Err(OpenError::Damaged { .. })), "{place}: it is not told");
+            check_salvage(&work, &model, findings.len(), &place);
+        }
+    }
+    assert!(counts.0 > 0 && counts.1 > 0, "{counts:?}");
+    assert_eq!(verify(&open(&store).expect("opens"), &model, "undamaged"), 0);
 }
 
 /// The only segment, or the newest.

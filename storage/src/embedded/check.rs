@@ -27,6 +27,7 @@ use crate::keys::{self, Key};
 use crate::medium::{Disk, Medium as _};
 
 mod relations;
+mod version;
 
 use self::relations::Relations;
 
@@ -180,8 +181,12 @@ fn files_of(
     if manifest::is_at(&Disk, &path, tree)? || !findings.is_empty() {
         return Ok(tree.files.clone());
     }
-    // Tables were merged behind the manifest's back: whatever there is, is looked at.
-    all_files(&path)
+    // It has gone on since. What its version says can't be read: whatever there is, is looked at.
+    let Some(files) = version::files(&path)? else { return all_files(&path) };
+    for file in files.iter().filter(|file| !path.join(&file.path).exists()) {
+        report.find(format!("{}: it is missing ({})", path.join(&file.path).display(), file.covers));
+    }
+    Ok(files)
 }
 
 fn all_files(tree: &Path) -> io::Result<Vec<FileManifest>> {

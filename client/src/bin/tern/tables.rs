@@ -74,7 +74,7 @@ pub fn chats(chats: &[Value], columns: Option<usize>, styled: bool) -> Vec<Strin
         };
         let before =
             format!("{unread:>6}  {}  {}  ", padded(&address(place), addresses), padded(&name(place), names));
-        let line = before + &last_of(chat, &people[place]);
+        let line = before + &last_of(chat, &people[place], &people);
         let line = columns.map_or(line.clone(), |columns| cut(&line, columns)).trim_end().to_owned();
         match styled && !unread.is_empty() {
             true => format!("\x1b[1m{line}\x1b[0m"),
@@ -84,7 +84,8 @@ pub fn chats(chats: &[Value], columns: Option<usize>, styled: bool) -> Vec<Strin
     chats.iter().enumerate().map(line).collect()
 }
 
-fn last_of(chat: &Value, person: &tern_client::Person) -> String {
+/// The newest entry; of a group with whose it is: by name if there is a chat with them as well.
+fn last_of(chat: &Value, person: &tern_client::Person, people: &[tern_client::Person]) -> String {
     if chat["unavailable"] == true {
         return "(the server can't read this chat now)".to_owned();
     }
@@ -92,7 +93,16 @@ fn last_of(chat: &Value, person: &tern_client::Person) -> String {
         return String::new();
     }
     let last = shown::message_of(person.user_id, &chat["last"]);
-    let text = shown::lines_of(&last);
+    let of_sender = |known: &&tern_client::Person| known.user_id == last.sender;
+    let sender = || match people.iter().find(of_sender) {
+        Some(known) => shown::name_of(known),
+        None => format!("@{}", last.sender),
+    };
+    let text = match tern_client::is_group(person.user_id) && !last.own {
+        true if last.kind == tern_client::Kind::Group => format!("{} {}", sender(), shown::lines_of(&last)),
+        true => format!("{}: {}", sender(), shown::lines_of(&last)),
+        false => shown::lines_of(&last),
+    };
     let (text, time) = (text.split_whitespace().collect::<Vec<_>>().join(" "), shown::time_of(last.time_ms));
     match last.own {
         true => {
@@ -214,5 +224,23 @@ mod tests {
         assert!(styled[0].starts_with("\x1b[1m") && styled[0].ends_with("\x1b[0m"));
         let nobody = json!({ "chat": 5, "name": "", "phone": "", "unavailable": true });
         assert!(chats(&[nobody], Some(80), false)[0].contains("@5"));
+    }
+
+    #[test]
+    fn a_list_of_chats_says_who_has_said_what_in_a_group() {
+        let group = tern_wire::ids::GROUPS_FROM + 7;
+        let last = |chat: u64, sender: u64, own: bool| {
+            json!({
+                "chat": chat, "name": "Bob", "phone": "", "head": 3, "unread": 0, "delivered_upto": 0, "read_upto": 0,
+                "last": { "seq": 3, "sender": sender, "own": own, "time_ms": 1000, "text": "hello" },
+            })
+        };
+        let listed =
+            chats(&[last(group, 5, false), last(group + 1, 6, false), last(5, 5, false)], None, false);
+        assert!(listed[0].ends_with("  Bob: hello"), "{}", listed[0]);
+        assert!(listed[1].ends_with("  @6: hello"), "{}", listed[1]);
+        assert!(listed[2].ends_with("  hello") && !listed[2].ends_with(": hello"), "{}", listed[2]);
+        let own = chats(&[last(group, 9, true)], None, false);
+        assert!(own[0].ends_with(" hello") && !own[0].contains("@9"), "{}", own[0]);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -266,13 +266,10 @@ fn guarded<T>(key: &[u8], read: impl FnOnce() -> lsm_tree::Result<T>) -> Result<
 fn read_error(key: &[u8], error: lsm_tree::Error) -> StoreError {
     let place = keys::describe(key);
     match error {
-        lsm_tree::Error::Io(error) => match error.kind() {
-            ErrorKind::UnexpectedEof
-            | ErrorKind::InvalidData
-            | ErrorKind::InvalidInput
-            | ErrorKind::NotFound => StoreError::Corrupt { place: format!("{place}: {error}") },
-            _ => StoreError::Unreachable { reason: format!("{place}: {error}") },
-        },
+        lsm_tree::Error::Io(error) if super::is_damage(error.kind()) => {
+            StoreError::Corrupt { place: format!("{place}: {error}") }
+        }
+        lsm_tree::Error::Io(error) => StoreError::Unreachable { reason: format!("{place}: {error}") },
         error => StoreError::Corrupt { place: format!("{place}: {}", reason(&error)) },
     }
 }

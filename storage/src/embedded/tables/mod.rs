@@ -83,10 +83,19 @@ impl TablesError {
     /// Whether what was written is not there as it was written.
     pub(super) fn is_damage(&self) -> bool {
         match self {
-            Self::Io(error) => matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData),
+            Self::Io(error) => is_damage(error.kind()),
             Self::Damaged(_) => true,
         }
     }
+}
+
+/// Whether a file of the tables that gives this is not there as it was written: it is gone, ends early (whoever then looks for what stands
+/// before its end is told of a wrong argument), or says what makes no sense.
+fn is_damage(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::NotFound
+    )
 }
 
 impl std::fmt::Display for TablesError {
