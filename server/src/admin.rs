@@ -3,6 +3,7 @@
 //! `{"ask":"status"}`, `{"ask":"configuration"}`, `{"ask":"reload"}`, `{"ask":"drain"}`; `{"ask":"otp","phone":"+15550001"}`,
 //! `{"ask":"reset_codes","phone":…}`; `{"ask":"user","who":…}`, `{"ask":"delete_user","who":…}`, `{"ask":"end_device","who":…,"device":2}`,
 //! `{"ask":"reset_limits","who":…}`, where who is a phone or a user's id;
+//! `{"ask":"shards"}`, `{"ask":"move_slot","slot":17,"to":1}`;
 //! `{"ask":"provision","count":2,"first":"+15550100000","name":"test"}`; `{"ask":"trace","every":100,"seconds":10}`. An answer is `{"ok":…}` or
 //! `{"error":"…"}`; `provision` gives a line for each user, `trace` one each second, then one with `done`. The socket's file mode is its access
 //! control.
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tern_shard::admin::{AdminRequest, AdminResponse, CoreStatus, DeviceView, Provisioned, UserView};
 use tern_shard::slots::CoreId;
+use tern_storage::{SLOTS, Slot};
 use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 
 use crate::config::NUMBER_MAX;
@@ -86,6 +88,11 @@ enum Question {
         count: u32,
         first: String,
         name: String,
+    },
+    Shards {},
+    MoveSlot {
+        slot: u16,
+        to: u16,
     },
 }
 
@@ -263,6 +270,8 @@ impl Admin {
                 tracing::info!(operator, "an operator drains the node");
                 json!({ "ok": { "begun": self.node.operations().drain() } })
             }
+            Question::Shards {} => self.shards(),
+            Question::MoveSlot { slot, to } => self.move_slot(*slot, CoreId(*to), operator),
             Question::Provision { .. } | Question::Trace { .. } => unreachable!("taken before"),
         }
     }
@@ -325,6 +334,34 @@ impl Admin {
         self.tracing.store(false, Ordering::Release);
         followed?;
         writeln!(connection, "{}", json!({ "ok": { "done": seconds } }))
+    }
+
+    /// Who has which slot: the core of each, by its number.
+    fn shards(&self) -> Value {
+        let table = self.control.slots();
+        let owner = |number| table.owner(Slot::new(number).expect("it is below their number")).0;
+        let owners: Vec<_> = (0..SLOTS).map(owner).collect();
+        json!({ "ok": { "version": table.version(), "cores": self.control.cores(), "owners": owners } })
+    }
+
+    fn move_slot(&self, slot: u16, to: CoreId, operator: &str) -> Value {
+        let Some(slot) = Slot::new(slot) else {
+            return refused(format_args!("slots are counted from 0 to {}", SLOTS - 1));
+        };
+        let from = self.control.slots().owner(slot);
+        let moved = self.control.move_slot(slot, to);
+        let (number, from, to) = (slot.number(), from.0, to.0);
+        match moved {
+            Ok(pause) => {
+                let pause_us = pause.as_micros() as u64;
+                tracing::info!(operator, slot = number, from, to, pause_us, "an operator moved a slot");
+                json!({ "ok": { "slot": number, "from": from, "to": to, "pause_us": pause_us } })
+            }
+            Err(error) => {
+                tracing::info!(operator, slot = number, to, %error, "an operator did not move a slot");
+                refused(error)
+            }
+        }
     }
 
     fn status(&self) -> Value {

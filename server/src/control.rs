@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tern_shard::admin::{AdminRequest, AdminResponse};
 use tern_shard::slots::{CoreId, SlotTable};
+use tern_storage::Slot;
 use tern_wire::ids::{Phone, UserId};
 use tern_wire::tls::TlsServer;
 
@@ -30,10 +31,37 @@ impl std::fmt::Display for ControlError {
 
 impl std::error::Error for ControlError {}
 
+/// Why a slot did not move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MoveError {
+    /// There is no such core.
+    NoSuchCore,
+    /// It is that core's already.
+    IsThere,
+    /// The node stops, or is stopping.
+    Stopping,
+}
+
+impl std::fmt::Display for MoveError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoSuchCore => write!(f, "there is no such core"),
+            Self::IsThere => write!(f, "that core has the slot already"),
+            Self::Stopping => write!(f, "the node is stopping: nothing moves any more"),
+        }
+    }
+}
+
+impl std::error::Error for MoveError {}
+
 /// The way to the cores. Shared by threads that may block; never used by a core itself.
 pub trait Control: Send + Sync {
     /// The slots' owners.
-    fn slots(&self) -> &SlotTable;
+    fn slots(&self) -> SlotTable;
+
+    /// Has a slot move to another core, and waits until that is over on every core. Gives for how long what was asked of the slot has
+    /// waited meanwhile.
+    fn move_slot(&self, slot: Slot, to: CoreId) -> Result<Duration, MoveError>;
 
     /// How many cores there are.
     fn cores(&self) -> u16;
@@ -50,10 +78,10 @@ pub trait Control: Send + Sync {
 
 /// The core that owns a phone.
 pub fn owner_of(control: &dyn Control, phone: &Phone) -> CoreId {
-    control.slots().owner(tern_storage::Slot::of_phone(phone.digits()))
+    control.slots().owner(Slot::of_phone(phone.digits()))
 }
 
 /// The core that owns a user.
 pub fn owner_of_user(control: &dyn Control, user: UserId) -> CoreId {
-    control.slots().owner(tern_storage::Slot::of_user(user.get()))
+    control.slots().owner(Slot::of_user(user.get()))
 }

@@ -99,6 +99,12 @@ pub trait Effects {
     /// fail in a row only the first is told.
     fn store_trouble(&mut self, error: &StoreError);
 
+    /// A slot is on its way from core to core.
+    fn slot_moves(&mut self, slot: Slot, step: MoveStep) {
+        // For shells that measure nothing.
+        let _ = (slot, step);
+    }
+
     /// The owner of a slot has not answered in time what a connection has asked: it can't be reached, or there is a mistake in it. Of
     /// many such only one is told now and then.
     fn unanswered(&mut self, owner: CoreId, slot: Slot) {
@@ -108,6 +114,15 @@ pub trait Effects {
 
     /// The store takes batches again, after so many that it did not take.
     fn store_recovered(&mut self, refused: u64);
+}
+
+/// How far a slot has come on its way. What is asked of it in between waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MoveStep {
+    /// Its last owner decides nothing new.
+    Left,
+    /// Its next owner decides.
+    Taken,
 }
 
 /// How entries go that are kept no longer.

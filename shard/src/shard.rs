@@ -15,7 +15,7 @@ use crate::accounts::Accounts;
 use crate::admin::{AdminRequest, AdminResponse, CoreStatus};
 use crate::cx::{Cx, DeskOf, Ground};
 use crate::desk::{Desk, Store};
-use crate::effects::Effects;
+use crate::effects::{Effects, MoveStep};
 use crate::entropy::Entropy;
 use crate::front::Front;
 use crate::identity::StoreIdentity;
@@ -145,8 +145,12 @@ impl Shard {
     /// again before anything newer is.
     fn table_came(&mut self, now_ms: u64, table: SlotTable, fx: &mut dyn Effects) {
         let taken = self.ground.moving.taken(&table);
+        let was_draining = self.ground.moving.is_draining();
         for (core, marker) in self.ground.moving.change(table) {
             self.ground.tell(core, marker, fx);
+        }
+        for slot in self.ground.moving.draining().into_iter().filter(|_| !was_draining) {
+            fx.slot_moves(slot, MoveStep::Left);
         }
         if !taken.is_empty() {
             let taken = Taken::new(taken);
@@ -217,6 +221,11 @@ impl Shard {
             users: self.accounts.count(),
             commits_in_flight: self.ground.store.in_flight(),
         }
+    }
+
+    /// The version of the newest table that has come.
+    pub fn slots_version(&self) -> u64 {
+        self.ground.moving.table().version()
     }
 
     /// Slots on their way from core to core, as far as this core has to do with them.
@@ -352,6 +361,7 @@ impl Shard {
         for message in self.ground.moving.taken_up(slot) {
             self.decide(now_ms, message, fx);
         }
+        fx.slot_moves(slot, MoveStep::Taken);
     }
 
     fn completed(&mut self, now_ms: u64, completion: Completion, fx: &mut dyn Effects) {

@@ -381,11 +381,13 @@ impl Books {
         Ok((delivered, pending))
     }
 
-    /// Whether there is anything new in a log, or anybody has come further in one.
+    /// Whether there is anything new in a log, or something is left no more, or anybody has come further in one.
     pub(crate) fn have_moved_since(&self, before: &Self) -> bool {
         let is_as_before = |id, log: &Log| {
             let before: Option<&Log> = before.logs.get(id);
-            before.is_some_and(|before| before.entries == log.entries && before.members == log.members)
+            before.is_some_and(|before| {
+                before.first == log.first && before.entries == log.entries && before.members == log.members
+            })
         };
         !self.logs.iter().all(|(id, log)| is_as_before(id, log))
     }

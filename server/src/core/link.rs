@@ -1,15 +1,19 @@
 //! How plain threads reach a core: a bounded queue and a wake-up.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use tern_shard::admin::{AdminRequest, AdminResponse};
 use tern_shard::slots::{CoreId, SlotTable};
-use tern_storage::Wake;
+use tern_storage::{Slot, Wake};
 use tern_wire::tls::TlsServer;
 
-use crate::control::{ANSWER_TIMEOUT, Control, ControlError};
+use super::StoreHealth;
+use super::moves::Moves;
+use crate::control::{ANSWER_TIMEOUT, Control, ControlError, MoveError};
 use crate::mesh::Sleeper;
 use tern_uring::Waker;
 
@@ -23,6 +27,8 @@ pub(super) enum Call {
     Drain,
     /// Handshakes begin with this certificate from now on.
     Certificate(TlsServer),
+    /// Who owns which slot from now on.
+    Slots(SlotTable),
 }
 
 /// The way to one core.
@@ -69,13 +75,39 @@ impl Wake for CoreLink {
 /// The way to all cores.
 #[derive(Debug)]
 pub struct Cores {
-    slots: SlotTable,
+    /// The newest table. Whoever moves a slot holds it until the move is over on every core.
+    moving: Mutex<SlotTable>,
+    /// The same, for whoever only looks.
+    slots: Mutex<SlotTable>,
     links: Vec<CoreLink>,
+    moves: Arc<Moves>,
+    store: Arc<StoreHealth>,
+    core_failed: Arc<AtomicBool>,
+    draining: AtomicBool,
 }
 
 impl Cores {
-    pub(super) fn new(slots: SlotTable, links: Vec<CoreLink>) -> Self {
-        Self { slots, links }
+    pub(super) fn new(
+        slots: SlotTable,
+        links: Vec<CoreLink>,
+        moves: Arc<Moves>,
+        (store, core_failed): (Arc<StoreHealth>, Arc<AtomicBool>),
+    ) -> Self {
+        Self {
+            moving: Mutex::new(slots.clone()),
+            slots: Mutex::new(slots),
+            links,
+            moves,
+            store,
+            core_failed,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    fn stops(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+            || self.core_failed.load(Ordering::Acquire)
+            || self.store.failed().is_some()
     }
 
     fn tell_all(&self, call: impl Fn() -> Call) {
@@ -88,8 +120,27 @@ impl Cores {
 }
 
 impl Control for Cores {
-    fn slots(&self) -> &SlotTable {
-        &self.slots
+    fn slots(&self) -> SlotTable {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn move_slot(&self, slot: Slot, to: CoreId) -> Result<Duration, MoveError> {
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        if usize::from(to.0) >= self.links.len() {
+            return Err(MoveError::NoSuchCore);
+        }
+        if moving.owner(slot) == to {
+            return Err(MoveError::IsThere);
+        }
+        if self.stops() {
+            return Err(MoveError::Stopping);
+        }
+        let next = moving.with_moved(slot, to);
+        let version = next.version();
+        moving.clone_from(&next);
+        self.tell_all(|| Call::Slots(next.clone()));
+        *self.slots.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        self.moves.wait(version, || self.stops()).ok_or(MoveError::Stopping)
     }
 
     fn cores(&self) -> u16 {
@@ -103,6 +154,7 @@ impl Control for Cores {
     }
 
     fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
         self.tell_all(|| Call::Drain);
     }
 

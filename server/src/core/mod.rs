@@ -9,6 +9,7 @@ mod conn;
 mod io;
 pub mod life;
 mod link;
+mod moves;
 mod start;
 mod strangers;
 mod trace;
@@ -80,6 +81,8 @@ struct Shared {
     core_failed: std::sync::Arc<AtomicBool>,
     /// Cores that have nothing left to do, while draining.
     done: Box<[AtomicBool]>,
+    /// The move of a slot that is under way.
+    moves: std::sync::Arc<moves::Moves>,
 }
 
 /// How the store does, as the cores see it.

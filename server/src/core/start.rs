@@ -17,6 +17,7 @@ use tern_wire::tls::TlsServer;
 
 use super::io::Io;
 use super::link::{CoreLink, Cores};
+use super::moves::Moves;
 use super::strangers::{AddressRange, Strangers};
 use super::worker::Worker;
 use super::{Clock, CodeDelivery, CoreMessage, Shared, StoreHealth, Traces};
@@ -172,12 +173,8 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     met.1.wait();
     result?;
     let (store, core_failed) = (shared.store.clone(), shared.core_failed.clone());
-    Ok(Running {
-        cores: Arc::new(Cores::new(slots, links)),
-        threads: Mutex::new(threads),
-        store,
-        core_failed,
-    })
+    let cores = Cores::new(slots, links, shared.moves.clone(), (store.clone(), core_failed.clone()));
+    Ok(Running { cores: Arc::new(cores), threads: Mutex::new(threads), store, core_failed })
 }
 
 /// What all cores share.
@@ -207,6 +204,7 @@ fn share(options: CoresOptions) -> Shared {
         store: Arc::new(StoreHealth::default()),
         core_failed: Arc::new(AtomicBool::new(false)),
         done: (0..count).map(|_| AtomicBool::new(false)).collect(),
+        moves: Arc::new(Moves::new(count)),
     }
 }
 

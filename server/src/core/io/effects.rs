@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tern_proto::v1::{self, server_frame::Message};
 use tern_shard::admin::AdminResponse;
-use tern_shard::effects::{Gone, Stage};
+use tern_shard::effects::{Gone, MoveStep, Stage};
 use tern_shard::entry::Author;
 use tern_shard::message::Message as CoresMessage;
 use tern_shard::reply::ConnId;
@@ -159,6 +159,11 @@ impl Effects for Io {
 
     fn store_trouble(&mut self, error: &StoreError) {
         self.shared.store_trouble(error);
+    }
+
+    fn slot_moves(&mut self, slot: Slot, step: MoveStep) {
+        tracing::debug!(core = self.core.0, slot = slot.number(), ?step, "a slot moves");
+        self.shared.moves.step(step);
     }
 
     fn unanswered(&mut self, owner: CoreId, slot: Slot) {

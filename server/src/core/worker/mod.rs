@@ -53,6 +53,8 @@ pub(super) struct Worker {
     questions_asked: u64,
     next_tick: Instant,
     draining: Option<Instant>,
+    /// The newest table whose move is over here.
+    settled: u64,
     completions: Vec<Completion>,
     /// Received bytes at work, for a leased buffer keeps the ring borrowed.
     scratch: Vec<u8>,
@@ -80,6 +82,7 @@ impl Worker {
             questions_asked: 0,
             next_tick: Instant::now() + TICK,
             draining: None,
+            settled: 0,
             completions: Vec::new(),
             scratch: Vec::new(),
         }
@@ -232,6 +235,7 @@ impl Worker {
                 }
                 Call::Drain => {}
                 Call::Certificate(tls) => self.tls = tls,
+                Call::Slots(table) => self.input(Input::Slots(table)),
             }
         }
     }
@@ -275,6 +279,16 @@ impl Worker {
             ring.wake(rings[usize::from(to.0)]);
         });
         self.accept_or_not();
+        self.tell_of_moves();
+    }
+
+    /// Says when the move of a slot is over here.
+    fn tell_of_moves(&mut self) {
+        let version = self.shard.slots_version();
+        if version != self.settled && self.shard.slots_moving() == 0 {
+            self.settled = version;
+            self.io.shared.moves.is_settled(self.io.core.0, version);
+        }
     }
 
     /// Whether the brain is to be told of connections, or some are read on, or have something to send.
