@@ -15,6 +15,7 @@ use crate::effects::{Effects, Gone, Stage};
 use crate::entropy::Entropy;
 use crate::entry::Author;
 use crate::limits::Limits;
+use crate::load::{Loads, Work};
 use crate::message::{Dispatched, FrontOp, LogOp, Message, PhoneOp, UserOp};
 use crate::moving::{Moving, Way};
 use crate::reply::{Asker, ConnId, Origin, Place, Reply};
@@ -54,6 +55,7 @@ pub(crate) struct Ground {
     pub(crate) entropy: Entropy,
     pub(crate) store: Store,
     pub(crate) trouble: Trouble,
+    pub(crate) loads: Loads,
     /// Messages to this very core: handled in the same turn, in order, like those from others.
     pub(crate) local: VecDeque<Message>,
 }
@@ -229,32 +231,41 @@ impl<'a, D: Department> Cx<'a, D> {
 
     /// Writes a record. `by` is the slot whose owner decided so.
     pub(crate) fn put(&mut self, by: Slot, key: Key, record: &impl prost::Message) {
-        self.ground.store.put_record(by, &key, record, Urgency::Urgent);
+        self.write(by, |store| store.put_record(by, &key, record, Urgency::Urgent));
     }
 
     /// The same for what can be lost, or made again, without harm: nobody waits for it.
     pub(crate) fn put_lazily(&mut self, by: Slot, key: Key, record: &impl prost::Message) {
-        self.ground.store.put_record(by, &key, record, Urgency::Lazy(self.now_ms));
+        let lazy = Urgency::Lazy(self.now_ms);
+        self.write(by, |store| store.put_record(by, &key, record, lazy));
     }
 
     /// Writes a value.
     pub(crate) fn put_bytes(&mut self, by: Slot, key: Key, value: &[u8]) {
-        self.ground.store.put(by, &key, value, Urgency::Urgent);
+        self.write(by, |store| store.put(by, &key, value, Urgency::Urgent));
     }
 
     /// See [`Cx::put_lazily`].
     pub(crate) fn put_bytes_lazily(&mut self, by: Slot, key: Key, value: &[u8]) {
-        self.ground.store.put(by, &key, value, Urgency::Lazy(self.now_ms));
+        let lazy = Urgency::Lazy(self.now_ms);
+        self.write(by, |store| store.put(by, &key, value, lazy));
     }
 
     /// Removes a key.
     pub(crate) fn delete(&mut self, by: Slot, key: Key) {
-        self.ground.store.delete(by, key, Urgency::Urgent);
+        self.write(by, |store| store.delete(by, key, Urgency::Urgent));
     }
 
     /// See [`Cx::put_lazily`].
     pub(crate) fn delete_lazily(&mut self, by: Slot, key: Key) {
-        self.ground.store.delete(by, key, Urgency::Lazy(self.now_ms));
+        let lazy = Urgency::Lazy(self.now_ms);
+        self.write(by, |store| store.delete(by, key, lazy));
+    }
+
+    /// Writes a row for a slot, and counts it.
+    fn write(&mut self, by: Slot, write: impl FnOnce(&mut Store) -> usize) {
+        let bytes = write(&mut self.ground.store);
+        self.ground.loads.count_row(by, bytes);
     }
 
     /// Has `after` happen when what a slot's owner decided so far is durable.
@@ -326,6 +337,11 @@ impl<D: KnowsFrames> Cx<'_, D> {
     /// The shell: frames, and all else that is done to connections.
     pub(crate) fn fx(&mut self) -> &mut dyn Effects {
         self.fx
+    }
+
+    /// Something is done for the user of a connection.
+    pub(crate) fn count(&mut self, user: UserId, work: Work) {
+        self.ground.loads.count(Slot::of_user(user.get()), work);
     }
 
     /// The owner of a slot has not answered in time: an operator must know.

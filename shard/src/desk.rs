@@ -66,18 +66,32 @@ impl Store {
     }
 
     /// Writes a value. `by` is the slot whose owner decided so, whoever's the key is.
-    pub(crate) fn put(&mut self, by: Slot, key: &Key, value: &[u8], urgency: Urgency) {
-        self.decided_by(by, urgency).batch.put(key, value);
+    /// Gives its bytes, as all that write do.
+    pub(crate) fn put(&mut self, by: Slot, key: &Key, value: &[u8], urgency: Urgency) -> usize {
+        self.write(by, urgency, |batch| batch.put(key, value))
     }
 
     /// Writes a record. See [`Store::put`].
-    pub(crate) fn put_record(&mut self, by: Slot, key: &Key, record: &impl prost::Message, urgency: Urgency) {
-        self.decided_by(by, urgency).batch.put_record(key, record);
+    pub(crate) fn put_record(
+        &mut self,
+        by: Slot,
+        key: &Key,
+        record: &impl prost::Message,
+        urgency: Urgency,
+    ) -> usize {
+        self.write(by, urgency, |batch| batch.put_record(key, record))
     }
 
     /// Removes a key.
-    pub(crate) fn delete(&mut self, by: Slot, key: Key, urgency: Urgency) {
-        self.decided_by(by, urgency).batch.delete(&key);
+    pub(crate) fn delete(&mut self, by: Slot, key: Key, urgency: Urgency) -> usize {
+        self.write(by, urgency, |batch| batch.delete(&key))
+    }
+
+    fn write(&mut self, by: Slot, urgency: Urgency, write: impl FnOnce(&mut Batch)) -> usize {
+        let batch = &mut self.decided_by(by, urgency).batch;
+        let before = batch.bytes();
+        write(batch);
+        batch.bytes() - before
     }
 
     /// Whether a request may write so many bytes: the store may be busy, and the batches stay open. `bytes_max` bounds them but for

@@ -27,6 +27,7 @@ mod held;
 pub mod identity;
 pub mod input;
 pub mod limits;
+pub mod load;
 mod logs;
 mod maps;
 pub mod message;

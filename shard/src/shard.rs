@@ -21,6 +21,7 @@ use crate::front::Front;
 use crate::identity::StoreIdentity;
 use crate::input::Input;
 use crate::limits::Limits;
+use crate::load::{Load, Loads, Work};
 use crate::logs::Logs;
 use crate::message::{HandOver, Message, Unreadable};
 use crate::moving::{Moving, Way};
@@ -94,6 +95,7 @@ impl Shard {
                 entropy,
                 store: Store::new(lanes),
                 trouble: Trouble::default(),
+                loads: Loads::new(),
                 local: VecDeque::new(),
             },
         }
@@ -223,6 +225,11 @@ impl Shard {
         }
     }
 
+    /// What this core has done for each slot since it began.
+    pub fn loads(&self) -> &[Load] {
+        self.ground.loads.all()
+    }
+
     /// The version of the newest table that has come.
     pub fn slots_version(&self) -> u64 {
         self.ground.moving.table().version()
@@ -236,7 +243,10 @@ impl Shard {
     fn told(&mut self, now_ms: u64, message: Message, fx: &mut dyn Effects) {
         let Some(slot) = message.slot() else { return self.told_core(now_ms, message, fx) };
         match self.ground.moving.came(slot, message) {
-            Way::To(core, message) if core == self.ground.core => self.decide(now_ms, message, fx),
+            Way::To(core, message) if core == self.ground.core => {
+                self.ground.loads.count(slot, Work::Decided);
+                self.decide(now_ms, message, fx);
+            }
             Way::To(core, message) => self.ground.tell(core, message, fx),
             Way::ToLast(..) => unreachable!("what has come is not said by this core"),
             Way::Waits => {}

@@ -13,6 +13,7 @@ use crate::days::another_day;
 use crate::effects::{Arrival, Stage};
 use crate::entry::Author;
 use crate::limits::ASKS_MAX;
+use crate::load::Work;
 use crate::message::UserOp;
 use crate::reply::{ConnId, Reply, UNKNOWN};
 use crate::tokens::Access;
@@ -60,10 +61,11 @@ impl Front {
         // What was on its way when the end was said is not read.
         let Some(conn) = self.conns.get(id).filter(|conn| !conn.closing) else { return };
         let before_ms = std::mem::replace(&mut conn.received_ms, cx.now_ms);
-        if let Some(Author { user, device }) = conn.session.as_deref().map(|session| session.author())
-            && another_day(user, before_ms, cx.now_ms)
-        {
-            cx.tell_user(user, UserOp::Seen(device));
+        if let Some(Author { user, device }) = conn.session.as_deref().map(|session| session.author()) {
+            cx.count(user, Work::Came);
+            if another_day(user, before_ms, cx.now_ms) {
+                cx.tell_user(user, UserOp::Seen(device));
+            }
         }
         let incoming = match request::parse(bytes) {
             Ok(incoming) => incoming,
@@ -109,6 +111,9 @@ impl Front {
                 (Reply::Sent(_, client_id, _), Some(session)) => Some((session.author(), *client_id)),
                 _ => None,
             };
+            if let Some(session) = conn.session.as_deref() {
+                cx.count(session.author().user, Work::Sent);
+            }
             let is_waited_for = !matches!(reply, Reply::Acknowledged);
             let frame = reply.into_frame(waiter.request);
             if is_waited_for {

@@ -17,6 +17,7 @@ use crate::asks::AskId;
 use crate::effects::Stage;
 use crate::entry::{Author, Entry, chat_of, peer_of};
 use crate::limits::LAG_LOGS_MAX;
+use crate::load::Work;
 use crate::message::{InboxStep, Notice, Page, Unreadable, UserOp, Want, Watermarks};
 use crate::reply::ConnId;
 
@@ -80,7 +81,13 @@ impl Front {
         }
         let Encoded { frame, bytes, .. } = self.pushed.as_ref().expect("it was just made");
         let bytes = cx.fx().send_encoded(id, frame, bytes);
-        self.conns.session(id).expect(HERE).pushed(bytes);
+        self.was_pushed(cx, id, bytes);
+    }
+
+    fn was_pushed(&mut self, cx: &mut Cx, id: ConnId, bytes: usize) {
+        let session = self.conns.session(id).expect(HERE);
+        session.pushed(bytes);
+        cx.count(session.author().user, Work::Sent);
     }
 
     /// Pushes a member's watermarks, or those of all others together, or notes that the device is behind.
@@ -100,7 +107,7 @@ impl Front {
         } else if self.may_push(cx, id) {
             let message = self.watermarks(id, log, member, marks);
             let bytes = cx.fx().send_lazily(id, &v1::ServerFrame { id: 0, message: Some(message) });
-            self.conns.session(id).expect(HERE).pushed(bytes);
+            self.was_pushed(cx, id, bytes);
         } else {
             let session = self.conns.session(id).expect(HERE);
             session.lacks_marks(log).owes_own |= is_own;
@@ -308,6 +315,6 @@ impl Front {
 
     fn push(&mut self, cx: &mut Cx, id: ConnId, message: server_frame::Message) {
         let bytes = cx.fx().send(id, &v1::ServerFrame { id: 0, message: Some(message) });
-        self.conns.session(id).expect(HERE).pushed(bytes);
+        self.was_pushed(cx, id, bytes);
     }
 }
