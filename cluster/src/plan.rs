@@ -53,7 +53,7 @@ pub struct Aim {
 
 impl Default for Aim {
     fn default() -> Self {
-        Self { begin: 1.2, end: 1.1, gain_min: 0.0002, moves_max: 1024 }
+        Self { begin: 1.2, end: 1.1, gain_min: 0.0002, moves_max: 4096 }
     }
 }
 

@@ -3,7 +3,9 @@
 //! `{"ask":"status"}`, `{"ask":"configuration"}`, `{"ask":"reload"}`, `{"ask":"drain"}`; `{"ask":"otp","phone":"+15550001"}`,
 //! `{"ask":"reset_codes","phone":…}`; `{"ask":"user","who":…}`, `{"ask":"delete_user","who":…}`, `{"ask":"end_device","who":…,"device":2}`,
 //! `{"ask":"reset_limits","who":…}`, where who is a phone or a user's id;
-//! `{"ask":"shards"}`, `{"ask":"move_slot","slot":17,"to":1}`;
+//! `{"ask":"shards"}`, `{"ask":"cores"}`, `{"ask":"explain_slot","slot":17}`, `{"ask":"move_slot","slot":17,"to":1}`,
+//! `{"ask":"drain_core","core":1}`, `{"ask":"undrain_core","core":1}`, `{"ask":"plan_moves"}`, `{"ask":"apply_plan","plan":"p-1","rate":10}`,
+//! `{"ask":"rebalance"}`, `{"ask":"pause_moves"}`, `{"ask":"resume_moves"}`, `{"ask":"rate_of_moves","rate":5}`, `{"ask":"cancel_moves"}`;
 //! `{"ask":"provision","count":2,"first":"+15550100000","name":"test"}`; `{"ask":"trace","every":100,"seconds":10}`. An answer is `{"ok":…}` or
 //! `{"error":"…"}`; `provision` gives a line for each user, `trace` one each second, then one with `done`. The socket's file mode is its access
 //! control.
@@ -21,9 +23,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tern_shard::admin::{AdminRequest, AdminResponse, CoreStatus, DeviceView, Provisioned, UserView};
 use tern_shard::slots::CoreId;
-use tern_storage::{SLOTS, Slot};
 use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 
+use crate::balance::Balance;
 use crate::config::NUMBER_MAX;
 use crate::control::{Control, owner_of, owner_of_user};
 use crate::core::Traces;
@@ -89,11 +91,27 @@ enum Question {
         first: String,
         name: String,
     },
+    #[serde(untagged)]
+    Slots(OfSlots),
+}
+
+/// What is asked of slots and cores.
+#[derive(Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
+enum OfSlots {
     Shards {},
-    MoveSlot {
-        slot: u16,
-        to: u16,
-    },
+    Cores {},
+    ExplainSlot { slot: u16 },
+    MoveSlot { slot: u16, to: u16 },
+    DrainCore { core: u16 },
+    UndrainCore { core: u16 },
+    PlanMoves {},
+    ApplyPlan { plan: String, rate: Option<f64> },
+    Rebalance {},
+    PauseMoves {},
+    ResumeMoves {},
+    RateOfMoves { rate: f64 },
+    CancelMoves {},
 }
 
 /// Who knows how the node is.
@@ -106,6 +124,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// Which messages are followed.
     fn tracing(&self) -> &Traces;
+
+    /// Which core has which slot.
+    fn balance(&self) -> &Balance;
 }
 
 /// What the socket's thread knows.
@@ -270,8 +291,7 @@ impl Admin {
                 tracing::info!(operator, "an operator drains the node");
                 json!({ "ok": { "begun": self.node.operations().drain() } })
             }
-            Question::Shards {} => self.shards(),
-            Question::MoveSlot { slot, to } => self.move_slot(*slot, CoreId(*to), operator),
+            Question::Slots(question) => self.of_slots(question, operator),
             Question::Provision { .. } | Question::Trace { .. } => unreachable!("taken before"),
         }
     }
@@ -336,32 +356,25 @@ impl Admin {
         writeln!(connection, "{}", json!({ "ok": { "done": seconds } }))
     }
 
-    /// Who has which slot: the core of each, by its number.
-    fn shards(&self) -> Value {
-        let table = self.control.slots();
-        let owner = |number| table.owner(Slot::new(number).expect("it is below their number")).0;
-        let owners: Vec<_> = (0..SLOTS).map(owner).collect();
-        json!({ "ok": { "version": table.version(), "cores": self.control.cores(), "owners": owners } })
-    }
-
-    fn move_slot(&self, slot: u16, to: CoreId, operator: &str) -> Value {
-        let Some(slot) = Slot::new(slot) else {
-            return refused(format_args!("slots are counted from 0 to {}", SLOTS - 1));
+    /// What is asked of slots and cores.
+    fn of_slots(&self, question: &OfSlots, operator: &str) -> Value {
+        let balance = self.node.balance();
+        let done = match question {
+            OfSlots::Shards {} => Ok(balance.shards()),
+            OfSlots::Cores {} => Ok(balance.cores()),
+            OfSlots::ExplainSlot { slot } => balance.explain(*slot),
+            OfSlots::MoveSlot { slot, to } => balance.move_slot(*slot, *to, operator),
+            OfSlots::DrainCore { core } => balance.drain_core(*core, operator),
+            OfSlots::UndrainCore { core } => balance.undrain_core(*core, operator),
+            OfSlots::PlanMoves {} => Ok(balance.plan(operator)),
+            OfSlots::ApplyPlan { plan, rate } => balance.apply(plan, *rate, operator),
+            OfSlots::Rebalance {} => Ok(balance.status()),
+            OfSlots::PauseMoves {} => balance.pause(operator),
+            OfSlots::ResumeMoves {} => balance.resume(operator),
+            OfSlots::RateOfMoves { rate } => balance.set_rate(*rate, operator),
+            OfSlots::CancelMoves {} => balance.cancel(operator),
         };
-        let from = self.control.slots().owner(slot);
-        let moved = self.control.move_slot(slot, to);
-        let (number, from, to) = (slot.number(), from.0, to.0);
-        match moved {
-            Ok(pause) => {
-                let pause_us = pause.as_micros() as u64;
-                tracing::info!(operator, slot = number, from, to, pause_us, "an operator moved a slot");
-                json!({ "ok": { "slot": number, "from": from, "to": to, "pause_us": pause_us } })
-            }
-            Err(error) => {
-                tracing::info!(operator, slot = number, to, %error, "an operator did not move a slot");
-                refused(error)
-            }
-        }
+        done.map_or_else(refused, |done| json!({ "ok": done }))
     }
 
     fn status(&self) -> Value {

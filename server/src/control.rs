@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tern_shard::admin::{AdminRequest, AdminResponse};
+use tern_shard::load::Load;
 use tern_shard::slots::{CoreId, SlotTable};
 use tern_storage::Slot;
 use tern_wire::ids::{Phone, UserId};
@@ -54,6 +55,15 @@ impl std::fmt::Display for MoveError {
 
 impl std::error::Error for MoveError {}
 
+/// What a core has done since it began.
+#[derive(Clone, Debug)]
+pub struct CoreLoad {
+    /// CPU time of its thread, in ns.
+    pub cpu_ns: u64,
+    /// What it has done for each slot.
+    pub slots: Box<[Load]>,
+}
+
 /// The way to the cores. Shared by threads that may block; never used by a core itself.
 pub trait Control: Send + Sync {
     /// The slots' owners.
@@ -65,6 +75,9 @@ pub trait Control: Send + Sync {
 
     /// How many cores there are.
     fn cores(&self) -> u16;
+
+    /// What a core has done for each slot, and what it has used for that, since it began.
+    fn load(&self, core: CoreId) -> Result<CoreLoad, ControlError>;
 
     /// Asks a core and waits for its answer.
     fn ask(&self, core: CoreId, request: AdminRequest) -> Result<AdminResponse, ControlError>;

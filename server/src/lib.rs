@@ -5,6 +5,7 @@
 
 pub mod admin;
 mod announce;
+pub mod balance;
 pub mod certificate;
 pub mod certificates;
 pub mod codes;

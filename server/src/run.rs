@@ -18,6 +18,7 @@ use tern_storage::{Engine, StoreError};
 
 use crate::admin::{self, SocketFile};
 use crate::announce::{announce, record_start, warn_of_environment};
+use crate::balance::{self, Audit, Balance};
 use crate::certificate::CertificateFiles;
 use crate::certificates::{Certificates, Unusable};
 use crate::codes::Codes;
@@ -113,7 +114,11 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
         flags: flags.clone(),
         in_force: Mutex::new(config.clone()),
     });
-    let state = Arc::new(parts.state(config, &running, &operations));
+    let audit = Audit::open(&config.data_dir, parts.clock.clone())
+        .map_err(|error| RunError::DataDir(config.data_dir.clone(), error))?;
+    let balance = balance::start(running.control(), audit)
+        .map_err(|error| RunError::System("the threads that look at slots can't start", error))?;
+    let state = Arc::new(parts.state(config, &running, &operations, balance));
     let socket = config.admin_socket();
     let may_provision = config.development() || config.admin.allow_provision;
     admin::start(&socket, running.control(), state.clone(), may_provision)
@@ -202,7 +207,13 @@ impl Parts {
         }
     }
 
-    fn state(&self, config: &Config, running: &Arc<Running>, operations: &Arc<Operations>) -> State {
+    fn state(
+        &self,
+        config: &Config,
+        running: &Arc<Running>,
+        operations: &Arc<Operations>,
+        balance: Arc<Balance>,
+    ) -> State {
         let room = Room {
             dir: config.data_dir.clone(),
             free_bytes_min: match config.engine {
@@ -222,6 +233,7 @@ impl Parts {
             running: running.clone(),
             draining: operations.draining.clone(),
             room,
+            balance,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tern_storage::Engine;
 
 use crate::admin::Node;
+use crate::balance::Balance;
 use crate::core::{Clock, Running, Traces};
 use crate::exposition::{Exposition, Format, Space};
 use crate::facts::Facts;
@@ -30,6 +31,7 @@ pub(crate) struct State {
     pub(crate) running: Arc<Running>,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) room: Room,
+    pub(crate) balance: Arc<Balance>,
 }
 
 /// Where the store needs room, and how much.
@@ -75,6 +77,10 @@ impl Node for State {
 
     fn tracing(&self) -> &Traces {
         &self.traces
+    }
+
+    fn balance(&self) -> &Balance {
+        &self.balance
     }
 }
 

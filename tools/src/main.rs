@@ -14,6 +14,7 @@ macro_rules! say {
 
 mod check;
 mod commands;
+mod shards;
 mod socket;
 mod status;
 mod trace;
@@ -109,6 +110,16 @@ enum Command {
     Config,
     /// Read the certificate, its key, and what else can change while ternd runs again; name what needs a start
     Reload,
+    /// Show which core has which of the 4,096 slots that users and chats lie in, and move them while people talk
+    Shards {
+        #[command(subcommand)]
+        command: shards::ShardsCommand,
+    },
+    /// Show the cores, have one give its slots to others, or take some again
+    Cores {
+        #[command(subcommand)]
+        command: shards::CoresCommand,
+    },
     /// Tell all clients to go elsewhere, finish what is under way, and end ternd
     Drain {
         /// Wait until it has ended
@@ -226,6 +237,8 @@ fn main() -> ExitCode {
         }
         Command::Config => commands::config(&socket, json),
         Command::Reload => commands::reload(&socket, json),
+        Command::Shards { command } => shards::shards(&socket, command, json),
+        Command::Cores { command } => shards::cores(&socket, &command, json),
         Command::Drain { wait } => commands::drain(&socket, wait, json),
         Command::Trace { every, seconds } => trace::run(&socket, every, seconds, json),
         Command::Completions { shell } => {

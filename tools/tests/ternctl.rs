@@ -256,3 +256,68 @@ fn messages_are_followed_for_as_long_as_one_asks_and_no_longer() {
         assert!(Instant::now() < until, "messages are still followed");
     }
 }
+
+#[test]
+fn slots_are_listed_moved_and_drained_and_each_act_is_noted() {
+    let server = Ternd::start(3);
+    let slots_of = |core: u64| {
+        let all = json(&ternctl(&server, &["cores", "list", "--json"]));
+        let found = all["cores"].as_array().expect("cores").iter().find(|one| one["core"] == core).cloned();
+        found.expect("there is such a core")["slots"].as_u64().expect("a number")
+    };
+    assert_eq!((0..3).map(slots_of).sum::<u64>(), 4096);
+    let before = slots_of(2);
+    let moved = json(&ternctl(&server, &["shards", "move", "17", "--to", "0", "--json"]));
+    assert_eq!((&moved["slot"], &moved["from"], &moved["to"]), (&17.into(), &2.into(), &0.into()));
+    assert_eq!(slots_of(2), before - 1);
+    assert!(
+        refusal(&ternctl(&server, &["shards", "move", "17", "--to", "0"])).contains("has the slot already")
+    );
+    assert!(refusal(&ternctl(&server, &["shards", "move", "17", "--to", "3"])).contains("no such core"));
+    assert_eq!(ternctl(&server, &["shards", "rebalance"]).status.code(), Some(2), "what is to be done?");
+    let text = |arguments: &[&str]| {
+        let output = ternctl(&server, arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(text(&["shards", "explain", "17"]).contains("it came from core 2"));
+    assert!(text(&["shards", "top"]).lines().all(|line| line.len() <= 90));
+    // Balanced as it is: nothing is planned, and nothing is carried out.
+    assert!(text(&["shards", "rebalance", "--plan"]).contains("nothing to move"));
+    assert!(text(&["shards", "rebalance", "--status"]).contains("nothing was carried out"));
+    assert!(refusal(&ternctl(&server, &["shards", "rebalance", "--apply", "p-9"])).contains("no such plan"));
+    assert!(refusal(&ternctl(&server, &["shards", "rebalance", "--cancel"])).contains("nothing is being"));
+
+    // A core gives all that it has, slowly at first; the terminal may look, or go.
+    json(&ternctl(&server, &["cores", "drain", "1", "--json"]));
+    assert_eq!(json(&ternctl(&server, &["shards", "rebalance", "--pause", "--json"]))["state"], "paused");
+    assert!(text(&["shards", "rebalance", "--status"]).contains("paused"));
+    let busy = refusal(&ternctl(&server, &["cores", "drain", "2"]));
+    assert!(busy.contains("is being carried out"), "{busy}");
+    assert!(refusal(&ternctl(&server, &["cores", "undrain", "2"])).contains("not drained"));
+    json(&ternctl(&server, &["shards", "rebalance", "--rate", "1000", "--json"]));
+    json(&ternctl(&server, &["shards", "rebalance", "--resume", "--json"]));
+    let watched = text(&["shards", "rebalance", "--watch"]);
+    assert!(watched.lines().last().is_some_and(|line| line.contains("done in")), "{watched}");
+    assert_eq!((slots_of(1), slots_of(0) + slots_of(2)), (0, 4096));
+    json(&ternctl(&server, &["cores", "undrain", "1", "--json"]));
+    let plan = json(&ternctl(&server, &["shards", "rebalance", "--plan", "--json"]));
+    assert!(
+        !plan["moves"].as_array().expect("moves").is_empty(),
+        "a core that has nothing is given something"
+    );
+    let name = plan["plan"].as_str().expect("a name");
+    json(&ternctl(&server, &["shards", "rebalance", "--apply", name, "--rate", "1000", "--json"]));
+    json(&ternctl(&server, &["shards", "rebalance", "--cancel", "--json"]));
+    assert!(text(&["shards", "rebalance", "--watch"]).contains("cancelled"));
+
+    let audit = std::fs::read_to_string(server.data_dir().join("audit.jsonl")).expect("written");
+    let rows: Vec<Value> = audit.lines().map(|row| serde_json::from_str(row).expect("JSON")).collect();
+    let acts: Vec<_> = rows.iter().map(|row| row["act"].as_str().expect("an act")).collect();
+    for act in ["move", "plan", "apply", "pause", "rate", "resume", "rebalance", "cancel", "drain-core"] {
+        assert!(acts.contains(&act), "{act}: {acts:?}");
+    }
+    assert!(rows.iter().all(|row| row["time_ms"].is_u64() && row["operator"].is_string()));
+    assert_eq!(rows[0]["outcome"], "moved");
+    assert!(rows[1]["outcome"].as_str().is_some_and(|outcome| outcome.contains("already")));
+}

@@ -13,7 +13,7 @@ use tern_wire::tls::TlsServer;
 
 use super::StoreHealth;
 use super::moves::Moves;
-use crate::control::{ANSWER_TIMEOUT, Control, ControlError, MoveError};
+use crate::control::{ANSWER_TIMEOUT, Control, ControlError, CoreLoad, MoveError};
 use crate::mesh::Sleeper;
 use tern_uring::Waker;
 
@@ -29,6 +29,8 @@ pub(super) enum Call {
     Certificate(TlsServer),
     /// Who owns which slot from now on.
     Slots(SlotTable),
+    /// What has it done?
+    Load(SyncSender<CoreLoad>),
 }
 
 /// The way to one core.
@@ -145,6 +147,12 @@ impl Control for Cores {
 
     fn cores(&self) -> u16 {
         self.links.len() as u16
+    }
+
+    fn load(&self, core: CoreId) -> Result<CoreLoad, ControlError> {
+        let (sender, answer) = sync_channel(1);
+        self.links[usize::from(core.0)].call(Call::Load(sender))?;
+        answer.recv_timeout(ANSWER_TIMEOUT).map_err(|_| ControlError::NoAnswer)
     }
 
     fn ask(&self, core: CoreId, request: AdminRequest) -> Result<AdminResponse, ControlError> {

@@ -149,6 +149,11 @@ fn ns_of(clock: ClockId) -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// CPU time of this thread, in ns.
+pub(super) fn thread_cpu_ns() -> u64 {
+    ns_of(ClockId::ThreadCPUTime)
+}
+
 fn monotonic_ns() -> u64 {
     ns_of(ClockId::Monotonic)
 }

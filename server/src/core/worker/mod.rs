@@ -19,7 +19,8 @@ use super::conn::Moved;
 use super::io::Io;
 use super::life::{Event as Life, Moment};
 use super::link::{Call, CoreLink};
-use super::trace::CpuTime;
+use super::trace::{CpuTime, thread_cpu_ns};
+use crate::control::CoreLoad;
 use tern_uring::{Event, TransferId};
 
 /// How often the brain is told that time passes.
@@ -236,6 +237,11 @@ impl Worker {
                 Call::Drain => {}
                 Call::Certificate(tls) => self.tls = tls,
                 Call::Slots(table) => self.input(Input::Slots(table)),
+                Call::Load(asker) => {
+                    let load = CoreLoad { cpu_ns: thread_cpu_ns(), slots: self.shard.loads().into() };
+                    // Who has given up is not told.
+                    let _ = asker.try_send(load);
+                }
             }
         }
     }
