@@ -445,3 +445,50 @@ fn connections_that_come_and_go_never_touch_each_other() {
         }
     });
 }
+
+/// Every request that names somebody or something, with numbers that are nobody's: of groups, of nothing, the largest there are.
+#[test]
+fn numbers_that_name_nobody_are_refused_and_harm_nobody() {
+    let server = limited(&["sends_per_minute_max=0", "lookups_per_minute_max=0"]);
+    let session = Raw::registered(&server, "+15550001", "Ann");
+    let mut raw = Raw::logged_in(&server, &session.access_token);
+    let around = |number: u64| [number.wrapping_sub(1), number, number.wrapping_add(1)];
+    let numbers = [0, 1 << 12, 1 << 32, 1 << 42, 1 << 43, 1 << 53, 1 << 63].into_iter().flat_map(around);
+    let group = |change| v1::GroupChange { change: Some(change) };
+    for (client_id, number) in (1..).zip(numbers) {
+        let send = |kind: v1::Kind, body: Vec<u8>, mentions: Vec<u64>| {
+            let (body, kind) = (body.into(), kind.into());
+            Request::Send(v1::Send { chat: number, client_id, body, kind, mentions, ..Default::default() })
+        };
+        let by = Some(v1::lookup::By::UserId(number));
+        let members = |user_ids| v1::group_change::Change::Added(v1::Members { user_ids });
+        let made = v1::GroupMade { name: "g".to_owned(), members: vec![number], ..Default::default() };
+        let position = v1::Position { chat: number, upto: number, ..Default::default() };
+        let requests = [
+            Request::Lookup(v1::Lookup { by: by.clone(), group: 0 }),
+            Request::Lookup(v1::Lookup { by: by.clone(), group: number }),
+            Request::Lookup(v1::Lookup { by, group: (1 << 42) + 1 }),
+            Request::AboutGroup(v1::AboutGroup { chat: number, ..Default::default() }),
+            Request::CreateGroup(v1::CreateGroup { client_id, group: Some(made) }),
+            send(v1::Kind::Text, b"x".to_vec(), vec![number]),
+            send(v1::Kind::Group, prost::Message::encode_to_vec(&group(members(vec![number]))), Vec::new()),
+            Request::Acknowledge(v1::Acknowledge { chat: number, delivered_upto: number, read_upto: number }),
+            Request::History(v1::History { chat: number, from: number, forwards: true, limit: 1 }),
+            Request::Chats(v1::Chats { after: number, limit: 1, known: Vec::new() }),
+            Request::EndDevice(v1::EndDevice { device_id: (number as u32).max(2) }),
+            Request::RingDevice(v1::RingDevice { device_id: (number as u32).max(2) }),
+            Request::Resume(v1::Resume { positions: vec![position], generations: vec![number.max(1)] }),
+        ];
+        for request in requests {
+            let said = format!("{request:?}");
+            let id = raw.send(request);
+            assert!(raw.response(id).is_some(), "no answer to {said}");
+        }
+        let link = v1::Link { user_id: number, secret: vec![1; 16].into(), device_name: String::new() };
+        let refused = Raw::welcomed(&server).refusal(Request::Link(link)).reason();
+        assert!(matches!(refused, Reason::LinkUnknown | Reason::InvalidArgument), "{refused:?}");
+    }
+    let about = |chat| Request::AboutGroup(v1::AboutGroup { chat, ..Default::default() });
+    assert_eq!(raw.refusal(about((1 << 42) + 7)).reason(), Reason::UnknownGroup, "nothing was made");
+    assert!(raw.answers(), "the server is well");
+}

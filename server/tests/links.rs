@@ -109,3 +109,48 @@ fn an_account_has_ten_devices_and_an_eleventh_takes_nobodys_place() {
     assert!(matches!(answer(&mut phone.raw, end), Message::DeviceEnded(_)));
     assert_eq!(link(&server, phone.user, &code.secret).expect("there is room").device_id, 11);
 }
+
+#[test]
+fn a_code_ends_with_the_device_that_has_asked_for_it() {
+    let server = Ternd::start(2);
+    let mut phone = device(&server, Raw::registered(&server, "+15550001", "Ann"));
+    let mut lost = device(&server, Raw::registered(&server, "+15550001", ""));
+    let code = new_link(&mut lost);
+    let ended = answer(&mut phone.raw, Request::EndDevice(v1::EndDevice { device_id: 2 }));
+    assert!(matches!(ended, Message::DeviceEnded(_)), "{ended:?}");
+    assert_eq!(link(&server, phone.user, &code.secret), Err(Reason::LinkUnknown), "whoever has it stays out");
+    let code = new_link(&mut phone);
+    assert!(link(&server, phone.user, &code.secret).is_ok());
+}
+
+#[test]
+fn a_device_that_has_ended_does_nothing_more_while_its_connection_is_being_closed() {
+    let server = Ternd::start(2);
+    let mut phone = device(&server, Raw::registered(&server, "+15550001", "Ann"));
+    let mut lost = device(&server, Raw::registered(&server, "+15550001", ""));
+    let name = Some("Eve".to_owned());
+    lost.raw.send_together([
+        Request::EndDevice(v1::EndDevice { device_id: 2 }),
+        Request::NewLink(v1::NewLink {}),
+        Request::SetPin(v1::SetPin { pin: "9999".to_owned() }),
+        Request::Rename(v1::Rename { name, device_name: None }),
+        Request::EndDevice(v1::EndDevice { device_id: 1 }),
+    ]);
+    let mut has_ended = false;
+    while let Some(frame) = lost.raw.receive() {
+        match frame.message {
+            Some(Message::DeviceEnded(_)) => {
+                assert!(!std::mem::replace(&mut has_ended, true), "its own alone")
+            }
+            Some(Message::Refused(refused)) => assert_eq!(refused.reason(), Reason::SessionRevoked),
+            Some(Message::GoAway(away)) => assert_eq!(away.reason(), Reason::SessionRevoked),
+            Some(Message::DeviceAdded(_) | Message::CaughtUp(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(has_ended);
+    match answer(&mut phone.raw, Request::Devices(v1::Devices {})) {
+        Message::DeviceList(list) => assert_eq!((list.has_pin, list.devices.len()), (false, 1)),
+        other => panic!("{other:?}"),
+    }
+}

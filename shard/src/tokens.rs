@@ -303,8 +303,8 @@ mod tests {
     fn an_access_token_of_the_first_form_has_ended() {
         let old = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFZERTQSJ9.eyJzdWIiOiI0MDk3IiwiZGV2IjoyLCJleHAiOjk5OTk5OTk5OTl9.c2lnbmVk";
         assert_eq!(keys(1).verify_access_token(old, 0), Err(TOKEN_EXPIRED));
-        for user in [1, 4097, u64::MAX] {
-            let author = Author { user: UserId::new(user).expect("not 0"), ..author() };
+        for user in [1, 4097, GROUPS_FROM - 1] {
+            let author = Author { user: UserId::new(user).expect("a user's"), ..author() };
             let token = keys(1).access_token(Access { author, session: u64::MAX }, u64::MAX);
             assert!(!token.starts_with(JWT_BEGIN));
         }

@@ -127,7 +127,7 @@ impl Stranger {
     fn request(&mut self) -> client_frame::Request {
         use client_frame::Request as R;
         let number = [0, 1, 7, u64::MAX, self.stream.number()][self.stream.below(5) as usize];
-        match self.stream.below(12) {
+        match self.stream.below(17) {
             0 => R::Ping(v1::Ping {}),
             1 => R::Acknowledge(v1::Acknowledge { chat: number, delivered_upto: number, read_upto: number }),
             2 => R::Credit(v1::Credit { frames: number, bytes: number }),
@@ -145,6 +145,28 @@ impl Stranger {
             8 => R::EndDevice(v1::EndDevice { device_id: 1000 + (number as u32 >> 1) }),
             9 => R::Refresh(v1::Refresh { refresh_token: self.token.clone(), nonce: vec![0; 16].into() }),
             10 => R::Login(v1::Login { access_token: self.token.clone() }),
+            11 => R::Lookup(v1::Lookup {
+                by: Some(v1::lookup::By::UserId(number)),
+                group: self.stream.number() % 3,
+            }),
+            12 => R::Link(v1::Link { user_id: number, secret: vec![1; 16].into(), ..v1::Link::default() }),
+            13 => R::AboutGroup(v1::AboutGroup { chat: number, ..v1::AboutGroup::default() }),
+            14 => {
+                let made =
+                    v1::GroupMade { name: "g".to_owned(), members: vec![number], ..v1::GroupMade::default() };
+                R::CreateGroup(v1::CreateGroup { client_id: 1, group: Some(made) })
+            }
+            // Of people and groups that are there by no chance that matters.
+            15 => {
+                let mentions = vec![number];
+                R::Send(v1::Send {
+                    chat: number,
+                    client_id: 2,
+                    body: "?".into(),
+                    mentions,
+                    ..v1::Send::default()
+                })
+            }
             _ => R::Rename(v1::Rename { name: Some("\u{202e}".to_owned()), device_name: None }),
         }
     }

@@ -9,9 +9,9 @@ use crate::limits::NAME_BYTES_MAX;
 pub struct UserId(u64);
 
 impl UserId {
-    /// `None` for 0, which stands for "absent" on the wire.
+    /// `None` for 0, which stands for "absent" on the wire, and for a number that is no user's: that names a group, or nothing.
     pub fn new(id: u64) -> Option<Self> {
-        (id != 0).then_some(Self(id))
+        (1..GROUPS_FROM).contains(&id).then_some(Self(id))
     }
 
     /// The number on the wire and in keys.

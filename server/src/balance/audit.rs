@@ -1,9 +1,9 @@
 //! What operators have done to slots and cores: a line of JSON for each act, in a file of the data directory, made durable before it is
 //! answered.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -28,6 +28,8 @@ impl Audit {
     /// If the file can't be opened.
     pub fn open(data_dir: &Path, clock: Clock) -> std::io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(data_dir.join(NAME))?;
+        // One that others could read does not stay so.
+        file.set_permissions(Permissions::from_mode(0o600))?;
         Ok(Self { file: Mutex::new(file), clock })
     }
 

@@ -11,6 +11,7 @@ use tern_wire::request::Link;
 
 use super::waits::{After, Then};
 use super::{Accounts, Cx};
+use crate::entry::Author;
 use crate::reply::{Origin, Reply};
 
 const UNKNOWN: Refusal = Refusal::new(Reason::LinkUnknown, "that is no code of this account, or no more");
@@ -29,6 +30,9 @@ pub(super) struct Linking {
     expires_ms: u64,
     #[prost(bool, tag = "3")]
     is_used: bool,
+    /// The device that has asked for it: when that has ended, the code is good no more.
+    #[prost(uint32, tag = "4")]
+    by: u32,
 }
 
 /// Shows no code.
@@ -52,13 +56,15 @@ impl Linking {
 
 impl Accounts {
     /// Gives a user a code by which another device is added. The one before is good no more.
-    pub(super) fn new_link(&mut self, cx: &mut Cx, id: UserId, origin: Origin) {
+    pub(super) fn new_link(&mut self, cx: &mut Cx, by: Author, origin: Origin) {
+        let id = by.user;
         if let Err(refusal) = self.budgets.link(id, cx.now_ms) {
             return cx.refuse(origin, refusal);
         }
         let (secret, valid_ms) = (cx.entropy().nonce(), cx.limits().link_valid_ms);
         let expires_ms = cx.now_ms + valid_ms;
-        self.user(id).linking = Some(Linking { secret: secret.to_vec(), expires_ms, is_used: false });
+        let linking = Linking { secret: secret.to_vec(), expires_ms, is_used: false, by: by.device.get() };
+        self.user(id).linking = Some(linking);
         let expires_in_ms = u32::try_from(valid_ms).unwrap_or(u32::MAX);
         cx.reply(
             origin,
@@ -70,7 +76,9 @@ impl Accounts {
     pub(super) fn link(&mut self, cx: &mut Cx, id: UserId, origin: Origin, link: Link) {
         let (now_ms, devices_max) = (cx.now_ms, cx.limits().devices_max);
         let user = self.user(id);
-        let linking = user.linking.as_mut().filter(|_| user.record.is_some());
+        let lives = |by: u32| user.devices.iter().any(|(id, device)| id.get() == by && device.lives());
+        let is_from_one_that_lives = user.linking.as_ref().is_some_and(|linking| lives(linking.by));
+        let linking = user.linking.as_mut().filter(|_| user.record.is_some() && is_from_one_that_lives);
         let good = linking.ok_or(UNKNOWN).and_then(|linking| {
             linking.is_good(&link.secret, now_ms)?;
             Ok(linking)

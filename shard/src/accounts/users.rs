@@ -8,6 +8,7 @@ use tern_wire::errors::{Farewell, Reason, Refusal};
 use tern_wire::ids::{DeviceId, Phone, UserId};
 
 use super::adding::AddDevice;
+use super::attach::REVOKED;
 use super::kept::{Device, User};
 use super::{Accounts, Cx, GetFor, ScanFor, has_room};
 use crate::admin::AdminResponse;
@@ -68,7 +69,7 @@ impl Accounts {
             UserOp::Refresh(..)
             | UserOp::Describe(..)
             | UserOp::EndDevice(..)
-            | UserOp::NewLink(_)
+            | UserOp::NewLink(..)
             | UserOp::Link(..)
             | UserOp::Rename(..)
             | UserOp::SetPin(..)
@@ -89,7 +90,7 @@ impl Accounts {
             | UserOp::Refresh(..)
             | UserOp::ListDevices(_)
             | UserOp::EndDevice(..)
-            | UserOp::NewLink(_)
+            | UserOp::NewLink(..)
             | UserOp::Link(..)
             | UserOp::RingDevice(..)
             | UserOp::Rename(..)
@@ -153,8 +154,17 @@ impl Accounts {
                 self.refresh(cx, origin, Author { user: id, device }, &refresh);
             }
             UserOp::ListDevices(origin) => self.list_devices(cx, origin, id),
-            UserOp::EndDevice(origin, device) => self.end_device(cx, origin, id, device),
-            UserOp::NewLink(origin) => self.new_link(cx, id, origin),
+            UserOp::EndDevice(origin, by, _)
+            | UserOp::NewLink(origin, by)
+            | UserOp::Rename(origin, by, _)
+            | UserOp::SetPin(origin, by, _)
+                if !self.device(Author { user: id, device: by }).is_some_and(|device| device.lives()) =>
+            {
+                // Its end may be on its way to the connection that still stands for it.
+                cx.refuse(origin, REVOKED);
+            }
+            UserOp::EndDevice(origin, _, device) => self.end_device(cx, origin, id, device),
+            UserOp::NewLink(origin, device) => self.new_link(cx, Author { user: id, device }, origin),
             UserOp::Link(origin, link) => self.link(cx, id, origin, *link),
             UserOp::RingDevice(origin, device, rung) => {
                 self.ring_device(cx, origin, Author { user: id, device }, rung);
@@ -162,7 +172,7 @@ impl Accounts {
             UserOp::Rename(origin, device, rename) => {
                 self.rename(cx, origin, Author { user: id, device }, *rename);
             }
-            UserOp::SetPin(origin, pin) => self.set_pin(cx, origin, id, &pin),
+            UserOp::SetPin(origin, _, pin) => self.set_pin(cx, origin, id, &pin),
             UserOp::Watch(log) => self.watch(cx, id, log),
             UserOp::TellDevices(logs) => self.tell_devices(cx, id, &logs),
             UserOp::Describe(origin, shown) => self.describe(cx, origin, id, shown),
@@ -185,12 +195,12 @@ impl Accounts {
             UserOp::Refresh(origin, ..)
             | UserOp::LookUp(origin, _)
             | UserOp::ListDevices(origin)
-            | UserOp::EndDevice(origin, _)
-            | UserOp::NewLink(origin)
+            | UserOp::EndDevice(origin, ..)
+            | UserOp::NewLink(origin, _)
             | UserOp::Link(origin, _)
             | UserOp::RingDevice(origin, ..)
             | UserOp::Rename(origin, ..)
-            | UserOp::SetPin(origin, _)
+            | UserOp::SetPin(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
             UserOp::ListLogs(origin, ..) => {
                 cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));

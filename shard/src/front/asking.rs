@@ -337,7 +337,7 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
         }
         Ask::Lookup(ref lookup) => of_user(UserOp::LookUp(origin, Lookup::clone(lookup))),
         Ask::Devices => of_user(UserOp::ListDevices(origin)),
-        Ask::EndDevice(ended) => of_user(UserOp::EndDevice(origin, ended)),
+        Ask::EndDevice(ended) => of_user(UserOp::EndDevice(origin, device, ended)),
         Ask::RingDevice(rung) => of_user(UserOp::RingDevice(origin, device, rung)),
         Ask::Refresh(ref refresh) => {
             let (Author { user, device }, refresh) = Clone::clone(&**refresh);

@@ -47,7 +47,7 @@ impl Front {
             }
             Request::NewLink => {
                 let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
-                cx.ask(origin, Message::User(user, UserOp::NewLink(origin)));
+                cx.ask(origin, Message::User(user, UserOp::NewLink(origin, device)));
             }
             Request::RingDevice(rung) => self.ask(cx, waiter, author, Ask::RingDevice(rung)),
             Request::Rename(rename) => {
@@ -57,7 +57,7 @@ impl Front {
             }
             Request::SetPin(pin) => {
                 let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
-                cx.ask(origin, Message::User(user, UserOp::SetPin(origin, Box::new(pin))));
+                cx.ask(origin, Message::User(user, UserOp::SetPin(origin, device, Box::new(pin))));
             }
             Request::Hello(_)
             | Request::Register(_)

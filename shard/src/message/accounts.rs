@@ -77,18 +77,18 @@ pub enum UserOp {
     ListLogs(Origin, Option<LogId>, usize),
     /// The user's devices.
     ListDevices(Origin),
-    /// Ends a device of the user.
-    EndDevice(Origin, DeviceId),
-    /// A code by which another device is added.
-    NewLink(Origin),
+    /// Ends a device of the user: for the one that asks, the other.
+    EndDevice(Origin, DeviceId, DeviceId),
+    /// A code by which another device is added, for the device that asks.
+    NewLink(Origin, DeviceId),
     /// Adds a device by such a code.
     Link(Origin, Box<Link>),
     /// Has a device of the user ring: for the one that asks, the other.
     RingDevice(Origin, DeviceId, DeviceId),
     /// Gives the user, or the device that asks, another name.
     Rename(Origin, DeviceId, Box<Rename>),
-    /// Sets the user's PIN.
-    SetPin(Origin, Box<Pin>),
+    /// Sets the user's PIN, for the device that asks.
+    SetPin(Origin, DeviceId, Box<Pin>),
     /// A log of the user is in use: tell its owner the user's devices now and when they change.
     Watch(LogId),
     /// It is in use no more.
@@ -155,7 +155,7 @@ impl UserOp {
             | Self::ListLogs(..)
             | Self::ListDevices(_)
             | Self::EndDevice(..)
-            | Self::NewLink(_)
+            | Self::NewLink(..)
             | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
@@ -180,7 +180,7 @@ impl UserOp {
             | Self::ListLogs(..)
             | Self::ListDevices(_)
             | Self::EndDevice(..)
-            | Self::NewLink(_)
+            | Self::NewLink(..)
             | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
