@@ -22,7 +22,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use scenarios::{churn, group, idle, limits, mixed, pairs, pieces, resume, soak, storm, strangers, why_slow};
+use scenarios::{
+    churn, group, idle, limits, mixed, pairs, pieces, rebalance, resume, soak, storm, strangers, why_slow,
+};
 use serde::Serialize;
 use setup::Setup;
 
@@ -71,6 +73,8 @@ enum Scenario {
     Group(group::GroupArgs),
     /// A day of people: writes, ten times as many reads, large messages, a peak of ten times the usual
     Mixed(mixed::MixedArgs),
+    /// Slots of people who write to each other move from core to core: what the others notice, and how long a slot does not answer
+    Rebalance(rebalance::RebalanceArgs),
     /// Devices that come and go without end
     Churn(churn::ChurnArgs),
     /// A long time of everything: nothing may be lost, grow or become slower
@@ -168,6 +172,9 @@ fn run(Arguments { json, scenario, .. }: Arguments) -> Result<u8, String> {
         Scenario::Resume(arguments) => found!(resume, arguments, resume::ResumeReport::is_correct),
         Scenario::Group(arguments) => found!(group, arguments, group::GroupReport::is_correct),
         Scenario::Mixed(arguments) => found!(mixed, arguments, mixed::MixedReport::is_correct),
+        Scenario::Rebalance(arguments) => {
+            found!(rebalance, arguments, rebalance::RebalanceReport::is_correct)
+        }
         Scenario::Churn(arguments) => found!(churn, arguments, churn::ChurnReport::is_correct),
         Scenario::Soak(arguments) => found!(soak, arguments, soak::SoakReport::is_correct),
         Scenario::WhySlow(arguments) => found!(why_slow, arguments, why_slow::WhySlowReport::is_correct),

@@ -94,6 +94,33 @@ fn all_members_of_a_group_get_what_is_said_until_they_are_removed() {
 }
 
 #[test]
+fn slots_that_move_are_counted_and_nobody_loses_anything() {
+    let report = bench(&[
+        "rebalance",
+        "--cores",
+        "2",
+        "--pairs",
+        "4",
+        "--rate",
+        "200",
+        "--seconds",
+        "1",
+        "--moves",
+        "40",
+        "--moves-rate",
+        "100",
+    ]);
+    for key in ["errors", "missing", "duplicates", "out_of_order", "connections_dropped"] {
+        assert_eq!(report[key], 0, "{key}: {report}");
+    }
+    assert_eq!(number(&report, "moves"), 40.0);
+    ["ack_ms_before", "ack_ms_during", "pause_ms"].iter().for_each(|key| percentiles(&report, key));
+    let one = run(&["rebalance", "--cores", "1", "--pairs", "2", "--rate", "50", "--seconds", "1"]);
+    assert!(!one.status.success(), "one core has nowhere to move anything");
+    assert!(String::from_utf8_lossy(&one.stderr).contains("--cores 2"));
+}
+
+#[test]
 #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn others_fan_out_beside_a_group_where_they_are_there() {
     let group = ["group", "--members", "8", "--rate", "40", "--seconds", "2", "--beside"];

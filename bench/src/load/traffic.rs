@@ -57,6 +57,8 @@ pub struct Tally {
     /// Messages that the server refused because too much was asked of it: at such a rate that is right.
     pub overloaded: u64,
     pub first_error: Option<String>,
+    /// Connections that ended by themselves: each is an error as well.
+    pub connections_lost: u64,
     pub missing: u64,
     pub duplicates: u64,
     pub out_of_order: u64,
@@ -90,6 +92,7 @@ impl Tally {
             errors: 0,
             overloaded: 0,
             first_error: None,
+            connections_lost: 0,
             missing: 0,
             duplicates: 0,
             out_of_order: 0,
@@ -109,6 +112,7 @@ impl Tally {
         self.errors += other.errors;
         self.overloaded += other.overloaded;
         self.first_error = self.first_error.take().or(other.first_error);
+        self.connections_lost += other.connections_lost;
         self.missing += other.missing;
         self.duplicates += other.duplicates;
         self.out_of_order += other.out_of_order;
@@ -430,6 +434,7 @@ impl Traffic {
             Happened::Frame(_) | Happened::Ready => {}
             Happened::Lost(why) => {
                 *lost += 1;
+                watch.tally.connections_lost += 1;
                 watch.error(format!("a connection was lost: {why}"));
             }
         };

@@ -8,6 +8,7 @@ pub mod limits;
 pub mod mixed;
 pub mod pairs;
 pub mod pieces;
+pub mod rebalance;
 pub mod resume;
 pub mod soak;
 pub mod storm;
