@@ -127,11 +127,13 @@ struct Moved {
 
 /// Runs it.
 pub fn run(arguments: &RebalanceArgs) -> Result<RebalanceReport, String> {
-    let target = Target::start(&arguments.own, 2 * arguments.pairs, &[])?;
+    // Whoever shows what the server can is somebody else: messages of both would have the same numbers.
+    let target = Target::start(&arguments.own, 4 * arguments.pairs, &[])?;
+    let (first, users) = target.users.split_at(2 * arguments.pairs as usize);
     let server = target.own().expect("it was just started");
     let rate = match arguments.rate {
         Some(rate) => rate,
-        None => capacity(arguments, &target)? / 3.0,
+        None => capacity(arguments, &target, first)? / 3.0,
     };
     crate::progress(&format!("{rate:.0} messages a second; {} slots are to move", arguments.moves));
     let before = WARMUP..WARMUP + Duration::from_secs(arguments.seconds);
@@ -139,7 +141,7 @@ pub fn run(arguments: &RebalanceArgs) -> Result<RebalanceReport, String> {
     let cpu = target.cpu_s_since(None);
     let (tally, moved) = thread::scope(|scope| {
         let moves = scope.spawn(|| {
-            let moved = move_slots(arguments, server, &target.users, &begun, before.end);
+            let moved = move_slots(arguments, server, users, &begun, before.end);
             is_over.store(true, Ordering::Release);
             moved
         });
@@ -150,7 +152,7 @@ pub fn run(arguments: &RebalanceArgs) -> Result<RebalanceReport, String> {
             }
             Ok(())
         };
-        let tally = load(arguments, &target, Some(rate), WARMUP..Duration::MAX).run(&act);
+        let tally = load(arguments, &target, users, Some(rate), WARMUP..Duration::MAX).run(&act);
         // Whoever waits for a begin that did not come goes as well.
         is_over.store(true, Ordering::Release);
         begun.get_or_init(Instant::now);
@@ -191,6 +193,7 @@ pub fn run(arguments: &RebalanceArgs) -> Result<RebalanceReport, String> {
 fn load<'a>(
     arguments: &RebalanceArgs,
     target: &'a Target,
+    users: &'a [TestUser],
     rate: Option<f64>,
     measured: std::ops::Range<Duration>,
 ) -> Load<'a> {
@@ -204,7 +207,7 @@ fn load<'a>(
     };
     Load {
         target,
-        users: &target.users,
+        users,
         habits,
         threads: arguments.threads,
         measured,
@@ -214,9 +217,9 @@ fn load<'a>(
 }
 
 /// Messages a second of a closed loop.
-fn capacity(arguments: &RebalanceArgs, target: &Target) -> Result<f64, String> {
+fn capacity(arguments: &RebalanceArgs, target: &Target, users: &[TestUser]) -> Result<f64, String> {
     let measured = Duration::from_secs(1)..CAPACITY;
-    let load = load(arguments, target, None, measured.clone());
+    let load = load(arguments, target, users, None, measured.clone());
     let tally = load.run(&|traffic| traffic.go_on_until(measured.end))?;
     if !tally.is_correct() {
         return Err(tally.wrong());
