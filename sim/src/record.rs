@@ -21,6 +21,16 @@ pub(crate) fn place_of(user: u64, chat: u64) -> LogId {
     }
 }
 
+/// As what a user names a log: the other way round. `None`: it is no chat of theirs. Who is in a group its entries say.
+pub(crate) fn chat_in(user: u64, log: LogId) -> Option<u64> {
+    match log {
+        LogId::Direct(lower, higher) if lower == user => Some(higher),
+        LogId::Direct(lower, higher) => (higher == user).then_some(lower),
+        LogId::Group(group) => Some(group),
+        LogId::Private(whose) => (whose == user).then_some(PRIVATE),
+    }
+}
+
 /// The number that a text begins with: every text is said once.
 pub(crate) fn number_of(text: &[u8]) -> Option<u64> {
     let end = text.iter().position(|byte| *byte == b' ')?;

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::socket::{AskError, ask};
+use crate::status::number;
 
 /// How often `--watch` looks.
 const EVERY: Duration = Duration::from_millis(250);
@@ -145,10 +146,6 @@ fn show(value: &Value, json: bool, lines: impl Fn(&Value) -> Vec<String>) -> Res
         false => lines(value).iter().for_each(|line| say!("{line}")),
     }
     Ok(())
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or(0.0)
 }
 
 fn milliseconds(us: &Value) -> String {

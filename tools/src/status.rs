@@ -69,7 +69,8 @@ fn page(status: &Value, before: Option<(&Value, f64)>) -> String {
 /// A name, and what stands beside it.
 type Line = (&'static str, String);
 
-fn number(value: &Value) -> f64 {
+/// A number of an answer; 0 if it is not there.
+pub(crate) fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or(0.0)
 }
 

@@ -205,7 +205,6 @@ pub struct Traffic {
     sample_every: u64,
     tally: Tally,
     live: Arc<Live>,
-    lost: usize,
     turn: usize,
     touched: Vec<usize>,
 }
@@ -272,7 +271,6 @@ impl Traffic {
             sample_every: 0,
             tally,
             live,
-            lost: 0,
             turn: 0,
             touched: Vec::new(),
         })
@@ -405,7 +403,7 @@ impl Traffic {
     }
 
     fn take(&mut self, wait: Duration, go_on: bool) -> Result<(), String> {
-        let Self { pool, flows, devices, begin, tally, live, lost, touched, habits, sample_every, .. } = self;
+        let Self { pool, flows, devices, begin, tally, live, touched, habits, sample_every, .. } = self;
         let mut acknowledged = Vec::new();
         let mut watch = Watch {
             flows,
@@ -433,13 +431,12 @@ impl Traffic {
             }
             Happened::Frame(_) | Happened::Ready => {}
             Happened::Lost(why) => {
-                *lost += 1;
                 watch.tally.connections_lost += 1;
                 watch.error(format!("a connection was lost: {why}"));
             }
         };
         pool.turn(wait, &mut happen).map_err(|error| format!("the ring has failed: {error}"))?;
-        if self.lost == 2 * self.pairs {
+        if self.tally.connections_lost as usize == 2 * self.pairs {
             let why = self.tally.first_error.as_deref().unwrap_or_default();
             return Err(format!(
                 "the server has gone after {:.1} s: of all connections none is left; {why}",

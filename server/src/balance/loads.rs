@@ -32,14 +32,13 @@ pub(super) struct Rate {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Loads {
-    /// What each core had when it was looked at last.
-    before: Vec<Option<(Instant, CoreLoad)>>,
+    /// What the cores had done when they were looked at last, and when that was.
+    before: Option<(Instant, Vec<CoreLoad>)>,
     by_slot: Vec<Rate>,
     /// CPU a second of each core, in ns.
     by_core: Vec<f64>,
     /// How much of what there is to see has been seen: 1 after long.
     seen: f64,
-    looked: Option<Instant>,
 }
 
 /// What operations weigh, in ns.
@@ -50,33 +49,28 @@ fn weight(load: &Load) -> u64 {
 impl Loads {
     pub(super) fn new(cores: u16) -> Self {
         Self {
-            before: vec![None; cores.into()],
+            before: None,
             by_slot: vec![Rate::default(); SLOTS.into()],
             by_core: vec![0.0; cores.into()],
             seen: 0.0,
-            looked: None,
         }
     }
 
     /// Takes what the cores have done so far.
     pub(super) fn take(&mut self, now: Instant, cores: Vec<CoreLoad>) {
+        let Some((then, before)) = self.before.take() else {
+            self.before = Some((now, cores));
+            return;
+        };
+        let since = now.saturating_duration_since(then);
+        let seconds = since.as_secs_f64().max(1e-3);
         let mut sums = vec![Rate::default(); SLOTS.into()];
         let mut by_core = vec![0.0; self.by_core.len()];
-        let mut is_first = true;
-        for (core, load) in cores.into_iter().enumerate() {
-            if let Some((then, before)) = &self.before[core] {
-                let seconds = now.saturating_duration_since(*then).as_secs_f64().max(1e-3);
-                by_core[core] = load.cpu_ns.saturating_sub(before.cpu_ns) as f64 / seconds;
-                add(&mut sums, &load, before, seconds);
-                is_first = false;
-            }
-            self.before[core] = Some((now, load));
+        for ((sum, load), before) in by_core.iter_mut().zip(&cores).zip(&before) {
+            *sum = load.cpu_ns.saturating_sub(before.cpu_ns) as f64 / seconds;
+            add(&mut sums, load, before, seconds);
         }
-        let since =
-            self.looked.replace(now).map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
-        if is_first {
-            return;
-        }
+        self.before = Some((now, cores));
         let share = 1.0 - (-since.as_secs_f64() / WINDOW.as_secs_f64()).exp();
         self.seen += share * (1.0 - self.seen);
         let mix = |old: &mut f64, new: f64| *old += share * (new - *old);

@@ -108,15 +108,27 @@ impl Balance {
         }
     }
 
+    /// Notes an act, with why it was not done, or what it came to.
+    fn noted<T>(
+        &self,
+        operator: &str,
+        act: &str,
+        what: &Value,
+        done: Result<T, String>,
+        outcome: &str,
+    ) -> Result<T, String> {
+        self.audit.note(operator, act, what, done.as_ref().err().map_or(outcome, String::as_str));
+        done
+    }
+
     /// Moves a slot now.
     pub fn move_slot(&self, number: u16, to: u16, operator: &str) -> Result<Value, String> {
-        let slot = Slot::new(number).ok_or_else(|| format!("slots are counted from 0 to {}", SLOTS - 1))?;
+        let slot = slot_of(number)?;
         let from = self.control.slots().owner(slot).0;
-        let moved = self.moves(slot, from, to);
-        let pause_us = moved.map(|pause| pause.as_micros() as u64);
-        let outcome = pause_us.map_or_else(|error| error.to_string(), |_| "moved".to_owned());
-        self.audit.note(operator, "move", &json!({ "slot": number, "from": from, "to": to }), &outcome);
-        let pause_us = pause_us.map_err(|error| error.to_string())?;
+        let moved = self.moves(slot, from, to).map_err(|error| error.to_string());
+        let what = json!({ "slot": number, "from": from, "to": to });
+        let pause = self.noted(operator, "move", &what, moved, "moved")?;
+        let pause_us = pause.as_micros() as u64;
         Ok(json!({ "slot": number, "from": from, "to": to, "pause_us": pause_us }))
     }
 
@@ -144,10 +156,8 @@ impl Balance {
 
     /// Begins to carry out a plan.
     pub fn apply(&self, id: &str, rate: Option<f64>, operator: &str) -> Result<Value, String> {
-        let begun = self.begin(id, rate);
-        let outcome = begun.as_ref().map_or_else(Clone::clone, |()| "begun".to_owned());
-        self.audit.note(operator, "apply", &json!({ "plan": id, "rate": rate }), &outcome);
-        begun?;
+        let what = json!({ "plan": id, "rate": rate });
+        self.noted(operator, "apply", &what, self.begin(id, rate), "begun")?;
         self.news.notify_all();
         Ok(self.status())
     }
@@ -187,10 +197,9 @@ impl Balance {
         let run = state.run.as_mut().filter(|run| run.ended.is_none());
         let changed = run.ok_or_else(|| "nothing is being carried out".to_owned()).and_then(change);
         drop(state);
-        let outcome = changed.as_ref().map_or_else(Clone::clone, |()| "done".to_owned());
-        self.audit.note(operator, what, &Value::Null, &outcome);
+        self.noted(operator, what, &Value::Null, changed, "done")?;
         self.news.notify_all();
-        changed.map(|()| self.status())
+        Ok(self.status())
     }
 
     /// Nothing more moves until it is resumed.
@@ -241,9 +250,7 @@ impl Balance {
             Ok(())
         };
         drop(state);
-        let outcome = done.as_ref().map_or_else(Clone::clone, |()| "draining".to_owned());
-        self.audit.note(operator, "drain-core", &json!({ "core": core }), &outcome);
-        done?;
+        self.noted(operator, "drain-core", &json!({ "core": core }), done, "draining")?;
         let plan = self.plan(operator);
         let id = plan["plan"].as_str().expect("a plan has a name").to_owned();
         let begun = self.apply(&id, None, operator);
@@ -260,9 +267,9 @@ impl Balance {
         state.drained.retain(|drained| *drained != core);
         let was = state.drained.len() < before;
         drop(state);
-        let outcome = if was { "takes slots" } else { "it is not drained" };
-        self.audit.note(operator, "undrain-core", &json!({ "core": core }), outcome);
-        if was { Ok(self.cores()) } else { Err(outcome.to_owned()) }
+        let done = if was { Ok(()) } else { Err("it is not drained".to_owned()) };
+        self.noted(operator, "undrain-core", &json!({ "core": core }), done, "takes slots")?;
+        Ok(self.cores())
     }
 
     /// The cores: what each has and uses.
@@ -281,7 +288,7 @@ impl Balance {
 
     /// One slot: what it costs, and why it is where it is.
     pub fn explain(&self, number: u16) -> Result<Value, String> {
-        let slot = Slot::new(number).ok_or_else(|| format!("slots are counted from 0 to {}", SLOTS - 1))?;
+        let slot = slot_of(number)?;
         let (table, state) = (self.control.slots(), self.state());
         let planned = state.plan(&table, self.control.cores());
         let next = planned.moves.iter().find(|step| step.slot == slot).map(|step| step.to);
@@ -336,6 +343,10 @@ impl State {
             .collect();
         plan(&placed, cores, &self.drained, Aim::default())
     }
+}
+
+fn slot_of(number: u16) -> Result<Slot, String> {
+    Slot::new(number).ok_or_else(|| format!("slots are counted from 0 to {}", SLOTS - 1))
 }
 
 fn checked(rate: f64) -> Result<f64, String> {

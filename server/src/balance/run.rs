@@ -19,7 +19,7 @@ pub(super) struct Run {
     /// The next one.
     next: usize,
     /// One is being made.
-    is_moving: bool,
+    pub(super) is_moving: bool,
     pub(super) done: usize,
     /// Those that were not there any more where the plan had them.
     pub(super) left_out: usize,
@@ -97,11 +97,6 @@ impl Run {
 
     pub(super) fn end(&mut self, how: Ended) {
         (self.ended, self.took) = (Some(how), Some(self.began.elapsed()));
-    }
-
-    /// A slot is on its way.
-    pub(super) fn is_moving(&self) -> bool {
-        self.is_moving
     }
 
     /// Half of the pauses, all but one of a hundred, and all were no longer.

@@ -112,7 +112,7 @@ pub(super) fn status(run: Option<&Run>) -> Value {
     let took = run.took.unwrap_or_else(|| run.began.elapsed());
     json!({
         "plan": run.plan, "state": state, "moves": run.moves.len(), "done": run.done, "left_out": run.left_out,
-        "moving": run.is_moving(), "rate": run.rate, "seconds": took.as_secs_f64(),
+        "moving": run.is_moving, "rate": run.rate, "seconds": took.as_secs_f64(),
         "pause_us": { "p50": p50, "p99": p99, "max": most },
         "skew_before": run.skew.0, "skew_planned": run.skew.1,
     })

@@ -77,10 +77,10 @@ impl Wake for CoreLink {
 /// The way to all cores.
 #[derive(Debug)]
 pub struct Cores {
-    /// The newest table. Whoever moves a slot holds it until the move is over on every core.
-    moving: Mutex<SlotTable>,
-    /// The same, for whoever only looks.
+    /// The newest table.
     slots: Mutex<SlotTable>,
+    /// Held by whoever moves a slot, until the move is over on every core.
+    moving: Mutex<()>,
     links: Vec<CoreLink>,
     moves: Arc<Moves>,
     store: Arc<StoreHealth>,
@@ -96,8 +96,8 @@ impl Cores {
         (store, core_failed): (Arc<StoreHealth>, Arc<AtomicBool>),
     ) -> Self {
         Self {
-            moving: Mutex::new(slots.clone()),
             slots: Mutex::new(slots),
+            moving: Mutex::new(()),
             links,
             moves,
             store,
@@ -110,6 +110,13 @@ impl Cores {
         self.draining.load(Ordering::Acquire)
             || self.core_failed.load(Ordering::Acquire)
             || self.store.failed().is_some()
+    }
+
+    /// Calls a core, and waits for what it answers.
+    fn answer<T>(&self, core: CoreId, call: impl FnOnce(SyncSender<T>) -> Call) -> Result<T, ControlError> {
+        let (sender, answer) = sync_channel(1);
+        self.links[usize::from(core.0)].call(call(sender))?;
+        answer.recv_timeout(ANSWER_TIMEOUT).map_err(|_| ControlError::NoAnswer)
     }
 
     fn tell_all(&self, call: impl Fn() -> Call) {
@@ -127,19 +134,19 @@ impl Control for Cores {
     }
 
     fn move_slot(&self, slot: Slot, to: CoreId) -> Result<Duration, MoveError> {
-        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.slots();
         if usize::from(to.0) >= self.links.len() {
             return Err(MoveError::NoSuchCore);
         }
-        if moving.owner(slot) == to {
+        if table.owner(slot) == to {
             return Err(MoveError::IsThere);
         }
         if self.stops() {
             return Err(MoveError::Stopping);
         }
-        let next = moving.with_moved(slot, to);
+        let next = table.with_moved(slot, to);
         let version = next.version();
-        moving.clone_from(&next);
         self.tell_all(|| Call::Slots(next.clone()));
         *self.slots.lock().unwrap_or_else(PoisonError::into_inner) = next;
         self.moves.wait(version, || self.stops()).ok_or(MoveError::Stopping)
@@ -150,15 +157,11 @@ impl Control for Cores {
     }
 
     fn load(&self, core: CoreId) -> Result<CoreLoad, ControlError> {
-        let (sender, answer) = sync_channel(1);
-        self.links[usize::from(core.0)].call(Call::Load(sender))?;
-        answer.recv_timeout(ANSWER_TIMEOUT).map_err(|_| ControlError::NoAnswer)
+        self.answer(core, Call::Load)
     }
 
     fn ask(&self, core: CoreId, request: AdminRequest) -> Result<AdminResponse, ControlError> {
-        let (sender, answer) = sync_channel(1);
-        self.links[usize::from(core.0)].call(Call::Ask(request, sender))?;
-        answer.recv_timeout(ANSWER_TIMEOUT).map_err(|_| ControlError::NoAnswer)
+        self.answer(core, |asker| Call::Ask(request, asker))
     }
 
     fn drain(&self) {

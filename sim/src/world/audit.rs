@@ -15,7 +15,7 @@ use tern_wire::ids::{GROUPS_FROM, PRIVATE};
 use super::World;
 use crate::books::{Books, Log};
 use crate::device::Device;
-use crate::record::place_of;
+use crate::record::{chat_in, place_of};
 use crate::talk::{has_text, says};
 use crate::work::Work;
 
@@ -255,13 +255,9 @@ impl World {
 
 /// The logs of a user, by the peer.
 fn of_user(user: u64, books: &Books) -> impl Iterator<Item = (u64, &Log)> {
-    books.logs.iter().filter_map(move |(id, log)| match *id {
-        LogId::Direct(lower, higher) if lower == user => Some((higher, log)),
-        LogId::Direct(lower, higher) if higher == user => Some((lower, log)),
-        LogId::Direct(..) => None,
-        LogId::Group(group) => log.is_or_was_in(user).then_some((group, log)),
-        LogId::Private(whose) => (whose == user).then_some((PRIVATE, log)),
-    })
+    let is_theirs = move |id: LogId, log: &Log| !matches!(id, LogId::Group(_)) || log.is_or_was_in(user);
+    let logs = books.logs.iter().filter(move |(id, log)| is_theirs(**id, log));
+    logs.filter_map(move |(id, log)| Some((chat_in(user, *id)?, log)))
 }
 
 /// How a user has chats, as the private log says it.

@@ -6,7 +6,7 @@ use tern_storage::LogId;
 use super::World;
 use crate::device::Device;
 use crate::kept::Wrote;
-use crate::record::place_of;
+use crate::record::chat_in;
 
 impl World {
     /// A core writes entries, or cuts them off.
@@ -68,17 +68,6 @@ impl World {
 
 /// Up to where a device has a log.
 fn position(device: &Device, log: LogId) -> Option<u64> {
-    let chat = match log {
-        LogId::Direct(lower, higher) => {
-            if lower == device.user {
-                higher
-            } else {
-                lower
-            }
-        }
-        LogId::Group(group) => group,
-        LogId::Private(_) => return None,
-    };
-    debug_assert_eq!(place_of(device.user, chat), log);
+    let chat = chat_in(device.user, log)?;
     Some(device.machine()?.tables().log(chat).ok()??.position)
 }

@@ -98,11 +98,11 @@ fn last_of(chat: &Value, person: &tern_client::Person, people: &[tern_client::Pe
         Some(known) => shown::name_of(known),
         None => format!("@{}", last.sender),
     };
-    let text = match tern_client::is_group(person.user_id) && !last.own {
-        true if last.kind == tern_client::Kind::Group => format!("{} {}", sender(), shown::lines_of(&last)),
-        true => format!("{}: {}", sender(), shown::lines_of(&last)),
-        false => shown::lines_of(&last),
-    };
+    let mut text = shown::lines_of(&last);
+    if tern_client::is_group(person.user_id) && !last.own {
+        let colon = if last.kind == tern_client::Kind::Group { "" } else { ":" };
+        text = format!("{}{colon} {text}", sender());
+    }
     let (text, time) = (text.split_whitespace().collect::<Vec<_>>().join(" "), shown::time_of(last.time_ms));
     match last.own {
         true => {
