@@ -103,6 +103,21 @@ fn slots_move_while_their_people_talk_and_nobody_notices() {
             }
         }
     }
+    // No slot moves any more, and while they talk on, each connection comes to where its user is.
+    let owners = ask(&server, &json!({ "ask": "shards" }))["ok"]["owners"].clone();
+    let mut expected = [0; CORES as usize];
+    for id in &ids {
+        let owner = owners[usize::from(Slot::of_user(*id).number())].as_u64().expect("a core");
+        expected[owner as usize] += 1;
+    }
+    let sessions = || {
+        let status = ask(&server, &json!({ "ask": "status" }))["ok"]["cores"].clone();
+        let of = |core: &Value| core["sessions"].as_u64().expect("a number");
+        status.as_array().expect("cores").iter().map(of).collect::<Vec<_>>()
+    };
+    while sessions() != expected {}
+    let taken = server.metric("tern_connections_taken_total");
+    assert!(taken > 12, "{taken} connections have moved, and twelve at most to log in");
     enough.store(true, Ordering::Release);
     let rounds: Vec<_> = pairs.into_iter().map(|pair| pair.join().expect("they talked")).collect();
     let said = in_group.join().expect("they talked");

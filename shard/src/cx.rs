@@ -106,6 +106,11 @@ impl<'a, D: Department> Cx<'a, D> {
         self.owner(slot) == self.ground.core
     }
 
+    /// Whether what is said to a slot goes to its owner, and nowhere else.
+    pub(crate) fn is_settled(&self, slot: Slot) -> bool {
+        self.ground.moving.is_settled(slot)
+    }
+
     /// Whether a slot is this core's, and does not move.
     pub(crate) fn is_here(&self, slot: Slot) -> bool {
         self.ground.moving.is_here(slot)

@@ -4,11 +4,11 @@ use tern_proto::v1;
 use tern_storage::{
     Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Lane, ReadId, ScanLimit, Slot, StoreError,
 };
-use tern_wire::ids::{ClientMessageId, DeviceId, Phone, UserId};
-use tern_wire::request::PushWindow;
+use tern_wire::ids::{ClientMessageId, Phone};
 
 use crate::admin::AdminResponse;
 use crate::entry::Author;
+use crate::front::Arrival;
 use crate::message::Message;
 use crate::reply::ConnId;
 use crate::slots::CoreId;
@@ -41,7 +41,8 @@ pub trait Effects {
     fn close(&mut self, conn: ConnId);
 
     /// Moves a connection to another core with all that was received and not yet handled. The brain forgets it here,
-    /// and the other brain gets [`Input::Arrived`](crate::input::Input::Arrived).
+    /// and the other brain gets [`Input::Arrived`](crate::input::Input::Arrived); or, if it goes on the way, this one gets
+    /// [`Input::Lost`](crate::input::Input::Lost).
     fn move_to(&mut self, conn: ConnId, core: CoreId, arrival: Arrival);
 
     /// A connection has said which client program it is, for operators' statistics. Strangers say it.
@@ -151,25 +152,4 @@ pub enum Stage {
     Acknowledged,
     /// It is queued to a recipient.
     Delivered,
-}
-
-/// A connection that has proven whose it is, on its way to its user's core.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Arrival {
-    /// The user that it stands for.
-    pub user: UserId,
-    /// The device.
-    pub device: DeviceId,
-    /// The session that its token names.
-    pub session: u64,
-    /// The `Login` to answer.
-    pub request: u64,
-    /// Bytes of its frame.
-    pub request_bytes: u32,
-    /// The client's window for pushes.
-    pub window: PushWindow,
-    /// When the connection was opened: to move gives it no more time to log in.
-    pub opened_ms: u64,
-    /// Its number in the process ([`Input::Opened`](crate::input::Input::Opened)).
-    pub number: u64,
 }

@@ -4,7 +4,7 @@ use tern_storage::Completion;
 use tern_wire::errors::Farewell;
 
 use crate::admin::AdminRequest;
-use crate::effects::Arrival;
+use crate::front::Arrival;
 use crate::message::Message;
 use crate::reply::ConnId;
 use crate::slots::SlotTable;
@@ -17,6 +17,8 @@ pub enum Input<'a> {
     Opened(ConnId, u64),
     /// A connection has moved here from another core, authenticated.
     Arrived(ConnId, Arrival),
+    /// A connection that was to move to another core has gone before it was there.
+    Lost(Arrival),
     /// A whole frame, without its length prefix, within [`Shard::frame_bytes_max`](crate::Shard::frame_bytes_max).
     Frame(ConnId, &'a [u8]),
     /// A connection's bytes can't be frames any more.

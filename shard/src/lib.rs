@@ -40,6 +40,7 @@ pub mod slots;
 pub mod tokens;
 mod trouble;
 
-pub use effects::{Arrival, Effects};
+pub use effects::Effects;
+pub use front::Arrival;
 pub use input::Input;
 pub use shard::{Setup, Shard};

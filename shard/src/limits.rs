@@ -194,6 +194,12 @@ pub const GROUP_NEWCOMERS_MAX: usize = 4096;
 /// Pulls of one session under way; the other logs that it is behind in wait.
 pub const PULLS_MAX: u32 = 4;
 
+/// Connections of a core that set out in a tick to follow their users to other cores. The others do so later.
+pub const FOLLOWING_PER_TICK: usize = 64;
+
+/// Notices that wait for a connection on its way to its user's core. Beyond, they are not told.
+pub const NOTICES_MISSED_MAX: usize = 16;
+
 /// Entries in one page of catching up. Small, so that one device's backlog does not hold up the others' pushes.
 pub const PULL_ENTRIES_MAX: usize = 64;
 

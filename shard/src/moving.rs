@@ -157,6 +157,9 @@ impl Moving {
             self.ahead.entry(slot).or_default().push(message);
             return Way::Waits;
         }
+        if is(Mutation::AnswerAsLastOwner) && !matches!(message, Message::Marker { .. }) {
+            return Way::To(self.core, message);
+        }
         Way::To(self.table.owner(slot), message)
     }
 

@@ -36,6 +36,10 @@ tern_storage::mutations! {
     PushOldPage => "shard/tests/catching_up.rs" 1..60;
     /// What is in memory of a device's inbox is taken for a mark in the store.
     TrustInbox => "shard/tests/marks.rs" 0..1;
+    /// A connection follows its user without waiting for what it was told.
+    LeaveUnheard => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 1..300;
+    /// What a connection was not told on its way to its user's core is forgotten.
+    ForgetMissed => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 700..750;
     /// A page goes to the connection straight from the log's owner, beside what is pushed.
     PageAside => "shard/tests/owner_gone.rs" 1..60;
     /// Who was removed from a group hears one entry more.
@@ -67,9 +71,11 @@ tern_storage::mutations! {
     /// What is said to a slot that moves does not wait for its marker.
     SkipMarker => "shard/tests/moves.rs" 1..60;
     /// A slot is handed over before all have heard what its owner has said of it.
-    SkipFlush => "shard/tests/moves.rs" 1..100;
+    SkipFlush => "shard/tests/moves.rs" 1..100, "sim/tests/moves.rs" 1140..1190;
+    /// Who has let a slot go answers what still comes for it.
+    AnswerAsLastOwner => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 1..300;
     /// What waited for a slot that moves is lost.
-    LoseAtMove => "shard/tests/moves.rs" 1..60, "sim/tests/mutations.rs" 1..60;
+    LoseAtMove => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 1..60, "sim/tests/mutations.rs" 1..60;
     /// Those who are connected are forgotten when their slot moves.
     ForgetConnected => "sim/tests/mutations.rs" 1..60;
     /// What a slot that moves says to itself waits until it has moved, and it waits for that.

@@ -136,6 +136,7 @@ impl Shard {
             Input::Finished(conn) => self.front.finished(cx, conn),
             Input::Drained(conn) => self.front.drained(cx, conn),
             Input::Closed(conn) => self.front.closed(cx, conn),
+            Input::Lost(arrival) => Front::lost(cx, &arrival),
             Input::Drain => self.front.farewell_to_all(cx),
             Input::Told(_) | Input::Completed(_) | Input::Asked(..) | Input::Slots(_) | Input::Tick => {
                 unreachable!("these are of no connection")
@@ -148,6 +149,9 @@ impl Shard {
     fn table_came(&mut self, now_ms: u64, table: SlotTable, fx: &mut dyn Effects) {
         let taken = self.ground.moving.taken(&table);
         let was_draining = self.ground.moving.is_draining();
+        if taken.is_empty() {
+            self.front.slot_moved();
+        }
         for (core, marker) in self.ground.moving.change(table) {
             self.ground.tell(core, marker, fx);
         }

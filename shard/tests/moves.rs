@@ -32,6 +32,8 @@ struct Person {
     waiting: BTreeMap<u64, (u64, u64)>,
     /// The last seq that it knows of each chat, its own included, and what it has acknowledged.
     knows: BTreeMap<u64, Vec<u64>>,
+    /// The last entry of each chat that it was pushed.
+    pushed: BTreeMap<u64, u64>,
 }
 
 struct World {
@@ -40,6 +42,8 @@ struct World {
     node: Node,
     people: Vec<Person>,
     moves: usize,
+    /// How many connections have moved to log in.
+    logged_in: u64,
 }
 
 impl World {
@@ -70,12 +74,14 @@ impl World {
                 acknowledged: BTreeMap::new(),
                 waiting: BTreeMap::new(),
                 knows: BTreeMap::new(),
+                pushed: BTreeMap::new(),
             }
         };
         let people = (0..PEOPLE).map(person).collect();
         node.weather(Weather { busy_per_mille: rng.u16(..200), ..Weather::default() });
         store.hold();
-        Self { seed, rng, node, people, moves: 0 }
+        let logged_in = node.connections_moved;
+        Self { seed, rng, node, people, moves: 0, logged_in }
     }
 
     fn request(&mut self, at: usize, request: Request) -> u64 {
@@ -131,12 +137,20 @@ impl World {
                         "seed {seed}: what one device says to one chat is in order"
                     );
                     before.push(client_id);
-                    person.knows.entry(peer).or_default().push(sent.seq);
+                    let knows = person.knows.entry(peer).or_default();
+                    if !knows.contains(&sent.seq) {
+                        knows.push(sent.seq);
+                    }
                 }
                 Message::Entry(entry) => {
+                    let pushed = person.pushed.entry(entry.chat).or_default();
+                    assert!(*pushed < entry.seq, "seed {seed}: an entry is pushed once, and in order");
+                    *pushed = entry.seq;
+                    // A page brings what the device has sent itself, too.
                     let knows = person.knows.entry(entry.chat).or_default();
-                    assert!(!knows.contains(&entry.seq), "seed {seed}: an entry is pushed once");
-                    knows.push(entry.seq);
+                    if entry.sender_device == 0 || !knows.contains(&entry.seq) {
+                        knows.push(entry.seq);
+                    }
                 }
                 Message::Refused(refused) => panic!("seed {seed}: {at} was refused: {refused:?}"),
                 Message::GoAway(bye) => panic!("seed {seed}: {at} was shown out: {bye:?}"),
@@ -167,8 +181,8 @@ impl World {
     }
 }
 
-/// One world: how many messages, and how many moves.
-fn live(seed: u64) -> (u64, usize) {
+/// One world: how many messages, moves, and connections that followed their users.
+fn live(seed: u64) -> (u64, usize, u64) {
     let mut world = World::new(seed);
     for _ in 0..STEPS {
         let at = world.rng.usize(..PEOPLE);
@@ -177,26 +191,28 @@ fn live(seed: u64) -> (u64, usize) {
             6..8 => world.acknowledge(at),
             8..10 => world.take(at),
             10..13 => world.move_one(),
-            13 => world.node.tick(200),
+            13 | 14 => world.node.tick(200),
             _ => drop(world.node.step(&mut world.rng)),
         }
     }
     world.check();
-    (world.people.iter().map(|person| person.said).sum(), world.moves)
+    let said = world.people.iter().map(|person| person.said).sum();
+    (said, world.moves, world.node.connections_moved - world.logged_in)
 }
 
 #[test]
 fn nobody_notices_that_a_slot_moves() {
     let one = std::env::var("TERN_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     let begin = one.unwrap_or_else(|| fastrand::u64(..1 << 40));
-    let (mut moves, mut said) = (0, 0);
+    let (mut moves, mut said, mut followed) = (0, 0, 0);
     for seed in begin..begin + if one.is_some() { 1 } else { SEEDS } {
         println!("repeat with TERN_SEED={seed}");
-        let (more_said, more_moves) = live(seed);
-        (said, moves) = (said + more_said, moves + more_moves);
+        let (more_said, more_moves, more_followed) = live(seed);
+        (said, moves, followed) = (said + more_said, moves + more_moves, followed + more_followed);
     }
-    println!("{said} messages, {moves} moves");
+    println!("{said} messages, {moves} moves, {followed} connections followed");
     assert!(one.is_some() || moves as u64 > 3 * SEEDS, "too few moves: {moves}");
+    assert!(one.is_some() || followed > SEEDS / 2, "too few connections followed: {followed}");
 }
 
 /// Each fault that can be put into a move is found.

@@ -42,11 +42,13 @@ pub enum Trouble {
     SendFull,
     /// A core is not to be asked anything more for a while.
     Crowded,
+    /// A core has much to do: its next turn comes late.
+    Busy,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Reset,
         Self::HalfOpen,
         Self::SlowReader,
@@ -64,6 +66,7 @@ impl Trouble {
         Self::NoBuffers,
         Self::SendFull,
         Self::Crowded,
+        Self::Busy,
     ];
 
     /// As it is printed.
@@ -86,6 +89,7 @@ impl Trouble {
             Self::NoBuffers => "no-buffers",
             Self::SendFull => "send-full",
             Self::Crowded => "crowded",
+            Self::Busy => "busy",
         }
     }
 
@@ -108,7 +112,7 @@ impl Trouble {
             Self::Pause => 10_000,
             Self::DeviceCrash => 20_000,
             Self::DeviceDisk => 10_000,
-            Self::Move => 100_000,
+            Self::Move | Self::Busy => 300_000,
             Self::ClockJump => 10_000,
             Self::DeviceClock => 20_000,
             Self::CodeLost => 200_000,

@@ -109,7 +109,12 @@ pub struct Moved {
     pub(super) frames: Option<Box<FrameBuffer>>,
     pub(super) unread: Unread,
     pub(super) arrival: Arrival,
+    /// It has not logged in.
+    pub(super) is_stranger: bool,
+    /// Its place among those, unless somebody else has it by now.
     pub(super) stranger: Option<Stranger>,
+    /// Where it is, if it has logged in, and came through a balancer.
+    pub(super) proxied: Option<[u8; 16]>,
 }
 
 impl Conn {

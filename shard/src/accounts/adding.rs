@@ -8,7 +8,7 @@ use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 use tern_wire::request::{Pin, Verify};
 
 use super::codes::{self, Proof};
-use super::kept::{Device, Inbox};
+use super::kept::Device;
 use super::making::FORGOTTEN;
 use super::pin::Entrance;
 use super::waits::{After, Then};
@@ -180,7 +180,7 @@ impl Accounts {
             ..DeviceRecord::default()
         };
         cx.put(slot_of(user), keys::device(user.get(), device.get()), &record);
-        let state = Device { record, place: None, opened: 0, inbox: Inbox::Unknown };
+        let state = Device { record, ..Device::default() };
         self.user(user).devices.insert(device, state);
         self.session_of(cx, Access { author, session }, token, expires_ms)
     }

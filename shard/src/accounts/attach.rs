@@ -37,18 +37,21 @@ impl Accounts {
             cx.tell_front(place, FrontOp::NotAttached(ask, OLDER));
             return cx.tell_front(place, FrontOp::End(REPLACED));
         }
-        if matches!(device.inbox, Inbox::Learning(_)) {
+        // Of one that has followed its user, all that it was told is known.
+        let missed = device.missed.take().filter(|_| session.is_none() && device.opened == number);
+        let follows = missed.is_some();
+        if !follows && matches!(device.inbox, Inbox::Learning(_)) {
             device.inbox = Inbox::Unknown;
         }
         device.opened = number;
         let older = device.place.replace(place);
-        let attached =
-            Attached { device: author, name: record.name.clone(), newest_device: record.devices_made };
-        if let Some(older) = older.filter(|older| *older != place) {
+        let (name, newest_device) = (record.name.clone(), record.devices_made);
+        let attached = Attached { device: author, name, newest_device, missed };
+        if let Some(older) = older.filter(|older| *older != place && !follows) {
             cx.tell_front(older, FrontOp::End(REPLACED));
         }
         self.note_seen(cx, author);
-        if session.is_none() {
+        if session.is_none() && !follows {
             self.recover_watched(cx, id);
         }
         cx.tell_front(place, FrontOp::Attached(ask, Box::new(attached)));
@@ -62,17 +65,38 @@ impl Accounts {
             .withdraw(|ask| matches!(ask, Ask::Told(UserOp::Attach(attach)) if attach.origin.place == place));
         // Another connection may stand for the device by now, and the device may be gone.
         if let Some(device) = user.devices.get_mut(&device).filter(|device| device.place == Some(place)) {
-            device.place = None;
-            if matches!(device.inbox, Inbox::Learning(_)) {
-                device.inbox = Inbox::Unknown;
-            }
+            device.detach();
         }
     }
 
-    /// The connections that stand for devices of a user.
-    pub(super) fn attached(&mut self, id: UserId) -> Vec<(DeviceId, Place)> {
-        let devices = self.users.get(id).into_iter().flat_map(|user| user.devices.iter());
-        devices.filter_map(|(device, state)| Some((*device, state.place?))).collect()
+    /// A connection is about to follow its user here. From now on it is told nothing until it has come; what it was told before comes
+    /// before this answer.
+    pub(super) fn leave(&mut self, cx: &mut Cx, id: UserId, origin: Origin, device: DeviceId) {
+        let device = self.users.get(id).and_then(|user| user.devices.get_mut(&device));
+        if let Some(device) = device.filter(|device| device.place == Some(origin.place)) {
+            device.missed = Some(Box::default());
+        }
+        cx.tell_front(origin.place, FrontOp::MayGo(origin.ask));
+    }
+
+    /// Whether a device of a user is here.
+    pub(super) fn is_attached(&mut self, id: UserId) -> bool {
+        self.users.get(id).is_some_and(|user| user.devices.values().any(|device| device.place.is_some()))
+    }
+
+    /// Tells the devices of a user that are here something.
+    pub(super) fn tell_attached(
+        &mut self,
+        cx: &mut Cx,
+        id: UserId,
+        op: impl Fn(DeviceId) -> Option<FrontOp>,
+    ) {
+        let devices = self.users.get(id).into_iter().flat_map(|user| user.devices.iter_mut());
+        for (device, state) in devices {
+            if let Some(op) = op(*device) {
+                state.tell(cx, op);
+            }
+        }
     }
 
     /// A device is here: that is written once a day, so that an account whose devices have all stayed away can be told.

@@ -57,16 +57,13 @@ impl Accounts {
         if let Err(refusal) = self.budgets.ring(by.user, cx.now_ms) {
             return cx.refuse(origin, refusal);
         }
-        let Some(place) = self.living(by.user).find(|(id, _)| **id == rung).map(|(_, device)| device.place)
-        else {
-            return cx.refuse(origin, NO_LIVING_DEVICE);
-        };
-        if let Some(place) = place {
-            // The one that asks may have gone since.
-            let name = self.device_record(by).map_or_else(String::new, |record| record.name.clone());
-            cx.tell_front(place, FrontOp::Notice(Notice::Ring { by: by.device, name }));
-        }
-        cx.reply(origin, Reply::DeviceRung { connected: place.is_some() });
+        // The one that asks may have gone since.
+        let name = self.device_record(by).map_or_else(String::new, |record| record.name.clone());
+        let rung = self.device(Author { user: by.user, device: rung }).filter(|device| device.lives());
+        let Some(device) = rung else { return cx.refuse(origin, NO_LIVING_DEVICE) };
+        device.tell(cx, FrontOp::Notice(Notice::Ring { by: by.device, name }));
+        let connected = device.place.is_some();
+        cx.reply(origin, Reply::DeviceRung { connected });
     }
 
     /// Writes that a device's session has ended. `false` if it had, or is not known.
@@ -107,11 +104,9 @@ impl Accounts {
         // It may have been ended since.
         let Some(record) = self.device_record(Author { user: id, device }) else { return };
         let (name, time_ms) = (record.name.clone(), record.created_ms);
-        for (other, place) in self.attached(id) {
-            if other != device {
-                let added = Notice::DeviceAdded { device, name: name.clone(), time_ms };
-                cx.tell_front(place, FrontOp::Notice(added));
-            }
-        }
+        self.tell_attached(cx, id, |other| {
+            let added = Notice::DeviceAdded { device, name: name.clone(), time_ms };
+            (other != device).then_some(FrontOp::Notice(added))
+        });
     }
 }

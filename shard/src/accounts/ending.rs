@@ -18,10 +18,10 @@ impl Accounts {
         read_groups(cx, id, None);
         let user = self.user(id);
         let lives = user.record.is_some();
-        let ended = user.devices.values().filter(|device| !lives || device.record.revoked_ms != 0);
-        for place in ended.filter_map(|device| device.place) {
+        let devices = user.devices.iter_mut();
+        for (_, device) in devices.filter(|(_, device)| !lives || device.record.revoked_ms != 0) {
             let farewell = Farewell::new(Reason::SessionRevoked, "the session has ended: register again");
-            cx.tell_front(place, FrontOp::End(farewell));
+            device.tell(cx, FrontOp::End(farewell));
         }
     }
 

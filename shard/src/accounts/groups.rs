@@ -45,9 +45,7 @@ impl Accounts {
 
     /// All others in a group have got further.
     pub(super) fn others_advanced(&mut self, cx: &mut Cx, id: UserId, log: LogId, marks: Watermarks) {
-        for (_, place) in self.attached(id) {
-            cx.tell_front(place, FrontOp::Watermarks(log, None, marks));
-        }
+        self.tell_attached(cx, id, |_| Some(FrontOp::Watermarks(log, None, marks)));
     }
 }
 

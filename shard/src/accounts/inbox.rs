@@ -132,8 +132,8 @@ impl Accounts {
                 continue;
             }
             state.inbox.insert(entry.log, entry.seq);
-            if let Some(place) = state.place {
-                cx.tell_front(place, op());
+            if state.place.is_some() {
+                state.tell(cx, op());
             }
         }
     }
@@ -158,9 +158,7 @@ impl Accounts {
             if is_read && by.user == id {
                 state.inbox.holds(log, marks.read);
             }
-            if let Some(place) = state.place {
-                cx.tell_front(place, FrontOp::Watermarks(log, whose, marks));
-            }
+            state.tell(cx, FrontOp::Watermarks(log, whose, marks));
         }
     }
 

@@ -9,12 +9,14 @@ use tern_storage::records::{DeviceRecord, UserRecord};
 use tern_storage::{LogId, Slot};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
+use super::Cx;
 use super::links::Linking;
 use super::users::Ask;
 use crate::by_slot::BySlot;
 use crate::held::{Held, Load};
 use crate::limits::{INBOX_LOGS_MAX, INBOX_PACKED_LOGS_MAX};
 use crate::maps::{Few, Hashing};
+use crate::message::{FrontOp, Missed};
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Place};
 use crate::slots::{CoreId, ProcessId};
@@ -55,6 +57,8 @@ pub(super) struct Device {
     pub(super) place: Option<Place>,
     /// The number of that connection in its process.
     pub(super) opened: u64,
+    /// That connection is on its way to the user's core, and is not told what happens: this it has not been told.
+    pub(super) missed: Option<Box<Missed>>,
     pub(super) inbox: Inbox,
 }
 
@@ -62,6 +66,28 @@ impl Device {
     /// Whether a token of this session is one of the device, and the session has not been ended.
     pub(super) fn stands_for(&self, session: u64) -> bool {
         self.record.session == session && self.lives()
+    }
+
+    /// Tells its connection something, or notes it for when that has followed its user.
+    pub(super) fn tell(&mut self, cx: &mut Cx, op: FrontOp) {
+        let Some(place) = self.place else { return };
+        match &mut self.missed {
+            None => cx.tell_front(place, op),
+            Some(missed) => {
+                if !missed.note(op) {
+                    // Whoever comes and is not known begins anew.
+                    self.detach();
+                }
+            }
+        }
+    }
+
+    /// No connection stands for it.
+    pub(super) fn detach(&mut self) {
+        (self.place, self.missed) = (None, None);
+        if matches!(self.inbox, Inbox::Learning(_)) {
+            self.inbox = Inbox::Unknown;
+        }
     }
 
     /// Whether its session has not been ended.
@@ -231,8 +257,8 @@ impl Kept {
 impl User {
     /// Whether nothing of it is under way.
     fn is_still(&self) -> bool {
-        let learning = |device: &Device| matches!(device.inbox, Inbox::Learning(_));
-        self.held.is_still() && !self.devices.values().any(learning)
+        let is_busy = |device: &Device| matches!(device.inbox, Inbox::Learning(_)) || device.missed.is_some();
+        self.held.is_still() && !self.devices.values().any(is_busy)
     }
 
     /// Whether somebody is attached to it, or watches it.
@@ -352,7 +378,7 @@ fn unpack(packed: &Packed, here: (ProcessId, CoreId)) -> User {
             Place { process, core, conn }
         });
         let number = DeviceId::new(number).expect("it was packed here");
-        devices.insert(number, Device { record, place, opened: packed.opened, inbox });
+        devices.insert(number, Device { record, place, opened: packed.opened, missed: None, inbox });
     }
     let watched = packed.watched.iter().map(PackedLog::log).collect();
     let linking = packed.linking;
@@ -391,7 +417,8 @@ mod tests {
         let devices = [(place, Inbox::Known(marks.into_iter().collect())), (None, Inbox::Unknown)];
         for (number, (place, inbox)) in (1..).zip(devices) {
             let number = DeviceId::new(number).expect("not 0");
-            user.devices.insert(number, Device { record: record.clone(), place, opened: 7, inbox });
+            user.devices
+                .insert(number, Device { record: record.clone(), place, opened: 7, missed: None, inbox });
         }
         user.watched.insert(LogId::direct(2, 4));
         user

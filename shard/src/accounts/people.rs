@@ -163,15 +163,13 @@ impl Accounts {
 
     /// The peer of a user in a log is not as before. If a device of the user is here, the log says whether it may know.
     pub(super) fn peer_changed(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
-        if let Some(peer) = peer_of(log, id).filter(|_| !self.attached(id).is_empty()) {
+        if let Some(peer) = peer_of(log, id).filter(|_| self.is_attached(id)) {
             cx.tell_log(log, LogOp::Changed(peer));
         }
     }
 
     pub(super) fn tell_of_person(&mut self, cx: &mut Cx, id: UserId, changed: UserId) {
-        for (_, place) in self.attached(id) {
-            cx.tell_front(place, FrontOp::Notice(Notice::PersonChanged(changed)));
-        }
+        self.tell_attached(cx, id, |_| Some(FrontOp::Notice(Notice::PersonChanged(changed))));
     }
 }
 

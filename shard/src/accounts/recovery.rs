@@ -102,7 +102,7 @@ impl Accounts {
                 user.watched.remove(&log);
             }
             // If nobody is here, the store says as much.
-            if !self.attached(id).is_empty() {
+            if self.is_attached(id) {
                 self.watches.asked.insert(watch);
                 cx.tell_log(log, LogOp::Recover(id));
             }
@@ -128,12 +128,11 @@ impl Accounts {
                 // What is in the inbox has a mark; whether this has one the store knows.
                 (Some(_), None) => state.inbox = Inbox::Unknown,
             }
-            let Some(place) = state.place else { continue };
             if let Some(missed) = missed {
-                cx.tell_front(place, FrontOp::Behind(*log, missed));
+                state.tell(cx, FrontOp::Behind(*log, missed));
             }
             for (member, marks) in marks {
-                cx.tell_front(place, FrontOp::Watermarks(*log, *member, *marks));
+                state.tell(cx, FrontOp::Watermarks(*log, *member, *marks));
             }
         }
     }

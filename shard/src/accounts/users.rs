@@ -55,6 +55,7 @@ impl Accounts {
             UserOp::Pushed(device, log, upto) => self.pushed(id, device, log, upto),
             UserOp::LackedNothing(device, log, upto) => self.lacked_nothing(id, device, log, upto),
             UserOp::Detach(device, place) => self.detach(id, device, place),
+            UserOp::Leave(origin, device) => self.leave(cx, id, origin, device),
             UserOp::Unwatch(log) => self.unwatch(id, log),
             UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
             UserOp::ListLogs(origin, after, rows) => self.list_logs(cx, id, origin, after, rows),
@@ -212,6 +213,7 @@ impl Accounts {
             UserOp::Reserve(ask) => cx.tell_log(ask.log, LogOp::Permit(ask.number, Err(refusal))),
             // Nobody waits for these. What they say is in the store, or is found out when somebody looks.
             UserOp::Detach(..)
+            | UserOp::Leave(..)
             | UserOp::Pushed(..)
             | UserOp::LackedNothing(..)
             | UserOp::CaughtUp(..)
@@ -332,10 +334,9 @@ impl Accounts {
 
     /// A user can't be read: whoever waits is refused, and the next one tries again.
     fn user_unreadable(&mut self, cx: &mut Cx, id: UserId) {
-        let user = self.users.remove(id).expect("it was being read");
-        for place in user.devices.values().filter_map(|device| device.place) {
-            let farewell = Farewell::new(UNREADABLE.reason, UNREADABLE.detail);
-            cx.tell_front(place, FrontOp::End(farewell));
+        let mut user = self.users.remove(id).expect("it was being read");
+        for (_, device) in user.devices.iter_mut() {
+            device.tell(cx, FrontOp::End(Farewell::new(UNREADABLE.reason, UNREADABLE.detail)));
         }
         for log in user.watched {
             self.watches.remove(log, id);

@@ -12,7 +12,7 @@ use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Seq, UserId};
 use tern_wire::request::{Lookup, Refresh};
 
-use super::conns::{Conns, Waiter};
+use super::conns::{Conns, Pause, Waiter, Why};
 use super::{Cx, Front};
 use crate::asks::AskId;
 use crate::entry::{Author, KIND_GROUP, log_of, peer_of};
@@ -67,6 +67,8 @@ pub(super) enum Ask {
     Refresh(Box<(Author, Refresh)>),
     /// May the connection stand for its device, or go on to?
     Attach,
+    /// The connection follows its user: has all come that it was told?
+    Leave,
     /// A step of the device's inbox, behind this log.
     Inbox(Option<LogId>),
     /// Entries that the device lacks.
@@ -110,6 +112,7 @@ impl Asked {
                 | Ask::RingDevice(_)
                 | Ask::Refresh(_)
                 | Ask::Attach
+                | Ask::Leave
                 | Ask::Inbox(_)
                 | Ask::Logs(..) => false,
             }
@@ -142,6 +145,7 @@ impl Ask {
             | Self::RingDevice(_)
             | Self::Refresh(_)
             | Self::Attach
+            | Self::Leave
             | Self::Inbox(_)
             | Self::Logs(..)
             | Self::Once(_) => slot_of(by.user),
@@ -151,7 +155,15 @@ impl Ask {
     /// Whether it may be refused before it has left, for too much is under way. What is not is answered in another way than with a
     /// refusal, and bounded by other means.
     fn is_refusable(&self) -> bool {
-        !matches!(self, Self::Attach | Self::Inbox(_) | Self::Pull { .. } | Self::Logs(..) | Self::Glance(_))
+        !matches!(
+            self,
+            Self::Attach
+                | Self::Leave
+                | Self::Inbox(_)
+                | Self::Pull { .. }
+                | Self::Logs(..)
+                | Self::Glance(_)
+        )
     }
 
     /// Whether, carried out, it leaves something in the store.
@@ -243,12 +255,13 @@ impl Front {
             Ask::Once(..) => self.farewell(cx, conn, UNKNOWN),
             Ask::Attach => {
                 // One that has attached before begins anew, with its inbox.
-                if let Some(attaching) = self.conns.get(conn).and_then(|conn| conn.attaching.as_deref()) {
-                    let access = attaching.access;
+                let pause = self.conns.get(conn).and_then(|conn| conn.pause.as_deref());
+                if let Some(&Pause { why: Why::LogsIn(access, _), .. }) = pause {
                     self.ask_to_attach(cx, conn, access.author, Some(access.session));
                 }
             }
-            Ask::Inbox(_) => {}
+            // One that was about to follow its user attaches where it is.
+            Ask::Inbox(_) | Ask::Leave => {}
             Ask::Refresh(ref refresh) => {
                 let by = refresh.0;
                 self.send_ask(cx, by, Asked { again: true, ..asked });
@@ -264,6 +277,9 @@ impl Front {
     /// what it has not acknowledged is pushed again.
     fn attach_again(&mut self, cx: &mut Cx, conn: ConnId, author: Author) {
         self.ask_to_attach(cx, conn, author, None);
+        if let Some(pause) = self.conns.get(conn).and_then(|conn| conn.pause.as_deref_mut()) {
+            pause.why = Why::Arrives;
+        }
         let session = self.conns.session(conn).expect("it has just been looked at");
         if !session.is_silent() {
             session.begin_again();
@@ -303,10 +319,10 @@ impl Front {
 fn author_of(conns: &mut Conns, conn: ConnId) -> Option<Author> {
     let conn = conns.get(conn).filter(|conn| !conn.closing)?;
     let session = conn.session.as_deref().map(|session| session.author());
-    session.or(conn.attaching.as_deref().map(|attaching| attaching.access.author))
+    session.or(conn.pause.as_deref().and_then(Pause::logs_in))
 }
 
-fn slot_of(user: UserId) -> Slot {
+pub(super) fn slot_of(user: UserId) -> Slot {
     Slot::of_user(user.get())
 }
 
@@ -343,6 +359,7 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
             let (Author { user, device }, refresh) = Clone::clone(&**refresh);
             Message::User(user, UserOp::Refresh(origin, device, Box::new(refresh)))
         }
+        Ask::Leave => of_user(UserOp::Leave(origin, device)),
         Ask::Inbox(after) => of_user(UserOp::Inbox(InboxAsk { origin, device, after })),
         Ask::Pull { log, want, marked } => {
             let pull = Pull { origin, author: by, want, marked, writes_mark: true, met: false };

@@ -4,19 +4,17 @@
 
 use tern_wire::errors::Refusal;
 use tern_wire::limits::REQUESTS_IN_FLIGHT_MAX_BEFORE_LOGIN;
-use tern_wire::opening::Opening;
 use tern_wire::request::{self, Request};
 
 use super::conns::{Conn, Waiter};
 use super::{Cx, Front};
 use crate::days::another_day;
-use crate::effects::{Arrival, Stage};
+use crate::effects::Stage;
 use crate::entry::Author;
 use crate::limits::ASKS_MAX;
 use crate::load::Work;
 use crate::message::UserOp;
 use crate::reply::{ConnId, Reply, UNKNOWN};
-use crate::tokens::Access;
 
 impl Front {
     /// A connection has finished its TLS handshake.
@@ -25,32 +23,14 @@ impl Front {
         self.conns.insert(id, conn);
     }
 
-    /// A connection has moved here, to the core of its user.
-    pub(crate) fn arrived(&mut self, cx: &mut Cx, id: ConnId, arrival: Arrival) {
-        let Arrival { user, device, session, request, request_bytes, window, opened_ms, number } = arrival;
-        let conn = Conn {
-            opening: Opening::Welcomed,
-            in_flight: 1,
-            in_flight_bytes: request_bytes,
-            opened_ms,
-            number,
-            received_ms: cx.now_ms,
-            window,
-            ..Conn::default()
-        };
-        self.conns.insert(id, conn);
-        let waiter = Waiter { conn: id, request, bytes: request_bytes };
-        self.begin_attach(cx, waiter, Access { author: Author { user, device }, session });
-    }
-
     /// The connection has gone; what it asked for goes on, and the answers find nobody.
     pub(crate) fn closed(&mut self, cx: &mut Cx, id: ConnId) {
         // One that has moved away is not here any more.
         let Some(conn) = self.conns.remove(id) else { return };
         self.listings.forget(id);
         let session = conn.session.map(|session| session.author());
-        let attaching = conn.attaching.map(|attaching| attaching.access.author);
-        if let Some(Author { user, device }) = session.or(attaching) {
+        let logs_in = conn.pause.and_then(|pause| pause.logs_in());
+        if let Some(Author { user, device }) = session.or(logs_in) {
             let place = cx.place(id);
             cx.tell_user(user, UserOp::Detach(device, place));
         }
@@ -78,7 +58,7 @@ impl Front {
             Err(refusal) => return self.refuse_at_once(cx, waiter, refusal),
         };
         let limits = cx.limits();
-        let in_flight_max = match (&conn.session, &conn.attaching) {
+        let in_flight_max = match (&conn.session, &conn.pause) {
             (None, None) => limits.requests_in_flight_max.min(REQUESTS_IN_FLIGHT_MAX_BEFORE_LOGIN),
             _ => limits.requests_in_flight_max,
         };
@@ -91,8 +71,8 @@ impl Front {
         }
         conn.in_flight += 1;
         conn.in_flight_bytes += waiter.bytes;
-        match &mut conn.attaching {
-            Some(attaching) => attaching.waiting.push((waiter, request)),
+        match &mut conn.pause {
+            Some(pause) => pause.waiting.push((waiter, request)),
             None => self.request(cx, waiter, request),
         }
     }
@@ -106,6 +86,7 @@ impl Front {
         }
         conn.in_flight = conn.in_flight.checked_sub(1).expect("a request is answered once");
         conn.in_flight_bytes -= waiter.bytes;
+        let waits = conn.pause.is_some();
         if waiter.request != 0 && !conn.closing {
             let sent = match (&reply, conn.session.as_deref()) {
                 (Reply::Sent(_, client_id, _), Some(session)) => Some((session.author(), *client_id)),
@@ -127,6 +108,9 @@ impl Front {
             self.close_if_too_slow(cx, id);
         }
         self.close_if_finished(cx, id);
+        if waits {
+            self.go_on_following(cx, id);
+        }
     }
 
     /// Refuses a request of a connection of this core.

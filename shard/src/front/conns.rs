@@ -4,6 +4,7 @@ use tern_wire::opening::Opening;
 use tern_wire::request::{PushWindow, Request};
 
 use super::session::Session;
+use crate::entry::Author;
 use crate::reply::ConnId;
 use crate::tokens::Access;
 
@@ -24,19 +25,47 @@ pub(super) struct Conn {
     pub(super) closing: bool,
     /// The peer sends no more: what it asked for is answered, then the connection ends.
     pub(super) finished: bool,
-    pub(super) attaching: Option<Box<Attaching>>,
+    /// Its requests wait.
+    pub(super) pause: Option<Box<Pause>>,
     pub(super) session: Option<Box<Session>>,
 }
 
 // For connections are many, and memory comes in such sizes.
 const _: () = assert!(size_of::<Conn>() == 64);
 
-/// A login whose user's owner has not answered. Requests pipelined behind it wait; the window bounds them.
+/// Why the requests of a connection wait, and which do; the window bounds them.
 #[derive(Debug)]
-pub(super) struct Attaching {
-    pub(super) access: Access,
-    pub(super) waiter: Waiter,
+pub(super) struct Pause {
+    pub(super) why: Why,
     pub(super) waiting: Vec<(Waiter, Request)>,
+}
+
+/// What the requests of a connection wait for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Why {
+    /// Its `Login`: whether it may stand for its device, its user's owner says.
+    LogsIn(Access, Waiter),
+    /// It follows its user: what it has asked for before is answered first.
+    FallsStill,
+    /// Whatever its user's owner has told it is to come before it goes.
+    SaysGoodbye,
+    /// It has followed its user, or could not: what it was not told meanwhile, the owner says.
+    Arrives,
+}
+
+impl Pause {
+    /// Nothing waits yet.
+    pub(super) fn new(why: Why) -> Box<Self> {
+        Box::new(Self { why, waiting: Vec::new() })
+    }
+
+    /// The device that the connection is about to stand for.
+    pub(super) fn logs_in(&self) -> Option<Author> {
+        match self.why {
+            Why::LogsIn(access, _) => Some(access.author),
+            Why::FallsStill | Why::SaysGoodbye | Why::Arrives => None,
+        }
+    }
 }
 
 /// A request, and what it holds of its connection's window until it is answered.

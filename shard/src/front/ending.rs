@@ -54,6 +54,7 @@ impl Front {
     pub(super) fn sweep(&mut self, cx: &mut Cx) {
         let limits = cx.limits();
         let (login_timeout_ms, idle_timeout_ms) = (limits.login_timeout_ms, limits.idle_timeout_ms);
+        let mut may_follow = self.strays.tick();
         for id in self.conns.sweep() {
             let conn = self.conns.get(id).expect("it has just been listed, and nothing removes it here");
             // The clock may have been set back: what is ahead of it counts as now.
@@ -64,6 +65,9 @@ impl Front {
                 self.farewell(cx, id, Farewell::new(Reason::Unauthenticated, "no Login came in time"));
             } else if silent_ms >= idle_timeout_ms {
                 self.farewell(cx, id, Farewell::new(Reason::Idle, "nothing came for too long: ping in time"));
+            } else if may_follow > 0 && self.follow(cx, id) {
+                may_follow -= 1;
+                self.strays.look();
             }
         }
     }

@@ -117,6 +117,11 @@ impl Lag {
         self.behind.contains_key(&log) || self.stuck.contains_key(&log)
     }
 
+    /// Whether a step of the inbox is being read.
+    pub(super) fn is_scanning(&self) -> bool {
+        self.scanning
+    }
+
     /// Nothing is lacking but of damaged logs.
     pub(super) fn is_done(&self) -> bool {
         self.behind.is_empty()

@@ -7,6 +7,7 @@ mod asking;
 mod connection;
 mod conns;
 mod ending;
+mod following;
 mod lag;
 mod listing;
 mod opening;
@@ -22,6 +23,8 @@ use tern_wire::opening::Opening;
 
 use self::asking::Asked;
 use self::conns::{Conn, Conns};
+pub use self::following::Arrival;
+use self::following::Strays;
 use self::listing::Listings;
 use crate::asks::Ledger;
 use crate::cx::{Cx as AnyCx, Department, KnowsFrames, Never};
@@ -38,6 +41,7 @@ pub(crate) struct Front {
     conns: Conns,
     asks: Ledger<Asked>,
     listings: Listings,
+    strays: Strays,
     /// The last entry that was pushed to many, as its frame.
     pushed: Option<Encoded>,
     identity: StoreIdentity,
@@ -71,6 +75,7 @@ impl Front {
             conns: Conns::default(),
             asks: Ledger::default(),
             listings: Listings::new(hashing),
+            strays: Strays::default(),
             pushed: None,
             identity,
             keys,
@@ -81,7 +86,13 @@ impl Front {
     pub(crate) fn told(&mut self, cx: &mut Cx, conn: ConnId, op: FrontOp) {
         match op {
             FrontOp::Reply(ask, reply) => self.answered(cx, conn, ask, reply),
+            FrontOp::SentAgain(ask, again) => {
+                let (reply, log, marks) = *again;
+                self.answered(cx, conn, ask, reply);
+                self.push_receipt(cx, conn, log, None, marks);
+            }
             FrontOp::Attached(ask, attached) => self.attached(cx, conn, ask, *attached),
+            FrontOp::MayGo(ask) => self.may_go(cx, conn, ask),
             FrontOp::NotAttached(ask, refusal) => self.not_attached(cx, conn, ask, refusal),
             FrontOp::Inbox(ask, step) => self.inbox_came(cx, conn, ask, step),
             FrontOp::Logs(ask, logs) => self.logs_came(cx, conn, ask, logs),
@@ -93,6 +104,11 @@ impl Front {
             FrontOp::Notice(notice) => self.notify(cx, conn, notice),
             FrontOp::End(farewell) => self.farewell(cx, conn, farewell),
         }
+    }
+
+    /// A slot has moved: connections may have to follow their users.
+    pub(crate) fn slot_moved(&mut self) {
+        self.strays.look();
     }
 
     /// Time has passed.
@@ -120,7 +136,7 @@ impl Front {
     /// that is being checked, the larger limit holds already.
     pub(crate) fn frame_bytes_max(&mut self, id: ConnId) -> usize {
         match self.conns.get(id) {
-            Some(Conn { attaching: Some(_), .. }) => Opening::LoggedIn.frame_bytes_max(),
+            Some(Conn { pause: Some(_), .. }) => Opening::LoggedIn.frame_bytes_max(),
             Some(conn) => conn.opening.frame_bytes_max(),
             None => 0,
         }

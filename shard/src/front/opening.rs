@@ -9,15 +9,13 @@ use tern_wire::opening::{Opening, OutOfOrder};
 use tern_wire::request::{Hello, Request};
 
 use super::asking::Ask;
-use super::conns::{Attaching, Waiter};
+use super::conns::{Conn, Pause, Waiter, Why};
 use super::session::Session;
 use super::{Cx, Front};
 use crate::asks::AskId;
-use crate::effects::Arrival;
 use crate::message::{Attached, Message, NetworkOp, UserOp};
 use crate::network::Network;
 use crate::reply::{ConnId, Origin, Reply};
-use crate::tokens::Access;
 
 impl Front {
     /// A request that counts against the window.
@@ -102,38 +100,19 @@ impl Front {
             let refusal = Refusal::new(Reason::Unexpected, "a Login waits for the requests before it");
             return self.turn_down(cx, waiter, refusal);
         }
-        let (window, opened_ms, number) = (conn.window, conn.opened_ms, conn.number);
-        let slot = Slot::of_user(access.author.user.get());
-        if cx.owns(slot) {
-            return self.begin_attach(cx, waiter, access);
+        conn.pause = Some(Pause::new(Why::LogsIn(access, waiter)));
+        if cx.owns(Slot::of_user(access.author.user.get())) {
+            return self.ask_to_attach(cx, id, access.author, Some(access.session));
         }
-        self.conns.remove(id);
-        let arrival = Arrival {
-            user: access.author.user,
-            device: access.author.device,
-            session: access.session,
-            request: waiter.request,
-            request_bytes: waiter.bytes,
-            window,
-            opened_ms,
-            number,
-        };
-        let owner = cx.owner(slot);
-        cx.fx().move_to(id, owner, arrival);
-    }
-
-    /// Asks the user's owner whether the connection may stand for its device.
-    pub(super) fn begin_attach(&mut self, cx: &mut Cx, waiter: Waiter, access: Access) {
-        let conn = self.conns.get(waiter.conn).expect("it has just asked, or arrived");
-        conn.attaching = Some(Box::new(Attaching { access, waiter, waiting: Vec::new() }));
-        self.ask_to_attach(cx, waiter.conn, access.author, Some(access.session));
+        self.move_to_owner(cx, id, access.author);
     }
 
     /// The connection stands for its device, unless it has gone meanwhile: then its owner has been told already.
     pub(super) fn attached(&mut self, cx: &mut Cx, id: ConnId, ask: AskId, attached: Attached) {
         let Some(conn) = self.asked(id, ask).and_then(|_| self.conns.get(id)) else { return };
-        // One that stood for it before has gone on meanwhile.
-        let Some(attaching) = conn.attaching.take() else { return };
+        let Some((waiter, waiting)) = take_login(conn) else {
+            return self.follows(cx, id, attached.missed.map(|missed| *missed));
+        };
         let author = attached.device;
         conn.opening = Opening::LoggedIn;
         conn.session = Some(Box::new(Session::new(author, conn.window)));
@@ -144,23 +123,28 @@ impl Front {
             name: attached.name,
             newest_device_id: attached.newest_device,
         };
-        self.login_ended(cx, *attaching, Reply::LoggedIn(login));
+        self.respond(cx, waiter, Reply::LoggedIn(login));
+        self.go_on(cx, waiting);
     }
 
     /// The connection does not stand for its device: the login alone is refused. One that stood for it before ends.
     pub(super) fn not_attached(&mut self, cx: &mut Cx, id: ConnId, ask: AskId, refusal: Refusal) {
         let Some(conn) = self.asked(id, ask).and_then(|_| self.conns.get(id)) else { return };
-        match conn.attaching.take() {
-            Some(attaching) => self.login_ended(cx, *attaching, Reply::Refused(refusal)),
+        match take_login(conn) {
+            Some((waiter, waiting)) => {
+                self.turn_down(cx, waiter, refusal);
+                self.go_on(cx, waiting);
+            }
             None => self.farewell(cx, id, Farewell::new(refusal.reason, refusal.detail)),
         }
     }
+}
 
-    /// A login is answered: what was pipelined behind it goes on.
-    fn login_ended(&mut self, cx: &mut Cx, attaching: Attaching, reply: Reply) {
-        self.respond(cx, attaching.waiter, reply);
-        for (waiter, request) in attaching.waiting {
-            self.request(cx, waiter, request);
-        }
+/// The `Login` of a connection whose user's owner has not answered, and what waits for it.
+fn take_login(conn: &mut Conn) -> Option<(Waiter, Vec<(Waiter, Request)>)> {
+    let Pause { why, waiting } = *conn.pause.take_if(|pause| pause.logs_in().is_some())?;
+    match why {
+        Why::LogsIn(_, waiter) => Some((waiter, waiting)),
+        Why::FallsStill | Why::SaysGoodbye | Why::Arrives => None,
     }
 }

@@ -149,7 +149,7 @@ impl Front {
     }
 
     /// A device that is behind in so many chats is shown out: it comes back for what its inbox says, step by step.
-    fn bound_lag(&mut self, cx: &mut Cx, id: ConnId) {
+    pub(super) fn bound_lag(&mut self, cx: &mut Cx, id: ConnId) {
         if self.conns.session(id).is_some_and(|session| session.logs_behind() > LAG_LOGS_MAX) {
             let farewell = Farewell::new(Reason::TooSlow, "the pushes of too many chats wait");
             self.farewell(cx, id, farewell);
@@ -252,6 +252,9 @@ impl Front {
 
     /// Goes on with what a device lacks, as far as its queue and credit allow.
     pub(super) fn advance(&mut self, cx: &mut Cx, id: ConnId) {
+        if self.is_following(cx, id) {
+            return;
+        }
         loop {
             let may_push = self.may_push(cx, id);
             let Some(session) = self.conns.session(id) else { return };

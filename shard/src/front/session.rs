@@ -73,6 +73,11 @@ impl Session {
         self.progress == Progress::Silent
     }
 
+    /// Nothing was asked for it that is not answered.
+    pub(super) fn is_still(&self) -> bool {
+        self.pulls == 0 && !self.lag.as_deref().is_some_and(Lag::is_scanning)
+    }
+
     /// What the device lacks of a log is not known, or is on its way: nothing of it is pushed beside that.
     pub(super) fn is_behind(&self, log: LogId) -> bool {
         self.lag.as_deref().is_some_and(|lag| lag.holds(log))

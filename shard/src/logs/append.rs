@@ -323,15 +323,13 @@ impl Logs {
 /// Answers a retry. The peer may have got it, and more, while its device was away: of a chat that it did not know to have written in, it
 /// has not asked how far.
 fn answer_again(cx: &mut Cx, log: &Log, (id, author): (LogId, Author), asker: Asker, sent: Reply) {
-    cx.reply(asker, sent);
     let marks = log.shown_of_others(id, author.user);
     let is_other = peer_of(id, author.user) != Some(author.user);
-    if let Asker::Connection(origin) = asker
-        && is_other
-        && !log.is_changing()
-        && marks != Watermarks::default()
-    {
-        cx.tell_front(origin.place, FrontOp::Watermarks(id, None, marks));
+    match asker {
+        Asker::Connection(origin) if is_other && !log.is_changing() && marks != Watermarks::default() => {
+            cx.tell_front(origin.place, FrontOp::SentAgain(origin.ask, Box::new((sent, id, marks))));
+        }
+        asker => cx.reply(asker, sent),
     }
 }
 

@@ -55,6 +55,8 @@ pub enum UserOp {
     Attach(Box<Attach>),
     /// The connection stands for the device no more.
     Detach(DeviceId, Place),
+    /// The connection is about to follow the user to its owner's core: may it go?
+    Leave(Origin, DeviceId),
     /// A connection asks for a step of its device's inbox.
     Inbox(InboxAsk),
     /// A connection was pushed all of a log up to an entry, which stays in the inbox until it is acknowledged.
@@ -143,6 +145,7 @@ impl UserOp {
             Self::Page(_, page) => Some(page.log),
             Self::Attach(_)
             | Self::Detach(..)
+            | Self::Leave(..)
             | Self::Inbox(_)
             | Self::Pushed(..)
             | Self::LackedNothing(..)
@@ -191,6 +194,7 @@ impl UserOp {
             | Self::MayWriteToStranger(..)
             | Self::Reserve(_) => true,
             Self::Detach(..)
+            | Self::Leave(..)
             | Self::Pushed(..)
             | Self::LackedNothing(..)
             | Self::CaughtUp(..)

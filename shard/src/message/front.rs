@@ -1,5 +1,6 @@
 //! What the front is told: answers, and what is to be pushed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tern_storage::LogId;
@@ -10,6 +11,8 @@ use tern_wire::ids::{DeviceId, Seq, UserId};
 use super::{Glancer, Shown, Unreadable, Watermarks};
 use crate::asks::AskId;
 use crate::entry::{Author, Entry};
+use crate::limits::{LAG_LOGS_MAX, NOTICES_MISSED_MAX};
+use crate::mutations::{Mutation, is};
 use crate::reply::Reply;
 
 /// What a connection is told.
@@ -17,8 +20,12 @@ use crate::reply::Reply;
 pub enum FrontOp {
     /// The answer to a request of it.
     Reply(AskId, Reply),
+    /// The same for a message that had been sent before, and how far all others have got in its log since.
+    SentAgain(AskId, Box<(Reply, LogId, Watermarks)>),
     /// It stands for a device from now on.
     Attached(AskId, Box<Attached>),
+    /// It may follow its user to another core: what it was told has come, and what is to be told is noted from now on.
+    MayGo(AskId),
     /// It can't stand for the device that it has proven to be.
     NotAttached(AskId, Refusal),
     /// A step of the device's inbox; `Err`: it can't be read.
@@ -50,6 +57,71 @@ pub struct Attached {
     pub name: String,
     /// The highest device number that the user has given out.
     pub newest_device: u32,
+    /// The connection has followed its user, and was not told this meanwhile. `None`: it has not, or nobody knows.
+    pub missed: Option<Box<Missed>>,
+}
+
+/// What a connection was not told while it followed its user to another core.
+#[derive(Debug, Default)]
+pub struct Missed {
+    /// In these logs something has happened.
+    pub logs: BTreeMap<LogId, MissedOf>,
+    /// These it would have been told.
+    pub notices: Vec<Notice>,
+}
+
+/// The same of one log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MissedOf {
+    /// The first entry that it was not pushed.
+    pub entry: Option<Seq>,
+    /// What it was told before may be lost; the newest entry then.
+    pub doubted: Option<Seq>,
+    /// Watermarks, and those of its own user among them.
+    pub marks: bool,
+    /// See there.
+    pub own_marks: bool,
+}
+
+impl Missed {
+    /// Notes what a connection is not told. `false`: it is so much that all of it is to be found out otherwise.
+    pub(crate) fn note(&mut self, op: FrontOp) -> bool {
+        if is(Mutation::ForgetMissed) {
+            return true;
+        }
+        match op {
+            FrontOp::Entry(entry) => {
+                let known = &mut self.logs.entry(entry.log).or_default().entry;
+                *known = Some(known.map_or(entry.seq, |known| known.min(entry.seq)));
+            }
+            FrontOp::Behind(log, newest) => {
+                let known = &mut self.logs.entry(log).or_default().doubted;
+                *known = (*known).max(Some(newest));
+            }
+            FrontOp::Watermarks(log, member, _) => {
+                let of_log = self.logs.entry(log).or_default();
+                of_log.marks = true;
+                of_log.own_marks |= member.is_some();
+            }
+            FrontOp::Notice(notice) => {
+                if self.notices.len() < NOTICES_MISSED_MAX {
+                    self.notices.push(notice);
+                }
+            }
+            // Whether its device may still be there it hears when it has come.
+            FrontOp::End(_) => {}
+            FrontOp::Reply(..)
+            | FrontOp::SentAgain(..)
+            | FrontOp::Attached(..)
+            | FrontOp::NotAttached(..)
+            | FrontOp::MayGo(_)
+            | FrontOp::Inbox(..)
+            | FrontOp::Logs(..)
+            | FrontOp::Page(..)
+            | FrontOp::Glance(_) => unreachable!("these are answers, and who has asked does not go"),
+        }
+        self.logs.len() <= LAG_LOGS_MAX
+    }
 }
 
 /// A part of what a device's inbox holds.

@@ -13,7 +13,7 @@ use tern_wire::ids::{Phone, UserId};
 pub use self::accounts::{
     Attach, InboxAsk, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Shown, Standing, UserOp,
 };
-pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Notice, Page};
+pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
 pub use self::logs::{Claim, Dispatched, Glancer, LogOp, Permits, Pull, ReadHistory, Send, Want};
 use crate::network::Network;
 use crate::reply::ConnId;

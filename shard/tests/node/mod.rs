@@ -248,6 +248,10 @@ pub struct Node {
     links: Vec<Option<(CoreId, ConnId)>>,
     /// What the node said before it closed a connection.
     last_words: BTreeMap<usize, VecDeque<v1::ServerFrame>>,
+    /// What has come on connections that are on their way.
+    unread: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// How often a connection has moved.
+    pub connections_moved: u64,
     questions: u64,
 }
 
@@ -330,6 +334,8 @@ impl Node {
             slots,
             links: Vec::new(),
             last_words: BTreeMap::new(),
+            unread: BTreeMap::new(),
+            connections_moved: 0,
             questions: 0,
         }
     }
@@ -432,14 +438,24 @@ impl Node {
     pub fn request(&mut self, link: Link, id: u64, request: Request) {
         let Some((core, conn)) = self.links[link.0] else { return };
         let frame = v1::ClientFrame { id, request: Some(request) }.encode_to_vec();
-        self.input(core, Input::Frame(conn, &frame));
+        if self.cores[usize::from(core.0)].hands.moves.iter().any(|(moves, ..)| *moves == conn) {
+            self.unread.entry(link.0).or_default().push(frame);
+        } else {
+            self.input(core, Input::Frame(conn, &frame));
+        }
     }
 
     /// Breaks a connection.
     pub fn disconnect(&mut self, link: Link) {
         if let Some((core, conn)) = self.links[link.0].take() {
-            self.cores[usize::from(core.0)].hands.frames.remove(&conn);
-            self.input(core, Input::Closed(conn));
+            let hands = &mut self.cores[usize::from(core.0)].hands;
+            hands.frames.remove(&conn);
+            self.unread.remove(&link.0);
+            let moves = hands.moves.iter().position(|(moves, ..)| *moves == conn);
+            match moves.and_then(|at| hands.moves.remove(at)) {
+                Some((_, _, arrival)) => self.input(core, Input::Lost(arrival)),
+                None => self.input(core, Input::Closed(conn)),
+            }
         }
     }
 
@@ -700,7 +716,11 @@ impl Node {
             let moved = self.new_conn(to);
             self.cores[usize::from(to.0)].hands.frames.insert(moved, frames.unwrap_or_default());
             self.links[place] = Some((to, moved));
+            self.connections_moved += 1;
             self.input(to, Input::Arrived(moved, arrival));
+            for frame in self.unread.remove(&place).unwrap_or_default() {
+                self.input(to, Input::Frame(moved, &frame));
+            }
         } else if let Some(conn) = hands.closing.pop_front() {
             // What was queued has left.
             let frames = self.cores[core].hands.frames.remove(&conn).unwrap_or_default();

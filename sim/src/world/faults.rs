@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tern_shard::slots::CoreId;
+use tern_shard::slots::{CoreId, SlotTable};
 use tern_storage::{LogId, Slot};
 
 use super::{Event, World};
@@ -49,6 +49,9 @@ impl World {
             let by_ms = self.jump(Trouble::ClockJump);
             self.note(|| format!("the node's clock jumps by {by_ms} ms"));
             self.wall.jump(by_ms);
+        }
+        if self.falls(Trouble::Busy) {
+            self.busy();
         }
         for trouble in [Trouble::NoBuffers, Trouble::SendFull, Trouble::Crowded] {
             if self.falls(trouble) {
@@ -130,21 +133,61 @@ impl World {
     fn move_slot(&mut self) {
         let mut user = || self.devices[self.chance.below(self.devices.len() as u64) as usize].user;
         let (one, other) = (user(), user());
-        let is_log = self.chance.below(2) == 0;
-        let slot = if is_log { Slot::of_log(LogId::direct(one, other)) } else { Slot::of_user(one) };
+        let groups = &self.record.groups;
+        let slot = match self.chance.below(5) {
+            0 if !groups.is_empty() => {
+                let group = groups[self.chance.below(groups.len() as u64) as usize];
+                Slot::of_log(LogId::Group(group))
+            }
+            0..3 => Slot::of_log(LogId::direct(one, other)),
+            _ => Slot::of_user(one),
+        };
         let Some(node) = self.node.as_mut() else { return };
         let cores = node.cores();
         let to = CoreId(self.chance.below(u64::from(cores)) as u16);
         let Some(table) = node.moves(slot, to) else { return };
         for core in (0..cores).map(CoreId) {
-            node.comes(core, Comes::Table(table.clone()));
+            // One that has much to do looks late.
+            let late = [0, 0, 500, 20_000][self.chance.below(4) as usize];
+            let when = self.now + Duration::from_micros(self.chance.below(late + 1));
+            self.at(when, Event::Table(self.process, core, table.clone()));
         }
-        (0..cores).map(CoreId).for_each(|core| self.wake(core));
+        if self.chance.below(2) == 0 {
+            self.busy();
+        }
+        // Whatever step it has come to by then.
+        if self.troubles.below(Trouble::Move, 40) == 0 {
+            self.tally.fell(Trouble::Kill.name(), 1, &self.under_way());
+            let when = self.now + Duration::from_micros(self.troubles.below(Trouble::Move, 30_000));
+            self.at(when, Event::Kill(self.process));
+        }
+    }
+
+    /// Some cores have a long turn.
+    fn busy(&mut self) {
+        let Some(cores) = self.node.as_ref().map(Node::cores) else { return };
+        for core in (0..cores).map(CoreId) {
+            if self.troubles.below(Trouble::Busy, 2) == 0 {
+                let for_us = [500, 20_000][self.troubles.below(Trouble::Busy, 2) as usize];
+                let until = self.now + Duration::from_micros(self.troubles.below(Trouble::Busy, for_us));
+                self.keep_busy(core, until);
+            }
+        }
+    }
+
+    /// A core hears of a move, if the process lives that has begun it.
+    pub(super) fn table_comes(&mut self, process: u64, core: CoreId, table: SlotTable) {
+        if let Some(node) = self.node.as_mut().filter(|_| process == self.process) {
+            node.comes(core, Comes::Table(table));
+            self.wake(core);
+        }
     }
 
     /// The node stands still: what was to happen in it happens later.
     fn pause(&mut self, pause: Duration) {
-        let of_node = |event: &Event| matches!(event, Event::Turn(..) | Event::Store(..) | Event::Tick(_));
+        let of_node = |event: &Event| {
+            matches!(event, Event::Turn(..) | Event::Store(..) | Event::Tick(_) | Event::Table(..))
+        };
         let late: Vec<_> = self.queue.extract_if(.., |_, event| of_node(event)).collect();
         for ((when, number), event) in late {
             self.queue.insert((when.max(self.now + pause), number), event);

@@ -8,7 +8,7 @@ use tern_client::machine::Memory;
 use tern_client::machine::rows::{Account, DeviceRow};
 use tern_proto::v1;
 use tern_shard::admin::Provisioned;
-use tern_shard::slots::CoreId;
+use tern_shard::slots::{CoreId, SlotTable};
 use tern_storage::embedded::Step;
 use tern_storage::medium::simulated::{Odds, SimulatedMedium};
 use tern_storage::medium::stream::Stream;
@@ -45,6 +45,10 @@ enum Event {
     Turn(u64, CoreId),
     Store(u64, Step),
     Tick(u64),
+    /// A core hears which slot is whose.
+    Table(u64, CoreId, SlotTable),
+    /// The node's process is killed, if it is this one.
+    Kill(u64),
     /// A process starts.
     Start,
     /// A connection stands.
@@ -93,6 +97,8 @@ struct World {
     ticks: u64,
     /// Turns that are in the queue already.
     turns: BTreeMap<CoreId, Duration>,
+    /// Until when cores have much to do.
+    busy_until: BTreeMap<CoreId, Duration>,
     steps: BTreeMap<Step, Duration>,
     links: BTreeMap<LinkId, Link>,
     links_made: u64,
@@ -162,6 +168,7 @@ impl World {
             wall: Wall::default(),
             ticks: 0,
             turns: BTreeMap::new(),
+            busy_until: BTreeMap::new(),
             steps: BTreeMap::new(),
             links: BTreeMap::new(),
             links_made: 0,
@@ -288,6 +295,9 @@ impl World {
             Event::Turn(process, core) => self.turn(process, core),
             Event::Store(process, step) => self.step(process, step),
             Event::Tick(process) => self.tick(process),
+            Event::Kill(process) if process == self.process => self.die(false),
+            Event::Kill(_) => {}
+            Event::Table(process, core, table) => self.table_comes(process, core, table),
             Event::Start => self.start_process()?,
             Event::Stands(link) => return self.stands(link),
             Event::Up(link, bytes) => self.arrives_up(link, bytes),

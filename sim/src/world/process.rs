@@ -74,7 +74,19 @@ impl World {
 
     pub(super) fn wake(&mut self, core: CoreId) {
         let when = self.now + Duration::from_micros(1 + self.chance.below(50));
-        self.wake_at(core, when);
+        let busy_until = self.busy_until.get(&core).copied().unwrap_or_default();
+        self.wake_at(core, when.max(busy_until));
+    }
+
+    /// A core has much to do: until then it has no other turn.
+    pub(super) fn keep_busy(&mut self, core: CoreId, until: Duration) {
+        self.busy_until.insert(core, until);
+        if self.turns.remove(&core).is_some() {
+            let process = self.process;
+            self.queue
+                .retain(|_, event| !matches!(event, Event::Turn(of, at) if (*of, *at) == (process, core)));
+            self.wake_at(core, until);
+        }
     }
 
     pub(super) fn wake_at(&mut self, core: CoreId, when: Duration) {

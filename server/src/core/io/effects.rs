@@ -50,11 +50,10 @@ impl Effects for Io {
     fn move_to(&mut self, id: ConnId, core: CoreId, arrival: Arrival) {
         self.transfers = self.transfers.wrapping_add(1);
         let transfer = TransferId { from: self.core.0, number: self.transfers };
-        // If it ends already, it does so here, and is not told of again.
-        if let Some(conn) = self.conns.get(id)
-            && conn.life.takes_frames()
-        {
-            conn.moving = Some(Box::new(Moving { to: core, arrival, transfer }));
+        match self.conns.get(id).filter(|conn| conn.life.takes_frames()) {
+            Some(conn) => conn.moving = Some(Box::new(Moving { to: core, arrival, transfer })),
+            // It ends already, here.
+            None => self.lost.push(arrival),
         }
         self.on(id, Event::Move);
     }

@@ -14,6 +14,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use hashbrown::HashMap;
+use tern_shard::Arrival;
 use tern_shard::admin::AdminResponse;
 use tern_shard::reply::ConnId;
 use tern_shard::slots::CoreId;
@@ -52,6 +53,10 @@ pub(super) struct Io {
     pub(super) finished: Vec<ConnId>,
     /// Connections that have gone, and the brain has not been told.
     pub(super) gone: Vec<ConnId>,
+    /// Connections that could not move, and the brain has not been told that they are here.
+    pub(super) stayed: Vec<(ConnId, Arrival)>,
+    /// Connections that have gone on their way, and the brain has not been told.
+    pub(super) lost: Vec<Arrival>,
     /// Connections that wait for a receive buffer.
     pub(super) starved: Vec<ConnId>,
     /// When connections that end or move must have sent what was queued.
@@ -107,6 +112,8 @@ impl Io {
             drained: Vec::new(),
             finished: Vec::new(),
             gone: Vec::new(),
+            stayed: Vec::new(),
+            lost: Vec::new(),
             starved: Vec::new(),
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
@@ -175,7 +182,7 @@ impl Io {
                 Action::ShutHalf => self.ring.shutdown(token(id), slot, false),
                 Action::ShutBoth => self.ring.shutdown(token(id), slot, true),
                 Action::Give => self.give(id, slot),
-                Action::SayNoRoom => self.say_no_room(id),
+                Action::StayHere => self.stay_here(id),
                 Action::HandOver => self.hand_over(id),
                 Action::Close => self.close(id),
                 Action::Release => self.conns.release(id),
@@ -199,6 +206,7 @@ impl Io {
     fn close(&mut self, id: ConnId) {
         let conn = self.conns.vacate(id).expect("a connection is closed once");
         self.ring.close(conn.slot);
+        self.lost.extend(conn.moving.map(|moving| moving.arrival));
         // What is kept of some connections alone.
         self.is_no_stranger(id);
         self.proxied.remove(&id);
@@ -215,13 +223,29 @@ impl Io {
     fn hand_over(&mut self, id: ConnId) {
         let conn = self.conns.get(id).expect("it moves, and has not gone");
         let Moving { to, arrival, transfer } = *conn.moving.take().expect("what moves knows where to");
-        let (records, frames) = (conn.take_records(), conn.frames.take());
+        let (records, frames, is_stranger) = (conn.take_records(), conn.frames.take(), conn.stranger);
         let unread = self.unread.remove(&id).unwrap_or_default();
         // It keeps its place: elsewhere it is as much a stranger.
         let stranger = self.strangers.remove(&id);
         self.metrics().connections_given.add(1);
-        let moved = Moved { transfer, records, frames, unread, arrival, stranger };
+        let proxied = self.proxied.remove(&id);
+        let moved = Moved { transfer, records, frames, unread, arrival, is_stranger, stranger, proxied };
         self.mesh.send(to, CoreMessage::Moved(Box::new(moved)));
+    }
+
+    /// The other core has no room.
+    fn stay_here(&mut self, id: ConnId) {
+        let conn = self.conns.get(id).expect("it has not moved, and not gone");
+        let moving = conn.moving.take().expect("what was to move knows where to");
+        self.stayed.push((id, moving.arrival));
+    }
+
+    /// A connection that has logged in has come from another core.
+    pub(super) fn welcome(&mut self, id: ConnId, slot: u32, proxied: Option<[u8; 16]>) {
+        self.ring.let_grow(slot);
+        if let Some(address) = proxied {
+            self.proxied.insert(id, address);
+        }
     }
 
     /// Ends connections whose peers do not take what is queued, or do not close.

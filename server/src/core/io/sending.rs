@@ -1,9 +1,6 @@
 //! What is queued to connections, on its way out. A send's buffer belongs to its operation until that has ended.
 
-use tern_proto::v1::{self, server_frame::Message};
 use tern_shard::reply::ConnId;
-use tern_wire::errors::{Farewell, Reason};
-use tern_wire::frame;
 
 use super::super::conn::{Conn, Queue, Tls, token};
 use super::super::life::{Action, Event, Sent};
@@ -84,19 +81,6 @@ impl Io {
         }
         self.act(id, actions);
         self.resume_reading(id);
-    }
-
-    /// The core that a connection was to move to has no place for it.
-    pub(super) fn say_no_room(&mut self, id: ConnId) {
-        let farewell = Farewell {
-            reason: Reason::Overloaded,
-            reconnect_after_ms: 1000,
-            detail: "the user's core has no room for the connection",
-        };
-        let message = Some(Message::GoAway(farewell.into()));
-        let conn = self.conns.get(id).expect("it has not moved, and not gone");
-        conn.moving = None;
-        frame::encode(&v1::ServerFrame { id: 0, message }, &mut conn.queue().plain);
     }
 }
 

@@ -135,8 +135,8 @@ actions! {
     ShutBoth,
     /// Give the descriptor to the core that it moves to.
     Give,
-    /// Queue the reason for its end: the other core has no room.
-    SayNoRoom,
+    /// Tell the brain that it has come here after all, for the other core has no room.
+    StayHere,
     /// Give the other core all else of it.
     HandOver,
     /// Close the descriptor, and free all that is kept of it but its place.

@@ -1,7 +1,7 @@
 //! The part of the table that is about moves and ends.
 
 use super::mutations::{Mutation, makes};
-use super::{Action, Actions, Brain, FLUSH_TIMEOUT, Life, Moment, Phase, Sending};
+use super::{Action, Actions, Brain, FLUSH_TIMEOUT, Life, Moment, Phase, Reading, Sending};
 
 /// Moves and ends.
 impl Life {
@@ -17,13 +17,15 @@ impl Life {
         self.queued().and(Action::WaitFlush)
     }
 
-    pub(super) fn given(&mut self, now: Moment, arrived: bool) -> Actions {
+    /// Its descriptor has arrived; or it stays here, where it can be served as well, and is read on.
+    pub(super) fn given(&mut self, arrived: bool) -> Actions {
         assert!(self.phase == Phase::Giving, "only what is on its way arrives");
         if arrived {
             self.phase = Phase::Closed;
             return Actions::of(Action::HandOver).and(Action::Close).and(Action::Release);
         }
-        self.flush(now).and(Action::SayNoRoom)
+        (self.phase, self.brain) = (Phase::Open(Reading::Resuming), Brain::Knows);
+        Actions::of(Action::StayHere).and(Action::Resume)
     }
 
     pub(super) fn end(&mut self, now: Moment) -> Actions {

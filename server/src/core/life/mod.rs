@@ -22,7 +22,7 @@
 //! | open | frames; read as they come, or held ([`Reading`]) | half closed, moving, flushing |
 //! | half closed | the brain's answers to what was asked before the peer's end | flushing, moving |
 //! | moving | the end of receiving, and what is queued to leave | giving |
-//! | giving | the descriptor's arrival at the other core | closed; flushing, if there is no room |
+//! | giving | the descriptor's arrival at the other core | closed; open, if there is no room |
 //! | flushing | what is queued to leave, the farewell last | lingering |
 //! | lingering | the peer's end, so that what was sent is not lost to a reset | closed, aborting |
 //! | aborting | the operations under way, after a shutdown of both halves | closed |

@@ -23,7 +23,7 @@ impl Life {
             Event::ReceiveEnded(why) => self.receive_ended(now, why),
             Event::Sent(how) => self.sent(now, how),
             Event::ShutDown => self.shut_down(now),
-            Event::Given { arrived } => self.given(now, arrived),
+            Event::Given { arrived } => self.given(arrived),
             Event::Read => self.settle(now),
             Event::PeerEnded => self.peer_ended(),
             Event::BuffersBack => self.buffers_back(now),

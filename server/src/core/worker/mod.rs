@@ -301,10 +301,16 @@ impl Worker {
     fn has_news(&self) -> bool {
         let io = &self.io;
         let lists = [&io.resumable, &io.gone, &io.finished, &io.drained, &io.dirty];
-        lists.into_iter().any(|list| !list.is_empty())
+        lists.into_iter().any(|list| !list.is_empty()) || !io.stayed.is_empty() || !io.lost.is_empty()
     }
 
     fn tell_news(&mut self) {
+        for (id, arrival) in std::mem::take(&mut self.io.stayed) {
+            self.arrived(id, arrival);
+        }
+        for arrival in std::mem::take(&mut self.io.lost) {
+            self.input(Input::Lost(arrival));
+        }
         for id in std::mem::take(&mut self.io.resumable) {
             self.go_on_reading(id, Life::Resumed);
         }

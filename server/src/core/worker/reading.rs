@@ -1,7 +1,7 @@
 //! Reading: what has come, opened and cut into frames for the brain.
 
 use tern_shard::reply::ConnId;
-use tern_shard::{Input, Shard};
+use tern_shard::{Arrival, Input, Shard};
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::frame::{FrameBuffer, FrameError};
 use tern_wire::tls::{Opened, Records, TlsError};
@@ -105,21 +105,30 @@ impl Worker {
 
     /// Both halves of a connection have come from another core.
     pub(super) fn moved_here(&mut self, slot: u32, moved: Moved) {
-        let Moved { records, frames, unread, arrival, stranger, .. } = moved;
+        let Moved { records, frames, unread, arrival, is_stranger, stranger, proxied, .. } = moved;
         let mut conn = Conn::new(slot, Tls::Gone, Life::arrived(self.io.now));
         conn.frames = frames;
+        conn.stranger = is_stranger;
         let id = self.io.conns.insert(conn);
         if let Some(stranger) = stranger {
             self.io.take_over(id, stranger);
         }
+        if !is_stranger {
+            self.io.welcome(id, slot, proxied);
+        }
         self.io.metrics().connections_taken.add(1);
+        self.arrived(id, arrival);
+        self.read_on(id, records, &unread.plaintext, unread.ciphertext);
+        self.io.on(id, Event::Read);
+    }
+
+    /// The brain hears of a connection that has come from another core, or could not go there.
+    pub(super) fn arrived(&mut self, id: ConnId, arrival: Arrival) {
         self.input(Input::Arrived(id, arrival));
         if self.draining.is_some() {
             let farewell = Farewell::new(Reason::ShuttingDown, "this server is stopping");
             self.input(Input::Broken(id, farewell));
         }
-        self.read_on(id, records, &unread.plaintext, unread.ciphertext);
-        self.io.on(id, Event::Read);
     }
 }
 

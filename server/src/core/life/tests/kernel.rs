@@ -63,10 +63,14 @@ impl World {
                 }
                 once(&mut self.kernel.give, "a connection is given away twice")
             }
-            Action::SayNoRoom => {
-                self.queued = true;
-                Ok(())
-            }
+            Action::StayHere => match self.brain {
+                // If it was told of the peer's end, it is told again.
+                BrainKnows::SentAway => {
+                    (self.brain, self.stayed, self.tell_finished) = (BrainKnows::Open, true, false);
+                    Ok(())
+                }
+                other => Err(format!("what stays is told to a brain that has it as {other:?}")),
+            },
             Action::HandOver => {
                 self.unread = 0;
                 self.is_still("handed over")
@@ -92,7 +96,11 @@ impl World {
             Action::WaitFlush => self.wait(FLUSH_TIMEOUT),
             Action::WaitLinger => self.wait(LINGER),
             Action::Starve => once(&mut self.starved, "it is twice among those without a buffer"),
-            Action::Queue => once(&mut self.in_queue, "it is twice in the queue"),
+            // One that was to move, and stays, may be there from before: then its turn comes once more, for nothing.
+            Action::Queue => {
+                self.in_queue = true;
+                Ok(())
+            }
             Action::Resume => {
                 self.resumable = true;
                 Ok(())

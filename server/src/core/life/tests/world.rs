@@ -55,6 +55,8 @@ pub(super) struct World {
     pub(super) hello: bool,
     /// When it must be looked at, in order of time.
     pub(super) deadlines: Vec<Moment>,
+    /// It was to move, and the other core had no room.
+    pub(super) stayed: bool,
     /// Its place may be another one's.
     pub(super) released: bool,
 }
@@ -116,6 +118,7 @@ impl World {
             tell_closed: false,
             hello: false,
             deadlines: Vec::new(),
+            stayed: false,
             released: false,
         }
     }
@@ -241,6 +244,8 @@ impl World {
                 self.brain = BrainKnows::Closing;
                 self.on(Event::End)
             }
+            // Once is enough to see all that follows.
+            Choice::BrainMoves if self.stayed => Ok(()),
             Choice::BrainMoves => {
                 self.brain = BrainKnows::SentAway;
                 self.on(Event::Move)
