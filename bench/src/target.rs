@@ -48,6 +48,14 @@ pub struct OwnArgs {
     limits: Vec<String>,
 }
 
+impl OwnArgs {
+    /// The cores of a server for so many users.
+    pub fn cores(&self, users: u32) -> u16 {
+        let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
+        self.cores.unwrap_or_else(|| cpus.max(cores_for(users)))
+    }
+}
+
 /// A server to be loaded.
 pub struct Target {
     own: Option<Ternd>,
@@ -73,10 +81,9 @@ impl Target {
             crowds.iter().chain(&arguments.limits).flat_map(|limit| ["--limit".to_owned(), limit.clone()]);
         let target = arguments.ack_p99_ms.map(|ms| ["--ack-p99-ms".to_owned(), ms.to_string()]);
         let more = more.iter().map(|argument| (*argument).to_owned()).chain(target.into_iter().flatten());
-        let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
         let program = program()?;
         let version = version_of(&program)?;
-        let cores = arguments.cores.unwrap_or_else(|| cpus.max(cores_for(users)));
+        let cores = arguments.cores(users);
         let server = Ternd::try_start(TerndOptions {
             cores,
             arguments: more.chain(limits).collect(),

@@ -108,13 +108,18 @@ fn slots_that_move_are_counted_and_nobody_loses_anything() {
         "40",
         "--moves-rate",
         "100",
+        "--skew-seconds",
+        "1",
     ]);
     nothing_is_wrong(&report);
     assert_eq!(report["connections_dropped"], 0, "{report}");
     assert_eq!(number(&report, "moves"), 40.0);
+    assert!(number(&report, "skewed_per_s") > 0.0 && number(&report, "balanced_per_s") > 0.0, "{report}");
+    assert!(number(&report, "skew_before") > number(&report, "skew_planned"), "{report}");
     ["ack_ms_before", "ack_ms_during", "pause_ms"].iter().for_each(|key| percentiles(&report, key));
     // So many that a slow disk lets no sender have more under way than it may.
-    let found = bench(&["rebalance", "--cores", "2", "--pairs", "20", "--seconds", "1", "--moves", "5"]);
+    let few = ["rebalance", "--cores", "2", "--pairs", "20", "--seconds", "1", "--moves", "5"];
+    let found = bench(&[&few[..], &["--skew-seconds", "0"]].concat());
     assert!(number(&found, "rate_per_s") > 0.0 && found["errors"] == 0, "a third of what it can: {found}");
     let one = run(&["rebalance", "--cores", "1", "--pairs", "2", "--rate", "50", "--seconds", "1"]);
     assert!(!one.status.success(), "one core has nowhere to move anything");

@@ -1,5 +1,9 @@
 //! `rebalance`: slots of people who write to each other move from core to core meanwhile. Every message is checked at its recipient; how
-//! long each slot did not answer is told by the server.
+//! long each slot did not answer is told by the server. Before that, people who all lie on one core, and what they get when the
+//! server has dealt them out.
+
+mod skew;
+mod slow;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,6 +57,12 @@ pub struct RebalanceArgs {
     /// Seconds that are measured before the first move
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
+    /// Seconds for which people are looked at who all lie on one core, before and after they are dealt out. 0: that is left out
+    #[arg(long, default_value_t = 10)]
+    skew_seconds: u64,
+    /// Hundredths of a CPU that each core has while people lie on one of them: so it is the server that limits. 0: all of it
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=90))]
+    core_percent: u32,
     /// Threads of the generator
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
@@ -84,6 +94,8 @@ pub struct RebalanceReport {
     delivery_ms_during: Percentiles,
     /// What was asked of a slot that moved waited for so long.
     pause_ms: Percentiles,
+    #[serde(flatten)]
+    skew: Option<skew::Skew>,
     server_cpu_us_per_message: Option<f64>,
     #[serde(skip)]
     tally: Tally,
@@ -92,14 +104,14 @@ pub struct RebalanceReport {
 impl RebalanceReport {
     /// Whether anything was lost, doubled, reordered or refused, or a connection ended.
     pub fn is_correct(&self) -> bool {
-        self.tally.is_correct() && self.moves > 0
+        self.tally.is_correct() && self.skew.as_ref().is_none_or(skew::Skew::is_correct) && self.moves > 0
     }
 
     /// Lines for people.
     pub fn line(&self) -> String {
         let cpu = self.server_cpu_us_per_message.map(|cpu| format!(", server CPU {cpu:.1} us a message"));
         format!(
-            "{:.0}/s of {} pairs; {} slots moved in {:.1} s; {} connections dropped{}\n\n{}{}",
+            "{:.0}/s of {} pairs; {} slots moved in {:.1} s; {} connections dropped{}\n\n{}{}{}",
             self.rate_per_s,
             self.pairs,
             self.moves,
@@ -113,6 +125,7 @@ impl RebalanceReport {
                 ("delivery, during", &self.delivery_ms_during),
                 ("pause of a slot", &self.pause_ms),
             ]),
+            self.skew.as_ref().map(skew::Skew::line).unwrap_or_default(),
             self.tally.wrong(),
         )
     }
@@ -128,9 +141,18 @@ struct Moved {
 /// Runs it.
 pub fn run(arguments: &RebalanceArgs) -> Result<RebalanceReport, String> {
     // Whoever shows what the server can is somebody else: messages of both would have the same numbers.
-    let target = Target::start(&arguments.own, 4 * arguments.pairs, &[])?;
-    let (first, users) = target.users.split_at(2 * arguments.pairs as usize);
+    let on_one_core = skew::people(arguments.pairs, u32::from(arguments.own.cores(4 * arguments.pairs)));
+    let target = Target::start(&arguments.own, 4 * arguments.pairs + on_one_core, &[])?;
+    let (on_one_core, users) = target.users.split_at(on_one_core as usize);
+    let (first, users) = users.split_at(2 * arguments.pairs as usize);
     let server = target.own().expect("it was just started");
+    if server.admin(&json!({ "ask": "cores" })).remove(0)["ok"]["cores"].as_array().map_or(0, Vec::len) < 2 {
+        return Err("slots move between cores: --cores 2 at least".to_owned());
+    }
+    let skew = match arguments.skew_seconds {
+        0 => None,
+        _ => Some(skew::run(arguments, &target, server, on_one_core)?),
+    };
     let rate = match arguments.rate {
         Some(rate) => rate,
         None => capacity(arguments, &target, first)? / 3.0,
@@ -185,6 +207,7 @@ pub fn run(arguments: &RebalanceArgs) -> Result<RebalanceReport, String> {
         delivery_ms_before: of(&tally.delivery, &before),
         delivery_ms_during: of(&tally.delivery, &during),
         pause_ms: Percentiles::of(&moved.pauses.all()),
+        skew,
         server_cpu_us_per_message: cpu_s.map(|cpu_s| cpu_s * 1e6 / tally.sent_in_all.max(1) as f64),
         tally,
     })
@@ -245,9 +268,6 @@ fn move_slots(
     let slots: Vec<Slot> = of_users.chain(of_chats).collect();
     let cores =
         server.admin(&json!({ "ask": "cores" })).remove(0)["ok"]["cores"].as_array().map_or(0, Vec::len);
-    if cores < 2 {
-        return Err("slots move between cores: --cores 2 at least".to_owned());
-    }
     let mut rng = Rng::with_seed(arguments.seed);
     let between = Duration::from_secs_f64(1.0 / arguments.moves_rate);
     let (begin, mut pauses) = (begun.elapsed(), Latencies::every(Duration::from_secs(1)));
