@@ -382,7 +382,18 @@ fn a_report_has_its_page_its_plots_and_its_raw_data() {
         std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     };
     let page = read("README.md");
-    for svg in ["percentiles", "over-time", "throughput", "targets", "memory", "cpu", "storm", "achieved"] {
+    for svg in [
+        "percentiles",
+        "over-time",
+        "throughput",
+        "targets",
+        "memory",
+        "cpu",
+        "storm",
+        "achieved",
+        "moves",
+        "dealt-out",
+    ] {
         assert!(page.contains(&format!("({svg}.svg)")), "{svg} is not in {page}");
         assert!(read(&format!("{svg}.svg")).starts_with("<svg"), "{svg}");
     }

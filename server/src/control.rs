@@ -62,6 +62,10 @@ pub struct CoreLoad {
     pub cpu_ns: u64,
     /// What it has done for each slot.
     pub slots: Box<[Load]>,
+    /// How long its batches took to be durable, and its turns: by upper bound, in us.
+    pub commits_us: Vec<(f64, u64)>,
+    /// See there.
+    pub turns_us: Vec<(f64, u64)>,
 }
 
 /// The way to the cores. Shared by threads that may block; never used by a core itself.

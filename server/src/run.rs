@@ -116,7 +116,7 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
     });
     let audit = Audit::open(&config.data_dir, parts.clock.clone())
         .map_err(|error| RunError::DataDir(config.data_dir.clone(), error))?;
-    let balance = balance::start(running.control(), audit)
+    let balance = balance::start(running.control(), audit, config.balance.automatic)
         .map_err(|error| RunError::System("the threads that look at slots can't start", error))?;
     let state = Arc::new(parts.state(config, &running, &operations, balance));
     let socket = config.admin_socket();

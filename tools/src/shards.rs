@@ -288,15 +288,18 @@ fn line(status: &Value) -> String {
     let left_s = (all - done - left_out) / number(&status["rate"]).max(0.1);
     let rest = match state {
         "moving" => format!("{}/s  {left_s:.0} s left", status["rate"]),
+        "held" => "waits: acknowledgements take long".to_owned(),
         "done" => format!("done in {:.1} s", number(&status["seconds"])),
         other => other.to_owned(),
     };
     let left_out = if left_out > 0.0 { format!("  left out {left_out:.0}") } else { String::new() };
     format!(
-        "{bar} {done:.0}/{all:.0}  {rest}{left_out}  pause p50 {} p99 {} max {}",
+        "{bar} {done:.0}/{all:.0}  {rest}{left_out}  pause p50 {} p99 {} max {}  ack p99 {} (before {})",
         milliseconds(&pauses["p50"]),
         milliseconds(&pauses["p99"]),
-        milliseconds(&pauses["max"])
+        milliseconds(&pauses["max"]),
+        milliseconds(&status["ack_p99_us"]["now"]),
+        milliseconds(&status["ack_p99_us"]["before"]),
     )
 }
 

@@ -231,6 +231,22 @@ pub fn figures(runs: &Runs) -> Vec<Figure> {
             .from(&[largest_idle], of(largest_idle, "/connected_per_s")),
         Figure::of("handshakes", "handshakes/s a core that the crypto allows", Higher)
             .from(&["limits"], of("limits", "/handshakes_per_s_per_core")),
+        Figure::of("moves-ack", "acknowledgement p99 while slots move, as a multiple of before", Lower)
+            .aims(3.0)
+            .ratio()
+            .from(
+                &["rebalance"],
+                by_round(of("rebalance", "/ack_ms_during/p99"), of("rebalance", "/ack_ms_before/p99"), 1.0),
+            ),
+        Figure::of("moves-pause", "pause of a slot that moves, p99, ms", Lower)
+            .from(&["rebalance"], of("rebalance", "/pause_ms/p99")),
+        Figure::of("dealt-out", "a load on one of two cores, when dealt out, as a multiple", Higher)
+            .aims(1.6)
+            .ratio()
+            .from(
+                &["rebalance"],
+                by_round(of("rebalance", "/balanced_per_s"), of("rebalance", "/skewed_per_s"), 1.0),
+            ),
         Figure::of("storm-rate", "devices back/s in a storm", Higher)
             .from(&["storm"], of("storm", "/handshakes_per_s")),
         Figure::of("storm-live", "live acknowledgement p99 in a storm, as a multiple of before", Lower)

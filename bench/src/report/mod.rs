@@ -36,6 +36,9 @@ pub struct ReportArgs {
     /// Rounds of what carries its spread
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
     rounds: u8,
+    /// These runs alone, so many rounds of each: names with commas between, as a report has them (rebalance, storm)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
     /// A moment of each, to see that everything works: the figures say nothing
     #[arg(long)]
     quick: bool,
@@ -153,6 +156,11 @@ pub fn run(arguments: &ReportArgs) -> Result<Written, String> {
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut session = Session { folder: folder.clone(), runs, errors: 0 };
     let rounds = usize::from(arguments.rounds);
+    if !arguments.only.is_empty() {
+        session.in_turns(&only(arguments, extent)?)?;
+        session.write()?;
+        return Ok(Written { scenario: "report", folder, errors: session.errors });
+    }
     session.in_turns(&plan::repeated(extent, rounds))?;
     session.one(&plan::lasting(extent))?;
     let closed = session.runs.median("pairs-closed", "/acked_per_s").unwrap_or(0.0);
@@ -170,6 +178,26 @@ pub fn run(arguments: &ReportArgs) -> Result<Written, String> {
     session.write()?;
     Ok(Written { scenario: "report", folder, errors: session.errors })
 }
+
+/// The runs that were asked for by name, of those that are the same whatever others find.
+fn only(arguments: &ReportArgs, extent: Extent) -> Result<Vec<Planned>, String> {
+    let rounds = usize::from(arguments.rounds);
+    let mut all = plan::repeated(extent, rounds);
+    all.push(plan::lasting(extent));
+    all.extend(plan::once(extent, arguments.connections, AIMED_FOR));
+    let find = |name: &String| {
+        let planned = all.iter().find(|planned| planned.name == *name);
+        let planned = planned.ok_or_else(|| {
+            let names: Vec<_> = all.iter().map(|planned| planned.name.as_str()).collect();
+            format!("--only {name}: there is no such run, but {}", names.join(", "))
+        })?;
+        Ok(Planned { rounds, ..planned.clone() })
+    };
+    arguments.only.iter().map(find).collect()
+}
+
+/// Half of what is aimed for, in messages a second, where no run has found out what half of it can be.
+const AIMED_FOR: f64 = 50_000.0;
 
 /// Whether the server no longer follows.
 fn breaks(result: &Value) -> bool {

@@ -27,6 +27,8 @@ pub fn files(runs: &Runs, folder: &Path) -> Vec<(String, String)> {
     plots.extend(memory(runs));
     plots.extend(stages(runs));
     plots.extend(over_time(folder, &source, &of_the_storm(runs)));
+    plots.extend(over_time(folder, &source, &of_the_moves(runs)));
+    plots.extend(dealt_out(runs));
     let page = page(runs, &plots);
     let svgs = plots.into_iter().map(|(file, _, svg)| (file.to_owned(), svg));
     [("README.md".to_owned(), page)].into_iter().chain(svgs).collect()
@@ -220,6 +222,41 @@ fn of_the_storm(runs: &Runs) -> OverTime {
             .flatten()
             .collect(),
     }
+}
+
+fn of_the_moves(runs: &Runs) -> OverTime {
+    let moved = runs.results("rebalance").first();
+    let number = |key: &str| moved.and_then(|moved| moved[key].as_f64());
+    let mark = |key: &str, name: &str| number(key).map(|at| Mark::X(at, name.to_owned()));
+    let moves = number("moves").map(short).unwrap_or_default();
+    OverTime {
+        log: "rebalance-0.hlog",
+        file: "moves.svg",
+        title: format!("Those who write while {moves} slots of theirs move"),
+        point: Duration::from_millis(500),
+        marks: [mark("from_s", "the first moves"), mark("upto_s", "the last has moved")]
+            .into_iter()
+            .flatten()
+            .collect(),
+    }
+}
+
+/// What people get who lie on one core, and what when they have been dealt out.
+fn dealt_out(runs: &Runs) -> Option<Drawn> {
+    let of =
+        |key: &'static str| runs.results("rebalance").iter().filter_map(move |result| result[key].as_f64());
+    let bars = of("skewed_per_s").zip(of("balanced_per_s")).enumerate();
+    let bars: Vec<_> = bars
+        .flat_map(|(round, (skewed, balanced))| {
+            let bar = |name: &str, per_s| {
+                (format!("{name}, round {}", round + 1), vec![("messages/s".to_owned(), per_s)])
+            };
+            [bar("on one core", skewed), bar("dealt out", balanced)]
+        })
+        .collect();
+    let title = "A load that lies on one of two cores, and when the node has dealt it out".to_owned();
+    let drawn = Bars { title: title.clone(), unit: "messages/s".to_owned(), bars, source: source(runs) };
+    (!drawn.bars.is_empty()).then(|| ("dealt-out.svg", title, drawn.to_svg()))
 }
 
 fn over_time(folder: &Path, source: &str, of: &OverTime) -> Option<Drawn> {

@@ -97,10 +97,11 @@ pub fn once(extent: Extent, many: u32, half_per_s: f64) -> Vec<Planned> {
         plan.push(planned(name, &format!("why-slow --rate {rate} {why}"), false, 1));
     }
     let others = if full {
-        ["storm --devices 10000", "resume", "mixed", "churn", "strangers"]
+        ["storm --devices 10000", "rebalance --cores 2", "resume", "mixed", "churn", "strangers"]
     } else {
         [
             "storm --devices 200 --before 1",
+            "rebalance --cores 2 --pairs 4 --rate 200 --moves 10 --seconds 1 --skew-seconds 1",
             "resume --devices 50 --missed 3",
             "mixed --users 50 --seconds 3",
             "churn --rate 50 --stay 1 --seconds 3",

@@ -123,7 +123,7 @@ mod tests {
         let mut slots = vec![Load::default(); SLOTS.into()];
         slots[7] = Load { operations: [times; KINDS], bytes: 100 * times };
         slots[9] = Load { operations: [2 * times; KINDS], bytes: 0 };
-        CoreLoad { cpu_ns, slots: slots.into() }
+        CoreLoad { cpu_ns, slots: slots.into(), commits_us: Vec::new(), turns_us: Vec::new() }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! asks, and moved at a rate, one slot at a time. All of it is the node's: an operator's terminal may close.
 
 mod audit;
+mod automatic;
+mod brake;
 mod loads;
 mod run;
 mod shown;
@@ -16,9 +18,11 @@ use tern_shard::slots::{CoreId, SlotTable};
 use tern_storage::{SLOTS, Slot};
 
 pub use self::audit::Audit;
+use self::automatic::Automatic;
+use self::brake::{Brake, Times};
 use self::loads::Loads;
 use self::run::{Ended, Run};
-use crate::control::{Control, MoveError};
+use crate::control::{Control, CoreLoad, MoveError};
 use crate::threads;
 
 /// How often the cores are looked at.
@@ -45,6 +49,8 @@ pub struct Balance {
 
 struct State {
     loads: Loads,
+    brake: Brake,
+    automatic: Automatic,
     drained: Vec<u16>,
     /// When each slot has moved last, how long it did not answer, and from where.
     moved: Vec<Option<Moved>>,
@@ -69,10 +75,15 @@ struct Offered {
 }
 
 /// Starts to look, and to move what is to be moved.
-pub fn start(control: Arc<dyn Control>, audit: Audit) -> std::io::Result<Arc<Balance>> {
+///
+/// # Errors
+/// If there are no threads for that.
+pub fn start(control: Arc<dyn Control>, audit: Audit, automatic: bool) -> std::io::Result<Arc<Balance>> {
     let cores = control.cores();
     let state = State {
         loads: Loads::new(cores),
+        brake: Brake::default(),
+        automatic: Automatic::new(automatic),
         drained: Vec::new(),
         moved: vec![None; SLOTS.into()],
         plans_made: 0,
@@ -103,9 +114,30 @@ impl Balance {
     fn look(&self) {
         let cores: Result<Vec<_>, _> =
             (0..self.control.cores()).map(|core| self.control.load(CoreId(core))).collect();
-        if let Ok(cores) = cores {
-            self.state().loads.take(Instant::now(), cores);
+        let Ok(cores) = cores else { return };
+        let mut state = self.state();
+        let moves = state.run.as_ref().is_some_and(Run::moves);
+        let times = [sum(&cores, |core| &core.commits_us), sum(&cores, |core| &core.turns_us)];
+        state.brake.look(times.into(), moves);
+        let is_held = state.brake.is_held();
+        if let Some(run) = state.run.as_mut() {
+            run.held = is_held;
         }
+        state.loads.take(Instant::now(), cores);
+        let balances = state.should_balance(&self.control.slots(), self.control.cores());
+        drop(state);
+        self.news.notify_all();
+        if balances {
+            self.balance();
+        }
+    }
+
+    /// Plans, and carries it out.
+    fn balance(&self) {
+        let plan = self.plan("ternd");
+        let id = plan["plan"].as_str().expect("a plan has a name");
+        // If an operator was quicker, the audit says so.
+        let _ = self.apply(id, None, "ternd");
     }
 
     /// Notes an act, with why it was not done, or what it came to.
@@ -183,7 +215,8 @@ impl Balance {
 
     /// What is being carried out, or was last.
     pub fn status(&self) -> Value {
-        shown::status(self.state().run.as_ref())
+        let state = self.state();
+        shown::status(state.run.as_ref(), state.brake.us())
     }
 
     /// Changes what is being carried out: what is done, in a word, and how.
@@ -331,7 +364,24 @@ impl Balance {
     }
 }
 
+/// What all cores have counted.
+fn sum(cores: &[CoreLoad], part: impl Fn(&CoreLoad) -> &Times) -> Times {
+    let mut sum = cores.first().map(|core| part(core).clone()).unwrap_or_default();
+    for core in &cores[1..] {
+        sum.iter_mut().zip(part(core)).for_each(|((_, sum), (_, count))| *sum += count);
+    }
+    sum
+}
+
 impl State {
+    /// Whether the node is to balance itself now.
+    fn should_balance(&mut self, table: &SlotTable, cores: u16) -> bool {
+        let busiest_ns = (0..cores).map(|core| self.loads.of_core(core)).fold(0.0, f64::max);
+        let mean_ns = (0..cores).map(|core| self.loads.of_core(core)).sum::<f64>() / f64::from(cores.max(1));
+        let is_free = self.run.as_ref().is_none_or(|run| run.ended.is_some());
+        self.automatic.look(busiest_ns, mean_ns) && is_free && !self.plan(table, cores).moves.is_empty()
+    }
+
     fn plan(&self, table: &SlotTable, cores: u16) -> Plan {
         let placed: Vec<_> = (0..SLOTS)
             .map(|number| {

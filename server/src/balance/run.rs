@@ -26,6 +26,8 @@ pub(super) struct Run {
     /// Moves a second.
     pub(super) rate: f64,
     pub(super) paused: bool,
+    /// Acknowledgements take much longer than before: moves wait until they do not.
+    pub(super) held: bool,
     /// How long each slot that has moved did not answer.
     pub(super) pauses: Vec<Duration>,
     pub(super) began: Instant,
@@ -47,6 +49,7 @@ impl Run {
             left_out: 0,
             rate,
             paused: false,
+            held: false,
             pauses: Vec::new(),
             began: Instant::now(),
             last: None,
@@ -60,11 +63,16 @@ impl Run {
         run
     }
 
+    /// Whether slots are on their way, or will be.
+    pub(super) fn moves(&self) -> bool {
+        self.ended.is_none() && !self.paused
+    }
+
     /// How long until the next move may begin.
     pub(super) fn wait(&self) -> Duration {
         let between = Duration::from_secs_f64(1.0 / self.rate);
         match self.last {
-            _ if self.paused || self.ended.is_some() => Duration::from_secs(1),
+            _ if self.held || self.paused || self.ended.is_some() => Duration::from_secs(1),
             None => Duration::ZERO,
             Some(last) => between.saturating_sub(last.elapsed()),
         }
@@ -72,7 +80,7 @@ impl Run {
 
     /// The next move, if its time has come, and whose it is.
     pub(super) fn next(&mut self) -> Option<(Move, String)> {
-        if self.paused || self.ended.is_some() || !self.wait().is_zero() {
+        if !self.wait().is_zero() {
             return None;
         }
         let step = *self.moves.get(self.next)?;

@@ -100,12 +100,13 @@ pub(super) fn plan(id: &str, plan: &Plan) -> Value {
 }
 
 /// What is being carried out.
-pub(super) fn status(run: Option<&Run>) -> Value {
+pub(super) fn status(run: Option<&Run>, (now_us, before_us): (f64, f64)) -> Value {
     let Some(run) = run else { return json!({ "plan": null, "state": "none" }) };
     let state = match run.ended {
         Some(Ended::Done) => "done",
         Some(Ended::Cancelled) => "cancelled",
         None if run.paused => "paused",
+        None if run.held => "held",
         None => "moving",
     };
     let [p50, p99, most] = run.pauses().map(|pause| pause.as_micros() as u64);
@@ -115,5 +116,6 @@ pub(super) fn status(run: Option<&Run>) -> Value {
         "moving": run.is_moving, "rate": run.rate, "seconds": took.as_secs_f64(),
         "pause_us": { "p50": p50, "p99": p99, "max": most },
         "skew_before": run.skew.0, "skew_planned": run.skew.1,
+        "ack_p99_us": { "now": now_us as u64, "before": before_us as u64 },
     })
 }

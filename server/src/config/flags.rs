@@ -81,6 +81,9 @@ pub struct Flags {
     /// Follow each message whose client id is a multiple of this, for GET /traces and the CPU counters; 0: none
     #[arg(long, value_name = "N", env = "TERN_TRACE_EVERY")]
     pub trace_every: Option<u64>,
+    /// Move slots to other cores by themselves, at ten a second, when a core has been busier than others for a minute
+    #[arg(long, env = "TERN_AUTO_BALANCE")]
+    pub auto_balance: bool,
     /// Set a limit: `--limit code_attempts_max=5`. May be repeated, or several be given with commas
     #[arg(long = "limit", value_name = "KEY=VALUE", env = "TERN_LIMITS", value_delimiter = ',')]
     pub limits: Vec<String>,

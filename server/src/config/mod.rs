@@ -45,6 +45,8 @@ pub struct Config {
     pub latency: LatencyConfig,
     /// Sampled messages.
     pub trace: TraceConfig,
+    /// Which core has which slot.
+    pub balance: BalanceConfig,
     /// Every bound.
     pub limits: LimitsTable,
     /// The store was put back from a copy that can't know what it is. Of one start, and so a flag alone.
@@ -130,6 +132,14 @@ pub struct TraceConfig {
     pub every: u64,
 }
 
+/// See [`Config::balance`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BalanceConfig {
+    /// Slots move by themselves when a core has been busier than others for a minute.
+    pub automatic: bool,
+}
+
 /// See [`Config::log`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -165,6 +175,7 @@ impl Default for Config {
             log: LogConfig::default(),
             latency: LatencyConfig::default(),
             trace: TraceConfig::default(),
+            balance: BalanceConfig::default(),
             limits: LimitsTable::default(),
             restored: false,
         }
@@ -252,6 +263,7 @@ impl Config {
         over(&mut self.log.filter, flags.log.as_ref());
         self.metrics.enabled &= !flags.no_metrics;
         self.metrics.allow_elsewhere |= flags.allow_metrics_elsewhere;
+        self.balance.automatic |= flags.auto_balance;
         self.admin.allow_provision |= flags.allow_provision;
         self.restored = flags.restored;
         self.network.shared_addresses |= flags.shared_addresses;

@@ -150,6 +150,10 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
         "trace",
         &[("every", "Follow each message whose client id is a multiple of this, for GET /traces. 0: none.")],
     ),
+    (
+        "balance",
+        &[("automatic", "Move slots to other cores when a core has been busier than others for a minute.")],
+    ),
 ];
 
 /// Every key by its table, and what it means.

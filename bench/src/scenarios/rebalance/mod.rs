@@ -82,8 +82,9 @@ pub struct RebalanceReport {
     pairs: u32,
     rate_per_s: f64,
     moves: u64,
-    /// Seconds from the first move to the last.
-    moving_s: f64,
+    /// When the first slot moved, and the last, in s since the begin.
+    from_s: f64,
+    upto_s: f64,
     missing: u64,
     duplicates: u64,
     out_of_order: u64,
@@ -115,7 +116,7 @@ impl RebalanceReport {
             self.rate_per_s,
             self.pairs,
             self.moves,
-            self.moving_s,
+            self.upto_s - self.from_s,
             self.connections_dropped,
             cpu.unwrap_or_default(),
             table(&[
@@ -197,7 +198,8 @@ pub fn run(arguments: &RebalanceArgs) -> Result<RebalanceReport, String> {
         pairs: arguments.pairs,
         rate_per_s: rate,
         moves: moved.pauses.all().len(),
-        moving_s: (during.end - during.start).as_secs_f64(),
+        from_s: during.start.as_secs_f64(),
+        upto_s: during.end.as_secs_f64(),
         missing: tally.missing,
         duplicates: tally.duplicates,
         out_of_order: tally.out_of_order,

@@ -238,7 +238,13 @@ impl Worker {
                 Call::Certificate(tls) => self.tls = tls,
                 Call::Slots(table) => self.input(Input::Slots(table)),
                 Call::Load(asker) => {
-                    let load = CoreLoad { cpu_ns: thread_cpu_ns(), slots: self.shard.loads().into() };
+                    let metrics = self.io.metrics();
+                    let load = CoreLoad {
+                        cpu_ns: thread_cpu_ns(),
+                        slots: self.shard.loads().into(),
+                        commits_us: metrics.commit_us.read().0,
+                        turns_us: metrics.turn_us.read().0,
+                    };
                     // Who has given up is not told.
                     let _ = asker.try_send(load);
                 }
