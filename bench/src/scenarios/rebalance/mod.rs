@@ -141,19 +141,14 @@ struct Moved {
 
 /// Runs it.
 pub fn run(arguments: &RebalanceArgs) -> Result<RebalanceReport, String> {
-    // Whoever shows what the server can is somebody else: messages of both would have the same numbers.
-    let on_one_core = skew::people(arguments.pairs, u32::from(arguments.own.cores(4 * arguments.pairs)));
-    let target = Target::start(&arguments.own, 4 * arguments.pairs + on_one_core, &[])?;
-    let (on_one_core, users) = target.users.split_at(on_one_core as usize);
-    let (first, users) = users.split_at(2 * arguments.pairs as usize);
-    let server = target.own().expect("it was just started");
-    if server.admin(&json!({ "ask": "cores" })).remove(0)["ok"]["cores"].as_array().map_or(0, Vec::len) < 2 {
-        return Err("slots move between cores: --cores 2 at least".to_owned());
-    }
     let skew = match arguments.skew_seconds {
         0 => None,
-        _ => Some(skew::run(arguments, &target, server, on_one_core)?),
+        _ => Some(skew::run(arguments)?),
     };
+    // Whoever shows what the server can is somebody else: messages of both would have the same numbers.
+    let target = Target::start(&arguments.own, 4 * arguments.pairs, &[])?;
+    let (first, users) = target.users.split_at(2 * arguments.pairs as usize);
+    let server = target.own().expect("it was just started");
     let rate = match arguments.rate {
         Some(rate) => rate,
         None => capacity(arguments, &target, first)? / 3.0,
@@ -270,6 +265,9 @@ fn move_slots(
     let slots: Vec<Slot> = of_users.chain(of_chats).collect();
     let cores =
         server.admin(&json!({ "ask": "cores" })).remove(0)["ok"]["cores"].as_array().map_or(0, Vec::len);
+    if cores < 2 {
+        return Err("slots move between cores: --cores 2 at least".to_owned());
+    }
     let mut rng = Rng::with_seed(arguments.seed);
     let between = Duration::from_secs_f64(1.0 / arguments.moves_rate);
     let (begin, mut pauses) = (begun.elapsed(), Latencies::every(Duration::from_secs(1)));

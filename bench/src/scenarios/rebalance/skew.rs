@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tern_storage::{LogId, Slot};
 use tern_testkit::{Ternd, TestUser};
 
-use super::slow::Slow;
+use super::slow::slow_down;
 use super::{LOOK, RebalanceArgs, WARMUP, load};
 use crate::stop;
 use crate::target::Target;
@@ -63,7 +63,7 @@ impl Skew {
 }
 
 /// How many people it takes for so many pairs to lie on one core of so many, about.
-pub(super) fn people(pairs: u32, cores: u32) -> u32 {
+fn people(pairs: u32, cores: u32) -> u32 {
     (2 * pairs + 40) * cores
 }
 
@@ -86,25 +86,26 @@ fn on_one_core(users: &[TestUser], owners: &Value, pairs: usize) -> Result<Vec<T
     }
 }
 
-/// Runs it with these people.
-pub(super) fn run(
-    arguments: &RebalanceArgs,
-    target: &Target,
-    server: &Ternd,
-    users: &[TestUser],
-) -> Result<Skew, String> {
+/// Runs it, with a server of its own.
+pub(super) fn run(arguments: &RebalanceArgs) -> Result<Skew, String> {
+    let cores = arguments.own.cores(2 * arguments.pairs);
+    if cores < 2 {
+        return Err("slots move between cores: --cores 2 at least".to_owned());
+    }
+    let target = Target::start(&arguments.own, people(arguments.pairs, cores.into()), &[])?;
+    let server = target.own().expect("it was just started");
     let owners = asked(server, &json!({ "ask": "shards" }))?["owners"].take();
-    let users = on_one_core(users, &owners, arguments.pairs as usize)?;
+    let users = on_one_core(&target.users, &owners, arguments.pairs as usize)?;
     crate::progress(&format!("{} pairs lie on one core", users.len() / 2));
-    let slow = match arguments.core_percent {
-        0 => None,
-        percent => match Slow::new(server.pid(), percent) {
-            Ok(slow) => Some(slow),
+    let core_percent = match arguments.core_percent {
+        0 => 0,
+        percent => match slow_down(server.pid(), percent) {
+            Ok(()) => percent,
             Err(why) => {
                 crate::progress(&format!(
-                    "the cores are not slowed down, so the generator may be what limits: {why}"
+                    "the cores are not slowed down, and the generator may be what limits: {why}"
                 ));
-                None
+                0
             }
         },
     };
@@ -134,7 +135,7 @@ pub(super) fn run(
             }
             Ok(())
         };
-        let tally = load(arguments, target, &users, None, WARMUP..Duration::MAX).run(&act);
+        let tally = load(arguments, &target, &users, None, WARMUP..Duration::MAX).run(&act);
         is_over.store(true, Ordering::Release);
         begun.get_or_init(Instant::now);
         (tally, moves.join().expect("it does not panic"))
@@ -146,7 +147,7 @@ pub(super) fn run(
         balanced_per_s: per_s(balanced),
         skew_before: status["skew_before"].as_f64().unwrap_or(0.0),
         skew_planned: status["skew_planned"].as_f64().unwrap_or(0.0),
-        core_percent: slow.map_or(0, |_| arguments.core_percent),
+        core_percent,
         skew_moves: status["done"].as_u64().unwrap_or(0),
         wrong: if tally.is_correct() { String::new() } else { tally.wrong() },
     })
