@@ -303,6 +303,33 @@ fn line(status: &Value) -> String {
     )
 }
 
+/// The same within a terminal's line, which is written over again and again.
+fn short_line(status: &Value) -> String {
+    let (Some(state), Some(all)) = (status["state"].as_str(), status["moves"].as_f64()) else {
+        return line(status);
+    };
+    let gone = number(&status["done"]) + number(&status["left_out"]);
+    let share = if all > 0.0 { gone / all } else { 1.0 };
+    let filled = (share * SHORT_BAR as f64) as usize;
+    let bar = format!("[{}{}]", "#".repeat(filled), "-".repeat(SHORT_BAR - filled));
+    let left_s = (all - gone) / number(&status["rate"]).max(0.1);
+    let rest = match state {
+        "moving" => format!("{:.0}/s {left_s:.0} s left", number(&status["rate"])),
+        "done" => format!("done in {:.1} s", number(&status["seconds"])),
+        other => other.to_owned(),
+    };
+    let (pause, ack) = (milliseconds(&status["pause_us"]["p99"]), &status["ack_p99_us"]);
+    let (now, before) = (milliseconds(&ack["now"]), milliseconds(&ack["before"]));
+    let whole = format!("{bar} {gone:.0}/{all:.0} {rest}  pause p99 {pause}  ack p99 {now} ({before})");
+    whole.chars().take(LINE_MAX).collect()
+}
+
+/// A line of a terminal of 80 columns, without the last.
+const LINE_MAX: usize = 79;
+
+/// Characters of the bar in it.
+const SHORT_BAR: usize = 8;
+
 /// Shows it until it is over.
 fn watch(socket: &Path, json: bool) -> Result<(), AskError> {
     let on_terminal = std::io::stdout().is_terminal() && !json;
@@ -313,7 +340,7 @@ fn watch(socket: &Path, json: bool) -> Result<(), AskError> {
             (true, _) => say!("{status}"),
             (false, true) => {
                 let end = if is_over { "\n" } else { "" };
-                if write!(std::io::stdout(), "\r\x1b[K{}{end}", line(&status)).is_err() {
+                if write!(std::io::stdout(), "\r\x1b[K{}{end}", short_line(&status)).is_err() {
                     std::process::exit(1);
                 }
                 let _ = std::io::stdout().flush();
@@ -324,5 +351,24 @@ fn watch(socket: &Path, json: bool) -> Result<(), AskError> {
             return Ok(());
         }
         thread::sleep(EVERY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_over_again_and_again_fits_in_a_line() {
+        for (state, done, ms) in [("moving", 2_047, 99_999_999), ("done", 4_096, 0), ("none", 0, 0)] {
+            let moves = if state == "none" { Value::Null } else { json!(4_096) };
+            let status = json!({
+                "state": state, "moves": moves, "done": done, "left_out": 0, "rate": 1_000.0, "seconds": 409.6,
+                "pause_us": { "p50": ms, "p99": ms, "max": ms }, "ack_p99_us": { "now": ms, "before": ms },
+            });
+            let line = short_line(&status);
+            assert!(line.chars().count() <= LINE_MAX, "{line}");
+            assert!(state == "none" || line.contains(&format!("{done}/4096")), "{line}");
+        }
     }
 }
