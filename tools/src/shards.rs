@@ -273,54 +273,65 @@ fn plan_lines(plan: &Value) -> Vec<String> {
     lines
 }
 
+/// Moves of a plan that have been made, or were left out.
+fn gone(status: &Value) -> f64 {
+    number(&status["done"]) + number(&status["left_out"])
+}
+
+/// How much of a plan is gone, in so many characters.
+fn bar(status: &Value, width: usize) -> String {
+    let all = number(&status["moves"]);
+    let share = if all > 0.0 { gone(status) / all } else { 1.0 };
+    let filled = (share * width as f64) as usize;
+    format!("[{}{}]", "#".repeat(filled), "-".repeat(width - filled))
+}
+
+/// Seconds that what is left of a plan takes.
+fn left_s(status: &Value) -> f64 {
+    (number(&status["moves"]) - gone(status)) / number(&status["rate"]).max(0.1)
+}
+
+/// How far a plan has come; in these words while it moves.
+fn state(status: &Value, moving: String) -> String {
+    match status["state"].as_str().unwrap_or("?") {
+        "moving" => moving,
+        "done" => format!("done in {:.1} s", number(&status["seconds"])),
+        other => other.to_owned(),
+    }
+}
+
 /// A line for what is being carried out.
 fn line(status: &Value) -> String {
-    let state = status["state"].as_str().unwrap_or("?");
-    if state == "none" {
+    if status["state"] == "none" {
         return "nothing was carried out since ternd was started".to_owned();
     }
     let (done, left_out, all) =
         (number(&status["done"]), number(&status["left_out"]), number(&status["moves"]));
-    let share = if all > 0.0 { (done + left_out) / all } else { 1.0 };
-    let filled = (share * BAR as f64) as usize;
-    let bar = format!("[{}{}]", "#".repeat(filled), "-".repeat(BAR - filled));
-    let pauses = &status["pause_us"];
-    let left_s = (all - done - left_out) / number(&status["rate"]).max(0.1);
-    let rest = match state {
-        "moving" => format!("{}/s  {left_s:.0} s left", status["rate"]),
-        "held" => "waits: acknowledgements take long".to_owned(),
-        "done" => format!("done in {:.1} s", number(&status["seconds"])),
-        other => other.to_owned(),
+    let (bar, pauses, ack) = (bar(status, BAR), &status["pause_us"], &status["ack_p99_us"]);
+    let state = match status["state"].as_str() {
+        Some("held") => "waits: acknowledgements take long".to_owned(),
+        _ => state(status, format!("{}/s  {:.0} s left", status["rate"], left_s(status))),
     };
     let left_out = if left_out > 0.0 { format!("  left out {left_out:.0}") } else { String::new() };
     format!(
-        "{bar} {done:.0}/{all:.0}  {rest}{left_out}  pause p50 {} p99 {} max {}  ack p99 {} (before {})",
+        "{bar} {done:.0}/{all:.0}  {state}{left_out}  pause p50 {} p99 {} max {}  ack p99 {} (before {})",
         milliseconds(&pauses["p50"]),
         milliseconds(&pauses["p99"]),
         milliseconds(&pauses["max"]),
-        milliseconds(&status["ack_p99_us"]["now"]),
-        milliseconds(&status["ack_p99_us"]["before"]),
+        milliseconds(&ack["now"]),
+        milliseconds(&ack["before"]),
     )
 }
 
 /// The same within a terminal's line, which is written over again and again.
 fn short_line(status: &Value) -> String {
-    let (Some(state), Some(all)) = (status["state"].as_str(), status["moves"].as_f64()) else {
-        return line(status);
-    };
-    let gone = number(&status["done"]) + number(&status["left_out"]);
-    let share = if all > 0.0 { gone / all } else { 1.0 };
-    let filled = (share * SHORT_BAR as f64) as usize;
-    let bar = format!("[{}{}]", "#".repeat(filled), "-".repeat(SHORT_BAR - filled));
-    let left_s = (all - gone) / number(&status["rate"]).max(0.1);
-    let rest = match state {
-        "moving" => format!("{:.0}/s {left_s:.0} s left", number(&status["rate"])),
-        "done" => format!("done in {:.1} s", number(&status["seconds"])),
-        other => other.to_owned(),
-    };
+    let Some(all) = status["moves"].as_f64() else { return line(status) };
+    let (bar, gone) = (bar(status, SHORT_BAR), gone(status));
+    let moving = format!("{:.0}/s {:.0} s left", number(&status["rate"]), left_s(status));
+    let state = state(status, moving);
     let (pause, ack) = (milliseconds(&status["pause_us"]["p99"]), &status["ack_p99_us"]);
     let (now, before) = (milliseconds(&ack["now"]), milliseconds(&ack["before"]));
-    let whole = format!("{bar} {gone:.0}/{all:.0} {rest}  pause p99 {pause}  ack p99 {now} ({before})");
+    let whole = format!("{bar} {gone:.0}/{all:.0} {state}  pause p99 {pause}  ack p99 {now} ({before})");
     whole.chars().take(LINE_MAX).collect()
 }
 

@@ -207,38 +207,42 @@ fn of_the_half(runs: &Runs) -> OverTime {
 }
 
 fn of_the_storm(runs: &Runs) -> OverTime {
-    let storm = runs.results("storm").first();
-    let number = |key: &str| storm.and_then(|storm| storm[key].as_f64());
-    let mark = |key: &str, name: &str| number(key).map(|at| Mark::X(at, name.to_owned()));
-    let devices = number("devices").map(short).unwrap_or_default();
+    let devices = counted(runs, "storm", "devices");
     OverTime {
         log: "storm-0.hlog",
         file: "storm.svg",
         title: format!("Those who write while {devices} devices come back at once"),
         // Of a tenth of a second, the slowest of a hundred is the slowest of all.
         point: Duration::from_millis(500),
-        marks: [mark("from_s", "all are gone"), mark("upto_s", "all are back")]
-            .into_iter()
-            .flatten()
-            .collect(),
+        marks: from_upto(runs, "storm", ["all are gone", "all are back"]),
     }
 }
 
 fn of_the_moves(runs: &Runs) -> OverTime {
-    let moved = runs.results("rebalance").first();
-    let number = |key: &str| moved.and_then(|moved| moved[key].as_f64());
-    let mark = |key: &str, name: &str| number(key).map(|at| Mark::X(at, name.to_owned()));
-    let moves = number("moves").map(short).unwrap_or_default();
+    let moves = counted(runs, "rebalance", "moves");
     OverTime {
         log: "rebalance-0.hlog",
         file: "moves.svg",
         title: format!("Those who write while {moves} slots of theirs move"),
         point: Duration::from_millis(500),
-        marks: [mark("from_s", "the first moves"), mark("upto_s", "the last has moved")]
-            .into_iter()
-            .flatten()
-            .collect(),
+        marks: from_upto(runs, "rebalance", ["the first moves", "the last has moved"]),
     }
+}
+
+/// A number that the first round of a run gave.
+fn first_number(runs: &Runs, name: &str, key: &str) -> Option<f64> {
+    runs.results(name).first().and_then(|result| result[key].as_f64())
+}
+
+/// The same for a title.
+fn counted(runs: &Runs, name: &str, key: &str) -> String {
+    first_number(runs, name, key).map(short).unwrap_or_default()
+}
+
+/// Where in the first round of a run something begins and ends, by these names.
+fn from_upto(runs: &Runs, name: &str, [from, upto]: [&str; 2]) -> Vec<Mark> {
+    let mark = |key: &str, label: &str| first_number(runs, name, key).map(|at| Mark::X(at, label.to_owned()));
+    [mark("from_s", from), mark("upto_s", upto)].into_iter().flatten().collect()
 }
 
 /// What people get who lie on one core, and what when they have been dealt out.

@@ -155,28 +155,9 @@ pub fn run(arguments: &RebalanceArgs) -> Result<RebalanceReport, String> {
     };
     crate::progress(&format!("{rate:.0} messages a second; {} slots are to move", arguments.moves));
     let before = WARMUP..WARMUP + Duration::from_secs(arguments.seconds);
-    let (begun, is_over) = (OnceLock::new(), AtomicBool::new(false));
     let cpu = target.cpu_s_since(None);
-    let (tally, moved) = thread::scope(|scope| {
-        let moves = scope.spawn(|| {
-            let moved = move_slots(arguments, server, users, &begun, before.end);
-            is_over.store(true, Ordering::Release);
-            moved
-        });
-        let act = |traffic: &mut crate::load::Traffic| {
-            begun.get_or_init(|| traffic.begun());
-            while !is_over.load(Ordering::Acquire) && !stop::asked() {
-                traffic.go_on_until(traffic.begun().elapsed() + LOOK)?;
-            }
-            Ok(())
-        };
-        let tally = load(arguments, &target, users, Some(rate), WARMUP..Duration::MAX).run(&act);
-        // Whoever waits for a begin that did not come goes as well.
-        is_over.store(true, Ordering::Release);
-        begun.get_or_init(Instant::now);
-        (tally, moves.join().expect("it does not panic"))
-    });
-    let (tally, moved) = (tally?, moved?);
+    let load = load(arguments, &target, users, Some(rate), WARMUP..Duration::MAX);
+    let (tally, moved) = beside(&load, |begun| move_slots(arguments, server, users, begun, before.end))?;
     let cpu_s = target.cpu_s_since(cpu);
     arguments.log.write(tally.begun, &[("ack", &tally.ack), ("delivery", &tally.delivery)])?;
     let during = moved.begin..moved.end;
@@ -236,6 +217,41 @@ fn load<'a>(
     }
 }
 
+/// Has a load go on until something else is done, which begins with it.
+fn beside<T: Send>(
+    load: &Load,
+    other: impl FnOnce(Instant) -> Result<T, String> + Send,
+) -> Result<(Tally, T), String> {
+    let (begun, is_over) = (OnceLock::new(), AtomicBool::new(false));
+    let (tally, done) = thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let done = other(*begun.wait());
+            is_over.store(true, Ordering::Release);
+            done
+        });
+        let act = |traffic: &mut crate::load::Traffic| {
+            begun.get_or_init(|| traffic.begun());
+            while !is_over.load(Ordering::Acquire) && !stop::asked() {
+                traffic.go_on_until(traffic.begun().elapsed() + LOOK)?;
+            }
+            Ok(())
+        };
+        let tally = load.run(&act);
+        // Whoever waits for a begin that did not come goes as well.
+        is_over.store(true, Ordering::Release);
+        begun.get_or_init(Instant::now);
+        (tally, other.join().expect("it does not panic"))
+    });
+    Ok((tally?, done?))
+}
+
+/// Waits until a time after the begin has come, or it is to stop.
+fn wait_until(begun: Instant, after: Duration) {
+    while begun.elapsed() < after && !stop::asked() {
+        thread::sleep(LOOK.min(after.saturating_sub(begun.elapsed())));
+    }
+}
+
 /// Messages a second of a closed loop.
 fn capacity(arguments: &RebalanceArgs, target: &Target, users: &[TestUser]) -> Result<f64, String> {
     let measured = Duration::from_secs(1)..CAPACITY;
@@ -253,13 +269,10 @@ fn move_slots(
     arguments: &RebalanceArgs,
     server: &Ternd,
     users: &[TestUser],
-    begun: &OnceLock<Instant>,
+    begun: Instant,
     after: Duration,
 ) -> Result<Moved, String> {
-    let begun = *begun.wait();
-    while begun.elapsed() < after && !stop::asked() {
-        thread::sleep(LOOK.min(after.saturating_sub(begun.elapsed())));
-    }
+    wait_until(begun, after);
     let of_users = users.iter().map(|user| Slot::of_user(user.id));
     let of_chats = users.chunks_exact(2).map(|pair| Slot::of_log(LogId::direct(pair[0].id, pair[1].id)));
     let slots: Vec<Slot> = of_users.chain(of_chats).collect();

@@ -1,9 +1,7 @@
 //! A load that lies on one core, before and after the server has dealt it out.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,7 +9,7 @@ use tern_storage::{LogId, Slot};
 use tern_testkit::{Ternd, TestUser};
 
 use super::slow::slow_down;
-use super::{LOOK, RebalanceArgs, WARMUP, load};
+use super::{LOOK, RebalanceArgs, WARMUP, beside, load, wait_until};
 use crate::stop;
 use crate::target::Target;
 
@@ -111,36 +109,16 @@ pub(super) fn run(arguments: &RebalanceArgs) -> Result<Skew, String> {
     };
     let looked_at = Duration::from_secs(arguments.skew_seconds);
     let skewed = WARMUP..WARMUP + looked_at;
-    let (begun, is_over) = (OnceLock::new(), AtomicBool::new(false));
-    let (tally, moved) = thread::scope(|scope| {
-        let moves = scope.spawn(|| {
-            let begun: Instant = *begun.wait();
-            while begun.elapsed() < skewed.end && !stop::asked() {
-                thread::sleep(LOOK.min(skewed.end.saturating_sub(begun.elapsed())));
-            }
-            let moved = rebalance(server).map(|status| {
-                thread::sleep(FOLLOWING);
-                // Whole seconds, for so fine is what is counted.
-                let from = Duration::from_secs(begun.elapsed().as_secs() + 1);
-                thread::sleep((from + looked_at).saturating_sub(begun.elapsed()));
-                (status, from..from + looked_at)
-            });
-            is_over.store(true, Ordering::Release);
-            moved
-        });
-        let act = |traffic: &mut crate::load::Traffic| {
-            begun.get_or_init(|| traffic.begun());
-            while !is_over.load(Ordering::Acquire) && !stop::asked() {
-                traffic.go_on_until(traffic.begun().elapsed() + LOOK)?;
-            }
-            Ok(())
-        };
-        let tally = load(arguments, &target, &users, None, WARMUP..Duration::MAX).run(&act);
-        is_over.store(true, Ordering::Release);
-        begun.get_or_init(Instant::now);
-        (tally, moves.join().expect("it does not panic"))
-    });
-    let (tally, (status, balanced)) = (tally?, moved?);
+    let load = load(arguments, &target, &users, None, WARMUP..Duration::MAX);
+    let (tally, (status, balanced)) = beside(&load, |begun| {
+        wait_until(begun, skewed.end);
+        let status = rebalance(server)?;
+        thread::sleep(FOLLOWING);
+        // Whole seconds, for so fine is what is counted.
+        let from = Duration::from_secs(begun.elapsed().as_secs() + 1);
+        thread::sleep((from + looked_at).saturating_sub(begun.elapsed()));
+        Ok((status, from..from + looked_at))
+    })?;
     let per_s = |range| tally.ack.within(range).len() as f64 / looked_at.as_secs_f64();
     Ok(Skew {
         skewed_per_s: per_s(skewed),
