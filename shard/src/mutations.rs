@@ -36,6 +36,8 @@ tern_storage::mutations! {
     PushOldPage => "shard/tests/catching_up.rs" 1..60;
     /// What is in memory of a device's inbox is taken for a mark in the store.
     TrustInbox => "shard/tests/marks.rs" 0..1;
+    /// A new device is taken for one that has caught up though the store took no mark of what it was pushed.
+    CatchUpUnmarked => "shard/tests/marks.rs" 0..1;
     /// A connection follows its user without waiting for what it was told.
     LeaveUnheard => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 1..300;
     /// What a connection was not told on its way to its user's core is forgotten.

@@ -160,7 +160,7 @@ impl Front {
     pub(super) fn page_came(&mut self, cx: &mut Cx, id: ConnId, ask: AskId, page: &Page) {
         let Some(session) = self.asked(id, ask).and_then(|_| self.conns.session(id)) else { return };
         let (Author { user, device }, log) = (session.author(), page.log);
-        let lag = session.page_came();
+        let lag = session.page_came(page);
         match page.failed {
             Some(Unreadable::ForNow) => {
                 let farewell = Farewell::new(Reason::Unavailable, "a log can't be read now");

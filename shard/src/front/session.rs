@@ -6,7 +6,7 @@ use tern_wire::request::{Credit, PushWindow};
 use super::lag::{Behind, Lag, NO_ENTRY, UNREAD};
 use crate::entry::Author;
 use crate::limits::PULLS_MAX;
-use crate::message::{Claim, Want, Watermarks};
+use crate::message::{Claim, Page, Want, Watermarks};
 use crate::mutations::{Mutation, is};
 
 /// The state of one logged-in connection.
@@ -21,6 +21,8 @@ pub(super) struct Session {
     /// What the device lacks; there only while it lacks something.
     lag: Option<Box<Lag>>,
     pulls: u32,
+    /// Something that it lacked was pushed without a mark in its inbox.
+    unmarked: bool,
 }
 
 /// How far the pushes have come.
@@ -45,7 +47,7 @@ pub(super) enum Next {
     ReadInbox(Option<LogId>),
     /// A log is to be pulled.
     Pull(LogId, Behind),
-    /// It is to be told that it has caught up: with everything, or with all but damaged logs.
+    /// It is to be told that it has caught up: with everything, or with all but logs that are damaged, or were pushed without a mark.
     CaughtUp { is_whole: bool },
 }
 
@@ -60,6 +62,7 @@ impl Session {
             progress: Progress::Silent,
             lag: None,
             pulls: 0,
+            unmarked: false,
         }
     }
 
@@ -166,7 +169,8 @@ impl Session {
     }
 
     /// A page of a log has come, whatever becomes of it.
-    pub(super) fn page_came(&mut self) -> &mut Lag {
+    pub(super) fn page_came(&mut self, page: &Page) -> &mut Lag {
+        self.unmarked |= page.unmarked;
         self.pulls = self.pulls.checked_sub(1).expect("a pull is answered once");
         self.lag()
     }
@@ -190,7 +194,7 @@ impl Session {
                 return Next::Wait;
             }
             self.progress = Progress::CaughtUp;
-            return Next::CaughtUp { is_whole: self.lag.is_none() };
+            return Next::CaughtUp { is_whole: self.lag.is_none() && !self.unmarked };
         }
         if !may_push || self.pulls >= PULLS_MAX {
             return Next::Wait;

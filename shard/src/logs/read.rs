@@ -160,7 +160,7 @@ impl Logs {
             caught_up = device.has_all(head);
             // What is in memory of an inbox may be there without a mark.
             let is_sure = lacks == Some(Lacked::Others) || is(Mutation::TrustInbox);
-            let needs_mark = !device.marked && (pull.writes_mark || device.lacks_read);
+            let needs_mark = !device.marked && pull.writes_mark;
             if caught_up || lacks == Some(Lacked::Own) && pull.marked && !is_sure && !device.lacks_read {
                 device.stale |= pull.marked;
             } else if pull.marked && is_sure {
@@ -222,6 +222,7 @@ impl Logs {
             others: log.shown_of_others(id, user),
             own: log.shown_of(user),
             lacks_read,
+            unmarked: !pull.writes_mark && !is(Mutation::CatchUpUnmarked),
             failed: None,
         };
         tell_page(cx, &pull, page);

@@ -165,6 +165,8 @@ pub struct Page {
     pub own: Watermarks,
     /// The device has not said that it knows what its user has read.
     pub lacks_read: bool,
+    /// The store took no mark: that the device lacks anything of this log may be known nowhere but where it stands as a new one.
+    pub unmarked: bool,
     /// The log could not be read: there is nothing else in the page.
     pub failed: Option<Unreadable>,
 }
@@ -182,6 +184,7 @@ impl Page {
             others: Watermarks::default(),
             own: Watermarks::default(),
             lacks_read: false,
+            unmarked: false,
             failed: Some(why),
         }
     }

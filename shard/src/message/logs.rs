@@ -227,7 +227,7 @@ pub struct Pull {
     /// The device's inbox holds the log's mark, if anything is missing.
     pub marked: bool,
     /// If something is missing and there is no mark, one is to be written first: what is pushed could be lost with the
-    /// connection, and only the mark would tell.
+    /// connection, and only the mark would tell. `false`: that was tried, and the store takes nothing.
     pub writes_mark: bool,
     /// In a group: the device has been asked for.
     pub met: bool,
