@@ -33,6 +33,11 @@ pub trait Engine: Send + Sync {
     /// Counters and latencies for the operators' metrics, with stable names.
     fn statistics(&self) -> Vec<Statistic>;
 
+    /// What keeps the store from doing what it is asked, for the operators: meanwhile what is asked waits, and nothing is lost. `None`: nothing.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Finishes what was submitted, then stops the engine's threads. Later submissions are refused as busy.
     fn close(&self);
 }

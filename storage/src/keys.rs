@@ -9,6 +9,9 @@ use smallvec::SmallVec;
 
 use crate::slots::Slot;
 
+/// The layout of keys and records that this code reads and writes. docs/STORAGE.md has the table of versions.
+pub const LAYOUT: u64 = 7;
+
 /// A log's identity: 17 bytes in keys.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum LogId {
@@ -107,6 +110,13 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
+    /// One key.
+    pub fn of_key(key: &Key) -> Self {
+        let mut end = key.0.clone();
+        end.push(0);
+        Self { start: key.clone(), end: Key(end) }
+    }
+
     /// Every key that begins with `prefix`, which is neither empty nor all 255.
     pub(crate) fn of_prefix(prefix: Key) -> Self {
         let mut end = prefix.0.clone();
@@ -140,6 +150,42 @@ pub fn meta(name: &str) -> Key {
 /// `m store`: the store's identity and its starts.
 pub fn store_identity() -> Key {
     meta("store")
+}
+
+/// `m layout`: the version of the layout of a shared store.
+pub fn layout() -> Key {
+    meta("layout")
+}
+
+/// `m owner`: the process that has a shared store.
+pub fn owner() -> Key {
+    meta("owner")
+}
+
+/// `m epochs`: how often epochs were raised in a shared store.
+pub fn epochs_version() -> Key {
+    meta("epochs")
+}
+
+/// `m lane`: what a process has committed last in one of the places of a lane, in a shared store.
+pub fn lane_record(process: u32, lane: u16, place: u8) -> Key {
+    let mut key = meta("lane");
+    key.0.extend_from_slice(&process.to_be_bytes());
+    key.0.extend_from_slice(&lane.to_be_bytes());
+    key.0.push(place);
+    key
+}
+
+/// `m lane`: all of a process's.
+pub fn lane_records(process: u32) -> KeyRange {
+    let mut key = meta("lane");
+    key.0.extend_from_slice(&process.to_be_bytes());
+    KeyRange::of_prefix(key)
+}
+
+/// `s`: the epochs of all slots.
+pub fn epochs() -> KeyRange {
+    KeyRange::of_prefix(Key(SmallVec::from_slice(b"s")))
 }
 
 /// `s`: a slot's epoch.

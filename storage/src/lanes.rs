@@ -44,7 +44,7 @@ pub(crate) struct Told {
 
 impl Told {
     /// For so many commits under way at most.
-    #[cfg(feature = "embedded")]
+    #[cfg(any(feature = "embedded", feature = "fdb-core"))]
     pub(crate) fn new(commits_in_flight_max: usize) -> Self {
         Self { under_way: VecDeque::with_capacity(commits_in_flight_max), failures: BTreeMap::new() }
     }

@@ -8,18 +8,30 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+#[cfg(any(feature = "embedded", feature = "fdb-core"))]
+mod commits;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod engine;
 pub mod faults;
+#[cfg(feature = "fdb-core")]
+pub mod fdb;
 pub mod keys;
 pub mod lanes;
 pub mod medium;
 pub mod memory;
 #[doc(hidden)]
 pub mod mutations;
+#[cfg(any(feature = "embedded", feature = "fdb-core"))]
+mod parker;
 pub mod records;
 pub mod slots;
+#[cfg(any(feature = "embedded", feature = "fdb-core"))]
+mod times;
+#[cfg(any(feature = "embedded", feature = "fdb-core"))]
+mod waiter;
+#[cfg(any(feature = "embedded", feature = "fdb-core"))]
+mod window;
 
 pub use batch::{Batch, Fence, Op};
 pub use engine::{

@@ -124,6 +124,14 @@ mutations! {
     SkipFence => "storage/tests/mutations.rs" 0..20;
     /// Two batches of a lane lie in a group in the wrong order.
     ReorderLane => "storage/tests/mutations.rs" 0..20;
+    /// A commit of which FoundationDB does not know what became of it is acknowledged.
+    AcknowledgeUnknown => "storage/tests/fdb.rs" 0..50;
+    /// A transaction of a lane writes no record.
+    SkipLaneRecord => "storage/tests/fdb.rs" 0..200;
+    /// A batch is fenced by the slots of its keys, in place of those that have decided it.
+    FenceByKeysSlot => "storage/tests/fdb.rs" 0..200;
+    /// The version that a lane's commit has made serves as one that the next may rest on.
+    OwnVersionAsTicket => "storage/tests/fdb.rs" 0..200;
 }
 
 /// What whoever looks for a fault's seeds has asked for, by `TERN_MUTATION` and `TERN_SEEDS`: this one alone, so many seeds.

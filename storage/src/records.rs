@@ -383,7 +383,29 @@ pub struct StoreRecord {
 /// one of another past, and its positions for unknown.
 pub const STARTS_KEPT_MAX: usize = 4096;
 
-/// `s`: one number.
+/// `m owner`: the process that has a shared store. Whoever starts counts on, and what processes before it have under way lands no more.
+#[derive(Clone, PartialEq, Eq, Copy, Message)]
+pub struct OwnerRecord {
+    /// Its number, never given out again.
+    #[prost(uint32, tag = "1")]
+    pub process: u32,
+    /// Drawn by it: two that count on at once are told apart.
+    #[prost(fixed64, tag = "2")]
+    pub nonce: u64,
+}
+
+/// `m lane`: the newest transaction of a place of a lane that is there.
+#[derive(Clone, PartialEq, Eq, Copy, Message)]
+pub struct LaneRecord {
+    /// Its number in the lane, from 1.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Which of the attempts to commit it, from 1.
+    #[prost(uint32, tag = "2")]
+    pub attempt: u32,
+}
+
+/// `s`, `m epochs`: one number.
 #[derive(Clone, PartialEq, Eq, Copy, Message)]
 pub struct NumberRecord {
     /// The number.

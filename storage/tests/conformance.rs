@@ -317,6 +317,47 @@ fn embedded_conforms() {
     });
 }
 
+/// The time of simulated FoundationDBs goes as the clock does, until this is dropped.
+#[cfg(feature = "fdb-core")]
+#[derive(Default)]
+struct Going(Arc<AtomicBool>);
+
+#[cfg(feature = "fdb-core")]
+impl Going {
+    fn go(&self, fdb: tern_storage::fdb::simulated::SimFdb) {
+        let (ends, began) = (self.0.clone(), std::time::Instant::now());
+        thread::spawn(move || {
+            while !ends.load(Ordering::Acquire) {
+                fdb.run_until(began.elapsed());
+                thread::park_timeout(std::time::Duration::from_micros(100));
+            }
+        });
+    }
+}
+
+#[cfg(feature = "fdb-core")]
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(feature = "fdb-core")]
+#[test]
+fn foundationdb_simulated_conforms() {
+    use tern_storage::fdb::simulated::{Odds, SimFdb};
+    use tern_storage::fdb::{Fdb, FdbOptions};
+    let going = Going::default();
+    for lanes in [1, 3] {
+        conforms(|| {
+            let fdb = SimFdb::new(7, Odds::default());
+            going.go(fdb.clone());
+            let options = FdbOptions { lanes, ..FdbOptions::default() };
+            Box::new(Fdb::open(Arc::new(fdb), options, 1).expect("nothing is in the way"))
+        });
+    }
+}
+
 #[test]
 fn an_embedded_store_opened_again_has_all_that_was_committed() {
     let dir = tempfile::tempdir().expect("a temporary directory");

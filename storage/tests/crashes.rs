@@ -72,10 +72,10 @@ fn what_was_completed_is_there_after_power_cuts_and_kills() {
         for fault in [Fault::LostWrite, Fault::TornWrite, Fault::LostName] {
             assert!(faults(&tallies, fault) > 100, "{} hardly ever happened", fault.name());
         }
-        assert!(sum(&tallies, |tally| tally.committed) > 5000, "hardly anything was committed");
-        assert!(sum(&tallies, |tally| tally.reads) > 1000, "hardly anything was read");
+        assert!(sum(&tallies, |tally| tally.heard.committed) > 5000, "hardly anything was committed");
+        assert!(sum(&tallies, |tally| tally.heard.reads) > 1000, "hardly anything was read");
         assert!(sum(&tallies, |tally| tally.closes) > 50, "hardly any life ended in order");
-        assert_eq!(sum(&tallies, |tally| tally.unknown), 0, "nothing was in the way");
+        assert_eq!(sum(&tallies, |tally| tally.heard.unknown), 0, "nothing was in the way");
     }
 }
 
@@ -90,8 +90,8 @@ fn what_was_completed_is_there_though_the_medium_fails_too() {
         for fault in [Fault::NoRoom, Fault::WriteFails, Fault::SyncFails, Fault::DirectorySyncFails] {
             assert!(faults(&tallies, fault) > 20, "{} hardly ever happened", fault.name());
         }
-        assert!(sum(&tallies, |tally| tally.unknown) > 100, "hardly any write failed");
-        assert!(sum(&tallies, |tally| tally.refused) > 20, "hardly any write was refused");
+        assert!(sum(&tallies, |tally| tally.heard.unknown) > 100, "hardly any write failed");
+        assert!(sum(&tallies, |tally| tally.heard.refused) > 20, "hardly any write was refused");
     }
 }
 

@@ -10,74 +10,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rtrb::{Consumer, Producer};
-
 use super::applier::{Backlog, Group};
 use super::keeper::is_refusal;
 use super::log::{AppendError, Log};
 use super::options::EmbeddedOptions;
 use super::statistics::Statistics;
 use super::watermark::Watermark;
-use super::window::Window;
 use crate::batch::{Batch, Fence};
-use crate::engine::{CommitId, Completion, Durable, StoreError, Wake};
-use crate::lanes::{Failures, Lane};
+use crate::commits::{Link, Submission};
+use crate::engine::StoreError;
+use crate::lanes::Lane;
 use crate::medium::Medium;
 use crate::mutations::{self, Mutation};
 use crate::slots::{Epoch, Slot};
-
-/// A batch on its way.
-pub(super) struct Submission {
-    pub(super) commit: CommitId,
-    pub(super) batch: Batch,
-    pub(super) fence: Fence,
-    /// A slot's epoch, to be raised with this batch.
-    pub(super) raise: Option<(Slot, Epoch)>,
-    pub(super) lane: Lane,
-    /// Failed commits of the lane that the port's owner knew of when it submitted this.
-    pub(super) failures_seen: u64,
-}
-
-/// The committer's side of one port.
-pub(super) struct Link {
-    submissions: Consumer<Submission>,
-    completions: Producer<Completion>,
-    wake: Arc<dyn Wake>,
-    failures: Failures,
-    completed: bool,
-}
-
-impl Link {
-    pub(super) fn new(
-        submissions: Consumer<Submission>,
-        completions: Producer<Completion>,
-        wake: Arc<dyn Wake>,
-    ) -> Self {
-        Self { submissions, completions, wake, failures: Failures::default(), completed: false }
-    }
-
-    /// Why a batch must fail because one before it in its lane did.
-    fn follows_failure(&self, submission: &Submission) -> Option<StoreError> {
-        if mutations::is(Mutation::ForgetFailure) {
-            return None;
-        }
-        self.failures.follows(submission.lane, submission.failures_seen)
-    }
-
-    fn complete(&mut self, lane: Lane, commit: CommitId, result: Result<(), StoreError>) {
-        let completion = match result {
-            Ok(()) => Completion::Committed(Durable::new(commit)),
-            Err(error) => {
-                self.failures.add(lane, error.clone());
-                Completion::CommitFailed { commit, error }
-            }
-        };
-        self.completed = true;
-        // The port counts the room for every completion. An abandoned port is not told.
-        let full = self.completions.push(completion).is_err();
-        assert!(!full || self.completions.is_abandoned(), "a completion has a place reserved");
-    }
-}
+use crate::window::Window;
 
 /// See the module.
 pub(super) struct Committer<M: Medium> {
@@ -176,7 +122,7 @@ impl<M: Medium> Committer<M> {
         }
         let submissions = self.gather();
         if submissions.is_empty() {
-            self.links.retain(|link| !link.submissions.is_abandoned());
+            self.links.retain(|link| !link.is_abandoned());
             return Taking::Nothing;
         }
         self.under_way = Some(UnderWay { submissions, decisions: Vec::new() });
@@ -217,9 +163,7 @@ impl<M: Medium> Committer<M> {
             self.links[index].complete(submission.lane, submission.commit, decision);
         }
         for link in &mut self.links {
-            if std::mem::take(&mut link.completed) {
-                link.wake.wake();
-            }
+            link.wake();
         }
         if !durable.is_empty() {
             self.pass_on(durable);
@@ -229,7 +173,7 @@ impl<M: Medium> Committer<M> {
     /// How long the next group still gathers; `None` if it is to be written now, or there is none.
     fn gathers(&mut self, now: Duration) -> Option<Duration> {
         let length = self.window.length();
-        if length.is_zero() || self.links.iter().all(|link| link.submissions.is_empty()) {
+        if length.is_zero() || self.links.iter().all(Link::is_empty) {
             return None;
         }
         let opened = *self.opened.get_or_insert(now);
@@ -246,7 +190,7 @@ impl<M: Medium> Committer<M> {
         let mut bytes = 0;
         for (index, link) in self.links.iter_mut().enumerate() {
             while bytes < self.options.group_bytes_max
-                && let Ok(submission) = link.submissions.pop()
+                && let Some(submission) = link.take()
             {
                 bytes += submission.batch.bytes();
                 group.push((index, submission));

@@ -16,26 +16,28 @@ use super::log::Segments;
 use super::open_error::OpenError;
 use super::opening::{self, Parts};
 use super::options::EmbeddedOptions;
-use super::parker::{self, Parker};
-use super::port::{EmbeddedPort, blocking_port, raising};
+use super::port::{EmbeddedPort, raising};
+use super::reader;
 use super::reader::Reader;
 use super::statistics::Statistics;
 use super::tables::Tables as _;
 use super::tables::lsm::LsmTables;
 use super::threads::{self, Committing};
-use super::{committer, reader};
 use crate::batch::{Batch, Fence};
+use crate::commits::Link;
 use crate::engine::{Completion, Engine, Port, Statistic, StoreError, Wake};
 use crate::keys::Key;
 use crate::lanes::Lane;
 use crate::medium::{Disk, Medium};
+use crate::parker::{self, Parker};
 use crate::slots::{Epoch, Slot};
+use crate::waiter::waiter;
 
 /// The embedded engine.
 pub struct Embedded {
     tables: LsmTables,
     options: EmbeddedOptions,
-    committer: Arc<Parker<committer::Link>>,
+    committer: Arc<Parker<Link>>,
     readers: Vec<Arc<Parker<reader::Link>>>,
     next_reader: AtomicUsize,
     statistics: Arc<Statistics>,
@@ -94,7 +96,8 @@ impl Embedded {
     }
 
     fn submit_blocking(&self, batch: Batch, raise: Option<(Slot, Epoch)>) -> Result<(), StoreError> {
-        let (mut port, waiter) = blocking_port(|wake| self.open_port(wake));
+        let (wake, waiter) = waiter();
+        let mut port = self.open_port(wake);
         let busy = StoreError::Failed { reason: "the store is closing".to_owned() };
         port.submit_raising((Lane::default(), batch, Fence::default()), raise).map_err(|_| busy.clone())?;
         let mut completions = Vec::new();

@@ -22,7 +22,6 @@ mod manifest;
 mod open_error;
 mod opening;
 mod options;
-mod parker;
 mod port;
 mod reader;
 mod recovery;
@@ -31,15 +30,12 @@ mod stepped;
 mod tables;
 mod threads;
 mod watermark;
-mod window;
 
 pub use self::engine::Embedded;
 pub use self::open_error::OpenError;
 pub use self::options::EmbeddedOptions;
 pub use self::stepped::{Step, Stepped, SteppedEngine};
-
-/// The layout of keys and records that this code reads and writes. docs/STORAGE.md has the table of versions.
-pub const LAYOUT: u64 = 7;
+pub use crate::keys::LAYOUT;
 
 /// The log's directory within the store's.
 const LOG: &str = "log";

@@ -5,12 +5,7 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::engine::{Statistic, StatisticValue};
-
-/// Buckets of the time of a group commit: 64 us and so on, doubled each time up to 2 s, and all beyond.
-const BUCKETS: usize = 17;
-
-/// The upper bound of the first of them.
-const FIRST_BOUND_US: u64 = 64;
+use crate::times::Times;
 
 /// Counters. Each has one writer but `reads`.
 #[derive(Default)]
@@ -20,22 +15,12 @@ pub(super) struct Statistics {
     ops: AtomicU64,
     bytes: AtomicU64,
     group_batches_max: AtomicU64,
-    commit_us_total: AtomicU64,
-    commit_us: [AtomicU64; BUCKETS],
+    commit: Times,
     reads: AtomicU64,
     flushes: AtomicU64,
     table_bytes: AtomicU64,
     log_segments: AtomicU64,
     troubles: AtomicU64,
-}
-
-fn bucket_of(micros: u64) -> usize {
-    let doubled = micros.div_ceil(FIRST_BOUND_US).next_power_of_two().trailing_zeros() as usize;
-    doubled.min(BUCKETS - 1)
-}
-
-fn bound_s(bucket: usize) -> f64 {
-    if bucket == BUCKETS - 1 { f64::INFINITY } else { (FIRST_BOUND_US << bucket) as f64 / 1e6 }
 }
 
 impl Statistics {
@@ -44,14 +29,12 @@ impl Statistics {
         let count = batches.clone().count();
         let ops: usize = batches.clone().map(Batch::len).sum();
         let bytes: usize = batches.map(Batch::bytes).sum();
-        let micros = took.as_micros() as u64;
         self.groups.fetch_add(1, Ordering::Relaxed);
         self.batches.fetch_add(count as u64, Ordering::Relaxed);
         self.ops.fetch_add(ops as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.group_batches_max.fetch_max(count as u64, Ordering::Relaxed);
-        self.commit_us_total.fetch_add(micros, Ordering::Relaxed);
-        self.commit_us[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
+        self.commit.took(took);
     }
 
     /// Reads were answered.
@@ -83,8 +66,6 @@ impl Statistics {
         let counter =
             |name, help, of: &AtomicU64| Statistic { name, help, value: StatisticValue::Counter(get(of)) };
         let gauge = |name, help, value| Statistic { name, help, value: StatisticValue::Gauge(value) };
-        let buckets = self.commit_us.iter().enumerate().map(|(at, count)| (bound_s(at), get(count)));
-        let sum = get(&self.commit_us_total) as f64 / 1e6;
         vec![
             counter("commit_groups", "Groups that were written and synced.", &self.groups),
             counter("commit_batches", "Batches in those.", &self.batches),
@@ -109,26 +90,7 @@ impl Statistics {
                 get(&self.log_segments),
             ),
             gauge("waiting_bytes", "Bytes of durable groups that wait for the tables.", waiting_bytes),
-            Statistic {
-                name: "commit_seconds",
-                help: "Writing and syncing a group.",
-                value: StatisticValue::Histogram(buckets.collect(), sum),
-            },
+            self.commit.statistic("commit_seconds", "Writing and syncing a group."),
         ]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_lies_in_the_bucket_that_bounds_it() {
-        for micros in [0, 1, 63, 64, 65, 128, 129, 5000, 2_097_152, 2_097_153, u64::MAX / 2] {
-            let bucket = bucket_of(micros);
-            let seconds = micros as f64 / 1e6;
-            assert!(seconds <= bound_s(bucket), "{micros} in {bucket}");
-            assert!(bucket == 0 || seconds > bound_s(bucket - 1), "{micros} in {bucket}");
-        }
     }
 }

@@ -13,13 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::applier::{Applier, Backlog};
-use super::committer::{self, Committer, Taking};
+use super::committer::{Committer, Taking};
 use super::keeper::{FlushPart, Keeper};
 use super::log::Segments;
 use super::open_error::OpenError;
 use super::opening::{self, Parts};
 use super::options::EmbeddedOptions;
-use super::parker::Parker;
 use super::port::{EmbeddedPort, raising};
 use super::reader::{self, Answering, Reader};
 use super::statistics::Statistics;
@@ -27,10 +26,12 @@ use super::tables::Tables as _;
 use super::tables::simulated::SimulatedTables;
 use super::threads::{RETRY, pause_after};
 use crate::batch::{Batch, Fence};
+use crate::commits::Link;
 use crate::engine::{Completion, Engine, Port, Statistic, StoreError, Wake};
 use crate::keys::Key;
 use crate::lanes::Lane;
 use crate::medium::simulated::{SimulatedLock, SimulatedMedium};
+use crate::parker::Parker;
 use crate::slots::{Epoch, Slot};
 
 /// What may do a step.
@@ -71,7 +72,7 @@ pub enum Stepped {
 /// See the module.
 pub struct SteppedEngine {
     options: EmbeddedOptions,
-    committer: Arc<Parker<committer::Link>>,
+    committer: Arc<Parker<Link>>,
     reader: Arc<Parker<reader::Link>>,
     backlog: Arc<Backlog>,
     statistics: Arc<Statistics>,

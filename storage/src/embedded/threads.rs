@@ -7,12 +7,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::applier::{Applier, Backlog};
-use super::committer::{self, Committer, Taking};
+use super::committer::{Committer, Taking};
 use super::keeper::{FlushPart, Keeper, Remedy};
-use super::parker::{AbortOnPanic, Turn, Work};
 use super::reader::{self, Answering, Reader};
 use super::tables::{Tables, TablesError};
+use crate::commits::Link;
 use crate::medium::Medium;
+use crate::parker::{AbortOnPanic, Turn, Work};
 
 /// How long to wait after the system has refused something.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
@@ -33,8 +34,8 @@ impl<M: Medium> Committing<M> {
     }
 }
 
-impl<M: Medium> Work<committer::Link> for Committing<M> {
-    fn link(&mut self, link: committer::Link) {
+impl<M: Medium> Work<Link> for Committing<M> {
+    fn link(&mut self, link: Link) {
         self.committer.link(link);
     }
 

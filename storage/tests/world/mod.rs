@@ -2,19 +2,21 @@
 //! is written, in which order the engine's parts take their steps, what goes wrong, and when the power is cut.
 
 pub mod cuts;
+mod model;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::model::{Core, Heard, Rows, State, Written, heard};
 use tern_storage::embedded::{EmbeddedOptions, OpenError, Step, Stepped, SteppedEngine};
 use tern_storage::medium::SimulatedMedium;
 use tern_storage::medium::simulated::{Fault, Odds};
 use tern_storage::medium::stream::Stream;
 use tern_storage::{
-    Batch, CommitId, Completion, Direction, Engine as _, Epoch, Fence, Key, Lane, LogId, Port, ReadId,
-    ScanLimit, Slot, StoreError, Wake, keys,
+    Batch, Completion, Direction, Engine as _, Epoch, Fence, Lane, Port, ScanLimit, Slot, StoreError, Wake,
+    keys,
 };
 
 /// Lanes, of which two lie on one port.
@@ -23,9 +25,6 @@ const PORTS: usize = 2;
 const LIVES: usize = 5;
 const STORE: &str = "node/store";
 const ALL: ScanLimit = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
-
-/// What a store holds: by key.
-type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// The slot that decides everything. It has had two owners.
 fn slot() -> Slot {
@@ -45,149 +44,9 @@ pub struct Tally {
     pub crashes: u64,
     pub kills: u64,
     pub closes: u64,
-    pub committed: u64,
-    pub refused: u64,
-    pub unknown: u64,
-    pub reads: u64,
+    pub heard: Heard,
     pub told_of_rot: u64,
     pub faults: BTreeMap<Fault, u64>,
-}
-
-/// One batch of a port, in the order of their submission.
-struct Written {
-    commit: CommitId,
-    number: u64,
-    ops: Vec<(Key, Option<Vec<u8>>)>,
-    /// Its slot has another owner.
-    stale: bool,
-    /// How many failures its author knew of.
-    knew: usize,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    UnderWay,
-    Committed,
-    /// It is not in the store.
-    Refused,
-    /// The store has failed: nobody knows.
-    Unknown,
-}
-
-/// What one core, or one of two that share a port, has of the store: a lane.
-struct Core {
-    index: usize,
-    /// What was there when the store was opened, and all that was submitted since.
-    base: Rows,
-    written: Vec<Written>,
-    made: u64,
-    /// Of what was submitted, so many (refused ones aside) were known to be there when something was read or completed.
-    seen: usize,
-    /// Reads under way, with how many batches each must see.
-    reads: BTreeMap<ReadId, usize>,
-}
-
-impl Core {
-    fn port(&self) -> usize {
-        self.index % PORTS
-    }
-
-    fn waits_for(&self, completion: &Completion) -> bool {
-        let wrote = |commit| self.written.iter().any(|written| written.commit == commit);
-        match completion {
-            Completion::Committed(proof) => wrote(proof.commit()),
-            Completion::CommitFailed { commit, .. } => wrote(*commit),
-            Completion::Value { read, .. } | Completion::Rows { read, .. } => self.reads.contains_key(read),
-        }
-    }
-
-    fn log(&self) -> LogId {
-        LogId::direct(self.index as u64 + 1, 1000)
-    }
-
-    fn head(&self) -> Key {
-        keys::log(self.log())
-    }
-
-    fn row(&self, number: u64) -> Key {
-        keys::user(self.index as u64 * 100 + number)
-    }
-
-    /// The next batch: an entry, the log's head, and rows that are written again and again, or removed.
-    fn next(&mut self, random: &mut Stream) -> Vec<(Key, Option<Vec<u8>>)> {
-        self.made += 1;
-        let text = format!("core {} batch {} ", self.index, self.made).into_bytes();
-        let length = match random.below(20) {
-            0 => 9000,
-            1..=4 => 1500,
-            _ => 60,
-        };
-        let body: Vec<u8> = text.iter().copied().cycle().take(random.below(length) as usize + 20).collect();
-        let mut ops = vec![
-            (keys::entry(self.log(), self.made), Some(body)),
-            (self.head(), Some(self.made.to_le_bytes().to_vec())),
-        ];
-        for _ in 0..random.below(4) {
-            let value = (random.below(3) > 0).then(|| text.clone());
-            ops.push((self.row(random.below(12)), value));
-        }
-        ops
-    }
-
-    /// What there is after the first so many of those that were not refused.
-    fn after(&self, count: usize) -> Rows {
-        let mut rows = self.base.clone();
-        let written = self.written.iter().filter(|written| written.state != State::Refused);
-        for (key, value) in written.take(count).flat_map(|written| &written.ops) {
-            match value {
-                Some(value) => rows.insert(key.as_ref().to_vec(), value.clone()),
-                None => rows.remove(key.as_ref()),
-            };
-        }
-        rows
-    }
-
-    /// How many of those that were not refused there are, by the number of the last.
-    fn count_upto(&self, head: Option<&[u8]>) -> usize {
-        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("a number was written"));
-        let (head, base) = (head.map(number), self.base.get(self.head().as_ref()).map(|bytes| number(bytes)));
-        if head == base {
-            return 0;
-        }
-        let mut written = self.written.iter().filter(|written| written.state != State::Refused);
-        let found = written.position(|written| Some(written.number) == head);
-        found.unwrap_or_else(|| panic!("core {}: its newest batch {head:?} is none of this port", self.index))
-            + 1
-    }
-
-    fn failures(&self) -> usize {
-        let failed = |written: &&Written| matches!(written.state, State::Refused | State::Unknown);
-        self.written.iter().filter(failed).count()
-    }
-
-    fn submitted(&self) -> usize {
-        self.written.iter().filter(|written| written.state != State::Refused).count()
-    }
-
-    fn completed(&mut self, commit: CommitId, state: State) {
-        let next = self.written.iter().position(|written| written.state == State::UnderWay);
-        let written = &mut self.written[next.expect("what completes was submitted")];
-        assert_eq!(written.commit, commit, "core {}: commits complete in their order", self.index);
-        written.state = state;
-        if state == State::Committed {
-            assert!(!written.stale, "core {}: a fenced batch is committed", self.index);
-            let (knew, failures) = (written.knew, self.failures());
-            assert_eq!(
-                knew, failures,
-                "core {}: a batch is committed that follows one that is not",
-                self.index
-            );
-            let upto = next.expect("just found") + 1;
-            let there = self.written[..upto].iter().filter(|written| written.state != State::Refused);
-            self.seen = self.seen.max(there.count());
-        }
-    }
 }
 
 /// See the module.
@@ -205,20 +64,12 @@ pub struct World {
 impl World {
     /// An empty medium.
     pub fn new(seed: u64) -> Self {
-        let core = |index| Core {
-            index,
-            base: Rows::new(),
-            written: Vec::new(),
-            made: 0,
-            seen: 0,
-            reads: BTreeMap::new(),
-        };
         Self {
             random: Stream::named(seed, "the world"),
             medium: SimulatedMedium::new(seed, Odds::POWER_CUTS),
             engine: None,
             ports: Vec::new(),
-            cores: (0..LANES).map(core).collect(),
+            cores: (0..LANES).map(|index| Core::new(index, PORTS)).collect(),
             now: Duration::ZERO,
             was_killed: false,
             tally: Tally::default(),
@@ -391,7 +242,7 @@ impl World {
                 let mut cores = self.cores.iter_mut().filter(|core| core.port() == index);
                 let core =
                     cores.find(|core| core.waits_for(&completion)).expect("what completes was asked for");
-                heard(core, completion, &mut self.tally);
+                heard(core, completion, &mut self.tally.heard);
             }
         }
     }
@@ -516,50 +367,5 @@ impl World {
             other => panic!("core {index}: a scan ends as {other:?}"),
         }
         found
-    }
-}
-
-/// Checks what a port has said.
-fn heard(core: &mut Core, completion: Completion, tally: &mut Tally) {
-    match completion {
-        Completion::Committed(proof) => {
-            tally.committed += 1;
-            core.completed(proof.commit(), State::Committed);
-        }
-        Completion::CommitFailed { commit, error: StoreError::Failed { .. } } => {
-            tally.unknown += 1;
-            core.completed(commit, State::Unknown);
-        }
-        Completion::CommitFailed { commit, .. } => {
-            tally.refused += 1;
-            core.completed(commit, State::Refused);
-        }
-        Completion::Value { read, result } => {
-            tally.reads += 1;
-            let must_see = core.reads.remove(&read).expect("it was asked for");
-            let Ok(value) = result else { return };
-            let count = core.count_upto(value.as_deref());
-            assert!(count >= must_see, "core {}: a read saw {count} batches of {must_see}", core.index);
-            core.seen = core.seen.max(count);
-        }
-        Completion::Rows { read, result } => {
-            tally.reads += 1;
-            let must_see = core.reads.remove(&read).expect("it was asked for");
-            let Ok(rows) = result else { return };
-            let found: Vec<_> = rows.rows.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
-            let range = keys::entries(core.log(), 0, u64::MAX);
-            let is_there = |count: &usize| {
-                let rows = core.after(*count).into_iter();
-                let rows =
-                    rows.filter(|(key, _)| key[..] >= *range.start.as_ref() && key[..] < *range.end.as_ref());
-                rows.eq(found.iter().cloned())
-            };
-            let counts = must_see..=core.submitted();
-            let count = counts.clone().find(is_there);
-            let count = count.unwrap_or_else(|| {
-                panic!("core {}: a scan saw what {counts:?} batches do not leave", core.index)
-            });
-            core.seen = core.seen.max(count);
-        }
     }
 }

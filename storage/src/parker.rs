@@ -3,13 +3,18 @@
 //! Whoever has work pushes it, then looks whether the thread has announced that it sleeps; the thread announces it, then
 //! looks once more for work. With a full fence between the two steps on either side, one of them sees the other.
 
+#![cfg_attr(
+    not(all(feature = "embedded", feature = "fdb-core")),
+    allow(dead_code, reason = "each engine uses its part of it")
+)]
+
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 /// The shared side of a worker thread. `L` is what a new port hands to it.
-pub(super) struct Parker<L> {
+pub(crate) struct Parker<L> {
     sleeping: AtomicBool,
     closed: AtomicBool,
     /// Set by the thread before it runs.
@@ -33,7 +38,7 @@ impl<L> Default for Parker<L> {
 
 impl<L> Parker<L> {
     /// Wakes the thread if it sleeps. Call it after pushing work.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed)
             && self.sleeping.swap(false, Ordering::AcqRel)
@@ -44,25 +49,25 @@ impl<L> Parker<L> {
     }
 
     /// Gives the thread a port to serve.
-    pub(super) fn link(&self, link: L) {
+    pub(crate) fn link(&self, link: L) {
         self.links.lock().expect("no thread panics while it holds this").push(link);
         self.has_links.store(true, Ordering::Release);
         self.wake();
     }
 
     /// Has the thread finish what there is, and end.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.wake();
     }
 
     /// Whether the thread ends.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
     /// Ports opened since the last call.
-    pub(super) fn new_links(&self) -> Vec<L> {
+    pub(crate) fn new_links(&self) -> Vec<L> {
         if self.has_links.swap(false, Ordering::AcqRel) {
             std::mem::take(&mut *self.links.lock().expect("no thread panics while it holds this"))
         } else {
@@ -73,17 +78,31 @@ impl<L> Parker<L> {
 
 /// What came of a worker's turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// It did something; there may be more.
     Worked,
     /// There was nothing.
     Idle,
+    /// There was nothing, and there will be something after this time, if nothing wakes it before.
+    IdleFor(Duration),
     /// There is something, but it is better done after this time.
     Later(Duration),
 }
 
+#[cfg(feature = "fdb-core")]
+impl Turn {
+    /// The same, but not idle for longer than this.
+    pub(crate) fn at_most(self, wait: Duration) -> Self {
+        match self {
+            Self::Idle => Self::IdleFor(wait),
+            Self::IdleFor(longer) => Self::IdleFor(longer.min(wait)),
+            Self::Worked | Self::Later(_) => self,
+        }
+    }
+}
+
 /// What a worker thread does.
-pub(super) trait Work<L>: Send + 'static {
+pub(crate) trait Work<L>: Send + 'static {
     /// Serves a new port.
     fn link(&mut self, link: L);
 
@@ -93,7 +112,7 @@ pub(super) trait Work<L>: Send + 'static {
 
 /// Without one of its threads a store would leave its callers waiting for ever. What was acknowledged is on the disk, so
 /// the process may end at once.
-pub(super) struct AbortOnPanic;
+pub(crate) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
@@ -104,7 +123,7 @@ impl Drop for AbortOnPanic {
 }
 
 /// Starts a worker thread.
-pub(super) fn spawn<L: Send + 'static>(
+pub(crate) fn spawn<L: Send + 'static>(
     name: &str,
     parker: Arc<Parker<L>>,
     mut work: impl Work<L>,
@@ -118,7 +137,7 @@ pub(super) fn spawn<L: Send + 'static>(
             match work.turn() {
                 Turn::Worked => continue,
                 Turn::Idle if closing => return,
-                Turn::Idle => {}
+                Turn::Idle | Turn::IdleFor(_) => {}
                 Turn::Later(wait) => {
                     // It does not announce that it sleeps: whoever brings more need not wake it.
                     if !closing {
@@ -130,11 +149,11 @@ pub(super) fn spawn<L: Send + 'static>(
             parker.sleeping.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             parker.new_links().into_iter().for_each(|link| work.link(link));
-            if work.turn() != Turn::Idle || parker.is_closed() {
-                parker.sleeping.store(false, Ordering::Relaxed);
-                continue;
+            match work.turn() {
+                Turn::Idle if !parker.is_closed() => thread::park(),
+                Turn::IdleFor(wait) => thread::park_timeout(wait),
+                Turn::Idle | Turn::Worked | Turn::Later(_) => {}
             }
-            thread::park();
             parker.sleeping.store(false, Ordering::Relaxed);
         }
     })

@@ -14,24 +14,24 @@ const FORGOTTEN: f64 = 1.0 / 256.0;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     aim: Duration,
     slow_sync: Duration,
 }
 
 impl Window {
     /// A window for an aim; with an aim of zero it is always closed.
-    pub(super) fn new(aim: Duration) -> Self {
+    pub(crate) fn new(aim: Duration) -> Self {
         Self { aim, slow_sync: Duration::ZERO }
     }
 
     /// A group was written and synced in `took`.
-    pub(super) fn synced(&mut self, took: Duration) {
+    pub(crate) fn synced(&mut self, took: Duration) {
         self.slow_sync = self.slow_sync.mul_f64(1.0 - FORGOTTEN).max(took);
     }
 
     /// How long a group may gather.
-    pub(super) fn length(&self) -> Duration {
+    pub(crate) fn length(&self) -> Duration {
         self.aim.mul_f64(USED_SHARE).saturating_sub(self.slow_sync * 2)
     }
 }
