@@ -25,6 +25,7 @@ pub mod operations;
 pub mod process;
 pub mod run;
 mod shown;
+mod store;
 pub mod threads;
 pub mod trouble;
 

@@ -12,8 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tern_shard::identity::StoreIdentity;
 use tern_shard::tokens::{BadKeys, KeysRecord};
-use tern_storage::embedded::{Embedded, EmbeddedOptions, OpenError};
-use tern_storage::memory::Memory;
+use tern_storage::embedded::OpenError;
 use tern_storage::{Engine, StoreError};
 
 use crate::admin::{self, SocketFile};
@@ -33,6 +32,7 @@ use crate::metrics::{Metrics, NodeMetrics};
 use crate::minder;
 use crate::operations::{Operations, notify};
 use crate::shown::{Room, State};
+use crate::store;
 use crate::threads;
 use crate::trouble;
 use tern_uring::{Missing, RingOptions, listen, raise_open_files, use_small_pages};
@@ -44,6 +44,8 @@ pub enum RunError {
     DataDir(PathBuf, std::io::Error),
     /// The store can't be opened.
     Open(OpenError),
+    /// FoundationDB can't be used, or nothing goes on with it: why.
+    Fdb(String),
     /// The store can't be read or written.
     Store(StoreError),
     /// Its keys are damaged.
@@ -74,6 +76,7 @@ impl fmt::Display for RunError {
                 )
             }
             Self::Open(error) => write!(f, "{error}"),
+            Self::Fdb(why) => write!(f, "{why}"),
             Self::Store(error) => write!(f, "{error}"),
             Self::Keys(error) => write!(f, "{error}"),
             Self::Certificate(error) => write!(f, "{error}"),
@@ -99,7 +102,7 @@ impl std::error::Error for RunError {}
 pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
     prepare_process();
     make_data_dir(config)?;
-    let engine = open_store(config)?;
+    let engine = store::open(config)?;
     let run = begin_run(&*engine, config.restored)?;
     let for_clients = |error| RunError::Listen(config.listen, "clients", error);
     let listener = listen(config.listen).map_err(for_clients)?;
@@ -131,14 +134,14 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
         metrics_address =
             Some(listening.map_err(|error| RunError::Listen(config.metrics.listen, purpose, error))?);
     }
-    minder::start(parts.clock.clone(), parts.certificates.clone())
+    minder::start(parts.clock.clone(), parts.certificates.clone(), parts.engine.clone(), running.clone())
         .map_err(|error| RunError::System("the thread that minds the clock can't start", error))?;
     watch_signals(operations).map_err(|error| RunError::System("signals can't be watched", error))?;
     warn_of_environment(config);
     record_start(config, flags, &*parts.engine, &parts.certificates, (address, metrics_address));
     announce(config, address, metrics_address, made_certificate);
     notify(&[NotifyState::Ready]);
-    parts.wait(&running)
+    parts.wait(config.engine, &running)
 }
 
 /// What the process itself must be, before it holds anything.
@@ -218,7 +221,7 @@ impl Parts {
             dir: config.data_dir.clone(),
             free_bytes_min: match config.engine {
                 EngineKind::Embedded => config.limits.free_bytes_min,
-                EngineKind::Memory => 0,
+                EngineKind::Fdb | EngineKind::Memory => 0,
             },
         };
         let space = room.clone();
@@ -238,12 +241,13 @@ impl Parts {
     }
 
     /// Waits until the cores have ended, and says why they did.
-    fn wait(&self, running: &Running) -> Result<(), RunError> {
+    fn wait(&self, engine: EngineKind, running: &Running) -> Result<(), RunError> {
         let ended_well = running.wait();
         let failed = running.store().failed().map(str::to_owned);
         self.codes.stop();
         self.engine.close();
         match (failed, ended_well) {
+            (Some(reason), _) if engine == EngineKind::Fdb => Err(RunError::Fdb(reason)),
             (Some(reason), _) => Err(RunError::StoreFailed(reason)),
             (None, false) => Err(RunError::CoreFailed),
             (None, true) => Ok(()),
@@ -257,7 +261,7 @@ fn make_data_dir(config: &Config) -> Result<(), RunError> {
     let store = dir.join("store");
     let made = files::make_dir(dir).and_then(|()| match config.engine {
         EngineKind::Embedded => files::make_dir(&store).and_then(|()| files::make_private(&store)),
-        EngineKind::Memory => Ok(0),
+        EngineKind::Fdb | EngineKind::Memory => Ok(0),
     });
     let opened = made.map_err(|error| RunError::DataDir(dir.clone(), error))?;
     if opened > 0 {
@@ -265,28 +269,6 @@ fn make_data_dir(config: &Config) -> Result<(), RunError> {
         tracing::warn!(%store, files = opened, "others on this machine could read the store: they can't any more");
     }
     Ok(())
-}
-
-fn open_store(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
-    match config.engine {
-        EngineKind::Memory => {
-            tracing::warn!("the store is in memory: nothing survives the end of this process");
-            Ok(Arc::new(Memory::new()))
-        }
-        EngineKind::Embedded => {
-            let options = EmbeddedOptions {
-                group_bytes_max: config.limits.commit_group_bytes_max,
-                commits_in_flight_max: config.limits.commits_in_flight_max,
-                reads_in_flight_max: config.limits.reads_in_flight_max,
-                free_bytes_min: config.limits.free_bytes_min,
-                cache_bytes: config.limits.store_cache_bytes,
-                ack_p99: Duration::from_millis(config.latency.ack_p99_ms.into()),
-                ..EmbeddedOptions::default()
-            };
-            let store = Embedded::open(config.data_dir.join("store"), options).map_err(RunError::Open)?;
-            Ok(Arc::new(store))
-        }
-    }
 }
 
 fn load_certificate(config: &Config, metrics: Arc<NodeMetrics>) -> Result<(Certificates, bool), RunError> {

@@ -112,6 +112,9 @@ impl Health for State {
         if let Some(why) = self.room.is_short() {
             return Err(why);
         }
+        if let Some(trouble) = self.engine.trouble() {
+            return Err(trouble);
+        }
         if self.running.store().refuses(self.clock.now_ms()) {
             return Err("the store refuses to write for now: see the log".to_owned());
         }

@@ -33,6 +33,11 @@ pub trait Engine: Send + Sync {
     /// Counters and latencies for the operators' metrics, with stable names.
     fn statistics(&self) -> Vec<Statistic>;
 
+    /// What ended the store without anybody having asked for anything: the node must stop. `None`: nothing.
+    fn failed(&self) -> Option<String> {
+        None
+    }
+
     /// What keeps the store from doing what it is asked, for the operators: meanwhile what is asked waits, and nothing is lost. `None`: nothing.
     fn trouble(&self) -> Option<String> {
         None

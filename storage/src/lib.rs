@@ -41,3 +41,6 @@ pub use engine::{
 pub use keys::{Key, KeyRange, LogId};
 pub use lanes::Lane;
 pub use slots::{Epoch, SLOTS, Slot};
+
+/// The longest batch that FoundationDB takes, in bytes of keys and values: half of what it may have in a transaction.
+pub const FDB_BATCH_BYTES_MAX: usize = 256 << 10;

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![allow(clippy::missing_panics_doc, reason = "a test that can't go on fails")]
 
+mod foundationdb;
 pub mod person;
 mod raw;
 
@@ -24,6 +25,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+pub use foundationdb::FoundationDb;
 pub use raw::{Raw, Tls};
 
 /// How long `ternd` may take to be ready on a loaded machine.

@@ -30,9 +30,12 @@ pub struct Flags {
     /// Cores: threads with a ring and a share of the users each; may exceed the CPUs [default: one a CPU]
     #[arg(long, value_name = "N", env = "TERN_CORES")]
     pub cores: Option<u16>,
-    /// Where the data lies: `memory` forgets everything at the end, and needs development mode [default: embedded]
+    /// Where the data lies: `fdb` is FoundationDB, `memory` forgets everything at the end, and needs development mode [default: embedded]
     #[arg(long, value_name = "ENGINE", env = "TERN_ENGINE")]
     pub engine: Option<EngineKind>,
+    /// FoundationDB's cluster file, for `--engine fdb` [default: /etc/foundationdb/fdb.cluster]
+    #[arg(long, value_name = "FILE", env = "TERN_FDB_CLUSTER_FILE")]
+    pub fdb_cluster_file: Option<PathBuf>,
     /// Certificate chain (PEM) [default: a development certificate]
     #[arg(long, value_name = "FILE", env = "TERN_CERTIFICATE", requires = "key")]
     pub certificate: Option<PathBuf>,
@@ -109,6 +112,8 @@ pub enum EngineKind {
     /// On disk, in the data directory.
     #[default]
     Embedded,
+    /// In FoundationDB.
+    Fdb,
     /// In memory: for trying things out.
     Memory,
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tern_shard::limits::Limits;
 use tern_shard::with_limits;
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, EngineKind};
 
 macro_rules! limits_table {
     ($($key:ident: $type:ty = $default:expr, $range:expr, $help:literal;)*) => {
@@ -82,6 +82,12 @@ macro_rules! brain_limits {
 impl Config {
     /// The brain's part of the limits.
     pub fn shard_limits(&self) -> Limits {
-        with_limits! { brain_limits! { self.limits, } }
+        let limits = with_limits! { brain_limits! { self.limits, } };
+        // FoundationDB takes no larger transactions.
+        let batch_bytes_max = match self.engine {
+            EngineKind::Fdb => limits.batch_bytes_max.min(tern_storage::FDB_BATCH_BYTES_MAX),
+            EngineKind::Embedded | EngineKind::Memory => limits.batch_bytes_max,
+        };
+        Limits { batch_bytes_max, ..limits }
     }
 }

@@ -47,6 +47,8 @@ pub struct Config {
     pub trace: TraceConfig,
     /// Which core has which slot.
     pub balance: BalanceConfig,
+    /// FoundationDB, if that is the engine.
+    pub fdb: FdbConfig,
     /// Every bound.
     pub limits: LimitsTable,
     /// The store was put back from a copy that can't know what it is. Of one start, and so a flag alone.
@@ -140,6 +142,49 @@ pub struct BalanceConfig {
     pub automatic: bool,
 }
 
+/// See [`Config::fdb`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FdbConfig {
+    /// Who the coordinators are.
+    pub cluster_file: PathBuf,
+    /// What all keys begin with.
+    pub prefix: String,
+    /// Transactions under way at once; 0: one a core, and at most 8.
+    pub lanes: u16,
+    /// The data center that this process is in; empty: it is not said.
+    pub datacenter_id: String,
+    /// The machine, likewise.
+    pub machine_id: String,
+    /// Certificate chain towards FoundationDB (PEM).
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// Who signs FoundationDB's certificates.
+    pub ca: Option<PathBuf>,
+    /// What those must say, in FoundationDB's words.
+    pub verify_peers: Option<String>,
+}
+
+impl Default for FdbConfig {
+    fn default() -> Self {
+        Self {
+            cluster_file: "/etc/foundationdb/fdb.cluster".into(),
+            prefix: "tern/".to_owned(),
+            lanes: 0,
+            datacenter_id: String::new(),
+            machine_id: String::new(),
+            certificate: None,
+            key: None,
+            ca: None,
+            verify_peers: None,
+        }
+    }
+}
+
+/// The longest [`FdbConfig::prefix`], in bytes: it goes before every key.
+const PREFIX_BYTES_MAX: usize = 32;
+
 /// See [`Config::log`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -176,6 +221,7 @@ impl Default for Config {
             latency: LatencyConfig::default(),
             trace: TraceConfig::default(),
             balance: BalanceConfig::default(),
+            fdb: FdbConfig::default(),
             limits: LimitsTable::default(),
             restored: false,
         }
@@ -256,6 +302,7 @@ impl Config {
         over(&mut self.data_dir, flags.data_dir.as_ref());
         over(&mut self.cores, flags.cores.as_ref());
         over(&mut self.engine, flags.engine.as_ref());
+        over(&mut self.fdb.cluster_file, flags.fdb_cluster_file.as_ref());
         over(&mut self.metrics.listen, flags.metrics.as_ref());
         over(&mut self.latency.ack_p99_ms, flags.ack_p99_ms.as_ref());
         over(&mut self.trace.every, flags.trace_every.as_ref());
@@ -366,6 +413,9 @@ impl Config {
                  set metrics.allow_elsewhere (--allow-metrics-elsewhere)",
             );
         }
+        if self.engine == EngineKind::Fdb {
+            self.check_fdb()?;
+        }
         if !self.development() && self.engine == EngineKind::Memory {
             return contradiction(
                 "the memory engine forgets everything: it needs development mode: a loopback listener, and no webhook",
@@ -383,6 +433,30 @@ impl Config {
             return contradiction(why);
         }
         Ok(())
+    }
+
+    fn check_fdb(&self) -> Result<(), ConfigError> {
+        if !cfg!(feature = "fdb") {
+            return contradiction(
+                "this ternd was built without FoundationDB: build it with `--features fdb`, or take engine = \"embedded\"",
+            );
+        }
+        if self.fdb.prefix.len() > PREFIX_BYTES_MAX || self.fdb.prefix.starts_with('\u{ff}') {
+            return contradiction("fdb.prefix goes before every key: at most 32 bytes");
+        }
+        if self.fdb.lanes > 64 {
+            let (value, allowed) = (self.fdb.lanes.into(), "0 to 64".to_owned());
+            return Err(ConfigError::OutOfRange { key: "fdb.lanes", value, allowed });
+        }
+        if self.fdb.certificate.is_some() != self.fdb.key.is_some() {
+            return contradiction("fdb.certificate and fdb.key go together");
+        }
+        Ok(())
+    }
+
+    /// Transactions under way in FoundationDB at once.
+    pub fn fdb_lanes(&self) -> u16 {
+        if self.fdb.lanes == 0 { self.core_count().min(8) } else { self.fdb.lanes }
     }
 
     /// Development mode: the listener can be reached from this machine alone, and codes go to nobody's phone.

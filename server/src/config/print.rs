@@ -70,7 +70,7 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
             ("cores", "Threads with a ring and a share of the users each; 0: one a CPU. At most 256."),
             (
                 "engine",
-                "Where the data lies: \"embedded\", on disk, or \"memory\", which forgets all at the end.",
+                "Where the data lies: \"embedded\", on disk, \"fdb\", in FoundationDB, or \"memory\", which forgets all at the end.",
             ),
         ],
     ),
@@ -149,6 +149,29 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
     (
         "trace",
         &[("every", "Follow each message whose client id is a multiple of this, for GET /traces. 0: none.")],
+    ),
+    (
+        "fdb",
+        &[
+            (
+                "cluster_file",
+                "FoundationDB's cluster file: who the coordinators are. It must be writable: FoundationDB changes it.",
+            ),
+            ("prefix", "What all keys begin with, so that FoundationDB may hold other things too."),
+            ("lanes", "Transactions under way at once; 0: one a core, and at most 8."),
+            (
+                "datacenter_id",
+                "The data center that this process is in, as FoundationDB's own processes name theirs. Empty: not said.",
+            ),
+            ("machine_id", "The machine, likewise."),
+            (
+                "certificate",
+                "Certificate chain towards FoundationDB (PEM). Not set: no TLS, or as FDB_TLS_CERTIFICATE_FILE says.",
+            ),
+            ("key", "Its private key (PEM). Goes with it."),
+            ("ca", "Who signs FoundationDB's certificates (PEM)."),
+            ("verify_peers", "What those must say, in FoundationDB's words, like \"Check.Valid=1\"."),
+        ],
     ),
     (
         "balance",

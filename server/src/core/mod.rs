@@ -100,6 +100,13 @@ impl StoreHealth {
         self.failed.get().map(String::as_str)
     }
 
+    /// It has failed: the cores stop.
+    pub fn fail(&self, reason: &str) {
+        if self.failed.set(reason.to_owned()).is_ok() {
+            tracing::error!(reason, "the store has failed: nothing more is acknowledged, ternd stops");
+        }
+    }
+
     /// Whether it has refused to write, and nothing was written since; forgotten after a while, so that somebody tries.
     pub fn refuses(&self, now_ms: u64) -> bool {
         const FORGOTTEN_MS: u64 = 10_000;
@@ -123,11 +130,7 @@ impl StoreHealth {
 impl Shared {
     fn store_trouble(&self, error: &StoreError) {
         match error {
-            StoreError::Failed { reason } => {
-                if self.store.failed.set(reason.clone()).is_ok() {
-                    tracing::error!(%error, "the store has failed: nothing more is acknowledged, ternd stops");
-                }
-            }
+            StoreError::Failed { reason } => self.store.fail(reason),
             StoreError::Corrupt { .. } | StoreError::Fenced { .. } => {
                 tracing::error!(%error, "the store refused");
             }

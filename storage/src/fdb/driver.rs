@@ -13,7 +13,8 @@ use super::codes::{Meaning, meaning};
 use super::health::{Health, Seen, Sight, Waiting};
 use super::lane::Lane;
 use super::options::{
-    BACKOFF_MAX, FdbOptions, KEY_BYTES_END, TICKET_AGE_MAX, TICKET_REFRESH, VALUE_BYTES_END,
+    BACKOFF_MAX, FdbOptions, KEY_BYTES_END, TICKET_AGE_MAX, TICKET_REFRESH, TICKET_REFRESH_IDLE,
+    VALUE_BYTES_END,
 };
 use super::ports::Ports;
 use super::statistics::Statistics;
@@ -254,20 +255,26 @@ impl Ground {
     /// FoundationDB's client says what it never should.
     pub(super) fn broken(&mut self, code: Code) {
         let reason = format!("FoundationDB's client says error {}, which ends everything", code.0);
+        self.fail(reason);
+    }
+
+    /// Nothing goes on from here.
+    fn fail(&mut self, reason: String) {
+        self.statistics.0.health.fail(&reason);
         self.failed.get_or_insert(StoreError::Failed { reason });
     }
 
     /// What is stored is not what was written.
     pub(super) fn damaged(&mut self, what: &str) {
-        let reason = format!("{what} can't be read: `ternctl check` says what is whole");
-        self.failed.get_or_insert(StoreError::Failed { reason });
+        self.fail(format!("{what} can't be read: `ternctl check` says what is whole"));
     }
 
     /// Asks for a ticket if one is needed. Gives when to look again.
     fn ask_for_ticket(&mut self, is_busy: bool) -> Option<Duration> {
         let wanted = std::mem::take(&mut self.wants_ticket);
-        let refresh = self.tickets.asked().map_or(self.now, |asked| asked + TICKET_REFRESH);
-        if self.ticket_comes || self.failed.is_some() || !(wanted || is_busy) {
+        let age = if is_busy { TICKET_REFRESH } else { TICKET_REFRESH_IDLE };
+        let refresh = self.tickets.asked().map_or(self.now, |asked| asked + age);
+        if self.ticket_comes || self.failed.is_some() {
             return None;
         }
         let due = if wanted { self.no_ticket_before } else { refresh.max(self.no_ticket_before) };
@@ -323,11 +330,10 @@ impl Ground {
         match owner {
             Some(owner) if owner.process == self.process => true,
             Some(owner) => {
-                let reason = format!(
+                self.fail(format!(
                     "another ternd, process {}, has taken the store over from this one, process {}",
                     owner.process, self.process
-                );
-                self.failed.get_or_insert(StoreError::Failed { reason });
+                ));
                 false
             }
             None => {

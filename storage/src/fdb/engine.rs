@@ -21,7 +21,7 @@ use crate::parker::{self, Parker, Turn, Work};
 use crate::slots::{Epoch, Slot};
 use crate::waiter::{Waiter, waiter};
 
-/// How long a tool or a start waits for FoundationDB.
+/// How long a tool waits for FoundationDB, and a process for what it has under way when it ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The engine over FoundationDB.
@@ -41,14 +41,20 @@ impl fmt::Debug for Fdb {
 }
 
 impl Fdb {
-    /// Takes the store over that a client leads to. `nonce` is drawn for this start.
+    /// Takes the store over that a client leads to, as soon as FoundationDB does that: `waits` is told now and then why it does not.
+    /// `nonce` is drawn for this start.
     ///
     /// # Errors
-    /// [`StoreError::Unreachable`]: FoundationDB does not answer, or is locked: it may the next time.
-    pub fn open(client: Arc<dyn Client>, options: FdbOptions, nonce: u64) -> Result<Self, StoreError> {
+    /// [`StoreError::Failed`] or [`StoreError::Corrupt`]: it never will.
+    pub fn open(
+        client: Arc<dyn Client>,
+        options: FdbOptions,
+        nonce: u64,
+        mut waits: impl FnMut(&str),
+    ) -> Result<Self, StoreError> {
         let committer: Arc<Parker<Link>> = Arc::new(Parker::default());
         let mut caller = client.caller(Arc::new(WakesCommitter(committer.clone())));
-        let process = take_over(&mut *caller, nonce, PATIENCE, || client.silence())?;
+        let process = take_over(&mut *caller, nonce, &|| client.silence(), &mut waits)?;
         // What was given up before is of no interest to the driver.
         let caller = client.caller(Arc::new(WakesCommitter(committer.clone())));
         let shared: Arc<Shared> = Arc::default();
@@ -150,6 +156,10 @@ impl Engine for Fdb {
 
     fn statistics(&self) -> Vec<Statistic> {
         self.shared.statistics.list(self.client.busyness())
+    }
+
+    fn failed(&self) -> Option<String> {
+        self.shared.health.failed()
     }
 
     fn trouble(&self) -> Option<String> {

@@ -1,24 +1,37 @@
 //! What operators are told when FoundationDB does not do what it is asked.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use super::client::Version;
 use super::options::{SILENCE_MAX, TICKET_AGE_MAX};
 
-/// What is wrong with FoundationDB, in words: nothing is lost, and what is asked waits.
+/// How the store does, for whoever asks.
 #[derive(Default)]
-pub(super) struct Health(Mutex<Option<String>>);
+pub(super) struct Health {
+    trouble: Mutex<Option<String>>,
+    failed: OnceLock<String>,
+}
 
 impl Health {
-    /// What is wrong; `None`: nothing.
+    /// What is wrong with FoundationDB, in words: nothing is lost, and what is asked waits. `None`: nothing.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.0.lock().expect("nothing panics while it holds this").clone()
+        self.trouble.lock().expect("nothing panics while it holds this").clone()
     }
 
     fn tell(&self, trouble: Option<String>) {
-        *self.0.lock().expect("nothing panics while it holds this") = trouble;
+        *self.trouble.lock().expect("nothing panics while it holds this") = trouble;
+    }
+
+    /// Why nothing is done any more; `None`: it is.
+    pub(super) fn failed(&self) -> Option<String> {
+        self.failed.get().cloned()
+    }
+
+    /// Nothing is done any more, for the first of these reasons.
+    pub(super) fn fail(&self, reason: &str) {
+        self.failed.get_or_init(|| reason.to_owned());
     }
 }
 

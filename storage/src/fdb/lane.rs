@@ -21,7 +21,7 @@ use std::time::Duration;
 use prost::Message as _;
 
 use super::client::{Code, Found, Request, Transaction, Version, Want};
-use super::codes::{Meaning, meaning};
+use super::codes::{Meaning, TOO_OLD, meaning};
 use super::driver::{Asked, Ground};
 use super::options::{BACKOFF_MAX, BACKOFF_MIN, FENCED_SLOTS_MAX, PLACES};
 use super::ports::PortId;
@@ -264,9 +264,11 @@ impl Lane {
             }
             Meaning::Broken => return ground.broken(code),
         }
-        // The next attempt rests on a newer version, and if the record has to be looked at, on one at which it was.
+        // If the record has to be looked at, the next attempt rests on a version at which it was.
         self.step = if group.is_unknown || group.pinned.is_some() { Step::Settles } else { Step::Sends };
-        if let Some(version) = ground.tickets.usable(ground.now, Version::default()) {
+        if code == TOO_OLD
+            && let Some(version) = ground.tickets.usable(ground.now, Version::default())
+        {
             group.at_least = Version(version.0 + 1);
         }
         self.not_before = ground.now + self.backoff;

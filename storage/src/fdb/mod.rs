@@ -26,5 +26,5 @@ mod takeover;
 mod tickets;
 
 pub use self::engine::Fdb;
-pub use self::options::{BATCH_BYTES_MAX, FdbOptions};
+pub use self::options::FdbOptions;
 pub use self::stepped::SteppedFdb;

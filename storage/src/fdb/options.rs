@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use crate::FDB_BATCH_BYTES_MAX;
+
 /// FoundationDB takes no value of this many bytes.
 pub const VALUE_BYTES_END: usize = 100_000;
 
 /// tern's keys are shorter than this, with a prefix: FoundationDB takes 10,000 bytes, and is slow with long ones.
 pub const KEY_BYTES_END: usize = 200;
-
-/// The longest batch, in bytes of keys and values.
-pub const BATCH_BYTES_MAX: usize = 256 << 10;
 
 /// FoundationDB refuses transactions of 10 MB, and is slow with those beyond 1 MB, conflict ranges included.
 const TRANSACTION_BYTES_MAX: usize = 900 << 10;
@@ -45,7 +44,7 @@ impl Default for FdbOptions {
     }
 }
 
-const _: () = assert!((512 << 10) + BATCH_BYTES_MAX < TRANSACTION_BYTES_MAX);
+const _: () = assert!((512 << 10) + FDB_BATCH_BYTES_MAX < TRANSACTION_BYTES_MAX);
 
 /// Transactions of a lane whose records are there.
 pub(super) const PLACES: usize = 64;
@@ -55,6 +54,10 @@ pub(super) const FENCED_SLOTS_MAX: usize = 64;
 
 /// A ticket is replaced when it is so old, while there is work.
 pub(super) const TICKET_REFRESH: Duration = Duration::from_millis(100);
+
+/// And while there is none: whoever has lost the store is to notice, a silence is to be told, and the first commit after a while not to wait
+/// for a ticket.
+pub(super) const TICKET_REFRESH_IDLE: Duration = Duration::from_millis(500);
 
 /// With an older ticket lanes wait: FoundationDB throttles where versions are given out, and tickets must not go around that
 /// (apple/foundationdb#1310). It has long been given back when FoundationDB forgets it, after 5 s.

@@ -23,6 +23,9 @@ use crate::slots::{Epoch, Slot};
 /// What a version rests on for at most, in versions.
 const WINDOW: i64 = 5_000_000;
 
+/// For how long versions stand still where nothing is committed, in versions.
+const STANDS_STILL: i64 = 2_000_000;
+
 /// By how much versions rise in a recovery.
 const RECOVERY: i64 = 90_000_000;
 
@@ -184,7 +187,7 @@ impl SimFdb {
     pub fn heal(&self) {
         let mut state = self.state();
         state.odds = Odds::default();
-        (state.stands_still_until, state.locked_until) = (Duration::ZERO, Duration::ZERO);
+        state.heals();
     }
 
     /// How often what went wrong.
@@ -254,6 +257,10 @@ impl SimFdb {
 }
 
 impl State {
+    fn heals(&mut self) {
+        (self.stands_still_until, self.locked_until) = (Duration::ZERO, Duration::ZERO);
+    }
+
     fn at(&mut self, when: Duration, event: Event) {
         self.events_made += 1;
         self.events.insert((when, self.events_made), event);
@@ -273,10 +280,12 @@ impl State {
         hits
     }
 
-    /// Versions rise with the time as well.
+    /// Versions rise with the time, though not without a commit, and where nothing is committed the real one makes one every few seconds.
     fn version(&mut self) -> Version {
         let by_time = self.now.as_micros() as i64 + self.jumped;
-        self.newest = self.newest.max(Version(by_time));
+        if by_time > self.newest.0 + STANDS_STILL {
+            self.newest = Version(by_time);
+        }
         self.newest
     }
 
@@ -416,7 +425,8 @@ impl State {
     }
 
     fn land(&mut self, transaction: &Transaction) -> Version {
-        let version = Version(self.version().0 + 1 + self.random.below(20) as i64);
+        let by_time = self.now.as_micros() as i64 + self.jumped;
+        let version = Version(self.newest.0.max(by_time) + 1 + self.random.below(20) as i64);
         self.newest = version;
         // Time does not fall behind what it has made.
         self.jumped = self.jumped.max(version.0 - self.now.as_micros() as i64);
@@ -522,6 +532,8 @@ impl Caller for SimCaller {
     fn wait(&mut self, _: Duration) -> bool {
         while !self.has_outcomes() {
             if !self.fdb.step() {
+                // Nothing is to come but the end of what it is in the midst of.
+                self.fdb.state().heals();
                 return false;
             }
         }

@@ -47,7 +47,7 @@ impl SteppedFdb {
     pub fn open(fdb: &SimFdb, options: FdbOptions, nonce: u64, now: Duration) -> Result<Self, StoreError> {
         fdb.run_until(now);
         let mut caller = fdb.caller(Arc::new(NoWake));
-        let process = take_over(&mut *caller, nonce, Duration::MAX, || fdb.silence())?;
+        let process = take_over(&mut *caller, nonce, &|| fdb.silence(), &mut |_| {})?;
         let shared: Arc<Shared> = Arc::default();
         let client = Arc::new(fdb.clone());
         let driver =
@@ -144,6 +144,10 @@ impl Engine for SteppedFdb {
 
     fn statistics(&self) -> Vec<Statistic> {
         self.shared.statistics.list(0.0)
+    }
+
+    fn failed(&self) -> Option<String> {
+        self.shared.health.failed()
     }
 
     fn trouble(&self) -> Option<String> {

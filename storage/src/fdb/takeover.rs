@@ -5,42 +5,37 @@ use std::time::Duration;
 
 use prost::Message as _;
 
-use super::client::{Caller, Found, Outcome, Request, Transaction, Want};
+use super::client::{Caller, Code, Found, Outcome, Request, Transaction, Want};
 use super::codes::{Meaning, meaning};
 use super::driver::number;
 use crate::engine::StoreError;
 use crate::keys::{self, KeyRange, LAYOUT};
 use crate::records::{NumberRecord, OwnerRecord};
 
-/// Takes the store over: gives the number of this process. `nonce` is drawn for it.
+/// How long it is before whoever waits is told that FoundationDB does not do it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Takes the store over: gives the number of this process. `nonce` is drawn for it. It takes as long as FoundationDB takes; `waits` is told
+/// now and then why, and that is all.
 ///
 /// # Errors
-/// [`StoreError::Unreachable`] if FoundationDB has not done it within `patience`; [`StoreError::Failed`] if it never will.
+/// [`StoreError::Failed`] or [`StoreError::Corrupt`]: it never will.
 pub(super) fn take_over(
     caller: &mut dyn Caller,
     nonce: u64,
-    patience: Duration,
-    silence: impl Fn() -> String,
+    silence: &dyn Fn() -> String,
+    waits: &mut dyn FnMut(&str),
 ) -> Result<u32, StoreError> {
-    let mut ask = |request| {
-        ask(caller, request, patience).ok_or_else(|| StoreError::Unreachable {
-            reason: format!("FoundationDB does not answer: {}", silence()),
-        })
-    };
+    let mut ask = |caller: &mut dyn Caller, request| loop_until_answered(caller, request, silence, waits);
     let mut tried = 0;
     loop {
         let wants = vec![Want::Value(keys::owner()), Want::Value(keys::layout())];
-        let (at, found) = match ask(Request::Read { at: None, wants })? {
+        let (at, found) = match ask(caller, Request::Read { at: None, wants }) {
             Outcome::Read(version, found) => (version, found),
-            Outcome::Failed(code) => match meaning(code) {
-                Meaning::Locked => return Err(locked()),
-                Meaning::Broken => return Err(broken(code.0)),
-                Meaning::Conflict | Meaning::Unknown | Meaning::Again => {
-                    return Err(StoreError::Unreachable {
-                        reason: format!("FoundationDB does not answer: {}", silence()),
-                    });
-                }
-            },
+            Outcome::Failed(code) => {
+                goes_on(code)?;
+                continue;
+            }
             Outcome::Committed(_) => unreachable!("a read commits nothing"),
         };
         let owner = owner_of(found)?;
@@ -48,15 +43,50 @@ pub(super) fn take_over(
             return Ok(tried);
         }
         tried = owner.process + 1;
-        match ask(Request::Commit(Box::new(taking(at, OwnerRecord { process: tried, nonce }))))? {
+        match ask(caller, Request::Commit(Box::new(taking(at, OwnerRecord { process: tried, nonce })))) {
             Outcome::Committed(_) => return Ok(tried),
-            Outcome::Failed(code) => match meaning(code) {
-                // Whether it is there, the next look says.
-                Meaning::Conflict | Meaning::Unknown | Meaning::Again => {}
-                Meaning::Locked => return Err(locked()),
-                Meaning::Broken => return Err(broken(code.0)),
-            },
+            // Whether it is there, the next look says.
+            Outcome::Failed(code) => goes_on(code)?,
             Outcome::Read(..) => unreachable!("a commit reads nothing"),
+        }
+    }
+}
+
+/// Whether it may go well the next time.
+fn goes_on(code: Code) -> Result<(), StoreError> {
+    match meaning(code) {
+        Meaning::Conflict | Meaning::Unknown | Meaning::Again | Meaning::Locked => Ok(()),
+        Meaning::Broken => Err(StoreError::Failed {
+            reason: format!("FoundationDB's client says error {}, which ends everything", code.0),
+        }),
+    }
+}
+
+/// Asks, and waits for the answer; after a silence it says so. Where the database is locked it has waited.
+fn loop_until_answered(
+    caller: &mut dyn Caller,
+    request: Request,
+    silence: &dyn Fn() -> String,
+    waits: &mut dyn FnMut(&str),
+) -> Outcome {
+    let token = caller.start(request);
+    let mut outcomes = Vec::new();
+    loop {
+        caller.poll(&mut outcomes);
+        match outcomes.drain(..).find(|(of, _)| *of == token) {
+            Some((_, Outcome::Failed(code))) if meaning(code) == Meaning::Locked => {
+                waits("FoundationDB is locked: a restore or a switch to another cluster runs");
+                // Nothing comes: it is a pause.
+                caller.wait(PATIENCE);
+                return Outcome::Failed(code);
+            }
+            Some((_, outcome @ Outcome::Failed(_))) => {
+                waits(&format!("FoundationDB does not answer: {}", silence()));
+                return outcome;
+            }
+            Some((_, outcome)) => return outcome,
+            None if caller.wait(PATIENCE) => {}
+            None => waits(&format!("FoundationDB does not answer: {}", silence())),
         }
     }
 }
@@ -89,16 +119,6 @@ fn taking(at: super::client::Version, owner: OwnerRecord) -> Transaction {
         ],
         batches: Vec::new(),
     }
-}
-
-fn locked() -> StoreError {
-    StoreError::Unreachable {
-        reason: "FoundationDB is locked: a restore or a switch to another cluster runs".to_owned(),
-    }
-}
-
-fn broken(code: i32) -> StoreError {
-    StoreError::Failed { reason: format!("FoundationDB's client says error {code}, which ends everything") }
 }
 
 /// Asks, and waits for the answer. `None`: it has not come in time.

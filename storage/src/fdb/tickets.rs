@@ -52,7 +52,8 @@ impl Tickets {
             return false;
         }
         self.verified = self.verified.max(version);
-        if self.newest.is_none_or(|(newest, _)| newest < version) {
+        // Where nothing is committed, versions may stand still.
+        if self.newest.is_none_or(|(newest, _)| newest <= version) {
             self.newest = Some((version, asked));
         }
         true
