@@ -58,6 +58,8 @@ tern_storage::mutations! {
     CutUnreceived => "sim/tests/mutations.rs" 1..60;
     /// What is due is never looked for.
     ForgetAgenda => "sim/tests/mutations.rs" 1..60;
+    /// What is due in a slot that was handed over before its table came is forgotten.
+    ForgetEarly => "shard/tests/moves.rs" 1..60;
     /// Nobody looks whether a message that was scheduled has been sent before.
     DispatchAnew => "sim/tests/mutations.rs" 455..475;
     /// Whoever has an invitation comes by it, though it is over.

@@ -124,9 +124,10 @@ impl Logs {
                 return;
             }
             let Some(slot) = self.agenda.pop_due(cx.now_ms) else { return };
-            if !cx.owns(slot) {
+            if is(Mutation::ForgetEarly) && !cx.owns(slot) {
                 continue;
             }
+            // It may have been handed over before this core has the table that says so; one that is let go is forgotten then.
             if !cx.is_here(slot) {
                 self.agenda.note(slot, cx.now_ms + DUE_AGAIN_MS);
                 continue;

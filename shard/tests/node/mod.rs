@@ -512,6 +512,20 @@ impl Node {
         }) {}
     }
 
+    /// Lets everything happen but that a core hears of a new table.
+    pub fn settle_without_table_of(&mut self, late: u16, rng: &mut Rng) {
+        let cores = 0..self.cores.len();
+        while self.store.step()
+            || cores.clone().any(|core| {
+                self.deliver(core, rng)
+                    || self.complete(core)
+                    || self.end_turn(core)
+                    || self.shell(core)
+                    || core != usize::from(late) && self.hear_of_table(core)
+            })
+        {}
+    }
+
     /// A slot becomes another core's, unless one is still on its way. Each core hears of it when it comes to that.
     pub fn move_slot(&mut self, slot: Slot, to: u16) -> bool {
         let is_moving = |core: &Core| core.shard.slots_moving() > 0 || !core.hands.tables.is_empty();
