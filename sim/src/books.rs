@@ -4,22 +4,21 @@
 //! them, [`Books::audit`] lists.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 use tern_proto::v1;
 use tern_shard::limits::GROUP_TAIL_MIN;
-use tern_storage::embedded::{Step, SteppedEngine};
 use tern_storage::records::{
     ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, UserRecord,
 };
-use tern_storage::{Completion, Direction, Engine as _, Key, KeyRange, LogId, ScanLimit, Wake, keys};
+use tern_storage::{LogId, keys};
 
 use crate::kept::Kept;
 use crate::model::{Group, Stay};
 use crate::record::{Record, place_of};
+use crate::store::Store;
 use crate::talk::{Speaker, Talk, is_private, says};
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -67,12 +66,6 @@ pub struct Sums {
     pub delivered: u64,
     /// Or it has not, and it is known from the store alone that it is to get it.
     pub pending: u64,
-}
-
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
 }
 
 impl Log {
@@ -166,14 +159,13 @@ impl Log {
 
 impl Books {
     /// Reads all there is. `None`: the store can't be read now.
-    pub(crate) fn read(engine: &SteppedEngine, now: Duration, kept: &Kept) -> Result<Option<Self>, String> {
-        // This applies what is durable.
-        if engine.get_blocking(&keys::store_identity()).is_err() {
+    pub(crate) fn read(store: &Store, now: Duration, kept: &Kept) -> Result<Option<Self>, String> {
+        if !store.is_readable() {
             return Ok(None);
         }
         let mut books = Self::default();
         for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i'] {
-            let Some(rows) = read_table(engine, table, now) else { return Ok(None) };
+            let Some(rows) = store.table(table, now) else { return Ok(None) };
             for (key, value) in rows {
                 books
                     .row(table, &key, &value, kept)
@@ -507,22 +499,5 @@ fn times_rise(log: &Log) -> Result<(), String> {
     match log.entries.windows(2).find(falls) {
         Some(pair) => Err(format!("the time falls at {}", pair[1].seq)),
         None => Ok(()),
-    }
-}
-
-/// The rows of a table, in the order of their keys; `None` if it can't be read.
-fn read_table(engine: &SteppedEngine, table: u8, now: Duration) -> Option<Vec<tern_storage::Row>> {
-    let range = KeyRange { start: Key::from_raw(&[table]), end: Key::from_raw(&[table + 1]) };
-    let limit = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
-    let mut port = engine.port(Arc::new(NoWake));
-    port.scan(range, Direction::Forwards, limit).expect("a new port has room");
-    let mut completions = Vec::new();
-    engine.step(Step::Read, now);
-    port.poll(&mut completions);
-    match completions.pop()? {
-        Completion::Rows { result, .. } => result.ok().map(|rows| rows.rows),
-        Completion::Value { .. } | Completion::Committed(_) | Completion::CommitFailed { .. } => {
-            unreachable!("nothing else was asked")
-        }
     }
 }

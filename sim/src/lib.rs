@@ -56,6 +56,7 @@ mod record;
 mod registrar;
 mod shape;
 mod shrink;
+mod store;
 mod stranger;
 mod talk;
 pub mod trouble;

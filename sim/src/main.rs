@@ -36,6 +36,9 @@ struct Args {
     /// Nothing goes wrong.
     #[arg(long)]
     fair: bool,
+    /// Store in FoundationDB, with what it may do, in place of the embedded engine on a disk.
+    #[arg(long)]
+    fdb: bool,
     /// Leave out these faults: names with commas between.
     #[arg(long, value_delimiter = ',', value_parser = of_name)]
     without: Vec<Trouble>,
@@ -54,7 +57,8 @@ fn of_name(name: &str) -> Result<Trouble, String> {
 
 /// The command that shows how a world fails.
 fn command(seed: u64, options: Options) -> String {
-    let Options { devices, devices_each, groups, talks, without, .. } = options;
+    let Options { devices, devices_each, groups, talks, without, fdb, .. } = options;
+    let fdb = if fdb { " --fdb" } else { "" };
     let without = without.names();
     let without = if without.is_empty() { String::new() } else { format!(" --without {without}") };
     let more = match (devices_each, groups) {
@@ -62,7 +66,7 @@ fn command(seed: u64, options: Options) -> String {
         _ => format!(" --devices-each {devices_each} --groups {groups}"),
     };
     format!(
-        "tern-sim --seed {seed} --seeds 1 --devices {devices}{more} --seconds {}{without} --trace",
+        "tern-sim --seed {seed} --seeds 1 --devices {devices}{more}{fdb} --seconds {}{without} --trace",
         talks.as_secs()
     )
 }
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         groups: args.groups,
         talks: Duration::from_secs(args.seconds),
         troubles: !args.fair,
+        fdb: args.fdb,
         without: args.without.iter().fold(Without::default(), |all, trouble| all.and(*trouble)),
         trace: args.trace,
         ..Options::default()

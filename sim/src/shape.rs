@@ -5,7 +5,9 @@ use std::time::Duration;
 use tern_shard::limits::Limits;
 
 use crate::talk::{DELETION_WINDOW_MS, EDIT_WINDOW_MS};
+use tern_storage::FDB_BATCH_BYTES_MAX;
 use tern_storage::embedded::EmbeddedOptions;
+use tern_storage::fdb::FdbOptions;
 use tern_storage::medium::stream::Stream;
 
 /// Devices of a user.
@@ -26,6 +28,8 @@ pub(crate) struct Shape {
     pub(crate) congested_max: usize,
     /// Messages that all have received are kept for so long, in ms; 0: for ever.
     pub(crate) history_ms: u64,
+    /// Transactions under way at once, in FoundationDB.
+    fdb_lanes: u16,
 }
 
 impl Shape {
@@ -47,7 +51,19 @@ impl Shape {
         let congested_max = one_of([16, 256, 4096]) as usize;
         let access_token_valid_ms = one_of([70_000, 100_000, 3_600_000]);
         let history_ms = if stream.below(4) == 0 { HISTORY_MS } else { 0 };
-        Self { access_token_valid_ms, store, congested_max, history_ms }
+        let fdb_lanes = 1 + stream.below(3) as u16;
+        Self { access_token_valid_ms, store, congested_max, history_ms, fdb_lanes }
+    }
+
+    /// The store's, if it is FoundationDB.
+    pub(crate) fn fdb(&self) -> FdbOptions {
+        FdbOptions {
+            lanes: self.fdb_lanes,
+            commits_in_flight_max: self.store.commits_in_flight_max,
+            reads_in_flight_max: self.store.reads_in_flight_max,
+            ack_p99: self.store.ack_p99,
+            ..FdbOptions::default()
+        }
     }
 
     /// The bounds of a process: of every other one so small that what is in memory leaves it, and what is pushed waits.
@@ -65,6 +81,7 @@ impl Shape {
             deletion_window_ms: DELETION_WINDOW_MS,
             access_token_valid_ms: self.access_token_valid_ms,
             history_ms: self.history_ms,
+            batch_bytes_max: FDB_BATCH_BYTES_MAX,
             ..Limits::default()
         };
         if stream.below(2) == 0 {

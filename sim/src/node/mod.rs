@@ -13,7 +13,7 @@ use tern_shard::reply::ConnId;
 use tern_shard::slots::{CoreId, ProcessId, SlotTable};
 use tern_shard::tokens::{Keys, KeysRecord};
 use tern_shard::{Arrival, Input, Setup, Shard};
-use tern_storage::embedded::{Step, SteppedEngine};
+use tern_storage::embedded::Step;
 use tern_storage::medium::stream::Stream;
 use tern_storage::records::StoreRecord;
 use tern_storage::{Batch, Engine as _, Slot, keys};
@@ -27,6 +27,7 @@ use self::hands::{Hands, NoWake};
 use crate::books::Books;
 use crate::kept::Wrote;
 use crate::shape::Shape;
+use crate::store::Store;
 use crate::world::LinkId;
 
 mod gate;
@@ -115,7 +116,7 @@ struct Core {
 
 /// See the module. Dropped, it is killed.
 pub(crate) struct Node {
-    pub(crate) engine: SteppedEngine,
+    pub(crate) engine: Store,
     cores: Vec<Core>,
     /// The rings between cores, in order pair by pair.
     rings: BTreeMap<(CoreId, CoreId), VecDeque<Message>>,
@@ -134,7 +135,7 @@ impl Node {
     /// Starts a process on what the medium holds; `None`: it can't, now.
     /// `books` says what the store holds, if that could be read.
     pub(crate) fn start(
-        engine: SteppedEngine,
+        engine: Store,
         books: Option<&Books>,
         cores: u16,
         shape: &Shape,

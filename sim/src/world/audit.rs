@@ -8,7 +8,6 @@ use tern_client::machine::Ask;
 use tern_client::machine::tables::{Tables as _, Which};
 use tern_proto::v1::{self, client_frame};
 use tern_storage::LogId;
-use tern_storage::embedded::SteppedEngine;
 use tern_storage::records::EntryRecord;
 use tern_wire::ids::{GROUPS_FROM, PRIVATE};
 
@@ -16,6 +15,7 @@ use super::World;
 use crate::books::{Books, Log};
 use crate::device::Device;
 use crate::record::{chat_in, place_of};
+use crate::store::Store;
 use crate::talk::{has_text, says};
 use crate::work::Work;
 
@@ -39,8 +39,8 @@ const PAGES_MAX: usize = 100;
 
 impl World {
     /// Looks whether the books add up, and go on from those before. `false`: they can't be read now.
-    pub(super) fn audit(&mut self, engine: &SteppedEngine) -> Result<bool, String> {
-        let Some(books) = Books::read(engine, self.now, &self.kept)? else { return Ok(false) };
+    pub(super) fn audit(&mut self, store: &Store) -> Result<bool, String> {
+        let Some(books) = Books::read(store, self.now, &self.kept)? else { return Ok(false) };
         self.sums = books.audit(&self.record, &self.kept, self.latest_ms)?;
         books.logs.iter().for_each(|(id, log)| self.kept.ends(*id, log.head()));
         if let Some(before) = &self.books {

@@ -35,7 +35,10 @@ impl World {
             if self.falls(Trouble::Kill) {
                 self.die(false);
             } else if self.falls(Trouble::PowerCut) {
-                self.medium.cut_after(self.troubles.below(Trouble::PowerCut, 20));
+                let writes = self.troubles.below(Trouble::PowerCut, 20);
+                if !self.ground.cut_after(writes) {
+                    self.die(true);
+                }
             }
         }
         if self.falls(Trouble::Move) {

@@ -10,7 +10,6 @@ use tern_proto::v1;
 use tern_shard::admin::Provisioned;
 use tern_shard::slots::{CoreId, SlotTable};
 use tern_storage::embedded::Step;
-use tern_storage::medium::simulated::{Odds, SimulatedMedium};
 use tern_storage::medium::stream::Stream;
 
 use self::link::Link;
@@ -23,6 +22,7 @@ use crate::kept::Kept;
 use crate::node::{Comes, Node, Token};
 use crate::record::Record;
 use crate::shape::Shape;
+use crate::store::Ground;
 use crate::stranger::Stranger;
 use crate::trouble::Troubles;
 use crate::work::{Tally, Work};
@@ -86,9 +86,9 @@ struct World {
     now: Duration,
     queue: BTreeMap<(Duration, u64), Event>,
     events: u64,
-    medium: SimulatedMedium,
-    /// What of the medium's faults is in the tally.
-    medium_told: BTreeMap<&'static str, u64>,
+    ground: Ground,
+    /// What of its faults is in the tally.
+    ground_told: BTreeMap<&'static str, u64>,
     node: Option<Node>,
     /// Counts the node's processes.
     process: u64,
@@ -160,8 +160,8 @@ impl World {
             now: Duration::ZERO,
             queue: BTreeMap::new(),
             events: 0,
-            medium: SimulatedMedium::new(seed, Odds::NONE),
-            medium_told: BTreeMap::new(),
+            ground: Ground::new(seed, options.fdb),
+            ground_told: BTreeMap::new(),
             node: None,
             process: 0,
             clock: NodeClock::start(Duration::ZERO, Wall::default()),
@@ -213,7 +213,7 @@ impl World {
         self.start_process()?;
         self.populate()?;
         if self.options.troubles {
-            self.medium.set_odds(options::disk(&mut Stream::named(self.seed, "disk")));
+            self.ground.trouble(self.seed);
         }
         let begin = self.now;
         self.soon(1000, Event::Life);
@@ -264,7 +264,7 @@ impl World {
     fn calm(&mut self) {
         self.is_over = true;
         self.troubles.end();
-        self.medium.set_odds(Odds::NONE);
+        self.ground.calm();
         for device in &mut self.devices {
             if let Some(machine) = device.machine() {
                 machine.tables().fail_after(None);

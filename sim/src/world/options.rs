@@ -3,9 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use tern_storage::medium::simulated::{Fault, Odds};
-use tern_storage::medium::stream::Stream;
-
 use crate::books::Sums;
 use crate::trouble::Without;
 use crate::work::Tally;
@@ -27,6 +24,8 @@ pub struct Options {
     pub troubles: bool,
     /// But these.
     pub without: Without,
+    /// The store is FoundationDB.
+    pub fdb: bool,
     /// What happens is kept, for who replays it.
     pub trace: bool,
 }
@@ -41,6 +40,7 @@ impl Default for Options {
             settles: Duration::from_secs(1200),
             troubles: true,
             without: Without::default(),
+            fdb: false,
             trace: false,
         }
     }
@@ -88,38 +88,5 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.what)
-    }
-}
-
-/// What the disk of a world is like: each may lose what is not synced; some fail, are full or slow now and then.
-pub(super) fn disk(stream: &mut Stream) -> Odds {
-    let mut odds = Odds::POWER_CUTS;
-    for (fault, per_million) in [
-        (Fault::NoRoom, 10_000),
-        (Fault::WriteFails, 100),
-        (Fault::SyncFails, 200),
-        (Fault::DirectorySyncFails, 100),
-        (Fault::SlowSync, 5_000),
-    ] {
-        if stream.below(2) == 0 {
-            odds = odds.with(fault, per_million);
-        }
-    }
-    odds
-}
-
-/// As the medium's faults stand in tables.
-pub(super) fn name_of(fault: Fault) -> &'static str {
-    match fault {
-        Fault::NoRoom => "no-room",
-        Fault::WriteFails => "bad-write",
-        Fault::SyncFails => "bad-sync",
-        Fault::DirectorySyncFails => "bad-dir",
-        Fault::ReadFails => "bad-read",
-        Fault::SlowSync => "slow-sync",
-        Fault::LostWrite => "lost-write",
-        Fault::TornWrite => "torn-write",
-        Fault::LostName => "lost-name",
-        Fault::Rot => "rot",
     }
 }

@@ -1,16 +1,15 @@
 //! The node's process: it starts, has turns, makes steps of its store, and ends.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use tern_shard::admin::{AdminRequest, AdminResponse, Provisioned};
 use tern_shard::slots::CoreId;
 use tern_storage::Slot;
-use tern_storage::embedded::{Step, Stepped, SteppedEngine};
+use tern_storage::embedded::{Step, Stepped};
 use tern_wire::ids::{Name, Phone};
 
-use super::{Event, World, options};
+use super::{Event, World};
 use crate::node::{Comes, Does, Node};
 use crate::trouble::Trouble;
 use crate::work::Work;
@@ -26,10 +25,10 @@ impl World {
         self.node = self.open(cores)?;
         self.note_disk();
         if self.node.is_none() {
-            if self.is_over && !self.medium.is_cut() {
+            if self.is_over && !self.ground.is_cut() {
                 return Err("the node does not start though nothing is wrong".to_owned());
             }
-            self.die(self.medium.is_cut());
+            self.die(self.ground.is_cut());
             return Ok(());
         }
         self.store(&Step::ALL);
@@ -39,10 +38,8 @@ impl World {
 
     /// A node on what the medium holds, if it can be opened. What the store holds is looked at before anything changes it.
     fn open(&mut self, cores: u16) -> Result<Option<Node>, String> {
-        let (store, number) = (self.shape.store.clone(), self.chance.number());
-        let Ok(engine) = SteppedEngine::open(&self.medium, Path::new("/store"), store, number) else {
-            return Ok(None);
-        };
+        let number = self.chance.number();
+        let Some(engine) = self.ground.open(&self.shape, number, self.now) else { return Ok(None) };
         let is_known = self.audit(&engine)?;
         let books = self.books.as_ref().filter(|_| is_known);
         Ok(Node::start(engine, books, cores, &self.shape, &mut self.chance))
@@ -53,11 +50,7 @@ impl World {
         self.note(|| format!("the process ends, power: {power}"));
         self.node = None;
         self.process += 1;
-        if power {
-            self.medium.crash()
-        } else {
-            self.medium.kill()
-        }
+        self.ground.die(power);
         self.note_disk();
         for id in self.links.keys().copied().collect::<Vec<_>>() {
             // A machine that is off tells nobody.
@@ -148,7 +141,7 @@ impl World {
 
     /// These parts of the store have something to do, perhaps.
     pub(super) fn store(&mut self, steps: &[Step]) {
-        for step in steps {
+        for step in self.ground.steps(steps) {
             let wait = Duration::from_micros(1 + self.chance.below(200));
             self.step_at(self.now + wait, *step);
         }
@@ -170,10 +163,10 @@ impl World {
         }
         let Some(node) = &mut self.node else { return };
         let stepped = node.engine.step(step, self.now);
-        if self.medium.is_cut() {
+        if self.ground.is_cut() {
             return self.die(true);
         }
-        let took = self.medium.take_time() + Duration::from_micros(20 + self.chance.below(300));
+        let took = self.ground.take_time() + Duration::from_micros(20 + self.chance.below(300));
         let node = self.node.as_ref().expect("it has just made a step");
         let ready: Vec<_> =
             (0..node.cores()).map(CoreId).filter(|core| node.has_completions(*core)).collect();
@@ -195,9 +188,8 @@ impl World {
 
     /// Counts what has gone wrong on the medium since the last look.
     fn note_disk(&mut self) {
-        for (fault, count) in self.medium.counts() {
-            let name = options::name_of(fault);
-            let told = self.medium_told.insert(name, count).unwrap_or(0);
+        for (name, count) in self.ground.counts() {
+            let told = self.ground_told.insert(name, count).unwrap_or(0);
             if count > told {
                 let under_way = self.under_way();
                 self.tally.fell(name, count - told, &under_way);
