@@ -36,6 +36,8 @@ tern_storage::mutations! {
     PushOldPage => "shard/tests/catching_up.rs" 1..60;
     /// What is in memory of a device's inbox is taken for a mark in the store.
     TrustInbox => "shard/tests/marks.rs" 0..1;
+    /// A member who can't be read for now makes the log a damaged one.
+    TakeForDamage => "sim/tests/fdb.rs" 580..600;
     /// A new device is taken for one that has caught up though the store took no mark of what it was pushed.
     CatchUpUnmarked => "shard/tests/marks.rs" 0..1;
     /// A connection follows its user without waiting for what it was told.

@@ -14,7 +14,7 @@ use fastrand::Rng;
 use node::{Link, Node, Weather};
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 use tern_shard::limits::Limits;
-use tern_shard::message::{self, LogOp};
+use tern_shard::message::{self, LogOp, Unreadable};
 use tern_storage::faults::Faults;
 use tern_storage::memory::Memory;
 use tern_storage::{LogId, Slot};
@@ -410,7 +410,7 @@ impl World {
         let user = |world: &mut Self| world.devices[world.rng.usize(..DEVICES)].user;
         let (one, other) = (user(self), user(self));
         let (log, member) = (LogId::direct(one, other), UserId::new(one).expect("a person"));
-        self.node.tell(0, message::Message::Log(log, LogOp::Unreadable(member)));
+        self.node.tell(0, message::Message::Log(log, LogOp::Unreadable(member, Unreadable::ForNow)));
     }
 
     /// Nothing is said for three seconds: whoever is not needed leaves the memory, and the others are packed.

@@ -206,7 +206,7 @@ impl Accounts {
             UserOp::ListLogs(origin, ..) => {
                 cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));
             }
-            UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id)),
+            UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id, Unreadable::ForNow)),
             // Who it is can be asked for later.
             UserOp::Introduce(glance) => cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance)),
             UserOp::MayWriteToStranger(log, number) => cx.tell_log(log, LogOp::Permit(number, Err(refusal))),
@@ -328,22 +328,25 @@ impl Accounts {
                     self.ask_user(cx, id, ask);
                 }
             }
-            Some(Err(_)) => self.user_unreadable(cx, id),
+            Some(Err(why)) => self.user_unreadable(cx, id, why),
         }
     }
 
     /// A user can't be read: whoever waits is refused, and the next one tries again.
-    fn user_unreadable(&mut self, cx: &mut Cx, id: UserId) {
+    fn user_unreadable(&mut self, cx: &mut Cx, id: UserId, why: Unreadable) {
         let mut user = self.users.remove(id).expect("it was being read");
         for (_, device) in user.devices.iter_mut() {
             device.tell(cx, FrontOp::End(Farewell::new(UNREADABLE.reason, UNREADABLE.detail)));
         }
         for log in user.watched {
             self.watches.remove(log, id);
-            cx.tell_log(log, LogOp::Unreadable(id));
+            cx.tell_log(log, LogOp::Unreadable(id, why));
         }
         for ask in user.held.give_up() {
-            self.refuse_ask(cx, id, ask, UNREADABLE);
+            match ask {
+                Ask::Told(UserOp::Watch(log)) => cx.tell_log(log, LogOp::Unreadable(id, why)),
+                ask => self.refuse_ask(cx, id, ask, UNREADABLE),
+            }
         }
     }
 

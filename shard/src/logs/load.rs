@@ -232,7 +232,8 @@ impl Logs {
     }
 
     /// A member can't be read: the log is of no use before that is over.
-    pub(super) fn member_unreadable(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
+    pub(super) fn member_unreadable(&mut self, cx: &mut Cx, id: LogId, user: UserId, why: Unreadable) {
+        let why = if is(Mutation::TakeForDamage) { Unreadable::Damaged } else { why };
         // One that was forgotten has said so, but word may be on its way; a doubted one asks again.
         let Some(log) = self.logs.get_mut(&id).filter(|log| !log.held.is_doubted()) else { return };
         if log.group.is_some() {
@@ -244,9 +245,9 @@ impl Logs {
             return self.doubt(cx, id, Undone::Refused(UNREADABLE));
         }
         if std::mem::replace(&mut member_of(log, user).devices_known, true) {
-            log.held.part_lost(Unreadable::Damaged);
+            log.held.part_lost(why);
         } else {
-            self.part_came(cx, id, Err(Unreadable::Damaged));
+            self.part_came(cx, id, Err(why));
         }
     }
 

@@ -121,7 +121,7 @@ impl Logs {
     pub(crate) fn told(&mut self, cx: &mut Cx, id: LogId, op: LogOp) {
         match op {
             LogOp::Devices(user, devices) => return self.devices_known(cx, id, user, devices),
-            LogOp::Unreadable(user) => return self.member_unreadable(cx, id, user),
+            LogOp::Unreadable(user, why) => return self.member_unreadable(cx, id, user, why),
             LogOp::Permit(ask, answer) => return self.permitted(cx, id, ask, answer),
             _ => {}
         }
@@ -163,7 +163,7 @@ impl Logs {
             LogOp::Cut => self.cut(cx, id),
             LogOp::Due(due) => self.fall_due(cx, id, due),
             LogOp::Dispatched(dispatched) => self.dispatched(cx, *dispatched),
-            LogOp::Devices(..) | LogOp::Unreadable(_) | LogOp::Permit(..) => {
+            LogOp::Devices(..) | LogOp::Unreadable(..) | LogOp::Permit(..) => {
                 unreachable!("taken before the log is looked at")
             }
         }
@@ -186,7 +186,7 @@ impl Logs {
             | LogOp::Dispatched(..)
             | LogOp::DevicesChanged(..)
             | LogOp::Devices(..)
-            | LogOp::Unreadable(_)
+            | LogOp::Unreadable(..)
             | LogOp::Permit(..) => {}
         }
     }

@@ -7,7 +7,7 @@ use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
 use tern_wire::message::Envelope;
 
-use super::Watermarks;
+use super::{Unreadable, Watermarks};
 use crate::entry::{Author, Entry};
 use crate::reply::{Asker, Origin, Scheduled};
 
@@ -59,8 +59,8 @@ pub enum LogOp {
     Permit(u64, Result<Option<u64>, Refusal>),
     /// The devices of a member; `None` if there is no such user.
     Devices(UserId, Option<Vec<DeviceId>>),
-    /// A member can't be read.
-    Unreadable(UserId),
+    /// A member can't be read: for now, or ever.
+    Unreadable(UserId, Unreadable),
     /// The devices of a member of a group are not as before; `None`: there is no such user any more.
     DevicesChanged(UserId, Option<Vec<DeviceId>>),
 }
@@ -85,7 +85,7 @@ impl LogOp {
             | Self::DevicesChanged(..)
             | Self::Permit(..)
             | Self::Devices(..)
-            | Self::Unreadable(_) => false,
+            | Self::Unreadable(..) => false,
         }
     }
 
@@ -107,14 +107,14 @@ impl LogOp {
             | Self::Dispatched(..)
             | Self::Permit(..)
             | Self::Devices(..)
-            | Self::Unreadable(_)
+            | Self::Unreadable(..)
             | Self::DevicesChanged(..) => false,
         }
     }
 
     /// Whether the log has asked for it: it is taken also while the log waits for nothing else.
     pub fn is_answer(&self) -> bool {
-        matches!(self, Self::Permit(..) | Self::Devices(..) | Self::Unreadable(_))
+        matches!(self, Self::Permit(..) | Self::Devices(..) | Self::Unreadable(..))
     }
 }
 
