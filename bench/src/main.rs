@@ -22,6 +22,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+#[cfg(feature = "fdb")]
+use scenarios::fdb;
 use scenarios::{
     churn, group, idle, limits, mixed, pairs, pieces, rebalance, resume, soak, storm, strangers, why_slow,
 };
@@ -75,6 +77,9 @@ enum Scenario {
     Mixed(mixed::MixedArgs),
     /// Slots of people who write to each other move from core to core: what the others notice, and how long a slot does not answer
     Rebalance(rebalance::RebalanceArgs),
+    /// The FoundationDB engine beside a bare client that commits the same rows, in alternating rounds
+    #[cfg(feature = "fdb")]
+    Fdb(fdb::FdbArgs),
     /// Devices that come and go without end
     Churn(churn::ChurnArgs),
     /// A long time of everything: nothing may be lost, grow or become slower
@@ -175,6 +180,8 @@ fn run(Arguments { json, scenario, .. }: Arguments) -> Result<u8, String> {
         Scenario::Rebalance(arguments) => {
             found!(rebalance, arguments, rebalance::RebalanceReport::is_correct)
         }
+        #[cfg(feature = "fdb")]
+        Scenario::Fdb(arguments) => found!(fdb, arguments, fdb::FdbReport::is_correct),
         Scenario::Churn(arguments) => found!(churn, arguments, churn::ChurnReport::is_correct),
         Scenario::Soak(arguments) => found!(soak, arguments, soak::SoakReport::is_correct),
         Scenario::WhySlow(arguments) => found!(why_slow, arguments, why_slow::WhySlowReport::is_correct),

@@ -127,6 +127,15 @@ impl FdbClient {
     }
 }
 
+/// For comparison alone.
+impl FdbClient {
+    /// Commits these rows with nothing beside, and waits for it: what the library can do by itself. `false`: they are not there, or nobody
+    /// knows.
+    pub fn commit_bare(&self, batches: impl Iterator<Item = tern_storage::Batch>) -> bool {
+        requests::commit_bare(&self.database, &self.place.prefix, batches)
+    }
+}
+
 fn check_cluster_file(path: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));

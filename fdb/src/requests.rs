@@ -3,13 +3,16 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use foundationdb::options::{ConflictRangeType, StreamingMode, TransactionOption};
 use foundationdb::{Database, FdbError, FdbResult, KeySelector, RangeOption};
 use tern_storage::fdb::client::{Code, Found, Outcome, Request, Transaction, Version, Want};
 use tern_storage::fdb::codes::{Meaning, meaning};
-use tern_storage::{Direction, KeyRange, Rows, ScanLimit};
+use tern_storage::{Batch, Direction, KeyRange, Rows, ScanLimit};
+
+use crate::caller::now_or_soon;
 
 /// A read that was not answered by then fails. A commit takes as long as it takes: a time-out would only be one more that is unknown.
 const READ_TIMEOUT_MS: i32 = 5_000;
@@ -184,4 +187,21 @@ fn prepare(
         asked.set(&with(prefix, row.as_ref()), value);
     }
     Ok(asked)
+}
+
+/// Commits rows that rest on nothing, and waits for it.
+pub(crate) fn commit_bare(database: &Database, prefix: &[u8], batches: impl Iterator<Item = Batch>) -> bool {
+    let Ok(asked) = database.create_trx() else { return false };
+    let mut key = prefix.to_vec();
+    for batch in batches {
+        for (row, value) in batch.ops() {
+            key.truncate(prefix.len());
+            key.extend_from_slice(row);
+            match value {
+                Some(value) => asked.set(&key, value),
+                None => asked.clear(&key),
+            }
+        }
+    }
+    now_or_soon(asked.commit(), Duration::from_secs(60)).is_some_and(|committed| committed.is_ok())
 }

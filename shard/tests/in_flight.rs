@@ -10,7 +10,7 @@ use node::{Link, Node};
 use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
 use tern_shard::admin::Provisioned;
 use tern_shard::limits::Limits;
-use tern_shard::message::{self, LogOp};
+use tern_shard::message::{self, LogOp, Unreadable};
 use tern_storage::faults::Faults;
 use tern_storage::memory::Memory;
 use tern_storage::{LogId, StoreError};
@@ -68,7 +68,7 @@ fn a_log_that_comes_into_doubt_is_not_read_again_before_its_writes_have_ended() 
     world.say(2);
     // Bob's account can't be read just now, and the log is of no use before that is over.
     let log = LogId::direct(world.ann.user.get(), world.bob.user.get());
-    world.node.tell(0, message::Message::Log(log, LogOp::Unreadable(world.bob.user)));
+    world.node.tell(0, message::Message::Log(log, LogOp::Unreadable(world.bob.user, Unreadable::ForNow)));
     // Read now, the log would end with 1, and this become another 2.
     world.say(3);
     world.node.hear();

@@ -1,6 +1,8 @@
 //! What is measured.
 
 pub mod churn;
+#[cfg(feature = "fdb")]
+pub mod fdb;
 pub mod group;
 pub mod idle;
 pub mod lasting;
