@@ -25,7 +25,7 @@ tern_storage::mutations! {
     /// A log leaves the memory while a write of it is under way.
     ForgetBesideWrites => "shard/tests/faults.rs" 1..60, "sim/tests/mutations.rs" 1..60;
     /// A write of which nobody knows what became of it is told as refused.
-    RefuseUnknown => "shard/tests/faults.rs" 40..160, "shard/tests/in_flight.rs" 0..1;
+    RefuseUnknown => "shard/tests/faults.rs" 150..250, "shard/tests/in_flight.rs" 0..1;
     /// A record that can't be decoded is taken for one that is not there.
     TakeForAbsent => "shard/tests/damage.rs" 0..1, "shard/tests/accounts.rs" 0..1;
     /// A log is asked for before the inbox of the device has been read past it.
@@ -36,6 +36,8 @@ tern_storage::mutations! {
     PushOldPage => "shard/tests/catching_up.rs" 1..60;
     /// What is in memory of a device's inbox is taken for a mark in the store.
     TrustInbox => "shard/tests/marks.rs" 0..1;
+    /// A new device is told what it lacks while marks of it are on their way into the store.
+    PullUnflushed => "sim/tests/fdb.rs" 4440..4460;
     /// A member who can't be read for now makes the log a damaged one.
     TakeForDamage => "sim/tests/fdb.rs" 580..600;
     /// A new device is taken for one that has caught up though the store took no mark of what it was pushed.

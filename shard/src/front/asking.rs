@@ -362,7 +362,8 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
         Ask::Leave => of_user(UserOp::Leave(origin, device)),
         Ask::Inbox(after) => of_user(UserOp::Inbox(InboxAsk { origin, device, after })),
         Ask::Pull { log, want, marked } => {
-            let pull = Pull { origin, author: by, want, marked, writes_mark: true, met: false };
+            let pull =
+                Pull { origin, author: by, want, marked, writes_mark: true, flushed: false, met: false };
             Message::Log(log, LogOp::Pull(Box::new(pull)))
         }
         Ask::Logs(after, rows) => of_user(UserOp::ListLogs(origin, after, rows)),

@@ -147,7 +147,10 @@ impl Logs {
             return self.meet_newcomer(cx, id, Newcomer::Pull(Box::new(pull)));
         }
         let is_unsaved = log.device(pull.author).is_some_and(|device| !device.saved);
-        if log.group.is_some() && pull.writes_mark && is_unsaved {
+        let is_unsaved = log.group.is_some() && is_unsaved;
+        let is_unflushed =
+            !pull.marked && !pull.flushed && !log.held.is_still() && !is(Mutation::PullUnflushed);
+        if pull.writes_mark && (is_unsaved || is_unflushed) {
             // That it is known here must be durable before it is told anything.
             return self.after(cx, After::Pull(id, Box::new(pull)));
         }

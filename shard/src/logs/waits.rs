@@ -116,7 +116,7 @@ impl Logs {
                 if let Some(device) = self.pinned(log).device(pull.author) {
                     device.saved = true;
                 }
-                self.told(cx, log, LogOp::Pull(pull));
+                self.told(cx, log, LogOp::Pull(Box::new(Pull { flushed: true, ..*pull })));
             }
             After::Ask(log, op) => self.told(cx, log, *op),
             After::Gathered(log, acknowledged) => self.gathered(cx, log, acknowledged),

@@ -229,6 +229,9 @@ pub struct Pull {
     /// If something is missing and there is no mark, one is to be written first: what is pushed could be lost with the
     /// connection, and only the mark would tell. `false`: that was tried, and the store takes nothing.
     pub writes_mark: bool,
+    /// All that was written of the log when it was asked for is durable, its marks too. A store may make what one core writes durable
+    /// before what another one wrote earlier: that a device is new no more must not come before the marks that it then relies on.
+    pub flushed: bool,
     /// In a group: the device has been asked for.
     pub met: bool,
 }
