@@ -26,6 +26,7 @@ pub mod process;
 pub mod run;
 mod shown;
 pub mod threads;
+pub mod tickets;
 pub mod trouble;
 
 // Faults are put into the code of the store and the brain for their tests alone.

@@ -142,6 +142,11 @@ pub fn store_identity() -> Key {
     meta("store")
 }
 
+/// `m tickets`: the keys of TLS session tickets.
+pub fn ticket_keys() -> Key {
+    meta("tickets")
+}
+
 /// `s`: a slot's epoch.
 pub fn epoch(slot: Slot) -> Key {
     key(b's', slot, &[])

@@ -158,7 +158,8 @@ impl Worker {
         self.io.on(id, Event::Established);
         let number = self.io.shared.opened.fetch_add(1, Ordering::Relaxed);
         self.input(Input::Opened(id, number));
-        let Established { records, plaintext, ciphertext } = established;
+        let Established { records, plaintext, ciphertext, resumed, tickets: _ } = established;
+        self.io.metrics().handshakes_resumed.add(u64::from(resumed));
         self.read_on(id, records, &plaintext, ciphertext);
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Worker {
     shard: Shard,
     io: Io,
     link: CoreLink,
-    /// Of the newest certificate.
+    /// Of the newest certificate, and the newest keys of tickets.
     tls: TlsServer,
     accepting: bool,
     /// Accepting has failed: it waits for a descriptor to be closed, or for the next tick.
@@ -235,7 +235,7 @@ impl Worker {
                     }
                 }
                 Call::Drain => {}
-                Call::Certificate(tls) => self.tls = tls,
+                Call::Tls(tls) => self.tls = tls,
                 Call::Slots(table) => self.input(Input::Slots(table)),
                 Call::Load(asker) => {
                     let metrics = self.io.metrics();
