@@ -10,7 +10,7 @@ use aws_lc_rs::aead::{
 };
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
 
-use super::secrets::{Secret, Secrets};
+use super::secrets::{Secret, Secrets, key_and_iv};
 use super::{CIPHERTEXT_BYTES_MAX, HEADER_BYTES, PLAINTEXT_BYTES_MAX, TlsError, alert, content};
 
 /// Records without data (empty ones, key updates) more than records with data. Beyond, the peer only makes work. One that
@@ -87,6 +87,19 @@ struct Expanded {
     iv: [u8; 12],
 }
 
+impl Expanded {
+    fn new(suite: Suite, key: &[u8], iv: [u8; 12]) -> Self {
+        let key = UnboundKey::new(suite.algorithm(), key).expect("a key of the algorithm's own length");
+        Self { key: LessSafeKey::new(key), iv }
+    }
+
+    fn of(extracted: &ConnectionTrafficSecrets) -> Result<Self, TlsError> {
+        let (key, iv) = key_and_iv(extracted)?;
+        let iv = iv.try_into().map_err(|_| TlsError::Internal("an IV has another length".to_owned()))?;
+        Ok(Self::new(Suite::of(extracted)?, key, iv))
+    }
+}
+
 /// The agreed AEAD.
 #[derive(Clone, Copy)]
 enum Suite {
@@ -124,7 +137,9 @@ impl Half {
         if !secret.is_of(&extracted)? {
             return Err(TlsError::Internal("rustls has told another connection's secrets".to_owned()));
         }
-        Ok(Self { secret, seq, expanded: None })
+        // Hardly anybody says nothing after the handshake: what was just derived is not derived again.
+        let expanded = Expanded::of(&extracted)?;
+        Ok(Self { secret, seq, expanded: Some(Box::new(expanded)) })
     }
 
     /// The same half once more.
@@ -144,8 +159,7 @@ impl Half {
             let mut bytes = [0; 32];
             let bytes = &mut bytes[..suite.algorithm().key_len()];
             secret.key(bytes);
-            let key = UnboundKey::new(suite.algorithm(), bytes).expect("a key of the algorithm's own length");
-            Box::new(Expanded { key: LessSafeKey::new(key), iv: secret.iv() })
+            Box::new(Expanded::new(suite, bytes, secret.iv()))
         });
         let mut nonce = *iv;
         for (byte, seq) in nonce[4..].iter_mut().zip(seq.to_be_bytes()) {

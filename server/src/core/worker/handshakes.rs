@@ -156,6 +156,8 @@ impl Worker {
     fn established(&mut self, id: ConnId, established: Established) {
         self.io.metrics().handshakes.add(1);
         self.io.on(id, Event::Established);
+        // Its keys are expanded.
+        self.io.touch(id);
         let number = self.io.shared.opened.fetch_add(1, Ordering::Relaxed);
         self.input(Input::Opened(id, number));
         let Established { records, plaintext, ciphertext, resumed, tickets: _ } = established;
