@@ -135,6 +135,10 @@ class Connection:
         self.last_sent = time.monotonic()
         self.ping_id = None
 
+    def tls_session(self):
+        """The TLS session, for the next connection to resume. TLS 1.3 has it when something has been read."""
+        return self.socket.session
+
     def request(self, message):
         """Sends a request and gives its response, or raises Refused."""
         return self.wait(self.start(message))
@@ -568,7 +572,7 @@ class Device:
         """Opens a connection to the store that this device is of, and to no other: that gets not even a token."""
         connection = Connection(self.address, self.context, tls_session=self.tls_session, **self.options)
         # Its ticket has come before Welcome.
-        self.tls_session = connection.socket.session
+        self.tls_session = connection.tls_session()
         store, known = connection.welcome.store, self.state.get("store")
         if store and known is None:
             self.state.put("store", store)
