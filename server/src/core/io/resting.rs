@@ -29,7 +29,7 @@ impl Io {
     }
 
     /// Has connections that were silent since the last time let go of what can be made again. In ten calls each is seen
-    /// once. To watch one in place of receiving from it takes some 8 us, most of them to find its receive among thousands: while
+    /// once. To watch one in place of receiving from it takes some 5 us, most of them to find its receive among thousands: while
     /// `many_come` that waits.
     pub(in crate::core) fn hibernate_some(&mut self, many_come: bool) {
         for _ in 0..self.awake.len().div_ceil(10) {
