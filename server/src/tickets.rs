@@ -250,6 +250,21 @@ mod tests {
     }
 
     #[test]
+    fn what_another_node_has_written_is_taken_at_the_next_look() {
+        let (store, elsewhere) = (Arc::new(Memory::new()), Arc::new(Memory::new()));
+        let (node, other) = (load(&store, 1_000_000), load(&elsewhere, 1_000_000));
+        let ticket = other.tickets().expect("some").encrypt(b"session").expect("sealed");
+        let written = elsewhere.get_blocking(&keys::ticket_keys()).expect("read").expect("written");
+        let mut batch = Batch::default();
+        batch.put(&keys::ticket_keys(), written);
+        store.commit_blocking(batch).expect("stored");
+        assert_eq!(node.tickets().expect("some").decrypt(&ticket), None);
+        let tickets = node.look().expect("others are in force");
+        assert_eq!(tickets.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        assert!(node.look().is_none(), "once");
+    }
+
+    #[test]
     fn without_tickets_their_keys_are_forgotten() {
         let store = Arc::new(Memory::new());
         let ticket = load(&store, 1_000_000).tickets().expect("some").encrypt(b"session").expect("sealed");
