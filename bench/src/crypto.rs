@@ -1,9 +1,13 @@
 //! The crypto alone, in memory: handshakes on the server's side, records sealed and opened.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::PrivateKeyDer;
-use tern_wire::tls::{ClientProgress, Established, Progress, Records, TlsClient, TlsServer};
+use tern_wire::tls::{
+    ClientProgress, Established, Progress, Records, TICKET_KEY_BYTES, TicketKey, Tickets, TlsClient,
+    TlsServer,
+};
 
 /// Both ends, with a certificate of their own.
 pub struct Pair {
@@ -22,18 +26,24 @@ impl Pair {
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(failed)?;
         let certificate = made.cert.der().clone();
         let server = TlsServer::new(vec![certificate.clone()], key).map_err(failed)?;
+        let ticket_key = TicketKey::new(1, 0, &[1; TICKET_KEY_BYTES]);
+        let server = server.with_tickets(Tickets::new(vec![ticket_key], 3600, Arc::new(|| 1000)));
         Ok(Self { client: TlsClient::pinned(certificate).map_err(failed)?, server })
     }
 
-    /// A handshake. Gives both ends' records, and the time that the server's end took.
+    /// A full handshake. Gives both ends' records, and the time that the server's end took.
     pub fn connect(&self) -> Result<(Box<Records>, Box<Records>, Duration), String> {
+        self.connect_as(&self.client)
+    }
+
+    fn connect_as(&self, client: &TlsClient) -> Result<(Box<Records>, Box<Records>, Duration), String> {
         let mut to_server = Vec::new();
-        let mut client = Some(self.client.handshake(&mut to_server).map_err(failed)?);
+        let mut client = Some(client.handshake(&mut to_server).map_err(failed)?);
         let mut took = Duration::ZERO;
         let begin = Instant::now();
         let mut server = Some(self.server.handshake().map_err(failed)?);
         took += begin.elapsed();
-        let mut client_records = None;
+        let (mut client_records, mut taker) = (None, None);
         loop {
             let begin = Instant::now();
             let mut to_client = Vec::new();
@@ -44,7 +54,9 @@ impl Pair {
             if let Some(handshake) = client.take() {
                 match handshake.receive(&to_client, &mut to_server).map_err(failed)? {
                     ClientProgress::Continue(handshake) => client = Some(handshake),
-                    ClientProgress::Done(done) => client_records = Some(done.records),
+                    ClientProgress::Done(done) => {
+                        (client_records, taker) = (Some(done.records), done.tickets);
+                    }
                 }
                 to_client.clear();
             }
@@ -53,9 +65,12 @@ impl Pair {
                     (server, client_records) = (Some(handshake), records)
                 }
                 (Progress::Done(Established { records, .. }), Some(mut other)) => {
-                    // The ticket.
-                    let mut out = Vec::new();
-                    other.open(&mut to_client, &mut out, &mut |_| {}).map_err(failed)?;
+                    let (mut out, mut taken) = (Vec::new(), Ok(()));
+                    let opened =
+                        other.open_with_tickets(&mut to_client, &mut out, &mut |_| {}, &mut |ticket| {
+                            taken = taker.take().map_or(Ok(()), |mut taker| taker.take(ticket));
+                        });
+                    opened.and(taken).map_err(failed)?;
                     return Ok((records, other, took));
                 }
                 (Progress::Done(_), None) => return Err("TLS: the client's end is behind".to_owned()),
@@ -63,11 +78,21 @@ impl Pair {
         }
     }
 
-    /// Handshakes that one core can do in a second, of the server's share of the work.
-    pub fn handshakes(&self, time: Duration) -> Result<f64, String> {
+    /// Handshakes that one core can do in a second, of the server's share of the work: full ones, and of a device that comes
+    /// back.
+    pub fn handshakes(&self, time: Duration) -> Result<(f64, f64), String> {
+        Ok((
+            self.handshakes_of(&self.client, time / 2)?,
+            self.handshakes_of(&self.client.returning(), time / 2)?,
+        ))
+    }
+
+    fn handshakes_of(&self, client: &TlsClient, time: Duration) -> Result<f64, String> {
+        // The first of a device is a full one.
+        self.connect_as(client)?;
         let (begin, mut took, mut count) = (Instant::now(), Duration::ZERO, 0u32);
         while begin.elapsed() < time {
-            took += self.connect()?.2;
+            took += self.connect_as(client)?.2;
             count += 1;
         }
         Ok(f64::from(count) / took.as_secs_f64())

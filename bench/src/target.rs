@@ -30,6 +30,9 @@ pub struct TargetArgs {
     /// Users of --server, as `ternctl provision` writes them
     #[arg(long, value_name = "FILE")]
     user_file: Option<PathBuf>,
+    /// Devices that come back make full TLS handshakes too, and do not resume with a ticket
+    #[arg(long)]
+    full_handshakes: bool,
     #[command(flatten)]
     own: OwnArgs,
 }
@@ -62,15 +65,18 @@ pub struct Target {
     pub address: SocketAddr,
     pub users: Vec<TestUser>,
     pub tls: TlsClient,
+    /// Devices that come back resume their TLS session.
+    pub returns: bool,
 }
 
 impl Target {
     /// Starts or finds the server, with at least so many users; `more` are arguments of a server of the bench's own.
     pub fn new(arguments: &TargetArgs, users: u32, more: &[&str]) -> Result<Self, String> {
-        match (&arguments.server, &arguments.ca, &arguments.user_file) {
+        let target = match (&arguments.server, &arguments.ca, &arguments.user_file) {
             (Some(server), Some(ca), Some(file)) => Self::elsewhere(server, ca, file, users),
             _ => Self::start(&arguments.own, users, more),
-        }
+        };
+        Ok(Self { returns: !arguments.full_handshakes, ..target? })
     }
 
     /// Starts a server of the bench's own, with so many users.
@@ -101,7 +107,7 @@ impl Target {
         });
         let users = server.provision(users);
         let tls = tls(&server.ca_file())?;
-        Ok(Self { address: server.address(), own: Some(server), users, tls })
+        Ok(Self { address: server.address(), own: Some(server), users, tls, returns: true })
     }
 
     fn elsewhere(server: &str, ca: &Path, file: &Path, count: u32) -> Result<Self, String> {
@@ -124,7 +130,7 @@ impl Target {
             cores: None,
             limits: Vec::new(),
         });
-        Ok(Self { own: None, address, users, tls })
+        Ok(Self { own: None, address, users, tls, returns: true })
     }
 
     /// Starts the bench's own server again, so that what it has in memory is what its connections need, and not what was left

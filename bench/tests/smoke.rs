@@ -298,8 +298,17 @@ fn all_devices_come_back_from_a_storm_and_no_message_is_lost_in_it() {
     assert_eq!((&report["scenario"], &report["devices"]), (&"storm".into(), &150.into()));
     nothing_is_wrong(&report);
     assert!(number(&report, "all_back_s") > 0.0);
+    assert_eq!(report["resumed"], 150, "each has its ticket");
     percentiles(&report, "live_ack_ms_before");
     percentiles(&report, "live_ack_ms_during");
+}
+
+#[test]
+fn devices_come_back_with_full_handshakes_if_they_are_to() {
+    let few = ["storm", "--devices", "40", "--pairs", "2", "--rate", "50", "--before", "1", "--quiet"];
+    let report = bench(&[&few[..], &["--full-handshakes"]].concat());
+    nothing_is_wrong(&report);
+    assert_eq!(report["resumed"], 0);
 }
 
 #[test]

@@ -96,10 +96,13 @@ def backoff_s(attempt):
 
 
 class Connection:
-    """One connection, from its Hello on. `address` is (host, port); times out after `timeout_s` of waiting."""
+    """One connection, from its Hello on. `address` is (host, port); times out after `timeout_s` of waiting. `tls_session`
+    is that of an earlier connection with the same context, to be resumed if the server still knows it."""
 
-    def __init__(self, address, context, push_frames_max=256, push_bytes_max=1 << 20, timeout_s=10.0):
-        self.open(address, context, push_frames_max, push_bytes_max, timeout_s)
+    def __init__(
+        self, address, context, push_frames_max=256, push_bytes_max=1 << 20, timeout_s=10.0, tls_session=None
+    ):
+        self.open(address, context, push_frames_max, push_bytes_max, timeout_s, tls_session)
         hello = pb.Hello(
             version_min=VERSION,
             version_max=VERSION,
@@ -114,12 +117,12 @@ class Connection:
             raise
         self.limits = self.welcome.limits
 
-    def open(self, address, context, push_frames_max=0, push_bytes_max=0, timeout_s=10.0):
+    def open(self, address, context, push_frames_max=0, push_bytes_max=0, timeout_s=10.0, tls_session=None):
         """Does the TLS handshake, and says nothing."""
         self.timeout_s = timeout_s
         raw = socket.create_connection(address, timeout_s)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket = context.wrap_socket(raw, server_hostname=address[0])
+        self.socket = context.wrap_socket(raw, server_hostname=address[0], session=tls_session)
         self.received = bytearray()
         self.last_id = 0
         self.responses = {}
@@ -131,6 +134,10 @@ class Connection:
         self.limits = pb.Limits()
         self.last_sent = time.monotonic()
         self.ping_id = None
+
+    def tls_session(self):
+        """The TLS session, for the next connection to resume. TLS 1.3 has it when something has been read."""
+        return self.socket.session
 
     def request(self, message):
         """Sends a request and gives its response, or raises Refused."""
@@ -499,7 +506,7 @@ class Device:
     def __init__(self, address, context, session=None, path=None, **options):
         self.address, self.context, self.options = address, context, options
         self.state = State(path)
-        self.connection = None
+        self.connection = self.tls_session = None
         self.caught_up = self.settled = self.resuming = self.rewound = False
         # Pushes that were taken into account while a response was awaited; `step` gives them.
         self.ready = collections.deque()
@@ -563,7 +570,9 @@ class Device:
 
     def open(self):
         """Opens a connection to the store that this device is of, and to no other: that gets not even a token."""
-        connection = Connection(self.address, self.context, **self.options)
+        connection = Connection(self.address, self.context, tls_session=self.tls_session, **self.options)
+        # Its ticket has come before Welcome.
+        self.tls_session = connection.tls_session()
         store, known = connection.welcome.store, self.state.get("store")
         if store and known is None:
             self.state.put("store", store)

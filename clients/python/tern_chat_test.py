@@ -38,6 +38,7 @@ def main():
         history_pages_both_ways,
         a_narrow_window_holds_nothing_back,
         what_cant_be_done_is_refused_by_reason,
+        who_comes_back_resumes_the_tls_session,
         a_second_connection_replaces_the_first,
         the_whole_opening_may_be_sent_at_once,
         tokens_rotate,
@@ -540,6 +541,17 @@ def what_cant_be_done_is_refused_by_reason(world):
     # What is unknown within a known request is ignored: field 1000 of Ping, a varint.
     raw(connection, bytes.fromhex("09 08 c8 9a 0c 2a 03 c0 3e 01"))
     expect(connection.wait(200_008).time_ms > 0, "a Ping with an unknown field is not answered")
+
+
+def who_comes_back_resumes_the_tls_session(world):
+    device = world.ann
+    for _ in range(3):
+        device.disconnect()
+        come_back(device)
+        expect(device.connection.socket.session_reused, "a handshake in full")
+    other = world.connection()
+    expect(not other.socket.session_reused, "the session of a connection that it is not of")
+    other.close()
 
 
 def a_second_connection_replaces_the_first(world):

@@ -104,6 +104,9 @@ fn whoever_takes_a_store_over_fences_the_one_before() {
         other => panic!("a process that has lost its store commits: {other:?}"),
     }
     let mut of_second = Caller::new(&second);
+    let all = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
+    let left = of_second.scan(keys::lane_records_before(second.process()), Direction::Forwards, all);
+    assert!(left.rows.is_empty(), "nothing is left of those before");
     assert_eq!(of_second.get(keys::user(1)).as_deref(), Some(&b"one"[..]));
     assert_eq!(of_second.get(keys::user(2)), None);
 }

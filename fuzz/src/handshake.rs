@@ -4,10 +4,12 @@
 //! Both sides draw random numbers, so what comes of a script is not the same byte for byte; what is checked does not depend on
 //! them.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tern_wire::tls::{ClientHandshake, ClientProgress, Progress, Records, TlsClient, TlsServer};
+use tern_wire::tls::{
+    ClientHandshake, ClientProgress, Progress, Records, TICKET_KEY_BYTES, TicketKey, Tickets, TlsClient, TlsServer,
+};
 
 use crate::script::{Cuts, Script};
 
@@ -19,7 +21,9 @@ static ENDS: LazyLock<(TlsClient, TlsServer)> = LazyLock::new(|| {
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("PKCS #8");
     let certificate: CertificateDer<'static> = made.cert.der().clone();
     let client = TlsClient::pinned(certificate.clone()).expect("a configuration");
-    (client, TlsServer::new(vec![certificate], key).expect("a configuration"))
+    let server = TlsServer::new(vec![certificate], key).expect("a configuration");
+    let ticket_key = TicketKey::new(1, 0, &[1; TICKET_KEY_BYTES]);
+    (client, server.with_tickets(Tickets::new(vec![ticket_key], 3600, Arc::new(|| 1000))))
 });
 
 /// A server's end.

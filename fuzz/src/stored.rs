@@ -4,7 +4,7 @@ use prost::Message;
 use tern_shard::tokens::KeysRecord;
 use tern_storage::records::{
     ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord,
-    MembersRecord, NumberRecord, PhoneRecord, StoreRecord, UserRecord,
+    MembersRecord, NumberRecord, PhoneRecord, StoreRecord, TicketKeysRecord, UserRecord,
 };
 use tern_storage::{Key, LogId, Slot, keys};
 
@@ -49,7 +49,7 @@ pub fn keys(data: &[u8]) {
 /// Script: which record, then its bytes.
 pub fn stored(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
-    match kind % 12 {
+    match kind % 13 {
         0 => check::<PhoneRecord>(bytes),
         1 => check::<UserRecord>(bytes),
         2 => check::<DeviceRecord>(bytes),
@@ -61,7 +61,8 @@ pub fn stored(data: &[u8]) {
         8 => check::<NumberRecord>(bytes),
         9 => check::<MembersRecord>(bytes),
         10 => check::<KeysRecord>(bytes),
-        _ => check::<ChatSettingsRecord>(bytes),
+        11 => check::<ChatSettingsRecord>(bytes),
+        _ => check::<TicketKeysRecord>(bytes),
     }
 }
 

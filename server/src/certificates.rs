@@ -1,19 +1,21 @@
-//! The certificate while ternd runs: read again on SIGHUP, and its end watched.
+//! The server's TLS while ternd runs: its certificate, read again on SIGHUP, and its end watched; the keys of its tickets,
+//! which others follow.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tern_wire::tls::{TlsError, TlsServer};
+use tern_wire::tls::{Tickets, TlsError, TlsServer};
 
 use crate::certificate::{self, Certificate, CertificateError, CertificateFiles, date};
+use crate::control::Control;
 use crate::metrics::NodeMetrics;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Certificates {
     files: CertificateFiles,
-    /// The TLS of the start, whose tickets all others share.
-    first: TlsServer,
+    /// The newest. Held while the cores are told of it, so that none ends up with an older one.
+    newest: Mutex<TlsServer>,
     /// When the newest ends, in seconds since the Unix epoch; 0 if it does not say.
     ends: AtomicI64,
     metrics: Arc<NodeMetrics>,
@@ -41,26 +43,34 @@ impl std::error::Error for Unusable {}
 
 impl Certificates {
     /// Reads the certificate for the first time, and says which it is.
-    pub fn load(files: CertificateFiles, metrics: Arc<NodeMetrics>) -> Result<Self, Unusable> {
+    pub fn load(
+        files: CertificateFiles,
+        tickets: Option<Tickets>,
+        metrics: Arc<NodeMetrics>,
+    ) -> Result<Self, Unusable> {
         let read = files.read().map_err(Unusable::Files)?;
         let (fingerprint, ends) = (read.fingerprint(), read.ends());
         let Certificate { chain, key } = read;
-        let first = TlsServer::new(chain, key).map_err(Unusable::Tls)?;
-        let loaded = Self { files, first, ends: AtomicI64::new(0), metrics };
+        let mut tls = TlsServer::new(chain, key).map_err(Unusable::Tls)?;
+        if let Some(tickets) = tickets {
+            tls = tls.with_tickets(tickets);
+        }
+        let loaded = Self { files, newest: Mutex::new(tls), ends: AtomicI64::new(0), metrics };
         loaded.took(&fingerprint, ends);
         Ok(loaded)
     }
 
-    /// The TLS of the start.
+    /// The newest.
     pub fn tls(&self) -> TlsServer {
-        self.first.clone()
+        self.lock().clone()
     }
 
-    /// Reads the files again. With those that can't be used nothing changes.
-    pub fn reload(&self) -> Result<TlsServer, Unusable> {
+    /// Reads the files again, and has the cores use what is there. With what can't be used nothing changes.
+    pub fn reload(&self, cores: &dyn Control) -> Result<(), Unusable> {
+        let mut newest = self.lock();
         let again = self.files.read().map_err(Unusable::Files).and_then(|read| {
             let (fingerprint, ends) = (read.fingerprint(), read.ends());
-            let tls = self.first.with_certificate(read.chain, read.key).map_err(Unusable::Tls)?;
+            let tls = newest.with_certificate(read.chain, read.key).map_err(Unusable::Tls)?;
             Ok((tls, fingerprint, ends))
         });
         match again {
@@ -68,7 +78,9 @@ impl Certificates {
                 self.metrics.certificate_reloads.add(1);
                 self.metrics.certificate_stale.set(0);
                 self.took(&fingerprint, ends);
-                Ok(tls)
+                cores.use_tls(&tls);
+                *newest = tls;
+                Ok(())
             }
             Err(error) => {
                 self.metrics.certificate_reload_failures.add(1);
@@ -76,6 +88,18 @@ impl Certificates {
                 Err(error)
             }
         }
+    }
+
+    /// Has the cores use other keys of tickets.
+    pub fn use_tickets(&self, tickets: Tickets, cores: &dyn Control) {
+        let mut newest = self.lock();
+        let tls = newest.with_tickets(tickets);
+        cores.use_tls(&tls);
+        *newest = tls;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TlsServer> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn took(&self, fingerprint: &str, ends: Option<i64>) {

@@ -89,8 +89,8 @@ pub trait Control: Send + Sync {
     /// Begins to drain: no new connections, GoAway to all, finish commits, stop.
     fn drain(&self);
 
-    /// Has handshakes begin with another certificate from now on. Established connections stay.
-    fn use_certificate(&self, tls: &TlsServer);
+    /// Has handshakes begin with another certificate, or other keys of tickets, from now on. Established connections stay.
+    fn use_tls(&self, tls: &TlsServer);
 }
 
 /// The core that owns a phone.

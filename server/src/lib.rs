@@ -27,6 +27,7 @@ pub mod run;
 mod shown;
 mod store;
 pub mod threads;
+pub mod tickets;
 pub mod trouble;
 
 // Faults are put into the code of the store and the brain for their tests alone.

@@ -154,6 +154,7 @@ core_metrics! {
     counter reading_queued: "Times that a connection had asked for so much in one turn that the rest waited for others.",
     counter reading_paused: "Times that a connection was not read from, because it did not take what was sent to it.",
     counter handshakes: "TLS handshakes completed.",
+    counter handshakes_resumed: "Those of them that resumed a session: of clients that came back with a ticket.",
     counter handshake_failures: "TLS handshakes that failed or took too long.",
     counter connections_given: "Connections moved to another core.",
     counter connections_taken: "Connections moved here from another core.",

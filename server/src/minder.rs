@@ -1,4 +1,5 @@
-//! What has to be looked at now and then while ternd runs: the wall clock, the certificate's end, what the store waits for.
+//! What has to be looked at now and then while ternd runs: the wall clock, the certificate's end, what the store waits for, the keys of
+//! tickets.
 
 use std::sync::Arc;
 use std::thread;
@@ -7,11 +8,15 @@ use std::time::{Duration, Instant};
 use tern_storage::Engine;
 
 use crate::certificates::Certificates;
-use crate::core::{Clock, FOLLOW, Running};
+use crate::core::{Clock, Cores, FOLLOW, Running};
 use crate::threads;
+use crate::tickets::TicketKeys;
 
 /// How often a certificate that has ended, or ends soon, is warned of.
 const CERTIFICATE_WATCH: Duration = Duration::from_secs(24 * 3600);
+
+/// How often the keys of tickets are looked at: a key seals an hour after it was made, at the earliest.
+const TICKETS_WATCH: Duration = Duration::from_secs(300);
 
 /// Starts the thread that looks.
 pub fn start(
@@ -36,6 +41,23 @@ pub fn start(
                 running.store().fail(&reason);
             }
             thread::sleep(FOLLOW);
+        }
+    })?;
+    Ok(())
+}
+
+/// Starts the thread that looks at the keys of tickets: it waits for the store, where the others must not.
+pub fn mind_tickets(
+    certificates: Arc<Certificates>,
+    tickets: Arc<TicketKeys>,
+    cores: Arc<Cores>,
+) -> std::io::Result<()> {
+    threads::spawn("tern-tickets", move || {
+        loop {
+            thread::sleep(TICKETS_WATCH);
+            if let Some(tickets) = tickets.look() {
+                certificates.use_tickets(tickets, &*cores);
+            }
         }
     })?;
     Ok(())

@@ -54,9 +54,8 @@ impl Operations {
     pub fn reload(&self) -> Reloaded {
         notify(&[NotifyState::Reloading]);
         let mut reloaded = Reloaded::default();
-        match self.certificates.reload() {
-            Ok(tls) => {
-                self.running.control().use_certificate(&tls);
+        match self.certificates.reload(&*self.running.control()) {
+            Ok(()) => {
                 reloaded.taken.push(format!("the certificate, good until {}", self.certificates.end()));
             }
             Err(error) => reloaded.failed.push(format!("the certificate: {error}")),

@@ -14,6 +14,7 @@ use tern_shard::identity::StoreIdentity;
 use tern_shard::tokens::{BadKeys, KeysRecord};
 use tern_storage::embedded::OpenError;
 use tern_storage::{Engine, StoreError};
+use tern_wire::tls::Tickets;
 
 use crate::admin::{self, SocketFile};
 use crate::announce::{announce, record_start, warn_of_environment};
@@ -34,6 +35,7 @@ use crate::operations::{Operations, notify};
 use crate::shown::{Room, State};
 use crate::store;
 use crate::threads;
+use crate::tickets::TicketKeys;
 use crate::trouble;
 use tern_uring::{Missing, RingOptions, listen, raise_open_files, use_small_pages};
 
@@ -135,6 +137,9 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
             Some(listening.map_err(|error| RunError::Listen(config.metrics.listen, purpose, error))?);
     }
     minder::start(parts.clock.clone(), parts.certificates.clone(), parts.engine.clone(), running.clone())
+        .and_then(|()| {
+            minder::mind_tickets(parts.certificates.clone(), parts.tickets.clone(), running.control())
+        })
         .map_err(|error| RunError::System("the thread that minds the clock can't start", error))?;
     watch_signals(operations).map_err(|error| RunError::System("signals can't be watched", error))?;
     warn_of_environment(config);
@@ -161,6 +166,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     clock: Clock,
     certificates: Arc<Certificates>,
+    tickets: Arc<TicketKeys>,
     codes: Codes,
     traces: Arc<Traces>,
 }
@@ -170,13 +176,16 @@ impl Parts {
     fn make(config: &Config, engine: Arc<dyn Engine>) -> Result<(Self, bool), RunError> {
         let metrics = Arc::new(Metrics::new(config.core_count()));
         let clock = Clock::start();
-        let (certificates, made) = load_certificate(config, metrics.node.clone())?;
+        let tickets = TicketKeys::load(engine.clone(), clock.clone(), config.limits.ticket_valid_ms)
+            .map_err(RunError::Store)?;
+        let (certificates, made) = load_certificate(config, tickets.tickets(), metrics.node.clone())?;
         // A core that has not begun yet is not stuck.
         metrics.cores().for_each(|core| core.last_turn_timestamp_ms.set(clock.now_ms()));
         let codes = Codes::start(&config.sms, clock.clone(), metrics.node.clone())
             .map_err(|error| RunError::System("the thread that delivers codes can't start", error))?;
         let traces = Arc::new(Traces::every(config.trace.every));
-        Ok((Self { engine, metrics, clock, certificates: Arc::new(certificates), codes, traces }, made))
+        let (certificates, tickets) = (Arc::new(certificates), Arc::new(tickets));
+        Ok((Self { engine, metrics, clock, certificates, tickets, codes, traces }, made))
     }
 
     fn cores_options(
@@ -271,13 +280,17 @@ fn make_data_dir(config: &Config) -> Result<(), RunError> {
     Ok(())
 }
 
-fn load_certificate(config: &Config, metrics: Arc<NodeMetrics>) -> Result<(Certificates, bool), RunError> {
+fn load_certificate(
+    config: &Config,
+    tickets: Option<Tickets>,
+    metrics: Arc<NodeMetrics>,
+) -> Result<(Certificates, bool), RunError> {
     let (files, made) = match (&config.tls.certificate, &config.tls.key) {
         (Some(certificate), Some(key)) => (CertificateFiles::of_operator(certificate, key), false),
         _ => CertificateFiles::of_data_dir(&config.data_dir)
             .map_err(|error| RunError::Certificate(Unusable::Files(error)))?,
     };
-    Ok((Certificates::load(files, metrics).map_err(RunError::Certificate)?, made))
+    Ok((Certificates::load(files, tickets, metrics).map_err(RunError::Certificate)?, made))
 }
 
 fn ring_options(config: &Config) -> RingOptions {

@@ -320,6 +320,7 @@ fn kind_of(key: &[u8]) -> Option<u8> {
     match key {
         b"mstore" => Some(7),
         b"mkeys" => Some(9),
+        b"mtickets" => Some(12),
         [table, ..] => b"pudlexw".iter().position(|known| known == table).map(|at| at as u8),
         [] => None,
     }

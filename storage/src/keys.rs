@@ -176,16 +176,19 @@ pub fn lane_record(process: u32, lane: u16, place: u8) -> Key {
     key
 }
 
-/// `m lane`: all of a process's.
-pub fn lane_records(process: u32) -> KeyRange {
-    let mut key = meta("lane");
-    key.0.extend_from_slice(&process.to_be_bytes());
-    KeyRange::of_prefix(key)
+/// `m lane`: all of the processes before this one.
+pub fn lane_records_before(process: u32) -> KeyRange {
+    KeyRange { start: lane_record(0, 0, 0), end: lane_record(process, 0, 0) }
 }
 
 /// `s`: the epochs of all slots.
 pub fn epochs() -> KeyRange {
     KeyRange::of_prefix(Key(SmallVec::from_slice(b"s")))
+}
+
+/// `m tickets`: the keys of TLS session tickets.
+pub fn ticket_keys() -> Key {
+    meta("tickets")
 }
 
 /// `s`: a slot's epoch.

@@ -405,7 +405,38 @@ pub struct LaneRecord {
     pub attempt: u32,
 }
 
-/// `s`, `m epochs`: one number.
+/// `m tickets`: the keys of TLS session tickets.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct TicketKeysRecord {
+    /// In the order in which they seal.
+    #[prost(message, repeated, tag = "1")]
+    pub keys: Vec<TicketKeyRecord>,
+}
+
+/// Within [`TicketKeysRecord`]: a key.
+#[derive(Clone, PartialEq, Eq, Message)]
+#[prost(skip_debug)]
+pub struct TicketKeyRecord {
+    /// A random number, by which a ticket names it.
+    #[prost(fixed64, tag = "1")]
+    pub id: u64,
+    /// From when on tickets are sealed with it, in s since the Unix epoch.
+    #[prost(uint64, tag = "2")]
+    pub from_s: u64,
+    /// 32 random bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub key: Vec<u8>,
+}
+
+/// Shows no key.
+impl std::fmt::Debug for TicketKeyRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { id, from_s, key: _ } = self;
+        f.debug_struct("TicketKeyRecord").field("id", id).field("from_s", from_s).finish_non_exhaustive()
+    }
+}
+
+/// `s`, `m epochs`, `m layout`: one number.
 #[derive(Clone, PartialEq, Eq, Copy, Message)]
 pub struct NumberRecord {
     /// The number.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use prost::Message as _;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 use tern_proto::v1::{self, client_frame, server_frame};
 use tern_wire::frame::{self, FrameBuffer};
 use tern_wire::limits::SERVER_FRAME_BYTES_MAX;
@@ -96,12 +96,23 @@ impl Raw {
         Ok(Self { stream, buffer: FrameBuffer::default(), frames: VecDeque::new(), next_id: 0 })
     }
 
+    /// Whether its TLS handshake resumed the session of an earlier connection with the same configuration.
+    pub fn resumed(&self) -> bool {
+        self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
     /// Connects, and says hello.
     pub fn welcomed(server: &Ternd) -> Self {
         let mut raw = Self::connect(server);
+        raw.hello();
+        raw
+    }
+
+    /// Says hello, which must be answered. A ticket has come when it is.
+    pub fn hello(&mut self) {
         let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
-        match raw.ask(client_frame::Request::Hello(hello)) {
-            Some(server_frame::Message::Welcome(_)) => raw,
+        match self.ask(client_frame::Request::Hello(hello)) {
+            Some(server_frame::Message::Welcome(_)) => {}
             other => panic!("Hello was answered by {other:?}"),
         }
     }

@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedCipherSuite};
-use tern_wire::tls::{ALPN, ClientProgress, Opened, Progress, Records, TlsClient, TlsError, TlsServer};
+use tern_wire::tls::{
+    ALPN, ClientProgress, Opened, Progress, Records, TICKET_KEY_BYTES, TicketKey, Tickets, TlsClient,
+    TlsError, TlsServer,
+};
 
 struct Certificate {
     chain: Vec<CertificateDer<'static>>,
@@ -127,7 +130,13 @@ fn connect(config: &Arc<ClientConfig>, server: &TlsServer) -> (ClientConnection,
 }
 
 fn tls(certificate: &Certificate) -> TlsServer {
-    TlsServer::new(certificate.chain.clone(), certificate.key.clone_key()).expect("a configuration")
+    let server = TlsServer::new(certificate.chain.clone(), certificate.key.clone_key());
+    server.expect("a configuration").with_tickets(tickets(1, 1))
+}
+
+/// Tickets under one key, an hour each.
+fn tickets(id: u64, key: u8) -> Tickets {
+    Tickets::new(vec![TicketKey::new(id, 0, &[key; TICKET_KEY_BYTES])], 3600, Arc::new(|| 1000))
 }
 
 #[test]
@@ -231,6 +240,76 @@ fn a_second_connection_resumes_the_first() {
     let mut second = second;
     let sealed = end.seal(b"again");
     assert_eq!(give(&mut second, &sealed).expect("opened"), b"again");
+}
+
+#[test]
+fn a_ticket_is_good_where_its_key_is_and_no_reason_to_fail_elsewhere() {
+    let certificate = certificate();
+    let of = |tickets| tls(&certificate).with_tickets(tickets);
+    let renewed = tls(&certificate).with_certificate(certificate.chain.clone(), certificate.key.clone_key());
+    let bare = TlsServer::new(certificate.chain.clone(), certificate.key.clone_key());
+    let cases = [
+        ("another process under the same key", of(tickets(1, 1)), HandshakeKind::Resumed),
+        ("the same with a renewed certificate", renewed.expect("a configuration"), HandshakeKind::Resumed),
+        ("another key of another name", of(tickets(2, 2)), HandshakeKind::Full),
+        ("another key of the same name", of(tickets(1, 2)), HandshakeKind::Full),
+        ("no keys", of(Tickets::new(Vec::new(), 3600, Arc::new(|| 1000))), HandshakeKind::Full),
+        (
+            "an hour later",
+            {
+                let key = TicketKey::new(1, 0, &[1; TICKET_KEY_BYTES]);
+                of(Tickets::new(vec![key], 3600, Arc::new(|| 4600)))
+            },
+            HandshakeKind::Full,
+        ),
+        ("no tickets", bare.expect("a configuration"), HandshakeKind::Full),
+    ];
+    for (what, server, expected) in cases {
+        let config = client_config(&certificate, &[ALPN], all_suites());
+        connect(&config, &tls(&certificate));
+        let (mut client, mut end) = connect(&config, &server);
+        assert_eq!(client.handshake_kind(), Some(expected), "{what}");
+        let sealed = end.seal(b"again");
+        assert_eq!(give(&mut client, &sealed).expect("opened"), b"again", "{what}");
+    }
+}
+
+#[test]
+fn a_server_knows_who_has_resumed_and_a_lean_client_that_returns_does_so_each_time() {
+    let certificate = certificate();
+    let server = tls(&certificate);
+    let device = TlsClient::pinned(certificate.chain[0].clone()).expect("a configuration").returning();
+    let other = device.returning();
+    for (client, expected) in [(&device, false), (&device, true), (&other, false), (&device, true)] {
+        let mut to_server = Vec::new();
+        let mut client = client.handshake(&mut to_server).expect("begun");
+        let mut handshake = server.handshake().expect("begun");
+        let (mut done, at_server, mut to_client) = loop {
+            let mut to_client = Vec::new();
+            handshake = match handshake.receive(&to_server, &mut to_client).expect("it goes on") {
+                Progress::Continue(handshake) => handshake,
+                Progress::Done(_) => unreachable!("the client has not sent its end"),
+            };
+            to_server.clear();
+            match client.receive(&to_client, &mut to_server).expect("it goes on") {
+                ClientProgress::Continue(next) => client = next,
+                ClientProgress::Done(done) => {
+                    let mut ticket = Vec::new();
+                    match handshake.receive(&to_server, &mut ticket).expect("it ends") {
+                        Progress::Done(at_server) => break (done, at_server, ticket),
+                        Progress::Continue(_) => unreachable!("the client has got through"),
+                    }
+                }
+            }
+        };
+        assert_eq!((done.resumed, at_server.resumed), (expected, expected));
+        let mut taker = done.tickets.expect("a client's end takes tickets");
+        let opened =
+            done.records.open_with_tickets(&mut to_client, &mut Vec::new(), &mut |_| {}, &mut |ticket| {
+                taker.take(ticket).expect("a ticket");
+            });
+        opened.expect("a ticket is no error");
+    }
 }
 
 #[test]

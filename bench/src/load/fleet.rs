@@ -33,6 +33,8 @@ const NOBODY: u32 = u32::MAX;
 pub struct Fleet<'a> {
     users: &'a [TestUser],
     tls: TlsClient,
+    /// Each device's own, which keeps its ticket, if devices come back with one.
+    tls_of: Vec<TlsClient>,
     addresses: Addresses,
     pools: Vec<Pool>,
     /// The device of each pool's links.
@@ -77,15 +79,22 @@ impl<'a> Fleet<'a> {
             device_of.push(vec![NOBODY; links as usize]);
         }
         let addresses = Addresses::new(target.address, block);
+        let returning = if target.returns && !silent { users } else { &[] };
         Ok(Self {
             users,
             tls: target.tls.clone(),
+            tls_of: returning.iter().map(|_| target.tls.returning()).collect(),
             addresses,
             pools,
             device_of,
             link_of: vec![None; users.len()],
             resumes,
         })
+    }
+
+    /// How many TLS handshakes resumed the session of an earlier connection.
+    pub fn resumed(&self) -> u64 {
+        self.pools.iter().map(Pool::resumed).sum()
     }
 
     /// How many devices there are.
@@ -101,7 +110,8 @@ impl<'a> Fleet<'a> {
     pub fn dial(&mut self, device: u32) -> Result<(), String> {
         let pool = Self::pool_of(device);
         let token = &self.users[device as usize].token;
-        let dialled = self.pools[pool].dial(self.addresses.next(), &self.tls, token, self.resumes);
+        let tls = self.tls_of.get(device as usize).unwrap_or(&self.tls);
+        let dialled = self.pools[pool].dial(self.addresses.next(), tls, token, self.resumes);
         let link = dialled.map_err(|error| format!("device {device}: {error}"))?;
         self.device_of[pool][link as usize] = device;
         self.link_of[device as usize] = Some(link);

@@ -24,6 +24,11 @@ pub trait Speaker {
 
     /// Lets go of what can be made again: for devices that are silent.
     fn hibernate(&mut self) {}
+
+    /// Whether its TLS handshake resumed the session of an earlier connection.
+    fn resumed(&self) -> bool {
+        false
+    }
 }
 
 /// What a speaker says of its connection.
@@ -136,6 +141,10 @@ impl Speaker for Link {
 
     fn hibernate(&mut self) {
         self.tls.hibernate();
+    }
+
+    fn resumed(&self) -> bool {
+        self.tls.resumed()
     }
 }
 

@@ -56,6 +56,7 @@ pub struct Pool<L = Link> {
     dirty: Vec<LinkId>,
     events: Vec<Event>,
     silent: bool,
+    resumed: u64,
 }
 
 impl Pool {
@@ -98,7 +99,13 @@ impl<L: Speaker> Pool<L> {
             dirty: Vec::new(),
             events: Vec::new(),
             silent: options.silent,
+            resumed: 0,
         })
+    }
+
+    /// How many connections became ready whose TLS handshake resumed the session of an earlier one.
+    pub fn resumed(&self) -> u64 {
+        self.resumed
     }
 
     /// Makes a connection for a speaker; [`Happened`] tells how it goes.
@@ -233,6 +240,7 @@ impl<L: Speaker> Pool<L> {
                         Said::Frame(frame) => happen(id, Happened::Frame(frame)),
                         Said::Welcome(_) => {}
                     });
+                    self.resumed += u64::from(ready && link.resumed());
                     match received {
                         Ok(()) => {
                             self.flush(id, happen);

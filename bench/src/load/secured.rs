@@ -1,6 +1,6 @@
 //! TLS on a simulated connection: what is to be sent, and what has come. No socket here.
 
-use tern_wire::tls::{ClientHandshake, ClientProgress, Records, TlsClient, TlsError};
+use tern_wire::tls::{ClientHandshake, ClientProgress, Opened, Records, TicketTaker, TlsClient, TlsError};
 
 enum Tls {
     Handshake(Box<ClientHandshake>),
@@ -15,6 +15,9 @@ pub struct Secured {
     pub plain: Vec<u8>,
     /// Bytes of the handshake, or sealed ones, to be sent.
     sealed: Vec<u8>,
+    /// Until the ticket for the next connection has come.
+    tickets: Option<TicketTaker>,
+    resumed: bool,
 }
 
 impl Secured {
@@ -22,7 +25,13 @@ impl Secured {
     pub fn new(tls: &TlsClient) -> Result<Self, TlsError> {
         let mut sealed = Vec::new();
         let handshake = tls.handshake(&mut sealed)?;
-        Ok(Self { tls: Tls::Handshake(Box::new(handshake)), plain: Vec::new(), sealed })
+        let tls = Tls::Handshake(Box::new(handshake));
+        Ok(Self { tls, plain: Vec::new(), sealed, tickets: None, resumed: false })
+    }
+
+    /// Whether its handshake resumed the session of an earlier connection.
+    pub fn resumed(&self) -> bool {
+        self.resumed
     }
 
     /// What is to be sent now; empty if nothing is.
@@ -50,17 +59,29 @@ impl Secured {
                     Ok(false)
                 }
                 ClientProgress::Done(mut done) => {
-                    let is_opened = done.records.open(&mut done.ciphertext, &mut self.sealed, opened);
-                    self.tls = Tls::Open(done.records);
-                    is_opened.map(|_| true)
+                    (self.resumed, self.tickets) = (done.resumed, done.tickets);
+                    self.open(done.records, &mut done.ciphertext, opened).map(|_| true)
                 }
             },
-            Tls::Open(mut records) => {
-                let is_opened = records.open(bytes, &mut self.sealed, opened);
-                self.tls = Tls::Open(records);
-                is_opened.map(|_| false)
-            }
+            Tls::Open(records) => self.open(records, bytes, opened).map(|_| false),
             Tls::Gone => Ok(false),
         }
+    }
+
+    fn open(
+        &mut self,
+        mut records: Box<Records>,
+        bytes: &mut [u8],
+        opened: &mut dyn FnMut(&[u8]),
+    ) -> Result<Opened, TlsError> {
+        let Self { tls, sealed, tickets, .. } = self;
+        let mut taken = Ok(());
+        let is_opened = records.open_with_tickets(bytes, sealed, opened, &mut |ticket| {
+            if let Some(mut taker) = tickets.take() {
+                taken = taker.take(ticket);
+            }
+        });
+        *tls = Tls::Open(records);
+        taken.and(is_opened)
     }
 }

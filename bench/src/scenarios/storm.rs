@@ -71,6 +71,8 @@ pub struct StormReport {
     upto_s: f64,
     /// Connections that were refused or lost on the way, and were tried again.
     tries_again: u64,
+    /// Of those who are back, how many resumed their TLS session with a ticket.
+    resumed: u64,
     handshakes_per_s: f64,
     live_ack_ms_before: Percentiles,
     live_ack_ms_during: Percentiles,
@@ -94,12 +96,13 @@ impl StormReport {
     pub fn line(&self) -> String {
         let cpu = self.server_cpu_us_per_device.map(|cpu| format!("; server CPU {cpu:.0} us a device"));
         format!(
-            "{} of {} devices back after {:.2} s ({:.0}/s, {} tries again){}\n\nacknowledgements of those who write\n{}{}",
+            "{} of {} devices back after {:.2} s ({:.0}/s, {} tries again; {} resumed their TLS session){}\n\nacknowledgements of those who write\n{}{}",
             self.back,
             self.devices,
             self.all_back_s,
             self.handshakes_per_s,
             self.tries_again,
+            self.resumed,
             cpu.unwrap_or_default(),
             table(&[("before", &self.live_ack_ms_before), ("during", &self.live_ack_ms_during)]),
             self.tally.wrong(),
@@ -119,6 +122,7 @@ pub fn run(arguments: &StormArgs) -> Result<StormReport, String> {
         back: 0,
     };
     let connected = storm.fleet.connect(0..arguments.devices)?;
+    let resumed_before = storm.fleet.resumed();
     if let Some(why) = connected.first_error {
         return Err(format!("a connection was lost before the storm: {why}"));
     }
@@ -162,6 +166,7 @@ pub fn run(arguments: &StormArgs) -> Result<StormReport, String> {
         from_s: blown.from.as_secs_f64(),
         upto_s: blown.upto.as_secs_f64(),
         tries_again: storm.tries_again,
+        resumed: storm.fleet.resumed() - resumed_before,
         handshakes_per_s: back as f64 / seconds,
         live_ack_ms_before: Percentiles::of(&tally.ack.within(settled..blown.from)),
         live_ack_ms_during: Percentiles::of(&tally.ack.within(blown.from..blown.upto)),

@@ -58,6 +58,7 @@ pub const NUMBER_MAX: u64 = 1 << 60;
 with_limits! { limits_table! {
     connections_max: u32 = 16_000, 1..=1_000_000, "Connections of one core; the limit of open files bounds them too.";
     handshake_timeout_ms: u64 = 10_000, 100..=600_000, "Time for a TLS handshake.";
+    ticket_valid_ms: u64 = tern_shard::limits::DAY_MS, 0..=7 * tern_shard::limits::DAY_MS, "How long a TLS session ticket is good: a client that comes back with one resumes. 0: none is given, and the keys of those that were are removed.";
     unsent_bytes_max: usize = 1 << 20, 1_024..=1 << 30, "Bytes unsent to a logged-in connection beyond which nothing more is read from it, until they have left.";
     strangers_max: usize = 8_192, 16..=100_000_000, "Connections of the node that have not logged in; each takes at most 64 KiB. Beyond, one that has had five seconds goes, or the newcomer.";
     strangers_per_network_max: u32 = 1_024, 0..=100_000_000, "Connections of an IPv4 address, or of the first half of an IPv6 one, that have not logged in. Beyond, the newcomer is closed. 0: networks are not counted.";

@@ -74,7 +74,8 @@ pub(super) enum Tls {
 #[derive(Debug)]
 pub(super) struct Shaking {
     pub(super) accepted: Instant,
-    pub(super) handshake: Handshake,
+    /// From when its first flight is taken up: until then a newcomer costs no TLS, whether it has a place or not.
+    pub(super) handshake: Option<Handshake>,
 }
 
 /// What a balancer says, as far as it has come.
@@ -107,6 +108,7 @@ pub struct Moved {
     pub(super) transfer: TransferId,
     pub(super) records: Box<Records>,
     pub(super) frames: Option<Box<FrameBuffer>>,
+    pub(super) queue: Option<Box<Queue>>,
     pub(super) unread: Unread,
     pub(super) arrival: Arrival,
     /// It has not logged in.

@@ -25,8 +25,8 @@ const QUESTIONS_MAX: usize = 1024;
 pub(super) enum Call {
     Ask(AdminRequest, SyncSender<AdminResponse>),
     Drain,
-    /// Handshakes begin with this certificate from now on.
-    Certificate(TlsServer),
+    /// Handshakes begin with this from now on.
+    Tls(TlsServer),
     /// Who owns which slot from now on.
     Slots(SlotTable),
     /// What has it done?
@@ -169,7 +169,7 @@ impl Control for Cores {
         self.tell_all(|| Call::Drain);
     }
 
-    fn use_certificate(&self, tls: &TlsServer) {
-        self.tell_all(|| Call::Certificate(tls.clone()));
+    fn use_tls(&self, tls: &TlsServer) {
+        self.tell_all(|| Call::Tls(tls.clone()));
     }
 }

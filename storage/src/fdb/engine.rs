@@ -15,14 +15,17 @@ use super::raising::raise;
 use super::takeover::{ask, take_over};
 use crate::batch::{Batch, Fence};
 use crate::commits::Link;
-use crate::engine::{Completion, Engine, Port, Statistic, StoreError, Wake};
-use crate::keys::Key;
+use crate::engine::{Completion, Direction, Engine, Port, ScanLimit, Statistic, StoreError, Wake};
+use crate::keys::{self, Key};
 use crate::parker::{self, Parker, Turn, Work};
 use crate::slots::{Epoch, Slot};
 use crate::waiter::{Waiter, waiter};
 
 /// How long a tool waits for FoundationDB, and a process for what it has under way when it ends.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Lane records of earlier processes that one start removes: of many lanes, and of starts that did not come so far.
+const FORGOTTEN_MAX: usize = 2_000;
 
 /// The engine over FoundationDB.
 pub struct Fdb {
@@ -63,7 +66,26 @@ impl Fdb {
             Driving { driver, shared: shared.clone(), parker: committer.clone(), began: Instant::now() };
         let thread = parker::spawn("tern-fdb", committer.clone(), work)
             .map_err(|error| StoreError::Unreachable { reason: format!("a thread can't start: {error}") })?;
-        Ok(Self { client, options, process, committer, shared, thread: Mutex::new(Some(thread)) })
+        let opened = Self { client, options, process, committer, shared, thread: Mutex::new(Some(thread)) };
+        opened.forget_others()?;
+        Ok(opened)
+    }
+
+    /// Removes the lane records of processes that have ended: what they had under way rests on the owner's row, and lands no more.
+    fn forget_others(&self) -> Result<(), StoreError> {
+        let (wake, _) = waiter();
+        let mut caller = self.client.caller(wake);
+        let limit = ScanLimit { rows: FORGOTTEN_MAX, bytes: usize::MAX };
+        let wants = vec![Want::Rows(keys::lane_records_before(self.process), Direction::Forwards, limit)];
+        let found = ask(&mut *caller, Request::Read { at: None, wants }, PATIENCE);
+        let Some(Outcome::Read(_, mut found)) = found else { return Ok(()) };
+        let rows = found.pop().expect("they were asked for").rows().rows;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        rows.iter().for_each(|(key, _)| batch.delete(&Key::from_raw(key)));
+        self.commit_blocking(batch)
     }
 
     /// The number of this process in the store: each start has another.

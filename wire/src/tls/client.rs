@@ -2,13 +2,17 @@
 //! load generators. Applications take the client library, which leaves all of TLS to rustls.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::client::{
+    ClientConnectionData, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+    UnbufferedClientConnection,
+};
 use rustls::crypto::aws_lc_rs;
+use rustls::kernel::KernelConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::unbuffered::UnbufferedStatus;
-use rustls::{ClientConfig, version};
+use rustls::{ClientConfig, HandshakeKind, NamedGroup, version};
 
 use super::handshake::{Established, Step, step};
 use super::pinned::Pinned;
@@ -44,6 +48,14 @@ impl TlsClient {
         config.key_log = Arc::new(Capture);
         let name = ServerName::try_from("localhost").expect("a name");
         Ok(Self { config: Arc::new(config), name })
+    }
+
+    /// The same as one device that comes back: it keeps the newest ticket that it was given, and resumes with it, once.
+    #[must_use]
+    pub fn returning(&self) -> Self {
+        let mut config = (*self.config).clone();
+        config.resumption = Resumption::store(Arc::new(Newest::default()));
+        Self { config: Arc::new(config), name: self.name.clone() }
     }
 
     /// Begins a handshake, and appends to `out` what the server must be sent first.
@@ -95,12 +107,15 @@ impl ClientHandshake {
             self.incoming.drain(..discard);
             let blocked = matches!(step?, Step::Blocked);
             if !self.tls.is_handshaking() && !self.tls.wants_write() {
-                let (extracted, _) = self.tls.dangerous_into_kernel_connection()?;
+                let resumed = self.tls.handshake_kind() == Some(HandshakeKind::Resumed);
+                let (extracted, rest) = self.tls.dangerous_into_kernel_connection()?;
                 let records = Box::new(Records::new(extracted, self.secrets, true)?);
                 return Ok(ClientProgress::Done(Established {
                     records,
                     plaintext,
                     ciphertext: self.incoming,
+                    resumed,
+                    tickets: Some(TicketTaker(Box::new(rest))),
                 }));
             }
             if blocked && self.incoming.len() > HANDSHAKE_BYTES_MAX {
@@ -110,5 +125,57 @@ impl ClientHandshake {
                 return Ok(ClientProgress::Continue(self));
             }
         }
+    }
+}
+
+/// Takes the tickets that come on a connection, for the next one: what rustls keeps of the handshake, several hundred bytes.
+pub struct TicketTaker(Box<KernelConnection<ClientConnectionData>>);
+
+impl fmt::Debug for TicketTaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TicketTaker").finish_non_exhaustive()
+    }
+}
+
+impl TicketTaker {
+    /// Takes a NewSessionTicket message, its header included, as [`Records::open_with_tickets`] gives it.
+    pub fn take(&mut self, message: &[u8]) -> Result<(), TlsError> {
+        const HEADER_BYTES: usize = 4;
+        let payload = message.get(HEADER_BYTES..).unwrap_or_default();
+        Ok(self.0.handle_new_session_ticket(payload)?)
+    }
+}
+
+/// The newest ticket of one device.
+#[derive(Default)]
+struct Newest(Mutex<Option<Box<Tls13ClientSessionValue>>>);
+
+impl fmt::Debug for Newest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Newest").finish_non_exhaustive()
+    }
+}
+
+impl ClientSessionStore for Newest {
+    fn set_kx_hint(&self, _server: ServerName<'static>, _group: NamedGroup) {}
+
+    fn kx_hint(&self, _server: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _server: ServerName<'static>, _value: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _server: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _server: ServerName<'static>, value: Tls13ClientSessionValue) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(value));
+    }
+
+    fn take_tls13_ticket(&self, _server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(|value| *value)
     }
 }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use rustls::HandshakeKind;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 
+use super::client::TicketTaker;
 use super::records::Records;
 use super::secrets::Secrets;
 use super::{ALPN, HANDSHAKE_BYTES_MAX, TlsError, alert, content};
@@ -40,6 +42,10 @@ pub struct Established {
     pub plaintext: Vec<u8>,
     /// The same, still sealed: to be opened by `records`.
     pub ciphertext: Vec<u8>,
+    /// The client has come back with a ticket.
+    pub resumed: bool,
+    /// Of a client's end alone: takes its tickets.
+    pub tickets: Option<TicketTaker>,
 }
 
 impl Handshake {
@@ -95,13 +101,15 @@ impl Handshake {
     /// Takes rustls' secrets over. A client that has not asked for [`ALPN`] is told so now, for rustls lets it pass.
     fn finish(self, plaintext: Vec<u8>, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
         let speaks_tern = self.tls.alpn_protocol() == Some(ALPN);
+        let resumed = self.tls.handshake_kind() == Some(HandshakeKind::Resumed);
         let (extracted, _) = self.tls.dangerous_into_kernel_connection()?;
         let mut records = Box::new(Records::new(extracted, self.secrets, false)?);
         if !speaks_tern {
             records.fatal(alert::NO_APPLICATION_PROTOCOL, out);
             return Err(TlsError::PeerIncompatible("the client does not ask for ALPN tern/1".to_owned()));
         }
-        Ok(Progress::Done(Established { records, plaintext, ciphertext: self.incoming }))
+        let ciphertext = self.incoming;
+        Ok(Progress::Done(Established { records, plaintext, ciphertext, resumed, tickets: None }))
     }
 
     /// rustls queues the alert that belongs to its error, behind what was to be sent before. It must not be asked for

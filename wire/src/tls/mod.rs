@@ -10,13 +10,15 @@ mod pinned;
 mod records;
 mod secrets;
 mod server;
+mod tickets;
 
-pub use client::{ClientHandshake, ClientProgress, TlsClient};
+pub use client::{ClientHandshake, ClientProgress, TicketTaker, TlsClient};
 pub use errors::TlsError;
 pub use handshake::{Established, Handshake, Progress};
 pub use pinned::{Pinned, fingerprint};
 pub use records::{Opened, Records};
 pub use server::TlsServer;
+pub use tickets::{Now, TICKET_KEY_BYTES, TICKET_VALID_S_MAX, TicketKey, Tickets};
 
 /// The protocol's name in ALPN (RFC 7301).
 pub const ALPN: &[u8] = b"tern/1";

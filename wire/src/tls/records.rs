@@ -10,7 +10,7 @@ use aws_lc_rs::aead::{
 };
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
 
-use super::secrets::{Secret, Secrets};
+use super::secrets::{Secret, Secrets, key_and_iv};
 use super::{CIPHERTEXT_BYTES_MAX, HEADER_BYTES, PLAINTEXT_BYTES_MAX, TlsError, alert, content};
 
 /// Records without data (empty ones, key updates) more than records with data. Beyond, the peer only makes work. One that
@@ -87,6 +87,19 @@ struct Expanded {
     iv: [u8; 12],
 }
 
+impl Expanded {
+    fn new(suite: Suite, key: &[u8], iv: [u8; 12]) -> Self {
+        let key = UnboundKey::new(suite.algorithm(), key).expect("a key of the algorithm's own length");
+        Self { key: LessSafeKey::new(key), iv }
+    }
+
+    fn of(extracted: &ConnectionTrafficSecrets) -> Result<Self, TlsError> {
+        let (key, iv) = key_and_iv(extracted)?;
+        let iv = iv.try_into().map_err(|_| TlsError::Internal("an IV has another length".to_owned()))?;
+        Ok(Self::new(Suite::of(extracted)?, key, iv))
+    }
+}
+
 /// The agreed AEAD.
 #[derive(Clone, Copy)]
 enum Suite {
@@ -124,7 +137,9 @@ impl Half {
         if !secret.is_of(&extracted)? {
             return Err(TlsError::Internal("rustls has told another connection's secrets".to_owned()));
         }
-        Ok(Self { secret, seq, expanded: None })
+        // Hardly anybody says nothing after the handshake: what was just derived is not derived again.
+        let expanded = Expanded::of(&extracted)?;
+        Ok(Self { secret, seq, expanded: Some(Box::new(expanded)) })
     }
 
     /// The same half once more.
@@ -144,8 +159,7 @@ impl Half {
             let mut bytes = [0; 32];
             let bytes = &mut bytes[..suite.algorithm().key_len()];
             secret.key(bytes);
-            let key = UnboundKey::new(suite.algorithm(), bytes).expect("a key of the algorithm's own length");
-            Box::new(Expanded { key: LessSafeKey::new(key), iv: secret.iv() })
+            Box::new(Expanded::new(suite, bytes, secret.iv()))
         });
         let mut nonce = *iv;
         for (byte, seq) in nonce[4..].iter_mut().zip(seq.to_be_bytes()) {
@@ -186,6 +200,12 @@ impl Half {
     }
 }
 
+/// Where what is opened goes.
+struct Sinks<'a> {
+    data: &'a mut dyn FnMut(&[u8]),
+    tickets: &'a mut dyn FnMut(&[u8]),
+}
+
 impl Records {
     /// The server's end, or the client's.
     pub(super) fn new(
@@ -217,8 +237,21 @@ impl Records {
         out: &mut Vec<u8>,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<Opened, TlsError> {
+        self.open_with_tickets(input, out, sink, &mut |_| {})
+    }
+
+    /// The same for a client, which sees each ticket that comes: a whole NewSessionTicket message in a record of its own, as
+    /// tern's server sends it.
+    pub fn open_with_tickets(
+        &mut self,
+        input: &mut [u8],
+        out: &mut Vec<u8>,
+        sink: &mut dyn FnMut(&[u8]),
+        tickets: &mut dyn FnMut(&[u8]),
+    ) -> Result<Opened, TlsError> {
         let mut update_due = false;
-        let mut result = self.open_all(input, &mut update_due, sink);
+        let mut sinks = Sinks { data: sink, tickets };
+        let mut result = self.open_all(input, &mut update_due, &mut sinks);
         if update_due && result.is_ok() {
             result = self.update_sealing_key(out).and(result);
         }
@@ -241,7 +274,7 @@ impl Records {
         &mut self,
         mut input: &mut [u8],
         update_due: &mut bool,
-        sink: &mut dyn FnMut(&[u8]),
+        sinks: &mut Sinks<'_>,
     ) -> Result<Opened, TlsError> {
         if let Some(mut record) = self.partial.take() {
             input = match complete(&mut record, input)? {
@@ -251,7 +284,7 @@ impl Records {
                     return Ok(Opened::Open);
                 }
             };
-            self.open_record(&mut record, update_due, sink)?;
+            self.open_record(&mut record, update_due, sinks)?;
         }
         while self.state == State::Open {
             let Some(length) = record_length(input)?.filter(|length| *length <= input.len()) else {
@@ -259,7 +292,7 @@ impl Records {
                 return Ok(Opened::Open);
             };
             let (record, rest) = input.split_at_mut(length);
-            self.open_record(record, update_due, sink)?;
+            self.open_record(record, update_due, sinks)?;
             input = rest;
         }
         Ok(Opened::Closed)
@@ -269,7 +302,7 @@ impl Records {
         &mut self,
         record: &mut [u8],
         update_due: &mut bool,
-        sink: &mut dyn FnMut(&[u8]),
+        sinks: &mut Sinks<'_>,
     ) -> Result<(), TlsError> {
         let (kind, content) = self.opening.open(self.suite, record)?;
         if self.key_update_bytes > 0 && kind != content::HANDSHAKE {
@@ -279,7 +312,7 @@ impl Records {
         match kind {
             content::APPLICATION_DATA if !content.is_empty() => {
                 self.idle_records = self.idle_records.saturating_sub(1);
-                sink(content);
+                (sinks.data)(content);
                 return Ok(());
             }
             content::APPLICATION_DATA => {}
@@ -298,8 +331,10 @@ impl Records {
                         self.opening = self.opening.next();
                         *update_due |= wants_ours;
                     }
-                } else if !(self.is_client && content.starts_with(&[NEW_SESSION_TICKET])) {
+                } else if self.is_client && content.starts_with(&[NEW_SESSION_TICKET]) {
                     // A client may leave tickets unused.
+                    (sinks.tickets)(content);
+                } else {
                     return Err(TlsError::PeerMisbehaved("a handshake message came after the handshake"));
                 }
             }

@@ -111,16 +111,21 @@ impl Secret {
 
     /// Whether rustls has made the same key of it: what was told is of this connection and no other.
     pub(super) fn is_of(&self, extracted: &ConnectionTrafficSecrets) -> Result<bool, TlsError> {
-        use ConnectionTrafficSecrets as Suite;
-        let (key, iv) = match extracted {
-            Suite::Aes128Gcm { key, iv } | Suite::Aes256Gcm { key, iv } => (key, iv),
-            Suite::Chacha20Poly1305 { key, iv } => (key, iv),
-            _ => return Err(TlsError::Internal("an unknown cipher suite was agreed".to_owned())),
-        };
+        let (key, iv) = key_and_iv(extracted)?;
         let mut own = [0; 32];
-        let own = &mut own[..key.as_ref().len()];
+        let own = &mut own[..key.len()];
         self.key(own);
-        Ok(own == key.as_ref() && self.iv() == iv.as_ref())
+        Ok(own == key && self.iv() == iv)
+    }
+}
+
+/// What rustls has extracted.
+pub(super) fn key_and_iv(extracted: &ConnectionTrafficSecrets) -> Result<(&[u8], &[u8]), TlsError> {
+    use ConnectionTrafficSecrets as Suite;
+    match extracted {
+        Suite::Aes128Gcm { key, iv } | Suite::Aes256Gcm { key, iv } => Ok((key.as_ref(), iv.as_ref())),
+        Suite::Chacha20Poly1305 { key, iv } => Ok((key.as_ref(), iv.as_ref())),
+        _ => Err(TlsError::Internal("an unknown cipher suite was agreed".to_owned())),
     }
 }
 

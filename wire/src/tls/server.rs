@@ -9,7 +9,7 @@ use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::{ServerConfig, version};
 
 use super::secrets::Capture;
-use super::{ALPN, Handshake, TlsError};
+use super::{ALPN, Handshake, Tickets, TlsError};
 
 /// Begins handshakes: one for a whole node.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ impl fmt::Debug for TlsServer {
 }
 
 impl TlsServer {
-    /// TLS 1.3 and [`ALPN`] alone, with stateless tickets.
+    /// TLS 1.3 and [`ALPN`] alone, without early data; and without tickets, unless there are [some](Self::with_tickets).
     ///
     /// `chain` begins with the server's own certificate, for an ECDSA P-256 or Ed25519 key.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
@@ -36,9 +36,7 @@ impl TlsServer {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = aws_lc_rs::Ticketer::new()?;
-        // One ticket is what one reconnect needs.
-        config.send_tls13_tickets = 1;
+        config.send_tls13_tickets = 0;
         config.enable_secret_extraction = true;
         config.key_log = Arc::new(Capture);
         Ok(Self(Arc::new(config)))
@@ -53,7 +51,18 @@ impl TlsServer {
         let Self(config) = Self::new(chain, key)?;
         let mut renewed = (*config).clone();
         renewed.ticketer = self.0.ticketer.clone();
+        renewed.send_tls13_tickets = self.0.send_tls13_tickets;
         Ok(Self(Arc::new(renewed)))
+    }
+
+    /// The same with tickets, or with others: who comes back with one resumes.
+    #[must_use]
+    pub fn with_tickets(&self, tickets: Tickets) -> Self {
+        let mut config = (*self.0).clone();
+        config.ticketer = Arc::new(tickets);
+        // One is what one return needs.
+        config.send_tls13_tickets = 1;
+        Self(Arc::new(config))
     }
 
     /// Begins a handshake with a client that has just connected.

@@ -224,12 +224,14 @@ impl Io {
         let conn = self.conns.get(id).expect("it moves, and has not gone");
         let Moving { to, arrival, transfer } = *conn.moving.take().expect("what moves knows where to");
         let (records, frames, is_stranger) = (conn.take_records(), conn.frames.take(), conn.stranger);
+        let queue = conn.queue.take();
         let unread = self.unread.remove(&id).unwrap_or_default();
         // It keeps its place: elsewhere it is as much a stranger.
         let stranger = self.strangers.remove(&id);
         self.metrics().connections_given.add(1);
         let proxied = self.proxied.remove(&id);
-        let moved = Moved { transfer, records, frames, unread, arrival, is_stranger, stranger, proxied };
+        let moved =
+            Moved { transfer, records, frames, queue, unread, arrival, is_stranger, stranger, proxied };
         self.mesh.send(to, CoreMessage::Moved(Box::new(moved)));
     }
 

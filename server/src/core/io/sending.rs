@@ -23,6 +23,9 @@ impl Io {
     /// Seals what a connection has queued, and hands it to the kernel, unless that still has something of it.
     pub(super) fn flush_one(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id).filter(|conn| conn.life.may_send()) else { return };
+        if conn.life.takes_its_queue_along() {
+            return self.on(id, Event::Emptied);
+        }
         if conn.life.takes_frames() && conn.queue.as_deref().is_some_and(|queue| queue.lazy) {
             // Its time comes, or something that does not wait.
             return;

@@ -49,7 +49,7 @@ pub enum Event {
     Queued,
     /// What was queued is with the kernel.
     Submitted,
-    /// Nothing is queued to it.
+    /// Nothing is queued to it; or it moves, and nothing that is queued is sent from here.
     Emptied,
     /// More is unsent to it than it may have unsent and still be read from.
     Crowded,

@@ -25,7 +25,9 @@ impl Life {
             return Actions::of(Action::HandOver).and(Action::Close).and(Action::Release);
         }
         (self.phase, self.brain) = (Phase::Open(Reading::Resuming), Brain::Knows);
-        Actions::of(Action::StayHere).and(Action::Resume)
+        let stay = Actions::of(Action::StayHere).and(Action::Resume);
+        // What was to go along leaves from here.
+        if makes(Mutation::ForgetQueued) { stay } else { stay.with(self.queued()) }
     }
 
     pub(super) fn end(&mut self, now: Moment) -> Actions {

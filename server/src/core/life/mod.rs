@@ -21,7 +21,7 @@
 //! | shaking | the rest of the handshake | open |
 //! | open | frames; read as they come, or held ([`Reading`]) | half closed, moving, flushing |
 //! | half closed | the brain's answers to what was asked before the peer's end | flushing, moving |
-//! | moving | the end of receiving, and what is queued to leave | giving |
+//! | moving | the end of the turn, of receiving, and of a send under way; what is queued goes along | giving |
 //! | giving | the descriptor's arrival at the other core | closed; open, if there is no room |
 //! | flushing | what is queued to leave, the farewell last | lingering |
 //! | lingering | the peer's end, so that what was sent is not lost to a reset | closed, aborting |
@@ -65,7 +65,7 @@ use mutations::Mutation;
 pub use actions::{Action, Actions, Ended, Event, Sent};
 pub use places::Places;
 
-/// How long what is queued to a connection that ends, or moves, may take to leave; and how long the answers to one whose peer
+/// How long what is queued to a connection that ends, or what is being sent to one that moves, may take to leave; and how long the answers to one whose peer
 /// sends no more.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -117,7 +117,7 @@ pub enum Phase {
     Open(Reading),
     /// The peer sends no more: what it asked for is answered, then it ends.
     HalfClosed,
-    /// It moves to another core: receiving ends, what is queued leaves.
+    /// It moves to another core: what the kernel does for it ends, what is queued goes along.
     Moving,
     /// Its descriptor is on the way.
     Giving,
@@ -300,6 +300,12 @@ impl Life {
     #[inline]
     pub fn may_send(&self) -> bool {
         self.sending == Sending::Due && self.phase != Phase::Aborting
+    }
+
+    /// Whether what is queued goes along to another core, and is not sent from here.
+    #[inline]
+    pub fn takes_its_queue_along(&self) -> bool {
+        self.phase == Phase::Moving
     }
 
     /// Whether the farewell goes behind what is queued: nothing else follows.

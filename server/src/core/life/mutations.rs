@@ -23,6 +23,8 @@ pub enum Mutation {
     FlushForever,
     /// The brain is told of the end of what it has never heard of, or has sent away.
     TellStranger,
+    /// What is queued to a connection that was to move, and stays, is forgotten.
+    ForgetQueued,
 }
 
 impl Mutation {
@@ -37,6 +39,7 @@ impl Mutation {
         Self::DropUnread,
         Self::FlushForever,
         Self::TellStranger,
+        Self::ForgetQueued,
     ];
 }
 

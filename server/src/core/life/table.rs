@@ -220,13 +220,15 @@ impl Life {
     #[inline]
     fn emptied(&mut self, now: Moment) -> Actions {
         self.sending = Sending::Idle;
+        if self.phase == Phase::Moving {
+            return self.settle(now);
+        }
         let drained = if std::mem::take(&mut self.tell_drained) {
             Actions::of(Action::TellDrained)
         } else {
             Actions::NONE
         };
         drained.with(match self.phase {
-            Phase::Moving => self.settle(now),
             Phase::Flushing => self.flushed(now),
             Phase::Accepting
             | Phase::Heading
@@ -234,6 +236,7 @@ impl Life {
             | Phase::Shaking
             | Phase::Open(_)
             | Phase::HalfClosed
+            | Phase::Moving
             | Phase::Giving
             | Phase::Lingering
             | Phase::Aborting

@@ -34,8 +34,7 @@ impl Worker {
             self.io.metrics().connections_refused.add(1);
             return self.io.ring.close(slot);
         }
-        let Ok(handshake) = self.tls.handshake() else { return self.io.ring.close(slot) };
-        let shaking = Shaking { accepted: Instant::now(), handshake };
+        let shaking = Shaking { accepted: Instant::now(), handshake: None };
         let until = self.io.now.after(self.io.shared.handshake_timeout);
         let conn = Conn::new(slot, Tls::Handshake(Box::new(shaking)), Life::accepted(until));
         let id = self.io.conns.insert(conn);
@@ -125,7 +124,8 @@ impl Worker {
         let conn = self.io.conns.get(id).expect("it has just received something");
         let Shaking { accepted, handshake } = conn.take_handshake();
         let mut out = Vec::new();
-        let progress = handshake.receive(bytes, &mut out);
+        let handshake = handshake.map_or_else(|| self.tls.handshake(), Ok);
+        let progress = handshake.and_then(|handshake| handshake.receive(bytes, &mut out));
         let answered = !out.is_empty();
         if answered {
             conn.queue().sealed.append(&mut out);
@@ -134,7 +134,7 @@ impl Worker {
         match progress {
             Ok(Progress::Continue(handshake)) => {
                 let conn = self.io.conns.get(id).expect("nothing has ended it");
-                conn.tls = Tls::Handshake(Box::new(Shaking { accepted, handshake }));
+                conn.tls = Tls::Handshake(Box::new(Shaking { accepted, handshake: Some(handshake) }));
                 if answered {
                     // Until its first flight is whole, what follows waits in the queue as well.
                     self.io.on(id, Event::Answered);
@@ -156,9 +156,12 @@ impl Worker {
     fn established(&mut self, id: ConnId, established: Established) {
         self.io.metrics().handshakes.add(1);
         self.io.on(id, Event::Established);
+        // Its keys are expanded.
+        self.io.touch(id);
         let number = self.io.shared.opened.fetch_add(1, Ordering::Relaxed);
         self.input(Input::Opened(id, number));
-        let Established { records, plaintext, ciphertext } = established;
+        let Established { records, plaintext, ciphertext, resumed, tickets: _ } = established;
+        self.io.metrics().handshakes_resumed.add(u64::from(resumed));
         self.read_on(id, records, &plaintext, ciphertext);
     }
 

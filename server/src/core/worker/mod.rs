@@ -29,6 +29,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// Messages taken from each other core in one turn.
 const MESSAGES_PER_TURN_MAX: usize = 1024;
 
+/// Handshakes between two ticks from which on many newcomers come: a few percent of a core's time.
+const MANY_COME: u64 = 32;
+
 /// How long a draining core waits for its connections to close.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -37,7 +40,7 @@ pub(super) struct Worker {
     shard: Shard,
     io: Io,
     link: CoreLink,
-    /// Of the newest certificate.
+    /// Of the newest certificate, and the newest keys of tickets.
     tls: TlsServer,
     accepting: bool,
     /// Accepting has failed: it waits for a descriptor to be closed, or for the next tick.
@@ -49,6 +52,8 @@ pub(super) struct Worker {
     hello_bytes: HashMap<ConnId, Vec<u8>>,
     /// TLS handshakes under way, oldest first, with their deadlines.
     handshakes: VecDeque<(Moment, ConnId)>,
+    /// How many handshakes there had been at the last tick.
+    handshakes_before: u64,
     /// Connections of which one half has come: the descriptor or all else.
     arriving: HashMap<TransferId, Half>,
     questions_asked: u64,
@@ -79,6 +84,7 @@ impl Worker {
             hellos: VecDeque::new(),
             hello_bytes: HashMap::new(),
             handshakes: VecDeque::new(),
+            handshakes_before: 0,
             arriving: HashMap::new(),
             questions_asked: 0,
             next_tick: Instant::now() + TICK,
@@ -235,7 +241,7 @@ impl Worker {
                     }
                 }
                 Call::Drain => {}
-                Call::Certificate(tls) => self.tls = tls,
+                Call::Tls(tls) => self.tls = tls,
                 Call::Slots(table) => self.input(Input::Slots(table)),
                 Call::Load(asker) => {
                     let metrics = self.io.metrics();
@@ -262,7 +268,9 @@ impl Worker {
         self.io.end_overdue();
         self.io.tidy();
         self.tidy();
-        self.io.hibernate_some();
+        let handshakes = self.io.metrics().handshakes.get();
+        let came = handshakes - std::mem::replace(&mut self.handshakes_before, handshakes);
+        self.io.hibernate_some(came >= MANY_COME);
         let (users, logs) = self.shard.in_memory();
         self.io.metrics().users_in_memory.set(users as u64);
         self.io.metrics().logs_in_memory.set(logs as u64);

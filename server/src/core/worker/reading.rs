@@ -6,7 +6,7 @@ use tern_wire::errors::{Farewell, Reason};
 use tern_wire::frame::{FrameBuffer, FrameError};
 use tern_wire::tls::{Opened, Records, TlsError};
 
-use super::super::conn::{Conn, Moved, Tls};
+use super::super::conn::{Conn, Moved, Queue, Tls};
 use super::super::io::Io;
 use super::super::life::{Bytes, Ended, Event, Life};
 use super::super::strangers::STRANGER_FRAMES_AT_ONCE;
@@ -105,9 +105,11 @@ impl Worker {
 
     /// Both halves of a connection have come from another core.
     pub(super) fn moved_here(&mut self, slot: u32, moved: Moved) {
-        let Moved { records, frames, unread, arrival, is_stranger, stranger, proxied, .. } = moved;
+        let Moved { records, frames, queue, unread, arrival, is_stranger, stranger, proxied, .. } = moved;
         let mut conn = Conn::new(slot, Tls::Gone, Life::arrived(self.io.now));
         conn.frames = frames;
+        let brings_some = queue.is_some();
+        conn.queue = queue.map(|queue| Box::new(Queue { lazy: false, ..*queue }));
         conn.stranger = is_stranger;
         let id = self.io.conns.insert(conn);
         if let Some(stranger) = stranger {
@@ -117,6 +119,9 @@ impl Worker {
             self.io.welcome(id, slot, proxied);
         }
         self.io.metrics().connections_taken.add(1);
+        if brings_some {
+            self.io.on(id, Event::Queued);
+        }
         self.arrived(id, arrival);
         self.read_on(id, records, &unread.plaintext, unread.ciphertext);
         self.io.on(id, Event::Read);

@@ -58,9 +58,6 @@ impl World {
             }
             Action::Give => {
                 self.is_still("given away")?;
-                if self.queued {
-                    return Err("a connection is given away before what is queued has left".to_owned());
-                }
                 once(&mut self.kernel.give, "a connection is given away twice")
             }
             Action::StayHere => match self.brain {
@@ -72,7 +69,7 @@ impl World {
                 other => Err(format!("what stays is told to a brain that has it as {other:?}")),
             },
             Action::HandOver => {
-                self.unread = 0;
+                (self.unread, self.queued) = (0, false);
                 self.is_still("handed over")
             }
             Action::Close => self.close(),

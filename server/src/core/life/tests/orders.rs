@@ -115,4 +115,5 @@ mistakes! {
     bytes_that_are_dropped_are_found: DropUnread, "bytes are dropped";
     a_life_without_a_deadline_is_found: FlushForever, "nothing follows by Silence";
     a_brain_that_is_told_of_a_stranger_is_found: TellStranger, "the brain is told of an end";
+    a_queue_that_is_forgotten_is_found: ForgetQueued, "nobody sends what is queued";
 }

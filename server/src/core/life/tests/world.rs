@@ -150,6 +150,11 @@ impl World {
 
     /// Has something happen.
     pub(super) fn take(&mut self, choice: Choice) -> Result<(), Wrong> {
+        self.take_it(choice)?;
+        self.somebody_sends()
+    }
+
+    fn take_it(&mut self, choice: Choice) -> Result<(), Wrong> {
         match choice {
             Choice::Asked(place) => {
                 self.kernel.ask = false;
@@ -375,6 +380,9 @@ impl World {
         if self.kernel.closed || !self.life.may_send() {
             return Ok(());
         }
+        if self.life.takes_its_queue_along() {
+            return self.on(Event::Emptied);
+        }
         if self.life.says_farewell() && self.brain != BrainKnows::NotYet {
             self.queued |= !std::mem::replace(&mut self.farewell_said, true);
         }
@@ -384,6 +392,15 @@ impl World {
         }
         self.submit()?;
         self.on(Event::Submitted)
+    }
+
+    /// What is queued to an open connection leaves in this turn, or behind the send under way.
+    fn somebody_sends(&self) -> Result<(), Wrong> {
+        let waits = self.queued && !self.kernel.closed && self.life.takes_frames();
+        if waits && !self.dirty && !self.kernel.send {
+            return Err("nobody sends what is queued".to_owned());
+        }
+        Ok(())
     }
 
     pub(super) fn submit(&mut self) -> Result<(), Wrong> {
