@@ -9,7 +9,7 @@ use tern_wire::limits::PAGE_BYTES_MAX;
 
 use super::group::{Newcomer, UNKNOWN_GROUP};
 use super::load::entry_of;
-use super::log::Lacked;
+use super::log::{Lacked, Log};
 use super::{After, Cx, Logs, ScanFor, UNREADABLE, glance_failed, page_failed, tell_page};
 use crate::entry::Entry;
 use crate::held::Load;
@@ -146,12 +146,7 @@ impl Logs {
         if !is_met && log.seen_member(user).is_some() {
             return self.meet_newcomer(cx, id, Newcomer::Pull(Box::new(pull)));
         }
-        let is_unsaved = log.device(pull.author).is_some_and(|device| !device.saved);
-        let is_unsaved = log.group.is_some() && is_unsaved;
-        let is_unflushed =
-            !pull.marked && !pull.flushed && !log.held.is_still() && !is(Mutation::PullUnflushed);
-        if pull.writes_mark && (is_unsaved || is_unflushed) {
-            // That it is known here must be durable before it is told anything.
+        if rests_on_writes(log, &pull) {
             return self.after(cx, After::Pull(id, Box::new(pull)));
         }
         let (durable, head) = (log.visible_to(user, log.durable.seq()), log.visible_to(user, log.head));
@@ -283,6 +278,14 @@ impl Logs {
             }
         }
     }
+}
+
+/// Whether something must be durable before a device is told anything: in a group, that it is known there; of a new one, the marks that
+/// it then relies on.
+fn rests_on_writes(log: &mut Log, pull: &Pull) -> bool {
+    let is_unsaved = log.group.is_some() && log.device(pull.author).is_some_and(|device| !device.saved);
+    let is_unflushed = !pull.marked && !pull.flushed && !log.held.is_still() && !is(Mutation::PullUnflushed);
+    pull.writes_mark && (is_unsaved || is_unflushed)
 }
 
 #[cfg(test)]
