@@ -36,6 +36,8 @@ tern_storage::mutations! {
     PushOldPage => "shard/tests/catching_up.rs" 1..60;
     /// What is in memory of a device's inbox is taken for a mark in the store.
     TrustInbox => "shard/tests/marks.rs" 0..1;
+    /// A retry is answered while something becomes of the log, without how far the others are.
+    AnswerBesideChange => "sim/tests/fdb.rs" 8180..8200;
     /// A new device is told what it lacks while marks of it are on their way into the store.
     PullUnflushed => "sim/tests/fdb.rs" 4440..4460;
     /// A member who can't be read for now makes the log a damaged one.

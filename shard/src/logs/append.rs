@@ -22,7 +22,7 @@ use crate::effects::Stage;
 use crate::entry::{Author, Entry, KIND_TIMER, fingerprint, log_of, members_of, peer_of};
 use crate::held::Load;
 use crate::limits::{GROUP_UNWRITTEN_MAX, LOG_WAITING_MAX};
-use crate::message::{FrontOp, Send, Unreadable, UserOp, Watermarks};
+use crate::message::{FrontOp, LogOp, Send, Unreadable, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Reply};
 
@@ -154,6 +154,9 @@ impl Logs {
                 return Tried::Settled;
             }
             match log.durable.prove(entry.seq, entry.time_ms) {
+                Some(_) if waits_for_change(log, id, send.author) => {
+                    self.after(cx, After::Ask(id, Box::new(LogOp::Send(send))));
+                }
                 Some(proof) => {
                     let again = sent(id, proof, send.client_id, entry.expires_ms());
                     answer_again(cx, log, (id, send.author), send.asker, again);
@@ -199,7 +202,12 @@ impl Logs {
         };
         let send = log.sends.pop_front().expect(ASKER);
         if expected == ERASED || expected == fingerprint(send.kind, &send.body, send.envelope.as_deref()) {
-            answer_again(cx, log, (id, send.author), send.asker, sent(id, proof, send.client_id, expires_ms));
+            if waits_for_change(log, id, send.author) {
+                self.after(cx, After::Ask(id, Box::new(LogOp::Send(send))));
+            } else {
+                let again = sent(id, proof, send.client_id, expires_ms);
+                answer_again(cx, log, (id, send.author), send.asker, again);
+            }
         } else {
             cx.refuse(send.asker, REUSED);
         }
@@ -312,12 +320,21 @@ impl Logs {
     }
 
     /// The entry of a retry is durable too, for it was in this batch or one before.
-    pub(super) fn sent_again(&mut self, cx: &mut Cx, asker: Asker, entry: &Entry) {
+    pub(super) fn sent_again(&mut self, cx: &mut Cx, asker: Asker, entry: Arc<Entry>) {
         let log = self.pinned(entry.log);
+        if waits_for_change(log, entry.log, entry.author) {
+            return self.after(cx, After::Again(asker, entry));
+        }
         let proof = log.durable.prove(entry.seq, entry.time_ms).expect("batches become durable in order");
         let again = sent(entry.log, proof, entry.client_id, entry.expires_ms());
         answer_again(cx, log, (entry.log, entry.author), asker, again);
     }
+}
+
+/// Whether a retry is answered only when what becomes of the log is durable: until then nobody is told how far the others are, and who
+/// retries would not ask.
+fn waits_for_change(log: &Log, id: LogId, author: Author) -> bool {
+    peer_of(id, author.user) != Some(author.user) && log.is_changing() && !is(Mutation::AnswerBesideChange)
 }
 
 /// Answers a retry. The peer may have got it, and more, while its device was away: of a chat that it did not know to have written in, it
@@ -325,8 +342,9 @@ impl Logs {
 fn answer_again(cx: &mut Cx, log: &Log, (id, author): (LogId, Author), asker: Asker, sent: Reply) {
     let marks = log.shown_of_others(id, author.user);
     let is_other = peer_of(id, author.user) != Some(author.user);
+    let is_other = is_other && !(log.is_changing() && is(Mutation::AnswerBesideChange));
     match asker {
-        Asker::Connection(origin) if is_other && !log.is_changing() && marks != Watermarks::default() => {
+        Asker::Connection(origin) if is_other && marks != Watermarks::default() => {
             cx.tell_front(origin.place, FrontOp::SentAgain(origin.ask, Box::new((sent, id, marks))));
         }
         asker => cx.reply(asker, sent),

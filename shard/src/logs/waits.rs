@@ -110,7 +110,7 @@ impl Logs {
         self.pinned(id).held.settle();
         match after {
             After::Append(origin, entry) => self.appended(cx, proof, origin, entry),
-            After::Again(origin, entry) => self.sent_again(cx, origin, &entry),
+            After::Again(origin, entry) => self.sent_again(cx, origin, entry),
             After::Acknowledged(acknowledged) => self.acknowledged(cx, acknowledged),
             After::Pull(log, pull) => {
                 if let Some(device) = self.pinned(log).device(pull.author) {
