@@ -126,6 +126,23 @@ fn slots_that_move_are_counted_and_nobody_loses_anything() {
     assert!(String::from_utf8_lossy(&one.stderr).contains("--cores 2"));
 }
 
+#[cfg(feature = "fdb")]
+#[test]
+fn the_foundationdb_engine_and_a_bare_client_commit_the_same_rows() {
+    let Some(foundationdb) = tern_testkit::FoundationDb::start() else { return };
+    let file = foundationdb.cluster_file().display().to_string();
+    let report =
+        bench(&["fdb", "--cluster-file", &file, "--seconds", "0.5", "--rounds", "2", "--window", "8"]);
+    assert_eq!(
+        (number(&report, "errors"), report["rounds"].as_array().map(Vec::len)),
+        (0.0, Some(2)),
+        "{report}"
+    );
+    let keys = ["engine_rows_per_s", "bare_rows_per_s", "ratio", "p99_ratio"];
+    assert!(keys.iter().all(|key| number(&report, key) > 0.0), "{report}");
+    ["engine_ack_ms", "bare_ack_ms"].iter().for_each(|key| percentiles(&report, key));
+}
+
 #[test]
 #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn others_fan_out_beside_a_group_where_they_are_there() {

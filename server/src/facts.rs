@@ -61,6 +61,22 @@ impl Facts<'_> {
         })
     }
 
+    /// What has become of commits, if the store is FoundationDB.
+    fn foundationdb(&self) -> Option<Value> {
+        let is_it = self.store.iter().any(|statistic| statistic.name == "fdb_commits");
+        is_it.then(|| {
+            json!({
+                "commits": self.gauge("fdb_commits"),
+                "batches": self.gauge("fdb_batches"),
+                "rows": self.gauge("fdb_rows"),
+                "conflicts": self.gauge("fdb_conflicts"),
+                "unknown": self.gauge("fdb_unknown"),
+                "unknown_was_in": self.gauge("fdb_unknown_was_in"),
+                "retries": self.gauge("fdb_retries"),
+            })
+        })
+    }
+
     /// What an operator should know at once: sentences.
     fn alarms(&self) -> Vec<String> {
         let mut alarms = Vec::new();
@@ -131,6 +147,7 @@ impl Facts<'_> {
                 "commit_groups": self.gauge("commit_groups"),
                 "free_bytes": self.space.map(|space| space.free),
                 "free_bytes_min": self.space.map(|space| space.free_min),
+                "fdb": self.foundationdb(),
             },
             "codes_waiting": node.codes_waiting.get(),
             "certificate_end_s": node.certificate_end_timestamp_seconds.get(),

@@ -128,12 +128,26 @@ fn machine(node: &Value, before: Option<(&Value, f64)>) -> Vec<Line> {
         (quantiles("commit_seconds"), quantiles("turn_seconds"));
     let commits = format!("p50 {commit_50}, p99 {commit_99}; a core's turn p50 {turn_50}, p99 {turn_99}");
     let store = &node["store"];
-    let stored = format!(
-        "{} in tables, {} segments of log, {} waiting for the tables",
-        size(number(&store["table_bytes"])),
-        store["log_segments"],
-        size(number(&store["waiting_bytes"])),
-    );
+    let fdb = &store["fdb"];
+    let in_fdb = || {
+        format!(
+            "FoundationDB: {} commits of {} batches; {} unknown, {} conflicts, {} put off",
+            short(number(&fdb["commits"])),
+            short(number(&fdb["batches"])),
+            short(number(&fdb["unknown"])),
+            short(number(&fdb["conflicts"])),
+            short(number(&fdb["retries"])),
+        )
+    };
+    let on_disk = || {
+        format!(
+            "{} in tables, {} segments of log, {} waiting for the tables",
+            size(number(&store["table_bytes"])),
+            store["log_segments"],
+            size(number(&store["waiting_bytes"])),
+        )
+    };
+    let stored = if fdb.is_object() { in_fdb() } else { on_disk() };
     let mut lines = vec![("commits", commits), ("store", stored)];
     if let Some(free) = store["free_bytes"].as_f64() {
         let least = size(number(&store["free_bytes_min"]));

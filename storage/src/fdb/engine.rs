@@ -177,7 +177,7 @@ impl Engine for Fdb {
     }
 
     fn statistics(&self) -> Vec<Statistic> {
-        self.shared.statistics.list(self.client.busyness())
+        self.shared.statistics.list(self.client.busyness(), self.trouble().is_some())
     }
 
     fn failed(&self) -> Option<String> {

@@ -39,7 +39,7 @@ impl Count {
 
 impl Statistics {
     /// All of it.
-    pub(super) fn list(&self, busyness: f64) -> Vec<Statistic> {
+    pub(super) fn list(&self, busyness: f64, waits: bool) -> Vec<Statistic> {
         let counter = |name, help, of: &Count| Statistic {
             name,
             help,
@@ -76,6 +76,11 @@ impl Statistics {
                 "Reads that FoundationDB did not answer in time.",
                 &self.reads_failed,
             ),
+            Statistic {
+                name: "fdb_waits",
+                help: "1 while FoundationDB does not answer, or is locked; the log and /readyz say which.",
+                value: StatisticValue::Gauge(waits.into()),
+            },
             Statistic {
                 name: "fdb_client_busy_permille",
                 help: "How busy the client library's thread is, of 1000.",

@@ -143,7 +143,7 @@ impl Engine for SteppedFdb {
     }
 
     fn statistics(&self) -> Vec<Statistic> {
-        self.shared.statistics.list(0.0)
+        self.shared.statistics.list(0.0, self.trouble().is_some())
     }
 
     fn failed(&self) -> Option<String> {
