@@ -32,6 +32,7 @@ pub(crate) struct FdbCaller {
 struct Task {
     token: Token,
     running: Running,
+    is_commit: bool,
     woken: Arc<Woken>,
 }
 
@@ -85,7 +86,7 @@ impl FdbCaller {
     /// Has a request go on as far as it can.
     fn go_on(&mut self, at: usize) {
         let Some(task) = self.tasks[at].as_mut() else { return };
-        task.woken.is_ready.store(false, Ordering::Release);
+        task.woken.is_ready.swap(false, Ordering::AcqRel);
         let waker = Waker::from(task.woken.clone());
         if let Poll::Ready(outcome) = task.running.as_mut().poll(&mut Context::from_waker(&waker)) {
             self.ended.push_back((task.token, outcome));
@@ -99,13 +100,14 @@ impl Caller for FdbCaller {
     fn start(&mut self, request: Request) -> Token {
         self.asked += 1;
         let token = Token(self.asked);
+        let is_commit = matches!(request, Request::Commit(_));
         let running = requests::run(self.database.clone(), self.prefix.clone(), request);
         let at = self.free.pop().unwrap_or_else(|| {
             self.tasks.push(None);
             self.tasks.len() - 1
         });
         let woken = Arc::new(Woken { task: at, is_ready: AtomicBool::new(false), ready: self.ready.clone() });
-        self.tasks[at] = Some(Task { token, running, woken });
+        self.tasks[at] = Some(Task { token, running, is_commit, woken });
         self.go_on(at);
         if !self.ended.is_empty() {
             // Whoever looks for outcomes must be told of one that was there at once.
@@ -144,7 +146,7 @@ impl Caller for FdbCaller {
 /// A commit that is cancelled may land, and a future that is dropped is cancelled: what is under way when its caller goes is left to end.
 impl Drop for FdbCaller {
     fn drop(&mut self) {
-        for task in self.tasks.drain(..).flatten() {
+        for task in self.tasks.drain(..).flatten().filter(|task| task.is_commit) {
             std::mem::forget(task.running);
         }
     }

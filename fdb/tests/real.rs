@@ -104,6 +104,8 @@ fn whoever_takes_a_store_over_fences_the_one_before() {
         other => panic!("a process that has lost its store commits: {other:?}"),
     }
     let mut of_second = Caller::new(&second);
+    // What a start does behind others' backs comes before this, in the one lane.
+    of_second.commit(put(&[(keys::user(3), "three")]));
     let all = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
     let left = of_second.scan(keys::lane_records_before(second.process()), Direction::Forwards, all);
     assert!(left.rows.is_empty(), "nothing is left of those before");
@@ -141,8 +143,9 @@ fn a_start_waits_for_foundationdb_and_says_so() {
         let opening = scope.spawn(|| {
             let client = FdbClient::open(place.clone()).expect("a client needs no server");
             let waits = |why: &str| {
-                assert!(why.contains("127.0.0.1") && why.contains("fdb.cluster"), "{why}");
+                // Whatever it says, the other thread goes on.
                 said.store(true, Ordering::Release);
+                assert!(why.contains("127.0.0.1") && why.contains("fdb.cluster"), "{why}");
             };
             Fdb::open(Arc::new(client), FdbOptions::default(), 1, waits).expect("it comes")
         });
@@ -221,6 +224,19 @@ fn check(engine: &Fdb, writing: &Writing) {
     }
 }
 
+/// Waits until operators are told this.
+fn is_told(engine: &Fdb, what: &str) {
+    let since = Instant::now();
+    while engine.trouble().is_none_or(|trouble| !trouble.contains(what)) {
+        assert!(
+            since.elapsed() < Duration::from_secs(60),
+            "operators are not told: {what}; but {:?}",
+            engine.trouble()
+        );
+        thread::yield_now();
+    }
+}
+
 fn counters(engine: &Fdb) -> BTreeMap<&'static str, u64> {
     let counter = |statistic: tern_storage::Statistic| match statistic.value {
         StatisticValue::Counter(value) => Some((statistic.name, value)),
@@ -266,13 +282,15 @@ fn kills_freezes_and_locks_of_foundationdb_lose_double_and_reorder_nothing() {
             Nemesis::Freeze => {
                 fdb.pause();
                 thread::sleep(lasts);
+                // Half of them until operators are told.
+                if rng.bool() {
+                    is_told(&engine, "does not answer");
+                }
                 fdb.go_on();
             }
             Nemesis::Lock => {
                 fdb.lock();
-                while engine.trouble().is_none_or(|trouble| !trouble.contains("locked")) {
-                    thread::yield_now();
-                }
+                is_told(&engine, "locked");
                 fdb.unlock();
             }
         }
@@ -282,6 +300,11 @@ fn kills_freezes_and_locks_of_foundationdb_lose_double_and_reorder_nothing() {
     let writing = writer.join().expect("what must hold holds");
     println!("{:?}, {:?}", writing.heard, counters(&engine));
     assert_eq!((writing.heard.refused, writing.heard.unknown), (0, 0), "nothing is given up");
+    let met = counters(&engine);
+    assert!(
+        met["fdb_unknown"] + met["fdb_conflicts"] + met["fdb_locked"] > 0,
+        "nothing was in the way: {met:?}"
+    );
     check(&engine, &writing);
     assert_eq!(engine.trouble(), None);
 }

@@ -105,7 +105,7 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
     prepare_process();
     make_data_dir(config)?;
     let engine = store::open(config)?;
-    let run = begin_run(&*engine, config.restored)?;
+    let run = store::patiently(config.engine, || begin_run(&*engine, config.restored))?;
     let for_clients = |error| RunError::Listen(config.listen, "clients", error);
     let listener = listen(config.listen).map_err(for_clients)?;
     let address = listener.local_addr().map_err(for_clients)?;
@@ -176,8 +176,10 @@ impl Parts {
     fn make(config: &Config, engine: Arc<dyn Engine>) -> Result<(Self, bool), RunError> {
         let metrics = Arc::new(Metrics::new(config.core_count()));
         let clock = Clock::start();
-        let tickets = TicketKeys::load(engine.clone(), clock.clone(), config.limits.ticket_valid_ms)
-            .map_err(RunError::Store)?;
+        let tickets = store::patiently(config.engine, || {
+            TicketKeys::load(engine.clone(), clock.clone(), config.limits.ticket_valid_ms)
+                .map_err(RunError::Store)
+        })?;
         let (certificates, made) = load_certificate(config, tickets.tickets(), metrics.node.clone())?;
         // A core that has not begun yet is not stuck.
         metrics.cores().for_each(|core| core.last_turn_timestamp_ms.set(clock.now_ms()));

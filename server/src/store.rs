@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tern_storage::Engine;
 use tern_storage::embedded::{Embedded, EmbeddedOptions};
 use tern_storage::memory::Memory;
+use tern_storage::{Engine, StoreError};
 
 use crate::config::{Config, EngineKind};
 use crate::run::RunError;
+
+/// Before something of a start is done again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Opens the store that the configuration names.
 pub(crate) fn open(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
@@ -19,6 +22,22 @@ pub(crate) fn open(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
         }
         EngineKind::Embedded => open_embedded(config),
         EngineKind::Fdb => open_fdb(config),
+    }
+}
+
+/// Does something of a start again for as long as FoundationDB does not answer, and says so: it is waited for then, and not given up.
+pub(crate) fn patiently<R>(
+    engine: EngineKind,
+    mut act: impl FnMut() -> Result<R, RunError>,
+) -> Result<R, RunError> {
+    loop {
+        match act() {
+            Err(RunError::Store(error @ StoreError::Unreachable { .. })) if engine == EngineKind::Fdb => {
+                tracing::warn!(why = %error, "ternd waits for its store");
+                std::thread::sleep(AGAIN);
+            }
+            done => return done,
+        }
     }
 }
 
@@ -44,7 +63,6 @@ fn open_embedded(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
 #[cfg(feature = "fdb")]
 fn open_fdb(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
     use tern_fdb::{FdbClient, Place, Tls};
-    use tern_storage::StoreError;
     use tern_storage::fdb::{Fdb, FdbOptions};
 
     let fdb = &config.fdb;

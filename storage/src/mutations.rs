@@ -130,6 +130,8 @@ mutations! {
     SkipLaneRecord => "storage/tests/fdb.rs" 0..200;
     /// A batch is fenced by the slots of its keys, in place of those that have decided it.
     FenceByKeysSlot => "storage/tests/fdb.rs" 0..200;
+    /// A transaction does not rest on who owns the store.
+    ForgetOwner => "storage/tests/fdb.rs" 0..200;
     /// The version that a lane's commit has made serves as one that the next may rest on.
     OwnVersionAsTicket => "storage/tests/fdb.rs" 0..200;
 }

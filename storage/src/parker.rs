@@ -150,6 +150,8 @@ pub(crate) fn spawn<L: Send + 'static>(
             fence(Ordering::SeqCst);
             parker.new_links().into_iter().for_each(|link| work.link(link));
             match work.turn() {
+                // Whoever wakes it says so here as well: what it does in its turn may have taken the token.
+                Turn::Idle | Turn::IdleFor(_) if !parker.sleeping.load(Ordering::Acquire) => {}
                 Turn::Idle if !parker.is_closed() => thread::park(),
                 Turn::IdleFor(wait) => thread::park_timeout(wait),
                 Turn::Idle | Turn::Worked | Turn::Later(_) => {}

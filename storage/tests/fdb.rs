@@ -52,6 +52,8 @@ struct World {
     random: Stream,
     fdb: SimFdb,
     engine: Option<SteppedFdb>,
+    /// One that has lost the store, and may not know.
+    last: Option<SteppedFdb>,
     ports: Vec<Box<dyn Port>>,
     cores: Vec<Core>,
     owned: Vec<Owned>,
@@ -69,6 +71,7 @@ impl World {
             random: Stream::named(seed, "the world"),
             fdb: SimFdb::new(seed, Odds::default()),
             engine: None,
+            last: None,
             ports: Vec::new(),
             cores: (0..CORES).map(|index| Core::new(index, PORTS)).collect(),
             owned: (0..CORES).map(|_| Owned::default()).collect(),
@@ -82,7 +85,10 @@ impl World {
     /// Some lives of a process; at the end of all nothing is in the way, and everything is answered.
     fn live(&mut self) {
         for life in 0..LIVES {
-            self.fdb.heal();
+            // Perhaps what is wrong goes on while another one takes the store over.
+            if self.random.below(2) == 0 {
+                self.fdb.heal();
+            }
             self.open();
             self.verify();
             let odds = self.odds();
@@ -94,9 +100,20 @@ impl World {
             self.die();
         }
         self.fdb.heal();
-        // What is late has landed.
-        self.pass(Duration::from_secs(10));
         self.open();
+        self.verify();
+        // What is late has landed, or never will, and whoever has lost the store knows it.
+        self.pass(Duration::from_secs(10));
+        if let Some(last) = self.last.take() {
+            last.step(self.now);
+            self.pass(Duration::from_secs(1));
+            last.step(self.now);
+            assert!(
+                last.failed().is_some_and(|why| why.contains("taken the store over")),
+                "seed {}",
+                self.seed
+            );
+        }
         self.verify();
     }
 
@@ -132,6 +149,9 @@ impl World {
     /// Time passes.
     fn pass(&mut self, while_: Duration) {
         self.now += while_;
+        if let Some(last) = &self.last {
+            last.step(self.now);
+        }
         match &self.engine {
             Some(engine) => drop(engine.step(self.now)),
             None => self.fdb.run_until(self.now),
@@ -255,7 +275,8 @@ impl World {
     /// The process ends without a word.
     fn die(&mut self) {
         self.poll();
-        self.engine = None;
+        // Perhaps it only seems so.
+        self.last = self.engine.take().filter(|_| self.random.below(2) == 0);
         self.ports.clear();
         self.cores.iter_mut().for_each(|core| core.reads.clear());
         let wait = Duration::from_micros(self.random.below(2_000_000));

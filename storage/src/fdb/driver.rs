@@ -64,6 +64,8 @@ pub(super) struct Ground {
     asked: BTreeMap<Token, Asked>,
     /// A ticket, or what it takes, is asked for.
     ticket_comes: bool,
+    /// Since when one is wanted that has not come.
+    ticket_asked: Option<Duration>,
     no_ticket_before: Duration,
     waiting: Waiting,
     sight: Sight,
@@ -112,6 +114,7 @@ impl Driver {
             caller,
             asked: BTreeMap::new(),
             ticket_comes: false,
+            ticket_asked: None,
             no_ticket_before: Duration::ZERO,
             waiting: Waiting::default(),
             sight: Sight::default(),
@@ -132,24 +135,29 @@ impl Driver {
         let mut next: Vec<Duration> = Vec::new();
         let Self { ground, lanes, .. } = self;
         next.extend(lanes.iter_mut().filter_map(|lane| lane.proceed(ground)));
-        let has_work = lanes.iter().any(Lane::has_work);
-        if has_work {
+        let waits_since = lanes.iter().filter_map(Lane::waits_since).chain(ground.ticket_asked).min();
+        if lanes.iter().any(Lane::has_work) {
             self.worked = Some(now);
-            ground.waiting.begins(now);
-        }
-        if heard {
-            let Ground { waiting, statistics, .. } = ground;
-            waiting.goes_on(&statistics.0.health, has_work, now);
         }
         let is_busy = self.worked.is_some_and(|then| now.saturating_sub(then) < TICKET_AGE_MAX);
         next.extend(ground.ask_for_ticket(is_busy));
-        next.extend(ground.look());
+        next.extend(ground.look(waits_since));
         ground.ports.wake();
         match next.into_iter().min() {
             _ if heard || taken => Turn::Worked,
             Some(when) => Turn::IdleFor(when.saturating_sub(now).max(Duration::from_micros(1))),
             None => Turn::Idle,
         }
+    }
+
+    /// Nothing is waited for any more: who waits is told that nobody knows.
+    pub(super) fn give_up(&mut self) {
+        self.ground.fail("the store is closing, and FoundationDB has not answered".to_owned());
+        let Self { ground, lanes, .. } = self;
+        for lane in lanes {
+            let _ = lane.proceed(ground);
+        }
+        ground.ports.wake();
     }
 
     /// Whether a lane has anything to do.
@@ -230,7 +238,16 @@ impl Ground {
     pub(super) fn start(&mut self, request: Request, asked: Asked) {
         let token = self.caller.start(request);
         self.asked.insert(token, asked);
-        self.waiting.begins(self.now);
+    }
+
+    /// FoundationDB has done something.
+    pub(super) fn done(&mut self) {
+        self.waiting.done();
+    }
+
+    /// FoundationDB has said why it does not.
+    pub(super) fn not_done(&mut self, code: Code) {
+        self.waiting.not_done(code);
     }
 
     /// A version is known.
@@ -238,17 +255,11 @@ impl Ground {
         self.sight.see(&self.statistics.0.seen, version, self.now);
     }
 
-    /// An operator has locked the database.
-    pub(super) fn is_locked(&mut self) {
-        self.waiting.is_locked(&self.statistics.0.health);
-    }
-
     /// Something could not be read.
     fn read_failed(&mut self, code: Code) {
-        match meaning(code) {
-            Meaning::Locked => self.is_locked(),
-            Meaning::Broken => self.broken(code),
-            Meaning::Conflict | Meaning::Unknown | Meaning::Again => {}
+        self.not_done(code);
+        if meaning(code) == Meaning::Broken {
+            self.broken(code);
         }
     }
 
@@ -282,6 +293,7 @@ impl Ground {
             return Some(due);
         }
         self.ticket_comes = true;
+        self.ticket_asked.get_or_insert(self.now);
         self.statistics.tickets.add(1);
         let wants = vec![Want::Value(keys::owner()), Want::Value(keys::epochs_version())];
         self.start(Request::Read { at: None, wants }, Asked::Ticket(self.now));
@@ -297,7 +309,10 @@ impl Ground {
             return;
         }
         let Some(count) = number(count) else { return self.damaged("the count of epochs (m epochs)") };
-        if !self.tickets.learn(version, count, since) && !self.ticket_comes {
+        if self.tickets.learn(version, count, (since, self.now)) {
+            self.ticket_asked = None;
+            self.waiting.done();
+        } else if !self.ticket_comes {
             self.ticket_comes = true;
             let all = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
             let wants = vec![
@@ -318,7 +333,9 @@ impl Ground {
         }
         match (number(count), epochs_of(&rows)) {
             (Some(count), Some(epochs)) => {
-                self.tickets.learn_epochs(version, count, epochs.into_iter(), since);
+                self.tickets.learn_epochs(version, count, epochs.into_iter(), (since, self.now));
+                self.ticket_asked = None;
+                self.waiting.done();
             }
             _ => self.damaged("a slot's epoch (s)"),
         }
@@ -344,9 +361,9 @@ impl Ground {
     }
 
     /// Looks for what takes long. Gives when to look again.
-    fn look(&mut self) -> Option<Duration> {
+    fn look(&mut self, waits_since: Option<Duration>) -> Option<Duration> {
         let Self { waiting, statistics, client, sight, now, .. } = self;
-        let silent = waiting.look(&statistics.0.health, || client.silence(), *now);
+        let silent = waiting.look(&statistics.0.health, waits_since, || client.silence(), *now);
         let old = sight.look(&statistics.0.seen, *now);
         silent.into_iter().chain(old).min()
     }

@@ -62,30 +62,28 @@ impl Fdb {
         let caller = client.caller(Arc::new(WakesCommitter(committer.clone())));
         let shared: Arc<Shared> = Arc::default();
         let driver = Driver::new(client.clone(), caller, process, options.clone(), shared.clone());
-        let work =
-            Driving { driver, shared: shared.clone(), parker: committer.clone(), began: Instant::now() };
+        let work = Driving { driver, parker: committer.clone(), began: Instant::now(), closing: None };
         let thread = parker::spawn("tern-fdb", committer.clone(), work)
             .map_err(|error| StoreError::Unreachable { reason: format!("a thread can't start: {error}") })?;
         let opened = Self { client, options, process, committer, shared, thread: Mutex::new(Some(thread)) };
-        opened.forget_others()?;
+        opened.forget_others();
         Ok(opened)
     }
 
-    /// Removes the lane records of processes that have ended: what they had under way rests on the owner's row, and lands no more.
-    fn forget_others(&self) -> Result<(), StoreError> {
+    /// Has the lane records removed of processes that have ended: what they had under way rests on the owner's row, and lands no more.
+    /// If it can't be done now, the next start does it.
+    fn forget_others(&self) {
         let (wake, _) = waiter();
-        let mut caller = self.client.caller(wake);
+        let mut caller = self.client.caller(wake.clone());
         let limit = ScanLimit { rows: FORGOTTEN_MAX, bytes: usize::MAX };
         let wants = vec![Want::Rows(keys::lane_records_before(self.process), Direction::Forwards, limit)];
         let found = ask(&mut *caller, Request::Read { at: None, wants }, PATIENCE);
-        let Some(Outcome::Read(_, mut found)) = found else { return Ok(()) };
-        let rows = found.pop().expect("they were asked for").rows().rows;
-        if rows.is_empty() {
-            return Ok(());
-        }
+        let Some(Outcome::Read(_, mut found)) = found else { return };
         let mut batch = Batch::default();
+        let rows = found.pop().expect("they were asked for").rows().rows;
         rows.iter().for_each(|(key, _)| batch.delete(&Key::from_raw(key)));
-        self.commit_blocking(batch)
+        // Nobody waits for it.
+        let _ = self.open_port(wake).submit(batch, Fence::default());
     }
 
     /// The number of this process in the store: each start has another.
@@ -111,9 +109,10 @@ impl Wake for WakesCommitter {
 /// What the thread does.
 struct Driving {
     driver: Driver,
-    shared: Arc<Shared>,
     parker: Arc<Parker<Link>>,
     began: Instant,
+    /// Since when it is to end.
+    closing: Option<Duration>,
 }
 
 impl Work<Link> for Driving {
@@ -123,12 +122,19 @@ impl Work<Link> for Driving {
 
     fn turn(&mut self) -> Turn {
         let turn = self.driver.turn(self.began.elapsed());
-        if self.parker.is_closed() {
-            // What FoundationDB does not take in time was not acknowledged.
-            let gives_up = !self.driver.has_work() || self.shared.health.trouble().is_some();
-            return if gives_up { Turn::Idle } else { turn.at_most(PATIENCE) };
+        if !self.parker.is_closed() {
+            return turn;
         }
-        turn
+        if !self.driver.has_work() {
+            return Turn::Idle;
+        }
+        // What FoundationDB does not take in time was not acknowledged.
+        let now = self.began.elapsed();
+        if now.saturating_sub(*self.closing.get_or_insert(now)) < PATIENCE {
+            return turn.at_most(Duration::from_millis(100));
+        }
+        self.driver.give_up();
+        Turn::Idle
     }
 }
 

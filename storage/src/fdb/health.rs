@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use super::client::Version;
+use super::client::{Code, Version};
+use super::codes::{Meaning, meaning};
 use super::options::{SILENCE_MAX, TICKET_AGE_MAX};
 
 /// How the store does, for whoever asks.
@@ -35,55 +36,56 @@ impl Health {
     }
 }
 
-/// From when on what is asked waits, and for what.
+/// What operators are told of what is asked and not done.
 #[derive(Default)]
 pub(super) struct Waiting {
-    since: Option<Duration>,
-    is_locked: bool,
-    told: bool,
+    /// What FoundationDB has said last, unless it has done something since.
+    last: Option<Code>,
+    /// When operators were told last.
+    told: Option<Duration>,
 }
 
 impl Waiting {
-    /// Something was asked for, or waits.
-    pub(super) fn begins(&mut self, now: Duration) {
-        self.since.get_or_insert(now);
+    /// FoundationDB has done something.
+    pub(super) fn done(&mut self) {
+        self.last = None;
     }
 
-    /// FoundationDB has done something: whatever waits, waits from now on.
-    pub(super) fn goes_on(&mut self, health: &Health, is_work_left: bool, now: Duration) {
-        self.since = is_work_left.then_some(now);
-        if std::mem::take(&mut self.told) {
-            health.tell(None);
-        }
-        self.is_locked = false;
+    /// FoundationDB has said why it does not.
+    pub(super) fn not_done(&mut self, code: Code) {
+        self.last = Some(code);
     }
 
-    /// An operator has locked the database.
-    pub(super) fn is_locked(&mut self, health: &Health) {
-        if !std::mem::replace(&mut self.is_locked, true) {
-            self.told = true;
-            health.tell(Some(
-                "FoundationDB is locked: a restore or a switch to another cluster runs".to_owned(),
-            ));
-        }
-    }
-
-    /// Tells operators of a silence, once it is long. Gives when to look again.
+    /// Tells operators of a lock at once, and of anything else once it is long; and that it is over. `since`: what is asked waits since
+    /// then. Gives when to look again.
     pub(super) fn look(
         &mut self,
         health: &Health,
+        since: Option<Duration>,
         silence: impl FnOnce() -> String,
         now: Duration,
     ) -> Option<Duration> {
-        let due = self.since? + SILENCE_MAX;
-        if due > now {
-            return Some(due);
+        let is_locked = self.last.is_some_and(|code| meaning(code) == Meaning::Locked);
+        let long_at = since.map(|since| since + SILENCE_MAX);
+        if !is_locked && long_at.is_none_or(|at| at > now) {
+            if self.told.take().is_some() {
+                health.tell(None);
+            }
+            return long_at;
         }
-        if !self.is_locked {
-            self.told = true;
-            health.tell(Some(format!("FoundationDB does not answer: {}", silence())));
+        if let Some(told) = self.told.filter(|told| *told + SILENCE_MAX > now) {
+            return Some(told + SILENCE_MAX);
         }
-        self.since = Some(now);
+        self.told = Some(now);
+        health.tell(Some(match self.last {
+            _ if is_locked => {
+                "FoundationDB is locked: a restore or a switch to another cluster runs".to_owned()
+            }
+            Some(Code(code)) => {
+                format!("FoundationDB does not do what it is asked (error {code}): {}", silence())
+            }
+            None => format!("FoundationDB does not answer: {}", silence()),
+        }));
         Some(now + SILENCE_MAX)
     }
 }
@@ -92,13 +94,20 @@ impl Waiting {
 #[derive(Default)]
 pub(super) struct Seen {
     version: AtomicI64,
+    /// What was read: reads never go back.
+    read: AtomicI64,
 }
 
 impl Seen {
     /// The version; `None`: only FoundationDB knows.
     pub(super) fn version(&self) -> Option<Version> {
         let version = self.version.load(Ordering::Acquire);
-        (version > 0).then_some(Version(version))
+        (version > 0).then(|| Version(version.max(self.read.load(Ordering::Acquire))))
+    }
+
+    /// Something was read at this version.
+    pub(super) fn read_at(&self, version: Version) {
+        self.read.fetch_max(version.0, Ordering::AcqRel);
     }
 
     fn set(&self, version: Version) {

@@ -85,8 +85,11 @@ struct Group {
     pinned: Option<Version>,
     /// The next attempt rests on no version before this one.
     at_least: Version,
-    /// When the last attempt was made.
+    /// What the last attempt rests on, and when it was made.
+    at: Version,
     sent: Duration,
+    /// When the transaction was made.
+    begun: Duration,
 }
 
 struct Grouped {
@@ -115,6 +118,12 @@ impl Lane {
     /// Whether there is anything to be done in it.
     pub(super) fn has_work(&self) -> bool {
         self.group.is_some() || !self.waiting.is_empty()
+    }
+
+    /// Since when the oldest of what is to be committed waits.
+    pub(super) fn waits_since(&self) -> Option<Duration> {
+        let begun = self.group.as_ref().map(|group| group.begun);
+        begun.or_else(|| self.waiting.front().map(|waiting| waiting.since))
     }
 
     /// A batch waits for its turn; `unfit` says why it can't be stored, if it can't.
@@ -187,7 +196,9 @@ impl Lane {
             pinned: None,
             // Or else the record of this place would have changed since.
             at_least: self.made[place_of(self.next)],
+            at: Version::default(),
             sent: ground.now,
+            begun: ground.now,
         });
         self.step = Step::Sends;
     }
@@ -204,7 +215,7 @@ impl Lane {
             return false;
         };
         group.attempts += 1;
-        group.sent = ground.now;
+        (group.at, group.sent) = (at, ground.now);
         group.admit(ground);
         let is_nothing = group.content().all(|batch| batch.is_empty());
         if is_nothing && !group.is_unknown {
@@ -233,14 +244,16 @@ impl Lane {
     pub(super) fn committed(&mut self, ground: &mut Ground, version: Version) {
         let attempt = self.group.as_ref().expect("it was sent").attempts;
         ground.saw(version);
+        ground.done();
         if is(Mutation::OwnVersionAsTicket) {
-            ground.tickets.learn(version, 0, ground.now);
+            ground.tickets.learn(version, 0, (ground.now, ground.now));
         }
         self.settled(ground, attempt, Some(version));
     }
 
     /// An attempt was not committed, or nobody knows.
     pub(super) fn failed(&mut self, ground: &mut Ground, code: Code) {
+        ground.not_done(code);
         let group = self.group.as_mut().expect("it was sent");
         match meaning(code) {
             Meaning::Conflict => {
@@ -259,17 +272,14 @@ impl Lane {
             Meaning::Again => ground.statistics.refused.add(1),
             Meaning::Locked => {
                 ground.statistics.locked.add(1);
-                ground.is_locked();
                 self.backoff = BACKOFF_MAX;
             }
             Meaning::Broken => return ground.broken(code),
         }
         // If the record has to be looked at, the next attempt rests on a version at which it was.
         self.step = if group.is_unknown || group.pinned.is_some() { Step::Settles } else { Step::Sends };
-        if code == TOO_OLD
-            && let Some(version) = ground.tickets.usable(ground.now, Version::default())
-        {
-            group.at_least = Version(version.0 + 1);
+        if code == TOO_OLD {
+            group.at_least = group.at_least.max(Version(group.at.0 + 1));
         }
         self.not_before = ground.now + self.backoff;
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
@@ -375,6 +385,9 @@ impl Group {
     fn transaction(&self, at: Version, record: &Key) -> Transaction {
         let slots = self.slots();
         let mut unchanged = vec![KeyRange::of_key(&keys::owner())];
+        if is(Mutation::ForgetOwner) {
+            unchanged.clear();
+        }
         if slots.len() > FENCED_SLOTS_MAX {
             unchanged.push(keys::epochs());
         } else {

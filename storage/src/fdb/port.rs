@@ -107,7 +107,8 @@ impl Port for FdbPort {
         for (token, outcome) in self.outcomes.drain(..) {
             let reading = self.reads.remove(&token).expect("what ends was asked for");
             let found = match outcome {
-                Outcome::Read(_, mut found) => {
+                Outcome::Read(version, mut found) => {
+                    self.shared.seen.read_at(version);
                     self.shared.statistics.reads.add(1);
                     Ok(found.pop().expect("all that was asked for is found"))
                 }

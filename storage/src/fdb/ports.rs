@@ -40,7 +40,10 @@ impl Ports {
                 gets((id.0 % lanes as u64) as usize, *id, submission);
             }
         }
-        self.served.retain(|_, served| served.under_way > 0 || !served.link.is_abandoned());
+        // What was submitted before a port went is taken the next time.
+        self.served.retain(|_, Served { link, under_way }| {
+            *under_way > 0 || !link.is_abandoned() || !link.is_empty()
+        });
         any
     }
 

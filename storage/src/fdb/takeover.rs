@@ -8,6 +8,7 @@ use prost::Message as _;
 use super::client::{Caller, Code, Found, Outcome, Request, Transaction, Want};
 use super::codes::{Meaning, meaning};
 use super::driver::number;
+use super::options::BACKOFF_MAX;
 use crate::engine::StoreError;
 use crate::keys::{self, KeyRange, LAYOUT};
 use crate::records::{NumberRecord, OwnerRecord};
@@ -74,15 +75,25 @@ fn loop_until_answered(
     loop {
         caller.poll(&mut outcomes);
         match outcomes.drain(..).find(|(of, _)| *of == token) {
-            Some((_, Outcome::Failed(code))) if meaning(code) == Meaning::Locked => {
-                waits("FoundationDB is locked: a restore or a switch to another cluster runs");
+            Some((_, Outcome::Failed(code))) => {
+                let pause = match meaning(code) {
+                    Meaning::Conflict | Meaning::Broken => None,
+                    Meaning::Locked => {
+                        waits("FoundationDB is locked: a restore or a switch to another cluster runs");
+                        Some(PATIENCE)
+                    }
+                    Meaning::Unknown | Meaning::Again => {
+                        waits(&format!(
+                            "FoundationDB does not do what it is asked (error {}): {}",
+                            code.0,
+                            silence()
+                        ));
+                        Some(BACKOFF_MAX)
+                    }
+                };
                 // Nothing comes: it is a pause.
-                caller.wait(PATIENCE);
+                pause.map(|pause| caller.wait(pause));
                 return Outcome::Failed(code);
-            }
-            Some((_, outcome @ Outcome::Failed(_))) => {
-                waits(&format!("FoundationDB does not answer: {}", silence()));
-                return outcome;
             }
             Some((_, outcome)) => return outcome,
             None if caller.wait(PATIENCE) => {}

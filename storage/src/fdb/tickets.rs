@@ -14,13 +14,22 @@ use crate::slots::{Epoch, SLOTS, Slot};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Tickets {
-    /// The newest one, and when it was asked for.
-    newest: Option<(Version, Duration)>,
+    newest: Option<Ticket>,
     /// Up to here every change of epochs is known.
     verified: Version,
     /// How often epochs were raised.
     count: u64,
     epochs: Box<[Epoch]>,
+}
+
+/// The newest one.
+#[derive(Clone, Copy, Debug)]
+struct Ticket {
+    version: Version,
+    /// When it was asked for: it is at most so old.
+    asked: Duration,
+    /// When it came.
+    came: Duration,
 }
 
 impl Tickets {
@@ -30,15 +39,17 @@ impl Tickets {
         Self { newest: None, verified: Version::default(), count: 0, epochs }
     }
 
-    /// The newest ticket, unless it is too old, or older than this version.
+    /// The newest ticket, unless it is too old, or older than this version. One that has just come is good, however long that took: the
+    /// next one may take as long.
     pub(super) fn usable(&self, now: Duration, at_least: Version) -> Option<Version> {
-        let (version, asked) = self.newest?;
-        (now.saturating_sub(asked) <= TICKET_AGE_MAX && version >= at_least).then_some(version)
+        let Ticket { version, asked, came } = self.newest?;
+        let is_young = now.saturating_sub(asked) <= TICKET_AGE_MAX || now == came;
+        (is_young && version >= at_least).then_some(version)
     }
 
     /// When the newest one was asked for.
     pub(super) fn asked(&self) -> Option<Duration> {
-        self.newest.map(|(_, asked)| asked)
+        self.newest.map(|ticket| ticket.asked)
     }
 
     /// Whether every change of epochs up to a version is known.
@@ -46,15 +57,15 @@ impl Tickets {
         version <= self.verified
     }
 
-    /// At a version, epochs had been raised so often. `false`: they have to be read.
-    pub(super) fn learn(&mut self, version: Version, count: u64, asked: Duration) -> bool {
+    /// At a version, which was asked for and came at these times, epochs had been raised so often. `false`: they have to be read.
+    pub(super) fn learn(&mut self, version: Version, count: u64, (asked, now): (Duration, Duration)) -> bool {
         if count > self.count {
             return false;
         }
         self.verified = self.verified.max(version);
         // Where nothing is committed, versions may stand still.
-        if self.newest.is_none_or(|(newest, _)| newest <= version) {
-            self.newest = Some((version, asked));
+        if self.newest.is_none_or(|newest| newest.version <= version) {
+            self.newest = Some(Ticket { version, asked, came: now });
         }
         true
     }
@@ -65,7 +76,7 @@ impl Tickets {
         version: Version,
         count: u64,
         epochs: impl Iterator<Item = (Slot, Epoch)>,
-        asked: Duration,
+        when: (Duration, Duration),
     ) {
         if count >= self.count {
             self.count = count;
@@ -73,7 +84,7 @@ impl Tickets {
                 self.epochs[usize::from(slot.number())] = epoch;
             }
         }
-        self.learn(version, count, asked);
+        self.learn(version, count, when);
     }
 
     /// A slot among these whose epoch has been raised since.
