@@ -47,6 +47,7 @@ impl Accounts {
             UserOp::CreateGroup(send) => self.create_group(cx, id, send),
             UserOp::Stands(standing) => self.log_stands(cx, id, &standing),
             UserOp::Page(Origin { place, ask }, page) => cx.tell_front(place, FrontOp::Page(ask, page)),
+            UserOp::SentAgain(to, again) => cx.tell_front(to.place, FrontOp::SentAgain(to.ask, again)),
             UserOp::Appended(entry) => self.appended(cx, id, &entry),
             UserOp::Joined(entry) => self.joined(cx, id, &entry),
             UserOp::OthersAdvanced(log, marks) => self.others_advanced(cx, id, log, marks),
@@ -221,6 +222,7 @@ impl Accounts {
             | UserOp::Unwatch(_)
             | UserOp::TellDevices(_)
             | UserOp::Page(..)
+            | UserOp::SentAgain(..)
             | UserOp::Stands(_)
             | UserOp::Appended(_)
             | UserOp::Joined(_)

@@ -22,7 +22,7 @@ use crate::effects::Stage;
 use crate::entry::{Author, Entry, KIND_TIMER, fingerprint, log_of, members_of, peer_of};
 use crate::held::Load;
 use crate::limits::{GROUP_UNWRITTEN_MAX, LOG_WAITING_MAX};
-use crate::message::{FrontOp, LogOp, Send, Unreadable, UserOp, Watermarks};
+use crate::message::{LogOp, Send, Unreadable, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Reply};
 
@@ -345,7 +345,8 @@ fn answer_again(cx: &mut Cx, log: &Log, (id, author): (LogId, Author), asker: As
     let is_other = is_other && !(log.is_changing() && is(Mutation::AnswerBesideChange));
     match asker {
         Asker::Connection(origin) if is_other && marks != Watermarks::default() => {
-            cx.tell_front(origin.place, FrontOp::SentAgain(origin.ask, Box::new((sent, id, marks))));
+            let again = Box::new((sent, id, marks));
+            cx.tell_user(author.user, UserOp::SentAgain(origin, again));
         }
         asker => cx.reply(asker, sent),
     }

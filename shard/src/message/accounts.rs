@@ -9,7 +9,7 @@ use tern_wire::request::{Link, Lookup, Pin, Refresh, Rename, Verify};
 use super::{Glance, Page, Send, Watermarks};
 use crate::entry::{Author, Entry};
 use crate::network::Network;
-use crate::reply::{Origin, Place};
+use crate::reply::{Origin, Place, Reply};
 
 /// What is asked of a network's owner: may it? If so, the phone's owner goes on.
 #[derive(Debug)]
@@ -99,6 +99,8 @@ pub enum UserOp {
     TellDevices(Vec<LogId>),
     /// A page for a device that catches up, on its way to its connection.
     Page(Origin, Box<Page>),
+    /// A retry is answered, with how far the others are: as a page is, and for the same reason.
+    SentAgain(Origin, Box<(Reply, LogId, Watermarks)>),
     /// Where a log of the user stands, of which something may be lost.
     Stands(Box<Standing>),
     /// An entry of a log of the user is durable.
@@ -143,6 +145,7 @@ impl UserOp {
             Self::Reserve(reserve) => Some(reserve.log),
             Self::Stands(standing) => Some(standing.log),
             Self::Page(_, page) => Some(page.log),
+            Self::SentAgain(_, again) => Some(again.1),
             Self::Attach(_)
             | Self::Detach(..)
             | Self::Leave(..)
@@ -202,6 +205,7 @@ impl UserOp {
             | Self::Unwatch(_)
             | Self::TellDevices(_)
             | Self::Page(..)
+            | Self::SentAgain(..)
             | Self::Stands(_)
             | Self::Appended(_)
             | Self::Joined(_)
