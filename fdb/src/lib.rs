@@ -1,4 +1,4 @@
-//! FoundationDB's client library, behind the trait by which the engine knows it ([`tern_storage::fdb::client::Client`]).
+//! FoundationDB's client library, behind the trait by which the engine knows it (`tern_storage::fdb::client::Client`).
 //!
 //! Invariants: the library's thread runs wakers and nothing else; a request that is under way is never dropped, for that cancels it, and a
 //! commit that is cancelled may land; the network is started once in a process, and ends with it.
