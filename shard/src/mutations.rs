@@ -81,7 +81,7 @@ tern_storage::mutations! {
     /// What is said to a slot that moves does not wait for its marker.
     SkipMarker => "shard/tests/moves.rs" 1..60;
     /// A slot is handed over before all have heard what its owner has said of it.
-    SkipFlush => "shard/tests/moves.rs" 1..100, "sim/tests/moves.rs" 1140..1190;
+    SkipFlush => "shard/tests/moves.rs" 1..100;
     /// Who has let a slot go answers what still comes for it.
     AnswerAsLastOwner => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 1..300;
     /// What waited for a slot that moves is lost.
