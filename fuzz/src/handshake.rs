@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tern_wire::tls::{
-    ClientHandshake, ClientProgress, Progress, Records, TICKET_KEY_BYTES, TicketKey, Tickets, TlsClient, TlsServer,
+    ClientHandshake, ClientProgress, Progress, Records, TICKET_KEY_BYTES, TicketKey, Tickets, TlsClient,
+    TlsServer,
 };
 
 use crate::script::{Cuts, Script};
