@@ -23,6 +23,7 @@ pub mod memory;
 #[doc(hidden)]
 pub mod mutations;
 #[cfg(any(feature = "embedded", feature = "fdb-core"))]
+mod ordered;
 mod parker;
 pub mod records;
 pub mod slots;

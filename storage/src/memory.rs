@@ -5,7 +5,6 @@
 //! [`Memory::crash`] and [`Memory::recover`] give the store that a power cut would have left.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use crate::engine::{
 use crate::faults::{Faults, Medium};
 use crate::keys::{Key, KeyRange};
 use crate::lanes::{Failures, Lane, Told};
+use crate::ordered;
 use crate::slots::{Epoch, Slot};
 
 /// Commits of one port under way. Beyond: busy.
@@ -191,25 +191,7 @@ impl State {
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, limit: ScanLimit) -> Rows {
-        let mut rows = Rows::default();
-        if range.start >= range.end {
-            return rows;
-        }
-        let mut found = self.rows.range((Bound::Included(&range.start), Bound::Excluded(&range.end)));
-        let mut bytes = 0;
-        loop {
-            let next = match direction {
-                Direction::Forwards => found.next(),
-                Direction::Backwards => found.next_back(),
-            };
-            let Some((key, value)) = next else { return rows };
-            if rows.rows.len() >= limit.rows || bytes >= limit.bytes {
-                rows.more = true;
-                return rows;
-            }
-            bytes += key.as_ref().len() + value.len();
-            rows.rows.push((Bytes::copy_from_slice(key.as_ref()), value.clone()));
-        }
+        ordered::scan(&self.rows, range, direction, limit, |value| Some(value.clone()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 
-use crate::engine::Wake;
+use crate::engine::{Completion, Port, StoreError, Wake};
 
 /// Waits for what wakes this thread.
 pub(crate) struct Waiter(Arc<Unpark>);
@@ -26,6 +26,25 @@ impl Waiter {
     pub(crate) fn wait(&self) {
         while !self.0.woken.swap(false, Ordering::AcqRel) {
             thread::park();
+        }
+    }
+
+    /// What becomes of the one batch that was submitted to this thread's port; `None` if nothing comes any more.
+    pub(crate) fn committed(
+        &self,
+        port: &mut impl Port,
+        is_closed: impl Fn() -> bool,
+    ) -> Option<Result<(), StoreError>> {
+        let mut completions = Vec::new();
+        loop {
+            port.poll(&mut completions);
+            match completions.pop() {
+                Some(Completion::Committed(_)) => return Some(Ok(())),
+                Some(Completion::CommitFailed { error, .. }) => return Some(Err(error)),
+                Some(Completion::Value { .. } | Completion::Rows { .. }) => unreachable!("nothing was read"),
+                None if is_closed() => return None,
+                None => self.wait(),
+            }
         }
     }
 }

@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Core, Heard, Rows, State, Written, heard};
+use model::{Core, Heard, Rows, State, Written, batch_of, heard};
 use tern_storage::fdb::client::Version;
 use tern_storage::fdb::simulated::{Fault, Odds, SimFdb};
 use tern_storage::fdb::{FdbOptions, SteppedFdb};
 use tern_storage::medium::stream::Stream;
 use tern_storage::{
-    Batch, Completion, Direction, Engine as _, Epoch, Fence, Key, Lane, Port, ScanLimit, Slot, StoreError,
-    Wake, keys,
+    Completion, Direction, Engine as _, Epoch, Fence, Key, Lane, Port, ScanLimit, Slot, StoreError, Wake,
+    keys,
 };
 
 /// Cores, of which two lie on one port, and all on one or two of the engine's lanes.
@@ -181,13 +181,7 @@ impl World {
         let index = self.random.below(CORES as u64) as usize;
         let core = &mut self.cores[index];
         let ops = core.next(&mut self.random);
-        let mut batch = Batch::default();
-        for (key, value) in &ops {
-            match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
-            }
-        }
+        let batch = batch_of(&ops);
         let epoch = self.owned[index].known;
         let fence = Fence::from_iter([(slot(index), Epoch(epoch))]);
         let knew = core.failures();

@@ -25,7 +25,7 @@ use super::tables::lsm::LsmTables;
 use super::threads::{self, Committing};
 use crate::batch::{Batch, Fence};
 use crate::commits::Link;
-use crate::engine::{Completion, Engine, Port, Statistic, StoreError, Wake};
+use crate::engine::{Engine, Port, Statistic, StoreError, Wake};
 use crate::keys::Key;
 use crate::lanes::Lane;
 use crate::medium::{Disk, Medium};
@@ -100,17 +100,7 @@ impl Embedded {
         let mut port = self.open_port(wake);
         let busy = StoreError::Failed { reason: "the store is closing".to_owned() };
         port.submit_raising((Lane::default(), batch, Fence::default()), raise).map_err(|_| busy.clone())?;
-        let mut completions = Vec::new();
-        loop {
-            port.poll(&mut completions);
-            match completions.pop() {
-                Some(Completion::Committed(_)) => return Ok(()),
-                Some(Completion::CommitFailed { error, .. }) => return Err(error),
-                Some(Completion::Value { .. } | Completion::Rows { .. }) => unreachable!("nothing was read"),
-                None if self.committer.is_closed() => return Err(busy),
-                None => waiter.wait(),
-            }
-        }
+        waiter.committed(&mut port, || self.committer.is_closed()).unwrap_or(Err(busy))
     }
 
     fn open_port(&self, wake: Arc<dyn Wake>) -> EmbeddedPort {

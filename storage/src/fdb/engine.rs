@@ -15,7 +15,7 @@ use super::raising::raise;
 use super::takeover::{ask, take_over};
 use crate::batch::{Batch, Fence};
 use crate::commits::Link;
-use crate::engine::{Completion, Direction, Engine, Port, ScanLimit, Statistic, StoreError, Wake};
+use crate::engine::{Direction, Engine, Port, ScanLimit, Statistic, StoreError, Wake};
 use crate::keys::{self, Key};
 use crate::parker::{self, Parker, Turn, Work};
 use crate::slots::{Epoch, Slot};
@@ -164,17 +164,7 @@ impl Engine for Fdb {
         let mut port = self.open_port(wake);
         let closing = StoreError::Failed { reason: "the store is closing".to_owned() };
         port.submit(batch, Fence::default()).map_err(|_| closing.clone())?;
-        let mut completions = Vec::new();
-        loop {
-            port.poll(&mut completions);
-            match completions.pop() {
-                Some(Completion::Committed(_)) => return Ok(()),
-                Some(Completion::CommitFailed { error, .. }) => return Err(error),
-                Some(Completion::Value { .. } | Completion::Rows { .. }) => unreachable!("nothing was read"),
-                None if self.committer.is_closed() => return Err(closing),
-                None => waiter.wait(),
-            }
-        }
+        waiter.committed(&mut port, || self.committer.is_closed()).unwrap_or(Err(closing))
     }
 
     fn raise_epoch(&self, slot: Slot, epoch: Epoch) -> Result<(), StoreError> {

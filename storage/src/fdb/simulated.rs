@@ -17,6 +17,7 @@ use super::codes;
 use crate::engine::{Direction, Rows, ScanLimit, Wake};
 use crate::keys::{self, Key, KeyRange};
 use crate::medium::stream::Stream;
+use crate::ordered;
 use crate::records::NumberRecord;
 use crate::slots::{Epoch, Slot};
 
@@ -455,32 +456,17 @@ impl State {
     }
 
     fn value(&self, key: &Key, at: Version) -> Option<Bytes> {
-        let values = self.rows.get(key)?;
-        values.iter().rfind(|(since, _)| *since <= at)?.1.clone()
+        value_at(self.rows.get(key)?, at)
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, limit: ScanLimit, at: Version) -> Rows {
-        let mut rows = Rows::default();
-        if range.start >= range.end {
-            return rows;
-        }
-        let mut found = self.rows.range((Bound::Included(&range.start), Bound::Excluded(&range.end)));
-        let mut bytes = 0;
-        loop {
-            let next = match direction {
-                Direction::Forwards => found.next(),
-                Direction::Backwards => found.next_back(),
-            };
-            let Some((key, _)) = next else { return rows };
-            let Some(value) = self.value(key, at) else { continue };
-            if rows.rows.len() >= limit.rows || bytes >= limit.bytes {
-                rows.more = true;
-                return rows;
-            }
-            bytes += key.as_ref().len() + value.len();
-            rows.rows.push((Bytes::copy_from_slice(key.as_ref()), value));
-        }
+        ordered::scan(&self.rows, range, direction, limit, |values| value_at(values, at))
     }
+}
+
+/// The value that holds at a version, of those that a row has had.
+fn value_at(values: &[(Version, Option<Bytes>)], at: Version) -> Option<Bytes> {
+    values.iter().rfind(|(since, _)| *since <= at)?.1.clone()
 }
 
 impl Client for SimFdb {

@@ -9,14 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::model::{Core, Heard, Rows, State, Written, heard};
+use self::model::{Core, Heard, Rows, State, Written, batch_of, heard};
 use tern_storage::embedded::{EmbeddedOptions, OpenError, Step, Stepped, SteppedEngine};
 use tern_storage::medium::SimulatedMedium;
 use tern_storage::medium::simulated::{Fault, Odds};
 use tern_storage::medium::stream::Stream;
 use tern_storage::{
-    Batch, Completion, Direction, Engine as _, Epoch, Fence, Lane, Port, ScanLimit, Slot, StoreError, Wake,
-    keys,
+    Completion, Direction, Engine as _, Epoch, Fence, Lane, Port, ScanLimit, Slot, StoreError, Wake, keys,
 };
 
 /// Lanes, of which two lie on one port.
@@ -200,13 +199,7 @@ impl World {
         let index = self.random.below(LANES as u64) as usize;
         let core = &mut self.cores[index];
         let ops = core.next(&mut self.random);
-        let mut batch = Batch::default();
-        for (key, value) in &ops {
-            match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
-            }
-        }
+        let batch = batch_of(&ops);
         let (stale, knew) = (self.random.below(40) == 0, core.failures());
         let fence = Fence::from_iter([(slot(), Epoch(if stale { 1 } else { 2 }))]);
         let port = &mut self.ports[core.port()];

@@ -3,10 +3,22 @@
 use std::collections::BTreeMap;
 
 use tern_storage::medium::stream::Stream;
-use tern_storage::{CommitId, Completion, Key, LogId, ReadId, StoreError, keys};
+use tern_storage::{Batch, CommitId, Completion, Key, LogId, ReadId, StoreError, keys};
 
 /// What a store holds: by key.
 pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// The batch that does this.
+pub fn batch_of(ops: &[(Key, Option<Vec<u8>>)]) -> Batch {
+    let mut batch = Batch::default();
+    for (key, value) in ops {
+        match value {
+            Some(value) => batch.put(key, value),
+            None => batch.delete(key),
+        }
+    }
+    batch
+}
 
 /// What ports have said.
 #[derive(Default, Debug)]
