@@ -137,6 +137,49 @@ fn a_new_device_that_was_pushed_something_without_a_mark_stays_new() {
     assert_eq!(world.pushed(link), [1], "what it has not acknowledged is pushed again");
 }
 
+/// `tern-sim --seed 800590 --devices 150 --devices-each 3 --groups 20 --seconds 20`: logs heard that a device has ended, and the store had no
+/// room for its end. So it had not, and lacked what was written meanwhile without a mark.
+#[test]
+fn a_device_whose_end_was_undone_is_told_of_what_was_written_meanwhile() {
+    let mut world = World::new();
+    let [ann, bob, second] = ["+15550001", "+15550002", "+15550002"].map(|phone| world.provision(phone));
+    let (of_ann, of_bob) = (world.come(&ann, None), world.come(&bob, None));
+    let of_second = world.come(&second, None);
+    // It has caught up, and is new no more.
+    world.wait(QUIET_MS);
+    world.node.disconnect(of_second);
+    world.node.settle(&mut world.rng);
+    world.store.hold();
+    world.store.fail_next(StoreError::Full);
+    let end = v1::EndDevice { device_id: second.device.get() };
+    world.node.request(of_bob, 5, Request::EndDevice(end));
+    world.node.settle_without_store(&mut world.rng);
+    let send = v1::Send {
+        chat: bob.user.get(),
+        client_id: 1,
+        body: "something".into(),
+        kind: 0,
+        ..Default::default()
+    };
+    world.node.request(of_ann, 101, Request::Send(send.clone()));
+    world.node.settle_without_store(&mut world.rng);
+    // If it comes now it is not told that it has ended: nobody knows yet.
+    let early = world.node.log_in(0, &second.access_token);
+    world.node.settle(&mut world.rng);
+    let frames = world.node.receive(early).unwrap_or_default();
+    let is_end = |frame: &v1::ServerFrame| match &frame.message {
+        Some(Message::GoAway(bye)) => bye.reason() == v1::Reason::SessionRevoked,
+        Some(Message::Refused(refused)) => refused.reason() == v1::Reason::SessionRevoked,
+        _ => false,
+    };
+    assert!(!frames.iter().any(is_end), "{frames:?}");
+    world.node.request(of_ann, 102, Request::Send(send));
+    world.node.settle(&mut world.rng);
+    world.restart();
+    let of_second = world.come(&second, None);
+    assert_eq!(world.pushed(of_second), [1], "its end was undone");
+}
+
 /// The faults that can be put into the brain are found.
 #[cfg(feature = "mutations")]
 #[test]
@@ -147,6 +190,7 @@ fn each_fault_is_found() {
     let all = || {
         what_is_in_memory_of_an_inbox_is_not_taken_for_a_mark();
         a_new_device_that_was_pushed_something_without_a_mark_stays_new();
+        a_device_whose_end_was_undone_is_told_of_what_was_written_meanwhile();
     };
     for found in hunt("shard/tests/marks.rs", |_| panic_of(all)) {
         println!("{found}");

@@ -22,7 +22,6 @@ pub mod medium;
 pub mod memory;
 #[doc(hidden)]
 pub mod mutations;
-#[cfg(any(feature = "embedded", feature = "fdb-core"))]
 mod ordered;
 mod parker;
 pub mod records;

@@ -30,7 +30,8 @@ impl Accounts {
             None => device.lives(),
         });
         let (Some(record), Some(device)) = (&user.record, device) else {
-            return cx.tell_front(place, FrontOp::NotAttached(ask, REVOKED));
+            let refusal = self.ended(id);
+            return cx.tell_front(place, FrontOp::NotAttached(ask, refusal));
         };
         if device.place.is_some() && device.opened > number && !is(Mutation::LateLogin) {
             // The Login of a process that has died may come late: it does not end the one that lives.

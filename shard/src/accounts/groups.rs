@@ -37,7 +37,8 @@ impl Accounts {
 
     /// Tells groups of a user which devices there are.
     pub(super) fn tell_devices(&mut self, cx: &mut Cx, id: UserId, logs: &[LogId]) {
-        let devices = self.living_devices(id);
+        // What is under way has them told again when it is durable.
+        let Some(devices) = self.durable_devices(id) else { return };
         for log in logs {
             cx.tell_log(*log, LogOp::DevicesChanged(id, devices.clone()));
         }

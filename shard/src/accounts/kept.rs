@@ -32,6 +32,8 @@ pub(super) struct User {
     pub(super) linking: Option<Linking>,
     /// Where it stands, and what waits for it to be known.
     pub(super) held: Held<Ask>,
+    /// Changes of its devices that are not durable: nobody hears of its devices before they are.
+    pub(super) changing: u32,
     /// Something has happened to it since it was looked at.
     pub(super) touched: bool,
 }
@@ -45,6 +47,7 @@ impl User {
             watched: BTreeSet::new(),
             linking: None,
             held,
+            changing: 0,
             touched: false,
         }
     }

@@ -4,7 +4,6 @@ use tern_proto::v1;
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::request::Refresh;
 
-use super::attach::REVOKED;
 use super::waits::{After, Then};
 use super::{Accounts, Cx};
 use crate::days::day_of;
@@ -29,7 +28,10 @@ impl Accounts {
         let keys = self.keys.clone();
         let lives = self.user(author.user).record.is_some();
         let device = self.device(author).filter(|device| lives && device.stands_for(token.session));
-        let Some(device) = device else { return cx.refuse(origin, REVOKED) };
+        let Some(device) = device else {
+            let refusal = self.ended(author.user);
+            return cx.refuse(origin, refusal);
+        };
         let record = &mut device.record;
         let session = record.session;
         if token_hash(&refresh.token) == record.refresh_hash || token.generation > record.generation {

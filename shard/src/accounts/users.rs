@@ -36,6 +36,8 @@ pub(super) enum Ask {
 
 const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the account can't be read");
 
+const CHANGING: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the account is just being changed");
+
 /// The record and the devices.
 const PARTS: u32 = 2;
 
@@ -163,7 +165,8 @@ impl Accounts {
                 if !self.device(Author { user: id, device: by }).is_some_and(|device| device.lives()) =>
             {
                 // Its end may be on its way to the connection that still stands for it.
-                cx.refuse(origin, REVOKED);
+                let refusal = self.ended(id);
+                cx.refuse(origin, refusal);
             }
             UserOp::EndDevice(origin, _, device) => self.end_device(cx, origin, id, device),
             UserOp::NewLink(origin, device) => self.new_link(cx, Author { user: id, device }, origin),
@@ -325,7 +328,10 @@ impl Accounts {
         match user.held.part_came(part) {
             None => {}
             Some(Ok(())) => {
-                for ask in user.held.now_known() {
+                let asks = user.held.now_known();
+                // Those of whom something was in doubt may have waited to hear of the devices.
+                self.tell_watchers(cx, id);
+                for ask in asks {
                     // One of them may have ended the user, or brought it into doubt.
                     self.ask_user(cx, id, ask);
                 }
@@ -370,12 +376,13 @@ impl Accounts {
 
     /// A log of the user is in use: it must know of every change of the devices.
     fn watch(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
-        let devices = self.living_devices(id);
         if !self.user(id).watched.insert(log) && is(Mutation::AnswerWatchOnce) {
             return;
         }
         self.watches.add(log, id);
-        cx.tell_log(log, LogOp::Devices(id, devices));
+        if let Some(devices) = self.durable_devices(id) {
+            cx.tell_log(log, LogOp::Devices(id, devices));
+        }
     }
 
     fn unwatch(&mut self, id: UserId, log: LogId) {
@@ -388,17 +395,30 @@ impl Accounts {
     }
 
     /// The devices of a user that may be pushed to; `None` if there is no such user.
-    pub(super) fn living_devices(&mut self, id: UserId) -> Option<Vec<DeviceId>> {
+    fn living_devices(&mut self, id: UserId) -> Option<Vec<DeviceId>> {
         self.record(id)?;
         Some(self.living(id).map(|(device, _)| *device).collect())
     }
 
+    /// The same for those who write what a device lacks; `None` as long as a change of them is not durable: one that is undone must
+    /// not lack what was written meanwhile. Whoever watches hears of them afterwards.
+    pub(super) fn durable_devices(&mut self, id: UserId) -> Option<Option<Vec<DeviceId>>> {
+        let is_durable = self.user(id).changing == 0 || is(Mutation::TellOfDevicesEarly);
+        is_durable.then(|| self.living_devices(id))
+    }
+
     /// Tells the logs of a user that are in memory which devices it has now.
     pub(super) fn tell_watchers(&mut self, cx: &mut Cx, id: UserId) {
-        let devices = self.living_devices(id);
+        let Some(devices) = self.durable_devices(id) else { return };
         for log in &self.user(id).watched {
             cx.tell_log(*log, LogOp::Devices(id, devices.clone()));
         }
+    }
+
+    /// Why a device that has ended is not served: for now, if its end is not durable.
+    pub(super) fn ended(&mut self, id: UserId) -> Refusal {
+        let is_durable = self.user(id).changing == 0 || is(Mutation::TellOfDevicesEarly);
+        if is_durable { REVOKED } else { CHANGING }
     }
 }
 

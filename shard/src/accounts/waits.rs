@@ -87,6 +87,13 @@ impl ScanFor {
     }
 }
 
+impl Then {
+    /// Whether the devices of the user are others than before.
+    fn changes_devices(&self) -> bool {
+        matches!(self, Self::Devices | Self::Joined(_) | Self::Deleted)
+    }
+}
+
 impl After {
     /// A write of a user's.
     pub(super) fn of_user(user: UserId, then: Then) -> Self {
@@ -116,7 +123,9 @@ impl Accounts {
     /// Has `after` happen when what was written so far is durable. What it is about stays in memory until then.
     pub(super) fn after(&mut self, cx: &mut Cx, after: After) {
         if let Some(user) = after.user {
-            self.user(user).held.unsettle();
+            let user = self.user(user);
+            user.held.unsettle();
+            user.changing += u32::from(after.then.changes_devices());
         }
         if let Some(phone) = &after.phone {
             self.phones.state(phone).held.unsettle();
@@ -126,7 +135,7 @@ impl Accounts {
 
     /// A write is durable.
     pub(crate) fn written(&mut self, cx: &mut Cx, After { user, phone, then }: After) {
-        self.settle(user, phone.as_ref());
+        self.settle(user, phone.as_ref(), &then);
         const WHOSE: &str = "what is done with a user's record names the user";
         match then {
             Then::Deliver(delivery) => self.deliver_code(cx, delivery),
@@ -151,7 +160,7 @@ impl Accounts {
 
     /// A write did not become durable.
     pub(crate) fn undone(&mut self, cx: &mut Cx, After { user, phone, then }: After, undone: Undone) {
-        self.settle(user, phone.as_ref());
+        self.settle(user, phone.as_ref(), &then);
         if let Some(user) = user {
             self.user(user).held.doubt();
         }
@@ -173,9 +182,11 @@ impl Accounts {
         self.settled(cx, user, phone.as_ref());
     }
 
-    fn settle(&mut self, user: Option<UserId>, phone: Option<&Phone>) {
+    fn settle(&mut self, user: Option<UserId>, phone: Option<&Phone>, then: &Then) {
         if let Some(user) = user {
-            self.user(user).held.settle();
+            let user = self.user(user);
+            user.held.settle();
+            user.changing -= u32::from(then.changes_devices());
         }
         if let Some(phone) = phone {
             self.phones.state(phone).held.settle();

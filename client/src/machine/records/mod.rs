@@ -47,18 +47,26 @@ impl<S: Tables> Records<S> {
 
     /// Makes all changes durable. After an error none of them has happened.
     pub(crate) fn commit(&mut self) -> Result<(), Error> {
-        match std::mem::take(&mut self.changed) {
-            true => self.tables.commit(),
-            false => Ok(()),
+        if !std::mem::take(&mut self.changed) {
+            return Ok(());
         }
+        let committed = self.tables.commit();
+        if committed.is_err() {
+            self.undone();
+        }
+        committed
+    }
+
+    /// What had ended has not.
+    fn undone(&mut self) {
+        self.ends_ms = 0;
     }
 
     /// Undoes what is not durable.
     pub(crate) fn roll_back(&mut self) {
         if std::mem::take(&mut self.changed) {
             self.tables.roll_back();
-            // What had ended has not.
-            self.ends_ms = 0;
+            self.undone();
         }
     }
 

@@ -196,6 +196,23 @@ fn another_content<S: Tables>(tables: impl Fn() -> S) {
 
 over_both!(another_content, another_content_at_a_known_place_puts_the_log_back);
 
+/// What ended in a commit that failed has not ended: it ends with the next one.
+#[test]
+fn what_ends_ends_though_a_commit_failed_in_between() {
+    let (mut store, me) = registered(memory);
+    let ends = v1::Entry { expires_ms: 1000, ..entry(1, "for a while") };
+    store.take(&ends, &me, 1).expect("taken");
+    store.commit().expect("committed");
+    store.end(2000).expect("it has ended");
+    store.tables().fail_after(Some(0));
+    store.commit().expect_err("it was made to fail");
+    store.tables().fail_after(None);
+    assert!(store.ends_ms() <= 2000, "it is looked at again");
+    store.end(2000).expect("it has ended");
+    store.commit().expect("committed");
+    assert_eq!(store.tables().next_end().expect("read"), None);
+}
+
 fn deleted<S: Tables>(tables: impl Fn() -> S) {
     let about =
         |seq, kind: v1::Kind, about, text: &str| v1::Entry { kind: kind.into(), about, ..entry(seq, text) };
