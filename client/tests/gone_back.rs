@@ -88,6 +88,46 @@ async fn live_clients_of_a_server_whose_data_was_put_back_take_its_word() {
     assert_eq!(page.messages.len(), 9);
 }
 
+/// The same with a backup that was made while it served: there was a first point, and what came later was lost with the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn live_clients_of_a_server_that_was_restored_take_its_word_and_notice_nothing_else() {
+    let mut server = Ternd::start(2);
+    let backup = server.data_dir().with_file_name("backup");
+    let (ann, mut anns) = live::join(&server, "+15550001", "").await;
+    let (bob, mut bobs) = live::join(&server, "+15550002", "").await;
+    let (carl, mut carls) = live::join(&server, "+15550003", "").await;
+    let to_bob = ann.lookup_phone("+15550002").await.expect("found").user_id;
+    say(&ann, to_bob, "before", 3).await;
+    assert_eq!(live::messages(&mut bobs, 3).await, said("before", 0, 3));
+    bobs.done();
+    live::delivered(&mut anns, 3).await;
+    tokio::task::block_in_place(|| {
+        let started = server.admin(&serde_json::json!({ "ask": "backup_start", "dir": backup })).remove(0);
+        assert!(started["ok"].is_object(), "{started}");
+        server.backup_until(|status| status["base"].is_object() && status["copying"].is_null());
+        server.admin(&serde_json::json!({ "ask": "backup_stop" }));
+        server.backup_until(|status| status["phase"] == "off");
+    });
+    say(&ann, to_bob, "lost", 5).await;
+    assert_eq!(live::messages(&mut bobs, 5).await, said("lost", 3, 5));
+    bobs.done();
+    live::delivered(&mut anns, 8).await;
+    tokio::task::block_in_place(|| {
+        server.terminate();
+        server.restore(&backup, &[]);
+        server.start_again();
+    });
+    five_are_gone(&mut anns, true).await;
+    five_are_gone(&mut bobs, false).await;
+    let taken = live::caught_up(&mut carls).await;
+    let is_told =
+        |event: &Event| matches!(event, Event::Message(_) | Event::Gone(_) | Event::SessionEnded(_));
+    assert!(!taken.iter().any(is_told), "who was not ahead notices nothing: {taken:?}");
+    say(&ann, to_bob, "after", 6).await;
+    assert_eq!(live::messages(&mut bobs, 6).await, said("after", 3, 6));
+    drop((bob, carl));
+}
+
 /// The same for people at a shell.
 #[test]
 fn profiles_of_a_server_whose_data_was_put_back_show_what_is_gone_and_miss_nothing() {

@@ -6,6 +6,8 @@
 //! `{"ask":"shards"}`, `{"ask":"cores"}`, `{"ask":"explain_slot","slot":17}`, `{"ask":"move_slot","slot":17,"to":1}`,
 //! `{"ask":"drain_core","core":1}`, `{"ask":"undrain_core","core":1}`, `{"ask":"plan_moves"}`, `{"ask":"apply_plan","plan":"p-1","rate":10}`,
 //! `{"ask":"rebalance"}`, `{"ask":"pause_moves"}`, `{"ask":"resume_moves"}`, `{"ask":"rate_of_moves","rate":5}`, `{"ask":"cancel_moves"}`;
+//! `{"ask":"backup_start","dir":"/mnt/backup"}` (also `key_file`, `plain`, `rate`, `keep`, `base`), `{"ask":"backup_status"}`,
+//! `{"ask":"backup_rate","rate":33554432}`, `{"ask":"backup_stop"}`;
 //! `{"ask":"provision","count":2,"first":"+15550100000","name":"test"}`; `{"ask":"trace","every":100,"seconds":10}`. An answer is `{"ok":…}` or
 //! `{"error":"…"}`; `provision` gives a line for each user, `trace` one each second, then one with `done`. The socket's file mode is its access
 //! control.
@@ -23,8 +25,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tern_shard::admin::{AdminRequest, AdminResponse, CoreStatus, DeviceView, Provisioned, UserView};
 use tern_shard::slots::CoreId;
+use tern_storage::embedded::backup::Backups;
 use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 
+use crate::audit::Audit;
+use crate::backup::{self, Desk, Start};
 use crate::balance::Balance;
 use crate::config::NUMBER_MAX;
 use crate::control::{Control, owner_of, owner_of_user};
@@ -33,7 +38,7 @@ use crate::operations::{Operations, Reloaded};
 use crate::threads;
 
 /// Bytes of a question.
-const LINE_BYTES_MAX: u64 = 4096;
+const LINE_BYTES_MAX: u64 = 16_384;
 
 /// Users made by one question.
 const PROVISION_MAX: u32 = 10_000_000;
@@ -91,6 +96,13 @@ enum Question {
         first: String,
         name: String,
     },
+    /// What is asked of backups: of these all but the name, so that it is known what is wrong with it.
+    BackupStart(Start),
+    BackupStop {},
+    BackupStatus {},
+    BackupRate {
+        rate: u64,
+    },
     #[serde(untagged)]
     Slots(OfSlots),
 }
@@ -127,6 +139,12 @@ pub trait Node: Send + Sync + 'static {
 
     /// Which core has which slot.
     fn balance(&self) -> &Balance;
+
+    /// Its store's backups, if it makes any.
+    fn backups(&self) -> Option<&Backups>;
+
+    /// What operators have done.
+    fn audit(&self) -> &Audit;
 }
 
 /// What the socket's thread knows.
@@ -292,6 +310,10 @@ impl Admin {
                 json!({ "ok": { "begun": self.node.operations().drain() } })
             }
             Question::Slots(question) => self.of_slots(question, operator),
+            Question::BackupStart(_)
+            | Question::BackupStop {}
+            | Question::BackupStatus {}
+            | Question::BackupRate { .. } => self.of_backups(question, operator),
             Question::Provision { .. } | Question::Trace { .. } => unreachable!("taken before"),
         }
     }
@@ -373,6 +395,19 @@ impl Admin {
             OfSlots::ResumeMoves {} => balance.resume(operator),
             OfSlots::RateOfMoves { rate } => balance.set_rate(*rate, operator),
             OfSlots::CancelMoves {} => balance.cancel(operator),
+        };
+        done.map_or_else(refused, |done| json!({ "ok": done }))
+    }
+
+    /// What is asked of the store's backups.
+    fn of_backups(&self, question: &Question, operator: &str) -> Value {
+        let Some(backups) = self.node.backups() else { return refused(backup::NONE) };
+        let desk = Desk { backups, audit: self.node.audit() };
+        let done = match question {
+            Question::BackupStart(start) => desk.start(start, operator),
+            Question::BackupStop {} => desk.stop(operator),
+            Question::BackupRate { rate } => desk.set_rate(*rate, operator),
+            _ => Ok(desk.status()),
         };
         done.map_or_else(refused, |done| json!({ "ok": done }))
     }

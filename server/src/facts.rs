@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tern_storage::StatisticValue;
+use tern_storage::embedded::backup::BackupStatus;
 
+use crate::backup;
 use crate::exposition::Space;
 use crate::metrics::{CoreMetrics, Histogram, Metrics, NodeMetrics, Unit};
 use crate::process::Process;
@@ -32,6 +34,8 @@ pub struct Facts<'a> {
     pub space: Option<Space>,
     /// Why it should not get clients, if it should not.
     pub ready: Result<(), String>,
+    /// What its store's backup is doing, if it makes any.
+    pub backup: Option<BackupStatus>,
 }
 
 impl Facts<'_> {
@@ -94,6 +98,7 @@ impl Facts<'_> {
         if segments > SEGMENTS_BEHIND {
             alarms.push(format!("the tables are behind: the log has {segments} segments"));
         }
+        alarms.extend(self.backup.as_ref().and_then(|status| backup::alarm(status, self.now_ms)));
         let node: &NodeMetrics = &self.metrics.node;
         let ends = node.certificate_end_timestamp_seconds.get();
         if ends > 0 && ends < self.now_ms / 1000 + CERTIFICATE_S {
@@ -149,6 +154,7 @@ impl Facts<'_> {
                 "free_bytes_min": self.space.map(|space| space.free_min),
                 "fdb": self.foundationdb(),
             },
+            "backup": self.backup.as_ref().map(backup::to_json),
             "codes_waiting": node.codes_waiting.get(),
             "certificate_end_s": node.certificate_end_timestamp_seconds.get(),
             "process": process.map(|process| json!({

@@ -5,6 +5,8 @@
 
 pub mod admin;
 mod announce;
+pub mod audit;
+mod backup;
 pub mod balance;
 pub mod certificate;
 pub mod certificates;
@@ -23,6 +25,7 @@ pub mod metrics;
 pub mod minder;
 pub mod operations;
 pub mod process;
+pub mod restore;
 pub mod run;
 mod shown;
 mod store;

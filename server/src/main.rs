@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
-use tern_server::config::{Config, Flags};
-use tern_server::{logging, run, threads};
+use tern_server::config::{Command, Config, Flags};
+use tern_server::{logging, restore, run, threads};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +23,12 @@ fn main() -> ExitCode {
         return match tern_version::write_man_pages(Flags::command(), folder) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(&format_args!("{}: {error}", folder.display()), 1),
+        };
+    }
+    if let Some(Command::Restore(asked)) = &flags.command {
+        return match restore::run(asked) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&error, 1),
         };
     }
     let config = match Config::load(&flags) {

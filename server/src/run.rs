@@ -18,7 +18,8 @@ use tern_wire::tls::Tickets;
 
 use crate::admin::{self, SocketFile};
 use crate::announce::{announce, record_start, warn_of_environment};
-use crate::balance::{self, Audit, Balance};
+use crate::audit::Audit;
+use crate::balance::{self, Balance};
 use crate::certificate::CertificateFiles;
 use crate::certificates::{Certificates, Unusable};
 use crate::codes::Codes;
@@ -110,6 +111,7 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
     let listener = listen(config.listen).map_err(for_clients)?;
     let address = listener.local_addr().map_err(for_clients)?;
     let (parts, made_certificate) = Parts::make(config, engine)?;
+    store::serve_backups(&*parts.engine, &parts.clock)?;
     let running = Arc::new(core::start(parts.cores_options(config, listener, run)).map_err(RunError::Uring)?);
     let operations = Arc::new(Operations {
         running: running.clone(),
@@ -121,9 +123,10 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
     });
     let audit = Audit::open(&config.data_dir, parts.clock.clone())
         .map_err(|error| RunError::DataDir(config.data_dir.clone(), error))?;
-    let balance = balance::start(running.control(), audit, config.balance.automatic)
+    let audit = Arc::new(audit);
+    let balance = balance::start(running.control(), audit.clone(), config.balance.automatic)
         .map_err(|error| RunError::System("the threads that look at slots can't start", error))?;
-    let state = Arc::new(parts.state(config, &running, &operations, balance));
+    let state = Arc::new(parts.state(config, &running, &operations, (balance, audit)));
     let socket = config.admin_socket();
     let may_provision = config.development() || config.admin.allow_provision;
     admin::start(&socket, running.control(), state.clone(), may_provision)
@@ -226,7 +229,7 @@ impl Parts {
         config: &Config,
         running: &Arc<Running>,
         operations: &Arc<Operations>,
-        balance: Arc<Balance>,
+        (balance, audit): (Arc<Balance>, Arc<Audit>),
     ) -> State {
         let room = Room {
             dir: config.data_dir.clone(),
@@ -248,6 +251,7 @@ impl Parts {
             draining: operations.draining.clone(),
             room,
             balance,
+            audit,
         }
     }
 

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tern_storage::Engine;
+use tern_storage::embedded::backup::Backups;
 
 use crate::admin::Node;
+use crate::audit::Audit;
 use crate::balance::Balance;
 use crate::core::{Clock, Running, Traces};
 use crate::exposition::{Exposition, Format, Space};
@@ -32,6 +34,7 @@ pub(crate) struct State {
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) room: Room,
     pub(crate) balance: Arc<Balance>,
+    pub(crate) audit: Arc<Audit>,
 }
 
 /// Where the store needs room, and how much.
@@ -67,6 +70,7 @@ impl Node for State {
             now_ms: self.clock.now_ms(),
             space: self.room.now(),
             ready: self.ready(),
+            backup: self.engine.backups().map(Backups::status),
         };
         facts.to_json()
     }
@@ -81,6 +85,14 @@ impl Node for State {
 
     fn balance(&self) -> &Balance {
         &self.balance
+    }
+
+    fn backups(&self) -> Option<&Backups> {
+        self.engine.backups()
+    }
+
+    fn audit(&self) -> &Audit {
+        &self.audit
     }
 }
 

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tern_storage::embedded::backup::Surroundings;
 use tern_storage::embedded::{Embedded, EmbeddedOptions};
 use tern_storage::memory::Memory;
 use tern_storage::{Engine, StoreError};
 
 use crate::config::{Config, EngineKind};
+use crate::core::Clock;
 use crate::run::RunError;
 
 /// Before something of a start is done again.
@@ -53,10 +55,19 @@ fn open_embedded(config: &Config) -> Result<Arc<dyn Engine>, RunError> {
         free_bytes_min: config.limits.free_bytes_min,
         cache_bytes: config.limits.store_cache_bytes,
         ack_p99: ack_p99(config),
+        backup_log_bytes_max: config.limits.backup_log_bytes_max,
         ..EmbeddedOptions::default()
     };
     let store = Embedded::open(config.data_dir.join("store"), options).map_err(RunError::Open)?;
     Ok(Arc::new(store))
+}
+
+/// Has backups go on from here, which they did before; and be asked for.
+pub(crate) fn serve_backups(engine: &dyn Engine, clock: &Clock) -> Result<(), RunError> {
+    let clock = clock.clone();
+    let random = || crate::core::seed().expect("the system has given entropy since the start");
+    let surroundings = Surroundings { now_ms: Box::new(move || clock.now_ms()), random: Box::new(random) };
+    engine.serve_backups(surroundings).map_err(RunError::Store)
 }
 
 /// Waits for FoundationDB, if it is not there yet, and says so.

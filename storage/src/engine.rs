@@ -43,6 +43,18 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    /// Has backups go on from here, which they did before. Once for each opening; an engine that makes none does nothing.
+    #[cfg(feature = "embedded")]
+    fn serve_backups(&self, _surroundings: crate::embedded::backup::Surroundings) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Its backups, if it makes any.
+    #[cfg(feature = "embedded")]
+    fn backups(&self) -> Option<&crate::embedded::backup::Backups> {
+        None
+    }
+
     /// Finishes what was submitted, then stops the engine's threads. Later submissions are refused as busy.
     fn close(&self);
 }

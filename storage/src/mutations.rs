@@ -124,6 +124,34 @@ mutations! {
     SkipFence => "storage/tests/mutations.rs" 0..20;
     /// Two batches of a lane lie in a group in the wrong order.
     ReorderLane => "storage/tests/mutations.rs" 0..20;
+    /// Segments are let go that a backup has not got.
+    ArchiveAfterRelease => "storage/tests/backups.rs" 0..50;
+    /// A backup takes groups that are not durable yet.
+    ArchiveBeforeSync => "storage/tests/backups.rs" 0..50;
+    /// The end of a backup's log is not restored.
+    RestoreSkipsTail => "storage/tests/backups.rs" 0..50;
+    /// A base serves for a point in time before all that its files hold.
+    TrustWholeAt => "storage/tests/backups.rs" 0..50;
+    /// A base is told of before the log goes as far as its files do.
+    BaseWithoutTail => "storage/tests/backups.rs" 60..100;
+    /// A chain's head names what is not durable yet.
+    HeadBeforeSync => "storage/tests/backups.rs" 0..50;
+    /// The store lets go of what a chain's head does not name yet.
+    ReleaseBeforeHead => "storage/tests/backups.rs" 0..50;
+    /// What is found in a backup's directory is taken for durable.
+    TrustNames => "storage/tests/backups.rs" 940..955;
+    /// Files that were merged go while they are copied.
+    ForgetPins => "storage/tests/backups.rs" 0..50;
+    /// What was copied is not compared with what was written.
+    SkipFileChecksum => "storage/tests/backups.rs" 0..50;
+    /// The times of groups follow a clock that is set back.
+    ForgetTimeOrder => "storage/tests/backups.rs" 0..50;
+    /// A chain is gone on with by a store that has another past.
+    ContinueForeignChain => "storage/tests/backups.rs" 0..50;
+    /// The store keeps what a backup does not take, without a bound.
+    DelayForTarget => "storage/tests/backups.rs" 0..50;
+    /// A store that was restored knows the starts of the one that it is a copy of.
+    KeepGenerations => "storage/tests/backups.rs" 0..50;
     /// A commit of which FoundationDB does not know what became of it is acknowledged.
     AcknowledgeUnknown => "storage/tests/fdb.rs" 0..50;
     /// A transaction of a lane writes no record.

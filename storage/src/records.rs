@@ -443,3 +443,10 @@ pub struct NumberRecord {
     #[prost(uint64, tag = "1")]
     pub number: u64,
 }
+
+/// The store's record, without the generations that it knows. One that is damaged is made anew at the next start.
+#[cfg(feature = "embedded")]
+pub(crate) fn forget_generations(value: &[u8]) -> Option<Vec<u8>> {
+    let record = StoreRecord::decode(value).ok()?;
+    Some(StoreRecord { generations: Vec::new(), ..record }.encode_to_vec())
+}

@@ -309,6 +309,39 @@ impl Ternd {
         copy_dir(copied, &self.data_dir());
     }
 
+    /// Puts what is restored of a backup in the place of its store, after it has ended; its certificate stays. Gives what `ternd restore`
+    /// printed.
+    pub fn restore(&self, backup: &Path, flags: &[&str]) -> Value {
+        let new = self.data_dir().with_file_name("restored");
+        let mut restore = Command::new(program("ternd"));
+        restore
+            .arg("restore")
+            .arg("--json")
+            .arg("--from")
+            .arg(backup)
+            .arg("--data-dir")
+            .arg(&new)
+            .args(flags);
+        let done = restore.output().expect("ternd runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let store = self.data_dir().join("store");
+        std::fs::remove_dir_all(&store).expect("a directory of this test");
+        std::fs::rename(new.join("store"), store).expect("within one directory");
+        std::fs::remove_dir_all(new).expect("a directory of this test");
+        serde_json::from_slice(&done.stdout).expect("JSON")
+    }
+
+    /// What its backup is doing, as soon as that is so.
+    pub fn backup_until(&self, is_so: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let status = self.admin(&serde_json::json!({ "ask": "backup_status" })).remove(0)["ok"].clone();
+            if is_so(&status) {
+                return status;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// Asks it to end (SIGTERM).
     pub fn ask_to_end(&self) {
         self.signal(Signal::TERM);

@@ -1,6 +1,7 @@
 //! `ternctl`: the operators' tool. It asks a running `ternd` on its admin socket; who may open the socket may ask.
 //!
-//! Exit codes: 0 done, 1 ternd said no or is not there, or a store is not whole, 2 the command line is wrong.
+//! Exit codes: 0 done, 1 ternd said no or is not there, or a store or a backup is not whole, 2 the command line is wrong, 3 a backup has no
+//! base yet.
 
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
@@ -12,6 +13,7 @@ macro_rules! say {
     };
 }
 
+mod backup;
 mod check;
 mod commands;
 mod shards;
@@ -33,7 +35,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
     args_override_self = true,
     version = tern_version::VERSION,
     after_help = "Phones are written as E.164: a plus sign and 8 to 15 digits. WHO is a phone, or a user's id as the log and metrics have it.\n\
-    Exit codes: 0 done, 1 ternd said no or is not there, or a store is not whole, 2 the command line is wrong."
+    Exit codes: 0 done, 1 ternd said no or is not there, or a store or a backup is not whole, 2 the command line is wrong, 3 a backup has no base yet."
 )]
 struct Arguments {
     #[command(flatten)]
@@ -119,6 +121,11 @@ enum Command {
     Cores {
         #[command(subcommand)]
         command: shards::CoresCommand,
+    },
+    /// Back the store up while it serves, see how far that is, and go through a backup
+    Backup {
+        #[command(subcommand)]
+        command: backup::BackupCommand,
     },
     /// Tell all clients to go elsewhere, finish what is under way, and end ternd
     Drain {
@@ -221,6 +228,7 @@ fn main() -> ExitCode {
     let (socket, json) = (target.socket(), target.json);
     let done = match command {
         Command::Check { dir, salvage } => return check::run(&dir, salvage.as_deref(), json),
+        Command::Backup { command } => return backup::run(&socket, command, json),
         Command::Status => status::status(&socket, json),
         Command::Top { every, count } => status::top(&socket, json, Duration::from_secs(every), count),
         Command::Otp { phone } => commands::otp(&socket, &phone, json),

@@ -1,7 +1,6 @@
 //! Which core has which slot while the node runs: what each costs is looked at each second, what is to move is planned when an operator
 //! asks, and moved at a rate, one slot at a time. All of it is the node's: an operator's terminal may close.
 
-mod audit;
 mod automatic;
 mod brake;
 mod loads;
@@ -17,11 +16,11 @@ use tern_cluster::plan::{Aim, Placed, Plan, plan};
 use tern_shard::slots::{CoreId, SlotTable};
 use tern_storage::{SLOTS, Slot};
 
-pub use self::audit::Audit;
 use self::automatic::Automatic;
 use self::brake::{Brake, Times};
 use self::loads::Loads;
 use self::run::{Ended, Run};
+use crate::audit::Audit;
 use crate::control::{Control, CoreLoad, MoveError};
 use crate::threads;
 
@@ -41,7 +40,7 @@ const RATE_MAX: f64 = 1_000.0;
 /// See the module.
 pub struct Balance {
     control: Arc<dyn Control>,
-    audit: Audit,
+    audit: Arc<Audit>,
     state: Mutex<State>,
     /// There is something to move, or not any more.
     news: Condvar,
@@ -78,7 +77,7 @@ struct Offered {
 ///
 /// # Errors
 /// If there are no threads for that.
-pub fn start(control: Arc<dyn Control>, audit: Audit, automatic: bool) -> std::io::Result<Arc<Balance>> {
+pub fn start(control: Arc<dyn Control>, audit: Arc<Audit>, automatic: bool) -> std::io::Result<Arc<Balance>> {
     let cores = control.cores();
     let state = State {
         loads: Loads::new(cores),

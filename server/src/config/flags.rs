@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::core::AddressRange;
+use crate::restore::RestoreFlags;
 
 /// ternd, the tern messaging server.
 ///
@@ -16,7 +17,7 @@ use crate::core::AddressRange;
 /// SIGTERM and SIGINT drain (clients are told, commits are finished, exit 0); a second one ends it at once. SIGHUP reads
 /// the certificate and its key again, and the log's filter from the configuration file.
 #[derive(Parser, Clone, Debug, Default)]
-#[command(name = "ternd", args_override_self = true, version = tern_version::VERSION, about, long_about, max_term_width = 110)]
+#[command(name = "ternd", args_override_self = true, args_conflicts_with_subcommands = true, version = tern_version::VERSION, about, long_about, max_term_width = 110)]
 pub struct Flags {
     /// Configuration file (TOML). `--print-config` shows every key with its value.
     #[arg(long, value_name = "FILE", env = "TERN_CONFIG")]
@@ -103,6 +104,16 @@ pub struct Flags {
     /// Write the man page of this program into a folder, and exit
     #[arg(long, value_name = "FOLDER", hide = true)]
     pub man_pages: Option<PathBuf>,
+    /// What else there is to be done than to serve
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What ternd does when it does not serve.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    #[allow(missing_docs, reason = "what it is says its flags")]
+    Restore(RestoreFlags),
 }
 
 /// Where the data lies.

@@ -71,6 +71,7 @@ with_limits! { limits_table! {
     commits_in_flight_max: usize = 64, 1..=65_536, "Batches of a core that the store has not completed.";
     reads_in_flight_max: usize = 1_024, 16..=65_536, "Reads of a core that the store has not completed.";
     free_bytes_min: u64 = 256 << 20, 0..=NUMBER_MAX, "Free disk space below which nothing is taken.";
+    backup_log_bytes_max: u64 = 4 << 30, 67_108_864..=1 << 44, "Bytes of the log that are kept for a backup which does not take them. Beyond, its chain is given up, and begins anew when it can.";
     store_cache_bytes: u64 = 256 << 20, 1_048_576..=1 << 40, "Bytes of the store's blocks in memory.";
 } }
 

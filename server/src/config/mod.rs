@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use flags::{EngineKind, Flags, LogFormat};
+pub use flags::{Command, EngineKind, Flags, LogFormat};
 pub use limits::{LimitsTable, NUMBER_MAX};
 
 use crate::core::AddressRange;

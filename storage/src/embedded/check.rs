@@ -97,7 +97,7 @@ pub fn salvage(store: &Path, to: &Path, options: EmbeddedOptions) -> Result<Repo
     let mut write = |key: &[u8], value: &[u8]| {
         // Its clients must learn that something is gone: to them it is a store that was put back.
         if key == keys::meta("store").as_ref() {
-            if let Some(record) = relations::forget_generations(value) {
+            if let Some(record) = crate::records::forget_generations(value) {
                 batch.put(&Key::from_raw(key), record);
             }
         } else {

@@ -5,12 +5,15 @@ use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::applier::Backlog;
+use super::backup::{BackupState, Backups, Of, Surroundings};
+use super::hold::Hold;
 use super::keeper::Keeper;
 use super::log::Segments;
 use super::open_error::OpenError;
@@ -19,17 +22,18 @@ use super::options::EmbeddedOptions;
 use super::port::{EmbeddedPort, raising};
 use super::reader;
 use super::reader::Reader;
-use super::statistics::Statistics;
+use super::statistics::{self, Statistics};
 use super::tables::Tables as _;
 use super::tables::lsm::LsmTables;
 use super::threads::{self, Committing};
 use crate::batch::{Batch, Fence};
 use crate::commits::Link;
 use crate::engine::{Engine, Port, Statistic, StoreError, Wake};
-use crate::keys::Key;
+use crate::keys::{self, Key};
 use crate::lanes::Lane;
 use crate::medium::{Disk, Medium};
 use crate::parker::{self, Parker};
+use crate::records::StoreRecord;
 use crate::slots::{Epoch, Slot};
 use crate::waiter::waiter;
 
@@ -44,6 +48,10 @@ pub struct Embedded {
     backlog: Arc<Backlog>,
     keeper: Arc<Keeper<LsmTables>>,
     segments: Segments<Disk>,
+    hold: Arc<Hold>,
+    /// What a backup begins with, until one is served.
+    backup: Mutex<Option<(Of<LsmTables>, Option<BackupState>)>>,
+    backups: OnceLock<Backups>,
     threads: Mutex<Threads>,
     /// Held as long as the store is open.
     _lock: <Disk as Medium>::Lock,
@@ -62,7 +70,8 @@ impl Embedded {
         let io = |error| OpenError::Io { path: path.to_owned(), error };
         let seed = RandomState::new().build_hasher().finish();
         let parts: Parts<LsmTables> = opening::open(&Disk, path, &options, seed)?;
-        let Parts { tables, committer: state, applier, keeper, backlog, statistics, segments, lock } = parts;
+        let Parts { tables, committer: state, applier, keeper, backlog, statistics, .. } = parts;
+        let Parts { segments, hold, backup, lock, .. } = parts;
 
         let mut threads =
             Threads { keeper: threads::spawn_keeper(&keeper).map_err(io)?.into(), ..Threads::default() };
@@ -90,6 +99,9 @@ impl Embedded {
             backlog,
             keeper,
             segments,
+            hold,
+            backup: Mutex::new(Some(backup)),
+            backups: OnceLock::new(),
             threads: Mutex::new(threads),
             _lock: lock,
         })
@@ -130,7 +142,27 @@ impl Engine for Embedded {
     }
 
     fn statistics(&self) -> Vec<Statistic> {
-        self.statistics.list(self.backlog.bytes() as u64)
+        let mut list = self.statistics.list(self.backlog.bytes() as u64);
+        list.extend(
+            self.backups.get().map(|backups| statistics::of_backup(&backups.status())).into_iter().flatten(),
+        );
+        list
+    }
+
+    fn serve_backups(&self, surroundings: Surroundings) -> Result<(), StoreError> {
+        let failed = |reason: String| StoreError::Failed { reason };
+        let record = self.get_blocking(&keys::store_identity())?;
+        let id = record.and_then(|value| StoreRecord::decode(value).ok()).unwrap_or_default().id;
+        let taken = self.backup.lock().expect("no thread panics while it holds this").take();
+        let backup = taken.ok_or_else(|| failed("backups are served already".to_owned()))?;
+        let backups = Backups::serve(backup, id, Disk, surroundings);
+        let backups = backups.map_err(|error| failed(format!("no thread for backups: {error}")))?;
+        self.backups.set(backups).expect("it was taken once");
+        Ok(())
+    }
+
+    fn backups(&self) -> Option<&Backups> {
+        self.backups.get()
     }
 
     fn close(&self) {
@@ -147,9 +179,12 @@ impl Engine for Embedded {
         for thread in threads.readers.into_iter().chain(threads.keeper) {
             let _ = thread.join();
         }
+        if let Some(backups) = self.backups.get() {
+            backups.close();
+        }
         if self.keeper.failed().is_none() && self.keeper.flushed() == self.backlog.newest() {
             // What can't be let go now is let go after the next opening.
-            let _ = self.segments.release_all();
+            let _ = self.segments.release_flushed(self.backlog.newest(), self.hold.archived());
         }
     }
 }

@@ -12,10 +12,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::LAYOUT;
+use super::applier::Backlog;
+use super::hold::Hold;
 use super::log::Segments;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, TreeManifest};
 use super::statistics::Statistics;
 use super::tables::{Tables, TablesError};
+use crate::medium::Medium as _;
 use crate::mutations::{self, Mutation};
 
 /// Sealed parts of the tables that wait to be flushed. Beyond, what is written gathers in the open part.
@@ -32,6 +35,20 @@ pub(super) struct Keeper<T: Tables> {
     changed: Condvar,
     /// Held while the manifest is written: the newest one wins.
     manifest: Mutex<()>,
+    /// What of the log a backup has not got yet.
+    hold: Arc<Hold>,
+    /// Held while segments are let go.
+    releasing: Mutex<()>,
+}
+
+/// What a backup begins with.
+pub(super) struct Base {
+    /// The files of the trees; the hold has their pins, in this order.
+    pub(super) trees: Vec<TreeManifest>,
+    /// All groups up to this one are in them.
+    pub(super) flushed: u64,
+    /// No group beyond this one is.
+    pub(super) whole_at: u64,
 }
 
 #[derive(Default)]
@@ -99,7 +116,7 @@ impl<T: Tables> Keeper<T> {
     /// Groups up to `flushed` are in the tables' files.
     pub(super) fn new(
         (medium, store): (T::Medium, &Path),
-        segments: Segments<T::Medium>,
+        (segments, hold): (Segments<T::Medium>, Arc<Hold>),
         tables: T,
         flushed: u64,
         statistics: Arc<Statistics>,
@@ -113,6 +130,8 @@ impl<T: Tables> Keeper<T> {
             state: Mutex::new(State { flushed, compact: true, ..State::default() }),
             changed: Condvar::new(),
             manifest: Mutex::default(),
+            hold,
+            releasing: Mutex::default(),
         }
     }
 
@@ -215,8 +234,8 @@ impl<T: Tables> Keeper<T> {
                 Ok(Some(FlushPart::Segments))
             }
             FlushPart::Segments => {
-                self.segments.release(number)?;
-                self.statistics.flushed(self.tables.file_bytes(), self.segments.count()?);
+                self.release(number)?;
+                self.statistics.flushed(self.tables.file_bytes(), self.segments.count_beyond(number)?);
                 let mut state = self.lock();
                 state.sealed.retain(|sealed| *sealed > number);
                 state.compact = true;
@@ -224,6 +243,45 @@ impl<T: Tables> Keeper<T> {
                 Ok(None)
             }
         }
+    }
+
+    /// Lets the segments go that are in files, as a flush does: a backup has taken more of them.
+    pub(super) fn let_go(&self) -> io::Result<()> {
+        self.release(self.flushed())
+    }
+
+    /// Bytes of segments that are kept for a backup alone.
+    pub(super) fn kept_bytes(&self) -> io::Result<u64> {
+        self.segments.bytes_within(self.hold.archived(), self.flushed())
+    }
+
+    fn release(&self, flushed: u64) -> io::Result<()> {
+        let _alone = self.releasing.lock().expect("no thread panics while it holds this");
+        if self.hold.is_on() {
+            let kept = self.segments.bytes_within(self.hold.archived(), flushed)?;
+            self.hold.bound(kept, self.medium.free_bytes(&self.store)?);
+        }
+        self.segments.release(flushed.min(self.hold.archived()))
+    }
+
+    /// What the tables' files hold now. They stay where they are, by the hold's pins; and if a chain begins with them, so does the
+    /// log beyond them.
+    pub(super) fn base(&self, backlog: &Backlog, begins: bool) -> io::Result<Base> {
+        let alone = self.manifest.lock().expect("no thread panics while it holds this");
+        let flushed = self.flushed();
+        let mut trees = Vec::new();
+        let mut pins = Vec::new();
+        for pinned in self.tables.pin()? {
+            trees.push(pinned.manifest);
+            pins.extend(pinned.pins);
+        }
+        self.hold.pin(pins);
+        if begins {
+            self.hold.begin(flushed);
+        }
+        drop(alone);
+        // A flush takes along what was sealed after it was asked for; but nothing that was not durable before.
+        Ok(Base { trees, flushed, whole_at: backlog.newest() })
     }
 
     /// Whoever calls it is alone.

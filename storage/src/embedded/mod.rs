@@ -10,12 +10,14 @@
 //! They lie on a [`Medium`](crate::medium::Medium), and but for the trees' own files so does all that they write.
 
 mod applier;
+pub mod backup;
 pub mod check;
 mod committer;
 mod engine;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hold;
 mod keeper;
 mod log;
 mod manifest;
@@ -39,3 +41,6 @@ pub use crate::keys::LAYOUT;
 
 /// The log's directory within the store's.
 const LOG: &str = "log";
+
+/// A file that is there while a store is being restored.
+const RESTORING: &str = "restoring";

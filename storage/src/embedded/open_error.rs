@@ -29,6 +29,11 @@ pub enum OpenError {
         /// The layout found.
         found: u64,
     },
+    /// A restore into it has not come to its end.
+    Unfinished {
+        /// The store's directory.
+        path: PathBuf,
+    },
     /// The system refused.
     Io {
         /// The store's directory.
@@ -60,6 +65,11 @@ impl fmt::Display for OpenError {
             Self::Layout { path, found } => write!(
                 f,
                 "the store in {} has layout {found}, this ternd reads layout {LAYOUT}: use the version that wrote it, or begin a new store",
+                path.display()
+            ),
+            Self::Unfinished { path } => write!(
+                f,
+                "a restore into the store in {} did not come to its end: remove the directory, and restore again",
                 path.display()
             ),
             Self::Io { path, error } => {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::LOG;
 use super::applier::{Applier, Backlog};
+use super::backup::{BackupState, Of};
 use super::committer::Committer;
+use super::hold::Hold;
 use super::keeper::Keeper;
 use super::log::{Log, Salts, Segments};
 use super::open_error::OpenError;
@@ -28,6 +30,9 @@ pub(super) struct Parts<T: Tables> {
     pub(super) backlog: Arc<Backlog>,
     pub(super) statistics: Arc<Statistics>,
     pub(super) segments: Segments<T::Medium>,
+    pub(super) hold: Arc<Hold>,
+    /// What a backup looks at, and that one goes on from before.
+    pub(super) backup: (Of<T>, Option<BackupState>),
     /// Held as long as the store is open.
     pub(super) lock: <T::Medium as Medium>::Lock,
 }
@@ -52,8 +57,22 @@ pub(super) fn open<T: Tables>(
     statistics.opened(tables.file_bytes(), segments_begun);
     let backlog = Arc::new(Backlog::new(newest));
     let place = (medium.clone(), path);
-    let keeper = Keeper::new(place.clone(), segments.clone(), tables.clone(), flushed, statistics.clone());
+    let backup = BackupState::read(medium, path).map_err(io)?;
+    let archived = backup.as_ref().map(|backup| backup.archived);
+    // Commits are refused below the least that must be free. A backup must be out of their way long before.
+    let hold = Arc::new(Hold::new(archived, options.backup_log_bytes_max, 2 * options.free_bytes_min));
+    let held = (segments.clone(), hold.clone());
+    let keeper = Keeper::new(place.clone(), held, tables.clone(), flushed, statistics.clone());
     let keeper = Arc::new(keeper);
+    let of = Of {
+        medium: medium.clone(),
+        store: path.to_owned(),
+        keeper: keeper.clone(),
+        backlog: backlog.clone(),
+        segments: segments.clone(),
+        hold: hold.clone(),
+        opened_at: newest,
+    };
     let applier = Applier::new(
         tables.clone(),
         backlog.clone(),
@@ -69,7 +88,8 @@ pub(super) fn open<T: Tables>(
         (watermark, newest),
         statistics.clone(),
     );
-    Ok(Parts { tables, committer, applier, keeper, backlog, statistics, segments, lock })
+    let backup = (of, backup);
+    Ok(Parts { tables, committer, applier, keeper, backlog, statistics, segments, hold, backup, lock })
 }
 
 /// Takes a store's lock.

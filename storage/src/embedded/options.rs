@@ -24,6 +24,8 @@ pub struct EmbeddedOptions {
     /// Within this, 99 of 100 batches are to be durable: what syncs leave of it is used to gather larger groups. Zero:
     /// every group is written at once.
     pub ack_p99: Duration,
+    /// Bytes of segments of the log that are kept for a backup which does not take them. Beyond, it is given up.
+    pub backup_log_bytes_max: u64,
 }
 
 impl Default for EmbeddedOptions {
@@ -38,6 +40,7 @@ impl Default for EmbeddedOptions {
             segment_bytes: 32 << 20,
             readers: 2,
             ack_p99: Duration::ZERO,
+            backup_log_bytes_max: 4 << 30,
         }
     }
 }

@@ -13,7 +13,7 @@ use prost::Message as _;
 use super::log::{self, Replay};
 use super::manifest::{self, Finding, Found, Manifest};
 use super::tables::{self, TREES, Tables, TablesError};
-use super::{EmbeddedOptions, LAYOUT, LOG, OpenError};
+use super::{EmbeddedOptions, LAYOUT, LOG, OpenError, RESTORING};
 use crate::engine::{Direction, ScanLimit};
 use crate::keys::{Key, KeyRange};
 use crate::medium::Medium;
@@ -47,6 +47,9 @@ pub(super) fn recover<T: Tables>(
     acknowledged: u64,
 ) -> Result<Recovered<T>, OpenError> {
     let io = |error| OpenError::Io { path: store.to_owned(), error };
+    if medium.exists(&store.join(RESTORING)) {
+        return Err(OpenError::Unfinished { path: store.to_owned() });
+    }
     if medium.exists(&store.join(OLD_TABLES)) {
         return Err(OpenError::Layout { path: store.to_owned(), found: OLD_LAYOUT });
     }
@@ -71,7 +74,8 @@ pub(super) fn recover<T: Tables>(
     if mutations::is(Mutation::OpenBeforeSync) {
         sync_names(medium, store).map_err(io)?;
     }
-    let segments = log::list(medium, &store.join(LOG)).map_err(io)?.len();
+    // Those before are there for a backup alone.
+    let segments = log::beyond(&log::list(medium, &store.join(LOG)).map_err(io)?, flushed);
     let epochs = read_epochs(store, &tables)?;
     Ok(Recovered { tables, newest, flushed, segments, epochs })
 }

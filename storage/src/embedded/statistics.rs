@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::backup::{BackupPhase, BackupStatus};
 use crate::batch::Batch;
 use crate::engine::{Statistic, StatisticValue};
 use crate::times::Times;
@@ -93,4 +94,31 @@ impl Statistics {
             self.commit.statistic("commit_seconds", "Writing and syncing a group."),
         ]
     }
+}
+
+/// What is told of a backup.
+pub(super) fn of_backup(status: &BackupStatus) -> Vec<Statistic> {
+    let gauge = |name, help, value| Statistic { name, help, value: StatisticValue::Gauge(value) };
+    let counter = |name, help, value| Statistic { name, help, value: StatisticValue::Counter(value) };
+    let base = status.base.unwrap_or_default();
+    vec![
+        gauge("backup_running", "Whether a backup goes on.", u64::from(status.phase != BackupPhase::Off)),
+        gauge("backup_archived_group", "Groups up to this one are in the backup.", status.archived),
+        gauge(
+            "backup_behind_groups",
+            "Durable groups that are not in the backup yet.",
+            if status.phase == BackupPhase::Off { 0 } else { status.newest.saturating_sub(status.archived) },
+        ),
+        gauge(
+            "backup_covers_timestamp_seconds",
+            "All that was durable at this time is in the backup; 0 if nobody knows.",
+            status.covers_ms / 1000,
+        ),
+        gauge("backup_base_timestamp_seconds", "When its newest base was begun.", base.time_ms / 1000),
+        gauge("backup_kept_bytes", "Bytes of the log that are kept for the backup alone.", status.kept_bytes),
+        gauge("backup_pinned_files", "Files of the tables that stay for the backup.", status.pinned as u64),
+        counter("backup_bytes", "Bytes that were written to the backup.", status.bytes),
+        counter("backup_failures", "Times that something of the backup failed.", status.failures),
+        counter("backup_chains_broken", "Chains of the backup that were given up.", status.broken),
+    ]
 }

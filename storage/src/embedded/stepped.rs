@@ -11,9 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::applier::{Applier, Backlog};
+use super::backup::{Backup, BackupState, BackupStatus, Key, Of, Start};
 use super::committer::{Committer, Taking};
+use super::hold::Hold;
 use super::keeper::{FlushPart, Keeper};
 use super::log::Segments;
 use super::open_error::OpenError;
@@ -28,10 +31,11 @@ use super::threads::{RETRY, pause_after};
 use crate::batch::{Batch, Fence};
 use crate::commits::Link;
 use crate::engine::{Completion, Engine, Port, Statistic, StoreError, Wake};
-use crate::keys::Key;
+use crate::keys::{self, Key as RowKey};
 use crate::lanes::Lane;
 use crate::medium::simulated::{SimulatedLock, SimulatedMedium};
 use crate::parker::Parker;
+use crate::records::StoreRecord;
 use crate::slots::{Epoch, Slot};
 
 /// What may do a step.
@@ -89,7 +93,13 @@ struct State {
     flushing: Option<(u64, FlushPart)>,
     reader: Reader<SimulatedTables>,
     segments: Segments<SimulatedMedium>,
+    hold: Arc<Hold>,
+    /// What a backup begins with, until one is served.
+    begins: Option<(Of<SimulatedTables>, Option<BackupState>)>,
+    backup: Option<Backup<SimulatedTables>>,
     now: Duration,
+    /// What clocks said when the backup did its last step.
+    now_ms: u64,
     closed: bool,
     _lock: SimulatedLock,
 }
@@ -118,7 +128,8 @@ impl SteppedEngine {
         seed: u64,
     ) -> Result<Self, OpenError> {
         let parts: Parts<SimulatedTables> = opening::open(medium, path, &options, seed)?;
-        let Parts { tables, committer, applier, keeper, backlog, statistics, segments, lock } = parts;
+        let Parts { tables, committer, applier, keeper, backlog, statistics, .. } = parts;
+        let Parts { segments, hold, backup, lock, .. } = parts;
         let reader = Reader::new(tables.clone(), backlog.clone(), statistics.clone());
         let state = State {
             tables,
@@ -130,7 +141,11 @@ impl SteppedEngine {
             flushing: None,
             reader,
             segments,
+            hold,
+            begins: Some(backup),
+            backup: None,
             now: Duration::ZERO,
+            now_ms: 0,
             closed: false,
             _lock: lock,
         };
@@ -160,6 +175,51 @@ impl SteppedEngine {
                 }
             }
         }
+    }
+
+    /// Serves backups onto another medium from now on. `keys` has those that are named by their files; `random` gives what was never
+    /// given before.
+    pub fn serve_backups(
+        &self,
+        target: &SimulatedMedium,
+        random: Box<dyn FnMut() -> [u8; 32] + Send>,
+        read_key: &dyn Fn(&Path) -> std::io::Result<Key>,
+    ) {
+        let mut state = self.state();
+        let begins = state.begins.take().expect("once for each opening");
+        let id = state.tables.get(&keys::store_identity()).ok().flatten();
+        let id = id.and_then(|value| StoreRecord::decode(value).ok()).unwrap_or_default().id;
+        state.backup = Some(Backup::new(begins, id, target.clone(), random, read_key));
+    }
+
+    /// Has the backup do its next step.
+    pub fn step_backup(&self, now: Duration, now_ms: u64) -> Stepped {
+        let mut state = self.state();
+        (state.now, state.now_ms) = (state.now.max(now), now_ms);
+        let now = state.now;
+        state.backup.as_mut().map_or(Stepped::Nothing, |backup| backup.step(now, now_ms))
+    }
+
+    /// Has a backup begin, or go on with other settings.
+    pub fn start_backup(&self, start: Start) -> Result<(), String> {
+        let mut state = self.state();
+        let now = state.now;
+        state.backup.as_mut().expect("backups are served").start(start, now)
+    }
+
+    /// Has the backup end when what is durable now is archived.
+    pub fn stop_backup(&self) {
+        self.state().backup.as_mut().expect("backups are served").stop();
+    }
+
+    /// What the backup is doing.
+    pub fn backup_status(&self) -> BackupStatus {
+        self.state().backup.as_mut().expect("backups are served").status()
+    }
+
+    /// The newest group.
+    pub fn newest(&self) -> u64 {
+        self.backlog.newest()
     }
 
     fn commit(&self, state: &mut State) -> Stepped {
@@ -298,7 +358,7 @@ impl Engine for SteppedEngine {
     }
 
     /// Applies what is durable, and reads at once.
-    fn get_blocking(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+    fn get_blocking(&self, key: &RowKey) -> Result<Option<Bytes>, StoreError> {
         self.run(&[Step::Apply, Step::Flush, Step::Merge]);
         match self.backlog.has_applied(self.backlog.newest()) {
             Ok(true) => self.state().tables.get(key),
@@ -332,9 +392,13 @@ impl Engine for SteppedEngine {
         }
         state.keeper.close();
         while state.flush() == Stepped::Did {}
+        let (now, now_ms) = (state.now, state.now_ms);
+        if let Some(backup) = &mut state.backup {
+            while backup.finish(now, now_ms) {}
+        }
         if state.keeper.failed().is_none() && state.keeper.flushed() == self.backlog.newest() {
             // What can't be let go now is let go after the next opening.
-            let _ = state.segments.release_all();
+            let _ = state.segments.release_flushed(self.backlog.newest(), state.hold.archived());
         }
     }
 }

@@ -24,6 +24,7 @@ impl Medium for Disk {
 
     fn open(&self, path: &Path, opening: Opening) -> io::Result<File> {
         match opening {
+            Opening::Reading => File::open(path),
             Opening::Existing => options().open(path),
             Opening::Kept => options().create(true).truncate(false).open(path),
             Opening::Emptied => options().create(true).truncate(true).open(path),

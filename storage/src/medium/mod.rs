@@ -25,7 +25,7 @@ pub trait Medium: Clone + Send + Sync + 'static {
     /// What holds a lock until it is dropped.
     type Lock: Send + Sync;
 
-    /// Opens a file for reading and writing.
+    /// Opens a file for reading, and for writing unless that is not asked for.
     fn open(&self, path: &Path, opening: Opening) -> io::Result<Self::File>;
 
     /// What is in a file.
@@ -99,6 +99,8 @@ fn from_top(path: &Path) -> Vec<&Path> {
 /// What a file is to be when it is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Opening {
+    /// As it is, for reading alone; it must be there.
+    Reading,
     /// As it is; it must be there.
     Existing,
     /// As it is, or new.

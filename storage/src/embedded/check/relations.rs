@@ -9,7 +9,7 @@ use super::Report;
 use crate::keys::{self, Key, LogId};
 use crate::records::{
     ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LogRecord, MemberRecord,
-    MembersRecord, NumberRecord, PhoneRecord, StoreRecord, UserRecord,
+    MembersRecord, NumberRecord, PhoneRecord, UserRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -208,10 +208,4 @@ fn reached(log: LogId, value: &[u8]) -> Option<u64> {
         member.delivered_upto.max(member.read_upto).max(member.until).max(positions)
     };
     Some(members.into_iter().map(of_member).max().unwrap_or(0))
-}
-
-/// The store's record, without the generations that it knows. One that is damaged is made anew at the next start.
-pub(super) fn forget_generations(value: &[u8]) -> Option<Vec<u8>> {
-    let record = StoreRecord::decode(value).ok()?;
-    Some(StoreRecord { generations: Vec::new(), ..record }.encode_to_vec())
 }

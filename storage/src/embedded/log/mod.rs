@@ -10,6 +10,7 @@
 //!
 //! A start begins a new segment with its first group, and leaves those before it as they are until the tables have them.
 
+mod follow;
 mod group;
 mod islands;
 mod replay;
@@ -19,10 +20,11 @@ use std::io;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+pub(super) use self::follow::{Follow, Followed};
 use self::group::{HEADER_BYTES, encode};
 pub(super) use self::islands::{Island, islands, places};
 pub(super) use self::replay::Replay;
-pub(super) use self::segments::{Segments, list};
+pub(super) use self::segments::{Segments, beyond, list};
 use crate::batch::Batch;
 use crate::medium::{Medium, MediumFile as _};
 use crate::mutations::{self, Mutation};

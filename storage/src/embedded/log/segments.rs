@@ -93,9 +93,17 @@ impl<M: Medium> Segments<M> {
         }
     }
 
-    /// How many segments there are.
-    pub(in super::super) fn count(&self) -> io::Result<usize> {
-        Ok(self.list()?.len())
+    /// How many segments hold groups beyond this one, or may come to. The newest one does.
+    pub(in super::super) fn count_beyond(&self, group: u64) -> io::Result<usize> {
+        Ok(beyond(&self.list()?, group))
+    }
+
+    /// Bytes of the segments that hold groups beyond the first of these, and none beyond the second.
+    pub(in super::super) fn bytes_within(&self, after: u64, upto: u64) -> io::Result<u64> {
+        let segments = self.list()?;
+        let ends = segments.iter().skip(1).map(|(first, _)| first - 1);
+        let within = segments.iter().zip(ends).filter(|(_, end)| *end > after && *end <= upto);
+        within.map(|((_, path), _)| self.medium.length(path)).sum()
     }
 
     /// Lets the segments go whose groups are all elsewhere, durably: those up to `upto` are. The newest segment stays, for
@@ -108,8 +116,14 @@ impl<M: Medium> Segments<M> {
         self.medium.sync_dir(&self.dir)
     }
 
+    /// Lets all segments go at the end, which nobody appends to any more, when all their groups, up to `newest`, are in the tables; but those
+    /// that a backup has not got, which has got them up to `archived`.
+    pub(in super::super) fn release_flushed(&self, newest: u64, archived: u64) -> io::Result<()> {
+        if archived >= newest { self.release_all() } else { self.release(archived) }
+    }
+
     /// Lets all segments go: all their groups are elsewhere, durably, and nobody appends any more.
-    pub(in super::super) fn release_all(&self) -> io::Result<()> {
+    pub(super) fn release_all(&self) -> io::Result<()> {
         self.list()?.iter().try_for_each(|segment| self.let_go(segment))?;
         self.medium.sync_dir(&self.dir)
     }
@@ -132,6 +146,11 @@ impl<M: Medium> Segments<M> {
     pub(super) fn with_ending(&self, ending: &str) -> io::Result<Vec<PathBuf>> {
         with_ending(&self.medium, &self.dir, ending)
     }
+}
+
+/// How many of these segments hold groups beyond this one, or may come to.
+pub(in super::super) fn beyond(segments: &[(u64, PathBuf)], group: u64) -> usize {
+    segments.len() - segments.iter().skip(1).take_while(|(first, _)| first - 1 <= group).count()
 }
 
 /// See [`Segments::list`].

@@ -21,7 +21,7 @@ use lsm_tree::{
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::manifest::{CURRENT, FileManifest, TreeManifest, decode_current};
-use super::{TREES, Tables, TablesError, tree_of, tree_path, version_of};
+use super::{Pin, PinnedTree, TREES, Tables, TablesError, tree_of, tree_path, version_of};
 use crate::batch::Op;
 use crate::engine::{Direction, Rows, ScanLimit, StoreError};
 use crate::keys::{self, Key, KeyRange};
@@ -237,9 +237,9 @@ impl Tables for LsmTables {
         self.trees.iter().map(bytes).sum()
     }
 
-    fn manifest(&self) -> io::Result<Vec<TreeManifest>> {
+    fn pin(&self) -> io::Result<Vec<PinnedTree>> {
         let trees = TREES.into_iter().zip(&self.trees);
-        trees.map(|(name, tree)| tree_manifest(&tree_path(&self.store, name), name, tree)).collect()
+        trees.map(|(name, tree)| pin_tree(&tree_path(&self.store, name), name, tree)).collect()
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
@@ -294,8 +294,8 @@ impl From<lsm_tree::Error> for TablesError {
     }
 }
 
-/// What a tree's files are now.
-fn tree_manifest(path: &Path, name: &str, tree: &AnyTree) -> io::Result<TreeManifest> {
+/// What a tree's files are now. The tree removes a file that was merged when nobody has a handle of it any more.
+fn pin_tree(path: &Path, name: &str, tree: &AnyTree) -> io::Result<PinnedTree> {
     for _ in 0..LOOKS_MAX {
         let version = tree.current_version();
         let current = fs::read(path.join(CURRENT))?;
@@ -318,13 +318,16 @@ fn tree_manifest(path: &Path, name: &str, tree: &AnyTree) -> io::Result<TreeMani
             let covers = format!("the values of {} rows of table e", file.len());
             file_manifest(path, format!("blobs/{}", file.id()), file.checksum().into_u128(), covers)
         });
-        return Ok(TreeManifest {
+        let manifest = TreeManifest {
             name: name.to_owned(),
             version: version.id(),
             files: tables.chain(values).collect::<io::Result<_>>()?,
             current: current.into(),
             version_file: version_file.into(),
-        });
+        };
+        let tables = version.iter_tables().map(|table| Box::new(table.clone()) as Pin);
+        let values = version.blob_files.iter().map(|file| Box::new(file.clone()) as Pin);
+        return Ok(PinnedTree { manifest, pins: tables.chain(values).collect() });
     }
     Err(io::Error::other(format!(
         "{} does not name the version that is in memory",

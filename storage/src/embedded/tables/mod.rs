@@ -61,13 +61,28 @@ pub(super) trait Tables: Clone + Send + Sync + 'static {
     fn file_bytes(&self) -> u64;
 
     /// What there is now, for the manifest.
-    fn manifest(&self) -> io::Result<Vec<TreeManifest>>;
+    fn manifest(&self) -> io::Result<Vec<TreeManifest>> {
+        Ok(self.pin()?.into_iter().map(|pinned| pinned.manifest).collect())
+    }
+
+    /// The same, of files that stay where they are until their pins are dropped, though they be merged meanwhile.
+    fn pin(&self) -> io::Result<Vec<PinnedTree>>;
 
     /// Reads one value.
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
 
     /// Reads a range in order.
     fn scan(&self, range: &KeyRange, direction: Direction, limit: ScanLimit) -> Result<Rows, StoreError>;
+}
+
+/// What keeps a file of the tables where it is. It must be gone when the store is opened again: the file of the same name may be
+/// another one then.
+pub(super) type Pin = Box<dyn Send + Sync>;
+
+/// What a tree's files are, and what keeps each there, in their order.
+pub(super) struct PinnedTree {
+    pub(super) manifest: TreeManifest,
+    pub(super) pins: Vec<Pin>,
 }
 
 /// Why the tables could not do something.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -17,11 +18,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::super::files;
 use super::super::manifest::{CURRENT, FileManifest, TreeManifest, decode_current, encode_current};
-use super::{TREES, Tables, TablesError, tree_of, tree_path, version_of};
+use super::{Pin, PinnedTree, TREES, Tables, TablesError, tree_of, tree_path, version_of};
 use crate::batch::Op;
 use crate::engine::{Direction, Rows, ScanLimit, StoreError};
 use crate::keys::{self, Key, KeyRange};
 use crate::medium::{Medium as _, MediumFile as _, Opening, SimulatedMedium};
+use crate::mutations::{self, Mutation};
 
 /// Files that gather before they are merged.
 const GATHERED_FILES: usize = 4;
@@ -71,6 +73,24 @@ struct TableFile {
     bytes: u64,
     checksum: u128,
     rows: Part,
+    handle: Arc<Handle>,
+}
+
+/// Whoever has it keeps the file where it is.
+struct Handle {
+    medium: SimulatedMedium,
+    path: PathBuf,
+    /// The file was merged while somebody had it: the last one removes it.
+    merged: AtomicBool,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.merged.load(Ordering::Relaxed) {
+            // After a power cut nobody hears of it.
+            let _ = self.medium.remove(&self.path);
+        }
+    }
 }
 
 impl SimulatedTables {
@@ -127,8 +147,12 @@ impl Tables for SimulatedTables {
         self.lock().iter().flat_map(|tree| &tree.files).map(|file| file.bytes).sum()
     }
 
-    fn manifest(&self) -> io::Result<Vec<TreeManifest>> {
-        self.lock().iter().map(Tree::manifest).collect()
+    fn pin(&self) -> io::Result<Vec<PinnedTree>> {
+        let pinned = |tree: &Tree| {
+            let pins = tree.files.iter().map(|file| Box::new(file.handle.clone()) as Pin);
+            Ok(PinnedTree { manifest: tree.manifest()?, pins: pins.collect() })
+        };
+        self.lock().iter().map(pinned).collect()
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
@@ -206,7 +230,8 @@ impl Tree {
             let rows = decode(&bytes).ok_or_else(|| bad("the index of a table is damaged"))?;
             self.rows.extend(rows.iter().map(|(key, row)| (key.clone(), row.clone())));
             let (bytes, checksum) = (bytes.len() as u64, xxh3_128(&bytes));
-            self.files.push(TableFile { number, bytes, checksum, rows });
+            let handle = self.handle(number);
+            self.files.push(TableFile { number, bytes, checksum, rows, handle });
         }
         let named: Vec<_> = self.files.iter().map(|file| self.table_path(file.number)).collect();
         for path in self.medium.list(&self.path.join(TABLES))? {
@@ -269,9 +294,18 @@ impl Tree {
         let file = self.make_table(rows)?;
         self.persist(&[file.number])?;
         for old in std::mem::replace(&mut self.files, vec![file]) {
-            self.medium.remove(&self.table_path(old.number))?;
+            if Arc::strong_count(&old.handle) > 1 && !mutations::is(Mutation::ForgetPins) {
+                old.handle.merged.store(true, Ordering::Relaxed);
+            } else {
+                self.medium.remove(&old.handle.path)?;
+            }
         }
         Ok(true)
+    }
+
+    fn handle(&self, number: u64) -> Arc<Handle> {
+        let (medium, path) = (self.medium.clone(), self.table_path(number));
+        Arc::new(Handle { medium, path, merged: AtomicBool::new(false) })
     }
 
     /// A file, durable but named by no version yet.
@@ -282,7 +316,8 @@ impl Tree {
         file.write_all_at(&content, 0)?;
         file.sync_all()?;
         self.medium.sync_dir(&self.path.join(TABLES))?;
-        Ok(TableFile { number, bytes: content.len() as u64, checksum: xxh3_128(&content), rows })
+        let (bytes, checksum, handle) = (content.len() as u64, xxh3_128(&content), self.handle(number));
+        Ok(TableFile { number, bytes, checksum, rows, handle })
     }
 
     /// Has the next version be of these files, durably.

@@ -262,7 +262,12 @@ impl Medium for SimulatedMedium {
         let life = state.life;
         let known = match state.file(path) {
             Ok(file) => Some(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && opening != Opening::Existing => None,
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && matches!(opening, Opening::Kept | Opening::Emptied) =>
+            {
+                None
+            }
             Err(error) => return Err(error),
         };
         let file = match known {

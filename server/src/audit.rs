@@ -1,4 +1,4 @@
-//! What operators have done to slots and cores: a line of JSON for each act, in a file of the data directory, made durable before it is
+//! What operators have done to slots, cores and backups: a line of JSON for each act, in a file of the data directory, made durable before it is
 //! answered.
 
 use std::fs::{File, OpenOptions, Permissions};
@@ -34,11 +34,11 @@ impl Audit {
     }
 
     /// Notes an act: who, what, of what, and what came of it.
-    pub(super) fn note(&self, operator: &str, act: &str, what: &Value, outcome: &str) {
+    pub(crate) fn note(&self, operator: &str, act: &str, what: &Value, outcome: &str) {
         let time_ms = self.clock.now_ms();
         let row =
             json!({ "time_ms": time_ms, "operator": operator, "act": act, "what": what, "outcome": outcome });
-        tracing::info!(operator, act, %what, outcome, "slots");
+        tracing::info!(operator, act, %what, outcome, "an operator's act");
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = writeln!(file, "{row}").and_then(|()| file.sync_data()) {
             tracing::error!(%error, "the act can't be noted in {NAME}");

@@ -1,0 +1,214 @@
+//! The log of a chain: what was durable is appended to files, and the chain's head says how far they go.
+//!
+//! The head is replaced after what it names was synced, and the store lets go of a segment after the head was. A file is written
+//! from its beginning to its end by one process; after a failure another one begins behind the last that the head names.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::format::{self, BackupId, CHUNK_BYTES_MAX, Kind, Salt, Writer};
+use super::key::Key;
+use super::records::{HEAD, HeadRecord, Item, LogPlace, log_path};
+use crate::medium::Medium;
+use crate::mutations::{self, Mutation};
+
+/// Bytes that gather before they are appended, though it is not time yet.
+const GATHERED_BYTES: usize = 8 << 20;
+
+/// Bytes of a file of the log, and for how long it is appended to.
+const FILE_BYTES: u64 = 64 << 20;
+const FILE_TIME: Duration = Duration::from_secs(3600);
+
+/// How often what has gathered is appended.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// How often the head is replaced though nothing is new, for what it covers.
+const EVERY_QUIET: Duration = Duration::from_secs(10);
+
+/// How often it is noted which group is the newest, and how many notes wait for their groups.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+const NOTES_MAX: usize = 64;
+
+/// Where a chain lies, and under which key.
+#[derive(Clone, Debug)]
+pub(super) struct Place<M> {
+    pub(super) medium: M,
+    /// The chain's directory.
+    pub(super) dir: PathBuf,
+    pub(super) backup: BackupId,
+    pub(super) key: Option<Key>,
+}
+
+/// See the module.
+pub(super) struct Archive<M: Medium> {
+    place: Place<M>,
+    /// As it was last written.
+    pub(super) head: HeadRecord,
+    file: Option<File<M>>,
+    /// What is not appended yet, and up to which group it goes, with the sum of that one.
+    gathered: Vec<u8>,
+    last: u64,
+    last_sum: u64,
+    /// Which group was the newest at what time, of groups that have not gathered yet.
+    notes: VecDeque<(u64, u64)>,
+    noted: Option<Duration>,
+    note_ms: u64,
+    /// The newest group of the store, when it was last looked at.
+    newest: u64,
+    /// The newest group whose time is in the log, or gathered to be.
+    timed: u64,
+    covers_ms: u64,
+    appended: Duration,
+}
+
+struct File<M: Medium> {
+    writer: Writer<M>,
+    place: LogPlace,
+    begun: Duration,
+}
+
+impl<M: Medium> Archive<M> {
+    /// Of a chain that goes on behind its head.
+    pub(super) fn new(place: Place<M>, head: HeadRecord, now: Duration) -> Self {
+        let (last, last_sum) = (head.last, head.last_sum);
+        let (note_ms, covers_ms) = (head.time_ms, head.covers_ms);
+        Self {
+            place,
+            head,
+            file: None,
+            gathered: Vec::new(),
+            last,
+            last_sum,
+            notes: VecDeque::new(),
+            noted: None,
+            note_ms,
+            newest: u64::MAX,
+            timed: last,
+            covers_ms,
+            appended: now,
+        }
+    }
+
+    /// Whether it has gathered so much that it is to be appended first.
+    pub(super) fn is_full(&self) -> bool {
+        self.gathered.len() >= GATHERED_BYTES
+    }
+
+    /// Whether there are groups that the head does not name yet.
+    pub(super) fn has_gathered(&self) -> bool {
+        self.last > self.head.last
+    }
+
+    /// Notes that this group is the newest now, if it is time to.
+    pub(super) fn note(&mut self, newest: u64, now: Duration, now_ms: u64) {
+        self.newest = newest;
+        if self.noted.is_some_and(|noted| now < noted + NOTE_EVERY) || self.notes.len() >= NOTES_MAX {
+            return;
+        }
+        self.noted = Some(now);
+        let time_ms = self.time(now_ms);
+        self.notes.push_back((newest, time_ms));
+        self.take_notes();
+    }
+
+    /// A clock that is set back makes no time fall.
+    fn time(&mut self, now_ms: u64) -> u64 {
+        self.note_ms =
+            if mutations::is(Mutation::ForgetTimeOrder) { now_ms } else { now_ms.max(self.note_ms) };
+        self.note_ms
+    }
+
+    /// Takes a group, the next one.
+    pub(super) fn take(&mut self, number: u64, payload: Vec<u8>) {
+        (self.last, self.last_sum) = (number, xxh3_64(&payload));
+        Item::Group { number, payload }.encode(&mut self.gathered);
+        self.take_notes();
+    }
+
+    fn take_notes(&mut self) {
+        while let Some((group, time_ms)) = self.notes.pop_front_if(|(group, _)| *group <= self.last) {
+            self.covers_ms = time_ms;
+            self.times(group, time_ms);
+        }
+    }
+
+    fn times(&mut self, group: u64, time_ms: u64) {
+        if group > self.timed {
+            Item::Time { group, time_ms }.encode(&mut self.gathered);
+            self.timed = group;
+        }
+    }
+
+    /// When the next append is due.
+    pub(super) fn due(&self) -> Duration {
+        self.appended + if self.has_gathered() { EVERY } else { EVERY_QUIET }
+    }
+
+    /// Appends what has gathered, and has the head say so, durably. Gives how many bytes were written. After a failure it is not to
+    /// be used on: what it has gathered begins again behind the head.
+    pub(super) fn append(
+        &mut self,
+        (now, now_ms): (Duration, u64),
+        random: &mut dyn FnMut() -> Salt,
+    ) -> io::Result<u64> {
+        self.appended = now;
+        let (mut bytes, time_ms) = (0, self.time(now_ms));
+        if self.last >= self.newest {
+            // It was looked at after the clock was.
+            self.covers_ms = time_ms;
+        }
+        if self.has_gathered() {
+            self.times(self.last, time_ms);
+            bytes = self.append_gathered(now, random)?;
+            (self.head.last, self.head.last_sum) = (self.last, self.last_sum);
+            self.head.log_bytes += bytes;
+        }
+        (self.head.covers_ms, self.head.time_ms) = (self.covers_ms, self.note_ms);
+        Ok(bytes + self.write_head(random())?)
+    }
+
+    fn append_gathered(&mut self, now: Duration, random: &mut dyn FnMut() -> Salt) -> io::Result<u64> {
+        let is_old = |file: &File<M>| file.writer.bytes() >= FILE_BYTES || now >= file.begun + FILE_TIME;
+        if self.file.as_ref().is_none_or(is_old) {
+            self.file = Some(self.begin_file(now, random())?);
+        }
+        let file = self.file.as_mut().expect("it was begun");
+        let before = file.writer.bytes();
+        for chunk in self.gathered.chunks(CHUNK_BYTES_MAX) {
+            file.writer.append(chunk, false)?;
+        }
+        self.head.log = Some(LogPlace { chunks: file.writer.chunks(), ..file.place.clone() });
+        if !mutations::is(Mutation::HeadBeforeSync) {
+            file.writer.sync()?;
+        }
+        self.gathered.clear();
+        Ok(file.writer.bytes() - before)
+    }
+
+    /// Puts the head in its place. It names what is durable.
+    pub(super) fn write_head(&self, salt: Salt) -> io::Result<u64> {
+        let Place { medium, dir, backup, key } = &self.place;
+        let content = self.head.encode_to_vec();
+        format::replace(medium, &dir.join(HEAD), Kind::Head, (*backup, salt), key.as_ref(), &content)
+    }
+
+    fn begin_file(&self, now: Duration, salt: Salt) -> io::Result<File<M>> {
+        let Place { medium, dir, backup, key } = &self.place;
+        let place = LogPlace { first: self.head.last + 1, salt: Bytes::copy_from_slice(&salt), chunks: 0 };
+        let path = log_path(dir, &place);
+        let mut writer = Writer::create(medium, &path, Kind::Log, (*backup, salt), key.as_ref())?;
+        let mut link = Vec::new();
+        Item::Link { before: self.head.log.clone(), first: place.first }.encode(&mut link);
+        writer.append(&link, false)?;
+        // Its name is durable before the head says it.
+        writer.sync()?;
+        medium.sync_dir(path.parent().expect("it lies in a directory"))?;
+        Ok(File { writer, place, begun: now })
+    }
+}

@@ -1,0 +1,233 @@
+//! A base: the files of the tables as they were at one time, copied while the store goes on. With the log from there on it gives
+//! the store as it was at any later point.
+//!
+//! The files never change, so a base is the manifest that names them, and what an earlier base has of them is not copied again. What
+//! is copied of one that does not come to its end is named by a manifest of its own from time to time, so that it is not copied
+//! again either.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::archive::Place;
+use super::format::{self, CHUNK_BYTES_MAX, Kind, Salt, Writer};
+use super::records::{BASES, BaseRecord, FILES, PARTIAL, StoredFile, TreeRecord, file_path};
+use crate::embedded::keeper::Base;
+use crate::embedded::tables::tree_path;
+use crate::medium::{Medium, MediumFile as _, Opening};
+use crate::mutations::{self, Mutation};
+
+/// Bytes that are copied between two syncs: gigabytes that wait to be written are in the way of the log's own.
+const SYNC_BYTES: u64 = 8 << 20;
+
+/// After so many bytes, or this long, what was copied is named.
+const NAME_BYTES: u64 = 1 << 30;
+const NAME_EVERY: Duration = Duration::from_secs(60);
+
+/// Why a base is not copied on.
+pub(super) enum CopyError {
+    /// The backup's side failed.
+    Target(io::Error),
+    /// The store's side did, at this file.
+    Source(PathBuf, io::Error),
+    /// A file of the store is not what was written.
+    Rotten(PathBuf),
+}
+
+/// A base that is being copied.
+pub(super) struct Copying<M: Medium> {
+    /// What it will say; files that are not copied have no salt yet.
+    pub(super) record: BaseRecord,
+    /// Which file is copied: of all trees' files, in their order.
+    next: usize,
+    current: Option<Current<M>>,
+    named: Duration,
+    unnamed_bytes: u64,
+    pub(super) done_bytes: u64,
+    pub(super) reused_bytes: u64,
+}
+
+struct Current<M: Medium> {
+    path: PathBuf,
+    file: M::File,
+    writer: Writer<M>,
+    at: u64,
+    sum: Xxh3,
+    unsynced: u64,
+}
+
+/// What came of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Copied {
+    /// So many bytes were written, and if a file is whole, it is this one.
+    Bytes(u64, Option<usize>),
+    /// All files are there, durably.
+    All,
+}
+
+impl<M: Medium> Copying<M> {
+    /// Begins one, with a number and a time, in a chain whose log has so many bytes.
+    pub(super) fn new(
+        base: Base,
+        (chain, number): (u32, u32),
+        layout: u64,
+        (time_ms, log_bytes): (u64, u64),
+        now: Duration,
+    ) -> Self {
+        let trees = base.trees.into_iter().map(|tree| TreeRecord {
+            name: tree.name,
+            version: tree.version,
+            current: tree.current,
+            version_file: tree.version_file,
+            files: tree
+                .files
+                .into_iter()
+                .map(|file| StoredFile {
+                    path: file.path,
+                    bytes: file.bytes,
+                    checksum: file.checksum,
+                    covers: file.covers,
+                    salt: Bytes::new(),
+                    chunks: 0,
+                })
+                .collect(),
+        });
+        let (flushed, whole_at, trees) = (base.flushed, base.whole_at, trees.collect());
+        let record = BaseRecord { chain, number, layout, flushed, whole_at, time_ms, trees, log_bytes };
+        let (named, unnamed_bytes) = (now, 0);
+        Self { record, next: 0, current: None, named, unnamed_bytes, done_bytes: 0, reused_bytes: 0 }
+    }
+
+    /// Files that are there, of how many.
+    pub(super) fn files(&self) -> (usize, usize) {
+        (self.next, self.record.files().count())
+    }
+
+    /// Goes on by a chunk, or by a file that is there already in one of these bases.
+    pub(super) fn step(
+        &mut self,
+        store: (&M, &Path),
+        place: &Place<M>,
+        known: &[BaseRecord],
+        now: Duration,
+        random: &mut dyn FnMut() -> Salt,
+    ) -> Result<Copied, CopyError> {
+        if self.current.is_some() {
+            return self.copy(place, now, random);
+        }
+        let Some((tree, file)) = self.nth(self.next) else {
+            place.medium.sync_dir(&place.dir.join(FILES)).map_err(CopyError::Target)?;
+            return Ok(Copied::All);
+        };
+        let file = &self.record.trees[tree].files[file];
+        if let Some(stored) = find(known, &self.record.trees[tree].name, file) {
+            let (index, bytes) = (self.next, file.bytes);
+            *self.file_mut(index) = stored;
+            (self.next, self.done_bytes) = (index + 1, self.done_bytes + bytes);
+            self.reused_bytes += bytes;
+            return Ok(Copied::Bytes(0, Some(index)));
+        }
+        let (medium, store) = store;
+        let path = tree_path(store, &self.record.trees[tree].name).join(&file.path);
+        let source = |error| CopyError::Source(path.clone(), error);
+        let file = medium.open(&path, Opening::Reading).map_err(source)?;
+        let salt = random();
+        let written = file_path(&place.dir, &salt);
+        let writer =
+            Writer::create(&place.medium, &written, Kind::Table, (place.backup, salt), place.key.as_ref());
+        let writer = writer.map_err(CopyError::Target)?;
+        self.current = Some(Current { path, file, writer, at: 0, sum: Xxh3::new(), unsynced: 0 });
+        self.copy(place, now, random)
+    }
+
+    fn copy(
+        &mut self,
+        place: &Place<M>,
+        now: Duration,
+        random: &mut dyn FnMut() -> Salt,
+    ) -> Result<Copied, CopyError> {
+        let index = self.next;
+        let length = self.file_mut(index).bytes;
+        let current = self.current.as_mut().expect("a file is being copied");
+        let mut chunk = vec![0; (length - current.at).min(CHUNK_BYTES_MAX as u64) as usize];
+        let read = current.file.read_exact_at(&mut chunk, current.at);
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => CopyError::Rotten(current.path.clone()),
+            _ => CopyError::Source(current.path.clone(), error),
+        })?;
+        current.sum.update(&chunk);
+        current.at += chunk.len() as u64;
+        let is_last = current.at == length;
+        current.writer.append(&chunk, is_last).map_err(CopyError::Target)?;
+        current.unsynced += chunk.len() as u64;
+        if is_last || current.unsynced >= SYNC_BYTES {
+            current.writer.sync().map_err(CopyError::Target)?;
+            current.unsynced = 0;
+        }
+        let bytes = chunk.len() as u64;
+        (self.done_bytes, self.unnamed_bytes) = (self.done_bytes + bytes, self.unnamed_bytes + bytes);
+        if !is_last {
+            return Ok(Copied::Bytes(bytes, None));
+        }
+        let Current { path, writer, sum, .. } = self.current.take().expect("it was just read");
+        let file = self.file_mut(index);
+        if file.checksum != sum.digest128().to_be_bytes()[..] && !mutations::is(Mutation::SkipFileChecksum) {
+            return Err(CopyError::Rotten(path));
+        }
+        (file.salt, file.chunks) = (Bytes::copy_from_slice(&writer.salt()), writer.chunks());
+        self.next = index + 1;
+        if self.unnamed_bytes >= NAME_BYTES || now >= self.named + NAME_EVERY {
+            self.name(place, random()).map_err(CopyError::Target)?;
+            (self.named, self.unnamed_bytes) = (now, 0);
+        }
+        Ok(Copied::Bytes(bytes, Some(index)))
+    }
+
+    /// Names what is copied, so that it is not copied again if this comes to no end.
+    fn name(&self, place: &Place<M>, salt: Salt) -> io::Result<()> {
+        let mut record = self.record.clone();
+        record.trees.iter_mut().for_each(|tree| tree.files.retain(|file| !file.salt.is_empty()));
+        place.medium.sync_dir(&place.dir.join(FILES))?;
+        write(place, &path(&place.dir, record.number).with_extension(PARTIAL), &record, salt)
+    }
+
+    /// The base is there: its manifest is written.
+    pub(super) fn finish(&self, place: &Place<M>, salt: Salt) -> io::Result<()> {
+        write(place, &path(&place.dir, self.record.number), &self.record, salt)
+    }
+
+    fn nth(&self, index: usize) -> Option<(usize, usize)> {
+        let trees = self.record.trees.iter().enumerate();
+        let mut files = trees.flat_map(|(at, tree)| (0..tree.files.len()).map(move |file| (at, file)));
+        files.nth(index)
+    }
+
+    fn file_mut(&mut self, index: usize) -> &mut StoredFile {
+        let (tree, file) = self.nth(index).expect("it was just looked at");
+        &mut self.record.trees[tree].files[file]
+    }
+}
+
+fn write<M: Medium>(place: &Place<M>, path: &Path, record: &BaseRecord, salt: Salt) -> io::Result<()> {
+    let content = record.encode_to_vec();
+    let Place { medium, backup, key, .. } = place;
+    format::replace(medium, path, Kind::Base, (*backup, salt), key.as_ref(), &content).map(drop)
+}
+
+/// Where a base's manifest lies.
+pub(super) fn path(chain: &Path, number: u32) -> PathBuf {
+    chain.join(BASES).join(format!("{number:04}"))
+}
+
+/// What one of these bases has of a file. The same name alone says nothing: a tree gives it out again after a crash.
+fn find(known: &[BaseRecord], tree: &str, file: &StoredFile) -> Option<StoredFile> {
+    let trees = known.iter().flat_map(|base| &base.trees).filter(|known| known.name == tree);
+    let is_it = |known: &&StoredFile| {
+        (&known.path, known.bytes, &known.checksum) == (&file.path, file.bytes, &file.checksum)
+    };
+    trees.flat_map(|tree| &tree.files).find(is_it).cloned()
+}
