@@ -279,19 +279,7 @@ impl Admin {
                 );
                 answer
             }),
-            Question::EndDevice { who, device } => self.of_user(who, |user| {
-                let Some(id) = DeviceId::new(*device) else { return refused("devices are counted from 1") };
-                let answer = self.ask_user(user, AdminRequest::EndDevice(user.user, id));
-                let ended = answer.get("ok").is_some();
-                tracing::info!(
-                    operator,
-                    user = user.user.get(),
-                    device,
-                    ended,
-                    "an operator asked to end a device"
-                );
-                answer
-            }),
+            Question::EndDevice { who, device } => self.end_device(who, *device, operator),
             Question::ResetLimits { who } => self.of_user(who, |user| {
                 // Codes are limited by phone.
                 let codes = self.about(&user.phone, AdminRequest::ResetCodes);
@@ -316,6 +304,22 @@ impl Admin {
             | Question::BackupRate { .. } => self.of_backups(question, operator),
             Question::Provision { .. } | Question::Trace { .. } => unreachable!("taken before"),
         }
+    }
+
+    fn end_device(&self, who: &str, device: u32, operator: &str) -> Value {
+        self.of_user(who, |user| {
+            let Some(id) = DeviceId::new(device) else { return refused("devices are counted from 1") };
+            let answer = self.ask_user(user, AdminRequest::EndDevice(user.user, id));
+            let ended = answer.get("ok").is_some();
+            tracing::info!(
+                operator,
+                user = user.user.get(),
+                device,
+                ended,
+                "an operator asked to end a device"
+            );
+            answer
+        })
     }
 
     /// The user whom an operator means: by phone, or by id.
