@@ -38,6 +38,8 @@ pub(crate) enum Given {
 pub(crate) struct Asked {
     removes: bool,
     removals: u32,
+    /// Removals that were not answered: nobody knows which of them and this comes first.
+    beside: u32,
 }
 
 /// The one PIN that somebody with this phone ever sets.
@@ -64,12 +66,13 @@ impl Pins {
     /// A PIN is about to be set, or removed.
     pub(crate) fn asks(&mut self, phone: &str, removes: bool) -> Asked {
         let pin = self.of(phone);
+        let beside = pin.removals_open;
         if removes {
             (pin.removals, pin.removals_open, pin.is_set) = (pin.removals + 1, pin.removals_open + 1, false);
         } else {
             pin.was_wanted = true;
         }
-        Asked { removes, removals: pin.removals }
+        Asked { removes, removals: pin.removals, beside }
     }
 
     /// It was done.
@@ -77,7 +80,7 @@ impl Pins {
         let pin = self.of(phone);
         if asked.removes {
             pin.removals_open -= 1;
-        } else if pin.removals_open == 0 && pin.removals == asked.removals {
+        } else if asked.beside == 0 && pin.removals_open == 0 && pin.removals == asked.removals {
             // No removal may come behind it.
             pin.is_set = true;
         }
@@ -119,8 +122,12 @@ mod tests {
         assert_eq!(pins.locked("1"), None, "the removal may come behind it");
         pins.is_done("1", removed);
         assert_eq!(pins.locked("1"), None, "or it did");
+        let (removed, set) = (pins.asks("1", true), pins.asks("1", false));
+        pins.is_done("1", removed);
+        pins.is_done("1", set);
+        assert_eq!(pins.locked("1"), None, "its answer came late, and the removal may have come behind it");
         let set = pins.asks("1", false);
         pins.is_done("1", set);
-        assert_eq!(pins.locked("1"), Some(1));
+        assert_eq!(pins.locked("1"), Some(2));
     }
 }

@@ -73,7 +73,7 @@ impl<S: Tables> Records<S> {
         if kind == i32::from(v1::Kind::Deletion) {
             self.change(Change::Erase { chat, seq: row.envelope.about })?;
         }
-        if chat == PRIVATE && !row.erased {
+        if chat == PRIVATE {
             self.note_private(&row)?;
         }
         if kind == i32::from(v1::Kind::Group) && seq > log.top {
@@ -112,8 +112,12 @@ impl<S: Tables> Records<S> {
 
     /// Something that one has told one's own devices: it counts, unless there is something newer of its key.
     fn note_private(&mut self, row: &EntryRow) -> Result<(), Error> {
+        // What is in its own place by now has erased it all the same.
         if row.envelope.about > 0 {
             self.change(Change::Erase { chat: PRIVATE, seq: row.envelope.about })?;
+        }
+        if row.erased {
+            return Ok(());
         }
         let Some(private) = Private::of_body(&row.body) else { return Ok(()) };
         let key = private.key(row.seq);

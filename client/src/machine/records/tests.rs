@@ -10,6 +10,7 @@ use crate::message::{Envelope, Message, NewMessage};
 use crate::store::Store;
 use bytes::Bytes;
 use tern_proto::v1;
+use tern_wire::ids::PRIVATE;
 use tern_wire::limits::NUMBERS_END;
 
 const ME: u64 = 7;
@@ -195,6 +196,23 @@ fn another_content<S: Tables>(tables: impl Fn() -> S) {
 }
 
 over_both!(another_content, another_content_at_a_known_place_puts_the_log_back);
+
+/// `tern-sim --fdb --seed 10037`: what replaced an entry had been replaced itself by the time that a device heard of it.
+fn replaced_twice<S: Tables>(tables: impl Fn() -> S) {
+    let (mut store, me) = registered(tables);
+    let private = |seq, about, erased, body: &str| {
+        let (chat, kind) = (PRIVATE, v1::Kind::Private.into());
+        v1::Entry { chat, sender: ME, sender_device: 2, kind, about, erased, ..entry(seq, body) }
+    };
+    store.take(&private(1, 0, false, "first"), &me, 1).expect("taken");
+    store.take(&private(2, 1, true, ""), &me, 1).expect("taken");
+    store.take(&private(3, 2, false, "third"), &me, 1).expect("taken");
+    let kept = store.kept_and_seen(PRIVATE, 0, 9, 9).expect("read");
+    let left: Vec<_> = kept.iter().map(|(message, _)| (message.seq, message.body.len())).collect();
+    assert_eq!(left, [(1, 0), (2, 0), (3, 5)]);
+}
+
+over_both!(replaced_twice, what_was_replaced_twice_while_a_device_was_away_is_erased_there);
 
 /// What ended in a commit that failed has not ended: it ends with the next one.
 #[test]
@@ -420,7 +438,7 @@ fn change_both(seed: u64, random: &mut fastrand::Rng, store: &mut Store, memory:
         16 => both(Change::Seen { chat, seq, time_ms: seq }),
         17 => both(Change::Erase { chat, seq }),
         18 => both(Change::Private(&small.to_string(), seq)),
-        19 => both(Change::Doubt { chat: tern_wire::ids::PRIVATE, above: seq - 1, told: small }),
+        19 => both(Change::Doubt { chat: PRIVATE, above: seq - 1, told: small }),
         _ => {
             let key = small.to_string();
             if is_unknown {
