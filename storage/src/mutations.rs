@@ -139,7 +139,7 @@ mutations! {
     /// The store lets go of what a chain's head does not name yet.
     ReleaseBeforeHead => "storage/tests/backups.rs" 0..50;
     /// What is found in a backup's directory is taken for durable.
-    TrustNames => "storage/tests/backups.rs" 940..955;
+    TrustNames => "storage/tests/backups.rs" 1740..1755;
     /// Files that were merged go while they are copied.
     ForgetPins => "storage/tests/backups.rs" 0..50;
     /// What was copied is not compared with what was written.

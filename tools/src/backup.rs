@@ -219,9 +219,15 @@ fn human(bytes: f64) -> String {
     unit.map_or_else(|| format!("{bytes:.0} B"), |(name, unit)| format!("{:.1} {name}", bytes / unit))
 }
 
-fn time(ms: &Value) -> String {
+/// A time; `None` if there is none yet.
+fn time(ms: &Value) -> Option<String> {
     let at = ms.as_i64().filter(|ms| *ms > 0).and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    at.map_or_else(|| "nobody knows when".to_owned(), |at| format!("{at:.0}"))
+    at.map(|at| format!("{at:.0}"))
+}
+
+/// What a chain covers, behind other words.
+fn covering(ms: &Value) -> String {
+    time(ms).map_or_else(String::new, |at| format!(", with all that was durable at {at}"))
 }
 
 fn show(status: &Value, json: bool) {
@@ -243,10 +249,10 @@ fn lines(status: &Value) -> Vec<String> {
             lines.push(format!("{phase}: {}, chain {}, {key}", text(&status["dir"]), status["chain"]));
             let behind = number(&status["newest"]) - number(&status["archived"]);
             lines.push(format!(
-                "log: group {} of {} ({behind:.0} behind), with all that was durable at {}; {} written",
+                "log: group {} of {} ({behind:.0} behind){}; {} written",
                 status["archived"],
                 status["newest"],
-                time(&status["covers_ms"]),
+                covering(&status["covers_ms"]),
                 bytes(&status["bytes"])
             ));
         }
@@ -255,7 +261,8 @@ fn lines(status: &Value) -> Vec<String> {
         lines.push(copying(status));
     }
     if let Some(base) = Some(&status["base"]).filter(|base| !base.is_null()) {
-        let (number, began, size) = (&base["number"], time(&base["time_ms"]), bytes(&base["bytes"]));
+        let (number, size) = (&base["number"], bytes(&base["bytes"]));
+        let began = time(&base["time_ms"]).unwrap_or_default();
         lines.push(format!("base {number} of {began}: {size}, restores from group {} on", base["whole_at"]));
     }
     if let Some(trouble) = status["trouble"].as_str() {
@@ -406,17 +413,17 @@ fn as_text(report: &VerifyReport, restored: Option<&Result<u64, String>>, is_who
         let key =
             if chain.key_id == 0 { "not encrypted".to_owned() } else { format!("key {:016x}", chain.key_id) };
         lines.push(format!(
-            "chain {} ({key}): groups up to {}, with all that was durable at {}",
+            "chain {} ({key}): groups up to {}{}",
             chain.chain,
             chain.last,
-            time(&json!(chain.covers_ms))
+            covering(&json!(chain.covers_ms))
         ));
         for base in &chain.bases {
             let restores = base.restores.map_or_else(
                 || "restores nothing".to_owned(),
                 |(first, last)| format!("restores to any group from {first} to {last}"),
             );
-            let (number, began) = (base.base, time(&json!(base.time_ms)));
+            let (number, began) = (base.base, time(&json!(base.time_ms)).unwrap_or_default());
             lines.push(format!("  base {number} of {began}, {}: {restores}", human(base.bytes as f64)));
         }
     }
@@ -426,7 +433,10 @@ fn as_text(report: &VerifyReport, restored: Option<&Result<u64, String>>, is_who
         None => {}
     }
     lines.push(format!("{} files, {} read", report.files, human(report.bytes as f64)));
-    lines.push(if is_whole { "nothing is damaged or missing" } else { "it is not whole" }.to_owned());
+    lines.push(
+        if is_whole { "nothing is damaged or missing" } else { "not all of it is whole, or could be read" }
+            .to_owned(),
+    );
     lines
 }
 

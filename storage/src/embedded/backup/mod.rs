@@ -415,6 +415,8 @@ impl<T: Tables> Backup<T> {
     fn end(&mut self) {
         self.leave();
         (self.phase, self.key) = (Phase::Off, None);
+        let BackupStatus { failures, broken, bytes, .. } = self.status;
+        self.status = BackupStatus { failures, broken, bytes, ..BackupStatus::default() };
         if self.state.take().is_some()
             && let Err(error) = BackupState::remove(&self.of.medium, &self.of.store)
         {
@@ -467,10 +469,15 @@ impl<T: Tables> Backup<T> {
             unreachable!("it follows");
         };
         let newest = of.backlog.newest() + u64::from(mutations::is(Mutation::ArchiveBeforeSync));
-        let Following { archive, follow, stop_at, place, .. } = &mut **following;
+        let Following { archive, follow, stop_at, place, copying, copied, .. } = &mut **following;
         archive.note(newest, now, now_ms);
         let is_read = follow.number() > stop_at.map_or(newest, |stop_at| stop_at.min(newest));
-        let is_asked = is_read && (ends || stop_at.is_some()) && archive.has_gathered();
+        // A base that is copied waits for the log.
+        let goes_so_far = |copying: &Copying<_>| archive.head.last >= copying.record.whole_at;
+        let is_waited_for = *copied
+            && !copying.as_ref().is_some_and(goes_so_far)
+            && !mutations::is(Mutation::BaseWithoutTail);
+        let is_asked = is_read && (ends || stop_at.is_some() || is_waited_for) && archive.has_gathered();
         if now >= archive.due() || archive.is_full() || is_asked {
             let bytes = archive.append((now, now_ms), random).map_err(at(&place.dir))?;
             return self.archived(bytes, now);
