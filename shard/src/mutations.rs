@@ -76,6 +76,8 @@ tern_storage::mutations! {
     ForgetTail => "sim/tests/mutations.rs" 1..300;
     /// A late Login of a connection that was opened earlier ends the one that was opened later.
     LateLogin => "sim/tests/mutations.rs" 1..300;
+    /// What is to be looked at again waits until a clock that was set back has caught up.
+    WaitForClock => "shard/tests/clock.rs" 0..1;
     /// Logs hear of a user's devices, and devices of their end, before that is durable.
     TellOfDevicesEarly => "shard/tests/marks.rs" 0..1;
     /// Who watches a user's devices once more is not answered.

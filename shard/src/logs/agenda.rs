@@ -31,6 +31,8 @@ pub(super) struct Agenda {
     behind: BTreeMap<Slot, Key>,
     /// The table has been gone through up to this slot; `None`: a row of it is being read, or all have been.
     gone_to: Option<u16>,
+    /// The latest that the clock has said since it was set back.
+    latest_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,7 @@ impl Agenda {
     /// Nothing is known.
     pub(super) fn new() -> Self {
         let (slots, due, looks, behind) = Default::default();
-        Self { slots, due, looks, behind, gone_to: Some(0) }
+        Self { slots, due, looks, behind, gone_to: Some(0), latest_ms: 0 }
     }
 
     /// There are slots of which nothing is known.
@@ -82,6 +84,19 @@ impl Agenda {
         }
     }
 
+    /// The clock says this now. If it was set back, what was to be looked at again after a while would wait until it has caught up: all are
+    /// looked at now.
+    fn clock(&mut self, now_ms: u64) {
+        if now_ms + DUE_AGAIN_MS >= self.latest_ms || is(Mutation::WaitForClock) {
+            self.latest_ms = self.latest_ms.max(now_ms);
+            return;
+        }
+        self.latest_ms = now_ms;
+        for slot in self.slots.keys().copied().collect::<Vec<_>>() {
+            self.note(slot, now_ms);
+        }
+    }
+
     /// The next slot in which something is due, to be looked at.
     fn pop_due(&mut self, now_ms: u64) -> Option<Slot> {
         let (_, slot) = self.due.first().copied().filter(|(at_ms, _)| *at_ms <= now_ms)?;
@@ -114,6 +129,7 @@ impl Logs {
         if is(Mutation::ForgetAgenda) {
             return;
         }
+        self.agenda.clock(cx.now_ms);
         if cx.may_read()
             && let Some(slot) = self.agenda.gone_to.take()
         {
@@ -229,6 +245,20 @@ mod tests {
         assert!(agenda.looked(slot(1), look));
         agenda.note(slot(1), 100);
         assert_eq!((agenda.pop_due(79), agenda.pop_due(80)), (None, Some(slot(1))));
+    }
+
+    #[test]
+    fn what_is_to_be_looked_at_again_does_not_wait_for_a_clock_that_was_set_back() {
+        let mut agenda = Agenda::new();
+        agenda.clock(1_000_000);
+        agenda.note(slot(1), 1_000_000 + DUE_AGAIN_MS);
+        agenda.clock(1_000_000 - DUE_AGAIN_MS);
+        assert_eq!(agenda.pop_due(1_000_000), None, "so much it may wait in any case");
+        agenda.clock(500_000);
+        assert_eq!(agenda.pop_due(500_000), Some(slot(1)));
+        agenda.note(slot(1), 600_000);
+        agenda.clock(500_001);
+        assert_eq!(agenda.pop_due(500_001), None, "once is enough");
     }
 
     #[test]
