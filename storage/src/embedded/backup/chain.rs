@@ -8,9 +8,10 @@ use super::error::BackupError;
 use super::format::{BackupId, Kind};
 use super::key::Keys;
 use super::records::{
-    BACKUP, BASES, BackupRecord, BaseRecord, HEAD, HeadRecord, Item, Items, LogPlace, PARTIAL, is_salt,
-    read_record,
+    BACKUP, BASES, BackupRecord, BaseRecord, HEAD, HeadRecord, Item, Items, LogPlace, PARTIAL, TreeRecord,
+    is_salt, read_record,
 };
+use crate::embedded::tables::{PARTS, TREES};
 use crate::medium::Medium;
 
 /// A backup that is read.
@@ -45,8 +46,22 @@ impl<'a, M: Medium> Backups<'a, M> {
         if head.chain != number {
             return Err(BackupError::damaged(&path, "it is of another chain"));
         }
+        if head.first == 0 || head.last >= GROUPS_END || head.first > head.last + 1 {
+            return Err(BackupError::damaged(&path, "it names groups that can't be"));
+        }
         Ok(Chain { of: self, dir, key_id: header.key_id, head })
     }
+}
+
+/// No log has so many groups.
+const GROUPS_END: u64 = 1 << 62;
+
+/// Whether this is what a file within a tree's directory is called: a restore makes no other, whoever has written the manifest.
+fn is_of_tree(path: &str) -> bool {
+    path.split_once('/').is_some_and(|(part, number)| {
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        PARTS.contains(&part) && is_number && number.len() <= 20
+    })
 }
 
 /// Where a chain lies.
@@ -96,7 +111,14 @@ impl<M: Medium> Chain<'_, M> {
         if self.head.base == number && self.head.base_salt != header.salt[..] {
             return Err(BackupError::damaged(&path, "it is not the base that the chain's head names"));
         }
-        if !record.files().all(|file| is_salt(&file.salt)) {
+        if record.flushed > record.whole_at || record.whole_at >= GROUPS_END {
+            return Err(BackupError::damaged(&path, "it names groups that can't be"));
+        }
+        let is_right = |tree: &TreeRecord| {
+            TREES.contains(&&*tree.name)
+                && tree.files.iter().all(|file| is_salt(&file.salt) && is_of_tree(&file.path))
+        };
+        if !record.trees.iter().all(is_right) {
             return Err(BackupError::damaged(&path, "it names files that are none"));
         }
         Ok(record)
@@ -180,4 +202,30 @@ pub(super) fn base_numbers<M: Medium>(medium: &M, chain: &Path, partial: bool) -
     let mut numbers: Vec<_> = medium.list(&chain.join(BASES))?.iter().filter_map(number).collect();
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_manifest_has_a_restore_write_beside_the_store() {
+        for path in ["tables/7", "blobs/12345678901234567890"] {
+            assert!(is_of_tree(path), "{path}");
+        }
+        for path in [
+            "",
+            "7",
+            "/tables/7",
+            "tables/",
+            "tables/..",
+            "../tables/7",
+            "tables/../7",
+            "tables//7",
+            "current",
+            "tables/7x",
+        ] {
+            assert!(!is_of_tree(path), "{path}");
+        }
+    }
 }

@@ -91,7 +91,7 @@ impl BaseRecord {
 
     /// Bytes of the tables' files.
     pub(super) fn bytes(&self) -> u64 {
-        self.files().map(|file| file.bytes).sum()
+        self.files().fold(0, |bytes, file| bytes.saturating_add(file.bytes))
     }
 }
 

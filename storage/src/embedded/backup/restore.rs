@@ -226,7 +226,7 @@ fn has_room<M: Medium>(
     plan: &Plan,
 ) -> Result<(), BackupError> {
     let log_bytes = chain.head.log_bytes.saturating_sub(plan.base.log_bytes);
-    let needs = (plan.base.bytes() + log_bytes).saturating_add(options.free_bytes_min);
+    let needs = plan.base.bytes().saturating_add(log_bytes).saturating_add(options.free_bytes_min);
     let free = to.free_bytes(&options.store).map_err(|error| BackupError::io(&options.store, error))?;
     if free >= needs {
         return Ok(());
