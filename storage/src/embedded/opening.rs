@@ -60,7 +60,8 @@ pub(super) fn open<T: Tables>(
     let backup = BackupState::read(medium, path).map_err(io)?;
     let archived = backup.as_ref().map(|backup| backup.archived);
     // Commits are refused below the least that must be free. A backup must be out of their way long before.
-    let hold = Arc::new(Hold::new(archived, options.backup_log_bytes_max, 2 * options.free_bytes_min));
+    let hold =
+        Arc::new(Hold::new(archived, options.backup_log_bytes_max, options.free_bytes_min.saturating_mul(2)));
     let held = (segments.clone(), hold.clone());
     let keeper = Keeper::new(place.clone(), held, tables.clone(), flushed, statistics.clone());
     let keeper = Arc::new(keeper);
