@@ -72,7 +72,10 @@ pub(super) fn chain_path(dir: &Path, number: u32) -> PathBuf {
 /// The chains of a backup, rising, readable or not.
 pub(super) fn numbers<M: Medium>(medium: &M, dir: &Path) -> io::Result<Vec<u32>> {
     let listed = medium.list(dir)?;
-    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok().filter(|number| *number > 0);
+    let number = |path: &PathBuf| {
+        let name = path.file_name()?.to_str()?;
+        name.parse().ok().filter(|number| *number > 0 && name == format!("{number:04}"))
+    };
     let mut numbers: Vec<_> = listed.iter().filter_map(number).collect();
     numbers.sort_unstable();
     Ok(numbers)
@@ -105,7 +108,7 @@ impl<M: Medium> Chain<'_, M> {
         let path = base::path(&self.dir, number);
         let (header, record): (_, BaseRecord) =
             read_record(self.of.medium, &path, Kind::Base, Some(self.of.id), self.of.keys)?;
-        if (record.chain, record.number) != (self.head.chain, number) {
+        if (record.chain, record.number, header.key_id) != (self.head.chain, number, self.key_id) {
             return Err(BackupError::damaged(&path, "it is another base than its name says"));
         }
         if self.head.base == number && self.head.base_salt != header.salt[..] {
@@ -152,7 +155,7 @@ impl<M: Medium> Chain<'_, M> {
 
     /// What is in a file of its log.
     pub(super) fn items(&self, place: &LogPlace) -> Result<Items<M>, BackupError> {
-        Items::open(self.of.medium, &self.dir, self.of.id, place, self.of.keys)
+        Items::open(self.of.medium, &self.dir, (self.of.id, self.key_id), place, self.of.keys)
     }
 
     /// Goes through the log from a group on, up to the chain's end. Each group comes once, and none is missing, or it fails.

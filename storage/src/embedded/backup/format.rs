@@ -294,9 +294,9 @@ impl<M: Medium> Reader<M> {
         &self.header
     }
 
-    /// It must have the salt that whoever names it says.
-    pub(super) fn has_salt(&self, salt: &[u8]) -> Result<(), BackupError> {
-        if self.header.salt == salt {
+    /// It must have the salt that whoever names it says, and be under the same key: of files that are not encrypted anybody can make one.
+    pub(super) fn is_named(&self, salt: &[u8], key_id: u64) -> Result<(), BackupError> {
+        if self.header.salt == salt && self.header.key_id == key_id {
             return Ok(());
         }
         Err(BackupError::damaged(&self.path, "it is not the file that is named, but another in its place"))
@@ -469,7 +469,9 @@ mod tests {
         let keys: Keys = [key()].into_iter().collect();
         let open = |kind, id, keys: &Keys| Reader::open(&medium, path, kind, Some(id), keys);
         let reader = open(Kind::Table, ID, &keys).expect("it is there");
-        assert!(reader.has_salt(&[1; 32]).is_ok() && reader.has_salt(&[2; 32]).is_err());
+        let id = key().id();
+        assert!(reader.is_named(&[1; 32], id).is_ok() && reader.is_named(&[2; 32], id).is_err());
+        assert!(reader.is_named(&[1; 32], 0).is_err(), "one that is encrypted names none that is not");
         assert!(open(Kind::Log, ID, &keys).is_err_and(|error| error.is_damage()));
         assert!(open(Kind::Table, [8; 16], &keys).is_err_and(|error| error.is_damage()));
         let error = open(Kind::Table, ID, &Keys::default()).err().expect("there is no key");

@@ -204,13 +204,13 @@ impl<M: Medium> Items<M> {
     pub(super) fn open(
         medium: &M,
         chain: &Path,
-        backup: BackupId,
+        (backup, key_id): (BackupId, u64),
         place: &LogPlace,
         keys: &Keys,
     ) -> Result<Self, BackupError> {
         let path = log_path(chain, place);
         let reader = Reader::open(medium, &path, Kind::Log, Some(backup), keys)?;
-        reader.has_salt(&place.salt)?;
+        reader.is_named(&place.salt, key_id)?;
         Ok(Self { path, reader, chunks: place.chunks, bytes: Vec::new(), at: 0, chunk: Vec::new() })
     }
 

@@ -313,7 +313,7 @@ pub(super) fn read_file<M: Medium>(
 ) -> Result<(), BackupError> {
     let path = file_path(&chain.dir, &file.salt);
     let mut reader = Reader::open(from, &path, Kind::Table, Some(chain.backup()), chain.keys())?;
-    reader.has_salt(&file.salt)?;
+    reader.is_named(&file.salt, chain.key_id)?;
     let (mut chunk, mut sum, mut bytes) = (Vec::new(), Xxh3::new(), 0);
     loop {
         let is_last = reader.next(&mut chunk)?;

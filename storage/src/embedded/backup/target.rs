@@ -118,6 +118,16 @@ impl<T: Tables> Opener<'_, T> {
             if !is_first {
                 return Err(Trouble::Again(format!("{} holds no backup: is it mounted?", dir.display())));
             }
+            // What is let go of one day must not be somebody else's.
+            let is_ours = |path: &std::path::PathBuf| {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                [LOCK, "lost+found", "backup.unfinished"].contains(&name)
+            };
+            if !self.target.list(dir).map_err(at(dir))?.iter().all(is_ours) {
+                let why =
+                    format!("{} holds something else: a backup wants a directory of its own", dir.display());
+                return Err(Trouble::Again(why));
+            }
             let salt = (self.random)();
             let id: BackupId = *salt.first_chunk().expect("32 bytes");
             let record = BackupRecord { store: self.id.clone(), created_ms: self.now_ms };
