@@ -9,13 +9,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use prost::Message as _;
 
 use super::applier::Backlog;
-use super::backup::{BackupState, Backups, Of, Surroundings};
-use super::hold::Hold;
+use super::backup::{self, BackupState, Backups, Of, Surroundings};
 use super::keeper::Keeper;
-use super::log::Segments;
 use super::open_error::OpenError;
 use super::opening::{self, Parts};
 use super::options::EmbeddedOptions;
@@ -33,7 +30,6 @@ use crate::keys::{self, Key};
 use crate::lanes::Lane;
 use crate::medium::{Disk, Medium};
 use crate::parker::{self, Parker};
-use crate::records::StoreRecord;
 use crate::slots::{Epoch, Slot};
 use crate::waiter::waiter;
 
@@ -47,8 +43,6 @@ pub struct Embedded {
     statistics: Arc<Statistics>,
     backlog: Arc<Backlog>,
     keeper: Arc<Keeper<LsmTables>>,
-    segments: Segments<Disk>,
-    hold: Arc<Hold>,
     /// What a backup begins with, until one is served.
     backup: Mutex<Option<(Of<LsmTables>, Option<BackupState>)>>,
     backups: OnceLock<Backups>,
@@ -71,7 +65,7 @@ impl Embedded {
         let seed = RandomState::new().build_hasher().finish();
         let parts: Parts<LsmTables> = opening::open(&Disk, path, &options, seed)?;
         let Parts { tables, committer: state, applier, keeper, backlog, statistics, .. } = parts;
-        let Parts { segments, hold, backup, lock, .. } = parts;
+        let Parts { backup, lock, .. } = parts;
 
         let mut threads =
             Threads { keeper: threads::spawn_keeper(&keeper).map_err(io)?.into(), ..Threads::default() };
@@ -98,8 +92,6 @@ impl Embedded {
             statistics,
             backlog,
             keeper,
-            segments,
-            hold,
             backup: Mutex::new(Some(backup)),
             backups: OnceLock::new(),
             threads: Mutex::new(threads),
@@ -151,8 +143,7 @@ impl Engine for Embedded {
 
     fn serve_backups(&self, surroundings: Surroundings) -> Result<(), StoreError> {
         let failed = |reason: String| StoreError::Failed { reason };
-        let record = self.get_blocking(&keys::store_identity())?;
-        let id = record.and_then(|value| StoreRecord::decode(value).ok()).unwrap_or_default().id;
+        let id = backup::store_id(self.get_blocking(&keys::store_identity())?);
         let taken = self.backup.lock().expect("no thread panics while it holds this").take();
         let backup = taken.ok_or_else(|| failed("backups are served already".to_owned()))?;
         let backups = Backups::serve(backup, id, Disk, surroundings);
@@ -182,10 +173,7 @@ impl Engine for Embedded {
         if let Some(backups) = self.backups.get() {
             backups.close();
         }
-        if self.keeper.failed().is_none() && self.keeper.flushed() == self.backlog.newest() {
-            // What can't be let go now is let go after the next opening.
-            let _ = self.segments.release_flushed(self.backlog.newest(), self.hold.archived());
-        }
+        self.keeper.let_all_go(self.backlog.newest());
     }
 }
 

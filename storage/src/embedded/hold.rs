@@ -11,9 +11,9 @@ use crate::mutations::{self, Mutation};
 pub(super) struct Hold {
     state: Mutex<State>,
     /// Bytes of segments that are kept for the backup alone.
-    pub(super) log_bytes_max: u64,
+    log_bytes_max: u64,
     /// Bytes that the disk must have free.
-    pub(super) free_bytes_min: u64,
+    free_bytes_min: u64,
 }
 
 struct State {

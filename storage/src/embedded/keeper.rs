@@ -250,6 +250,14 @@ impl<T: Tables> Keeper<T> {
         self.release(self.flushed())
     }
 
+    /// Lets all segments go at the end, if all groups up to the newest are in files; but what a backup has not got.
+    pub(super) fn let_all_go(&self, newest: u64) {
+        if self.failed().is_none() && self.flushed() == newest {
+            // What can't be let go now is let go after the next opening.
+            let _ = self.segments.release_flushed(newest, self.hold.archived());
+        }
+    }
+
     /// Bytes of segments that are kept for a backup alone.
     pub(super) fn kept_bytes(&self) -> io::Result<u64> {
         self.segments.bytes_within(self.hold.archived(), self.flushed())

@@ -29,8 +29,6 @@ pub(super) struct Parts<T: Tables> {
     pub(super) keeper: Arc<Keeper<T>>,
     pub(super) backlog: Arc<Backlog>,
     pub(super) statistics: Arc<Statistics>,
-    pub(super) segments: Segments<T::Medium>,
-    pub(super) hold: Arc<Hold>,
     /// What a backup looks at, and that one goes on from before.
     pub(super) backup: (Of<T>, Option<BackupState>),
     /// Held as long as the store is open.
@@ -90,7 +88,7 @@ pub(super) fn open<T: Tables>(
         statistics.clone(),
     );
     let backup = (of, backup);
-    Ok(Parts { tables, committer, applier, keeper, backlog, statistics, segments, hold, backup, lock })
+    Ok(Parts { tables, committer, applier, keeper, backlog, statistics, backup, lock })
 }
 
 /// Takes a store's lock.

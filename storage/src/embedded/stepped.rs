@@ -11,14 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message as _;
 
 use super::applier::{Applier, Backlog};
-use super::backup::{Backup, BackupState, BackupStatus, Key, Of, Start};
+use super::backup::{self, Backup, BackupState, BackupStatus, Key, Of, Start};
 use super::committer::{Committer, Taking};
-use super::hold::Hold;
 use super::keeper::{FlushPart, Keeper};
-use super::log::Segments;
 use super::open_error::OpenError;
 use super::opening::{self, Parts};
 use super::options::EmbeddedOptions;
@@ -35,7 +32,6 @@ use crate::keys::{self, Key as RowKey};
 use crate::lanes::Lane;
 use crate::medium::simulated::{SimulatedLock, SimulatedMedium};
 use crate::parker::Parker;
-use crate::records::StoreRecord;
 use crate::slots::{Epoch, Slot};
 
 /// What may do a step.
@@ -92,8 +88,6 @@ struct State {
     keeper: Arc<Keeper<SimulatedTables>>,
     flushing: Option<(u64, FlushPart)>,
     reader: Reader<SimulatedTables>,
-    segments: Segments<SimulatedMedium>,
-    hold: Arc<Hold>,
     /// What a backup begins with, until one is served.
     begins: Option<(Of<SimulatedTables>, Option<BackupState>)>,
     backup: Option<Backup<SimulatedTables>>,
@@ -129,7 +123,7 @@ impl SteppedEngine {
     ) -> Result<Self, OpenError> {
         let parts: Parts<SimulatedTables> = opening::open(medium, path, &options, seed)?;
         let Parts { tables, committer, applier, keeper, backlog, statistics, .. } = parts;
-        let Parts { segments, hold, backup, lock, .. } = parts;
+        let Parts { backup, lock, .. } = parts;
         let reader = Reader::new(tables.clone(), backlog.clone(), statistics.clone());
         let state = State {
             tables,
@@ -140,8 +134,6 @@ impl SteppedEngine {
             keeper,
             flushing: None,
             reader,
-            segments,
-            hold,
             begins: Some(backup),
             backup: None,
             now: Duration::ZERO,
@@ -188,8 +180,7 @@ impl SteppedEngine {
         let mut state = self.state();
         let begins = state.begins.take().expect("once for each opening");
         let id = state.tables.get(&keys::store_identity()).ok().flatten();
-        let id = id.and_then(|value| StoreRecord::decode(value).ok()).unwrap_or_default().id;
-        state.backup = Some(Backup::new(begins, id, target.clone(), random, read_key));
+        state.backup = Some(Backup::new(begins, backup::store_id(id), target.clone(), random, read_key));
     }
 
     /// Has the backup do its next step.
@@ -396,9 +387,6 @@ impl Engine for SteppedEngine {
         if let Some(backup) = &mut state.backup {
             while backup.finish(now, now_ms) {}
         }
-        if state.keeper.failed().is_none() && state.keeper.flushed() == self.backlog.newest() {
-            // What can't be let go now is let go after the next opening.
-            let _ = state.segments.release_flushed(self.backlog.newest(), state.hold.archived());
-        }
+        state.keeper.let_all_go(self.backlog.newest());
     }
 }

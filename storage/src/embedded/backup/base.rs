@@ -47,6 +47,8 @@ pub(super) struct Copying<M: Medium> {
     current: Option<Current<M>>,
     named: Duration,
     unnamed_bytes: u64,
+    /// All files are there, durably.
+    pub(super) is_whole: bool,
     pub(super) done_bytes: u64,
     pub(super) reused_bytes: u64,
 }
@@ -98,8 +100,8 @@ impl<M: Medium> Copying<M> {
         });
         let (flushed, whole_at, trees) = (base.flushed, base.whole_at, trees.collect());
         let record = BaseRecord { chain, number, layout, flushed, whole_at, time_ms, trees, log_bytes };
-        let (named, unnamed_bytes) = (now, 0);
-        Self { record, next: 0, current: None, named, unnamed_bytes, done_bytes: 0, reused_bytes: 0 }
+        let (current, named, is_whole) = (None, now, false);
+        Self { record, next: 0, current, named, unnamed_bytes: 0, is_whole, done_bytes: 0, reused_bytes: 0 }
     }
 
     /// Files that are there, of how many.
@@ -112,7 +114,7 @@ impl<M: Medium> Copying<M> {
         &mut self,
         store: (&M, &Path),
         place: &Place<M>,
-        known: &[BaseRecord],
+        known: [&[BaseRecord]; 2],
         now: Duration,
         random: &mut dyn FnMut() -> Salt,
     ) -> Result<Copied, CopyError> {
@@ -121,6 +123,7 @@ impl<M: Medium> Copying<M> {
         }
         let Some((tree, file)) = self.nth(self.next) else {
             place.medium.sync_dir(&place.dir.join(FILES)).map_err(CopyError::Target)?;
+            self.is_whole = true;
             return Ok(Copied::All);
         };
         let file = &self.record.trees[tree].files[file];
@@ -224,8 +227,8 @@ pub(super) fn path(chain: &Path, number: u32) -> PathBuf {
 }
 
 /// What one of these bases has of a file. The same name alone says nothing: a tree gives it out again after a crash.
-fn find(known: &[BaseRecord], tree: &str, file: &StoredFile) -> Option<StoredFile> {
-    let trees = known.iter().flat_map(|base| &base.trees).filter(|known| known.name == tree);
+fn find(known: [&[BaseRecord]; 2], tree: &str, file: &StoredFile) -> Option<StoredFile> {
+    let trees = known.into_iter().flatten().flat_map(|base| &base.trees).filter(|known| known.name == tree);
     let is_it = |known: &&StoredFile| {
         (&known.path, known.bytes, &known.checksum) == (&file.path, file.bytes, &file.checksum)
     };

@@ -224,7 +224,7 @@ impl<M: Medium> Writer<M> {
     }
 }
 
-/// Puts a small file in the place of the one that has its name, durably. Gives its salt, and its bytes.
+/// Puts a small file in the place of the one that has its name, durably. Gives its bytes.
 pub(super) fn replace<M: Medium>(
     medium: &M,
     path: &Path,

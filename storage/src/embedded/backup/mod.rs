@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::Message as _;
 
 pub use self::error::BackupError;
 pub use self::key::{Key, Keys};
@@ -48,12 +49,13 @@ use self::target::{Opened, Opener};
 use super::LAYOUT;
 use super::applier::Backlog;
 use super::hold::Hold;
-use super::keeper::Keeper;
+use super::keeper::{Base, Keeper};
 use super::log::{Follow, Followed, Segments};
 use super::stepped::Stepped;
 use super::tables::Tables;
 use crate::medium::Medium;
 use crate::mutations::{self, Mutation};
+use crate::records::StoreRecord;
 
 /// How long to wait after a failure: doubled with each that follows, up to the most.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -151,9 +153,8 @@ struct Following<M: Medium> {
     bases: Vec<BaseRecord>,
     /// What was copied of bases that came to no end.
     partial: Vec<BaseRecord>,
+    /// The base that is being copied. When all its files are there it is told of as soon as the log goes far enough.
     copying: Option<Copying<M>>,
-    /// All files of the base are there; it is told of when the log goes far enough.
-    copied: bool,
     /// When a base may be begun.
     base_at: Duration,
     /// It ends when groups up to this one are archived.
@@ -385,7 +386,7 @@ impl<T: Tables> Backup<T> {
                 self.of.hold.unpin_all();
                 // The log goes on; only the base does not.
                 if let Phase::Following(following) = &mut self.phase {
-                    (following.copying, following.copied) = (None, false);
+                    following.copying = None;
                     following.base_at = now + AFTER_ROT;
                 }
                 return Stepped::Did;
@@ -441,25 +442,23 @@ impl<T: Tables> Backup<T> {
         let Opened { lock, place, head, bases, partial, base } = opener.open(state, anew)?;
         self.archived = head.last;
         let follow = Follow::new(self.of.segments.clone(), head.last + 1);
-        let number = bases.iter().chain(&partial).map(|base| base.number).max().unwrap_or(0) + 1;
-        let copying = base.map(|base| {
-            let times = (now_ms, head.log_bytes);
-            Copying::new(base, (head.chain, number), LAYOUT, times, now)
-        });
-        self.wants_base |= copying.is_none() && bases.is_empty();
+        self.wants_base |= base.is_none() && bases.is_empty();
         let archive = Archive::new(place.clone(), head, now);
-        self.phase = Phase::Following(Box::new(Following {
+        let mut following = Following {
             _lock: lock,
             place,
             archive,
             follow,
             bases,
             partial,
-            copying,
-            copied: false,
+            copying: None,
             base_at: now,
             stop_at: None,
-        }));
+        };
+        if let Some(base) = base {
+            following.copy(base, now, now_ms);
+        }
+        self.phase = Phase::Following(Box::new(following));
         Ok(())
     }
 
@@ -469,14 +468,12 @@ impl<T: Tables> Backup<T> {
             unreachable!("it follows");
         };
         let newest = of.backlog.newest() + u64::from(mutations::is(Mutation::ArchiveBeforeSync));
-        let Following { archive, follow, stop_at, place, copying, copied, .. } = &mut **following;
+        let Following { archive, follow, stop_at, place, copying, .. } = &mut **following;
         archive.note(newest, now, now_ms);
         let is_read = follow.number() > stop_at.map_or(newest, |stop_at| stop_at.min(newest));
         // A base that is copied waits for the log.
-        let goes_so_far = |copying: &Copying<_>| archive.head.last >= copying.record.whole_at;
-        let is_waited_for = *copied
-            && !copying.as_ref().is_some_and(goes_so_far)
-            && !mutations::is(Mutation::BaseWithoutTail);
+        let waits = |copying: &Copying<_>| copying.is_whole && archive.head.last < copying.record.whole_at;
+        let is_waited_for = copying.as_ref().is_some_and(waits) && !mutations::is(Mutation::BaseWithoutTail);
         let is_asked = is_read && (ends || stop_at.is_some() || is_waited_for) && archive.has_gathered();
         if now >= archive.due() || archive.is_full() || is_asked {
             let bytes = archive.append((now, now_ms), random).map_err(at(&place.dir))?;
@@ -557,23 +554,20 @@ impl<T: Tables> Backup<T> {
                 return Ok(None);
             }
             let base = of.keeper.base(&of.backlog, false).map_err(at(&of.store))?;
-            let numbers = following.bases.iter().chain(&following.partial).map(|base| base.number);
-            let number = (following.archive.head.chain, numbers.max().unwrap_or(0) + 1);
-            let times = (now_ms, following.archive.head.log_bytes);
-            following.copying = Some(Copying::new(base, number, LAYOUT, times, now));
-            (following.copied, self.wants_base) = (false, false);
+            following.copy(base, now, now_ms);
+            self.wants_base = false;
             return Ok(Some(Stepped::Did));
         }
-        if following.copied {
+        if following.copying.as_ref().is_some_and(|copying| copying.is_whole) {
             return self.finish_base();
         }
         let wait = rate.wait(now);
         if !wait.is_zero() {
             return Ok(Some(Stepped::Later(wait)));
         }
-        let known: Vec<_> = following.bases.iter().chain(&following.partial).cloned().collect();
+        let known = [&following.bases[..], &following.partial];
         let copying = following.copying.as_mut().expect("there is one");
-        match copying.step((&of.medium, &of.store), &following.place, &known, now, random) {
+        match copying.step((&of.medium, &of.store), &following.place, known, now, random) {
             Ok(Copied::Bytes(bytes, whole)) => {
                 rate.took(bytes);
                 self.status.bytes += bytes;
@@ -581,10 +575,7 @@ impl<T: Tables> Backup<T> {
                     of.hold.unpin(index);
                 }
             }
-            Ok(Copied::All) => {
-                following.copied = true;
-                of.hold.unpin_all();
-            }
+            Ok(Copied::All) => of.hold.unpin_all(),
             Err(CopyError::Target(error)) => return Err(at(&following.place.dir)(error)),
             Err(CopyError::Source(path, error)) if error.kind() == io::ErrorKind::NotFound => {
                 // The hold let it go, for the disk was full: from the beginning, and what was copied is there.
@@ -632,4 +623,20 @@ impl<T: Tables> Backup<T> {
         (self.no_base, self.broken_in_row) = (None, 0);
         Ok(Some(Stepped::Did))
     }
+}
+
+impl<M: Medium> Following<M> {
+    /// Begins to copy a base, under the next number.
+    fn copy(&mut self, base: Base, now: Duration, now_ms: u64) {
+        let head = &self.archive.head;
+        let numbers = self.bases.iter().chain(&self.partial).map(|base| base.number);
+        let number = (head.chain, numbers.max().unwrap_or(0) + 1);
+        let times = (now_ms, head.log_bytes);
+        self.copying = Some(Copying::new(base, number, LAYOUT, times, now));
+    }
+}
+
+/// The id in a store's record; empty if there is none, or it can't be read.
+pub(super) fn store_id(record: Option<Bytes>) -> Bytes {
+    record.and_then(|value| StoreRecord::decode(value).ok()).unwrap_or_default().id
 }

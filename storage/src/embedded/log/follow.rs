@@ -51,7 +51,7 @@ impl<M: Medium> Follow<M> {
     pub(in super::super) fn next(&mut self) -> io::Result<Followed> {
         loop {
             let is_within = self.open.as_ref().is_some_and(|open| open.end.is_none_or(|end| self.next < end));
-            if is_within && let Some(payload) = self.read()? {
+            if is_within && let Some(payload) = self.read_number(self.next)? {
                 self.next += 1;
                 return Ok(Followed::Group(payload));
             }
@@ -91,10 +91,6 @@ impl<M: Medium> Follow<M> {
         file.read_exact_at(&mut salt, 0)?;
         let length = self.segments.medium.length(path)?;
         Ok(Open { file, salt: u64::from_le_bytes(salt), length, at: SALT_BYTES as u64, end: None })
-    }
-
-    fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
-        self.read_number(self.next)
     }
 
     /// Reads the group with this number where the segment was read up to; `None` if it is not there.
