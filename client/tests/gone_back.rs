@@ -40,6 +40,14 @@ async fn five_are_gone(events: &mut Events, own: bool) {
     assert!(!taken.iter().any(|event| matches!(event, Event::Message(_))), "nothing is new: {taken:?}");
 }
 
+/// Ann says three things to Bob, who has them.
+async fn three_are_said((ann, anns): (&Client, &mut Events), to_bob: u64, bobs: &mut Events) {
+    say(ann, to_bob, "before", 3).await;
+    assert_eq!(live::messages(bobs, 3).await, said("before", 0, 3));
+    bobs.done();
+    live::delivered(anns, 3).await;
+}
+
 /// G8, F5: the first five of six new messages were taken for known, and told as delivered.
 #[tokio::test(flavor = "multi_thread")]
 async fn live_clients_of_a_server_whose_data_was_put_back_take_its_word() {
@@ -49,10 +57,7 @@ async fn live_clients_of_a_server_whose_data_was_put_back_take_its_word() {
     let (bob, mut bobs) = live::join(&server, "+15550002", "").await;
     let (to_ann, to_bob) = (bob.lookup_phone("+15550001").await, ann.lookup_phone("+15550002").await);
     let (to_ann, to_bob) = (to_ann.expect("found").user_id, to_bob.expect("found").user_id);
-    say(&ann, to_bob, "before", 3).await;
-    assert_eq!(live::messages(&mut bobs, 3).await, said("before", 0, 3));
-    bobs.done();
-    live::delivered(&mut anns, 3).await;
+    three_are_said((&ann, &mut anns), to_bob, &mut bobs).await;
 
     tokio::task::block_in_place(|| {
         server.terminate();
@@ -97,10 +102,7 @@ async fn live_clients_of_a_server_that_was_restored_take_its_word_and_notice_not
     let (bob, mut bobs) = live::join(&server, "+15550002", "").await;
     let (carl, mut carls) = live::join(&server, "+15550003", "").await;
     let to_bob = ann.lookup_phone("+15550002").await.expect("found").user_id;
-    say(&ann, to_bob, "before", 3).await;
-    assert_eq!(live::messages(&mut bobs, 3).await, said("before", 0, 3));
-    bobs.done();
-    live::delivered(&mut anns, 3).await;
+    three_are_said((&ann, &mut anns), to_bob, &mut bobs).await;
     tokio::task::block_in_place(|| {
         let started = server.admin(&serde_json::json!({ "ask": "backup_start", "dir": backup })).remove(0);
         assert!(started["ok"].is_object(), "{started}");

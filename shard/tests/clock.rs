@@ -29,16 +29,15 @@ fn connect(node: &mut Node, token: &str, rng: &mut Rng) -> Link {
     link
 }
 
+fn send(node: &mut Node, link: Link, chat: u64, client_id: u64, kind: v1::Kind, body: Vec<u8>) {
+    let (body, kind) = (body.into(), kind.into());
+    let send = v1::Send { chat, client_id, body, kind, ..Default::default() };
+    node.request(link, 100 + client_id, Request::Send(send));
+}
+
 /// The time of a message that is sent now.
 fn sent_at(node: &mut Node, link: Link, peer: u64, client_id: u64, rng: &mut Rng) -> u64 {
-    let send = v1::Send {
-        chat: peer,
-        client_id,
-        body: "hello".into(),
-        kind: v1::Kind::Text.into(),
-        ..Default::default()
-    };
-    node.request(link, 100 + client_id, Request::Send(send));
+    send(node, link, peer, client_id, v1::Kind::Text, b"hello".to_vec());
     node.settle(rng);
     let time = |frame: v1::ServerFrame| match frame.message {
         Some(Message::Sent(sent)) => Some(sent.time_ms),
@@ -118,20 +117,15 @@ fn what_could_not_be_done_by_a_wrong_clock_is_done_by_the_right_one() {
         ["+15550001", "+15550002", "+15550003"].map(|phone| node.provision(phone, &mut rng));
     let link = connect(&mut node, &ann.access_token, &mut rng);
     let log = LogId::direct(ann.user.get(), bob.user.get());
-    let send = |node: &mut Node, chat, client_id, kind: v1::Kind, body: Vec<u8>| {
-        let (body, kind) = (body.into(), kind.into());
-        let send = v1::Send { chat, client_id, body, kind, ..Default::default() };
-        node.request(link, 100 + client_id, Request::Send(send));
-    };
     let timer = v1::Timer { after_ms: 5_000 }.encode_to_vec();
     for (client_id, kind, body) in [(1, v1::Kind::Timer, timer), (2, v1::Kind::Text, b"it ends".to_vec())] {
-        send(&mut node, bob.user.get(), client_id, kind, body);
+        send(&mut node, link, bob.user.get(), client_id, kind, body);
         node.settle(&mut rng);
     }
     // The store takes no more for now.
     store.hold();
     for client_id in 3..100 {
-        send(&mut node, carl.user.get(), client_id, v1::Kind::Text, vec![b'x'; 1_000]);
+        send(&mut node, link, carl.user.get(), client_id, v1::Kind::Text, vec![b'x'; 1_000]);
         node.settle_without_store(&mut rng);
     }
     node.now_ms += 3_600_000;

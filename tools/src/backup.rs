@@ -1,6 +1,5 @@
 //! `ternctl backup`: what ternd does of it is asked for and shown; keys are made, and backups gone through, without ternd.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -17,17 +16,14 @@ use tern_storage::embedded::check;
 
 use crate::socket::{AskError, ask};
 use crate::status::number;
-
-/// How often `--watch` looks.
-const EVERY: Duration = Duration::from_millis(250);
+use crate::watch;
 
 /// How often it is looked whether a backup has ended, and for how long.
 const ENDING_EVERY: Duration = Duration::from_millis(50);
 const ENDING_TIMES: u32 = 600;
 
-/// Columns of the bar, and of a terminal's line without the last.
+/// Columns of the bar.
 const BAR: usize = 12;
-const LINE_MAX: usize = 79;
 
 /// What a status ends with when the first base is not complete yet, or what was asked for is not over.
 const NOT_YET: u8 = 3;
@@ -297,32 +293,17 @@ fn short_line(status: &Value) -> String {
         None if status["copying"].is_null() => lines(status).pop().unwrap_or_default(),
         None => copying(status),
     };
-    line.chars().take(LINE_MAX).collect()
+    watch::fitted(&line)
 }
 
 /// Shows it until no base is being copied and there is one.
 fn watch(socket: &Path, json: bool) -> Result<ExitCode, AskError> {
-    let on_terminal = std::io::stdout().is_terminal() && !json;
-    loop {
-        let status = asked(socket, &json!({ "ask": "backup_status" }))?;
-        let is_over = status["phase"] == "off"
-            || status["phase"] == "following" && status["copying"].is_null() && !status["base"].is_null();
-        match (json, on_terminal) {
-            (true, _) => say!("{status}"),
-            (false, true) => {
-                let end = if is_over { "\n" } else { "" };
-                if write!(std::io::stdout(), "\r\x1b[K{}{end}", short_line(&status)).is_err() {
-                    std::process::exit(1);
-                }
-                let _ = std::io::stdout().flush();
-            }
-            (false, false) => say!("{}", short_line(&status)),
-        }
-        if is_over {
-            return Ok(code_of(&status));
-        }
-        thread::sleep(EVERY);
-    }
+    let ask = || asked(socket, &json!({ "ask": "backup_status" }));
+    let is_over = |status: &Value| {
+        status["phase"] == "off"
+            || status["phase"] == "following" && status["copying"].is_null() && !status["base"].is_null()
+    };
+    watch::watch(json, ask, is_over, (short_line, short_line)).map(|status| code_of(&status))
 }
 
 /// Goes through a backup, and restores it if that is wanted.
@@ -464,7 +445,7 @@ mod tests {
                 "phase": "base", "dir": "/mnt/backup", "chain": 1, "rate": 1_048_576, "archived": 1, "newest": 2,
                 "covers_ms": 0, "bytes": 0, "copying": copying, "base": null, "trouble": trouble,
             });
-            assert!(short_line(&status).chars().count() <= LINE_MAX);
+            assert!(short_line(&status).chars().count() <= watch::LINE_MAX);
         }
     }
 }

@@ -20,6 +20,7 @@ mod shards;
 mod socket;
 mod status;
 mod trace;
+mod watch;
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -1,19 +1,14 @@
 //! `ternctl shards` and `ternctl cores`: which core has which slot, what that costs, and what moves. All of it is ternd's: this program only
 //! asks, and may be ended at any time.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::socket::{AskError, ask};
 use crate::status::number;
-
-/// How often `--watch` looks.
-const EVERY: Duration = Duration::from_millis(250);
+use crate::watch;
 
 /// Columns of the bar.
 const BAR: usize = 30;
@@ -332,37 +327,17 @@ fn short_line(status: &Value) -> String {
     let (pause, ack) = (milliseconds(&status["pause_us"]["p99"]), &status["ack_p99_us"]);
     let (now, before) = (milliseconds(&ack["now"]), milliseconds(&ack["before"]));
     let whole = format!("{bar} {gone:.0}/{all:.0} {state}  pause p99 {pause}  ack p99 {now} ({before})");
-    whole.chars().take(LINE_MAX).collect()
+    watch::fitted(&whole)
 }
-
-/// A line of a terminal of 80 columns, without the last.
-const LINE_MAX: usize = 79;
 
 /// Characters of the bar in it.
 const SHORT_BAR: usize = 8;
 
 /// Shows it until it is over.
 fn watch(socket: &Path, json: bool) -> Result<(), AskError> {
-    let on_terminal = std::io::stdout().is_terminal() && !json;
-    loop {
-        let status = asked(socket, &json!({ "ask": "rebalance" }))?;
-        let is_over = matches!(status["state"].as_str(), Some("done" | "cancelled" | "none"));
-        match (json, on_terminal) {
-            (true, _) => say!("{status}"),
-            (false, true) => {
-                let end = if is_over { "\n" } else { "" };
-                if write!(std::io::stdout(), "\r\x1b[K{}{end}", short_line(&status)).is_err() {
-                    std::process::exit(1);
-                }
-                let _ = std::io::stdout().flush();
-            }
-            (false, false) => say!("{}", line(&status)),
-        }
-        if is_over {
-            return Ok(());
-        }
-        thread::sleep(EVERY);
-    }
+    let ask = || asked(socket, &json!({ "ask": "rebalance" }));
+    let is_over = |status: &Value| matches!(status["state"].as_str(), Some("done" | "cancelled" | "none"));
+    watch::watch(json, ask, is_over, (short_line, line)).map(drop)
 }
 
 #[cfg(test)]
@@ -378,7 +353,7 @@ mod tests {
                 "pause_us": { "p50": ms, "p99": ms, "max": ms }, "ack_p99_us": { "now": ms, "before": ms },
             });
             let line = short_line(&status);
-            assert!(line.chars().count() <= LINE_MAX, "{line}");
+            assert!(line.chars().count() <= watch::LINE_MAX, "{line}");
             assert!(state == "none" || line.contains(&format!("{done}/4096")), "{line}");
         }
     }
