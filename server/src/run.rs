@@ -1,6 +1,7 @@
 //! From a configuration to a running server, and to its end.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -108,7 +109,7 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
     let engine = store::open(config)?;
     let run = store::patiently(config.engine, || begin_run(&*engine, config.restored))?;
     let for_clients = |error| RunError::Listen(config.listen, "clients", error);
-    let listener = listen(config.listen).map_err(for_clients)?;
+    let listener = listen_patiently(config.listen).map_err(for_clients)?;
     let address = listener.local_addr().map_err(for_clients)?;
     let (parts, made_certificate) = Parts::make(config, engine)?;
     store::serve_backups(&*parts.engine, &parts.clock)?;
@@ -160,6 +161,26 @@ fn prepare_process() {
     }
     if let Err(error) = raise_open_files() {
         tracing::warn!(%error, "the limit of open files can't be raised");
+    }
+}
+
+/// How long an address that is taken is tried: what a killed server accepted with ends some time after it.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens the clients' listener, and waits a while for an address that is being left.
+fn listen_patiently(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let (deadline, mut told) = (Instant::now() + ADDRESS_TIMEOUT, false);
+    loop {
+        match listen(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                if !std::mem::replace(&mut told, true) {
+                    let seconds = ADDRESS_TIMEOUT.as_secs();
+                    tracing::warn!(%address, "the address is taken: it is tried for {seconds} s more");
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done => return done,
+        }
     }
 }
 

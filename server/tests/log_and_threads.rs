@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
-use tern_testkit::{Raw, Ternd, TerndOptions, Tls, program};
+use tern_testkit::{HeldPort, Raw, Ternd, TerndOptions, Tls, program};
 
 /// How long anything may take before the test is taken to hang.
 const HANG: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const HANG: Duration = Duration::from_secs(60);
 struct Piped {
     child: Child,
     address: SocketAddr,
-    metrics: SocketAddr,
+    metrics: HeldPort,
     dir: tempfile::TempDir,
     stderr: Option<ChildStderr>,
 }
@@ -35,7 +35,7 @@ impl Drop for Piped {
 impl Piped {
     fn start(arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let metrics = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("free");
+        let metrics = HeldPort::new();
         let mut child = Command::new(program("ternd"))
             .args([
                 "--listen",
@@ -43,7 +43,7 @@ impl Piped {
                 "--cores",
                 "2",
                 "--metrics",
-                &metrics.to_string(),
+                &metrics.address().to_string(),
                 "--data-dir",
             ])
             .arg(dir.path().join("data"))
@@ -140,7 +140,7 @@ fn a_log_that_is_not_read_holds_up_no_chat_and_what_is_lost_is_counted() {
     let login = Request::Login(v1::Login { access_token: users[0].1.clone() });
     assert!(matches!(raw.ask(login), Some(Message::LoggedIn(_))));
     let lost = || {
-        let metrics = get(server.metrics, "/metrics");
+        let metrics = get(server.metrics.address(), "/metrics");
         let line =
             metrics.lines().find(|line| line.starts_with("tern_log_lines_lost_total ")).map(str::to_owned);
         line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).expect("the metric")
@@ -311,7 +311,7 @@ fn one_slow_phone_holds_up_no_other_code() {
     until("the others are delivered", || taken.load(Ordering::Acquire) >= 21);
     // One after the other they would wait for its first three tries, 15 s.
     let delivered = "tern_codes_delivered_total 20";
-    until("it is counted", || get(server.metrics, "/metrics").contains(delivered));
+    until("it is counted", || get(server.metrics.address(), "/metrics").contains(delivered));
 }
 
 #[test]
@@ -320,13 +320,17 @@ fn a_code_that_is_refused_is_not_sent_again_and_one_that_has_ended_neither() {
     let server = Piped::start(&["--sms-webhook", &url]);
     let mut raw = server.welcomed();
     assert!(matches!(register(&mut raw, "+15550001"), Some(Message::CodeSent(_))));
-    until("it is given up", || get(server.metrics, "/metrics").contains("tern_codes_failed_total 1"));
+    until("it is given up", || {
+        get(server.metrics.address(), "/metrics").contains("tern_codes_failed_total 1")
+    });
     assert_eq!(taken.load(Ordering::Acquire), 1, "what was refused is not tried again");
     // A receiver that is never there: the code ends after a second, long before five tries.
     let server = Piped::start(&["--sms-webhook", "http://127.0.0.1:1/", "--limit", "code_valid_ms=1000"]);
     let mut raw = server.welcomed();
     assert!(matches!(register(&mut raw, "+15550001"), Some(Message::CodeSent(_))));
-    until("it has ended", || get(server.metrics, "/metrics").contains("tern_codes_expired_total 1"));
+    until("it has ended", || {
+        get(server.metrics.address(), "/metrics").contains("tern_codes_expired_total 1")
+    });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use peak_alloc::PeakAlloc;
 use serde_json::{Value, json};
 use tern_server::config::{Config, Flags};
-use tern_testkit::program;
+use tern_testkit::{HeldPort, program};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
@@ -28,23 +28,22 @@ const MANY: usize = 1700;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
-}
-
 /// Starts the server in this process. It runs until the process ends.
 fn start(data_dir: &Path) -> (SocketAddr, SocketAddr) {
-    let mut config =
-        Config { listen: free_address(), data_dir: data_dir.to_owned(), cores: 1, ..Config::default() };
-    config.metrics.listen = free_address();
+    let ports = [HeldPort::new(), HeldPort::new()];
+    let [listen, metrics] = ports.each_ref().map(HeldPort::address);
+    let mut config = Config { listen, data_dir: data_dir.to_owned(), cores: 1, ..Config::default() };
+    config.metrics.listen = metrics;
     // Users that are not connected are forgotten: what they take counts with their connections.
     config.limits.users_cached_max = 16;
     config.limits.idle_timeout_ms = 3_600_000;
     config.limits.strangers_per_network_max = 0;
-    let addresses = (config.listen, config.metrics.listen);
-    thread::spawn(move || tern_server::run::run(&config, &Flags::default()).expect("it runs"));
-    until("the server listens", || TcpStream::connect(addresses.1).is_ok());
-    addresses
+    thread::spawn(move || {
+        tern_server::run::run(&config, &Flags::default()).expect("it runs");
+        drop(ports);
+    });
+    until("the server listens", || TcpStream::connect(metrics).is_ok());
+    (listen, metrics)
 }
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {

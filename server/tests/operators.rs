@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use people::{next_message, until};
 use serde_json::json;
 use tern_client::Event;
 use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
-use tern_testkit::{Raw, Ternd, TerndOptions, program};
+use tern_testkit::{HeldPort, Raw, Ternd, TerndOptions, program};
 
 fn options(arguments: &[&str]) -> TerndOptions {
     let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -43,6 +43,40 @@ fn a_taken_port_and_a_directory_in_use_are_said_plainly() {
     let said = Ternd::fail_to_start(options(&[]), &server.temporary(), "127.0.0.1:0");
     assert!(said.contains("belongs to another running ternd (pid "), "{said}");
     assert!(server.http("/healthz").0 == 200, "the one that runs is not disturbed");
+}
+
+/// A ring's operations outlive their process by some milliseconds, and the one that accepts held the listener's port.
+#[test]
+fn a_server_that_has_ended_has_left_its_port() {
+    for _ in 0..20 {
+        let mut server = Ternd::start(2);
+        assert!(server.terminate().success());
+        TcpListener::bind(server.address()).expect("nobody listens at its port any more");
+    }
+}
+
+/// One that was killed could not leave its port in order, and whoever starts it again is not sent away.
+#[test]
+fn a_server_waits_a_moment_for_a_port_that_is_being_left() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let port = HeldPort::new();
+    let other = TcpListener::bind(port.address()).expect("it is held for this");
+    let mut ternd = Command::new(program("ternd"))
+        .args(["--no-metrics", "--cores", "1", "--listen", &port.address().to_string(), "--data-dir"])
+        .arg(dir.path().join("data"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ternd runs");
+    let mut said = BufReader::new(ternd.stderr.take().expect("it is piped")).lines();
+    let waits = said.any(|line| line.is_ok_and(|line| line.contains("the address is taken")));
+    assert!(waits, "it says what it waits for");
+    drop(other);
+    let mut ready = String::new();
+    BufReader::new(ternd.stdout.take().expect("it is piped")).read_line(&mut ready).expect("a line");
+    assert!(ready.starts_with("ternd ready"), "{ready}");
+    ternd.kill().expect("it is this test's own child");
+    ternd.wait().expect("it was started");
 }
 
 #[test]

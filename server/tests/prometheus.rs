@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
-use tern_testkit::{Raw, Ternd};
+use tern_testkit::{HeldPort, Raw, Ternd};
 
 /// How long Prometheus may take to have something.
 const HANG: Duration = Duration::from_secs(90);
@@ -186,14 +186,13 @@ fn prometheus_scrapes_a_server_under_load_and_has_its_quantiles() {
         rules.display()
     );
     fs::write(&config, text).expect("written");
-    // A port that was free a moment ago.
-    let port =
-        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let held = HeldPort::new();
+    let address = held.address();
     let _prometheus = Prometheus(
         Command::new(program)
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg(format!("--web.listen-address={address}"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -217,7 +216,7 @@ fn prometheus_scrapes_a_server_under_load_and_has_its_quantiles() {
             assert!(matches!(raw.ask(Request::Send(send)), Some(Message::Sent(_))));
         }
         let query = "histogram_quantile(0.99,sum%20by%20(le)%20(rate(tern_commit_seconds_bucket[10s])))";
-        last = ask(port, query);
+        last = ask(address, query);
         let answer: Value = serde_json::from_str(&last).unwrap_or_default();
         let value =
             answer["data"]["result"][0]["value"][1].as_str().and_then(|value| value.parse::<f64>().ok());
@@ -226,13 +225,13 @@ fn prometheus_scrapes_a_server_under_load_and_has_its_quantiles() {
         }
     };
     assert!(quantile > 0.0 && quantile < 60.0, "{quantile}");
-    let up: Value = serde_json::from_str(&ask(port, "up%7Bjob=%22tern%22%7D")).expect("JSON");
+    let up: Value = serde_json::from_str(&ask(address, "up%7Bjob=%22tern%22%7D")).expect("JSON");
     assert_eq!(up["data"]["result"][0]["value"][1], "1", "{up}");
 }
 
 /// Asks Prometheus; empty while it is not there.
-fn ask(port: u16, query: &str) -> String {
-    let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
+fn ask(address: SocketAddr, query: &str) -> String {
+    let Ok(mut socket) = TcpStream::connect(address) else { return String::new() };
     let request = format!("GET /api/v1/query?query={query} HTTP/1.0\r\n\r\n");
     let mut answer = String::new();
     let _ = socket.write_all(request.as_bytes()).and_then(|()| socket.read_to_string(&mut answer));

@@ -1,11 +1,12 @@
 //! Starts a real FoundationDB for tests, where there is one: a single process on loopback, in a temporary directory, ended with the test.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use crate::HeldPort;
 
 /// How long an `fdbcli` may take, in seconds.
 const CLI_TIMEOUT_S: u32 = 60;
@@ -16,7 +17,7 @@ pub struct FoundationDb {
     server: PathBuf,
     cli: PathBuf,
     dir: TempDir,
-    port: u16,
+    port: HeldPort,
     process: Option<Child>,
 }
 
@@ -37,13 +38,12 @@ impl FoundationDb {
             return None;
         };
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
+        let port = HeldPort::new();
         for sub in ["data", "log"] {
             std::fs::create_dir(dir.path().join(sub)).expect("made");
         }
         let mut fdb = Self { server, cli, dir, port, process: None };
-        std::fs::write(fdb.cluster_file(), format!("test:test@127.0.0.1:{port}\n")).expect("written");
+        std::fs::write(fdb.cluster_file(), format!("test:test@{}\n", fdb.port.address())).expect("written");
         fdb.run();
         fdb.tell("configure new single ssd-2");
         Some(fdb)
@@ -56,7 +56,7 @@ impl FoundationDb {
 
     /// Starts its process, which has ended, or was never started.
     pub fn run(&mut self) {
-        let address = format!("127.0.0.1:{}", self.port);
+        let address = self.port.address().to_string();
         let dir = |sub: &str| self.dir.path().join(sub);
         let process = Command::new(&self.server)
             .args(["-p", &address, "-l", &address, "-C"])

@@ -8,6 +8,7 @@
 
 mod foundationdb;
 pub mod person;
+mod port;
 mod raw;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use foundationdb::FoundationDb;
+pub use port::HeldPort;
 pub use raw::{Raw, Tls};
 
 /// How long `ternd` may take to be ready on a loaded machine.
@@ -63,6 +65,8 @@ pub struct TestUser {
 pub struct Ternd {
     child: Child,
     address: SocketAddr,
+    /// Its port, which nobody else gets between two of its lives.
+    port: Arc<HeldPort>,
     data: Arc<TempDir>,
     options: TerndOptions,
     stderr: Arc<Mutex<String>>,
@@ -133,23 +137,32 @@ impl Ternd {
     /// Starts a server. If it can't, gives what it says on stderr, and its exit code.
     pub fn try_start(options: TerndOptions) -> Result<Self, String> {
         let data = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-        Self::launch(options, data, "127.0.0.1:0")
+        Self::start_in(options, &data)
     }
 
     /// Starts a server on data that is there, or to be. If it can't, gives what it says on stderr, and its exit code.
     pub fn start_in(options: TerndOptions, data: &Arc<TempDir>) -> Result<Self, String> {
-        Self::launch(options, data.clone(), "127.0.0.1:0")
+        Self::launch(options, data.clone(), Arc::default())
     }
 
     /// Starts a server that should not be able to. Gives what it says on stderr, and its exit code.
     pub fn fail_to_start(options: TerndOptions, data: &Arc<TempDir>, listen: &str) -> String {
-        match Self::launch(options, data.clone(), listen) {
+        match Self::launch_at(listen, options, data.clone(), Arc::default()) {
             Ok(_) => panic!("ternd started, but should not have"),
             Err(why) => why,
         }
     }
 
-    fn launch(options: TerndOptions, data: Arc<TempDir>, listen: &str) -> Result<Self, String> {
+    fn launch(options: TerndOptions, data: Arc<TempDir>, port: Arc<HeldPort>) -> Result<Self, String> {
+        Self::launch_at(&port.address().to_string(), options, data, port)
+    }
+
+    fn launch_at(
+        listen: &str,
+        options: TerndOptions,
+        data: Arc<TempDir>,
+        port: Arc<HeldPort>,
+    ) -> Result<Self, String> {
         let cores = if options.cores == 0 { 2 } else { options.cores };
         let program = options.program.clone().unwrap_or_else(|| program("ternd"));
         let mut command = Command::new(program);
@@ -189,7 +202,7 @@ impl Ternd {
         });
         let ready = first_line(child.stdout.take().expect("it is piped"));
         match ready.recv_timeout(READY_TIMEOUT).ok().and_then(|line| address_of(&line)) {
-            Some(address) => Ok(Self { child, address, data, options, stderr }),
+            Some(address) => Ok(Self { child, address, port, data, options, stderr }),
             None => {
                 let _ = child.kill();
                 let status = reap(&mut child);
@@ -291,8 +304,7 @@ impl Ternd {
 
     /// Starts it again on the same data and port after it has ended.
     pub fn start_again(&mut self) {
-        let listen = self.address.to_string();
-        let next = Self::launch(self.options.clone(), self.data.clone(), &listen);
+        let next = Self::launch(self.options.clone(), self.data.clone(), self.port.clone());
         *self = next.unwrap_or_else(|why| panic!("ternd did not start again: {why}"));
     }
 

@@ -23,7 +23,7 @@ use super::worker::Worker;
 use super::{Clock, CodeDelivery, CoreMessage, Shared, StoreHealth, Traces};
 use crate::mesh::{MeshEnd, mesh};
 use crate::metrics::Metrics;
-use tern_uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu};
+use tern_uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu, stop_listening};
 
 /// What the cores are made of.
 pub struct CoresOptions {
@@ -75,8 +75,7 @@ pub struct CoresOptions {
 pub struct Running {
     cores: Arc<Cores>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    store: Arc<StoreHealth>,
-    core_failed: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
 /// Held by a core's thread: unless it ends in order, all others are told to stop.
@@ -103,10 +102,10 @@ impl Running {
 
     /// How the store does.
     pub fn store(&self) -> &StoreHealth {
-        &self.store
+        &self.shared.store
     }
 
-    /// Waits until all cores have ended. `true` if they ended because they were told to drain.
+    /// Waits until all cores have ended, and listens no more. `true` if they ended because they were told to drain.
     pub fn wait(&self) -> bool {
         let threads =
             std::mem::take(&mut *self.threads.lock().expect("no thread panics while it holds this"));
@@ -114,7 +113,10 @@ impl Running {
             // One that panicked has said so, and set the flag.
             let _ = thread.join();
         }
-        !self.core_failed.load(Ordering::Acquire) && self.store.failed().is_none()
+        if let Err(error) = stop_listening(&self.shared.listener) {
+            tracing::warn!(%error, "the listener can't be shut: its address is taken for some milliseconds more");
+        }
+        !self.shared.core_failed.load(Ordering::Acquire) && self.shared.store.failed().is_none()
     }
 }
 
@@ -172,9 +174,9 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     }
     met.1.wait();
     result?;
-    let (store, core_failed) = (shared.store.clone(), shared.core_failed.clone());
-    let cores = Cores::new(slots, links, shared.moves.clone(), (store.clone(), core_failed.clone()));
-    Ok(Running { cores: Arc::new(cores), threads: Mutex::new(threads), store, core_failed })
+    let health = (shared.store.clone(), shared.core_failed.clone());
+    let cores = Cores::new(slots, links, shared.moves.clone(), health);
+    Ok(Running { cores: Arc::new(cores), threads: Mutex::new(threads), shared })
 }
 
 /// What all cores share.

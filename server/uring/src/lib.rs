@@ -15,5 +15,7 @@ mod token;
 
 pub use buffers::Lease;
 pub use ring::{Ended, Event, Missing, Ring, RingHandle, RingOptions};
-pub use system::{Waker, eventfd_waker, listen, pin_to_cpu, raise_open_files, socket_from, use_small_pages};
+pub use system::{
+    Waker, eventfd_waker, listen, pin_to_cpu, raise_open_files, socket_from, stop_listening, use_small_pages,
+};
 pub use token::{ConnToken, TransferId};

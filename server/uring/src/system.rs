@@ -29,6 +29,14 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
+/// Ends listening: what waits to be accepted is refused, and so is whatever comes; the port is free when this returns, though rings
+/// still accept from the listener: a ring's operations end some milliseconds after its process.
+pub fn stop_listening(listener: &TcpListener) -> io::Result<()> {
+    // SAFETY: the descriptor is open as long as `listener` lives.
+    check(unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) })?;
+    Ok(())
+}
+
 /// Raises the process's limit of open files to what it may be. Gives the limit.
 pub fn raise_open_files() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
