@@ -57,8 +57,6 @@ pub struct Scheduled {
     pub user: UserId,
     /// By which of its entries.
     pub seq: Seq,
-    /// Since when it is due, as its row says, in ms since the Unix epoch.
-    pub due_ms: u64,
     /// To which chat, as the user names it.
     pub chat: u64,
 }

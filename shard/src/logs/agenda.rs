@@ -183,7 +183,7 @@ impl Logs {
         let again_ms = cx.now_ms + DUE_AGAIN_MS;
         let Ok(rows) = rows else { return self.agenda.note(slot, again_ms) };
         let mut by_log: BTreeMap<LogId, Vec<(u64, Seq)>> = BTreeMap::new();
-        let mut next_ms = u64::MAX;
+        let (mut next_ms, mut put_off_ms) = (u64::MAX, u64::MAX);
         for (key, _) in &rows.rows {
             let Some((at_ms, log, seq)) = keys::due_of(key) else {
                 // It would come again and again.
@@ -193,6 +193,10 @@ impl Logs {
             if at_ms > cx.now_ms {
                 next_ms = at_ms;
                 break;
+            }
+            if let Some(wait_ms) = self.dispatching.waits_ms((log, Seq(seq)), cx.now_ms) {
+                put_off_ms = put_off_ms.min(cx.now_ms + wait_ms);
+                continue;
             }
             by_log.entry(log).or_default().push((at_ms, Seq(seq)));
         }
@@ -209,7 +213,7 @@ impl Logs {
             }
             None => {}
         }
-        self.agenda.note(slot, next_ms);
+        self.agenda.note(slot, next_ms.min(put_off_ms));
         for (log, due) in by_log {
             self.told(cx, log, LogOp::Due(due));
         }

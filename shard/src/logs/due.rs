@@ -85,7 +85,7 @@ impl Logs {
     fn end_entry(&mut self, cx: &mut Cx, id: LogId, at_ms: u64, seq: Seq, entry: Option<&Entry>) {
         let is_schedule = match entry.and_then(|entry| Some((entry, scheduled(entry)?.1))) {
             Some((entry, send)) if self.known(id).lives(entry.author.user) => {
-                return self.dispatch(cx, entry, at_ms, send);
+                return self.dispatch(cx, entry, send);
             }
             // An account that has ended sends nothing any more.
             Some(_) => true,
