@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod brain;
 mod fixtures;
 mod frames;
@@ -18,6 +19,7 @@ mod script;
 mod stored;
 mod tokens;
 
+pub use backup::{backup, backup_input};
 pub use brain::brain;
 pub use frames::frames;
 pub use handshake::handshake;
@@ -33,7 +35,8 @@ pub use tokens::tokens;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
+    ("backup", backup),
     ("brain", brain),
     ("frames", frames),
     ("handshake", handshake),

@@ -99,4 +99,4 @@ macro_rules! tests {
     };
 }
 
-tests! { brain frames handshake keys log opening proxy records requests segment stored tokens }
+tests! { backup brain frames handshake keys log opening proxy records requests segment stored tokens }

@@ -140,6 +140,8 @@ mutations! {
     ReleaseBeforeHead => "storage/tests/backups.rs" 0..50;
     /// What is found in a backup's directory is taken for durable.
     TrustNames => "storage/tests/backups.rs" 1740..1755;
+    /// What was copied of a base that came to no end is gone on with though nobody could name it.
+    KeepUnnamed => "storage/tests/backups.rs" 380..390;
     /// Files that were merged go while they are copied.
     ForgetPins => "storage/tests/backups.rs" 0..50;
     /// What was copied is not compared with what was written.

@@ -234,6 +234,16 @@ fn show(status: &Value, json: bool) {
     lines(status).iter().for_each(|line| say!("{line}"));
 }
 
+/// Up to when a store can be restored: without a base a chain restores nothing, and the one before counts.
+fn restorable(status: &Value) -> String {
+    let covering = covering(&status["covers_ms"]);
+    match (status["base"].is_null(), covering.is_empty()) {
+        (false, _) => covering,
+        (true, true) => ", nothing can be restored yet".to_owned(),
+        (true, false) => format!(", restorable from the chain before{covering}"),
+    }
+}
+
 fn lines(status: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     match text(&status["phase"]) {
@@ -248,7 +258,7 @@ fn lines(status: &Value) -> Vec<String> {
                 "log: group {} of {} ({behind:.0} behind){}; {} written",
                 status["archived"],
                 status["newest"],
-                covering(&status["covers_ms"]),
+                restorable(status),
                 bytes(&status["bytes"])
             ));
         }

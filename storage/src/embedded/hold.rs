@@ -110,12 +110,18 @@ impl Hold {
         };
         let mut state = self.lock();
         let pins = std::mem::take(&mut state.pins);
-        if pins.iter().flatten().next().is_none() && state.archived.is_some() {
+        // Where nothing is kept for it, to give it up makes no room.
+        if pins.iter().flatten().next().is_none() && state.archived.is_some() && kept_bytes > 0 {
             state.archived = None;
             state.given_up = Some(why);
         }
         drop(state);
         drop(pins);
+    }
+
+    /// Bytes that the store's disk must have free, or what is kept goes.
+    pub(super) fn free_bytes_min(&self) -> u64 {
+        self.free_bytes_min
     }
 
     /// Why the chain was given up, if it was.
@@ -138,6 +144,8 @@ mod tests {
         hold.bound(101, 10);
         assert_eq!((hold.archived(), hold.pinned()), (5, 0));
         hold.bound(0, 9);
+        assert_eq!(hold.archived(), 5, "no room comes of it");
+        hold.bound(1, 9);
         assert_eq!(hold.archived(), u64::MAX);
         assert!(hold.given_up().is_some_and(|why| why.contains("9 bytes free")));
         hold.advance(7);

@@ -98,10 +98,10 @@ struct Past {
 
 /// See the module.
 pub struct World {
-    kind: Kind,
+    pub kind: Kind,
     random: Stream,
-    source: SimulatedMedium,
-    target: SimulatedMedium,
+    pub source: SimulatedMedium,
+    pub target: SimulatedMedium,
     /// What goes wrong on the backup's medium, but while it is looked at.
     odds: Odds,
     engine: Option<SteppedEngine>,
@@ -116,9 +116,11 @@ pub struct World {
     told: (u32, u64),
     /// The newest base that was told of, with its chain.
     base: Option<(u32, u32)>,
-    key: Option<Key>,
+    pub key: Option<Key>,
     now: Duration,
     now_ms: u64,
+    /// Bytes that the store leaves free.
+    pub free_bytes_min: u64,
     restores: u64,
     /// The chain may be another one than before.
     may_change: bool,
@@ -153,6 +155,7 @@ impl World {
             key,
             now: Duration::ZERO,
             now_ms: 1_000_000,
+            free_bytes_min: 0,
             restores: 0,
             may_change: true,
             tally: Tally::default(),
@@ -195,14 +198,14 @@ impl World {
         self.flip();
     }
 
-    fn engine(&self) -> &SteppedEngine {
+    pub fn engine(&self) -> &SteppedEngine {
         self.engine.as_ref().expect("it runs")
     }
 
     fn options(&mut self) -> EmbeddedOptions {
         EmbeddedOptions {
             group_bytes_max: 1 << (8 + self.random.below(6)),
-            free_bytes_min: 0,
+            free_bytes_min: self.free_bytes_min,
             flush_bytes: 4 << 10,
             segment_bytes: 4 << 10,
             backup_log_bytes_max: if self.kind == Kind::Dead { KEPT_MAX } else { u64::MAX },
@@ -226,7 +229,7 @@ impl World {
     }
 
     /// Opens the store, and looks what became of what was under way.
-    fn open(&mut self) {
+    pub fn open(&mut self) {
         self.source.set_odds(Odds::POWER_CUTS);
         self.set_odds(Odds::POWER_CUTS);
         self.try_open().unwrap_or_else(|error| panic!("a start says: {error}"));
@@ -260,7 +263,7 @@ impl World {
     }
 
     /// A store has an identity, which knows its starts, and keys for tickets.
-    fn identify(&mut self) {
+    pub fn identify(&mut self) {
         let record = StoreRecord { id: Bytes::from_static(&[9; 16]), generations: vec![1, 2] };
         for (key, value) in
             [(keys::store_identity(), record.encode_to_vec()), (keys::ticket_keys(), b"secret".to_vec())]
@@ -277,12 +280,12 @@ impl World {
         self.open();
     }
 
-    fn close(&mut self) {
+    pub fn close(&mut self) {
         self.engine().close();
         (self.port, self.engine) = (None, None);
     }
 
-    fn start(&mut self, base: bool) {
+    pub fn start(&mut self, base: bool) {
         let key = self.key.clone().map(|key| {
             let number = if key.id() == Key::new([1; 32]).id() { 1 } else { 2 };
             (key, PathBuf::from(format!("/key-{number}")))
@@ -293,7 +296,7 @@ impl World {
         assert!(started.is_ok() || self.source.is_cut() || self.kind == Kind::Troubles, "{started:?}");
     }
 
-    fn set_odds(&mut self, odds: Odds) {
+    pub fn set_odds(&mut self, odds: Odds) {
         self.odds = odds;
         self.target.set_odds(odds);
     }
@@ -364,7 +367,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, step: Step) -> Stepped {
+    pub fn step(&mut self, step: Step) -> Stepped {
         self.pass(2000);
         let stepped = self.engine().step(step, self.now);
         let (newest, now_ms) = (self.engine().newest(), self.now_ms);
@@ -382,14 +385,14 @@ impl World {
         stepped
     }
 
-    fn pass(&mut self, most_us: u64) {
+    pub fn pass(&mut self, most_us: u64) {
         let passed = Duration::from_micros(self.random.below(most_us));
         self.now += passed;
         self.now_ms += passed.as_millis() as u64 + 1;
         self.now += self.source.take_time() + self.target.take_time();
     }
 
-    fn step_backup(&mut self) {
+    pub fn step_backup(&mut self) {
         let most_us = if self.random.below(20) == 0 { 70_000_000 } else { 1_500_000 };
         self.pass(most_us);
         let (now, now_ms) = (self.now, self.now_ms);
@@ -443,7 +446,7 @@ impl World {
         self.tally.reused += status.copying.map_or(0, |copying| u64::from(copying.bytes_reused > 0));
     }
 
-    fn submit(&mut self) {
+    pub fn submit(&mut self) {
         self.made += 1;
         let log = LogId::direct(1, 1000);
         let text = format!("batch {} ", self.made);
@@ -499,7 +502,7 @@ impl World {
     }
 
     /// Nothing is under way.
-    fn complete(&mut self) {
+    pub fn complete(&mut self) {
         for _ in 0..1000 {
             if self.under_way.is_empty() || self.source.is_cut() {
                 return;
@@ -530,7 +533,7 @@ impl World {
     }
 
     /// The backup comes to where nothing is left to do.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         self.source.set_odds(Odds::POWER_CUTS);
         self.set_odds(Odds::POWER_CUTS);
         if self.engine().backup_status().phase == BackupPhase::Off {
@@ -568,7 +571,7 @@ impl World {
     }
 
     /// The process is killed.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         (self.port, self.engine) = (None, None);
         self.source.kill();
         self.target.kill();
@@ -643,7 +646,7 @@ impl World {
         [Key::new([1; 32]), Key::new([2; 32])].into_iter().collect()
     }
 
-    fn verify(&self) -> VerifyReport {
+    pub fn verify(&self) -> VerifyReport {
         let options = VerifyOptions { dir: DIR.into(), keys: Self::keys(), chain: None, newest: false };
         match verify_simulated(&self.target, &options) {
             Ok(report) => report,
@@ -695,7 +698,7 @@ impl World {
     }
 
     /// What there is of the backup is whole, and what it was told to hold it does.
-    fn check(&mut self) {
+    pub fn check(&mut self) {
         if self.source.is_cut() || self.target.is_cut() || !self.under_way.is_empty() {
             return;
         }

@@ -55,16 +55,25 @@ pub(super) struct Archive<M: Medium> {
     gathered: Vec<u8>,
     last: u64,
     last_sum: u64,
-    /// Which group was the newest at what time, of groups that have not gathered yet.
-    notes: VecDeque<(u64, u64)>,
+    /// What was noted, of groups that have not gathered yet.
+    notes: VecDeque<Note>,
     noted: Option<Duration>,
     note_ms: u64,
     /// The newest group of the store, when it was last looked at.
-    newest: u64,
+    newest: Option<u64>,
     /// The newest group whose time is in the log, or gathered to be.
     timed: u64,
     covers_ms: u64,
     appended: Duration,
+}
+
+/// What a look at the store has told.
+struct Note {
+    time_ms: u64,
+    /// The newest group, of a look after this time: all that was durable then is in the log up to it.
+    newest: u64,
+    /// The same, of a look before this time, if there was one: up to here nothing is later.
+    before: Option<u64>,
 }
 
 struct File<M: Medium> {
@@ -88,7 +97,7 @@ impl<M: Medium> Archive<M> {
             notes: VecDeque::new(),
             noted: None,
             note_ms,
-            newest: u64::MAX,
+            newest: None,
             timed: last,
             covers_ms,
             appended: now,
@@ -105,15 +114,15 @@ impl<M: Medium> Archive<M> {
         self.last > self.head.last
     }
 
-    /// Notes that this group is the newest now, if it is time to.
+    /// Notes that this group is the newest now, if it is time to. The clock was looked at before the store was.
     pub(super) fn note(&mut self, newest: u64, now: Duration, now_ms: u64) {
-        self.newest = newest;
+        let before = self.newest.replace(newest);
         if self.noted.is_some_and(|noted| now < noted + NOTE_EVERY) || self.notes.len() >= NOTES_MAX {
             return;
         }
         self.noted = Some(now);
         let time_ms = self.time(now_ms);
-        self.notes.push_back((newest, time_ms));
+        self.notes.push_back(Note { time_ms, newest, before });
         self.take_notes();
     }
 
@@ -132,9 +141,11 @@ impl<M: Medium> Archive<M> {
     }
 
     fn take_notes(&mut self) {
-        while let Some((group, time_ms)) = self.notes.pop_front_if(|(group, _)| *group <= self.last) {
-            self.covers_ms = time_ms;
-            self.times(group, time_ms);
+        while let Some(note) = self.notes.pop_front_if(|note| note.newest <= self.last) {
+            self.covers_ms = note.time_ms;
+            if let Some(group) = note.before {
+                self.times(group, note.time_ms);
+            }
         }
     }
 
@@ -159,17 +170,18 @@ impl<M: Medium> Archive<M> {
     ) -> io::Result<u64> {
         self.appended = now;
         let (mut bytes, time_ms) = (0, self.time(now_ms));
-        if self.last >= self.newest {
-            // It was looked at after the clock was.
+        if self.newest.is_some_and(|newest| self.last >= newest) {
             self.covers_ms = time_ms;
         }
         if self.has_gathered() {
-            self.times(self.last, time_ms);
+            // Notes that wait for their groups are of earlier times.
+            if self.notes.is_empty() {
+                self.times(self.last, time_ms);
+            }
             bytes = self.append_gathered(now, random)?;
             (self.head.last, self.head.last_sum) = (self.last, self.last_sum);
             self.head.log_bytes += bytes;
         }
-        (self.head.covers_ms, self.head.time_ms) = (self.covers_ms, self.note_ms);
         Ok(bytes + self.write_head(random())?)
     }
 
@@ -192,7 +204,10 @@ impl<M: Medium> Archive<M> {
     }
 
     /// Puts the head in its place. It names what is durable.
-    pub(super) fn write_head(&self, salt: Salt) -> io::Result<u64> {
+    pub(super) fn write_head(&mut self, salt: Salt) -> io::Result<u64> {
+        if !self.has_gathered() {
+            (self.head.covers_ms, self.head.time_ms) = (self.covers_ms, self.note_ms);
+        }
         let Place { medium, dir, backup, key } = &self.place;
         let content = self.head.encode_to_vec();
         format::replace(medium, &dir.join(HEAD), Kind::Head, (*backup, salt), key.as_ref(), &content)
@@ -210,5 +225,103 @@ impl<M: Medium> Archive<M> {
         writer.sync()?;
         medium.sync_dir(path.parent().expect("it lies in a directory"))?;
         Ok(File { writer, place, begun: now })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::backup::key::Keys;
+    use crate::embedded::backup::records::{Items, LOG};
+    use crate::medium::SimulatedMedium;
+    use crate::medium::simulated::Odds;
+
+    struct Store {
+        archive: Archive<SimulatedMedium>,
+        salts: u8,
+        now_ms: u64,
+    }
+
+    impl Store {
+        fn new() -> Self {
+            let (medium, dir) = (SimulatedMedium::new(1, Odds::NONE), PathBuf::from("/backup/0001"));
+            medium.make_dir(&dir.join(LOG)).expect("made");
+            let place = Place { medium, dir, backup: [7; 16], key: None };
+            let head = HeadRecord { chain: 1, first: 1, ..HeadRecord::default() };
+            Self { archive: Archive::new(place, head, Duration::ZERO), salts: 0, now_ms: 0 }
+        }
+
+        /// The clock says this, and then the newest group is this one.
+        fn looks(&mut self, now_ms: u64, newest: u64) {
+            self.now_ms = now_ms;
+            self.archive.note(newest, Duration::from_millis(now_ms), now_ms);
+        }
+
+        fn take(&mut self, groups: std::ops::RangeInclusive<u64>) {
+            groups.for_each(|group| self.archive.take(group, vec![1]));
+        }
+
+        fn append(&mut self) {
+            let salts = &mut self.salts;
+            let mut random = || {
+                *salts += 1;
+                [*salts; 32]
+            };
+            let now = Duration::from_millis(self.now_ms);
+            self.archive.append((now, self.now_ms), &mut random).expect("nothing fails");
+        }
+
+        /// The times of groups that are in the log.
+        fn times(&self) -> Vec<(u64, u64)> {
+            let Place { medium, dir, backup, .. } = &self.archive.place;
+            let newest = self.archive.head.log.as_ref().expect("it has one");
+            let mut items =
+                Items::open(medium, dir, (*backup, 0), newest, &Keys::default()).expect("it is whole");
+            let mut times = Vec::new();
+            while let Some(item) = items.next().expect("it is whole") {
+                if let Item::Time { group, time_ms } = item {
+                    times.push((group, time_ms));
+                }
+            }
+            times
+        }
+    }
+
+    /// A backup that lagged behind the store noted when a group was the newest before it had that group, and appended the ones before with
+    /// a later time: `ternctl backup verify` took that for damage.
+    #[test]
+    fn times_rise_though_the_log_is_behind_the_store() {
+        let mut store = Store::new();
+        store.looks(1000, 80);
+        store.looks(2000, 100);
+        store.take(1..=50);
+        store.looks(5000, 200);
+        store.append();
+        store.take(51..=150);
+        store.looks(9000, 200);
+        store.append();
+        store.take(151..=200);
+        store.append();
+        let times = store.times();
+        assert!(times.is_sorted_by_key(|(_, time_ms)| *time_ms), "{times:?}");
+        assert!(times.is_sorted_by_key(|(group, _)| *group), "{times:?}");
+        assert_eq!(store.archive.head.covers_ms, 9000);
+    }
+
+    /// The clock was looked at before the store: what came between the two was told to have been there earlier, and a restore to that time
+    /// had it.
+    #[test]
+    fn no_group_is_of_a_time_at_which_it_was_not_there_yet() {
+        let mut store = Store::new();
+        store.looks(1000, 10);
+        store.take(1..=10);
+        store.looks(2000, 20);
+        store.take(11..=20);
+        store.looks(3000, 30);
+        store.take(21..=30);
+        // An append is a step of its own, after another look.
+        store.looks(3100, 31);
+        store.append();
+        assert_eq!(store.times(), [(10, 2000), (20, 3000), (30, 3100)]);
     }
 }

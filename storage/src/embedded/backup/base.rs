@@ -5,6 +5,7 @@
 //! is copied of one that does not come to its end is named by a manifest of its own from time to time, so that it is not copied
 //! again either.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -109,6 +110,14 @@ impl<M: Medium> Copying<M> {
         (self.next, self.record.files().count())
     }
 
+    /// Bytes of its files that none of these bases has.
+    pub(super) fn bytes_unknown(&self, known: [&[BaseRecord]; 2]) -> u64 {
+        let known = known.into_iter().flatten().flat_map(files_of);
+        let known: BTreeSet<_> = known.map(|(tree, file)| identity(tree, file)).collect();
+        let files = files_of(&self.record);
+        files.filter(|(tree, file)| !known.contains(&identity(tree, file))).map(|(_, file)| file.bytes).sum()
+    }
+
     /// Goes on by a chunk, or by a file that is there already in one of these bases.
     pub(super) fn step(
         &mut self,
@@ -122,7 +131,11 @@ impl<M: Medium> Copying<M> {
             return self.copy(place, now, random);
         }
         let Some((tree, file)) = self.nth(self.next) else {
-            place.medium.sync_dir(&place.dir.join(FILES)).map_err(CopyError::Target)?;
+            let there = durable(place).map_err(CopyError::Target)?;
+            if !self.record.files().all(|file| there.contains(&file_path(&place.dir, &file.salt))) {
+                let why = "files that were copied are not there any more: was it mounted anew?";
+                return Err(CopyError::Target(io::Error::other(why)));
+            }
             self.is_whole = true;
             return Ok(Copied::All);
         };
@@ -176,11 +189,13 @@ impl<M: Medium> Copying<M> {
         if !is_last {
             return Ok(Copied::Bytes(bytes, None));
         }
-        let Current { path, writer, sum, .. } = self.current.take().expect("it was just read");
-        let file = self.file_mut(index);
-        if file.checksum != sum.digest128().to_be_bytes()[..] && !mutations::is(Mutation::SkipFileChecksum) {
-            return Err(CopyError::Rotten(path));
+        let checksum = current.sum.digest128().to_be_bytes();
+        if self.file_mut(index).checksum != checksum[..] && !mutations::is(Mutation::SkipFileChecksum) {
+            let path = self.current.as_ref().map(|current| current.path.clone());
+            return Err(CopyError::Rotten(path.expect("it was just read")));
         }
+        let Current { writer, .. } = self.current.take().expect("it was just read");
+        let file = self.file_mut(index);
         (file.salt, file.chunks) = (Bytes::copy_from_slice(&writer.salt()), writer.chunks());
         self.next = index + 1;
         if self.unnamed_bytes >= NAME_BYTES || now >= self.named + NAME_EVERY {
@@ -190,12 +205,31 @@ impl<M: Medium> Copying<M> {
         Ok(Copied::Bytes(bytes, Some(index)))
     }
 
-    /// Names what is copied, so that it is not copied again if this comes to no end.
-    fn name(&self, place: &Place<M>, salt: Salt) -> io::Result<()> {
+    /// It comes to no end. Gives what of it is copied, if that can be named: what is not is not durable. The rest is removed, now or at
+    /// the next opening.
+    pub(super) fn abandon(mut self, place: &Place<M>, salt: Salt) -> Option<BaseRecord> {
+        if let Some(current) = self.current.take() {
+            let _ = place.medium.remove(&file_path(&place.dir, &current.writer.salt()));
+        }
+        if mutations::is(Mutation::KeepUnnamed) {
+            return Some(self.partial(|file| !file.salt.is_empty()));
+        }
+        self.name(place, salt).ok()
+    }
+
+    /// What it says if it comes to no end, with these of its files.
+    fn partial(&self, has: impl Fn(&StoredFile) -> bool) -> BaseRecord {
         let mut record = self.record.clone();
-        record.trees.iter_mut().for_each(|tree| tree.files.retain(|file| !file.salt.is_empty()));
-        place.medium.sync_dir(&place.dir.join(FILES))?;
-        write(place, &path(&place.dir, record.number).with_extension(PARTIAL), &record, salt)
+        record.trees.iter_mut().for_each(|tree| tree.files.retain(&has));
+        record
+    }
+
+    /// Names what is copied, so that it is not copied again if this comes to no end.
+    fn name(&self, place: &Place<M>, salt: Salt) -> io::Result<BaseRecord> {
+        let there = durable(place)?;
+        let record = self.partial(|file| there.contains(&file_path(&place.dir, &file.salt)));
+        write(place, &path(&place.dir, record.number).with_extension(PARTIAL), &record, salt)?;
+        Ok(record)
     }
 
     /// The base is there: its manifest is written.
@@ -215,6 +249,13 @@ impl<M: Medium> Copying<M> {
     }
 }
 
+/// The files of trees that are there, durably. What was copied may have gone with a power cut of its disk, of which nobody has told.
+fn durable<M: Medium>(place: &Place<M>) -> io::Result<BTreeSet<PathBuf>> {
+    let dir = place.dir.join(FILES);
+    place.medium.sync_dir(&dir)?;
+    Ok(place.medium.list(&dir)?.into_iter().collect())
+}
+
 fn write<M: Medium>(place: &Place<M>, path: &Path, record: &BaseRecord, salt: Salt) -> io::Result<()> {
     let content = record.encode_to_vec();
     let Place { medium, backup, key, .. } = place;
@@ -228,9 +269,17 @@ pub(super) fn path(chain: &Path, number: u32) -> PathBuf {
 
 /// What one of these bases has of a file. The same name alone says nothing: a tree gives it out again after a crash.
 fn find(known: [&[BaseRecord]; 2], tree: &str, file: &StoredFile) -> Option<StoredFile> {
-    let trees = known.into_iter().flatten().flat_map(|base| &base.trees).filter(|known| known.name == tree);
-    let is_it = |known: &&StoredFile| {
-        (&known.path, known.bytes, &known.checksum) == (&file.path, file.bytes, &file.checksum)
-    };
-    trees.flat_map(|tree| &tree.files).find(is_it).cloned()
+    let mut files = known.into_iter().flatten().flat_map(files_of);
+    let is_it = |known: &(&str, &StoredFile)| identity(known.0, known.1) == identity(tree, file);
+    files.find(is_it).map(|(_, file)| file.clone())
+}
+
+/// A base's files, with their trees' names.
+fn files_of(base: &BaseRecord) -> impl Iterator<Item = (&str, &StoredFile)> {
+    base.trees.iter().flat_map(|tree| tree.files.iter().map(|file| (&*tree.name, file)))
+}
+
+/// By what a file is known to be the same.
+fn identity<'a>(tree: &'a str, file: &'a StoredFile) -> (&'a str, &'a str, u64, &'a [u8]) {
+    (tree, &file.path, file.bytes, &file.checksum)
 }

@@ -8,6 +8,7 @@ mod archive;
 mod base;
 mod chain;
 mod error;
+mod forge;
 mod format;
 mod key;
 mod rate;
@@ -29,6 +30,8 @@ use bytes::Bytes;
 use prost::Message as _;
 
 pub use self::error::BackupError;
+#[doc(hidden)]
+pub use self::forge::{Forged, contents, forge};
 pub use self::key::{Key, Keys};
 pub use self::rate::RATE_MIN;
 #[doc(hidden)]
@@ -67,7 +70,8 @@ const WRITE_EVERY: Duration = Duration::from_secs(10);
 /// How often it looks for groups, if nothing else is to be done.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How long to wait before a chain begins after one was given up, and before the store is copied again of which a file has rotted.
+/// How long to wait before a chain or a base begins after one was given up; and before the store is copied again of which a file has
+/// rotted, or another chain begins when the one before came to no base either.
 const AFTER_GIVING_UP: Duration = Duration::from_secs(60);
 const AFTER_ROT: Duration = Duration::from_secs(600);
 
@@ -157,6 +161,8 @@ struct Following<M: Medium> {
     copying: Option<Copying<M>>,
     /// When a base may be begun.
     base_at: Duration,
+    /// What the chains before this one cover, in ms since the Unix epoch; 0 if they have no base.
+    before_ms: u64,
     /// It ends when groups up to this one are archived.
     stop_at: Option<u64>,
 }
@@ -167,12 +173,35 @@ enum Trouble {
     Again(String),
     /// What was archived can't be gone on with.
     Chain(String),
-    /// A file of the tables is not as it was written.
-    Rot(PathBuf),
+    /// The base that is copied comes to no end, and the next one waits for so long. The log goes on.
+    Base(String, Duration),
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> Trouble {
     move |error| Trouble::Again(format!("{}: {error}", path.display()))
+}
+
+fn base_fails(path: &Path, error: &io::Error) -> Trouble {
+    Trouble::Base(format!("no base is copied for now: {}: {error}", path.display()), AFTER_GIVING_UP)
+}
+
+impl<T: Tables> Of<T> {
+    /// Whether a base may take so many bytes more of the backup's disk, which may be the store's own. It leaves more than the log does, which
+    /// leaves more than commits.
+    fn has_room(&self, target: &T::Medium, dir: &Path, bytes: u64) -> Result<(), Trouble> {
+        let lacks = |path: &Path, free: u64, needs: u64| {
+            let why = format!("{} has {free} bytes free, and a base waits for {needs}", path.display());
+            Err(Trouble::Base(why, AFTER_GIVING_UP))
+        };
+        let min = self.hold.free_bytes_min();
+        let free = self.medium.free_bytes(&self.store).map_err(|error| base_fails(&self.store, &error))?;
+        if free < min {
+            return lacks(&self.store, free, min);
+        }
+        let needs = bytes.saturating_add(min.saturating_add(min / 2));
+        let free = target.free_bytes(dir).map_err(|error| base_fails(dir, &error))?;
+        if free < needs { lacks(dir, free, needs) } else { Ok(()) }
+    }
 }
 
 impl<T: Tables> Backup<T> {
@@ -241,7 +270,9 @@ impl<T: Tables> Backup<T> {
             Phase::Opening { .. } => BackupPhase::Opening,
             Phase::Following(following) => {
                 let head = &following.archive.head;
-                (status.archived, status.covers_ms) = (head.last, head.covers_ms);
+                let is_whole = !following.bases.is_empty();
+                status.archived = head.last;
+                status.covers_ms = if is_whole { head.covers_ms } else { following.before_ms };
                 status.base = following.bases.last().map(|base| BaseStatus {
                     number: base.number,
                     time_ms: base.time_ms,
@@ -261,7 +292,7 @@ impl<T: Tables> Backup<T> {
                 });
                 match following {
                     following if following.stop_at.is_some() => BackupPhase::Stopping,
-                    following if following.bases.is_empty() => BackupPhase::Base,
+                    _ if !is_whole => BackupPhase::Base,
                     _ => BackupPhase::Following,
                 }
             }
@@ -284,7 +315,9 @@ impl<T: Tables> Backup<T> {
         }
         let known = self.state.take().filter(|_| same_dir);
         let mut state = BackupState::new(&start.dir, key_file.as_deref(), key_id(&key));
-        (state.rate, state.keep) = (start.rate.max(RATE_MIN), start.keep.max(1));
+        (state.rate, state.keep, state.plain) = (start.rate.max(RATE_MIN), start.keep.max(1), start.plain);
+        let mut anew =
+            self.of.hold.given_up().is_some() || matches!(self.phase, Phase::Opening { anew: true, .. });
         if let Some(known) = known {
             let other_key = known.key_id != state.key_id;
             (state.backup, state.archived) = (known.backup, known.archived);
@@ -295,6 +328,8 @@ impl<T: Tables> Backup<T> {
         } else {
             self.leave();
             self.of.hold.end();
+            self.forget_status();
+            anew = false;
         }
         (self.key, self.wants_base) = (key, self.wants_base || start.base);
         self.rate.set(state.rate);
@@ -305,7 +340,7 @@ impl<T: Tables> Backup<T> {
         if let Phase::Following(following) = &mut self.phase {
             following.stop_at = None;
         } else {
-            self.phase = Phase::Opening { at: now, anew: false };
+            self.phase = Phase::Opening { at: now, anew };
         }
         written.map_err(|error| format!("that a backup goes on can't be written down: {error}"))
     }
@@ -372,7 +407,7 @@ impl<T: Tables> Backup<T> {
             Trouble::Again(why) => {
                 let wait = RETRY_MIN.saturating_mul(1 << self.failures_in_row.min(6)).min(RETRY_MAX);
                 self.failures_in_row += 1;
-                (wait, false, why)
+                (wait, matches!(self.phase, Phase::Opening { anew: true, .. }), why)
             }
             Trouble::Chain(why) => {
                 self.status.broken += 1;
@@ -380,23 +415,21 @@ impl<T: Tables> Backup<T> {
                 self.broken_in_row += 1;
                 (wait, true, format!("the chain was given up: {why}"))
             }
-            Trouble::Rot(path) => {
-                let why = format!("the store is damaged at {}: `ternctl check` says more", path.display());
+            Trouble::Base(why, wait) => {
                 self.no_base = Some(why);
-                self.of.hold.unpin_all();
-                // The log goes on; only the base does not.
+                self.drop_base();
                 if let Phase::Following(following) = &mut self.phase {
-                    following.copying = None;
-                    following.base_at = now + AFTER_ROT;
+                    following.base_at = now + wait;
                 }
                 return Stepped::Did;
             }
         };
-        self.trouble = Some(why);
         if stops {
             self.end();
+            self.trouble = Some(format!("it has ended before all was archived: {why}"));
             return Stepped::Did;
         }
+        self.trouble = Some(why);
         self.leave();
         self.phase = Phase::Opening { at: now + wait, anew };
         Stepped::Later(wait)
@@ -404,10 +437,20 @@ impl<T: Tables> Backup<T> {
 
     /// Leaves its directory, and keeps what it holds of the log.
     fn leave(&mut self) {
+        self.drop_base();
         if let Phase::Following(following) = &mut self.phase {
-            self.wants_base |= following.copying.is_some();
             self.archived = self.archived.max(following.follow.number() - 1);
             self.phase = Phase::Opening { at: Duration::ZERO, anew: false };
+        }
+    }
+
+    /// A base that is copied comes to no end; the next one is not copied what this one was.
+    fn drop_base(&mut self) {
+        if let Phase::Following(following) = &mut self.phase
+            && let Some(copying) = following.copying.take()
+        {
+            self.wants_base = true;
+            following.partial.extend(copying.abandon(&following.place, (self.random)()));
         }
         self.of.hold.unpin_all();
     }
@@ -416,8 +459,8 @@ impl<T: Tables> Backup<T> {
     fn end(&mut self) {
         self.leave();
         (self.phase, self.key) = (Phase::Off, None);
-        let BackupStatus { failures, broken, bytes, .. } = self.status;
-        self.status = BackupStatus { failures, broken, bytes, ..BackupStatus::default() };
+        (self.trouble, self.no_base, self.wants_base) = (None, None, false);
+        self.forget_status();
         if self.state.take().is_some()
             && let Err(error) = BackupState::remove(&self.of.medium, &self.of.store)
         {
@@ -426,6 +469,12 @@ impl<T: Tables> Backup<T> {
         self.of.hold.end();
         // What can't be let go now is let go by the next flush.
         let _ = self.of.keeper.let_go();
+    }
+
+    /// What was said of a backup is not of the next one.
+    fn forget_status(&mut self) {
+        let BackupStatus { failures, broken, bytes, .. } = self.status;
+        self.status = BackupStatus { failures, broken, bytes, ..BackupStatus::default() };
     }
 
     fn open(&mut self, anew: bool, now: Duration, now_ms: u64) -> Result<(), Trouble> {
@@ -439,10 +488,12 @@ impl<T: Tables> Backup<T> {
             archived: self.archived,
             now_ms,
         };
-        let Opened { lock, place, head, bases, partial, base } = opener.open(state, anew)?;
+        let Opened { lock, place, head, bases, partial, base, before_ms } = opener.open(state, anew)?;
         self.archived = head.last;
         let follow = Follow::new(self.of.segments.clone(), head.last + 1);
-        self.wants_base |= base.is_none() && bases.is_empty();
+        // A new chain begins with a base, and needs no other. One that came to no end is begun again.
+        let lacks_base = bases.is_empty() || !partial.is_empty();
+        self.wants_base = base.is_none() && (self.wants_base || lacks_base);
         let archive = Archive::new(place.clone(), head, now);
         let mut following = Following {
             _lock: lock,
@@ -453,13 +504,23 @@ impl<T: Tables> Backup<T> {
             partial,
             copying: None,
             base_at: now,
+            before_ms,
             stop_at: None,
         };
+        let copies = base.is_some();
         if let Some(base) = base {
             following.copy(base, now, now_ms);
         }
         self.phase = Phase::Following(Box::new(following));
-        Ok(())
+        if copies { self.find_room() } else { Ok(()) }
+    }
+
+    /// Whether there is room for the base that begins.
+    fn find_room(&self) -> Result<(), Trouble> {
+        let Phase::Following(following) = &self.phase else { unreachable!("it follows") };
+        let copying = following.copying.as_ref().expect("it begins");
+        let needs = copying.bytes_unknown(following.known());
+        self.of.has_room(&self.target, &following.place.dir, needs)
     }
 
     /// A step of following. `ends`: nothing else is to be done but to archive.
@@ -548,14 +609,15 @@ impl<T: Tables> Backup<T> {
         if following.copying.is_none() {
             let since = following.bases.last().map(|base| (base.log_bytes, base.bytes()));
             let is_long = since.is_some_and(|(log_bytes, bytes)| {
-                following.archive.head.log_bytes - log_bytes > bytes.max(LOG_BYTES_MIN)
+                following.archive.head.log_bytes.saturating_sub(log_bytes) > bytes.max(LOG_BYTES_MIN)
             });
             if now < following.base_at || !(self.wants_base || is_long) {
                 return Ok(None);
             }
-            let base = of.keeper.base(&of.backlog, false).map_err(at(&of.store))?;
+            let base = of.keeper.base(&of.backlog, false).map_err(|error| base_fails(&of.store, &error))?;
             following.copy(base, now, now_ms);
             self.wants_base = false;
+            self.find_room()?;
             return Ok(Some(Stepped::Did));
         }
         if following.copying.as_ref().is_some_and(|copying| copying.is_whole) {
@@ -565,9 +627,10 @@ impl<T: Tables> Backup<T> {
         if !wait.is_zero() {
             return Ok(Some(Stepped::Later(wait)));
         }
-        let known = [&following.bases[..], &following.partial];
-        let copying = following.copying.as_mut().expect("there is one");
-        match copying.step((&of.medium, &of.store), &following.place, known, now, random) {
+        of.has_room(&self.target, &following.place.dir, 0)?;
+        let Following { bases, partial, place, copying, .. } = &mut **following;
+        let copying = copying.as_mut().expect("there is one");
+        match copying.step((&of.medium, &of.store), place, [bases, partial], now, random) {
             Ok(Copied::Bytes(bytes, whole)) => {
                 rate.took(bytes);
                 self.status.bytes += bytes;
@@ -576,21 +639,20 @@ impl<T: Tables> Backup<T> {
                 }
             }
             Ok(Copied::All) => of.hold.unpin_all(),
-            Err(CopyError::Target(error)) => return Err(at(&following.place.dir)(error)),
-            Err(CopyError::Source(path, error)) if error.kind() == io::ErrorKind::NotFound => {
-                // The hold let it go, for the disk was full: from the beginning, and what was copied is there.
-                if of.hold.pinned() > 0 {
-                    return Err(Trouble::Rot(path));
-                }
-                (following.copying, self.wants_base) = (None, true);
-                following.base_at = now + AFTER_GIVING_UP;
-                self.no_base = Some("the store's disk has no room for a base: it is begun again".to_owned());
-                self.status.failures += 1;
+            Err(CopyError::Target(error)) => return Err(base_fails(&place.dir, &error)),
+            // The hold let it go, for the disk was full.
+            Err(CopyError::Source(_, error))
+                if error.kind() == io::ErrorKind::NotFound && of.hold.pinned() == 0 =>
+            {
+                let why = "the store's disk has no room for a base: it is begun again".to_owned();
+                return Err(Trouble::Base(why, AFTER_GIVING_UP));
             }
-            Err(CopyError::Source(path, error)) => return Err(at(&path)(error)),
-            Err(CopyError::Rotten(path)) => {
-                self.wants_base = true;
-                return Err(Trouble::Rot(path));
+            Err(CopyError::Source(path, error)) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(base_fails(&path, &error));
+            }
+            Err(CopyError::Source(path, _) | CopyError::Rotten(path)) => {
+                let why = format!("the store is damaged at {}: `ternctl check` says more", path.display());
+                return Err(Trouble::Base(why, AFTER_ROT));
             }
         }
         Ok(Some(Stepped::Did))
@@ -626,6 +688,11 @@ impl<T: Tables> Backup<T> {
 }
 
 impl<M: Medium> Following<M> {
+    /// What need not be copied again.
+    fn known(&self) -> [&[BaseRecord]; 2] {
+        [&self.bases, &self.partial]
+    }
+
     /// Begins to copy a base, under the next number.
     fn copy(&mut self, base: Base, now: Duration, now_ms: u64) {
         let head = &self.archive.head;

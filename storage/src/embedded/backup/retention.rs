@@ -47,6 +47,16 @@ pub(super) fn tidy<M: Medium>(
     tidy_files(medium, &chain, bases.iter())
 }
 
+/// Removes the chains that have no base: nothing can be restored from them.
+pub(super) fn remove_baseless<M: Medium>(medium: &M, dir: &Path) -> io::Result<()> {
+    for chain in numbers(medium, dir)?.into_iter().map(|chain| chain_path(dir, chain)) {
+        if base_numbers(medium, &chain, false)?.is_empty() {
+            remove(medium, &chain)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a chain: what names others before what they name.
 fn remove<M: Medium>(medium: &M, chain: &Path) -> io::Result<()> {
     let bases = chain.join(BASES);
@@ -66,7 +76,7 @@ fn tidy_log<M: Medium>(medium: &M, chain: &Path, flushed: u64) -> io::Result<()>
 }
 
 /// Files of the trees go that no base names.
-fn tidy_files<'a, M: Medium>(
+pub(super) fn tidy_files<'a, M: Medium>(
     medium: &M,
     chain: &Path,
     bases: impl Iterator<Item = &'a BaseRecord>,

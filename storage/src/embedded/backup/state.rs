@@ -39,6 +39,9 @@ pub(in super::super) struct BackupState {
     /// Groups up to this one are archived, or more.
     #[prost(uint64, tag = "8")]
     pub(in super::super) archived: u64,
+    /// It may go on in plain where it was encrypted.
+    #[prost(bool, tag = "9")]
+    pub(super) plain: bool,
 }
 
 impl BackupState {

@@ -45,6 +45,8 @@ pub(super) struct Opened<M: Medium> {
     pub(super) partial: Vec<BaseRecord>,
     /// What a new chain begins with.
     pub(super) base: Option<Base>,
+    /// What the chains before this one cover, in ms since the Unix epoch; 0 if they have no base.
+    pub(super) before_ms: u64,
 }
 
 /// What of a chain there is to go on with.
@@ -77,14 +79,30 @@ impl<T: Tables> Opener<'_, T> {
                 self.of.hold.begin(head.last);
                 self.write(state)?;
                 let place = self.place(chain_path(&dir, chain), backup);
-                return Ok(Opened { lock, place, head, bases, partial, base: None });
+                let before_ms = self.covered_before(&dir, chain);
+                return Ok(Opened { lock, place, head, bases, partial, base: None, before_ms });
             }
         }
         let chain = newest.max(state.chain) + 1;
+        retention::remove_baseless(self.target, &dir).map_err(at(&dir))?;
         let (place, head, base) = self.begin(&dir, chain, backup)?;
         (state.chain, state.archived) = (chain, head.last);
         self.write(state)?;
-        Ok(Opened { lock, place, head, bases: Vec::new(), partial: Vec::new(), base: Some(base) })
+        let (bases, partial, before_ms) = (Vec::new(), Vec::new(), self.covered_before(&dir, chain));
+        Ok(Opened { lock, place, head, bases, partial, base: Some(base), before_ms })
+    }
+
+    /// What chains before this one cover, as far as they can be read.
+    fn covered_before(&self, dir: &Path, number: u32) -> u64 {
+        let keys = self.keys();
+        let Ok(backups) = Backups::open(self.target, dir, &keys) else { return 0 };
+        let older = backups.chains().unwrap_or_default().into_iter().filter(|chain| *chain < number);
+        let covers = older.filter_map(|chain| {
+            let chain = backups.chain(chain).ok()?;
+            let has_base = chain.base_numbers(false).is_ok_and(|bases| !bases.is_empty());
+            has_base.then_some(chain.head.covers_ms)
+        });
+        covers.max().unwrap_or(0)
     }
 
     /// Has a directory be there, durably. One that is there keeps its rights: it is the operator's.
@@ -174,6 +192,10 @@ impl<T: Tables> Opener<'_, T> {
         };
         let chain = match backups.chain(newest) {
             Ok(chain) => chain,
+            Err(BackupError::NoKey { .. }) if self.key.is_none() && !state.plain => {
+                let why = "is encrypted: name its key's file, or say that it is to go on in plain";
+                return Err(Trouble::Again(format!("the backup in {} {why}", dir.display())));
+            }
             Err(error) => return or_none(error),
         };
         if chain.key_id != self.key.map_or(0, Key::id) || !self.is_of_this_past(&chain.head, state)? {
@@ -185,7 +207,7 @@ impl<T: Tables> Opener<'_, T> {
         }
     }
 
-    /// What is behind the head goes; and the bases, those that came to no end too.
+    /// What is behind the head goes, and what no base names; and the bases, those that came to no end too.
     fn read(&self, chain: &Chain<'_, T::Medium>) -> Result<(Vec<BaseRecord>, Vec<BaseRecord>), BackupError> {
         let io = |error| BackupError::io(&chain.dir, error);
         let named = chain.head.log.as_ref().map(|place| log_path(&chain.dir, place));
@@ -206,6 +228,7 @@ impl<T: Tables> Opener<'_, T> {
             let found = read_record::<_, BaseRecord>(self.target, &path, Kind::Base, None, &self.keys());
             partial.extend(found.ok().map(|(_, record)| record));
         }
+        retention::tidy_files(self.target, &chain.dir, bases.iter().chain(&partial)).map_err(io)?;
         Ok((bases, partial))
     }
 

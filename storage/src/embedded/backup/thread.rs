@@ -138,7 +138,9 @@ impl Backups {
     /// The store ends, and commits nothing more: archives what there is, for a while. A thread that waits for a disk is left.
     pub(in super::super) fn close(&self) {
         let mut state = self.shared.lock();
-        state.closing = true;
+        if std::mem::replace(&mut state.closing, true) {
+            return;
+        }
         self.shared.changed.notify_all();
         let waits = self.shared.changed.wait_timeout_while(state, CLOSE + RETRY, |state| !state.ended);
         drop(waits);

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use prost::Message as _;
+
 use super::chain::{Backups, Chain};
 use super::error::BackupError;
 use super::key::Keys;
@@ -252,7 +254,8 @@ impl<M: Medium> Verifying<'_, M> {
     fn files(&mut self, base: &BaseRecord, seen: &mut BTreeSet<Vec<u8>>) -> bool {
         let mut is_whole = true;
         for file in base.files() {
-            if !seen.insert(file.salt.to_vec()) {
+            // Another base may say something else of a file that has the same name.
+            if !seen.insert(file.encode_to_vec()) {
                 continue;
             }
             if let Err(error) = self.file(file) {
