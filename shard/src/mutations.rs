@@ -80,6 +80,8 @@ tern_storage::mutations! {
     WaitForClock => "shard/tests/clock.rs" 0..1;
     /// A scheduled message that was put off waits until a clock that was set back has caught up.
     PutOffByClock => "shard/tests/clock.rs" 0..1;
+    /// Whoever reads is told where a log begins before it is durable that it does.
+    TellOfCutEarly => "shard/tests/marks.rs" 0..1;
     /// Logs hear of a user's devices, and devices of their end, before that is durable.
     TellOfDevicesEarly => "shard/tests/marks.rs" 0..1;
     /// Who watches a user's devices once more is not answered.

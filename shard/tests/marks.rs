@@ -20,13 +20,15 @@ struct World {
     store: Memory,
     node: Node,
     now_ms: u64,
+    limits: Limits,
 }
 
 impl World {
     fn new() -> Self {
         let store = Memory::new();
         let now_ms = 1_000_000;
-        Self { rng: Rng::with_seed(3), node: Node::start(&store, 1, &limits(), now_ms), store, now_ms }
+        let (limits, rng) = (limits(), Rng::with_seed(3));
+        Self { rng, node: Node::start(&store, 1, &limits, now_ms), store, now_ms, limits }
     }
 
     fn provision(&mut self, phone: &str) -> Provisioned {
@@ -35,7 +37,7 @@ impl World {
 
     /// The process ends, and another one is started.
     fn restart(&mut self) {
-        self.node = Node::start(&self.store, 1, &limits(), self.now_ms);
+        self.node = Node::start(&self.store, 1, &self.limits, self.now_ms);
     }
 
     /// A device comes, which has so much of the chat with a peer.
@@ -180,6 +182,46 @@ fn a_device_whose_end_was_undone_is_told_of_what_was_written_meanwhile() {
     assert_eq!(world.pushed(of_second), [1], "its end was undone");
 }
 
+/// `tern-sim --fdb --seed 10604`: by a clock that was ahead the oldest messages were too old. A device came, and was told where the chat begins
+/// then; that was never durable, for the process ended. By the right clock they are there, and it did not ask for them again.
+#[test]
+fn where_a_log_begins_is_told_when_it_is_durable() {
+    let mut world = World::new();
+    world.limits.history_ms = 60_000;
+    world.restart();
+    let [ann, bob, second] = ["+15550001", "+15550002", "+15550002"].map(|phone| world.provision(phone));
+    let (of_ann, of_bob, of_second) =
+        (world.come(&ann, None), world.come(&bob, None), world.come(&second, None));
+    world.wait(QUIET_MS);
+    world.node.disconnect(of_second);
+    for client_id in 1..4 {
+        world.say(of_ann, &bob, client_id);
+    }
+    world.acknowledge(of_bob, &ann, 3);
+    let true_ms = world.now_ms;
+    world.store.hold();
+    for _ in 0..20 {
+        world.now_ms += 10_000;
+        world.node.tick(10_000);
+        world.node.settle_without_store(&mut world.rng);
+    }
+    let early = world.node.log_in(0, &second.access_token);
+    world.node.request(early, 3, Request::Resume(v1::Resume::default()));
+    world.node.settle_without_store(&mut world.rng);
+    assert_eq!(world.pushed(early), [], "what is not durable is not told");
+    world.now_ms = true_ms;
+    world.store = world.store.crash(0);
+    world.restart();
+    let of_second = world.come(&second, None);
+    assert_eq!(world.pushed(of_second), [1, 2, 3]);
+    // In its time they go, and whoever comes then is told so.
+    for _ in 0..20 {
+        world.wait(10_000);
+    }
+    let late = world.come(&second, None);
+    assert_eq!(world.pushed(late), [3]);
+}
+
 /// The faults that can be put into the brain are found.
 #[cfg(feature = "mutations")]
 #[test]
@@ -191,6 +233,7 @@ fn each_fault_is_found() {
         what_is_in_memory_of_an_inbox_is_not_taken_for_a_mark();
         a_new_device_that_was_pushed_something_without_a_mark_stays_new();
         a_device_whose_end_was_undone_is_told_of_what_was_written_meanwhile();
+        where_a_log_begins_is_told_when_it_is_durable();
     };
     for found in hunt("shard/tests/marks.rs", |_| panic_of(all)) {
         println!("{found}");

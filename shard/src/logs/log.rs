@@ -40,6 +40,8 @@ pub(super) struct Log {
     pub(super) changed: Seq,
     /// Where it begins: what was before is kept no longer.
     pub(super) first: Seq,
+    /// The same, durably.
+    pub(super) first_durable: Seq,
     /// Its tail, as it was read, is all of it.
     pub(super) tail_is_all: bool,
     pub(super) head: Seq,
@@ -147,6 +149,7 @@ impl Log {
             timer_ms: 0,
             changed: Seq(0),
             first: Seq(1),
+            first_durable: Seq(1),
             tail_is_all: false,
             head: Seq(0),
             durable: DurableHead::recovered(Seq(0)),
@@ -187,10 +190,16 @@ impl Log {
         self.changed > self.durable.seq()
     }
 
+    /// What was before its beginning is gone, and that is not durable yet.
+    pub(super) fn is_being_cut(&self) -> bool {
+        self.first > self.first_durable && !is(Mutation::TellOfCutEarly)
+    }
+
     /// Takes over what was stored; `None` if it is not what was written.
     pub(super) fn take_record(&mut self, record: LogRecord) -> Option<()> {
         (self.created_ms, self.timer_ms) = (record.created_ms, record.timer_ms);
         self.first = Seq(record.first.max(1));
+        self.first_durable = self.first;
         match self.group.as_deref_mut() {
             Some(group) => group.take_record(record.group?),
             None => Some(()),
@@ -362,6 +371,11 @@ impl Log {
                 *shown = entry;
             }
         }
+    }
+
+    /// That it begins where it does is durable.
+    pub(super) fn was_cut(&mut self) {
+        self.first_durable = self.first;
     }
 
     /// It begins here: what was before is forgotten.

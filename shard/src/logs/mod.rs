@@ -139,7 +139,8 @@ impl Logs {
 
     /// Something is asked of a log that is known.
     fn decide(&mut self, cx: &mut Cx, id: LogId, op: LogOp) {
-        if op.shows() && self.known(id).is_changing() {
+        let log = self.known(id);
+        if op.shows() && (log.is_changing() || log.is_being_cut()) {
             // What is not durable is not told.
             return self.after(cx, After::Ask(id, Box::new(op)));
         }

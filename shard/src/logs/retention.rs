@@ -180,6 +180,7 @@ impl Logs {
         let log = self.known(id);
         // Whoever reads has begun where the log began then; what waits may be about an old entry.
         let is_still = log.reading == 0 && log.sends.is_empty() && log.durable.seq() == log.head;
+        let is_still = is_still && !log.is_being_cut();
         if !log.exists || !is_still || !may_read {
             return;
         }
@@ -225,6 +226,7 @@ impl Logs {
 
     /// It is durable.
     pub(super) fn was_cut(&mut self, cx: &mut Cx, id: LogId, erased: &[Seq], goes_on: bool) {
+        self.pinned(id).was_cut();
         for seq in erased {
             self.erased(id, *seq);
         }
