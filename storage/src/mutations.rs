@@ -140,7 +140,7 @@ mutations! {
     ReleaseBeforeHead => "storage/tests/backups.rs" 0..50;
     /// What is found in a backup's directory is taken for durable.
     TrustNames => "storage/tests/backups.rs" 1740..1755;
-    /// What was copied of a base that came to no end is gone on with though nobody could name it.
+    /// What was copied of a base is gone on with, and told of, though it has gone with its disk's power.
     KeepUnnamed => "storage/tests/backups.rs" 380..390;
     /// Files that were merged go while they are copied.
     ForgetPins => "storage/tests/backups.rs" 0..50;
