@@ -71,7 +71,7 @@ fn make_the_corpus() {
     };
     let mut batch = Batch::default();
     let record = StoreRecord { id: vec![9; 16].into(), generations: vec![1, 2] };
-    batch.put(&keys::store_identity(), &prost::Message::encode_to_vec(&record));
+    batch.put(&keys::store_identity(), prost::Message::encode_to_vec(&record));
     engine.commit_blocking(batch).expect("nothing fails");
     engine.serve_backups(&target, Box::new(random), &|_| Err(std::io::ErrorKind::NotFound.into()));
     let mut store = Store { engine, target, now: Duration::ZERO, number: 0 };

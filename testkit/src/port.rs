@@ -1,6 +1,6 @@
 //! A port of this machine that stays a test's own while nobody listens at it.
 
-use rustix::net::{AddressFamily, SocketType, bind, getsockname, ipproto, socket, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, socket_with, sockopt};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
@@ -16,7 +16,10 @@ pub struct HeldPort {
 impl HeldPort {
     /// One of the loopback's.
     pub fn new() -> Self {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP)).expect("a socket");
+        // No program that a test starts holds it on.
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, Some(ipproto::TCP));
+        let socket = socket.expect("a socket");
         sockopt::set_socket_reuseaddr(&socket, true).expect("an option of every socket");
         bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port is free");
         Self { socket }

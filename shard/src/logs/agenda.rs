@@ -28,11 +28,21 @@ pub(super) struct Agenda {
     due: BTreeSet<(u64, Slot)>,
     looks: Look,
     /// Up to where slots have been looked at in which more is due than is read at once.
-    behind: BTreeMap<Slot, Key>,
+    behind: BTreeMap<Slot, Behind>,
     /// The table has been gone through up to this slot; `None`: a row of it is being read, or all have been.
     gone_to: Option<u16>,
     /// The latest that the clock has said since it was set back.
     latest_ms: u64,
+}
+
+/// Where a look at a slot goes on, and what it has found so far.
+#[derive(Debug)]
+struct Behind {
+    key: Key,
+    /// Something was told to a log.
+    told: bool,
+    /// When what was put off is to be looked at; `u64::MAX`: nothing was.
+    put_off_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +160,7 @@ impl Logs {
             }
             let look = self.agenda.look(slot);
             let limit = ScanLimit { rows: DUE_ROWS_MAX, bytes: usize::MAX };
-            let range = keys::all_due(slot, self.agenda.behind.get(&slot));
+            let range = keys::all_due(slot, self.agenda.behind.get(&slot).map(|behind| &behind.key));
             cx.scan(range, Direction::Forwards, limit, ScanFor::Due(slot, look));
         }
     }
@@ -183,7 +193,10 @@ impl Logs {
         let again_ms = cx.now_ms + DUE_AGAIN_MS;
         let Ok(rows) = rows else { return self.agenda.note(slot, again_ms) };
         let mut by_log: BTreeMap<LogId, Vec<(u64, Seq)>> = BTreeMap::new();
-        let (mut next_ms, mut put_off_ms) = (u64::MAX, u64::MAX);
+        let before = self.agenda.behind.remove(&slot);
+        let (told, mut put_off_ms) =
+            before.map_or((false, u64::MAX), |behind| (behind.told, behind.put_off_ms));
+        let mut next_ms = u64::MAX;
         for (key, _) in &rows.rows {
             let Some((at_ms, log, seq)) = keys::due_of(key) else {
                 // It would come again and again.
@@ -201,19 +214,18 @@ impl Logs {
             by_log.entry(log).or_default().push((at_ms, Seq(seq)));
         }
         let goes_on = rows.more && next_ms == u64::MAX;
+        let told = told || !by_log.is_empty();
         match rows.rows.last().filter(|_| goes_on) {
             Some((key, _)) => {
                 // What is behind all these does not wait for them.
-                self.agenda.behind.insert(slot, Key::from_raw(key));
+                self.agenda.behind.insert(slot, Behind { key: Key::from_raw(key), told, put_off_ms });
                 next_ms = cx.now_ms;
             }
             // What was not done by then is told again.
-            None if self.agenda.behind.remove(&slot).is_some() || !by_log.is_empty() => {
-                next_ms = next_ms.min(again_ms);
-            }
-            None => {}
+            None if told => next_ms = next_ms.min(again_ms).min(put_off_ms),
+            None => next_ms = next_ms.min(put_off_ms),
         }
-        self.agenda.note(slot, next_ms.min(put_off_ms));
+        self.agenda.note(slot, next_ms);
         for (log, due) in by_log {
             self.told(cx, log, LogOp::Due(due));
         }

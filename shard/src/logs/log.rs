@@ -373,9 +373,9 @@ impl Log {
         }
     }
 
-    /// That it begins where it does is durable.
-    pub(super) fn was_cut(&mut self) {
-        self.first_durable = self.first;
+    /// That it begins here is durable.
+    pub(super) fn was_cut(&mut self, first: Seq) {
+        self.first_durable = self.first_durable.max(first);
     }
 
     /// It begins here: what was before is forgotten.

@@ -221,12 +221,13 @@ impl Logs {
         cx.gone(Gone::Erased, erased);
         let seqs = cut.erased.iter().map(|entry| entry.seq).collect();
         let goes_on = removed as usize == CUT_ENTRIES_MAX;
-        self.after_lazily(cx, After::Cut(id, seqs, goes_on));
+        let first = self.pinned(id).first;
+        self.after_lazily(cx, After::Cut(id, first, seqs, goes_on));
     }
 
     /// It is durable.
-    pub(super) fn was_cut(&mut self, cx: &mut Cx, id: LogId, erased: &[Seq], goes_on: bool) {
-        self.pinned(id).was_cut();
+    pub(super) fn was_cut(&mut self, cx: &mut Cx, id: LogId, first: Seq, erased: &[Seq], goes_on: bool) {
+        self.pinned(id).was_cut(first);
         for seq in erased {
             self.erased(id, *seq);
         }

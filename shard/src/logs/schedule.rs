@@ -65,10 +65,10 @@ impl Dispatching {
         by_ms.checked_sub(waited_ms).filter(|left_ms| *left_ms > 0)
     }
 
-    /// It is answered, or nobody waits for that.
-    pub(super) fn end(&mut self, place: (LogId, Seq)) {
-        self.under_way.remove(&place);
+    /// It is answered, or nobody waits for that. Gives whether anybody did.
+    pub(super) fn end(&mut self, place: (LogId, Seq)) -> bool {
         self.put_off.remove(&place);
+        self.under_way.remove(&place).is_some()
     }
 
     /// A slot is another core's.
@@ -108,9 +108,11 @@ impl Logs {
     /// A message that was scheduled is sent, or was refused: for now, then it is tried again; or for good.
     pub(super) fn dispatched(&mut self, cx: &mut Cx, Dispatched { of, sent }: Dispatched) {
         let (log, Scheduled { user, seq, chat }) = (of.log(), of);
-        self.dispatching.end((log, seq));
+        let is_waited_for = self.dispatching.end((log, seq));
         let outcome = match sent {
             Ok((seq, time_ms)) => v1::Dispatched { chat, seq: seq.0, time_ms, reason: 0 },
+            // Another try was answered before this one.
+            Err(refusal) if refusal.retry_after_ms > 0 && !is_waited_for => return,
             Err(refusal) if refusal.retry_after_ms > 0 => {
                 // The agenda comes by soon, for it is due, and hears how long it waits.
                 let by_ms = u64::from(refusal.retry_after_ms).max(DUE_AGAIN_MS);

@@ -31,8 +31,8 @@ pub(crate) enum After {
     Ask(LogId, Box<LogOp>),
     /// The time of an entry had come, and it is erased.
     Erased(LogId, Seq),
-    /// The oldest entries are removed, or erased where their places stay; and whether there may be more of them.
-    Cut(LogId, Vec<Seq>, bool),
+    /// The oldest entries are removed, so that it begins here, or erased where their places stay; and whether there may be more of them.
+    Cut(LogId, Seq, Vec<Seq>, bool),
     /// The mark that a pull needed was written: go on with it.
     Pull(LogId, Box<Pull>),
 }
@@ -121,7 +121,7 @@ impl Logs {
             After::Ask(log, op) => self.told(cx, log, *op),
             After::Gathered(log, acknowledged) => self.gathered(cx, log, acknowledged),
             After::Erased(log, seq) => self.erased(log, seq),
-            After::Cut(log, erased, goes_on) => self.was_cut(cx, log, &erased, goes_on),
+            After::Cut(log, first, erased, goes_on) => self.was_cut(cx, log, first, &erased, goes_on),
             After::Marked(_) => {}
         }
         self.settled(cx, id);
