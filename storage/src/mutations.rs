@@ -139,9 +139,9 @@ mutations! {
     /// The store lets go of what a chain's head does not name yet.
     ReleaseBeforeHead => "storage/tests/backups.rs" 0..50;
     /// What is found in a backup's directory is taken for durable.
-    TrustNames => "storage/tests/backups.rs" 1740..1755;
+    TrustNames => "storage/tests/backups.rs" 2140..2150;
     /// What was copied of a base is gone on with, and told of, though it has gone with its disk's power.
-    KeepUnnamed => "storage/tests/backups.rs" 380..390;
+    KeepUnnamed => "storage/tests/backups.rs" 450..455;
     /// Files that were merged go while they are copied.
     ForgetPins => "storage/tests/backups.rs" 0..50;
     /// What was copied is not compared with what was written.

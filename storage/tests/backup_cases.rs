@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use tern_storage::embedded::Step;
 use tern_storage::embedded::backup::{BackupPhase, BackupStatus, Key, Start};
+use tern_storage::medium::Medium as _;
 use tern_storage::medium::simulated::{Fault, Odds};
 use world::{Kind, World};
 
@@ -255,5 +256,60 @@ fn an_encrypted_backup_does_not_go_on_in_plain_after_a_stop_unless_somebody_says
         start_in(&world, "/backup", None, true);
         let told = until(&mut world, "it goes on in plain", |status| status.base.is_some());
         assert_eq!((told.key_id, told.chain, told.trouble), (0, 2, None));
+    }
+}
+
+/// Each base that followed was to have it of an earlier one, and none came to its end.
+#[test]
+fn a_file_that_has_gone_from_a_backup_is_copied_again() {
+    for seed in SEEDS {
+        let mut world = backed_up(seed, Kind::Crashes);
+        let before = status(&world);
+        let dir = format!("/backup/{:04}/files", before.chain);
+        let files =
+            world.target.files().into_iter().map(|(path, _)| path).filter(|path| path.starts_with(&dir));
+        files.for_each(|path| world.target.remove(&path).expect("it is there"));
+        world.target.sync_dir(dir.as_ref()).expect("it is there");
+        // The one that was told of is let go: nobody can say any more what it was.
+        let key = world.key.clone().map(|key| (key, PathBuf::from("/key-1")));
+        let start = Start { dir: "/backup".into(), key, plain: false, rate: 64 << 20, keep: 1, base: true };
+        world.engine().start_backup(start).expect("it goes on");
+        let number = before.base.expect("it has one").number;
+        let is_there = |status: &BackupStatus| status.base.is_some_and(|base| base.number > number);
+        let after = until(&mut world, "another base is made", is_there);
+        assert_eq!((after.trouble, after.broken), (None, 0));
+        let report = world.verify();
+        let newest = report.chains.last().and_then(|chain| chain.bases.last()).expect("it is there");
+        assert!(newest.restores.is_some(), "{report:#?}");
+    }
+}
+
+/// A backup on the store's own disk went on until commits were refused for want of room.
+#[test]
+fn where_neither_disk_has_room_the_log_waits_and_commits_do_not() {
+    const MIN: u64 = 1 << 20;
+    for seed in SEEDS {
+        let mut world = World::new(seed);
+        (world.kind, world.free_bytes_min) = (Kind::Dead, MIN);
+        world.open();
+        world.identify();
+        world.start(false);
+        write(&mut world);
+        world.settle();
+        let before = status(&world);
+        let stored: u64 = world.source.files().into_iter().map(|(_, bytes)| bytes).sum();
+        world.source.set_capacity_bytes(stored + 2 * MIN - 1000);
+        world.target.set_capacity_bytes(used(&world) + 2 * MIN - 1000);
+        world.submit();
+        world.complete();
+        let told = until(&mut world, "it says why", |status| status.trouble.is_some());
+        assert!(told.trouble.as_ref().is_some_and(|why| why.contains("bytes free")), "{told:#?}");
+        write(&mut world);
+        until(&mut world, "what it keeps is let go", |status| status.broken == 1);
+        for capacity in [&world.source, &world.target] {
+            capacity.set_capacity_bytes(u64::MAX);
+        }
+        world.settle();
+        assert!(status(&world).chain > before.chain);
     }
 }

@@ -48,6 +48,13 @@ pub(super) struct Copying<M: Medium> {
     current: Option<Current<M>>,
     named: Duration,
     unnamed_bytes: u64,
+    /// The files of trees that were there when it began: what an earlier base names may have gone.
+    there: BTreeSet<PathBuf>,
+    /// Bytes that no earlier base has, and that are not copied yet.
+    pub(super) left_bytes: u64,
+    /// Files that were copied, and what of them was named last.
+    copied: usize,
+    partial: Option<BaseRecord>,
     /// All files are there, durably.
     pub(super) is_whole: bool,
     pub(super) done_bytes: u64,
@@ -73,14 +80,16 @@ pub(super) enum Copied {
 }
 
 impl<M: Medium> Copying<M> {
-    /// Begins one, with a number and a time, in a chain whose log has so many bytes.
+    /// Begins one, with a number and a time, in a chain whose log has so many bytes, and of which these bases are known.
     pub(super) fn new(
         base: Base,
+        place: &Place<M>,
+        known: [&[BaseRecord]; 2],
         (chain, number): (u32, u32),
         layout: u64,
         (time_ms, log_bytes): (u64, u64),
         now: Duration,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let trees = base.trees.into_iter().map(|tree| TreeRecord {
             name: tree.name,
             version: tree.version,
@@ -101,21 +110,29 @@ impl<M: Medium> Copying<M> {
         });
         let (flushed, whole_at, trees) = (base.flushed, base.whole_at, trees.collect());
         let record = BaseRecord { chain, number, layout, flushed, whole_at, time_ms, trees, log_bytes };
-        let (current, named, is_whole) = (None, now, false);
-        Self { record, next: 0, current, named, unnamed_bytes: 0, is_whole, done_bytes: 0, reused_bytes: 0 }
+        let there = durable(place)?;
+        let left_bytes = bytes_unknown(&record, place, known, &there);
+        let (current, partial, named, is_whole) = (None, None, now, false);
+        let (next, unnamed_bytes, done_bytes, reused_bytes, copied) = Default::default();
+        Ok(Self {
+            record,
+            next,
+            current,
+            named,
+            unnamed_bytes,
+            there,
+            left_bytes,
+            copied,
+            partial,
+            is_whole,
+            done_bytes,
+            reused_bytes,
+        })
     }
 
     /// Files that are there, of how many.
     pub(super) fn files(&self) -> (usize, usize) {
         (self.next, self.record.files().count())
-    }
-
-    /// Bytes of its files that none of these bases has.
-    pub(super) fn bytes_unknown(&self, known: [&[BaseRecord]; 2]) -> u64 {
-        let known = known.into_iter().flatten().flat_map(files_of);
-        let known: BTreeSet<_> = known.map(|(tree, file)| identity(tree, file)).collect();
-        let files = files_of(&self.record);
-        files.filter(|(tree, file)| !known.contains(&identity(tree, file))).map(|(_, file)| file.bytes).sum()
     }
 
     /// Goes on by a chunk, or by a file that is there already in one of these bases.
@@ -141,7 +158,10 @@ impl<M: Medium> Copying<M> {
             return Ok(Copied::All);
         };
         let file = &self.record.trees[tree].files[file];
-        if let Some(stored) = find(known, &self.record.trees[tree].name, file) {
+        let stored = find(known, &self.record.trees[tree].name, file, |stored| {
+            self.there.contains(&file_path(&place.dir, &stored.salt)) || mutations::is(Mutation::KeepUnnamed)
+        });
+        if let Some(stored) = stored {
             let (index, bytes) = (self.next, file.bytes);
             *self.file_mut(index) = stored;
             (self.next, self.done_bytes) = (index + 1, self.done_bytes + bytes);
@@ -187,6 +207,7 @@ impl<M: Medium> Copying<M> {
         }
         let bytes = chunk.len() as u64;
         (self.done_bytes, self.unnamed_bytes) = (self.done_bytes + bytes, self.unnamed_bytes + bytes);
+        self.left_bytes = self.left_bytes.saturating_sub(bytes);
         if !is_last {
             return Ok(Copied::Bytes(bytes, None));
         }
@@ -198,9 +219,9 @@ impl<M: Medium> Copying<M> {
         let Current { writer, .. } = self.current.take().expect("it was just read");
         let file = self.file_mut(index);
         (file.salt, file.chunks) = (Bytes::copy_from_slice(&writer.salt()), writer.chunks());
-        self.next = index + 1;
+        (self.next, self.copied) = (index + 1, self.copied + 1);
         if self.unnamed_bytes >= NAME_BYTES || now >= self.named + NAME_EVERY {
-            self.name(place, random()).map_err(CopyError::Target)?;
+            self.partial = Some(self.name(place, random()).map_err(CopyError::Target)?);
             (self.named, self.unnamed_bytes) = (now, 0);
         }
         Ok(Copied::Bytes(bytes, Some(index)))
@@ -213,13 +234,16 @@ impl<M: Medium> Copying<M> {
             let _ = place.medium.remove(&file_path(&place.dir, &current.writer.salt()));
         }
         if mutations::is(Mutation::KeepUnnamed) {
-            return Some(self.partial(|file| !file.salt.is_empty()));
+            return Some(self.with(|file| !file.salt.is_empty()));
         }
-        self.name(place, salt).ok()
+        if self.copied == 0 {
+            return None;
+        }
+        self.name(place, salt).ok().or(self.partial)
     }
 
     /// What it says if it comes to no end, with these of its files.
-    fn partial(&self, has: impl Fn(&StoredFile) -> bool) -> BaseRecord {
+    fn with(&self, has: impl Fn(&StoredFile) -> bool) -> BaseRecord {
         let mut record = self.record.clone();
         record.trees.iter_mut().for_each(|tree| tree.files.retain(&has));
         record
@@ -228,7 +252,7 @@ impl<M: Medium> Copying<M> {
     /// Names what is copied, so that it is not copied again if this comes to no end.
     fn name(&self, place: &Place<M>, salt: Salt) -> io::Result<BaseRecord> {
         let there = durable(place)?;
-        let record = self.partial(|file| there.contains(&file_path(&place.dir, &file.salt)));
+        let record = self.with(|file| there.contains(&file_path(&place.dir, &file.salt)));
         write(place, &path(&place.dir, record.number).with_extension(PARTIAL), &record, salt)?;
         Ok(record)
     }
@@ -268,11 +292,30 @@ pub(super) fn path(chain: &Path, number: u32) -> PathBuf {
     chain.join(BASES).join(format!("{number:04}"))
 }
 
-/// What one of these bases has of a file. The same name alone says nothing: a tree gives it out again after a crash.
-fn find(known: [&[BaseRecord]; 2], tree: &str, file: &StoredFile) -> Option<StoredFile> {
+/// What one of these bases has of a file, and is there. The same name alone says nothing: a tree gives it out again after a crash.
+fn find(
+    known: [&[BaseRecord]; 2],
+    tree: &str,
+    file: &StoredFile,
+    is_there: impl Fn(&StoredFile) -> bool,
+) -> Option<StoredFile> {
     let mut files = known.into_iter().flatten().flat_map(files_of);
     let is_it = |known: &(&str, &StoredFile)| identity(known.0, known.1) == identity(tree, file);
-    files.find(is_it).map(|(_, file)| file.clone())
+    files.find(|known| is_it(known) && is_there(known.1)).map(|(_, file)| file.clone())
+}
+
+/// Bytes of its files that none of these bases has, of those that are there.
+fn bytes_unknown<M: Medium>(
+    record: &BaseRecord,
+    place: &Place<M>,
+    known: [&[BaseRecord]; 2],
+    there: &BTreeSet<PathBuf>,
+) -> u64 {
+    let known = known.into_iter().flatten().flat_map(files_of);
+    let known = known.filter(|(_, file)| there.contains(&file_path(&place.dir, &file.salt)));
+    let known: BTreeSet<_> = known.map(|(tree, file)| identity(tree, file)).collect();
+    let unknown = files_of(record).filter(|(tree, file)| !known.contains(&identity(tree, file)));
+    unknown.map(|(_, file)| file.bytes).sum()
 }
 
 /// A base's files, with their trees' names.

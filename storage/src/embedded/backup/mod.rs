@@ -186,9 +186,24 @@ fn base_fails(path: &Path, error: &io::Error) -> Trouble {
 }
 
 impl<T: Tables> Of<T> {
+    /// Whether the log may go on. Where neither disk has room they are one, perhaps, and what is archived there commits lack.
+    fn has_any_room(&self, target: &T::Medium, dir: &Path) -> Result<(), Trouble> {
+        let free = |medium: &T::Medium, path: &Path| medium.free_bytes(path).map_err(at(path));
+        let min = self.hold.free_bytes_min();
+        let (store, backup) = (free(&self.medium, &self.store)?, free(target, dir)?);
+        if store >= min || backup >= min {
+            return Ok(());
+        }
+        Err(Trouble::Again(format!("{} has {backup} bytes free, and the store {store}", dir.display())))
+    }
+
     /// Whether a base may take so many bytes more of the backup's disk, which may be the store's own. It leaves more than the log does, which
     /// leaves more than commits.
     fn has_room(&self, target: &T::Medium, dir: &Path, bytes: u64) -> Result<(), Trouble> {
+        if bytes == 0 {
+            // It takes nothing, and with it older ones go.
+            return Ok(());
+        }
         let lacks = |path: &Path, free: u64, needs: u64| {
             let why = format!("{} has {free} bytes free, and a base waits for {needs}", path.display());
             Err(Trouble::Base(why, AFTER_GIVING_UP))
@@ -339,6 +354,7 @@ impl<T: Tables> Backup<T> {
         (self.failures_in_row, self.broken_in_row) = (0, 0);
         if let Phase::Following(following) = &mut self.phase {
             following.stop_at = None;
+            following.base_at = following.base_at.min(now);
         } else {
             self.phase = Phase::Opening { at: now, anew };
         }
@@ -420,6 +436,7 @@ impl<T: Tables> Backup<T> {
                 self.drop_base();
                 if let Phase::Following(following) = &mut self.phase {
                     following.base_at = now + wait;
+                    self.wants_base |= following.bases.is_empty();
                 }
                 return Stepped::Did;
             }
@@ -507,20 +524,19 @@ impl<T: Tables> Backup<T> {
             before_ms,
             stop_at: None,
         };
-        let copies = base.is_some();
-        if let Some(base) = base {
-            following.copy(base, now, now_ms);
-        }
+        let begins = base.map(|base| following.copy(base, now, now_ms));
         self.phase = Phase::Following(Box::new(following));
-        if copies { self.find_room() } else { Ok(()) }
+        match begins {
+            Some(begun) => begun.and_then(|()| self.find_room()),
+            None => Ok(()),
+        }
     }
 
     /// Whether there is room for the base that begins.
     fn find_room(&self) -> Result<(), Trouble> {
         let Phase::Following(following) = &self.phase else { unreachable!("it follows") };
         let copying = following.copying.as_ref().expect("it begins");
-        let needs = copying.bytes_unknown(following.known());
-        self.of.has_room(&self.target, &following.place.dir, needs)
+        self.of.has_room(&self.target, &following.place.dir, copying.left_bytes)
     }
 
     /// A step of following. `ends`: nothing else is to be done but to archive.
@@ -537,6 +553,7 @@ impl<T: Tables> Backup<T> {
         let is_waited_for = copying.as_ref().is_some_and(waits) && !mutations::is(Mutation::BaseWithoutTail);
         let is_asked = is_read && (ends || stop_at.is_some() || is_waited_for) && archive.has_gathered();
         if now >= archive.due() || archive.is_full() || is_asked {
+            of.has_any_room(&self.target, &place.dir)?;
             let bytes = archive.append((now, now_ms), random).map_err(at(&place.dir))?;
             return self.archived(bytes, now);
         }
@@ -615,7 +632,7 @@ impl<T: Tables> Backup<T> {
                 return Ok(None);
             }
             let base = of.keeper.base(&of.backlog, false).map_err(|error| base_fails(&of.store, &error))?;
-            following.copy(base, now, now_ms);
+            following.copy(base, now, now_ms)?;
             self.wants_base = false;
             self.find_room()?;
             return Ok(Some(Stepped::Did));
@@ -627,9 +644,9 @@ impl<T: Tables> Backup<T> {
         if !wait.is_zero() {
             return Ok(Some(Stepped::Later(wait)));
         }
-        of.has_room(&self.target, &following.place.dir, 0)?;
         let Following { bases, partial, place, copying, .. } = &mut **following;
         let copying = copying.as_mut().expect("there is one");
+        of.has_room(&self.target, &place.dir, copying.left_bytes.min(format::CHUNK_BYTES_MAX as u64))?;
         match copying.step((&of.medium, &of.store), place, [bases, partial], now, random) {
             Ok(Copied::Bytes(bytes, whole)) => {
                 rate.took(bytes);
@@ -644,7 +661,7 @@ impl<T: Tables> Backup<T> {
             Err(CopyError::Source(_, error))
                 if error.kind() == io::ErrorKind::NotFound && of.hold.pinned() == 0 =>
             {
-                let why = "the store's disk has no room for a base: it is begun again".to_owned();
+                let why = "there is no room for what a base keeps of the store: it is begun again".to_owned();
                 return Err(Trouble::Base(why, AFTER_GIVING_UP));
             }
             Err(CopyError::Source(path, error)) if error.kind() != io::ErrorKind::NotFound => {
@@ -681,8 +698,13 @@ impl<T: Tables> Backup<T> {
         let (chain, keep) = (state.chain, state.keep as usize);
         following.partial.clear();
         let bases = &mut following.bases;
-        retention::tidy(&self.target, &dir, keep, (chain, bases)).map_err(&failed)?;
         (self.no_base, self.broken_in_row) = (None, 0);
+        // The base is there, and what is not needed any more goes with the next one.
+        let tidied = retention::tidy(&self.target, &dir, keep, (chain, bases));
+        tidied.map_err(|error| {
+            let why = format!("what is not needed any more stays in {}: {error}", dir.display());
+            Trouble::Base(why, AFTER_GIVING_UP)
+        })?;
         Ok(Some(Stepped::Did))
     }
 }
@@ -694,12 +716,14 @@ impl<M: Medium> Following<M> {
     }
 
     /// Begins to copy a base, under the next number.
-    fn copy(&mut self, base: Base, now: Duration, now_ms: u64) {
+    fn copy(&mut self, base: Base, now: Duration, now_ms: u64) -> Result<(), Trouble> {
         let head = &self.archive.head;
         let numbers = self.bases.iter().chain(&self.partial).map(|base| base.number);
         let number = (head.chain, numbers.max().unwrap_or(0) + 1);
         let times = (now_ms, head.log_bytes);
-        self.copying = Some(Copying::new(base, number, LAYOUT, times, now));
+        let copying = Copying::new(base, &self.place, self.known(), number, LAYOUT, times, now);
+        self.copying = Some(copying.map_err(|error| base_fails(&self.place.dir, &error))?);
+        Ok(())
     }
 }
 

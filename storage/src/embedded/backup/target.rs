@@ -84,12 +84,30 @@ impl<T: Tables> Opener<'_, T> {
             }
         }
         let chain = newest.max(state.chain) + 1;
-        retention::remove_baseless(self.target, &dir).map_err(at(&dir))?;
+        self.may_begin(&dir, state)?;
+        // Nothing can be restored from those. What can't be removed is in nobody's way.
+        let _ = retention::remove_baseless(self.target, &dir);
         let (place, head, base) = self.begin(&dir, chain, backup)?;
         (state.chain, state.archived) = (chain, head.last);
         self.write(state)?;
         let (bases, partial, before_ms) = (Vec::new(), Vec::new(), self.covered_before(&dir, chain));
         Ok(Opened { lock, place, head, bases, partial, base: Some(base), before_ms })
+    }
+
+    /// Whether a chain may begin: not in plain where one is encrypted, unless somebody has said so.
+    fn may_begin(&self, dir: &Path, state: &BackupState) -> Result<(), Trouble> {
+        let keys = self.keys();
+        if self.key.is_some() || state.plain {
+            return Ok(());
+        }
+        let backups =
+            Backups::open(self.target, dir, &keys).map_err(|error| Trouble::Again(error.to_string()))?;
+        let chains = backups.chains().map_err(|error| Trouble::Again(error.to_string()))?;
+        if chains.iter().any(|chain| matches!(backups.chain(*chain), Err(BackupError::NoKey { .. }))) {
+            let why = "is encrypted: name its key's file, or say that it is to go on in plain";
+            return Err(Trouble::Again(format!("the backup in {} {why}", dir.display())));
+        }
+        Ok(())
     }
 
     /// What chains before this one cover, as far as they can be read.
@@ -192,10 +210,6 @@ impl<T: Tables> Opener<'_, T> {
         };
         let chain = match backups.chain(newest) {
             Ok(chain) => chain,
-            Err(BackupError::NoKey { .. }) if self.key.is_none() && !state.plain => {
-                let why = "is encrypted: name its key's file, or say that it is to go on in plain";
-                return Err(Trouble::Again(format!("the backup in {} {why}", dir.display())));
-            }
             Err(error) => return or_none(error),
         };
         if chain.key_id != self.key.map_or(0, Key::id) || !self.is_of_this_past(&chain.head, state)? {
@@ -226,9 +240,15 @@ impl<T: Tables> Opener<'_, T> {
             let path = base::path(&chain.dir, number).with_extension(PARTIAL);
             // Without it more is copied, and no more.
             let found = read_record::<_, BaseRecord>(self.target, &path, Kind::Base, None, &self.keys());
-            partial.extend(found.ok().map(|(_, record)| record));
+            let found = found.ok().map(|(_, record)| record);
+            partial
+                .extend(found.filter(|record| (record.chain, record.number) == (chain.head.chain, number)));
         }
-        retention::tidy_files(self.target, &chain.dir, bases.iter().chain(&partial)).map_err(io)?;
+        // A base that is there needs no word of what it was when it was copied.
+        let newest = bases.last().map_or(0, |base| base.number);
+        partial.retain(|partial| partial.number > newest);
+        // What can't be removed now goes another time.
+        let _ = retention::tidy_files(self.target, &chain.dir, bases.iter().chain(&partial));
         Ok((bases, partial))
     }
 
