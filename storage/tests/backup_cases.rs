@@ -18,12 +18,23 @@ const SEEDS: std::ops::Range<u64> = 0..24;
 fn backed_up(seed: u64, kind: Kind) -> World {
     let mut world = World::new(seed);
     world.kind = kind;
+    back_up(&mut world);
+    world
+}
+
+/// A store begins, and its backup, until that has a base.
+fn back_up(world: &mut World) {
     world.open();
     world.identify();
     world.start(false);
-    write(&mut world);
+    write(world);
     world.settle();
-    world
+}
+
+/// Whether there is another base than before.
+fn has_another_base(before: &BackupStatus) -> impl Fn(&BackupStatus) -> bool + use<> {
+    let number = before.base.expect("it has one").number;
+    move |status| status.base.is_some_and(|base| base.number > number)
 }
 
 /// Writes something, and has it be in tables.
@@ -97,8 +108,7 @@ fn a_base_for_which_there_is_no_room_does_not_hold_up_the_log() {
         until(&mut world, "the log is archived", |status| status.archived == status.newest);
         world.target.set_capacity_bytes(used(&world) + (10 << 10));
         world.start(true);
-        let number = before.base.expect("it has one").number;
-        let is_there = |status: &BackupStatus| status.base.is_some_and(|base| base.number > number);
+        let is_there = has_another_base(&before);
         let told = until(&mut world, "it begins", |status| status.trouble.is_some() || is_there(status));
         if is_there(&told) {
             continue;
@@ -131,8 +141,7 @@ fn a_base_that_fails_leaves_nothing_but_what_the_next_one_need_not_copy() {
         write(&mut world);
         world.start(true);
         let copies = |status: &BackupStatus| status.copying.is_some_and(|copying| copying.bytes_done > 0);
-        let has_base =
-            |status: &BackupStatus| status.base.map(|base| base.number) > before.base.map(|base| base.number);
+        let has_base = has_another_base(&before);
         let began = until(&mut world, "a base is copied", |status| copies(status) || has_base(status));
         if !copies(&began) {
             continue;
@@ -243,10 +252,7 @@ fn an_encrypted_backup_does_not_go_on_in_plain_after_a_stop_unless_somebody_says
     for seed in SEEDS {
         let mut world = World::new(seed);
         (world.kind, world.key) = (Kind::Operators, Some(Key::new([1; 32])));
-        world.open();
-        world.identify();
-        world.start(false);
-        world.settle();
+        back_up(&mut world);
         world.engine().stop_backup();
         until(&mut world, "it ends", |status| status.phase == BackupPhase::Off);
         start_in(&world, "/backup", None, false);
@@ -274,8 +280,7 @@ fn a_file_that_has_gone_from_a_backup_is_copied_again() {
         let key = world.key.clone().map(|key| (key, PathBuf::from("/key-1")));
         let start = Start { dir: "/backup".into(), key, plain: false, rate: 64 << 20, keep: 1, base: true };
         world.engine().start_backup(start).expect("it goes on");
-        let number = before.base.expect("it has one").number;
-        let is_there = |status: &BackupStatus| status.base.is_some_and(|base| base.number > number);
+        let is_there = has_another_base(&before);
         let after = until(&mut world, "another base is made", is_there);
         assert_eq!((after.trouble, after.broken), (None, 0));
         let report = world.verify();
@@ -291,11 +296,7 @@ fn where_neither_disk_has_room_the_log_waits_and_commits_do_not() {
     for seed in SEEDS {
         let mut world = World::new(seed);
         (world.kind, world.free_bytes_min) = (Kind::Dead, MIN);
-        world.open();
-        world.identify();
-        world.start(false);
-        write(&mut world);
-        world.settle();
+        back_up(&mut world);
         let before = status(&world);
         let stored: u64 = world.source.files().into_iter().map(|(_, bytes)| bytes).sum();
         world.source.set_capacity_bytes(stored + 2 * MIN - 1000);

@@ -461,7 +461,7 @@ impl<T: Tables> Backup<T> {
         }
     }
 
-    /// A base that is copied comes to no end; the next one is not copied what this one was.
+    /// A base that is copied comes to no end. The next one need not copy what this one did.
     fn drop_base(&mut self) {
         if let Phase::Following(following) = &mut self.phase
             && let Some(copying) = following.copying.take()
@@ -512,7 +512,7 @@ impl<T: Tables> Backup<T> {
         let lacks_base = bases.is_empty() || !partial.is_empty();
         self.wants_base = base.is_none() && (self.wants_base || lacks_base);
         let archive = Archive::new(place.clone(), head, now);
-        let mut following = Following {
+        let following = Following {
             _lock: lock,
             place,
             archive,
@@ -524,19 +524,16 @@ impl<T: Tables> Backup<T> {
             before_ms,
             stop_at: None,
         };
-        let begins = base.map(|base| following.copy(base, now, now_ms));
         self.phase = Phase::Following(Box::new(following));
-        match begins {
-            Some(begun) => begun.and_then(|()| self.find_room()),
-            None => Ok(()),
-        }
+        base.map_or(Ok(()), |base| self.begin_base(base, now, now_ms))
     }
 
-    /// Whether there is room for the base that begins.
-    fn find_room(&self) -> Result<(), Trouble> {
-        let Phase::Following(following) = &self.phase else { unreachable!("it follows") };
-        let copying = following.copying.as_ref().expect("it begins");
-        self.of.has_room(&self.target, &following.place.dir, copying.left_bytes)
+    /// Begins to copy a base, if there is room for it.
+    fn begin_base(&mut self, base: Base, now: Duration, now_ms: u64) -> Result<(), Trouble> {
+        let Phase::Following(following) = &mut self.phase else { unreachable!("it follows") };
+        let left_bytes = following.copy(base, now, now_ms)?;
+        self.wants_base = false;
+        self.of.has_room(&self.target, &following.place.dir, left_bytes)
     }
 
     /// A step of following. `ends`: nothing else is to be done but to archive.
@@ -632,9 +629,7 @@ impl<T: Tables> Backup<T> {
                 return Ok(None);
             }
             let base = of.keeper.base(&of.backlog, false).map_err(|error| base_fails(&of.store, &error))?;
-            following.copy(base, now, now_ms)?;
-            self.wants_base = false;
-            self.find_room()?;
+            self.begin_base(base, now, now_ms)?;
             return Ok(Some(Stepped::Did));
         }
         if following.copying.as_ref().is_some_and(|copying| copying.is_whole) {
@@ -715,15 +710,15 @@ impl<M: Medium> Following<M> {
         [&self.bases, &self.partial]
     }
 
-    /// Begins to copy a base, under the next number.
-    fn copy(&mut self, base: Base, now: Duration, now_ms: u64) -> Result<(), Trouble> {
+    /// Begins to copy a base, under the next number. Gives the bytes that it takes.
+    fn copy(&mut self, base: Base, now: Duration, now_ms: u64) -> Result<u64, Trouble> {
         let head = &self.archive.head;
         let numbers = self.bases.iter().chain(&self.partial).map(|base| base.number);
         let number = (head.chain, numbers.max().unwrap_or(0) + 1);
         let times = (now_ms, head.log_bytes);
         let copying = Copying::new(base, &self.place, self.known(), number, LAYOUT, times, now);
-        self.copying = Some(copying.map_err(|error| base_fails(&self.place.dir, &error))?);
-        Ok(())
+        let copying = copying.map_err(|error| base_fails(&self.place.dir, &error))?;
+        Ok(self.copying.insert(copying).left_bytes)
     }
 }
 
