@@ -42,6 +42,8 @@ struct Log {
     marks: BTreeMap<u64, (u64, u64)>,
     /// Up to where each device has acknowledged it.
     acked: BTreeMap<DeviceId, u64>,
+    /// What is before this is kept no longer; 0: nothing was cut off.
+    first: u64,
 }
 
 impl Log {
@@ -114,6 +116,8 @@ struct Connection {
 pub struct Troubles {
     pub refuses: u32,
     pub goes_away: u32,
+    /// Another message comes just before one, and is cut off before it is pushed.
+    pub cuts: u32,
 }
 
 pub struct Server {
@@ -131,6 +135,8 @@ pub struct Server {
     /// Each message's number, and where it ever stood.
     pub numbers: BTreeMap<(DeviceId, Vec<u8>), u64>,
     ever: BTreeSet<(Chat, u64, Vec<u8>)>,
+    /// Where each chat that was cut began at the latest, in any past.
+    began: BTreeMap<Chat, u64>,
     /// What was just acknowledged on a connection: (connection, peer, from, upto). For the world to compare.
     pub acknowledged: Vec<(u64, u64, u64, u64)>,
     /// Connections of devices that another connection has replaced.
@@ -153,6 +159,7 @@ impl Server {
             put_backs: 0,
             numbers: BTreeMap::new(),
             ever: BTreeSet::new(),
+            began: BTreeMap::new(),
             acknowledged: Vec::new(),
             replaced: Vec::new(),
         }
@@ -202,6 +209,11 @@ impl Server {
         self.content.logs.get(&chat(me, peer))?.entries.get(seq as usize - 1)
     }
 
+    /// What of a chat is before this, a device need not have.
+    pub fn began(&self, me: u64, peer: u64) -> u64 {
+        self.began.get(&chat(me, peer)).copied().unwrap_or(1)
+    }
+
     /// How often a text stands in its chat.
     pub fn times(&self, me: u64, peer: u64, text: &[u8]) -> usize {
         let log = self.content.logs.get(&chat(me, peer));
@@ -245,6 +257,38 @@ impl Server {
     /// A device that is nowhere in this test writes.
     pub fn write(&mut self, from: u64, to: u64, body: &[u8]) {
         self.append((from, 99), to, self.now_ms, body.to_vec().into());
+    }
+
+    /// Some chat is cut at its beginning. Whoever was to be pushed what is gone hears where the chat begins now.
+    pub fn cut(&mut self) {
+        let logs = self.content.logs.iter().filter(|(_, log)| log.head() > 0);
+        let logs: Vec<_> = logs.map(|(place, log)| (*place, log.first.max(1), log.head())).collect();
+        if let Some((place, first, head)) = self.random.choice(logs) {
+            let first = self.random.u64(first..=head);
+            self.cut_at(place, first);
+        }
+    }
+
+    fn cut_at(&mut self, place: Chat, first: u64) {
+        self.content.logs.get_mut(&place).expect("it is there").first = first;
+        let began = self.began.entry(place).or_default();
+        *began = first.max(*began);
+        for of in self.connections.values_mut() {
+            let Some((me, number)) = of.device.filter(|(me, _)| *me == place.0 || *me == place.1) else {
+                continue;
+            };
+            let peer = if place.0 == me { place.1 } else { place.0 };
+            let is_gone = |push: &M| matches!(push, M::Entry(entry) if entry.chat == peer && entry.seq < first);
+            if let Some(at) = of.pushes.iter().position(is_gone) {
+                of.pushes[at] = M::Begins(v1::Begins { chat: peer, from: first });
+                of.pushes.retain(|push| !is_gone(push));
+                // Its own are no reason to push: it is told of them.
+                let is_own = |push: &mut M| {
+                    matches!(push, M::Entry(entry) if (entry.chat, entry.sender_device) == (peer, number))
+                };
+                while of.pushes.pop_back_if(is_own).is_some() {}
+            }
+        }
     }
 
     pub fn connected(&mut self, connection: u64) {
@@ -449,6 +493,10 @@ impl Server {
                     marks = Some((0, 0));
                 }
             }
+            if from + 1 < log.first {
+                from = log.first - 1;
+                of.pushes.push_back(M::Begins(v1::Begins { chat: peer, from: log.first }));
+            }
             for seq in from + 1..=log.head() {
                 of.pushes.push_back(M::Entry(log.entry(seq, me, place)));
             }
@@ -481,12 +529,19 @@ impl Server {
             }
             None => {
                 let time_ms = self.now_ms;
+                let is_cut = self.random.u32(0..1000) < self.troubles.cuts;
+                if is_cut {
+                    self.append((peer, 99), device.0, time_ms, Bytes::from_static(b"cut off"));
+                }
                 let seq = self.append(device, peer, time_ms, body);
                 self.content.sent.insert((device, client_id), (chat(device.0, peer), seq));
                 let log = self.content.logs.get_mut(&chat(device.0, peer)).expect("it was appended to");
                 log.entries[seq as usize - 1].client_id = client_id;
                 if log.acked(device) + 1 == seq {
                     log.acked.insert(device, seq);
+                }
+                if is_cut {
+                    self.cut_at(chat(device.0, peer), seq);
                 }
                 v1::Sent { seq, time_ms, expires_ms: 0 }
             }
@@ -548,12 +603,13 @@ impl Server {
         let empty = Log::default();
         let log = self.content.logs.get(&place).unwrap_or(&empty);
         assert!(history.forwards, "this client reads no history backwards by itself");
-        let begin = history.from + 1;
-        let end = (history.from + 7).min(log.head());
+        let begin = (history.from + 1).max(log.first);
+        let end = (begin + 6).min(log.head());
         let entry = |seq| v1::Entry { chat: 0, ..log.entry(seq, device.0, place) };
         let entries = (begin..=end).map(entry).collect();
         let (head, more) = (log.head(), end < log.head());
-        let page = v1::HistoryPage { entries, more, head, ..Default::default() };
+        let first = if log.first > 1 { log.first } else { 0 };
+        let page = v1::HistoryPage { entries, more, head, first, ..Default::default() };
         self.answer(connection, id, M::HistoryPage(page));
     }
 }
@@ -581,7 +637,7 @@ impl Connection {
         while has_room(self)
             && let Some(push) = self.pushes.pop_front()
         {
-            let counts = matches!(push, M::Entry(_) | M::Receipt(_) | M::Rewound(_));
+            let counts = matches!(push, M::Entry(_) | M::Receipt(_) | M::Rewound(_) | M::Begins(_));
             let bytes = self.frame(0, push) as u64;
             if counts {
                 self.pushed = (self.pushed.0 + 1, self.pushed.1 + bytes);

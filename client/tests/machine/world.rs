@@ -81,7 +81,11 @@ impl World {
         let mut server = Server::new(seed);
         // A part of the worlds has one trouble less each.
         let some = |random: &mut fastrand::Rng, most| if random.bool() { random.u32(0..most) } else { 0 };
-        server.troubles = Troubles { refuses: some(&mut random, 150), goes_away: some(&mut random, 30) };
+        server.troubles = Troubles {
+            refuses: some(&mut random, 150),
+            goes_away: some(&mut random, 30),
+            cuts: some(&mut random, 100),
+        };
         server.now_ms = 1_000_000;
         // Or few: the list of all chats takes several.
         server.positions_max = if random.bool() { POSITIONS_MAX } else { 2 };
@@ -280,7 +284,7 @@ impl World {
             let Pipe { device: id, run, .. } = self.pipes[&number];
             let mut devices = self.devices.values().chain(&self.old);
             let Some(device) = devices.find(|device| device.id == id && device.run == run) else { continue };
-            for seq in from + 1..=upto {
+            for seq in (from + 1).max(self.server.began(id.0, chat))..=upto {
                 let theirs = self.server.entry(id.0, chat, seq).expect("up to the head");
                 let own = device.machine.tables().entry(chat, seq).expect("read");
                 let own =
@@ -500,7 +504,11 @@ impl World {
             }
             70..74 => self.server_restarts(false),
             74..78 => self.server_restarts(true),
-            78..84 => self.server.take_copy(),
+            78..81 => self.server.take_copy(),
+            81..84 => {
+                self.server.cut();
+                self.send_down();
+            }
             84..88 => self.skew_ms = self.random.u64(0..3) * 60_000,
             88..91 => self.copy_takes_over(),
             _ => {
@@ -558,7 +566,7 @@ impl World {
                 let log = tables.log(chat).expect("read").unwrap_or_default();
                 let state = (log.position, log.top, log.told, acked, log.acked);
                 assert_eq!(state, (head, head, head, head, head), "{id:?} with {chat}: {log:?}");
-                for seq in 1..=head {
+                for seq in self.server.began(id.0, chat)..=head {
                     let own = tables.entry(chat, seq).expect("read").expect("up to the position");
                     let theirs = self.server.entry(id.0, chat, seq).expect("up to the head");
                     assert_eq!(own.body, theirs.body, "{id:?} with {chat}: {seq}");

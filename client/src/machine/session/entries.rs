@@ -54,6 +54,18 @@ impl Session {
         Ok(took.log)
     }
 
+    /// What is before `from` is not there for this device. What it has from there on, without what was before, is told now.
+    pub(super) fn begins<S: Tables>(
+        &mut self,
+        device: &mut Device<S>,
+        chat: u64,
+        from: u64,
+    ) -> Result<(), Error> {
+        device.records.begin(chat, from, self.link.generation)?;
+        device.news.push(News::Grown(chat));
+        Ok(())
+    }
+
     /// The server says that what is beyond `upto` may not be in its store.
     pub(super) fn put_back<S: Tables>(
         &mut self,
@@ -105,7 +117,7 @@ impl Session {
     ) -> Result<(), Ended> {
         if page.first > 0 {
             // What is before it is not for this user.
-            device.records.begin(chat, page.first, self.link.generation)?;
+            self.begins(device, chat, page.first)?;
         }
         for entry in page.entries {
             self.entry(device, v1::Entry { chat, ..entry })?;

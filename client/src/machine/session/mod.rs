@@ -198,7 +198,7 @@ impl Session {
             }
             M::Begins(v1::Begins { chat, from }) => {
                 self.acknowledging.count(bytes);
-                Ok(device.records.begin(chat, from, self.link.generation)?)
+                Ok(self.begins(device, chat, from)?)
             }
             M::CaughtUp(_) => {
                 self.resuming.caught_up_pushed = true;

@@ -141,7 +141,7 @@ impl Session {
         let change = (kind == i32::from(v1::Kind::Group)).then(|| Change::parse(&body).ok()).flatten();
         if matches!(change, Some(Change::Joined(_))) {
             // Nothing before it is for this user, or is pushed.
-            device.records.begin(chat, seq, self.link.generation)?;
+            self.begins(device, chat, seq)?;
         }
         if matches!(change, Some(Change::Asked(_))) {
             // It stands in a group that one is not in: there is nothing of it to be kept here.
