@@ -31,6 +31,12 @@ pub trait Effects {
         self.send(conn, frame)
     }
 
+    /// What is queued to a connection may leave with the next frame, which follows, or a little later.
+    fn hold(&mut self, conn: ConnId) {
+        // For shells that look at frames and not at sends.
+        let _ = conn;
+    }
+
     /// Bytes queued to a connection that have not left.
     fn backlog(&mut self, conn: ConnId) -> usize;
 

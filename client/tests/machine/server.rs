@@ -278,14 +278,13 @@ impl Server {
                 continue;
             };
             let peer = if place.0 == me { place.1 } else { place.0 };
-            let is_gone = |push: &M| matches!(push, M::Entry(entry) if entry.chat == peer && entry.seq < first);
+            let is_gone =
+                |push: &M| matches!(push, M::Entry(entry) if entry.chat == peer && entry.seq < first);
             if let Some(at) = of.pushes.iter().position(is_gone) {
                 of.pushes[at] = M::Begins(v1::Begins { chat: peer, from: first });
                 of.pushes.retain(|push| !is_gone(push));
                 // Its own are no reason to push: it is told of them.
-                let is_own = |push: &mut M| {
-                    matches!(push, M::Entry(entry) if (entry.chat, entry.sender_device) == (peer, number))
-                };
+                let is_own = |push: &mut M| matches!(push, M::Entry(entry) if (entry.chat, entry.sender_device) == (peer, number));
                 while of.pushes.pop_back_if(is_own).is_some() {}
             }
         }

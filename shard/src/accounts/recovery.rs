@@ -61,8 +61,7 @@ impl Watches {
     pub(super) fn put_back(&mut self, Taken { known, doubted, asked }: Taken) {
         self.known.extend(known);
         self.doubted.extend(doubted);
-        // Whoever has let the slot go may have had the question still to say when it was gone itself.
-        self.doubted.extend(asked);
+        self.asked.extend(asked);
     }
 }
 

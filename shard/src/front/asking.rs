@@ -202,6 +202,10 @@ impl Front {
         let origin = self.note(cx, asked);
         let attach = Attach { origin, author, session, number };
         cx.tell_user(author.user, UserOp::Attach(Box::new(attach)));
+        if session.is_some() {
+            // `Welcome` and `LoggedIn` are one send.
+            cx.fx().hold(conn);
+        }
     }
 
     /// Notes something that is not to be asked again, of a slot's owner, who may pass it on to another's.

@@ -100,6 +100,8 @@ impl Front {
             session.add_position(log, Claim { upto: position.upto, trusted }, known);
         }
         self.respond(cx, waiter, Reply::Resumed { rewound });
+        // A page follows, or that there is none.
+        cx.fx().hold(id);
         self.advance(cx, id);
     }
 }

@@ -120,7 +120,7 @@ impl Logs {
             }
             self.quiet.pop_first();
             log.appended_ms = log.appended_ms.min(cx.now_ms);
-            if log.appended_ms + quiet_ms > cx.now_ms || log.is_gathering() {
+            if log.appended_ms + quiet_ms > cx.now_ms || log.is_gathering() || !cx.is_here(log.slot) {
                 self.quiet.insert((cx.now_ms + quiet_ms, id));
                 continue;
             }

@@ -89,7 +89,7 @@ impl Logs {
                 log.held.is_known() && log.group.as_ref().is_some_and(|group| group.is_gathering)
             };
             let Some(log) = self.logs.get_mut(&id).filter(is_known) else { continue };
-            if !cx.may_write(0) {
+            if !cx.may_write(0) || !cx.is_here(log.slot) {
                 self.gathering.push((due_ms, id));
                 continue;
             }

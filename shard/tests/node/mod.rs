@@ -223,10 +223,12 @@ struct Core {
     shard: Shard,
     hands: Hands,
     connections: u32,
-    /// The version of the table with which its brain began.
-    born: u64,
+    /// The version of the table with which each of its brains began, rising.
+    born: Vec<u64>,
     /// It has let slots go, and may still be reading for them.
     reads_for_others: bool,
+    /// Of what it has said to each core, so much must come: behind a slot that it has let go there went what waited for that.
+    owes: BTreeMap<CoreId, usize>,
 }
 
 /// A connection, wherever it has moved.
@@ -320,8 +322,9 @@ impl Node {
                 refuses_codes: false,
             },
             connections: 0,
-            born: slots.version(),
+            born: vec![slots.version()],
             reads_for_others: false,
+            owes: BTreeMap::new(),
         };
         Self {
             limits: limits.clone(),
@@ -403,8 +406,12 @@ impl Node {
     }
 
     fn input(&mut self, core: CoreId, input: Input<'_>) {
-        let Core { shard, hands, .. } = &mut self.cores[usize::from(core.0)];
+        let Core { shard, hands, reads_for_others, owes, .. } = &mut self.cores[usize::from(core.0)];
+        let moving = shard.slots_moving();
         shard.handle(self.now_ms, input, hands);
+        if *reads_for_others && shard.slots_moving() < moving {
+            owes.extend(hands.mesh.iter().map(|(to, said)| (*to, said.len())));
+        }
     }
 
     fn new_conn(&mut self, core: CoreId) -> ConnId {
@@ -547,7 +554,7 @@ impl Node {
     pub fn lose_brain(&mut self, core: u16, rng: &mut Rng) -> bool {
         let is_behind = |core: &Core| core.shard.slots_moving() > 0 || !core.hands.tables.is_empty();
         let lost = CoreId(core % self.cores.len() as u16);
-        if self.cores.len() < 2 || self.cores.iter().any(is_behind) || self.reads_for_others(lost) {
+        if self.cores.len() < 2 || self.cores.iter().any(is_behind) || self.is_needed(lost) {
             return false;
         }
         let others: Vec<_> = self.slots.cores().filter(|core| *core != lost).collect();
@@ -565,12 +572,12 @@ impl Node {
         true
     }
 
-    /// Whether a core is still to answer for slots that it has let go. If it were another process's, those who have them would go with
-    /// it.
-    fn reads_for_others(&mut self, core: CoreId) -> bool {
-        let Core { hands, reads_for_others, .. } = &mut self.cores[usize::from(core.0)];
+    /// Whether a core is still to answer for slots that it has let go, or what waited for them is on its way. If it were another
+    /// process's, those who have them would go with it.
+    fn is_needed(&mut self, core: CoreId) -> bool {
+        let Core { hands, reads_for_others, owes, .. } = &mut self.cores[usize::from(core.0)];
         *reads_for_others &= !hands.reads.is_empty() || hands.port.has_completions();
-        *reads_for_others
+        *reads_for_others || owes.values().any(|owed| *owed > 0)
     }
 
     fn bury(&mut self, lost: CoreId, rng: &mut Rng) {
@@ -599,7 +606,8 @@ impl Node {
         });
         let port = self.store.port(Arc::new(NoWake));
         let Core { shard: brain, hands, born, .. } = &mut self.cores[usize::from(lost.0)];
-        (*brain, *born, hands.version) = (shard, self.slots.version(), self.slots.version());
+        (*brain, hands.version) = (shard, self.slots.version());
+        born.push(self.slots.version());
         let mut dead = std::mem::replace(&mut hands.port, port);
         dead.poll(&mut Vec::new());
         self.graves.push((dead, std::mem::take(&mut hands.empty)));
@@ -685,14 +693,17 @@ impl Node {
             let from = (from + offset) % self.cores.len();
             let said = self.cores[from].hands.mesh.get_mut(&to).and_then(VecDeque::pop_front);
             if let Some((version, message)) = said {
+                if let Some(owed) = self.cores[from].owes.get_mut(&to) {
+                    *owed = owed.saturating_sub(1);
+                }
                 // Whoever is behind with a table in which slots were taken over catches up before it reads on.
                 while version >= self.taken && self.cores[usize::from(to.0)].hands.version < self.taken {
                     assert!(self.hear_of_table(usize::from(to.0)), "the newest table is on its way");
                 }
                 let (sender, receiver) = (&self.cores[from], &self.cores[usize::from(to.0)]);
                 // What was said to a brain that was lost, or by it and comes when that is known, is lost too.
-                let is_lost = version < receiver.born
-                    || (version < sender.born && receiver.hands.version >= sender.born);
+                let is_known = |born: &u64| version < *born && receiver.hands.version >= *born;
+                let is_lost = receiver.born.iter().chain(&sender.born).any(is_known);
                 if !is_lost {
                     self.input(to, Input::Told(message));
                 }

@@ -35,6 +35,17 @@ impl Effects for Io {
         self.queue(id, frame, Some(bytes), false)
     }
 
+    fn hold(&mut self, id: ConnId) {
+        let conn = self.conns.get(id).filter(|conn| conn.life.takes_frames());
+        let queue = conn.and_then(|conn| conn.queue.as_deref_mut());
+        if let Some(queue) =
+            queue.filter(|queue| !queue.lazy && !(queue.plain.is_empty() && queue.sealed.is_empty()))
+        {
+            queue.lazy = true;
+            self.wait_lazily(id);
+        }
+    }
+
     fn backlog(&mut self, id: ConnId) -> usize {
         self.conns.get(id).map_or(0, |conn| conn.backlog())
     }

@@ -1,5 +1,5 @@
-//! What nobody waits for: it is queued to a connection, and leaves with the next frame that somebody waits for, or a little later. So
-//! a receipt costs no send of its own in a chat that goes on.
+//! What nobody waits for, or what something will follow at once: it is queued to a connection, and leaves with the next frame that
+//! somebody waits for, or a little later. So a receipt costs no send of its own in a chat that goes on, nor does each answer of a login.
 
 use std::time::Duration;
 
