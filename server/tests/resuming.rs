@@ -62,6 +62,29 @@ fn pushed(raw: &mut Raw, mut resumes: u32) -> BTreeMap<u64, Vec<u64>> {
     }
 }
 
+/// `Welcome` waits for `LoggedIn` and `Resumed` for what is pushed, to leave with it: but no longer than a moment, whatever comes instead.
+#[test]
+fn the_answers_to_a_login_come_though_the_client_says_no_more() {
+    let server = Ternd::start(2);
+    for (user, with_fin) in server.provision(20).iter().zip([false, true].into_iter().cycle()) {
+        let mut raw = Raw::connect(&server);
+        let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
+        let login = v1::Login { access_token: user.token.clone() };
+        raw.send_together([
+            Request::Hello(hello),
+            Request::Login(login),
+            Request::Resume(v1::Resume::default()),
+        ]);
+        raw.close_notify(with_fin);
+        let answers = std::iter::from_fn(|| raw.receive()).filter(|frame| frame.id > 0);
+        let answers: Vec<_> = answers.map(|frame| frame.message.expect("a message")).collect();
+        assert!(
+            matches!(answers[..], [Message::Welcome(_), Message::LoggedIn(_), Message::Resumed(_)]),
+            "{answers:?}"
+        );
+    }
+}
+
 #[test]
 fn a_resume_behind_another_one_adds_to_it_and_loses_nothing() {
     let server = Ternd::start(3);

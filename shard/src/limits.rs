@@ -83,7 +83,7 @@ macro_rules! with_limits {
             batch_bytes_max: usize = 4 << 20, 131_072..=1 << 30,
                 "Bytes in a core's open batch. Beyond, requests that write: OVERLOADED.";
             lazy_ms: u64 = 20, 0..=1_000,
-                "How long what nobody waits for (watermarks, receipts, cleared marks) may wait for something urgent to leave with, in the store's batch and again on a connection. 0: not at all.";
+                "How long what nobody waits for (watermarks, receipts, cleared marks) may wait for something urgent to leave with, in the store's batch and again on a connection; and an answer for what follows it (Welcome for LoggedIn, Resumed for the first page). 0: not at all.";
             overloaded_retry_after_ms: u32 = 100, 1..=60_000,
                 "What a refused client is told to wait.";
             inbox_step_rows: usize = 1_000, 1..=100_000,

@@ -26,6 +26,13 @@ fn chat(a: u64, b: u64) -> Chat {
     (a.min(b), a.max(b))
 }
 
+/// Notes that a device is told where a chat begins, and gives the push.
+fn begins(began: &mut BTreeMap<(DeviceId, Chat), u64>, device: DeviceId, place: Chat, from: u64) -> M {
+    let latest = began.entry((device, place)).or_default();
+    *latest = from.max(*latest);
+    M::Begins(v1::Begins { chat: if place.0 == device.0 { place.1 } else { place.0 }, from })
+}
+
 #[derive(Clone, PartialEq, Debug)]
 pub struct Entry {
     pub sender: u64,
@@ -116,7 +123,7 @@ struct Connection {
 pub struct Troubles {
     pub refuses: u32,
     pub goes_away: u32,
-    /// Another message comes just before one, and is cut off before it is pushed.
+    /// Another message comes just before one, and is cut off before it is pushed. 0: no chat is ever cut.
     pub cuts: u32,
 }
 
@@ -135,8 +142,8 @@ pub struct Server {
     /// Each message's number, and where it ever stood.
     pub numbers: BTreeMap<(DeviceId, Vec<u8>), u64>,
     ever: BTreeSet<(Chat, u64, Vec<u8>)>,
-    /// Where each chat that was cut began at the latest, in any past.
-    began: BTreeMap<Chat, u64>,
+    /// Where each device was told that a chat begins, at the latest: what is before that it need not have.
+    began: BTreeMap<(DeviceId, Chat), u64>,
     /// What was just acknowledged on a connection: (connection, peer, from, upto). For the world to compare.
     pub acknowledged: Vec<(u64, u64, u64, u64)>,
     /// Connections of devices that another connection has replaced.
@@ -210,8 +217,8 @@ impl Server {
     }
 
     /// What of a chat is before this, a device need not have.
-    pub fn began(&self, me: u64, peer: u64) -> u64 {
-        self.began.get(&chat(me, peer)).copied().unwrap_or(1)
+    pub fn began(&self, device: DeviceId, peer: u64) -> u64 {
+        self.began.get(&(device, chat(device.0, peer))).copied().unwrap_or(1)
     }
 
     /// How often a text stands in its chat.
@@ -249,6 +256,11 @@ impl Server {
     pub fn put_back(&mut self) {
         if let Some(copy) = self.copy.take() {
             self.content = copy;
+            // What comes behind the copy is of another past, and is there for everybody.
+            for ((_, place), began) in &mut self.began {
+                let head = self.content.logs.get(place).map_or(0, Log::head);
+                *began = (*began).min(head + 1);
+            }
             self.put_backs += 1;
             self.restart();
         }
@@ -261,6 +273,9 @@ impl Server {
 
     /// Some chat is cut at its beginning. Whoever was to be pushed what is gone hears where the chat begins now.
     pub fn cut(&mut self) {
+        if self.troubles.cuts == 0 {
+            return;
+        }
         let logs = self.content.logs.iter().filter(|(_, log)| log.head() > 0);
         let logs: Vec<_> = logs.map(|(place, log)| (*place, log.first.max(1), log.head())).collect();
         if let Some((place, first, head)) = self.random.choice(logs) {
@@ -271,20 +286,16 @@ impl Server {
 
     fn cut_at(&mut self, place: Chat, first: u64) {
         self.content.logs.get_mut(&place).expect("it is there").first = first;
-        let began = self.began.entry(place).or_default();
-        *began = first.max(*began);
         for of in self.connections.values_mut() {
-            let Some((me, number)) = of.device.filter(|(me, _)| *me == place.0 || *me == place.1) else {
-                continue;
-            };
-            let peer = if place.0 == me { place.1 } else { place.0 };
+            let Some(device) = of.device.filter(|(me, _)| *me == place.0 || *me == place.1) else { continue };
+            let peer = if place.0 == device.0 { place.1 } else { place.0 };
             let is_gone =
                 |push: &M| matches!(push, M::Entry(entry) if entry.chat == peer && entry.seq < first);
             if let Some(at) = of.pushes.iter().position(is_gone) {
-                of.pushes[at] = M::Begins(v1::Begins { chat: peer, from: first });
+                of.pushes[at] = begins(&mut self.began, device, place, first);
                 of.pushes.retain(|push| !is_gone(push));
                 // Its own are no reason to push: it is told of them.
-                let is_own = |push: &mut M| matches!(push, M::Entry(entry) if (entry.chat, entry.sender_device) == (peer, number));
+                let is_own = |push: &mut M| matches!(push, M::Entry(entry) if (entry.chat, entry.sender_device) == (peer, device.1));
                 while of.pushes.pop_back_if(is_own).is_some() {}
             }
         }
@@ -494,7 +505,7 @@ impl Server {
             }
             if from + 1 < log.first {
                 from = log.first - 1;
-                of.pushes.push_back(M::Begins(v1::Begins { chat: peer, from: log.first }));
+                of.pushes.push_back(begins(&mut self.began, device, place, log.first));
             }
             for seq in from + 1..=log.head() {
                 of.pushes.push_back(M::Entry(log.entry(seq, me, place)));
@@ -608,6 +619,9 @@ impl Server {
         let entries = (begin..=end).map(entry).collect();
         let (head, more) = (log.head(), end < log.head());
         let first = if log.first > 1 { log.first } else { 0 };
+        if first > 0 {
+            begins(&mut self.began, device, place, first);
+        }
         let page = v1::HistoryPage { entries, more, head, first, ..Default::default() };
         self.answer(connection, id, M::HistoryPage(page));
     }

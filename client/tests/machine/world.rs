@@ -284,7 +284,7 @@ impl World {
             let Pipe { device: id, run, .. } = self.pipes[&number];
             let mut devices = self.devices.values().chain(&self.old);
             let Some(device) = devices.find(|device| device.id == id && device.run == run) else { continue };
-            for seq in (from + 1).max(self.server.began(id.0, chat))..=upto {
+            for seq in (from + 1).max(self.server.began(id, chat))..=upto {
                 let theirs = self.server.entry(id.0, chat, seq).expect("up to the head");
                 let own = device.machine.tables().entry(chat, seq).expect("read");
                 let own =
@@ -566,7 +566,7 @@ impl World {
                 let log = tables.log(chat).expect("read").unwrap_or_default();
                 let state = (log.position, log.top, log.told, acked, log.acked);
                 assert_eq!(state, (head, head, head, head, head), "{id:?} with {chat}: {log:?}");
-                for seq in self.server.began(id.0, chat)..=head {
+                for seq in self.server.began(*id, chat)..=head {
                     let own = tables.entry(chat, seq).expect("read").expect("up to the position");
                     let theirs = self.server.entry(id.0, chat, seq).expect("up to the head");
                     assert_eq!(own.body, theirs.body, "{id:?} with {chat}: {seq}");

@@ -93,6 +93,7 @@ impl Front {
         let trusted = named && knows;
         let rewound = !trusted && (named || !resume.positions.is_empty());
         let user = session.author().user;
+        let is_first = session.is_silent();
         session.resume();
         for position in &resume.positions {
             let log = log_of(user, position.chat);
@@ -100,8 +101,10 @@ impl Front {
             session.add_position(log, Claim { upto: position.upto, trusted }, known);
         }
         self.respond(cx, waiter, Reply::Resumed { rewound });
-        // A page follows, or that there is none.
-        cx.fx().hold(id);
+        if is_first {
+            // A page follows, or that there is none.
+            cx.fx().hold(id);
+        }
         self.advance(cx, id);
     }
 }

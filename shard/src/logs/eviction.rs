@@ -31,7 +31,7 @@ impl Logs {
             let Some((id, born)) = self.clock.pop_front() else { return };
             let Some(log) = self.logs.get_mut(&id).filter(|log| log.born == born) else { continue };
             let is_idle = log.is_idle() || is(Mutation::ForgetBesideWrites);
-            // What it said now would not be flushed before its slot is handed over.
+            // If its slot is about to be handed over, what it said now might not be flushed.
             let is_here = cx.is_here(log.slot) || is(Mutation::ForgetAtMove);
             let is_used = std::mem::take(&mut log.used) || log.in_quiet || log.is_gathering();
             if is_used || !is_idle || !is_here {

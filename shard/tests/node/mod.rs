@@ -227,7 +227,8 @@ struct Core {
     born: Vec<u64>,
     /// It has let slots go, and may still be reading for them.
     reads_for_others: bool,
-    /// Of what it has said to each core, so much must come: behind a slot that it has let go there went what waited for that.
+    /// Of what it has said to each core, so much must come: what waited for a slot that it has let go went behind that, and what it had
+    /// asked for the slot's users went to whoever owns the logs.
     owes: BTreeMap<CoreId, usize>,
 }
 
