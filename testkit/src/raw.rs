@@ -191,12 +191,24 @@ impl Raw {
 
     /// Sends requests in one record, so that nothing is done between them.
     pub fn send_together(&mut self, requests: impl IntoIterator<Item = client_frame::Request>) {
+        let bytes = self.encode(requests);
+        self.send_bytes(&bytes);
+    }
+
+    /// The same, and the end of all that is sent comes with them.
+    pub fn send_last(&mut self, requests: impl IntoIterator<Item = client_frame::Request>, with_fin: bool) {
+        let bytes = self.encode(requests);
+        self.stream.conn.writer().write_all(&bytes).expect("it takes so few");
+        self.close_notify(with_fin);
+    }
+
+    fn encode(&mut self, requests: impl IntoIterator<Item = client_frame::Request>) -> Vec<u8> {
         let mut bytes = Vec::new();
         for request in requests {
             self.next_id += 1;
             frame::encode(&v1::ClientFrame { id: self.next_id, request: Some(request) }, &mut bytes);
         }
-        self.send_bytes(&bytes);
+        bytes
     }
 
     /// The next frame; `None` when the server has closed the connection, cleanly or not.
