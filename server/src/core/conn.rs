@@ -58,6 +58,13 @@ pub(super) struct Queue {
     pub(super) lazy: bool,
 }
 
+impl Queue {
+    /// Whether anything is queued.
+    pub(super) fn has_some(&self) -> bool {
+        !self.plain.is_empty() || !self.sealed.is_empty()
+    }
+}
+
 /// The state of a connection's TLS.
 #[derive(Debug)]
 pub(super) enum Tls {

@@ -38,9 +38,7 @@ impl Effects for Io {
     fn hold(&mut self, id: ConnId) {
         let conn = self.conns.get(id).filter(|conn| conn.life.takes_frames());
         let queue = conn.and_then(|conn| conn.queue.as_deref_mut());
-        if let Some(queue) =
-            queue.filter(|queue| !queue.lazy && !(queue.plain.is_empty() && queue.sealed.is_empty()))
-        {
+        if let Some(queue) = queue.filter(|queue| !queue.lazy && queue.has_some()) {
             queue.lazy = true;
             self.wait_lazily(id);
         }

@@ -33,7 +33,7 @@ impl Io {
         if conn.life.says_farewell() && seal_farewell(conn).is_err() {
             return self.on(id, Event::Abort);
         }
-        let queue = conn.queue.take().filter(|queue| !queue.plain.is_empty() || !queue.sealed.is_empty());
+        let queue = conn.queue.take().filter(|queue| queue.has_some());
         let Some(queue) = queue else { return self.on(id, Event::Emptied) };
         let Queue { plain, mut sealed, .. } = *queue;
         if !plain.is_empty() {
