@@ -6,12 +6,18 @@ use std::collections::BTreeMap;
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
 use tern_testkit::{Raw, Ternd, TestUser};
 
+fn hello(push_frames_max: u32) -> Request {
+    Request::Hello(v1::Hello { version_min: 1, version_max: 1, push_frames_max, ..v1::Hello::default() })
+}
+
+fn login(user: &TestUser) -> Request {
+    Request::Login(v1::Login { access_token: user.token.clone() })
+}
+
 fn connect(server: &Ternd, user: &TestUser, push_frames_max: u32) -> (Raw, u64) {
     let mut raw = Raw::connect(server);
-    let hello = v1::Hello { version_min: 1, version_max: 1, push_frames_max, ..v1::Hello::default() };
-    let Some(Message::Welcome(welcome)) = raw.ask(Request::Hello(hello)) else { panic!("no welcome") };
-    let login = v1::Login { access_token: user.token.clone() };
-    assert!(matches!(raw.ask(Request::Login(login)), Some(Message::LoggedIn(_))));
+    let Some(Message::Welcome(welcome)) = raw.ask(hello(push_frames_max)) else { panic!("no welcome") };
+    assert!(matches!(raw.ask(login(user)), Some(Message::LoggedIn(_))));
     (raw, welcome.generation)
 }
 
@@ -68,10 +74,7 @@ fn the_answers_to_a_login_come_though_the_client_says_no_more() {
     let server = Ternd::start(2);
     for (user, with_fin) in server.provision(20).iter().zip([false, true].into_iter().cycle()) {
         let mut raw = Raw::connect(&server);
-        let hello = v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() };
-        let login = v1::Login { access_token: user.token.clone() };
-        let resume = Request::Resume(v1::Resume::default());
-        raw.send_last([Request::Hello(hello), Request::Login(login), resume], with_fin);
+        raw.send_last([hello(0), login(user), Request::Resume(v1::Resume::default())], with_fin);
         let answers = std::iter::from_fn(|| raw.receive()).filter(|frame| frame.id > 0);
         let answers: Vec<_> = answers.map(|frame| frame.message.expect("a message")).collect();
         assert!(

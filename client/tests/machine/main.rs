@@ -1,5 +1,6 @@
 //! The client's machine alone, against a model of the server: one thread, one seed. Connections break at any byte, both sides crash, stores
-//! fail, tokens end, a server is put back from a copy, chats are cut at their beginning, a copied device takes over; and all the time what must hold of a client holds.
+//! fail, tokens end, a server is put back from a copy, chats are cut at their beginning, a copied device takes over; and all the time what
+//! must hold of a client holds.
 //!
 //! `TERN_SEED=7 cargo test -p tern-client --test machine` runs one seed, and shows all that happened in it if it fails.
 

@@ -26,11 +26,30 @@ fn chat(a: u64, b: u64) -> Chat {
     (a.min(b), a.max(b))
 }
 
-/// Notes that a device is told where a chat begins, and gives the push.
-fn begins(began: &mut BTreeMap<(DeviceId, Chat), u64>, device: DeviceId, place: Chat, from: u64) -> M {
-    let latest = began.entry((device, place)).or_default();
-    *latest = from.max(*latest);
-    M::Begins(v1::Begins { chat: if place.0 == device.0 { place.1 } else { place.0 }, from })
+fn is_in(chat: Chat, user: u64) -> bool {
+    chat.0 == user || chat.1 == user
+}
+
+/// With whom a chat is, for one of its two.
+fn peer(chat: Chat, me: u64) -> u64 {
+    if chat.0 == me { chat.1 } else { chat.0 }
+}
+
+/// Where each device was told that a chat begins, at the latest.
+#[derive(Default)]
+struct Began(BTreeMap<(DeviceId, Chat), u64>);
+
+impl Began {
+    fn note(&mut self, device: DeviceId, chat: Chat, from: u64) {
+        let latest = self.0.entry((device, chat)).or_default();
+        *latest = from.max(*latest);
+    }
+
+    /// Notes what a device is pushed.
+    fn push(&mut self, device: DeviceId, chat: Chat, from: u64) -> M {
+        self.note(device, chat, from);
+        M::Begins(v1::Begins { chat: peer(chat, device.0), from })
+    }
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -68,7 +87,7 @@ impl Log {
 
     fn entry(&self, seq: u64, me: u64, chat: Chat) -> v1::Entry {
         let entry = &self.entries[seq as usize - 1];
-        let peer = if chat.0 == me { chat.1 } else { chat.0 };
+        let peer = peer(chat, me);
         v1::Entry {
             chat: peer,
             seq,
@@ -142,8 +161,8 @@ pub struct Server {
     /// Each message's number, and where it ever stood.
     pub numbers: BTreeMap<(DeviceId, Vec<u8>), u64>,
     ever: BTreeSet<(Chat, u64, Vec<u8>)>,
-    /// Where each device was told that a chat begins, at the latest: what is before that it need not have.
-    began: BTreeMap<(DeviceId, Chat), u64>,
+    /// What is before that, a device need not have.
+    began: Began,
     /// What was just acknowledged on a connection: (connection, peer, from, upto). For the world to compare.
     pub acknowledged: Vec<(u64, u64, u64, u64)>,
     /// Connections of devices that another connection has replaced.
@@ -166,7 +185,7 @@ impl Server {
             put_backs: 0,
             numbers: BTreeMap::new(),
             ever: BTreeSet::new(),
-            began: BTreeMap::new(),
+            began: Began::default(),
             acknowledged: Vec::new(),
             replaced: Vec::new(),
         }
@@ -206,10 +225,8 @@ impl Server {
 
     /// Where a user's chats end, and up to where a device has acknowledged each.
     pub fn heads(&self, device: DeviceId) -> Vec<(u64, u64, u64)> {
-        let of = |chat: &Chat| chat.0 == device.0 || chat.1 == device.0;
-        let logs = self.content.logs.iter().filter(|(chat, log)| of(chat) && log.head() > 0);
-        let peer = |chat: &Chat| if chat.0 == device.0 { chat.1 } else { chat.0 };
-        logs.map(|(chat, log)| (peer(chat), log.head(), log.acked(device))).collect()
+        let logs = self.content.logs.iter().filter(|(chat, log)| is_in(**chat, device.0) && log.head() > 0);
+        logs.map(|(chat, log)| (peer(*chat, device.0), log.head(), log.acked(device))).collect()
     }
 
     pub fn entry(&self, me: u64, peer: u64, seq: u64) -> Option<&Entry> {
@@ -218,7 +235,7 @@ impl Server {
 
     /// What of a chat is before this, a device need not have.
     pub fn began(&self, device: DeviceId, peer: u64) -> u64 {
-        self.began.get(&(device, chat(device.0, peer))).copied().unwrap_or(1)
+        self.began.0.get(&(device, chat(device.0, peer))).copied().unwrap_or(1)
     }
 
     /// How often a text stands in its chat.
@@ -257,7 +274,7 @@ impl Server {
         if let Some(copy) = self.copy.take() {
             self.content = copy;
             // What comes behind the copy is of another past, and is there for everybody.
-            for ((_, place), began) in &mut self.began {
+            for ((_, place), began) in &mut self.began.0 {
                 let head = self.content.logs.get(place).map_or(0, Log::head);
                 *began = (*began).min(head + 1);
             }
@@ -287,15 +304,16 @@ impl Server {
     fn cut_at(&mut self, place: Chat, first: u64) {
         self.content.logs.get_mut(&place).expect("it is there").first = first;
         for of in self.connections.values_mut() {
-            let Some(device) = of.device.filter(|(me, _)| *me == place.0 || *me == place.1) else { continue };
-            let peer = if place.0 == device.0 { place.1 } else { place.0 };
+            let Some(device) = of.device.filter(|(me, _)| is_in(place, *me)) else { continue };
+            let with = peer(place, device.0);
             let is_gone =
-                |push: &M| matches!(push, M::Entry(entry) if entry.chat == peer && entry.seq < first);
+                |push: &M| matches!(push, M::Entry(entry) if entry.chat == with && entry.seq < first);
             if let Some(at) = of.pushes.iter().position(is_gone) {
-                of.pushes[at] = begins(&mut self.began, device, place, first);
+                of.pushes[at] = self.began.push(device, place, first);
                 of.pushes.retain(|push| !is_gone(push));
                 // Its own are no reason to push: it is told of them.
-                let is_own = |push: &mut M| matches!(push, M::Entry(entry) if (entry.chat, entry.sender_device) == (peer, device.1));
+                let own = (with, device.1);
+                let is_own = |push: &mut M| matches!(push, M::Entry(entry) if (entry.chat, entry.sender_device) == own);
                 while of.pushes.pop_back_if(is_own).is_some() {}
             }
         }
@@ -482,16 +500,15 @@ impl Server {
         for position in positions {
             listed.insert(chat(me, position.chat), position);
         }
-        let of_me = |chat: &Chat| chat.0 == me || chat.1 == me;
         let mut chats: BTreeSet<_> = listed.keys().copied().collect();
         if first {
-            chats.extend(self.content.logs.keys().filter(|chat| of_me(chat)));
+            chats.extend(self.content.logs.keys().filter(|chat| is_in(**chat, me)));
         }
         let of = self.connections.get_mut(&connection).expect("it has just been answered");
         for place in chats {
             let empty = Log::default();
             let log = self.content.logs.get(&place).unwrap_or(&empty);
-            let peer = if place.0 == me { place.1 } else { place.0 };
+            let peer = peer(place, me);
             let believed = if rewound { log.acked(device) } else { log.head() };
             let mut from = of.upto.get(&place).copied().unwrap_or(log.acked(device));
             let mut marks = None;
@@ -505,7 +522,7 @@ impl Server {
             }
             if from + 1 < log.first {
                 from = log.first - 1;
-                of.pushes.push_back(begins(&mut self.began, device, place, log.first));
+                of.pushes.push_back(self.began.push(device, place, log.first));
             }
             for seq in from + 1..=log.head() {
                 of.pushes.push_back(M::Entry(log.entry(seq, me, place)));
@@ -569,7 +586,7 @@ impl Server {
         for of in self.connections.values_mut() {
             let Some(other) = of.device.filter(|_| of.resumed) else { continue };
             // Its own entries are pushed to a device where they are caught up with.
-            let is_for = other.0 == place.0 || other.0 == place.1;
+            let is_for = is_in(place, other.0);
             if is_for && (other != device || of.is_behind(to)) {
                 of.pushes.push_back(M::Entry(log.entry(seq, other.0, place)));
                 of.upto.insert(place, seq);
@@ -620,7 +637,7 @@ impl Server {
         let (head, more) = (log.head(), end < log.head());
         let first = if log.first > 1 { log.first } else { 0 };
         if first > 0 {
-            begins(&mut self.began, device, place, first);
+            self.began.note(device, place, first);
         }
         let page = v1::HistoryPage { entries, more, head, first, ..Default::default() };
         self.answer(connection, id, M::HistoryPage(page));
