@@ -162,6 +162,8 @@ pub enum Kind {
     Timer,
     /// Nothing: it was lost when the server's store was damaged. Only its place is known.
     Lost,
+    /// Nothing: it was sent by somebody whom one blocked then. It is not for one to see, and is not shown.
+    Withheld,
     /// Something that this version can't show.
     Unknown,
 }
@@ -184,6 +186,7 @@ impl Kind {
             Self::Group => v1::Kind::Group,
             Self::Private => v1::Kind::Private,
             Self::Timer => v1::Kind::Timer,
+            Self::Withheld => v1::Kind::Withheld,
             // No server takes one.
             Self::Lost | Self::Unknown => v1::Kind::Lost,
         }
@@ -201,6 +204,7 @@ impl From<i32> for Kind {
         match v1::Kind::try_from(number) {
             Ok(v1::Kind::Text) => Self::Text,
             Ok(v1::Kind::Lost) => Self::Lost,
+            Ok(v1::Kind::Withheld) => Self::Withheld,
             Ok(v1::Kind::Group) => Self::Group,
             Ok(v1::Kind::Private) => Self::Private,
             Ok(v1::Kind::Timer) => Self::Timer,

@@ -10,6 +10,7 @@ use crate::client::{Client, Kept, Sent};
 use crate::error::Error;
 use crate::machine::Tables as _;
 use crate::message::{Envelope, Kind, NewMessage};
+use crate::people::{Contact, Privacy, contact_key};
 use crate::store::Store;
 
 /// Something that one tells one's own devices.
@@ -23,6 +24,12 @@ pub enum Private {
     Hidden(u64, Vec<u64>, u64),
     /// What one is writing in a chat, and the message that it replies to (0: none). Empty: nothing.
     Draft(u64, Vec<u8>, u64),
+    /// People whom one knows, or does not any more.
+    Contacts(Vec<Contact>),
+    /// Somebody is blocked, or is not any more.
+    Blocked(u64, bool),
+    /// What others may see of one, and do.
+    Privacy(Privacy),
     /// A setting of one's clients: name and value.
     Setting(String, Vec<u8>),
     /// A message that the server is to send at a time, in ms since the Unix epoch.
@@ -91,6 +98,9 @@ impl std::fmt::Debug for Private {
             Self::Star(chat, seq, on) => write!(f, "Star({chat}, {seq}, {on})"),
             Self::Hidden(chat, seqs, upto) => write!(f, "Hidden({chat}, {} seqs, upto {upto})", seqs.len()),
             Self::Draft(chat, text, _) => write!(f, "Draft({chat}, {} bytes)", text.len()),
+            Self::Contacts(contacts) => write!(f, "Contacts({})", contacts.len()),
+            Self::Blocked(user, is_blocked) => write!(f, "Blocked({user}, {is_blocked})"),
+            Self::Privacy(privacy) => privacy.fmt(f),
             Self::Setting(_, value) => write!(f, "Setting({} bytes)", value.len()),
             Self::Scheduled(at_ms, message) => write!(f, "Scheduled({at_ms}, {message:?})"),
             Self::TakenBack => write!(f, "TakenBack"),
@@ -131,6 +141,9 @@ impl Private {
             What::Hidden(hidden) => Self::Hidden(hidden.chat, hidden.seqs, hidden.upto),
             What::Draft(draft) => Self::Draft(draft.chat, draft.text.into(), draft.about),
             What::Setting(setting) => Self::Setting(setting.name, setting.value.into()),
+            What::Contacts(raw) => Self::Contacts(raw.contacts.into_iter().map(Contact::of_wire).collect()),
+            What::Blocked(blocked) => Self::Blocked(blocked.user_id, !blocked.off),
+            What::Privacy(raw) => Self::Privacy(Privacy::of_wire(raw)),
             What::Scheduled(v1::Scheduled { at_ms, send: Some(send) }) => {
                 Self::Scheduled(at_ms, new_message(send))
             }
@@ -153,6 +166,14 @@ impl Private {
             Self::Hidden(chat, seqs, upto) => What::Hidden(v1::Hidden { chat, seqs, upto }),
             Self::Draft(chat, text, about) => What::Draft(v1::Draft { chat, text: text.into(), about }),
             Self::Setting(name, value) => What::Setting(v1::ClientSetting { name, value: value.into() }),
+            Self::Contacts(contacts) => {
+                let contacts = contacts.into_iter().map(Contact::into_wire).collect();
+                What::Contacts(v1::Contacts { contacts })
+            }
+            Self::Blocked(user_id, is_blocked) => {
+                What::Blocked(v1::Blocked { user_id, off: !is_blocked })
+            }
+            Self::Privacy(privacy) => What::Privacy(privacy.to_wire()),
             Self::Scheduled(at_ms, message) => {
                 What::Scheduled(v1::Scheduled { at_ms, send: Some(send_of(message)) })
             }
@@ -165,9 +186,23 @@ impl Private {
         v1::Private { what: Some(what) }.encode_to_vec()
     }
 
+    /// The same for all that it says.
+    pub(crate) fn keys(&self, seq: u64) -> Vec<String> {
+        match self {
+            Self::Contacts(contacts) => {
+                contacts.iter().map(|contact| contact_key(contact.user_id)).collect()
+            }
+            other => vec![other.key(seq)],
+        }
+    }
+
     /// Of those with the same key the newest counts. What is hidden adds up: each has a key of its own, by its place.
     pub(crate) fn key(&self, seq: u64) -> String {
         match self {
+            // What names several replaces none.
+            Self::Contacts(_) => "contacts".to_owned(),
+            Self::Blocked(user, _) => format!("blocked {user}"),
+            Self::Privacy(_) => "privacy".to_owned(),
             Self::Chat(chat, _) => format!("chat {chat}"),
             Self::Star(chat, message, _) => format!("star {chat} {message}"),
             Self::Hidden(chat, ..) => format!("hidden {chat} {seq}"),
@@ -200,7 +235,11 @@ impl Client {
     pub async fn keep_own(&self, private: &Private) -> Result<Kept, Error> {
         let (key, body) = (private.key(0), private.to_body());
         let replaces = match private {
-            Private::Hidden(..) | Private::Scheduled(..) | Private::TakenBack | Private::Dispatched(_) => 0,
+            Private::Hidden(..)
+            | Private::Contacts(_)
+            | Private::Scheduled(..)
+            | Private::TakenBack
+            | Private::Dispatched(_) => 0,
             _ => self.local(move |store| store.private_seq(&key)).await?.unwrap_or(0),
         };
         self.keep_instead(replaces, body).await

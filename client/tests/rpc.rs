@@ -365,6 +365,9 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "message" | "star" => json!({ "phone": "+15550002", "seq": 1 }),
             "set_chat" => json!({ "phone": "+15550002", "archived": true }),
             "hide" => json!({ "phone": "+15550002", "seqs": [9] }),
+            "set_contacts" => json!({ "contacts": [{ "phone": "+15550002", "name": "B." }] }),
+            "block" => json!({ "phone": "+15550002", "is_blocked": false }),
+            "set_privacy" => json!({ "groups": "contacts" }),
             "schedule" => json!({ "phone": "+15550002", "text": "hello", "at_ms": 1u64 << 50 }),
             "unschedule" => json!({ "seq": 1 }),
             "set_pin" => json!({ "pin": "2468" }),
@@ -389,7 +392,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             link = result["link"].as_str().expect("a link").to_owned();
         }
         // Of lists also what is in them.
-        let within = ["chats", "devices", "members", "invitations", "starred", "scheduled"]
+        let within = ["chats", "devices", "members", "invitations", "starred", "scheduled", "contacts"]
             .iter()
             .filter_map(|key| result[*key].get(0));
         let objects = [&result].into_iter().chain(within).filter_map(Value::as_object);
@@ -416,7 +419,8 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     let own = ["new_link", "invite", "preview", "join", "set_chat", "star", "starred", "hide", "set_pin"];
     let later = ["schedule", "scheduled", "unschedule"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
-    assert_eq!(documented, methods.into_iter().chain(more).chain(own).chain(later).collect());
+    let people = ["contacts", "set_contacts", "block", "blocked", "privacy", "set_privacy"];
+    assert_eq!(documented, methods.into_iter().chain(more).chain(own).chain(later).chain(people).collect());
     program.result("end_device", json!({ "device_id": 1 }));
 }
 

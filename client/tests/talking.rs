@@ -278,6 +278,44 @@ fn what_is_archived_muted_starred_or_hidden_is_so_on_all_devices() {
 }
 
 #[test]
+fn who_is_blocked_is_not_heard_and_all_devices_know_it() {
+    let server = Ternd::start(3);
+    let (here, there) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (ann, bob) = two(&server, here.path());
+    let laptop = Profile::register(&server, there.path(), "+15550001", "Ann");
+    let (to_ann, to_bob) = ("+15550001", "+15550002");
+    seq(&bob, &["send", to_ann, "hello"]);
+    ann.json(&["contacts", to_bob, "--name", "B. from work", "--json"]);
+    seq(&ann, &["block", to_bob]);
+    seq(&bob, &["send", to_ann, "are you there?"]);
+    assert!(ann.refusal(&["send", to_bob, "no"]).contains("blocks that person"));
+    let privacy = ann.json(&["privacy", "--groups", "contacts", "--read-receipts", "no", "--json"]).remove(0);
+    assert_eq!((&privacy["groups"], &privacy["read_receipts"]), (&json!("contacts"), &json!(false)));
+    for profile in [&ann, &laptop] {
+        let listened = profile.run(&["listen", "--once"]);
+        let listened = String::from_utf8(listened.stdout).expect("text");
+        assert!(!listened.contains("are you there?"), "{listened}");
+        let contacts = profile.json(&["contacts", "--json"]).remove(0);
+        assert_eq!(contacts["contacts"][0]["name"], json!("B. from work"));
+        let blocked = profile.json(&["block", "--json"]).remove(0);
+        assert_eq!(blocked["blocked"], json!([contacts["contacts"][0]["chat"]]));
+        assert_eq!(profile.json(&["privacy", "--json"])[0]["groups"], json!("contacts"));
+        for arguments in [vec!["history", to_bob, "--json"], vec!["history", to_bob, "--local", "--json"]] {
+            let shown = profile.json(&arguments).remove(0);
+            assert_eq!(shown["messages"].as_array().expect("messages").len(), 1, "{shown}");
+        }
+    }
+    seq(&ann, &["unblock", to_bob]);
+    seq(&bob, &["send", to_ann, "and now?"]);
+    let shown = laptop.json(&["history", to_bob, "--json"]).remove(0);
+    let texts: Vec<_> = shown["messages"].as_array().expect("messages").iter().map(|said| &said["text"]).collect();
+    assert_eq!(texts, ["hello", "and now?"]);
+    ann.json(&["contacts", to_bob, "--remove", "--json"]);
+    assert_eq!(ann.json(&["contacts", "--json"])[0]["contacts"], json!([]));
+    assert!(ann.refusal(&["block", to_ann]).contains("oneself"));
+}
+
+#[test]
 fn a_link_leads_into_a_group_at_once_or_when_somebody_lets_one_in() {
     let server = Ternd::start(3);
     let dir = tempfile::tempdir().expect("a temporary directory");

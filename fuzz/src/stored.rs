@@ -3,8 +3,8 @@
 use prost::Message;
 use tern_shard::tokens::KeysRecord;
 use tern_storage::records::{
-    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord,
-    MembersRecord, NumberRecord, PhoneRecord, StoreRecord, TicketKeysRecord, UserRecord,
+    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, LastSeenRecord, LogRecord, MemberRecord,
+    MembersRecord, NumberRecord, PhoneRecord, PrivacyRecord, StoreRecord, TicketKeysRecord, UserRecord,
 };
 use tern_storage::{Key, LogId, Slot, keys};
 
@@ -49,7 +49,7 @@ pub fn keys(data: &[u8]) {
 /// Script: which record, then its bytes.
 pub fn stored(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
-    match kind % 13 {
+    match kind % 15 {
         0 => check::<PhoneRecord>(bytes),
         1 => check::<UserRecord>(bytes),
         2 => check::<DeviceRecord>(bytes),
@@ -62,6 +62,8 @@ pub fn stored(data: &[u8]) {
         9 => check::<MembersRecord>(bytes),
         10 => check::<KeysRecord>(bytes),
         11 => check::<ChatSettingsRecord>(bytes),
+        12 => check::<PrivacyRecord>(bytes),
+        13 => check::<LastSeenRecord>(bytes),
         _ => check::<TicketKeysRecord>(bytes),
     }
 }

@@ -426,14 +426,14 @@ pub struct SetPin {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PinSet {}
 /// The body of an entry of KIND_PRIVATE. `about` in the Send names the entry that it replaces: that one's body is erased.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Private {
-    #[prost(oneof = "private::What", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "private::What", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub what: ::core::option::Option<private::What>,
 }
 /// Nested message and enum types in `Private`.
 pub mod private {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum What {
         /// How one has a chat. The server shows it in the list of chats.
         #[prost(message, tag = "1")]
@@ -450,6 +450,15 @@ pub mod private {
         Scheduled(super::Scheduled),
         #[prost(message, tag = "7")]
         Dispatched(super::Dispatched),
+        /// Whom one knows. The server reads who they are.
+        #[prost(message, tag = "8")]
+        Contacts(super::Contacts),
+        /// Whom one wants to hear nothing of, nor to be known by. The server reads it.
+        #[prost(message, tag = "9")]
+        Blocked(super::Blocked),
+        /// What others may see of one, and do. The server reads it.
+        #[prost(message, tag = "10")]
+        Privacy(super::Privacy),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -543,6 +552,56 @@ pub struct Dispatched {
     /// Why it was not sent. 0: it was.
     #[prost(enumeration = "Reason", tag = "4")]
     pub reason: i32,
+}
+/// People of one's address book. For each of them the newest entry that names them counts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Contacts {
+    /// 1 to 256, each once.
+    #[prost(message, repeated, tag = "1")]
+    pub contacts: ::prost::alloc::vec::Vec<Contact>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Contact {
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    /// What one calls them: at most 256 bytes, of which the server knows nothing.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub name: ::prost::bytes::Bytes,
+    /// They are none of one's contacts any more.
+    #[prost(bool, tag = "3")]
+    pub off: bool,
+}
+/// A person who is blocked learns nothing of it: what they send is taken, and nobody sees it; what one does they are not told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Blocked {
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    /// They are not any more: what comes from then on is shown.
+    #[prost(bool, tag = "2")]
+    pub off: bool,
+}
+/// All of it at once: what is absent is as it was at the beginning, for everyone. Whom one blocks sees and does none of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Privacy {
+    /// When one was here last. Whoever does not show it to somebody does not see theirs either.
+    #[prost(enumeration = "Audience", tag = "1")]
+    pub last_seen: i32,
+    /// That one is here now. Likewise.
+    #[prost(enumeration = "Audience", tag = "2")]
+    pub online: i32,
+    #[prost(enumeration = "Audience", tag = "3")]
+    pub picture: i32,
+    #[prost(enumeration = "Audience", tag = "4")]
+    pub about: i32,
+    /// Who may take one into a group.
+    #[prost(enumeration = "Audience", tag = "5")]
+    pub groups: i32,
+    /// Who finds one by one's number. Whom one has written to has it.
+    #[prost(enumeration = "Audience", tag = "6")]
+    pub found_by_phone: i32,
+    /// Nobody is told in direct chats what one has read, and one is not told what others have.
+    #[prost(bool, tag = "7")]
+    pub hides_reads: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Location {
@@ -1163,6 +1222,9 @@ pub enum Kind {
     Private = 13,
     /// Messages disappear from here on, or do not any more: the body is a Timer. In a group by those who may change its name.
     Timer = 14,
+    /// What stands here was sent by a person whom one blocked then: it is not for one to see, and nobody else can tell. Its place in the log
+    /// is kept. Nobody can send it.
+    Withheld = 15,
 }
 impl Kind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1186,6 +1248,7 @@ impl Kind {
             Self::Unpin => "KIND_UNPIN",
             Self::Private => "KIND_PRIVATE",
             Self::Timer => "KIND_TIMER",
+            Self::Withheld => "KIND_WITHHELD",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1206,6 +1269,7 @@ impl Kind {
             "KIND_UNPIN" => Some(Self::Unpin),
             "KIND_PRIVATE" => Some(Self::Private),
             "KIND_TIMER" => Some(Self::Timer),
+            "KIND_WITHHELD" => Some(Self::Withheld),
             _ => None,
         }
     }
@@ -1236,6 +1300,37 @@ impl Notify {
             "NOTIFY_ALL" => Some(Self::All),
             "NOTIFY_MENTIONS" => Some(Self::Mentions),
             "NOTIFY_NONE" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+/// Who.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Audience {
+    Everyone = 0,
+    /// One's contacts.
+    Contacts = 1,
+    Nobody = 2,
+}
+impl Audience {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Everyone => "AUDIENCE_EVERYONE",
+            Self::Contacts => "AUDIENCE_CONTACTS",
+            Self::Nobody => "AUDIENCE_NOBODY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIENCE_EVERYONE" => Some(Self::Everyone),
+            "AUDIENCE_CONTACTS" => Some(Self::Contacts),
+            "AUDIENCE_NOBODY" => Some(Self::Nobody),
             _ => None,
         }
     }
@@ -1336,6 +1431,10 @@ pub enum Reason {
     AlreadyAMember = 35,
     NotAllowed = 36,
     TooManyMembers = 37,
+    /// One blocks that person.
+    Blocked = 38,
+    /// As many as may be are one's contacts, or blocked.
+    TooManyPeople = 39,
     /// Invitations.
     InvitationUnknown = 70,
     InvitationExpired = 71,
@@ -1396,6 +1495,8 @@ impl Reason {
             Self::AlreadyAMember => "REASON_ALREADY_A_MEMBER",
             Self::NotAllowed => "REASON_NOT_ALLOWED",
             Self::TooManyMembers => "REASON_TOO_MANY_MEMBERS",
+            Self::Blocked => "REASON_BLOCKED",
+            Self::TooManyPeople => "REASON_TOO_MANY_PEOPLE",
             Self::InvitationUnknown => "REASON_INVITATION_UNKNOWN",
             Self::InvitationExpired => "REASON_INVITATION_EXPIRED",
             Self::InvitationSpent => "REASON_INVITATION_SPENT",
@@ -1449,6 +1550,8 @@ impl Reason {
             "REASON_ALREADY_A_MEMBER" => Some(Self::AlreadyAMember),
             "REASON_NOT_ALLOWED" => Some(Self::NotAllowed),
             "REASON_TOO_MANY_MEMBERS" => Some(Self::TooManyMembers),
+            "REASON_BLOCKED" => Some(Self::Blocked),
+            "REASON_TOO_MANY_PEOPLE" => Some(Self::TooManyPeople),
             "REASON_INVITATION_UNKNOWN" => Some(Self::InvitationUnknown),
             "REASON_INVITATION_EXPIRED" => Some(Self::InvitationExpired),
             "REASON_INVITATION_SPENT" => Some(Self::InvitationSpent),

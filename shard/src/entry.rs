@@ -81,6 +81,8 @@ pub struct Fate {
     pub erased: bool,
     /// When it is erased by itself, in ms since the Unix epoch; 0: never.
     pub expires_ms: u64,
+    /// The peer in the direct chat blocked its author: nobody else sees it.
+    pub withheld: bool,
 }
 
 impl Fate {
@@ -119,6 +121,7 @@ impl Entry {
             edits: self.edits().iter().map(|seq| seq.0).collect(),
             erased: self.is_erased(),
             expires_ms: self.expires_ms(),
+            withheld: self.is_withheld(),
         }
     }
 
@@ -128,7 +131,8 @@ impl Entry {
         let author = Author { user: UserId::new(record.sender)?, device: DeviceId::new(record.device)? };
         let mentions = record.mentions.iter().map(|user| UserId::new(*user)).collect::<Option<_>>()?;
         let edits = record.edits.into_iter().map(Seq).collect();
-        let fate = Fate { edits, erased: record.erased, expires_ms: record.expires_ms };
+        let EntryRecord { erased, expires_ms, withheld, .. } = record;
+        let fate = Fate { edits, erased, expires_ms, withheld };
         Some(Self {
             log,
             seq: Seq(seq),
@@ -150,8 +154,13 @@ impl Entry {
     pub fn view(&self, reader: UserId, in_page: bool) -> v1::Entry {
         let own = self.author.user == reader;
         let in_group = matches!(self.log, LogId::Group(_));
+        let chat = if in_page { 0 } else { chat_of(self.log, reader).get() };
+        if self.is_withheld_from(reader) {
+            let kind = v1::Kind::Withheld.into();
+            return v1::Entry { chat, seq: self.seq.0, time_ms: self.time_ms, kind, ..v1::Entry::default() };
+        }
         v1::Entry {
-            chat: if in_page { 0 } else { chat_of(self.log, reader).get() },
+            chat,
             seq: self.seq.0,
             time_ms: self.time_ms,
             body: self.body.clone(),
@@ -193,6 +202,16 @@ impl Entry {
         self.fate.as_ref().map_or(0, |fate| fate.expires_ms)
     }
 
+    /// Nobody but its author sees it.
+    pub fn is_withheld(&self) -> bool {
+        self.fate.as_ref().is_some_and(|fate| fate.withheld)
+    }
+
+    /// Somebody does not see it.
+    pub fn is_withheld_from(&self, reader: UserId) -> bool {
+        self.is_withheld() && self.author.user != reader
+    }
+
     /// As it is when it also has this edit.
     pub fn edited(&self, by: Seq) -> Self {
         let mut fate = self.fate.as_deref().cloned().unwrap_or_default();
@@ -217,7 +236,7 @@ impl Entry {
 
     /// Whether it counts as unread where it has not been read.
     pub fn counts(&self) -> bool {
-        is_message(self.kind)
+        is_message(self.kind) && !self.is_withheld()
     }
 
     /// By what a client id that is used twice is told from a retry. 0: nothing is left to tell it by.

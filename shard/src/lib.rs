@@ -14,6 +14,7 @@ mod accounts;
 pub mod admin;
 pub mod asks;
 mod by_slot;
+mod circle;
 pub mod course;
 mod cx;
 mod days;

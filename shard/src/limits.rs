@@ -293,6 +293,12 @@ pub const PHONES_CACHED_MAX: usize = 10_000;
 /// Operations that wait for one phone's record. Beyond: `OVERLOADED`.
 pub const PHONE_WAITING_MAX: usize = 256;
 
+/// People whom an account blocks. Beyond: `TOO_MANY_PEOPLE`.
+pub const BLOCKED_MAX: usize = 1_000;
+
+/// Contacts of an account. Beyond: `TOO_MANY_PEOPLE`.
+pub const CONTACTS_MAX: usize = 10_000;
+
 /// Operations that wait for one user's records. Beyond: `OVERLOADED`, and logs of that user are unreadable for now.
 pub const USER_WAITING_MAX: usize = 4096;
 

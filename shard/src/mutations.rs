@@ -74,6 +74,14 @@ tern_storage::mutations! {
     TellUndurable => "sim/tests/mutations.rs" 1..60;
     /// What of a group follows from entries that were not written with its members is not made again.
     ForgetTail => "sim/tests/mutations.rs" 1..300;
+    /// Who is blocked is told how far the person has got who blocks them.
+    TellBlocked => "shard/tests/blocking.rs" 1..60;
+    /// That somebody is blocked is confirmed before their chat has heard of it.
+    ConfirmBlockEarly => "shard/tests/blocking.rs" 1..60;
+    /// Who lets nobody take them into a group is taken into it.
+    BringAnybody => "shard/tests/privacy.rs" 1..20;
+    /// What somebody who is blocked sends is shown.
+    ShowBlocked => "shard/tests/blocking.rs" 1..60;
     /// A late Login of a connection that was opened earlier ends the one that was opened later.
     LateLogin => "sim/tests/mutations.rs" 1..300;
     /// What is to be looked at again waits until a clock that was set back has caught up.

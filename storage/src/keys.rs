@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::slots::Slot;
 
 /// The layout of keys and records that this code reads and writes. docs/STORAGE.md has the table of versions.
-pub const LAYOUT: u64 = 7;
+pub const LAYOUT: u64 = 8;
 
 /// A log's identity: 17 bytes in keys.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -237,6 +237,63 @@ pub fn all_chat_settings(user: u64, first: LogId, last: LogId) -> KeyRange {
     KeyRange { start: chat_settings(user, first), end }
 }
 
+/// What a user has said of others, or of what others may see: what an `r` key is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Relation {
+    /// What others may see and do.
+    Privacy,
+    /// When the user was here last.
+    LastSeen,
+    /// This one is blocked.
+    Blocked(u64),
+    /// This one is a contact.
+    Contact(u64),
+}
+
+impl Relation {
+    /// What the end of an `r` key says, behind its user; `None` for any other key.
+    pub fn of(key: &[u8]) -> Option<Self> {
+        let (kind, rest) = key.get(3 + 8..)?.split_first()?;
+        let other = <[u8; 8]>::try_from(rest).ok().map(u64::from_be_bytes);
+        match (kind, other) {
+            (0, None) if rest.is_empty() => Some(Self::Privacy),
+            (1, None) if rest.is_empty() => Some(Self::LastSeen),
+            (2, Some(other)) => Some(Self::Blocked(other)),
+            (3, Some(other)) => Some(Self::Contact(other)),
+            _ => None,
+        }
+    }
+
+    fn parts(self) -> (u8, Option<u64>) {
+        match self {
+            Self::Privacy => (0, None),
+            Self::LastSeen => (1, None),
+            Self::Blocked(other) => (2, Some(other)),
+            Self::Contact(other) => (3, Some(other)),
+        }
+    }
+}
+
+/// `r`: what a user has said of another one, or of what others may see.
+pub fn relation(user: u64, relation: Relation) -> Key {
+    let (kind, other) = relation.parts();
+    let mut key = key(b'r', Slot::of_user(user), &[&user.to_be_bytes(), &[kind]]);
+    if let Some(other) = other {
+        key.0.extend_from_slice(&other.to_be_bytes());
+    }
+    key
+}
+
+/// `r`: all of a user's but for the contacts, which may be many.
+pub fn circle(user: u64) -> KeyRange {
+    KeyRange { start: relation(user, Relation::Privacy), end: contacts(user).start }
+}
+
+/// `r`: the contacts of a user.
+pub fn contacts(user: u64) -> KeyRange {
+    KeyRange::of_prefix(key(b'r', Slot::of_user(user), &[&user.to_be_bytes(), &[3]]))
+}
+
 /// `i`: that a log has grown beyond what a device has.
 pub fn inbox_mark(user: u64, device: u32, log: LogId) -> Key {
     key(b'i', Slot::of_user(user), &[&user.to_be_bytes(), &device.to_be_bytes(), &log.to_bytes()])
@@ -342,7 +399,7 @@ pub fn describe(key: &[u8]) -> String {
         Key::from_raw(key).slot().map_or("no slot".to_owned(), |slot| format!("slot {}", slot.number()));
     let place = format!("table {}, {slot}", char::from(*table));
     match table {
-        b'u' | b'd' | b'g' | b'i' | b'a' => {
+        b'u' | b'd' | b'g' | b'i' | b'a' | b'r' => {
             number(3).map_or(place.clone(), |user| format!("{place}, user {user}"))
         }
         b'l' | b'e' | b'x' | b'w' => match (number(4), number(12)) {

@@ -239,6 +239,9 @@ pub struct EntryRecord {
     /// When it is erased by itself, in ms since the Unix epoch; 0: never. Then a `t` row says so.
     #[prost(uint64, tag = "17")]
     pub expires_ms: u64,
+    /// The peer in the direct chat blocked its author: nobody else sees it.
+    #[prost(bool, tag = "18")]
+    pub withheld: bool,
 }
 
 /// `a`: how a user has a chat; the protocol's numbers.
@@ -259,6 +262,41 @@ pub struct ChatSettingsRecord {
     /// What is made known of it.
     #[prost(int32, tag = "5")]
     pub notify: i32,
+}
+
+/// `r`: what others may see of a user, and do; the protocol's numbers. All rows of this table that say something of one other person are
+/// empty.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct PrivacyRecord {
+    /// Who sees when the user was here last.
+    #[prost(int32, tag = "1")]
+    pub last_seen: i32,
+    /// Who sees that the user is here.
+    #[prost(int32, tag = "2")]
+    pub online: i32,
+    /// Who sees the picture.
+    #[prost(int32, tag = "3")]
+    pub picture: i32,
+    /// Who sees what the user says of themselves.
+    #[prost(int32, tag = "4")]
+    pub about: i32,
+    /// Who may take the user into a group.
+    #[prost(int32, tag = "5")]
+    pub groups: i32,
+    /// Who finds the user by the phone.
+    #[prost(int32, tag = "6")]
+    pub found_by_phone: i32,
+    /// Nobody is told in direct chats what the user has read, nor is the user told of others.
+    #[prost(bool, tag = "7")]
+    pub hides_reads: bool,
+}
+
+/// `r`: when a user was here last.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct LastSeenRecord {
+    /// When the last connection ended, in ms since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub time_ms: u64,
 }
 
 /// `g`: that a user is a member of a log; mostly empty.
@@ -352,6 +390,20 @@ pub struct MemberRecord {
     /// The entry by which it has come, last.
     #[prost(uint64, tag = "13")]
     pub joined: u64,
+    /// How far the peer in the direct chat was told that it has got, where that is not as far.
+    #[prost(message, optional, tag = "14")]
+    pub told: Option<ToldRecord>,
+}
+
+/// Within [`MemberRecord`]: watermarks as somebody else was told them.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ToldRecord {
+    /// Some device of the member has everything up to this seq.
+    #[prost(uint64, tag = "1")]
+    pub delivered_upto: u64,
+    /// The member has read up to this seq.
+    #[prost(uint64, tag = "2")]
+    pub read_upto: u64,
 }
 
 /// Within [`MemberRecord`]: a device has everything up to a seq.

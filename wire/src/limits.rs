@@ -81,6 +81,12 @@ pub const VOTE_BYTES_MAX: usize = 1024;
 /// Messages that are hidden by one entry of a private log.
 pub const HIDDEN_MAX: usize = 256;
 
+/// People whom one entry of a private log makes contacts, or makes none any more.
+pub const CONTACTS_AT_ONCE_MAX: usize = 256;
+
+/// Bytes of what somebody calls a contact.
+pub const CONTACT_NAME_BYTES_MAX: usize = 256;
+
 /// Bytes of the secret of an invitation.
 pub const SECRET_BYTES: usize = 16;
 

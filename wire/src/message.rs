@@ -84,6 +84,7 @@ impl Deed {
             Kind::Private => Some(Self::Replace),
             Kind::Text
             | Kind::Lost
+            | Kind::Withheld
             | Kind::Group
             | Kind::Location
             | Kind::Contact
@@ -156,7 +157,7 @@ fn check_body(kind: Kind, chat: ChatId, body: &Bytes) -> Result<(), Refusal> {
             // That they stay is an empty body.
             return Ok(());
         }
-        Kind::Group | Kind::Lost => return Err(NOT_TAKEN),
+        Kind::Group | Kind::Lost | Kind::Withheld => return Err(NOT_TAKEN),
         Kind::Reaction if body.len() > REACTION_BYTES_MAX => {
             return Err(invalid("a reaction has at most 64 bytes"));
         }
@@ -253,6 +254,7 @@ mod tests {
         check(raw(Kind::Vote, 7, &[b'x'; 1025]), Err(Bad));
         check(raw(Kind::Text, NUMBERS_END, b"hi"), Err(Bad));
         check(raw(Kind::Lost, 0, b"hi"), Err(Bad));
+        check(raw(Kind::Withheld, 0, b"hi"), Err(Bad));
         check(raw(Kind::Group, 0, b"hi"), Err(Bad));
     }
 

@@ -4,8 +4,10 @@ use prost::Message as _;
 use tern_proto::v1::{self, private::What};
 
 use crate::errors::{Reason, Refusal};
-use crate::ids::{ChatId, is_plain};
-use crate::limits::{HIDDEN_MAX, LABEL_BYTES_MAX, NUMBERS_END};
+use crate::ids::{ChatId, UserId, is_plain};
+use crate::limits::{
+    CONTACT_NAME_BYTES_MAX, CONTACTS_AT_ONCE_MAX, HIDDEN_MAX, LABEL_BYTES_MAX, NUMBERS_END,
+};
 use crate::message::{self, Send, is_message};
 
 /// What of it the server keeps apart.
@@ -15,6 +17,12 @@ pub enum Private {
     Chat(ChatId, v1::ChatSettings),
     /// A message that is to be sent at a time, in ms since the Unix epoch.
     Scheduled(u64, Box<Send>),
+    /// These are contacts from here on, or (`false`) are not any more.
+    Contacts(Vec<(UserId, bool)>),
+    /// Somebody is blocked from here on, or (`false`) is not any more.
+    Blocked(UserId, bool),
+    /// What others may see and do.
+    Privacy(v1::Privacy),
     /// Nothing.
     Other,
 }
@@ -55,9 +63,42 @@ impl Private {
             What::Setting(_) => {}
             What::Scheduled(scheduled) => return scheduled_of(scheduled),
             What::Dispatched(_) => return Err(invalid("what was sent for somebody, the server alone says")),
+            What::Contacts(contacts) => return contacts_of(&contacts),
+            What::Blocked(blocked) => return Ok(Self::Blocked(person(blocked.user_id)?, !blocked.off)),
+            What::Privacy(privacy) => return privacy_of(privacy),
         }
         Ok(Self::Other)
     }
+}
+
+fn person(id: u64) -> Result<UserId, Refusal> {
+    UserId::new(id).ok_or(invalid("no person is named"))
+}
+
+fn contacts_of(raw: &v1::Contacts) -> Result<Private, Refusal> {
+    if raw.contacts.is_empty() || raw.contacts.len() > CONTACTS_AT_ONCE_MAX {
+        return Err(invalid("1 to 256 contacts are named at once"));
+    }
+    if raw.contacts.iter().any(|contact| contact.name.len() > CONTACT_NAME_BYTES_MAX) {
+        return Err(invalid("what a contact is called has at most 256 bytes"));
+    }
+    let contacts: Result<Vec<_>, _> =
+        raw.contacts.iter().map(|contact| Ok((person(contact.user_id)?, !contact.off))).collect();
+    let mut contacts = contacts?;
+    contacts.sort_unstable();
+    if contacts.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return Err(invalid("a contact is named twice"));
+    }
+    Ok(Private::Contacts(contacts))
+}
+
+fn privacy_of(raw: v1::Privacy) -> Result<Private, Refusal> {
+    let v1::Privacy { last_seen, online, picture, about, groups, found_by_phone, hides_reads: _ } = raw;
+    let audiences = [last_seen, online, picture, about, groups, found_by_phone];
+    if audiences.iter().any(|audience| v1::Audience::try_from(*audience).is_err()) {
+        return Err(invalid("a setting has a value that is not known"));
+    }
+    Ok(Private::Privacy(raw))
 }
 
 fn scheduled_of(raw: v1::Scheduled) -> Result<Private, Refusal> {
@@ -123,6 +164,35 @@ mod tests {
         for name in ["", "a\nb", &"x".repeat(65)] {
             assert_eq!(parse(setting(name)), bad);
         }
+        let contacts = |ids: &[u64]| {
+            let contact = |id: &u64| v1::Contact { user_id: *id, off: *id == 9, ..Default::default() };
+            What::Contacts(v1::Contacts { contacts: ids.iter().map(contact).collect() })
+        };
+        let user = |id| UserId::new(id).expect("a user");
+        assert_eq!(
+            parse(contacts(&[9, 7])),
+            Ok(Private::Contacts(vec![(user(7), true), (user(9), false)]))
+        );
+        let many: Vec<_> = (1..=257).collect();
+        assert!(parse(contacts(&many[..256])).is_ok());
+        let called = v1::Contact { user_id: 7, name: vec![b'x'; 257].into(), off: false };
+        for what in [
+            contacts(&[]),
+            contacts(&[0]),
+            contacts(&[7, 7]),
+            contacts(&many),
+            contacts(&[1 << 42]),
+            What::Contacts(v1::Contacts { contacts: vec![called] }),
+        ] {
+            assert_eq!(parse(what), bad);
+        }
+        let blocked = |user_id, off| What::Blocked(v1::Blocked { user_id, off });
+        assert_eq!(parse(blocked(7, false)), Ok(Private::Blocked(user(7), true)));
+        assert_eq!(parse(blocked(7, true)), Ok(Private::Blocked(user(7), false)));
+        assert_eq!(parse(blocked(0, false)), bad);
+        let privacy = v1::Privacy { last_seen: 2, ..Default::default() };
+        assert_eq!(parse(What::Privacy(privacy)), Ok(Private::Privacy(privacy)));
+        assert_eq!(parse(What::Privacy(v1::Privacy { groups: 3, ..Default::default() })), bad);
         for bytes in [&b""[..], b"\xff", b"text"] {
             assert!(Private::parse(bytes).is_err());
         }

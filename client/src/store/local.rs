@@ -156,6 +156,14 @@ impl Store {
         Ok(rows.map(|seq| seq.map(|seq| seq as u64)).collect::<Result<_, _>>()?)
     }
 
+    /// The keys that begin so of what counts in the private log, with the places there, in their order.
+    pub(crate) fn private_keys(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {
+        let sql = "SELECT key, seq FROM private WHERE substr(key, 1, length(?1)) = ?1 ORDER BY seq, key";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map([prefix], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// One's own user; 0 without an account.
     fn me(&self) -> Result<u64, Error> {
         let mut query = self.db.prepare_cached("SELECT user_id FROM account")?;

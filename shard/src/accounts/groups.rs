@@ -17,8 +17,9 @@ impl Accounts {
         self.pass_on(cx, id, log, send);
     }
 
-    /// The user has come into a group: the devices that are here ask for what they see of it, for they do not know where it begins.
-    pub(super) fn joined(&mut self, cx: &mut Cx, id: UserId, entry: &Entry) {
+    /// The user has come into a group, or what was before is withheld: the devices that are here ask for what they see of it, for they
+    /// do not know where that begins.
+    pub(super) fn grown(&mut self, cx: &mut Cx, id: UserId, entry: &Entry) {
         self.enters_inboxes(cx, id, entry, || FrontOp::Behind(entry.log, entry.seq));
     }
 

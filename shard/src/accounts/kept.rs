@@ -13,6 +13,7 @@ use super::Cx;
 use super::links::Linking;
 use super::users::Ask;
 use crate::by_slot::BySlot;
+use crate::circle::Circle;
 use crate::held::{Held, Load};
 use crate::limits::{INBOX_LOGS_MAX, INBOX_PACKED_LOGS_MAX};
 use crate::maps::{Few, Hashing};
@@ -30,6 +31,8 @@ pub(super) struct User {
     pub(super) watched: BTreeSet<LogId>,
     /// By which another device is added, if that was asked for.
     pub(super) linking: Option<Linking>,
+    /// What it has said of others.
+    pub(super) circle: Circle,
     /// Where it stands, and what waits for it to be known.
     pub(super) held: Held<Ask>,
     /// Changes of its devices that are not durable: nobody hears of its devices before they are.
@@ -46,6 +49,7 @@ impl User {
             devices: Few::default(),
             watched: BTreeSet::new(),
             linking: None,
+            circle: Circle::default(),
             held,
             changing: 0,
             touched: false,
@@ -281,6 +285,8 @@ struct PackedUser {
     watched: Vec<PackedLog>,
     #[prost(message, optional, tag = "4")]
     linking: Option<Linking>,
+    #[prost(message, optional, tag = "5")]
+    circle: Option<Circle>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -351,6 +357,7 @@ fn pack(user: &mut User, number: u32, here: (ProcessId, CoreId)) -> Packed {
         devices: user.devices.iter_mut().map(device).collect(),
         watched: user.watched.iter().map(|log| PackedLog::new(*log, 0)).collect(),
         linking: user.linking.take(),
+        circle: Some(std::mem::take(&mut user.circle)).filter(|circle| *circle != Circle::default()),
     };
     let number = u64::from(number);
     let mut bytes = Vec::with_capacity(encoded_len_varint(number) + packed.encoded_len());
@@ -384,8 +391,8 @@ fn unpack(packed: &Packed, here: (ProcessId, CoreId)) -> User {
         devices.insert(number, Device { record, place, opened: packed.opened, missed: None, inbox });
     }
     let watched = packed.watched.iter().map(PackedLog::log).collect();
-    let linking = packed.linking;
-    User { record: packed.record, devices, watched, linking, ..User::new(Held::made(Load::default())) }
+    let (linking, circle) = (packed.linking, packed.circle.unwrap_or_default());
+    User { record: packed.record, devices, watched, linking, circle, ..User::new(Held::made(Load::default())) }
 }
 
 #[cfg(test)]

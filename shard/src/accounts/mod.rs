@@ -25,6 +25,7 @@ mod phones;
 mod pin;
 mod recovery;
 mod refresh;
+mod relations;
 mod reserved;
 mod users;
 mod waits;

@@ -11,9 +11,11 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 use tern_wire::request::Lookup;
 
+use super::relations::{IfContact, UNKNOWN_USER};
 use super::users::Ask;
 use super::waits::logs_of;
 use super::{Accounts, Cx, ScanFor, has_room};
+use crate::circle::{Concern, Verdict};
 use crate::entry::peer_of;
 use crate::message::{FrontOp, Glance, LogOp, LogsPage, Notice, PhoneOp, Shown, Unreadable, UserOp};
 use crate::reply::{Origin, Reply};
@@ -30,7 +32,7 @@ impl Accounts {
         match lookup {
             Lookup::Phone(phone) => cx.ask_phone(origin, phone, PhoneOp::Lookup(origin, asker)),
             Lookup::User(peer) if peer == asker => {
-                let shown = Shown { name: true, phone: true };
+                let shown = Shown { to: asker, by_phone_alone: false, name: true, phone: true };
                 self.ask_user(cx, asker, Ask::Told(UserOp::Describe(origin, shown)));
             }
             Lookup::InGroup(user, group) => {
@@ -119,13 +121,22 @@ impl Accounts {
     }
 
     pub(super) fn describe(&mut self, cx: &mut Cx, origin: Origin, id: UserId, shown: Shown) {
+        if shown.by_phone_alone {
+            match self.lets(id, shown.to, Concern::FoundByPhone) {
+                Verdict::Yes => {}
+                Verdict::No => return cx.refuse(origin, UNKNOWN_USER),
+                Verdict::IfContact => {
+                    return Self::ask_if_contact(cx, id, IfContact::Describe(origin, shown));
+                }
+            }
+        }
         let reply = match self.record(id) {
             Some(record) => Reply::Person(Box::new(v1::Person {
                 user_id: id.get(),
                 name: if shown.name { record.name.clone() } else { String::new() },
                 phone: if shown.phone { record.phone.clone() } else { String::new() },
             })),
-            None => Reply::Refused(Refusal::new(Reason::UnknownUser, "there is no such user")),
+            None => Reply::Refused(UNKNOWN_USER),
         };
         cx.reply(origin, reply);
     }

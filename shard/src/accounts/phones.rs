@@ -14,6 +14,7 @@ use tern_wire::ids::{Phone, UserId};
 
 use super::adding::AddDevice;
 use super::delivery::Delivery;
+use super::relations::UNKNOWN_USER;
 use super::users::Ask;
 use super::{Accounts, Cx, GetFor, has_room, slot_of_phone};
 use crate::admin::AdminResponse;
@@ -228,16 +229,14 @@ impl Accounts {
     fn find(&mut self, cx: &mut Cx, origin: Origin, asker: UserId, phone: &Phone) {
         match UserId::new(self.phones.state(phone).record.user) {
             Some(user) if user == asker => {
-                let shown = Shown { name: true, phone: true };
+                let shown = Shown { to: asker, by_phone_alone: false, name: true, phone: true };
                 self.ask_user(cx, user, Ask::Told(UserOp::Describe(origin, shown)));
             }
             Some(user) => {
                 let log = LogId::direct(asker.get(), user.get());
                 cx.tell_log(log, LogOp::Describe { origin, reader: asker, by_phone: true });
             }
-            None => {
-                cx.refuse(origin, Refusal::new(Reason::UnknownUser, "nobody is registered with that phone"));
-            }
+            None => cx.refuse(origin, UNKNOWN_USER),
         }
     }
 }

@@ -12,10 +12,11 @@ use super::attach::REVOKED;
 use super::kept::{Device, User};
 use super::{Accounts, Cx, GetFor, ScanFor, has_room};
 use crate::admin::AdminResponse;
+use crate::circle::Circle;
 use crate::entry::Author;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
-use crate::message::{FrontOp, InboxAsk, LogOp, Message, Send, Unreadable, UserOp};
+use crate::message::{FrontOp, InboxAsk, LogOp, Message, Said, Send, Unreadable, UserOp};
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Origin;
 
@@ -24,6 +25,8 @@ use crate::reply::Origin;
 pub(super) enum Ask {
     /// By a message.
     Told(UserOp),
+    /// By the owner of the user's private log.
+    Said(Box<Said>),
     /// By the owner of a proven phone.
     AddDevice(Box<AddDevice>),
     /// By an operator: who is it?
@@ -38,8 +41,8 @@ const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the acc
 
 const CHANGING: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the account is just being changed");
 
-/// The record and the devices.
-const PARTS: u32 = 2;
+/// The record, the devices, and what was said of others.
+const PARTS: u32 = 3;
 
 impl Accounts {
     /// Something is asked of a user, or told to its owner.
@@ -51,7 +54,8 @@ impl Accounts {
             UserOp::Page(Origin { place, ask }, page) => cx.tell_front(place, FrontOp::Page(ask, page)),
             UserOp::SentAgain(to, again) => cx.tell_front(to.place, FrontOp::SentAgain(to.ask, again)),
             UserOp::Appended(entry) => self.appended(cx, id, &entry),
-            UserOp::Joined(entry) => self.joined(cx, id, &entry),
+            UserOp::Grown(entry) => self.grown(cx, id, &entry),
+            UserOp::Said(said) => self.said(cx, id, said),
             UserOp::OthersAdvanced(log, marks) => self.others_advanced(cx, id, log, marks),
             UserOp::Acknowledged(device, log, upto) => self.acknowledged(id, device, log, upto),
             UserOp::Advanced(log, by, marks, is_read) => self.advanced(cx, id, log, by, (marks, is_read)),
@@ -83,7 +87,13 @@ impl Accounts {
                 let refusal = cx.overloaded();
                 Self::refuse_user(cx, id, op, refusal);
             }
-            UserOp::Attach(_) | UserOp::Inbox(_) | UserOp::RingDevice(..) if !cx.may_read() => {
+            UserOp::Attach(_)
+            | UserOp::Inbox(_)
+            | UserOp::RingDevice(..)
+            | UserOp::MayName(..)
+            | UserOp::MayCome(..)
+                if !cx.may_read() =>
+            {
                 let refusal = cx.overloaded();
                 Self::refuse_user(cx, id, op, refusal);
             }
@@ -100,6 +110,8 @@ impl Accounts {
             | UserOp::Rename(..)
             | UserOp::SetPin(..)
             | UserOp::Watch(_)
+            | UserOp::MayName(..)
+            | UserOp::MayCome(..)
             | UserOp::TellDevices(_)
             | UserOp::Describe(..)
             | UserOp::Introduce(_) => self.ask_user(cx, id, Ask::Told(op)),
@@ -141,6 +153,7 @@ impl Accounts {
     fn user_known(&mut self, cx: &mut Cx, id: UserId, ask: Ask) {
         match ask {
             Ask::Told(op) => self.told_known(cx, id, op),
+            Ask::Said(said) => self.hear(cx, id, *said),
             Ask::AddDevice(add) => self.add_device(cx, id, *add),
             Ask::View(question) => self.answer_view(cx, question, id),
             Ask::EndDevice(question, device) => self.end_for_operator(cx, question, id, device),
@@ -179,6 +192,8 @@ impl Accounts {
             }
             UserOp::SetPin(origin, _, pin) => self.set_pin(cx, origin, id, &pin),
             UserOp::Watch(log) => self.watch(cx, id, log),
+            UserOp::MayName(log, number, named) => self.may_name(cx, id, log, number, named),
+            UserOp::MayCome(log, by) => self.may_come(cx, id, log, by),
             UserOp::TellDevices(logs) => self.tell_devices(cx, id, &logs),
             UserOp::Describe(origin, shown) => self.describe(cx, origin, id, shown),
             UserOp::Introduce(glance) => self.introduce(cx, id, glance),
@@ -213,8 +228,13 @@ impl Accounts {
             UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id, Unreadable::ForNow)),
             // Who it is can be asked for later.
             UserOp::Introduce(glance) => cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance)),
-            UserOp::MayWriteToStranger(log, number) => cx.tell_log(log, LogOp::Permit(number, Err(refusal))),
+            UserOp::MayWriteToStranger(log, number) | UserOp::MayName(log, number, _) => {
+                cx.tell_log(log, LogOp::Permit(number, Err(refusal)));
+            }
             UserOp::Reserve(ask) => cx.tell_log(ask.log, LogOp::Permit(ask.number, Err(refusal))),
+            UserOp::MayCome(log, by) => cx.tell_log(log, LogOp::Comes(id, by, Err(()))),
+            // It is durable, and found when the user is read.
+            UserOp::Said(said) => cx.reply(said.asker, said.reply),
             // Nobody waits for these. What they say is in the store, or is found out when somebody looks.
             UserOp::Detach(..)
             | UserOp::Leave(..)
@@ -228,7 +248,7 @@ impl Accounts {
             | UserOp::SentAgain(..)
             | UserOp::Stands(_)
             | UserOp::Appended(_)
-            | UserOp::Joined(_)
+            | UserOp::Grown(_)
             | UserOp::OthersAdvanced(..)
             | UserOp::Acknowledged(..)
             | UserOp::Advanced(..)
@@ -241,6 +261,7 @@ impl Accounts {
     fn refuse_ask(&mut self, cx: &mut Cx, id: UserId, ask: Ask, refusal: Refusal) {
         match ask {
             Ask::Told(op) => Self::refuse_user(cx, id, op, refusal),
+            Ask::Said(said) => cx.reply(said.asker, said.reply),
             Ask::AddDevice(add) => self.refuse_device(cx, *add, refusal),
             Ask::View(question) | Ask::EndDevice(question, _) | Ask::Delete(question, _) => {
                 cx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
@@ -279,6 +300,7 @@ impl Accounts {
         let all = ScanLimit { rows: usize::MAX, bytes: usize::MAX };
         cx.get(keys::user(id.get()), GetFor::User(id, load));
         cx.scan(keys::devices(id.get()), Direction::Forwards, all, ScanFor::Devices(id, load));
+        cx.scan(keys::circle(id.get()), Direction::Forwards, all, ScanFor::Circle(id, load));
     }
 
     pub(super) fn record_read(
@@ -312,6 +334,21 @@ impl Accounts {
                 let record = DeviceRecord::decode(value).map_err(|_| damaged(cx, id))?;
                 user.devices.or_default(device).record = record;
             }
+            Ok(())
+        });
+        self.user_part_came(cx, id, part);
+    }
+
+    pub(super) fn circle_read(
+        &mut self,
+        cx: &mut Cx,
+        id: UserId,
+        load: Load,
+        result: Result<Rows, Unreadable>,
+    ) {
+        let user = self.loading(id, load);
+        let part = result.and_then(|rows| {
+            user.circle = Circle::of_rows(rows.rows).ok_or_else(|| damaged(cx, id))?;
             Ok(())
         });
         self.user_part_came(cx, id, part);
@@ -381,7 +418,8 @@ impl Accounts {
         }
         self.watches.add(log, id);
         if let Some(devices) = self.durable_devices(id) {
-            cx.tell_log(log, LogOp::Devices(id, devices));
+            let terms = self.terms(id, log);
+            cx.tell_log(log, LogOp::Devices(id, devices, terms));
         }
     }
 
@@ -410,8 +448,9 @@ impl Accounts {
     /// Tells the logs of a user that are in memory which devices it has now.
     pub(super) fn tell_watchers(&mut self, cx: &mut Cx, id: UserId) {
         let Some(devices) = self.durable_devices(id) else { return };
-        for log in &self.user(id).watched {
-            cx.tell_log(*log, LogOp::Devices(id, devices.clone()));
+        for log in self.user(id).watched.clone() {
+            let terms = self.terms(id, log);
+            cx.tell_log(log, LogOp::Devices(id, devices.clone(), terms));
         }
     }
 

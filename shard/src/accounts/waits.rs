@@ -5,6 +5,7 @@ use tern_storage::{LogId, Rows, Slot};
 use tern_wire::ids::{DeviceId, Phone, UserId};
 
 use super::delivery::Delivery;
+use super::relations::IfContact;
 use super::{Accounts, Cx, slot_of, slot_of_phone};
 use crate::admin::AdminResponse;
 use crate::held::Load;
@@ -58,6 +59,12 @@ pub(crate) enum GetFor {
 pub(crate) enum ScanFor {
     /// A user's devices.
     Devices(UserId, Load),
+    /// What a user has said of others.
+    Circle(UserId, Load),
+    /// How many contacts a user has, for an ask of this number of a log: to name so many more.
+    Contacts(UserId, LogId, u64, usize),
+    /// Whether somebody is a contact of a user's.
+    IsContact(UserId, IfContact),
     /// A user's logs, whose other members are told that the user is not as before.
     Peers(UserId),
     /// The groups of a user whose devices are not as before.
@@ -76,11 +83,13 @@ impl ScanFor {
     /// The slot whose owner answers somebody with what is read; `None`: nobody waits for it.
     pub(crate) fn answers_of(&self) -> Option<Slot> {
         match self {
-            Self::Inbox(user, ..) | Self::Logs(user, _) | Self::ChatSettings(user, ..) => {
-                Some(slot_of(*user))
-            }
+            Self::Inbox(user, ..)
+            | Self::Logs(user, _)
+            | Self::ChatSettings(user, ..)
+            | Self::Contacts(user, ..)
+            | Self::IsContact(user, _) => Some(slot_of(*user)),
             // What is read of a user who is held is told of by that.
-            Self::Devices(..) | Self::Reserved(_) => None,
+            Self::Devices(..) | Self::Circle(..) | Self::Reserved(_) => None,
             // Hints, which are harmless to lose.
             Self::Peers(_) | Self::Groups(_) => None,
         }
@@ -215,6 +224,14 @@ impl Accounts {
     pub(crate) fn scanned(&mut self, cx: &mut Cx, purpose: ScanFor, result: Result<Rows, Unreadable>) {
         match (purpose, result) {
             (ScanFor::Devices(user, load), result) => self.devices_read(cx, user, load, result),
+            (ScanFor::Circle(user, load), result) => self.circle_read(cx, user, load, result),
+            (ScanFor::Contacts(_, log, number, added), result) => {
+                let counted = result.map(|rows| rows.rows.len());
+                Self::contacts_counted(cx, log, number, added, counted);
+            }
+            (ScanFor::IsContact(user, ask), result) => {
+                self.if_contact(cx, user, ask, result.map(|rows| !rows.rows.is_empty()));
+            }
             (ScanFor::Reserved(user), Ok(rows)) => self.reserved_read(cx, user, rows.rows, rows.more),
             (ScanFor::Reserved(user), Err(_)) => self.reserved_unreadable(cx, user),
             (ScanFor::Peers(user), Ok(rows)) => self.peers_read(cx, user, &rows.rows, rows.more),

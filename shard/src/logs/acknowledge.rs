@@ -55,12 +55,17 @@ impl Logs {
         }
         let (head, slot) = (log.head, log.slot);
         let written = log.written_upto(author.user, log.marks_of(author.user).delivered.max(upto.delivered));
+        let hush = log.hush(id, author.user);
         let member = member_of(log, author.user);
         let Some(advance) = member.advance(author.device, told, head, has_others(id, author.user)) else {
             return cx.refuse(origin, REVOKED);
         };
         let Advance { position, marks: advanced, .. } = advance;
         member.delivered_bytes = member.delivered_bytes.max(written);
+        if advanced.is_some() {
+            member.tell(hush);
+        }
+        let told = member.told;
         if advance.changed {
             cx.put_lazily(slot, keys::member(id, author.user.get()), &member.record());
         }
@@ -68,7 +73,7 @@ impl Logs {
             self.release_room(cx, id, author.user);
         }
         mark(cx, slot, id, author.user, advance.unmarked);
-        let acknowledged = Acknowledged { origin, log: id, author, position, advanced };
+        let acknowledged = Acknowledged { origin, log: id, author, position, advanced, told };
         self.after_lazily(cx, After::Acknowledged(acknowledged));
         if advance.caught_up {
             self.look_when_quiet(cx, id);
@@ -77,14 +82,17 @@ impl Logs {
 
     /// A device has got further in a direct chat, durably: the members' owners are told, and the device.
     pub(super) fn acknowledged(&mut self, cx: &mut Cx, acknowledged: Acknowledged) {
-        let Acknowledged { origin, log, author, position, advanced } = acknowledged;
+        let Acknowledged { origin, log, author, position, advanced, told } = acknowledged;
         if let Some(position) = position {
             cx.tell_user(author.user, UserOp::Acknowledged(author.device, log, position));
         }
         if let Some((marks, is_read)) = advanced {
             let member = member_of(self.pinned(log), author.user);
             member.shown = member.shown.max(marks);
-            for user in members_of(log) {
+            let told = member.told_shown.max(told);
+            let tells = std::mem::replace(&mut member.told_shown, told) != told;
+            for user in members_of(log).filter(|user| *user == author.user || tells) {
+                let marks = if user == author.user { marks } else { told };
                 cx.tell_user(user, UserOp::Advanced(log, author, marks, is_read));
             }
         }

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use prost::Message as _;
 use tern_proto::v1;
 use tern_storage::records::{ChatSettingsRecord, ClientMessageRecord};
+use tern_storage::keys::Relation;
 use tern_storage::{Direction, Durable, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::group::Change;
-use tern_wire::ids::{ClientMessageId, Seq};
+use tern_wire::ids::{ClientMessageId, Seq, UserId};
 use tern_wire::message::timer_ms;
 use tern_wire::private::Private;
 
@@ -19,10 +20,11 @@ use super::schedule::scheduled;
 use super::{After, Cx, GetFor, Highest, Logs, REVOKED, ScanFor, UNKNOWN_USER, UNREADABLE};
 use crate::durable::{DurableHead, DurableSeq};
 use crate::effects::Stage;
+use crate::circle::privacy_record;
 use crate::entry::{Author, Entry, KIND_TIMER, fingerprint, log_of, members_of, peer_of};
 use crate::held::Load;
 use crate::limits::{GROUP_UNWRITTEN_MAX, LOG_WAITING_MAX};
-use crate::message::{LogOp, Send, Unreadable, UserOp, Watermarks};
+use crate::message::{LogOp, Said, Send, Unreadable, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Reply};
 
@@ -251,6 +253,9 @@ impl Logs {
             None if !log.exists => write_first(cx, log, &entry),
             None => {}
         }
+        if log.group.is_none() {
+            write_first_seen(cx, log, &entry);
+        }
         if let Some(reserved) = permits.reserved {
             write_reserved(cx, log, &entry, reserved);
         }
@@ -300,15 +305,21 @@ impl Logs {
         let log = self.pinned(entry.log);
         log.durable.advance(proof, entry.seq);
         log.show_rewritten();
-        log.trim_tail(limits.0, limits.1);
         let proven = log.durable.prove(entry.seq, entry.time_ms).expect("the head is at or above it now");
         cx.passed(entry.author, entry.client_id, Stage::Committed);
         if !is(Mutation::AcknowledgeEarly) {
-            cx.reply(asker, sent(entry.log, proven, entry.client_id, entry.expires_ms()));
+            let reply = sent(entry.log, proven, entry.client_id, entry.expires_ms());
+            if says_of_others(&entry) {
+                let said = Said { entry: entry.clone(), asker, reply };
+                cx.tell_user(entry.author.user, UserOp::Said(Box::new(said)));
+            } else {
+                cx.reply(asker, reply);
+            }
         }
         if !is(Mutation::PushEarly) {
             tell_members(cx, log, &entry);
         }
+        log.trim_tail(limits.0, limits.1);
         let (slot, is_group) = (log.slot, log.group.is_some());
         // Not before: a look that finds no row, for it is not there yet, would be the last one.
         if let Some(due_ms) = due_ms(&entry) {
@@ -369,8 +380,13 @@ fn sent(id: LogId, proof: DurableSeq, client_id: ClientMessageId, expires_ms: u6
 /// Tells the owners of those who hear an entry.
 fn tell_members(cx: &mut Cx, log: &Log, entry: &Arc<Entry>) {
     if log.group.is_none() {
-        for member in &log.members {
-            cx.tell_user(member.user, UserOp::Appended(entry.clone()));
+        // It is there: the newest durable entry was, until this one was durable.
+        let before = log.in_tail(Seq(entry.seq.0 - 1));
+        for member in log.members.iter().filter(|member| !entry.is_withheld_from(member.user)) {
+            // Of what was withheld before, its devices have not heard.
+            let lacks = before.is_some_and(|before| before.is_withheld_from(member.user));
+            let op = if lacks { UserOp::Grown(entry.clone()) } else { UserOp::Appended(entry.clone()) };
+            cx.tell_user(member.user, op);
         }
         return;
     }
@@ -378,7 +394,7 @@ fn tell_members(cx: &mut Cx, log: &Log, entry: &Arc<Entry>) {
     cx.tell_users(hears.map(|member| {
         // Who has come by it does not know where the log begins.
         let is_new = member.part.as_ref().is_some_and(|part| part.joined == entry.seq);
-        let op = if is_new { UserOp::Joined(entry.clone()) } else { UserOp::Appended(entry.clone()) };
+        let op = if is_new { UserOp::Grown(entry.clone()) } else { UserOp::Appended(entry.clone()) };
         (member.user, op)
     }));
 }
@@ -387,8 +403,19 @@ fn tell_members(cx: &mut Cx, log: &Log, entry: &Arc<Entry>) {
 fn write_first(cx: &mut Cx, log: &mut Log, first: &Entry) {
     (log.exists, log.created_ms) = (true, first.time_ms);
     cx.put(log.slot, keys::log(first.log), &log.record());
-    for member in members_of(first.log) {
+    for member in members_of(first.log).filter(|member| !first.is_withheld_from(*member)) {
         cx.put_bytes(log.slot, keys::membership(member.get(), first.log), &[]);
+    }
+}
+
+/// Writes that somebody is a member of a chat in which nothing was to be seen by them up to now, as far as is known.
+fn write_first_seen(cx: &mut Cx, log: &Log, entry: &Entry) {
+    let Some(before) = log.newest_of(log.head).filter(|before| before.is_withheld()) else { return };
+    let sees = |member: &&Member| {
+        before.is_withheld_from(member.user) && !entry.is_withheld_from(member.user)
+    };
+    for member in log.members.iter().filter(sees) {
+        cx.put_bytes(log.slot, keys::membership(member.user.get(), entry.log), &member.membership());
     }
 }
 
@@ -425,13 +452,48 @@ fn write_reserved(cx: &mut Cx, log: &mut Log, entry: &Entry, reserved: u64) {
     cx.put_bytes(slot, key, &peer.membership());
 }
 
-/// Writes apart what a user's private log says of a chat, for the list of chats.
+/// Writes apart what a user's private log says of a chat, for the list of chats, and of others.
 fn write_private(cx: &mut Cx, log: &Log, entry: &Entry) {
-    let (user, said) = (entry.author.user, Private::parse(&entry.body));
-    let Ok(Private::Chat(chat, settings)) = said else { return };
-    let v1::ChatSettings { archived, muted_until_ms, marked_unread, on_top, notify, .. } = settings;
-    let record = ChatSettingsRecord { archived, muted_until_ms, marked_unread, on_top, notify };
-    cx.put(log.slot, keys::chat_settings(user.get(), log_of(user, chat)), &record);
+    let user = entry.author.user;
+    match Private::parse(&entry.body) {
+        Ok(Private::Chat(chat, settings)) => {
+            let v1::ChatSettings { archived, muted_until_ms, marked_unread, on_top, notify, .. } = settings;
+            let record = ChatSettingsRecord { archived, muted_until_ms, marked_unread, on_top, notify };
+            cx.put(log.slot, keys::chat_settings(user.get(), log_of(user, chat)), &record);
+        }
+        Ok(Private::Contacts(contacts)) => {
+            for (other, is_one) in contacts {
+                write_relation(cx, log, user, Relation::Contact(other.get()), is_one);
+            }
+        }
+        Ok(Private::Blocked(other, is_blocked)) => {
+            write_relation(cx, log, user, Relation::Blocked(other.get()), is_blocked);
+        }
+        Ok(Private::Privacy(privacy)) => {
+            cx.put(log.slot, keys::relation(user.get(), Relation::Privacy), &privacy_record(privacy));
+        }
+        Ok(Private::Scheduled(..) | Private::Other) | Err(_) => {}
+    }
+}
+
+fn write_relation(cx: &mut Cx, log: &Log, user: UserId, relation: Relation, is_so: bool) {
+    let key = keys::relation(user.get(), relation);
+    if is_so {
+        cx.put_bytes(log.slot, key, &[]);
+    } else {
+        cx.delete(log.slot, key);
+    }
+}
+
+/// Whether the owner of a user must hear of an entry before anybody is told that it is durable: it says something of others.
+fn says_of_others(entry: &Entry) -> bool {
+    let says = |body: &[u8]| {
+        matches!(
+            Private::parse(body),
+            Ok(Private::Contacts(_) | Private::Blocked(..) | Private::Privacy(_))
+        )
+    };
+    matches!(entry.log, LogId::Private(_)) && says(&entry.body)
 }
 
 /// Writes what a later entry has made of one. Nothing is left of what was erased.
@@ -501,7 +563,8 @@ fn note_in_group(cx: &mut Cx, log: &mut Log, entry: &Entry) {
 /// What an entry behind the log's head means to the devices: its author's may have it, the others get a mark in their inboxes.
 fn note_in_devices(cx: &mut Cx, log: &mut Log, entry: &Entry) {
     let before = log.head;
-    for member in log.members.iter_mut().filter(|member| member.hears(entry.seq)) {
+    let hears = |member: &&mut Member| member.hears(entry.seq) && !entry.is_withheld_from(member.user);
+    for member in log.members.iter_mut().filter(hears) {
         for state in &mut member.devices {
             let is_author = Author { user: member.user, device: state.id } == entry.author;
             if is_author {

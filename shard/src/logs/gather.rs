@@ -54,7 +54,14 @@ impl Logs {
         if advance.changed {
             group.touch(number);
         }
-        group.acknowledged.push(Acknowledged { origin, log: id, author, position, advanced });
+        group.acknowledged.push(Acknowledged {
+            origin,
+            log: id,
+            author,
+            position,
+            advanced,
+            told: Watermarks::default(),
+        });
         // When each member has acknowledged twice, it is time.
         let is_time = group.acknowledged.len() >= GROUP_GATHERED_MIN.max(2 * group.members_made as usize);
         if !advance.unmarked.is_empty() {

@@ -46,6 +46,10 @@ pub(super) struct Group {
     pub(super) awaited: Vec<UserId>,
     /// Answers of those who are no members yet; `None`: there is no such user.
     pub(super) guests: Vec<(UserId, Option<Vec<DeviceId>>)>,
+    /// Who is asked whether they come, each by whom: their owners have not answered.
+    pub(super) consents: Vec<(UserId, UserId)>,
+    /// Somebody of them does not.
+    pub(super) is_declined: bool,
     /// What devices want that are not known yet.
     pub(super) newcomers: Vec<Newcomer>,
 }
@@ -106,7 +110,7 @@ const MADE: Refusal = refusal(Reason::ClientIdReused, "that group is there alrea
 impl Group {
     /// Nobody is asked for anything. What is gathered moves with the log.
     pub(super) fn is_still(&self) -> bool {
-        self.awaited.is_empty() && self.newcomers.is_empty()
+        self.awaited.is_empty() && self.consents.is_empty() && self.newcomers.is_empty()
     }
 
     pub(super) fn record(&self) -> GroupRecord {

@@ -14,6 +14,10 @@ use super::{After, Cx, Logs, REVOKED, UNKNOWN_USER, UNREADABLE, page_failed};
 use crate::entry::KIND_GROUP;
 use crate::limits::GROUP_NEWCOMERS_MAX;
 use crate::message::{LogOp, Permits, Pull, Send, Unreadable, UserOp};
+use crate::mutations::{Mutation, is};
+
+const DECLINED: Refusal =
+    Refusal::new(Reason::NotAllowed, "one of them lets only some take them into groups, or nobody");
 
 /// Whether a message is by somebody who comes by an invitation, or asks to be let in.
 pub(super) fn may_come(send: &Send) -> bool {
@@ -96,10 +100,13 @@ impl Logs {
 
     /// Appends that these come, if there are such users.
     fn append_with_guests(&mut self, cx: &mut Cx, id: LogId, send: Send, users: &[UserId], change: Change) {
+        let guests_declined = std::mem::take(&mut self.known(id).group().is_declined);
         let guests = &self.known(id).group().guests;
         let is_there =
             |user: &UserId| guests.iter().any(|(guest, devices)| guest == user && devices.is_some());
-        if users.iter().all(is_there) {
+        if guests_declined {
+            cx.refuse(send.asker, DECLINED);
+        } else if users.iter().all(is_there) {
             self.append_new(cx, id, send, Follows { change: Some(Box::new(change)), ..Follows::default() });
         } else {
             cx.refuse(send.asker, UNKNOWN_USER);
@@ -143,10 +150,21 @@ impl Logs {
         self.ask_guests(cx, id, vec![user], send)
     }
 
-    /// Asks for the devices of users. The message waits at the head of the queue.
+    /// Asks for the devices of users, and of those whom somebody else brings whether they come. The message waits at the head of the
+    /// queue.
     fn ask_guests(&mut self, cx: &mut Cx, id: LogId, users: Vec<UserId>, mut send: Box<Send>) -> Tried {
         send.permits.waits_for_guests = true;
-        self.known(id).sends.push_front(send);
+        let by = send.author.user;
+        let log = self.known(id);
+        log.sends.push_front(send);
+        let group = log.group();
+        group.is_declined = false;
+        let asks = |user: &&UserId| **user != by && group.invitations.may_decline(**user).is_err();
+        let asked: Vec<_> = users.iter().filter(asks).map(|user| (*user, by)).collect();
+        for (user, by) in &asked {
+            cx.tell_user(*user, UserOp::MayCome(id, *by));
+        }
+        group.consents = asked;
         for user in users {
             self.await_guest(cx, id, user);
         }
@@ -225,7 +243,9 @@ impl Logs {
 
     /// Somebody can't be read: what waits for that is refused.
     pub(super) fn guest_unreadable(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
-        self.known(id).group().awaited.retain(|awaited| *awaited != user);
+        let group = self.known(id).group();
+        group.awaited.retain(|awaited| *awaited != user);
+        group.consents.clear();
         for newcomer in self.newcomers_of(id, user) {
             turn_away(cx, id, newcomer, UNREADABLE);
         }
@@ -238,6 +258,28 @@ impl Logs {
 
     fn newcomers_of(&mut self, id: LogId, user: UserId) -> Vec<Newcomer> {
         self.known(id).group().newcomers.extract_if(.., |newcomer| newcomer.user() == user).collect()
+    }
+
+    /// Somebody has said whether they come.
+    pub(super) fn guest_answered(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        asked: (UserId, UserId),
+        comes: Result<bool, ()>,
+    ) {
+        // One that was forgotten, or is in doubt, asks again.
+        let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else { return };
+        let Some(group) = log.group.as_deref_mut() else { return };
+        let Some(place) = group.consents.iter().position(|consent| *consent == asked) else { return };
+        group.consents.swap_remove(place);
+        match comes {
+            Ok(comes) => {
+                group.is_declined |= !comes && !is(Mutation::BringAnybody);
+                self.guest_came(cx, id, asked.0);
+            }
+            Err(()) => self.guest_unreadable(cx, id, asked.0),
+        }
     }
 
     /// Goes on with what has waited for somebody.
@@ -254,6 +296,7 @@ impl Logs {
         }
         let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else { return };
         if log.group().awaited.is_empty()
+            && log.group().consents.is_empty()
             && let Some(mut send) = log.sends.pop_front_if(|send| send.permits.waits_for_guests)
         {
             send.permits.waits_for_guests = false;
@@ -267,7 +310,7 @@ impl Logs {
     /// What was asked for is over, and durable: nobody is watched any more.
     pub(super) fn part_from_guests(&mut self, cx: &mut Cx, id: LogId) {
         let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else { return };
-        let is_over = log.durable.seq() == log.head && log.sends.is_empty() && log.group().awaited.is_empty();
+        let is_over = log.durable.seq() == log.head && log.sends.is_empty() && log.group().is_still();
         if is_over {
             for user in std::mem::take(&mut log.group().watched) {
                 cx.tell_user(user, UserOp::Unwatch(id));

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use tern_storage::records::{LogRecord, MemberRecord, MembersRecord};
+use tern_storage::records::{LogRecord, MemberRecord, MembersRecord, ToldRecord};
 use tern_storage::{Direction, LogId, Row, Rows, ScanLimit, keys};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
@@ -14,7 +14,7 @@ use crate::durable::DurableHead;
 use crate::entry::{Entry, members_of};
 use crate::held::{Held, Load};
 use crate::limits::{GROUP_TAIL_MIN, LOG_WAITING_MAX};
-use crate::message::{LogOp, Unreadable, UserOp, Watermarks};
+use crate::message::{LogOp, Terms, TermsTold, Unreadable, UserOp, Watermarks};
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Undone;
 
@@ -130,6 +130,12 @@ impl Logs {
         let member = member_of(log, user);
         member.marks = Watermarks { delivered: Seq(record.delivered_upto), read: Seq(record.read_upto) };
         member.shown = member.marks;
+        let told = |told: ToldRecord| Watermarks {
+            delivered: Seq(told.delivered_upto),
+            read: Seq(told.read_upto),
+        };
+        member.told = record.told.map_or(member.marks, told);
+        member.told_shown = member.told;
         member.take_stored(record.positions);
         member.wrote = record.wrote.then_some(Seq(0));
         member.delivered_bytes = record.delivered_bytes;
@@ -143,6 +149,7 @@ impl Logs {
         id: LogId,
         user: UserId,
         devices: Option<Vec<DeviceId>>,
+        terms: Terms,
     ) {
         // Whoever forgets a log says so, but word may be on its way; a doubted one asks again.
         let Some(log) = self.logs.get_mut(&id).filter(|log| !log.held.is_doubted()) else { return };
@@ -157,12 +164,24 @@ impl Logs {
         let first = !is_known && !member.devices_known;
         member.devices_known = true;
         member.lives = devices.is_some();
+        member.terms = terms;
         // Whether the log exists may not be known yet, so only a log that was read says that there is nothing.
         member.set_devices(&devices.unwrap_or_default(), !is_known || exists);
         if first {
             self.part_came(cx, id, Ok(()));
         } else if exists && is_known {
             self.mark_new_devices(cx, id, user);
+        }
+    }
+
+    /// What a member of a direct chat says of the other is not as before. Whoever has said so is told when it holds here.
+    pub(super) fn terms_came(&mut self, cx: &mut Cx, id: LogId, user: UserId, told: TermsTold) {
+        let TermsTold { terms, then } = told;
+        if let Some(member) = self.logs.get_mut(&id).and_then(|log| log.member(user)) {
+            member.terms = terms;
+        }
+        if let Some((asker, reply)) = then {
+            cx.reply(asker, reply);
         }
     }
 

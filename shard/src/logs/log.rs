@@ -5,10 +5,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tern_storage::records::{DevicePosition, LogRecord, MemberRecord};
+use tern_storage::records::{DevicePosition, LogRecord, MemberRecord, ToldRecord};
 use tern_storage::{LogId, Slot};
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
-use tern_wire::message::is_message;
+use tern_wire::message::{Deed, is_message};
 
 use super::group::{Group, Part};
 use super::room;
@@ -16,7 +16,7 @@ use crate::durable::DurableHead;
 use crate::entry::{Author, Entry, Fate, members_of, peer_of};
 use crate::held::{Held, Load};
 use crate::limits::{AHEAD_MS_MAX, QUIET_TIMES_MAX};
-use crate::message::{LogOp, Send, Watermarks};
+use crate::message::{LogOp, Send, Terms, Watermarks};
 use crate::mutations::{Mutation, is};
 
 /// One log.
@@ -75,6 +75,12 @@ pub(super) struct Member {
     pub(super) marks: Watermarks,
     /// How far it has got durably: nothing else is shown.
     pub(super) shown: Watermarks,
+    /// In a direct chat: how far the peer may know that it has got.
+    pub(super) told: Watermarks,
+    /// The same, durably.
+    pub(super) told_shown: Watermarks,
+    /// In a direct chat: what it has said of the peer.
+    pub(super) terms: Terms,
     /// The first entry known to be the member's, 0 if the store says that there is one; `None`: it has written nothing.
     pub(super) wrote: Option<Seq>,
     /// Bytes of all its bodies in the log.
@@ -92,6 +98,15 @@ pub(super) struct Member {
     pub(super) stored: Vec<DevicePosition>,
     /// Its part in a group; `None` in a direct chat.
     pub(super) part: Option<Box<Part>>,
+}
+
+/// What is not told the peer of a member.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Hush {
+    /// Anything.
+    all: bool,
+    /// How far it has read.
+    reads: bool,
 }
 
 /// A device of a member.
@@ -239,7 +254,11 @@ impl Log {
         let position = self.device(author)?.position;
         let head = self.visible_to(author.user, self.head);
         let visible = || self.tail.iter().rev().skip_while(|entry| entry.seq > head);
-        let lacked = || visible().take_while(|entry| entry.seq > position);
+        // What it is not shown leaves no mark.
+        let lacked = || {
+            let beyond = visible().take_while(|entry| entry.seq > position);
+            beyond.filter(|entry| !entry.is_withheld_from(author.user))
+        };
         if lacked().any(|entry| entry.author != author) {
             return Some(Lacked::Others);
         }
@@ -256,7 +275,8 @@ impl Log {
     /// How far all but one have got, durably: the peer, or all others who are members of the group.
     pub(super) fn shown_of_others(&self, id: LogId, user: UserId) -> Watermarks {
         match peer_of(id, user) {
-            Some(peer) => self.shown_of(peer),
+            Some(peer) if peer == user => self.shown_of(user),
+            Some(peer) => self.seen_member(peer).map(|peer| peer.told_shown).unwrap_or_default(),
             None => {
                 let head = self.durable.seq();
                 let others = self.members.iter().filter(|member| member.user != user && member.is_present());
@@ -264,6 +284,21 @@ impl Log {
                 others.map(|member| member.shown).fold(all, Watermarks::min)
             }
         }
+    }
+
+    /// What the members of a direct chat are not told of each other.
+    pub(super) fn hush(&self, id: LogId, author: UserId) -> Hush {
+        let Some(member) = self.seen_member(author) else { return Hush::default() };
+        let peer = peer_of(id, author).and_then(|peer| self.seen_member(peer));
+        let hides = |member: &Member| member.terms.hides_reads;
+        Hush { all: member.terms.blocks, reads: hides(member) || peer.is_some_and(hides) }
+    }
+
+    /// Whether the peer in a direct chat is not to see what somebody sends. What erases it may erase.
+    fn withholds(&self, id: LogId, author: UserId, kind: i32) -> bool {
+        let peer = peer_of(id, author).and_then(|peer| self.seen_member(peer));
+        let blocks = peer.is_some_and(|peer| peer.terms.blocks) && !is(Mutation::ShowBlocked);
+        blocks && Deed::of(kind) != Some(Deed::Delete)
     }
 
     /// How far a member has got, durably or not.
@@ -317,13 +352,16 @@ impl Log {
     pub(super) fn next_entry(&mut self, id: LogId, send: Send, now_ms: u64, ends_ms: u64) -> Entry {
         let Send { author, client_id, kind, body, envelope, .. } = send;
         let (seq, time_ms) = (self.head.next(), self.next_time_ms(now_ms));
-        let counts = is_message(kind);
+        let withheld = self.withholds(id, author.user, kind);
+        let counts = is_message(kind) && !withheld;
         self.messages += u64::from(counts);
-        let by_timer = if counts && self.timer_ms > 0 { time_ms.saturating_add(self.timer_ms) } else { 0 };
-        let fate = Fate { expires_ms: ends_ms.max(by_timer), ..Fate::default() };
+        let ends = is_message(kind) && self.timer_ms > 0;
+        let by_timer = if ends { time_ms.saturating_add(self.timer_ms) } else { 0 };
+        let fate = Fate { expires_ms: ends_ms.max(by_timer), withheld, ..Fate::default() };
         let (sender_bytes, other_bytes, sender_messages) = match self.group {
             Some(_) => (0, 0, 0),
-            None => self.count_written(author.user, body.len(), counts),
+            // What the peer does not see does not wait for it.
+            None => self.count_written(author.user, if withheld { 0 } else { body.len() }, counts),
         };
         Entry {
             log: id,
@@ -441,6 +479,9 @@ impl Member {
             devices_known: false,
             marks: Watermarks::default(),
             shown: Watermarks::default(),
+            told: Watermarks::default(),
+            told_shown: Watermarks::default(),
+            terms: Terms::default(),
             wrote: None,
             written: 0,
             messages: 0,
@@ -487,7 +528,20 @@ impl Member {
             positions: known.collect(),
             wrote: self.wrote.is_some(),
             delivered_bytes: self.delivered_bytes,
+            told: (self.part.is_none() && self.told != self.marks).then_some(ToldRecord {
+                delivered_upto: self.told.delivered.0,
+                read_upto: self.told.read.0,
+            }),
             ..MemberRecord::default()
+        }
+    }
+
+    /// Has the peer know how far it has got, but for what it is not told.
+    pub(super) fn tell(&mut self, hush: Hush) {
+        let Watermarks { delivered, read } = self.marks;
+        if !hush.all || is(Mutation::TellBlocked) {
+            self.told.delivered = delivered;
+            self.told.read = if hush.reads { self.told.read } else { read };
         }
     }
 

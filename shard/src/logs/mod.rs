@@ -120,7 +120,11 @@ impl Logs {
     /// Something is asked of a log, or told to it.
     pub(crate) fn told(&mut self, cx: &mut Cx, id: LogId, op: LogOp) {
         match op {
-            LogOp::Devices(user, devices) => return self.devices_known(cx, id, user, devices),
+            LogOp::Devices(user, devices, terms) => {
+                return self.devices_known(cx, id, user, devices, terms);
+            }
+            LogOp::Comes(user, by, comes) => return self.guest_answered(cx, id, (user, by), comes),
+            LogOp::Terms(user, told) => return self.terms_came(cx, id, user, *told),
             LogOp::Unreadable(user, why) => return self.member_unreadable(cx, id, user, why),
             LogOp::Permit(ask, answer) => return self.permitted(cx, id, ask, answer),
             _ => {}
@@ -164,7 +168,11 @@ impl Logs {
             LogOp::Cut => self.cut(cx, id),
             LogOp::Due(due) => self.fall_due(cx, id, due),
             LogOp::Dispatched(dispatched) => self.dispatched(cx, *dispatched),
-            LogOp::Devices(..) | LogOp::Unreadable(..) | LogOp::Permit(..) => {
+            LogOp::Devices(..)
+            | LogOp::Terms(..)
+            | LogOp::Comes(..)
+            | LogOp::Unreadable(..)
+            | LogOp::Permit(..) => {
                 unreachable!("taken before the log is looked at")
             }
         }
@@ -187,6 +195,8 @@ impl Logs {
             | LogOp::Dispatched(..)
             | LogOp::DevicesChanged(..)
             | LogOp::Devices(..)
+            | LogOp::Terms(..)
+            | LogOp::Comes(..)
             | LogOp::Unreadable(..)
             | LogOp::Permit(..) => {}
         }

@@ -24,8 +24,10 @@ impl Logs {
     ) {
         let log = self.known(id);
         let Some(peer) = peer_of(id, reader) else { return cx.refuse(origin, UNKNOWN_USER) };
-        let shown = Shown { name: log.has_written(peer) && log.has_written(reader), phone: true };
-        if by_phone || log.has_written(peer) {
+        let is_known = log.has_written(peer);
+        let name = is_known && log.has_written(reader);
+        let shown = Shown { to: reader, by_phone_alone: !is_known, name, phone: true };
+        if by_phone || is_known {
             cx.tell_user(peer, UserOp::Describe(origin, shown));
         } else {
             cx.refuse(origin, UNKNOWN_USER);
@@ -46,7 +48,10 @@ impl Logs {
             return cx.refuse(origin, UNKNOWN_GROUP);
         }
         match log.seen_member(user) {
-            Some(_) => cx.tell_user(user, UserOp::Describe(origin, Shown { name: true, phone: false })),
+            Some(_) => {
+                let shown = Shown { to: reader, by_phone_alone: false, name: true, phone: false };
+                cx.tell_user(user, UserOp::Describe(origin, shown));
+            }
             None => cx.refuse(origin, UNKNOWN_USER),
         }
     }
@@ -80,7 +85,8 @@ impl Logs {
     pub(super) fn member_changed(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
         let Some(peer) = peer_of(id, user) else { return };
         let log = self.known(id);
-        if log.has_written(peer) && log.has_written(user) {
+        let blocks = log.seen_member(user).is_some_and(|member| member.terms.blocks);
+        if log.has_written(peer) && log.has_written(user) && !blocks {
             cx.tell_user(peer, UserOp::PersonChanged(user));
         }
     }

@@ -33,7 +33,9 @@ impl Log {
     /// The newest durable entry that a device did not write itself, as far as is known: never one before it.
     fn newest_of_others(&self, device: Author) -> Seq {
         let durable = self.visible_to(device.user, self.durable.seq());
-        let others = |entry: &&Arc<Entry>| entry.seq <= durable && entry.author != device;
+        let others = |entry: &&Arc<Entry>| {
+            entry.seq <= durable && entry.author != device && !entry.is_withheld_from(device.user)
+        };
         match (self.tail.iter().rev().find(others), self.tail.front()) {
             (Some(entry), _) => entry.seq,
             (None, Some(oldest)) => Seq(oldest.seq.0 - 1).min(durable),
@@ -70,9 +72,13 @@ impl Logs {
     fn tell_group_again(&mut self, cx: &mut Cx, id: LogId, of_taken: impl Fn(&UserId) -> bool) {
         let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else { return };
         let asked: Vec<_> = log.group().watched.iter().copied().filter(&of_taken).collect();
+        let consents: Vec<_> = log.group().consents.iter().copied().filter(|(user, _)| of_taken(user)).collect();
         let members: Vec<_> = log.members.iter().map(|member| member.user).filter(&of_taken).collect();
         for user in asked {
             cx.tell_user(user, UserOp::Watch(id));
+        }
+        for (user, by) in consents {
+            cx.tell_user(user, UserOp::MayCome(id, by));
         }
         for user in members {
             self.stands(cx, id, user);

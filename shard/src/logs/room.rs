@@ -5,14 +5,19 @@ use bytes::Bytes;
 use prost::Message as _;
 use tern_storage::records::MembershipRecord;
 use tern_storage::{LogId, keys};
-use tern_wire::errors::Refusal;
+use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{Seq, UserId};
+use tern_wire::message::Deed;
+use tern_wire::private::Private;
 
 use super::append::Tried;
 use super::{Cx, Log, Logs, Member};
-use crate::entry::{Entry, peer_of};
+use crate::entry::{Entry, KIND_PRIVATE, peer_of};
 use crate::limits::{CHECKPOINT_BYTES, CHECKPOINTS_MAX, WAITING_FREE_BYTES, WAITING_STEP_BYTES};
-use crate::message::{Reserve, Send, UserOp};
+use crate::message::{Named, Reserve, Send, UserOp};
+
+const BLOCKED: Refusal = Refusal::new(Reason::Blocked, "one blocks that person: end that first");
+const ONESELF: Refusal = Refusal::new(Reason::InvalidArgument, "one can't name oneself");
 
 /// What had been written up to an entry that is no longer in memory.
 #[derive(Clone, Copy, Debug)]
@@ -109,8 +114,38 @@ impl Log {
         (member.written, others, member.messages)
     }
 
+    /// Whether somebody may say something at all: whom one blocks, one does not write to. What erases one's own may come.
+    fn bars(&self, send: &Send) -> Result<(), Refusal> {
+        let author = send.author.user;
+        let blocks = self.seen_member(author).is_some_and(|member| member.terms.blocks);
+        if blocks && Deed::of(send.kind) != Some(Deed::Delete) {
+            return Err(BLOCKED);
+        }
+        if send.kind != KIND_PRIVATE {
+            return Ok(());
+        }
+        match Private::parse(&send.body) {
+            Ok(Private::Blocked(other, _)) if other == author => Err(ONESELF),
+            Ok(Private::Contacts(people)) if people.iter().any(|(user, _)| *user == author) => Err(ONESELF),
+            _ => Ok(()),
+        }
+    }
+
     fn is_first_to_stranger(&self, author: UserId, peer: UserId) -> bool {
         peer != author && self.members.iter().all(|member| member.wrote.is_none())
+    }
+}
+
+/// How many more people an entry of a private log names.
+fn named(id: LogId, send: &Send) -> Option<Named> {
+    let said = matches!(id, LogId::Private(_)).then(|| Private::parse(&send.body))?;
+    match said {
+        Ok(Private::Contacts(contacts)) => {
+            let added = contacts.iter().filter(|(_, is_one)| *is_one).count();
+            (added > 0).then_some(Named::Contacts(added))
+        }
+        Ok(Private::Blocked(_, true)) => Some(Named::Blocked),
+        _ => None,
     }
 }
 
@@ -127,6 +162,10 @@ impl Logs {
         if matches!(id, LogId::Group(_)) {
             return self.append_in_group(cx, id, send);
         }
+        if let Err(refusal) = self.known(id).bars(&send) {
+            cx.refuse(send.asker, refusal);
+            return Tried::Settled;
+        }
         let Some((user, ask)) = self.lacks(cx, id, &mut send) else {
             return self.append_considered(cx, id, send, None);
         };
@@ -141,8 +180,11 @@ impl Logs {
         let log = self.known(id);
         let author = send.author.user;
         let peer = peer_of(id, author)?;
-        let limited = cx.limits().strangers_per_hour_max > 0 && !send.permits.stranger;
-        let ask = if limited && log.is_first_to_stranger(author, peer) {
+        let names = if send.permits.granted { None } else { named(id, send) };
+        let limited = cx.limits().strangers_per_hour_max > 0 && !send.permits.granted;
+        let ask = if let Some(named) = names {
+            (author, UserOp::MayName(id, number, named))
+        } else if limited && log.is_first_to_stranger(author, peer) {
             (author, UserOp::MayWriteToStranger(id, number))
         } else {
             let max = cx.limits().waiting_bytes_max;
@@ -173,7 +215,7 @@ impl Logs {
         let Some(mut send) = log.sends.pop_front_if(asked) else { return };
         send.permits.asked = None;
         match answer {
-            Ok(None) => send.permits.stranger = true,
+            Ok(None) => send.permits.granted = true,
             Ok(reserved) => send.permits.reserved = reserved,
             Err(refusal) => {
                 cx.refuse(send.asker, refusal);

@@ -47,6 +47,8 @@ pub(crate) struct Acknowledged {
     pub(super) position: Option<Seq>,
     /// Its user's watermarks, if they have risen, and whether there is more that its other devices are to know as read.
     pub(super) advanced: Option<(Watermarks, bool)>,
+    /// In a direct chat: how far the peer may know that it has got.
+    pub(super) told: Watermarks,
 }
 
 /// What a get of a log's is for. For a later load than this one it is too old.

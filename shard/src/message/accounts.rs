@@ -9,7 +9,7 @@ use tern_wire::request::{Link, Lookup, Pin, Refresh, Rename, Verify};
 use super::{Glance, Page, Send, Watermarks};
 use crate::entry::{Author, Entry};
 use crate::network::Network;
-use crate::reply::{Origin, Place, Reply};
+use crate::reply::{Asker, Origin, Place, Reply};
 
 /// What is asked of a network's owner: may it? If so, the phone's owner goes on.
 #[derive(Debug)]
@@ -105,8 +105,10 @@ pub enum UserOp {
     Stands(Box<Standing>),
     /// An entry of a log of the user is durable.
     Appended(Arc<Entry>),
-    /// The user has come into a group by this entry, which is durable.
-    Joined(Arc<Entry>),
+    /// The same, where the devices were not told of all before it: the user has come into a group by it, or what was before is withheld.
+    Grown(Arc<Entry>),
+    /// What the user has said of others, or of what they may see, is durable.
+    Said(Box<Said>),
     /// All others in a group of the user have got so far, durably.
     OthersAdvanced(LogId, Watermarks),
     /// A device of the user has a log up to an entry, and knows what was read of it, durably.
@@ -120,6 +122,11 @@ pub enum UserOp {
     Introduce(Box<Glance>),
     /// May the user write to somebody who has not written? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this number.
     MayWriteToStranger(LogId, u64),
+    /// May this one take the user into a group? Answered by [`LogOp::Comes`](super::LogOp::Comes).
+    MayCome(LogId, UserId),
+    /// May the user name so many more people as contacts, or as blocked? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this
+    /// number.
+    MayName(LogId, u64, Named),
     /// May more wait for the user in a log?
     Reserve(Reserve),
     /// A log has given back what it had reserved for the user.
@@ -140,8 +147,11 @@ impl UserOp {
             | Self::Advanced(log, ..)
             | Self::OthersAdvanced(log, _)
             | Self::MayWriteToStranger(log, _)
+            | Self::MayName(log, ..)
+            | Self::MayCome(log, _)
             | Self::Released(log) => Some(*log),
-            Self::Appended(entry) | Self::Joined(entry) => Some(entry.log),
+            Self::Appended(entry) | Self::Grown(entry) => Some(entry.log),
+            Self::Said(said) => Some(said.entry.log),
             Self::Reserve(reserve) => Some(reserve.log),
             Self::Stands(standing) => Some(standing.log),
             Self::Page(_, page) => Some(page.log),
@@ -195,6 +205,8 @@ impl UserOp {
             | Self::Describe(..)
             | Self::Introduce(_)
             | Self::MayWriteToStranger(..)
+            | Self::MayName(..)
+            | Self::MayCome(..)
             | Self::Reserve(_) => true,
             Self::Detach(..)
             | Self::Leave(..)
@@ -208,7 +220,8 @@ impl UserOp {
             | Self::SentAgain(..)
             | Self::Stands(_)
             | Self::Appended(_)
-            | Self::Joined(_)
+            | Self::Grown(_)
+            | Self::Said(_)
             | Self::Acknowledged(..)
             | Self::Advanced(..)
             | Self::OthersAdvanced(..)
@@ -267,9 +280,33 @@ pub struct Reserve {
     pub wanted: u64,
 }
 
+/// How many people somebody names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Named {
+    /// As contacts.
+    Contacts(usize),
+    /// One, as blocked.
+    Blocked,
+}
+
+/// An entry of a user's private log that says something of others.
+#[derive(Debug)]
+pub struct Said {
+    /// The entry.
+    pub entry: Arc<Entry>,
+    /// Who is answered when what it says holds.
+    pub asker: Asker,
+    /// With what.
+    pub reply: Reply,
+}
+
 /// What of a person may be shown to the one who asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shown {
+    /// To whom.
+    pub to: UserId,
+    /// Who asks has nothing of the person but the phone.
+    pub by_phone_alone: bool,
     /// The display name.
     pub name: bool,
     /// The phone.

@@ -9,7 +9,7 @@ use tern_wire::message::Envelope;
 
 use super::{Unreadable, Watermarks};
 use crate::entry::{Author, Entry};
-use crate::reply::{Asker, Origin, Scheduled};
+use crate::reply::{Asker, Origin, Reply, Scheduled};
 
 /// What is asked of a log's owner, or told to it.
 #[derive(Debug)]
@@ -54,11 +54,15 @@ pub enum LogOp {
     Recover(UserId),
     /// A member is not as before: the other one is told, if both have written.
     Changed(UserId),
-    /// The answer to an ask for the message at the head of the queue: that it may go to a stranger (`None`), or how many bytes
-    /// may wait for its peer.
+    /// The answer to an ask for the message at the head of the queue: that it may go to a stranger, or name more people (`None`); or how
+    /// many bytes may wait for its peer.
     Permit(u64, Result<Option<u64>, Refusal>),
-    /// The devices of a member; `None` if there is no such user.
-    Devices(UserId, Option<Vec<DeviceId>>),
+    /// The devices of a member; `None` if there is no such user. And what it says of the other member of a direct chat.
+    Devices(UserId, Option<Vec<DeviceId>>, Terms),
+    /// What a member of a direct chat says of the other is not as before.
+    Terms(UserId, Box<TermsTold>),
+    /// Somebody lets themselves be taken into a group by this one, or not; `Err`: that can't be read.
+    Comes(UserId, UserId, Result<bool, ()>),
     /// A member can't be read: for now, or ever.
     Unreadable(UserId, Unreadable),
     /// The devices of a member of a group are not as before; `None`: there is no such user any more.
@@ -85,6 +89,8 @@ impl LogOp {
             | Self::DevicesChanged(..)
             | Self::Permit(..)
             | Self::Devices(..)
+            | Self::Terms(..)
+            | Self::Comes(..)
             | Self::Unreadable(..) => false,
         }
     }
@@ -107,6 +113,8 @@ impl LogOp {
             | Self::Dispatched(..)
             | Self::Permit(..)
             | Self::Devices(..)
+            | Self::Terms(..)
+            | Self::Comes(..)
             | Self::Unreadable(..)
             | Self::DevicesChanged(..) => false,
         }
@@ -114,8 +122,33 @@ impl LogOp {
 
     /// Whether the log has asked for it: it is taken also while the log waits for nothing else.
     pub fn is_answer(&self) -> bool {
-        matches!(self, Self::Permit(..) | Self::Devices(..) | Self::Unreadable(..))
+        matches!(
+            self,
+            Self::Permit(..)
+                | Self::Devices(..)
+                | Self::Terms(..)
+                | Self::Comes(..)
+                | Self::Unreadable(..)
+        )
     }
+}
+
+/// What a member of a direct chat has said of the other.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Terms {
+    /// It blocks the other.
+    pub blocks: bool,
+    /// It does not tell what it reads, and is not told.
+    pub hides_reads: bool,
+}
+
+/// Such, as they are from here on.
+#[derive(Debug)]
+pub struct TermsTold {
+    /// What they are.
+    pub terms: Terms,
+    /// Who has said so, and is answered when they hold.
+    pub then: Option<(Asker, Reply)>,
 }
 
 /// What has become of a message that was scheduled.
@@ -186,8 +219,8 @@ impl std::fmt::Debug for Send {
 /// What a message has been allowed by the owners of its users, and what was asked last. Its log fills it in.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Permits {
-    /// It may go to somebody who has not written.
-    pub(crate) stranger: bool,
+    /// It may go to somebody who has not written; in a private log, name more people.
+    pub(crate) granted: bool,
     /// So many bytes may wait for the peer.
     pub(crate) reserved: Option<u64>,
     /// The number of the ask under way.

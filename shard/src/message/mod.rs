@@ -11,10 +11,12 @@ use tern_storage::{LogId, Slot};
 use tern_wire::ids::{Phone, UserId};
 
 pub use self::accounts::{
-    Attach, InboxAsk, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Shown, Standing, UserOp,
+    Attach, InboxAsk, Named, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Said, Shown, Standing, UserOp,
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
-pub use self::logs::{Claim, Dispatched, Glancer, LogOp, Permits, Pull, ReadHistory, Send, Want};
+pub use self::logs::{
+    Claim, Dispatched, Glancer, LogOp, Permits, Pull, ReadHistory, Send, Terms, TermsTold, Want,
+};
 use crate::network::Network;
 use crate::reply::ConnId;
 use crate::slots::CoreId;

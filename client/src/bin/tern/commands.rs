@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tern_client::{Client, Error, Event, Events, HistoryPage, Message, Options, Person, Reason};
+use tern_client::{Client, Error, Event, Events, HistoryPage, Kind, Message, Options, Person, Reason};
 use tokio::time::Instant;
 
 use crate::asker::{self, Asker};
@@ -387,7 +387,7 @@ pub fn history_local(profile: &ProfileArgs, with: &Who, which: Page, json: bool)
     let more = if forwards { last != 0 && last < log.top } else { first > 1 };
     let (head, delivered_upto, read_upto) = (log.top, log.others_delivered, log.others_read);
     let hidden = store.hidden(chat.user_id)?;
-    let messages = messages.into_iter().filter(|message| !hidden.has(message.seq)).collect();
+    let messages = messages.into_iter().filter(|message| message.kind != Kind::Withheld && !hidden.has(message.seq)).collect();
     let page = HistoryPage { messages, more, head, delivered_upto, read_upto };
     let gone = store.gone(chat.user_id, GONE_MAX)?;
     let gone = shown::beside(&page, after.or(before).unwrap_or(0), forwards, gone);

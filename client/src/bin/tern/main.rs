@@ -12,6 +12,7 @@ mod commands;
 mod groups;
 mod methods;
 mod output;
+mod people;
 mod private;
 mod profile;
 mod register;
@@ -117,6 +118,8 @@ enum Command {
     Talk(talk::Talk),
     #[command(flatten)]
     Own(private::Own),
+    #[command(flatten)]
+    People(people::People),
     #[command(flatten)]
     Later(schedule::Later),
     /// Print a page of a chat, oldest first: the newest messages, or those beside a seq; with --json one object for the page
@@ -250,6 +253,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         }
         Command::Talk(talk) => talk::run(profile, talk, json).await,
         Command::Own(own) => private::run(profile, own, json).await,
+        Command::People(people) => people::run(profile, people, json).await,
         Command::Later(later) => schedule::run(profile, later, json).await,
         Command::History { who, before, after, limit, local } => {
             let page = Page { before, after, limit };

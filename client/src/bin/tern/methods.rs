@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tern_client::{Cause, Client, Error, Kept, NewMessage, Person, Reason, Standing, Status};
+use tern_client::{Cause, Client, Error, Kept, Kind, NewMessage, Person, Reason, Standing, Status};
 use tokio::time::{Instant, timeout_at};
 
 use crate::shown::{self, TEXT_BYTES_MAX};
@@ -190,6 +190,10 @@ impl Session {
             "set_chat" | "star" | "hide" | "starred" => {
                 let method = method.to_owned();
                 Box::pin(async move { session.own(&method, params).await })
+            }
+            "contacts" | "set_contacts" | "block" | "blocked" | "privacy" | "set_privacy" => {
+                let method = method.to_owned();
+                Box::pin(async move { session.people(&method, params).await })
             }
             "schedule" | "scheduled" | "unschedule" => {
                 let method = method.to_owned();
@@ -417,7 +421,7 @@ impl Session {
         let page = self.client.history(chat.user_id, from, forwards, limit).await;
         let mut page = self.why(page).await?;
         let hidden = self.client.hidden(chat.user_id).await?;
-        page.messages.retain(|message| !hidden.has(message.seq));
+        page.messages.retain(|message| message.kind != Kind::Withheld && !hidden.has(message.seq));
         let gone = self.client.gone(chat.user_id, GONE_MAX).await?;
         let gone = shown::beside(&page, from, forwards, gone);
         Ok(shown::page_json(&chat, &page, &gone))

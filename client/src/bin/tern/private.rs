@@ -9,6 +9,7 @@ use tern_client::{ChatSettings, Dispatched, FOR_EVER_MS, Message, Notify, Privat
 
 use crate::commands::{self, ask, print_lines};
 use crate::methods::{Failure, Session, parse, who};
+use crate::people;
 use crate::profile::ProfileArgs;
 use crate::shown::{clean_line, time_of};
 use crate::who::Who;
@@ -161,6 +162,13 @@ pub fn json(message: &Message) -> Value {
             json!({ "draft": { "chat": chat, "text": String::from_utf8_lossy(&text), "about": about } })
         }
         Some(Private::Setting(name, _)) => json!({ "setting": name }),
+        Some(Private::Contacts(contacts)) => {
+            json!({ "contacts": contacts.iter().map(people::contact_json).collect::<Vec<_>>() })
+        }
+        Some(Private::Blocked(user, is_blocked)) => {
+            json!({ "blocked": { "user_id": user, "is_blocked": is_blocked } })
+        }
+        Some(Private::Privacy(privacy)) => json!({ "privacy": people::privacy_json(&privacy) }),
         Some(Private::Scheduled(at_ms, later)) => {
             json!({ "scheduled": crate::schedule::json(message.seq, at_ms, &later) })
         }
@@ -216,6 +224,11 @@ pub fn text(message: &Message) -> String {
         Some(Private::Hidden(chat, seqs, _)) => format!("(hidden: {} messages of @{chat})", seqs.len()),
         Some(Private::Draft(chat, ..)) => format!("(a draft to @{chat})"),
         Some(Private::Setting(name, _)) => format!("(setting {})", clean_line(&name)),
+        Some(Private::Contacts(contacts)) => format!("(contacts: {} were named)", contacts.len()),
+        Some(Private::Blocked(user, is_blocked)) => {
+            format!("({} @{user})", if is_blocked { "blocked" } else { "blocked no more:" })
+        }
+        Some(Private::Privacy(_)) => "(privacy settings)".to_owned(),
         Some(Private::Scheduled(at_ms, later)) => {
             format!("(scheduled for {}, to @{})", time_of(at_ms), later.chat)
         }

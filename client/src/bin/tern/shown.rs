@@ -193,6 +193,7 @@ pub fn special(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Group => Some("(the group was changed)"),
         Kind::Lost => Some("✗ lost by damage to the server's data"),
+        Kind::Withheld => Some("(from somebody whom you blocked then)"),
         Kind::Unknown => Some("(of a kind that this version can't show)"),
         _ => None,
     }
@@ -295,6 +296,7 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
     match message.kind {
         Kind::Text | Kind::Edit | Kind::Reaction => insert_body(&mut object, &message.body),
         Kind::Lost => drop(object.insert("lost".into(), true.into())),
+        Kind::Withheld => drop(object.insert("withheld".into(), true.into())),
         Kind::Group => {
             let change = message.change().map_or(Value::Null, |change| change_json(&change));
             object.insert("group".into(), change);
@@ -331,6 +333,7 @@ pub fn message_of(chat: u64, value: &Value) -> Message {
         (true, ..) => Kind::Lost,
         (_, true, _) => Kind::Unknown,
         (.., Some(_)) => Kind::Group,
+        _ if is("withheld") => Kind::Withheld,
         _ if value.get("private").is_some() => Kind::Private,
         _ => value["kind"].as_str().and_then(talk::kind_of_name).unwrap_or_default(),
     };
@@ -561,6 +564,8 @@ pub fn event_text(event: &Event, around: &Around) -> Option<String> {
         Event::Disconnected { why, retry_in, .. } => {
             format!("not connected: {}; again in {:.1} s", clean_line(why), retry_in.as_secs_f64())
         }
+        // From somebody whom one blocked then: nothing to see.
+        Event::Message(message) if message.kind == Kind::Withheld => return None,
         Event::Message(message) => {
             let time = time_of(message.time_ms);
             match (&around.sender, message.own) {

@@ -392,7 +392,7 @@ pub fn text(message: &Message) -> String {
         }),
         Kind::Timer => timer_text(message),
         Kind::Private => crate::private::text(message),
-        Kind::Text | Kind::Group | Kind::Lost | Kind::Unknown => text_of(&message.body),
+        Kind::Text | Kind::Group | Kind::Lost | Kind::Withheld | Kind::Unknown => text_of(&message.body),
     }
 }
 

@@ -120,9 +120,10 @@ impl<S: Tables> Records<S> {
             return Ok(());
         }
         let Some(private) = Private::of_body(&row.body) else { return Ok(()) };
-        let key = private.key(row.seq);
-        if self.tables.private_seq(&key)?.is_none_or(|seq| seq < row.seq) {
-            self.change(Change::Private(&key, row.seq))?;
+        for key in private.keys(row.seq) {
+            if self.tables.private_seq(&key)?.is_none_or(|seq| seq < row.seq) {
+                self.change(Change::Private(&key, row.seq))?;
+            }
         }
         Ok(())
     }

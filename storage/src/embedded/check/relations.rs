@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 
 use super::Report;
-use crate::keys::{self, Key, LogId};
+use crate::keys::{self, Key, LogId, Relation};
 use crate::records::{
-    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LogRecord, MemberRecord,
-    MembersRecord, NumberRecord, PhoneRecord, UserRecord,
+    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LastSeenRecord, LogRecord,
+    MemberRecord, MembersRecord, NumberRecord, PhoneRecord, PrivacyRecord, UserRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -89,6 +89,15 @@ impl Relations {
             'a' => {
                 ChatSettingsRecord::decode(value).ok()?;
                 keys::log_of(key).map(drop)
+            }
+            'r' => {
+                match Relation::of(key)? {
+                    Relation::Privacy => drop(PrivacyRecord::decode(value).ok()?),
+                    Relation::LastSeen => drop(LastSeenRecord::decode(value).ok()?),
+                    Relation::Blocked(_) | Relation::Contact(_) => {}
+                }
+                self.named_users.insert(user()?);
+                Some(())
             }
             'u' => {
                 UserRecord::decode(value).ok()?;

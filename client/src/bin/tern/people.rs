@@ -1,0 +1,274 @@
+//! Whom one knows, whom one blocks, and what others may see of one: as commands, as methods, as JSON.
+
+use std::process::ExitCode;
+
+use clap::{Subcommand, ValueEnum};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tern_client::{Audience, Contact, Privacy};
+
+use crate::commands::{self, ask, print_lines};
+use crate::methods::{Failure, Session, parse};
+use crate::private::YesOrNo;
+use crate::profile::ProfileArgs;
+use crate::shown::clean_line;
+use crate::who::Who;
+
+/// Other people, as one sees them and is seen by them.
+#[derive(Subcommand)]
+pub enum People {
+    /// Print one's contacts, as far as this profile has heard; or name one, on all of one's devices
+    Contacts {
+        /// Whom to name
+        #[arg(requires = "what")]
+        who: Option<Who>,
+        /// What one calls them
+        #[arg(long, group = "what")]
+        name: Option<String>,
+        /// They are none of one's contacts any more
+        #[arg(long, group = "what")]
+        remove: bool,
+    },
+    /// Block somebody: what they send is shown to nobody, and they learn nothing. Without WHO, print whom one blocks
+    Block {
+        /// Whom
+        who: Option<Who>,
+    },
+    /// Block somebody no more: what comes from then on is shown
+    Unblock {
+        /// Whom
+        who: Who,
+    },
+    /// Say what others may see of one, and do, on all of one's devices; what is not said stays. Prints how it is then
+    Privacy {
+        /// Who sees when one was here last
+        #[arg(long, value_name = "WHOM")]
+        last_seen: Option<Whom>,
+        /// Who sees that one is here
+        #[arg(long, value_name = "WHOM")]
+        online: Option<Whom>,
+        /// Who sees one's picture
+        #[arg(long, value_name = "WHOM")]
+        picture: Option<Whom>,
+        /// Who sees what one says of oneself
+        #[arg(long, value_name = "WHOM")]
+        about: Option<Whom>,
+        /// Who may take one into a group
+        #[arg(long, value_name = "WHOM")]
+        groups: Option<Whom>,
+        /// Who finds one by one's number
+        #[arg(long, value_name = "WHOM")]
+        found_by_phone: Option<Whom>,
+        /// Whether in direct chats others are told what one has read, and one is told what they have
+        #[arg(long, value_name = "YES_OR_NO")]
+        read_receipts: Option<YesOrNo>,
+    },
+}
+
+/// An audience.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Whom {
+    Everyone,
+    Contacts,
+    Nobody,
+}
+
+const SETTINGS: [&str; 6] = ["last_seen", "online", "picture", "about", "groups", "found_by_phone"];
+
+/// Does one of these.
+pub async fn run(profile: &ProfileArgs, people: People, json: bool) -> commands::Done {
+    let (method, params) = match people {
+        People::Contacts { who: None, .. } => ("contacts", Map::new()),
+        People::Contacts { who: Some(who), name, remove } => {
+            let mut contact = who.params();
+            contact.extend([
+                ("name".to_owned(), name.unwrap_or_default().into()),
+                ("is_one".to_owned(), (!remove).into()),
+            ]);
+            ("set_contacts", Map::from_iter([("contacts".to_owned(), json!([contact]))]))
+        }
+        People::Block { who: None } => ("blocked", Map::new()),
+        People::Block { who: Some(who) } => ("block", with(who, "is_blocked", true)),
+        People::Unblock { who } => ("block", with(who, "is_blocked", false)),
+        People::Privacy { last_seen, online, picture, about, groups, found_by_phone, read_receipts } => {
+            let said = [last_seen, online, picture, about, groups, found_by_phone];
+            let mut params = Map::new();
+            for (setting, whom) in SETTINGS.into_iter().zip(said) {
+                params.extend(whom.map(|whom| (setting.to_owned(), name_of(whom).into())));
+            }
+            let said = read_receipts.map(|said| Value::from(said == YesOrNo::Yes));
+            params.extend(said.map(|said| ("read_receipts".to_owned(), said)));
+            (if params.is_empty() { "privacy" } else { "set_privacy" }, params)
+        }
+    };
+    let answer = ask(profile, method, params.into()).await?;
+    print_lines(&answer, json, lines);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn with(who: Who, key: &str, value: bool) -> Map<String, Value> {
+    let mut params = who.params();
+    params.insert(key.to_owned(), value.into());
+    params
+}
+
+fn name_of(whom: Whom) -> &'static str {
+    match whom {
+        Whom::Everyone => "everyone",
+        Whom::Contacts => "contacts",
+        Whom::Nobody => "nobody",
+    }
+}
+
+fn lines(answer: &Value) -> Vec<String> {
+    if let Some(contacts) = answer["contacts"].as_array() {
+        let line = |contact: &Value| {
+            format!("@{} {}", contact["chat"], clean_line(contact["name"].as_str().unwrap_or_default()))
+        };
+        return contacts.iter().map(line).collect();
+    }
+    if let Some(blocked) = answer["blocked"].as_array() {
+        return blocked.iter().map(|user| format!("@{user}")).collect();
+    }
+    match answer.as_object() {
+        Some(settings) if settings.contains_key("last_seen") => {
+            let value = |value: &Value| match value {
+                Value::Bool(true) => "yes".to_owned(),
+                Value::Bool(false) => "no".to_owned(),
+                value => value.as_str().unwrap_or_default().to_owned(),
+            };
+            settings.iter().map(|(key, said)| format!("{} {}", key.replace('_', "-"), value(said))).collect()
+        }
+        _ => vec!["done".to_owned()],
+    }
+}
+
+/// A contact, for programs.
+pub fn contact_json(contact: &Contact) -> Value {
+    json!({ "chat": contact.user_id, "name": contact.name, "is_one": contact.is_one })
+}
+
+/// What others may see of one, and do, for programs.
+pub fn privacy_json(privacy: &Privacy) -> Value {
+    let Privacy { last_seen, online, picture, about, groups, found_by_phone, hides_reads } = *privacy;
+    let name = |audience| match audience {
+        Audience::Everyone => "everyone",
+        Audience::Contacts => "contacts",
+        Audience::Nobody => "nobody",
+    };
+    json!({
+        "last_seen": name(last_seen), "online": name(online), "picture": name(picture), "about": name(about),
+        "groups": name(groups), "found_by_phone": name(found_by_phone), "read_receipts": !hides_reads,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetContacts {
+    contacts: Vec<SetContact>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetContact {
+    chat: Option<u64>,
+    phone: Option<String>,
+    #[serde(default)]
+    name: String,
+    #[serde(default = "yes")]
+    is_one: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Block {
+    chat: Option<u64>,
+    phone: Option<String>,
+    #[serde(default = "yes")]
+    is_blocked: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetPrivacy {
+    last_seen: Option<String>,
+    online: Option<String>,
+    picture: Option<String>,
+    about: Option<String>,
+    groups: Option<String>,
+    found_by_phone: Option<String>,
+    read_receipts: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+fn yes() -> bool {
+    true
+}
+
+fn audience(said: Option<String>, before: Audience) -> Result<Audience, Failure> {
+    match said.as_deref() {
+        None => Ok(before),
+        Some("everyone") => Ok(Audience::Everyone),
+        Some("contacts") => Ok(Audience::Contacts),
+        Some("nobody") => Ok(Audience::Nobody),
+        Some(_) => Err(Failure::Params("who it is for is everyone, contacts or nobody".to_owned())),
+    }
+}
+
+impl Session {
+    /// Methods about other people.
+    pub async fn people(&self, method: &str, params: Value) -> Result<Value, Failure> {
+        match method {
+            "contacts" => {
+                let Nothing {} = parse(params)?;
+                let contacts = self.client.contacts().await?;
+                Ok(json!({ "contacts": contacts.iter().map(contact_json).collect::<Vec<_>>() }))
+            }
+            "set_contacts" => {
+                let SetContacts { contacts } = parse(params)?;
+                let mut named = Vec::with_capacity(contacts.len());
+                for SetContact { chat, phone, name, is_one } in contacts {
+                    named.push(Contact { user_id: self.number(chat, phone).await?, name, is_one });
+                }
+                self.why(self.client.set_contacts(&named).await).await?;
+                Ok(json!({ "named": named.len() }))
+            }
+            "block" => {
+                let Block { chat, phone, is_blocked } = parse(params)?;
+                let user_id = self.number(chat, phone).await?;
+                let sent = self.why(self.client.block(user_id, is_blocked).await).await?;
+                Ok(json!({ "seq": sent.seq, "time_ms": sent.time_ms }))
+            }
+            "blocked" => {
+                let Nothing {} = parse(params)?;
+                Ok(json!({ "blocked": self.client.blocked().await? }))
+            }
+            "privacy" => {
+                let Nothing {} = parse(params)?;
+                Ok(privacy_json(&self.client.privacy().await?))
+            }
+            "set_privacy" => self.set_privacy(parse(params)?).await,
+            _ => Err(Failure::Method),
+        }
+    }
+
+    /// What is not said stays as this profile has heard it.
+    async fn set_privacy(&self, said: SetPrivacy) -> Result<Value, Failure> {
+        let before = self.client.privacy().await?;
+        let SetPrivacy { last_seen, online, picture, about, groups, found_by_phone, read_receipts } = said;
+        let privacy = Privacy {
+            last_seen: audience(last_seen, before.last_seen)?,
+            online: audience(online, before.online)?,
+            picture: audience(picture, before.picture)?,
+            about: audience(about, before.about)?,
+            groups: audience(groups, before.groups)?,
+            found_by_phone: audience(found_by_phone, before.found_by_phone)?,
+            hides_reads: read_receipts.map_or(before.hides_reads, |told| !told),
+        };
+        self.why(self.client.set_privacy(privacy).await).await?;
+        Ok(privacy_json(&privacy))
+    }
+}

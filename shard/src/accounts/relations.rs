@@ -1,0 +1,178 @@
+//! What a user has said of others, where it matters: to whom something is shown, who may do something, and what the user's direct
+//! chats must know.
+
+use tern_storage::keys::{self, Relation};
+use tern_storage::{Direction, KeyRange, LogId, ScanLimit};
+use tern_wire::errors::{Reason, Refusal};
+use tern_wire::ids::UserId;
+use tern_wire::private::Private;
+
+use super::users::Ask;
+use super::waits::ScanFor;
+use super::{Accounts, Cx};
+use crate::circle::{Concern, Verdict};
+use crate::entry::peer_of;
+use crate::limits::{BLOCKED_MAX, CONTACTS_MAX};
+use crate::message::{LogOp, Named, Said, Shown, Terms, TermsTold, Unreadable, UserOp};
+use crate::mutations::{Mutation, is};
+use crate::reply::{Asker, Origin, Reply};
+
+const TOO_MANY_BLOCKED: Refusal = Refusal::new(Reason::TooManyPeople, "as many people are blocked as may be");
+const TOO_MANY_CONTACTS: Refusal = Refusal::new(Reason::TooManyPeople, "as many people are contacts as may be");
+/// Of one who is not there, and of one who does not want to be found: in the same words.
+pub(super) const UNKNOWN_USER: Refusal = Refusal::new(Reason::UnknownUser, "there is no such user");
+const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the contacts can't be read");
+
+/// What is done for somebody if they are a contact of a user, and otherwise not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum IfContact {
+    /// Say who the user is.
+    Describe(Origin, Shown),
+    /// Take the user into a group.
+    Come(LogId, UserId),
+}
+
+impl IfContact {
+    /// Who may be one.
+    fn other(&self) -> UserId {
+        match self {
+            Self::Describe(_, shown) => shown.to,
+            Self::Come(_, by) => *by,
+        }
+    }
+}
+
+impl Accounts {
+    /// What a user says of others is durable. Whoever has said so is told when those who must know do.
+    pub(super) fn said(&mut self, cx: &mut Cx, id: UserId, said: Box<Said>) {
+        if self.users.contains(id) {
+            // What is being read of the user may be older.
+            return self.ask_user(cx, id, Ask::Said(said));
+        }
+        cx.reply(said.asker, said.reply);
+    }
+
+    /// The same, of a user who is known.
+    pub(super) fn hear(&mut self, cx: &mut Cx, id: UserId, Said { entry, asker, reply }: Said) {
+        let Ok(private) = Private::parse(&entry.body) else { return cx.reply(asker, reply) };
+        let user = self.user(id);
+        user.circle.say(&private);
+        if is(Mutation::ConfirmBlockEarly) {
+            cx.reply(asker, reply);
+            return;
+        }
+        let mut then = Some((asker, reply));
+        match private {
+            Private::Blocked(other, _) => {
+                let log = LogId::direct(id.get(), other.get());
+                if user.watched.contains(&log) {
+                    self.tell_terms(cx, id, log, then.take());
+                }
+            }
+            Private::Privacy(_) => {
+                let logs = user.watched.clone();
+                for log in logs.into_iter().filter(|log| matches!(log, LogId::Direct(..))) {
+                    self.tell_terms(cx, id, log, None);
+                }
+            }
+            _ => {}
+        }
+        if let Some((asker, reply)) = then {
+            cx.reply(asker, reply);
+        }
+    }
+
+    fn tell_terms(
+        &mut self,
+        cx: &mut Cx,
+        id: UserId,
+        log: LogId,
+        then: Option<(Asker, Reply)>,
+    ) {
+        let told = TermsTold { terms: self.terms(id, log), then };
+        cx.tell_log(log, LogOp::Terms(id, Box::new(told)));
+    }
+
+    /// What a user says of the other member of a direct chat.
+    pub(super) fn terms(&mut self, id: UserId, log: LogId) -> Terms {
+        let LogId::Direct(..) = log else { return Terms::default() };
+        let circle = &self.user(id).circle;
+        let blocks = peer_of(log, id).is_some_and(|peer| circle.blocks(peer));
+        Terms { blocks, hides_reads: circle.hides_reads() }
+    }
+
+    /// Whether a user may name so many more people.
+    pub(super) fn may_name(&mut self, cx: &mut Cx, id: UserId, log: LogId, number: u64, named: Named) {
+        match named {
+            Named::Blocked => {
+                let is_full = self.user(id).circle.blocked() >= BLOCKED_MAX;
+                let answer = if is_full { Err(TOO_MANY_BLOCKED) } else { Ok(None) };
+                cx.tell_log(log, LogOp::Permit(number, answer));
+            }
+            Named::Contacts(added) => {
+                let limit = ScanLimit { rows: CONTACTS_MAX, bytes: usize::MAX };
+                let purpose = ScanFor::Contacts(id, log, number, added);
+                cx.scan(keys::contacts(id.get()), Direction::Forwards, limit, purpose);
+            }
+        }
+    }
+
+    /// Whether somebody may take a user into a group.
+    pub(super) fn may_come(&mut self, cx: &mut Cx, id: UserId, log: LogId, by: UserId) {
+        let comes = match self.lets(id, by, Concern::Groups) {
+            Verdict::Yes => true,
+            Verdict::No => false,
+            Verdict::IfContact => return Self::ask_if_contact(cx, id, IfContact::Come(log, by)),
+        };
+        cx.tell_log(log, LogOp::Comes(id, by, Ok(comes)));
+    }
+
+    /// So many people are contacts of a user who is about to name more.
+    pub(super) fn contacts_counted(
+        cx: &mut Cx,
+        log: LogId,
+        number: u64,
+        added: usize,
+        rows: Result<usize, Unreadable>,
+    ) {
+        let answer = match rows {
+            Ok(rows) if rows + added > CONTACTS_MAX => Err(TOO_MANY_CONTACTS),
+            Ok(_) => Ok(None),
+            Err(_) => Err(UNREADABLE),
+        };
+        cx.tell_log(log, LogOp::Permit(number, answer));
+    }
+
+    /// Whether somebody may do something, as a user who is known has said.
+    pub(super) fn lets(&mut self, id: UserId, other: UserId, concern: Concern) -> Verdict {
+        if other == id { Verdict::Yes } else { self.user(id).circle.lets(other, concern) }
+    }
+
+    /// Asks the store whether somebody is a contact of a user's.
+    pub(super) fn ask_if_contact(cx: &mut Cx, id: UserId, ask: IfContact) {
+        let key = keys::relation(id.get(), Relation::Contact(ask.other().get()));
+        let one = ScanLimit { rows: 1, bytes: usize::MAX };
+        cx.scan(KeyRange::of_key(&key), Direction::Forwards, one, ScanFor::IsContact(id, ask));
+    }
+
+    /// Somebody is a contact of a user's, or is not.
+    pub(super) fn if_contact(
+        &mut self,
+        cx: &mut Cx,
+        id: UserId,
+        ask: IfContact,
+        is_one: Result<bool, Unreadable>,
+    ) {
+        match (ask, is_one) {
+            (IfContact::Describe(origin, shown), Ok(true)) => {
+                let shown = Shown { by_phone_alone: false, ..shown };
+                self.ask_user(cx, id, Ask::Told(UserOp::Describe(origin, shown)));
+            }
+            (IfContact::Describe(origin, _), Ok(false)) => cx.refuse(origin, UNKNOWN_USER),
+            (IfContact::Describe(origin, _), Err(_)) => cx.refuse(origin, UNREADABLE),
+            (IfContact::Come(log, by), is_one) => {
+                cx.tell_log(log, LogOp::Comes(id, by, is_one.map_err(|_| ())));
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What somebody has said of what others may see, and do, holds, whoever asks by whatever way.
+
+#![allow(clippy::print_stdout, reason = "it says how a fault was found")]
+
+#[allow(dead_code, reason = "the node serves other tests as well")]
+mod node;
+
+use fastrand::Rng;
+use node::{Link, Node};
+use prost::Message as _;
+use tern_proto::v1::{
+    self, Audience, Kind, Reason, client_frame::Request, lookup::By, private::What, server_frame::Message,
+};
+use tern_shard::admin::Provisioned;
+use tern_shard::limits::Limits;
+use tern_storage::memory::Memory;
+
+const PRIVATE: u64 = 1 << 43;
+
+struct World {
+    rng: Rng,
+    store: Memory,
+    node: Node,
+    requests: u64,
+}
+
+struct Person {
+    who: Provisioned,
+    link: Link,
+}
+
+impl Person {
+    fn id(&self) -> u64 {
+        self.who.user.get()
+    }
+}
+
+fn limits() -> Limits {
+    Limits { logs_cached_max: 0, users_cached_max: 0, lazy_ms: 0, ..Limits::default() }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let store = Memory::new();
+        let node = Node::start(&store, 3, &limits(), 1_000_000);
+        Self { rng: Rng::with_seed(seed), store, node, requests: 10 }
+    }
+
+    fn person(&mut self, number: u32) -> Person {
+        let who = self.node.provision(&format!("+1555{number:04}"), &mut self.rng);
+        let link = self.come(&who);
+        Person { who, link }
+    }
+
+    fn come(&mut self, who: &Provisioned) -> Link {
+        let link = self.node.log_in(0, &who.access_token);
+        self.node.request(link, 3, Request::Resume(v1::Resume::default()));
+        self.node.settle(&mut self.rng);
+        self.node.receive(link);
+        link
+    }
+
+    /// All that was said is durable, and nothing of it is in memory.
+    fn restart(&mut self, people: &mut [&mut Person]) {
+        let now_ms = self.node.now_ms;
+        self.node = Node::start(&self.store, 3, &limits(), now_ms);
+        for person in people {
+            person.link = self.come(&person.who);
+        }
+    }
+
+    fn ask(&mut self, by: &Person, request: Request) -> Result<Message, Reason> {
+        self.requests += 1;
+        self.node.request(by.link, self.requests, request);
+        self.node.settle(&mut self.rng);
+        let frames = self.node.receive(by.link).expect("it stands");
+        let answer = frames.into_iter().find(|frame| frame.id == self.requests).expect("it is answered");
+        match answer.message.expect("it says something") {
+            Message::Refused(refused) => Err(refused.reason()),
+            message => Ok(message),
+        }
+    }
+
+    fn say(&mut self, by: &Person, what: What) -> Result<(), Reason> {
+        let body = v1::Private { what: Some(what) }.encode_to_vec().into();
+        let (client_id, kind) = (self.requests, Kind::Private.into());
+        let send = v1::Send { chat: PRIVATE, client_id, body, kind, ..v1::Send::default() };
+        self.ask(by, Request::Send(send)).map(drop)
+    }
+
+    fn write(&mut self, by: &Person, chat: u64) -> Result<u64, Reason> {
+        let send =
+            v1::Send { chat, client_id: self.requests, body: "hear me".into(), ..v1::Send::default() };
+        match self.ask(by, Request::Send(send))? {
+            Message::Sent(sent) => Ok(sent.seq),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn knows(&mut self, by: &Person, whom: &Person, off: bool) {
+        let contact = v1::Contact { user_id: whom.id(), name: "a friend".into(), off };
+        let contacts = What::Contacts(v1::Contacts { contacts: vec![contact] });
+        self.say(by, contacts).expect("they may be named");
+    }
+
+    fn group(&mut self, by: &Person, members: Vec<u64>) -> Result<(), Reason> {
+        let group = v1::GroupMade { name: "friends".to_owned(), members, ..v1::GroupMade::default() };
+        let create = v1::CreateGroup { client_id: self.requests, group: Some(group) };
+        self.ask(by, Request::CreateGroup(create)).map(drop)
+    }
+
+    fn find(&mut self, by: &Person, whom: &Person) -> Result<u64, Reason> {
+        let by_phone = By::Phone(whom.who.phone.as_str().to_owned());
+        match self.ask(by, Request::Lookup(v1::Lookup { by: Some(by_phone), group: 0 }))? {
+            Message::Person(person) => Ok(person.user_id),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn marks(&mut self, by: &Person, whom: &Person) -> (u64, u64) {
+        let history = v1::History { chat: whom.id(), ..v1::History::default() };
+        match self.ask(by, Request::History(history)) {
+            Ok(Message::HistoryPage(page)) => (page.delivered_upto, page.read_upto),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn read(&mut self, by: &Person, whom: &Person, upto: u64) {
+        let acknowledge = v1::Acknowledge { chat: whom.id(), delivered_upto: upto, read_upto: upto };
+        self.ask(by, Request::Acknowledge(acknowledge)).expect("it is there");
+    }
+}
+
+fn privacy(groups: Audience, found_by_phone: Audience) -> What {
+    let (groups, found_by_phone) = (groups.into(), found_by_phone.into());
+    What::Privacy(v1::Privacy { groups, found_by_phone, ..v1::Privacy::default() })
+}
+
+fn live(seed: u64) {
+    let mut world = World::new(seed);
+    let [mut ann, mut bob, mut cat] = [1, 2, 3].map(|number| world.person(number));
+    let blocked = |off| What::Blocked(v1::Blocked { user_id: 0, off });
+    world.group(&ann, vec![bob.id(), cat.id()]).expect("at the beginning everybody may");
+
+    world.say(&bob, privacy(Audience::Contacts, Audience::Contacts)).expect("he may say so");
+    assert_eq!(world.group(&ann, vec![cat.id(), bob.id()]), Err(Reason::NotAllowed));
+    assert_eq!(world.find(&ann, &bob), Err(Reason::UnknownUser));
+    world.knows(&bob, &ann, false);
+    world.restart(&mut [&mut ann, &mut bob, &mut cat]);
+    world.group(&ann, vec![bob.id()]).expect("she is a contact");
+    assert_eq!(world.find(&ann, &bob), Ok(bob.id()));
+    assert_eq!(world.find(&cat, &bob), Err(Reason::UnknownUser));
+    assert_eq!(world.find(&bob, &bob), Ok(bob.id()), "oneself one finds");
+
+    // Who is blocked may not, contact or not; that a phone was found before stays so.
+    let of_ann = What::Blocked(v1::Blocked { user_id: ann.id(), off: false });
+    world.say(&bob, of_ann).expect("he may say so");
+    assert_eq!(world.group(&ann, vec![bob.id()]), Err(Reason::NotAllowed));
+    assert_eq!(world.find(&ann, &bob), Ok(bob.id()));
+    world
+        .say(&bob, What::Blocked(v1::Blocked { user_id: ann.id(), off: true }))
+        .expect("he may end that");
+    world.group(&ann, vec![bob.id()]).expect("she is not blocked any more");
+    world.knows(&bob, &ann, true);
+    assert_eq!(world.group(&ann, vec![bob.id()]), Err(Reason::NotAllowed));
+
+    world.say(&bob, privacy(Audience::Nobody, Audience::Nobody)).expect("he may say so");
+    assert_eq!(world.find(&ann, &bob), Err(Reason::UnknownUser));
+    assert_eq!(world.group(&cat, vec![bob.id()]), Err(Reason::NotAllowed));
+    world.group(&bob, vec![ann.id()]).expect("he may take in others");
+    // To whom one has written, one is known.
+    world.write(&bob, ann.id()).expect("he may write");
+    assert_eq!(world.find(&ann, &bob), Ok(bob.id()));
+    world.say(&bob, privacy(Audience::Everyone, Audience::Everyone)).expect("he may say so");
+    world.group(&cat, vec![bob.id()]).expect("everybody may again");
+
+    // What can't be.
+    assert_eq!(world.say(&bob, blocked(false)), Err(Reason::InvalidArgument), "nobody is named");
+    let itself = What::Blocked(v1::Blocked { user_id: bob.id(), off: false });
+    assert_eq!(world.say(&bob, itself), Err(Reason::InvalidArgument), "one can't block oneself");
+    let oneself = v1::Contact { user_id: bob.id(), ..v1::Contact::default() };
+    let contacts = What::Contacts(v1::Contacts { contacts: vec![oneself] });
+    assert_eq!(world.say(&bob, contacts), Err(Reason::InvalidArgument));
+    let unknown = What::Privacy(v1::Privacy { online: 7, ..v1::Privacy::default() });
+    assert_eq!(world.say(&bob, unknown), Err(Reason::InvalidArgument));
+}
+
+#[test]
+fn settings_hold_for_contacts_strangers_and_those_who_are_blocked() {
+    (1..30).for_each(live);
+}
+
+#[test]
+fn who_hides_what_they_read_is_not_told_what_others_read_either() {
+    for seed in 1..30 {
+        let mut world = World::new(seed);
+        let [mut ann, mut bob] = [1, 2].map(|number| world.person(number));
+        world.write(&ann, bob.id()).expect("it is taken");
+        world.read(&bob, &ann, 1);
+        assert_eq!(world.marks(&ann, &bob), (1, 1));
+        let hides = |hides_reads| What::Privacy(v1::Privacy { hides_reads, ..v1::Privacy::default() });
+        world.say(&bob, hides(true)).expect("he may say so");
+        world.write(&ann, bob.id()).expect("it is taken");
+        world.read(&bob, &ann, 2);
+        assert_eq!(world.marks(&ann, &bob), (2, 1), "that it has come is told, that it is read is not");
+        world.write(&bob, ann.id()).expect("it is taken");
+        world.read(&ann, &bob, 3);
+        assert_eq!(world.marks(&bob, &ann), (3, 0), "and he is not told of hers");
+        world.restart(&mut [&mut ann, &mut bob]);
+        assert_eq!((world.marks(&ann, &bob), world.marks(&bob, &ann)), ((2, 1), (3, 0)));
+        world.say(&bob, hides(false)).expect("he may say so");
+        world.write(&ann, bob.id()).expect("it is taken");
+        world.read(&bob, &ann, 4);
+        assert_eq!(world.marks(&ann, &bob), (4, 4));
+    }
+}
+
+#[test]
+fn as_many_are_blocked_as_may_be() {
+    let mut world = World::new(1);
+    let mut ann = world.person(1);
+    for number in 1..=tern_shard::limits::BLOCKED_MAX as u64 {
+        world.node.tick(700);
+        let blocked = v1::Blocked { user_id: number, off: false };
+        world.say(&ann, What::Blocked(blocked)).expect("so many may be");
+    }
+    world.restart(&mut [&mut ann]);
+    let one_more = What::Blocked(v1::Blocked { user_id: 5_000, off: false });
+    assert_eq!(world.say(&ann, one_more.clone()), Err(Reason::TooManyPeople));
+    world.say(&ann, What::Blocked(v1::Blocked { user_id: 7, off: true })).expect("one may go");
+    world.say(&ann, one_more).expect("there is room for one");
+}
+
+#[cfg(feature = "mutations")]
+#[test]
+fn each_fault_is_found() {
+    node::find_each_fault("shard/tests/privacy.rs", live);
+}
