@@ -55,6 +55,10 @@ pub(crate) enum Call {
     },
     /// What needs no server.
     Local(Local),
+    Show {
+        shows: v1::Subscribe,
+        answer: Answer<()>,
+    },
     Flush {
         answer: Answer<()>,
     },
@@ -195,6 +199,7 @@ impl Driver {
             Some(Call::Ask { request, answer }) => (Waiter::Message(answer), Ask::Request(request)),
             Some(Call::LookUpMember { request, answer }) => (Waiter::Person(answer), Ask::Request(request)),
             Some(Call::History { request, answer }) => (Waiter::Page(answer), Ask::History(request)),
+            Some(Call::Show { shows, answer }) => (Waiter::Done(answer), Ask::Show(shows)),
             Some(Call::Flush { answer }) => (Waiter::Done(answer), Ask::Flush),
             Some(Call::Local(local)) => return Turn::Local(local),
             Some(Call::Close { answer }) => {

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::machine::Progress;
 use crate::machine::rows::Person;
 use crate::message::{Kind, Message};
+use crate::presence::Doing;
 
 /// Something has happened. Messages of one person come in the order of their seqs; each comes again after a restart until
 /// the application has asked for the next event, and only then the server is told that it has arrived.
@@ -93,6 +94,24 @@ pub enum Event {
         device_id: u32,
         /// What it is called.
         device_name: String,
+    },
+    /// Somebody whom this device shows is here, or is not. Without a connection nothing is known of that.
+    Presence {
+        /// Who.
+        user_id: u64,
+        /// Whether they are here; `None`: not for one to know, or not known.
+        online: Option<bool>,
+        /// When they were here last, in ms since the Unix epoch; 0: likewise, or they are here.
+        last_seen_ms: u64,
+    },
+    /// Somebody does something just now. It is over when that is said, or when nothing more was heard of it for 6 seconds.
+    Activity {
+        /// In which chat.
+        chat: u64,
+        /// Who.
+        sender: u64,
+        /// What.
+        doing: Doing,
     },
     /// The session has ended for good: nothing follows.
     SessionEnded(Reason),

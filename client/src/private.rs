@@ -170,9 +170,7 @@ impl Private {
                 let contacts = contacts.into_iter().map(Contact::into_wire).collect();
                 What::Contacts(v1::Contacts { contacts })
             }
-            Self::Blocked(user_id, is_blocked) => {
-                What::Blocked(v1::Blocked { user_id, off: !is_blocked })
-            }
+            Self::Blocked(user_id, is_blocked) => What::Blocked(v1::Blocked { user_id, off: !is_blocked }),
             Self::Privacy(privacy) => What::Privacy(privacy.to_wire()),
             Self::Scheduled(at_ms, message) => {
                 What::Scheduled(v1::Scheduled { at_ms, send: Some(send_of(message)) })
@@ -189,9 +187,7 @@ impl Private {
     /// The same for all that it says.
     pub(crate) fn keys(&self, seq: u64) -> Vec<String> {
         match self {
-            Self::Contacts(contacts) => {
-                contacts.iter().map(|contact| contact_key(contact.user_id)).collect()
-            }
+            Self::Contacts(contacts) => contacts.iter().map(|contact| contact_key(contact.user_id)).collect(),
             other => vec![other.key(seq)],
         }
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use profiles::Profile;
+use profiles::{Listener, Profile};
 use serde_json::{Value, json};
 use tern_client::Event;
 use tern_testkit::Ternd;
@@ -368,6 +368,8 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "set_contacts" => json!({ "contacts": [{ "phone": "+15550002", "name": "B." }] }),
             "block" => json!({ "phone": "+15550002", "is_blocked": false }),
             "set_privacy" => json!({ "groups": "contacts" }),
+            "show" => json!({ "chats": [5] }),
+            "act" => json!({ "phone": "+15550002", "doing": "typing" }),
             "schedule" => json!({ "phone": "+15550002", "text": "hello", "at_ms": 1u64 << 50 }),
             "unschedule" => json!({ "seq": 1 }),
             "set_pin" => json!({ "pin": "2468" }),
@@ -419,9 +421,31 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     let own = ["new_link", "invite", "preview", "join", "set_chat", "star", "starred", "hide", "set_pin"];
     let later = ["schedule", "scheduled", "unschedule"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
-    let people = ["contacts", "set_contacts", "block", "blocked", "privacy", "set_privacy"];
+    let people = ["show", "act", "contacts", "set_contacts", "block", "blocked", "privacy", "set_privacy"];
     assert_eq!(documented, methods.into_iter().chain(more).chain(own).chain(later).chain(people).collect());
     program.result("end_device", json!({ "device_id": 1 }));
+}
+
+#[test]
+fn who_is_shown_is_told_of_and_typing_is_seen() {
+    let server = Ternd::start(3);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ann = Profile::register(&server, dir.path(), "+15550001", "Ann");
+    let bob = Profile::register(&server, dir.path(), "+15550002", "Bob");
+    bob.json(&["send", "+15550001", "hello", "--json"]);
+    let mut listening = Listener::start_with(&ann, &["--show", "+15550002"]);
+    listening.until("caught_up");
+    // Bob's program is there for as long as it serves.
+    let serving = Serving::start(&bob);
+    let mut program = serving.connect();
+    while listening.until("presence")["online"] != json!(true) {}
+    program.result("act", json!({ "phone": "+15550001", "doing": "typing" }));
+    let activity = listening.until("activity");
+    assert_eq!((&activity["doing"], &activity["phone"]), (&json!("typing"), &json!("+15550002")));
+    let answer = program.call("act", json!({ "phone": "+15550001", "doing": "dancing" }));
+    assert!(answer["error"]["message"].as_str().expect("text").contains("recording"), "{answer}");
+    program.result("set_privacy", json!({ "online": "nobody", "last_seen": "nobody" }));
+    while listening.until("presence")["online"] != Value::Null {}
 }
 
 /// Messages that the bot is to answer.

@@ -308,7 +308,8 @@ fn who_is_blocked_is_not_heard_and_all_devices_know_it() {
     seq(&ann, &["unblock", to_bob]);
     seq(&bob, &["send", to_ann, "and now?"]);
     let shown = laptop.json(&["history", to_bob, "--json"]).remove(0);
-    let texts: Vec<_> = shown["messages"].as_array().expect("messages").iter().map(|said| &said["text"]).collect();
+    let texts: Vec<_> =
+        shown["messages"].as_array().expect("messages").iter().map(|said| &said["text"]).collect();
     assert_eq!(texts, ["hello", "and now?"]);
     ann.json(&["contacts", to_bob, "--remove", "--json"]);
     assert_eq!(ann.json(&["contacts", "--json"])[0]["contacts"], json!([]));

@@ -228,7 +228,7 @@ impl World {
         let Some(request) = &frame.request else {
             return self.breaks(1, "it sent a frame without a request");
         };
-        let silent = matches!(request, Request::Acknowledge(_) | Request::Credit(_));
+        let silent = matches!(request, Request::Acknowledge(_) | Request::Activity(_) | Request::Credit(_));
         if frame.id == 0 && !silent {
             self.breaks(1, "it sent a request without an id");
         }
@@ -318,6 +318,7 @@ impl World {
             Request::Resume(resume) => return self.resume(frame.id, &resume),
             Request::History(history) => Message::HistoryPage(self.history(&history)),
             Request::Credit(_) => return Vec::new(),
+            Request::Activity(_) if frame.id == 0 => return Vec::new(),
             Request::Ping(_) => Message::Pong(v1::Pong { time_ms: now_ms() }),
             Request::Chats(_) => Message::ChatsPage(v1::ChatsPage::default()),
             Request::Devices(_)
@@ -327,6 +328,8 @@ impl World {
             | Request::RingDevice(_)
             | Request::Rename(_)
             | Request::SetPin(_)
+            | Request::Subscribe(_)
+            | Request::Activity(_)
             | Request::CreateGroup(_)
             | Request::AboutGroup(_) => {
                 return vec![refused(frame.id, v1::Reason::Unimplemented.into(), 0)];

@@ -322,6 +322,9 @@ impl Node {
             }
             11 => {
                 drop(self.ask(Request::Devices(v1::Devices {})));
+                let shows = v1::Subscribe { user_ids: vec![7, 9], groups: Vec::new(), away: false };
+                drop(self.ask(Request::Subscribe(shows)));
+                drop(self.ask(Request::Activity(v1::Activity { chat: 7, ..Default::default() })));
                 drop(self.ask(Request::RingDevice(v1::RingDevice { device_id: 1 })));
             }
             12 => {

@@ -6,7 +6,7 @@ use tern_wire::group::Change;
 use tern_wire::ids::{ChatId, GroupId, is_plain};
 use tern_wire::limits::{
     CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, PIN_BYTES, POSITIONS_MAX,
-    TOKEN_BYTES_MAX,
+    SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
 };
 use tern_wire::request::{Incoming, Request, VERSIONS, parse};
 
@@ -19,7 +19,7 @@ pub fn requests(data: &[u8]) {
         assert_eq!(parse(&decoded.encode_to_vec()), parsed, "the same message means something else");
     }
     if let Ok(Incoming { id, request: Ok(request) }) = parsed {
-        let silent = matches!(request, Request::Acknowledge(_) | Request::Credit(_));
+        let silent = matches!(request, Request::Acknowledge(_) | Request::Activity(..) | Request::Credit(_));
         assert!(id != 0 || silent, "a request without an id");
         check(&request);
     }
@@ -65,6 +65,12 @@ fn check(request: &Request) {
             assert!(chats.known.len() <= CHATS_MAX);
             assert!(chats.known.is_sorted_by(|(one, _), (next, _)| one < next));
         }
+        Request::Subscribe(shows) => {
+            assert!(shows.users.len() <= SUBSCRIBED_USERS_MAX && shows.groups.len() <= SUBSCRIBED_GROUPS_MAX);
+            assert!(shows.users.is_sorted_by(|one, next| one < next));
+            assert!(shows.groups.is_sorted_by(|one, next| one < next));
+        }
+        Request::Activity(chat, _) => assert!(*chat != ChatId::Private),
         Request::NewLink => {}
         Request::SetPin(pin) => assert!(pin.get().is_none_or(|pin| PIN_BYTES.contains(&pin.len()))),
         Request::Link(link) => assert_ne!(link.user.get(), 0),

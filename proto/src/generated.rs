@@ -3,12 +3,12 @@
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClientFrame {
     /// Chosen by the client and repeated by the response. Unique among the requests in flight on this connection.
-    /// 0 asks for no response; only Acknowledge and Credit may be sent so.
+    /// 0 asks for no response; only Acknowledge, Activity and Credit may be sent so.
     #[prost(uint64, tag = "1")]
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -60,6 +60,10 @@ pub mod client_frame {
         Link(super::Link),
         #[prost(message, tag = "25")]
         SetPin(super::SetPin),
+        #[prost(message, tag = "26")]
+        Subscribe(super::Subscribe),
+        #[prost(message, tag = "27")]
+        Activity(super::Activity),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -69,7 +73,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -96,6 +100,10 @@ pub mod server_frame {
         Ring(super::Ring),
         #[prost(message, tag = "26")]
         Begins(super::Begins),
+        #[prost(message, tag = "31")]
+        Presence(super::Presence),
+        #[prost(message, tag = "32")]
+        Activity(super::Activity),
         /// Responses.
         #[prost(message, tag = "6")]
         Sent(super::Sent),
@@ -137,6 +145,10 @@ pub mod server_frame {
         LinkCode(super::LinkCode),
         #[prost(message, tag = "30")]
         PinSet(super::PinSet),
+        #[prost(message, tag = "33")]
+        Subscribed(super::Subscribed),
+        #[prost(message, tag = "34")]
+        ActivityTold(super::ActivityTold),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -952,6 +964,47 @@ pub struct Chat {
     #[prost(uint64, tag = "14")]
     pub timer_ms: u64,
 }
+/// What the device shows, in place of what it said before on this connection. Answered by Subscribed; then Presence of each of the people
+/// comes, as far as they let one see it, and again whenever it is another.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subscribe {
+    /// People whose presence it shows, and what they do in the direct chat with one. At most 256, each once.
+    #[prost(uint64, repeated, tag = "1")]
+    pub user_ids: ::prost::alloc::vec::Vec<u64>,
+    /// Groups that it shows: who does what in them. At most 16, each once.
+    #[prost(uint64, repeated, tag = "2")]
+    pub groups: ::prost::alloc::vec::Vec<u64>,
+    /// Nobody looks at the device: it is connected, and its user is not here by it.
+    #[prost(bool, tag = "3")]
+    pub away: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subscribed {}
+/// Somebody is here, or was.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Presence {
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    /// Absent: that is not for one to know, or not known now.
+    #[prost(bool, optional, tag = "2")]
+    pub online: ::core::option::Option<bool>,
+    /// When the person was here last, where they are not now. 0: not for one to know, or not known.
+    #[prost(uint64, tag = "3")]
+    pub last_seen_ms: u64,
+}
+/// What somebody does in a chat just now. As a request: the sender; answered by ActivityTold, unless id is 0, whether or not anybody was told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Activity {
+    #[prost(uint64, tag = "1")]
+    pub chat: u64,
+    #[prost(enumeration = "Doing", tag = "2")]
+    pub doing: i32,
+    /// As a push from a group: who.
+    #[prost(uint64, tag = "3")]
+    pub sender: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ActivityTold {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GroupSettings {
     /// Who may send messages.
@@ -1331,6 +1384,36 @@ impl Audience {
             "AUDIENCE_EVERYONE" => Some(Self::Everyone),
             "AUDIENCE_CONTACTS" => Some(Self::Contacts),
             "AUDIENCE_NOBODY" => Some(Self::Nobody),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Doing {
+    Typing = 0,
+    /// A voice note.
+    Recording = 1,
+    Nothing = 2,
+}
+impl Doing {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Typing => "DOING_TYPING",
+            Self::Recording => "DOING_RECORDING",
+            Self::Nothing => "DOING_NOTHING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DOING_TYPING" => Some(Self::Typing),
+            "DOING_RECORDING" => Some(Self::Recording),
+            "DOING_NOTHING" => Some(Self::Nothing),
             _ => None,
         }
     }

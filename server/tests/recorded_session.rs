@@ -203,6 +203,13 @@ fn record() -> String {
     ann.until(script, |message| matches!(message, Message::Entry(_)));
     let about = Request::AboutGroup(v1::AboutGroup { chat: created.chat, ..Default::default() });
     assert!(matches!(ann.ask(script, about), Message::Group(_)));
+    // Ann shows her chat with Bob, who is here, and types.
+    let shows = v1::Subscribe { user_ids: vec![chat], groups: Vec::new(), away: false };
+    assert!(matches!(ann.ask(script, Request::Subscribe(shows)), Message::Subscribed(_)));
+    ann.until(script, |message| matches!(message, Message::Presence(_)));
+    let types = v1::Activity { chat: me, doing: v1::Doing::Typing.into(), sender: 0 };
+    assert!(matches!(bob.ask(script, Request::Activity(types)), Message::ActivityTold(_)));
+    ann.until(script, |message| matches!(message, Message::Activity(_)));
     // Another device of Ann's: this one is told, lists them, and ends it. It comes before there is a PIN.
     Raw::registered(&server, "+15550001", "");
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));

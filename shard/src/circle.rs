@@ -30,6 +30,10 @@ pub(crate) enum Concern {
     Groups,
     /// To find the user by the phone.
     FoundByPhone,
+    /// That the user is here.
+    Online,
+    /// When the user was here last.
+    LastSeen,
 }
 
 /// Whether somebody may.
@@ -76,14 +80,20 @@ impl Circle {
         self.blocked.binary_search(&other.get()).is_ok()
     }
 
-    /// How many are.
-    pub(crate) fn blocked(&self) -> usize {
-        self.blocked.len()
+    /// Who all is, rising.
+    pub(crate) fn all_blocked(&self) -> &[u64] {
+        &self.blocked
     }
 
     /// The user does not tell what they read, and is not told.
     pub(crate) fn hides_reads(&self) -> bool {
         self.privacy.is_some_and(|privacy| privacy.hides_reads)
+    }
+
+    /// Whether it depends on the contacts who sees that the user is here, or was.
+    pub(crate) fn shows_to_contacts(&self, user: UserId) -> bool {
+        let depends = |concern| self.lets(user, concern) == Verdict::IfContact;
+        depends(Concern::Online) || depends(Concern::LastSeen)
     }
 
     /// Whether somebody may see, or do, something.
@@ -92,6 +102,8 @@ impl Circle {
         let audience = match concern {
             Concern::Groups => privacy.groups,
             Concern::FoundByPhone => privacy.found_by_phone,
+            Concern::Online => privacy.online,
+            Concern::LastSeen => privacy.last_seen,
         };
         match Audience::try_from(audience) {
             // That a phone is found tells nothing new to whoever has it; that it is not any more would.
@@ -129,7 +141,10 @@ mod tests {
         }
         circle.say(&Private::Blocked(user(8), false));
         circle.say(&Private::Blocked(user(5), false));
-        assert_eq!((circle.blocks(user(7)), circle.blocks(user(8)), circle.blocked()), (true, false, 2));
+        assert_eq!(
+            (circle.blocks(user(7)), circle.blocks(user(8)), circle.all_blocked()),
+            (true, false, &[7, 9][..])
+        );
         assert_eq!(circle.lets(user(7), Concern::Groups), Verdict::No);
         let privacy = Privacy { groups: Audience::Contacts.into(), found_by_phone: 2, ..Default::default() };
         circle.say(&Private::Privacy(privacy));
@@ -153,7 +168,7 @@ mod tests {
         ];
         let circle = Circle::of_rows(rows.clone()).expect("as they were written");
         assert!(circle.hides_reads() && circle.blocks(user(7)) && circle.blocks(user(9)));
-        assert_eq!((circle.last_seen_ms, circle.blocked()), (12, 2));
+        assert_eq!((circle.last_seen_ms, circle.all_blocked()), (12, &[7, 9][..]));
         for wrong in [row(Relation::Contact(7), Vec::new()), row(Relation::Privacy, vec![255])] {
             assert!(Circle::of_rows(vec![wrong]).is_none());
         }

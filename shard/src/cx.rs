@@ -16,7 +16,7 @@ use crate::entropy::Entropy;
 use crate::entry::Author;
 use crate::limits::Limits;
 use crate::load::{Loads, Work};
-use crate::message::{Dispatched, FrontOp, LogOp, Message, PhoneOp, UserOp};
+use crate::message::{Dispatched, FrontOp, LogOp, Message, PhoneOp, Subject, UserOp, VolatileOp};
 use crate::moving::{Moving, Way};
 use crate::reply::{Asker, ConnId, Origin, Place, Reply};
 use crate::slots::{CoreId, ProcessId};
@@ -167,6 +167,31 @@ impl<'a, D: Department> Cx<'a, D> {
         }
         for (core, told) in by_core {
             self.ground.tell(core, Message::Users(told), self.fx);
+        }
+    }
+
+    /// Tells the owner of a person or a group of those who show it.
+    pub(crate) fn tell_volatile(&mut self, subject: Subject, op: VolatileOp) {
+        self.tell_owner(subject.slot(), Message::Volatile(subject, op));
+    }
+
+    /// The same for many: one message a core.
+    pub(crate) fn tell_volatiles(&mut self, all: impl Iterator<Item = (Subject, VolatileOp)>) {
+        let mut by_core: Vec<(CoreId, Vec<(Subject, VolatileOp)>)> = Vec::new();
+        for (subject, op) in all {
+            let slot = subject.slot();
+            if !self.ground.moving.is_settled(slot) {
+                self.tell_volatile(subject, op);
+                continue;
+            }
+            let owner = self.owner(slot);
+            match by_core.iter_mut().find(|(core, _)| *core == owner) {
+                Some((_, told)) => told.push((subject, op)),
+                None => by_core.push((owner, vec![(subject, op)])),
+            }
+        }
+        for (core, told) in by_core {
+            self.ground.tell(core, Message::Volatiles(told), self.fx);
         }
     }
 

@@ -4,7 +4,8 @@
 //! from a seed. It knows no socket, no TLS, no clock and no thread. It knows the store's keys, records and proofs, but no
 //! engine.
 //!
-//! A router (`shard`) takes each input to a department: `front` (who is here), `accounts` (who exists), `logs` (what was said). A
+//! A router (`shard`) takes each input to a department: `front` (who is here), `accounts` (who exists), `logs` (what was said), `volatile` (who
+//! shows whom, and what is done just now). A
 //! department's state is its own, and it is reached by [`message`]s alone.
 
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
@@ -40,6 +41,7 @@ pub mod shard;
 pub mod slots;
 pub mod tokens;
 mod trouble;
+mod volatile;
 
 pub use effects::Effects;
 pub use front::Arrival;

@@ -50,6 +50,10 @@ macro_rules! with_limits {
                 "Messages that an account may send at once when it has been quiet.";
             strangers_per_hour_max: u32 = 60, 0..=1_000_000,
                 "People who have not written to an account and to whom it may write in an hour. Beyond: RATE_LIMITED. 0: any number.";
+            subscriptions_per_minute_max: u32 = 1_000, 0..=1_000_000,
+                "People whom an account's devices begin to show in a minute, to be told whether they are here. Beyond: RATE_LIMITED. 0: any number.";
+            presence_grace_ms: u64 = 10_000, 0..=600_000,
+                "For how long a user still counts as here whose last connection has ended; and nobody is told that somebody is not after a start.";
             waiting_bytes_max: u64 = 64 << 20, 0..=1 << 40,
                 "Bytes of bodies that wait for one user, beside 64 KiB a chat. Beyond: INBOX_FULL to those who send. 0: any number.";
             account_idle_days: u32 = 45, 0..=36_500,
@@ -292,6 +296,20 @@ pub const PHONES_CACHED_MAX: usize = 10_000;
 
 /// Operations that wait for one phone's record. Beyond: `OVERLOADED`.
 pub const PHONE_WAITING_MAX: usize = 256;
+
+/// Devices that one user, or one group, is shown by. Beyond, those who come are told nothing.
+pub const LOOKERS_MAX: usize = 100_000;
+
+/// Devices that are told of a user in a turn; those beyond are told in the next ones.
+pub const TOLD_PER_TURN_MAX: usize = 512;
+
+/// Users of a core who have gone a short while ago. Beyond, the first of them do not count as here any more.
+pub const FADING_MAX: usize = 1 << 20;
+
+/// How often others are told what somebody does in a chat: in a minute, and at once.
+pub const ACTS_PER_MINUTE_MAX: u32 = 20;
+/// See there.
+pub const ACTS_BURST: u32 = 2;
 
 /// People whom an account blocks. Beyond: `TOO_MANY_PEOPLE`.
 pub const BLOCKED_MAX: usize = 1_000;

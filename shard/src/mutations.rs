@@ -76,6 +76,12 @@ tern_storage::mutations! {
     ForgetTail => "sim/tests/mutations.rs" 1..300;
     /// Who is blocked is told how far the person has got who blocks them.
     TellBlocked => "shard/tests/blocking.rs" 1..60;
+    /// A user of whom no connection is left counts as here.
+    StayOnline => "shard/tests/presence.rs" 1..60;
+    /// What somebody hides is shown.
+    ShowHidden => "shard/tests/presence.rs" 1..60;
+    /// That somebody who is blocked types is told.
+    TypeBlocked => "shard/tests/presence.rs" 1..60;
     /// That somebody is blocked is confirmed before their chat has heard of it.
     ConfirmBlockEarly => "shard/tests/blocking.rs" 1..60;
     /// Who lets nobody take them into a group is taken into it.

@@ -97,6 +97,10 @@ pub enum Reply {
     Sent(DurableSeq, ClientMessageId, u64),
     /// To `CreateGroup`: the acknowledgement, and which group it is.
     GroupCreated(DurableSeq, ClientMessageId, u64),
+    /// To `Subscribe`.
+    Subscribed,
+    /// To `Activity`.
+    ActivityTold,
     /// To `AboutGroup`.
     Group(Box<v1::Group>),
     /// To `Acknowledge`.
@@ -174,6 +178,8 @@ impl Reply {
                 Message::GroupCreated(v1::GroupCreated { chat, seq: proof.seq().0, time_ms: proof.time_ms() })
             }
             Self::Group(group) => Message::Group(group),
+            Self::Subscribed => Message::Subscribed(v1::Subscribed {}),
+            Self::ActivityTold => Message::ActivityTold(v1::ActivityTold {}),
             Self::Acknowledged => Message::Acknowledged(v1::Acknowledged {}),
             Self::Resumed { rewound } => Message::Resumed(v1::Resumed { rewound }),
             Self::HistoryPage(page) => Message::HistoryPage(*page),

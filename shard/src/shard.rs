@@ -30,6 +30,7 @@ use crate::reply::{ConnId, Undone};
 use crate::slots::{CoreId, ProcessId, SlotTable, Taken};
 use crate::tokens::Keys;
 use crate::trouble::Trouble;
+use crate::volatile::Volatile;
 
 /// What a brain is made of.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ pub struct Shard {
     accounts_desk: DeskOf<Accounts>,
     logs: Logs,
     logs_desk: DeskOf<Logs>,
+    volatile: Volatile,
+    volatile_desk: DeskOf<Volatile>,
 }
 
 /// What a department's handlers get, of a brain.
@@ -87,6 +90,8 @@ impl Shard {
             accounts_desk: Desk::new(lanes, hashing),
             logs: Logs::new(core, hashing),
             logs_desk: Desk::new(lanes, hashing),
+            volatile: Volatile::new(hashing),
+            volatile_desk: Desk::new(lanes, hashing),
             ground: Ground {
                 process,
                 core,
@@ -120,10 +125,14 @@ impl Shard {
             Input::Slots(table) => self.table_came(now_ms, table, fx),
             input => self.of_connection(now_ms, input, fx),
         }
+        self.tell_itself(now_ms, fx);
+        self.drain(fx);
+    }
+
+    fn tell_itself(&mut self, now_ms: u64, fx: &mut dyn Effects) {
         while let Some(message) = self.ground.local.pop_front() {
             self.told(now_ms, message, fx);
         }
-        self.drain(fx);
     }
 
     fn of_connection(&mut self, now_ms: u64, input: Input<'_>, fx: &mut dyn Effects) {
@@ -169,6 +178,10 @@ impl Shard {
     /// Ends a turn: what was written goes to the store, unless nobody waits for it yet, and reads that found no room are tried
     /// again.
     pub fn end_turn(&mut self, now_ms: u64, fx: &mut dyn Effects) {
+        if self.volatile.has_more() {
+            self.volatile.go_on(cx!(self, now_ms, volatile_desk, fx));
+            self.tell_itself(now_ms, fx);
+        }
         if self.ground.moving.is_draining() {
             // What is written of a slot that is to be let go is waited for.
             self.ground.store.hurry();
@@ -186,8 +199,12 @@ impl Shard {
         self.logs_desk.retry(fx);
     }
 
-    /// Within how many ms the core must have another turn for what was written and nobody waits for, if there is such.
+    /// Within how many ms the core must have another turn for what was written and nobody waits for, if there is such; or at once, for
+    /// many are to be told something.
     pub fn lazy_for_ms(&self, now_ms: u64) -> Option<u64> {
+        if self.volatile.has_more() {
+            return Some(0);
+        }
         self.ground.store.lazy_for_ms(now_ms, self.ground.limits.lazy_ms)
     }
 
@@ -277,10 +294,16 @@ impl Shard {
                     self.told(now_ms, Message::User(user, op), fx);
                 }
             }
+            Message::Volatiles(all) => {
+                for (subject, op) in all {
+                    self.told(now_ms, Message::Volatile(subject, op), fx);
+                }
+            }
             Message::Marker { .. }
             | Message::Network(..)
             | Message::Phone(..)
             | Message::User(..)
+            | Message::Volatile(..)
             | Message::Log(..) => unreachable!("these are for the owner of a slot"),
         }
     }
@@ -289,6 +312,9 @@ impl Shard {
     fn decide(&mut self, now_ms: u64, message: Message, fx: &mut dyn Effects) {
         match message {
             Message::Log(log, op) => self.logs.told(cx!(self, now_ms, logs_desk, fx), log, op),
+            Message::Volatile(subject, op) => {
+                self.volatile.told(cx!(self, now_ms, volatile_desk, fx), subject, op);
+            }
             Message::User(user, op) => {
                 self.accounts.user_told(cx!(self, now_ms, accounts_desk, fx), user, op);
             }
@@ -305,6 +331,7 @@ impl Shard {
             | Message::Flush { .. }
             | Message::Flushed(_)
             | Message::Users(_)
+            | Message::Volatiles(_)
             | Message::Refuse(_) => unreachable!("these are of no slot"),
         }
     }
@@ -325,6 +352,8 @@ impl Shard {
             | Message::Flush { .. }
             | Message::Flushed(_)
             | Message::Users(_)
+            | Message::Volatile(..)
+            | Message::Volatiles(_)
             | Message::Refuse(_) => unreachable!("only requests are refused"),
         }
     }
@@ -354,8 +383,9 @@ impl Shard {
 
     fn hand_over(&mut self, slot: Slot, fx: &mut dyn Effects) {
         let (accounts, logs) = (self.accounts.let_go(slot), self.logs.let_go(slot));
+        let volatile = self.volatile.let_go(slot);
         let (owner, waited) = self.ground.moving.let_go(slot);
-        fx.tell(owner, Message::Slot(Box::new(HandOver { slot, accounts, logs })));
+        fx.tell(owner, Message::Slot(Box::new(HandOver { slot, accounts, logs, volatile })));
         for message in waited {
             fx.tell(owner, message);
         }
@@ -369,7 +399,8 @@ impl Shard {
     }
 
     fn take_up(&mut self, now_ms: u64, taken: HandOver, fx: &mut dyn Effects) {
-        let HandOver { slot, accounts, logs } = taken;
+        let HandOver { slot, accounts, logs, volatile } = taken;
+        self.volatile.take_up(volatile);
         self.accounts.take_up(cx!(self, now_ms, accounts_desk, fx), accounts);
         self.logs.take_up(cx!(self, now_ms, logs_desk, fx), logs);
         for message in self.ground.moving.taken_up(slot) {

@@ -244,7 +244,8 @@ impl World {
             };
             let mut shown = 0;
             for (seq, client_id) in own(&pages[at]) {
-                let seen = pages[1 - at].entries.iter().find(|entry| entry.seq == seq).expect("it has a place");
+                let seen =
+                    pages[1 - at].entries.iter().find(|entry| entry.seq == seq).expect("it has a place");
                 let is_withheld = seen.kind == i32::from(Kind::Withheld);
                 shown += u64::from(!is_withheld && seq > self.people[1 - at].acknowledged);
                 match self.people[at].sent.get(&client_id) {

@@ -89,8 +89,7 @@ impl World {
     }
 
     fn write(&mut self, by: &Person, chat: u64) -> Result<u64, Reason> {
-        let send =
-            v1::Send { chat, client_id: self.requests, body: "hear me".into(), ..v1::Send::default() };
+        let send = v1::Send { chat, client_id: self.requests, body: "hear me".into(), ..v1::Send::default() };
         match self.ask(by, Request::Send(send))? {
             Message::Sent(sent) => Ok(sent.seq),
             other => panic!("{other:?}"),
@@ -157,9 +156,7 @@ fn live(seed: u64) {
     world.say(&bob, of_ann).expect("he may say so");
     assert_eq!(world.group(&ann, vec![bob.id()]), Err(Reason::NotAllowed));
     assert_eq!(world.find(&ann, &bob), Ok(bob.id()));
-    world
-        .say(&bob, What::Blocked(v1::Blocked { user_id: ann.id(), off: true }))
-        .expect("he may end that");
+    world.say(&bob, What::Blocked(v1::Blocked { user_id: ann.id(), off: true })).expect("he may end that");
     world.group(&ann, vec![bob.id()]).expect("she is not blocked any more");
     world.knows(&bob, &ann, true);
     assert_eq!(world.group(&ann, vec![bob.id()]), Err(Reason::NotAllowed));

@@ -81,6 +81,12 @@ pub const VOTE_BYTES_MAX: usize = 1024;
 /// Messages that are hidden by one entry of a private log.
 pub const HIDDEN_MAX: usize = 256;
 
+/// People whose presence a device shows.
+pub const SUBSCRIBED_USERS_MAX: usize = 256;
+
+/// Groups that a device shows.
+pub const SUBSCRIBED_GROUPS_MAX: usize = 16;
+
 /// People whom one entry of a private log makes contacts, or makes none any more.
 pub const CONTACTS_AT_ONCE_MAX: usize = 256;
 

@@ -5,9 +5,7 @@ use tern_proto::v1::{self, private::What};
 
 use crate::errors::{Reason, Refusal};
 use crate::ids::{ChatId, UserId, is_plain};
-use crate::limits::{
-    CONTACT_NAME_BYTES_MAX, CONTACTS_AT_ONCE_MAX, HIDDEN_MAX, LABEL_BYTES_MAX, NUMBERS_END,
-};
+use crate::limits::{CONTACT_NAME_BYTES_MAX, CONTACTS_AT_ONCE_MAX, HIDDEN_MAX, LABEL_BYTES_MAX, NUMBERS_END};
 use crate::message::{self, Send, is_message};
 
 /// What of it the server keeps apart.
@@ -169,10 +167,7 @@ mod tests {
             What::Contacts(v1::Contacts { contacts: ids.iter().map(contact).collect() })
         };
         let user = |id| UserId::new(id).expect("a user");
-        assert_eq!(
-            parse(contacts(&[9, 7])),
-            Ok(Private::Contacts(vec![(user(7), true), (user(9), false)]))
-        );
+        assert_eq!(parse(contacts(&[9, 7])), Ok(Private::Contacts(vec![(user(7), true), (user(9), false)])));
         let many: Vec<_> = (1..=257).collect();
         assert!(parse(contacts(&many[..256])).is_ok());
         let called = v1::Contact { user_id: 7, name: vec![b'x'; 257].into(), off: false };

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use prost::Message;
+pub use tern_proto::v1::Doing;
 use tern_proto::v1::{self, client_frame, group_change, lookup};
 
 use crate::errors::{Farewell, Reason, Refusal};
@@ -11,7 +12,7 @@ use crate::group::{self, InvitationHash};
 use crate::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, Seq, UserId, is_plain};
 use crate::limits::{
     CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, PIN_BYTES, POSITIONS_MAX, SECRET_BYTES,
-    TOKEN_BYTES_MAX,
+    SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
 };
 use crate::message::{self, Send};
 
@@ -70,6 +71,10 @@ pub enum Request {
     Rename(Rename),
     /// Sets the account's PIN.
     SetPin(Pin),
+    /// Says what the device shows.
+    Subscribe(Subscribe),
+    /// Says what the user does in a chat just now.
+    Activity(ChatId, Doing),
     /// Confirms pushes.
     Credit(Credit),
     /// Asks for a sign of life.
@@ -236,6 +241,17 @@ pub struct Credit {
     pub bytes: u64,
 }
 
+/// See `Subscribe` in the schema.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Subscribe {
+    /// People, rising.
+    pub users: Vec<UserId>,
+    /// Groups, rising.
+    pub groups: Vec<GroupId>,
+    /// Nobody looks at the device.
+    pub away: bool,
+}
+
 /// See `Chats` in the schema.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Chats {
@@ -290,7 +306,12 @@ pub fn parse(frame: &[u8]) -> Result<Incoming, Farewell> {
         let refusal = Refusal::new(Reason::Unimplemented, "this server does not know that kind of request");
         return Ok(Incoming { id: frame.id, request: Err(refusal) });
     };
-    let silent = matches!(request, client_frame::Request::Acknowledge(_) | client_frame::Request::Credit(_));
+    let silent = matches!(
+        request,
+        client_frame::Request::Acknowledge(_)
+            | client_frame::Request::Activity(_)
+            | client_frame::Request::Credit(_)
+    );
     if frame.id == 0 && !silent {
         return Err(Farewell::new(Reason::Malformed, "a request that is answered has no id"));
     }
@@ -316,6 +337,8 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::AboutGroup(raw) => Request::AboutGroup(group_of(raw.chat)?, invitation(&raw.secret)?),
         Raw::Rename(raw) => Request::Rename(rename(raw)?),
         Raw::SetPin(raw) => Request::SetPin(pin(raw.pin)?),
+        Raw::Subscribe(raw) => Request::Subscribe(subscribe(&raw)?),
+        Raw::Activity(raw) => activity(&raw)?,
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),
         Raw::Login(raw) => Request::Login(token(raw.access_token)?),
@@ -374,6 +397,30 @@ fn lookup(raw: v1::Lookup) -> Result<Lookup, Refusal> {
         }
         Some(lookup::By::UserId(id)) => Ok(Lookup::User(user(id)?)),
         None => Err(invalid("a lookup names neither phone nor user")),
+    }
+}
+
+fn subscribe(raw: &v1::Subscribe) -> Result<Subscribe, Refusal> {
+    if raw.user_ids.len() > SUBSCRIBED_USERS_MAX || raw.groups.len() > SUBSCRIBED_GROUPS_MAX {
+        return Err(invalid("a device shows at most 256 people and 16 groups"));
+    }
+    let users: Result<Vec<_>, _> = raw.user_ids.iter().map(|id| user(*id)).collect();
+    let groups: Result<Vec<_>, _> = raw.groups.iter().map(|id| group_of(*id)).collect();
+    let (mut users, mut groups) = (users?, groups?);
+    users.sort_unstable();
+    groups.sort_unstable();
+    if users.windows(2).any(|pair| pair[0] == pair[1]) || groups.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(invalid("a person or a group is named twice"));
+    }
+    Ok(Subscribe { users, groups, away: raw.away })
+}
+
+fn activity(raw: &v1::Activity) -> Result<Request, Refusal> {
+    let doing =
+        Doing::try_from(raw.doing).map_err(|_| invalid("what is done has a value that is not known"))?;
+    match chat(raw.chat)? {
+        ChatId::Private => Err(invalid("what is done in the private log nobody is told")),
+        chat => Ok(Request::Activity(chat, doing)),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tern_proto::v1::lookup;
+use tern_proto::v1::{self, lookup};
 use tern_wire::errors::Reason;
 
 use super::entropy::Entropy;
@@ -75,6 +75,8 @@ pub(crate) struct Device<S> {
     pub(crate) waiting: VecDeque<(Ticket, Ask)>,
     /// People whom the server did not tell all of: when they were looked up, and whether both had written then.
     asked: BTreeMap<u64, (Duration, bool)>,
+    /// Whom it shows.
+    pub(crate) shows: v1::Subscribe,
     /// The connection has been of use: it has caught up, or answered.
     pub(crate) worked: bool,
 }
@@ -98,6 +100,7 @@ impl<S: Tables> Device<S> {
             senders: BTreeMap::new(),
             waiting: VecDeque::new(),
             asked: BTreeMap::new(),
+            shows: v1::Subscribe::default(),
             worked: false,
         })
     }
@@ -215,6 +218,10 @@ impl<S: Tables> Device<S> {
                 self.answer(ticket, known.map(Reply::Person));
             }
             Ask::Send(message) => _ = self.keep(ticket, &message),
+            Ask::Show(shows) => {
+                self.shows = shows;
+                self.answer(ticket, Ok(Reply::Done));
+            }
             Ask::MarkRead { chat, upto } => {
                 self.mark_read(ticket, chat, upto);
             }

@@ -61,6 +61,8 @@ pub enum Ask {
     Request(client_frame::Request),
     /// [`Reply::Page`].
     History(v1::History),
+    /// Whom the device shows from now on, on later connections too: [`Reply::Done`].
+    Show(v1::Subscribe),
     /// Waits until everything that was kept is sent or refused: [`Reply::Done`].
     Flush,
 }
@@ -143,6 +145,9 @@ impl fmt::Debug for Ask {
             Self::Request(_) => write!(f, "Request"),
             Self::History(v1::History { chat, from, forwards, limit }) => {
                 write!(f, "History {{ of {chat}, from {from}, forwards {forwards}, limit {limit} }}")
+            }
+            Self::Show(shows) => {
+                write!(f, "Show({} people, {} groups)", shows.user_ids.len(), shows.groups.len())
             }
             Self::Flush => write!(f, "Flush"),
         }

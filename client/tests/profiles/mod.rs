@@ -76,8 +76,13 @@ pub struct Listener {
 
 impl Listener {
     pub fn start(profile: &Profile) -> Self {
-        let mut child =
-            profile.tern(&["listen", "--json"]).stdout(Stdio::piped()).spawn().expect("tern runs");
+        Self::start_with(profile, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with(profile: &Profile, more: &[&str]) -> Self {
+        let arguments = [&["listen", "--json"], more].concat();
+        let mut child = profile.tern(&arguments).stdout(Stdio::piped()).spawn().expect("tern runs");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         Self { child, lines }
     }

@@ -51,6 +51,7 @@ impl Accounts {
         if let Some(older) = older.filter(|older| *older != place && !follows) {
             cx.tell_front(older, FrontOp::End(REPLACED));
         }
+        self.look_who_is_here(cx, id);
         self.note_seen(cx, author);
         if session.is_none() && !follows {
             self.recover_watched(cx, id);
@@ -59,7 +60,7 @@ impl Accounts {
     }
 
     /// A connection stands for its device no more, or wants it no more.
-    pub(super) fn detach(&mut self, id: UserId, device: DeviceId, place: Place) {
+    pub(super) fn detach(&mut self, cx: &mut Cx, id: UserId, device: DeviceId, place: Place) {
         // The user of one that was not attached may never have been known.
         let Some(user) = self.users.get(id) else { return };
         user.held
@@ -67,6 +68,7 @@ impl Accounts {
         // Another connection may stand for the device by now, and the device may be gone.
         if let Some(device) = user.devices.get_mut(&device).filter(|device| device.place == Some(place)) {
             device.detach();
+            self.look_who_is_here(cx, id);
         }
     }
 

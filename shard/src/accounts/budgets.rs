@@ -1,15 +1,16 @@
 //! What an account may do how often, all its devices and connections together. Kept by the owner of the account, in memory alone: no
 //! new connection and no other device renews it; a restart does.
 
-use tern_storage::Slot;
+use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
+use tern_wire::limits::SUBSCRIBED_USERS_MAX;
 
 use super::bucket::{Buckets, Rate};
 use super::slot_of;
 use crate::limits::{
-    BUCKETS_SWEPT_EVERY_MS, HOUR_MS, LINKS_PER_MINUTE_MAX, Limits, MINUTE_MS, RENAMES_PER_HOUR_MAX,
-    RINGS_PER_MINUTE_MAX,
+    ACTS_BURST, ACTS_PER_MINUTE_MAX, BUCKETS_SWEPT_EVERY_MS, HOUR_MS, LINKS_PER_MINUTE_MAX, Limits,
+    MINUTE_MS, RENAMES_PER_HOUR_MAX, RINGS_PER_MINUTE_MAX,
 };
 use crate::maps::Hashing;
 
@@ -22,6 +23,8 @@ pub(super) struct Budgets {
     renames: (Option<Rate>, Buckets<UserId>),
     rings: (Option<Rate>, Buckets<UserId>),
     links: (Option<Rate>, Buckets<UserId>),
+    subscriptions: (Option<Rate>, Buckets<UserId>),
+    acts: (Option<Rate>, Buckets<(UserId, LogId)>),
     swept_ms: u64,
 }
 
@@ -29,7 +32,12 @@ impl Budgets {
     /// Nobody has done anything yet.
     pub(super) fn new(limits: &Limits, hashing: Hashing) -> Self {
         let Limits {
-            lookups_per_minute_max, sends_per_minute_max, sends_burst, strangers_per_hour_max, ..
+            lookups_per_minute_max,
+            sends_per_minute_max,
+            sends_burst,
+            strangers_per_hour_max,
+            subscriptions_per_minute_max,
+            ..
         } = *limits;
         let of = |rate| (rate, Buckets::new(hashing));
         Self {
@@ -39,6 +47,12 @@ impl Budgets {
             renames: of(Rate::new(RENAMES_PER_HOUR_MAX, HOUR_MS, RENAMES_PER_HOUR_MAX)),
             rings: of(Rate::new(RINGS_PER_MINUTE_MAX, MINUTE_MS, RINGS_PER_MINUTE_MAX)),
             links: of(Rate::new(LINKS_PER_MINUTE_MAX, MINUTE_MS, LINKS_PER_MINUTE_MAX)),
+            subscriptions: of(Rate::new(
+                subscriptions_per_minute_max,
+                MINUTE_MS,
+                subscriptions_per_minute_max.max(SUBSCRIBED_USERS_MAX as u32),
+            )),
+            acts: (Rate::new(ACTS_PER_MINUTE_MAX, MINUTE_MS, ACTS_BURST), Buckets::new(hashing)),
             swept_ms: 0,
         }
     }
@@ -75,6 +89,21 @@ impl Budgets {
         take(&mut self.links, user, now_ms, "the account asks for too many codes to link devices")
     }
 
+    /// May an account's devices show so many more people?
+    pub(super) fn subscribe(&mut self, user: UserId, more: usize, now_ms: u64) -> Result<(), Refusal> {
+        let detail = "the account's devices show too many people in too short a time";
+        (0..more.max(1)).try_for_each(|_| take(&mut self.subscriptions, user, now_ms, detail))
+    }
+
+    /// May it be told once more what an account does in a chat? That it has begun, and that it is over, may follow on each other.
+    pub(super) fn act(&mut self, user: UserId, log: LogId, now_ms: u64) -> Result<(), Refusal> {
+        let (rate, buckets) = &mut self.acts;
+        let taken = buckets.take((user, log), *rate, now_ms);
+        taken.map_err(|wait_ms| {
+            Refusal::after(Reason::RateLimited, wait_ms, "what one does in a chat is told every 3 seconds")
+        })
+    }
+
     /// An account may do everything as if it had done nothing yet.
     pub(super) fn forget(&mut self, user: UserId) {
         for buckets in self.all() {
@@ -89,6 +118,7 @@ impl Budgets {
             for buckets in self.all() {
                 buckets.sweep(now_ms);
             }
+            self.acts.1.sweep(now_ms);
         }
     }
 
@@ -104,15 +134,18 @@ impl Budgets {
         }
     }
 
-    fn all(&mut self) -> [&mut Buckets<UserId>; 6] {
-        let Self { lookups, sends, strangers, renames, rings, links, .. } = self;
-        [&mut lookups.1, &mut sends.1, &mut strangers.1, &mut renames.1, &mut rings.1, &mut links.1]
+    fn all(&mut self) -> [&mut Buckets<UserId>; KINDS] {
+        let Self { lookups, sends, strangers, renames, rings, links, subscriptions, .. } = self;
+        [lookups, sends, strangers, renames, rings, links, subscriptions].map(|(_, buckets)| buckets)
     }
 }
 
 /// What accounts have used up of each limit.
 #[derive(Debug)]
-pub(super) struct Spent([Vec<(UserId, u64)>; 6]);
+pub(super) struct Spent([Vec<(UserId, u64)>; KINDS]);
+
+/// Limits of an account. What it does in chats is of the moment, and does not move with it.
+const KINDS: usize = 7;
 
 fn take(
     (rate, buckets): &mut (Option<Rate>, Buckets<UserId>),

@@ -23,6 +23,7 @@ impl Accounts {
             let farewell = Farewell::new(Reason::SessionRevoked, "the session has ended: register again");
             device.tell(cx, FrontOp::End(farewell));
         }
+        self.look_who_is_here(cx, id);
     }
 
     /// Deletes a user for an operator, and frees the phone.
@@ -39,6 +40,8 @@ impl Accounts {
     pub(super) fn end_user(&mut self, cx: &mut Cx, id: UserId) -> bool {
         let user = self.user(id);
         let Some(record) = user.record.take() else { return false };
+        self.fading.forget(id);
+        let user = self.user(id);
         let tombstone =
             UserRecord { phone: String::new(), name: String::new(), deleted_ms: cx.now_ms.max(1), ..record };
         cx.put(slot_of(id), keys::user(id.get()), &tombstone);

@@ -11,6 +11,7 @@ use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::Cx;
 use super::links::Linking;
+use super::presence::Being;
 use super::users::Ask;
 use crate::by_slot::BySlot;
 use crate::circle::Circle;
@@ -33,6 +34,8 @@ pub(super) struct User {
     pub(super) linking: Option<Linking>,
     /// What it has said of others.
     pub(super) circle: Circle,
+    /// Whether it is here.
+    pub(super) being: Being,
     /// Where it stands, and what waits for it to be known.
     pub(super) held: Held<Ask>,
     /// Changes of its devices that are not durable: nobody hears of its devices before they are.
@@ -50,6 +53,7 @@ impl User {
             watched: BTreeSet::new(),
             linking: None,
             circle: Circle::default(),
+            being: Being::default(),
             held,
             changing: 0,
             touched: false,
@@ -64,6 +68,8 @@ pub(super) struct Device {
     pub(super) place: Option<Place>,
     /// The number of that connection in its process.
     pub(super) opened: u64,
+    /// Nobody looks at it: its user is not here by it.
+    pub(super) away: bool,
     /// That connection is on its way to the user's core, and is not told what happens: this it has not been told.
     pub(super) missed: Option<Box<Missed>>,
     pub(super) inbox: Inbox,
@@ -91,7 +97,7 @@ impl Device {
 
     /// No connection stands for it.
     pub(super) fn detach(&mut self) {
-        (self.place, self.missed) = (None, None);
+        (self.place, self.missed, self.away) = (None, None, false);
         if matches!(self.inbox, Inbox::Learning(_)) {
             self.inbox = Inbox::Unknown;
         }
@@ -268,9 +274,17 @@ impl User {
         self.held.is_still() && !self.devices.values().any(is_busy)
     }
 
-    /// Whether somebody is attached to it, or watches it.
+    /// Whether a device is connected that somebody looks at.
+    pub(super) fn is_here(&self) -> bool {
+        let is_seen = |device: &Device| device.place.is_some() && !device.away && device.lives();
+        self.record.is_some() && self.devices.values().any(is_seen)
+    }
+
+    /// Whether somebody is attached to it, watches it, or looks at it.
     pub(super) fn is_needed(&self) -> bool {
-        !self.watched.is_empty() || self.devices.values().any(|device| device.place.is_some())
+        !self.watched.is_empty()
+            || self.being.is_looked_at
+            || self.devices.values().any(|device| device.place.is_some())
     }
 }
 
@@ -287,6 +301,12 @@ struct PackedUser {
     linking: Option<Linking>,
     #[prost(message, optional, tag = "5")]
     circle: Option<Circle>,
+    #[prost(bool, tag = "6")]
+    online: bool,
+    #[prost(uint64, tag = "7")]
+    left_ms: u64,
+    #[prost(bool, tag = "8")]
+    is_looked_at: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -306,6 +326,8 @@ struct PackedDevice {
     elsewhere_process: u32,
     #[prost(uint64, tag = "9")]
     opened: u64,
+    #[prost(bool, tag = "10")]
+    away: bool,
     #[prost(bool, tag = "4")]
     inbox_known: bool,
     #[prost(message, repeated, tag = "5")]
@@ -347,6 +369,7 @@ fn pack(user: &mut User, number: u32, here: (ProcessId, CoreId)) -> Packed {
         elsewhere_core: elsewhere(device).map(|place| u32::from(place.core.0)),
         elsewhere_process: elsewhere(device).map_or(0, |place| place.process.0),
         opened: if device.place.is_some() { device.opened } else { 0 },
+        away: device.away,
         inbox_known: matches!(device.inbox, Inbox::Known(_)),
         inbox: device.inbox.logs().map_or_else(Vec::new, |logs| {
             logs.iter().map(|(log, newest)| PackedLog::new(*log, newest.0)).collect()
@@ -358,6 +381,9 @@ fn pack(user: &mut User, number: u32, here: (ProcessId, CoreId)) -> Packed {
         watched: user.watched.iter().map(|log| PackedLog::new(*log, 0)).collect(),
         linking: user.linking.take(),
         circle: Some(std::mem::take(&mut user.circle)).filter(|circle| *circle != Circle::default()),
+        online: user.being.online,
+        left_ms: user.being.left_ms,
+        is_looked_at: user.being.is_looked_at,
     };
     let number = u64::from(number);
     let mut bytes = Vec::with_capacity(encoded_len_varint(number) + packed.encoded_len());
@@ -376,7 +402,8 @@ fn unpack(packed: &Packed, here: (ProcessId, CoreId)) -> User {
         decode_varint(&mut bytes).and_then(|_| PackedUser::decode(bytes)).expect("it was packed here");
     let mut devices = Few::default();
     for packed in packed.devices {
-        let PackedDevice { number, record, conn_index, conn_generation, inbox_known, inbox, .. } = packed;
+        let PackedDevice { number, record, conn_index, conn_generation, away, inbox_known, inbox, .. } =
+            packed;
         let (process, core) = match packed.elsewhere_core {
             Some(core) => (ProcessId(packed.elsewhere_process), CoreId(core as u16)),
             None => here,
@@ -388,11 +415,20 @@ fn unpack(packed: &Packed, here: (ProcessId, CoreId)) -> User {
             Place { process, core, conn }
         });
         let number = DeviceId::new(number).expect("it was packed here");
-        devices.insert(number, Device { record, place, opened: packed.opened, missed: None, inbox });
+        devices.insert(number, Device { record, place, opened: packed.opened, away, missed: None, inbox });
     }
     let watched = packed.watched.iter().map(PackedLog::log).collect();
     let (linking, circle) = (packed.linking, packed.circle.unwrap_or_default());
-    User { record: packed.record, devices, watched, linking, circle, ..User::new(Held::made(Load::default())) }
+    let being = Being { online: packed.online, left_ms: packed.left_ms, is_looked_at: packed.is_looked_at };
+    User {
+        record: packed.record,
+        devices,
+        watched,
+        linking,
+        circle,
+        being,
+        ..User::new(Held::made(Load::default()))
+    }
 }
 
 #[cfg(test)]
@@ -427,8 +463,10 @@ mod tests {
         let devices = [(place, Inbox::Known(marks.into_iter().collect())), (None, Inbox::Unknown)];
         for (number, (place, inbox)) in (1..).zip(devices) {
             let number = DeviceId::new(number).expect("not 0");
-            user.devices
-                .insert(number, Device { record: record.clone(), place, opened: 7, missed: None, inbox });
+            user.devices.insert(
+                number,
+                Device { record: record.clone(), place, opened: 7, away: true, missed: None, inbox },
+            );
         }
         user.watched.insert(LogId::direct(2, 4));
         user

@@ -23,6 +23,7 @@ mod operators;
 mod people;
 mod phones;
 mod pin;
+mod presence;
 mod recovery;
 mod refresh;
 mod relations;
@@ -40,6 +41,7 @@ use self::budgets::Budgets;
 use self::kept::Kept;
 pub(crate) use self::moving::Taken;
 use self::phones::Phones;
+use self::presence::Fading;
 use self::recovery::Watches;
 use self::reserved::Waiting;
 use self::waits::{After, GetFor, ScanFor};
@@ -60,6 +62,7 @@ pub(crate) struct Accounts {
     waiting: Waiting,
     watches: Watches,
     loads: Loads,
+    fading: Fading,
     keys: Arc<Keys>,
     /// One-time codes may be shown to operators.
     development: bool,
@@ -92,6 +95,7 @@ impl Accounts {
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
             loads: Loads::new(here.1),
+            fading: Fading::default(),
             keys,
             development,
         }
@@ -107,6 +111,7 @@ impl Accounts {
         self.deliver_waiting(cx);
         self.budgets.rest(cx.now_ms);
         self.recover_some(cx);
+        self.let_fade(cx);
         // Users that are silent are packed, and those leave that nobody needs.
         self.users.pack_some(cx.limits().users_cached_max);
     }

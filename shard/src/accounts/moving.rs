@@ -8,6 +8,7 @@ use super::addresses::Counts;
 use super::budgets::Spent;
 use super::kept::User;
 use super::phones::State;
+use super::presence::Faded;
 use super::reserved::Reserved;
 use super::{Accounts, Cx, recovery, slot_of, slot_of_phone};
 
@@ -20,6 +21,7 @@ pub(crate) struct Taken {
     reserved: Vec<(UserId, Reserved)>,
     spent: Spent,
     counts: Counts,
+    fading: Faded,
 }
 
 impl Accounts {
@@ -42,12 +44,14 @@ impl Accounts {
             reserved: self.waiting.users.take(slot),
             spent: self.budgets.take(slot),
             counts: self.addresses.take(slot),
+            fading: self.fading.take(slot),
         }
     }
 
     /// Takes up a slot that another core has let go.
     pub(crate) fn take_up(&mut self, cx: &mut Cx, taken: Taken) {
-        let Taken { users, watches, phones, reserved, spent, counts } = taken;
+        let Taken { users, watches, phones, reserved, spent, counts, fading } = taken;
+        self.fading.put_back(fading);
         self.watches.put_back(watches);
         for (id, user) in users {
             self.users.insert(id, user);

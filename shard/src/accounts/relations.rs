@@ -13,12 +13,15 @@ use super::{Accounts, Cx};
 use crate::circle::{Concern, Verdict};
 use crate::entry::peer_of;
 use crate::limits::{BLOCKED_MAX, CONTACTS_MAX};
-use crate::message::{LogOp, Named, Said, Shown, Terms, TermsTold, Unreadable, UserOp};
+use crate::message::{
+    FrontOp, LogOp, LookedAt, Named, Said, Shown, Subject, Terms, TermsTold, Unreadable, UserOp, VolatileOp,
+};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Origin, Reply};
 
 const TOO_MANY_BLOCKED: Refusal = Refusal::new(Reason::TooManyPeople, "as many people are blocked as may be");
-const TOO_MANY_CONTACTS: Refusal = Refusal::new(Reason::TooManyPeople, "as many people are contacts as may be");
+const TOO_MANY_CONTACTS: Refusal =
+    Refusal::new(Reason::TooManyPeople, "as many people are contacts as may be");
 /// Of one who is not there, and of one who does not want to be found: in the same words.
 pub(super) const UNKNOWN_USER: Refusal = Refusal::new(Reason::UnknownUser, "there is no such user");
 const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the contacts can't be read");
@@ -30,6 +33,8 @@ pub(crate) enum IfContact {
     Describe(Origin, Shown),
     /// Take the user into a group.
     Come(LogId, UserId),
+    /// See whether the user is here.
+    Look(LookedAt),
 }
 
 impl IfContact {
@@ -38,6 +43,7 @@ impl IfContact {
         match self {
             Self::Describe(_, shown) => shown.to,
             Self::Come(_, by) => *by,
+            Self::Look(asked) => asked.looker.device.user,
         }
     }
 }
@@ -62,6 +68,22 @@ impl Accounts {
             return;
         }
         let mut then = Some((asker, reply));
+        if user.being.is_looked_at {
+            let lets_see = |whom| (Subject::User(id), VolatileOp::LetsSee(whom));
+            match &private {
+                Private::Contacts(people) => {
+                    cx.tell_volatiles(people.iter().map(|(other, _)| lets_see(Some(*other))));
+                }
+                Private::Blocked(other, _) => cx.tell_volatiles([lets_see(Some(*other))].into_iter()),
+                Private::Privacy(_) => cx.tell_volatiles([lets_see(None)].into_iter()),
+                _ => {}
+            }
+        }
+        if !matches!(private, Private::Contacts(_)) || user.circle.shows_to_contacts(id) {
+            // Whoever hides something does not see it of others.
+            self.tell_attached(cx, id, |_| Some(FrontOp::LookAgain));
+        }
+        let user = self.user(id);
         match private {
             Private::Blocked(other, _) => {
                 let log = LogId::direct(id.get(), other.get());
@@ -82,13 +104,7 @@ impl Accounts {
         }
     }
 
-    fn tell_terms(
-        &mut self,
-        cx: &mut Cx,
-        id: UserId,
-        log: LogId,
-        then: Option<(Asker, Reply)>,
-    ) {
+    fn tell_terms(&mut self, cx: &mut Cx, id: UserId, log: LogId, then: Option<(Asker, Reply)>) {
         let told = TermsTold { terms: self.terms(id, log), then };
         cx.tell_log(log, LogOp::Terms(id, Box::new(told)));
     }
@@ -105,7 +121,7 @@ impl Accounts {
     pub(super) fn may_name(&mut self, cx: &mut Cx, id: UserId, log: LogId, number: u64, named: Named) {
         match named {
             Named::Blocked => {
-                let is_full = self.user(id).circle.blocked() >= BLOCKED_MAX;
+                let is_full = self.user(id).circle.all_blocked().len() >= BLOCKED_MAX;
                 let answer = if is_full { Err(TOO_MANY_BLOCKED) } else { Ok(None) };
                 cx.tell_log(log, LogOp::Permit(number, answer));
             }
@@ -170,6 +186,14 @@ impl Accounts {
             }
             (IfContact::Describe(origin, _), Ok(false)) => cx.refuse(origin, UNKNOWN_USER),
             (IfContact::Describe(origin, _), Err(_)) => cx.refuse(origin, UNREADABLE),
+            // It may have been said since, and is asked again then.
+            (IfContact::Look(asked), Ok(is_one))
+                if self.users.get(id).is_some_and(|user| user.held.is_known()) =>
+            {
+                self.shown_to(cx, id, asked, is_one);
+            }
+            // Whoever sees nothing looks again when they come back.
+            (IfContact::Look(_), _) => {}
             (IfContact::Come(log, by), is_one) => {
                 cx.tell_log(log, LogOp::Comes(id, by, is_one.map_err(|_| ())));
             }

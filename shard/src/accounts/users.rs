@@ -16,7 +16,9 @@ use crate::circle::Circle;
 use crate::entry::Author;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
-use crate::message::{FrontOp, InboxAsk, LogOp, Message, Said, Send, Unreadable, UserOp};
+use crate::message::{
+    FrontOp, InboxAsk, LogOp, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp,
+};
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Origin;
 
@@ -61,7 +63,10 @@ impl Accounts {
             UserOp::Advanced(log, by, marks, is_read) => self.advanced(cx, id, log, by, (marks, is_read)),
             UserOp::Pushed(device, log, upto) => self.pushed(id, device, log, upto),
             UserOp::LackedNothing(device, log, upto) => self.lacked_nothing(id, device, log, upto),
-            UserOp::Detach(device, place) => self.detach(id, device, place),
+            UserOp::Detach(device, place) => self.detach(cx, id, device, place),
+            UserOp::Appears(device, place, away) => self.appears(cx, id, device, place, away),
+            UserOp::LookAgain(looker, at) => self.look_again(cx, id, looker, at),
+            UserOp::PeerActs(peer, doing) => self.peer_acts_if_here(cx, id, peer, doing),
             UserOp::Leave(origin, device) => self.leave(cx, id, origin, device),
             UserOp::Unwatch(log) => self.unwatch(id, log),
             UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
@@ -92,6 +97,8 @@ impl Accounts {
             | UserOp::RingDevice(..)
             | UserOp::MayName(..)
             | UserOp::MayCome(..)
+            | UserOp::Subscribe(..)
+            | UserOp::LookedAt(_)
                 if !cx.may_read() =>
             {
                 let refusal = cx.overloaded();
@@ -112,6 +119,10 @@ impl Accounts {
             | UserOp::Watch(_)
             | UserOp::MayName(..)
             | UserOp::MayCome(..)
+            | UserOp::Subscribe(..)
+            | UserOp::LookedAt(_)
+            | UserOp::IsLookedAt(_)
+            | UserOp::Act(..)
             | UserOp::TellDevices(_)
             | UserOp::Describe(..)
             | UserOp::Introduce(_) => self.ask_user(cx, id, Ask::Told(op)),
@@ -194,6 +205,11 @@ impl Accounts {
             UserOp::Watch(log) => self.watch(cx, id, log),
             UserOp::MayName(log, number, named) => self.may_name(cx, id, log, number, named),
             UserOp::MayCome(log, by) => self.may_come(cx, id, log, by),
+            UserOp::Subscribe(origin, more) => self.subscribe(cx, id, origin, *more),
+            UserOp::LookedAt(asked) => self.looked_at(cx, id, *asked),
+            UserOp::IsLookedAt(is_so) => self.is_looked_at(cx, id, is_so),
+            UserOp::Act(origin, log, doing) => self.act(cx, id, origin, (log, doing)),
+            UserOp::PeerActs(peer, doing) => self.peer_acts(cx, id, peer, doing),
             UserOp::TellDevices(logs) => self.tell_devices(cx, id, &logs),
             UserOp::Describe(origin, shown) => self.describe(cx, origin, id, shown),
             UserOp::Introduce(glance) => self.introduce(cx, id, glance),
@@ -233,10 +249,18 @@ impl Accounts {
             }
             UserOp::Reserve(ask) => cx.tell_log(ask.log, LogOp::Permit(ask.number, Err(refusal))),
             UserOp::MayCome(log, by) => cx.tell_log(log, LogOp::Comes(id, by, Err(()))),
+            UserOp::Subscribe(Some(origin), _) | UserOp::Act(Some(origin), ..) => cx.refuse(origin, refusal),
             // It is durable, and found when the user is read.
             UserOp::Said(said) => cx.reply(said.asker, said.reply),
             // Nobody waits for these. What they say is in the store, or is found out when somebody looks.
             UserOp::Detach(..)
+            | UserOp::Subscribe(None, _)
+            | UserOp::Appears(..)
+            | UserOp::LookedAt(_)
+            | UserOp::IsLookedAt(_)
+            | UserOp::LookAgain(..)
+            | UserOp::Act(None, ..)
+            | UserOp::PeerActs(..)
             | UserOp::Leave(..)
             | UserOp::Pushed(..)
             | UserOp::LackedNothing(..)
@@ -380,6 +404,9 @@ impl Accounts {
     /// A user can't be read: whoever waits is refused, and the next one tries again.
     fn user_unreadable(&mut self, cx: &mut Cx, id: UserId, why: Unreadable) {
         let mut user = self.users.remove(id).expect("it was being read");
+        if user.being.is_looked_at {
+            cx.tell_volatile(Subject::User(id), VolatileOp::Is(None));
+        }
         for (_, device) in user.devices.iter_mut() {
             device.tell(cx, FrontOp::End(Farewell::new(UNREADABLE.reason, UNREADABLE.detail)));
         }

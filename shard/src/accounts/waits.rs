@@ -9,7 +9,7 @@ use super::relations::IfContact;
 use super::{Accounts, Cx, slot_of, slot_of_phone};
 use crate::admin::AdminResponse;
 use crate::held::Load;
-use crate::message::{InboxAsk, LogsPage, Unreadable};
+use crate::message::{InboxAsk, LogsPage, Subscribing, Unreadable};
 use crate::reply::{Origin, Reply, Undone};
 
 /// What follows when a write of an account is durable; if it fails, the account is read again.
@@ -65,6 +65,8 @@ pub(crate) enum ScanFor {
     Contacts(UserId, LogId, u64, usize),
     /// Whether somebody is a contact of a user's.
     IsContact(UserId, IfContact),
+    /// The contacts of a user, for what a device of theirs is to show.
+    Subscribing(UserId, Option<Origin>, Box<Subscribing>),
     /// A user's logs, whose other members are told that the user is not as before.
     Peers(UserId),
     /// The groups of a user whose devices are not as before.
@@ -87,6 +89,7 @@ impl ScanFor {
             | Self::Logs(user, _)
             | Self::ChatSettings(user, ..)
             | Self::Contacts(user, ..)
+            | Self::Subscribing(user, ..)
             | Self::IsContact(user, _) => Some(slot_of(*user)),
             // What is read of a user who is held is told of by that.
             Self::Devices(..) | Self::Circle(..) | Self::Reserved(_) => None,
@@ -228,6 +231,9 @@ impl Accounts {
             (ScanFor::Contacts(_, log, number, added), result) => {
                 let counted = result.map(|rows| rows.rows.len());
                 Self::contacts_counted(cx, log, number, added, counted);
+            }
+            (ScanFor::Subscribing(user, origin, more), result) => {
+                self.contacts_of_looker_read(cx, user, (origin, *more), result.map(|rows| rows.rows));
             }
             (ScanFor::IsContact(user, ask), result) => {
                 self.if_contact(cx, user, ask, result.map(|rows| !rows.rows.is_empty()));

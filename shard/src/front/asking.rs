@@ -10,14 +10,15 @@ use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Seq, UserId};
-use tern_wire::request::{Lookup, Refresh};
+use tern_wire::request::{Lookup, Refresh, Subscribe};
 
 use super::conns::{Conns, Pause, Waiter, Why};
 use super::{Cx, Front};
 use crate::asks::AskId;
 use crate::entry::{Author, KIND_GROUP, log_of, peer_of};
 use crate::message::{
-    Attach, Glancer, InboxAsk, LogOp, Message, Pull, ReadHistory, Send, UserOp, Want, Watermarks,
+    Attach, Glancer, InboxAsk, LogOp, Looker, Message, Pull, ReadHistory, Send, Subscribing, UserOp, Want,
+    Watermarks,
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
@@ -57,6 +58,8 @@ pub(super) enum Ask {
     History { chat: ChatId, from: Seq, forwards: bool, limit: usize },
     /// Who is it?
     Lookup(Box<Lookup>),
+    /// What the device shows.
+    Subscribe(Box<Subscribe>),
     /// The user's devices.
     Devices,
     /// End a device of the user.
@@ -107,6 +110,7 @@ impl Asked {
                 Ask::Acknowledge { .. }
                 | Ask::History { .. }
                 | Ask::AboutGroup(..)
+                | Ask::Subscribe(_)
                 | Ask::Devices
                 | Ask::EndDevice(_)
                 | Ask::RingDevice(_)
@@ -140,6 +144,7 @@ impl Ask {
             Self::CreateGroup(..)
             | Self::Send(_)
             | Self::Lookup(_)
+            | Self::Subscribe(_)
             | Self::Devices
             | Self::EndDevice(_)
             | Self::RingDevice(_)
@@ -225,6 +230,9 @@ impl Front {
         let is_refused_for_now = matches!(&reply, Reply::Refused(refusal) if refusal.retry_after_ms > 0);
         // The owner that is gone may have done it.
         let is_unknown = asked.again && asked.ask.writes() && is_refused_for_now;
+        if let (Ask::Subscribe(shows), Reply::Subscribed) = (&asked.ask, &reply) {
+            self.subscribed(cx, conn, Subscribe::clone(shows));
+        }
         self.respond(cx, asked.waiter(), if is_unknown { Reply::Unknown } else { reply });
     }
 
@@ -241,6 +249,7 @@ impl Front {
         for asked in again {
             self.ask_again(cx, asked);
         }
+        self.lookers_lost(cx, taken);
         for conn in self.conns.ids() {
             let author = self.conns.session(conn).map(|session| session.author());
             if let Some(author) = author.filter(|author| taken.has(slot_of(author.user))) {
@@ -307,9 +316,20 @@ impl Front {
     }
 
     fn send_ask(&mut self, cx: &mut Cx, by: Author, asked: Asked) {
+        let more = match &asked.ask {
+            Ask::Subscribe(shows) => self.not_shown(asked.conn, shows),
+            _ => Default::default(),
+        };
         let origin = self.note(cx, asked);
         let Asked { again, slot, ask, .. } = self.asks.get(origin.ask).expect("it has just been noted");
-        let message = message(cx, origin, by, *again, ask);
+        let message = match ask {
+            Ask::Subscribe(_) => {
+                let looker = Looker { device: by, place: origin.place };
+                let more = Subscribing { looker, users: more.0, groups: more.1 };
+                Message::User(by.user, UserOp::Subscribe(Some(origin), Box::new(more)))
+            }
+            ask => message(cx, origin, by, *again, ask),
+        };
         // What is asked again is bounded by what was asked.
         if ask.is_refusable() && !again {
             cx.ask_in(*slot, origin, message);
@@ -372,6 +392,8 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
         }
         Ask::Logs(after, rows) => of_user(UserOp::ListLogs(origin, after, rows)),
         Ask::Glance(log) => Message::Log(log, LogOp::Glance(Glancer { origin, reader: user })),
-        Ask::Attach | Ask::Once(..) => unreachable!("sent by those who know more than is noted"),
+        Ask::Attach | Ask::Subscribe(_) | Ask::Once(..) => {
+            unreachable!("sent by those who know more than is noted")
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use tern_wire::errors::Refusal;
 use tern_wire::limits::REQUESTS_IN_FLIGHT_MAX_BEFORE_LOGIN;
-use tern_wire::request::{self, Request};
+use tern_wire::request::{self, Request, Subscribe};
 
 use super::conns::{Conn, Waiter};
 use super::{Cx, Front};
@@ -13,7 +13,7 @@ use crate::effects::Stage;
 use crate::entry::Author;
 use crate::limits::ASKS_MAX;
 use crate::load::Work;
-use crate::message::UserOp;
+use crate::message::{Looker, UserOp};
 use crate::reply::{ConnId, Reply, UNKNOWN};
 
 impl Front {
@@ -28,10 +28,14 @@ impl Front {
         // One that has moved away is not here any more.
         let Some(conn) = self.conns.remove(id) else { return };
         self.listings.forget(id);
-        let session = conn.session.map(|session| session.author());
+        let place = cx.place(id);
+        let session = conn.session.map(|mut session| {
+            let looker = Looker { device: session.author(), place };
+            Self::shows_no_more(cx, looker, session.show(Subscribe::default()));
+            session.author()
+        });
         let logs_in = conn.pause.and_then(|pause| pause.logs_in());
         if let Some(Author { user, device }) = session.or(logs_in) {
-            let place = cx.place(id);
             cx.tell_user(user, UserOp::Detach(device, place));
         }
     }

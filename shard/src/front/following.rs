@@ -32,7 +32,7 @@ use super::{Cx, Front};
 use crate::asks::AskId;
 use crate::entry::Author;
 use crate::limits::FOLLOWING_PER_TICK;
-use crate::message::{Missed, UserOp, Want};
+use crate::message::{Looker, Missed, UserOp, Want};
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Place};
 
@@ -101,6 +101,8 @@ impl Front {
     pub(crate) fn lost(cx: &mut Cx, arrival: &Arrival) {
         if let Some(session) = arrival.conn.session.as_deref() {
             let Author { user, device } = session.author();
+            let looker = Looker { device: session.author(), place: arrival.from };
+            Self::shows_no_more(cx, looker, session.shows().cloned().unwrap_or_default());
             cx.tell_user(user, UserOp::Detach(device, arrival.from));
         }
     }
@@ -190,6 +192,7 @@ impl Front {
             None => session.begin_again(),
             Some(missed) => self.catch_up(cx, id, missed),
         }
+        self.look_again(cx, id);
         self.advance(cx, id);
         self.go_on(cx, pause.waiting);
     }

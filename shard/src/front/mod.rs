@@ -14,6 +14,7 @@ mod opening;
 mod push;
 mod requests;
 mod session;
+mod shows;
 
 use std::sync::Arc;
 
@@ -102,6 +103,7 @@ impl Front {
             FrontOp::Behind(log, newest) => self.is_behind(cx, conn, log, newest),
             FrontOp::Watermarks(log, member, marks) => self.push_receipt(cx, conn, log, member, marks),
             FrontOp::Notice(notice) => self.notify(cx, conn, notice),
+            FrontOp::LookAgain => self.look_again(cx, conn),
             FrontOp::End(farewell) => self.farewell(cx, conn, farewell),
         }
     }

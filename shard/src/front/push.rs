@@ -18,7 +18,7 @@ use crate::effects::Stage;
 use crate::entry::{Author, Entry, chat_of, peer_of};
 use crate::limits::LAG_LOGS_MAX;
 use crate::load::Work;
-use crate::message::{InboxStep, Notice, Page, Unreadable, UserOp, Want, Watermarks};
+use crate::message::{InboxStep, Notice, Page, Subject, Unreadable, UserOp, Want, Watermarks};
 use crate::reply::ConnId;
 
 const INBOX_UNREADABLE: Farewell = Farewell::new(Reason::Unavailable, "the device's inbox can't be read");
@@ -130,7 +130,22 @@ impl Front {
         if self.conns.session(id).is_none() || cx.fx().backlog(id) > cx.limits().send_queue_bytes_max {
             return;
         }
+        if let Notice::Activity { subject, .. } = notice
+            && !self.does_show(id, subject)
+        {
+            return;
+        }
         let message = Some(match notice {
+            Notice::Presence { user, online, last_seen_ms } => {
+                server_frame::Message::Presence(v1::Presence { user_id: user.get(), online, last_seen_ms })
+            }
+            Notice::Activity { subject, user, doing } => {
+                let (chat, sender) = match subject {
+                    Subject::User(peer) => (peer.get(), 0),
+                    Subject::Group(group) => (group.get(), user.get()),
+                };
+                server_frame::Message::Activity(v1::Activity { chat, doing: doing.into(), sender })
+            }
             Notice::DeviceAdded { device, name, time_ms } => {
                 server_frame::Message::DeviceAdded(v1::DeviceAdded {
                     device_id: device.get(),

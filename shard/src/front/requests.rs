@@ -59,6 +59,8 @@ impl Front {
                 let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
                 cx.ask(origin, Message::User(user, UserOp::SetPin(origin, device, Box::new(pin))));
             }
+            Request::Subscribe(shows) => self.subscribe(cx, waiter, author, shows),
+            Request::Activity(chat, doing) => self.act(cx, waiter, author, chat, doing),
             Request::Hello(_)
             | Request::Register(_)
             | Request::Verify(_)

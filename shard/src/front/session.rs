@@ -1,7 +1,7 @@
 //! A logged-in device: how far its pushes have come, and what is to be done next. Pure.
 
 use tern_storage::LogId;
-use tern_wire::request::{Credit, PushWindow};
+use tern_wire::request::{Credit, PushWindow, Subscribe};
 
 use super::lag::{Behind, Lag, NO_ENTRY, UNREAD};
 use crate::entry::Author;
@@ -23,6 +23,8 @@ pub(super) struct Session {
     pulls: u32,
     /// Something that it lacked was pushed without a mark in its inbox.
     unmarked: bool,
+    /// Whom the device shows; there only while it shows somebody.
+    shows: Option<Box<Subscribe>>,
 }
 
 /// How far the pushes have come.
@@ -63,12 +65,24 @@ impl Session {
             lag: None,
             pulls: 0,
             unmarked: false,
+            shows: None,
         }
     }
 
     /// The device that it stands for.
     pub(super) fn author(&self) -> Author {
         self.author
+    }
+
+    /// Whom the device shows.
+    pub(super) fn shows(&self) -> Option<&Subscribe> {
+        self.shows.as_deref()
+    }
+
+    /// It shows these from now on. Gives whom it showed before.
+    pub(super) fn show(&mut self, shows: Subscribe) -> Subscribe {
+        let shows = Some(Box::new(shows)).filter(|shows| **shows != Subscribe::default());
+        std::mem::replace(&mut self.shows, shows).map_or_else(Subscribe::default, |before| *before)
     }
 
     /// `Resume` has not come.

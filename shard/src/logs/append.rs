@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 use tern_proto::v1;
-use tern_storage::records::{ChatSettingsRecord, ClientMessageRecord};
 use tern_storage::keys::Relation;
+use tern_storage::records::{ChatSettingsRecord, ClientMessageRecord};
 use tern_storage::{Direction, Durable, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::group::Change;
-use tern_wire::ids::{ClientMessageId, Seq, UserId};
+use tern_wire::ids::{ChatId, ClientMessageId, Seq, UserId};
 use tern_wire::message::timer_ms;
 use tern_wire::private::Private;
 
@@ -18,13 +18,15 @@ use super::guests::may_come;
 use super::log::{Log, Member};
 use super::schedule::scheduled;
 use super::{After, Cx, GetFor, Highest, Logs, REVOKED, ScanFor, UNKNOWN_USER, UNREADABLE};
+use crate::circle::privacy_record;
 use crate::durable::{DurableHead, DurableSeq};
 use crate::effects::Stage;
-use crate::circle::privacy_record;
-use crate::entry::{Author, Entry, KIND_TIMER, fingerprint, log_of, members_of, peer_of};
+use crate::entry::{
+    Author, Entry, KIND_GROUP, KIND_TIMER, chat_of, fingerprint, log_of, members_of, peer_of,
+};
 use crate::held::Load;
 use crate::limits::{GROUP_UNWRITTEN_MAX, LOG_WAITING_MAX};
-use crate::message::{LogOp, Said, Send, Unreadable, UserOp, Watermarks};
+use crate::message::{LogOp, Said, Send, Subject, Unreadable, UserOp, VolatileOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Reply};
 
@@ -326,6 +328,7 @@ impl Logs {
             self.agenda.note(slot, due_ms);
         }
         if is_group {
+            look_away_if_gone(cx, &entry);
             self.part_from_guests(cx, entry.log);
         }
     }
@@ -399,6 +402,18 @@ fn tell_members(cx: &mut Cx, log: &Log, entry: &Arc<Entry>) {
     }));
 }
 
+/// Whoever has left a group does not see who does what in it.
+fn look_away_if_gone(cx: &mut Cx, entry: &Entry) {
+    let gone = match (entry.kind == KIND_GROUP).then(|| Change::parse(&entry.body)) {
+        Some(Ok(Change::Removed(user))) => user,
+        Some(Ok(Change::Left)) => entry.author.user,
+        _ => return,
+    };
+    if let ChatId::Group(group) = chat_of(entry.log, gone) {
+        cx.tell_volatile(Subject::Group(group), VolatileOp::Lost(gone));
+    }
+}
+
 /// Writes that a direct chat has begun.
 fn write_first(cx: &mut Cx, log: &mut Log, first: &Entry) {
     (log.exists, log.created_ms) = (true, first.time_ms);
@@ -411,9 +426,8 @@ fn write_first(cx: &mut Cx, log: &mut Log, first: &Entry) {
 /// Writes that somebody is a member of a chat in which nothing was to be seen by them up to now, as far as is known.
 fn write_first_seen(cx: &mut Cx, log: &Log, entry: &Entry) {
     let Some(before) = log.newest_of(log.head).filter(|before| before.is_withheld()) else { return };
-    let sees = |member: &&Member| {
-        before.is_withheld_from(member.user) && !entry.is_withheld_from(member.user)
-    };
+    let sees =
+        |member: &&Member| before.is_withheld_from(member.user) && !entry.is_withheld_from(member.user);
     for member in log.members.iter().filter(sees) {
         cx.put_bytes(log.slot, keys::membership(member.user.get(), entry.log), &member.membership());
     }
@@ -488,10 +502,7 @@ fn write_relation(cx: &mut Cx, log: &Log, user: UserId, relation: Relation, is_s
 /// Whether the owner of a user must hear of an entry before anybody is told that it is durable: it says something of others.
 fn says_of_others(entry: &Entry) -> bool {
     let says = |body: &[u8]| {
-        matches!(
-            Private::parse(body),
-            Ok(Private::Contacts(_) | Private::Blocked(..) | Private::Privacy(_))
-        )
+        matches!(Private::parse(body), Ok(Private::Contacts(_) | Private::Blocked(..) | Private::Privacy(_)))
     };
     matches!(entry.log, LogId::Private(_)) && says(&entry.body)
 }

@@ -97,7 +97,8 @@ impl Log {
         now_ms: u64,
         windows: Windows,
     ) -> Result<(), Refusal> {
-        if (!is_message(message.kind) && deed != Deed::Replace) || message.is_withheld_from(send.author.user) {
+        if (!is_message(message.kind) && deed != Deed::Replace) || message.is_withheld_from(send.author.user)
+        {
             return Err(NO_SUCH_MESSAGE);
         }
         let now_ms = self.next_time_ms(now_ms);

@@ -130,10 +130,8 @@ impl Logs {
         let member = member_of(log, user);
         member.marks = Watermarks { delivered: Seq(record.delivered_upto), read: Seq(record.read_upto) };
         member.shown = member.marks;
-        let told = |told: ToldRecord| Watermarks {
-            delivered: Seq(told.delivered_upto),
-            read: Seq(told.read_upto),
-        };
+        let told =
+            |told: ToldRecord| Watermarks { delivered: Seq(told.delivered_upto), read: Seq(told.read_upto) };
         member.told = record.told.map_or(member.marks, told);
         member.told_shown = member.told;
         member.take_stored(record.positions);

@@ -528,10 +528,8 @@ impl Member {
             positions: known.collect(),
             wrote: self.wrote.is_some(),
             delivered_bytes: self.delivered_bytes,
-            told: (self.part.is_none() && self.told != self.marks).then_some(ToldRecord {
-                delivered_upto: self.told.delivered.0,
-                read_upto: self.told.read.0,
-            }),
+            told: (self.part.is_none() && self.told != self.marks)
+                .then_some(ToldRecord { delivered_upto: self.told.delivered.0, read_upto: self.told.read.0 }),
             ..MemberRecord::default()
         }
     }

@@ -165,6 +165,8 @@ impl Logs {
             LogOp::Changed(user) => self.member_changed(cx, id, user),
             LogOp::DevicesChanged(user, devices) => self.guest_known(cx, id, user, devices),
             LogOp::Glance(asker) => self.glance(cx, id, asker),
+            LogOp::Look(looker) => self.look(cx, id, looker),
+            LogOp::Act(acts) => self.act(cx, id, *acts),
             LogOp::Cut => self.cut(cx, id),
             LogOp::Due(due) => self.fall_due(cx, id, due),
             LogOp::Dispatched(dispatched) => self.dispatched(cx, *dispatched),
@@ -188,8 +190,14 @@ impl Logs {
             LogOp::Pull(pull) => page_failed(cx, id, *pull, Unreadable::ForNow),
             LogOp::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
             // Nobody waits for these. The first are hints, or come again; the others are answers to a log that is not here.
+            LogOp::Act(acts) => {
+                if let Some(origin) = acts.origin {
+                    cx.refuse(origin, refusal);
+                }
+            }
             LogOp::Recover(_)
             | LogOp::Changed(_)
+            | LogOp::Look(_)
             | LogOp::Due(_)
             | LogOp::Cut
             | LogOp::Dispatched(..)

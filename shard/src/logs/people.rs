@@ -2,13 +2,13 @@
 
 use tern_storage::LogId;
 use tern_wire::group::InvitationHash;
-use tern_wire::ids::UserId;
+use tern_wire::ids::{ChatId, UserId};
 
 use super::group::{NOT_A_MEMBER, UNKNOWN_GROUP};
 use super::invitations::UNKNOWN_INVITATION;
-use super::{Cx, Logs, UNKNOWN_USER};
+use super::{Cx, Logs, Member, UNKNOWN_USER};
 use crate::entry::{chat_of, peer_of};
-use crate::message::{Shown, UserOp};
+use crate::message::{Acts, Looker, Sees, Shown, Subject, UserOp, VolatileOp};
 use crate::reply::{Origin, Reply};
 
 impl Logs {
@@ -78,6 +78,34 @@ impl Logs {
             },
             Some(_) => cx.refuse(origin, NOT_A_MEMBER),
             None => cx.refuse(origin, UNKNOWN_GROUP),
+        }
+    }
+
+    /// A device wants to show who does what in a group, if its user is a member.
+    pub(super) fn look(&mut self, cx: &mut Cx, id: LogId, looker: Looker) {
+        let log = self.known(id);
+        let is_member = log.seen_member(looker.device.user).is_some_and(Member::is_present);
+        if let ChatId::Group(group) = chat_of(id, looker.device.user)
+            && is_member
+        {
+            cx.tell_volatile(Subject::Group(group), VolatileOp::Look(looker, Sees::default()));
+        }
+    }
+
+    /// Somebody does something in a group just now: those who show it are told, if it is a member.
+    pub(super) fn act(&mut self, cx: &mut Cx, id: LogId, acts: Acts) {
+        let Acts { origin, user, doing, not } = acts;
+        let member = self.known(id).seen_member(user).map(Member::is_present);
+        let reply = match (member, chat_of(id, user)) {
+            (Some(true), ChatId::Group(group)) => {
+                cx.tell_volatile(Subject::Group(group), VolatileOp::Acts(user, doing, not));
+                Reply::ActivityTold
+            }
+            (Some(_), _) => Reply::Refused(NOT_A_MEMBER),
+            (None, _) => Reply::Refused(UNKNOWN_GROUP),
+        };
+        if let Some(origin) = origin {
+            cx.reply(origin, reply);
         }
     }
 

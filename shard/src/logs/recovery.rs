@@ -72,7 +72,8 @@ impl Logs {
     fn tell_group_again(&mut self, cx: &mut Cx, id: LogId, of_taken: impl Fn(&UserId) -> bool) {
         let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else { return };
         let asked: Vec<_> = log.group().watched.iter().copied().filter(&of_taken).collect();
-        let consents: Vec<_> = log.group().consents.iter().copied().filter(|(user, _)| of_taken(user)).collect();
+        let consents: Vec<_> =
+            log.group().consents.iter().copied().filter(|(user, _)| of_taken(user)).collect();
         let members: Vec<_> = log.members.iter().map(|member| member.user).filter(&of_taken).collect();
         for user in asked {
             cx.tell_user(user, UserOp::Watch(id));

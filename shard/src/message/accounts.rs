@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use tern_storage::LogId;
-use tern_wire::ids::{DeviceId, Name, Phone, Seq, UserId};
-use tern_wire::request::{Link, Lookup, Pin, Refresh, Rename, Verify};
+use tern_wire::ids::{DeviceId, GroupId, Name, Phone, Seq, UserId};
+use tern_wire::request::{Doing, Link, Lookup, Pin, Refresh, Rename, Verify};
 
-use super::{Glance, Page, Send, Watermarks};
+use super::{Glance, Looker, Page, Sees, Send, Watermarks};
 use crate::entry::{Author, Entry};
 use crate::network::Network;
 use crate::reply::{Asker, Origin, Place, Reply};
@@ -55,6 +55,20 @@ pub enum UserOp {
     Attach(Box<Attach>),
     /// The connection stands for the device no more.
     Detach(DeviceId, Place),
+    /// A connection of a device shows these from now on: may it?
+    Subscribe(Option<Origin>, Box<Subscribing>),
+    /// Whether somebody looks at the device: otherwise the user is not here by it.
+    Appears(DeviceId, Place, bool),
+    /// Somebody wants to see whether the user is here.
+    LookedAt(Box<LookedAt>),
+    /// Somebody looks at the user, or nobody any more: whether the user is here is told to whoever shows it.
+    IsLookedAt(bool),
+    /// A device of the user shows this one, who lets others see something else than before.
+    LookAgain(Looker, UserId),
+    /// The user does something in a chat just now.
+    Act(Option<Origin>, LogId, Doing),
+    /// The peer does something in the direct chat with the user just now.
+    PeerActs(UserId, Doing),
     /// The connection is about to follow the user to its owner's core: may it go?
     Leave(Origin, DeviceId),
     /// A connection asks for a step of its device's inbox.
@@ -164,6 +178,13 @@ impl UserOp {
             | Self::LackedNothing(..)
             | Self::CaughtUp(..)
             | Self::Seen(_)
+            | Self::Subscribe(..)
+            | Self::Appears(..)
+            | Self::LookedAt(_)
+            | Self::IsLookedAt(_)
+            | Self::LookAgain(..)
+            | Self::Act(..)
+            | Self::PeerActs(..)
             | Self::Refresh(..)
             | Self::Send(..)
             | Self::CreateGroup(_)
@@ -187,6 +208,7 @@ impl UserOp {
     /// Whether somebody waits for an answer, so that it may be refused.
     pub fn is_request(&self) -> bool {
         match self {
+            Self::Subscribe(origin, _) | Self::Act(origin, ..) => origin.is_some(),
             Self::Attach(_)
             | Self::Inbox(_)
             | Self::Refresh(..)
@@ -214,6 +236,11 @@ impl UserOp {
             | Self::LackedNothing(..)
             | Self::CaughtUp(..)
             | Self::Seen(_)
+            | Self::Appears(..)
+            | Self::LookedAt(_)
+            | Self::IsLookedAt(_)
+            | Self::LookAgain(..)
+            | Self::PeerActs(..)
             | Self::Unwatch(_)
             | Self::TellDevices(_)
             | Self::Page(..)
@@ -278,6 +305,26 @@ pub struct Reserve {
     pub least: u64,
     /// Bytes that would spare it the next asks.
     pub wanted: u64,
+}
+
+/// What a connection of a device is to show beside what it shows.
+#[derive(Clone, Debug)]
+pub struct Subscribing {
+    /// The device, and its connection.
+    pub looker: Looker,
+    /// People.
+    pub users: Vec<UserId>,
+    /// Groups.
+    pub groups: Vec<GroupId>,
+}
+
+/// A wish to see whether a user is here.
+#[derive(Clone, Copy, Debug)]
+pub struct LookedAt {
+    /// Whose.
+    pub looker: Looker,
+    /// What the one who looks lets the user see: nobody sees of others what they hide.
+    pub shares: Sees,
 }
 
 /// How many people somebody names.

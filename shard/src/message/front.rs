@@ -7,8 +7,9 @@ use tern_storage::LogId;
 use tern_storage::records::ChatSettingsRecord;
 use tern_wire::errors::{Farewell, Refusal};
 use tern_wire::ids::{DeviceId, Seq, UserId};
+use tern_wire::request::Doing;
 
-use super::{Glancer, Shown, Unreadable, Watermarks};
+use super::{Glancer, Shown, Subject, Unreadable, Watermarks};
 use crate::asks::AskId;
 use crate::entry::{Author, Entry};
 use crate::limits::{LAG_LOGS_MAX, NOTICES_MISSED_MAX};
@@ -44,6 +45,8 @@ pub enum FrontOp {
     Watermarks(LogId, Option<UserId>, Watermarks),
     /// Something of interest that the device can find out otherwise.
     Notice(Notice),
+    /// What its user lets others see is another: so may be what it sees of those whom it shows.
+    LookAgain,
     /// It has to end.
     End(Farewell),
 }
@@ -108,8 +111,8 @@ impl Missed {
                     self.notices.push(notice);
                 }
             }
-            // Whether its device may still be there it hears when it has come.
-            FrontOp::End(_) => {}
+            // Whether its device may still be there it hears when it has come; and then it asks anew what it shows.
+            FrontOp::End(_) | FrontOp::LookAgain => {}
             FrontOp::Reply(..)
             | FrontOp::SentAgain(..)
             | FrontOp::Attached(..)
@@ -256,6 +259,24 @@ pub enum Notice {
     },
     /// Somebody with whom there is a chat, or the user, is not as before.
     PersonChanged(UserId),
+    /// Somebody whom the device shows is here, or is not; `None`: that is not for it to know, or not known.
+    Presence {
+        /// Who.
+        user: UserId,
+        /// Whether it is here.
+        online: Option<bool>,
+        /// When it was here last, in ms since the Unix epoch; 0: likewise.
+        last_seen_ms: u64,
+    },
+    /// Somebody does something just now.
+    Activity {
+        /// In the direct chat with this one, or in this group.
+        subject: Subject,
+        /// Who.
+        user: UserId,
+        /// What.
+        doing: Doing,
+    },
     /// A device of the user asks that this one rings.
     Ring {
         /// Which.

@@ -6,8 +6,9 @@ use tern_wire::errors::Refusal;
 use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
 use tern_wire::message::Envelope;
+use tern_wire::request::Doing;
 
-use super::{Unreadable, Watermarks};
+use super::{Looker, Unreadable, Watermarks};
 use crate::entry::{Author, Entry};
 use crate::reply::{Asker, Origin, Reply, Scheduled};
 
@@ -44,6 +45,10 @@ pub enum LogOp {
     About(Origin, UserId, Option<InvitationHash>),
     /// Say who a member of a group is: for another one, about one.
     DescribeMember(Origin, UserId, UserId),
+    /// A device wants to show who does what in a group.
+    Look(Looker),
+    /// A member of a group does something in it just now.
+    Act(Box<Acts>),
     /// Something of entries is due, each since a time in ms since the Unix epoch. It is told again for as long as it is not done.
     Due(Vec<(u64, Seq)>),
     /// Cut off what is kept no longer. It is told again in the next round of the job.
@@ -73,6 +78,7 @@ impl LogOp {
     /// Whether somebody waits for an answer, so that it may be refused.
     pub fn is_request(&self) -> bool {
         match self {
+            Self::Act(acts) => acts.origin.is_some(),
             Self::Send(_)
             | Self::Acknowledge { .. }
             | Self::History(_)
@@ -83,6 +89,7 @@ impl LogOp {
             | Self::DescribeMember(..) => true,
             Self::Recover(_)
             | Self::Changed(_)
+            | Self::Look(_)
             | Self::Due(_)
             | Self::Cut
             | Self::Dispatched(..)
@@ -108,6 +115,8 @@ impl LogOp {
             | Self::Acknowledge { .. }
             | Self::Describe { .. }
             | Self::Changed(_)
+            | Self::Look(_)
+            | Self::Act(_)
             | Self::Due(_)
             | Self::Cut
             | Self::Dispatched(..)
@@ -124,13 +133,22 @@ impl LogOp {
     pub fn is_answer(&self) -> bool {
         matches!(
             self,
-            Self::Permit(..)
-                | Self::Devices(..)
-                | Self::Terms(..)
-                | Self::Comes(..)
-                | Self::Unreadable(..)
+            Self::Permit(..) | Self::Devices(..) | Self::Terms(..) | Self::Comes(..) | Self::Unreadable(..)
         )
     }
+}
+
+/// What a member of a group does just now.
+#[derive(Debug)]
+pub struct Acts {
+    /// Who waits for the answer.
+    pub origin: Option<Origin>,
+    /// Who does it.
+    pub user: UserId,
+    /// What.
+    pub doing: Doing,
+    /// Who is not told of it: whom the member blocks.
+    pub not: Vec<u64>,
 }
 
 /// What a member of a direct chat has said of the other.

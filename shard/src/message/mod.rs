@@ -6,17 +6,20 @@
 mod accounts;
 mod front;
 mod logs;
+mod volatile;
 
 use tern_storage::{LogId, Slot};
 use tern_wire::ids::{Phone, UserId};
 
 pub use self::accounts::{
-    Attach, InboxAsk, Named, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Said, Shown, Standing, UserOp,
+    Attach, InboxAsk, LookedAt, Named, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Said, Shown, Standing,
+    Subscribing, UserOp,
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
 pub use self::logs::{
-    Claim, Dispatched, Glancer, LogOp, Permits, Pull, ReadHistory, Send, Terms, TermsTold, Want,
+    Acts, Claim, Dispatched, Glancer, LogOp, Permits, Pull, ReadHistory, Send, Terms, TermsTold, Want,
 };
+pub use self::volatile::{Looker, Sees, Subject, VolatileOp, Whereabouts};
 use crate::network::Network;
 use crate::reply::ConnId;
 use crate::slots::CoreId;
@@ -35,8 +38,12 @@ pub enum Message {
     User(UserId, UserOp),
     /// To the owner of a log.
     Log(LogId, LogOp),
+    /// To the owner of a person or a group, of those who show it.
+    Volatile(Subject, VolatileOp),
     /// To the owners of users, who are one core: what follows from one thing for many, in order.
     Users(Vec<(UserId, UserOp)>),
+    /// The same of those who show people and groups.
+    Volatiles(Vec<(Subject, VolatileOp)>),
     /// To the next owner of a slot: all that the last one held of it.
     Slot(Box<HandOver>),
     /// To the last owner of a slot and on to the next: this core has said all that it had to say to the last one.
@@ -72,6 +79,7 @@ pub struct HandOver {
     pub(crate) slot: Slot,
     pub(crate) accounts: crate::accounts::Taken,
     pub(crate) logs: crate::logs::Taken,
+    pub(crate) volatile: crate::volatile::Taken,
 }
 
 impl Message {
@@ -84,12 +92,14 @@ impl Message {
             | Self::Flush { .. }
             | Self::Flushed(_)
             | Self::Users(_)
+            | Self::Volatiles(_)
             | Self::Refuse(_) => None,
             Self::Marker { slot, .. } => Some(*slot),
             Self::Network(network, _) => Some(Slot::of_address(network.bytes())),
             Self::Phone(phone, _) => Some(Slot::of_phone(phone.digits())),
             Self::User(user, _) => Some(Slot::of_user(user.get())),
             Self::Log(log, _) => Some(Slot::of_log(*log)),
+            Self::Volatile(subject, _) => Some(subject.slot()),
         }
     }
 }
@@ -105,6 +115,8 @@ impl Message {
             | Self::Flush { .. }
             | Self::Flushed(_)
             | Self::Users(_)
+            | Self::Volatile(..)
+            | Self::Volatiles(_)
             | Self::Refuse(_) => false,
             Self::Network(..) | Self::Phone(..) => true,
             Self::User(_, op) => op.is_request(),

@@ -387,7 +387,10 @@ pub fn history_local(profile: &ProfileArgs, with: &Who, which: Page, json: bool)
     let more = if forwards { last != 0 && last < log.top } else { first > 1 };
     let (head, delivered_upto, read_upto) = (log.top, log.others_delivered, log.others_read);
     let hidden = store.hidden(chat.user_id)?;
-    let messages = messages.into_iter().filter(|message| message.kind != Kind::Withheld && !hidden.has(message.seq)).collect();
+    let messages = messages
+        .into_iter()
+        .filter(|message| message.kind != Kind::Withheld && !hidden.has(message.seq))
+        .collect();
     let page = HistoryPage { messages, more, head, delivered_upto, read_upto };
     let gone = store.gone(chat.user_id, GONE_MAX)?;
     let gone = shown::beside(&page, after.or(before).unwrap_or(0), forwards, gone);
@@ -447,10 +450,25 @@ pub fn serve_others(options: &Options, server: std::sync::Arc<Server>) {
 
 /// Prints what comes, until it is interrupted. A message is acknowledged only after its line has been read, as far as that
 /// can be known: of one whose reader has gone, the next `listen` tells again.
-pub async fn listen(profile: &ProfileArgs, json: bool, mark_read: bool, once: bool) -> Done {
+pub async fn listen(
+    profile: &ProfileArgs,
+    json: bool,
+    (mark_read, once): (bool, bool),
+    show: &[Who],
+) -> Done {
     let options = profile.registered()?;
     let (session, mut events) = asker::start(profile, true).await?;
     let client = &session.client;
+    let mut shown_chats = Vec::with_capacity(show.len());
+    for who in show {
+        shown_chats.push(match who {
+            Who::User(chat) => *chat,
+            who @ Who::Phone(_) => session.person(who).await?.user_id,
+        });
+    }
+    if !shown_chats.is_empty() {
+        session.show(shown_chats, false).await?;
+    }
     let server = Server::without_events(session.clone());
     serve_others(&options, server.clone());
     let mut interrupted = std::pin::pin!(crate::chat::interrupted());

@@ -148,6 +148,9 @@ enum Command {
         /// End when everything that was missed has come
         #[arg(long)]
         once: bool,
+        /// Tell whether they are here, and when they type, too; of a group, who types in it
+        #[arg(long, value_name = "WHO")]
+        show: Vec<Who>,
     },
     /// Tell the sender that one's chat with them is read, on all of one's devices
     Read {
@@ -262,7 +265,9 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
                 false => commands::history(profile, &who, page, json).await,
             }
         }
-        Command::Listen { mark_read, once } => commands::listen(profile, json, mark_read, once).await,
+        Command::Listen { mark_read, once, show } => {
+            commands::listen(profile, json, (mark_read, once), &show).await
+        }
         Command::Read { who, upto } => commands::read(profile, &who, upto, json).await,
         Command::Whoami => commands::whoami(profile, json).await,
         Command::Group(groups) => groups::run(profile, groups, json).await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tern_client::{
-    Cause, Chat, Client, Error, Event, Group, GroupChange, GroupMember, GroupSettings, HistoryPage,
+    Cause, Chat, Client, Doing, Error, Event, Group, GroupChange, GroupMember, GroupSettings, HistoryPage,
     Invitation, Kind, Message, PRIVATE, Person, Reason, Role, UserId, Who, is_group,
 };
 
@@ -477,12 +477,27 @@ pub fn page_json(chat: &Person, page: &HistoryPage, gone: &[Message]) -> Value {
     })
 }
 
+/// For how long what somebody does just now holds, if nothing more is heard of it.
+pub const ACTIVITY_MS: u64 = 6_000;
+
+/// What somebody does just now, for programs.
+pub fn doing_name(doing: Doing) -> &'static str {
+    match doing {
+        Doing::Typing => "typing",
+        Doing::Recording => "recording",
+        Doing::Nothing => "nothing",
+    }
+}
+
 /// The chat that an event is about.
 pub fn peer_of(event: &Event) -> Option<u64> {
     match event {
         Event::Message(message) | Event::Gone(message) => Some(message.chat),
         Event::Receipt { chat, .. } | Event::Rewound { chat, .. } => Some(*chat),
-        Event::NotSent { chat, .. } | Event::Delayed { chat, .. } => Some(*chat),
+        Event::NotSent { chat, .. } | Event::Delayed { chat, .. } | Event::Activity { chat, .. } => {
+            Some(*chat)
+        }
+        Event::Presence { user_id, .. } => Some(*user_id),
         Event::PersonChanged(person) => Some(person.user_id),
         Event::Connected
         | Event::Disconnected { .. }
@@ -531,6 +546,12 @@ pub fn event_json(event: &Event, around: &Around) -> Value {
         }
         Event::Ring { device_id, device_name } => {
             fields("ring", json!({ "device_id": device_id, "device_name": device_name }))
+        }
+        Event::Presence { online, last_seen_ms, .. } => {
+            fields("presence", json!({ "online": online, "last_seen_ms": last_seen_ms }))
+        }
+        Event::Activity { sender, doing, .. } => {
+            fields("activity", json!({ "sender": sender, "doing": doing_name(*doing) }))
         }
         Event::SessionEnded(reason) => fields("session_ended", json!({ "reason": reason.name() })),
     };
@@ -590,6 +611,21 @@ pub fn event_text(event: &Event, around: &Around) -> Option<String> {
         Event::PersonChanged(person) => format!("user {} is {name} now", person.user_id),
         Event::DeviceAdded { device_id, device_name, .. } => device_added(*device_id, device_name),
         Event::Ring { device_id, device_name } => rings(*device_id, device_name),
+        Event::Presence { online: Some(true), .. } => format!("{name} is online"),
+        Event::Presence { last_seen_ms: 1.., .. } => {
+            let Event::Presence { last_seen_ms, .. } = event else { return None };
+            format!("{name} was last seen {}", time_of(*last_seen_ms))
+        }
+        Event::Presence { online: Some(false), .. } => format!("{name} is not online"),
+        Event::Presence { .. } => format!("whether {name} is online is not known"),
+        Event::Activity { sender, chat, doing } => {
+            let who = if *sender == *chat { name } else { format!("@{sender} in {name}") };
+            match doing {
+                Doing::Typing => format!("{who} is typing"),
+                Doing::Recording => format!("{who} is recording"),
+                Doing::Nothing => format!("{who} has stopped"),
+            }
+        }
         Event::Receipt { own: true, .. } => return None,
         Event::Receipt { delivered_upto, read_upto: 0, .. } => {
             format!("{name} has everything up to {delivered_upto}")

@@ -59,6 +59,9 @@ impl Session {
         device.news.push(News::Tell(Event::Connected));
         session.begin_to_resume(device)?;
         session.acknowledge_what_is_not(device)?;
+        if device.shows != v1::Subscribe::default() {
+            session.show(device, None);
+        }
         for (ticket, ask) in std::mem::take(&mut device.waiting) {
             session.ask(device, ticket, ask);
         }
@@ -119,12 +122,14 @@ impl Session {
                 Pending::Lookup(None, ticket) | Pending::History(_, ticket) | Pending::Ask(ticket) => {
                     device.answer(ticket, Err(not_connected()));
                 }
+                Pending::Show(Some(ticket)) => device.answer(ticket, Ok(Reply::Done)),
                 // These are the client's own, and come again with the next connection.
                 Pending::Send(_)
                 | Pending::Changed(_)
                 | Pending::Fill(_)
                 | Pending::Acknowledge { .. }
                 | Pending::Resume(_)
+                | Pending::Show(None)
                 | Pending::Ping => {}
             }
         }
@@ -150,6 +155,10 @@ impl Session {
                 }
             }
             Ask::Request(request) => self.request(now, request, Pending::Ask(ticket)),
+            Ask::Show(shows) => {
+                device.shows = shows;
+                self.show(device, Some(ticket));
+            }
             Ask::History(request) => {
                 let pending = Pending::History(request.chat, ticket);
                 self.request(now, client_frame::Request::History(request), pending);
@@ -159,6 +168,12 @@ impl Session {
                 self.acknowledging.at = Some(now);
             }
         }
+    }
+
+    /// Says whom the device shows.
+    fn show<S: Tables>(&mut self, device: &Device<S>, ticket: Option<Ticket>) {
+        let shows = client_frame::Request::Subscribe(device.shows.clone());
+        self.request(device.now.monotonic, shows, Pending::Show(ticket));
     }
 
     fn answer_flushes<S: Tables>(&mut self, device: &mut Device<S>) {
@@ -216,6 +231,16 @@ impl Session {
                 device.news.push(News::Tell(Event::Ring { device_id, device_name }));
                 Ok(())
             }
+            M::Presence(v1::Presence { user_id, online, last_seen_ms }) => {
+                device.news.push(News::Tell(Event::Presence { user_id, online, last_seen_ms }));
+                Ok(())
+            }
+            M::Activity(activity) => {
+                let (chat, doing) = (activity.chat, activity.doing());
+                let sender = if activity.sender == 0 { chat } else { activity.sender };
+                device.news.push(News::Tell(Event::Activity { chat, sender, doing }));
+                Ok(())
+            }
             M::GoAway(bye) => Err(went_away(bye).into()),
             message => {
                 let Some(pending) = self.requests.answered(frame.id, device.now.monotonic) else {
@@ -265,6 +290,11 @@ impl Session {
                 let person = self.person(device, person);
                 answer(device, ticket, person.map(Reply::Person))?;
             }
+            (Pending::Show(ticket), M::Subscribed(_)) => {
+                if let Some(ticket) = ticket {
+                    answer(device, ticket, Ok(Reply::Done))?;
+                }
+            }
             (Pending::Ask(ticket), message) => answer(device, ticket, Ok(Reply::Message(message)))?,
             (Pending::Fill(chat), M::HistoryPage(page)) => self.filled(device, chat, page)?,
             (Pending::Acknowledge { chat, delivered, read }, M::Acknowledged(_)) => {
@@ -299,6 +329,9 @@ impl Session {
             Pending::Lookup(None, ticket) | Pending::History(_, ticket) | Pending::Ask(ticket) => {
                 device.news.push(News::Answer(ticket, Err(refused.into())));
             }
+            Pending::Show(Some(ticket)) => device.news.push(News::Answer(ticket, Err(refused.into()))),
+            Pending::Show(None) if for_now => self.requests.later(device, &refused, Again::Show),
+            Pending::Show(None) => {}
             Pending::Changed(user) if for_now => self.requests.later(device, &refused, Again::Changed(user)),
             Pending::Changed(user) => self.is_nobody_now(device, user)?,
             // The next one comes in its time.
@@ -329,6 +362,7 @@ impl Session {
             match again {
                 Again::Changed(user) => self.look_up_changed(device.now.monotonic, user),
                 Again::Fill(chat) => self.fill(device, chat)?,
+                Again::Show => self.show(device, None),
                 Again::Resume(resume) => self.send_resume(device.now.monotonic, resume),
             }
         }

@@ -22,6 +22,8 @@ pub(super) enum Pending {
     History(u64, Ticket),
     /// Something that changes nothing here.
     Ask(Ticket),
+    /// Whom the device shows; who is answered, if it is not said once more.
+    Show(Option<Ticket>),
     /// A read of what is missing in a chat.
     Fill(u64),
     Acknowledge {
@@ -38,6 +40,7 @@ impl Pending {
     pub(super) fn ticket(&self) -> Option<Ticket> {
         match self {
             Self::Lookup(_, ticket) | Self::History(_, ticket) | Self::Ask(ticket) => Some(*ticket),
+            Self::Show(ticket) => *ticket,
             Self::Send(_)
             | Self::Changed(_)
             | Self::Fill(_)
@@ -53,6 +56,7 @@ pub(super) enum Again {
     Changed(u64),
     Fill(u64),
     Resume(v1::Resume),
+    Show,
 }
 
 /// See the module.

@@ -8,8 +8,8 @@ use prost::Message;
 use super::Report;
 use crate::keys::{self, Key, LogId, Relation};
 use crate::records::{
-    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LastSeenRecord, LogRecord,
-    MemberRecord, MembersRecord, NumberRecord, PhoneRecord, PrivacyRecord, UserRecord,
+    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LastSeenRecord,
+    LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneRecord, PrivacyRecord, UserRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.

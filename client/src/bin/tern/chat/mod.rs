@@ -19,7 +19,9 @@ use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEventKind};
 use ratatui::layout::{Position, Rect};
 use ratatui::{DefaultTerminal, crossterm};
 use serde_json::{Value, json};
-use tern_client::{Client, Error, Event, Events, HistoryPage, NewMessage, Person, Private, Sent};
+use tern_client::{
+    Client, Doing, Error, Event, Events, HistoryPage, NewMessage, Person, Private, Sent, is_group,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -46,6 +48,9 @@ const CHATS_MAX: usize = 16;
 
 /// How long nothing is typed before the draft is kept.
 const DRAFT_DELAY: Duration = Duration::from_millis(500);
+
+/// How often others are told that one types.
+const TYPING_EVERY: Duration = Duration::from_secs(4);
 
 /// What a terminal takes for its bell.
 const BELL: &str = "\x07";
@@ -186,6 +191,8 @@ struct Screen {
     notify: Option<Notify>,
     /// When what is being written is to be kept.
     draft_at: Option<Instant>,
+    /// In which chat others were told that one types, and when it may be said again.
+    typing: Option<(u64, Instant)>,
     /// Lines on the screen of which terminals and this program may think that they are of another width.
     doubtful: Vec<(u16, String)>,
 }
@@ -209,6 +216,7 @@ impl Screen {
             connected: false,
             notify,
             draft_at: None,
+            typing: None,
             doubtful: Vec::new(),
         }
     }
@@ -392,8 +400,13 @@ impl Screen {
             Action::Chats => self.pick(),
             Action::Send => return self.enter(),
             action => {
+                let before = chat.input.text().len();
                 chat.edit(&action);
+                let (peer, writes) = (chat.peer().user_id, chat.input.text().len() > before);
                 self.draft_at = Some(Instant::now() + DRAFT_DELAY);
+                if writes {
+                    self.types(peer);
+                }
             }
         }
         Next::GoOn
@@ -425,6 +438,31 @@ impl Screen {
             let _ = done.send(Done::Sent(peer, number, client.send_message(message).await));
         });
         self.draft_at = Some(Instant::now());
+        // The message itself says that it is written.
+        self.typing = None;
+    }
+
+    /// Whoever shows the chat is told that one types, now and then.
+    fn types(&mut self, peer: u64) {
+        let now = Instant::now();
+        if self.typing.is_some_and(|(chat, again)| chat == peer && again > now) {
+            return;
+        }
+        self.typing = Some((peer, now + TYPING_EVERY));
+        let client = self.client().clone();
+        tokio::spawn(async move {
+            // It is of the moment: if it can't be told, it is not.
+            let _ = client.act(peer, Doing::Typing).await;
+        });
+    }
+
+    /// The server is told which chat is on the screen: what happens there is told then.
+    fn show(&self, peer: u64) {
+        let client = self.client().clone();
+        tokio::spawn(async move {
+            let (users, groups) = if is_group(peer) { (vec![], vec![peer]) } else { (vec![peer], vec![]) };
+            let _ = client.show(&users, &groups, false).await;
+        });
     }
 
     /// Shows the list of chats.
@@ -461,6 +499,7 @@ impl Screen {
         }
         self.left.retain(|left| *left != id);
         (self.picker, self.draft_at) = (None, Some(Instant::now()));
+        self.show(id);
         self.elsewhere.remove(&id);
         if !self.chats.contains_key(&id) {
             let mut chat = Chat::new(peer);

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tern_client::{
-    Error, Event, Hidden, HistoryPage, Kind, Message, NewMessage, PRIVATE, Person, Private, Sent, is_group,
+    Doing, Error, Event, Hidden, HistoryPage, Kind, Message, NewMessage, PRIVATE, Person, Private, Sent,
+    is_group,
 };
 
 use super::about::{self, Writing};
@@ -60,6 +61,10 @@ pub struct Chat {
     pub notice: Option<String>,
     /// What the person must not miss, whatever else happens.
     pub warning: Option<String>,
+    /// Whether the peer is here, and when it was, as far as it lets one know.
+    pub presence: (Option<bool>, u64),
+    /// Who does something just now, and until when that holds if nothing more is heard, in ms since the Unix epoch.
+    pub acting: BTreeMap<u64, (Doing, u64)>,
     /// What came from others meanwhile.
     pub elsewhere: String,
     pub search: Option<Search>,
@@ -108,6 +113,8 @@ impl Chat {
             connected: false,
             notice: None,
             warning: None,
+            presence: (None, 0),
+            acting: BTreeMap::new(),
             elsewhere: String::new(),
             search: None,
             hidden: Hidden::default(),
@@ -202,8 +209,23 @@ impl Chat {
             Event::CaughtUp => {}
             Event::Disconnected { why, .. } => {
                 (self.connected, self.notice) = (false, Some(shown::clean_line(&why)));
+                (self.presence, self.acting) = ((None, 0), BTreeMap::new());
             }
-            Event::Message(message) if message.chat == self.peer.user_id => self.insert(message),
+            Event::Message(message) if message.chat == self.peer.user_id => {
+                // Who has said it, does not write it any more.
+                self.acting.remove(&message.sender);
+                self.insert(message);
+            }
+            Event::Presence { user_id, online, last_seen_ms } if user_id == self.peer.user_id => {
+                self.presence = (online, last_seen_ms);
+            }
+            Event::Activity { chat, sender, doing } if chat == self.peer.user_id => match doing {
+                Doing::Nothing => drop(self.acting.remove(&sender)),
+                doing => {
+                    let until_ms = crate::private::now_ms() + shown::ACTIVITY_MS;
+                    self.acting.insert(sender, (doing, until_ms));
+                }
+            },
             Event::Message(message) if message.chat == PRIVATE => self.hear_own(&message),
             Event::Receipt { chat, delivered_upto, read_upto, own: false } if chat == self.peer.user_id => {
                 (self.delivered_upto, self.read_upto) = (delivered_upto, read_upto);
@@ -249,6 +271,8 @@ impl Chat {
             | Event::NotSent { .. }
             | Event::Delayed { .. }
             | Event::PersonChanged(_)
+            | Event::Presence { .. }
+            | Event::Activity { .. }
             | Event::SessionEnded(_)
             | Event::OtherStore => {}
         }
@@ -267,14 +291,35 @@ impl Chat {
         }
     }
 
+    /// What is told of the peer, or of who does something in a group.
+    pub fn presence_text(&self) -> String {
+        let doing = |(sender, (doing, _)): (&u64, &(Doing, u64))| {
+            let what = if *doing == Doing::Recording { "recording" } else { "typing" };
+            if self.is_group() {
+                format!("{} is {what}…", self.name_of(*sender))
+            } else {
+                format!("{what}…")
+            }
+        };
+        let acting: Vec<_> = self.acting.iter().take(3).map(doing).collect();
+        match self.presence {
+            _ if !acting.is_empty() => acting.join(", "),
+            (Some(true), _) => "online".to_owned(),
+            (_, last_seen_ms) if last_seen_ms > 0 => format!("last seen {}", shown::time_of(last_seen_ms)),
+            _ => String::new(),
+        }
+    }
+
     /// Takes from the screen what has ended by now. Gives when the next message ends, in ms since the Unix epoch.
     pub fn end(&mut self, now_ms: u64) -> Option<u64> {
+        self.acting.retain(|_, (_, until_ms)| *until_ms > now_ms);
         self.messages.retain(|_, message| !message.is_over(now_ms));
         self.gone.retain(|_, message| !message.is_over(now_ms));
         if self.marked.is_some_and(|marked| !self.messages.contains_key(&marked)) {
             self.marked = None;
         }
         let ends = self.messages.values().map(|message| message.expires_ms);
+        let ends = ends.chain(self.acting.values().map(|(_, until_ms)| *until_ms));
         ends.filter(|expires_ms| *expires_ms > 0).min()
     }
 

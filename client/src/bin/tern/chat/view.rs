@@ -137,6 +137,10 @@ fn header(chat: &Chat) -> Paragraph<'_> {
         true => Span::from("  ● connected").green(),
         false => Span::from("  ○ connecting").yellow(),
     });
+    let presence = chat.presence_text();
+    if !presence.is_empty() {
+        spans.push(Span::from(format!("  {presence}")).italic());
+    }
     if let Some(warning) = &chat.warning {
         spans.push(Span::from(format!("  {warning}")).red().bold());
     }
