@@ -16,8 +16,10 @@
 
 mod fold;
 pub mod limits;
+mod query;
 mod term;
 mod terms;
 
+pub use query::{BadQuery, Needed, Query};
 pub use term::Term;
 pub use terms::terms;
