@@ -14,12 +14,20 @@
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
 
+mod entries;
 mod fold;
 pub mod limits;
+mod page;
+mod postings;
 mod query;
+mod run;
 mod term;
 mod terms;
+mod varint;
+mod writer;
 
+pub use page::{Damaged, Page};
 pub use query::{BadQuery, Needed, Query};
+pub use run::Run;
 pub use term::Term;
 pub use terms::terms;
