@@ -17,17 +17,21 @@
 mod entries;
 mod fold;
 pub mod limits;
+mod merge;
 mod page;
 mod postings;
 mod query;
 mod run;
+mod segment;
 mod term;
 mod terms;
 mod varint;
 mod writer;
 
+pub use merge::Merge;
 pub use page::{Damaged, Page};
 pub use query::{BadQuery, Needed, Query};
 pub use run::Run;
+pub use segment::Segment;
 pub use term::Term;
 pub use terms::terms;
