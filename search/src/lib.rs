@@ -16,6 +16,7 @@
 
 mod entries;
 mod fold;
+pub mod levels;
 pub mod limits;
 mod merge;
 mod page;
