@@ -1,0 +1,45 @@
+//! The bounds of the index, each with what happens when it is reached.
+
+/// Bytes of a term. A longer word is cut at the last character that ends within them, in texts and queries alike, so that it is
+/// still found, together with those that differ from it further on.
+pub const TERM_BYTES_MAX: usize = 32;
+
+/// Distinct terms of a text. What follows the last of them is not found.
+pub const TEXT_TERMS_MAX: usize = 512;
+
+/// Bytes of a query. Beyond: `TooLong`.
+pub const QUERY_BYTES_MAX: usize = 256;
+
+/// Words of a query. Beyond: `TooLong`.
+pub const QUERY_WORDS_MAX: usize = 16;
+
+/// Characters of a query's word. Below: `TooShort`.
+pub const WORD_CHARACTERS_MIN: usize = 2;
+
+/// Terms that are looked up for a query, beside the prefix: the longest, which are the rarest. Whether the text has the others is
+/// seen when it is read.
+pub const NEEDED_TERMS_MAX: usize = 16;
+
+/// Bytes of a page. A segment has as many pages as it takes.
+pub const PAGE_BYTES_MAX: usize = 4096;
+
+/// Entries of the runs of each level. The last is never merged: a log has as many of these as it takes. [`levels`](crate::levels) says
+/// why these.
+pub const LEVEL_ENTRIES: [u64; 3] = [256, 4_096, 16_384];
+
+/// Entries of the longest run. Beyond: no [`Run`](crate::Run).
+pub const RUN_ENTRIES_MAX: u64 = LEVEL_ENTRIES[LEVEL_ENTRIES.len() - 1];
+
+/// Bytes before the first entry of a page, at most: the format, and the two numbers of the run.
+const HEADER_BYTES_MAX: usize = 1 + 10 + 3;
+
+/// Bytes of a term in a page beside the term and its entries, at most: the head, two lengths, and what a bitmap begins with.
+const OVERHEAD_BYTES_MAX: usize = 3 + 2;
+
+// A page holds at least one term, whatever its entries are: they take at most a bit for each entry of the run.
+const _: () = assert!(
+    HEADER_BYTES_MAX + OVERHEAD_BYTES_MAX + TERM_BYTES_MAX + RUN_ENTRIES_MAX as usize / 8 <= PAGE_BYTES_MAX
+);
+// Every run of a level is a whole number of those below.
+const _: () = assert!(LEVEL_ENTRIES[1].is_multiple_of(LEVEL_ENTRIES[0]));
+const _: () = assert!(LEVEL_ENTRIES[2].is_multiple_of(LEVEL_ENTRIES[1]));
