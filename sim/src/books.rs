@@ -10,10 +10,12 @@ use bytes::Bytes;
 use prost::Message;
 use tern_proto::v1;
 use tern_shard::limits::GROUP_TAIL_MIN;
+use tern_storage::LogId;
+use tern_storage::keys::{self, Relation};
 use tern_storage::records::{
-    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, UserRecord,
+    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, PrivacyRecord,
+    UserRecord,
 };
-use tern_storage::{LogId, keys};
 
 use crate::kept::Kept;
 use crate::model::{Group, Stay};
@@ -42,6 +44,8 @@ pub(crate) struct Log {
     /// What a group's entries say of it.
     pub(crate) group: Option<Group>,
     memberships: BTreeSet<u64>,
+    /// Of a direct chat or a private log: whose it is.
+    people: BTreeSet<u64>,
     /// What is due: when, and of which entry.
     due: BTreeSet<(u64, u64)>,
     /// By user, device and number: the seq.
@@ -55,6 +59,9 @@ pub(crate) struct Books {
     pub(crate) users: BTreeMap<u64, UserRecord>,
     pub(crate) devices: BTreeMap<(u64, u32), DeviceRecord>,
     marks: BTreeSet<(u64, u32, LogId)>,
+    /// Who blocks whom.
+    pub(crate) blocked: BTreeSet<(u64, u64)>,
+    pub(crate) privacy: BTreeMap<u64, PrivacyRecord>,
 }
 
 /// All logs together.
@@ -144,14 +151,18 @@ impl Log {
         self.stay(user).map_or(1, |stay| stay.joined)
     }
 
-    /// How far all but one of those who are in it have got; in a chat with oneself, one has.
+    /// How far all but one of those who are in it have got, as the one may know; in a chat with oneself, one has.
     pub(crate) fn others(&self, user: u64) -> (u64, u64) {
-        let is_alone = self.group.is_none() && self.memberships.len() == 1;
+        let is_alone = self.people.len() == 1;
         let is_in = |other: &u64| self.stay(*other).is_none_or(|stay| stay.until == 0);
-        let others = self.memberships.iter().filter(|other| (**other != user || is_alone) && is_in(other));
+        let all = if self.people.is_empty() { &self.memberships } else { &self.people };
+        let others = all.iter().filter(|other| (**other != user || is_alone) && is_in(other));
         let marks = others.map(|other| {
             let member = self.members.get(other).cloned().unwrap_or_default();
-            (member.delivered_upto, member.read_upto)
+            match member.told.filter(|_| *other != user) {
+                Some(told) => (told.delivered_upto, told.read_upto),
+                None => (member.delivered_upto, member.read_upto),
+            }
         });
         marks.fold((self.head(), self.head()), |one, other| (one.0.min(other.0), one.1.min(other.1)))
     }
@@ -164,7 +175,7 @@ impl Books {
             return Ok(None);
         }
         let mut books = Self::default();
-        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i'] {
+        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r'] {
             let Some(rows) = store.table(table, now) else { return Ok(None) };
             for (key, value) in rows {
                 books
@@ -173,6 +184,11 @@ impl Books {
             }
         }
         for (id, log) in &mut books.logs {
+            log.people = match *id {
+                LogId::Direct(lower, higher) => BTreeSet::from([lower, higher]),
+                LogId::Private(user) => BTreeSet::from([user]),
+                LogId::Group(_) => BTreeSet::new(),
+            };
             if let LogId::Group(_) = id {
                 let group =
                     kept.group_of(*id, log.entries.iter()).map_err(|what| format!("{id:?}: {what}"))?;
@@ -225,6 +241,13 @@ impl Books {
             b'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().memberships.insert(number(PREFIX)?);
             }
+            b'r' => match Relation::of(key)? {
+                Relation::Privacy => {
+                    self.privacy.insert(number(PREFIX)?, PrivacyRecord::decode(value).ok()?);
+                }
+                Relation::Blocked(other) => drop(self.blocked.insert((number(PREFIX)?, other))),
+                Relation::LastSeen | Relation::Contact(_) => {}
+            },
             b'u' => drop(self.users.insert(number(PREFIX)?, UserRecord::decode(value).ok()?)),
             b'd' => {
                 let device = (number(PREFIX)?, keys::device_of(key)?);
@@ -289,11 +312,6 @@ impl Books {
         kept: &Kept,
         is_old: impl Fn(&EntryRecord) -> bool,
     ) -> Result<(), String> {
-        let (lower, higher) = match id {
-            LogId::Direct(lower, higher) => (lower, higher),
-            LogId::Private(user) => (user, user),
-            LogId::Group(_) => unreachable!("a group is looked at otherwise"),
-        };
         if log.entries.iter().any(|entry| is_private(entry) != matches!(id, LogId::Private(_))) {
             return Err(
                 "what is told to one's own devices stands in a chat, or the other way round".to_owned()
@@ -302,7 +320,8 @@ impl Books {
         if log.exists != (log.head() > 0) {
             return Err(format!("its record is there: {}, its entries are {}", log.exists, log.head()));
         }
-        if log.exists && log.memberships != BTreeSet::from([lower, higher]) {
+        let sees = |user: &&u64| log.entries.iter().any(|entry| is_seen(entry, **user));
+        if log.exists && !log.memberships.iter().eq(log.people.iter().filter(sees)) {
             return Err(format!("its members are {:?}", log.memberships));
         }
         times_rise(log)?;
@@ -312,12 +331,14 @@ impl Books {
             let EntryRecord { seq, sender, .. } = *entry;
             talk.take(&kept.whole(id, entry), Speaker { first: 1, is_admin: false })
                 .map_err(|what| format!("entry {seq} of {sender}: {what}"))?;
-            let counts = u64::from(says(entry.kind));
+            let counts = u64::from(says(entry.kind) && !entry.withheld);
             messages += counts;
             let (count, bytes) = written.entry(sender).or_default();
             // Of what was erased only the sums know how long it was.
             let length = if entry.erased {
                 entry.sender_bytes.saturating_sub(*bytes)
+            } else if entry.withheld {
+                0
             } else {
                 entry.body.len() as u64
             };
@@ -359,7 +380,9 @@ impl Books {
                 let lacks_read = position.is_some_and(|position| position.lacks_read);
                 let position = position.map_or(0, |position| position.upto).max(log.joined(user) - 1);
                 let lacks = &log.entries[position as usize..head as usize];
-                let is_foreign = |entry: &EntryRecord| (entry.sender, entry.device) != (user, device);
+                let is_foreign = |entry: &EntryRecord| {
+                    (entry.sender, entry.device) != (user, device) && is_seen(entry, user)
+                };
                 let is_marked = record.new || self.marks.contains(&(user, device, id));
                 if (lacks.iter().any(is_foreign) || lacks_read && log.is_in(user)) && !is_marked {
                     return Err(format!(
@@ -453,6 +476,11 @@ impl Books {
         }
         Ok(())
     }
+}
+
+/// Whether somebody may see what an entry says.
+pub(crate) fn is_seen(entry: &EntryRecord, user: u64) -> bool {
+    !entry.withheld || entry.sender == user
 }
 
 /// The log that an entry's key names.

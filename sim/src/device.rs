@@ -8,7 +8,7 @@ use tern_client::machine::{Action, Ask, Input, Machine, Memory, Now, Progress, R
 use tern_client::{Event, Kind};
 use tern_proto::v1::{self, client_frame, server_frame};
 use tern_storage::medium::stream::Stream;
-use tern_wire::ids::GROUPS_FROM;
+use tern_wire::ids::{GROUPS_FROM, PRIVATE};
 
 use crate::clocks::DeviceClock;
 use crate::pins::Asked;
@@ -68,6 +68,10 @@ pub(crate) struct Device {
     pub(crate) keyed: Option<Ask>,
     /// Up to where it has told the server, by chat, that something was read which its library does not know of.
     pub(crate) read_apart: BTreeMap<u64, u64>,
+    /// Whom it shows, with what it was told last of whether they are here.
+    shows: BTreeMap<u64, Option<bool>>,
+    /// Nobody looks at it.
+    is_away: bool,
     /// The last page of a list of chats.
     pub(crate) page: Option<v1::ChatsPage>,
     seed: Stream,
@@ -112,6 +116,8 @@ impl Device {
             is_closing: false,
             keyed: None,
             read_apart: BTreeMap::new(),
+            shows: BTreeMap::new(),
+            is_away: false,
             page: None,
             seed,
         }
@@ -180,6 +186,7 @@ impl Device {
         self.run += 1;
         (self.life, self.link, self.wakes_at) = (Some(life), None, None);
         (self.progress, self.opening, self.is_closing) = (Progress::default(), None, false);
+        (self.shows, self.is_away) = (BTreeMap::new(), false);
         self.wants.clear();
     }
 
@@ -203,6 +210,12 @@ impl Device {
             }
             _ => None,
         };
+        if let Ask::Show(shows) = &ask {
+            // Of those whom it has shown, it keeps what it knows.
+            let known = |user: &u64| self.shows.get(user).copied().flatten();
+            self.shows = shows.user_ids.iter().map(|user| (*user, known(user))).collect();
+            self.is_away = shows.away;
+        }
         self.wants.insert(self.tickets, Wants { work, message, is_change, ends, pin });
         Input::Ask(self.tickets, ask)
     }
@@ -359,7 +372,7 @@ impl Device {
             (Ok(Reply::Sent(sent)), Some((chat, text)), _) => {
                 record.acknowledged(&text, place_of(self.user, chat), sent.seq)?;
             }
-            (Ok(Reply::Sent(sent)), None, _) if is_change && sent.chat >= GROUPS_FROM => {
+            (Ok(Reply::Sent(sent)), None, _) if is_change && (GROUPS_FROM..PRIVATE).contains(&sent.chat) => {
                 record.group_is(sent.chat);
             }
             (Err(_), Some((_, text)), _) => record.refused(&text),
@@ -383,7 +396,14 @@ impl Device {
     fn told(&mut self, event: &Event, record: &mut Record, tally: &mut Tally) -> Result<(), String> {
         match event {
             // Of what was deleted there is nothing to say; that it was, the books say.
-            Event::Message(message) if message.erased => {}
+            Event::Message(message) if message.erased || message.kind == Kind::Withheld => {}
+            Event::Presence { user_id, online, .. } => {
+                if let Some(known) = self.shows.get_mut(user_id) {
+                    *known = *online;
+                }
+            }
+            // Who is here is told anew on the next connection.
+            Event::Disconnected { .. } => self.shows.values_mut().for_each(|known| *known = None),
             Event::Message(message) if !has_text(message.kind.number()) => {
                 let what = (message.kind.number(), message.envelope.about, message.body.clone());
                 record.changed(place_of(self.user, message.chat), message.seq, what)?;
@@ -412,6 +432,16 @@ impl Device {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whom it shows, with what it knows of whether they are here.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = (u64, Option<bool>)> {
+        self.shows.iter().map(|(user, known)| (*user, *known))
+    }
+
+    /// Whether nobody looks at it.
+    pub(crate) fn is_away(&self) -> bool {
+        self.is_away
     }
 
     /// Whether nothing is under way: it has a session and has caught up, and all that it was to send is sent.

@@ -83,7 +83,7 @@ impl Talk {
             self.replaced.extend((entry.about > 0).then_some(entry.about));
             return Ok(());
         }
-        if matches!(kind, Kind::Group | Kind::Lost) {
+        if matches!(kind, Kind::Group | Kind::Lost | Kind::Withheld) {
             return Ok(());
         }
         let about = self.said.get_mut(&entry.about).ok_or("it is about no message")?;

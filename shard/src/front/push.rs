@@ -127,7 +127,15 @@ impl Front {
 
     /// Tells a device something that it can find out otherwise, or that is of the moment: if it reads slowly, it is not told.
     pub(super) fn notify(&mut self, cx: &mut Cx, id: ConnId, notice: Notice) {
-        if self.conns.session(id).is_none() || cx.fx().backlog(id) > cx.limits().send_queue_bytes_max {
+        if self.conns.session(id).is_none() {
+            return;
+        }
+        if cx.fx().backlog(id) > cx.limits().send_queue_bytes_max {
+            // Who is here it is told when it has read on.
+            if let Notice::Presence { .. } = notice {
+                self.conns.session(id).expect(HERE).misses_presence(true);
+                cx.fx().notify_drained(id);
+            }
             return;
         }
         if let Notice::Activity { subject, .. } = notice
@@ -262,6 +270,9 @@ impl Front {
 
     /// The connection's queue is empty.
     pub(crate) fn drained(&mut self, cx: &mut Cx, id: ConnId) {
+        if self.conns.session(id).is_some_and(|session| session.misses_presence(false)) {
+            self.look_again(cx, id);
+        }
         self.advance(cx, id);
     }
 

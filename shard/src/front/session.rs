@@ -25,6 +25,8 @@ pub(super) struct Session {
     unmarked: bool,
     /// Whom the device shows; there only while it shows somebody.
     shows: Option<Box<Subscribe>>,
+    /// It was not told of somebody whom it shows, for it read too slowly.
+    misses_presence: bool,
 }
 
 /// How far the pushes have come.
@@ -66,6 +68,7 @@ impl Session {
             pulls: 0,
             unmarked: false,
             shows: None,
+            misses_presence: false,
         }
     }
 
@@ -77,6 +80,11 @@ impl Session {
     /// Whom the device shows.
     pub(super) fn shows(&self) -> Option<&Subscribe> {
         self.shows.as_deref()
+    }
+
+    /// It was not told of somebody whom it shows, or is about to be. Gives whether it was not before.
+    pub(super) fn misses_presence(&mut self, misses: bool) -> bool {
+        std::mem::replace(&mut self.misses_presence, misses)
     }
 
     /// It shows these from now on. Gives whom it showed before.

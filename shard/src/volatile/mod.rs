@@ -101,13 +101,13 @@ impl Volatile {
         }
         let seeing = Seeing { looker, sees, told: lookers.version };
         let before = lookers.put(seeing, self.hashing);
-        let is_known = before.is_some_and(|before| before.sees == sees && before.looker == looker);
-        // What is not known yet is told when it is; whoever sees less than before is told that, too.
-        let is_new = before.is_none_or(|before| before.looker != looker);
-        let sees_nothing = is_new && sees == Sees::default();
+        // What is not known yet is told when it is. Whoever asks again may have missed something, and whoever sees less than before is
+        // told that; one who comes and sees nothing is told nothing, as of one who does not exist.
+        let saw = before
+            .filter(|before| before.looker == looker)
+            .is_some_and(|before| before.sees != Sees::default());
         if let Subject::User(user) = subject
-            && !is_known
-            && !sees_nothing
+            && (saw || sees != Sees::default())
             && lookers.is.is_some()
         {
             cx.tell_front(looker.place, FrontOp::Notice(seeing.presence(user, lookers.is)));

@@ -12,7 +12,7 @@ use tern_storage::records::EntryRecord;
 use tern_wire::ids::{GROUPS_FROM, PRIVATE};
 
 use super::World;
-use crate::books::{Books, Log};
+use crate::books::{Books, Log, is_seen};
 use crate::device::Device;
 use crate::record::{chat_in, place_of};
 use crate::store::Store;
@@ -79,6 +79,9 @@ impl World {
             self.has_all(device, books).map_err(|what| format!("{what}: {device:?}"))?;
             is_listed(device.user, list, books)
                 .map_err(|what| format!("listed to {}: {what}", device.user))?;
+        }
+        for device in &self.devices {
+            self.knows_who_is_here(device).map_err(|what| format!("{what}: {device:?}"))?;
         }
         let again = self.record.again(books);
         let entries = books.logs.values().flat_map(|log| &log.entries);
@@ -182,9 +185,10 @@ impl World {
                 // The server's clock and the device's own erase what has ended, each in its time.
                 let has_ended = |body: &Vec<u8>| entry.expires_ms > 0 && (entry.erased || body.is_empty());
                 let is_old = entry.erased && self.kept.is_old(entry.time_ms, self.latest_ms);
+                let is_withheld = !is_seen(entry, user) && has.get(&seq).is_none_or(Vec::is_empty);
                 let is_it = |body| same(body) || has_ended(body) || is_deleted_later(seq) || is_old;
                 // What was cut off before it asked, it has not.
-                seq < log.first || has.get(&seq).is_some_and(is_it)
+                seq < log.first || is_withheld || has.get(&seq).is_some_and(is_it)
             };
             if let Some(seq) = (first..=last).find(|seq| !is_there(*seq)) {
                 return Err(format!("it has not what is at {seq} of {last} with {chat}, or another"));
@@ -196,11 +200,30 @@ impl World {
             let position = member.positions.iter().find(|position| position.device == number);
             let position = position.map_or(0, |position| position.upto).max(first - 1);
             let lacks = &log.entries[position as usize..last as usize];
-            if lacks.iter().any(|entry| (entry.sender, entry.device) != (user, number)) {
+            let is_foreign = |entry: &EntryRecord| (entry.sender, entry.device) != (user, number);
+            if lacks.iter().any(|entry| is_foreign(entry) && is_seen(entry, user)) {
                 return Err(format!("it is at {position} of {last} in the chat with {chat}: {member:?}"));
             }
         }
         self.knows_the_others(device, books)
+    }
+
+    /// A device knows of those whom it shows whether they are here, as far as they and its own user let it: all are connected.
+    fn knows_who_is_here(&self, device: &Device) -> Result<(), String> {
+        let books = self.books.as_ref().expect("it was just read");
+        for (user, heard) in device.shown().filter(|(user, _)| *user != device.user) {
+            let is_here = self.devices.iter().any(|other| other.user == user && !other.is_away());
+            let lets = |one: u64, other: u64| !books.blocked.contains(&(one, other));
+            let is_open = |one: u64| books.privacy.get(&one).is_none_or(|privacy| privacy.online == 0);
+            let sees =
+                lets(user, device.user) && lets(device.user, user) && is_open(user) && is_open(device.user);
+            if heard != sees.then_some(is_here) {
+                return Err(format!(
+                    "of {user} it knows {heard:?}, who is here: {is_here}, and seen: {sees}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// A device knows how far the others have got whom it waits for, and has nothing that has outlived its time.
@@ -276,13 +299,14 @@ fn settings_of(user: u64, books: &Books) -> Result<BTreeMap<u64, v1::ChatSetting
 /// What a user is told of the chats is what the books say.
 fn is_listed(user: u64, list: &BTreeMap<u64, v1::Chat>, books: &Books) -> Result<(), String> {
     let (mut count, settings) = (0, settings_of(user, books)?);
-    for (chat, log) in of_user(user, books).filter(|(chat, _)| *chat != PRIVATE) {
+    let is_one = |chat: u64, log: &Log| chat != PRIVATE && log.is_or_was_in(user);
+    for (chat, log) in of_user(user, books).filter(|(chat, log)| is_one(*chat, log)) {
         count += 1;
         let told = list.get(&chat).ok_or_else(|| format!("{chat} is missing"))?;
         let member = log.members.get(&user).cloned().unwrap_or_default();
         let (own_read, theirs) = (member.read_upto, log.others(user));
         let (head, is_in) = (log.visible_to(user), log.is_in(user));
-        let counts = |entry: &&EntryRecord| entry.sender != user && says(entry.kind);
+        let counts = |entry: &&EntryRecord| entry.sender != user && says(entry.kind) && !entry.withheld;
         let beyond =
             &log.entries[own_read.max(log.joined(user) - 1).max(log.first - 1) as usize..head as usize];
         let unread = if is_in { beyond.iter().filter(counts).count() as u64 } else { 0 };

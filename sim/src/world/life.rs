@@ -117,8 +117,28 @@ impl World {
                 self.record.may_end(self.devices[at].user, device_id);
                 request(Work::Devices, client_frame::Request::EndDevice(v1::EndDevice { device_id }))
             }
-            _ => Some((Work::Send, Ask::Flush)),
+            197 => Some((Work::Send, Ask::Flush)),
+            198 => Some((Work::LookUp, self.show(at))),
+            _ => {
+                let doing = self.life.below(3) as i32;
+                request(Work::Talk, client_frame::Request::Activity(v1::Activity { chat, doing, sender: 0 }))
+            }
         }
+    }
+
+    /// A device shows others from now on.
+    fn show(&mut self, at: usize) -> Ask {
+        let others = 1 + self.life.below(4);
+        let mut user_ids = Vec::new();
+        for _ in 0..others {
+            let other = self.somebody(at);
+            user_ids.push(self.devices[other].user);
+        }
+        user_ids.retain(|user| *user > 0);
+        user_ids.sort_unstable();
+        user_ids.dedup();
+        let groups = self.record.groups.iter().copied().filter(|group| *group != PRIVATE).take(1).collect();
+        Ask::Show(v1::Subscribe { user_ids, groups, away: self.life.below(8) == 0 })
     }
 
     /// Something about a group: one that is there, mostly, or a new one with somebody.
@@ -310,8 +330,22 @@ impl World {
 
     /// Something for one's own devices, mostly in place of something of before.
     fn own(&mut self, at: usize, chat: u64) -> Ask {
-        let below = self.life.below(7);
+        let below = self.life.below(12);
         let what = match below {
+            7..10 => {
+                // Mostly they are blocked no more.
+                v1::private::What::Blocked(v1::Blocked { user_id: chat, off: self.life.below(3) > 0 })
+            }
+            10 => {
+                let contact =
+                    v1::Contact { user_id: chat, off: self.life.below(2) == 0, ..Default::default() };
+                v1::private::What::Contacts(v1::Contacts { contacts: vec![contact] })
+            }
+            11 => v1::private::What::Privacy(v1::Privacy {
+                online: [0, 0, 2][self.life.below(3) as usize],
+                hides_reads: self.life.below(2) == 0,
+                ..Default::default()
+            }),
             4..6 => v1::private::What::Scheduled(self.scheduled(at, chat)),
             6 => v1::private::What::Scheduled(v1::Scheduled::default()),
             0 => v1::private::What::Star(v1::Star { chat, seq: 1 + self.life.below(9), off: false }),

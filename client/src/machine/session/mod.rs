@@ -329,9 +329,14 @@ impl Session {
             Pending::Lookup(None, ticket) | Pending::History(_, ticket) | Pending::Ask(ticket) => {
                 device.news.push(News::Answer(ticket, Err(refused.into())));
             }
-            Pending::Show(Some(ticket)) => device.news.push(News::Answer(ticket, Err(refused.into()))),
-            Pending::Show(None) if for_now => self.requests.later(device, &refused, Again::Show),
-            Pending::Show(None) => {}
+            Pending::Show(ticket) if for_now => {
+                self.requests.later(device, &refused, Again::Show);
+                device.news.extend(ticket.map(|ticket| News::Answer(ticket, Ok(Reply::Done))));
+            }
+            Pending::Show(ticket) => {
+                device.shows = v1::Subscribe::default();
+                device.news.extend(ticket.map(|ticket| News::Answer(ticket, Err(refused.into()))));
+            }
             Pending::Changed(user) if for_now => self.requests.later(device, &refused, Again::Changed(user)),
             Pending::Changed(user) => self.is_nobody_now(device, user)?,
             // The next one comes in its time.
