@@ -25,7 +25,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 #[cfg(feature = "fdb")]
 use scenarios::fdb;
 use scenarios::{
-    churn, group, idle, limits, mixed, pairs, pieces, rebalance, resume, soak, storm, strangers, why_slow,
+    churn, group, idle, limits, mixed, pairs, pieces, presence, rebalance, resume, soak, storm, strangers,
+    why_slow,
 };
 use serde::Serialize;
 use setup::Setup;
@@ -73,6 +74,8 @@ enum Scenario {
     Resume(resume::ResumeArgs),
     /// Groups of many in which some talk: how long until the last member has a message, and what it costs the server
     Group(group::GroupArgs),
+    /// People who type, come and go, and those who look at them: how long until these are told, and what a subscription takes of memory
+    Presence(presence::PresenceArgs),
     /// A day of people: writes, ten times as many reads, large messages, a peak of ten times the usual
     Mixed(mixed::MixedArgs),
     /// Slots of people who write to each other move from core to core: what the others notice, and how long a slot does not answer
@@ -176,6 +179,9 @@ fn run(Arguments { json, scenario, .. }: Arguments) -> Result<u8, String> {
         }
         Scenario::Resume(arguments) => found!(resume, arguments, resume::ResumeReport::is_correct),
         Scenario::Group(arguments) => found!(group, arguments, group::GroupReport::is_correct),
+        Scenario::Presence(arguments) => {
+            found!(presence, arguments, presence::PresenceReport::is_correct)
+        }
         Scenario::Mixed(arguments) => found!(mixed, arguments, mixed::MixedReport::is_correct),
         Scenario::Rebalance(arguments) => {
             found!(rebalance, arguments, rebalance::RebalanceReport::is_correct)

@@ -93,6 +93,35 @@ fn all_members_of_a_group_get_what_is_said_until_they_are_removed() {
 }
 
 #[test]
+fn who_looks_hears_who_types_comes_and_goes_and_nobody_else_does() {
+    let scene = [
+        "presence",
+        "--cores",
+        "2",
+        "--connections",
+        "60",
+        "--people",
+        "6",
+        "--lookers",
+        "20",
+        "--goings",
+        "3",
+    ];
+    let report = bench(&[&scene[..], &["--rate", "30", "--seconds", "1"]].concat());
+    for key in ["errors", "missing", "leaked"] {
+        assert_eq!(report[key], 0, "{key}: {report}");
+    }
+    assert_eq!((number(&report, "connections"), number(&report, "subscriptions")), (60.0, 120.0));
+    ["typing_ms", "online_ms", "offline_ms", "ping_ms"].iter().for_each(|key| percentiles(&report, key));
+    assert_eq!(report["online_ms"]["count"], 60, "three came, and twenty look at each: {report}");
+    assert!(report["server_bytes_per_subscription"].is_number(), "{report}");
+    let few = run(&["presence", "--connections", "10", "--people", "10"]);
+    assert!(
+        !few.status.success() && String::from_utf8_lossy(&few.stderr).contains("0 devices are left to look")
+    );
+}
+
+#[test]
 fn slots_that_move_are_counted_and_nobody_loses_anything() {
     let report = bench(&[
         "rebalance",

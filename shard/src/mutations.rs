@@ -37,17 +37,17 @@ tern_storage::mutations! {
     /// What is in memory of a device's inbox is taken for a mark in the store.
     TrustInbox => "shard/tests/marks.rs" 0..1;
     /// A retry is answered while something becomes of the log, without how far the others are.
-    AnswerBesideChange => "sim/tests/fdb.rs" 8180..8200;
+    AnswerBesideChange => "sim/tests/fdb.rs" 8520..8540;
     /// A new device is told what it lacks while marks of it are on their way into the store.
-    PullUnflushed => "sim/tests/fdb.rs" 4440..4460;
+    PullUnflushed => "sim/tests/fdb.rs" 4930..4950;
     /// A member who can't be read for now makes the log a damaged one.
-    TakeForDamage => "sim/tests/fdb.rs" 580..600;
+    TakeForDamage => "sim/tests/fdb.rs" 650..670;
     /// A new device is taken for one that has caught up though the store took no mark of what it was pushed.
     CatchUpUnmarked => "shard/tests/marks.rs" 0..1;
     /// A connection follows its user without waiting for what it was told.
     LeaveUnheard => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 1..300;
     /// What a connection was not told on its way to its user's core is forgotten.
-    ForgetMissed => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 700..750;
+    ForgetMissed => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 1020..1040;
     /// A page goes to the connection straight from the log's owner, beside what is pushed.
     PageAside => "shard/tests/owner_gone.rs" 1..60;
     /// Who was removed from a group hears one entry more.
@@ -67,7 +67,7 @@ tern_storage::mutations! {
     /// What is due in a slot that was handed over before its table came is forgotten.
     ForgetEarly => "shard/tests/moves.rs" 1..60;
     /// Nobody looks whether a message that was scheduled has been sent before.
-    DispatchAnew => "sim/tests/mutations.rs" 455..475;
+    DispatchAnew => "sim/tests/mutations.rs" 850..870;
     /// Whoever has an invitation comes by it, though it is over.
     TakeOldInvitation => "sim/tests/mutations.rs" 1..60;
     /// How far the members of a group have got is told before it is durable.
@@ -101,7 +101,7 @@ tern_storage::mutations! {
     /// Who watches a user's devices once more is not answered.
     AnswerWatchOnce => "shard/tests/faults.rs" 1..60, "shard/tests/in_flight.rs" 0..1;
     /// A log leaves the memory while its slot is about to be handed over.
-    ForgetAtMove => "shard/tests/owner_gone.rs" 1600..1620;
+    ForgetAtMove => "shard/tests/owner_gone.rs" 4250..4270;
     /// What is said to a slot that moves does not wait for its marker.
     SkipMarker => "shard/tests/moves.rs" 1..60;
     /// A slot is handed over before all have heard what its owner has said of it.

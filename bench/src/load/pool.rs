@@ -141,9 +141,8 @@ impl<L: Speaker> Pool<L> {
     pub fn hang_up(&mut self, id: LinkId) {
         let place = &mut self.places[id as usize];
         if place.link.take().is_some() {
-            // Its operations end with the shutdown; the descriptor may go at once, for they hold the socket themselves.
             place.generation += 1;
-            self.ring.close(id);
+            self.ring.hang_up(id);
             self.closing.push(id);
         }
     }

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod mixed;
 pub mod pairs;
 pub mod pieces;
+pub mod presence;
 pub mod rebalance;
 pub mod resume;
 pub mod soak;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use io_uring::opcode;
-use io_uring::types::Fixed;
+use io_uring::types::{CancelBuilder, Fixed};
 
 use super::{Event, Ring, positive};
 use crate::system::SocketAddress;
@@ -44,6 +44,14 @@ impl Ring {
         let how = if both { libc::SHUT_RDWR } else { libc::SHUT_WR };
         let entry = opcode::Shutdown::new(Fixed(slot), how).build();
         self.push(entry, Token::Shutdown(conn));
+    }
+
+    /// Ends a connection at once, with all that is under way on it (whose completions follow), and closes its descriptor: whoever only closes
+    /// it leaves the socket to a receive that holds it. [`Event::Closed`] follows.
+    pub fn hang_up(&mut self, slot: u32) {
+        let which = CancelBuilder::fd(Fixed(slot)).all();
+        self.push(opcode::AsyncCancel2::new(which).build(), Token::Cancel);
+        self.close(slot);
     }
 
     /// Closes a descriptor. [`Event::Closed`] follows.
