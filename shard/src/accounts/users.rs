@@ -46,9 +46,39 @@ const CHANGING: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the accou
 /// The record, the devices, and what was said of others.
 const PARTS: u32 = 3;
 
+/// Whether something would write, or read, while there is no place for that.
+fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
+    let writes = matches!(
+        op,
+        UserOp::Refresh(..)
+            | UserOp::Describe(..)
+            | UserOp::EndDevice(..)
+            | UserOp::NewLink(..)
+            | UserOp::Link(..)
+            | UserOp::Rename(..)
+            | UserOp::SetPin(..)
+            | UserOp::ListDevices(_)
+    );
+    let reads = matches!(
+        op,
+        UserOp::Attach(_)
+            | UserOp::Inbox(_)
+            | UserOp::RingDevice(..)
+            | UserOp::MayName(..)
+            | UserOp::MayCome(..)
+            | UserOp::Subscribe(..)
+            | UserOp::LookedAt(_)
+    );
+    writes && !has_room(cx) || reads && !cx.may_read()
+}
+
 impl Accounts {
     /// Something is asked of a user, or told to its owner.
     pub(crate) fn user_told(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
+        if has_no_place(cx, &op) {
+            let refusal = cx.overloaded();
+            return Self::refuse_user(cx, id, op, refusal);
+        }
         match op {
             UserOp::Send(log, send) => self.pass_on(cx, id, log, send),
             UserOp::CreateGroup(send) => self.create_group(cx, id, send),
@@ -79,31 +109,6 @@ impl Accounts {
             UserOp::Released(log) => self.released(id, log),
             UserOp::PeerChanged(log) => self.peer_changed(cx, id, log),
             UserOp::PersonChanged(changed) => self.tell_of_person(cx, id, changed),
-            UserOp::Refresh(..)
-            | UserOp::Describe(..)
-            | UserOp::EndDevice(..)
-            | UserOp::NewLink(..)
-            | UserOp::Link(..)
-            | UserOp::Rename(..)
-            | UserOp::SetPin(..)
-            | UserOp::ListDevices(_)
-                if !has_room(cx) =>
-            {
-                let refusal = cx.overloaded();
-                Self::refuse_user(cx, id, op, refusal);
-            }
-            UserOp::Attach(_)
-            | UserOp::Inbox(_)
-            | UserOp::RingDevice(..)
-            | UserOp::MayName(..)
-            | UserOp::MayCome(..)
-            | UserOp::Subscribe(..)
-            | UserOp::LookedAt(_)
-                if !cx.may_read() =>
-            {
-                let refusal = cx.overloaded();
-                Self::refuse_user(cx, id, op, refusal);
-            }
             UserOp::Attach(_)
             | UserOp::Inbox(_)
             | UserOp::CaughtUp(..)

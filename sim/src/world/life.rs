@@ -92,12 +92,7 @@ impl World {
                 Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))))
             }
             180..186 => {
-                let name = Some(format!("name {number}{}", self.life.below(100)));
-                let rename = if self.life.below(2) == 0 {
-                    v1::Rename { name, device_name: None }
-                } else {
-                    v1::Rename { name: None, device_name: name }
-                };
+                let rename = self.rename(number);
                 request(Work::Rename, client_frame::Request::Rename(rename))
             }
             186..188 => request(Work::Devices, client_frame::Request::Devices(v1::Devices {})),
@@ -123,6 +118,16 @@ impl World {
                 let doing = self.life.below(3) as i32;
                 request(Work::Talk, client_frame::Request::Activity(v1::Activity { chat, doing, sender: 0 }))
             }
+        }
+    }
+
+    /// Another name, of the person or of the device.
+    fn rename(&mut self, number: u64) -> v1::Rename {
+        let name = Some(format!("name {number}{}", self.life.below(100)));
+        if self.life.below(2) == 0 {
+            v1::Rename { name, device_name: None }
+        } else {
+            v1::Rename { name: None, device_name: name }
         }
     }
 

@@ -13,6 +13,7 @@ mod groups;
 mod methods;
 mod output;
 mod people;
+mod presence;
 mod private;
 mod profile;
 mod register;

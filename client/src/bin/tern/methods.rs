@@ -9,9 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tern_client::{
-    Cause, Client, Doing, Error, Kept, Kind, NewMessage, Person, Reason, Standing, Status, is_group,
-};
+use tern_client::{Cause, Client, Error, Kept, Kind, NewMessage, Person, Reason, Standing, Status};
 use tokio::time::{Instant, timeout_at};
 
 use crate::shown::{self, TEXT_BYTES_MAX};
@@ -88,28 +86,6 @@ struct History {
     before: Option<u64>,
     after: Option<u64>,
     limit: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Show {
-    chats: Vec<u64>,
-    #[serde(default)]
-    away: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Act {
-    chat: Option<u64>,
-    phone: Option<String>,
-    doing: String,
-}
-
-fn doing_of(name: &str) -> Result<Doing, Failure> {
-    let all = [Doing::Typing, Doing::Recording, Doing::Nothing];
-    let found = all.into_iter().find(|doing| shown::doing_name(*doing) == name);
-    found.ok_or_else(|| Failure::Params("doing is typing, recording or nothing".to_owned()))
 }
 
 #[derive(Deserialize)]
@@ -219,20 +195,9 @@ impl Session {
                 let method = method.to_owned();
                 Box::pin(async move { session.people(&method, params).await })
             }
-            "show" => {
-                let Show { chats, away } = parse(params)?;
-                Box::pin(async move {
-                    session.show(chats, away).await?;
-                    Ok(json!({}))
-                })
-            }
-            "act" => {
-                let Act { chat, phone, doing } = parse(params)?;
-                Box::pin(async move {
-                    let chat = session.number(chat, phone).await?;
-                    session.why(session.client.act(chat, doing_of(&doing)?).await).await?;
-                    Ok(json!({}))
-                })
+            "show" | "act" => {
+                let method = method.to_owned();
+                Box::pin(async move { session.presence(&method, params).await })
             }
             "schedule" | "scheduled" | "unschedule" => {
                 let method = method.to_owned();
@@ -324,12 +289,6 @@ impl Session {
             Who::User(id) => self.client.lookup_chat(*id).await,
         };
         self.why(found).await
-    }
-
-    /// Says which chats this device shows: of people whether they are here is told then, and what is done in all of them.
-    pub async fn show(&self, chats: Vec<u64>, away: bool) -> Result<(), Failure> {
-        let (groups, users): (Vec<_>, Vec<_>) = chats.into_iter().partition(|chat| is_group(*chat));
-        self.why(self.client.show(&users, &groups, away).await).await
     }
 
     async fn whoami(&self) -> Result<Value, Failure> {

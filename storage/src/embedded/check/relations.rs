@@ -44,6 +44,15 @@ pub(super) struct Relations {
     named_users: BTreeSet<u64>,
 }
 
+/// What a user says of others.
+fn read_relation(key: &[u8], value: &[u8]) -> Option<()> {
+    match Relation::of(key)? {
+        Relation::Privacy => PrivacyRecord::decode(value).ok().map(drop),
+        Relation::LastSeen => LastSeenRecord::decode(value).ok().map(drop),
+        Relation::Blocked(_) | Relation::Contact(_) => Some(()),
+    }
+}
+
 impl Relations {
     /// A whole row. Entries come before all others.
     pub(super) fn saw(&mut self, key: &[u8], value: &[u8], report: &mut Report) {
@@ -91,11 +100,7 @@ impl Relations {
                 keys::log_of(key).map(drop)
             }
             'r' => {
-                match Relation::of(key)? {
-                    Relation::Privacy => drop(PrivacyRecord::decode(value).ok()?),
-                    Relation::LastSeen => drop(LastSeenRecord::decode(value).ok()?),
-                    Relation::Blocked(_) | Relation::Contact(_) => {}
-                }
+                read_relation(key, value)?;
                 self.named_users.insert(user()?);
                 Some(())
             }

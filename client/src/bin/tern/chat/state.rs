@@ -219,28 +219,12 @@ impl Chat {
             Event::Presence { user_id, online, last_seen_ms } if user_id == self.peer.user_id => {
                 self.presence = (online, last_seen_ms);
             }
-            Event::Activity { chat, sender, doing } if chat == self.peer.user_id => match doing {
-                Doing::Nothing => drop(self.acting.remove(&sender)),
-                doing => {
-                    let until_ms = crate::private::now_ms() + shown::ACTIVITY_MS;
-                    self.acting.insert(sender, (doing, until_ms));
-                }
-            },
+            Event::Activity { chat, sender, doing } if chat == self.peer.user_id => self.acts(sender, doing),
             Event::Message(message) if message.chat == PRIVATE => self.hear_own(&message),
             Event::Receipt { chat, delivered_upto, read_upto, own: false } if chat == self.peer.user_id => {
                 (self.delivered_upto, self.read_upto) = (delivered_upto, read_upto);
             }
-            Event::Rewound { chat, upto } if chat == self.peer.user_id => {
-                self.delivered_upto = self.delivered_upto.min(upto);
-                self.read_upto = self.read_upto.min(upto);
-                self.seen_upto = self.seen_upto.min(upto);
-                self.shown_upto = self.shown_upto.min(upto);
-                // What it still has comes again.
-                for message in self.messages.split_off(&(upto + 1)).into_values() {
-                    self.gone.insert((message.seq, message.time_ms), message);
-                }
-                self.notice = Some("the server went back to an older state".to_owned());
-            }
+            Event::Rewound { chat, upto } if chat == self.peer.user_id => self.rewind(upto),
             Event::Gone(message) if message.chat == self.peer.user_id => self.lose(message),
             Event::NotSent { chat, reason, body, .. } if chat == self.peer.user_id => {
                 let text = String::from_utf8_lossy(&body).into_owned();
@@ -276,6 +260,29 @@ impl Chat {
             | Event::SessionEnded(_)
             | Event::OtherStore => {}
         }
+    }
+
+    /// Somebody does something in this chat, for a while.
+    fn acts(&mut self, sender: u64, doing: Doing) {
+        if doing == Doing::Nothing {
+            self.acting.remove(&sender);
+        } else {
+            let until_ms = crate::private::now_ms() + shown::ACTIVITY_MS;
+            self.acting.insert(sender, (doing, until_ms));
+        }
+    }
+
+    /// The server went back to where this message was the newest.
+    fn rewind(&mut self, upto: u64) {
+        self.delivered_upto = self.delivered_upto.min(upto);
+        self.read_upto = self.read_upto.min(upto);
+        self.seen_upto = self.seen_upto.min(upto);
+        self.shown_upto = self.shown_upto.min(upto);
+        // What it still has comes again.
+        for message in self.messages.split_off(&(upto + 1)).into_values() {
+            self.gone.insert((message.seq, message.time_ms), message);
+        }
+        self.notice = Some("the server went back to an older state".to_owned());
     }
 
     /// Takes what another device of one's own has said of this chat.
