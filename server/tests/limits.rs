@@ -102,6 +102,41 @@ fn strangers_are_counted_and_those_who_have_written_are_not() {
     assert!(is_sent(&again.ask(message(users[0].id, 1, 5))), "a note to oneself");
 }
 
+#[test]
+fn groups_of_an_account_are_counted_on_all_its_devices_and_those_that_are_not_made_are_not() {
+    let server = limited(&["groups_per_day_max=2"]);
+    let users = server.provision(3);
+    let make = |client_id, members: &[u64]| {
+        let group =
+            v1::GroupMade { name: "us".into(), members: members.to_vec(), ..v1::GroupMade::default() };
+        Request::CreateGroup(v1::CreateGroup { client_id, group: Some(group) })
+    };
+    let mut ann = Raw::logged_in(&server, &users[0].token);
+    assert_eq!(ann.refusal(make(1, &[users[1].id, 12345])).reason(), Reason::UnknownUser);
+    let mut made = Vec::new();
+    for client_id in [2, 3] {
+        match ann.ask(make(client_id, &[users[1].id])) {
+            Some(Message::GroupCreated(created)) => made.push(created.chat),
+            other => panic!("{other:?}"),
+        }
+    }
+    let refused = ann.refusal(make(4, &[users[1].id]));
+    assert_eq!(refused.reason(), Reason::RateLimited);
+    assert!((1..=43_200_000).contains(&refused.retry_after_ms), "one in twelve hours: {refused:?}");
+    // Neither another device renews it nor a new connection, on which a retry makes no other group.
+    let session = Raw::registered(&server, &users[0].phone, "");
+    let mut second = Raw::logged_in(&server, &session.access_token);
+    assert_eq!(second.refusal(make(1, &[])).reason(), Reason::RateLimited);
+    let mut again = Raw::logged_in(&server, &users[0].token);
+    assert_eq!(again.refusal(make(5, &[])).reason(), Reason::RateLimited);
+    match again.ask(make(3, &[users[1].id])) {
+        Some(Message::GroupCreated(created)) => assert_eq!(Some(&created.chat), made.get(1)),
+        other => panic!("{other:?}"),
+    }
+    let mut other = Raw::logged_in(&server, &users[1].token);
+    assert!(matches!(other.ask(make(1, &[users[0].id])), Some(Message::GroupCreated(_))), "others may");
+}
+
 /// S2: one account filled the disk for everybody, with messages to one who was away.
 #[test]
 fn what_waits_for_one_who_is_away_has_an_end_and_is_taken_again_when_it_was_fetched() {

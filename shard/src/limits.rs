@@ -50,6 +50,8 @@ macro_rules! with_limits {
                 "Messages that an account may send at once when it has been quiet.";
             strangers_per_hour_max: u32 = 60, 0..=1_000_000,
                 "People who have not written to an account and to whom it may write in an hour. Beyond: RATE_LIMITED. 0: any number.";
+            groups_per_day_max: u32 = 10, 0..=1_000_000,
+                "Groups that an account may make in a day. Beyond: RATE_LIMITED. 0: any number.";
             subscriptions_per_minute_max: u32 = 1_000, 0..=1_000_000,
                 "People whom an account's devices begin to show in a minute, to be told whether they are here. Beyond: RATE_LIMITED. 0: any number.";
             presence_grace_ms: u64 = 10_000, 0..=600_000,

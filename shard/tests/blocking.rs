@@ -63,6 +63,7 @@ fn limits() -> Limits {
         lazy_ms: 5,
         sends_per_minute_max: 0,
         strangers_per_hour_max: 0,
+        groups_per_day_max: 1_000_000,
         lookups_per_minute_max: 0,
         ..Limits::default()
     }

@@ -60,6 +60,7 @@ impl World {
             lookups_per_minute_max: 0,
             sends_per_minute_max: 0,
             strangers_per_hour_max: 0,
+            groups_per_day_max: 1_000_000,
             ..Limits::default()
         };
         let mut node = Node::start(&store, 3, &limits, 1_000_000);

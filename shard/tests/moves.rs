@@ -59,6 +59,7 @@ impl World {
             tail_entries_max: rng.usize(1..8),
             mark_quiet_ms: 500,
             strangers_per_hour_max: if rng.bool() { 60 } else { 0 },
+            groups_per_day_max: 1_000_000,
             ..Limits::default()
         };
         let mut node = Node::start(&store, rng.u16(2..5), &limits, 1_000_000);

@@ -98,6 +98,7 @@ impl World {
             sends_per_minute_max: 0,
             lookups_per_minute_max: 0,
             strangers_per_hour_max: if rng.bool() { 1000 } else { 0 },
+            groups_per_day_max: 1_000_000,
             login_timeout_ms: 3_600_000,
             idle_timeout_ms: 3_600_000,
             answer_timeout_ms: 3_600_000,

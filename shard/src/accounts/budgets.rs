@@ -9,7 +9,7 @@ use tern_wire::limits::SUBSCRIBED_USERS_MAX;
 use super::bucket::{Buckets, Rate};
 use super::slot_of;
 use crate::limits::{
-    ACTS_BURST, ACTS_PER_MINUTE_MAX, BUCKETS_SWEPT_EVERY_MS, HOUR_MS, LINKS_PER_MINUTE_MAX, Limits,
+    ACTS_BURST, ACTS_PER_MINUTE_MAX, BUCKETS_SWEPT_EVERY_MS, DAY_MS, HOUR_MS, LINKS_PER_MINUTE_MAX, Limits,
     MINUTE_MS, RENAMES_PER_HOUR_MAX, RINGS_PER_MINUTE_MAX,
 };
 use crate::maps::Hashing;
@@ -20,6 +20,7 @@ pub(super) struct Budgets {
     lookups: (Option<Rate>, Buckets<UserId>),
     sends: (Option<Rate>, Buckets<UserId>),
     strangers: (Option<Rate>, Buckets<UserId>),
+    groups: (Option<Rate>, Buckets<UserId>),
     renames: (Option<Rate>, Buckets<UserId>),
     rings: (Option<Rate>, Buckets<UserId>),
     links: (Option<Rate>, Buckets<UserId>),
@@ -36,6 +37,7 @@ impl Budgets {
             sends_per_minute_max,
             sends_burst,
             strangers_per_hour_max,
+            groups_per_day_max,
             subscriptions_per_minute_max,
             ..
         } = *limits;
@@ -44,6 +46,7 @@ impl Budgets {
             lookups: of(Rate::new(lookups_per_minute_max, MINUTE_MS, lookups_per_minute_max)),
             sends: of(Rate::new(sends_per_minute_max, MINUTE_MS, sends_burst)),
             strangers: of(Rate::new(strangers_per_hour_max, HOUR_MS, strangers_per_hour_max)),
+            groups: of(Rate::new(groups_per_day_max, DAY_MS, groups_per_day_max)),
             renames: of(Rate::new(RENAMES_PER_HOUR_MAX, HOUR_MS, RENAMES_PER_HOUR_MAX)),
             rings: of(Rate::new(RINGS_PER_MINUTE_MAX, MINUTE_MS, RINGS_PER_MINUTE_MAX)),
             links: of(Rate::new(LINKS_PER_MINUTE_MAX, MINUTE_MS, LINKS_PER_MINUTE_MAX)),
@@ -72,6 +75,11 @@ impl Budgets {
     pub(super) fn write_to_stranger(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
         let detail = "the account writes to too many people who have not written to it";
         take(&mut self.strangers, user, now_ms, detail)
+    }
+
+    /// May an account make one more group?
+    pub(super) fn make_group(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+        take(&mut self.groups, user, now_ms, "the account makes too many groups")
     }
 
     /// May an account change a name? All who know it are told.
@@ -135,8 +143,8 @@ impl Budgets {
     }
 
     fn all(&mut self) -> [&mut Buckets<UserId>; KINDS] {
-        let Self { lookups, sends, strangers, renames, rings, links, subscriptions, .. } = self;
-        [lookups, sends, strangers, renames, rings, links, subscriptions].map(|(_, buckets)| buckets)
+        let Self { lookups, sends, strangers, groups, renames, rings, links, subscriptions, .. } = self;
+        [lookups, sends, strangers, groups, renames, rings, links, subscriptions].map(|(_, buckets)| buckets)
     }
 }
 
@@ -145,7 +153,7 @@ impl Budgets {
 pub(super) struct Spent([Vec<(UserId, u64)>; KINDS]);
 
 /// Limits of an account. What it does in chats is of the moment, and does not move with it.
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 fn take(
     (rate, buckets): &mut (Option<Rate>, Buckets<UserId>),

@@ -72,6 +72,11 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
     writes && !has_room(cx) || reads && !cx.may_read()
 }
 
+/// Answers a log that has asked whether a user may.
+fn permit(cx: &mut Cx, log: LogId, ask: u64, taken: Result<(), Refusal>) {
+    cx.tell_log(log, LogOp::Permit(ask, taken.map(|()| None)));
+}
+
 impl Accounts {
     /// Something is asked of a user, or told to its owner.
     pub(crate) fn user_told(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
@@ -102,8 +107,10 @@ impl Accounts {
             UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
             UserOp::ListLogs(origin, after, rows) => self.list_logs(cx, id, origin, after, rows),
             UserOp::MayWriteToStranger(log, ask) => {
-                let answer = self.budgets.write_to_stranger(id, cx.now_ms).map(|()| None);
-                cx.tell_log(log, LogOp::Permit(ask, answer));
+                permit(cx, log, ask, self.budgets.write_to_stranger(id, cx.now_ms));
+            }
+            UserOp::MayMakeGroup(log, ask) => {
+                permit(cx, log, ask, self.budgets.make_group(id, cx.now_ms));
             }
             UserOp::Reserve(ask) => self.reserve(cx, id, ask),
             UserOp::Released(log) => self.released(id, log),
@@ -249,7 +256,9 @@ impl Accounts {
             UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id, Unreadable::ForNow)),
             // Who it is can be asked for later.
             UserOp::Introduce(glance) => cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance)),
-            UserOp::MayWriteToStranger(log, number) | UserOp::MayName(log, number, _) => {
+            UserOp::MayWriteToStranger(log, number)
+            | UserOp::MayMakeGroup(log, number)
+            | UserOp::MayName(log, number, _) => {
                 cx.tell_log(log, LogOp::Permit(number, Err(refusal)));
             }
             UserOp::Reserve(ask) => cx.tell_log(ask.log, LogOp::Permit(ask.number, Err(refusal))),

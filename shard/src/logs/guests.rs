@@ -64,6 +64,12 @@ impl Logs {
             cx.refuse(send.asker, REVOKED);
             return Tried::Settled;
         }
+        let limited = cx.limits().groups_per_day_max > 0 && !send.permits.granted;
+        if limited && self.all_come(id, &users).is_ok() {
+            let ask = UserOp::MayMakeGroup(id, self.next_ask());
+            self.ask_first(cx, id, send, (author.user, ask));
+            return Tried::Held;
+        }
         self.append_with_guests(cx, id, *send, &users, Change::Made(made));
         Tried::Settled
     }
@@ -100,18 +106,33 @@ impl Logs {
 
     /// Appends that these come, if there are such users.
     fn append_with_guests(&mut self, cx: &mut Cx, id: LogId, send: Send, users: &[UserId], change: Change) {
-        let guests_declined = std::mem::take(&mut self.known(id).group().is_declined);
-        let guests = &self.known(id).group().guests;
-        let is_there =
-            |user: &UserId| guests.iter().any(|(guest, devices)| guest == user && devices.is_some());
-        if guests_declined {
-            cx.refuse(send.asker, DECLINED);
-        } else if users.iter().all(is_there) {
-            self.append_new(cx, id, send, Follows { change: Some(Box::new(change)), ..Follows::default() });
-        } else {
-            cx.refuse(send.asker, UNKNOWN_USER);
+        match self.all_come(id, users) {
+            Ok(()) => {
+                let follows = Follows { change: Some(Box::new(change)), ..Follows::default() };
+                self.append_new(cx, id, send, follows);
+            }
+            Err(refusal) => cx.refuse(send.asker, refusal),
         }
-        self.known(id).group().guests.clear();
+        self.forget_guests(id);
+    }
+
+    /// Whether there are such users, and all of them come.
+    fn all_come(&mut self, id: LogId, users: &[UserId]) -> Result<(), Refusal> {
+        let group = self.known(id).group();
+        let is_there =
+            |user: &UserId| group.guests.iter().any(|(guest, devices)| guest == user && devices.is_some());
+        match (group.is_declined, users.iter().all(is_there)) {
+            (true, _) => Err(DECLINED),
+            (false, false) => Err(UNKNOWN_USER),
+            (false, true) => Ok(()),
+        }
+    }
+
+    /// What was asked about those who come is settled.
+    pub(super) fn forget_guests(&mut self, id: LogId) {
+        let group = self.known(id).group();
+        group.is_declined = false;
+        group.guests.clear();
     }
 
     /// Somebody who is no member, or with a device that is not known here, comes by an invitation or asks: whether that is a retry, the
@@ -309,7 +330,8 @@ impl Logs {
 
     /// What was asked for is over, and durable: nobody is watched any more.
     pub(super) fn part_from_guests(&mut self, cx: &mut Cx, id: LogId) {
-        let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.is_known()) else { return };
+        let known = self.logs.get_mut(&id).filter(|log| log.held.is_known() && log.group.is_some());
+        let Some(log) = known else { return };
         let is_over = log.durable.seq() == log.head && log.sends.is_empty() && log.group().is_still();
         if is_over {
             for user in std::mem::take(&mut log.group().watched) {

@@ -84,6 +84,10 @@ impl Logs {
         for user in members {
             self.stands(cx, id, user);
         }
+        // Whether who makes it may.
+        if self.known(id).sends.front().is_some_and(|send| of_taken(&send.author.user)) {
+            self.ask_again(cx, id);
+        }
     }
 
     fn watch_again(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
@@ -109,5 +113,6 @@ impl Logs {
         if self.try_append(cx, id, send) == Tried::Settled {
             self.append_waiting(cx, id);
         }
+        self.part_from_guests(cx, id);
     }
 }

@@ -158,7 +158,7 @@ impl Member {
 
 impl Logs {
     /// Appends a message that is no retry, or asks first whether it may be.
-    pub(super) fn append_or_ask(&mut self, cx: &mut Cx, id: LogId, mut send: Box<Send>) -> Tried {
+    pub(super) fn append_or_ask(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Tried {
         if matches!(id, LogId::Group(_)) {
             return self.append_in_group(cx, id, send);
         }
@@ -166,17 +166,35 @@ impl Logs {
             cx.refuse(send.asker, refusal);
             return Tried::Settled;
         }
-        let Some((user, ask)) = self.lacks(cx, id, &mut send) else {
+        let Some(lacks) = self.lacks(cx, id, &send) else {
             return self.append_considered(cx, id, send, None);
         };
-        self.known(id).sends.push_front(send);
-        cx.tell_user(user, ask);
+        self.ask_first(cx, id, send, lacks);
         Tried::Held
     }
 
+    /// The number of the next ask.
+    pub(super) fn next_ask(&self) -> u64 {
+        self.asks_made + 1
+    }
+
+    /// Has a message wait at the head of the queue until a user's owner has answered the next ask.
+    pub(super) fn ask_first(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        mut send: Box<Send>,
+        (user, ask): (UserId, UserOp),
+    ) {
+        self.asks_made = self.next_ask();
+        send.permits.asked = Some(self.asks_made);
+        self.known(id).sends.push_front(send);
+        cx.tell_user(user, ask);
+    }
+
     /// What a message must be allowed first, and by whose owner.
-    fn lacks(&mut self, cx: &Cx, id: LogId, send: &mut Send) -> Option<(UserId, UserOp)> {
-        let number = self.asks_made + 1;
+    fn lacks(&mut self, cx: &Cx, id: LogId, send: &Send) -> Option<(UserId, UserOp)> {
+        let number = self.next_ask();
         let log = self.known(id);
         let author = send.author.user;
         let peer = peer_of(id, author)?;
@@ -197,8 +215,6 @@ impl Logs {
             let wanted = least.next_multiple_of(WAITING_STEP_BYTES);
             (peer, UserOp::Reserve(Reserve { log: id, number, least, wanted }))
         };
-        self.asks_made = number;
-        send.permits.asked = Some(number);
         Some(ask)
     }
 
@@ -219,13 +235,18 @@ impl Logs {
             Ok(reserved) => send.permits.reserved = reserved,
             Err(refusal) => {
                 cx.refuse(send.asker, refusal);
-                return self.append_waiting(cx, id);
+                if matches!(id, LogId::Group(_)) {
+                    self.forget_guests(id);
+                }
+                self.append_waiting(cx, id);
+                return self.part_from_guests(cx, id);
             }
         }
         // The devices may have changed meanwhile, and what is first to a stranger.
         if self.try_append(cx, id, send) == Tried::Settled {
             self.append_waiting(cx, id);
         }
+        self.part_from_guests(cx, id);
     }
 
     /// A member has acknowledged: what was reserved for it and is needed no more is given back, in the same batch.

@@ -136,6 +136,8 @@ pub enum UserOp {
     Introduce(Box<Glance>),
     /// May the user write to somebody who has not written? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this number.
     MayWriteToStranger(LogId, u64),
+    /// May the user make a group? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this number.
+    MayMakeGroup(LogId, u64),
     /// May this one take the user into a group? Answered by [`LogOp::Comes`](super::LogOp::Comes).
     MayCome(LogId, UserId),
     /// May the user name so many more people as contacts, or as blocked? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this
@@ -161,6 +163,7 @@ impl UserOp {
             | Self::Advanced(log, ..)
             | Self::OthersAdvanced(log, _)
             | Self::MayWriteToStranger(log, _)
+            | Self::MayMakeGroup(log, _)
             | Self::MayName(log, ..)
             | Self::MayCome(log, _)
             | Self::Released(log) => Some(*log),
@@ -227,6 +230,7 @@ impl UserOp {
             | Self::Describe(..)
             | Self::Introduce(_)
             | Self::MayWriteToStranger(..)
+            | Self::MayMakeGroup(..)
             | Self::MayName(..)
             | Self::MayCome(..)
             | Self::Reserve(_) => true,

@@ -237,7 +237,7 @@ impl std::fmt::Debug for Send {
 /// What a message has been allowed by the owners of its users, and what was asked last. Its log fills it in.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Permits {
-    /// It may go to somebody who has not written; in a private log, name more people.
+    /// It may go to somebody who has not written; make a group; in a private log, name more people.
     pub(crate) granted: bool,
     /// So many bytes may wait for the peer.
     pub(crate) reserved: Option<u64>,

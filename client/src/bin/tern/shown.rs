@@ -770,6 +770,8 @@ mod tests {
             Event::Ring { device_id: 2, device_name },
             Event::SessionEnded(reason),
             Event::OtherStore,
+            Event::Presence { user_id: 1, online: Some(true), last_seen_ms: 0 },
+            Event::Activity { chat: 1, sender: 3, doing: tern_client::Doing::Typing },
         ];
         let told: Vec<_> = told.into_iter().chain(of_kinds).collect();
         let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
