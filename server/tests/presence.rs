@@ -210,6 +210,22 @@ fn what_is_hidden_is_shown_to_nobody_and_shows_nothing_of_others() {
 }
 
 #[test]
+fn who_said_to_be_away_is_here_when_the_device_comes_on_another_connection() {
+    let server = server(&[("presence_grace_ms", 200)]);
+    let [ann, bob] = server.provision(2).try_into().expect("two");
+    let on = |token: &str| Looker { raw: Raw::logged_in(&server, token), heard: Vec::new() };
+    let (mut looks, mut first) = (on(&ann.token), on(&bob.token));
+    looks.show(&[bob.id], &[]);
+    looks.until(bob.id, Some(true));
+    let away = v1::Subscribe { away: true, ..v1::Subscribe::default() };
+    assert!(matches!(first.ask(Request::Subscribe(away)), Message::Subscribed(_)));
+    looks.until(bob.id, Some(false));
+    // The connection before still stands.
+    let _second = on(&bob.token);
+    looks.until(bob.id, Some(true));
+}
+
+#[test]
 fn what_can_not_be_shown_or_done_is_refused_and_changes_nothing() {
     let server = server(&[("subscriptions_per_minute_max", 300)]);
     let [mut ann, bob, cat] = people(&server);

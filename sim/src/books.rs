@@ -151,6 +151,17 @@ impl Log {
         self.stay(user).map_or(1, |stay| stay.joined)
     }
 
+    /// Whether another one keeps back how far they have got.
+    pub(crate) fn keeps_back(&self, user: u64) -> bool {
+        self.members.iter().any(|(other, member)| *other != user && member.told.is_some())
+    }
+
+    /// One's own last message up to a mark; 0: none.
+    pub(crate) fn own_upto(&self, user: u64, mark: u64) -> u64 {
+        let own = self.entries.iter().filter(|entry| entry.sender == user && entry.seq <= mark);
+        own.map(|entry| entry.seq).max().unwrap_or(0)
+    }
+
     /// How far all but one of those who are in it have got, as the one may know; in a chat with oneself, one has.
     pub(crate) fn others(&self, user: u64) -> (u64, u64) {
         let is_alone = self.people.len() == 1;

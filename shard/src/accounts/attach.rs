@@ -46,6 +46,8 @@ impl Accounts {
         }
         device.opened = number;
         let older = device.place.replace(place);
+        // What the one before has said of itself, another connection has not.
+        device.away &= follows || older == Some(place);
         let (name, newest_device) = (record.name.clone(), record.devices_made);
         let attached = Attached { device: author, name, newest_device, missed };
         if let Some(older) = older.filter(|older| *older != place && !follows) {

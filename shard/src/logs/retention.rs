@@ -11,7 +11,7 @@ use tern_wire::ids::Seq;
 
 use super::due::erase;
 use super::load::entry_of;
-use super::log::Log;
+use super::log::{Log, Member};
 use super::{After, Cx, Logs, ScanFor};
 use crate::effects::Gone;
 use crate::entry::{Author, Entry};
@@ -76,8 +76,10 @@ impl Log {
     /// Whether an entry is kept no longer.
     fn is_too_old(&self, entry: &Entry, now_ms: u64, (history_ms, undelivered_ms): (u64, u64)) -> bool {
         let age_ms = now_ms.saturating_sub(entry.time_ms);
-        // Whoever has sent it has it, and need not say so.
-        let mut others = self.members.iter().filter(|member| member.user != entry.author.user);
+        // Whoever has sent it has it, and need not say so; from whom it is withheld never gets it.
+        let gets =
+            |member: &&Member| member.user != entry.author.user && !entry.is_withheld_from(member.user);
+        let mut others = self.members.iter().filter(gets);
         let is_delivered = others.all(|member| !member.is_present() || member.shown.delivered >= entry.seq);
         age_ms >= history_ms && (is_delivered || is(Mutation::CutUnreceived) || age_ms >= undelivered_ms)
     }

@@ -262,9 +262,12 @@ impl World {
                 continue;
             }
             let (told, is) = ((log.others_delivered, log.others_read), there.others(user));
-            // In a group what is beyond one's own last message is not told.
+            // In a group what is beyond one's own last message is not told. Who keeps something back is asked how far they have got only where
+            // one waits for that, and tells nothing by what is withheld: which of one's own messages they have is known.
             let upto = if log.chat < GROUPS_FROM { u64::MAX } else { log.last_own };
-            let is_told = |told: u64, is: u64| told.min(upto) == is.min(upto) && told <= is;
+            let counts =
+                |mark: u64| if there.keeps_back(user) { there.own_upto(user, mark) } else { mark.min(upto) };
+            let is_told = |told: u64, is: u64| counts(told) == counts(is) && told <= is;
             if !is_told(told.0, is.0) || !is_told(told.1, is.1) {
                 return Err(format!(
                     "of {} it knows the others at {told:?}, and they are at {is:?}",

@@ -33,8 +33,9 @@ impl World {
             if !self.kept.is_old(entry.time_ms, self.latest_ms) {
                 return Err(format!("{seq} of {} is cut off by {}", entry.time_ms, self.latest_ms));
             }
-            if let Some((user, upto)) = have.iter().find(|(user, upto)| *user != entry.sender && *upto < seq)
-            {
+            // From whom it is withheld never gets it.
+            let lacks = |(user, upto): &&(u64, u64)| *user != entry.sender && *upto < seq && !entry.withheld;
+            if let Some((user, upto)) = have.iter().find(lacks) {
                 return Err(format!("{seq} is cut off, and {user} is at {upto}"));
             }
             self.record.is_cut(log, entry);
