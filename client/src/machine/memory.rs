@@ -132,7 +132,7 @@ impl Memory {
         let edit = i32::from(v1::Kind::Edit);
         let entries = self.now.entries.range_mut((chat, seq)..=(chat, u64::MAX));
         for (place, entry) in entries {
-            if entry.seq == seq || (entry.kind == edit && entry.envelope.about == seq) {
+            if entry.seq == seq || (seq > 0 && entry.kind == edit && entry.envelope.about == seq) {
                 self.undo.push(Undo::Entry(*place, Some(entry.clone())));
                 entry.erase();
             }
