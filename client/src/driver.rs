@@ -291,7 +291,8 @@ impl Waiters {
     }
 }
 
-fn now_ms() -> u64 {
+/// In ms since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 

@@ -21,7 +21,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The library looks into no message's body, but for what becomes of groups.
+//! The library looks into no message's body, but for what becomes of groups, and for the words by which messages are found.
 
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![forbid(unsafe_code)]
@@ -42,6 +42,7 @@ mod presence;
 mod private;
 mod profile;
 mod registrar;
+mod search;
 pub mod store;
 mod talk;
 mod trust;
@@ -59,6 +60,7 @@ pub use people::{Audience, Contact, Privacy};
 pub use presence::Doing;
 pub use private::{ChatSettings, Dispatched, FOR_EVER_MS, Hidden, Notify, Private, Scheduled};
 pub use registrar::{CodeSent, Registrar};
+pub use search::Found;
 pub use store::{Account, Person};
 pub use tern_wire::errors::Reason;
 pub use tern_wire::group::{Change as GroupChange, Made as GroupMade, Role, Settings as GroupSettings, Who};

@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use tern_proto::v1;
+use tern_search::{Needed, Term};
 use tern_wire::ids::PRIVATE;
 
 use super::rows::{DeviceRow, EntryRow, GoneRow, KeyRow, LogState, Outgoing, Person};
-use super::tables::{Change, KEYS_MAX, Tables, Which};
+use super::tables::{Change, KEYS_MAX, Moment, Tables, Which};
 use crate::error::Error;
 
 /// See the module. A crash of a device is [`Tables::roll_back`] of what its machine gives back.
@@ -35,6 +36,8 @@ struct Content {
     keys: BTreeMap<u64, KeyRow>,
     keys_last: u64,
     private: BTreeMap<String, u64>,
+    /// Of messages that are found: when they were committed, and by what they are found.
+    terms: BTreeMap<(u64, u64), (u64, Vec<Term>)>,
 }
 
 /// What stood at a place before it was changed.
@@ -51,6 +54,7 @@ enum Undo {
     Key(u64, Option<KeyRow>),
     KeysLast(u64),
     Private(String, Option<u64>),
+    Terms((u64, u64), Option<(u64, Vec<Term>)>),
 }
 
 fn restore<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
@@ -74,6 +78,7 @@ impl Undo {
             Self::Key(id, key) => restore(&mut content.keys, id, key),
             Self::KeysLast(id) => content.keys_last = id,
             Self::Private(key, seq) => restore(&mut content.private, key, seq),
+            Self::Terms(place, terms) => restore(&mut content.terms, place, terms),
         }
     }
 }
@@ -94,6 +99,17 @@ impl Memory {
     #[cfg(test)]
     pub(crate) fn skip_keys(&mut self, count: u64) {
         self.now.keys_last += count;
+    }
+
+    /// How many terms messages are found by, in all.
+    #[cfg(test)]
+    pub(crate) fn count_terms(&self) -> usize {
+        self.now.terms.values().map(|(_, terms)| terms.len()).sum()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_found(&self, chat: u64, seq: u64) -> bool {
+        self.now.terms.contains_key(&(chat, seq))
     }
 
     #[cfg(test)]
@@ -128,11 +144,29 @@ impl Memory {
         self.undo.push(Undo::Private(key.to_owned(), before));
     }
 
+    fn add_terms(&mut self, place: (u64, u64), time_ms: u64, terms: &[Term]) {
+        let before = self.now.terms.insert(place, (time_ms, terms.to_vec()));
+        assert!(before.is_none(), "{place:?} was found");
+        self.undo.push(Undo::Terms(place, None));
+    }
+
+    fn remove_terms(&mut self, place: (u64, u64), terms: &[Term]) {
+        let before = self.now.terms.remove(&place);
+        assert_eq!(before.as_ref().map(|(_, terms)| &terms[..]), Some(terms), "by what {place:?} was found");
+        self.undo.push(Undo::Terms(place, before));
+    }
+
+    fn set_outgoing(&mut self, client_id: u64, outgoing: Option<Outgoing>) {
+        let before = self.now.outbox.remove(&client_id);
+        restore(&mut self.now.outbox, client_id, outgoing);
+        self.undo.push(Undo::Outgoing(client_id, before));
+    }
+
     fn erase(&mut self, chat: u64, seq: u64) {
         let edit = i32::from(v1::Kind::Edit);
         let entries = self.now.entries.range_mut((chat, seq)..=(chat, u64::MAX));
         for (place, entry) in entries {
-            if entry.seq == seq || (entry.kind == edit && entry.envelope.about == seq) {
+            if entry.seq == seq || (seq > 0 && entry.kind == edit && entry.envelope.about == seq) {
                 self.undo.push(Undo::Entry(*place, Some(entry.clone())));
                 entry.erase();
             }
@@ -279,10 +313,44 @@ impl Tables for Memory {
         Ok(seq > 0 && later.any(|(_, entry)| erases.contains(&entry.kind) && entry.envelope.about == seq))
     }
 
+    fn newest_edit(&self, chat: u64, seq: u64) -> Result<Option<EntryRow>, Error> {
+        let edit = i32::from(v1::Kind::Edit);
+        let mut later = self.now.entries.range((chat, seq + 1)..=(chat, u64::MAX)).rev();
+        let is_edit = |entry: &EntryRow| entry.kind == edit && entry.envelope.about == seq && !entry.erased;
+        Ok(later.find(|(_, entry)| is_edit(entry)).map(|(_, entry)| entry.clone()))
+    }
+
+    fn places(
+        &self,
+        needed: &[Needed],
+        chat: Option<u64>,
+        before: Option<Moment>,
+        limit: u32,
+    ) -> Result<Vec<Moment>, Error> {
+        let has = |terms: &[Term], needed: &Needed| match needed {
+            Needed::Term(term) => terms.contains(term),
+            Needed::Prefix(prefix) => terms.iter().any(|term| term.starts_with(prefix)),
+        };
+        let found = self.now.terms.iter().filter(|(_, (_, terms))| needed.iter().all(|one| has(terms, one)));
+        let places = found.map(|((chat, seq), (time_ms, _))| (*time_ms, *chat, *seq));
+        let in_chat = |place: &Moment| chat.is_none_or(|chat| chat == place.1);
+        let mut places: Vec<_> =
+            places.filter(in_chat).filter(|place| before.is_none_or(|before| *place < before)).collect();
+        places.sort_unstable_by(|one, other| other.cmp(one));
+        places.truncate(limit as usize);
+        Ok(places)
+    }
+
     fn next_end(&self) -> Result<Option<u64>, Error> {
         let all = self.now.entries.values().chain(self.now.gone.values().map(|(gone, _)| &gone.entry));
         let ending = all.filter(|entry| entry.expires_ms > 0 && !entry.erased);
         Ok(ending.map(|entry| entry.expires_ms).min())
+    }
+
+    fn ending(&self, by_ms: u64) -> Result<Vec<(u64, EntryRow)>, Error> {
+        let ends = |entry: &EntryRow| entry.expires_ms > 0 && !entry.erased && entry.expires_ms <= by_ms;
+        let ending = self.now.entries.iter().filter(|(_, entry)| ends(entry));
+        Ok(ending.map(|((chat, _), entry)| (*chat, entry.clone())).collect())
     }
 
     fn private_seq(&self, key: &str) -> Result<Option<u64>, Error> {
@@ -351,6 +419,8 @@ impl Tables for Memory {
             Change::Erase { chat, seq } => self.erase(chat, seq),
             Change::End(by_ms) => self.end(by_ms),
             Change::Private(key, seq) => self.set_private(key, seq),
+            Change::Found { chat, seq, time_ms, terms } => self.add_terms((chat, seq), time_ms, terms),
+            Change::NotFound { chat, seq, terms } => self.remove_terms((chat, seq), terms),
             Change::Doubt { chat, above, told } => self.doubt(chat, above, told),
             Change::NotGone(id) => {
                 let before = self.now.gone.remove(&id);
@@ -370,14 +440,8 @@ impl Tables for Memory {
                 let before = self.now.people.insert(person.user_id, person.clone());
                 self.undo.push(Undo::Person(person.user_id, before));
             }
-            Change::Outgoing(outgoing) => {
-                let before = self.now.outbox.insert(outgoing.client_id, outgoing.clone());
-                self.undo.push(Undo::Outgoing(outgoing.client_id, before));
-            }
-            Change::Done(client_id) => {
-                let before = self.now.outbox.remove(&client_id);
-                self.undo.push(Undo::Outgoing(client_id, before));
-            }
+            Change::Outgoing(outgoing) => self.set_outgoing(outgoing.client_id, Some(outgoing.clone())),
+            Change::Done(client_id) => self.set_outgoing(client_id, None),
             Change::Key(key) => self.add_key(key),
             Change::KeySent(client_id, sent) => {
                 self.change_key(client_id, |key| Some(KeyRow { sent: Some(sent), ..key }))

@@ -4,12 +4,17 @@
 //! is: that is `records`, which is the same over SQLite ([`crate::store::Store`]) and over plain memory
 //! ([`super::Memory`]).
 
+use tern_search::{Needed, Term};
+
 use super::rows::{DeviceRow, EntryRow, GoneRow, KeyRow, LogState, Outgoing, Person};
 use crate::client::Sent;
 use crate::error::Error;
 
 /// How many keys of messages are remembered, beside those of messages that are not sent.
 pub const KEYS_MAX: u64 = 1 << 16;
+
+/// Where something stands among all chats: its time, in ms since the Unix epoch, its chat and its seq. The greatest is the newest.
+pub type Moment = (u64, u64, u64);
 
 /// Which logs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +74,26 @@ pub enum Change<'a> {
     End(u64),
     /// Of what has this key in the private log, the entry at this place counts.
     Private(&'a str, u64),
+    /// The message at a place, which was not found, is found by these terms: at least one, distinct and sorted.
+    Found {
+        /// The chat.
+        chat: u64,
+        /// The place.
+        seq: u64,
+        /// When the server committed it.
+        time_ms: u64,
+        /// By what.
+        terms: &'a [Term],
+    },
+    /// The message at a place, which was found by these terms and no others, is not found any more.
+    NotFound {
+        /// The chat.
+        chat: u64,
+        /// The place.
+        seq: u64,
+        /// By what it was found.
+        terms: &'a [Term],
+    },
     /// Entries of a chat beyond `above` are in doubt. The application has seen those up to `told`, and those that it had seen before.
     Doubt {
         /// The chat.
@@ -139,8 +164,23 @@ pub trait Tables {
     /// Whether an entry of a chat says that the one at this place is deleted for everyone, or replaces it.
     fn is_deleted(&self, chat: u64, seq: u64) -> Result<bool, Error>;
 
+    /// The newest edit of the message at a place that is not erased.
+    fn newest_edit(&self, chat: u64, seq: u64) -> Result<Option<EntryRow>, Error>;
+
+    /// The messages that are found by all of this, the newest first: of one chat or of all, before a moment, at most `limit`.
+    fn places(
+        &self,
+        needed: &[Needed],
+        chat: Option<u64>,
+        before: Option<Moment>,
+        limit: u32,
+    ) -> Result<Vec<Moment>, Error>;
+
     /// When the next entry ends, in ms since the Unix epoch; `None`: none does.
     fn next_end(&self) -> Result<Option<u64>, Error>;
+
+    /// The entries that end by this time, in ms since the Unix epoch, and are not erased, each with its chat.
+    fn ending(&self, by_ms: u64) -> Result<Vec<(u64, EntryRow)>, Error>;
 
     /// The place in the private log of what counts of a key.
     fn private_seq(&self, key: &str) -> Result<Option<u64>, Error>;
@@ -225,8 +265,26 @@ where
         (**self).is_deleted(chat, seq)
     }
 
+    fn newest_edit(&self, chat: u64, seq: u64) -> Result<Option<EntryRow>, Error> {
+        (**self).newest_edit(chat, seq)
+    }
+
+    fn places(
+        &self,
+        needed: &[Needed],
+        chat: Option<u64>,
+        before: Option<Moment>,
+        limit: u32,
+    ) -> Result<Vec<Moment>, Error> {
+        (**self).places(needed, chat, before, limit)
+    }
+
     fn next_end(&self) -> Result<Option<u64>, Error> {
         (**self).next_end()
+    }
+
+    fn ending(&self, by_ms: u64) -> Result<Vec<(u64, EntryRow)>, Error> {
+        (**self).ending(by_ms)
     }
 
     fn private_seq(&self, key: &str) -> Result<Option<u64>, Error> {

@@ -3,11 +3,11 @@
 use rusqlite::{OptionalExtension as _, Row, params};
 use tern_proto::v1;
 
-use super::Store;
 use super::tables::{ENTRY_COLUMNS, entry_row};
+use super::{Store, words};
 use crate::error::Error;
-use crate::machine::Tables as _;
 use crate::machine::rows::{Account, DeviceRow, LogState, Person};
+use crate::machine::{Tables as _, end};
 use crate::message::{Message, Standing};
 
 /// Everything that belongs to one account, device and store.
@@ -43,14 +43,19 @@ impl Store {
 
     pub(super) fn begin_anew(&self, device: &DeviceRow) -> Result<(), Error> {
         self.atomically(|| {
-            self.db.execute_batch(EMPTY)?;
+            self.empty_all()?;
             self.set_device(device)
         })
     }
 
     /// Empties the profile of everything that belongs to its account.
     pub fn empty(&self) -> Result<(), Error> {
-        self.atomically(|| Ok(self.db.execute_batch(EMPTY)?))
+        self.atomically(|| self.empty_all())
+    }
+
+    fn empty_all(&self) -> Result<(), Error> {
+        self.db.execute_batch(EMPTY)?;
+        Ok(self.db.execute_batch(words::EMPTY)?)
     }
 
     /// Does everything within in one transaction, or nothing of it.
@@ -68,8 +73,12 @@ impl Store {
     }
 
     /// Erases what has ended by now (ms since the Unix epoch): for those who look at what is kept without a client.
-    pub fn end(&self, now_ms: u64) -> Result<(), Error> {
-        self.atomically(|| self.erase_ended(now_ms))
+    pub fn end(&mut self, now_ms: u64) -> Result<(), Error> {
+        let done = end(self, now_ms).and_then(|()| self.commit());
+        if done.is_err() {
+            self.roll_back();
+        }
+        done
     }
 
     /// How far this device is with a person.

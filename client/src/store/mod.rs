@@ -6,6 +6,7 @@
 
 mod local;
 mod tables;
+mod words;
 
 use std::fs::{DirBuilder, File};
 use std::io::{Read as _, Write as _};
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::machine::rows::DeviceRow;
 pub use crate::machine::rows::{Account, LogState, Outgoing, Person};
 pub use crate::machine::tables::KEYS_MAX;
+use crate::machine::{Tables as _, index_all};
 
 /// See the module.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub struct Store {
 }
 
 /// The database's layout, and what brought it from each version to the next.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     "
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS account (
@@ -108,7 +110,11 @@ ALTER TABLE gone ADD COLUMN expires_ms INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX entries_ending ON entries (expires_ms) WHERE expires_ms > 0 AND NOT erased;
 CREATE INDEX gone_ending ON gone (expires_ms) WHERE expires_ms > 0 AND NOT erased;
 ",
+    words::LAYOUT,
 ];
+
+/// Layouts below this one have no words that messages are found by: these are made when it is brought up.
+const WORDS_SINCE: u32 = 8;
 
 impl Store {
     /// Opens a profile's database, which is made if it is not there. Only its owner may read it: it holds tokens.
@@ -142,15 +148,19 @@ impl Store {
     }
 
     fn prepare(db: Connection, lock: Option<File>) -> Result<Self, Error> {
-        let store = Self { db, _lock: lock };
-        store.atomically(|| {
-            let version: u32 = store.db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            for migration in MIGRATIONS.iter().skip(version as usize) {
-                store.db.execute_batch(migration)?;
-            }
-            Ok(store.db.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?)
-        })?;
+        let mut store = Self { db, _lock: lock };
         store.db.set_prepared_statement_cache_capacity(64);
+        // What is not committed goes with the connection.
+        store.db.execute_batch("BEGIN IMMEDIATE")?;
+        let version: u32 = store.db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        for migration in MIGRATIONS.iter().skip(version as usize) {
+            store.db.execute_batch(migration)?;
+        }
+        if version < WORDS_SINCE {
+            index_all(&mut store)?;
+        }
+        store.db.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+        store.commit()?;
         Ok(store)
     }
 }

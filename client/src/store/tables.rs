@@ -2,13 +2,14 @@
 
 use rusqlite::{OptionalExtension as _, Row, params};
 use tern_proto::v1;
+use tern_search::Needed;
 use tern_wire::ids::PRIVATE;
 
 use super::Store;
 use crate::client::Sent;
 use crate::error::Error;
 use crate::machine::rows::{Account, DeviceRow, EntryRow, GoneRow, KeyRow, LogState, Outgoing, Person};
-use crate::machine::tables::{Change, KEYS_MAX, Tables, Which};
+use crate::machine::tables::{Change, KEYS_MAX, Moment, Tables, Which};
 use crate::message::Envelope;
 
 const LOG_COLUMNS: &str =
@@ -114,12 +115,42 @@ impl Tables for Store {
         Ok(self.db.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
     }
 
+    fn newest_edit(&self, chat: u64, seq: u64) -> Result<Option<EntryRow>, Error> {
+        let sql = format!(
+            "SELECT {ENTRY_COLUMNS} FROM entries
+             WHERE chat = ?1 AND about = ?2 AND about > 0 AND seq > ?2 AND kind = ?3 AND NOT erased
+             ORDER BY seq DESC LIMIT 1"
+        );
+        let mut query = self.db.prepare_cached(&sql)?;
+        let values = params![chat as i64, seq as i64, i32::from(v1::Kind::Edit)];
+        Ok(query.query_row(values, |row| entry_row(row, 0)).optional()?)
+    }
+
+    fn places(
+        &self,
+        needed: &[Needed],
+        chat: Option<u64>,
+        before: Option<Moment>,
+        limit: u32,
+    ) -> Result<Vec<Moment>, Error> {
+        self.places_of(needed, chat, before, limit)
+    }
+
     fn next_end(&self) -> Result<Option<u64>, Error> {
         let sql = "SELECT min(at) FROM (
              SELECT min(expires_ms) AS at FROM entries WHERE expires_ms > 0 AND NOT erased
              UNION ALL SELECT min(expires_ms) FROM gone WHERE expires_ms > 0 AND NOT erased)";
         let next: Option<i64> = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
         Ok(next.map(|at_ms| at_ms as u64))
+    }
+
+    fn ending(&self, by_ms: u64) -> Result<Vec<(u64, EntryRow)>, Error> {
+        let sql = format!(
+            "SELECT chat, {ENTRY_COLUMNS} FROM entries WHERE expires_ms > 0 AND NOT erased AND expires_ms <= ?"
+        );
+        let mut query = self.db.prepare_cached(&sql)?;
+        let rows = query.query_map([by_ms as i64], |row| Ok((number(row, 0)?, entry_row(row, 1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn private_seq(&self, key: &str) -> Result<Option<u64>, Error> {
@@ -218,6 +249,8 @@ impl Tables for Store {
                  WHERE chat = ?1 AND (seq = ?2 OR (about = ?2 AND about > 0 AND seq > ?2 AND kind = ?3))",
                 params![chat as i64, seq as i64, i32::from(v1::Kind::Edit)],
             ),
+            Change::Found { chat, seq, time_ms, terms } => self.add_words((time_ms, chat, seq), terms),
+            Change::NotFound { chat, seq, terms } => self.remove_words(chat, seq, terms),
             Change::End(by_ms) => self.erase_ended(by_ms),
             Change::Private(key, seq) => {
                 self.run("INSERT OR REPLACE INTO private VALUES (?, ?)", params![key, seq as i64])
@@ -283,7 +316,7 @@ impl Store {
             .expect("written");
     }
 
-    pub(super) fn erase_ended(&self, by_ms: u64) -> Result<(), Error> {
+    fn erase_ended(&self, by_ms: u64) -> Result<(), Error> {
         ["entries", "gone"].into_iter().try_for_each(|table| {
             let erase = "SET body = x'', mentions = x'', erased = 1";
             let ended = "expires_ms > 0 AND NOT erased AND expires_ms <= ?";
@@ -291,7 +324,7 @@ impl Store {
         })
     }
 
-    fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), Error> {
+    pub(super) fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), Error> {
         self.db.prepare_cached(sql)?.execute(values)?;
         Ok(())
     }

@@ -2,17 +2,23 @@
 //! machine's records.
 
 use super::*;
-use crate::machine::Tables as _;
 use crate::machine::rows::EntryRow;
 use crate::machine::tables::{Change, Which};
 use crate::message::{Envelope, Message};
 use tern_proto::v1;
+use tern_search::{Query, terms};
 
 const ME: u64 = 7;
 const PEER: u64 = 9;
 
 fn session(user_id: u64, device_id: u32) -> v1::Session {
     v1::Session { user_id, device_id, ..v1::Session::default() }
+}
+
+fn seqs_of(store: &Store, word: &str) -> Vec<u64> {
+    let needed = Query::parse(word).expect("a query").needed();
+    let places = store.places(&needed, None, None, 9).expect("read");
+    places.into_iter().map(|(_, _, seq)| seq).collect()
 }
 
 fn bodies(messages: Vec<Message>) -> Vec<(u64, String)> {
@@ -45,12 +51,14 @@ fn a_new_session_empties_what_belonged_to_the_one_before() {
             Change::Entry(PEER, &entry(b"one")),
             Change::Doubt { chat: PEER, above: 0, told: 0 },
             Change::Entry(PEER, &entry(b"other")),
+            Change::Found { chat: PEER, seq: 1, time_ms: 10, terms: &terms("other") },
             Change::Log(LogState { chat: PEER, position: 1, top: 1, ..LogState::default() }),
             Change::Person(&Person { user_id: PEER, name: String::new(), phone: "+1".into() }),
         ] {
             store.change(change).expect("changed");
         }
         store.commit().expect("changed");
+        assert_eq!(seqs_of(&store, "other"), [1]);
         store.register("+15550001", &session(user, device), id).expect("registered again");
         assert!(store.outbox().expect("read").is_empty());
         assert!(store.generations().expect("read").is_empty());
@@ -58,6 +66,7 @@ fn a_new_session_empties_what_belonged_to_the_one_before() {
         assert!(!store.is_in_doubt().expect("read"));
         assert!(store.logs(Which::All(None), 9).expect("read").is_empty());
         assert!(store.person(PEER).expect("read").is_none());
+        assert!(seqs_of(&store, "other").is_empty() && store.count_terms() == 0);
         let row = store.device().expect("read").expect("registered");
         assert_eq!((row.account.store, row.next_client_id, row.newest_device), (id.to_vec(), 1, device));
     }
@@ -98,4 +107,10 @@ fn a_profile_of_the_first_layout_is_brought_to_this_one() {
     assert_eq!((log.position, log.told, log.top), (1, 1, 1));
     assert_eq!(bodies(store.kept_newest(PEER, 9).expect("read")), [(1, "one".to_owned())]);
     assert!(store.account().expect("read").expect("registered").store.is_empty());
+    assert_eq!(seqs_of(&store, "one"), [1]);
+    // Once more, after an older `tern` has had it.
+    store.outdate_words();
+    let store = Store::prepare(store.db, None).expect("brought up again");
+    assert_eq!(seqs_of(&store, "one"), [1]);
+    assert_eq!(store.count_terms(), 1);
 }

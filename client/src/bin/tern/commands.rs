@@ -74,7 +74,7 @@ fn qr_lines(text: &str) -> Vec<String> {
     drawn.lines().map(str::to_owned).collect()
 }
 
-fn not_sent(event: &Event) -> String {
+pub fn not_sent(event: &Event) -> String {
     let unknown = |user_id| Person { user_id, name: String::new(), phone: String::new() };
     let around = shown::Around { chat: shown::peer_of(event).map(unknown), sender: None };
     shown::event_text(event, &around).unwrap_or_default()
@@ -198,7 +198,7 @@ pub fn print_lines(result: &Value, json: bool, lines: impl FnOnce(&Value) -> Vec
     }
 }
 
-fn items<'a>(result: &'a Value, key: &str) -> &'a [Value] {
+pub fn items<'a>(result: &'a Value, key: &str) -> &'a [Value] {
     result[key].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
@@ -365,7 +365,7 @@ pub async fn history(profile: &ProfileArgs, with: &Who, which: Page, json: bool)
 
 /// Prints what the profile has kept of a chat, without asking the server.
 pub fn history_local(profile: &ProfileArgs, with: &Who, which: Page, json: bool) -> Done {
-    let store = profile.store()?;
+    let mut store = profile.store()?;
     store.end(crate::private::now_ms())?;
     let chat = match with {
         Who::Phone(phone) => store.person_by_phone(phone)?,

@@ -19,6 +19,7 @@ mod profile;
 mod register;
 mod rpc;
 mod schedule;
+mod search;
 mod shown;
 mod tables;
 mod talk;
@@ -140,6 +141,8 @@ enum Command {
         #[arg(long)]
         local: bool,
     },
+    /// Find messages that this profile has received, the newest first: in all chats, or in one
+    Search(search::Search),
     /// Print what comes: messages, receipts, the state of the connection; with --json one object an event. A message is acknowledged
     /// when its line was read; one whose reader ended before comes again. docs/CLIENT.md tells the events
     Listen {
@@ -266,6 +269,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
                 false => commands::history(profile, &who, page, json).await,
             }
         }
+        Command::Search(search) => search::run(profile, search, json).await,
         Command::Listen { mark_read, once, show } => {
             commands::listen(profile, json, (mark_read, once), &show).await
         }

@@ -171,6 +171,10 @@ impl Session {
                 let history = parse(params)?;
                 Box::pin(async move { session.history(history).await })
             }
+            "search" => {
+                let search = parse(params)?;
+                Box::pin(async move { session.search(search).await })
+            }
             "chats" => {
                 let Chats { known } = parse(params)?;
                 Box::pin(async move { session.chats(known).await })
@@ -178,10 +182,7 @@ impl Session {
             "lookup" => {
                 let Whom { chat, phone } = parse(params)?;
                 let who = who(chat, phone)?;
-                Box::pin(async move {
-                    let Person { user_id, name, phone } = session.person(&who).await?;
-                    Ok(json!({ "chat": user_id, "name": name, "phone": phone }))
-                })
+                Box::pin(async move { session.lookup(&who).await })
             }
             "read" => {
                 let read = parse(params)?;
@@ -289,6 +290,11 @@ impl Session {
             Who::User(id) => self.client.lookup_chat(*id).await,
         };
         self.why(found).await
+    }
+
+    async fn lookup(&self, who: &Who) -> Result<Value, Failure> {
+        let Person { user_id, name, phone } = self.person(who).await?;
+        Ok(json!({ "chat": user_id, "name": name, "phone": phone }))
     }
 
     async fn whoami(&self) -> Result<Value, Failure> {

@@ -6,6 +6,7 @@ use tern_wire::group;
 use tern_wire::ids::PRIVATE;
 
 use super::Records;
+use super::texts::{end, said_by};
 use crate::error::Error;
 use crate::machine::rows::{Account, EntryRow, LogState, Person};
 use crate::machine::tables::{Change, Tables, Which};
@@ -50,7 +51,7 @@ impl<S: Tables> Records<S> {
             // What the server has lost to damage, this device need not.
             if kept.is_same(&row) || kind == i32::from(v1::Kind::Lost) {
                 if row.erased && !kept.erased {
-                    self.change(Change::Erase { chat, seq })?;
+                    self.erase(chat, seq)?;
                 }
                 return Ok(Took { log: self.log(chat)?, rewound });
             }
@@ -58,20 +59,21 @@ impl<S: Tables> Records<S> {
             rewound = true;
         }
         row.seen = self.no_longer_gone(chat, &row)?;
-        self.change(Change::Entry(chat, &row))?;
+        let mut log = self.log(chat)?;
+        let message = said_by(&row);
+        self.rephrase(chat, message, |records| {
+            records.change(Change::Entry(chat, &row))?;
+            // It may have been deleted by an entry that came before it, as its author's `Sent` may come late.
+            if seq < log.top && !row.erased && records.tables.is_deleted(chat, message)? {
+                records.change(Change::Erase { chat, seq: message })?;
+            }
+            Ok(())
+        })?;
+        if kind == i32::from(v1::Kind::Deletion) {
+            self.erase(chat, row.envelope.about)?;
+        }
         if row.expires_ms > 0 && !row.erased {
             self.ends_ms = self.ends_ms.min(row.expires_ms);
-        }
-        let mut log = self.log(chat)?;
-        // It may have been deleted by an entry that came before it, as its author's `Sent` may come late.
-        if seq < log.top && !row.erased {
-            let message = if kind == i32::from(v1::Kind::Edit) { row.envelope.about } else { seq };
-            if self.tables.is_deleted(chat, message)? {
-                self.change(Change::Erase { chat, seq: message })?;
-            }
-        }
-        if kind == i32::from(v1::Kind::Deletion) {
-            self.change(Change::Erase { chat, seq: row.envelope.about })?;
         }
         if chat == PRIVATE {
             self.note_private(&row)?;
@@ -104,17 +106,24 @@ impl<S: Tables> Records<S> {
             return Ok(());
         }
         if self.tables.next_end()?.is_some_and(|at_ms| at_ms <= now_ms) {
-            self.change(Change::End(now_ms))?;
+            self.changed = true;
+            end(&mut self.tables, now_ms)?;
         }
         self.ends_ms = self.tables.next_end()?.unwrap_or(u64::MAX);
         Ok(())
+    }
+
+    /// What stands at a place is deleted for everyone.
+    fn erase(&mut self, chat: u64, seq: u64) -> Result<(), Error> {
+        let message = self.tables.entry(chat, seq)?.map_or(seq, |entry| said_by(&entry));
+        self.rephrase(chat, message, |records| records.change(Change::Erase { chat, seq }))
     }
 
     /// Something that one has told one's own devices: it counts, unless there is something newer of its key.
     fn note_private(&mut self, row: &EntryRow) -> Result<(), Error> {
         // What is in its own place by now has erased it all the same.
         if row.envelope.about > 0 {
-            self.change(Change::Erase { chat: PRIVATE, seq: row.envelope.about })?;
+            self.erase(PRIVATE, row.envelope.about)?;
         }
         if row.erased {
             return Ok(());
@@ -154,7 +163,9 @@ impl<S: Tables> Records<S> {
     /// watermarks beyond.
     pub(crate) fn rewind(&mut self, chat: u64, upto: u64) -> Result<(), Error> {
         let Some(log) = self.tables.log(chat)? else { return Ok(()) };
-        self.change(Change::Doubt { chat, above: upto, told: log.told })?;
+        self.rephrase_beyond(chat, upto, |records| {
+            records.change(Change::Doubt { chat, above: upto, told: log.told })
+        })?;
         self.change(Change::Log(LogState {
             chat,
             position: log.position.min(upto),

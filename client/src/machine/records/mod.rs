@@ -1,5 +1,5 @@
 //! What a device's records mean, over whatever tables hold them: entries and positions ([`logs`]), messages on their way
-//! ([`outbox`]), people ([`people`]), the session ([`session`]).
+//! ([`outbox`]), people ([`people`]), the session ([`session`]), what is found by which words ([`texts`]).
 //!
 //! Entries are kept as they come, also those beyond a gap. A log's `position` is the highest seq up to which there is no
 //! gap, and `told` the one up to which the application has dealt with them: only that is acknowledged. What a server no
@@ -12,8 +12,10 @@ mod people;
 mod session;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 pub(crate) use outbox::Enqueued;
+pub(crate) use texts::{end, index_all, search, text_of};
 
 use super::rows::{Account, DeviceRow};
 use super::tables::{Change, Tables};

@@ -10,6 +10,7 @@ use crate::message::{Envelope, Message, NewMessage};
 use crate::store::Store;
 use bytes::Bytes;
 use tern_proto::v1;
+use tern_search::{Query, terms};
 use tern_wire::ids::PRIVATE;
 use tern_wire::limits::NUMBERS_END;
 
@@ -42,6 +43,8 @@ macro_rules! over_both {
         }
     };
 }
+
+mod texts;
 
 fn registered<S: Tables>(tables: impl Fn() -> S) -> (Records<S>, Account) {
     Records::open(tables()).expect("registered")
@@ -352,6 +355,11 @@ fn everything<S: Tables>(tables: &S) -> String {
     let outbox = (tables.outbox(), tables.outgoing(2));
     let keys = (tables.key("1"), tables.key("2"), tables.private_seq("3"));
     let rest = (tables.device(), tables.generations());
+    let needed = Query::parse("wo some").expect("a query").needed();
+    let found = [None, Some((3, 2, 3))].map(|before| {
+        (tables.places(&needed, None, before, 100), tables.places(&needed, Some(2), before, 2))
+    });
+    let edits = (tables.newest_edit(2, 1), tables.newest_edit(3, 2), tables.ending(3));
     // Their `Debug` shows no content.
     let bodies: Vec<_> = (1..5).map(|chat| tables.entries(chat, 0, 9, 100)).collect();
     let bodies: Vec<_> =
@@ -361,7 +369,7 @@ fn everything<S: Tables>(tables: &S) -> String {
     let nonce = tables.device().expect("read").and_then(|device| device.nonce);
     let content = (bodies, digest, body, nonce);
     format!(
-        "{logs:?}\n{entries:?}\n{gone:?}\n{like:?}\n{people:?}\n{outbox:?}\n{keys:?}\n{rest:?}\n{content:?}"
+        "{logs:?}\n{entries:?}\n{gone:?}\n{like:?}\n{people:?}\n{outbox:?}\n{keys:?}\n{rest:?}\n{found:?}\n{edits:?}\n{content:?}"
     )
 }
 
@@ -379,13 +387,14 @@ fn change_both(seed: u64, random: &mut fastrand::Rng, store: &mut Store, memory:
     let (chat, seq, small) = (random.u64(1..5), random.u64(1..8), random.u64(0..6));
     let is_free = memory.entry(chat, seq).expect("read").is_none();
     let is_new = memory.outgoing(small).expect("read").is_none();
+    let is_not_found = !memory.is_found(chat, seq);
     let is_unknown = memory.key(&small.to_string()).expect("read").is_none();
     let mut both = |change: Change<'_>| {
         store.change(change).expect("changed");
         memory.change(change).expect("changed");
         assert_eq!(everything(store), everything(memory), "seed {seed}: {change:?}");
     };
-    match random.u32(0..21) {
+    match random.u32(0..23) {
         0 => both(Change::Device(&DeviceRow { next_client_id: small, newest_device: 3, ..device() })),
         1 => both(Change::Generation(small + 1)),
         2 => both(Change::ForgetGenerations((small > 0).then_some(small))),
@@ -438,6 +447,14 @@ fn change_both(seed: u64, random: &mut fastrand::Rng, store: &mut Store, memory:
         16 => both(Change::Seen { chat, seq, time_ms: seq }),
         17 => both(Change::Erase { chat, seq }),
         18 => both(Change::Private(&small.to_string(), seq)),
+        20 | 21 => {
+            let terms = terms(["some words", "words of some", "some other"][(chat + seq) as usize % 3]);
+            if is_not_found {
+                both(Change::Found { chat, seq, time_ms: small, terms: &terms });
+            } else {
+                both(Change::NotFound { chat, seq, terms: &terms });
+            }
+        }
         19 => both(Change::Doubt { chat: PRIVATE, above: seq - 1, told: small }),
         _ => {
             let key = small.to_string();

@@ -1,0 +1,126 @@
+//! A search in what the profile has kept: as a command, and as the method that it asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tern_client::{Error, Message};
+
+use crate::asker::Asker;
+use crate::commands::{self, items, not_sent, print_lines, say};
+use crate::methods::{Failure, Session};
+use crate::profile::ProfileArgs;
+use crate::shown;
+use crate::who::Who;
+
+/// Messages that are found if nothing else is said.
+const FOUND_LIMIT: u32 = 50;
+
+/// What is searched for.
+#[derive(Args)]
+pub struct Search {
+    /// Words, all of which a message has. The last one may go on, unless a space follows it
+    #[arg(required = true)]
+    query: Vec<String>,
+    /// In the chat with whom
+    #[arg(long = "in", value_name = "WHO")]
+    within: Option<Who>,
+    /// At most so many, the newest
+    #[arg(long, short = 'n', default_value_t = FOUND_LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+/// Prints what is found, also without a connection.
+pub async fn run(profile: &ProfileArgs, search: Search, json: bool) -> commands::Done {
+    let Search { query, within, limit } = search;
+    let mut params = within.map_or_else(Map::new, |who| who.params());
+    params.insert("text".into(), query.join(" ").into());
+    params.insert("limit".into(), limit.into());
+    let mut asker = Asker::open(profile).await?;
+    let found = asker.call("search", params.into()).await;
+    let names = match &found {
+        Ok(found) if !json => names_of(&mut asker, items(found, "found")).await,
+        _ => BTreeMap::new(),
+    };
+    asker.close(|event| say(&not_sent(event))).await;
+    print_lines(&found?, json, |found| lines(found, &names));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the chats and senders of messages are called, as far as that is known.
+async fn names_of(asker: &mut Asker, found: &[Value]) -> BTreeMap<u64, String> {
+    let numbers = found.iter().flat_map(|message| [&message["chat"], &message["sender"]]);
+    let numbers: BTreeSet<_> = numbers.filter_map(Value::as_u64).collect();
+    let mut names = BTreeMap::new();
+    for number in numbers {
+        if let Ok(person) = asker.call("lookup", json!({ "chat": number })).await {
+            names.insert(number, shown::name_of(&shown::person_of(&person)));
+        }
+    }
+    names
+}
+
+fn lines(found: &Value, names: &BTreeMap<u64, String>) -> Vec<String> {
+    let name = |number: &Value| match number.as_u64().and_then(|number| names.get(&number)) {
+        Some(name) => name.clone(),
+        None => format!("@{number}"),
+    };
+    let line = |message: &Value| {
+        let time = shown::time_of(message["time_ms"].as_u64().unwrap_or_default());
+        let sender = if message["own"] == true { "me".to_owned() } else { name(&message["sender"]) };
+        let text = shown::clean_line(message["text"].as_str().unwrap_or_default());
+        format!("{:>6}  {time}  {}  {sender}: {text}", message["seq"].to_string(), name(&message["chat"]))
+    };
+    let mut lines: Vec<_> = items(found, "found").iter().map(line).collect();
+    if lines.is_empty() {
+        lines.push("nothing that this profile has received is so".to_owned());
+    }
+    if found["more"] == true {
+        lines.push("there is more: --limit".to_owned());
+    }
+    lines
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchFor {
+    text: String,
+    chat: Option<u64>,
+    phone: Option<String>,
+    before: Option<Before>,
+    limit: Option<u32>,
+}
+
+/// The moment of the last message of the page before.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Before {
+    time_ms: u64,
+    chat: u64,
+    seq: u64,
+}
+
+impl Session {
+    pub async fn search(&self, search: SearchFor) -> Result<Value, Failure> {
+        let SearchFor { text, chat, phone, before, limit } = search;
+        let chat = match (chat, phone) {
+            (None, None) => None,
+            (chat, phone) => Some(self.number(chat, phone).await?),
+        };
+        let before = before.map(|Before { time_ms, chat, seq }| (time_ms, chat, seq));
+        let found = self.client.search_kept(&text, chat, before, limit.unwrap_or(FOUND_LIMIT)).await;
+        let found = found.map_err(|error| match error {
+            Error::Config(why) => Failure::Params(why),
+            error => error.into(),
+        })?;
+        Ok(json!({ "found": found.messages.iter().map(found_json).collect::<Vec<_>>(), "more": found.more }))
+    }
+}
+
+fn found_json(message: &Message) -> Value {
+    let Message { chat, seq, sender, time_ms, own, .. } = message;
+    let text = message.text();
+    json!({ "chat": chat, "seq": seq, "sender": sender, "own": own, "time_ms": time_ms, "text": text })
+}
