@@ -37,9 +37,9 @@ tern_storage::mutations! {
     /// What is in memory of a device's inbox is taken for a mark in the store.
     TrustInbox => "shard/tests/marks.rs" 0..1;
     /// A retry is answered while something becomes of the log, without how far the others are.
-    AnswerBesideChange => "sim/tests/fdb.rs" 8520..8540;
+    AnswerBesideChange => "shard/tests/in_flight.rs" 0..1;
     /// A new device is told what it lacks while marks of it are on their way into the store.
-    PullUnflushed => "sim/tests/fdb.rs" 4930..4950;
+    PullUnflushed => "sim/tests/fdb.rs" 9160..9180;
     /// A member who can't be read for now makes the log a damaged one.
     TakeForDamage => "sim/tests/fdb.rs" 650..670;
     /// A new device is taken for one that has caught up though the store took no mark of what it was pushed.
@@ -67,7 +67,7 @@ tern_storage::mutations! {
     /// What is due in a slot that was handed over before its table came is forgotten.
     ForgetEarly => "shard/tests/moves.rs" 1..60;
     /// Nobody looks whether a message that was scheduled has been sent before.
-    DispatchAnew => "sim/tests/mutations.rs" 850..870;
+    DispatchAnew => "sim/tests/mutations.rs" 950..970;
     /// Whoever has an invitation comes by it, though it is over.
     TakeOldInvitation => "sim/tests/mutations.rs" 1..60;
     /// How far the members of a group have got is told before it is durable.

@@ -7,6 +7,7 @@ mod node;
 
 use fastrand::Rng;
 use node::{Link, Node};
+use prost::Message as _;
 use tern_proto::v1::{self, Reason, client_frame::Request, server_frame::Message};
 use tern_shard::admin::Provisioned;
 use tern_shard::limits::Limits;
@@ -110,6 +111,40 @@ fn a_write_of_unknown_result_ends_the_connection_and_is_never_refused() {
     assert_eq!(world.node.receive(world.link), None, "the connection has ended");
 }
 
+/// A device that lost what it knew says again what it had said: it did not know to ask how far Bob is, and is told with the answer.
+/// While a timer is on its way into the store nobody is told that, and the answer waits.
+#[test]
+fn a_retry_beside_a_change_is_answered_behind_it_with_how_far_the_other_is() {
+    let mut world = one_said();
+    let bob = world.node.log_in(0, &world.bob.access_token);
+    let acknowledge = v1::Acknowledge { chat: world.ann.user.get(), delivered_upto: 1, read_upto: 1 };
+    world.node.request(bob, 3, Request::Resume(v1::Resume::default()));
+    world.node.settle(&mut world.rng);
+    world.node.request(bob, 4, Request::Acknowledge(acknowledge));
+    world.node.settle(&mut world.rng);
+    world.link = world.node.log_in(0, &world.ann.access_token);
+    world.node.request(world.link, 3, Request::Resume(v1::Resume::default()));
+    world.node.settle(&mut world.rng);
+    world.answers();
+    let body = v1::Timer { after_ms: 60_000 }.encode_to_vec().into();
+    let kind = v1::Kind::Timer.into();
+    let timer = v1::Send { chat: world.ann.user.get(), client_id: 1, body, kind, ..Default::default() };
+    world.node.request(bob, 5, Request::Send(timer));
+    world.node.end_turns();
+    world.node.hear();
+    world.say(1);
+    world.node.hear();
+    world.node.end_turns();
+    world.node.hear();
+    assert_eq!(world.answers(), []);
+    world.node.settle(&mut world.rng);
+    let frames = world.node.receive(world.link).unwrap_or_default();
+    let told: Vec<_> = frames.into_iter().filter_map(|frame| frame.message).collect();
+    let receipt = |message: &Message| matches!(message, Message::Receipt(receipt) if (receipt.delivered_upto, receipt.read_upto) == (1, 1));
+    assert!(told.iter().any(receipt), "{told:?}");
+    assert!(told.iter().any(|message| matches!(message, Message::Sent(sent) if sent.seq == 1)), "{told:?}");
+}
+
 /// Each fault that can be put into the brain, and is of what is under way, is found.
 #[cfg(feature = "mutations")]
 #[test]
@@ -121,6 +156,7 @@ fn each_fault_is_found() {
         panic_of(|| {
             a_log_that_comes_into_doubt_is_not_read_again_before_its_writes_have_ended();
             a_write_of_unknown_result_ends_the_connection_and_is_never_refused();
+            a_retry_beside_a_change_is_answered_behind_it_with_how_far_the_other_is();
         })
     };
     for found in hunt("shard/tests/in_flight.rs", finds) {
