@@ -3,8 +3,9 @@
 use prost::Message;
 use tern_shard::tokens::KeysRecord;
 use tern_storage::records::{
-    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, LastSeenRecord, LogRecord, MemberRecord,
-    MembersRecord, NumberRecord, PhoneRecord, PrivacyRecord, StoreRecord, TicketKeysRecord, UserRecord,
+    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, LastSeenRecord, LogRecord,
+    MemberRecord, MembersRecord, NumberRecord, PhoneRecord, PrivacyRecord, StoreRecord, TicketKeysRecord,
+    UserRecord,
 };
 use tern_storage::{Key, LogId, Slot, keys};
 
