@@ -1,6 +1,8 @@
 //! What an account may do how often, all its devices and connections together. Kept by the owner of the account, in memory alone: no
 //! new connection and no other device renews it; a restart does.
 
+use std::hash::Hash;
+
 use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
@@ -105,11 +107,7 @@ impl Budgets {
 
     /// May it be told once more what an account does in a chat? That it has begun, and that it is over, may follow on each other.
     pub(super) fn act(&mut self, user: UserId, log: LogId, now_ms: u64) -> Result<(), Refusal> {
-        let (rate, buckets) = &mut self.acts;
-        let taken = buckets.take((user, log), *rate, now_ms);
-        taken.map_err(|wait_ms| {
-            Refusal::after(Reason::RateLimited, wait_ms, "what one does in a chat is told every 3 seconds")
-        })
+        take(&mut self.acts, (user, log), now_ms, "what one does in a chat is told every 3 seconds")
     }
 
     /// An account may do everything as if it had done nothing yet.
@@ -155,12 +153,12 @@ pub(super) struct Spent([Vec<(UserId, u64)>; KINDS]);
 /// Limits of an account. What it does in chats is of the moment, and does not move with it.
 const KINDS: usize = 8;
 
-fn take(
-    (rate, buckets): &mut (Option<Rate>, Buckets<UserId>),
-    user: UserId,
+fn take<K: Eq + Hash>(
+    (rate, buckets): &mut (Option<Rate>, Buckets<K>),
+    whose: K,
     now_ms: u64,
     detail: &'static str,
 ) -> Result<(), Refusal> {
-    let taken = buckets.take(user, *rate, now_ms);
+    let taken = buckets.take(whose, *rate, now_ms);
     taken.map_err(|wait_ms| Refusal::after(Reason::RateLimited, wait_ms, detail))
 }
