@@ -9,12 +9,11 @@ use std::collections::VecDeque;
 use tern_storage::keys::{self, Relation};
 use tern_storage::records::LastSeenRecord;
 use tern_storage::{Direction, LogId, Row, ScanLimit, Slot};
-use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{DeviceId, UserId};
 use tern_wire::request::Doing;
 
 use super::relations::IfContact;
-use super::users::Ask;
+use super::users::{Ask, UNREADABLE};
 use super::waits::ScanFor;
 use super::{Accounts, Cx, slot_of};
 use crate::circle::{Concern, Verdict};
@@ -26,8 +25,6 @@ use crate::message::{
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Place, Reply};
-
-const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the account can't be read");
 
 /// Users whose last connection has ended a short while ago.
 #[derive(Default, Debug)]

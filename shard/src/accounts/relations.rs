@@ -7,7 +7,7 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 use tern_wire::private::Private;
 
-use super::users::Ask;
+use super::users::{Ask, permit};
 use super::waits::ScanFor;
 use super::{Accounts, Cx};
 use crate::circle::{Concern, Verdict};
@@ -122,8 +122,7 @@ impl Accounts {
         match named {
             Named::Blocked => {
                 let is_full = self.user(id).circle.all_blocked().len() >= BLOCKED_MAX;
-                let answer = if is_full { Err(TOO_MANY_BLOCKED) } else { Ok(None) };
-                cx.tell_log(log, LogOp::Permit(number, answer));
+                permit(cx, log, number, if is_full { Err(TOO_MANY_BLOCKED) } else { Ok(()) });
             }
             Named::Contacts(added) => {
                 let limit = ScanLimit { rows: CONTACTS_MAX, bytes: usize::MAX };
@@ -153,10 +152,10 @@ impl Accounts {
     ) {
         let answer = match rows {
             Ok(rows) if rows + added > CONTACTS_MAX => Err(TOO_MANY_CONTACTS),
-            Ok(_) => Ok(None),
+            Ok(_) => Ok(()),
             Err(_) => Err(UNREADABLE),
         };
-        cx.tell_log(log, LogOp::Permit(number, answer));
+        permit(cx, log, number, answer);
     }
 
     /// Whether somebody may do something, as a user who is known has said.

@@ -39,7 +39,8 @@ pub(super) enum Ask {
     Delete(u64, Phone),
 }
 
-const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the account can't be read");
+pub(super) const UNREADABLE: Refusal =
+    Refusal::for_now(Reason::Unavailable, 1000, "the account can't be read");
 
 const CHANGING: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the account is just being changed");
 
@@ -73,7 +74,7 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
 }
 
 /// Answers a log that has asked whether a user may.
-fn permit(cx: &mut Cx, log: LogId, ask: u64, taken: Result<(), Refusal>) {
+pub(super) fn permit(cx: &mut Cx, log: LogId, ask: u64, taken: Result<(), Refusal>) {
     cx.tell_log(log, LogOp::Permit(ask, taken.map(|()| None)));
 }
 
