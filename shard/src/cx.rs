@@ -152,22 +152,7 @@ impl<'a, D: Department> Cx<'a, D> {
 
     /// Tells many users' owners what follows from one thing: one message a core.
     pub(crate) fn tell_users(&mut self, all: impl Iterator<Item = (UserId, UserOp)>) {
-        let mut by_core: Vec<(CoreId, Vec<(UserId, UserOp)>)> = Vec::new();
-        for (user, op) in all {
-            let slot = Slot::of_user(user.get());
-            if !self.ground.moving.is_settled(slot) {
-                self.tell_user(user, op);
-                continue;
-            }
-            let owner = self.owner(slot);
-            match by_core.iter_mut().find(|(core, _)| *core == owner) {
-                Some((_, told)) => told.push((user, op)),
-                None => by_core.push((owner, vec![(user, op)])),
-            }
-        }
-        for (core, told) in by_core {
-            self.ground.tell(core, Message::Users(told), self.fx);
-        }
+        self.tell_owners(all, |user| Slot::of_user(user.get()), Message::User, Message::Users);
     }
 
     /// Tells the owner of a person or a group of those who show it.
@@ -177,21 +162,32 @@ impl<'a, D: Department> Cx<'a, D> {
 
     /// The same for many: one message a core.
     pub(crate) fn tell_volatiles(&mut self, all: impl Iterator<Item = (Subject, VolatileOp)>) {
-        let mut by_core: Vec<(CoreId, Vec<(Subject, VolatileOp)>)> = Vec::new();
-        for (subject, op) in all {
-            let slot = subject.slot();
+        self.tell_owners(all, |subject| subject.slot(), Message::Volatile, Message::Volatiles);
+    }
+
+    /// Tells the owners of many slots: one message a core, but for slots that move, each of which has its own.
+    fn tell_owners<K, Op>(
+        &mut self,
+        all: impl Iterator<Item = (K, Op)>,
+        slot_of: impl Fn(&K) -> Slot,
+        one: impl Fn(K, Op) -> Message,
+        many: impl Fn(Vec<(K, Op)>) -> Message,
+    ) {
+        let mut by_core: Vec<(CoreId, Vec<(K, Op)>)> = Vec::new();
+        for (whose, op) in all {
+            let slot = slot_of(&whose);
             if !self.ground.moving.is_settled(slot) {
-                self.tell_volatile(subject, op);
+                self.tell_owner(slot, one(whose, op));
                 continue;
             }
             let owner = self.owner(slot);
             match by_core.iter_mut().find(|(core, _)| *core == owner) {
-                Some((_, told)) => told.push((subject, op)),
-                None => by_core.push((owner, vec![(subject, op)])),
+                Some((_, told)) => told.push((whose, op)),
+                None => by_core.push((owner, vec![(whose, op)])),
             }
         }
         for (core, told) in by_core {
-            self.ground.tell(core, Message::Volatiles(told), self.fx);
+            self.ground.tell(core, many(told), self.fx);
         }
     }
 
