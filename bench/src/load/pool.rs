@@ -141,8 +141,8 @@ impl<L: Speaker> Pool<L> {
     pub fn hang_up(&mut self, id: LinkId) {
         let place = &mut self.places[id as usize];
         if place.link.take().is_some() {
+            self.ring.hang_up(ConnToken::new(id, place.generation), id, place.sending);
             place.generation += 1;
-            self.ring.hang_up(id);
             self.closing.push(id);
         }
     }

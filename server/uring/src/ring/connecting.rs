@@ -46,11 +46,16 @@ impl Ring {
         self.push(entry, Token::Shutdown(conn));
     }
 
-    /// Ends a connection at once, with all that is under way on it (whose completions follow), and closes its descriptor: whoever only closes
-    /// it leaves the socket to a receive that holds it. [`Event::Closed`] follows.
-    pub fn hang_up(&mut self, slot: u32) {
-        let which = CancelBuilder::fd(Fixed(slot)).all();
-        self.push(opcode::AsyncCancel2::new(which).build(), Token::Cancel);
+    /// Ends a connection at once, with the receive that is under way on it, whose completion follows, and closes its descriptor: whoever
+    /// only closes it leaves the socket to a receive that holds it. [`Event::Closed`] follows. What else is under way (`is_busy`: it
+    /// sends, or connects) is ended too, for which the kernel looks through all that the ring has under way.
+    pub fn hang_up(&mut self, conn: ConnToken, slot: u32, is_busy: bool) {
+        if is_busy {
+            let which = CancelBuilder::fd(Fixed(slot)).all();
+            self.push(opcode::AsyncCancel2::new(which).build(), Token::Cancel);
+        } else {
+            self.stop_receiving(conn);
+        }
         self.close(slot);
     }
 
