@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use tern_search::{BadQuery, Query};
+use tern_wire::message::text_of;
 
 use crate::client::Client;
 use crate::driver::now_ms;
 use crate::error::Error;
+use crate::machine::search;
 use crate::machine::tables::Moment;
-use crate::machine::{search, text_of};
 use crate::message::Message;
 use crate::store::Store;
 

@@ -331,6 +331,7 @@ impl World {
             | Request::Subscribe(_)
             | Request::Activity(_)
             | Request::CreateGroup(_)
+            | Request::Search(_)
             | Request::AboutGroup(_) => {
                 return vec![refused(frame.id, v1::Reason::Unimplemented.into(), 0)];
             }

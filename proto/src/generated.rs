@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -64,6 +64,8 @@ pub mod client_frame {
         Subscribe(super::Subscribe),
         #[prost(message, tag = "27")]
         Activity(super::Activity),
+        #[prost(message, tag = "28")]
+        Search(super::Search),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -73,7 +75,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -149,6 +151,8 @@ pub mod server_frame {
         Subscribed(super::Subscribed),
         #[prost(message, tag = "34")]
         ActivityTold(super::ActivityTold),
+        #[prost(message, tag = "35")]
+        Found(super::Found),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -889,6 +893,50 @@ pub struct HistoryPage {
     /// The first seq that one may see, in a group that shows nothing before it. Otherwise absent.
     #[prost(uint64, tag = "6")]
     pub first: u64,
+}
+/// Finds messages by words, among those that one may see and that the server can read. Answered by Found.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Search {
+    /// Words, all of which a message has; the last one may go on, unless a space follows it. At most 256 bytes and 16 words, each of two
+    /// characters or more.
+    #[prost(string, tag = "1")]
+    pub query: ::prost::alloc::string::String,
+    /// 0: all of one's chats.
+    #[prost(uint64, tag = "2")]
+    pub chat: u64,
+    /// Found.next of the page before.
+    #[prost(message, optional, tag = "3")]
+    pub after: ::core::option::Option<FoundUpTo>,
+    /// 0: the server's maximum.
+    #[prost(uint32, tag = "4")]
+    pub limit: u32,
+}
+/// Where a search goes on. To be sent back as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FoundUpTo {
+    #[prost(uint64, tag = "1")]
+    pub time_ms: u64,
+    #[prost(uint64, tag = "2")]
+    pub chat: u64,
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Found {
+    /// Newest first: by when what they say now was sent.
+    #[prost(message, repeated, tag = "1")]
+    pub hits: ::prost::alloc::vec::Vec<Hit>,
+    /// Absent: there are no more. There may be no hits before it: so much was looked through that the page ends.
+    #[prost(message, optional, tag = "2")]
+    pub next: ::core::option::Option<FoundUpTo>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hit {
+    #[prost(message, optional, tag = "1")]
+    pub message: ::core::option::Option<Entry>,
+    /// Where it was edited: the newest edit, without its chat.
+    #[prost(message, optional, tag = "2")]
+    pub edit: ::core::option::Option<Entry>,
 }
 /// Lists one's chats by pages, in the order of their numbers. Answered by ChatsPage.
 #[derive(Clone, PartialEq, ::prost::Message)]

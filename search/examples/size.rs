@@ -8,8 +8,7 @@
 use std::time::{Duration, Instant};
 use std::{env, fs, iter, slice};
 
-use tern_search::levels::{next_step, runs};
-use tern_search::limits::LEVEL_ENTRIES;
+use tern_search::Levels;
 use tern_search::{Merge, Page, Query, Run, Segment, terms};
 
 mod corpus;
@@ -38,7 +37,7 @@ fn measure(name: &str, messages: &[String]) {
         terms as f64 / count
     );
     println!("  the terms of a message: {:?}", time / messages.len() as u32);
-    for entries in LEVEL_ENTRIES {
+    for entries in Levels::USUAL.entries() {
         level(messages, entries);
     }
     let segments = grow(messages);
@@ -76,7 +75,7 @@ fn bytes(segments: &[Segment]) -> usize {
 fn grow(messages: &[String]) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
     let (mut indexed, mut written, mut slowest_page) = (0, 0, Duration::ZERO);
-    while let Some(step) = next_step(0, indexed, messages.len() as u64) {
+    while let Some(step) = Levels::USUAL.next_step(0, indexed, messages.len() as u64) {
         let mut sources = segments.split_off(segments.len() - step.merged.len());
         sources.push(build(step.fresh, messages));
         let mut merge = Merge::new(step.into, sources);
@@ -90,7 +89,7 @@ fn grow(messages: &[String]) -> Vec<Segment> {
         segments.push(segment);
         indexed = step.fresh.end();
     }
-    assert_eq!(segments.iter().map(Segment::run).collect::<Vec<_>>(), runs(0, indexed));
+    assert_eq!(segments.iter().map(Segment::run).collect::<Vec<_>>(), Levels::USUAL.runs(0, indexed));
     println!(
         "  a log of {indexed}: {:.1} bytes a message at rest, {:.1} written in all; the longest page of a merge took {slowest_page:?}",
         bytes(&segments) as f64 / indexed as f64,

@@ -24,8 +24,70 @@
 //! With runs of 256, 4,096 and 16,384 a log of 37,000 has 25 to 33 bytes a message at rest, and 81 to 113 were written for it. With
 //! runs of 64, 1,024 and 16,384 it would be 26 to 35, and 98 to 139. `tests/size.rs` holds the first two levels to their bounds.
 
-use crate::limits::LEVEL_ENTRIES;
+use crate::limits::{LEVEL_TIMES, RUN_ENTRIES_MAX};
 use crate::run::Run;
+
+/// The lengths of runs, level by level, in entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Levels([u64; 3]);
+
+impl Levels {
+    /// Those of a log that has these lengths, unless somebody wants others: 256, 4,096 and 16,384.
+    pub const USUAL: Self = Self([256, 4_096, 16_384]);
+
+    /// With runs of so many entries at the first level. `None`: none, or too many.
+    pub fn of(first: u64) -> Option<Self> {
+        let levels = LEVEL_TIMES.map(|times| times.saturating_mul(first));
+        (first > 0 && levels[2] <= RUN_ENTRIES_MAX).then_some(Self(levels))
+    }
+
+    /// The entries of a run of the first level.
+    pub fn first(self) -> u64 {
+        self.0[0]
+    }
+
+    /// The entries of a run of each level, the shortest first.
+    pub fn entries(self) -> [u64; 3] {
+        self.0
+    }
+
+    /// The next step of a log that has the entries from `begin` up to, but without, `end`, and whose index goes up to `indexed`: a multiple
+    /// of a run of the first level. `None`: the entries beyond are fewer than one.
+    pub fn next_step(self, begin: u64, indexed: u64, end: u64) -> Option<Step> {
+        let fresh = Run::new(indexed, indexed.checked_add(self.0[0])?)?;
+        if end < fresh.end() {
+            return None;
+        }
+        let is_filled = |entries: &&u64| fresh.end().is_multiple_of(**entries);
+        let entries = self.0.iter().rev().find(is_filled).unwrap_or(&self.0[0]);
+        let into = Run::new(fresh.end().saturating_sub(*entries), fresh.end())?;
+        let merged = self.runs(begin.max(into.first()), indexed);
+        Some(Step { fresh, merged, into })
+    }
+
+    /// The runs that the index of a log has from the entry `begin` on, which goes up to `indexed`: in their order. The first may hold
+    /// entries before `begin`.
+    pub fn runs(self, begin: u64, indexed: u64) -> Vec<Run> {
+        let mut runs = Vec::new();
+        let mut first = begin - begin % self.0[2];
+        for entries in self.0.into_iter().rev() {
+            while indexed.saturating_sub(first) >= entries {
+                runs.extend(Run::new(first, first + entries));
+                first += entries;
+            }
+        }
+        runs.retain(|run| run.end() > begin);
+        runs
+    }
+
+    /// The runs, one of each level, that an entry comes to lie in.
+    pub fn runs_with(self, seq: u64) -> impl Iterator<Item = Run> {
+        self.0.into_iter().filter_map(move |entries| {
+            let first = seq - seq % entries;
+            Run::new(first, first.checked_add(entries)?)
+        })
+    }
+}
 
 /// What is to be done next for the index of a log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,42 +100,14 @@ pub struct Step {
     pub into: Run,
 }
 
-/// The next step of a log that has the entries from `begin` up to, but without, `end`, and whose index goes up to `indexed`: a multiple
-/// of a run of the first level. `None`: the entries beyond are fewer than one.
-pub fn next_step(begin: u64, indexed: u64, end: u64) -> Option<Step> {
-    let fresh = Run::new(indexed, indexed.checked_add(LEVEL_ENTRIES[0])?)?;
-    if end < fresh.end() {
-        return None;
-    }
-    let is_filled = |entries: &&u64| fresh.end().is_multiple_of(**entries);
-    let entries = LEVEL_ENTRIES.iter().rev().find(is_filled).unwrap_or(&LEVEL_ENTRIES[0]);
-    let into = Run::new(fresh.end().saturating_sub(*entries), fresh.end())?;
-    let merged = runs(begin.max(into.first()), indexed);
-    Some(Step { fresh, merged, into })
-}
-
-/// The runs that the index of a log has from the entry `begin` on, which goes up to `indexed`: in their order. The first may hold
-/// entries before `begin`.
-pub fn runs(begin: u64, indexed: u64) -> Vec<Run> {
-    let mut runs = Vec::new();
-    let mut first = begin - begin % LEVEL_ENTRIES[LEVEL_ENTRIES.len() - 1];
-    for entries in LEVEL_ENTRIES.into_iter().rev() {
-        while indexed.saturating_sub(first) >= entries {
-            runs.extend(Run::new(first, first + entries));
-            first += entries;
-        }
-    }
-    runs.retain(|run| run.end() > begin);
-    runs
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SMALL: u64 = LEVEL_ENTRIES[0];
-    const MIDDLE: u64 = LEVEL_ENTRIES[1];
-    const LARGE: u64 = LEVEL_ENTRIES[2];
+    const USUAL: Levels = Levels::USUAL;
+    const SMALL: u64 = USUAL.0[0];
+    const MIDDLE: u64 = USUAL.0[1];
+    const LARGE: u64 = USUAL.0[2];
 
     fn bounds(runs: &[Run]) -> Vec<(u64, u64)> {
         runs.iter().map(|run| (run.first(), run.end())).collect()
@@ -81,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_log_has_the_longest_runs_that_it_fills() {
-        let check = |begin, indexed, expect: &[_]| assert_eq!(bounds(&runs(begin, indexed)), expect);
+        let check = |begin, indexed, expect: &[_]| assert_eq!(bounds(&USUAL.runs(begin, indexed)), expect);
         check(0, 0, &[]);
         check(0, SMALL, &[(0, SMALL)]);
         check(0, 2 * SMALL, &[(0, SMALL), (SMALL, 2 * SMALL)]);
@@ -94,9 +128,18 @@ mod tests {
     }
 
     #[test]
+    fn levels_are_as_the_first_one_says() {
+        assert_eq!(Levels::of(SMALL), Some(USUAL));
+        assert_eq!(Levels::of(4).map(Levels::entries), Some([4, 64, 256]));
+        assert_eq!((Levels::of(0), Levels::of(SMALL + 1)), (None, None));
+        let all: Vec<Run> = USUAL.runs_with(LARGE + 1).collect();
+        assert_eq!(bounds(&all), [(LARGE, LARGE + SMALL), (LARGE, LARGE + MIDDLE), (LARGE, 2 * LARGE)]);
+    }
+
+    #[test]
     fn a_step_waits_until_a_run_is_full() {
         let check = |indexed, end, expect| {
-            assert_eq!(next_step(0, indexed, end).is_some(), expect, "{indexed}, {end}")
+            assert_eq!(USUAL.next_step(0, indexed, end).is_some(), expect, "{indexed}, {end}")
         };
         check(0, 0, false);
         check(0, SMALL - 1, false);
@@ -111,11 +154,11 @@ mod tests {
         for begin in [0, 1, 5 * SMALL + 3, 3 * MIDDLE - 1, LARGE - 1] {
             let mut indexed = begin - begin % SMALL;
             let mut have = Vec::new();
-            while let Some(step) = next_step(begin, indexed, 2 * LARGE + SMALL + 1) {
+            while let Some(step) = USUAL.next_step(begin, indexed, 2 * LARGE + SMALL + 1) {
                 have.retain(|run| !step.merged.contains(run));
                 have.push(step.into);
                 indexed = step.fresh.end();
-                assert_eq!(have, runs(begin, indexed), "from {begin} to {indexed}");
+                assert_eq!(have, USUAL.runs(begin, indexed), "from {begin} to {indexed}");
                 let inside = step.merged.iter().all(|run| step.into.first() <= run.first());
                 assert!(inside && step.fresh.end() == step.into.end(), "{step:?}");
             }

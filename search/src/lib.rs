@@ -1,7 +1,7 @@
 //! The full-text index of one log, as values that a key-value store can hold.
 //!
 //! A text is folded into [`Term`]s. The terms of a [`Run`] of entries are a [`Segment`], which is written as [`Page`]s: sorted, each
-//! at most [`PAGE_BYTES_MAX`](limits::PAGE_BYTES_MAX) long, so that a lookup reads one of them. [`levels`] says which runs a log of
+//! at most [`PAGE_BYTES_MAX`](limits::PAGE_BYTES_MAX) long, so that a lookup reads one of them. [`Levels`] says which runs a log of
 //! a length has, and when they become a larger one. A [`Query`] says what to look up, and has the last word on each text.
 //!
 //! What always holds:
@@ -16,7 +16,7 @@
 
 mod entries;
 mod fold;
-pub mod levels;
+mod levels;
 pub mod limits;
 mod merge;
 mod page;
@@ -29,6 +29,7 @@ mod terms;
 mod varint;
 mod writer;
 
+pub use levels::{Levels, Step};
 pub use merge::Merge;
 pub use page::{Damaged, Page};
 pub use query::{BadQuery, Needed, Query};

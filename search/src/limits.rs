@@ -23,12 +23,12 @@ pub const NEEDED_TERMS_MAX: usize = 16;
 /// Bytes of a page. A segment has as many pages as it takes.
 pub const PAGE_BYTES_MAX: usize = 4096;
 
-/// Entries of the runs of each level. The last is never merged: a log has as many of these as it takes. [`levels`](crate::levels) says
-/// why these.
-pub const LEVEL_ENTRIES: [u64; 3] = [256, 4_096, 16_384];
+/// How much longer the runs of each level are than those of the first. The last is never merged: a log has as many of these as it takes.
+/// [`levels`](crate::levels) says why these.
+pub const LEVEL_TIMES: [u64; 3] = [1, 16, 64];
 
 /// Entries of the longest run. Beyond: no [`Run`](crate::Run).
-pub const RUN_ENTRIES_MAX: u64 = LEVEL_ENTRIES[LEVEL_ENTRIES.len() - 1];
+pub const RUN_ENTRIES_MAX: u64 = 16_384;
 
 /// Bytes before the first entry of a page, at most: the format, and the two numbers of the run.
 const HEADER_BYTES_MAX: usize = 1 + 10 + 3;
@@ -41,5 +41,4 @@ const _: () = assert!(
     HEADER_BYTES_MAX + OVERHEAD_BYTES_MAX + TERM_BYTES_MAX + RUN_ENTRIES_MAX as usize / 8 <= PAGE_BYTES_MAX
 );
 // Every run of a level is a whole number of those below.
-const _: () = assert!(LEVEL_ENTRIES[1].is_multiple_of(LEVEL_ENTRIES[0]));
-const _: () = assert!(LEVEL_ENTRIES[2].is_multiple_of(LEVEL_ENTRIES[1]));
+const _: () = assert!(LEVEL_TIMES[0] == 1 && LEVEL_TIMES[2].is_multiple_of(LEVEL_TIMES[1]));

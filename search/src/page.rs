@@ -115,10 +115,10 @@ impl Page {
     /// The page without these entries, as it would have been written if they had never been: nothing in its bytes is of them. `None`:
     /// nothing is left. All of a segment's pages are to be erased in which the terms of the entries may be: that is, where their texts
     /// are not known any more, all pages.
-    pub fn erase(&self, seqs: &[u64]) -> Option<Self> {
+    pub fn erase(&self, is_gone: &dyn Fn(u64) -> bool) -> Option<Self> {
         let mut writer = Writer::new(self.run);
         for (term, mut offsets) in self.postings() {
-            offsets.retain(|offset| !seqs.contains(&self.run.seq(*offset)));
+            offsets.retain(|offset| !is_gone(self.run.seq(*offset)));
             let full = writer.put(&term, &offsets);
             // What the next term no longer shares with one that is gone, that one had; and fewer entries take no more bytes.
             assert!(full.is_none(), "a page with less in it is not longer");

@@ -98,8 +98,8 @@ impl Segment {
 
     /// The segment without these entries: nothing in it is of them.
     #[must_use]
-    pub fn erase(&self, seqs: &[u64]) -> Self {
-        Self { run: self.run, pages: self.pages.iter().filter_map(|page| page.erase(seqs)).collect() }
+    pub fn erase(&self, is_gone: &dyn Fn(u64) -> bool) -> Self {
+        Self { run: self.run, pages: self.pages.iter().filter_map(|page| page.erase(is_gone)).collect() }
     }
 
     /// Its terms in their order, each with the seqs of the entries that have it.

@@ -3,7 +3,7 @@
 #[path = "../examples/corpus/mod.rs"]
 mod corpus;
 
-use tern_search::limits::LEVEL_ENTRIES;
+use tern_search::Levels;
 use tern_search::{Run, Segment, terms};
 
 /// Bytes of the segments of runs of so many entries.
@@ -18,10 +18,11 @@ fn bytes(messages: &[String], entries: u64) -> usize {
 
 #[test]
 fn a_message_takes_60_bytes_where_runs_are_short_and_45_where_they_are_longer() {
-    let messages = usize::try_from(LEVEL_ENTRIES[1]).expect("a run is short");
+    let messages = usize::try_from(Levels::USUAL.entries()[1]).expect("a run is short");
     for language in &corpus::LANGUAGES {
         let texts = language.messages(messages);
-        let (short, longer) = (bytes(&texts, LEVEL_ENTRIES[0]), bytes(&texts, LEVEL_ENTRIES[1]));
+        let (short, longer) =
+            (bytes(&texts, Levels::USUAL.entries()[0]), bytes(&texts, Levels::USUAL.entries()[1]));
         assert!(short < 60 * messages, "{}: {short} bytes of {messages} messages", language.name);
         assert!(longer < 45 * messages, "{}: {longer} bytes of {messages} messages", language.name);
     }

@@ -44,6 +44,12 @@ macro_rules! with_limits {
                 "One-time codes for a network in an hour. Beyond: RATE_LIMITED. 0: any number.";
             lookups_per_minute_max: u32 = 120, 0..=1_000_000,
                 "Lookups of people, and pages of its chats, by an account in a minute. Beyond: RATE_LIMITED. 0: any number.";
+            searches_per_minute_max: u32 = 60, 0..=1_000_000,
+                "Pages of what an account searches for in a minute. Beyond: RATE_LIMITED. 0: any number.";
+            search_run_entries: u64 = 256, 0..=256,
+                "Messages of a chat after which their words come into its index; whoever searches reads those after the last of these. What a chat has it keeps. 0: nothing is indexed, and Search is UNIMPLEMENTED.";
+            words_erased_every_ms: u64 = 600_000, 1_000..=$crate::limits::DAY_MS,
+                "How often the words of messages that are gone are taken out of the index. They are not found meanwhile.";
             sends_per_minute_max: u32 = 100, 0..=10_000_000,
                 "Messages sent by an account in a minute, on the average. Beyond: RATE_LIMITED. 0: any number.";
             sends_burst: u32 = 300, 1..=10_000_000,
@@ -346,6 +352,39 @@ pub const CODES_WAITING_MAX: usize = 1024;
 
 /// Network addresses counted by one core; the counts start anew when there are more.
 pub const ADDRESSES_MAX: usize = 100_000;
+
+/// Bytes of the index a message, beyond which a run of a chat's has none, and its texts are read by whoever searches.
+pub const INDEX_TEXT_BYTES_MAX: usize = 1024;
+
+/// The same of the whole run.
+pub const INDEX_RUN_BYTES_MAX: usize = 4 << 20;
+
+/// Pages of the index that are written in one batch, or read at once to be cleaned.
+pub const INDEX_PAGES_AT_ONCE: usize = 16;
+
+/// Searches of a core under way. Beyond: `OVERLOADED`.
+pub const SEARCHES_MAX: usize = 4096;
+
+/// Entries that are looked at for one page of what is found in a log. Beyond, the page ends.
+pub const SEARCH_ENTRIES_MAX: usize = 512;
+
+/// Entries that the index names, and that are read at once.
+pub const SEARCH_ENTRIES_AT_ONCE: usize = 32;
+
+/// Runs that are looked up at once.
+pub const SEARCH_RUNS_AT_ONCE: usize = 16;
+
+/// Pages of a run that are read for words that begin with something. Where there are more, the index does not know.
+pub const SEARCH_PREFIX_PAGES_MAX: usize = 64;
+
+/// Chats of a user that are listed at once to be searched in.
+pub const SEARCH_LOGS_MAX: usize = 1024;
+
+/// Chats of a connection that are searched at once.
+pub const SEARCH_LOGS_AT_ONCE: usize = 16;
+
+/// Messages of a page of what was found. More asked for are cut to this.
+pub const SEARCH_HITS_MAX: usize = 64;
 
 /// How far the newest time of a log may be ahead of the clock, which never falls by less. Beyond, the clock was wrong then, and
 /// that time counts as now.

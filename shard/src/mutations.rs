@@ -88,6 +88,10 @@ tern_storage::mutations! {
     BringAnybody => "shard/tests/privacy.rs" 1..20;
     /// What somebody who is blocked sends is shown.
     ShowBlocked => "shard/tests/blocking.rs" 1..60;
+    /// A message that was erased is found.
+    FindErased => "shard/tests/searching.rs" 1..60;
+    /// The words of a message that was erased stay in the index.
+    KeepWords => "shard/tests/searching.rs" 1..60;
     /// A late Login of a connection that was opened earlier ends the one that was opened later.
     LateLogin => "sim/tests/mutations.rs" 1..300;
     /// What is to be looked at again waits until a clock that was set back has caught up.

@@ -112,6 +112,8 @@ pub enum Reply {
     },
     /// To `History`.
     HistoryPage(Box<v1::HistoryPage>),
+    /// To `Search`.
+    Found(Box<v1::Found>),
     /// To `Chats`.
     ChatsPage(v1::ChatsPage),
     /// To `Devices`.
@@ -183,6 +185,7 @@ impl Reply {
             Self::Acknowledged => Message::Acknowledged(v1::Acknowledged {}),
             Self::Resumed { rewound } => Message::Resumed(v1::Resumed { rewound }),
             Self::HistoryPage(page) => Message::HistoryPage(*page),
+            Self::Found(found) => Message::Found(*found),
             Self::ChatsPage(page) => Message::ChatsPage(page),
             Self::DeviceList(list) => Message::DeviceList(list),
             Self::LinkCode(code) => Message::LinkCode(code),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use tern_proto::v1;
+use tern_search::{Page, Segment};
 use tern_shard::limits::GROUP_TAIL_MIN;
 use tern_storage::LogId;
 use tern_storage::keys::{self, Relation};
@@ -48,6 +49,9 @@ pub(crate) struct Log {
     people: BTreeSet<u64>,
     /// What is due: when, and of which entry.
     due: BTreeSet<(u64, u64)>,
+    /// Its full-text index, and the entries whose words are to be taken out of it.
+    pages: Vec<Page>,
+    leaving: BTreeSet<u64>,
     /// By user, device and number: the seq.
     clients: BTreeMap<(u64, u32, u64), u64>,
 }
@@ -123,6 +127,28 @@ impl Log {
         }
     }
 
+    /// Words of an entry that is gone, which nothing says are to be taken out of the index.
+    fn leaves_the_index(&self) -> Result<(), String> {
+        for page in &self.pages {
+            let run = page.run();
+            let segment =
+                Segment::of_pages(run, vec![page.clone()]).map_err(|damaged| damaged.to_string())?;
+            for seq in segment.postings().flat_map(|(_, seqs)| seqs) {
+                let place = seq.checked_sub(1).and_then(|place| self.entries.get(place as usize));
+                let is_gone = seq < self.first || place.is_none_or(|entry| entry.erased);
+                let leaves = if seq < self.first {
+                    self.leaving.iter().any(|leaving| run.contains(*leaving))
+                } else {
+                    self.leaving.contains(&seq)
+                };
+                if is_gone && !leaves {
+                    return Err(format!("{seq} is gone, and words of it are in the index: {run:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The first entry that has outlived its time, at this time.
     pub(crate) fn outlived(&self, now_ms: u64) -> Option<u64> {
         let outlived =
@@ -186,7 +212,7 @@ impl Books {
             return Ok(None);
         }
         let mut books = Self::default();
-        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r'] {
+        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r', b'f'] {
             let Some(rows) = store.table(table, now) else { return Ok(None) };
             for (key, value) in rows {
                 books
@@ -247,7 +273,21 @@ impl Books {
             }
             b't' => {
                 let (at_ms, log, seq) = keys::due_of(key)?;
-                self.logs.entry(log).or_default().due.insert((at_ms, seq));
+                let log = self.logs.entry(log).or_default();
+                // What it says is that words are to be taken out of the index, or nothing.
+                if value.is_empty() {
+                    log.due.insert((at_ms, seq));
+                } else {
+                    log.leaving.insert(seq);
+                }
+            }
+            b'f' => {
+                let (log, run) = keys::run_of_words(key)?;
+                if !value.is_empty() {
+                    let page = Page::decode(value).ok()?;
+                    (page.run().first() == run.0 && page.run().count() == u64::from(run.1)).then_some(())?;
+                    self.logs.entry(log).or_default().pages.push(page);
+                }
             }
             b'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().memberships.insert(number(PREFIX)?);
@@ -298,6 +338,7 @@ impl Books {
                 LogId::Group(_) => audit_group(log, is_old),
             }
             .and_then(|()| log.ends_in_time(kept, latest_ms))
+            .and_then(|()| log.leaves_the_index())
             .map_err(|what| format!("{id:?}: {what}"))?;
             for entry in &log.entries {
                 // What was erased, and nobody was told of before, has no number.

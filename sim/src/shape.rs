@@ -74,6 +74,10 @@ impl Shape {
             // So many that nobody is refused, and is asked for.
             groups_per_day_max: 1_000_000,
             lookups_per_minute_max: 0,
+            searches_per_minute_max: 0,
+            // So short that runs are filled, and become longer ones.
+            search_run_entries: 4,
+            words_erased_every_ms: 3_000,
             code_requests_per_hour_max: 0,
             phone_code_requests_per_hour_max: 0,
             address_code_requests_per_hour_max: 0,

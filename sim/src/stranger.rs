@@ -127,7 +127,7 @@ impl Stranger {
     fn request(&mut self) -> client_frame::Request {
         use client_frame::Request as R;
         let number = [0, 1, 7, u64::MAX, self.stream.number()][self.stream.below(5) as usize];
-        match self.stream.below(17) {
+        match self.stream.below(18) {
             0 => R::Ping(v1::Ping {}),
             1 => R::Acknowledge(v1::Acknowledge { chat: number, delivered_upto: number, read_upto: number }),
             2 => R::Credit(v1::Credit { frames: number, bytes: number }),
@@ -156,8 +156,13 @@ impl Stranger {
                     v1::GroupMade { name: "g".to_owned(), members: vec![number], ..v1::GroupMade::default() };
                 R::CreateGroup(v1::CreateGroup { client_id: 1, group: Some(made) })
             }
-            // Of people and groups that are there by no chance that matters.
             15 => {
+                let after = v1::FoundUpTo { time_ms: number, chat: number, seq: number };
+                let query = ["a", "a b", "xx", "\u{fffd}\u{301}"][self.stream.below(4) as usize].to_owned();
+                R::Search(v1::Search { query, chat: number, after: Some(after), limit: number as u32 })
+            }
+            // Of people and groups that are there by no chance that matters.
+            16 => {
                 let mentions = vec![number];
                 R::Send(v1::Send {
                     chat: number,

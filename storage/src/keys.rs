@@ -370,6 +370,43 @@ pub fn due_of(key: &[u8]) -> Option<(u64, LogId, u64)> {
     Some((number(AT)?, LogId::from_bytes(&key[LOG..SEQ])?, number(SEQ)?))
 }
 
+/// `f`: a page of the full-text index of a log: of the run of so many entries from `first` on, by the first of its terms.
+pub fn words(log: LogId, (first, entries): (u64, u32), term: &[u8]) -> Key {
+    let run = (first.to_be_bytes(), entries.to_be_bytes());
+    key(b'f', Slot::of_log(log), &[&log.to_bytes(), &run.0, &run.1, term])
+}
+
+/// `f`: all pages of a run; from just after one of them on.
+pub fn words_of_run(log: LogId, run: (u64, u32), after: Option<&Key>) -> KeyRange {
+    let mut range = KeyRange::of_prefix(words(log, run, &[]));
+    if let Some(after) = after {
+        range.start = after.clone();
+        range.start.0.push(0);
+    }
+    range
+}
+
+/// `f`: the pages of a run up to the one that has a term, which is the last of them.
+pub fn words_upto(log: LogId, run: (u64, u32), term: &[u8]) -> KeyRange {
+    KeyRange { start: words(log, run, &[]), end: KeyRange::of_key(&words(log, run, term)).end }
+}
+
+/// `f`: the pages of a run behind that whose first terms begin so.
+pub fn words_beginning(log: LogId, run: (u64, u32), prefix: &[u8]) -> KeyRange {
+    let begin = words(log, run, prefix);
+    KeyRange { start: KeyRange::of_key(&begin).end, end: KeyRange::of_prefix(begin).end }
+}
+
+/// The log, and the first entry and the number of entries of the run that an `f` key is of; `None` for any other key.
+pub fn run_of_words(key: &[u8]) -> Option<(LogId, (u64, u32))> {
+    const RUN: usize = 3 + LOG_ID_BYTES;
+    (key.first() == Some(&b'f')).then_some(())?;
+    let log = LogId::from_bytes(key.get(3..RUN)?)?;
+    let first = u64::from_be_bytes(*key.get(RUN..)?.first_chunk()?);
+    let entries = u32::from_be_bytes(*key.get(RUN + 8..)?.first_chunk()?);
+    Some((log, (first, entries)))
+}
+
 /// `w`: how far a member of a direct chat has got, with all devices.
 pub fn member(log: LogId, user: u64) -> Key {
     key(b'w', Slot::of_log(log), &[&log.to_bytes(), &user.to_be_bytes()])
@@ -402,7 +439,7 @@ pub fn describe(key: &[u8]) -> String {
         b'u' | b'd' | b'g' | b'i' | b'a' | b'r' => {
             number(3).map_or(place.clone(), |user| format!("{place}, user {user}"))
         }
-        b'l' | b'e' | b'x' | b'w' => match (number(4), number(12)) {
+        b'l' | b'e' | b'x' | b'w' | b'f' => match (number(4), number(12)) {
             (Some(lower), Some(higher)) => {
                 let seq = number(20).filter(|_| *table == b'e').map(|seq| format!(", seq {seq}"));
                 let chat = match key[3] {

@@ -141,6 +141,15 @@ impl Memory {
         image
     }
 
+    /// All rows, in order.
+    pub fn rows(&self) -> Vec<(Vec<u8>, Bytes)> {
+        self.state()
+            .rows
+            .iter()
+            .map(|(key, value)| (AsRef::<[u8]>::as_ref(key).to_vec(), value.clone()))
+            .collect()
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.state().rows.len()

@@ -128,6 +128,20 @@ pub struct LogRecord {
     /// Where it begins: entries before this one were kept no longer. 0: it begins with the first.
     #[prost(uint64, tag = "4")]
     pub first: u64,
+    /// How far its full-text index goes; absent: it has none.
+    #[prost(message, optional, tag = "5")]
+    pub indexed: Option<IndexedRecord>,
+}
+
+/// Within [`LogRecord`]: how far its full-text index goes.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct IndexedRecord {
+    /// Entries before this one are in it.
+    #[prost(uint64, tag = "1")]
+    pub upto: u64,
+    /// How many entries the shortest of its runs have.
+    #[prost(uint32, tag = "2")]
+    pub run: u32,
 }
 
 /// Within [`LogRecord`]: what a group is, as the entries of its log have made it.

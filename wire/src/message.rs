@@ -208,6 +208,18 @@ pub(crate) fn client_id(number: u64) -> Result<ClientMessageId, Refusal> {
     Ok(ClientMessageId(number))
 }
 
+/// What a body says in words that a search finds, if it is of a kind that does and no other than that. Encrypted ones say nothing.
+pub fn text_of(kind: i32, body: &[u8]) -> Option<String> {
+    match v1::Kind::try_from(kind).ok()? {
+        v1::Kind::Text => str::from_utf8(body).ok().map(str::to_owned),
+        v1::Kind::Media => Some(v1::Media::decode(body).ok()?.caption),
+        v1::Kind::Location => Some(v1::Location::decode(body).ok()?.name),
+        v1::Kind::Contact => Some(v1::ContactCard::decode(body).ok()?.name),
+        v1::Kind::Poll => Some(v1::Poll::decode(body).ok()?.question),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

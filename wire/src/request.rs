@@ -2,10 +2,13 @@
 //! nothing behind it checks again. What depends on the session's state or on an operator's lower limit is not checked
 //! here.
 
+use std::cmp::Reverse;
+
 use bytes::Bytes;
 use prost::Message;
 pub use tern_proto::v1::Doing;
 use tern_proto::v1::{self, client_frame, group_change, lookup};
+use tern_search::{BadQuery, Query};
 
 use crate::errors::{Farewell, Reason, Refusal};
 use crate::group::{self, InvitationHash};
@@ -51,6 +54,8 @@ pub enum Request {
     Resume(Resume),
     /// Reads a log by pages.
     History(History),
+    /// Finds messages.
+    Search(Box<Search>),
     /// Lists the user's chats by pages.
     Chats(Chats),
     /// Lists the user's devices.
@@ -232,6 +237,37 @@ pub struct History {
     pub limit: u32,
 }
 
+/// See `Search` in the schema.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Search {
+    /// What is searched for.
+    pub query: Query,
+    /// In which chat; `None`: in all of the user's.
+    pub chat: Option<ChatId>,
+    /// What is found comes behind this.
+    pub after: Option<FoundUpTo>,
+    /// How many; 0 for as many as the server gives.
+    pub limit: u32,
+}
+
+/// A place among what is found, which is in the order of these: from the newest to the oldest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct FoundUpTo {
+    /// When what the message says now was sent, in ms since the Unix epoch; the later the sooner.
+    pub time_ms: Reverse<u64>,
+    /// Where.
+    pub chat: ChatId,
+    /// The entry that says so.
+    pub seq: Reverse<Seq>,
+}
+
+impl FoundUpTo {
+    /// As it goes over the wire.
+    pub fn to_raw(self) -> v1::FoundUpTo {
+        v1::FoundUpTo { time_ms: self.time_ms.0, chat: self.chat.get(), seq: self.seq.0.0 }
+    }
+}
+
 /// See `Credit` in the schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Credit {
@@ -327,6 +363,7 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Ping(_) => Request::Ping,
         Raw::Resume(raw) => Request::Resume(resume(raw)?),
         Raw::History(raw) => Request::History(history(&raw)?),
+        Raw::Search(raw) => Request::Search(Box::new(search(&raw)?)),
         Raw::Chats(raw) => Request::Chats(chats(&raw)?),
         Raw::Devices(_) => Request::Devices,
         Raw::NewLink(_) => Request::NewLink,
@@ -475,6 +512,23 @@ fn resume(raw: v1::Resume) -> Result<Resume, Refusal> {
 
 fn history(raw: &v1::History) -> Result<History, Refusal> {
     Ok(History { chat: chat(raw.chat)?, from: Seq(raw.from), forwards: raw.forwards, limit: raw.limit })
+}
+
+fn search(raw: &v1::Search) -> Result<Search, Refusal> {
+    let query = Query::parse(&raw.query).map_err(|bad| match bad {
+        BadQuery::TooShort => invalid("each word of a query needs two letters or digits or more"),
+        BadQuery::TooLong => invalid("a query has at most 256 bytes and 16 words"),
+    })?;
+    let in_chat = if raw.chat == 0 { None } else { Some(chat(raw.chat)?) };
+    if in_chat == Some(ChatId::Private) {
+        return Err(invalid("of one's private log one's own devices know all"));
+    }
+    let upto = |after: &v1::FoundUpTo| {
+        let (time_ms, seq) = (Reverse(after.time_ms), Reverse(Seq(after.seq)));
+        Ok(FoundUpTo { time_ms, chat: chat(after.chat)?, seq })
+    };
+    let after = raw.after.as_ref().map(upto).transpose()?;
+    Ok(Search { query, chat: in_chat, after, limit: raw.limit })
 }
 
 fn chats(raw: &v1::Chats) -> Result<Chats, Refusal> {

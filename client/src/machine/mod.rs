@@ -35,7 +35,7 @@ use std::time::Duration;
 
 pub use io::{Action, Ask, ConnectionId, Input, Now, Progress, Reply, Ticket};
 pub use memory::Memory;
-pub(crate) use records::{end, index_all, search, text_of};
+pub(crate) use records::{end, index_all, search};
 pub use tables::Tables;
 
 use crate::error::Error;

@@ -20,6 +20,7 @@ use crate::maps::Hashing;
 #[derive(Debug)]
 pub(super) struct Budgets {
     lookups: (Option<Rate>, Buckets<UserId>),
+    searches: (Option<Rate>, Buckets<UserId>),
     sends: (Option<Rate>, Buckets<UserId>),
     strangers: (Option<Rate>, Buckets<UserId>),
     groups: (Option<Rate>, Buckets<UserId>),
@@ -36,6 +37,7 @@ impl Budgets {
     pub(super) fn new(limits: &Limits, hashing: Hashing) -> Self {
         let Limits {
             lookups_per_minute_max,
+            searches_per_minute_max,
             sends_per_minute_max,
             sends_burst,
             strangers_per_hour_max,
@@ -45,6 +47,7 @@ impl Budgets {
         } = *limits;
         let of = |rate| (rate, Buckets::new(hashing));
         Self {
+            searches: of(Rate::new(searches_per_minute_max, MINUTE_MS, searches_per_minute_max)),
             lookups: of(Rate::new(lookups_per_minute_max, MINUTE_MS, lookups_per_minute_max)),
             sends: of(Rate::new(sends_per_minute_max, MINUTE_MS, sends_burst)),
             strangers: of(Rate::new(strangers_per_hour_max, HOUR_MS, strangers_per_hour_max)),
@@ -66,6 +69,11 @@ impl Budgets {
     pub(super) fn look_up(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
         let detail = "the account looks up too many people, or lists its chats too often";
         take(&mut self.lookups, user, now_ms, detail)
+    }
+
+    /// May an account have a page of what it searches for?
+    pub(super) fn search(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+        take(&mut self.searches, user, now_ms, "the account searches too often")
     }
 
     /// May an account send a message?
@@ -141,8 +149,11 @@ impl Budgets {
     }
 
     fn all(&mut self) -> [&mut Buckets<UserId>; KINDS] {
-        let Self { lookups, sends, strangers, groups, renames, rings, links, subscriptions, .. } = self;
-        [lookups, sends, strangers, groups, renames, rings, links, subscriptions].map(|(_, buckets)| buckets)
+        let Self {
+            lookups, searches, sends, strangers, groups, renames, rings, links, subscriptions, ..
+        } = self;
+        [lookups, searches, sends, strangers, groups, renames, rings, links, subscriptions]
+            .map(|(_, buckets)| buckets)
     }
 }
 
@@ -151,7 +162,7 @@ impl Budgets {
 pub(super) struct Spent([Vec<(UserId, u64)>; KINDS]);
 
 /// Limits of an account. What it does in chats is of the moment, and does not move with it.
-const KINDS: usize = 8;
+const KINDS: usize = 9;
 
 fn take<K: Eq + Hash>(
     (rate, buckets): &mut (Option<Rate>, Buckets<K>),

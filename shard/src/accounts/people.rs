@@ -17,7 +17,7 @@ use super::waits::logs_of;
 use super::{Accounts, Cx, ScanFor, has_room};
 use crate::circle::{Concern, Verdict};
 use crate::entry::peer_of;
-use crate::message::{FrontOp, Glance, LogOp, LogsPage, Notice, PhoneOp, Shown, Unreadable, UserOp};
+use crate::message::{FrontOp, Glance, LogOp, LogsPage, Notice, PhoneOp, Search, Shown, Unreadable, UserOp};
 use crate::reply::{Origin, Reply};
 
 const LIST_UNREADABLE: Refusal =
@@ -52,16 +52,27 @@ impl Accounts {
         cx: &mut Cx,
         user: UserId,
         origin: Origin,
-        after: Option<LogId>,
-        rows: usize,
+        may: Result<(), Refusal>,
+        (after, rows): (Option<LogId>, usize),
     ) {
         let room = if has_room(cx) { Ok(()) } else { Err(cx.overloaded()) };
-        if let Err(refusal) = room.and_then(|()| self.budgets.look_up(user, cx.now_ms)) {
+        if let Err(refusal) = room.and(may) {
             return cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));
         }
         let limit = ScanLimit { rows, bytes: usize::MAX };
         let range = keys::memberships(user.get(), after);
         cx.scan(range, Direction::Forwards, limit, ScanFor::Logs(user, origin));
+    }
+
+    /// A user searches in one of its logs.
+    pub(super) fn search(&mut self, cx: &mut Cx, user: UserId, log: LogId, search: Box<Search>) {
+        match self.budgets.search(user, cx.now_ms) {
+            Ok(()) => cx.tell_log(log, LogOp::Search(search)),
+            Err(refusal) => {
+                let Origin { place, ask } = search.origin;
+                cx.tell_front(place, FrontOp::Found(ask, Err(refusal)));
+            }
+        }
     }
 
     /// A part of a user's logs has been read.

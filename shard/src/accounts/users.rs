@@ -106,7 +106,15 @@ impl Accounts {
             UserOp::Leave(origin, device) => self.leave(cx, id, origin, device),
             UserOp::Unwatch(log) => self.unwatch(id, log),
             UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
-            UserOp::ListLogs(origin, after, rows) => self.list_logs(cx, id, origin, after, rows),
+            UserOp::ListLogs(origin, after, rows) => {
+                let may = self.budgets.look_up(id, cx.now_ms);
+                self.list_logs(cx, id, origin, may, (after, rows));
+            }
+            UserOp::SearchLogs(origin, after, rows) => {
+                let may = self.budgets.search(id, cx.now_ms);
+                self.list_logs(cx, id, origin, may, (after, rows));
+            }
+            UserOp::Search(log, search) => self.search(cx, id, log, search),
             UserOp::MayWriteToStranger(log, ask) => {
                 permit(cx, log, ask, self.budgets.write_to_stranger(id, cx.now_ms));
             }
@@ -251,7 +259,11 @@ impl Accounts {
             | UserOp::Rename(origin, ..)
             | UserOp::SetPin(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
-            UserOp::ListLogs(origin, ..) => {
+            UserOp::Search(_, search) => {
+                let Origin { place, ask } = search.origin;
+                cx.tell_front(place, FrontOp::Found(ask, Err(refusal)));
+            }
+            UserOp::ListLogs(origin, ..) | UserOp::SearchLogs(origin, ..) => {
                 cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));
             }
             UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id, Unreadable::ForNow)),

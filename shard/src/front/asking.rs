@@ -13,12 +13,14 @@ use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Seq, UserId};
 use tern_wire::request::{Lookup, Refresh, Subscribe};
 
 use super::conns::{Conns, Pause, Waiter, Why};
+use super::searching::Wanted;
 use super::{Cx, Front};
 use crate::asks::AskId;
 use crate::entry::{Author, KIND_GROUP, log_of, peer_of};
+use crate::limits::SEARCH_LOGS_MAX;
 use crate::message::{
-    Attach, Glancer, InboxAsk, LogOp, Looker, Message, Pull, ReadHistory, Send, Subscribing, UserOp, Want,
-    Watermarks,
+    Attach, Glancer, InboxAsk, LogOp, Looker, Message, Pull, ReadHistory, Search, Send, Subscribing, UserOp,
+    Want, Watermarks,
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
@@ -78,6 +80,10 @@ pub(super) enum Ask {
     Pull { log: LogId, want: Want, marked: bool },
     /// A part of the user's logs, behind this one: so many.
     Logs(Option<LogId>, usize),
+    /// A part of the user's logs, behind this one, to search in them.
+    SearchLogs(Option<LogId>),
+    /// What is found in a log; it counts if it was asked for alone.
+    Search { log: LogId, alone: bool, search: Box<Wanted> },
     /// A log at a glance.
     Glance(LogId),
     /// Something that is not to be asked again; whoever is asked may pass it on to this slot's owner.
@@ -92,6 +98,19 @@ impl std::fmt::Debug for Ask {
 }
 
 impl Asked {
+    /// What is wanted of a log that is searched in.
+    pub(super) fn search(&self) -> Option<&Wanted> {
+        match &self.ask {
+            Ask::Search { search, .. } => Some(search),
+            _ => None,
+        }
+    }
+
+    /// Whether it asks for logs to be searched in.
+    pub(super) fn is_for_search(&self) -> bool {
+        matches!(self.ask, Ask::SearchLogs(_))
+    }
+
     /// Whether it is on its way by a slot of which this is true, or may be. By which slots a `Lookup` goes, only those know who carry it
     /// out; and of a connection that has gone nobody knows whose chats it spoke of.
     fn passes(&self, by: Option<Author>, is_so: impl Fn(Slot) -> bool) -> bool {
@@ -102,6 +121,7 @@ impl Asked {
                 Ask::Glance(log) => {
                     by.is_none_or(|by| peer_of(log, by.user).is_some_and(|peer| is_so(slot_of(peer))))
                 }
+                Ask::Search { log, .. } => is_so(Slot::of_log(log)),
                 // A page goes by way of the user's owner.
                 Ask::Pull { .. } => by.is_none_or(|by| is_so(slot_of(by.user))),
                 // In which slot a group comes to lie, its maker's owner finds.
@@ -118,7 +138,8 @@ impl Asked {
                 | Ask::Attach
                 | Ask::Leave
                 | Ask::Inbox(_)
-                | Ask::Logs(..) => false,
+                | Ask::Logs(..)
+                | Ask::SearchLogs(_) => false,
             }
     }
 
@@ -140,6 +161,7 @@ impl Ask {
                 Slot::of_log(log_of(by.user, *chat))
             }
             Self::Pull { log, .. } | Self::Glance(log) => Slot::of_log(*log),
+            Self::Search { log, alone: false, .. } => Slot::of_log(*log),
             Self::AboutGroup(group, _) => Slot::of_log(LogId::Group(group.get())),
             Self::CreateGroup(..)
             | Self::Send(_)
@@ -153,6 +175,8 @@ impl Ask {
             | Self::Leave
             | Self::Inbox(_)
             | Self::Logs(..)
+            | Self::SearchLogs(_)
+            | Self::Search { .. }
             | Self::Once(_) => slot_of(by.user),
         }
     }
@@ -167,6 +191,8 @@ impl Ask {
                 | Self::Inbox(_)
                 | Self::Pull { .. }
                 | Self::Logs(..)
+                | Self::SearchLogs(_)
+                | Self::Search { .. }
                 | Self::Glance(_)
         )
     }
@@ -391,6 +417,16 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
             Message::Log(log, LogOp::Pull(Box::new(pull)))
         }
         Ask::Logs(after, rows) => of_user(UserOp::ListLogs(origin, after, rows)),
+        Ask::SearchLogs(after) => of_user(UserOp::SearchLogs(origin, after, SEARCH_LOGS_MAX)),
+        Ask::Search { log, alone, ref search } => {
+            let Wanted { query, after, floor_ms, limit, .. } = (**search).clone();
+            let search = Box::new(Search { origin, reader: user, query, after, floor_ms, limit });
+            if alone {
+                of_user(UserOp::Search(log, search))
+            } else {
+                Message::Log(log, LogOp::Search(search))
+            }
+        }
         Ask::Glance(log) => Message::Log(log, LogOp::Glance(Glancer { origin, reader: user })),
         Ask::Attach | Ask::Subscribe(_) | Ask::Once(..) => {
             unreachable!("sent by those who know more than is noted")

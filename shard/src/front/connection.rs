@@ -28,6 +28,7 @@ impl Front {
         // One that has moved away is not here any more.
         let Some(conn) = self.conns.remove(id) else { return };
         self.listings.forget(id);
+        self.searches.forget(id);
         let place = cx.place(id);
         let session = conn.session.map(|mut session| {
             let looker = Looker { device: session.author(), place };

@@ -139,8 +139,10 @@ impl Front {
 
     /// Which logs a page is of is known. The connection may have gone.
     pub(super) fn logs_came(&mut self, cx: &mut Cx, id: ConnId, ask: AskId, logs: Result<LogsPage, Refusal>) {
-        if self.asked(id, ask).is_none() || self.conns.get(id).is_none() {
-            return;
+        let asked = self.asked(id, ask);
+        let Some(asked) = asked.filter(|_| self.conns.get(id).is_some()) else { return };
+        if asked.is_for_search() {
+            return self.searched_logs_came(cx, id, logs);
         }
         let page = self.listings.page(id);
         let LogsPage { logs, more } = match logs {

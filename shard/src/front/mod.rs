@@ -13,6 +13,7 @@ mod listing;
 mod opening;
 mod push;
 mod requests;
+mod searching;
 mod session;
 mod shows;
 
@@ -27,6 +28,7 @@ use self::conns::{Conn, Conns};
 pub use self::following::Arrival;
 use self::following::Strays;
 use self::listing::Listings;
+use self::searching::Searches;
 use crate::asks::Ledger;
 use crate::cx::{Cx as AnyCx, Department, KnowsFrames, Never};
 use crate::entry::Entry;
@@ -42,6 +44,7 @@ pub(crate) struct Front {
     conns: Conns,
     asks: Ledger<Asked>,
     listings: Listings,
+    searches: Searches,
     strays: Strays,
     /// The last entry that was pushed to many, as its frame.
     pushed: Option<Encoded>,
@@ -76,6 +79,7 @@ impl Front {
             conns: Conns::default(),
             asks: Ledger::default(),
             listings: Listings::new(hashing),
+            searches: Searches::new(hashing),
             strays: Strays::default(),
             pushed: None,
             identity,
@@ -97,6 +101,7 @@ impl Front {
             FrontOp::NotAttached(ask, refusal) => self.not_attached(cx, conn, ask, refusal),
             FrontOp::Inbox(ask, step) => self.inbox_came(cx, conn, ask, step),
             FrontOp::Logs(ask, logs) => self.logs_came(cx, conn, ask, logs),
+            FrontOp::Found(ask, found) => self.found(cx, conn, ask, found),
             FrontOp::Page(ask, page) => self.page_came(cx, conn, ask, &page),
             FrontOp::Glance(glance) => self.glance_came(cx, conn, glance),
             FrontOp::Entry(entry) => self.push_entry(cx, conn, &entry),

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tern_storage::{Direction, Key, LogId, Rows, SLOTS, ScanLimit, Slot, keys};
 use tern_wire::ids::Seq;
 
+use super::words::WORDS;
 use super::{Cx, Logs, ScanFor};
 use crate::limits::{DUE_AGAIN_MS, DUE_LOOKS_PER_TICK, DUE_ROWS_MAX};
 use crate::message::{LogOp, Unreadable};
@@ -192,12 +193,12 @@ impl Logs {
         }
         let again_ms = cx.now_ms + DUE_AGAIN_MS;
         let Ok(rows) = rows else { return self.agenda.note(slot, again_ms) };
-        let mut by_log: BTreeMap<LogId, Vec<(u64, Seq)>> = BTreeMap::new();
+        let mut by_log: BTreeMap<(LogId, bool), Vec<(u64, Seq)>> = BTreeMap::new();
         let before = self.agenda.behind.remove(&slot);
         let (told, mut put_off_ms) =
             before.map_or((false, u64::MAX), |behind| (behind.told, behind.put_off_ms));
         let mut next_ms = u64::MAX;
-        for (key, _) in &rows.rows {
+        for (key, value) in &rows.rows {
             let Some((at_ms, log, seq)) = keys::due_of(key) else {
                 // It would come again and again.
                 cx.damaged("what is due", &Key::from_raw(key));
@@ -211,7 +212,7 @@ impl Logs {
                 put_off_ms = put_off_ms.min(cx.now_ms + wait_ms);
                 continue;
             }
-            by_log.entry(log).or_default().push((at_ms, Seq(seq)));
+            by_log.entry((log, &value[..] == WORDS)).or_default().push((at_ms, Seq(seq)));
         }
         let goes_on = rows.more && next_ms == u64::MAX;
         let told = told || !by_log.is_empty();
@@ -226,8 +227,8 @@ impl Logs {
             None => next_ms = next_ms.min(put_off_ms),
         }
         self.agenda.note(slot, next_ms);
-        for (log, due) in by_log {
-            self.told(cx, log, LogOp::Due(due));
+        for ((log, is_words), due) in by_log {
+            self.told(cx, log, if is_words { LogOp::CleanWords(due) } else { LogOp::Due(due) });
         }
     }
 }

@@ -265,8 +265,12 @@ impl Logs {
         if let LogId::Private(_) = id {
             write_private(cx, log, &entry);
         }
+        let mut words = Vec::new();
         for rewritten in rewritten {
             rewrite(cx, log, &rewritten);
+            if rewritten.is_erased() {
+                words.push(log.words_gone(cx, id, rewritten.seq));
+            }
             log.rewritten.push((seq, Arc::new(rewritten)));
         }
         if let Some(due_ms) = due_ms(&entry) {
@@ -295,6 +299,7 @@ impl Logs {
         if is(Mutation::PushEarly) {
             tell_members(cx, log, &entry);
         }
+        self.look_at_words(cx, id, words.into_iter().flatten().max());
         if matches!(id, LogId::Group(_)) {
             self.gather(cx, id, false);
         }
@@ -327,6 +332,7 @@ impl Logs {
         if let Some(due_ms) = due_ms(&entry) {
             self.agenda.note(slot, due_ms);
         }
+        self.note_words(cx, entry.log);
         if is_group {
             look_away_if_gone(cx, &entry);
             self.part_from_guests(cx, entry.log);

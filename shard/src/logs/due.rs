@@ -99,7 +99,8 @@ impl Logs {
         let is_over = |entry: &&Entry| entry.expires_ms() == at_ms || is_schedule;
         let ends = entry.filter(is_over).filter(|entry| !entry.is_erased());
         if let Some(entry) = ends {
-            erase(cx, log, entry);
+            let words = erase(cx, log, entry);
+            self.look_at_words(cx, id, words);
             cx.gone(Gone::Ended, 1);
         }
         cx.delete_lazily(slot, keys::due(at_ms, id, seq.0));
@@ -112,12 +113,15 @@ impl Logs {
     }
 }
 
-/// Erases an entry, and by what a retry of it was told.
-pub(super) fn erase(cx: &mut Cx, log: &mut Log, entry: &Entry) {
+/// Erases an entry, and by what a retry of it was told. Gives when its words are to be taken out of the index, if it leaves any there.
+#[must_use]
+pub(super) fn erase(cx: &mut Cx, log: &mut Log, entry: &Entry) -> Option<u64> {
+    let words = log.words_gone(cx, entry.log, entry.seq);
     let erased = entry.erased();
     let Entry { log: id, seq, author: Author { user, device }, client_id, .. } = erased;
     let number = keys::client_message(id, user.get(), device.get(), client_id.0);
     cx.put_lazily(log.slot, keys::entry(id, seq.0), &erased.to_record());
     cx.put_lazily(log.slot, number, &number_record(&erased));
     log.rewritten.push((BY_TIME, Arc::new(erased)));
+    words
 }

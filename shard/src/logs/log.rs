@@ -12,6 +12,7 @@ use tern_wire::message::{Deed, is_message};
 
 use super::group::{Group, Part};
 use super::room;
+use super::words::Index;
 use crate::durable::DurableHead;
 use crate::entry::{Author, Entry, Fate, members_of, peer_of};
 use crate::held::{Held, Load};
@@ -62,6 +63,8 @@ pub(super) struct Log {
     pub(super) rewritten: Vec<(Seq, Arc<Entry>)>,
     /// What a group has beside; `None` in a direct chat.
     pub(super) group: Option<Box<Group>>,
+    /// Its full-text index.
+    pub(super) index: Index,
 }
 
 /// A member of a log.
@@ -179,6 +182,7 @@ impl Log {
             messages: 0,
             rewritten: Vec::new(),
             group: matches!(log, LogId::Group(_)).then(Box::default),
+            index: Index::default(),
         }
     }
 
@@ -215,6 +219,7 @@ impl Log {
         (self.created_ms, self.timer_ms) = (record.created_ms, record.timer_ms);
         self.first = Seq(record.first.max(1));
         self.first_durable = self.first;
+        self.index = Index::take_record(record.indexed);
         match self.group.as_deref_mut() {
             Some(group) => group.take_record(record.group?),
             None => Some(()),
@@ -225,7 +230,13 @@ impl Log {
     pub(super) fn record(&self) -> LogRecord {
         let group = self.group.as_deref().map(Group::record);
         let first = if self.first > Seq(1) { self.first.0 } else { 0 };
-        LogRecord { created_ms: self.created_ms, group, timer_ms: self.timer_ms, first }
+        LogRecord {
+            created_ms: self.created_ms,
+            group,
+            timer_ms: self.timer_ms,
+            first,
+            indexed: self.index.record(),
+        }
     }
 
     /// Up to where somebody may see the log with this head: nowhere, if not as a member.

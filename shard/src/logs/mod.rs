@@ -24,6 +24,7 @@ mod retention;
 mod room;
 mod schedule;
 mod waits;
+mod words;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -38,6 +39,7 @@ pub(crate) use self::moving::Taken;
 use self::retention::Round;
 use self::schedule::Dispatching;
 use self::waits::{After, GetFor, ScanFor};
+use self::words::Words;
 use crate::by_slot::BySlot;
 use crate::cx::{Cx as AnyCx, Department};
 use crate::effects::Stage;
@@ -69,6 +71,7 @@ pub(crate) struct Logs {
     agenda: Agenda,
     dispatching: Dispatching,
     round: Round,
+    words: Words,
 }
 
 impl Department for Logs {
@@ -100,6 +103,7 @@ impl Logs {
             agenda: Agenda::new(),
             dispatching: Dispatching::default(),
             round: Round::default(),
+            words: Words::new(hashing),
         }
     }
 
@@ -168,6 +172,8 @@ impl Logs {
             LogOp::Look(looker) => self.look(cx, id, looker),
             LogOp::Act(acts) => self.act(cx, id, *acts),
             LogOp::Cut => self.cut(cx, id),
+            LogOp::Search(search) => self.search(cx, id, search),
+            LogOp::CleanWords(rows) => self.clean_words(cx, id, rows),
             LogOp::Due(due) => self.fall_due(cx, id, due),
             LogOp::Dispatched(dispatched) => self.dispatched(cx, *dispatched),
             LogOp::Devices(..)
@@ -187,6 +193,7 @@ impl Logs {
             LogOp::Acknowledge { origin, .. } | LogOp::Describe { origin, .. } => cx.refuse(origin, refusal),
             LogOp::About(origin, ..) | LogOp::DescribeMember(origin, ..) => cx.refuse(origin, refusal),
             LogOp::History(history) => cx.refuse(history.origin, refusal),
+            LogOp::Search(search) => words::found(cx, &search, Err(refusal)),
             LogOp::Pull(pull) => page_failed(cx, id, *pull, Unreadable::ForNow),
             LogOp::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
             // Nobody waits for these. The first are hints, or come again; the others are answers to a log that is not here.
@@ -199,6 +206,7 @@ impl Logs {
             | LogOp::Changed(_)
             | LogOp::Look(_)
             | LogOp::Due(_)
+            | LogOp::CleanWords(_)
             | LogOp::Cut
             | LogOp::Dispatched(..)
             | LogOp::DevicesChanged(..)
@@ -257,6 +265,7 @@ impl Logs {
     /// What is in memory of a log may not be what is in the store: it is read again, when no write of it is under way. What
     /// waits goes on then; messages that were being told from retries are `undone`.
     fn doubt(&mut self, cx: &mut Cx, id: LogId, undone: Undone) {
+        self.words.forget(id);
         let log = self.pinned(id);
         let mut newcomers = Vec::new();
         if log.held.doubt() {

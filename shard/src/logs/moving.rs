@@ -24,7 +24,8 @@ impl Logs {
     /// Takes up a slot that another core has let go.
     pub(crate) fn take_up(&mut self, cx: &mut Cx, Taken(slot, logs): Taken) {
         self.agenda.note(slot, cx.now_ms);
-        for (id, log) in logs {
+        for (id, mut log) in logs {
+            log.index.moved();
             self.remember_to_evict(id, log.born);
             if log.in_quiet {
                 self.quiet.insert((cx.now_ms + log.quiet_ms(cx.limits().mark_quiet_ms), id));

@@ -209,6 +209,7 @@ impl Logs {
         if removed + erased == 0 {
             return;
         }
+        let first_before = log.first;
         for entry in &cut.removed {
             remove(cx, log, entry);
         }
@@ -216,9 +217,9 @@ impl Logs {
             log.begin_at(last.seq.next());
             cx.put_lazily(log.slot, keys::log(id), &log.record());
         }
-        for entry in &cut.erased {
-            erase(cx, log, entry);
-        }
+        let words: Vec<_> = cut.erased.iter().map(|entry| erase(cx, log, entry)).collect();
+        self.look_at_words(cx, id, words.into_iter().flatten().max());
+        self.words_cut(cx, id, first_before);
         cx.gone(Gone::Removed, removed);
         cx.gone(Gone::Erased, erased);
         let seqs = cut.erased.iter().map(|entry| entry.seq).collect();

@@ -8,6 +8,7 @@ use tern_wire::ids::{Seq, UserId};
 
 use super::agenda::Look;
 use super::read::Reader;
+use super::words::WordsRead;
 use super::{Cx, Logs};
 use crate::entry::{Author, Entry};
 use crate::held::Load;
@@ -35,6 +36,10 @@ pub(crate) enum After {
     Cut(LogId, Seq, Vec<Seq>, bool),
     /// The mark that a pull needed was written: go on with it.
     Pull(LogId, Box<Pull>),
+    /// A piece of its full-text index was written, or cleaned; that it goes up to here goes with it.
+    Words(LogId, u64),
+    /// Something of it is due at this time, in ms since the Unix epoch.
+    Due(LogId, u64),
 }
 
 /// A device has got further in a log.
@@ -87,6 +92,8 @@ pub(crate) enum ScanFor {
     Oldest(LogId),
     /// The oldest entries of a log, to be cut off.
     Cut(LogId, Load),
+    /// For a log's full-text index, or in it.
+    Words((LogId, Load), WordsRead),
 }
 
 impl After {
@@ -100,6 +107,8 @@ impl After {
             | Self::Gathered(log, _)
             | Self::Ask(log, _)
             | Self::Erased(log, _)
+            | Self::Words(log, _)
+            | Self::Due(log, _)
             | Self::Cut(log, ..) => *log,
         }
     }
@@ -124,6 +133,8 @@ impl Logs {
             After::Gathered(log, acknowledged) => self.gathered(cx, log, acknowledged),
             After::Erased(log, seq) => self.erased(log, seq),
             After::Cut(log, first, erased, goes_on) => self.was_cut(cx, log, first, &erased, goes_on),
+            After::Due(log, at_ms) => self.agenda.note(Slot::of_log(log), at_ms),
+            After::Words(log, upto) => self.words_written(cx, log, upto),
             After::Marked(_) => {}
         }
         self.settled(cx, id);
@@ -148,7 +159,7 @@ impl Logs {
                 }
                 None
             }
-            After::Marked(_) | After::Erased(..) | After::Cut(..) => None,
+            After::Marked(_) | After::Erased(..) | After::Cut(..) | After::Words(..) | After::Due(..) => None,
             After::Ask(_, op) => Some(op),
             // A store that takes nothing must still be read.
             After::Pull(_, pull) => {
@@ -198,6 +209,7 @@ impl Logs {
             (ScanFor::AllDue(from), rows) => self.table_read(cx, from, rows),
             (ScanFor::Due(slot, look), rows) => self.due_read(cx, slot, look, rows),
             (ScanFor::Entries(reader), rows) => self.entries_read(cx, *reader, rows),
+            (ScanFor::Words(log, read), rows) => self.words_read(cx, log, read, rows),
         }
     }
 }

@@ -6,7 +6,7 @@ use tern_storage::LogId;
 use tern_wire::ids::{DeviceId, GroupId, Name, Phone, Seq, UserId};
 use tern_wire::request::{Doing, Link, Lookup, Pin, Refresh, Rename, Verify};
 
-use super::{Glance, Looker, Page, Sees, Send, Watermarks};
+use super::{Glance, Looker, Page, Search, Sees, Send, Watermarks};
 use crate::entry::{Author, Entry};
 use crate::network::Network;
 use crate::reply::{Asker, Origin, Place, Reply};
@@ -91,6 +91,10 @@ pub enum UserOp {
     LookUp(Origin, Lookup),
     /// A part of the user's logs, for a page of chats: those behind a log, so many.
     ListLogs(Origin, Option<LogId>, usize),
+    /// The same for a search in all of them, which counts as one.
+    SearchLogs(Origin, Option<LogId>, usize),
+    /// A search in one of the user's logs. It was asked for alone, so it counts.
+    Search(LogId, Box<Search>),
     /// The user's devices.
     ListDevices(Origin),
     /// Ends a device of the user: for the one that asks, the other.
@@ -193,6 +197,8 @@ impl UserOp {
             | Self::CreateGroup(_)
             | Self::LookUp(..)
             | Self::ListLogs(..)
+            | Self::SearchLogs(..)
+            | Self::Search(..)
             | Self::ListDevices(_)
             | Self::EndDevice(..)
             | Self::NewLink(..)
@@ -219,6 +225,8 @@ impl UserOp {
             | Self::CreateGroup(_)
             | Self::LookUp(..)
             | Self::ListLogs(..)
+            | Self::SearchLogs(..)
+            | Self::Search(..)
             | Self::ListDevices(_)
             | Self::EndDevice(..)
             | Self::NewLink(..)

@@ -9,7 +9,7 @@ use tern_wire::errors::{Farewell, Refusal};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 use tern_wire::request::Doing;
 
-use super::{Glancer, Shown, Subject, Unreadable, Watermarks};
+use super::{FoundPage, Glancer, Shown, Subject, Unreadable, Watermarks};
 use crate::asks::AskId;
 use crate::entry::{Author, Entry};
 use crate::limits::{LAG_LOGS_MAX, NOTICES_MISSED_MAX};
@@ -33,6 +33,8 @@ pub enum FrontOp {
     Inbox(AskId, Result<Box<InboxStep>, Unreadable>),
     /// Which logs a page of the list of chats is of; `Err`: why there is none.
     Logs(AskId, Result<LogsPage, Refusal>),
+    /// What was found in a log; `Err`: why nothing was looked for.
+    Found(AskId, Result<Box<FoundPage>, Refusal>),
     /// What a [`Pull`](super::Pull) gave.
     Page(AskId, Box<Page>),
     /// What a look at a chat for the list of chats gave.
@@ -120,6 +122,7 @@ impl Missed {
             | FrontOp::MayGo(_)
             | FrontOp::Inbox(..)
             | FrontOp::Logs(..)
+            | FrontOp::Found(..)
             | FrontOp::Page(..)
             | FrontOp::Glance(_) => unreachable!("these are answers, and who has asked does not go"),
         }

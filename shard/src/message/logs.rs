@@ -1,12 +1,16 @@
 //! What the owners of logs are asked and told.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use tern_storage::Epoch;
+use tern_proto::v1;
+use tern_search::Query;
+use tern_storage::{Epoch, LogId};
 use tern_wire::errors::Refusal;
 use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
 use tern_wire::message::Envelope;
-use tern_wire::request::Doing;
+use tern_wire::request::{Doing, FoundUpTo};
 
 use super::{Looker, Unreadable, Watermarks};
 use crate::entry::{Author, Entry};
@@ -28,6 +32,8 @@ pub enum LogOp {
     },
     /// Read a page of history.
     History(ReadHistory),
+    /// Find messages by words.
+    Search(Box<Search>),
     /// Read what a device lacks.
     Pull(Box<Pull>),
     /// Show the log at a glance.
@@ -51,6 +57,8 @@ pub enum LogOp {
     Act(Box<Acts>),
     /// Something of entries is due, each since a time in ms since the Unix epoch. It is told again for as long as it is not done.
     Due(Vec<(u64, Seq)>),
+    /// Take the words of entries that are gone out of the index, each due since a time. It is told again for as long as it is not done.
+    CleanWords(Vec<(u64, Seq)>),
     /// Cut off what is kept no longer. It is told again in the next round of the job.
     Cut,
     /// In a private log: what has become of a message that one of its entries says was to be sent: its place and time.
@@ -82,6 +90,7 @@ impl LogOp {
             Self::Send(_)
             | Self::Acknowledge { .. }
             | Self::History(_)
+            | Self::Search(_)
             | Self::Pull(_)
             | Self::Glance(_)
             | Self::Describe { .. }
@@ -91,6 +100,7 @@ impl LogOp {
             | Self::Changed(_)
             | Self::Look(_)
             | Self::Due(_)
+            | Self::CleanWords(_)
             | Self::Cut
             | Self::Dispatched(..)
             | Self::DevicesChanged(..)
@@ -106,6 +116,7 @@ impl LogOp {
     pub(crate) fn shows(&self) -> bool {
         match self {
             Self::History(_)
+            | Self::Search(_)
             | Self::Pull(_)
             | Self::Glance(_)
             | Self::About(..)
@@ -118,6 +129,7 @@ impl LogOp {
             | Self::Look(_)
             | Self::Act(_)
             | Self::Due(_)
+            | Self::CleanWords(_)
             | Self::Cut
             | Self::Dispatched(..)
             | Self::Permit(..)
@@ -249,6 +261,40 @@ pub struct Permits {
     pub(crate) guests: bool,
     /// It waits for one of these.
     pub(crate) waits_for_guests: bool,
+}
+
+/// A wish for a page of what is found in a log.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// Who waits for it.
+    pub origin: Origin,
+    /// For whom.
+    pub reader: UserId,
+    /// What.
+    pub query: Arc<Query>,
+    /// Behind what was found before.
+    pub after: Option<FoundUpTo>,
+    /// What is older is not wanted, in ms since the Unix epoch.
+    pub floor_ms: u64,
+    /// How many, at most.
+    pub limit: usize,
+}
+
+/// What was found in a log.
+pub struct FoundPage {
+    /// In which.
+    pub log: LogId,
+    /// The newest first.
+    pub hits: Vec<(FoundUpTo, v1::Hit)>,
+    /// Up to here all is given, and there may be more behind; `None`: there is not.
+    pub goes_on: Option<FoundUpTo>,
+}
+
+/// Shows no content.
+impl std::fmt::Debug for FoundPage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FoundPage {{ {:?}, {} hits }}", self.log, self.hits.len())
+    }
 }
 
 /// A wish for a page of history.

@@ -17,7 +17,8 @@ pub use self::accounts::{
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
 pub use self::logs::{
-    Acts, Claim, Dispatched, Glancer, LogOp, Permits, Pull, ReadHistory, Send, Terms, TermsTold, Want,
+    Acts, Claim, Dispatched, FoundPage, Glancer, LogOp, Permits, Pull, ReadHistory, Search, Send, Terms,
+    TermsTold, Want,
 };
 pub use self::volatile::{Looker, Sees, Subject, VolatileOp, Whereabouts};
 use crate::network::Network;

@@ -10,8 +10,10 @@ use std::rc::Rc;
 
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame, server_frame};
+use tern_search::Query;
 use tern_storage::records::{MemberRecord, MembersRecord};
 use tern_storage::{Batch, CommitId, LogId, Op, keys};
+use tern_wire::message::text_of;
 
 use crate::books::Books;
 use crate::model::Stay;
@@ -192,6 +194,8 @@ struct Asked {
     chat: u64,
     /// The token that is to be exchanged.
     token: Option<String>,
+    /// What is searched for.
+    query: Option<Query>,
 }
 
 /// A refresh token that comes or goes.
@@ -238,9 +242,10 @@ impl Talk {
             }
         }
         let asked = match request {
-            R::Send(send) => Asked { chat: send.chat, token: None },
-            R::History(history) => Asked { chat: history.chat, token: None },
-            R::Refresh(refresh) => Asked { chat: 0, token: Some(refresh.refresh_token) },
+            R::Send(send) => Asked { chat: send.chat, ..Asked::default() },
+            R::History(history) => Asked { chat: history.chat, ..Asked::default() },
+            R::Search(search) => Asked { query: Query::parse(&search.query).ok(), ..Asked::default() },
+            R::Refresh(refresh) => Asked { token: Some(refresh.refresh_token), ..Asked::default() },
             _ => Asked::default(),
         };
         let token = asked.token.clone().map(Token::Presented);
@@ -259,11 +264,14 @@ impl Talk {
                 Some(self.asked.remove(&id).ok_or_else(|| format!("{id} is answered, and nobody asks it"))?)
             }
         };
-        let Asked { chat, token: parent } = asked.unwrap_or_default();
+        let Asked { chat, token: parent, query } = asked.unwrap_or_default();
         if let Some(M::Session(session)) = &frame.message {
             let v1::Session { user_id: user, device_id: device, refresh_token, .. } = session;
             let token = refresh_token.clone();
             return Ok(Some(Token::Issued { user: *user, device: *device, token, parent }));
+        }
+        if let Some(M::Found(found)) = &frame.message {
+            self.finds(query.as_ref(), found, proven)?;
         }
         self.tells_truth(chat, &frame.message, proven)?;
         Ok(None)
@@ -310,6 +318,22 @@ impl Talk {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// What is found is there to be seen, and says what was searched for.
+    fn finds(&self, query: Option<&Query>, found: &v1::Found, proven: &Proven) -> Result<(), String> {
+        for v1::Hit { message, edit } in &found.hits {
+            let message = message.as_ref().ok_or("a hit is no message")?;
+            let says = edit.as_ref().unwrap_or(message);
+            self.shows(message.chat, message.seq, proven)?;
+            self.shows(message.chat, says.seq, proven)?;
+            let text = text_of(message.kind, &says.body).unwrap_or_default();
+            let is_found = query.is_some_and(|query| query.matches(&text)) && !message.erased && !says.erased;
+            if !is_found || edit.as_ref().is_some_and(|edit| edit.about != message.seq) {
+                return Err(format!("{} of {} is found, and does not say so", message.seq, message.chat));
+            }
+        }
+        Ok(())
     }
 
     fn shows(&self, chat: u64, seq: u64, proven: &Proven) -> Result<(), String> {

@@ -74,10 +74,16 @@ impl World {
             ..90 => Some((Work::Send, self.message(at, chat))),
             90..120 => self.about_a_message(at, chat),
             120..150 => self.reading(at, chat),
-            150..160 => {
+            150..159 => {
                 let (from, forwards) = (self.life.below(30), self.life.below(2) == 0);
                 let limit = self.life.below(20) as u32;
                 Some((Work::History, Ask::History(v1::History { chat, from, forwards, limit })))
+            }
+            159 => {
+                let query = if self.life.below(2) == 0 { "xx".to_owned() } else { self.said.to_string() };
+                let chat = if self.life.below(2) == 0 { 0 } else { chat };
+                let search = v1::Search { query, chat, limit: self.life.below(9) as u32, after: None };
+                request(Work::History, client_frame::Request::Search(search))
             }
             160..170 => {
                 let known =

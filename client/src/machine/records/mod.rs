@@ -15,7 +15,7 @@ mod tests;
 mod texts;
 
 pub(crate) use outbox::Enqueued;
-pub(crate) use texts::{end, index_all, search, text_of};
+pub(crate) use texts::{end, index_all, search};
 
 use super::rows::{Account, DeviceRow};
 use super::tables::{Change, Tables};

@@ -7,10 +7,9 @@
 
 use std::collections::BTreeSet;
 
-use prost::Message as _;
 use tern_proto::v1;
 use tern_search::{Query, Term, terms};
-use tern_wire::message::is_message;
+use tern_wire::message::{is_message, text_of};
 
 use super::Records;
 use crate::error::Error;
@@ -22,18 +21,6 @@ const PLACES_FIRST: u32 = 64;
 
 /// Entries that are read at once.
 const ENTRIES_AT_ONCE: u32 = 256;
-
-/// What a body says in words that a search finds, if it is of a kind that does and no other than that. Encrypted ones say nothing.
-pub(crate) fn text_of(kind: i32, body: &[u8]) -> Option<String> {
-    match v1::Kind::try_from(kind).ok()? {
-        v1::Kind::Text => str::from_utf8(body).ok().map(str::to_owned),
-        v1::Kind::Media => Some(v1::Media::decode(body).ok()?.caption),
-        v1::Kind::Location => Some(v1::Location::decode(body).ok()?.name),
-        v1::Kind::Contact => Some(v1::ContactCard::decode(body).ok()?.name),
-        v1::Kind::Poll => Some(v1::Poll::decode(body).ok()?.question),
-        _ => None,
-    }
-}
 
 /// The message at a place as it reads now; `None` if none is there.
 fn standing<S: Tables>(tables: &S, chat: u64, seq: u64) -> Result<Option<EntryRow>, Error> {

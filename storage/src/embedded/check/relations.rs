@@ -95,6 +95,8 @@ impl Relations {
                 Some(())
             }
             'i' => keys::log_of(key).map(drop),
+            // What its pages say of words, who searches sees.
+            'f' => keys::run_of_words(key).map(drop),
             'a' => {
                 ChatSettingsRecord::decode(value).ok()?;
                 keys::log_of(key).map(drop)

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use tern_search::Query;
+use tern_wire::message::text_of;
 
 use super::*;
-use crate::machine::records::{search, text_of};
+use crate::machine::records::search;
 use crate::machine::tables::Moment;
 
 #[path = "../../../../../search/examples/corpus/mod.rs"]
