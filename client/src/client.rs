@@ -110,6 +110,8 @@ pub struct Client {
     delays: Delays,
     /// Held while a page of chats is asked for.
     pub(crate) listing: Arc<tokio::sync::Mutex<()>>,
+    /// The same for a search.
+    pub(crate) searching: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Client {
@@ -130,7 +132,10 @@ impl Client {
         let telling = Telling { events: sender, status: status_sender, delays: delays.clone() };
         let driver = Driver::new((server, tls), machine, called, (telling, shared.clone()));
         tokio::spawn(driver.run());
-        Ok((Self { account, calls, status, delays, listing: Arc::default() }, Events::new(events, shared)))
+        Ok((
+            Self { account, calls, status, delays, listing: Arc::default(), searching: Arc::default() },
+            Events::new(events, shared),
+        ))
     }
 
     /// This device's session.

@@ -60,7 +60,7 @@ pub use people::{Audience, Contact, Privacy};
 pub use presence::Doing;
 pub use private::{ChatSettings, Dispatched, FOR_EVER_MS, Hidden, Notify, Private, Scheduled};
 pub use registrar::{CodeSent, Registrar};
-pub use search::Found;
+pub use search::{Found, FoundOnServer};
 pub use store::{Account, Person};
 pub use tern_wire::errors::Reason;
 pub use tern_wire::group::{Change as GroupChange, Made as GroupMade, Role, Settings as GroupSettings, Who};

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use tern_proto::v1::{self, client_frame, server_frame};
 use tern_search::{BadQuery, Query};
 use tern_wire::message::text_of;
 
+use crate::account::WRONG_KIND;
 use crate::client::Client;
 use crate::driver::now_ms;
 use crate::error::Error;
 use crate::machine::search;
-use crate::machine::tables::Moment;
+use crate::machine::tables::{Moment, Tables};
 use crate::message::Message;
 use crate::store::Store;
 
@@ -25,6 +27,15 @@ pub struct Found {
     pub messages: Vec<Message>,
     /// There are more, before the last of these.
     pub more: bool,
+}
+
+/// A page of messages that only the server has.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FoundOnServer {
+    /// As they read now, the newest first. A page may have none, and others behind it.
+    pub messages: Vec<Message>,
+    /// From where the next page goes on: time in ms since the Unix epoch, chat, seq. `None`: this is the last one.
+    pub next: Option<(u64, u64, u64)>,
 }
 
 impl From<BadQuery> for Error {
@@ -57,9 +68,57 @@ impl Client {
         let query = Query::parse(query)?;
         self.local(move |store| store.search(&query, chat, before, limit, now_ms())).await
     }
+
+    /// Finds messages that the server has and this profile has not: what was said before this device was added, or in a group of which
+    /// it reads back. By the same words as [`Client::search_kept`], and without what is hidden for oneself; a page of at most `limit`
+    /// (0: as many as the server gives) from `after` on. What only devices can read the server does not find. A server that does not
+    /// search refuses: `UNIMPLEMENTED`.
+    pub async fn search_server(
+        &self,
+        query: &str,
+        chat: Option<u64>,
+        after: Option<(u64, u64, u64)>,
+        limit: u32,
+    ) -> Result<FoundOnServer, Error> {
+        Query::parse(query)?;
+        let after = after.map(|(time_ms, chat, seq)| v1::FoundUpTo { time_ms, chat, seq });
+        let search = v1::Search { query: query.to_owned(), chat: chat.unwrap_or_default(), after, limit };
+        // The server has one of a connection under way at a time.
+        let turn = self.searching.lock().await;
+        let asked = self.ask(client_frame::Request::Search(search)).await?;
+        drop(turn);
+        let server_frame::Message::Found(v1::Found { hits, next }) = asked else { return Err(WRONG_KIND) };
+        let me = self.account().user_id;
+        let found: Vec<Message> = hits.into_iter().filter_map(|hit| message_of(hit, me)).collect();
+        let messages = self.local(move |store| store.without_kept(found)).await?;
+        let next = next.map(|v1::FoundUpTo { time_ms, chat, seq }| (time_ms, chat, seq));
+        Ok(FoundOnServer { messages, next })
+    }
+}
+
+/// A message that was found, as it reads now.
+fn message_of(hit: v1::Hit, me: u64) -> Option<Message> {
+    let entry = hit.message?;
+    let mut message = Message::of_page(entry.chat, entry, me);
+    if let Some(edit) = hit.edit {
+        (message.body, message.edited_by) = (edit.body.into(), edit.seq);
+    }
+    Some(message)
 }
 
 impl Store {
+    /// Those that the profile does not have, and that are not hidden for oneself.
+    fn without_kept(&self, found: Vec<Message>) -> Result<Vec<Message>, Error> {
+        let mut messages = Vec::with_capacity(found.len());
+        for message in found {
+            let is_kept = Tables::entry(self, message.chat, message.seq)?.is_some();
+            if !is_kept && !self.hidden(message.chat)?.has(message.seq) {
+                messages.push(message);
+            }
+        }
+        Ok(messages)
+    }
+
     fn search(
         &self,
         query: &Query,

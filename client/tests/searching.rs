@@ -6,7 +6,7 @@ mod profiles;
 use live::{join, messages, until};
 use profiles::Profile;
 use serde_json::json;
-use tern_client::{Client, Event, Events, Kind, NewGroup, Private};
+use tern_client::{Client, Event, Events, Kind, NewGroup, Options, Private, Registrar, State, Trust};
 use tern_testkit::Ternd;
 
 const ANN: &str = "+15550001";
@@ -154,4 +154,41 @@ fn a_profile_is_searched_without_a_server_and_nothing_is_left_of_what_was_delete
     assert!(shown.trim_end().ends_with(&format!("{ANN}  {ANN}: a xylophone and more")), "{shown}");
     let shown = String::from_utf8(bob.run(&["search", "zeppelin"]).stdout).expect("text");
     assert!(shown.starts_with("nothing"), "{shown}");
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_device_came_is_found_on_the_server() {
+    let server = Ternd::start(2);
+    let (ann, _ann_events) = join(&server, ANN, "Ann").await;
+    let (bob, mut events) = join(&server, BOB, "Bob").await;
+    let (me, to_bob) = (ann.account().user_id, ann.lookup_phone(BOB).await.expect("found").user_id);
+    for number in 0..10 {
+        ann.send(to_bob, format!("an old letter {number}")).await.expect("sent");
+    }
+    says(&mut events, "an old letter 9").await;
+    let nothing = bob.search_server("letter", None, None, 0).await.expect("searched");
+    assert_eq!(nothing.messages, [], "all of it is here");
+    assert_eq!(nothing.next, None);
+    // A device that has received nothing of it.
+    let options =
+        Options::new(server.address().to_string(), Trust::CaFile(server.ca_file()), State::memory());
+    let options = Options { receive: false, ..options };
+    let mut registrar = Registrar::connect(&options).await.expect("connected");
+    registrar.register(BOB).await.expect("a code is sent");
+    registrar.verify(BOB, &server.code_of(BOB), "Bob", "tablet").await.expect("verified");
+    registrar.close().await;
+    let (later, _later_events) = Client::start(options).await.expect("registered");
+    let (mut texts, mut after) = (Vec::new(), None);
+    loop {
+        let page = later.search_server("letter", Some(me), after, 4).await.expect("searched");
+        texts.extend(page.messages.iter().map(|message| message.text().expect("it says something")));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<_> = (0..10).rev().map(|number| format!("an old letter {number}")).collect();
+    assert_eq!(texts, expected);
+    let refused = later.search_server("a", None, None, 10).await.expect_err("it is too short");
+    assert!(refused.to_string().contains("2 letters or digits"), "{refused}");
 }

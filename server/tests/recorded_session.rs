@@ -183,6 +183,8 @@ fn record() -> String {
     let history = v1::History { chat, from: 0, forwards: false, limit: 10 };
     assert!(matches!(ann.ask(script, Request::History(history)), Message::HistoryPage(_)));
     assert!(matches!(ann.ask(script, Request::Chats(v1::Chats::default())), Message::ChatsPage(_)));
+    let search = v1::Search { query: "meet".to_owned(), chat, after: None, limit: 1 };
+    assert!(matches!(ann.ask(script, Request::Search(search)), Message::Found(_)));
     assert!(matches!(ann.ask(script, Request::Ping(v1::Ping {})), Message::Pong(_)));
     // Bob makes a group, and says something in it before Ann comes: she is told where it begins, and asks what it is.
     let made = v1::GroupMade { name: "Noon".to_owned(), ..v1::GroupMade::default() };

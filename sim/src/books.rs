@@ -235,6 +235,30 @@ impl Books {
         Ok(Some(books))
     }
 
+    /// What is due: something of an entry, or that its words are to be taken out of the index.
+    fn due_row(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let (at_ms, log, seq) = keys::due_of(key)?;
+        let log = self.logs.entry(log).or_default();
+        if value.is_empty() {
+            log.due.insert((at_ms, seq));
+        } else {
+            log.leaving.insert(seq);
+        }
+        Some(())
+    }
+
+    /// A page of a full-text index, under its own run; or that a run has none.
+    fn words_row(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let (log, run) = keys::run_of_words(key)?;
+        if value.is_empty() {
+            return Some(());
+        }
+        let page = Page::decode(value).ok()?;
+        (page.run().first() == run.0 && page.run().count() == u64::from(run.1)).then_some(())?;
+        self.logs.entry(log).or_default().pages.push(page);
+        Some(())
+    }
+
     fn row(&mut self, table: u8, key: &[u8], value: &[u8], kept: &Kept) -> Option<()> {
         let number = |at: usize| Some(u64::from_be_bytes(*key.get(at..)?.first_chunk()?));
         let device = |at: usize| Some(u32::from_be_bytes(*key.get(at..)?.first_chunk()?));
@@ -271,24 +295,8 @@ impl Books {
                 let client = (number(behind)?, device(behind + 8)?, number(behind + 12)?);
                 self.logs.entry(log()?).or_default().clients.insert(client, record.seq);
             }
-            b't' => {
-                let (at_ms, log, seq) = keys::due_of(key)?;
-                let log = self.logs.entry(log).or_default();
-                // What it says is that words are to be taken out of the index, or nothing.
-                if value.is_empty() {
-                    log.due.insert((at_ms, seq));
-                } else {
-                    log.leaving.insert(seq);
-                }
-            }
-            b'f' => {
-                let (log, run) = keys::run_of_words(key)?;
-                if !value.is_empty() {
-                    let page = Page::decode(value).ok()?;
-                    (page.run().first() == run.0 && page.run().count() == u64::from(run.1)).then_some(())?;
-                    self.logs.entry(log).or_default().pages.push(page);
-                }
-            }
+            b't' => self.due_row(key, value)?,
+            b'f' => self.words_row(key, value)?,
             b'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().memberships.insert(number(PREFIX)?);
             }

@@ -17,7 +17,9 @@ use super::waits::logs_of;
 use super::{Accounts, Cx, ScanFor, has_room};
 use crate::circle::{Concern, Verdict};
 use crate::entry::peer_of;
-use crate::message::{FrontOp, Glance, LogOp, LogsPage, Notice, PhoneOp, Search, Shown, Unreadable, UserOp};
+use crate::message::{
+    FrontOp, Glance, LogOp, LogsPage, Notice, PhoneOp, Search, Shown, Unreadable, UserOp, found,
+};
 use crate::reply::{Origin, Reply};
 
 const LIST_UNREADABLE: Refusal =
@@ -68,10 +70,7 @@ impl Accounts {
     pub(super) fn search(&mut self, cx: &mut Cx, user: UserId, log: LogId, search: Box<Search>) {
         match self.budgets.search(user, cx.now_ms) {
             Ok(()) => cx.tell_log(log, LogOp::Search(search)),
-            Err(refusal) => {
-                let Origin { place, ask } = search.origin;
-                cx.tell_front(place, FrontOp::Found(ask, Err(refusal)));
-            }
+            Err(refusal) => found(cx, &search, Err(refusal)),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::entry::Author;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
 use crate::message::{
-    FrontOp, InboxAsk, LogOp, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp,
+    FrontOp, InboxAsk, LogOp, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp, found,
 };
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Origin;
@@ -105,22 +105,12 @@ impl Accounts {
             UserOp::PeerActs(peer, doing) => self.peer_acts_if_here(cx, id, peer, doing),
             UserOp::Leave(origin, device) => self.leave(cx, id, origin, device),
             UserOp::Unwatch(log) => self.unwatch(id, log),
-            UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
-            UserOp::ListLogs(origin, after, rows) => {
-                let may = self.budgets.look_up(id, cx.now_ms);
-                self.list_logs(cx, id, origin, may, (after, rows));
-            }
-            UserOp::SearchLogs(origin, after, rows) => {
-                let may = self.budgets.search(id, cx.now_ms);
-                self.list_logs(cx, id, origin, may, (after, rows));
-            }
-            UserOp::Search(log, search) => self.search(cx, id, log, search),
-            UserOp::MayWriteToStranger(log, ask) => {
-                permit(cx, log, ask, self.budgets.write_to_stranger(id, cx.now_ms));
-            }
-            UserOp::MayMakeGroup(log, ask) => {
-                permit(cx, log, ask, self.budgets.make_group(id, cx.now_ms));
-            }
+            UserOp::LookUp(..)
+            | UserOp::ListLogs(..)
+            | UserOp::SearchLogs(..)
+            | UserOp::Search(..)
+            | UserOp::MayWriteToStranger(..)
+            | UserOp::MayMakeGroup(..) => self.told_within_limits(cx, id, op),
             UserOp::Reserve(ask) => self.reserve(cx, id, ask),
             UserOp::Released(log) => self.released(id, log),
             UserOp::PeerChanged(log) => self.peer_changed(cx, id, log),
@@ -238,6 +228,29 @@ impl Accounts {
         }
     }
 
+    /// What an account may do so often alone.
+    fn told_within_limits(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
+        match op {
+            UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
+            UserOp::ListLogs(origin, after, rows) => {
+                let may = self.budgets.look_up(id, cx.now_ms);
+                self.list_logs(cx, id, origin, may, (after, rows));
+            }
+            UserOp::SearchLogs(origin, after, rows) => {
+                let may = self.budgets.search(id, cx.now_ms);
+                self.list_logs(cx, id, origin, may, (after, rows));
+            }
+            UserOp::Search(log, search) => self.search(cx, id, log, search),
+            UserOp::MayWriteToStranger(log, ask) => {
+                permit(cx, log, ask, self.budgets.write_to_stranger(id, cx.now_ms));
+            }
+            UserOp::MayMakeGroup(log, ask) => {
+                permit(cx, log, ask, self.budgets.make_group(id, cx.now_ms));
+            }
+            _ => unreachable!("nothing else is limited so"),
+        }
+    }
+
     /// Something can't be done for now: whoever waits is told.
     pub(crate) fn refuse_user(cx: &mut Cx, id: UserId, op: UserOp, refusal: Refusal) {
         match op {
@@ -245,9 +258,7 @@ impl Accounts {
                 let Origin { place, ask } = attach.origin;
                 cx.tell_front(place, FrontOp::NotAttached(ask, refusal));
             }
-            UserOp::Inbox(InboxAsk { origin: Origin { place, ask }, .. }) => {
-                cx.tell_front(place, FrontOp::Inbox(ask, Err(Unreadable::ForNow)));
-            }
+            UserOp::Inbox(ask) => tell_unreadable(cx, &ask),
             UserOp::Send(_, send) | UserOp::CreateGroup(send) => cx.refuse(send.asker, refusal),
             UserOp::Refresh(origin, ..)
             | UserOp::LookUp(origin, _)
@@ -259,10 +270,7 @@ impl Accounts {
             | UserOp::Rename(origin, ..)
             | UserOp::SetPin(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
-            UserOp::Search(_, search) => {
-                let Origin { place, ask } = search.origin;
-                cx.tell_front(place, FrontOp::Found(ask, Err(refusal)));
-            }
+            UserOp::Search(_, search) => found(cx, &search, Err(refusal)),
             UserOp::ListLogs(origin, ..) | UserOp::SearchLogs(origin, ..) => {
                 cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));
             }
@@ -519,4 +527,10 @@ impl Accounts {
 fn damaged(cx: &mut Cx, id: UserId) -> Unreadable {
     cx.damaged("an account", &keys::user(id.get()));
     Unreadable::Damaged
+}
+
+/// The inbox of a device can't be read now.
+fn tell_unreadable(cx: &mut Cx, asked: &InboxAsk) {
+    let Origin { place, ask } = asked.origin;
+    cx.tell_front(place, FrontOp::Inbox(ask, Err(Unreadable::ForNow)));
 }

@@ -265,14 +265,7 @@ impl Logs {
         if let LogId::Private(_) = id {
             write_private(cx, log, &entry);
         }
-        let mut words = Vec::new();
-        for rewritten in rewritten {
-            rewrite(cx, log, &rewritten);
-            if rewritten.is_erased() {
-                words.push(log.words_gone(cx, id, rewritten.seq));
-            }
-            log.rewritten.push((seq, Arc::new(rewritten)));
-        }
+        let words = rewritten.into_iter().filter_map(|rewritten| rewrite(cx, log, rewritten, seq)).max();
         if let Some(due_ms) = due_ms(&entry) {
             cx.put_bytes(log.slot, keys::due(due_ms, id, seq.0), &[]);
         }
@@ -299,7 +292,7 @@ impl Logs {
         if is(Mutation::PushEarly) {
             tell_members(cx, log, &entry);
         }
-        self.look_at_words(cx, id, words.into_iter().flatten().max());
+        self.look_at_words(cx, id, words);
         if matches!(id, LogId::Group(_)) {
             self.gather(cx, id, false);
         }
@@ -513,12 +506,17 @@ fn says_of_others(entry: &Entry) -> bool {
     matches!(entry.log, LogId::Private(_)) && says(&entry.body)
 }
 
-/// Writes what a later entry has made of one. Nothing is left of what was erased.
-fn rewrite(cx: &mut Cx, log: &Log, entry: &Entry) {
+/// Writes what a later entry has made of one. Nothing is left of what was erased; gives when its words are to be taken out of the index,
+/// if it leaves any there.
+fn rewrite(cx: &mut Cx, log: &mut Log, entry: Entry, by: Seq) -> Option<u64> {
     cx.put(log.slot, keys::entry(entry.log, entry.seq.0), &entry.to_record());
+    let mut words = None;
     if entry.is_erased() {
-        write_number(cx, log, entry);
+        write_number(cx, log, &entry);
+        words = log.words_gone(cx, entry.log, entry.seq);
     }
+    log.rewritten.push((by, Arc::new(entry)));
+    words
 }
 
 /// Writes under which number of its device an entry stands.

@@ -47,7 +47,7 @@ use crate::entry::members_of;
 use crate::held::{Admitted, Doubt, Load, Loads};
 use crate::limits::LOG_WAITING_MAX;
 use crate::maps::Hashing;
-use crate::message::{FrontOp, Glance, Glancer, LogOp, Page, Pull, Unreadable, UserOp};
+use crate::message::{FrontOp, Glance, Glancer, LogOp, Page, Pull, Unreadable, UserOp, found};
 use crate::mutations::{Mutation, is};
 use crate::reply::Undone;
 use crate::slots::CoreId;
@@ -193,7 +193,7 @@ impl Logs {
             LogOp::Acknowledge { origin, .. } | LogOp::Describe { origin, .. } => cx.refuse(origin, refusal),
             LogOp::About(origin, ..) | LogOp::DescribeMember(origin, ..) => cx.refuse(origin, refusal),
             LogOp::History(history) => cx.refuse(history.origin, refusal),
-            LogOp::Search(search) => words::found(cx, &search, Err(refusal)),
+            LogOp::Search(search) => found(cx, &search, Err(refusal)),
             LogOp::Pull(pull) => page_failed(cx, id, *pull, Unreadable::ForNow),
             LogOp::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
             // Nobody waits for these. The first are hints, or come again; the others are answers to a log that is not here.

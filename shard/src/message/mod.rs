@@ -9,6 +9,7 @@ mod logs;
 mod volatile;
 
 use tern_storage::{LogId, Slot};
+use tern_wire::errors::Refusal;
 use tern_wire::ids::{Phone, UserId};
 
 pub use self::accounts::{
@@ -21,6 +22,7 @@ pub use self::logs::{
     TermsTold, Want,
 };
 pub use self::volatile::{Looker, Sees, Subject, VolatileOp, Whereabouts};
+use crate::cx::{Cx, Department};
 use crate::network::Network;
 use crate::reply::ConnId;
 use crate::slots::CoreId;
@@ -159,4 +161,9 @@ impl Watermarks {
     pub fn max(self, other: Self) -> Self {
         Self { delivered: self.delivered.max(other.delivered), read: self.read.max(other.read) }
     }
+}
+
+/// Answers whoever searches in a log.
+pub(crate) fn found<D: Department>(cx: &mut Cx<'_, D>, asked: &Search, page: Result<FoundPage, Refusal>) {
+    cx.tell_front(asked.origin.place, FrontOp::Found(asked.origin.ask, page.map(Box::new)));
 }

@@ -79,12 +79,7 @@ impl World {
                 let limit = self.life.below(20) as u32;
                 Some((Work::History, Ask::History(v1::History { chat, from, forwards, limit })))
             }
-            159 => {
-                let query = if self.life.below(2) == 0 { "xx".to_owned() } else { self.said.to_string() };
-                let chat = if self.life.below(2) == 0 { 0 } else { chat };
-                let search = v1::Search { query, chat, limit: self.life.below(9) as u32, after: None };
-                request(Work::History, client_frame::Request::Search(search))
-            }
+            159 => request(Work::History, client_frame::Request::Search(self.search(chat))),
             160..170 => {
                 let known =
                     (1..self.life.below(3)).map(|version| v1::KnownChat { id: chat, version }).collect();
@@ -277,6 +272,13 @@ impl World {
             self.devices[at].keyed = Some(ask.clone());
         }
         ask
+    }
+
+    /// What somebody searches for, in a chat or in all.
+    fn search(&mut self, chat: u64) -> v1::Search {
+        let query = if self.life.below(2) == 0 { "xx".to_owned() } else { self.said.to_string() };
+        let chat = if self.life.below(2) == 0 { 0 } else { chat };
+        v1::Search { query, chat, limit: self.life.below(9) as u32, after: None }
     }
 
     /// What is said of a new message: now and then it replies to something, or was forwarded.

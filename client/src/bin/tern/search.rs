@@ -30,16 +30,22 @@ pub struct Search {
     /// At most so many, the newest
     #[arg(long, short = 'n', default_value_t = FOUND_LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
+    /// Also what the server alone has: from before this device, say
+    #[arg(long)]
+    server: bool,
 }
 
 /// Prints what is found, also without a connection.
 pub async fn run(profile: &ProfileArgs, search: Search, json: bool) -> commands::Done {
-    let Search { query, within, limit } = search;
+    let Search { query, within, limit, server } = search;
     let mut params = within.map_or_else(Map::new, |who| who.params());
     params.insert("text".into(), query.join(" ").into());
     params.insert("limit".into(), limit.into());
     let mut asker = Asker::open(profile).await?;
-    let found = asker.call("search", params.into()).await;
+    let mut found = asker.call("search", params.clone().into()).await;
+    if server && let Ok(found) = &mut found {
+        find_on_server(&mut asker, params, found, limit as usize).await?;
+    }
     let names = match &found {
         Ok(found) if !json => names_of(&mut asker, items(found, "found")).await,
         _ => BTreeMap::new(),
@@ -47,6 +53,33 @@ pub async fn run(profile: &ProfileArgs, search: Search, json: bool) -> commands:
     asker.close(|event| say(&not_sent(event))).await;
     print_lines(&found?, json, |found| lines(found, &names));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds what the server alone has, behind what the profile has, up to so many in all.
+async fn find_on_server(
+    asker: &mut Asker,
+    mut params: Map<String, Value>,
+    found: &mut Value,
+    limit: usize,
+) -> Result<(), Failure> {
+    params.insert("server".into(), true.into());
+    while items(found, "found").len() < limit {
+        let page = asker.call("search", params.clone().into()).await?;
+        let room = limit - items(found, "found").len();
+        let more = items(&page, "found");
+        if more.len() > room {
+            found["more"] = true.into();
+        }
+        if let Some(all) = found["found"].as_array_mut() {
+            all.extend(more.iter().take(room).cloned());
+        }
+        if page["next"].is_null() {
+            return Ok(());
+        }
+        params.insert("after".into(), page["next"].clone());
+    }
+    found["more"] = true.into();
+    Ok(())
 }
 
 /// What the chats and senders of messages are called, as far as that is known.
@@ -89,14 +122,18 @@ pub struct SearchFor {
     text: String,
     chat: Option<u64>,
     phone: Option<String>,
-    before: Option<Before>,
+    before: Option<Moment>,
     limit: Option<u32>,
+    /// What the server alone has.
+    #[serde(default)]
+    server: bool,
+    after: Option<Moment>,
 }
 
-/// The moment of the last message of the page before.
+/// The moment of the last message of the page before; on the server, as it gave it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Before {
+struct Moment {
     time_ms: u64,
     chat: u64,
     seq: u64,
@@ -104,17 +141,28 @@ struct Before {
 
 impl Session {
     pub async fn search(&self, search: SearchFor) -> Result<Value, Failure> {
-        let SearchFor { text, chat, phone, before, limit } = search;
+        let SearchFor { text, chat, phone, before, limit, server, after } = search;
         let chat = match (chat, phone) {
             (None, None) => None,
             (chat, phone) => Some(self.number(chat, phone).await?),
         };
-        let before = before.map(|Before { time_ms, chat, seq }| (time_ms, chat, seq));
-        let found = self.client.search_kept(&text, chat, before, limit.unwrap_or(FOUND_LIMIT)).await;
-        let found = found.map_err(|error| match error {
+        let moment = |Moment { time_ms, chat, seq }| (time_ms, chat, seq);
+        let failed = |error| match error {
             Error::Config(why) => Failure::Params(why),
             error => error.into(),
-        })?;
+        };
+        let limit = limit.unwrap_or(FOUND_LIMIT);
+        if server {
+            let found =
+                self.client.search_server(&text, chat, after.map(moment), limit).await.map_err(failed)?;
+            let next = found
+                .next
+                .map(|(time_ms, chat, seq)| json!({ "time_ms": time_ms, "chat": chat, "seq": seq }));
+            return Ok(
+                json!({ "found": found.messages.iter().map(found_json).collect::<Vec<_>>(), "next": next }),
+            );
+        }
+        let found = self.client.search_kept(&text, chat, before.map(moment), limit).await.map_err(failed)?;
         Ok(json!({ "found": found.messages.iter().map(found_json).collect::<Vec<_>>(), "more": found.more }))
     }
 }

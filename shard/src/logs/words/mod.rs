@@ -21,7 +21,6 @@ use tern_wire::ids::Seq;
 
 use self::cleaning::Cleaning;
 use self::indexing::Indexing;
-pub(super) use self::searching::found;
 use self::searching::{Read as SearchRead, Searching};
 use super::log::Log;
 use super::{After, Cx, Logs};

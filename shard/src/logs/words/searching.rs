@@ -23,7 +23,7 @@ use crate::logs::group::UNKNOWN_GROUP;
 use crate::logs::load::entry_of;
 use crate::logs::log::Log;
 use crate::logs::{After, Cx, Logs, ScanFor, UNREADABLE};
-use crate::message::{FoundPage, FrontOp, LogOp, Search, Unreadable};
+use crate::message::{FoundPage, LogOp, Search, Unreadable, found};
 use crate::mutations::{Mutation, is};
 
 const KIND_EDIT: i32 = v1::Kind::Edit as i32;
@@ -544,9 +544,4 @@ fn time_of(log: &Log, id: LogId, ask: &Search, first: u64, head: u64) -> Option<
         }
     }
     Some((low, high.max(low)))
-}
-
-/// Answers whoever searches.
-pub(in crate::logs) fn found(cx: &mut Cx, ask: &Search, page: Result<FoundPage, tern_wire::errors::Refusal>) {
-    cx.tell_front(ask.origin.place, FrontOp::Found(ask.origin.ask, page.map(Box::new)));
 }
