@@ -39,15 +39,15 @@ tern_storage::mutations! {
     /// A retry is answered while something becomes of the log, without how far the others are.
     AnswerBesideChange => "shard/tests/in_flight.rs" 0..1;
     /// A new device is told what it lacks while marks of it are on their way into the store.
-    PullUnflushed => "sim/tests/fdb.rs" 9160..9180;
+    PullUnflushed => "sim/tests/fdb.rs" 10810..10830;
     /// A member who can't be read for now makes the log a damaged one.
-    TakeForDamage => "sim/tests/fdb.rs" 650..670;
+    TakeForDamage => "sim/tests/fdb.rs" 1970..1990;
     /// A new device is taken for one that has caught up though the store took no mark of what it was pushed.
     CatchUpUnmarked => "shard/tests/marks.rs" 0..1;
     /// A connection follows its user without waiting for what it was told.
     LeaveUnheard => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 1..300;
     /// What a connection was not told on its way to its user's core is forgotten.
-    ForgetMissed => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 1020..1040;
+    ForgetMissed => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 2870..2890;
     /// A page goes to the connection straight from the log's owner, beside what is pushed.
     PageAside => "shard/tests/owner_gone.rs" 1..60;
     /// Who was removed from a group hears one entry more.
@@ -59,7 +59,7 @@ tern_storage::mutations! {
     /// Whoever is in a chat may edit what others have said.
     EditByAnybody => "sim/tests/mutations.rs" 1..60;
     /// What was deleted for everyone can still be read from its edits.
-    KeepEdits => "sim/tests/mutations.rs" 1..60;
+    KeepEdits => "sim/tests/mutations.rs" 90..110;
     /// What is too old is removed though somebody has not received it.
     CutUnreceived => "sim/tests/mutations.rs" 1..60;
     /// What is due is never looked for.
@@ -67,9 +67,9 @@ tern_storage::mutations! {
     /// What is due in a slot that was handed over before its table came is forgotten.
     ForgetEarly => "shard/tests/moves.rs" 1..60;
     /// Nobody looks whether a message that was scheduled has been sent before.
-    DispatchAnew => "sim/tests/mutations.rs" 950..970;
+    DispatchAnew => "sim/tests/mutations.rs" 1250..1270;
     /// Whoever has an invitation comes by it, though it is over.
-    TakeOldInvitation => "sim/tests/mutations.rs" 1..60;
+    TakeOldInvitation => "sim/tests/mutations.rs" 145..165;
     /// How far the members of a group have got is told before it is durable.
     TellUndurable => "sim/tests/mutations.rs" 1..60;
     /// What of a group follows from entries that were not written with its members is not made again.

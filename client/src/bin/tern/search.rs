@@ -158,12 +158,12 @@ impl Session {
             let next = found
                 .next
                 .map(|(time_ms, chat, seq)| json!({ "time_ms": time_ms, "chat": chat, "seq": seq }));
-            return Ok(
-                json!({ "found": found.messages.iter().map(found_json).collect::<Vec<_>>(), "next": next }),
-            );
+            let messages: Vec<_> = found.messages.iter().map(found_json).collect();
+            return Ok(json!({ "found": messages, "more": found.next.is_some(), "next": next }));
         }
         let found = self.client.search_kept(&text, chat, before.map(moment), limit).await.map_err(failed)?;
-        Ok(json!({ "found": found.messages.iter().map(found_json).collect::<Vec<_>>(), "more": found.more }))
+        let messages: Vec<_> = found.messages.iter().map(found_json).collect();
+        Ok(json!({ "found": messages, "more": found.more, "next": null }))
     }
 }
 
