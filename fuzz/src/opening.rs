@@ -58,7 +58,11 @@ fn is_before_login(request: &Request) -> bool {
         Request::Login(_) | Request::Ping => true,
         Request::Hello(_) | Request::Lookup(_) | Request::Send(_) | Request::Acknowledge(_) => false,
         Request::Resume(_) | Request::History(_) | Request::Credit(_) => false,
-        Request::Chats(_) | Request::Devices | Request::EndDevice(_) | Request::NewLink => false,
+        Request::Chats(_)
+        | Request::Search(_)
+        | Request::Devices
+        | Request::EndDevice(_)
+        | Request::NewLink => false,
         Request::Link(_) => true,
         Request::RingDevice(_) | Request::Rename(_) | Request::SetPin(_) => false,
         Request::CreateGroup(_) | Request::AboutGroup(..) => false,

@@ -61,6 +61,9 @@ fn check(request: &Request) {
             assert!(resume.positions.iter().all(|position| position.chat.get() != 0));
         }
         Request::History(history) => assert_ne!(history.chat.get(), 0),
+        Request::Search(search) => {
+            assert!(!search.query.needed().is_empty() && search.chat != Some(ChatId::Private));
+        }
         Request::Chats(chats) => {
             assert!(chats.known.len() <= CHATS_MAX);
             assert!(chats.known.is_sorted_by(|(one, _), (next, _)| one < next));
