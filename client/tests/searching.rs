@@ -6,7 +6,7 @@ mod profiles;
 use live::{join, messages, until};
 use profiles::Profile;
 use serde_json::json;
-use tern_client::{Client, Event, Events, Kind, NewGroup, Options, Private, Registrar, State, Trust};
+use tern_client::{Client, Event, Events, Kind, NewGroup, Private};
 use tern_testkit::Ternd;
 
 const ANN: &str = "+15550001";
@@ -170,14 +170,7 @@ async fn what_was_said_before_a_device_came_is_found_on_the_server() {
     assert_eq!(nothing.messages, [], "all of it is here");
     assert_eq!(nothing.next, None);
     // A device that has received nothing of it.
-    let options =
-        Options::new(server.address().to_string(), Trust::CaFile(server.ca_file()), State::memory());
-    let options = Options { receive: false, ..options };
-    let mut registrar = Registrar::connect(&options).await.expect("connected");
-    registrar.register(BOB).await.expect("a code is sent");
-    registrar.verify(BOB, &server.code_of(BOB), "Bob", "tablet").await.expect("verified");
-    registrar.close().await;
-    let (later, _later_events) = Client::start(options).await.expect("registered");
+    let (later, _later_events) = live::register(&server, BOB, "Bob", false).await;
     let (mut texts, mut after) = (Vec::new(), None);
     loop {
         let page = later.search_server("letter", Some(me), after, 4).await.expect("searched");

@@ -324,12 +324,7 @@ fn live(seed: u64) {
 
 #[test]
 fn who_is_blocked_is_not_seen_and_learns_nothing() {
-    let seeds = std::env::var("TERN_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300);
-    let first = std::env::var("TERN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    for seed in first..first + seeds {
-        println!("TERN_SEED={seed} TERN_SEEDS=1 cargo test -p tern-shard --test blocking");
-        live(seed);
-    }
+    node::live_with_seeds("blocking", 300, live);
 }
 
 #[cfg(feature = "mutations")]

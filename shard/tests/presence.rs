@@ -379,12 +379,7 @@ fn live(seed: u64) {
 
 #[test]
 fn whoever_shows_somebody_knows_what_they_are_to_and_nothing_else() {
-    let seeds = std::env::var("TERN_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
-    let first = std::env::var("TERN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    for seed in first..first + seeds {
-        println!("TERN_SEED={seed} TERN_SEEDS=1 cargo test -p tern-shard --test presence");
-        live(seed);
-    }
+    node::live_with_seeds("presence", 200, live);
 }
 
 #[cfg(feature = "mutations")]

@@ -442,12 +442,7 @@ fn live(seed: u64) {
 
 #[test]
 fn what_may_be_seen_and_says_so_is_found_and_nothing_else() {
-    let seeds = std::env::var("TERN_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(150);
-    let first = std::env::var("TERN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    for seed in first..first + seeds {
-        println!("TERN_SEED={seed} TERN_SEEDS=1 cargo test -p tern-shard --test searching");
-        live(seed);
-    }
+    node::live_with_seeds("searching", 150, live);
 }
 
 #[cfg(feature = "mutations")]

@@ -117,6 +117,12 @@ impl KeyRange {
         Self { start: key.clone(), end: Key(end) }
     }
 
+    /// The part of it from just after one of its keys on.
+    fn behind(self, key: Option<&Key>) -> Self {
+        let start = key.map_or(self.start, |key| Self::of_key(key).end);
+        Self { start, end: self.end }
+    }
+
     /// Every key that begins with `prefix`, which is neither empty nor all 255.
     pub(crate) fn of_prefix(prefix: Key) -> Self {
         let mut end = prefix.0.clone();
@@ -345,12 +351,7 @@ pub fn due(at_ms: u64, log: LogId, seq: u64) -> Key {
 
 /// `t`: all of a slot's, the first due first; from just after one of them on.
 pub fn all_due(slot: Slot, after: Option<&Key>) -> KeyRange {
-    let mut range = KeyRange::of_prefix(key(b't', slot, &[]));
-    if let Some(after) = after {
-        range.start = after.clone();
-        range.start.0.push(0);
-    }
-    range
+    KeyRange::of_prefix(key(b't', slot, &[])).behind(after)
 }
 
 /// `t`: all of this slot's, and of those behind it.
@@ -378,12 +379,7 @@ pub fn words(log: LogId, (first, entries): (u64, u32), term: &[u8]) -> Key {
 
 /// `f`: all pages of a run; from just after one of them on.
 pub fn words_of_run(log: LogId, run: (u64, u32), after: Option<&Key>) -> KeyRange {
-    let mut range = KeyRange::of_prefix(words(log, run, &[]));
-    if let Some(after) = after {
-        range.start = after.clone();
-        range.start.0.push(0);
-    }
-    range
+    KeyRange::of_prefix(words(log, run, &[])).behind(after)
 }
 
 /// `f`: the pages of a run up to the one that has a term, which is the last of them.

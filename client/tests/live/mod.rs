@@ -13,15 +13,21 @@ const HANG: Duration = Duration::from_secs(60);
 
 /// Registers a phone, and waits until the device has caught up.
 pub async fn join(server: &Ternd, phone: &str, name: &str) -> (Client, Events) {
+    let (client, mut events) = register(server, phone, name, true).await;
+    caught_up(&mut events).await;
+    (client, events)
+}
+
+/// Registers a phone, for a device that receives what it lacks or nothing at all.
+pub async fn register(server: &Ternd, phone: &str, name: &str, receive: bool) -> (Client, Events) {
     let trust = Trust::CaFile(server.ca_file());
     let options = Options::new(server.address().to_string(), trust, State::memory());
+    let options = Options { receive, ..options };
     let mut registrar = Registrar::connect(&options).await.expect("connected");
     registrar.register(phone).await.expect("a code is sent");
     registrar.verify(phone, &server.code_of(phone), name, "test").await.expect("verified");
     registrar.close().await;
-    let (client, mut events) = Client::start(options).await.expect("registered");
-    caught_up(&mut events).await;
-    (client, events)
+    Client::start(options).await.expect("registered")
 }
 
 /// The next event. Those before are dealt with.

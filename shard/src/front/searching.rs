@@ -21,7 +21,7 @@ use crate::asks::AskId;
 use crate::entry::{Author, log_of};
 use crate::limits::{SEARCH_HITS_MAX, SEARCH_LOGS_AT_ONCE};
 use crate::maps::{Hashing, Map};
-use crate::message::{FoundPage, LogsPage};
+use crate::message::{FoundPage, LogsPage, bytes_of_hit};
 use crate::reply::{ConnId, Reply};
 
 const NOT_HERE: Refusal = Refusal::new(Reason::Unimplemented, "this server does not search");
@@ -120,8 +120,7 @@ impl Page {
             if self.upto.is_some_and(|upto| place > upto) {
                 break;
             }
-            let said = [&hit.message, &hit.edit].into_iter().flatten();
-            bytes += said.map(|entry| entry.body.len()).sum::<usize>();
+            bytes += bytes_of_hit(&hit);
             found.hits.push(hit);
             last = Some(place);
         }

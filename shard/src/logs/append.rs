@@ -321,11 +321,14 @@ impl Logs {
         }
         log.trim_tail(limits.0, limits.1);
         let (slot, is_group) = (log.slot, log.group.is_some());
+        let has_full_run = log.has_full_run(cx.limits().search_run_entries);
         // Not before: a look that finds no row, for it is not there yet, would be the last one.
         if let Some(due_ms) = due_ms(&entry) {
             self.agenda.note(slot, due_ms);
         }
-        self.note_words(cx, entry.log);
+        if has_full_run {
+            self.note_words(cx, entry.log);
+        }
         if is_group {
             look_away_if_gone(cx, &entry);
             self.part_from_guests(cx, entry.log);

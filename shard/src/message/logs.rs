@@ -280,6 +280,11 @@ pub struct Search {
     pub limit: usize,
 }
 
+/// Bytes of the bodies of what was found.
+pub(crate) fn bytes_of_hit(hit: &v1::Hit) -> usize {
+    [&hit.message, &hit.edit].into_iter().flatten().map(|entry| entry.body.len()).sum()
+}
+
 /// What was found in a log.
 pub struct FoundPage {
     /// In which.

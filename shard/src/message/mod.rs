@@ -17,6 +17,7 @@ pub use self::accounts::{
     Subscribing, UserOp,
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
+pub(crate) use self::logs::bytes_of_hit;
 pub use self::logs::{
     Acts, Claim, Dispatched, FoundPage, Glancer, LogOp, Permits, Pull, ReadHistory, Search, Send, Terms,
     TermsTold, Want,

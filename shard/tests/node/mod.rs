@@ -830,6 +830,17 @@ impl Node {
     }
 }
 
+/// Has a world live with each of so many seeds, or of those that `TERN_SEED` and `TERN_SEEDS` say. Prints how to have one live again.
+#[allow(clippy::print_stdout, reason = "a failed run is repeated with the seed that it printed")]
+pub fn live_with_seeds(test: &str, seeds: u64, live: impl Fn(u64)) {
+    let said = |name| std::env::var(name).ok().and_then(|said| said.parse().ok());
+    let first = said("TERN_SEED").unwrap_or(1);
+    for seed in first..first + said("TERN_SEEDS").unwrap_or(seeds) {
+        println!("TERN_SEED={seed} TERN_SEEDS=1 cargo test -p tern-shard --test {test}");
+        live(seed);
+    }
+}
+
 /// Puts each fault that a test's file is to find into the brain, and has it live with the seeds among which one finds it. Without a
 /// fault none does.
 #[cfg(feature = "mutations")]

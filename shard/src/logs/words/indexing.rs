@@ -5,12 +5,10 @@
 
 use std::vec;
 
-use tern_proto::v1;
-use tern_search::{Levels, Merge, Page, Segment, Step, terms};
+use tern_search::{Levels, Merge, Page, Segment, Step, Term, terms};
 use tern_storage::{Direction, Key, LogId, Rows, ScanLimit, Slot, keys};
-use tern_wire::message::text_of;
 
-use super::{Stored, What, WordsRead, Work, bytes_max, pages_of, place};
+use super::{Stored, What, WordsRead, Work, bytes_max, pages_of, place, texts_of};
 use crate::entry::Entry;
 use crate::limits::INDEX_PAGES_AT_ONCE;
 use crate::logs::load::entry_of;
@@ -50,16 +48,9 @@ impl std::fmt::Debug for Writing {
     }
 }
 
-/// The words of an entry, as [`text_of`] has them of its body. What an edit says may be a text, or what its message is beside its
-/// caption: it is found by both, and looked at.
-fn terms_of(entry: &Entry) -> Vec<tern_search::Term> {
-    let mut found = Vec::new();
-    let kinds = [v1::Kind::Text, v1::Kind::Media].map(i32::from);
-    let as_kinds = if entry.kind == i32::from(v1::Kind::Edit) { &kinds[..] } else { &[entry.kind] };
-    for kind in as_kinds {
-        found.extend(text_of(*kind, &entry.body).iter().flat_map(|text| terms(text)));
-    }
-    found
+/// The words of an entry.
+fn terms_of(entry: &Entry) -> Vec<Term> {
+    texts_of(entry).flat_map(|text| terms(&text)).collect()
 }
 
 impl Log {
@@ -75,6 +66,12 @@ impl Log {
         self.index.upto.max(begin - begin % levels.first())
     }
 
+    /// Whether the next run is full, and nobody has been told so.
+    pub(in crate::logs) fn has_full_run(&self, run_entries: u64) -> bool {
+        let is_full = |levels: Levels| self.durable.seq().0 + 1 >= self.next_run(levels) + levels.first();
+        !self.index.waits && self.levels(run_entries).is_some_and(is_full)
+    }
+
     /// The next step for its index, if there is one.
     fn next_step(&self, run_entries: u64) -> Option<Step> {
         let levels = self.levels(run_entries)?;
@@ -83,18 +80,11 @@ impl Log {
 }
 
 impl Logs {
-    /// An entry of a log is durable: a run may be full.
+    /// A run of a log may be full.
     pub(in crate::logs) fn note_words(&mut self, cx: &mut Cx, id: LogId) {
         let run_entries = cx.limits().search_run_entries;
         let log = self.pinned(id);
-        // It is not looked at each time for what may be a longer run.
-        let is_far = log.durable.seq().0 + 1
-            < log.index.upto + log.levels(run_entries).map_or(u64::MAX / 2, Levels::first);
-        if is_far
-            || log.index.waits
-            || matches!(id, LogId::Private(_))
-            || log.next_step(run_entries).is_none()
-        {
+        if matches!(id, LogId::Private(_)) || !log.has_full_run(run_entries) {
             return;
         }
         log.index.waits = true;

@@ -14,16 +14,19 @@ mod searching;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use tern_proto::v1::Kind;
 use tern_search::{Levels, Page, Run};
 use tern_storage::records::IndexedRecord;
 use tern_storage::{LogId, Rows, Slot, keys};
 use tern_wire::ids::Seq;
+use tern_wire::message::text_of;
 
 use self::cleaning::Cleaning;
 use self::indexing::Indexing;
 use self::searching::{Read as SearchRead, Searching};
 use super::log::Log;
 use super::{After, Cx, Logs};
+use crate::entry::Entry;
 use crate::held::Load;
 use crate::limits::{INDEX_RUN_BYTES_MAX, INDEX_TEXT_BYTES_MAX};
 use crate::maps::{Hashing, Map};
@@ -119,6 +122,16 @@ impl Index {
     pub(super) fn moved(&mut self) {
         self.waits = false;
     }
+}
+
+/// What an entry says in words, as [`text_of`] has them of its body. What an edit says may be a text, or what its message is beside its
+/// caption: it is found by both, and looked at.
+fn texts_of(entry: &Entry) -> impl Iterator<Item = String> {
+    let kinds = match Kind::try_from(entry.kind) {
+        Ok(Kind::Edit) => [Some(Kind::Text.into()), Some(Kind::Media.into())],
+        _ => [Some(entry.kind), None],
+    };
+    kinds.into_iter().flatten().filter_map(|kind| text_of(kind, &entry.body))
 }
 
 /// A run in keys.

@@ -13,7 +13,7 @@ use tern_wire::limits::PAGE_BYTES_MAX;
 use tern_wire::message::{is_message, text_of};
 use tern_wire::request::FoundUpTo;
 
-use super::{Stored, WordsRead, pages_of, place};
+use super::{Stored, WordsRead, pages_of, place, texts_of};
 use crate::entry::{Entry, chat_of};
 use crate::held::Load;
 use crate::limits::{
@@ -23,7 +23,7 @@ use crate::logs::group::UNKNOWN_GROUP;
 use crate::logs::load::entry_of;
 use crate::logs::log::Log;
 use crate::logs::{After, Cx, Logs, ScanFor, UNREADABLE};
-use crate::message::{FoundPage, LogOp, Search, Unreadable, found};
+use crate::message::{FoundPage, LogOp, Search, Unreadable, bytes_of_hit, found};
 use crate::mutations::{Mutation, is};
 
 const KIND_EDIT: i32 = v1::Kind::Edit as i32;
@@ -144,15 +144,10 @@ impl Searching {
         message.map_or(Vec::new(), |message| self.later_edits(message, looked.seq).collect())
     }
 
-    /// Whether an edit says what is searched for, as a text or as a caption.
-    fn may_match(&self, entry: &Entry) -> bool {
-        let kinds = [v1::Kind::Text, v1::Kind::Media].map(i32::from);
-        kinds.iter().any(|kind| says(&self.ask.query, *kind, entry))
-    }
-
     /// What is found by an entry: a message that says what is searched for, and the edit by which it does, if there is one.
     fn hit(&self, looked: &Looked, now_ms: u64) -> Option<v1::Hit> {
-        let entry = looked.entry.as_ref().filter(|entry| self.sees(entry, now_ms))?;
+        let entry =
+            looked.entry.as_ref().filter(|entry| self.is_behind(entry) && self.sees(entry, now_ms))?;
         let reader = self.ask.reader;
         if entry.kind == KIND_EDIT {
             let message = looked.message.as_ref()?.as_ref().filter(|message| self.sees(message, now_ms))?;
@@ -309,8 +304,9 @@ impl Searching {
     /// Takes in what has come.
     fn take(&mut self, cx: &mut Cx, read: Read, rows: Vec<Row>) {
         let log = self.log;
+        let one = |rows: Vec<Row>| rows.into_iter().next().and_then(|row| entry_of(log, row));
         match read {
-            Read::Time => match rows.into_iter().next().and_then(|row| entry_of(log, row)) {
+            Read::Time => match one(rows) {
                 Some(entry) => self.narrow(&entry),
                 None => self.failed = Some(Unreadable::Damaged),
             },
@@ -344,16 +340,9 @@ impl Searching {
                 }
             }
             // One that has gone since is not found.
-            Read::Entry(at) => {
-                self.looked[at].entry = rows.into_iter().next().and_then(|row| entry_of(log, row));
-            }
-            Read::Later(at) => {
-                let edit = rows.into_iter().next().and_then(|row| entry_of(log, row));
-                self.looked[at].later.get_or_insert_default().extend(edit);
-            }
-            Read::Message(at) => {
-                self.looked[at].message = Some(rows.into_iter().next().and_then(|row| entry_of(log, row)));
-            }
+            Read::Entry(at) => self.looked[at].entry = one(rows),
+            Read::Later(at) => self.looked[at].later.get_or_insert_default().extend(one(rows)),
+            Read::Message(at) => self.looked[at].message = Some(one(rows)),
         }
     }
 
@@ -379,12 +368,9 @@ impl Searching {
             self.end = looked.seq;
             self.left = self.left.saturating_sub(1);
             let place = looked.entry.as_ref().map(|entry| order(entry, self.ask.reader));
-            let hit = self
-                .hit(&looked, now_ms)
-                .filter(|_| place.is_some_and(|place| self.ask.after.is_none_or(|after| place > after)));
+            let hit = self.hit(&looked, now_ms);
             if let (Some(place), Some(hit)) = (place, hit) {
-                let entries = [&hit.message, &hit.edit];
-                self.bytes += entries.into_iter().flatten().map(|entry| entry.body.len()).sum::<usize>();
+                self.bytes += bytes_of_hit(&hit);
                 self.page.hits.push((place, hit));
             }
             let is_full = self.page.hits.len() >= self.ask.limit || self.bytes >= PAGE_BYTES_MAX;
@@ -399,7 +385,8 @@ impl Searching {
     /// The message that an entry edits, if that says what is searched for.
     fn edits(&self, looked: &Looked) -> Option<Seq> {
         let entry = looked.entry.as_ref().filter(|entry| entry.kind == KIND_EDIT && !entry.is_erased())?;
-        (self.is_behind(entry) && self.may_match(entry)).then(|| entry.about())
+        (self.is_behind(entry) && texts_of(entry).any(|text| self.ask.query.matches(&text)))
+            .then(|| entry.about())
     }
 
     /// What is to be read next.
