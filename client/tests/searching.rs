@@ -182,6 +182,12 @@ async fn what_was_said_before_a_device_came_is_found_on_the_server() {
     }
     let expected: Vec<_> = (0..10).rev().map(|number| format!("an old letter {number}")).collect();
     assert_eq!(texts, expected);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tablet = Profile::register(&server, dir.path(), BOB, "Bob");
+    let found = &tablet.json(&["search", "--on-server", "-n", "7", "letter", "--json"])[0];
+    let shown: Vec<_> = found["found"].as_array().expect("a list").iter().map(|one| &one["text"]).collect();
+    assert_eq!(shown, expected.iter().take(7).collect::<Vec<_>>());
+    assert_eq!(found["more"], true);
     let refused = later.search_server("a", None, None, 10).await.expect_err("it is too short");
     assert!(refused.to_string().contains("2 letters or digits"), "{refused}");
 }

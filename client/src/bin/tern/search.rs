@@ -31,19 +31,19 @@ pub struct Search {
     #[arg(long, short = 'n', default_value_t = FOUND_LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Also what the server alone has: from before this device, say
-    #[arg(long)]
-    server: bool,
+    #[arg(long = "on-server")]
+    on_server: bool,
 }
 
 /// Prints what is found, also without a connection.
 pub async fn run(profile: &ProfileArgs, search: Search, json: bool) -> commands::Done {
-    let Search { query, within, limit, server } = search;
+    let Search { query, within, limit, on_server } = search;
     let mut params = within.map_or_else(Map::new, |who| who.params());
     params.insert("text".into(), query.join(" ").into());
     params.insert("limit".into(), limit.into());
     let mut asker = Asker::open(profile).await?;
     let mut found = asker.call("search", params.clone().into()).await;
-    if server && let Ok(found) = &mut found {
+    if on_server && let Ok(found) = &mut found {
         find_on_server(&mut asker, params, found, limit as usize).await?;
     }
     let names = match &found {
