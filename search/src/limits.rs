@@ -24,7 +24,7 @@ pub const NEEDED_TERMS_MAX: usize = 16;
 pub const PAGE_BYTES_MAX: usize = 4096;
 
 /// How much longer the runs of each level are than those of the first. The last is never merged: a log has as many of these as it takes.
-/// [`levels`](crate::levels) says why these.
+/// [`Levels`](crate::Levels) says why these.
 pub const LEVEL_TIMES: [u64; 3] = [1, 16, 64];
 
 /// Entries of the longest run. Beyond: no [`Run`](crate::Run).
