@@ -14,6 +14,8 @@ pub(super) struct Seeing {
     pub(super) sees: Sees,
     /// The version of what it was told.
     pub(super) told: u32,
+    /// It has seen something since it came, and so may still show it: that it sees nothing any more may have been lost on the way.
+    pub(super) saw: bool,
 }
 
 /// See the module.
@@ -39,6 +41,11 @@ enum All {
 const FEW_MAX: usize = 16;
 
 impl Seeing {
+    /// Whether it is this one, and has seen something up to now.
+    fn has_seen(&self, looker: Looker) -> bool {
+        self.looker == looker && (self.saw || self.sees != Sees::default())
+    }
+
     /// What it is told of a person.
     pub(super) fn presence(&self, user: UserId, is: Option<Whereabouts>) -> Notice {
         let Some(Whereabouts { online, last_seen_ms }) = is else {
@@ -63,13 +70,15 @@ impl Lookers {
         }
     }
 
-    /// Puts a device in, and gives it as it was before.
-    pub(super) fn put(&mut self, seeing: Seeing, hashing: Hashing) -> Option<Seeing> {
+    /// Puts a device in. Gives whether it has seen something before, as the same connection.
+    pub(super) fn put(&mut self, mut seeing: Seeing, hashing: Hashing) -> bool {
         let device = seeing.looker.device;
         match &mut self.all {
             All::Few(few) => {
                 if let Some(known) = few.iter_mut().find(|known| known.looker.device == device) {
-                    return Some(std::mem::replace(known, seeing));
+                    seeing.saw = known.has_seen(seeing.looker);
+                    *known = seeing;
+                    return seeing.saw;
                 }
                 if few.len() < FEW_MAX {
                     few.push(seeing);
@@ -78,9 +87,13 @@ impl Lookers {
                     many.extend(few.drain(..).chain([seeing]).map(|seeing| (seeing.looker.device, seeing)));
                     self.all = All::Many(many);
                 }
-                None
+                false
             }
-            All::Many(many) => many.insert(device, seeing),
+            All::Many(many) => {
+                seeing.saw = many.get(&device).is_some_and(|known| known.has_seen(seeing.looker));
+                many.insert(device, seeing);
+                seeing.saw
+            }
         }
     }
 

@@ -99,13 +99,10 @@ impl Volatile {
             // Those who are there already stay told.
             return;
         }
-        let seeing = Seeing { looker, sees, told: lookers.version };
-        let before = lookers.put(seeing, self.hashing);
+        let seeing = Seeing { looker, sees, told: lookers.version, saw: false };
+        let saw = lookers.put(seeing, self.hashing);
         // What is not known yet is told when it is. Whoever asks again may have missed something, and whoever sees less than before is
         // told that; one who comes and sees nothing is told nothing, as of one who does not exist.
-        let saw = before
-            .filter(|before| before.looker == looker)
-            .is_some_and(|before| before.sees != Sees::default());
         if let Subject::User(user) = subject
             && (saw || sees != Sees::default())
             && lookers.is.is_some()
