@@ -34,6 +34,8 @@ tern_storage::mutations! {
     TrustEveryPast => "shard/tests/catching_up.rs" 1..60;
     /// A page is pushed though the device has asked for more since.
     PushOldPage => "shard/tests/catching_up.rs" 1..60;
+    /// A device that goes back is not told again what it was answered while the page with the entries was on its way.
+    RewindAnswered => "shard/tests/catching_up.rs" 5840..5860;
     /// What is in memory of a device's inbox is taken for a mark in the store.
     TrustInbox => "shard/tests/marks.rs" 0..1;
     /// A retry is answered while something becomes of the log, without how far the others are.

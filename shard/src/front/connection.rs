@@ -93,12 +93,13 @@ impl Front {
         conn.in_flight_bytes -= waiter.bytes;
         let waits = conn.pause.is_some();
         if waiter.request != 0 && !conn.closing {
-            let sent = match (&reply, conn.session.as_deref()) {
-                (Reply::Sent(_, client_id, _), Some(session)) => Some((session.author(), *client_id)),
-                _ => None,
-            };
-            if let Some(session) = conn.session.as_deref() {
+            let mut sent = None;
+            if let Some(session) = conn.session.as_deref_mut() {
                 cx.count(session.author().user, Work::Sent);
+                if let Reply::Sent(_, client_id, _) = &reply {
+                    session.sent();
+                    sent = Some((session.author(), *client_id));
+                }
             }
             let is_waited_for = !matches!(reply, Reply::Acknowledged);
             let frame = reply.into_frame(waiter.request);

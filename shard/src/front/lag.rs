@@ -31,14 +31,18 @@ pub(super) struct Lag {
     scanned: Option<LogId>,
     /// A step of the inbox is being read.
     scanning: bool,
+    /// How many of its own messages the device was told of meanwhile.
+    sent: u64,
 }
 
 /// A log that the device is behind in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Behind {
     pub(super) want: Want,
-    /// What was wanted when the pull that is under way began.
-    asked: Option<Want>,
+    /// What was wanted when the pull that is under way began, and how many of its own messages the device had been told of.
+    asked: Option<(Want, u64)>,
+    /// The page that has come was passed on its way by an answer to the device, so that something of its own may be beyond its head.
+    pub(super) passed: bool,
     /// The device's inbox holds the log's mark, if anything is missing.
     pub(super) marked: bool,
     /// It began behind the last acknowledgement, and nothing was pushed since.
@@ -85,7 +89,7 @@ impl Want {
 impl Behind {
     fn new(want: Want) -> Self {
         let clean = want == UNREAD;
-        Self { want, asked: None, marked: false, clean, known: None, owes_own: false }
+        Self { want, asked: None, passed: false, marked: false, clean, known: None, owes_own: false }
     }
 
     /// The device says what it has of the log.
@@ -196,18 +200,25 @@ impl Lag {
     pub(super) fn next_pull(&mut self) -> Option<(LogId, Behind)> {
         let log = self.ready.pop_front()?;
         let behind = self.behind.get_mut(&log).expect("what is ready is behind");
-        behind.asked = Some(behind.want);
+        behind.asked = Some((behind.want, self.sent));
         Some((log, *behind))
     }
 
     /// A page of a log has come. `None`: more was wanted since, so that nothing of this page is pushed, and nothing goes back.
     pub(super) fn page_came(&mut self, log: LogId) -> Option<Behind> {
         let behind = self.behind.get_mut(&log).expect(PULLED);
-        if behind.asked.take() == Some(behind.want) || is(Mutation::PushOldPage) {
+        let (want, sent) = behind.asked.take().expect(PULLED);
+        if want == behind.want || is(Mutation::PushOldPage) {
+            behind.passed = sent != self.sent && !is(Mutation::RewindAnswered);
             return Some(*behind);
         }
         self.ready.push_back(log);
         None
+    }
+
+    /// The device is told of a message of its own.
+    pub(super) fn sent(&mut self) {
+        self.sent += 1;
     }
 
     /// All of a log has been pushed.

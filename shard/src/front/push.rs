@@ -239,7 +239,9 @@ impl Front {
             }
             self.push(cx, id, server_frame::Message::Entry(entry.view(user, false)));
         }
-        if page.next <= page.head {
+        // What is beyond the head and the device has heard of already, it has given up with what it had of another past.
+        let gave_up_more = page.rewound.is_some() && behind.passed;
+        if page.next <= page.head || gave_up_more {
             return false;
         }
         if page.others != behind.known.unwrap_or_default() {

@@ -197,6 +197,13 @@ impl Session {
         self.lag()
     }
 
+    /// The device is told of a message of its own. It goes beside the pages, and may pass them.
+    pub(super) fn sent(&mut self) {
+        if let Some(lag) = &mut self.lag {
+            lag.sent();
+        }
+    }
+
     /// What the device lacks, while it lacks something.
     pub(super) fn lag(&mut self) -> &mut Lag {
         self.lag.as_deref_mut().expect("a log stays behind until its page has come")
