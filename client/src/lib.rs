@@ -56,7 +56,7 @@ pub use groups::{Group, GroupMember, NewGroup, is_group};
 pub use invitations::{GroupLink, GroupPreview, Invitation, NewInvitation};
 pub use links::DeviceLink;
 pub use message::{Envelope, Kind, Message, NewMessage, Standing};
-pub use people::{Audience, Contact, Privacy};
+pub use people::{Audience, Contact, Discovered, Privacy};
 pub use presence::Doing;
 pub use private::{ChatSettings, Dispatched, FOR_EVER_MS, Hidden, Notify, Private, Scheduled};
 pub use registrar::{CodeSent, Registrar};

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use tern_testkit::Ternd;
+use tern_testkit::{Ternd, TerndOptions};
 
 fn two(server: &Ternd, dir: &std::path::Path) -> (Profile, Profile) {
     let ann = Profile::register(server, dir, "+15550001", "Ann");
@@ -314,6 +314,42 @@ fn who_is_blocked_is_not_heard_and_all_devices_know_it() {
     ann.json(&["contacts", to_bob, "--remove", "--json"]);
     assert_eq!(ann.json(&["contacts", "--json"])[0]["contacts"], json!([]));
     assert!(ann.refusal(&["block", to_ann]).contains("oneself"));
+}
+
+#[test]
+fn an_address_book_is_looked_through_and_what_is_too_much_is_left() {
+    let limits = ["--limit", "discovered_burst=100", "--limit", "discovered_per_day_max=24"];
+    let arguments = limits.map(str::to_owned).to_vec();
+    let server = Ternd::start_with(TerndOptions { cores: 3, arguments, ..TerndOptions::default() });
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let carol = Profile::register(&server, dir.path(), "+15550003", "Carol");
+    let chat_of = |profile: &Profile| profile.json(&["whoami", "--json"])[0]["user_id"].clone();
+    carol.json(&["privacy", "--found-by-phone", "nobody", "--json"]);
+    // Bob is on the second page of it, Carol hides, and one line is no number.
+    let mut lines: Vec<_> = (0..90).map(|number| format!("+1999555{number:04} somebody")).collect();
+    lines.insert(3, "+15550003 Carol".to_owned());
+    lines.insert(4, "her birthday is in May".to_owned());
+    lines.insert(70, "+15550002 Bob".to_owned());
+    let book = dir.path().join("book");
+    std::fs::write(&book, lines[..10].join("\n")).expect("written");
+    let book = book.to_str().expect("text");
+    assert_eq!(ann.json(&["discover", "--from", book, "--json"])[0]["found"], json!([]));
+    let found = ann.json(&["discover", "+15550002", "+15550003", "+15550002", "--json"]).remove(0);
+    assert_eq!(found["found"], json!([{ "phone": "+15550002", "chat": chat_of(&bob) }]));
+    assert_eq!((&found["left"], &found["retry_after_ms"]), (&json!([]), &json!(0)));
+    ann.json(&["contacts", &format!("@{}", found["found"][0]["chat"]), "--name", "B.", "--json"]);
+    assert_eq!(ann.json(&["contacts", "--json"])[0]["contacts"][0]["chat"], chat_of(&bob));
+
+    std::fs::write(book, lines.join("\n")).expect("written");
+    let found = ann.json(&["discover", "--from", book, "--json"]).remove(0);
+    assert_eq!((found["found"].clone(), found["left"].as_array().map(Vec::len)), (json!([]), Some(28)));
+    assert!(found["retry_after_ms"].as_u64().is_some_and(|wait_ms| wait_ms > 5_000), "{found}");
+    let found = bob.json(&["discover", "--from", book, "--json"]).remove(0);
+    let own = json!([{ "phone": "+15550002", "chat": chat_of(&bob) }]);
+    assert_eq!((&found["found"], &found["left"]), (&own, &json!([])), "it fits, and he is in it");
+    let said = String::from_utf8(carol.run(&["discover", "+15550002"]).stdout).expect("text");
+    assert_eq!(said.trim(), format!("+15550002 @{}", chat_of(&bob)));
 }
 
 #[test]

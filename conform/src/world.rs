@@ -307,6 +307,9 @@ impl World {
                 })
             }
             Request::Lookup(_) => Message::Person(peer()),
+            Request::Discover(discover) => {
+                Message::Discovered(v1::Discovered { user_ids: vec![0; discover.hashes.len()] })
+            }
             Request::Send(send) => Message::Sent(self.append(&send)),
             Request::Acknowledge(acknowledge) => {
                 self.position = self.position.max(acknowledge.delivered_upto).min(self.head());

@@ -5,8 +5,8 @@ use tern_proto::v1;
 use tern_wire::group::Change;
 use tern_wire::ids::{ChatId, GroupId, is_plain};
 use tern_wire::limits::{
-    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, PIN_BYTES, POSITIONS_MAX,
-    SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
+    CHATS_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, PIN_BYTES,
+    POSITIONS_MAX, SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
 };
 use tern_wire::request::{Incoming, Request, VERSIONS, parse};
 
@@ -42,6 +42,10 @@ fn check(request: &Request) {
         Request::Lookup(tern_wire::request::Lookup::User(user)) => assert_ne!(user.get(), 0),
         Request::Lookup(tern_wire::request::Lookup::InGroup(user, group)) => {
             assert!(user.get() != 0 && GroupId::new(group.get()) == Some(*group));
+        }
+        Request::Discover(hashes) => {
+            let distinct: std::collections::BTreeSet<_> = hashes.iter().collect();
+            assert!((1..=DISCOVERED_MAX).contains(&hashes.len()) && distinct.len() == hashes.len());
         }
         Request::CreateGroup(create) => {
             let change = Change::parse(&create.body);

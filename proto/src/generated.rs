@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -66,6 +66,8 @@ pub mod client_frame {
         Activity(super::Activity),
         #[prost(message, tag = "28")]
         Search(super::Search),
+        #[prost(message, tag = "29")]
+        Discover(super::Discover),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -75,7 +77,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -153,6 +155,8 @@ pub mod server_frame {
         ActivityTold(super::ActivityTold),
         #[prost(message, tag = "35")]
         Found(super::Found),
+        #[prost(message, tag = "36")]
+        Discovered(super::Discovered),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -368,6 +372,19 @@ pub struct Person {
     /// Empty unless the person has written to the one who asks, or it is what was asked by.
     #[prost(string, tag = "3")]
     pub phone: ::prost::alloc::string::String,
+}
+/// Asks who of one's address book is here: those who let one find them by their phones. Answered by Discovered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Discover {
+    /// Of each number SHA-256 of "tern phone " and the number in E.164 form, plus sign included: 32 bytes. 1 to 64, each once.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub hashes: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Discovered {
+    /// Who it is, in the order in which the numbers were asked for. 0: nobody, or nobody who lets one find them.
+    #[prost(uint64, repeated, tag = "1")]
+    pub user_ids: ::prost::alloc::vec::Vec<u64>,
 }
 /// Lists the devices of one's account. Answered by DeviceList.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

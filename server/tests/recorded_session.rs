@@ -6,7 +6,7 @@ use std::path::Path;
 
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
-use tern_testkit::{Raw, Ternd};
+use tern_testkit::{Raw, Ternd, hash_of};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/session.txt");
 
@@ -157,6 +157,11 @@ fn record() -> String {
     ann.login(script, &session.access_token);
     let by = Some(v1::lookup::By::Phone("+15550002".to_owned()));
     assert!(matches!(ann.ask(script, Request::Lookup(v1::Lookup { by, group: 0 })), Message::Person(_)));
+    let hashes = ["+15550002", "+15550009"].map(|phone| hash_of(phone).into()).to_vec();
+    match ann.ask(script, Request::Discover(v1::Discover { hashes })) {
+        Message::Discovered(found) => assert_eq!(found.user_ids, [bobs.user_id, 0]),
+        other => panic!("{other:?}"),
+    }
     assert!(matches!(ann.ask(script, Request::Resume(v1::Resume::default())), Message::Resumed(_)));
     ann.until(script, |message| matches!(message, Message::CaughtUp(_)));
     let (me, chat) = (session.user_id, bobs.user_id);

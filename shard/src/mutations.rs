@@ -86,6 +86,8 @@ tern_storage::mutations! {
     ConfirmBlockEarly => "shard/tests/blocking.rs" 1..60;
     /// Who lets nobody take them into a group is taken into it.
     BringAnybody => "shard/tests/privacy.rs" 1..20;
+    /// Who lets nobody find them by the phone is found by it.
+    FindHidden => "shard/tests/privacy.rs" 1..20;
     /// What somebody who is blocked sends is shown.
     ShowBlocked => "shard/tests/blocking.rs" 1..60;
     /// A message that was erased is found.

@@ -93,6 +93,8 @@ pub enum Reply {
     LoggedIn(v1::LoggedIn),
     /// To `Lookup`.
     Person(Box<v1::Person>),
+    /// To `Discover`: users, in the order of their numbers; 0: nobody.
+    Discovered(Vec<u64>),
     /// To `Send`: the acknowledgement, and when the entry ends, in ms since the Unix epoch; 0: never.
     Sent(DurableSeq, ClientMessageId, u64),
     /// To `CreateGroup`: the acknowledgement, and which group it is.
@@ -173,6 +175,7 @@ impl Reply {
             Self::Session(session) => Message::Session(*session),
             Self::LoggedIn(login) => Message::LoggedIn(login),
             Self::Person(person) => Message::Person(*person),
+            Self::Discovered(user_ids) => Message::Discovered(v1::Discovered { user_ids }),
             Self::Sent(proof, _, expires_ms) => {
                 Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms(), expires_ms })
             }

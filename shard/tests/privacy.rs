@@ -14,6 +14,9 @@ use tern_proto::v1::{
 use tern_shard::admin::Provisioned;
 use tern_shard::limits::Limits;
 use tern_storage::memory::Memory;
+use tern_storage::records::UserRecord;
+use tern_storage::{Batch, Engine as _, keys};
+use tern_wire::ids::{Phone, PhoneHash};
 
 const PRIVATE: u64 = 1 << 43;
 
@@ -110,10 +113,24 @@ impl World {
 
     fn find(&mut self, by: &Person, whom: &Person) -> Result<u64, Reason> {
         let by_phone = By::Phone(whom.who.phone.as_str().to_owned());
-        match self.ask(by, Request::Lookup(v1::Lookup { by: Some(by_phone), group: 0 }))? {
-            Message::Person(person) => Ok(person.user_id),
+        let found = match self.ask(by, Request::Lookup(v1::Lookup { by: Some(by_phone), group: 0 })) {
+            Ok(Message::Person(person)) => Ok(person.user_id),
+            Ok(other) => panic!("{other:?}"),
+            Err(reason) => Err(reason),
+        };
+        // In an address book they are found where they are found by themselves, at whatever place.
+        let nobody = |number| Phone::parse(&format!("+1666{number:04}")).expect("a phone");
+        let mut phones: Vec<_> = (0..self.rng.u32(..5)).map(nobody).collect();
+        let place = self.rng.usize(..=phones.len());
+        phones.insert(place, whom.who.phone.clone());
+        let hashes = phones.iter().map(|phone| PhoneHash::of(phone).as_bytes().to_vec().into()).collect();
+        let mut due = vec![0; phones.len()];
+        due[place] = found.unwrap_or_default();
+        match self.ask(by, Request::Discover(v1::Discover { hashes })) {
+            Ok(Message::Discovered(found)) => assert_eq!(found.user_ids, due),
             other => panic!("{other:?}"),
         }
+        found
     }
 
     fn marks(&mut self, by: &Person, whom: &Person) -> (u64, u64) {
@@ -210,6 +227,36 @@ fn who_hides_what_they_read_is_not_told_what_others_read_either() {
         world.read(&bob, &ann, 4);
         assert_eq!(world.marks(&ann, &bob), (4, 4));
     }
+}
+
+/// A store of before phones had hashes.
+#[test]
+fn an_account_of_before_is_found_in_address_books_when_a_device_of_it_has_come() {
+    let mut world = World::new(1);
+    let [mut ann, mut bob] = [1, 2].map(|number| world.person(number));
+    let (id, phone) = (bob.id(), bob.who.phone.clone());
+    let (user, hash) = (keys::user(id), keys::phone_hash(PhoneHash::of(&phone).as_bytes()));
+    let record = world.store.get_blocking(&user).expect("it is read").expect("it is there");
+    let record = UserRecord::decode(record).expect("a record");
+    assert!(record.is_hashed && world.store.get_blocking(&hash).expect("it is read").is_some());
+    let mut batch = Batch::default();
+    batch.put_record(&user, &UserRecord { is_hashed: false, ..record });
+    batch.delete(&hash);
+    world.store.commit_blocking(batch).expect("written");
+    world.restart(&mut [&mut ann]);
+    let discover = || {
+        let hashes = vec![PhoneHash::of(&phone).as_bytes().to_vec().into()];
+        Request::Discover(v1::Discover { hashes })
+    };
+    let found = |message| match message {
+        Ok(Message::Discovered(found)) => found.user_ids,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(found(world.ask(&ann, discover())), [0]);
+    bob.link = world.come(&bob.who);
+    assert_eq!(found(world.ask(&ann, discover())), [id]);
+    world.restart(&mut [&mut ann]);
+    assert_eq!(found(world.ask(&ann, discover())), [id], "it is durable");
 }
 
 #[test]

@@ -20,6 +20,14 @@ pub struct PhoneRecord {
     pub proven: Vec<u64>,
 }
 
+/// `h`: who is found by the hash of a phone.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct PhoneHashRecord {
+    /// The account.
+    #[prost(uint64, tag = "1")]
+    pub user: u64,
+}
+
 /// Within [`PhoneRecord`]: a one-time code.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct CodeRecord {
@@ -78,6 +86,9 @@ pub struct UserRecord {
     /// When the first of them was, in ms since the Unix epoch.
     #[prost(uint64, tag = "8")]
     pub pin_tried_ms: u64,
+    /// There is an `h` row of its phone. Accounts of before there were such rows get theirs when a device of them comes.
+    #[prost(bool, tag = "9")]
+    pub is_hashed: bool,
 }
 
 /// `d`: a device.

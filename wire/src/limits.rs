@@ -93,6 +93,10 @@ pub const CONTACTS_AT_ONCE_MAX: usize = 256;
 /// Bytes of what somebody calls a contact.
 pub const CONTACT_NAME_BYTES_MAX: usize = 256;
 
+/// Numbers that are asked for by one `Discover`. Each is a question of its own to the store: as many of them as chats in a page, so that
+/// nobody who looks through an address book is in the way of others.
+pub const DISCOVERED_MAX: usize = 64;
+
 /// Bytes of the secret of an invitation.
 pub const SECRET_BYTES: usize = 16;
 

@@ -12,10 +12,10 @@ use tern_search::{BadQuery, Query};
 
 use crate::errors::{Farewell, Reason, Refusal};
 use crate::group::{self, InvitationHash};
-use crate::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, Seq, UserId, is_plain};
+use crate::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, PhoneHash, Seq, UserId, is_plain};
 use crate::limits::{
-    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, PIN_BYTES, POSITIONS_MAX, SECRET_BYTES,
-    SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
+    CHATS_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, PIN_BYTES, POSITIONS_MAX,
+    SECRET_BYTES, SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
 };
 use crate::message::{self, Send};
 
@@ -46,6 +46,8 @@ pub enum Request {
     Login(String),
     /// Finds a person.
     Lookup(Lookup),
+    /// Finds those of an address book who are here: each number once.
+    Discover(Vec<PhoneHash>),
     /// Appends to a chat.
     Send(Send),
     /// Moves this device's position and the person's watermarks.
@@ -377,6 +379,7 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Subscribe(raw) => Request::Subscribe(subscribe(&raw)?),
         Raw::Activity(raw) => activity(&raw)?,
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
+        Raw::Discover(raw) => Request::Discover(discover(&raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),
         Raw::Login(raw) => Request::Login(token(raw.access_token)?),
         Raw::Refresh(raw) => Request::Refresh(refresh(raw)?),
@@ -435,6 +438,20 @@ fn lookup(raw: v1::Lookup) -> Result<Lookup, Refusal> {
         Some(lookup::By::UserId(id)) => Ok(Lookup::User(user(id)?)),
         None => Err(invalid("a lookup names neither phone nor user")),
     }
+}
+
+fn discover(raw: &v1::Discover) -> Result<Vec<PhoneHash>, Refusal> {
+    if !(1..=DISCOVERED_MAX).contains(&raw.hashes.len()) {
+        return Err(invalid("1 to 64 numbers are asked for at once"));
+    }
+    let hashes: Option<Vec<_>> = raw.hashes.iter().map(|hash| PhoneHash::from_bytes(hash)).collect();
+    let hashes = hashes.ok_or(invalid("the hash of a number has 32 bytes"))?;
+    let mut sorted = hashes.clone();
+    sorted.sort_unstable();
+    if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(invalid("a number is asked for twice"));
+    }
+    Ok(hashes)
 }
 
 fn subscribe(raw: &v1::Subscribe) -> Result<Subscribe, Refusal> {
@@ -644,6 +661,15 @@ mod tests {
         check(verify("123456", "Ann\u{202e}"), Err(Reason::InvalidArgument));
         check(Raw::Login(v1::Login { access_token: "x".repeat(1025) }), Err(Reason::TokenInvalid));
         check(Raw::Lookup(v1::Lookup { by: None, group: 0 }), Err(Reason::InvalidArgument));
+        let discover = |hashes: Vec<Vec<u8>>| {
+            Raw::Discover(v1::Discover { hashes: hashes.into_iter().map(Bytes::from).collect() })
+        };
+        let hashes = |count: u8| (0..count).map(|first| vec![first; 32]).collect::<Vec<_>>();
+        check(discover(hashes(1)), Ok(()));
+        check(discover(hashes(64)), Ok(()));
+        for bad in [hashes(0), hashes(65), vec![vec![1; 31]], vec![vec![1; 32], vec![1; 32]]] {
+            check(discover(bad), Err(Reason::InvalidArgument));
+        }
         let refresh = |nonce: usize| {
             Raw::Refresh(v1::Refresh { refresh_token: "t".into(), nonce: vec![0; nonce].into() })
         };

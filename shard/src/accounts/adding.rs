@@ -124,6 +124,7 @@ impl Accounts {
         if is_renamed {
             add.name.as_str().clone_into(&mut record.name);
         }
+        self.note_hash(cx, id);
         let (device, session) = self.make_device(cx, id, replaced, add.device_name);
         if is_renamed && !add.fresh {
             self.after(cx, After::of_user(id, Then::Renamed));

@@ -41,6 +41,7 @@ impl Accounts {
         let user = self.user(id);
         let Some(record) = user.record.take() else { return false };
         self.fading.forget(id);
+        Self::forget_hash(cx, id, &record.phone);
         let user = self.user(id);
         let tombstone =
             UserRecord { phone: String::new(), name: String::new(), deleted_ms: cx.now_ms.max(1), ..record };

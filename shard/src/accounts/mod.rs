@@ -28,6 +28,7 @@ mod recovery;
 mod refresh;
 mod relations;
 mod reserved;
+mod seeking;
 mod users;
 mod waits;
 

@@ -11,38 +11,35 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 use tern_wire::request::Lookup;
 
-use super::relations::{IfContact, UNKNOWN_USER};
+use super::relations::UNKNOWN_USER;
+use super::seeking::Seeking;
 use super::users::Ask;
 use super::waits::logs_of;
 use super::{Accounts, Cx, ScanFor, has_room};
-use crate::circle::{Concern, Verdict};
 use crate::entry::peer_of;
-use crate::message::{FrontOp, Glance, LogOp, LogsPage, Notice, PhoneOp, Search, Shown, Unreadable, UserOp};
+use crate::message::{FrontOp, Glance, LogOp, LogsPage, Notice, Search, Shown, Unreadable, UserOp};
 use crate::reply::{Origin, Reply};
 
 const LIST_UNREADABLE: Refusal =
     Refusal::for_now(Reason::Unavailable, 1000, "the list of chats can't be read");
 
 impl Accounts {
-    /// Whom a user looks up: somebody's owner answers, by way of the phone's or of the log of the two, who know what may be shown.
+    /// Whom a user looks up: somebody's owner answers, by way of the log of the two, which knows what may be shown.
     pub(super) fn look_up(&mut self, cx: &mut Cx, asker: UserId, origin: Origin, lookup: Lookup) {
         if let Err(refusal) = self.budgets.look_up(asker, cx.now_ms) {
             return cx.refuse(origin, refusal);
         }
         match lookup {
-            Lookup::Phone(phone) => cx.ask_phone(origin, phone, PhoneOp::Lookup(origin, asker)),
+            Lookup::Phone(phone) => Self::seek(cx, Seeking::of_phone(asker, origin, phone)),
             Lookup::User(peer) if peer == asker => {
-                let shown = Shown { to: asker, by_phone_alone: false, name: true, phone: true };
+                let shown = Shown { to: asker, name: true, phone: true };
                 self.ask_user(cx, asker, Ask::Told(UserOp::Describe(origin, shown)));
             }
             Lookup::InGroup(user, group) => {
                 let log = LogId::Group(group.get());
                 cx.ask_log(origin, log, LogOp::DescribeMember(origin, asker, user));
             }
-            Lookup::User(peer) => {
-                let log = LogId::direct(asker.get(), peer.get());
-                cx.ask_log(origin, log, LogOp::Describe { origin, reader: asker, by_phone: false });
-            }
+            Lookup::User(peer) => Self::look_up_peer(cx, asker, origin, peer),
         }
     }
 
@@ -132,15 +129,6 @@ impl Accounts {
     }
 
     pub(super) fn describe(&mut self, cx: &mut Cx, origin: Origin, id: UserId, shown: Shown) {
-        if shown.by_phone_alone {
-            match self.lets(id, shown.to, Concern::FoundByPhone) {
-                Verdict::Yes => {}
-                Verdict::No => return cx.refuse(origin, UNKNOWN_USER),
-                Verdict::IfContact => {
-                    return Self::ask_if_contact(cx, id, IfContact::Describe(origin, shown));
-                }
-            }
-        }
         let reply = match self.record(id) {
             Some(record) => Reply::Person(Box::new(v1::Person {
                 user_id: id.get(),

@@ -14,23 +14,22 @@ use crate::circle::{Concern, Verdict};
 use crate::entry::peer_of;
 use crate::limits::{BLOCKED_MAX, CONTACTS_MAX};
 use crate::message::{
-    FrontOp, LogOp, LookedAt, Named, Said, Shown, Subject, Terms, TermsTold, Unreadable, UserOp, VolatileOp,
+    FrontOp, LogOp, LookedAt, Named, Said, Subject, Terms, TermsTold, Unreadable, VolatileOp,
 };
 use crate::mutations::{Mutation, is};
-use crate::reply::{Asker, Origin, Reply};
+use crate::reply::{Asker, Reply};
 
 const TOO_MANY_BLOCKED: Refusal = Refusal::new(Reason::TooManyPeople, "as many people are blocked as may be");
 const TOO_MANY_CONTACTS: Refusal =
     Refusal::new(Reason::TooManyPeople, "as many people are contacts as may be");
 /// Of one who is not there, and of one who does not want to be found: in the same words.
 pub(super) const UNKNOWN_USER: Refusal = Refusal::new(Reason::UnknownUser, "there is no such user");
-const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the contacts can't be read");
+pub(super) const UNREADABLE: Refusal =
+    Refusal::for_now(Reason::Unavailable, 1000, "the contacts can't be read");
 
 /// What is done for somebody if they are a contact of a user, and otherwise not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum IfContact {
-    /// Say who the user is.
-    Describe(Origin, Shown),
     /// Take the user into a group.
     Come(LogId, UserId),
     /// See whether the user is here.
@@ -41,7 +40,6 @@ impl IfContact {
     /// Who may be one.
     fn other(&self) -> UserId {
         match self {
-            Self::Describe(_, shown) => shown.to,
             Self::Come(_, by) => *by,
             Self::Look(asked) => asked.looker.device.user,
         }
@@ -179,12 +177,6 @@ impl Accounts {
         is_one: Result<bool, Unreadable>,
     ) {
         match (ask, is_one) {
-            (IfContact::Describe(origin, shown), Ok(true)) => {
-                let shown = Shown { by_phone_alone: false, ..shown };
-                self.ask_user(cx, id, Ask::Told(UserOp::Describe(origin, shown)));
-            }
-            (IfContact::Describe(origin, _), Ok(false)) => cx.refuse(origin, UNKNOWN_USER),
-            (IfContact::Describe(origin, _), Err(_)) => cx.refuse(origin, UNREADABLE),
             // It may have been said since, and is asked again then.
             (IfContact::Look(asked), Ok(is_one))
                 if self.users.get(id).is_some_and(|user| user.held.is_known()) =>

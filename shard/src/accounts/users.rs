@@ -69,6 +69,8 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::MayCome(..)
             | UserOp::Subscribe(..)
             | UserOp::LookedAt(_)
+            | UserOp::LookUp(..)
+            | UserOp::Discover(..)
     );
     writes && !has_room(cx) || reads && !cx.may_read()
 }
@@ -115,6 +117,7 @@ impl Accounts {
                 self.list_logs(cx, id, origin, may, (after, rows));
             }
             UserOp::Search(log, search) => self.search(cx, id, log, search),
+            UserOp::Discover(origin, hashes) => self.discover(cx, id, origin, hashes),
             UserOp::MayWriteToStranger(log, ask) => {
                 permit(cx, log, ask, self.budgets.write_to_stranger(id, cx.now_ms));
             }
@@ -251,6 +254,7 @@ impl Accounts {
             UserOp::Send(_, send) | UserOp::CreateGroup(send) => cx.refuse(send.asker, refusal),
             UserOp::Refresh(origin, ..)
             | UserOp::LookUp(origin, _)
+            | UserOp::Discover(origin, _)
             | UserOp::ListDevices(origin)
             | UserOp::EndDevice(origin, ..)
             | UserOp::NewLink(origin, _)
@@ -271,10 +275,8 @@ impl Accounts {
             UserOp::Introduce(glance) => cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance)),
             UserOp::MayWriteToStranger(log, number)
             | UserOp::MayMakeGroup(log, number)
-            | UserOp::MayName(log, number, _) => {
-                cx.tell_log(log, LogOp::Permit(number, Err(refusal)));
-            }
-            UserOp::Reserve(ask) => cx.tell_log(ask.log, LogOp::Permit(ask.number, Err(refusal))),
+            | UserOp::MayName(log, number, _) => permit(cx, log, number, Err(refusal)),
+            UserOp::Reserve(ask) => permit(cx, ask.log, ask.number, Err(refusal)),
             UserOp::MayCome(log, by) => cx.tell_log(log, LogOp::Comes(id, by, Err(()))),
             UserOp::Subscribe(Some(origin), _) | UserOp::Act(Some(origin), ..) => cx.refuse(origin, refusal),
             // It is durable, and found when the user is read.

@@ -6,6 +6,7 @@ use tern_wire::ids::{DeviceId, Phone, UserId};
 
 use super::delivery::Delivery;
 use super::relations::IfContact;
+use super::seeking::Seeking;
 use super::{Accounts, Cx, slot_of, slot_of_phone};
 use crate::admin::AdminResponse;
 use crate::held::Load;
@@ -65,6 +66,10 @@ pub(crate) enum ScanFor {
     Contacts(UserId, LogId, u64, usize),
     /// Whether somebody is a contact of a user's.
     IsContact(UserId, IfContact),
+    /// Something of whoever has a phone, for a user who looks for them.
+    Seek(Box<Seeking>),
+    /// Whether the other in a chat with a user has written, whom the user looks up.
+    Peer(UserId, Origin, UserId),
     /// The contacts of a user, for what a device of theirs is to show.
     Subscribing(UserId, Option<Origin>, Box<Subscribing>),
     /// A user's logs, whose other members are told that the user is not as before.
@@ -90,7 +95,9 @@ impl ScanFor {
             | Self::ChatSettings(user, ..)
             | Self::Contacts(user, ..)
             | Self::Subscribing(user, ..)
+            | Self::Peer(user, ..)
             | Self::IsContact(user, _) => Some(slot_of(*user)),
+            Self::Seek(seeking) => Some(slot_of(seeking.asker())),
             // What is read of a user who is held is told of by that.
             Self::Devices(..) | Self::Circle(..) | Self::Reserved(_) => None,
             // Hints, which are harmless to lose.
@@ -238,6 +245,8 @@ impl Accounts {
             (ScanFor::IsContact(user, ask), result) => {
                 self.if_contact(cx, user, ask, result.map(|rows| !rows.rows.is_empty()));
             }
+            (ScanFor::Seek(seeking), result) => self.sought(cx, *seeking, result),
+            (ScanFor::Peer(user, origin, peer), result) => Self::peer_read(cx, user, origin, peer, result),
             (ScanFor::Reserved(user), Ok(rows)) => self.reserved_read(cx, user, rows.rows, rows.more),
             (ScanFor::Reserved(user), Err(_)) => self.reserved_unreadable(cx, user),
             (ScanFor::Peers(user), Ok(rows)) => self.peers_read(cx, user, &rows.rows, rows.more),

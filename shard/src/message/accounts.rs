@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tern_storage::LogId;
-use tern_wire::ids::{DeviceId, GroupId, Name, Phone, Seq, UserId};
+use tern_wire::ids::{DeviceId, GroupId, Name, Phone, PhoneHash, Seq, UserId};
 use tern_wire::request::{Doing, Link, Lookup, Pin, Refresh, Rename, Verify};
 
 use super::{Glance, Looker, Page, Search, Sees, Send, Watermarks};
@@ -27,8 +27,6 @@ pub enum PhoneOp {
     Register(Origin, Network),
     /// Check a code and add a device. From this network.
     Verify(Origin, Network, Box<Verify>),
-    /// Who has it? For this user.
-    Lookup(Origin, UserId),
     /// An operator's question, answered under its number.
     Admin(u64, PhoneQuestion),
 }
@@ -89,6 +87,8 @@ pub enum UserOp {
     CreateGroup(Box<Send>),
     /// Whom the user looks up.
     LookUp(Origin, Lookup),
+    /// Who of the user's address book is here.
+    Discover(Origin, Box<[PhoneHash]>),
     /// A part of the user's logs, for a page of chats: those behind a log, so many.
     ListLogs(Origin, Option<LogId>, usize),
     /// The same for a search in all of them, which counts as one.
@@ -196,6 +196,7 @@ impl UserOp {
             | Self::Send(..)
             | Self::CreateGroup(_)
             | Self::LookUp(..)
+            | Self::Discover(..)
             | Self::ListLogs(..)
             | Self::SearchLogs(..)
             | Self::Search(..)
@@ -224,6 +225,7 @@ impl UserOp {
             | Self::Send(..)
             | Self::CreateGroup(_)
             | Self::LookUp(..)
+            | Self::Discover(..)
             | Self::ListLogs(..)
             | Self::SearchLogs(..)
             | Self::Search(..)
@@ -364,8 +366,6 @@ pub struct Said {
 pub struct Shown {
     /// To whom.
     pub to: UserId,
-    /// Who asks has nothing of the person but the phone.
-    pub by_phone_alone: bool,
     /// The display name.
     pub name: bool,
     /// The phone.

@@ -240,7 +240,7 @@ impl Glance {
             own: Watermarks::default(),
             timer_ms: 0,
             left: false,
-            shown: Shown { to: asker.reader, by_phone_alone: false, name: false, phone: false },
+            shown: Shown { to: asker.reader, name: false, phone: false },
             name: String::new(),
             phone: String::new(),
             failed: Some(why),

@@ -1,5 +1,6 @@
 //! What people do, at random: everything that docs/FEATURES.md says they can, as far as the client's machine and an operator offer it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -8,7 +9,8 @@ use tern_client::machine::{Ask, Tables as _};
 use tern_client::{Envelope, Kind, NewMessage};
 use tern_proto::v1::{self, client_frame, group_change::Change, lookup};
 use tern_shard::admin::AdminRequest;
-use tern_wire::ids::{GROUPS_FROM, PRIVATE, Phone};
+use tern_wire::ids::{GROUPS_FROM, PRIVATE, Phone, PhoneHash};
+use tern_wire::limits::DISCOVERED_MAX;
 
 use super::{Event, World};
 use crate::model::hash_of;
@@ -93,10 +95,11 @@ impl World {
             }
             170..173 => Some((Work::Talk, self.own(at, chat))),
             173..176 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(chat)))),
-            176..180 => {
+            176..179 => {
                 let phone = self.devices[other].phone.clone();
                 Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))))
             }
+            179 => request(Work::LookUp, self.discover()),
             180..186 => {
                 let rename = self.rename(number);
                 request(Work::Rename, client_frame::Request::Rename(rename))
@@ -125,6 +128,14 @@ impl World {
                 request(Work::Talk, client_frame::Request::Activity(v1::Activity { chat, doing, sender: 0 }))
             }
         }
+    }
+
+    /// Who of an address book is here that has all phones, as far as one may ask for them at once.
+    pub(super) fn discover(&self) -> client_frame::Request {
+        let phones: BTreeSet<_> = self.devices.iter().map(|device| &*device.phone).collect();
+        let hash = |phone| PhoneHash::of(&Phone::parse(phone).expect("a phone")).as_bytes().to_vec().into();
+        let hashes = phones.into_iter().take(DISCOVERED_MAX).map(hash).collect();
+        client_frame::Request::Discover(v1::Discover { hashes })
     }
 
     /// Another name, of the person or of the device.
@@ -355,6 +366,7 @@ impl World {
             11 => v1::private::What::Privacy(v1::Privacy {
                 online: [0, 0, 2][self.life.below(3) as usize],
                 hides_reads: self.life.below(2) == 0,
+                found_by_phone: (chat % 3) as i32,
                 ..Default::default()
             }),
             4..6 => v1::private::What::Scheduled(self.scheduled(at, chat)),

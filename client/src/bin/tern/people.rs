@@ -1,5 +1,6 @@
 //! Whom one knows, whom one blocks, and what others may see of one: as commands, as methods, as JSON.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
@@ -28,6 +29,15 @@ pub enum People {
         /// They are none of one's contacts any more
         #[arg(long, group = "what")]
         remove: bool,
+    },
+    /// Print who of an address book is here, and lets one find them
+    Discover {
+        /// Phones: a plus sign and 8 to 15 digits
+        #[arg(required_unless_present = "from", value_parser = crate::who::phone)]
+        numbers: Vec<String>,
+        /// Those that stand at the beginnings of the lines of this file; `-`: of standard input
+        #[arg(long, value_name = "FILE", conflicts_with = "numbers")]
+        from: Option<PathBuf>,
     },
     /// Block somebody: what they send is shown to nobody, and they learn nothing. Without WHO, print whom one blocks
     Block {
@@ -87,6 +97,10 @@ pub async fn run(profile: &ProfileArgs, people: People, json: bool) -> commands:
             ]);
             ("set_contacts", Map::from_iter([("contacts".to_owned(), json!([contact]))]))
         }
+        People::Discover { numbers, from } => {
+            let numbers = from.map_or(Ok(numbers), |file| numbers_of(&file))?;
+            ("discover", Map::from_iter([("phones".to_owned(), numbers.into())]))
+        }
         People::Block { who: None } => ("blocked", Map::new()),
         People::Block { who: Some(who) } => ("block", with(who, "is_blocked", true)),
         People::Unblock { who } => ("block", with(who, "is_blocked", false)),
@@ -104,6 +118,18 @@ pub async fn run(profile: &ProfileArgs, people: People, json: bool) -> commands:
     let answer = ask(profile, method, params.into()).await?;
     print_lines(&answer, json, lines);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first words of the lines of a file: lines that do not begin with a phone are passed over.
+fn numbers_of(file: &Path) -> Result<Vec<String>, Failure> {
+    let unreadable = |error| commands::not_possible(format!("{}: {error}", file.display()));
+    let text = match file.to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin()),
+        _ => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(unreadable)?;
+    let words = text.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(words.filter_map(|word| crate::who::phone(word).ok()).collect())
 }
 
 fn with(who: Who, key: &str, value: bool) -> Map<String, Value> {
@@ -126,6 +152,15 @@ fn lines(answer: &Value) -> Vec<String> {
             format!("@{} {}", contact["chat"], clean_line(contact["name"].as_str().unwrap_or_default()))
         };
         return contacts.iter().map(line).collect();
+    }
+    if let Some(found) = answer["found"].as_array() {
+        let line =
+            |found: &Value| format!("{} @{}", found["phone"].as_str().unwrap_or_default(), found["chat"]);
+        let left = answer["left"].as_array().filter(|left| !left.is_empty()).map(|left| {
+            let wait = answer["retry_after_ms"].as_u64().unwrap_or_default().div_ceil(1000);
+            format!("{} numbers were not asked about: try again in {wait} s", left.len())
+        });
+        return found.iter().map(line).chain(left).collect();
     }
     if let Some(blocked) = answer["blocked"].as_array() {
         return blocked.iter().map(|user| format!("@{user}")).collect();
@@ -177,6 +212,12 @@ struct SetContact {
     name: String,
     #[serde(default = "yes")]
     is_one: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Discover {
+    phones: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -241,6 +282,16 @@ impl Session {
                 let user_id = self.number(chat, phone).await?;
                 let sent = self.why(self.client.block(user_id, is_blocked).await).await?;
                 Ok(json!({ "seq": sent.seq, "time_ms": sent.time_ms }))
+            }
+            "discover" => {
+                let Discover { phones } = parse(params)?;
+                let discovered = self.why(self.client.discover(&phones).await).await?;
+                let found =
+                    discovered.found.iter().map(|(phone, user)| json!({ "phone": phone, "chat": user }));
+                Ok(json!({
+                    "found": found.collect::<Vec<_>>(), "left": discovered.left,
+                    "retry_after_ms": discovered.retry_after_ms,
+                }))
             }
             "blocked" => {
                 let Nothing {} = parse(params)?;
