@@ -30,8 +30,8 @@ pub(super) const UNREADABLE: Refusal =
 /// What is done for somebody if they are a contact of a user, and otherwise not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum IfContact {
-    /// Take the user into a group.
-    Come(LogId, UserId),
+    /// Take the user into a group, if the user lets contacts.
+    Come(LogId, UserId, bool),
     /// See whether the user is here.
     Look(LookedAt),
 }
@@ -40,7 +40,7 @@ impl IfContact {
     /// Who may be one.
     fn other(&self) -> UserId {
         match self {
-            Self::Come(_, by) => *by,
+            Self::Come(_, by, _) => *by,
             Self::Look(asked) => asked.looker.device.user,
         }
     }
@@ -132,12 +132,15 @@ impl Accounts {
 
     /// Whether somebody may take a user into a group.
     pub(super) fn may_come(&mut self, cx: &mut Cx, id: UserId, log: LogId, by: UserId) {
-        let comes = match self.lets(id, by, Concern::Groups) {
-            Verdict::Yes => true,
-            Verdict::No => false,
-            Verdict::IfContact => return Self::ask_if_contact(cx, id, IfContact::Come(log, by)),
-        };
-        cx.tell_log(log, LogOp::Comes(id, by, Ok(comes)));
+        let is_there = self.record(id).is_some();
+        match self.lets(id, by, Concern::Groups) {
+            Verdict::Yes if is_there => cx.tell_log(log, LogOp::Comes(id, by, Ok(true))),
+            // Whoever lets nobody is as one who is not there, or who does not know whoever asks: as much is read.
+            lets => {
+                let may = is_there && lets == Verdict::IfContact;
+                Self::ask_if_contact(cx, id, IfContact::Come(log, by, may));
+            }
+        }
     }
 
     /// So many people are contacts of a user who is about to name more.
@@ -185,8 +188,9 @@ impl Accounts {
             }
             // Whoever sees nothing looks again when they come back.
             (IfContact::Look(_), _) => {}
-            (IfContact::Come(log, by), is_one) => {
-                cx.tell_log(log, LogOp::Comes(id, by, is_one.map_err(|_| ())));
+            (IfContact::Come(log, by, may), is_one) => {
+                let comes = is_one.map(|is_one| is_one && may);
+                cx.tell_log(log, LogOp::Comes(id, by, comes.map_err(|_| ())));
             }
         }
     }

@@ -103,7 +103,10 @@ impl Seeking {
     /// What was read is known: what is read next, or (`Err`) who has the number and may be found.
     fn take(&self, rows: Rows) -> Option<Result<Step, Option<UserId>>> {
         Some(match self.step {
-            Step::Owner => Ok(Step::Privacy(self.candidate(&rows).ok()?)),
+            Step::Owner => match self.candidate(&rows).ok()? {
+                of if of.is_nobody && is(Mutation::AnswerNobodyEarly) => Err(None),
+                of => Ok(Step::Privacy(of)),
+            },
             Step::Privacy(of) => {
                 let circle = Circle::of_rows(rows.rows)?;
                 let is_own = of.user == self.asker || is(Mutation::FindHidden);

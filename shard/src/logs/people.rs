@@ -9,6 +9,7 @@ use super::invitations::UNKNOWN_INVITATION;
 use super::{Cx, Logs, Member, UNKNOWN_USER};
 use crate::entry::{chat_of, peer_of};
 use crate::message::{Acts, Looker, Sees, Shown, Subject, UserOp, VolatileOp};
+use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
 
 impl Logs {
@@ -89,6 +90,12 @@ impl Logs {
             && is_member
         {
             cx.tell_volatile(Subject::Group(group), VolatileOp::Look(looker, Sees::default()));
+            if is(Mutation::ShowHiddenInGroup) {
+                for member in &self.known(id).members {
+                    let all = Sees { online: true, last_seen: true };
+                    cx.tell_volatile(Subject::User(member.user), VolatileOp::Look(looker, all));
+                }
+            }
         }
     }
 
