@@ -376,6 +376,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "unschedule" => json!({ "seq": 1 }),
             "set_pin" => json!({ "pin": "2468" }),
             "history" | "read" | "lookup" => json!({ "phone": "+15550002" }),
+            "set_profile" => json!({ "about": "at sea" }),
             "end_device" | "ring_device" => json!({ "device_id": 1 }),
             "rename" => json!({ "name": "Anna" }),
             "ack" => json!({ "upto": 1 }),
@@ -429,7 +430,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     let later = ["search", "schedule", "scheduled", "unschedule"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
     let people = ["show", "act", "contacts", "set_contacts", "discover", "block", "blocked"];
-    let privacy = ["privacy", "set_privacy"];
+    let privacy = ["privacy", "set_privacy", "profile", "set_profile"];
     assert_eq!(
         documented,
         methods.into_iter().chain(more).chain(own).chain(later).chain(people).chain(privacy).collect()

@@ -317,6 +317,28 @@ fn who_is_blocked_is_not_heard_and_all_devices_know_it() {
 }
 
 #[test]
+fn what_one_says_of_oneself_is_seen_where_one_lets_it_and_in_no_profile_afterwards() {
+    let server = Ternd::start(3);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let own = bob.json(&["profile", "--about", "at sea", "--picture", "a boat", "--json"]).remove(0);
+    assert_eq!((&own["name"], &own["about"]), (&json!("Bob"), &json!("at sea")));
+    let seen = ann.json(&["profile", "+15550002", "--json"]).remove(0);
+    assert_eq!((&seen["about"], &seen["picture"]), (&json!("at sea"), &json!("YSBib2F0")));
+    assert_eq!((&seen["version"], &seen["name"]), (&json!(2), &json!("")), "he has not written to her");
+    let said = String::from_utf8(ann.run(&["profile", "+15550002"]).stdout).expect("text");
+    assert!(said.contains("about    at sea") && said.contains("picture  a boat"), "{said}");
+
+    bob.json(&["privacy", "--about", "nobody", "--json"]);
+    let seen = ann.json(&["profile", "+15550002", "--json"]).remove(0);
+    assert_eq!((&seen["about"], &seen["picture"]), (&json!(""), &json!("YSBib2F0")));
+    bob.json(&["profile", "--picture", "", "--json"]);
+    let own = bob.json(&["profile", "--json"]).remove(0);
+    assert_eq!((&own["about"], &own["picture"]), (&json!("at sea"), &json!("")));
+    assert!(bob.refusal(&["profile", "--about", &"x".repeat(141)]).contains("140 characters"));
+}
+
+#[test]
 fn an_address_book_is_looked_through_and_what_is_too_much_is_left() {
     let limits = ["--limit", "discovered_burst=100", "--limit", "discovered_per_day_max=24"];
     let arguments = limits.map(str::to_owned).to_vec();

@@ -70,7 +70,13 @@ pub struct Connection {
 }
 
 pub fn peer() -> v1::Person {
-    v1::Person { user_id: PEER, name: "Bob".to_owned(), phone: "+15550002".to_owned() }
+    v1::Person {
+        user_id: PEER,
+        name: "Bob".to_owned(),
+        phone: "+15550002".to_owned(),
+        version: 1,
+        ..v1::Person::default()
+    }
 }
 
 pub fn now_ms() -> u64 {

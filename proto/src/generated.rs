@@ -372,6 +372,14 @@ pub struct Person {
     /// Empty unless the person has written to the one who asks, or it is what was asked by.
     #[prost(string, tag = "3")]
     pub phone: ::prost::alloc::string::String,
+    /// What the person says of themselves, and names a picture of theirs (opaque to the server). Empty unless they let the one who asks see it.
+    #[prost(string, tag = "4")]
+    pub about: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub picture: ::prost::bytes::Bytes,
+    /// Rises with each change of what is told here of name, about and picture. It falls where less of it is told than before.
+    #[prost(uint64, tag = "6")]
+    pub version: u64,
 }
 /// Asks who of one's address book is here: those who let one find them by their phones. Answered by Discovered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -436,7 +444,7 @@ pub struct DeviceRung {
     #[prost(bool, tag = "1")]
     pub connected: bool,
 }
-/// Changes one's display name, or what this device is called. Answered by Renamed once durable.
+/// Changes one's display name, what one says of oneself, one's picture, or what this device is called. Answered by Renamed once durable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rename {
     /// Absent: as before. At most 100 bytes; may be empty.
@@ -445,6 +453,12 @@ pub struct Rename {
     /// Absent: as before. At most 64 bytes.
     #[prost(string, optional, tag = "2")]
     pub device_name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Absent: as before. At most 140 characters of plain text in one line; may be empty.
+    #[prost(string, optional, tag = "3")]
+    pub about: ::core::option::Option<::prost::alloc::string::String>,
+    /// Absent: as before. At most 1024 bytes, opaque to the server; may be empty.
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    pub picture: ::core::option::Option<::prost::bytes::Bytes>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Renamed {}
@@ -827,11 +841,14 @@ pub struct DeviceAdded {
     #[prost(uint64, tag = "3")]
     pub time_ms: u64,
 }
-/// A person with whom one has a chat is not as before (a name, an account that has ended): look it up again.
+/// A person with whom one has a chat is not as before (a name, something else that one may see, an account that has ended): look it up again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PersonChanged {
     #[prost(uint64, tag = "1")]
     pub user_id: u64,
+    /// Person.version, as it is for one now. 0: that is not known, or the account has ended.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
 }
 /// A device of one's account asks that this one rings. It is kept nowhere: who is not here now is not told later.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -176,7 +176,12 @@ fn record() -> String {
     // Bob has read it, and is called otherwise now: Ann is told both.
     assert!(matches!(bob.ask(script, acknowledge(me, 2)), Message::Acknowledged(_)));
     ann.until(script, |message| matches!(message, Message::Receipt(_)));
-    let rename = v1::Rename { name: Some("Robert".to_owned()), device_name: None };
+    let rename = v1::Rename {
+        name: Some("Robert".to_owned()),
+        about: Some("at sea".to_owned()),
+        picture: Some("a boat".into()),
+        ..v1::Rename::default()
+    };
     assert!(matches!(bob.ask(script, Request::Rename(rename)), Message::Renamed(_)));
     ann.until(script, |message| matches!(message, Message::PersonChanged(_)));
     // Bob's message reads otherwise, Ann reacts to it, and then it is deleted: the page shows its place alone.

@@ -92,6 +92,8 @@ tern_storage::mutations! {
     FindHidden => "shard/tests/privacy.rs" 1..20;
     /// Of a phone that nobody has no more is read.
     AnswerNobodyEarly => "shard/tests/harvest.rs" 1..20;
+    /// What somebody says of themselves, and their picture, everybody sees.
+    ShowProfile => "shard/tests/privacy.rs" 1..20;
     /// What somebody who is blocked sends is shown.
     ShowBlocked => "shard/tests/blocking.rs" 1..60;
     /// A message that was erased is found.

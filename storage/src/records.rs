@@ -89,6 +89,21 @@ pub struct UserRecord {
     /// There is an `h` row of its phone. Accounts of before there were such rows get theirs when a device of them comes.
     #[prost(bool, tag = "9")]
     pub is_hashed: bool,
+    /// What the user says of themselves.
+    #[prost(string, tag = "10")]
+    pub about: String,
+    /// What names the user's picture.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub picture: Bytes,
+    /// How often the name, what they say of themselves, and the picture have become another.
+    #[prost(uint64, tag = "12")]
+    pub names: u64,
+    /// See there.
+    #[prost(uint64, tag = "13")]
+    pub abouts: u64,
+    /// See there.
+    #[prost(uint64, tag = "14")]
+    pub pictures: u64,
 }
 
 /// `d`: a device.

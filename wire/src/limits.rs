@@ -50,6 +50,12 @@ pub const GROUP_DESCRIPTION_BYTES_MAX: usize = 2048;
 /// Bytes that name a group's picture.
 pub const GROUP_PICTURE_BYTES_MAX: usize = 1024;
 
+/// Characters of what somebody says of themselves.
+pub const ABOUT_CHARS_MAX: usize = 140;
+
+/// Bytes that name somebody's picture.
+pub const PICTURE_BYTES_MAX: usize = 1024;
+
 /// Bytes of a token, access or refresh.
 pub const TOKEN_BYTES_MAX: usize = 1024;
 

@@ -14,8 +14,9 @@ use crate::errors::{Farewell, Reason, Refusal};
 use crate::group::{self, InvitationHash};
 use crate::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, PhoneHash, Seq, UserId, is_plain};
 use crate::limits::{
-    CHATS_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, PIN_BYTES, POSITIONS_MAX,
-    SECRET_BYTES, SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
+    ABOUT_CHARS_MAX, CHATS_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES,
+    PICTURE_BYTES_MAX, PIN_BYTES, POSITIONS_MAX, SECRET_BYTES, SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX,
+    TOKEN_BYTES_MAX,
 };
 use crate::message::{self, Send};
 
@@ -308,13 +309,18 @@ pub struct Rename {
     pub name: Option<Name>,
     /// The device's name; `None` leaves it.
     pub device_name: Option<String>,
+    /// What the user says of themselves; `None` leaves it.
+    pub about: Option<String>,
+    /// What names the user's picture; `None` leaves it.
+    pub picture: Option<Bytes>,
 }
 
 /// Shows no name.
 impl std::fmt::Debug for Rename {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, device_name } = self;
-        write!(f, "Rename {{ name: {}, device_name: {} }}", name.is_some(), device_name.is_some())
+        let Self { name, device_name, about, picture } = self;
+        let is_there = (name.is_some(), device_name.is_some(), about.is_some(), picture.is_some());
+        write!(f, "Rename {{ name, device_name, about, picture: {is_there:?} }}")
     }
 }
 
@@ -567,10 +573,19 @@ fn pin(pin: String) -> Result<Pin, Refusal> {
 }
 
 fn rename(raw: v1::Rename) -> Result<Rename, Refusal> {
-    let v1::Rename { name, device_name } = raw;
+    let v1::Rename { name, device_name, about, picture } = raw;
+    let is_about = |about: &str| about.chars().count() <= ABOUT_CHARS_MAX && is_plain(about);
+    if !about.as_deref().is_none_or(is_about) {
+        return Err(invalid(
+            "what one says of oneself has at most 140 characters, none of which control or turn others",
+        ));
+    }
+    if picture.as_ref().is_some_and(|picture| picture.len() > PICTURE_BYTES_MAX) {
+        return Err(invalid("what names a picture has at most 1024 bytes"));
+    }
     device_name.as_deref().map_or(Ok(()), check_device_name)?;
     let name = name.map(|name| Name::parse(&name).ok_or(NOT_PLAIN)).transpose()?;
-    Ok(Rename { name, device_name })
+    Ok(Rename { name, device_name, about, picture })
 }
 
 fn device(id: u32) -> Result<DeviceId, Refusal> {
@@ -669,6 +684,15 @@ mod tests {
         check(discover(hashes(64)), Ok(()));
         for bad in [hashes(0), hashes(65), vec![vec![1; 31]], vec![vec![1; 32], vec![1; 32]]] {
             check(discover(bad), Err(Reason::InvalidArgument));
+        }
+        let renamed = |about: &str, picture: usize| {
+            let (about, picture) = (Some(about.to_owned()), Some(vec![0; picture].into()));
+            Raw::Rename(v1::Rename { about, picture, ..v1::Rename::default() })
+        };
+        check(renamed("", 0), Ok(()));
+        check(renamed(&"漢".repeat(140), 1024), Ok(()));
+        for (about, picture) in [("x".repeat(141), 0), ("\u{1b}[2J".to_owned(), 0), (String::new(), 1025)] {
+            check(renamed(&about, picture), Err(Reason::InvalidArgument));
         }
         let refresh = |nonce: usize| {
             Raw::Refresh(v1::Refresh { refresh_token: "t".into(), nonce: vec![0; nonce].into() })

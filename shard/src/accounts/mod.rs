@@ -24,6 +24,7 @@ mod people;
 mod phones;
 mod pin;
 mod presence;
+mod profiles;
 mod recovery;
 mod refresh;
 mod relations;

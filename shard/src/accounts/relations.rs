@@ -14,10 +14,10 @@ use crate::circle::{Concern, Verdict};
 use crate::entry::peer_of;
 use crate::limits::{BLOCKED_MAX, CONTACTS_MAX};
 use crate::message::{
-    FrontOp, LogOp, LookedAt, Named, Said, Subject, Terms, TermsTold, Unreadable, VolatileOp,
+    FrontOp, LogOp, LookedAt, Named, Said, Shown, Subject, Terms, TermsTold, Unreadable, VolatileOp,
 };
 use crate::mutations::{Mutation, is};
-use crate::reply::{Asker, Reply};
+use crate::reply::{Asker, Origin, Reply};
 
 const TOO_MANY_BLOCKED: Refusal = Refusal::new(Reason::TooManyPeople, "as many people are blocked as may be");
 const TOO_MANY_CONTACTS: Refusal =
@@ -30,6 +30,8 @@ pub(super) const UNREADABLE: Refusal =
 /// What is done for somebody if they are a contact of a user, and otherwise not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum IfContact {
+    /// Say who the user is.
+    Describe(Origin, Shown),
     /// Take the user into a group, if the user lets contacts.
     Come(LogId, UserId, bool),
     /// See whether the user is here.
@@ -40,6 +42,7 @@ impl IfContact {
     /// Who may be one.
     fn other(&self) -> UserId {
         match self {
+            Self::Describe(_, shown) => shown.to,
             Self::Come(_, by, _) => *by,
             Self::Look(asked) => asked.looker.device.user,
         }
@@ -180,6 +183,10 @@ impl Accounts {
         is_one: Result<bool, Unreadable>,
     ) {
         match (ask, is_one) {
+            (IfContact::Describe(origin, shown), Ok(is_one)) => {
+                self.describe_if_contact(cx, origin, id, shown, is_one);
+            }
+            (IfContact::Describe(origin, _), Err(_)) => cx.refuse(origin, UNREADABLE),
             // It may have been said since, and is asked again then.
             (IfContact::Look(asked), Ok(is_one))
                 if self.users.get(id).is_some_and(|user| user.held.is_known()) =>

@@ -126,8 +126,8 @@ impl Accounts {
             }
             UserOp::Reserve(ask) => self.reserve(cx, id, ask),
             UserOp::Released(log) => self.released(id, log),
-            UserOp::PeerChanged(log) => self.peer_changed(cx, id, log),
-            UserOp::PersonChanged(changed) => self.tell_of_person(cx, id, changed),
+            UserOp::PeerChanged(log, version) => self.peer_changed(cx, id, log, version),
+            UserOp::PersonChanged(changed, version) => self.tell_of_person(cx, id, changed, version),
             UserOp::Attach(_)
             | UserOp::Inbox(_)
             | UserOp::CaughtUp(..)
@@ -306,8 +306,8 @@ impl Accounts {
             | UserOp::Acknowledged(..)
             | UserOp::Advanced(..)
             | UserOp::Released(_)
-            | UserOp::PeerChanged(_)
-            | UserOp::PersonChanged(_) => {}
+            | UserOp::PeerChanged(..)
+            | UserOp::PersonChanged(..) => {}
         }
     }
 

@@ -5,6 +5,7 @@ use tern_storage::{LogId, Rows, Slot};
 use tern_wire::ids::{DeviceId, Phone, UserId};
 
 use super::delivery::Delivery;
+use super::profiles::{Parts, Telling};
 use super::relations::IfContact;
 use super::seeking::Seeking;
 use super::{Accounts, Cx, slot_of, slot_of_phone};
@@ -36,8 +37,8 @@ pub(super) enum Then {
     Devices,
     /// A device was added to the user.
     Joined(DeviceId),
-    /// The user has another name.
-    Renamed,
+    /// These of the user are others.
+    Renamed(Parts),
     /// The user is deleted.
     Deleted,
     /// A record, of no interest to anybody else, was written.
@@ -72,8 +73,10 @@ pub(crate) enum ScanFor {
     Peer(UserId, Origin, UserId),
     /// The contacts of a user, for what a device of theirs is to show.
     Subscribing(UserId, Option<Origin>, Box<Subscribing>),
-    /// A user's logs, whose other members are told that the user is not as before.
-    Peers(UserId),
+    /// A user's logs, whose other members are told that these of the user are not as before.
+    Peers(UserId, Parts),
+    /// The contacts of a user, for such logs.
+    PeersKnown(UserId, Box<Telling>),
     /// The groups of a user whose devices are not as before.
     Groups(UserId),
     /// What the logs of a user have reserved.
@@ -101,7 +104,7 @@ impl ScanFor {
             // What is read of a user who is held is told of by that.
             Self::Devices(..) | Self::Circle(..) | Self::Reserved(_) => None,
             // Hints, which are harmless to lose.
-            Self::Peers(_) | Self::Groups(_) => None,
+            Self::Peers(..) | Self::PeersKnown(..) | Self::Groups(_) => None,
         }
     }
 }
@@ -162,15 +165,14 @@ impl Accounts {
             Then::Answer(question, response) => cx.answer(question, response),
             Then::Devices => self.devices_changed(cx, user.expect(WHOSE)),
             Then::Joined(device) => self.device_joined(cx, user.expect(WHOSE), device),
-            Then::Renamed => {
+            Then::Renamed(changed) => {
                 let user = user.expect(WHOSE);
-                self.person_changed(cx, user);
-                // One's own devices too.
-                self.tell_of_person(cx, user, user);
+                self.person_changed(cx, user, changed);
+                self.tell_own_of_person(cx, user);
             }
             Then::Deleted => {
                 self.devices_changed(cx, user.expect(WHOSE));
-                self.person_changed(cx, user.expect(WHOSE));
+                self.person_changed(cx, user.expect(WHOSE), Parts::NAME);
             }
             Then::Noted => {}
         }
@@ -196,7 +198,7 @@ impl Accounts {
                 };
                 cx.answer(question, AdminResponse::Refused(detail.to_owned()));
             }
-            Then::Devices | Then::Joined(_) | Then::Renamed | Then::Deleted | Then::Noted => {}
+            Then::Devices | Then::Joined(_) | Then::Renamed(_) | Then::Deleted | Then::Noted => {}
         }
         self.settled(cx, user, phone.as_ref());
     }
@@ -249,9 +251,14 @@ impl Accounts {
             (ScanFor::Peer(user, origin, peer), result) => Self::peer_read(cx, user, origin, peer, result),
             (ScanFor::Reserved(user), Ok(rows)) => self.reserved_read(cx, user, rows.rows, rows.more),
             (ScanFor::Reserved(user), Err(_)) => self.reserved_unreadable(cx, user),
-            (ScanFor::Peers(user), Ok(rows)) => self.peers_read(cx, user, &rows.rows, rows.more),
+            (ScanFor::Peers(user, changed), Ok(rows)) => {
+                self.peers_read(cx, user, changed, &rows.rows, rows.more);
+            }
+            (ScanFor::PeersKnown(user, telling), result) => {
+                self.peers_known(cx, user, &telling, result.map(|rows| rows.rows));
+            }
             // Whoever is not told finds out when they look.
-            (ScanFor::Peers(_) | ScanFor::Groups(_), Err(_)) => {}
+            (ScanFor::Peers(..) | ScanFor::Groups(_), Err(_)) => {}
             (ScanFor::Groups(user), Ok(rows)) => self.groups_read(cx, user, &rows.rows, rows.more),
             (ScanFor::Inbox(user, ask, marked), result) => self.inbox_read(cx, user, ask, marked, result),
             (ScanFor::Logs(user, origin), result) => self.logs_read(cx, user, origin, result),

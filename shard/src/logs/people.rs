@@ -117,12 +117,12 @@ impl Logs {
     }
 
     /// A member is not as before.
-    pub(super) fn member_changed(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
+    pub(super) fn member_changed(&mut self, cx: &mut Cx, id: LogId, user: UserId, version: u64) {
         let Some(peer) = peer_of(id, user) else { return };
         let log = self.known(id);
         let blocks = log.seen_member(user).is_some_and(|member| member.terms.blocks);
         if log.has_written(peer) && log.has_written(user) && !blocks {
-            cx.tell_user(peer, UserOp::PersonChanged(user));
+            cx.tell_user(peer, UserOp::PersonChanged(user, version));
         }
     }
 }

@@ -152,9 +152,10 @@ pub enum UserOp {
     /// A log has given back what it had reserved for the user.
     Released(LogId),
     /// The other member of a log is not as before: somebody of the user's who is here may have to know.
-    PeerChanged(LogId),
-    /// A person with whom the user has a chat that both wrote in is not as before.
-    PersonChanged(UserId),
+    /// With the version of what the user sees of them.
+    PeerChanged(LogId, u64),
+    /// A person with whom the user has a chat that both wrote in is not as before, but of this version.
+    PersonChanged(UserId, u64),
 }
 
 impl UserOp {
@@ -210,8 +211,8 @@ impl UserOp {
             | Self::TellDevices(_)
             | Self::Describe(..)
             | Self::Introduce(_)
-            | Self::PeerChanged(_)
-            | Self::PersonChanged(_) => None,
+            | Self::PeerChanged(..)
+            | Self::PersonChanged(..) => None,
         }
     }
 
@@ -267,8 +268,8 @@ impl UserOp {
             | Self::Advanced(..)
             | Self::OthersAdvanced(..)
             | Self::Released(_)
-            | Self::PeerChanged(_)
-            | Self::PersonChanged(_) => false,
+            | Self::PeerChanged(..)
+            | Self::PersonChanged(..) => false,
         }
     }
 }

@@ -261,7 +261,7 @@ pub enum Notice {
         time_ms: u64,
     },
     /// Somebody with whom there is a chat, or the user, is not as before.
-    PersonChanged(UserId),
+    PersonChanged(UserId, u64),
     /// Somebody whom the device shows is here, or is not; `None`: that is not for it to know, or not known.
     Presence {
         /// Who.

@@ -142,9 +142,10 @@ impl World {
     fn rename(&mut self, number: u64) -> v1::Rename {
         let name = Some(format!("name {number}{}", self.life.below(100)));
         if self.life.below(2) == 0 {
-            v1::Rename { name, device_name: None }
+            let (about, picture) = (name.clone().filter(|_| number.is_multiple_of(2)), name.clone());
+            v1::Rename { name, about, picture: picture.map(Into::into), device_name: None }
         } else {
-            v1::Rename { name: None, device_name: name }
+            v1::Rename { device_name: name, ..v1::Rename::default() }
         }
     }
 
@@ -367,6 +368,8 @@ impl World {
                 online: [0, 0, 2][self.life.below(3) as usize],
                 hides_reads: self.life.below(2) == 0,
                 found_by_phone: (chat % 3) as i32,
+                about: (chat / 3 % 3) as i32,
+                picture: (chat / 9 % 3) as i32,
                 ..Default::default()
             }),
             4..6 => v1::private::What::Scheduled(self.scheduled(at, chat)),

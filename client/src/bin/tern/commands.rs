@@ -75,7 +75,8 @@ fn qr_lines(text: &str) -> Vec<String> {
 }
 
 pub fn not_sent(event: &Event) -> String {
-    let unknown = |user_id| Person { user_id, name: String::new(), phone: String::new() };
+    let unknown =
+        |user_id| Person { user_id, name: String::new(), phone: String::new(), ..Person::default() };
     let around = shown::Around { chat: shown::peer_of(event).map(unknown), sender: None };
     shown::event_text(event, &around).unwrap_or_default()
 }

@@ -3,16 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Subcommand, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tern_client::{Audience, Contact, Privacy};
 
 use crate::commands::{self, ask, print_lines};
-use crate::methods::{Failure, Session, parse};
+use crate::methods::{Failure, Session, parse, who};
 use crate::private::YesOrNo;
 use crate::profile::ProfileArgs;
-use crate::shown::clean_line;
+use crate::shown::{self, clean_line};
 use crate::who::Who;
 
 /// Other people, as one sees them and is seen by them.
@@ -38,6 +40,18 @@ pub enum People {
         /// Those that stand at the beginnings of the lines of this file; `-`: of standard input
         #[arg(long, value_name = "FILE", conflicts_with = "numbers")]
         from: Option<PathBuf>,
+    },
+    /// Print what a person says of themselves, and their picture, as far as they let one see it; or, without WHO, oneself, as it is after what
+    /// is changed here
+    Profile {
+        /// Of whom
+        who: Option<Who>,
+        /// What one says of oneself; empty for nothing
+        #[arg(long, conflicts_with = "who")]
+        about: Option<String>,
+        /// What names one's picture; empty for none
+        #[arg(long, conflicts_with = "who")]
+        picture: Option<String>,
     },
     /// Block somebody: what they send is shown to nobody, and they learn nothing. Without WHO, print whom one blocks
     Block {
@@ -100,6 +114,13 @@ pub async fn run(profile: &ProfileArgs, people: People, json: bool) -> commands:
         People::Discover { numbers, from } => {
             let numbers = from.map_or(Ok(numbers), |file| numbers_of(&file))?;
             ("discover", Map::from_iter([("phones".to_owned(), numbers.into())]))
+        }
+        People::Profile { who, about, picture } => {
+            let mut params = who.map(|who| who.params()).unwrap_or_default();
+            let is_asked = about.is_none() && picture.is_none();
+            params.extend(about.map(|about| ("about".to_owned(), about.into())));
+            params.extend(picture.map(|picture| ("picture".to_owned(), STANDARD.encode(picture).into())));
+            (if is_asked { "profile" } else { "set_profile" }, params)
         }
         People::Block { who: None } => ("blocked", Map::new()),
         People::Block { who: Some(who) } => ("block", with(who, "is_blocked", true)),
@@ -165,6 +186,9 @@ fn lines(answer: &Value) -> Vec<String> {
     if let Some(blocked) = answer["blocked"].as_array() {
         return blocked.iter().map(|user| format!("@{user}")).collect();
     }
+    if answer.get("version").is_some() {
+        return profile_lines(answer);
+    }
     match answer.as_object() {
         Some(settings) if settings.contains_key("last_seen") => {
             let value = |value: &Value| match value {
@@ -176,6 +200,17 @@ fn lines(answer: &Value) -> Vec<String> {
         }
         _ => vec!["done".to_owned()],
     }
+}
+
+fn profile_lines(person: &Value) -> Vec<String> {
+    let text = |key: &str| clean_line(person[key].as_str().unwrap_or_default());
+    let picture = STANDARD.decode(text("picture")).unwrap_or_default();
+    let picture = clean_line(&String::from_utf8_lossy(&picture));
+    let lines =
+        [("name", text("name")), ("phone", text("phone")), ("about", text("about")), ("picture", picture)];
+    let lines = lines.into_iter().filter(|(_, said)| !said.is_empty());
+    let lines = lines.map(|(what, said)| format!("{what:<8} {said}"));
+    [format!("{:<8} @{}", "user", person["chat"])].into_iter().chain(lines).collect()
 }
 
 /// A contact, for programs.
@@ -227,6 +262,20 @@ struct Block {
     phone: Option<String>,
     #[serde(default = "yes")]
     is_blocked: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Profile {
+    chat: Option<u64>,
+    phone: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetProfile {
+    about: Option<String>,
+    picture: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -302,8 +351,35 @@ impl Session {
                 Ok(privacy_json(&self.client.privacy().await?))
             }
             "set_privacy" => self.set_privacy(parse(params)?).await,
+            "profile" => {
+                let Profile { chat, phone } = parse(params)?;
+                let of = match (chat, phone) {
+                    (None, None) => None,
+                    (chat, phone) => Some(who(chat, phone)?),
+                };
+                self.profile(of).await
+            }
+            "set_profile" => self.set_profile(parse(params)?).await,
             _ => Err(Failure::Method),
         }
+    }
+
+    /// What a person is to one now; without one, oneself.
+    async fn profile(&self, who: Option<Who>) -> Result<Value, Failure> {
+        let user_id = match who {
+            Some(who) => self.person(&who).await?.user_id,
+            None => self.client.account().user_id,
+        };
+        let person = self.why(self.client.profile(user_id).await).await?;
+        Ok(shown::profile_json(&person))
+    }
+
+    async fn set_profile(&self, profile: SetProfile) -> Result<Value, Failure> {
+        let SetProfile { about, picture } = profile;
+        let picture = picture.map(|picture| STANDARD.decode(picture)).transpose();
+        let picture = picture.map_err(|_| Failure::Params("a picture's name is base64".to_owned()))?;
+        self.why(self.client.set_profile(about, picture).await).await?;
+        self.profile(None).await
     }
 
     /// What is not said stays as this profile has heard it.
