@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod cards;
 mod client;
 mod driver;
 mod error;
@@ -49,6 +50,7 @@ mod trust;
 mod wire;
 
 pub use account::{Chat, ChatsPage, Device};
+pub use cards::Card;
 pub use client::{Client, HistoryPage, Kept, Options, Sent, State};
 pub use error::Error;
 pub use event::{Cause, Event, Events, Status};

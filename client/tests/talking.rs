@@ -339,6 +339,36 @@ fn what_one_says_of_oneself_is_seen_where_one_lets_it_and_in_no_profile_afterwar
 }
 
 #[test]
+fn who_passes_on_a_card_is_added_without_a_number() {
+    let server = Ternd::start(3);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let link = |profile: &Profile, arguments: &[&str]| {
+        let shown = profile.json(&[&["card", "--json"], arguments].concat()).remove(0);
+        shown["link"].as_str().expect("a link").to_owned()
+    };
+    let first = link(&bob, &[]);
+    assert_eq!(link(&bob, &[]), first, "it stays the same");
+    let added = ann.json(&["add", &first, "--json"]).remove(0);
+    assert_eq!((&added["name"], &added["phone"]), (&json!("Bob"), &json!("")));
+    let contacts = ann.json(&["contacts", "--json"]).remove(0);
+    assert_eq!(
+        (&contacts["contacts"][0]["chat"], &contacts["contacts"][0]["name"]),
+        (&added["chat"], &json!("Bob"))
+    );
+    seq(&ann, &["send", &format!("@{}", added["chat"]), "hello"]);
+
+    let second = link(&bob, &["--renew"]);
+    assert_ne!(first, second);
+    let carol = Profile::register(&server, dir.path(), "+15550003", "Carol");
+    assert!(carol.refusal(&["add", &first]).contains("UNKNOWN_USER"), "it was renewed");
+    carol.json(&["add", &second, "--name", "B.", "--json"]);
+    assert_eq!(carol.json(&["contacts", "--json"])[0]["contacts"][0]["name"], json!("B."));
+    let shown = String::from_utf8(bob.run(&["card"]).stdout).expect("text");
+    assert!(shown.contains(&second) && shown.lines().count() > 10, "with its QR code: {shown}");
+}
+
+#[test]
 fn an_address_book_is_looked_through_and_what_is_too_much_is_left() {
     let limits = ["--limit", "discovered_burst=100", "--limit", "discovered_per_day_max=24"];
     let arguments = limits.map(str::to_owned).to_vec();

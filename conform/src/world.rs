@@ -333,6 +333,7 @@ impl World {
             Request::Devices(_)
             | Request::EndDevice(_)
             | Request::NewLink(_)
+            | Request::NewCard(_)
             | Request::Link(_)
             | Request::RingDevice(_)
             | Request::Rename(_)

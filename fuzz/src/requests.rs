@@ -39,7 +39,9 @@ fn check(request: &Request) {
         Request::Refresh(refresh) => assert!(refresh.token.len() <= TOKEN_BYTES_MAX),
         Request::Login(token) => assert!(token.len() <= TOKEN_BYTES_MAX),
         Request::Lookup(tern_wire::request::Lookup::Phone(phone)) => check_phone(phone.as_str()),
-        Request::Lookup(tern_wire::request::Lookup::User(user)) => assert_ne!(user.get(), 0),
+        Request::Lookup(
+            tern_wire::request::Lookup::User(user) | tern_wire::request::Lookup::Card(user, _),
+        ) => assert_ne!(user.get(), 0),
         Request::Lookup(tern_wire::request::Lookup::InGroup(user, group)) => {
             assert!(user.get() != 0 && GroupId::new(group.get()) == Some(*group));
         }
@@ -75,7 +77,7 @@ fn check(request: &Request) {
             assert!(shows.groups.is_sorted_by(|one, next| one < next));
         }
         Request::Activity(chat, _) => assert!(*chat != ChatId::Private),
-        Request::NewLink => {}
+        Request::NewLink | Request::NewCard(_) => {}
         Request::SetPin(pin) => assert!(pin.get().is_none_or(|pin| PIN_BYTES.contains(&pin.len()))),
         Request::Link(link) => assert_ne!(link.user.get(), 0),
         Request::EndDevice(device) | Request::RingDevice(device) => assert_ne!(device.get(), 0),

@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -68,6 +68,8 @@ pub mod client_frame {
         Search(super::Search),
         #[prost(message, tag = "29")]
         Discover(super::Discover),
+        #[prost(message, tag = "30")]
+        NewCard(super::NewCard),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -77,7 +79,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -157,6 +159,8 @@ pub mod server_frame {
         Found(super::Found),
         #[prost(message, tag = "36")]
         Discovered(super::Discovered),
+        #[prost(message, tag = "37")]
+        Card(super::Card),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -348,7 +352,7 @@ pub struct Lookup {
     /// With user_id: a group of which both are members.
     #[prost(uint64, tag = "3")]
     pub group: u64,
-    #[prost(oneof = "lookup::By", tags = "1, 2")]
+    #[prost(oneof = "lookup::By", tags = "1, 2, 4")]
     pub by: ::core::option::Option<lookup::By>,
 }
 /// Nested message and enum types in `Lookup`.
@@ -360,7 +364,26 @@ pub mod lookup {
         /// Answered only when the two have a direct chat, or are in the same `group`.
         #[prost(uint64, tag = "2")]
         UserId(u64),
+        /// By a card that the person has passed on: the name is told, and no phone.
+        #[prost(message, tag = "4")]
+        Card(super::Card),
     }
+}
+/// Asks for one's card, which is made if there is none. Answered by Card once durable.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NewCard {
+    /// Another one, and the one before is good no more.
+    #[prost(bool, tag = "1")]
+    pub renew: bool,
+}
+/// By which somebody is added without a number: it is passed on, as a link or a QR code, to whoever may know who one is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Card {
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    /// 16 random bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub secret: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Person {

@@ -111,6 +111,7 @@ fn about(target: &Target, own_group: u64, foreign_group: u64) -> Vec<Request> {
     vec![
         lookup(By::Phone(phone.clone()), 0),
         lookup(By::UserId(id), 0),
+        lookup(By::Card(v1::Card { user_id: id, secret: vec![7; 16].into() }), 0),
         lookup(By::UserId(id), own_group),
         lookup(By::UserId(id), foreign_group),
         Request::Discover(v1::Discover { hashes: vec![hash_of(&phone).into()] }),
@@ -166,6 +167,7 @@ fn hide(person: &mut Person) {
 fn hidden(server: &Ternd) -> (Person, Vec<Person>, Vec<Target>, u64) {
     let [stranger, mut here, mut away, mut blocks, mut gone] = people(server);
     [&mut here, &mut away, &mut blocks, &mut gone].into_iter().for_each(hide);
+    assert!(matches!(here.ask(Request::NewCard(v1::NewCard::default())), Message::Card(_)));
     let blocked = What::Blocked(v1::Blocked { user_id: stranger.user.id, off: false });
     blocks.sends(PRIVATE, Kind::Private, 0, &v1::Private { what: Some(blocked) }.encode_to_vec());
     let group = here.make("ours", Vec::new(), v1::GroupSettings::default());

@@ -225,6 +225,7 @@ fn record() -> String {
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));
     assert!(matches!(ann.ask(script, Request::Devices(v1::Devices {})), Message::DeviceList(_)));
     // And a third, which Ann's links: it comes over a connection of its own.
+    assert!(matches!(ann.ask(script, Request::NewCard(v1::NewCard { renew: true })), Message::Card(_)));
     let Message::LinkCode(code) = ann.ask(script, Request::NewLink(v1::NewLink {})) else { panic!("a code") };
     let mut tablet = Recorded::connect("tab", &server);
     tablet.hello(script);

@@ -297,7 +297,7 @@ pub const RENAMES_PER_HOUR_MAX: u32 = 20;
 /// Rings that an account asks of its devices in a minute. Beyond: `RATE_LIMITED`.
 pub const RINGS_PER_MINUTE_MAX: u32 = 10;
 
-/// Codes by which devices are linked, of an account in a minute. Beyond: `RATE_LIMITED`.
+/// Codes by which devices are linked, and cards, that an account asks for in a minute. Beyond: `RATE_LIMITED`.
 pub const LINKS_PER_MINUTE_MAX: u32 = 20;
 
 /// The window of the limits that count an hour, in milliseconds.

@@ -94,6 +94,8 @@ tern_storage::mutations! {
     AnswerNobodyEarly => "shard/tests/harvest.rs" 1..20;
     /// What somebody says of themselves, and their picture, everybody sees.
     ShowProfile => "shard/tests/privacy.rs" 1..20;
+    /// Any secret is that of somebody's card.
+    TakeAnyCard => "shard/tests/harvest.rs" 1..20;
     /// What somebody who is blocked sends is shown.
     ShowBlocked => "shard/tests/blocking.rs" 1..60;
     /// A message that was erased is found.

@@ -122,6 +122,8 @@ pub enum Reply {
     DeviceList(v1::DeviceList),
     /// To `NewLink`.
     LinkCode(v1::LinkCode),
+    /// To `NewCard`.
+    Card(v1::Card),
     /// To `EndDevice`.
     DeviceEnded,
     /// To `RingDevice`.
@@ -192,6 +194,7 @@ impl Reply {
             Self::ChatsPage(page) => Message::ChatsPage(page),
             Self::DeviceList(list) => Message::DeviceList(list),
             Self::LinkCode(code) => Message::LinkCode(code),
+            Self::Card(card) => Message::Card(card),
             Self::DeviceEnded => Message::DeviceEnded(v1::DeviceEnded {}),
             Self::DeviceRung { connected } => Message::DeviceRung(v1::DeviceRung { connected }),
             Self::Renamed => Message::Renamed(v1::Renamed {}),

@@ -104,6 +104,9 @@ pub struct UserRecord {
     /// See there.
     #[prost(uint64, tag = "14")]
     pub pictures: u64,
+    /// The secret of the user's card; empty if there is none.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub card: Bytes,
 }
 
 /// `d`: a device.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::digest;
 
-use crate::limits::NAME_BYTES_MAX;
+use crate::limits::{NAME_BYTES_MAX, SECRET_BYTES};
 
 /// A user: 30 random bits above the 12 of the user's slot; never 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -182,6 +182,17 @@ impl PhoneHash {
 impl fmt::Debug for PhoneHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PhoneHash")
+    }
+}
+
+/// What is passed on with a user's id, so that others can add the user without a number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CardSecret(pub [u8; SECRET_BYTES]);
+
+/// Shows nothing of it.
+impl fmt::Debug for CardSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CardSecret")
     }
 }
 

@@ -12,7 +12,9 @@ use tern_search::{BadQuery, Query};
 
 use crate::errors::{Farewell, Reason, Refusal};
 use crate::group::{self, InvitationHash};
-use crate::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, PhoneHash, Seq, UserId, is_plain};
+use crate::ids::{
+    CardSecret, ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, PhoneHash, Seq, UserId, is_plain,
+};
 use crate::limits::{
     ABOUT_CHARS_MAX, CHATS_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES,
     PICTURE_BYTES_MAX, PIN_BYTES, POSITIONS_MAX, SECRET_BYTES, SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX,
@@ -67,6 +69,8 @@ pub enum Request {
     EndDevice(DeviceId),
     /// Asks for a code by which another device is added.
     NewLink,
+    /// Asks for the user's card: for another one, or the one that there is.
+    NewCard(bool),
     /// Adds this device to an account, by such a code.
     Link(Link),
     /// Has a device of the user ring.
@@ -176,6 +180,8 @@ pub enum Lookup {
     User(UserId),
     /// By user, for those who are members of the same group.
     InGroup(UserId, GroupId),
+    /// By the user's card.
+    Card(UserId, CardSecret),
 }
 
 /// See `CreateGroup` in the schema.
@@ -375,6 +381,7 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Chats(raw) => Request::Chats(chats(&raw)?),
         Raw::Devices(_) => Request::Devices,
         Raw::NewLink(_) => Request::NewLink,
+        Raw::NewCard(raw) => Request::NewCard(raw.renew),
         Raw::Link(raw) => Request::Link(link(raw)?),
         Raw::EndDevice(raw) => Request::EndDevice(device(raw.device_id)?),
         Raw::RingDevice(raw) => Request::RingDevice(device(raw.device_id)?),
@@ -442,6 +449,11 @@ fn lookup(raw: v1::Lookup) -> Result<Lookup, Refusal> {
             Ok(Lookup::InGroup(user(id)?, group_of(raw.group)?))
         }
         Some(lookup::By::UserId(id)) => Ok(Lookup::User(user(id)?)),
+        Some(lookup::By::Card(card)) => {
+            let secret =
+                card.secret[..].try_into().map_err(|_| invalid("the secret of a card has 16 bytes"))?;
+            Ok(Lookup::Card(user(card.user_id)?, CardSecret(secret)))
+        }
         None => Err(invalid("a lookup names neither phone nor user")),
     }
 }

@@ -114,9 +114,14 @@ impl Budgets {
         take(&mut self.rings, user, now_ms, "the account has its devices ring too often")
     }
 
-    /// May an account have one more code by which a device is linked?
+    /// May an account have one more code by which a device is linked, or its card?
     pub(super) fn link(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
-        take(&mut self.links, user, now_ms, "the account asks for too many codes to link devices")
+        take(
+            &mut self.links,
+            user,
+            now_ms,
+            "the account asks for too many codes to link devices, or for its card too often",
+        )
     }
 
     /// May an account's devices show so many more people?

@@ -8,6 +8,7 @@ mod addresses;
 mod attach;
 mod bucket;
 mod budgets;
+mod cards;
 mod codes;
 mod delivery;
 mod devices;

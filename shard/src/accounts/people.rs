@@ -36,6 +36,7 @@ impl Accounts {
                 let log = LogId::Group(group.get());
                 cx.ask_log(origin, log, LogOp::DescribeMember(origin, asker, user));
             }
+            Lookup::Card(of, secret) => Self::look_up_card(cx, asker, origin, of, secret),
             Lookup::User(peer) => Self::look_up_peer(cx, asker, origin, peer),
         }
     }

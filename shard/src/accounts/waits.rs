@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tern_storage::{LogId, Rows, Slot};
 use tern_wire::ids::{DeviceId, Phone, UserId};
 
+use super::cards::Carded;
 use super::delivery::Delivery;
 use super::profiles::{Parts, Telling};
 use super::relations::IfContact;
@@ -69,6 +70,8 @@ pub(crate) enum ScanFor {
     IsContact(UserId, IfContact),
     /// Something of whoever has a phone, for a user who looks for them.
     Seek(Box<Seeking>),
+    /// The record of somebody of whom a user has a card, or says so.
+    Card(Box<Carded>),
     /// Whether the other in a chat with a user has written, whom the user looks up.
     Peer(UserId, Origin, UserId),
     /// The contacts of a user, for what a device of theirs is to show.
@@ -101,6 +104,7 @@ impl ScanFor {
             | Self::Peer(user, ..)
             | Self::IsContact(user, _) => Some(slot_of(*user)),
             Self::Seek(seeking) => Some(slot_of(seeking.asker())),
+            Self::Card(carded) => Some(slot_of(carded.asker)),
             // What is read of a user who is held is told of by that.
             Self::Devices(..) | Self::Circle(..) | Self::Reserved(_) => None,
             // Hints, which are harmless to lose.
@@ -248,6 +252,7 @@ impl Accounts {
                 self.if_contact(cx, user, ask, result.map(|rows| !rows.rows.is_empty()));
             }
             (ScanFor::Seek(seeking), result) => self.sought(cx, *seeking, result),
+            (ScanFor::Card(carded), result) => Self::card_read(cx, *carded, result),
             (ScanFor::Peer(user, origin, peer), result) => Self::peer_read(cx, user, origin, peer, result),
             (ScanFor::Reserved(user), Ok(rows)) => self.reserved_read(cx, user, rows.rows, rows.more),
             (ScanFor::Reserved(user), Err(_)) => self.reserved_unreadable(cx, user),

@@ -51,6 +51,10 @@ impl Front {
                 let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
                 cx.ask(origin, Message::User(user, UserOp::NewLink(origin, device)));
             }
+            Request::NewCard(renew) => {
+                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
+                cx.ask(origin, Message::User(user, UserOp::NewCard(origin, device, renew)));
+            }
             Request::RingDevice(rung) => self.ask(cx, waiter, author, Ask::RingDevice(rung)),
             Request::Rename(rename) => {
                 // Done twice, it could undo what another device has done meanwhile.

@@ -101,6 +101,8 @@ pub enum UserOp {
     EndDevice(Origin, DeviceId, DeviceId),
     /// A code by which another device is added, for the device that asks.
     NewLink(Origin, DeviceId),
+    /// The user's card, or another one, for the device that asks.
+    NewCard(Origin, DeviceId, bool),
     /// Adds a device by such a code.
     Link(Origin, Box<Link>),
     /// Has a device of the user ring: for the one that asks, the other.
@@ -204,6 +206,7 @@ impl UserOp {
             | Self::ListDevices(_)
             | Self::EndDevice(..)
             | Self::NewLink(..)
+            | Self::NewCard(..)
             | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
@@ -233,6 +236,7 @@ impl UserOp {
             | Self::ListDevices(_)
             | Self::EndDevice(..)
             | Self::NewLink(..)
+            | Self::NewCard(..)
             | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)

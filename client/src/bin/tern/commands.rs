@@ -66,7 +66,7 @@ pub async fn new_link(profile: &ProfileArgs, json: bool) -> Done {
 }
 
 /// A text as a QR code, two rows a line, dark on light whatever the terminal's colours are. Empty if it does not fit.
-fn qr_lines(text: &str) -> Vec<String> {
+pub fn qr_lines(text: &str) -> Vec<String> {
     use qrcode::render::unicode::Dense1x2;
     let Ok(code) = qrcode::QrCode::new(text) else { return Vec::new() };
     // In most terminals the ground is dark: what is light in the code is drawn.

@@ -53,6 +53,20 @@ pub enum People {
         #[arg(long, conflicts_with = "who")]
         picture: Option<String>,
     },
+    /// Show a link, as a QR code and as text, by which others add one without one's number
+    Card {
+        /// Another one: those who have the one before, and have not followed it, do not find one by it any more
+        #[arg(long)]
+        renew: bool,
+    },
+    /// Add somebody as a contact by the link that they show (`tern card`)
+    Add {
+        /// The link
+        link: tern_client::Card,
+        /// What one calls them; without it, what they call themselves
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// Block somebody: what they send is shown to nobody, and they learn nothing. Without WHO, print whom one blocks
     Block {
         /// Whom
@@ -122,6 +136,12 @@ pub async fn run(profile: &ProfileArgs, people: People, json: bool) -> commands:
             params.extend(picture.map(|picture| ("picture".to_owned(), STANDARD.encode(picture).into())));
             (if is_asked { "profile" } else { "set_profile" }, params)
         }
+        People::Card { renew } => ("card", Map::from_iter([("renew".to_owned(), renew.into())])),
+        People::Add { link, name } => {
+            let mut params = Map::from_iter([("link".to_owned(), link.to_string().into())]);
+            params.extend(name.map(|name| ("name".to_owned(), name.into())));
+            ("add", params)
+        }
         People::Block { who: None } => ("blocked", Map::new()),
         People::Block { who: Some(who) } => ("block", with(who, "is_blocked", true)),
         People::Unblock { who } => ("block", with(who, "is_blocked", false)),
@@ -185,6 +205,9 @@ fn lines(answer: &Value) -> Vec<String> {
     }
     if let Some(blocked) = answer["blocked"].as_array() {
         return blocked.iter().map(|user| format!("@{user}")).collect();
+    }
+    if let Some(link) = answer["link"].as_str() {
+        return commands::qr_lines(link).into_iter().chain([link.to_owned()]).collect();
     }
     if answer.get("version").is_some() {
         return profile_lines(answer);
@@ -269,6 +292,20 @@ struct Block {
 struct Profile {
     chat: Option<u64>,
     phone: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Card {
+    #[serde(default)]
+    renew: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Add {
+    link: String,
+    name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -360,8 +397,25 @@ impl Session {
                 self.profile(of).await
             }
             "set_profile" => self.set_profile(parse(params)?).await,
+            "card" => {
+                let Card { renew } = parse(params)?;
+                let card = self.why(self.client.card(renew).await).await?;
+                Ok(json!({ "link": card.to_string() }))
+            }
+            "add" => self.add(parse(params)?).await,
             _ => Err(Failure::Method),
         }
+    }
+
+    /// Somebody is a contact, by the card that they have passed on.
+    async fn add(&self, add: Add) -> Result<Value, Failure> {
+        let card: tern_client::Card =
+            add.link.parse().map_err(|why: &str| Failure::Params(why.to_owned()))?;
+        let person = self.why(self.client.lookup_card(&card).await).await?;
+        let name = add.name.unwrap_or_else(|| person.name.clone());
+        let contact = Contact { user_id: person.user_id, name, is_one: true };
+        self.why(self.client.set_contacts(&[contact]).await).await?;
+        Ok(shown::profile_json(&person))
     }
 
     /// What a person is to one now; without one, oneself.
