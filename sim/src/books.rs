@@ -297,19 +297,13 @@ impl Books {
             b'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().memberships.insert(number(PREFIX)?);
             }
-            b'r' | b'h' => self.row_of_people(table, key, value)?,
-            b'u' => drop(self.users.insert(number(PREFIX)?, UserRecord::decode(value).ok()?)),
-            b'd' => {
-                let device = (number(PREFIX)?, keys::device_of(key)?);
-                self.devices.insert(device, DeviceRecord::decode(value).ok()?);
-            }
-            b'i' => drop(self.marks.insert((number(PREFIX)?, device(PREFIX + 8)?, keys::log_of(key)?))),
+            b'r' | b'h' | b'u' | b'd' | b'i' => self.row_of_people(table, key, value)?,
             _ => unreachable!("no other table is read"),
         }
         Some(())
     }
 
-    /// What people say of others, and by what they are found.
+    /// Who people are, what they say of others, and by what they are found.
     fn row_of_people(&mut self, table: u8, key: &[u8], value: &[u8]) -> Option<()> {
         if table == b'h' {
             let user = PhoneHashRecord::decode(value).ok()?.user;
@@ -317,11 +311,22 @@ impl Books {
             return Some(());
         }
         let user = u64::from_be_bytes(*key.get(PREFIX..)?.first_chunk()?);
-        match Relation::of(key)? {
-            Relation::Privacy => drop(self.privacy.insert(user, PrivacyRecord::decode(value).ok()?)),
-            Relation::Blocked(other) => drop(self.blocked.insert((user, other))),
-            Relation::Contact(other) => drop(self.contacts.insert((user, other))),
-            Relation::LastSeen => {}
+        match table {
+            b'u' => drop(self.users.insert(user, UserRecord::decode(value).ok()?)),
+            b'd' => {
+                let device = (user, keys::device_of(key)?);
+                self.devices.insert(device, DeviceRecord::decode(value).ok()?);
+            }
+            b'i' => {
+                let device = u32::from_be_bytes(*key.get(PREFIX + 8..)?.first_chunk()?);
+                self.marks.insert((user, device, keys::log_of(key)?));
+            }
+            _ => match Relation::of(key)? {
+                Relation::Privacy => drop(self.privacy.insert(user, PrivacyRecord::decode(value).ok()?)),
+                Relation::Blocked(other) => drop(self.blocked.insert((user, other))),
+                Relation::Contact(other) => drop(self.contacts.insert((user, other))),
+                Relation::LastSeen => {}
+            },
         }
         Some(())
     }

@@ -65,8 +65,7 @@ impl World {
         let chat = self.devices[other].user;
         if chat == 0 {
             // They have no account yet: only the phone is known.
-            let phone = self.devices[other].phone.clone();
-            return Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))));
+            return Some(self.by_phone(other));
         }
         let request = |work, request| Some((work, Ask::Request(request)));
         if self.life.below(5) == 0 {
@@ -82,9 +81,7 @@ impl World {
                 Some((Work::History, Ask::History(v1::History { chat, from, forwards, limit })))
             }
             159 => {
-                let query = if self.life.below(2) == 0 { "xx".to_owned() } else { self.said.to_string() };
-                let chat = if self.life.below(2) == 0 { 0 } else { chat };
-                let search = v1::Search { query, chat, limit: self.life.below(9) as u32, after: None };
+                let search = self.search(chat);
                 request(Work::History, client_frame::Request::Search(search))
             }
             160..170 => {
@@ -95,10 +92,7 @@ impl World {
             }
             170..173 => Some((Work::Talk, self.own(at, chat))),
             173..176 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(chat)))),
-            176..179 => {
-                let phone = self.devices[other].phone.clone();
-                Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))))
-            }
+            176..179 => Some(self.by_phone(other)),
             179 => request(Work::LookUp, self.discover()),
             180..186 => {
                 let rename = self.rename(number);
@@ -128,6 +122,16 @@ impl World {
                 request(Work::Talk, client_frame::Request::Activity(v1::Activity { chat, doing, sender: 0 }))
             }
         }
+    }
+
+    fn by_phone(&self, other: usize) -> (Work, Ask) {
+        (Work::LookUp, Ask::Lookup(lookup::By::Phone(self.devices[other].phone.clone())))
+    }
+
+    fn search(&mut self, chat: u64) -> v1::Search {
+        let query = if self.life.below(2) == 0 { "xx".to_owned() } else { self.said.to_string() };
+        let chat = if self.life.below(2) == 0 { 0 } else { chat };
+        v1::Search { query, chat, limit: self.life.below(9) as u32, after: None }
     }
 
     /// Who of an address book is here that has all phones, as far as one may ask for them at once.
