@@ -69,6 +69,10 @@ pub struct Connection {
     pub unanswered: BTreeSet<u64>,
 }
 
+fn nobody(asked: &v1::Discover) -> Message {
+    Message::Discovered(v1::Discovered { user_ids: vec![0; asked.hashes.len()] })
+}
+
 pub fn peer() -> v1::Person {
     v1::Person {
         user_id: PEER,
@@ -313,9 +317,7 @@ impl World {
                 })
             }
             Request::Lookup(_) => Message::Person(peer()),
-            Request::Discover(discover) => {
-                Message::Discovered(v1::Discovered { user_ids: vec![0; discover.hashes.len()] })
-            }
+            Request::Discover(asked) => nobody(&asked),
             Request::Send(send) => Message::Sent(self.append(&send)),
             Request::Acknowledge(acknowledge) => {
                 self.position = self.position.max(acknowledge.delivered_upto).min(self.head());
