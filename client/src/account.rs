@@ -150,10 +150,36 @@ impl Client {
         }
     }
 
+    /// Changes what others see of one beside the name, as far as one lets them: what one says of oneself (at most 140 characters in one line),
+    /// and what names one's picture (at most 1,024 bytes, which mean nothing to the server). `None` leaves it.
+    pub async fn set_profile(&self, about: Option<String>, picture: Option<Vec<u8>>) -> Result<(), Error> {
+        let me = self.account().user_id;
+        let rename = v1::Rename { about, picture: picture.map(Into::into), ..v1::Rename::default() };
+        match self.ask(client_frame::Request::Rename(rename)).await? {
+            // What it has become is told anew.
+            server_frame::Message::Renamed(_) => self.profile(me).await.map(drop),
+            _ => Err(WRONG_KIND),
+        }
+    }
+
+    /// What a person is to one now, as the server tells: one that this profile knows, or oneself.
+    pub async fn profile(&self, user_id: u64) -> Result<Person, Error> {
+        let by = match self.local(move |store| store.person(user_id)).await? {
+            Some(known) if !known.phone.is_empty() => v1::lookup::By::Phone(known.phone),
+            _ => v1::lookup::By::UserId(user_id),
+        };
+        let request = client_frame::Request::Lookup(v1::Lookup { by: Some(by), group: 0 });
+        self.call(|answer| Call::LookUpMember { request, answer }).await
+    }
+
     /// Changes one's display name, or what this device is called; `None` leaves it.
     pub async fn rename(&self, name: Option<String>, device_name: Option<String>) -> Result<(), Error> {
         let me = self.account().user_id;
-        let request = client_frame::Request::Rename(v1::Rename { name: name.clone(), device_name });
+        let request = client_frame::Request::Rename(v1::Rename {
+            name: name.clone(),
+            device_name,
+            ..v1::Rename::default()
+        });
         match (self.ask(request).await?, name) {
             (server_frame::Message::Renamed(_), Some(name)) => {
                 self.local(move |store| store.set_name(me, &name)).await
@@ -167,7 +193,7 @@ impl Client {
 fn chat_of(chat: v1::Chat, me: u64) -> Chat {
     let v1::Chat { id, name, phone, head, unread, delivered_upto, read_upto, .. } = chat;
     Chat {
-        person: Person { user_id: id, name, phone },
+        person: Person { user_id: id, name, phone, ..Person::default() },
         head,
         unread,
         last: chat.last.map(|last| Message::of_page(id, last, me)),

@@ -161,7 +161,12 @@ impl Client {
         if let Some(known) = self.local(move |store| store.person(chat)).await? {
             return Ok(known);
         }
-        let person = Person { user_id: chat, name: self.group(chat).await?.name, phone: String::new() };
+        let person = Person {
+            user_id: chat,
+            name: self.group(chat).await?.name,
+            phone: String::new(),
+            ..Person::default()
+        };
         let kept = person.clone();
         self.local(move |store| store.set_person(&kept)).await?;
         Ok(person)

@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod cards;
 mod client;
 mod driver;
 mod error;
@@ -49,6 +50,7 @@ mod trust;
 mod wire;
 
 pub use account::{Chat, ChatsPage, Device};
+pub use cards::Card;
 pub use client::{Client, HistoryPage, Kept, Options, Sent, State};
 pub use error::Error;
 pub use event::{Cause, Event, Events, Status};
@@ -56,7 +58,7 @@ pub use groups::{Group, GroupMember, NewGroup, is_group};
 pub use invitations::{GroupLink, GroupPreview, Invitation, NewInvitation};
 pub use links::DeviceLink;
 pub use message::{Envelope, Kind, Message, NewMessage, Standing};
-pub use people::{Audience, Contact, Privacy};
+pub use people::{Audience, Contact, Discovered, Privacy};
 pub use presence::Doing;
 pub use private::{ChatSettings, Dispatched, FOR_EVER_MS, Hidden, Notify, Private, Scheduled};
 pub use registrar::{CodeSent, Registrar};

@@ -1,7 +1,14 @@
 //! Whom one knows, whom one blocks, and what others may see of one: said in the private log, so that all of one's devices agree.
 
-use tern_proto::v1;
+use std::collections::BTreeSet;
+use std::time::Duration;
 
+use tern_proto::v1::{self, client_frame, server_frame};
+use tern_wire::errors::Reason;
+use tern_wire::ids::{Phone, PhoneHash};
+use tern_wire::limits::DISCOVERED_MAX;
+
+use crate::account::WRONG_KIND;
 use crate::client::{Client, Sent};
 use crate::error::Error;
 use crate::machine::Tables as _;
@@ -23,6 +30,24 @@ pub struct Contact {
 impl std::fmt::Debug for Contact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Contact({}, {})", self.user_id, self.is_one)
+    }
+}
+
+/// What came of looking through an address book.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Discovered {
+    /// Numbers of people who are here and let one find them, with their users, in the order in which they were asked for.
+    pub found: Vec<(String, u64)>,
+    /// Numbers that were not asked about: the account has asked about too many of late.
+    pub left: Vec<String>,
+    /// When the next of them can be, in ms; 0: none is left.
+    pub retry_after_ms: u32,
+}
+
+/// Shows no number.
+impl std::fmt::Debug for Discovered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Discovered({} found, {} left)", self.found.len(), self.left.len())
     }
 }
 
@@ -56,6 +81,12 @@ pub struct Privacy {
     /// Nobody is told in direct chats what one has read, and one is not told what others have.
     pub hides_reads: bool,
 }
+
+/// How long the server may have one wait within a look through an address book: what takes longer is left, for whoever asked to wait for.
+const WAIT_MS_MAX: u32 = 5_000;
+
+/// How often it may.
+const WAITS_MAX: u32 = 20;
 
 /// Contacts that are named at once.
 const AT_ONCE_MAX: usize = tern_wire::limits::CONTACTS_AT_ONCE_MAX;
@@ -129,6 +160,44 @@ impl Client {
             self.tell_own(&Private::Contacts(contacts.to_vec())).await?;
         }
         Ok(())
+    }
+
+    /// Who of an address book is here. The server is told hashes of the numbers alone, which hide them from nobody who can try all
+    /// numbers; it keeps nothing of them. What is not in E.164 form (a plus sign and 8 to 15 digits) is nobody's number. An account may
+    /// ask about so many numbers in a day: what is beyond is left.
+    pub async fn discover(&self, numbers: &[String]) -> Result<Discovered, Error> {
+        let (mut known, mut waits) = (BTreeSet::new(), 0);
+        let phones = numbers.iter().filter_map(|number| Phone::parse(number));
+        let phones: Vec<_> = phones.filter(|phone| known.insert(phone.clone())).collect();
+        let mut discovered = Discovered::default();
+        let mut batches = phones.chunks(DISCOVERED_MAX);
+        let mut batch = batches.next();
+        while let Some(phones) = batch {
+            let hashes = phones.iter().map(|phone| PhoneHash::of(phone).as_bytes().to_vec().into()).collect();
+            let request = client_frame::Request::Discover(v1::Discover { hashes });
+            match self.ask(request).await {
+                Ok(server_frame::Message::Discovered(found)) if found.user_ids.len() == phones.len() => {
+                    let found = phones.iter().zip(found.user_ids).filter(|(_, user)| *user != 0);
+                    discovered.found.extend(found.map(|(phone, user)| (phone.as_str().to_owned(), user)));
+                    batch = batches.next();
+                }
+                Ok(_) => return Err(WRONG_KIND),
+                Err(Error::Refused { retry_after_ms: wait_ms @ 1..=WAIT_MS_MAX, .. })
+                    if waits < WAITS_MAX =>
+                {
+                    waits += 1;
+                    tokio::time::sleep(Duration::from_millis(wait_ms.into())).await;
+                }
+                Err(Error::Refused { reason: Reason::RateLimited, retry_after_ms, .. }) => {
+                    let left = phones.iter().chain(batches.flatten());
+                    discovered.left = left.map(|phone| phone.as_str().to_owned()).collect();
+                    discovered.retry_after_ms = retry_after_ms;
+                    return Ok(discovered);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(discovered)
     }
 
     /// One's contacts by their names, as far as this profile has heard.

@@ -347,6 +347,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     let page = include_str!("../../docs/CLIENT.md");
     let (_, table) = page.split_once("| method | parameters | result |").expect("the page has the table");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let bobs_card = bob.json(&["card", "--json"])[0]["link"].clone();
     let (mut documented, mut group, mut link) = (BTreeSet::new(), 0, String::new());
     for row in rows {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
@@ -367,6 +368,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "set_chat" => json!({ "phone": "+15550002", "archived": true }),
             "hide" => json!({ "phone": "+15550002", "seqs": [9] }),
             "set_contacts" => json!({ "contacts": [{ "phone": "+15550002", "name": "B." }] }),
+            "discover" => json!({ "phones": ["+15550002"] }),
             "block" => json!({ "phone": "+15550002", "is_blocked": false }),
             "set_privacy" => json!({ "groups": "contacts" }),
             "show" => json!({ "chats": [5] }),
@@ -375,6 +377,9 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "unschedule" => json!({ "seq": 1 }),
             "set_pin" => json!({ "pin": "2468" }),
             "history" | "read" | "lookup" => json!({ "phone": "+15550002" }),
+            "card" => json!({ "renew": false }),
+            "add" => json!({ "link": bobs_card }),
+            "set_profile" => json!({ "about": "at sea" }),
             "end_device" | "ring_device" => json!({ "device_id": 1 }),
             "rename" => json!({ "name": "Anna" }),
             "ack" => json!({ "upto": 1 }),
@@ -427,8 +432,12 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     let own = ["new_link", "invite", "preview", "join", "set_chat", "star", "starred", "hide", "set_pin"];
     let later = ["search", "schedule", "scheduled", "unschedule"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
-    let people = ["show", "act", "contacts", "set_contacts", "block", "blocked", "privacy", "set_privacy"];
-    assert_eq!(documented, methods.into_iter().chain(more).chain(own).chain(later).chain(people).collect());
+    let people = ["show", "act", "contacts", "set_contacts", "discover", "block", "blocked"];
+    let privacy = ["privacy", "set_privacy", "profile", "set_profile", "card", "add"];
+    assert_eq!(
+        documented,
+        methods.into_iter().chain(more).chain(own).chain(later).chain(people).chain(privacy).collect()
+    );
     program.result("end_device", json!({ "device_id": 1 }));
 }
 

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use tern_testkit::Ternd;
+use tern_testkit::{Ternd, TerndOptions};
 
 fn two(server: &Ternd, dir: &std::path::Path) -> (Profile, Profile) {
     let ann = Profile::register(server, dir, "+15550001", "Ann");
@@ -314,6 +314,94 @@ fn who_is_blocked_is_not_heard_and_all_devices_know_it() {
     ann.json(&["contacts", to_bob, "--remove", "--json"]);
     assert_eq!(ann.json(&["contacts", "--json"])[0]["contacts"], json!([]));
     assert!(ann.refusal(&["block", to_ann]).contains("oneself"));
+}
+
+#[test]
+fn what_one_says_of_oneself_is_seen_where_one_lets_it_and_in_no_profile_afterwards() {
+    let server = Ternd::start(3);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let own = bob.json(&["profile", "--about", "at sea", "--picture", "a boat", "--json"]).remove(0);
+    assert_eq!((&own["name"], &own["about"]), (&json!("Bob"), &json!("at sea")));
+    let seen = ann.json(&["profile", "+15550002", "--json"]).remove(0);
+    assert_eq!((&seen["about"], &seen["picture"]), (&json!("at sea"), &json!("YSBib2F0")));
+    assert_eq!((&seen["version"], &seen["name"]), (&json!(2), &json!("")), "he has not written to her");
+    let said = String::from_utf8(ann.run(&["profile", "+15550002"]).stdout).expect("text");
+    assert!(said.contains("about    at sea") && said.contains("picture  a boat"), "{said}");
+
+    bob.json(&["privacy", "--about", "nobody", "--json"]);
+    let seen = ann.json(&["profile", "+15550002", "--json"]).remove(0);
+    assert_eq!((&seen["about"], &seen["picture"]), (&json!(""), &json!("YSBib2F0")));
+    bob.json(&["profile", "--picture", "", "--json"]);
+    let own = bob.json(&["profile", "--json"]).remove(0);
+    assert_eq!((&own["about"], &own["picture"]), (&json!("at sea"), &json!("")));
+    assert!(bob.refusal(&["profile", "--about", &"x".repeat(141)]).contains("140 characters"));
+}
+
+#[test]
+fn who_passes_on_a_card_is_added_without_a_number() {
+    let server = Ternd::start(3);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let link = |profile: &Profile, arguments: &[&str]| {
+        let shown = profile.json(&[&["card", "--json"], arguments].concat()).remove(0);
+        shown["link"].as_str().expect("a link").to_owned()
+    };
+    let first = link(&bob, &[]);
+    assert_eq!(link(&bob, &[]), first, "it stays the same");
+    let added = ann.json(&["add", &first, "--json"]).remove(0);
+    assert_eq!((&added["name"], &added["phone"]), (&json!("Bob"), &json!("")));
+    let contacts = ann.json(&["contacts", "--json"]).remove(0);
+    assert_eq!(
+        (&contacts["contacts"][0]["chat"], &contacts["contacts"][0]["name"]),
+        (&added["chat"], &json!("Bob"))
+    );
+    seq(&ann, &["send", &format!("@{}", added["chat"]), "hello"]);
+
+    let second = link(&bob, &["--renew"]);
+    assert_ne!(first, second);
+    let carol = Profile::register(&server, dir.path(), "+15550003", "Carol");
+    assert!(carol.refusal(&["add", &first]).contains("UNKNOWN_USER"), "it was renewed");
+    carol.json(&["add", &second, "--name", "B.", "--json"]);
+    assert_eq!(carol.json(&["contacts", "--json"])[0]["contacts"][0]["name"], json!("B."));
+    let shown = String::from_utf8(bob.run(&["card"]).stdout).expect("text");
+    assert!(shown.contains(&second) && shown.lines().count() > 10, "with its QR code: {shown}");
+}
+
+#[test]
+fn an_address_book_is_looked_through_and_what_is_too_much_is_left() {
+    let limits = ["--limit", "discovered_burst=100", "--limit", "discovered_per_day_max=24"];
+    let arguments = limits.map(str::to_owned).to_vec();
+    let server = Ternd::start_with(TerndOptions { cores: 3, arguments, ..TerndOptions::default() });
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let carol = Profile::register(&server, dir.path(), "+15550003", "Carol");
+    let chat_of = |profile: &Profile| profile.json(&["whoami", "--json"])[0]["user_id"].clone();
+    carol.json(&["privacy", "--found-by-phone", "nobody", "--json"]);
+    // Bob is on the second page of it, Carol hides, and one line is no number.
+    let mut lines: Vec<_> = (0..90).map(|number| format!("+1999555{number:04} somebody")).collect();
+    lines.insert(3, "+15550003 Carol".to_owned());
+    lines.insert(4, "her birthday is in May".to_owned());
+    lines.insert(70, "+15550002 Bob".to_owned());
+    let book = dir.path().join("book");
+    std::fs::write(&book, lines[..10].join("\n")).expect("written");
+    let book = book.to_str().expect("text");
+    assert_eq!(ann.json(&["discover", "--from", book, "--json"])[0]["found"], json!([]));
+    let found = ann.json(&["discover", "+15550002", "+15550003", "+15550002", "--json"]).remove(0);
+    assert_eq!(found["found"], json!([{ "phone": "+15550002", "chat": chat_of(&bob) }]));
+    assert_eq!((&found["left"], &found["retry_after_ms"]), (&json!([]), &json!(0)));
+    ann.json(&["contacts", &format!("@{}", found["found"][0]["chat"]), "--name", "B.", "--json"]);
+    assert_eq!(ann.json(&["contacts", "--json"])[0]["contacts"][0]["chat"], chat_of(&bob));
+
+    std::fs::write(book, lines.join("\n")).expect("written");
+    let found = ann.json(&["discover", "--from", book, "--json"]).remove(0);
+    assert_eq!((found["found"].clone(), found["left"].as_array().map(Vec::len)), (json!([]), Some(28)));
+    assert!(found["retry_after_ms"].as_u64().is_some_and(|wait_ms| wait_ms > 5_000), "{found}");
+    let found = bob.json(&["discover", "--from", book, "--json"]).remove(0);
+    let own = json!([{ "phone": "+15550002", "chat": chat_of(&bob) }]);
+    assert_eq!((&found["found"], &found["left"]), (&own, &json!([])), "it fits, and he is in it");
+    let said = String::from_utf8(carol.run(&["discover", "+15550002"]).stdout).expect("text");
+    assert_eq!(said.trim(), format!("+15550002 @{}", chat_of(&bob)));
 }
 
 #[test]

@@ -69,8 +69,18 @@ pub struct Connection {
     pub unanswered: BTreeSet<u64>,
 }
 
+fn nobody(asked: &v1::Discover) -> Message {
+    Message::Discovered(v1::Discovered { user_ids: vec![0; asked.hashes.len()] })
+}
+
 pub fn peer() -> v1::Person {
-    v1::Person { user_id: PEER, name: "Bob".to_owned(), phone: "+15550002".to_owned() }
+    v1::Person {
+        user_id: PEER,
+        name: "Bob".to_owned(),
+        phone: "+15550002".to_owned(),
+        version: 1,
+        ..v1::Person::default()
+    }
 }
 
 pub fn now_ms() -> u64 {
@@ -307,6 +317,7 @@ impl World {
                 })
             }
             Request::Lookup(_) => Message::Person(peer()),
+            Request::Discover(asked) => nobody(&asked),
             Request::Send(send) => Message::Sent(self.append(&send)),
             Request::Acknowledge(acknowledge) => {
                 self.position = self.position.max(acknowledge.delivered_upto).min(self.head());
@@ -324,6 +335,7 @@ impl World {
             Request::Devices(_)
             | Request::EndDevice(_)
             | Request::NewLink(_)
+            | Request::NewCard(_)
             | Request::Link(_)
             | Request::RingDevice(_)
             | Request::Rename(_)

@@ -334,7 +334,7 @@ impl Node {
             _ => {
                 let mut text = || Some(String::from_utf8_lossy(script.piece()).into_owned());
                 let (name, device_name) = (text(), text());
-                drop(self.ask(Request::Rename(v1::Rename { name, device_name })));
+                drop(self.ask(Request::Rename(v1::Rename { name, device_name, ..v1::Rename::default() })));
             }
         }
     }

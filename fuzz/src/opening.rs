@@ -64,8 +64,9 @@ fn is_before_login(request: &Request) -> bool {
         | Request::EndDevice(_)
         | Request::NewLink => false,
         Request::Link(_) => true,
+        Request::NewCard(_) => false,
         Request::RingDevice(_) | Request::Rename(_) | Request::SetPin(_) => false,
         Request::CreateGroup(_) | Request::AboutGroup(..) => false,
-        Request::Subscribe(_) | Request::Activity(..) => false,
+        Request::Subscribe(_) | Request::Activity(..) | Request::Discover(_) => false,
     }
 }

@@ -5,8 +5,8 @@ use tern_proto::v1;
 use tern_wire::group::Change;
 use tern_wire::ids::{ChatId, GroupId, is_plain};
 use tern_wire::limits::{
-    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, PIN_BYTES, POSITIONS_MAX,
-    SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
+    CHATS_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, PIN_BYTES,
+    POSITIONS_MAX, SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
 };
 use tern_wire::request::{Incoming, Request, VERSIONS, parse};
 
@@ -39,9 +39,15 @@ fn check(request: &Request) {
         Request::Refresh(refresh) => assert!(refresh.token.len() <= TOKEN_BYTES_MAX),
         Request::Login(token) => assert!(token.len() <= TOKEN_BYTES_MAX),
         Request::Lookup(tern_wire::request::Lookup::Phone(phone)) => check_phone(phone.as_str()),
-        Request::Lookup(tern_wire::request::Lookup::User(user)) => assert_ne!(user.get(), 0),
+        Request::Lookup(
+            tern_wire::request::Lookup::User(user) | tern_wire::request::Lookup::Card(user, _),
+        ) => assert_ne!(user.get(), 0),
         Request::Lookup(tern_wire::request::Lookup::InGroup(user, group)) => {
             assert!(user.get() != 0 && GroupId::new(group.get()) == Some(*group));
+        }
+        Request::Discover(hashes) => {
+            let distinct: std::collections::BTreeSet<_> = hashes.iter().collect();
+            assert!((1..=DISCOVERED_MAX).contains(&hashes.len()) && distinct.len() == hashes.len());
         }
         Request::CreateGroup(create) => {
             let change = Change::parse(&create.body);
@@ -74,7 +80,7 @@ fn check(request: &Request) {
             assert!(shows.groups.is_sorted_by(|one, next| one < next));
         }
         Request::Activity(chat, _) => assert!(*chat != ChatId::Private),
-        Request::NewLink => {}
+        Request::NewLink | Request::NewCard(_) => {}
         Request::SetPin(pin) => assert!(pin.get().is_none_or(|pin| PIN_BYTES.contains(&pin.len()))),
         Request::Link(link) => assert_ne!(link.user.get(), 0),
         Request::EndDevice(device) | Request::RingDevice(device) => assert_ne!(device.get(), 0),

@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -66,6 +66,10 @@ pub mod client_frame {
         Activity(super::Activity),
         #[prost(message, tag = "28")]
         Search(super::Search),
+        #[prost(message, tag = "29")]
+        Discover(super::Discover),
+        #[prost(message, tag = "30")]
+        NewCard(super::NewCard),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -75,7 +79,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -153,6 +157,10 @@ pub mod server_frame {
         ActivityTold(super::ActivityTold),
         #[prost(message, tag = "35")]
         Found(super::Found),
+        #[prost(message, tag = "36")]
+        Discovered(super::Discovered),
+        #[prost(message, tag = "37")]
+        Card(super::Card),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -344,7 +352,7 @@ pub struct Lookup {
     /// With user_id: a group of which both are members.
     #[prost(uint64, tag = "3")]
     pub group: u64,
-    #[prost(oneof = "lookup::By", tags = "1, 2")]
+    #[prost(oneof = "lookup::By", tags = "1, 2, 4")]
     pub by: ::core::option::Option<lookup::By>,
 }
 /// Nested message and enum types in `Lookup`.
@@ -356,7 +364,26 @@ pub mod lookup {
         /// Answered only when the two have a direct chat, or are in the same `group`.
         #[prost(uint64, tag = "2")]
         UserId(u64),
+        /// By a card that the person has passed on: the name is told, and no phone.
+        #[prost(message, tag = "4")]
+        Card(super::Card),
     }
+}
+/// Asks for one's card, which is made if there is none. Answered by Card once durable.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NewCard {
+    /// Another one, and the one before is good no more.
+    #[prost(bool, tag = "1")]
+    pub renew: bool,
+}
+/// By which somebody is added without a number: it is passed on, as a link or a QR code, to whoever may know who one is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Card {
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    /// 16 random bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub secret: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Person {
@@ -368,6 +395,27 @@ pub struct Person {
     /// Empty unless the person has written to the one who asks, or it is what was asked by.
     #[prost(string, tag = "3")]
     pub phone: ::prost::alloc::string::String,
+    /// What the person says of themselves, and names a picture of theirs (opaque to the server). Empty unless they let the one who asks see it.
+    #[prost(string, tag = "4")]
+    pub about: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub picture: ::prost::bytes::Bytes,
+    /// Rises with each change of what is told here of name, about and picture. It falls where less of it is told than before.
+    #[prost(uint64, tag = "6")]
+    pub version: u64,
+}
+/// Asks who of one's address book is here: those who let one find them by their phones. Answered by Discovered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Discover {
+    /// Of each number SHA-256 of "tern phone " and the number in E.164 form, plus sign included: 32 bytes. 1 to 64, each once.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub hashes: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Discovered {
+    /// Who it is, in the order in which the numbers were asked for. 0: nobody, or nobody who lets one find them.
+    #[prost(uint64, repeated, tag = "1")]
+    pub user_ids: ::prost::alloc::vec::Vec<u64>,
 }
 /// Lists the devices of one's account. Answered by DeviceList.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -419,7 +467,7 @@ pub struct DeviceRung {
     #[prost(bool, tag = "1")]
     pub connected: bool,
 }
-/// Changes one's display name, or what this device is called. Answered by Renamed once durable.
+/// Changes one's display name, what one says of oneself, one's picture, or what this device is called. Answered by Renamed once durable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rename {
     /// Absent: as before. At most 100 bytes; may be empty.
@@ -428,6 +476,12 @@ pub struct Rename {
     /// Absent: as before. At most 64 bytes.
     #[prost(string, optional, tag = "2")]
     pub device_name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Absent: as before. At most 140 characters of plain text in one line; may be empty.
+    #[prost(string, optional, tag = "3")]
+    pub about: ::core::option::Option<::prost::alloc::string::String>,
+    /// Absent: as before. At most 1024 bytes, opaque to the server; may be empty.
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    pub picture: ::core::option::Option<::prost::bytes::Bytes>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Renamed {}
@@ -810,11 +864,14 @@ pub struct DeviceAdded {
     #[prost(uint64, tag = "3")]
     pub time_ms: u64,
 }
-/// A person with whom one has a chat is not as before (a name, an account that has ended): look it up again.
+/// A person with whom one has a chat is not as before (a name, something else that one may see, an account that has ended): look it up again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PersonChanged {
     #[prost(uint64, tag = "1")]
     pub user_id: u64,
+    /// Person.version, as it is for one now. 0: that is not known, or the account has ended.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
 }
 /// A device of one's account asks that this one rings. It is kept nowhere: who is not here now is not told later.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

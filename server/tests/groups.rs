@@ -152,7 +152,7 @@ fn what_a_newcomer_sees_is_a_setting() {
     // Two come at once, one of whom is nobody: neither comes.
     let group = ann.make("group", vec![], v1::GroupSettings::default());
     let nobody = Change::Added(v1::Members { user_ids: vec![cyd.user.id, 4096 * 77] });
-    assert_eq!(ann.may_not(group, nobody), Reason::UnknownUser);
+    assert_eq!(ann.may_not(group, nobody), Reason::NotAllowed);
     assert_eq!(ann.about(group).members.len(), 1);
     assert_eq!(cyd.listed(group), None);
 }
@@ -209,7 +209,7 @@ fn nonsense_makes_and_changes_nothing() {
     let [mut ann, bob] = people(&server);
     let settings = v1::GroupSettings::default();
     let unknown = create(1, "g", vec![4096 * 77], settings);
-    assert_eq!(ann.refused(unknown), Reason::UnknownUser);
+    assert_eq!(ann.refused(unknown), Reason::NotAllowed);
     assert_eq!(ann.refused(create(2, "", vec![], settings)), Reason::InvalidArgument);
     assert_eq!(ann.refused(create(3, "g", vec![bob.user.id; 2], settings)), Reason::InvalidArgument);
     assert_eq!(ann.refused(create(4, "g", (1..=1025).collect(), settings)), Reason::TooManyMembers);

@@ -112,7 +112,7 @@ fn groups_of_an_account_are_counted_on_all_its_devices_and_those_that_are_not_ma
         Request::CreateGroup(v1::CreateGroup { client_id, group: Some(group) })
     };
     let mut ann = Raw::logged_in(&server, &users[0].token);
-    assert_eq!(ann.refusal(make(1, &[users[1].id, 12345])).reason(), Reason::UnknownUser);
+    assert_eq!(ann.refusal(make(1, &[users[1].id, 12345])).reason(), Reason::NotAllowed);
     let mut made = Vec::new();
     for client_id in [2, 3] {
         match ann.ask(make(client_id, &[users[1].id])) {

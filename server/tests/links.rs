@@ -133,7 +133,7 @@ fn a_device_that_has_ended_does_nothing_more_while_its_connection_is_being_close
         Request::EndDevice(v1::EndDevice { device_id: 2 }),
         Request::NewLink(v1::NewLink {}),
         Request::SetPin(v1::SetPin { pin: "9999".to_owned() }),
-        Request::Rename(v1::Rename { name, device_name: None }),
+        Request::Rename(v1::Rename { name, ..v1::Rename::default() }),
         Request::EndDevice(v1::EndDevice { device_id: 1 }),
     ]);
     let mut has_ended = false;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
-use tern_testkit::{Raw, Ternd};
+use tern_testkit::{Raw, Ternd, hash_of};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/session.txt");
 
@@ -157,6 +157,11 @@ fn record() -> String {
     ann.login(script, &session.access_token);
     let by = Some(v1::lookup::By::Phone("+15550002".to_owned()));
     assert!(matches!(ann.ask(script, Request::Lookup(v1::Lookup { by, group: 0 })), Message::Person(_)));
+    let hashes = ["+15550002", "+15550009"].map(|phone| hash_of(phone).into()).to_vec();
+    match ann.ask(script, Request::Discover(v1::Discover { hashes })) {
+        Message::Discovered(found) => assert_eq!(found.user_ids, [bobs.user_id, 0]),
+        other => panic!("{other:?}"),
+    }
     assert!(matches!(ann.ask(script, Request::Resume(v1::Resume::default())), Message::Resumed(_)));
     ann.until(script, |message| matches!(message, Message::CaughtUp(_)));
     let (me, chat) = (session.user_id, bobs.user_id);
@@ -171,7 +176,12 @@ fn record() -> String {
     // Bob has read it, and is called otherwise now: Ann is told both.
     assert!(matches!(bob.ask(script, acknowledge(me, 2)), Message::Acknowledged(_)));
     ann.until(script, |message| matches!(message, Message::Receipt(_)));
-    let rename = v1::Rename { name: Some("Robert".to_owned()), device_name: None };
+    let rename = v1::Rename {
+        name: Some("Robert".to_owned()),
+        about: Some("at sea".to_owned()),
+        picture: Some("a boat".into()),
+        ..v1::Rename::default()
+    };
     assert!(matches!(bob.ask(script, Request::Rename(rename)), Message::Renamed(_)));
     ann.until(script, |message| matches!(message, Message::PersonChanged(_)));
     // Bob's message reads otherwise, Ann reacts to it, and then it is deleted: the page shows its place alone.
@@ -217,6 +227,7 @@ fn record() -> String {
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));
     assert!(matches!(ann.ask(script, Request::Devices(v1::Devices {})), Message::DeviceList(_)));
     // And a third, which Ann's links: it comes over a connection of its own.
+    assert!(matches!(ann.ask(script, Request::NewCard(v1::NewCard { renew: true })), Message::Card(_)));
     let Message::LinkCode(code) = ann.ask(script, Request::NewLink(v1::NewLink {})) else { panic!("a code") };
     let mut tablet = Recorded::connect("tab", &server);
     tablet.hello(script);

@@ -34,6 +34,10 @@ pub(crate) enum Concern {
     Online,
     /// When the user was here last.
     LastSeen,
+    /// What the user says of themselves.
+    About,
+    /// The user's picture.
+    Picture,
 }
 
 /// Whether somebody may.
@@ -92,8 +96,13 @@ impl Circle {
 
     /// Whether it depends on the contacts who sees that the user is here, or was.
     pub(crate) fn shows_to_contacts(&self, user: UserId) -> bool {
-        let depends = |concern| self.lets(user, concern) == Verdict::IfContact;
+        let depends = |concern| self.shows_to_contacts_of(user, concern);
         depends(Concern::Online) || depends(Concern::LastSeen)
+    }
+
+    /// Whether it depends on the contacts of the user who sees something.
+    pub(crate) fn shows_to_contacts_of(&self, user: UserId, concern: Concern) -> bool {
+        self.lets(user, concern) == Verdict::IfContact
     }
 
     /// Whether somebody may see, or do, something.
@@ -104,6 +113,8 @@ impl Circle {
             Concern::FoundByPhone => privacy.found_by_phone,
             Concern::Online => privacy.online,
             Concern::LastSeen => privacy.last_seen,
+            Concern::About => privacy.about,
+            Concern::Picture => privacy.picture,
         };
         match Audience::try_from(audience) {
             // That a phone is found tells nothing new to whoever has it; that it is not any more would.

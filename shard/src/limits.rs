@@ -50,6 +50,10 @@ macro_rules! with_limits {
                 "Messages of a chat after which their words come into its index; whoever searches reads those after the last of these. What a chat has it keeps. 0: nothing is indexed, and Search is UNIMPLEMENTED.";
             words_erased_every_ms: u64 = 600_000, 1_000..=$crate::limits::DAY_MS,
                 "How often the words of messages that are gone are taken out of the index. They are not found meanwhile.";
+            discovered_per_day_max: u32 = 2_000, 0..=10_000_000,
+                "Numbers of address books that an account may ask about in a day, on the average. Beyond: RATE_LIMITED. 0: any number.";
+            discovered_burst: u32 = 5_000, 64..=10_000_000,
+                "Numbers of address books that an account may ask about at once when it has not for long: its first address book.";
             sends_per_minute_max: u32 = 100, 0..=10_000_000,
                 "Messages sent by an account in a minute, on the average. Beyond: RATE_LIMITED. 0: any number.";
             sends_burst: u32 = 300, 1..=10_000_000,
@@ -141,6 +145,9 @@ impl Limits {
         }
     }
 }
+
+// A batch of numbers fits the bucket of an account at its smallest.
+const _: () = assert!(limits::DISCOVERED_MAX <= 64);
 
 /// How often the logs are gone through for what is kept no longer, at the most, in milliseconds.
 pub const RETENTION_ROUND_MS: u64 = HOUR_MS;
@@ -290,7 +297,7 @@ pub const RENAMES_PER_HOUR_MAX: u32 = 20;
 /// Rings that an account asks of its devices in a minute. Beyond: `RATE_LIMITED`.
 pub const RINGS_PER_MINUTE_MAX: u32 = 10;
 
-/// Codes by which devices are linked, of an account in a minute. Beyond: `RATE_LIMITED`.
+/// Codes by which devices are linked, and cards, that an account asks for in a minute. Beyond: `RATE_LIMITED`.
 pub const LINKS_PER_MINUTE_MAX: u32 = 20;
 
 /// The window of the limits that count an hour, in milliseconds.

@@ -82,12 +82,22 @@ tern_storage::mutations! {
     StayOnline => "shard/tests/presence.rs" 1..60;
     /// What somebody hides is shown.
     ShowHidden => "shard/tests/presence.rs" 1..60;
+    /// Whoever shows a group is told of its members when they were here last, whatever they let others see.
+    ShowHiddenInGroup => "shard/tests/presence.rs" 1..60;
     /// That somebody who is blocked types is told.
     TypeBlocked => "shard/tests/presence.rs" 1..60;
     /// That somebody is blocked is confirmed before their chat has heard of it.
     ConfirmBlockEarly => "shard/tests/blocking.rs" 1..60;
     /// Who lets nobody take them into a group is taken into it.
     BringAnybody => "shard/tests/privacy.rs" 1..20;
+    /// Who lets nobody find them by the phone is found by it.
+    FindHidden => "shard/tests/privacy.rs" 1..20;
+    /// Of a phone that nobody has no more is read.
+    AnswerNobodyEarly => "shard/tests/harvest.rs" 1..20;
+    /// What somebody says of themselves, and their picture, everybody sees.
+    ShowProfile => "shard/tests/privacy.rs" 1..20;
+    /// Any secret is that of somebody's card.
+    TakeAnyCard => "shard/tests/harvest.rs" 1..20;
     /// What somebody who is blocked sends is shown.
     ShowBlocked => "shard/tests/blocking.rs" 1..60;
     /// A message that was erased is found.

@@ -93,6 +93,8 @@ pub enum Reply {
     LoggedIn(v1::LoggedIn),
     /// To `Lookup`.
     Person(Box<v1::Person>),
+    /// To `Discover`: users, in the order of their numbers; 0: nobody.
+    Discovered(Vec<u64>),
     /// To `Send`: the acknowledgement, and when the entry ends, in ms since the Unix epoch; 0: never.
     Sent(DurableSeq, ClientMessageId, u64),
     /// To `CreateGroup`: the acknowledgement, and which group it is.
@@ -120,6 +122,8 @@ pub enum Reply {
     DeviceList(v1::DeviceList),
     /// To `NewLink`.
     LinkCode(v1::LinkCode),
+    /// To `NewCard`.
+    Card(v1::Card),
     /// To `EndDevice`.
     DeviceEnded,
     /// To `RingDevice`.
@@ -173,6 +177,7 @@ impl Reply {
             Self::Session(session) => Message::Session(*session),
             Self::LoggedIn(login) => Message::LoggedIn(login),
             Self::Person(person) => Message::Person(*person),
+            Self::Discovered(user_ids) => Message::Discovered(v1::Discovered { user_ids }),
             Self::Sent(proof, _, expires_ms) => {
                 Message::Sent(v1::Sent { seq: proof.seq().0, time_ms: proof.time_ms(), expires_ms })
             }
@@ -189,6 +194,7 @@ impl Reply {
             Self::ChatsPage(page) => Message::ChatsPage(page),
             Self::DeviceList(list) => Message::DeviceList(list),
             Self::LinkCode(code) => Message::LinkCode(code),
+            Self::Card(card) => Message::Card(card),
             Self::DeviceEnded => Message::DeviceEnded(v1::DeviceEnded {}),
             Self::DeviceRung { connected } => Message::DeviceRung(v1::DeviceRung { connected }),
             Self::Renamed => Message::Renamed(v1::Renamed {}),

@@ -364,7 +364,11 @@ fn a_name_is_changed_durably_and_those_who_know_it_are_told() {
     world.say(1, false);
     world.say(2, false);
     let rename = |name: Option<&str>, device: Option<&str>| {
-        Request::Rename(v1::Rename { name: name.map(str::to_owned), device_name: device.map(str::to_owned) })
+        Request::Rename(v1::Rename {
+            name: name.map(str::to_owned),
+            device_name: device.map(str::to_owned),
+            ..v1::Rename::default()
+        })
     };
     world.node.receive(world.links[1]);
     world.node.receive(world.links[2]);

@@ -217,7 +217,7 @@ impl World {
             _ if self.devices[at].renaming.is_some() => return,
             _ => {
                 let name = Some(format!("name {}", self.rng.u8(..)));
-                Request::Rename(v1::Rename { name, device_name: None })
+                Request::Rename(v1::Rename { name, ..v1::Rename::default() })
             }
         };
         let is_rename = matches!(request, Request::Rename(_));

@@ -5,6 +5,8 @@
 #[allow(dead_code, reason = "the node serves other tests as well")]
 mod node;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use fastrand::Rng;
 use node::{Link, Node};
 use prost::Message as _;
@@ -12,8 +14,11 @@ use tern_proto::v1::{
     self, Audience, Kind, Reason, client_frame::Request, lookup::By, private::What, server_frame::Message,
 };
 use tern_shard::admin::Provisioned;
-use tern_shard::limits::Limits;
+use tern_shard::limits::{DAY_MS, Limits};
 use tern_storage::memory::Memory;
+use tern_storage::records::UserRecord;
+use tern_storage::{Batch, Engine as _, keys};
+use tern_wire::ids::{Phone, PhoneHash};
 
 const PRIVATE: u64 = 1 << 43;
 
@@ -22,6 +27,8 @@ struct World {
     store: Memory,
     node: Node,
     requests: u64,
+    /// What came beside answers, by connection.
+    pushed: BTreeMap<usize, Vec<v1::ServerFrame>>,
 }
 
 struct Person {
@@ -36,14 +43,22 @@ impl Person {
 }
 
 fn limits() -> Limits {
-    Limits { logs_cached_max: 0, users_cached_max: 0, lazy_ms: 0, ..Limits::default() }
+    Limits {
+        logs_cached_max: 0,
+        users_cached_max: 0,
+        lazy_ms: 0,
+        lookups_per_minute_max: 0,
+        access_token_valid_ms: 365 * DAY_MS,
+        idle_timeout_ms: DAY_MS,
+        ..Limits::default()
+    }
 }
 
 impl World {
     fn new(seed: u64) -> Self {
         let store = Memory::new();
         let node = Node::start(&store, 3, &limits(), 1_000_000);
-        Self { rng: Rng::with_seed(seed), store, node, requests: 10 }
+        Self { rng: Rng::with_seed(seed), store, node, requests: 10, pushed: BTreeMap::new() }
     }
 
     fn person(&mut self, number: u32) -> Person {
@@ -74,11 +89,27 @@ impl World {
         self.node.request(by.link, self.requests, request);
         self.node.settle(&mut self.rng);
         let frames = self.node.receive(by.link).expect("it stands");
-        let answer = frames.into_iter().find(|frame| frame.id == self.requests).expect("it is answered");
+        let (answers, pushed): (Vec<_>, Vec<_>) =
+            frames.into_iter().partition(|frame| frame.id == self.requests);
+        self.pushed.entry(by.link.0).or_default().extend(pushed);
+        let answer = answers.into_iter().next().expect("it is answered");
         match answer.message.expect("it says something") {
             Message::Refused(refused) => Err(refused.reason()),
             message => Ok(message),
         }
+    }
+
+    /// Of which versions of others somebody was told since they were asked last.
+    fn told(&mut self, person: &Person) -> Vec<u64> {
+        self.node.settle(&mut self.rng);
+        let frames = self.node.receive(person.link).expect("it stands");
+        let changed = frames.into_iter().chain(self.pushed.remove(&person.link.0).unwrap_or_default());
+        changed
+            .filter_map(|frame| match frame.message {
+                Some(Message::PersonChanged(changed)) => Some(changed.version),
+                _ => None,
+            })
+            .collect()
     }
 
     fn say(&mut self, by: &Person, what: What) -> Result<(), Reason> {
@@ -110,10 +141,24 @@ impl World {
 
     fn find(&mut self, by: &Person, whom: &Person) -> Result<u64, Reason> {
         let by_phone = By::Phone(whom.who.phone.as_str().to_owned());
-        match self.ask(by, Request::Lookup(v1::Lookup { by: Some(by_phone), group: 0 }))? {
-            Message::Person(person) => Ok(person.user_id),
+        let found = match self.ask(by, Request::Lookup(v1::Lookup { by: Some(by_phone), group: 0 })) {
+            Ok(Message::Person(person)) => Ok(person.user_id),
+            Ok(other) => panic!("{other:?}"),
+            Err(reason) => Err(reason),
+        };
+        // In an address book they are found where they are found by themselves, at whatever place.
+        let nobody = |number| Phone::parse(&format!("+1666{number:04}")).expect("a phone");
+        let mut phones: Vec<_> = (0..self.rng.u32(..5)).map(nobody).collect();
+        let place = self.rng.usize(..=phones.len());
+        phones.insert(place, whom.who.phone.clone());
+        let hashes = phones.iter().map(|phone| PhoneHash::of(phone).as_bytes().to_vec().into()).collect();
+        let mut due = vec![0; phones.len()];
+        due[place] = found.unwrap_or_default();
+        match self.ask(by, Request::Discover(v1::Discover { hashes })) {
+            Ok(Message::Discovered(found)) => assert_eq!(found.user_ids, due),
             other => panic!("{other:?}"),
         }
+        found
     }
 
     fn marks(&mut self, by: &Person, whom: &Person) -> (u64, u64) {
@@ -182,6 +227,123 @@ fn live(seed: u64) {
     assert_eq!(world.say(&bob, unknown), Err(Reason::InvalidArgument));
 }
 
+/// What somebody is to others, as it is to be.
+#[derive(Default)]
+struct Profile {
+    /// Name, about, picture: what each is, and how often it has become another.
+    parts: [(u64, u64); 3],
+    audiences: [Audience; 2],
+    contacts: BTreeSet<usize>,
+    blocked: BTreeSet<usize>,
+}
+
+impl Profile {
+    /// What somebody sees, who is told the name or not.
+    fn seen_by(&self, other: usize, name: bool) -> [bool; 3] {
+        let lets = |audience| match audience {
+            Audience::Everyone => !self.blocked.contains(&other),
+            Audience::Contacts => self.contacts.contains(&other) && !self.blocked.contains(&other),
+            Audience::Nobody => false,
+        };
+        [name, lets(self.audiences[0]), lets(self.audiences[1])]
+    }
+
+    fn version(&self, sees: [bool; 3]) -> u64 {
+        self.parts.iter().zip(sees).filter(|(_, sees)| *sees).map(|((_, count), _)| count).sum()
+    }
+}
+
+/// One is another now and then, and says who may see what; the others look, and are told.
+fn show(seed: u64) {
+    let mut world = World::new(seed);
+    let mut people = [1, 2, 3, 4].map(|number| world.person(number));
+    let mut profile = Profile::default();
+    // With the first two there is a chat that both wrote in, with the third one that they alone wrote in.
+    for (other, writes) in [(1, true), (2, true), (3, false)] {
+        let (one, peer) = (&people[0], &people[other]);
+        world.write(peer, one.id()).expect("they may");
+        if writes {
+            world.write(one, peer.id()).expect("one may");
+        }
+    }
+    // As the test user was made.
+    profile.parts[0].1 = 1;
+    for _ in 0..40 {
+        let (what, other) = (world.rng.u8(..6), world.rng.usize(1..4));
+        let [one, ..] = &people;
+        let mut changed = [false; 3];
+        match what {
+            0..2 => {
+                // Less than an account may, on the average.
+                world.node.tick(200_000);
+                let parts = std::array::from_fn(|_| world.rng.bool().then(|| world.rng.u64(..3)));
+                let [name, about, picture]: [Option<u64>; 3] = parts;
+                for (place, part) in parts.into_iter().enumerate() {
+                    if part.is_some_and(|part| part != profile.parts[place].0) {
+                        changed[place] = true;
+                        profile.parts[place] = (part.expect("it is there"), profile.parts[place].1 + 1);
+                    }
+                }
+                let text = |part: u64| if part == 0 { String::new() } else { format!("part {part}") };
+                let name = name.map(|part| if part == 0 { "somebody".to_owned() } else { text(part) });
+                let picture = picture.map(|part| text(part).into());
+                let rename = v1::Rename { name, about: about.map(text), picture, device_name: None };
+                world.ask(one, Request::Rename(rename)).expect("one may");
+            }
+            2 => {
+                let mut any =
+                    || [Audience::Everyone, Audience::Contacts, Audience::Nobody][world.rng.usize(..3)];
+                profile.audiences = [any(), any()];
+                let [about, picture] = profile.audiences.map(i32::from);
+                let privacy = v1::Privacy { about, picture, ..v1::Privacy::default() };
+                world.say(one, What::Privacy(privacy)).expect("one may say so");
+            }
+            3 => {
+                let off = !profile.contacts.insert(other) && profile.contacts.remove(&other);
+                world.knows(one, &people[other], off);
+            }
+            4 => {
+                let off = !profile.blocked.insert(other) && profile.blocked.remove(&other);
+                let blocked = v1::Blocked { user_id: people[other].id(), off };
+                world.say(one, What::Blocked(blocked)).expect("one may say so");
+            }
+            _ => {
+                let [a, b, c, d] = &mut people;
+                world.restart(&mut [a, b, c, d]);
+            }
+        }
+        for (other, person) in people.iter().enumerate() {
+            let knows_name = other < 3;
+            let sees = if other == 0 { [true; 3] } else { profile.seen_by(other, knows_name) };
+            let is_told = sees.iter().zip(changed).any(|(sees, changed)| *sees && changed);
+            let told = world.told(person);
+            // Whom one blocks is told nothing, and whoever is not told the name nothing of changes.
+            let is_told = is_told && knows_name && !profile.blocked.contains(&other);
+            let due = if is_told { vec![profile.version(sees)] } else { Vec::new() };
+            assert_eq!(told, due, "{other} is told of {changed:?}");
+            let by = By::Phone(people[0].who.phone.as_str().to_owned());
+            let found = match world.ask(person, Request::Lookup(v1::Lookup { by: Some(by), group: 0 })) {
+                Ok(Message::Person(found)) => found,
+                other => panic!("{other:?}"),
+            };
+            let part = |place: usize, empty: &str| match profile.parts[place].0 {
+                _ if !sees[place] => String::new(),
+                0 => empty.to_owned(),
+                part => format!("part {part}"),
+            };
+            assert_eq!(found.name, part(0, "somebody"), "{other}");
+            assert_eq!(found.about, part(1, ""), "{other}");
+            assert_eq!(found.picture, part(2, "").as_bytes(), "{other}");
+            assert_eq!(found.version, profile.version(sees), "{other}");
+        }
+    }
+}
+
+#[test]
+fn what_one_says_of_oneself_is_seen_by_those_who_may_and_nobody_else_hears_that_it_has_changed() {
+    (1..30).for_each(show);
+}
+
 #[test]
 fn settings_hold_for_contacts_strangers_and_those_who_are_blocked() {
     (1..30).for_each(live);
@@ -212,6 +374,36 @@ fn who_hides_what_they_read_is_not_told_what_others_read_either() {
     }
 }
 
+/// A store of before phones had hashes.
+#[test]
+fn an_account_of_before_is_found_in_address_books_when_a_device_of_it_has_come() {
+    let mut world = World::new(1);
+    let [mut ann, mut bob] = [1, 2].map(|number| world.person(number));
+    let (id, phone) = (bob.id(), bob.who.phone.clone());
+    let (user, hash) = (keys::user(id), keys::phone_hash(PhoneHash::of(&phone).as_bytes()));
+    let record = world.store.get_blocking(&user).expect("it is read").expect("it is there");
+    let record = UserRecord::decode(record).expect("a record");
+    assert!(record.is_hashed && world.store.get_blocking(&hash).expect("it is read").is_some());
+    let mut batch = Batch::default();
+    batch.put_record(&user, &UserRecord { is_hashed: false, ..record });
+    batch.delete(&hash);
+    world.store.commit_blocking(batch).expect("written");
+    world.restart(&mut [&mut ann]);
+    let discover = || {
+        let hashes = vec![PhoneHash::of(&phone).as_bytes().to_vec().into()];
+        Request::Discover(v1::Discover { hashes })
+    };
+    let found = |message| match message {
+        Ok(Message::Discovered(found)) => found.user_ids,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(found(world.ask(&ann, discover())), [0]);
+    bob.link = world.come(&bob.who);
+    assert_eq!(found(world.ask(&ann, discover())), [id]);
+    world.restart(&mut [&mut ann]);
+    assert_eq!(found(world.ask(&ann, discover())), [id], "it is durable");
+}
+
 #[test]
 fn as_many_are_blocked_as_may_be() {
     let mut world = World::new(1);
@@ -231,5 +423,8 @@ fn as_many_are_blocked_as_may_be() {
 #[cfg(feature = "mutations")]
 #[test]
 fn each_fault_is_found() {
-    node::find_each_fault("shard/tests/privacy.rs", live);
+    node::find_each_fault("shard/tests/privacy.rs", |seed| {
+        live(seed);
+        show(seed);
+    });
 }

@@ -14,9 +14,10 @@ use tern_shard::limits::GROUP_TAIL_MIN;
 use tern_storage::LogId;
 use tern_storage::keys::{self, Relation};
 use tern_storage::records::{
-    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, PrivacyRecord,
-    UserRecord,
+    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, PhoneHashRecord,
+    PrivacyRecord, UserRecord,
 };
+use tern_wire::ids::{Phone, PhoneHash};
 
 use crate::kept::Kept;
 use crate::model::{Group, Stay};
@@ -66,6 +67,10 @@ pub(crate) struct Books {
     /// Who blocks whom.
     pub(crate) blocked: BTreeSet<(u64, u64)>,
     pub(crate) privacy: BTreeMap<u64, PrivacyRecord>,
+    /// Who has whom as a contact.
+    contacts: BTreeSet<(u64, u64)>,
+    /// Who is found by the hash of a phone.
+    hashes: BTreeMap<Vec<u8>, u64>,
 }
 
 /// All logs together.
@@ -212,7 +217,7 @@ impl Books {
             return Ok(None);
         }
         let mut books = Self::default();
-        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r', b'f'] {
+        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r', b'f', b'h'] {
             let Some(rows) = store.table(table, now) else { return Ok(None) };
             for (key, value) in rows {
                 books
@@ -300,22 +305,64 @@ impl Books {
             b'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().memberships.insert(number(PREFIX)?);
             }
-            b'r' => match Relation::of(key)? {
-                Relation::Privacy => {
-                    self.privacy.insert(number(PREFIX)?, PrivacyRecord::decode(value).ok()?);
-                }
-                Relation::Blocked(other) => drop(self.blocked.insert((number(PREFIX)?, other))),
-                Relation::LastSeen | Relation::Contact(_) => {}
-            },
-            b'u' => drop(self.users.insert(number(PREFIX)?, UserRecord::decode(value).ok()?)),
-            b'd' => {
-                let device = (number(PREFIX)?, keys::device_of(key)?);
-                self.devices.insert(device, DeviceRecord::decode(value).ok()?);
-            }
-            b'i' => drop(self.marks.insert((number(PREFIX)?, device(PREFIX + 8)?, keys::log_of(key)?))),
+            b'r' | b'h' | b'u' | b'd' | b'i' => self.row_of_people(table, key, value)?,
             _ => unreachable!("no other table is read"),
         }
         Some(())
+    }
+
+    /// Who people are, what they say of others, and by what they are found.
+    fn row_of_people(&mut self, table: u8, key: &[u8], value: &[u8]) -> Option<()> {
+        if table == b'h' {
+            let user = PhoneHashRecord::decode(value).ok()?.user;
+            self.hashes.insert(key.get(PREFIX..)?.to_vec(), user);
+            return Some(());
+        }
+        let user = u64::from_be_bytes(*key.get(PREFIX..)?.first_chunk()?);
+        match table {
+            b'u' => drop(self.users.insert(user, UserRecord::decode(value).ok()?)),
+            b'd' => {
+                let device = (user, keys::device_of(key)?);
+                self.devices.insert(device, DeviceRecord::decode(value).ok()?);
+            }
+            b'i' => {
+                let device = u32::from_be_bytes(*key.get(PREFIX + 8..)?.first_chunk()?);
+                self.marks.insert((user, device, keys::log_of(key)?));
+            }
+            _ => match Relation::of(key)? {
+                Relation::Privacy => drop(self.privacy.insert(user, PrivacyRecord::decode(value).ok()?)),
+                Relation::Blocked(other) => drop(self.blocked.insert((user, other))),
+                Relation::Contact(other) => drop(self.contacts.insert((user, other))),
+                Relation::LastSeen => {}
+            },
+        }
+        Some(())
+    }
+
+    /// Who of the users has a phone and lets somebody find them by it; 0: nobody.
+    pub(crate) fn found(&self, asker: u64, phone: &str) -> u64 {
+        let has_it = |(_, record): &(&u64, &UserRecord)| record.deleted_ms == 0 && record.phone == phone;
+        let Some((user, _)) = self.users.iter().find(has_it) else { return 0 };
+        let audience = self.privacy.get(user).map_or(0, |privacy| privacy.found_by_phone);
+        let wrote = |log: &Log| log.members.get(user).is_some_and(|member| member.wrote);
+        let has_written = self.logs.get(&LogId::direct(asker, *user)).is_some_and(wrote);
+        let is_let = match audience {
+            0 => true,
+            1 => self.contacts.contains(&(*user, asker)),
+            _ => false,
+        };
+        if *user == asker || is_let || has_written { *user } else { 0 }
+    }
+
+    /// Whoever is to be found by the hash of their phone is, and nobody else.
+    fn hashes_are_whole(&self) -> Result<(), String> {
+        let living = self.users.iter().filter(|(_, record)| record.deleted_ms == 0);
+        let hash = |phone: &str| PhoneHash::of(&Phone::parse(phone).expect("a phone")).as_bytes().to_vec();
+        let due: BTreeMap<_, _> = living.map(|(user, record)| (hash(&record.phone), *user)).collect();
+        if due == self.hashes {
+            return Ok(());
+        }
+        Err(format!("{} are found by hashes of their phones, and {} are to be", self.hashes.len(), due.len()))
     }
 
     /// The devices of a user whose sessions have not ended.
@@ -329,6 +376,7 @@ impl Books {
     }
 
     /// Whether the books add up, and hold what was promised:
+    /// - whoever lives is found by the hash of their phone, and nobody else;
     /// - a log has its records, its entries are dense from 1, and their times do not fall but where the clock was set right;
     /// - each entry was said, once, by its author in this chat, and is the one under its author's number;
     /// - what its entries say of the sums of entries and bytes before them is so;
@@ -338,6 +386,7 @@ impl Books {
     /// - an entry that a living device has not said that it has, and has not written itself, is marked in its inbox, or the device is
     ///   new and asks for all.
     pub(crate) fn audit(&self, record: &Record, kept: &Kept, latest_ms: u64) -> Result<Sums, String> {
+        self.hashes_are_whole()?;
         let (mut sums, mut stand) = (Sums::default(), BTreeSet::new());
         let is_old = |entry: &EntryRecord| kept.is_old(entry.time_ms, latest_ms);
         for (id, log) in &self.logs {

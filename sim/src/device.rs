@@ -74,6 +74,8 @@ pub(crate) struct Device {
     is_away: bool,
     /// The last page of a list of chats.
     pub(crate) page: Option<v1::ChatsPage>,
+    /// Whom it has found last, in the order of their phones.
+    pub(crate) discovered: Option<Vec<u64>>,
     seed: Stream,
 }
 
@@ -119,6 +121,7 @@ impl Device {
             shows: BTreeMap::new(),
             is_away: false,
             page: None,
+            discovered: None,
             seed,
         }
     }
@@ -384,6 +387,9 @@ impl Device {
             }
             (Ok(Reply::Message(server_frame::Message::ChatsPage(page))), ..) => {
                 self.page = Some(page.clone())
+            }
+            (Ok(Reply::Message(server_frame::Message::Discovered(found))), ..) => {
+                self.discovered = Some(found.user_ids.clone());
             }
             _ => {}
         }

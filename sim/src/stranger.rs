@@ -172,7 +172,11 @@ impl Stranger {
                     ..v1::Send::default()
                 })
             }
-            _ => R::Rename(v1::Rename { name: Some("\u{202e}".to_owned()), device_name: None }),
+            _ => R::Rename(v1::Rename {
+                name: Some("\u{202e}".to_owned()),
+                device_name: None,
+                ..v1::Rename::default()
+            }),
         }
     }
 }

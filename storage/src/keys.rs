@@ -207,6 +207,11 @@ pub fn phone(digits: &str) -> Key {
     key(b'p', Slot::of_phone(digits), &[digits.as_bytes()])
 }
 
+/// `h`: who has a phone, by the hash of its number.
+pub fn phone_hash(hash: &[u8; 32]) -> Key {
+    key(b'h', Slot::of_phone_hash(hash), &[hash])
+}
+
 /// `u`: a user.
 pub fn user(user: u64) -> Key {
     key(b'u', Slot::of_user(user), &[&user.to_be_bytes()])

@@ -20,6 +20,14 @@ pub struct PhoneRecord {
     pub proven: Vec<u64>,
 }
 
+/// `h`: who is found by the hash of a phone.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct PhoneHashRecord {
+    /// The account.
+    #[prost(uint64, tag = "1")]
+    pub user: u64,
+}
+
 /// Within [`PhoneRecord`]: a one-time code.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct CodeRecord {
@@ -78,6 +86,27 @@ pub struct UserRecord {
     /// When the first of them was, in ms since the Unix epoch.
     #[prost(uint64, tag = "8")]
     pub pin_tried_ms: u64,
+    /// There is an `h` row of its phone. Accounts of before there were such rows get theirs when a device of them comes.
+    #[prost(bool, tag = "9")]
+    pub is_hashed: bool,
+    /// What the user says of themselves.
+    #[prost(string, tag = "10")]
+    pub about: String,
+    /// What names the user's picture.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub picture: Bytes,
+    /// How often the name, what they say of themselves, and the picture have become another.
+    #[prost(uint64, tag = "12")]
+    pub names: u64,
+    /// See there.
+    #[prost(uint64, tag = "13")]
+    pub abouts: u64,
+    /// See there.
+    #[prost(uint64, tag = "14")]
+    pub pictures: u64,
+    /// The secret of the user's card; empty if there is none.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub card: Bytes,
 }
 
 /// `d`: a device.

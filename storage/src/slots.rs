@@ -24,6 +24,11 @@ impl Slot {
         self.0
     }
 
+    /// The slot in which it lies who is found by the hash of a phone.
+    pub fn of_phone_hash(hash: &[u8; 32]) -> Self {
+        Self::of_hash(xxh3_64(hash))
+    }
+
     /// A user's slot: the low bits of the id, which was given out by that slot.
     pub fn of_user(user: u64) -> Self {
         Self((user % u64::from(SLOTS)) as u16)

@@ -28,7 +28,7 @@ use tempfile::TempDir;
 
 pub use foundationdb::FoundationDb;
 pub use port::HeldPort;
-pub use raw::{Raw, Tls};
+pub use raw::{Raw, Tls, hash_of};
 
 /// How long `ternd` may take to be ready on a loaded machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);

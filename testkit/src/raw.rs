@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 use tern_proto::v1::{self, client_frame, server_frame};
 use tern_wire::frame::{self, FrameBuffer};
+use tern_wire::ids::{Phone, PhoneHash};
 use tern_wire::limits::SERVER_FRAME_BYTES_MAX;
 
 use crate::Ternd;
@@ -281,4 +282,9 @@ impl Raw {
     pub fn answers(&mut self) -> bool {
         matches!(self.ask(client_frame::Request::Ping(v1::Ping {})), Some(server_frame::Message::Pong(_)))
     }
+}
+
+/// How `Discover` names a phone.
+pub fn hash_of(phone: &str) -> Vec<u8> {
+    PhoneHash::of(&Phone::parse(phone).expect("a phone")).as_bytes().to_vec()
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::limits::NAME_BYTES_MAX;
+use aws_lc_rs::digest;
+
+use crate::limits::{NAME_BYTES_MAX, SECRET_BYTES};
 
 /// A user: 30 random bits above the 12 of the user's slot; never 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -145,6 +147,55 @@ impl fmt::Debug for Phone {
     }
 }
 
+/// How whoever looks through an address book names a phone: SHA-256 of [`PhoneHash::PREFIX`] and the number, plus sign included. It keeps
+/// numbers out of traces; it hides nothing from who can try all numbers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PhoneHash([u8; PhoneHash::BYTES]);
+
+impl PhoneHash {
+    /// What stands before the number.
+    pub const PREFIX: &str = "tern phone ";
+
+    /// Bytes of one.
+    pub const BYTES: usize = 32;
+
+    /// Of a phone.
+    pub fn of(phone: &Phone) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(Self::PREFIX.as_bytes());
+        context.update(phone.as_str().as_bytes());
+        Self(context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+
+    /// `None` unless there are as many bytes as one has.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Only for the wire and keys: never for a log.
+    pub fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+}
+
+/// Shows nothing of it: there are few enough numbers to try them all.
+impl fmt::Debug for PhoneHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PhoneHash")
+    }
+}
+
+/// What is passed on with a user's id, so that others can add the user without a number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CardSecret(pub [u8; SECRET_BYTES]);
+
+/// Shows nothing of it.
+impl fmt::Debug for CardSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CardSecret")
+    }
+}
+
 /// A person's display name: at most [`NAME_BYTES_MAX`] bytes of plain text, or nothing.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Name(Box<str>);
@@ -223,6 +274,17 @@ mod tests {
         ] {
             assert!(Phone::parse(bad).is_none(), "{bad:?} must be refused");
         }
+    }
+
+    /// As PROTOCOL.md says it, by `printf 'tern phone +15550001' | sha256sum`.
+    #[test]
+    fn a_hash_of_a_phone_is_what_clients_of_other_languages_make() {
+        let hash = PhoneHash::of(&Phone::parse("+15550001").expect("well-formed"));
+        let hex: String = hash.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "1bcac011a5af18df0fe5e9fd087317d58d0afc5027de5ae1536bf0fc4b9ed64c");
+        assert_eq!(PhoneHash::from_bytes(hash.as_bytes()), Some(hash));
+        assert_eq!(PhoneHash::from_bytes(&hash.as_bytes()[1..]), None);
+        assert_eq!(format!("{hash:?}"), "PhoneHash");
     }
 
     #[test]

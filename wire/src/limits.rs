@@ -50,6 +50,12 @@ pub const GROUP_DESCRIPTION_BYTES_MAX: usize = 2048;
 /// Bytes that name a group's picture.
 pub const GROUP_PICTURE_BYTES_MAX: usize = 1024;
 
+/// Characters of what somebody says of themselves.
+pub const ABOUT_CHARS_MAX: usize = 140;
+
+/// Bytes that name somebody's picture.
+pub const PICTURE_BYTES_MAX: usize = 1024;
+
 /// Bytes of a token, access or refresh.
 pub const TOKEN_BYTES_MAX: usize = 1024;
 
@@ -92,6 +98,10 @@ pub const CONTACTS_AT_ONCE_MAX: usize = 256;
 
 /// Bytes of what somebody calls a contact.
 pub const CONTACT_NAME_BYTES_MAX: usize = 256;
+
+/// Numbers that are asked for by one `Discover`. Each is a question of its own to the store: as many of them as chats in a page, so that
+/// nobody who looks through an address book is in the way of others.
+pub const DISCOVERED_MAX: usize = 64;
 
 /// Bytes of the secret of an invitation.
 pub const SECRET_BYTES: usize = 16;

@@ -12,10 +12,13 @@ use tern_search::{BadQuery, Query};
 
 use crate::errors::{Farewell, Reason, Refusal};
 use crate::group::{self, InvitationHash};
-use crate::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, Seq, UserId, is_plain};
+use crate::ids::{
+    CardSecret, ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, PhoneHash, Seq, UserId, is_plain,
+};
 use crate::limits::{
-    CHATS_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, PIN_BYTES, POSITIONS_MAX, SECRET_BYTES,
-    SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
+    ABOUT_CHARS_MAX, CHATS_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES,
+    PICTURE_BYTES_MAX, PIN_BYTES, POSITIONS_MAX, SECRET_BYTES, SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX,
+    TOKEN_BYTES_MAX,
 };
 use crate::message::{self, Send};
 
@@ -46,6 +49,8 @@ pub enum Request {
     Login(String),
     /// Finds a person.
     Lookup(Lookup),
+    /// Finds those of an address book who are here: each number once.
+    Discover(Vec<PhoneHash>),
     /// Appends to a chat.
     Send(Send),
     /// Moves this device's position and the person's watermarks.
@@ -64,6 +69,8 @@ pub enum Request {
     EndDevice(DeviceId),
     /// Asks for a code by which another device is added.
     NewLink,
+    /// Asks for the user's card: for another one, or the one that there is.
+    NewCard(bool),
     /// Adds this device to an account, by such a code.
     Link(Link),
     /// Has a device of the user ring.
@@ -173,6 +180,8 @@ pub enum Lookup {
     User(UserId),
     /// By user, for those who are members of the same group.
     InGroup(UserId, GroupId),
+    /// By the user's card.
+    Card(UserId, CardSecret),
 }
 
 /// See `CreateGroup` in the schema.
@@ -306,13 +315,18 @@ pub struct Rename {
     pub name: Option<Name>,
     /// The device's name; `None` leaves it.
     pub device_name: Option<String>,
+    /// What the user says of themselves; `None` leaves it.
+    pub about: Option<String>,
+    /// What names the user's picture; `None` leaves it.
+    pub picture: Option<Bytes>,
 }
 
 /// Shows no name.
 impl std::fmt::Debug for Rename {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, device_name } = self;
-        write!(f, "Rename {{ name: {}, device_name: {} }}", name.is_some(), device_name.is_some())
+        let Self { name, device_name, about, picture } = self;
+        let is_there = (name.is_some(), device_name.is_some(), about.is_some(), picture.is_some());
+        write!(f, "Rename {{ name, device_name, about, picture: {is_there:?} }}")
     }
 }
 
@@ -367,6 +381,7 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Chats(raw) => Request::Chats(chats(&raw)?),
         Raw::Devices(_) => Request::Devices,
         Raw::NewLink(_) => Request::NewLink,
+        Raw::NewCard(raw) => Request::NewCard(raw.renew),
         Raw::Link(raw) => Request::Link(link(raw)?),
         Raw::EndDevice(raw) => Request::EndDevice(device(raw.device_id)?),
         Raw::RingDevice(raw) => Request::RingDevice(device(raw.device_id)?),
@@ -377,6 +392,7 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Subscribe(raw) => Request::Subscribe(subscribe(&raw)?),
         Raw::Activity(raw) => activity(&raw)?,
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
+        Raw::Discover(raw) => Request::Discover(discover(&raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),
         Raw::Login(raw) => Request::Login(token(raw.access_token)?),
         Raw::Refresh(raw) => Request::Refresh(refresh(raw)?),
@@ -433,8 +449,27 @@ fn lookup(raw: v1::Lookup) -> Result<Lookup, Refusal> {
             Ok(Lookup::InGroup(user(id)?, group_of(raw.group)?))
         }
         Some(lookup::By::UserId(id)) => Ok(Lookup::User(user(id)?)),
+        Some(lookup::By::Card(card)) => {
+            let secret =
+                card.secret[..].try_into().map_err(|_| invalid("the secret of a card has 16 bytes"))?;
+            Ok(Lookup::Card(user(card.user_id)?, CardSecret(secret)))
+        }
         None => Err(invalid("a lookup names neither phone nor user")),
     }
+}
+
+fn discover(raw: &v1::Discover) -> Result<Vec<PhoneHash>, Refusal> {
+    if !(1..=DISCOVERED_MAX).contains(&raw.hashes.len()) {
+        return Err(invalid("1 to 64 numbers are asked for at once"));
+    }
+    let hashes: Option<Vec<_>> = raw.hashes.iter().map(|hash| PhoneHash::from_bytes(hash)).collect();
+    let hashes = hashes.ok_or(invalid("the hash of a number has 32 bytes"))?;
+    let mut sorted = hashes.clone();
+    sorted.sort_unstable();
+    if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(invalid("a number is asked for twice"));
+    }
+    Ok(hashes)
 }
 
 fn subscribe(raw: &v1::Subscribe) -> Result<Subscribe, Refusal> {
@@ -550,10 +585,19 @@ fn pin(pin: String) -> Result<Pin, Refusal> {
 }
 
 fn rename(raw: v1::Rename) -> Result<Rename, Refusal> {
-    let v1::Rename { name, device_name } = raw;
+    let v1::Rename { name, device_name, about, picture } = raw;
+    let is_about = |about: &str| about.chars().count() <= ABOUT_CHARS_MAX && is_plain(about);
+    if !about.as_deref().is_none_or(is_about) {
+        return Err(invalid(
+            "what one says of oneself has at most 140 characters, none of which control or turn others",
+        ));
+    }
+    if picture.as_ref().is_some_and(|picture| picture.len() > PICTURE_BYTES_MAX) {
+        return Err(invalid("what names a picture has at most 1024 bytes"));
+    }
     device_name.as_deref().map_or(Ok(()), check_device_name)?;
     let name = name.map(|name| Name::parse(&name).ok_or(NOT_PLAIN)).transpose()?;
-    Ok(Rename { name, device_name })
+    Ok(Rename { name, device_name, about, picture })
 }
 
 fn device(id: u32) -> Result<DeviceId, Refusal> {
@@ -644,6 +688,24 @@ mod tests {
         check(verify("123456", "Ann\u{202e}"), Err(Reason::InvalidArgument));
         check(Raw::Login(v1::Login { access_token: "x".repeat(1025) }), Err(Reason::TokenInvalid));
         check(Raw::Lookup(v1::Lookup { by: None, group: 0 }), Err(Reason::InvalidArgument));
+        let discover = |hashes: Vec<Vec<u8>>| {
+            Raw::Discover(v1::Discover { hashes: hashes.into_iter().map(Bytes::from).collect() })
+        };
+        let hashes = |count: u8| (0..count).map(|first| vec![first; 32]).collect::<Vec<_>>();
+        check(discover(hashes(1)), Ok(()));
+        check(discover(hashes(64)), Ok(()));
+        for bad in [hashes(0), hashes(65), vec![vec![1; 31]], vec![vec![1; 32], vec![1; 32]]] {
+            check(discover(bad), Err(Reason::InvalidArgument));
+        }
+        let renamed = |about: &str, picture: usize| {
+            let (about, picture) = (Some(about.to_owned()), Some(vec![0; picture].into()));
+            Raw::Rename(v1::Rename { about, picture, ..v1::Rename::default() })
+        };
+        check(renamed("", 0), Ok(()));
+        check(renamed(&"漢".repeat(140), 1024), Ok(()));
+        for (about, picture) in [("x".repeat(141), 0), ("\u{1b}[2J".to_owned(), 0), (String::new(), 1025)] {
+            check(renamed(&about, picture), Err(Reason::InvalidArgument));
+        }
         let refresh = |nonce: usize| {
             Raw::Refresh(v1::Refresh { refresh_token: "t".into(), nonce: vec![0; nonce].into() })
         };

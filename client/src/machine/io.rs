@@ -141,6 +141,7 @@ impl fmt::Debug for Ask {
             Self::Send(message) => write!(f, "Send({message:?})"),
             Self::Lookup(lookup::By::UserId(user)) => write!(f, "Lookup({user})"),
             Self::Lookup(lookup::By::Phone(_)) => write!(f, "Lookup(a phone)"),
+            Self::Lookup(lookup::By::Card(card)) => write!(f, "Lookup(the card of {})", card.user_id),
             Self::MarkRead { chat, upto } => write!(f, "MarkRead {{ of {chat}, up to {upto} }}"),
             Self::Request(_) => write!(f, "Request"),
             Self::History(v1::History { chat, from, forwards, limit }) => {

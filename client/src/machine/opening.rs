@@ -176,6 +176,6 @@ fn look_at_devices<S: Tables>(device: &mut Device<S>, newest: u32) -> Result<(),
 /// One's own name, as it is now.
 fn know_oneself<S: Tables>(device: &mut Device<S>, name: String) -> Result<(), Error> {
     let (user_id, phone) = (device.account.user_id, device.account.phone.clone());
-    device.records.put_person(&Person { user_id, name: name.clone(), phone })?;
+    device.records.put_person(&Person { user_id, name: name.clone(), phone, ..Person::default() })?;
     device.records.set_name(user_id, &name)
 }

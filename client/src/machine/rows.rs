@@ -74,7 +74,7 @@ impl DeviceRow {
 }
 
 /// A person.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Person {
     /// The user.
     pub user_id: u64,
@@ -82,6 +82,12 @@ pub struct Person {
     pub name: String,
     /// E.164; empty if the server did not tell.
     pub phone: String,
+    /// What they say of themselves; empty if that is nothing, or not for one to see.
+    pub about: String,
+    /// What names their picture; empty likewise.
+    pub picture: Vec<u8>,
+    /// Rises with each change of what one sees of them.
+    pub version: u64,
 }
 
 /// How far this device is with one person.

@@ -12,7 +12,7 @@ use crate::message::{Message, Standing};
 
 /// Everything that belongs to one account, device and store.
 const EMPTY: &str = "
-DELETE FROM logs; DELETE FROM entries; DELETE FROM gone; DELETE FROM people; DELETE FROM outbox;
+DELETE FROM logs; DELETE FROM entries; DELETE FROM gone; DELETE FROM people; DELETE FROM profiles; DELETE FROM outbox;
 DELETE FROM generations; DELETE FROM account; DELETE FROM keys; DELETE FROM drafts; DELETE FROM private;
 ";
 
@@ -98,9 +98,12 @@ impl Store {
 
     /// Somebody is known now, or a group.
     pub(crate) fn set_person(&self, person: &Person) -> Result<(), Error> {
-        let Person { user_id, name, phone } = person;
+        let Person { user_id, name, phone, about, picture, version } = person;
         let sql = "INSERT OR REPLACE INTO people VALUES (?, ?, ?)";
-        self.db.execute(sql, params![*user_id as i64, name, phone])?;
+        self.db.prepare_cached(sql)?.execute(params![*user_id as i64, name, phone])?;
+        let sql = "INSERT OR REPLACE INTO profiles VALUES (?, ?, ?, ?)";
+        let profile = params![*user_id as i64, about, picture, *version as i64];
+        self.db.prepare_cached(sql)?.execute(profile)?;
         Ok(())
     }
 

@@ -30,7 +30,7 @@ pub struct Store {
 }
 
 /// The database's layout, and what brought it from each version to the next.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     "
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS account (
@@ -111,6 +111,12 @@ CREATE INDEX entries_ending ON entries (expires_ms) WHERE expires_ms > 0 AND NOT
 CREATE INDEX gone_ending ON gone (expires_ms) WHERE expires_ms > 0 AND NOT erased;
 ",
     words::LAYOUT,
+    // What people say of themselves, what names their pictures, and the version of what one sees of them. It may be there, as the one
+    // before: an older `tern` says that the layout is older again, and writes people alone.
+    "
+CREATE TABLE IF NOT EXISTS profiles (
+    user_id INTEGER PRIMARY KEY, about TEXT NOT NULL, picture BLOB NOT NULL, version INTEGER NOT NULL);
+",
 ];
 
 /// Layouts below this one have no words that messages are found by: these are made when it is brought up.

@@ -186,12 +186,12 @@ impl Tables for Store {
     }
 
     fn person(&self, user_id: u64) -> Result<Option<Person>, Error> {
-        let sql = "SELECT user_id, name, phone FROM people WHERE user_id = ?";
+        let sql = "SELECT * FROM people LEFT JOIN profiles USING (user_id) WHERE user_id = ?";
         Ok(self.db.prepare_cached(sql)?.query_row([user_id as i64], person_row).optional()?)
     }
 
     fn person_by_phone(&self, phone: &str) -> Result<Option<Person>, Error> {
-        let sql = "SELECT user_id, name, phone FROM people WHERE phone = ?";
+        let sql = "SELECT * FROM people LEFT JOIN profiles USING (user_id) WHERE phone = ?";
         Ok(self.db.prepare_cached(sql)?.query_row([phone], person_row).optional()?)
     }
 
@@ -267,8 +267,7 @@ impl Tables for Store {
                 let sql = "UPDATE gone SET told = 1 WHERE state = 1 AND told = 0 AND id <= ?";
                 self.run(sql, [upto as i64])
             }
-            Change::Person(Person { user_id, name, phone }) => self
-                .run("INSERT OR REPLACE INTO people VALUES (?, ?, ?)", params![*user_id as i64, name, phone]),
+            Change::Person(person) => Ok(self.set_person(person)?),
             Change::Outgoing(Outgoing { client_id, chat, kind, body, envelope }) => {
                 let (about, forwards, mentions) = columns_of(envelope);
                 self.run(
@@ -474,5 +473,12 @@ fn gone_row(row: &Row<'_>) -> rusqlite::Result<GoneRow> {
 }
 
 fn person_row(row: &Row<'_>) -> rusqlite::Result<Person> {
-    Ok(Person { user_id: number(row, 0)?, name: row.get(1)?, phone: row.get(2)? })
+    Ok(Person {
+        user_id: number(row, 0)?,
+        name: row.get(1)?,
+        phone: row.get(2)?,
+        about: row.get::<_, Option<String>>(3)?.unwrap_or_default(),
+        picture: row.get::<_, Option<Vec<u8>>>(4)?.unwrap_or_default(),
+        version: row.get::<_, Option<i64>>(5)?.unwrap_or_default() as u64,
+    })
 }

@@ -53,7 +53,12 @@ fn a_new_session_empties_what_belonged_to_the_one_before() {
             Change::Entry(PEER, &entry(b"other")),
             Change::Found { chat: PEER, seq: 1, time_ms: 10, terms: &terms("other") },
             Change::Log(LogState { chat: PEER, position: 1, top: 1, ..LogState::default() }),
-            Change::Person(&Person { user_id: PEER, name: String::new(), phone: "+1".into() }),
+            Change::Person(&Person {
+                user_id: PEER,
+                name: String::new(),
+                phone: "+1".into(),
+                ..Person::default()
+            }),
         ] {
             store.change(change).expect("changed");
         }

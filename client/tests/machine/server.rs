@@ -420,7 +420,7 @@ impl Server {
                     return self.refuse(connection, id, Reason::UnknownUser, 0);
                 };
                 let name = format!("user {user_id}");
-                self.answer(connection, id, M::Person(v1::Person { user_id, name, phone: String::new() }));
+                self.answer(connection, id, M::Person(v1::Person { user_id, name, ..v1::Person::default() }));
             }
             _ => self.refuse(connection, id, Reason::Unimplemented, 0),
         }

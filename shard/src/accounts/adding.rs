@@ -11,6 +11,7 @@ use super::codes::{self, Proof};
 use super::kept::Device;
 use super::making::FORGOTTEN;
 use super::pin::Entrance;
+use super::profiles::Parts;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::admin::{AdminResponse, Provisioned};
@@ -123,10 +124,12 @@ impl Accounts {
         let is_renamed = !add.name.as_str().is_empty() && record.name != add.name.as_str();
         if is_renamed {
             add.name.as_str().clone_into(&mut record.name);
+            record.names += 1;
         }
+        self.note_hash(cx, id);
         let (device, session) = self.make_device(cx, id, replaced, add.device_name);
         if is_renamed && !add.fresh {
-            self.after(cx, After::of_user(id, Then::Renamed));
+            self.after(cx, After::of_user(id, Then::Renamed(Parts::NAME)));
         }
         let then = match add.by {
             Asker::Client(origin) => Then::Reply(origin, Reply::Session(Box::new(session))),

@@ -55,6 +55,7 @@ impl Accounts {
         }
         self.look_who_is_here(cx, id);
         self.note_seen(cx, author);
+        self.be_found(cx, id);
         if session.is_none() && !follows {
             self.recover_watched(cx, id);
         }

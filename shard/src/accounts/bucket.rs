@@ -23,14 +23,15 @@ impl Rate {
         Some(Self { interval_us: (interval_us + rest).max(1), burst: u64::from(burst.max(1)) })
     }
 
-    /// Takes one from a bucket. `Err`: nothing is taken, and after so many milliseconds, and not before, there is one.
-    fn take(self, paid_us: &mut u64, now_ms: u64) -> Result<(), u64> {
+    /// Takes so many at once from a bucket, no more than its burst. `Err`: nothing is taken, and after so many milliseconds, and not
+    /// before, there are as many.
+    fn take(self, paid_us: &mut u64, now_ms: u64, count: u32) -> Result<(), u64> {
         let now_us = now_ms.saturating_mul(1000);
         let whole_us = self.interval_us.saturating_mul(self.burst);
         // Emptier than empty is a bucket only if the time has gone back: what was taken then counts no more.
         let over = *paid_us > now_us.saturating_add(whole_us);
         let paid = if over { now_us } else { now_us.max(*paid_us) };
-        let next = paid.saturating_add(self.interval_us);
+        let next = paid.saturating_add(self.interval_us.saturating_mul(count.into()));
         let over_us = next.saturating_sub(now_us.saturating_add(whole_us));
         if over_us > 0 {
             return Err(over_us.div_ceil(1000));
@@ -55,12 +56,23 @@ impl<K: Eq + std::hash::Hash> Buckets<K> {
 
     /// Takes one of somebody's; without a rate there is no limit. `Err`: nothing is taken, and after so many milliseconds there is one.
     pub(super) fn take(&mut self, whose: K, rate: Option<Rate>, now_ms: u64) -> Result<(), u64> {
+        self.take_many(whose, rate, now_ms, 1)
+    }
+
+    /// The same for so many at once: all of them are taken, or none.
+    pub(super) fn take_many(
+        &mut self,
+        whose: K,
+        rate: Option<Rate>,
+        now_ms: u64,
+        count: u32,
+    ) -> Result<(), u64> {
         let Some(rate) = rate else { return Ok(()) };
         if let Some(paid_us) = self.paid_us.get_mut(&whose) {
-            return rate.take(paid_us, now_ms);
+            return rate.take(paid_us, now_ms, count);
         }
         let mut paid_us = 0;
-        rate.take(&mut paid_us, now_ms)?;
+        rate.take(&mut paid_us, now_ms, count)?;
         if self.has_room(now_ms) {
             self.paid_us.insert(whose, paid_us);
         }
@@ -127,6 +139,17 @@ mod tests {
     }
 
     #[test]
+    fn many_are_taken_together_or_not_at_all() {
+        let rate = Rate::new(60, 60_000, 10);
+        let mut buckets = Buckets::new(Hashing::new(1, 2));
+        assert_eq!(buckets.take_many("ann", rate, 1_000_000, 7), Ok(()));
+        assert_eq!(buckets.take_many("ann", rate, 1_000_000, 5), Err(2000), "three are left, and stay");
+        assert_eq!(buckets.take_many("ann", rate, 1_000_000, 3), Ok(()));
+        assert_eq!(buckets.take_many("ann", rate, 1_009_999, 10), Err(1));
+        assert_eq!(buckets.take_many("ann", rate, 1_010_000, 10), Ok(()));
+    }
+
+    #[test]
     fn those_near_their_limit_stay_known_when_there_are_too_many() {
         let rate = Rate::new(60, 60_000, 1);
         let mut buckets = Buckets::new(Hashing::new(1, 2));
@@ -153,12 +176,12 @@ mod tests {
             for (pause_ms, asks) in steps {
                 now_ms += pause_ms;
                 for _ in 0..asks {
-                    match rate.take(&mut paid_us, now_ms) {
+                    match rate.take(&mut paid_us, now_ms, 1) {
                         Ok(()) => taken += 1,
                         Err(wait_ms) => {
                             let (mut early, mut due) = (paid_us, paid_us);
-                            prop_assert!(rate.take(&mut early, now_ms + wait_ms - 1).is_err());
-                            prop_assert!(rate.take(&mut due, now_ms + wait_ms).is_ok());
+                            prop_assert!(rate.take(&mut early, now_ms + wait_ms - 1, 1).is_err());
+                            prop_assert!(rate.take(&mut due, now_ms + wait_ms, 1).is_ok());
                         }
                     }
                 }
@@ -176,7 +199,7 @@ mod tests {
             let rate = Rate::new(60, 60_000, burst).expect("a limit");
             let mut paid_us = 0;
             for now_ms in times {
-                match rate.take(&mut paid_us, now_ms) {
+                match rate.take(&mut paid_us, now_ms, 1) {
                     Ok(()) => {}
                     Err(wait_ms) => prop_assert!(wait_ms <= 1000, "an empty bucket has one after a second: {wait_ms}"),
                 }

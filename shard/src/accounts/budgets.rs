@@ -21,6 +21,7 @@ use crate::maps::Hashing;
 pub(super) struct Budgets {
     lookups: (Option<Rate>, Buckets<UserId>),
     searches: (Option<Rate>, Buckets<UserId>),
+    discoveries: (Option<Rate>, Buckets<UserId>),
     sends: (Option<Rate>, Buckets<UserId>),
     strangers: (Option<Rate>, Buckets<UserId>),
     groups: (Option<Rate>, Buckets<UserId>),
@@ -38,6 +39,8 @@ impl Budgets {
         let Limits {
             lookups_per_minute_max,
             searches_per_minute_max,
+            discovered_per_day_max,
+            discovered_burst,
             sends_per_minute_max,
             sends_burst,
             strangers_per_hour_max,
@@ -49,6 +52,7 @@ impl Budgets {
         Self {
             searches: of(Rate::new(searches_per_minute_max, MINUTE_MS, searches_per_minute_max)),
             lookups: of(Rate::new(lookups_per_minute_max, MINUTE_MS, lookups_per_minute_max)),
+            discoveries: of(Rate::new(discovered_per_day_max, DAY_MS, discovered_burst)),
             sends: of(Rate::new(sends_per_minute_max, MINUTE_MS, sends_burst)),
             strangers: of(Rate::new(strangers_per_hour_max, HOUR_MS, strangers_per_hour_max)),
             groups: of(Rate::new(groups_per_day_max, DAY_MS, groups_per_day_max)),
@@ -74,6 +78,14 @@ impl Budgets {
     /// May an account have a page of what it searches for?
     pub(super) fn search(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
         take(&mut self.searches, user, now_ms, "the account searches too often")
+    }
+
+    /// May an account ask about so many numbers of an address book? All of them, or none.
+    pub(super) fn discover(&mut self, user: UserId, numbers: usize, now_ms: u64) -> Result<(), Refusal> {
+        let (rate, buckets) = &mut self.discoveries;
+        let taken = buckets.take_many(user, *rate, now_ms, numbers as u32);
+        let detail = "the account asks about too many numbers of address books";
+        taken.map_err(|wait_ms| Refusal::after(Reason::RateLimited, wait_ms, detail))
     }
 
     /// May an account send a message?
@@ -102,9 +114,14 @@ impl Budgets {
         take(&mut self.rings, user, now_ms, "the account has its devices ring too often")
     }
 
-    /// May an account have one more code by which a device is linked?
+    /// May an account have one more code by which a device is linked, or its card?
     pub(super) fn link(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
-        take(&mut self.links, user, now_ms, "the account asks for too many codes to link devices")
+        take(
+            &mut self.links,
+            user,
+            now_ms,
+            "the account asks for too many codes to link devices, or for its card too often",
+        )
     }
 
     /// May an account's devices show so many more people?
@@ -150,9 +167,19 @@ impl Budgets {
 
     fn all(&mut self) -> [&mut Buckets<UserId>; KINDS] {
         let Self {
-            lookups, searches, sends, strangers, groups, renames, rings, links, subscriptions, ..
+            lookups,
+            searches,
+            discoveries,
+            sends,
+            strangers,
+            groups,
+            renames,
+            rings,
+            links,
+            subscriptions,
+            ..
         } = self;
-        [lookups, searches, sends, strangers, groups, renames, rings, links, subscriptions]
+        [lookups, searches, discoveries, sends, strangers, groups, renames, rings, links, subscriptions]
             .map(|(_, buckets)| buckets)
     }
 }
@@ -162,7 +189,7 @@ impl Budgets {
 pub(super) struct Spent([Vec<(UserId, u64)>; KINDS]);
 
 /// Limits of an account. What it does in chats is of the moment, and does not move with it.
-const KINDS: usize = 9;
+const KINDS: usize = 10;
 
 fn take<K: Eq + Hash>(
     (rate, buckets): &mut (Option<Rate>, Buckets<K>),

@@ -1,11 +1,13 @@
 //! What a user does with their own account: the list of devices, the end of one, the ring of one, other names.
 
+use bytes::Bytes;
 use tern_proto::v1;
 use tern_storage::keys;
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{DeviceId, UserId};
 use tern_wire::request::Rename;
 
+use super::profiles::Parts;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::entry::Author;
@@ -75,25 +77,39 @@ impl Accounts {
         true
     }
 
-    /// Gives a user or a device another name.
+    /// Gives a user or a device another name, or what else others see of the user.
     pub(super) fn rename(&mut self, cx: &mut Cx, origin: Origin, author: Author, rename: Rename) {
         let user = author.user;
         if let Err(refusal) = self.budgets.rename(user, cx.now_ms) {
             return cx.refuse(origin, refusal);
         }
-        let Rename { name, device_name } = rename;
+        let Rename { name, device_name, about, picture } = rename;
         if let Some(record) = self.device_record(author)
             && let Some(device_name) = device_name
         {
             record.name = device_name;
             self.write_device(cx, author, Then::Noted);
         }
-        if let Some(record) = self.record(user)
-            && let Some(name) = name.filter(|name| name.as_str() != record.name)
-        {
-            name.as_str().clone_into(&mut record.name);
-            cx.put(slot_of(user), keys::user(user.get()), record);
-            self.after(cx, After::of_user(user, Then::Renamed));
+        if let Some(record) = self.record(user) {
+            let name = name.filter(|name| name.as_str() != record.name);
+            let about = about.filter(|about| *about != record.about);
+            let picture = picture.filter(|picture| *picture != record.picture);
+            let changed = Parts { name: name.is_some(), about: about.is_some(), picture: picture.is_some() };
+            if let Some(name) = name {
+                name.as_str().clone_into(&mut record.name);
+                record.names += 1;
+            }
+            if let Some(about) = about {
+                (record.about, record.abouts) = (about, record.abouts + 1);
+            }
+            if let Some(picture) = picture {
+                // Of the frame that it came in nothing else is to stay in memory.
+                (record.picture, record.pictures) = (Bytes::copy_from_slice(&picture), record.pictures + 1);
+            }
+            if changed.any() {
+                cx.put(slot_of(user), keys::user(user.get()), record);
+                self.after(cx, After::of_user(user, Then::Renamed(changed)));
+            }
         }
         self.after(cx, After::of_user(user, Then::Reply(origin, Reply::Renamed)));
     }

@@ -41,9 +41,14 @@ impl Accounts {
         let user = self.user(id);
         let Some(record) = user.record.take() else { return false };
         self.fading.forget(id);
+        Self::forget_hash(cx, id, &record.phone);
         let user = self.user(id);
-        let tombstone =
-            UserRecord { phone: String::new(), name: String::new(), deleted_ms: cx.now_ms.max(1), ..record };
+        let tombstone = UserRecord {
+            created_ms: record.created_ms,
+            deleted_ms: cx.now_ms.max(1),
+            devices_made: record.devices_made,
+            ..UserRecord::default()
+        };
         cx.put(slot_of(id), keys::user(id.get()), &tombstone);
         for device in user.devices.keys() {
             cx.delete(slot_of(id), keys::device(id.get(), device.get()));

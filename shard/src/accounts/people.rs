@@ -4,47 +4,40 @@
 //! name to those with whom both have written; a log's owner knows that, and says so with what it asks of the user's owner.
 
 use prost::Message as _;
-use tern_proto::v1;
 use tern_storage::records::ChatSettingsRecord;
 use tern_storage::{Direction, LogId, Row, Rows, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 use tern_wire::request::Lookup;
 
-use super::relations::{IfContact, UNKNOWN_USER};
+use super::seeking::Seeking;
 use super::users::Ask;
 use super::waits::logs_of;
 use super::{Accounts, Cx, ScanFor, has_room};
-use crate::circle::{Concern, Verdict};
-use crate::entry::peer_of;
-use crate::message::{
-    FrontOp, Glance, LogOp, LogsPage, Notice, PhoneOp, Search, Shown, Unreadable, UserOp, found,
-};
-use crate::reply::{Origin, Reply};
+use crate::message::{FrontOp, Glance, LogOp, LogsPage, Search, Shown, Unreadable, UserOp, found};
+use crate::reply::Origin;
 
 const LIST_UNREADABLE: Refusal =
     Refusal::for_now(Reason::Unavailable, 1000, "the list of chats can't be read");
 
 impl Accounts {
-    /// Whom a user looks up: somebody's owner answers, by way of the phone's or of the log of the two, who know what may be shown.
+    /// Whom a user looks up: somebody's owner answers, by way of the log of the two, which knows what may be shown.
     pub(super) fn look_up(&mut self, cx: &mut Cx, asker: UserId, origin: Origin, lookup: Lookup) {
         if let Err(refusal) = self.budgets.look_up(asker, cx.now_ms) {
             return cx.refuse(origin, refusal);
         }
         match lookup {
-            Lookup::Phone(phone) => cx.ask_phone(origin, phone, PhoneOp::Lookup(origin, asker)),
+            Lookup::Phone(phone) => Self::seek(cx, Seeking::of_phone(asker, origin, phone)),
             Lookup::User(peer) if peer == asker => {
-                let shown = Shown { to: asker, by_phone_alone: false, name: true, phone: true };
+                let shown = Shown { to: asker, name: true, phone: true };
                 self.ask_user(cx, asker, Ask::Told(UserOp::Describe(origin, shown)));
             }
             Lookup::InGroup(user, group) => {
                 let log = LogId::Group(group.get());
                 cx.ask_log(origin, log, LogOp::DescribeMember(origin, asker, user));
             }
-            Lookup::User(peer) => {
-                let log = LogId::direct(asker.get(), peer.get());
-                cx.ask_log(origin, log, LogOp::Describe { origin, reader: asker, by_phone: false });
-            }
+            Lookup::Card(of, secret) => Self::look_up_card(cx, asker, origin, of, secret),
+            Lookup::User(peer) => Self::look_up_peer(cx, asker, origin, peer),
         }
     }
 
@@ -130,27 +123,6 @@ impl Accounts {
         tell_logs(cx, origin, page);
     }
 
-    pub(super) fn describe(&mut self, cx: &mut Cx, origin: Origin, id: UserId, shown: Shown) {
-        if shown.by_phone_alone {
-            match self.lets(id, shown.to, Concern::FoundByPhone) {
-                Verdict::Yes => {}
-                Verdict::No => return cx.refuse(origin, UNKNOWN_USER),
-                Verdict::IfContact => {
-                    return Self::ask_if_contact(cx, id, IfContact::Describe(origin, shown));
-                }
-            }
-        }
-        let reply = match self.record(id) {
-            Some(record) => Reply::Person(Box::new(v1::Person {
-                user_id: id.get(),
-                name: if shown.name { record.name.clone() } else { String::new() },
-                phone: if shown.phone { record.phone.clone() } else { String::new() },
-            })),
-            None => Reply::Refused(UNKNOWN_USER),
-        };
-        cx.reply(origin, reply);
-    }
-
     /// Adds to a chat at a glance who the peer is.
     pub(super) fn introduce(&mut self, cx: &mut Cx, id: UserId, mut glance: Box<Glance>) {
         if let Some(record) = self.record(id) {
@@ -163,43 +135,8 @@ impl Accounts {
         }
         cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance));
     }
-
-    /// A user is not as before, durably: whoever is here of those with whom there is a chat that both wrote in is told.
-    pub(super) fn person_changed(&mut self, cx: &mut Cx, id: UserId) {
-        read_peers(cx, id, None);
-    }
-
-    /// A step of a user's logs has been read. The peers' owners are asked first, for of the peers few are here.
-    pub(super) fn peers_read(&mut self, cx: &mut Cx, id: UserId, rows: &[Row], more: bool) {
-        let logs: Vec<_> = rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
-        for log in &logs {
-            if let Some(peer) = peer_of(*log, id).filter(|peer| *peer != id) {
-                cx.tell_user(peer, UserOp::PeerChanged(*log));
-            }
-        }
-        if more && let Some(last) = logs.last() {
-            read_peers(cx, id, Some(*last));
-        }
-    }
-
-    /// The peer of a user in a log is not as before. If a device of the user is here, the log says whether it may know.
-    pub(super) fn peer_changed(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
-        if let Some(peer) = peer_of(log, id).filter(|_| self.is_attached(id)) {
-            cx.tell_log(log, LogOp::Changed(peer));
-        }
-    }
-
-    pub(super) fn tell_of_person(&mut self, cx: &mut Cx, id: UserId, changed: UserId) {
-        self.tell_attached(cx, id, |_| Some(FrontOp::Notice(Notice::PersonChanged(changed))));
-    }
 }
 
 fn tell_logs(cx: &mut Cx, origin: Origin, logs: Result<LogsPage, Unreadable>) {
     cx.tell_front(origin.place, FrontOp::Logs(origin.ask, logs.map_err(|_| LIST_UNREADABLE)));
-}
-
-fn read_peers(cx: &mut Cx, id: UserId, after: Option<LogId>) {
-    let limit = ScanLimit { rows: cx.limits().inbox_step_rows, bytes: usize::MAX };
-    let range = keys::memberships(id.get(), after);
-    cx.scan(range, Direction::Forwards, limit, ScanFor::Peers(id));
 }

@@ -7,24 +7,21 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use prost::Message as _;
+use tern_storage::keys;
 use tern_storage::records::PhoneRecord;
-use tern_storage::{LogId, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{Phone, UserId};
 
 use super::adding::AddDevice;
 use super::delivery::Delivery;
-use super::relations::UNKNOWN_USER;
-use super::users::Ask;
 use super::{Accounts, Cx, GetFor, has_room, slot_of_phone};
 use crate::admin::AdminResponse;
 use crate::by_slot::BySlot;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::{PHONE_WAITING_MAX, PHONES_CACHED_MAX};
 use crate::maps::{Hashing, Map};
-use crate::message::{LogOp, PhoneOp, Shown, Unreadable, UserOp};
+use crate::message::{PhoneOp, Unreadable};
 use crate::mutations::unless_garbage;
-use crate::reply::Origin;
 
 const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the phone's record can't be read");
 
@@ -194,9 +191,7 @@ impl Accounts {
     /// It can't be done for now: whoever waits is told.
     pub(crate) fn refuse_phone(cx: &mut Cx, op: PhoneOp, refusal: Refusal) {
         match op {
-            PhoneOp::Register(origin, _) | PhoneOp::Verify(origin, ..) | PhoneOp::Lookup(origin, _) => {
-                cx.refuse(origin, refusal);
-            }
+            PhoneOp::Register(origin, _) | PhoneOp::Verify(origin, ..) => cx.refuse(origin, refusal),
             PhoneOp::Admin(question, _) => {
                 cx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
             }
@@ -220,23 +215,7 @@ impl Accounts {
         match op {
             PhoneOp::Register(origin, network) => self.make_code(cx, origin, network, phone),
             PhoneOp::Verify(origin, network, verify) => self.verify(cx, origin, network, *verify),
-            PhoneOp::Lookup(origin, asker) => self.find(cx, origin, asker, &phone),
             PhoneOp::Admin(question, ask) => self.phone_question(cx, question, phone, ask),
-        }
-    }
-
-    /// Who has a phone. The log of the two knows whether the name may be shown.
-    fn find(&mut self, cx: &mut Cx, origin: Origin, asker: UserId, phone: &Phone) {
-        match UserId::new(self.phones.state(phone).record.user) {
-            Some(user) if user == asker => {
-                let shown = Shown { to: asker, by_phone_alone: false, name: true, phone: true };
-                self.ask_user(cx, user, Ask::Told(UserOp::Describe(origin, shown)));
-            }
-            Some(user) => {
-                let log = LogId::direct(asker.get(), user.get());
-                cx.tell_log(log, LogOp::Describe { origin, reader: asker, by_phone: true });
-            }
-            None => cx.refuse(origin, UNKNOWN_USER),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::circle::{Concern, Verdict};
 use crate::entry::peer_of;
 use crate::limits::{BLOCKED_MAX, CONTACTS_MAX};
 use crate::message::{
-    FrontOp, LogOp, LookedAt, Named, Said, Shown, Subject, Terms, TermsTold, Unreadable, UserOp, VolatileOp,
+    FrontOp, LogOp, LookedAt, Named, Said, Shown, Subject, Terms, TermsTold, Unreadable, VolatileOp,
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Origin, Reply};
@@ -24,15 +24,16 @@ const TOO_MANY_CONTACTS: Refusal =
     Refusal::new(Reason::TooManyPeople, "as many people are contacts as may be");
 /// Of one who is not there, and of one who does not want to be found: in the same words.
 pub(super) const UNKNOWN_USER: Refusal = Refusal::new(Reason::UnknownUser, "there is no such user");
-const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the contacts can't be read");
+pub(super) const UNREADABLE: Refusal =
+    Refusal::for_now(Reason::Unavailable, 1000, "the contacts can't be read");
 
 /// What is done for somebody if they are a contact of a user, and otherwise not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum IfContact {
     /// Say who the user is.
     Describe(Origin, Shown),
-    /// Take the user into a group.
-    Come(LogId, UserId),
+    /// Take the user into a group, if the user lets contacts.
+    Come(LogId, UserId, bool),
     /// See whether the user is here.
     Look(LookedAt),
 }
@@ -42,7 +43,7 @@ impl IfContact {
     fn other(&self) -> UserId {
         match self {
             Self::Describe(_, shown) => shown.to,
-            Self::Come(_, by) => *by,
+            Self::Come(_, by, _) => *by,
             Self::Look(asked) => asked.looker.device.user,
         }
     }
@@ -134,12 +135,15 @@ impl Accounts {
 
     /// Whether somebody may take a user into a group.
     pub(super) fn may_come(&mut self, cx: &mut Cx, id: UserId, log: LogId, by: UserId) {
-        let comes = match self.lets(id, by, Concern::Groups) {
-            Verdict::Yes => true,
-            Verdict::No => false,
-            Verdict::IfContact => return Self::ask_if_contact(cx, id, IfContact::Come(log, by)),
-        };
-        cx.tell_log(log, LogOp::Comes(id, by, Ok(comes)));
+        let is_there = self.record(id).is_some();
+        match self.lets(id, by, Concern::Groups) {
+            Verdict::Yes if is_there => cx.tell_log(log, LogOp::Comes(id, by, Ok(true))),
+            // Whoever lets nobody is as one who is not there, or who does not know whoever asks: as much is read.
+            lets => {
+                let may = is_there && lets == Verdict::IfContact;
+                Self::ask_if_contact(cx, id, IfContact::Come(log, by, may));
+            }
+        }
     }
 
     /// So many people are contacts of a user who is about to name more.
@@ -179,11 +183,9 @@ impl Accounts {
         is_one: Result<bool, Unreadable>,
     ) {
         match (ask, is_one) {
-            (IfContact::Describe(origin, shown), Ok(true)) => {
-                let shown = Shown { by_phone_alone: false, ..shown };
-                self.ask_user(cx, id, Ask::Told(UserOp::Describe(origin, shown)));
+            (IfContact::Describe(origin, shown), Ok(is_one)) => {
+                self.describe_if_contact(cx, origin, id, shown, is_one);
             }
-            (IfContact::Describe(origin, _), Ok(false)) => cx.refuse(origin, UNKNOWN_USER),
             (IfContact::Describe(origin, _), Err(_)) => cx.refuse(origin, UNREADABLE),
             // It may have been said since, and is asked again then.
             (IfContact::Look(asked), Ok(is_one))
@@ -193,8 +195,9 @@ impl Accounts {
             }
             // Whoever sees nothing looks again when they come back.
             (IfContact::Look(_), _) => {}
-            (IfContact::Come(log, by), is_one) => {
-                cx.tell_log(log, LogOp::Comes(id, by, is_one.map_err(|_| ())));
+            (IfContact::Come(log, by, may), is_one) => {
+                let comes = is_one.map(|is_one| is_one && may);
+                cx.tell_log(log, LogOp::Comes(id, by, comes.map_err(|_| ())));
             }
         }
     }

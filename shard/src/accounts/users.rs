@@ -55,6 +55,7 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::Describe(..)
             | UserOp::EndDevice(..)
             | UserOp::NewLink(..)
+            | UserOp::NewCard(..)
             | UserOp::Link(..)
             | UserOp::Rename(..)
             | UserOp::SetPin(..)
@@ -69,6 +70,8 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::MayCome(..)
             | UserOp::Subscribe(..)
             | UserOp::LookedAt(_)
+            | UserOp::LookUp(..)
+            | UserOp::Discover(..)
     );
     writes && !has_room(cx) || reads && !cx.may_read()
 }
@@ -106,15 +109,16 @@ impl Accounts {
             UserOp::Leave(origin, device) => self.leave(cx, id, origin, device),
             UserOp::Unwatch(log) => self.unwatch(id, log),
             UserOp::LookUp(..)
+            | UserOp::Discover(..)
             | UserOp::ListLogs(..)
             | UserOp::SearchLogs(..)
             | UserOp::Search(..)
             | UserOp::MayWriteToStranger(..)
-            | UserOp::MayMakeGroup(..) => self.told_within_limits(cx, id, op),
+            | UserOp::MayMakeGroup(..) => self.limited(cx, id, op),
             UserOp::Reserve(ask) => self.reserve(cx, id, ask),
             UserOp::Released(log) => self.released(id, log),
-            UserOp::PeerChanged(log) => self.peer_changed(cx, id, log),
-            UserOp::PersonChanged(changed) => self.tell_of_person(cx, id, changed),
+            UserOp::PeerChanged(log, version) => self.peer_changed(cx, id, log, version),
+            UserOp::PersonChanged(changed, version) => self.tell_of_person(cx, id, changed, version),
             UserOp::Attach(_)
             | UserOp::Inbox(_)
             | UserOp::CaughtUp(..)
@@ -123,6 +127,7 @@ impl Accounts {
             | UserOp::ListDevices(_)
             | UserOp::EndDevice(..)
             | UserOp::NewLink(..)
+            | UserOp::NewCard(..)
             | UserOp::Link(..)
             | UserOp::RingDevice(..)
             | UserOp::Rename(..)
@@ -137,6 +142,29 @@ impl Accounts {
             | UserOp::TellDevices(_)
             | UserOp::Describe(..)
             | UserOp::Introduce(_) => self.ask_user(cx, id, Ask::Told(op)),
+        }
+    }
+
+    /// What an account may do so often.
+    fn limited(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
+        let (now_ms, budgets) = (cx.now_ms, &mut self.budgets);
+        match op {
+            UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
+            UserOp::Discover(origin, hashes) => self.discover(cx, id, origin, hashes),
+            UserOp::ListLogs(origin, after, rows) => {
+                let may = budgets.look_up(id, now_ms);
+                self.list_logs(cx, id, origin, may, (after, rows));
+            }
+            UserOp::SearchLogs(origin, after, rows) => {
+                let may = budgets.search(id, now_ms);
+                self.list_logs(cx, id, origin, may, (after, rows));
+            }
+            UserOp::Search(log, search) => self.search(cx, id, log, search),
+            UserOp::MayWriteToStranger(log, ask) => {
+                permit(cx, log, ask, budgets.write_to_stranger(id, now_ms));
+            }
+            UserOp::MayMakeGroup(log, ask) => permit(cx, log, ask, budgets.make_group(id, now_ms)),
+            _ => unreachable!("done without a limit, or limited where the user is known"),
         }
     }
 
@@ -195,6 +223,7 @@ impl Accounts {
             UserOp::ListDevices(origin) => self.list_devices(cx, origin, id),
             UserOp::EndDevice(origin, by, _)
             | UserOp::NewLink(origin, by)
+            | UserOp::NewCard(origin, by, _)
             | UserOp::Rename(origin, by, _)
             | UserOp::SetPin(origin, by, _)
                 if !self.device(Author { user: id, device: by }).is_some_and(|device| device.lives()) =>
@@ -205,6 +234,7 @@ impl Accounts {
             }
             UserOp::EndDevice(origin, _, device) => self.end_device(cx, origin, id, device),
             UserOp::NewLink(origin, device) => self.new_link(cx, Author { user: id, device }, origin),
+            UserOp::NewCard(origin, _, renew) => self.new_card(cx, id, origin, renew),
             UserOp::Link(origin, link) => self.link(cx, id, origin, *link),
             UserOp::RingDevice(origin, device, rung) => {
                 self.ring_device(cx, origin, Author { user: id, device }, rung);
@@ -228,61 +258,33 @@ impl Accounts {
         }
     }
 
-    /// What an account may do so often alone.
-    fn told_within_limits(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
-        match op {
-            UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
-            UserOp::ListLogs(origin, after, rows) => {
-                let may = self.budgets.look_up(id, cx.now_ms);
-                self.list_logs(cx, id, origin, may, (after, rows));
-            }
-            UserOp::SearchLogs(origin, after, rows) => {
-                let may = self.budgets.search(id, cx.now_ms);
-                self.list_logs(cx, id, origin, may, (after, rows));
-            }
-            UserOp::Search(log, search) => self.search(cx, id, log, search),
-            UserOp::MayWriteToStranger(log, ask) => {
-                permit(cx, log, ask, self.budgets.write_to_stranger(id, cx.now_ms));
-            }
-            UserOp::MayMakeGroup(log, ask) => {
-                permit(cx, log, ask, self.budgets.make_group(id, cx.now_ms));
-            }
-            _ => unreachable!("nothing else is limited so"),
-        }
-    }
-
     /// Something can't be done for now: whoever waits is told.
     pub(crate) fn refuse_user(cx: &mut Cx, id: UserId, op: UserOp, refusal: Refusal) {
         match op {
-            UserOp::Attach(attach) => {
-                let Origin { place, ask } = attach.origin;
-                cx.tell_front(place, FrontOp::NotAttached(ask, refusal));
-            }
-            UserOp::Inbox(ask) => tell_unreadable(cx, &ask),
+            UserOp::Attach(_)
+            | UserOp::Inbox(_)
+            | UserOp::Search(..)
+            | UserOp::ListLogs(..)
+            | UserOp::SearchLogs(..)
+            | UserOp::Introduce(_) => Self::refuse_front(cx, op, refusal),
             UserOp::Send(_, send) | UserOp::CreateGroup(send) => cx.refuse(send.asker, refusal),
             UserOp::Refresh(origin, ..)
             | UserOp::LookUp(origin, _)
+            | UserOp::Discover(origin, _)
             | UserOp::ListDevices(origin)
             | UserOp::EndDevice(origin, ..)
             | UserOp::NewLink(origin, _)
+            | UserOp::NewCard(origin, ..)
             | UserOp::Link(origin, _)
             | UserOp::RingDevice(origin, ..)
             | UserOp::Rename(origin, ..)
             | UserOp::SetPin(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
-            UserOp::Search(_, search) => found(cx, &search, Err(refusal)),
-            UserOp::ListLogs(origin, ..) | UserOp::SearchLogs(origin, ..) => {
-                cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));
-            }
             UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id, Unreadable::ForNow)),
-            // Who it is can be asked for later.
-            UserOp::Introduce(glance) => cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance)),
             UserOp::MayWriteToStranger(log, number)
             | UserOp::MayMakeGroup(log, number)
-            | UserOp::MayName(log, number, _) => {
-                cx.tell_log(log, LogOp::Permit(number, Err(refusal)));
-            }
-            UserOp::Reserve(ask) => cx.tell_log(ask.log, LogOp::Permit(ask.number, Err(refusal))),
+            | UserOp::MayName(log, number, _) => permit(cx, log, number, Err(refusal)),
+            UserOp::Reserve(ask) => permit(cx, ask.log, ask.number, Err(refusal)),
             UserOp::MayCome(log, by) => cx.tell_log(log, LogOp::Comes(id, by, Err(()))),
             UserOp::Subscribe(Some(origin), _) | UserOp::Act(Some(origin), ..) => cx.refuse(origin, refusal),
             // It is durable, and found when the user is read.
@@ -312,8 +314,28 @@ impl Accounts {
             | UserOp::Acknowledged(..)
             | UserOp::Advanced(..)
             | UserOp::Released(_)
-            | UserOp::PeerChanged(_)
-            | UserOp::PersonChanged(_) => {}
+            | UserOp::PeerChanged(..)
+            | UserOp::PersonChanged(..) => {}
+        }
+    }
+
+    /// What a front has asked that knows more of it than of a request.
+    fn refuse_front(cx: &mut Cx, op: UserOp, refusal: Refusal) {
+        match op {
+            UserOp::Attach(attach) => {
+                let Origin { place, ask } = attach.origin;
+                cx.tell_front(place, FrontOp::NotAttached(ask, refusal));
+            }
+            UserOp::Inbox(InboxAsk { origin: Origin { place, ask }, .. }) => {
+                cx.tell_front(place, FrontOp::Inbox(ask, Err(Unreadable::ForNow)));
+            }
+            UserOp::Search(_, search) => found(cx, &search, Err(refusal)),
+            UserOp::ListLogs(origin, ..) | UserOp::SearchLogs(origin, ..) => {
+                cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));
+            }
+            // Who it is can be asked for later.
+            UserOp::Introduce(glance) => cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance)),
+            _ => unreachable!("refused as a request is"),
         }
     }
 
@@ -527,10 +549,4 @@ impl Accounts {
 fn damaged(cx: &mut Cx, id: UserId) -> Unreadable {
     cx.damaged("an account", &keys::user(id.get()));
     Unreadable::Damaged
-}
-
-/// The inbox of a device can't be read now.
-fn tell_unreadable(cx: &mut Cx, asked: &InboxAsk) {
-    let Origin { place, ask } = asked.origin;
-    cx.tell_front(place, FrontOp::Inbox(ask, Err(Unreadable::ForNow)));
 }

@@ -4,8 +4,11 @@ use bytes::Bytes;
 use tern_storage::{LogId, Rows, Slot};
 use tern_wire::ids::{DeviceId, Phone, UserId};
 
+use super::cards::Carded;
 use super::delivery::Delivery;
+use super::profiles::{Parts, Telling};
 use super::relations::IfContact;
+use super::seeking::Seeking;
 use super::{Accounts, Cx, slot_of, slot_of_phone};
 use crate::admin::AdminResponse;
 use crate::held::Load;
@@ -35,8 +38,8 @@ pub(super) enum Then {
     Devices,
     /// A device was added to the user.
     Joined(DeviceId),
-    /// The user has another name.
-    Renamed,
+    /// These of the user are others.
+    Renamed(Parts),
     /// The user is deleted.
     Deleted,
     /// A record, of no interest to anybody else, was written.
@@ -65,10 +68,18 @@ pub(crate) enum ScanFor {
     Contacts(UserId, LogId, u64, usize),
     /// Whether somebody is a contact of a user's.
     IsContact(UserId, IfContact),
+    /// Something of whoever has a phone, for a user who looks for them.
+    Seek(Box<Seeking>),
+    /// The record of somebody of whom a user has a card, or says so.
+    Card(Box<Carded>),
+    /// Whether the other in a chat with a user has written, whom the user looks up.
+    Peer(UserId, Origin, UserId),
     /// The contacts of a user, for what a device of theirs is to show.
     Subscribing(UserId, Option<Origin>, Box<Subscribing>),
-    /// A user's logs, whose other members are told that the user is not as before.
-    Peers(UserId),
+    /// A user's logs, whose other members are told that these of the user are not as before.
+    Peers(UserId, Parts),
+    /// The contacts of a user, for such logs.
+    PeersKnown(UserId, Box<Telling>),
     /// The groups of a user whose devices are not as before.
     Groups(UserId),
     /// What the logs of a user have reserved.
@@ -90,11 +101,14 @@ impl ScanFor {
             | Self::ChatSettings(user, ..)
             | Self::Contacts(user, ..)
             | Self::Subscribing(user, ..)
+            | Self::Peer(user, ..)
             | Self::IsContact(user, _) => Some(slot_of(*user)),
+            Self::Seek(seeking) => Some(slot_of(seeking.asker())),
+            Self::Card(carded) => Some(slot_of(carded.asker)),
             // What is read of a user who is held is told of by that.
             Self::Devices(..) | Self::Circle(..) | Self::Reserved(_) => None,
             // Hints, which are harmless to lose.
-            Self::Peers(_) | Self::Groups(_) => None,
+            Self::Peers(..) | Self::PeersKnown(..) | Self::Groups(_) => None,
         }
     }
 }
@@ -155,15 +169,14 @@ impl Accounts {
             Then::Answer(question, response) => cx.answer(question, response),
             Then::Devices => self.devices_changed(cx, user.expect(WHOSE)),
             Then::Joined(device) => self.device_joined(cx, user.expect(WHOSE), device),
-            Then::Renamed => {
+            Then::Renamed(changed) => {
                 let user = user.expect(WHOSE);
-                self.person_changed(cx, user);
-                // One's own devices too.
-                self.tell_of_person(cx, user, user);
+                self.person_changed(cx, user, changed);
+                self.tell_own_of_person(cx, user);
             }
             Then::Deleted => {
                 self.devices_changed(cx, user.expect(WHOSE));
-                self.person_changed(cx, user.expect(WHOSE));
+                self.person_changed(cx, user.expect(WHOSE), Parts::NAME);
             }
             Then::Noted => {}
         }
@@ -189,7 +202,7 @@ impl Accounts {
                 };
                 cx.answer(question, AdminResponse::Refused(detail.to_owned()));
             }
-            Then::Devices | Then::Joined(_) | Then::Renamed | Then::Deleted | Then::Noted => {}
+            Then::Devices | Then::Joined(_) | Then::Renamed(_) | Then::Deleted | Then::Noted => {}
         }
         self.settled(cx, user, phone.as_ref());
     }
@@ -238,11 +251,19 @@ impl Accounts {
             (ScanFor::IsContact(user, ask), result) => {
                 self.if_contact(cx, user, ask, result.map(|rows| !rows.rows.is_empty()));
             }
+            (ScanFor::Seek(seeking), result) => self.sought(cx, *seeking, result),
+            (ScanFor::Card(carded), result) => Self::card_read(cx, *carded, result),
+            (ScanFor::Peer(user, origin, peer), result) => Self::peer_read(cx, user, origin, peer, result),
             (ScanFor::Reserved(user), Ok(rows)) => self.reserved_read(cx, user, rows.rows, rows.more),
             (ScanFor::Reserved(user), Err(_)) => self.reserved_unreadable(cx, user),
-            (ScanFor::Peers(user), Ok(rows)) => self.peers_read(cx, user, &rows.rows, rows.more),
+            (ScanFor::Peers(user, changed), Ok(rows)) => {
+                self.peers_read(cx, user, changed, &rows.rows, rows.more);
+            }
+            (ScanFor::PeersKnown(user, telling), result) => {
+                self.peers_known(cx, user, &telling, result.map(|rows| rows.rows));
+            }
             // Whoever is not told finds out when they look.
-            (ScanFor::Peers(_) | ScanFor::Groups(_), Err(_)) => {}
+            (ScanFor::Peers(..) | ScanFor::Groups(_), Err(_)) => {}
             (ScanFor::Groups(user), Ok(rows)) => self.groups_read(cx, user, &rows.rows, rows.more),
             (ScanFor::Inbox(user, ask, marked), result) => self.inbox_read(cx, user, ask, marked, result),
             (ScanFor::Logs(user, origin), result) => self.logs_read(cx, user, origin, result),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::group::InvitationHash;
-use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, Seq, UserId};
+use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, PhoneHash, Seq, UserId};
 use tern_wire::request::{Lookup, Refresh, Subscribe};
 
 use super::conns::{Conns, Pause, Waiter, Why};
@@ -60,6 +60,8 @@ pub(super) enum Ask {
     History { chat: ChatId, from: Seq, forwards: bool, limit: usize },
     /// Who is it?
     Lookup(Box<Lookup>),
+    /// Who of an address book is here?
+    Discover(Box<[PhoneHash]>),
     /// What the device shows.
     Subscribe(Box<Subscribe>),
     /// The user's devices.
@@ -130,6 +132,7 @@ impl Asked {
                 Ask::Acknowledge { .. }
                 | Ask::History { .. }
                 | Ask::AboutGroup(..)
+                | Ask::Discover(_)
                 | Ask::Subscribe(_)
                 | Ask::Devices
                 | Ask::EndDevice(_)
@@ -166,6 +169,7 @@ impl Ask {
             Self::CreateGroup(..)
             | Self::Send(_)
             | Self::Lookup(_)
+            | Self::Discover(_)
             | Self::Subscribe(_)
             | Self::Devices
             | Self::EndDevice(_)
@@ -402,6 +406,7 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
             of_chat(chat, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
         }
         Ask::Lookup(ref lookup) => of_user(UserOp::LookUp(origin, Lookup::clone(lookup))),
+        Ask::Discover(ref hashes) => of_user(UserOp::Discover(origin, hashes.clone())),
         Ask::Devices => of_user(UserOp::ListDevices(origin)),
         Ask::EndDevice(ended) => of_user(UserOp::EndDevice(origin, device, ended)),
         Ask::RingDevice(rung) => of_user(UserOp::RingDevice(origin, device, rung)),

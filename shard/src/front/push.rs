@@ -161,8 +161,8 @@ impl Front {
                     time_ms,
                 })
             }
-            Notice::PersonChanged(user) => {
-                server_frame::Message::PersonChanged(v1::PersonChanged { user_id: user.get() })
+            Notice::PersonChanged(user, version) => {
+                server_frame::Message::PersonChanged(v1::PersonChanged { user_id: user.get(), version })
             }
             Notice::Ring { by, name } => {
                 server_frame::Message::Ring(v1::Ring { device_id: by.get(), device_name: name })

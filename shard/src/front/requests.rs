@@ -37,6 +37,7 @@ impl Front {
             Request::Resume(resume) => self.resume(cx, waiter, &resume),
             Request::Lookup(lookup) => self.ask(cx, waiter, author, Ask::Lookup(Box::new(lookup))),
             Request::Search(search) => self.search(cx, waiter, author, *search),
+            Request::Discover(hashes) => self.ask(cx, waiter, author, Ask::Discover(hashes.into())),
             Request::Chats(chats) => self.chats(cx, waiter, author, chats),
             Request::Devices => self.ask(cx, waiter, author, Ask::Devices),
             Request::EndDevice(ended) => self.ask(cx, waiter, author, Ask::EndDevice(ended)),
@@ -49,6 +50,10 @@ impl Front {
             Request::NewLink => {
                 let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
                 cx.ask(origin, Message::User(user, UserOp::NewLink(origin, device)));
+            }
+            Request::NewCard(renew) => {
+                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
+                cx.ask(origin, Message::User(user, UserOp::NewCard(origin, device, renew)));
             }
             Request::RingDevice(rung) => self.ask(cx, waiter, author, Ask::RingDevice(rung)),
             Request::Rename(rename) => {

@@ -77,6 +77,10 @@ impl Logs {
         let log = self.known(id);
         match peer_of(id, send.author.user) {
             Some(peer) if !log.member(peer).is_some_and(|member| member.lives) => {
+                if let Some(guess) = self.is_guess(cx, id, &send) {
+                    self.ask_first(cx, id, send, guess);
+                    return Tried::Held;
+                }
                 cx.refuse(send.asker, UNKNOWN_USER);
                 return Tried::Settled;
             }

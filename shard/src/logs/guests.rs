@@ -10,14 +10,15 @@ use tern_wire::ids::{DeviceId, Seq, UserId};
 use super::append::{Follows, Tried};
 use super::group::{Newcomer, UNKNOWN_GROUP};
 use super::invitations::UNKNOWN_INVITATION;
-use super::{After, Cx, Logs, REVOKED, UNKNOWN_USER, UNREADABLE, page_failed};
+use super::{After, Cx, Logs, REVOKED, UNREADABLE, page_failed};
 use crate::entry::KIND_GROUP;
 use crate::limits::GROUP_NEWCOMERS_MAX;
 use crate::message::{LogOp, Permits, Pull, Send, Unreadable, UserOp};
 use crate::mutations::{Mutation, is};
 
+/// Of those who do not let one, and of those who are not there: in the same words.
 const DECLINED: Refusal =
-    Refusal::new(Reason::NotAllowed, "one of them lets only some take them into groups, or nobody");
+    Refusal::new(Reason::NotAllowed, "one of them is not there, or does not let one take them into groups");
 
 /// Whether a message is by somebody who comes by an invitation, or asks to be let in.
 pub(super) fn may_come(send: &Send) -> bool {
@@ -121,11 +122,7 @@ impl Logs {
         let group = self.known(id).group();
         let is_there =
             |user: &UserId| group.guests.iter().any(|(guest, devices)| guest == user && devices.is_some());
-        match (group.is_declined, users.iter().all(is_there)) {
-            (true, _) => Err(DECLINED),
-            (false, false) => Err(UNKNOWN_USER),
-            (false, true) => Ok(()),
-        }
+        if group.is_declined || !users.iter().all(is_there) { Err(DECLINED) } else { Ok(()) }
     }
 
     /// What was asked about those who come is settled.

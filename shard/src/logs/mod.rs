@@ -166,7 +166,7 @@ impl Logs {
             LogOp::About(origin, reader, hash) => self.about_group(cx, id, origin, reader, hash),
             LogOp::DescribeMember(origin, reader, user) => self.describe_member(cx, id, origin, reader, user),
             LogOp::Recover(user) => self.stands(cx, id, user),
-            LogOp::Changed(user) => self.member_changed(cx, id, user),
+            LogOp::Changed(user, version) => self.member_changed(cx, id, user, version),
             LogOp::DevicesChanged(user, devices) => self.guest_known(cx, id, user, devices),
             LogOp::Glance(asker) => self.glance(cx, id, asker),
             LogOp::Look(looker) => self.look(cx, id, looker),
@@ -203,7 +203,7 @@ impl Logs {
                 }
             }
             LogOp::Recover(_)
-            | LogOp::Changed(_)
+            | LogOp::Changed(..)
             | LogOp::Look(_)
             | LogOp::Due(_)
             | LogOp::CleanWords(_)

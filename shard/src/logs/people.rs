@@ -9,6 +9,7 @@ use super::invitations::UNKNOWN_INVITATION;
 use super::{Cx, Logs, Member, UNKNOWN_USER};
 use crate::entry::{chat_of, peer_of};
 use crate::message::{Acts, Looker, Sees, Shown, Subject, UserOp, VolatileOp};
+use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
 
 impl Logs {
@@ -26,7 +27,7 @@ impl Logs {
         let Some(peer) = peer_of(id, reader) else { return cx.refuse(origin, UNKNOWN_USER) };
         let is_known = log.has_written(peer);
         let name = is_known && log.has_written(reader);
-        let shown = Shown { to: reader, by_phone_alone: !is_known, name, phone: true };
+        let shown = Shown { to: reader, name, phone: true };
         if by_phone || is_known {
             cx.tell_user(peer, UserOp::Describe(origin, shown));
         } else {
@@ -49,7 +50,7 @@ impl Logs {
         }
         match log.seen_member(user) {
             Some(_) => {
-                let shown = Shown { to: reader, by_phone_alone: false, name: true, phone: false };
+                let shown = Shown { to: reader, name: true, phone: false };
                 cx.tell_user(user, UserOp::Describe(origin, shown));
             }
             None => cx.refuse(origin, UNKNOWN_USER),
@@ -89,6 +90,12 @@ impl Logs {
             && is_member
         {
             cx.tell_volatile(Subject::Group(group), VolatileOp::Look(looker, Sees::default()));
+            if is(Mutation::ShowHiddenInGroup) {
+                for member in &self.known(id).members {
+                    let all = Sees { online: true, last_seen: true };
+                    cx.tell_volatile(Subject::User(member.user), VolatileOp::Look(looker, all));
+                }
+            }
         }
     }
 
@@ -110,12 +117,12 @@ impl Logs {
     }
 
     /// A member is not as before.
-    pub(super) fn member_changed(&mut self, cx: &mut Cx, id: LogId, user: UserId) {
+    pub(super) fn member_changed(&mut self, cx: &mut Cx, id: LogId, user: UserId, version: u64) {
         let Some(peer) = peer_of(id, user) else { return };
         let log = self.known(id);
         let blocks = log.seen_member(user).is_some_and(|member| member.terms.blocks);
         if log.has_written(peer) && log.has_written(user) && !blocks {
-            cx.tell_user(peer, UserOp::PersonChanged(user));
+            cx.tell_user(peer, UserOp::PersonChanged(user, version));
         }
     }
 }

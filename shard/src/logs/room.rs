@@ -192,18 +192,27 @@ impl Logs {
         cx.tell_user(user, ask);
     }
 
+    /// What a message to somebody who is not there, or may not be, must be allowed first: whoever makes ids up guesses no more often than
+    /// they may write to strangers.
+    pub(super) fn is_guess(&mut self, cx: &Cx, id: LogId, send: &Send) -> Option<(UserId, UserOp)> {
+        let (number, author) = (self.next_ask(), send.author.user);
+        let peer = peer_of(id, author)?;
+        let limited = cx.limits().strangers_per_hour_max > 0 && !send.permits.granted;
+        let is_first = limited && self.known(id).is_first_to_stranger(author, peer);
+        is_first.then_some((author, UserOp::MayWriteToStranger(id, number)))
+    }
+
     /// What a message must be allowed first, and by whose owner.
     fn lacks(&mut self, cx: &Cx, id: LogId, send: &Send) -> Option<(UserId, UserOp)> {
-        let number = self.next_ask();
+        let (number, guess) = (self.next_ask(), self.is_guess(cx, id, send));
         let log = self.known(id);
         let author = send.author.user;
         let peer = peer_of(id, author)?;
         let names = if send.permits.granted { None } else { named(id, send) };
-        let limited = cx.limits().strangers_per_hour_max > 0 && !send.permits.granted;
         let ask = if let Some(named) = names {
             (author, UserOp::MayName(id, number, named))
-        } else if limited && log.is_first_to_stranger(author, peer) {
-            (author, UserOp::MayWriteToStranger(id, number))
+        } else if let Some(guess) = guess {
+            guess
         } else {
             let max = cx.limits().waiting_bytes_max;
             let least = log.waits_for(peer) + send.body.len() as u64;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tern_storage::LogId;
-use tern_wire::ids::{DeviceId, GroupId, Name, Phone, Seq, UserId};
+use tern_wire::ids::{DeviceId, GroupId, Name, Phone, PhoneHash, Seq, UserId};
 use tern_wire::request::{Doing, Link, Lookup, Pin, Refresh, Rename, Verify};
 
 use super::{Glance, Looker, Page, Search, Sees, Send, Watermarks};
@@ -27,8 +27,6 @@ pub enum PhoneOp {
     Register(Origin, Network),
     /// Check a code and add a device. From this network.
     Verify(Origin, Network, Box<Verify>),
-    /// Who has it? For this user.
-    Lookup(Origin, UserId),
     /// An operator's question, answered under its number.
     Admin(u64, PhoneQuestion),
 }
@@ -89,6 +87,8 @@ pub enum UserOp {
     CreateGroup(Box<Send>),
     /// Whom the user looks up.
     LookUp(Origin, Lookup),
+    /// Who of the user's address book is here.
+    Discover(Origin, Box<[PhoneHash]>),
     /// A part of the user's logs, for a page of chats: those behind a log, so many.
     ListLogs(Origin, Option<LogId>, usize),
     /// The same for a search in all of them, which counts as one.
@@ -101,6 +101,8 @@ pub enum UserOp {
     EndDevice(Origin, DeviceId, DeviceId),
     /// A code by which another device is added, for the device that asks.
     NewLink(Origin, DeviceId),
+    /// The user's card, or another one, for the device that asks.
+    NewCard(Origin, DeviceId, bool),
     /// Adds a device by such a code.
     Link(Origin, Box<Link>),
     /// Has a device of the user ring: for the one that asks, the other.
@@ -152,9 +154,10 @@ pub enum UserOp {
     /// A log has given back what it had reserved for the user.
     Released(LogId),
     /// The other member of a log is not as before: somebody of the user's who is here may have to know.
-    PeerChanged(LogId),
-    /// A person with whom the user has a chat that both wrote in is not as before.
-    PersonChanged(UserId),
+    /// With the version of what the user sees of them.
+    PeerChanged(LogId, u64),
+    /// A person with whom the user has a chat that both wrote in is not as before, but of this version.
+    PersonChanged(UserId, u64),
 }
 
 impl UserOp {
@@ -196,12 +199,14 @@ impl UserOp {
             | Self::Send(..)
             | Self::CreateGroup(_)
             | Self::LookUp(..)
+            | Self::Discover(..)
             | Self::ListLogs(..)
             | Self::SearchLogs(..)
             | Self::Search(..)
             | Self::ListDevices(_)
             | Self::EndDevice(..)
             | Self::NewLink(..)
+            | Self::NewCard(..)
             | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
@@ -209,8 +214,8 @@ impl UserOp {
             | Self::TellDevices(_)
             | Self::Describe(..)
             | Self::Introduce(_)
-            | Self::PeerChanged(_)
-            | Self::PersonChanged(_) => None,
+            | Self::PeerChanged(..)
+            | Self::PersonChanged(..) => None,
         }
     }
 
@@ -224,12 +229,14 @@ impl UserOp {
             | Self::Send(..)
             | Self::CreateGroup(_)
             | Self::LookUp(..)
+            | Self::Discover(..)
             | Self::ListLogs(..)
             | Self::SearchLogs(..)
             | Self::Search(..)
             | Self::ListDevices(_)
             | Self::EndDevice(..)
             | Self::NewLink(..)
+            | Self::NewCard(..)
             | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
@@ -265,8 +272,8 @@ impl UserOp {
             | Self::Advanced(..)
             | Self::OthersAdvanced(..)
             | Self::Released(_)
-            | Self::PeerChanged(_)
-            | Self::PersonChanged(_) => false,
+            | Self::PeerChanged(..)
+            | Self::PersonChanged(..) => false,
         }
     }
 }
@@ -364,8 +371,6 @@ pub struct Said {
 pub struct Shown {
     /// To whom.
     pub to: UserId,
-    /// Who asks has nothing of the person but the phone.
-    pub by_phone_alone: bool,
     /// The display name.
     pub name: bool,
     /// The phone.

@@ -240,7 +240,7 @@ impl Glance {
             own: Watermarks::default(),
             timer_ms: 0,
             left: false,
-            shown: Shown { to: asker.reader, by_phone_alone: false, name: false, phone: false },
+            shown: Shown { to: asker.reader, name: false, phone: false },
             name: String::new(),
             phone: String::new(),
             failed: Some(why),
@@ -261,7 +261,7 @@ pub enum Notice {
         time_ms: u64,
     },
     /// Somebody with whom there is a chat, or the user, is not as before.
-    PersonChanged(UserId),
+    PersonChanged(UserId, u64),
     /// Somebody whom the device shows is here, or is not; `None`: that is not for it to know, or not known.
     Presence {
         /// Who.

@@ -66,7 +66,7 @@ pub enum LogOp {
     /// What the owner of a member was told is lost, or what it was to be told: say where the log stands.
     Recover(UserId),
     /// A member is not as before: the other one is told, if both have written.
-    Changed(UserId),
+    Changed(UserId, u64),
     /// The answer to an ask for the message at the head of the queue: that it may go to a stranger, or name more people (`None`); or how
     /// many bytes may wait for its peer.
     Permit(u64, Result<Option<u64>, Refusal>),
@@ -97,7 +97,7 @@ impl LogOp {
             | Self::About(..)
             | Self::DescribeMember(..) => true,
             Self::Recover(_)
-            | Self::Changed(_)
+            | Self::Changed(..)
             | Self::Look(_)
             | Self::Due(_)
             | Self::CleanWords(_)
@@ -125,7 +125,7 @@ impl LogOp {
             Self::Send(_)
             | Self::Acknowledge { .. }
             | Self::Describe { .. }
-            | Self::Changed(_)
+            | Self::Changed(..)
             | Self::Look(_)
             | Self::Act(_)
             | Self::Due(_)

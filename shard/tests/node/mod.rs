@@ -76,6 +76,14 @@ struct Hands {
     /// The codes that were delivered.
     codes: Vec<String>,
     refuses_codes: bool,
+    traffic: Traffic,
+}
+
+/// What was done: rows and ranges that were read, by the letters of their tables, and messages to other cores.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Traffic {
+    pub reads: BTreeMap<char, u64>,
+    pub messages: u64,
 }
 
 impl Effects for Hands {
@@ -112,6 +120,7 @@ impl Effects for Hands {
     }
 
     fn tell(&mut self, core: CoreId, message: Message) {
+        self.traffic.messages += 1;
         self.mesh.entry(core).or_default().push_back((self.version, message));
     }
 
@@ -140,6 +149,7 @@ impl Effects for Hands {
         if self.is_busy() {
             return Err(Busy(key));
         }
+        self.note_read(&key);
         self.port.get(key)
     }
 
@@ -152,6 +162,7 @@ impl Effects for Hands {
         if self.is_busy() {
             return Err(Busy(range));
         }
+        self.note_read(&range.start);
         self.port.scan(range, direction, limit)
     }
 
@@ -182,6 +193,11 @@ impl Effects for Hands {
 }
 
 impl Hands {
+    fn note_read(&mut self, key: &Key) {
+        let table = char::from(key.as_ref()[0]);
+        *self.traffic.reads.entry(table).or_default() += 1;
+    }
+
     fn is_busy(&mut self) -> bool {
         self.rng.u16(..1000) < self.weather.busy_per_mille
     }
@@ -321,6 +337,7 @@ impl Node {
                 address: [0; 16],
                 codes: Vec::new(),
                 refuses_codes: false,
+                traffic: Traffic::default(),
             },
             connections: 0,
             born: vec![slots.version()],
@@ -342,6 +359,19 @@ impl Node {
             connections_moved: 0,
             questions: 0,
         }
+    }
+
+    /// What was done since it was asked last.
+    pub fn traffic(&mut self) -> Traffic {
+        let mut all = Traffic::default();
+        for core in &mut self.cores {
+            let Traffic { reads, messages } = std::mem::take(&mut core.hands.traffic);
+            all.messages += messages;
+            for (table, count) in reads {
+                *all.reads.entry(table).or_default() += count;
+            }
+        }
+        all
     }
 
     /// The weather from now on.
@@ -806,6 +836,11 @@ impl Node {
     pub fn try_provision(&mut self, phone: &str, rng: &mut Rng) -> AdminResponse {
         let name = Name::parse("somebody").expect("a name");
         self.question(phone, rng, |phone| AdminRequest::Provision { phone, name })
+    }
+
+    /// Deletes the account of a phone.
+    pub fn delete(&mut self, phone: &str, rng: &mut Rng) -> AdminResponse {
+        self.question(phone, rng, AdminRequest::DeleteUser)
     }
 
     /// Lifts the limits of codes of a phone.

@@ -1,6 +1,6 @@
 //! What is looked at when a process starts, and when all is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use prost::Message as _;
@@ -10,6 +10,7 @@ use tern_proto::v1::{self, client_frame};
 use tern_storage::LogId;
 use tern_storage::records::EntryRecord;
 use tern_wire::ids::{GROUPS_FROM, PRIVATE};
+use tern_wire::limits::DISCOVERED_MAX;
 
 use super::World;
 use crate::books::{Books, Log, is_seen};
@@ -61,6 +62,7 @@ impl World {
             self.run_until(self.now + CUT_WITHIN)?;
         }
         let lists = self.lists_and_books()?;
+        self.find_each_other()?;
         let books = self.books.as_ref().expect("it was just read");
         let ended_ms = self.clock.now_ms(self.now).saturating_sub(ENDS_WITHIN_MS);
         let cut_ms = self.clock.now_ms(self.now).saturating_sub(CUT_WITHIN.as_millis() as u64);
@@ -157,6 +159,28 @@ impl World {
             }
         }
         Err("a list of chats has no end".to_owned())
+    }
+
+    /// Everybody finds by their phones those who let them, and nobody else.
+    fn find_each_other(&mut self) -> Result<(), String> {
+        for at in 0..self.devices.len() {
+            self.devices[at].discovered = None;
+            let ask = Ask::Request(self.discover());
+            let input = self.devices[at].ask(Work::LookUp, ask, &mut self.record);
+            self.device(at, input)?;
+        }
+        self.run_until(self.now + Duration::from_secs(10))?;
+        let books = self.books.as_ref().expect("it was just read");
+        let phones: BTreeSet<_> = self.devices.iter().map(|device| &*device.phone).collect();
+        for device in &self.devices {
+            let found = device.discovered.as_ref().ok_or_else(|| format!("it finds nobody: {device:?}"))?;
+            let due: Vec<_> =
+                phones.iter().take(DISCOVERED_MAX).map(|phone| books.found(device.user, phone)).collect();
+            if *found != due {
+                return Err(format!("{} has found {found:?}, and {due:?} let them", device.user));
+            }
+        }
+        Ok(())
     }
 
     /// A device has what the store has, and has said so; and the watermarks that it waits for.

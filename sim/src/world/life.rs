@@ -1,5 +1,6 @@
 //! What people do, at random: everything that docs/FEATURES.md says they can, as far as the client's machine and an operator offer it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -8,7 +9,8 @@ use tern_client::machine::{Ask, Tables as _};
 use tern_client::{Envelope, Kind, NewMessage};
 use tern_proto::v1::{self, client_frame, group_change::Change, lookup};
 use tern_shard::admin::AdminRequest;
-use tern_wire::ids::{GROUPS_FROM, PRIVATE, Phone};
+use tern_wire::ids::{GROUPS_FROM, PRIVATE, Phone, PhoneHash};
+use tern_wire::limits::DISCOVERED_MAX;
 
 use super::{Event, World};
 use crate::model::hash_of;
@@ -63,8 +65,7 @@ impl World {
         let chat = self.devices[other].user;
         if chat == 0 {
             // They have no account yet: only the phone is known.
-            let phone = self.devices[other].phone.clone();
-            return Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))));
+            return Some(self.by_phone(other));
         }
         let request = |work, request| Some((work, Ask::Request(request)));
         if self.life.below(5) == 0 {
@@ -88,10 +89,8 @@ impl World {
             }
             170..173 => Some((Work::Talk, self.own(at, chat))),
             173..176 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(chat)))),
-            176..180 => {
-                let phone = self.devices[other].phone.clone();
-                Some((Work::LookUp, Ask::Lookup(lookup::By::Phone(phone))))
-            }
+            176..179 => Some(self.by_phone(other)),
+            179 => request(Work::LookUp, self.discover()),
             180..186 => {
                 let rename = self.rename(number);
                 request(Work::Rename, client_frame::Request::Rename(rename))
@@ -122,13 +121,26 @@ impl World {
         }
     }
 
+    fn by_phone(&self, other: usize) -> (Work, Ask) {
+        (Work::LookUp, Ask::Lookup(lookup::By::Phone(self.devices[other].phone.clone())))
+    }
+
+    /// Who of an address book is here that has all phones, as far as one may ask for them at once.
+    pub(super) fn discover(&self) -> client_frame::Request {
+        let phones: BTreeSet<_> = self.devices.iter().map(|device| &*device.phone).collect();
+        let hash = |phone| PhoneHash::of(&Phone::parse(phone).expect("a phone")).as_bytes().to_vec().into();
+        let hashes = phones.into_iter().take(DISCOVERED_MAX).map(hash).collect();
+        client_frame::Request::Discover(v1::Discover { hashes })
+    }
+
     /// Another name, of the person or of the device.
     fn rename(&mut self, number: u64) -> v1::Rename {
         let name = Some(format!("name {number}{}", self.life.below(100)));
         if self.life.below(2) == 0 {
-            v1::Rename { name, device_name: None }
+            let (about, picture) = (name.clone().filter(|_| number.is_multiple_of(2)), name.clone());
+            v1::Rename { name, about, picture: picture.map(Into::into), device_name: None }
         } else {
-            v1::Rename { name: None, device_name: name }
+            v1::Rename { device_name: name, ..v1::Rename::default() }
         }
     }
 
@@ -357,6 +369,9 @@ impl World {
             11 => v1::private::What::Privacy(v1::Privacy {
                 online: [0, 0, 2][self.life.below(3) as usize],
                 hides_reads: self.life.below(2) == 0,
+                found_by_phone: (chat % 3) as i32,
+                about: (chat / 3 % 3) as i32,
+                picture: (chat / 9 % 3) as i32,
                 ..Default::default()
             }),
             4..6 => v1::private::What::Scheduled(self.scheduled(at, chat)),

@@ -66,7 +66,7 @@ pub async fn new_link(profile: &ProfileArgs, json: bool) -> Done {
 }
 
 /// A text as a QR code, two rows a line, dark on light whatever the terminal's colours are. Empty if it does not fit.
-fn qr_lines(text: &str) -> Vec<String> {
+pub fn qr_lines(text: &str) -> Vec<String> {
     use qrcode::render::unicode::Dense1x2;
     let Ok(code) = qrcode::QrCode::new(text) else { return Vec::new() };
     // In most terminals the ground is dark: what is light in the code is drawn.
@@ -75,7 +75,8 @@ fn qr_lines(text: &str) -> Vec<String> {
 }
 
 pub fn not_sent(event: &Event) -> String {
-    let unknown = |user_id| Person { user_id, name: String::new(), phone: String::new() };
+    let unknown =
+        |user_id| Person { user_id, name: String::new(), phone: String::new(), ..Person::default() };
     let around = shown::Around { chat: shown::peer_of(event).map(unknown), sender: None };
     shown::event_text(event, &around).unwrap_or_default()
 }

@@ -192,7 +192,8 @@ impl Session {
                 let method = method.to_owned();
                 Box::pin(async move { session.own(&method, params).await })
             }
-            "contacts" | "set_contacts" | "block" | "blocked" | "privacy" | "set_privacy" => {
+            "contacts" | "set_contacts" | "discover" | "block" | "blocked" | "privacy" | "set_privacy"
+            | "profile" | "set_profile" | "card" | "add" => {
                 let method = method.to_owned();
                 Box::pin(async move { session.people(&method, params).await })
             }
@@ -293,7 +294,7 @@ impl Session {
     }
 
     async fn lookup(&self, who: &Who) -> Result<Value, Failure> {
-        let Person { user_id, name, phone } = self.person(who).await?;
+        let Person { user_id, name, phone, .. } = self.person(who).await?;
         Ok(json!({ "chat": user_id, "name": name, "phone": phone }))
     }
 

@@ -1,17 +1,20 @@
 //! Whom one knows, whom one blocks, and what others may see of one: as commands, as methods, as JSON.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Subcommand, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tern_client::{Audience, Contact, Privacy};
 
 use crate::commands::{self, ask, print_lines};
-use crate::methods::{Failure, Session, parse};
+use crate::methods::{Failure, Session, parse, who};
 use crate::private::YesOrNo;
 use crate::profile::ProfileArgs;
-use crate::shown::clean_line;
+use crate::shown::{self, clean_line};
 use crate::who::Who;
 
 /// Other people, as one sees them and is seen by them.
@@ -28,6 +31,41 @@ pub enum People {
         /// They are none of one's contacts any more
         #[arg(long, group = "what")]
         remove: bool,
+    },
+    /// Print who of an address book is here, and lets one find them
+    Discover {
+        /// Phones: a plus sign and 8 to 15 digits
+        #[arg(required_unless_present = "from", value_parser = crate::who::phone)]
+        numbers: Vec<String>,
+        /// Those that stand at the beginnings of the lines of this file; `-`: of standard input
+        #[arg(long, value_name = "FILE", conflicts_with = "numbers")]
+        from: Option<PathBuf>,
+    },
+    /// Print what a person says of themselves, and their picture, as far as they let one see it; or, without WHO, oneself, as it is after what
+    /// is changed here
+    Profile {
+        /// Of whom
+        who: Option<Who>,
+        /// What one says of oneself; empty for nothing
+        #[arg(long, conflicts_with = "who")]
+        about: Option<String>,
+        /// What names one's picture; empty for none
+        #[arg(long, conflicts_with = "who")]
+        picture: Option<String>,
+    },
+    /// Show a link, as a QR code and as text, by which others add one without one's number
+    Card {
+        /// Another one: those who have the one before, and have not followed it, do not find one by it any more
+        #[arg(long)]
+        renew: bool,
+    },
+    /// Add somebody as a contact by the link that they show (`tern card`)
+    Add {
+        /// The link
+        link: tern_client::Card,
+        /// What one calls them; without it, what they call themselves
+        #[arg(long)]
+        name: Option<String>,
     },
     /// Block somebody: what they send is shown to nobody, and they learn nothing. Without WHO, print whom one blocks
     Block {
@@ -87,6 +125,23 @@ pub async fn run(profile: &ProfileArgs, people: People, json: bool) -> commands:
             ]);
             ("set_contacts", Map::from_iter([("contacts".to_owned(), json!([contact]))]))
         }
+        People::Discover { numbers, from } => {
+            let numbers = from.map_or(Ok(numbers), |file| numbers_of(&file))?;
+            ("discover", Map::from_iter([("phones".to_owned(), numbers.into())]))
+        }
+        People::Profile { who, about, picture } => {
+            let mut params = who.map(|who| who.params()).unwrap_or_default();
+            let is_asked = about.is_none() && picture.is_none();
+            params.extend(about.map(|about| ("about".to_owned(), about.into())));
+            params.extend(picture.map(|picture| ("picture".to_owned(), STANDARD.encode(picture).into())));
+            (if is_asked { "profile" } else { "set_profile" }, params)
+        }
+        People::Card { renew } => ("card", Map::from_iter([("renew".to_owned(), renew.into())])),
+        People::Add { link, name } => {
+            let mut params = Map::from_iter([("link".to_owned(), link.to_string().into())]);
+            params.extend(name.map(|name| ("name".to_owned(), name.into())));
+            ("add", params)
+        }
         People::Block { who: None } => ("blocked", Map::new()),
         People::Block { who: Some(who) } => ("block", with(who, "is_blocked", true)),
         People::Unblock { who } => ("block", with(who, "is_blocked", false)),
@@ -104,6 +159,18 @@ pub async fn run(profile: &ProfileArgs, people: People, json: bool) -> commands:
     let answer = ask(profile, method, params.into()).await?;
     print_lines(&answer, json, lines);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first words of the lines of a file: lines that do not begin with a phone are passed over.
+fn numbers_of(file: &Path) -> Result<Vec<String>, Failure> {
+    let unreadable = |error| commands::not_possible(format!("{}: {error}", file.display()));
+    let text = match file.to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin()),
+        _ => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(unreadable)?;
+    let words = text.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(words.filter_map(|word| crate::who::phone(word).ok()).collect())
 }
 
 fn with(who: Who, key: &str, value: bool) -> Map<String, Value> {
@@ -127,8 +194,23 @@ fn lines(answer: &Value) -> Vec<String> {
         };
         return contacts.iter().map(line).collect();
     }
+    if let Some(found) = answer["found"].as_array() {
+        let line =
+            |found: &Value| format!("{} @{}", found["phone"].as_str().unwrap_or_default(), found["chat"]);
+        let left = answer["left"].as_array().filter(|left| !left.is_empty()).map(|left| {
+            let wait = answer["retry_after_ms"].as_u64().unwrap_or_default().div_ceil(1000);
+            format!("{} numbers were not asked about: try again in {wait} s", left.len())
+        });
+        return found.iter().map(line).chain(left).collect();
+    }
     if let Some(blocked) = answer["blocked"].as_array() {
         return blocked.iter().map(|user| format!("@{user}")).collect();
+    }
+    if let Some(link) = answer["link"].as_str() {
+        return commands::qr_lines(link).into_iter().chain([link.to_owned()]).collect();
+    }
+    if answer.get("version").is_some() {
+        return profile_lines(answer);
     }
     match answer.as_object() {
         Some(settings) if settings.contains_key("last_seen") => {
@@ -141,6 +223,17 @@ fn lines(answer: &Value) -> Vec<String> {
         }
         _ => vec!["done".to_owned()],
     }
+}
+
+fn profile_lines(person: &Value) -> Vec<String> {
+    let text = |key: &str| clean_line(person[key].as_str().unwrap_or_default());
+    let picture = STANDARD.decode(text("picture")).unwrap_or_default();
+    let picture = clean_line(&String::from_utf8_lossy(&picture));
+    let lines =
+        [("name", text("name")), ("phone", text("phone")), ("about", text("about")), ("picture", picture)];
+    let lines = lines.into_iter().filter(|(_, said)| !said.is_empty());
+    let lines = lines.map(|(what, said)| format!("{what:<8} {said}"));
+    [format!("{:<8} @{}", "user", person["chat"])].into_iter().chain(lines).collect()
 }
 
 /// A contact, for programs.
@@ -181,11 +274,45 @@ struct SetContact {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Discover {
+    phones: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Block {
     chat: Option<u64>,
     phone: Option<String>,
     #[serde(default = "yes")]
     is_blocked: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Profile {
+    chat: Option<u64>,
+    phone: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Card {
+    #[serde(default)]
+    renew: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Add {
+    link: String,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetProfile {
+    about: Option<String>,
+    picture: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -242,6 +369,16 @@ impl Session {
                 let sent = self.why(self.client.block(user_id, is_blocked).await).await?;
                 Ok(json!({ "seq": sent.seq, "time_ms": sent.time_ms }))
             }
+            "discover" => {
+                let Discover { phones } = parse(params)?;
+                let discovered = self.why(self.client.discover(&phones).await).await?;
+                let found =
+                    discovered.found.iter().map(|(phone, user)| json!({ "phone": phone, "chat": user }));
+                Ok(json!({
+                    "found": found.collect::<Vec<_>>(), "left": discovered.left,
+                    "retry_after_ms": discovered.retry_after_ms,
+                }))
+            }
             "blocked" => {
                 let Nothing {} = parse(params)?;
                 Ok(json!({ "blocked": self.client.blocked().await? }))
@@ -251,8 +388,52 @@ impl Session {
                 Ok(privacy_json(&self.client.privacy().await?))
             }
             "set_privacy" => self.set_privacy(parse(params)?).await,
+            "profile" => {
+                let Profile { chat, phone } = parse(params)?;
+                let of = match (chat, phone) {
+                    (None, None) => None,
+                    (chat, phone) => Some(who(chat, phone)?),
+                };
+                self.profile(of).await
+            }
+            "set_profile" => self.set_profile(parse(params)?).await,
+            "card" => {
+                let Card { renew } = parse(params)?;
+                let card = self.why(self.client.card(renew).await).await?;
+                Ok(json!({ "link": card.to_string() }))
+            }
+            "add" => self.add(parse(params)?).await,
             _ => Err(Failure::Method),
         }
+    }
+
+    /// Somebody is a contact, by the card that they have passed on.
+    async fn add(&self, add: Add) -> Result<Value, Failure> {
+        let card: tern_client::Card =
+            add.link.parse().map_err(|why: &str| Failure::Params(why.to_owned()))?;
+        let person = self.why(self.client.lookup_card(&card).await).await?;
+        let name = add.name.unwrap_or_else(|| person.name.clone());
+        let contact = Contact { user_id: person.user_id, name, is_one: true };
+        self.why(self.client.set_contacts(&[contact]).await).await?;
+        Ok(shown::profile_json(&person))
+    }
+
+    /// What a person is to one now; without one, oneself.
+    async fn profile(&self, who: Option<Who>) -> Result<Value, Failure> {
+        let user_id = match who {
+            Some(who) => self.person(&who).await?.user_id,
+            None => self.client.account().user_id,
+        };
+        let person = self.why(self.client.profile(user_id).await).await?;
+        Ok(shown::profile_json(&person))
+    }
+
+    async fn set_profile(&self, profile: SetProfile) -> Result<Value, Failure> {
+        let SetProfile { about, picture } = profile;
+        let picture = picture.map(|picture| STANDARD.decode(picture)).transpose();
+        let picture = picture.map_err(|_| Failure::Params("a picture's name is base64".to_owned()))?;
+        self.why(self.client.set_profile(about, picture).await).await?;
+        self.profile(None).await
     }
 
     /// What is not said stays as this profile has heard it.

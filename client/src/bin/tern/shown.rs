@@ -281,8 +281,17 @@ pub fn name_of(person: &Person) -> String {
 
 /// A person whom one has heard from. If the server does not tell, the id is what there is.
 pub async fn person(client: &Client, user_id: u64) -> Person {
-    let unknown = Person { user_id, name: String::new(), phone: String::new() };
+    let unknown = Person { user_id, name: String::new(), phone: String::new(), ..Person::default() };
     client.lookup_chat(user_id).await.unwrap_or(unknown)
+}
+
+/// What a person is to one, for programs.
+pub fn profile_json(person: &Person) -> Value {
+    let Person { user_id, name, phone, about, picture, version } = person;
+    json!({
+        "chat": user_id, "name": name, "phone": phone, "about": about, "picture": STANDARD.encode(picture),
+        "version": version,
+    })
 }
 
 /// A message for programs. A body that is no UTF-8 is given as `base64` in place of `text`.
@@ -346,12 +355,17 @@ pub fn message_of(chat: u64, value: &Value) -> Message {
 /// A person as methods name them.
 pub fn person_of(value: &Value) -> Person {
     let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    Person { user_id: value["chat"].as_u64().unwrap_or_default(), name: text("name"), phone: text("phone") }
+    Person {
+        user_id: value["chat"].as_u64().unwrap_or_default(),
+        name: text("name"),
+        phone: text("phone"),
+        ..Person::default()
+    }
 }
 
 /// A chat at a glance, for programs.
 pub fn chat_json(chat: &Chat) -> Value {
-    let Person { user_id, name, phone } = &chat.person;
+    let Person { user_id, name, phone, .. } = &chat.person;
     if chat.unavailable {
         return json!({ "chat": user_id, "name": name, "phone": phone, "unavailable": true });
     }
@@ -379,14 +393,19 @@ pub async fn around(client: &Client, event: &Event) -> Around {
         (Event::PersonChanged(person), _) => Some(person.clone()),
         (_, Some(PRIVATE)) => {
             let name = "your own devices".to_owned();
-            Some(Person { user_id: PRIVATE, name, phone: String::new() })
+            Some(Person { user_id: PRIVATE, name, phone: String::new(), ..Person::default() })
         }
         (_, Some(chat)) => Some(person(client, chat).await),
         _ => None,
     };
     let sender = match event {
         Event::Message(message) | Event::Gone(message) if is_group(message.chat) && !message.own => {
-            let unknown = Person { user_id: message.sender, name: String::new(), phone: String::new() };
+            let unknown = Person {
+                user_id: message.sender,
+                name: String::new(),
+                phone: String::new(),
+                ..Person::default()
+            };
             Some(client.lookup_member(message.chat, message.sender).await.unwrap_or(unknown))
         }
         _ => None,
@@ -650,7 +669,12 @@ mod tests {
             clean("a\x1b[2Jb\x07\r\u{9b}31m\u{202e}c\nd\te"),
             "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}31m\u{fffd}c\nd    e"
         );
-        let person = Person { user_id: 1, name: "Ann\n\x1b]0;title\x07".to_owned(), phone: String::new() };
+        let person = Person {
+            user_id: 1,
+            name: "Ann\n\x1b]0;title\x07".to_owned(),
+            phone: String::new(),
+            ..Person::default()
+        };
         assert!(!name_of(&person).contains(char::is_control));
     }
 
@@ -668,7 +692,12 @@ mod tests {
             kind: Kind::Text,
             ..Message::default()
         };
-        let person = |name: &str| Person { user_id: 1, name: name.to_owned(), phone: String::new() };
+        let person = |name: &str| Person {
+            user_id: 1,
+            name: name.to_owned(),
+            phone: String::new(),
+            ..Person::default()
+        };
         let with = |person| Around { chat: Some(person), sender: None };
         for event in [Event::Message(message.clone()), Event::Gone(message)] {
             let shown = event_text(&event, &with(person("Carol\nconnected\u{200f}"))).expect("shown");
@@ -733,7 +762,7 @@ mod tests {
             ..Message::default()
         };
         let (why, reason, retry_in) = ("why".to_owned(), Reason::InboxFull, Duration::ZERO);
-        let chat = Person { user_id: 1, name: String::new(), phone: String::new() };
+        let chat = Person { user_id: 1, name: String::new(), phone: String::new(), ..Person::default() };
         let (detail, device_name) = (String::new(), String::new());
         let all = Message {
             envelope: tern_client::Envelope { about: 1, forwards: 1, mentions: vec![1] },

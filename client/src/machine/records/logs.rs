@@ -144,7 +144,12 @@ impl<S: Tables> Records<S> {
             Ok(group::Change::Name(name)) => name,
             _ => return Ok(()),
         };
-        self.put_person(&Person { user_id: chat, name: name.clone(), phone: String::new() })?;
+        self.put_person(&Person {
+            user_id: chat,
+            name: name.clone(),
+            phone: String::new(),
+            ..Person::default()
+        })?;
         self.set_name(chat, &name)
     }
 

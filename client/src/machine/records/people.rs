@@ -32,6 +32,11 @@ impl<S: Tables> Records<S> {
             if person.phone.is_empty() {
                 person.phone = before.phone;
             }
+            // Where less than all is told (in a list of chats), the rest stays.
+            if person.version == 0 {
+                (person.about, person.picture) = (before.about, before.picture);
+                person.version = before.version;
+            }
         }
         self.change(Change::Person(&person))
     }
@@ -44,10 +49,20 @@ impl<S: Tables> Records<S> {
         }
     }
 
+    /// What one sees of a person beside name and phone is this.
+    pub(crate) fn set_profile(&mut self, of: &Person) -> Result<(), Error> {
+        let Some(person) = self.tables.person(of.user_id)? else { return Ok(()) };
+        let (about, picture, version) = (of.about.clone(), of.picture.clone(), of.version);
+        let after = Person { about, picture, version, ..person.clone() };
+        if after == person { Ok(()) } else { self.change(Change::Person(&after)) }
+    }
+
     /// The server does not know a person any more: who has that phone now is asked again.
     pub(crate) fn forget_phone_of(&mut self, user_id: u64) -> Result<(), Error> {
         match self.tables.person(user_id)? {
-            Some(person) => self.change(Change::Person(&Person { phone: String::new(), ..person })),
+            Some(Person { user_id, name, .. }) => {
+                self.change(Change::Person(&Person { user_id, name, ..Person::default() }))
+            }
             None => Ok(()),
         }
     }

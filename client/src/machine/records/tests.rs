@@ -279,8 +279,12 @@ over_both!(damage, what_the_server_lost_to_damage_is_kept_here_and_shown_as_lost
 
 fn phones<S: Tables>(tables: impl Fn() -> S) {
     let (mut store, _) = registered(tables);
-    let person =
-        |user_id, name: &str, phone: &str| Person { user_id, name: name.into(), phone: phone.into() };
+    let person = |user_id, name: &str, phone: &str| Person {
+        user_id,
+        name: name.into(),
+        phone: phone.into(),
+        ..Person::default()
+    };
     store.put_person(&person(1, "", "+1")).expect("kept");
     store.put_person(&person(1, "Ann", "")).expect("kept");
     assert_eq!(store.person_by_phone("+1").expect("read"), Some(person(1, "Ann", "+1")));
@@ -430,7 +434,12 @@ fn change_both(seed: u64, random: &mut fastrand::Rng, store: &mut Store, memory:
         12 => both(Change::GoneTold(small)),
         13 => {
             let phone = format!("+{chat}");
-            both(Change::Person(&Person { user_id: chat, name: small.to_string(), phone }));
+            both(Change::Person(&Person {
+                user_id: chat,
+                name: small.to_string(),
+                phone,
+                ..Person::default()
+            }));
         }
         14 => {
             if is_new {

@@ -223,7 +223,7 @@ impl Session {
                 device.news.push(News::Tell(Event::DeviceAdded { device_id, device_name, time_ms }));
                 Ok(device.records.set_newest_device(device_id)?)
             }
-            M::PersonChanged(v1::PersonChanged { user_id }) => {
+            M::PersonChanged(v1::PersonChanged { user_id, .. }) => {
                 self.look_up_changed(device.now.monotonic, user_id);
                 Ok(())
             }

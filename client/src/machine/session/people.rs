@@ -49,7 +49,7 @@ impl Session {
     ) -> Result<(), Ended> {
         device.records.forget_phone_of(user_id)?;
         let (name, phone) = (String::new(), String::new());
-        device.news.push(News::PersonChanged(Person { user_id, name, phone }));
+        device.news.push(News::PersonChanged(Person { user_id, name, phone, ..Person::default() }));
         Ok(())
     }
 
@@ -59,15 +59,21 @@ impl Session {
         device: &mut Device<S>,
         person: v1::Person,
     ) -> Result<Person, Error> {
-        let v1::Person { user_id, name, phone } = person;
-        let person = Person { user_id, name, phone };
-        let records = &mut device.records;
-        records.put_person(&person)?;
+        let person = person_of(person);
+        self.put(device, &person)?;
+        device.records.set_profile(&person)?;
+        Ok(device.records.person(person.user_id)?.unwrap_or(person))
+    }
+
+    /// The same where it is told who they are and no more.
+    fn put<S: Tables>(&self, device: &mut Device<S>, person: &Person) -> Result<(), Error> {
+        let (user_id, records) = (person.user_id, &mut device.records);
+        records.put_person(person)?;
         // Where a name may be seen, one that is empty is not one that is not told.
         if user_id == device.account.user_id || records.both_have_written(user_id)? {
             records.set_name(user_id, &person.name)?;
         }
-        Ok(records.person(user_id)?.unwrap_or(person))
+        Ok(())
     }
 
     /// Remembers whom a page of chats is with, and adds whom one knows already.
@@ -80,14 +86,19 @@ impl Session {
         for chat in page.chats.iter_mut().filter(|chat| chat.id < GROUPS_FROM) {
             let (user_id, name, phone) = (chat.id, chat.name.clone(), chat.phone.clone());
             let told = !name.is_empty() || !phone.is_empty();
-            let known = match told {
-                true => Some(self.person(device, v1::Person { user_id, name, phone })?),
-                false => device.records.person(user_id)?,
-            };
-            if let Some(known) = known {
+            if told {
+                self.put(device, &Person { user_id, name, phone, ..Person::default() })?;
+            }
+            if let Some(known) = device.records.person(user_id)? {
                 (chat.name, chat.phone) = (known.name, known.phone);
             }
         }
         Ok(page)
     }
+}
+
+/// As the server tells of somebody.
+fn person_of(person: v1::Person) -> Person {
+    let v1::Person { user_id, name, phone, about, picture, version } = person;
+    Person { user_id, name, phone, about, picture: picture.into(), version }
 }

@@ -9,7 +9,8 @@ use super::Report;
 use crate::keys::{self, Key, LogId, Relation};
 use crate::records::{
     ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LastSeenRecord,
-    LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneRecord, PrivacyRecord, UserRecord,
+    LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneHashRecord, PhoneRecord, PrivacyRecord,
+    UserRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -106,27 +107,34 @@ impl Relations {
                 self.named_users.insert(user()?);
                 Some(())
             }
-            'u' => {
-                UserRecord::decode(value).ok()?;
-                self.users.insert(user()?);
-                Some(())
-            }
-            'd' => {
-                DeviceRecord::decode(value).ok()?;
-                self.named_users.insert(user()?);
-                Some(())
-            }
-            'p' => {
-                let record = PhoneRecord::decode(value).ok()?;
-                if record.user != 0 {
-                    self.named_users.insert(record.user);
-                }
-                Some(())
-            }
+            'u' | 'd' | 'p' | 'h' => self.account(letter, key, value),
             's' => NumberRecord::decode(value).ok().map(drop),
             'm' => Some(()),
             _ => None,
         }
+    }
+
+    /// A user, or what names one.
+    fn account(&mut self, letter: char, key: &[u8], value: &[u8]) -> Option<()> {
+        let user = || Some(u64::from_be_bytes(*key.get(PREFIX..)?.first_chunk()?));
+        let named = match letter {
+            'u' => {
+                UserRecord::decode(value).ok()?;
+                self.users.insert(user()?);
+                return Some(());
+            }
+            'd' => {
+                DeviceRecord::decode(value).ok()?;
+                user()?
+            }
+            'p' => PhoneRecord::decode(value).ok()?.user,
+            _ => PhoneHashRecord::decode(value).ok()?.user,
+        };
+        // A phone of which codes were asked for has none yet.
+        if named != 0 {
+            self.named_users.insert(named);
+        }
+        Some(())
     }
 
     fn entry(&mut self, log: LogId, seq: u64, record: EntryRecord) -> Option<()> {

@@ -49,7 +49,7 @@ impl Picker {
     fn matching(&self) -> Vec<&Value> {
         let wanted = self.typed.text().to_lowercase();
         let is_wanted = |chat: &&Value| {
-            let Person { user_id, name, phone } = shown::person_of(chat);
+            let Person { user_id, name, phone, .. } = shown::person_of(chat);
             let texts = [name.to_lowercase(), phone, format!("@{user_id}")];
             texts.iter().any(|text| text.contains(wanted.trim()))
         };

@@ -177,7 +177,7 @@ impl Chat {
 
     /// Takes what is known of the peer now.
     pub fn know(&mut self, person: Person) {
-        let Person { user_id, name, phone } = person;
+        let Person { user_id, name, phone, .. } = person;
         if user_id == self.peer.user_id {
             self.peer.name = if name.is_empty() { std::mem::take(&mut self.peer.name) } else { name };
             self.peer.phone = if phone.is_empty() { std::mem::take(&mut self.peer.phone) } else { phone };

@@ -31,7 +31,8 @@ fn message(seq: u64, sender: u64, text: &str) -> Message {
 }
 
 fn chat() -> Chat {
-    let chat = Person { user_id: PEER, name: "Bob".to_owned(), phone: "+15550002".to_owned() };
+    let chat =
+        Person { user_id: PEER, name: "Bob".to_owned(), phone: "+15550002".to_owned(), ..Person::default() };
     let mut chat = Chat::new(chat);
     chat.take(Event::Connected);
     chat
@@ -424,7 +425,8 @@ fn another_device_of_ones_account_and_a_new_name_are_told_on_the_screen() {
     let device_name = "thief\x1b[2J".to_owned();
     chat.take(Event::DeviceAdded { device_id: 3, device_name, time_ms: 1 });
     chat.take(Event::Connected);
-    let person = Person { user_id: PEER, name: "Robert".to_owned(), phone: String::new() };
+    let person =
+        Person { user_id: PEER, name: "Robert".to_owned(), phone: String::new(), ..Person::default() };
     chat.take(Event::PersonChanged(person));
     let head = rows(&draw(&mut chat, 120, 6))[0].clone();
     assert!(head.contains("device 3 was added to your account: thief"), "{head}");
@@ -553,7 +555,12 @@ fn in_a_group_each_message_says_whose_it_is_and_what_became_of_it_stands_between
     use prost::Message as _;
     use tern_proto::v1::{self, group_change::Change};
     let group = (1 << 42) + 7;
-    let mut chat = Chat::new(Person { user_id: group, name: "Friends".to_owned(), phone: String::new() });
+    let mut chat = Chat::new(Person {
+        user_id: group,
+        name: "Friends".to_owned(),
+        phone: String::new(),
+        ..Person::default()
+    });
     assert!(chat.is_group() && !chat.wants_name(), "a group has no phone");
     let said =
         |seq, sender, text: &str| Event::Message(Message { chat: group, ..message(seq, sender, text) });
