@@ -42,6 +42,10 @@ macro_rules! with_limits {
                 "One-time codes for a phone in an hour from all networks that have never proven it. Beyond: RATE_LIMITED for those. 0: any number.";
             address_code_requests_per_hour_max: u32 = 100, 0..=100_000_000,
                 "One-time codes for a network in an hour. Beyond: RATE_LIMITED. 0: any number.";
+            address_requests_per_minute_max: u32 = 1_000, 0..=100_000_000,
+                "Requests from a network in a minute, on the average, all its connections together. Beyond: RATE_LIMITED. 0: any number.";
+            address_requests_burst: u32 = 3_000, 1..=100_000_000,
+                "Requests that may come from a network at once when it has been quiet.";
             lookups_per_minute_max: u32 = 120, 0..=1_000_000,
                 "Lookups of people, and pages of its chats, by an account in a minute. Beyond: RATE_LIMITED. 0: any number.";
             searches_per_minute_max: u32 = 60, 0..=1_000_000,
@@ -349,6 +353,15 @@ const _: () = assert!(PHONE_CODES_MAX as usize * (1 + PROVEN_NETWORKS_MAX) <= AS
 
 /// One-time codes of a core that wait for the way to the deliverer. Beyond: `OVERLOADED`, before anything is written.
 pub const CODES_WAITING_MAX: usize = 1024;
+
+/// How long a core keeps what it has leased of a network from which nothing comes, in milliseconds. Then it gives it back.
+pub const LEASE_IDLE_MS: u64 = 10_000;
+
+/// How long what comes from a network waits for the word of its owner whether it may, in milliseconds. Beyond, it is taken up.
+pub const LEASE_WAIT_MS: u64 = 1_000;
+
+/// How often a core looks for such, in milliseconds.
+pub const LEASE_SWEPT_EVERY_MS: u64 = 1_000;
 
 /// Network addresses counted by one core; the counts start anew when there are more.
 pub const ADDRESSES_MAX: usize = 100_000;

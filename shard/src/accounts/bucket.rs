@@ -23,20 +23,22 @@ impl Rate {
         Some(Self { interval_us: (interval_us + rest).max(1), burst: u64::from(burst.max(1)) })
     }
 
-    /// Takes one from a bucket. `Err`: nothing is taken, and after so many milliseconds, and not before, there is one.
-    fn take(self, paid_us: &mut u64, now_ms: u64) -> Result<(), u64> {
+    /// Takes as many as there are from a bucket, and at most so many (at least one). `Err`: nothing is taken, and after so many
+    /// milliseconds, and not before, there is one.
+    fn take_upto(self, paid_us: &mut u64, most: u32, now_ms: u64) -> Result<u32, u64> {
         let now_us = now_ms.saturating_mul(1000);
         let whole_us = self.interval_us.saturating_mul(self.burst);
         // Emptier than empty is a bucket only if the time has gone back: what was taken then counts no more.
         let over = *paid_us > now_us.saturating_add(whole_us);
         let paid = if over { now_us } else { now_us.max(*paid_us) };
-        let next = paid.saturating_add(self.interval_us);
-        let over_us = next.saturating_sub(now_us.saturating_add(whole_us));
+        let end_us = now_us.saturating_add(whole_us);
+        let over_us = paid.saturating_add(self.interval_us).saturating_sub(end_us);
         if over_us > 0 {
             return Err(over_us.div_ceil(1000));
         }
-        *paid_us = next;
-        Ok(())
+        let taken = ((end_us - paid) / self.interval_us).min(u64::from(most.max(1)));
+        *paid_us = paid.saturating_add(taken * self.interval_us);
+        Ok(taken as u32)
     }
 }
 
@@ -55,16 +57,39 @@ impl<K: Eq + std::hash::Hash> Buckets<K> {
 
     /// Takes one of somebody's; without a rate there is no limit. `Err`: nothing is taken, and after so many milliseconds there is one.
     pub(super) fn take(&mut self, whose: K, rate: Option<Rate>, now_ms: u64) -> Result<(), u64> {
-        let Some(rate) = rate else { return Ok(()) };
+        self.take_upto(whose, rate, 1, now_ms).map(drop)
+    }
+
+    /// Takes as many of somebody's as there are, and at most so many (at least one). `Err`: as of [`Buckets::take`].
+    pub(super) fn take_upto(
+        &mut self,
+        whose: K,
+        rate: Option<Rate>,
+        most: u32,
+        now_ms: u64,
+    ) -> Result<u32, u64> {
+        let Some(rate) = rate else { return Ok(most) };
         if let Some(paid_us) = self.paid_us.get_mut(&whose) {
-            return rate.take(paid_us, now_ms);
+            return rate.take_upto(paid_us, most, now_ms);
         }
         let mut paid_us = 0;
-        rate.take(&mut paid_us, now_ms)?;
+        let taken = rate.take_upto(&mut paid_us, most, now_ms)?;
         if self.has_room(now_ms) {
             self.paid_us.insert(whose, paid_us);
         }
-        Ok(())
+        Ok(taken)
+    }
+
+    /// So many were taken of somebody's and not used.
+    pub(super) fn give_back(&mut self, whose: &K, rate: Option<Rate>, unused: u32) {
+        if let (Some(rate), Some(paid_us)) = (rate, self.paid_us.get_mut(whose)) {
+            *paid_us = paid_us.saturating_sub(rate.interval_us.saturating_mul(u64::from(unused)));
+        }
+    }
+
+    /// When those that are full were forgotten last.
+    pub(super) fn swept_ms(&self) -> u64 {
+        self.swept_ms
     }
 
     /// Takes for full what somebody has used up.
@@ -139,6 +164,21 @@ mod tests {
         assert_eq!(buckets.paid_us.len(), 1, "all of them are full by now");
     }
 
+    #[test]
+    fn what_is_leased_and_not_used_is_there_again_and_no_more() {
+        let rate = Rate::new(60, 60_000, 10);
+        let mut buckets = Buckets::new(Hashing::new(1, 2));
+        assert_eq!(buckets.take_upto("ann", rate, 8, 1_000_000), Ok(8));
+        assert_eq!(buckets.take_upto("ann", rate, 8, 1_000_000), Ok(2), "what there is");
+        assert_eq!(buckets.take_upto("ann", rate, 8, 1_000_000), Err(1000));
+        buckets.give_back(&"ann", rate, 5);
+        assert_eq!(buckets.take_upto("ann", rate, 8, 1_000_000), Ok(5));
+        buckets.give_back(&"ann", rate, 1_000_000);
+        buckets.give_back(&"bob", rate, 1_000_000);
+        assert_eq!(buckets.take_upto("ann", rate, 100, 1_000_000), Ok(10), "never more than the burst");
+        assert_eq!(buckets.take_upto("bob", rate, 100, 1_000_000), Ok(10));
+    }
+
     proptest! {
         /// Whatever is asked when: never more than the burst and the rate give, and what is said of the wait is true.
         #[test]
@@ -153,12 +193,12 @@ mod tests {
             for (pause_ms, asks) in steps {
                 now_ms += pause_ms;
                 for _ in 0..asks {
-                    match rate.take(&mut paid_us, now_ms) {
-                        Ok(()) => taken += 1,
+                    match rate.take_upto(&mut paid_us, 1, now_ms) {
+                        Ok(_) => taken += 1,
                         Err(wait_ms) => {
                             let (mut early, mut due) = (paid_us, paid_us);
-                            prop_assert!(rate.take(&mut early, now_ms + wait_ms - 1).is_err());
-                            prop_assert!(rate.take(&mut due, now_ms + wait_ms).is_ok());
+                            prop_assert!(rate.take_upto(&mut early, 1, now_ms + wait_ms - 1).is_err());
+                            prop_assert!(rate.take_upto(&mut due, 1, now_ms + wait_ms).is_ok());
                         }
                     }
                 }
@@ -176,8 +216,8 @@ mod tests {
             let rate = Rate::new(60, 60_000, burst).expect("a limit");
             let mut paid_us = 0;
             for now_ms in times {
-                match rate.take(&mut paid_us, now_ms) {
-                    Ok(()) => {}
+                match rate.take_upto(&mut paid_us, 1, now_ms) {
+                    Ok(_) => {}
                     Err(wait_ms) => prop_assert!(wait_ms <= 1000, "an empty bucket has one after a second: {wait_ms}"),
                 }
             }

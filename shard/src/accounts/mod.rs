@@ -90,7 +90,7 @@ impl Accounts {
         Self {
             users: Kept::new(here, hashing),
             phones: Phones::new(hashing),
-            addresses: Addresses::new(hashing),
+            addresses: Addresses::new(limits, hashing),
             budgets: Budgets::new(limits, hashing),
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
@@ -110,6 +110,7 @@ impl Accounts {
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
         self.deliver_waiting(cx);
         self.budgets.rest(cx.now_ms);
+        self.addresses.rest(cx.now_ms);
         self.recover_some(cx);
         self.let_fade(cx);
         // Users that are silent are packed, and those leave that nobody needs.

@@ -18,6 +18,20 @@ pub enum NetworkOp {
     Register(Origin, Phone),
     /// Try a code?
     Verify(Origin, Box<Verify>),
+    /// Take up so many requests at once, whatever they are? For the core of this connection.
+    Lease(Place, u32),
+    /// So many of those were not made.
+    GiveBack(u32),
+}
+
+impl NetworkOp {
+    /// Whether somebody waits for an answer, so that it may be refused.
+    pub(crate) fn is_request(&self) -> bool {
+        match self {
+            Self::Register(..) | Self::Verify(..) | Self::Lease(..) => true,
+            Self::GiveBack(_) => false,
+        }
+    }
 }
 
 /// What is asked of a phone's owner.

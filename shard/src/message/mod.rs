@@ -119,7 +119,8 @@ impl Message {
             | Self::Volatile(..)
             | Self::Volatiles(_)
             | Self::Refuse(_) => false,
-            Self::Network(..) | Self::Phone(..) => true,
+            Self::Phone(..) => true,
+            Self::Network(_, op) => op.is_request(),
             Self::User(_, op) => op.is_request(),
             Self::Log(_, op) => op.is_request(),
         }
