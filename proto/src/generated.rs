@@ -1586,6 +1586,8 @@ pub enum Reason {
     ShuttingDown = 51,
     Idle = 52,
     TooSlow = 53,
+    /// The operators have suspended the account, for retry_after_ms or until they free it. Nothing of it is lost.
+    Suspended = 80,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1644,6 +1646,7 @@ impl Reason {
             Self::ShuttingDown => "REASON_SHUTTING_DOWN",
             Self::Idle => "REASON_IDLE",
             Self::TooSlow => "REASON_TOO_SLOW",
+            Self::Suspended => "REASON_SUSPENDED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1699,6 +1702,7 @@ impl Reason {
             "REASON_SHUTTING_DOWN" => Some(Self::ShuttingDown),
             "REASON_IDLE" => Some(Self::Idle),
             "REASON_TOO_SLOW" => Some(Self::TooSlow),
+            "REASON_SUSPENDED" => Some(Self::Suspended),
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! `{"ask":"status"}`, `{"ask":"configuration"}`, `{"ask":"reload"}`, `{"ask":"drain"}`; `{"ask":"otp","phone":"+15550001"}`,
 //! `{"ask":"reset_codes","phone":…}`; `{"ask":"user","who":…}`, `{"ask":"delete_user","who":…}`, `{"ask":"end_device","who":…,"device":2}`,
-//! `{"ask":"reset_limits","who":…}`, where who is a phone or a user's id;
+//! `{"ask":"reset_limits","who":…}`, `{"ask":"suspend","who":…,"reason":…,"for_ms":86400000}`, `{"ask":"free","who":…}`, where who is a phone or a user's id;
 //! `{"ask":"shards"}`, `{"ask":"cores"}`, `{"ask":"explain_slot","slot":17}`, `{"ask":"move_slot","slot":17,"to":1}`,
 //! `{"ask":"drain_core","core":1}`, `{"ask":"undrain_core","core":1}`, `{"ask":"plan_moves"}`, `{"ask":"apply_plan","plan":"p-1","rate":10}`,
 //! `{"ask":"rebalance"}`, `{"ask":"pause_moves"}`, `{"ask":"resume_moves"}`, `{"ask":"rate_of_moves","rate":5}`, `{"ask":"cancel_moves"}`;
@@ -39,6 +39,9 @@ use crate::threads;
 
 /// Bytes of a question.
 const LINE_BYTES_MAX: u64 = 16_384;
+
+/// Bytes of what an operator gives as a reason.
+const REASON_BYTES_MAX: usize = 256;
 
 /// Users made by one question.
 const PROVISION_MAX: u32 = 10_000_000;
@@ -82,6 +85,16 @@ enum Question {
         device: u32,
     },
     ResetLimits {
+        who: String,
+    },
+    Suspend {
+        who: String,
+        reason: String,
+        /// 0: until it is freed.
+        #[serde(default)]
+        for_ms: u64,
+    },
+    Free {
         who: String,
     },
     Configuration {},
@@ -287,6 +300,12 @@ impl Admin {
                 tracing::info!(operator, user = user.user.get(), "an operator reset the limits of a user");
                 if codes.get("ok").is_some() { answer } else { codes }
             }),
+            Question::Suspend { who, reason, for_ms } => self.suspend(who, reason, *for_ms, operator),
+            Question::Free { who } => self.of_user(who, |user| {
+                let answer = self.ask_user(user, AdminRequest::Free(user.user));
+                self.note(operator, "free a user", &json!({ "user": user.user.get() }), &answer);
+                answer
+            }),
             Question::Configuration {} => json!({ "ok": { "toml": self.node.operations().configuration() } }),
             Question::Reload {} => {
                 tracing::info!(operator, "an operator has everything read again");
@@ -304,6 +323,25 @@ impl Admin {
             | Question::BackupRate { .. } => self.of_backups(question, operator),
             Question::Provision { .. } | Question::Trace { .. } => unreachable!("taken before"),
         }
+    }
+
+    fn suspend(&self, who: &str, reason: &str, for_ms: u64, operator: &str) -> Value {
+        if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
+            return refused("a reason is needed, of up to 256 bytes: who comes after you reads it");
+        }
+        self.of_user(who, |user| {
+            let request = AdminRequest::Suspend(user.user, reason.to_owned(), for_ms);
+            let answer = self.ask_user(user, request);
+            let what = json!({ "user": user.user.get(), "reason": reason, "for_ms": for_ms });
+            self.note(operator, "suspend a user", &what, &answer);
+            answer
+        })
+    }
+
+    /// Notes an act and what came of it.
+    fn note(&self, operator: &str, act: &str, what: &Value, answer: &Value) {
+        let outcome = answer["error"].as_str().unwrap_or("done");
+        self.node.audit().note(operator, act, what, outcome);
     }
 
     fn end_device(&self, who: &str, device: u32, operator: &str) -> Value {
@@ -453,6 +491,11 @@ impl Admin {
             Ok(AdminResponse::DeviceEnded(false)) => {
                 refused("the account has no such device, or it has ended before")
             }
+            Ok(AdminResponse::Suspended { user, until_ms }) => {
+                json!({ "ok": { "user_id": user.get(), "until_ms": until_ms } })
+            }
+            Ok(AdminResponse::Freed(true)) => json!({ "ok": { "freed": true } }),
+            Ok(AdminResponse::Freed(false)) => refused("the account is not suspended"),
             Ok(AdminResponse::LimitsReset) => json!({ "ok": { "reset": true } }),
             Ok(AdminResponse::Deleted(true)) => json!({ "ok": { "deleted": true } }),
             Ok(AdminResponse::Provisioned(user)) => json!({ "ok": provisioned_json(&user) }),
@@ -557,9 +600,12 @@ fn user_json(user: &UserView) -> Value {
         })
     };
     let devices: Vec<_> = user.devices.iter().map(device).collect();
+    let suspended = user.suspended.as_ref().map(|suspended| {
+        json!({ "since_ms": suspended.since_ms, "until_ms": suspended.until_ms, "reason": suspended.why })
+    });
     json!({
         "user_id": user.user.get(), "phone": user.phone, "name": user.name, "slot": user.slot, "core": user.core,
-        "created_ms": user.created_ms, "devices": devices,
+        "created_ms": user.created_ms, "suspended": suspended, "devices": devices,
     })
 }
 

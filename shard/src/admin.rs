@@ -17,6 +17,10 @@ pub enum AdminRequest {
     UserById(UserId),
     /// Ends a device of a user: its session ends, its tokens die.
     EndDevice(UserId, DeviceId),
+    /// Suspends an account, for a reason: for so many milliseconds, or (0) until it is freed.
+    Suspend(UserId, String, u64),
+    /// Frees an account that is suspended.
+    Free(UserId),
     /// Forgets what an account has used up of its limits: messages, lookups, people written to, names.
     ResetLimits(UserId),
     /// Deletes the account of a phone: its sessions end, its tokens die, the phone is free again.
@@ -43,6 +47,15 @@ pub enum AdminResponse {
     User(Option<UserView>),
     /// To [`AdminRequest::EndDevice`]: whether there was such a device that had not ended. Durable.
     DeviceEnded(bool),
+    /// To [`AdminRequest::Suspend`]. Durable.
+    Suspended {
+        /// Who.
+        user: UserId,
+        /// Until when, in ms since the Unix epoch; 0: until it is freed.
+        until_ms: u64,
+    },
+    /// To [`AdminRequest::Free`]: whether it was suspended. Durable.
+    Freed(bool),
     /// To [`AdminRequest::ResetLimits`].
     LimitsReset,
     /// To [`AdminRequest::DeleteUser`]: whether there was an account. Durable.
@@ -100,8 +113,21 @@ pub struct UserView {
     pub core: u16,
     /// When the account was made, in ms since the Unix epoch.
     pub created_ms: u64,
+    /// If it is suspended.
+    pub suspended: Option<SuspensionView>,
     /// Its devices.
     pub devices: Vec<DeviceView>,
+}
+
+/// That an account is suspended.
+#[derive(Clone, Debug)]
+pub struct SuspensionView {
+    /// Since when, in ms since the Unix epoch.
+    pub since_ms: u64,
+    /// Until when; 0: until it is freed.
+    pub until_ms: u64,
+    /// Why, as an operator has said.
+    pub why: String,
 }
 
 /// A device of an account.

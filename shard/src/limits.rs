@@ -354,6 +354,9 @@ const _: () = assert!(PHONE_CODES_MAX as usize * (1 + PROVEN_NETWORKS_MAX) <= AS
 /// One-time codes of a core that wait for the way to the deliverer. Beyond: `OVERLOADED`, before anything is written.
 pub const CODES_WAITING_MAX: usize = 1024;
 
+/// After how long a scheduled message of an account that is suspended is tried again, at the most, in milliseconds.
+pub const SUSPENDED_AGAIN_MS: u32 = 60_000;
+
 /// How long a core keeps what it has leased of a network from which nothing comes, in milliseconds. Then it gives it back.
 pub const LEASE_IDLE_MS: u64 = 10_000;
 

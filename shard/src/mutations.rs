@@ -8,6 +8,8 @@ use bytes::Bytes;
 tern_storage::mutations! {
     /// What a network has asked for is forgotten when it connects again.
     RenewOnReconnect => "shard/tests/address_limits.rs" 1..20;
+    /// A device of a suspended account is let in.
+    LetSuspendedIn => "sim/tests/mutations.rs" 1..60;
     /// A retry is taken for a new message.
     ForgetRetries => "sim/tests/mutations.rs" 1..60;
     /// A message leaves no mark in the inboxes of its devices.

@@ -78,6 +78,15 @@ pub struct UserRecord {
     /// When the first of them was, in ms since the Unix epoch.
     #[prost(uint64, tag = "8")]
     pub pin_tried_ms: u64,
+    /// When operators suspended it last, in ms since the Unix epoch; 0: never.
+    #[prost(uint64, tag = "9")]
+    pub suspended_ms: u64,
+    /// Until when it is, or was; 0: until it is freed.
+    #[prost(uint64, tag = "10")]
+    pub suspended_until_ms: u64,
+    /// Why, for operators.
+    #[prost(string, tag = "11")]
+    pub suspended_why: String,
 }
 
 /// `d`: a device.

@@ -88,16 +88,20 @@ enum Command {
         #[command(subcommand)]
         command: CodesCommand,
     },
-    /// Show a user and their devices, or delete them
+    /// Show a user and their devices, delete them, suspend or free them
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     User {
         /// The phone, or the user's id
-        who: String,
+        #[arg(required = true)]
+        who: Option<String>,
         /// Delete the account: its devices are logged out at once, its tokens are worth nothing
         #[arg(long, requires = "yes")]
         delete: bool,
         /// Really
         #[arg(long, requires = "delete")]
         yes: bool,
+        #[command(subcommand)]
+        command: Option<UserCommand>,
     },
     /// End a device of a user
     Devices {
@@ -184,6 +188,26 @@ enum Command {
 }
 
 #[derive(Subcommand)]
+enum UserCommand {
+    /// Suspend a user: all connections end, nobody is let in, scheduled messages wait; nothing is lost
+    Suspend {
+        /// The phone, or the user's id
+        who: String,
+        /// Why, for operators who come after you: no name, no phone
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// For how long: 90s, 30m, 12h, 7d [default: until the user is freed]
+        #[arg(long = "for", value_name = "DURATION", value_parser = commands::duration)]
+        duration: Option<Duration>,
+    },
+    /// Free a user who is suspended
+    Free {
+        /// The phone, or the user's id
+        who: String,
+    },
+}
+
+#[derive(Subcommand)]
 enum DevicesCommand {
     /// End a device: it is logged out at once, its tokens are worth nothing, and what it has not received it never will
     End {
@@ -236,8 +260,14 @@ fn main() -> ExitCode {
         Command::Codes { command: CodesCommand::Reset { phone } } => {
             commands::reset_codes(&socket, &phone, json)
         }
-        Command::User { who, delete: true, .. } => commands::delete_user(&socket, &who, json),
-        Command::User { who, .. } => commands::user(&socket, &who, json),
+        Command::User { command: Some(UserCommand::Suspend { who, reason, duration }), .. } => {
+            commands::suspend(&socket, &who, (&reason, duration), json)
+        }
+        Command::User { command: Some(UserCommand::Free { who }), .. } => commands::free(&socket, &who, json),
+        Command::User { who, delete: true, .. } => {
+            commands::delete_user(&socket, &who.unwrap_or_default(), json)
+        }
+        Command::User { who, .. } => commands::user(&socket, &who.unwrap_or_default(), json),
         Command::Devices { command: DevicesCommand::End { who, device } } => {
             commands::end_device(&socket, &who, device, json)
         }

@@ -171,6 +171,18 @@ fn a_user_is_found_by_id_a_device_of_theirs_ended_and_their_limits_reset() {
     text(&ternctl(&server, &["limits", "reset", &id]));
     assert!(matches!(send(2), Some(server_frame::Message::Sent(_))), "as if nothing had been sent yet");
 
+    let suspend = |more: &[&str]| ternctl(&server, &[&["user", "suspend", &id], more].concat());
+    assert!(refusal(&suspend(&["--reason", ""])).contains("a reason is needed"));
+    assert_eq!(suspend(&["--reason", "spam", "--for", "7w"]).status.code(), Some(2), "no such duration");
+    assert_eq!(suspend(&[]).status.code(), Some(2), "a reason is needed");
+    text(&suspend(&["--reason", "spam", "--for", "7d"]));
+    assert!(text(&ternctl(&server, &["user", &id])).contains("SUSPENDED since"));
+    text(&ternctl(&server, &["user", "free", &id]));
+    assert!(refusal(&ternctl(&server, &["user", "free", &id])).contains("not suspended"));
+    assert!(!text(&ternctl(&server, &["user", &id])).contains("SUSPENDED"));
+    assert_eq!(connection.farewell().map(|bye| bye.reason()), Some(v1::Reason::Suspended));
+    let mut connection = Raw::logged_in(&server, &users[0].token);
+
     text(&ternctl(&server, &["devices", "end", &id, "1"]));
     assert_eq!(connection.farewell().map(|bye| bye.reason()), Some(v1::Reason::SessionRevoked));
     assert!(refusal(&ternctl(&server, &["devices", "end", &id, "1"])).contains("has ended before"));

@@ -28,6 +28,7 @@ mod recovery;
 mod refresh;
 mod relations;
 mod reserved;
+mod suspended;
 mod users;
 mod waits;
 
@@ -44,6 +45,7 @@ use self::phones::Phones;
 use self::presence::Fading;
 use self::recovery::Watches;
 use self::reserved::Waiting;
+use self::suspended::Suspended;
 use self::waits::{After, GetFor, ScanFor};
 use crate::cx::{Cx as AnyCx, Department, KnowsPeople};
 use crate::held::Loads;
@@ -59,6 +61,7 @@ pub(crate) struct Accounts {
     phones: Phones,
     addresses: Addresses,
     budgets: Budgets,
+    suspended: Suspended,
     waiting: Waiting,
     watches: Watches,
     loads: Loads,
@@ -92,6 +95,7 @@ impl Accounts {
             phones: Phones::new(hashing),
             addresses: Addresses::new(limits, hashing),
             budgets: Budgets::new(limits, hashing),
+            suspended: Suspended::default(),
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
             loads: Loads::new(here.1),
@@ -111,6 +115,7 @@ impl Accounts {
         self.deliver_waiting(cx);
         self.budgets.rest(cx.now_ms);
         self.addresses.rest(cx.now_ms);
+        self.forget_suspended(cx.now_ms);
         self.recover_some(cx);
         self.let_fade(cx);
         // Users that are silent are packed, and those leave that nobody needs.

@@ -37,6 +37,7 @@ impl Accounts {
 
     /// Lets go of a slot, which is still.
     pub(crate) fn let_go(&mut self, slot: Slot) -> Taken {
+        self.suspended.let_go(slot);
         Taken {
             users: self.users.take(slot),
             watches: self.watches.take(slot),
@@ -55,6 +56,7 @@ impl Accounts {
         self.watches.put_back(watches);
         for (id, user) in users {
             self.users.insert(id, user);
+            self.note_suspension(id);
         }
         for (phone, state) in phones {
             self.phones.phones.insert(phone, state);

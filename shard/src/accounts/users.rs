@@ -16,9 +16,7 @@ use crate::circle::Circle;
 use crate::entry::Author;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
-use crate::message::{
-    FrontOp, InboxAsk, LogOp, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp,
-};
+use crate::message::{FrontOp, LogOp, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp};
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Origin;
 
@@ -35,6 +33,10 @@ pub(super) enum Ask {
     View(u64),
     /// By an operator: end a device.
     EndDevice(u64, DeviceId),
+    /// By an operator: suspend it for this reason, for so many ms, or (0) until it is freed.
+    Suspend(u64, String, u64),
+    /// By an operator: free it.
+    Free(u64),
     /// By an operator: delete the user of this phone.
     Delete(u64, Phone),
 }
@@ -145,6 +147,7 @@ impl Accounts {
             | UserOp::IsLookedAt(_)
             | UserOp::Act(..)
             | UserOp::TellDevices(_)
+            | UserOp::Dispatch(..)
             | UserOp::Describe(..)
             | UserOp::Introduce(_) => self.ask_user(cx, id, Ask::Told(op)),
         }
@@ -176,6 +179,9 @@ impl Accounts {
             // Messages before it may be lost with the log's last owner. Its core does not know yet, and will ask again for all of them.
             return;
         }
+        if let Err(refusal) = self.suspended.bars(id, cx.now_ms) {
+            return cx.refuse(send.asker, refusal);
+        }
         match if send.again { Ok(()) } else { self.budgets.send(id, cx.now_ms) } {
             Ok(()) => cx.ask_in(slot, send.asker, Message::Log(log, LogOp::Send(send))),
             Err(refusal) => cx.refuse(send.asker, refusal),
@@ -189,6 +195,8 @@ impl Accounts {
             Ask::AddDevice(add) => self.add_device(cx, id, *add),
             Ask::View(question) => self.answer_view(cx, question, id),
             Ask::EndDevice(question, device) => self.end_for_operator(cx, question, id, device),
+            Ask::Suspend(question, why, for_ms) => self.suspend(cx, question, id, why, for_ms),
+            Ask::Free(question) => self.free(cx, question, id),
             Ask::Delete(question, phone) => self.delete(cx, question, id, phone),
         }
     }
@@ -234,6 +242,7 @@ impl Accounts {
             UserOp::TellDevices(logs) => self.tell_devices(cx, id, &logs),
             UserOp::Describe(origin, shown) => self.describe(cx, origin, id, shown),
             UserOp::Introduce(glance) => self.introduce(cx, id, glance),
+            UserOp::Dispatch(log, send) => self.dispatch(cx, id, log, send),
             _ => unreachable!("done without the user's record"),
         }
     }
@@ -241,14 +250,10 @@ impl Accounts {
     /// Something can't be done for now: whoever waits is told.
     pub(crate) fn refuse_user(cx: &mut Cx, id: UserId, op: UserOp, refusal: Refusal) {
         match op {
-            UserOp::Attach(attach) => {
-                let Origin { place, ask } = attach.origin;
-                cx.tell_front(place, FrontOp::NotAttached(ask, refusal));
-            }
-            UserOp::Inbox(InboxAsk { origin: Origin { place, ask }, .. }) => {
-                cx.tell_front(place, FrontOp::Inbox(ask, Err(Unreadable::ForNow)));
-            }
+            UserOp::Attach(attach) => refuse_to_attach(cx, attach.origin, refusal),
+            UserOp::Inbox(ask) => refuse_inbox(cx, ask.origin),
             UserOp::Send(_, send) | UserOp::CreateGroup(send) => cx.refuse(send.asker, refusal),
+            UserOp::Dispatch(_, send) => cx.refuse(send.asker, refusal),
             UserOp::Refresh(origin, ..)
             | UserOp::LookUp(origin, _)
             | UserOp::ListDevices(origin)
@@ -314,7 +319,11 @@ impl Accounts {
             Ask::Told(op) => Self::refuse_user(cx, id, op, refusal),
             Ask::Said(said) => cx.reply(said.asker, said.reply),
             Ask::AddDevice(add) => self.refuse_device(cx, *add, refusal),
-            Ask::View(question) | Ask::EndDevice(question, _) | Ask::Delete(question, _) => {
+            Ask::View(question)
+            | Ask::EndDevice(question, _)
+            | Ask::Suspend(question, ..)
+            | Ask::Free(question)
+            | Ask::Delete(question, _) => {
                 cx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
             }
         }
@@ -417,6 +426,7 @@ impl Accounts {
             None => {}
             Some(Ok(())) => {
                 let asks = user.held.now_known();
+                self.note_suspension(id);
                 // Those of whom something was in doubt may have waited to hear of the devices.
                 self.tell_watchers(cx, id);
                 for ask in asks {
@@ -513,6 +523,14 @@ impl Accounts {
         let is_durable = self.user(id).changing == 0 || is(Mutation::TellOfDevicesEarly);
         if is_durable { REVOKED } else { CHANGING }
     }
+}
+
+fn refuse_to_attach(cx: &mut Cx, Origin { place, ask }: Origin, refusal: Refusal) {
+    cx.tell_front(place, FrontOp::NotAttached(ask, refusal));
+}
+
+fn refuse_inbox(cx: &mut Cx, Origin { place, ask }: Origin) {
+    cx.tell_front(place, FrontOp::Inbox(ask, Err(Unreadable::ForNow)));
 }
 
 /// A record of a user is not what was written. It is not taken for absent: nobody is logged out, made anew or joined by it.

@@ -39,6 +39,8 @@ pub(super) enum Then {
     Renamed,
     /// The user is deleted.
     Deleted,
+    /// The user is suspended.
+    Suspended,
     /// A record, of no interest to anybody else, was written.
     Noted,
 }
@@ -165,6 +167,7 @@ impl Accounts {
                 self.devices_changed(cx, user.expect(WHOSE));
                 self.person_changed(cx, user.expect(WHOSE));
             }
+            Then::Suspended => self.suspension_holds(cx, user.expect(WHOSE)),
             Then::Noted => {}
         }
         self.settled(cx, user, phone.as_ref());
@@ -189,7 +192,12 @@ impl Accounts {
                 };
                 cx.answer(question, AdminResponse::Refused(detail.to_owned()));
             }
-            Then::Devices | Then::Joined(_) | Then::Renamed | Then::Deleted | Then::Noted => {}
+            Then::Devices
+            | Then::Joined(_)
+            | Then::Renamed
+            | Then::Deleted
+            | Then::Suspended
+            | Then::Noted => {}
         }
         self.settled(cx, user, phone.as_ref());
     }

@@ -139,7 +139,10 @@ impl Front {
                 self.turn_down(cx, waiter, refusal);
                 self.go_on(cx, waiting);
             }
-            None => self.farewell(cx, id, Farewell::new(refusal.reason, refusal.detail)),
+            None => {
+                let Refusal { reason, retry_after_ms, detail } = refusal;
+                self.farewell(cx, id, Farewell { reason, reconnect_after_ms: retry_after_ms, detail });
+            }
         }
     }
 }

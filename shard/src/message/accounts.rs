@@ -99,6 +99,8 @@ pub enum UserOp {
     Refresh(Origin, DeviceId, Box<Refresh>),
     /// May the user send a message? Then it goes on to the log.
     Send(LogId, Box<Send>),
+    /// What the user has scheduled is to be sent to a log.
+    Dispatch(LogId, Box<Send>),
     /// Makes a group, as a message of the user's. Its log is found here.
     CreateGroup(Box<Send>),
     /// Whom the user looks up.
@@ -208,6 +210,7 @@ impl UserOp {
             | Self::PeerActs(..)
             | Self::Refresh(..)
             | Self::Send(..)
+            | Self::Dispatch(..)
             | Self::CreateGroup(_)
             | Self::LookUp(..)
             | Self::ListLogs(..)
@@ -236,6 +239,7 @@ impl UserOp {
             | Self::Inbox(_)
             | Self::Refresh(..)
             | Self::Send(..)
+            | Self::Dispatch(..)
             | Self::CreateGroup(_)
             | Self::LookUp(..)
             | Self::ListLogs(..)
