@@ -367,6 +367,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "set_chat" => json!({ "phone": "+15550002", "archived": true }),
             "hide" => json!({ "phone": "+15550002", "seqs": [9] }),
             "set_contacts" => json!({ "contacts": [{ "phone": "+15550002", "name": "B." }] }),
+            "report" => json!({ "phone": "+15550002", "category": "spam", "comment": "it is one" }),
             "block" => json!({ "phone": "+15550002", "is_blocked": false }),
             "set_privacy" => json!({ "groups": "contacts" }),
             "show" => json!({ "chats": [5] }),
@@ -427,7 +428,8 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     let own = ["new_link", "invite", "preview", "join", "set_chat", "star", "starred", "hide", "set_pin"];
     let later = ["search", "schedule", "scheduled", "unschedule"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
-    let people = ["show", "act", "contacts", "set_contacts", "block", "blocked", "privacy", "set_privacy"];
+    let people =
+        ["show", "act", "contacts", "set_contacts", "block", "blocked", "report", "privacy", "set_privacy"];
     assert_eq!(documented, methods.into_iter().chain(more).chain(own).chain(later).chain(people).collect());
     program.result("end_device", json!({ "device_id": 1 }));
 }

@@ -62,6 +62,6 @@ fn is_before_login(request: &Request) -> bool {
         Request::Link(_) => true,
         Request::RingDevice(_) | Request::Rename(_) | Request::SetPin(_) => false,
         Request::CreateGroup(_) | Request::AboutGroup(..) => false,
-        Request::Subscribe(_) | Request::Activity(..) => false,
+        Request::Subscribe(_) | Request::Activity(..) | Request::Report(_) => false,
     }
 }

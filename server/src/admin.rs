@@ -3,14 +3,17 @@
 //! `{"ask":"status"}`, `{"ask":"configuration"}`, `{"ask":"reload"}`, `{"ask":"drain"}`; `{"ask":"otp","phone":"+15550001"}`,
 //! `{"ask":"reset_codes","phone":…}`; `{"ask":"user","who":…}`, `{"ask":"delete_user","who":…}`, `{"ask":"end_device","who":…,"device":2}`,
 //! `{"ask":"reset_limits","who":…}`, `{"ask":"suspend","who":…,"reason":…,"for_ms":86400000}`, `{"ask":"free","who":…}`, where who is a phone or a user's id;
+//! `{"ask":"reports","open":true}`, `{"ask":"report","id":…}`, `{"ask":"resolve_report","id":…,"how":…,"suspend":true,"for_ms":0}`;
 //! `{"ask":"shards"}`, `{"ask":"cores"}`, `{"ask":"explain_slot","slot":17}`, `{"ask":"move_slot","slot":17,"to":1}`,
 //! `{"ask":"drain_core","core":1}`, `{"ask":"undrain_core","core":1}`, `{"ask":"plan_moves"}`, `{"ask":"apply_plan","plan":"p-1","rate":10}`,
 //! `{"ask":"rebalance"}`, `{"ask":"pause_moves"}`, `{"ask":"resume_moves"}`, `{"ask":"rate_of_moves","rate":5}`, `{"ask":"cancel_moves"}`;
 //! `{"ask":"backup_start","dir":"/mnt/backup"}` (also `key_file`, `plain`, `rate`, `keep`, `base`), `{"ask":"backup_status"}`,
 //! `{"ask":"backup_rate","rate":33554432}`, `{"ask":"backup_stop"}`;
 //! `{"ask":"provision","count":2,"first":"+15550100000","name":"test"}`; `{"ask":"trace","every":100,"seconds":10}`. An answer is `{"ok":…}` or
-//! `{"error":"…"}`; `provision` gives a line for each user, `trace` one each second, then one with `done`. The socket's file mode is its access
+//! `{"error":"…"}`; `provision` gives a line for each user, `reports` one for each report, `trace` one each second, then one with `done`. The socket's file mode is its access
 //! control.
+
+mod reports;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -96,6 +99,24 @@ enum Question {
     },
     Free {
         who: String,
+    },
+    Reports {
+        /// Those alone that nobody is done with.
+        #[serde(default)]
+        open: bool,
+    },
+    Report {
+        id: String,
+    },
+    ResolveReport {
+        id: String,
+        how: String,
+        /// Suspends who is reported, too.
+        #[serde(default)]
+        suspend: bool,
+        /// 0: until it is freed.
+        #[serde(default)]
+        for_ms: u64,
     },
     Configuration {},
     Reload {},
@@ -258,6 +279,7 @@ impl Admin {
                 tracing::info!(operator, count, "an operator makes test users");
                 self.provision(connection, count, &first, &name)
             }
+            Ok(Question::Reports { open }) => reports::list(self, connection, open),
             Ok(Question::Trace { every, seconds }) => self.trace(connection, every, seconds),
             Ok(question) => writeln!(connection, "{}", self.answer(&question, &operator)),
             Err(error) => writeln!(connection, "{}", refused(format_args!("not a question: {error}"))),
@@ -280,18 +302,7 @@ impl Admin {
             Question::User { who } => {
                 self.user(who).map_or_else(|error| error, |user| json!({ "ok": user_json(&user) }))
             }
-            Question::DeleteUser { who } => self.of_user(who, |user| {
-                // Afterwards nobody could say who it was; the phone is for no log.
-                let answer = self.about(&user.phone, AdminRequest::DeleteUser);
-                let deleted = answer.get("ok").is_some();
-                tracing::info!(
-                    operator,
-                    user = user.user.get(),
-                    deleted,
-                    "an operator asked to delete a user"
-                );
-                answer
-            }),
+            Question::DeleteUser { who } => self.delete_user(who, operator),
             Question::EndDevice { who, device } => self.end_device(who, *device, operator),
             Question::ResetLimits { who } => self.of_user(who, |user| {
                 // Codes are limited by phone.
@@ -301,11 +312,11 @@ impl Admin {
                 if codes.get("ok").is_some() { answer } else { codes }
             }),
             Question::Suspend { who, reason, for_ms } => self.suspend(who, reason, *for_ms, operator),
-            Question::Free { who } => self.of_user(who, |user| {
-                let answer = self.ask_user(user, AdminRequest::Free(user.user));
-                self.note(operator, "free a user", &json!({ "user": user.user.get() }), &answer);
-                answer
-            }),
+            Question::Free { who } => self.free(who, operator),
+            Question::Report { id } => reports::show(self, id, operator),
+            Question::ResolveReport { id, how, suspend, for_ms } => {
+                reports::resolve(self, id, how, suspend.then_some(*for_ms), operator)
+            }
             Question::Configuration {} => json!({ "ok": { "toml": self.node.operations().configuration() } }),
             Question::Reload {} => {
                 tracing::info!(operator, "an operator has everything read again");
@@ -321,8 +332,28 @@ impl Admin {
             | Question::BackupStop {}
             | Question::BackupStatus {}
             | Question::BackupRate { .. } => self.of_backups(question, operator),
-            Question::Provision { .. } | Question::Trace { .. } => unreachable!("taken before"),
+            Question::Provision { .. } | Question::Trace { .. } | Question::Reports { .. } => {
+                unreachable!("taken before")
+            }
         }
+    }
+
+    fn delete_user(&self, who: &str, operator: &str) -> Value {
+        self.of_user(who, |user| {
+            // Afterwards nobody could say who it was; the phone is for no log.
+            let answer = self.about(&user.phone, AdminRequest::DeleteUser);
+            let deleted = answer.get("ok").is_some();
+            tracing::info!(operator, user = user.user.get(), deleted, "an operator asked to delete a user");
+            answer
+        })
+    }
+
+    fn free(&self, who: &str, operator: &str) -> Value {
+        self.of_user(who, |user| {
+            let answer = self.ask_user(user, AdminRequest::Free(user.user));
+            self.note(operator, "free a user", &json!({ "user": user.user.get() }), &answer);
+            answer
+        })
     }
 
     fn suspend(&self, who: &str, reason: &str, for_ms: u64, operator: &str) -> Value {
@@ -499,8 +530,12 @@ impl Admin {
             Ok(AdminResponse::LimitsReset) => json!({ "ok": { "reset": true } }),
             Ok(AdminResponse::Deleted(true)) => json!({ "ok": { "deleted": true } }),
             Ok(AdminResponse::Provisioned(user)) => json!({ "ok": provisioned_json(&user) }),
+            Ok(AdminResponse::Report(Some(report))) => json!({ "ok": reports::report_json(&report) }),
+            Ok(AdminResponse::Report(None)) => refused("there is no such report"),
             Ok(AdminResponse::Refused(why)) => refused(why),
-            Ok(AdminResponse::Status(_)) => refused("the core answered something else"),
+            Ok(AdminResponse::Status(_) | AdminResponse::Reports { .. }) => {
+                refused("the core answered something else")
+            }
             Err(error) => refused(error),
         }
     }

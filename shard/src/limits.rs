@@ -62,6 +62,10 @@ macro_rules! with_limits {
                 "People who have not written to an account and to whom it may write in an hour. Beyond: RATE_LIMITED. 0: any number.";
             groups_per_day_max: u32 = 10, 0..=1_000_000,
                 "Groups that an account may make in a day. Beyond: RATE_LIMITED. 0: any number.";
+            reports_per_day_max: u32 = 20, 0..=1_000_000,
+                "Reports that an account may make to the operators in a day. Beyond: RATE_LIMITED. 0: any number.";
+            reports_kept_ms: u64 = 90 * $crate::limits::DAY_MS, 0..=36_500 * $crate::limits::DAY_MS,
+                "For how long reports are kept that operators are done with. Beyond: a background job removes them.";
             subscriptions_per_minute_max: u32 = 1_000, 0..=1_000_000,
                 "People whom an account's devices begin to show in a minute, to be told whether they are here. Beyond: RATE_LIMITED. 0: any number.";
             presence_grace_ms: u64 = 10_000, 0..=600_000,
@@ -353,6 +357,23 @@ const _: () = assert!(PHONE_CODES_MAX as usize * (1 + PROVEN_NETWORKS_MAX) <= AS
 
 /// One-time codes of a core that wait for the way to the deliverer. Beyond: `OVERLOADED`, before anything is written.
 pub const CODES_WAITING_MAX: usize = 1024;
+
+/// Reports of one user that are kept. Beyond, those that come are answered as if they were: operators have enough to decide on.
+pub const REPORTS_OF_ONE_MAX: usize = 100;
+
+/// Bytes of the body of a message that is reported; the rest is cut off.
+pub const REPORTED_BODY_BYTES_MAX: usize = 4_000;
+
+/// Reports that are read at once, for operators.
+pub const REPORTS_PAGE_ROWS: usize = 256;
+
+/// How often reports are gone through for those that are kept no longer, in milliseconds.
+pub const REPORTS_ROUND_MS: u64 = HOUR_MS;
+
+// A record of a report fits into every store's.
+const _: () = assert!(
+    limits::REPORTED_MAX * (REPORTED_BODY_BYTES_MAX + 64) + limits::COMMENT_BYTES_MAX + 1024 < 100_000
+);
 
 /// After how long a scheduled message of an account that is suspended is tried again, at the most, in milliseconds.
 pub const SUSPENDED_AGAIN_MS: u32 = 60_000;

@@ -236,7 +236,7 @@ fn day(ms: &Value) -> String {
 }
 
 /// A time in ms since the Unix epoch, UTC, to the second.
-fn time(ms: &Value) -> String {
+pub fn time(ms: &Value) -> String {
     let time = ms.as_i64().and_then(|ms| jiff::Timestamp::from_second(ms / 1000).ok());
     time.map_or("?".to_owned(), |time| time.to_string())
 }
@@ -246,6 +246,6 @@ fn text(value: &Value) -> &str {
 }
 
 /// Users choose names: no control character of theirs reaches a terminal.
-fn clean(value: &Value) -> String {
+pub fn clean(value: &Value) -> String {
     text(value).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -16,6 +16,7 @@ macro_rules! say {
 mod backup;
 mod check;
 mod commands;
+mod reports;
 mod shards;
 mod socket;
 mod status;
@@ -112,6 +113,11 @@ enum Command {
     Limits {
         #[command(subcommand)]
         command: LimitsCommand,
+    },
+    /// What users have told of others: list it, look at it, be done with it
+    Reports {
+        #[command(subcommand)]
+        command: reports::ReportsCommand,
     },
     /// Print the configuration in force, every key with what it means, without secrets
     Config,
@@ -274,6 +280,7 @@ fn main() -> ExitCode {
         Command::Limits { command: LimitsCommand::Reset { who } } => {
             commands::reset_limits(&socket, &who, json)
         }
+        Command::Reports { command } => reports::run(&socket, command, json),
         Command::Config => commands::config(&socket, json),
         Command::Reload => commands::reload(&socket, json),
         Command::Shards { command } => shards::shards(&socket, command, json),

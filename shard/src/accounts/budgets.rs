@@ -28,6 +28,7 @@ pub(super) struct Budgets {
     rings: (Option<Rate>, Buckets<UserId>),
     links: (Option<Rate>, Buckets<UserId>),
     subscriptions: (Option<Rate>, Buckets<UserId>),
+    reports: (Option<Rate>, Buckets<UserId>),
     acts: (Option<Rate>, Buckets<(UserId, LogId)>),
     swept_ms: u64,
 }
@@ -43,6 +44,7 @@ impl Budgets {
             strangers_per_hour_max,
             groups_per_day_max,
             subscriptions_per_minute_max,
+            reports_per_day_max,
             ..
         } = *limits;
         let of = |rate| (rate, Buckets::new(hashing));
@@ -60,6 +62,7 @@ impl Budgets {
                 MINUTE_MS,
                 subscriptions_per_minute_max.max(SUBSCRIBED_USERS_MAX as u32),
             )),
+            reports: of(Rate::new(reports_per_day_max, DAY_MS, reports_per_day_max)),
             acts: (Rate::new(ACTS_PER_MINUTE_MAX, MINUTE_MS, ACTS_BURST), Buckets::new(hashing)),
             swept_ms: 0,
         }
@@ -113,6 +116,11 @@ impl Budgets {
         (0..more.max(1)).try_for_each(|_| take(&mut self.subscriptions, user, now_ms, detail))
     }
 
+    /// May an account tell the operators of somebody once more?
+    pub(super) fn report(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+        take(&mut self.reports, user, now_ms, "the account reports too much")
+    }
+
     /// May it be told once more what an account does in a chat? That it has begun, and that it is over, may follow on each other.
     pub(super) fn act(&mut self, user: UserId, log: LogId, now_ms: u64) -> Result<(), Refusal> {
         take(&mut self.acts, (user, log), now_ms, "what one does in a chat is told every 3 seconds")
@@ -150,9 +158,19 @@ impl Budgets {
 
     fn all(&mut self) -> [&mut Buckets<UserId>; KINDS] {
         let Self {
-            lookups, searches, sends, strangers, groups, renames, rings, links, subscriptions, ..
+            lookups,
+            searches,
+            sends,
+            strangers,
+            groups,
+            renames,
+            rings,
+            links,
+            subscriptions,
+            reports,
+            ..
         } = self;
-        [lookups, searches, sends, strangers, groups, renames, rings, links, subscriptions]
+        [lookups, searches, sends, strangers, groups, renames, rings, links, subscriptions, reports]
             .map(|(_, buckets)| buckets)
     }
 }
@@ -162,7 +180,7 @@ impl Budgets {
 pub(super) struct Spent([Vec<(UserId, u64)>; KINDS]);
 
 /// Limits of an account. What it does in chats is of the moment, and does not move with it.
-const KINDS: usize = 9;
+const KINDS: usize = 10;
 
 fn take<K: Eq + Hash>(
     (rate, buckets): &mut (Option<Rate>, Buckets<K>),

@@ -27,6 +27,7 @@ mod presence;
 mod recovery;
 mod refresh;
 mod relations;
+mod reports;
 mod reserved;
 mod suspended;
 mod users;
@@ -62,6 +63,7 @@ pub(crate) struct Accounts {
     addresses: Addresses,
     budgets: Budgets,
     suspended: Suspended,
+    reports_round: reports::Round,
     waiting: Waiting,
     watches: Watches,
     loads: Loads,
@@ -96,6 +98,7 @@ impl Accounts {
             addresses: Addresses::new(limits, hashing),
             budgets: Budgets::new(limits, hashing),
             suspended: Suspended::default(),
+            reports_round: reports::Round::default(),
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
             loads: Loads::new(here.1),
@@ -116,6 +119,7 @@ impl Accounts {
         self.budgets.rest(cx.now_ms);
         self.addresses.rest(cx.now_ms);
         self.forget_suspended(cx.now_ms);
+        self.go_round_reports(cx);
         self.recover_some(cx);
         self.let_fade(cx);
         // Users that are silent are packed, and those leave that nobody needs.

@@ -29,6 +29,11 @@ impl Accounts {
             {
                 return refuse_elsewhere(cx, question);
             }
+            AdminRequest::Reports(after, open) => {
+                return Self::list_reports(cx, question, after.as_ref(), open);
+            }
+            AdminRequest::Report(id) => return Self::read_report(cx, question, id, None),
+            AdminRequest::Resolve(id, how) => return Self::read_report(cx, question, id, Some(how)),
             AdminRequest::UserById(user) => return self.ask_user(cx, user, Ask::View(question)),
             AdminRequest::EndDevice(user, device) => {
                 return self.ask_user(cx, user, Ask::EndDevice(question, device));

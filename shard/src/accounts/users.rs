@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use tern_storage::records::{DeviceRecord, UserRecord};
+use tern_storage::records::{DeviceRecord, ReportRecord, UserRecord};
 use tern_storage::{Direction, LogId, Rows, ScanLimit, Slot, keys};
 use tern_wire::errors::{Farewell, Reason, Refusal};
 use tern_wire::ids::{DeviceId, Phone, UserId};
@@ -11,12 +11,12 @@ use super::adding::AddDevice;
 use super::attach::REVOKED;
 use super::kept::{Device, User};
 use super::{Accounts, Cx, GetFor, ScanFor, has_room};
-use crate::admin::AdminResponse;
+use crate::admin::{AdminResponse, ReportId};
 use crate::circle::Circle;
 use crate::entry::Author;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
-use crate::message::{FrontOp, LogOp, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp};
+use crate::message::{Filed, FrontOp, LogOp, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp};
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Origin;
 
@@ -37,6 +37,10 @@ pub(super) enum Ask {
     Suspend(u64, String, u64),
     /// By an operator: free it.
     Free(u64),
+    /// By somebody: note what they tell the operators of it.
+    File(Origin, Box<Filed>),
+    /// By an operator: note that a report of it is done with.
+    Resolve(u64, ReportId, Box<ReportRecord>),
     /// By an operator: delete the user of this phone.
     Delete(u64, Phone),
 }
@@ -60,6 +64,7 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::Link(..)
             | UserOp::Rename(..)
             | UserOp::SetPin(..)
+            | UserOp::File(..)
             | UserOp::ListDevices(_)
     );
     let reads = matches!(
@@ -89,6 +94,7 @@ impl Accounts {
         }
         match op {
             UserOp::Send(log, send) => self.pass_on(cx, id, log, send),
+            UserOp::Report(origin, report) => self.report(cx, id, origin, *report),
             UserOp::CreateGroup(send) => self.create_group(cx, id, send),
             UserOp::Stands(standing) => self.log_stands(cx, id, &standing),
             UserOp::Page(Origin { place, ask }, page) => cx.tell_front(place, FrontOp::Page(ask, page)),
@@ -148,6 +154,7 @@ impl Accounts {
             | UserOp::Act(..)
             | UserOp::TellDevices(_)
             | UserOp::Dispatch(..)
+            | UserOp::File(..)
             | UserOp::Describe(..)
             | UserOp::Introduce(_) => self.ask_user(cx, id, Ask::Told(op)),
         }
@@ -197,6 +204,8 @@ impl Accounts {
             Ask::EndDevice(question, device) => self.end_for_operator(cx, question, id, device),
             Ask::Suspend(question, why, for_ms) => self.suspend(cx, question, id, why, for_ms),
             Ask::Free(question) => self.free(cx, question, id),
+            Ask::File(origin, filed) => self.note_report(cx, id, origin, &filed),
+            Ask::Resolve(question, report, record) => self.note_resolved(cx, question, report, *record),
             Ask::Delete(question, phone) => self.delete(cx, question, id, phone),
         }
     }
@@ -243,6 +252,7 @@ impl Accounts {
             UserOp::Describe(origin, shown) => self.describe(cx, origin, id, shown),
             UserOp::Introduce(glance) => self.introduce(cx, id, glance),
             UserOp::Dispatch(log, send) => self.dispatch(cx, id, log, send),
+            UserOp::File(origin, filed) => self.file(cx, id, origin, filed),
             _ => unreachable!("done without the user's record"),
         }
     }
@@ -256,6 +266,8 @@ impl Accounts {
             UserOp::Dispatch(_, send) => cx.refuse(send.asker, refusal),
             UserOp::Refresh(origin, ..)
             | UserOp::LookUp(origin, _)
+            | UserOp::Report(origin, _)
+            | UserOp::File(origin, _)
             | UserOp::ListDevices(origin)
             | UserOp::EndDevice(origin, ..)
             | UserOp::NewLink(origin, _)
@@ -319,10 +331,12 @@ impl Accounts {
             Ask::Told(op) => Self::refuse_user(cx, id, op, refusal),
             Ask::Said(said) => cx.reply(said.asker, said.reply),
             Ask::AddDevice(add) => self.refuse_device(cx, *add, refusal),
+            Ask::File(origin, _) => cx.refuse(origin, refusal),
             Ask::View(question)
             | Ask::EndDevice(question, _)
             | Ask::Suspend(question, ..)
             | Ask::Free(question)
+            | Ask::Resolve(question, ..)
             | Ask::Delete(question, _) => {
                 cx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
             }

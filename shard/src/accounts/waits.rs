@@ -7,9 +7,9 @@ use tern_wire::ids::{DeviceId, Phone, UserId};
 use super::delivery::Delivery;
 use super::relations::IfContact;
 use super::{Accounts, Cx, slot_of, slot_of_phone};
-use crate::admin::AdminResponse;
+use crate::admin::{AdminResponse, ReportId};
 use crate::held::Load;
-use crate::message::{InboxAsk, LogsPage, Subscribing, Unreadable};
+use crate::message::{Filed, InboxAsk, LogsPage, Subscribing, Unreadable};
 use crate::reply::{Origin, Reply, Undone};
 
 /// What follows when a write of an account is durable; if it fails, the account is read again.
@@ -54,6 +54,8 @@ pub(crate) enum GetFor {
     Phone(Phone, Load),
     /// Whether anybody has, or has had, the id that a new user would get.
     NewUser(UserId),
+    /// A report, for an operator, who may be done with it.
+    Report(u64, ReportId, Option<String>),
 }
 
 /// What a scan of an account's is for.
@@ -77,6 +79,12 @@ pub(crate) enum ScanFor {
     Reserved(UserId),
     /// A step of the inbox of a user's device: of its marks, or of all the user's logs.
     Inbox(UserId, InboxAsk, bool),
+    /// The reports of a user, of whom there is another one.
+    Reports(UserId, Origin, Box<Filed>),
+    /// Reports, for an operator; those alone that nobody is done with?
+    AllReports(u64, bool),
+    /// Reports, for the job that removes those that are kept no longer.
+    OldReports,
     /// A user's logs, for a page of chats.
     Logs(UserId, Origin),
     /// How a user has the chats of a page.
@@ -92,11 +100,14 @@ impl ScanFor {
             | Self::ChatSettings(user, ..)
             | Self::Contacts(user, ..)
             | Self::Subscribing(user, ..)
+            | Self::Reports(user, ..)
             | Self::IsContact(user, _) => Some(slot_of(*user)),
             // What is read of a user who is held is told of by that.
             Self::Devices(..) | Self::Circle(..) | Self::Reserved(_) => None,
             // Hints, which are harmless to lose.
             Self::Peers(_) | Self::Groups(_) => None,
+            // Of no slot.
+            Self::AllReports(..) | Self::OldReports => None,
         }
     }
 }
@@ -227,6 +238,9 @@ impl Accounts {
         match (purpose, result) {
             (GetFor::User(user, load), result) => self.record_read(cx, user, load, result),
             (GetFor::Phone(phone, load), result) => self.phone_read(cx, phone, load, result),
+            (GetFor::Report(question, id, resolved_as), result) => {
+                self.report_read(cx, (question, id, resolved_as), result);
+            }
             (GetFor::NewUser(user), result) => self.new_user_read(cx, user, result),
         }
     }
@@ -246,6 +260,11 @@ impl Accounts {
             (ScanFor::IsContact(user, ask), result) => {
                 self.if_contact(cx, user, ask, result.map(|rows| !rows.rows.is_empty()));
             }
+            (ScanFor::Reports(user, origin, filed), result) => {
+                self.reports_read(cx, user, (origin, filed), result);
+            }
+            (ScanFor::AllReports(question, open), result) => Self::reports_listed(cx, question, open, result),
+            (ScanFor::OldReports, result) => self.old_reports_read(cx, result),
             (ScanFor::Reserved(user), Ok(rows)) => self.reserved_read(cx, user, rows.rows, rows.more),
             (ScanFor::Reserved(user), Err(_)) => self.reserved_unreadable(cx, user),
             (ScanFor::Peers(user), Ok(rows)) => self.peers_read(cx, user, &rows.rows, rows.more),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tern_storage::LogId;
+use tern_storage::records::ReportRecord;
 use tern_wire::ids::{DeviceId, GroupId, Name, Phone, Seq, UserId};
+use tern_wire::report::Report;
 use tern_wire::request::{Doing, Link, Lookup, Pin, Refresh, Rename, Verify};
 
 use super::{Glance, Looker, Page, Search, Sees, Send, Watermarks};
@@ -99,6 +101,10 @@ pub enum UserOp {
     Refresh(Origin, DeviceId, Box<Refresh>),
     /// May the user send a message? Then it goes on to the log.
     Send(LogId, Box<Send>),
+    /// The user tells the operators of somebody.
+    Report(Origin, Box<Report>),
+    /// Somebody tells the operators of the user.
+    File(Origin, Box<Filed>),
     /// What the user has scheduled is to be sent to a log.
     Dispatch(LogId, Box<Send>),
     /// Makes a group, as a message of the user's. Its log is found here.
@@ -210,6 +216,8 @@ impl UserOp {
             | Self::PeerActs(..)
             | Self::Refresh(..)
             | Self::Send(..)
+            | Self::Report(..)
+            | Self::File(..)
             | Self::Dispatch(..)
             | Self::CreateGroup(_)
             | Self::LookUp(..)
@@ -239,6 +247,8 @@ impl UserOp {
             | Self::Inbox(_)
             | Self::Refresh(..)
             | Self::Send(..)
+            | Self::Report(..)
+            | Self::File(..)
             | Self::Dispatch(..)
             | Self::CreateGroup(_)
             | Self::LookUp(..)
@@ -375,6 +385,17 @@ pub struct Said {
     pub asker: Asker,
     /// With what.
     pub reply: Reply,
+}
+
+/// What somebody tells the operators of a user.
+#[derive(Clone, Debug)]
+pub struct Filed {
+    /// Who.
+    pub reporter: UserId,
+    /// Under which number of the reporter.
+    pub number: u64,
+    /// What: all but when.
+    pub record: ReportRecord,
 }
 
 /// What of a person may be shown to the one who asks.

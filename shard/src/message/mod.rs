@@ -12,13 +12,13 @@ use tern_storage::{LogId, Slot};
 use tern_wire::ids::{Phone, UserId};
 
 pub use self::accounts::{
-    Attach, InboxAsk, LookedAt, Named, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Said, Shown, Standing,
-    Subscribing, UserOp,
+    Attach, Filed, InboxAsk, LookedAt, Named, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Said, Shown,
+    Standing, Subscribing, UserOp,
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
 pub use self::logs::{
-    Acts, Claim, Dispatched, FoundPage, Glancer, LogOp, Permits, Pull, ReadHistory, Search, Send, Terms,
-    TermsTold, Want,
+    Acts, Claim, Dispatched, FoundPage, Glancer, LogOp, Permits, Pull, ReadHistory, Reporting, Search, Send,
+    Terms, TermsTold, Want,
 };
 pub use self::volatile::{Looker, Sees, Subject, VolatileOp, Whereabouts};
 use crate::network::Network;

@@ -192,7 +192,7 @@ impl Session {
                 let method = method.to_owned();
                 Box::pin(async move { session.own(&method, params).await })
             }
-            "contacts" | "set_contacts" | "block" | "blocked" | "privacy" | "set_privacy" => {
+            "contacts" | "set_contacts" | "block" | "blocked" | "report" | "privacy" | "set_privacy" => {
                 let method = method.to_owned();
                 Box::pin(async move { session.people(&method, params).await })
             }
