@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tern_proto::v1::{self, Reason, client_frame::Request, lookup::By, server_frame::Message};
-use tern_testkit::{Raw, Ternd, TerndOptions, Tls};
+use tern_testkit::{Raw, Ternd, TerndOptions, TestUser, Tls};
 
 fn limited(limits: &[&str]) -> Ternd {
     let arguments = limits.iter().flat_map(|limit| ["--limit".to_owned(), (*limit).to_owned()]).collect();
@@ -174,6 +175,50 @@ fn requests_of_an_address_are_counted_on_all_cores_and_no_connection_renews_them
     let login = v1::Login { access_token: users[0].token.clone() };
     assert!(matches!(other.ask(Request::Login(login)), Some(Message::LoggedIn(_))));
     assert_eq!(pings(&mut other, 40), (40, None));
+}
+
+#[test]
+fn the_same_text_to_many_strangers_is_held_back_and_told_to_operators_without_it() {
+    let server = limited(&["same_text_per_hour_max=3"]);
+    let users = server.provision(8);
+    let say = |raw: &mut Raw, to: &TestUser, text: &str| {
+        let (chat, body) = (to.id, text.to_owned().into());
+        raw.ask(Request::Send(v1::Send { chat, client_id: to.id % 1_000_003, body, ..v1::Send::default() }))
+    };
+    let mut ann = Raw::logged_in(&server, &users[0].token);
+    for user in &users[1..4] {
+        assert!(is_sent(&say(&mut ann, user, "buy this")));
+    }
+    let reports = || server.admin(&json!({ "ask": "reports", "open": true }));
+    assert_eq!(reports().len(), 1, "three are no matter");
+    // No other device or connection renews it; other texts go.
+    let session = Raw::registered(&server, &users[0].phone, "");
+    let second = Raw::logged_in(&server, &session.access_token);
+    for mut raw in [Raw::logged_in(&server, &users[0].token), second] {
+        match say(&mut raw, &users[4], "buy this") {
+            Some(Message::Refused(refused)) => {
+                assert_eq!(refused.reason(), Reason::RateLimited);
+                assert!((1..=60_000).contains(&refused.retry_after_ms), "a minute at first: {refused:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut ann = Raw::logged_in(&server, &users[0].token);
+    assert!(is_sent(&say(&mut ann, &users[5], "shall we meet?")));
+    let mut bob = Raw::logged_in(&server, &users[1].token);
+    assert!(is_sent(&say(&mut bob, &users[6], "buy this")), "others may");
+    let told = loop {
+        match reports() {
+            told if told.len() > 1 => break told,
+            _ => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(told.len(), 2, "once, and the end: {told:?}");
+    let flag = &told[0]["ok"];
+    let expected = (&flag["user_id"], &flag["category"], &flag["strangers"], &flag["messages"]);
+    assert_eq!(expected, (&users[0].id.into(), &"same_text".into(), &3.into(), &0.into()));
+    let shown = server.admin(&json!({ "ask": "report", "id": flag["id"] })).remove(0);
+    assert!(shown["ok"].is_object() && !shown.to_string().contains("buy this"), "{shown}");
 }
 
 #[test]

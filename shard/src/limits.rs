@@ -60,6 +60,8 @@ macro_rules! with_limits {
                 "Messages that an account may send at once when it has been quiet.";
             strangers_per_hour_max: u32 = 60, 0..=1_000_000,
                 "People who have not written to an account and to whom it may write in an hour. Beyond: RATE_LIMITED. 0: any number.";
+            same_text_per_hour_max: u32 = 10, 0..=1_000_000,
+                "People who have not written to an account and to whom it may write the same in an hour. Beyond: RATE_LIMITED for a minute, and twice as long each time; and operators are told. 0: any number.";
             groups_per_day_max: u32 = 10, 0..=1_000_000,
                 "Groups that an account may make in a day. Beyond: RATE_LIMITED. 0: any number.";
             reports_per_day_max: u32 = 20, 0..=1_000_000,
@@ -357,6 +359,12 @@ const _: () = assert!(PHONE_CODES_MAX as usize * (1 + PROVEN_NETWORKS_MAX) <= AS
 
 /// One-time codes of a core that wait for the way to the deliverer. Beyond: `OVERLOADED`, before anything is written.
 pub const CODES_WAITING_MAX: usize = 1024;
+
+/// Texts of accounts that went to strangers of late, in one core's memory. Beyond, those that went to the fewest are forgotten.
+pub const TEXTS_MAX: usize = 1 << 16;
+
+/// How long a text is held back that has gone to as many strangers as it may, at first, in milliseconds; and at the most.
+pub const SAME_TEXT_WAIT_MS: (u64, u64) = (MINUTE_MS, HOUR_MS);
 
 /// Reports of one user that are kept. Beyond, those that come are answered as if they were: operators have enough to decide on.
 pub const REPORTS_OF_ONE_MAX: usize = 100;

@@ -30,6 +30,7 @@ mod relations;
 mod reports;
 mod reserved;
 mod suspended;
+mod texts;
 mod users;
 mod waits;
 
@@ -47,6 +48,7 @@ use self::presence::Fading;
 use self::recovery::Watches;
 use self::reserved::Waiting;
 use self::suspended::Suspended;
+use self::texts::Texts;
 use self::waits::{After, GetFor, ScanFor};
 use crate::cx::{Cx as AnyCx, Department, KnowsPeople};
 use crate::held::Loads;
@@ -63,6 +65,7 @@ pub(crate) struct Accounts {
     addresses: Addresses,
     budgets: Budgets,
     suspended: Suspended,
+    texts: Texts,
     reports_round: reports::Round,
     waiting: Waiting,
     watches: Watches,
@@ -98,6 +101,7 @@ impl Accounts {
             addresses: Addresses::new(limits, hashing),
             budgets: Budgets::new(limits, hashing),
             suspended: Suspended::default(),
+            texts: Texts::new(hashing),
             reports_round: reports::Round::default(),
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
@@ -118,6 +122,7 @@ impl Accounts {
         self.deliver_waiting(cx);
         self.budgets.rest(cx.now_ms);
         self.addresses.rest(cx.now_ms);
+        self.texts.rest(cx.now_ms);
         self.forget_suspended(cx.now_ms);
         self.go_round_reports(cx);
         self.recover_some(cx);

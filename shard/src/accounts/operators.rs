@@ -44,6 +44,7 @@ impl Accounts {
             AdminRequest::Free(user) => return self.ask_user(cx, user, Ask::Free(question)),
             AdminRequest::ResetLimits(user) => {
                 self.budgets.forget(user);
+                self.texts.forget(user);
                 return cx.answer(question, AdminResponse::LimitsReset);
             }
             AdminRequest::Code(phone) => (phone, PhoneQuestion::Code),

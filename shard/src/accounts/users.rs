@@ -39,6 +39,8 @@ pub(super) enum Ask {
     Free(u64),
     /// By somebody: note what they tell the operators of it.
     File(Origin, Box<Filed>),
+    /// By the server: it has written the same to so many strangers. Under this number.
+    Flag(u64, u32),
     /// By an operator: note that a report of it is done with.
     Resolve(u64, ReportId, Box<ReportRecord>),
     /// By an operator: delete the user of this phone.
@@ -94,7 +96,6 @@ impl Accounts {
         }
         match op {
             UserOp::Send(log, send) => self.pass_on(cx, id, log, send),
-            UserOp::Report(origin, report) => self.report(cx, id, origin, *report),
             UserOp::CreateGroup(send) => self.create_group(cx, id, send),
             UserOp::Stands(standing) => self.log_stands(cx, id, &standing),
             UserOp::Page(Origin { place, ask }, page) => cx.tell_front(place, FrontOp::Page(ask, page)),
@@ -113,22 +114,13 @@ impl Accounts {
             UserOp::PeerActs(peer, doing) => self.peer_acts_if_here(cx, id, peer, doing),
             UserOp::Leave(origin, device) => self.leave(cx, id, origin, device),
             UserOp::Unwatch(log) => self.unwatch(id, log),
-            UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
-            UserOp::ListLogs(origin, after, rows) => {
-                let may = self.budgets.look_up(id, cx.now_ms);
-                self.list_logs(cx, id, origin, may, (after, rows));
-            }
-            UserOp::SearchLogs(origin, after, rows) => {
-                let may = self.budgets.search(id, cx.now_ms);
-                self.list_logs(cx, id, origin, may, (after, rows));
-            }
-            UserOp::Search(log, search) => self.search(cx, id, log, search),
-            UserOp::MayWriteToStranger(log, ask) => {
-                permit(cx, log, ask, self.budgets.write_to_stranger(id, cx.now_ms));
-            }
-            UserOp::MayMakeGroup(log, ask) => {
-                permit(cx, log, ask, self.budgets.make_group(id, cx.now_ms));
-            }
+            UserOp::LookUp(..)
+            | UserOp::Report(..)
+            | UserOp::ListLogs(..)
+            | UserOp::SearchLogs(..)
+            | UserOp::Search(..)
+            | UserOp::MayWriteToStranger(..)
+            | UserOp::MayMakeGroup(..) => self.told_within_limits(cx, id, op),
             UserOp::Reserve(ask) => self.reserve(cx, id, ask),
             UserOp::Released(log) => self.released(id, log),
             UserOp::PeerChanged(log) => self.peer_changed(cx, id, log),
@@ -157,6 +149,28 @@ impl Accounts {
             | UserOp::File(..)
             | UserOp::Describe(..)
             | UserOp::Introduce(_) => self.ask_user(cx, id, Ask::Told(op)),
+        }
+    }
+
+    /// Something is asked of a user that may be done only so often: it is counted, and needs nothing else of the user.
+    fn told_within_limits(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
+        match op {
+            UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
+            UserOp::Report(origin, report) => self.report(cx, id, origin, *report),
+            UserOp::ListLogs(origin, after, rows) => {
+                let may = self.budgets.look_up(id, cx.now_ms);
+                self.list_logs(cx, id, origin, may, (after, rows));
+            }
+            UserOp::SearchLogs(origin, after, rows) => {
+                let may = self.budgets.search(id, cx.now_ms);
+                self.list_logs(cx, id, origin, may, (after, rows));
+            }
+            UserOp::Search(log, search) => self.search(cx, id, log, search),
+            UserOp::MayWriteToStranger(log, ask, text) => {
+                self.may_write_to_stranger(cx, id, (log, ask), text);
+            }
+            UserOp::MayMakeGroup(log, ask) => permit(cx, log, ask, self.budgets.make_group(id, cx.now_ms)),
+            _ => unreachable!("done without a limit"),
         }
     }
 
@@ -205,6 +219,7 @@ impl Accounts {
             Ask::Suspend(question, why, for_ms) => self.suspend(cx, question, id, why, for_ms),
             Ask::Free(question) => self.free(cx, question, id),
             Ask::File(origin, filed) => self.note_report(cx, id, origin, &filed),
+            Ask::Flag(number, strangers) => self.note_same_text(cx, id, number, strangers),
             Ask::Resolve(question, report, record) => self.note_resolved(cx, question, report, *record),
             Ask::Delete(question, phone) => self.delete(cx, question, id, phone),
         }
@@ -276,17 +291,12 @@ impl Accounts {
             | UserOp::Rename(origin, ..)
             | UserOp::SetPin(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
-            UserOp::Search(_, search) => {
-                let Origin { place, ask } = search.origin;
-                cx.tell_front(place, FrontOp::Found(ask, Err(refusal)));
-            }
-            UserOp::ListLogs(origin, ..) | UserOp::SearchLogs(origin, ..) => {
-                cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));
-            }
+            UserOp::Search(_, search) => refuse_search(cx, search.origin, refusal),
+            UserOp::ListLogs(origin, ..) | UserOp::SearchLogs(origin, ..) => refuse_list(cx, origin, refusal),
             UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id, Unreadable::ForNow)),
             // Who it is can be asked for later.
             UserOp::Introduce(glance) => cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance)),
-            UserOp::MayWriteToStranger(log, number)
+            UserOp::MayWriteToStranger(log, number, _)
             | UserOp::MayMakeGroup(log, number)
             | UserOp::MayName(log, number, _) => {
                 cx.tell_log(log, LogOp::Permit(number, Err(refusal)));
@@ -332,6 +342,8 @@ impl Accounts {
             Ask::Said(said) => cx.reply(said.asker, said.reply),
             Ask::AddDevice(add) => self.refuse_device(cx, *add, refusal),
             Ask::File(origin, _) => cx.refuse(origin, refusal),
+            // It is said again when it goes on.
+            Ask::Flag(..) => {}
             Ask::View(question)
             | Ask::EndDevice(question, _)
             | Ask::Suspend(question, ..)
@@ -541,6 +553,14 @@ impl Accounts {
 
 fn refuse_to_attach(cx: &mut Cx, Origin { place, ask }: Origin, refusal: Refusal) {
     cx.tell_front(place, FrontOp::NotAttached(ask, refusal));
+}
+
+fn refuse_search(cx: &mut Cx, Origin { place, ask }: Origin, refusal: Refusal) {
+    cx.tell_front(place, FrontOp::Found(ask, Err(refusal)));
+}
+
+fn refuse_list(cx: &mut Cx, Origin { place, ask }: Origin, refusal: Refusal) {
+    cx.tell_front(place, FrontOp::Logs(ask, Err(refusal)));
 }
 
 fn refuse_inbox(cx: &mut Cx, Origin { place, ask }: Origin) {

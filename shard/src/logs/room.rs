@@ -12,7 +12,7 @@ use tern_wire::private::Private;
 
 use super::append::Tried;
 use super::{Cx, Log, Logs, Member};
-use crate::entry::{Entry, KIND_PRIVATE, peer_of};
+use crate::entry::{Entry, KIND_PRIVATE, fingerprint, peer_of};
 use crate::limits::{CHECKPOINT_BYTES, CHECKPOINTS_MAX, WAITING_FREE_BYTES, WAITING_STEP_BYTES};
 use crate::message::{Named, Reserve, Send, UserOp};
 
@@ -199,11 +199,14 @@ impl Logs {
         let author = send.author.user;
         let peer = peer_of(id, author)?;
         let names = if send.permits.granted { None } else { named(id, send) };
-        let limited = cx.limits().strangers_per_hour_max > 0 && !send.permits.granted;
+        let limits = cx.limits();
+        let is_any = limits.strangers_per_hour_max > 0 || limits.same_text_per_hour_max > 0;
+        let limited = is_any && !send.permits.granted;
         let ask = if let Some(named) = names {
             (author, UserOp::MayName(id, number, named))
         } else if limited && log.is_first_to_stranger(author, peer) {
-            (author, UserOp::MayWriteToStranger(id, number))
+            let text = fingerprint(send.kind, &send.body, None);
+            (author, UserOp::MayWriteToStranger(id, number, text))
         } else {
             let max = cx.limits().waiting_bytes_max;
             let least = log.waits_for(peer) + send.body.len() as u64;

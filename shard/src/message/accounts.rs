@@ -160,8 +160,9 @@ pub enum UserOp {
     Describe(Origin, Shown),
     /// Say who the user is to the one who lists chats, so far as it may be shown.
     Introduce(Box<Glance>),
-    /// May the user write to somebody who has not written? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this number.
-    MayWriteToStranger(LogId, u64),
+    /// May the user write this, by its fingerprint, to somebody who has not written? Answered by
+    /// [`LogOp::Permit`](super::LogOp::Permit) with this number.
+    MayWriteToStranger(LogId, u64, u64),
     /// May the user make a group? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this number.
     MayMakeGroup(LogId, u64),
     /// May this one take the user into a group? Answered by [`LogOp::Comes`](super::LogOp::Comes).
@@ -188,7 +189,7 @@ impl UserOp {
             | Self::Acknowledged(_, log, _)
             | Self::Advanced(log, ..)
             | Self::OthersAdvanced(log, _)
-            | Self::MayWriteToStranger(log, _)
+            | Self::MayWriteToStranger(log, ..)
             | Self::MayMakeGroup(log, _)
             | Self::MayName(log, ..)
             | Self::MayCome(log, _)
