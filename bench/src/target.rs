@@ -21,7 +21,8 @@ const GREET_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, clap::Args)]
 pub struct TargetArgs {
     /// Load this server, not one of the bench's own; needs --ca and --user-file. It should have been started with
-    /// --limit sends_per_minute_max=0 and --limit strangers_per_hour_max=0
+    /// --limit sends_per_minute_max=0, --limit strangers_per_hour_max=0, --limit groups_per_day_max=0, --limit same_text_per_hour_max=0 and --limit address_requests_per_minute_max=0:
+    /// all this load comes from one address, and what a limit refuses is no load
     #[arg(long, value_name = "HOST:PORT", requires = "ca", requires = "user_file")]
     server: Option<String>,
     /// The certificate of --server (PEM)

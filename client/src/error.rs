@@ -74,6 +74,13 @@ impl fmt::Display for Error {
             Self::Connection(error) => write!(f, "the server can't be reached: {error}"),
             Self::Offline { server, why } => write!(f, "{server}: {why}"),
             Self::Tls { why, .. } => write!(f, "no trusted connection to the server: {why}"),
+            Self::Refused { reason: Reason::Suspended, retry_after_ms, .. } => {
+                write!(f, "this account is suspended by the operators of the server")?;
+                match retry_after_ms {
+                    0 => write!(f, ", until they free it"),
+                    wait_ms => write!(f, ", for {} s more", wait_ms.div_ceil(1000)),
+                }
+            }
             Self::Refused { reason, retry_after_ms, detail } => {
                 write!(f, "refused ({}): {detail}", reason.name())?;
                 if *retry_after_ms > 0 {

@@ -369,6 +369,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "hide" => json!({ "phone": "+15550002", "seqs": [9] }),
             "set_contacts" => json!({ "contacts": [{ "phone": "+15550002", "name": "B." }] }),
             "discover" => json!({ "phones": ["+15550002"] }),
+            "report" => json!({ "phone": "+15550002", "category": "spam", "comment": "it is one" }),
             "block" => json!({ "phone": "+15550002", "is_blocked": false }),
             "set_privacy" => json!({ "groups": "contacts" }),
             "show" => json!({ "chats": [5] }),
@@ -432,7 +433,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     let own = ["new_link", "invite", "preview", "join", "set_chat", "star", "starred", "hide", "set_pin"];
     let later = ["search", "schedule", "scheduled", "unschedule"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
-    let people = ["show", "act", "contacts", "set_contacts", "discover", "block", "blocked"];
+    let people = ["show", "act", "contacts", "set_contacts", "discover", "block", "blocked", "report"];
     let privacy = ["privacy", "set_privacy", "profile", "set_profile", "card", "add"];
     assert_eq!(
         documented,

@@ -342,6 +342,7 @@ impl World {
             | Request::SetPin(_)
             | Request::Subscribe(_)
             | Request::Activity(_)
+            | Request::Report(_)
             | Request::CreateGroup(_)
             | Request::Search(_)
             | Request::AboutGroup(_) => {

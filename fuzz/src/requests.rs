@@ -5,9 +5,10 @@ use tern_proto::v1;
 use tern_wire::group::Change;
 use tern_wire::ids::{ChatId, GroupId, is_plain};
 use tern_wire::limits::{
-    CHATS_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, PIN_BYTES,
-    POSITIONS_MAX, SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
+    CHATS_MAX, COMMENT_BYTES_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, NUMBERS_END, PIN_BYTES,
+    POSITIONS_MAX, REPORTED_MAX, SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
 };
+use tern_wire::report::About;
 use tern_wire::request::{Incoming, Request, VERSIONS, parse};
 
 /// The data is a frame without its length.
@@ -80,6 +81,13 @@ fn check(request: &Request) {
             assert!(shows.groups.is_sorted_by(|one, next| one < next));
         }
         Request::Activity(chat, _) => assert!(*chat != ChatId::Private),
+        Request::Report(report) => {
+            assert!(report.client_id.0 < NUMBERS_END && report.comment.len() <= COMMENT_BYTES_MAX);
+            if let About::Messages(chat, seqs) = &report.about {
+                assert!(*chat != ChatId::Private && seqs.len() <= REPORTED_MAX);
+                assert!(!seqs.is_empty() && seqs.is_sorted_by(|one, next| one < next));
+            }
+        }
         Request::NewLink | Request::NewCard(_) => {}
         Request::SetPin(pin) => assert!(pin.get().is_none_or(|pin| PIN_BYTES.contains(&pin.len()))),
         Request::Link(link) => assert_ne!(link.user.get(), 0),

@@ -4,8 +4,8 @@ use prost::Message;
 use tern_shard::tokens::KeysRecord;
 use tern_storage::records::{
     ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, LastSeenRecord, LogRecord,
-    MemberRecord, MembersRecord, NumberRecord, PhoneRecord, PrivacyRecord, StoreRecord, TicketKeysRecord,
-    UserRecord,
+    MemberRecord, MembersRecord, NumberRecord, PhoneRecord, PrivacyRecord, ReportRecord, StoreRecord,
+    TicketKeysRecord, UserRecord,
 };
 use tern_storage::{Key, LogId, Slot, keys};
 
@@ -50,7 +50,7 @@ pub fn keys(data: &[u8]) {
 /// Script: which record, then its bytes.
 pub fn stored(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
-    match kind % 15 {
+    match kind % 16 {
         0 => check::<PhoneRecord>(bytes),
         1 => check::<UserRecord>(bytes),
         2 => check::<DeviceRecord>(bytes),
@@ -65,6 +65,7 @@ pub fn stored(data: &[u8]) {
         11 => check::<ChatSettingsRecord>(bytes),
         12 => check::<PrivacyRecord>(bytes),
         13 => check::<LastSeenRecord>(bytes),
+        14 => check::<ReportRecord>(bytes),
         _ => check::<TicketKeysRecord>(bytes),
     }
 }

@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -70,6 +70,8 @@ pub mod client_frame {
         Discover(super::Discover),
         #[prost(message, tag = "30")]
         NewCard(super::NewCard),
+        #[prost(message, tag = "32")]
+        Report(super::Report),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -79,7 +81,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37, 40"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -161,6 +163,8 @@ pub mod server_frame {
         Discovered(super::Discovered),
         #[prost(message, tag = "37")]
         Card(super::Card),
+        #[prost(message, tag = "40")]
+        Reported(super::Reported),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -1110,6 +1114,29 @@ pub struct Activity {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ActivityTold {}
+/// Tells the operators of a person, or of messages that one sees. Answered by Reported, when it is durable. Who is reported learns nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Report {
+    /// As in Send: a report that is made again under its number is the same one.
+    #[prost(uint64, tag = "1")]
+    pub client_id: u64,
+    /// The person who is reported; 0: whoever wrote these messages.
+    #[prost(uint64, tag = "2")]
+    pub user_id: u64,
+    /// Where the messages stand, as in Send, and which they are: at most 20, of one author, within 64 places. The server attaches them as
+    /// one sees them.
+    #[prost(uint64, tag = "3")]
+    pub chat: u64,
+    #[prost(uint64, repeated, tag = "4")]
+    pub seqs: ::prost::alloc::vec::Vec<u64>,
+    #[prost(enumeration = "Category", tag = "5")]
+    pub category: i32,
+    /// What there is to say of it: at most 1,000 bytes.
+    #[prost(string, tag = "6")]
+    pub comment: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reported {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GroupSettings {
     /// Who may send messages.
@@ -1523,6 +1550,49 @@ impl Doing {
         }
     }
 }
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Category {
+    Other = 0,
+    Spam = 1,
+    Abuse = 2,
+    Violence = 3,
+    Sexual = 4,
+    Impersonation = 5,
+    /// The server's own: the same text to many strangers. Nobody else reports so.
+    SameText = 100,
+}
+impl Category {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Other => "CATEGORY_OTHER",
+            Self::Spam => "CATEGORY_SPAM",
+            Self::Abuse => "CATEGORY_ABUSE",
+            Self::Violence => "CATEGORY_VIOLENCE",
+            Self::Sexual => "CATEGORY_SEXUAL",
+            Self::Impersonation => "CATEGORY_IMPERSONATION",
+            Self::SameText => "CATEGORY_SAME_TEXT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CATEGORY_OTHER" => Some(Self::Other),
+            "CATEGORY_SPAM" => Some(Self::Spam),
+            "CATEGORY_ABUSE" => Some(Self::Abuse),
+            "CATEGORY_VIOLENCE" => Some(Self::Violence),
+            "CATEGORY_SEXUAL" => Some(Self::Sexual),
+            "CATEGORY_IMPERSONATION" => Some(Self::Impersonation),
+            "CATEGORY_SAME_TEXT" => Some(Self::SameText),
+            _ => None,
+        }
+    }
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Role {
@@ -1643,6 +1713,8 @@ pub enum Reason {
     ShuttingDown = 51,
     Idle = 52,
     TooSlow = 53,
+    /// The operators have suspended the account, for retry_after_ms or until they free it. Nothing of it is lost.
+    Suspended = 80,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1701,6 +1773,7 @@ impl Reason {
             Self::ShuttingDown => "REASON_SHUTTING_DOWN",
             Self::Idle => "REASON_IDLE",
             Self::TooSlow => "REASON_TOO_SLOW",
+            Self::Suspended => "REASON_SUSPENDED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1756,6 +1829,7 @@ impl Reason {
             "REASON_SHUTTING_DOWN" => Some(Self::ShuttingDown),
             "REASON_IDLE" => Some(Self::Idle),
             "REASON_TOO_SLOW" => Some(Self::TooSlow),
+            "REASON_SUSPENDED" => Some(Self::Suspended),
             _ => None,
         }
     }

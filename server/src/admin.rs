@@ -2,15 +2,18 @@
 //!
 //! `{"ask":"status"}`, `{"ask":"configuration"}`, `{"ask":"reload"}`, `{"ask":"drain"}`; `{"ask":"otp","phone":"+15550001"}`,
 //! `{"ask":"reset_codes","phone":…}`; `{"ask":"user","who":…}`, `{"ask":"delete_user","who":…}`, `{"ask":"end_device","who":…,"device":2}`,
-//! `{"ask":"reset_limits","who":…}`, where who is a phone or a user's id;
+//! `{"ask":"reset_limits","who":…}`, `{"ask":"suspend","who":…,"reason":…,"for_ms":86400000}`, `{"ask":"free","who":…}`, where who is a phone or a user's id;
+//! `{"ask":"reports","open":true}`, `{"ask":"report","id":…}`, `{"ask":"resolve_report","id":…,"how":…,"suspend":true,"for_ms":0}`;
 //! `{"ask":"shards"}`, `{"ask":"cores"}`, `{"ask":"explain_slot","slot":17}`, `{"ask":"move_slot","slot":17,"to":1}`,
 //! `{"ask":"drain_core","core":1}`, `{"ask":"undrain_core","core":1}`, `{"ask":"plan_moves"}`, `{"ask":"apply_plan","plan":"p-1","rate":10}`,
 //! `{"ask":"rebalance"}`, `{"ask":"pause_moves"}`, `{"ask":"resume_moves"}`, `{"ask":"rate_of_moves","rate":5}`, `{"ask":"cancel_moves"}`;
 //! `{"ask":"backup_start","dir":"/mnt/backup"}` (also `key_file`, `plain`, `rate`, `keep`, `base`), `{"ask":"backup_status"}`,
 //! `{"ask":"backup_rate","rate":33554432}`, `{"ask":"backup_stop"}`;
 //! `{"ask":"provision","count":2,"first":"+15550100000","name":"test"}`; `{"ask":"trace","every":100,"seconds":10}`. An answer is `{"ok":…}` or
-//! `{"error":"…"}`; `provision` gives a line for each user, `trace` one each second, then one with `done`. The socket's file mode is its access
+//! `{"error":"…"}`; `provision` gives a line for each user, `reports` one for each report, `trace` one each second, then one with `done`. The socket's file mode is its access
 //! control.
+
+mod reports;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -39,6 +42,9 @@ use crate::threads;
 
 /// Bytes of a question.
 const LINE_BYTES_MAX: u64 = 16_384;
+
+/// Bytes of what an operator gives as a reason.
+const REASON_BYTES_MAX: usize = 256;
 
 /// Users made by one question.
 const PROVISION_MAX: u32 = 10_000_000;
@@ -83,6 +89,34 @@ enum Question {
     },
     ResetLimits {
         who: String,
+    },
+    Suspend {
+        who: String,
+        reason: String,
+        /// 0: until it is freed.
+        #[serde(default)]
+        for_ms: u64,
+    },
+    Free {
+        who: String,
+    },
+    Reports {
+        /// Those alone that nobody is done with.
+        #[serde(default)]
+        open: bool,
+    },
+    Report {
+        id: String,
+    },
+    ResolveReport {
+        id: String,
+        how: String,
+        /// Suspends who is reported, too.
+        #[serde(default)]
+        suspend: bool,
+        /// 0: until it is freed.
+        #[serde(default)]
+        for_ms: u64,
     },
     Configuration {},
     Reload {},
@@ -245,6 +279,7 @@ impl Admin {
                 tracing::info!(operator, count, "an operator makes test users");
                 self.provision(connection, count, &first, &name)
             }
+            Ok(Question::Reports { open }) => reports::list(self, connection, open),
             Ok(Question::Trace { every, seconds }) => self.trace(connection, every, seconds),
             Ok(question) => writeln!(connection, "{}", self.answer(&question, &operator)),
             Err(error) => writeln!(connection, "{}", refused(format_args!("not a question: {error}"))),
@@ -267,18 +302,7 @@ impl Admin {
             Question::User { who } => {
                 self.user(who).map_or_else(|error| error, |user| json!({ "ok": user_json(&user) }))
             }
-            Question::DeleteUser { who } => self.of_user(who, |user| {
-                // Afterwards nobody could say who it was; the phone is for no log.
-                let answer = self.about(&user.phone, AdminRequest::DeleteUser);
-                let deleted = answer.get("ok").is_some();
-                tracing::info!(
-                    operator,
-                    user = user.user.get(),
-                    deleted,
-                    "an operator asked to delete a user"
-                );
-                answer
-            }),
+            Question::DeleteUser { who } => self.delete_user(who, operator),
             Question::EndDevice { who, device } => self.end_device(who, *device, operator),
             Question::ResetLimits { who } => self.of_user(who, |user| {
                 // Codes are limited by phone.
@@ -287,6 +311,12 @@ impl Admin {
                 tracing::info!(operator, user = user.user.get(), "an operator reset the limits of a user");
                 if codes.get("ok").is_some() { answer } else { codes }
             }),
+            Question::Suspend { who, reason, for_ms } => self.suspend(who, reason, *for_ms, operator),
+            Question::Free { who } => self.free(who, operator),
+            Question::Report { id } => reports::show(self, id, operator),
+            Question::ResolveReport { id, how, suspend, for_ms } => {
+                reports::resolve(self, id, how, suspend.then_some(*for_ms), operator)
+            }
             Question::Configuration {} => json!({ "ok": { "toml": self.node.operations().configuration() } }),
             Question::Reload {} => {
                 tracing::info!(operator, "an operator has everything read again");
@@ -302,8 +332,47 @@ impl Admin {
             | Question::BackupStop {}
             | Question::BackupStatus {}
             | Question::BackupRate { .. } => self.of_backups(question, operator),
-            Question::Provision { .. } | Question::Trace { .. } => unreachable!("taken before"),
+            Question::Provision { .. } | Question::Trace { .. } | Question::Reports { .. } => {
+                unreachable!("taken before")
+            }
         }
+    }
+
+    fn delete_user(&self, who: &str, operator: &str) -> Value {
+        self.of_user(who, |user| {
+            // Afterwards nobody could say who it was; the phone is for no log.
+            let answer = self.about(&user.phone, AdminRequest::DeleteUser);
+            let deleted = answer.get("ok").is_some();
+            tracing::info!(operator, user = user.user.get(), deleted, "an operator asked to delete a user");
+            answer
+        })
+    }
+
+    fn free(&self, who: &str, operator: &str) -> Value {
+        self.of_user(who, |user| {
+            let answer = self.ask_user(user, AdminRequest::Free(user.user));
+            self.note(operator, "free a user", &json!({ "user": user.user.get() }), &answer);
+            answer
+        })
+    }
+
+    fn suspend(&self, who: &str, reason: &str, for_ms: u64, operator: &str) -> Value {
+        if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
+            return refused("a reason is needed, of up to 256 bytes: who comes after you reads it");
+        }
+        self.of_user(who, |user| {
+            let request = AdminRequest::Suspend(user.user, reason.to_owned(), for_ms);
+            let answer = self.ask_user(user, request);
+            let what = json!({ "user": user.user.get(), "reason": reason, "for_ms": for_ms });
+            self.note(operator, "suspend a user", &what, &answer);
+            answer
+        })
+    }
+
+    /// Notes an act and what came of it.
+    fn note(&self, operator: &str, act: &str, what: &Value, answer: &Value) {
+        let outcome = answer["error"].as_str().unwrap_or("done");
+        self.node.audit().note(operator, act, what, outcome);
     }
 
     fn end_device(&self, who: &str, device: u32, operator: &str) -> Value {
@@ -453,11 +522,20 @@ impl Admin {
             Ok(AdminResponse::DeviceEnded(false)) => {
                 refused("the account has no such device, or it has ended before")
             }
+            Ok(AdminResponse::Suspended { user, until_ms }) => {
+                json!({ "ok": { "user_id": user.get(), "until_ms": until_ms } })
+            }
+            Ok(AdminResponse::Freed(true)) => json!({ "ok": { "freed": true } }),
+            Ok(AdminResponse::Freed(false)) => refused("the account is not suspended"),
             Ok(AdminResponse::LimitsReset) => json!({ "ok": { "reset": true } }),
             Ok(AdminResponse::Deleted(true)) => json!({ "ok": { "deleted": true } }),
             Ok(AdminResponse::Provisioned(user)) => json!({ "ok": provisioned_json(&user) }),
+            Ok(AdminResponse::Report(Some(report))) => json!({ "ok": reports::report_json(&report) }),
+            Ok(AdminResponse::Report(None)) => refused("there is no such report"),
             Ok(AdminResponse::Refused(why)) => refused(why),
-            Ok(AdminResponse::Status(_)) => refused("the core answered something else"),
+            Ok(AdminResponse::Status(_) | AdminResponse::Reports { .. }) => {
+                refused("the core answered something else")
+            }
             Err(error) => refused(error),
         }
     }
@@ -557,9 +635,12 @@ fn user_json(user: &UserView) -> Value {
         })
     };
     let devices: Vec<_> = user.devices.iter().map(device).collect();
+    let suspended = user.suspended.as_ref().map(|suspended| {
+        json!({ "since_ms": suspended.since_ms, "until_ms": suspended.until_ms, "reason": suspended.why })
+    });
     json!({
         "user_id": user.user.get(), "phone": user.phone, "name": user.name, "slot": user.slot, "core": user.core,
-        "created_ms": user.created_ms, "devices": devices,
+        "created_ms": user.created_ms, "suspended": suspended, "devices": devices,
     })
 }
 

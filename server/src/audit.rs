@@ -1,4 +1,4 @@
-//! What operators have done to slots, cores and backups: a line of JSON for each act, in a file of the data directory, made durable before it is
+//! What operators have done to slots, cores, backups and users: a line of JSON for each act, in a file of the data directory, made durable before it is
 //! answered.
 
 use std::fs::{File, OpenOptions, Permissions};

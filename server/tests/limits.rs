@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tern_proto::v1::{self, Reason, client_frame::Request, lookup::By, server_frame::Message};
-use tern_testkit::{Raw, Ternd, TerndOptions};
+use tern_testkit::{Raw, Ternd, TerndOptions, TestUser, Tls};
 
 fn limited(limits: &[&str]) -> Ternd {
     let arguments = limits.iter().flat_map(|limit| ["--limit".to_owned(), (*limit).to_owned()]).collect();
@@ -100,6 +101,124 @@ fn strangers_are_counted_and_those_who_have_written_are_not() {
     let mut again = Raw::logged_in(&server, &server.provision(1)[0].token);
     assert_eq!(again.refusal(message(users[5].id, 1, 5)).reason(), Reason::RateLimited);
     assert!(is_sent(&again.ask(message(users[0].id, 1, 5))), "a note to oneself");
+}
+
+/// A connection of a client at this address behind a balancer, with `Hello` said; or how long it is to wait.
+fn from_address(server: &Ternd, last: u8) -> Result<Raw, u32> {
+    let tls = Tls::new(&server.ca_file(), &[tern_wire::tls::ALPN]);
+    let mut bytes = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    bytes.extend([0x21, 0x11, 0, 12, 192, 0, 2, last, 10, 0, 0, 1, 0x12, 0x34, 0x1c, 0x03]);
+    let mut raw = Raw::connect_behind(server.address(), &tls, &bytes).expect("a TLS connection");
+    match raw.ask(Request::Hello(v1::Hello { version_min: 1, version_max: 1, ..v1::Hello::default() })) {
+        Some(Message::Welcome(_)) => Ok(raw),
+        Some(Message::Refused(refused)) if refused.reason() == Reason::RateLimited => {
+            Err(refused.retry_after_ms)
+        }
+        other => panic!("Hello was answered by {other:?}"),
+    }
+}
+
+/// So many pings, one after the other. Gives how many were answered, and what was said of the wait.
+fn pings(raw: &mut Raw, times: u64) -> (u64, Option<u32>) {
+    let ids: Vec<u64> = (0..times).map(|_| raw.send(Request::Ping(v1::Ping {}))).collect();
+    let (mut answered, mut wait_ms) = (0, None);
+    for id in ids {
+        match raw.response(id) {
+            Some(Message::Pong(_)) => answered += 1,
+            Some(Message::Refused(refused)) => {
+                assert_eq!(refused.reason(), Reason::RateLimited);
+                wait_ms = Some(refused.retry_after_ms);
+            }
+            other => panic!("a ping was answered by {other:?}"),
+        }
+    }
+    (answered, wait_ms)
+}
+
+#[test]
+fn requests_of_an_address_are_counted_on_all_cores_and_no_connection_renews_them() {
+    let limits = ["address_requests_per_minute_max=60", "address_requests_burst=64"];
+    let mut arguments = vec!["--proxy-protocol-from".to_owned(), "127.0.0.0/8".to_owned()];
+    arguments.extend(limits.iter().flat_map(|limit| ["--limit".to_owned(), (*limit).to_owned()]));
+    let server = Ternd::start_with(TerndOptions { cores: 3, arguments, ..TerndOptions::default() });
+    let users = server.provision(6);
+    let begun = Instant::now();
+    let (mut taken, mut connections, mut wait_ms) = (0, Vec::new(), None);
+    // Users of all cores: each connection goes to its own.
+    'all: for user in users.iter().cycle().take(60) {
+        let Ok(mut raw) = from_address(&server, 1) else { break };
+        taken += 1;
+        let login = v1::Login { access_token: user.token.clone() };
+        match raw.ask(Request::Login(login)) {
+            Some(Message::LoggedIn(_)) => taken += 1,
+            Some(Message::Refused(refused)) if refused.reason() == Reason::RateLimited => break 'all,
+            other => panic!("Login was answered by {other:?}"),
+        }
+        let (answered, refused) = pings(&mut raw, 3);
+        taken += answered;
+        wait_ms = wait_ms.or(refused);
+        connections.push(raw);
+    }
+    assert!(connections.len() >= 6, "the burst lets some come: {}", connections.len());
+    // A retry is what a client does that is told to wait and does not.
+    for _ in 0..20 {
+        taken += u64::from(from_address(&server, 1).is_ok());
+    }
+    let last = connections.last_mut().expect("some came");
+    let (answered, refused) = pings(last, 70);
+    taken += answered;
+    let wait_ms = refused.or(wait_ms).expect("seventy are more than there are");
+    assert!((1..=1_000).contains(&wait_ms), "one a second: {wait_ms}");
+    let given = 64 + begun.elapsed().as_secs() + 1;
+    assert!(taken <= given, "{taken} requests of {given} were taken up");
+    let mut other = from_address(&server, 2).expect("another address has asked for nothing");
+    let login = v1::Login { access_token: users[0].token.clone() };
+    assert!(matches!(other.ask(Request::Login(login)), Some(Message::LoggedIn(_))));
+    assert_eq!(pings(&mut other, 40), (40, None));
+}
+
+#[test]
+fn the_same_text_to_many_strangers_is_held_back_and_told_to_operators_without_it() {
+    let server = limited(&["same_text_per_hour_max=3"]);
+    let users = server.provision(8);
+    let say = |raw: &mut Raw, to: &TestUser, text: &str| {
+        let (chat, body) = (to.id, text.to_owned().into());
+        raw.ask(Request::Send(v1::Send { chat, client_id: to.id % 1_000_003, body, ..v1::Send::default() }))
+    };
+    let mut ann = Raw::logged_in(&server, &users[0].token);
+    for user in &users[1..4] {
+        assert!(is_sent(&say(&mut ann, user, "buy this")));
+    }
+    let reports = || server.admin(&json!({ "ask": "reports", "open": true }));
+    assert_eq!(reports().len(), 1, "three are no matter");
+    // No other device or connection renews it; other texts go.
+    let session = Raw::registered(&server, &users[0].phone, "");
+    let second = Raw::logged_in(&server, &session.access_token);
+    for mut raw in [Raw::logged_in(&server, &users[0].token), second] {
+        match say(&mut raw, &users[4], "buy this") {
+            Some(Message::Refused(refused)) => {
+                assert_eq!(refused.reason(), Reason::RateLimited);
+                assert!((1..=60_000).contains(&refused.retry_after_ms), "a minute at first: {refused:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut ann = Raw::logged_in(&server, &users[0].token);
+    assert!(is_sent(&say(&mut ann, &users[5], "shall we meet?")));
+    let mut bob = Raw::logged_in(&server, &users[1].token);
+    assert!(is_sent(&say(&mut bob, &users[6], "buy this")), "others may");
+    let told = loop {
+        match reports() {
+            told if told.len() > 1 => break told,
+            _ => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(told.len(), 2, "once, and the end: {told:?}");
+    let flag = &told[0]["ok"];
+    let expected = (&flag["user_id"], &flag["category"], &flag["strangers"], &flag["messages"]);
+    assert_eq!(expected, (&users[0].id.into(), &"same_text".into(), &3.into(), &0.into()));
+    let shown = server.admin(&json!({ "ask": "report", "id": flag["id"] })).remove(0);
+    assert!(shown["ok"].is_object() && !shown.to_string().contains("buy this"), "{shown}");
 }
 
 #[test]

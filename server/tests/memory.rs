@@ -38,6 +38,7 @@ fn start(data_dir: &Path) -> (SocketAddr, SocketAddr) {
     config.limits.users_cached_max = 16;
     config.limits.idle_timeout_ms = 3_600_000;
     config.limits.strangers_per_network_max = 0;
+    config.limits.address_requests_per_minute_max = 0;
     // When somebody was here last is written only behind that, and would be in the store's memory. Who may come back until then stands in
     // a list, which is as large for the few as for the many: between two doublings as well.
     config.limits.presence_grace_ms = 600_000;

@@ -222,6 +222,17 @@ fn record() -> String {
     let types = v1::Activity { chat: me, doing: v1::Doing::Typing.into(), sender: 0 };
     assert!(matches!(bob.ask(script, Request::Activity(types)), Message::ActivityTold(_)));
     ann.until(script, |message| matches!(message, Message::Activity(_)));
+    // Ann tells the operators of what Bob has said in the group.
+    let report = v1::Report {
+        client_id: 7,
+        chat: created.chat,
+        seqs: vec![4],
+        category: v1::Category::Spam.into(),
+        ..v1::Report::default()
+    };
+    assert!(matches!(bob.ask(script, send(created.chat, 8, "Buy lunch!")), Message::Sent(_)));
+    ann.until(script, |message| matches!(message, Message::Entry(_)));
+    assert!(matches!(ann.ask(script, Request::Report(report)), Message::Reported(_)));
     // Another device of Ann's: this one is told, lists them, and ends it. It comes before there is a PIN.
     Raw::registered(&server, "+15550001", "");
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));

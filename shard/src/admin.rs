@@ -1,5 +1,7 @@
 //! What an operator may ask of a core.
 
+use tern_storage::records::ReportRecord;
+use tern_storage::{Key, keys};
 use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 
 /// A question to one core: the owner of the phone's slot, or any core for [`AdminRequest::Status`].
@@ -17,6 +19,16 @@ pub enum AdminRequest {
     UserById(UserId),
     /// Ends a device of a user: its session ends, its tokens die.
     EndDevice(UserId, DeviceId),
+    /// Suspends an account, for a reason: for so many milliseconds, or (0) until it is freed.
+    Suspend(UserId, String, u64),
+    /// Frees an account that is suspended.
+    Free(UserId),
+    /// A page of reports, from just after this one on; those alone that nobody is done with?
+    Reports(Option<Key>, bool),
+    /// A report.
+    Report(ReportId),
+    /// An operator is done with a report: so.
+    Resolve(ReportId, String),
     /// Forgets what an account has used up of its limits: messages, lookups, people written to, names.
     ResetLimits(UserId),
     /// Deletes the account of a phone: its sessions end, its tokens die, the phone is free again.
@@ -43,6 +55,24 @@ pub enum AdminResponse {
     User(Option<UserView>),
     /// To [`AdminRequest::EndDevice`]: whether there was such a device that had not ended. Durable.
     DeviceEnded(bool),
+    /// To [`AdminRequest::Suspend`]. Durable.
+    Suspended {
+        /// Who.
+        user: UserId,
+        /// Until when, in ms since the Unix epoch; 0: until it is freed.
+        until_ms: u64,
+    },
+    /// To [`AdminRequest::Free`]: whether it was suspended. Durable.
+    Freed(bool),
+    /// To [`AdminRequest::Reports`].
+    Reports {
+        /// By the users who are reported.
+        reports: Vec<ReportView>,
+        /// There are more, behind this one.
+        next: Option<Key>,
+    },
+    /// To [`AdminRequest::Report`] and [`AdminRequest::Resolve`], which is durable; `None` if there is no such report.
+    Report(Option<Box<ReportView>>),
     /// To [`AdminRequest::ResetLimits`].
     LimitsReset,
     /// To [`AdminRequest::DeleteUser`]: whether there was an account. Durable.
@@ -100,8 +130,55 @@ pub struct UserView {
     pub core: u16,
     /// When the account was made, in ms since the Unix epoch.
     pub created_ms: u64,
+    /// If it is suspended.
+    pub suspended: Option<SuspensionView>,
     /// Its devices.
     pub devices: Vec<DeviceView>,
+}
+
+/// Names a report.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReportId {
+    /// Of whom it is.
+    pub reported: UserId,
+    /// By whom.
+    pub reporter: UserId,
+    /// Under which number of the reporter.
+    pub number: u64,
+}
+
+impl ReportId {
+    /// Where it lies.
+    pub fn key(&self) -> Key {
+        keys::report(self.reported.get(), self.reporter.get(), self.number)
+    }
+}
+
+/// A report.
+#[derive(Clone)]
+pub struct ReportView {
+    /// Which.
+    pub id: ReportId,
+    /// What it says.
+    pub record: ReportRecord,
+}
+
+/// Shows nothing of what it says.
+impl std::fmt::Debug for ReportView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReportView").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// That an account is suspended.
+#[derive(Clone, Debug)]
+pub struct SuspensionView {
+    /// Since when, in ms since the Unix epoch.
+    pub since_ms: u64,
+    /// Until when; 0: until it is freed.
+    pub until_ms: u64,
+    /// Why, as an operator has said.
+    pub why: String,
 }
 
 /// A device of an account.

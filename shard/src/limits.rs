@@ -42,6 +42,10 @@ macro_rules! with_limits {
                 "One-time codes for a phone in an hour from all networks that have never proven it. Beyond: RATE_LIMITED for those. 0: any number.";
             address_code_requests_per_hour_max: u32 = 100, 0..=100_000_000,
                 "One-time codes for a network in an hour. Beyond: RATE_LIMITED. 0: any number.";
+            address_requests_per_minute_max: u32 = 1_000, 0..=100_000_000,
+                "Requests from a network in a minute, on the average, all its connections together. Beyond: RATE_LIMITED. 0: any number.";
+            address_requests_burst: u32 = 3_000, 1..=100_000_000,
+                "Requests that may come from a network at once when it has been quiet.";
             lookups_per_minute_max: u32 = 120, 0..=1_000_000,
                 "Lookups of people, and pages of its chats, by an account in a minute. Beyond: RATE_LIMITED. 0: any number.";
             searches_per_minute_max: u32 = 60, 0..=1_000_000,
@@ -60,8 +64,14 @@ macro_rules! with_limits {
                 "Messages that an account may send at once when it has been quiet.";
             strangers_per_hour_max: u32 = 60, 0..=1_000_000,
                 "People who have not written to an account and to whom it may write in an hour. Beyond: RATE_LIMITED. 0: any number.";
+            same_text_per_hour_max: u32 = 10, 0..=1_000_000,
+                "People who have not written to an account and to whom it may write the same in an hour. Beyond: RATE_LIMITED for a minute, and twice as long each time; and operators are told. 0: any number.";
             groups_per_day_max: u32 = 10, 0..=1_000_000,
                 "Groups that an account may make in a day. Beyond: RATE_LIMITED. 0: any number.";
+            reports_per_day_max: u32 = 20, 0..=1_000_000,
+                "Reports that an account may make to the operators in a day. Beyond: RATE_LIMITED. 0: any number.";
+            reports_kept_ms: u64 = 90 * $crate::limits::DAY_MS, 0..=36_500 * $crate::limits::DAY_MS,
+                "For how long reports are kept that operators are done with. Beyond: a background job removes them.";
             subscriptions_per_minute_max: u32 = 1_000, 0..=1_000_000,
                 "People whom an account's devices begin to show in a minute, to be told whether they are here. Beyond: RATE_LIMITED. 0: any number.";
             presence_grace_ms: u64 = 10_000, 0..=600_000,
@@ -356,6 +366,41 @@ const _: () = assert!(PHONE_CODES_MAX as usize * (1 + PROVEN_NETWORKS_MAX) <= AS
 
 /// One-time codes of a core that wait for the way to the deliverer. Beyond: `OVERLOADED`, before anything is written.
 pub const CODES_WAITING_MAX: usize = 1024;
+
+/// Texts of accounts that went to strangers of late, in one core's memory. Beyond, those that went to the fewest are forgotten.
+pub const TEXTS_MAX: usize = 1 << 16;
+
+/// How long a text is held back that has gone to as many strangers as it may, at first, in milliseconds; and at the most.
+pub const SAME_TEXT_WAIT_MS: (u64, u64) = (MINUTE_MS, HOUR_MS);
+
+/// Reports of one user that are kept. Beyond, those that come are answered as if they were: operators have enough to decide on.
+pub const REPORTS_OF_ONE_MAX: usize = 100;
+
+/// Bytes of the body of a message that is reported; the rest is cut off.
+pub const REPORTED_BODY_BYTES_MAX: usize = 4_000;
+
+/// Reports that are read at once, for operators.
+pub const REPORTS_PAGE_ROWS: usize = 256;
+
+/// How often reports are gone through for those that are kept no longer, in milliseconds.
+pub const REPORTS_ROUND_MS: u64 = HOUR_MS;
+
+// A record of a report fits into every store's.
+const _: () = assert!(
+    limits::REPORTED_MAX * (REPORTED_BODY_BYTES_MAX + 64) + limits::COMMENT_BYTES_MAX + 1024 < 100_000
+);
+
+/// After how long a scheduled message of an account that is suspended is tried again, at the most, in milliseconds.
+pub const SUSPENDED_AGAIN_MS: u32 = 60_000;
+
+/// How long a core keeps what it has leased of a network from which nothing comes, in milliseconds. Then it gives it back.
+pub const LEASE_IDLE_MS: u64 = 10_000;
+
+/// How long what comes from a network waits for the word of its owner whether it may, in milliseconds. Beyond, it is taken up.
+pub const LEASE_WAIT_MS: u64 = 1_000;
+
+/// How often a core looks for such, in milliseconds.
+pub const LEASE_SWEPT_EVERY_MS: u64 = 1_000;
 
 /// Network addresses counted by one core; the counts start anew when there are more.
 pub const ADDRESSES_MAX: usize = 100_000;

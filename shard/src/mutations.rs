@@ -6,6 +6,10 @@
 use bytes::Bytes;
 
 tern_storage::mutations! {
+    /// What a network has asked for is forgotten when it connects again.
+    RenewOnReconnect => "shard/tests/address_limits.rs" 1..20;
+    /// A device of a suspended account is let in.
+    LetSuspendedIn => "sim/tests/mutations.rs" 1..60;
     /// A retry is taken for a new message.
     ForgetRetries => "sim/tests/mutations.rs" 1..60;
     /// A message leaves no mark in the inboxes of its devices.
@@ -117,7 +121,7 @@ tern_storage::mutations! {
     /// Who watches a user's devices once more is not answered.
     AnswerWatchOnce => "shard/tests/faults.rs" 1..60, "shard/tests/in_flight.rs" 0..1;
     /// A log leaves the memory while its slot is about to be handed over.
-    ForgetAtMove => "shard/tests/owner_gone.rs" 4250..4270;
+    ForgetAtMove => "shard/tests/owner_gone.rs" 7390..7410;
     /// What is said to a slot that moves does not wait for its marker.
     SkipMarker => "shard/tests/moves.rs" 1..60;
     /// A slot is handed over before all have heard what its owner has said of it.

@@ -133,6 +133,8 @@ pub enum Reply {
     },
     /// To `Rename`.
     Renamed,
+    /// To `Report`.
+    Reported,
     /// To `SetPin`.
     PinSet,
     /// To `Ping`.
@@ -198,6 +200,7 @@ impl Reply {
             Self::DeviceEnded => Message::DeviceEnded(v1::DeviceEnded {}),
             Self::DeviceRung { connected } => Message::DeviceRung(v1::DeviceRung { connected }),
             Self::Renamed => Message::Renamed(v1::Renamed {}),
+            Self::Reported => Message::Reported(v1::Reported {}),
             Self::PinSet => Message::PinSet(v1::PinSet {}),
             Self::Pong(pong) => Message::Pong(pong),
             Self::Refused(refusal) => Message::Refused(refusal.into()),

@@ -343,7 +343,7 @@ impl Shard {
         match message {
             Message::User(user, op) => Accounts::refuse_user(cx, user, op, refusal),
             Message::Phone(_, op) => Accounts::refuse_phone(cx, op, refusal),
-            Message::Network(_, op) => Accounts::refuse_network(cx, op, refusal),
+            Message::Network(network, op) => Accounts::refuse_network(cx, network, op, refusal),
             Message::Log(log, op) => Logs::refuse(cx!(self, now_ms, logs_desk, fx), log, op, refusal),
             Message::Front(..)
             | Message::Slot(_)

@@ -58,6 +58,7 @@ mod shape;
 mod shrink;
 mod store;
 mod stranger;
+mod suspensions;
 mod talk;
 pub mod trouble;
 pub mod work;

@@ -232,7 +232,10 @@ impl Registrar {
         }
         if refused.retry_after_ms > 0 {
             out.push(Action::Close { connection: self.connection, cleanly: true });
-            return self.rest(now, refused.retry_after_ms.into());
+            // An account that is suspended may be freed earlier than was said.
+            let is_suspended = refused.reason() == Reason::Suspended;
+            let most_ms = if is_suspended { 60_000 } else { u64::MAX };
+            return self.rest(now, u64::from(refused.retry_after_ms).min(most_ms));
         }
         self.next(now, pins, out);
     }

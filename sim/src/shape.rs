@@ -71,6 +71,7 @@ impl Shape {
         let large = Limits {
             sends_per_minute_max: 0,
             strangers_per_hour_max: 0,
+            same_text_per_hour_max: 0,
             // So many that nobody is refused, and is asked for.
             groups_per_day_max: 1_000_000,
             lookups_per_minute_max: 0,

@@ -305,6 +305,36 @@ pub fn contacts(user: u64) -> KeyRange {
     KeyRange::of_prefix(key(b'r', Slot::of_user(user), &[&user.to_be_bytes(), &[3]]))
 }
 
+/// `q`: a report of a user by another one, under the reporter's number.
+pub fn report(reported: u64, reporter: u64, number: u64) -> Key {
+    let parts = [reported.to_be_bytes(), reporter.to_be_bytes(), number.to_be_bytes()];
+    key(b'q', Slot::of_user(reported), &[&parts[0], &parts[1], &parts[2]])
+}
+
+/// `q`: all reports of a user.
+pub fn reports_of(reported: u64) -> KeyRange {
+    KeyRange::of_prefix(key(b'q', Slot::of_user(reported), &[&reported.to_be_bytes()]))
+}
+
+/// `q`: all reports of all users, from just after one of them on.
+pub fn all_reports(after: Option<&Key>) -> KeyRange {
+    let mut range = KeyRange::of_prefix(Key(SmallVec::from_slice(b"q")));
+    if let Some(after) = after {
+        range.start = after.clone();
+        range.start.0.push(0);
+    }
+    range
+}
+
+/// Of whom, by whom and under which number a `q` key is; `None` for any other key.
+pub fn report_of(key: &[u8]) -> Option<(u64, u64, u64)> {
+    const AT: usize = 3;
+    let number = |at: usize| Some(u64::from_be_bytes(*key.get(at..)?.first_chunk()?));
+    let is_one = key.first() == Some(&b'q') && key.len() == AT + 3 * 8;
+    is_one.then_some(())?;
+    Some((number(AT)?, number(AT + 8)?, number(AT + 16)?))
+}
+
 /// `i`: that a log has grown beyond what a device has.
 pub fn inbox_mark(user: u64, device: u32, log: LogId) -> Key {
     key(b'i', Slot::of_user(user), &[&user.to_be_bytes(), &device.to_be_bytes(), &log.to_bytes()])
@@ -437,7 +467,7 @@ pub fn describe(key: &[u8]) -> String {
         Key::from_raw(key).slot().map_or("no slot".to_owned(), |slot| format!("slot {}", slot.number()));
     let place = format!("table {}, {slot}", char::from(*table));
     match table {
-        b'u' | b'd' | b'g' | b'i' | b'a' | b'r' => {
+        b'u' | b'd' | b'g' | b'i' | b'a' | b'r' | b'q' => {
             number(3).map_or(place.clone(), |user| format!("{place}, user {user}"))
         }
         b'l' | b'e' | b'x' | b'w' | b'f' => match (number(4), number(12)) {

@@ -107,6 +107,67 @@ pub struct UserRecord {
     /// The secret of the user's card; empty if there is none.
     #[prost(bytes = "bytes", tag = "15")]
     pub card: Bytes,
+    /// When operators suspended it last, in ms since the Unix epoch; 0: never.
+    #[prost(uint64, tag = "16")]
+    pub suspended_ms: u64,
+    /// Until when it is, or was; 0: until it is freed.
+    #[prost(uint64, tag = "17")]
+    pub suspended_until_ms: u64,
+    /// Why, for operators.
+    #[prost(string, tag = "18")]
+    pub suspended_why: String,
+}
+
+/// `q`: what somebody has told the operators of a user.
+#[derive(Clone, PartialEq, Message)]
+pub struct ReportRecord {
+    /// When, in ms since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub created_ms: u64,
+    /// `Category` of the protocol.
+    #[prost(int32, tag = "2")]
+    pub category: i32,
+    /// What the reporter has said of it.
+    #[prost(string, tag = "3")]
+    pub comment: String,
+    /// The group that the messages stand in; 0: the direct chat of the two, or there are none.
+    #[prost(uint64, tag = "4")]
+    pub group: u64,
+    /// Messages, as the reporter saw them.
+    #[prost(message, repeated, tag = "5")]
+    pub messages: Vec<ReportedMessage>,
+    /// When an operator was done with it; 0: none is.
+    #[prost(uint64, tag = "6")]
+    pub resolved_ms: u64,
+    /// How, for operators.
+    #[prost(string, tag = "7")]
+    pub resolved_as: String,
+    /// To how many strangers a text went; 0 in all other reports.
+    #[prost(uint32, tag = "8")]
+    pub strangers: u32,
+}
+
+/// Within [`ReportRecord`]: a message.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ReportedMessage {
+    /// Its place.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// When, in ms since the Unix epoch.
+    #[prost(uint64, tag = "2")]
+    pub time_ms: u64,
+    /// `Kind` of the protocol.
+    #[prost(int32, tag = "3")]
+    pub kind: i32,
+    /// Its body, or the beginning of it.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub body: Bytes,
+    /// How long the body is.
+    #[prost(uint32, tag = "5")]
+    pub bytes: u32,
+    /// The message that it is about, as an edit is.
+    #[prost(uint64, tag = "6")]
+    pub about: u64,
 }
 
 /// `d`: a device.

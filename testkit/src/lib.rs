@@ -182,7 +182,8 @@ impl Ternd {
             .arg(data.path().join("data"))
             // Tests and load have few users who send much. What a test sets itself comes later, and holds.
             .args(["--limit", "sends_per_minute_max=0", "--limit", "strangers_per_hour_max=0"])
-            .args(["--limit", "groups_per_day_max=0"])
+            .args(["--limit", "groups_per_day_max=0", "--limit", "address_requests_per_minute_max=0"])
+            .args(["--limit", "same_text_per_hour_max=0"])
             .args(&options.arguments)
             .envs(options.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())

@@ -4,6 +4,7 @@ use std::fs::{OpenOptions, Permissions};
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -46,6 +47,13 @@ pub fn user(socket: &Path, who: &str, json: bool) -> Result<(), AskError> {
         day(&user["created_ms"])
     );
     say!("slot {} on core {}", user["slot"], user["core"]);
+    if let Some(suspended) = user["suspended"].as_object() {
+        let until = match suspended["until_ms"].as_u64() {
+            Some(0) => "until it is freed".to_owned(),
+            _ => format!("until {}", time(&suspended["until_ms"])),
+        };
+        say!("SUSPENDED since {} {until}: {}", time(&suspended["since_ms"]), clean(&suspended["reason"]));
+    }
     for device in user["devices"].as_array().into_iter().flatten() {
         let state = match (device["revoked"] == true, device["connected"] == true) {
             (true, _) => "logged out".to_owned(),
@@ -70,6 +78,42 @@ pub fn end_device(socket: &Path, who: &str, device: u32, json: bool) -> Result<(
     let ended = ask(socket, &json!({ "ask": "end_device", "who": who, "device": device }))?.next()?;
     say!("{}", if json { ended.to_string() } else { format!("device {device} has ended") });
     Ok(())
+}
+
+/// Suspends a user.
+pub fn suspend(
+    socket: &Path,
+    who: &str,
+    (reason, duration): (&str, Option<Duration>),
+    json: bool,
+) -> Result<(), AskError> {
+    let for_ms = duration.map_or(0, |duration| duration.as_millis() as u64);
+    let question = json!({ "ask": "suspend", "who": who, "reason": reason, "for_ms": for_ms });
+    let suspended = ask(socket, &question)?.next()?;
+    say!("{}", if json { suspended.to_string() } else { "suspended".to_owned() });
+    Ok(())
+}
+
+/// Frees a user.
+pub fn free(socket: &Path, who: &str, json: bool) -> Result<(), AskError> {
+    let freed = ask(socket, &json!({ "ask": "free", "who": who }))?.next()?;
+    say!("{}", if json { freed.to_string() } else { "freed".to_owned() });
+    Ok(())
+}
+
+/// A duration as operators write it: 90s, 30m, 12h, 7d.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let why = || format!("{text} is no duration: a number and s, m, h or d, as 7d, from 1s to 3650d");
+    let seconds = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => return Err(why()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| why())?;
+    let all = number.checked_mul(seconds).filter(|all| (1..=3_650 * 86_400).contains(all));
+    all.map(Duration::from_secs).ok_or_else(why)
 }
 
 /// Forgets what a user has used up of their limits.
@@ -191,11 +235,17 @@ fn day(ms: &Value) -> String {
     time.map_or("?".to_owned(), |time| time.to_zoned(jiff::tz::TimeZone::UTC).date().to_string())
 }
 
+/// A time in ms since the Unix epoch, UTC, to the second.
+pub fn time(ms: &Value) -> String {
+    let time = ms.as_i64().and_then(|ms| jiff::Timestamp::from_second(ms / 1000).ok());
+    time.map_or("?".to_owned(), |time| time.to_string())
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 
 /// Users choose names: no control character of theirs reaches a terminal.
-fn clean(value: &Value) -> String {
+pub fn clean(value: &Value) -> String {
     text(value).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -16,6 +16,7 @@ macro_rules! say {
 mod backup;
 mod check;
 mod commands;
+mod reports;
 mod shards;
 mod socket;
 mod status;
@@ -88,16 +89,20 @@ enum Command {
         #[command(subcommand)]
         command: CodesCommand,
     },
-    /// Show a user and their devices, or delete them
+    /// Show a user and their devices, delete them, suspend or free them
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     User {
         /// The phone, or the user's id
-        who: String,
+        #[arg(required = true)]
+        who: Option<String>,
         /// Delete the account: its devices are logged out at once, its tokens are worth nothing
         #[arg(long, requires = "yes")]
         delete: bool,
         /// Really
         #[arg(long, requires = "delete")]
         yes: bool,
+        #[command(subcommand)]
+        command: Option<UserCommand>,
     },
     /// End a device of a user
     Devices {
@@ -108,6 +113,11 @@ enum Command {
     Limits {
         #[command(subcommand)]
         command: LimitsCommand,
+    },
+    /// What users have told of others: list it, look at it, be done with it
+    Reports {
+        #[command(subcommand)]
+        command: reports::ReportsCommand,
     },
     /// Print the configuration in force, every key with what it means, without secrets
     Config,
@@ -184,6 +194,26 @@ enum Command {
 }
 
 #[derive(Subcommand)]
+enum UserCommand {
+    /// Suspend a user: all connections end, nobody is let in, scheduled messages wait; nothing is lost
+    Suspend {
+        /// The phone, or the user's id
+        who: String,
+        /// Why, for operators who come after you: no name, no phone
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// For how long: 90s, 30m, 12h, 7d [default: until the user is freed]
+        #[arg(long = "for", value_name = "DURATION", value_parser = commands::duration)]
+        duration: Option<Duration>,
+    },
+    /// Free a user who is suspended
+    Free {
+        /// The phone, or the user's id
+        who: String,
+    },
+}
+
+#[derive(Subcommand)]
 enum DevicesCommand {
     /// End a device: it is logged out at once, its tokens are worth nothing, and what it has not received it never will
     End {
@@ -236,14 +266,21 @@ fn main() -> ExitCode {
         Command::Codes { command: CodesCommand::Reset { phone } } => {
             commands::reset_codes(&socket, &phone, json)
         }
-        Command::User { who, delete: true, .. } => commands::delete_user(&socket, &who, json),
-        Command::User { who, .. } => commands::user(&socket, &who, json),
+        Command::User { command: Some(UserCommand::Suspend { who, reason, duration }), .. } => {
+            commands::suspend(&socket, &who, (&reason, duration), json)
+        }
+        Command::User { command: Some(UserCommand::Free { who }), .. } => commands::free(&socket, &who, json),
+        Command::User { who, delete: true, .. } => {
+            commands::delete_user(&socket, &who.unwrap_or_default(), json)
+        }
+        Command::User { who, .. } => commands::user(&socket, &who.unwrap_or_default(), json),
         Command::Devices { command: DevicesCommand::End { who, device } } => {
             commands::end_device(&socket, &who, device, json)
         }
         Command::Limits { command: LimitsCommand::Reset { who } } => {
             commands::reset_limits(&socket, &who, json)
         }
+        Command::Reports { command } => reports::run(&socket, command, json),
         Command::Config => commands::config(&socket, json),
         Command::Reload => commands::reload(&socket, json),
         Command::Shards { command } => shards::shards(&socket, command, json),

@@ -171,6 +171,18 @@ fn a_user_is_found_by_id_a_device_of_theirs_ended_and_their_limits_reset() {
     text(&ternctl(&server, &["limits", "reset", &id]));
     assert!(matches!(send(2), Some(server_frame::Message::Sent(_))), "as if nothing had been sent yet");
 
+    let suspend = |more: &[&str]| ternctl(&server, &[&["user", "suspend", &id], more].concat());
+    assert!(refusal(&suspend(&["--reason", ""])).contains("a reason is needed"));
+    assert_eq!(suspend(&["--reason", "spam", "--for", "7w"]).status.code(), Some(2), "no such duration");
+    assert_eq!(suspend(&[]).status.code(), Some(2), "a reason is needed");
+    text(&suspend(&["--reason", "spam", "--for", "7d"]));
+    assert!(text(&ternctl(&server, &["user", &id])).contains("SUSPENDED since"));
+    text(&ternctl(&server, &["user", "free", &id]));
+    assert!(refusal(&ternctl(&server, &["user", "free", &id])).contains("not suspended"));
+    assert!(!text(&ternctl(&server, &["user", &id])).contains("SUSPENDED"));
+    assert_eq!(connection.farewell().map(|bye| bye.reason()), Some(v1::Reason::Suspended));
+    let mut connection = Raw::logged_in(&server, &users[0].token);
+
     text(&ternctl(&server, &["devices", "end", &id, "1"]));
     assert_eq!(connection.farewell().map(|bye| bye.reason()), Some(v1::Reason::SessionRevoked));
     assert!(refusal(&ternctl(&server, &["devices", "end", &id, "1"])).contains("has ended before"));
@@ -178,6 +190,46 @@ fn a_user_is_found_by_id_a_device_of_theirs_ended_and_their_limits_reset() {
     assert!(text(&ternctl(&server, &["user", &id])).contains("logged out"));
     json(&ternctl(&server, &["user", &id, "--delete", "--yes", "--json"]));
     assert!(refusal(&ternctl(&server, &["user", &id])).contains("no such account"));
+}
+
+#[test]
+fn reports_are_listed_shown_and_done_with() {
+    let server = Ternd::start(3);
+    let users = server.provision(3);
+    assert!(text(&ternctl(&server, &["reports", "list", "--open"])).contains("nothing waits for you"));
+    let mut bob = Raw::logged_in(&server, &users[1].token);
+    let body = "\u{1b}[31mbuy this".into();
+    let send = v1::Send { chat: users[0].id, client_id: 1, body, ..Default::default() };
+    assert!(matches!(
+        bob.ask(client_frame::Request::Send(send)),
+        Some(server_frame::Message::Sent(sent)) if sent.seq == 1
+    ));
+    let (chat, seqs) = (users[1].id, vec![1]);
+    let (category, comment) = (v1::Category::Spam.into(), "he sells\u{7}".to_owned());
+    let report = v1::Report { client_id: 9, chat, seqs, category, comment, ..Default::default() };
+    let mut ann = Raw::logged_in(&server, &users[0].token);
+    let reported = ann.ask(client_frame::Request::Report(report));
+    assert!(matches!(reported, Some(server_frame::Message::Reported(_))), "{reported:?}");
+    let id = format!("{}-{}-9", users[1].id, users[0].id);
+    let listed = text(&ternctl(&server, &["reports", "list", "--open"]));
+    assert!(listed.contains(&id) && listed.contains("spam, 1 messages, open"), "{listed}");
+    assert!(!listed.contains("buy this"), "{listed}");
+    let shown = text(&ternctl(&server, &["reports", "show", &id]));
+    assert!(shown.contains("buy this") && shown.contains("he sells"), "{shown}");
+    assert!(!shown.contains('\u{1b}') && !shown.contains('\u{7}'), "nobody's control characters: {shown:?}");
+    assert!(refusal(&ternctl(&server, &["reports", "show", "1-2-3"])).contains("no such report"));
+    assert!(refusal(&ternctl(&server, &["reports", "show", "1-2"])).contains("no report's id"));
+    let resolve = |more: &[&str]| ternctl(&server, &[&["reports", "resolve", &id], more].concat());
+    assert_eq!(resolve(&[]).status.code(), Some(2), "what came of it is needed");
+    assert_eq!(resolve(&["--as", "x", "--for", "1d"]).status.code(), Some(2), "for what?");
+    text(&resolve(&["--as", "two days off", "--suspend", "--for", "2d"]));
+    assert!(text(&ternctl(&server, &["user", &users[1].id.to_string()])).contains("two days off"));
+    assert!(text(&ternctl(&server, &["reports", "list", "--open"])).contains("nothing waits for you"));
+    let listed = json(&ternctl(&server, &["reports", "list", "--json"]));
+    assert_eq!(listed["resolved_as"], "two days off", "{listed}");
+    let audit = std::fs::read_to_string(server.data_dir().join("audit.jsonl")).expect("it is there");
+    assert!(audit.contains("look at a report") && audit.contains("resolve a report"), "{audit}");
+    assert!(!audit.contains("buy this"), "{audit}");
 }
 
 #[test]

@@ -17,5 +17,6 @@ pub mod message;
 pub mod opening;
 pub mod private;
 pub mod proxy;
+pub mod report;
 pub mod request;
 pub mod tls;

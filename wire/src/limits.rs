@@ -103,6 +103,14 @@ pub const CONTACT_NAME_BYTES_MAX: usize = 256;
 /// nobody who looks through an address book is in the way of others.
 pub const DISCOVERED_MAX: usize = 64;
 
+/// Messages of one report, and within how many places they lie.
+pub const REPORTED_MAX: usize = 20;
+/// See there.
+pub const REPORTED_SPAN_MAX: u64 = 64;
+
+/// Bytes of what somebody says of what they report.
+pub const COMMENT_BYTES_MAX: usize = 1_000;
+
 /// Bytes of the secret of an invitation.
 pub const SECRET_BYTES: usize = 16;
 

@@ -21,6 +21,7 @@ use crate::limits::{
     TOKEN_BYTES_MAX,
 };
 use crate::message::{self, Send};
+use crate::report::Report;
 
 /// The protocol versions that this crate speaks.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
@@ -87,6 +88,8 @@ pub enum Request {
     Subscribe(Subscribe),
     /// Says what the user does in a chat just now.
     Activity(ChatId, Doing),
+    /// Tells the operators of a person, or of messages.
+    Report(Report),
     /// Confirms pushes.
     Credit(Credit),
     /// Asks for a sign of life.
@@ -391,6 +394,7 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::SetPin(raw) => Request::SetPin(pin(raw.pin)?),
         Raw::Subscribe(raw) => Request::Subscribe(subscribe(&raw)?),
         Raw::Activity(raw) => activity(&raw)?,
+        Raw::Report(raw) => Request::Report(Report::parse(raw)?),
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
         Raw::Discover(raw) => Request::Discover(discover(&raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tern_wire::errors::Reason;
 
 use crate::error::Error;
+use crate::machine::limits::SUSPENDED_WAIT;
 
 /// See the module.
 #[derive(Debug)]
@@ -25,6 +26,14 @@ impl From<Error> for Ended {
             Error::Refused { reason: reason @ (Reason::TokenReused | Reason::TokenInvalid), .. }
             | Error::Refused { reason: reason @ (Reason::SessionRevoked | Reason::Replaced), .. } => {
                 Self::Final(*reason)
+            }
+            // Until operators say otherwise: it is asked again now and then.
+            Error::Refused { reason: Reason::Suspended, retry_after_ms, .. } => {
+                let wait = match retry_after_ms {
+                    0 => SUSPENDED_WAIT,
+                    wait_ms => Duration::from_millis((*wait_ms).into()).min(SUSPENDED_WAIT),
+                };
+                Self::Lost(error, wait)
             }
             Error::Refused { retry_after_ms, .. } => {
                 let wait = Duration::from_millis((*retry_after_ms).into());

@@ -14,6 +14,9 @@ pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait before any reconnect.
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// How long a client whose account is suspended stays away at the most: operators may free it earlier than was said.
+pub(crate) const SUSPENDED_WAIT: Duration = Duration::from_secs(60);
+
 /// The least time until a request that was refused for now is made again.
 pub(crate) const RETRY_MIN: Duration = Duration::from_millis(100);
 

@@ -82,6 +82,9 @@ impl Accounts {
             // It was deleted while this waited.
             return self.refuse_device(cx, add, DELETED);
         }
+        if let Some(refusal) = self.suspension(id, cx.now_ms) {
+            return self.refuse_device(cx, add, refusal);
+        }
         if matches!(add.by, Asker::Client(_)) && !add.fresh {
             match self.entrance(cx, id, &add) {
                 Entrance::Open if self.is_idle(cx, id) => return self.begin_anew(cx, id, add),
@@ -201,7 +204,9 @@ impl Accounts {
         let valid_ms = cx.limits().refresh_token_valid_ms;
         let refreshed = |device: &Device| day_of(device.record.refresh_expires_ms.saturating_sub(valid_ms));
         let seen = |device: &Device| device.record.seen_day.max(refreshed(device));
-        let made = user.record.as_ref().map_or(0, |record| day_of(record.created_ms));
+        // Nobody could be here while the account was suspended.
+        let made =
+            user.record.as_ref().map_or(0, |record| day_of(record.created_ms.max(record.suspended_until_ms)));
         let last = user.devices.values().map(seen).fold(made, u32::max).min(today);
         let is_here = user.devices.values().any(|device| device.place.is_some());
         (!is_here).then_some(today - last)

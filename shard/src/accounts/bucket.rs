@@ -3,6 +3,8 @@
 //! The state is one number, the time up to which what was done is paid for (the generic cell rate algorithm, ITU-T I.371, with a
 //! burst). A full bucket is paid for up to now, so it need not be kept at all.
 
+use std::ops::RangeInclusive;
+
 use crate::limits::BUCKETS_MAX;
 use crate::maps::{Hashing, Map};
 
@@ -23,21 +25,23 @@ impl Rate {
         Some(Self { interval_us: (interval_us + rest).max(1), burst: u64::from(burst.max(1)) })
     }
 
-    /// Takes so many at once from a bucket, no more than its burst. `Err`: nothing is taken, and after so many milliseconds, and not
-    /// before, there are as many.
-    fn take(self, paid_us: &mut u64, now_ms: u64, count: u32) -> Result<(), u64> {
+    /// Takes from a bucket as many as there are of so many, if it has the least of them: no more than its burst, and at least one. `Err`:
+    /// nothing is taken, and after so many milliseconds, and not before, there are as many.
+    fn take(self, paid_us: &mut u64, now_ms: u64, of: RangeInclusive<u32>) -> Result<u32, u64> {
         let now_us = now_ms.saturating_mul(1000);
         let whole_us = self.interval_us.saturating_mul(self.burst);
         // Emptier than empty is a bucket only if the time has gone back: what was taken then counts no more.
         let over = *paid_us > now_us.saturating_add(whole_us);
         let paid = if over { now_us } else { now_us.max(*paid_us) };
-        let next = paid.saturating_add(self.interval_us.saturating_mul(count.into()));
-        let over_us = next.saturating_sub(now_us.saturating_add(whole_us));
+        let end_us = now_us.saturating_add(whole_us);
+        let (least, most) = (u64::from((*of.start()).max(1)), u64::from((*of.end()).max(1)));
+        let over_us = paid.saturating_add(self.interval_us.saturating_mul(least)).saturating_sub(end_us);
         if over_us > 0 {
             return Err(over_us.div_ceil(1000));
         }
-        *paid_us = next;
-        Ok(())
+        let taken = ((end_us - paid) / self.interval_us).min(most);
+        *paid_us = paid.saturating_add(taken * self.interval_us);
+        Ok(taken as u32)
     }
 }
 
@@ -56,27 +60,39 @@ impl<K: Eq + std::hash::Hash> Buckets<K> {
 
     /// Takes one of somebody's; without a rate there is no limit. `Err`: nothing is taken, and after so many milliseconds there is one.
     pub(super) fn take(&mut self, whose: K, rate: Option<Rate>, now_ms: u64) -> Result<(), u64> {
-        self.take_many(whose, rate, now_ms, 1)
+        self.take_of(whose, rate, now_ms, 1..=1).map(drop)
     }
 
-    /// The same for so many at once: all of them are taken, or none.
-    pub(super) fn take_many(
+    /// The same for as many as there are of so many, if the least of them are there.
+    pub(super) fn take_of(
         &mut self,
         whose: K,
         rate: Option<Rate>,
         now_ms: u64,
-        count: u32,
-    ) -> Result<(), u64> {
-        let Some(rate) = rate else { return Ok(()) };
+        of: RangeInclusive<u32>,
+    ) -> Result<u32, u64> {
+        let Some(rate) = rate else { return Ok(*of.end()) };
         if let Some(paid_us) = self.paid_us.get_mut(&whose) {
-            return rate.take(paid_us, now_ms, count);
+            return rate.take(paid_us, now_ms, of);
         }
         let mut paid_us = 0;
-        rate.take(&mut paid_us, now_ms, count)?;
+        let taken = rate.take(&mut paid_us, now_ms, of)?;
         if self.has_room(now_ms) {
             self.paid_us.insert(whose, paid_us);
         }
-        Ok(())
+        Ok(taken)
+    }
+
+    /// So many were taken of somebody's and not used.
+    pub(super) fn give_back(&mut self, whose: &K, rate: Option<Rate>, unused: u32) {
+        if let (Some(rate), Some(paid_us)) = (rate, self.paid_us.get_mut(whose)) {
+            *paid_us = paid_us.saturating_sub(rate.interval_us.saturating_mul(u64::from(unused)));
+        }
+    }
+
+    /// When those that are full were forgotten last.
+    pub(super) fn swept_ms(&self) -> u64 {
+        self.swept_ms
     }
 
     /// Takes for full what somebody has used up.
@@ -142,11 +158,11 @@ mod tests {
     fn many_are_taken_together_or_not_at_all() {
         let rate = Rate::new(60, 60_000, 10);
         let mut buckets = Buckets::new(Hashing::new(1, 2));
-        assert_eq!(buckets.take_many("ann", rate, 1_000_000, 7), Ok(()));
-        assert_eq!(buckets.take_many("ann", rate, 1_000_000, 5), Err(2000), "three are left, and stay");
-        assert_eq!(buckets.take_many("ann", rate, 1_000_000, 3), Ok(()));
-        assert_eq!(buckets.take_many("ann", rate, 1_009_999, 10), Err(1));
-        assert_eq!(buckets.take_many("ann", rate, 1_010_000, 10), Ok(()));
+        assert_eq!(buckets.take_of("ann", rate, 1_000_000, 7..=7), Ok(7));
+        assert_eq!(buckets.take_of("ann", rate, 1_000_000, 5..=5), Err(2000), "three are left, and stay");
+        assert_eq!(buckets.take_of("ann", rate, 1_000_000, 3..=3), Ok(3));
+        assert_eq!(buckets.take_of("ann", rate, 1_009_999, 10..=10), Err(1));
+        assert_eq!(buckets.take_of("ann", rate, 1_010_000, 10..=10), Ok(10));
     }
 
     #[test]
@@ -160,6 +176,21 @@ mod tests {
         assert!(buckets.take(7, rate, 5_000).is_err());
         assert_eq!(buckets.take(BUCKETS_MAX + 20, rate, 6_000), Ok(()));
         assert_eq!(buckets.paid_us.len(), 1, "all of them are full by now");
+    }
+
+    #[test]
+    fn what_is_leased_and_not_used_is_there_again_and_no_more() {
+        let rate = Rate::new(60, 60_000, 10);
+        let mut buckets = Buckets::new(Hashing::new(1, 2));
+        assert_eq!(buckets.take_of("ann", rate, 1_000_000, 1..=8), Ok(8));
+        assert_eq!(buckets.take_of("ann", rate, 1_000_000, 1..=8), Ok(2), "what there is");
+        assert_eq!(buckets.take_of("ann", rate, 1_000_000, 1..=8), Err(1000));
+        buckets.give_back(&"ann", rate, 5);
+        assert_eq!(buckets.take_of("ann", rate, 1_000_000, 1..=8), Ok(5));
+        buckets.give_back(&"ann", rate, 1_000_000);
+        buckets.give_back(&"bob", rate, 1_000_000);
+        assert_eq!(buckets.take_of("ann", rate, 1_000_000, 1..=100), Ok(10), "never more than the burst");
+        assert_eq!(buckets.take_of("bob", rate, 1_000_000, 1..=100), Ok(10));
     }
 
     proptest! {
@@ -176,12 +207,12 @@ mod tests {
             for (pause_ms, asks) in steps {
                 now_ms += pause_ms;
                 for _ in 0..asks {
-                    match rate.take(&mut paid_us, now_ms, 1) {
-                        Ok(()) => taken += 1,
+                    match rate.take(&mut paid_us, now_ms, 1..=1) {
+                        Ok(_) => taken += 1,
                         Err(wait_ms) => {
                             let (mut early, mut due) = (paid_us, paid_us);
-                            prop_assert!(rate.take(&mut early, now_ms + wait_ms - 1, 1).is_err());
-                            prop_assert!(rate.take(&mut due, now_ms + wait_ms, 1).is_ok());
+                            prop_assert!(rate.take(&mut early, now_ms + wait_ms - 1, 1..=1).is_err());
+                            prop_assert!(rate.take(&mut due, now_ms + wait_ms, 1..=1).is_ok());
                         }
                     }
                 }
@@ -199,8 +230,8 @@ mod tests {
             let rate = Rate::new(60, 60_000, burst).expect("a limit");
             let mut paid_us = 0;
             for now_ms in times {
-                match rate.take(&mut paid_us, now_ms, 1) {
-                    Ok(()) => {}
+                match rate.take(&mut paid_us, now_ms, 1..=1) {
+                    Ok(_) => {}
                     Err(wait_ms) => prop_assert!(wait_ms <= 1000, "an empty bucket has one after a second: {wait_ms}"),
                 }
             }

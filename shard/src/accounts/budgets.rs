@@ -29,6 +29,7 @@ pub(super) struct Budgets {
     rings: (Option<Rate>, Buckets<UserId>),
     links: (Option<Rate>, Buckets<UserId>),
     subscriptions: (Option<Rate>, Buckets<UserId>),
+    reports: (Option<Rate>, Buckets<UserId>),
     acts: (Option<Rate>, Buckets<(UserId, LogId)>),
     swept_ms: u64,
 }
@@ -46,6 +47,7 @@ impl Budgets {
             strangers_per_hour_max,
             groups_per_day_max,
             subscriptions_per_minute_max,
+            reports_per_day_max,
             ..
         } = *limits;
         let of = |rate| (rate, Buckets::new(hashing));
@@ -64,6 +66,7 @@ impl Budgets {
                 MINUTE_MS,
                 subscriptions_per_minute_max.max(SUBSCRIBED_USERS_MAX as u32),
             )),
+            reports: of(Rate::new(reports_per_day_max, DAY_MS, reports_per_day_max)),
             acts: (Rate::new(ACTS_PER_MINUTE_MAX, MINUTE_MS, ACTS_BURST), Buckets::new(hashing)),
             swept_ms: 0,
         }
@@ -83,9 +86,9 @@ impl Budgets {
     /// May an account ask about so many numbers of an address book? All of them, or none.
     pub(super) fn discover(&mut self, user: UserId, numbers: usize, now_ms: u64) -> Result<(), Refusal> {
         let (rate, buckets) = &mut self.discoveries;
-        let taken = buckets.take_many(user, *rate, now_ms, numbers as u32);
+        let taken = buckets.take_of(user, *rate, now_ms, numbers as u32..=numbers as u32);
         let detail = "the account asks about too many numbers of address books";
-        taken.map_err(|wait_ms| Refusal::after(Reason::RateLimited, wait_ms, detail))
+        taken.map(drop).map_err(|wait_ms| Refusal::after(Reason::RateLimited, wait_ms, detail))
     }
 
     /// May an account send a message?
@@ -128,6 +131,11 @@ impl Budgets {
     pub(super) fn subscribe(&mut self, user: UserId, more: usize, now_ms: u64) -> Result<(), Refusal> {
         let detail = "the account's devices show too many people in too short a time";
         (0..more.max(1)).try_for_each(|_| take(&mut self.subscriptions, user, now_ms, detail))
+    }
+
+    /// May an account tell the operators of somebody once more?
+    pub(super) fn report(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+        take(&mut self.reports, user, now_ms, "the account reports too much")
     }
 
     /// May it be told once more what an account does in a chat? That it has begun, and that it is over, may follow on each other.
@@ -177,10 +185,23 @@ impl Budgets {
             rings,
             links,
             subscriptions,
+            reports,
             ..
         } = self;
-        [lookups, searches, discoveries, sends, strangers, groups, renames, rings, links, subscriptions]
-            .map(|(_, buckets)| buckets)
+        [
+            lookups,
+            searches,
+            discoveries,
+            sends,
+            strangers,
+            groups,
+            renames,
+            rings,
+            links,
+            subscriptions,
+            reports,
+        ]
+        .map(|(_, buckets)| buckets)
     }
 }
 
@@ -189,7 +210,7 @@ impl Budgets {
 pub(super) struct Spent([Vec<(UserId, u64)>; KINDS]);
 
 /// Limits of an account. What it does in chats is of the moment, and does not move with it.
-const KINDS: usize = 10;
+const KINDS: usize = 11;
 
 fn take<K: Eq + Hash>(
     (rate, buckets): &mut (Option<Rate>, Buckets<K>),

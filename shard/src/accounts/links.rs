@@ -9,6 +9,7 @@ use tern_wire::ids::UserId;
 use tern_wire::limits::SECRET_BYTES;
 use tern_wire::request::Link;
 
+use super::suspended::suspension;
 use super::waits::{After, Then};
 use super::{Accounts, Cx};
 use crate::entry::Author;
@@ -87,6 +88,9 @@ impl Accounts {
             Ok(linking) => linking,
             Err(refusal) => return cx.refuse(origin, refusal),
         };
+        if let Some(refusal) = user.record.as_ref().and_then(|record| suspension(record, now_ms)) {
+            return cx.refuse(origin, refusal);
+        }
         let ended = user.devices.iter().find(|(_, device)| !device.lives()).map(|(device, _)| *device);
         if user.devices.len() >= devices_max && ended.is_none() {
             return cx.refuse(origin, TOO_MANY);

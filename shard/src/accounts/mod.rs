@@ -29,8 +29,11 @@ mod profiles;
 mod recovery;
 mod refresh;
 mod relations;
+mod reports;
 mod reserved;
 mod seeking;
+mod suspended;
+mod texts;
 mod users;
 mod waits;
 
@@ -47,6 +50,8 @@ use self::phones::Phones;
 use self::presence::Fading;
 use self::recovery::Watches;
 use self::reserved::Waiting;
+use self::suspended::Suspended;
+use self::texts::Texts;
 use self::waits::{After, GetFor, ScanFor};
 use crate::cx::{Cx as AnyCx, Department, KnowsPeople};
 use crate::held::Loads;
@@ -62,6 +67,9 @@ pub(crate) struct Accounts {
     phones: Phones,
     addresses: Addresses,
     budgets: Budgets,
+    suspended: Suspended,
+    texts: Texts,
+    reports_round: reports::Round,
     waiting: Waiting,
     watches: Watches,
     loads: Loads,
@@ -93,8 +101,11 @@ impl Accounts {
         Self {
             users: Kept::new(here, hashing),
             phones: Phones::new(hashing),
-            addresses: Addresses::new(hashing),
+            addresses: Addresses::new(limits, hashing),
             budgets: Budgets::new(limits, hashing),
+            suspended: Suspended::default(),
+            texts: Texts::new(hashing),
+            reports_round: reports::Round::default(),
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
             loads: Loads::new(here.1),
@@ -113,6 +124,10 @@ impl Accounts {
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
         self.deliver_waiting(cx);
         self.budgets.rest(cx.now_ms);
+        self.addresses.rest(cx.now_ms);
+        self.texts.rest(cx.now_ms);
+        self.forget_suspended(cx.now_ms);
+        self.go_round_reports(cx);
         self.recover_some(cx);
         self.let_fade(cx);
         // Users that are silent are packed, and those leave that nobody needs.

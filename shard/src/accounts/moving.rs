@@ -10,7 +10,7 @@ use super::kept::User;
 use super::phones::State;
 use super::presence::Faded;
 use super::reserved::Reserved;
-use super::{Accounts, Cx, recovery, slot_of, slot_of_phone};
+use super::{Accounts, Cx, recovery, slot_of, slot_of_phone, texts};
 
 /// What a core holds of a slot's accounts.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub(crate) struct Taken {
     phones: Vec<(Phone, State)>,
     reserved: Vec<(UserId, Reserved)>,
     spent: Spent,
+    texts: texts::Taken,
     counts: Counts,
     fading: Faded,
 }
@@ -37,12 +38,14 @@ impl Accounts {
 
     /// Lets go of a slot, which is still.
     pub(crate) fn let_go(&mut self, slot: Slot) -> Taken {
+        self.suspended.let_go(slot);
         Taken {
             users: self.users.take(slot),
             watches: self.watches.take(slot),
             phones: self.phones.phones.take(slot),
             reserved: self.waiting.users.take(slot),
             spent: self.budgets.take(slot),
+            texts: self.texts.take(slot),
             counts: self.addresses.take(slot),
             fading: self.fading.take(slot),
         }
@@ -50,11 +53,12 @@ impl Accounts {
 
     /// Takes up a slot that another core has let go.
     pub(crate) fn take_up(&mut self, cx: &mut Cx, taken: Taken) {
-        let Taken { users, watches, phones, reserved, spent, counts, fading } = taken;
+        let Taken { users, watches, phones, reserved, spent, texts, counts, fading } = taken;
         self.fading.put_back(fading);
         self.watches.put_back(watches);
         for (id, user) in users {
             self.users.insert(id, user);
+            self.note_suspension(id);
         }
         for (phone, state) in phones {
             self.phones.phones.insert(phone, state);
@@ -63,6 +67,7 @@ impl Accounts {
             self.waiting.users.insert(id, reserved);
         }
         self.budgets.put_back(spent);
+        self.texts.put_back(texts);
         self.addresses.put_back(counts, cx.now_ms);
     }
 }

@@ -5,16 +5,23 @@ use tern_wire::errors::{Reason, Refusal};
 use super::addresses::Asked;
 use super::{Accounts, Cx, has_room};
 use crate::limits::Limits;
-use crate::message::{NetworkOp, PhoneOp};
+use crate::message::{FrontOp, NetworkOp, PhoneOp};
 use crate::network::Network;
 use crate::reply::Origin;
+
+impl NetworkOp {
+    /// Whether it goes on to a phone's owner, who writes.
+    fn is_of_phone(&self) -> bool {
+        matches!(self, Self::Register(..) | Self::Verify(..))
+    }
+}
 
 impl Accounts {
     /// May this network ask for a code, or try one? If so, the phone's owner goes on. It has as many tries as its codes have.
     pub(crate) fn network_told(&mut self, cx: &mut Cx, network: Network, op: NetworkOp) {
-        if !has_room(cx) {
+        if !has_room(cx) && op.is_of_phone() {
             let refusal = cx.overloaded();
-            return Self::refuse_network(cx, op, refusal);
+            return Self::refuse_network(cx, network, op, refusal);
         }
         let Limits { address_code_requests_per_hour_max: max, code_attempts_max, .. } = *cx.limits();
         match op {
@@ -29,13 +36,22 @@ impl Accounts {
                     cx.ask_phone(origin, phone, PhoneOp::Verify(origin, network, verify));
                 }
             }
+            NetworkOp::Lease(place, wanted) => {
+                let granted = self.addresses.lease(network, wanted, cx.now_ms);
+                cx.tell_front(place, FrontOp::Leased(network, granted));
+            }
+            NetworkOp::GiveBack(unused) => self.addresses.give_back(network, unused),
         }
     }
 
     /// It can't be looked at for now.
-    pub(crate) fn refuse_network(cx: &mut Cx, op: NetworkOp, refusal: Refusal) {
-        let (NetworkOp::Register(origin, _) | NetworkOp::Verify(origin, _)) = op;
-        cx.refuse(origin, refusal);
+    pub(crate) fn refuse_network(cx: &mut Cx, network: Network, op: NetworkOp, refusal: Refusal) {
+        match op {
+            NetworkOp::Register(origin, _) | NetworkOp::Verify(origin, _) => cx.refuse(origin, refusal),
+            // A limit that nobody can look at is none.
+            NetworkOp::Lease(place, wanted) => cx.tell_front(place, FrontOp::Leased(network, Ok(wanted))),
+            NetworkOp::GiveBack(_) => {}
+        }
     }
 
     fn may(&mut self, cx: &mut Cx, origin: Origin, asked: Asked, network: Network, max: u32) -> bool {

@@ -6,10 +6,11 @@ use tern_wire::ids::{DeviceId, Phone, UserId};
 
 use super::adding::AddDevice;
 use super::kept::Device;
+use super::suspended::suspension;
 use super::users::Ask;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of, slot_of_phone};
-use crate::admin::{AdminRequest, AdminResponse, CodeView, DeviceView, UserView};
+use crate::admin::{AdminRequest, AdminResponse, CodeView, DeviceView, SuspensionView, UserView};
 use crate::entry::Author;
 use crate::limits::DAY_MS;
 use crate::message::{PhoneOp, PhoneQuestion};
@@ -21,17 +22,29 @@ impl Accounts {
             AdminRequest::Status => unreachable!("it is about the core, and answered by the router"),
             AdminRequest::UserById(user)
             | AdminRequest::EndDevice(user, _)
+            | AdminRequest::Suspend(user, ..)
+            | AdminRequest::Free(user)
             | AdminRequest::ResetLimits(user)
                 if !cx.is_here(slot_of(user)) =>
             {
                 return refuse_elsewhere(cx, question);
             }
+            AdminRequest::Reports(after, open) => {
+                return Self::list_reports(cx, question, after.as_ref(), open);
+            }
+            AdminRequest::Report(id) => return Self::read_report(cx, question, id, None),
+            AdminRequest::Resolve(id, how) => return Self::read_report(cx, question, id, Some(how)),
             AdminRequest::UserById(user) => return self.ask_user(cx, user, Ask::View(question)),
             AdminRequest::EndDevice(user, device) => {
                 return self.ask_user(cx, user, Ask::EndDevice(question, device));
             }
+            AdminRequest::Suspend(user, why, for_ms) => {
+                return self.ask_user(cx, user, Ask::Suspend(question, why, for_ms));
+            }
+            AdminRequest::Free(user) => return self.ask_user(cx, user, Ask::Free(question)),
             AdminRequest::ResetLimits(user) => {
                 self.budgets.forget(user);
+                self.texts.forget(user);
                 return cx.answer(question, AdminResponse::LimitsReset);
             }
             AdminRequest::Code(phone) => (phone, PhoneQuestion::Code),
@@ -121,6 +134,11 @@ impl Accounts {
             slot: slot.number(),
             core,
             created_ms: record.created_ms,
+            suspended: suspension(record, cx.now_ms).map(|_| SuspensionView {
+                since_ms: record.suspended_ms,
+                until_ms: record.suspended_until_ms,
+                why: record.suspended_why.clone(),
+            }),
             devices: user.devices.iter().map(device).collect(),
         });
         cx.answer(question, AdminResponse::User(view));

@@ -2,6 +2,7 @@
 
 use tern_proto::v1;
 use tern_wire::errors::{Reason, Refusal};
+use tern_wire::ids::UserId;
 use tern_wire::request::Refresh;
 
 use super::waits::{After, Then};
@@ -25,7 +26,11 @@ impl Accounts {
             Ok(token) => token,
             Err(refusal) => return cx.refuse(origin, refusal),
         };
+        if let Some(refusal) = self.suspension(author.user, cx.now_ms) {
+            return cx.refuse(origin, refusal);
+        }
         let keys = self.keys.clone();
+        let spared_ms = self.spared_upto_ms(cx, author.user, token.expires_ms);
         let lives = self.user(author.user).record.is_some();
         let device = self.device(author).filter(|device| lives && device.stands_for(token.session));
         let Some(device) = device else {
@@ -35,7 +40,7 @@ impl Accounts {
         let record = &mut device.record;
         let session = record.session;
         if token_hash(&refresh.token) == record.refresh_hash || token.generation > record.generation {
-            if cx.now_ms >= token.expires_ms {
+            if cx.now_ms >= token.expires_ms.max(spared_ms) {
                 return cx.refuse(origin, TOKEN_EXPIRED);
             }
             record.generation = token.generation.saturating_add(1);
@@ -63,6 +68,15 @@ impl Accounts {
         let then = Then::Reply(origin, Reply::Refused(TOKEN_REUSED));
         self.after(cx, After::of_user(author.user, then));
         self.end_session(cx, author);
+    }
+
+    /// Up to when a token that ended while its account was suspended is good: nobody could exchange it then. 0: it did not.
+    fn spared_upto_ms(&mut self, cx: &Cx, user: UserId, expires_ms: u64) -> u64 {
+        let valid_ms = cx.limits().refresh_token_valid_ms;
+        let record = self.record(user).filter(|record| record.suspended_ms > 0);
+        let suspended = record.map(|record| record.suspended_ms..record.suspended_until_ms);
+        let spared = suspended.filter(|suspended| suspended.contains(&expires_ms));
+        spared.map_or(0, |suspended| suspended.end.saturating_add(valid_ms))
     }
 
     /// What a client gets of a session: a new access token, and this refresh token.

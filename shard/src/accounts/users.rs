@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use tern_storage::records::{DeviceRecord, UserRecord};
+use tern_storage::records::{DeviceRecord, ReportRecord, UserRecord};
 use tern_storage::{Direction, LogId, Rows, ScanLimit, Slot, keys};
 use tern_wire::errors::{Farewell, Reason, Refusal};
 use tern_wire::ids::{DeviceId, Phone, UserId};
@@ -11,13 +11,13 @@ use super::adding::AddDevice;
 use super::attach::REVOKED;
 use super::kept::{Device, User};
 use super::{Accounts, Cx, GetFor, ScanFor, has_room};
-use crate::admin::AdminResponse;
+use crate::admin::{AdminResponse, ReportId};
 use crate::circle::Circle;
 use crate::entry::Author;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
 use crate::message::{
-    FrontOp, InboxAsk, LogOp, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp, found,
+    Filed, FrontOp, InboxAsk, LogOp, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp, found,
 };
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Origin;
@@ -35,6 +35,16 @@ pub(super) enum Ask {
     View(u64),
     /// By an operator: end a device.
     EndDevice(u64, DeviceId),
+    /// By an operator: suspend it for this reason, for so many ms, or (0) until it is freed.
+    Suspend(u64, String, u64),
+    /// By an operator: free it.
+    Free(u64),
+    /// By somebody: note what they tell the operators of it.
+    File(Origin, Box<Filed>),
+    /// By the server: it has written the same to so many strangers. Under this number.
+    Flag(u64, u32),
+    /// By an operator: note that a report of it is done with.
+    Resolve(u64, ReportId, Box<ReportRecord>),
     /// By an operator: delete the user of this phone.
     Delete(u64, Phone),
 }
@@ -59,6 +69,7 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::Link(..)
             | UserOp::Rename(..)
             | UserOp::SetPin(..)
+            | UserOp::File(..)
             | UserOp::ListDevices(_)
     );
     let reads = matches!(
@@ -88,9 +99,11 @@ impl Accounts {
             let refusal = cx.overloaded();
             return Self::refuse_user(cx, id, op, refusal);
         }
+        self.user_told_with_place(cx, id, op);
+    }
+
+    fn user_told_with_place(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
         match op {
-            UserOp::Send(log, send) => self.pass_on(cx, id, log, send),
-            UserOp::CreateGroup(send) => self.create_group(cx, id, send),
             UserOp::Stands(standing) => self.log_stands(cx, id, &standing),
             UserOp::Page(Origin { place, ask }, page) => cx.tell_front(place, FrontOp::Page(ask, page)),
             UserOp::SentAgain(to, again) => cx.tell_front(to.place, FrontOp::SentAgain(to.ask, again)),
@@ -108,8 +121,11 @@ impl Accounts {
             UserOp::PeerActs(peer, doing) => self.peer_acts_if_here(cx, id, peer, doing),
             UserOp::Leave(origin, device) => self.leave(cx, id, origin, device),
             UserOp::Unwatch(log) => self.unwatch(id, log),
-            UserOp::LookUp(..)
+            UserOp::Send(..)
+            | UserOp::CreateGroup(_)
+            | UserOp::LookUp(..)
             | UserOp::Discover(..)
+            | UserOp::Report(..)
             | UserOp::ListLogs(..)
             | UserOp::SearchLogs(..)
             | UserOp::Search(..)
@@ -140,6 +156,8 @@ impl Accounts {
             | UserOp::IsLookedAt(_)
             | UserOp::Act(..)
             | UserOp::TellDevices(_)
+            | UserOp::Dispatch(..)
+            | UserOp::File(..)
             | UserOp::Describe(..)
             | UserOp::Introduce(_) => self.ask_user(cx, id, Ask::Told(op)),
         }
@@ -149,7 +167,10 @@ impl Accounts {
     fn limited(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
         let (now_ms, budgets) = (cx.now_ms, &mut self.budgets);
         match op {
+            UserOp::Send(log, send) => self.pass_on(cx, id, log, send),
+            UserOp::CreateGroup(send) => self.create_group(cx, id, send),
             UserOp::LookUp(origin, lookup) => self.look_up(cx, id, origin, lookup),
+            UserOp::Report(origin, report) => self.report(cx, id, origin, *report),
             UserOp::Discover(origin, hashes) => self.discover(cx, id, origin, hashes),
             UserOp::ListLogs(origin, after, rows) => {
                 let may = budgets.look_up(id, now_ms);
@@ -160,8 +181,8 @@ impl Accounts {
                 self.list_logs(cx, id, origin, may, (after, rows));
             }
             UserOp::Search(log, search) => self.search(cx, id, log, search),
-            UserOp::MayWriteToStranger(log, ask) => {
-                permit(cx, log, ask, budgets.write_to_stranger(id, now_ms));
+            UserOp::MayWriteToStranger(log, ask, text) => {
+                self.may_write_to_stranger(cx, id, (log, ask), text);
             }
             UserOp::MayMakeGroup(log, ask) => permit(cx, log, ask, budgets.make_group(id, now_ms)),
             _ => unreachable!("done without a limit, or limited where the user is known"),
@@ -194,6 +215,9 @@ impl Accounts {
             // Messages before it may be lost with the log's last owner. Its core does not know yet, and will ask again for all of them.
             return;
         }
+        if let Err(refusal) = self.suspended.bars(id, cx.now_ms) {
+            return cx.refuse(send.asker, refusal);
+        }
         match if send.again { Ok(()) } else { self.budgets.send(id, cx.now_ms) } {
             Ok(()) => cx.ask_in(slot, send.asker, Message::Log(log, LogOp::Send(send))),
             Err(refusal) => cx.refuse(send.asker, refusal),
@@ -207,6 +231,11 @@ impl Accounts {
             Ask::AddDevice(add) => self.add_device(cx, id, *add),
             Ask::View(question) => self.answer_view(cx, question, id),
             Ask::EndDevice(question, device) => self.end_for_operator(cx, question, id, device),
+            Ask::Suspend(question, why, for_ms) => self.suspend(cx, question, id, why, for_ms),
+            Ask::Free(question) => self.free(cx, question, id),
+            Ask::File(origin, filed) => self.note_report(cx, id, origin, &filed),
+            Ask::Flag(number, strangers) => self.note_same_text(cx, id, number, strangers),
+            Ask::Resolve(question, report, record) => self.note_resolved(cx, question, report, *record),
             Ask::Delete(question, phone) => self.delete(cx, question, id, phone),
         }
     }
@@ -254,6 +283,8 @@ impl Accounts {
             UserOp::TellDevices(logs) => self.tell_devices(cx, id, &logs),
             UserOp::Describe(origin, shown) => self.describe(cx, origin, id, shown),
             UserOp::Introduce(glance) => self.introduce(cx, id, glance),
+            UserOp::Dispatch(log, send) => self.dispatch(cx, id, log, send),
+            UserOp::File(origin, filed) => self.file(cx, id, origin, filed),
             _ => unreachable!("done without the user's record"),
         }
     }
@@ -267,10 +298,14 @@ impl Accounts {
             | UserOp::ListLogs(..)
             | UserOp::SearchLogs(..)
             | UserOp::Introduce(_) => Self::refuse_front(cx, op, refusal),
-            UserOp::Send(_, send) | UserOp::CreateGroup(send) => cx.refuse(send.asker, refusal),
+            UserOp::Send(_, send) | UserOp::CreateGroup(send) | UserOp::Dispatch(_, send) => {
+                cx.refuse(send.asker, refusal);
+            }
             UserOp::Refresh(origin, ..)
             | UserOp::LookUp(origin, _)
             | UserOp::Discover(origin, _)
+            | UserOp::Report(origin, _)
+            | UserOp::File(origin, _)
             | UserOp::ListDevices(origin)
             | UserOp::EndDevice(origin, ..)
             | UserOp::NewLink(origin, _)
@@ -281,7 +316,7 @@ impl Accounts {
             | UserOp::SetPin(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
             UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id, Unreadable::ForNow)),
-            UserOp::MayWriteToStranger(log, number)
+            UserOp::MayWriteToStranger(log, number, _)
             | UserOp::MayMakeGroup(log, number)
             | UserOp::MayName(log, number, _) => permit(cx, log, number, Err(refusal)),
             UserOp::Reserve(ask) => permit(cx, ask.log, ask.number, Err(refusal)),
@@ -344,7 +379,15 @@ impl Accounts {
             Ask::Told(op) => Self::refuse_user(cx, id, op, refusal),
             Ask::Said(said) => cx.reply(said.asker, said.reply),
             Ask::AddDevice(add) => self.refuse_device(cx, *add, refusal),
-            Ask::View(question) | Ask::EndDevice(question, _) | Ask::Delete(question, _) => {
+            Ask::File(origin, _) => cx.refuse(origin, refusal),
+            // It is said again when it goes on.
+            Ask::Flag(..) => {}
+            Ask::View(question)
+            | Ask::EndDevice(question, _)
+            | Ask::Suspend(question, ..)
+            | Ask::Free(question)
+            | Ask::Resolve(question, ..)
+            | Ask::Delete(question, _) => {
                 cx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
             }
         }
@@ -447,6 +490,7 @@ impl Accounts {
             None => {}
             Some(Ok(())) => {
                 let asks = user.held.now_known();
+                self.note_suspension(id);
                 // Those of whom something was in doubt may have waited to hear of the devices.
                 self.tell_watchers(cx, id);
                 for ask in asks {

@@ -10,9 +10,9 @@ use super::profiles::{Parts, Telling};
 use super::relations::IfContact;
 use super::seeking::Seeking;
 use super::{Accounts, Cx, slot_of, slot_of_phone};
-use crate::admin::AdminResponse;
+use crate::admin::{AdminResponse, ReportId};
 use crate::held::Load;
-use crate::message::{InboxAsk, LogsPage, Subscribing, Unreadable};
+use crate::message::{Filed, InboxAsk, LogsPage, Subscribing, Unreadable};
 use crate::reply::{Origin, Reply, Undone};
 
 /// What follows when a write of an account is durable; if it fails, the account is read again.
@@ -42,6 +42,8 @@ pub(super) enum Then {
     Renamed(Parts),
     /// The user is deleted.
     Deleted,
+    /// The user is suspended.
+    Suspended,
     /// A record, of no interest to anybody else, was written.
     Noted,
 }
@@ -55,6 +57,8 @@ pub(crate) enum GetFor {
     Phone(Phone, Load),
     /// Whether anybody has, or has had, the id that a new user would get.
     NewUser(UserId),
+    /// A report, for an operator, who may be done with it.
+    Report(u64, ReportId, Option<String>),
 }
 
 /// What a scan of an account's is for.
@@ -86,6 +90,12 @@ pub(crate) enum ScanFor {
     Reserved(UserId),
     /// A step of the inbox of a user's device: of its marks, or of all the user's logs.
     Inbox(UserId, InboxAsk, bool),
+    /// The reports of a user, of whom there is another one.
+    Reports(UserId, Origin, Box<Filed>),
+    /// Reports, for an operator; those alone that nobody is done with?
+    AllReports(u64, bool),
+    /// Reports, for the job that removes those that are kept no longer.
+    OldReports,
     /// A user's logs, for a page of chats.
     Logs(UserId, Origin),
     /// How a user has the chats of a page.
@@ -102,6 +112,7 @@ impl ScanFor {
             | Self::Contacts(user, ..)
             | Self::Subscribing(user, ..)
             | Self::Peer(user, ..)
+            | Self::Reports(user, ..)
             | Self::IsContact(user, _) => Some(slot_of(*user)),
             Self::Seek(seeking) => Some(slot_of(seeking.asker())),
             Self::Card(carded) => Some(slot_of(carded.asker)),
@@ -109,6 +120,8 @@ impl ScanFor {
             Self::Devices(..) | Self::Circle(..) | Self::Reserved(_) => None,
             // Hints, which are harmless to lose.
             Self::Peers(..) | Self::PeersKnown(..) | Self::Groups(_) => None,
+            // Of no slot.
+            Self::AllReports(..) | Self::OldReports => None,
         }
     }
 }
@@ -178,6 +191,7 @@ impl Accounts {
                 self.devices_changed(cx, user.expect(WHOSE));
                 self.person_changed(cx, user.expect(WHOSE), Parts::NAME);
             }
+            Then::Suspended => self.suspension_holds(cx, user.expect(WHOSE)),
             Then::Noted => {}
         }
         self.settled(cx, user, phone.as_ref());
@@ -202,7 +216,12 @@ impl Accounts {
                 };
                 cx.answer(question, AdminResponse::Refused(detail.to_owned()));
             }
-            Then::Devices | Then::Joined(_) | Then::Renamed(_) | Then::Deleted | Then::Noted => {}
+            Then::Devices
+            | Then::Joined(_)
+            | Then::Renamed(_)
+            | Then::Deleted
+            | Then::Suspended
+            | Then::Noted => {}
         }
         self.settled(cx, user, phone.as_ref());
     }
@@ -232,6 +251,9 @@ impl Accounts {
         match (purpose, result) {
             (GetFor::User(user, load), result) => self.record_read(cx, user, load, result),
             (GetFor::Phone(phone, load), result) => self.phone_read(cx, phone, load, result),
+            (GetFor::Report(question, id, resolved_as), result) => {
+                self.report_read(cx, (question, id, resolved_as), result);
+            }
             (GetFor::NewUser(user), result) => self.new_user_read(cx, user, result),
         }
     }
@@ -254,6 +276,11 @@ impl Accounts {
             (ScanFor::Seek(seeking), result) => self.sought(cx, *seeking, result),
             (ScanFor::Card(carded), result) => Self::card_read(cx, *carded, result),
             (ScanFor::Peer(user, origin, peer), result) => Self::peer_read(cx, user, origin, peer, result),
+            (ScanFor::Reports(user, origin, filed), result) => {
+                self.reports_read(cx, user, (origin, filed), result);
+            }
+            (ScanFor::AllReports(question, open), result) => Self::reports_listed(cx, question, open, result),
+            (ScanFor::OldReports, result) => self.old_reports_read(cx, result),
             (ScanFor::Reserved(user), Ok(rows)) => self.reserved_read(cx, user, rows.rows, rows.more),
             (ScanFor::Reserved(user), Err(_)) => self.reserved_unreadable(cx, user),
             (ScanFor::Peers(user, changed), Ok(rows)) => {

@@ -10,6 +10,7 @@ use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, PhoneHash, Seq, UserId};
+use tern_wire::report::Report;
 use tern_wire::request::{Lookup, Refresh, Subscribe};
 
 use super::conns::{Conns, Pause, Waiter, Why};
@@ -58,6 +59,8 @@ pub(super) enum Ask {
     Acknowledge { chat: ChatId, upto: Watermarks },
     /// A page of history.
     History { chat: ChatId, from: Seq, forwards: bool, limit: usize },
+    /// Tell the operators.
+    Report(Box<Report>),
     /// Who is it?
     Lookup(Box<Lookup>),
     /// Who of an address book is here?
@@ -127,7 +130,7 @@ impl Asked {
                 // A page goes by way of the user's owner.
                 Ask::Pull { .. } => by.is_none_or(|by| is_so(slot_of(by.user))),
                 // In which slot a group comes to lie, its maker's owner finds.
-                Ask::Lookup(_) | Ask::CreateGroup(..) => true,
+                Ask::Lookup(_) | Ask::Report(_) | Ask::CreateGroup(..) => true,
                 Ask::Once(then) => then.is_some_and(is_so),
                 Ask::Acknowledge { .. }
                 | Ask::History { .. }
@@ -170,6 +173,7 @@ impl Ask {
             | Self::Send(_)
             | Self::Lookup(_)
             | Self::Discover(_)
+            | Self::Report(_)
             | Self::Subscribe(_)
             | Self::Devices
             | Self::EndDevice(_)
@@ -210,6 +214,7 @@ impl Ask {
                 | Self::Acknowledge { .. }
                 | Self::EndDevice(_)
                 | Self::Refresh(_)
+                | Self::Report(_)
                 | Self::Once(..)
         )
     }
@@ -405,6 +410,7 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
         Ask::History { chat, from, forwards, limit } => {
             of_chat(chat, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
         }
+        Ask::Report(ref report) => of_user(UserOp::Report(origin, report.clone())),
         Ask::Lookup(ref lookup) => of_user(UserOp::LookUp(origin, Lookup::clone(lookup))),
         Ask::Discover(ref hashes) => of_user(UserOp::Discover(origin, hashes.clone())),
         Ask::Devices => of_user(UserOp::ListDevices(origin)),

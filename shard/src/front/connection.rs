@@ -18,9 +18,10 @@ use crate::reply::{ConnId, Reply, UNKNOWN};
 
 impl Front {
     /// A connection has finished its TLS handshake.
-    pub(crate) fn opened(&mut self, cx: &Cx, id: ConnId, number: u64) {
+    pub(crate) fn opened(&mut self, cx: &mut Cx, id: ConnId, number: u64) {
         let conn = Conn { number, opened_ms: cx.now_ms, received_ms: cx.now_ms, ..Conn::default() };
         self.conns.insert(id, conn);
+        self.forgets_on_reconnect(cx, id);
     }
 
     /// The connection has gone; what it asked for goes on, and the answers find nobody.
@@ -76,10 +77,7 @@ impl Front {
         }
         conn.in_flight += 1;
         conn.in_flight_bytes += waiter.bytes;
-        match &mut conn.pause {
-            Some(pause) => pause.waiting.push((waiter, request)),
-            None => self.request(cx, waiter, request),
-        }
+        self.count(cx, waiter, request);
     }
 
     /// Answers a request of a connection of this core, if it is still here.

@@ -6,6 +6,7 @@
 mod asking;
 mod connection;
 mod conns;
+mod counted;
 mod ending;
 mod following;
 mod lag;
@@ -25,6 +26,7 @@ use tern_wire::opening::Opening;
 
 use self::asking::Asked;
 use self::conns::{Conn, Conns};
+use self::counted::Leases;
 pub use self::following::Arrival;
 use self::following::Strays;
 use self::listing::Listings;
@@ -46,6 +48,7 @@ pub(crate) struct Front {
     listings: Listings,
     searches: Searches,
     strays: Strays,
+    leases: Leases,
     /// The last entry that was pushed to many, as its frame.
     pushed: Option<Encoded>,
     identity: StoreIdentity,
@@ -81,6 +84,7 @@ impl Front {
             listings: Listings::new(hashing),
             searches: Searches::new(hashing),
             strays: Strays::default(),
+            leases: Leases::new(hashing),
             pushed: None,
             identity,
             keys,
@@ -109,6 +113,7 @@ impl Front {
             FrontOp::Watermarks(log, member, marks) => self.push_receipt(cx, conn, log, member, marks),
             FrontOp::Notice(notice) => self.notify(cx, conn, notice),
             FrontOp::LookAgain => self.look_again(cx, conn),
+            FrontOp::Leased(network, granted) => self.leased(cx, conn, network, granted),
             FrontOp::End(farewell) => self.farewell(cx, conn, farewell),
         }
     }
@@ -122,6 +127,7 @@ impl Front {
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
         self.sweep(cx);
         self.end_unanswered(cx);
+        self.sweep_leases(cx);
     }
 
     /// What was asked of owners and is not answered, and how many answers nobody waited for.

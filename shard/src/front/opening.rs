@@ -95,12 +95,15 @@ impl Front {
             Err(refusal) => return self.turn_down(cx, waiter, refusal),
         };
         let id = waiter.conn;
+        let behind = self.uncounted(cx, id);
         let conn = self.conns.get(id).expect("it has just asked");
-        if conn.in_flight > 1 {
+        if conn.in_flight as usize > 1 + behind {
             let refusal = Refusal::new(Reason::Unexpected, "a Login waits for the requests before it");
             return self.turn_down(cx, waiter, refusal);
         }
         conn.pause = Some(Pause::new(Why::LogsIn(access, waiter)));
+        let behind = self.take_uncounted(cx, id);
+        self.conns.get(id).and_then(|conn| conn.pause.as_mut()).expect("it was just set").waiting = behind;
         if cx.owns(Slot::of_user(access.author.user.get())) {
             return self.ask_to_attach(cx, id, access.author, Some(access.session));
         }
@@ -115,7 +118,8 @@ impl Front {
         };
         let author = attached.device;
         conn.opening = Opening::LoggedIn;
-        conn.session = Some(Box::new(Session::new(author, conn.window)));
+        let network = Network::of(cx.fx().peer_address(id));
+        conn.session = Some(Box::new(Session::new(author, conn.window, network)));
         cx.fx().authenticated(id, author);
         let login = v1::LoggedIn {
             user_id: author.user.get(),
@@ -135,7 +139,10 @@ impl Front {
                 self.turn_down(cx, waiter, refusal);
                 self.go_on(cx, waiting);
             }
-            None => self.farewell(cx, id, Farewell::new(refusal.reason, refusal.detail)),
+            None => {
+                let Refusal { reason, retry_after_ms, detail } = refusal;
+                self.farewell(cx, id, Farewell { reason, reconnect_after_ms: retry_after_ms, detail });
+            }
         }
     }
 }

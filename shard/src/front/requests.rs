@@ -66,6 +66,7 @@ impl Front {
                 cx.ask(origin, Message::User(user, UserOp::SetPin(origin, device, Box::new(pin))));
             }
             Request::Subscribe(shows) => self.subscribe(cx, waiter, author, shows),
+            Request::Report(report) => self.ask(cx, waiter, author, Ask::Report(Box::new(report))),
             Request::Activity(chat, doing) => self.act(cx, waiter, author, chat, doing),
             Request::Hello(_)
             | Request::Register(_)

@@ -8,11 +8,14 @@ use crate::entry::Author;
 use crate::limits::PULLS_MAX;
 use crate::message::{Claim, Page, Want, Watermarks};
 use crate::mutations::{Mutation, is};
+use crate::network::Network;
 
 /// The state of one logged-in connection.
 #[derive(Debug)]
 pub(super) struct Session {
     author: Author,
+    /// From where it has come.
+    network: Network,
     window: PushWindow,
     /// Totals of pushed frames and bytes, and of those that the client has confirmed.
     pushed: (u64, u64),
@@ -57,9 +60,10 @@ pub(super) enum Next {
 
 impl Session {
     /// A session that pushes nothing yet.
-    pub(super) fn new(author: Author, window: PushWindow) -> Self {
+    pub(super) fn new(author: Author, window: PushWindow, network: Network) -> Self {
         Self {
             author,
+            network,
             window,
             pushed: (0, 0),
             credited: (0, 0),
@@ -75,6 +79,11 @@ impl Session {
     /// The device that it stands for.
     pub(super) fn author(&self) -> Author {
         self.author
+    }
+
+    /// From where its connection has come.
+    pub(super) fn network(&self) -> Network {
+        self.network
     }
 
     /// Whom the device shows.
@@ -250,7 +259,7 @@ mod tests {
         let author =
             Author { user: UserId::new(1).expect("a user"), device: DeviceId::new(1).expect("a device") };
         let log = LogId::direct(1, 2);
-        let mut session = Session::new(author, PushWindow::default());
+        let mut session = Session::new(author, PushWindow::default(), Network::UNKNOWN);
         session.resume();
         assert!(matches!(session.next(false, 1000), Next::ReadInbox(None)));
         session.lacks_marks(log).owes_own |= true;

@@ -20,6 +20,7 @@ mod moving;
 mod people;
 mod read;
 mod recovery;
+mod reports;
 mod retention;
 mod room;
 mod schedule;
@@ -159,6 +160,7 @@ impl Logs {
             }
             LogOp::Acknowledge { origin, author, upto } => self.acknowledge(cx, id, origin, author, upto),
             LogOp::History(history) => self.read_history(cx, id, history),
+            LogOp::Report(reporting) => self.report(cx, id, reporting),
             LogOp::Pull(pull) => self.pull(cx, id, *pull),
             LogOp::Describe { origin, reader, by_phone } => {
                 self.describe_peer(cx, id, origin, reader, by_phone);
@@ -194,6 +196,7 @@ impl Logs {
             LogOp::About(origin, ..) | LogOp::DescribeMember(origin, ..) => cx.refuse(origin, refusal),
             LogOp::History(history) => cx.refuse(history.origin, refusal),
             LogOp::Search(search) => found(cx, &search, Err(refusal)),
+            LogOp::Report(reporting) => cx.refuse(reporting.origin, refusal),
             LogOp::Pull(pull) => page_failed(cx, id, *pull, Unreadable::ForNow),
             LogOp::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
             // Nobody waits for these. The first are hints, or come again; the others are answers to a log that is not here.

@@ -14,7 +14,7 @@ use super::{After, Cx, Logs, ScanFor, UNREADABLE, glance_failed, page_failed, te
 use crate::entry::Entry;
 use crate::held::Load;
 use crate::limits::{PULL_BYTES_MAX, PULL_ENTRIES_MAX};
-use crate::message::{Claim, Glancer, LogOp, Page, Pull, ReadHistory, Unreadable, Want};
+use crate::message::{Claim, Glancer, LogOp, Page, Pull, ReadHistory, Reporting, Unreadable, Want};
 use crate::mutations::{Mutation, is};
 use crate::reply::Reply;
 
@@ -55,7 +55,7 @@ pub(crate) struct Reader {
     purpose: Purpose,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Purpose {
     /// A page of history.
     History(ReadHistory),
@@ -63,15 +63,18 @@ pub(super) enum Purpose {
     Pull(Pull, Place),
     /// The entry at a read watermark, for a list of chats.
     Glance(Glancer),
+    /// Messages that a member reports.
+    Report(Box<Reporting>),
 }
 
 impl Reader {
     /// What was asked.
     fn ask(&self) -> LogOp {
-        match self.purpose {
+        match self.purpose.clone() {
             Purpose::History(history) => LogOp::History(history),
             Purpose::Pull(pull, _) => LogOp::Pull(Box::new(pull)),
             Purpose::Glance(asker) => LogOp::Glance(asker),
+            Purpose::Report(reporting) => LogOp::Report(reporting),
         }
     }
 
@@ -241,6 +244,7 @@ impl Logs {
                 Purpose::History(wanted) => cx.refuse(wanted.origin, refusal),
                 Purpose::Pull(pull, _) => page_failed(cx, id, pull, Unreadable::ForNow),
                 Purpose::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
+                Purpose::Report(reporting) => cx.refuse(reporting.origin, refusal),
             };
         }
         let log = self.known(id);
@@ -265,6 +269,7 @@ impl Logs {
             (Ok(entries), Purpose::Pull(pull, place)) => {
                 self.pulled(cx, id, pull, place, entries.into_iter().map(Arc::new).collect());
             }
+            (Ok(entries), Purpose::Report(reporting)) => self.reported(cx, id, *reporting, &entries),
             (Ok(entries), Purpose::Glance(asker)) => self.glanced(cx, id, asker, entries.first()),
             (Err(why), purpose) => {
                 if why == Unreadable::Damaged {
@@ -274,6 +279,7 @@ impl Logs {
                     Purpose::History(wanted) => cx.refuse(wanted.origin, UNREADABLE),
                     Purpose::Pull(pull, _) => page_failed(cx, id, pull, why),
                     Purpose::Glance(asker) => glance_failed(cx, id, asker, why),
+                    Purpose::Report(reporting) => cx.refuse(reporting.origin, UNREADABLE),
                 }
             }
         }

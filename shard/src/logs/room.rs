@@ -12,7 +12,7 @@ use tern_wire::private::Private;
 
 use super::append::Tried;
 use super::{Cx, Log, Logs, Member};
-use crate::entry::{Entry, KIND_PRIVATE, peer_of};
+use crate::entry::{Entry, KIND_PRIVATE, fingerprint, peer_of};
 use crate::limits::{CHECKPOINT_BYTES, CHECKPOINTS_MAX, WAITING_FREE_BYTES, WAITING_STEP_BYTES};
 use crate::message::{Named, Reserve, Send, UserOp};
 
@@ -197,9 +197,14 @@ impl Logs {
     pub(super) fn is_guess(&mut self, cx: &Cx, id: LogId, send: &Send) -> Option<(UserId, UserOp)> {
         let (number, author) = (self.next_ask(), send.author.user);
         let peer = peer_of(id, author)?;
-        let limited = cx.limits().strangers_per_hour_max > 0 && !send.permits.granted;
+        let limits = cx.limits();
+        let is_any = limits.strangers_per_hour_max > 0 || limits.same_text_per_hour_max > 0;
+        let limited = is_any && !send.permits.granted;
         let is_first = limited && self.known(id).is_first_to_stranger(author, peer);
-        is_first.then_some((author, UserOp::MayWriteToStranger(id, number)))
+        is_first.then(|| {
+            let text = fingerprint(send.kind, &send.body, None);
+            (author, UserOp::MayWriteToStranger(id, number, text))
+        })
     }
 
     /// What a message must be allowed first, and by whose owner.

@@ -13,7 +13,7 @@ use tern_wire::private::Private;
 use super::{Cx, Logs};
 use crate::entry::{Author, Entry, KIND_PRIVATE, log_of};
 use crate::limits::{DISPATCH_AGAIN_MS, DISPATCHING_MAX, DUE_AGAIN_MS};
-use crate::message::{Dispatched, LogOp, Send};
+use crate::message::{Dispatched, Send, UserOp};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Scheduled};
 
@@ -102,7 +102,8 @@ impl Logs {
         let to = log_of(user, chat);
         let epoch = cx.epoch(Slot::of_log(to));
         let send = Send { envelope, epoch, ..Send::new(asker, by, number, kind, body) };
-        cx.tell_log(to, LogOp::Send(Box::new(send)));
+        // The user's owner knows whether the account is suspended.
+        cx.tell_user(user, UserOp::Dispatch(to, Box::new(send)));
     }
 
     /// A message that was scheduled is sent, or was refused: for now, then it is tried again; or for good.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tern_storage::LogId;
+use tern_storage::records::ReportRecord;
 use tern_wire::ids::{DeviceId, GroupId, Name, Phone, PhoneHash, Seq, UserId};
+use tern_wire::report::Report;
 use tern_wire::request::{Doing, Link, Lookup, Pin, Refresh, Rename, Verify};
 
 use super::{Glance, Looker, Page, Search, Sees, Send, Watermarks};
@@ -18,6 +20,20 @@ pub enum NetworkOp {
     Register(Origin, Phone),
     /// Try a code?
     Verify(Origin, Box<Verify>),
+    /// Take up so many requests at once, whatever they are? For the core of this connection.
+    Lease(Place, u32),
+    /// So many of those were not made.
+    GiveBack(u32),
+}
+
+impl NetworkOp {
+    /// Whether somebody waits for an answer, so that it may be refused.
+    pub(crate) fn is_request(&self) -> bool {
+        match self {
+            Self::Register(..) | Self::Verify(..) | Self::Lease(..) => true,
+            Self::GiveBack(_) => false,
+        }
+    }
 }
 
 /// What is asked of a phone's owner.
@@ -83,6 +99,12 @@ pub enum UserOp {
     Refresh(Origin, DeviceId, Box<Refresh>),
     /// May the user send a message? Then it goes on to the log.
     Send(LogId, Box<Send>),
+    /// The user tells the operators of somebody.
+    Report(Origin, Box<Report>),
+    /// Somebody tells the operators of the user.
+    File(Origin, Box<Filed>),
+    /// What the user has scheduled is to be sent to a log.
+    Dispatch(LogId, Box<Send>),
     /// Makes a group, as a message of the user's. Its log is found here.
     CreateGroup(Box<Send>),
     /// Whom the user looks up.
@@ -140,8 +162,9 @@ pub enum UserOp {
     Describe(Origin, Shown),
     /// Say who the user is to the one who lists chats, so far as it may be shown.
     Introduce(Box<Glance>),
-    /// May the user write to somebody who has not written? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this number.
-    MayWriteToStranger(LogId, u64),
+    /// May the user write this, by its fingerprint, to somebody who has not written? Answered by
+    /// [`LogOp::Permit`](super::LogOp::Permit) with this number.
+    MayWriteToStranger(LogId, u64, u64),
     /// May the user make a group? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this number.
     MayMakeGroup(LogId, u64),
     /// May this one take the user into a group? Answered by [`LogOp::Comes`](super::LogOp::Comes).
@@ -169,7 +192,7 @@ impl UserOp {
             | Self::Acknowledged(_, log, _)
             | Self::Advanced(log, ..)
             | Self::OthersAdvanced(log, _)
-            | Self::MayWriteToStranger(log, _)
+            | Self::MayWriteToStranger(log, ..)
             | Self::MayMakeGroup(log, _)
             | Self::MayName(log, ..)
             | Self::MayCome(log, _)
@@ -197,6 +220,9 @@ impl UserOp {
             | Self::PeerActs(..)
             | Self::Refresh(..)
             | Self::Send(..)
+            | Self::Report(..)
+            | Self::File(..)
+            | Self::Dispatch(..)
             | Self::CreateGroup(_)
             | Self::LookUp(..)
             | Self::Discover(..)
@@ -227,6 +253,9 @@ impl UserOp {
             | Self::Inbox(_)
             | Self::Refresh(..)
             | Self::Send(..)
+            | Self::Report(..)
+            | Self::File(..)
+            | Self::Dispatch(..)
             | Self::CreateGroup(_)
             | Self::LookUp(..)
             | Self::Discover(..)
@@ -364,6 +393,17 @@ pub struct Said {
     pub asker: Asker,
     /// With what.
     pub reply: Reply,
+}
+
+/// What somebody tells the operators of a user.
+#[derive(Clone, Debug)]
+pub struct Filed {
+    /// Who.
+    pub reporter: UserId,
+    /// Under which number of the reporter.
+    pub number: u64,
+    /// What: all but when.
+    pub record: ReportRecord,
 }
 
 /// What of a person may be shown to the one who asks.

@@ -14,6 +14,7 @@ use crate::asks::AskId;
 use crate::entry::{Author, Entry};
 use crate::limits::{LAG_LOGS_MAX, NOTICES_MISSED_MAX};
 use crate::mutations::{Mutation, is};
+use crate::network::Network;
 use crate::reply::Reply;
 
 /// What a connection is told.
@@ -49,6 +50,9 @@ pub enum FrontOp {
     Notice(Notice),
     /// What its user lets others see is another: so may be what it sees of those whom it shows.
     LookAgain,
+    /// To the core rather than the connection: so many more requests of this network may be taken up, or none for so many
+    /// milliseconds.
+    Leased(Network, Result<u32, u64>),
     /// It has to end.
     End(Farewell),
 }
@@ -124,6 +128,7 @@ impl Missed {
             | FrontOp::Logs(..)
             | FrontOp::Found(..)
             | FrontOp::Page(..)
+            | FrontOp::Leased(..)
             | FrontOp::Glance(_) => unreachable!("these are answers, and who has asked does not go"),
         }
         self.logs.len() <= LAG_LOGS_MAX

@@ -10,6 +10,7 @@ use tern_wire::errors::Refusal;
 use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
 use tern_wire::message::Envelope;
+use tern_wire::report::Report;
 use tern_wire::request::{Doing, FoundUpTo};
 
 use super::{Looker, Unreadable, Watermarks};
@@ -34,6 +35,8 @@ pub enum LogOp {
     History(ReadHistory),
     /// Find messages by words.
     Search(Box<Search>),
+    /// Attach messages that a member reports, and file the report.
+    Report(Box<Reporting>),
     /// Read what a device lacks.
     Pull(Box<Pull>),
     /// Show the log at a glance.
@@ -91,6 +94,7 @@ impl LogOp {
             | Self::Acknowledge { .. }
             | Self::History(_)
             | Self::Search(_)
+            | Self::Report(_)
             | Self::Pull(_)
             | Self::Glance(_)
             | Self::Describe { .. }
@@ -117,6 +121,7 @@ impl LogOp {
         match self {
             Self::History(_)
             | Self::Search(_)
+            | Self::Report(_)
             | Self::Pull(_)
             | Self::Glance(_)
             | Self::About(..)
@@ -363,4 +368,17 @@ pub struct Glancer {
     pub origin: Origin,
     /// Whose chats.
     pub reader: UserId,
+}
+
+/// A report of messages of a log.
+#[derive(Clone, Debug)]
+pub struct Reporting {
+    /// Who waits for the answer.
+    pub origin: Origin,
+    /// Who reports.
+    pub reporter: UserId,
+    /// The messages, rising.
+    pub seqs: Vec<Seq>,
+    /// All else.
+    pub report: Report,
 }

@@ -13,14 +13,14 @@ use tern_wire::errors::Refusal;
 use tern_wire::ids::{Phone, UserId};
 
 pub use self::accounts::{
-    Attach, InboxAsk, LookedAt, Named, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Said, Shown, Standing,
-    Subscribing, UserOp,
+    Attach, Filed, InboxAsk, LookedAt, Named, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Said, Shown,
+    Standing, Subscribing, UserOp,
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
 pub(crate) use self::logs::bytes_of_hit;
 pub use self::logs::{
-    Acts, Claim, Dispatched, FoundPage, Glancer, LogOp, Permits, Pull, ReadHistory, Search, Send, Terms,
-    TermsTold, Want,
+    Acts, Claim, Dispatched, FoundPage, Glancer, LogOp, Permits, Pull, ReadHistory, Reporting, Search, Send,
+    Terms, TermsTold, Want,
 };
 pub use self::volatile::{Looker, Sees, Subject, VolatileOp, Whereabouts};
 use crate::cx::{Cx, Department};
@@ -122,7 +122,8 @@ impl Message {
             | Self::Volatile(..)
             | Self::Volatiles(_)
             | Self::Refuse(_) => false,
-            Self::Network(..) | Self::Phone(..) => true,
+            Self::Phone(..) => true,
+            Self::Network(_, op) => op.is_request(),
             Self::User(_, op) => op.is_request(),
             Self::Log(_, op) => op.is_request(),
         }

@@ -71,8 +71,9 @@ struct Hands {
     recovered: Vec<u64>,
     unanswered: Vec<Slot>,
     damage: bool,
-    /// From where connections come.
+    /// From where connections come now, and from where those that are here have come.
     address: [u8; 16],
+    addresses: BTreeMap<ConnId, [u8; 16]>,
     /// The codes that were delivered.
     codes: Vec<String>,
     refuses_codes: bool,
@@ -115,8 +116,8 @@ impl Effects for Hands {
         self.moves.push_back((conn, core, arrival));
     }
 
-    fn peer_address(&mut self, _conn: ConnId) -> [u8; 16] {
-        self.address
+    fn peer_address(&mut self, conn: ConnId) -> [u8; 16] {
+        self.addresses.get(&conn).copied().unwrap_or(self.address)
     }
 
     fn tell(&mut self, core: CoreId, message: Message) {
@@ -335,6 +336,7 @@ impl Node {
                 unanswered: Vec::new(),
                 damage: false,
                 address: [0; 16],
+                addresses: BTreeMap::new(),
                 codes: Vec::new(),
                 refuses_codes: false,
                 traffic: Traffic::default(),
@@ -384,7 +386,7 @@ impl Node {
         self.cores.iter().any(|core| core.hands.failed)
     }
 
-    /// Requests come from this network from now on.
+    /// Connections come from this network from now on.
     pub fn come_from(&mut self, network: u8) {
         for core in &mut self.cores {
             core.hands.address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, network];
@@ -450,6 +452,7 @@ impl Node {
         core.connections += 1;
         let conn = ConnId { index: core.connections, generation: 1 };
         core.hands.frames.insert(conn, VecDeque::new());
+        core.hands.addresses.insert(conn, core.hands.address);
         conn
     }
 
@@ -765,12 +768,14 @@ impl Node {
         let here = CoreId(core as u16);
         let hands = &mut self.cores[core].hands;
         if let Some((conn, to, arrival)) = hands.moves.pop_front() {
-            let frames = hands.frames.remove(&conn);
+            let (frames, address) = (hands.frames.remove(&conn), hands.addresses.get(&conn).copied());
             let Some(place) = self.links.iter().position(|link| *link == Some((here, conn))) else {
                 return true;
             };
             let moved = self.new_conn(to);
-            self.cores[usize::from(to.0)].hands.frames.insert(moved, frames.unwrap_or_default());
+            let there = &mut self.cores[usize::from(to.0)].hands;
+            there.frames.insert(moved, frames.unwrap_or_default());
+            there.addresses.extend(address.map(|address| (moved, address)));
             self.links[place] = Some((to, moved));
             self.connections_moved += 1;
             self.input(to, Input::Arrived(moved, arrival));

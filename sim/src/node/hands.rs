@@ -98,7 +98,9 @@ impl Effects for Hands {
     }
 
     fn authenticated(&mut self, conn: ConnId, device: Author) {
-        if let Some(talk) = self.conns.get_mut(&conn).and_then(|conn| conn.talk.as_mut()) {
+        let Some(conn) = self.conns.get_mut(&conn) else { return };
+        self.does.push(Does::LoggedIn(conn.link, device.user.get()));
+        if let Some(talk) = conn.talk.as_mut() {
             talk.logged_in(device.user.get());
         }
     }

@@ -87,6 +87,8 @@ pub(crate) enum Does {
     Answer(AdminResponse),
     /// A part of the store has something to do.
     Store(Step),
+    /// A connection stands for a device of this user, by the clock of the node at that moment.
+    LoggedIn(LinkId, u64),
     /// A code goes to a phone.
     Code(String, String),
     /// A refresh token comes or goes.

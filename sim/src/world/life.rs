@@ -441,7 +441,9 @@ impl World {
 
     fn operator_asks(&mut self, at: usize) {
         let phone = Phone::parse(&self.devices[at].phone).expect("a phone");
-        let request = match self.life.below(4) {
+        let user = self.devices[at].user;
+        let request = match self.life.below(5) {
+            4 if user != 0 => return self.suspend_or_free(&phone, user),
             0 => AdminRequest::Status,
             1 => AdminRequest::ResetCodes(phone.clone()),
             _ => AdminRequest::User(phone.clone()),

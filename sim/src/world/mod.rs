@@ -24,6 +24,7 @@ use crate::record::Record;
 use crate::shape::Shape;
 use crate::store::Ground;
 use crate::stranger::Stranger;
+use crate::suspensions::Suspensions;
 use crate::trouble::Troubles;
 use crate::work::{Tally, Work};
 
@@ -107,6 +108,7 @@ struct World {
     /// The token of the account that strangers have.
     strangers_token: String,
     record: Record,
+    suspensions: Suspensions,
     kept: Kept,
     /// What the store held when it was read last.
     books: Option<Books>,
@@ -176,6 +178,7 @@ impl World {
             strangers: BTreeMap::new(),
             strangers_token: String::new(),
             record: Record::default(),
+            suspensions: Suspensions::default(),
             books: None,
             latest_ms: 0,
             sums: Sums::default(),
@@ -223,7 +226,13 @@ impl World {
         let end = self.now + self.options.settles;
         // What was on its way for long has come after that.
         let mut settled_since = self.now;
+        let mut told = 0;
         while self.now < end && self.now < settled_since + ON_ITS_WAY_MAX {
+            // By a clock that was set back, somebody may be suspended for long.
+            if told < 10 && self.node.is_some() {
+                told += 1;
+                self.free_all();
+            }
             self.run_until(self.now + Duration::from_secs(1))?;
             if !self.is_settled() {
                 settled_since = self.now;

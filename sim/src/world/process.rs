@@ -7,12 +7,15 @@ use tern_shard::admin::{AdminRequest, AdminResponse, Provisioned};
 use tern_shard::slots::CoreId;
 use tern_storage::Slot;
 use tern_storage::embedded::{Step, Stepped};
-use tern_wire::ids::{Name, Phone};
+use tern_wire::ids::{Name, Phone, UserId};
 
 use super::{Event, World};
 use crate::node::{Comes, Does, Node};
 use crate::trouble::Trouble;
 use crate::work::Work;
+
+/// For so long an account is suspended at the most: it comes back before the world ends.
+const SUSPENDED_MS_MAX: u64 = 5_000;
 
 impl World {
     pub(super) fn start_process(&mut self) -> Result<(), String> {
@@ -49,6 +52,7 @@ impl World {
     pub(super) fn die(&mut self, power: bool) {
         self.note(|| format!("the process ends, power: {power}"));
         self.node = None;
+        self.suspensions.process_dies();
         self.process += 1;
         self.ground.die(power);
         self.note_disk();
@@ -111,8 +115,17 @@ impl World {
                 Does::Answer(answer) => {
                     self.questions = self.questions.saturating_sub(1);
                     self.tally.done(Work::Operator);
-                    if let AdminResponse::Provisioned(made) = answer {
-                        self.provisioned = Some(made);
+                    match answer {
+                        AdminResponse::Provisioned(made) => self.provisioned = Some(made),
+                        AdminResponse::Suspended { user, until_ms } => {
+                            self.suspensions.holds(user.get(), until_ms, self.links_made);
+                        }
+                        _ => {}
+                    }
+                }
+                Does::LoggedIn(link, user) => {
+                    if let Err(what) = self.suspensions.let_in(link, user, now_ms) {
+                        self.wrong = Some(what);
                     }
                 }
                 Does::Code(phone, code) => self.code_is_sent(phone, code),
@@ -213,6 +226,30 @@ impl World {
         }
         (0..cores).map(CoreId).for_each(|core| self.wake(core));
         self.at(self.now + Node::TICK, Event::Tick(process));
+    }
+
+    /// An operator suspends an account for a moment, or frees it.
+    pub(super) fn suspend_or_free(&mut self, phone: &Phone, user: u64) {
+        let Some(id) = UserId::new(user) else { return };
+        if self.suspensions.frees(user) {
+            return self.question(phone, AdminRequest::Free(id));
+        }
+        if self.node.is_some() && self.suspensions.begins(user) {
+            let for_ms = 1 + self.life.below(SUSPENDED_MS_MAX);
+            self.question(phone, AdminRequest::Suspend(id, "a test".to_owned(), for_ms));
+        }
+    }
+
+    /// An operator frees whoever is suspended.
+    pub(super) fn free_all(&mut self) {
+        let all: BTreeMap<u64, String> =
+            self.devices.iter().map(|device| (device.user, device.phone.clone())).collect();
+        for (user, phone) in all {
+            if let (Some(id), Some(phone)) = (UserId::new(user), Phone::parse(&phone)) {
+                self.suspensions.frees(user);
+                self.question(&phone, AdminRequest::Free(id));
+            }
+        }
     }
 
     /// An operator asks the owner of a phone.

@@ -192,8 +192,8 @@ impl Session {
                 let method = method.to_owned();
                 Box::pin(async move { session.own(&method, params).await })
             }
-            "contacts" | "set_contacts" | "discover" | "block" | "blocked" | "privacy" | "set_privacy"
-            | "profile" | "set_profile" | "card" | "add" => {
+            "contacts" | "set_contacts" | "discover" | "block" | "blocked" | "report" | "privacy"
+            | "set_privacy" | "profile" | "set_profile" | "card" | "add" => {
                 let method = method.to_owned();
                 Box::pin(async move { session.people(&method, params).await })
             }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Subcommand, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tern_client::{Audience, Contact, Privacy};
+use tern_client::{Audience, Category, Contact, Privacy};
 
 use crate::commands::{self, ask, print_lines};
 use crate::methods::{Failure, Session, parse, who};
@@ -77,6 +77,19 @@ pub enum People {
         /// Whom
         who: Who,
     },
+    /// Tell the operators of the server of somebody, or of messages of theirs. Who is reported learns nothing
+    Report {
+        /// Whom, or the chat in which the messages stand
+        who: Who,
+        /// The messages, by their numbers: they are attached as one sees them. Without, it is the person who is reported
+        seqs: Vec<u64>,
+        /// What is wrong
+        #[arg(long, value_name = "CATEGORY", default_value = "other")]
+        category: What,
+        /// What there is to say of it
+        #[arg(long, value_name = "TEXT")]
+        comment: Option<String>,
+    },
     /// Say what others may see of one, and do, on all of one's devices; what is not said stays. Prints how it is then
     Privacy {
         /// Who sees when one was here last
@@ -109,6 +122,17 @@ pub enum Whom {
     Everyone,
     Contacts,
     Nobody,
+}
+
+/// What is wrong with what is reported.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    Other,
+    Spam,
+    Abuse,
+    Violence,
+    Sexual,
+    Impersonation,
 }
 
 const SETTINGS: [&str; 6] = ["last_seen", "online", "picture", "about", "groups", "found_by_phone"];
@@ -145,6 +169,13 @@ pub async fn run(profile: &ProfileArgs, people: People, json: bool) -> commands:
         People::Block { who: None } => ("blocked", Map::new()),
         People::Block { who: Some(who) } => ("block", with(who, "is_blocked", true)),
         People::Unblock { who } => ("block", with(who, "is_blocked", false)),
+        People::Report { who, seqs, category, comment } => {
+            let mut params = who.params();
+            params.insert("category".to_owned(), what_name(category).into());
+            params.extend((!seqs.is_empty()).then(|| ("seqs".to_owned(), seqs.into())));
+            params.extend(comment.map(|comment| ("comment".to_owned(), comment.into())));
+            ("report", params)
+        }
         People::Privacy { last_seen, online, picture, about, groups, found_by_phone, read_receipts } => {
             let said = [last_seen, online, picture, about, groups, found_by_phone];
             let mut params = Map::new();
@@ -177,6 +208,32 @@ fn with(who: Who, key: &str, value: bool) -> Map<String, Value> {
     let mut params = who.params();
     params.insert(key.to_owned(), value.into());
     params
+}
+
+fn what_name(what: What) -> &'static str {
+    match what {
+        What::Other => "other",
+        What::Spam => "spam",
+        What::Abuse => "abuse",
+        What::Violence => "violence",
+        What::Sexual => "sexual",
+        What::Impersonation => "impersonation",
+    }
+}
+
+fn category_of(name: &str) -> Result<Category, Failure> {
+    Ok(match name {
+        "other" => Category::Other,
+        "spam" => Category::Spam,
+        "abuse" => Category::Abuse,
+        "violence" => Category::Violence,
+        "sexual" => Category::Sexual,
+        "impersonation" => Category::Impersonation,
+        _ => {
+            let all = "category is other, spam, abuse, violence, sexual or impersonation";
+            return Err(Failure::Params(all.to_owned()));
+        }
+    })
 }
 
 fn name_of(whom: Whom) -> &'static str {
@@ -329,6 +386,18 @@ struct SetPrivacy {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Report {
+    chat: Option<u64>,
+    phone: Option<String>,
+    #[serde(default)]
+    seqs: Vec<u64>,
+    category: String,
+    #[serde(default)]
+    comment: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Nothing {}
 
 fn yes() -> bool {
@@ -369,16 +438,8 @@ impl Session {
                 let sent = self.why(self.client.block(user_id, is_blocked).await).await?;
                 Ok(json!({ "seq": sent.seq, "time_ms": sent.time_ms }))
             }
-            "discover" => {
-                let Discover { phones } = parse(params)?;
-                let discovered = self.why(self.client.discover(&phones).await).await?;
-                let found =
-                    discovered.found.iter().map(|(phone, user)| json!({ "phone": phone, "chat": user }));
-                Ok(json!({
-                    "found": found.collect::<Vec<_>>(), "left": discovered.left,
-                    "retry_after_ms": discovered.retry_after_ms,
-                }))
-            }
+            "discover" => self.discover(parse(params)?).await,
+            "report" => self.report(parse(params)?).await,
             "blocked" => {
                 let Nothing {} = parse(params)?;
                 Ok(json!({ "blocked": self.client.blocked().await? }))
@@ -405,6 +466,29 @@ impl Session {
             "add" => self.add(parse(params)?).await,
             _ => Err(Failure::Method),
         }
+    }
+
+    /// Who of an address book is here.
+    async fn discover(&self, Discover { phones }: Discover) -> Result<Value, Failure> {
+        let discovered = self.why(self.client.discover(&phones).await).await?;
+        let found = discovered.found.iter().map(|(phone, user)| json!({ "phone": phone, "chat": user }));
+        Ok(json!({
+            "found": found.collect::<Vec<_>>(), "left": discovered.left,
+            "retry_after_ms": discovered.retry_after_ms,
+        }))
+    }
+
+    /// The operators are told of somebody, or of messages.
+    async fn report(&self, report: Report) -> Result<Value, Failure> {
+        let Report { chat, phone, seqs, category, comment } = report;
+        let chat = self.number(chat, phone).await?;
+        let category = category_of(&category)?;
+        let reported = match seqs.as_slice() {
+            [] => self.client.report_person(chat, category, &comment).await,
+            seqs => self.client.report_messages(chat, seqs, category, &comment).await,
+        };
+        self.why(reported).await?;
+        Ok(json!({ "reported": true }))
     }
 
     /// Somebody is a contact, by the card that they have passed on.

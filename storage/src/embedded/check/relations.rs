@@ -10,7 +10,7 @@ use crate::keys::{self, Key, LogId, Relation};
 use crate::records::{
     ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LastSeenRecord,
     LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneHashRecord, PhoneRecord, PrivacyRecord,
-    UserRecord,
+    ReportRecord, UserRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -102,11 +102,8 @@ impl Relations {
                 ChatSettingsRecord::decode(value).ok()?;
                 keys::log_of(key).map(drop)
             }
-            'r' => {
-                read_relation(key, value)?;
-                self.named_users.insert(user()?);
-                Some(())
-            }
+            'r' => read_relation(key, value).and_then(|_| self.name_user(user()?)),
+            'q' => self.report(key, ReportRecord::decode(value).ok()?),
             'u' | 'd' | 'p' | 'h' => self.account(letter, key, value),
             's' => NumberRecord::decode(value).ok().map(drop),
             'm' => Some(()),
@@ -150,6 +147,16 @@ impl Relations {
             seen.ending.insert((record.expires_ms, seq));
         }
         (record.seq == seq).then_some(())
+    }
+
+    fn report(&mut self, key: &[u8], _: ReportRecord) -> Option<()> {
+        // Who is reported may have been deleted since: then there is a tombstone.
+        self.name_user(keys::report_of(key)?.0)
+    }
+
+    fn name_user(&mut self, user: u64) -> Option<()> {
+        self.named_users.insert(user);
+        Some(())
     }
 
     fn name(&mut self, log: LogId, seq: u64) -> Option<()> {
