@@ -1,5 +1,6 @@
 //! The server under load: one of the bench's own in a temporary directory, or one that runs elsewhere.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use tern_storage::embedded::check;
 use tern_testkit::{Ternd, TerndOptions, TestUser};
 use tern_wire::tls::TlsClient;
 
@@ -161,6 +163,14 @@ impl Target {
     /// CPU seconds that the bench's own server has used since `before`, which an earlier call gave; all with `None`.
     pub fn cpu_s_since(&self, before: Option<f64>) -> Option<f64> {
         self.pid().map(|pid| measure::cpu_s(pid) - before.unwrap_or(0.0))
+    }
+
+    /// Ends the bench's own server, and counts the bytes of the rows of each table of its store.
+    pub fn table_bytes(&mut self) -> Result<Option<BTreeMap<char, u64>>, String> {
+        let Some(server) = &mut self.own else { return Ok(None) };
+        server.terminate();
+        let report = check::check(&server.data_dir().join("store")).map_err(|error| error.to_string())?;
+        if report.is_whole() { Ok(Some(report.bytes)) } else { Err(report.findings.join("; ")) }
     }
 
     /// The process of the bench's own server.

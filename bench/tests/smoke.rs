@@ -122,6 +122,20 @@ fn who_looks_hears_who_types_comes_and_goes_and_nobody_else_does() {
 }
 
 #[test]
+fn who_searches_finds_the_newest_and_nothing_else() {
+    let report = bench(&["search", "--cores", "2", "--messages", "3000", "--chats", "7", "--searches", "48"]);
+    for key in ["errors", "missing", "leaked"] {
+        assert_eq!(report[key], 0, "{key}: {report}");
+    }
+    assert_eq!((number(&report, "messages"), number(&report, "searches")), (3000.0, 48.0));
+    ["search_ms", "all_chats_ms", "one_chat_ms"].iter().for_each(|key| percentiles(&report, key));
+    assert!(number(&report, "hits_per_search") > 5.0 && report["page_ms"]["count"] != 0, "{report}");
+    let (index, rows) =
+        (number(&report, "index_bytes_per_message"), number(&report, "row_bytes_per_message"));
+    assert!(index > 0.0 && rows > 50.0, "{report}");
+}
+
+#[test]
 fn slots_that_move_are_counted_and_nobody_loses_anything() {
     let report = bench(&[
         "rebalance",

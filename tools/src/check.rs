@@ -1,5 +1,6 @@
 //! `ternctl check`: the one command that reads a store itself, offline.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -39,7 +40,8 @@ fn print(report: &Report, store: &Path, salvage: Option<&Path>) {
         say!("and {} more", report.more);
     }
     let rows: u64 = report.rows.values().sum();
-    let tables: Vec<_> = report.rows.iter().map(|(table, rows)| format!("{table} {rows}")).collect();
+    let table = |(table, rows): (&char, &u64)| format!("{table} {rows} of {} bytes", report.bytes[table]);
+    let tables: Vec<_> = report.rows.iter().map(table).collect();
     say!(
         "{}: {rows} whole rows ({}), {} of {} files whole, {} groups in the log",
         store.display(),
@@ -56,13 +58,15 @@ fn print(report: &Report, store: &Path, salvage: Option<&Path>) {
 }
 
 fn print_json(report: &Report, salvage: Option<&Path>) {
-    let rows: serde_json::Map<_, _> =
-        report.rows.iter().map(|(table, rows)| (table.to_string(), json!(rows))).collect();
+    let by_table = |counts: &BTreeMap<char, u64>| -> serde_json::Map<_, _> {
+        counts.iter().map(|(table, count)| (table.to_string(), json!(count))).collect()
+    };
     let report = json!({
         "whole": report.is_whole(),
         "findings": report.findings,
         "more_findings": report.more,
-        "rows": rows,
+        "rows": by_table(&report.rows),
+        "bytes": by_table(&report.bytes),
         "files": report.files,
         "files_whole": report.files_whole,
         "log_groups": report.groups,

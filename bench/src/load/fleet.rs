@@ -129,8 +129,14 @@ impl<'a> Fleet<'a> {
 
     /// Queues a request; `false` if the device is not connected.
     pub fn request(&mut self, device: u32, request: Request) -> bool {
-        let link = self.link_of[device as usize];
-        link.is_some_and(|link| self.pools[Self::pool_of(device)].request(link, request) > 0)
+        self.ask(device, request).is_some()
+    }
+
+    /// Queues a request, and gives its id; `None` if the device is not connected.
+    pub fn ask(&mut self, device: u32, request: Request) -> Option<u64> {
+        let link = self.link_of[device as usize]?;
+        let id = self.pools[Self::pool_of(device)].request(link, request);
+        (id > 0).then_some(id)
     }
 
     /// Has what is queued sent, and says what has happened: a device that is lost has been hung up.

@@ -13,6 +13,7 @@ pub mod pieces;
 pub mod presence;
 pub mod rebalance;
 pub mod resume;
+pub mod search;
 pub mod soak;
 pub mod storm;
 pub mod strangers;

@@ -46,6 +46,8 @@ pub struct Report {
     pub more: usize,
     /// Whole rows of each table.
     pub rows: BTreeMap<char, u64>,
+    /// Bytes of their keys and values.
+    pub bytes: BTreeMap<char, u64>,
     /// Files of the tables, and those of them that are whole.
     pub files: usize,
     /// See `files`.

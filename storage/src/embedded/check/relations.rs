@@ -59,6 +59,7 @@ impl Relations {
     pub(super) fn saw(&mut self, key: &[u8], value: &[u8], report: &mut Report) {
         let Some(letter) = key.first().map(|letter| char::from(*letter)) else { return };
         *report.rows.entry(letter).or_default() += 1;
+        *report.bytes.entry(letter).or_default() += (key.len() + value.len()) as u64;
         if self.read(letter, key, value).is_none() {
             report.find(format!("{}: its record is damaged", keys::describe(key)));
         }
