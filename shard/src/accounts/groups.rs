@@ -1,7 +1,7 @@
 //! What the owner of a user does for the user's groups.
 
 use tern_storage::{Direction, LogId, Row, ScanLimit, keys};
-use tern_wire::ids::UserId;
+use tern_wire::ids::{Seq, UserId};
 
 use super::users::Ask;
 use super::{Accounts, Cx, ScanFor};
@@ -17,10 +17,14 @@ impl Accounts {
         self.pass_on(cx, id, log, send);
     }
 
-    /// The user has come into a group, or what was before is withheld: the devices that are here ask for what they see of it, for they
-    /// do not know where that begins.
-    pub(super) fn grown(&mut self, cx: &mut Cx, id: UserId, entry: &Entry) {
-        self.enters_inboxes(cx, id, entry, || FrontOp::Behind(entry.log, entry.seq));
+    /// What was before an entry is withheld, from this entry on, or the user has come into a group by it: the devices that are here ask for
+    /// what they see of that.
+    pub(super) fn grown(&mut self, cx: &mut Cx, id: UserId, entry: &Entry, from: Option<Seq>) {
+        let (log, newest) = (entry.log, entry.seq);
+        self.enters_inboxes(cx, id, entry, || match from {
+            Some(from) => FrontOp::Lacks(log, from),
+            None => FrontOp::Behind(log, newest),
+        });
     }
 
     /// The devices of a user are not as before: its groups are told, which do not watch their members.

@@ -108,7 +108,7 @@ impl Accounts {
             UserOp::Page(Origin { place, ask }, page) => cx.tell_front(place, FrontOp::Page(ask, page)),
             UserOp::SentAgain(to, again) => cx.tell_front(to.place, FrontOp::SentAgain(to.ask, again)),
             UserOp::Appended(entry) => self.appended(cx, id, &entry),
-            UserOp::Grown(entry) => self.grown(cx, id, &entry),
+            UserOp::Grown(entry, from) => self.grown(cx, id, &entry, from),
             UserOp::Said(said) => self.said(cx, id, said),
             UserOp::OthersAdvanced(log, marks) => self.others_advanced(cx, id, log, marks),
             UserOp::Acknowledged(device, log, upto) => self.acknowledged(id, device, log, upto),
@@ -344,7 +344,7 @@ impl Accounts {
             | UserOp::SentAgain(..)
             | UserOp::Stands(_)
             | UserOp::Appended(_)
-            | UserOp::Grown(_)
+            | UserOp::Grown(..)
             | UserOp::OthersAdvanced(..)
             | UserOp::Acknowledged(..)
             | UserOp::Advanced(..)

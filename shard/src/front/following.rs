@@ -32,7 +32,7 @@ use super::{Cx, Front};
 use crate::asks::AskId;
 use crate::entry::Author;
 use crate::limits::FOLLOWING_PER_TICK;
-use crate::message::{Looker, Missed, UserOp, Want};
+use crate::message::{Looker, Missed, UserOp};
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Place};
 
@@ -202,9 +202,7 @@ impl Front {
         for (log, of_log) in missed.logs {
             let session = self.conns.session(id).expect("nothing ends it here");
             if let Some(seq) = of_log.entry {
-                let is_known = session.is_behind(log) || !session.is_scanned(log);
-                let want = if is_known { UNREAD } else { Want::from_entry(seq) };
-                session.behind(log, want).add_entry(seq);
+                session.lacks(log, seq);
             }
             if let Some(newest) = of_log.doubted {
                 session.behind(log, UNREAD).begin_again();

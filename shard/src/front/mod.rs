@@ -109,6 +109,7 @@ impl Front {
             FrontOp::Page(ask, page) => self.page_came(cx, conn, ask, &page),
             FrontOp::Glance(glance) => self.glance_came(cx, conn, glance),
             FrontOp::Entry(entry) => self.push_entry(cx, conn, &entry),
+            FrontOp::Lacks(log, from) => self.lacks(cx, conn, log, from),
             FrontOp::Behind(log, newest) => self.is_behind(cx, conn, log, newest),
             FrontOp::Watermarks(log, member, marks) => self.push_receipt(cx, conn, log, member, marks),
             FrontOp::Notice(notice) => self.notify(cx, conn, notice),

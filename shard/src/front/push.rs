@@ -115,6 +115,14 @@ impl Front {
         }
     }
 
+    /// A device was not told of a log from this entry on.
+    pub(super) fn lacks(&mut self, cx: &mut Cx, id: ConnId, log: LogId, from: Seq) {
+        let Some(session) = self.conns.session(id).filter(|session| !session.is_silent()) else { return };
+        session.lacks(log, from);
+        self.advance(cx, id);
+        self.bound_lag(cx, id);
+    }
+
     /// The device has not acknowledged a log up to this entry, and what it was told of it may be lost.
     pub(super) fn is_behind(&mut self, cx: &mut Cx, id: ConnId, log: LogId, newest: Seq) {
         let Some(session) = self.conns.session(id).filter(|session| !session.is_silent()) else { return };

@@ -1,6 +1,7 @@
 //! A logged-in device: how far its pushes have come, and what is to be done next. Pure.
 
 use tern_storage::LogId;
+use tern_wire::ids::Seq;
 use tern_wire::request::{Credit, PushWindow, Subscribe};
 
 use super::lag::{Behind, Lag, NO_ENTRY, UNREAD};
@@ -172,6 +173,13 @@ impl Session {
     pub(super) fn behind(&mut self, log: LogId, want: Want) -> &mut Behind {
         let is_scanned = self.is_scanned(log);
         self.lag.get_or_insert_default().behind(log, want, is_scanned)
+    }
+
+    /// The device was not pushed a log from this entry on. Of a log that the inbox has not been read past it is not known what it has.
+    pub(super) fn lacks(&mut self, log: LogId, from: Seq) {
+        let is_known = self.is_behind(log) || !self.is_scanned(log);
+        let want = if is_known { UNREAD } else { Want::from_entry(from) };
+        self.behind(log, want).add_entry(from);
     }
 
     /// The watermarks of a log can't be pushed now: a page brings them. Of a log that the inbox has not been read past, entries may be

@@ -389,12 +389,11 @@ fn sent(id: LogId, proof: DurableSeq, client_id: ClientMessageId, expires_ms: u6
 /// Tells the owners of those who hear an entry.
 fn tell_members(cx: &mut Cx, log: &Log, entry: &Arc<Entry>) {
     if log.group.is_none() {
-        // It is there: the newest durable entry was, until this one was durable.
-        let before = log.in_tail(Seq(entry.seq.0 - 1));
         for member in log.members.iter().filter(|member| !entry.is_withheld_from(member.user)) {
-            // Of what was withheld before, its devices have not heard.
-            let lacks = before.is_some_and(|before| before.is_withheld_from(member.user));
-            let op = if lacks { UserOp::Grown(entry.clone()) } else { UserOp::Appended(entry.clone()) };
+            let op = match withheld_before(log, entry.seq, member.user) {
+                Some(from) => UserOp::Grown(entry.clone(), from),
+                None => UserOp::Appended(entry.clone()),
+            };
             cx.tell_user(member.user, op);
         }
         return;
@@ -403,9 +402,24 @@ fn tell_members(cx: &mut Cx, log: &Log, entry: &Arc<Entry>) {
     cx.tell_users(hears.map(|member| {
         // Who has come by it does not know where the log begins.
         let is_new = member.part.as_ref().is_some_and(|part| part.joined == entry.seq);
-        let op = if is_new { UserOp::Grown(entry.clone()) } else { UserOp::Appended(entry.clone()) };
+        let op = if is_new { UserOp::Grown(entry.clone(), None) } else { UserOp::Appended(entry.clone()) };
         (member.user, op)
     }));
+}
+
+/// From where on all before an entry is withheld from somebody, whose devices have not heard of it: `Some(None)` if that is further back
+/// than is in memory, `None` if nothing is.
+fn withheld_before(log: &Log, seq: Seq, user: UserId) -> Option<Option<Seq>> {
+    let mut from = None;
+    // The newest durable entry is in memory, until this one is durable.
+    for before in (1..seq.0).rev().map(Seq) {
+        match log.in_tail(before) {
+            Some(entry) if entry.is_withheld_from(user) => from = Some(before),
+            Some(_) => return from.map(Some),
+            None => return from.map(|_| None),
+        }
+    }
+    from.map(Some)
 }
 
 /// Whoever has left a group does not see who does what in it.

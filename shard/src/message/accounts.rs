@@ -147,8 +147,9 @@ pub enum UserOp {
     Stands(Box<Standing>),
     /// An entry of a log of the user is durable.
     Appended(Arc<Entry>),
-    /// The same, where the devices were not told of all before it: the user has come into a group by it, or what was before is withheld.
-    Grown(Arc<Entry>),
+    /// The same, where the devices were not told of what is before it from this entry on, for it is withheld. `None`: nobody knows from
+    /// where on, or the user has come into a group by it.
+    Grown(Arc<Entry>, Option<Seq>),
     /// What the user has said of others, or of what they may see, is durable.
     Said(Box<Said>),
     /// All others in a group of the user have got so far, durably.
@@ -197,7 +198,7 @@ impl UserOp {
             | Self::MayName(log, ..)
             | Self::MayCome(log, _)
             | Self::Released(log) => Some(*log),
-            Self::Appended(entry) | Self::Grown(entry) => Some(entry.log),
+            Self::Appended(entry) | Self::Grown(entry, _) => Some(entry.log),
             Self::Said(said) => Some(said.entry.log),
             Self::Reserve(reserve) => Some(reserve.log),
             Self::Stands(standing) => Some(standing.log),
@@ -295,7 +296,7 @@ impl UserOp {
             | Self::SentAgain(..)
             | Self::Stands(_)
             | Self::Appended(_)
-            | Self::Grown(_)
+            | Self::Grown(..)
             | Self::Said(_)
             | Self::Acknowledged(..)
             | Self::Advanced(..)

@@ -42,6 +42,8 @@ pub enum FrontOp {
     Glance(Box<Glance>),
     /// An entry of a log of its user is durable.
     Entry(Arc<Entry>),
+    /// The device was not told of a log from this entry on.
+    Lacks(LogId, Seq),
     /// The device has not acknowledged a log up to this entry, and what it was told of it may be lost.
     Behind(LogId, Seq),
     /// The user has got further in a log, or (`None`) all others have, durably.
@@ -93,16 +95,19 @@ pub struct MissedOf {
 }
 
 impl Missed {
+    fn note_entry(&mut self, log: LogId, seq: Seq) {
+        let known = &mut self.logs.entry(log).or_default().entry;
+        *known = Some(known.map_or(seq, |known| known.min(seq)));
+    }
+
     /// Notes what a connection is not told. `false`: it is so much that all of it is to be found out otherwise.
     pub(crate) fn note(&mut self, op: FrontOp) -> bool {
         if is(Mutation::ForgetMissed) {
             return true;
         }
         match op {
-            FrontOp::Entry(entry) => {
-                let known = &mut self.logs.entry(entry.log).or_default().entry;
-                *known = Some(known.map_or(entry.seq, |known| known.min(entry.seq)));
-            }
+            FrontOp::Entry(entry) => self.note_entry(entry.log, entry.seq),
+            FrontOp::Lacks(log, from) => self.note_entry(log, from),
             FrontOp::Behind(log, newest) => {
                 let known = &mut self.logs.entry(log).or_default().doubted;
                 *known = (*known).max(Some(newest));
