@@ -40,6 +40,12 @@ impl Suspensions {
         self.hold.remove(&user).is_some()
     }
 
+    /// An operator frees an account whatever becomes of it meanwhile: which of both holds nobody knows.
+    pub(crate) fn frees_anyhow(&mut self, user: u64) {
+        self.asked.remove(&user);
+        self.hold.remove(&user);
+    }
+
     /// What was asked of the process is not answered any more.
     pub(crate) fn process_dies(&mut self) {
         self.asked.clear();
