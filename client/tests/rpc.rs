@@ -368,6 +368,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "set_chat" => json!({ "phone": "+15550002", "archived": true }),
             "hide" => json!({ "phone": "+15550002", "seqs": [9] }),
             "set_contacts" => json!({ "contacts": [{ "phone": "+15550002", "name": "B." }] }),
+            "export" => json!({ "file": dir.path().join("ann.zip") }),
             "discover" => json!({ "phones": ["+15550002"] }),
             "report" => json!({ "phone": "+15550002", "category": "spam", "comment": "it is one" }),
             "block" => json!({ "phone": "+15550002", "is_blocked": false }),
@@ -430,7 +431,8 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         assert!(missing.is_empty(), "{method} does not give {missing:?}: {result}");
     }
     let methods = ["send", "history", "chats", "read", "lookup", "whoami", "devices", "end_device", "rename"];
-    let own = ["new_link", "invite", "preview", "join", "set_chat", "star", "starred", "hide", "set_pin"];
+    let own =
+        ["new_link", "invite", "preview", "join", "set_chat", "star", "starred", "hide", "set_pin", "export"];
     let later = ["search", "schedule", "scheduled", "unschedule"];
     let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
     let people = ["show", "act", "contacts", "set_contacts", "discover", "block", "blocked", "report"];

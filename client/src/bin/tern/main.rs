@@ -9,6 +9,7 @@
 mod asker;
 mod chat;
 mod commands;
+mod export;
 mod groups;
 mod methods;
 mod output;
@@ -143,6 +144,7 @@ enum Command {
     },
     /// Find messages that this profile has received, the newest first: in all chats, or in one
     Search(search::Search),
+    Export(export::ExportArgs),
     /// Print what comes: messages, receipts, the state of the connection; with --json one object an event. A message is acknowledged
     /// when its line was read; one whose reader ended before comes again. docs/CLIENT.md tells the events
     Listen {
@@ -269,6 +271,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
                 false => commands::history(profile, &who, page, json).await,
             }
         }
+        Command::Export(export) => export::run(profile, export, json).await,
         Command::Search(search) => search::run(profile, search, json).await,
         Command::Listen { mark_read, once, show } => {
             commands::listen(profile, json, (mark_read, once), &show).await

@@ -217,6 +217,10 @@ impl Session {
                 let Nothing {} = parse(params)?;
                 Box::pin(async move { session.devices().await })
             }
+            "export" => {
+                let export = parse(params)?;
+                Box::pin(async move { session.export(export).await })
+            }
             "end_device" => {
                 let Device { device_id } = parse(params)?;
                 Box::pin(async move {
@@ -298,7 +302,7 @@ impl Session {
         Ok(json!({ "chat": user_id, "name": name, "phone": phone }))
     }
 
-    async fn whoami(&self) -> Result<Value, Failure> {
+    pub async fn whoami(&self) -> Result<Value, Failure> {
         let account = self.client.account();
         let me = self.client.lookup_user(account.user_id).await;
         let (connected, why) = match self.client.status() {
@@ -463,7 +467,7 @@ impl Session {
         Ok(json!({ "chat": chat, "read_upto": upto }))
     }
 
-    async fn devices(&self) -> Result<Value, Failure> {
+    pub async fn devices(&self) -> Result<Value, Failure> {
         let this = self.client.account().device_id;
         let (devices, has_pin) = self.why(self.client.devices().await).await?;
         let device = |device: &tern_client::Device| {
