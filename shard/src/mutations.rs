@@ -28,6 +28,8 @@ tern_storage::mutations! {
     ReadBesideWrites => "shard/tests/faults.rs" 1..60, "shard/tests/in_flight.rs" 0..1;
     /// A log leaves the memory while a write of it is under way.
     ForgetBesideWrites => "shard/tests/faults.rs" 1..60, "sim/tests/mutations.rs" 1..60;
+    /// What was read too late is asked for again where it was read, though the log may be another core's by now.
+    AskWhereRead => "shard/tests/faults.rs" 1..60;
     /// A write of which nobody knows what became of it is told as refused.
     RefuseUnknown => "shard/tests/faults.rs" 150..250, "shard/tests/in_flight.rs" 0..1;
     /// A record that can't be decoded is taken for one that is not there.

@@ -260,8 +260,10 @@ impl Logs {
             log.reading -= 1;
         }
         if self.known_by(id, reader.load).is_none_or(|log| log.is_changing()) {
-            // The log came into doubt meanwhile, or is about to be another one: what it says of itself is not known now.
-            return self.told(cx, id, reader.ask());
+            // The log came into doubt meanwhile, or is about to be another one: what it says of itself is not known now. It may be
+            // another core's by now, too, which the read of one that was forgotten does not keep it from.
+            let ask = reader.ask();
+            return if is(Mutation::AskWhereRead) { self.told(cx, id, ask) } else { cx.tell_log(id, ask) };
         }
         let entries = rows.and_then(|rows| reader.entries(rows).ok_or(Unreadable::Damaged));
         match (entries, reader.purpose) {

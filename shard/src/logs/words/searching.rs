@@ -255,10 +255,11 @@ impl Logs {
         match failed {
             Some(why) => self.search_failed(cx, number, why),
             None if is_as_before => self.search_on(cx, number),
-            // The log came into doubt, or is about to be another one; or runs went that were to be looked at.
+            // The log came into doubt, or is about to be another one; or runs went that were to be looked at. It may be another core's
+            // by now, too.
             None => {
                 let searching = self.words.searches.remove(&number).expect("it has just been looked at");
-                self.told(cx, id, LogOp::Search(searching.ask));
+                cx.tell_log(id, LogOp::Search(searching.ask));
             }
         }
     }
