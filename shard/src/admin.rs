@@ -1,6 +1,6 @@
 //! What an operator may ask of a core.
 
-use tern_storage::records::ReportRecord;
+use tern_storage::records::{CountsRecord, ReportRecord};
 use tern_storage::{Key, keys};
 use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 
@@ -29,6 +29,8 @@ pub enum AdminRequest {
     Report(ReportId),
     /// An operator is done with a report: so.
     Resolve(ReportId, String),
+    /// A page of what was counted of all days, from just after this row on.
+    Counts(Option<Key>),
     /// Forgets what an account has used up of its limits: messages, lookups, people written to, names.
     ResetLimits(UserId),
     /// Deletes the account of a phone: its sessions end, its tokens die, the phone is free again.
@@ -73,6 +75,13 @@ pub enum AdminResponse {
     },
     /// To [`AdminRequest::Report`] and [`AdminRequest::Resolve`], which is durable; `None` if there is no such report.
     Report(Option<Box<ReportView>>),
+    /// To [`AdminRequest::Counts`]: parts, which [`crate::counts::Counts`] adds up.
+    Counts {
+        /// Each with its day, since the Unix epoch.
+        days: Vec<(u32, CountsRecord)>,
+        /// There are more, behind this one.
+        next: Option<Key>,
+    },
     /// To [`AdminRequest::ResetLimits`].
     LimitsReset,
     /// To [`AdminRequest::DeleteUser`]: whether there was an account. Durable.

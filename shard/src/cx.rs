@@ -331,6 +331,11 @@ impl<'a, D: Department> Cx<'a, D> {
         }
     }
 
+    /// The number of a part of what is counted of a day: it says nothing.
+    pub(crate) fn part_of_counts(&mut self) -> u64 {
+        self.ground.entropy.part()
+    }
+
     /// So many entries are kept no longer.
     pub(crate) fn gone(&mut self, how: Gone, entries: u64) {
         self.fx.gone(how, entries);

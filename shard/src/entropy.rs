@@ -11,8 +11,9 @@ use crate::maps::Hashing;
 /// Random bits of a user's id, above the 12 of the slot: together 42, which are six bytes on the wire.
 const USER_BITS: u32 = 30;
 
-/// One-time codes, nonces, ids.
-pub struct Entropy(ChaCha20Rng);
+/// One-time codes, nonces, ids. What names parts of counts has a stream of its own, so that what is counted changes nothing else under a
+/// seed.
+pub struct Entropy(ChaCha20Rng, ChaCha20Rng);
 
 /// Shows no state.
 impl std::fmt::Debug for Entropy {
@@ -24,7 +25,9 @@ impl std::fmt::Debug for Entropy {
 impl Entropy {
     /// The stream of a seed.
     pub fn new(seed: [u8; 32]) -> Self {
-        Self(ChaCha20Rng::from_seed(seed))
+        let mut of_counts = ChaCha20Rng::from_seed(seed);
+        of_counts.set_stream(1);
+        Self(ChaCha20Rng::from_seed(seed), of_counts)
     }
 
     /// How a core's maps hash.
@@ -57,6 +60,11 @@ impl Entropy {
     /// Names a registration: 1 to 2^53 - 1, as every number of the protocol.
     pub fn registration(&mut self) -> u64 {
         (self.0.next_u64() >> 11).max(1)
+    }
+
+    /// Names a part of what is counted of a day. Never 0, which is what is added up.
+    pub fn part(&mut self) -> u64 {
+        self.1.next_u64().max(1)
     }
 
     /// Names a device's session. Never 0, which stands for none.

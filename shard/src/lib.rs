@@ -16,6 +16,7 @@ pub mod admin;
 pub mod asks;
 mod by_slot;
 mod circle;
+pub mod counts;
 pub mod course;
 mod cx;
 mod days;

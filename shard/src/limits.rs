@@ -72,6 +72,8 @@ macro_rules! with_limits {
                 "Reports that an account may make to the operators in a day. Beyond: RATE_LIMITED. 0: any number.";
             reports_kept_ms: u64 = 90 * $crate::limits::DAY_MS, 0..=36_500 * $crate::limits::DAY_MS,
                 "For how long reports are kept that operators are done with. Beyond: a background job removes them.";
+            counted_every_ms: u64 = 60_000, 100..=3_600_000,
+                "How often what is counted of a day (ternctl stats) is added up, and the messages that a core has counted are written. A crash loses those that were counted since; of accounts it loses none.";
             subscriptions_per_minute_max: u32 = 1_000, 0..=1_000_000,
                 "People whom an account's devices begin to show in a minute, to be told whether they are here. Beyond: RATE_LIMITED. 0: any number.";
             presence_grace_ms: u64 = 10_000, 0..=600_000,
@@ -384,6 +386,18 @@ pub const REPORTS_PAGE_ROWS: usize = 256;
 
 /// How often reports are gone through for those that are kept no longer, in milliseconds.
 pub const REPORTS_ROUND_MS: u64 = HOUR_MS;
+
+/// Days of which it is kept what was counted. What is older is added to day 0, but for who was here.
+pub const DAYS_COUNTED: u32 = 400;
+
+/// Parts of a day that are added up in one batch.
+pub const COUNTS_ADDED_ROWS: usize = 512;
+
+/// Counts that are read at once, for operators, and to find days that are to be added up or are kept no longer.
+pub const COUNTS_PAGE_ROWS: usize = 1024;
+
+/// How often such days are looked for, in milliseconds. The newest two are added up more often.
+pub const COUNTS_ROUND_MS: u64 = HOUR_MS;
 
 // A record of a report fits into every store's.
 const _: () = assert!(

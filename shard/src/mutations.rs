@@ -110,6 +110,12 @@ tern_storage::mutations! {
     FindErased => "shard/tests/searching.rs" 1..60;
     /// The words of a message that was erased stay in the index.
     KeepWords => "shard/tests/searching.rs" 1..60;
+    /// An account counts as here once for each of its devices.
+    CountEachDevice => "shard/tests/counting.rs" 1..20, "sim/tests/mutations.rs" 1..60;
+    /// An account that comes back on the same day counts again.
+    CountAgain => "shard/tests/counting.rs" 1..20, "sim/tests/mutations.rs" 1..60;
+    /// What was counted and is added up stays, to be added again.
+    AddUpAgain => "shard/tests/counting.rs" 1..20, "sim/tests/mutations.rs" 1..60;
     /// A late Login of a connection that was opened earlier ends the one that was opened later.
     LateLogin => "sim/tests/mutations.rs" 1..300;
     /// What is to be looked at again waits until a clock that was set back has caught up.

@@ -122,6 +122,10 @@ impl Shard {
                 self.front.tick(cx!(self, now_ms, front_desk, fx));
                 self.logs.tick(cx!(self, now_ms, logs_desk, fx));
             }
+            Input::Drain => {
+                self.front.farewell_to_all(cx!(self, now_ms, front_desk, fx));
+                self.logs.ends(cx!(self, now_ms, logs_desk, fx));
+            }
             Input::Slots(table) => self.table_came(now_ms, table, fx),
             input => self.of_connection(now_ms, input, fx),
         }
@@ -146,10 +150,12 @@ impl Shard {
             Input::Drained(conn) => self.front.drained(cx, conn),
             Input::Closed(conn) => self.front.closed(cx, conn),
             Input::Lost(arrival) => Front::lost(cx, &arrival),
-            Input::Drain => self.front.farewell_to_all(cx),
-            Input::Told(_) | Input::Completed(_) | Input::Asked(..) | Input::Slots(_) | Input::Tick => {
-                unreachable!("these are of no connection")
-            }
+            Input::Told(_)
+            | Input::Completed(_)
+            | Input::Asked(..)
+            | Input::Slots(_)
+            | Input::Drain
+            | Input::Tick => unreachable!("these are of no connection"),
         }
     }
 

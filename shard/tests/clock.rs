@@ -63,8 +63,9 @@ fn times_are_true_again_once_the_clock_is() {
     // It is set right.
     node.now_ms = TRUE_MS;
     assert_eq!(sent_at(&mut node, link, peer, 3, &mut rng), TRUE_MS);
-    node.now_ms += 5;
-    assert_eq!(sent_at(&mut node, link, peer, 4, &mut rng), TRUE_MS + 5);
+    // By then what was counted on the wrong day is written, which nobody waits for.
+    node.now_ms = TRUE_MS + 500;
+    assert_eq!(sent_at(&mut node, link, peer, 4, &mut rng), TRUE_MS + 500);
 }
 
 #[test]

@@ -335,6 +335,31 @@ pub fn report_of(key: &[u8]) -> Option<(u64, u64, u64)> {
     Some((number(AT)?, number(AT + 8)?, number(AT + 16)?))
 }
 
+/// `n`: what was counted of a day, by its number since the Unix epoch: of part 0 all that is added up, of any other what is still to be
+/// added. Nothing in it says of whom it is.
+pub fn counts(day: u32, part: u64) -> Key {
+    key(b'n', Slot::of_day(day), &[&day.to_be_bytes(), &part.to_be_bytes()])
+}
+
+/// `n`: all parts of a day, first what is added up.
+pub fn counts_of(day: u32) -> KeyRange {
+    KeyRange::of_prefix(key(b'n', Slot::of_day(day), &[&day.to_be_bytes()]))
+}
+
+/// `n`: all parts of all days, from just after one of them on.
+pub fn all_counts(after: Option<&Key>) -> KeyRange {
+    KeyRange::of_prefix(Key(SmallVec::from_slice(b"n"))).behind(after)
+}
+
+/// The day and the part of an `n` key; `None` for any other key.
+pub fn day_of_counts(key: &[u8]) -> Option<(u32, u64)> {
+    const DAY: usize = 3;
+    const PART: usize = DAY + 4;
+    (key.first() == Some(&b'n') && key.len() == PART + 8).then_some(())?;
+    let day = u32::from_be_bytes(*key.get(DAY..)?.first_chunk()?);
+    Some((day, u64::from_be_bytes(*key.get(PART..)?.first_chunk()?)))
+}
+
 /// `i`: that a log has grown beyond what a device has.
 pub fn inbox_mark(user: u64, device: u32, log: LogId) -> Key {
     key(b'i', Slot::of_user(user), &[&user.to_be_bytes(), &device.to_be_bytes(), &log.to_bytes()])

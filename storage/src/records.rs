@@ -170,6 +170,35 @@ pub struct ReportedMessage {
     pub about: u64,
 }
 
+/// `n`: what was counted of a day, or a part of it. Never who.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct CountsRecord {
+    /// Accounts that were here, by how many days before they had been here last, 1 to 29; the first: longer ago, or never. Each counts once.
+    #[prost(uint64, repeated, tag = "1")]
+    pub active: Vec<u64>,
+    /// Accounts that were made.
+    #[prost(uint64, tag = "2")]
+    pub registered: u64,
+    /// Accounts that ended.
+    #[prost(uint64, tag = "3")]
+    pub deleted: u64,
+    /// Devices that were here.
+    #[prost(uint64, tag = "4")]
+    pub devices: u64,
+    /// Messages in direct chats.
+    #[prost(uint64, tag = "5")]
+    pub direct: u64,
+    /// Messages in groups.
+    #[prost(uint64, tag = "6")]
+    pub group: u64,
+    /// Groups that were made.
+    #[prost(uint64, tag = "7")]
+    pub groups: u64,
+    /// Accounts that were here and had been made 1, 7 and 30 days before.
+    #[prost(uint64, repeated, tag = "8")]
+    pub returned: Vec<u64>,
+}
+
 /// `d`: a device.
 #[derive(Clone, PartialEq, Message)]
 pub struct DeviceRecord {

@@ -55,6 +55,11 @@ impl Slot {
         Self::of_hash(xxh3_64(address))
     }
 
+    /// The slot that adds up what was counted of a day, by its number since the Unix epoch: neighbours lie beside each other.
+    pub fn of_day(day: u32) -> Self {
+        Self((day % u32::from(SLOTS)) as u16)
+    }
+
     fn of_hash(hash: u64) -> Self {
         Self((hash % u64::from(SLOTS)) as u16)
     }

@@ -152,6 +152,10 @@ impl Accounts {
         replaced: Option<DeviceId>,
         name: String,
     ) -> (DeviceId, v1::Session) {
+        let is_first = self.record(id).is_some_and(|record| record.devices_made == 0);
+        // Before one goes: by it the account may have been here today.
+        let last = self.last_day(id);
+        self.count_here(cx, id, is_first);
         let (slot, user) = (slot_of(id), self.user(id));
         if let Some(replaced) = replaced {
             user.devices.remove(&replaced);
@@ -163,27 +167,27 @@ impl Accounts {
         cx.put(slot, keys::user(id.get()), record);
         // The first device of a user lacks nothing that its inbox does not tell.
         let is_new = record.devices_made > 1;
-        let session = self.write_new_device(cx, Author { user: id, device }, name, is_new);
+        // Not before the account's last day, whatever the clock: an account counts once a day.
+        let seen_day = day_of(cx.now_ms).max(last.unwrap_or(0));
+        let record = DeviceRecord { name, new: is_new, seen_day, ..DeviceRecord::default() };
+        let session = self.write_new_device(cx, Author { user: id, device }, record);
         self.after(cx, After::of_user(id, Then::Joined(device)));
         (device, session)
     }
 
     /// Writes a new device, and gives its session.
-    fn write_new_device(&mut self, cx: &mut Cx, author: Author, name: String, new: bool) -> v1::Session {
+    fn write_new_device(&mut self, cx: &mut Cx, author: Author, record: DeviceRecord) -> v1::Session {
         let Author { user, device } = author;
         let (nonce, session) = (cx.entropy().nonce(), cx.entropy().session());
         let expires_ms = cx.now_ms + cx.limits().refresh_token_valid_ms;
         let refresh = RefreshToken { author, session, generation: 0, expires_ms };
         let token = self.keys.refresh_token(refresh, &nonce);
         let record = DeviceRecord {
-            name,
             created_ms: cx.now_ms,
             refresh_hash: token_hash(&token),
             refresh_expires_ms: expires_ms,
-            new,
             session,
-            seen_day: day_of(cx.now_ms),
-            ..DeviceRecord::default()
+            ..record
         };
         cx.put(slot_of(user), keys::device(user.get(), device.get()), &record);
         let state = Device { record, ..Device::default() };

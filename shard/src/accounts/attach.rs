@@ -110,12 +110,8 @@ impl Accounts {
 
     /// A device is here: that is written once a day, so that an account whose devices have all stayed away can be told.
     pub(super) fn note_seen(&mut self, cx: &mut Cx, author: Author) {
-        let today = crate::days::day_of(cx.now_ms);
-        // It may have been ended since it was heard of.
-        let Some(record) = self.device_record(author).filter(|record| record.seen_day < today) else {
-            return;
-        };
-        record.seen_day = today;
-        self.write_device(cx, author, super::waits::Then::Noted);
+        if self.is_here_today(cx, author) {
+            self.write_device(cx, author, super::waits::Then::Noted);
+        }
     }
 }

@@ -42,6 +42,7 @@ impl Accounts {
         let Some(record) = user.record.take() else { return false };
         self.fading.forget(id);
         Self::forget_hash(cx, id, &record.phone);
+        Self::count_end(cx, id);
         let user = self.user(id);
         let tombstone = UserRecord {
             created_ms: record.created_ms,

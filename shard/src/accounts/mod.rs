@@ -10,6 +10,7 @@ mod bucket;
 mod budgets;
 mod cards;
 mod codes;
+mod counting;
 mod delivery;
 mod devices;
 mod ending;
@@ -44,6 +45,7 @@ use tern_wire::ids::{Phone, UserId};
 
 use self::addresses::Addresses;
 use self::budgets::Budgets;
+use self::counting::Counting;
 use self::kept::Kept;
 pub(crate) use self::moving::Taken;
 use self::phones::Phones;
@@ -70,6 +72,7 @@ pub(crate) struct Accounts {
     suspended: Suspended,
     texts: Texts,
     reports_round: reports::Round,
+    counting: Counting,
     waiting: Waiting,
     watches: Watches,
     loads: Loads,
@@ -106,6 +109,7 @@ impl Accounts {
             suspended: Suspended::default(),
             texts: Texts::new(hashing),
             reports_round: reports::Round::default(),
+            counting: Counting::default(),
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
             loads: Loads::new(here.1),
@@ -128,6 +132,7 @@ impl Accounts {
         self.texts.rest(cx.now_ms);
         self.forget_suspended(cx.now_ms);
         self.go_round_reports(cx);
+        self.add_counts_up(cx);
         self.recover_some(cx);
         self.let_fade(cx);
         // Users that are silent are packed, and those leave that nobody needs.

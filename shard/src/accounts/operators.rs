@@ -32,6 +32,7 @@ impl Accounts {
             AdminRequest::Reports(after, open) => {
                 return Self::list_reports(cx, question, after.as_ref(), open);
             }
+            AdminRequest::Counts(after) => return Self::list_counts(cx, question, after.as_ref()),
             AdminRequest::Report(id) => return Self::read_report(cx, question, id, None),
             AdminRequest::Resolve(id, how) => return Self::read_report(cx, question, id, Some(how)),
             AdminRequest::UserById(user) => return self.ask_user(cx, user, Ask::View(question)),

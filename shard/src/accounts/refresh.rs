@@ -7,7 +7,6 @@ use tern_wire::request::Refresh;
 
 use super::waits::{After, Then};
 use super::{Accounts, Cx};
-use crate::days::day_of;
 use crate::entry::Author;
 use crate::reply::{Origin, Reply};
 use crate::tokens::{Access, RefreshToken, token_hash};
@@ -37,14 +36,15 @@ impl Accounts {
             let refusal = self.ended(author.user);
             return cx.refuse(origin, refusal);
         };
-        let record = &mut device.record;
+        let record = &device.record;
         let session = record.session;
         if token_hash(&refresh.token) == record.refresh_hash || token.generation > record.generation {
             if cx.now_ms >= token.expires_ms.max(spared_ms) {
                 return cx.refuse(origin, TOKEN_EXPIRED);
             }
+            self.is_here_today(cx, author);
+            let record = self.device_record(author).expect("its token has just been compared");
             record.generation = token.generation.saturating_add(1);
-            record.seen_day = day_of(cx.now_ms);
             record.refresh_expires_ms = cx.now_ms + cx.limits().refresh_token_valid_ms;
             let expires_ms = record.refresh_expires_ms;
             let generation = record.generation;

@@ -44,6 +44,8 @@ pub(super) enum Then {
     Deleted,
     /// The user is suspended.
     Suspended,
+    /// Parts of what was counted of a day are added up; and whether there are more.
+    AddedUp(u32, bool),
     /// A record, of no interest to anybody else, was written.
     Noted,
 }
@@ -96,6 +98,12 @@ pub(crate) enum ScanFor {
     AllReports(u64, bool),
     /// Reports, for the job that removes those that are kept no longer.
     OldReports,
+    /// What was counted, for an operator.
+    Counts(u64),
+    /// What was counted of a day, to be added up.
+    Day(u32),
+    /// What was counted of all days, for those that are to be added up.
+    AllDays,
     /// A user's logs, for a page of chats.
     Logs(UserId, Origin),
     /// How a user has the chats of a page.
@@ -120,8 +128,10 @@ impl ScanFor {
             Self::Devices(..) | Self::Circle(..) | Self::Reserved(_) => None,
             // Hints, which are harmless to lose.
             Self::Peers(..) | Self::PeersKnown(..) | Self::Groups(_) => None,
+            // It is known while it is under way.
+            Self::Day(_) => None,
             // Of no slot.
-            Self::AllReports(..) | Self::OldReports => None,
+            Self::AllReports(..) | Self::OldReports | Self::Counts(_) | Self::AllDays => None,
         }
     }
 }
@@ -151,10 +161,13 @@ impl After {
                 .zip(self.phone.as_ref())
                 .is_none_or(|(user, phone)| slot_of(user) == slot_of_phone(phone))
         );
+        if let Then::AddedUp(day, _) = self.then {
+            return Slot::of_day(day);
+        }
         let of_user = self.user.map(slot_of);
         of_user
             .or_else(|| self.phone.as_ref().map(slot_of_phone))
-            .expect("a write is of a user or of a phone")
+            .expect("a write is of a user, of a phone or of a day")
     }
 }
 
@@ -192,6 +205,7 @@ impl Accounts {
                 self.person_changed(cx, user.expect(WHOSE), Parts::NAME);
             }
             Then::Suspended => self.suspension_holds(cx, user.expect(WHOSE)),
+            Then::AddedUp(day, more) => self.added_up(cx, more.then_some(day)),
             Then::Noted => {}
         }
         self.settled(cx, user, phone.as_ref());
@@ -216,6 +230,7 @@ impl Accounts {
                 };
                 cx.answer(question, AdminResponse::Refused(detail.to_owned()));
             }
+            Then::AddedUp(..) => self.added_up(cx, None),
             Then::Devices
             | Then::Joined(_)
             | Then::Renamed(_)
@@ -281,6 +296,9 @@ impl Accounts {
             }
             (ScanFor::AllReports(question, open), result) => Self::reports_listed(cx, question, open, result),
             (ScanFor::OldReports, result) => self.old_reports_read(cx, result),
+            (ScanFor::Counts(question), result) => Self::counts_listed(cx, question, result),
+            (ScanFor::Day(day), result) => self.day_read(cx, day, result),
+            (ScanFor::AllDays, result) => self.all_days_read(cx, result),
             (ScanFor::Reserved(user), Ok(rows)) => self.reserved_read(cx, user, rows.rows, rows.more),
             (ScanFor::Reserved(user), Err(_)) => self.reserved_unreadable(cx, user),
             (ScanFor::Peers(user, changed), Ok(rows)) => {

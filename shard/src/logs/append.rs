@@ -333,6 +333,7 @@ impl Logs {
         if has_full_run {
             self.note_words(cx, entry.log);
         }
+        self.count_entry(cx, &entry);
         if is_group {
             look_away_if_gone(cx, &entry);
             self.part_from_guests(cx, entry.log);

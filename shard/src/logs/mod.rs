@@ -7,6 +7,7 @@ mod acknowledge;
 mod agenda;
 mod append;
 mod concern;
+mod counted;
 mod due;
 mod eviction;
 mod gather;
@@ -34,6 +35,7 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 
 use self::agenda::Agenda;
+use self::counted::Counted;
 use self::group::Newcomer;
 use self::log::{Highest, Log, Member};
 pub(crate) use self::moving::Taken;
@@ -72,6 +74,7 @@ pub(crate) struct Logs {
     agenda: Agenda,
     dispatching: Dispatching,
     round: Round,
+    counted: Counted,
     words: Words,
 }
 
@@ -104,6 +107,7 @@ impl Logs {
             agenda: Agenda::new(),
             dispatching: Dispatching::default(),
             round: Round::default(),
+            counted: Counted::default(),
             words: Words::new(hashing),
         }
     }
@@ -119,6 +123,7 @@ impl Logs {
         self.clear_marks(cx);
         self.look_at_what_is_due(cx);
         self.go_round(cx);
+        self.write_counted_in_time(cx);
         self.evict(cx);
     }
 

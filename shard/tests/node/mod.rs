@@ -280,8 +280,9 @@ fn keys() -> Keys {
     Keys::new(&KeysRecord::generate([1; 32], [2; 32], [3; 32])).expect("good keys")
 }
 
-/// The identity of a store, with one more start, and whether that could be written: a real node would not start otherwise.
-fn identity(store: &Memory) -> (StoreIdentity, bool) {
+/// The identity of a store, with one more start, which one it is, and whether that could be written: a real node would not start
+/// otherwise.
+fn identity(store: &Memory) -> (StoreIdentity, u8, bool) {
     let key = tern_storage::keys::store_identity();
     let record = store.get_blocking(&key).expect("it can be read");
     let record = match record {
@@ -296,14 +297,21 @@ fn identity(store: &Memory) -> (StoreIdentity, bool) {
     while written == Err(StoreError::Full) {
         written = store.commit_blocking(batch.clone());
     }
-    (StoreIdentity::from_record(&record).expect("a good record"), written.is_ok())
+    let starts = record.generations.len() as u8;
+    (StoreIdentity::from_record(&record).expect("a good record"), starts, written.is_ok())
 }
 
 impl Node {
     /// A node that has just started on a store.
     pub fn start(store: &Memory, cores: u16, limits: &Limits, now_ms: u64) -> Self {
         let slots = SlotTable::even(cores);
-        let (identity, has_started) = identity(store);
+        let (identity, starts, has_started) = identity(store);
+        // No start draws what one before has drawn.
+        let seed = |core: u16| {
+            let mut seed = [core as u8; 32];
+            seed[0] ^= starts - 1;
+            seed
+        };
         let core = |core| Core {
             shard: Shard::new(Setup {
                 process: ProcessId::default(),
@@ -313,7 +321,7 @@ impl Node {
                 limits: limits.clone(),
                 identity: identity.clone(),
                 keys: keys(),
-                seed: [core as u8; 32],
+                seed: seed(core),
                 development: true,
             }),
             hands: Hands {
@@ -627,6 +635,9 @@ impl Node {
                 *link = link.filter(|place| !is_gone(*place));
             }
         }
+        // No brain draws what another one has drawn.
+        let mut seed = [rng.u8(..); 32];
+        seed[..8].copy_from_slice(&self.slots.version().to_be_bytes());
         let shard = Shard::new(Setup {
             process: ProcessId::default(),
             core: lost,
@@ -635,7 +646,7 @@ impl Node {
             limits: self.limits.clone(),
             identity: self.identity.clone(),
             keys: keys(),
-            seed: [rng.u8(..); 32],
+            seed,
             development: true,
         });
         let port = self.store.port(Arc::new(NoWake));

@@ -8,9 +8,9 @@ use prost::Message;
 use super::Report;
 use crate::keys::{self, Key, LogId, Relation};
 use crate::records::{
-    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, GroupRecord, LastSeenRecord,
-    LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneHashRecord, PhoneRecord, PrivacyRecord,
-    ReportRecord, UserRecord,
+    ChatSettingsRecord, ClientMessageRecord, CountsRecord, DeviceRecord, EntryRecord, GroupRecord,
+    LastSeenRecord, LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneHashRecord, PhoneRecord,
+    PrivacyRecord, ReportRecord, UserRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -105,6 +105,10 @@ impl Relations {
             }
             'r' => read_relation(key, value).and_then(|_| self.name_user(user()?)),
             'q' => self.report(key, ReportRecord::decode(value).ok()?),
+            'n' => {
+                CountsRecord::decode(value).ok()?;
+                keys::day_of_counts(key).map(drop)
+            }
             'u' | 'd' | 'p' | 'h' => self.account(letter, key, value),
             's' => NumberRecord::decode(value).ok().map(drop),
             'm' => Some(()),
