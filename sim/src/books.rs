@@ -19,6 +19,7 @@ use tern_storage::records::{
 };
 use tern_wire::ids::{Phone, PhoneHash};
 
+use crate::census::Census;
 use crate::kept::Kept;
 use crate::model::{Group, Stay};
 use crate::record::{Record, place_of};
@@ -71,6 +72,8 @@ pub(crate) struct Books {
     contacts: BTreeSet<(u64, u64)>,
     /// Who is found by the hash of a phone.
     hashes: BTreeMap<Vec<u8>, u64>,
+    /// What was counted of days.
+    census: Census,
 }
 
 /// All logs together.
@@ -217,7 +220,7 @@ impl Books {
             return Ok(None);
         }
         let mut books = Self::default();
-        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r', b'f', b'h'] {
+        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r', b'f', b'h', b'n'] {
             let Some(rows) = store.table(table, now) else { return Ok(None) };
             for (key, value) in rows {
                 books
@@ -302,6 +305,7 @@ impl Books {
             }
             b't' => self.due_row(key, value)?,
             b'f' => self.words_row(key, value)?,
+            b'n' => self.census.row(key, value)?,
             b'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().memberships.insert(number(PREFIX)?);
             }
@@ -377,6 +381,7 @@ impl Books {
 
     /// Whether the books add up, and hold what was promised:
     /// - whoever lives is found by the hash of their phone, and nobody else;
+    /// - what was counted of days is what the accounts say, each once;
     /// - a log has its records, its entries are dense from 1, and their times do not fall but where the clock was set right;
     /// - each entry was said, once, by its author in this chat, and is the one under its author's number;
     /// - what its entries say of the sums of entries and bytes before them is so;
@@ -387,6 +392,7 @@ impl Books {
     ///   new and asks for all.
     pub(crate) fn audit(&self, record: &Record, kept: &Kept, latest_ms: u64) -> Result<Sums, String> {
         self.hashes_are_whole()?;
+        self.census.holds(&self.users, &self.devices, &self.logs)?;
         let (mut sums, mut stand) = (Sums::default(), BTreeSet::new());
         let is_old = |entry: &EntryRecord| kept.is_old(entry.time_ms, latest_ms);
         for (id, log) in &self.logs {

@@ -46,6 +46,7 @@
 #![forbid(unsafe_code)]
 
 mod books;
+mod census;
 mod clocks;
 mod device;
 mod kept;

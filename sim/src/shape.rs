@@ -79,6 +79,7 @@ impl Shape {
             // So short that runs are filled, and become longer ones.
             search_run_entries: 4,
             words_erased_every_ms: 3_000,
+            counted_every_ms: 2_000,
             discovered_per_day_max: 0,
             code_requests_per_hour_max: 0,
             phone_code_requests_per_hour_max: 0,
