@@ -4,7 +4,7 @@
 //! `{"ask":"reset_codes","phone":…}`; `{"ask":"user","who":…}`, `{"ask":"delete_user","who":…}`, `{"ask":"end_device","who":…,"device":2}`,
 //! `{"ask":"reset_limits","who":…}`, `{"ask":"suspend","who":…,"reason":…,"for_ms":86400000}`, `{"ask":"free","who":…}`, where who is a phone or a user's id;
 //! `{"ask":"reports","open":true}`, `{"ask":"report","id":…}`, `{"ask":"resolve_report","id":…,"how":…,"suspend":true,"for_ms":0}`;
-//! `{"ask":"shards"}`, `{"ask":"cores"}`, `{"ask":"explain_slot","slot":17}`, `{"ask":"move_slot","slot":17,"to":1}`,
+//! `{"ask":"stats","days":30}`; `{"ask":"shards"}`, `{"ask":"cores"}`, `{"ask":"explain_slot","slot":17}`, `{"ask":"move_slot","slot":17,"to":1}`,
 //! `{"ask":"drain_core","core":1}`, `{"ask":"undrain_core","core":1}`, `{"ask":"plan_moves"}`, `{"ask":"apply_plan","plan":"p-1","rate":10}`,
 //! `{"ask":"rebalance"}`, `{"ask":"pause_moves"}`, `{"ask":"resume_moves"}`, `{"ask":"rate_of_moves","rate":5}`, `{"ask":"cancel_moves"}`;
 //! `{"ask":"backup_start","dir":"/mnt/backup"}` (also `key_file`, `plain`, `rate`, `keep`, `base`), `{"ask":"backup_status"}`,
@@ -14,6 +14,7 @@
 //! control.
 
 mod reports;
+mod stats;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -118,6 +119,9 @@ enum Question {
         #[serde(default)]
         for_ms: u64,
     },
+    Stats {
+        days: u32,
+    },
     Configuration {},
     Reload {},
     Drain {},
@@ -179,6 +183,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// What operators have done.
     fn audit(&self) -> &Audit;
+
+    /// The time, in ms since the Unix epoch.
+    fn now_ms(&self) -> u64;
 }
 
 /// What the socket's thread knows.
@@ -317,6 +324,7 @@ impl Admin {
             Question::ResolveReport { id, how, suspend, for_ms } => {
                 reports::resolve(self, id, how, suspend.then_some(*for_ms), operator)
             }
+            Question::Stats { days } => stats::stats(self, *days),
             Question::Configuration {} => json!({ "ok": { "toml": self.node.operations().configuration() } }),
             Question::Reload {} => {
                 tracing::info!(operator, "an operator has everything read again");
@@ -533,7 +541,7 @@ impl Admin {
             Ok(AdminResponse::Report(Some(report))) => json!({ "ok": reports::report_json(&report) }),
             Ok(AdminResponse::Report(None)) => refused("there is no such report"),
             Ok(AdminResponse::Refused(why)) => refused(why),
-            Ok(AdminResponse::Status(_) | AdminResponse::Reports { .. }) => {
+            Ok(AdminResponse::Status(_) | AdminResponse::Reports { .. } | AdminResponse::Counts { .. }) => {
                 refused("the core answered something else")
             }
             Err(error) => refused(error),

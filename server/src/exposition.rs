@@ -9,8 +9,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use tern_shard::counts::RETURN_DAYS;
 use tern_storage::{Engine, StatisticValue};
 
+use crate::counts::{ACTIVE_DAYS, Shown};
 use crate::logging;
 use crate::metrics::{CoreMetrics, Metrics, Unit, told_as};
 use crate::process::Process;
@@ -241,6 +243,56 @@ impl Source {
         families.gauge(("tern_build_info", "Which ternd this is."), [(build, 1.0)])
     }
 
+    /// What was counted of each day, by all nodes: each shows the same.
+    fn counts(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Some(Shown { total, accounts, active, returned }) = self.metrics.counts.get() else {
+            return Ok(());
+        };
+        for (name, help, value) in [
+            (
+                "tern_accounts_registered",
+                "Accounts that were made, by all nodes since it is counted.",
+                total.registered,
+            ),
+            (
+                "tern_accounts_deleted",
+                "Accounts that ended, by all nodes since it is counted.",
+                total.deleted,
+            ),
+            ("tern_groups_made", "Groups that were made, by all nodes since it is counted.", total.groups),
+        ] {
+            families.counter((name, help), plain(value as f64))?;
+        }
+        let kinds = [("direct", total.direct), ("group", total.group)];
+        let kinds = kinds.map(|(kind, count)| (vec![("chat", kind.to_owned())], count as f64));
+        let about = (
+            "tern_messages_sent",
+            "Messages acknowledged, by all nodes since it is counted, by the kind of chat.",
+        );
+        families.counter(about, kinds)?;
+        families.gauge(
+            ("tern_accounts", "Accounts that there are, of those made since it is counted."),
+            plain(accounts as f64),
+        )?;
+        let days = ACTIVE_DAYS.iter().zip(active);
+        let days = days.map(|(days, count)| (vec![("days", days.to_string())], count as f64));
+        families.gauge(
+            (
+                "tern_accounts_active",
+                "Accounts of which a device was here today, or in so many days up to today, UTC.",
+            ),
+            days,
+        )?;
+        let returned = RETURN_DAYS.iter().zip(returned);
+        let share = returned
+            .map(|(after, share)| (vec![("after_days", after.to_string())], share.unwrap_or(f64::NAN)));
+        let about = (
+            "tern_accounts_returned_ratio",
+            "Of the accounts made on a day, the share that was here so many days after: of the newest such day that is over; NaN for fewer than 5 accounts.",
+        );
+        families.gauge(about, share)
+    }
+
     fn store(&self, families: &mut Families<'_>) -> fmt::Result {
         for statistic in self.engine.statistics() {
             let name = format!("tern_store_{}", statistic.name);
@@ -291,6 +343,7 @@ impl Collector for Source {
         self.cores(families)?;
         self.sums(families)?;
         self.node(families)?;
+        self.counts(families)?;
         self.store(families)?;
         Self::process(families)
     }

@@ -14,6 +14,7 @@ pub mod codes;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod counts;
 pub mod exposition;
 pub mod facts;
 pub mod files;

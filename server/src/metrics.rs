@@ -8,6 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crossbeam_utils::CachePadded;
 use tern_proto::v1::{self, Reason, server_frame::Message};
 
+use crate::counts::SharedCounts;
+
 /// A number that only rises.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -412,12 +414,18 @@ pub struct Metrics {
     cores: Box<[CachePadded<CoreMetrics>]>,
     /// Of the node.
     pub node: std::sync::Arc<NodeMetrics>,
+    /// What was counted of each day, by all nodes.
+    pub counts: SharedCounts,
 }
 
 impl Metrics {
     /// Counters for so many cores.
     pub fn new(cores: u16) -> Self {
-        Self { cores: (0..cores).map(|_| CachePadded::default()).collect(), node: std::sync::Arc::default() }
+        Self {
+            cores: (0..cores).map(|_| CachePadded::default()).collect(),
+            node: std::sync::Arc::default(),
+            counts: SharedCounts::default(),
+        }
     }
 
     /// One core's.

@@ -26,6 +26,7 @@ use crate::certificates::{Certificates, Unusable};
 use crate::codes::Codes;
 use crate::config::{Config, EngineKind, Flags};
 use crate::core::{self, Clock, CoresOptions, Running, Traces};
+use crate::counts;
 use crate::exposition::Exposition;
 use crate::files;
 use crate::http;
@@ -133,6 +134,10 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
     admin::start(&socket, running.control(), state.clone(), may_provision)
         .map_err(|error| RunError::System("the admin socket can't be opened", error))?;
     let _socket_file = SocketFile(socket);
+    // Before anybody reads metrics: a number is there, or never.
+    let counted_every = Duration::from_millis(config.limits.counted_every_ms);
+    counts::mind(running.control(), parts.metrics.clone(), parts.clock.clone(), counted_every)
+        .map_err(|error| RunError::System("the thread that reads what was counted can't start", error))?;
     let mut metrics_address = None;
     if config.metrics.enabled {
         let listening = http::start(config.metrics.listen, state);

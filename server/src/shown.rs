@@ -94,6 +94,10 @@ impl Node for State {
     fn audit(&self) -> &Audit {
         &self.audit
     }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
 }
 
 impl Health for State {

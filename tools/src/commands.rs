@@ -230,7 +230,7 @@ pub fn provision(
 }
 
 /// The day of a time in ms since the Unix epoch, UTC.
-fn day(ms: &Value) -> String {
+pub fn day(ms: &Value) -> String {
     let time = ms.as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     time.map_or("?".to_owned(), |time| time.to_zoned(jiff::tz::TimeZone::UTC).date().to_string())
 }

@@ -19,6 +19,7 @@ mod commands;
 mod reports;
 mod shards;
 mod socket;
+mod stats;
 mod status;
 mod trace;
 mod watch;
@@ -118,6 +119,12 @@ enum Command {
     Reports {
         #[command(subcommand)]
         command: reports::ReportsCommand,
+    },
+    /// Show how many were here, registered, came back and wrote, day by day. Numbers alone: who it was, nothing says
+    Stats {
+        /// So many days, today first
+        #[arg(long, value_name = "N", default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..=400))]
+        days: u32,
     },
     /// Print the configuration in force, every key with what it means, without secrets
     Config,
@@ -281,6 +288,7 @@ fn main() -> ExitCode {
             commands::reset_limits(&socket, &who, json)
         }
         Command::Reports { command } => reports::run(&socket, command, json),
+        Command::Stats { days } => stats::run(&socket, days, json),
         Command::Config => commands::config(&socket, json),
         Command::Reload => commands::reload(&socket, json),
         Command::Shards { command } => shards::shards(&socket, command, json),
