@@ -17,6 +17,7 @@ pub mod core;
 pub mod exposition;
 pub mod facts;
 pub mod files;
+mod filter;
 pub mod http;
 mod identity;
 pub mod logging;

@@ -9,6 +9,7 @@ mod append;
 mod concern;
 mod due;
 mod eviction;
+mod filter;
 mod gather;
 mod glance;
 mod group;
@@ -34,6 +35,7 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 
 use self::agenda::Agenda;
+use self::filter::Looking;
 use self::group::Newcomer;
 use self::log::{Highest, Log, Member};
 pub(crate) use self::moving::Taken;
@@ -42,7 +44,7 @@ use self::schedule::Dispatching;
 use self::waits::{After, GetFor, ScanFor};
 use self::words::Words;
 use crate::by_slot::BySlot;
-use crate::cx::{Cx as AnyCx, Department};
+use crate::cx::{Cx as AnyCx, Department, KnowsWords};
 use crate::effects::Stage;
 use crate::entry::members_of;
 use crate::held::{Admitted, Doubt, Load, Loads};
@@ -73,6 +75,7 @@ pub(crate) struct Logs {
     dispatching: Dispatching,
     round: Round,
     words: Words,
+    looking: Looking,
 }
 
 impl Department for Logs {
@@ -80,6 +83,8 @@ impl Department for Logs {
     type Get = GetFor;
     type Scan = ScanFor;
 }
+
+impl KnowsWords for Logs {}
 
 type Cx<'a> = AnyCx<'a, Logs>;
 
@@ -105,6 +110,7 @@ impl Logs {
             dispatching: Dispatching::default(),
             round: Round::default(),
             words: Words::new(hashing),
+            looking: Looking::default(),
         }
     }
 
@@ -117,6 +123,7 @@ impl Logs {
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
         self.write_gathered(cx);
         self.clear_marks(cx);
+        self.end_overdue_looks(cx);
         self.look_at_what_is_due(cx);
         self.go_round(cx);
         self.evict(cx);
