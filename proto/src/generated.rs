@@ -1562,6 +1562,8 @@ pub enum Category {
     Impersonation = 5,
     /// The server's own: the same text to many strangers. Nobody else reports so.
     SameText = 100,
+    /// The server's own: its content filter has said that operators are to see it. Nobody else reports so.
+    Filtered = 101,
 }
 impl Category {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1577,6 +1579,7 @@ impl Category {
             Self::Sexual => "CATEGORY_SEXUAL",
             Self::Impersonation => "CATEGORY_IMPERSONATION",
             Self::SameText => "CATEGORY_SAME_TEXT",
+            Self::Filtered => "CATEGORY_FILTERED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1589,6 +1592,7 @@ impl Category {
             "CATEGORY_SEXUAL" => Some(Self::Sexual),
             "CATEGORY_IMPERSONATION" => Some(Self::Impersonation),
             "CATEGORY_SAME_TEXT" => Some(Self::SameText),
+            "CATEGORY_FILTERED" => Some(Self::Filtered),
             _ => None,
         }
     }
@@ -1715,6 +1719,8 @@ pub enum Reason {
     TooSlow = 53,
     /// The operators have suspended the account, for retry_after_ms or until they free it. Nothing of it is lost.
     Suspended = 80,
+    /// The operators' content filter does not let it pass.
+    Filtered = 81,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1774,6 +1780,7 @@ impl Reason {
             Self::Idle => "REASON_IDLE",
             Self::TooSlow => "REASON_TOO_SLOW",
             Self::Suspended => "REASON_SUSPENDED",
+            Self::Filtered => "REASON_FILTERED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1830,6 +1837,7 @@ impl Reason {
             "REASON_IDLE" => Some(Self::Idle),
             "REASON_TOO_SLOW" => Some(Self::TooSlow),
             "REASON_SUSPENDED" => Some(Self::Suspended),
+            "REASON_FILTERED" => Some(Self::Filtered),
             _ => None,
         }
     }

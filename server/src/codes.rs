@@ -249,12 +249,17 @@ fn print(delivery: &Delivery) {
 }
 
 fn agent() -> ureq::Agent {
+    agent_config().build().into()
+}
+
+/// Of those who ask webhooks: TLS as the rest of the program has it, and whom the machine trusts.
+pub(crate) fn agent_config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = ureq::tls::TlsConfig::builder()
         .root_certs(ureq::tls::RootCerts::PlatformVerifier)
         .unversioned_rustls_crypto_provider(provider)
         .build();
-    ureq::Agent::config_builder().tls_config(tls).build().into()
+    ureq::Agent::config_builder().tls_config(tls)
 }
 
 fn post(agent: &ureq::Agent, webhook: &Webhook, delivery: &Delivery, timeout: Duration) -> Tried {

@@ -227,6 +227,10 @@ impl Source {
         let about =
             ("tern_code_delivery_seconds", "From making a one-time code to its being taken by the receiver.");
         families.histogram(about, [(Vec::new(), buckets, Unit::Us.told(sum))])?;
+        let (buckets, sum) = node.filter_us.read();
+        let buckets = buckets.into_iter().map(|(bound, count)| (Unit::Us.told(bound), count)).collect();
+        let about = ("tern_filter_seconds", "From asking the content filter to its verdict.");
+        families.histogram(about, [(Vec::new(), buckets, Unit::Us.told(sum))])?;
         if let Some(Space { free, free_min }) = (self.space)() {
             let about = ("tern_store_free_bytes", "Bytes left where the data lies.");
             families.gauge(about, plain(free as f64))?;

@@ -18,6 +18,7 @@ pub mod counts;
 pub mod exposition;
 pub mod facts;
 pub mod files;
+mod filter;
 pub mod http;
 mod identity;
 pub mod logging;

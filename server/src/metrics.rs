@@ -381,6 +381,8 @@ macro_rules! node_metrics {
             $(#[doc = $gauge_help] pub $gauge: Shared,)*
             /// From making a one-time code to its being taken by the receiver, in microseconds.
             pub code_delivery_us: Histogram<Shared>,
+            /// From asking the content filter to its verdict, in microseconds.
+            pub filter_us: Histogram<Shared>,
         }
 
         impl NodeMetrics {
@@ -403,6 +405,13 @@ node_metrics! {
     counter codes_expired: "One-time codes whose life ended before they could be delivered.",
     counter certificate_reloads: "Times that the certificate was read again, on SIGHUP.",
     counter certificate_reload_failures: "Times that a certificate that was read again could not be used: the old one stays.",
+    counter filter_asked: "Messages that the content filter was asked about.",
+    counter filter_passed: "Messages that the content filter let pass.",
+    counter filter_refused: "Messages that the content filter refused.",
+    counter filter_reported: "Messages that the content filter let pass, for operators to see.",
+    counter filter_timed_out: "Messages for which the content filter did not answer in time.",
+    counter filter_failed: "Messages for which the content filter could not be reached, or did not answer with a verdict.",
+    counter filter_unasked: "Messages that the content filter was not asked about, because it was down or too many waited.",
     gauge certificate_stale: "1 while the certificate that was read last could not be used, and an older one serves.",
     gauge codes_waiting: "One-time codes that wait for delivery or are being delivered.",
     gauge certificate_end_timestamp_seconds: "When the certificate ends, since the Unix epoch; 0 if it does not say.",

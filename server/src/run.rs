@@ -29,6 +29,7 @@ use crate::core::{self, Clock, CoresOptions, Running, Traces};
 use crate::counts;
 use crate::exposition::Exposition;
 use crate::files;
+use crate::filter::Filter;
 use crate::http;
 use crate::identity::begin_run;
 use crate::logging;
@@ -197,6 +198,7 @@ struct Parts {
     certificates: Arc<Certificates>,
     tickets: Arc<TicketKeys>,
     codes: Codes,
+    filter: Option<Filter>,
     traces: Arc<Traces>,
 }
 
@@ -214,9 +216,12 @@ impl Parts {
         metrics.cores().for_each(|core| core.last_turn_timestamp_ms.set(clock.now_ms()));
         let codes = Codes::start(&config.sms, clock.clone(), metrics.node.clone())
             .map_err(|error| RunError::System("the thread that delivers codes can't start", error))?;
+        let filter = Filter::start(&config.filter, metrics.node.clone()).map_err(|error| {
+            RunError::System("the threads that ask the content filter can't start", error)
+        })?;
         let traces = Arc::new(Traces::every(config.trace.every));
         let (certificates, tickets) = (Arc::new(certificates), Arc::new(tickets));
-        Ok((Self { engine, metrics, clock, certificates, tickets, codes, traces }, made))
+        Ok((Self { engine, metrics, clock, certificates, tickets, codes, filter, traces }, made))
     }
 
     fn cores_options(
@@ -238,6 +243,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             traces: self.traces.clone(),
             codes: Box::new(self.codes.clone()),
+            filter: self.filter.clone().map(|filter| (Box::new(filter) as _, config.filter.filtering())),
             handshake_timeout: Duration::from_millis(config.limits.handshake_timeout_ms),
             unsent_bytes_max: config.limits.unsent_bytes_max,
             strangers_max: config.limits.strangers_max,

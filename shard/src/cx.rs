@@ -11,7 +11,7 @@ use tern_wire::ids::{ClientMessageId, Phone, UserId};
 
 use crate::admin::AdminResponse;
 use crate::desk::{Desk, Store, Urgency};
-use crate::effects::{Effects, Gone, Stage};
+use crate::effects::{Effects, Filtering, Gone, Question, Stage};
 use crate::entropy::Entropy;
 use crate::entry::Author;
 use crate::limits::Limits;
@@ -38,6 +38,9 @@ pub(crate) trait KnowsFrames: Department {}
 /// A department that makes codes, tokens and ids, and answers operators.
 pub(crate) trait KnowsPeople: Department {}
 
+/// A department that has a content filter look at what is said.
+pub(crate) trait KnowsWords: Department {}
+
 /// The desk of a department.
 pub(crate) type DeskOf<D> = Desk<<D as Department>::After, <D as Department>::Get, <D as Department>::Scan>;
 
@@ -52,6 +55,8 @@ pub(crate) struct Ground {
     pub(crate) core: CoreId,
     pub(crate) moving: Moving,
     pub(crate) limits: Limits,
+    /// What a content filter is asked about, if there is one.
+    pub(crate) filtering: Option<Filtering>,
     pub(crate) entropy: Entropy,
     pub(crate) store: Store,
     pub(crate) trouble: Trouble,
@@ -361,6 +366,18 @@ impl<D: KnowsPeople> Cx<'_, D> {
     /// The core's randomness.
     pub(crate) fn entropy(&mut self) -> &mut Entropy {
         &mut self.ground.entropy
+    }
+}
+
+impl<D: KnowsWords> Cx<'_, D> {
+    /// What a content filter is asked about, if there is one.
+    pub(crate) fn filtering(&self) -> Option<Filtering> {
+        self.ground.filtering
+    }
+
+    /// Has it look at something; `false` if that can't be done now.
+    pub(crate) fn look_at(&mut self, question: Question) -> bool {
+        self.fx.look_at(question)
     }
 }
 

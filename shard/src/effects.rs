@@ -2,9 +2,9 @@
 
 use tern_proto::v1;
 use tern_storage::{
-    Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Lane, ReadId, ScanLimit, Slot, StoreError,
+    Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Lane, LogId, ReadId, ScanLimit, Slot, StoreError,
 };
-use tern_wire::ids::{ClientMessageId, Phone};
+use tern_wire::ids::{ClientMessageId, Phone, UserId};
 
 use crate::admin::AdminResponse;
 use crate::entry::Author;
@@ -90,6 +90,14 @@ pub trait Effects {
     /// Has a one-time code delivered; `false` if the queue to the deliverer is full.
     fn deliver_code(&mut self, phone: &Phone, code: &str, expires_ms: u64) -> bool;
 
+    /// Has a content filter look at something that somebody wants to say; `false` if that can't be done now.
+    /// [`Input::Seen`](crate::input::Input::Seen) follows, unless it is lost.
+    fn look_at(&mut self, question: Question) -> bool {
+        // For shells without a filter.
+        let _ = question;
+        false
+    }
+
     /// Answers an operator's question.
     fn answer(&mut self, question: u64, response: AdminResponse);
 
@@ -121,6 +129,56 @@ pub trait Effects {
 
     /// The store takes batches again, after so many that it did not take.
     fn store_recovered(&mut self, refused: u64);
+}
+
+/// What a content filter is asked about.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Of which log. With the number it says where the answer belongs.
+    pub log: LogId,
+    /// The number of the ask, among those of the core.
+    pub number: u64,
+    /// Names the message, and says nothing of it: a retry has the same.
+    pub id: u64,
+    /// Who wants to say it.
+    pub sender: UserId,
+    /// The kind, as on the wire.
+    pub kind: i32,
+    /// What it says in words.
+    pub text: String,
+}
+
+/// Shows no content.
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Question {{ {:?}, {}, {} bytes }}", self.log, self.number, self.text.len())
+    }
+}
+
+/// What a content filter says of something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It may be said.
+    Pass,
+    /// It may not.
+    Refuse,
+    /// It may be said, and operators are to see it.
+    Report,
+    /// Nothing: it can't be asked, or did not answer in time.
+    Unanswered,
+}
+
+/// What a content filter is asked about, and what becomes of that about which it says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Filtering {
+    /// What is said in direct chats.
+    pub direct: bool,
+    /// What is said in groups, and of them.
+    pub groups: bool,
+    /// How long an answer is waited for, in milliseconds.
+    pub timeout_ms: u64,
+    /// What it says nothing about passes; otherwise it is refused for now.
+    pub passes_unanswered: bool,
 }
 
 /// How far a slot has come on its way. What is asked of it in between waits.

@@ -1,9 +1,10 @@
 //! What the world does to the brain.
 
-use tern_storage::Completion;
+use tern_storage::{Completion, LogId};
 use tern_wire::errors::Farewell;
 
 use crate::admin::AdminRequest;
+use crate::effects::Verdict;
 use crate::front::Arrival;
 use crate::message::Message;
 use crate::reply::ConnId;
@@ -33,6 +34,8 @@ pub enum Input<'a> {
     Told(Message),
     /// The store has completed something.
     Completed(Completion),
+    /// A content filter has looked at what it was asked about under this number, of this log.
+    Seen(LogId, u64, Verdict),
     /// An operator asks; the answer carries the number.
     Asked(u64, AdminRequest),
     /// A newer table of who owns which slot. One slot moves in it, or slots are taken over by other processes, and only

@@ -318,6 +318,13 @@ pub const HOUR_MS: u64 = 3_600_000;
 /// Operations that wait for one log's state. Beyond: `OVERLOADED`.
 pub const LOG_WAITING_MAX: usize = 4096;
 
+/// Messages that wait for a log's content filter, which is asked about all of them at once. Beyond: `OVERLOADED`. So few that a slot that
+/// is to move does not wait for long.
+pub const LOG_LOOKED_AT_MAX: usize = 128;
+
+/// What a sender is told to wait when the content filter says nothing, and what it has not seen does not pass, in milliseconds.
+pub const UNSEEN_RETRY_MS: u32 = 2_000;
+
 /// Phones kept in memory by one core; all of which nothing is under way leave when there are more. If none can: `OVERLOADED`.
 pub const PHONES_CACHED_MAX: usize = 10_000;
 

@@ -116,6 +116,10 @@ tern_storage::mutations! {
     CountAgain => "shard/tests/counting.rs" 1..20, "sim/tests/mutations.rs" 1..60;
     /// What was counted and is added up stays, to be added again.
     AddUpAgain => "shard/tests/counting.rs" 1..20, "sim/tests/mutations.rs" 1..60;
+    /// What edits a message is not shown to the content filter.
+    PassUnasked => "shard/tests/filtering.rs" 1..60;
+    /// What the content filter has not answered for passes, whatever was chosen.
+    PassUnanswered => "shard/tests/filtering.rs" 1..60;
     /// A late Login of a connection that was opened earlier ends the one that was opened later.
     LateLogin => "sim/tests/mutations.rs" 1..300;
     /// What is to be looked at again waits until a clock that was set back has caught up.

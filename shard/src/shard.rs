@@ -15,7 +15,7 @@ use crate::accounts::Accounts;
 use crate::admin::{AdminRequest, AdminResponse, CoreStatus};
 use crate::cx::{Cx, DeskOf, Ground};
 use crate::desk::{Desk, Store};
-use crate::effects::{Effects, MoveStep};
+use crate::effects::{Effects, Filtering, MoveStep};
 use crate::entropy::Entropy;
 use crate::front::Front;
 use crate::identity::StoreIdentity;
@@ -97,6 +97,7 @@ impl Shard {
                 core,
                 moving: Moving::new(core, slots),
                 limits,
+                filtering: None,
                 entropy,
                 store: Store::new(lanes),
                 trouble: Trouble::default(),
@@ -106,11 +107,20 @@ impl Shard {
         }
     }
 
+    /// The same, with a content filter that looks at what is said.
+    pub fn with_filter(mut self, filtering: Option<Filtering>) -> Self {
+        self.ground.filtering = filtering;
+        self
+    }
+
     /// Takes one input. `now_ms` is ms since the Unix epoch and never falls.
     pub fn handle(&mut self, now_ms: u64, input: Input<'_>, fx: &mut dyn Effects) {
         match input {
             Input::Told(message) => self.told(now_ms, message, fx),
             Input::Completed(completion) => self.completed(now_ms, completion, fx),
+            Input::Seen(log, number, verdict) => {
+                self.logs.seen(cx!(self, now_ms, logs_desk, fx), log, number, verdict);
+            }
             Input::Asked(question, AdminRequest::Status) => {
                 fx.answer(question, AdminResponse::Status(self.status()));
             }
@@ -153,6 +163,7 @@ impl Shard {
             Input::Told(_)
             | Input::Completed(_)
             | Input::Asked(..)
+            | Input::Seen(..)
             | Input::Slots(_)
             | Input::Drain
             | Input::Tick => unreachable!("these are of no connection"),

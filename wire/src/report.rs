@@ -46,7 +46,7 @@ impl Report {
     /// If it says nothing that can be reported.
     pub fn parse(raw: v1::Report) -> Result<Self, Refusal> {
         let category = Category::try_from(raw.category).map_err(|_| invalid("there is no such category"))?;
-        if category == Category::SameText {
+        if matches!(category, Category::SameText | Category::Filtered) {
             return Err(invalid("the server alone reports so"));
         }
         if raw.comment.len() > COMMENT_BYTES_MAX {

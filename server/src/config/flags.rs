@@ -58,6 +58,24 @@ pub struct Flags {
     /// What the header `Authorization` of those POSTs says (`Bearer …`). In the environment or the file nobody else sees it
     #[arg(long, value_name = "TEXT", env = "TERN_SMS_AUTHORIZATION", hide_env_values = true)]
     pub sms_authorization: Option<String>,
+    /// URL that what people say is POSTed to as JSON before it is sent: a content filter. What is said leaves this server by it [default: none]
+    #[arg(long, value_name = "URL", env = "TERN_FILTER_WEBHOOK")]
+    pub filter_webhook: Option<String>,
+    /// What the header `Authorization` of those POSTs says (`Bearer …`). In the environment or the file nobody else sees it
+    #[arg(long, value_name = "TEXT", env = "TERN_FILTER_AUTHORIZATION", hide_env_values = true)]
+    pub filter_authorization: Option<String>,
+    /// How long the content filter's answer is waited for [default: 500]
+    #[arg(long, value_name = "MS", env = "TERN_FILTER_TIMEOUT_MS")]
+    pub filter_timeout_ms: Option<u64>,
+    /// What becomes of messages that the content filter has not answered for [default: pass]
+    #[arg(long, value_name = "WHAT", env = "TERN_FILTER_WHEN_DOWN")]
+    pub filter_when_down: Option<WhenDown>,
+    /// Whose messages the content filter is asked about [default: all]
+    #[arg(long, value_name = "CHATS", env = "TERN_FILTER_CHATS")]
+    pub filter_chats: Option<FilteredChats>,
+    /// Questions to the content filter at once [default: 32]
+    #[arg(long, value_name = "N", env = "TERN_FILTER_IN_FLIGHT_MAX")]
+    pub filter_in_flight_max: Option<u16>,
     /// Address of /metrics, /healthz and /readyz, on loopback unless it is allowed elsewhere [default: 127.0.0.1:7480]
     #[arg(long, value_name = "ADDRESS", env = "TERN_METRICS")]
     pub metrics: Option<SocketAddr>,
@@ -127,6 +145,30 @@ pub enum EngineKind {
     Fdb,
     /// In memory: for trying things out.
     Memory,
+}
+
+/// What becomes of a message that the content filter has not answered for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenDown {
+    /// It is sent.
+    #[default]
+    Pass,
+    /// It is refused for now, and its sender tries again.
+    Refuse,
+}
+
+/// Which chats' messages the content filter is asked about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FilteredChats {
+    /// All, but those with oneself.
+    #[default]
+    All,
+    /// Direct chats.
+    Direct,
+    /// Groups, and what they are called.
+    Groups,
 }
 
 /// Form of the log.

@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use flags::{Command, EngineKind, Flags, LogFormat};
+pub use flags::{Command, EngineKind, FilteredChats, Flags, LogFormat, WhenDown};
 pub use limits::{LimitsTable, NUMBER_MAX};
+
+use tern_shard::effects::Filtering;
 
 use crate::core::AddressRange;
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Delivery of one-time codes.
     pub sms: SmsConfig,
+    /// Who looks at what is said before it is.
+    pub filter: FilterConfig,
     /// The metrics and health listener; absent or "off" for none.
     pub metrics: MetricsConfig,
     /// The operators' socket.
@@ -87,6 +91,53 @@ pub struct SmsConfig {
     /// What the header `Authorization` of those says. It is read, and never printed.
     #[serde(skip_serializing)]
     pub authorization: Option<String>,
+}
+
+/// See [`Config::filter`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FilterConfig {
+    /// URL that messages are POSTed to.
+    pub webhook: Option<String>,
+    /// What the header `Authorization` of those says. It is read, and never printed.
+    #[serde(skip_serializing)]
+    pub authorization: Option<String>,
+    /// How long an answer is waited for, in ms.
+    pub timeout_ms: u64,
+    /// What becomes of a message for which there is none.
+    pub when_down: WhenDown,
+    /// Which chats' messages.
+    pub chats: FilteredChats,
+    /// Questions at once.
+    pub in_flight_max: u16,
+}
+
+impl Default for FilterConfig {
+    fn default() -> Self {
+        Self {
+            webhook: None,
+            authorization: None,
+            timeout_ms: 500,
+            when_down: WhenDown::default(),
+            chats: FilteredChats::default(),
+            in_flight_max: 32,
+        }
+    }
+}
+
+/// How long a core waits beyond [`FilterConfig::timeout_ms`], in ms: those who ask the filter count, and say first what they know.
+const FILTER_GRACE_MS: u64 = 200;
+
+impl FilterConfig {
+    /// What the brain is to know of it.
+    pub fn filtering(&self) -> Filtering {
+        Filtering {
+            direct: self.chats != FilteredChats::Groups,
+            groups: self.chats != FilteredChats::Direct,
+            timeout_ms: self.timeout_ms + FILTER_GRACE_MS,
+            passes_unanswered: self.when_down == WhenDown::Pass,
+        }
+    }
 }
 
 /// See [`Config::metrics`].
@@ -215,6 +266,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             network: NetworkConfig::default(),
             sms: SmsConfig::default(),
+            filter: FilterConfig::default(),
             metrics: MetricsConfig::default(),
             admin: AdminConfig::default(),
             log: LogConfig::default(),
@@ -328,6 +380,19 @@ impl Config {
                 value.clone_from(flag);
             }
         }
+        over(&mut self.filter.timeout_ms, flags.filter_timeout_ms.as_ref());
+        over(&mut self.filter.when_down, flags.filter_when_down.as_ref());
+        over(&mut self.filter.chats, flags.filter_chats.as_ref());
+        over(&mut self.filter.in_flight_max, flags.filter_in_flight_max.as_ref());
+        let texts = [
+            (&mut self.filter.webhook, &flags.filter_webhook),
+            (&mut self.filter.authorization, &flags.filter_authorization),
+        ];
+        for (value, flag) in texts {
+            if flag.is_some() {
+                value.clone_from(flag);
+            }
+        }
         if flags.sms_webhook.is_some() {
             self.sms.webhook.clone_from(&flags.sms_webhook);
         }
@@ -374,6 +439,16 @@ impl Config {
             let allowed = format!("0 to {NUMBER_MAX}");
             return Err(ConfigError::OutOfRange { key: "trace.every", value: self.trace.every, allowed });
         }
+        let bounds = [
+            ("filter.timeout_ms", self.filter.timeout_ms, 1..=10_000),
+            ("filter.in_flight_max", self.filter.in_flight_max.into(), 1..=1_000),
+        ];
+        for (key, value, range) in bounds {
+            if !range.contains(&value) {
+                let allowed = format!("{} to {}", range.start(), range.end());
+                return Err(ConfigError::OutOfRange { key, value, allowed });
+            }
+        }
         self.check_texts()?;
         self.check_reach()
     }
@@ -390,16 +465,22 @@ impl Config {
             return contradiction("a path is not UTF-8: name it otherwise");
         }
         let is_header = |text: &String| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-        if !self.sms.authorization.as_ref().is_none_or(is_header) {
-            return contradiction(
-                "sms.authorization is no header's value: it has characters that a header has not",
-            );
+        for (key, text) in [("sms", &self.sms.authorization), ("filter", &self.filter.authorization)] {
+            if !text.as_ref().is_none_or(is_header) {
+                return contradiction(&format!(
+                    "{key}.authorization is no header's value: it has characters that a header has not"
+                ));
+            }
         }
         let url_is_one = |url: &String| {
             url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty())
         };
-        if self.sms.webhook.as_ref().is_some_and(|url| !url_is_one(url)) {
-            return contradiction("sms.webhook is no URL: it begins with https:// or http://");
+        for (key, url) in [("sms", &self.sms.webhook), ("filter", &self.filter.webhook)] {
+            if url.as_ref().is_some_and(|url| !url_is_one(url)) {
+                return contradiction(&format!(
+                    "{key}.webhook is no URL: it begins with https:// or http://"
+                ));
+            }
         }
         Ok(())
     }

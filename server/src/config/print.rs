@@ -46,9 +46,12 @@ impl Config {
             };
             keys.extend(of_table.into_iter().filter(differs).map(name));
         }
-        // It is in no printed table.
+        // These are in no printed table.
         if self.sms.authorization != other.sms.authorization {
             keys.push("sms.authorization".to_owned());
+        }
+        if self.filter.authorization != other.filter.authorization {
+            keys.push("filter.authorization".to_owned());
         }
         keys
     }
@@ -109,6 +112,26 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
                 "authorization",
                 "What the header Authorization of those says, like \"Bearer …\". It is never printed.",
             ),
+        ],
+    ),
+    (
+        "filter",
+        &[
+            (
+                "webhook",
+                "URL that what people say is POSTed to as JSON before it is sent: a content filter. Not set: there is none.",
+            ),
+            (
+                "authorization",
+                "What the header Authorization of those says, like \"Bearer …\". It is never printed.",
+            ),
+            ("timeout_ms", "How long its answer is waited for. 1 to 10000."),
+            (
+                "when_down",
+                "What becomes of messages that it has not answered for: \"pass\", or \"refuse\", for now.",
+            ),
+            ("chats", "Whose messages it is asked about: \"all\", \"direct\" or \"groups\"."),
+            ("in_flight_max", "Questions at once. 1 to 1000."),
         ],
     ),
     (

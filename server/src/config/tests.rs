@@ -119,3 +119,40 @@ fn a_wrong_configuration_says_what_is_wrong() {
         assert!(error.contains(expected), "{error:?} does not name {expected:?}");
     }
 }
+
+#[test]
+fn a_content_filter_is_off_unless_it_is_named_and_its_secret_is_not_printed() {
+    assert_eq!(load("", &[]).expect("valid").filter.webhook, None);
+    let set = "[filter]\nwebhook = \"https://x/\"\nauthorization = \"Bearer y\"\nwhen_down = \"refuse\"\nchats = \"groups\"";
+    let config = load(set, &["--filter-timeout-ms", "70"]).expect("valid");
+    let filtering = config.filter.filtering();
+    assert_eq!((filtering.direct, filtering.groups, filtering.passes_unanswered), (false, true, false));
+    assert!(
+        filtering.timeout_ms > config.filter.timeout_ms,
+        "those who ask say first that there is no answer"
+    );
+    let printed = config.to_toml();
+    assert!(printed.contains("when_down = \"refuse\"") && printed.contains("timeout_ms = 70"), "{printed}");
+    assert!(!printed.contains("Bearer y"));
+    assert_eq!(
+        load("", &[])
+            .expect("valid")
+            .differs_in(&config)
+            .iter()
+            .filter(|key| key.starts_with("filter."))
+            .count(),
+        5
+    );
+    for wrong in [
+        "webhook = \"ftp://x/\"",
+        "authorization = \"a\\nb\"",
+        "timeout_ms = 0",
+        "timeout_ms = 10001",
+        "in_flight_max = 0",
+        "in_flight_max = 1001",
+        "when_down = \"perhaps\"",
+        "chats = \"none\"",
+    ] {
+        assert!(load(&format!("[filter]\n{wrong}"), &[]).is_err(), "{wrong}");
+    }
+}

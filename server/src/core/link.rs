@@ -5,10 +5,11 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 use tern_shard::admin::{AdminRequest, AdminResponse};
+use tern_shard::effects::{Question, Verdict};
 use tern_shard::slots::{CoreId, SlotTable};
-use tern_storage::{Slot, Wake};
+use tern_storage::{LogId, Slot, Wake};
 use tern_wire::tls::TlsServer;
 
 use super::StoreHealth;
@@ -33,18 +34,45 @@ pub(super) enum Call {
     Load(SyncSender<CoreLoad>),
 }
 
+/// What the content filter says of what it was asked about under this number, of this log.
+pub(super) type Seen = (LogId, u64, Verdict);
+
+/// Who wants to know what the content filter says of something.
+#[derive(Debug)]
+pub struct AnswerTo {
+    link: CoreLink,
+    log: LogId,
+    number: u64,
+}
+
+impl AnswerTo {
+    /// A core, of a question.
+    pub(super) fn new(link: CoreLink, question: &Question) -> Self {
+        Self { link, log: question.log, number: question.number }
+    }
+
+    /// It says this.
+    pub fn is(self, verdict: Verdict) {
+        self.link.seen.push((self.log, self.number, verdict));
+        self.link.wake();
+    }
+}
+
 /// The way to one core.
 #[derive(Clone, Debug)]
 pub struct CoreLink {
     core: CoreId,
     calls: Arc<ArrayQueue<Call>>,
+    /// What the content filter says. No more than it was asked.
+    seen: Arc<SegQueue<Seen>>,
     sleepers: Arc<[Sleeper]>,
     waker: Waker,
 }
 
 impl CoreLink {
     pub(super) fn new(core: CoreId, sleepers: Arc<[Sleeper]>, waker: Waker) -> Self {
-        Self { core, calls: Arc::new(ArrayQueue::new(QUESTIONS_MAX)), sleepers, waker }
+        let (calls, seen) = (Arc::new(ArrayQueue::new(QUESTIONS_MAX)), Arc::default());
+        Self { core, calls, seen, sleepers, waker }
     }
 
     pub(super) fn waker(&self) -> Waker {
@@ -55,8 +83,12 @@ impl CoreLink {
         self.calls.pop()
     }
 
+    pub(super) fn next_seen(&self) -> Option<Seen> {
+        self.seen.pop()
+    }
+
     pub(super) fn has_calls(&self) -> bool {
-        !self.calls.is_empty()
+        !self.calls.is_empty() || !self.seen.is_empty()
     }
 
     fn call(&self, call: Call) -> Result<(), ControlError> {

@@ -19,13 +19,15 @@ use std::net::TcpListener;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tern_shard::effects::Question;
 use tern_shard::message::Message;
 use tern_storage::StoreError;
 use tern_wire::ids::Phone;
 use tern_wire::tls::TlsServer;
 
 pub use clock::{Clock, FOLLOW};
-pub use link::Cores;
+use link::CoreLink;
+pub use link::{AnswerTo, Cores};
 pub(crate) use start::seed;
 pub use start::{CoresOptions, Running, start};
 pub use strangers::{AddressRange, STRANGER_BYTES};
@@ -47,6 +49,12 @@ pub trait CodeDelivery: Send + Sync {
     fn deliver(&self, phone: &Phone, code: &str, expires_ms: u64) -> bool;
 }
 
+/// Has a content filter look at what is said. Called by cores: it must not block.
+pub trait ContentFilter: Send + Sync {
+    /// `false` if that can't be done now. Otherwise it is answered once.
+    fn ask(&self, question: Question, to: AnswerTo) -> bool;
+}
+
 /// What all cores share. Read-only, but for counters and flags.
 struct Shared {
     listener: TcpListener,
@@ -54,6 +62,9 @@ struct Shared {
     clock: Clock,
     metrics: std::sync::Arc<Metrics>,
     codes: Box<dyn CodeDelivery>,
+    /// Who looks at what is said, if somebody does; and the cores, who want to know.
+    filter: Option<Box<dyn ContentFilter>>,
+    links: Box<[CoreLink]>,
     /// Sampled messages on their way.
     traces: std::sync::Arc<Traces>,
     handshake_timeout: std::time::Duration,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use tern_shard::effects::Filtering;
 use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
 use tern_shard::slots::{CoreId, ProcessId, SlotTable};
@@ -20,7 +21,7 @@ use super::link::{CoreLink, Cores};
 use super::moves::Moves;
 use super::strangers::{AddressRange, Strangers};
 use super::worker::Worker;
-use super::{Clock, CodeDelivery, CoreMessage, Shared, StoreHealth, Traces};
+use super::{Clock, CodeDelivery, ContentFilter, CoreMessage, Shared, StoreHealth, Traces};
 use crate::mesh::{MeshEnd, mesh};
 use crate::metrics::Metrics;
 use tern_uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu, stop_listening};
@@ -51,6 +52,8 @@ pub struct CoresOptions {
     pub traces: Arc<Traces>,
     /// Who delivers one-time codes.
     pub codes: Box<dyn CodeDelivery>,
+    /// Who looks at what is said, if somebody does, and at what.
+    pub filter: Option<(Box<dyn ContentFilter>, Filtering)>,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
     /// Messages in each ring of the mesh.
@@ -132,6 +135,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     }
     let CoresOptions { engine, limits, identity, keys, development, ring: ring_options, .. } = &options;
     let (engine, ring_options) = (engine.clone(), ring_options.clone());
+    let filtering = options.filter.as_ref().map(|(_, filtering)| *filtering);
     let setup = |core| -> Result<Setup, Missing> {
         Ok(Setup {
             process: ProcessId::default(),
@@ -147,7 +151,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
         })
     };
     let setups = (0..count).map(|core| setup(CoreId(core))).collect::<Result<Vec<_>, _>>()?;
-    let shared = Arc::new(share(options));
+    let shared = Arc::new(share(options, links.clone().into()));
     let (made, rings) = channel();
     // A ring belongs to its thread, so each thread makes its own; then all need the handles of all.
     let met = Arc::new((Mutex::new(Vec::<RingHandle>::new()), Barrier::new(usize::from(count) + 1)));
@@ -155,6 +159,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     for ((end, link), setup) in ends.into_iter().zip(links.clone()).zip(setups) {
         let seat = Seat {
             setup,
+            filtering,
             port: engine.port(Arc::new(link.clone())),
             watch: Watch { core_failed: shared.core_failed.clone(), links: links.clone(), in_order: false },
             shared: shared.clone(),
@@ -180,7 +185,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
 }
 
 /// What all cores share.
-fn share(options: CoresOptions) -> Shared {
+fn share(options: CoresOptions, links: Box<[CoreLink]>) -> Shared {
     let count = options.cores;
     Shared {
         is_ipv6: options.listener.local_addr().is_ok_and(|address| address.is_ipv6()),
@@ -198,6 +203,8 @@ fn share(options: CoresOptions) -> Shared {
         metrics: options.metrics,
         traces: options.traces,
         codes: options.codes,
+        filter: options.filter.map(|(filter, _)| filter),
+        links,
         handshake_timeout: options.handshake_timeout,
         mesh_backlog_max: options.mesh_backlog_max,
         opened: AtomicU64::new(1),
@@ -213,6 +220,7 @@ fn share(options: CoresOptions) -> Shared {
 /// What one core's thread begins with.
 struct Seat {
     setup: Setup,
+    filtering: Option<Filtering>,
     port: Box<dyn Port>,
     watch: Watch,
     shared: Arc<Shared>,
@@ -226,7 +234,7 @@ struct Seat {
 impl Seat {
     /// Runs the core, in its thread.
     fn run(self, made: Sender<(CoreId, Result<RingHandle, Missing>)>) {
-        let Self { setup, port, mut watch, shared, end, link, ring_options, met } = self;
+        let Self { setup, filtering, port, mut watch, shared, end, link, ring_options, met } = self;
         let core = setup.core;
         if let Err(error) = pin_to_cpu(usize::from(core.0)) {
             tracing::warn!(core = core.0, %error, "the core's thread can't be pinned to a CPU");
@@ -247,7 +255,7 @@ impl Seat {
             return;
         };
         let io = Io::new(core, ring, rings, end, port, shared);
-        watch.in_order = Worker::new(Shard::new(setup), io, link).run();
+        watch.in_order = Worker::new(Shard::new(setup).with_filter(filtering), io, link).run();
     }
 }
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use tern_storage::records::ReportRecord;
-use tern_storage::{Direction, Key, Row, Rows, ScanLimit, Slot, keys};
+use tern_storage::{Direction, Key, LogId, Row, Rows, ScanLimit, Slot, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 use tern_wire::report::{About, Report};
@@ -79,6 +79,19 @@ impl Accounts {
             return cx.reply(origin, Reply::Reported);
         }
         self.ask_user(cx, id, Ask::File(origin, filed));
+    }
+
+    /// The content filter has operators see something of a user's: is there room for it? Its log writes it, with the message.
+    pub(super) fn may_flag(cx: &mut Cx, id: UserId, log: LogId, number: u64) {
+        let limit = ScanLimit { rows: REPORTS_OF_ONE_MAX, bytes: usize::MAX };
+        let range = keys::reports_of(id.get());
+        cx.scan(range, Direction::Forwards, limit, ScanFor::Flags(id, log, number));
+    }
+
+    /// The reports of a user are read.
+    pub(super) fn flags_read(cx: &mut Cx, log: LogId, number: u64, rows: Result<Rows, Unreadable>) {
+        let room = rows.map(|rows| (rows.rows.len() < REPORTS_OF_ONE_MAX).then_some(1));
+        cx.tell_log(log, LogOp::Permit(number, room.map_err(|_| UNREADABLE)));
     }
 
     /// Notes a report of a user who is known.

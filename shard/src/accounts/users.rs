@@ -79,6 +79,7 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::RingDevice(..)
             | UserOp::MayName(..)
             | UserOp::MayCome(..)
+            | UserOp::MayFlag(..)
             | UserOp::Subscribe(..)
             | UserOp::LookedAt(_)
             | UserOp::LookUp(..)
@@ -131,6 +132,7 @@ impl Accounts {
             | UserOp::Search(..)
             | UserOp::MayWriteToStranger(..)
             | UserOp::MayMakeGroup(..) => self.limited(cx, id, op),
+            UserOp::MayFlag(log, number) => Self::may_flag(cx, id, log, number),
             UserOp::Reserve(ask) => self.reserve(cx, id, ask),
             UserOp::Released(log) => self.released(id, log),
             UserOp::PeerChanged(log, version) => self.peer_changed(cx, id, log, version),
@@ -318,6 +320,7 @@ impl Accounts {
             UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id, Unreadable::ForNow)),
             UserOp::MayWriteToStranger(log, number, _)
             | UserOp::MayMakeGroup(log, number)
+            | UserOp::MayFlag(log, number)
             | UserOp::MayName(log, number, _) => permit(cx, log, number, Err(refusal)),
             UserOp::Reserve(ask) => permit(cx, ask.log, ask.number, Err(refusal)),
             UserOp::MayCome(log, by) => cx.tell_log(log, LogOp::Comes(id, by, Err(()))),

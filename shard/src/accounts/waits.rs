@@ -94,6 +94,8 @@ pub(crate) enum ScanFor {
     Inbox(UserId, InboxAsk, bool),
     /// The reports of a user, of whom there is another one.
     Reports(UserId, Origin, Box<Filed>),
+    /// The reports of a user, for an ask of this number of a log: of one more.
+    Flags(UserId, LogId, u64),
     /// Reports, for an operator; those alone that nobody is done with?
     AllReports(u64, bool),
     /// Reports, for the job that removes those that are kept no longer.
@@ -121,6 +123,7 @@ impl ScanFor {
             | Self::Subscribing(user, ..)
             | Self::Peer(user, ..)
             | Self::Reports(user, ..)
+            | Self::Flags(user, ..)
             | Self::IsContact(user, _) => Some(slot_of(*user)),
             Self::Seek(seeking) => Some(slot_of(seeking.asker())),
             Self::Card(carded) => Some(slot_of(carded.asker)),
@@ -294,6 +297,7 @@ impl Accounts {
             (ScanFor::Reports(user, origin, filed), result) => {
                 self.reports_read(cx, user, (origin, filed), result);
             }
+            (ScanFor::Flags(_, log, number), result) => Self::flags_read(cx, log, number, result),
             (ScanFor::AllReports(question, open), result) => Self::reports_listed(cx, question, open, result),
             (ScanFor::OldReports, result) => self.old_reports_read(cx, result),
             (ScanFor::Counts(question), result) => Self::counts_listed(cx, question, result),

@@ -14,6 +14,7 @@ use tern_wire::ids::{ChatId, ClientMessageId, Seq, UserId};
 use tern_wire::message::timer_ms;
 use tern_wire::private::Private;
 
+use super::filter::write_flag;
 use super::guests::may_come;
 use super::log::{Log, Member};
 use super::schedule::scheduled;
@@ -25,8 +26,8 @@ use crate::entry::{
     Author, Entry, KIND_GROUP, KIND_TIMER, chat_of, fingerprint, log_of, members_of, peer_of,
 };
 use crate::held::Load;
-use crate::limits::{GROUP_UNWRITTEN_MAX, LOG_WAITING_MAX};
-use crate::message::{LogOp, Said, Send, Subject, Unreadable, UserOp, VolatileOp, Watermarks};
+use crate::limits::{GROUP_UNWRITTEN_MAX, LOG_LOOKED_AT_MAX, LOG_WAITING_MAX};
+use crate::message::{LogOp, Look, Said, Send, Subject, Unreadable, UserOp, VolatileOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Reply};
 
@@ -60,11 +61,13 @@ const REUSED: Refusal = Refusal::new(Reason::ClientIdReused, "that client id sta
 
 impl Logs {
     pub(super) fn append(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) {
+        let max = if cx.filtering().is_some() { LOG_LOOKED_AT_MAX } else { LOG_WAITING_MAX };
         let log = self.known(id);
         if log.sends.is_empty() {
             self.try_append(cx, id, send);
-        } else if log.sends.len() < LOG_WAITING_MAX {
-            log.sends.push_back(send);
+        } else if log.sends.len() < max {
+            let send = self.look_ahead(cx, id, send);
+            self.known(id).sends.push_back(send);
         } else {
             let refusal = cx.overloaded();
             cx.refuse(send.asker, refusal);
@@ -266,6 +269,9 @@ impl Logs {
             write_reserved(cx, log, &entry, reserved);
         }
         write_entry(cx, log, &entry);
+        if permits.look == Look::Flagged(true) {
+            write_flag(cx, log.slot, &entry);
+        }
         if let LogId::Private(_) = id {
             write_private(cx, log, &entry);
         }

@@ -136,11 +136,15 @@ impl Logs {
         &mut self,
         cx: &mut Cx,
         id: LogId,
-        mut send: Box<Send>,
+        send: Box<Send>,
         change: Option<Box<Change>>,
     ) -> Tried {
         if send.envelope.is_none() {
             // As most messages are: about nothing.
+            let send = match self.looked_at(cx, id, send) {
+                Ok(send) => send,
+                Err(tried) => return tried,
+            };
             self.append_new(cx, id, *send, Follows { change, ..Follows::default() });
             return Tried::Settled;
         }
@@ -150,6 +154,11 @@ impl Logs {
         let log = self.known(id);
         match log.consider(&send, now_ms, windows) {
             Verdict::Allowed(follows) => {
+                // What it is about may be another thing when it has been looked at: it is considered again then.
+                let mut send = match self.looked_at(cx, id, send) {
+                    Ok(send) => send,
+                    Err(tried) => return tried,
+                };
                 send.read.clear();
                 self.append_new(cx, id, *send, Follows { change, ..follows });
             }

@@ -35,7 +35,7 @@ impl Logs {
         for (at_ms, seq) in due {
             let log = self.known(id);
             // What waits may rest on an entry as it was read; and what is not durable may never have been.
-            if !log.sends.is_empty() || seq > log.durable.seq() || log.is_being_cut() {
+            if log.is_deciding() || seq > log.durable.seq() || log.is_being_cut() {
                 return;
             }
             if seq < log.first {
@@ -64,7 +64,7 @@ impl Logs {
         let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.load() == load) else { return };
         log.reading -= 1;
         // Since it was read, somebody may have said something about it.
-        if !log.held.is_known() || !log.sends.is_empty() || log.is_being_cut() {
+        if !log.held.is_known() || log.is_deciding() || log.is_being_cut() {
             return;
         }
         let Ok(value) = value else { return };

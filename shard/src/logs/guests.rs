@@ -71,6 +71,17 @@ impl Logs {
             self.ask_first(cx, id, send, (author.user, ask));
             return Tried::Held;
         }
+        let send = match self.all_come(id, &users) {
+            Ok(()) => match self.looked_at(cx, id, send) {
+                Ok(send) => send,
+                Err(Tried::Settled) => {
+                    self.forget_guests(id);
+                    return Tried::Settled;
+                }
+                Err(Tried::Held) => return Tried::Held,
+            },
+            Err(_) => send,
+        };
         self.append_with_guests(cx, id, *send, &users, Change::Made(made));
         Tried::Settled
     }

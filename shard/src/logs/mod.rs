@@ -10,6 +10,7 @@ mod concern;
 mod counted;
 mod due;
 mod eviction;
+mod filter;
 mod gather;
 mod glance;
 mod group;
@@ -36,6 +37,7 @@ use tern_wire::ids::UserId;
 
 use self::agenda::Agenda;
 use self::counted::Counted;
+use self::filter::Looking;
 use self::group::Newcomer;
 use self::log::{Highest, Log, Member};
 pub(crate) use self::moving::Taken;
@@ -44,7 +46,7 @@ use self::schedule::Dispatching;
 use self::waits::{After, GetFor, ScanFor};
 use self::words::Words;
 use crate::by_slot::BySlot;
-use crate::cx::{Cx as AnyCx, Department};
+use crate::cx::{Cx as AnyCx, Department, KnowsWords};
 use crate::effects::Stage;
 use crate::entry::members_of;
 use crate::held::{Admitted, Doubt, Load, Loads};
@@ -76,6 +78,7 @@ pub(crate) struct Logs {
     round: Round,
     counted: Counted,
     words: Words,
+    looking: Looking,
 }
 
 impl Department for Logs {
@@ -83,6 +86,8 @@ impl Department for Logs {
     type Get = GetFor;
     type Scan = ScanFor;
 }
+
+impl KnowsWords for Logs {}
 
 type Cx<'a> = AnyCx<'a, Logs>;
 
@@ -109,6 +114,7 @@ impl Logs {
             round: Round::default(),
             counted: Counted::default(),
             words: Words::new(hashing),
+            looking: Looking::default(),
         }
     }
 
@@ -121,6 +127,7 @@ impl Logs {
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
         self.write_gathered(cx);
         self.clear_marks(cx);
+        self.end_overdue_looks(cx);
         self.look_at_what_is_due(cx);
         self.go_round(cx);
         self.write_counted_in_time(cx);

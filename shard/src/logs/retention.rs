@@ -181,7 +181,7 @@ impl Logs {
         let may_read = cx.may_read();
         let log = self.known(id);
         // Whoever reads has begun where the log began then; what waits may be about an old entry.
-        let is_still = log.reading == 0 && log.sends.is_empty() && log.durable.seq() == log.head;
+        let is_still = log.reading == 0 && !log.is_deciding() && log.durable.seq() == log.head;
         let is_still = is_still && !log.is_being_cut();
         if !log.exists || !is_still || !may_read {
             return;
@@ -196,7 +196,7 @@ impl Logs {
     pub(super) fn cut_read(&mut self, cx: &mut Cx, id: LogId, load: Load, rows: Result<Rows, Unreadable>) {
         let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.load() == load) else { return };
         log.reading -= 1;
-        let is_still = log.held.is_known() && log.reading == 0 && log.sends.is_empty();
+        let is_still = log.held.is_known() && log.reading == 0 && !log.is_deciding();
         let (Ok(rows), true, true) = (rows, is_still, cx.may_write(0)) else { return };
         // What is not whole is found by who reads it.
         let entries: Vec<_> = rows.rows.into_iter().map_while(|row| entry_of(id, row)).collect();

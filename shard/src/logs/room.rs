@@ -14,7 +14,7 @@ use super::append::Tried;
 use super::{Cx, Log, Logs, Member};
 use crate::entry::{Entry, KIND_PRIVATE, fingerprint, peer_of};
 use crate::limits::{CHECKPOINT_BYTES, CHECKPOINTS_MAX, WAITING_FREE_BYTES, WAITING_STEP_BYTES};
-use crate::message::{Named, Reserve, Send, UserOp};
+use crate::message::{Look, Named, Reserve, Send, UserOp};
 
 const BLOCKED: Refusal = Refusal::new(Reason::Blocked, "one blocks that person: end that first");
 const ONESELF: Refusal = Refusal::new(Reason::InvalidArgument, "one can't name oneself");
@@ -245,6 +245,9 @@ impl Logs {
         let Some(mut send) = log.sends.pop_front_if(asked) else { return };
         send.permits.asked = None;
         match answer {
+            Ok(room) if send.permits.look == Look::Flagging => {
+                send.permits.look = Look::Flagged(room.is_some())
+            }
             Ok(None) => send.permits.granted = true,
             Ok(reserved) => send.permits.reserved = reserved,
             Err(refusal) => {

@@ -168,6 +168,9 @@ pub enum UserOp {
     MayWriteToStranger(LogId, u64, u64),
     /// May the user make a group? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this number.
     MayMakeGroup(LogId, u64),
+    /// Is there room for one more message of the user's that the content filter has operators see? Answered by
+    /// [`LogOp::Permit`](super::LogOp::Permit) with this number: with some room, or none.
+    MayFlag(LogId, u64),
     /// May this one take the user into a group? Answered by [`LogOp::Comes`](super::LogOp::Comes).
     MayCome(LogId, UserId),
     /// May the user name so many more people as contacts, or as blocked? Answered by [`LogOp::Permit`](super::LogOp::Permit) with this
@@ -195,6 +198,7 @@ impl UserOp {
             | Self::OthersAdvanced(log, _)
             | Self::MayWriteToStranger(log, ..)
             | Self::MayMakeGroup(log, _)
+            | Self::MayFlag(log, _)
             | Self::MayName(log, ..)
             | Self::MayCome(log, _)
             | Self::Released(log) => Some(*log),
@@ -276,6 +280,7 @@ impl UserOp {
             | Self::Introduce(_)
             | Self::MayWriteToStranger(..)
             | Self::MayMakeGroup(..)
+            | Self::MayFlag(..)
             | Self::MayName(..)
             | Self::MayCome(..)
             | Self::Reserve(_) => true,

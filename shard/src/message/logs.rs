@@ -14,6 +14,7 @@ use tern_wire::report::Report;
 use tern_wire::request::{Doing, FoundUpTo};
 
 use super::{Looker, Unreadable, Watermarks};
+use crate::effects::Verdict;
 use crate::entry::{Author, Entry};
 use crate::reply::{Asker, Origin, Reply, Scheduled};
 
@@ -266,6 +267,26 @@ pub struct Permits {
     pub(crate) guests: bool,
     /// It waits for one of these.
     pub(crate) waits_for_guests: bool,
+    /// How far it is with the content filter.
+    pub(crate) look: Look,
+    /// It is at the head of the queue, and waits for that.
+    pub(crate) waits_for_look: bool,
+}
+
+/// How far a message is with the content filter.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Look {
+    /// It was not asked.
+    #[default]
+    Not,
+    /// It was, under this number.
+    Asked(u64),
+    /// It says this.
+    Seen(Verdict),
+    /// Operators are to see the message, and its author's owner is asked whether there is room for it. It is allowed all else.
+    Flagging,
+    /// Operators are to see it; `false`: they have enough of its author's.
+    Flagged(bool),
 }
 
 /// A wish for a page of what is found in a log.

@@ -17,11 +17,11 @@ pub use self::accounts::{
     Standing, Subscribing, UserOp,
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
-pub(crate) use self::logs::bytes_of_hit;
 pub use self::logs::{
     Acts, Claim, Dispatched, FoundPage, Glancer, LogOp, Permits, Pull, ReadHistory, Reporting, Search, Send,
     Terms, TermsTold, Want,
 };
+pub(crate) use self::logs::{Look, bytes_of_hit};
 pub use self::volatile::{Looker, Sees, Subject, VolatileOp, Whereabouts};
 use crate::cx::{Cx, Department};
 use crate::network::Network;

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame::Request};
 use tern_shard::admin::{AdminRequest, AdminResponse, Provisioned};
-use tern_shard::effects::Stage;
+use tern_shard::effects::{Filtering, Question, Stage, Verdict};
 use tern_shard::entry::Author;
 use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
@@ -77,6 +77,9 @@ struct Hands {
     /// The codes that were delivered.
     codes: Vec<String>,
     refuses_codes: bool,
+    /// What the content filter was asked and has not been told of; and whether the way to it is full.
+    questions: Vec<Question>,
+    is_filter_full: bool,
     traffic: Traffic,
 }
 
@@ -172,6 +175,13 @@ impl Effects for Hands {
             self.codes.push(code.to_owned());
         }
         !self.refuses_codes
+    }
+
+    fn look_at(&mut self, question: Question) -> bool {
+        if !self.is_filter_full {
+            self.questions.push(question);
+        }
+        !self.is_filter_full
     }
 
     fn answer(&mut self, question: u64, response: AdminResponse) {
@@ -347,6 +357,8 @@ impl Node {
                 addresses: BTreeMap::new(),
                 codes: Vec::new(),
                 refuses_codes: false,
+                questions: Vec::new(),
+                is_filter_full: false,
                 traffic: Traffic::default(),
             },
             connections: 0,
@@ -392,6 +404,43 @@ impl Node {
     /// Whether a core has found the medium broken: a real node stops then.
     pub fn has_failed(&self) -> bool {
         self.cores.iter().any(|core| core.hands.failed)
+    }
+
+    /// A content filter looks at what is said from now on.
+    pub fn filter(&mut self, filtering: Filtering) {
+        for core in 0..self.cores.len() {
+            let shard = Shard::new(Setup {
+                process: ProcessId::default(),
+                core: CoreId(core as u16),
+                slots: self.slots.clone(),
+                lanes: LANES,
+                limits: self.limits.clone(),
+                identity: self.identity.clone(),
+                keys: keys(),
+                seed: [core as u8; 32],
+                development: true,
+            });
+            self.cores[core].shard = shard.with_filter(Some(filtering));
+        }
+    }
+
+    /// What it is asked, since this was asked last: each by a core, which wants the answer.
+    pub fn questions(&mut self) -> Vec<(u16, Question)> {
+        let cores = self.cores.iter_mut().zip(0..);
+        let asked = cores.flat_map(|(core, number)| {
+            std::mem::take(&mut core.hands.questions).into_iter().map(move |question| (number, question))
+        });
+        asked.collect()
+    }
+
+    /// It says this.
+    pub fn says(&mut self, (core, question): &(u16, Question), verdict: Verdict) {
+        self.input(CoreId(*core), Input::Seen(question.log, question.number, verdict));
+    }
+
+    /// Whether the way to it is full.
+    pub fn fill_filter(&mut self, full: bool) {
+        self.cores.iter_mut().for_each(|core| core.hands.is_filter_full = full);
     }
 
     /// Connections come from this network from now on.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tern_proto::v1::{self, server_frame::Message};
 use tern_shard::admin::AdminResponse;
-use tern_shard::effects::{Gone, MoveStep, Stage};
+use tern_shard::effects::{Gone, MoveStep, Question, Stage};
 use tern_shard::entry::Author;
 use tern_shard::message::Message as CoresMessage;
 use tern_shard::reply::ConnId;
@@ -17,9 +17,9 @@ use tern_uring::TransferId;
 use tern_wire::frame;
 use tern_wire::ids::{ClientMessageId, Phone};
 
-use super::super::CoreMessage;
 use super::super::conn::Moving;
 use super::super::life::Event;
+use super::super::{AnswerTo, CoreMessage};
 use super::Io;
 
 impl Effects for Io {
@@ -143,6 +143,13 @@ impl Effects for Io {
 
     fn deliver_code(&mut self, phone: &Phone, code: &str, expires_ms: u64) -> bool {
         self.shared.codes.deliver(phone, code, expires_ms)
+    }
+
+    fn look_at(&mut self, question: Question) -> bool {
+        let Some(filter) = &self.shared.filter else { return false };
+        let link = self.shared.links[usize::from(self.core.0)].clone();
+        let to = AnswerTo::new(link, &question);
+        filter.ask(question, to)
     }
 
     fn answer(&mut self, question: u64, response: AdminResponse) {

@@ -226,6 +226,9 @@ impl Worker {
     }
 
     fn take_calls(&mut self) {
+        while let Some((log, number, verdict)) = self.link.next_seen() {
+            self.input(Input::Seen(log, number, verdict));
+        }
         while let Some(call) = self.link.next_call() {
             match call {
                 Call::Ask(request, asker) => {
