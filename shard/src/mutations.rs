@@ -29,7 +29,7 @@ tern_storage::mutations! {
     /// A log leaves the memory while a write of it is under way.
     ForgetBesideWrites => "shard/tests/faults.rs" 1..60, "sim/tests/mutations.rs" 1..60;
     /// What was read too late is asked for again where it was read, though the log may be another core's by now.
-    AskWhereRead => "shard/tests/faults.rs" 1..60;
+    AskWhereRead => "shard/tests/faults.rs" 5970..5990;
     /// A write of which nobody knows what became of it is told as refused.
     RefuseUnknown => "shard/tests/faults.rs" 150..250, "shard/tests/in_flight.rs" 0..1;
     /// A record that can't be decoded is taken for one that is not there.
@@ -41,7 +41,7 @@ tern_storage::mutations! {
     /// A page is pushed though the device has asked for more since.
     PushOldPage => "shard/tests/catching_up.rs" 1..60;
     /// A device that goes back is not told again what it was answered while the page with the entries was on its way.
-    RewindAnswered => "shard/tests/catching_up.rs" 5840..5860;
+    RewindAnswered => "shard/tests/catching_up.rs" 8240..8260;
     /// What is in memory of a device's inbox is taken for a mark in the store.
     TrustInbox => "shard/tests/marks.rs" 0..1;
     /// A retry is answered while something becomes of the log, without how far the others are.
@@ -49,13 +49,13 @@ tern_storage::mutations! {
     /// A new device is told what it lacks while marks of it are on their way into the store.
     PullUnflushed => "sim/tests/fdb.rs" 10810..10830;
     /// A member who can't be read for now makes the log a damaged one.
-    TakeForDamage => "sim/tests/fdb.rs" 1970..1990;
+    TakeForDamage => "sim/tests/fdb.rs" 1990..2010;
     /// A new device is taken for one that has caught up though the store took no mark of what it was pushed.
     CatchUpUnmarked => "shard/tests/marks.rs" 0..1;
     /// A connection follows its user without waiting for what it was told.
     LeaveUnheard => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 1..300;
     /// What a connection was not told on its way to its user's core is forgotten.
-    ForgetMissed => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 2870..2890;
+    ForgetMissed => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 3480..3500;
     /// A page goes to the connection straight from the log's owner, beside what is pushed.
     PageAside => "shard/tests/owner_gone.rs" 1..60;
     /// Who was removed from a group hears one entry more.
@@ -67,7 +67,7 @@ tern_storage::mutations! {
     /// Whoever is in a chat may edit what others have said.
     EditByAnybody => "sim/tests/mutations.rs" 1..60;
     /// What was deleted for everyone can still be read from its edits.
-    KeepEdits => "sim/tests/mutations.rs" 90..110;
+    KeepEdits => "sim/tests/mutations.rs" 170..190;
     /// What is too old is removed though somebody has not received it.
     CutUnreceived => "sim/tests/mutations.rs" 1..60;
     /// What is due is never looked for.
@@ -75,9 +75,9 @@ tern_storage::mutations! {
     /// What is due in a slot that was handed over before its table came is forgotten.
     ForgetEarly => "shard/tests/moves.rs" 1..60;
     /// Nobody looks whether a message that was scheduled has been sent before.
-    DispatchAnew => "sim/tests/mutations.rs" 1250..1270;
+    DispatchAnew => "sim/tests/mutations.rs" 2810..2830;
     /// Whoever has an invitation comes by it, though it is over.
-    TakeOldInvitation => "sim/tests/mutations.rs" 145..165;
+    TakeOldInvitation => "sim/tests/mutations.rs" 180..200;
     /// How far the members of a group have got is told before it is durable.
     TellUndurable => "sim/tests/mutations.rs" 1..60;
     /// What of a group follows from entries that were not written with its members is not made again.
@@ -133,7 +133,7 @@ tern_storage::mutations! {
     /// Who watches a user's devices once more is not answered.
     AnswerWatchOnce => "shard/tests/faults.rs" 1..60, "shard/tests/in_flight.rs" 0..1;
     /// A log leaves the memory while its slot is about to be handed over.
-    ForgetAtMove => "shard/tests/owner_gone.rs" 7390..7410;
+    ForgetAtMove => "shard/tests/owner_gone.rs" 9260..9280;
     /// What is said to a slot that moves does not wait for its marker.
     SkipMarker => "shard/tests/moves.rs" 1..60;
     /// A slot is handed over before all have heard what its owner has said of it.

@@ -61,6 +61,8 @@ pub struct SearchReport {
     kinds: BTreeMap<&'static str, Percentiles>,
     /// The first one after the server has begun: it reads all chats into memory. Not among the others.
     first_ms: f64,
+    /// From there until the index had caught up with all that was said just before. What is not in it is read, which takes long.
+    settled_s: f64,
     /// Each further page, of searches that were read on.
     page_ms: Percentiles,
     pages_per_search: f64,
@@ -97,12 +99,14 @@ impl SearchReport {
         rows.push(("pages read on", &self.page_ms));
         format!(
             "{messages} messages in {chats} chats, {searches} searches of {:.1} hits; {errors} errors, {missing} missing, {leaked} \
-             leaked{first}\n{} bytes of index a message beside {} of other rows; {} us of server CPU a search; the first {:.1} ms\n\n{}",
+             leaked{first}\n{} bytes of index a message beside {} of other rows; {} us of server CPU a search; the first {:.1} ms, and {:.1} s until \
+             the index had caught up\n\n{}",
             self.hits_per_search,
             figure(self.index_bytes_per_message),
             figure(self.row_bytes_per_message),
             figure(self.server_cpu_us_per_search),
             self.first_ms,
+            self.settled_s,
             table(&rows)
         )
     }
@@ -129,6 +133,7 @@ pub fn run(arguments: &SearchArgs) -> Result<SearchReport, String> {
     target.start_again();
     let mut seeking = Seeking::new(&target, &corpus, rng)?;
     let first = seeking.first()?;
+    let settled = seeking.settle()?;
     let before = target.cpu_s_since(None);
     seeking.seek(arguments.searches)?;
     let cpu = target.cpu_s_since(before);
@@ -153,6 +158,7 @@ pub fn run(arguments: &SearchArgs) -> Result<SearchReport, String> {
         one_chat_ms: percentiles(&found.one_chat),
         kinds: found.kinds.iter().map(|(kind, latencies)| (*kind, percentiles(latencies))).collect(),
         first_ms: first.as_secs_f64() * 1e3,
+        settled_s: settled.as_secs_f64(),
         page_ms: percentiles(&found.pages),
         pages_per_search: each(found.asked),
         hits_per_search: each(found.hits),

@@ -13,6 +13,9 @@ use crate::load::{Fleet, Happened, WAIT};
 use crate::stop;
 use crate::target::Target;
 
+/// How often a search that finds nothing takes no fewer pages before the index is taken for whole.
+const SETTLED: u32 = 20;
+
 /// One of so many searches is read on.
 const READ_ON: u32 = 10;
 
@@ -69,6 +72,25 @@ impl<'a> Seeking<'a> {
         let asked = Instant::now();
         self.page(&wanted, None)?;
         Ok(asked.elapsed())
+    }
+
+    /// Waits until the index has caught up with what was said, and says how long that took: a search that finds nothing takes as few pages
+    /// as before, some times over.
+    pub fn settle(&mut self) -> Result<Duration, String> {
+        let wanted = Wanted::new(Kind::Nothing, self.corpus, &mut self.rng);
+        let (begin, mut before, mut same) = (Instant::now(), u32::MAX, 0);
+        while same < SETTLED && !stop::asked() {
+            let (mut pages, mut after) = (0, None);
+            while let Some(page) = self.page(&wanted, after)? {
+                (pages, after) = (pages + 1, page.next);
+                if after.is_none() {
+                    break;
+                }
+            }
+            same = if pages >= before { same + 1 } else { 0 };
+            before = before.min(pages);
+        }
+        Ok(begin.elapsed())
     }
 
     /// So many searches, one after the other: of each kind, in all chats and in one.
