@@ -171,12 +171,14 @@ mutations! {
     OwnVersionAsTicket => "storage/tests/fdb.rs" 0..200;
 }
 
-/// What whoever looks for a fault's seeds has asked for, by `TERN_MUTATION` and `TERN_SEEDS`: this one alone, so many seeds.
+/// What whoever looks for a fault's seeds has asked for, by `TERN_MUTATION`, `TERN_SEEDS` and `TERN_FROM`: this one alone, so many seeds, from this
+/// one on.
 #[cfg(feature = "mutations")]
 #[derive(Debug)]
 pub struct Asked {
     mutation: Option<String>,
     seeds: Option<u64>,
+    from: Option<u64>,
 }
 
 #[cfg(feature = "mutations")]
@@ -184,8 +186,9 @@ impl Asked {
     /// From the environment.
     #[allow(clippy::new_without_default, reason = "it reads the environment")]
     pub fn new() -> Self {
-        let seeds = std::env::var("TERN_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
-        Self { mutation: std::env::var("TERN_MUTATION").ok(), seeds }
+        let number = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+        let mutation = std::env::var("TERN_MUTATION").ok();
+        Self { mutation, seeds: number("TERN_SEEDS"), from: number("TERN_FROM") }
     }
 
     /// Whether a fault is one of those that are looked for.
@@ -195,9 +198,11 @@ impl Asked {
 
     /// The seeds that are tried.
     pub fn seeds(&self, known: std::ops::Range<u64>) -> std::ops::Range<u64> {
-        let end =
-            self.seeds.filter(|_| self.mutation.is_some()).map_or(known.end, |seeds| known.start + seeds);
-        known.start..end
+        if self.mutation.is_none() {
+            return known;
+        }
+        let start = self.from.unwrap_or(known.start);
+        start..self.seeds.map_or(known.end, |seeds| start + seeds)
     }
 }
 

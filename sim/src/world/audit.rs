@@ -61,11 +61,12 @@ impl World {
         if !self.kept.is_for_ever() {
             self.run_until(self.now + CUT_WITHIN)?;
         }
+        // It takes seconds, in which the server may send what was scheduled: the books are read afterwards.
+        self.look_for_each_other()?;
         let lists = self.lists_and_books()?;
-        // What the books say was so then: looking each other up takes seconds.
         let read_ms = self.clock.now_ms(self.now);
-        self.find_each_other()?;
         let books = self.books.as_ref().expect("it was just read");
+        self.have_found_each_other(books)?;
         let ended_ms = read_ms.saturating_sub(ENDS_WITHIN_MS);
         let cut_ms = read_ms.saturating_sub(CUT_WITHIN.as_millis() as u64);
         for (id, log) in &books.logs {
@@ -163,16 +164,19 @@ impl World {
         Err("a list of chats has no end".to_owned())
     }
 
-    /// Everybody finds by their phones those who let them, and nobody else.
-    fn find_each_other(&mut self) -> Result<(), String> {
+    /// Everybody asks who of an address book is here that has all phones.
+    fn look_for_each_other(&mut self) -> Result<(), String> {
         for at in 0..self.devices.len() {
             self.devices[at].discovered = None;
             let ask = Ask::Request(self.discover());
             let input = self.devices[at].ask(Work::LookUp, ask, &mut self.record);
             self.device(at, input)?;
         }
-        self.run_until(self.now + Duration::from_secs(10))?;
-        let books = self.books.as_ref().expect("it was just read");
+        self.run_until(self.now + Duration::from_secs(10))
+    }
+
+    /// Everybody has found by their phones those who let them, and nobody else.
+    fn have_found_each_other(&self, books: &Books) -> Result<(), String> {
         let phones: BTreeSet<_> = self.devices.iter().map(|device| &*device.phone).collect();
         for device in &self.devices {
             let found = device.discovered.as_ref().ok_or_else(|| format!("it finds nobody: {device:?}"))?;
