@@ -47,7 +47,7 @@ tern_storage::mutations! {
     /// A retry is answered while something becomes of the log, without how far the others are.
     AnswerBesideChange => "shard/tests/in_flight.rs" 0..1;
     /// A new device is told what it lacks while marks of it are on their way into the store.
-    PullUnflushed => "sim/tests/fdb.rs" 10810..10830;
+    PullUnflushed => "shard/tests/marks.rs" 0..1;
     /// A member who can't be read for now makes the log a damaged one.
     TakeForDamage => "sim/tests/fdb.rs" 1990..2010;
     /// A new device is taken for one that has caught up though the store took no mark of what it was pushed.

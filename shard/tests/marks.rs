@@ -222,6 +222,30 @@ fn where_a_log_begins_is_told_when_it_is_durable() {
     assert_eq!(world.pushed(late), [3]);
 }
 
+/// `tern-sim --fdb --seed 4454`: a device that was new caught up while an entry, and its mark of it, were on their way into the store. That it
+/// was new no more was durable before they were, for cores commit beside each other, and the process ended: nothing told what it lacked.
+#[test]
+fn a_new_device_catches_up_when_what_was_written_before_is_durable() {
+    let mut world = World::new();
+    let [ann, bob, second] = ["+15550001", "+15550002", "+15550002"].map(|phone| world.provision(phone));
+    let of_ann = world.come(&ann, None);
+    world.say(of_ann, &bob, 1);
+    let of_second = world.node.log_in(0, &second.access_token);
+    world.node.settle(&mut world.rng);
+    world.store.hold();
+    let body = "something".into();
+    let send = v1::Send { chat: bob.user.get(), client_id: 2, body, ..v1::Send::default() };
+    world.node.request(of_ann, 102, Request::Send(send));
+    world.node.settle_without_store(&mut world.rng);
+    world.node.request(of_second, 3, Request::Resume(v1::Resume::default()));
+    world.node.settle_without_store(&mut world.rng);
+    let frames = world.node.receive(of_second).expect("it stands");
+    let has_caught_up = |frame: &v1::ServerFrame| matches!(frame.message, Some(Message::CaughtUp(_)));
+    assert!(!frames.iter().any(has_caught_up), "its marks are not durable: {frames:?}");
+    world.node.settle(&mut world.rng);
+    assert_eq!(world.pushed(of_second), [1, 2], "then it has all");
+}
+
 /// The faults that can be put into the brain are found.
 #[cfg(feature = "mutations")]
 #[test]
@@ -234,6 +258,7 @@ fn each_fault_is_found() {
         a_new_device_that_was_pushed_something_without_a_mark_stays_new();
         a_device_whose_end_was_undone_is_told_of_what_was_written_meanwhile();
         where_a_log_begins_is_told_when_it_is_durable();
+        a_new_device_catches_up_when_what_was_written_before_is_durable();
     };
     for found in hunt("shard/tests/marks.rs", |_| panic_of(all)) {
         println!("{found}");
