@@ -104,8 +104,7 @@ impl<'a> Seeking<'a> {
             let is_one = (number as usize / Kind::ALL.len()).is_multiple_of(2);
             let chat = is_one.then(|| self.rng.u32(SEARCHER + 1..self.fleet.len()));
             let wanted = Wanted::new(kind, self.corpus, &mut self.rng).within(chat);
-            let reads_on = self.rng.u32(..READ_ON) == 0;
-            self.search(kind, &wanted, reads_on)?;
+            self.search(kind, &wanted, number.is_multiple_of(READ_ON))?;
         }
         Ok(())
     }
