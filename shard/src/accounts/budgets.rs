@@ -174,32 +174,18 @@ impl Budgets {
     }
 
     fn all(&mut self) -> [&mut Buckets<UserId>; KINDS] {
-        let Self {
-            lookups,
-            searches,
-            discoveries,
-            sends,
-            strangers,
-            groups,
-            renames,
-            rings,
-            links,
-            subscriptions,
-            reports,
-            ..
-        } = self;
         [
-            lookups,
-            searches,
-            discoveries,
-            sends,
-            strangers,
-            groups,
-            renames,
-            rings,
-            links,
-            subscriptions,
-            reports,
+            &mut self.lookups,
+            &mut self.searches,
+            &mut self.discoveries,
+            &mut self.sends,
+            &mut self.strangers,
+            &mut self.groups,
+            &mut self.renames,
+            &mut self.rings,
+            &mut self.links,
+            &mut self.subscriptions,
+            &mut self.reports,
         ]
         .map(|(_, buckets)| buckets)
     }
