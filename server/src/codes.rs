@@ -18,6 +18,7 @@ use crate::core::{Clock, CodeDelivery};
 use crate::logging;
 use crate::metrics::NodeMetrics;
 use crate::threads;
+use crate::webhook::{Webhook, agent_config};
 
 /// Codes that wait for delivery, those between two tries included. Beyond: the request is refused as overloaded.
 const QUEUE_MAX: usize = 10_000;
@@ -36,14 +37,6 @@ const RETRY_WAIT: Duration = Duration::from_millis(500);
 
 /// How long the end of the process waits for codes that are to be delivered.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Where codes go.
-#[derive(Clone)]
-struct Webhook {
-    url: String,
-    /// What its header `Authorization` says.
-    authorization: Option<String>,
-}
 
 /// One code on its way.
 struct Delivery {
@@ -252,27 +245,13 @@ fn agent() -> ureq::Agent {
     agent_config().build().into()
 }
 
-/// Of those who ask webhooks: TLS as the rest of the program has it, and whom the machine trusts.
-pub(crate) fn agent_config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = ureq::tls::TlsConfig::builder()
-        .root_certs(ureq::tls::RootCerts::PlatformVerifier)
-        .unversioned_rustls_crypto_provider(provider)
-        .build();
-    ureq::Agent::config_builder().tls_config(tls)
-}
-
 fn post(agent: &ureq::Agent, webhook: &Webhook, delivery: &Delivery, timeout: Duration) -> Tried {
     let body = serde_json::json!({
         "phone": delivery.phone.as_str(),
         "code": delivery.code,
         "expires_ms": delivery.expires_ms,
     });
-    let mut request = agent.post(&webhook.url).config().timeout_global(Some(timeout)).build();
-    if let Some(authorization) = &webhook.authorization {
-        request = request.header("authorization", authorization);
-    }
-    match request.header("content-type", "application/json").send(body.to_string()) {
+    match webhook.post(agent, body.to_string(), timeout) {
         Ok(_) => Tried::Delivered,
         // Too early or too often is for now; all else that is the request's fault stays so.
         Err(error @ ureq::Error::StatusCode(400..=407 | 409..=424 | 426..=428 | 430..=499)) => {

@@ -17,11 +17,11 @@ use tern_shard::effects::{Question, Verdict};
 use tern_shard::entry::chat_of;
 use tern_storage::LogId;
 
-use crate::codes::agent_config;
 use crate::config::FilterConfig;
 use crate::core::{AnswerTo, ContentFilter};
 use crate::metrics::NodeMetrics;
 use crate::threads;
+use crate::webhook::{Webhook, agent_config};
 
 /// Questions that wait for a thread. Beyond: they are not asked.
 const QUEUE_MAX: usize = 4096;
@@ -47,8 +47,7 @@ struct Asked {
 pub struct Filter(Arc<Desk>);
 
 struct Desk {
-    url: String,
-    authorization: Option<String>,
+    webhook: Webhook,
     timeout: Duration,
     agent: ureq::Agent,
     /// From the cores, which must not wait.
@@ -158,8 +157,7 @@ impl Filter {
             .max_idle_connections_per_host(threads)
             .build();
         let desk = Arc::new(Desk {
-            url,
-            authorization: config.authorization.clone(),
+            webhook: Webhook { url, authorization: config.authorization.clone() },
             timeout: Duration::from_millis(config.timeout_ms),
             agent: agent.into(),
             coming: ArrayQueue::new(QUEUE_MAX),
@@ -254,16 +252,11 @@ impl Desk {
 
     /// Neither the error nor its words say anything of what was sent.
     fn post(&self, question: &Question, left: Duration) -> Result<Said, Failed> {
-        let mut request = self.agent.post(&self.url).config().timeout_global(Some(left)).build();
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
-        }
         let failed = |error| match error {
             ureq::Error::Timeout(_) => Failed::Late,
             error => Failed::Broken(error.to_string()),
         };
-        let sent = request.header("content-type", "application/json").send(body_of(question));
-        let mut response = sent.map_err(failed)?;
+        let mut response = self.webhook.post(&self.agent, body_of(question), left).map_err(failed)?;
         if !response.status().is_success() {
             return Err(Failed::Broken(format!("http status: {}", response.status().as_u16())));
         }

@@ -34,6 +34,7 @@ mod store;
 pub mod threads;
 pub mod tickets;
 pub mod trouble;
+mod webhook;
 
 // Faults are put into the code of the store and the brain for their tests alone.
 #[cfg(not(debug_assertions))]
