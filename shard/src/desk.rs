@@ -24,13 +24,22 @@ const NEXT_BATCH_BYTES_MAX: usize = 128 << 10;
 pub(crate) struct Store {
     /// By lane.
     open: Box<[Open]>,
-    in_flight: VecDeque<(CommitId, Lane)>,
+    in_flight: VecDeque<UnderWay>,
     /// The slots that decided what is open: a bit each.
     is_decided_by: Box<[u64]>,
     /// Somebody waits for something that is open.
     urgent: bool,
     /// Since when what is open has been so, if nobody waits for it.
     lazy_since_ms: Option<u64>,
+}
+
+/// A commit that the store has not completed.
+#[derive(Debug)]
+struct UnderWay {
+    commit: CommitId,
+    lane: Lane,
+    /// The slots that decided it.
+    deciding: Vec<Slot>,
 }
 
 /// What is written in one lane, and was not submitted yet.
@@ -106,6 +115,13 @@ impl Store {
         self.in_flight.len()
     }
 
+    /// Whether nothing that a slot decided is open or under way, whether anything follows it or not.
+    pub(crate) fn is_still(&self, slot: Slot) -> bool {
+        let (word, bit) = bit_of(slot);
+        self.is_decided_by[word] & bit == 0
+            && self.in_flight.iter().all(|under_way| !under_way.deciding.contains(&slot))
+    }
+
     /// Whether nothing waits for the store.
     pub(crate) fn is_quiet(&self) -> bool {
         self.open.iter().all(Open::is_empty) && self.in_flight.is_empty()
@@ -146,8 +162,8 @@ impl Store {
         let next = Batch::with_capacity(open.batch.encoded().len().min(NEXT_BATCH_BYTES_MAX));
         match fx.submit(lane, std::mem::replace(&mut open.batch, next), fence) {
             Ok(commit) => {
-                self.in_flight.push_back((commit, lane));
-                self.begin_batch(lane);
+                let deciding = self.begin_batch(lane);
+                self.in_flight.push_back(UnderWay { commit, lane, deciding });
                 Some(commit)
             }
             Err(Busy((batch, _))) => {
@@ -168,9 +184,9 @@ impl Store {
     /// # Panics
     /// If the store completes commits out of order.
     pub(crate) fn ended(&mut self, commit: CommitId) -> Lane {
-        let (oldest, lane) = self.in_flight.pop_front().expect("the store completes only what was submitted");
-        assert_eq!(oldest, commit, "a port's commits complete in the order of their submission");
-        lane
+        let oldest = self.in_flight.pop_front().expect("the store completes only what was submitted");
+        assert_eq!(oldest.commit, commit, "a port's commits complete in the order of their submission");
+        oldest.lane
     }
 
     /// Discards what is open in a lane: it was decided on a state that did not become durable.
@@ -179,12 +195,16 @@ impl Store {
         self.begin_batch(lane);
     }
 
-    fn begin_batch(&mut self, lane: Lane) {
+    /// Gives the slots that decided the one before.
+    fn begin_batch(&mut self, lane: Lane) -> Vec<Slot> {
         let open = &mut self.open[usize::from(lane.0)];
         open.follows = 0;
-        for slot in open.deciding.drain(..) {
-            self.is_decided_by[usize::from(slot.number() / 64)] &= !(1 << (slot.number() % 64));
+        let deciding = std::mem::take(&mut open.deciding);
+        for slot in &deciding {
+            let (word, bit) = bit_of(*slot);
+            self.is_decided_by[word] &= !bit;
         }
+        deciding
     }
 
     fn follows(&self) -> usize {
@@ -200,7 +220,7 @@ impl Store {
         self.is_wanted(urgency);
         let lane = self.lane(slot);
         let open = &mut self.open[lane];
-        let (word, bit) = (usize::from(slot.number() / 64), 1 << (slot.number() % 64));
+        let (word, bit) = bit_of(slot);
         if self.is_decided_by[word] & bit == 0 {
             self.is_decided_by[word] |= bit;
             open.deciding.push(slot);
@@ -214,6 +234,11 @@ impl Store {
             Urgency::Lazy(now_ms) => _ = self.lazy_since_ms.get_or_insert(now_ms),
         }
     }
+}
+
+/// Where a slot stands in a set of all: the word, and its bit.
+fn bit_of(slot: Slot) -> (usize, u64) {
+    (usize::from(slot.number() / 64), 1 << (slot.number() % 64))
 }
 
 impl Open {

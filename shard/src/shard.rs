@@ -411,7 +411,10 @@ impl Shard {
     fn is_still(&self, slot: Slot) -> bool {
         // What is being read for somebody is answered by whoever has asked the store for it.
         let answers = self.accounts_desk.scans(|scan| scan.answers_of() == Some(slot));
-        let is_still = !answers && self.accounts.is_still(slot) && self.logs.is_still(slot);
+        let is_still = !answers
+            && self.ground.store.is_still(slot)
+            && self.accounts.is_still(slot)
+            && self.logs.is_still(slot);
         is_still || is(Mutation::MoveBesideWrites)
     }
 

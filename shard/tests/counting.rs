@@ -367,6 +367,28 @@ fn messages_count_once_and_a_crash_loses_those_that_were_not_written() {
     assert_eq!(counted(&store), (3, 1, 1), "what a crash loses is bounded, and nothing counts twice");
 }
 
+/// What is counted is written by a slot of the core's, though nothing follows it: the slot stays until that is in the store. Otherwise its
+/// next owner would be written beside, and a core that is gone would still write.
+#[test]
+fn a_slot_is_not_let_go_while_what_was_counted_by_it_is_being_written() {
+    let mut rng = Rng::with_seed(12);
+    let store = Memory::held();
+    let mut node = Node::start(&store, 2, &limits(), BEGIN_MS);
+    let [ann, bob] = ["+15550001", "+15550002"].map(|phone| node.provision(phone, &mut rng));
+    let link = connect(&mut node, 0, &mut rng);
+    say(&mut node, link, 2, Request::Login(v1::Login { access_token: ann.access_token }), &mut rng);
+    add_up(&mut node, &mut rng);
+    send(&mut node, link, bob.user.get(), 1, &mut rng);
+    let slot = Slot::of_log(tern_storage::LogId::direct(ann.user.get(), bob.user.get()));
+    let other = 1 - node.owner(slot);
+    node.tick(limits().counted_every_ms);
+    assert!(node.move_slot(slot, other));
+    node.settle_without_store(&mut rng);
+    assert!(!node.has_moved(), "it waits for what was counted");
+    node.settle(&mut rng);
+    assert!(node.has_moved());
+}
+
 /// The rows hold numbers alone: no id, no phone, no hash of either, and a number that is drawn.
 #[test]
 fn nothing_that_is_counted_says_who() {

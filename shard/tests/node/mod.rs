@@ -606,7 +606,11 @@ impl Node {
     pub fn settle_without_store(&mut self, rng: &mut Rng) {
         let cores = 0..self.cores.len();
         while cores.clone().any(|core| {
-            self.deliver(core, rng) || self.complete(core) || self.end_turn(core) || self.shell(core)
+            self.deliver(core, rng)
+                || self.complete(core)
+                || self.end_turn(core)
+                || self.shell(core)
+                || self.hear_of_table(core)
         }) {}
     }
 
