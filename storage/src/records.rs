@@ -116,6 +116,9 @@ pub struct UserRecord {
     /// Why, for operators.
     #[prost(string, tag = "18")]
     pub suspended_why: String,
+    /// It is not any more, by whatever clock: operators freed it, or its time was seen to be over.
+    #[prost(bool, tag = "19")]
+    pub suspended_over: bool,
 }
 
 /// `q`: what somebody has told the operators of a user.

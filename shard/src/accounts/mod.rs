@@ -130,7 +130,7 @@ impl Accounts {
         self.budgets.rest(cx.now_ms);
         self.addresses.rest(cx.now_ms);
         self.texts.rest(cx.now_ms);
-        self.forget_suspended(cx.now_ms);
+        self.end_suspensions(cx);
         self.go_round_reports(cx);
         self.add_counts_up(cx);
         self.recover_some(cx);

@@ -36,7 +36,7 @@ impl Suspended {
 
     /// A user has come into memory, or has another record.
     pub(super) fn note(&mut self, user: UserId, record: Option<&UserRecord>) {
-        match record.filter(|record| record.suspended_ms > 0) {
+        match record.filter(|record| record.suspended_ms > 0 && !record.suspended_over) {
             Some(record) => drop(self.until_ms.insert(user, record.suspended_until_ms)),
             None => drop(self.until_ms.remove(&user)),
         }
@@ -47,9 +47,11 @@ impl Suspended {
         self.until_ms.retain(|user, _| slot_of(*user) != slot);
     }
 
-    /// Forgets those of whom this is not true any more.
-    fn retain(&mut self, is_so: impl Fn(UserId) -> bool, now_ms: u64) {
-        self.until_ms.retain(|user, until_ms| refusal(*until_ms, now_ms).is_some() && is_so(*user));
+    /// Forgets those of whom this is not true any more, and gives those whose time is over.
+    fn retain(&mut self, is_so: impl Fn(UserId) -> bool, now_ms: u64) -> Vec<UserId> {
+        self.until_ms.retain(|user, _| is_so(*user));
+        let over = self.until_ms.iter().filter(|(_, until_ms)| refusal(**until_ms, now_ms).is_none());
+        over.map(|(user, _)| *user).collect()
     }
 }
 
@@ -63,7 +65,7 @@ fn refusal(until_ms: u64, now_ms: u64) -> Option<Refusal> {
 
 /// Whether an account is suspended now: then whoever asks for it is refused so.
 pub(super) fn suspension(record: &UserRecord, now_ms: u64) -> Option<Refusal> {
-    if record.suspended_ms == 0 || is(Mutation::LetSuspendedIn) {
+    if record.suspended_ms == 0 || record.suspended_over || is(Mutation::LetSuspendedIn) {
         return None;
     }
     refusal(record.suspended_until_ms, now_ms)
@@ -83,7 +85,7 @@ impl Accounts {
         };
         record.suspended_ms = now_ms.max(1);
         record.suspended_until_ms = if for_ms == 0 { 0 } else { now_ms.saturating_add(for_ms) };
-        record.suspended_why = reason;
+        (record.suspended_why, record.suspended_over) = (reason, false);
         let until_ms = record.suspended_until_ms;
         cx.put(slot_of(id), keys::user(id.get()), record);
         self.note_suspension(id);
@@ -94,16 +96,23 @@ impl Accounts {
 
     /// Frees an account for an operator.
     pub(super) fn free(&mut self, cx: &mut Cx, question: u64, id: UserId) {
+        let was_suspended = self.suspension(id, cx.now_ms).is_some();
+        self.suspended_no_longer(cx, id);
+        self.after(cx, After::of_user(id, Then::Answer(question, AdminResponse::Freed(was_suspended))));
+    }
+
+    /// A suspension is over, if there is one: also by a clock that is set back later.
+    fn suspended_no_longer(&mut self, cx: &mut Cx, id: UserId) {
         let now_ms = cx.now_ms;
-        if self.suspension(id, now_ms).is_none() {
-            return cx.answer(question, AdminResponse::Freed(false));
-        }
-        let record = self.record(id).expect("it was just looked at");
+        let is_noted = |record: &&mut UserRecord| record.suspended_ms > 0 && !record.suspended_over;
+        let Some(record) = self.record(id).filter(is_noted) else { return };
+        record.suspended_over = true;
         // It was for so long: what has ended meanwhile has not.
-        record.suspended_until_ms = now_ms.max(1);
+        if record.suspended_until_ms == 0 || record.suspended_until_ms > now_ms {
+            record.suspended_until_ms = now_ms.max(1);
+        }
         cx.put(slot_of(id), keys::user(id.get()), record);
         self.after(cx, After::of_user(id, Then::Noted));
-        self.after(cx, After::of_user(id, Then::Answer(question, AdminResponse::Freed(true))));
         self.note_suspension(id);
     }
 
@@ -140,10 +149,14 @@ impl Accounts {
         }
     }
 
-    /// Forgets those who have left the memory, or whose time is over.
-    pub(super) fn forget_suspended(&mut self, now_ms: u64) {
+    /// Forgets those who have left the memory, and writes of whom the time is over that it is.
+    pub(super) fn end_suspensions(&mut self, cx: &mut Cx) {
         let users = &self.users;
-        self.suspended.retain(|user| users.contains(user), now_ms);
+        for user in self.suspended.retain(|user| users.contains(user), cx.now_ms) {
+            if cx.may_write(0) {
+                self.suspended_no_longer(cx, user);
+            }
+        }
     }
 }
 
@@ -161,6 +174,9 @@ mod tests {
         let refusal = suspension(&record, 5_000).expect("it is");
         assert_eq!((refusal.reason, refusal.retry_after_ms), (Reason::Suspended, 1_000));
         assert_eq!(suspension(&record, 6_000), None);
+        record.suspended_over = true;
+        assert_eq!(suspension(&record, 1_000), None, "by whatever clock");
+        record.suspended_over = false;
         record.suspended_until_ms = u64::MAX;
         assert_eq!(suspension(&record, 5_000).map(|refusal| refusal.retry_after_ms), Some(u32::MAX));
         let user = UserId::new(7).expect("a user");

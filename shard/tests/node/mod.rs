@@ -918,7 +918,8 @@ impl Node {
         assert!(matches!(answer, AdminResponse::CodesReset(1..)), "{answer:?}");
     }
 
-    fn question(
+    /// An operator asks the owner of a phone.
+    pub fn question(
         &mut self,
         phone: &str,
         rng: &mut Rng,

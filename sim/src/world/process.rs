@@ -102,6 +102,7 @@ impl World {
         }
         let now_ms = self.clock.now_ms(self.now);
         self.latest_ms = now_ms.max(self.latest_ms);
+        self.suspensions.passes(now_ms);
         let Some(node) = &mut self.node else { return };
         for does in node.turn(core, self.now, now_ms, &mut self.chance) {
             match does {
@@ -124,7 +125,7 @@ impl World {
                     }
                 }
                 Does::LoggedIn(link, user) => {
-                    if let Err(what) = self.suspensions.let_in(link, user, now_ms) {
+                    if let Err(what) = self.suspensions.let_in(link, user) {
                         self.wrong = Some(what);
                     }
                 }
