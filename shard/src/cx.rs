@@ -14,7 +14,7 @@ use crate::desk::{Desk, Store, Urgency};
 use crate::effects::{Effects, Filtering, Gone, Question, Stage};
 use crate::entropy::Entropy;
 use crate::entry::Author;
-use crate::limits::Limits;
+use crate::limits::{Limits, PUT_OFF_MAX, PUT_OFF_MS};
 use crate::load::{Loads, Work};
 use crate::message::{Dispatched, FrontOp, LogOp, Message, PhoneOp, Subject, UserOp, VolatileOp};
 use crate::moving::{Moving, Way};
@@ -63,6 +63,17 @@ pub(crate) struct Ground {
     pub(crate) loads: Loads,
     /// Messages to this very core: handled in the same turn, in order, like those from others.
     pub(crate) local: VecDeque<Message>,
+    /// What nobody waits for, could not be decided on, and is said again from a time on (ms since the Unix epoch).
+    pub(crate) put_off: VecDeque<(u64, Later)>,
+}
+
+/// What is said again.
+#[derive(Debug)]
+pub(crate) enum Later {
+    /// To an owner.
+    Owner(Message),
+    /// To a connection, wherever it is, if it is still there.
+    Front(Place, FrontOp),
 }
 
 /// See the module.
@@ -205,6 +216,36 @@ impl<'a, D: Department> Cx<'a, D> {
     pub(crate) fn tell_owner(&mut self, slot: Slot, message: Message) {
         if let Some(message) = self.tell(slot, message) {
             self.ground.local.push_back(Message::Refuse(Box::new(message)));
+        }
+    }
+
+    /// Has something said after a while, for an owner could not decide: what it is about can't be read now. Beyond so many the
+    /// oldest are not said.
+    pub(crate) fn put_off(&mut self, what: Later) {
+        let put_off = &mut self.ground.put_off;
+        put_off.push_back((self.now_ms + PUT_OFF_MS, what));
+        if put_off.len() > PUT_OFF_MAX {
+            put_off.pop_front();
+        }
+    }
+
+    /// Says what was put off and is due.
+    pub(crate) fn say_put_off(&mut self) {
+        // What was put off meanwhile is not due; and a clock that was set back is not waited for.
+        let all = self.ground.put_off.len();
+        for _ in 0..all {
+            let Some((due_ms, what)) = self.ground.put_off.pop_front() else { return };
+            if due_ms > self.now_ms && due_ms <= self.now_ms + PUT_OFF_MS {
+                self.ground.put_off.push_back((due_ms, what));
+                continue;
+            }
+            match what {
+                Later::Owner(message) => {
+                    let slot = message.slot().expect("it is said to an owner");
+                    self.tell_owner(slot, message);
+                }
+                Later::Front(place, op) => self.tell_front(place, op),
+            }
         }
     }
 

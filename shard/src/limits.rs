@@ -337,6 +337,11 @@ pub const LOOKERS_MAX: usize = 100_000;
 /// Devices that are told of a user in a turn; those beyond are told in the next ones.
 pub const TOLD_PER_TURN_MAX: usize = 512;
 
+/// For how long what could not be decided on is put off, in ms, and how much of it a core keeps. Beyond, the oldest is not said any more.
+pub const PUT_OFF_MS: u64 = 1000;
+/// See there.
+pub const PUT_OFF_MAX: usize = 1 << 16;
+
 /// Users of a core who have gone a short while ago. Beyond, the first of them do not count as here any more.
 pub const FADING_MAX: usize = 1 << 20;
 

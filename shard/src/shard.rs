@@ -103,6 +103,7 @@ impl Shard {
                 trouble: Trouble::default(),
                 loads: Loads::new(),
                 local: VecDeque::new(),
+                put_off: VecDeque::new(),
             },
         }
     }

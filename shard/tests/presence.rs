@@ -12,12 +12,12 @@ use fastrand::Rng;
 use node::{Link, Node};
 use prost::Message as _;
 use tern_proto::v1::{
-    self, Audience, Doing, Kind, client_frame::Request, private::What, server_frame::Message,
+    self, Audience, Doing, Kind, Reason, client_frame::Request, private::What, server_frame::Message,
 };
 use tern_shard::admin::Provisioned;
 use tern_shard::limits::Limits;
-use tern_storage::Slot;
 use tern_storage::memory::Memory;
+use tern_storage::{Slot, StoreError};
 
 const PRIVATE: u64 = 1 << 43;
 const PEOPLE: usize = 3;
@@ -194,8 +194,13 @@ impl World {
         let groups = if shows_group { vec![self.group] } else { Vec::new() };
         let before_ms = self.node.now_ms;
         let person = &mut self.people[at];
+        let heard = person.heard.clone();
         person.heard.retain(|whom, _| person.shows.contains(whom) && shows.contains(whom));
         let answer = self.ask(at, Request::Subscribe(v1::Subscribe { user_ids, groups, away }));
+        if matches!(&answer, Some(Message::Refused(refused)) if refused.reason() == Reason::Unavailable) {
+            self.people[at].heard = heard;
+            return;
+        }
         assert!(matches!(answer, Some(Message::Subscribed(_))), "{answer:?}");
         let now_ms = self.node.now_ms;
         let person = &mut self.people[at];
@@ -373,6 +378,33 @@ impl World {
     }
 }
 
+/// While the store can be read again and again not, people come and show others.
+fn live_with_outages(seed: u64) {
+    let mut world = World::new(seed);
+    (0..PEOPLE).for_each(|at| world.come(at));
+    for _ in 0..6 {
+        for _ in 0..6 {
+            let at = world.rng.usize(..PEOPLE);
+            world.set(at);
+        }
+        // Whoever is not needed is read again.
+        world.check();
+        world.store.fail_reads(Some(StoreError::Unreachable { reason: "a test".to_owned() }));
+        for _ in 0..4 {
+            let at = world.rng.usize(..PEOPLE);
+            world.show(at);
+        }
+        world.node.tick(world.rng.u64(..3_000));
+        world.settle();
+        world.store.fail_reads(None);
+        world.check();
+        let at = world.rng.usize(..PEOPLE);
+        world.go(at);
+        world.check();
+        world.come(at);
+    }
+}
+
 fn live(seed: u64) {
     World::new(seed).live();
 }
@@ -380,6 +412,11 @@ fn live(seed: u64) {
 #[test]
 fn whoever_shows_somebody_knows_what_they_are_to_and_nothing_else() {
     node::live_with_seeds("presence", 200, live);
+}
+
+#[test]
+fn whoever_shows_somebody_while_nothing_can_be_read_hears_of_them_when_it_can() {
+    node::live_with_seeds("presence", 100, live_with_outages);
 }
 
 #[cfg(feature = "mutations")]

@@ -36,6 +36,7 @@ struct State {
     held: VecDeque<Submission>,
     hold: bool,
     fail_next: Option<StoreError>,
+    fail_reads: Option<StoreError>,
     medium: Option<Medium>,
 }
 
@@ -129,6 +130,11 @@ impl Memory {
         self.state().fail_next = Some(error);
     }
 
+    /// From now on reads fail, or (`None`) not any more.
+    pub fn fail_reads(&self, error: Option<StoreError>) {
+        self.state().fail_reads = error;
+    }
+
     /// The store after a power cut: all that was committed, and the first `survivors` of the waiting batches, which
     /// reached the disk without anybody having been told.
     pub fn crash(&self, survivors: usize) -> Self {
@@ -197,6 +203,10 @@ impl State {
             }
         };
         self.ports[port].completions.push_back(completion);
+    }
+
+    fn readable(&self) -> Result<(), StoreError> {
+        self.fail_reads.clone().map_or(Ok(()), Err)
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, limit: ScanLimit) -> Rows {
@@ -281,7 +291,10 @@ impl Port for MemoryPort {
     }
 
     fn get(&mut self, key: Key) -> Result<ReadId, Busy<Key>> {
-        Ok(self.read(|state, read| Completion::Value { read, result: Ok(state.rows.get(&key).cloned()) }))
+        Ok(self.read(|state, read| {
+            let result = state.readable().map(|()| state.rows.get(&key).cloned());
+            Completion::Value { read, result }
+        }))
     }
 
     fn scan(
@@ -290,8 +303,10 @@ impl Port for MemoryPort {
         direction: Direction,
         limit: ScanLimit,
     ) -> Result<ReadId, Busy<KeyRange>> {
-        Ok(self
-            .read(|state, read| Completion::Rows { read, result: Ok(state.scan(&range, direction, limit)) }))
+        Ok(self.read(|state, read| {
+            let result = state.readable().map(|()| state.scan(&range, direction, limit));
+            Completion::Rows { read, result }
+        }))
     }
 
     fn poll(&mut self, completions: &mut Vec<Completion>) {

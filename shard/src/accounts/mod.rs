@@ -126,6 +126,7 @@ impl Accounts {
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
+        cx.say_put_off();
         self.deliver_waiting(cx);
         self.budgets.rest(cx.now_ms);
         self.addresses.rest(cx.now_ms);

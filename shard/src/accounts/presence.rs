@@ -13,7 +13,7 @@ use tern_wire::ids::{DeviceId, UserId};
 use tern_wire::request::Doing;
 
 use super::relations::IfContact;
-use super::users::{Ask, UNREADABLE};
+use super::users::{Ask, UNREADABLE, look_later};
 use super::waits::ScanFor;
 use super::{Accounts, Cx, slot_of};
 use crate::circle::{Concern, Verdict};
@@ -212,7 +212,10 @@ impl Accounts {
         let rows = match (rows, origin) {
             (Ok(rows), _) => rows,
             (Err(_), Some(origin)) => return cx.refuse(origin, UNREADABLE),
-            (Err(_), None) => return,
+            (Err(Unreadable::Damaged), None) => return,
+            (Err(Unreadable::ForNow), None) => {
+                return look_later(cx, id, UserOp::Subscribe(None, Box::new(more)));
+            }
         };
         // Rising, as their keys are.
         let contact = |(key, _): &Row| match Relation::of(key)? {

@@ -7,14 +7,14 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 use tern_wire::private::Private;
 
-use super::users::{Ask, permit};
+use super::users::{Ask, look_later, permit};
 use super::waits::ScanFor;
 use super::{Accounts, Cx};
 use crate::circle::{Concern, Verdict};
 use crate::entry::peer_of;
 use crate::limits::{BLOCKED_MAX, CONTACTS_MAX};
 use crate::message::{
-    FrontOp, LogOp, LookedAt, Named, Said, Shown, Subject, Terms, TermsTold, Unreadable, VolatileOp,
+    FrontOp, LogOp, LookedAt, Named, Said, Shown, Subject, Terms, TermsTold, Unreadable, UserOp, VolatileOp,
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Origin, Reply};
@@ -82,7 +82,7 @@ impl Accounts {
         }
         if !matches!(private, Private::Contacts(_)) || user.circle.shows_to_contacts(id) {
             // Whoever hides something does not see it of others.
-            self.tell_attached(cx, id, |_| Some(FrontOp::LookAgain));
+            self.tell_attached(cx, id, |_| Some(FrontOp::LookAgain(None)));
         }
         let user = self.user(id);
         match private {
@@ -187,14 +187,16 @@ impl Accounts {
                 self.describe_if_contact(cx, origin, id, shown, is_one);
             }
             (IfContact::Describe(origin, _), Err(_)) => cx.refuse(origin, UNREADABLE),
-            // It may have been said since, and is asked again then.
             (IfContact::Look(asked), Ok(is_one))
                 if self.users.get(id).is_some_and(|user| user.held.is_known()) =>
             {
                 self.shown_to(cx, id, asked, is_one);
             }
-            // Whoever sees nothing looks again when they come back.
-            (IfContact::Look(_), _) => {}
+            (IfContact::Look(_), Err(Unreadable::Damaged)) => {}
+            // It can't be read now, or may have been said since.
+            (IfContact::Look(asked), _) => {
+                look_later(cx, id, UserOp::LookedAt(Box::new(asked)));
+            }
             (IfContact::Come(log, by, may), is_one) => {
                 let comes = is_one.map(|is_one| is_one && may);
                 cx.tell_log(log, LogOp::Comes(id, by, comes.map_err(|_| ())));

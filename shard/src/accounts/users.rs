@@ -13,11 +13,13 @@ use super::kept::{Device, User};
 use super::{Accounts, Cx, GetFor, ScanFor, has_room};
 use crate::admin::{AdminResponse, ReportId};
 use crate::circle::Circle;
+use crate::cx::Later;
 use crate::entry::Author;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
 use crate::message::{
-    Filed, FrontOp, InboxAsk, LogOp, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp, found,
+    Filed, FrontOp, InboxAsk, LogOp, Looker, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp,
+    found,
 };
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Origin;
@@ -86,6 +88,25 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::Discover(..)
     );
     writes && !has_room(cx) || reads && !cx.may_read()
+}
+
+/// Whether it says who looks at whom: nobody waits for it, but whoever looks would never hear of what they want to see.
+fn is_of_looking(op: &UserOp) -> bool {
+    matches!(
+        op,
+        UserOp::Subscribe(None, _) | UserOp::LookedAt(_) | UserOp::IsLookedAt(_) | UserOp::LookAgain(..)
+    )
+}
+
+/// Has whoever looks ask again: their connection, which may show others by then, or have gone.
+pub(super) fn look_later(cx: &mut Cx, id: UserId, op: UserOp) {
+    let again = |looker: Looker, at| Later::Front(looker.place, FrontOp::LookAgain(at));
+    cx.put_off(match op {
+        UserOp::LookedAt(asked) => again(asked.looker, Some(Subject::User(id))),
+        UserOp::LookAgain(looker, at) => again(looker, Some(Subject::User(at))),
+        UserOp::Subscribe(None, more) => again(more.looker, None),
+        _ => Later::Owner(Message::Volatile(Subject::User(id), VolatileOp::WhoLooks)),
+    });
 }
 
 /// Answers a log that has asked whether a user may.
@@ -327,6 +348,7 @@ impl Accounts {
             UserOp::Subscribe(Some(origin), _) | UserOp::Act(Some(origin), ..) => cx.refuse(origin, refusal),
             // It is durable, and found when the user is read.
             UserOp::Said(said) => cx.reply(said.asker, said.reply),
+            op if is_of_looking(&op) => look_later(cx, id, op),
             // Nobody waits for these. What they say is in the store, or is found out when somebody looks.
             UserOp::Detach(..)
             | UserOp::Subscribe(None, _)
@@ -510,6 +532,9 @@ impl Accounts {
         let mut user = self.users.remove(id).expect("it was being read");
         if user.being.is_looked_at {
             cx.tell_volatile(Subject::User(id), VolatileOp::Is(None));
+            if why == Unreadable::ForNow {
+                look_later(cx, id, UserOp::IsLookedAt(true));
+            }
         }
         for (_, device) in user.devices.iter_mut() {
             device.tell(cx, FrontOp::End(Farewell::new(UNREADABLE.reason, UNREADABLE.detail)));
@@ -521,6 +546,8 @@ impl Accounts {
         for ask in user.held.give_up() {
             match ask {
                 Ask::Told(UserOp::Watch(log)) => cx.tell_log(log, LogOp::Unreadable(id, why)),
+                // What is damaged is not read again and again.
+                Ask::Told(op) if why == Unreadable::Damaged && is_of_looking(&op) => {}
                 ask => self.refuse_ask(cx, id, ask, UNREADABLE),
             }
         }

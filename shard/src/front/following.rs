@@ -192,7 +192,7 @@ impl Front {
             None => session.begin_again(),
             Some(missed) => self.catch_up(cx, id, missed),
         }
-        self.look_again(cx, id);
+        self.look_again(cx, id, None);
         self.advance(cx, id);
         self.go_on(cx, pause.waiting);
     }

@@ -113,7 +113,7 @@ impl Front {
             FrontOp::Behind(log, newest) => self.is_behind(cx, conn, log, newest),
             FrontOp::Watermarks(log, member, marks) => self.push_receipt(cx, conn, log, member, marks),
             FrontOp::Notice(notice) => self.notify(cx, conn, notice),
-            FrontOp::LookAgain => self.look_again(cx, conn),
+            FrontOp::LookAgain(at) => self.look_again(cx, conn, at),
             FrontOp::Leased(network, granted) => self.leased(cx, conn, network, granted),
             FrontOp::End(farewell) => self.farewell(cx, conn, farewell),
         }

@@ -281,7 +281,7 @@ impl Front {
     /// The connection's queue is empty.
     pub(crate) fn drained(&mut self, cx: &mut Cx, id: ConnId) {
         if self.conns.session(id).is_some_and(|session| session.misses_presence(false)) {
-            self.look_again(cx, id);
+            self.look_again(cx, id, None);
         }
         self.advance(cx, id);
     }

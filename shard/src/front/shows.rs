@@ -44,15 +44,22 @@ impl Front {
         look_away(cx, looker, shows);
     }
 
-    /// Whoever knows what a device shows may have forgotten, or must decide anew what it sees: all of them are asked again.
-    pub(super) fn look_again(&mut self, cx: &mut Cx, id: ConnId) {
+    /// Whoever knows what a device shows may have forgotten, or must decide anew what it sees: this one is asked again, or all are.
+    pub(super) fn look_again(&mut self, cx: &mut Cx, id: ConnId, at: Option<Subject>) {
         let Some(session) = self.conns.session(id) else { return };
         let device = session.author();
         let Some(Subscribe { users, groups, away }) = session.shows().cloned() else { return };
         let place = cx.place(id);
         let looker = Looker { device, place };
-        cx.tell_user(device.user, UserOp::Appears(device.device, place, away));
-        let more = Subscribing { looker, users, groups };
+        let more = match at {
+            Some(at) if !self.does_show(id, at) => return,
+            Some(Subject::User(user)) => Subscribing { looker, users: vec![user], groups: Vec::new() },
+            Some(Subject::Group(group)) => Subscribing { looker, users: Vec::new(), groups: vec![group] },
+            None => {
+                cx.tell_user(device.user, UserOp::Appears(device.device, place, away));
+                Subscribing { looker, users, groups }
+            }
+        };
         cx.tell_user(device.user, UserOp::Subscribe(None, Box::new(more)));
     }
 
@@ -65,7 +72,7 @@ impl Front {
             let users = shows.users.iter().map(|user| Subject::User(*user));
             let groups = shows.groups.iter().map(|group| Subject::Group(*group));
             if users.chain(groups).chain([own]).any(|subject| taken.has(subject.slot())) {
-                self.look_again(cx, id);
+                self.look_again(cx, id, None);
             }
         }
     }

@@ -243,6 +243,8 @@ impl Logs {
             match op {
                 LogOp::Pull(pull) => page_failed(cx, id, *pull, why),
                 LogOp::Glance(asker) => glance_failed(cx, id, asker, why),
+                // What is damaged is not read again and again.
+                LogOp::Recover(_) | LogOp::Look(_) if why == Unreadable::Damaged => {}
                 op => Self::refuse(cx, id, op, UNREADABLE),
             }
         }

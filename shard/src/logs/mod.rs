@@ -33,7 +33,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use tern_storage::{LogId, Slot};
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::UserId;
+use tern_wire::ids::{ChatId, UserId};
 
 use self::agenda::Agenda;
 use self::counted::Counted;
@@ -46,13 +46,15 @@ use self::schedule::Dispatching;
 use self::waits::{After, GetFor, ScanFor};
 use self::words::Words;
 use crate::by_slot::BySlot;
-use crate::cx::{Cx as AnyCx, Department, KnowsWords};
+use crate::cx::{Cx as AnyCx, Department, KnowsWords, Later};
 use crate::effects::Stage;
-use crate::entry::members_of;
+use crate::entry::{chat_of, members_of};
 use crate::held::{Admitted, Doubt, Load, Loads};
 use crate::limits::LOG_WAITING_MAX;
 use crate::maps::Hashing;
-use crate::message::{FrontOp, Glance, Glancer, LogOp, Page, Pull, Unreadable, UserOp, found};
+use crate::message::{
+    FrontOp, Glance, Glancer, LogOp, Message, Page, Pull, Subject, Unreadable, UserOp, found,
+};
 use crate::mutations::{Mutation, is};
 use crate::reply::Undone;
 use crate::slots::CoreId;
@@ -217,9 +219,14 @@ impl Logs {
                     cx.refuse(origin, refusal);
                 }
             }
-            LogOp::Recover(_)
-            | LogOp::Changed(..)
-            | LogOp::Look(_)
+            LogOp::Recover(_) => cx.put_off(Later::Owner(Message::Log(id, op))),
+            LogOp::Look(looker) => {
+                if let ChatId::Group(group) = chat_of(id, looker.device.user) {
+                    let again = FrontOp::LookAgain(Some(Subject::Group(group)));
+                    cx.put_off(Later::Front(looker.place, again));
+                }
+            }
+            LogOp::Changed(..)
             | LogOp::Due(_)
             | LogOp::CleanWords(_)
             | LogOp::Cut

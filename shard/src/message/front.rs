@@ -50,8 +50,8 @@ pub enum FrontOp {
     Watermarks(LogId, Option<UserId>, Watermarks),
     /// Something of interest that the device can find out otherwise.
     Notice(Notice),
-    /// What its user lets others see is another: so may be what it sees of those whom it shows.
-    LookAgain,
+    /// It asks again for whom it shows (`None`), or for this one: its user lets others see something else, or it could not be answered.
+    LookAgain(Option<Subject>),
     /// To the core rather than the connection: so many more requests of this network may be taken up, or none for so many
     /// milliseconds.
     Leased(Network, Result<u32, u64>),
@@ -123,7 +123,7 @@ impl Missed {
                 }
             }
             // Whether its device may still be there it hears when it has come; and then it asks anew what it shows.
-            FrontOp::End(_) | FrontOp::LookAgain => {}
+            FrontOp::End(_) | FrontOp::LookAgain(_) => {}
             FrontOp::Reply(..)
             | FrontOp::SentAgain(..)
             | FrontOp::Attached(..)

@@ -64,6 +64,8 @@ pub enum VolatileOp {
     Is(Option<Whereabouts>),
     /// What a person lets others see is another: this one, or (`None`) all.
     LetsSee(Option<UserId>),
+    /// The owner of a person has forgotten whether somebody looks.
+    WhoLooks,
     /// A group has lost a member.
     Lost(UserId),
     /// A member of a group does something in it, which these are not told of.

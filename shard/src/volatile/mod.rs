@@ -60,13 +60,16 @@ impl Volatile {
             (_, VolatileOp::Look(looker, sees)) => self.look(cx, subject, looker, sees),
             (_, VolatileOp::LookAway(looker)) => self.look_away(cx, subject, looker),
             (Subject::User(user), VolatileOp::Is(is)) => self.is(cx, user, is),
+            (Subject::User(user), VolatileOp::WhoLooks) => {
+                cx.tell_user(user, UserOp::IsLookedAt(self.subjects.contains_key(&subject)));
+            }
             (Subject::User(user), VolatileOp::LetsSee(whom)) => self.lets_see(cx, user, whom),
             (Subject::Group(_), VolatileOp::Lost(user)) => self.lost(subject, user),
             (Subject::Group(_), VolatileOp::Acts(user, doing, not)) => {
                 self.acts(cx, subject, user, doing, &not);
             }
             (Subject::User(_), VolatileOp::Lost(_) | VolatileOp::Acts(..))
-            | (Subject::Group(_), VolatileOp::Is(_) | VolatileOp::LetsSee(_)) => {
+            | (Subject::Group(_), VolatileOp::Is(_) | VolatileOp::LetsSee(_) | VolatileOp::WhoLooks) => {
                 unreachable!("people are here, and members act in groups")
             }
         }
