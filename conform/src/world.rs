@@ -340,6 +340,7 @@ impl World {
             | Request::RingDevice(_)
             | Request::Rename(_)
             | Request::SetPin(_)
+            | Request::DeleteAccount(_)
             | Request::Subscribe(_)
             | Request::Activity(_)
             | Request::Report(_)

@@ -65,7 +65,7 @@ fn is_before_login(request: &Request) -> bool {
         | Request::NewLink => false,
         Request::Link(_) => true,
         Request::NewCard(_) => false,
-        Request::RingDevice(_) | Request::Rename(_) | Request::SetPin(_) => false,
+        Request::RingDevice(_) | Request::Rename(_) | Request::SetPin(_) | Request::DeleteAccount(_) => false,
         Request::CreateGroup(_) | Request::AboutGroup(..) => false,
         Request::Subscribe(_) | Request::Activity(..) | Request::Discover(_) | Request::Report(_) => false,
     }

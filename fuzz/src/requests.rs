@@ -90,7 +90,9 @@ fn check(request: &Request) {
             }
         }
         Request::NewLink | Request::NewCard(_) => {}
-        Request::SetPin(pin) => assert!(pin.get().is_none_or(|pin| PIN_BYTES.contains(&pin.len()))),
+        Request::SetPin(pin) | Request::DeleteAccount(pin) => {
+            assert!(pin.get().is_none_or(|pin| PIN_BYTES.contains(&pin.len())));
+        }
         Request::Link(link) => assert_ne!(link.user.get(), 0),
         Request::EndDevice(device) | Request::RingDevice(device) => assert_ne!(device.get(), 0),
         Request::Rename(rename) => {

@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -72,6 +72,8 @@ pub mod client_frame {
         NewCard(super::NewCard),
         #[prost(message, tag = "32")]
         Report(super::Report),
+        #[prost(message, tag = "33")]
+        DeleteAccount(super::DeleteAccount),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -81,7 +83,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37, 40"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37, 40, 41"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -165,6 +167,8 @@ pub mod server_frame {
         Card(super::Card),
         #[prost(message, tag = "40")]
         Reported(super::Reported),
+        #[prost(message, tag = "41")]
+        AccountEnds(super::AccountEnds),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -499,6 +503,20 @@ pub struct SetPin {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PinSet {}
+/// The account is to end, after a while. Answered by AccountEnds once durable; then all connections of the account end, and no device of it is
+/// let in (ACCOUNT_ENDS). Until it ends, whoever proves its phone (Verify) keeps it: all is as before.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteAccount {
+    /// The account's PIN, if it has one.
+    #[prost(string, tag = "1")]
+    pub pin: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AccountEnds {
+    /// When it ends, in ms since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+}
 /// The body of an entry of KIND_PRIVATE. `about` in the Send names the entry that it replaces: that one's body is erased.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Private {
@@ -1721,6 +1739,8 @@ pub enum Reason {
     Suspended = 80,
     /// The operators' content filter does not let it pass.
     Filtered = 81,
+    /// The account is about to end, as its person has said, after retry_after_ms. Whoever proves its phone keeps it.
+    AccountEnds = 82,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1781,6 +1801,7 @@ impl Reason {
             Self::TooSlow => "REASON_TOO_SLOW",
             Self::Suspended => "REASON_SUSPENDED",
             Self::Filtered => "REASON_FILTERED",
+            Self::AccountEnds => "REASON_ACCOUNT_ENDS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1838,6 +1859,7 @@ impl Reason {
             "REASON_TOO_SLOW" => Some(Self::TooSlow),
             "REASON_SUSPENDED" => Some(Self::Suspended),
             "REASON_FILTERED" => Some(Self::Filtered),
+            "REASON_ACCOUNT_ENDS" => Some(Self::AccountEnds),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! What an operator may ask of a core.
 
-use tern_storage::records::{CountsRecord, ReportRecord};
+use tern_storage::records::{CountsRecord, EndRecord, ReportRecord};
 use tern_storage::{Key, keys};
 use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 
@@ -33,6 +33,10 @@ pub enum AdminRequest {
     Counts(Option<Key>),
     /// Forgets what an account has used up of its limits: messages, lookups, people written to, names.
     ResetLimits(UserId),
+    /// An account that is to end, as its person has said, does not.
+    Keep(UserId),
+    /// A page of the accounts that are to end, or of which something is left, from just after this row on.
+    Ends(Option<Key>),
     /// Deletes the account of a phone: its sessions end, its tokens die, the phone is free again.
     DeleteUser(Phone),
     /// Makes an account for a phone that is verified by the operator's word, or adds a device to it.
@@ -86,6 +90,15 @@ pub enum AdminResponse {
     LimitsReset,
     /// To [`AdminRequest::DeleteUser`]: whether there was an account. Durable.
     Deleted(bool),
+    /// To [`AdminRequest::Keep`]: whether it was to end. Durable.
+    Kept(bool),
+    /// To [`AdminRequest::Ends`].
+    Ends {
+        /// By their owners' slots.
+        ends: Vec<(UserId, EndRecord)>,
+        /// There are more, behind this one.
+        next: Option<Key>,
+    },
     /// To [`AdminRequest::Provision`]. Durable.
     Provisioned(Provisioned),
     /// Not done, and why: a sentence for the operator.
@@ -139,6 +152,8 @@ pub struct UserView {
     pub core: u16,
     /// When the account was made, in ms since the Unix epoch.
     pub created_ms: u64,
+    /// When it ends, as its person has said, in ms since the Unix epoch; 0: it does not.
+    pub ends_ms: u64,
     /// If it is suspended.
     pub suspended: Option<SuspensionView>,
     /// Its devices.

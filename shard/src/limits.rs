@@ -92,6 +92,8 @@ macro_rules! with_limits {
                 "For how long messages are kept that all have received. Beyond: a background job removes them. 0: for ever.";
             undelivered_ms: u64 = 30 * $crate::limits::DAY_MS, 0..=36_500 * $crate::limits::DAY_MS,
                 "For how long messages are kept that somebody has not received, if that is longer than history_ms, and history_ms is not 0.";
+            deletion_delay_ms: u64 = 7 * $crate::limits::DAY_MS, 0..=365 * $crate::limits::DAY_MS,
+                "After how long an account ends whose person has said that it is to. Until then whoever proves its phone keeps it. 0: at once.";
             link_valid_ms: u64 = 120_000, 1_000..=$crate::limits::DAY_MS,
                 "Life of a code by which a device is linked.";
             devices_max: usize = 10, 1..=64,
@@ -336,6 +338,18 @@ pub const LOOKERS_MAX: usize = 100_000;
 
 /// Devices that are told of a user in a turn; those beyond are told in the next ones.
 pub const TOLD_PER_TURN_MAX: usize = 512;
+
+/// How often a core looks for accounts that are to end, or of which something is left, in ms.
+pub const ENDS_ROUND_MS: u64 = 10_000;
+
+/// How long a step of what is done for them may take, in ms. Beyond, it begins again.
+pub const ENDS_STEP_MS: u64 = 30_000;
+
+/// Chats that an account which has ended is taken out of at once.
+pub const ENDED_CHATS_AT_ONCE: usize = 16;
+
+/// Rows that are removed at once of what is left of such an account.
+pub const ENDED_ROWS_AT_ONCE: usize = 256;
 
 /// For how long what could not be decided on is put off, in ms, and how much of it a core keeps. Beyond, the oldest is not said any more.
 pub const PUT_OFF_MS: u64 = 1000;

@@ -10,6 +10,16 @@ tern_storage::mutations! {
     RenewOnReconnect => "shard/tests/address_limits.rs" 1..20;
     /// A device of a suspended account is let in.
     LetSuspendedIn => "sim/tests/mutations.rs" 1..60;
+    /// A device of an account that is about to end is let in.
+    LetEndingIn => "shard/tests/deleting.rs" 1..20;
+    /// An account that was kept ends all the same.
+    EndAnyway => "shard/tests/deleting.rs" 1..20;
+    /// What the devices of an account that has ended lacked stays.
+    LeaveInbox => "shard/tests/deleting.rs" 1..20;
+    /// The numbers of messages of an account that has ended stay.
+    KeepNumbers => "shard/tests/deleting.rs" 1..20;
+    /// A chat stays that nobody has any more.
+    KeepLeftLog => "shard/tests/deleting.rs" 1..20;
     /// A retry is taken for a new message.
     ForgetRetries => "sim/tests/mutations.rs" 1..60;
     /// A message leaves no mark in the inboxes of its devices.

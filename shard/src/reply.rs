@@ -46,8 +46,21 @@ pub enum Asker {
     Connection(Origin),
     /// A private log, of which an entry says that it was to be sent.
     Schedule(Scheduled),
+    /// The owner of a user whose account has ended, and who leaves a group.
+    Parting(Parting),
     /// Nobody.
     Nobody,
+}
+
+/// A user whose account has ended is to leave a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Parting {
+    /// Who.
+    pub user: UserId,
+    /// Which log.
+    pub log: LogId,
+    /// The number of the user's owner's work.
+    pub number: u64,
 }
 
 /// Something that was to be sent when its time had come.
@@ -137,6 +150,8 @@ pub enum Reply {
     Reported,
     /// To `SetPin`.
     PinSet,
+    /// To `DeleteAccount`: when it ends, in ms since the Unix epoch.
+    AccountEnds(u64),
     /// To `Ping`.
     Pong(v1::Pong),
     /// To any request.
@@ -202,6 +217,7 @@ impl Reply {
             Self::Renamed => Message::Renamed(v1::Renamed {}),
             Self::Reported => Message::Reported(v1::Reported {}),
             Self::PinSet => Message::PinSet(v1::PinSet {}),
+            Self::AccountEnds(at_ms) => Message::AccountEnds(v1::AccountEnds { at_ms }),
             Self::Pong(pong) => Message::Pong(pong),
             Self::Refused(refusal) => Message::Refused(refusal.into()),
             Self::Unknown => {

@@ -360,6 +360,40 @@ pub fn day_of_counts(key: &[u8]) -> Option<(u32, u64)> {
     Some((day, u64::from_be_bytes(*key.get(PART..)?.first_chunk()?)))
 }
 
+/// `b`: that an account is to end, or what is left of one that has.
+pub fn end(user: u64) -> Key {
+    key(b'b', Slot::of_user(user), &[&user.to_be_bytes()])
+}
+
+/// `b`: all accounts that are to end, from just after one of them on.
+pub fn all_ends(after: Option<&Key>) -> KeyRange {
+    KeyRange::of_prefix(Key(SmallVec::from_slice(b"b"))).behind(after)
+}
+
+/// Whose a `b` key is; `None` for any other key.
+pub fn user_of_end(key: &[u8]) -> Option<u64> {
+    const AT: usize = 3;
+    (key.first() == Some(&b'b') && key.len() == AT + 8).then_some(())?;
+    Some(u64::from_be_bytes(*key.get(AT..)?.first_chunk()?))
+}
+
+/// What a user has, in one table: the user's own rows but for the account's, the devices' and those of chats.
+pub fn rest_of(user: u64, table: RestTable) -> KeyRange {
+    KeyRange::of_prefix(key(table as u8, Slot::of_user(user), &[&user.to_be_bytes()]))
+}
+
+/// A table of [`rest_of`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum RestTable {
+    /// `a`: how the user has chats.
+    ChatSettings = b'a',
+    /// `i`: what the user's devices lack.
+    Inbox = b'i',
+    /// `r`: what the user has said of others.
+    Relations = b'r',
+}
+
 /// `i`: that a log has grown beyond what a device has.
 pub fn inbox_mark(user: u64, device: u32, log: LogId) -> Key {
     key(b'i', Slot::of_user(user), &[&user.to_be_bytes(), &device.to_be_bytes(), &log.to_bytes()])
@@ -404,6 +438,16 @@ pub fn client_messages(log: LogId, user: u64, device: u32) -> KeyRange {
     KeyRange::of_prefix(key(b'x', Slot::of_log(log), &[&log.to_bytes(), &user, &device]))
 }
 
+/// `x`: all of a user's messages in a log.
+pub fn client_messages_of(log: LogId, user: u64) -> KeyRange {
+    KeyRange::of_prefix(key(b'x', Slot::of_log(log), &[&log.to_bytes(), &user.to_be_bytes()]))
+}
+
+/// `x`: all messages of a log.
+pub fn all_client_messages(log: LogId) -> KeyRange {
+    KeyRange::of_prefix(key(b'x', Slot::of_log(log), &[&log.to_bytes()]))
+}
+
 /// `t`: that something is to be done about an entry of a log, from a time on.
 pub fn due(at_ms: u64, log: LogId, seq: u64) -> Key {
     key(b't', Slot::of_log(log), &[&at_ms.to_be_bytes(), &log.to_bytes(), &seq.to_be_bytes()])
@@ -435,6 +479,11 @@ pub fn due_of(key: &[u8]) -> Option<(u64, LogId, u64)> {
 pub fn words(log: LogId, (first, entries): (u64, u32), term: &[u8]) -> Key {
     let run = (first.to_be_bytes(), entries.to_be_bytes());
     key(b'f', Slot::of_log(log), &[&log.to_bytes(), &run.0, &run.1, term])
+}
+
+/// `f`: all pages of a log's index.
+pub fn all_words(log: LogId) -> KeyRange {
+    KeyRange::of_prefix(key(b'f', Slot::of_log(log), &[&log.to_bytes()]))
 }
 
 /// `f`: all pages of a run; from just after one of them on.
@@ -492,7 +541,7 @@ pub fn describe(key: &[u8]) -> String {
         Key::from_raw(key).slot().map_or("no slot".to_owned(), |slot| format!("slot {}", slot.number()));
     let place = format!("table {}, {slot}", char::from(*table));
     match table {
-        b'u' | b'd' | b'g' | b'i' | b'a' | b'r' | b'q' => {
+        b'u' | b'd' | b'g' | b'i' | b'a' | b'r' | b'q' | b'b' => {
             number(3).map_or(place.clone(), |user| format!("{place}, user {user}"))
         }
         b'l' | b'e' | b'x' | b'w' | b'f' => match (number(4), number(12)) {

@@ -119,6 +119,26 @@ pub struct UserRecord {
     /// It is not any more, by whatever clock: operators freed it, or its time was seen to be over.
     #[prost(bool, tag = "19")]
     pub suspended_over: bool,
+    /// When it ends, as its person has said, in ms since the Unix epoch; 0: it does not.
+    #[prost(uint64, tag = "20")]
+    pub ends_ms: u64,
+}
+
+/// `b`: an account that is to end, or has ended and of which something is left.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct EndRecord {
+    /// When its end is due, in ms since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub due_ms: u64,
+    /// When the account ended; 0: it has not.
+    #[prost(uint64, tag = "2")]
+    pub ended_ms: u64,
+    /// Chats that it has been taken out of since.
+    #[prost(uint64, tag = "3")]
+    pub chats: u64,
+    /// Rows that were removed since, but for those of chats.
+    #[prost(uint64, tag = "4")]
+    pub rows: u64,
 }
 
 /// `q`: what somebody has told the operators of a user.

@@ -84,6 +84,8 @@ pub enum Request {
     Rename(Rename),
     /// Sets the account's PIN.
     SetPin(Pin),
+    /// Has the account end, with its PIN.
+    DeleteAccount(Pin),
     /// Says what the device shows.
     Subscribe(Subscribe),
     /// Says what the user does in a chat just now.
@@ -392,6 +394,7 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::AboutGroup(raw) => Request::AboutGroup(group_of(raw.chat)?, invitation(&raw.secret)?),
         Raw::Rename(raw) => Request::Rename(rename(raw)?),
         Raw::SetPin(raw) => Request::SetPin(pin(raw.pin)?),
+        Raw::DeleteAccount(raw) => Request::DeleteAccount(pin(raw.pin)?),
         Raw::Subscribe(raw) => Request::Subscribe(subscribe(&raw)?),
         Raw::Activity(raw) => activity(&raw)?,
         Raw::Report(raw) => Request::Report(Report::parse(raw)?),

@@ -7,6 +7,7 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 use tern_wire::request::{Pin, Verify};
 
+use super::barred::suspension;
 use super::codes::{self, Proof};
 use super::kept::Device;
 use super::making::FORGOTTEN;
@@ -82,7 +83,9 @@ impl Accounts {
             // It was deleted while this waited.
             return self.refuse_device(cx, add, DELETED);
         }
-        if let Some(refusal) = self.suspension(id, cx.now_ms) {
+        let now_ms = cx.now_ms;
+        // One that is about to end is kept by this.
+        if let Some(refusal) = self.record(id).and_then(|record| suspension(record, now_ms)) {
             return self.refuse_device(cx, add, refusal);
         }
         if matches!(add.by, Asker::Client(_)) && !add.fresh {
@@ -129,6 +132,7 @@ impl Accounts {
             add.name.as_str().clone_into(&mut record.name);
             record.names += 1;
         }
+        self.keep_account(cx, id);
         self.note_hash(cx, id);
         let (device, session) = self.make_device(cx, id, replaced, add.device_name);
         if is_renamed && !add.fresh {

@@ -24,7 +24,7 @@ impl Accounts {
     /// A connection has proven to be a device: it stands for it from now on, if both live, in place of one that was opened before it.
     pub(super) fn attach(&mut self, cx: &mut Cx, id: UserId, attach: &Attach) {
         let Attach { origin: Origin { place, ask }, author, session, number } = *attach;
-        if let Some(refusal) = self.suspension(id, cx.now_ms) {
+        if let Some(refusal) = self.bar(id, cx.now_ms) {
             return cx.tell_front(place, FrontOp::NotAttached(ask, refusal));
         }
         let user = self.user(id);

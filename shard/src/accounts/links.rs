@@ -9,7 +9,7 @@ use tern_wire::ids::UserId;
 use tern_wire::limits::SECRET_BYTES;
 use tern_wire::request::Link;
 
-use super::suspended::suspension;
+use super::barred::bar;
 use super::waits::{After, Then};
 use super::{Accounts, Cx};
 use crate::entry::Author;
@@ -88,7 +88,7 @@ impl Accounts {
             Ok(linking) => linking,
             Err(refusal) => return cx.refuse(origin, refusal),
         };
-        if let Some(refusal) = user.record.as_ref().and_then(|record| suspension(record, now_ms)) {
+        if let Some(refusal) = user.record.as_ref().and_then(|record| bar(record, now_ms)) {
             return cx.refuse(origin, refusal);
         }
         let ended = user.devices.iter().find(|(_, device)| !device.lives()).map(|(device, _)| *device);

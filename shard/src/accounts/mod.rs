@@ -6,6 +6,7 @@
 mod adding;
 mod addresses;
 mod attach;
+mod barred;
 mod bucket;
 mod budgets;
 mod cards;
@@ -14,6 +15,7 @@ mod counting;
 mod delivery;
 mod devices;
 mod ending;
+mod erasing;
 mod groups;
 mod inbox;
 mod kept;
@@ -33,7 +35,6 @@ mod relations;
 mod reports;
 mod reserved;
 mod seeking;
-mod suspended;
 mod texts;
 mod users;
 mod waits;
@@ -44,15 +45,16 @@ use tern_storage::Slot;
 use tern_wire::ids::{Phone, UserId};
 
 use self::addresses::Addresses;
+use self::barred::Barred;
 use self::budgets::Budgets;
 use self::counting::Counting;
+use self::erasing::Erasing;
 use self::kept::Kept;
 pub(crate) use self::moving::Taken;
 use self::phones::Phones;
 use self::presence::Fading;
 use self::recovery::Watches;
 use self::reserved::Waiting;
-use self::suspended::Suspended;
 use self::texts::Texts;
 use self::waits::{After, GetFor, ScanFor};
 use crate::cx::{Cx as AnyCx, Department, KnowsPeople};
@@ -69,10 +71,11 @@ pub(crate) struct Accounts {
     phones: Phones,
     addresses: Addresses,
     budgets: Budgets,
-    suspended: Suspended,
+    barred: Barred,
     texts: Texts,
     reports_round: reports::Round,
     counting: Counting,
+    erasing: Erasing,
     waiting: Waiting,
     watches: Watches,
     loads: Loads,
@@ -106,10 +109,11 @@ impl Accounts {
             phones: Phones::new(hashing),
             addresses: Addresses::new(limits, hashing),
             budgets: Budgets::new(limits, hashing),
-            suspended: Suspended::default(),
+            barred: Barred::default(),
             texts: Texts::new(hashing),
             reports_round: reports::Round::default(),
             counting: Counting::default(),
+            erasing: Erasing::default(),
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
             loads: Loads::new(here.1),
@@ -134,6 +138,7 @@ impl Accounts {
         self.end_suspensions(cx);
         self.go_round_reports(cx);
         self.add_counts_up(cx);
+        self.go_on_erasing(cx);
         self.recover_some(cx);
         self.let_fade(cx);
         // Users that are silent are packed, and those leave that nobody needs.

@@ -39,7 +39,8 @@ impl Accounts {
 
     /// Lets go of a slot, which is still.
     pub(crate) fn let_go(&mut self, slot: Slot) -> Taken {
-        self.suspended.let_go(slot);
+        self.barred.let_go(slot);
+        self.erasing.let_go(slot);
         Taken {
             users: self.users.take(slot),
             watches: self.watches.take(slot),
@@ -59,7 +60,7 @@ impl Accounts {
         self.watches.put_back(watches);
         for (id, user) in users {
             self.users.insert(id, user);
-            self.note_suspension(id);
+            self.note_bar(id);
         }
         for (phone, state) in phones {
             self.phones.phones.insert(phone, state);

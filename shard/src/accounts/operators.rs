@@ -5,8 +5,8 @@ use tern_storage::records::PhoneRecord;
 use tern_wire::ids::{DeviceId, Phone, UserId};
 
 use super::adding::AddDevice;
+use super::barred::suspension;
 use super::kept::Device;
-use super::suspended::suspension;
 use super::users::Ask;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of, slot_of_phone};
@@ -24,6 +24,7 @@ impl Accounts {
             | AdminRequest::EndDevice(user, _)
             | AdminRequest::Suspend(user, ..)
             | AdminRequest::Free(user)
+            | AdminRequest::Keep(user)
             | AdminRequest::ResetLimits(user)
                 if !cx.is_here(slot_of(user)) =>
             {
@@ -32,6 +33,8 @@ impl Accounts {
             AdminRequest::Reports(after, open) => {
                 return Self::list_reports(cx, question, after.as_ref(), open);
             }
+            AdminRequest::Keep(user) => return self.ask_user(cx, user, Ask::Keep(question)),
+            AdminRequest::Ends(after) => return Self::list_ends(cx, question, after.as_ref()),
             AdminRequest::Counts(after) => return Self::list_counts(cx, question, after.as_ref()),
             AdminRequest::Report(id) => return Self::read_report(cx, question, id, None),
             AdminRequest::Resolve(id, how) => return Self::read_report(cx, question, id, Some(how)),
@@ -135,6 +138,7 @@ impl Accounts {
             slot: slot.number(),
             core,
             created_ms: record.created_ms,
+            ends_ms: record.ends_ms,
             suspended: suspension(record, cx.now_ms).map(|_| SuspensionView {
                 since_ms: record.suspended_ms,
                 until_ms: record.suspended_until_ms,

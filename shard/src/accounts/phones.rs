@@ -192,6 +192,8 @@ impl Accounts {
     pub(crate) fn refuse_phone(cx: &mut Cx, op: PhoneOp, refusal: Refusal) {
         match op {
             PhoneOp::Register(origin, _) | PhoneOp::Verify(origin, ..) => cx.refuse(origin, refusal),
+            // It is found again.
+            PhoneOp::End(..) => {}
             PhoneOp::Admin(question, _) => {
                 cx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
             }
@@ -216,6 +218,7 @@ impl Accounts {
             PhoneOp::Register(origin, network) => self.make_code(cx, origin, network, phone),
             PhoneOp::Verify(origin, network, verify) => self.verify(cx, origin, network, *verify),
             PhoneOp::Admin(question, ask) => self.phone_question(cx, question, phone, ask),
+            PhoneOp::End(user, number) => self.end_of_phone(cx, phone, user, number),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{Accounts, Cx, slot_of};
 use crate::limits::{DAY_MS, PIN_TRIES_PER_DAY_MAX};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
+use crate::tokens::Keys;
 
 /// What an account's PIN says to a proven phone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +47,15 @@ fn note_wrong(record: &mut UserRecord, now_ms: u64) {
     record.pin_tries += 1;
 }
 
+/// What an account's PIN says to one that was given.
+fn try_pin(keys: &Keys, id: UserId, record: &UserRecord, pin: &str, now_ms: u64) -> Entrance {
+    if let Err(wait_ms) = may_try(record, now_ms) {
+        let detail = "the PIN was tried too often";
+        return Entrance::Refused(Refusal::after(Reason::RateLimited, wait_ms, detail));
+    }
+    if keys.is_pin(id, pin, &record.pin_mac) { Entrance::Known } else { Entrance::Wrong }
+}
+
 impl Accounts {
     /// What the PIN says to whoever has proven the phone.
     pub(super) fn entrance(&mut self, cx: &Cx, id: UserId, add: &AddDevice) -> Entrance {
@@ -68,24 +78,35 @@ impl Accounts {
                 _ => Entrance::Refused(Refusal::after(Reason::PinNeeded, left_ms, "the account has a PIN")),
             };
         };
-        if let Err(wait_ms) = may_try(record, cx.now_ms) {
-            let detail = "the PIN was tried too often";
-            return Entrance::Refused(Refusal::after(Reason::RateLimited, wait_ms, detail));
-        }
-        if keys.is_pin(id, pin, &record.pin_mac) { Entrance::Known } else { Entrance::Wrong }
+        try_pin(&keys, id, record, pin, cx.now_ms)
+    }
+
+    /// What the PIN says to a device of the account.
+    pub(super) fn pin_of_device(&mut self, id: UserId, pin: &Pin, now_ms: u64) -> Entrance {
+        let keys = self.keys.clone();
+        let Some(record) = self.record(id).filter(|record| !record.pin_mac.is_empty()) else {
+            return Entrance::Open;
+        };
+        let needed = Entrance::Refused(Refusal::new(Reason::PinNeeded, "the account has a PIN"));
+        pin.get().map_or(needed, |pin| try_pin(&keys, id, record, pin, now_ms))
     }
 
     /// A wrong PIN is counted before that is told.
     pub(super) fn pin_was_wrong(&mut self, cx: &mut Cx, id: UserId, add: &AddDevice) {
         self.phones.proof_ended(&add.phone);
+        if let Asker::Client(origin) = add.by {
+            self.wrong_pin(cx, id, origin);
+        }
+    }
+
+    /// A wrong PIN is counted before whoever gave it is told.
+    pub(super) fn wrong_pin(&mut self, cx: &mut Cx, id: UserId, origin: Origin) {
         let now_ms = cx.now_ms;
         if let Some(record) = self.record(id) {
             note_wrong(record, now_ms);
         }
         self.write_user(cx, id);
-        if let Asker::Client(origin) = add.by {
-            self.after(cx, After::of_user(id, Then::Reply(origin, Reply::Refused(WRONG))));
-        }
+        self.after(cx, After::of_user(id, Then::Reply(origin, Reply::Refused(WRONG))));
     }
 
     /// Sets a user's PIN, or another one, or none.
@@ -101,7 +122,7 @@ impl Accounts {
         self.after(cx, After::of_user(id, Then::Reply(origin, Reply::PinSet)));
     }
 
-    fn write_user(&mut self, cx: &mut Cx, id: UserId) {
+    pub(super) fn write_user(&mut self, cx: &mut Cx, id: UserId) {
         if let Some(record) = self.record(id) {
             cx.put(slot_of(id), keys::user(id.get()), record);
         }

@@ -25,7 +25,7 @@ impl Accounts {
             Ok(token) => token,
             Err(refusal) => return cx.refuse(origin, refusal),
         };
-        if let Some(refusal) = self.suspension(author.user, cx.now_ms) {
+        if let Some(refusal) = self.bar(author.user, cx.now_ms) {
             return cx.refuse(origin, refusal);
         }
         let keys = self.keys.clone();

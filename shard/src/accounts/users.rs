@@ -41,6 +41,12 @@ pub(super) enum Ask {
     Suspend(u64, String, u64),
     /// By an operator: free it.
     Free(u64),
+    /// By an operator: it does not end.
+    Keep(u64),
+    /// By the job, its work of this number: its end is due.
+    EndDue(u64),
+    /// The same: its phone is known.
+    EndNow(Phone, u64),
     /// By somebody: note what they tell the operators of it.
     File(Origin, Box<Filed>),
     /// By the server: it has written the same to so many strangers. Under this number.
@@ -71,6 +77,7 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::Link(..)
             | UserOp::Rename(..)
             | UserOp::SetPin(..)
+            | UserOp::DeleteAccount(..)
             | UserOp::File(..)
             | UserOp::ListDevices(_)
     );
@@ -156,6 +163,7 @@ impl Accounts {
             UserOp::MayFlag(log, number) => Self::may_flag(cx, id, log, number),
             UserOp::Reserve(ask) => self.reserve(cx, id, ask),
             UserOp::Released(log) => self.released(id, log),
+            UserOp::Parted(parting, has) => self.parted(cx, parting, has),
             UserOp::PeerChanged(log, version) => self.peer_changed(cx, id, log, version),
             UserOp::PersonChanged(changed, version) => self.tell_of_person(cx, id, changed, version),
             UserOp::Attach(_)
@@ -171,6 +179,7 @@ impl Accounts {
             | UserOp::RingDevice(..)
             | UserOp::Rename(..)
             | UserOp::SetPin(..)
+            | UserOp::DeleteAccount(..)
             | UserOp::Watch(_)
             | UserOp::MayName(..)
             | UserOp::MayCome(..)
@@ -238,7 +247,7 @@ impl Accounts {
             // Messages before it may be lost with the log's last owner. Its core does not know yet, and will ask again for all of them.
             return;
         }
-        if let Err(refusal) = self.suspended.bars(id, cx.now_ms) {
+        if let Err(refusal) = self.barred.bars(id, cx.now_ms) {
             return cx.refuse(send.asker, refusal);
         }
         match if send.again { Ok(()) } else { self.budgets.send(id, cx.now_ms) } {
@@ -260,6 +269,9 @@ impl Accounts {
             Ask::Flag(number, strangers) => self.note_same_text(cx, id, number, strangers),
             Ask::Resolve(question, report, record) => self.note_resolved(cx, question, report, *record),
             Ask::Delete(question, phone) => self.delete(cx, question, id, phone),
+            Ask::Keep(question) => self.keep(cx, question, id),
+            Ask::EndDue(number) => self.end_due(cx, id, number),
+            Ask::EndNow(phone, number) => self.end_now(cx, id, phone, number),
         }
     }
 
@@ -278,6 +290,7 @@ impl Accounts {
             | UserOp::NewCard(origin, by, _)
             | UserOp::Rename(origin, by, _)
             | UserOp::SetPin(origin, by, _)
+            | UserOp::DeleteAccount(origin, by, _)
                 if !self.device(Author { user: id, device: by }).is_some_and(|device| device.lives()) =>
             {
                 // Its end may be on its way to the connection that still stands for it.
@@ -295,6 +308,7 @@ impl Accounts {
                 self.rename(cx, origin, Author { user: id, device }, *rename);
             }
             UserOp::SetPin(origin, _, pin) => self.set_pin(cx, origin, id, &pin),
+            UserOp::DeleteAccount(origin, _, pin) => self.ask_to_end(cx, origin, id, &pin),
             UserOp::Watch(log) => self.watch(cx, id, log),
             UserOp::MayName(log, number, named) => self.may_name(cx, id, log, number, named),
             UserOp::MayCome(log, by) => self.may_come(cx, id, log, by),
@@ -337,6 +351,7 @@ impl Accounts {
             | UserOp::RingDevice(origin, ..)
             | UserOp::Rename(origin, ..)
             | UserOp::SetPin(origin, ..)
+            | UserOp::DeleteAccount(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
             UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id, Unreadable::ForNow)),
             UserOp::MayWriteToStranger(log, number, _)
@@ -374,6 +389,7 @@ impl Accounts {
             | UserOp::Acknowledged(..)
             | UserOp::Advanced(..)
             | UserOp::Released(_)
+            | UserOp::Parted(..)
             | UserOp::PeerChanged(..)
             | UserOp::PersonChanged(..) => {}
         }
@@ -405,12 +421,13 @@ impl Accounts {
             Ask::Said(said) => cx.reply(said.asker, said.reply),
             Ask::AddDevice(add) => self.refuse_device(cx, *add, refusal),
             Ask::File(origin, _) => cx.refuse(origin, refusal),
-            // It is said again when it goes on.
-            Ask::Flag(..) => {}
+            // It is said again when it goes on; and what is due is found again.
+            Ask::Flag(..) | Ask::EndDue(_) | Ask::EndNow(..) => {}
             Ask::View(question)
             | Ask::EndDevice(question, _)
             | Ask::Suspend(question, ..)
             | Ask::Free(question)
+            | Ask::Keep(question)
             | Ask::Resolve(question, ..)
             | Ask::Delete(question, _) => {
                 cx.answer(question, AdminResponse::Refused(refusal.detail.to_owned()));
@@ -515,7 +532,7 @@ impl Accounts {
             None => {}
             Some(Ok(())) => {
                 let asks = user.held.now_known();
-                self.note_suspension(id);
+                self.note_bar(id);
                 // Those of whom something was in doubt may have waited to hear of the devices.
                 self.tell_watchers(cx, id);
                 for ask in asks {

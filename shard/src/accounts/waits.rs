@@ -42,8 +42,10 @@ pub(super) enum Then {
     Renamed(Parts),
     /// The user is deleted.
     Deleted,
-    /// The user is suspended.
-    Suspended,
+    /// The user is out of use.
+    Barred,
+    /// A step of the work on what is left of the user's account.
+    Erased(UserId, u64),
     /// Parts of what was counted of a day are added up; and whether there are more.
     AddedUp(u32, bool),
     /// A record, of no interest to anybody else, was written.
@@ -100,6 +102,14 @@ pub(crate) enum ScanFor {
     AllReports(u64, bool),
     /// Reports, for the job that removes those that are kept no longer.
     OldReports,
+    /// Accounts that are to end.
+    Ends,
+    /// The same, for an operator.
+    EndsFor(u64),
+    /// Chats of a user whose account has ended, for the work of this number.
+    ChatsOfEnded(UserId, u64),
+    /// What else there is of such a user.
+    RestOfEnded(UserId, u64),
     /// What was counted, for an operator.
     Counts(u64),
     /// What was counted of a day, to be added up.
@@ -135,6 +145,9 @@ impl ScanFor {
             Self::Day(_) => None,
             // Of no slot.
             Self::AllReports(..) | Self::OldReports | Self::Counts(_) | Self::AllDays => None,
+            Self::Ends | Self::EndsFor(_) => None,
+            // Whoever has the slot begins again.
+            Self::ChatsOfEnded(..) | Self::RestOfEnded(..) => None,
         }
     }
 }
@@ -164,8 +177,10 @@ impl After {
                 .zip(self.phone.as_ref())
                 .is_none_or(|(user, phone)| slot_of(user) == slot_of_phone(phone))
         );
-        if let Then::AddedUp(day, _) = self.then {
-            return Slot::of_day(day);
+        match self.then {
+            Then::AddedUp(day, _) => return Slot::of_day(day),
+            Then::Erased(user, _) => return slot_of(user),
+            _ => {}
         }
         let of_user = self.user.map(slot_of);
         of_user
@@ -204,10 +219,12 @@ impl Accounts {
                 self.tell_own_of_person(cx, user);
             }
             Then::Deleted => {
+                self.erasing.look_soon();
                 self.devices_changed(cx, user.expect(WHOSE));
                 self.person_changed(cx, user.expect(WHOSE), Parts::NAME);
             }
-            Then::Suspended => self.suspension_holds(cx, user.expect(WHOSE)),
+            Then::Barred => self.bar_holds(cx, user.expect(WHOSE)),
+            Then::Erased(user, number) => self.erased(cx, user, number),
             Then::AddedUp(day, more) => self.added_up(cx, more.then_some(day)),
             Then::Noted => {}
         }
@@ -234,11 +251,12 @@ impl Accounts {
                 cx.answer(question, AdminResponse::Refused(detail.to_owned()));
             }
             Then::AddedUp(..) => self.added_up(cx, None),
+            Then::Erased(user, number) => self.not_erased(cx, user, number),
             Then::Devices
             | Then::Joined(_)
             | Then::Renamed(_)
             | Then::Deleted
-            | Then::Suspended
+            | Then::Barred
             | Then::Noted => {}
         }
         self.settled(cx, user, phone.as_ref());
@@ -300,6 +318,14 @@ impl Accounts {
             (ScanFor::Flags(_, log, number), result) => Self::flags_read(cx, log, number, result),
             (ScanFor::AllReports(question, open), result) => Self::reports_listed(cx, question, open, result),
             (ScanFor::OldReports, result) => self.old_reports_read(cx, result),
+            (ScanFor::Ends, result) => self.ends_read(cx, result),
+            (ScanFor::EndsFor(question), result) => Self::ends_listed(cx, question, result),
+            (ScanFor::ChatsOfEnded(user, number), result) => {
+                self.chats_of_ended_read(cx, (user, number), result);
+            }
+            (ScanFor::RestOfEnded(user, number), result) => {
+                self.rest_of_ended_read(cx, (user, number), result);
+            }
             (ScanFor::Counts(question), result) => Self::counts_listed(cx, question, result),
             (ScanFor::Day(day), result) => self.day_read(cx, day, result),
             (ScanFor::AllDays, result) => self.all_days_read(cx, result),

@@ -65,6 +65,10 @@ impl Front {
                 let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
                 cx.ask(origin, Message::User(user, UserOp::SetPin(origin, device, Box::new(pin))));
             }
+            Request::DeleteAccount(pin) => {
+                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
+                cx.ask(origin, Message::User(user, UserOp::DeleteAccount(origin, device, Box::new(pin))));
+            }
             Request::Subscribe(shows) => self.subscribe(cx, waiter, author, shows),
             Request::Report(report) => self.ask(cx, waiter, author, Ask::Report(Box::new(report))),
             Request::Activity(chat, doing) => self.act(cx, waiter, author, chat, doing),

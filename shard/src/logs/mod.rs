@@ -19,6 +19,7 @@ mod invitations;
 mod load;
 mod log;
 mod moving;
+mod parting;
 mod people;
 mod read;
 mod recovery;
@@ -41,6 +42,7 @@ use self::filter::Looking;
 use self::group::Newcomer;
 use self::log::{Highest, Log, Member};
 pub(crate) use self::moving::Taken;
+use self::parting::parted;
 use self::retention::Round;
 use self::schedule::Dispatching;
 use self::waits::{After, GetFor, ScanFor};
@@ -188,6 +190,7 @@ impl Logs {
             LogOp::Look(looker) => self.look(cx, id, looker),
             LogOp::Act(acts) => self.act(cx, id, *acts),
             LogOp::Cut => self.cut(cx, id),
+            LogOp::Part(parting) => self.part(cx, id, parting),
             LogOp::Search(search) => self.search(cx, id, search),
             LogOp::CleanWords(rows) => self.clean_words(cx, id, rows),
             LogOp::Due(due) => self.fall_due(cx, id, due),
@@ -219,6 +222,7 @@ impl Logs {
                     cx.refuse(origin, refusal);
                 }
             }
+            LogOp::Part(parting) => parted(cx, parting, false),
             LogOp::Recover(_) => cx.put_off(Later::Owner(Message::Log(id, op))),
             LogOp::Look(looker) => {
                 if let ChatId::Group(group) = chat_of(id, looker.device.user) {

@@ -241,7 +241,7 @@ impl Logs {
 }
 
 /// Removes an entry, with the number that its device gave it, and with what is due of it.
-fn remove(cx: &mut Cx, log: &Log, entry: &Entry) {
+pub(super) fn remove(cx: &mut Cx, log: &Log, entry: &Entry) {
     let Entry { log: id, seq, author: Author { user, device }, client_id, .. } = *entry;
     cx.delete_lazily(log.slot, keys::entry(id, seq.0));
     cx.delete_lazily(log.slot, keys::client_message(id, user.get(), device.get(), client_id.0));

@@ -7,13 +7,14 @@ use tern_storage::{Durable, LogId, Rows, Slot};
 use tern_wire::ids::{Seq, UserId};
 
 use super::agenda::Look;
+use super::parting::{Piece, parted};
 use super::read::Reader;
 use super::words::WordsRead;
 use super::{Cx, Logs};
 use crate::entry::{Author, Entry};
 use crate::held::Load;
 use crate::message::{LogOp, Pull, Unreadable, Watermarks};
-use crate::reply::{Asker, Origin, Undone};
+use crate::reply::{Asker, Origin, Parting, Undone};
 
 /// What follows when a write of a log is durable; if it fails, the log is read again.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(crate) enum After {
     Words(LogId, u64),
     /// Something of it is due at this time, in ms since the Unix epoch.
     Due(LogId, u64),
+    /// A piece of it is gone, for somebody has gone; and what is next.
+    Parting(LogId, Parting, Piece),
 }
 
 /// A device has got further in a log.
@@ -94,6 +97,8 @@ pub(crate) enum ScanFor {
     Cut(LogId, Load),
     /// For a log's full-text index, or in it.
     Words((LogId, Load), WordsRead),
+    /// A piece of a log that goes, for somebody has gone.
+    Parting(LogId, Load, Parting, Piece),
 }
 
 impl After {
@@ -109,6 +114,7 @@ impl After {
             | Self::Erased(log, _)
             | Self::Words(log, _)
             | Self::Due(log, _)
+            | Self::Parting(log, ..)
             | Self::Cut(log, ..) => *log,
         }
     }
@@ -133,6 +139,7 @@ impl Logs {
             After::Gathered(log, acknowledged) => self.gathered(cx, log, acknowledged),
             After::Erased(log, seq) => self.erased(log, seq),
             After::Cut(log, first, erased, goes_on) => self.was_cut(cx, log, first, &erased, goes_on),
+            After::Parting(log, parting, next) => self.part_gone(cx, log, parting, next),
             After::Due(log, at_ms) => self.agenda.note(Slot::of_log(log), at_ms),
             After::Words(log, upto) => self.words_written(cx, log, upto),
             After::Marked(_) => {}
@@ -157,6 +164,10 @@ impl Logs {
                 for acknowledged in all {
                     cx.reply(acknowledged.origin, undone.into());
                 }
+                None
+            }
+            After::Parting(_, parting, _) => {
+                parted(cx, parting, false);
                 None
             }
             After::Marked(_) | After::Erased(..) | After::Cut(..) | After::Words(..) | After::Due(..) => None,
@@ -209,6 +220,9 @@ impl Logs {
             (ScanFor::AllDue(from), rows) => self.table_read(cx, from, rows),
             (ScanFor::Due(slot, look), rows) => self.due_read(cx, slot, look, rows),
             (ScanFor::Entries(reader), rows) => self.entries_read(cx, *reader, rows),
+            (ScanFor::Parting(log, load, parting, piece), rows) => {
+                self.parting_read(cx, (log, load), parting, piece, rows);
+            }
             (ScanFor::Words(log, read), rows) => self.words_read(cx, log, read, rows),
         }
     }

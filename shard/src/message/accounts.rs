@@ -11,7 +11,7 @@ use tern_wire::request::{Doing, Link, Lookup, Pin, Refresh, Rename, Verify};
 use super::{Glance, Looker, Page, Search, Sees, Send, Watermarks};
 use crate::entry::{Author, Entry};
 use crate::network::Network;
-use crate::reply::{Asker, Origin, Place, Reply};
+use crate::reply::{Asker, Origin, Parting, Place, Reply};
 
 /// What is asked of a network's owner: may it? If so, the phone's owner goes on.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub enum PhoneOp {
     Verify(Origin, Network, Box<Verify>),
     /// An operator's question, answered under its number.
     Admin(u64, PhoneQuestion),
+    /// End the account of this user, if it is the phone's: work of this number.
+    End(UserId, u64),
 }
 
 /// What an operator asks of a phone.
@@ -133,6 +135,8 @@ pub enum UserOp {
     Rename(Origin, DeviceId, Box<Rename>),
     /// Sets the user's PIN, for the device that asks.
     SetPin(Origin, DeviceId, Box<Pin>),
+    /// Has the user's account end, for the device that asks.
+    DeleteAccount(Origin, DeviceId, Box<Pin>),
     /// A log of the user is in use: tell its owner the user's devices now and when they change.
     Watch(LogId),
     /// It is in use no more.
@@ -180,6 +184,8 @@ pub enum UserOp {
     Reserve(Reserve),
     /// A log has given back what it had reserved for the user.
     Released(LogId),
+    /// A log does without the user, whose account has ended, or could not do so now.
+    Parted(Parting, bool),
     /// The other member of a log is not as before: somebody of the user's who is here may have to know.
     /// With the version of what the user sees of them.
     PeerChanged(LogId, u64),
@@ -206,6 +212,7 @@ impl UserOp {
             Self::Said(said) => Some(said.entry.log),
             Self::Reserve(reserve) => Some(reserve.log),
             Self::Stands(standing) => Some(standing.log),
+            Self::Parted(parting, _) => Some(parting.log),
             Self::Page(_, page) => Some(page.log),
             Self::SentAgain(_, again) => Some(again.1),
             Self::Attach(_)
@@ -242,6 +249,7 @@ impl UserOp {
             | Self::RingDevice(..)
             | Self::Rename(..)
             | Self::SetPin(..)
+            | Self::DeleteAccount(..)
             | Self::TellDevices(_)
             | Self::Describe(..)
             | Self::Introduce(_)
@@ -275,6 +283,7 @@ impl UserOp {
             | Self::RingDevice(..)
             | Self::Rename(..)
             | Self::SetPin(..)
+            | Self::DeleteAccount(..)
             | Self::Watch(_)
             | Self::Describe(..)
             | Self::Introduce(_)
@@ -307,6 +316,7 @@ impl UserOp {
             | Self::Advanced(..)
             | Self::OthersAdvanced(..)
             | Self::Released(_)
+            | Self::Parted(..)
             | Self::PeerChanged(..)
             | Self::PersonChanged(..) => false,
         }

@@ -16,7 +16,7 @@ use tern_wire::request::{Doing, FoundUpTo};
 use super::{Looker, Unreadable, Watermarks};
 use crate::effects::Verdict;
 use crate::entry::{Author, Entry};
-use crate::reply::{Asker, Origin, Reply, Scheduled};
+use crate::reply::{Asker, Origin, Parting, Reply, Scheduled};
 
 /// What is asked of a log's owner, or told to it.
 #[derive(Debug)]
@@ -65,6 +65,8 @@ pub enum LogOp {
     CleanWords(Vec<(u64, Seq)>),
     /// Cut off what is kept no longer. It is told again in the next round of the job.
     Cut,
+    /// Do without a user whose account has ended. Answered by [`UserOp::Parted`](super::UserOp::Parted).
+    Part(Parting),
     /// In a private log: what has become of a message that one of its entries says was to be sent: its place and time.
     Dispatched(Box<Dispatched>),
     /// What the owner of a member was told is lost, or what it was to be told: say where the log stands.
@@ -107,6 +109,7 @@ impl LogOp {
             | Self::Due(_)
             | Self::CleanWords(_)
             | Self::Cut
+            | Self::Part(_)
             | Self::Dispatched(..)
             | Self::DevicesChanged(..)
             | Self::Permit(..)
@@ -137,6 +140,7 @@ impl LogOp {
             | Self::Due(_)
             | Self::CleanWords(_)
             | Self::Cut
+            | Self::Part(_)
             | Self::Dispatched(..)
             | Self::Permit(..)
             | Self::Devices(..)

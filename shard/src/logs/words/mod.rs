@@ -90,6 +90,11 @@ pub(super) struct Index {
 }
 
 impl Words {
+    /// Whether the index of a log is being written.
+    pub(super) fn works_on(&self, log: LogId) -> bool {
+        self.work.as_ref().is_some_and(|work| work.log == log)
+    }
+
     pub(super) fn new(hashing: Hashing) -> Self {
         Self { work: None, waiting: VecDeque::new(), searches: Map::with_hasher(hashing), asked: 0 }
     }

@@ -8,7 +8,7 @@ use prost::Message;
 use super::Report;
 use crate::keys::{self, Key, LogId, Relation};
 use crate::records::{
-    ChatSettingsRecord, ClientMessageRecord, CountsRecord, DeviceRecord, EntryRecord, GroupRecord,
+    ChatSettingsRecord, ClientMessageRecord, CountsRecord, DeviceRecord, EndRecord, EntryRecord, GroupRecord,
     LastSeenRecord, LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneHashRecord, PhoneRecord,
     PrivacyRecord, ReportRecord, UserRecord,
 };
@@ -104,6 +104,10 @@ impl Relations {
                 keys::log_of(key).map(drop)
             }
             'r' => read_relation(key, value).and_then(|_| self.name_user(user()?)),
+            'b' => {
+                EndRecord::decode(value).ok()?;
+                self.name_user(keys::user_of_end(key)?)
+            }
             'q' => self.report(key, ReportRecord::decode(value).ok()?),
             'n' => {
                 CountsRecord::decode(value).ok()?;

@@ -1,7 +1,8 @@
-//! Accounts that operators have suspended: for a while, or until they are freed. Nothing of such an account is lost; but nobody is let in
-//! who proves to be its person, its connections end, and what it had scheduled waits.
+//! Accounts that are out of use: operators have suspended them, for a while or until they are freed; or their person has said that they
+//! are to end, and they have not yet. Nothing of such an account is lost; but nobody is let in who proves to be its person, its
+//! connections end, and what it had scheduled waits.
 //!
-//! It stands in the user's record, so it moves and restarts with the user. [`Suspended`] is what the path of a message looks at: those
+//! It stands in the user's record, so it moves and restarts with the user. [`Barred`] is what the path of a message looks at: those
 //! who are in memory.
 
 use std::collections::BTreeMap;
@@ -18,63 +19,93 @@ use crate::limits::SUSPENDED_AGAIN_MS;
 use crate::message::{FrontOp, LogOp, Send};
 use crate::mutations::{Mutation, is};
 
-const DETAIL: &str = "the operators of this server have suspended the account";
+const SUSPENDED: &str = "the operators of this server have suspended the account";
+const ENDS: &str = "the account is about to end: whoever proves its phone keeps it";
 
-/// The suspended users of a core that are in memory, and until when, in ms since the Unix epoch; 0: until they are freed.
+/// The users of a core that are in memory and out of use.
 #[derive(Debug, Default)]
-pub(super) struct Suspended {
-    until_ms: BTreeMap<UserId, u64>,
+pub(super) struct Barred {
+    users: BTreeMap<UserId, Bar>,
 }
 
-impl Suspended {
+/// Why an account is out of use, and until when, in ms since the Unix epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Bar {
+    /// Operators have suspended it; 0: until they free it.
+    Suspended(u64),
+    /// It is about to end.
+    Ends(u64),
+}
+
+impl Bar {
+    fn of(record: &UserRecord) -> Option<Self> {
+        let is_suspended = record.suspended_ms > 0 && !record.suspended_over && !is(Mutation::LetSuspendedIn);
+        if is_suspended {
+            return Some(Self::Suspended(record.suspended_until_ms));
+        }
+        (record.ends_ms > 0 && !is(Mutation::LetEndingIn)).then_some(Self::Ends(record.ends_ms))
+    }
+
+    fn refusal(self, now_ms: u64) -> Option<Refusal> {
+        match self {
+            Self::Suspended(0) => Some(Refusal::new(Reason::Suspended, SUSPENDED)),
+            Self::Suspended(until_ms) if until_ms <= now_ms => None,
+            Self::Suspended(until_ms) => {
+                Some(Refusal::after(Reason::Suspended, until_ms - now_ms, SUSPENDED))
+            }
+            // When that is due, it ends as soon as somebody comes by.
+            Self::Ends(at_ms) => {
+                let wait_ms = at_ms.saturating_sub(now_ms).max(1);
+                Some(Refusal::after(Reason::AccountEnds, wait_ms, ENDS))
+            }
+        }
+    }
+}
+
+impl Barred {
     /// Whether a user is, as far as this core knows: then what it asks for is refused so.
     pub(super) fn bars(&self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
         // As a rule nobody is.
-        let until_ms = self.until_ms.get(&user).copied();
-        until_ms.map_or(Ok(()), |until_ms| refusal(until_ms, now_ms).map_or(Ok(()), Err))
+        let bar = self.users.get(&user).copied();
+        bar.and_then(|bar| bar.refusal(now_ms)).map_or(Ok(()), Err)
     }
 
     /// A user has come into memory, or has another record.
     pub(super) fn note(&mut self, user: UserId, record: Option<&UserRecord>) {
-        match record.filter(|record| record.suspended_ms > 0 && !record.suspended_over) {
-            Some(record) => drop(self.until_ms.insert(user, record.suspended_until_ms)),
-            None => drop(self.until_ms.remove(&user)),
+        match record.and_then(Bar::of) {
+            Some(bar) => drop(self.users.insert(user, bar)),
+            None => drop(self.users.remove(&user)),
         }
     }
 
     /// A slot is another core's.
     pub(super) fn let_go(&mut self, slot: Slot) {
-        self.until_ms.retain(|user, _| slot_of(*user) != slot);
+        self.users.retain(|user, _| slot_of(*user) != slot);
     }
 
-    /// Forgets those of whom this is not true any more, and gives those whose time is over.
+    /// Forgets those of whom this is not true any more, and gives those whose suspension is over.
     fn retain(&mut self, is_so: impl Fn(UserId) -> bool, now_ms: u64) -> Vec<UserId> {
-        self.until_ms.retain(|user, _| is_so(*user));
-        let over = self.until_ms.iter().filter(|(_, until_ms)| refusal(**until_ms, now_ms).is_none());
+        self.users.retain(|user, _| is_so(*user));
+        let over = self.users.iter().filter(|(_, bar)| bar.refusal(now_ms).is_none());
         over.map(|(user, _)| *user).collect()
-    }
-}
-
-fn refusal(until_ms: u64, now_ms: u64) -> Option<Refusal> {
-    match until_ms {
-        0 => Some(Refusal::new(Reason::Suspended, DETAIL)),
-        until_ms if until_ms <= now_ms => None,
-        until_ms => Some(Refusal::after(Reason::Suspended, until_ms - now_ms, DETAIL)),
     }
 }
 
 /// Whether an account is suspended now: then whoever asks for it is refused so.
 pub(super) fn suspension(record: &UserRecord, now_ms: u64) -> Option<Refusal> {
-    if record.suspended_ms == 0 || record.suspended_over || is(Mutation::LetSuspendedIn) {
-        return None;
-    }
-    refusal(record.suspended_until_ms, now_ms)
+    let is_suspension = |bar: &Bar| matches!(bar, Bar::Suspended(_));
+    Bar::of(record).filter(is_suspension).and_then(|bar| bar.refusal(now_ms))
+}
+
+/// Whether an account is out of use now, for whatever reason.
+pub(super) fn bar(record: &UserRecord, now_ms: u64) -> Option<Refusal> {
+    Bar::of(record).and_then(|bar| bar.refusal(now_ms))
 }
 
 impl Accounts {
-    /// Whether somebody is suspended, of a user who is known.
-    pub(super) fn suspension(&mut self, id: UserId, now_ms: u64) -> Option<Refusal> {
-        self.record(id).and_then(|record| suspension(record, now_ms))
+    /// Whether a user who is known is out of use.
+    pub(super) fn bar(&mut self, id: UserId, now_ms: u64) -> Option<Refusal> {
+        self.record(id).and_then(|record| bar(record, now_ms))
     }
 
     /// Suspends an account for an operator; `for_ms` 0: until it is freed. One that is suspended is from now on as was said last.
@@ -88,15 +119,16 @@ impl Accounts {
         (record.suspended_why, record.suspended_over) = (reason, false);
         let until_ms = record.suspended_until_ms;
         cx.put(slot_of(id), keys::user(id.get()), record);
-        self.note_suspension(id);
-        self.after(cx, After::of_user(id, Then::Suspended));
+        self.note_bar(id);
+        self.after(cx, After::of_user(id, Then::Barred));
         let answer = AdminResponse::Suspended { user: id, until_ms };
         self.after(cx, After::of_user(id, Then::Answer(question, answer)));
     }
 
     /// Frees an account for an operator.
     pub(super) fn free(&mut self, cx: &mut Cx, question: u64, id: UserId) {
-        let was_suspended = self.suspension(id, cx.now_ms).is_some();
+        let now_ms = cx.now_ms;
+        let was_suspended = self.record(id).is_some_and(|record| suspension(record, now_ms).is_some());
         self.suspended_no_longer(cx, id);
         self.after(cx, After::of_user(id, Then::Answer(question, AdminResponse::Freed(was_suspended))));
     }
@@ -113,30 +145,34 @@ impl Accounts {
         }
         cx.put(slot_of(id), keys::user(id.get()), record);
         self.after(cx, After::of_user(id, Then::Noted));
-        self.note_suspension(id);
+        self.note_bar(id);
     }
 
-    /// What this core knows of who is suspended follows from a record that has come or changed.
-    pub(super) fn note_suspension(&mut self, id: UserId) {
+    /// What this core knows of who is out of use follows from a record that has come or changed.
+    pub(super) fn note_bar(&mut self, id: UserId) {
         let record = self.users.get(id).and_then(|user| user.record.as_ref());
-        self.suspended.note(id, record);
+        self.barred.note(id, record);
     }
 
-    /// That an account is suspended is durable: its connections end, and nobody is here by them.
-    pub(super) fn suspension_holds(&mut self, cx: &mut Cx, id: UserId) {
-        // It may have been freed since.
-        let Some(Refusal { reason, retry_after_ms, detail }) = self.suspension(id, cx.now_ms) else { return };
+    /// That an account is out of use is durable: its connections end, and nobody is here by them.
+    pub(super) fn bar_holds(&mut self, cx: &mut Cx, id: UserId) {
+        // It may be in use again.
+        let Some(Refusal { reason, retry_after_ms, detail }) = self.bar(id, cx.now_ms) else { return };
         let farewell = Farewell { reason, reconnect_after_ms: retry_after_ms, detail };
         for (_, device) in self.user(id).devices.iter_mut() {
             device.tell(cx, FrontOp::End(farewell));
             device.detach();
         }
+        if reason == Reason::AccountEnds {
+            // It may be due.
+            self.erasing.look_soon();
+        }
         self.look_who_is_here(cx, id);
     }
 
-    /// What a user has scheduled is to be sent, by way of here: while the account is suspended it waits.
+    /// What a user has scheduled is to be sent, by way of here: while the account is out of use it waits.
     pub(super) fn dispatch(&mut self, cx: &mut Cx, id: UserId, log: LogId, send: Box<Send>) {
-        match self.suspension(id, cx.now_ms) {
+        match self.bar(id, cx.now_ms) {
             Some(Refusal { reason, retry_after_ms, detail }) => {
                 // It may be freed at any time.
                 let wait_ms = match retry_after_ms {
@@ -152,7 +188,7 @@ impl Accounts {
     /// Forgets those who have left the memory, and writes of whom the time is over that it is.
     pub(super) fn end_suspensions(&mut self, cx: &mut Cx) {
         let users = &self.users;
-        for user in self.suspended.retain(|user| users.contains(user), cx.now_ms) {
+        for user in self.barred.retain(|user| users.contains(user), cx.now_ms) {
             if cx.may_write(0) {
                 self.suspended_no_longer(cx, user);
             }
@@ -180,10 +216,10 @@ mod tests {
         record.suspended_until_ms = u64::MAX;
         assert_eq!(suspension(&record, 5_000).map(|refusal| refusal.retry_after_ms), Some(u32::MAX));
         let user = UserId::new(7).expect("a user");
-        let mut suspended = Suspended::default();
-        suspended.note(user, Some(&record));
-        assert!(suspended.bars(user, 5_000).is_err());
-        suspended.note(user, None);
-        assert!(suspended.bars(user, 5_000).is_ok());
+        let mut barred = Barred::default();
+        barred.note(user, Some(&record));
+        assert!(barred.bars(user, 5_000).is_err());
+        barred.note(user, None);
+        assert!(barred.bars(user, 5_000).is_ok());
     }
 }

@@ -1,0 +1,394 @@
+//! What is left of accounts that have ended: a job that goes on over crashes and moves until no row of theirs is left but the tombstone, and
+//! what others keep ([decision 56](../../../docs/decisions/0056-an-account-ends-in-steps.md)).
+//!
+//! A row (`b`) says which accounts are to end, and which have ended and are not all gone. Whoever owns the user's slot finds it, and works
+//! on one user at a time, step by step: each step removes what it has read, and says so in the row, in one batch. So a crash, a move or a
+//! failed write leave a job that begins its step again, and every step may be done twice.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use prost::Message as _;
+use tern_proto::v1;
+use tern_storage::keys::{self, RestTable};
+use tern_storage::records::EndRecord;
+use tern_storage::{Direction, Key, LogId, Row, Rows, ScanLimit, Slot};
+use tern_wire::ids::{ClientMessageId, Phone, UserId};
+
+use super::users::Ask;
+use super::waits::{After, ScanFor, Then};
+use super::{Accounts, Cx, slot_of};
+use crate::admin::AdminResponse;
+use crate::entry::{Author, KIND_GROUP};
+use crate::limits::{ENDED_CHATS_AT_ONCE, ENDED_ROWS_AT_ONCE, ENDS_ROUND_MS, ENDS_STEP_MS};
+use crate::message::{LogOp, PhoneOp, Send, Unreadable};
+use crate::mutations::{Mutation, is};
+use crate::reply::{Asker, Parting};
+
+/// The number under which the server leaves a group for somebody whose account has ended.
+const LEAVES: ClientMessageId = ClientMessageId(u64::MAX);
+
+/// The tables with rows of the user's own, in the order in which they are emptied.
+const TABLES: [RestTable; 3] = [RestTable::ChatSettings, RestTable::Inbox, RestTable::Relations];
+
+/// The job of a core.
+#[derive(Debug, Default)]
+pub(super) struct Erasing {
+    /// When the rows were looked for last, in ms since the Unix epoch; 0: they are to be looked for at once.
+    looked_ms: u64,
+    /// They are being read.
+    looks: bool,
+    /// Accounts that are due.
+    due: VecDeque<(UserId, EndRecord)>,
+    work: Option<Work>,
+    /// The number of the last piece of work.
+    number: u64,
+}
+
+/// The work on one user.
+#[derive(Debug)]
+struct Work {
+    user: UserId,
+    /// What comes for another number came too late.
+    number: u64,
+    /// As it is in the store, when what is under way is.
+    row: EndRecord,
+    /// When this step began, in ms since the Unix epoch.
+    since_ms: u64,
+    step: Step,
+    /// A chat could not be left: what is done is done, and the rest in another round.
+    has_failed: bool,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// The account is being ended.
+    Ends,
+    /// It is being taken out of chats, those behind this one.
+    Chats { after: Option<LogId>, asked: BTreeSet<LogId>, left: Vec<LogId> },
+    /// Its private log is being erased.
+    Private,
+    /// A table is being emptied.
+    Rest(usize),
+    /// Its row is being removed.
+    Over,
+}
+
+impl Erasing {
+    /// Some account has ended, or is due: it is looked for with the next tick.
+    pub(super) fn look_soon(&mut self) {
+        self.looked_ms = 0;
+    }
+
+    /// A slot is another core's.
+    pub(super) fn let_go(&mut self, slot: Slot) {
+        self.due.retain(|(user, _)| slot_of(*user) != slot);
+        self.work.take_if(|work| slot_of(work.user) == slot);
+    }
+
+    /// The work of this number, if it is still under way.
+    fn work(&mut self, user: UserId, number: u64) -> Option<&mut Work> {
+        self.work.as_mut().filter(|work| (work.user, work.number) == (user, number))
+    }
+}
+
+impl Accounts {
+    /// Time has passed.
+    pub(super) fn go_on_erasing(&mut self, cx: &mut Cx) {
+        let (now_ms, erasing) = (cx.now_ms, &mut self.erasing);
+        // Whoever was asked may be gone. The clock may have been set back: what is ahead of it counts as now.
+        let is_late = |since_ms: u64| now_ms.abs_diff(since_ms) >= ENDS_STEP_MS;
+        erasing.work.take_if(|work| is_late(work.since_ms));
+        erasing.looked_ms = erasing.looked_ms.min(now_ms);
+        let is_due = erasing.looked_ms == 0 || now_ms - erasing.looked_ms >= ENDS_ROUND_MS;
+        if is_due && !erasing.looks && cx.may_read() {
+            (erasing.looked_ms, erasing.looks) = (now_ms.max(1), true);
+            look_for_ends(cx, None, ScanFor::Ends);
+        }
+        self.erase_next(cx);
+    }
+
+    /// Accounts that are to end are known: those are noted that are due and this core's.
+    pub(super) fn ends_read(&mut self, cx: &mut Cx, rows: Result<Rows, Unreadable>) {
+        self.erasing.looks = false;
+        let Ok(rows) = rows else { return };
+        let (now_ms, erasing) = (cx.now_ms, &mut self.erasing);
+        for (user, row) in rows.rows.iter().filter_map(end_of) {
+            let is_known = erasing.work.as_ref().is_some_and(|work| work.user == user)
+                || erasing.due.iter().any(|(known, _)| *known == user);
+            let is_due = row.ended_ms > 0 || row.due_ms <= now_ms;
+            if is_due && !is_known && cx.is_here(slot_of(user)) {
+                erasing.due.push_back((user, row));
+            }
+        }
+        if let Some(last) = last_of(&rows).filter(|_| cx.may_read()) {
+            self.erasing.looks = true;
+            look_for_ends(cx, Some(&last), ScanFor::Ends);
+        }
+        self.erase_next(cx);
+    }
+
+    fn erase_next(&mut self, cx: &mut Cx) {
+        while self.erasing.work.is_none() {
+            let Some((user, row)) = self.erasing.due.pop_front() else { return };
+            if !cx.is_here(slot_of(user)) {
+                continue;
+            }
+            self.erasing.number += 1;
+            let (number, since_ms) = (self.erasing.number, cx.now_ms);
+            let step = Step::Ends;
+            self.erasing.work = Some(Work { user, number, row, since_ms, step, has_failed: false });
+            if row.ended_ms > 0 {
+                self.leave_chats(cx, user, None);
+            } else {
+                self.ask_user(cx, user, Ask::EndDue(number));
+            }
+        }
+    }
+
+    /// The work on a user can't go on now: it is found again.
+    fn erase_later(&mut self, cx: &mut Cx) {
+        self.erasing.work = None;
+        self.erase_next(cx);
+    }
+
+    /// An account that is to end is known: it may have been kept since.
+    pub(super) fn end_due(&mut self, cx: &mut Cx, user: UserId, number: u64) {
+        if self.erasing.work(user, number).is_none() {
+            return;
+        }
+        let phone = self.phone_of_due(cx, user);
+        match phone {
+            Some(phone) => self.phone_told(cx, phone, PhoneOp::End(user, number)),
+            None => self.erase_later(cx),
+        }
+    }
+
+    /// The phone of an account whose end is due.
+    fn phone_of_due(&mut self, cx: &Cx, user: UserId) -> Option<Phone> {
+        let is_due = |ends_ms: u64| ends_ms > 0 && ends_ms <= cx.now_ms;
+        let record = self.record(user).filter(|record| is_due(record.ends_ms))?;
+        Phone::parse(&record.phone)
+    }
+
+    /// The phone of such an account is known.
+    pub(super) fn end_of_phone(&mut self, cx: &mut Cx, phone: Phone, user: UserId, number: u64) {
+        if self.phones.state(&phone).record.user == user.get() {
+            self.ask_user(cx, user, Ask::EndNow(phone, number));
+        } else {
+            self.erase_later(cx);
+        }
+    }
+
+    /// The account and its phone are known: it ends.
+    pub(super) fn end_now(&mut self, cx: &mut Cx, user: UserId, phone: Phone, number: u64) {
+        let is_still_due = self.phone_of_due(cx, user).as_ref() == Some(&phone);
+        let is_phone_known = self.phones.known(&phone).is_some();
+        let Some(work) = self.erasing.work(user, number) else { return };
+        if !is_still_due || !is_phone_known || !cx.may_write(0) {
+            return self.erase_later(cx);
+        }
+        work.row.ended_ms = cx.now_ms.max(1);
+        let then = Then::Erased(user, number);
+        self.end_user(cx, user);
+        self.free_phone(cx, &phone);
+        self.after(cx, After { user: Some(user), phone: Some(phone), then });
+    }
+
+    /// A step is durable.
+    pub(super) fn erased(&mut self, cx: &mut Cx, user: UserId, number: u64) {
+        let Some(work) = self.erasing.work(user, number) else { return };
+        match &work.step {
+            Step::Ends => self.leave_chats(cx, user, None),
+            Step::Chats { after, .. } => {
+                let after = *after;
+                self.leave_chats(cx, user, after);
+            }
+            Step::Private => self.empty_table(cx, user, 0),
+            Step::Rest(table) => {
+                let table = *table;
+                self.empty_table(cx, user, table);
+            }
+            Step::Over => self.erase_later(cx),
+        }
+    }
+
+    /// A step did not become durable.
+    pub(super) fn not_erased(&mut self, cx: &mut Cx, user: UserId, number: u64) {
+        if self.erasing.work(user, number).is_some() {
+            self.erase_later(cx);
+        }
+    }
+
+    /// Goes on with the chats behind one.
+    fn leave_chats(&mut self, cx: &mut Cx, user: UserId, after: Option<LogId>) {
+        let Some(work) = &mut self.erasing.work else { return };
+        work.since_ms = cx.now_ms;
+        work.step = Step::Chats { after, asked: BTreeSet::new(), left: Vec::new() };
+        let (number, limit) = (work.number, ScanLimit { rows: ENDED_CHATS_AT_ONCE, bytes: usize::MAX });
+        let purpose = ScanFor::ChatsOfEnded(user, number);
+        cx.scan(keys::memberships(user.get(), after), Direction::Forwards, limit, purpose);
+    }
+
+    /// Some of its chats are known: each is asked to do without it.
+    pub(super) fn chats_of_ended_read(
+        &mut self,
+        cx: &mut Cx,
+        (user, number): (UserId, u64),
+        rows: Result<Rows, Unreadable>,
+    ) {
+        let Some(Work { step: Step::Chats { after, asked, .. }, .. }) = self.erasing.work(user, number)
+        else {
+            return;
+        };
+        let Ok(rows) = rows else { return self.erase_later(cx) };
+        let logs: Vec<_> = rows.rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
+        let Some(last) = logs.last() else { return self.erase_private(cx, user, number) };
+        *after = Some(*last);
+        asked.extend(&logs);
+        for log in logs {
+            part(cx, Parting { user, log, number });
+        }
+    }
+
+    /// A chat does without the user, or could not.
+    pub(super) fn parted(&mut self, cx: &mut Cx, parting: Parting, has: bool) {
+        let Parting { user, log, number } = parting;
+        let Some(work) = self.erasing.work(user, number) else { return };
+        work.has_failed |= !has;
+        let (asked, left) = match &mut work.step {
+            Step::Chats { asked, left, .. } => (asked, left),
+            Step::Private if log == LogId::Private(user.get()) => return self.empty_table(cx, user, 0),
+            _ => return,
+        };
+        if asked.remove(&log) && has {
+            left.push(log);
+        }
+        if !asked.is_empty() {
+            return;
+        }
+        let left = std::mem::take(left);
+        if left.is_empty() {
+            return self.erased(cx, user, number);
+        }
+        if !cx.may_write(0) {
+            return self.erase_later(cx);
+        }
+        work.row.chats += left.len() as u64;
+        let slot = slot_of(user);
+        for log in left {
+            cx.delete(slot, keys::membership(user.get(), log));
+        }
+        self.step_written(cx);
+    }
+
+    /// What the user kept for their own devices goes, whether a row says that there is such a log or not.
+    fn erase_private(&mut self, cx: &mut Cx, user: UserId, number: u64) {
+        let Some(work) = self.erasing.work(user, number) else { return };
+        (work.since_ms, work.step) = (cx.now_ms, Step::Private);
+        part(cx, Parting { user, log: LogId::Private(user.get()), number });
+    }
+
+    /// Goes on with a table.
+    fn empty_table(&mut self, cx: &mut Cx, user: UserId, table: usize) {
+        let Some(work) = &mut self.erasing.work else { return };
+        (work.since_ms, work.step) = (cx.now_ms, Step::Rest(table));
+        let number = work.number;
+        let Some(which) = TABLES.get(table) else { return self.erase_row(cx, user) };
+        if *which == RestTable::Inbox && is(Mutation::LeaveInbox) {
+            return self.empty_table(cx, user, table + 1);
+        }
+        let limit = ScanLimit { rows: ENDED_ROWS_AT_ONCE, bytes: usize::MAX };
+        let purpose = ScanFor::RestOfEnded(user, number);
+        cx.scan(keys::rest_of(user.get(), *which), Direction::Forwards, limit, purpose);
+    }
+
+    /// Some rows of a table are known: they go.
+    pub(super) fn rest_of_ended_read(
+        &mut self,
+        cx: &mut Cx,
+        (user, number): (UserId, u64),
+        rows: Result<Rows, Unreadable>,
+    ) {
+        let Some(work) = self.erasing.work(user, number) else { return };
+        let Step::Rest(table) = work.step else { return };
+        let Ok(rows) = rows else { return self.erase_later(cx) };
+        if rows.rows.is_empty() {
+            return self.empty_table(cx, user, table + 1);
+        }
+        work.row.rows += rows.rows.len() as u64;
+        if !cx.may_write(0) {
+            return self.erase_later(cx);
+        }
+        for (key, _) in &rows.rows {
+            cx.delete(slot_of(user), Key::from_raw(key));
+        }
+        self.step_written(cx);
+    }
+
+    /// Nothing is left but the row that says so.
+    fn erase_row(&mut self, cx: &mut Cx, user: UserId) {
+        let Some(work) = &mut self.erasing.work else { return };
+        if work.has_failed || !cx.may_write(0) {
+            return self.erase_later(cx);
+        }
+        work.step = Step::Over;
+        let then = Then::Erased(user, work.number);
+        cx.delete(slot_of(user), keys::end(user.get()));
+        self.after(cx, After { user: None, phone: None, then });
+    }
+
+    /// The rows of a step are being removed: that goes with them.
+    fn step_written(&mut self, cx: &mut Cx) {
+        let Some(Work { user, number, row, .. }) = self.erasing.work.as_ref() else { return };
+        let then = Then::Erased(*user, *number);
+        cx.put(slot_of(*user), keys::end(user.get()), row);
+        self.after(cx, After { user: None, phone: None, then });
+    }
+
+    /// An operator wants to see a page of the accounts that are to end, or of which something is left.
+    pub(super) fn list_ends(cx: &mut Cx, question: u64, after: Option<&Key>) {
+        if !cx.may_read() {
+            let why = "too much is under way: ask again".to_owned();
+            return cx.answer(question, AdminResponse::Refused(why));
+        }
+        look_for_ends(cx, after, ScanFor::EndsFor(question));
+    }
+
+    /// It is read.
+    pub(super) fn ends_listed(cx: &mut Cx, question: u64, rows: Result<Rows, Unreadable>) {
+        let Ok(rows) = rows else {
+            let why = "that can't be read: see the log".to_owned();
+            return cx.answer(question, AdminResponse::Refused(why));
+        };
+        let ends = rows.rows.iter().filter_map(end_of).collect();
+        cx.answer(question, AdminResponse::Ends { ends, next: last_of(&rows) });
+    }
+}
+
+/// Has a chat do without a user who is no more.
+fn part(cx: &mut Cx, parting: Parting) {
+    let Parting { user, log, .. } = parting;
+    let LogId::Group(_) = log else { return cx.tell_log(log, LogOp::Part(parting)) };
+    // As if the user had left, which all members see.
+    let left = v1::GroupChange { change: Some(v1::group_change::Change::Left(v1::Left {})) };
+    let (by, body) = (Author::server_for(user), left.encode_to_vec().into());
+    let send = Send::new(Asker::Parting(parting), by, LEAVES, KIND_GROUP, body);
+    let send = Send { epoch: cx.epoch(Slot::of_log(log)), ..send };
+    cx.tell_log(log, LogOp::DevicesChanged(user, None));
+    cx.tell_log(log, LogOp::Send(Box::new(send)));
+}
+
+fn look_for_ends(cx: &mut Cx, after: Option<&Key>, purpose: ScanFor) {
+    let limit = ScanLimit { rows: ENDED_ROWS_AT_ONCE, bytes: usize::MAX };
+    cx.scan(keys::all_ends(after), Direction::Forwards, limit, purpose);
+}
+
+/// Whose row it is, and what it says.
+fn end_of((key, value): &Row) -> Option<(UserId, EndRecord)> {
+    Some((UserId::new(keys::user_of_end(key)?)?, EndRecord::decode(&value[..]).ok()?))
+}
+
+/// The last of some rows, if there are more.
+fn last_of(rows: &Rows) -> Option<Key> {
+    rows.rows.last().filter(|_| rows.more).map(|(key, _)| Key::from_raw(key))
+}
