@@ -94,6 +94,8 @@ macro_rules! with_limits {
                 "For how long messages are kept that somebody has not received, if that is longer than history_ms, and history_ms is not 0.";
             deletion_delay_ms: u64 = 7 * $crate::limits::DAY_MS, 0..=365 * $crate::limits::DAY_MS,
                 "After how long an account ends whose person has said that it is to. Until then whoever proves its phone keeps it. 0: at once.";
+            deletion_round_ms: u64 = 10_000, 100..=3_600_000,
+                "How often the server looks for accounts that are to end. What is left of one that has ended goes in some of these rounds.";
             link_valid_ms: u64 = 120_000, 1_000..=$crate::limits::DAY_MS,
                 "Life of a code by which a device is linked.";
             devices_max: usize = 10, 1..=64,
@@ -339,8 +341,8 @@ pub const LOOKERS_MAX: usize = 100_000;
 /// Devices that are told of a user in a turn; those beyond are told in the next ones.
 pub const TOLD_PER_TURN_MAX: usize = 512;
 
-/// How often a core looks for accounts that are to end, or of which something is left, in ms.
-pub const ENDS_ROUND_MS: u64 = 10_000;
+/// For how many rounds after the end of an account what is left of it is looked for at least: what was under way then is in the store.
+pub const ENDED_ROUNDS_MIN: u64 = 3;
 
 /// How long a step of what is done for them may take, in ms. Beyond, it begins again.
 pub const ENDS_STEP_MS: u64 = 30_000;

@@ -91,6 +91,12 @@ impl Barred {
     }
 }
 
+/// The refusal of a message: it is tried again after a while, for the account may be in use again at any time.
+pub(super) fn for_a_message(Refusal { reason, retry_after_ms, detail }: Refusal) -> Refusal {
+    let wait_ms = if retry_after_ms == 0 { u32::MAX } else { retry_after_ms };
+    Refusal::for_now(reason, wait_ms.min(SUSPENDED_AGAIN_MS), detail)
+}
+
 /// Whether an account is suspended now: then whoever asks for it is refused so.
 pub(super) fn suspension(record: &UserRecord, now_ms: u64) -> Option<Refusal> {
     let is_suspension = |bar: &Bar| matches!(bar, Bar::Suspended(_));
@@ -172,15 +178,12 @@ impl Accounts {
 
     /// What a user has scheduled is to be sent, by way of here: while the account is out of use it waits.
     pub(super) fn dispatch(&mut self, cx: &mut Cx, id: UserId, log: LogId, send: Box<Send>) {
+        if self.record(id).is_none() {
+            // The account has ended, and its private log goes.
+            return;
+        }
         match self.bar(id, cx.now_ms) {
-            Some(Refusal { reason, retry_after_ms, detail }) => {
-                // It may be freed at any time.
-                let wait_ms = match retry_after_ms {
-                    0 => SUSPENDED_AGAIN_MS,
-                    until_ms => until_ms.min(SUSPENDED_AGAIN_MS),
-                };
-                cx.refuse(send.asker, Refusal::for_now(reason, wait_ms, detail));
-            }
+            Some(refusal) => cx.refuse(send.asker, for_a_message(refusal)),
             None => cx.tell_log(log, LogOp::Send(send)),
         }
     }

@@ -19,7 +19,7 @@ use super::waits::{After, ScanFor, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::admin::AdminResponse;
 use crate::entry::{Author, KIND_GROUP};
-use crate::limits::{ENDED_CHATS_AT_ONCE, ENDED_ROWS_AT_ONCE, ENDS_ROUND_MS, ENDS_STEP_MS};
+use crate::limits::{ENDED_CHATS_AT_ONCE, ENDED_ROUNDS_MIN, ENDED_ROWS_AT_ONCE, ENDS_STEP_MS};
 use crate::message::{LogOp, PhoneOp, Send, Unreadable};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Parting};
@@ -40,7 +40,7 @@ pub(super) struct Erasing {
     /// Accounts that are due.
     due: VecDeque<(UserId, EndRecord)>,
     work: Option<Work>,
-    /// The number of the last piece of work.
+    /// The number of the last step.
     number: u64,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Erasing {
 #[derive(Debug)]
 struct Work {
     user: UserId,
-    /// What comes for another number came too late.
+    /// Of this step: what comes for another one came too late.
     number: u64,
     /// As it is in the store, when what is under way is.
     row: EndRecord,
@@ -85,7 +85,15 @@ impl Erasing {
         self.work.take_if(|work| slot_of(work.user) == slot);
     }
 
-    /// The work of this number, if it is still under way.
+    /// The work comes to another step. Gives its number.
+    fn begin(&mut self, step: Step, now_ms: u64) -> Option<u64> {
+        let work = self.work.as_mut()?;
+        self.number += 1;
+        (work.number, work.since_ms, work.step) = (self.number, now_ms, step);
+        Some(self.number)
+    }
+
+    /// The work on a user, if its step of this number is still under way.
     fn work(&mut self, user: UserId, number: u64) -> Option<&mut Work> {
         self.work.as_mut().filter(|work| (work.user, work.number) == (user, number))
     }
@@ -99,7 +107,7 @@ impl Accounts {
         let is_late = |since_ms: u64| now_ms.abs_diff(since_ms) >= ENDS_STEP_MS;
         erasing.work.take_if(|work| is_late(work.since_ms));
         erasing.looked_ms = erasing.looked_ms.min(now_ms);
-        let is_due = erasing.looked_ms == 0 || now_ms - erasing.looked_ms >= ENDS_ROUND_MS;
+        let is_due = erasing.looked_ms == 0 || now_ms - erasing.looked_ms >= cx.limits().deletion_round_ms;
         if is_due && !erasing.looks && cx.may_read() {
             (erasing.looked_ms, erasing.looks) = (now_ms.max(1), true);
             look_for_ends(cx, None, ScanFor::Ends);
@@ -133,13 +141,11 @@ impl Accounts {
             if !cx.is_here(slot_of(user)) {
                 continue;
             }
-            self.erasing.number += 1;
-            let (number, since_ms) = (self.erasing.number, cx.now_ms);
-            let step = Step::Ends;
-            self.erasing.work = Some(Work { user, number, row, since_ms, step, has_failed: false });
+            let (since_ms, step) = (cx.now_ms, Step::Ends);
+            self.erasing.work = Some(Work { user, number: 0, row, since_ms, step, has_failed: false });
             if row.ended_ms > 0 {
                 self.leave_chats(cx, user, None);
-            } else {
+            } else if let Some(number) = self.erasing.begin(Step::Ends, cx.now_ms) {
                 self.ask_user(cx, user, Ask::EndDue(number));
             }
         }
@@ -221,10 +227,9 @@ impl Accounts {
 
     /// Goes on with the chats behind one.
     fn leave_chats(&mut self, cx: &mut Cx, user: UserId, after: Option<LogId>) {
-        let Some(work) = &mut self.erasing.work else { return };
-        work.since_ms = cx.now_ms;
-        work.step = Step::Chats { after, asked: BTreeSet::new(), left: Vec::new() };
-        let (number, limit) = (work.number, ScanLimit { rows: ENDED_CHATS_AT_ONCE, bytes: usize::MAX });
+        let step = Step::Chats { after, asked: BTreeSet::new(), left: Vec::new() };
+        let Some(number) = self.erasing.begin(step, cx.now_ms) else { return };
+        let limit = ScanLimit { rows: ENDED_CHATS_AT_ONCE, bytes: usize::MAX };
         let purpose = ScanFor::ChatsOfEnded(user, number);
         cx.scan(keys::memberships(user.get(), after), Direction::Forwards, limit, purpose);
     }
@@ -242,7 +247,7 @@ impl Accounts {
         };
         let Ok(rows) = rows else { return self.erase_later(cx) };
         let logs: Vec<_> = rows.rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
-        let Some(last) = logs.last() else { return self.erase_private(cx, user, number) };
+        let Some(last) = logs.last() else { return self.erase_private(cx, user) };
         *after = Some(*last);
         asked.extend(&logs);
         for log in logs {
@@ -260,9 +265,11 @@ impl Accounts {
             Step::Private if log == LogId::Private(user.get()) => return self.empty_table(cx, user, 0),
             _ => return,
         };
-        if asked.remove(&log) && has {
-            left.push(log);
+        if !asked.remove(&log) {
+            // It has said so before.
+            return;
         }
+        left.extend(has.then_some(log));
         if !asked.is_empty() {
             return;
         }
@@ -282,17 +289,14 @@ impl Accounts {
     }
 
     /// What the user kept for their own devices goes, whether a row says that there is such a log or not.
-    fn erase_private(&mut self, cx: &mut Cx, user: UserId, number: u64) {
-        let Some(work) = self.erasing.work(user, number) else { return };
-        (work.since_ms, work.step) = (cx.now_ms, Step::Private);
+    fn erase_private(&mut self, cx: &mut Cx, user: UserId) {
+        let Some(number) = self.erasing.begin(Step::Private, cx.now_ms) else { return };
         part(cx, Parting { user, log: LogId::Private(user.get()), number });
     }
 
     /// Goes on with a table.
     fn empty_table(&mut self, cx: &mut Cx, user: UserId, table: usize) {
-        let Some(work) = &mut self.erasing.work else { return };
-        (work.since_ms, work.step) = (cx.now_ms, Step::Rest(table));
-        let number = work.number;
+        let Some(number) = self.erasing.begin(Step::Rest(table), cx.now_ms) else { return };
         let Some(which) = TABLES.get(table) else { return self.erase_row(cx, user) };
         if *which == RestTable::Inbox && is(Mutation::LeaveInbox) {
             return self.empty_table(cx, user, table + 1);
@@ -327,12 +331,17 @@ impl Accounts {
 
     /// Nothing is left but the row that says so.
     fn erase_row(&mut self, cx: &mut Cx, user: UserId) {
-        let Some(work) = &mut self.erasing.work else { return };
-        if work.has_failed || !cx.may_write(0) {
+        // Somebody may have written to the user when the account ended, who had not heard of that.
+        let quiet_ms = ENDED_ROUNDS_MIN * cx.limits().deletion_round_ms;
+        let is_early = |row: EndRecord| cx.now_ms < row.ended_ms.saturating_add(quiet_ms);
+        let work = self.erasing.work.as_ref();
+        let has_failed = work.is_none_or(|work| work.has_failed || is_early(work.row));
+        let Some(number) =
+            self.erasing.begin(Step::Over, cx.now_ms).filter(|_| !has_failed && cx.may_write(0))
+        else {
             return self.erase_later(cx);
-        }
-        work.step = Step::Over;
-        let then = Then::Erased(user, work.number);
+        };
+        let then = Then::Erased(user, number);
         cx.delete(slot_of(user), keys::end(user.get()));
         self.after(cx, After { user: None, phone: None, then });
     }

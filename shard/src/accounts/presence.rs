@@ -91,6 +91,11 @@ impl Accounts {
                     self.tell_lookers(cx, id);
                 }
             }
+            // Of an account that has ended, nothing is written any more.
+            (false, true) if user.record.is_none() => {
+                (being.online, being.left_ms) = (false, 0);
+                self.tell_lookers(cx, id);
+            }
             (false, true) if being.left_ms == 0 && !is(Mutation::StayOnline) => {
                 being.left_ms = cx.now_ms.max(1);
                 self.fade(cx, id);

@@ -9,6 +9,7 @@ use tern_wire::ids::{DeviceId, Phone, UserId};
 
 use super::adding::AddDevice;
 use super::attach::REVOKED;
+use super::barred::for_a_message;
 use super::kept::{Device, User};
 use super::{Accounts, Cx, GetFor, ScanFor, has_room};
 use crate::admin::{AdminResponse, ReportId};
@@ -248,7 +249,7 @@ impl Accounts {
             return;
         }
         if let Err(refusal) = self.barred.bars(id, cx.now_ms) {
-            return cx.refuse(send.asker, refusal);
+            return cx.refuse(send.asker, for_a_message(refusal));
         }
         match if send.again { Ok(()) } else { self.budgets.send(id, cx.now_ms) } {
             Ok(()) => cx.ask_in(slot, send.asker, Message::Log(log, LogOp::Send(send))),

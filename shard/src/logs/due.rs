@@ -19,7 +19,7 @@ use crate::message::Unreadable;
 const BY_TIME: Seq = Seq(u64::MAX);
 
 impl Log {
-    fn lives(&self, user: UserId) -> bool {
+    pub(super) fn lives(&self, user: UserId) -> bool {
         self.seen_member(user).is_some_and(|member| member.lives)
     }
 
@@ -38,7 +38,7 @@ impl Logs {
             if log.is_deciding() || seq > log.durable.seq() || log.is_being_cut() {
                 return;
             }
-            if seq < log.first {
+            if seq < log.first || !log.exists {
                 self.end_entry(cx, id, at_ms, seq, None);
             } else if let Some(entry) = log.newest_of(seq).cloned() {
                 self.end_entry(cx, id, at_ms, seq, Some(&entry));
@@ -68,7 +68,7 @@ impl Logs {
             return;
         }
         let Ok(value) = value else { return };
-        if seq < log.first {
+        if seq < log.first || !log.exists {
             return self.end_entry(cx, id, at_ms, seq, None);
         }
         let read = value.map(|value| Entry::from_record(id, seq.0, value));

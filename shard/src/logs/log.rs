@@ -65,6 +65,8 @@ pub(super) struct Log {
     pub(super) group: Option<Box<Group>>,
     /// Its full-text index.
     pub(super) index: Index,
+    /// Nobody has it any more, and it is being erased: nothing else is done for it.
+    pub(super) goes: bool,
 }
 
 /// A member of a log.
@@ -183,6 +185,7 @@ impl Log {
             rewritten: Vec::new(),
             group: matches!(log, LogId::Group(_)).then(Box::default),
             index: Index::default(),
+            goes: false,
         }
     }
 

@@ -41,7 +41,8 @@ pub(crate) enum Piece {
 impl Log {
     /// Whether nobody who is or was in it has an account any more.
     fn is_left(&self) -> bool {
-        self.members.iter().all(|member| !member.lives)
+        // A member of a group whose account has ended as well is about to leave it.
+        self.members.iter().all(|member| !member.lives && (self.group.is_none() || !member.is_present()))
     }
 
     /// Whether all of it may be erased now: nobody reads it, decides on it, or cuts it.
@@ -95,6 +96,7 @@ impl Logs {
         if !may_read || piece != Piece::Numbers && (!log.may_go() || is_indexing) {
             return parted(cx, parting, false);
         }
+        log.goes |= piece != Piece::Numbers;
         log.reading += 1;
         let rows = if piece == Piece::Entries { CUT_ENTRIES_MAX } else { ENDED_ROWS_AT_ONCE };
         let purpose = ScanFor::Parting(id, log.held.load(), parting, piece);
@@ -110,11 +112,18 @@ impl Logs {
         piece: Piece,
         rows: Result<Rows, Unreadable>,
     ) {
+        let is_indexing = self.words.works_on(id);
         let Some(log) = self.logs.get_mut(&id).filter(|log| log.held.load() == load) else {
             return parted(cx, parting, false);
         };
         log.reading -= 1;
-        let may = log.held.is_known() && cx.may_write(0) && (piece == Piece::Numbers || log.may_go());
+        let may_go = piece == Piece::Numbers || log.may_go() && !is_indexing;
+        let may = log.held.is_known() && cx.may_write(0) && may_go;
+        // Since the last of its entries were read, there may be more.
+        let has_all = |rows: &Rows| {
+            rows.more || rows.rows.last().and_then(|(key, _)| keys::number_of(key)) == Some(log.head.0)
+        };
+        let may = may && (piece != Piece::Entries || rows.as_ref().is_ok_and(has_all));
         let (Ok(rows), true) = (rows, may) else { return parted(cx, parting, false) };
         let (removed, next) = match piece {
             Piece::Entries => remove_entries(cx, log, id, &rows),

@@ -110,6 +110,10 @@ impl Logs {
     pub(super) fn dispatched(&mut self, cx: &mut Cx, Dispatched { of, sent }: Dispatched) {
         let (log, Scheduled { user, seq, chat }) = (of.log(), of);
         let is_waited_for = self.dispatching.end((log, seq));
+        if !self.known(log).lives(user) {
+            // Nobody is told any more.
+            return;
+        }
         let outcome = match sent {
             Ok((seq, time_ms)) => v1::Dispatched { chat, seq: seq.0, time_ms, reason: 0 },
             // Another try was answered before this one.

@@ -57,7 +57,7 @@ impl Log {
     /// The lengths of the runs that it has, or is to have.
     pub(super) fn levels(&self, run_entries: u64) -> Option<Levels> {
         let wanted = Levels::of(run_entries)?;
-        Some(self.index.levels.unwrap_or(wanted))
+        (!self.goes).then(|| self.index.levels.unwrap_or(wanted))
     }
 
     /// Where the next run begins: what was before the beginning comes into none any more.
