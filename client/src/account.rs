@@ -150,6 +150,16 @@ impl Client {
         }
     }
 
+    /// Has the account end, after as long as the server gives: with its PIN, or empty if it has none. Gives when, in ms since the Unix epoch. This and all other devices are let in no more; until then whoever
+    /// proves its phone ([`crate::Registrar`]) keeps it.
+    pub async fn delete_account(&self, pin: &str) -> Result<u64, Error> {
+        let request = client_frame::Request::DeleteAccount(v1::DeleteAccount { pin: pin.to_owned() });
+        match self.ask(request).await? {
+            server_frame::Message::AccountEnds(ends) => Ok(ends.at_ms),
+            _ => Err(WRONG_KIND),
+        }
+    }
+
     /// Changes what others see of one beside the name, as far as one lets them: what one says of oneself (at most 140 characters in one line),
     /// and what names one's picture (at most 1,024 bytes, which mean nothing to the server). `None` leaves it.
     pub async fn set_profile(&self, about: Option<String>, picture: Option<Vec<u8>>) -> Result<(), Error> {

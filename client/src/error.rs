@@ -81,6 +81,10 @@ impl fmt::Display for Error {
                     wait_ms => write!(f, ", for {} s more", wait_ms.div_ceil(1000)),
                 }
             }
+            Self::Refused { reason: Reason::AccountEnds, retry_after_ms, .. } => {
+                let hours = retry_after_ms.div_ceil(3_600_000);
+                write!(f, "this account ends in {hours} h: whoever registers its phone before keeps it")
+            }
             Self::Refused { reason, retry_after_ms, detail } => {
                 write!(f, "refused ({}): {detail}", reason.name())?;
                 if *retry_after_ms > 0 {

@@ -476,3 +476,24 @@ fn a_device_is_linked_by_what_another_one_shows() {
     let output = laptop.run(&["link", &link, "--json"]);
     assert_eq!(output.status.code(), Some(1), "a profile that is registered stays so");
 }
+
+#[test]
+fn an_account_that_is_deleted_lets_nobody_in_until_its_phone_is_registered_again() {
+    let server = Ternd::start(2);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    seq(&bob, &["send", "+15550001", "hello"]);
+    let output = ann.run(&["delete-account"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && told.contains("--yes"), "{told}");
+    let ends = ann.json(&["delete-account", "--yes", "--json"]).remove(0);
+    assert!(ends["ends_ms"].as_u64().is_some_and(|at_ms| at_ms > 0), "{ends}");
+    let output = ann.run(&["devices"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("whoever registers its phone before keeps it"), "{told}");
+    let again = Profile::register(&server, dir.path(), "+15550001", "Ann again");
+    let history = again.json(&["history", "+15550002", "--json"]);
+    assert_eq!(history[0]["messages"][0]["text"], "hello", "{history:?}");
+    // The profile from before is a device of the account as it was.
+    assert!(ann.run(&["devices"]).status.success());
+}

@@ -13,6 +13,7 @@
 //! `{"error":"…"}`; `provision` gives a line for each user, `reports` one for each report, `trace` one each second, then one with `done`. The socket's file mode is its access
 //! control.
 
+mod deletions;
 mod reports;
 mod stats;
 
@@ -84,6 +85,10 @@ enum Question {
         #[serde(alias = "phone")]
         who: String,
     },
+    KeepUser {
+        who: String,
+    },
+    Deletions {},
     EndDevice {
         who: String,
         device: u32,
@@ -286,6 +291,7 @@ impl Admin {
                 tracing::info!(operator, count, "an operator makes test users");
                 self.provision(connection, count, &first, &name)
             }
+            Ok(Question::Deletions {}) => deletions::list(self, connection),
             Ok(Question::Reports { open }) => reports::list(self, connection, open),
             Ok(Question::Trace { every, seconds }) => self.trace(connection, every, seconds),
             Ok(question) => writeln!(connection, "{}", self.answer(&question, &operator)),
@@ -310,6 +316,7 @@ impl Admin {
                 self.user(who).map_or_else(|error| error, |user| json!({ "ok": user_json(&user) }))
             }
             Question::DeleteUser { who } => self.delete_user(who, operator),
+            Question::KeepUser { who } => deletions::keep(self, who, operator),
             Question::EndDevice { who, device } => self.end_device(who, *device, operator),
             Question::ResetLimits { who } => self.of_user(who, |user| {
                 // Codes are limited by phone.
@@ -340,7 +347,10 @@ impl Admin {
             | Question::BackupStop {}
             | Question::BackupStatus {}
             | Question::BackupRate { .. } => self.of_backups(question, operator),
-            Question::Provision { .. } | Question::Trace { .. } | Question::Reports { .. } => {
+            Question::Provision { .. }
+            | Question::Trace { .. }
+            | Question::Deletions {}
+            | Question::Reports { .. } => {
                 unreachable!("taken before")
             }
         }
@@ -350,8 +360,7 @@ impl Admin {
         self.of_user(who, |user| {
             // Afterwards nobody could say who it was; the phone is for no log.
             let answer = self.about(&user.phone, AdminRequest::DeleteUser);
-            let deleted = answer.get("ok").is_some();
-            tracing::info!(operator, user = user.user.get(), deleted, "an operator asked to delete a user");
+            self.note(operator, "delete a user", &json!({ "user": user.user.get() }), &answer);
             answer
         })
     }
@@ -535,15 +544,20 @@ impl Admin {
             }
             Ok(AdminResponse::Freed(true)) => json!({ "ok": { "freed": true } }),
             Ok(AdminResponse::Freed(false)) => refused("the account is not suspended"),
+            Ok(AdminResponse::Kept(true)) => json!({ "ok": { "kept": true } }),
+            Ok(AdminResponse::Kept(false)) => refused("the account is not about to end"),
             Ok(AdminResponse::LimitsReset) => json!({ "ok": { "reset": true } }),
             Ok(AdminResponse::Deleted(true)) => json!({ "ok": { "deleted": true } }),
             Ok(AdminResponse::Provisioned(user)) => json!({ "ok": provisioned_json(&user) }),
             Ok(AdminResponse::Report(Some(report))) => json!({ "ok": reports::report_json(&report) }),
             Ok(AdminResponse::Report(None)) => refused("there is no such report"),
             Ok(AdminResponse::Refused(why)) => refused(why),
-            Ok(AdminResponse::Status(_) | AdminResponse::Reports { .. } | AdminResponse::Counts { .. }) => {
-                refused("the core answered something else")
-            }
+            Ok(
+                AdminResponse::Status(_)
+                | AdminResponse::Reports { .. }
+                | AdminResponse::Ends { .. }
+                | AdminResponse::Counts { .. },
+            ) => refused("the core answered something else"),
             Err(error) => refused(error),
         }
     }
@@ -648,7 +662,7 @@ fn user_json(user: &UserView) -> Value {
     });
     json!({
         "user_id": user.user.get(), "phone": user.phone, "name": user.name, "slot": user.slot, "core": user.core,
-        "created_ms": user.created_ms, "suspended": suspended, "devices": devices,
+        "created_ms": user.created_ms, "ends_ms": user.ends_ms, "suspended": suspended, "devices": devices,
     })
 }
 

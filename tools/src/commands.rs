@@ -54,6 +54,9 @@ pub fn user(socket: &Path, who: &str, json: bool) -> Result<(), AskError> {
         };
         say!("SUSPENDED since {} {until}: {}", time(&suspended["since_ms"]), clean(&suspended["reason"]));
     }
+    if user["ends_ms"].as_u64().unwrap_or(0) > 0 {
+        say!("ENDS at {}, as its person has said", time(&user["ends_ms"]));
+    }
     for device in user["devices"].as_array().into_iter().flatten() {
         let state = match (device["revoked"] == true, device["connected"] == true) {
             (true, _) => "logged out".to_owned(),
@@ -92,6 +95,41 @@ pub fn suspend(
     let suspended = ask(socket, &question)?.next()?;
     say!("{}", if json { suspended.to_string() } else { "suspended".to_owned() });
     Ok(())
+}
+
+/// Keeps a user whose account is about to end.
+pub fn keep(socket: &Path, who: &str, json: bool) -> Result<(), AskError> {
+    let kept = ask(socket, &json!({ "ask": "keep_user", "who": who }))?.next()?;
+    say!("{}", if json { kept.to_string() } else { "kept".to_owned() });
+    Ok(())
+}
+
+/// Lists the accounts that are about to end, and those of which something is left.
+pub fn deletions(socket: &Path, json: bool) -> Result<(), AskError> {
+    let mut answers = ask(socket, &json!({ "ask": "deletions" }))?;
+    loop {
+        let end = answers.next()?;
+        if end.get("done").is_some() {
+            if !json && end["done"] == 0 {
+                say!("no account is about to end, and of none that has ended anything is left to be erased");
+            }
+            return Ok(());
+        }
+        if json {
+            say!("{end}");
+            continue;
+        }
+        match end["ended_ms"].as_u64() {
+            Some(0) | None => say!("user {}: ends at {}", end["user_id"], time(&end["due_ms"])),
+            Some(_) => say!(
+                "user {}: ended at {}; {} chats and {} rows are erased, and more is to be",
+                end["user_id"],
+                time(&end["ended_ms"]),
+                end["chats"],
+                end["rows"]
+            ),
+        }
+    }
 }
 
 /// Frees a user.

@@ -90,13 +90,13 @@ enum Command {
         #[command(subcommand)]
         command: CodesCommand,
     },
-    /// Show a user and their devices, delete them, suspend or free them
+    /// Show a user and their devices, delete them, suspend or free them, or keep one whose account is about to end
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     User {
         /// The phone, or the user's id
         #[arg(required = true)]
         who: Option<String>,
-        /// Delete the account: its devices are logged out at once, its tokens are worth nothing
+        /// Delete the account: its devices are logged out at once, its tokens are worth nothing, and what is left of it is erased
         #[arg(long, requires = "yes")]
         delete: bool,
         /// Really
@@ -120,6 +120,8 @@ enum Command {
         #[command(subcommand)]
         command: reports::ReportsCommand,
     },
+    /// List the accounts that are about to end, and those that have ended and of which something is left
+    Deletions,
     /// Show how many were here, registered, came back and wrote, day by day. Numbers alone: who it was, nothing says
     Stats {
         /// So many days, today first
@@ -213,6 +215,11 @@ enum UserCommand {
         #[arg(long = "for", value_name = "DURATION", value_parser = commands::duration)]
         duration: Option<Duration>,
     },
+    /// Keep a user whose account is about to end, as they have said: all is as it was
+    Keep {
+        /// The phone, or the user's id
+        who: String,
+    },
     /// Free a user who is suspended
     Free {
         /// The phone, or the user's id
@@ -276,6 +283,7 @@ fn main() -> ExitCode {
         Command::User { command: Some(UserCommand::Suspend { who, reason, duration }), .. } => {
             commands::suspend(&socket, &who, (&reason, duration), json)
         }
+        Command::User { command: Some(UserCommand::Keep { who }), .. } => commands::keep(&socket, &who, json),
         Command::User { command: Some(UserCommand::Free { who }), .. } => commands::free(&socket, &who, json),
         Command::User { who, delete: true, .. } => {
             commands::delete_user(&socket, &who.unwrap_or_default(), json)
@@ -288,6 +296,7 @@ fn main() -> ExitCode {
             commands::reset_limits(&socket, &who, json)
         }
         Command::Reports { command } => reports::run(&socket, command, json),
+        Command::Deletions => commands::deletions(&socket, json),
         Command::Stats { days } => stats::run(&socket, days, json),
         Command::Config => commands::config(&socket, json),
         Command::Reload => commands::reload(&socket, json),

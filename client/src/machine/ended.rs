@@ -27,8 +27,8 @@ impl From<Error> for Ended {
             | Error::Refused { reason: reason @ (Reason::SessionRevoked | Reason::Replaced), .. } => {
                 Self::Final(*reason)
             }
-            // Until operators say otherwise: it is asked again now and then.
-            Error::Refused { reason: Reason::Suspended, retry_after_ms, .. } => {
+            // Until operators, or whoever proves the phone, say otherwise: it is asked again now and then.
+            Error::Refused { reason: Reason::Suspended | Reason::AccountEnds, retry_after_ms, .. } => {
                 let wait = match retry_after_ms {
                     0 => SUSPENDED_WAIT,
                     wait_ms => Duration::from_millis((*wait_ms).into()).min(SUSPENDED_WAIT),

@@ -186,6 +186,16 @@ enum Command {
         #[arg(long)]
         off: bool,
     },
+    /// Delete the account: no device of it is let in any more, and after some days nothing is left of it but what others have. Until then,
+    /// whoever registers its phone keeps it, as it was
+    DeleteAccount {
+        /// Really
+        #[arg(long, required = true)]
+        yes: bool,
+        /// The account has a PIN, which is asked for
+        #[arg(long)]
+        pin: bool,
+    },
     /// Print the list of one's devices, or end one that was lost, or have one ring that is not found
     Devices {
         /// End the device of this number: it is logged out, and can't log in again
@@ -281,6 +291,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         Command::Group(groups) => groups::run(profile, groups, json).await,
         Command::Rename { name, device } => commands::rename(profile, name, device, json).await,
         Command::Lock { off } => register::lock(profile, off, json).await,
+        Command::DeleteAccount { pin, .. } => register::delete_account(profile, pin, json).await,
         Command::Devices { add: true, .. } => commands::new_link(profile, json).await,
         Command::Devices { end, ring, .. } => commands::devices(profile, end, ring, json).await,
         Command::Link { link, device, replace } => {

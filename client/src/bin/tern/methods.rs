@@ -117,6 +117,13 @@ struct SetPin {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct DeleteAccount {
+    #[serde(default)]
+    pin: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Rename {
     name: Option<String>,
     device_name: Option<String>,
@@ -247,6 +254,13 @@ impl Session {
                 Box::pin(async move {
                     session.why(session.client.set_pin(&pin).await).await?;
                     Ok(json!({ "has_pin": !pin.is_empty() }))
+                })
+            }
+            "delete_account" => {
+                let DeleteAccount { pin } = parse(params)?;
+                Box::pin(async move {
+                    let ends_ms = session.why(session.client.delete_account(&pin).await).await?;
+                    Ok(json!({ "ends_ms": ends_ms }))
                 })
             }
             "rename" => {

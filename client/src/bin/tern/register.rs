@@ -143,6 +143,20 @@ pub async fn lock(profile: &ProfileArgs, off: bool, json: bool) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Has the account end, with its PIN, which is asked for.
+pub async fn delete_account(profile: &ProfileArgs, has_pin: bool, json: bool) -> Done {
+    let pin = if has_pin { read_pin("the account's PIN: ")? } else { String::new() };
+    let answer = ask(profile, "delete_account", json!({ "pin": pin })).await?;
+    print_lines(&answer, json, |answer| {
+        let at = crate::shown::time_of(answer["ends_ms"].as_u64().unwrap_or_default());
+        vec![
+            format!("the account ends at {at}; no device of it is let in any more"),
+            "whoever registers its phone before keeps it, as it was (`tern register`)".to_owned(),
+        ]
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
 fn is_code(text: &str) -> bool {
     text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
