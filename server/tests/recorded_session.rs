@@ -266,6 +266,10 @@ fn record() -> String {
     // Logged out.
     assert!(matches!(ann.ask(script, end(1)), Message::DeviceEnded(_)));
     ann.until(script, |message| matches!(message, Message::GoAway(_)));
+    // Bob has had enough.
+    let delete = Request::DeleteAccount(v1::DeleteAccount::default());
+    assert!(matches!(bob.ask(script, delete), Message::AccountEnds(_)));
+    bob.until(script, |message| matches!(message, Message::GoAway(_)));
     format!("{HEAD}{}", script.0)
 }
 
