@@ -9,7 +9,7 @@ use tern_client::machine::{Ask, Tables as _};
 use tern_client::{Envelope, Kind, NewMessage};
 use tern_proto::v1::{self, client_frame, group_change::Change, lookup};
 use tern_shard::admin::AdminRequest;
-use tern_wire::ids::{GROUPS_FROM, PRIVATE, Phone, PhoneHash};
+use tern_wire::ids::{GROUPS_FROM, PRIVATE, Phone, PhoneHash, UserId};
 use tern_wire::limits::DISCOVERED_MAX;
 
 use super::{Event, World};
@@ -36,7 +36,7 @@ impl World {
         let at = self.life.below(self.devices.len() as u64) as usize;
         match self.life.below(200) {
             0..4 => self.stranger_comes(),
-            4..6 => self.operator_asks(at),
+            4..6 => return self.operator_asks(at),
             6 if self.devices[at].takes_asks() => {
                 let close = self.devices[at].close();
                 return self.device(at, close);
@@ -439,16 +439,39 @@ impl World {
         other.or(is_own.then_some(own)).map(|(_, device)| device)
     }
 
-    fn operator_asks(&mut self, at: usize) {
+    fn operator_asks(&mut self, at: usize) -> Result<(), String> {
         let phone = Phone::parse(&self.devices[at].phone).expect("a phone");
         let user = self.devices[at].user;
         let request = match self.life.below(5) {
-            4 if user != 0 => return self.suspend_or_free(&phone, user),
+            4 if user != 0 && self.ends.below(2) == 0 => return self.end_or_keep(at, &phone, user),
+            4 if user != 0 => {
+                self.suspend_or_free(&phone, user);
+                return Ok(());
+            }
             0 => AdminRequest::Status,
             1 => AdminRequest::ResetCodes(phone.clone()),
             _ => AdminRequest::User(phone.clone()),
         };
         self.question(&phone, request);
+        Ok(())
+    }
+
+    /// Somebody has their account deleted, or an operator keeps it.
+    fn end_or_keep(&mut self, at: usize, phone: &Phone, user: u64) -> Result<(), String> {
+        if self.ending.contains(&user)
+            && let Some(id) = UserId::new(user)
+        {
+            self.question(phone, AdminRequest::Keep(id));
+        }
+        if self.ending.insert(user) && self.devices[at].takes_asks() {
+            let pin = pin_of(&self.devices[at].phone);
+            let delete = client_frame::Request::DeleteAccount(v1::DeleteAccount { pin });
+            self.tally.begun(Work::Devices);
+            let input = self.devices[at].ask(Work::Devices, Ask::Request(delete), &mut self.record);
+            return self.device(at, input);
+        }
+        self.ending.remove(&user);
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The world: what happens when, all of it in one queue under one clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tern_client::machine::Input;
@@ -109,6 +109,8 @@ struct World {
     strangers_token: String,
     record: Record,
     suspensions: Suspensions,
+    /// Accounts that may be about to end.
+    ending: BTreeSet<u64>,
     kept: Kept,
     /// What the store held when it was read last.
     books: Option<Books>,
@@ -124,6 +126,8 @@ struct World {
     network: Stream,
     chance: Stream,
     life: Stream,
+    /// Whether somebody has their account deleted.
+    ends: Stream,
     is_over: bool,
     /// Something that must not be.
     wrong: Option<String>,
@@ -179,6 +183,7 @@ impl World {
             strangers_token: String::new(),
             record: Record::default(),
             suspensions: Suspensions::default(),
+            ending: BTreeSet::new(),
             books: None,
             latest_ms: 0,
             sums: Sums::default(),
@@ -190,6 +195,7 @@ impl World {
             network: Stream::named(seed, "network"),
             chance: Stream::named(seed, "node"),
             life: Stream::named(seed, "life"),
+            ends: Stream::named(seed, "ends"),
             is_over: false,
             wrong: None,
             trace: Vec::new(),

@@ -241,7 +241,7 @@ impl World {
         }
     }
 
-    /// An operator frees whoever is suspended.
+    /// An operator frees whoever is suspended, and keeps whose account is about to end.
     pub(super) fn free_all(&mut self) {
         let all: BTreeMap<u64, String> =
             self.devices.iter().map(|device| (device.user, device.phone.clone())).collect();
@@ -249,6 +249,7 @@ impl World {
             if let (Some(id), Some(phone)) = (UserId::new(user), Phone::parse(&phone)) {
                 self.suspensions.frees_anyhow(user);
                 self.question(&phone, AdminRequest::Free(id));
+                self.question(&phone, AdminRequest::Keep(id));
             }
         }
     }
