@@ -123,7 +123,8 @@ impl Log {
             if *expires_ms > 0 && !erased && !self.due.contains(&(*expires_ms, *seq)) {
                 return Err(format!("{seq} ends at {expires_ms}, and nothing says so"));
             }
-            let by_deed = self.due.contains(&(*expires_ms, *seq));
+            // That its words are to go may stand in the place of its end, if both are due at the same moment.
+            let by_deed = self.due.contains(&(*expires_ms, *seq)) || self.leaving.contains(seq);
             if *erased && *expires_ms > latest_ms && !by_deed && !kept.is_old(*time_ms, latest_ms) {
                 return Err(format!("{seq} ends at {expires_ms}, and was erased before"));
             }
