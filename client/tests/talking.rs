@@ -490,7 +490,10 @@ fn an_account_that_is_deleted_lets_nobody_in_until_its_phone_is_registered_again
     assert!(ends["ends_ms"].as_u64().is_some_and(|at_ms| at_ms > 0), "{ends}");
     let output = ann.run(&["devices"]);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && told.contains("whoever registers its phone before keeps it"), "{told}");
+    assert!(
+        !output.status.success() && told.contains("whoever registers its phone before keeps it"),
+        "{told}"
+    );
     let again = Profile::register(&server, dir.path(), "+15550001", "Ann again");
     let history = again.json(&["history", "+15550002", "--json"]);
     assert_eq!(history[0]["messages"][0]["text"], "hello", "{history:?}");

@@ -291,6 +291,12 @@ impl World {
     /// What a server as it should be answers. What it takes is taken, also if the answer never leaves.
     pub fn answer(&mut self, frame: &v1::ClientFrame) -> Vec<v1::ServerFrame> {
         let Some(request) = frame.request.clone() else { return Vec::new() };
+        let answers = self.answer_to(frame.id, request);
+        // What was not given a number is not answered.
+        if frame.id == 0 { Vec::new() } else { answers }
+    }
+
+    fn answer_to(&mut self, id: u64, request: Request) -> Vec<v1::ServerFrame> {
         let message = match request {
             Request::Hello(_) => {
                 self.connection.hello = true;
@@ -303,10 +309,10 @@ impl World {
                 registration: 77,
             }),
             Request::Verify(verify) if verify.code != CODE || verify.registration != 77 => {
-                return vec![refused(frame.id, v1::Reason::CodeWrong.into(), 0)];
+                return vec![refused(id, v1::Reason::CodeWrong.into(), 0)];
             }
             Request::Verify(_) => Message::Session(self.session()),
-            Request::Refresh(refresh) => return vec![self.refresh(frame.id, &refresh)],
+            Request::Refresh(refresh) => return vec![self.refresh(id, &refresh)],
             Request::Login(_) => {
                 self.connection.login = true;
                 Message::LoggedIn(v1::LoggedIn {
@@ -321,15 +327,11 @@ impl World {
             Request::Send(send) => Message::Sent(self.append(&send)),
             Request::Acknowledge(acknowledge) => {
                 self.position = self.position.max(acknowledge.delivered_upto).min(self.head());
-                if frame.id == 0 {
-                    return Vec::new();
-                }
                 Message::Acknowledged(v1::Acknowledged {})
             }
-            Request::Resume(resume) => return self.resume(frame.id, &resume),
+            Request::Resume(resume) => return self.resume(id, &resume),
             Request::History(history) => Message::HistoryPage(self.history(&history)),
             Request::Credit(_) => return Vec::new(),
-            Request::Activity(_) if frame.id == 0 => return Vec::new(),
             Request::Ping(_) => Message::Pong(v1::Pong { time_ms: now_ms() }),
             Request::Chats(_) => Message::ChatsPage(v1::ChatsPage::default()),
             Request::Devices(_)
@@ -347,10 +349,10 @@ impl World {
             | Request::CreateGroup(_)
             | Request::Search(_)
             | Request::AboutGroup(_) => {
-                return vec![refused(frame.id, v1::Reason::Unimplemented.into(), 0)];
+                return vec![refused(id, v1::Reason::Unimplemented.into(), 0)];
             }
         };
-        vec![response(frame.id, message)]
+        vec![response(id, message)]
     }
 
     fn welcome(&self) -> v1::Welcome {

@@ -3,9 +3,9 @@
 use prost::Message;
 use tern_shard::tokens::KeysRecord;
 use tern_storage::records::{
-    ChatSettingsRecord, ClientMessageRecord, DeviceRecord, EntryRecord, LastSeenRecord, LogRecord,
-    MemberRecord, MembersRecord, NumberRecord, PhoneRecord, PrivacyRecord, ReportRecord, StoreRecord,
-    TicketKeysRecord, UserRecord,
+    ChatSettingsRecord, ClientMessageRecord, CountsRecord, DeviceRecord, EndRecord, EntryRecord,
+    LastSeenRecord, LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneRecord, PrivacyRecord,
+    ReportRecord, StoreRecord, TicketKeysRecord, UserRecord,
 };
 use tern_storage::{Key, LogId, Slot, keys};
 
@@ -50,7 +50,7 @@ pub fn keys(data: &[u8]) {
 /// Script: which record, then its bytes.
 pub fn stored(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
-    match kind % 16 {
+    match kind % 18 {
         0 => check::<PhoneRecord>(bytes),
         1 => check::<UserRecord>(bytes),
         2 => check::<DeviceRecord>(bytes),
@@ -66,7 +66,9 @@ pub fn stored(data: &[u8]) {
         12 => check::<PrivacyRecord>(bytes),
         13 => check::<LastSeenRecord>(bytes),
         14 => check::<ReportRecord>(bytes),
-        _ => check::<TicketKeysRecord>(bytes),
+        15 => check::<TicketKeysRecord>(bytes),
+        16 => check::<CountsRecord>(bytes),
+        _ => check::<EndRecord>(bytes),
     }
 }
 

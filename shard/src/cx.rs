@@ -290,12 +290,11 @@ impl<'a, D: Department> Cx<'a, D> {
                 self.tell_log(of.log(), LogOp::Dispatched(Box::new(Dispatched { of, sent })));
             }
             // It has left, or had before.
-            (Asker::Parting(parting), Reply::Sent(..)) => self.tell_log(parting.log, LogOp::Part(parting)),
-            (Asker::Parting(parting), Reply::Refused(Refusal { reason, .. }))
-                if matches!(reason, Reason::NotAMember | Reason::UnknownGroup) =>
-            {
-                self.tell_log(parting.log, LogOp::Part(parting));
-            }
+            (
+                Asker::Parting(parting),
+                Reply::Sent(..)
+                | Reply::Refused(Refusal { reason: Reason::NotAMember | Reason::UnknownGroup, .. }),
+            ) => self.tell_log(parting.log, LogOp::Part(parting)),
             (Asker::Parting(parting), _) => self.tell_user(parting.user, UserOp::Parted(parting, false)),
             // What is not known is asked again.
             (Asker::Schedule(..) | Asker::Nobody, _) => {}

@@ -94,7 +94,7 @@ impl World {
             groups: Vec::new(),
             said: BTreeMap::new(),
             seed,
-            starts_again: seed % 2 == 0,
+            starts_again: seed.is_multiple_of(2),
         }
     }
 

@@ -117,6 +117,15 @@ pub(super) fn look_later(cx: &mut Cx, id: UserId, op: UserOp) {
     });
 }
 
+/// What a log has to say to a connection of the user comes by way of the user's owner, behind what that one has said before.
+fn pass_to_connection(cx: &mut Cx, op: UserOp) {
+    match op {
+        UserOp::Page(Origin { place, ask }, page) => cx.tell_front(place, FrontOp::Page(ask, page)),
+        UserOp::SentAgain(to, again) => cx.tell_front(to.place, FrontOp::SentAgain(to.ask, again)),
+        _ => unreachable!("nothing else is passed on"),
+    }
+}
+
 /// Answers a log that has asked whether a user may.
 pub(super) fn permit(cx: &mut Cx, log: LogId, ask: u64, taken: Result<(), Refusal>) {
     cx.tell_log(log, LogOp::Permit(ask, taken.map(|()| None)));
@@ -135,8 +144,7 @@ impl Accounts {
     fn user_told_with_place(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
         match op {
             UserOp::Stands(standing) => self.log_stands(cx, id, &standing),
-            UserOp::Page(Origin { place, ask }, page) => cx.tell_front(place, FrontOp::Page(ask, page)),
-            UserOp::SentAgain(to, again) => cx.tell_front(to.place, FrontOp::SentAgain(to.ask, again)),
+            UserOp::Page(..) | UserOp::SentAgain(..) => pass_to_connection(cx, op),
             UserOp::Appended(entry) => self.appended(cx, id, &entry),
             UserOp::Grown(entry, from) => self.grown(cx, id, &entry, from),
             UserOp::Said(said) => self.said(cx, id, said),
@@ -365,34 +373,8 @@ impl Accounts {
             // It is durable, and found when the user is read.
             UserOp::Said(said) => cx.reply(said.asker, said.reply),
             op if is_of_looking(&op) => look_later(cx, id, op),
-            // Nobody waits for these. What they say is in the store, or is found out when somebody looks.
-            UserOp::Detach(..)
-            | UserOp::Subscribe(None, _)
-            | UserOp::Appears(..)
-            | UserOp::LookedAt(_)
-            | UserOp::IsLookedAt(_)
-            | UserOp::LookAgain(..)
-            | UserOp::Act(None, ..)
-            | UserOp::PeerActs(..)
-            | UserOp::Leave(..)
-            | UserOp::Pushed(..)
-            | UserOp::LackedNothing(..)
-            | UserOp::CaughtUp(..)
-            | UserOp::Seen(_)
-            | UserOp::Unwatch(_)
-            | UserOp::TellDevices(_)
-            | UserOp::Page(..)
-            | UserOp::SentAgain(..)
-            | UserOp::Stands(_)
-            | UserOp::Appended(_)
-            | UserOp::Grown(..)
-            | UserOp::OthersAdvanced(..)
-            | UserOp::Acknowledged(..)
-            | UserOp::Advanced(..)
-            | UserOp::Released(_)
-            | UserOp::Parted(..)
-            | UserOp::PeerChanged(..)
-            | UserOp::PersonChanged(..) => {}
+            // Nobody waits for the others. What they say is in the store, or is found out when somebody looks.
+            op => debug_assert!(!op.is_request(), "whoever waits is told"),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use tern_storage::Slot;
 use tern_wire::errors::{Reason, Refusal};
+use tern_wire::ids::UserId;
 use tern_wire::message::Send;
 use tern_wire::request::{Acknowledge, CreateGroup, History, Request, Resume};
 
@@ -13,9 +14,15 @@ use crate::entry::{Author, log_of};
 use crate::limits::INBOX_LOGS_MAX;
 use crate::message::{Claim, Message, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
-use crate::reply::Reply;
+use crate::reply::{Origin, Reply};
 
 impl Front {
+    /// Asks the owner of a user what is not to be asked again: done twice, it could undo what another device has done meanwhile.
+    fn ask_once(&mut self, cx: &mut Cx, waiter: Waiter, user: UserId, op: impl FnOnce(Origin) -> UserOp) {
+        let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
+        cx.ask(origin, Message::User(user, op(origin)));
+    }
+
     /// A request that only a logged-in connection may make.
     pub(super) fn session_request(&mut self, cx: &mut Cx, waiter: Waiter, request: Request) {
         // Of a connection that is ending nothing is answered any more.
@@ -47,27 +54,21 @@ impl Front {
             Request::AboutGroup(group, hash) => {
                 self.ask(cx, waiter, author, Ask::AboutGroup(group, hash.map(Box::new)));
             }
-            Request::NewLink => {
-                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
-                cx.ask(origin, Message::User(user, UserOp::NewLink(origin, device)));
-            }
+            Request::NewLink => self.ask_once(cx, waiter, user, |origin| UserOp::NewLink(origin, device)),
             Request::NewCard(renew) => {
-                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
-                cx.ask(origin, Message::User(user, UserOp::NewCard(origin, device, renew)));
+                self.ask_once(cx, waiter, user, |origin| UserOp::NewCard(origin, device, renew));
             }
             Request::RingDevice(rung) => self.ask(cx, waiter, author, Ask::RingDevice(rung)),
             Request::Rename(rename) => {
-                // Done twice, it could undo what another device has done meanwhile.
-                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
-                cx.ask(origin, Message::User(user, UserOp::Rename(origin, device, Box::new(rename))));
+                self.ask_once(cx, waiter, user, |origin| UserOp::Rename(origin, device, Box::new(rename)));
             }
             Request::SetPin(pin) => {
-                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
-                cx.ask(origin, Message::User(user, UserOp::SetPin(origin, device, Box::new(pin))));
+                self.ask_once(cx, waiter, user, |origin| UserOp::SetPin(origin, device, Box::new(pin)));
             }
             Request::DeleteAccount(pin) => {
-                let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
-                cx.ask(origin, Message::User(user, UserOp::DeleteAccount(origin, device, Box::new(pin))));
+                self.ask_once(cx, waiter, user, |origin| {
+                    UserOp::DeleteAccount(origin, device, Box::new(pin))
+                });
             }
             Request::Subscribe(shows) => self.subscribe(cx, waiter, author, shows),
             Request::Report(report) => self.ask(cx, waiter, author, Ask::Report(Box::new(report))),

@@ -254,10 +254,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
     match command {
         Command::Register(register) => register::register(profile, register, json).await,
         Command::Chats { unread, archived } => commands::chats(profile, unread, archived, json).await,
-        Command::Chat { who, notify } => {
-            chat::run(profile, who, notify).await?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Chat { who, notify } => chat::run(profile, who, notify).await.map(|()| ExitCode::SUCCESS),
         Command::Send { who, text, timeout, key, reply_to, mention, location, contact } => {
             let mut params = who.params();
             params.insert("text".into(), commands::text_to_send(text)?.into());
