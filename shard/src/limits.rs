@@ -347,6 +347,9 @@ pub const ENDED_ROUNDS_MIN: u64 = 3;
 /// How long a step of what is done for them may take, in ms. Beyond, it begins again.
 pub const ENDS_STEP_MS: u64 = 30_000;
 
+/// Accounts that a core knows to be due at once. Others wait for a later round.
+pub const ENDED_DUE_MAX: usize = 256;
+
 /// Chats that an account which has ended is taken out of at once.
 pub const ENDED_CHATS_AT_ONCE: usize = 16;
 

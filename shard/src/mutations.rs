@@ -39,7 +39,7 @@ tern_storage::mutations! {
     /// A log leaves the memory while a write of it is under way.
     ForgetBesideWrites => "shard/tests/faults.rs" 1..60, "sim/tests/mutations.rs" 1..60;
     /// What was read too late is asked for again where it was read, though the log may be another core's by now.
-    AskWhereRead => "shard/tests/faults.rs" 5970..5990;
+    AskWhereRead => "shard/tests/faults.rs" 13400..13420;
     /// A write of which nobody knows what became of it is told as refused.
     RefuseUnknown => "shard/tests/faults.rs" 150..250, "shard/tests/in_flight.rs" 0..1;
     /// A record that can't be decoded is taken for one that is not there.
@@ -59,13 +59,13 @@ tern_storage::mutations! {
     /// A new device is told what it lacks while marks of it are on their way into the store.
     PullUnflushed => "shard/tests/marks.rs" 0..1;
     /// A member who can't be read for now makes the log a damaged one.
-    TakeForDamage => "sim/tests/fdb.rs" 1990..2010;
+    TakeForDamage => "sim/tests/fdb.rs" 2240..2260;
     /// A new device is taken for one that has caught up though the store took no mark of what it was pushed.
     CatchUpUnmarked => "shard/tests/marks.rs" 0..1;
     /// A connection follows its user without waiting for what it was told.
     LeaveUnheard => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 1..300;
     /// What a connection was not told on its way to its user's core is forgotten.
-    ForgetMissed => "shard/tests/moves.rs" 1..60, "sim/tests/moves.rs" 3480..3500;
+    ForgetMissed => "shard/tests/moves.rs" 1..60;
     /// A page goes to the connection straight from the log's owner, beside what is pushed.
     PageAside => "shard/tests/owner_gone.rs" 1..60;
     /// Who was removed from a group hears one entry more.
@@ -77,7 +77,7 @@ tern_storage::mutations! {
     /// Whoever is in a chat may edit what others have said.
     EditByAnybody => "sim/tests/mutations.rs" 1..60;
     /// What was deleted for everyone can still be read from its edits.
-    KeepEdits => "sim/tests/mutations.rs" 170..190;
+    KeepEdits => "sim/tests/mutations.rs" 260..280;
     /// What is too old is removed though somebody has not received it.
     CutUnreceived => "sim/tests/mutations.rs" 1..60;
     /// What is due is never looked for.
@@ -143,7 +143,7 @@ tern_storage::mutations! {
     /// Who watches a user's devices once more is not answered.
     AnswerWatchOnce => "shard/tests/faults.rs" 1..60, "shard/tests/in_flight.rs" 0..1;
     /// A log leaves the memory while its slot is about to be handed over.
-    ForgetAtMove => "shard/tests/owner_gone.rs" 9260..9280;
+    ForgetAtMove => "shard/tests/owner_gone.rs" 9690..9710;
     /// What is said to a slot that moves does not wait for its marker.
     SkipMarker => "shard/tests/moves.rs" 1..60;
     /// A slot is handed over before all have heard what its owner has said of it.

@@ -19,7 +19,7 @@ use super::waits::{After, ScanFor, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::admin::AdminResponse;
 use crate::entry::{Author, KIND_GROUP};
-use crate::limits::{ENDED_CHATS_AT_ONCE, ENDED_ROUNDS_MIN, ENDED_ROWS_AT_ONCE, ENDS_STEP_MS};
+use crate::limits::{ENDED_CHATS_AT_ONCE, ENDED_DUE_MAX, ENDED_ROUNDS_MIN, ENDED_ROWS_AT_ONCE, ENDS_STEP_MS};
 use crate::message::{LogOp, PhoneOp, Send, Unreadable};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Parting};
@@ -37,7 +37,7 @@ pub(super) struct Erasing {
     looked_ms: u64,
     /// They are being read.
     looks: bool,
-    /// Accounts that are due.
+    /// Accounts that are due, as far as there is room; the others are found in later rounds.
     due: VecDeque<(UserId, EndRecord)>,
     work: Option<Work>,
     /// The number of the last step.
@@ -124,7 +124,8 @@ impl Accounts {
             let is_known = erasing.work.as_ref().is_some_and(|work| work.user == user)
                 || erasing.due.iter().any(|(known, _)| *known == user);
             let is_due = row.ended_ms > 0 || row.due_ms <= now_ms;
-            if is_due && !is_known && cx.is_here(slot_of(user)) {
+            let has_room = erasing.due.len() < ENDED_DUE_MAX;
+            if is_due && has_room && !is_known && cx.is_here(slot_of(user)) {
                 erasing.due.push_back((user, row));
             }
         }
