@@ -385,6 +385,7 @@ impl Device {
             (Ok(Reply::Message(server_frame::Message::PinSet(_))), ..) => {
                 record.pins.is_done(&self.phone, pin.ok_or("a PIN is set that nobody has asked for")?);
             }
+            (Ok(Reply::Message(server_frame::Message::AccountEnds(_))), ..) => record.ends += 1,
             (Ok(Reply::Message(server_frame::Message::ChatsPage(page))), ..) => {
                 self.page = Some(page.clone())
             }

@@ -89,6 +89,8 @@ pub(crate) struct Record {
     places: BTreeMap<(LogId, u64), u64>,
     /// What anybody was ever told to stand at a place that is no text: its kind, what it is about, its body.
     changes: BTreeMap<(LogId, u64), NoText>,
+    /// How often an account was told that it ends.
+    pub(crate) ends: u64,
     /// Groups that were made.
     pub(crate) groups: Vec<u64>,
     /// Secrets of invitations that may have been made, with their groups.

@@ -27,8 +27,6 @@ pub enum Work {
     Rename,
     /// The list of one's devices, and one that is to ring, is ended, or logs out.
     Devices,
-    /// Somebody has their account deleted; it is kept in time.
-    End,
     /// An operator asks something.
     Operator,
     /// A connection of somebody who keeps to no protocol.
@@ -37,7 +35,7 @@ pub enum Work {
 
 impl Work {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::Register,
         Self::Login,
         Self::CatchUp,
@@ -49,7 +47,6 @@ impl Work {
         Self::LookUp,
         Self::Rename,
         Self::Devices,
-        Self::End,
         Self::Operator,
         Self::Stranger,
     ];
@@ -68,7 +65,6 @@ impl Work {
             Self::LookUp => "look",
             Self::Rename => "name",
             Self::Devices => "devs",
-            Self::End => "ends",
             Self::Operator => "oper",
             Self::Stranger => "wild",
         }

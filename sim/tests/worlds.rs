@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use tern_sim::work::Work;
 use tern_sim::{Options, run};
 
 fn number(name: &str) -> Option<u64> {
@@ -28,7 +27,7 @@ fn whatever_goes_wrong_what_was_acknowledged_is_there_once_and_everybody_catches
         match run(seed, options(seed, one.is_some())) {
             Ok(outcome) => {
                 messages += outcome.messages;
-                ends += outcome.tally.count(Work::End).1;
+                ends += outcome.ends;
                 crashes += outcome.tally.times("kill") + outcome.tally.times("power-cut");
             }
             Err(failure) => {

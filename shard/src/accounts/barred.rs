@@ -191,9 +191,11 @@ impl Accounts {
     /// Forgets those who have left the memory, and writes of whom the time is over that it is.
     pub(super) fn end_suspensions(&mut self, cx: &mut Cx) {
         let users = &self.users;
-        for user in self.barred.retain(|user| users.contains(user), cx.now_ms) {
-            if cx.may_write(0) {
-                self.suspended_no_longer(cx, user);
+        for id in self.barred.retain(|user| users.contains(user), cx.now_ms) {
+            // What is in doubt is not written.
+            let is_known = self.users.get(id).is_some_and(|user| user.held.is_known());
+            if is_known && cx.is_here(slot_of(id)) && cx.may_write(0) {
+                self.suspended_no_longer(cx, id);
             }
         }
     }

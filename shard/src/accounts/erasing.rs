@@ -152,6 +152,15 @@ impl Accounts {
         }
     }
 
+    /// Begins another step of the work on a user, unless the slot is about to be another core's, which finds it then.
+    fn begin_step(&mut self, cx: &mut Cx, user: UserId, step: Step) -> Option<u64> {
+        if !cx.is_here(slot_of(user)) {
+            self.erase_later(cx);
+            return None;
+        }
+        self.erasing.begin(step, cx.now_ms)
+    }
+
     /// The work on a user can't go on now: it is found again.
     fn erase_later(&mut self, cx: &mut Cx) {
         self.erasing.work = None;
@@ -229,7 +238,7 @@ impl Accounts {
     /// Goes on with the chats behind one.
     fn leave_chats(&mut self, cx: &mut Cx, user: UserId, after: Option<LogId>) {
         let step = Step::Chats { after, asked: BTreeSet::new(), left: Vec::new() };
-        let Some(number) = self.erasing.begin(step, cx.now_ms) else { return };
+        let Some(number) = self.begin_step(cx, user, step) else { return };
         let limit = ScanLimit { rows: ENDED_CHATS_AT_ONCE, bytes: usize::MAX };
         let purpose = ScanFor::ChatsOfEnded(user, number);
         cx.scan(keys::memberships(user.get(), after), Direction::Forwards, limit, purpose);
@@ -291,13 +300,13 @@ impl Accounts {
 
     /// What the user kept for their own devices goes, whether a row says that there is such a log or not.
     fn erase_private(&mut self, cx: &mut Cx, user: UserId) {
-        let Some(number) = self.erasing.begin(Step::Private, cx.now_ms) else { return };
+        let Some(number) = self.begin_step(cx, user, Step::Private) else { return };
         part(cx, Parting { user, log: LogId::Private(user.get()), number });
     }
 
     /// Goes on with a table.
     fn empty_table(&mut self, cx: &mut Cx, user: UserId, table: usize) {
-        let Some(number) = self.erasing.begin(Step::Rest(table), cx.now_ms) else { return };
+        let Some(number) = self.begin_step(cx, user, Step::Rest(table)) else { return };
         let Some(which) = TABLES.get(table) else { return self.erase_row(cx, user) };
         if *which == RestTable::Inbox && is(Mutation::LeaveInbox) {
             return self.empty_table(cx, user, table + 1);

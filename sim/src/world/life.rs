@@ -466,8 +466,8 @@ impl World {
         if self.ending.insert(user) && self.devices[at].takes_asks() {
             let pin = pin_of(&self.devices[at].phone);
             let delete = client_frame::Request::DeleteAccount(v1::DeleteAccount { pin });
-            self.tally.begun(Work::End);
-            let input = self.devices[at].ask(Work::End, Ask::Request(delete), &mut self.record);
+            self.tally.begun(Work::Devices);
+            let input = self.devices[at].ask(Work::Devices, Ask::Request(delete), &mut self.record);
             return self.device(at, input);
         }
         self.ending.remove(&user);

@@ -143,6 +143,7 @@ pub fn run(seed: u64, options: Options) -> Result<Outcome, Box<Failure>> {
         Ok(()) => Ok(Outcome {
             simulated: world.now,
             messages: world.record.count(),
+            ends: world.record.ends,
             tally: world.tally,
             sums: world.sums,
             events: world.events,

@@ -68,6 +68,8 @@ pub struct Outcome {
     pub simulated: Duration,
     /// Messages that were acknowledged.
     pub messages: u64,
+    /// Accounts that were told that they end; they are kept.
+    pub ends: u64,
     /// What was done, and what went wrong meanwhile.
     pub tally: Tally,
     /// What stands in the store at the end, and who has it.
