@@ -1,14 +1,14 @@
 //! Which accounts operators have suspended, as they were told: nobody who comes later is let in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::world::LinkId;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Suspensions {
-    /// Asked for and not answered, by user.
-    asked: BTreeSet<u64>,
+    /// Asked for and not answered, by user, with the latest that the node's clock has shown since.
+    asked: BTreeMap<u64, u64>,
     hold: BTreeMap<u64, Suspension>,
 }
 
@@ -25,12 +25,13 @@ impl Suspensions {
     /// An operator is about to suspend an account. `false`: one does already, and which of both holds nobody knows.
     pub(crate) fn begins(&mut self, user: u64) -> bool {
         self.hold.remove(&user);
-        self.asked.insert(user)
+        self.asked.insert(user, 0).is_none()
     }
 
     /// An operator was told that it is.
     pub(crate) fn holds(&mut self, user: u64, until_ms: u64, links_before: u64) {
-        if self.asked.remove(&user) {
+        // It may be over by the time that an operator is told.
+        if self.asked.remove(&user).is_some_and(|latest_ms| latest_ms < until_ms) {
             self.hold.insert(user, Suspension { until_ms, links_before });
         }
     }
@@ -54,6 +55,7 @@ impl Suspensions {
     /// The node's clock shows so much: what is over once is so, though the clock may be set back.
     pub(crate) fn passes(&mut self, now_ms: u64) {
         self.hold.retain(|_, held| now_ms < held.until_ms);
+        self.asked.values_mut().for_each(|latest_ms| *latest_ms = now_ms.max(*latest_ms));
     }
 
     /// A connection stands for a device of a user.
