@@ -20,7 +20,7 @@ static ALLOCATED: PeakAlloc = PeakAlloc;
 
 /// The most that one may take, in bytes: 5 % above what was counted when this was last changed. Whoever makes it smaller,
 /// lowers it.
-const BYTES_MAX: usize = 510;
+const BYTES_MAX: usize = 529;
 
 /// Connections before and after: between two doublings of the tables.
 const FEW: usize = 1100;
