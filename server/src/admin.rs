@@ -30,6 +30,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tern_shard::admin::{AdminRequest, AdminResponse, CoreStatus, DeviceView, Provisioned, UserView};
 use tern_shard::slots::CoreId;
+use tern_storage::Key;
 use tern_storage::embedded::backup::Backups;
 use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 
@@ -37,7 +38,7 @@ use crate::audit::Audit;
 use crate::backup::{self, Desk, Start};
 use crate::balance::Balance;
 use crate::config::NUMBER_MAX;
-use crate::control::{Control, owner_of, owner_of_user};
+use crate::control::{Control, Page, ask_page, owner_of, owner_of_user};
 use crate::core::Traces;
 use crate::operations::{Operations, Reloaded};
 use crate::threads;
@@ -353,6 +354,31 @@ impl Admin {
             | Question::Reports { .. } => {
                 unreachable!("taken before")
             }
+        }
+    }
+
+    /// A line for each of what any core reads by pages, then one with `done`.
+    fn list<T>(
+        &self,
+        mut connection: &UnixStream,
+        ask: impl Fn(Option<Key>) -> AdminRequest,
+        of: impl Fn(AdminResponse) -> Option<Page<T>>,
+        line: impl Fn(&T) -> Value,
+    ) -> std::io::Result<()> {
+        let (mut after, mut count) = (None, 0);
+        loop {
+            let (page, next) = match ask_page(&*self.control, ask(after), &of) {
+                Ok(page) => page,
+                Err(why) => return writeln!(connection, "{}", refused(why)),
+            };
+            for one in &page {
+                count += 1;
+                writeln!(connection, "{}", json!({ "ok": line(one) }))?;
+            }
+            if next.is_none() {
+                return writeln!(connection, "{}", json!({ "ok": { "done": count } }));
+            }
+            after = next;
         }
     }
 

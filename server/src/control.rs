@@ -5,7 +5,7 @@ use std::time::Duration;
 use tern_shard::admin::{AdminRequest, AdminResponse};
 use tern_shard::load::Load;
 use tern_shard::slots::{CoreId, SlotTable};
-use tern_storage::Slot;
+use tern_storage::{Key, Slot};
 use tern_wire::ids::{Phone, UserId};
 use tern_wire::tls::TlsServer;
 
@@ -31,6 +31,29 @@ impl std::fmt::Display for ControlError {
 }
 
 impl std::error::Error for ControlError {}
+
+/// Asks for a page of what is durable, and lies with no core: any one reads it. Gives what `of` takes out of the answer, and from where on
+/// there is more.
+///
+/// # Errors
+/// Why there is none, for an operator.
+pub fn ask_page<T>(
+    control: &dyn Control,
+    request: AdminRequest,
+    of: impl Fn(AdminResponse) -> Option<Page<T>>,
+) -> Result<Page<T>, String> {
+    match control.ask(ANY, request) {
+        Ok(AdminResponse::Refused(why)) => Err(why),
+        Ok(answer) => of(answer).ok_or_else(|| "the core answered something else".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What [`ask_page`] gives.
+pub type Page<T> = (Vec<T>, Option<Key>);
+
+/// Any core reads what is durable.
+pub const ANY: CoreId = CoreId(0);
 
 /// Why a slot did not move.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

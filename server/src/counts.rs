@@ -7,16 +7,12 @@ use std::time::Duration;
 use tern_shard::admin::{AdminRequest, AdminResponse};
 use tern_shard::counts::{ACTIVE_DAYS_MAX, Counts, RETURN_DAYS};
 use tern_shard::limits::DAY_MS;
-use tern_shard::slots::CoreId;
 use tern_storage::records::CountsRecord;
 
-use crate::control::Control;
+use crate::control::{Control, ask_page};
 use crate::core::Clock;
 use crate::metrics::Metrics;
 use crate::threads;
-
-/// Any core reads what is durable.
-const ANY: CoreId = CoreId(0);
 
 /// A cohort of fewer is not shown where machines read it: it would tell of single people.
 pub const COHORT_MIN: u64 = 5;
@@ -31,12 +27,10 @@ const LOOKS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_mil
 pub fn read(control: &dyn Control) -> Result<Counts, String> {
     let (mut counts, mut after) = (Counts::default(), None);
     loop {
-        let (days, next) = match control.ask(ANY, AdminRequest::Counts(after)) {
-            Ok(AdminResponse::Counts { days, next }) => (days, next),
-            Ok(AdminResponse::Refused(why)) => return Err(why),
-            Ok(_) => return Err("the core answered something else".to_owned()),
-            Err(error) => return Err(error.to_string()),
-        };
+        let (days, next) = ask_page(control, AdminRequest::Counts(after), |answer| match answer {
+            AdminResponse::Counts { days, next } => Some((days, next)),
+            _ => None,
+        })?;
         for (day, part) in days {
             counts.add(day, &part);
         }

@@ -32,11 +32,6 @@ fn reason(answer: &Message) -> Reason {
     }
 }
 
-fn login(server: &Ternd, token: &str) -> Message {
-    let login = v1::Login { access_token: token.to_owned() };
-    Raw::welcomed(server).ask(Request::Login(login)).expect("it is answered")
-}
-
 fn deletions(server: &Ternd) -> Vec<Value> {
     let answers = server.admin(&json!({ "ask": "deletions" }));
     answers.into_iter().map(|answer| answer["ok"].clone()).filter(|row| row.get("done").is_none()).collect()
@@ -100,7 +95,7 @@ fn nobody_is_let_in_and_whoever_proves_the_phone_keeps_the_account() {
     let farewell = connection.farewell().expect("a reason");
     assert_eq!(farewell.reason(), Reason::AccountEnds);
     for round in ["at once", "after a start"] {
-        let answer = login(&server, &session.access_token);
+        let answer = Raw::login(&server, &session.access_token);
         assert_eq!(reason(&answer), Reason::AccountEnds, "{round}");
         let refresh = Request::Refresh(v1::Refresh {
             refresh_token: session.refresh_token.clone(),
@@ -152,7 +147,7 @@ fn nobody_is_let_in_and_whoever_proves_the_phone_keeps_the_account() {
     assert_eq!(ternctl(&["user", "keep", &who]), (true, "kept\n".to_owned()));
     assert!(!ternctl(&["user", "keep", &who]).0, "it is not about to end any more");
     assert!(ternctl(&["deletions"]).1.contains("no account is about to end"));
-    assert!(matches!(login(&server, &session.access_token), Message::LoggedIn(_)));
+    assert!(matches!(Raw::login(&server, &session.access_token), Message::LoggedIn(_)));
 }
 
 /// Of one who had said things everywhere, a scan of the store finds nothing but the tombstone and what others have, whatever was killed.
@@ -204,7 +199,7 @@ fn nothing_is_left_in_the_store_of_one_who_is_gone() {
     }
     await_none(&server);
     let gone = ann.user.id;
-    let refused = login(&server, &session.access_token);
+    let refused = Raw::login(&server, &session.access_token);
     assert!(matches!(reason(&refused), Reason::TokenInvalid | Reason::SessionRevoked), "{refused:?}");
     // Others have what was said, and see that whoever said it has left.
     let mut bob = Person::new(&server, bob.user.clone());

@@ -24,11 +24,6 @@ fn free(server: &Ternd, user: u64) -> Value {
     ask(server, &json!({ "ask": "free", "who": user.to_string() }))
 }
 
-fn login(server: &Ternd, token: &str) -> Message {
-    let login = v1::Login { access_token: token.to_owned() };
-    Raw::welcomed(server).ask(Request::Login(login)).expect("it is answered")
-}
-
 fn refused(answer: Option<Message>) -> v1::Refused {
     match answer {
         Some(Message::Refused(refused)) => refused,
@@ -54,7 +49,7 @@ fn nobody_is_let_in_by_any_way_and_all_is_there_when_they_are_free() {
     );
     for round in ["at once", "after a start"] {
         for token in [&session.access_token, &bob.user.token] {
-            assert_eq!(refused(Some(login(&server, token))).reason(), Reason::Suspended, "{round}");
+            assert_eq!(refused(Some(Raw::login(&server, token))).reason(), Reason::Suspended, "{round}");
         }
         let refresh = || {
             let (refresh_token, nonce) = (session.refresh_token.clone(), vec![7; 16].into());
@@ -86,7 +81,7 @@ fn nobody_is_let_in_by_any_way_and_all_is_there_when_they_are_free() {
     // Others write to them as before, and others' accounts are as before.
     let waits = ann.say(bob.user.id, "meanwhile");
     assert_eq!(waits, seq + 1);
-    assert!(matches!(login(&server, &cyd.user.token), Message::LoggedIn(_)));
+    assert!(matches!(Raw::login(&server, &cyd.user.token), Message::LoggedIn(_)));
     let view = ask(&server, &json!({ "ask": "user", "who": bob.user.id.to_string() }));
     assert_eq!(view["suspended"]["reason"], "it was tested");
     assert_eq!(view["suspended"]["until_ms"], 0);
@@ -100,7 +95,7 @@ fn nobody_is_let_in_by_any_way_and_all_is_there_when_they_are_free() {
         Some(Message::Session(session)) => session,
         other => panic!("nothing was used up: {other:?}"),
     };
-    assert!(matches!(login(&server, &renewed.access_token), Message::LoggedIn(_)));
+    assert!(matches!(Raw::login(&server, &renewed.access_token), Message::LoggedIn(_)));
     let mut bob = Person::new(&server, bob.user.clone());
     bob.hears(ann.user.id, waits);
     assert!(bob.say(ann.user.id, "back") > waits);
@@ -132,14 +127,14 @@ fn a_suspension_ends_by_itself_and_what_was_scheduled_waits_for_that() {
     let bye = connection.farewell().expect("it says why");
     assert_eq!(bye.reason(), Reason::Suspended);
     assert!((1..=4_000).contains(&bye.reconnect_after_ms), "{bye:?}");
-    let wait = refused(Some(login(&server, &ann.user.token)));
+    let wait = refused(Some(Raw::login(&server, &ann.user.token)));
     assert!((1..=4_000).contains(&wait.retry_after_ms), "{wait:?}");
     // It is due long before, and comes when its author is free.
     bob.hears(ann.user.id, 1);
     let entry = bob.entries[&ann.user.id].first().expect("it has come").clone();
     assert_eq!(&entry.body[..], b"later");
     assert!(entry.time_ms >= until_ms, "{} is before {until_ms}", entry.time_ms);
-    assert!(matches!(login(&server, &ann.user.token), Message::LoggedIn(_)));
+    assert!(matches!(Raw::login(&server, &ann.user.token), Message::LoggedIn(_)));
     assert!(view(&server)["suspended"].is_null());
 }
 
@@ -191,5 +186,5 @@ fn who_can_not_be_suspended_is_said() {
     for reason in ["", "  ", &"x".repeat(257)] {
         assert!(suspend(&id, reason)["error"].as_str().is_some_and(|why| why.contains("a reason is needed")));
     }
-    assert!(matches!(login(&server, &users[0].token), Message::LoggedIn(_)), "nothing has changed");
+    assert!(matches!(Raw::login(&server, &users[0].token), Message::LoggedIn(_)), "nothing has changed");
 }

@@ -118,6 +118,12 @@ impl Raw {
         }
     }
 
+    /// What a login with a token is answered with, on a connection of its own.
+    pub fn login(server: &Ternd, access_token: &str) -> server_frame::Message {
+        let login = v1::Login { access_token: access_token.to_owned() };
+        Self::welcomed(server).ask(client_frame::Request::Login(login)).expect("it is answered")
+    }
+
     /// Connects, says hello and logs in.
     pub fn logged_in(server: &Ternd, access_token: &str) -> Self {
         let mut raw = Self::welcomed(server);

@@ -106,29 +106,37 @@ pub fn keep(socket: &Path, who: &str, json: bool) -> Result<(), AskError> {
 
 /// Lists the accounts that are about to end, and those of which something is left.
 pub fn deletions(socket: &Path, json: bool) -> Result<(), AskError> {
-    let mut answers = ask(socket, &json!({ "ask": "deletions" }))?;
+    let none = "no account is about to end, and of none that has ended anything is left to be erased";
+    list(socket, &json!({ "ask": "deletions" }), json, none, |end| match end["ended_ms"].as_u64() {
+        Some(0) | None => format!("user {}: ends at {}", end["user_id"], time(&end["due_ms"])),
+        Some(_) => format!(
+            "user {}: ended at {}; {} chats and {} rows are erased, and more is to be",
+            end["user_id"],
+            time(&end["ended_ms"]),
+            end["chats"],
+            end["rows"]
+        ),
+    })
+}
+
+/// Prints a line for each answer up to the one with `done`; if there is no other, says so in these words.
+pub fn list(
+    socket: &Path,
+    question: &Value,
+    json: bool,
+    none: &str,
+    line: impl Fn(&Value) -> String,
+) -> Result<(), AskError> {
+    let mut answers = ask(socket, question)?;
     loop {
-        let end = answers.next()?;
-        if end.get("done").is_some() {
-            if !json && end["done"] == 0 {
-                say!("no account is about to end, and of none that has ended anything is left to be erased");
+        let answer = answers.next()?;
+        if answer.get("done").is_some() {
+            if !json && answer["done"] == 0 {
+                say!("{none}");
             }
             return Ok(());
         }
-        if json {
-            say!("{end}");
-            continue;
-        }
-        match end["ended_ms"].as_u64() {
-            Some(0) | None => say!("user {}: ends at {}", end["user_id"], time(&end["due_ms"])),
-            Some(_) => say!(
-                "user {}: ended at {}; {} chats and {} rows are erased, and more is to be",
-                end["user_id"],
-                time(&end["ended_ms"]),
-                end["chats"],
-                end["rows"]
-            ),
-        }
+        say!("{}", if json { answer.to_string() } else { line(&answer) });
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::commands::{clean, duration, time};
+use crate::commands::{clean, duration, list, time};
 use crate::socket::{AskError, ask};
 
 #[derive(Subcommand)]
@@ -41,7 +41,10 @@ pub enum ReportsCommand {
 /// Does one of these.
 pub fn run(socket: &Path, command: ReportsCommand, json: bool) -> Result<(), AskError> {
     match command {
-        ReportsCommand::List { open } => list(socket, open, json),
+        ReportsCommand::List { open } => {
+            let none = if open { "nothing waits for you" } else { "nobody has told anything" };
+            list(socket, &json!({ "ask": "reports", "open": open }), json, none, line)
+        }
         ReportsCommand::Show { id } => {
             let report = ask(socket, &json!({ "ask": "report", "id": id }))?.next()?;
             if json {
@@ -61,20 +64,6 @@ pub fn run(socket: &Path, command: ReportsCommand, json: bool) -> Result<(), Ask
             say!("{}", if json { report.to_string() } else { done.to_owned() });
             Ok(())
         }
-    }
-}
-
-fn list(socket: &Path, open: bool, json: bool) -> Result<(), AskError> {
-    let mut answers = ask(socket, &json!({ "ask": "reports", "open": open }))?;
-    loop {
-        let report = answers.next()?;
-        if report.get("done").is_some() {
-            if !json && report["done"] == 0 {
-                say!("{}", if open { "nothing waits for you" } else { "nobody has told anything" });
-            }
-            return Ok(());
-        }
-        say!("{}", if json { report.to_string() } else { line(&report) });
     }
 }
 

@@ -1,40 +1,23 @@
 //! What operators ask of reports: which there are, what one says, and that it is done with. Whoever looks into one is noted.
 
-use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 use tern_proto::v1::{Category, Kind};
 use tern_shard::admin::{AdminRequest, AdminResponse, ReportId, ReportView};
-use tern_shard::slots::CoreId;
 use tern_storage::records::ReportedMessage;
 use tern_wire::ids::UserId;
 
 use super::{Admin, REASON_BYTES_MAX, refused};
-use crate::control::owner_of_user;
-
-/// Any core reads what is durable.
-const ANY: CoreId = CoreId(0);
+use crate::control::{ANY, owner_of_user};
 
 /// A line for each report, without what it says, then one with `done`.
-pub(super) fn list(admin: &Admin, mut connection: &UnixStream, open: bool) -> std::io::Result<()> {
-    let (mut after, mut count) = (None, 0);
-    loop {
-        let (reports, next) = match admin.control.ask(ANY, AdminRequest::Reports(after, open)) {
-            Ok(AdminResponse::Reports { reports, next }) => (reports, next),
-            Ok(AdminResponse::Refused(why)) => return writeln!(connection, "{}", refused(why)),
-            Ok(_) => return writeln!(connection, "{}", refused("the core answered something else")),
-            Err(error) => return writeln!(connection, "{}", refused(error)),
-        };
-        for report in &reports {
-            count += 1;
-            writeln!(connection, "{}", json!({ "ok": line_json(report) }))?;
-        }
-        if next.is_none() {
-            return writeln!(connection, "{}", json!({ "ok": { "done": count } }));
-        }
-        after = next;
-    }
+pub(super) fn list(admin: &Admin, connection: &UnixStream, open: bool) -> std::io::Result<()> {
+    let of = |answer| match answer {
+        AdminResponse::Reports { reports, next } => Some((reports, next)),
+        _ => None,
+    };
+    admin.list(connection, |after| AdminRequest::Reports(after, open), of, line_json)
 }
 
 /// All that a report says.
