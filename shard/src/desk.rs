@@ -199,7 +199,9 @@ impl Store {
     fn begin_batch(&mut self, lane: Lane) -> Vec<Slot> {
         let open = &mut self.open[usize::from(lane.0)];
         open.follows = 0;
-        let deciding = std::mem::take(&mut open.deciding);
+        // The next one will be decided by about as many.
+        let next = Vec::with_capacity(open.deciding.len());
+        let deciding = std::mem::replace(&mut open.deciding, next);
         for slot in &deciding {
             let (word, bit) = bit_of(*slot);
             self.is_decided_by[word] &= !bit;

@@ -336,8 +336,7 @@ fn messages_count_once_and_a_crash_loses_those_that_were_not_written() {
     let store = Memory::new();
     let mut node = Node::start(&store, 3, &limits(), BEGIN_MS);
     let [ann, bob] = ["+15550001", "+15550002"].map(|phone| node.provision(phone, &mut rng));
-    let link = connect(&mut node, 0, &mut rng);
-    say(&mut node, link, 2, Request::Login(v1::Login { access_token: ann.access_token }), &mut rng);
+    let link = node.log_in(0, &ann.access_token);
     for client_id in [1, 2, 3, 2, 3] {
         send(&mut node, link, bob.user.get(), client_id, &mut rng);
     }
@@ -375,8 +374,7 @@ fn a_slot_is_not_let_go_while_what_was_counted_by_it_is_being_written() {
     let store = Memory::held();
     let mut node = Node::start(&store, 2, &limits(), BEGIN_MS);
     let [ann, bob] = ["+15550001", "+15550002"].map(|phone| node.provision(phone, &mut rng));
-    let link = connect(&mut node, 0, &mut rng);
-    say(&mut node, link, 2, Request::Login(v1::Login { access_token: ann.access_token }), &mut rng);
+    let link = node.log_in(0, &ann.access_token);
     add_up(&mut node, &mut rng);
     send(&mut node, link, bob.user.get(), 1, &mut rng);
     let slot = Slot::of_log(tern_storage::LogId::direct(ann.user.get(), bob.user.get()));

@@ -203,6 +203,13 @@ pub struct Rows {
     pub more: bool,
 }
 
+impl Rows {
+    /// The last key, if there are more behind it: from there on the next scan goes.
+    pub fn goes_on_behind(&self) -> Option<Key> {
+        self.rows.last().filter(|_| self.more).map(|(key, _)| Key::from_raw(key))
+    }
+}
+
 /// Why the store did not do something, by what can be done about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreError {

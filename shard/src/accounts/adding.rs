@@ -7,7 +7,6 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{DeviceId, Name, Phone, UserId};
 use tern_wire::request::{Pin, Verify};
 
-use super::barred::suspension;
 use super::codes::{self, Proof};
 use super::kept::Device;
 use super::making::FORGOTTEN;
@@ -83,9 +82,8 @@ impl Accounts {
             // It was deleted while this waited.
             return self.refuse_device(cx, add, DELETED);
         }
-        let now_ms = cx.now_ms;
         // One that is about to end is kept by this.
-        if let Some(refusal) = self.record(id).and_then(|record| suspension(record, now_ms)) {
+        if let Some(refusal) = self.suspension(id, cx.now_ms) {
             return self.refuse_device(cx, add, refusal);
         }
         if matches!(add.by, Asker::Client(_)) && !add.fresh {

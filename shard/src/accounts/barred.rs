@@ -109,6 +109,11 @@ pub(super) fn bar(record: &UserRecord, now_ms: u64) -> Option<Refusal> {
 }
 
 impl Accounts {
+    /// Whether a user who is known is suspended.
+    pub(super) fn suspension(&mut self, id: UserId, now_ms: u64) -> Option<Refusal> {
+        self.record(id).and_then(|record| suspension(record, now_ms))
+    }
+
     /// Whether a user who is known is out of use.
     pub(super) fn bar(&mut self, id: UserId, now_ms: u64) -> Option<Refusal> {
         self.record(id).and_then(|record| bar(record, now_ms))
@@ -133,8 +138,7 @@ impl Accounts {
 
     /// Frees an account for an operator.
     pub(super) fn free(&mut self, cx: &mut Cx, question: u64, id: UserId) {
-        let now_ms = cx.now_ms;
-        let was_suspended = self.record(id).is_some_and(|record| suspension(record, now_ms).is_some());
+        let was_suspended = self.suspension(id, cx.now_ms).is_some();
         self.suspended_no_longer(cx, id);
         self.after(cx, After::of_user(id, Then::Answer(question, AdminResponse::Freed(was_suspended))));
     }

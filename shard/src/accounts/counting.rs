@@ -8,6 +8,8 @@ use tern_storage::records::{CountsRecord, DeviceRecord};
 use tern_storage::{Direction, Epoch, Key, Rows, ScanLimit, Slot, keys};
 use tern_wire::ids::UserId;
 
+use super::operators::may_read_for;
+use super::rounds::Round;
 use super::waits::{After, ScanFor, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::admin::AdminResponse;
@@ -21,11 +23,10 @@ use crate::mutations::{Mutation, is};
 /// The job that adds up what was counted, of days whose slots are this core's.
 #[derive(Debug, Default)]
 pub(super) struct Counting {
-    /// When the newest days were looked at last, and all of them; 0: never.
+    /// When the newest days were looked at last; 0: never.
     newest_ms: u64,
-    all_ms: u64,
-    /// All of them are being looked at.
-    looks: bool,
+    /// All of them are looked at.
+    round: Round,
     /// Days that have parts, or are kept no longer.
     days: BTreeSet<u32>,
     /// The day that is being added up, from the read to the write, and the epoch of its slot when that began.
@@ -82,15 +83,13 @@ impl Accounts {
         let (now_ms, counting) = (cx.now_ms, &mut self.counting);
         // The clock may have been set back: what is ahead of it counts as now.
         counting.newest_ms = counting.newest_ms.min(now_ms);
-        counting.all_ms = counting.all_ms.min(now_ms);
-        let is_due = |last_ms: u64, every_ms: u64| last_ms == 0 || now_ms - last_ms >= every_ms;
-        if is_due(counting.newest_ms, cx.limits().counted_every_ms) {
+        let every_ms = cx.limits().counted_every_ms;
+        if counting.newest_ms == 0 || now_ms - counting.newest_ms >= every_ms {
             counting.newest_ms = now_ms;
             let today = day_of(now_ms);
             counting.days.extend(today.saturating_sub(1)..=today);
         }
-        if !counting.looks && is_due(counting.all_ms, COUNTS_ROUND_MS) && cx.may_read() {
-            (counting.all_ms, counting.looks) = (now_ms, true);
+        if counting.round.begins(now_ms, COUNTS_ROUND_MS, cx.may_read()) {
             read_counts(cx, None, ScanFor::AllDays);
         }
         self.add_next_up(cx);
@@ -98,7 +97,7 @@ impl Accounts {
 
     /// Some days are known: those are noted that are to be added up here.
     pub(super) fn all_days_read(&mut self, cx: &mut Cx, rows: Result<Rows, Unreadable>) {
-        self.counting.looks = false;
+        self.counting.round.is_read(false);
         let Ok(rows) = rows else { return };
         for (key, _) in &rows.rows {
             let Some((day, part)) = keys::day_of_counts(key) else { continue };
@@ -106,9 +105,9 @@ impl Accounts {
                 self.counting.days.insert(day);
             }
         }
-        let last = rows.rows.last().filter(|_| rows.more).map(|(key, _)| Key::from_raw(key));
+        let last = rows.goes_on_behind();
         if let Some(last) = last.filter(|_| cx.may_read()) {
-            self.counting.looks = true;
+            self.counting.round.is_read(true);
             read_counts(cx, Some(&last), ScanFor::AllDays);
         }
         self.add_next_up(cx);
@@ -149,18 +148,16 @@ impl Accounts {
 
     /// An operator wants to see a page of what was counted.
     pub(super) fn list_counts(cx: &mut Cx, question: u64, after: Option<&Key>) {
-        if !cx.may_read() {
-            let why = "too much is under way: ask again".to_owned();
-            return cx.answer(question, AdminResponse::Refused(why));
+        if may_read_for(cx, question) {
+            read_counts(cx, after, ScanFor::Counts(question));
         }
-        read_counts(cx, after, ScanFor::Counts(question));
     }
 
     /// It is read.
     pub(super) fn counts_listed(cx: &mut Cx, question: u64, rows: Result<Rows, Unreadable>) {
         let unreadable = || AdminResponse::Refused("the counts can't be read: see the log".to_owned());
         let Ok(rows) = rows else { return cx.answer(question, unreadable()) };
-        let next = rows.rows.last().filter(|_| rows.more).map(|(key, _)| Key::from_raw(key));
+        let next = rows.goes_on_behind();
         let days =
             rows.rows.iter().map(|(key, value)| of_row(key, value).map(|(day, _, counts)| (day, counts)));
         let answer = match days.collect::<Option<Vec<_>>>() {

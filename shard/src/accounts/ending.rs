@@ -98,7 +98,7 @@ impl Accounts {
         let (due_ms, ended_ms) = (tombstone.deleted_ms, tombstone.deleted_ms);
         let row = EndRecord { due_ms, ended_ms, ..EndRecord::default() };
         cx.put(slot_of(id), keys::end(id.get()), &row);
-        self.barred.note(id, None);
+        self.note_bar(id);
         let user = self.user(id);
         for device in user.devices.keys() {
             cx.delete(slot_of(id), keys::device(id.get(), device.get()));

@@ -14,6 +14,8 @@ use tern_storage::records::EndRecord;
 use tern_storage::{Direction, Key, LogId, Row, Rows, ScanLimit, Slot};
 use tern_wire::ids::{ClientMessageId, Phone, UserId};
 
+use super::operators::may_read_for;
+use super::rounds::Round;
 use super::users::Ask;
 use super::waits::{After, ScanFor, Then};
 use super::{Accounts, Cx, slot_of};
@@ -33,10 +35,8 @@ const TABLES: [RestTable; 3] = [RestTable::ChatSettings, RestTable::Inbox, RestT
 /// The job of a core.
 #[derive(Debug, Default)]
 pub(super) struct Erasing {
-    /// When the rows were looked for last, in ms since the Unix epoch; 0: they are to be looked for at once.
-    looked_ms: u64,
-    /// They are being read.
-    looks: bool,
+    /// The rows are looked for.
+    round: Round,
     /// Accounts that are due, as far as there is room; the others are found in later rounds.
     due: VecDeque<(UserId, EndRecord)>,
     work: Option<Work>,
@@ -76,7 +76,7 @@ enum Step {
 impl Erasing {
     /// Some account has ended, or is due: it is looked for with the next tick.
     pub(super) fn look_soon(&mut self) {
-        self.looked_ms = 0;
+        self.round.is_wanted();
     }
 
     /// A slot is another core's.
@@ -103,13 +103,10 @@ impl Accounts {
     /// Time has passed.
     pub(super) fn go_on_erasing(&mut self, cx: &mut Cx) {
         let (now_ms, erasing) = (cx.now_ms, &mut self.erasing);
-        // Whoever was asked may be gone. The clock may have been set back: what is ahead of it counts as now.
+        // Whoever was asked may be gone; and the clock may have been set back.
         let is_late = |since_ms: u64| now_ms.abs_diff(since_ms) >= ENDS_STEP_MS;
         erasing.work.take_if(|work| is_late(work.since_ms));
-        erasing.looked_ms = erasing.looked_ms.min(now_ms);
-        let is_due = erasing.looked_ms == 0 || now_ms - erasing.looked_ms >= cx.limits().deletion_round_ms;
-        if is_due && !erasing.looks && cx.may_read() {
-            (erasing.looked_ms, erasing.looks) = (now_ms.max(1), true);
+        if erasing.round.begins(now_ms, cx.limits().deletion_round_ms, cx.may_read()) {
             look_for_ends(cx, None, ScanFor::Ends);
         }
         self.erase_next(cx);
@@ -117,7 +114,7 @@ impl Accounts {
 
     /// Accounts that are to end are known: those are noted that are due and this core's.
     pub(super) fn ends_read(&mut self, cx: &mut Cx, rows: Result<Rows, Unreadable>) {
-        self.erasing.looks = false;
+        self.erasing.round.is_read(false);
         let Ok(rows) = rows else { return };
         let (now_ms, erasing) = (cx.now_ms, &mut self.erasing);
         for (user, row) in rows.rows.iter().filter_map(end_of) {
@@ -129,8 +126,8 @@ impl Accounts {
                 erasing.due.push_back((user, row));
             }
         }
-        if let Some(last) = last_of(&rows).filter(|_| cx.may_read()) {
-            self.erasing.looks = true;
+        if let Some(last) = rows.goes_on_behind().filter(|_| cx.may_read()) {
+            self.erasing.round.is_read(true);
             look_for_ends(cx, Some(&last), ScanFor::Ends);
         }
         self.erase_next(cx);
@@ -306,11 +303,11 @@ impl Accounts {
 
     /// Goes on with a table.
     fn empty_table(&mut self, cx: &mut Cx, user: UserId, table: usize) {
-        let Some(number) = self.begin_step(cx, user, Step::Rest(table)) else { return };
         let Some(which) = TABLES.get(table) else { return self.erase_row(cx, user) };
         if *which == RestTable::Inbox && is(Mutation::LeaveInbox) {
             return self.empty_table(cx, user, table + 1);
         }
+        let Some(number) = self.begin_step(cx, user, Step::Rest(table)) else { return };
         let limit = ScanLimit { rows: ENDED_ROWS_AT_ONCE, bytes: usize::MAX };
         let purpose = ScanFor::RestOfEnded(user, number);
         cx.scan(keys::rest_of(user.get(), *which), Direction::Forwards, limit, purpose);
@@ -345,12 +342,10 @@ impl Accounts {
         let quiet_ms = ENDED_ROUNDS_MIN * cx.limits().deletion_round_ms;
         let is_early = |row: EndRecord| cx.now_ms < row.ended_ms.saturating_add(quiet_ms);
         let work = self.erasing.work.as_ref();
-        let has_failed = work.is_none_or(|work| work.has_failed || is_early(work.row));
-        let Some(number) =
-            self.erasing.begin(Step::Over, cx.now_ms).filter(|_| !has_failed && cx.may_write(0))
-        else {
+        if work.is_none_or(|work| work.has_failed || is_early(work.row)) || !cx.may_write(0) {
             return self.erase_later(cx);
-        };
+        }
+        let Some(number) = self.begin_step(cx, user, Step::Over) else { return };
         let then = Then::Erased(user, number);
         cx.delete(slot_of(user), keys::end(user.get()));
         self.after(cx, After { user: None, phone: None, then });
@@ -366,11 +361,9 @@ impl Accounts {
 
     /// An operator wants to see a page of the accounts that are to end, or of which something is left.
     pub(super) fn list_ends(cx: &mut Cx, question: u64, after: Option<&Key>) {
-        if !cx.may_read() {
-            let why = "too much is under way: ask again".to_owned();
-            return cx.answer(question, AdminResponse::Refused(why));
+        if may_read_for(cx, question) {
+            look_for_ends(cx, after, ScanFor::EndsFor(question));
         }
-        look_for_ends(cx, after, ScanFor::EndsFor(question));
     }
 
     /// It is read.
@@ -380,7 +373,7 @@ impl Accounts {
             return cx.answer(question, AdminResponse::Refused(why));
         };
         let ends = rows.rows.iter().filter_map(end_of).collect();
-        cx.answer(question, AdminResponse::Ends { ends, next: last_of(&rows) });
+        cx.answer(question, AdminResponse::Ends { ends, next: rows.goes_on_behind() });
     }
 }
 
@@ -405,9 +398,4 @@ fn look_for_ends(cx: &mut Cx, after: Option<&Key>, purpose: ScanFor) {
 /// Whose row it is, and what it says.
 fn end_of((key, value): &Row) -> Option<(UserId, EndRecord)> {
     Some((UserId::new(keys::user_of_end(key)?)?, EndRecord::decode(&value[..]).ok()?))
-}
-
-/// The last of some rows, if there are more.
-fn last_of(rows: &Rows) -> Option<Key> {
-    rows.rows.last().filter(|_| rows.more).map(|(key, _)| Key::from_raw(key))
 }

@@ -34,6 +34,7 @@ mod refresh;
 mod relations;
 mod reports;
 mod reserved;
+mod rounds;
 mod seeking;
 mod texts;
 mod users;
@@ -55,6 +56,7 @@ use self::phones::Phones;
 use self::presence::Fading;
 use self::recovery::Watches;
 use self::reserved::Waiting;
+use self::rounds::Round;
 use self::texts::Texts;
 use self::waits::{After, GetFor, ScanFor};
 use crate::cx::{Cx as AnyCx, Department, KnowsPeople};
@@ -73,7 +75,7 @@ pub(crate) struct Accounts {
     budgets: Budgets,
     barred: Barred,
     texts: Texts,
-    reports_round: reports::Round,
+    reports_round: Round,
     counting: Counting,
     erasing: Erasing,
     waiting: Waiting,
@@ -111,7 +113,7 @@ impl Accounts {
             budgets: Budgets::new(limits, hashing),
             barred: Barred::default(),
             texts: Texts::new(hashing),
-            reports_round: reports::Round::default(),
+            reports_round: Round::default(),
             counting: Counting::default(),
             erasing: Erasing::default(),
             waiting: Waiting::new(hashing),

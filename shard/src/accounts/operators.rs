@@ -150,6 +150,15 @@ impl Accounts {
     }
 }
 
+/// Whether there is room to read what an operator asks for. If not, they are told so.
+pub(super) fn may_read_for(cx: &mut Cx, question: u64) -> bool {
+    let may = cx.may_read();
+    if !may {
+        cx.answer(question, AdminResponse::Refused("too much is under way: ask again".to_owned()));
+    }
+    may
+}
+
 /// The shell asks the owner that it knows of; a question does not wait for a slot that moves.
 fn refuse_elsewhere(cx: &mut Cx, question: u64) {
     let why = "that account is another core's, or is just moving: ask again".to_owned();

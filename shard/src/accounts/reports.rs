@@ -9,6 +9,7 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 use tern_wire::report::{About, Report};
 
+use super::operators::may_read_for;
 use super::relations::UNKNOWN_USER;
 use super::users::Ask;
 use super::waits::{After, GetFor, ScanFor, Then};
@@ -21,15 +22,6 @@ use crate::reply::{Origin, Reply};
 
 const OWN: Refusal = Refusal::new(Reason::InvalidArgument, "one does not report oneself");
 const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the reports can't be read");
-
-/// The job that removes reports that are kept no longer.
-#[derive(Debug, Default)]
-pub(super) struct Round {
-    /// When it began last; 0: never.
-    began_ms: u64,
-    /// It is under way.
-    reads: bool,
-}
 
 impl Accounts {
     /// A user tells the operators of somebody. Where the messages are, it is known whose they are.
@@ -107,9 +99,8 @@ impl Accounts {
 
     /// An operator wants to see a page of all reports, whose slots they may be: what is durable anybody reads.
     pub(super) fn list_reports(cx: &mut Cx, question: u64, after: Option<&Key>, open: bool) {
-        if !cx.may_read() {
-            return cx
-                .answer(question, AdminResponse::Refused("too much is under way: ask again".to_owned()));
+        if !may_read_for(cx, question) {
+            return;
         }
         let limit = ScanLimit { rows: REPORTS_PAGE_ROWS, bytes: usize::MAX };
         let range = keys::all_reports(after);
@@ -119,7 +110,7 @@ impl Accounts {
     /// They are read.
     pub(super) fn reports_listed(cx: &mut Cx, question: u64, open: bool, rows: Result<Rows, Unreadable>) {
         let Ok(rows) = rows else { return cx.answer(question, unreadable()) };
-        let next = rows.rows.last().filter(|_| rows.more).map(|(key, _)| Key::from_raw(key));
+        let next = rows.goes_on_behind();
         let views: Option<Vec<_>> = rows.rows.into_iter().map(view).collect();
         let answer = match views {
             Some(mut reports) => {
@@ -133,11 +124,9 @@ impl Accounts {
 
     /// An operator wants to see a report, or is done with it: that it is, so.
     pub(super) fn read_report(cx: &mut Cx, question: u64, id: ReportId, resolved_as: Option<String>) {
-        if !cx.may_read() {
-            return cx
-                .answer(question, AdminResponse::Refused("too much is under way: ask again".to_owned()));
+        if may_read_for(cx, question) {
+            cx.get(id.key(), GetFor::Report(question, id, resolved_as));
         }
-        cx.get(id.key(), GetFor::Report(question, id, resolved_as));
     }
 
     /// It is read.
@@ -180,12 +169,7 @@ impl Accounts {
 
     /// Time has passed: reports that are kept no longer are looked for, now and then.
     pub(super) fn go_round_reports(&mut self, cx: &mut Cx) {
-        let round = &mut self.reports_round;
-        // The clock may have been set back: what is ahead of it counts as now.
-        round.began_ms = round.began_ms.min(cx.now_ms);
-        let is_due = round.began_ms == 0 || cx.now_ms - round.began_ms >= REPORTS_ROUND_MS;
-        if !round.reads && is_due && cx.may_read() {
-            (round.began_ms, round.reads) = (cx.now_ms, true);
+        if self.reports_round.begins(cx.now_ms, REPORTS_ROUND_MS, cx.may_read()) {
             look_for_old(cx, None);
         }
     }
@@ -193,9 +177,9 @@ impl Accounts {
     /// Some of them are read.
     pub(super) fn old_reports_read(&mut self, cx: &mut Cx, rows: Result<Rows, Unreadable>) {
         let kept_ms = cx.limits().reports_kept_ms;
-        self.reports_round.reads = false;
+        self.reports_round.is_read(false);
         let Ok(rows) = rows else { return };
-        let last = rows.rows.last().filter(|_| rows.more).map(|(key, _)| Key::from_raw(key));
+        let last = rows.goes_on_behind();
         for row in rows.rows {
             let Some(ReportView { id, record }) = view(row) else { continue };
             let slot: Slot = slot_of(id.reported);
@@ -205,7 +189,7 @@ impl Accounts {
             }
         }
         if let Some(last) = last.filter(|_| cx.may_read()) {
-            self.reports_round.reads = true;
+            self.reports_round.is_read(true);
             look_for_old(cx, Some(&last));
         }
     }

@@ -8,6 +8,7 @@ use tern_storage::records::MEMBERS_PER_ROW;
 use tern_storage::{Direction, Key, KeyRange, LogId, Rows, ScanLimit, keys};
 use tern_wire::ids::Seq;
 
+use super::load::entry_of;
 use super::log::Log;
 use super::retention::remove;
 use super::{After, Cx, Logs, ScanFor};
@@ -47,11 +48,7 @@ impl Log {
 
     /// Whether all of it may be erased now: nobody reads it, decides on it, or cuts it.
     fn may_go(&self) -> bool {
-        self.reading == 0
-            && !self.is_deciding()
-            && self.durable.seq() == self.head
-            && !self.is_being_cut()
-            && !self.is_gathering()
+        self.may_be_cut() && !self.is_gathering()
     }
 }
 
@@ -187,9 +184,8 @@ fn remove_rows(cx: &mut Cx, log: &Log, id: LogId, piece: Piece, rows: &Rows) -> 
         removed = true;
         cx.delete(log.slot, Key::from_raw(key));
     }
-    let last = rows.rows.last().map(|(key, _)| Key::from_raw(key));
     let next = match (piece, rows.more) {
-        (Piece::Due(_), true) => Piece::Due(last),
+        (Piece::Due(_), true) => Piece::Due(rows.goes_on_behind()),
         (Piece::Numbers, true) if !removed => Piece::Member,
         (piece, true) => piece,
         (Piece::Numbers, false) => Piece::Member,
@@ -202,7 +198,7 @@ fn remove_rows(cx: &mut Cx, log: &Log, id: LogId, piece: Piece, rows: &Rows) -> 
 
 /// Removes the oldest entries; with the last of them, what makes the log one. `None` as what comes next: one of them is damaged.
 fn remove_entries(cx: &mut Cx, log: &mut Log, id: LogId, rows: &Rows) -> (bool, Option<Piece>) {
-    let entries: Vec<_> = rows.rows.iter().map_while(|row| super::load::entry_of(id, row.clone())).collect();
+    let entries: Vec<_> = rows.rows.iter().map_while(|row| entry_of(id, row.clone())).collect();
     if entries.len() < rows.rows.len() {
         return (false, None);
     }

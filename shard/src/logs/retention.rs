@@ -73,6 +73,13 @@ impl Log {
         member_first.max(self.first)
     }
 
+    /// Whether its oldest entries may be looked at to be cut off: whoever reads has begun where the log began then, and what waits may
+    /// be about an old entry.
+    pub(super) fn may_be_cut(&self) -> bool {
+        let is_still = self.reading == 0 && !self.is_deciding() && self.durable.seq() == self.head;
+        is_still && !self.is_being_cut()
+    }
+
     /// Whether an entry is kept no longer.
     fn is_too_old(&self, entry: &Entry, now_ms: u64, (history_ms, undelivered_ms): (u64, u64)) -> bool {
         let age_ms = now_ms.saturating_sub(entry.time_ms);
@@ -180,10 +187,7 @@ impl Logs {
     pub(super) fn cut(&mut self, cx: &mut Cx, id: LogId) {
         let may_read = cx.may_read();
         let log = self.known(id);
-        // Whoever reads has begun where the log began then; what waits may be about an old entry.
-        let is_still = log.reading == 0 && !log.is_deciding() && log.durable.seq() == log.head;
-        let is_still = is_still && !log.is_being_cut();
-        if !log.exists || !is_still || !may_read {
+        if !log.exists || !log.may_be_cut() || !may_read {
             return;
         }
         log.reading += 1;

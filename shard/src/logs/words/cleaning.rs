@@ -109,12 +109,9 @@ impl Logs {
                 cx.put_bytes_lazily(slot, key, page.bytes());
             }
         }
-        match rows.rows.last().filter(|_| rows.more) {
-            Some((key, _)) => cleaning.behind = Some(Key::from_raw(key)),
-            None => {
-                cleaning.runs.pop();
-                cleaning.behind = None;
-            }
+        cleaning.behind = rows.goes_on_behind();
+        if cleaning.behind.is_none() {
+            cleaning.runs.pop();
         }
         if changed { self.words_after(cx, id) } else { self.clean_next(cx, id) }
     }
