@@ -47,6 +47,14 @@ impl Term {
         term
     }
 
+    /// The term of a word of letters and digits of ASCII, as [`of`](Self::of) has it of the folded word.
+    pub(crate) fn of_ascii(word: &[u8]) -> Self {
+        let mut term = Self::EMPTY;
+        term.push(&word[..word.len().min(TERM_BYTES_MAX)]);
+        term.bytes.make_ascii_lowercase();
+        term
+    }
+
     /// A term as it stands in a page.
     ///
     /// # Panics

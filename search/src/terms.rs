@@ -6,6 +6,7 @@
 //! joined to others without a sign. A query's word is then several terms, which must follow each other in the text.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use unicode_normalization::char::is_combining_mark;
 use unicode_segmentation::UnicodeSegmentation;
@@ -13,6 +14,9 @@ use unicode_segmentation::UnicodeSegmentation;
 use crate::fold::fold;
 use crate::limits::TEXT_TERMS_MAX;
 use crate::term::Term;
+
+/// Most pieces take more bytes of their text, with what is between them.
+const BYTES_OF_PIECE: usize = 4;
 
 /// The distinct terms of a text, sorted: at most [`TEXT_TERMS_MAX`], the first ones.
 pub fn terms(text: &str) -> Vec<Term> {
@@ -24,26 +28,42 @@ pub fn terms(text: &str) -> Vec<Term> {
 
 /// The terms of a text as they follow each other, up to the last that [`terms`] has.
 pub(crate) fn pieces(text: &str) -> Vec<Term> {
-    let mut all = text.unicode_words().flat_map(pieces_of_word);
-    let mut pieces: Vec<Term> = all.by_ref().take(TEXT_TERMS_MAX).collect();
+    let mut pieces: Vec<Term> = Vec::with_capacity(text.len() / BYTES_OF_PIECE);
     let mut seen: BTreeSet<Term> = BTreeSet::new();
-    for piece in all {
-        if seen.is_empty() {
-            seen.extend(&pieces);
+    let _ = each_piece(text, &mut |piece| {
+        if pieces.len() >= TEXT_TERMS_MAX {
+            if seen.is_empty() {
+                seen.extend(&pieces);
+            }
+            if seen.len() == TEXT_TERMS_MAX && !seen.contains(&piece) {
+                return ControlFlow::Break(());
+            }
+            seen.insert(piece);
         }
-        if seen.len() == TEXT_TERMS_MAX && !seen.contains(&piece) {
-            break;
-        }
-        seen.insert(piece);
         pieces.push(piece);
-    }
+        ControlFlow::Continue(())
+    });
     pieces
 }
 
-fn pieces_of_word(word: &str) -> Vec<Term> {
+/// Gives each piece of a text. No word goes over a space, so that what is between two of them is looked at by itself: what is ASCII there
+/// is cut at its signs, for among its letters and digits UAX #29 has no boundary.
+fn each_piece(text: &str, take: &mut impl FnMut(Term) -> ControlFlow<()>) -> ControlFlow<()> {
+    for part in text.split(' ') {
+        if part.is_ascii() {
+            let words = part.as_bytes().split(|byte| !byte.is_ascii_alphanumeric());
+            words.filter(|word| !word.is_empty()).map(Term::of_ascii).try_for_each(&mut *take)?;
+        } else {
+            part.unicode_words().try_for_each(|word| each_piece_of_word(word, take))?;
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+fn each_piece_of_word(word: &str, take: &mut impl FnMut(Term) -> ControlFlow<()>) -> ControlFlow<()> {
     let folded = fold(word);
     let parts = folded.split(|c| !is_part(c)).flat_map(split_alone);
-    parts.filter(|part| !part.is_empty()).map(Term::of).collect()
+    parts.filter(|part| !part.is_empty()).map(Term::of).try_for_each(take)
 }
 
 /// Is this a letter, a digit, or a mark that folding has left?
@@ -67,6 +87,8 @@ fn stands_alone(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(text: &str, expect: &[&str]) {
@@ -91,6 +113,22 @@ mod tests {
         check("สวัสดี", &["ส", "วั", "ส", "ดี"]);
         check("नमस्ते दुनिया", &["नमस्ते", "दुनिया"]);
         check("می‌خواهم", &["میخواهم"]);
+    }
+
+    proptest! {
+        #[test]
+        fn words_are_the_same_whether_a_text_is_cut_at_its_spaces_or_not(
+            text in r"([a-zA-Z0-9 ]|[ '._:,;/\-\t\r\n]|[\u{300}\u{64b}\u{93e}\u{200d}\u{ad}\u{fe0f}]|\PC|[ßжタ한東ा🎂🇩🇪א]){0,24}",
+        ) {
+            let mut whole = Vec::new();
+            let _ = text.unicode_words().try_for_each(|word| {
+                each_piece_of_word(word, &mut |piece| {
+                    whole.push(piece);
+                    ControlFlow::Continue(())
+                })
+            });
+            prop_assert_eq!(pieces(&text), whole, "{}", text.escape_unicode());
+        }
     }
 
     #[test]

@@ -28,6 +28,19 @@ fn knows(person: &mut Person, user_id: u64) {
     person.sends(PRIVATE, Kind::Private, 0, &body);
 }
 
+fn blocked(user_id: u64) -> Vec<u8> {
+    blocks(user_id, false)
+}
+
+fn freed(user_id: u64) -> Vec<u8> {
+    blocks(user_id, true)
+}
+
+fn blocks(user_id: u64, off: bool) -> Vec<u8> {
+    let blocked = What::Blocked(v1::Blocked { user_id, off });
+    v1::Private { what: Some(blocked) }.encode_to_vec()
+}
+
 fn look(person: &mut Person, by: By, group: u64) -> v1::Person {
     match person.ask(Request::Lookup(v1::Lookup { by: Some(by), group })) {
         Message::Person(person) => person,
@@ -87,9 +100,50 @@ fn what_one_says_of_oneself_is_seen_by_those_who_may_on_whatever_cores() {
     assert_eq!(look(&mut cat, By::UserId(of_bob), group).about, "");
     assert_eq!(seen(&mut bob, &phone), ("ashore".to_owned(), b"a ship".to_vec(), version + 2));
 
-    let blocked = What::Blocked(v1::Blocked { user_id: ann.user.id, off: false });
-    bob.sends(PRIVATE, Kind::Private, 0, &v1::Private { what: Some(blocked) }.encode_to_vec());
+    bob.sends(PRIVATE, Kind::Private, 0, &blocked(ann.user.id));
     assert_eq!(seen(&mut ann, &phone).0, "", "whom one blocks sees nothing, contact or not");
+}
+
+#[test]
+fn whoever_is_to_see_more_of_somebody_or_less_is_told_and_nobody_else() {
+    let server = Ternd::start(4);
+    let [mut ann, mut bob, mut cat, mut dan] = people(&server);
+    let of_bob = bob.user.id;
+    for friend in [&mut ann, &mut cat, &mut dan] {
+        friend.say(of_bob, "hello");
+        bob.say(friend.user.id, "hello");
+    }
+    knows(&mut bob, ann.user.id);
+    bob.sends(PRIVATE, Kind::Private, 0, &blocked(dan.user.id));
+    show(&mut bob, Audience::Nobody, Audience::Nobody);
+    // As often as each other, so that a version does not say which of them is seen.
+    assert!(matches!(bob.ask(rename(Some("at sea"), None)), Message::Renamed(_)));
+    assert!(matches!(bob.ask(rename(None, Some("a boat"))), Message::Renamed(_)));
+
+    // Nobody was told of anything until here, and of a change of who sees what comes no version.
+    show(&mut bob, Audience::Contacts, Audience::Nobody);
+    assert_eq!(is_told(&mut ann, of_bob), 0, "a contact sees more");
+    assert_eq!(seen(&mut ann, &bob.user.phone).0, "at sea");
+    show(&mut bob, Audience::Nobody, Audience::Contacts);
+    assert_eq!(is_told(&mut ann, of_bob), 0, "something else");
+    assert_eq!(seen(&mut ann, &bob.user.phone).1, b"a boat");
+    show(&mut bob, Audience::Nobody, Audience::Everyone);
+    assert_eq!(is_told(&mut cat, of_bob), 0, "others see what contacts saw");
+    assert_eq!(seen(&mut cat, &bob.user.phone).1, b"a boat");
+    show(&mut bob, Audience::Nobody, Audience::Nobody);
+    assert_eq!((is_told(&mut ann, of_bob), is_told(&mut cat, of_bob)), (0, 0), "and nobody sees it any more");
+
+    // The next that each of them hears is a new name: to who sees what they saw before, nothing was said.
+    assert!(matches!(bob.ask(rename(Some(""), Some(""))), Message::Renamed(_)));
+    show(&mut bob, Audience::Everyone, Audience::Everyone);
+    let name = v1::Rename { name: Some("Robert".to_owned()), ..v1::Rename::default() };
+    assert!(matches!(bob.ask(Request::Rename(name)), Message::Renamed(_)));
+    bob.sends(PRIVATE, Kind::Private, 0, &freed(dan.user.id));
+    let name = v1::Rename { name: Some("Rob".to_owned()), ..v1::Rename::default() };
+    assert!(matches!(bob.ask(Request::Rename(name)), Message::Renamed(_)));
+    for friend in [&mut ann, &mut cat, &mut dan] {
+        assert_ne!(is_told(friend, of_bob), 0, "the name");
+    }
 }
 
 #[test]

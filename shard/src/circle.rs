@@ -95,18 +95,21 @@ impl Circle {
     }
 
     /// Whether it depends on the contacts who sees that the user is here, or was.
-    pub(crate) fn shows_to_contacts(&self, user: UserId) -> bool {
-        let depends = |concern| self.shows_to_contacts_of(user, concern);
-        depends(Concern::Online) || depends(Concern::LastSeen)
-    }
-
-    /// Whether it depends on the contacts of the user who sees something.
-    pub(crate) fn shows_to_contacts_of(&self, user: UserId, concern: Concern) -> bool {
-        self.lets(user, concern) == Verdict::IfContact
+    pub(crate) fn shows_to_contacts(&self) -> bool {
+        [Concern::Online, Concern::LastSeen].map(|concern| self.lets_others(concern)).contains(&Verdict::IfContact)
     }
 
     /// Whether somebody may see, or do, something.
     pub(crate) fn lets(&self, other: UserId, concern: Concern) -> Verdict {
+        // That a phone is found tells nothing new to whoever has it; that it is not any more would.
+        if self.blocks(other) && concern != Concern::FoundByPhone {
+            return Verdict::No;
+        }
+        self.lets_others(concern)
+    }
+
+    /// Whether those may whom the user does not block.
+    pub(crate) fn lets_others(&self, concern: Concern) -> Verdict {
         let privacy = self.privacy.unwrap_or_default();
         let audience = match concern {
             Concern::Groups => privacy.groups,
@@ -117,8 +120,6 @@ impl Circle {
             Concern::Picture => privacy.picture,
         };
         match Audience::try_from(audience) {
-            // That a phone is found tells nothing new to whoever has it; that it is not any more would.
-            _ if self.blocks(other) && concern != Concern::FoundByPhone => Verdict::No,
             Ok(Audience::Everyone) => Verdict::Yes,
             Ok(Audience::Contacts) => Verdict::IfContact,
             // What is not known is for nobody.

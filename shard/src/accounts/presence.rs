@@ -198,7 +198,7 @@ impl Accounts {
         if let (Err(refusal), Some(origin)) = (taken, origin) {
             return cx.refuse(origin, refusal);
         }
-        if !more.users.is_empty() && self.user(id).circle.shows_to_contacts(id) {
+        if !more.users.is_empty() && self.user(id).circle.shows_to_contacts() {
             let all = ScanLimit { rows: CONTACTS_MAX, bytes: usize::MAX };
             let purpose = ScanFor::Subscribing(id, origin, Box::new(more));
             return cx.scan(keys::contacts(id.get()), Direction::Forwards, all, purpose);

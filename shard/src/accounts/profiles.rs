@@ -10,7 +10,7 @@ use tern_wire::ids::UserId;
 
 use super::relations::{IfContact, UNKNOWN_USER};
 use super::{Accounts, Cx, ScanFor};
-use crate::circle::{Concern, Verdict};
+use crate::circle::{Circle, Concern, Verdict};
 use crate::entry::peer_of;
 use crate::limits::CONTACTS_MAX;
 use crate::message::{FrontOp, LogOp, Notice, Shown, Unreadable, UserOp};
@@ -45,6 +45,21 @@ impl Parts {
         }
     }
 
+    /// Those that are in one of the two.
+    fn differing(self, other: Self) -> Self {
+        Self {
+            name: self.name != other.name,
+            about: self.about != other.about,
+            picture: self.picture != other.picture,
+        }
+    }
+
+    /// Those that a user has said.
+    fn said(record: &UserRecord) -> Self {
+        let UserRecord { about, picture, .. } = record;
+        Self { name: true, about: !about.is_empty(), picture: !picture.is_empty() }
+    }
+
     /// How often these have become another.
     pub(super) fn version(self, record: &UserRecord) -> u64 {
         let UserRecord { names, abouts, pictures, .. } = *record;
@@ -53,10 +68,42 @@ impl Parts {
     }
 }
 
+/// Whom a user lets see what the user says of themselves, and the picture, if they are not blocked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Audiences {
+    about: Verdict,
+    picture: Verdict,
+}
+
+impl Audiences {
+    pub(super) fn of(circle: &Circle) -> Self {
+        Self { about: circle.lets_others(Concern::About), picture: circle.lets_others(Concern::Picture) }
+    }
+
+    fn depend_on_contacts(self) -> bool {
+        [self.about, self.picture].contains(&Verdict::IfContact)
+    }
+
+    /// What of the two somebody sees.
+    fn seen(self, is_contact: bool) -> Parts {
+        let sees = |verdict| verdict == Verdict::Yes || verdict == Verdict::IfContact && is_contact;
+        Parts { name: false, about: sees(self.about), picture: sees(self.picture) }
+    }
+}
+
+/// Why others may see something else of a user than before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Changed {
+    /// These are others.
+    Parts(Parts),
+    /// They were for others to see.
+    Audiences(Audiences),
+}
+
 /// Logs of a user whose other members are told, when it is known who of them are contacts.
 #[derive(Clone, Debug)]
 pub(crate) struct Telling {
-    changed: Parts,
+    changed: Changed,
     logs: Vec<LogId>,
 }
 
@@ -119,23 +166,32 @@ impl Accounts {
     /// see it.
     pub(super) fn person_changed(&mut self, cx: &mut Cx, id: UserId, changed: Parts) {
         if changed.any() {
-            read_peers(cx, id, changed, None);
+            read_peers(cx, id, Changed::Parts(changed), None);
+        }
+    }
+
+    /// A user has said, durably, who may see what: whoever sees more or less of the user than before is told, as far as there is something
+    /// to see.
+    pub(super) fn audiences_changed(&mut self, cx: &mut Cx, id: UserId, before: Audiences) {
+        let is_another = Audiences::of(&self.user(id).circle) != before;
+        if is_another && self.record(id).is_some() {
+            read_peers(cx, id, Changed::Audiences(before), None);
         }
     }
 
     /// A step of a user's logs has been read. The peers' owners are asked first, for of the peers few are here.
-    pub(super) fn peers_read(&mut self, cx: &mut Cx, id: UserId, changed: Parts, rows: &[Row], more: bool) {
+    pub(super) fn peers_read(&mut self, cx: &mut Cx, id: UserId, changed: Changed, rows: &[Row], more: bool) {
         let logs: Vec<_> = rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
         if more && let Some(last) = logs.last() {
             read_peers(cx, id, changed, Some(*last));
         }
         let telling = Telling { changed, logs };
-        // To oneself nothing is hidden, so whoever sees nothing of oneself is anybody else.
-        let is_for_contacts = |user: &super::kept::User| {
-            let depends = |concern| user.circle.shows_to_contacts_of(id, concern);
-            depends(Concern::About) || depends(Concern::Picture)
+        let now = self.users.get(id).map(|user| Audiences::of(&user.circle));
+        let before = match changed {
+            Changed::Audiences(before) => Some(before),
+            Changed::Parts(_) => None,
         };
-        if self.users.get(id).is_some_and(|user| is_for_contacts(user)) {
+        if now.into_iter().chain(before).any(Audiences::depend_on_contacts) {
             let all = ScanLimit { rows: CONTACTS_MAX, bytes: usize::MAX };
             let purpose = ScanFor::PeersKnown(id, Box::new(telling));
             return cx.scan(keys::contacts(id.get()), Direction::Forwards, all, purpose);
@@ -174,16 +230,32 @@ impl Accounts {
             let Some(peer) = peer_of(*log, id).filter(|peer| *peer != id) else { continue };
             if !is_known {
                 // It has left the memory since. What it is called all may know; of the rest they find out when they look.
-                if telling.changed.name {
+                if matches!(telling.changed, Changed::Parts(Parts { name: true, .. })) {
                     cx.tell_user(peer, UserOp::PeerChanged(*log, 0));
                 }
                 continue;
             }
-            let sees = self.seen_by(id, peer, Some(is_contact(peer))).unwrap_or_default();
-            let sees = Parts { name: true, ..sees };
-            let version = self.record(id).map_or(0, |record| sees.version(record));
-            if sees.and(telling.changed).any() {
+            if let Some(version) = self.version_told(id, peer, is_contact(peer), telling.changed) {
                 cx.tell_user(peer, UserOp::PeerChanged(*log, version));
+            }
+        }
+    }
+
+    /// The version that somebody is told, if something of what they see of a user is another.
+    fn version_told(&mut self, id: UserId, peer: UserId, is_contact: bool, changed: Changed) -> Option<u64> {
+        let sees = self.seen_by(id, peer, Some(is_contact)).unwrap_or_default();
+        let is_blocked = self.user(id).circle.blocks(peer);
+        let record = self.record(id)?;
+        match changed {
+            Changed::Parts(changed) => {
+                let sees = Parts { name: true, ..sees };
+                sees.and(changed).any().then(|| sees.version(record))
+            }
+            // Of what is seen now the version may be the same number as of what was seen before: none is told. Whoever is blocked sees as
+            // little as before.
+            Changed::Audiences(before) => {
+                let saw = if is_blocked { sees } else { before.seen(is_contact) };
+                sees.differing(saw).and(Parts::said(record)).any().then_some(0)
             }
         }
     }
@@ -207,7 +279,7 @@ impl Accounts {
     }
 }
 
-fn read_peers(cx: &mut Cx, id: UserId, changed: Parts, after: Option<LogId>) {
+fn read_peers(cx: &mut Cx, id: UserId, changed: Changed, after: Option<LogId>) {
     let limit = ScanLimit { rows: cx.limits().inbox_step_rows, bytes: usize::MAX };
     let range = keys::memberships(id.get(), after);
     cx.scan(range, Direction::Forwards, limit, ScanFor::Peers(id, changed));

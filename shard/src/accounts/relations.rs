@@ -7,6 +7,7 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 use tern_wire::private::Private;
 
+use super::profiles::Audiences;
 use super::users::{Ask, look_later, permit};
 use super::waits::ScanFor;
 use super::{Accounts, Cx};
@@ -63,6 +64,7 @@ impl Accounts {
     pub(super) fn hear(&mut self, cx: &mut Cx, id: UserId, Said { entry, asker, reply }: Said) {
         let Ok(private) = Private::parse(&entry.body) else { return cx.reply(asker, reply) };
         let user = self.user(id);
+        let showed = Audiences::of(&user.circle);
         user.circle.say(&private);
         if is(Mutation::ConfirmBlockEarly) {
             cx.reply(asker, reply);
@@ -80,7 +82,7 @@ impl Accounts {
                 _ => {}
             }
         }
-        if !matches!(private, Private::Contacts(_)) || user.circle.shows_to_contacts(id) {
+        if !matches!(private, Private::Contacts(_)) || user.circle.shows_to_contacts() {
             // Whoever hides something does not see it of others.
             self.tell_attached(cx, id, |_| Some(FrontOp::LookAgain(None)));
         }
@@ -93,6 +95,8 @@ impl Accounts {
                 }
             }
             Private::Privacy(_) => {
+                self.audiences_changed(cx, id, showed);
+                let user = self.user(id);
                 let logs = user.watched.clone();
                 for log in logs.into_iter().filter(|log| matches!(log, LogId::Direct(..))) {
                     self.tell_terms(cx, id, log, None);

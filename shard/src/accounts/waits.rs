@@ -6,7 +6,7 @@ use tern_wire::ids::{DeviceId, Phone, UserId};
 
 use super::cards::Carded;
 use super::delivery::Delivery;
-use super::profiles::{Parts, Telling};
+use super::profiles::{Changed, Parts, Telling};
 use super::relations::IfContact;
 use super::seeking::Seeking;
 use super::{Accounts, Cx, slot_of, slot_of_phone};
@@ -85,7 +85,7 @@ pub(crate) enum ScanFor {
     /// The contacts of a user, for what a device of theirs is to show.
     Subscribing(UserId, Option<Origin>, Box<Subscribing>),
     /// A user's logs, whose other members are told that these of the user are not as before.
-    Peers(UserId, Parts),
+    Peers(UserId, Changed),
     /// The contacts of a user, for such logs.
     PeersKnown(UserId, Box<Telling>),
     /// The groups of a user whose devices are not as before.
