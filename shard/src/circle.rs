@@ -96,7 +96,9 @@ impl Circle {
 
     /// Whether it depends on the contacts who sees that the user is here, or was.
     pub(crate) fn shows_to_contacts(&self) -> bool {
-        [Concern::Online, Concern::LastSeen].map(|concern| self.lets_others(concern)).contains(&Verdict::IfContact)
+        [Concern::Online, Concern::LastSeen]
+            .map(|concern| self.lets_others(concern))
+            .contains(&Verdict::IfContact)
     }
 
     /// Whether somebody may see, or do, something.

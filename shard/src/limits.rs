@@ -468,8 +468,14 @@ pub const SEARCH_ENTRIES_MAX: usize = 512;
 /// Entries that the index names, and that are read at once.
 pub const SEARCH_ENTRIES_AT_ONCE: usize = 32;
 
+/// The same at first, where the first of them may say that all are too old.
+pub const SEARCH_ENTRIES_AT_FIRST: usize = 2;
+
 /// Runs that are looked up at once.
 pub const SEARCH_RUNS_AT_ONCE: usize = 16;
+
+/// Pages of short runs that are read at once, whatever they have. Of runs beyond them those are read that are needed.
+pub const SEARCH_PAGES_AT_ONCE: usize = 48;
 
 /// Pages of a run that are read for words that begin with something. Where there are more, the index does not know.
 pub const SEARCH_PREFIX_PAGES_MAX: usize = 64;

@@ -440,6 +440,44 @@ fn live(seed: u64) {
     World::new(seed).live();
 }
 
+/// Of runs whose texts have many words not all pages are read, but those that are needed.
+#[test]
+fn texts_of_very_many_words_are_found_wherever_their_pages_lie() {
+    const ENTRIES: u64 = 250;
+    let mut world = World::new(16);
+    world.limits.search_run_entries = 16;
+    world.limits.history_ms = 0;
+    world.restart();
+    let chat = world.groups[0];
+    for at in 0..ENTRIES {
+        let random = |rng: &mut Rng| -> String { (0..12).map(|_| rng.lowercase()).collect() };
+        let mut words: Vec<String> = (0..65).map(|_| random(&mut world.rng)).collect();
+        words.push(format!("own{at}"));
+        world.send(0, v1::Send { chat, body: words.join(" ").into(), ..v1::Send::default() });
+        if at % 8 == 0 {
+            world.settle();
+        }
+    }
+    world.settle();
+    let mut pages = std::collections::BTreeMap::<_, usize>::new();
+    for (key, value) in world.store.rows() {
+        if let Some((log, (first, _))) = tern_storage::keys::run_of_words(&key) {
+            assert!(!value.is_empty(), "no run has too many words: its pages are read");
+            *pages.entry((log, first)).or_default() += 1;
+        }
+    }
+    assert_eq!(pages.len(), 15);
+    assert!(pages.values().sum::<usize>() > tern_shard::limits::SEARCH_PAGES_AT_ONCE, "{pages:?}");
+    for at in [0, 17, 100, 200, 239, 249] {
+        assert_eq!(world.search(1, &format!("own{at} "), chat).len(), 1, "{at}");
+    }
+    for beginning in ["own", "own2", "ab", "zz", "qa"] {
+        let expected = world.expected(1, &Query::parse(beginning).expect("a query"), &[chat]);
+        assert!(expected.len() > 10);
+        assert_eq!(world.search(1, beginning, chat), expected, "{beginning}");
+    }
+}
+
 #[test]
 fn what_may_be_seen_and_says_so_is_found_and_nothing_else() {
     node::live_with_seeds("searching", 150, live);

@@ -496,10 +496,21 @@ pub fn words_upto(log: LogId, run: (u64, u32), term: &[u8]) -> KeyRange {
     KeyRange { start: words(log, run, &[]), end: KeyRange::of_key(&words(log, run, term)).end }
 }
 
+/// `f`: the pages of a run, and of all behind it up to another one.
+pub fn words_of_runs(log: LogId, first: (u64, u32), last: (u64, u32)) -> KeyRange {
+    KeyRange { start: words(log, first, &[]), end: words_of_run(log, last, None).end }
+}
+
 /// `f`: the pages of a run behind that whose first terms begin so.
 pub fn words_beginning(log: LogId, run: (u64, u32), prefix: &[u8]) -> KeyRange {
     let begin = words(log, run, prefix);
     KeyRange { start: KeyRange::of_key(&begin).end, end: KeyRange::of_prefix(begin).end }
+}
+
+/// The term under which the page of an `f` key lies; empty where there is none.
+pub fn term_of_words(key: &[u8]) -> &[u8] {
+    const TERM: usize = 3 + LOG_ID_BYTES + 8 + 4;
+    key.get(TERM..).unwrap_or_default()
 }
 
 /// The log, and the first entry and the number of entries of the run that an `f` key is of; `None` for any other key.

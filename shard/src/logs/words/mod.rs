@@ -9,6 +9,7 @@
 
 mod cleaning;
 mod indexing;
+mod lookup;
 mod searching;
 
 use std::collections::VecDeque;
@@ -221,7 +222,7 @@ impl Logs {
             log.reading -= 1;
         }
         if let WordsRead::Search(number, read) = read {
-            return self.search_read(cx, number, read, rows.map(|rows| rows.rows));
+            return self.search_read(cx, number, read, rows);
         }
         let is_known = self.known_by(id, load).is_some();
         match (rows, self.words.work_for(id, load), is_known) {

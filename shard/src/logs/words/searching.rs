@@ -6,19 +6,18 @@
 use std::cmp::Reverse;
 
 use tern_proto::v1;
-use tern_search::{Levels, Needed, Query, Run};
-use tern_storage::{Direction, LogId, Row, ScanLimit, keys};
+use tern_search::{Levels, Needed, Query};
+use tern_storage::{Direction, LogId, Rows, ScanLimit, keys};
 use tern_wire::ids::{ChatId, Seq, UserId};
 use tern_wire::limits::PAGE_BYTES_MAX;
 use tern_wire::message::{is_message, text_of};
 use tern_wire::request::FoundUpTo;
 
-use super::{Stored, WordsRead, pages_of, place, texts_of};
+use super::lookup::Lookups;
+use super::{WordsRead, texts_of};
 use crate::entry::{Entry, chat_of};
 use crate::held::Load;
-use crate::limits::{
-    SEARCH_ENTRIES_AT_ONCE, SEARCH_ENTRIES_MAX, SEARCH_PREFIX_PAGES_MAX, SEARCH_RUNS_AT_ONCE, SEARCHES_MAX,
-};
+use crate::limits::{SEARCH_ENTRIES_AT_FIRST, SEARCH_ENTRIES_AT_ONCE, SEARCH_ENTRIES_MAX, SEARCHES_MAX};
 use crate::logs::group::UNKNOWN_GROUP;
 use crate::logs::load::entry_of;
 use crate::logs::log::Log;
@@ -38,6 +37,8 @@ pub(crate) enum Read {
     /// Of the how manieth run the page that has the how manieth term, and for the beginning of one those behind it.
     Page(usize, usize),
     Beginning(usize, usize),
+    /// The pages of the how manieth run and of those behind it, which are short.
+    Runs(usize),
     /// The how manieth entry that is to be looked at.
     Entry(usize),
     /// The message that it edits.
@@ -69,23 +70,18 @@ pub(super) struct Searching {
     failed: Option<Unreadable>,
     /// Where a time is: not before the first, not behind the second.
     time: Option<(u64, u64)>,
-    runs: Vec<RunLookup>,
+    runs: Lookups,
     /// The run whose entries are looked at begins here.
     run: Option<u64>,
     /// Entries that the index names, rising: the last is looked at next.
     named: Vec<u64>,
     looked: Vec<Looked>,
+    /// How many of them are looked at next, at most.
+    at_once: usize,
     /// How many entries are still looked at for this page.
     left: usize,
     page: FoundPage,
     bytes: usize,
-}
-
-/// A run, and for each thing that is needed the entries that have it, as far as it has come; `None`: the index does not know.
-#[derive(Debug)]
-struct RunLookup {
-    run: Run,
-    found: Vec<Option<Vec<u64>>>,
 }
 
 /// An entry that is looked at.
@@ -210,10 +206,11 @@ impl Logs {
             missing: 0,
             failed: None,
             time: time_of(log, id, &ask, first, head),
-            runs: Vec::new(),
+            runs: Lookups::default(),
             run: None,
             named: Vec::new(),
             looked: Vec::new(),
+            at_once: if ask.floor_ms == 0 { SEARCH_ENTRIES_AT_ONCE } else { SEARCH_ENTRIES_AT_FIRST },
             left: SEARCH_ENTRIES_MAX,
             page: FoundPage { log: id, hits: Vec::new(), goes_on: None },
             bytes: 0,
@@ -235,7 +232,7 @@ impl Logs {
         cx: &mut Cx,
         number: u64,
         read: Read,
-        rows: Result<Vec<Row>, Unreadable>,
+        rows: Result<Rows, Unreadable>,
     ) {
         let Some(searching) = self.words.searches.get_mut(&number) else { return };
         searching.missing -= 1;
@@ -294,7 +291,7 @@ impl Logs {
 }
 
 /// What is read next: a range each.
-type Reads = Vec<(tern_storage::KeyRange, Direction, ScanLimit, Read)>;
+pub(super) type Reads = Vec<(tern_storage::KeyRange, Direction, ScanLimit, Read)>;
 
 enum Next {
     Reads(Reads),
@@ -303,19 +300,19 @@ enum Next {
 
 impl Searching {
     /// Takes in what has come.
-    fn take(&mut self, cx: &mut Cx, read: Read, rows: Vec<Row>) {
+    fn take(&mut self, cx: &mut Cx, read: Read, rows: Rows) {
         let log = self.log;
-        let one = |rows: Vec<Row>| rows.into_iter().next().and_then(|row| entry_of(log, row));
+        let one = |rows: Rows| rows.rows.into_iter().next().and_then(|row| entry_of(log, row));
         match read {
             Read::Time => match one(rows) {
                 Some(entry) => self.narrow(&entry),
                 None => self.failed = Some(Unreadable::Damaged),
             },
             Read::Tail => {
-                if rows.is_empty() {
+                if rows.rows.is_empty() {
                     self.failed = Some(Unreadable::Damaged);
                 }
-                for row in rows {
+                for row in rows.rows {
                     let Some(entry) = entry_of(log, row) else {
                         self.failed = Some(Unreadable::Damaged);
                         return;
@@ -328,18 +325,12 @@ impl Searching {
                     });
                 }
             }
-            Read::Page(run, term) | Read::Beginning(run, term) => {
-                let is_cut = matches!(read, Read::Beginning(..)) && rows.len() >= SEARCH_PREFIX_PAGES_MAX;
-                let stored = pages_of(cx, log, &rows);
-                let needed = &self.needed[term];
-                let found = &mut self.runs[run].found[term];
-                match (stored, found.as_mut()) {
-                    (Stored::Pages(pages), Some(found)) if !is_cut => {
-                        found.extend(pages.iter().flat_map(|page| page.lookup(needed)));
-                    }
-                    _ => *found = None,
-                }
+            Read::Page(run, term) => self.runs.take(cx, log, run, (term, &self.needed[term]), &rows.rows),
+            Read::Beginning(run, term) if rows.more => self.runs.take_unknown(run, term),
+            Read::Beginning(run, term) => {
+                self.runs.take(cx, log, run, (term, &self.needed[term]), &rows.rows)
             }
+            Read::Runs(from) => self.runs.take_all(cx, log, from, &self.needed, &rows),
             // One that has gone since is not found.
             Read::Entry(at) => self.looked[at].entry = one(rows),
             Read::Later(at) => self.looked[at].later.get_or_insert_default().extend(one(rows)),
@@ -438,7 +429,8 @@ impl Searching {
     fn next_of_index(&mut self) -> Next {
         loop {
             if !self.named.is_empty() {
-                let at = self.named.len().saturating_sub(SEARCH_ENTRIES_AT_ONCE.min(self.left));
+                let at = self.named.len().saturating_sub(self.at_once.min(self.left));
+                self.at_once = SEARCH_ENTRIES_AT_ONCE;
                 let seqs = self.named.split_off(at);
                 self.looked = seqs
                     .into_iter()
@@ -454,10 +446,14 @@ impl Searching {
             if let Some(first) = self.run.take() {
                 self.end = self.end.min(first);
             }
+            let cut = self.runs.look_up_cut(self.log, &self.needed);
+            if !cut.is_empty() {
+                return Next::Reads(cut);
+            }
             match self.runs.pop() {
                 Some(lookup) => {
-                    self.run = Some(lookup.run.first());
-                    self.named = self.named_by(lookup);
+                    self.run = Some(lookup.first());
+                    self.named = lookup.named(self.first, self.end);
                 }
                 None => match self.look_up() {
                     reads if reads.is_empty() => return Next::Ends,
@@ -467,47 +463,11 @@ impl Searching {
         }
     }
 
-    /// The entries of a run that have all that is needed, rising.
-    fn named_by(&self, lookup: RunLookup) -> Vec<u64> {
-        let RunLookup { run, found } = lookup;
-        let (first, end) = (run.first().max(self.first), run.end().min(self.end));
-        let mut named: Option<Vec<u64>> = None;
-        for mut of_one in found.into_iter().flatten() {
-            of_one.sort_unstable();
-            of_one.dedup();
-            match &mut named {
-                Some(named) => named.retain(|seq| of_one.binary_search(seq).is_ok()),
-                None => named = Some(of_one),
-            }
-        }
-        // What the index does not know is looked at, all of it.
-        let mut named = named.unwrap_or_else(|| (first..end).collect());
-        named.retain(|seq| (first..end).contains(seq));
-        named
-    }
-
-    /// Looks the next runs up, the newest of them last.
+    /// Looks the next runs up.
     fn look_up(&mut self) -> Reads {
-        let Some(levels) = self.levels else { return Vec::new() };
-        let runs = levels.runs(self.first, self.indexed);
-        let left = runs.partition_point(|run| run.first() < self.end);
-        let runs = &runs[left.saturating_sub(SEARCH_RUNS_AT_ONCE)..left];
-        let lookup = |run: &Run| RunLookup { run: *run, found: vec![Some(Vec::new()); self.needed.len()] };
-        self.runs = runs.iter().map(lookup).collect();
-        let mut reads = Reads::new();
-        for (at, run) in runs.iter().enumerate() {
-            for (of, needed) in self.needed.iter().enumerate() {
-                let term = needed.term().as_bytes();
-                let range = keys::words_upto(self.log, place(*run), term);
-                reads.push((range, Direction::Backwards, ONE, Read::Page(at, of)));
-                if matches!(needed, Needed::Prefix(_)) {
-                    let range = keys::words_beginning(self.log, place(*run), term);
-                    let limit = ScanLimit { rows: SEARCH_PREFIX_PAGES_MAX, bytes: usize::MAX };
-                    reads.push((range, Direction::Forwards, limit, Read::Beginning(at, of)));
-                }
-            }
-        }
-        reads
+        let Some(levels) = self.levels else { return Reads::new() };
+        self.runs = Lookups::before(self.end, levels, self.first..self.indexed, self.needed.len());
+        self.runs.look_up(self.log, &self.needed)
     }
 
     fn entry(&self, seq: u64) -> tern_storage::KeyRange {
@@ -515,7 +475,7 @@ impl Searching {
     }
 }
 
-const ONE: ScanLimit = ScanLimit { rows: 1, bytes: usize::MAX };
+pub(super) const ONE: ScanLimit = ScanLimit { rows: 1, bytes: usize::MAX };
 
 /// Between which entries those begin that are behind what was found before, where the log does not know that by itself.
 fn time_of(log: &Log, id: LogId, ask: &Search, first: u64, head: u64) -> Option<(u64, u64)> {
