@@ -20,6 +20,8 @@ tern_storage::mutations! {
     KeepNumbers => "shard/tests/deleting.rs" 1..20;
     /// A chat stays that nobody has any more.
     KeepLeftLog => "shard/tests/deleting.rs" 1..20;
+    /// Somebody reports what they do not see, and operators get it.
+    AttachWithheld => "sim/tests/mutations.rs" 1..60;
     /// A retry is taken for a new message.
     ForgetRetries => "sim/tests/mutations.rs" 1..60;
     /// A message leaves no mark in the inboxes of its devices.

@@ -15,7 +15,7 @@ use tern_proto::v1::{
     self, Audience, Doing, Kind, Reason, client_frame::Request, private::What, server_frame::Message,
 };
 use tern_shard::admin::Provisioned;
-use tern_shard::limits::Limits;
+use tern_shard::limits::{Limits, TOLD_PER_TURN_MAX};
 use tern_storage::memory::Memory;
 use tern_storage::{Slot, StoreError};
 
@@ -407,6 +407,45 @@ fn live_with_outages(seed: u64) {
 
 fn live(seed: u64) {
     World::new(seed).live();
+}
+
+/// More people show somebody than are told in a turn: each is told once that they are here, and once that they are not.
+#[test]
+fn whoever_is_shown_by_more_than_are_told_at_once_is_told_of_to_all_of_them() {
+    const LOOKERS: usize = 3 * TOLD_PER_TURN_MAX + 7;
+    let mut rng = Rng::with_seed(7);
+    let store = Memory::new();
+    let mut node = Node::start(&store, 2, &limits(), 1_000_000);
+    let star = node.provision("+15550000", &mut rng);
+    let lookers: Vec<Link> = (0..LOOKERS)
+        .map(|at| {
+            let who = node.provision(&format!("+1556{at:07}"), &mut rng);
+            let link = node.log_in((at % 2) as u16, &who.access_token);
+            let user_ids = vec![star.user.get()];
+            let (groups, away) = (Vec::new(), false);
+            node.request(link, 10, Request::Subscribe(v1::Subscribe { user_ids, groups, away }));
+            link
+        })
+        .collect();
+    let told = |node: &mut Node, rng: &mut Rng| -> Vec<Vec<Option<bool>>> {
+        node.settle(rng);
+        let presences = |link: &Link| {
+            let frames = node.receive(*link).expect("it stands").into_iter();
+            let of_star = frames.filter_map(|frame| match frame.message {
+                Some(Message::Presence(presence)) => Some(presence.online),
+                _ => None,
+            });
+            of_star.collect()
+        };
+        lookers.iter().map(presences).collect()
+    };
+    assert!(told(&mut node, &mut rng).iter().all(|told| told[..] == [Some(false)]));
+    let link = node.log_in(0, &star.access_token);
+    assert!(told(&mut node, &mut rng).iter().all(|told| told[..] == [Some(true)]));
+    node.disconnect(link);
+    node.settle(&mut rng);
+    node.tick(2 * GRACE_MS);
+    assert!(told(&mut node, &mut rng).iter().all(|told| told[..] == [Some(false)]));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tern_storage::LogId;
 use tern_storage::keys::{self, Relation};
 use tern_storage::records::{
     ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, PhoneHashRecord,
-    PrivacyRecord, UserRecord,
+    PrivacyRecord, ReportRecord, UserRecord,
 };
 use tern_wire::ids::{Phone, PhoneHash};
 
@@ -23,6 +23,7 @@ use crate::census::Census;
 use crate::kept::Kept;
 use crate::model::{Group, Stay};
 use crate::record::{Record, place_of};
+use crate::reports::Stored;
 use crate::store::Store;
 use crate::talk::{Speaker, Talk, is_private, says};
 
@@ -74,6 +75,7 @@ pub(crate) struct Books {
     hashes: BTreeMap<Vec<u8>, u64>,
     /// What was counted of days.
     census: Census,
+    pub(crate) reports: Stored,
 }
 
 /// All logs together.
@@ -221,7 +223,7 @@ impl Books {
             return Ok(None);
         }
         let mut books = Self::default();
-        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r', b'f', b'h', b'n'] {
+        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r', b'f', b'h', b'n', b'q'] {
             let Some(rows) = store.table(table, now) else { return Ok(None) };
             for (key, value) in rows {
                 books
@@ -307,6 +309,7 @@ impl Books {
             b't' => self.due_row(key, value)?,
             b'f' => self.words_row(key, value)?,
             b'n' => self.census.row(key, value)?,
+            b'q' => drop(self.reports.insert(keys::report_of(key)?, ReportRecord::decode(value).ok()?)),
             b'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().memberships.insert(number(PREFIX)?);
             }
@@ -387,6 +390,7 @@ impl Books {
     /// - each entry was said, once, by its author in this chat, and is the one under its author's number;
     /// - what its entries say of the sums of entries and bytes before them is so;
     /// - what was acknowledged stands at its place;
+    /// - what operators are told of is what was told, as its reporter saw it, and all that was acknowledged;
     /// - what is to be erased stands among what is due, and is not erased before any process's clock has said so;
     /// - nobody is beyond the head, nothing is read that is not delivered, and nothing a device has is not delivered;
     /// - an entry that a living device has not said that it has, and has not written itself, is marked in its inbox, or the device is
@@ -418,6 +422,7 @@ impl Books {
             sums.pending += pending;
         }
         record.acknowledged_stand(self)?;
+        record.reports.stand(self, record)?;
         Ok(sums)
     }
 

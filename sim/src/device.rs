@@ -38,6 +38,8 @@ struct Wants {
     ends: Option<u32>,
     /// The PIN that is to be set, or removed.
     pin: Option<Asked>,
+    /// The report that is made.
+    report: Option<u64>,
 }
 
 /// See the module.
@@ -213,13 +215,17 @@ impl Device {
             }
             _ => None,
         };
+        let report = match &ask {
+            Ask::Request(client_frame::Request::Report(report)) => Some(report.client_id),
+            _ => None,
+        };
         if let Ask::Show(shows) = &ask {
             // Of those whom it has shown, it keeps what it knows.
             let known = |user: &u64| self.shows.get(user).copied().flatten();
             self.shows = shows.user_ids.iter().map(|user| (*user, known(user))).collect();
             self.is_away = shows.away;
         }
-        self.wants.insert(self.tickets, Wants { work, message, is_change, ends, pin });
+        self.wants.insert(self.tickets, Wants { work, message, is_change, ends, pin, report });
         Input::Ask(self.tickets, ask)
     }
 
@@ -369,7 +375,7 @@ impl Device {
             }
             return Ok(());
         }
-        let Wants { work, message, is_change, ends, pin } =
+        let Wants { work, message, is_change, ends, pin, report } =
             self.wants.remove(&ticket).ok_or("a second answer, or one to nothing")?;
         match (answer, message, ends) {
             (Ok(Reply::Sent(sent)), Some((chat, text)), _) => {
@@ -386,6 +392,9 @@ impl Device {
                 record.pins.is_done(&self.phone, pin.ok_or("a PIN is set that nobody has asked for")?);
             }
             (Ok(Reply::Message(server_frame::Message::AccountEnds(_))), ..) => record.ends += 1,
+            (Ok(Reply::Message(server_frame::Message::Reported(_))), ..) => {
+                record.reports.is_durable(report.ok_or("a report is noted that nobody has made")?);
+            }
             (Ok(Reply::Message(server_frame::Message::ChatsPage(page))), ..) => {
                 self.page = Some(page.clone())
             }

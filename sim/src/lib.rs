@@ -55,6 +55,7 @@ mod node;
 mod pins;
 mod record;
 mod registrar;
+mod reports;
 mod shape;
 mod shrink;
 mod store;

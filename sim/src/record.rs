@@ -10,6 +10,7 @@ use tern_wire::ids::{GROUPS_FROM, PRIVATE};
 use crate::books::Books;
 use crate::node::Token;
 use crate::pins::Pins;
+use crate::reports::Reports;
 use crate::talk::has_text;
 
 /// The log of a chat, as a user names it.
@@ -105,6 +106,7 @@ pub(crate) struct Record {
     /// The newest token of each device that was presented.
     presented: BTreeMap<(u64, u32), u32>,
     pub(crate) pins: Pins,
+    pub(crate) reports: Reports,
     /// Up to where some device of somebody has had a log whose session is over since.
     had: BTreeMap<(LogId, u64), u64>,
     /// What was cut off: sent again, it is a new message.
@@ -233,6 +235,12 @@ impl Record {
             }
             None => Err(format!("nobody has said what stands at {seq} of {place:?}")),
         }
+    }
+
+    /// Who has said in a log what begins so, of so many bytes.
+    pub(crate) fn said_by(&self, place: LogId, beginning: &[u8], bytes: usize) -> Option<u64> {
+        let said = self.said.get(&number_of(beginning)?)?;
+        (said.place == place && said.bytes == bytes).then_some(said.by)
     }
 
     /// How much was acknowledged.

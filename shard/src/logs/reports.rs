@@ -13,6 +13,7 @@ use super::{Cx, Logs};
 use crate::entry::Entry;
 use crate::limits::REPORTED_BODY_BYTES_MAX;
 use crate::message::{Filed, Message, Reporting, UserOp};
+use crate::mutations::{Mutation, is};
 
 const NO_SUCH_MESSAGE: Refusal =
     Refusal::new(Reason::NoSuchMessage, "there is no such message in the chat for this to be about");
@@ -64,7 +65,8 @@ impl Logs {
 /// A message as its reader sees it, with its author.
 fn seen(entry: &Entry, reader: UserId, now_ms: u64) -> Result<(UserId, ReportedMessage), Refusal> {
     let is_said = is_message(entry.kind) || Deed::of(entry.kind) == Some(Deed::Edit);
-    if !is_said || entry.is_withheld_from(reader) {
+    let is_seen = !entry.is_withheld_from(reader) || is(Mutation::AttachWithheld);
+    if !is_said || !is_seen {
         return Err(NO_SUCH_MESSAGE);
     }
     if entry.is_erased() || (entry.expires_ms() > 0 && entry.expires_ms() <= now_ms) {

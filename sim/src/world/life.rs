@@ -15,7 +15,8 @@ use tern_wire::limits::DISCOVERED_MAX;
 use super::{Event, World};
 use crate::model::hash_of;
 use crate::pins::pin_of;
-use crate::record::text;
+use crate::record::{place_of, text};
+use crate::reports::About;
 use crate::talk::{has_text, says};
 use crate::work::Work;
 
@@ -88,7 +89,8 @@ impl World {
                 request(Work::Chats, client_frame::Request::Chats(chats))
             }
             170..173 => Some((Work::Talk, self.own(at, chat))),
-            173..176 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(chat)))),
+            173..175 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(chat)))),
+            175 => request(Work::LookUp, self.report(at, chat)),
             176..179 => Some(self.by_phone(other)),
             179 => request(Work::LookUp, self.discover()),
             180..186 => {
@@ -186,6 +188,7 @@ impl World {
                 let (from, forwards) = (self.life.below(30), self.life.below(2) == 0);
                 (Work::History, Ask::History(v1::History { chat, from, forwards, limit: 5 }))
             }
+            14 if self.life.below(2) == 0 => (Work::LookUp, Ask::Request(self.report(at, chat))),
             14 => {
                 let by = Some(lookup::By::UserId(somebody));
                 (Work::LookUp, Ask::Request(client_frame::Request::Lookup(v1::Lookup { by, group: chat })))
@@ -291,6 +294,19 @@ impl World {
         let query = if self.life.below(2) == 0 { "xx".to_owned() } else { self.said.to_string() };
         let chat = if self.life.below(2) == 0 { 0 } else { chat };
         v1::Search { query, chat, limit: self.life.below(9) as u32, after: None }
+    }
+
+    /// Somebody tells the operators of a message that they have, or of who is in the chat.
+    fn report(&mut self, at: usize, chat: u64) -> client_frame::Request {
+        let user = self.devices[at].user;
+        let message = self.some_entry(at, chat).filter(|_| chat >= GROUPS_FROM || self.life.below(3) > 0);
+        let (about, user_id, chat, seqs) = match message {
+            Some((seq, _)) => (About::Message(place_of(user, chat), seq), 0, chat, vec![seq]),
+            None => (About::Person(chat), chat, 0, Vec::new()),
+        };
+        let client_id = self.record.reports.asks(user, about);
+        let (category, comment) = (v1::Category::Spam.into(), format!("report {client_id}"));
+        client_frame::Request::Report(v1::Report { client_id, user_id, chat, seqs, category, comment })
     }
 
     /// What is said of a new message: now and then it replies to something, or was forwarded.
