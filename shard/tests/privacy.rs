@@ -272,6 +272,7 @@ fn show(seed: u64) {
         let (what, other) = (world.rng.u8(..6), world.rng.usize(1..4));
         let [one, ..] = &people;
         let mut changed = [false; 3];
+        let saw = std::array::from_fn::<_, 4, _>(|other| profile.seen_by(other, other < 3));
         match what {
             0..2 => {
                 // Less than an account may, on the average.
@@ -319,7 +320,13 @@ fn show(seed: u64) {
             let told = world.told(person);
             // Whom one blocks is told nothing, and whoever is not told the name nothing of changes.
             let is_told = is_told && knows_name && !profile.blocked.contains(&other);
-            let due = if is_told { vec![profile.version(sees)] } else { Vec::new() };
+            // Whoever sees more or less than before, as far as there is something, is told no version.
+            let sees_other = (1..3).any(|part| profile.parts[part].0 != 0 && sees[part] != saw[other][part]);
+            let due = match what {
+                2 if other > 0 && sees_other && knows_name => vec![0],
+                _ if is_told => vec![profile.version(sees)],
+                _ => Vec::new(),
+            };
             assert_eq!(told, due, "{other} is told of {changed:?}");
             let by = By::Phone(people[0].who.phone.as_str().to_owned());
             let found = match world.ask(person, Request::Lookup(v1::Lookup { by: Some(by), group: 0 })) {
