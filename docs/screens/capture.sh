@@ -109,6 +109,26 @@ until_shown '● connected'
 captured | show 'A chat, 200x60; the draft is still there' 'tern -p ann chat +15550002'
 end
 
+# Bob is there, and writes.
+bobs="$session-bob"
+tmux new-session -d -s "$bobs" -x 80 -y 24 "tern -p bob chat +15550001"
+until tmux capture-pane -t "$bobs" -p | grep -qF '● connected'; do sleep 0.05; done
+screen 80 24 "tern -p ann chat +15550002"
+until_shown 'online'
+captured | sed -n '1p' | show 'A chat whose other one is there: its first line' 'tern -p ann chat +15550002'
+tmux send-keys -t "$bobs" 'I bring'
+until_shown 'typing'
+captured | sed -n '1p' | show 'And while they write' ''
+end
+tmux send-keys -t "$bobs" C-u
+pane=$(tmux list-panes -t "$bobs" -F '#{pane_pid}')
+tmux kill-session -t "$bobs"
+while kill -0 "$pane" 2> none; do sleep 0.05; done
+screen 80 24 "tern -p ann chat +15550002"
+until_shown 'last'
+captured | sed -n '1p' | show 'And when they have gone' 'tern -p ann chat +15550002'
+end
+
 screen 80 24 "NO_COLOR=1 tern -p ann chat +15550002"
 until_shown 'A list:'
 until_shown '● connected'

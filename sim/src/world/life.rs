@@ -89,8 +89,8 @@ impl World {
                 request(Work::Chats, client_frame::Request::Chats(chats))
             }
             170..173 => Some((Work::Talk, self.own(at, chat))),
-            173..175 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(chat)))),
-            175 => request(Work::LookUp, self.report(at, chat)),
+            173 => Some((Work::LookUp, Ask::Lookup(lookup::By::UserId(chat)))),
+            174..176 => request(Work::LookUp, self.report(at, chat)),
             176..179 => Some(self.by_phone(other)),
             179 => request(Work::LookUp, self.discover()),
             180..186 => {
@@ -296,13 +296,17 @@ impl World {
         v1::Search { query, chat, limit: self.life.below(9) as u32, after: None }
     }
 
-    /// Somebody tells the operators of a message that they have, or of who is in the chat.
+    /// Somebody tells the operators of one of the latest entries of a chat, whatever it is and whether they have it or not; or of who is
+    /// in the chat.
     fn report(&mut self, at: usize, chat: u64) -> client_frame::Request {
         let user = self.devices[at].user;
-        let message = self.some_entry(at, chat).filter(|_| chat >= GROUPS_FROM || self.life.below(3) > 0);
-        let (about, user_id, chat, seqs) = match message {
-            Some((seq, _)) => (About::Message(place_of(user, chat), seq), 0, chat, vec![seq]),
-            None => (About::Person(chat), chat, 0, Vec::new()),
+        let log = self.devices[at].machine().and_then(|machine| machine.tables().log(chat).ok().flatten());
+        let position = log.map_or(0, |log| log.position);
+        let (about, user_id, chat, seqs) = if position > 0 && self.life.below(4) > 0 {
+            let seq = position - self.life.below(position.min(10));
+            (About::Message(place_of(user, chat), seq), 0, chat, vec![seq])
+        } else {
+            (About::Person(chat), chat, 0, Vec::new())
         };
         let client_id = self.record.reports.asks(user, about);
         let (category, comment) = (v1::Category::Spam.into(), format!("report {client_id}"));

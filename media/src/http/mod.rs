@@ -1,0 +1,149 @@
+//! The listener for media: HTTPS on threads of its own, beside the cores.
+//!
+//! `/uploads` takes uploads by tus 1.0 ([`tus`]), `/media/ID` gives what has come, under signed links ([`download`]).
+
+mod answer;
+mod download;
+mod tus;
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use self::answer::{Body, refused, says};
+use crate::gate::Gate;
+use crate::id::MediaId;
+use crate::limits::{HEAD_BYTES_MAX, HEAD_TIMEOUT, Limits};
+use crate::links::Links;
+use crate::store::Store;
+use crate::uploads::Uploads;
+
+/// How long to wait before the next connection where none can be taken.
+const NO_CONNECTION: Duration = Duration::from_millis(50);
+
+/// Media, as the listener gives and takes them.
+pub struct Media {
+    store: Arc<dyn Store>,
+    gate: Arc<dyn Gate>,
+    uploads: Uploads,
+    links: RwLock<Links>,
+    limits: Limits,
+}
+
+impl Media {
+    /// Media that lie in a store, with uploads in a folder.
+    ///
+    /// # Errors
+    /// The folder can't be made.
+    pub fn new(
+        store: Arc<dyn Store>,
+        gate: Arc<dyn Gate>,
+        uploads: impl Into<std::path::PathBuf>,
+        links: Links,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        let uploads = Uploads::open(uploads.into())?;
+        Ok(Self { store, gate, uploads, links: RwLock::new(links), limits })
+    }
+
+    /// Links are signed and known by other keys from now on.
+    pub fn use_links(&self, links: Links) {
+        *self.links.write().unwrap_or_else(PoisonError::into_inner) = links;
+    }
+
+    /// The path and query under which a medium is had for so long at least.
+    pub fn link(&self, id: MediaId, valid: Duration) -> String {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).sign(id, unix_s(), valid)
+    }
+
+    /// Removes uploads to which nothing has come for so long as they are valid. Gives how many.
+    ///
+    /// # Errors
+    /// Their folder can't be read, or one can't be removed.
+    pub fn sweep(&self) -> Result<usize, crate::store::StoreError> {
+        self.uploads.sweep(self.limits.upload_valid)
+    }
+
+    /// Answers connections until the listener is dropped.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+        let places = Arc::new(Semaphore::new(self.limits.connections_max));
+        loop {
+            let place = places.clone().acquire_owned().await.expect("nobody closes it");
+            // Without descriptors, say: it is tried again when some may be free.
+            let Ok((connection, _)) = listener.accept().await else {
+                tokio::time::sleep(NO_CONNECTION).await;
+                continue;
+            };
+            let (media, tls) = (self.clone(), tls.clone());
+            tokio::spawn(async move {
+                // Whoever goes away, or is too slow, has no answer.
+                let _ = media.serve_one(connection, tls).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn serve_one(self: Arc<Self>, connection: TcpStream, tls: Option<TlsAcceptor>) -> Result<(), ()> {
+        let _ = connection.set_nodelay(true);
+        match tls {
+            None => self.serve_stream(connection).await,
+            Some(tls) => {
+                let accepted = timeout(HEAD_TIMEOUT, tls.accept(connection)).await;
+                self.serve_stream(accepted.map_err(|_| ())?.map_err(|_| ())?).await
+            }
+        }
+    }
+
+    async fn serve_stream(
+        self: Arc<Self>,
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static,
+    ) -> Result<(), ()> {
+        let mut stream = tokio_io_timeout::TimeoutWriter::new(stream);
+        stream.set_timeout(Some(self.limits.idle_timeout));
+        let service = service_fn(move |request| {
+            let media = self.clone();
+            async move { Ok::<_, std::convert::Infallible>(media.answer(request).await) }
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+        http.serve_connection(TokioIo::new(Box::pin(stream)), service).await.map_err(drop)
+    }
+
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+        if let Some(method) = method_instead(&request) {
+            *request.method_mut() = method;
+        }
+        let path = request.uri().path().to_owned();
+        if path == "/uploads" || path.starts_with("/uploads/") {
+            return self.upload(request, path.strip_prefix("/uploads/")).await;
+        }
+        match path.strip_prefix("/media/").map(str::parse) {
+            Some(Ok(id)) => self.download(&request, id).await,
+            _ => refused(
+                StatusCode::NOT_FOUND,
+                "there is nothing here: media are under /media, uploads under /uploads",
+            ),
+        }
+    }
+}
+
+/// What clients mean whose way allows no PATCH or DELETE (tus 1.0.0, X-HTTP-Method-Override).
+fn method_instead(request: &Request<Incoming>) -> Option<Method> {
+    let method = says(request, "x-http-method-override").filter(|_| request.method() == Method::POST)?;
+    [Method::PATCH, Method::DELETE, Method::HEAD].into_iter().find(|other| other.as_str() == method)
+}
+
+/// The time, in s since the Unix epoch.
+fn unix_s() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
+}

@@ -1,0 +1,57 @@
+//! The bounds of media, each with what happens when it is reached. Those that an operator may set are fields of [`Limits`].
+
+use std::time::Duration;
+
+/// What an operator may set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a picture. Beyond: 413, before a byte comes.
+    pub image_bytes_max: u64,
+    /// Bytes of a recording. The same.
+    pub audio_bytes_max: u64,
+    /// Bytes of a video. The same.
+    pub video_bytes_max: u64,
+    /// Bytes of a document, and of what is encrypted. The same.
+    pub document_bytes_max: u64,
+    /// Connections at once. Beyond, a new one waits until another one ends.
+    pub connections_max: usize,
+    /// How long nothing may come of an upload, or be taken of a download. Beyond, the connection ends; what has come stays.
+    pub idle_timeout: Duration,
+    /// How long an upload stays to which nothing comes. Beyond, it is gone.
+    pub upload_valid: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            image_bytes_max: 16 << 20,
+            audio_bytes_max: 16 << 20,
+            video_bytes_max: 100 << 20,
+            document_bytes_max: 100 << 20,
+            connections_max: 10_000,
+            idle_timeout: Duration::from_secs(30),
+            upload_valid: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Bytes of a request's head. Beyond: 431.
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// How long the head of a request may take. Beyond, the connection ends.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of an upload by which its type is known. Fewer, if that is all.
+pub const SNIFFED_BYTES: usize = 8 << 10;
+
+/// Bytes of `Upload-Metadata`. Beyond: 400.
+pub const METADATA_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of a text that is looked at, of a document that is one.
+pub const PIECE_BYTES: usize = 64 << 10;
+
+/// The longest that a link lives, whatever is asked.
+pub const LINK_VALID_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Ends of links are multiples of this, so that all who ask within that time get the same one, which a cache can know again.
+pub const LINK_STEP: Duration = Duration::from_secs(3600);

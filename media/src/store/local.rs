@@ -1,0 +1,139 @@
+//! Media in a folder: `XX/YY/ID` has the bytes and `XX/YY/ID.json` what is known of them, where XX and YY are the first two bytes of the id in
+//! hexadecimal. What is known is there before the bytes are, and goes after them: bytes of which nothing is known are never seen.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::files::{if_not_there, remove_if_there, sync, sync_folder_of, write_whole};
+use super::{About, Pieces, Store, StoreError};
+use crate::gate::Doing;
+use crate::id::MediaId;
+use crate::limits::PIECE_BYTES;
+
+/// Pieces that are read before they are taken.
+const PIECES_AHEAD: usize = 4;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct LocalStore {
+    folder: PathBuf,
+}
+
+impl LocalStore {
+    /// In a folder, which is made if it is not there. Uploads are to be in the same file system.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn open(folder: impl Into<PathBuf>) -> io::Result<Self> {
+        let folder = folder.into();
+        fs::create_dir_all(&folder)?;
+        Ok(Self { folder })
+    }
+
+    fn place(&self, id: MediaId) -> PathBuf {
+        let [one, two, ..] = id.as_bytes();
+        self.folder.join(format!("{one:02x}")).join(format!("{two:02x}")).join(id.to_string())
+    }
+}
+
+impl Store for LocalStore {
+    fn keep<'a>(
+        &'a self,
+        id: MediaId,
+        about: &'a About,
+        file: &'a Path,
+    ) -> Doing<'a, Result<(), StoreError>> {
+        let (place, about, file) = (self.place(id), about.clone(), file.to_owned());
+        Box::pin(blocking(move || keep(&place, &about, &file)))
+    }
+
+    fn about(&self, id: MediaId) -> Doing<'_, Result<Option<About>, StoreError>> {
+        let place = self.place(id);
+        Box::pin(blocking(move || about(&place)))
+    }
+
+    fn read(&self, id: MediaId, bytes: Range<u64>) -> Doing<'_, Result<Pieces, StoreError>> {
+        let place = self.place(id);
+        Box::pin(blocking(move || {
+            let mut file = File::open(place)?;
+            file.seek(SeekFrom::Start(bytes.start))?;
+            let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+            // It ends with whoever takes the pieces.
+            drop(spawn_blocking(move || send_pieces(file, bytes.end - bytes.start, &sender)));
+            Ok(pieces)
+        }))
+    }
+
+    fn remove(&self, id: MediaId) -> Doing<'_, Result<(), StoreError>> {
+        let place = self.place(id);
+        Box::pin(blocking(move || {
+            for path in [&place, &known_at(&place)] {
+                remove_if_there(path)?;
+                sync_folder_of(path).or_else(if_not_there)?;
+            }
+            Ok(())
+        }))
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
+}
+
+fn known_at(place: &Path) -> PathBuf {
+    place.with_extension("json")
+}
+
+fn keep(place: &Path, about: &About, file: &Path) -> Result<(), StoreError> {
+    if place.exists() {
+        remove_if_there(file)?;
+        return Ok(());
+    }
+    let folder = place.parent().expect("it lies in a folder");
+    fs::create_dir_all(folder)?;
+    // The folders that were made last.
+    let parents = folder.ancestors().skip(1).take(2);
+    parents.chain([folder]).try_for_each(sync)?;
+    write_whole(&known_at(place), &serde_json::to_vec(about).expect("it is text and numbers"))?;
+    fs::rename(file, place)?;
+    Ok(sync(folder)?)
+}
+
+fn about(place: &Path) -> Result<Option<About>, StoreError> {
+    let known = known_at(place);
+    let (bytes, json) = match (fs::metadata(place), fs::read(&known)) {
+        (Ok(metadata), Ok(json)) => (metadata.len(), json),
+        (Err(error), _) | (_, Err(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        (Err(error), _) | (_, Err(error)) => return Err(error.into()),
+    };
+    let about: About = serde_json::from_slice(&json)
+        .map_err(|error| StoreError::Damaged(format!("{}: {error}", known.display())))?;
+    if about.bytes != bytes {
+        let place = place.display();
+        return Err(StoreError::Damaged(format!(
+            "{place} has {bytes} bytes, and is to have {}",
+            about.bytes
+        )));
+    }
+    Ok(Some(about))
+}
+
+fn send_pieces(mut file: File, mut left: u64, to: &mpsc::Sender<Result<Bytes, StoreError>>) {
+    while left > 0 {
+        let mut piece = vec![0; left.min(PIECE_BYTES as u64) as usize];
+        let read = file.read_exact(&mut piece).map_err(StoreError::from).map(|()| Bytes::from(piece));
+        let has_failed = read.is_err();
+        left -= read.as_ref().map_or(0, |piece| piece.len() as u64);
+        if to.blocking_send(read).is_err() || has_failed {
+            return;
+        }
+    }
+}

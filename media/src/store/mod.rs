@@ -1,0 +1,80 @@
+//! Where media lie.
+
+pub(crate) mod files;
+mod local;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+pub use self::local::LocalStore;
+use crate::gate::Doing;
+use crate::id::MediaId;
+
+/// What is known of a medium where it lies.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct About {
+    /// What it is: a name of the list of types.
+    pub of: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The SHA-256 of them, in hexadecimal.
+    pub sha256: String,
+    /// Who has uploaded it.
+    pub owner: u64,
+}
+
+/// Why a store did not do something.
+#[derive(Debug)]
+pub enum StoreError {
+    /// There is no room.
+    Full,
+    /// What lies there is not what was put there.
+    Damaged(String),
+    /// Anything else: it may be tried again.
+    Failed(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("there is no room left for media"),
+            Self::Damaged(what) | Self::Failed(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        match error.kind() {
+            StorageFull | QuotaExceeded => Self::Full,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Pieces of a medium, in their order, as they are read. They end early where reading fails: then an error is the last.
+pub type Pieces = mpsc::Receiver<Result<Bytes, StoreError>>;
+
+/// See the module.
+pub trait Store: Send + Sync + 'static {
+    /// Takes a file that is whole and synced as a medium, durably. What was there under this id is taken for the same.
+    fn keep<'a>(&'a self, id: MediaId, about: &'a About, file: &'a Path)
+    -> Doing<'a, Result<(), StoreError>>;
+
+    /// What is known of a medium; `None`: there is none.
+    fn about(&self, id: MediaId) -> Doing<'_, Result<Option<About>, StoreError>>;
+
+    /// Reads some of a medium that is there.
+    fn read(&self, id: MediaId, bytes: Range<u64>) -> Doing<'_, Result<Pieces, StoreError>>;
+
+    /// Removes a medium, durably, if it is there.
+    fn remove(&self, id: MediaId) -> Doing<'_, Result<(), StoreError>>;
+}

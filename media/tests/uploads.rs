@@ -1,0 +1,235 @@
+//! Uploads go on where they were, whoever is cut off, and are what they were declared to be; and what was uploaded is had by its links.
+
+mod common;
+
+use std::io::Write as _;
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use common::{Answer, Server, head};
+use tempfile::tempdir;
+use tern_media::gate::Refusal;
+use tern_media::limits::Limits;
+
+/// A picture, as far as its first bytes say.
+fn png(bytes: usize) -> Vec<u8> {
+    let mut png = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR".to_vec();
+    png.extend((png.len()..bytes).map(|at| (at * 7 + at / 251) as u8));
+    png
+}
+
+fn said(pairs: &[(&str, &str)]) -> String {
+    let pairs = pairs.iter().map(|(key, value)| format!("{key} {}", BASE64_STANDARD.encode(value)));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+fn as_png() -> String {
+    said(&[("filename", "größe.png"), ("filetype", "image/png")])
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn an_upload_that_is_cut_off_goes_on_where_it_was_also_after_a_start() {
+    let folder = tempdir().expect("a folder");
+    let server = Server::start(folder.path(), Limits::default(), None);
+    let picture = png(300_000);
+    let upload = server.begin(7, &as_png(), picture.len());
+    assert_eq!(server.offset(7, &upload), 0);
+
+    // It is cut off within a request: what has come stays.
+    let headers = [("content-type", "application/offset+octet-stream"), ("upload-offset", "0")];
+    let request = head(7, "PATCH", &upload, &headers) + "content-length: 300000\r\n\r\n";
+    let mut stream = TcpStream::connect(server.address).expect("it listens");
+    stream.write_all(request.as_bytes()).expect("it takes it");
+    stream.write_all(&picture[..120_000]).expect("it takes it");
+    stream.shutdown(Shutdown::Write).expect("it stands");
+    Answer::read(stream);
+    assert_eq!(server.offset(7, &upload), 120_000);
+    assert_eq!(server.send(7, &upload, 119_999, &picture[119_999..]).status, 409, "it is not there");
+    assert!(server.accounts.whole.lock().expect("no panic").is_empty());
+
+    drop(server);
+    let server = Server::start(folder.path(), Limits::default(), None);
+    assert_eq!(server.offset(7, &upload), 120_000);
+    assert_eq!(server.ask(7, "GET", &server.link(&upload), &[], b"").status, 404, "it is not whole");
+    assert_eq!(server.send(7, &upload, 120_000, &picture[120_000..]).status, 204);
+    let whole = server.accounts.whole.lock().expect("no panic").clone();
+    let [whole] = &whole[..] else { panic!("{whole:?}") };
+    assert_eq!((whole.owner, whole.declared.bytes, whole.declared.of.name()), (7, 300_000, "image/png"));
+    assert_eq!(whole.sha256[..], *digest(&SHA256, &picture).as_ref());
+    assert_eq!(server.offset(7, &upload), 300_000, "whoever has not heard the answer hears that it is whole");
+    let got = server.ask(0, "GET", &server.link(&upload), &[], b"");
+    assert_eq!((got.status, got.body == picture), (200, true));
+    assert_eq!(
+        (&*got.headers["content-type"], &*got.headers["x-content-type-options"]),
+        ("image/png", "nosniff")
+    );
+}
+
+#[test]
+fn what_is_not_as_it_was_declared_is_refused_and_nothing_of_it_stays() {
+    let folder = tempdir().expect("a folder");
+    let server = Server::start(folder.path(), Limits { image_bytes_max: 50_000, ..Limits::default() }, None);
+    let begin = |length: &str, metadata: &str| {
+        let headers = [("upload-length", length), ("upload-metadata", metadata)];
+        server.ask(7, "POST", "/uploads", &headers, b"").status
+    };
+    assert_eq!(begin("50001", &as_png()), 413);
+    assert_eq!(begin("0", &as_png()), 400);
+    assert_eq!(begin("-1", &as_png()), 400);
+    assert_eq!(begin("10", ""), 415);
+    assert_eq!(begin("10", &said(&[("filetype", "text/html")])), 415);
+    assert_eq!(begin("10", "filetype !"), 400);
+    assert!(server.accounts.begun.lock().expect("no panic").is_empty(), "nobody was asked");
+
+    // Another type than was said, however it comes.
+    let html = b"<html><script>alert(1)</script>".repeat(300);
+    for pieces in [vec![html.len()], vec![10, html.len() - 10]] {
+        let upload = server.begin(7, &as_png(), html.len());
+        let (mut offset, mut last) = (0, 0);
+        for piece in pieces {
+            last = server.send(7, &upload, offset, &html[offset..offset + piece]).status;
+            offset += piece;
+        }
+        assert_eq!(last, 415);
+        assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 404);
+    }
+    // Encrypted, nothing is known of it.
+    let upload = server.begin(7, &said(&[("encrypted", "")]), html.len());
+    assert_eq!(server.send(7, &upload, 0, &html).status, 204);
+    let got = server.ask(0, "GET", &server.link(&upload), &[], b"");
+    assert_eq!((got.status, &*got.headers["content-type"]), (200, "application/octet-stream"));
+
+    let picture = png(10_000);
+    let other = hexadecimal(&[7; 32]);
+    let upload = server.begin(7, &said(&[("filetype", "image/png"), ("sha256", &other)]), picture.len());
+    assert_eq!(server.send(7, &upload, 0, &picture).status, 460);
+    assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 404);
+    let own = hexadecimal(digest(&SHA256, &picture).as_ref());
+    let upload = server.begin(7, &said(&[("filetype", "image/png"), ("sha256", &own)]), picture.len());
+    assert_eq!(server.send(7, &upload, 0, &[&picture[..], b"more"].concat()).status, 413);
+    assert_eq!(server.send(7, &upload, 0, &picture).status, 204);
+
+    let left = std::fs::read_dir(folder.path().join("uploads")).expect("a folder").count();
+    assert_eq!(left, 0, "nothing is left of what ended");
+}
+
+#[test]
+fn a_piece_that_is_not_what_its_checksum_says_comes_again() {
+    let folder = tempdir().expect("a folder");
+    let server = Server::start(folder.path(), Limits::default(), None);
+    let picture = png(20_000);
+    let upload = server.begin(7, &as_png(), picture.len());
+    let send = |offset: usize, bytes: &[u8], checksum: &str| {
+        let offset = offset.to_string();
+        let headers = [
+            ("content-type", "application/offset+octet-stream"),
+            ("upload-offset", &*offset),
+            ("upload-checksum", checksum),
+        ];
+        server.ask(7, "PATCH", &upload, &headers, bytes).status
+    };
+    let sha256 = |bytes: &[u8]| format!("sha256 {}", BASE64_STANDARD.encode(digest(&SHA256, bytes)));
+    assert_eq!(send(0, &picture[..9000], &sha256(b"another")), 460);
+    assert_eq!(server.offset(7, &upload), 0);
+    assert_eq!(send(0, &picture[..9000], "md5 AAAA"), 400);
+    assert_eq!(send(0, &picture[..9000], &sha256(&picture[..9000])), 204);
+    assert_eq!(send(9000, &picture[9000..], &sha256(&picture[9000..])), 204);
+    let got = server.ask(0, "GET", &server.link(&upload), &[], b"");
+    assert!(got.body == picture);
+}
+
+#[test]
+fn an_upload_is_its_owners_alone() {
+    let folder = tempdir().expect("a folder");
+    let server = Server::start(folder.path(), Limits::default(), None);
+    let picture = png(1000);
+    let upload = server.begin(7, &as_png(), picture.len());
+    for (of, expect) in [(0, 401), (8, 404)] {
+        assert_eq!(server.ask(of, "HEAD", &upload, &[], b"").status, expect);
+        assert_eq!(server.ask(of, "DELETE", &upload, &[], b"").status, expect);
+        assert_eq!(server.send(of, &upload, 0, &picture).status, expect);
+    }
+    assert_eq!(server.send(7, &upload, 0, &picture[..500]).status, 204);
+    assert_eq!(server.ask(7, "DELETE", &upload, &[], b"").status, 204);
+    assert_eq!(server.send(7, &upload, 500, &picture[500..]).status, 404);
+    let upload = server.begin(7, &as_png(), picture.len());
+    assert_eq!(server.send(7, &upload, 0, &picture).status, 204);
+    assert_eq!(server.ask(8, "HEAD", &upload, &[], b"").status, 404, "nor is it when it is whole");
+    let old = [("tus-resumable", "0.2.2")];
+    let answer = server.ask(7, "HEAD", &upload, &old, b"");
+    assert_eq!((answer.status, &*answer.headers["tus-version"]), (412, "1.0.0"));
+    for path in ["/", "/media/", "/media/../uploads", "/uploads/x/y", "/media/AAAA"] {
+        assert!([404, 405].contains(&server.ask(7, "GET", path, &[], b"").status), "{path}");
+    }
+    let can = server.ask(0, "OPTIONS", "/uploads", &[], b"");
+    assert_eq!(can.headers["tus-extension"], "creation,expiration,checksum,termination");
+    assert_eq!(can.headers["tus-max-size"], (100 << 20).to_string());
+}
+
+#[test]
+fn whoever_may_not_is_told_so_before_a_byte_comes_and_what_is_whole_is_told_until_it_is_known() {
+    let folder = tempdir().expect("a folder");
+    let server = Server::start(folder.path(), Limits::default(), None);
+    let refuse = |refusal| server.accounts.refusals.lock().expect("no panic").push(refusal);
+    let headers = [("upload-length", "1000"), ("upload-metadata", &*as_png())];
+    refuse(Refusal::TooMany(Duration::from_secs(72)));
+    let answer = server.ask(7, "POST", "/uploads", &headers, b"");
+    assert_eq!((answer.status, &*answer.headers["retry-after"]), (429, "72"));
+    refuse(Refusal::NoRoom);
+    assert_eq!(server.ask(7, "POST", "/uploads", &headers, b"").status, 507);
+
+    let picture = png(1000);
+    let upload = server.begin(7, &as_png(), picture.len());
+    refuse(Refusal::Unavailable(Duration::from_secs(1)));
+    assert_eq!(server.send(7, &upload, 0, &picture).status, 503);
+    assert!(server.accounts.whole.lock().expect("no panic").is_empty());
+    assert_eq!(server.offset(7, &upload), 1000);
+    assert_eq!(server.accounts.whole.lock().expect("no panic").len(), 1);
+}
+
+#[test]
+fn uploads_that_nobody_goes_on_with_are_swept() {
+    let folder = tempdir().expect("a folder");
+    let server =
+        Server::start(folder.path(), Limits { upload_valid: Duration::ZERO, ..Limits::default() }, None);
+    let upload = server.begin(7, &as_png(), 1000);
+    assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 404, "it is over");
+    assert_eq!(server.media.sweep().expect("the folder is read"), 1);
+    assert_eq!(std::fs::read_dir(folder.path().join("uploads")).expect("a folder").count(), 0);
+}
+
+#[test]
+fn parts_of_a_medium_and_whether_it_is_the_same_are_told_as_caches_and_players_ask() {
+    let folder = tempdir().expect("a folder");
+    let server = Server::start(folder.path(), Limits::default(), None);
+    let picture = png(200_000);
+    let upload = server.begin(7, &as_png(), picture.len());
+    assert_eq!(server.send(7, &upload, 0, &picture).status, 204);
+    let link = server.link(&upload);
+    let get = |method: &str, headers: &[(&str, &str)]| server.ask(0, method, &link, headers, b"");
+    let all = get("GET", &[]);
+    let etag = all.headers["etag"].clone();
+    assert!(all.headers["cache-control"].starts_with("public, max-age="));
+    let part = get("GET", &[("range", "bytes=100000-100009")]);
+    assert_eq!((part.status, &*part.headers["content-range"]), (206, "bytes 100000-100009/200000"));
+    assert!(part.body == picture[100_000..100_010]);
+    assert!(get("GET", &[("range", "bytes=-5")]).body == picture[199_995..]);
+    assert_eq!(get("GET", &[("range", "bytes=200000-")]).status, 416);
+    assert_eq!(get("GET", &[("range", "bytes=0-4"), ("if-range", &etag)]).status, 206);
+    assert_eq!(get("GET", &[("range", "bytes=0-4"), ("if-range", "\"x\"")]).status, 200);
+    let same = get("GET", &[("if-none-match", &etag)]);
+    assert_eq!((same.status, same.body.len(), &same.headers["etag"]), (304, 0, &etag));
+    let head = get("HEAD", &[]);
+    assert_eq!((head.status, &*head.headers["content-length"], head.body.len()), (200, "200000", 0));
+    assert_eq!(get("DELETE", &[]).status, 405);
+    for forged in [link.replace("e=1", "e=2"), link.split('?').next().expect("a path").to_owned()] {
+        assert_eq!(server.ask(7, "GET", &forged, &[], b"").status, 403);
+    }
+}
