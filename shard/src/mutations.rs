@@ -9,7 +9,7 @@ tern_storage::mutations! {
     /// What a network has asked for is forgotten when it connects again.
     RenewOnReconnect => "shard/tests/address_limits.rs" 1..20;
     /// A device of a suspended account is let in.
-    LetSuspendedIn => "sim/tests/mutations.rs" 1..60;
+    LetSuspendedIn => "sim/tests/mutations.rs" 90..110;
     /// A device of an account that is about to end is let in.
     LetEndingIn => "shard/tests/deleting.rs" 1..20;
     /// An account that was kept ends all the same.
@@ -21,7 +21,7 @@ tern_storage::mutations! {
     /// A chat stays that nobody has any more.
     KeepLeftLog => "shard/tests/deleting.rs" 1..20;
     /// Somebody reports what they do not see, and operators get it.
-    AttachWithheld => "sim/tests/mutations.rs" 1..60;
+    AttachWithheld => "shard/tests/blocking.rs" 1..20;
     /// A retry is taken for a new message.
     ForgetRetries => "sim/tests/mutations.rs" 1..60;
     /// A message leaves no mark in the inboxes of its devices.
@@ -61,7 +61,7 @@ tern_storage::mutations! {
     /// A new device is told what it lacks while marks of it are on their way into the store.
     PullUnflushed => "shard/tests/marks.rs" 0..1;
     /// A member who can't be read for now makes the log a damaged one.
-    TakeForDamage => "sim/tests/fdb.rs" 2240..2260;
+    TakeForDamage => "sim/tests/fdb.rs" 2800..2820;
     /// A new device is taken for one that has caught up though the store took no mark of what it was pushed.
     CatchUpUnmarked => "shard/tests/marks.rs" 0..1;
     /// A connection follows its user without waiting for what it was told.
@@ -89,7 +89,7 @@ tern_storage::mutations! {
     /// Nobody looks whether a message that was scheduled has been sent before.
     DispatchAnew => "sim/tests/mutations.rs" 2810..2830;
     /// Whoever has an invitation comes by it, though it is over.
-    TakeOldInvitation => "sim/tests/mutations.rs" 180..200;
+    TakeOldInvitation => "sim/tests/mutations.rs" 220..240;
     /// How far the members of a group have got is told before it is durable.
     TellUndurable => "sim/tests/mutations.rs" 1..60;
     /// What of a group follows from entries that were not written with its members is not made again.

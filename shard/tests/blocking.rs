@@ -65,6 +65,7 @@ fn limits() -> Limits {
         strangers_per_hour_max: 0,
         groups_per_day_max: 1_000_000,
         lookups_per_minute_max: 0,
+        reports_per_day_max: 0,
         ..Limits::default()
     }
 }
@@ -256,6 +257,31 @@ impl World {
                 }
             }
             self.lists(1 - at, shown, &pages[1 - at]);
+            self.reports(1 - at, &pages[1 - at]);
+        }
+    }
+
+    /// Somebody tells the operators of what the other one has said: of what was withheld from them they can't.
+    fn reports(&mut self, at: usize, page: &v1::HistoryPage) {
+        let (chat, by) = (self.peer(at), self.people[at].who.user.get());
+        let is_theirs = |entry: &&v1::Entry| entry.sender != by && !entry.erased;
+        let said: Vec<_> = page.entries.iter().filter(is_theirs).collect();
+        let Some(entry) = self.rng.choice(said) else { return };
+        let report =
+            v1::Report { client_id: entry.seq, chat, seqs: vec![entry.seq], ..v1::Report::default() };
+        let id = self.ask(at, Request::Report(report));
+        self.node.settle(&mut self.rng);
+        let mut answer = None;
+        for frame in self.node.receive(self.people[at].link).expect("it stands") {
+            if frame.id == id { answer = frame.message } else { self.take(at, frame) }
+        }
+        match answer.expect("it is answered") {
+            Message::Reported(_) => assert_ne!(entry.kind, i32::from(Kind::Withheld), "it is withheld"),
+            Message::Refused(refused) => {
+                assert_eq!(refused.reason(), v1::Reason::NoSuchMessage);
+                assert_eq!(entry.kind, i32::from(Kind::Withheld), "it is to be seen");
+            }
+            other => panic!("{other:?}"),
         }
     }
 
