@@ -143,7 +143,37 @@ fn is_text(beginning: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// How files of some types begin.
+    const BEGINNINGS: &[&[u8]] = &[
+        b"",
+        b"\x89PNG",
+        b"\xff\xd8\xff",
+        b"RIFF",
+        b"OggS",
+        b"PK\x03\x04",
+        b"\x1aE\xdf\xa3",
+        b"\0\0\0\x18ftyp",
+        b"%PDF",
+        b"ID3",
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+    ];
+
+    proptest! {
+        #[test]
+        fn whatever_bytes_come_nothing_panics(
+            begin in prop::sample::select(BEGINNINGS),
+            rest in prop::collection::vec(any::<u8>(), 0..600),
+            at in 0..TYPES.len(),
+        ) {
+            let bytes = [begin, &rest].concat();
+            let of = Type::named(TYPES[at].2[0]).expect("it is on the list");
+            let _ = of.is_of(&bytes);
+        }
+    }
 
     #[test]
     fn a_type_is_known_by_its_bytes_and_not_by_its_name() {

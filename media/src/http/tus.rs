@@ -241,7 +241,7 @@ impl Media {
             offset += data.len() as u64;
         };
         file.flush().await.map_err(StoreError::from)?;
-        let is_right = checksum.map(|checksum| came.is_ok() && checksum.is_right());
+        let is_right = checksum.map(|checksum| came.is_ok() && checksum.holds());
         if is_right == Some(false) {
             file.set_len(begin).await.map_err(StoreError::from)?;
         }
@@ -337,7 +337,7 @@ impl Checksum {
         Ok(Self { context: Context::new(algorithm), expected })
     }
 
-    fn is_right(self) -> bool {
+    fn holds(self) -> bool {
         self.context.finish().as_ref() == self.expected
     }
 }
