@@ -111,7 +111,7 @@ impl Uploads {
         // What has its place already is whole.
         let (offset, touched) = match fs::metadata(self.part(id)) {
             Ok(part) => (part.len().min(bytes), part.modified()?),
-            Err(error) if error.kind() == ErrorKind::NotFound => (bytes, SystemTime::now()),
+            Err(error) if error.kind() == ErrorKind::NotFound => (bytes, fs::metadata(&path)?.modified()?),
             Err(error) => return Err(error.into()),
         };
         Ok(Some(Upload { declared, owner, sha256, offset, touched }))
@@ -138,8 +138,9 @@ impl Uploads {
         Ok(beginning)
     }
 
-    /// Removes uploads to which nothing has come for so long, but for those to which somebody writes now. Gives how many.
-    pub(crate) fn sweep(&self, valid: Duration) -> Result<usize, StoreError> {
+    /// Removes uploads to which nothing has come for so long, but for those to which somebody writes now. Gives those of which all has come,
+    /// and whose end was cut off: they are whole.
+    pub(crate) fn sweep(&self, valid: Duration) -> Result<Vec<Upload>, StoreError> {
         // When anything of an upload was written last: what was declared of it, or its bytes.
         let mut touched = BTreeMap::<MediaId, SystemTime>::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -151,15 +152,20 @@ impl Uploads {
                 *latest = at.max(*latest);
             }
         }
-        let mut removed = 0;
-        for (id, at) in touched {
+        let mut whole = Vec::new();
+        let is_old = |at: SystemTime| at.elapsed().is_ok_and(|age| age >= valid);
+        // Only those are held, however short: whoever goes on with one meanwhile is to find it free.
+        for (id, _) in touched.into_iter().filter(|(_, at)| is_old(*at)) {
             let Some(_held) = self.hold(id) else { continue };
-            if at.elapsed().is_ok_and(|age| age >= valid) {
-                self.remove(id)?;
-                removed += 1;
+            match self.get(id)?.filter(|upload| is_old(upload.touched)) {
+                Some(upload) if upload.offset == upload.declared.bytes => whole.push(upload),
+                Some(_) => self.remove(id)?,
+                // It never began, or has ended meanwhile, or goes on.
+                None if !self.declared_at(id).exists() => self.remove(id)?,
+                None => {}
             }
         }
-        Ok(removed)
+        Ok(whole)
     }
 }
 

@@ -201,7 +201,23 @@ fn uploads_that_nobody_goes_on_with_are_swept() {
         Server::start(folder.path(), Limits { upload_valid: Duration::ZERO, ..Limits::default() }, None);
     let upload = server.begin(7, &as_png(), 1000);
     assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 404, "it is over");
-    assert_eq!(server.media.sweep().expect("the folder is read"), 1);
+    server.sweep();
+    assert_eq!(std::fs::read_dir(folder.path().join("uploads")).expect("a folder").count(), 0);
+
+    // Of what is whole, though whoever sent it never asks again, those are told who are to know.
+    let picture = png(1000);
+    let limits = Limits { upload_valid: Duration::from_secs(3600), ..Limits::default() };
+    let upload = {
+        let server = Server::start(folder.path(), limits, None);
+        let upload = server.begin(7, &as_png(), picture.len());
+        let refusal = Refusal::Unavailable(Duration::from_secs(1));
+        server.accounts.refusals.lock().expect("no panic").push(refusal);
+        assert_eq!(server.send(7, &upload, 0, &picture).status, 503);
+        upload
+    };
+    server.sweep();
+    assert_eq!(server.accounts.whole.lock().expect("no panic").len(), 1);
+    assert!(server.ask(0, "GET", &server.link(&upload), &[], b"").body == picture);
     assert_eq!(std::fs::read_dir(folder.path().join("uploads")).expect("a folder").count(), 0);
 }
 

@@ -25,7 +25,7 @@ use crate::gate::Gate;
 use crate::id::MediaId;
 use crate::limits::{HEAD_BYTES_MAX, HEAD_TIMEOUT, Limits};
 use crate::links::Links;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::uploads::Uploads;
 
 /// How long to wait before the next connection where none can be taken.
@@ -66,12 +66,19 @@ impl Media {
         self.links.read().unwrap_or_else(PoisonError::into_inner).sign(id, unix_s(), valid)
     }
 
-    /// Removes uploads to which nothing has come for so long as they are valid. Gives how many.
+    /// Removes uploads to which nothing has come for so long as they are valid. Those of which all has come are ended as they would have been.
     ///
     /// # Errors
     /// Their folder can't be read, or one can't be removed.
-    pub fn sweep(&self) -> Result<usize, crate::store::StoreError> {
-        self.uploads.sweep(self.limits.upload_valid)
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        let valid = self.limits.upload_valid;
+        for upload in self.of_uploads(move |uploads| uploads.sweep(valid)).await? {
+            if let Some(_held) = self.uploads.hold(upload.declared.id) {
+                // What can't be now is tried again.
+                let _ = self.finish(&upload).await;
+            }
+        }
+        Ok(())
     }
 
     /// Answers connections until the listener is dropped.

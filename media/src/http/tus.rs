@@ -271,7 +271,7 @@ impl Media {
     }
 
     /// All bytes of an upload are there: the medium gets its place, and whoever is to know of it is told. It may have been done before.
-    async fn finish(&self, upload: &Upload) -> Result<(), Box<Response<Body>>> {
+    pub(super) async fn finish(&self, upload: &Upload) -> Result<(), Box<Response<Body>>> {
         let (declared, owner) = (upload.declared, upload.owner);
         let id = declared.id;
         let part = self.uploads.part(id);
@@ -309,7 +309,7 @@ impl Media {
         Ok(upload.filter(|upload| upload.owner == owner && !is_over(upload)))
     }
 
-    async fn of_uploads<T: Send + 'static>(
+    pub(super) async fn of_uploads<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Uploads) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {

@@ -60,8 +60,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub accounts: Arc<Accounts>,
     pub media: Arc<Media>,
-    /// It answers as long as this lives.
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Server {
@@ -75,7 +74,7 @@ impl Server {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("it is bound");
         runtime.spawn(media.clone().serve(listener, tls));
-        Self { address, accounts, media, _runtime: runtime }
+        Self { address, accounts, media, runtime }
     }
 
     /// Sends a request of a person's, and gives the answer.
@@ -109,6 +108,10 @@ impl Server {
         let answer = self.ask(of, "HEAD", path, &[], b"");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.headers["upload-offset"].parse().expect("a number")
+    }
+
+    pub fn sweep(&self) {
+        self.runtime.block_on(self.media.sweep()).expect("the folder is read");
     }
 
     pub fn link(&self, path: &str) -> String {
@@ -145,11 +148,16 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub fn read(mut stream: TcpStream) -> Self {
+    pub fn read(stream: TcpStream) -> Self {
+        Self::read_if_whole(stream).expect("an answer has a head")
+    }
+
+    /// The answer, unless the connection has ended before it came.
+    pub fn read_if_whole(mut stream: TcpStream) -> Option<Self> {
         let mut all = Vec::new();
         // A connection of which not all was read may be reset behind the answer.
         let _ = stream.read_to_end(&mut all);
-        let end = all.windows(4).position(|end| end == b"\r\n\r\n").expect("an answer has a head");
+        let end = all.windows(4).position(|end| end == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&all[..end]).expect("it is text");
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
@@ -157,6 +165,6 @@ impl Answer {
             let (name, value) = line.split_once(": ").expect("a header");
             (name.to_ascii_lowercase(), value.to_owned())
         };
-        Self { status, headers: lines.map(header).collect(), body: all[end + 4..].to_vec() }
+        Some(Self { status, headers: lines.map(header).collect(), body: all[end + 4..].to_vec() })
     }
 }
