@@ -47,6 +47,13 @@ pub enum Refusal {
     Unavailable(Duration),
 }
 
+impl Refusal {
+    /// Whether it will not be otherwise for the same upload.
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::Unauthenticated | Self::Forbidden | Self::NoRoom)
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

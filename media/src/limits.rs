@@ -28,7 +28,7 @@ impl Default for Limits {
             audio_bytes_max: 16 << 20,
             video_bytes_max: 100 << 20,
             document_bytes_max: 100 << 20,
-            connections_max: 10_000,
+            connections_max: 4_096,
             idle_timeout: Duration::from_secs(30),
             upload_valid: Duration::from_secs(24 * 3600),
         }
@@ -47,8 +47,11 @@ pub const SNIFFED_BYTES: usize = 8 << 10;
 /// Bytes of `Upload-Metadata`. Beyond: 400.
 pub const METADATA_BYTES_MAX: usize = 4 << 10;
 
-/// Bytes of a text that is looked at, of a document that is one.
+/// Bytes of a file that are read at once.
 pub const PIECE_BYTES: usize = 64 << 10;
+
+/// How long a request waits for another one that writes to the same upload, and is told to stop. Beyond: 423.
+pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest that a link lives, whatever is asked.
 pub const LINK_VALID_MAX: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -57,6 +57,7 @@ fn an_upload_that_is_cut_off_goes_on_where_it_was_also_after_a_start() {
     drop(server);
     let server = Server::start(folder.path(), Limits::default(), None);
     assert_eq!(server.offset(7, &upload), 120_000);
+    assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").headers["upload-metadata"], as_png());
     assert_eq!(server.ask(7, "GET", &server.link(&upload), &[], b"").status, 404, "it is not whole");
     assert_eq!(server.send(7, &upload, 120_000, &picture[120_000..]).status, 204);
     let whole = server.accounts.whole.lock().expect("no panic").clone();
@@ -145,6 +146,98 @@ fn a_piece_that_is_not_what_its_checksum_says_comes_again() {
     assert!(got.body == picture);
 }
 
+/// Sends the head of a request, and what of its body is to come, and leaves the connection open.
+fn begin_to_send(server: &Server, path: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
+    let all = [("content-type", "application/offset+octet-stream")].iter().chain(headers).copied();
+    let request = head(7, "PATCH", path, &all.collect::<Vec<_>>()) + "\r\n";
+    let mut stream = TcpStream::connect(server.address).expect("it listens");
+    stream.write_all(request.as_bytes()).expect("it takes it");
+    stream.write_all(body).expect("it takes it");
+    stream
+}
+
+#[test]
+fn what_was_not_checked_does_not_count_however_its_request_ends() {
+    let folder = tempdir().expect("a folder");
+    let server = Server::start(folder.path(), Limits::default(), None);
+    let picture = png(20_000);
+    let upload = server.begin(7, &as_png(), picture.len());
+    let checksum = format!("sha256 {}", BASE64_STANDARD.encode(digest(&SHA256, &picture)));
+    let headers = [("upload-offset", "0"), ("upload-checksum", &*checksum), ("content-length", "20000")];
+    let cut = begin_to_send(&server, &upload, &headers, &picture[..15_000]);
+    cut.shutdown(Shutdown::Write).expect("it stands");
+    Answer::read(cut);
+    assert_eq!(server.offset(7, &upload), 0);
+    // Nor while it comes: whoever asks how far it is gets what counts, and the one who sent it is told to stop.
+    let comes = begin_to_send(&server, &upload, &headers, &picture[..15_000]);
+    comes.set_nonblocking(true).expect("it stands");
+    while comes.peek(&mut [0]).is_err() {
+        assert_eq!(server.offset(7, &upload), 0);
+    }
+    comes.set_nonblocking(false).expect("it stands");
+    assert_eq!(Answer::read(comes).status, 409);
+    assert_eq!(server.send(7, &upload, 0, &picture).status, 204);
+}
+
+#[test]
+fn a_connection_that_nobody_has_noticed_to_be_lost_keeps_nobody_from_going_on() {
+    let folder = tempdir().expect("a folder");
+    let server = Server::start(folder.path(), Limits::default(), None);
+    let picture = png(50_000);
+    let upload = server.begin(7, &as_png(), picture.len());
+    let lost = begin_to_send(
+        &server,
+        &upload,
+        &[("upload-offset", "0"), ("content-length", "50000")],
+        &picture[..30_000],
+    );
+    // Until what was sent is being taken.
+    let offset =
+        std::iter::repeat_with(|| server.offset(7, &upload)).find(|offset| *offset > 0).expect("it comes");
+    assert_eq!(server.ask(8, "HEAD", &upload, &[], b"").status, 404, "to others there is none");
+    assert_eq!(server.send(7, &upload, offset, &picture[offset..]).status, 204);
+    assert_eq!(Answer::read(lost).status, 409);
+    assert!(server.ask(0, "GET", &server.link(&upload), &[], b"").body == picture);
+}
+
+#[test]
+fn nothing_gets_its_place_that_was_not_looked_at() {
+    let folder = tempdir().expect("a folder");
+    let server = Server::start(folder.path(), Limits::default(), None);
+    let html = b"<html><script>alert(1)</script>".repeat(20);
+    let upload = server.begin(7, &as_png(), html.len());
+    let mut body = format!("{:x}\r\n", html.len()).into_bytes();
+    body.extend_from_slice(&html);
+    body.extend_from_slice(b"\r\n");
+    // All bytes have come, and the request is cut off before it says so.
+    let cut =
+        begin_to_send(&server, &upload, &[("upload-offset", "0"), ("transfer-encoding", "chunked")], &body);
+    cut.shutdown(Shutdown::Write).expect("it stands");
+    Answer::read(cut);
+    assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 415);
+    assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 404);
+    assert_eq!(server.ask(0, "GET", &server.link(&upload), &[], b"").status, 404);
+    assert!(server.accounts.whole.lock().expect("no panic").is_empty());
+}
+
+#[test]
+fn of_what_the_gate_does_not_take_nothing_stays() {
+    let folder = tempdir().expect("a folder");
+    let server = Server::start(folder.path(), Limits::default(), None);
+    let picture = png(1000);
+    let upload = server.begin(7, &as_png(), picture.len());
+    server.accounts.refusals.lock().expect("no panic").push(Refusal::NoRoom);
+    assert_eq!(server.send(7, &upload, 0, &picture).status, 507);
+    assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 404);
+    let upload = server.begin(7, &as_png(), picture.len());
+    let later = Refusal::Unavailable(Duration::from_secs(1));
+    server.accounts.refusals.lock().expect("no panic").push(later);
+    assert_eq!(server.send(7, &upload, 0, &picture).status, 503);
+    assert_eq!(server.ask(7, "DELETE", &upload, &[], b"").status, 204, "nobody knows of it yet");
+    assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 404);
+    assert_eq!(server.ask(0, "GET", &server.link(&upload), &[], b"").status, 404);
+}
+
 #[test]
 fn an_upload_is_its_owners_alone() {
     let folder = tempdir().expect("a folder");
@@ -168,6 +261,9 @@ fn an_upload_is_its_owners_alone() {
     for path in ["/", "/media/", "/media/../uploads", "/uploads/x/y", "/media/AAAA"] {
         assert!([404, 405].contains(&server.ask(7, "GET", path, &[], b"").status), "{path}");
     }
+    assert_eq!(server.ask(7, "PUT", &upload, &[], b"").headers["allow"], "OPTIONS, HEAD, PATCH, DELETE");
+    let twice = [("upload-length", "10"), ("upload-length", "20"), ("upload-metadata", &*as_png())];
+    assert_eq!(server.ask(7, "POST", "/uploads", &twice, b"").status, 400);
     let can = server.ask(0, "OPTIONS", "/uploads", &[], b"");
     assert_eq!(can.headers["tus-extension"], "creation,expiration,checksum,termination");
     assert_eq!(can.headers["tus-max-size"], (100 << 20).to_string());

@@ -307,7 +307,7 @@ pub const WAITING_USERS_MAX: usize = 10_000;
 /// Wrong PINs of an account in a day. Beyond: `RATE_LIMITED`.
 pub const PIN_TRIES_PER_DAY_MAX: u32 = 5;
 
-/// Changes of names, or of the PIN, by one account in an hour. Beyond: `RATE_LIMITED`.
+/// Changes of names, or of the PIN, by one account in an hour. Beyond: `RATE_LIMITED`. Of as many changes of who may see what others are told.
 pub const RENAMES_PER_HOUR_MAX: u32 = 20;
 
 /// Rings that an account asks of its devices in a minute. Beyond: `RATE_LIMITED`.

@@ -320,10 +320,10 @@ fn show(seed: u64) {
             let told = world.told(person);
             // Whom one blocks is told nothing, and whoever is not told the name nothing of changes.
             let is_told = is_told && knows_name && !profile.blocked.contains(&other);
-            // Whoever sees more or less than before, as far as there is something, is told no version.
-            let sees_other = (1..3).any(|part| profile.parts[part].0 != 0 && sees[part] != saw[other][part]);
+            // Whoever sees more than before, as far as there is something, is told no version.
+            let sees_more = (1..3).any(|part| profile.parts[part].0 != 0 && sees[part] && !saw[other][part]);
             let due = match what {
-                2 if other > 0 && sees_other && knows_name => vec![0],
+                2 if other > 0 && sees_more && knows_name => vec![0],
                 _ if is_told => vec![profile.version(sees)],
                 _ => Vec::new(),
             };

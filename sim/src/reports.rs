@@ -66,9 +66,20 @@ impl Reports {
             stand.insert(number);
             *of_one.entry(*reported).or_default() += 1;
         }
-        let is_full = of_one.values().any(|reports| *reports >= REPORTS_OF_ONE_MAX);
-        let is_lost = |(number, asked): &(&u64, &Asked)| asked.is_durable && !stand.contains(number);
-        match self.asked.iter().find(is_lost).filter(|_| !is_full) {
+        // Of one of whom there are as many as are kept, no more are.
+        let is_full = |asked: &Asked| {
+            let reported = match asked.about {
+                About::Person(user) => Some(user),
+                About::Message(log, seq) => {
+                    let entries = books.logs.get(&log).map(|log| &log.entries);
+                    entries.and_then(|entries| entries.get(seq as usize - 1)).map(|entry| entry.sender)
+                }
+            };
+            reported.and_then(|user| of_one.get(&user)).is_some_and(|reports| *reports >= REPORTS_OF_ONE_MAX)
+        };
+        let is_lost =
+            |(number, asked): &(&u64, &Asked)| asked.is_durable && !stand.contains(number) && !is_full(asked);
+        match self.asked.iter().find(is_lost) {
             Some((number, asked)) => Err(format!("report {number} was acknowledged, and is lost: {asked:?}")),
             None => Ok(()),
         }

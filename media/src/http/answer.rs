@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 
 use crate::gate::Refusal;
@@ -54,7 +54,28 @@ impl hyper::body::Body for Body {
 
 /// What a header of a request says, if it is there once and is text.
 pub(super) fn says<'a, T>(request: &'a Request<T>, header: &str) -> Option<&'a str> {
-    request.headers().get(header)?.to_str().ok()
+    let mut values = request.headers().get_all(header).iter();
+    let (first, second) = (values.next()?, values.next());
+    first.to_str().ok().filter(|_| second.is_none())
+}
+
+/// What follows a word with which a header's value begins, in whatever case.
+pub(super) fn behind<'a>(value: &'a str, word: &str) -> Option<&'a str> {
+    let (begin, rest) = value.split_at_checked(word.len())?;
+    begin.eq_ignore_ascii_case(word).then_some(rest)
+}
+
+/// Sets a header.
+pub(super) fn put(answer: &mut Response<Body>, name: &str, value: &str) {
+    let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
+    answer.headers_mut().insert(name, HeaderValue::from_str(value).expect("it is ASCII"));
+}
+
+/// An answer to a method that there is not, with those that there are.
+pub(super) fn no_method(allowed: &str) -> Response<Body> {
+    let mut answer = refused(StatusCode::METHOD_NOT_ALLOWED, &format!("there is {allowed}"));
+    put(&mut answer, "allow", allowed);
+    answer
 }
 
 /// An answer without a body.
@@ -95,6 +116,7 @@ impl From<Refusal> for Response<Body> {
 impl From<StoreError> for Response<Body> {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Gone => refused(StatusCode::NOT_FOUND, "the medium is there no more"),
             StoreError::Full => refused(StatusCode::INSUFFICIENT_STORAGE, "the server has no room for media"),
             error => {
                 // Where something lies is the operator's concern.

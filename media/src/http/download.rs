@@ -3,16 +3,16 @@
 use std::ops::Range;
 
 use hyper::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::answer::{Body, empty, refused, says};
+use super::answer::{Body, behind, empty, no_method, put, refused, says};
 use super::{Media, unix_s};
 use crate::id::MediaId;
 use crate::links::BadLink;
-use crate::store::About;
+use crate::store::{About, StoreError};
 
 /// What of a medium is wanted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,7 +27,7 @@ impl Media {
     pub(super) async fn download<T>(&self, request: &Request<T>, id: MediaId) -> Response<Body> {
         let is_head = request.method() == Method::HEAD;
         if !is_head && request.method() != Method::GET {
-            return refused(StatusCode::METHOD_NOT_ALLOWED, "media are got: GET, or HEAD");
+            return no_method("GET, HEAD");
         }
         let now_s = unix_s();
         let query = request.uri().query().unwrap_or_default();
@@ -43,7 +43,7 @@ impl Media {
         };
         let about = match self.store.about(id).await {
             Ok(Some(about)) => about,
-            Ok(None) => return refused(StatusCode::NOT_FOUND, "the medium is there no more"),
+            Ok(None) => return StoreError::Gone.into(),
             Err(error) => return error.into(),
         };
         let etag = format!("\"{}\"", about.sha256);
@@ -112,11 +112,6 @@ fn describe(answer: &mut Response<Body>, about: &About, etag: &str, left_s: u64)
     put(answer, "content-disposition", "attachment");
 }
 
-fn put(answer: &mut Response<Body>, header: &str, value: &str) {
-    let header = hyper::header::HeaderName::from_bytes(header.as_bytes()).expect("a header's name");
-    answer.headers_mut().insert(header, HeaderValue::from_str(value).expect("it is ASCII"));
-}
-
 /// Whether an `If-None-Match` names a tag (RFC 9110, 13.1.2).
 fn names(tags: &str, etag: &str) -> bool {
     let tags = tags.split(',').map(|tag| tag.trim().trim_start_matches("W/"));
@@ -125,7 +120,7 @@ fn names(tags: &str, etag: &str) -> bool {
 
 /// What a `Range` asks for (RFC 9110, 14.2): of what can't be read, or asks for several parts, all.
 fn wanted(range: &str, length: u64) -> Wanted {
-    let Some(of) = range.trim().strip_prefix("bytes=") else { return Wanted::All };
+    let Some(of) = behind(range.trim(), "bytes=") else { return Wanted::All };
     let Some((first, last)) = of.trim().split_once('-').filter(|_| !of.contains(',')) else {
         return Wanted::All;
     };
@@ -156,6 +151,7 @@ mod tests {
     fn a_range_is_read_as_rfc_9110_says() {
         let check = |range: &str, expect: Wanted| assert_eq!(wanted(range, 100), expect, "{range}");
         check("bytes=0-0", Wanted::Part(0..1));
+        check("Bytes=0-0", Wanted::Part(0..1));
         check("bytes=10-19", Wanted::Part(10..20));
         check("bytes=10-", Wanted::Part(10..100));
         check("bytes=10-1000", Wanted::Part(10..100));

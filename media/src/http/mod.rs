@@ -1,6 +1,6 @@
 //! The listener for media: HTTPS on threads of its own, beside the cores.
 //!
-//! `/uploads` takes uploads by tus 1.0 ([`tus`]), `/media/ID` gives what has come, under signed links ([`download`]).
+//! `/uploads` takes uploads by tus 1.0 (tus.rs), `/media/ID` gives what has come, under signed links (download.rs).
 
 mod answer;
 mod download;
@@ -73,8 +73,10 @@ impl Media {
     pub async fn sweep(&self) -> Result<(), StoreError> {
         let valid = self.limits.upload_valid;
         for upload in self.of_uploads(move |uploads| uploads.sweep(valid)).await? {
-            if let Some(_held) = self.uploads.hold(upload.declared.id) {
-                // What can't be now is tried again.
+            let id = upload.declared.id;
+            let Some(_held) = self.uploads.hold(id) else { continue };
+            // It may have ended meanwhile. What can't be now is tried again.
+            if let Ok(Some(upload)) = self.of_uploads(move |uploads| uploads.get(id)).await {
                 let _ = self.finish(&upload).await;
             }
         }
@@ -119,9 +121,12 @@ impl Media {
         stream.set_timeout(Some(self.limits.idle_timeout));
         let service = service_fn(move |request| {
             let media = self.clone();
-            async move { Ok::<_, std::convert::Infallible>(media.answer(request).await) }
+            // What is begun is done to its end, though whoever asked may go away.
+            let answering = tokio::spawn(async move { media.answer(request).await });
+            async move { Ok::<_, std::convert::Infallible>(answering.await.unwrap_or_else(failed)) }
         });
         let mut http = http1::Builder::new();
+        http.half_close(true);
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
         http.serve_connection(TokioIo::new(Box::pin(stream)), service).await.map_err(drop)
     }
@@ -142,6 +147,12 @@ impl Media {
             ),
         }
     }
+}
+
+/// A request had no end: that is a fault.
+fn failed(error: tokio::task::JoinError) -> Response<Body> {
+    tracing::error!(%error, "a request for media was not answered");
+    refused(StatusCode::INTERNAL_SERVER_ERROR, "the server has failed")
 }
 
 /// What clients mean whose way allows no PATCH or DELETE (tus 1.0.0, X-HTTP-Method-Override).

@@ -11,21 +11,21 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use hyper::header::{CACHE_CONTROL, LOCATION};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::Media;
-use super::answer::{Body, empty, refused, says};
+use super::answer::{Body, behind, empty, no_method, put, refused, says};
 use crate::gate::{Declared, Whole};
 use crate::id::MediaId;
 use crate::limits::SNIFFED_BYTES;
-use crate::metadata::{BadMetadata, Metadata};
+use crate::metadata::{BadMetadata, Metadata, digest_of};
+use crate::store::files::blocking;
 use crate::store::{About, StoreError};
-use crate::uploads::{Upload, Uploads, sha256_of};
+use crate::uploads::{Held, Upload, Uploads, sha256_of};
 
 /// The version of the protocol.
 const VERSION: &str = "1.0.0";
@@ -43,7 +43,9 @@ fn no(status: StatusCode, why: &str) -> Box<Response<Body>> {
 }
 
 fn gone() -> Box<Response<Body>> {
-    no(StatusCode::NOT_FOUND, "there is no such upload: begin it again")
+    let mut gone = no(StatusCode::NOT_FOUND, "there is no such upload: begin it again");
+    put(&mut gone, CACHE_CONTROL.as_str(), "no-store");
+    gone
 }
 
 impl From<StoreError> for Box<Response<Body>> {
@@ -66,15 +68,12 @@ impl Media {
                 let place = place.to_owned();
                 whatever(self.append(request, &place).await)
             }
-            _ => refused(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "POST to /uploads; HEAD, PATCH or DELETE what came of it",
-            ),
+            (_, None) => no_method("OPTIONS, POST"),
+            (_, Some(_)) => no_method("OPTIONS, HEAD, PATCH, DELETE"),
         };
-        let headers = answer.headers_mut();
-        put(headers, "tus-resumable", VERSION);
+        put(&mut answer, "tus-resumable", VERSION);
         if !is_version {
-            put(headers, "tus-version", VERSION);
+            put(&mut answer, "tus-version", VERSION);
         }
         answer
     }
@@ -90,21 +89,20 @@ impl Media {
         ];
         let bytes_max = bytes_max.into_iter().max().unwrap_or(0).to_string();
         let mut answer = empty(StatusCode::NO_CONTENT);
-        let headers = answer.headers_mut();
         for (name, value) in [
             ("tus-version", VERSION),
             ("tus-extension", EXTENSIONS),
             ("tus-checksum-algorithm", CHECKSUMS),
             ("tus-max-size", &bytes_max),
         ] {
-            put(headers, name, value);
+            put(&mut answer, name, value);
         }
         answer
     }
 
     /// Whose token a request has.
     async fn owner_of(&self, request: &Request<Incoming>) -> Result<u64, Box<Response<Body>>> {
-        let token = says(request, "authorization").and_then(|value| value.strip_prefix("Bearer "));
+        let token = says(request, "authorization").and_then(|value| behind(value, "Bearer "));
         let who = self.gate.who(token.unwrap_or_default().trim()).await;
         who.map_err(|refusal| Box::new(refusal.into()))
     }
@@ -114,8 +112,8 @@ impl Media {
         let bytes = says(request, "upload-length").and_then(|length| length.parse::<u64>().ok());
         let bytes = bytes
             .ok_or_else(|| no(StatusCode::BAD_REQUEST, "Upload-Length is to say how many bytes come"))?;
-        let metadata = Metadata::parse(says(request, "upload-metadata").unwrap_or_default());
-        let Metadata { of, sha256 } = metadata.map_err(|bad| match bad {
+        let metadata = says(request, "upload-metadata").unwrap_or_default().to_owned();
+        let Metadata { of, sha256 } = Metadata::parse(&metadata).map_err(|bad| match bad {
             BadMetadata::Malformed => no(StatusCode::BAD_REQUEST, "Upload-Metadata can't be read"),
             BadMetadata::Type => no(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -135,50 +133,70 @@ impl Media {
             .map_err(|_| no(StatusCode::SERVICE_UNAVAILABLE, "there are no random bytes: try again"))?;
         let declared = Declared { id, of, bytes };
         self.gate.begin(owner, declared).await.map_err(|refusal| Box::new(refusal.into()))?;
-        self.of_uploads(move |uploads| uploads.begin(declared, owner, sha256)).await?;
+        self.of_uploads(move |uploads| uploads.begin(declared, owner, sha256, metadata)).await?;
         let mut answer = empty(StatusCode::CREATED);
-        let headers = answer.headers_mut();
+        let headers = &mut answer;
         put(headers, LOCATION.as_str(), &format!("/uploads/{id}"));
         put(headers, "upload-expires", &http_date(SystemTime::now() + self.limits.upload_valid));
         Ok(answer)
     }
 
-    /// How far an upload is. One that has its place is whole.
+    /// How far an upload is, durably. One of which all has come is ended first: the answer to what came last may have been lost.
     async fn tell(&self, request: &Request<Incoming>, place: &str) -> Answer {
         let owner = self.owner_of(request).await?;
         let id = place.parse().map_err(|_| gone())?;
-        let (offset, bytes, expires) = match self.get(id, owner).await? {
-            Some(upload) if upload.offset == upload.declared.bytes => {
-                // The answer to what came last may have been lost.
-                if let Some(_held) = self.uploads.hold(id) {
+        let (_held, upload) = self.take(id, owner).await?;
+        let mut answer = empty(StatusCode::OK);
+        put(&mut answer, CACHE_CONTROL.as_str(), "no-store");
+        let (offset, bytes) = match upload {
+            Some(upload) => {
+                self.of_uploads(move |uploads| uploads.sync(id)).await?;
+                if upload.offset == upload.declared.bytes {
                     self.finish(&upload).await?;
+                } else {
+                    let expires = http_date(upload.touched + self.limits.upload_valid);
+                    put(&mut answer, "upload-expires", &expires);
                 }
-                (upload.offset, upload.declared.bytes, None)
+                if !upload.metadata.is_empty() {
+                    put(&mut answer, "upload-metadata", &upload.metadata);
+                }
+                (upload.offset, upload.declared.bytes)
             }
-            Some(upload) => (upload.offset, upload.declared.bytes, Some(upload.touched)),
             None => match self.store.about(id).await? {
-                Some(about) if about.owner == owner => (about.bytes, about.bytes, None),
+                Some(about) if about.owner == owner => (about.bytes, about.bytes),
                 _ => return Err(gone()),
             },
         };
-        let mut answer = empty(StatusCode::OK);
-        let headers = answer.headers_mut();
-        put(headers, "upload-offset", &offset.to_string());
-        put(headers, "upload-length", &bytes.to_string());
-        put(headers, CACHE_CONTROL.as_str(), "no-store");
-        if let Some(touched) = expires {
-            put(headers, "upload-expires", &http_date(touched + self.limits.upload_valid));
-        }
+        put(&mut answer, "upload-offset", &offset.to_string());
+        put(&mut answer, "upload-length", &bytes.to_string());
         Ok(answer)
     }
 
+    /// An upload ends, whether all of it has come or not, as long as nobody knows of it.
     async fn terminate(&self, request: &Request<Incoming>, place: &str) -> Answer {
         let owner = self.owner_of(request).await?;
         let id = place.parse().map_err(|_| gone())?;
-        self.get(id, owner).await?.ok_or_else(gone)?;
-        let _held = self.uploads.hold(id).ok_or_else(is_held)?;
-        self.of_uploads(move |uploads| uploads.remove(id)).await?;
+        let (_held, upload) = self.take(id, owner).await?;
+        upload.ok_or_else(gone)?;
+        self.give_up(id).await?;
         Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    /// An upload of somebody's, which nobody else does anything of meanwhile; no upload, if it is none any more.
+    async fn take(&self, id: MediaId, owner: u64) -> Result<(Held, Option<Upload>), Box<Response<Body>>> {
+        // Nobody disturbs who uploads something by its id alone.
+        if self.get(id, owner).await?.is_none() {
+            let held = self.uploads.hold(id).ok_or_else(gone)?;
+            return Ok((held, None));
+        }
+        let held = self.uploads.take_over(id).await.ok_or_else(is_held)?;
+        Ok((held, self.get(id, owner).await?))
+    }
+
+    /// Nothing is left of an upload, nor of what it was to be.
+    async fn give_up(&self, id: MediaId) -> Result<(), StoreError> {
+        self.store.remove(id).await?;
+        self.of_uploads(move |uploads| uploads.remove(id)).await
     }
 
     /// More of an upload comes.
@@ -192,8 +210,8 @@ impl Media {
         let checksum = says(&request, "upload-checksum").map(Checksum::parse).transpose()?;
         let at = says(&request, "upload-offset").and_then(|offset| offset.parse::<u64>().ok());
         let at = at.ok_or_else(|| no(StatusCode::BAD_REQUEST, "Upload-Offset is to say where it goes on"))?;
-        let _held = self.uploads.hold(id).ok_or_else(is_held)?;
-        let upload = self.get(id, owner).await?.ok_or_else(gone)?;
+        let (held, upload) = self.take(id, owner).await?;
+        let mut upload = upload.ok_or_else(gone)?;
         if at != upload.offset {
             return Err(no(StatusCode::CONFLICT, &format!("the upload is at {}", upload.offset)));
         }
@@ -202,56 +220,86 @@ impl Media {
         if length.is_some_and(|length| length > left) {
             return Err(no(StatusCode::PAYLOAD_TOO_LARGE, "that is more than was declared"));
         }
-        let mut upload = upload;
-        upload.offset = self.take(request.into_body(), &upload, checksum).await?;
-        self.looks_as_declared(&upload).await?;
+        upload.offset = self.take_bytes(request.into_body(), &upload, &held, checksum).await?;
         if upload.offset == upload.declared.bytes {
             self.finish(&upload).await?;
+        } else {
+            self.looks_as_declared(&upload).await?;
         }
         let mut answer = empty(StatusCode::NO_CONTENT);
-        put(answer.headers_mut(), "upload-offset", &upload.offset.to_string());
-        put(answer.headers_mut(), "upload-expires", &http_date(SystemTime::now() + self.limits.upload_valid));
+        put(&mut answer, "upload-offset", &upload.offset.to_string());
+        put(&mut answer, "upload-expires", &http_date(SystemTime::now() + self.limits.upload_valid));
         Ok(answer)
     }
 
     /// Takes what comes, durably. Gives where the upload is then. What comes in a request that is cut off stays, unless it was to be checked.
-    async fn take(
+    async fn take_bytes(
+        &self,
+        body: Incoming,
+        upload: &Upload,
+        held: &Held,
+        mut checksum: Option<Checksum>,
+    ) -> Result<u64, Box<Response<Body>>> {
+        let (id, begin, is_checked) = (upload.declared.id, upload.offset, checksum.is_some());
+        let file = self.of_uploads(move |uploads| uploads.append(id, begin, is_checked)).await?;
+        let mut file = File::from_std(file);
+        let (came, bytes) = self.write(body, upload, held, &mut file, checksum.as_mut()).await;
+        let holds = checksum.map(|checksum| came.is_ok() && checksum.holds());
+        let synced = match file.flush().await {
+            Ok(()) => file.sync_data().await,
+            Err(error) => Err(error),
+        };
+        if synced.is_err() || holds == Some(false) {
+            // What is not known to be durable, or is not what it was to be, does not count.
+            file.set_len(begin).await.map_err(StoreError::from)?;
+            file.sync_all().await.map_err(StoreError::from)?;
+        }
+        synced.map_err(StoreError::from)?;
+        self.of_uploads(move |uploads| uploads.count(id)).await?;
+        came?;
+        if holds == Some(false) {
+            return Err(no(mismatch(), "the bytes are not what Upload-Checksum says: send them again"));
+        }
+        Ok(begin + bytes)
+    }
+
+    /// Writes what comes, until it ends or somebody else wants to go on. Gives how many bytes.
+    async fn write(
         &self,
         mut body: Incoming,
         upload: &Upload,
-        mut checksum: Option<Checksum>,
-    ) -> Result<u64, Box<Response<Body>>> {
-        let (id, begin, end) = (upload.declared.id, upload.offset, upload.declared.bytes);
-        let file = self.of_uploads(move |uploads| uploads.append(id, begin)).await?;
-        let mut file = File::from_std(file);
-        let mut offset = begin;
+        held: &Held,
+        file: &mut File,
+        mut checksum: Option<&mut Checksum>,
+    ) -> (Result<(), Box<Response<Body>>>, u64) {
+        let (mut bytes, left) = (0, upload.declared.bytes - upload.offset);
         let came = loop {
-            let frame = match timeout(self.limits.idle_timeout, body.frame()).await {
-                Ok(Some(Ok(frame))) => frame,
-                Ok(None) => break Ok(()),
-                Ok(Some(Err(_))) => break Err(no(StatusCode::BAD_REQUEST, "it was cut off")),
+            let next = async {
+                tokio::select! {
+                    frame = body.frame() => Ok(frame),
+                    () = held.is_to_stop() => Err(no(StatusCode::CONFLICT, "another request goes on with the upload")),
+                }
+            };
+            let frame = match timeout(self.limits.idle_timeout, next).await {
+                Ok(Ok(Some(Ok(frame)))) => frame,
+                Ok(Ok(None)) => break Ok(()),
+                Ok(Ok(Some(Err(_)))) => break Err(no(StatusCode::BAD_REQUEST, "it was cut off")),
+                Ok(Err(stopped)) => break Err(stopped),
                 Err(_) => break Err(no(StatusCode::REQUEST_TIMEOUT, "nothing came for too long")),
             };
             let Ok(data) = frame.into_data() else { continue };
-            if data.len() as u64 > end - offset {
+            if data.len() as u64 > left - bytes {
                 break Err(no(StatusCode::PAYLOAD_TOO_LARGE, "that is more than was declared"));
             }
-            checksum.iter_mut().for_each(|checksum| checksum.context.update(&data));
-            file.write_all(&data).await.map_err(StoreError::from)?;
-            offset += data.len() as u64;
+            if let Some(checksum) = &mut checksum {
+                checksum.context.update(&data);
+            }
+            if let Err(error) = file.write_all(&data).await {
+                break Err(StoreError::from(error).into());
+            }
+            bytes += data.len() as u64;
         };
-        file.flush().await.map_err(StoreError::from)?;
-        let is_right = checksum.map(|checksum| came.is_ok() && checksum.holds());
-        if is_right == Some(false) {
-            file.set_len(begin).await.map_err(StoreError::from)?;
-        }
-        file.sync_data().await.map_err(StoreError::from)?;
-        came?;
-        if is_right == Some(false) {
-            let mismatch = StatusCode::from_u16(CHECKSUM_MISMATCH).expect("it is a status");
-            return Err(no(mismatch, "the bytes are not what Upload-Checksum says: send them again"));
-        }
-        Ok(offset)
+        (came, bytes)
     }
 
     /// As soon as it can be known whether an upload is what it was declared to be, one that is not ends.
@@ -270,33 +318,48 @@ impl Media {
         Err(no(StatusCode::UNSUPPORTED_MEDIA_TYPE, &why))
     }
 
-    /// All bytes of an upload are there: the medium gets its place, and whoever is to know of it is told. It may have been done before.
+    /// All bytes of an upload are there: they are looked at, the medium gets its place, and whoever is to know of it is told. It may have been
+    /// done before.
     pub(super) async fn finish(&self, upload: &Upload) -> Result<(), Box<Response<Body>>> {
         let (declared, owner) = (upload.declared, upload.owner);
         let id = declared.id;
-        let part = self.uploads.part(id);
-        let is_placed = self.store.about(id).await?;
-        let about = match is_placed {
+        let about = match self.store.about(id).await? {
             Some(about) => about,
-            None => {
-                let path = part.clone();
-                let sha256 = blocking(move || sha256_of(&path)).await?;
-                if upload.sha256.is_some_and(|declared| declared != sha256) {
-                    self.of_uploads(move |uploads| uploads.remove(id)).await?;
-                    let mismatch = StatusCode::from_u16(CHECKSUM_MISMATCH).expect("it is a status");
-                    return Err(no(mismatch, "the bytes are not what sha256 says: the upload has ended"));
-                }
-                let of = declared.of.name().to_owned();
-                let about = About { of, bytes: declared.bytes, sha256: hexadecimal(&sha256), owner };
-                self.store.keep(id, &about, &part).await?;
-                about
-            }
+            None => self.place(upload).await?,
         };
-        let sha256 = bytes_of(&about.sha256)
-            .ok_or_else(|| StoreError::Damaged("what is known of a medium is not whole".to_owned()))?;
-        let whole = Whole { declared, owner, sha256 };
-        self.gate.whole(whole).await.map_err(|refusal| Box::new(refusal.into()))?;
-        Ok(self.of_uploads(move |uploads| uploads.remove(id)).await?)
+        let sha256 = digest_of(&about.sha256)
+            .ok_or_else(|| StoreError::Damaged(format!("what is known of {id:?} is not whole")))?;
+        match self.gate.whole(Whole { declared, owner, sha256 }).await {
+            Ok(()) => Ok(self.of_uploads(move |uploads| uploads.remove(id)).await?),
+            Err(refusal) => {
+                if refusal.is_for_good() {
+                    self.give_up(id).await?;
+                }
+                Err(Box::new(refusal.into()))
+            }
+        }
+    }
+
+    /// What has come gets its place, if it is what was declared; otherwise the upload ends.
+    async fn place(&self, upload: &Upload) -> Result<About, Box<Response<Body>>> {
+        let Declared { id, of, bytes } = upload.declared;
+        let part = self.uploads.part(id);
+        if !tokio::fs::try_exists(&part).await.map_err(StoreError::from)? {
+            // It had its place, and was removed since.
+            self.give_up(id).await?;
+            return Err(gone());
+        }
+        self.looks_as_declared(upload).await?;
+        let path = part.clone();
+        let sha256 = blocking(move || sha256_of(&path, bytes)).await?;
+        if upload.sha256.is_some_and(|declared| declared != sha256) {
+            self.give_up(id).await?;
+            return Err(no(mismatch(), "the bytes are not what sha256 says: the upload has ended"));
+        }
+        let of = of.name().to_owned();
+        let about = About { of, bytes, sha256: hexadecimal(&sha256), owner: upload.owner };
+        self.store.keep(id, &about, &part).await?;
+        Ok(about)
     }
 
     /// An upload of somebody's; `None`: there is none, or it is somebody else's.
@@ -350,23 +413,12 @@ fn is_held() -> Box<Response<Body>> {
     no(StatusCode::LOCKED, "another request writes to the upload: wait until it has ended")
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
-}
-
-fn put(headers: &mut HeaderMap, name: &str, value: &str) {
-    let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
-    headers.insert(name, HeaderValue::from_str(value).expect("it is ASCII"));
-}
-
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn bytes_of(hexadecimal: &str) -> Option<[u8; 32]> {
-    crate::metadata::digest_of(hexadecimal)
+fn mismatch() -> StatusCode {
+    StatusCode::from_u16(CHECKSUM_MISMATCH).expect("it is a status")
 }
 
 /// A time as headers have it (RFC 9110, 5.6.7).

@@ -8,16 +8,15 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 
-use super::files::{if_not_there, remove_if_there, sync, sync_folder_of, write_whole};
+use super::files::{blocking, if_not_there, remove_if_there, sync, sync_folder_of, write_whole};
 use super::{About, Pieces, Store, StoreError};
 use crate::gate::Doing;
 use crate::id::MediaId;
 use crate::limits::PIECE_BYTES;
 
 /// Pieces that are read before they are taken.
-const PIECES_AHEAD: usize = 4;
+const PIECES_AHEAD: usize = 1;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -55,19 +54,26 @@ impl Store for LocalStore {
 
     fn about(&self, id: MediaId) -> Doing<'_, Result<Option<About>, StoreError>> {
         let place = self.place(id);
-        Box::pin(blocking(move || about(&place)))
+        Box::pin(blocking(move || about(id, &place)))
     }
 
     fn read(&self, id: MediaId, bytes: Range<u64>) -> Doing<'_, Result<Pieces, StoreError>> {
         let place = self.place(id);
-        Box::pin(blocking(move || {
-            let mut file = File::open(place)?;
-            file.seek(SeekFrom::Start(bytes.start))?;
+        Box::pin(async move {
+            let file = blocking(move || {
+                let mut file = File::open(place).map_err(|error| match error.kind() {
+                    ErrorKind::NotFound => StoreError::Gone,
+                    _ => error.into(),
+                })?;
+                file.seek(SeekFrom::Start(bytes.start))?;
+                Ok(file)
+            })
+            .await?;
             let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
             // It ends with whoever takes the pieces.
-            drop(spawn_blocking(move || send_pieces(file, bytes.end - bytes.start, &sender)));
+            drop(tokio::spawn(send_pieces(file, bytes.end - bytes.start, sender)));
             Ok(pieces)
-        }))
+        })
     }
 
     fn remove(&self, id: MediaId) -> Doing<'_, Result<(), StoreError>> {
@@ -80,12 +86,6 @@ impl Store for LocalStore {
             Ok(())
         }))
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
 }
 
 fn known_at(place: &Path) -> PathBuf {
@@ -107,7 +107,7 @@ fn keep(place: &Path, about: &About, file: &Path) -> Result<(), StoreError> {
     Ok(sync(folder)?)
 }
 
-fn about(place: &Path) -> Result<Option<About>, StoreError> {
+fn about(id: MediaId, place: &Path) -> Result<Option<About>, StoreError> {
     let known = known_at(place);
     let (bytes, json) = match (fs::metadata(place), fs::read(&known)) {
         (Ok(metadata), Ok(json)) => (metadata.len(), json),
@@ -115,7 +115,7 @@ fn about(place: &Path) -> Result<Option<About>, StoreError> {
         (Err(error), _) | (_, Err(error)) => return Err(error.into()),
     };
     let about: About = serde_json::from_slice(&json)
-        .map_err(|error| StoreError::Damaged(format!("{}: {error}", known.display())))?;
+        .map_err(|error| StoreError::Damaged(format!("what is known of {id:?}: {error}")))?;
     if about.bytes != bytes {
         let place = place.display();
         return Err(StoreError::Damaged(format!(
@@ -126,14 +126,23 @@ fn about(place: &Path) -> Result<Option<About>, StoreError> {
     Ok(Some(about))
 }
 
-fn send_pieces(mut file: File, mut left: u64, to: &mpsc::Sender<Result<Bytes, StoreError>>) {
-    while left > 0 {
-        let mut piece = vec![0; left.min(PIECE_BYTES as u64) as usize];
-        let read = file.read_exact(&mut piece).map_err(StoreError::from).map(|()| Bytes::from(piece));
-        let has_failed = read.is_err();
-        left -= read.as_ref().map_or(0, |piece| piece.len() as u64);
-        if to.blocking_send(read).is_err() || has_failed {
-            return;
-        }
+/// Reads a piece when there is room for one: whoever is slow to take them holds no thread.
+async fn send_pieces(file: File, mut left: u64, to: mpsc::Sender<Result<Bytes, StoreError>>) {
+    let mut file = Some(file);
+    while left > 0
+        && let Ok(room) = to.reserve().await
+        && let Some(mut open) = file.take()
+    {
+        let length = left.min(PIECE_BYTES as u64) as usize;
+        let read = blocking(move || {
+            let mut piece = vec![0; length];
+            open.read_exact(&mut piece)?;
+            Ok((Bytes::from(piece), open))
+        });
+        room.send(read.await.map(|(piece, open)| {
+            file = Some(open);
+            left -= piece.len() as u64;
+            piece
+        }));
     }
 }

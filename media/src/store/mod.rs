@@ -33,6 +33,8 @@ pub struct About {
 pub enum StoreError {
     /// There is no room.
     Full,
+    /// The medium is there no more.
+    Gone,
     /// What lies there is not what was put there.
     Damaged(String),
     /// Anything else: it may be tried again.
@@ -43,6 +45,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("there is no room left for media"),
+            Self::Gone => f.write_str("the medium is there no more"),
             Self::Damaged(what) | Self::Failed(what) => f.write_str(what),
         }
     }

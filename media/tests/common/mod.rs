@@ -1,6 +1,7 @@
 //! A listener for media in this process, and requests to it that say exactly what is sent.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -24,6 +25,8 @@ pub struct Accounts {
     pub whole: Mutex<Vec<Whole>>,
     /// What is answered first, instead.
     pub refusals: Mutex<Vec<Refusal>>,
+    /// Where it is written what it was told of, if anywhere.
+    pub told: Mutex<Option<File>>,
 }
 
 impl Accounts {
@@ -49,6 +52,9 @@ impl Gate for Accounts {
     fn whole(&self, whole: Whole) -> Doing<'_, Result<(), Refusal>> {
         Box::pin(async move {
             self.refusal()?;
+            if let Some(told) = self.told.lock().expect("no panic").as_mut() {
+                writeln!(told, "{}", whole.declared.id).expect("it is written");
+            }
             self.whole.lock().expect("no panic").push(whole);
             Ok(())
         })

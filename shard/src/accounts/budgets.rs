@@ -30,6 +30,7 @@ pub(super) struct Budgets {
     links: (Option<Rate>, Buckets<UserId>),
     subscriptions: (Option<Rate>, Buckets<UserId>),
     reports: (Option<Rate>, Buckets<UserId>),
+    audiences: (Option<Rate>, Buckets<UserId>),
     acts: (Option<Rate>, Buckets<(UserId, LogId)>),
     swept_ms: u64,
 }
@@ -67,6 +68,7 @@ impl Budgets {
                 subscriptions_per_minute_max.max(SUBSCRIBED_USERS_MAX as u32),
             )),
             reports: of(Rate::new(reports_per_day_max, DAY_MS, reports_per_day_max)),
+            audiences: of(Rate::new(RENAMES_PER_HOUR_MAX, HOUR_MS, RENAMES_PER_HOUR_MAX)),
             acts: (Rate::new(ACTS_PER_MINUTE_MAX, MINUTE_MS, ACTS_BURST), Buckets::new(hashing)),
             swept_ms: 0,
         }
@@ -110,6 +112,11 @@ impl Budgets {
     /// May an account change a name? All who know it are told.
     pub(super) fn rename(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
         take(&mut self.renames, user, now_ms, "the account changes its names too often")
+    }
+
+    /// Are others told that they see more of an account than before? Each change may be told to all who know it, as that of a name.
+    pub(super) fn tell_audience(&mut self, user: UserId, now_ms: u64) -> bool {
+        take(&mut self.audiences, user, now_ms, "who may see what is set too often").is_ok()
     }
 
     /// May an account have one of its devices ring?
@@ -186,6 +193,7 @@ impl Budgets {
             &mut self.links,
             &mut self.subscriptions,
             &mut self.reports,
+            &mut self.audiences,
         ]
         .map(|(_, buckets)| buckets)
     }
@@ -196,7 +204,7 @@ impl Budgets {
 pub(super) struct Spent([Vec<(UserId, u64)>; KINDS]);
 
 /// Limits of an account. What it does in chats is of the moment, and does not move with it.
-const KINDS: usize = 11;
+const KINDS: usize = 12;
 
 fn take<K: Eq + Hash>(
     (rate, buckets): &mut (Option<Rate>, Buckets<K>),

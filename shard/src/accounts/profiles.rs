@@ -45,12 +45,12 @@ impl Parts {
         }
     }
 
-    /// Those that are in one of the two.
-    fn differing(self, other: Self) -> Self {
+    /// Those that are not in the other one.
+    fn beyond(self, other: Self) -> Self {
         Self {
-            name: self.name != other.name,
-            about: self.about != other.about,
-            picture: self.picture != other.picture,
+            name: self.name && !other.name,
+            about: self.about && !other.about,
+            picture: self.picture && !other.picture,
         }
     }
 
@@ -170,11 +170,11 @@ impl Accounts {
         }
     }
 
-    /// A user has said, durably, who may see what: whoever sees more or less of the user than before is told, as far as there is something
-    /// to see.
+    /// A user has said, durably, who may see what: whoever sees more of the user than before is told, as far as there is something to see.
+    /// Whoever sees less finds out when they look, as those do whom the user blocks: that nothing is told is not to say which of both it was.
     pub(super) fn audiences_changed(&mut self, cx: &mut Cx, id: UserId, before: Audiences) {
         let is_another = Audiences::of(&self.user(id).circle) != before;
-        if is_another && self.record(id).is_some() {
+        if is_another && self.record(id).is_some() && self.budgets.tell_audience(id, cx.now_ms) {
             read_peers(cx, id, Changed::Audiences(before), None);
         }
     }
@@ -244,18 +244,17 @@ impl Accounts {
     /// The version that somebody is told, if something of what they see of a user is another.
     fn version_told(&mut self, id: UserId, peer: UserId, is_contact: bool, changed: Changed) -> Option<u64> {
         let sees = self.seen_by(id, peer, Some(is_contact)).unwrap_or_default();
-        let is_blocked = self.user(id).circle.blocks(peer);
-        let record = self.record(id)?;
         match changed {
             Changed::Parts(changed) => {
                 let sees = Parts { name: true, ..sees };
-                sees.and(changed).any().then(|| sees.version(record))
+                // Of an account that has ended there is none.
+                let version = self.record(id).map_or(0, |record| sees.version(record));
+                sees.and(changed).any().then_some(version)
             }
-            // Of what is seen now the version may be the same number as of what was seen before: none is told. Whoever is blocked sees as
-            // little as before.
+            // Of what is seen now the version may be the same number as of what was seen before: none is told.
             Changed::Audiences(before) => {
-                let saw = if is_blocked { sees } else { before.seen(is_contact) };
-                sees.differing(saw).and(Parts::said(record)).any().then_some(0)
+                let more = sees.beyond(before.seen(is_contact));
+                more.and(Parts::said(self.record(id)?)).any().then_some(0)
             }
         }
     }
