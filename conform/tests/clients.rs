@@ -1,7 +1,7 @@
 //! The clients that tern brings keep all duties; and of clients that break one, the kit finds each out.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 use tern_testkit::program;
@@ -52,15 +52,8 @@ fn the_rust_library_keeps_all_duties() {
 static PYTHON: OnceLock<()> = OnceLock::new();
 
 /// The command that runs a script of the Python client's; `None` where there is no Python.
-#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn python() -> Option<[String; 5]> {
-    let probe = Command::new("python3").args(["-c", "import venv, ensurepip"]).stderr(Stdio::null()).status();
-    if !probe.is_ok_and(|status| status.success()) {
-        assert!(
-            std::env::var_os("TERN_REQUIRE_PYTHON").is_none(),
-            "python3 with venv is required, but not there"
-        );
-        eprintln!("SKIPPED: python3 with its venv module is not there");
+    if !tern_testkit::python_is_there() {
         return None;
     }
     let script = Path::new(ROOT).join("clients/python/run-test.sh");

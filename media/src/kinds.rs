@@ -26,6 +26,8 @@ pub const ENCRYPTED: &str = "application/octet-stream";
 enum Known {
     /// They begin as bytes of this type do.
     ByBytes,
+    /// They begin as those of every archive do: what is in it is known by what stands first in it, which others may have put elsewhere.
+    AsArchive,
     /// They are text.
     AsText,
 }
@@ -45,22 +47,26 @@ const TYPES: &[(Kind, Known, &[&str])] = &[
     (Kind::Video, Known::ByBytes, &["video/webm", "video/x-matroska"]),
     (Kind::Video, Known::ByBytes, &["video/quicktime"]),
     (Kind::Document, Known::ByBytes, &["application/pdf"]),
-    (Kind::Document, Known::ByBytes, &["application/zip"]),
+    (Kind::Document, Known::AsArchive, &["application/zip"]),
     (
         Kind::Document,
-        Known::ByBytes,
+        Known::AsArchive,
         &["application/vnd.openxmlformats-officedocument.wordprocessingml.document"],
     ),
-    (Kind::Document, Known::ByBytes, &["application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"]),
     (
         Kind::Document,
-        Known::ByBytes,
+        Known::AsArchive,
+        &["application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"],
+    ),
+    (
+        Kind::Document,
+        Known::AsArchive,
         &["application/vnd.openxmlformats-officedocument.presentationml.presentation"],
     ),
-    (Kind::Document, Known::ByBytes, &["application/vnd.oasis.opendocument.text"]),
-    (Kind::Document, Known::ByBytes, &["application/vnd.oasis.opendocument.spreadsheet"]),
-    (Kind::Document, Known::ByBytes, &["application/vnd.oasis.opendocument.presentation"]),
-    (Kind::Document, Known::ByBytes, &["application/epub+zip"]),
+    (Kind::Document, Known::AsArchive, &["application/vnd.oasis.opendocument.text"]),
+    (Kind::Document, Known::AsArchive, &["application/vnd.oasis.opendocument.spreadsheet"]),
+    (Kind::Document, Known::AsArchive, &["application/vnd.oasis.opendocument.presentation"]),
+    (Kind::Document, Known::AsArchive, &["application/epub+zip"]),
     (Kind::Document, Known::ByBytes, &["application/msword"]),
     (Kind::Document, Known::ByBytes, &["application/rtf", "text/rtf"]),
     (Kind::Document, Known::AsText, &["text/plain"]),
@@ -117,15 +123,9 @@ impl Type {
         let found = infer::get(beginning).and_then(|found| Self::named(found.mime_type()));
         match self.known {
             Known::AsText => found.is_none() && is_text(beginning),
-            // What is in an archive is known by what stands first in it, which others may have put elsewhere.
-            Known::ByBytes if self.is_archive() => beginning.starts_with(b"PK\x03\x04"),
+            Known::AsArchive => beginning.starts_with(b"PK\x03\x04"),
             Known::ByBytes => found == Some(self),
         }
-    }
-
-    fn is_archive(self) -> bool {
-        let is_office = self.name.starts_with("application/vnd.o");
-        is_office || self.name == "application/zip" || self.name == "application/epub+zip"
     }
 }
 

@@ -48,7 +48,7 @@ impl Metadata {
     }
 }
 
-pub(crate) fn digest_of(hexadecimal: &str) -> Option<[u8; DIGEST_BYTES]> {
+fn digest_of(hexadecimal: &str) -> Option<[u8; DIGEST_BYTES]> {
     let mut digest = [0; DIGEST_BYTES];
     if hexadecimal.len() != 2 * DIGEST_BYTES || !hexadecimal.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;

@@ -4,8 +4,8 @@
 mod common;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{Answer, Server, head, id_of};
+use common::{Server, ask, id_of};
 use fastrand::Rng;
 use tempfile::tempdir;
 use tern_media::limits::Limits;
@@ -62,24 +62,6 @@ impl Drop for Process {
     }
 }
 
-/// A request whose connection may end at any time.
-fn ask(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> Option<Answer> {
-    let request = head(7, method, path, headers) + &format!("content-length: {}\r\n\r\n", body.len());
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.write_all(request.as_bytes()).ok()?;
-    // In pieces, so that it is killed within them too.
-    for piece in body.chunks(10_000) {
-        stream.write_all(piece).ok()?;
-    }
-    Answer::read_if_whole(stream)
-}
-
 #[test]
 fn what_was_said_to_be_there_is_there_whenever_the_process_is_killed() {
     let folder = tempdir().expect("a folder");
@@ -93,6 +75,7 @@ fn what_was_said_to_be_there_is_there_whenever_the_process_is_killed() {
         let metadata = "filetype aW1hZ2UvcG5n";
         let begun = ask(
             process.address,
+            7,
             "POST",
             "/uploads",
             &[("upload-length", &length), ("upload-metadata", metadata)],
@@ -119,7 +102,7 @@ fn what_was_said_to_be_there_is_there_whenever_the_process_is_killed() {
             let piece = rng.usize(1..bytes.len()).min(bytes.len() - said);
             let offset = said.to_string();
             let headers = [("content-type", "application/offset+octet-stream"), ("upload-offset", &*offset)];
-            let answer = ask(process.address, "PATCH", &path, &headers, &bytes[said..said + piece]);
+            let answer = ask(process.address, 7, "PATCH", &path, &headers, &bytes[said..said + piece]);
             if let Some(answer) = &answer {
                 assert_eq!(answer.status, 204, "{answer:?}");
                 said += piece;
@@ -130,7 +113,7 @@ fn what_was_said_to_be_there_is_there_whenever_the_process_is_killed() {
                 drop(process);
                 process = Process::start(folder.path());
             }
-            let at = ask(process.address, "HEAD", &path, &[], b"").expect("nobody kills it");
+            let at = ask(process.address, 7, "HEAD", &path, &[], b"").expect("nobody kills it");
             assert_eq!(at.status, 200, "{at:?}");
             let at: usize = at.headers["upload-offset"].parse().expect("a number");
             assert!(at >= said, "it said to have {said}, and has {at}");

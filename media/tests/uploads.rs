@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use common::{Answer, Server, head};
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 use tern_media::gate::Refusal;
 use tern_media::limits::Limits;
 
@@ -34,6 +34,13 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A server with the usual limits, and the folder in which it keeps what comes.
+fn start() -> (TempDir, Server) {
+    let folder = tempdir().expect("a folder");
+    let server = Server::start(folder.path(), Limits::default(), None);
+    (folder, server)
+}
+
 #[test]
 fn an_upload_that_is_cut_off_goes_on_where_it_was_also_after_a_start() {
     let folder = tempdir().expect("a folder");
@@ -52,7 +59,7 @@ fn an_upload_that_is_cut_off_goes_on_where_it_was_also_after_a_start() {
     Answer::read(stream);
     assert_eq!(server.offset(7, &upload), 120_000);
     assert_eq!(server.send(7, &upload, 119_999, &picture[119_999..]).status, 409, "it is not there");
-    assert!(server.accounts.whole.lock().expect("no panic").is_empty());
+    assert!(server.whole().is_empty());
 
     drop(server);
     let server = Server::start(folder.path(), Limits::default(), None);
@@ -60,12 +67,12 @@ fn an_upload_that_is_cut_off_goes_on_where_it_was_also_after_a_start() {
     assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").headers["upload-metadata"], as_png());
     assert_eq!(server.ask(7, "GET", &server.link(&upload), &[], b"").status, 404, "it is not whole");
     assert_eq!(server.send(7, &upload, 120_000, &picture[120_000..]).status, 204);
-    let whole = server.accounts.whole.lock().expect("no panic").clone();
+    let whole = server.whole();
     let [whole] = &whole[..] else { panic!("{whole:?}") };
     assert_eq!((whole.owner, whole.declared.bytes, whole.declared.of.name()), (7, 300_000, "image/png"));
     assert_eq!(whole.sha256[..], *digest(&SHA256, &picture).as_ref());
     assert_eq!(server.offset(7, &upload), 300_000, "whoever has not heard the answer hears that it is whole");
-    let got = server.ask(0, "GET", &server.link(&upload), &[], b"");
+    let got = server.get(&upload);
     assert_eq!((got.status, got.body == picture), (200, true));
     assert_eq!(
         (&*got.headers["content-type"], &*got.headers["x-content-type-options"]),
@@ -104,7 +111,7 @@ fn what_is_not_as_it_was_declared_is_refused_and_nothing_of_it_stays() {
     // Encrypted, nothing is known of it.
     let upload = server.begin(7, &said(&[("encrypted", "")]), html.len());
     assert_eq!(server.send(7, &upload, 0, &html).status, 204);
-    let got = server.ask(0, "GET", &server.link(&upload), &[], b"");
+    let got = server.get(&upload);
     assert_eq!((got.status, &*got.headers["content-type"]), (200, "application/octet-stream"));
 
     let picture = png(10_000);
@@ -123,8 +130,7 @@ fn what_is_not_as_it_was_declared_is_refused_and_nothing_of_it_stays() {
 
 #[test]
 fn a_piece_that_is_not_what_its_checksum_says_comes_again() {
-    let folder = tempdir().expect("a folder");
-    let server = Server::start(folder.path(), Limits::default(), None);
+    let (_folder, server) = start();
     let picture = png(20_000);
     let upload = server.begin(7, &as_png(), picture.len());
     let send = |offset: usize, bytes: &[u8], checksum: &str| {
@@ -142,7 +148,7 @@ fn a_piece_that_is_not_what_its_checksum_says_comes_again() {
     assert_eq!(send(0, &picture[..9000], "md5 AAAA"), 400);
     assert_eq!(send(0, &picture[..9000], &sha256(&picture[..9000])), 204);
     assert_eq!(send(9000, &picture[9000..], &sha256(&picture[9000..])), 204);
-    let got = server.ask(0, "GET", &server.link(&upload), &[], b"");
+    let got = server.get(&upload);
     assert!(got.body == picture);
 }
 
@@ -158,8 +164,7 @@ fn begin_to_send(server: &Server, path: &str, headers: &[(&str, &str)], body: &[
 
 #[test]
 fn what_was_not_checked_does_not_count_however_its_request_ends() {
-    let folder = tempdir().expect("a folder");
-    let server = Server::start(folder.path(), Limits::default(), None);
+    let (_folder, server) = start();
     let picture = png(20_000);
     let upload = server.begin(7, &as_png(), picture.len());
     let checksum = format!("sha256 {}", BASE64_STANDARD.encode(digest(&SHA256, &picture)));
@@ -181,8 +186,7 @@ fn what_was_not_checked_does_not_count_however_its_request_ends() {
 
 #[test]
 fn a_connection_that_nobody_has_noticed_to_be_lost_keeps_nobody_from_going_on() {
-    let folder = tempdir().expect("a folder");
-    let server = Server::start(folder.path(), Limits::default(), None);
+    let (_folder, server) = start();
     let picture = png(50_000);
     let upload = server.begin(7, &as_png(), picture.len());
     let lost = begin_to_send(
@@ -197,13 +201,12 @@ fn a_connection_that_nobody_has_noticed_to_be_lost_keeps_nobody_from_going_on() 
     assert_eq!(server.ask(8, "HEAD", &upload, &[], b"").status, 404, "to others there is none");
     assert_eq!(server.send(7, &upload, offset, &picture[offset..]).status, 204);
     assert_eq!(Answer::read(lost).status, 409);
-    assert!(server.ask(0, "GET", &server.link(&upload), &[], b"").body == picture);
+    assert!(server.get(&upload).body == picture);
 }
 
 #[test]
 fn nothing_gets_its_place_that_was_not_looked_at() {
-    let folder = tempdir().expect("a folder");
-    let server = Server::start(folder.path(), Limits::default(), None);
+    let (_folder, server) = start();
     let html = b"<html><script>alert(1)</script>".repeat(20);
     let upload = server.begin(7, &as_png(), html.len());
     let mut body = format!("{:x}\r\n", html.len()).into_bytes();
@@ -216,32 +219,30 @@ fn nothing_gets_its_place_that_was_not_looked_at() {
     Answer::read(cut);
     assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 415);
     assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 404);
-    assert_eq!(server.ask(0, "GET", &server.link(&upload), &[], b"").status, 404);
-    assert!(server.accounts.whole.lock().expect("no panic").is_empty());
+    assert_eq!(server.get(&upload).status, 404);
+    assert!(server.whole().is_empty());
 }
 
 #[test]
 fn of_what_the_gate_does_not_take_nothing_stays() {
-    let folder = tempdir().expect("a folder");
-    let server = Server::start(folder.path(), Limits::default(), None);
+    let (_folder, server) = start();
     let picture = png(1000);
     let upload = server.begin(7, &as_png(), picture.len());
-    server.accounts.refusals.lock().expect("no panic").push(Refusal::NoRoom);
+    server.refuse(Refusal::NoRoom);
     assert_eq!(server.send(7, &upload, 0, &picture).status, 507);
     assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 404);
     let upload = server.begin(7, &as_png(), picture.len());
     let later = Refusal::Unavailable(Duration::from_secs(1));
-    server.accounts.refusals.lock().expect("no panic").push(later);
+    server.refuse(later);
     assert_eq!(server.send(7, &upload, 0, &picture).status, 503);
     assert_eq!(server.ask(7, "DELETE", &upload, &[], b"").status, 204, "nobody knows of it yet");
     assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 404);
-    assert_eq!(server.ask(0, "GET", &server.link(&upload), &[], b"").status, 404);
+    assert_eq!(server.get(&upload).status, 404);
 }
 
 #[test]
 fn an_upload_is_its_owners_alone() {
-    let folder = tempdir().expect("a folder");
-    let server = Server::start(folder.path(), Limits::default(), None);
+    let (_folder, server) = start();
     let picture = png(1000);
     let upload = server.begin(7, &as_png(), picture.len());
     for (of, expect) in [(0, 401), (8, 404)] {
@@ -271,23 +272,21 @@ fn an_upload_is_its_owners_alone() {
 
 #[test]
 fn whoever_may_not_is_told_so_before_a_byte_comes_and_what_is_whole_is_told_until_it_is_known() {
-    let folder = tempdir().expect("a folder");
-    let server = Server::start(folder.path(), Limits::default(), None);
-    let refuse = |refusal| server.accounts.refusals.lock().expect("no panic").push(refusal);
+    let (_folder, server) = start();
     let headers = [("upload-length", "1000"), ("upload-metadata", &*as_png())];
-    refuse(Refusal::TooMany(Duration::from_secs(72)));
+    server.refuse(Refusal::TooMany(Duration::from_secs(72)));
     let answer = server.ask(7, "POST", "/uploads", &headers, b"");
     assert_eq!((answer.status, &*answer.headers["retry-after"]), (429, "72"));
-    refuse(Refusal::NoRoom);
+    server.refuse(Refusal::NoRoom);
     assert_eq!(server.ask(7, "POST", "/uploads", &headers, b"").status, 507);
 
     let picture = png(1000);
     let upload = server.begin(7, &as_png(), picture.len());
-    refuse(Refusal::Unavailable(Duration::from_secs(1)));
+    server.refuse(Refusal::Unavailable(Duration::from_secs(1)));
     assert_eq!(server.send(7, &upload, 0, &picture).status, 503);
-    assert!(server.accounts.whole.lock().expect("no panic").is_empty());
+    assert!(server.whole().is_empty());
     assert_eq!(server.offset(7, &upload), 1000);
-    assert_eq!(server.accounts.whole.lock().expect("no panic").len(), 1);
+    assert_eq!(server.whole().len(), 1);
 }
 
 #[test]
@@ -307,20 +306,19 @@ fn uploads_that_nobody_goes_on_with_are_swept() {
         let server = Server::start(folder.path(), limits, None);
         let upload = server.begin(7, &as_png(), picture.len());
         let refusal = Refusal::Unavailable(Duration::from_secs(1));
-        server.accounts.refusals.lock().expect("no panic").push(refusal);
+        server.refuse(refusal);
         assert_eq!(server.send(7, &upload, 0, &picture).status, 503);
         upload
     };
     server.sweep();
-    assert_eq!(server.accounts.whole.lock().expect("no panic").len(), 1);
-    assert!(server.ask(0, "GET", &server.link(&upload), &[], b"").body == picture);
+    assert_eq!(server.whole().len(), 1);
+    assert!(server.get(&upload).body == picture);
     assert_eq!(std::fs::read_dir(folder.path().join("uploads")).expect("a folder").count(), 0);
 }
 
 #[test]
 fn parts_of_a_medium_and_whether_it_is_the_same_are_told_as_caches_and_players_ask() {
-    let folder = tempdir().expect("a folder");
-    let server = Server::start(folder.path(), Limits::default(), None);
+    let (_folder, server) = start();
     let picture = png(200_000);
     let upload = server.begin(7, &as_png(), picture.len());
     assert_eq!(server.send(7, &upload, 0, &picture).status, 204);

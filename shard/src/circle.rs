@@ -49,6 +49,17 @@ pub(crate) enum Verdict {
     IfContact,
 }
 
+impl Verdict {
+    /// Whether somebody may of whom it is known whether they are a contact.
+    pub(crate) fn allows(self, is_contact: bool) -> bool {
+        match self {
+            Self::Yes => true,
+            Self::No => false,
+            Self::IfContact => is_contact,
+        }
+    }
+}
+
 impl Circle {
     /// As the store's rows have it; `None` if one of them is not what was written.
     pub(crate) fn of_rows(rows: Vec<Row>) -> Option<Self> {

@@ -507,19 +507,20 @@ pub fn words_beginning(log: LogId, run: (u64, u32), prefix: &[u8]) -> KeyRange {
     KeyRange { start: KeyRange::of_key(&begin).end, end: KeyRange::of_prefix(begin).end }
 }
 
+/// Where the run stands in an `f` key: its first entry, and the number of its entries.
+const RUN_OF_WORDS: usize = 3 + LOG_ID_BYTES;
+
 /// The term under which the page of an `f` key lies; empty where there is none.
 pub fn term_of_words(key: &[u8]) -> &[u8] {
-    const TERM: usize = 3 + LOG_ID_BYTES + 8 + 4;
-    key.get(TERM..).unwrap_or_default()
+    key.get(RUN_OF_WORDS + 8 + 4..).unwrap_or_default()
 }
 
 /// The log, and the first entry and the number of entries of the run that an `f` key is of; `None` for any other key.
 pub fn run_of_words(key: &[u8]) -> Option<(LogId, (u64, u32))> {
-    const RUN: usize = 3 + LOG_ID_BYTES;
     (key.first() == Some(&b'f')).then_some(())?;
-    let log = LogId::from_bytes(key.get(3..RUN)?)?;
-    let first = u64::from_be_bytes(*key.get(RUN..)?.first_chunk()?);
-    let entries = u32::from_be_bytes(*key.get(RUN + 8..)?.first_chunk()?);
+    let log = LogId::from_bytes(key.get(3..RUN_OF_WORDS)?)?;
+    let first = u64::from_be_bytes(*key.get(RUN_OF_WORDS..)?.first_chunk()?);
+    let entries = u32::from_be_bytes(*key.get(RUN_OF_WORDS + 8..)?.first_chunk()?);
     Some((log, (first, entries)))
 }
 

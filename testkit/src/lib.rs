@@ -91,6 +91,22 @@ fn copy_dir(from: &Path, to: &Path) {
     assert!(done.success(), "cp said why");
 }
 
+/// Whether Python is there, with what makes environments for its packages. Where it is not, the test that asks is skipped, and says so,
+/// unless `TERN_REQUIRE_PYTHON` is set: then it fails.
+#[allow(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
+pub fn python_is_there() -> bool {
+    let probe = Command::new("python3").args(["-c", "import venv, ensurepip"]).stderr(Stdio::null()).status();
+    let is_there = probe.is_ok_and(|status| status.success());
+    if !is_there {
+        assert!(
+            std::env::var_os("TERN_REQUIRE_PYTHON").is_none(),
+            "python3 with venv is required, but not there"
+        );
+        eprintln!("SKIPPED: python3 with its venv module is not there");
+    }
+    is_there
+}
+
 /// The path of one of the workspace's programs, built if it is not there.
 pub fn program(name: &str) -> PathBuf {
     let running = std::env::current_exe().expect("a running program has a path");

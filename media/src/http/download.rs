@@ -46,7 +46,8 @@ impl Media {
             Ok(None) => return StoreError::Gone.into(),
             Err(error) => return error.into(),
         };
-        let etag = format!("\"{}\"", about.sha256);
+        let digits: String = about.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        let etag = format!("\"{digits}\"");
         let mut answer = self.answer_of(request, id, &about, &etag, is_head).await;
         if answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED {
             describe(&mut answer, &about, &etag, end_s - now_s);

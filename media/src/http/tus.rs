@@ -22,7 +22,7 @@ use super::answer::{Body, behind, empty, no_method, put, refused, says};
 use crate::gate::{Declared, Whole};
 use crate::id::MediaId;
 use crate::limits::SNIFFED_BYTES;
-use crate::metadata::{BadMetadata, Metadata, digest_of};
+use crate::metadata::{BadMetadata, Metadata};
 use crate::store::files::blocking;
 use crate::store::{About, StoreError};
 use crate::uploads::{Held, Upload, Uploads, sha256_of};
@@ -107,6 +107,15 @@ impl Media {
         who.map_err(|refusal| Box::new(refusal.into()))
     }
 
+    /// The same, and the upload that the request is about.
+    async fn named(
+        &self,
+        request: &Request<Incoming>,
+        place: &str,
+    ) -> Result<(u64, MediaId), Box<Response<Body>>> {
+        Ok((self.owner_of(request).await?, place.parse().map_err(|_| gone())?))
+    }
+
     async fn create(&self, request: &Request<Incoming>) -> Answer {
         let owner = self.owner_of(request).await?;
         let bytes = says(request, "upload-length").and_then(|length| length.parse::<u64>().ok());
@@ -135,16 +144,14 @@ impl Media {
         self.gate.begin(owner, declared).await.map_err(|refusal| Box::new(refusal.into()))?;
         self.of_uploads(move |uploads| uploads.begin(declared, owner, sha256, metadata)).await?;
         let mut answer = empty(StatusCode::CREATED);
-        let headers = &mut answer;
-        put(headers, LOCATION.as_str(), &format!("/uploads/{id}"));
-        put(headers, "upload-expires", &http_date(SystemTime::now() + self.limits.upload_valid));
+        put(&mut answer, LOCATION.as_str(), &format!("/uploads/{id}"));
+        put(&mut answer, "upload-expires", &http_date(SystemTime::now() + self.limits.upload_valid));
         Ok(answer)
     }
 
     /// How far an upload is, durably. One of which all has come is ended first: the answer to what came last may have been lost.
     async fn tell(&self, request: &Request<Incoming>, place: &str) -> Answer {
-        let owner = self.owner_of(request).await?;
-        let id = place.parse().map_err(|_| gone())?;
+        let (owner, id) = self.named(request, place).await?;
         let (_held, upload) = self.take(id, owner).await?;
         let mut answer = empty(StatusCode::OK);
         put(&mut answer, CACHE_CONTROL.as_str(), "no-store");
@@ -174,8 +181,7 @@ impl Media {
 
     /// An upload ends, whether all of it has come or not, as long as nobody knows of it.
     async fn terminate(&self, request: &Request<Incoming>, place: &str) -> Answer {
-        let owner = self.owner_of(request).await?;
-        let id = place.parse().map_err(|_| gone())?;
+        let (owner, id) = self.named(request, place).await?;
         let (_held, upload) = self.take(id, owner).await?;
         upload.ok_or_else(gone)?;
         self.give_up(id).await?;
@@ -201,8 +207,7 @@ impl Media {
 
     /// More of an upload comes.
     async fn append(&self, request: Request<Incoming>, place: &str) -> Answer {
-        let owner = self.owner_of(&request).await?;
-        let id: MediaId = place.parse().map_err(|_| gone())?;
+        let (owner, id) = self.named(&request, place).await?;
         if says(&request, "content-type") != Some("application/offset+octet-stream") {
             let why = "what comes is to be of the type application/offset+octet-stream";
             return Err(no(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
@@ -327,9 +332,7 @@ impl Media {
             Some(about) => about,
             None => self.place(upload).await?,
         };
-        let sha256 = digest_of(&about.sha256)
-            .ok_or_else(|| StoreError::Damaged(format!("what is known of {id:?} is not whole")))?;
-        match self.gate.whole(Whole { declared, owner, sha256 }).await {
+        match self.gate.whole(Whole { declared, owner, sha256: about.sha256 }).await {
             Ok(()) => Ok(self.of_uploads(move |uploads| uploads.remove(id)).await?),
             Err(refusal) => {
                 if refusal.is_for_good() {
@@ -357,7 +360,7 @@ impl Media {
             return Err(no(mismatch(), "the bytes are not what sha256 says: the upload has ended"));
         }
         let of = of.name().to_owned();
-        let about = About { of, bytes, sha256: hexadecimal(&sha256), owner: upload.owner };
+        let about = About { of, bytes, sha256, owner: upload.owner };
         self.store.keep(id, &about, &part).await?;
         Ok(about)
     }
@@ -411,10 +414,6 @@ fn whatever(answer: Answer) -> Response<Body> {
 
 fn is_held() -> Box<Response<Body>> {
     no(StatusCode::LOCKED, "another request writes to the upload: wait until it has ended")
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn mismatch() -> StatusCode {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 pub use self::local::LocalStore;
 use crate::gate::Doing;
 use crate::id::MediaId;
+use crate::metadata::DIGEST_BYTES;
 
 /// What is known of a medium where it lies.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -22,8 +23,8 @@ pub struct About {
     pub of: String,
     /// Its bytes.
     pub bytes: u64,
-    /// The SHA-256 of them, in hexadecimal.
-    pub sha256: String,
+    /// The SHA-256 of them.
+    pub sha256: [u8; DIGEST_BYTES],
     /// Who has uploaded it.
     pub owner: u64,
 }

@@ -85,13 +85,7 @@ impl Server {
 
     /// Sends a request of a person's, and gives the answer.
     pub fn ask(&self, of: u64, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut request = head(of, method, path, headers);
-        request += &format!("content-length: {}\r\n\r\n", body.len());
-        let mut stream = TcpStream::connect(self.address).expect("it listens");
-        stream.write_all(request.as_bytes()).expect("it takes it");
-        // What is refused by its head may not be taken to its end.
-        let _ = stream.write_all(body);
-        Answer::read(stream)
+        ask(self.address, of, method, path, headers, body).expect("it answers")
     }
 
     /// Begins an upload, and gives its path.
@@ -116,6 +110,21 @@ impl Server {
         answer.headers["upload-offset"].parse().expect("a number")
     }
 
+    /// A medium, by its link.
+    pub fn get(&self, path: &str) -> Answer {
+        self.ask(0, "GET", &self.link(path), &[], b"")
+    }
+
+    /// The gate answers so, the next time that it is asked.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.accounts.refusals.lock().expect("no panic").push(refusal);
+    }
+
+    /// What the gate was told to be whole.
+    pub fn whole(&self) -> Vec<Whole> {
+        self.accounts.whole.lock().expect("no panic").clone()
+    }
+
     pub fn sweep(&self) {
         self.runtime.block_on(self.media.sweep()).expect("the folder is read");
     }
@@ -128,6 +137,23 @@ impl Server {
 /// The medium that an upload is of.
 pub fn id_of(path: &str) -> MediaId {
     path.rsplit('/').next().and_then(|id| id.parse().ok()).expect("an upload's path ends with its id")
+}
+
+/// Sends a request of a person's, and gives the answer, unless the connection has ended before it came.
+pub fn ask(
+    address: SocketAddr,
+    of: u64,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Answer> {
+    let request = head(of, method, path, headers) + &format!("content-length: {}\r\n\r\n", body.len());
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    // What is refused by its head may not be taken to its end.
+    let _ = stream.write_all(body);
+    Answer::read_if_whole(stream)
 }
 
 /// A request's head, but for its end.

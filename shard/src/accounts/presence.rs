@@ -245,11 +245,7 @@ impl Accounts {
     ) {
         let Subscribing { looker, users, groups } = more;
         let circle = &self.user(id).circle;
-        let shares = |user: UserId, concern| match circle.lets(user, concern) {
-            Verdict::Yes => true,
-            Verdict::No => false,
-            Verdict::IfContact => is_contact(user),
-        };
+        let shares = |user: UserId, concern| circle.lets(user, concern).allows(is_contact(user));
         let of = |user: UserId| Sees {
             online: shares(user, Concern::Online),
             last_seen: shares(user, Concern::LastSeen),
@@ -282,10 +278,8 @@ impl Accounts {
     /// What of a user somebody sees is known.
     pub(super) fn shown_to(&mut self, cx: &mut Cx, id: UserId, asked: LookedAt, is_contact: bool) {
         let LookedAt { looker, shares } = asked;
-        let mut sees = |concern| match self.lets(id, looker.device.user, concern) {
-            Verdict::Yes => true,
-            Verdict::No => is(Mutation::ShowHidden),
-            Verdict::IfContact => is_contact || is(Mutation::ShowHidden),
+        let mut sees = |concern| {
+            self.lets(id, looker.device.user, concern).allows(is_contact) || is(Mutation::ShowHidden)
         };
         let (online, last_seen) = (sees(Concern::Online), sees(Concern::LastSeen));
         let sees = Sees { online: online && shares.online, last_seen: last_seen && shares.last_seen };

@@ -86,8 +86,7 @@ impl Audiences {
 
     /// What of the two somebody sees.
     fn seen(self, is_contact: bool) -> Parts {
-        let sees = |verdict| verdict == Verdict::Yes || verdict == Verdict::IfContact && is_contact;
-        Parts { name: false, about: sees(self.about), picture: sees(self.picture) }
+        Parts { name: false, about: self.about.allows(is_contact), picture: self.picture.allows(is_contact) }
     }
 }
 

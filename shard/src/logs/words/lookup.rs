@@ -52,7 +52,7 @@ impl Lookups {
         if let [first, .., last] | [first @ last] = &self.runs[self.short..] {
             let range = keys::words_of_runs(log, place(first.run), place(last.run));
             let limit = ScanLimit { rows: SEARCH_PAGES_AT_ONCE, bytes: usize::MAX };
-            reads.push((range, Direction::Forwards, limit, Read::Runs(self.short)));
+            reads.push((range, Direction::Forwards, limit, Read::Runs));
         }
         reads
     }
@@ -105,13 +105,13 @@ impl Lookups {
     }
 
     /// Takes in all pages of the short runs, as far as they have come. There may be others between them: of a run that is being written.
-    pub(super) fn take_all(&mut self, cx: &mut Cx, log: LogId, from: usize, needed: &[Needed], rows: &Rows) {
+    pub(super) fn take_all(&mut self, cx: &mut Cx, log: LogId, needed: &[Needed], rows: &Rows) {
         let run_of = |row: &Row| keys::run_of_words(&row.0).map(|(_, run)| run);
         // The last that has come may not have come whole.
         let upto = rows.rows.last().filter(|_| rows.more).and_then(run_of);
         let whole = self.runs.partition_point(|lookup| upto.is_none_or(|upto| place(lookup.run) < upto));
         self.cut = (whole < self.runs.len()).then_some(whole);
-        for at in from..whole {
+        for at in self.short..whole {
             let run = place(self.runs[at].run);
             let first = rows.rows.partition_point(|row| run_of(row) < Some(run));
             let end = rows.rows.partition_point(|row| run_of(row) <= Some(run));

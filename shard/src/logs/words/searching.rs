@@ -37,8 +37,8 @@ pub(crate) enum Read {
     /// Of the how manieth run the page that has the how manieth term, and for the beginning of one those behind it.
     Page(usize, usize),
     Beginning(usize, usize),
-    /// The pages of the how manieth run and of those behind it, which are short.
-    Runs(usize),
+    /// The pages of the short runs.
+    Runs,
     /// The how manieth entry that is to be looked at.
     Entry(usize),
     /// The message that it edits.
@@ -330,7 +330,7 @@ impl Searching {
             Read::Beginning(run, term) => {
                 self.runs.take(cx, log, run, (term, &self.needed[term]), &rows.rows)
             }
-            Read::Runs(from) => self.runs.take_all(cx, log, from, &self.needed, &rows),
+            Read::Runs => self.runs.take_all(cx, log, &self.needed, &rows),
             // One that has gone since is not found.
             Read::Entry(at) => self.looked[at].entry = one(rows),
             Read::Later(at) => self.looked[at].later.get_or_insert_default().extend(one(rows)),
