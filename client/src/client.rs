@@ -112,12 +112,18 @@ pub struct Client {
     pub(crate) listing: Arc<tokio::sync::Mutex<()>>,
     /// The same for a search.
     pub(crate) searching: Arc<tokio::sync::Mutex<()>>,
+    /// TLS to where media are: those trusted who are trusted to be the server.
+    pub(crate) https: Arc<rustls::ClientConfig>,
 }
 
 impl Client {
     /// Starts the connection of a registered profile. It is made, and made again, in the background.
     pub async fn start(options: Options) -> Result<(Self, Events), Error> {
-        let tls = Arc::new(options.trust.tls()?);
+        let tls = options.trust.tls()?;
+        let mut https = tls.clone();
+        https.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let https = Arc::new(https);
+        let tls = Arc::new(tls);
         let Options { server, receive, .. } = options.clone();
         let settings = Settings { server: server.clone(), receive };
         let mut seed = [0; 32];
@@ -133,7 +139,15 @@ impl Client {
         let driver = Driver::new((server, tls), machine, called, (telling, shared.clone()));
         tokio::spawn(driver.run());
         Ok((
-            Self { account, calls, status, delays, listing: Arc::default(), searching: Arc::default() },
+            Self {
+                account,
+                calls,
+                status,
+                delays,
+                listing: Arc::default(),
+                searching: Arc::default(),
+                https,
+            },
             Events::new(events, shared),
         ))
     }

@@ -36,6 +36,13 @@ pub enum Error {
         /// Why, for developers.
         detail: String,
     },
+    /// Where media are refused something.
+    Media {
+        /// The status of HTTP.
+        status: u16,
+        /// In words.
+        why: String,
+    },
     /// The server said something that the protocol does not allow.
     Protocol(&'static str),
     /// No answer came in time.
@@ -92,6 +99,7 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
+            Self::Media { status, why } => write!(f, "refused ({status}): {why}"),
             Self::Protocol(what) => write!(f, "the server broke the protocol: {what}"),
             Self::TimedOut => write!(f, "no answer came in time"),
             Self::NotRegistered => write!(f, "this profile is not registered: register first"),

@@ -37,6 +37,7 @@ mod invitations;
 mod link_text;
 mod links;
 pub mod machine;
+mod media;
 mod message;
 mod people;
 mod presence;
@@ -58,6 +59,7 @@ pub use event::{Cause, Event, Events, Status};
 pub use groups::{Group, GroupMember, NewGroup, is_group};
 pub use invitations::{GroupLink, GroupPreview, Invitation, NewInvitation};
 pub use links::DeviceLink;
+pub use media::{Progress, Uploaded, type_of};
 pub use message::{Envelope, Kind, Message, NewMessage, Standing};
 pub use people::{Audience, Contact, Discovered, Privacy};
 pub use presence::Doing;
@@ -68,7 +70,7 @@ pub use search::{Found, FoundOnServer};
 pub use store::{Account, Person};
 pub use tern_wire::errors::Reason;
 pub use tern_wire::group::{Change as GroupChange, Made as GroupMade, Role, Settings as GroupSettings, Who};
-pub use tern_wire::ids::{PRIVATE, UserId};
+pub use tern_wire::ids::{MediaId, PRIVATE, UserId};
 pub use trust::Trust;
 
 /// The bodies of kinds of messages, as the protocol has them.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use prost::Message as _;
 use tern_proto::v1;
 use tern_wire::group::Change;
+use tern_wire::ids::MediaId;
 use tern_wire::message::timer_ms;
 
 use crate::private::Private;
@@ -45,6 +47,18 @@ pub struct Envelope {
     pub forwards: u32,
     /// Whom it mentions.
     pub mentions: Vec<u64>,
+    /// The media that go with it: of a [`crate::body::Media`] the medium itself, and its preview if there is one.
+    pub media: Vec<MediaId>,
+}
+
+/// Media as they go over the wire.
+pub(crate) fn to_wire(media: &[MediaId]) -> Vec<Bytes> {
+    media.iter().map(|medium| Bytes::copy_from_slice(medium.as_bytes())).collect()
+}
+
+/// Media as they come.
+pub(crate) fn media_of(raw: &[Bytes]) -> Vec<MediaId> {
+    raw.iter().filter_map(|medium| MediaId::from_slice(medium)).collect()
 }
 
 impl Envelope {
@@ -113,9 +127,11 @@ impl Message {
 
     /// An entry that came in answer to a request, without its peer.
     pub(crate) fn of_page(chat: u64, entry: v1::Entry, me: u64) -> Self {
-        let v1::Entry { seq, time_ms, about, forwards, mentions, edited_by, erased, expires_ms, .. } = entry;
+        let v1::Entry {
+            seq, time_ms, about, forwards, mentions, edited_by, erased, expires_ms, media, ..
+        } = entry;
         let sender = if entry.sender == 0 { chat } else { entry.sender };
-        let envelope = Envelope { about, forwards, mentions };
+        let envelope = Envelope { about, forwards, mentions, media: media_of(&media) };
         let (kind, own, body) = (entry.kind.into(), sender == me, entry.body.into());
         Self { chat, seq, sender, time_ms, body, own, kind, envelope, erased, expires_ms, edited_by }
     }

@@ -9,7 +9,7 @@ use tern_wire::ids::PRIVATE;
 use crate::client::{Client, Kept, Sent};
 use crate::error::Error;
 use crate::machine::Tables as _;
-use crate::message::{Envelope, Kind, NewMessage};
+use crate::message::{Envelope, Kind, NewMessage, media_of, to_wire};
 use crate::people::{Contact, Privacy, contact_key};
 use crate::store::Store;
 
@@ -211,14 +211,25 @@ impl Private {
 }
 
 fn new_message(send: v1::Send) -> NewMessage {
-    let v1::Send { chat, body, kind, about, forwards, mentions, .. } = send;
-    let envelope = Envelope { about, forwards, mentions };
+    let v1::Send { chat, body, kind, about, forwards, mentions, media, .. } = send;
+    let envelope = Envelope { about, forwards, mentions, media: media_of(&media) };
     NewMessage { chat, kind: kind.into(), body: body.into(), envelope, key: None }
 }
 
 fn send_of(message: NewMessage) -> v1::Send {
-    let NewMessage { chat, kind, body, envelope: Envelope { about, forwards, mentions }, key: _ } = message;
-    v1::Send { chat, body: body.into(), kind: kind.number(), about, forwards, mentions, ..Default::default() }
+    let NewMessage { chat, kind, body, envelope, key: _ } = message;
+    let Envelope { about, forwards, mentions, media } = envelope;
+    let media = to_wire(&media);
+    v1::Send {
+        chat,
+        body: body.into(),
+        kind: kind.number(),
+        about,
+        forwards,
+        mentions,
+        media,
+        ..Default::default()
+    }
 }
 
 impl Client {

@@ -346,6 +346,8 @@ impl World {
             | Request::Subscribe(_)
             | Request::Activity(_)
             | Request::Report(_)
+            | Request::AboutMedia(_)
+            | Request::GetMedium(_)
             | Request::CreateGroup(_)
             | Request::Search(_)
             | Request::AboutGroup(_) => {

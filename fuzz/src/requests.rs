@@ -89,7 +89,8 @@ fn check(request: &Request) {
                 assert!(!seqs.is_empty() && seqs.is_sorted_by(|one, next| one < next));
             }
         }
-        Request::NewLink | Request::NewCard(_) => {}
+        Request::GetMedium(wanted) => assert!((1..NUMBERS_END).contains(&wanted.seq.0)),
+        Request::NewLink | Request::NewCard(_) | Request::AboutMedia => {}
         Request::SetPin(pin) | Request::DeleteAccount(pin) => {
             assert!(pin.get().is_none_or(|pin| PIN_BYTES.contains(&pin.len())));
         }

@@ -74,6 +74,9 @@ pub trait Gate: Send + Sync + 'static {
     /// Whether an account may upload this. It counts as one of its uploads from then on.
     fn begin(&self, owner: u64, declared: Declared) -> Doing<'_, Result<(), Refusal>>;
 
+    /// Whether there is such a medium. For the job that looks for bytes of which nobody knows.
+    fn is_known(&self, id: MediaId) -> Doing<'_, Result<bool, Refusal>>;
+
     /// A medium is whole, and has its place. What it is to be known by is durable when this is done; it may be told more than once.
     fn whole(&self, whole: Whole) -> Doing<'_, Result<(), Refusal>>;
 }

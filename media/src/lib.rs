@@ -14,10 +14,11 @@
 
 pub mod gate;
 pub mod http;
-pub mod id;
 pub mod kinds;
 pub mod limits;
-pub mod links;
 mod metadata;
 pub mod store;
 mod uploads;
+
+pub use tern_wire::links;
+pub use tern_wire::media_id as id;

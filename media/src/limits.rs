@@ -53,8 +53,5 @@ pub const PIECE_BYTES: usize = 64 << 10;
 /// How long a request waits for another one that writes to the same upload, and is told to stop. Beyond: 423.
 pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest that a link lives, whatever is asked.
-pub const LINK_VALID_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// Ends of links are multiples of this, so that all who ask within that time get the same one, which a cache can know again.
-pub const LINK_STEP: Duration = Duration::from_secs(3600);
+/// How old bytes are of which nobody knows, at least, when they are removed.
+pub const ORPHAN_AGE: Duration = Duration::from_secs(3600);

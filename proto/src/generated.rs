@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 34, 35"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -74,6 +74,10 @@ pub mod client_frame {
         Report(super::Report),
         #[prost(message, tag = "33")]
         DeleteAccount(super::DeleteAccount),
+        #[prost(message, tag = "34")]
+        GetMedium(super::GetMedium),
+        #[prost(message, tag = "35")]
+        AboutMedia(super::AboutMedia),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -83,7 +87,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37, 40, 41"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37, 40, 41, 42, 43"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -169,6 +173,10 @@ pub mod server_frame {
         Reported(super::Reported),
         #[prost(message, tag = "41")]
         AccountEnds(super::AccountEnds),
+        #[prost(message, tag = "42")]
+        MediumLink(super::MediumLink),
+        #[prost(message, tag = "43")]
+        MediaPlace(super::MediaPlace),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -746,9 +754,32 @@ pub struct Media {
     pub bytes: u64,
     #[prost(string, tag = "4")]
     pub caption: ::prost::alloc::string::String,
-    /// Where it is to be had: opaque here.
+    /// Where it is to be had, if it is no medium of this server's: opaque here.
     #[prost(bytes = "bytes", tag = "5")]
     pub reference: ::prost::bytes::Bytes,
+    /// In pixels.
+    #[prost(uint32, tag = "6")]
+    pub width: u32,
+    #[prost(uint32, tag = "7")]
+    pub height: u32,
+    /// Of what takes its time.
+    #[prost(uint64, tag = "8")]
+    pub duration_ms: u64,
+    /// A few hundred bytes of JPEG or WebP.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub thumbnail: ::prost::bytes::Bytes,
+    /// As BlurHash has it.
+    #[prost(string, tag = "10")]
+    pub blur_hash: ::prost::alloc::string::String,
+    /// Of a voice note: how loud it is, from 0 to 255, in equal steps.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub waveform: ::prost::bytes::Bytes,
+    /// SHA-256 of the medium's bytes.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub sha256: ::prost::bytes::Bytes,
+    /// What opens it, if it is encrypted: opaque to the server.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub key: ::prost::bytes::Bytes,
 }
 /// Appends an entry to a chat. Answered by Sent once the entry is durable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -773,6 +804,9 @@ pub struct Send {
     /// With a message or an edit, in a group: whom it mentions. At most 64.
     #[prost(uint64, repeated, tag = "7")]
     pub mentions: ::prost::alloc::vec::Vec<u64>,
+    /// With a message: the media that go with it, each by its id of 16 bytes; at most 16. They stay for as long as the entry says so.
+    #[prost(bytes = "bytes", repeated, tag = "8")]
+    pub media: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sent {
@@ -825,6 +859,9 @@ pub struct Entry {
     /// When the server erases it by itself: show it no longer, and erase it too. 0: it stays.
     #[prost(uint64, tag = "14")]
     pub expires_ms: u64,
+    /// As in Send.
+    #[prost(bytes = "bytes", repeated, tag = "15")]
+    pub media: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 /// States that this device has everything up to delivered_upto, and that the person has read up to read_upto. Both are
 /// cumulative: a lower number than before changes nothing, 0 says nothing. Answered by Acknowledged once durable,
@@ -1132,6 +1169,40 @@ pub struct Activity {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ActivityTold {}
+/// Asks where media are uploaded, and for what it takes. Answered by MediaPlace, or Refused (UNIMPLEMENTED): the server takes none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AboutMedia {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MediaPlace {
+    /// A URL without a path: uploads begin at its /uploads, as tus 1.0 has it.
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// Of this device's session: what `Authorization: Bearer` is to say there.
+    #[prost(string, tag = "2")]
+    pub access_token: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub access_expires_ms: u64,
+}
+/// Asks for a link to a medium that goes with an entry that one sees. Answered by MediumLink.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetMedium {
+    #[prost(uint64, tag = "1")]
+    pub chat: u64,
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub medium: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MediumLink {
+    /// Whoever has it gets the bytes by GET, without being logged in.
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// Until then.
+    #[prost(uint64, tag = "2")]
+    pub until_ms: u64,
+}
 /// Tells the operators of a person, or of messages that one sees. Answered by Reported, when it is durable. Who is reported learns nothing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Report {
@@ -1726,6 +1797,8 @@ pub enum Reason {
     MessageDeleted = 61,
     TooLate = 62,
     TooManyEdits = 63,
+    /// There is no such medium, or not any more: upload it again.
+    NoSuchMedium = 83,
     /// The server's state.
     Overloaded = 40,
     StorageFull = 41,
@@ -1792,6 +1865,7 @@ impl Reason {
             Self::MessageDeleted => "REASON_MESSAGE_DELETED",
             Self::TooLate => "REASON_TOO_LATE",
             Self::TooManyEdits => "REASON_TOO_MANY_EDITS",
+            Self::NoSuchMedium => "REASON_NO_SUCH_MEDIUM",
             Self::Overloaded => "REASON_OVERLOADED",
             Self::StorageFull => "REASON_STORAGE_FULL",
             Self::Unavailable => "REASON_UNAVAILABLE",
@@ -1850,6 +1924,7 @@ impl Reason {
             "REASON_MESSAGE_DELETED" => Some(Self::MessageDeleted),
             "REASON_TOO_LATE" => Some(Self::TooLate),
             "REASON_TOO_MANY_EDITS" => Some(Self::TooManyEdits),
+            "REASON_NO_SUCH_MEDIUM" => Some(Self::NoSuchMedium),
             "REASON_OVERLOADED" => Some(Self::Overloaded),
             "REASON_STORAGE_FULL" => Some(Self::StorageFull),
             "REASON_UNAVAILABLE" => Some(Self::Unavailable),

@@ -582,7 +582,10 @@ impl Admin {
                 AdminResponse::Status(_)
                 | AdminResponse::Reports { .. }
                 | AdminResponse::Ends { .. }
-                | AdminResponse::Counts { .. },
+                | AdminResponse::Counts { .. }
+                | AdminResponse::Upload(_)
+                | AdminResponse::MediumGone
+                | AdminResponse::IsMedium(_),
             ) => refused("the core answered something else"),
             Err(error) => refused(error),
         }

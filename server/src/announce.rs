@@ -16,6 +16,11 @@ pub(crate) fn warn_of_environment(config: &Config) {
             "the development certificate is served to other machines: only those that were given it trust it"
         );
     }
+    if config.media.enabled && config.media_listen().is_none() {
+        tracing::warn!(
+            "no media are taken: clients could not be told where. Say under which URL they reach this machine (--media-url), or --no-media"
+        );
+    }
     let in_container =
         ["/.dockerenv", "/run/.containerenv"].iter().any(|path| std::path::Path::new(path).exists())
             || std::env::var_os("container").is_some();
@@ -30,7 +35,7 @@ pub(crate) fn record_start(
     flags: &Flags,
     engine: &dyn Engine,
     certificates: &Certificates,
-    (address, metrics): (SocketAddr, Option<SocketAddr>),
+    (address, metrics, media): (SocketAddr, Option<SocketAddr>, Option<SocketAddr>),
 ) {
     let gauge = |name: &str| {
         let found = engine.statistics().into_iter().find(|statistic| statistic.name == name);
@@ -46,6 +51,7 @@ pub(crate) fn record_start(
         configuration = flags.config.as_ref().map_or_else(none, |path| path.display().to_string()),
         listen = %address,
         metrics = metrics.map_or_else(none, |metrics| format!("http://{metrics}/metrics")),
+        media = media.map_or_else(none, |media| format!("https://{media}")),
         admin_socket = %config.admin_socket().display(),
         data_dir = %config.data_dir.display(),
         engine = ?config.engine,
@@ -76,14 +82,16 @@ fn client_command() -> String {
 /// Says that the server is ready, on stdout for programs, and what to do next, on stderr for people.
 pub(crate) fn announce(
     config: &Config,
-    address: SocketAddr,
-    metrics: Option<SocketAddr>,
+    (address, metrics, media): (SocketAddr, Option<SocketAddr>, Option<SocketAddr>),
     made_certificate: bool,
 ) {
     // Whoever asked for JSON has it all in the record of the start.
     let for_people = config.log.format != LogFormat::Json;
     if let Some(metrics) = metrics.filter(|_| for_people) {
         logging::say(format_args!("metrics on http://{metrics}/metrics"));
+    }
+    if let Some(media) = media.filter(|_| for_people) {
+        logging::say(format_args!("media on https://{media}"));
     }
     if for_people && config.development() && config.tls.certificate.is_none() {
         let dir = config.data_dir.display();

@@ -8,12 +8,15 @@ use tern_wire::tls::{Tickets, TlsError, TlsServer};
 
 use crate::certificate::{self, Certificate, CertificateError, CertificateFiles, date};
 use crate::control::Control;
+use crate::https::Https;
 use crate::metrics::NodeMetrics;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Certificates {
     files: CertificateFiles,
+    /// The same, for what is served by HTTPS.
+    https: Arc<Https>,
     /// The newest. Held while the cores are told of it, so that none ends up with an older one.
     newest: Mutex<TlsServer>,
     /// When the newest ends, in seconds since the Unix epoch; 0 if it does not say.
@@ -50,14 +53,20 @@ impl Certificates {
     ) -> Result<Self, Unusable> {
         let read = files.read().map_err(Unusable::Files)?;
         let (fingerprint, ends) = (read.fingerprint(), read.ends());
+        let https = Https::new(&read).map_err(Unusable::Tls)?;
         let Certificate { chain, key } = read;
         let mut tls = TlsServer::new(chain, key).map_err(Unusable::Tls)?;
         if let Some(tickets) = tickets {
             tls = tls.with_tickets(tickets);
         }
-        let loaded = Self { files, newest: Mutex::new(tls), ends: AtomicI64::new(0), metrics };
+        let loaded = Self { files, https, newest: Mutex::new(tls), ends: AtomicI64::new(0), metrics };
         loaded.took(&fingerprint, ends);
         Ok(loaded)
+    }
+
+    /// The certificate of what is served by HTTPS.
+    pub fn https(&self) -> &Arc<Https> {
+        &self.https
     }
 
     /// The newest.
@@ -70,6 +79,7 @@ impl Certificates {
         let mut newest = self.lock();
         let again = self.files.read().map_err(Unusable::Files).and_then(|read| {
             let (fingerprint, ends) = (read.fingerprint(), read.ends());
+            self.https.use_certificate(&read).map_err(Unusable::Tls)?;
             let tls = newest.with_certificate(read.chain, read.key).map_err(Unusable::Tls)?;
             Ok((tls, fingerprint, ends))
         });

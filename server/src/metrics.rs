@@ -412,6 +412,8 @@ node_metrics! {
     counter filter_timed_out: "Messages for which the content filter did not answer in time.",
     counter filter_failed: "Messages for which the content filter could not be reached, or did not answer with a verdict.",
     counter filter_unasked: "Messages that the content filter was not asked about, because it was down or too many waited.",
+    counter media_removed: "Media that were removed, for nothing had them any more.",
+    counter media_orphans: "Media that were removed because nobody knew of their bytes.",
     gauge certificate_stale: "1 while the certificate that was read last could not be used, and an older one serves.",
     gauge codes_waiting: "One-time codes that wait for delivery or are being delivered.",
     gauge certificate_end_timestamp_seconds: "When the certificate ends, since the Unix epoch; 0 if it does not say.",

@@ -25,6 +25,7 @@ use crate::certificate::CertificateFiles;
 use crate::certificates::{Certificates, Unusable};
 use crate::codes::Codes;
 use crate::config::{Config, EngineKind, Flags};
+use crate::control::Control;
 use crate::core::{self, Clock, CoresOptions, Running, Traces};
 use crate::counts;
 use crate::exposition::Exposition;
@@ -33,6 +34,7 @@ use crate::filter::Filter;
 use crate::http;
 use crate::identity::begin_run;
 use crate::logging;
+use crate::media::Bound;
 use crate::metrics::{Metrics, NodeMetrics};
 use crate::minder;
 use crate::operations::{Operations, notify};
@@ -115,7 +117,14 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
     let address = listener.local_addr().map_err(for_clients)?;
     let (parts, made_certificate) = Parts::make(config, engine)?;
     store::serve_backups(&*parts.engine, &parts.clock)?;
-    let running = Arc::new(core::start(parts.cores_options(config, listener, run)).map_err(RunError::Uring)?);
+    let media = Bound::bind(config)?;
+    let keys = run.1.clone();
+    let options = parts.cores_options(config, listener, run, media.as_ref());
+    let running = Arc::new(core::start(options).map_err(RunError::Uring)?);
+    let door = match media {
+        Some(media) => Some(media.open(config, &keys, parts.certificates.https(), parts.beside(&running))?),
+        None => None,
+    };
     let operations = Arc::new(Operations {
         running: running.clone(),
         draining: Arc::new(AtomicBool::new(false)),
@@ -153,8 +162,10 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
         .map_err(|error| RunError::System("the thread that minds the clock can't start", error))?;
     watch_signals(operations).map_err(|error| RunError::System("signals can't be watched", error))?;
     warn_of_environment(config);
-    record_start(config, flags, &*parts.engine, &parts.certificates, (address, metrics_address));
-    announce(config, address, metrics_address, made_certificate);
+    let media_address = door.as_ref().map(|door| door.address);
+    let addresses = (address, metrics_address, media_address);
+    record_start(config, flags, &*parts.engine, &parts.certificates, addresses);
+    announce(config, addresses, made_certificate);
     notify(&[NotifyState::Ready]);
     parts.wait(config.engine, &running)
 }
@@ -229,6 +240,7 @@ impl Parts {
         config: &Config,
         listener: TcpListener,
         (identity, keys): (StoreIdentity, KeysRecord),
+        media: Option<&Bound>,
     ) -> CoresOptions {
         CoresOptions {
             cores: config.core_count(),
@@ -236,6 +248,7 @@ impl Parts {
             tls: self.certificates.tls(),
             engine: self.engine.clone(),
             identity,
+            media: media.map(|media| (media.removal(), media.of_brains(config, &keys))),
             keys,
             limits: config.shard_limits(),
             development: config.development(),
@@ -254,6 +267,11 @@ impl Parts {
             mesh_backlog_max: config.limits.mesh_backlog_max,
             ring: ring_options(config),
         }
+    }
+
+    /// What is served beside the cores needs these.
+    fn beside(&self, running: &Running) -> (Arc<dyn Control>, Clock, Arc<NodeMetrics>) {
+        (running.control(), self.clock.clone(), self.metrics.node.clone())
     }
 
     fn state(

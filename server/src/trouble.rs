@@ -68,7 +68,11 @@ pub fn of_listening(address: SocketAddr, purpose: &str, error: &io::Error) -> St
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
         _ => "choose another address",
     };
-    let flag = if purpose == "metrics" { "--metrics" } else { "--listen" };
+    let flag = match purpose {
+        "metrics" => "--metrics",
+        "media" => "--media-listen",
+        _ => "--listen",
+    };
     format!("can't listen on {address} for {purpose}: {error}; {advice} ({flag} ADDRESS)")
 }
 

@@ -201,7 +201,7 @@ fn start_and_crash(library: &Path, at: Option<usize>, list: Option<&Path>) -> (b
     let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
     let mut ternd = Command::new(program("ternd"));
     ternd
-        .args(["--listen", "127.0.0.1:0", "--no-metrics", "--cores", "1", "--data-dir"])
+        .args(["--listen", "127.0.0.1:0", "--no-metrics", "--no-media", "--cores", "1", "--data-dir"])
         .arg(dir.path().join("data"))
         .env("LD_PRELOAD", library)
         .env("CRASH_PATHS", std::env::var("TERN_CRASH_PATHS").unwrap_or_else(|_| ".pem".to_owned()))

@@ -176,7 +176,17 @@ fn a_full_disk_behind_the_log_is_no_trouble() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
     let mut child = Command::new(program("ternd"))
-        .args(["--listen", "127.0.0.1:0", "--no-metrics", "--cores", "1", "--log", "trace", "--data-dir"])
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--no-metrics",
+            "--no-media",
+            "--cores",
+            "1",
+            "--log",
+            "trace",
+            "--data-dir",
+        ])
         .arg(dir.path().join("data"))
         .stdout(Stdio::piped())
         .stderr(full)

@@ -62,7 +62,15 @@ fn a_server_waits_a_moment_for_a_port_that_is_being_left() {
     let port = HeldPort::new();
     let other = TcpListener::bind(port.address()).expect("it is held for this");
     let mut ternd = Command::new(program("ternd"))
-        .args(["--no-metrics", "--cores", "1", "--listen", &port.address().to_string(), "--data-dir"])
+        .args([
+            "--no-metrics",
+            "--no-media",
+            "--cores",
+            "1",
+            "--listen",
+            &port.address().to_string(),
+            "--data-dir",
+        ])
         .arg(dir.path().join("data"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

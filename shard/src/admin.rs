@@ -2,7 +2,7 @@
 
 use tern_storage::records::{CountsRecord, EndRecord, ReportRecord};
 use tern_storage::{Key, keys};
-use tern_wire::ids::{DeviceId, Name, Phone, UserId};
+use tern_wire::ids::{DeviceId, MediaId, Name, Phone, UserId};
 
 /// A question to one core: the owner of the phone's slot, or any core for [`AdminRequest::Status`].
 #[derive(Clone, Debug)]
@@ -39,6 +39,12 @@ pub enum AdminRequest {
     Ends(Option<Key>),
     /// Deletes the account of a phone: its sessions end, its tokens die, the phone is free again.
     DeleteUser(Phone),
+    /// The listener for media asks this of an account.
+    Upload(UserId, UploadAsk),
+    /// The bytes of a medium are gone that was to be removed.
+    MediumRemoved(MediaId),
+    /// Whether there is this medium: any core reads that. For the job that looks for bytes of which nobody knows.
+    IsMedium(MediaId),
     /// Makes an account for a phone that is verified by the operator's word, or adds a device to it.
     Provision {
         /// The account's phone.
@@ -46,6 +52,42 @@ pub enum AdminRequest {
         /// Its display name.
         name: Name,
     },
+}
+
+/// What is asked of an account that uploads something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UploadAsk {
+    /// Whether a device of it lives, in the session of this access token.
+    Who(DeviceId, u64),
+    /// Whether so many bytes may be uploaded as this medium: then they count.
+    Begin {
+        /// What it is to be called.
+        medium: MediaId,
+        /// How many.
+        bytes: u64,
+    },
+    /// All of a medium has come, and lies where media lie. It may be said more than once.
+    Whole {
+        /// What it is called.
+        medium: MediaId,
+        /// How many bytes it has.
+        bytes: u64,
+    },
+}
+
+/// Why somebody may not upload something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoUpload {
+    /// The session or the account has ended.
+    Ended,
+    /// The account is suspended, or about to end.
+    Barred,
+    /// It has uploaded too much of late: try after so many ms.
+    TooMany(u64),
+    /// It has as many bytes as it may.
+    NoRoom,
+    /// It can't be known now.
+    Unavailable,
 }
 
 /// A core's answer.
@@ -99,6 +141,12 @@ pub enum AdminResponse {
         /// There are more, behind this one.
         next: Option<Key>,
     },
+    /// To [`AdminRequest::Upload`]. Durable.
+    Upload(Result<(), NoUpload>),
+    /// To [`AdminRequest::MediumRemoved`].
+    MediumGone,
+    /// To [`AdminRequest::IsMedium`].
+    IsMedium(bool),
     /// To [`AdminRequest::Provision`]. Durable.
     Provisioned(Provisioned),
     /// Not done, and why: a sentence for the operator.

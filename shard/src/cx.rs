@@ -4,10 +4,12 @@
 //! those alone.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use tern_proto::v1;
 use tern_storage::{Direction, Epoch, Key, KeyRange, LogId, ScanLimit, Slot, StoreError};
 use tern_wire::errors::{Reason, Refusal};
-use tern_wire::ids::{ClientMessageId, Phone, UserId};
+use tern_wire::ids::{ClientMessageId, MediaId, Phone, UserId};
 
 use crate::admin::AdminResponse;
 use crate::desk::{Desk, Store, Urgency};
@@ -16,6 +18,7 @@ use crate::entropy::Entropy;
 use crate::entry::Author;
 use crate::limits::{Limits, PUT_OFF_MAX, PUT_OFF_MS};
 use crate::load::{Loads, Work};
+use crate::media::MediaDoor;
 use crate::message::{Dispatched, FrontOp, LogOp, Message, PhoneOp, Subject, UserOp, VolatileOp};
 use crate::moving::{Moving, Way};
 use crate::reply::{Asker, ConnId, Origin, Place, Reply};
@@ -35,8 +38,14 @@ pub(crate) trait Department {
 /// A department that may do something to connections.
 pub(crate) trait KnowsFrames: Department {}
 
-/// A department that makes codes, tokens and ids, and answers operators.
+/// A department that answers operators, and the parts of the server beside the cores.
+pub(crate) trait AnswersQuestions: Department {}
+
+/// A department that makes codes, tokens and ids.
 pub(crate) trait KnowsPeople: Department {}
+
+/// A department that has media removed.
+pub(crate) trait KnowsMedia: Department {}
 
 /// A department that has a content filter look at what is said.
 pub(crate) trait KnowsWords: Department {}
@@ -57,6 +66,8 @@ pub(crate) struct Ground {
     pub(crate) limits: Limits,
     /// What a content filter is asked about, if there is one.
     pub(crate) filtering: Option<Filtering>,
+    /// Where media are had, if the server takes any.
+    pub(crate) media: Option<MediaDoor>,
     pub(crate) entropy: Entropy,
     pub(crate) store: Store,
     pub(crate) trouble: Trouble,
@@ -105,6 +116,24 @@ impl<'a, D: Department> Cx<'a, D> {
     /// The place of a connection of this core.
     pub(crate) fn place(&self, conn: ConnId) -> Place {
         Place { process: self.ground.process, core: self.ground.core, conn }
+    }
+
+    /// Whether the server takes media.
+    pub(crate) fn has_media(&self) -> bool {
+        self.ground.media.is_some()
+    }
+
+    /// The URL under which media are had; empty: there are none.
+    pub(crate) fn media_url(&self) -> String {
+        self.ground.media.as_ref().map_or(String::new(), |media| media.url.clone())
+    }
+
+    /// A link to a medium, for whoever may have it.
+    pub(crate) fn link(&self, medium: MediaId) -> Option<Box<v1::MediumLink>> {
+        let media = self.ground.media.as_ref()?;
+        let valid = Duration::from_millis(self.ground.limits.media_link_valid_ms);
+        let (path, end_s) = media.links.sign(medium, self.now_ms / 1000, valid);
+        Some(Box::new(v1::MediumLink { url: format!("{}{path}", media.url), until_ms: end_s * 1000 }))
     }
 
     /// The core that owns a slot.
@@ -400,12 +429,14 @@ impl<'a, D: Department> Cx<'a, D> {
     }
 }
 
-impl<D: KnowsPeople> Cx<'_, D> {
-    /// Answers an operator's question.
+impl<D: AnswersQuestions> Cx<'_, D> {
+    /// Answers a question.
     pub(crate) fn answer(&mut self, question: u64, response: AdminResponse) {
         self.fx.answer(question, response);
     }
+}
 
+impl<D: KnowsPeople> Cx<'_, D> {
     /// Has a one-time code delivered; `false` if the way to the deliverer is full.
     pub(crate) fn deliver_code(&mut self, phone: &Phone, code: &str, expires_ms: u64) -> bool {
         self.fx.deliver_code(phone, code, expires_ms)
@@ -414,6 +445,13 @@ impl<D: KnowsPeople> Cx<'_, D> {
     /// The core's randomness.
     pub(crate) fn entropy(&mut self) -> &mut Entropy {
         &mut self.ground.entropy
+    }
+}
+
+impl<D: KnowsMedia> Cx<'_, D> {
+    /// Has the bytes of a medium removed: it is said when they are gone.
+    pub(crate) fn remove_medium(&mut self, medium: MediaId) {
+        self.fx.remove_medium(medium);
     }
 }
 

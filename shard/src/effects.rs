@@ -4,7 +4,7 @@ use tern_proto::v1;
 use tern_storage::{
     Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Lane, LogId, ReadId, ScanLimit, Slot, StoreError,
 };
-use tern_wire::ids::{ClientMessageId, Phone, UserId};
+use tern_wire::ids::{ClientMessageId, MediaId, Phone, UserId};
 
 use crate::admin::AdminResponse;
 use crate::entry::Author;
@@ -96,6 +96,13 @@ pub trait Effects {
         // For shells without a filter.
         let _ = question;
         false
+    }
+
+    /// Has the bytes of a medium removed, which nothing has. When they are gone, that is said to the owner of its slot
+    /// ([`AdminRequest::MediumRemoved`](crate::admin::AdminRequest::MediumRemoved)); until then it may be asked for again.
+    fn remove_medium(&mut self, medium: MediaId) {
+        // For shells without media.
+        let _ = medium;
     }
 
     /// Answers an operator's question.

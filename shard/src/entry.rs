@@ -5,7 +5,7 @@ use prost::Message;
 use tern_proto::v1;
 use tern_storage::LogId;
 use tern_storage::records::EntryRecord;
-use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, Seq, UserId};
+use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, MediaId, Seq, UserId};
 use tern_wire::message::{Envelope, is_message};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -122,6 +122,7 @@ impl Entry {
             erased: self.is_erased(),
             expires_ms: self.expires_ms(),
             withheld: self.is_withheld(),
+            media: self.media().iter().map(to_bytes).collect(),
         }
     }
 
@@ -130,6 +131,7 @@ impl Entry {
         let record = EntryRecord::decode(value).ok().filter(|record| record.seq == seq)?;
         let author = Author { user: UserId::new(record.sender)?, device: DeviceId::new(record.device)? };
         let mentions = record.mentions.iter().map(|user| UserId::new(*user)).collect::<Option<_>>()?;
+        let media = record.media.iter().map(|id| MediaId::from_slice(id)).collect::<Option<_>>()?;
         let edits = record.edits.into_iter().map(Seq).collect();
         let EntryRecord { erased, expires_ms, withheld, .. } = record;
         let fate = Fate { edits, erased, expires_ms, withheld };
@@ -145,7 +147,8 @@ impl Entry {
             other_bytes: record.other_bytes,
             sender_messages: record.sender_messages,
             messages: record.messages,
-            envelope: Envelope { about: Seq(record.about), forwards: record.forwards, mentions }.if_any(),
+            envelope: Envelope { about: Seq(record.about), forwards: record.forwards, mentions, media }
+                .if_any(),
             fate: fate.if_any(),
         })
     }
@@ -175,6 +178,7 @@ impl Entry {
             edited_by: self.edits().last().map_or(0, |seq| seq.0),
             erased: self.is_erased(),
             expires_ms: self.expires_ms(),
+            media: self.media().iter().map(to_bytes).collect(),
         }
     }
 
@@ -185,6 +189,11 @@ impl Entry {
 
     fn mentions(&self) -> &[UserId] {
         self.envelope.as_ref().map_or(&[], |envelope| &envelope.mentions)
+    }
+
+    /// The media that go with it.
+    pub fn media(&self) -> &[MediaId] {
+        self.envelope.as_ref().map_or(&[], |envelope| &envelope.media)
     }
 
     /// By which it reads otherwise, rising.
@@ -219,12 +228,13 @@ impl Entry {
         Self { fate: Some(Box::new(fate)), ..self.clone() }
     }
 
-    /// As it is without its body, and without whom it mentions.
+    /// As it is without its body, its media, and without whom it mentions.
     pub fn erased(&self) -> Self {
         let mut fate = self.fate.as_deref().cloned().unwrap_or_default();
         fate.erased = true;
         let mut envelope = self.envelope.as_deref().cloned().unwrap_or_default();
         envelope.mentions.clear();
+        envelope.media.clear();
         Self { body: Bytes::new(), envelope: envelope.if_any(), fate: Some(Box::new(fate)), ..self.clone() }
     }
 
@@ -250,12 +260,17 @@ pub fn fingerprint(kind: i32, body: &[u8], envelope: Option<&Envelope>) -> u64 {
     let mut hasher = Xxh3::new();
     hasher.update(&kind.to_le_bytes());
     hasher.update(body);
-    if let Some(Envelope { about, forwards, mentions }) = envelope {
+    if let Some(Envelope { about, forwards, mentions, media }) = envelope {
         hasher.update(&about.0.to_le_bytes());
         hasher.update(&forwards.to_le_bytes());
         mentions.iter().for_each(|user| hasher.update(&user.get().to_le_bytes()));
+        media.iter().for_each(|medium| hasher.update(medium.as_bytes()));
     }
     hasher.digest()
+}
+
+fn to_bytes(medium: &MediaId) -> Bytes {
+    Bytes::copy_from_slice(medium.as_bytes())
 }
 
 const NAMED: &str = "a log is made of users or a group, and none of them is 0";

@@ -33,6 +33,7 @@ pub mod limits;
 pub mod load;
 mod logs;
 mod maps;
+pub mod media;
 pub mod message;
 mod moving;
 pub mod mutations;

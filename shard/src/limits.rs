@@ -100,6 +100,18 @@ macro_rules! with_limits {
                 "Life of a code by which a device is linked.";
             devices_max: usize = 10, 1..=64,
                 "Devices of a user. Beyond: the oldest that is not connected goes, or TOO_MANY_DEVICES.";
+            uploads_per_hour_max: u32 = 50, 0..=1_000_000,
+                "Media that an account may upload in an hour. Beyond: 429. 0: any number.";
+            uploaded_bytes_max: u64 = 10 << 30, 0..=1 << 50,
+                "Bytes of media that an account may have uploaded and that are still there. Beyond: 507. 0: any number.";
+            media_unsent_ms: u64 = $crate::limits::DAY_MS, 1_000..=365 * $crate::limits::DAY_MS,
+                "For how long a medium stays that was uploaded, and that nothing has.";
+            media_removed_after_ms: u64 = 600_000, 1_000..=$crate::limits::DAY_MS,
+                "After how long a medium is removed that nothing has any more. No new message may have it meanwhile.";
+            media_round_ms: u64 = 60_000, 100..=3_600_000,
+                "How often the server looks for media that nothing has.";
+            media_link_valid_ms: u64 = 3_600_000, 60_000..=7 * $crate::limits::DAY_MS,
+                "For how long a link to a medium is good, at least; it ends with a full hour.";
             access_token_valid_ms: u64 = 3_600_000, 1_000..=$crate::limits::DAY_MS,
                 "Life of an access token.";
             refresh_token_valid_ms: u64 = 7 * $crate::limits::DAY_MS, 1_000..=365 * $crate::limits::DAY_MS,
@@ -164,6 +176,17 @@ impl Limits {
 
 // A batch of numbers fits the bucket of an account at its smallest.
 const _: () = assert!(limits::DISCOVERED_MAX <= 64);
+
+/// Rows of what is to be looked at of media that are read at once, and media that are looked at at once.
+pub const MEDIA_ROWS_AT_ONCE: usize = 256;
+/// See there.
+pub const MEDIA_LOOKS_AT_ONCE: usize = 64;
+
+/// Rows of what an account has uploaded that are read at once to be added up.
+pub const KEPT_ROWS_AT_ONCE: usize = 1_000;
+
+/// After how long an upload that did not come to its end counts no more.
+pub const UPLOAD_ABANDONED_MS: u64 = 2 * DAY_MS;
 
 /// How often the logs are gone through for what is kept no longer, at the most, in milliseconds.
 pub const RETENTION_ROUND_MS: u64 = HOUR_MS;

@@ -20,6 +20,16 @@ tern_storage::mutations! {
     KeepNumbers => "shard/tests/deleting.rs" 1..20;
     /// A chat stays that nobody has any more.
     KeepLeftLog => "shard/tests/deleting.rs" 1..20;
+    /// A message does not say beside a medium that it has it.
+    ForgetCite => "shard/tests/media.rs" 1..20;
+    /// A message has a medium that is about to be removed.
+    CiteEnding => "shard/tests/media.rs" 1..20;
+    /// A medium is removed that something has.
+    RemoveCited => "shard/tests/media.rs" 1..20;
+    /// Somebody gets a link to a medium of a message that they do not see.
+    LinkWithheld => "shard/tests/media.rs" 1..20;
+    /// An account may have any number of bytes.
+    NoQuota => "shard/tests/media.rs" 1..20;
     /// Somebody reports what they do not see, and operators get it.
     AttachWithheld => "shard/tests/blocking.rs" 1..20;
     /// A retry is taken for a new message.

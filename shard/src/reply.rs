@@ -148,6 +148,10 @@ pub enum Reply {
     Renamed,
     /// To `Report`.
     Reported,
+    /// To `AboutMedia`.
+    MediaPlace(Box<v1::MediaPlace>),
+    /// To `GetMedium`.
+    MediumLink(Box<v1::MediumLink>),
     /// To `SetPin`.
     PinSet,
     /// To `DeleteAccount`: when it ends, in ms since the Unix epoch.
@@ -216,6 +220,8 @@ impl Reply {
             Self::DeviceRung { connected } => Message::DeviceRung(v1::DeviceRung { connected }),
             Self::Renamed => Message::Renamed(v1::Renamed {}),
             Self::Reported => Message::Reported(v1::Reported {}),
+            Self::MediaPlace(place) => Message::MediaPlace(*place),
+            Self::MediumLink(link) => Message::MediumLink(*link),
             Self::PinSet => Message::PinSet(v1::PinSet {}),
             Self::AccountEnds(at_ms) => Message::AccountEnds(v1::AccountEnds { at_ms }),
             Self::Pong(pong) => Message::Pong(pong),

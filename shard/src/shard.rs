@@ -23,6 +23,7 @@ use crate::input::Input;
 use crate::limits::Limits;
 use crate::load::{Load, Loads, Work};
 use crate::logs::Logs;
+use crate::media::{Media, MediaDoor};
 use crate::message::{HandOver, Message, Unreadable};
 use crate::moving::{Moving, Way};
 use crate::mutations::{Mutation, is};
@@ -67,6 +68,8 @@ pub struct Shard {
     logs_desk: DeskOf<Logs>,
     volatile: Volatile,
     volatile_desk: DeskOf<Volatile>,
+    media: Media,
+    media_desk: DeskOf<Media>,
 }
 
 /// What a department's handlers get, of a brain.
@@ -92,12 +95,15 @@ impl Shard {
             logs_desk: Desk::new(lanes, hashing),
             volatile: Volatile::new(hashing),
             volatile_desk: Desk::new(lanes, hashing),
+            media: Media::default(),
+            media_desk: Desk::new(lanes, hashing),
             ground: Ground {
                 process,
                 core,
                 moving: Moving::new(core, slots),
                 limits,
                 filtering: None,
+                media: None,
                 entropy,
                 store: Store::new(lanes),
                 trouble: Trouble::default(),
@@ -114,6 +120,12 @@ impl Shard {
         self
     }
 
+    /// The same, which takes media.
+    pub fn with_media(mut self, media: Option<MediaDoor>) -> Self {
+        self.ground.media = media;
+        self
+    }
+
     /// Takes one input. `now_ms` is ms since the Unix epoch and never falls.
     pub fn handle(&mut self, now_ms: u64, input: Input<'_>, fx: &mut dyn Effects) {
         match input {
@@ -125,6 +137,12 @@ impl Shard {
             Input::Asked(question, AdminRequest::Status) => {
                 fx.answer(question, AdminResponse::Status(self.status()));
             }
+            Input::Asked(question, AdminRequest::MediumRemoved(medium)) => {
+                Media::removed(cx!(self, now_ms, media_desk, fx), question, medium);
+            }
+            Input::Asked(question, AdminRequest::IsMedium(medium)) => {
+                Media::is(cx!(self, now_ms, media_desk, fx), question, medium);
+            }
             Input::Asked(question, request) => {
                 self.accounts.asked(cx!(self, now_ms, accounts_desk, fx), question, request);
             }
@@ -132,6 +150,7 @@ impl Shard {
                 self.accounts.tick(cx!(self, now_ms, accounts_desk, fx));
                 self.front.tick(cx!(self, now_ms, front_desk, fx));
                 self.logs.tick(cx!(self, now_ms, logs_desk, fx));
+                self.media.tick(cx!(self, now_ms, media_desk, fx));
             }
             Input::Drain => {
                 self.front.farewell_to_all(cx!(self, now_ms, front_desk, fx));
@@ -215,6 +234,7 @@ impl Shard {
         }
         self.accounts_desk.retry(fx);
         self.logs_desk.retry(fx);
+        self.media_desk.retry(fx);
     }
 
     /// Within how many ms the core must have another turn for what was written and nobody waits for, if there is such; or at once, for
@@ -479,6 +499,8 @@ impl Shard {
     ) {
         if let Some(purpose) = self.logs_desk.scanned(read) {
             self.logs.scanned(cx!(self, now_ms, logs_desk, fx), purpose, result);
+        } else if let Some(purpose) = self.media_desk.scanned(read) {
+            self.media.scanned(cx!(self, now_ms, media_desk, fx), purpose, result);
         } else {
             let purpose =
                 self.accounts_desk.scanned(read).expect("the store completes only what was asked for");

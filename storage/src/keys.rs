@@ -392,6 +392,8 @@ pub enum RestTable {
     Inbox = b'i',
     /// `r`: what the user has said of others.
     Relations = b'r',
+    /// `k`: which media the user has uploaded.
+    Media = b'k',
 }
 
 /// `i`: that a log has grown beyond what a device has.
@@ -539,6 +541,75 @@ pub fn members(log: LogId) -> KeyRange {
     KeyRange::of_prefix(key(b'w', Slot::of_log(log), &[&log.to_bytes()]))
 }
 
+/// Bytes of a medium's id.
+pub const MEDIUM_BYTES: usize = 16;
+
+/// `o`: a medium.
+pub fn medium(medium: &[u8; MEDIUM_BYTES]) -> Key {
+    key(b'o', Slot::of_medium(medium), &[medium])
+}
+
+/// `o`: that an entry of a log has a medium.
+pub fn cite(medium: &[u8; MEDIUM_BYTES], log: LogId, seq: u64) -> Key {
+    key(b'o', Slot::of_medium(medium), &[medium, &log.to_bytes(), &seq.to_be_bytes()])
+}
+
+/// `o`: a medium, and which entries have it.
+pub fn medium_and_cites(medium: &[u8; MEDIUM_BYTES]) -> KeyRange {
+    KeyRange::of_prefix(self::medium(medium))
+}
+
+/// What an `o` key says: the medium, and the entry that has it, if it says that one does; `None` for any other key.
+pub fn medium_of(key: &[u8]) -> Option<([u8; MEDIUM_BYTES], Option<(LogId, u64)>)> {
+    const AT: usize = 3;
+    const LOG: usize = AT + MEDIUM_BYTES;
+    const SEQ: usize = LOG + LOG_ID_BYTES;
+    (key.first() == Some(&b'o')).then_some(())?;
+    let medium = *key.get(AT..)?.first_chunk()?;
+    match key.len() {
+        LOG => Some((medium, None)),
+        len if len == SEQ + 8 => {
+            let seq = u64::from_be_bytes(*key[SEQ..].first_chunk()?);
+            Some((medium, Some((LogId::from_bytes(&key[LOG..SEQ])?, seq))))
+        }
+        _ => None,
+    }
+}
+
+/// `v`: that it is to be seen, from a time on, whether anything has a medium: since this entry has it no more, or since nothing had it.
+pub fn look(at_ms: u64, medium: &[u8; MEDIUM_BYTES], since: Option<(LogId, u64)>) -> Key {
+    let mut key = key(b'v', Slot::of_medium(medium), &[&at_ms.to_be_bytes(), medium]);
+    if let Some((log, seq)) = since {
+        key.0.extend_from_slice(&log.to_bytes());
+        key.0.extend_from_slice(&seq.to_be_bytes());
+    }
+    key
+}
+
+/// `v`: all of this slot's, the first due first, and of those behind it.
+pub fn all_looks_from(slot: Slot) -> KeyRange {
+    let end = KeyRange::of_prefix(Key(SmallVec::from_slice(b"v"))).end;
+    KeyRange { start: key(b'v', slot, &[]), end }
+}
+
+/// When, in ms since the Unix epoch, and of which medium a `v` key is; `None` for any other key.
+pub fn look_of(key: &[u8]) -> Option<(u64, [u8; MEDIUM_BYTES])> {
+    const AT: usize = 3;
+    (key.first() == Some(&b'v')).then_some(())?;
+    let at_ms = u64::from_be_bytes(*key.get(AT..)?.first_chunk()?);
+    Some((at_ms, *key.get(AT + 8..)?.first_chunk()?))
+}
+
+/// `k`: that a user has uploaded a medium, or is about to.
+pub fn kept(user: u64, medium: &[u8; MEDIUM_BYTES]) -> Key {
+    key(b'k', Slot::of_user(user), &[&user.to_be_bytes(), medium])
+}
+
+/// `k`: all of a user's, from just after one of them on.
+pub fn all_kept(user: u64, after: Option<&Key>) -> KeyRange {
+    rest_of(user, RestTable::Media).behind(after)
+}
+
 /// Where a key lies, for operators: its table, its slot, and the ids in it; never a phone.
 pub fn describe(key: &[u8]) -> String {
     let number = |at: usize| {
@@ -553,7 +624,7 @@ pub fn describe(key: &[u8]) -> String {
         Key::from_raw(key).slot().map_or("no slot".to_owned(), |slot| format!("slot {}", slot.number()));
     let place = format!("table {}, {slot}", char::from(*table));
     match table {
-        b'u' | b'd' | b'g' | b'i' | b'a' | b'r' | b'q' | b'b' => {
+        b'u' | b'd' | b'g' | b'i' | b'a' | b'r' | b'q' | b'b' | b'k' => {
             number(3).map_or(place.clone(), |user| format!("{place}, user {user}"))
         }
         b'l' | b'e' | b'x' | b'w' | b'f' => match (number(4), number(12)) {

@@ -398,6 +398,43 @@ pub struct EntryRecord {
     /// The peer in the direct chat blocked its author: nobody else sees it.
     #[prost(bool, tag = "18")]
     pub withheld: bool,
+    /// The media that go with it, each by its 16 bytes; an `o` row of each says so.
+    #[prost(bytes = "bytes", repeated, tag = "19")]
+    pub media: Vec<Bytes>,
+}
+
+/// `o`: a medium. Rows of this table that say that an entry has it are empty.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct MediumRecord {
+    /// Who has uploaded it.
+    #[prost(uint64, tag = "1")]
+    pub owner: u64,
+    /// Its bytes.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// When it was there, in ms since the Unix epoch.
+    #[prost(uint64, tag = "3")]
+    pub made_ms: u64,
+    /// When it is to be looked whether anything has it, since it was uploaded: a `v` row says so, until something does.
+    #[prost(uint64, tag = "4")]
+    pub look_ms: u64,
+    /// Since when it is about to be removed, for nothing had it, in ms since the Unix epoch; 0: it is not.
+    #[prost(uint64, tag = "5")]
+    pub ends_ms: u64,
+}
+
+/// `k`: what somebody has uploaded.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct KeptRecord {
+    /// Bytes, as they were declared.
+    #[prost(uint64, tag = "1")]
+    pub bytes: u64,
+    /// When the upload began, in ms since the Unix epoch.
+    #[prost(uint64, tag = "2")]
+    pub begun_ms: u64,
+    /// All of it has come.
+    #[prost(bool, tag = "3")]
+    pub whole: bool,
 }
 
 /// `a`: how a user has a chat; the protocol's numbers.

@@ -60,6 +60,11 @@ impl Slot {
         Self((day % u32::from(SLOTS)) as u16)
     }
 
+    /// A medium's slot, by its id.
+    pub fn of_medium(medium: &[u8; 16]) -> Self {
+        Self::of_hash(xxh3_64(medium))
+    }
+
     fn of_hash(hash: u64) -> Self {
         Self((hash % u64::from(SLOTS)) as u16)
     }

@@ -191,6 +191,8 @@ impl Ternd {
                 listen,
                 "--metrics",
                 "127.0.0.1:0",
+                "--media-listen",
+                "127.0.0.1:0",
                 "--cores",
                 &cores.to_string(),
                 "--data-dir",

@@ -5,6 +5,7 @@ use std::fmt;
 use aws_lc_rs::digest;
 
 use crate::limits::{NAME_BYTES_MAX, SECRET_BYTES};
+pub use crate::media_id::MediaId;
 
 /// A user: 30 random bits above the 12 of the user's slot; never 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

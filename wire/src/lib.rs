@@ -13,6 +13,8 @@ pub mod frame;
 pub mod group;
 pub mod ids;
 pub mod limits;
+pub mod links;
+pub mod media_id;
 pub mod message;
 pub mod opening;
 pub mod private;

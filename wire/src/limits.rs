@@ -72,6 +72,9 @@ const _: () =
     assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + CHATS_MAX * (NAME_BYTES_MAX + 160) <= SERVER_FRAME_BYTES_MAX);
 const _: () = assert!(POSITIONS_MAX * 44 + GENERATIONS_MAX * 10 + 64 <= FRAME_BYTES_MAX);
 
+/// Media that go with a message, at most.
+pub const MEDIA_MAX: usize = 16;
+
 /// Whom a message mentions, at most.
 pub const MENTIONS_MAX: usize = 64;
 

@@ -7,8 +7,8 @@ use tern_proto::v1::{self, Kind};
 
 use crate::errors::{Reason, Refusal};
 use crate::group::Change;
-use crate::ids::{ChatId, ClientMessageId, Seq, UserId};
-use crate::limits::{MENTIONS_MAX, NUMBERS_END, REACTION_BYTES_MAX, TIMER_MS, VOTE_BYTES_MAX};
+use crate::ids::{ChatId, ClientMessageId, MediaId, Seq, UserId};
+use crate::limits::{MEDIA_MAX, MENTIONS_MAX, NUMBERS_END, REACTION_BYTES_MAX, TIMER_MS, VOTE_BYTES_MAX};
 use crate::private::Private;
 
 /// Something that is to be appended to a chat, well-formed.
@@ -43,6 +43,8 @@ pub struct Envelope {
     pub forwards: u32,
     /// Whom it mentions, each once, rising.
     pub mentions: Vec<UserId>,
+    /// The media that go with it, each once.
+    pub media: Vec<MediaId>,
 }
 
 impl Envelope {
@@ -111,15 +113,15 @@ pub(crate) fn send(raw: v1::Send) -> Result<Send, Refusal> {
     if raw.about >= NUMBERS_END {
         return Err(invalid("a message is about an entry below 2^53"));
     }
-    let envelope =
-        Envelope { about: Seq(raw.about), forwards: raw.forwards, mentions: mentions(&raw.mentions)? };
+    let (mentions, media) = (mentions(&raw.mentions)?, media(&raw.media)?);
+    let envelope = Envelope { about: Seq(raw.about), forwards: raw.forwards, mentions, media };
     check_envelope(kind, chat, &envelope)?;
     Ok(Send { chat, client_id, kind: raw.kind, body: raw.body, envelope: envelope.if_any() })
 }
 
 /// Whether nothing is said of a message beside its body, as of most.
 fn says_no_more(raw: &v1::Send) -> bool {
-    raw.about == 0 && raw.forwards == 0 && raw.mentions.is_empty()
+    raw.about == 0 && raw.forwards == 0 && raw.mentions.is_empty() && raw.media.is_empty()
 }
 
 /// After how many ms messages disappear, as the body of an entry of `KIND_TIMER` says; 0: they do not.
@@ -183,6 +185,9 @@ fn check_envelope(kind: Kind, chat: ChatId, envelope: &Envelope) -> Result<(), R
     if !says && envelope.forwards > 0 {
         return Err(invalid("nothing but a message is forwarded"));
     }
+    if !says && !envelope.media.is_empty() {
+        return Err(invalid("media go with nothing but a message"));
+    }
     let may_mention = (says || deed == Some(Deed::Edit)) && matches!(chat, ChatId::Group(_));
     if !may_mention && !envelope.mentions.is_empty() {
         return Err(invalid("nobody is mentioned but in a message to a group"));
@@ -199,6 +204,21 @@ fn mentions(ids: &[u64]) -> Result<Vec<UserId>, Refusal> {
     users.sort_unstable();
     users.dedup();
     Ok(users)
+}
+
+fn media(ids: &[Bytes]) -> Result<Vec<MediaId>, Refusal> {
+    if ids.len() > MEDIA_MAX {
+        return Err(invalid("at most 16 media go with a message"));
+    }
+    let mut media = Vec::with_capacity(ids.len());
+    for id in ids {
+        let id = MediaId::from_slice(id).ok_or(invalid("a medium's id has 16 bytes"))?;
+        if media.contains(&id) {
+            return Err(invalid("a medium goes with a message once"));
+        }
+        media.push(id);
+    }
+    Ok(media)
 }
 
 pub(crate) fn client_id(number: u64) -> Result<ClientMessageId, Refusal> {
@@ -286,6 +306,25 @@ mod tests {
         check(raw(Kind::Timer, 0, b"\xff"), Err(Bad));
         check(v1::Send { about: 3, ..timer(1_000) }, Err(Bad));
         check(v1::Send { chat: crate::ids::PRIVATE, ..timer(1_000) }, Err(Bad));
+    }
+
+    #[test]
+    fn media_go_with_messages_each_once_and_have_ids() {
+        use Reason::InvalidArgument as Bad;
+        let with = |kind, media: &[&'static [u8]]| {
+            let media = media.iter().map(|id| Bytes::from_static(id)).collect();
+            v1::Send { media, ..raw(kind, 7, b"hi") }
+        };
+        let (one, other) = (&[1; 16][..], &[2; 16][..]);
+        check(with(Kind::Media, &[one, other]), Ok(()));
+        check(with(Kind::Text, &[one]), Ok(()));
+        check(with(Kind::Reaction, &[one]), Err(Bad));
+        check(with(Kind::Edit, &[one]), Err(Bad));
+        check(with(Kind::Media, &[one, one]), Err(Bad));
+        check(with(Kind::Media, &[b"short"]), Err(Bad));
+        let many: Vec<Bytes> = (0..=16).map(|number| vec![number; 16].into()).collect();
+        check(v1::Send { media: many[..16].to_vec(), ..raw(Kind::Media, 0, b"hi") }, Ok(()));
+        check(v1::Send { media: many, ..raw(Kind::Media, 0, b"hi") }, Err(Bad));
     }
 
     #[test]

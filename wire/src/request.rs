@@ -13,10 +13,11 @@ use tern_search::{BadQuery, Query};
 use crate::errors::{Farewell, Reason, Refusal};
 use crate::group::{self, InvitationHash};
 use crate::ids::{
-    CardSecret, ChatId, ClientMessageId, DeviceId, GroupId, Name, Phone, PhoneHash, Seq, UserId, is_plain,
+    CardSecret, ChatId, ClientMessageId, DeviceId, GroupId, MediaId, Name, Phone, PhoneHash, Seq, UserId,
+    is_plain,
 };
 use crate::limits::{
-    ABOUT_CHARS_MAX, CHATS_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES,
+    ABOUT_CHARS_MAX, CHATS_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NONCE_BYTES, NUMBERS_END,
     PICTURE_BYTES_MAX, PIN_BYTES, POSITIONS_MAX, SECRET_BYTES, SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX,
     TOKEN_BYTES_MAX,
 };
@@ -92,6 +93,10 @@ pub enum Request {
     Activity(ChatId, Doing),
     /// Tells the operators of a person, or of messages.
     Report(Report),
+    /// Asks for a link to a medium.
+    GetMedium(GetMedium),
+    /// Asks where media are uploaded.
+    AboutMedia,
     /// Confirms pushes.
     Credit(Credit),
     /// Asks for a sign of life.
@@ -251,6 +256,17 @@ pub struct History {
     pub limit: u32,
 }
 
+/// See `GetMedium` in the schema.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GetMedium {
+    /// In which chat.
+    pub chat: ChatId,
+    /// With which entry it goes.
+    pub seq: Seq,
+    /// Which.
+    pub medium: MediaId,
+}
+
 /// See `Search` in the schema.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Search {
@@ -399,6 +415,8 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Activity(raw) => activity(&raw)?,
         Raw::Report(raw) => Request::Report(Report::parse(raw)?),
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
+        Raw::AboutMedia(_) => Request::AboutMedia,
+        Raw::GetMedium(raw) => Request::GetMedium(get_medium(&raw)?),
         Raw::Discover(raw) => Request::Discover(discover(&raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),
         Raw::Login(raw) => Request::Login(token(raw.access_token)?),
@@ -410,6 +428,15 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
 
 const fn invalid(detail: &'static str) -> Refusal {
     Refusal::new(Reason::InvalidArgument, detail)
+}
+
+fn get_medium(raw: &v1::GetMedium) -> Result<GetMedium, Refusal> {
+    let chat = ChatId::new(raw.chat).ok_or(invalid("no chat is named"))?;
+    if !(1..NUMBERS_END).contains(&raw.seq) {
+        return Err(invalid("no entry is named"));
+    }
+    let medium = MediaId::from_slice(&raw.medium).ok_or(invalid("a medium's id has 16 bytes"))?;
+    Ok(GetMedium { chat, seq: Seq(raw.seq), medium })
 }
 
 const NOT_PLAIN: Refusal = invalid("a name is too long, or has characters that control or turn what follows");
@@ -637,8 +664,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limits::NUMBERS_END;
-
     fn frame(id: u64, request: client_frame::Request) -> Vec<u8> {
         v1::ClientFrame { id, request: Some(request) }.encode_to_vec()
     }

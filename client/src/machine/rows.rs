@@ -181,6 +181,7 @@ impl EntryRow {
     pub(crate) fn erase(&mut self) {
         (self.body, self.erased) = (Bytes::new(), true);
         self.envelope.mentions.clear();
+        self.envelope.media.clear();
     }
 
     /// As the application is told of it: in the chat with this person, by this user's device.

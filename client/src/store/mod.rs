@@ -162,6 +162,7 @@ impl Store {
         for migration in MIGRATIONS.iter().skip(version as usize) {
             store.db.execute_batch(migration)?;
         }
+        add_media(&store.db)?;
         if version < WORDS_SINCE {
             index_all(&mut store)?;
         }
@@ -169,6 +170,18 @@ impl Store {
         store.commit()?;
         Ok(store)
     }
+}
+
+/// Makes a place for the media that go with a message, 16 bytes each. An older `tern` leaves it alone: the layout's number stays.
+fn add_media(db: &Connection) -> Result<(), Error> {
+    let has = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('outbox') WHERE name = 'media')";
+    if db.query_row(has, [], |row| row.get(0))? {
+        return Ok(());
+    }
+    for table in ["entries", "gone", "outbox"] {
+        db.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN media BLOB NOT NULL DEFAULT x''"))?;
+    }
+    Ok(())
 }
 
 /// Takes the lock, or says who has it.

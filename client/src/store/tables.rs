@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension as _, Row, params};
 use tern_proto::v1;
 use tern_search::Needed;
-use tern_wire::ids::PRIVATE;
+use tern_wire::ids::{MediaId, PRIVATE};
 
 use super::Store;
 use crate::client::Sent;
@@ -16,7 +16,7 @@ const LOG_COLUMNS: &str =
     "chat, position, acked, read_upto, read_acked, others_delivered, others_read, last_own, told, top";
 
 pub(super) const ENTRY_COLUMNS: &str =
-    "seq, sender, time_ms, kind, body, seen, about, forwards, mentions, erased, expires_ms";
+    "seq, sender, time_ms, kind, body, seen, about, forwards, mentions, media, erased, expires_ms";
 
 /// Which rows of `logs` these are, and their order. `?1` is the peer behind which they are.
 fn condition(which: Which) -> (&'static str, &'static str) {
@@ -196,8 +196,7 @@ impl Tables for Store {
     }
 
     fn outgoing(&self, client_id: u64) -> Result<Option<Outgoing>, Error> {
-        let sql =
-            "SELECT client_id, chat, kind, body, about, forwards, mentions FROM outbox WHERE client_id = ?";
+        let sql = "SELECT client_id, chat, kind, body, about, forwards, mentions, media FROM outbox WHERE client_id = ?";
         let outgoing = self.db.prepare_cached(sql)?.query_row([client_id as i64], |row| {
             Ok(Outgoing {
                 client_id: number(row, 0)?,
@@ -245,7 +244,7 @@ impl Tables for Store {
                 .run("UPDATE logs SET acked = 0, read_acked = 0, others_delivered = 0, others_read = 0", []),
             Change::Entry(chat, entry) => self.add_entry(chat, entry),
             Change::Erase { chat, seq } => self.run(
-                "UPDATE entries SET body = x'', mentions = x'', erased = 1
+                "UPDATE entries SET body = x'', mentions = x'', media = x'', erased = 1
                  WHERE chat = ?1 AND (seq = ?2 OR (about = ?2 AND about > 0 AND seq > ?2 AND kind = ?3))",
                 params![chat as i64, seq as i64, i32::from(v1::Kind::Edit)],
             ),
@@ -269,11 +268,11 @@ impl Tables for Store {
             }
             Change::Person(person) => Ok(self.set_person(person)?),
             Change::Outgoing(Outgoing { client_id, chat, kind, body, envelope }) => {
-                let (about, forwards, mentions) = columns_of(envelope);
+                let (about, forwards, mentions, media) = columns_of(envelope);
                 self.run(
-                    "INSERT INTO outbox (client_id, chat, kind, body, about, forwards, mentions)
-                     VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    params![*client_id as i64, *chat as i64, kind, body, about, forwards, mentions],
+                    "INSERT INTO outbox (client_id, chat, kind, body, about, forwards, mentions, media)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    params![*client_id as i64, *chat as i64, kind, body, about, forwards, mentions, media],
                 )
             }
             Change::Done(client_id) => self.run("DELETE FROM outbox WHERE client_id = ?", [client_id as i64]),
@@ -317,7 +316,7 @@ impl Store {
 
     fn erase_ended(&self, by_ms: u64) -> Result<(), Error> {
         ["entries", "gone"].into_iter().try_for_each(|table| {
-            let erase = "SET body = x'', mentions = x'', erased = 1";
+            let erase = "SET body = x'', mentions = x'', media = x'', erased = 1";
             let ended = "expires_ms > 0 AND NOT erased AND expires_ms <= ?";
             self.run(&format!("UPDATE {table} {erase} WHERE {ended}"), [by_ms as i64])
         })
@@ -369,23 +368,24 @@ impl Store {
 
     fn add_entry(&self, chat: u64, entry: &EntryRow) -> Result<(), Error> {
         let EntryRow { seq, sender, time_ms, kind, body, seen, envelope, erased, expires_ms } = entry;
-        let (about, forwards, mentions) = columns_of(envelope);
+        let (about, forwards, mentions, media) = columns_of(envelope);
         let numbers = [chat, *seq, *sender, *time_ms, *expires_ms].map(|number| number as i64);
         let [chat, seq, sender, time_ms, expires_ms] = numbers;
         let sql = format!(
-            "INSERT INTO entries (chat, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO entries (chat, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         );
         let body = &body[..];
         let values = params![
-            chat, seq, sender, time_ms, kind, body, seen, about, forwards, mentions, erased, expires_ms
+            chat, seq, sender, time_ms, kind, body, seen, about, forwards, mentions, media, erased,
+            expires_ms
         ];
         self.run(&sql, values)
     }
 
     fn doubt(&self, chat: u64, above: u64, told: u64) -> Result<(), Error> {
         self.run(
-            "INSERT INTO gone (chat, seq, sender, time_ms, kind, body, seen, about, forwards, mentions, erased, expires_ms)
-             SELECT chat, seq, sender, time_ms, kind, body, seen OR seq <= ?3, about, forwards, mentions, erased, expires_ms
+            "INSERT INTO gone (chat, seq, sender, time_ms, kind, body, seen, about, forwards, mentions, media, erased, expires_ms)
+             SELECT chat, seq, sender, time_ms, kind, body, seen OR seq <= ?3, about, forwards, mentions, media, erased, expires_ms
              FROM entries WHERE chat = ?1 AND seq > ?2 ORDER BY seq",
             [chat as i64, above as i64, told as i64],
         )?;
@@ -451,21 +451,24 @@ pub(super) fn entry_row(row: &Row<'_>, at: usize) -> rusqlite::Result<EntryRow> 
         body: row.get::<_, Vec<u8>>(at + 4)?.into(),
         seen: row.get(at + 5)?,
         envelope: envelope(row, at + 6)?,
-        erased: row.get(at + 9)?,
-        expires_ms: number(row, at + 10)?,
+        erased: row.get(at + 10)?,
+        expires_ms: number(row, at + 11)?,
     })
 }
 
-/// Of a row that has about, forwards and mentions from a column on.
+/// Of a row that has about, forwards, mentions and media from a column on.
 fn envelope(row: &Row<'_>, at: usize) -> rusqlite::Result<Envelope> {
     let mentions: Vec<u8> = row.get(at + 2)?;
     let mentions = mentions.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-    Ok(Envelope { about: number(row, at)?, forwards: row.get(at + 1)?, mentions })
+    let media: Vec<u8> = row.get(at + 3)?;
+    let media = media.as_chunks().0.iter().map(|bytes| MediaId::from_bytes(*bytes)).collect();
+    Ok(Envelope { about: number(row, at)?, forwards: row.get(at + 1)?, mentions, media })
 }
 
-fn columns_of(envelope: &Envelope) -> (i64, u32, Vec<u8>) {
+fn columns_of(envelope: &Envelope) -> (i64, u32, Vec<u8>, Vec<u8>) {
     let mentions = envelope.mentions.iter().flat_map(|user| user.to_le_bytes()).collect();
-    (envelope.about as i64, envelope.forwards, mentions)
+    let media = envelope.media.iter().flat_map(|medium| *medium.as_bytes()).collect();
+    (envelope.about as i64, envelope.forwards, mentions, media)
 }
 
 fn gone_row(row: &Row<'_>) -> rusqlite::Result<GoneRow> {

@@ -31,8 +31,7 @@ impl Media {
         }
         let now_s = unix_s();
         let query = request.uri().query().unwrap_or_default();
-        let is_open = self.links.read().map_or(Err(BadLink::Forged), |links| links.check(id, query, now_s));
-        let end_s = match is_open {
+        let end_s = match self.links.check(id, query, now_s) {
             Ok(end_s) => end_s,
             Err(BadLink::Forged) => {
                 return refused(StatusCode::FORBIDDEN, "this is no link that the server gave");

@@ -7,7 +7,7 @@ mod download;
 mod tus;
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hyper::body::Incoming;
@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use self::answer::{Body, refused, says};
 use crate::gate::Gate;
 use crate::id::MediaId;
-use crate::limits::{HEAD_BYTES_MAX, HEAD_TIMEOUT, Limits};
+use crate::limits::{HEAD_BYTES_MAX, HEAD_TIMEOUT, Limits, ORPHAN_AGE};
 use crate::links::Links;
 use crate::store::{Store, StoreError};
 use crate::uploads::Uploads;
@@ -36,7 +36,7 @@ pub struct Media {
     store: Arc<dyn Store>,
     gate: Arc<dyn Gate>,
     uploads: Uploads,
-    links: RwLock<Links>,
+    links: Links,
     limits: Limits,
 }
 
@@ -53,17 +53,7 @@ impl Media {
         limits: Limits,
     ) -> io::Result<Self> {
         let uploads = Uploads::open(uploads.into())?;
-        Ok(Self { store, gate, uploads, links: RwLock::new(links), limits })
-    }
-
-    /// Links are signed and known by other keys from now on.
-    pub fn use_links(&self, links: Links) {
-        *self.links.write().unwrap_or_else(PoisonError::into_inner) = links;
-    }
-
-    /// The path and query under which a medium is had for so long at least.
-    pub fn link(&self, id: MediaId, valid: Duration) -> String {
-        self.links.read().unwrap_or_else(PoisonError::into_inner).sign(id, unix_s(), valid)
+        Ok(Self { store, gate, uploads, links, limits })
     }
 
     /// Removes uploads to which nothing has come for so long as they are valid. Those of which all has come are ended as they would have been.
@@ -81,6 +71,35 @@ impl Media {
             }
         }
         Ok(())
+    }
+
+    /// Removes bytes of which nobody knows, of the media whose ids begin with this byte: what a crash has left. Gives how many.
+    ///
+    /// # Errors
+    /// The store, or who knows, can't be asked.
+    pub async fn sweep_orphans(&self, first: u8) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for (id, at) in self.store.list(first).await? {
+            let is_young = at.elapsed().map_or(true, |age| age < ORPHAN_AGE);
+            // An upload that has its place, and of which nobody could be told yet, is told of again.
+            if is_young || self.of_uploads(move |uploads| uploads.get(id)).await?.is_some() {
+                continue;
+            }
+            let is_known = self.gate.is_known(id).await;
+            if !is_known.map_err(|refusal| StoreError::Failed(refusal.to_string()))? {
+                self.store.remove(id).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes a medium, as its owner says: nothing has it any more.
+    ///
+    /// # Errors
+    /// The store can't remove it now.
+    pub async fn remove(&self, id: MediaId) -> Result<(), StoreError> {
+        self.store.remove(id).await
     }
 
     /// Answers connections until the listener is dropped.

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::Media;
 use super::answer::{Body, behind, empty, no_method, put, refused, says};
 use crate::gate::{Declared, Whole};
-use crate::id::MediaId;
+use crate::id::{MEDIA_ID_BYTES, MediaId};
 use crate::limits::SNIFFED_BYTES;
 use crate::metadata::{BadMetadata, Metadata};
 use crate::store::files::blocking;
@@ -138,7 +138,7 @@ impl Media {
         if bytes == 0 {
             return Err(no(StatusCode::BAD_REQUEST, "a medium has a byte at least"));
         }
-        let id = MediaId::random()
+        let id = random_id()
             .map_err(|_| no(StatusCode::SERVICE_UNAVAILABLE, "there are no random bytes: try again"))?;
         let declared = Declared { id, of, bytes };
         self.gate.begin(owner, declared).await.map_err(|refusal| Box::new(refusal.into()))?;
@@ -414,6 +414,13 @@ fn whatever(answer: Answer) -> Response<Body> {
 
 fn is_held() -> Box<Response<Body>> {
     no(StatusCode::LOCKED, "another request writes to the upload: wait until it has ended")
+}
+
+/// An id that nobody has had.
+fn random_id() -> Result<MediaId, getrandom::Error> {
+    let mut bytes = [0; MEDIA_ID_BYTES];
+    getrandom::fill(&mut bytes)?;
+    Ok(MediaId::from_bytes(bytes))
 }
 
 fn mismatch() -> StatusCode {

@@ -1,10 +1,12 @@
 //! Media in a folder: `XX/YY/ID` has the bytes and `XX/YY/ID.json` what is known of them, where XX and YY are the first two bytes of the id in
 //! hexadecimal. What is known is there before the bytes are, and goes after them: bytes of which nothing is known are never seen.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -76,6 +78,11 @@ impl Store for LocalStore {
         })
     }
 
+    fn list(&self, first: u8) -> Doing<'_, Result<Vec<(MediaId, SystemTime)>, StoreError>> {
+        let folder = self.folder.join(format!("{first:02x}"));
+        Box::pin(blocking(move || list(&folder)))
+    }
+
     fn remove(&self, id: MediaId) -> Doing<'_, Result<(), StoreError>> {
         let place = self.place(id);
         Box::pin(blocking(move || {
@@ -105,6 +112,29 @@ fn keep(place: &Path, about: &About, file: &Path) -> Result<(), StoreError> {
     write_whole(&known_at(place), &serde_json::to_vec(about).expect("it is text and numbers"))?;
     fs::rename(file, place)?;
     Ok(sync(folder)?)
+}
+
+/// What is in the folders of a folder.
+fn list(folder: &Path) -> Result<Vec<(MediaId, SystemTime)>, StoreError> {
+    let mut found = BTreeMap::new();
+    let folders = match fs::read_dir(folder) {
+        Ok(folders) => folders,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    for folder in folders {
+        for entry in fs::read_dir(folder?.path())? {
+            let path = entry?.path();
+            let id = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+            // It may have gone since.
+            let modified = fs::metadata(&path).and_then(|metadata| metadata.modified());
+            if let (Some(id), Ok(at)) = (id, modified) {
+                let latest = found.entry(id).or_insert(at);
+                *latest = at.max(*latest);
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
 }
 
 fn about(id: MediaId, place: &Path) -> Result<Option<About>, StoreError> {

@@ -6,6 +6,7 @@ mod local;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads some of a medium that is there.
     fn read(&self, id: MediaId, bytes: Range<u64>) -> Doing<'_, Result<Pieces, StoreError>>;
+
+    /// The media whose ids begin with this byte, each with when it was put there, and what is left of such.
+    fn list(&self, first: u8) -> Doing<'_, Result<Vec<(MediaId, SystemTime)>, StoreError>>;
 
     /// Removes a medium, durably, if it is there.
     fn remove(&self, id: MediaId) -> Doing<'_, Result<(), StoreError>>;

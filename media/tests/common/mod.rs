@@ -6,13 +6,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tern_media::gate::{Declared, Doing, Gate, Refusal, Whole};
 use tern_media::http::Media;
 use tern_media::id::MediaId;
 use tern_media::limits::Limits;
-use tern_media::links::{LinkKey, Links};
+use tern_media::links::Links;
 use tern_media::store::LocalStore;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -49,6 +49,11 @@ impl Gate for Accounts {
         })
     }
 
+    fn is_known(&self, id: MediaId) -> Doing<'_, Result<bool, Refusal>> {
+        let is_known = move |whole: &Whole| whole.declared.id == id;
+        Box::pin(async move { Ok(self.whole.lock().expect("no panic").iter().any(is_known)) })
+    }
+
     fn whole(&self, whole: Whole) -> Doing<'_, Result<(), Refusal>> {
         Box::pin(async move {
             self.refusal()?;
@@ -74,8 +79,7 @@ impl Server {
         let runtime = Runtime::new().expect("threads");
         let store = LocalStore::open(folder.join("media")).expect("a folder");
         let accounts = Arc::new(Accounts::default());
-        let links = Links::new(LinkKey::new(1, &[1; 32]), Vec::new());
-        let media = Media::new(Arc::new(store), accounts.clone(), folder.join("uploads"), links, limits);
+        let media = Media::new(Arc::new(store), accounts.clone(), folder.join("uploads"), links(), limits);
         let media = Arc::new(media.expect("a folder"));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("it is bound");
@@ -130,8 +134,14 @@ impl Server {
     }
 
     pub fn link(&self, path: &str) -> String {
-        self.media.link(id_of(path), Duration::from_secs(60))
+        let now_s = SystemTime::UNIX_EPOCH.elapsed().expect("it is later").as_secs();
+        links().sign(id_of(path), now_s, Duration::from_secs(60)).0
     }
+}
+
+/// Those that sign links.
+fn links() -> Links {
+    Links::new(&[1; 32])
 }
 
 /// The medium that an upload is of.

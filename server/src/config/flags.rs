@@ -85,6 +85,18 @@ pub struct Flags {
     /// No metrics and health listener
     #[arg(long, env = "TERN_NO_METRICS", conflicts_with = "metrics")]
     pub no_metrics: bool,
+    /// Address at which media are uploaded and had, by HTTPS [default: that of --listen, and the next port]
+    #[arg(long, value_name = "ADDRESS", env = "TERN_MEDIA_LISTEN")]
+    pub media_listen: Option<SocketAddr>,
+    /// URL under which clients reach that: a name, a CDN [default: https:// and the address]
+    #[arg(long, value_name = "URL", env = "TERN_MEDIA_URL")]
+    pub media_url: Option<String>,
+    /// Directory of media [default: DATA_DIR/media]
+    #[arg(long, value_name = "DIR", env = "TERN_MEDIA_DIR")]
+    pub media_dir: Option<PathBuf>,
+    /// No media, whatever else is said of them
+    #[arg(long, env = "TERN_NO_MEDIA")]
+    pub no_media: bool,
     /// Path of the admin socket [default: DATA_DIR/ternd.sock]
     #[arg(long, value_name = "PATH", env = "TERN_ADMIN_SOCKET")]
     pub admin_socket: Option<PathBuf>,

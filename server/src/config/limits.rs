@@ -57,6 +57,14 @@ pub const NUMBER_MAX: u64 = 1 << 60;
 
 with_limits! { limits_table! {
     connections_max: u32 = 16_000, 1..=1_000_000, "Connections of one core; the limit of open files bounds them too.";
+    media_image_bytes_max: u64 = 16 << 20, 1..=1 << 40, "Bytes of a picture. Beyond: 413, before a byte comes.";
+    media_audio_bytes_max: u64 = 16 << 20, 1..=1 << 40, "Bytes of a recording. Beyond: 413.";
+    media_video_bytes_max: u64 = 100 << 20, 1..=1 << 40, "Bytes of a video. Beyond: 413.";
+    media_document_bytes_max: u64 = 100 << 20, 1..=1 << 40, "Bytes of a document, and of what is encrypted. Beyond: 413.";
+    media_connections_max: usize = 4_096, 1..=1_000_000, "Connections of the listener for media. Beyond, new ones wait.";
+    media_idle_timeout_ms: u64 = 30_000, 100..=3_600_000, "How long nothing may come of an upload, or be taken of a download. Beyond, its connection ends; what has come stays.";
+    upload_valid_ms: u64 = tern_shard::limits::DAY_MS, 60_000..=30 * tern_shard::limits::DAY_MS, "How long an upload stays to which nothing comes.";
+    media_sweep_ms: u64 = 300_000, 10..=tern_shard::limits::DAY_MS, "How often the server looks for bytes of media of which nobody knows, at one of 256 parts each time.";
     handshake_timeout_ms: u64 = 10_000, 100..=600_000, "Time for a TLS handshake.";
     ticket_valid_ms: u64 = tern_shard::limits::DAY_MS, 0..=7 * tern_shard::limits::DAY_MS, "How long a TLS session ticket is good: a client that comes back with one resumes. 0: none is given, and the keys of those that were are removed.";
     unsent_bytes_max: usize = 1 << 20, 1_024..=1 << 30, "Bytes unsent to a logged-in connection beyond which nothing more is read from it, until they have left.";

@@ -41,6 +41,8 @@ pub struct Config {
     pub filter: FilterConfig,
     /// The metrics and health listener; absent or "off" for none.
     pub metrics: MetricsConfig,
+    /// The listener for media; absent or "off" for none.
+    pub media: MediaConfig,
     /// The operators' socket.
     pub admin: AdminConfig,
     /// The log.
@@ -158,6 +160,28 @@ impl Default for MetricsConfig {
     }
 }
 
+/// See [`Config::media`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MediaConfig {
+    /// Whether there is a listener.
+    pub enabled: bool,
+    /// Its address; absent for the clients' listener's, and the port behind that.
+    pub listen: Option<SocketAddr>,
+    /// The URL under which clients reach it; absent for its address.
+    pub url: Option<String>,
+    /// Where media lie; absent for `media` in the data directory.
+    pub dir: Option<PathBuf>,
+    /// Threads that serve them.
+    pub threads: u16,
+}
+
+impl Default for MediaConfig {
+    fn default() -> Self {
+        Self { enabled: true, listen: None, url: None, dir: None, threads: 2 }
+    }
+}
+
 /// See [`Config::admin`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -268,6 +292,7 @@ impl Default for Config {
             sms: SmsConfig::default(),
             filter: FilterConfig::default(),
             metrics: MetricsConfig::default(),
+            media: MediaConfig::default(),
             admin: AdminConfig::default(),
             log: LogConfig::default(),
             latency: LatencyConfig::default(),
@@ -361,6 +386,13 @@ impl Config {
         over(&mut self.log.format, flags.log_format.as_ref());
         over(&mut self.log.filter, flags.log.as_ref());
         self.metrics.enabled &= !flags.no_metrics;
+        self.media.enabled &= !flags.no_media;
+        if flags.media_listen.is_some() {
+            self.media.listen = flags.media_listen;
+        }
+        if flags.media_url.is_some() {
+            self.media.url.clone_from(&flags.media_url);
+        }
         self.metrics.allow_elsewhere |= flags.allow_metrics_elsewhere;
         self.balance.automatic |= flags.auto_balance;
         self.admin.allow_provision |= flags.allow_provision;
@@ -374,6 +406,7 @@ impl Config {
             (&mut self.tls.certificate, &flags.certificate),
             (&mut self.tls.key, &flags.key),
             (&mut self.admin.socket, &flags.admin_socket),
+            (&mut self.media.dir, &flags.media_dir),
         ];
         for (value, flag) in optional {
             if flag.is_some() {
@@ -442,6 +475,7 @@ impl Config {
         let bounds = [
             ("filter.timeout_ms", self.filter.timeout_ms, 1..=10_000),
             ("filter.in_flight_max", self.filter.in_flight_max.into(), 1..=1_000),
+            ("media.threads", self.media.threads.into(), 1..=256),
         ];
         for (key, value, range) in bounds {
             if !range.contains(&value) {
@@ -460,6 +494,7 @@ impl Config {
             self.tls.certificate.as_ref(),
             self.tls.key.as_ref(),
             self.admin.socket.as_ref(),
+            self.media.dir.as_ref(),
         ];
         if paths.into_iter().flatten().any(|path| path.to_str().is_none()) {
             return contradiction("a path is not UTF-8: name it otherwise");
@@ -475,11 +510,14 @@ impl Config {
         let url_is_one = |url: &String| {
             url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty())
         };
-        for (key, url) in [("sms", &self.sms.webhook), ("filter", &self.filter.webhook)] {
+        let urls = [
+            ("sms.webhook", &self.sms.webhook),
+            ("filter.webhook", &self.filter.webhook),
+            ("media.url", &self.media.url),
+        ];
+        for (key, url) in urls {
             if url.as_ref().is_some_and(|url| !url_is_one(url)) {
-                return contradiction(&format!(
-                    "{key}.webhook is no URL: it begins with https:// or http://"
-                ));
+                return contradiction(&format!("{key} is no URL: it begins with https:// or http://"));
             }
         }
         Ok(())
@@ -492,6 +530,12 @@ impl Config {
             return contradiction(
                 "metrics.listen is not on loopback: its listener has no access control. If only those can connect who may read it, \
                  set metrics.allow_elsewhere (--allow-metrics-elsewhere)",
+            );
+        }
+        let is_everywhere = self.media.listen.is_some_and(|address| address.ip().is_unspecified());
+        if self.media.enabled && is_everywhere && self.media.url.is_none() {
+            return contradiction(
+                "media.listen is every address of this machine: clients must be told which, by media.url (--media-url https://NAME:PORT)",
             );
         }
         if self.engine == EngineKind::Fdb {
@@ -549,6 +593,22 @@ impl Config {
     pub fn core_count(&self) -> u16 {
         let cpus = || std::thread::available_parallelism().map_or(1, |count| count.get().min(256) as u16);
         if self.cores == 0 { cpus() } else { self.cores }
+    }
+
+    /// Where media are served; `None`: nowhere, for that is not wanted, or nobody could be told where.
+    pub fn media_listen(&self) -> Option<SocketAddr> {
+        let (ip, port) = (self.listen.ip(), self.listen.port());
+        let beside = || {
+            let is_known = !ip.is_unspecified() || self.media.url.is_some();
+            // Of a port that the system chooses it chooses another one.
+            is_known.then(|| SocketAddr::new(ip, if port == 0 { 0 } else { port.wrapping_add(1).max(1) }))
+        };
+        self.media.listen.or_else(beside).filter(|_| self.media.enabled)
+    }
+
+    /// Where media lie.
+    pub fn media_dir(&self) -> PathBuf {
+        self.media.dir.clone().unwrap_or_else(|| self.data_dir.join("media"))
     }
 
     /// Where the admin socket is.

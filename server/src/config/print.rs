@@ -146,6 +146,19 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "media",
+        &[
+            ("enabled", "Whether media are taken, and had."),
+            (
+                "listen",
+                "Address of the HTTPS listener for them. Not set: the address of the clients' listener, and the next port.",
+            ),
+            ("url", "URL under which clients reach it: a name, a CDN. Not set: https:// and its address."),
+            ("dir", "Directory of media. Not set: media in the data directory."),
+            ("threads", "Threads that serve them, beside the cores. 1 to 256."),
+        ],
+    ),
+    (
         "admin",
         &[
             ("socket", "Path of the admin socket. Not set: ternd.sock in the data directory."),

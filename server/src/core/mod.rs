@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tern_shard::effects::Question;
 use tern_shard::message::Message;
 use tern_storage::StoreError;
-use tern_wire::ids::Phone;
+use tern_wire::ids::{MediaId, Phone};
 use tern_wire::tls::TlsServer;
 
 pub use clock::{Clock, FOLLOW};
@@ -49,6 +49,12 @@ pub trait CodeDelivery: Send + Sync {
     fn deliver(&self, phone: &Phone, code: &str, expires_ms: u64) -> bool;
 }
 
+/// Has the bytes of media removed. Called by cores: it must not block.
+pub trait MediaRemoval: Send + Sync {
+    /// If that can't be done now, it is asked for again.
+    fn remove(&self, medium: MediaId);
+}
+
 /// Has a content filter look at what is said. Called by cores: it must not block.
 pub trait ContentFilter: Send + Sync {
     /// `false` if that can't be done now. Otherwise it is answered once.
@@ -64,6 +70,8 @@ struct Shared {
     codes: Box<dyn CodeDelivery>,
     /// Who looks at what is said, if somebody does; and the cores, who want to know.
     filter: Option<Box<dyn ContentFilter>>,
+    /// Who removes media, if the server takes any.
+    media: Option<Box<dyn MediaRemoval>>,
     links: Box<[CoreLink]>,
     /// Sampled messages on their way.
     traces: std::sync::Arc<Traces>,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tern_shard::effects::Filtering;
 use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
+use tern_shard::media::MediaDoor;
 use tern_shard::slots::{CoreId, ProcessId, SlotTable};
 use tern_shard::tokens::{Keys, KeysRecord};
 use tern_shard::{Setup, Shard};
@@ -21,7 +22,7 @@ use super::link::{CoreLink, Cores};
 use super::moves::Moves;
 use super::strangers::{AddressRange, Strangers};
 use super::worker::Worker;
-use super::{Clock, CodeDelivery, ContentFilter, CoreMessage, Shared, StoreHealth, Traces};
+use super::{Clock, CodeDelivery, ContentFilter, CoreMessage, MediaRemoval, Shared, StoreHealth, Traces};
 use crate::mesh::{MeshEnd, mesh};
 use crate::metrics::Metrics;
 use tern_uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu, stop_listening};
@@ -54,6 +55,8 @@ pub struct CoresOptions {
     pub codes: Box<dyn CodeDelivery>,
     /// Who looks at what is said, if somebody does, and at what.
     pub filter: Option<(Box<dyn ContentFilter>, Filtering)>,
+    /// Where media are had, and who removes them, if the server takes any.
+    pub media: Option<(Box<dyn MediaRemoval>, MediaDoor)>,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
     /// Messages in each ring of the mesh.
@@ -136,6 +139,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     let CoresOptions { engine, limits, identity, keys, development, ring: ring_options, .. } = &options;
     let (engine, ring_options) = (engine.clone(), ring_options.clone());
     let filtering = options.filter.as_ref().map(|(_, filtering)| *filtering);
+    let media = options.media.as_ref().map(|(_, door)| door.clone());
     let setup = |core| -> Result<Setup, Missing> {
         Ok(Setup {
             process: ProcessId::default(),
@@ -160,6 +164,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
         let seat = Seat {
             setup,
             filtering,
+            media: media.clone(),
             port: engine.port(Arc::new(link.clone())),
             watch: Watch { core_failed: shared.core_failed.clone(), links: links.clone(), in_order: false },
             shared: shared.clone(),
@@ -204,6 +209,7 @@ fn share(options: CoresOptions, links: Box<[CoreLink]>) -> Shared {
         traces: options.traces,
         codes: options.codes,
         filter: options.filter.map(|(filter, _)| filter),
+        media: options.media.map(|(removal, _)| removal),
         links,
         handshake_timeout: options.handshake_timeout,
         mesh_backlog_max: options.mesh_backlog_max,
@@ -221,6 +227,7 @@ fn share(options: CoresOptions, links: Box<[CoreLink]>) -> Shared {
 struct Seat {
     setup: Setup,
     filtering: Option<Filtering>,
+    media: Option<MediaDoor>,
     port: Box<dyn Port>,
     watch: Watch,
     shared: Arc<Shared>,
@@ -234,7 +241,7 @@ struct Seat {
 impl Seat {
     /// Runs the core, in its thread.
     fn run(self, made: Sender<(CoreId, Result<RingHandle, Missing>)>) {
-        let Self { setup, filtering, port, mut watch, shared, end, link, ring_options, met } = self;
+        let Self { setup, filtering, media, port, mut watch, shared, end, link, ring_options, met } = self;
         let core = setup.core;
         if let Err(error) = pin_to_cpu(usize::from(core.0)) {
             tracing::warn!(core = core.0, %error, "the core's thread can't be pinned to a CPU");
@@ -255,7 +262,8 @@ impl Seat {
             return;
         };
         let io = Io::new(core, ring, rings, end, port, shared);
-        watch.in_order = Worker::new(Shard::new(setup).with_filter(filtering), io, link).run();
+        let brain = Shard::new(setup).with_filter(filtering).with_media(media);
+        watch.in_order = Worker::new(brain, io, link).run();
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) struct Budgets {
     subscriptions: (Option<Rate>, Buckets<UserId>),
     reports: (Option<Rate>, Buckets<UserId>),
     audiences: (Option<Rate>, Buckets<UserId>),
+    uploads: (Option<Rate>, Buckets<UserId>),
     acts: (Option<Rate>, Buckets<(UserId, LogId)>),
     swept_ms: u64,
 }
@@ -49,6 +50,7 @@ impl Budgets {
             groups_per_day_max,
             subscriptions_per_minute_max,
             reports_per_day_max,
+            uploads_per_hour_max,
             ..
         } = *limits;
         let of = |rate| (rate, Buckets::new(hashing));
@@ -69,6 +71,7 @@ impl Budgets {
             )),
             reports: of(Rate::new(reports_per_day_max, DAY_MS, reports_per_day_max)),
             audiences: of(Rate::new(RENAMES_PER_HOUR_MAX, HOUR_MS, RENAMES_PER_HOUR_MAX)),
+            uploads: of(Rate::new(uploads_per_hour_max, HOUR_MS, uploads_per_hour_max)),
             acts: (Rate::new(ACTS_PER_MINUTE_MAX, MINUTE_MS, ACTS_BURST), Buckets::new(hashing)),
             swept_ms: 0,
         }
@@ -145,6 +148,11 @@ impl Budgets {
         take(&mut self.reports, user, now_ms, "the account reports too much")
     }
 
+    /// May an account upload one more medium?
+    pub(super) fn upload(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+        take(&mut self.uploads, user, now_ms, "the account uploads too much")
+    }
+
     /// May it be told once more what an account does in a chat? That it has begun, and that it is over, may follow on each other.
     pub(super) fn act(&mut self, user: UserId, log: LogId, now_ms: u64) -> Result<(), Refusal> {
         take(&mut self.acts, (user, log), now_ms, "what one does in a chat is told every 3 seconds")
@@ -194,6 +202,7 @@ impl Budgets {
             &mut self.subscriptions,
             &mut self.reports,
             &mut self.audiences,
+            &mut self.uploads,
         ]
         .map(|(_, buckets)| buckets)
     }
@@ -204,7 +213,7 @@ impl Budgets {
 pub(super) struct Spent([Vec<(UserId, u64)>; KINDS]);
 
 /// Limits of an account. What it does in chats is of the moment, and does not move with it.
-const KINDS: usize = 12;
+const KINDS: usize = 13;
 
 fn take<K: Eq + Hash>(
     (rate, buckets): &mut (Option<Rate>, Buckets<K>),

@@ -30,7 +30,8 @@ use crate::reply::{Asker, Parting};
 const LEAVES: ClientMessageId = ClientMessageId(u64::MAX);
 
 /// The tables with rows of the user's own, in the order in which they are emptied.
-const TABLES: [RestTable; 3] = [RestTable::ChatSettings, RestTable::Inbox, RestTable::Relations];
+const TABLES: [RestTable; 4] =
+    [RestTable::ChatSettings, RestTable::Inbox, RestTable::Relations, RestTable::Media];
 
 /// The job of a core.
 #[derive(Debug, Default)]

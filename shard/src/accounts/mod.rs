@@ -37,6 +37,7 @@ mod reserved;
 mod rounds;
 mod seeking;
 mod texts;
+mod uploads;
 mod users;
 mod waits;
 
@@ -58,8 +59,9 @@ use self::recovery::Watches;
 use self::reserved::Waiting;
 use self::rounds::Round;
 use self::texts::Texts;
+use self::uploads::Beginnings;
 use self::waits::{After, GetFor, ScanFor};
-use crate::cx::{Cx as AnyCx, Department, KnowsPeople};
+use crate::cx::{AnswersQuestions, Cx as AnyCx, Department, KnowsPeople};
 use crate::held::Loads;
 use crate::limits::Limits;
 use crate::maps::Hashing;
@@ -78,6 +80,7 @@ pub(crate) struct Accounts {
     reports_round: Round,
     counting: Counting,
     erasing: Erasing,
+    beginnings: Beginnings,
     waiting: Waiting,
     watches: Watches,
     loads: Loads,
@@ -94,6 +97,8 @@ impl Department for Accounts {
 }
 
 impl KnowsPeople for Accounts {}
+
+impl AnswersQuestions for Accounts {}
 
 type Cx<'a> = AnyCx<'a, Accounts>;
 
@@ -116,6 +121,7 @@ impl Accounts {
             reports_round: Round::default(),
             counting: Counting::default(),
             erasing: Erasing::default(),
+            beginnings: Beginnings::default(),
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
             loads: Loads::new(here.1),

@@ -19,13 +19,16 @@ impl Accounts {
     /// An operator's question about an account. The answer carries the number.
     pub(crate) fn asked(&mut self, cx: &mut Cx, question: u64, request: AdminRequest) {
         let (phone, ask) = match request {
-            AdminRequest::Status => unreachable!("it is about the core, and answered by the router"),
+            AdminRequest::Status | AdminRequest::MediumRemoved(_) | AdminRequest::IsMedium(_) => {
+                unreachable!("the router has them answered")
+            }
             AdminRequest::UserById(user)
             | AdminRequest::EndDevice(user, _)
             | AdminRequest::Suspend(user, ..)
             | AdminRequest::Free(user)
             | AdminRequest::Keep(user)
             | AdminRequest::ResetLimits(user)
+            | AdminRequest::Upload(user, _)
                 if !cx.is_here(slot_of(user)) =>
             {
                 return refuse_elsewhere(cx, question);
@@ -34,6 +37,9 @@ impl Accounts {
                 return Self::list_reports(cx, question, after.as_ref(), open);
             }
             AdminRequest::Keep(user) => return self.ask_user(cx, user, Ask::Keep(question)),
+            AdminRequest::Upload(user, ask) => {
+                return self.ask_user(cx, user, Ask::Upload(question, ask));
+            }
             AdminRequest::Ends(after) => return Self::list_ends(cx, question, after.as_ref()),
             AdminRequest::Counts(after) => return Self::list_counts(cx, question, after.as_ref()),
             AdminRequest::Report(id) => return Self::read_report(cx, question, id, None),

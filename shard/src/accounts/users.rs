@@ -12,7 +12,7 @@ use super::attach::REVOKED;
 use super::barred::for_a_message;
 use super::kept::{Device, User};
 use super::{Accounts, Cx, GetFor, ScanFor, has_room};
-use crate::admin::{AdminResponse, ReportId};
+use crate::admin::{AdminResponse, NoUpload, ReportId, UploadAsk};
 use crate::circle::Circle;
 use crate::cx::Later;
 use crate::entry::Author;
@@ -54,6 +54,8 @@ pub(super) enum Ask {
     Flag(u64, u32),
     /// By an operator: note that a report of it is done with.
     Resolve(u64, ReportId, Box<ReportRecord>),
+    /// By the listener for media.
+    Upload(u64, UploadAsk),
     /// By an operator: delete the user of this phone.
     Delete(u64, Phone),
 }
@@ -183,6 +185,7 @@ impl Accounts {
             | UserOp::ListDevices(_)
             | UserOp::EndDevice(..)
             | UserOp::NewLink(..)
+            | UserOp::AboutMedia(..)
             | UserOp::NewCard(..)
             | UserOp::Link(..)
             | UserOp::RingDevice(..)
@@ -279,6 +282,7 @@ impl Accounts {
             Ask::Resolve(question, report, record) => self.note_resolved(cx, question, report, *record),
             Ask::Delete(question, phone) => self.delete(cx, question, id, phone),
             Ask::Keep(question) => self.keep(cx, question, id),
+            Ask::Upload(question, ask) => self.upload(cx, id, question, ask),
             Ask::EndDue(number) => self.end_due(cx, id, number),
             Ask::EndNow(phone, number) => self.end_now(cx, id, phone, number),
         }
@@ -296,6 +300,7 @@ impl Accounts {
             UserOp::ListDevices(origin) => self.list_devices(cx, origin, id),
             UserOp::EndDevice(origin, by, _)
             | UserOp::NewLink(origin, by)
+            | UserOp::AboutMedia(origin, by)
             | UserOp::NewCard(origin, by, _)
             | UserOp::Rename(origin, by, _)
             | UserOp::SetPin(origin, by, _)
@@ -307,6 +312,7 @@ impl Accounts {
                 cx.refuse(origin, refusal);
             }
             UserOp::EndDevice(origin, _, device) => self.end_device(cx, origin, id, device),
+            UserOp::AboutMedia(origin, device) => self.about_media(cx, Author { user: id, device }, origin),
             UserOp::NewLink(origin, device) => self.new_link(cx, Author { user: id, device }, origin),
             UserOp::NewCard(origin, _, renew) => self.new_card(cx, id, origin, renew),
             UserOp::Link(origin, link) => self.link(cx, id, origin, *link),
@@ -355,6 +361,7 @@ impl Accounts {
             | UserOp::ListDevices(origin)
             | UserOp::EndDevice(origin, ..)
             | UserOp::NewLink(origin, _)
+            | UserOp::AboutMedia(origin, _)
             | UserOp::NewCard(origin, ..)
             | UserOp::Link(origin, _)
             | UserOp::RingDevice(origin, ..)
@@ -406,6 +413,9 @@ impl Accounts {
             Ask::File(origin, _) => cx.refuse(origin, refusal),
             // It is said again when it goes on; and what is due is found again.
             Ask::Flag(..) | Ask::EndDue(_) | Ask::EndNow(..) => {}
+            Ask::Upload(question, _) => {
+                cx.answer(question, AdminResponse::Upload(Err(NoUpload::Unavailable)));
+            }
             Ask::View(question)
             | Ask::EndDevice(question, _)
             | Ask::Suspend(question, ..)

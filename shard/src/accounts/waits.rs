@@ -9,8 +9,9 @@ use super::delivery::Delivery;
 use super::profiles::{Changed, Parts, Telling};
 use super::relations::IfContact;
 use super::seeking::Seeking;
+use super::uploads::Beginning;
 use super::{Accounts, Cx, slot_of, slot_of_phone};
-use crate::admin::{AdminResponse, ReportId};
+use crate::admin::{AdminResponse, NoUpload, ReportId};
 use crate::held::Load;
 use crate::message::{Filed, InboxAsk, LogsPage, Subscribing, Unreadable};
 use crate::reply::{Origin, Reply, Undone};
@@ -34,6 +35,8 @@ pub(super) enum Then {
     Reply(Origin, Reply),
     /// Answer an operator's question.
     Answer(u64, AdminResponse),
+    /// Tell whoever uploads something of the user's that it may begin.
+    UploadBegun(UserId, u64),
     /// The devices of the user have changed.
     Devices,
     /// A device was added to the user.
@@ -106,6 +109,8 @@ pub(crate) enum ScanFor {
     Ends,
     /// The same, for an operator.
     EndsFor(u64),
+    /// What a user has uploaded, who is about to upload more.
+    Kept(Box<Beginning>),
     /// Chats of a user whose account has ended, for the work of this number.
     ChatsOfEnded(UserId, u64),
     /// What else there is of such a user.
@@ -135,6 +140,7 @@ impl ScanFor {
             | Self::Reports(user, ..)
             | Self::Flags(user, ..)
             | Self::IsContact(user, _) => Some(slot_of(*user)),
+            Self::Kept(beginning) => Some(slot_of(beginning.user())),
             Self::Seek(seeking) => Some(slot_of(seeking.asker())),
             Self::Card(carded) => Some(slot_of(carded.asker)),
             // What is read of a user who is held is told of by that.
@@ -179,7 +185,7 @@ impl After {
         );
         match self.then {
             Then::AddedUp(day, _) => return Slot::of_day(day),
-            Then::Erased(user, _) => return slot_of(user),
+            Then::Erased(user, _) | Then::UploadBegun(user, _) => return slot_of(user),
             _ => {}
         }
         let of_user = self.user.map(slot_of);
@@ -211,6 +217,7 @@ impl Accounts {
             Then::Deliver(delivery) => self.deliver_code(cx, delivery),
             Then::Reply(origin, reply) => cx.reply(origin, reply),
             Then::Answer(question, response) => cx.answer(question, response),
+            Then::UploadBegun(user, question) => self.upload_begun(cx, (user, question), Ok(())),
             Then::Devices => self.devices_changed(cx, user.expect(WHOSE)),
             Then::Joined(device) => self.device_joined(cx, user.expect(WHOSE), device),
             Then::Renamed(changed) => {
@@ -243,6 +250,12 @@ impl Accounts {
         match then {
             Then::Deliver(delivery) => self.code_undone(cx, &delivery, undone),
             Then::Reply(origin, _) => cx.reply(origin, undone.into()),
+            Then::UploadBegun(user, question) => {
+                self.upload_begun(cx, (user, question), Err(NoUpload::Unavailable));
+            }
+            Then::Answer(question, AdminResponse::Upload(_)) => {
+                cx.answer(question, AdminResponse::Upload(Err(NoUpload::Unavailable)));
+            }
             Then::Answer(question, _) => {
                 let detail = match undone {
                     Undone::Refused(refusal) => refusal.detail,
@@ -320,6 +333,7 @@ impl Accounts {
             (ScanFor::OldReports, result) => self.old_reports_read(cx, result),
             (ScanFor::Ends, result) => self.ends_read(cx, result),
             (ScanFor::EndsFor(question), result) => Self::ends_listed(cx, question, result),
+            (ScanFor::Kept(beginning), result) => self.kept_read(cx, beginning, result),
             (ScanFor::ChatsOfEnded(user, number), result) => {
                 self.chats_of_ended_read(cx, (user, number), result);
             }

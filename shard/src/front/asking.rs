@@ -11,7 +11,7 @@ use tern_wire::errors::{Farewell, Reason};
 use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, PhoneHash, Seq, UserId};
 use tern_wire::report::Report;
-use tern_wire::request::{Lookup, Refresh, Subscribe};
+use tern_wire::request::{GetMedium, Lookup, Refresh, Subscribe};
 
 use super::conns::{Conns, Pause, Waiter, Why};
 use super::searching::Wanted;
@@ -20,8 +20,8 @@ use crate::asks::AskId;
 use crate::entry::{Author, KIND_GROUP, log_of, peer_of};
 use crate::limits::SEARCH_LOGS_MAX;
 use crate::message::{
-    Attach, Glancer, InboxAsk, LogOp, Looker, Message, Pull, ReadHistory, Search, Send, Subscribing, UserOp,
-    Want, Watermarks,
+    Attach, Glancer, InboxAsk, LogOp, Looker, MediumWanted, Message, Pull, ReadHistory, Search, Send,
+    Subscribing, UserOp, Want, Watermarks,
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
@@ -61,6 +61,10 @@ pub(super) enum Ask {
     History { chat: ChatId, from: Seq, forwards: bool, limit: usize },
     /// Tell the operators.
     Report(Box<Report>),
+    /// A link to a medium.
+    GetMedium(Box<GetMedium>),
+    /// Where media are uploaded, and by which token.
+    AboutMedia,
     /// Who is it?
     Lookup(Box<Lookup>),
     /// Who of an address book is here?
@@ -134,6 +138,8 @@ impl Asked {
                 Ask::Once(then) => then.is_some_and(is_so),
                 Ask::Acknowledge { .. }
                 | Ask::History { .. }
+                | Ask::GetMedium(_)
+                | Ask::AboutMedia
                 | Ask::AboutGroup(..)
                 | Ask::Discover(_)
                 | Ask::Subscribe(_)
@@ -166,10 +172,12 @@ impl Ask {
             Self::Acknowledge { chat, .. } | Self::History { chat, .. } => {
                 Slot::of_log(log_of(by.user, *chat))
             }
+            Self::GetMedium(wanted) => Slot::of_log(log_of(by.user, wanted.chat)),
             Self::Pull { log, .. } | Self::Glance(log) => Slot::of_log(*log),
             Self::Search { log, alone: false, .. } => Slot::of_log(*log),
             Self::AboutGroup(group, _) => Slot::of_log(LogId::Group(group.get())),
             Self::CreateGroup(..)
+            | Self::AboutMedia
             | Self::Send(_)
             | Self::Lookup(_)
             | Self::Discover(_)
@@ -409,6 +417,11 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
         Ask::Acknowledge { chat, upto } => of_chat(chat, LogOp::Acknowledge { origin, author: by, upto }),
         Ask::History { chat, from, forwards, limit } => {
             of_chat(chat, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
+        }
+        Ask::AboutMedia => of_user(UserOp::AboutMedia(origin, device)),
+        Ask::GetMedium(ref wanted) => {
+            let GetMedium { chat, seq, medium } = **wanted;
+            of_chat(chat, LogOp::GetMedium(Box::new(MediumWanted { origin, reader: user, seq, medium })))
         }
         Ask::Report(ref report) => of_user(UserOp::Report(origin, report.clone())),
         Ask::Lookup(ref lookup) => of_user(UserOp::LookUp(origin, Lookup::clone(lookup))),

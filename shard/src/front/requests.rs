@@ -4,7 +4,7 @@ use tern_storage::Slot;
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::UserId;
 use tern_wire::message::Send;
-use tern_wire::request::{Acknowledge, CreateGroup, History, Request, Resume};
+use tern_wire::request::{Acknowledge, CreateGroup, GetMedium, History, Request, Resume};
 
 use super::asking::Ask;
 use super::conns::Waiter;
@@ -12,6 +12,7 @@ use super::{Cx, Front};
 use crate::effects::Stage;
 use crate::entry::{Author, log_of};
 use crate::limits::INBOX_LOGS_MAX;
+use crate::logs::media::NO_MEDIA;
 use crate::message::{Claim, Message, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
@@ -71,6 +72,9 @@ impl Front {
                 });
             }
             Request::Subscribe(shows) => self.subscribe(cx, waiter, author, shows),
+            Request::AboutMedia if !cx.has_media() => self.turn_down(cx, waiter, NO_MEDIA),
+            Request::AboutMedia => self.ask(cx, waiter, author, Ask::AboutMedia),
+            Request::GetMedium(wanted) => self.get_medium(cx, waiter, author, wanted),
             Request::Report(report) => self.ask(cx, waiter, author, Ask::Report(Box::new(report))),
             Request::Activity(chat, doing) => self.act(cx, waiter, author, chat, doing),
             Request::Hello(_)
@@ -82,6 +86,13 @@ impl Front {
             | Request::Credit(_)
             | Request::Ping => unreachable!("handled before, or not admitted in this state"),
         }
+    }
+
+    fn get_medium(&mut self, cx: &mut Cx, waiter: Waiter, author: Author, wanted: GetMedium) {
+        if !cx.has_media() {
+            return self.turn_down(cx, waiter, NO_MEDIA);
+        }
+        self.ask(cx, waiter, author, Ask::GetMedium(Box::new(wanted)));
     }
 
     /// Its owner knows how much the account may send; then it goes on to the log.

@@ -10,13 +10,14 @@ use tern_storage::records::{ChatSettingsRecord, ClientMessageRecord};
 use tern_storage::{Direction, Durable, LogId, Row, ScanLimit, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::group::Change;
-use tern_wire::ids::{ChatId, ClientMessageId, Seq, UserId};
+use tern_wire::ids::{ChatId, ClientMessageId, MediaId, Seq, UserId};
 use tern_wire::message::timer_ms;
 use tern_wire::private::Private;
 
 use super::filter::write_flag;
 use super::guests::may_come;
 use super::log::{Log, Member};
+use super::media::{cite, uncite};
 use super::schedule::scheduled;
 use super::{After, Cx, GetFor, Highest, Logs, REVOKED, ScanFor, UNKNOWN_USER, UNREADABLE};
 use crate::circle::privacy_record;
@@ -47,6 +48,8 @@ pub(super) struct Follows {
     pub(super) change: Option<Box<Change>>,
     /// Entries that become so.
     pub(super) rewritten: Vec<Entry>,
+    /// Media that entries have no more.
+    pub(super) uncited: Vec<(Seq, Vec<MediaId>)>,
     /// When the message that it is about ends, and this with it; 0: never.
     pub(super) ends_ms: u64,
 }
@@ -251,8 +254,8 @@ impl Logs {
             let refusal = cx.overloaded();
             return cx.refuse(send.asker, refusal);
         }
-        let (asker, permits) = (send.asker, send.permits);
-        let Follows { change, rewritten, ends_ms } = follows;
+        let (asker, permits, media) = (send.asker, send.permits, send.media.clone());
+        let Follows { change, rewritten, uncited, ends_ms } = follows;
         let log = self.known(id);
         let entry = Arc::new(log.next_entry(id, send, cx.now_ms, ends_ms));
         let Entry { author, client_id, seq, time_ms, .. } = *entry;
@@ -269,6 +272,8 @@ impl Logs {
             write_reserved(cx, log, &entry, reserved);
         }
         write_entry(cx, log, &entry);
+        cite(cx, log.slot, &entry, &media);
+        uncited.iter().for_each(|(seq, media)| uncite(cx, log.slot, (id, *seq), media));
         if permits.look == Look::Flagged(true) {
             write_flag(cx, log.slot, &entry);
         }

@@ -11,6 +11,7 @@ use tern_wire::message::{Deed, is_message};
 
 use super::append::{Follows, Tried};
 use super::log::Log;
+use super::media::media_of;
 use super::{Cx, GetFor, Logs};
 use crate::entry::Entry;
 use crate::held::Load;
@@ -68,12 +69,18 @@ impl Log {
         if let Err(refusal) = self.may_do(deed, send, message, now_ms, windows) {
             return Verdict::Refused(refusal);
         }
+        let media = |message: &Entry| (message.seq, media_of(message));
+        let mut uncited = Vec::new();
         let rewritten = match deed {
             Deed::Remark | Deed::Vote => Vec::new(),
-            Deed::Replace => vec![message.erased()],
+            Deed::Replace => {
+                uncited.push(media(message));
+                vec![message.erased()]
+            }
             Deed::Edit => vec![message.edited(self.head.next())],
             Deed::Delete if is(Mutation::KeepEdits) => vec![message.erased()],
             Deed::Delete => {
+                uncited.push(media(message));
                 let mut erased = vec![message.erased()];
                 for edit in message.edits() {
                     match known(*edit) {
@@ -86,7 +93,7 @@ impl Log {
         };
         // What has a body of its own ends with the message.
         let ends_ms = if send.body.is_empty() { 0 } else { message.expires_ms() };
-        Verdict::Allowed(Follows { rewritten, ends_ms, ..Follows::default() })
+        Verdict::Allowed(Follows { rewritten, uncited, ends_ms, ..Follows::default() })
     }
 
     fn may_do(
@@ -131,6 +138,12 @@ impl Log {
 }
 
 impl Logs {
+    /// Gives a message back that nothing outside of its log is in the way of. Any other one is refused, or waits at the head of the queue.
+    fn may_go(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Result<Box<Send>, Tried> {
+        let send = self.looked_at(cx, id, send)?;
+        self.with_media(cx, id, send)
+    }
+
     /// Appends a message that is no retry and may be said, if what it is about allows it.
     pub(super) fn append_considered(
         &mut self,
@@ -141,7 +154,7 @@ impl Logs {
     ) -> Tried {
         if send.envelope.is_none() {
             // As most messages are: about nothing.
-            let send = match self.looked_at(cx, id, send) {
+            let send = match self.may_go(cx, id, send) {
                 Ok(send) => send,
                 Err(tried) => return tried,
             };
@@ -155,7 +168,7 @@ impl Logs {
         match log.consider(&send, now_ms, windows) {
             Verdict::Allowed(follows) => {
                 // What it is about may be another thing when it has been looked at: it is considered again then.
-                let mut send = match self.looked_at(cx, id, send) {
+                let mut send = match self.may_go(cx, id, send) {
                     Ok(send) => send,
                     Err(tried) => return tried,
                 };

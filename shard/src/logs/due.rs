@@ -8,6 +8,7 @@ use tern_wire::ids::{Seq, UserId};
 
 use super::append::number_record;
 use super::log::Log;
+use super::media::{media_of, uncite};
 use super::schedule::scheduled;
 use super::{After, Cx, GetFor, Logs};
 use crate::effects::Gone;
@@ -118,6 +119,7 @@ impl Logs {
 pub(super) fn erase(cx: &mut Cx, log: &mut Log, entry: &Entry) -> Option<u64> {
     let words = log.words_gone(cx, entry.log, entry.seq);
     let erased = entry.erased();
+    uncite(cx, log.slot, (entry.log, entry.seq), &media_of(entry));
     let Entry { log: id, seq, author: Author { user, device }, client_id, .. } = erased;
     let number = keys::client_message(id, user.get(), device.get(), client_id.0);
     cx.put_lazily(log.slot, keys::entry(id, seq.0), &erased.to_record());

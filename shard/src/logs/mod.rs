@@ -18,6 +18,7 @@ mod guests;
 mod invitations;
 mod load;
 mod log;
+pub(crate) mod media;
 mod moving;
 mod parting;
 mod people;
@@ -177,6 +178,7 @@ impl Logs {
             LogOp::Acknowledge { origin, author, upto } => self.acknowledge(cx, id, origin, author, upto),
             LogOp::History(history) => self.read_history(cx, id, history),
             LogOp::Report(reporting) => self.report(cx, id, reporting),
+            LogOp::GetMedium(wanted) => self.get_medium(cx, id, wanted),
             LogOp::Pull(pull) => self.pull(cx, id, *pull),
             LogOp::Describe { origin, reader, by_phone } => {
                 self.describe_peer(cx, id, origin, reader, by_phone);
@@ -214,6 +216,7 @@ impl Logs {
             LogOp::History(history) => cx.refuse(history.origin, refusal),
             LogOp::Search(search) => found(cx, &search, Err(refusal)),
             LogOp::Report(reporting) => cx.refuse(reporting.origin, refusal),
+            LogOp::GetMedium(wanted) => cx.refuse(wanted.origin, refusal),
             LogOp::Pull(pull) => page_failed(cx, id, *pull, Unreadable::ForNow),
             LogOp::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
             // Nobody waits for these. The first are hints, or come again; the others are answers to a log that is not here.

@@ -14,7 +14,9 @@ use super::{After, Cx, Logs, ScanFor, UNREADABLE, glance_failed, page_failed, te
 use crate::entry::Entry;
 use crate::held::Load;
 use crate::limits::{PULL_BYTES_MAX, PULL_ENTRIES_MAX};
-use crate::message::{Claim, Glancer, LogOp, Page, Pull, ReadHistory, Reporting, Unreadable, Want};
+use crate::message::{
+    Claim, Glancer, LogOp, MediumWanted, Page, Pull, ReadHistory, Reporting, Unreadable, Want,
+};
 use crate::mutations::{Mutation, is};
 use crate::reply::Reply;
 
@@ -65,6 +67,8 @@ pub(super) enum Purpose {
     Glance(Glancer),
     /// Messages that a member reports.
     Report(Box<Reporting>),
+    /// The entry with which a medium goes that a member wants.
+    Medium(Box<MediumWanted>),
 }
 
 impl Reader {
@@ -75,6 +79,7 @@ impl Reader {
             Purpose::Pull(pull, _) => LogOp::Pull(Box::new(pull)),
             Purpose::Glance(asker) => LogOp::Glance(asker),
             Purpose::Report(reporting) => LogOp::Report(reporting),
+            Purpose::Medium(wanted) => LogOp::GetMedium(wanted),
         }
     }
 
@@ -245,6 +250,7 @@ impl Logs {
                 Purpose::Pull(pull, _) => page_failed(cx, id, pull, Unreadable::ForNow),
                 Purpose::Glance(asker) => glance_failed(cx, id, asker, Unreadable::ForNow),
                 Purpose::Report(reporting) => cx.refuse(reporting.origin, refusal),
+                Purpose::Medium(wanted) => cx.refuse(wanted.origin, refusal),
             };
         }
         let log = self.known(id);
@@ -272,6 +278,7 @@ impl Logs {
                 self.pulled(cx, id, pull, place, entries.into_iter().map(Arc::new).collect());
             }
             (Ok(entries), Purpose::Report(reporting)) => self.reported(cx, id, *reporting, &entries),
+            (Ok(entries), Purpose::Medium(wanted)) => Self::medium_found(cx, *wanted, &entries[0]),
             (Ok(entries), Purpose::Glance(asker)) => self.glanced(cx, id, asker, entries.first()),
             (Err(why), purpose) => {
                 if why == Unreadable::Damaged {
@@ -282,6 +289,7 @@ impl Logs {
                     Purpose::Pull(pull, _) => page_failed(cx, id, pull, why),
                     Purpose::Glance(asker) => glance_failed(cx, id, asker, why),
                     Purpose::Report(reporting) => cx.refuse(reporting.origin, UNREADABLE),
+                    Purpose::Medium(wanted) => cx.refuse(wanted.origin, UNREADABLE),
                 }
             }
         }

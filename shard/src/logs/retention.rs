@@ -12,6 +12,7 @@ use tern_wire::ids::Seq;
 use super::due::erase;
 use super::load::entry_of;
 use super::log::{Log, Member};
+use super::media::{media_of, uncite};
 use super::{After, Cx, Logs, ScanFor};
 use crate::effects::Gone;
 use crate::entry::{Author, Entry};
@@ -248,6 +249,7 @@ impl Logs {
 pub(super) fn remove(cx: &mut Cx, log: &Log, entry: &Entry) {
     let Entry { log: id, seq, author: Author { user, device }, client_id, .. } = *entry;
     cx.delete_lazily(log.slot, keys::entry(id, seq.0));
+    uncite(cx, log.slot, (id, seq), &media_of(entry));
     cx.delete_lazily(log.slot, keys::client_message(id, user.get(), device.get(), client_id.0));
     if entry.expires_ms() > 0 {
         cx.delete_lazily(log.slot, keys::due(entry.expires_ms(), id, seq.0));

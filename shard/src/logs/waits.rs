@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tern_storage::{Durable, LogId, Rows, Slot};
-use tern_wire::ids::{Seq, UserId};
+use tern_wire::ids::{MediaId, Seq, UserId};
 
 use super::agenda::Look;
 use super::parting::{Piece, parted};
@@ -70,6 +70,8 @@ pub(crate) enum GetFor {
     ClientMessage(LogId, Load),
     /// An entry at this place, for the message at the head of the log's queue.
     Considered(LogId, Load, Seq),
+    /// A medium that the message at the head of the log's queue is to have.
+    Medium(LogId, Load, MediaId),
     /// An entry at a place of which something is due since this time.
     Due(LogId, Load, u64, Seq),
 }
@@ -198,7 +200,15 @@ impl Logs {
             (GetFor::Due(log, load, at_ms, seq), value) => {
                 self.due_entry_read(cx, (log, load), at_ms, seq, value);
             }
-            (GetFor::ClientMessage(log, load) | GetFor::Considered(log, load, _), Err(why)) => {
+            (GetFor::Medium(log, load, medium), Ok(value)) => {
+                self.medium_read(cx, (log, load), medium, value);
+            }
+            (
+                GetFor::ClientMessage(log, load)
+                | GetFor::Considered(log, load, _)
+                | GetFor::Medium(log, load, _),
+                Err(why),
+            ) => {
                 self.send_undecided(cx, log, load, why);
             }
         }

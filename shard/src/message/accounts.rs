@@ -125,6 +125,8 @@ pub enum UserOp {
     EndDevice(Origin, DeviceId, DeviceId),
     /// A code by which another device is added, for the device that asks.
     NewLink(Origin, DeviceId),
+    /// Say where a device of it uploads media, and by which token.
+    AboutMedia(Origin, DeviceId),
     /// The user's card, or another one, for the device that asks.
     NewCard(Origin, DeviceId, bool),
     /// Adds a device by such a code.
@@ -244,6 +246,7 @@ impl UserOp {
             | Self::ListDevices(_)
             | Self::EndDevice(..)
             | Self::NewLink(..)
+            | Self::AboutMedia(..)
             | Self::NewCard(..)
             | Self::Link(..)
             | Self::RingDevice(..)
@@ -278,6 +281,7 @@ impl UserOp {
             | Self::ListDevices(_)
             | Self::EndDevice(..)
             | Self::NewLink(..)
+            | Self::AboutMedia(..)
             | Self::NewCard(..)
             | Self::Link(..)
             | Self::RingDevice(..)

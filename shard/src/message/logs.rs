@@ -8,7 +8,7 @@ use tern_search::Query;
 use tern_storage::{Epoch, LogId};
 use tern_wire::errors::Refusal;
 use tern_wire::group::InvitationHash;
-use tern_wire::ids::{ClientMessageId, DeviceId, Seq, UserId};
+use tern_wire::ids::{ClientMessageId, DeviceId, MediaId, Seq, UserId};
 use tern_wire::message::Envelope;
 use tern_wire::report::Report;
 use tern_wire::request::{Doing, FoundUpTo};
@@ -16,6 +16,7 @@ use tern_wire::request::{Doing, FoundUpTo};
 use super::{Looker, Unreadable, Watermarks};
 use crate::effects::Verdict;
 use crate::entry::{Author, Entry};
+use crate::logs::media::SeenMedia;
 use crate::reply::{Asker, Origin, Parting, Reply, Scheduled};
 
 /// What is asked of a log's owner, or told to it.
@@ -38,6 +39,8 @@ pub enum LogOp {
     Search(Box<Search>),
     /// Attach messages that a member reports, and file the report.
     Report(Box<Reporting>),
+    /// Give a link to a medium that goes with an entry.
+    GetMedium(Box<MediumWanted>),
     /// Read what a device lacks.
     Pull(Box<Pull>),
     /// Show the log at a glance.
@@ -98,6 +101,7 @@ impl LogOp {
             | Self::History(_)
             | Self::Search(_)
             | Self::Report(_)
+            | Self::GetMedium(_)
             | Self::Pull(_)
             | Self::Glance(_)
             | Self::Describe { .. }
@@ -126,6 +130,7 @@ impl LogOp {
             Self::History(_)
             | Self::Search(_)
             | Self::Report(_)
+            | Self::GetMedium(_)
             | Self::Pull(_)
             | Self::Glance(_)
             | Self::About(..)
@@ -223,6 +228,8 @@ pub struct Send {
     pub permits: Permits,
     /// What its log has read for it: what it is about, and what goes with that.
     pub(crate) read: Vec<Entry>,
+    /// Which of its media its log has seen to be there.
+    pub(crate) media: SeenMedia,
 }
 
 impl Send {
@@ -245,6 +252,7 @@ impl Send {
             envelope: None,
             permits: Permits::default(),
             read: Vec::new(),
+            media: SeenMedia::default(),
         }
     }
 }
@@ -393,6 +401,19 @@ pub struct Glancer {
     pub origin: Origin,
     /// Whose chats.
     pub reader: UserId,
+}
+
+/// A wish for a link to a medium that goes with an entry.
+#[derive(Clone, Debug)]
+pub struct MediumWanted {
+    /// Who waits for it.
+    pub origin: Origin,
+    /// For whom.
+    pub reader: UserId,
+    /// With which entry it goes.
+    pub seq: Seq,
+    /// Which.
+    pub medium: MediaId,
 }
 
 /// A report of messages of a log.

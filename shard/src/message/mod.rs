@@ -18,8 +18,8 @@ pub use self::accounts::{
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
 pub use self::logs::{
-    Acts, Claim, Dispatched, FoundPage, Glancer, LogOp, Permits, Pull, ReadHistory, Reporting, Search, Send,
-    Terms, TermsTold, Want,
+    Acts, Claim, Dispatched, FoundPage, Glancer, LogOp, MediumWanted, Permits, Pull, ReadHistory, Reporting,
+    Search, Send, Terms, TermsTold, Want,
 };
 pub(crate) use self::logs::{Look, bytes_of_hit};
 pub use self::volatile::{Looker, Sees, Subject, VolatileOp, Whereabouts};

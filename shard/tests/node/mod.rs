@@ -13,6 +13,7 @@ use tern_shard::effects::{Filtering, Question, Stage, Verdict};
 use tern_shard::entry::Author;
 use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
+use tern_shard::media::MediaDoor;
 use tern_shard::message::Message;
 use tern_shard::reply::ConnId;
 use tern_shard::slots::{CoreId, ProcessId, SlotTable};
@@ -24,7 +25,8 @@ use tern_storage::{
     Batch, Busy, CommitId, Completion, Direction, Engine as _, Fence, Key, KeyRange, Lane, Port, ReadId,
     SLOTS, ScanLimit, Slot, StoreError, Wake,
 };
-use tern_wire::ids::{ClientMessageId, Name, Phone};
+use tern_wire::ids::{ClientMessageId, MediaId, Name, Phone};
+use tern_wire::links::Links;
 
 /// What a node has to bear.
 #[derive(Clone, Copy, Default, Debug)]
@@ -81,6 +83,8 @@ struct Hands {
     questions: Vec<Question>,
     is_filter_full: bool,
     traffic: Traffic,
+    /// Media whose bytes are to be removed.
+    removals: Vec<MediaId>,
 }
 
 /// What was done: rows and ranges that were read, by the letters of their tables, and messages to other cores.
@@ -184,6 +188,10 @@ impl Effects for Hands {
         !self.is_filter_full
     }
 
+    fn remove_medium(&mut self, medium: MediaId) {
+        self.removals.push(medium);
+    }
+
     fn answer(&mut self, question: u64, response: AdminResponse) {
         self.answers.push((question, response));
     }
@@ -285,6 +293,11 @@ pub struct Node {
     questions: u64,
 }
 
+/// Where media are had.
+fn media_door() -> Option<MediaDoor> {
+    Some(MediaDoor { url: "https://media".to_owned(), links: Links::new(&[4; 32]) })
+}
+
 /// The installation's keys, the same after every crash.
 fn keys() -> Keys {
     Keys::new(&KeysRecord::generate([1; 32], [2; 32], [3; 32])).expect("good keys")
@@ -333,7 +346,8 @@ impl Node {
                 keys: keys(),
                 seed: seed(core),
                 development: true,
-            }),
+            })
+            .with_media(media_door()),
             hands: Hands {
                 port: store.port(Arc::new(NoWake)),
                 weather: Weather::default(),
@@ -360,6 +374,7 @@ impl Node {
                 questions: Vec::new(),
                 is_filter_full: false,
                 traffic: Traffic::default(),
+                removals: Vec::new(),
             },
             connections: 0,
             born: vec![slots.version()],
@@ -420,7 +435,7 @@ impl Node {
                 seed: [core as u8; 32],
                 development: true,
             });
-            self.cores[core].shard = shard.with_filter(Some(filtering));
+            self.cores[core].shard = shard.with_filter(Some(filtering)).with_media(media_door());
         }
     }
 
@@ -704,7 +719,7 @@ impl Node {
         });
         let port = self.store.port(Arc::new(NoWake));
         let Core { shard: brain, hands, born, .. } = &mut self.cores[usize::from(lost.0)];
-        (*brain, hands.version) = (shard, self.slots.version());
+        (*brain, hands.version) = (shard.with_media(media_door()), self.slots.version());
         born.push(self.slots.version());
         let mut dead = std::mem::replace(&mut hands.port, port);
         dead.poll(&mut Vec::new());
@@ -925,13 +940,33 @@ impl Node {
         rng: &mut Rng,
         request: impl FnOnce(Phone) -> AdminRequest,
     ) -> AdminResponse {
-        self.questions += 1;
         let phone = Phone::parse(phone).expect("a phone");
-        let owner = self.slots.owner(Slot::of_phone(phone.digits()));
-        let request = request(phone);
-        self.input(owner, Input::Asked(self.questions, request));
+        let slot = Slot::of_phone(phone.digits());
+        let number = self.ask_owner(slot, request(phone));
         self.settle(rng);
-        self.cores[usize::from(owner.0)].hands.answers.pop().expect("an answer").1
+        self.answer(number).expect("an answer")
+    }
+
+    /// Asks the owner of a slot something. Gives the number of the question.
+    pub fn ask_owner(&mut self, slot: Slot, request: AdminRequest) -> u64 {
+        self.questions += 1;
+        let owner = self.slots.owner(slot);
+        self.input(owner, Input::Asked(self.questions, request));
+        self.questions
+    }
+
+    /// What was answered to a question, if that has come.
+    pub fn answer(&mut self, number: u64) -> Option<AdminResponse> {
+        self.cores.iter_mut().find_map(|core| {
+            let answers = &mut core.hands.answers;
+            let at = answers.iter().position(|(question, _)| *question == number)?;
+            Some(answers.swap_remove(at).1)
+        })
+    }
+
+    /// Media whose bytes are to be removed, as was said since this was asked last.
+    pub fn removals(&mut self) -> Vec<MediaId> {
+        self.cores.iter_mut().flat_map(|core| std::mem::take(&mut core.hands.removals)).collect()
     }
 }
 

@@ -11,6 +11,7 @@ mod chat;
 mod commands;
 mod export;
 mod groups;
+mod media;
 mod methods;
 mod output;
 mod people;
@@ -110,12 +111,26 @@ enum Command {
         /// Mention a user of the group, by number; for each one once
         #[arg(long, short, value_name = "USER")]
         mention: Vec<u64>,
+        /// With a file: the text says something of it, and need not be there
+        #[arg(long, short, value_name = "FILE", conflicts_with_all = ["location", "contact"])]
+        file: Option<PathBuf>,
+        /// What the file is, as image/png, if that is not to be seen by how it begins
+        #[arg(long = "type", value_name = "TYPE", requires = "file")]
+        of: Option<String>,
         /// A place instead of a text, which is what is there then: degrees, WGS 84
         #[arg(long, value_name = "LATITUDE,LONGITUDE", value_parser = who::location, allow_hyphen_values = true)]
         location: Option<(f64, f64)>,
         /// Somebody's card instead of a text, which is their name then
         #[arg(long, value_name = "PHONE", conflicts_with = "location", value_parser = who::phone)]
         contact: Option<String>,
+    },
+    /// Save the file that goes with a message
+    Save {
+        #[command(flatten)]
+        place: talk::Place,
+        /// Where to: a file that is not there yet, or a folder
+        #[arg(long, short, value_name = "PATH", default_value = ".")]
+        to: PathBuf,
     },
     #[command(flatten)]
     Talk(talk::Talk),
@@ -255,9 +270,16 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         Command::Register(register) => register::register(profile, register, json).await,
         Command::Chats { unread, archived } => commands::chats(profile, unread, archived, json).await,
         Command::Chat { who, notify } => chat::run(profile, who, notify).await.map(|()| ExitCode::SUCCESS),
-        Command::Send { who, text, timeout, key, reply_to, mention, location, contact } => {
+        Command::Send { who, text, timeout, key, reply_to, mention, file, of, location, contact } => {
             let mut params = who.params();
-            params.insert("text".into(), commands::text_to_send(text)?.into());
+            let text = match (text, &file) {
+                (None, Some(_)) => String::new(),
+                (text, _) => commands::text_to_send(text)?,
+            };
+            params.insert("text".into(), text.into());
+            if let Some(file) = file {
+                params.insert("medium".into(), media::upload(profile, &file, of).await?);
+            }
             params.insert("mentions".into(), json!(mention));
             params.extend(key.map(|key| ("key".to_owned(), key.into())));
             params.extend(reply_to.map(|seq| ("about".to_owned(), seq.into())));
@@ -267,6 +289,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
             params.extend(contact.map(|phone| ("contact".to_owned(), json!({ "phones": [phone] }))));
             commands::send(profile, &who, params, timeout, json).await
         }
+        Command::Save { place, to } => media::save(profile, &place, &to, json).await,
         Command::Talk(talk) => talk::run(profile, talk, json).await,
         Command::Own(own) => private::run(profile, own, json).await,
         Command::People(people) => people::run(profile, people, json).await,

@@ -204,6 +204,10 @@ impl Session {
                 let method = method.to_owned();
                 Box::pin(async move { session.people(&method, params).await })
             }
+            "upload" | "save" => {
+                let method = method.to_owned();
+                Box::pin(async move { session.media(&method, params, Arc::new(|_| {})).await })
+            }
             "show" | "act" => {
                 let method = method.to_owned();
                 Box::pin(async move { session.presence(&method, params).await })

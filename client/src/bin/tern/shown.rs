@@ -207,6 +207,7 @@ pub fn error_json(error: &Error) -> Value {
         Error::TimedOut => "timed_out",
         Error::Protocol(_) => "protocol",
         Error::Refused { .. } => "refused",
+        Error::Media { .. } => "media_refused",
         Error::SessionEnded(_) => "session_ended",
         Error::OtherStore { .. } => "other_store",
         Error::NotRegistered => "not_registered",
@@ -223,6 +224,7 @@ pub fn error_json(error: &Error) -> Value {
             told["retry_after_ms"] = (*retry_after_ms).into();
         }
         Error::SessionEnded(reason) => told["reason"] = reason.name().into(),
+        Error::Media { status, .. } => told["status"] = (*status).into(),
         _ => {}
     }
     told
@@ -421,7 +423,7 @@ pub fn exit_code(error: &Error) -> u8 {
         | Error::Tls { .. }
         | Error::TimedOut
         | Error::Protocol(_) => 4,
-        Error::Refused { .. } | Error::SessionEnded(_) | Error::OtherStore { .. } => 5,
+        Error::Refused { .. } | Error::Media { .. } | Error::SessionEnded(_) | Error::OtherStore { .. } => 5,
         _ => 1,
     }
 }
@@ -765,7 +767,7 @@ mod tests {
         let chat = Person { user_id: 1, name: String::new(), phone: String::new(), ..Person::default() };
         let (detail, device_name) = (String::new(), String::new());
         let all = Message {
-            envelope: tern_client::Envelope { about: 1, forwards: 1, mentions: vec![1] },
+            envelope: tern_client::Envelope { about: 1, forwards: 1, mentions: vec![1], media: Vec::new() },
             erased: true,
             edited_by: 5,
             expires_ms: 6,

@@ -5,7 +5,7 @@ use prost::Message as _;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tern_client::body::{ContactCard, Location, Media, Poll, Timer, Vote};
-use tern_client::{Envelope, Kind, Message, NewMessage, Standing};
+use tern_client::{Envelope, Kind, MediaId, Message, NewMessage, Standing};
 
 use crate::commands;
 use crate::methods::{Failure, SEND_TIMEOUT_MS};
@@ -24,7 +24,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn params(&self) -> Map<String, Value> {
+    pub fn params(&self) -> Map<String, Value> {
         let mut params = self.who.params();
         params.insert("seq".into(), self.seq.into());
         params
@@ -201,6 +201,8 @@ pub struct Send {
     vote: Option<Vec<u32>>,
     location: Option<NewLocation>,
     contact: Option<NewContact>,
+    /// What was uploaded.
+    medium: Option<NewMedium>,
     /// Messages disappear so long after they were sent, from here on.
     timer_ms: Option<u64>,
     /// A message, as `message` gives it, that is sent on.
@@ -233,7 +235,43 @@ struct NewContact {
     user_id: u64,
 }
 
+/// A medium that was uploaded, as `upload` gives it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewMedium {
+    medium: String,
+    #[serde(rename = "type")]
+    of: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    bytes: u64,
+    #[serde(default)]
+    sha256: String,
+}
+
+impl NewMedium {
+    fn body(self, caption: String) -> Media {
+        let Self { medium: _, of, name, bytes, sha256 } = self;
+        Media { r#type: of, name, bytes, caption, sha256: from_hex(&sha256).into(), ..Media::default() }
+    }
+}
+
+/// The bytes of hexadecimal digits; none, if they are not.
+fn from_hex(digits: &str) -> Vec<u8> {
+    let pairs = digits.as_bytes().chunks(2);
+    let bytes = pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
+    bytes.collect::<Option<_>>().unwrap_or_default()
+}
+
 impl Send {
+    /// The media that it is to have.
+    fn media_ids(&self) -> Result<Vec<MediaId>, Failure> {
+        let id = self.medium.as_ref().map(|medium| medium.medium.parse());
+        let id = id.transpose().map_err(|_| Failure::Params("medium is no id of a medium".to_owned()))?;
+        Ok(id.into_iter().collect())
+    }
+
     /// The message that it is, to nobody yet.
     pub fn into_message(self) -> Result<NewMessage, Failure> {
         let wrong = |why: &str| Err(Failure::Params(why.to_owned()));
@@ -244,7 +282,8 @@ impl Send {
                 None => return wrong("there is no such kind of message"),
             },
         };
-        let envelope = Envelope { about: self.about, forwards: 0, mentions: self.mentions };
+        let media = self.media_ids()?;
+        let envelope = Envelope { about: self.about, forwards: 0, mentions: self.mentions, media };
         let message = |kind, body: Vec<u8>| NewMessage { chat: 0, kind, body, envelope, key: self.key };
         if let Some(forward) = &self.forward {
             let forwarded = crate::shown::message_of(0, forward);
@@ -253,11 +292,14 @@ impl Send {
             }
             let forwards = forwarded.envelope.forwards.saturating_add(1);
             let mut message = message(forwarded.kind, forwarded.body);
-            message.envelope = Envelope { forwards, ..Envelope::default() };
+            // What goes with it is cited, and not copied.
+            message.envelope = Envelope { forwards, media: forwarded.envelope.media, ..Envelope::default() };
             return Ok(message);
         }
         let text = self.text;
-        let message = if let Some(NewPoll { question, answers, choices_max }) = self.poll {
+        let message = if let Some(medium) = self.medium {
+            message(Kind::Media, medium.body(text).encode_to_vec())
+        } else if let Some(NewPoll { question, answers, choices_max }) = self.poll {
             message(Kind::Poll, Poll { question, answers, choices_max }.encode_to_vec())
         } else if let Some(answers) = self.vote {
             message(Kind::Vote, Vote { answers }.encode_to_vec())
@@ -434,7 +476,7 @@ pub fn body_json(message: &Message) -> Value {
 
 /// What is said of a message beside its body, for programs: what is nothing is left out.
 pub fn insert_envelope(object: &mut Map<String, Value>, message: &Message) {
-    let Envelope { about, forwards, mentions } = &message.envelope;
+    let Envelope { about, forwards, mentions, media } = &message.envelope;
     if let Some(name) = name_of_kind(message.kind) {
         object.insert("kind".into(), name.into());
     }
@@ -448,12 +490,21 @@ pub fn insert_envelope(object: &mut Map<String, Value>, message: &Message) {
     if !mentions.is_empty() {
         object.insert("mentions".into(), json!(mentions));
     }
+    if !media.is_empty() {
+        object.insert("media_ids".into(), media.iter().map(MediaId::to_string).collect());
+    }
     if message.expires_ms > 0 {
         object.insert("expires_ms".into(), message.expires_ms.into());
     }
     if message.erased {
         object.insert("erased".into(), true.into());
     }
+}
+
+/// The media of a list, as far as they are ids.
+fn ids_of(value: &Value) -> Vec<MediaId> {
+    let ids = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    ids.iter().filter_map(|id| id.as_str()?.parse().ok()).collect()
 }
 
 /// The same, back.
@@ -464,5 +515,6 @@ pub fn envelope_of(value: &Value) -> Envelope {
         about: number("about"),
         forwards: number("forwards").try_into().unwrap_or(u32::MAX),
         mentions: mentions.iter().filter_map(Value::as_u64).collect(),
+        media: ids_of(&value["media_ids"]),
     }
 }

@@ -10,7 +10,7 @@ use super::texts::{end, said_by};
 use crate::error::Error;
 use crate::machine::rows::{Account, EntryRow, LogState, Person};
 use crate::machine::tables::{Change, Tables, Which};
-use crate::message::{Envelope, Message};
+use crate::message::{Envelope, Message, media_of};
 use crate::private::Private;
 
 /// An entry was kept.
@@ -351,7 +351,8 @@ impl<S: Tables> Records<S> {
 
 fn row_of(entry: &v1::Entry, sender: u64) -> EntryRow {
     let v1::Entry { seq, time_ms, kind, about, forwards, erased, expires_ms, .. } = *entry;
-    let envelope = Envelope { about, forwards, mentions: entry.mentions.clone() };
+    let envelope =
+        Envelope { about, forwards, mentions: entry.mentions.clone(), media: media_of(&entry.media) };
     let body = Bytes::clone(&entry.body);
     EntryRow { seq, sender, time_ms, kind, body, envelope, erased, expires_ms, seen: false }
 }

@@ -110,7 +110,8 @@ impl<S: Tables> Records<S> {
 
 /// By what a key that is used twice is told from a retry.
 fn digest_of(message: &NewMessage) -> Vec<u8> {
-    let NewMessage { chat, kind, body, envelope: Envelope { about, forwards, mentions }, key: _ } = message;
+    let NewMessage { chat, kind, body, envelope, key: _ } = message;
+    let Envelope { about, forwards, mentions, media } = envelope;
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&chat.to_le_bytes());
     context.update(body);
@@ -121,5 +122,6 @@ fn digest_of(message: &NewMessage) -> Vec<u8> {
         context.update(&forwards.to_le_bytes());
         mentions.iter().for_each(|user| context.update(&user.to_le_bytes()));
     }
+    media.iter().for_each(|medium| context.update(medium.as_bytes()));
     context.finish().as_ref().to_vec()
 }

@@ -381,7 +381,12 @@ fn row(chat: u64, seq: u64, text: u8) -> EntryRow {
     let sender = if text.is_multiple_of(2) { chat } else { ME };
     // Some are edits of the first two, and mention somebody.
     let kind = [v1::Kind::Text, v1::Kind::Edit, v1::Kind::Deletion][usize::from(text) % 3].into();
-    let envelope = Envelope { about: u64::from(text % 3), forwards: 0, mentions: vec![u64::from(text)] };
+    let envelope = Envelope {
+        about: u64::from(text % 3),
+        forwards: 0,
+        mentions: vec![u64::from(text)],
+        media: Vec::new(),
+    };
     let body = Bytes::from(vec![text]);
     EntryRow { seq, sender, time_ms: seq, kind, body, envelope, ..EntryRow::default() }
 }

@@ -17,6 +17,7 @@ use crate::machine::ended::Ended;
 use crate::machine::limits::{RETRY_MIN, SENDS_IN_FLIGHT_MAX};
 use crate::machine::rows::Outgoing;
 use crate::machine::tables::Tables;
+use crate::message::to_wire;
 
 /// See the module. Bodies stay in the store until they are sent.
 pub(super) struct Sending {
@@ -118,6 +119,7 @@ impl Session {
                     about: envelope.about,
                     forwards: envelope.forwards,
                     mentions: envelope.mentions,
+                    media: to_wire(&envelope.media),
                 }),
             };
             self.sending.in_flight += 1;
@@ -163,6 +165,7 @@ impl Session {
             about: envelope.about,
             forwards: envelope.forwards,
             mentions: envelope.mentions,
+            media: to_wire(&envelope.media),
             expires_ms,
             ..v1::Entry::default()
         };

@@ -15,7 +15,7 @@ use tern_storage::{
 };
 use tern_uring::TransferId;
 use tern_wire::frame;
-use tern_wire::ids::{ClientMessageId, Phone};
+use tern_wire::ids::{ClientMessageId, MediaId, Phone};
 
 use super::super::conn::Moving;
 use super::super::life::Event;
@@ -150,6 +150,12 @@ impl Effects for Io {
         let link = self.shared.links[usize::from(self.core.0)].clone();
         let to = AnswerTo::new(link, &question);
         filter.ask(question, to)
+    }
+
+    fn remove_medium(&mut self, medium: MediaId) {
+        if let Some(media) = &self.shared.media {
+            media.remove(medium);
+        }
     }
 
     fn answer(&mut self, question: u64, response: AdminResponse) {

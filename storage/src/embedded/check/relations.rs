@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 
 use super::Report;
-use crate::keys::{self, Key, LogId, Relation};
+use crate::keys::{self, Key, LogId, MEDIUM_BYTES, Relation};
 use crate::records::{
     ChatSettingsRecord, ClientMessageRecord, CountsRecord, DeviceRecord, EndRecord, EntryRecord, GroupRecord,
-    LastSeenRecord, LogRecord, MemberRecord, MembersRecord, NumberRecord, PhoneHashRecord, PhoneRecord,
-    PrivacyRecord, ReportRecord, UserRecord,
+    KeptRecord, LastSeenRecord, LogRecord, MediumRecord, MemberRecord, MembersRecord, NumberRecord,
+    PhoneHashRecord, PhoneRecord, PrivacyRecord, ReportRecord, UserRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -43,7 +43,14 @@ pub(super) struct Relations {
     users: BTreeSet<u64>,
     /// Users that phones and devices name.
     named_users: BTreeSet<u64>,
+    /// Media that there are, and that entries have as rows say.
+    media: BTreeSet<Medium>,
+    cited: BTreeSet<Medium>,
+    /// Entries that have media of which no row says so.
+    uncited: BTreeSet<(Medium, LogId, u64)>,
 }
+
+type Medium = [u8; MEDIUM_BYTES];
 
 /// What a user says of others.
 fn read_relation(key: &[u8], value: &[u8]) -> Option<()> {
@@ -108,6 +115,9 @@ impl Relations {
                 EndRecord::decode(value).ok()?;
                 self.name_user(keys::user_of_end(key)?)
             }
+            'o' => self.medium(key, value),
+            'v' => keys::look_of(key).map(drop),
+            'k' => KeptRecord::decode(value).ok().and_then(|_| self.name_user(user()?)),
             'q' => self.report(key, ReportRecord::decode(value).ok()?),
             'n' => {
                 CountsRecord::decode(value).ok()?;
@@ -155,7 +165,26 @@ impl Relations {
         if record.expires_ms > 0 && !record.erased {
             seen.ending.insert((record.expires_ms, seq));
         }
+        for medium in &record.media {
+            self.uncited.insert(((**medium).try_into().ok()?, log, seq));
+        }
         (record.seq == seq).then_some(())
+    }
+
+    /// A medium, or that an entry has one.
+    fn medium(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let (medium, by) = keys::medium_of(key)?;
+        match by {
+            None => {
+                MediumRecord::decode(value).ok()?;
+                self.media.insert(medium);
+            }
+            Some((log, seq)) => {
+                self.cited.insert(medium);
+                self.uncited.remove(&(medium, log, seq));
+            }
+        }
+        Some(())
     }
 
     fn report(&mut self, key: &[u8], _: ReportRecord) -> Option<()> {
@@ -196,6 +225,15 @@ impl Relations {
                 report.find(format!("{place}: its record, or who its members are, is missing"));
             }
         }
+        for (medium, log, seq) in &self.uncited {
+            let place = keys::describe(keys::entry(*log, *seq).as_ref());
+            let lies = keys::describe(keys::medium(medium).as_ref());
+            report.find(format!("{place}: a medium goes with it, and no row says so ({lies})"));
+        }
+        for medium in self.cited.difference(&self.media) {
+            let lies = keys::describe(keys::medium(medium).as_ref());
+            report.find(format!("{lies}: a medium is missing that goes with entries"));
+        }
         for user in self.named_users.difference(&self.users) {
             report.find(format!("{}: it is missing", keys::describe(keys::user(*user).as_ref())));
         }
@@ -233,6 +271,9 @@ impl Relations {
                 rows.push((keys::membership(member, *log), Vec::new()));
             }
         }
+        rows.extend(
+            self.uncited.iter().map(|(medium, log, seq)| (keys::cite(medium, *log, *seq), Vec::new())),
+        );
         rows
     }
 }

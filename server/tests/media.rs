@@ -1,0 +1,272 @@
+//! Media against a real server of several cores: uploaded over HTTPS, had by those who see the message, cited and not copied, and gone when
+//! nothing has them any more; through kills, and within limits.
+
+mod people;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use people::{Person, join, next_message, pair, until};
+use prost::Message as _;
+use tern_client::body::Media;
+use tern_client::{Envelope, Error, Event, Kind, Message, NewMessage, Reason, Sent, Uploaded};
+use tern_testkit::{Ternd, TerndOptions};
+
+fn start(limits: &[&str]) -> Ternd {
+    let arguments = limits.iter().flat_map(|limit| ["--limit".to_owned(), (*limit).to_owned()]).collect();
+    Ternd::start_with(TerndOptions { cores: 3, arguments, ..TerndOptions::default() })
+}
+
+/// A picture of so many bytes, as far as anybody looks, in a folder that is kept for the test.
+fn picture(folder: &Path, name: &str, bytes: usize) -> PathBuf {
+    let mut picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    picture.resize(bytes.max(picture.len()), name.len() as u8);
+    let path = folder.join(name);
+    std::fs::write(&path, picture).expect("it is written");
+    path
+}
+
+async fn upload(person: &Person, file: &Path) -> Result<Uploaded, Error> {
+    person.client.upload(file, "image/png", |_| {}).await
+}
+
+/// A message with a medium.
+fn with(chat: u64, uploaded: &Uploaded) -> NewMessage {
+    let body = Media {
+        r#type: "image/png".to_owned(),
+        bytes: uploaded.bytes,
+        sha256: uploaded.sha256.to_vec().into(),
+        ..Media::default()
+    };
+    let envelope = Envelope { media: vec![uploaded.id], ..Envelope::default() };
+    NewMessage { chat, kind: Kind::Media, body: body.encode_to_vec(), envelope, key: None }
+}
+
+async fn send(person: &Person, message: NewMessage) -> Result<Sent, Error> {
+    person.client.keep_message(message).await.expect("it is kept").sent().await
+}
+
+async fn delete(person: &Person, chat: u64, seq: u64) {
+    let deletion =
+        NewMessage { chat, kind: Kind::Deletion, envelope: Envelope::about(seq), ..NewMessage::default() };
+    send(person, deletion).await.expect("it is deleted");
+}
+
+fn refused(result: Result<impl std::fmt::Debug, Error>) -> Reason {
+    match result {
+        Err(Error::Refused { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn status(result: Result<impl std::fmt::Debug, Error>) -> u16 {
+    match result {
+        Err(Error::Media { status, .. }) => status,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The files that lie where media lie, but for those that say what the others are.
+fn kept(server: &Ternd) -> BTreeSet<String> {
+    let mut folders = vec![server.data_dir().join("media/kept")];
+    let mut found = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            match path.extension() {
+                _ if path.is_dir() => folders.push(path),
+                None => drop(found.insert(path.file_name().expect("a name").to_string_lossy().into_owned())),
+                Some(_) => {}
+            }
+        }
+    }
+    found
+}
+
+async fn until_kept(server: &Ternd, expected: &[&Uploaded]) {
+    let expected: BTreeSet<_> = expected.iter().map(|uploaded| uploaded.id.to_string()).collect();
+    while kept(server) != expected {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn save(person: &Person, message: &Message, to: &Path) -> Result<Vec<u8>, Error> {
+    let place = (message.chat, message.seq, message.envelope.media[0]);
+    let sha256 = message.body_as::<Media>().and_then(|media| media.sha256[..].try_into().ok());
+    person.client.save_medium(place, to, sha256, |_| {}).await?;
+    let bytes = std::fs::read(to).expect("it is there");
+    std::fs::remove_file(to).expect("it is removed");
+    Ok(bytes)
+}
+
+#[tokio::test]
+async fn a_medium_is_had_by_those_who_see_the_message_and_goes_with_the_last_that_has_it() {
+    let server = start(&["media_removed_after_ms=1000", "media_round_ms=100"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, mut bob) = pair(&server).await;
+    let mut cyd = join(&server, "+15550003", "Cyd").await;
+    let file = picture(folder.path(), "cat.png", 300_000);
+    let uploaded = upload(&ann, &file).await.expect("it is uploaded");
+    assert_eq!(uploaded.bytes, 300_000);
+    let sent = send(&ann, with(bob.id(), &uploaded)).await.expect("it is sent");
+    let message = next_message(&mut bob.events).await;
+    assert_eq!((message.kind, &message.envelope.media), (Kind::Media, &vec![uploaded.id]));
+    let to = folder.path().join("got");
+    assert_eq!(save(&bob, &message, &to).await.expect("saved"), std::fs::read(&file).expect("a file"));
+    // Whoever does not see the message gets nothing, though they know all that there is to know of it.
+    let by_cyd = cyd.client.medium_link(ann.id(), sent.seq, uploaded.id).await;
+    assert_eq!(refused(by_cyd), Reason::NoSuchMessage);
+    // What is sent on is cited: its bytes are there once, and stay when the first message goes.
+    let forwarded = NewMessage {
+        envelope: Envelope { forwards: 1, ..with(cyd.id(), &uploaded).envelope },
+        ..with(cyd.id(), &uploaded)
+    };
+    send(&bob, forwarded).await.expect("it is sent on");
+    let to_cyd = next_message(&mut cyd.events).await;
+    let (url, _) = bob.client.medium_link(ann.id(), sent.seq, uploaded.id).await.expect("a link");
+    delete(&ann, bob.id(), sent.seq).await;
+    let gone = bob.client.medium_link(ann.id(), sent.seq, uploaded.id).await;
+    assert_eq!(refused(gone), Reason::MessageDeleted);
+    assert!(save(&cyd, &to_cyd, &to).await.is_ok(), "another message has it");
+    until_kept(&server, &[&uploaded]).await;
+    delete(&bob, cyd.id(), to_cyd.seq).await;
+    until_kept(&server, &[]).await;
+    // A link that somebody still has leads nowhere, and nobody can send it again.
+    assert_eq!(curl(&server, &url), 404);
+    assert_eq!(refused(send(&ann, with(bob.id(), &uploaded)).await), Reason::NoSuchMedium);
+    assert_eq!(server.metric("tern_media_removed_total"), 1);
+}
+
+/// The status of a download.
+fn curl(server: &Ternd, url: &str) -> u16 {
+    let output = std::process::Command::new("curl")
+        .args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--cacert"])
+        .arg(server.ca_file())
+        .arg(url)
+        .output();
+    match output {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).parse().expect("a status"),
+        // Where curl is not there, what it would have said is what all others say.
+        Err(_) => 404,
+    }
+}
+
+#[tokio::test]
+async fn what_disappears_takes_its_medium_along_and_what_was_never_sent_goes_too() {
+    let limits = ["media_removed_after_ms=1000", "media_round_ms=100", "media_unsent_ms=2000"];
+    let server = start(&limits);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, mut bob) = pair(&server).await;
+    let timer = tern_client::body::Timer { after_ms: 3_000 }.encode_to_vec();
+    let timer = NewMessage { chat: bob.id(), kind: Kind::Timer, body: timer, ..NewMessage::default() };
+    send(&ann, timer).await.expect("a timer");
+    let unsent = upload(&ann, &picture(folder.path(), "unsent.png", 5_000)).await.expect("uploaded");
+    let short = upload(&ann, &picture(folder.path(), "short.png", 5_000)).await.expect("uploaded");
+    assert_ne!(unsent.id, short.id);
+    send(&ann, with(bob.id(), &short)).await.expect("it is sent");
+    let message = loop {
+        let message = next_message(&mut bob.events).await;
+        if message.kind == Kind::Media {
+            break message;
+        }
+    };
+    assert!(message.expires_ms > 0);
+    until_kept(&server, &[]).await;
+    let gone = bob.client.medium_link(message.chat, message.seq, short.id).await;
+    assert_eq!(refused(gone), Reason::MessageDeleted);
+    assert_eq!(refused(send(&ann, with(bob.id(), &unsent)).await), Reason::NoSuchMedium);
+}
+
+#[tokio::test]
+async fn a_medium_that_was_scheduled_is_there_when_its_time_comes() {
+    let limits = ["media_removed_after_ms=1000", "media_round_ms=100", "media_unsent_ms=1000"];
+    let server = start(&limits);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, mut bob) = pair(&server).await;
+    let uploaded = upload(&ann, &picture(folder.path(), "later.png", 9_000)).await.expect("uploaded");
+    let now_ms = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
+    // Longer than it would stay by itself.
+    ann.client.schedule(now_ms + 4_000, with(bob.id(), &uploaded), 0).await.expect("it is scheduled");
+    let message = next_message(&mut bob.events).await;
+    assert_eq!(message.envelope.media, [uploaded.id]);
+    let to = folder.path().join("got");
+    assert_eq!(save(&bob, &message, &to).await.expect("saved").len(), 9_000);
+}
+
+#[tokio::test]
+async fn what_was_sent_with_a_message_survives_a_kill() {
+    let mut server = start(&["media_removed_after_ms=1000", "media_round_ms=100"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, mut bob) = pair(&server).await;
+    let file = picture(folder.path(), "kept.png", 1_000_000);
+    let uploaded = upload(&ann, &file).await.expect("uploaded");
+    send(&ann, with(bob.id(), &uploaded)).await.expect("it is sent");
+    let message = next_message(&mut bob.events).await;
+    server.kill_and_restart();
+    until(&mut bob.events, |event| matches!(event, Event::CaughtUp).then_some(())).await;
+    let to = folder.path().join("got");
+    assert_eq!(save(&bob, &message, &to).await.expect("saved"), std::fs::read(&file).expect("a file"));
+}
+
+#[tokio::test]
+async fn uploads_are_bounded_by_number_by_bytes_and_by_who_it_is() {
+    let server =
+        start(&["uploads_per_hour_max=3", "uploaded_bytes_max=25000", "media_image_bytes_max=20000"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, bob) = pair(&server).await;
+    let small = picture(folder.path(), "small.png", 10_000);
+    let text = folder.path().join("page.png");
+    std::fs::write(&text, "<html>no picture</html>").expect("it is written");
+    let too_large = upload(&ann, &picture(folder.path(), "large.png", 20_001)).await;
+    assert_eq!(status(too_large), 413, "of one medium");
+    assert_eq!(status(ann.client.upload(&text, "text/html", |_| {}).await), 415, "it is not on the list");
+    assert_eq!(status(upload(&ann, &text).await), 415, "it is not what it says");
+    upload(&ann, &small).await.expect("within all bounds");
+    assert_eq!(status(upload(&ann, &picture(folder.path(), "more.png", 15_001)).await), 507, "of all media");
+    assert_eq!(status(upload(&ann, &small).await), 429, "in an hour");
+    upload(&bob, &small).await.expect("another account is another one");
+    server.admin(&serde_json::json!({ "ask": "suspend", "phone": "+15550002", "reason": "test" }));
+    assert!(upload(&bob, &small).await.is_err(), "a suspended account uploads nothing");
+}
+
+#[tokio::test]
+async fn bytes_of_which_nobody_knows_are_removed_and_no_others() {
+    let server = start(&["media_sweep_ms=10"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, bob) = pair(&server).await;
+    let uploaded = upload(&ann, &picture(folder.path(), "known.png", 5_000)).await.expect("uploaded");
+    send(&ann, with(bob.id(), &uploaded)).await.expect("it is sent");
+    // As a crash, or a copy that was put back, would leave it; and of long ago, as the one that is known.
+    let lies = server.data_dir().join("media/kept/00/11");
+    std::fs::create_dir_all(&lies).expect("a folder");
+    let orphan = lies.join("ABEAAAAAAAAAAAAAAAAAAA");
+    std::fs::write(&orphan, "bytes").expect("it is written");
+    std::fs::write(orphan.with_extension("json"), "{}").expect("it is written");
+    for file in files(&server.data_dir().join("media/kept")) {
+        let file = std::fs::File::options().write(true).open(file).expect("a file");
+        file.set_modified(SystemTime::now() - Duration::from_secs(2 * 3600)).expect("it is older");
+    }
+    while server.metric("tern_media_orphans_total") == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!orphan.exists() && !orphan.with_extension("json").exists());
+    until_kept(&server, &[&uploaded]).await;
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[tokio::test]
+async fn a_server_without_media_says_so() {
+    let options = TerndOptions { arguments: vec!["--no-media".to_owned()], ..TerndOptions::default() };
+    let server = Ternd::start_with(options);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, bob) = pair(&server).await;
+    let file = picture(folder.path(), "a.png", 100);
+    assert_eq!(refused(upload(&ann, &file).await), Reason::Unimplemented);
+    let link = ann.client.medium_link(bob.id(), 1, tern_client::MediaId::from_bytes([1; 16])).await;
+    assert_eq!(refused(link), Reason::Unimplemented);
+}

@@ -1,0 +1,183 @@
+//! Media that go with entries: an entry says which, and a row beside each medium (`o`) says that the entry has it, written with the entry
+//! and removed with what it says. So a medium stays for as long as anything has it, and nothing is ever to be counted.
+//!
+//! The rows are the log's, though they lie with the media: nobody else writes them. Whether there is such a medium is read before, when
+//! nothing else is in the way of the message; whoever removes media that nothing has waits longer than it takes from there to the
+//! entry's commit ([decision 58](../../../docs/decisions/0058-what-has-a-medium-says-so-beside-it.md)).
+
+use bytes::Bytes;
+use prost::Message as _;
+use tern_storage::records::MediumRecord;
+use tern_storage::{Direction, LogId, ScanLimit, Slot, keys};
+use tern_wire::errors::{Reason, Refusal};
+use tern_wire::ids::{MediaId, Seq};
+use tern_wire::private::Private;
+
+use super::append::{ASKER, Tried};
+use super::group::UNKNOWN_GROUP;
+use super::read::Purpose;
+use super::schedule::scheduled;
+use super::{Cx, GetFor, Logs};
+use crate::entry::{Entry, KIND_PRIVATE};
+use crate::held::Load;
+use crate::message::{MediumWanted, Send};
+use crate::mutations::{Mutation, is};
+use crate::reply::Reply;
+
+const NO_SUCH_MEDIUM: Refusal =
+    Refusal::new(Reason::NoSuchMedium, "there is no such medium, or not any more: upload it again");
+const NO_SUCH_MESSAGE: Refusal = Refusal::new(
+    Reason::NoSuchMessage,
+    "there is no such message in the chat, or that medium does not go with it",
+);
+const DELETED: Refusal = Refusal::new(Reason::MessageDeleted, "that message is deleted");
+
+/// Media that a message was seen to be there, for a while.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SeenMedia {
+    /// When the first of them was, in ms since the Unix epoch.
+    since_ms: u64,
+    /// Each with when it is looked at, if nothing has it until then; 0: something has.
+    media: Vec<(MediaId, u64)>,
+}
+
+impl SeenMedia {
+    fn has(&self, medium: MediaId) -> bool {
+        self.media.iter().any(|(seen, _)| *seen == medium)
+    }
+}
+
+/// The media that a message on its way to a log is to have.
+fn media_of_send(id: LogId, send: &Send) -> Vec<MediaId> {
+    if matches!(id, LogId::Private(_)) && send.kind == KIND_PRIVATE {
+        return match Private::parse(&send.body) {
+            Ok(Private::Scheduled(_, send)) => send.envelope.map_or(Vec::new(), |envelope| envelope.media),
+            _ => Vec::new(),
+        };
+    }
+    send.envelope.as_ref().map_or(Vec::new(), |envelope| envelope.media.clone())
+}
+
+/// The media that an entry has: its own, or those of what it says is to be sent.
+pub(super) fn media_of(entry: &Entry) -> Vec<MediaId> {
+    match scheduled(entry) {
+        Some((_, send)) => send.envelope.map_or(Vec::new(), |envelope| envelope.media),
+        None => entry.media().to_vec(),
+    }
+}
+
+/// Writes beside the media of an entry that it has them.
+pub(super) fn cite(cx: &mut Cx, by: Slot, entry: &Entry, seen: &SeenMedia) {
+    for (medium, look_ms) in &seen.media {
+        if is(Mutation::ForgetCite) {
+            continue;
+        }
+        cx.put_bytes(by, keys::cite(medium.as_bytes(), entry.log, entry.seq.0), &[]);
+        if *look_ms > 0 {
+            cx.delete(by, keys::look(*look_ms, medium.as_bytes(), None));
+        }
+    }
+}
+
+/// Writes that an entry does not have these any more.
+pub(super) fn uncite(cx: &mut Cx, by: Slot, (log, seq): (LogId, Seq), media: &[MediaId]) {
+    for medium in media {
+        let since = Some((log, seq.0));
+        cx.delete_lazily(by, keys::cite(medium.as_bytes(), log, seq.0));
+        cx.put_bytes_lazily(by, keys::look(cx.now_ms, medium.as_bytes(), since), &[]);
+    }
+}
+
+impl Logs {
+    /// Gives a message back whose media are there. Any other one is refused, or waits at the head of the queue until that is read.
+    pub(super) fn with_media(
+        &mut self,
+        cx: &mut Cx,
+        id: LogId,
+        mut send: Box<Send>,
+    ) -> Result<Box<Send>, Tried> {
+        if cx.now_ms.abs_diff(send.media.since_ms) > cx.limits().media_removed_after_ms / 2 {
+            send.media = SeenMedia { since_ms: cx.now_ms, media: Vec::new() };
+        }
+        let unseen = media_of_send(id, &send).into_iter().find(|medium| !send.media.has(*medium));
+        let Some(medium) = unseen else { return Ok(send) };
+        if !cx.may_read() {
+            let refusal = cx.overloaded();
+            cx.refuse(send.asker, refusal);
+            return Err(Tried::Settled);
+        }
+        let log = self.known(id);
+        let purpose = GetFor::Medium(id, log.held.load(), medium);
+        log.sends.push_front(send);
+        cx.get(keys::medium(medium.as_bytes()), purpose);
+        Err(Tried::Held)
+    }
+
+    /// It is known whether there is a medium that the message at the head of the queue is to have.
+    pub(super) fn medium_read(
+        &mut self,
+        cx: &mut Cx,
+        (id, load): (LogId, Load),
+        medium: MediaId,
+        value: Option<Bytes>,
+    ) {
+        // Of a log that came into doubt, whoever waited has been answered.
+        let Some(log) = self.known_by(id, load) else { return };
+        let record = match value.map(MediumRecord::decode) {
+            Some(Ok(record)) => Some(record),
+            Some(Err(_)) => {
+                cx.damaged("a medium", &keys::medium(medium.as_bytes()));
+                None
+            }
+            None => None,
+        };
+        let mut send = log.sends.pop_front().expect(ASKER);
+        match record.filter(|record| record.ends_ms == 0 || is(Mutation::CiteEnding)) {
+            Some(record) => {
+                send.media.media.push((medium, record.look_ms));
+                if self.append_or_ask(cx, id, send) == Tried::Held {
+                    return;
+                }
+            }
+            None => cx.refuse(send.asker, NO_SUCH_MEDIUM),
+        }
+        self.append_waiting(cx, id);
+    }
+
+    /// Somebody wants a link to a medium that goes with an entry which they see.
+    pub(super) fn get_medium(&mut self, cx: &mut Cx, id: LogId, wanted: Box<MediumWanted>) {
+        let log = self.known(id);
+        let durable = log.durable.seq();
+        let Some(member) = log.seen_member(wanted.reader) else {
+            return cx.refuse(wanted.origin, UNKNOWN_GROUP);
+        };
+        let (oldest, head) = (log.first_of(member.first()), member.visible(durable));
+        let seq = wanted.seq;
+        if seq < oldest || seq > head {
+            return cx.refuse(wanted.origin, NO_SUCH_MESSAGE);
+        }
+        let one = ScanLimit { rows: 1, bytes: usize::MAX };
+        let purpose = Purpose::Medium(wanted);
+        self.read_entries(cx, id, (seq.0, seq.0 + 1), Direction::Forwards, one, purpose);
+    }
+
+    /// The entry is read.
+    pub(super) fn medium_found(cx: &mut Cx, wanted: MediumWanted, entry: &Entry) {
+        let MediumWanted { origin, reader, medium, .. } = wanted;
+        let is_over = entry.expires_ms() > 0 && entry.expires_ms() <= cx.now_ms;
+        let hides = entry.is_withheld_from(reader) && !is(Mutation::LinkWithheld);
+        if !hides && (entry.is_erased() || is_over) {
+            return cx.refuse(origin, DELETED);
+        }
+        if hides || !media_of(entry).contains(&medium) {
+            return cx.refuse(origin, NO_SUCH_MESSAGE);
+        }
+        match cx.link(medium) {
+            Some(link) => cx.reply(origin, Reply::MediumLink(link)),
+            None => cx.refuse(origin, NO_MEDIA),
+        }
+    }
+}
+
+/// A server without a listener for media.
+pub(crate) const NO_MEDIA: Refusal = Refusal::new(Reason::Unimplemented, "this server takes no media");

@@ -1,0 +1,516 @@
+//! A medium stays for as long as anything has it, whatever crashes, moves or fails in between; and when nothing has it any more, it goes,
+//! with all that was said of it. Whoever does not see a message gets no link to what goes with it.
+
+#![allow(clippy::print_stdout, reason = "it says how a fault was found")]
+
+#[allow(dead_code, reason = "the node serves other tests as well")]
+mod node;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fastrand::Rng;
+use node::{Link, Node};
+use prost::Message as _;
+use tern_proto::v1::{self, Kind, Reason, client_frame::Request, private::What, server_frame::Message};
+use tern_shard::admin::{AdminRequest, AdminResponse, NoUpload, Provisioned, UploadAsk};
+use tern_shard::limits::Limits;
+use tern_storage::Slot;
+use tern_storage::memory::Memory;
+use tern_storage::records::KeptRecord;
+use tern_wire::ids::MediaId;
+
+const PRIVATE: u64 = 1 << 43;
+const REMOVED_AFTER_MS: u64 = 60_000;
+const UNSENT_MS: u64 = 300_000;
+const BYTES: u64 = 100;
+const QUOTA: u64 = 12 * BYTES;
+
+struct Person {
+    who: Provisioned,
+    link: Link,
+    requests: u64,
+    /// What was asked and not answered, and what it was.
+    asked: BTreeMap<u64, Asked>,
+    /// Its messages that may be deleted: in which chat, and where.
+    sent: Vec<(u64, u64)>,
+    blocks: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Asked {
+    Send { chat: u64, media: Vec<MediaId> },
+    Other,
+}
+
+/// How far an upload is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Begins(u64),
+    /// The bytes are there, and it is being told, or is to be again.
+    Told(Option<u64>),
+    Known,
+}
+
+struct World {
+    rng: Rng,
+    store: Memory,
+    node: Node,
+    limits: Limits,
+    cores: u16,
+    people: Vec<Person>,
+    group: u64,
+    client_ids: u64,
+    uploads: BTreeMap<MediaId, (usize, Step)>,
+    /// The bytes that lie where media lie.
+    bytes: BTreeSet<MediaId>,
+    /// Those that are to be removed.
+    removing: BTreeSet<MediaId>,
+}
+
+fn limits() -> Limits {
+    Limits {
+        logs_cached_max: 0,
+        users_cached_max: 0,
+        mark_quiet_ms: 500,
+        lazy_ms: 5,
+        sends_per_minute_max: 0,
+        strangers_per_hour_max: 0,
+        same_text_per_hour_max: 0,
+        lookups_per_minute_max: 0,
+        uploads_per_hour_max: 0,
+        uploaded_bytes_max: QUOTA,
+        access_token_valid_ms: 86_400_000,
+        idle_timeout_ms: 86_400_000,
+        media_unsent_ms: UNSENT_MS,
+        media_removed_after_ms: REMOVED_AFTER_MS,
+        media_round_ms: 100,
+        ..Limits::default()
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let (store, limits, cores) = (Memory::new(), limits(), rng.u16(1..4));
+        let mut node = Node::start(&store, cores, &limits, 1_000_000);
+        let mut person = |phone: &str| {
+            let who = node.provision(phone, &mut rng);
+            let link = node.log_in(0, &who.access_token);
+            let (asked, sent) = Default::default();
+            Person { who, link, requests: 10, asked, sent, blocks: false }
+        };
+        let people = vec![person("+15550001"), person("+15550002"), person("+15550003")];
+        let (uploads, bytes, removing) = Default::default();
+        let mut world = Self {
+            rng,
+            store,
+            node,
+            limits,
+            cores,
+            people,
+            group: 0,
+            client_ids: 1,
+            uploads,
+            bytes,
+            removing,
+        };
+        world.resume();
+        world.make_group();
+        world
+    }
+
+    fn resume(&mut self) {
+        for at in 0..self.people.len() {
+            self.node.request(self.people[at].link, 3, Request::Resume(v1::Resume::default()));
+        }
+        self.settle();
+    }
+
+    fn make_group(&mut self) {
+        let members = self.people[1..].iter().map(|person| person.who.user.get());
+        let made = v1::GroupMade { name: "three".into(), members: members.collect(), ..Default::default() };
+        let create = v1::CreateGroup { client_id: 1, group: Some(made) };
+        match self.ask_for(0, Request::CreateGroup(create)) {
+            Message::GroupCreated(created) => self.group = created.chat,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn settle(&mut self) {
+        self.node.settle(&mut self.rng);
+        self.receive();
+    }
+
+    fn ask(&mut self, at: usize, request: Request, asked: Asked) -> u64 {
+        let person = &mut self.people[at];
+        person.requests += 1;
+        person.asked.insert(person.requests, asked);
+        self.node.request(person.link, person.requests, request);
+        person.requests
+    }
+
+    /// Asks, and waits for the answer.
+    fn ask_for(&mut self, at: usize, request: Request) -> Message {
+        let id = self.ask(at, request, Asked::Other);
+        self.node.settle(&mut self.rng);
+        let mut answer = None;
+        for frame in self.node.receive(self.people[at].link).expect("it stands") {
+            if frame.id == id { answer = frame.message } else { self.take(at, frame) }
+        }
+        answer.expect("it is answered")
+    }
+
+    fn user(&self, at: usize) -> u64 {
+        self.people[at].who.user.get()
+    }
+
+    /// The chats of somebody with others.
+    fn chats(&self, at: usize) -> Vec<u64> {
+        let others = (0..self.people.len()).filter(|other| *other != at);
+        others.map(|other| self.user(other)).chain([self.group]).collect()
+    }
+
+    fn begin_upload(&mut self) {
+        let at = self.rng.usize(..self.people.len());
+        let medium = MediaId::from_bytes(std::array::from_fn(|_| self.rng.u8(..)));
+        let begin = UploadAsk::Begin { medium, bytes: BYTES };
+        let request = AdminRequest::Upload(self.people[at].who.user, begin);
+        let number = self.node.ask_owner(Slot::of_user(self.user(at)), request);
+        self.uploads.insert(medium, (at, Step::Begins(number)));
+    }
+
+    /// What the listener for media does: goes on with uploads, and removes bytes.
+    fn shell(&mut self) {
+        for (medium, (at, step)) in std::mem::take(&mut self.uploads) {
+            let answered = |node: &mut Node, number| node.answer(number);
+            let next = match step {
+                Step::Known => Some(step),
+                Step::Begins(number) => match answered(&mut self.node, number) {
+                    Some(AdminResponse::Upload(Ok(()))) => {
+                        self.bytes.insert(medium);
+                        Some(Step::Told(None))
+                    }
+                    Some(AdminResponse::Upload(Err(NoUpload::NoRoom | NoUpload::Unavailable)))
+                    | Some(AdminResponse::Refused(_)) => None,
+                    Some(other) => panic!("{other:?}"),
+                    None => Some(step),
+                },
+                Step::Told(None) => {
+                    let whole = AdminRequest::Upload(
+                        self.people[at].who.user,
+                        UploadAsk::Whole { medium, bytes: BYTES },
+                    );
+                    Some(Step::Told(Some(self.node.ask_owner(Slot::of_user(self.user(at)), whole))))
+                }
+                Step::Told(Some(number)) => match answered(&mut self.node, number) {
+                    Some(AdminResponse::Upload(Ok(()))) => Some(Step::Known),
+                    Some(_) => Some(Step::Told(None)),
+                    None => Some(step),
+                },
+            };
+            if let Some(next) = next {
+                self.uploads.insert(medium, (at, next));
+            }
+        }
+        self.removing.extend(self.node.removals());
+        for medium in std::mem::take(&mut self.removing) {
+            if self.rng.u8(..4) > 0 {
+                self.removing.insert(medium);
+                continue;
+            }
+            self.bytes.remove(&medium);
+            self.node.ask_owner(Slot::of_medium(medium.as_bytes()), AdminRequest::MediumRemoved(medium));
+        }
+    }
+
+    /// Some media of which a client knows, gone or not.
+    fn some_media(&mut self) -> Vec<MediaId> {
+        let known =
+            |(medium, (_, step)): (&MediaId, &(usize, Step))| (*step == Step::Known).then_some(*medium);
+        let known: Vec<_> = self.uploads.iter().filter_map(known).collect();
+        let many = self.rng.usize(..3);
+        let mut some = self.rng.choose_multiple(known, many);
+        some.dedup();
+        some
+    }
+
+    fn send(&mut self) {
+        let at = self.rng.usize(..self.people.len());
+        let (media, chats) = (self.some_media(), self.chats(at));
+        let chat = *self.rng.choice(&chats).expect("there are some");
+        self.client_ids += 1;
+        let ids = media.iter().map(|medium| medium.as_bytes().to_vec().into()).collect();
+        let send = v1::Send {
+            chat,
+            client_id: self.client_ids,
+            body: "see".into(),
+            media: ids,
+            ..v1::Send::default()
+        };
+        if self.rng.u8(..6) > 0 {
+            self.ask(at, Request::Send(send), Asked::Send { chat, media });
+            return;
+        }
+        let at_ms = self.node.now_ms + self.rng.u64(..100_000);
+        let what = What::Scheduled(v1::Scheduled { at_ms, send: Some(send) });
+        self.say_in_private(at, what);
+    }
+
+    fn say_in_private(&mut self, at: usize, what: What) {
+        self.client_ids += 1;
+        let body = v1::Private { what: Some(what) }.encode_to_vec().into();
+        let (client_id, kind) = (self.client_ids, Kind::Private.into());
+        let send = v1::Send { chat: PRIVATE, client_id, body, kind, ..v1::Send::default() };
+        self.ask(at, Request::Send(send), Asked::Other);
+    }
+
+    fn delete(&mut self) {
+        let at = self.rng.usize(..self.people.len());
+        let sent = &mut self.people[at].sent;
+        if sent.is_empty() {
+            return;
+        }
+        let (chat, about) = sent.swap_remove(self.rng.usize(..sent.len()));
+        self.client_ids += 1;
+        let (client_id, kind) = (self.client_ids, Kind::Deletion.into());
+        let send = v1::Send { chat, client_id, kind, about, ..v1::Send::default() };
+        self.ask(at, Request::Send(send), Asked::Other);
+    }
+
+    /// Messages of a chat disappear from here on, or not any more.
+    fn set_timer(&mut self) {
+        let at = self.rng.usize(..self.people.len());
+        let after_ms = if self.rng.bool() { 0 } else { self.rng.u64(1_000..50_000) };
+        let chats = self.chats(at);
+        let chat = *self.rng.choice(&chats).expect("there are some");
+        self.client_ids += 1;
+        let body = v1::Timer { after_ms }.encode_to_vec().into();
+        let (client_id, kind) = (self.client_ids, Kind::Timer.into());
+        let send = v1::Send { chat, client_id, body, kind, ..v1::Send::default() };
+        self.ask(at, Request::Send(send), Asked::Other);
+    }
+
+    fn block(&mut self) {
+        self.settle();
+        let blocks = !self.people[0].blocks;
+        self.people[0].blocks = blocks;
+        self.say_in_private(0, What::Blocked(v1::Blocked { user_id: self.user(1), off: !blocks }));
+        self.settle();
+    }
+
+    fn receive(&mut self) {
+        for at in 0..self.people.len() {
+            for frame in self.node.receive(self.people[at].link).expect("it stands") {
+                self.take(at, frame);
+            }
+        }
+    }
+
+    fn take(&mut self, at: usize, frame: v1::ServerFrame) {
+        let person = &mut self.people[at];
+        let Some(asked) = person.asked.remove(&frame.id) else { return };
+        match (asked, frame.message) {
+            (Asked::Send { chat, .. }, Some(Message::Sent(sent))) => person.sent.push((chat, sent.seq)),
+            (Asked::Send { media, .. }, Some(Message::Refused(refused))) => match refused.reason() {
+                Reason::NoSuchMedium => assert!(!media.is_empty(), "it was to have none"),
+                Reason::Blocked | Reason::Unavailable | Reason::Overloaded => {}
+                other => panic!("{other:?}"),
+            },
+            (Asked::Other, _) => {}
+            (asked, other) => panic!("{asked:?} was answered with {other:?}"),
+        }
+    }
+
+    fn history(&mut self, at: usize, chat: u64) -> Vec<v1::Entry> {
+        let (mut entries, mut from) = (Vec::new(), 0);
+        loop {
+            let history = v1::History { chat, from, forwards: true, ..v1::History::default() };
+            let Message::HistoryPage(page) = self.ask_for(at, Request::History(history)) else {
+                panic!("there is a page");
+            };
+            from = page.entries.last().map_or(from, |last| last.seq);
+            entries.extend(page.entries);
+            if !page.more {
+                return entries;
+            }
+        }
+    }
+
+    /// What is had by an entry that somebody sees is there. Gives all of it.
+    fn check(&mut self) -> BTreeSet<MediaId> {
+        self.settle();
+        self.shell();
+        let mut had = BTreeSet::new();
+        for at in 0..self.people.len() {
+            for chat in self.chats(at) {
+                for entry in self.history(at, chat) {
+                    let media: Vec<_> =
+                        entry.media.iter().map(|id| MediaId::from_slice(id).expect("16 bytes")).collect();
+                    let hides = entry.kind == i32::from(Kind::Withheld) || entry.erased;
+                    assert!(media.is_empty() || !hides, "nothing is told of what is not shown");
+                    had.extend(&media);
+                    for medium in media {
+                        assert!(self.bytes.contains(&medium), "{medium:?} is lost: {chat} has it, {entry:?}");
+                        let is_over = entry.expires_ms > 0 && entry.expires_ms <= self.node.now_ms;
+                        self.link_is_got(at, (chat, entry.seq), medium, !is_over);
+                    }
+                }
+            }
+        }
+        had
+    }
+
+    /// Whoever sees an entry gets a link to its media, and whoever does not, none, though they know all that it takes to ask.
+    fn link_is_got(&mut self, at: usize, (chat, seq): (u64, u64), medium: MediaId, is_seen: bool) {
+        let get =
+            |chat| Request::GetMedium(v1::GetMedium { chat, seq, medium: medium.as_bytes().to_vec().into() });
+        match self.ask_for(at, get(chat)) {
+            Message::MediumLink(link) => {
+                assert!(is_seen, "its time has come");
+                assert!(link.url.starts_with("https://media/media/") && link.until_ms > self.node.now_ms);
+            }
+            Message::Refused(refused) => assert!(!is_seen, "{refused:?}"),
+            other => panic!("{other:?}"),
+        }
+        // The other end of a direct chat may not see it, and then gets nothing.
+        let Some(other) = (0..self.people.len()).find(|other| self.user(*other) == chat) else { return };
+        let chat = self.user(at);
+        let seen = self.history(other, chat).into_iter().find(|entry| entry.seq == seq).expect("its place");
+        let answer = self.ask_for(other, get(chat));
+        let shows = !seen.media.is_empty();
+        assert!(shows || matches!(answer, Message::Refused(_)), "a link to what is not shown: {answer:?}");
+    }
+
+    /// Nobody has more than there may be.
+    fn check_quota(&mut self) {
+        for at in 0..self.people.len() {
+            let user = self.user(at);
+            let uploads = self.uploads.iter();
+            let theirs = uploads.filter(|(medium, (by, _))| *by == at && self.bytes.contains(medium)).count();
+            assert!(theirs as u64 * BYTES <= QUOTA, "{user} has {theirs} media");
+        }
+    }
+
+    fn restart(&mut self) {
+        let now_ms = self.node.now_ms;
+        self.node = Node::start(&self.store, self.cores, &self.limits, now_ms);
+        for (_, step) in self.uploads.values_mut() {
+            // Whoever was not answered says it again.
+            *step = match *step {
+                Step::Told(_) => Step::Told(None),
+                step => step,
+            };
+        }
+        self.uploads.retain(|_, (_, step)| !matches!(step, Step::Begins(_)));
+        for at in 0..self.people.len() {
+            let core = self.rng.u16(..self.cores);
+            let person = &mut self.people[at];
+            person.asked.clear();
+            person.link = self.node.log_in(core, &person.who.access_token);
+        }
+        self.resume();
+    }
+
+    /// So much time passes, while all that is to be done is.
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..10 {
+            self.settle();
+            self.shell();
+            self.node.tick(ms / 10);
+        }
+        while !self.removing.is_empty() {
+            self.shell();
+        }
+        self.settle();
+        self.shell();
+    }
+
+    fn live(&mut self) {
+        for _ in 0..150 {
+            match self.rng.u8(..40) {
+                0..8 => self.begin_upload(),
+                8..20 => self.send(),
+                20..26 => self.delete(),
+                26..29 => self.node.tick(300),
+                29..31 => {
+                    let slot = match self.uploads.keys().next() {
+                        Some(medium) if self.rng.bool() => Slot::of_medium(medium.as_bytes()),
+                        _ => Slot::of_user(self.user(0)),
+                    };
+                    self.node.move_slot(slot, self.rng.u16(..));
+                }
+                31 => self.set_timer(),
+                32 => self.block(),
+                33 => self.restart(),
+                34 => drop(self.check()),
+                35 => {
+                    let ms = *self.rng.choice(&[10_000, REMOVED_AFTER_MS, UNSENT_MS]).expect("one");
+                    self.pass(ms);
+                }
+                _ => self.settle(),
+            }
+            self.shell();
+            for _ in 0..self.rng.usize(..30) {
+                self.node.step(&mut self.rng);
+            }
+            self.receive();
+            self.check_quota();
+        }
+        self.end();
+    }
+
+    /// When all is deleted, nothing is left.
+    fn end(&mut self) {
+        self.settle();
+        // What was scheduled is sent, and what was on its way is there.
+        self.pass(2 * UNSENT_MS);
+        let had = self.check();
+        self.pass(2 * UNSENT_MS);
+        self.pass(2 * REMOVED_AFTER_MS);
+        assert_eq!(self.check(), had);
+        assert!(self.bytes.iter().all(|medium| had.contains(medium)), "what nothing has stays");
+        for at in 0..self.people.len() {
+            for (chat, about) in std::mem::take(&mut self.people[at].sent) {
+                self.client_ids += 1;
+                let (client_id, kind) = (self.client_ids, Kind::Deletion.into());
+                let send = v1::Send { chat, client_id, kind, about, ..v1::Send::default() };
+                self.ask(at, Request::Send(send), Asked::Other);
+            }
+        }
+        // What was scheduled, or of which no answer came, is still there.
+        self.pass(2 * UNSENT_MS);
+        self.pass(2 * REMOVED_AFTER_MS);
+        let had = self.check();
+        assert_eq!(self.bytes, had, "nothing but what is had stays");
+        let rows = self.rows();
+        assert_eq!((rows[&'v'], rows[&'k']), (0, had.len()), "what is said of media goes with them");
+    }
+
+    /// How many rows there are, by table.
+    fn rows(&self) -> BTreeMap<char, usize> {
+        let mut rows: BTreeMap<_, _> = "ovk".chars().map(|table| (table, 0)).collect();
+        // Of uploads that never came to their end nothing is left but how much they were to be, for two days.
+        let is_begun = |key: &[u8], value: &[u8]| {
+            key[0] == b'k' && !KeptRecord::decode(value).expect("what was written").whole
+        };
+        for (key, _) in self.store.rows().into_iter().filter(|(key, value)| !is_begun(key, value)) {
+            *rows.entry(char::from(key[0])).or_default() += 1;
+        }
+        rows
+    }
+}
+
+fn live(seed: u64) {
+    World::new(seed).live();
+}
+
+#[test]
+fn a_medium_stays_for_as_long_as_anything_has_it_and_no_longer() {
+    node::live_with_seeds("media", 200, live);
+}
+
+#[cfg(feature = "mutations")]
+#[test]
+fn each_fault_is_found() {
+    node::find_each_fault("shard/tests/media.rs", live);
+}
