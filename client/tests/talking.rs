@@ -237,6 +237,48 @@ fn a_place_a_card_and_what_was_forwarded_say_what_they_are() {
 }
 
 #[test]
+fn a_file_is_sent_and_saved() {
+    let server = Ternd::start(3);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ann, bob) = two(&server, dir.path());
+    let cyd = Profile::register(&server, dir.path(), "+15550003", "Cyd");
+    let bytes: Vec<u8> =
+        b"%PDF-1.7\n".iter().copied().chain((0..400_000).map(|at| (at % 251) as u8)).collect();
+    let file = dir.path().join("report.pdf");
+    std::fs::write(&file, &bytes).expect("it is written");
+    let path = file.to_str().expect("UTF-8");
+    let place = seq(&ann, &["send", "+15550002", "the report", "--file", path]).to_string();
+    let heard = bob.json(&["listen", "--once", "--json"]);
+    let told = heard.iter().find(|event| event["kind"] == "media").expect("it has come");
+    assert_eq!(told["media"]["name"], "report.pdf");
+    assert_eq!(
+        (&told["media"]["type"], &told["media"]["bytes"]),
+        (&json!("application/pdf"), &json!(400_009))
+    );
+    assert_eq!(told["media_ids"].as_array().map(Vec::len), Some(1));
+    // In a folder it is called as its sender calls it; what is there is not overwritten.
+    let folder = dir.path().join("saved");
+    std::fs::create_dir(&folder).expect("a folder");
+    let to = folder.to_str().expect("UTF-8");
+    bob.json(&["save", "+15550001", &place, "--to", to, "--json"]);
+    assert_eq!(std::fs::read(folder.join("report.pdf")).expect("it is there"), bytes);
+    let again = bob.run(&["save", "+15550001", &place, "--to", to]);
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+    // What is sent on is cited: whoever gets it saves the same, also when the first message is gone.
+    seq(&bob, &["forward", "+15550001", &place, "+15550003"]);
+    seq(&ann, &["delete", "+15550002", &place]);
+    assert_eq!(refused(&bob, &["save", "+15550001", &place, "--to", "gone"]), Value::Null);
+    let other = folder.join("other.pdf");
+    cyd.json(&["save", "+15550002", "1", "--to", other.to_str().expect("UTF-8"), "--json"]);
+    assert_eq!(std::fs::read(other).expect("it is there"), bytes);
+    // What servers take no such file of is said before anything is uploaded.
+    let odd = dir.path().join("odd.bin");
+    std::fs::write(&odd, [0, 159, 146, 150]).expect("it is written");
+    let output = ann.run(&["send", "+15550002", "--file", odd.to_str().expect("UTF-8")]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
 fn what_is_archived_muted_starred_or_hidden_is_so_on_all_devices() {
     let server = Ternd::start(3);
     let (here, there) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));

@@ -226,7 +226,7 @@ async fn uploads_are_bounded_by_number_by_bytes_and_by_who_it_is() {
     assert_eq!(status(upload(&ann, &picture(folder.path(), "more.png", 15_001)).await), 507, "of all media");
     assert_eq!(status(upload(&ann, &small).await), 429, "in an hour");
     upload(&bob, &small).await.expect("another account is another one");
-    server.admin(&serde_json::json!({ "ask": "suspend", "phone": "+15550002", "reason": "test" }));
+    server.admin(&serde_json::json!({ "ask": "suspend", "who": "+15550002", "reason": "test", "for_ms": 0 }));
     assert!(upload(&bob, &small).await.is_err(), "a suspended account uploads nothing");
 }
 

@@ -141,6 +141,37 @@ fn about(chat: u64, client_id: u64, kind: v1::Kind, body: &str) -> Request {
     Request::Send(v1::Send { chat, client_id, body, kind, about: 2, ..Default::default() })
 }
 
+/// Uploads a picture, as far as anybody looks, and gives its id.
+fn upload(place: &v1::MediaPlace) -> Vec<u8> {
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    // Whom one talks to is not what is recorded here.
+    let tls = ureq::tls::TlsConfig::builder()
+        .disable_verification(true)
+        .unversioned_rustls_crypto_provider(provider)
+        .build();
+    let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().tls_config(tls).build());
+    let (png, token) = (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", format!("Bearer {}", place.access_token));
+    let begun = agent
+        .post(format!("{}/uploads", place.url))
+        .header("tus-resumable", "1.0.0")
+        .header("authorization", &token)
+        .header("upload-length", png.len().to_string())
+        .header("upload-metadata", "filetype aW1hZ2UvcG5n")
+        .send_empty()
+        .expect("it begins");
+    let path = begun.headers()["location"].to_str().expect("a path").to_owned();
+    agent
+        .patch(format!("{}{path}", place.url))
+        .header("tus-resumable", "1.0.0")
+        .header("authorization", &token)
+        .header("upload-offset", "0")
+        .header("content-type", "application/offset+octet-stream")
+        .send(&png[..])
+        .expect("it is taken");
+    let id = path.rsplit('/').next().expect("an id").parse::<tern_wire::ids::MediaId>();
+    id.expect("an id").as_bytes().to_vec()
+}
+
 fn record() -> String {
     let server = Ternd::start(2);
     let script = &mut Script::default();
@@ -233,6 +264,24 @@ fn record() -> String {
     assert!(matches!(bob.ask(script, send(created.chat, 8, "Buy lunch!")), Message::Sent(_)));
     ann.until(script, |message| matches!(message, Message::Entry(_)));
     assert!(matches!(ann.ask(script, Request::Report(report)), Message::Reported(_)));
+    // A picture, which Ann uploads elsewhere, sends, and gets a link to.
+    let asked = ann.ask(script, Request::AboutMedia(v1::AboutMedia {}));
+    let Message::MediaPlace(place) = asked else { panic!("{asked:?}") };
+    let medium: prost::bytes::Bytes = upload(&place).into();
+    let body =
+        v1::Media { r#type: "image/png".to_owned(), name: "noon.png".to_owned(), ..Default::default() };
+    let picture = v1::Send {
+        chat,
+        client_id: 9,
+        kind: v1::Kind::Media.into(),
+        body: body.encode_to_vec().into(),
+        media: vec![medium.clone()],
+        ..Default::default()
+    };
+    let sent = ann.ask(script, Request::Send(picture));
+    let Message::Sent(sent) = sent else { panic!("{sent:?}") };
+    let get = v1::GetMedium { chat, seq: sent.seq, medium };
+    assert!(matches!(ann.ask(script, Request::GetMedium(get)), Message::MediumLink(_)));
     // Another device of Ann's: this one is told, lists them, and ends it. It comes before there is a PIN.
     Raw::registered(&server, "+15550001", "");
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));

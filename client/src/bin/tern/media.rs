@@ -100,7 +100,7 @@ impl Session {
 /// What a file is called whose sender may have called it anything: its last part, without what no name should have.
 fn file_name(about: &Media, message: &Message) -> String {
     let last = about.name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let name: String = clean_line(last).chars().filter(|c| !c.is_control()).collect();
+    let name: String = clean_line(last).chars().filter(|c| *c != char::REPLACEMENT_CHARACTER).collect();
     let name = name.trim().trim_start_matches('.');
     if name.is_empty() { format!("tern-{}", message.seq) } else { name.to_owned() }
 }

@@ -767,7 +767,12 @@ mod tests {
         let chat = Person { user_id: 1, name: String::new(), phone: String::new(), ..Person::default() };
         let (detail, device_name) = (String::new(), String::new());
         let all = Message {
-            envelope: tern_client::Envelope { about: 1, forwards: 1, mentions: vec![1], media: Vec::new() },
+            envelope: tern_client::Envelope {
+                about: 1,
+                forwards: 1,
+                mentions: vec![1],
+                media: vec![tern_client::MediaId::from_bytes([1; 16])],
+            },
             erased: true,
             edited_by: 5,
             expires_ms: 6,
