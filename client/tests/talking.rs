@@ -267,7 +267,8 @@ fn a_file_is_sent_and_saved() {
     // What is sent on is cited: whoever gets it saves the same, also when the first message is gone.
     seq(&bob, &["forward", "+15550001", &place, "+15550003"]);
     seq(&ann, &["delete", "+15550002", &place]);
-    assert_eq!(refused(&bob, &["save", "+15550001", &place, "--to", "gone"]), Value::Null);
+    let gone = bob.run(&["save", "+15550001", &place, "--to", "gone"]);
+    assert_eq!(gone.status.code(), Some(1), "{gone:?}");
     let other = folder.join("other.pdf");
     cyd.json(&["save", "+15550002", "1", "--to", other.to_str().expect("UTF-8"), "--json"]);
     assert_eq!(std::fs::read(other).expect("it is there"), bytes);

@@ -83,6 +83,9 @@ impl Session {
         let message = page.messages.into_iter().find(|message| message.seq == seq);
         let none = || Failure::Params(format!("there is no message {seq} in that chat"));
         let message = message.ok_or_else(none)?;
+        if message.erased {
+            return Err(not_possible(format!("message {seq} was deleted, or its time has come")));
+        }
         let medium =
             *message.envelope.media.first().ok_or_else(|| {
                 Failure::Params(format!("nothing goes with message {seq} that could be saved"))
