@@ -182,6 +182,9 @@ pub const MEDIA_ROWS_AT_ONCE: usize = 256;
 /// See there.
 pub const MEDIA_LOOKS_AT_ONCE: usize = 64;
 
+/// Media of a core that wait to be removed.
+pub const MEDIA_WAITING_MAX: usize = 65_536;
+
 /// Rows of what an account has uploaded that are read at once to be added up.
 pub const KEPT_ROWS_AT_ONCE: usize = 1_000;
 

@@ -21,6 +21,7 @@ use tern_wire::ids::{Phone, PhoneHash};
 
 use crate::census::Census;
 use crate::kept::Kept;
+use crate::media;
 use crate::model::{Group, Stay};
 use crate::record::{Record, place_of};
 use crate::reports::Stored;
@@ -76,6 +77,7 @@ pub(crate) struct Books {
     /// What was counted of days.
     census: Census,
     pub(crate) reports: Stored,
+    media: media::Stored,
 }
 
 /// All logs together.
@@ -223,7 +225,9 @@ impl Books {
             return Ok(None);
         }
         let mut books = Self::default();
-        for table in [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r', b'f', b'h', b'n', b'q'] {
+        for table in
+            [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r', b'f', b'h', b'n', b'q', b'o', b'v']
+        {
             let Some(rows) = store.table(table, now) else { return Ok(None) };
             for (key, value) in rows {
                 books
@@ -309,6 +313,7 @@ impl Books {
             b't' => self.due_row(key, value)?,
             b'f' => self.words_row(key, value)?,
             b'n' => self.census.row(key, value)?,
+            b'o' | b'v' => self.media.row(key, value)?,
             b'q' => drop(self.reports.insert(keys::report_of(key)?, ReportRecord::decode(value).ok()?)),
             b'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().memberships.insert(number(PREFIX)?);
@@ -391,11 +396,21 @@ impl Books {
     /// - what its entries say of the sums of entries and bytes before them is so;
     /// - what was acknowledged stands at its place;
     /// - what operators are told of is what was told, as its reporter saw it, and all that was acknowledged;
+    /// - what goes with a message is there, and what goes with none is found;
     /// - what is to be erased stands among what is due, and is not erased before any process's clock has said so;
     /// - nobody is beyond the head, nothing is read that is not delivered, and nothing a device has is not delivered;
     /// - an entry that a living device has not said that it has, and has not written itself, is marked in its inbox, or the device is
     ///   new and asks for all.
-    pub(crate) fn audit(&self, record: &Record, kept: &Kept, latest_ms: u64) -> Result<Sums, String> {
+    pub(crate) fn audit(
+        &self,
+        record: &Record,
+        kept: &Kept,
+        media: &media::Media,
+        latest_ms: u64,
+    ) -> Result<Sums, String> {
+        let logs = self.logs.iter();
+        let left = logs.flat_map(|(id, log)| log.left().iter().map(|entry| (*id, entry)));
+        self.media.hold(media, left)?;
         self.hashes_are_whole()?;
         self.census.holds(&self.users, &self.devices, &self.logs)?;
         let (mut sums, mut stand) = (Sums::default(), BTreeSet::new());
@@ -612,7 +627,13 @@ pub(crate) fn log_in(key: &[u8]) -> Option<LogId> {
 /// Whether an entry is what it was, but for what later ones have made of it.
 fn stays(was: &EntryRecord, is: &EntryRecord) -> bool {
     let made = EntryRecord { edits: is.edits.clone(), ..was.clone() };
-    let gone = EntryRecord { body: Bytes::new(), mentions: Vec::new(), erased: true, ..made.clone() };
+    let gone = EntryRecord {
+        body: Bytes::new(),
+        mentions: Vec::new(),
+        media: Vec::new(),
+        erased: true,
+        ..made.clone()
+    };
     is.edits.starts_with(&was.edits) && (*is == made || *is == gone)
 }
 

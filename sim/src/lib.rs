@@ -50,6 +50,7 @@ mod census;
 mod clocks;
 mod device;
 mod kept;
+mod media;
 mod model;
 mod node;
 mod pins;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tern_shard::limits::Limits;
 
+use crate::media::Media;
 use crate::talk::{DELETION_WINDOW_MS, EDIT_WINDOW_MS};
 use tern_storage::FDB_BATCH_BYTES_MAX;
 use tern_storage::embedded::EmbeddedOptions;
@@ -30,6 +31,8 @@ pub(crate) struct Shape {
     pub(crate) history_ms: u64,
     /// Transactions under way at once, in FoundationDB.
     fdb_lanes: u16,
+    /// There are media.
+    pub(crate) has_media: bool,
 }
 
 impl Shape {
@@ -52,7 +55,8 @@ impl Shape {
         let access_token_valid_ms = one_of([70_000, 100_000, 3_600_000]);
         let history_ms = if stream.below(4) == 0 { HISTORY_MS } else { 0 };
         let fdb_lanes = 1 + stream.below(3) as u16;
-        Self { access_token_valid_ms, store, congested_max, history_ms, fdb_lanes }
+        let has_media = Media::new(seed).are;
+        Self { access_token_valid_ms, store, congested_max, history_ms, fdb_lanes, has_media }
     }
 
     /// The store's, if it is FoundationDB.
@@ -91,6 +95,10 @@ impl Shape {
             access_token_valid_ms: self.access_token_valid_ms,
             history_ms: self.history_ms,
             batch_bytes_max: FDB_BATCH_BYTES_MAX,
+            uploads_per_hour_max: 0,
+            media_unsent_ms: 10_000,
+            media_removed_after_ms: 4_000,
+            media_round_ms: 500,
             ..Limits::default()
         };
         if stream.below(2) == 0 {

@@ -144,7 +144,8 @@ impl Talk {
             let is_erased = erased.contains_key(&entry.seq);
             let is_so = match entry.erased {
                 true => {
-                    let is_empty = entry.body.is_empty() && entry.mentions.is_empty();
+                    let is_empty =
+                        entry.body.is_empty() && entry.mentions.is_empty() && entry.media.is_empty();
                     is_empty && (is_erased || entry.expires_ms > 0 || is_old(entry))
                 }
                 false => !is_erased,

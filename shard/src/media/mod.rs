@@ -5,6 +5,8 @@
 //! the medium before has written by then that it has it, and then it stays. When its bytes are gone, so are its rows; a crash between
 //! leaves rows that have it done again ([decision 58](../../../docs/decisions/0058-what-has-a-medium-says-so-beside-it.md)).
 
+use std::collections::BTreeMap;
+
 use prost::Message as _;
 use tern_storage::records::MediumRecord;
 use tern_storage::{Direction, Key, KeyRange, Rows, SLOTS, ScanLimit, Slot, keys};
@@ -13,7 +15,7 @@ use tern_wire::links::Links;
 
 use crate::admin::AdminResponse;
 use crate::cx::{AnswersQuestions, Cx as AnyCx, Department, KnowsMedia, Never};
-use crate::limits::{MEDIA_LOOKS_AT_ONCE, MEDIA_ROWS_AT_ONCE};
+use crate::limits::{MEDIA_LOOKS_AT_ONCE, MEDIA_ROWS_AT_ONCE, MEDIA_WAITING_MAX};
 use crate::message::Unreadable;
 use crate::mutations::{Mutation, is};
 
@@ -37,6 +39,11 @@ pub(crate) struct Media {
     is_reading: bool,
     /// Media that are being looked at.
     looks: usize,
+    /// How long this core has lived, in ms, and what the clock said last: however far the clock is set ahead, that counts little.
+    lived: (u64, u64),
+    /// Media that are due to be removed: since when, by how long the core has lived. Whatever was on its way to have one is there when it
+    /// has waited for long enough.
+    waiting: BTreeMap<MediaId, u64>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,6 +103,9 @@ fn slot_of(medium: MediaId) -> Slot {
 impl Media {
     /// Time has passed.
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
+        let removed_after_ms = cx.limits().media_removed_after_ms;
+        let passed_ms = cx.now_ms.saturating_sub(self.lived.1).min(removed_after_ms / 8);
+        self.lived = (self.lived.0 + passed_ms, cx.now_ms);
         if !cx.has_media() || self.is_reading || self.looks > 0 || !cx.may_read() {
             return;
         }
@@ -131,7 +141,7 @@ impl Media {
                     && cx.is_here(slot_of(medium))
                     && cx.may_write(0)
                 {
-                    look(cx, key, medium, &rows);
+                    self.look(cx, key, medium, &rows);
                 }
             }
             ScanFor::Is(question) => {
@@ -141,7 +151,10 @@ impl Media {
             }
             ScanFor::Gone(question, medium) => {
                 let answer = match rows {
-                    Ok(rows) if cx.is_here(slot_of(medium)) && cx.may_write(0) => gone(cx, medium, &rows),
+                    Ok(rows) if cx.is_here(slot_of(medium)) && cx.may_write(0) => {
+                        self.waiting.remove(&medium);
+                        gone(cx, medium, &rows)
+                    }
                     _ => AdminResponse::Refused("the medium can't be read, or written, now".to_owned()),
                 };
                 cx.answer(question, answer);
@@ -214,32 +227,46 @@ fn read(cx: &mut Cx, medium: MediaId, purpose: impl FnOnce(MediaId) -> ScanFor) 
     cx.scan(range, Direction::Forwards, limit, purpose(medium));
 }
 
-/// Looks whether anything has a medium, as a row says.
-fn look(cx: &mut Cx, row: Key, medium: MediaId, rows: &Rows) {
-    let (slot, id) = (slot_of(medium), medium.as_bytes());
-    let Some(read) = Read::of(rows) else { return cx.damaged("a medium", &keys::medium(id)) };
-    // Of one that is gone already nothing is left but this.
-    let Some(record) = read.record else { return cx.delete_lazily(slot, row) };
-    let removed_after_ms = cx.limits().media_removed_after_ms;
-    let is_cited = read.is_cited && !is(Mutation::RemoveCited);
-    match (is_cited, record.ends_ms) {
-        (true, 0) => cx.delete_lazily(slot, row),
-        (true, _) => {
-            cx.put(slot, keys::medium(id), &MediumRecord { ends_ms: 0, ..record });
-            cx.delete(slot, row);
+impl Media {
+    /// Looks whether anything has a medium, as a row says.
+    fn look(&mut self, cx: &mut Cx, row: Key, medium: MediaId, rows: &Rows) {
+        let (slot, id) = (slot_of(medium), medium.as_bytes());
+        let Some(read) = Read::of(rows) else { return cx.damaged("a medium", &keys::medium(id)) };
+        // Of one that is gone already nothing is left but this.
+        let Some(record) = read.record else { return cx.delete_lazily(slot, row) };
+        let removed_after_ms = cx.limits().media_removed_after_ms;
+        let is_cited = read.is_cited && !is(Mutation::RemoveCited);
+        match (is_cited, record.ends_ms) {
+            (true, 0) => cx.delete_lazily(slot, row),
+            (true, _) => {
+                self.waiting.remove(&medium);
+                cx.put(slot, keys::medium(id), &MediumRecord { ends_ms: 0, ..record });
+                cx.delete(slot, row);
+            }
+            (false, 0) => {
+                let ends_ms = cx.now_ms.max(1);
+                cx.put(slot, keys::medium(id), &MediumRecord { ends_ms, ..record });
+                cx.put_bytes(slot, keys::look(ends_ms + removed_after_ms, id, None), &[]);
+                cx.delete(slot, row);
+            }
+            (false, ends_ms) if cx.now_ms < ends_ms.saturating_add(removed_after_ms) => {
+                // Another row says when.
+                cx.delete_lazily(slot, row);
+            }
+            // The row stays until the bytes are gone.
+            (false, _) if self.has_waited(medium, removed_after_ms / 2) => cx.remove_medium(medium),
+            (false, _) => {}
         }
-        (false, 0) => {
-            let ends_ms = cx.now_ms.max(1);
-            cx.put(slot, keys::medium(id), &MediumRecord { ends_ms, ..record });
-            cx.put_bytes(slot, keys::look(ends_ms + removed_after_ms, id, None), &[]);
-            cx.delete(slot, row);
+    }
+
+    /// Whether a medium that is due to be removed has waited for so long since this core found it so.
+    fn has_waited(&mut self, medium: MediaId, wait_ms: u64) -> bool {
+        if self.waiting.len() >= MEDIA_WAITING_MAX {
+            // Those that went to other cores, or were removed, are forgotten; the others begin anew.
+            self.waiting.clear();
         }
-        (false, ends_ms) if cx.now_ms < ends_ms.saturating_add(removed_after_ms) => {
-            // Another row says when.
-            cx.delete_lazily(slot, row);
-        }
-        // The row stays until the bytes are gone.
-        (false, _) => cx.remove_medium(medium),
+        let since_ms = *self.waiting.entry(medium).or_insert(self.lived.0);
+        self.lived.0 - since_ms >= wait_ms
     }
 }
 

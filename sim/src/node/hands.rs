@@ -17,7 +17,7 @@ use tern_storage::{
     StoreError, Wake,
 };
 use tern_wire::frame;
-use tern_wire::ids::{ClientMessageId, Phone};
+use tern_wire::ids::{ClientMessageId, MediaId, Phone};
 
 use super::gate::{Proven, Unproven};
 use super::{Conn, Does};
@@ -154,8 +154,12 @@ impl Effects for Hands {
         true
     }
 
-    fn answer(&mut self, _: u64, response: AdminResponse) {
-        self.does.push(Does::Answer(response));
+    fn remove_medium(&mut self, medium: MediaId) {
+        self.does.push(Does::Remove(medium));
+    }
+
+    fn answer(&mut self, question: u64, response: AdminResponse) {
+        self.does.push(Does::Answer(question, response));
     }
 
     fn passed(&mut self, _: Author, _: ClientMessageId, _: Stage) {}

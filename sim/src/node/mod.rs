@@ -8,6 +8,7 @@ use prost::Message as _;
 use tern_shard::admin::{AdminRequest, AdminResponse};
 use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
+use tern_shard::media::MediaDoor;
 use tern_shard::message::Message;
 use tern_shard::reply::ConnId;
 use tern_shard::slots::{CoreId, ProcessId, SlotTable};
@@ -19,7 +20,9 @@ use tern_storage::records::StoreRecord;
 use tern_storage::{Batch, Engine as _, Slot, keys};
 use tern_wire::errors::{Farewell, Reason};
 use tern_wire::frame::FrameBuffer;
+use tern_wire::ids::MediaId;
 use tern_wire::limits::SERVER_FRAME_BYTES_MAX;
+use tern_wire::links::Links;
 
 pub(crate) use self::gate::Token;
 use self::gate::{Proven, Talk, Unproven};
@@ -84,7 +87,9 @@ pub(crate) enum Does {
     /// Another core has something to do.
     Wake(CoreId),
     /// An operator's question is answered.
-    Answer(AdminResponse),
+    Answer(u64, AdminResponse),
+    /// The bytes of a medium are to be removed.
+    Remove(MediaId),
     /// A part of the store has something to do.
     Store(Step),
     /// A connection stands for a device of this user, by the clock of the node at that moment.
@@ -133,6 +138,11 @@ pub(crate) struct Node {
     limits: Limits,
 }
 
+/// Where media are had.
+fn media_door() -> MediaDoor {
+    MediaDoor { url: "https://media".to_owned(), links: Links::new(&[4; 32]) }
+}
+
 impl Node {
     /// Starts a process on what the medium holds; `None`: it can't, now.
     /// `books` says what the store holds, if that could be read.
@@ -167,7 +177,8 @@ impl Node {
                 keys: Keys::new(&KeysRecord::generate([1; 32], [2; 32], [3; 32])).expect("good keys"),
                 seed: stream.seed(),
                 development: true,
-            }),
+            })
+            .with_media(shape.has_media.then(media_door)),
             hands: Hands {
                 port: engine.port(Arc::new(NoWake)),
                 conns: BTreeMap::new(),

@@ -42,7 +42,7 @@ impl World {
     /// Looks whether the books add up, and go on from those before. `false`: they can't be read now.
     pub(super) fn audit(&mut self, store: &Store) -> Result<bool, String> {
         let Some(books) = Books::read(store, self.now, &self.kept)? else { return Ok(false) };
-        self.sums = books.audit(&self.record, &self.kept, self.latest_ms)?;
+        self.sums = books.audit(&self.record, &self.kept, &self.media, self.latest_ms)?;
         books.logs.iter().for_each(|(id, log)| self.kept.ends(*id, log.head()));
         if let Some(before) = &self.books {
             books.goes_on_from(before)?;

@@ -280,7 +280,7 @@ impl World {
         let key = (self.life.below(10) == 0).then(|| self.said.to_string());
         let is_keyed = key.is_some();
         let kind = if self.life.below(12) == 0 { Kind::Poll } else { Kind::Text };
-        let envelope = self.envelope(at, chat);
+        let envelope = Envelope { media: self.media.some(), ..self.envelope(at, chat) };
         self.record.asked(self.said, at, body.len(), (self.devices[at].user, chat), (envelope.about, false));
         let ask = Ask::Send(NewMessage { chat, kind, body, envelope, key });
         if is_keyed {
@@ -425,7 +425,8 @@ impl World {
         self.said += 1;
         let body = text(self.said, self.life.below(40) as usize);
         self.record.asked(self.said, at, body.len(), (self.devices[at].user, chat), (0, false));
-        let send = v1::Send { chat, body: body.into(), ..v1::Send::default() };
+        let media = self.media.some().iter().map(|medium| medium.as_bytes().to_vec().into()).collect();
+        let send = v1::Send { chat, body: body.into(), media, ..v1::Send::default() };
         v1::Scheduled { at_ms: unix_ms + self.life.below(3_000), send: Some(send) }
     }
 

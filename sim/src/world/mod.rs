@@ -11,6 +11,7 @@ use tern_shard::admin::Provisioned;
 use tern_shard::slots::{CoreId, SlotTable};
 use tern_storage::embedded::Step;
 use tern_storage::medium::stream::Stream;
+use tern_wire::ids::MediaId;
 
 use self::link::Link;
 pub(crate) use self::link::LinkId;
@@ -19,6 +20,7 @@ use crate::books::{Books, Sums};
 use crate::clocks::{NodeClock, Wall};
 use crate::device::Device;
 use crate::kept::Kept;
+use crate::media::Media;
 use crate::node::{Comes, Node, Token};
 use crate::record::Record;
 use crate::shape::Shape;
@@ -73,9 +75,16 @@ enum Event {
     Code(String, String),
     /// Somebody does something.
     Life,
+    /// Uploads go on.
+    Uploads,
+    /// The bytes of a medium are gone.
+    Removed(MediaId),
     /// Something may go wrong.
     Tenth,
 }
+
+/// How often somebody may upload something, and what was begun goes on.
+const UPLOADS_EVERY: Duration = Duration::from_millis(400);
 
 /// Within this what was on its way has come, and whose connection is half open has noticed.
 const ON_ITS_WAY_MAX: Duration = Duration::from_secs(400);
@@ -108,6 +117,7 @@ struct World {
     /// The token of the account that strangers have.
     strangers_token: String,
     record: Record,
+    media: Media,
     suspensions: Suspensions,
     /// Accounts that may be about to end.
     ending: BTreeSet<u64>,
@@ -183,6 +193,7 @@ impl World {
             strangers: BTreeMap::new(),
             strangers_token: String::new(),
             record: Record::default(),
+            media: Media::new(seed),
             suspensions: Suspensions::default(),
             ending: BTreeSet::new(),
             books: None,
@@ -227,6 +238,9 @@ impl World {
         }
         let begin = self.now;
         self.soon(1000, Event::Life);
+        if self.media.are {
+            self.at(self.now + UPLOADS_EVERY, Event::Uploads);
+        }
         self.at(self.now + Node::TICK, Event::Tenth);
         self.run_until(begin + self.options.talks)?;
         self.calm();
@@ -333,6 +347,8 @@ impl World {
             Event::Stranger(link) => self.stranger_goes_on(link),
             Event::Code(phone, code) => self.code_comes(&phone, &code),
             Event::Life => return self.somebody_does_something(),
+            Event::Uploads => self.uploads_go_on(),
+            Event::Removed(medium) => self.medium_is_removed(medium),
             Event::Tenth => self.tenth(),
         }
         Ok(())

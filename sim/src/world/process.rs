@@ -7,9 +7,10 @@ use tern_shard::admin::{AdminRequest, AdminResponse, Provisioned};
 use tern_shard::slots::CoreId;
 use tern_storage::Slot;
 use tern_storage::embedded::{Step, Stepped};
-use tern_wire::ids::{Name, Phone, UserId};
+use tern_wire::ids::{MediaId, Name, Phone, UserId};
 
 use super::{Event, World};
+use crate::media::Question;
 use crate::node::{Comes, Does, Node};
 use crate::trouble::Trouble;
 use crate::work::Work;
@@ -53,6 +54,7 @@ impl World {
         self.note(|| format!("the process ends, power: {power}"));
         self.node = None;
         self.suspensions.process_dies();
+        self.media.process_dies();
         self.process += 1;
         self.ground.die(power);
         self.note_disk();
@@ -113,7 +115,17 @@ impl World {
                     }
                 }
                 Does::Wake(core) => self.wake(core),
-                Does::Answer(answer) => {
+                Does::Answer(number, answer) if number > u64::from(u32::MAX) => {
+                    if let Err(what) = self.media.answered(number, &answer) {
+                        self.wrong = Some(what);
+                    }
+                }
+                Does::Remove(medium) => {
+                    // A store of media may take its time.
+                    let wait = Duration::from_millis(1 + self.media.takes_ms());
+                    self.at(self.now + wait, Event::Removed(medium));
+                }
+                Does::Answer(_, answer) => {
                     self.questions = self.questions.saturating_sub(1);
                     self.tally.done(Work::Operator);
                     match answer {
@@ -261,6 +273,32 @@ impl World {
         self.tally.begun(Work::Operator);
         self.questions += 1;
         node.comes(owner, Comes::Asked(self.questions, request));
+        self.wake(owner);
+    }
+
+    /// Uploads go on, of which the listener for media asks the cores.
+    pub(super) fn uploads_go_on(&mut self) {
+        if !self.is_over {
+            self.at(self.now + super::UPLOADS_EVERY, Event::Uploads);
+        }
+        if self.node.is_none() {
+            return;
+        }
+        let users: Vec<_> = self.devices.iter().map(|device| device.user).filter(|user| *user != 0).collect();
+        for question in self.media.goes_on(&users) {
+            self.ask_of_media(question);
+        }
+    }
+
+    pub(super) fn medium_is_removed(&mut self, medium: MediaId) {
+        let question = self.media.removed(medium);
+        self.ask_of_media(question);
+    }
+
+    fn ask_of_media(&mut self, Question { number, slot, request }: Question) {
+        let Some(node) = &mut self.node else { return };
+        let owner = node.table().owner(slot);
+        node.comes(owner, Comes::Asked(number, request));
         self.wake(owner);
     }
 
