@@ -25,8 +25,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 #[cfg(feature = "fdb")]
 use scenarios::fdb;
 use scenarios::{
-    churn, group, idle, limits, mixed, pairs, pieces, presence, rebalance, resume, search, soak, storm,
-    strangers, why_slow,
+    churn, group, idle, limits, media, mixed, pairs, pieces, presence, rebalance, resume, search, soak,
+    storm, strangers, why_slow,
 };
 use serde::Serialize;
 use setup::Setup;
@@ -76,6 +76,8 @@ enum Scenario {
     Group(group::GroupArgs),
     /// People who type, come and go, and those who look at them: how long until these are told, and what a subscription takes of memory
     Presence(presence::PresenceArgs),
+    /// Uploads and downloads: how fast, what they cost, and what people who write to each other notice; nginx beside it where it is there
+    Media(media::MediaArgs),
     /// Somebody searches among very many messages: how long until the newest hits are there, and what the index takes of the store
     Search(search::SearchArgs),
     /// A day of people: writes, ten times as many reads, large messages, a peak of ten times the usual
@@ -184,6 +186,7 @@ fn run(Arguments { json, scenario, .. }: Arguments) -> Result<u8, String> {
         Scenario::Presence(arguments) => {
             found!(presence, arguments, presence::PresenceReport::is_correct)
         }
+        Scenario::Media(arguments) => found!(media, arguments, media::MediaReport::is_correct),
         Scenario::Search(arguments) => found!(search, arguments, search::SearchReport::is_correct),
         Scenario::Mixed(arguments) => found!(mixed, arguments, mixed::MixedReport::is_correct),
         Scenario::Rebalance(arguments) => {

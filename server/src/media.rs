@@ -56,6 +56,9 @@ pub struct Door {
     runtime: Option<Runtime>,
 }
 
+/// Of the threads that serve media.
+const NICE: i32 = 10;
+
 /// How long what is being answered is waited for at the end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -128,6 +131,10 @@ impl Bound {
 fn runtime(config: &Config) -> io::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(usize::from(config.media.threads.max(1))).thread_name("tern-media");
+    // Who writes does not wait for who uploads.
+    builder.on_thread_start(|| {
+        let _ = rustix::process::setpriority_process(None, NICE);
+    });
     builder.enable_all().build()
 }
 

@@ -21,11 +21,11 @@ tern_storage::mutations! {
     /// A chat stays that nobody has any more.
     KeepLeftLog => "shard/tests/deleting.rs" 1..20;
     /// A message does not say beside a medium that it has it.
-    ForgetCite => "shard/tests/media.rs" 1..20;
+    ForgetCite => "shard/tests/media.rs" 1..20, "sim/tests/mutations.rs" 1..60;
     /// A message has a medium that is about to be removed.
     CiteEnding => "shard/tests/media.rs" 1..20;
     /// A medium is removed that something has.
-    RemoveCited => "shard/tests/media.rs" 1..20;
+    RemoveCited => "shard/tests/media.rs" 1..20, "sim/tests/mutations.rs" 1..60;
     /// Somebody gets a link to a medium of a message that they do not see.
     LinkWithheld => "shard/tests/media.rs" 1..20;
     /// An account may have any number of bytes.

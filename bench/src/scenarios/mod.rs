@@ -7,6 +7,7 @@ pub mod group;
 pub mod idle;
 pub mod lasting;
 pub mod limits;
+pub mod media;
 pub mod mixed;
 pub mod pairs;
 pub mod pieces;

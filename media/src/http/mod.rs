@@ -38,6 +38,8 @@ pub struct Media {
     uploads: Uploads,
     links: Links,
     limits: Limits,
+    /// Whose bytes are on their way to the disk: one upload's at a time, so that whatever else waits for the disk waits for few of them.
+    syncs: Semaphore,
 }
 
 impl Media {
@@ -53,7 +55,7 @@ impl Media {
         limits: Limits,
     ) -> io::Result<Self> {
         let uploads = Uploads::open(uploads.into())?;
-        Ok(Self { store, gate, uploads, links, limits })
+        Ok(Self { store, gate, uploads, links, limits, syncs: Semaphore::new(1) })
     }
 
     /// Removes uploads to which nothing has come for so long as they are valid. Those of which all has come are ended as they would have been.

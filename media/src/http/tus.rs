@@ -4,6 +4,7 @@
 //! gets its place, and the gate is told; then the last request is answered. If that answer is lost, whoever asks how far the upload is
 //! has all of that done again.
 
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{Algorithm, Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
@@ -29,6 +30,8 @@ use crate::uploads::{Held, Upload, Uploads, sha256_of};
 
 /// The version of the protocol.
 const VERSION: &str = "1.0.0";
+/// So many bytes of an upload may have come that are not on the disk.
+const UNSYNCED_MAX: u64 = 1 << 20;
 const EXTENSIONS: &str = "creation,expiration,checksum,termination";
 const CHECKSUMS: &str = "sha1,sha256";
 
@@ -250,10 +253,7 @@ impl Media {
         let mut file = File::from_std(file);
         let (came, bytes) = self.write(body, upload, held, &mut file, checksum.as_mut()).await;
         let holds = checksum.map(|checksum| came.is_ok() && checksum.holds());
-        let synced = match file.flush().await {
-            Ok(()) => file.sync_data().await,
-            Err(error) => Err(error),
-        };
+        let synced = self.sync(&mut file).await;
         if synced.is_err() || holds == Some(false) {
             // What is not known to be durable, or is not what it was to be, does not count.
             file.set_len(begin).await.map_err(StoreError::from)?;
@@ -277,7 +277,7 @@ impl Media {
         file: &mut File,
         mut checksum: Option<&mut Checksum>,
     ) -> (Result<(), Box<Response<Body>>>, u64) {
-        let (mut bytes, left) = (0, upload.declared.bytes - upload.offset);
+        let (mut bytes, mut unsynced, left) = (0, 0, upload.declared.bytes - upload.offset);
         let came = loop {
             let next = async {
                 tokio::select! {
@@ -299,12 +299,28 @@ impl Media {
             if let Some(checksum) = &mut checksum {
                 checksum.context.update(&data);
             }
-            if let Err(error) = file.write_all(&data).await {
+            let written = file.write_all(&data).await;
+            bytes += data.len() as u64;
+            unsynced += data.len() as u64;
+            let written = match written {
+                Ok(()) if unsynced >= UNSYNCED_MAX => {
+                    unsynced = 0;
+                    self.sync(file).await
+                }
+                written => written,
+            };
+            if let Err(error) = written {
                 break Err(StoreError::from(error).into());
             }
-            bytes += data.len() as u64;
         };
         (came, bytes)
+    }
+
+    /// What was written of a file is durable.
+    async fn sync(&self, file: &mut File) -> io::Result<()> {
+        file.flush().await?;
+        let _first = self.syncs.acquire().await;
+        file.sync_data().await
     }
 
     /// As soon as it can be known whether an upload is what it was declared to be, one that is not ends.
