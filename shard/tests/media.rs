@@ -65,6 +65,8 @@ struct World {
     bytes: BTreeSet<MediaId>,
     /// Those that are to be removed.
     removing: BTreeSet<MediaId>,
+    /// Nothing is sent any more.
+    is_over: bool,
 }
 
 fn limits() -> Limits {
@@ -113,6 +115,7 @@ impl World {
             uploads,
             bytes,
             removing,
+            is_over: false,
         };
         world.resume();
         world.make_group();
@@ -235,8 +238,13 @@ impl World {
     }
 
     fn send(&mut self) {
+        let media = self.some_media();
+        self.send_with(media);
+    }
+
+    fn send_with(&mut self, media: Vec<MediaId>) {
         let at = self.rng.usize(..self.people.len());
-        let (media, chats) = (self.some_media(), self.chats(at));
+        let chats = self.chats(at);
         let chat = *self.rng.choice(&chats).expect("there are some");
         self.client_ids += 1;
         let ids = media.iter().map(|medium| medium.as_bytes().to_vec().into()).collect();
@@ -417,6 +425,12 @@ impl World {
             self.settle();
             self.shell();
             self.node.tick(ms / 10);
+            if !self.is_over
+                && let Some(medium) = self.removing.first()
+            {
+                // Somebody still has it, and sends it once more.
+                self.send_with(vec![*medium]);
+            }
         }
         while !self.removing.is_empty() {
             self.shell();
@@ -461,6 +475,7 @@ impl World {
 
     /// When all is deleted, nothing is left.
     fn end(&mut self) {
+        self.is_over = true;
         self.settle();
         // What was scheduled is sent, and what was on its way is there.
         self.pass(2 * UNSENT_MS);

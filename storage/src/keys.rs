@@ -559,8 +559,11 @@ pub fn medium_and_cites(medium: &[u8; MEDIUM_BYTES]) -> KeyRange {
     KeyRange::of_prefix(self::medium(medium))
 }
 
+/// A medium, and the entry that has it.
+pub type MediumRow = ([u8; MEDIUM_BYTES], Option<(LogId, u64)>);
+
 /// What an `o` key says: the medium, and the entry that has it, if it says that one does; `None` for any other key.
-pub fn medium_of(key: &[u8]) -> Option<([u8; MEDIUM_BYTES], Option<(LogId, u64)>)> {
+pub fn medium_of(key: &[u8]) -> Option<MediumRow> {
     const AT: usize = 3;
     const LOG: usize = AT + MEDIUM_BYTES;
     const SEQ: usize = LOG + LOG_ID_BYTES;

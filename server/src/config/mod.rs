@@ -387,12 +387,6 @@ impl Config {
         over(&mut self.log.filter, flags.log.as_ref());
         self.metrics.enabled &= !flags.no_metrics;
         self.media.enabled &= !flags.no_media;
-        if flags.media_listen.is_some() {
-            self.media.listen = flags.media_listen;
-        }
-        if flags.media_url.is_some() {
-            self.media.url.clone_from(&flags.media_url);
-        }
         self.metrics.allow_elsewhere |= flags.allow_metrics_elsewhere;
         self.balance.automatic |= flags.auto_balance;
         self.admin.allow_provision |= flags.allow_provision;
@@ -420,17 +414,17 @@ impl Config {
         let texts = [
             (&mut self.filter.webhook, &flags.filter_webhook),
             (&mut self.filter.authorization, &flags.filter_authorization),
+            (&mut self.sms.webhook, &flags.sms_webhook),
+            (&mut self.sms.authorization, &flags.sms_authorization),
+            (&mut self.media.url, &flags.media_url),
         ];
         for (value, flag) in texts {
             if flag.is_some() {
                 value.clone_from(flag);
             }
         }
-        if flags.sms_webhook.is_some() {
-            self.sms.webhook.clone_from(&flags.sms_webhook);
-        }
-        if flags.sms_authorization.is_some() {
-            self.sms.authorization.clone_from(&flags.sms_authorization);
+        if flags.media_listen.is_some() {
+            self.media.listen = flags.media_listen;
         }
         self.apply_limits(&flags.limits)
     }

@@ -19,8 +19,8 @@ use crate::entry::Author;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
 use crate::message::{
-    Filed, FrontOp, InboxAsk, LogOp, Looker, Message, Said, Send, Subject, Unreadable, UserOp, VolatileOp,
-    found,
+    Filed, FrontOp, InboxAsk, Issued, LogOp, Looker, Message, Said, Send, Subject, Unreadable, UserOp,
+    VolatileOp, found,
 };
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Origin;
@@ -75,7 +75,7 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
         UserOp::Refresh(..)
             | UserOp::Describe(..)
             | UserOp::EndDevice(..)
-            | UserOp::NewLink(..)
+            | UserOp::Issue(..)
             | UserOp::NewCard(..)
             | UserOp::Link(..)
             | UserOp::Rename(..)
@@ -184,8 +184,7 @@ impl Accounts {
             | UserOp::Refresh(..)
             | UserOp::ListDevices(_)
             | UserOp::EndDevice(..)
-            | UserOp::NewLink(..)
-            | UserOp::AboutMedia(..)
+            | UserOp::Issue(..)
             | UserOp::NewCard(..)
             | UserOp::Link(..)
             | UserOp::RingDevice(..)
@@ -299,8 +298,7 @@ impl Accounts {
             }
             UserOp::ListDevices(origin) => self.list_devices(cx, origin, id),
             UserOp::EndDevice(origin, by, _)
-            | UserOp::NewLink(origin, by)
-            | UserOp::AboutMedia(origin, by)
+            | UserOp::Issue(origin, by, _)
             | UserOp::NewCard(origin, by, _)
             | UserOp::Rename(origin, by, _)
             | UserOp::SetPin(origin, by, _)
@@ -312,8 +310,12 @@ impl Accounts {
                 cx.refuse(origin, refusal);
             }
             UserOp::EndDevice(origin, _, device) => self.end_device(cx, origin, id, device),
-            UserOp::AboutMedia(origin, device) => self.about_media(cx, Author { user: id, device }, origin),
-            UserOp::NewLink(origin, device) => self.new_link(cx, Author { user: id, device }, origin),
+            UserOp::Issue(origin, device, Issued::AboutMedia) => {
+                self.about_media(cx, Author { user: id, device }, origin);
+            }
+            UserOp::Issue(origin, device, Issued::Link) => {
+                self.new_link(cx, Author { user: id, device }, origin);
+            }
             UserOp::NewCard(origin, _, renew) => self.new_card(cx, id, origin, renew),
             UserOp::Link(origin, link) => self.link(cx, id, origin, *link),
             UserOp::RingDevice(origin, device, rung) => {
@@ -360,8 +362,7 @@ impl Accounts {
             | UserOp::File(origin, _)
             | UserOp::ListDevices(origin)
             | UserOp::EndDevice(origin, ..)
-            | UserOp::NewLink(origin, _)
-            | UserOp::AboutMedia(origin, _)
+            | UserOp::Issue(origin, ..)
             | UserOp::NewCard(origin, ..)
             | UserOp::Link(origin, _)
             | UserOp::RingDevice(origin, ..)

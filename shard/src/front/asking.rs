@@ -20,7 +20,7 @@ use crate::asks::AskId;
 use crate::entry::{Author, KIND_GROUP, log_of, peer_of};
 use crate::limits::SEARCH_LOGS_MAX;
 use crate::message::{
-    Attach, Glancer, InboxAsk, LogOp, Looker, MediumWanted, Message, Pull, ReadHistory, Search, Send,
+    Attach, Glancer, InboxAsk, Issued, LogOp, Looker, MediumWanted, Message, Pull, ReadHistory, Search, Send,
     Subscribing, UserOp, Want, Watermarks,
 };
 use crate::mutations::{Mutation, is};
@@ -394,8 +394,7 @@ pub(super) fn slot_of(user: UserId) -> Slot {
 }
 
 /// What goes to the owner.
-fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Message {
-    let Author { user, device } = by;
+fn message(cx: &Cx, origin: Origin, by @ Author { user, device }: Author, again: bool, ask: &Ask) -> Message {
     let of_user = |op| Message::User(user, op);
     let of_chat = |chat, op| Message::Log(log_of(user, chat), op);
     match *ask {
@@ -418,7 +417,7 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
         Ask::History { chat, from, forwards, limit } => {
             of_chat(chat, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
         }
-        Ask::AboutMedia => of_user(UserOp::AboutMedia(origin, device)),
+        Ask::AboutMedia => of_user(UserOp::Issue(origin, device, Issued::AboutMedia)),
         Ask::GetMedium(ref wanted) => {
             let GetMedium { chat, seq, medium } = **wanted;
             of_chat(chat, LogOp::GetMedium(Box::new(MediumWanted { origin, reader: user, seq, medium })))
@@ -430,8 +429,8 @@ fn message(cx: &Cx, origin: Origin, by: Author, again: bool, ask: &Ask) -> Messa
         Ask::EndDevice(ended) => of_user(UserOp::EndDevice(origin, device, ended)),
         Ask::RingDevice(rung) => of_user(UserOp::RingDevice(origin, device, rung)),
         Ask::Refresh(ref refresh) => {
-            let (Author { user, device }, refresh) = Clone::clone(&**refresh);
-            Message::User(user, UserOp::Refresh(origin, device, Box::new(refresh)))
+            let (Author { user, device }, ref refresh) = **refresh;
+            Message::User(user, UserOp::Refresh(origin, device, Box::new(refresh.clone())))
         }
         Ask::Leave => of_user(UserOp::Leave(origin, device)),
         Ask::Inbox(after) => of_user(UserOp::Inbox(InboxAsk { origin, device, after })),

@@ -13,7 +13,7 @@ use crate::effects::Stage;
 use crate::entry::{Author, log_of};
 use crate::limits::INBOX_LOGS_MAX;
 use crate::logs::media::NO_MEDIA;
-use crate::message::{Claim, Message, UserOp, Watermarks};
+use crate::message::{Claim, Issued, Message, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
 
@@ -28,8 +28,7 @@ impl Front {
     pub(super) fn session_request(&mut self, cx: &mut Cx, waiter: Waiter, request: Request) {
         // Of a connection that is ending nothing is answered any more.
         let Some(session) = self.conns.session(waiter.conn) else { return };
-        let author = session.author();
-        let Author { user, device } = author;
+        let author @ Author { user, device } = session.author();
         match request {
             Request::Send(send) => self.send(cx, waiter, author, send),
             Request::Acknowledge(acknowledge) => {
@@ -55,7 +54,9 @@ impl Front {
             Request::AboutGroup(group, hash) => {
                 self.ask(cx, waiter, author, Ask::AboutGroup(group, hash.map(Box::new)));
             }
-            Request::NewLink => self.ask_once(cx, waiter, user, |origin| UserOp::NewLink(origin, device)),
+            Request::NewLink => {
+                self.ask_once(cx, waiter, user, |origin| UserOp::Issue(origin, device, Issued::Link))
+            }
             Request::NewCard(renew) => {
                 self.ask_once(cx, waiter, user, |origin| UserOp::NewCard(origin, device, renew));
             }

@@ -17,7 +17,7 @@ use tern_wire::private::Private;
 use super::filter::write_flag;
 use super::guests::may_come;
 use super::log::{Log, Member};
-use super::media::{cite, uncite};
+use super::media::write_media;
 use super::schedule::scheduled;
 use super::{After, Cx, GetFor, Highest, Logs, REVOKED, ScanFor, UNKNOWN_USER, UNREADABLE};
 use crate::circle::privacy_record;
@@ -272,8 +272,7 @@ impl Logs {
             write_reserved(cx, log, &entry, reserved);
         }
         write_entry(cx, log, &entry);
-        cite(cx, log.slot, &entry, &media);
-        uncited.iter().for_each(|(seq, media)| uncite(cx, log.slot, (id, *seq), media));
+        write_media(cx, log.slot, &entry, &media, &uncited);
         if permits.look == Look::Flagged(true) {
             write_flag(cx, log.slot, &entry);
         }

@@ -66,8 +66,22 @@ pub(super) fn media_of(entry: &Entry) -> Vec<MediaId> {
     }
 }
 
+/// Writes what becomes of media by an entry: it has some, and others of the log have theirs no more.
+pub(super) fn write_media(
+    cx: &mut Cx,
+    by: Slot,
+    entry: &Entry,
+    seen: &SeenMedia,
+    uncited: &[(Seq, Vec<MediaId>)],
+) {
+    cite(cx, by, entry, seen);
+    for (seq, media) in uncited {
+        uncite(cx, by, (entry.log, *seq), media);
+    }
+}
+
 /// Writes beside the media of an entry that it has them.
-pub(super) fn cite(cx: &mut Cx, by: Slot, entry: &Entry, seen: &SeenMedia) {
+fn cite(cx: &mut Cx, by: Slot, entry: &Entry, seen: &SeenMedia) {
     for (medium, look_ms) in &seen.media {
         if is(Mutation::ForgetCite) {
             continue;

@@ -123,10 +123,8 @@ pub enum UserOp {
     ListDevices(Origin),
     /// Ends a device of the user: for the one that asks, the other.
     EndDevice(Origin, DeviceId, DeviceId),
-    /// A code by which another device is added, for the device that asks.
-    NewLink(Origin, DeviceId),
-    /// Say where a device of it uploads media, and by which token.
-    AboutMedia(Origin, DeviceId),
+    /// What the device that asks carries elsewhere.
+    Issue(Origin, DeviceId, Issued),
     /// The user's card, or another one, for the device that asks.
     NewCard(Origin, DeviceId, bool),
     /// Adds a device by such a code.
@@ -195,6 +193,15 @@ pub enum UserOp {
     PersonChanged(UserId, u64),
 }
 
+/// What a device gets to carry elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issued {
+    /// A code by which another device is added.
+    Link,
+    /// Where it uploads media, and its token.
+    AboutMedia,
+}
+
 impl UserOp {
     /// The log whose owner says so, of what follows from what is under way there.
     pub(crate) fn said_by(&self) -> Option<LogId> {
@@ -245,8 +252,7 @@ impl UserOp {
             | Self::Search(..)
             | Self::ListDevices(_)
             | Self::EndDevice(..)
-            | Self::NewLink(..)
-            | Self::AboutMedia(..)
+            | Self::Issue(..)
             | Self::NewCard(..)
             | Self::Link(..)
             | Self::RingDevice(..)
@@ -280,8 +286,7 @@ impl UserOp {
             | Self::Search(..)
             | Self::ListDevices(_)
             | Self::EndDevice(..)
-            | Self::NewLink(..)
-            | Self::AboutMedia(..)
+            | Self::Issue(..)
             | Self::NewCard(..)
             | Self::Link(..)
             | Self::RingDevice(..)

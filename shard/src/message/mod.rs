@@ -13,8 +13,8 @@ use tern_wire::errors::Refusal;
 use tern_wire::ids::{Phone, UserId};
 
 pub use self::accounts::{
-    Attach, Filed, InboxAsk, LookedAt, Named, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Said, Shown,
-    Standing, Subscribing, UserOp,
+    Attach, Filed, InboxAsk, Issued, LookedAt, Named, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Said,
+    Shown, Standing, Subscribing, UserOp,
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
 pub use self::logs::{

@@ -93,37 +93,7 @@ enum Command {
         notify: Option<chat::Notify>,
     },
     /// Send a message, and print its place in the chat when the server has it in durable storage
-    Send {
-        /// To whom. Somebody whom this profile does not know yet must be asked for, which needs a connection
-        who: Who,
-        /// What; `-`, or nothing where something is piped in: what stands on standard input
-        text: Option<String>,
-        /// How long to try, in all. A message that is not acknowledged by then is kept, and sent by the next command that
-        /// connects; the exit code is 3. With any other code it is not kept
-        #[arg(long, short, value_name = "SECONDS", default_value_t = SEND_TIMEOUT_MS / 1000)]
-        timeout: u64,
-        /// Send it once for each key: of a message of a key that was sent before, the place of the first is printed
-        #[arg(long, short)]
-        key: Option<String>,
-        /// As a reply to the message of this seq
-        #[arg(long, short, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
-        reply_to: Option<u64>,
-        /// Mention a user of the group, by number; for each one once
-        #[arg(long, short, value_name = "USER")]
-        mention: Vec<u64>,
-        /// With a file: the text says something of it, and need not be there
-        #[arg(long, short, value_name = "FILE", conflicts_with_all = ["location", "contact"])]
-        file: Option<PathBuf>,
-        /// What the file is, as image/png, if that is not to be seen by how it begins
-        #[arg(long = "type", value_name = "TYPE", requires = "file")]
-        of: Option<String>,
-        /// A place instead of a text, which is what is there then: degrees, WGS 84
-        #[arg(long, value_name = "LATITUDE,LONGITUDE", value_parser = who::location, allow_hyphen_values = true)]
-        location: Option<(f64, f64)>,
-        /// Somebody's card instead of a text, which is their name then
-        #[arg(long, value_name = "PHONE", conflicts_with = "location", value_parser = who::phone)]
-        contact: Option<String>,
-    },
+    Send(SendArgs),
     /// Save the file that goes with a message
     Save {
         #[command(flatten)]
@@ -265,30 +235,67 @@ fn main() -> ExitCode {
     done.unwrap_or_else(|failure| failed(failure, &profile, json))
 }
 
+/// What is sent, and to whom.
+#[derive(clap::Args)]
+struct SendArgs {
+    /// To whom. Somebody whom this profile does not know yet must be asked for, which needs a connection
+    who: Who,
+    /// What; `-`, or nothing where something is piped in: what stands on standard input
+    text: Option<String>,
+    /// How long to try, in all. A message that is not acknowledged by then is kept, and sent by the next command that
+    /// connects; the exit code is 3. With any other code it is not kept
+    #[arg(long, short, value_name = "SECONDS", default_value_t = SEND_TIMEOUT_MS / 1000)]
+    timeout: u64,
+    /// Send it once for each key: of a message of a key that was sent before, the place of the first is printed
+    #[arg(long, short)]
+    key: Option<String>,
+    /// As a reply to the message of this seq
+    #[arg(long, short, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
+    reply_to: Option<u64>,
+    /// Mention a user of the group, by number; for each one once
+    #[arg(long, short, value_name = "USER")]
+    mention: Vec<u64>,
+    /// With a file: the text says something of it, and need not be there
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["location", "contact"])]
+    file: Option<PathBuf>,
+    /// What the file is, as image/png, if that is not to be seen by how it begins
+    #[arg(long = "type", value_name = "TYPE", requires = "file")]
+    of: Option<String>,
+    /// A place instead of a text, which is what is there then: degrees, WGS 84
+    #[arg(long, value_name = "LATITUDE,LONGITUDE", value_parser = who::location, allow_hyphen_values = true)]
+    location: Option<(f64, f64)>,
+    /// Somebody's card instead of a text, which is their name then
+    #[arg(long, value_name = "PHONE", conflicts_with = "location", value_parser = who::phone)]
+    contact: Option<String>,
+}
+
+async fn send(profile: &ProfileArgs, args: SendArgs, json: bool) -> commands::Done {
+    let SendArgs { who, text, timeout, key, reply_to, mention, file, of, location, contact } = args;
+    let mut params = who.params();
+    let text = match (text, &file) {
+        (None, Some(_)) => String::new(),
+        (text, _) => commands::text_to_send(text)?,
+    };
+    params.insert("text".into(), text.into());
+    if let Some(file) = file {
+        params.insert("medium".into(), media::upload(profile, &file, of).await?);
+    }
+    params.insert("mentions".into(), json!(mention));
+    params.extend(key.map(|key| ("key".to_owned(), key.into())));
+    params.extend(reply_to.map(|seq| ("about".to_owned(), seq.into())));
+    params.extend(location.map(|(latitude, longitude)| {
+        ("location".to_owned(), json!({ "latitude": latitude, "longitude": longitude }))
+    }));
+    params.extend(contact.map(|phone| ("contact".to_owned(), json!({ "phones": [phone] }))));
+    commands::send(profile, &who, params, timeout, json).await
+}
+
 async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::Done {
     match command {
         Command::Register(register) => register::register(profile, register, json).await,
         Command::Chats { unread, archived } => commands::chats(profile, unread, archived, json).await,
         Command::Chat { who, notify } => chat::run(profile, who, notify).await.map(|()| ExitCode::SUCCESS),
-        Command::Send { who, text, timeout, key, reply_to, mention, file, of, location, contact } => {
-            let mut params = who.params();
-            let text = match (text, &file) {
-                (None, Some(_)) => String::new(),
-                (text, _) => commands::text_to_send(text)?,
-            };
-            params.insert("text".into(), text.into());
-            if let Some(file) = file {
-                params.insert("medium".into(), media::upload(profile, &file, of).await?);
-            }
-            params.insert("mentions".into(), json!(mention));
-            params.extend(key.map(|key| ("key".to_owned(), key.into())));
-            params.extend(reply_to.map(|seq| ("about".to_owned(), seq.into())));
-            params.extend(location.map(|(latitude, longitude)| {
-                ("location".to_owned(), json!({ "latitude": latitude, "longitude": longitude }))
-            }));
-            params.extend(contact.map(|phone| ("contact".to_owned(), json!({ "phones": [phone] }))));
-            commands::send(profile, &who, params, timeout, json).await
-        }
+        Command::Send(args) => send(profile, args, json).await,
         Command::Save { place, to } => media::save(profile, &place, &to, json).await,
         Command::Talk(talk) => talk::run(profile, talk, json).await,
         Command::Own(own) => private::run(profile, own, json).await,

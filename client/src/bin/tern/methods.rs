@@ -182,6 +182,10 @@ impl Session {
                 let search = parse(params)?;
                 Box::pin(async move { session.search(search).await })
             }
+            "export" => {
+                let export = parse(params)?;
+                Box::pin(async move { session.export(export).await })
+            }
             "chats" => {
                 let Chats { known } = parse(params)?;
                 Box::pin(async move { session.chats(known).await })
@@ -194,10 +198,6 @@ impl Session {
             "read" => {
                 let read = parse(params)?;
                 Box::pin(async move { session.read(read).await })
-            }
-            "set_chat" | "star" | "hide" | "starred" => {
-                let method = method.to_owned();
-                Box::pin(async move { session.own(&method, params).await })
             }
             "contacts" | "set_contacts" | "discover" | "block" | "blocked" | "report" | "privacy"
             | "set_privacy" | "profile" | "set_profile" | "card" | "add" => {
@@ -212,25 +212,25 @@ impl Session {
                 let method = method.to_owned();
                 Box::pin(async move { session.presence(&method, params).await })
             }
-            "schedule" | "scheduled" | "unschedule" => {
-                let method = method.to_owned();
-                Box::pin(async move { session.later(&method, params).await })
-            }
             _ => return session.begin_of_account(method, params),
         })
     }
 
-    /// The same of one's own account.
+    /// The same of one's own account, and of what is one's own of a chat.
     fn begin_of_account(self: Arc<Self>, method: &str, params: Value) -> Result<Answer, Failure> {
         let session = self;
         Ok(match method {
+            "set_chat" | "star" | "hide" | "starred" => {
+                let method = method.to_owned();
+                Box::pin(async move { session.own(&method, params).await })
+            }
+            "schedule" | "scheduled" | "unschedule" => {
+                let method = method.to_owned();
+                Box::pin(async move { session.later(&method, params).await })
+            }
             "devices" => {
                 let Nothing {} = parse(params)?;
                 Box::pin(async move { session.devices().await })
-            }
-            "export" => {
-                let export = parse(params)?;
-                Box::pin(async move { session.export(export).await })
             }
             "end_device" => {
                 let Device { device_id } = parse(params)?;
