@@ -391,6 +391,21 @@ fn people_come_in_beside_a_crowd_that_does_not() {
 }
 
 #[test]
+fn media_come_and_go_beside_texts() {
+    let media = ["media", "--uploads", "3", "--downloads", "2", "--megabytes", "1", "--slow", "5"];
+    let rest = ["--texts", "100", "--seconds", "1"];
+    let report = bench(&[media.as_slice(), &rest].concat());
+    assert_eq!(report["errors"], 0);
+    for way in ["up", "down"] {
+        assert!(number(&report, &format!("{way}_mb_per_s")) > 0.0, "{report}");
+    }
+    number(&report, "server_cpu_ms_per_mb");
+    number(&report, "text_ack_ms_before");
+    number(&report, "text_ack_ms_during");
+    number(&report, "bytes_per_slow_upload");
+}
+
+#[test]
 fn a_day_with_reads_large_messages_and_a_peak_loses_nothing() {
     let report = bench(&["mixed", "--users", "60", "--speed", "300", "--seconds", "6"]);
     nothing_is_wrong(&report);

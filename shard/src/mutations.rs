@@ -51,7 +51,7 @@ tern_storage::mutations! {
     /// A log leaves the memory while a write of it is under way.
     ForgetBesideWrites => "shard/tests/faults.rs" 1..60, "sim/tests/mutations.rs" 1..60;
     /// What was read too late is asked for again where it was read, though the log may be another core's by now.
-    AskWhereRead => "shard/tests/faults.rs" 13400..13420;
+    AskWhereRead => "shard/tests/faults.rs" 3290..3310;
     /// A write of which nobody knows what became of it is told as refused.
     RefuseUnknown => "shard/tests/faults.rs" 150..250, "shard/tests/in_flight.rs" 0..1;
     /// A record that can't be decoded is taken for one that is not there.
@@ -63,7 +63,7 @@ tern_storage::mutations! {
     /// A page is pushed though the device has asked for more since.
     PushOldPage => "shard/tests/catching_up.rs" 1..60;
     /// A device that goes back is not told again what it was answered while the page with the entries was on its way.
-    RewindAnswered => "shard/tests/catching_up.rs" 8240..8260;
+    RewindAnswered => "shard/tests/catching_up.rs" 2580..2600;
     /// What is in memory of a device's inbox is taken for a mark in the store.
     TrustInbox => "shard/tests/marks.rs" 0..1;
     /// A retry is answered while something becomes of the log, without how far the others are.
@@ -155,7 +155,7 @@ tern_storage::mutations! {
     /// Who watches a user's devices once more is not answered.
     AnswerWatchOnce => "shard/tests/faults.rs" 1..60, "shard/tests/in_flight.rs" 0..1;
     /// A log leaves the memory while its slot is about to be handed over.
-    ForgetAtMove => "shard/tests/owner_gone.rs" 9690..9710;
+    ForgetAtMove => "shard/tests/owner_gone.rs" 780..800;
     /// What is said to a slot that moves does not wait for its marker.
     SkipMarker => "shard/tests/moves.rs" 1..60;
     /// A slot is handed over before all have heard what its owner has said of it.
