@@ -127,7 +127,7 @@ impl MediaReport {
         }
         let ratio = self.text_ack_ms_during / self.text_ack_ms_before;
         let rows = [("texts before", &self.ack_before), ("texts during", &self.ack_during)];
-        text += &format!("\n{}texts' p99 during is {ratio:.1} times that before\n", table(&rows));
+        text += &format!("\n{}\ntexts' p99 during is {ratio:.1} times that before\n", table(&rows));
         if self.errors > 0 {
             text += &format!("\n{} requests failed", self.errors);
         }
@@ -279,8 +279,13 @@ fn busy(
                 // Whoever uploads is elsewhere: here they take what others leave.
                 let _ = rustix::process::nice(19);
                 while !is_over.load(Ordering::Acquire) {
-                    let count = if act().is_ok() { &done } else { &failed };
-                    count.fetch_add(1, Ordering::Relaxed);
+                    match act() {
+                        Ok(()) => _ = done.fetch_add(1, Ordering::Relaxed),
+                        Err(why) if failed.fetch_add(1, Ordering::Relaxed) == 0 => {
+                            progress(&format!("a request failed, as others may: {why}"));
+                        }
+                        Err(_) => {}
+                    }
                 }
             });
         }
