@@ -349,6 +349,8 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let bobs_card = bob.json(&["card", "--json"])[0]["link"].clone();
     let (mut documented, mut group, mut link) = (BTreeSet::new(), 0, String::new());
+    let (picture, mut with_medium) = (dir.path().join("picture.png"), 0);
+    std::fs::write(&picture, b"\x89PNG\r\n\x1a\n and more").expect("it is written");
     for row in rows {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
         let (method, params, results) = (cells[0].trim_matches('`'), named(cells[1]), named(cells[2]));
@@ -377,6 +379,8 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "act" => json!({ "phone": "+15550002", "doing": "typing" }),
             "schedule" => json!({ "phone": "+15550002", "text": "hello", "at_ms": 1u64 << 50 }),
             "unschedule" => json!({ "seq": 1 }),
+            "upload" => json!({ "path": picture }),
+            "save" => json!({ "phone": "+15550002", "seq": with_medium, "path": dir.path().join("saved") }),
             "set_pin" => json!({ "pin": "2468" }),
             "history" | "read" | "lookup" => json!({ "phone": "+15550002" }),
             "card" => json!({ "renew": false }),
@@ -401,6 +405,10 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         }
         if method == "create_group" {
             group = result["chat"].as_u64().expect("a number");
+        }
+        if method == "upload" {
+            let sent = program.result("send", json!({ "phone": "+15550002", "text": "", "medium": result }));
+            with_medium = sent["seq"].as_u64().expect("a number");
         }
         if method == "invite" {
             link = result["link"].as_str().expect("a link").to_owned();
@@ -445,7 +453,17 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         "delete_account",
     ];
     let later = ["search", "schedule", "scheduled", "unschedule"];
-    let more = ["message", "create_group", "group", "change_group", "ring_device", "subscribe", "ack"];
+    let more = [
+        "upload",
+        "save",
+        "message",
+        "create_group",
+        "group",
+        "change_group",
+        "ring_device",
+        "subscribe",
+        "ack",
+    ];
     let people = ["show", "act", "contacts", "set_contacts", "discover", "block", "blocked", "report"];
     let privacy = ["privacy", "set_privacy", "profile", "set_profile", "card", "add"];
     assert_eq!(
