@@ -125,9 +125,11 @@ impl Client {
             Download { client: self, place: (chat, seq, medium), tell: Arc::new(tell) }.take(file).await;
         let checked = match saved {
             Ok(bytes) => {
-                let (_, got) = digest_of(part).await?;
-                let is_it = sha256.is_none_or(|expected| expected == got);
-                is_it.then_some(bytes).ok_or(Error::Protocol("the medium is not what its sender says"))
+                let is_it = |(long, got): (u64, _)| {
+                    let is_it = long == bytes && sha256.is_none_or(|expected| expected == got);
+                    is_it.then_some(bytes).ok_or(Error::Protocol("the medium is not what its sender says"))
+                };
+                digest_of(part).await.and_then(is_it)
             }
             Err(error) => Err(error),
         };
@@ -328,6 +330,8 @@ impl Download<'_> {
                 Err(error) => patience.after(error, progress.done).await?,
             }
         }
+        // A sync alone does not say that the last write failed.
+        file.flush().await?;
         file.sync_all().await?;
         Ok(progress.done)
     }

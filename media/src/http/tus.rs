@@ -251,10 +251,10 @@ impl Media {
         let (id, begin, is_checked) = (upload.declared.id, upload.offset, checksum.is_some());
         let file = self.of_uploads(move |uploads| uploads.append(id, begin, is_checked)).await?;
         let mut file = File::from_std(file);
-        let (came, bytes) = self.write(body, upload, held, &mut file, checksum.as_mut()).await;
+        let (came, bytes, is_lost) = self.write(body, upload, held, &mut file, checksum.as_mut()).await;
         let holds = checksum.map(|checksum| came.is_ok() && checksum.holds());
         let synced = self.sync(&mut file).await;
-        if synced.is_err() || holds == Some(false) {
+        if synced.is_err() || is_lost || holds == Some(false) {
             // What is not known to be durable, or is not what it was to be, does not count.
             file.set_len(begin).await.map_err(StoreError::from)?;
             file.sync_all().await.map_err(StoreError::from)?;
@@ -268,7 +268,8 @@ impl Media {
         Ok(begin + bytes)
     }
 
-    /// Writes what comes, until it ends or somebody else wants to go on. Gives how many bytes.
+    /// Writes what comes, until it ends or somebody else wants to go on. Gives how many bytes, and whether the disk did not take them: it says
+    /// so once, and a later sync may not.
     async fn write(
         &self,
         mut body: Incoming,
@@ -276,7 +277,8 @@ impl Media {
         held: &Held,
         file: &mut File,
         mut checksum: Option<&mut Checksum>,
-    ) -> (Result<(), Box<Response<Body>>>, u64) {
+    ) -> (Result<(), Box<Response<Body>>>, u64, bool) {
+        let mut is_lost = false;
         let (mut bytes, mut unsynced, left) = (0, 0, upload.declared.bytes - upload.offset);
         let came = loop {
             let next = async {
@@ -310,10 +312,11 @@ impl Media {
                 written => written,
             };
             if let Err(error) = written {
+                is_lost = true;
                 break Err(StoreError::from(error).into());
             }
         };
-        (came, bytes)
+        (came, bytes, is_lost)
     }
 
     /// What was written of a file is durable.

@@ -254,18 +254,24 @@ impl Media {
                 cx.delete_lazily(slot, row);
             }
             // The row stays until the bytes are gone.
-            (false, _) if self.has_waited(medium, removed_after_ms / 2) => cx.remove_medium(medium),
+            (false, _) if self.has_waited(cx, medium, removed_after_ms / 2) => cx.remove_medium(medium),
             (false, _) => {}
         }
     }
 
     /// Whether a medium that is due to be removed has waited for so long since this core found it so.
-    fn has_waited(&mut self, medium: MediaId, wait_ms: u64) -> bool {
-        if self.waiting.len() >= MEDIA_WAITING_MAX {
-            // Those that went to other cores, or were removed, are forgotten; the others begin anew.
-            self.waiting.clear();
+    fn has_waited(&mut self, cx: &Cx, medium: MediaId, wait_ms: u64) -> bool {
+        let now_ms = self.lived.0;
+        if self.waiting.len() >= MEDIA_WAITING_MAX && !self.waiting.contains_key(&medium) {
+            // Those that went to other cores are forgotten, and those that are gone by the doing of others.
+            let is_for_long = |since_ms: u64| now_ms - since_ms > wait_ms.saturating_mul(8);
+            self.waiting.retain(|medium, since_ms| cx.is_here(slot_of(*medium)) && !is_for_long(*since_ms));
+            // The others have their time before any newcomer's begins.
+            if self.waiting.len() >= MEDIA_WAITING_MAX {
+                return false;
+            }
         }
-        let since_ms = *self.waiting.entry(medium).or_insert(self.lived.0);
+        let since_ms = *self.waiting.entry(medium).or_insert(now_ms);
         self.lived.0 - since_ms >= wait_ms
     }
 }

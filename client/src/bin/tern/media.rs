@@ -102,7 +102,7 @@ impl Session {
 
 /// What a file is called whose sender may have called it anything: its last part, without what no name should have.
 fn file_name(about: &Media, message: &Message) -> String {
-    let last = about.name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let last = about.name.rsplit(['/', '\\', ':']).next().unwrap_or_default();
     let name: String = clean_line(last).chars().filter(|c| *c != char::REPLACEMENT_CHARACTER).collect();
     let name = name.trim().trim_start_matches('.');
     if name.is_empty() { format!("tern-{}", message.seq) } else { name.to_owned() }
@@ -132,7 +132,7 @@ fn bar(doing: &'static str) -> Tell {
 }
 
 fn bar_text(doing: &str, Progress { done, all }: Progress) -> String {
-    let full = (done * BAR as u64).checked_div(all).unwrap_or(BAR as u64) as usize;
+    let full = (done * BAR as u64).checked_div(all).unwrap_or(BAR as u64).min(BAR as u64) as usize;
     let bar = "█".repeat(full) + &"·".repeat(BAR - full.min(BAR));
     format!("{doing} {bar} {} of {}", size(done), size(all))
 }
