@@ -28,17 +28,29 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
     missing.into_iter().filter_map(Path::parent).try_for_each(sync)
 }
 
+/// Makes a directory of ternd's own, into which nobody else may go: also one that is there. What is in it stays as it is, for it may be very
+/// much.
+pub fn make_private_dir(path: &Path) -> io::Result<()> {
+    make_dir(path)?;
+    make_one_private(path, &fs::metadata(path)?).map(drop)
+}
+
+/// Takes the rights of others from a file or a directory. Gives whether they had some.
+fn make_one_private(path: &Path, kind: &fs::Metadata) -> io::Result<bool> {
+    let is_open = kind.permissions().mode() & 0o077 != 0;
+    if is_open {
+        fs::set_permissions(path, Permissions::from_mode(if kind.is_dir() { DIR_MODE } else { FILE_MODE }))?;
+    }
+    Ok(is_open)
+}
+
 /// Takes the rights of others from a directory and all that is in it. Gives how many had some.
 pub fn make_private(path: &Path) -> io::Result<usize> {
     let kind = fs::symlink_metadata(path)?;
     if kind.is_symlink() {
         return Ok(0);
     }
-    let mut changed = 0;
-    if kind.permissions().mode() & 0o077 != 0 {
-        fs::set_permissions(path, Permissions::from_mode(if kind.is_dir() { DIR_MODE } else { FILE_MODE }))?;
-        changed += 1;
-    }
+    let mut changed = usize::from(make_one_private(path, &kind)?);
     if kind.is_dir() {
         for entry in fs::read_dir(path)? {
             changed += make_private(&entry?.path())?;

@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::Config;
 use crate::control::{ANY, Control};
 use crate::core::{Clock, MediaRemoval};
+use crate::files;
 use crate::https::Https;
 use crate::metrics::NodeMetrics;
 use crate::run::RunError;
@@ -103,11 +104,15 @@ impl Bound {
     ) -> Result<Door, RunError> {
         let dir = config.media_dir();
         let in_dir = |error| RunError::DataDir(dir.clone(), error);
-        let store = LocalStore::open(dir.join("kept")).map_err(in_dir)?;
+        let (kept, uploads) = (dir.join("kept"), dir.join("uploads"));
+        for folder in [&dir, &kept, &uploads] {
+            files::make_private_dir(folder).map_err(in_dir)?;
+        }
+        let store = LocalStore::open(kept).map_err(in_dir)?;
         let keys_of_tokens = Keys::new(keys).map_err(RunError::Keys)?;
         let cores = Arc::new(Cores { control, keys: keys_of_tokens, clock });
         let gate: Arc<dyn Gate> = Arc::new(Asking(cores.clone()));
-        let media = Media::new(Arc::new(store), gate, dir.join("uploads"), links(keys), limits(config));
+        let media = Media::new(Arc::new(store), gate, uploads, links(keys), limits(config));
         let media = Arc::new(media.map_err(in_dir)?);
         let tls =
             https.tls().map_err(|error| RunError::System("TLS", io::Error::other(error.to_string())))?;
