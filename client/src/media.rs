@@ -21,10 +21,9 @@ use tokio::fs::File;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
 use self::http::{Connection, Sending, broken, why};
+use crate::account::WRONG_KIND;
 use crate::client::Client;
 use crate::error::Error;
-
-const WRONG_KIND: Error = Error::Protocol("a request was answered by something else");
 
 /// Bytes of a file by which its type is known.
 const SNIFFED_BYTES: u64 = 8 << 10;
@@ -100,8 +99,7 @@ impl Client {
 
     /// A link to a medium that goes with a message, which whoever has it may use; and until when it is good, in ms since the Unix epoch.
     pub async fn medium_link(&self, chat: u64, seq: u64, medium: MediaId) -> Result<(String, u64), Error> {
-        let medium = bytes::Bytes::copy_from_slice(medium.as_bytes());
-        let wanted = v1::GetMedium { chat, seq, medium };
+        let wanted = v1::GetMedium { chat, seq, medium: medium.to_bytes() };
         match self.ask(client_frame::Request::GetMedium(wanted)).await? {
             server_frame::Message::MediumLink(v1::MediumLink { url, until_ms }) => Ok((url, until_ms)),
             _ => Err(WRONG_KIND),
@@ -287,7 +285,7 @@ impl Upload<'_> {
         *offset = Some(offset_of(&answer)?);
         match *offset == Some(self.bytes) {
             true => Ok(()),
-            false => Err(Error::Connection(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
+            false => Err(cut_off()),
         }
     }
 }
@@ -306,6 +304,11 @@ fn body(request: hyper::http::request::Builder, body: Sending) -> Result<Request
 
 async fn expect(answer: Response<Incoming>, status: StatusCode) -> Result<Response<Incoming>, Error> {
     if answer.status() == status { Ok(answer) } else { Err(why(answer).await) }
+}
+
+/// Less came, or was taken, than there is.
+fn cut_off() -> Error {
+    Error::Connection(io::Error::from(io::ErrorKind::UnexpectedEof).into())
 }
 
 fn offset_of(answer: &Response<Incoming>) -> Result<u64, Error> {
@@ -359,7 +362,7 @@ impl Download<'_> {
         }
         match progress.done == progress.all {
             true => Ok(()),
-            false => Err(Error::Connection(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
+            false => Err(cut_off()),
         }
     }
 }

@@ -53,7 +53,7 @@ pub struct Envelope {
 
 /// Media as they go over the wire.
 pub(crate) fn to_wire(media: &[MediaId]) -> Vec<Bytes> {
-    media.iter().map(|medium| Bytes::copy_from_slice(medium.as_bytes())).collect()
+    media.iter().map(MediaId::to_bytes).collect()
 }
 
 /// Media as they come.

@@ -50,6 +50,9 @@ pub const METADATA_BYTES_MAX: usize = 4 << 10;
 /// Bytes of a file that are read at once.
 pub const PIECE_BYTES: usize = 64 << 10;
 
+/// Bytes of an upload that may have come and are not on the disk.
+pub const UNSYNCED_MAX: u64 = 1 << 20;
+
 /// How long a request waits for another one that writes to the same upload, and is told to stop. Beyond: 423.
 pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -135,7 +135,7 @@ impl Bound {
 
 fn runtime(config: &Config) -> io::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(usize::from(config.media.threads.max(1))).thread_name("tern-media");
+    builder.worker_threads(usize::from(config.media.threads)).thread_name("tern-media");
     // Who writes does not wait for who uploads.
     builder.on_thread_start(|| {
         let _ = rustix::process::setpriority_process(None, NICE);

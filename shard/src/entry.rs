@@ -122,7 +122,7 @@ impl Entry {
             erased: self.is_erased(),
             expires_ms: self.expires_ms(),
             withheld: self.is_withheld(),
-            media: self.media().iter().map(to_bytes).collect(),
+            media: self.media().iter().map(MediaId::to_bytes).collect(),
         }
     }
 
@@ -178,7 +178,7 @@ impl Entry {
             edited_by: self.edits().last().map_or(0, |seq| seq.0),
             erased: self.is_erased(),
             expires_ms: self.expires_ms(),
-            media: self.media().iter().map(to_bytes).collect(),
+            media: self.media().iter().map(MediaId::to_bytes).collect(),
         }
     }
 
@@ -209,6 +209,11 @@ impl Entry {
     /// When it is erased by itself, in ms since the Unix epoch; 0: never.
     pub fn expires_ms(&self) -> u64 {
         self.fate.as_ref().map_or(0, |fate| fate.expires_ms)
+    }
+
+    /// It says nothing any more: it is erased, or its time has come by this moment, in ms since the Unix epoch.
+    pub fn is_gone(&self, now_ms: u64) -> bool {
+        self.is_erased() || (self.expires_ms() > 0 && self.expires_ms() <= now_ms)
     }
 
     /// Nobody but its author sees it.
@@ -267,10 +272,6 @@ pub fn fingerprint(kind: i32, body: &[u8], envelope: Option<&Envelope>) -> u64 {
         media.iter().for_each(|medium| hasher.update(medium.as_bytes()));
     }
     hasher.digest()
-}
-
-fn to_bytes(medium: &MediaId) -> Bytes {
-    Bytes::copy_from_slice(medium.as_bytes())
 }
 
 const NAMED: &str = "a log is made of users or a group, and none of them is 0";

@@ -39,6 +39,7 @@ mod moving;
 pub mod mutations;
 pub mod network;
 pub mod reply;
+mod rounds;
 pub mod shard;
 pub mod slots;
 pub mod tokens;

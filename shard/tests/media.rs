@@ -247,7 +247,7 @@ impl World {
         let chats = self.chats(at);
         let chat = *self.rng.choice(&chats).expect("there are some");
         self.client_ids += 1;
-        let ids = media.iter().map(|medium| medium.as_bytes().to_vec().into()).collect();
+        let ids = media.iter().map(MediaId::to_bytes).collect();
         let send = v1::Send {
             chat,
             client_id: self.client_ids,
@@ -370,8 +370,7 @@ impl World {
 
     /// Whoever sees an entry gets a link to its media, and whoever does not, none, though they know all that it takes to ask.
     fn link_is_got(&mut self, at: usize, (chat, seq): (u64, u64), medium: MediaId, is_seen: bool) {
-        let get =
-            |chat| Request::GetMedium(v1::GetMedium { chat, seq, medium: medium.as_bytes().to_vec().into() });
+        let get = |chat| Request::GetMedium(v1::GetMedium { chat, seq, medium: medium.to_bytes() });
         match self.ask_for(at, get(chat)) {
             Message::MediumLink(link) => {
                 assert!(is_seen, "its time has come");

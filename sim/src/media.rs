@@ -52,7 +52,7 @@ pub(crate) struct Question {
 }
 
 /// Numbers of questions of media are from here on.
-const NUMBERS_FROM: u64 = 1 << 32;
+pub(crate) const NUMBERS_FROM: u64 = 1 << 32;
 
 impl Media {
     /// In one of three worlds there are media.

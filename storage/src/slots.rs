@@ -4,7 +4,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::keys::LogId;
+use crate::keys::{LogId, MEDIUM_BYTES};
 
 /// How many slots there are. A slot number is 12 bits.
 pub const SLOTS: u16 = 4096;
@@ -61,7 +61,7 @@ impl Slot {
     }
 
     /// A medium's slot, by its id.
-    pub fn of_medium(medium: &[u8; 16]) -> Self {
+    pub fn of_medium(medium: &[u8; MEDIUM_BYTES]) -> Self {
         Self::of_hash(xxh3_64(medium))
     }
 

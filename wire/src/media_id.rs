@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
 
 /// Bytes of a medium's id.
 pub const MEDIA_ID_BYTES: usize = 16;
@@ -22,6 +23,11 @@ impl MediaId {
     /// The same; `None`: they are too many or too few.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
+    }
+
+    /// As it goes over the wire, and lies in records.
+    pub fn to_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.0)
     }
 
     /// Its bytes.

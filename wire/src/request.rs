@@ -664,6 +664,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
     fn frame(id: u64, request: client_frame::Request) -> Vec<u8> {
         v1::ClientFrame { id, request: Some(request) }.encode_to_vec()
     }

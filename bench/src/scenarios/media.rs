@@ -15,6 +15,7 @@ use tern_proto::v1::{self, Kind, client_frame::Request, server_frame::Message};
 use tern_testkit::{Raw, TestUser, Tls};
 
 use super::Load;
+use super::others::{free_address, until_it_listens};
 use crate::arguments;
 use crate::latency::{Percentiles, table};
 use crate::load::{Arrivals, Habits};
@@ -171,31 +172,21 @@ pub fn run(arguments: &MediaArgs) -> Result<MediaReport, String> {
     let ack_during = ack_during.expect("it was measured")?;
     progress("downloads");
     let link = link(&mut raw, &target.users, &web.upload(&place.url)?)?;
-    let rest = |is_over: &AtomicBool| {
+    let mut rest = |is_over: &AtomicBool| {
         thread::sleep(span);
         is_over.store(true, Ordering::Release);
     };
     let (down, failed_down) =
-        busy(&[pid], arguments.downloads, &|| web.download(&link), &mut |is_over| rest(is_over), bytes.len());
+        busy(&[pid], arguments.downloads, &|| web.download(&link), &mut rest, bytes.len());
     let (mut nginx_up, mut nginx_down, mut failed_there) = (None, None, 0);
     if let Some(nginx) = (!arguments.alone).then(|| Nginx::start(server.data_dir().as_path())).flatten() {
         progress("the same by nginx");
-        let (way, failed) = busy(
-            &nginx.workers(),
-            arguments.uploads,
-            &|| web.put(&nginx.url),
-            &mut |is_over| rest(is_over),
-            bytes.len(),
-        );
+        let (way, failed) =
+            busy(&nginx.workers(), arguments.uploads, &|| web.put(&nginx.url), &mut rest, bytes.len());
         (nginx_up, failed_there) = (Some(way), failed);
         let url = format!("{}/0", nginx.url);
-        let (way, failed) = busy(
-            &nginx.workers(),
-            arguments.downloads,
-            &|| web.download(&url),
-            &mut |is_over| rest(is_over),
-            bytes.len(),
-        );
+        let (way, failed) =
+            busy(&nginx.workers(), arguments.downloads, &|| web.download(&url), &mut rest, bytes.len());
         (nginx_down, failed_there) = (Some(way), failed_there + failed);
     }
     Ok(MediaReport {
@@ -435,14 +426,14 @@ impl Nginx {
     fn start(data: &Path) -> Option<Self> {
         let folder = data.join("nginx");
         std::fs::create_dir_all(folder.join("files")).ok()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let address = free_address().ok()?;
         let (at, keys) = (folder.display(), data.display());
         let config = format!(
             "daemon off; user root; worker_processes auto; pid {at}/pid; error_log {at}/error.log;\n\
              events {{ worker_connections 4096; }}\n\
              http {{ access_log off; client_max_body_size 200m; client_body_temp_path {at}/body; sendfile on;\n\
              proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
-             server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {keys}/cert.pem; ssl_certificate_key {keys}/key.pem;\n\
+             server {{ listen {address} ssl; ssl_certificate {keys}/cert.pem; ssl_certificate_key {keys}/key.pem;\n\
              ssl_protocols TLSv1.3; root {at}/files; location / {{ dav_methods PUT DELETE; }} }} }}\n"
         );
         let file = folder.join("nginx.conf");
@@ -450,15 +441,9 @@ impl Nginx {
         let mut command = Command::new("nginx");
         command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let master = command.spawn().ok()?;
-        let mut nginx = Self { master, url: format!("https://127.0.0.1:{port}"), folder };
-        let until = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < until && nginx.master.try_wait().ok()?.is_none() {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(nginx);
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        None
+        let mut nginx = Self { master, url: format!("https://{address}"), folder };
+        until_it_listens(&mut nginx.master, address).ok()?;
+        Some(nginx)
     }
 
     /// Its workers.

@@ -9,6 +9,7 @@ pub mod lasting;
 pub mod limits;
 pub mod media;
 pub mod mixed;
+mod others;
 pub mod pairs;
 pub mod pieces;
 pub mod presence;

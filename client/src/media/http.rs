@@ -18,7 +18,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::timeout;
 
-use super::Progress;
+use super::{Progress, Tell};
 use crate::error::Error;
 use crate::wire;
 
@@ -82,7 +82,7 @@ pub(super) struct Sending {
     file: Option<File>,
     left: u64,
     progress: Progress,
-    tell: Arc<dyn Fn(Progress) + Send + Sync>,
+    tell: Tell,
 }
 
 impl Sending {
@@ -91,7 +91,7 @@ impl Sending {
     }
 
     /// What is left of a file that stands where it is to go on.
-    pub(super) fn rest(file: File, progress: Progress, tell: Arc<dyn Fn(Progress) + Send + Sync>) -> Self {
+    pub(super) fn rest(file: File, progress: Progress, tell: Tell) -> Self {
         Self { file: Some(file), left: progress.all - progress.done, progress, tell }
     }
 }

@@ -22,7 +22,7 @@ use super::Media;
 use super::answer::{Body, behind, empty, no_method, put, refused, says};
 use crate::gate::{Declared, Whole};
 use crate::id::{MEDIA_ID_BYTES, MediaId};
-use crate::limits::SNIFFED_BYTES;
+use crate::limits::{SNIFFED_BYTES, UNSYNCED_MAX};
 use crate::metadata::{BadMetadata, Metadata};
 use crate::store::files::blocking;
 use crate::store::{About, StoreError};
@@ -30,8 +30,6 @@ use crate::uploads::{Held, Upload, Uploads, sha256_of};
 
 /// The version of the protocol.
 const VERSION: &str = "1.0.0";
-/// So many bytes of an upload may have come that are not on the disk.
-const UNSYNCED_MAX: u64 = 1 << 20;
 const EXTENSIONS: &str = "creation,expiration,checksum,termination";
 const CHECKSUMS: &str = "sha1,sha256";
 
@@ -278,8 +276,8 @@ impl Media {
         file: &mut File,
         mut checksum: Option<&mut Checksum>,
     ) -> (Result<(), Box<Response<Body>>>, u64, bool) {
-        let mut is_lost = false;
-        let (mut bytes, mut unsynced, left) = (0, 0, upload.declared.bytes - upload.offset);
+        let (mut bytes, mut unsynced, mut is_lost) = (0, 0, false);
+        let left = upload.declared.bytes - upload.offset;
         let came = loop {
             let next = async {
                 tokio::select! {
@@ -301,22 +299,24 @@ impl Media {
             if let Some(checksum) = &mut checksum {
                 checksum.context.update(&data);
             }
-            let written = file.write_all(&data).await;
             bytes += data.len() as u64;
-            unsynced += data.len() as u64;
-            let written = match written {
-                Ok(()) if unsynced >= UNSYNCED_MAX => {
-                    unsynced = 0;
-                    self.sync(file).await
-                }
-                written => written,
-            };
-            if let Err(error) = written {
+            if let Err(error) = self.write_piece(file, &data, &mut unsynced).await {
                 is_lost = true;
                 break Err(StoreError::from(error).into());
             }
         };
         (came, bytes, is_lost)
+    }
+
+    /// Writes some of what comes, and has so much of it synced that little is not.
+    async fn write_piece(&self, file: &mut File, piece: &[u8], unsynced: &mut u64) -> io::Result<()> {
+        file.write_all(piece).await?;
+        *unsynced += piece.len() as u64;
+        if *unsynced < UNSYNCED_MAX {
+            return Ok(());
+        }
+        *unsynced = 0;
+        self.sync(file).await
     }
 
     /// What was written of a file is durable.

@@ -375,6 +375,11 @@ impl Config {
                 value.clone_from(flag);
             }
         }
+        fn over_some<T: Clone>(value: &mut Option<T>, flag: Option<&T>) {
+            if flag.is_some() {
+                *value = flag.cloned();
+            }
+        }
         over(&mut self.listen, flags.listen.as_ref());
         over(&mut self.data_dir, flags.data_dir.as_ref());
         over(&mut self.cores, flags.cores.as_ref());
@@ -396,36 +401,20 @@ impl Config {
             self.network.proxy_protocol_from.clone_from(&flags.proxy_protocol_from);
         }
         self.tls.allow_development_certificate |= flags.allow_development_certificate;
-        let optional = [
-            (&mut self.tls.certificate, &flags.certificate),
-            (&mut self.tls.key, &flags.key),
-            (&mut self.admin.socket, &flags.admin_socket),
-            (&mut self.media.dir, &flags.media_dir),
-        ];
-        for (value, flag) in optional {
-            if flag.is_some() {
-                value.clone_from(flag);
-            }
-        }
+        over_some(&mut self.tls.certificate, flags.certificate.as_ref());
+        over_some(&mut self.tls.key, flags.key.as_ref());
+        over_some(&mut self.admin.socket, flags.admin_socket.as_ref());
+        over_some(&mut self.media.listen, flags.media_listen.as_ref());
+        over_some(&mut self.media.url, flags.media_url.as_ref());
+        over_some(&mut self.media.dir, flags.media_dir.as_ref());
         over(&mut self.filter.timeout_ms, flags.filter_timeout_ms.as_ref());
         over(&mut self.filter.when_down, flags.filter_when_down.as_ref());
         over(&mut self.filter.chats, flags.filter_chats.as_ref());
         over(&mut self.filter.in_flight_max, flags.filter_in_flight_max.as_ref());
-        let texts = [
-            (&mut self.filter.webhook, &flags.filter_webhook),
-            (&mut self.filter.authorization, &flags.filter_authorization),
-            (&mut self.sms.webhook, &flags.sms_webhook),
-            (&mut self.sms.authorization, &flags.sms_authorization),
-            (&mut self.media.url, &flags.media_url),
-        ];
-        for (value, flag) in texts {
-            if flag.is_some() {
-                value.clone_from(flag);
-            }
-        }
-        if flags.media_listen.is_some() {
-            self.media.listen = flags.media_listen;
-        }
+        over_some(&mut self.filter.webhook, flags.filter_webhook.as_ref());
+        over_some(&mut self.filter.authorization, flags.filter_authorization.as_ref());
+        over_some(&mut self.sms.webhook, flags.sms_webhook.as_ref());
+        over_some(&mut self.sms.authorization, flags.sms_authorization.as_ref());
         self.apply_limits(&flags.limits)
     }
 

@@ -9,7 +9,6 @@ use tern_storage::{Direction, Epoch, Key, Rows, ScanLimit, Slot, keys};
 use tern_wire::ids::UserId;
 
 use super::operators::may_read_for;
-use super::rounds::Round;
 use super::waits::{After, ScanFor, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::admin::AdminResponse;
@@ -19,6 +18,7 @@ use crate::entry::Author;
 use crate::limits::{COUNTS_ADDED_ROWS, COUNTS_PAGE_ROWS, COUNTS_ROUND_MS, DAYS_COUNTED};
 use crate::message::Unreadable;
 use crate::mutations::{Mutation, is};
+use crate::rounds::Round;
 
 /// The job that adds up what was counted, of days whose slots are this core's.
 #[derive(Debug, Default)]

@@ -15,7 +15,6 @@ use tern_storage::{Direction, Key, LogId, Row, Rows, ScanLimit, Slot};
 use tern_wire::ids::{ClientMessageId, Phone, UserId};
 
 use super::operators::may_read_for;
-use super::rounds::Round;
 use super::users::Ask;
 use super::waits::{After, ScanFor, Then};
 use super::{Accounts, Cx, slot_of};
@@ -25,6 +24,7 @@ use crate::limits::{ENDED_CHATS_AT_ONCE, ENDED_DUE_MAX, ENDED_ROUNDS_MIN, ENDED_
 use crate::message::{LogOp, PhoneOp, Send, Unreadable};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Asker, Parting};
+use crate::rounds::Round;
 
 /// The number under which the server leaves a group for somebody whose account has ended.
 const LEAVES: ClientMessageId = ClientMessageId(u64::MAX);

@@ -249,12 +249,12 @@ impl Logs {
     }
 
     /// Appends a message, with what follows from it.
-    pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, send: Send, follows: Follows) {
+    pub(super) fn append_new(&mut self, cx: &mut Cx, id: LogId, mut send: Send, follows: Follows) {
         if !cx.may_write(send.body.len()) {
             let refusal = cx.overloaded();
             return cx.refuse(send.asker, refusal);
         }
-        let (asker, permits, media) = (send.asker, send.permits, send.media.clone());
+        let (asker, permits, media) = (send.asker, send.permits, std::mem::take(&mut send.media));
         let Follows { change, rewritten, uncited, ends_ms } = follows;
         let log = self.known(id);
         let entry = Arc::new(log.next_entry(id, send, cx.now_ms, ends_ms));

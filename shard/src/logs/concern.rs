@@ -109,7 +109,7 @@ impl Log {
             return Err(NO_SUCH_MESSAGE);
         }
         let now_ms = self.next_time_ms(now_ms);
-        if message.is_erased() || (message.expires_ms() > 0 && message.expires_ms() <= now_ms) {
+        if message.is_gone(now_ms) {
             return Err(DELETED);
         }
         let kind = Kind::try_from(message.kind);

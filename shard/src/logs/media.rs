@@ -11,14 +11,14 @@ use tern_storage::records::MediumRecord;
 use tern_storage::{Direction, LogId, ScanLimit, Slot, keys};
 use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{MediaId, Seq};
-use tern_wire::private::Private;
+use tern_wire::message::Envelope;
 
 use super::append::{ASKER, Tried};
 use super::group::UNKNOWN_GROUP;
 use super::read::Purpose;
-use super::schedule::scheduled;
+use super::schedule::scheduled_in;
 use super::{Cx, GetFor, Logs};
-use crate::entry::{Entry, KIND_PRIVATE};
+use crate::entry::Entry;
 use crate::held::Load;
 use crate::message::{MediumWanted, Send};
 use crate::mutations::{Mutation, is};
@@ -47,23 +47,18 @@ impl SeenMedia {
     }
 }
 
-/// The media that a message on its way to a log is to have.
-fn media_of_send(id: LogId, send: &Send) -> Vec<MediaId> {
-    if matches!(id, LogId::Private(_)) && send.kind == KIND_PRIVATE {
-        return match Private::parse(&send.body) {
-            Ok(Private::Scheduled(_, send)) => send.envelope.map_or(Vec::new(), |envelope| envelope.media),
-            _ => Vec::new(),
-        };
+/// The media that what is said in a log has: its own, or those of what it says is to be sent.
+fn media_in(log: LogId, body: &[u8], envelope: Option<&Envelope>) -> Vec<MediaId> {
+    let of = |envelope: &Envelope| envelope.media.clone();
+    match scheduled_in(log, body) {
+        Some((_, send)) => send.envelope.as_deref().map_or(Vec::new(), of),
+        None => envelope.map_or(Vec::new(), of),
     }
-    send.envelope.as_ref().map_or(Vec::new(), |envelope| envelope.media.clone())
 }
 
-/// The media that an entry has: its own, or those of what it says is to be sent.
+/// The media that an entry has.
 pub(super) fn media_of(entry: &Entry) -> Vec<MediaId> {
-    match scheduled(entry) {
-        Some((_, send)) => send.envelope.map_or(Vec::new(), |envelope| envelope.media),
-        None => entry.media().to_vec(),
-    }
+    media_in(entry.log, &entry.body, entry.envelope.as_deref())
 }
 
 /// Writes what becomes of media by an entry: it has some, and others of the log have theirs no more.
@@ -113,7 +108,9 @@ impl Logs {
         if cx.now_ms.abs_diff(send.media.since_ms) > cx.limits().media_removed_after_ms / 2 {
             send.media = SeenMedia { since_ms: cx.now_ms, media: Vec::new() };
         }
-        let unseen = media_of_send(id, &send).into_iter().find(|medium| !send.media.has(*medium));
+        let unseen = media_in(id, &send.body, send.envelope.as_deref())
+            .into_iter()
+            .find(|medium| !send.media.has(*medium));
         let Some(medium) = unseen else { return Ok(send) };
         if !cx.may_read() {
             let refusal = cx.overloaded();
@@ -178,9 +175,8 @@ impl Logs {
     /// The entry is read.
     pub(super) fn medium_found(cx: &mut Cx, wanted: MediumWanted, entry: &Entry) {
         let MediumWanted { origin, reader, medium, .. } = wanted;
-        let is_over = entry.expires_ms() > 0 && entry.expires_ms() <= cx.now_ms;
         let hides = entry.is_withheld_from(reader) && !is(Mutation::LinkWithheld);
-        if !hides && (entry.is_erased() || is_over) {
+        if !hides && entry.is_gone(cx.now_ms) {
             return cx.refuse(origin, DELETED);
         }
         if hides || !media_of(entry).contains(&medium) {

@@ -69,7 +69,7 @@ fn seen(entry: &Entry, reader: UserId, now_ms: u64) -> Result<(UserId, ReportedM
     if !is_said || !is_seen {
         return Err(NO_SUCH_MESSAGE);
     }
-    if entry.is_erased() || (entry.expires_ms() > 0 && entry.expires_ms() <= now_ms) {
+    if entry.is_gone(now_ms) {
         return Err(DELETED);
     }
     let body = entry.body.slice(..entry.body.len().min(REPORTED_BODY_BYTES_MAX));

@@ -80,8 +80,12 @@ impl Dispatching {
 
 /// When an entry says that something is to be sent, and what.
 pub(super) fn scheduled(entry: &Entry) -> Option<(u64, message::Send)> {
-    let says_something = matches!(entry.log, LogId::Private(_)) && !entry.is_erased();
-    match says_something.then(|| Private::parse(&entry.body)) {
+    if entry.is_erased() { None } else { scheduled_in(entry.log, &entry.body) }
+}
+
+/// The same of what is said in a log.
+pub(super) fn scheduled_in(log: LogId, body: &[u8]) -> Option<(u64, message::Send)> {
+    match matches!(log, LogId::Private(_)).then(|| Private::parse(body)) {
         Some(Ok(Private::Scheduled(at_ms, send))) => Some((at_ms, *send)),
         _ => None,
     }

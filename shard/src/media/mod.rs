@@ -18,6 +18,7 @@ use crate::cx::{AnswersQuestions, Cx as AnyCx, Department, KnowsMedia, Never};
 use crate::limits::{MEDIA_LOOKS_AT_ONCE, MEDIA_ROWS_AT_ONCE, MEDIA_WAITING_MAX};
 use crate::message::Unreadable;
 use crate::mutations::{Mutation, is};
+use crate::rounds::Round;
 
 /// Where media are had.
 #[derive(Clone, Debug)]
@@ -31,10 +32,9 @@ pub struct MediaDoor {
 /// The job of a core.
 #[derive(Debug, Default)]
 pub(crate) struct Media {
-    /// When the next round begins, in ms since the Unix epoch.
-    next_ms: u64,
-    /// The round goes on here; `None`: there is none.
-    at: Option<At>,
+    round: Round,
+    /// The round goes on with this row; `None`: there is none.
+    at: Option<Key>,
     /// Rows are being read for it.
     is_reading: bool,
     /// Media that are being looked at.
@@ -44,12 +44,6 @@ pub(crate) struct Media {
     /// Media that are due to be removed: since when, by how long the core has lived. Whatever was on its way to have one is there when it
     /// has waited for long enough.
     waiting: BTreeMap<MediaId, u64>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum At {
-    Slot(u16),
-    From(Key),
 }
 
 /// What a scan is for.
@@ -109,22 +103,13 @@ impl Media {
         if !cx.has_media() || self.is_reading || self.looks > 0 || !cx.may_read() {
             return;
         }
-        let every_ms = cx.limits().media_round_ms;
-        if self.at.is_none() {
-            // The clock may have been set back.
-            if self.next_ms > cx.now_ms && self.next_ms <= cx.now_ms + every_ms {
-                return;
-            }
-            self.next_ms = cx.now_ms + every_ms;
-            self.at = Some(At::Slot(0));
-        }
         let mut range = keys::all_looks_from(Slot::new(0).expect("there is one"));
-        match &self.at {
-            Some(At::From(key)) => range.start = key.clone(),
-            Some(At::Slot(number)) => {
-                range = keys::all_looks_from(Slot::new(*number).expect("it is below their number"));
-            }
-            None => unreachable!("it has just begun"),
+        if let Some(at) = &self.at {
+            range.start = at.clone();
+        } else if !self.round.begins(cx.now_ms, cx.limits().media_round_ms, true) {
+            return;
+        } else {
+            self.at = Some(range.start.clone());
         }
         self.is_reading = true;
         let limit = ScanLimit { rows: MEDIA_ROWS_AT_ONCE, bytes: usize::MAX };
@@ -180,22 +165,24 @@ impl Media {
                 continue;
             }
             if self.looks >= MEDIA_LOOKS_AT_ONCE {
-                goes_on = Some(At::From(key));
+                goes_on = Some(key);
                 break;
             }
             self.looks += 1;
-            read(cx, MediaId::from_bytes(medium), |medium| ScanFor::Medium(key, medium));
+            let medium = MediaId::from_bytes(medium);
+            read(cx, medium, ScanFor::Medium(key, medium));
         }
         self.at = goes_on.or_else(|| {
             let last = last?;
             if is_due {
-                return Some(At::From(KeyRange::of_key(&last).end));
+                return Some(KeyRange::of_key(&last).end);
             }
             // What is behind it in its slot is not due either, or another core's.
             let slot = last.slot().map_or(0, Slot::number);
-            let is_own = |number: &u16| Slot::new(*number).is_some_and(|slot| cx.owns(slot));
-            (slot + 1..SLOTS).find(is_own).map(At::Slot)
+            let own = (slot + 1..SLOTS).filter_map(Slot::new).find(|slot| cx.owns(*slot))?;
+            Some(keys::all_looks_from(own).start)
         });
+        self.round.is_read(self.at.is_some());
     }
 
     /// The bytes of a medium are gone that was to be removed: that is said to the owner of its slot.
@@ -217,14 +204,14 @@ fn read_for(cx: &mut Cx, question: u64, medium: MediaId, purpose: ScanFor) {
         let why = "too much is under way: ask again".to_owned();
         return cx.answer(question, AdminResponse::Refused(why));
     }
-    read(cx, medium, |_| purpose);
+    read(cx, medium, purpose);
 }
 
 /// Reads a medium's record, which comes before what has it, and the first that does.
-fn read(cx: &mut Cx, medium: MediaId, purpose: impl FnOnce(MediaId) -> ScanFor) {
+fn read(cx: &mut Cx, medium: MediaId, purpose: ScanFor) {
     let limit = ScanLimit { rows: 2, bytes: usize::MAX };
     let range = keys::medium_and_cites(medium.as_bytes());
-    cx.scan(range, Direction::Forwards, limit, purpose(medium));
+    cx.scan(range, Direction::Forwards, limit, purpose);
 }
 
 impl Media {
@@ -272,7 +259,7 @@ impl Media {
             }
         }
         let since_ms = *self.waiting.entry(medium).or_insert(now_ms);
-        self.lived.0 - since_ms >= wait_ms
+        now_ms - since_ms >= wait_ms
     }
 }
 

@@ -9,7 +9,7 @@ use tern_client::machine::{Ask, Tables as _};
 use tern_client::{Envelope, Kind, NewMessage};
 use tern_proto::v1::{self, client_frame, group_change::Change, lookup};
 use tern_shard::admin::AdminRequest;
-use tern_wire::ids::{GROUPS_FROM, PRIVATE, Phone, PhoneHash, UserId};
+use tern_wire::ids::{GROUPS_FROM, MediaId, PRIVATE, Phone, PhoneHash, UserId};
 use tern_wire::limits::DISCOVERED_MAX;
 
 use super::{Event, World};
@@ -425,7 +425,7 @@ impl World {
         self.said += 1;
         let body = text(self.said, self.life.below(40) as usize);
         self.record.asked(self.said, at, body.len(), (self.devices[at].user, chat), (0, false));
-        let media = self.media.some().iter().map(|medium| medium.as_bytes().to_vec().into()).collect();
+        let media = self.media.some().iter().map(MediaId::to_bytes).collect();
         let send = v1::Send { chat, body: body.into(), media, ..v1::Send::default() };
         v1::Scheduled { at_ms: unix_ms + self.life.below(3_000), send: Some(send) }
     }

@@ -10,7 +10,7 @@ use tern_storage::embedded::{Step, Stepped};
 use tern_wire::ids::{MediaId, Name, Phone, UserId};
 
 use super::{Event, World};
-use crate::media::Question;
+use crate::media::{NUMBERS_FROM, Question};
 use crate::node::{Comes, Does, Node};
 use crate::trouble::Trouble;
 use crate::work::Work;
@@ -115,7 +115,7 @@ impl World {
                     }
                 }
                 Does::Wake(core) => self.wake(core),
-                Does::Answer(number, answer) if number > u64::from(u32::MAX) => {
+                Does::Answer(number, answer) if number >= NUMBERS_FROM => {
                     if let Err(what) = self.media.answered(number, &answer) {
                         self.wrong = Some(what);
                     }

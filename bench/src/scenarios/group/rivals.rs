@@ -2,17 +2,15 @@
 
 use std::fmt;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rcgen::CertifiedKey;
 use tempfile::TempDir;
 use tern_wire::tls::TlsClient;
 
-/// How long one may take to start.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::scenarios::others::{free_address, until_it_listens};
 
 /// Which server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -98,18 +96,10 @@ impl RivalServer {
     }
 
     fn until_it_listens(&mut self) -> Result<(), String> {
-        let begin = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                let said = fs::read_to_string(self._dir.path().join("log")).unwrap_or_default();
-                return Err(format!("it has ended, {status}: {}", said.trim_end()));
-            }
-            if begin.elapsed() > START_TIMEOUT {
-                return Err("it does not listen".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        until_it_listens(&mut self.child, self.address).map_err(|why| {
+            let said = fs::read_to_string(self._dir.path().join("log")).unwrap_or_default();
+            format!("{why}: {}", said.trim_end())
+        })
     }
 }
 
@@ -118,11 +108,6 @@ impl Drop for RivalServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// An address that nobody listens at, at this moment.
-fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 /// As root it would become somebody who can't read the key. Small messages are not held back (TCP_NODELAY), as the others do not.

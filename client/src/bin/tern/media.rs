@@ -14,7 +14,7 @@ use crate::asker::Asker;
 use crate::commands::{self, not_possible, not_sent, say};
 use crate::methods::{Failure, Session, parse, who};
 use crate::profile::ProfileArgs;
-use crate::shown::clean_line;
+use crate::shown::{clean_line, hex};
 use crate::talk::Place;
 
 /// How often a bar is drawn anew, at most.
@@ -106,10 +106,6 @@ fn file_name(about: &Media, message: &Message) -> String {
     let name: String = clean_line(last).chars().filter(|c| *c != char::REPLACEMENT_CHARACTER).collect();
     let name = name.trim().trim_start_matches('.');
     if name.is_empty() { format!("tern-{}", message.seq) } else { name.to_owned() }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A bar on the terminal, if somebody is there to see it.

@@ -7,6 +7,8 @@ use clap::Args;
 use tern_client::store::Store;
 use tern_client::{Error, Options, State, Trust};
 
+use crate::shown::hex;
+
 const DEFAULT_SERVER: &str = "127.0.0.1:7443";
 const DEFAULT_PORT: &str = "7443";
 
@@ -236,8 +238,7 @@ fn written(trust: &Trust) -> String {
         Trust::Pem(_) => unreachable!("it is never written: what is remembered is where the file was"),
         Trust::System => "system".to_owned(),
         Trust::Fingerprint(sha256) => {
-            let digits: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("fingerprint {digits}")
+            format!("fingerprint {}", hex(sha256))
         }
     }
 }

@@ -50,6 +50,11 @@ pub fn clean_line(text: &str) -> String {
     clean(text).replace('\n', " ")
 }
 
+/// Bytes in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A body in lines of text: whatever it says, each line but the first begins with [`CONTINUED`].
 pub fn lines_of_body(body: &[u8]) -> String {
     text_of(body).replace('\n', &format!("\n{CONTINUED}"))

@@ -103,8 +103,7 @@ impl Searching {
 
     /// Whether somebody who asks sees an entry at all.
     fn sees(&self, entry: &Entry, now_ms: u64) -> bool {
-        let is_over = entry.expires_ms() != 0 && entry.expires_ms() <= now_ms;
-        let is_shown = !entry.is_erased() && !is_over || is(Mutation::FindErased);
+        let is_shown = !entry.is_gone(now_ms) || is(Mutation::FindErased);
         is_shown && !entry.is_withheld_from(self.ask.reader) && (self.first..self.head).contains(&entry.seq.0)
     }
 

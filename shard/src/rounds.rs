@@ -2,7 +2,7 @@
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Round {
+pub(crate) struct Round {
     /// When it began last, in ms since the Unix epoch; 0: never, or it is to begin at once.
     began_ms: u64,
     /// A page is being read.
@@ -11,7 +11,7 @@ pub(super) struct Round {
 
 impl Round {
     /// Whether it begins now, so long after it began last; then its first page is being read.
-    pub(super) fn begins(&mut self, now_ms: u64, every_ms: u64, may_read: bool) -> bool {
+    pub(crate) fn begins(&mut self, now_ms: u64, every_ms: u64, may_read: bool) -> bool {
         // The clock may have been set back: what is ahead of it counts as now.
         self.began_ms = self.began_ms.min(now_ms);
         let is_due = self.began_ms == 0 || now_ms - self.began_ms >= every_ms;
@@ -23,12 +23,12 @@ impl Round {
     }
 
     /// A page is read; whether another one is being read from now on.
-    pub(super) fn is_read(&mut self, goes_on: bool) {
+    pub(crate) fn is_read(&mut self, goes_on: bool) {
         self.reads = goes_on;
     }
 
     /// It is to begin with the next look, however long ago it did.
-    pub(super) fn is_wanted(&mut self) {
+    pub(crate) fn is_wanted(&mut self) {
         self.began_ms = 0;
     }
 }
