@@ -12,7 +12,6 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use tern_proto::v1::{self, client_frame, server_frame};
@@ -20,7 +19,7 @@ use tern_wire::ids::MediaId;
 use tokio::fs::File;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
-use self::http::{Connection, Sending, broken, why};
+use self::http::{Connection, Sending, piece, why};
 use crate::account::WRONG_KIND;
 use crate::client::Client;
 use crate::error::Error;
@@ -115,12 +114,11 @@ impl Client {
         sha256: Option<[u8; 32]>,
         tell: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<u64, Error> {
-        let named = |error: io::Error| Error::Config(format!("{}: {error}", to.display()));
         // What is there is nobody's to overwrite, and this name is taken from here on.
-        let file = File::options().write(true).create_new(true).open(to).await.map_err(named)?;
+        let file = File::options().write(true).create_new(true).open(to).await.map_err(of_file(to))?;
         let part = to.to_owned();
         let saved =
-            Download { client: self, place: (chat, seq, medium), tell: Arc::new(tell) }.take(file).await;
+            Download { client: self, place: (chat, seq, medium), to, tell: Arc::new(tell) }.take(file).await;
         let checked = match saved {
             Ok(bytes) => {
                 let is_it = |(long, got): (u64, _)| {
@@ -150,12 +148,11 @@ impl Client {
 async fn digest_of(file: PathBuf) -> Result<(u64, [u8; 32]), Error> {
     let read = move || {
         use std::io::Read as _;
-        let named = |error: io::Error| Error::Config(format!("{}: {error}", file.display()));
-        let mut open = std::fs::File::open(&file).map_err(named)?;
+        let mut open = std::fs::File::open(&file).map_err(of_file(&file))?;
         let mut context = digest::Context::new(&digest::SHA256);
         let (mut piece, mut bytes) = (vec![0; 1 << 16], 0);
         loop {
-            match open.read(&mut piece).map_err(named)? {
+            match open.read(&mut piece).map_err(of_file(&file))? {
                 0 => break,
                 read => {
                     bytes += read as u64;
@@ -167,6 +164,11 @@ async fn digest_of(file: PathBuf) -> Result<(u64, [u8; 32]), Error> {
         Ok((bytes, sha256))
     };
     tokio::task::spawn_blocking(read).await.map_err(|_| Error::Closed)?
+}
+
+/// What is wrong with a file of the user's: it is not tried again.
+fn of_file(path: &Path) -> impl Fn(io::Error) -> Error {
+    move |error| Error::Config(format!("{}: {error}", path.display()))
 }
 
 /// Whether it may be otherwise the next time.
@@ -269,12 +271,15 @@ impl Upload<'_> {
                 offset_of(&expect(answer, StatusCode::OK).await?)?
             }
         };
+        if from > self.bytes {
+            return Err(Error::Protocol("more of an upload has come than there is"));
+        }
         *offset = Some(from);
         if from == self.bytes {
             return Ok(());
         }
-        let mut file = File::open(self.file).await?;
-        file.seek(io::SeekFrom::Start(from)).await?;
+        let mut file = File::open(self.file).await.map_err(of_file(self.file))?;
+        file.seek(io::SeekFrom::Start(from)).await.map_err(of_file(self.file))?;
         let progress = Progress { done: from, all: self.bytes };
         let request = request(Method::PATCH, path, &token)
             .header("content-type", "application/offset+octet-stream")
@@ -316,10 +321,19 @@ fn offset_of(answer: &Response<Incoming>) -> Result<u64, Error> {
     offset.ok_or(Error::Protocol("an upload's offset is not said"))
 }
 
+/// How long a medium is of which all comes from a place on; `None`: something else comes.
+fn rest_of(answer: &Response<Incoming>, from: u64) -> Option<u64> {
+    let range = answer.headers().get("content-range")?.to_str().ok()?;
+    let (part, all) = range.strip_prefix("bytes ")?.split_once('/')?;
+    let (begin, all): (u64, u64) = (part.split_once('-')?.0.parse().ok()?, all.parse().ok()?);
+    (begin == from && from <= all).then_some(all)
+}
+
 struct Download<'a> {
     client: &'a Client,
     /// Chat, message, medium.
     place: (u64, u64, MediaId),
+    to: &'a Path,
     tell: Tell,
 }
 
@@ -334,8 +348,8 @@ impl Download<'_> {
             }
         }
         // A sync alone does not say that the last write failed.
-        file.flush().await?;
-        file.sync_all().await?;
+        file.flush().await.map_err(of_file(self.to))?;
+        file.sync_all().await.map_err(of_file(self.to))?;
         Ok(progress.done)
     }
 
@@ -348,15 +362,17 @@ impl Download<'_> {
         let request = Request::builder().uri(path).header("range", format!("bytes={}-", progress.done));
         let answer = connection.ask(body(request, Sending::nothing())?).await?;
         let answer = expect(answer, StatusCode::PARTIAL_CONTENT).await?;
-        let all = answer
-            .headers()
-            .get("content-range")
-            .and_then(|range| range.to_str().ok()?.rsplit('/').next()?.parse().ok());
-        progress.all = all.ok_or(Error::Protocol("how long a medium is, is not said"))?;
+        let all = rest_of(&answer, progress.done).ok_or(Error::Protocol("a link gives another part"))?;
+        if progress.done > 0 && all != progress.all {
+            return Err(Error::Protocol("a medium is not as long as it was"));
+        }
+        progress.all = all;
         let mut body = answer.into_body();
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-            file.write_all(&data).await?;
+        while let Some(data) = piece(&mut body).await? {
+            if data.len() as u64 > progress.all - progress.done {
+                return Err(Error::Protocol("more comes of a medium than there is"));
+            }
+            file.write_all(&data).await.map_err(of_file(self.to))?;
             progress.done += data.len() as u64;
             (self.tell)(*progress);
         }

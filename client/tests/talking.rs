@@ -6,7 +6,7 @@ mod profiles;
 
 use profiles::Profile;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tern_testkit::{Ternd, TerndOptions};
@@ -264,6 +264,15 @@ fn a_file_is_sent_and_saved() {
     assert_eq!(std::fs::read(folder.join("report.pdf")).expect("it is there"), bytes);
     let again = bob.run(&["save", "+15550001", &place, "--to", to]);
     assert_eq!(again.status.code(), Some(1), "{again:?}");
+    // What the disk does not take is said at once, and nothing by half is left.
+    let full = folder.join("full.pdf");
+    let save = bob.tern(&["save", "+15550001", &place, "--to", full.to_str().expect("UTF-8")]);
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 350; exec \"$0\" \"$@\""]).arg(save.get_program());
+    let output = limited.args(save.get_args()).output().expect("bash runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("full.pdf: "), "{output:?}");
+    assert!(!full.exists());
     // What is sent on is cited: whoever gets it saves the same, also when the first message is gone.
     seq(&bob, &["forward", "+15550001", &place, "+15550003"]);
     seq(&ann, &["delete", "+15550002", &place]);

@@ -4,6 +4,7 @@ mod common;
 
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -242,6 +243,35 @@ fn of_what_the_gate_does_not_take_nothing_stays() {
     assert_eq!(server.ask(7, "DELETE", &upload, &[], b"").status, 204, "nobody knows of it yet");
     assert_eq!(server.ask(7, "HEAD", &upload, &[], b"").status, 404);
     assert_eq!(server.get(&upload).status, 404);
+}
+
+#[test]
+fn what_has_become_a_medium_stays_whatever_is_said_of_its_upload() {
+    let (folder, server) = start();
+    let picture = png(1000);
+    let become_medium = || {
+        let upload = server.begin(7, &as_png(), picture.len());
+        server.accounts.loses_answer.store(true, Ordering::Relaxed);
+        assert_eq!(server.send(7, &upload, 0, &picture).status, 503);
+        upload
+    };
+    let deleted = become_medium();
+    assert_eq!(server.ask(7, "DELETE", &deleted, &[], b"").status, 404, "it is no upload any more");
+    assert!(server.get(&deleted).body == picture);
+    assert_eq!(server.offset(7, &deleted), 1000);
+
+    // Nor when the account is none any more by the time the upload is looked at again.
+    let of_ended = become_medium();
+    server.refuse(Refusal::Unauthenticated);
+    assert_eq!(server.ask(7, "HEAD", &of_ended, &[], b"").status, 401);
+    assert!(server.get(&of_ended).body == picture);
+    assert_eq!(std::fs::read_dir(folder.path().join("uploads")).expect("a folder").count(), 0);
+
+    // What is removed is not said to be whole again.
+    let removed = become_medium();
+    server.remove(&removed);
+    assert_eq!(server.ask(7, "HEAD", &removed, &[], b"").status, 404);
+    assert_eq!(server.whole().len(), 3);
 }
 
 #[test]

@@ -79,8 +79,10 @@ impl Certificates {
         let mut newest = self.lock();
         let again = self.files.read().map_err(Unusable::Files).and_then(|read| {
             let (fingerprint, ends) = (read.fingerprint(), read.ends());
+            // Nobody takes it before all can.
+            let tls = newest.with_certificate(read.chain.clone(), read.key.clone_key());
+            let tls = tls.map_err(Unusable::Tls)?;
             self.https.use_certificate(&read).map_err(Unusable::Tls)?;
-            let tls = newest.with_certificate(read.chain, read.key).map_err(Unusable::Tls)?;
             Ok((tls, fingerprint, ends))
         });
         match again {

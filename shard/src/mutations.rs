@@ -26,6 +26,8 @@ tern_storage::mutations! {
     CiteEnding => "shard/tests/media.rs" 1..20;
     /// A medium is removed that something has.
     RemoveCited => "shard/tests/media.rs" 1..20, "sim/tests/mutations.rs" 1..60;
+    /// That a medium is whole is written again where it was said before.
+    RewriteMedium => "shard/tests/media.rs" 1..20;
     /// Somebody gets a link to a medium of a message that they do not see.
     LinkWithheld => "shard/tests/media.rs" 1..20;
     /// An account may have any number of bytes.

@@ -65,6 +65,8 @@ struct World {
     bytes: BTreeSet<MediaId>,
     /// Those that are to be removed.
     removing: BTreeSet<MediaId>,
+    /// Those of which it is said once more that they are whole, as the answer may have been lost. Their bytes stay meanwhile.
+    again: BTreeMap<MediaId, u64>,
     /// Nothing is sent any more.
     is_over: bool,
 }
@@ -102,7 +104,7 @@ impl World {
             Person { who, link, requests: 10, asked, sent, blocks: false }
         };
         let people = vec![person("+15550001"), person("+15550002"), person("+15550003")];
-        let (uploads, bytes, removing) = Default::default();
+        let (uploads, bytes, removing, again) = Default::default();
         let mut world = Self {
             rng,
             store,
@@ -115,6 +117,7 @@ impl World {
             uploads,
             bytes,
             removing,
+            again,
             is_over: false,
         };
         world.resume();
@@ -215,15 +218,28 @@ impl World {
                 self.uploads.insert(medium, (at, next));
             }
         }
+        self.again.retain(|_, number| self.node.answer(*number).is_none());
         self.removing.extend(self.node.removals());
         for medium in std::mem::take(&mut self.removing) {
-            if self.rng.u8(..4) > 0 {
+            if self.again.contains_key(&medium) || self.rng.u8(..4) > 0 {
                 self.removing.insert(medium);
                 continue;
             }
             self.bytes.remove(&medium);
             self.node.ask_owner(Slot::of_medium(medium.as_bytes()), AdminRequest::MediumRemoved(medium));
         }
+    }
+
+    /// It is said once more of a medium that it is whole, if its bytes are there.
+    fn say_again(&mut self, medium: MediaId) {
+        let Some((at, Step::Known)) = self.uploads.get(&medium).copied() else { return };
+        if !self.bytes.contains(&medium) || self.again.contains_key(&medium) {
+            return;
+        }
+        let whole = UploadAsk::Whole { medium, bytes: BYTES };
+        let request = AdminRequest::Upload(self.people[at].who.user, whole);
+        let number = self.node.ask_owner(Slot::of_user(self.user(at)), request);
+        self.again.insert(medium, number);
     }
 
     /// Some media of which a client knows, gone or not.
@@ -409,6 +425,7 @@ impl World {
             };
         }
         self.uploads.retain(|_, (_, step)| !matches!(step, Step::Begins(_)));
+        self.again.clear();
         for at in 0..self.people.len() {
             let core = self.rng.u16(..self.cores);
             let person = &mut self.people[at];
@@ -425,10 +442,14 @@ impl World {
             self.shell();
             self.node.tick(ms / 10);
             if !self.is_over
-                && let Some(medium) = self.removing.first()
+                && let Some(medium) = self.removing.first().copied()
             {
+                if self.rng.bool() {
+                    self.say_again(medium);
+                    self.settle();
+                }
                 // Somebody still has it, and sends it once more.
-                self.send_with(vec![*medium]);
+                self.send_with(vec![medium]);
             }
         }
         while !self.removing.is_empty() {
@@ -456,6 +477,10 @@ impl World {
                 32 => self.block(),
                 33 => self.restart(),
                 34 => drop(self.check()),
+                36 => {
+                    let media: Vec<_> = self.bytes.iter().copied().collect();
+                    self.rng.choice(media).into_iter().for_each(|medium| self.say_again(medium));
+                }
                 35 => {
                     let ms = *self.rng.choice(&[10_000, REMOVED_AFTER_MS, UNSENT_MS]).expect("one");
                     self.pass(ms);

@@ -1,8 +1,10 @@
 //! HTTP/1.1 over TLS to where media are: one connection, one request after the other.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -57,24 +59,51 @@ impl Connection {
         Ok(Self { sender, host: authority.as_str().to_owned() })
     }
 
-    /// Asks, and gives the answer as soon as its head has come.
+    /// Asks, and gives the answer as soon as its head has come. What is sent takes as long as it takes, but does not stand still.
     pub(super) async fn ask(&mut self, mut request: Request<Sending>) -> Result<Response<Incoming>, Error> {
         let host = self.host.parse().map_err(|_| Error::Config("that is no host".to_owned()))?;
         request.headers_mut().insert("host", host);
-        // What is sent takes as long as it takes: the server ends what stands still.
-        let is_long = request.body().size_hint().lower() > 0;
-        let asking = self.sender.send_request(request);
-        let answer = match is_long {
-            true => asking.await,
-            false => timeout(ANSWER_TIMEOUT, asking).await.map_err(|_| Error::TimedOut)?,
-        };
-        answer.map_err(broken)
+        let sent = request.body().sent.clone();
+        let mut asking = std::pin::pin!(self.sender.send_request(request));
+        loop {
+            let before = sent.load(Ordering::Relaxed);
+            match timeout(ANSWER_TIMEOUT, &mut asking).await {
+                Ok(answer) => return answer.map_err(broken),
+                Err(_) if sent.load(Ordering::Relaxed) == before => return Err(Error::TimedOut),
+                Err(_) => {}
+            }
+        }
     }
 }
 
-/// A connection that broke.
-pub(super) fn broken(error: hyper::Error) -> Error {
-    Error::Connection(io::Error::other(error).into())
+/// The next piece of an answer's body; `None`: it has ended.
+pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+    while let Some(frame) = timeout(ANSWER_TIMEOUT, body.frame()).await.map_err(|_| Error::TimedOut)? {
+        if let Ok(data) = frame.map_err(broken)?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// A connection that broke, or what was to be sent over it can't be read.
+fn broken(error: hyper::Error) -> Error {
+    match error.is_user() {
+        true => Error::Config(format!("what is to be sent can't be read: {}", Reason(&error))),
+        false => Error::Connection(io::Error::other(error).into()),
+    }
+}
+
+/// What is at the bottom of an error.
+struct Reason<'a>(&'a hyper::Error);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match std::error::Error::source(self.0) {
+            Some(source) => write!(f, "{source}"),
+            None => write!(f, "{}", self.0),
+        }
+    }
 }
 
 /// What is sent: some of a file, or nothing.
@@ -83,16 +112,24 @@ pub(super) struct Sending {
     left: u64,
     progress: Progress,
     tell: Tell,
+    /// Bytes that were taken of it, for whoever sees that it gets on.
+    sent: Arc<AtomicU64>,
 }
 
 impl Sending {
     pub(super) fn nothing() -> Self {
-        Self { file: None, left: 0, progress: Progress::default(), tell: Arc::new(|_| {}) }
+        Self {
+            file: None,
+            left: 0,
+            progress: Progress::default(),
+            tell: Arc::new(|_| {}),
+            sent: Arc::default(),
+        }
     }
 
     /// What is left of a file that stands where it is to go on.
     pub(super) fn rest(file: File, progress: Progress, tell: Tell) -> Self {
-        Self { file: Some(file), left: progress.all - progress.done, progress, tell }
+        Self { file: Some(file), left: progress.all - progress.done, progress, tell, sent: Arc::default() }
     }
 }
 
@@ -118,6 +155,7 @@ impl Body for Sending {
         piece.truncate(bytes);
         this.left -= bytes as u64;
         this.progress.done += bytes as u64;
+        this.sent.fetch_add(bytes as u64, Ordering::Relaxed);
         (this.tell)(this.progress);
         Poll::Ready(Some(Ok(Frame::data(piece.into()))))
     }
@@ -133,9 +171,9 @@ pub(super) async fn why(answer: Response<Incoming>) -> Error {
     let mut said = Vec::new();
     let mut body = answer.into_body();
     while said.len() < WHY_BYTES_MAX
-        && let Some(Ok(frame)) = body.frame().await
+        && let Ok(Some(data)) = piece(&mut body).await
     {
-        said.extend(frame.into_data().unwrap_or_default());
+        said.extend(data);
     }
     said.truncate(WHY_BYTES_MAX);
     let said = String::from_utf8_lossy(&said).trim().to_owned();

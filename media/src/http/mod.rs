@@ -96,12 +96,18 @@ impl Media {
         Ok(removed)
     }
 
-    /// Removes a medium, as its owner says: nothing has it any more.
+    /// Removes a medium, as its owner says: nothing has it any more. Nor is its upload left, of which it could be said again that it is whole.
     ///
     /// # Errors
-    /// The store can't remove it now.
+    /// The store can't remove it now, or it is just being said that it is whole.
     pub async fn remove(&self, id: MediaId) -> Result<(), StoreError> {
-        self.store.remove(id).await
+        let held = self.uploads.hold(id);
+        let _held = held.ok_or_else(|| StoreError::Failed("its upload is just being ended".to_owned()))?;
+        self.store.remove(id).await?;
+        if self.of_uploads(move |uploads| uploads.get(id)).await?.is_some() {
+            self.of_uploads(move |uploads| uploads.remove(id)).await?;
+        }
+        Ok(())
     }
 
     /// Answers connections until the listener is dropped.

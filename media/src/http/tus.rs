@@ -36,6 +36,14 @@ const CHECKSUMS: &str = "sha1,sha256";
 /// An answer, or one that says why not.
 type Answer = Result<Response<Body>, Box<Response<Body>>>;
 
+/// What is left where an upload was given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum GivenUp {
+    Nothing,
+    /// It had become a medium, which messages may have by now: the medium's owner ends it, and nobody else.
+    Medium,
+}
+
 /// The bytes are not what their checksum says (tus 1.0.0, Checksum).
 const CHECKSUM_MISMATCH: u16 = 460;
 
@@ -185,25 +193,35 @@ impl Media {
         let (owner, id) = self.named(request, place).await?;
         let (_held, upload) = self.take(id, owner).await?;
         upload.ok_or_else(gone)?;
-        self.give_up(id).await?;
-        Ok(empty(StatusCode::NO_CONTENT))
+        match self.give_up(id).await? {
+            GivenUp::Nothing => Ok(empty(StatusCode::NO_CONTENT)),
+            GivenUp::Medium => Err(gone()),
+        }
     }
 
     /// An upload of somebody's, which nobody else does anything of meanwhile; no upload, if it is none any more.
     async fn take(&self, id: MediaId, owner: u64) -> Result<(Held, Option<Upload>), Box<Response<Body>>> {
-        // Nobody disturbs who uploads something by its id alone.
         if self.get(id, owner).await?.is_none() {
-            let held = self.uploads.hold(id).ok_or_else(gone)?;
-            return Ok((held, None));
+            if let Some(held) = self.uploads.hold(id) {
+                return Ok((held, None));
+            }
+            // Nobody disturbs who uploads something by its id alone. What is no upload any more is just becoming a medium.
+            if self.of_uploads(move |uploads| uploads.get(id)).await?.is_some() {
+                return Err(gone());
+            }
         }
         let held = self.uploads.take_over(id).await.ok_or_else(is_held)?;
         Ok((held, self.get(id, owner).await?))
     }
 
-    /// Nothing is left of an upload, nor of what it was to be.
-    async fn give_up(&self, id: MediaId) -> Result<(), StoreError> {
-        self.store.remove(id).await?;
-        self.of_uploads(move |uploads| uploads.remove(id)).await
+    /// Nothing is left of an upload, nor of what it was to be; of one that had become a medium, the medium.
+    async fn give_up(&self, id: MediaId) -> Result<GivenUp, Box<Response<Body>>> {
+        let is_known = self.gate.is_known(id).await.map_err(|refusal| Box::new(refusal.into()))?;
+        if !is_known {
+            self.store.remove(id).await?;
+        }
+        self.of_uploads(move |uploads| uploads.remove(id)).await?;
+        Ok(if is_known { GivenUp::Medium } else { GivenUp::Nothing })
     }
 
     /// More of an upload comes.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -25,6 +26,8 @@ pub struct Accounts {
     pub whole: Mutex<Vec<Whole>>,
     /// What is answered first, instead.
     pub refusals: Mutex<Vec<Refusal>>,
+    /// Of the next medium that is whole it takes note, and its answer is lost.
+    pub loses_answer: AtomicBool,
     /// Where it is written what it was told of, if anywhere.
     pub told: Mutex<Option<File>>,
 }
@@ -61,7 +64,10 @@ impl Gate for Accounts {
                 writeln!(told, "{}", whole.declared.id).expect("it is written");
             }
             self.whole.lock().expect("no panic").push(whole);
-            Ok(())
+            match self.loses_answer.swap(false, Ordering::Relaxed) {
+                true => Err(Refusal::Unavailable(Duration::from_secs(1))),
+                false => Ok(()),
+            }
         })
     }
 }
@@ -131,6 +137,11 @@ impl Server {
 
     pub fn sweep(&self) {
         self.runtime.block_on(self.media.sweep()).expect("the folder is read");
+    }
+
+    /// Removes a medium.
+    pub fn remove(&self, path: &str) {
+        self.runtime.block_on(self.media.remove(id_of(path))).expect("it is removed");
     }
 
     pub fn link(&self, path: &str) -> String {

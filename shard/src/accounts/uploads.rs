@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use prost::Message as _;
 use tern_proto::v1;
 use tern_storage::records::{KeptRecord, MediumRecord};
@@ -12,7 +13,7 @@ use tern_storage::{Direction, Key, Rows, ScanLimit, keys};
 use tern_wire::ids::{MediaId, UserId};
 
 use super::attach::REVOKED;
-use super::waits::{After, ScanFor, Then};
+use super::waits::{After, GetFor, ScanFor, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::admin::{AdminResponse, NoUpload, UploadAsk};
 use crate::entry::Author;
@@ -39,6 +40,15 @@ impl Beginning {
     }
 }
 
+/// A medium that is whole, while it is read whether that was said before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Come {
+    question: u64,
+    user: UserId,
+    medium: MediaId,
+    bytes: u64,
+}
+
 /// Uploads that are about to begin, by account, in their order: what one adds up must have the rows of those before it.
 #[derive(Debug, Default)]
 pub(super) struct Beginnings(BTreeMap<UserId, VecDeque<Box<Beginning>>>);
@@ -59,7 +69,9 @@ impl Accounts {
         let bar = self.bar(id, cx.now_ms);
         match ask {
             // What has come is the account's.
-            UploadAsk::Whole { medium, bytes } => self.medium_whole(cx, id, question, (medium, bytes)),
+            UploadAsk::Whole { medium, bytes } => {
+                medium_whole(cx, Come { question, user: id, medium, bytes })
+            }
             UploadAsk::Who(device, session) => {
                 let device = self.user(id).devices.get_mut(&device);
                 let lives = device.is_some_and(|device| device.stands_for(session));
@@ -170,10 +182,14 @@ impl Accounts {
         self.after(cx, After { user: None, phone: None, then });
     }
 
-    /// All of a medium has come, and lies where media lie.
-    fn medium_whole(&mut self, cx: &mut Cx, id: UserId, question: u64, (medium, bytes): (MediaId, u64)) {
-        if !cx.may_write(0) {
-            return answer(cx, question, Err(NoUpload::Unavailable));
+    /// It is known whether it was said before that a medium is whole. Then it is as it was: messages may have it by now, or it is about to be
+    /// removed.
+    pub(super) fn whole_read(&mut self, cx: &mut Cx, come: &Come, record: Result<Option<Bytes>, Unreadable>) {
+        let Come { question, user: id, medium, bytes } = *come;
+        match record {
+            Ok(Some(_)) if !is(Mutation::RewriteMedium) => return answer(cx, question, Ok(())),
+            Ok(_) if cx.is_here(slot_of(id)) && cx.may_write(0) => {}
+            _ => return answer(cx, question, Err(NoUpload::Unavailable)),
         }
         let (slot, now_ms) = (slot_of(id), cx.now_ms);
         let look_ms = now_ms + cx.limits().media_unsent_ms;
@@ -182,9 +198,17 @@ impl Accounts {
         cx.put_bytes(slot, keys::look(look_ms, medium.as_bytes(), None), &[]);
         let kept = KeptRecord { bytes, begun_ms: now_ms, whole: true };
         cx.put(slot, keys::kept(id.get(), medium.as_bytes()), &kept);
-        let then = Then::Answer(question, AdminResponse::Upload(Ok(())));
-        self.after(cx, After::of_user(id, then));
+        // The account may have left the memory since.
+        self.after(cx, After { user: None, phone: None, then: Then::UploadWhole(id, question) });
     }
+}
+
+/// All of a medium has come, and lies where media lie.
+fn medium_whole(cx: &mut Cx, come: Come) {
+    if !cx.may_read() {
+        return answer(cx, come.question, Err(NoUpload::Unavailable));
+    }
+    cx.get(keys::medium(come.medium.as_bytes()), GetFor::Whole(Box::new(come)));
 }
 
 /// Reads some of what there is of an account. That one does at a time, as one job.

@@ -9,7 +9,7 @@ use super::delivery::Delivery;
 use super::profiles::{Changed, Parts, Telling};
 use super::relations::IfContact;
 use super::seeking::Seeking;
-use super::uploads::Beginning;
+use super::uploads::{Beginning, Come};
 use super::{Accounts, Cx, slot_of, slot_of_phone};
 use crate::admin::{AdminResponse, NoUpload, ReportId};
 use crate::held::Load;
@@ -37,6 +37,8 @@ pub(super) enum Then {
     Answer(u64, AdminResponse),
     /// Tell whoever uploads something of the user's that it may begin.
     UploadBegun(UserId, u64),
+    /// Tell them that what they uploaded is whole.
+    UploadWhole(UserId, u64),
     /// The devices of the user have changed.
     Devices,
     /// A device was added to the user.
@@ -66,6 +68,8 @@ pub(crate) enum GetFor {
     NewUser(UserId),
     /// A report, for an operator, who may be done with it.
     Report(u64, ReportId, Option<String>),
+    /// A medium of a user's that is said to be whole: its record, if that was said before.
+    Whole(Box<Come>),
 }
 
 /// What a scan of an account's is for.
@@ -185,7 +189,9 @@ impl After {
         );
         match self.then {
             Then::AddedUp(day, _) => return Slot::of_day(day),
-            Then::Erased(user, _) | Then::UploadBegun(user, _) => return slot_of(user),
+            Then::Erased(user, _) | Then::UploadBegun(user, _) | Then::UploadWhole(user, _) => {
+                return slot_of(user);
+            }
             _ => {}
         }
         let of_user = self.user.map(slot_of);
@@ -218,6 +224,7 @@ impl Accounts {
             Then::Reply(origin, reply) => cx.reply(origin, reply),
             Then::Answer(question, response) => cx.answer(question, response),
             Then::UploadBegun(user, question) => self.upload_begun(cx, (user, question), Ok(())),
+            Then::UploadWhole(_, question) => cx.answer(question, AdminResponse::Upload(Ok(()))),
             Then::Devices => self.devices_changed(cx, user.expect(WHOSE)),
             Then::Joined(device) => self.device_joined(cx, user.expect(WHOSE), device),
             Then::Renamed(changed) => {
@@ -253,7 +260,7 @@ impl Accounts {
             Then::UploadBegun(user, question) => {
                 self.upload_begun(cx, (user, question), Err(NoUpload::Unavailable));
             }
-            Then::Answer(question, AdminResponse::Upload(_)) => {
+            Then::UploadWhole(_, question) => {
                 cx.answer(question, AdminResponse::Upload(Err(NoUpload::Unavailable)));
             }
             Then::Answer(question, _) => {
@@ -304,6 +311,7 @@ impl Accounts {
                 self.report_read(cx, (question, id, resolved_as), result);
             }
             (GetFor::NewUser(user), result) => self.new_user_read(cx, user, result),
+            (GetFor::Whole(come), result) => self.whole_read(cx, &come, result),
         }
     }
 
