@@ -15,7 +15,14 @@ pub struct Limits {
     pub document_bytes_max: u64,
     /// Connections at once. Beyond, a new one waits until another one ends.
     pub connections_max: usize,
-    /// How long nothing may come of an upload, or be taken of a download. Beyond, the connection ends; what has come stays.
+    /// Connections at once of one network: an IPv4 address, or the first half of an IPv6 one. Beyond, a new one ends at once. 0: any number.
+    pub network_connections_max: usize,
+    /// Uploads at once of one account. Beyond: 429. 0: any number.
+    pub account_uploads_max: usize,
+    /// Bytes of uploads a second, all together: what is beyond waits where it is. 0: any number.
+    pub upload_bytes_per_s: u64,
+    /// How long less than [`STEP_BYTES`] may come of an upload, or nothing be taken of a download. Beyond, the connection ends; what has come
+    /// stays.
     pub idle_timeout: Duration,
     /// How long an upload stays to which nothing comes. Beyond, it is gone.
     pub upload_valid: Duration,
@@ -29,6 +36,9 @@ impl Default for Limits {
             video_bytes_max: 100 << 20,
             document_bytes_max: 100 << 20,
             connections_max: 4_096,
+            network_connections_max: 256,
+            account_uploads_max: 16,
+            upload_bytes_per_s: 32 << 20,
             idle_timeout: Duration::from_secs(30),
             upload_valid: Duration::from_secs(24 * 3600),
         }
@@ -49,6 +59,9 @@ pub const METADATA_BYTES_MAX: usize = 4 << 10;
 
 /// Bytes of a file that are read at once.
 pub const PIECE_BYTES: usize = 64 << 10;
+
+/// Bytes of an upload by which it gets on.
+pub const STEP_BYTES: usize = 4 << 10;
 
 /// Bytes of an upload that may have come and are not on the disk.
 pub const UNSYNCED_MAX: u64 = 1 << 20;

@@ -156,6 +156,9 @@ fn limits(config: &Config) -> Limits {
         video_bytes_max: limits.media_video_bytes_max,
         document_bytes_max: limits.media_document_bytes_max,
         connections_max: limits.media_connections_max,
+        network_connections_max: limits.media_network_connections_max,
+        account_uploads_max: limits.media_account_uploads_max,
+        upload_bytes_per_s: limits.media_upload_bytes_per_s,
         idle_timeout: Duration::from_millis(limits.media_idle_timeout_ms),
         upload_valid: Duration::from_millis(limits.upload_valid_ms),
     }

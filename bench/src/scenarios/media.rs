@@ -1,7 +1,7 @@
 //! `media`: what uploads and downloads take, and what people who write to each other notice of them. Where nginx is on PATH, it does the
 //! same with the same files, in the same run.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -32,6 +32,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// People who write to each other, in each part.
 const TALKING: usize = 40;
 
+/// How often texts are measured without and with uploads beside them, in turns: disks have hours of their own.
+const ROUNDS: usize = 3;
+
 /// Bytes of a text.
 const TEXT_BYTES: usize = 128;
 
@@ -57,6 +60,9 @@ pub struct MediaArgs {
     /// Uploads that have begun and of which no more comes, for what each takes of memory
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=4_000))]
     slow: u32,
+    /// Bytes of uploads a second beside which texts are measured; as the server has it, if this is not said
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=1 << 40))]
+    bound: Option<u64>,
     /// Texts a second meanwhile
     #[arg(long, default_value_t = 1_000.0, value_parser = arguments::positive)]
     texts: f64,
@@ -97,11 +103,19 @@ pub struct MediaReport {
     /// The same by nginx, which takes a PUT and checks nothing; null: it was not there.
     nginx_up: Option<Way>,
     nginx_down: Option<Way>,
-    /// The 99th percentile of acknowledgements, in ms: without media, and while uploads come.
+    /// The 99th percentile of acknowledgements, in ms: without media, and while uploads come as fast as the server lets them by itself. Of three
+    /// rounds, those of the median one.
     text_ack_ms_before: f64,
     text_ack_ms_during: f64,
+    /// Of each round.
+    text_ack_ms_before_rounds: Vec<f64>,
+    text_ack_ms_during_rounds: Vec<f64>,
     ack_before: Percentiles,
     ack_during: Percentiles,
+    /// How fast they came then.
+    bounded_mb_per_s: f64,
+    /// The same while they come as fast as they can.
+    ack_unbounded: Percentiles,
     slow: u32,
     /// The server's own and the kernel's, for each slow upload.
     bytes_per_slow_upload: Option<u64>,
@@ -127,8 +141,16 @@ impl MediaReport {
             text += &format!("{} slow uploads: {own} bytes each, and {kernel} of the kernel\n", self.slow);
         }
         let ratio = self.text_ack_ms_during / self.text_ack_ms_before;
-        let rows = [("texts before", &self.ack_before), ("texts during", &self.ack_during)];
-        text += &format!("\n{}\ntexts' p99 during is {ratio:.1} times that before\n", table(&rows));
+        let rows = [
+            ("texts before", &self.ack_before),
+            ("texts during", &self.ack_during),
+            ("unbounded", &self.ack_unbounded),
+        ];
+        let mb = self.bounded_mb_per_s;
+        text += &format!(
+            "\n{}\ntexts' p99 during, at {mb:.0} MB/s, is {ratio:.1} times that before\n",
+            table(&rows)
+        );
         if self.errors > 0 {
             text += &format!("\n{} requests failed", self.errors);
         }
@@ -138,10 +160,11 @@ impl MediaReport {
 
 /// Runs it.
 pub fn run(arguments: &MediaArgs) -> Result<MediaReport, String> {
-    let limits = ["uploads_per_hour_max=0", "uploaded_bytes_max=0", "media_unsent_ms=1000"];
-    let more = ["media_removed_after_ms=1000", "media_round_ms=200", "media_idle_timeout_ms=600000"];
-    let limits: Vec<&str> = limits.iter().chain(&more).flat_map(|limit| ["--limit", limit]).collect();
-    let target = Target::start(&arguments.own, 2 + 2 * TALKING as u32, &limits)?;
+    progress("texts, and uploads beside them that are bounded");
+    let beside = beside(arguments)?;
+    let (ack_before, ack_during) = (median(&beside.before), median(&beside.during));
+    let p99s = |rounds: &[Percentiles]| rounds.iter().map(|round| round.p99).collect();
+    let target = start(arguments, Some(0))?;
     let server = target.own().expect("it was just started");
     let ca = server.ca_file();
     let user = &target.users[0];
@@ -149,27 +172,25 @@ pub fn run(arguments: &MediaArgs) -> Result<MediaReport, String> {
     let Some(Message::MediaPlace(place)) = raw.ask(Request::AboutMedia(v1::AboutMedia {})) else {
         return Err("the server takes no media".to_owned());
     };
-    let bytes = medium((arguments.megabytes * 1_000_000) as usize);
-    let web = Web { agent: agent(&ca)?, token: format!("Bearer {}", user.token), bytes: bytes.clone() };
+    let web = Web::new(arguments, &ca, &target.users)?;
+    let bytes = web.bytes.clone();
     let pid = target.pid().expect("it runs");
     let span = Duration::from_secs(arguments.seconds);
     progress("slow uploads");
     let slow = slow(arguments, &web, &place.url, &ca, pid)?;
-    progress("texts alone");
-    let ack_before = texts(arguments, &target, 2)?;
     progress("texts, and uploads beside them");
-    let mut ack_during = None;
+    let mut ack_unbounded = None;
     let (up, failed_up) = busy(
         &[pid],
         arguments.uploads,
-        &|| web.upload(&place.url).map(drop),
+        &|_| web.upload(&place.url).map(drop),
         &mut |is_over| {
-            ack_during = Some(texts(arguments, &target, 2 + TALKING));
+            ack_unbounded = Some(texts(arguments, &target, 0));
             is_over.store(true, Ordering::Release);
         },
         bytes.len(),
     );
-    let ack_during = ack_during.expect("it was measured")?;
+    let ack_unbounded = ack_unbounded.expect("it was measured")?;
     progress("downloads");
     let link = link(&mut raw, &target.users, &web.upload(&place.url)?)?;
     let mut rest = |is_over: &AtomicBool| {
@@ -177,16 +198,16 @@ pub fn run(arguments: &MediaArgs) -> Result<MediaReport, String> {
         is_over.store(true, Ordering::Release);
     };
     let (down, failed_down) =
-        busy(&[pid], arguments.downloads, &|| web.download(&link), &mut rest, bytes.len());
+        busy(&[pid], arguments.downloads, &|_| web.download(&link), &mut rest, bytes.len());
     let (mut nginx_up, mut nginx_down, mut failed_there) = (None, None, 0);
     if let Some(nginx) = (!arguments.alone).then(|| Nginx::start(server.data_dir().as_path())).flatten() {
         progress("the same by nginx");
         let (way, failed) =
-            busy(&nginx.workers(), arguments.uploads, &|| web.put(&nginx.url), &mut rest, bytes.len());
+            busy(&nginx.workers(), arguments.uploads, &|_| web.put(&nginx.url), &mut rest, bytes.len());
         (nginx_up, failed_there) = (Some(way), failed);
         let url = format!("{}/0", nginx.url);
         let (way, failed) =
-            busy(&nginx.workers(), arguments.downloads, &|| web.download(&url), &mut rest, bytes.len());
+            busy(&nginx.workers(), arguments.downloads, &|_| web.download(&url), &mut rest, bytes.len());
         (nginx_down, failed_there) = (Some(way), failed_there + failed);
     }
     Ok(MediaReport {
@@ -206,12 +227,91 @@ pub fn run(arguments: &MediaArgs) -> Result<MediaReport, String> {
         nginx_down,
         text_ack_ms_before: ack_before.p99,
         text_ack_ms_during: ack_during.p99,
+        text_ack_ms_before_rounds: p99s(&beside.before),
+        text_ack_ms_during_rounds: p99s(&beside.during),
         ack_before,
         ack_during,
+        bounded_mb_per_s: beside.mb_per_s,
+        ack_unbounded,
         slow: arguments.slow,
         bytes_per_slow_upload: slow.map(|(own, _)| own),
         kernel_bytes_per_slow_upload: slow.map(|(_, kernel)| kernel),
     })
+}
+
+/// A server that takes uploads from here: of so many bytes a second, or as it does by itself.
+fn start(arguments: &MediaArgs, bytes_per_s: Option<u64>) -> Result<Target, String> {
+    let limits = ["uploads_per_hour_max=0", "uploaded_bytes_max=0", "media_unsent_ms=1000"];
+    let more = ["media_removed_after_ms=1000", "media_round_ms=200", "media_idle_timeout_ms=600000"];
+    let from_here = ["media_network_connections_max=0", "media_account_uploads_max=0"];
+    let bound = bytes_per_s.map(|bytes| format!("media_upload_bytes_per_s={bytes}"));
+    let limits = limits.into_iter().chain(more).chain(from_here).chain(bound.as_deref());
+    let limits: Vec<&str> = limits.flat_map(|limit| ["--limit", limit]).collect();
+    let talking = 2 * ROUNDS * TALKING;
+    Target::start(&arguments.own, FIRST_TALKING as u32 + talking as u32, &limits)
+}
+
+/// Those who upload come before those who talk.
+const FIRST_TALKING: usize = 100;
+
+/// What people who write to each other notice of uploads that come as fast as the server lets them.
+struct Beside {
+    before: Vec<Percentiles>,
+    during: Vec<Percentiles>,
+    /// How fast they came, in all rounds.
+    mb_per_s: f64,
+}
+
+/// That of the median 99th percentile.
+fn median(rounds: &[Percentiles]) -> Percentiles {
+    let mut rounds = rounds.to_vec();
+    rounds.sort_by(|a, b| a.p99.total_cmp(&b.p99));
+    rounds[rounds.len() / 2]
+}
+
+fn beside(arguments: &MediaArgs) -> Result<Beside, String> {
+    let target = start(arguments, arguments.bound)?;
+    let server = target.own().expect("it was just started");
+    let mut raw = Raw::logged_in(server, &target.users[0].token);
+    let Some(Message::MediaPlace(place)) = raw.ask(Request::AboutMedia(v1::AboutMedia {})) else {
+        return Err("the server takes no media".to_owned());
+    };
+    let web = Web::new(arguments, &server.ca_file(), &target.users)?;
+    let folder = server.data_dir().join("media");
+    let (mut beside, mut bytes, mut span) =
+        (Beside { before: Vec::new(), during: Vec::new(), mb_per_s: 0.0 }, 0, Duration::ZERO);
+    for round in 0..ROUNDS {
+        beside.before.push(texts(arguments, &target, 2 * round)?);
+        let mut during = None;
+        let (_, failed) = busy(
+            &[target.pid().expect("it runs")],
+            arguments.uploads,
+            &|is_over| web.upload_until(&place.url, is_over).map(drop),
+            &mut |is_over| {
+                let (begun, before) = (Instant::now(), bytes_in(&folder));
+                during = Some(texts(arguments, &target, 2 * round + 1));
+                (bytes, span) = (bytes + bytes_in(&folder).saturating_sub(before), span + begun.elapsed());
+                is_over.store(true, Ordering::Release);
+            },
+            web.bytes.len(),
+        );
+        if failed > 0 {
+            return Err(format!("{failed} uploads failed"));
+        }
+        beside.during.push(during.expect("it was measured")?);
+    }
+    beside.mb_per_s = bytes as f64 / 1e6 / span.as_secs_f64();
+    Ok(beside)
+}
+
+/// Bytes of the files in a folder, and in those in it. What goes meanwhile has none.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(of) if of.is_dir() => bytes_in(&entry.path()),
+        of => of.map_or(0, |of| of.len()),
+    });
+    bytes.sum()
 }
 
 /// A film of so many bytes, as far as anybody looks.
@@ -226,8 +326,10 @@ fn medium(bytes: usize) -> Arc<Vec<u8>> {
     Arc::new(medium)
 }
 
-/// Has people write to each other for a while, from the user at a place on: who has written begins with other numbers. Gives how long acknowledgements took.
-fn texts(arguments: &MediaArgs, target: &Target, first: usize) -> Result<Percentiles, String> {
+/// Has people write to each other for a while, others each time, by its number: who has written begins with other numbers. Gives how long
+/// acknowledgements took.
+fn texts(arguments: &MediaArgs, target: &Target, time: usize) -> Result<Percentiles, String> {
+    let first = FIRST_TALKING + time * TALKING;
     let measured = WARMUP..WARMUP + Duration::from_secs(arguments.seconds);
     let habits = Habits {
         rate: Some((arguments.texts, Arrivals::Poisson)),
@@ -257,7 +359,7 @@ fn texts(arguments: &MediaArgs, target: &Target, first: usize) -> Result<Percent
 fn busy(
     pids: &[u32],
     threads: u32,
-    act: &(dyn Fn() -> Result<(), String> + Sync),
+    act: &(dyn Fn(&AtomicBool) -> Result<(), String> + Sync),
     meanwhile: &mut dyn FnMut(&AtomicBool),
     bytes: usize,
 ) -> (Way, u64) {
@@ -270,7 +372,9 @@ fn busy(
                 // Whoever uploads is elsewhere: here they take what others leave.
                 let _ = rustix::process::nice(19);
                 while !is_over.load(Ordering::Acquire) {
-                    match act() {
+                    match act(&is_over) {
+                        // What was cut off at the end was to be.
+                        Err(_) if is_over.load(Ordering::Acquire) => {}
                         Ok(()) => _ = done.fetch_add(1, Ordering::Relaxed),
                         Err(why) if failed.fetch_add(1, Ordering::Relaxed) == 0 => {
                             progress(&format!("a request failed, as others may: {why}"));
@@ -294,7 +398,8 @@ fn busy(
 /// Whoever uploads and downloads.
 struct Web {
     agent: ureq::Agent,
-    token: String,
+    /// Of those who upload, in turns.
+    tokens: Vec<String>,
     bytes: Arc<Vec<u8>>,
 }
 
@@ -313,28 +418,60 @@ fn text(error: ureq::Error) -> String {
     error.to_string()
 }
 
+/// Some bytes, until all is over.
+struct Until<'a>(&'a [u8], &'a AtomicBool);
+
+impl Read for Until<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.1.load(Ordering::Acquire) {
+            return Err(io::Error::other("it is over"));
+        }
+        self.0.read(into)
+    }
+}
+
 impl Web {
+    /// Whoever uploads and downloads as this user.
+    fn new(arguments: &MediaArgs, ca: &Path, users: &[TestUser]) -> Result<Self, String> {
+        let bytes = medium((arguments.megabytes * 1_000_000) as usize);
+        let tokens = users[..FIRST_TALKING].iter().map(|user| format!("Bearer {}", user.token));
+        Ok(Self { agent: agent(ca)?, tokens: tokens.collect(), bytes })
+    }
+
+    /// Whose turn it is.
+    fn token(&self) -> &str {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        &self.tokens[NEXT.fetch_add(1, Ordering::Relaxed) as usize % self.tokens.len()]
+    }
+
     /// Uploads a medium. Gives its id.
     fn upload(&self, url: &str) -> Result<Vec<u8>, String> {
-        let path = self.begin(url)?;
+        self.upload_until(url, &AtomicBool::new(false))
+    }
+
+    /// The same, or until all is over.
+    fn upload_until(&self, url: &str, is_over: &AtomicBool) -> Result<Vec<u8>, String> {
+        let token = self.token();
+        let path = self.begin(url, token)?;
         self.agent
             .patch(format!("{url}{path}"))
             .header("tus-resumable", "1.0.0")
-            .header("authorization", &self.token)
+            .header("authorization", token)
             .header("upload-offset", "0")
             .header("content-type", "application/offset+octet-stream")
-            .send(&self.bytes[..])
+            .header("content-length", self.bytes.len().to_string())
+            .send(ureq::SendBody::from_reader(&mut Until(&self.bytes, is_over)))
             .map_err(text)?;
         let id = path.rsplit('/').next().and_then(|id| id.parse::<tern_wire::ids::MediaId>().ok());
         Ok(id.ok_or("an upload has no id")?.as_bytes().to_vec())
     }
 
-    fn begin(&self, url: &str) -> Result<String, String> {
+    fn begin(&self, url: &str, token: &str) -> Result<String, String> {
         let begun = self
             .agent
             .post(format!("{url}/uploads"))
             .header("tus-resumable", "1.0.0")
-            .header("authorization", &self.token)
+            .header("authorization", token)
             .header("upload-length", self.bytes.len().to_string())
             .header("upload-metadata", "filetype dmlkZW8vbXA0")
             .send_empty()
@@ -396,12 +533,13 @@ fn slow(
     let before = Memory::now(Some(pid));
     let mut open = Vec::new();
     for _ in 0..arguments.slow {
-        let path = web.begin(url)?;
+        let token = web.token();
+        let path = web.begin(url, token)?;
         let mut connection = Raw::connect_with(address, &tls).map_err(|error| error.to_string())?;
         let head = format!(
             "PATCH {path} HTTP/1.1\r\nhost: {address}\r\ntus-resumable: 1.0.0\r\nauthorization: {}\r\nupload-offset: 0\r\n\
              content-type: application/offset+octet-stream\r\ncontent-length: {}\r\n\r\n",
-            web.token,
+            token,
             web.bytes.len(),
         );
         connection.send_bytes(head.as_bytes());

@@ -4,9 +4,12 @@
 
 mod answer;
 mod download;
+mod pace;
+mod shares;
 mod tus;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +24,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use self::answer::{Body, refused, says};
+use self::pace::Pace;
+use self::shares::{Shares, network_of};
 use crate::gate::Gate;
 use crate::id::MediaId;
 use crate::limits::{HEAD_BYTES_MAX, HEAD_TIMEOUT, Limits, ORPHAN_AGE};
@@ -40,6 +45,11 @@ pub struct Media {
     limits: Limits,
     /// Whose bytes are on their way to the disk: one upload's at a time, so that whatever else waits for the disk waits for few of them.
     syncs: Semaphore,
+    pace: Pace,
+    /// Connections, by network.
+    connections: Shares<IpAddr>,
+    /// Requests with which bytes come, by account.
+    appends: Shares<u64>,
 }
 
 impl Media {
@@ -55,7 +65,11 @@ impl Media {
         limits: Limits,
     ) -> io::Result<Self> {
         let uploads = Uploads::open(uploads.into())?;
-        Ok(Self { store, gate, uploads, links, limits, syncs: Semaphore::new(1) })
+        let pace = Pace::new(limits.upload_bytes_per_s);
+        let connections = Shares::new(limits.network_connections_max);
+        let appends = Shares::new(limits.account_uploads_max);
+        let syncs = Semaphore::new(1);
+        Ok(Self { store, gate, uploads, links, limits, syncs, pace, connections, appends })
     }
 
     /// Removes uploads to which nothing has come for so long as they are valid. Those of which all has come are ended as they would have been.
@@ -116,15 +130,16 @@ impl Media {
         loop {
             let place = places.clone().acquire_owned().await.expect("nobody closes it");
             // Without descriptors, say: it is tried again when some may be free.
-            let Ok((connection, _)) = listener.accept().await else {
+            let Ok((connection, from)) = listener.accept().await else {
                 tokio::time::sleep(NO_CONNECTION).await;
                 continue;
             };
+            let Some(share) = self.connections.take(network_of(from.ip())) else { continue };
             let (media, tls) = (self.clone(), tls.clone());
             tokio::spawn(async move {
                 // Whoever goes away, or is too slow, has no answer.
                 let _ = media.serve_one(connection, tls).await;
-                drop(place);
+                drop((place, share));
             });
         }
     }

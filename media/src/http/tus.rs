@@ -10,19 +10,20 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest::{Algorithm, Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, LOCATION};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::Media;
 use super::answer::{Body, behind, empty, no_method, put, refused, says};
-use crate::gate::{Declared, Whole};
+use crate::gate::{Declared, Refusal, Whole};
 use crate::id::{MEDIA_ID_BYTES, MediaId};
-use crate::limits::{SNIFFED_BYTES, UNSYNCED_MAX};
+use crate::limits::{SNIFFED_BYTES, STEP_BYTES, UNSYNCED_MAX};
 use crate::metadata::{BadMetadata, Metadata};
 use crate::store::files::blocking;
 use crate::store::{About, StoreError};
@@ -32,6 +33,9 @@ use crate::uploads::{Held, Upload, Uploads, sha256_of};
 const VERSION: &str = "1.0.0";
 const EXTENSIONS: &str = "creation,expiration,checksum,termination";
 const CHECKSUMS: &str = "sha1,sha256";
+
+/// When an account may try again that does as much as it may.
+const SOON: Duration = Duration::from_secs(1);
 
 /// An answer, or one that says why not.
 type Answer = Result<Response<Body>, Box<Response<Body>>>;
@@ -234,6 +238,8 @@ impl Media {
         let checksum = says(&request, "upload-checksum").map(Checksum::parse).transpose()?;
         let at = says(&request, "upload-offset").and_then(|offset| offset.parse::<u64>().ok());
         let at = at.ok_or_else(|| no(StatusCode::BAD_REQUEST, "Upload-Offset is to say where it goes on"))?;
+        let share = self.appends.take(owner);
+        let _share = share.ok_or_else(|| Box::new(Refusal::TooMany(SOON).into()))?;
         let (held, upload) = self.take(id, owner).await?;
         let mut upload = upload.ok_or_else(gone)?;
         if at != upload.offset {
@@ -296,24 +302,25 @@ impl Media {
     ) -> (Result<(), Box<Response<Body>>>, u64, bool) {
         let (mut bytes, mut unsynced, mut is_lost) = (0, 0, false);
         let left = upload.declared.bytes - upload.offset;
+        let mut coming = Coming::new(self.limits.idle_timeout);
         let came = loop {
             let next = async {
-                tokio::select! {
-                    frame = body.frame() => Ok(frame),
-                    () = held.is_to_stop() => Err(no(StatusCode::CONFLICT, "another request goes on with the upload")),
+                let Some(data) = coming.next(&mut body).await? else { return Ok(None) };
+                if data.len() as u64 > left - bytes {
+                    return Err(no(StatusCode::PAYLOAD_TOO_LARGE, "that is more than was declared"));
                 }
+                coming.waits(self.pace.take(data.len() as u64)).await;
+                Ok(Some(data))
             };
-            let frame = match timeout(self.limits.idle_timeout, next).await {
-                Ok(Ok(Some(Ok(frame)))) => frame,
-                Ok(Ok(None)) => break Ok(()),
-                Ok(Ok(Some(Err(_)))) => break Err(no(StatusCode::BAD_REQUEST, "it was cut off")),
-                Ok(Err(stopped)) => break Err(stopped),
-                Err(_) => break Err(no(StatusCode::REQUEST_TIMEOUT, "nothing came for too long")),
+            let next = tokio::select! {
+                next = next => next,
+                () = held.is_to_stop() => Err(no(StatusCode::CONFLICT, "another request goes on with the upload")),
             };
-            let Ok(data) = frame.into_data() else { continue };
-            if data.len() as u64 > left - bytes {
-                break Err(no(StatusCode::PAYLOAD_TOO_LARGE, "that is more than was declared"));
-            }
+            let data = match next {
+                Ok(Some(data)) => data,
+                Ok(None) => break Ok(()),
+                Err(why) => break Err(why),
+            };
             if let Some(checksum) = &mut checksum {
                 checksum.context.update(&data);
             }
@@ -418,6 +425,48 @@ impl Media {
     ) -> Result<T, StoreError> {
         let uploads = self.uploads.clone();
         blocking(move || work(&uploads)).await
+    }
+}
+
+/// The bytes of a request, as they come: not too slowly.
+struct Coming {
+    idle_timeout: Duration,
+    /// When it last got on.
+    since: Instant,
+    /// Bytes that have come since.
+    bytes: usize,
+}
+
+impl Coming {
+    fn new(idle_timeout: Duration) -> Self {
+        Self { idle_timeout, since: Instant::now(), bytes: 0 }
+    }
+
+    /// Some more; `None`: that was all.
+    async fn next(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, Box<Response<Body>>> {
+        loop {
+            let frame = match timeout_at(self.since + self.idle_timeout, body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(_))) => return Err(no(StatusCode::BAD_REQUEST, "it was cut off")),
+                Err(_) => {
+                    return Err(no(StatusCode::REQUEST_TIMEOUT, "nothing, or little, came for too long"));
+                }
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            self.bytes += data.len();
+            if self.bytes >= STEP_BYTES {
+                (self.since, self.bytes) = (Instant::now(), 0);
+            }
+            return Ok(Some(data));
+        }
+    }
+
+    /// Waits for something that is not of their doing who send.
+    async fn waits(&mut self, something: impl Future<Output = ()>) {
+        let from = Instant::now();
+        something.await;
+        self.since += from.elapsed();
     }
 }
 
