@@ -30,6 +30,9 @@ const SNIFFED_BYTES: u64 = 8 << 10;
 /// How often something that was cut off is tried again without having got on.
 const TRIES: u32 = 6;
 
+/// Places to which a link may lead, from one to the next.
+const PLACES_MAX: usize = 4;
+
 /// Before that, the first time; then twice as long, each time.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -353,15 +356,27 @@ impl Download<'_> {
         Ok(progress.done)
     }
 
+    /// Asks for what is behind so many bytes, where a link leads to.
+    async fn open(&self, mut url: Uri, from: u64) -> Result<(Connection, Response<Incoming>), Error> {
+        for _ in 0..PLACES_MAX {
+            let mut connection = Connection::open(&url, self.client.https.clone()).await?;
+            let path = url.path_and_query().map_or("/", |path| path.as_str());
+            let request = Request::builder().uri(path).header("range", format!("bytes={from}-"));
+            let answer = connection.ask(body(request, Sending::nothing())?).await?;
+            if !answer.status().is_redirection() {
+                return Ok((connection, expect(answer, StatusCode::PARTIAL_CONTENT).await?));
+            }
+            let place = answer.headers().get("location").and_then(|place| place.to_str().ok()?.parse().ok());
+            url = place.ok_or(Error::Protocol("a link leads nowhere"))?;
+        }
+        Err(Error::Protocol("a link leads from place to place"))
+    }
+
     async fn take_from(&self, file: &mut File, progress: &mut Progress) -> Result<(), Error> {
         let (chat, seq, medium) = self.place;
         let (url, _) = self.client.medium_link(chat, seq, medium).await?;
         let url: Uri = url.parse().map_err(|_| Error::Protocol("a link is no URL"))?;
-        let mut connection = Connection::open(&url, self.client.https.clone()).await?;
-        let path = url.path_and_query().map_or("/", |path| path.as_str());
-        let request = Request::builder().uri(path).header("range", format!("bytes={}-", progress.done));
-        let answer = connection.ask(body(request, Sending::nothing())?).await?;
-        let answer = expect(answer, StatusCode::PARTIAL_CONTENT).await?;
+        let (_connection, answer) = self.open(url, progress.done).await?;
         let all = rest_of(&answer, progress.done).ok_or(Error::Protocol("a link gives another part"))?;
         if progress.done > 0 && all != progress.all {
             return Err(Error::Protocol("a medium is not as long as it was"));

@@ -48,7 +48,13 @@ impl Metadata {
     }
 }
 
-fn digest_of(hexadecimal: &str) -> Option<[u8; DIGEST_BYTES]> {
+/// The digits of bytes.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A SHA-256 of its digits.
+pub(crate) fn digest_of(hexadecimal: &str) -> Option<[u8; DIGEST_BYTES]> {
     let mut digest = [0; DIGEST_BYTES];
     if hexadecimal.len() != 2 * DIGEST_BYTES || !hexadecimal.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;

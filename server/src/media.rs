@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tern_media::gate::{Declared, Doing, Gate, Refusal, Whole};
@@ -13,7 +14,7 @@ use tern_media::http::Media;
 use tern_media::id::MediaId;
 use tern_media::limits::Limits;
 use tern_media::links::Links;
-use tern_media::store::LocalStore;
+use tern_media::store::{BucketStore, Guarded, Health, LocalStore, Store};
 use tern_shard::admin::{AdminRequest, AdminResponse, NoUpload, UploadAsk};
 use tern_shard::media::MediaDoor;
 use tern_shard::tokens::{Keys, KeysRecord};
@@ -33,6 +34,9 @@ use crate::run::RunError;
 
 /// Media that wait to be removed. Beyond, they are asked for again.
 const REMOVALS_MAX: usize = 1_024;
+
+/// How often it is told how the store does.
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
 /// How often uploads are looked at that nobody goes on with.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
@@ -108,11 +112,18 @@ impl Bound {
         for folder in [&dir, &kept, &uploads] {
             files::make_private_dir(folder).map_err(in_dir)?;
         }
-        let store = LocalStore::open(kept).map_err(in_dir)?;
+        let (store, health): (Arc<dyn Store>, _) = match &config.media.bucket {
+            None => (Arc::new(LocalStore::open(kept).map_err(in_dir)?), Arc::default()),
+            Some(url) => {
+                let bucket = BucketStore::open(url, std::env::vars(), config.media.bucket_direct);
+                let (store, health) = Guarded::new(bucket.map_err(RunError::Bucket)?);
+                (Arc::new(store), health)
+            }
+        };
         let keys_of_tokens = Keys::new(keys).map_err(RunError::Keys)?;
         let cores = Arc::new(Cores { control, keys: keys_of_tokens, clock });
         let gate: Arc<dyn Gate> = Arc::new(Asking(cores.clone()));
-        let media = Media::new(Arc::new(store), gate, uploads, links(keys), limits(config));
+        let media = Media::new(store, gate, uploads, links(keys), limits(config));
         let media = Arc::new(media.map_err(in_dir)?);
         let tls =
             https.tls().map_err(|error| RunError::System("TLS", io::Error::other(error.to_string())))?;
@@ -126,6 +137,7 @@ impl Bound {
         };
         runtime.spawn(media.clone().serve(listener, Some(TlsAcceptor::from(tls))));
         runtime.spawn(remove(media.clone(), cores, removals.1, metrics.clone()));
+        runtime.spawn(tell_health(health, metrics.clone()));
         runtime.spawn(sweep(media.clone()));
         let every = Duration::from_millis(config.limits.media_sweep_ms);
         runtime.spawn(sweep_orphans(media, every, metrics));
@@ -290,6 +302,15 @@ async fn remove(
         if let Ok(Ok(AdminResponse::MediumGone)) = said.await {
             metrics.media_removed.add(1);
         }
+    }
+}
+
+/// Says how the store does, for as long as it is there.
+async fn tell_health(health: Arc<Health>, metrics: Arc<NodeMetrics>) {
+    loop {
+        metrics.media_store_failures.set(health.failures.load(Ordering::Relaxed));
+        metrics.media_store_away.set(health.is_away.load(Ordering::Relaxed));
+        tokio::time::sleep(HEALTH_EVERY).await;
     }
 }
 

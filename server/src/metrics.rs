@@ -414,6 +414,8 @@ node_metrics! {
     counter filter_unasked: "Messages that the content filter was not asked about, because it was down or too many waited.",
     counter media_removed: "Media that were removed, for nothing had them any more.",
     counter media_orphans: "Media that were removed because nobody knew of their bytes.",
+    counter media_store_failures: "Requests that the bucket of media did not answer, or refused.",
+    gauge media_store_away: "1 while the bucket of media is left alone, because it failed again and again.",
     gauge certificate_stale: "1 while the certificate that was read last could not be used, and an older one serves.",
     gauge codes_waiting: "One-time codes that wait for delivery or are being delivered.",
     gauge certificate_end_timestamp_seconds: "When the certificate ends, since the Unix epoch; 0 if it does not say.",

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tern_media::store::BadBucket;
 use tern_shard::identity::StoreIdentity;
 use tern_shard::tokens::{BadKeys, KeysRecord};
 use tern_storage::embedded::OpenError;
@@ -58,6 +59,8 @@ pub enum RunError {
     Store(StoreError),
     /// Its keys are damaged.
     Keys(BadKeys),
+    /// The bucket of media is none.
+    Bucket(BadBucket),
     /// The certificate can't be used.
     Certificate(Unusable),
     /// An address can't be listened on: which, for what, why.
@@ -87,6 +90,7 @@ impl fmt::Display for RunError {
             Self::Fdb(why) => write!(f, "{why}"),
             Self::Store(error) => write!(f, "{error}"),
             Self::Keys(error) => write!(f, "{error}"),
+            Self::Bucket(error) => write!(f, "media.bucket: {error}"),
             Self::Certificate(error) => write!(f, "{error}"),
             Self::Listen(address, purpose, error) => {
                 write!(f, "{}", trouble::of_listening(*address, purpose, error))

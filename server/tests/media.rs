@@ -11,7 +11,8 @@ use people::{Person, join, next_message, pair, until};
 use prost::Message as _;
 use tern_client::body::Media;
 use tern_client::{Envelope, Error, Event, Kind, Message, NewMessage, Reason, Sent, Uploaded};
-use tern_testkit::{Ternd, TerndOptions};
+use tern_testkit::s3::{BUCKET, S3};
+use tern_testkit::{Ternd, TerndOptions, python_is_there};
 
 fn start(limits: &[&str]) -> Ternd {
     let arguments = limits.iter().flat_map(|limit| ["--limit".to_owned(), (*limit).to_owned()]).collect();
@@ -257,6 +258,50 @@ async fn bytes_of_which_nobody_knows_are_removed_and_no_others() {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// Media lie in a bucket: through ternd, and then without it.
+#[tokio::test]
+async fn media_in_a_bucket_are_had_by_those_who_see_the_message_and_go_with_it() {
+    if !python_is_there() {
+        return;
+    }
+    let soon = ["media_removed_after_ms=1000", "media_round_ms=100"];
+    let mut server = start(&soon);
+    let (certificate, key) = (server.ca_file(), server.data_dir().join("key.pem"));
+    let s3 = S3::start_tls(Path::new(env!("CARGO_TARGET_TMPDIR")), certificate, key);
+    let mut options = TerndOptions { cores: 3, environment: s3.environment(), ..TerndOptions::default() };
+    let limits = soon.iter().flat_map(|limit| ["--limit".to_owned(), (*limit).to_owned()]);
+    options.arguments = limits.chain(["--media-bucket".to_owned(), format!("s3://{BUCKET}/tern")]).collect();
+    server.restart_with(options.clone());
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, mut bob) = pair(&server).await;
+    let file = picture(folder.path(), "big.png", 12_000_000);
+    let uploaded = upload(&ann, &file).await.expect("it is uploaded");
+    let sent = send(&ann, with(bob.id(), &uploaded)).await.expect("it is sent");
+    let message = next_message(&mut bob.events).await;
+    let lies = || s3.objects().keys().any(|key| key.ends_with(&uploaded.id.to_string()));
+    assert!(lies() && kept(&server).is_empty(), "it lies in the bucket alone");
+    let (to, bytes) = (folder.path().join("got"), std::fs::read(&file).expect("a file"));
+    assert!(save(&bob, &message, &to).await.expect("saved") == bytes);
+
+    // Bob is sent to the bucket, and has it from there.
+    options.arguments.push("--media-bucket-direct".to_owned());
+    server.restart_with(options);
+    until(&mut bob.events, |event| matches!(event, Event::CaughtUp).then_some(())).await;
+    let (url, _) = bob.client.medium_link(ann.id(), sent.seq, uploaded.id).await.expect("a link");
+    assert_eq!(curl(&server, &url), 307);
+    assert!(save(&bob, &message, &to).await.expect("saved") == bytes);
+
+    // A bucket that does not answer is nothing to those who write.
+    s3.hangs();
+    let text = NewMessage { chat: bob.id(), body: b"hello".to_vec(), ..NewMessage::default() };
+    send(&ann, text).await.expect("it is sent");
+    s3.goes_on();
+    delete(&ann, bob.id(), sent.seq).await;
+    while lies() {}
+    assert_eq!(server.metric("tern_media_store_away"), 0);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod foundationdb;
 pub mod person;
 mod port;
 mod raw;
+pub mod s3;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -118,6 +118,12 @@ impl From<StoreError> for Response<Body> {
         match error {
             StoreError::Gone => refused(StatusCode::NOT_FOUND, "the medium is there no more"),
             StoreError::Full => refused(StatusCode::INSUFFICIENT_STORAGE, "the server has no room for media"),
+            StoreError::Away(after) => {
+                let mut answer = refused(StatusCode::SERVICE_UNAVAILABLE, "media are out of reach now");
+                let after_s = after.as_secs_f64().ceil() as u64;
+                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after_s.max(1)));
+                answer
+            }
             error => {
                 // Where something lies is the operator's concern.
                 tracing::error!(%error, "media can't be read or written");

@@ -1,9 +1,10 @@
 //! Downloads: a medium, or a part of it, to whoever has a link to it.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use hyper::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LOCATION,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
@@ -12,6 +13,7 @@ use super::answer::{Body, behind, empty, no_method, put, refused, says};
 use super::{Media, unix_s};
 use crate::id::MediaId;
 use crate::links::BadLink;
+use crate::metadata::hexadecimal;
 use crate::store::{About, StoreError};
 
 /// What of a medium is wanted.
@@ -40,13 +42,17 @@ impl Media {
                 return refused(StatusCode::FORBIDDEN, "the link is over: ask for a new one");
             }
         };
+        match self.store.link(id, request.method().clone(), Duration::from_secs(end_s - now_s)).await {
+            Ok(None) => {}
+            Ok(Some(url)) => return elsewhere(&url, end_s - now_s),
+            Err(error) => return error.into(),
+        }
         let about = match self.store.about(id).await {
             Ok(Some(about)) => about,
             Ok(None) => return StoreError::Gone.into(),
             Err(error) => return error.into(),
         };
-        let digits: String = about.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-        let etag = format!("\"{digits}\"");
+        let etag = format!("\"{}\"", hexadecimal(&about.sha256));
         let mut answer = self.answer_of(request, id, &about, &etag, is_head).await;
         if answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED {
             describe(&mut answer, &about, &etag, end_s - now_s);
@@ -96,6 +102,14 @@ impl Media {
         }
         answer
     }
+}
+
+/// A medium is to be had at another place, for so long. Whoever is sent there by a cache has half of that at least.
+fn elsewhere(url: &str, left_s: u64) -> Response<Body> {
+    let mut answer = empty(StatusCode::TEMPORARY_REDIRECT);
+    put(&mut answer, LOCATION.as_str(), url);
+    put(&mut answer, CACHE_CONTROL.as_str(), &format!("public, max-age={}", left_s / 2));
+    answer
 }
 
 /// What a cache, and a browser, are to know of a medium. It never becomes another one.

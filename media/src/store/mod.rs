@@ -1,17 +1,22 @@
 //! Where media lie.
 
+mod breaker;
+mod bucket;
 pub(crate) mod files;
+mod guarded;
 mod local;
 
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+pub use self::bucket::{BadBucket, BucketStore};
+pub use self::guarded::{Guarded, Health};
 pub use self::local::LocalStore;
 use crate::gate::Doing;
 use crate::id::MediaId;
@@ -39,6 +44,8 @@ pub enum StoreError {
     Gone,
     /// What lies there is not what was put there.
     Damaged(String),
+    /// It has failed again and again, and is left alone: it may be tried again in so long.
+    Away(Duration),
     /// Anything else: it may be tried again.
     Failed(String),
 }
@@ -48,6 +55,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Full => f.write_str("there is no room left for media"),
             Self::Gone => f.write_str("the medium is there no more"),
+            Self::Away(_) => f.write_str("the store of media fails, and is left alone for a while"),
             Self::Damaged(what) | Self::Failed(what) => f.write_str(what),
         }
     }
@@ -85,4 +93,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes a medium, durably, if it is there.
     fn remove(&self, id: MediaId) -> Doing<'_, Result<(), StoreError>>;
+
+    /// Where whoever has a link to a medium has it, for so long, by a request of this method, without this server; `None`: nowhere.
+    fn link(
+        &self,
+        _id: MediaId,
+        _method: hyper::Method,
+        _valid: Duration,
+    ) -> Doing<'_, Result<Option<String>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
 }

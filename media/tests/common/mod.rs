@@ -14,7 +14,7 @@ use tern_media::http::Media;
 use tern_media::id::MediaId;
 use tern_media::limits::Limits;
 use tern_media::links::Links;
-use tern_media::store::LocalStore;
+use tern_media::store::{LocalStore, Store};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
@@ -82,10 +82,19 @@ pub struct Server {
 
 impl Server {
     pub fn start(folder: &Path, limits: Limits, tls: Option<TlsAcceptor>) -> Self {
-        let runtime = Runtime::new().expect("threads");
         let store = LocalStore::open(folder.join("media")).expect("a folder");
+        Self::start_with(Arc::new(store), folder, limits, tls)
+    }
+
+    pub fn start_with(
+        store: Arc<dyn Store>,
+        folder: &Path,
+        limits: Limits,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
+        let runtime = Runtime::new().expect("threads");
         let accounts = Arc::new(Accounts::default());
-        let media = Media::new(Arc::new(store), accounts.clone(), folder.join("uploads"), links(), limits);
+        let media = Media::new(store, accounts.clone(), folder.join("uploads"), links(), limits);
         let media = Arc::new(media.expect("a folder"));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("it is bound");
@@ -142,6 +151,18 @@ impl Server {
     /// Removes a medium.
     pub fn remove(&self, path: &str) {
         self.runtime.block_on(self.media.remove(id_of(path))).expect("it is removed");
+    }
+
+    /// Removes those of which nobody knows.
+    pub fn sweep_orphans(&self) -> usize {
+        let sweep = async {
+            let mut removed = 0;
+            for first in 0..=u8::MAX {
+                removed += self.media.sweep_orphans(first).await.expect("the store is read");
+            }
+            removed
+        };
+        self.runtime.block_on(sweep)
     }
 
     pub fn link(&self, path: &str) -> String {

@@ -94,6 +94,12 @@ pub struct Flags {
     /// Directory of media [default: DATA_DIR/media]
     #[arg(long, value_name = "DIR", env = "TERN_MEDIA_DIR")]
     pub media_dir: Option<PathBuf>,
+    /// Bucket in which media lie instead, as s3://BUCKET/PREFIX; how it is reached, and as whom, AWS_ variables of the environment say
+    #[arg(long, value_name = "URL", env = "TERN_MEDIA_BUCKET")]
+    pub media_bucket: Option<String>,
+    /// Send whoever has a link to the bucket, by a link that it gives: clients must reach it
+    #[arg(long, env = "TERN_MEDIA_BUCKET_DIRECT")]
+    pub media_bucket_direct: bool,
     /// No media, whatever else is said of them
     #[arg(long, env = "TERN_NO_MEDIA")]
     pub no_media: bool,

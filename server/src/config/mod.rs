@@ -172,13 +172,18 @@ pub struct MediaConfig {
     pub url: Option<String>,
     /// Where media lie; absent for `media` in the data directory.
     pub dir: Option<PathBuf>,
+    /// The bucket in which they lie instead, `s3://BUCKET/PREFIX`; absent for the directory.
+    pub bucket: Option<String>,
+    /// Whether whoever has a link is sent to the bucket.
+    pub bucket_direct: bool,
     /// Threads that serve them.
     pub threads: u16,
 }
 
 impl Default for MediaConfig {
     fn default() -> Self {
-        Self { enabled: true, listen: None, url: None, dir: None, threads: 2 }
+        let (listen, url, dir, bucket) = Default::default();
+        Self { enabled: true, listen, url, dir, bucket, bucket_direct: false, threads: 2 }
     }
 }
 
@@ -407,6 +412,8 @@ impl Config {
         over_some(&mut self.media.listen, flags.media_listen.as_ref());
         over_some(&mut self.media.url, flags.media_url.as_ref());
         over_some(&mut self.media.dir, flags.media_dir.as_ref());
+        over_some(&mut self.media.bucket, flags.media_bucket.as_ref());
+        self.media.bucket_direct |= flags.media_bucket_direct;
         over(&mut self.filter.timeout_ms, flags.filter_timeout_ms.as_ref());
         over(&mut self.filter.when_down, flags.filter_when_down.as_ref());
         over(&mut self.filter.chats, flags.filter_chats.as_ref());
@@ -513,6 +520,11 @@ impl Config {
             return contradiction(
                 "metrics.listen is not on loopback: its listener has no access control. If only those can connect who may read it, \
                  set metrics.allow_elsewhere (--allow-metrics-elsewhere)",
+            );
+        }
+        if self.media.bucket_direct && self.media.bucket.is_none() {
+            return contradiction(
+                "media.bucket_direct is about the bucket in which media lie: say which (--media-bucket s3://BUCKET/PREFIX)",
             );
         }
         let is_everywhere = self.media.listen.is_some_and(|address| address.ip().is_unspecified());

@@ -155,6 +155,15 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
             ),
             ("url", "URL under which clients reach it: a name, a CDN. Not set: https:// and its address."),
             ("dir", "Directory of media. Not set: media in the data directory."),
+            (
+                "bucket",
+                "Bucket in which they lie instead, as s3://BUCKET/PREFIX: what speaks S3. How it is reached, and as whom, the environment \
+                 says: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL. What is under way lies in the directory.",
+            ),
+            (
+                "bucket_direct",
+                "Send whoever has a link to the bucket, by a link that it gives: clients must reach it.",
+            ),
             ("threads", "Threads that serve them, beside the cores. 1 to 256."),
         ],
     ),
