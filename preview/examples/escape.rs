@@ -47,6 +47,7 @@ fn tried(what: &str, open: &mut File) {
             rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
         )),
         "memory" => touch(vec![1_u8; 2 << 30]),
+        "pieces of memory" => pieces(1 << 30),
         "stack" => drop(deep(0)),
         "loop" => loop {
             std::hint::spin_loop();
@@ -62,6 +63,14 @@ fn tried(what: &str, open: &mut File) {
 
 fn touch(bytes: Vec<u8>) {
     print(&bytes[bytes.len() - 1..]);
+}
+
+fn pieces(count: u64) {
+    let mut pieces = Vec::new();
+    for at in 0..count {
+        pieces.push(Box::new([at; 100]));
+    }
+    std::hint::black_box(pieces);
 }
 
 fn deep(depth: u64) -> [u64; 512] {

@@ -74,7 +74,7 @@ impl Limits {
     }
 }
 
-/// Bytes of address space that the program takes for itself: with its libraries and its stack, 12 MiB and some.
+/// Bytes of address space that the program takes for itself: it begins in 8 MiB, and a thumbnail of the largest picture takes a few more.
 const PROGRAM_BYTES: u64 = 24 << 20;
 
 /// Pixels of one side of a picture: as many as a JPEG can say. Beyond: [`TooLarge`](crate::TooLarge::Pixels).

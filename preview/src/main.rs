@@ -1,8 +1,8 @@
 //! `tern-preview`: makes the preview of one file, locked in.
 //!
-//! `tern-preview TYPE [cpu-s=N] [memory=BYTES] [file=BYTES] [pixels=N]` reads the file from standard input, and writes
-//! the [answer](tern_preview::answer) to standard output. `tern-preview --check` is locked in too, and then tries what it may not: it is to
-//! be killed by SIGSYS. Other ends are those of [`exit`](tern_preview::exit).
+//! `tern-preview TYPE [cpu-s=N] [memory=BYTES] [file=BYTES] [pixels=N]` reads the file from standard input, and writes the
+//! [answer](tern_preview::answer) to standard output, which is a pipe. `tern-preview --check` is locked in too, and then tries what it
+//! may not: it is to be killed by SIGSYS. Other ends are those of [`exit`](tern_preview::exit).
 
 #![forbid(unsafe_code)]
 

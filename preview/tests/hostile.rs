@@ -8,6 +8,7 @@ use common::pictures::{encoded, gif, quarters, waves, webp, with_exif};
 use common::{bombs, file_of, pdf, preview_of, previews, voice};
 use image::ImageFormat;
 use tern_preview::{How, Limits, Malformed, Preview, PreviewError, Previews, TooLarge};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Truncations and mutations of each file: `TERN_PREVIEW_ROUNDS` says otherwise.
@@ -55,12 +56,14 @@ fn mutated(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
 
 /// Tries all of these files, and gives those of which the process died, each with what it was.
 async fn died(files: Vec<(&'static str, String, Vec<u8>)>) -> Vec<String> {
-    let limits = Limits { waiting_max: files.len(), ..Limits::default() };
-    let previews = Arc::new(previews(limits));
+    let previews = Arc::new(previews(Limits::default()));
+    // As many as may have a process or wait: each has an open file.
+    let places = Arc::new(Semaphore::new(Limits::default().waiting_max));
     let mut making = JoinSet::new();
     for (of, what, bytes) in files {
-        let previews = previews.clone();
+        let (previews, places) = (previews.clone(), places.clone());
         making.spawn(async move {
+            let _place = places.acquire().await.expect("nobody closes it");
             match previews.make(of, file_of(&bytes)).await {
                 Ok(_)
                 | Err(PreviewError::Unsupported | PreviewError::Malformed(_) | PreviewError::TooLarge(_)) => {
@@ -210,4 +213,16 @@ async fn a_document_that_goes_round_or_unpacks_for_ever_ends() {
             Err(error) => panic!("{what}: {error:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_document_that_unpacks_to_more_than_memory_takes_is_refused_for_that() {
+    // What says where objects are, which must be unpacked before anything else is known.
+    let table =
+        pdf::deflated("/Type/XRef/Size 9/W[1 4 2]/Root 1 0 R/Filter/FlateDecode", &bombs::zeros(1 << 30));
+    let head = b"%PDF-1.7\n".as_slice();
+    let end = format!("\nendobj\nstartxref\n{}\n%%EOF\n", head.len());
+    let bytes = [head, b"1 0 obj\n", &table, end.as_bytes()].concat();
+    let refused = preview_of("application/pdf", &bytes).await;
+    assert!(matches!(refused, Err(PreviewError::TooLarge(TooLarge::Memory))), "{refused:?}");
 }

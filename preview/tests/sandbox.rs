@@ -59,7 +59,7 @@ async fn what_it_may_not_do_kills_it() {
 
 #[tokio::test]
 async fn it_gets_no_more_memory_than_it_may() {
-    for what in ["memory", "stack", "abort"] {
+    for what in ["memory", "pieces of memory", "stack", "abort"] {
         let ended = ends(what, &limits()).await;
         assert!(matches!(ended, PreviewError::TooLarge(TooLarge::Memory)), "{what}: {ended:?}");
     }
