@@ -3,6 +3,7 @@
 //! Uploads are tus 1.0: one that is cut off goes on where the server has it, by itself, and so does a download.
 
 mod http;
+mod looks;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
 use self::http::{Connection, Sending, piece, why};
+pub use self::looks::Looks;
 use crate::account::WRONG_KIND;
 use crate::client::Client;
 use crate::error::Error;

@@ -15,6 +15,7 @@ use tern_media::id::MediaId;
 use tern_media::limits::Limits;
 use tern_media::links::Links;
 use tern_media::store::{BucketStore, Guarded, Health, LocalStore, Store};
+use tern_preview::Previews;
 use tern_shard::admin::{AdminRequest, AdminResponse, NoUpload, UploadAsk};
 use tern_shard::media::MediaDoor;
 use tern_shard::tokens::{Keys, KeysRecord};
@@ -123,12 +124,15 @@ impl Bound {
         let keys_of_tokens = Keys::new(keys).map_err(RunError::Keys)?;
         let cores = Arc::new(Cores { control, keys: keys_of_tokens, clock });
         let gate: Arc<dyn Gate> = Arc::new(Asking(cores.clone()));
-        let media = Media::new(store, gate, uploads, links(keys), limits(config));
-        let media = Arc::new(media.map_err(in_dir)?);
+        let media = Media::new(store, gate, uploads, links(keys), limits(config)).map_err(in_dir)?;
         let tls =
             https.tls().map_err(|error| RunError::System("TLS", io::Error::other(error.to_string())))?;
         let runtime = runtime(config)
             .map_err(|error| RunError::System("the threads that serve media can't start", error))?;
+        let media = Arc::new(match runtime.block_on(previews(config)) {
+            Some(previews) => media.with_previews(previews),
+            None => media,
+        });
         let Self { listener, address, removals } = self;
         let listener = {
             let _entered = runtime.enter();
@@ -173,6 +177,22 @@ fn limits(config: &Config) -> Limits {
         upload_bytes_per_s: limits.media_upload_bytes_per_s,
         idle_timeout: Duration::from_millis(limits.media_idle_timeout_ms),
         upload_valid: Duration::from_millis(limits.upload_valid_ms),
+    }
+}
+
+/// Who makes previews; `None`: nobody is to, or can.
+async fn previews(config: &Config) -> Option<Previews> {
+    if !config.media.previews {
+        return None;
+    }
+    let program = std::env::current_exe().map(|own| own.with_file_name("tern-preview"));
+    let previews = Previews::new(program.ok()?, tern_preview::Limits::default());
+    match previews.check().await {
+        Ok(()) => Some(previews),
+        Err(error) => {
+            tracing::warn!(%error, "no previews are made of media, and pictures are not looked at");
+            None
+        }
     }
 }
 

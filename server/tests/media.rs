@@ -21,7 +21,8 @@ fn start(limits: &[&str]) -> Ternd {
 
 /// A picture of so many bytes, as far as anybody looks, in a folder that is kept for the test.
 fn picture(folder: &Path, name: &str, bytes: usize) -> PathBuf {
-    let mut picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    // What is behind its end is nobody's concern.
+    let mut picture = include_bytes!("../../preview/src/check.png").to_vec();
     picture.resize(bytes.max(picture.len()), name.len() as u8);
     let path = folder.join(name);
     std::fs::write(&path, picture).expect("it is written");
@@ -229,6 +230,53 @@ async fn uploads_are_bounded_by_number_by_bytes_and_by_who_it_is() {
     upload(&bob, &small).await.expect("another account is another one");
     server.admin(&serde_json::json!({ "ask": "suspend", "who": "+15550002", "reason": "test", "for_ms": 0 }));
     assert!(upload(&bob, &small).await.is_err(), "a suspended account uploads nothing");
+}
+
+#[tokio::test]
+async fn a_picture_is_looked_at_and_one_that_is_damaged_or_made_to_do_harm_is_refused() {
+    let server = start(&["media_removed_after_ms=1000", "media_round_ms=100"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, mut bob) = pair(&server).await;
+    let file = folder.path().join("red.jpeg");
+    image::RgbImage::from_pixel(640, 480, image::Rgb([200, 10, 10])).save(&file).expect("it is written");
+    let send_as = |of: &'static str, file: PathBuf| {
+        let client = ann.client.clone();
+        async move { client.upload(&file, of, |_| {}).await }
+    };
+    let uploaded = send_as("image/jpeg", file.clone()).await.expect("it is uploaded");
+    let looks = ann.client.looks(uploaded.id).await.expect("it is asked").expect("it was looked at");
+    assert_eq!((looks.width, looks.height), (640, 480));
+    let thumbnail = image::load_from_memory(&looks.thumbnail).expect("a picture").to_rgb8();
+    assert_eq!(thumbnail.dimensions(), (200, 150));
+    assert!(thumbnail.get_pixel(100, 75)[0] > 150 && !looks.blur_hash.is_empty());
+    assert_eq!(bob.client.looks(uploaded.id).await.expect("it is asked"), None, "it is another's");
+    let sent = send(&ann, with(bob.id(), &uploaded)).await.expect("it is sent");
+    next_message(&mut bob.events).await;
+    let seen = bob.client.thumbnail(ann.id(), sent.seq, uploaded.id).await.expect("it is asked");
+    assert_eq!(seen, Some(looks.thumbnail));
+
+    let bytes = std::fs::read(&file).expect("it is there");
+    let cut = folder.path().join("cut.jpeg");
+    std::fs::write(&cut, &bytes[..200]).expect("it is written");
+    assert_eq!(status(send_as("image/jpeg", cut).await), 422, "it is damaged");
+    let bomb = folder.path().join("bomb.gif");
+    std::fs::write(
+        &bomb,
+        b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\xff\xff\xff\xff\0\x02\x02D\x01\0;",
+    )
+    .expect("it is written");
+    assert_eq!(status(send_as("image/gif", bomb).await), 422, "4 thousand million pixels");
+    assert_eq!(kept(&server).len(), 1, "nothing is left of those");
+    let again = send_as("image/jpeg", file).await.expect("the next one is looked at");
+    assert!(ann.client.looks(again.id).await.expect("it is asked").is_some());
+
+    delete(&ann, bob.id(), sent.seq).await;
+    until_kept(&server, &[&again]).await;
+    let is_preview = |file: &PathBuf| file.extension().is_some_and(|of| of == "preview");
+    // A preview goes with its medium.
+    while files(&server.data_dir().join("media/kept")).iter().filter(|file| is_preview(file)).count() > 1 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -181,7 +181,11 @@ impl Ternd {
         port: Arc<HeldPort>,
     ) -> Result<Self, String> {
         let cores = if options.cores == 0 { 2 } else { options.cores };
-        let program = options.program.clone().unwrap_or_else(|| program("ternd"));
+        let program = options.program.clone().unwrap_or_else(|| {
+            // It looks for this one beside it.
+            program("tern-preview");
+            program("ternd")
+        });
         let mut command = Command::new(program);
         if options.own_group {
             command.process_group(0);

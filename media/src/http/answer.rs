@@ -9,6 +9,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 
 use crate::gate::Refusal;
+use crate::links::BadLink;
 use crate::store::{Pieces, StoreError};
 
 /// What is sent.
@@ -111,6 +112,15 @@ impl From<Refusal> for Response<Body> {
         }
         answer
     }
+}
+
+/// An answer to a link that is none.
+pub(super) fn no_link(bad: BadLink) -> Response<Body> {
+    let why = match bad {
+        BadLink::Forged => "this is no link that the server gave",
+        BadLink::Over => "the link is over: ask for a new one",
+    };
+    refused(StatusCode::FORBIDDEN, why)
 }
 
 impl From<StoreError> for Response<Body> {

@@ -9,10 +9,9 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::answer::{Body, behind, empty, no_method, put, refused, says};
+use super::answer::{Body, behind, empty, no_link, no_method, put, refused, says};
 use super::{Media, unix_s};
 use crate::id::MediaId;
-use crate::links::BadLink;
 use crate::metadata::hexadecimal;
 use crate::store::{About, StoreError};
 
@@ -35,12 +34,7 @@ impl Media {
         let query = request.uri().query().unwrap_or_default();
         let end_s = match self.links.check(id, query, now_s) {
             Ok(end_s) => end_s,
-            Err(BadLink::Forged) => {
-                return refused(StatusCode::FORBIDDEN, "this is no link that the server gave");
-            }
-            Err(BadLink::Over) => {
-                return refused(StatusCode::FORBIDDEN, "the link is over: ask for a new one");
-            }
+            Err(bad) => return no_link(bad),
         };
         match self.store.link(id, request.method().clone(), Duration::from_secs(end_s - now_s)).await {
             Ok(None) => {}

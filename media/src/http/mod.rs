@@ -5,6 +5,7 @@
 mod answer;
 mod download;
 mod pace;
+mod preview;
 mod shares;
 mod tus;
 
@@ -46,6 +47,8 @@ pub struct Media {
     /// Whose bytes are on their way to the disk: one upload's at a time, so that whatever else waits for the disk waits for few of them.
     syncs: Semaphore,
     pace: Pace,
+    /// `None`: nobody makes any.
+    previews: Option<tern_preview::Previews>,
     /// Connections, by network.
     connections: Shares<IpAddr>,
     /// Requests with which bytes come, by account.
@@ -69,7 +72,7 @@ impl Media {
         let connections = Shares::new(limits.network_connections_max);
         let appends = Shares::new(limits.account_uploads_max);
         let syncs = Semaphore::new(1);
-        Ok(Self { store, gate, uploads, links, limits, syncs, pace, connections, appends })
+        Ok(Self { store, gate, uploads, links, limits, syncs, pace, previews: None, connections, appends })
     }
 
     /// Removes uploads to which nothing has come for so long as they are valid. Those of which all has come are ended as they would have been.
@@ -178,10 +181,18 @@ impl Media {
             *request.method_mut() = method;
         }
         let path = request.uri().path().to_owned();
+        let of_upload = path.strip_prefix("/uploads/").and_then(|path| path.strip_suffix("/preview"));
+        if let Some(place) = of_upload {
+            return self.preview(&request, place).await;
+        }
         if path == "/uploads" || path.starts_with("/uploads/") {
             return self.upload(request, path.strip_prefix("/uploads/")).await;
         }
-        match path.strip_prefix("/media/").map(str::parse) {
+        let of_medium = path.strip_prefix("/media/");
+        if let Some(Ok(id)) = of_medium.and_then(|path| path.strip_suffix("/preview")).map(str::parse) {
+            return self.thumbnail(&request, id).await;
+        }
+        match of_medium.map(str::parse) {
             Some(Ok(id)) => self.download(&request, id).await,
             _ => refused(
                 StatusCode::NOT_FOUND,

@@ -114,7 +114,7 @@ impl Media {
     }
 
     /// Whose token a request has.
-    async fn owner_of(&self, request: &Request<Incoming>) -> Result<u64, Box<Response<Body>>> {
+    pub(super) async fn owner_of<T>(&self, request: &Request<T>) -> Result<u64, Box<Response<Body>>> {
         let token = says(request, "authorization").and_then(|value| behind(value, "Bearer "));
         let who = self.gate.who(token.unwrap_or_default().trim()).await;
         who.map_err(|refusal| Box::new(refusal.into()))
@@ -402,6 +402,13 @@ impl Media {
         if upload.sha256.is_some_and(|declared| declared != sha256) {
             self.give_up(id).await?;
             return Err(no(mismatch(), "the bytes are not what sha256 says: the upload has ended"));
+        }
+        let file = std::fs::File::open(&part).map_err(StoreError::from)?;
+        if let Err(refused) = self.make_preview(id, of, file).await {
+            if refused.status() == StatusCode::UNPROCESSABLE_ENTITY {
+                self.give_up(id).await?;
+            }
+            return Err(refused);
         }
         let of = of.name().to_owned();
         let about = About { of, bytes, sha256, owner: upload.owner };

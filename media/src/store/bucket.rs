@@ -1,6 +1,7 @@
 //! Media in object storage that speaks S3: `PREFIX/XX/ID` has the bytes, where XX is the first byte of the id in hexadecimal, and its metadata
-//! say what is known of them. An object is there as a whole or not at all, whatever happens meanwhile.
+//! say what is known of them; `PREFIX/XX/ID.preview` how they look. An object is there as a whole or not at all, whatever happens meanwhile.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path as File;
 use std::sync::Arc;
@@ -130,6 +131,10 @@ impl BucketStore {
         self.part(id.as_bytes()[0]).join(id.to_string())
     }
 
+    fn preview_place(&self, id: MediaId) -> Path {
+        self.part(id.as_bytes()[0]).join(format!("{id}.preview"))
+    }
+
     async fn about_of(&self, id: MediaId) -> Result<Option<About>, StoreError> {
         let head = GetOptions { head: true, ..GetOptions::default() };
         match self.bucket.get_opts(&self.place(id), head).await {
@@ -141,10 +146,7 @@ impl BucketStore {
 
     async fn put(&self, id: MediaId, about: &About, file: &File) -> Result<(), StoreError> {
         let put = self.put_if_absent(id, about, file).await;
-        put.map_err(|error| match error {
-            StoreError::Gone => StoreError::Failed("there is no such bucket".to_owned()),
-            error => error,
-        })?;
+        put.map_err(StoreError::of_bucket)?;
         Ok(tokio::fs::remove_file(file).await?)
     }
 
@@ -176,10 +178,19 @@ impl BucketStore {
     async fn listed(&self, first: u8) -> Result<Vec<(MediaId, SystemTime)>, StoreError> {
         let found = self.bucket.list(Some(&self.part(first)));
         let media = found.try_filter_map(async |object: ObjectMeta| {
-            let id = object.location.filename().and_then(|name| name.parse().ok());
+            let name = object.location.filename().unwrap_or_default();
+            let id: Option<MediaId> = name.strip_suffix(".preview").unwrap_or(name).parse().ok();
             Ok(id.map(|id| (id, object.last_modified.into())))
         });
-        Ok(media.try_collect().await?)
+        // Of one that has a preview there are two.
+        Ok(media.try_collect::<BTreeMap<_, _>>().await?.into_iter().collect())
+    }
+
+    async fn removed(&self, place: &Path) -> Result<(), StoreError> {
+        match self.bucket.delete(place).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -195,6 +206,24 @@ impl Store for BucketStore {
 
     fn about(&self, id: MediaId) -> Doing<'_, Result<Option<About>, StoreError>> {
         Box::pin(self.about_of(id))
+    }
+
+    fn keep_preview<'a>(&'a self, id: MediaId, json: &'a [u8]) -> Doing<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let bytes = Bytes::copy_from_slice(json);
+            let put = self.bucket.put(&self.preview_place(id), bytes.into()).await;
+            put.map(drop).map_err(|error| StoreError::from(error).of_bucket())
+        })
+    }
+
+    fn preview(&self, id: MediaId) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(async move {
+            match self.bucket.get(&self.preview_place(id)).await {
+                Ok(found) => Ok(Some(found.bytes().await?.into())),
+                Err(Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 
     fn read(&self, id: MediaId, bytes: Range<u64>) -> Doing<'_, Result<Pieces, StoreError>> {
@@ -222,10 +251,8 @@ impl Store for BucketStore {
 
     fn remove(&self, id: MediaId) -> Doing<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            match self.bucket.delete(&self.place(id)).await {
-                Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(error.into()),
-            }
+            self.removed(&self.place(id)).await?;
+            self.removed(&self.preview_place(id)).await
         })
     }
 
@@ -280,6 +307,16 @@ fn known(attributes: &Attributes, meta: &ObjectMeta) -> Result<About, StoreError
     match (of, sha256, owner) {
         (Some(of), Some(sha256), Some(owner)) => Ok(About { of, bytes: meta.size, sha256, owner }),
         _ => Err(StoreError::Damaged(format!("{} does not say what it is", meta.location))),
+    }
+}
+
+impl StoreError {
+    /// What is not there where something is put is the bucket.
+    fn of_bucket(self) -> Self {
+        match self {
+            Self::Gone => Self::Failed("there is no such bucket".to_owned()),
+            error => error,
+        }
     }
 }
 

@@ -86,6 +86,14 @@ impl<S: Store> Store for Guarded<S> {
         Box::pin(self.ask(self.store.about(id)))
     }
 
+    fn keep_preview<'a>(&'a self, id: MediaId, json: &'a [u8]) -> Doing<'a, Result<(), StoreError>> {
+        Box::pin(self.ask(self.store.keep_preview(id, json)))
+    }
+
+    fn preview(&self, id: MediaId) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(self.ask(self.store.preview(id)))
+    }
+
     fn read(&self, id: MediaId, bytes: Range<u64>) -> Doing<'_, Result<Pieces, StoreError>> {
         Box::pin(self.ask(self.store.read(id, bytes)))
     }

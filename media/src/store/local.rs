@@ -1,4 +1,4 @@
-//! Media in a folder: `XX/YY/ID` has the bytes and `XX/YY/ID.json` what is known of them, where XX and YY are the first two bytes of the id in
+//! Media in a folder: `XX/YY/ID` has the bytes, `XX/YY/ID.json` what is known of them, and `XX/YY/ID.preview` how they look, where XX and YY are the first two bytes of the id in
 //! hexadecimal. What is known is there before the bytes are, and goes after them: bytes of which nothing is known are never seen.
 
 use std::collections::BTreeMap;
@@ -59,6 +59,23 @@ impl Store for LocalStore {
         Box::pin(blocking(move || about(id, &place)))
     }
 
+    fn keep_preview<'a>(&'a self, id: MediaId, json: &'a [u8]) -> Doing<'a, Result<(), StoreError>> {
+        let (place, json) = (self.place(id), json.to_owned());
+        Box::pin(blocking(move || {
+            make_folder_of(&place)?;
+            Ok(write_whole(&preview_at(&place), &json)?)
+        }))
+    }
+
+    fn preview(&self, id: MediaId) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
+        let place = preview_at(&self.place(id));
+        Box::pin(blocking(move || match fs::read(place) {
+            Ok(json) => Ok(Some(json)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }))
+    }
+
     fn read(&self, id: MediaId, bytes: Range<u64>) -> Doing<'_, Result<Pieces, StoreError>> {
         let place = self.place(id);
         Box::pin(async move {
@@ -86,7 +103,7 @@ impl Store for LocalStore {
     fn remove(&self, id: MediaId) -> Doing<'_, Result<(), StoreError>> {
         let place = self.place(id);
         Box::pin(blocking(move || {
-            for path in [&place, &known_at(&place)] {
+            for path in [&place, &preview_at(&place), &known_at(&place)] {
                 remove_if_there(path)?;
                 sync_folder_of(path).or_else(if_not_there)?;
             }
@@ -99,19 +116,28 @@ fn known_at(place: &Path) -> PathBuf {
     place.with_extension("json")
 }
 
+fn preview_at(place: &Path) -> PathBuf {
+    place.with_extension("preview")
+}
+
+/// The folder in which a medium lies is there after a crash.
+fn make_folder_of(place: &Path) -> io::Result<()> {
+    let folder = place.parent().expect("it lies in a folder");
+    fs::create_dir_all(folder)?;
+    // The folders that were made last.
+    let parents = folder.ancestors().skip(1).take(2);
+    parents.chain([folder]).try_for_each(sync)
+}
+
 fn keep(place: &Path, about: &About, file: &Path) -> Result<(), StoreError> {
     if place.exists() {
         remove_if_there(file)?;
         return Ok(());
     }
-    let folder = place.parent().expect("it lies in a folder");
-    fs::create_dir_all(folder)?;
-    // The folders that were made last.
-    let parents = folder.ancestors().skip(1).take(2);
-    parents.chain([folder]).try_for_each(sync)?;
+    make_folder_of(place)?;
     write_whole(&known_at(place), &serde_json::to_vec(about).expect("it is text and numbers"))?;
     fs::rename(file, place)?;
-    Ok(sync(folder)?)
+    Ok(sync_folder_of(place)?)
 }
 
 /// What is in the folders of a folder.

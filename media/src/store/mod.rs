@@ -85,6 +85,12 @@ pub trait Store: Send + Sync + 'static {
     /// What is known of a medium; `None`: there is none.
     fn about(&self, id: MediaId) -> Doing<'_, Result<Option<About>, StoreError>>;
 
+    /// Takes what is known of a medium's looks, durably, before the medium comes. It goes with the medium.
+    fn keep_preview<'a>(&'a self, id: MediaId, json: &'a [u8]) -> Doing<'a, Result<(), StoreError>>;
+
+    /// The same; `None`: there is none.
+    fn preview(&self, id: MediaId) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
+
     /// Reads some of a medium that is there.
     fn read(&self, id: MediaId, bytes: Range<u64>) -> Doing<'_, Result<Pieces, StoreError>>;
 

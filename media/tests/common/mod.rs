@@ -154,6 +154,7 @@ impl Server {
     }
 
     /// Removes those of which nobody knows.
+    #[allow(dead_code, reason = "buckets alone")]
     pub fn sweep_orphans(&self) -> usize {
         let sweep = async {
             let mut removed = 0;

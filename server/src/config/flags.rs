@@ -100,6 +100,9 @@ pub struct Flags {
     /// Send whoever has a link to the bucket, by a link that it gives: clients must reach it
     #[arg(long, env = "TERN_MEDIA_BUCKET_DIRECT")]
     pub media_bucket_direct: bool,
+    /// No previews of media, and nobody looks at pictures before others do
+    #[arg(long, env = "TERN_NO_PREVIEWS")]
+    pub no_previews: bool,
     /// No media, whatever else is said of them
     #[arg(long, env = "TERN_NO_MEDIA")]
     pub no_media: bool,

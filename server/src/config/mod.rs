@@ -176,6 +176,8 @@ pub struct MediaConfig {
     pub bucket: Option<String>,
     /// Whether whoever has a link is sent to the bucket.
     pub bucket_direct: bool,
+    /// Whether previews are made of them, where `tern-preview` lies beside this program.
+    pub previews: bool,
     /// Threads that serve them.
     pub threads: u16,
 }
@@ -183,7 +185,7 @@ pub struct MediaConfig {
 impl Default for MediaConfig {
     fn default() -> Self {
         let (listen, url, dir, bucket) = Default::default();
-        Self { enabled: true, listen, url, dir, bucket, bucket_direct: false, threads: 2 }
+        Self { enabled: true, listen, url, dir, bucket, bucket_direct: false, previews: true, threads: 2 }
     }
 }
 
@@ -414,6 +416,7 @@ impl Config {
         over_some(&mut self.media.dir, flags.media_dir.as_ref());
         over_some(&mut self.media.bucket, flags.media_bucket.as_ref());
         self.media.bucket_direct |= flags.media_bucket_direct;
+        self.media.previews &= !flags.no_previews;
         over(&mut self.filter.timeout_ms, flags.filter_timeout_ms.as_ref());
         over(&mut self.filter.when_down, flags.filter_when_down.as_ref());
         over(&mut self.filter.chats, flags.filter_chats.as_ref());

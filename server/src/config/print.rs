@@ -164,6 +164,10 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
                 "bucket_direct",
                 "Send whoever has a link to the bucket, by a link that it gives: clients must reach it.",
             ),
+            (
+                "previews",
+                "Whether previews are made of them: by tern-preview, beside ternd, a process for each, locked in.",
+            ),
             ("threads", "Threads that serve them, beside the cores. 1 to 256."),
         ],
     ),

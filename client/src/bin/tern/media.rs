@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tern_client::body::Media;
-use tern_client::{Kind, Message, Progress, type_of};
+use tern_client::{Kind, Looks, Message, Progress, type_of};
 
 use crate::asker::Asker;
 use crate::commands::{self, not_possible, not_sent, say};
@@ -70,10 +70,15 @@ impl Session {
         };
         let uploaded = self.client.upload(&path, &of, move |progress| tell(progress)).await;
         let uploaded = self.why(uploaded).await?;
-        Ok(json!({
+        let mut told = json!({
             "medium": uploaded.id.to_string(), "type": of, "name": name.unwrap_or_else(own), "bytes": uploaded.bytes,
             "sha256": hex(&uploaded.sha256),
-        }))
+        });
+        // What nobody has looked at is sent all the same.
+        if let Ok(Some(looks)) = self.client.looks(uploaded.id).await {
+            told["looks"] = looks_json(&looks);
+        }
+        Ok(told)
     }
 
     async fn save(&self, save: Save, tell: Tell) -> Result<Value, Failure> {
@@ -98,6 +103,21 @@ impl Session {
         let bytes = self.why(saved.await).await?;
         Ok(json!({ "chat": chat, "seq": seq, "path": path, "bytes": bytes }))
     }
+}
+
+/// What is to be shown of a medium before it has come, as far as it is known.
+fn looks_json(looks: &Looks) -> Value {
+    let mut told = json!({});
+    let numbers =
+        [("width", looks.width.into()), ("height", looks.height.into()), ("duration_ms", looks.duration_ms)];
+    for (name, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
+        told[name] = number.into();
+    }
+    let texts = [("blur_hash", looks.blur_hash.clone()), ("waveform", hex(&looks.waveform))];
+    for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        told[name] = text.into();
+    }
+    told
 }
 
 /// What a file is called whose sender may have called it anything: its last part, without what no name should have.

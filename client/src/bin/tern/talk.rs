@@ -248,12 +248,28 @@ struct NewMedium {
     bytes: u64,
     #[serde(default)]
     sha256: String,
+    #[serde(default)]
+    looks: NewLooks,
+}
+
+/// What is to be shown of it before it has come.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct NewLooks {
+    width: u32,
+    height: u32,
+    duration_ms: u64,
+    blur_hash: String,
+    waveform: String,
 }
 
 impl NewMedium {
     fn body(self, caption: String) -> Media {
-        let Self { medium: _, of, name, bytes, sha256 } = self;
-        Media { r#type: of, name, bytes, caption, sha256: from_hex(&sha256).into(), ..Media::default() }
+        let Self { of, name, bytes, sha256, looks, .. } = self;
+        let NewLooks { width, height, duration_ms, blur_hash, waveform } = looks;
+        let (sha256, waveform) = (from_hex(&sha256).into(), from_hex(&waveform).into());
+        let looks = Media { width, height, duration_ms, blur_hash, waveform, ..Media::default() };
+        Media { r#type: of, name, bytes, caption, sha256, ..looks }
     }
 }
 
@@ -466,7 +482,18 @@ pub fn body_json(message: &Message) -> Value {
             json!({ "name": card.name, "phones": card.phones, "user_id": card.user_id })
         }),
         Kind::Media => message.body_as::<Media>().map(|media| {
-            json!({ "type": media.r#type, "name": media.name, "bytes": media.bytes, "caption": media.caption })
+            let mut told = json!({
+                "type": media.r#type, "name": media.name, "bytes": media.bytes, "caption": media.caption,
+            });
+            let numbers = [
+                ("width", media.width.into()),
+                ("height", media.height.into()),
+                ("duration_ms", media.duration_ms),
+            ];
+            for (name, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
+                told[name] = number.into();
+            }
+            told
         }),
         Kind::Timer => message.timer().map(Value::from),
         _ => None,
