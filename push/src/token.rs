@@ -1,6 +1,7 @@
 //! Tokens: where a device is reached. They are parsed where they come in, so that none can be more than a part of a path or a header.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -174,8 +175,17 @@ fn endpoint_of(text: &str) -> Result<Uri, Invalid> {
         && text.bytes().all(|byte| byte.is_ascii_graphic())
         && uri.scheme() == Some(&hyper::http::uri::Scheme::HTTPS)
         && !authority.as_str().contains('@')
-        && !authority.host().is_empty();
+        && is_host(authority.host());
     if is_one { Ok(uri) } else { Err(Invalid::Endpoint) }
+}
+
+/// Whether a host is a name, or an address as all write it. Names that end with a number are none (WHATWG, "URL", host parsing): resolvers take
+/// `127.1` and `0x7f000001` for addresses.
+fn is_host(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_hexadecimal = last.get(..2).is_some_and(|begin| begin.eq_ignore_ascii_case("0x"));
+    if is_number(last) || is_hexadecimal { host.parse::<Ipv4Addr>().is_ok() } else { true }
 }
 
 /// Shows no endpoint, which is a secret, and no key.
@@ -208,6 +218,13 @@ mod tests {
             "file:///etc/passwd",
             "/x",
             "push.example.org",
+            "https://127.1/x",
+            "https://2130706433/x",
+            "https://0x7f.1/x",
+            "https://127.0.0.0x1/x",
+            "https://0177.0.0.1/x",
+            "https://127.0.0.1./x",
+            "https://./x",
             "",
         ] {
             assert_eq!(subscribed(endpoint), Err(Invalid::Endpoint), "{endpoint:?}");

@@ -44,6 +44,8 @@ struct Desk {
     /// Access tokens that are good.
     good: Mutex<HashSet<String>>,
     granted: AtomicU64,
+    /// What it was granted for.
+    assertions: Mutex<Vec<String>>,
 }
 
 impl FcmMock {
@@ -57,6 +59,7 @@ impl FcmMock {
             token_uri: OnceLock::new(),
             good: Mutex::default(),
             granted: AtomicU64::new(0),
+            assertions: Mutex::default(),
         });
         let listener = Listener::start(desk.clone(), &identity, &[b"h2", b"http/1.1"]).await;
         let token_uri = format!("https://{}{TOKEN_ENDPOINT}", listener.address);
@@ -108,6 +111,11 @@ impl FcmMock {
         self.desk.granted.load(Ordering::Acquire)
     }
 
+    /// The JWTs for which they were.
+    pub fn assertions(&self) -> Vec<String> {
+        self.desk.assertions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What came to the send endpoint, in its order.
     pub fn pushes(&self) -> Vec<Push> {
         self.desk.book.pushes()
@@ -138,9 +146,10 @@ impl Desk {
         let body = std::str::from_utf8(&asked.body).unwrap_or_default();
         let is_form = asked.says("content-type") == Some("application/x-www-form-urlencoded");
         let assertion = body.strip_prefix(GRANT).filter(|_| is_form && asked.method == Method::POST);
-        if !assertion.is_some_and(|assertion| self.is_accounts(assertion)) {
+        let Some(assertion) = assertion.filter(|assertion| self.is_accounts(assertion)) else {
             return Reply { body: json!({ "error": "invalid_grant" }).to_string(), ..Reply::status(400) };
-        }
+        };
+        self.assertions.lock().unwrap_or_else(PoisonError::into_inner).push(assertion.to_owned());
         let number = self.granted.fetch_add(1, Ordering::AcqRel);
         let token = format!("ya29.granted-{number}");
         let granted = json!({ "access_token": token, "expires_in": 3600, "token_type": "Bearer" });
