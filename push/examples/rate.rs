@@ -64,7 +64,7 @@ async fn main() {
     let took = began.elapsed();
     println!(
         "{count} pushes, {delivered} delivered, {} requests, {in_flight_max} in flight: {:.0} pushed/s",
-        mock.count(),
+        mock.book().count(),
         count as f64 / took.as_secs_f64()
     );
 }

@@ -23,7 +23,7 @@ async fn start() -> (World, ApnsMock, Apns) {
 async fn each_answer_of_apns_means_what_apple_says() {
     let (_world, mock, service) = start().await;
     let check = async |reply: Reply, expect: Answer| {
-        mock.say_once("ab", reply.clone());
+        mock.book().say_once("ab", reply.clone());
         assert_eq!(service.send(&apns("ab"), &notice(1)).await, expect, "{reply:?}");
     };
     assert_eq!(service.send(&apns("ab"), &notice(1)).await, Answer::Delivered);
@@ -48,11 +48,11 @@ async fn each_answer_of_apns_means_what_apple_says() {
 async fn a_token_that_was_registered_after_it_was_found_dead_is_not_dead() {
     let (_world, mock, service) = start().await;
     let registered_ms = (NOW_S - 1000) * 1000;
-    mock.say_once("ab", Reply::apns_gone("Unregistered", registered_ms));
+    mock.book().say_once("ab", Reply::apns_gone("Unregistered", registered_ms));
     assert_eq!(service.send(&apns("ab"), &notice(1)).await, Answer::Dead);
-    mock.say_once("ab", Reply::apns_gone("Unregistered", registered_ms - 1));
+    mock.book().say_once("ab", Reply::apns_gone("Unregistered", registered_ms - 1));
     assert_eq!(service.send(&apns("ab"), &notice(1)).await, later(Trouble::Device, None));
-    mock.say_once("ab", Reply::apns(410, "ExpiredToken"));
+    mock.book().say_once("ab", Reply::apns(410, "ExpiredToken"));
     assert_eq!(service.send(&apns("ab"), &notice(1)).await, Answer::Dead);
 }
 
@@ -61,7 +61,7 @@ async fn apns_is_told_all_that_it_wants_to_know() {
     let (_world, mock, service) = start().await;
     let told = async |token: &Token, notice: &Notice| {
         assert_eq!(service.send(token, notice).await, Answer::Delivered);
-        let push = mock.pushes().pop().expect("it came");
+        let push = mock.book().pushes().pop().expect("it came");
         let headers =
             ["apns-topic", "apns-push-type", "apns-priority"].map(|name| push.headers[name].clone());
         (headers.join(" "), push)
@@ -99,7 +99,7 @@ async fn the_token_that_says_who_sends_is_good_for_ever() {
     let send = async || service.send(&apns("ab"), &notice(1)).await;
     let tokens = || {
         let mut tokens: Vec<_> =
-            mock.pushes().iter().map(|push| push.headers["authorization"].clone()).collect();
+            mock.book().pushes().iter().map(|push| push.headers["authorization"].clone()).collect();
         tokens.dedup();
         tokens.len()
     };
@@ -115,10 +115,10 @@ async fn the_token_that_says_who_sends_is_good_for_ever() {
     assert_eq!(send().await, Answer::Delivered);
     world.pass(1200);
     let before = tokens();
-    mock.say_once("ab", Reply::apns(403, "ExpiredProviderToken"));
+    mock.book().say_once("ab", Reply::apns(403, "ExpiredProviderToken"));
     assert_eq!(send().await, Answer::Delivered);
     assert_eq!(tokens(), before + 1);
-    mock.say_once("ab", Reply::apns(403, "ExpiredProviderToken"));
+    mock.book().say_once("ab", Reply::apns(403, "ExpiredProviderToken"));
     assert_eq!(send().await, later(Trouble::Down, None));
     assert_eq!(tokens(), before + 1);
 }
@@ -141,7 +141,7 @@ async fn a_service_that_never_answers_is_given_up_on() {
     let (world, mock, _) = start().await;
     let config = Config { timeout: Duration::from_millis(50), ..mock.config() };
     let service = Apns::new(config, world.wall()).expect("the mock's settings are good");
-    mock.say_once("ab", Reply::never());
+    mock.book().say_once("ab", Reply::never());
     assert_eq!(service.send(&apns("ab"), &notice(1)).await, later(Trouble::Down, None));
     assert_eq!(service.send(&apns("ab"), &notice(1)).await, Answer::Delivered, "the next one is not");
 }
@@ -153,7 +153,7 @@ async fn a_certificate_of_somebody_else_is_not_talked_to() {
     let config = Config { roots: other.roots(), ..mock.config() };
     let service = Apns::new(config, world.wall()).expect("its form is good");
     assert_eq!(service.send(&apns("ab"), &notice(1)).await, later(Trouble::Down, None));
-    assert_eq!(mock.count(), 0);
+    assert_eq!(mock.book().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,8 +164,8 @@ async fn connections_that_end_lose_no_notice() {
     for id in 0..NOTICES {
         let hex = format!("{id:04x}");
         match id % 100 {
-            13 => mock.say_once(&hex, Reply::status(200).going_away()),
-            57 => mock.say_once(&hex, Reply::reset()),
+            13 => mock.book().say_once(&hex, Reply::status(200).going_away()),
+            57 => mock.book().say_once(&hex, Reply::reset()),
             _ => {}
         }
         sender.offer(order(id, &apns(&hex))).expect("there is room");

@@ -22,7 +22,7 @@ async fn start() -> (World, FcmMock, Fcm) {
 async fn each_answer_of_fcm_means_what_google_says() {
     let (_world, mock, service) = start().await;
     let check = async |reply: Reply, expect: Answer| {
-        mock.say_once("a:b", reply.clone());
+        mock.book().say_once("a:b", reply.clone());
         assert_eq!(service.send(&fcm("a:b"), &notice(1)).await, expect, "{reply:?}");
     };
     assert_eq!(service.send(&fcm("a:b"), &notice(1)).await, Answer::Delivered);
@@ -48,7 +48,7 @@ async fn each_answer_of_fcm_means_what_google_says() {
 async fn fcm_is_told_all_that_it_wants_to_know() {
     let (_world, mock, service) = start().await;
     assert_eq!(service.send(&fcm("a:b"), &notice(1)).await, Answer::Delivered);
-    let push = mock.pushes().pop().expect("it came");
+    let push = mock.book().pushes().pop().expect("it came");
     let body: serde_json::Value = serde_json::from_slice(&push.body).expect("it is JSON");
     let digest = CollapseKey::new("chat 7").expect("it is short").digest();
     let android = serde_json::json!({ "priority": "HIGH", "ttl": "3600s", "collapse_key": digest });
@@ -91,12 +91,12 @@ async fn an_access_token_is_used_until_shortly_before_it_is_over() {
 async fn an_access_token_that_is_none_is_fetched_again_once() {
     let (_world, mock, service) = start().await;
     let none = Reply::fcm(401, "UNAUTHENTICATED", None, None);
-    mock.say_once("a:b", none.clone());
+    mock.book().say_once("a:b", none.clone());
     assert_eq!(service.send(&fcm("a:b"), &notice(1)).await, Answer::Delivered);
     assert_eq!(mock.granted(), 2);
-    mock.say_always("a:b", none);
+    mock.book().say_always("a:b", none);
     assert_eq!(service.send(&fcm("a:b"), &notice(1)).await, later(Trouble::Down, None));
-    assert_eq!((mock.granted(), mock.pushes().len()), (3, 4));
+    assert_eq!((mock.granted(), mock.book().pushes().len()), (3, 4));
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn where_there_is_no_access_token_notices_wait() {
         later(Trouble::Down, Some(5)),
         "it is not asked again at once"
     );
-    assert_eq!((mock.granted(), mock.pushes().len()), (0, 0));
+    assert_eq!((mock.granted(), mock.book().pushes().len()), (0, 0));
 
     // Another account's key.
     let other = FcmMock::start(world.identity.clone(), world.wall()).await;
@@ -120,7 +120,7 @@ async fn where_there_is_no_access_token_notices_wait() {
     let config = Config { account_json: account.to_string(), ..own };
     let service = Fcm::new(config, world.wall()).expect("its form is good");
     assert_eq!(service.send(&fcm("a:b"), &notice(1)).await, later(Trouble::Down, None));
-    assert_eq!((mock.granted(), mock.pushes().len()), (0, 0));
+    assert_eq!((mock.granted(), mock.book().pushes().len()), (0, 0));
 }
 
 #[tokio::test]

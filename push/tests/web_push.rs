@@ -12,7 +12,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use common::{World, later, long_notice, notice, order, outcomes_of, refused};
 use serde_json::{Value, json};
 use tern_push::mock::{ApnsMock, FcmMock, Push, Reply, Subscriber, WebPushMock};
-use tern_push::webpush::{Config, Padding, WebPush};
+use tern_push::webpush::{Config, KNOWN_HOSTS, Padding, WebPush};
 use tern_push::{Answer, Outcome, Reach, Service as _, Subscription, Token, Trouble};
 use tern_testkit::python_is_there;
 
@@ -34,7 +34,7 @@ async fn each_answer_of_a_browsers_service_means_what_the_standard_says() {
     let (_world, mock, service) = start().await;
     let browser = token(&mock.subscribe("a"));
     let check = async |reply: Reply, expect: Answer| {
-        mock.say_once("a", reply.clone());
+        mock.book().say_once("a", reply.clone());
         assert_eq!(service.send(&browser, &notice(1)).await, expect, "{reply:?}");
     };
     assert_eq!(service.send(&browser, &notice(1)).await, Answer::Delivered);
@@ -54,11 +54,11 @@ async fn a_redirect_is_not_followed() {
     let (_world, mock, service) = start().await;
     for status in [301, 302, 303, 307, 308] {
         let to = format!("{}/push/elsewhere", mock.origin());
-        mock.say_once("a", Reply::status(status).with("location", &to));
+        mock.book().say_once("a", Reply::status(status).with("location", &to));
         let answer = service.send(&token(&mock.subscribe("a")), &notice(1)).await;
         assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
     }
-    let asked: Vec<String> = mock.pushes().into_iter().map(|push| push.to).collect();
+    let asked: Vec<String> = mock.book().pushes().into_iter().map(|push| push.to).collect();
     assert_eq!(asked, ["a"; 5]);
 }
 
@@ -78,7 +78,11 @@ async fn an_endpoint_inside_is_not_reached() {
         let answer = service.send(&Token::WebPush(subscription), &notice(1)).await;
         assert_eq!(answer, refused("the endpoint is not a public host"), "{host}");
     }
-    assert_eq!(mock.pushes(), []);
+    let config = Config { hosts: KNOWN_HOSTS.map(str::to_owned).into(), ..mock.config() };
+    let service = WebPush::new(config, world.wall()).expect("the mock's settings are good");
+    let answer = service.send(&token(&mock.subscribe("a")), &notice(1)).await;
+    assert_eq!(answer, refused("the endpoint's host is not among those that are told"));
+    assert_eq!(mock.book().pushes(), []);
 }
 
 /// RFC 8291, section 5: a browser's public key.
@@ -111,12 +115,16 @@ async fn a_host_that_is_down_waits_alone_and_loses_no_notice() {
 #[tokio::test]
 async fn a_browsers_service_is_told_all_that_it_wants_to_know_and_nothing_else() {
     let (_world, mock, service) = start().await;
-    assert_eq!(service.send(&token(&mock.subscribe("a")), &long_notice(1)).await, Answer::Delivered);
-    let push = mock.pushes().pop().expect("it came");
+    let browser = mock.subscribe("a");
+    assert_eq!(service.send(&token(&browser), &long_notice(1)).await, Answer::Delivered);
+    let push = mock.book().pushes().pop().expect("it came");
     assert_eq!((&*push.headers["ttl"], &*push.headers["urgency"]), ("3600", "high"));
     assert_eq!(push.headers["topic"].len(), 32);
     assert!((4000..=4096).contains(&push.body.len()), "{}", push.body.len());
     assert!(!String::from_utf8_lossy(&push.body).contains("Ada"));
+    let text = browser.decrypted(&push.body).expect("it is for it");
+    assert!(String::from_utf8(text).expect("it is text").contains("Ada"));
+    assert_eq!(mock.subscribe("a").decrypted(&push.body), None, "it is for nobody else");
 }
 
 /// What a library that nobody here wrote finds in a push.
@@ -151,12 +159,12 @@ async fn others_decrypt_what_is_sent_and_find_its_tokens_good() {
         let service = WebPush::new(config, world.wall()).expect("the mock's settings are good");
         let browser = mock.subscribe("a");
         assert_eq!(service.send(&token(&browser), &notice(1)).await, Answer::Delivered);
-        let push = mock.pushes().pop().expect("it came");
+        let push = mock.book().pushes().pop().expect("it came");
         assert!(push.body.len() == bytes + 103 || padding == Padding::Nothing, "{}", push.body.len());
         let expect = json!({ "kind": "message", "badge": 3, "chat": "AQID" });
         assert_eq!(decrypted("push-venv", &push, &browser), expect, "{padding:?}");
     }
-    let vapid = mock.pushes().pop().expect("it came").headers["authorization"].clone();
+    let vapid = mock.book().pushes().pop().expect("it came").headers["authorization"].clone();
     let (vapid, key) =
         vapid.strip_prefix("vapid t=").and_then(|said| said.split_once(", k=")).expect("RFC 8292");
     let claims = verified(vapid, "ES256", json!({ "point": key }), Some(mock.origin()));
@@ -170,7 +178,7 @@ async fn others_find_apns_and_fcm_good(world: &World) {
     let service =
         tern_push::apns::Apns::new(mock.config(), world.wall()).expect("the mock's settings are good");
     assert_eq!(service.send(&common::apns("ab"), &notice(1)).await, Answer::Delivered);
-    let said = mock.pushes().pop().expect("it came").headers["authorization"].clone();
+    let said = mock.book().pushes().pop().expect("it came").headers["authorization"].clone();
     let token = said.strip_prefix("bearer ").expect("it is a token");
     let claims = verified(token, "ES256", json!({ "private": mock.config().key_pem }), None);
     assert_eq!(claims, json!({ "iss": "TEAM567890", "iat": common::NOW_S }));

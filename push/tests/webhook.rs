@@ -20,7 +20,7 @@ async fn start() -> (World, WebhookMock, Webhook) {
 async fn each_answer_of_a_webhook_means_one_thing() {
     let (_world, mock, service) = start().await;
     let check = async |reply: Reply, expect: Answer| {
-        mock.say_once("a", reply.clone());
+        mock.book().say_once("a", reply.clone());
         assert_eq!(service.send(&webhook("a"), &notice(1)).await, expect, "{reply:?}");
     };
     check(Reply::status(200), Answer::Delivered).await;
@@ -38,7 +38,7 @@ async fn each_answer_of_a_webhook_means_one_thing() {
 async fn a_webhook_is_told_all_of_a_notice_and_who_says_it() {
     let (_world, mock, service) = start().await;
     assert_eq!(service.send(&webhook("a"), &notice(1)).await, Answer::Delivered);
-    let push = mock.pushes().pop().expect("it came");
+    let push = mock.book().pushes().pop().expect("it came");
     let body: Value = serde_json::from_slice(&push.body).expect("it is JSON");
     let expect = json!({
         "id": "00000000-0000-0000-0000-000000000001", "to": "a", "kind": "message", "priority": "high",
@@ -47,7 +47,7 @@ async fn a_webhook_is_told_all_of_a_notice_and_who_says_it() {
     });
     assert_eq!(body, expect);
     assert_eq!(service.send(&webhook("a"), &long_notice(2)).await, Answer::Delivered);
-    let push = mock.pushes().pop().expect("it came");
+    let push = mock.book().pushes().pop().expect("it came");
     assert!((65_000..=65_536).contains(&push.body.len()), "{}", push.body.len());
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::jwt::{Signed, checked};
 use super::keys::{Identity, p256};
-use super::script::{Book, Push, Reply};
+use super::script::{Book, Reply};
 use super::serve::{Answers, Asked, Listener};
 use crate::apns::{Config, Texts};
 use crate::service::Doing;
@@ -50,6 +50,11 @@ impl ApnsMock {
         Self { desk, listener, key_pem, identity }
     }
 
+    /// What it is to say, and what it has heard.
+    pub fn book(&self) -> &Book {
+        &self.desk.book
+    }
+
     /// What sends to it.
     pub fn config(&self) -> Config {
         Config {
@@ -62,31 +67,6 @@ impl ApnsMock {
             key_pem: self.key_pem.clone(),
             texts: Texts::default(),
         }
-    }
-
-    /// Says this to a device, once: what is said first comes first.
-    pub fn say_once(&self, token: &str, reply: Reply) {
-        self.desk.book.say_once(token, reply);
-    }
-
-    /// Says this to a device, from now on.
-    pub fn say_always(&self, token: &str, reply: Reply) {
-        self.desk.book.say_always(token, reply);
-    }
-
-    /// Says this to all from now on, or what APNs would.
-    pub fn say_to_all(&self, reply: Option<Reply>) {
-        self.desk.book.say_to_all(reply);
-    }
-
-    /// What came, in its order; of very many the first.
-    pub fn pushes(&self) -> Vec<Push> {
-        self.desk.book.pushes()
-    }
-
-    /// How many came.
-    pub fn count(&self) -> u64 {
-        self.desk.book.count()
     }
 }
 

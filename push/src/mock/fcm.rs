@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::jwt::{Signed, checked};
 use super::keys::{Identity, rsa};
-use super::script::{Book, Push, Reply};
+use super::script::{Book, Reply};
 use super::serve::{Answers, Asked, Listener};
 use crate::fcm::{Config, Shown};
 use crate::service::Doing;
@@ -67,6 +67,11 @@ impl FcmMock {
         Self { desk, listener, key_pem, identity }
     }
 
+    /// What it is to say, and what it has heard.
+    pub fn book(&self) -> &Book {
+        &self.desk.book
+    }
+
     /// What sends to it.
     pub fn config(&self) -> Config {
         let account = json!({
@@ -84,16 +89,6 @@ impl FcmMock {
             account_json: account.to_string(),
             shown: Shown::Nothing,
         }
-    }
-
-    /// Says this to a device, once.
-    pub fn say_once(&self, token: &str, reply: Reply) {
-        self.desk.book.say_once(token, reply);
-    }
-
-    /// Says this to a device, from now on.
-    pub fn say_always(&self, token: &str, reply: Reply) {
-        self.desk.book.say_always(token, reply);
     }
 
     /// Says this to whoever wants an access token, once.
@@ -114,11 +109,6 @@ impl FcmMock {
     /// The JWTs for which they were.
     pub fn assertions(&self) -> Vec<String> {
         self.desk.assertions.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What came to the send endpoint, in its order.
-    pub fn pushes(&self) -> Vec<Push> {
-        self.desk.book.pushes()
     }
 }
 

@@ -6,6 +6,7 @@
 //! It refuses to know: the crate's own payloads, signatures and encryption. It checks them as another would, by the standards.
 
 mod apns;
+mod browser;
 mod fcm;
 mod jwt;
 mod keys;
@@ -15,8 +16,9 @@ mod webhook;
 mod webpush;
 
 pub use self::apns::ApnsMock;
+pub use self::browser::Subscriber;
 pub use self::fcm::FcmMock;
 pub use self::keys::Identity;
-pub use self::script::{End, Push, Reply};
+pub use self::script::{Book, End, Push, Reply};
 pub use self::webhook::WebhookMock;
-pub use self::webpush::{Subscriber, WebPushMock};
+pub use self::webpush::WebPushMock;

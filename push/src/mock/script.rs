@@ -1,12 +1,12 @@
 //! What a mock is to say, and what it has heard.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::HeaderMap;
+use tokio::sync::watch;
 
 /// What is said instead of what the service would.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,12 +111,11 @@ pub struct Push {
 }
 
 /// What a mock is to say, and what it has heard.
-pub(super) struct Book {
+#[derive(Default)]
+pub struct Book {
     scripts: Mutex<Scripts>,
     pushes: Mutex<Vec<Push>>,
-    /// Pushes beyond are counted and not kept.
-    kept_max: usize,
-    count: AtomicU64,
+    count: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -126,57 +125,58 @@ struct Scripts {
     all: Option<Reply>,
 }
 
-impl Default for Book {
-    fn default() -> Self {
-        Self {
-            scripts: Mutex::default(),
-            pushes: Mutex::default(),
-            kept_max: KEPT_MAX,
-            count: AtomicU64::new(0),
-        }
-    }
-}
-
 /// Requests that a mock keeps: more than a test sends. A bench's are counted.
 const KEPT_MAX: usize = 10_000;
 
 impl Book {
+    /// Says this to a device, once: what is said first comes first.
     pub fn say_once(&self, to: &str, reply: Reply) {
         lock(&self.scripts).once.entry(to.to_owned()).or_default().push_back(reply);
     }
 
+    /// Says this to a device, from now on.
     pub fn say_always(&self, to: &str, reply: Reply) {
         lock(&self.scripts).always.insert(to.to_owned(), reply);
     }
 
+    /// Says this to all from now on; or again what the service would.
     pub fn say_to_all(&self, reply: Option<Reply>) {
         lock(&self.scripts).all = reply;
     }
 
+    /// What came, in its order; of very many the first.
+    pub fn pushes(&self) -> Vec<Push> {
+        lock(&self.pushes).clone()
+    }
+
+    /// How many came.
+    pub fn count(&self) -> u64 {
+        *self.count.borrow()
+    }
+
+    /// Waits until so many have come.
+    pub async fn count_is(&self, count: u64) {
+        let reached = self.count.subscribe().wait_for(|came| *came >= count).await.map(drop);
+        reached.expect("the book is there for as long as it is asked");
+    }
+
     /// What is to be said to a device, if not what the service would.
-    pub fn reply(&self, to: &str) -> Option<Reply> {
+    pub(super) fn reply(&self, to: &str) -> Option<Reply> {
         let mut scripts = lock(&self.scripts);
         let once = scripts.once.get_mut(to).and_then(VecDeque::pop_front);
         once.or_else(|| scripts.always.get(to).cloned()).or_else(|| scripts.all.clone())
     }
 
-    pub fn heard(&self, to: &str, headers: &HeaderMap, body: &Bytes, status: u16) {
-        self.count.fetch_add(1, Ordering::AcqRel);
+    pub(super) fn heard(&self, to: &str, headers: &HeaderMap, body: &Bytes, status: u16) {
         let mut pushes = lock(&self.pushes);
-        if pushes.len() < self.kept_max {
+        if pushes.len() < KEPT_MAX {
             let text =
                 |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
             let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
             pushes.push(Push { to: to.to_owned(), headers, body: body.clone(), status });
         }
-    }
-
-    pub fn pushes(&self) -> Vec<Push> {
-        lock(&self.pushes).clone()
-    }
-
-    pub fn count(&self) -> u64 {
-        self.count.load(Ordering::Acquire)
+        drop(pushes);
+        self.count.send_modify(|count| *count += 1);
     }
 }
 

@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::keys::Identity;
-use super::script::{Book, Push, Reply};
+use super::script::{Book, Reply};
 use super::serve::{Answers, Asked, Listener};
 use crate::service::Doing;
 use crate::wall::Wall;
@@ -40,6 +40,11 @@ impl WebhookMock {
         Self { desk, listener, identity }
     }
 
+    /// What it is to say, and what it has heard.
+    pub fn book(&self) -> &Book {
+        &self.desk.book
+    }
+
     /// What sends to it.
     pub fn config(&self) -> Config {
         Config {
@@ -49,21 +54,6 @@ impl WebhookMock {
             key_id: KEY_ID.to_owned(),
             key: KEY.to_vec(),
         }
-    }
-
-    /// Says this of a device, once.
-    pub fn say_once(&self, to: &str, reply: Reply) {
-        self.desk.book.say_once(to, reply);
-    }
-
-    /// Says this of a device, from now on.
-    pub fn say_always(&self, to: &str, reply: Reply) {
-        self.desk.book.say_always(to, reply);
-    }
-
-    /// What came, in its order.
-    pub fn pushes(&self) -> Vec<Push> {
-        self.desk.book.pushes()
     }
 }
 

@@ -3,19 +3,17 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
-use aws_lc_rs::encoding::{AsBigEndian as _, EcPrivateKeyBin};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hyper::Method;
 
+use super::browser::Subscriber;
 use super::jwt::{Signed, checked};
 use super::keys::{Identity, p256};
-use super::script::{Book, Push, Reply};
+use super::script::{Book, Reply};
 use super::serve::{Answers, Asked, Listener};
 use crate::http::Reach;
 use crate::service::Doing;
-use crate::token::Subscription;
 use crate::wall::Wall;
 use crate::webpush::{Config, Padding};
 
@@ -41,33 +39,6 @@ struct Desk {
     origin: OnceLock<String>,
 }
 
-/// A browser that has subscribed.
-pub struct Subscriber {
-    private: PrivateKey,
-    auth: [u8; 16],
-    endpoint: String,
-}
-
-impl Subscriber {
-    /// What it has given to the app.
-    pub fn subscription(&self) -> Subscription {
-        let point = self.private.compute_public_key().expect("a key has a public part");
-        let key = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-        Subscription::new(&self.endpoint, &key(point.as_ref()), &key(&self.auth)).expect("it is one")
-    }
-
-    /// Where it is told.
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
-    /// What it decrypts with, in base64url: its private key, as a number of 32 bytes, and its secret.
-    pub fn secrets(&self) -> (String, String) {
-        let private: EcPrivateKeyBin<'_> = self.private.as_be_bytes().expect("it is a key of a curve");
-        (BASE64_URL_SAFE_NO_PAD.encode(private.as_ref()), BASE64_URL_SAFE_NO_PAD.encode(self.auth))
-    }
-}
-
 impl WebPushMock {
     /// Listens.
     pub async fn start(identity: Arc<Identity>, wall: Wall) -> Self {
@@ -78,11 +49,17 @@ impl WebPushMock {
         Self { desk, _listener: listener, key_pem, identity }
     }
 
+    /// What it is to say, and what it has heard.
+    pub fn book(&self) -> &Book {
+        &self.desk.book
+    }
+
     /// What sends to it.
     pub fn config(&self) -> Config {
         Config {
             roots: self.identity.roots(),
             reach: Reach::Anywhere,
+            hosts: Vec::new(),
             timeout: Duration::from_secs(10),
             key_pem: self.key_pem.clone(),
             contact: "mailto:push@example.org".to_owned(),
@@ -92,30 +69,12 @@ impl WebPushMock {
 
     /// A browser of this name subscribes: letters and digits.
     pub fn subscribe(&self, name: &str) -> Subscriber {
-        let mut auth = [0; 16];
-        aws_lc_rs::rand::fill(&mut auth).expect("the system gives random bytes");
-        let private = PrivateKey::generate(&ECDH_P256).expect("the system gives random bytes");
-        Subscriber { private, auth, endpoint: format!("{}{ENDPOINTS}{name}", self.origin()) }
+        Subscriber::new(format!("{}{ENDPOINTS}{name}", self.origin()))
     }
 
     /// Where it listens: `https://host:port`.
     pub fn origin(&self) -> &str {
         self.desk.origin.get().expect("it is set at the start")
-    }
-
-    /// Says this to a browser, once.
-    pub fn say_once(&self, name: &str, reply: Reply) {
-        self.desk.book.say_once(name, reply);
-    }
-
-    /// Says this to a browser, from now on.
-    pub fn say_always(&self, name: &str, reply: Reply) {
-        self.desk.book.say_always(name, reply);
-    }
-
-    /// What came, in its order, as it was encrypted.
-    pub fn pushes(&self) -> Vec<Push> {
-        self.desk.book.pushes()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::token::TokenKind;
 /// What a lane has done since it began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
-    /// Requests that were sent, those again among them.
+    /// Requests that were sent and have come back, with an answer or without; those again among them.
     pub sent: u64,
     /// Of them those that were sent again.
     pub retried: u64,

@@ -67,6 +67,7 @@ struct Job {
     order: Arc<Order>,
     expires_ms: u64,
     tries: u32,
+    was_sent: bool,
     rank: Rank,
     place: Place,
 }
@@ -119,7 +120,8 @@ impl Lane {
             return self.report(&order, Outcome::Expired, reports);
         }
         let rank = self.rank_of(&order);
-        let job = Job { order: Arc::new(order), expires_ms, tries: 0, rank, place: Place::Ready };
+        let job =
+            Job { order: Arc::new(order), expires_ms, tries: 0, was_sent: false, rank, place: Place::Ready };
         let turn = turn_of(&job.order).map(|turn| self.turns.entry(turn).or_default());
         let Some(turn) = turn else { return self.enter(Number(rank.seq), job) };
         if let Some(older) = turn.waiting {
@@ -315,14 +317,12 @@ impl Lane {
         let job = self.job(number);
         job.place = Place::InFlight { is_probe };
         job.tries += 1;
-        let (order, is_again) = (job.order.clone(), job.tries > 1);
+        let order = job.order.clone();
         if let Some(turn) = turn_of(&order) {
             let turn = self.turns.entry(turn).or_default();
             *turn = Turn { in_flight: Some(number), waiting: None };
         }
         self.in_flight += 1;
-        self.counters.sent += 1;
-        self.counters.retried += u64::from(is_again);
         Sending { number, order }
     }
 
@@ -332,14 +332,16 @@ impl Lane {
             unreachable!("only what was sent is answered")
         };
         self.in_flight -= 1;
+        if !matches!(answer, Answer::Wait(_)) {
+            let was_sent = std::mem::replace(&mut self.job(number).was_sent, true);
+            self.counters.sent += 1;
+            self.counters.retried += u64::from(was_sent);
+        }
         match answer {
             Answer::Later { trouble: Trouble::Down, .. } => {
                 self.counters.opened += u64::from(self.breaker.failed(now_ms, is_probe));
             }
-            Answer::Wait(_) => {
-                self.counters.sent -= 1;
-                self.breaker.unsent(now_ms, is_probe);
-            }
+            Answer::Wait(_) => self.breaker.unsent(now_ms, is_probe),
             Answer::Delivered | Answer::Dead | Answer::Refused(_) | Answer::Later { .. } => {
                 self.breaker.answered(is_probe);
             }

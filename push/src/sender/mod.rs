@@ -36,7 +36,7 @@ use crate::wall::Wall;
 pub struct Settings {
     /// Notices that are held. Beyond, an offer is refused.
     pub held_max: usize,
-    /// Requests in flight. Beyond, notices wait.
+    /// Requests in flight: one at least. Beyond, notices wait.
     pub in_flight_max: usize,
     /// How often a notice is tried. Beyond, it is a dead letter.
     pub tries_max: u32,
@@ -156,6 +156,6 @@ impl Sender {
 
 impl Settings {
     fn bounds(&self) -> Bounds {
-        Bounds { in_flight_max: self.in_flight_max, tries_max: self.tries_max, backoff: self.backoff }
+        Bounds { in_flight_max: self.in_flight_max.max(1), tries_max: self.tries_max, backoff: self.backoff }
     }
 }

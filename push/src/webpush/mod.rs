@@ -24,13 +24,20 @@ use crate::text::fit;
 use crate::token::{Subscription, Token, TokenKind};
 use crate::wall::Wall;
 
+/// Hosts of the browsers' services that there are: Chrome's and those made of it, Firefox's, Edge's, Safari's.
+pub const KNOWN_HOSTS: [&str; 4] =
+    ["fcm.googleapis.com", "push.services.mozilla.com", "notify.windows.com", "push.apple.com"];
+
 /// What the operator says. It has no `Debug`: there is a key in it.
 #[derive(Clone)]
 pub struct Config {
     /// Whom certificates are to come from.
     pub roots: Roots,
-    /// Which hosts may be reached.
+    /// Which addresses may be reached.
     pub reach: Reach,
+    /// Which hosts are told, and those below them: `push.services.mozilla.com` is `updates.push.services.mozilla.com` as well. Empty: all. See
+    /// [`KNOWN_HOSTS`].
+    pub hosts: Vec<String>,
     /// How long an answer may take.
     pub timeout: Duration,
     /// The key: PKCS#8 in PEM, of P-256. Browsers subscribe to its public part, so it must stay.
@@ -47,6 +54,7 @@ pub struct WebPush {
     vapid: Vapid,
     padding: Padding,
     hosts: Hosts,
+    may: Vec<String>,
     wall: Wall,
 }
 
@@ -62,7 +70,14 @@ impl WebPush {
             timeout: config.timeout,
         };
         let vapid = Vapid::new(&config.key_pem, &config.contact)?;
-        Ok(Self { http: Http::new(about)?, vapid, padding: config.padding, hosts: Hosts::default(), wall })
+        Ok(Self {
+            http: Http::new(about)?,
+            vapid,
+            padding: config.padding,
+            hosts: Hosts::default(),
+            may: config.hosts,
+            wall,
+        })
     }
 
     /// The public key in base64url, to which a browser subscribes (`applicationServerKey`).
@@ -71,6 +86,9 @@ impl WebPush {
     }
 
     async fn push(&self, to: &Subscription, notice: &Notice) -> Answer {
+        if !may_tell(&self.may, to.endpoint.host().unwrap_or_default()) {
+            return Answer::Refused(Reason::of("the endpoint's host is not among those that are told"));
+        }
         let origin = to.origin();
         let place = match self.hosts.enter(&origin) {
             Ok(place) => place,
@@ -130,6 +148,14 @@ impl WebPush {
     }
 }
 
+/// Whether a host is one of these, or below one.
+fn may_tell(hosts: &[String], host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let is_of =
+        |name: &String| host.strip_suffix(&**name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    hosts.is_empty() || hosts.iter().any(is_of)
+}
+
 /// What a status says (RFC 8030, sections 5 and 8.4).
 fn read(status: u16, after: Option<Duration>) -> Answer {
     match status {
@@ -187,6 +213,19 @@ impl Service for WebPush {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_told_that_are_named_and_those_below_them() {
+        let hosts = KNOWN_HOSTS.map(str::to_owned);
+        let check = |host, expect| assert_eq!(may_tell(&hosts, host), expect, "{host}");
+        check("fcm.googleapis.com", true);
+        check("FCM.googleapis.com", true);
+        check("updates.push.services.mozilla.com", true);
+        check("evilfcm.googleapis.com", false);
+        check("fcm.googleapis.com.example.org", false);
+        check("127.0.0.1", false);
+        assert!(may_tell(&[], "push.example.org"));
+    }
 
     #[test]
     fn each_status_means_one_thing() {
