@@ -139,7 +139,7 @@ async fn another_teams_key_is_refused_for_good() {
 #[tokio::test]
 async fn a_service_that_never_answers_is_given_up_on() {
     let (world, mock, _) = start().await;
-    let config = Config { timeout: Duration::from_millis(50), ..mock.config() };
+    let config = Config { timeout: Duration::from_secs(1), ..mock.config() };
     let service = Apns::new(config, world.wall()).expect("the mock's settings are good");
     mock.book().say_once("ab", Reply::never());
     assert_eq!(service.send(&apns("ab"), &notice(1)).await, later(Trouble::Down, None));

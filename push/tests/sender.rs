@@ -13,8 +13,8 @@ use common::{NOW_S, later, notice, outcomes_of, webhook};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use tern_push::{
-    Answer, BreakerState, CollapseKey, DeviceId, Doing, NotTaken, Notice, Order, Outcome, Outcomes, Sender,
-    Service, Settings, Token, TokenKind, Trouble, Wall,
+    Answer, BreakerState, CollapseKey, DeviceId, Doing, NotTaken, Notice, Order, Outcome, Outcomes, Reason,
+    Sender, Service, Settings, Token, TokenKind, Trouble, Wall,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -169,6 +169,16 @@ async fn a_notice_is_tried_five_times_and_is_then_a_dead_letter() {
     }
     let lane = sender.snapshot()[0];
     assert_eq!((lane.counters.sent, lane.counters.retried, lane.counters.dead_letters), (5, 4, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_no_more_is_named() {
+    let answers = Mutex::new([Answer::Dead, Answer::Refused(Reason::of("no"))].into());
+    let (_, sender, mut outcomes) = start(Settings::default(), Scripted { answers, ..Scripted::default() });
+    sender.offer(order(1, 7, 0)).expect("there is room");
+    assert_eq!(outcomes_of(&mut outcomes, 1).await[&1], Outcome::Dead(webhook("a")));
+    sender.offer(order(2, 7, 0)).expect("there is room");
+    assert_eq!(outcomes_of(&mut outcomes, 1).await[&2], Outcome::Refused(Reason::of("no")));
 }
 
 #[tokio::test(start_paused = true)]

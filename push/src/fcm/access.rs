@@ -27,7 +27,7 @@ const ASSERTION_VALID_S: u64 = 3600;
 const MARGIN_S: u64 = 300;
 
 /// How long nobody asks again after the account's token could not be had: those who waited for it are told the same.
-const FAILURE_KEPT: Duration = Duration::from_secs(1);
+const FAILURE_KEPT: Duration = Duration::from_secs(5);
 
 /// The grant type of RFC 7523, in the form that a form has.
 const GRANT: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=";

@@ -38,7 +38,7 @@ impl Counters {
         let counter = match outcome {
             Outcome::Delivered => &mut self.delivered,
             Outcome::Replaced => &mut self.replaced,
-            Outcome::Dead => &mut self.dead,
+            Outcome::Dead(_) => &mut self.dead,
             Outcome::Expired => &mut self.expired,
             Outcome::Refused(_) => &mut self.refused,
             Outcome::GaveUp => &mut self.dead_letters,

@@ -159,7 +159,10 @@ impl Lane {
         let is_probe = self.land(number, &answer, now_ms);
         match answer {
             Answer::Delivered => self.finish(number, Outcome::Delivered, reports),
-            Answer::Dead => self.finish(number, Outcome::Dead, reports),
+            Answer::Dead => {
+                let token = self.job(number).order.token.clone();
+                self.finish(number, Outcome::Dead(token), reports);
+            }
             Answer::Refused(reason) => self.finish(number, Outcome::Refused(reason), reports),
             Answer::Later { trouble, after } => {
                 let job = self.job(number);

@@ -126,7 +126,7 @@ impl Sender {
         (Self(Arc::new(Desk { lanes, held_max: settings.held_max, stop })), Outcomes { reports })
     }
 
-    /// Takes a notice, and does not wait. Of notices for the same device and collapse key that are offered by one thread, the last one is the
+    /// Takes a notice, from any thread, and does not wait. Of notices for the same device and collapse key that are offered by one thread, the last one is the
     /// newest.
     ///
     /// # Errors

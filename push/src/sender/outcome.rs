@@ -27,8 +27,8 @@ pub enum Outcome {
     Delivered,
     /// A newer one for the same device and collapse key has taken its place.
     Replaced,
-    /// Its token is no more: the device is to register again, and is told nothing until then.
-    Dead,
+    /// This token is no more: unless the device has registered another one since, it is told nothing until it does.
+    Dead(Token),
     /// Its time was over before it could be sent.
     Expired,
     /// The service will never take it.

@@ -39,12 +39,12 @@ impl World {
         self.now_s.fetch_add(seconds, Ordering::AcqRel);
     }
 
-    /// A sender that waits for milliseconds where others wait for seconds.
+    /// A sender that waits for milliseconds where others wait for seconds, and tries more often than tests have connections end.
     pub fn sender(&self, service: impl Service) -> (Sender, Outcomes) {
         let backoff =
             Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(4), ..Backoff::default() };
         let pauses = Pauses { first: Duration::from_millis(1), max: Duration::from_millis(4) };
-        let settings = Settings { backoff, pauses, ..Settings::default() };
+        let settings = Settings { backoff, pauses, tries_max: 50, ..Settings::default() };
         Sender::start(settings, vec![Arc::new(service)], &self.wall(), ChaCha8Rng::seed_from_u64(1))
     }
 }
