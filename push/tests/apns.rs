@@ -9,7 +9,8 @@ use common::{NOW_S, World, apns, later, long_notice, notice, order, outcomes_of,
 use tern_push::apns::{Apns, Config};
 use tern_push::mock::{ApnsMock, Reply};
 use tern_push::{
-    Answer, ApnsToken, ApnsUse, CollapseKey, Kind, Notice, Outcome, Priority, Service as _, Token, Trouble,
+    Answer, ApnsToken, ApnsUse, CollapseKey, Kind, Notice, Outcome, Priority, Roots, Service as _, Token,
+    Trouble,
 };
 
 async fn start() -> (World, ApnsMock, Apns) {
@@ -154,6 +155,7 @@ async fn a_certificate_of_somebody_else_is_not_talked_to() {
     let service = Apns::new(config, world.wall()).expect("its form is good");
     assert_eq!(service.send(&apns("ab"), &notice(1)).await, later(Trouble::Down, None));
     assert_eq!(mock.book().count(), 0);
+    assert!(Roots::from_pem("none").is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

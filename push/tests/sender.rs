@@ -261,6 +261,21 @@ async fn a_sender_that_is_dropped_stops() {
     assert_eq!(outcomes.next().await, None);
 }
 
+/// A lane that does not sleep keeps the clock from going on, and this test from ending.
+#[tokio::test(start_paused = true)]
+async fn a_sender_with_nothing_to_do_sleeps_after_days_as_well() {
+    let otherwise = later(Trouble::Device, Some(3600));
+    let settings = Settings { in_flight_max: 1, ..Settings::default() };
+    let (_, sender, mut outcomes) = start(settings, Scripted { otherwise, ..Scripted::default() });
+    let days = Duration::from_secs(7 * 86_400);
+    tokio::time::sleep(days).await;
+    let mut for_ever = order(1, 1, 0);
+    for_ever.notice.expires_s = u64::MAX;
+    sender.offer(for_ever).expect("there is room");
+    assert_eq!(outcomes_of(&mut outcomes, 1).await[&1], Outcome::GaveUp);
+    tokio::time::sleep(days).await;
+}
+
 /// A service with a fault.
 struct Panics;
 

@@ -17,6 +17,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
@@ -43,6 +44,18 @@ pub enum Roots {
     System,
     /// These alone.
     Only(Vec<CertificateDer<'static>>),
+}
+
+impl Roots {
+    /// Those of a file in PEM.
+    ///
+    /// # Errors
+    /// There is none in it, or one can't be read.
+    pub fn from_pem(pem: &str) -> Result<Self, Invalid> {
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+        let certificates = read.map_err(|_| Invalid::Roots)?;
+        if certificates.is_empty() { Err(Invalid::Roots) } else { Ok(Self::Only(certificates)) }
+    }
 }
 
 /// Which HTTP is spoken.

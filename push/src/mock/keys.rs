@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use rcgen::{Certificate, CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::http::Roots;
 
 /// A certificate of 127.0.0.1 and localhost, and its key: whom mocks are.
 pub struct Identity {
-    certificate: CertificateDer<'static>,
+    certificate: Certificate,
     key: KeyPair,
 }
 
@@ -19,7 +19,7 @@ impl Default for Identity {
         let key = KeyPair::generate().expect("a key");
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
         let parameters = CertificateParams::new(names).expect("they are names");
-        let certificate = parameters.self_signed(&key).expect("a certificate").der().clone();
+        let certificate = parameters.self_signed(&key).expect("a certificate");
         Self { certificate, key }
     }
 }
@@ -27,7 +27,12 @@ impl Default for Identity {
 impl Identity {
     /// What trusts it alone.
     pub fn roots(&self) -> Roots {
-        Roots::Only(vec![self.certificate.clone()])
+        Roots::from_pem(&self.pem()).expect("it is one")
+    }
+
+    /// Its certificate, as an operator gives one.
+    pub fn pem(&self) -> String {
+        self.certificate.pem()
     }
 
     /// What a listener needs that speaks these protocols.
@@ -38,7 +43,7 @@ impl Identity {
             .with_safe_default_protocol_versions()
             .expect("they are there")
             .with_no_client_auth()
-            .with_single_cert(vec![self.certificate.clone()], key)
+            .with_single_cert(vec![self.certificate.der().clone()], key)
             .expect("the key is the certificate's");
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Arc::new(config)

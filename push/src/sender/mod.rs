@@ -126,7 +126,7 @@ impl Sender {
         (Self(Arc::new(Desk { lanes, held_max: settings.held_max, stop })), Outcomes { reports })
     }
 
-    /// Takes a notice, from any thread, and does not wait. Of notices for the same device and collapse key that are offered by one thread, the last one is the
+    /// Takes a notice, from any thread, and does not wait. Of notices for the same device and collapse key the one that is offered last is the
     /// newest.
     ///
     /// # Errors
@@ -148,7 +148,8 @@ impl Sender {
         self.0.lanes.iter().map(|lane| lane.tally.snapshot(lane.service, lane.name)).collect()
     }
 
-    /// Takes nothing more. What is in flight is waited for; all else is [`Outcome::Stopped`]. When that is done, [`Outcomes::next`] gives `None`.
+    /// Takes nothing more. What is in flight is waited for; all else is [`Outcome::Stopped`]. When that is done, [`Outcomes::next`] gives
+    /// `None`.
     pub fn stop(&self) {
         self.0.stop.send_replace(true);
     }

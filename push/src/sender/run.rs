@@ -21,8 +21,8 @@ use crate::wall::Wall;
 /// Orders that are taken before anything is sent again.
 const ORDERS_AT_ONCE: usize = 256;
 
-/// How long it is slept where nothing is waited for: tokio wants some moment.
-const FAR: Duration = Duration::from_secs(24 * 3600);
+/// How long it is slept at most, also where nothing is waited for: tokio wants some moment.
+const SLEEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
 type Sent = Result<(Id, Answer), JoinError>;
 
@@ -71,7 +71,7 @@ impl Runner {
         loop {
             self.send();
             self.publish();
-            let wake = self.lane.wake_ms().map_or(FAR, Duration::from_millis);
+            let wake = self.wake();
             tokio::select! {
                 // Whoever stops, and the last sender that is dropped, says it here.
                 _ = stop.wait_for(|is_stopped| *is_stopped) => break,
@@ -79,7 +79,7 @@ impl Runner {
                 _ = orders.recv_many(&mut coming, ORDERS_AT_ONCE) => {
                     coming.drain(..).for_each(|order| self.take(order));
                 }
-                () = sleep_until(self.began + wake) => {}
+                () = sleep_until(wake) => {}
             }
         }
         self.stop(orders).await;
@@ -87,6 +87,13 @@ impl Runner {
 
     fn now_ms(&self) -> u64 {
         self.began.elapsed().as_millis() as u64
+    }
+
+    /// When to look again, if nothing comes in.
+    fn wake(&self) -> Instant {
+        let latest = Instant::now() + SLEEP_MAX;
+        let wake = self.lane.wake_ms().and_then(|at_ms| self.began.checked_add(Duration::from_millis(at_ms)));
+        wake.map_or(latest, |wake| wake.min(latest))
     }
 
     fn take(&mut self, order: Order) {
