@@ -25,7 +25,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 #[cfg(feature = "fdb")]
 use scenarios::fdb;
 use scenarios::{
-    churn, group, idle, limits, media, mixed, pairs, pieces, presence, rebalance, resume, search, soak,
+    churn, group, idle, limits, media, mixed, pairs, pieces, presence, push, rebalance, resume, search, soak,
     storm, strangers, why_slow,
 };
 use serde::Serialize;
@@ -78,6 +78,8 @@ enum Scenario {
     Presence(presence::PresenceArgs),
     /// Uploads and downloads: how fast, what they cost, and what people who write to each other notice; nginx beside it where it is there
     Media(media::MediaArgs),
+    /// Devices that are asleep are told, by a mock of APNs that refuses some at first: how many a second, and whether each is told once
+    Push(push::PushArgs),
     /// Somebody searches among very many messages: how long until the newest hits are there, and what the index takes of the store
     Search(search::SearchArgs),
     /// A day of people: writes, ten times as many reads, large messages, a peak of ten times the usual
@@ -187,6 +189,7 @@ fn run(Arguments { json, scenario, .. }: Arguments) -> Result<u8, String> {
             found!(presence, arguments, presence::PresenceReport::is_correct)
         }
         Scenario::Media(arguments) => found!(media, arguments, media::MediaReport::is_correct),
+        Scenario::Push(arguments) => found!(push, arguments, push::PushReport::is_correct),
         Scenario::Search(arguments) => found!(search, arguments, search::SearchReport::is_correct),
         Scenario::Mixed(arguments) => found!(mixed, arguments, mixed::MixedReport::is_correct),
         Scenario::Rebalance(arguments) => {

@@ -406,6 +406,14 @@ fn media_come_and_go_beside_texts() {
 }
 
 #[test]
+fn each_device_that_is_asleep_is_told_once() {
+    let report = bench(&["push", "--devices", "500", "--refuse-one-in", "50"]);
+    assert_eq!((&report["duplicates"], &report["missing"]), (&0.into(), &0.into()), "{report}");
+    assert_eq!(report["refused"], 10);
+    assert!(number(&report, "pushed_per_s") > 0.0);
+}
+
+#[test]
 fn a_day_with_reads_large_messages_and_a_peak_loses_nothing() {
     let report = bench(&["mixed", "--users", "60", "--speed", "300", "--seconds", "6"]);
     nothing_is_wrong(&report);

@@ -13,6 +13,7 @@ mod others;
 pub mod pairs;
 pub mod pieces;
 pub mod presence;
+pub mod push;
 pub mod rebalance;
 pub mod resume;
 pub mod search;

@@ -115,6 +115,8 @@ pub struct Push {
 pub struct Book {
     scripts: Mutex<Scripts>,
     pushes: Mutex<Vec<Push>>,
+    /// How often each device was told, with success.
+    told: Mutex<HashMap<String, u32>>,
     count: watch::Sender<u64>,
 }
 
@@ -149,6 +151,11 @@ impl Book {
         lock(&self.pushes).clone()
     }
 
+    /// How often each device was told: those of which the service has taken something.
+    pub fn told(&self) -> HashMap<String, u32> {
+        lock(&self.told).clone()
+    }
+
     /// How many came.
     pub fn count(&self) -> u64 {
         *self.count.borrow()
@@ -176,6 +183,9 @@ impl Book {
             pushes.push(Push { to: to.to_owned(), headers, body: body.clone(), status });
         }
         drop(pushes);
+        if (200..300).contains(&status) {
+            *lock(&self.told).entry(to.to_owned()).or_default() += 1;
+        }
         self.count.send_modify(|count| *count += 1);
     }
 }
