@@ -110,6 +110,8 @@ macro_rules! with_limits {
                 "After how long a medium is removed that nothing has any more. No new message may have it meanwhile.";
             media_round_ms: u64 = 60_000, 100..=3_600_000,
                 "How often the server looks for media that nothing has.";
+            media_waiting_max: usize = 65_536, 1..=16_000_000,
+                "Media of a core that wait at once to be removed. Beyond, they have their turn when those before them are gone.";
             media_link_valid_ms: u64 = 3_600_000, 60_000..=7 * $crate::limits::DAY_MS,
                 "For how long a link to a medium is good, at least; it ends with a full hour.";
             access_token_valid_ms: u64 = 3_600_000, 1_000..=$crate::limits::DAY_MS,
@@ -181,9 +183,6 @@ const _: () = assert!(limits::DISCOVERED_MAX <= 64);
 pub const MEDIA_ROWS_AT_ONCE: usize = 256;
 /// See there.
 pub const MEDIA_LOOKS_AT_ONCE: usize = 64;
-
-/// Media of a core that wait to be removed.
-pub const MEDIA_WAITING_MAX: usize = 65_536;
 
 /// Rows of what an account has uploaded that are read at once to be added up.
 pub const KEPT_ROWS_AT_ONCE: usize = 1_000;

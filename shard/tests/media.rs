@@ -22,6 +22,8 @@ use tern_wire::ids::MediaId;
 const PRIVATE: u64 = 1 << 43;
 const REMOVED_AFTER_MS: u64 = 60_000;
 const UNSENT_MS: u64 = 300_000;
+/// As few as that: the others wait for their turn.
+const WAITING_MAX: usize = 4;
 const BYTES: u64 = 100;
 const QUOTA: u64 = 12 * BYTES;
 
@@ -88,6 +90,7 @@ fn limits() -> Limits {
         media_unsent_ms: UNSENT_MS,
         media_removed_after_ms: REMOVED_AFTER_MS,
         media_round_ms: 100,
+        media_waiting_max: WAITING_MAX,
         ..Limits::default()
     }
 }
@@ -497,6 +500,14 @@ impl World {
         self.end();
     }
 
+    /// All that nothing has is removed, of each core some at a time.
+    fn all_have_their_turn(&mut self) {
+        // Those that were forgotten give their places up after four of these.
+        for _ in 0..self.bytes.len() / WAITING_MAX + 8 {
+            self.pass(REMOVED_AFTER_MS);
+        }
+    }
+
     /// When all is deleted, nothing is left.
     fn end(&mut self) {
         self.is_over = true;
@@ -505,7 +516,7 @@ impl World {
         self.pass(2 * UNSENT_MS);
         let had = self.check();
         self.pass(2 * UNSENT_MS);
-        self.pass(2 * REMOVED_AFTER_MS);
+        self.all_have_their_turn();
         assert_eq!(self.check(), had);
         assert!(self.bytes.iter().all(|medium| had.contains(medium)), "what nothing has stays");
         for at in 0..self.people.len() {
@@ -518,7 +529,7 @@ impl World {
         }
         // What was scheduled, or of which no answer came, is still there.
         self.pass(2 * UNSENT_MS);
-        self.pass(2 * REMOVED_AFTER_MS);
+        self.all_have_their_turn();
         let had = self.check();
         assert_eq!(self.bytes, had, "nothing but what is had stays");
         let rows = self.rows();

@@ -15,7 +15,7 @@ use tern_wire::links::Links;
 
 use crate::admin::AdminResponse;
 use crate::cx::{AnswersQuestions, Cx as AnyCx, Department, KnowsMedia, Never};
-use crate::limits::{MEDIA_LOOKS_AT_ONCE, MEDIA_ROWS_AT_ONCE, MEDIA_WAITING_MAX};
+use crate::limits::{MEDIA_LOOKS_AT_ONCE, MEDIA_ROWS_AT_ONCE};
 use crate::message::Unreadable;
 use crate::mutations::{Mutation, is};
 use crate::rounds::Round;
@@ -249,12 +249,13 @@ impl Media {
     /// Whether a medium that is due to be removed has waited for so long since this core found it so.
     fn has_waited(&mut self, cx: &Cx, medium: MediaId, wait_ms: u64) -> bool {
         let now_ms = self.lived.0;
-        if self.waiting.len() >= MEDIA_WAITING_MAX && !self.waiting.contains_key(&medium) {
+        let waiting_max = cx.limits().media_waiting_max;
+        if self.waiting.len() >= waiting_max && !self.waiting.contains_key(&medium) {
             // Those that went to other cores are forgotten, and those that are gone by the doing of others.
             let is_for_long = |since_ms: u64| now_ms - since_ms > wait_ms.saturating_mul(8);
             self.waiting.retain(|medium, since_ms| cx.is_here(slot_of(*medium)) && !is_for_long(*since_ms));
             // The others have their time before any newcomer's begins.
-            if self.waiting.len() >= MEDIA_WAITING_MAX {
+            if self.waiting.len() >= waiting_max {
                 return false;
             }
         }
