@@ -17,7 +17,7 @@ pub struct Limits {
     pub connections_max: usize,
     /// Connections at once of one network: an IPv4 address, or the first half of an IPv6 one. Beyond, a new one ends at once. 0: any number.
     pub network_connections_max: usize,
-    /// Uploads at once of one account. Beyond: 429. 0: any number.
+    /// Uploads at once of one account. Beyond: 503. 0: any number.
     pub account_uploads_max: usize,
     /// Bytes of uploads a second, all together: what is beyond waits where it is. 0: any number.
     pub upload_bytes_per_s: u64,
@@ -59,6 +59,12 @@ pub const METADATA_BYTES_MAX: usize = 4 << 10;
 
 /// Bytes of a file that are read at once.
 pub const PIECE_BYTES: usize = 64 << 10;
+
+/// Media of one account that are looked at at once, or wait for it. Beyond: 503.
+pub const ACCOUNT_LOOKS_MAX: usize = 4;
+
+/// How long a medium waits at most until somebody has looked at it. Beyond: 503.
+pub const LOOK_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Bytes of an upload by which it gets on.
 pub const STEP_BYTES: usize = 4 << 10;

@@ -57,21 +57,22 @@ fn an_upload_that_comes_byte_by_byte_ends_though_it_never_stands_still() {
 
 #[test]
 fn an_account_has_no_more_uploads_at_once_than_its_share() {
-    let (_folder, server) = start(Limits { account_uploads_max: 1, ..Limits::default() });
-    let first = open_upload(&server, 1000);
-    let path = server.begin(7, &as_video(), 100);
+    let (folder, server) = start(Limits { account_uploads_max: 1, ..Limits::default() });
+    let mut first = open_upload(&server, 1000);
+    first.write_all(&[1; 100]).expect("it takes it");
     // Until the first is being taken, the second may be.
-    let refused = loop {
-        let answer = server.send(7, &path, 0, b"");
-        if answer.status != 204 {
-            break answer;
-        }
+    let parts = || std::fs::read_dir(folder.path().join("uploads")).expect("a folder").flatten();
+    let is_taken = |file: std::fs::DirEntry| {
+        file.path().extension().is_some_and(|of| of == "part") && file.metadata().is_ok_and(|of| of.len() > 0)
     };
-    assert_eq!((refused.status, &*refused.headers["retry-after"]), (429, "1"));
+    while !parts().any(is_taken) {}
+    let path = server.begin(7, &as_video(), 100);
+    let refused = server.send(7, &path, 0, b"");
+    assert_eq!((refused.status, &*refused.headers["retry-after"]), (503, "1"));
     let path = server.begin(8, &as_video(), 100);
     assert_eq!(server.send(8, &path, 0, b"").status, 204, "others have their own");
     drop(first);
-    while server.send(7, &path, 0, b"").status == 429 {}
+    while server.send(7, &path, 0, b"").status == 503 {}
 }
 
 #[test]

@@ -4,7 +4,8 @@
 #[allow(dead_code, reason = "it serves other tests as well")]
 mod common;
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -75,10 +76,10 @@ fn what_is_uploaded_lies_in_the_bucket_and_is_had_by_parts() {
         path
     });
     let objects = s3.objects();
-    assert_eq!(objects.len(), 2);
+    assert_eq!(objects.len(), 4, "each with what is known of it: {objects:?}");
     let said = &objects[&key(&paths[1])];
     assert_eq!((&said["bytes"], &said["type"]), (&20_000_000.into(), &"video/mp4".into()));
-    assert_eq!(said["metadata"]["tern-owner"], "7");
+    assert_eq!(said["metadata"], serde_json::json!({}), "whoever has a link learns nothing of its owner");
     let file = tempdir().expect("a folder").keep().join("got");
     s3.look(&["read", BUCKET, &key(&paths[1]), file.to_str().expect("UTF-8")]);
     assert!(std::fs::read(&file).expect("it is there") == large, "another client has the same");
@@ -95,7 +96,7 @@ fn what_is_uploaded_lies_in_the_bucket_and_is_had_by_parts() {
     world.server.remove(&paths[0]);
     assert_eq!(world.server.get(&paths[0]).status, 404);
     world.server.remove(&paths[0]);
-    assert_eq!(s3.objects().len(), 1);
+    assert_eq!(s3.objects().len(), 2);
     assert_eq!(world.server.sweep_orphans(), 0, "what is known, or young, stays");
     assert_eq!(world.health.failures.load(Ordering::Relaxed), 0);
 }
@@ -150,6 +151,50 @@ fn a_bucket_that_is_gone_costs_nothing_but_time() {
     assert_eq!(world.server.send(7, &other, 20_000, &bytes[20_000..]).status, 204);
 }
 
+/// What may be read, and not be written, is left alone by those who write.
+#[test]
+fn a_bucket_that_takes_nothing_is_left_alone_by_those_who_write_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let environment = environment(&listener);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let method = request(&mut stream);
+            let status = if method == "GET" || method == "HEAD" { "404 Not Found" } else { "403 Forbidden" };
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let world = start(environment, false);
+    let (path, mut answer) = world.upload(&video(1000));
+    for _ in 0..10 {
+        assert_eq!(answer.status, 503, "{answer:?}");
+        answer = world.server.ask(7, "HEAD", &path, &[], b"");
+    }
+    assert_eq!(world.health.is_away.load(Ordering::Relaxed), 1, "writing is");
+    assert_eq!(world.server.get(&path).status, 404, "reading is not");
+}
+
+/// How something else than a bucket is taken for one.
+fn environment(listener: &TcpListener) -> Vec<(String, String)> {
+    let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let environment = [
+        ("AWS_ENDPOINT_URL", &*endpoint),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ];
+    environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// The method of a request.
+fn request(stream: &mut TcpStream) -> String {
+    let mut request = [0; 1 << 16];
+    let read = stream.read(&mut request).unwrap_or(0);
+    let method = String::from_utf8_lossy(&request[..read]);
+    method.split(' ').next().unwrap_or_default().to_owned()
+}
+
 #[test]
 fn a_bucket_that_refuses_is_an_operators_concern_and_no_secret_is_told() {
     let Some(s3) = s3() else { return };
@@ -163,7 +208,6 @@ fn a_bucket_that_refuses_is_an_operators_concern_and_no_secret_is_told() {
     assert_eq!(answer.status, 503);
     let said = String::from_utf8_lossy(&answer.body);
     assert!(!said.contains("elsewhere") && !said.contains("127.0.0.1"), "{said}");
-    // What is there under a medium's name, and is none, is not given to anybody.
     for url in ["media", "s3://", "s3:///x", "https://bucket"] {
         assert!(BucketStore::open(url, s3.environment(), false).is_err(), "{url}");
     }
@@ -173,14 +217,12 @@ fn a_bucket_that_refuses_is_an_operators_concern_and_no_secret_is_told() {
 fn a_bucket_that_says_it_is_full_or_answers_nonsense_harms_nobody() {
     // Answers every request in the same way.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let environment = environment(&listener);
     std::thread::spawn(move || {
-        use std::io::{Read as _, Write as _};
         for mut stream in listener.incoming().flatten() {
-            let mut request = [0; 1 << 16];
-            let read = stream.read(&mut request).unwrap_or(0);
-            let is_head = request[..read].starts_with(b"HEAD");
-            let answer = match is_head {
+            let method = request(&mut stream);
+            let is_asked = method == "HEAD" || method == "GET";
+            let answer = match is_asked {
                 true => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned(),
                 false => {
                     let body = "<Error><Code>XMinioStorageFull</Code></Error>";
@@ -193,15 +235,7 @@ fn a_bucket_that_says_it_is_full_or_answers_nonsense_harms_nobody() {
             let _ = stream.write_all(answer.as_bytes());
         }
     });
-    let environment = [
-        ("AWS_ENDPOINT_URL", &*endpoint),
-        ("AWS_ALLOW_HTTP", "true"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-    ];
-    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let world = start(environment.into(), false);
+    let world = start(environment, false);
     let (path, answer) = world.upload(&video(1000));
     assert_eq!(answer.status, 507, "{answer:?}");
     assert_eq!(

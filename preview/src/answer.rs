@@ -31,6 +31,7 @@ const REFUSALS: &[(u8, Refusal)] = &[
     (5, Refusal::TooLarge(TooLarge::Bytes)),
     (6, Refusal::TooLarge(TooLarge::Pixels)),
     (7, Refusal::TooLarge(TooLarge::Memory)),
+    (8, Refusal::TooLarge(TooLarge::Computing)),
 ];
 
 /// The bytes are no answer.

@@ -12,9 +12,9 @@ pub enum PreviewError {
     /// The file is not what its type says, or is damaged.
     Malformed(Malformed),
     /// It would take more than may be given. Of memory, the process itself may not have known: then the kernel has refused it some, for an
-    /// allocation or its stack, and it has aborted.
+    /// allocation or its stack, and it has aborted; of computing it never does.
     TooLarge(TooLarge),
-    /// It took longer than a process may, by the clock or in computing.
+    /// It took longer than a process may, by the clock: the machine may be busy.
     TimedOut,
     /// The process has ended otherwise than it should: a decoder has a fault. Others are not concerned.
     Died {

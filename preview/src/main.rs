@@ -23,6 +23,8 @@ fn run() -> u8 {
     let mut arguments = std::env::args().skip(1);
     let of = arguments.next();
     let (Some(of), Some(limits)) = (of, Limits::from_arguments(arguments)) else { return exit::USAGE };
+    // Where memory is short, this one is ended, and not the server.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     if sandbox::enter(&limits).is_err() {
         return exit::NO_SANDBOX;
     }

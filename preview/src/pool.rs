@@ -108,7 +108,7 @@ fn died(status: ExitStatus) -> Option<PreviewError> {
         (Some(code), _) if code == i32::from(exit::NO_SANDBOX) => Some(PreviewError::NoSandbox),
         (Some(code), _) if code == i32::from(exit::PANICKED) => died(How::Panicked),
         (Some(code), _) => died(How::Exit(code)),
-        (None, Some(libc::SIGXCPU)) => Some(PreviewError::TimedOut),
+        (None, Some(libc::SIGXCPU)) => Some(PreviewError::TooLarge(TooLarge::Computing)),
         (None, Some(libc::SIGABRT)) => Some(PreviewError::TooLarge(TooLarge::Memory)),
         (None, Some(libc::SIGSYS)) => died(How::Forbidden),
         (None, signal) => died(How::Signal(signal.unwrap_or_default())),

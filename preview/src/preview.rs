@@ -57,6 +57,8 @@ pub enum TooLarge {
     Pixels,
     /// What it takes to read it.
     Memory,
+    /// How long that takes a processor.
+    Computing,
 }
 
 impl fmt::Display for Refusal {
@@ -68,6 +70,7 @@ impl fmt::Display for Refusal {
             Self::Malformed(Malformed::Nothing) => "there is nothing in the file",
             Self::TooLarge(TooLarge::Bytes) => "the file has too many bytes for a preview",
             Self::TooLarge(TooLarge::Pixels) => "the picture has too many pixels for a preview",
+            Self::TooLarge(TooLarge::Computing) => "a preview of the file takes too long to compute",
             Self::TooLarge(TooLarge::Memory) => "a preview of the file takes too much memory",
         })
     }

@@ -14,7 +14,7 @@ use tern_media::http::Media;
 use tern_media::id::MediaId;
 use tern_media::limits::Limits;
 use tern_media::links::Links;
-use tern_media::store::{BucketStore, Guarded, Health, LocalStore, Store};
+use tern_media::store::{BucketStore, Guarded, Health, LocalStore, Store, StoreError};
 use tern_preview::Previews;
 use tern_shard::admin::{AdminRequest, AdminResponse, NoUpload, UploadAsk};
 use tern_shard::media::MediaDoor;
@@ -116,7 +116,7 @@ impl Bound {
         let (store, health): (Arc<dyn Store>, _) = match &config.media.bucket {
             None => (Arc::new(LocalStore::open(kept).map_err(in_dir)?), Arc::default()),
             Some(url) => {
-                let bucket = BucketStore::open(url, std::env::vars(), config.media.bucket_direct);
+                let bucket = BucketStore::open(url, environment(), config.media.bucket_direct);
                 let (store, health) = Guarded::new(bucket.map_err(RunError::Bucket)?);
                 (Arc::new(store), health)
             }
@@ -129,7 +129,9 @@ impl Bound {
             https.tls().map_err(|error| RunError::System("TLS", io::Error::other(error.to_string())))?;
         let runtime = runtime(config)
             .map_err(|error| RunError::System("the threads that serve media can't start", error))?;
-        let media = Arc::new(match runtime.block_on(previews(config)) {
+        let previews = runtime.block_on(previews(config));
+        metrics.media_previews.set(previews.is_some().into());
+        let media = Arc::new(match previews {
             Some(previews) => media.with_previews(previews),
             None => media,
         });
@@ -180,20 +182,29 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
+/// The variables of the environment that are text.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 /// Who makes previews; `None`: nobody is to, or can.
 async fn previews(config: &Config) -> Option<Previews> {
     if !config.media.previews {
         return None;
     }
-    let program = std::env::current_exe().map(|own| own.with_file_name("tern-preview"));
-    let previews = Previews::new(program.ok()?, tern_preview::Limits::default());
-    match previews.check().await {
-        Ok(()) => Some(previews),
-        Err(error) => {
-            tracing::warn!(%error, "no previews are made of media, and pictures are not looked at");
-            None
-        }
+    let own = std::env::current_exe().unwrap_or_default();
+    let previews = Previews::new(own.with_file_name("tern-preview"), tern_preview::Limits::default());
+    // A busy machine may fail once.
+    let mut checked = previews.check().await;
+    if checked.is_err() {
+        checked = previews.check().await;
     }
+    if let Err(error) = checked {
+        tracing::warn!(%error, "no previews are made of media, and pictures are not looked at");
+        return None;
+    }
+    Some(previews)
 }
 
 struct Removals(Sender<MediaId>);
@@ -310,7 +321,13 @@ async fn remove(
     metrics: Arc<NodeMetrics>,
 ) {
     while let Some(id) = removals.recv().await {
-        if let Err(error) = media.remove(id).await {
+        let removed = media.remove(id).await;
+        if let Err(StoreError::Away(pause)) = removed {
+            // That was said. What waits is asked for again.
+            tokio::time::sleep(pause).await;
+            continue;
+        }
+        if let Err(error) = removed {
             // It is asked for again.
             tracing::warn!(%error, medium = ?id, "a medium can't be removed now");
             continue;

@@ -342,11 +342,21 @@ async fn media_in_a_bucket_are_had_by_those_who_see_the_message_and_go_with_it()
     assert_eq!(curl(&server, &url), 307);
     assert!(save(&bob, &message, &to).await.expect("saved") == bytes);
 
-    // A bucket that does not answer is nothing to those who write.
+    // A bucket that does not answer is nothing to those who write, while others wait for it.
     s3.hangs();
-    let text = NewMessage { chat: bob.id(), body: b"hello".to_vec(), ..NewMessage::default() };
-    send(&ann, text).await.expect("it is sent");
+    let (client, again) = (ann.client.clone(), file.clone());
+    let waits = tokio::spawn(async move { client.upload(&again, "image/png", |_| {}).await });
+    let is_there = |file: &PathBuf| file.metadata().is_ok_and(|of| of.len() == bytes.len() as u64);
+    while !files(&server.data_dir().join("media/uploads")).iter().any(is_there) {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..20 {
+        let text = NewMessage { chat: bob.id(), body: b"hello".to_vec(), ..NewMessage::default() };
+        send(&ann, text).await.expect("it is sent");
+    }
+    assert!(!waits.is_finished());
     s3.goes_on();
+    waits.await.expect("no panic").expect("it is uploaded after all");
     delete(&ann, bob.id(), sent.seq).await;
     while lies() {}
     assert_eq!(server.metric("tern_media_store_away"), 0);

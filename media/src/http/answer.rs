@@ -114,6 +114,13 @@ impl From<Refusal> for Response<Body> {
     }
 }
 
+/// An answer to what may be done in a moment.
+pub(super) fn later(why: &str) -> Box<Response<Body>> {
+    let mut answer = refused(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}: try again in a moment"));
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    Box::new(answer)
+}
+
 /// An answer to a link that is none.
 pub(super) fn no_link(bad: BadLink) -> Response<Body> {
     let why = match bad {

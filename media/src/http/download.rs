@@ -98,11 +98,14 @@ impl Media {
     }
 }
 
+/// For how long a cache may send others to a place: what a role has signed is good for less than it says.
+const SENT_ON_S: u64 = 300;
+
 /// A medium is to be had at another place, for so long. Whoever is sent there by a cache has half of that at least.
 fn elsewhere(url: &str, left_s: u64) -> Response<Body> {
     let mut answer = empty(StatusCode::TEMPORARY_REDIRECT);
     put(&mut answer, LOCATION.as_str(), url);
-    put(&mut answer, CACHE_CONTROL.as_str(), &format!("public, max-age={}", left_s / 2));
+    put(&mut answer, CACHE_CONTROL.as_str(), &format!("public, max-age={}", (left_s / 2).min(SENT_ON_S)));
     answer
 }
 

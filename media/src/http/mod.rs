@@ -29,7 +29,7 @@ use self::pace::Pace;
 use self::shares::{Shares, network_of};
 use crate::gate::Gate;
 use crate::id::MediaId;
-use crate::limits::{HEAD_BYTES_MAX, HEAD_TIMEOUT, Limits, ORPHAN_AGE};
+use crate::limits::{ACCOUNT_LOOKS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, Limits, ORPHAN_AGE};
 use crate::links::Links;
 use crate::store::{Store, StoreError};
 use crate::uploads::Uploads;
@@ -53,6 +53,8 @@ pub struct Media {
     connections: Shares<IpAddr>,
     /// Requests with which bytes come, by account.
     appends: Shares<u64>,
+    /// Media that are looked at, or wait for it, by account.
+    looks: Shares<u64>,
 }
 
 impl Media {
@@ -71,8 +73,20 @@ impl Media {
         let pace = Pace::new(limits.upload_bytes_per_s);
         let connections = Shares::new(limits.network_connections_max);
         let appends = Shares::new(limits.account_uploads_max);
-        let syncs = Semaphore::new(1);
-        Ok(Self { store, gate, uploads, links, limits, syncs, pace, previews: None, connections, appends })
+        let (syncs, looks) = (Semaphore::new(1), Shares::new(ACCOUNT_LOOKS_MAX));
+        Ok(Self {
+            store,
+            gate,
+            uploads,
+            links,
+            limits,
+            syncs,
+            pace,
+            previews: None,
+            connections,
+            appends,
+            looks,
+        })
     }
 
     /// Removes uploads to which nothing has come for so long as they are valid. Those of which all has come are ended as they would have been.
@@ -118,7 +132,7 @@ impl Media {
     /// # Errors
     /// The store can't remove it now, or it is just being said that it is whole.
     pub async fn remove(&self, id: MediaId) -> Result<(), StoreError> {
-        let held = self.uploads.hold(id);
+        let held = self.uploads.take_over(id).await;
         let _held = held.ok_or_else(|| StoreError::Failed("its upload is just being ended".to_owned()))?;
         self.store.remove(id).await?;
         if self.of_uploads(move |uploads| uploads.get(id)).await?.is_some() {

@@ -1,17 +1,27 @@
 //! Previews: made of what has come before it gets its place, by a process of their own, and had by whoever uploaded it (all that is known of
 //! it) and by whoever has a link (the thumbnail).
 
+use std::path::PathBuf;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use tern_preview::{Preview, PreviewError};
+use tern_preview::kinds::has_previews;
+use tern_preview::{How, Preview, PreviewError, TooLarge};
+use tokio::time::timeout;
 
-use super::answer::{Body, no_link, no_method, put, refused};
+use super::answer::{Body, later, no_link, no_method, put, refused};
 use super::{Media, unix_s};
 use crate::id::MediaId;
 use crate::kinds::{Kind, Type};
+use crate::limits::LOOK_TIMEOUT;
+use crate::store::files::blocking;
+use crate::uploads::Upload;
+
+/// By which the kernel ends a process.
+const SIGKILL: i32 = 9;
 
 /// What is stored, and told, of a preview. Bytes are in base64; what does not apply is not there.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -40,23 +50,59 @@ impl From<Preview> for Stored {
     }
 }
 
-/// Why an upload is refused for its preview's sake: who only looks at it may be harmed by it.
-fn harmful(of: Type, error: &PreviewError) -> bool {
-    let is_harmful =
-        matches!(error, PreviewError::Malformed(_) | PreviewError::TooLarge(_) | PreviewError::Died { .. });
-    of.kind() == Kind::Image && is_harmful
+/// What becomes of a medium that has no preview.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Without {
+    /// It is as good as any.
+    Preview,
+    /// It is refused: whoever only looks at it may be harmed.
+    Refused,
+    /// It is looked at later.
+    Now,
+}
+
+/// Pictures alone are not taken unlooked at, but where nobody can look at any.
+fn without(of: Type, error: &PreviewError) -> Without {
+    if of.kind() != Kind::Image {
+        return Without::Preview;
+    }
+    match error {
+        // Those that are too long for it are as an operator has set it; the rest is the program's fault, or its installation's.
+        PreviewError::TooLarge(TooLarge::Bytes)
+        | PreviewError::Unsupported
+        | PreviewError::NoSandbox
+        | PreviewError::Failed(_)
+        | PreviewError::Died { how: How::Exit(_) | How::Answer } => Without::Preview,
+        PreviewError::Busy | PreviewError::TimedOut => Without::Now,
+        // Whoever ends processes where memory is short.
+        PreviewError::Died { how: How::Signal(SIGKILL) } => Without::Now,
+        PreviewError::Malformed(_) | PreviewError::TooLarge(_) | PreviewError::Died { .. } => {
+            Without::Refused
+        }
+    }
 }
 
 impl Media {
     /// Makes the preview of what an upload has brought. A picture that can't be made smaller is refused: it is damaged, or made to do harm.
     pub(super) async fn make_preview(
         &self,
-        id: MediaId,
-        of: Type,
-        file: std::fs::File,
+        upload: &Upload,
+        part: PathBuf,
     ) -> Result<(), Box<Response<Body>>> {
-        let Some(previews) = &self.previews else { return Ok(()) };
-        let error = match previews.make(of.name(), file).await {
+        let (id, of) = (upload.declared.id, upload.declared.of);
+        let Some(previews) = self.previews.as_ref().filter(|_| has_previews(of.name())) else {
+            return Ok(());
+        };
+        // It may have been made before the store failed.
+        if self.store.preview(id).await?.is_some() {
+            return Ok(());
+        }
+        // Nobody's files alone are all that waits.
+        let turn = self.looks.take(upload.owner);
+        let _turn = turn.ok_or_else(|| later("the account has several media that are looked at just now"))?;
+        let file = blocking(move || Ok(std::fs::File::open(part)?)).await?;
+        let made = timeout(LOOK_TIMEOUT, previews.make(of.name(), file)).await;
+        let error = match made.unwrap_or(Err(PreviewError::Busy)) {
             Ok(preview) => {
                 let json = serde_json::to_vec(&Stored::from(preview)).expect("it is text and numbers");
                 return Ok(self.store.keep_preview(id, &json).await?);
@@ -64,14 +110,17 @@ impl Media {
             Err(PreviewError::Unsupported) => return Ok(()),
             Err(error) => error,
         };
-        if harmful(of, &error) {
-            tracing::info!(medium = ?id, of = of.name(), %error, "a picture was refused");
-            return Err(Box::new(refused(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                &format!("{error}: the upload has ended"),
-            )));
+        match without(of, &error) {
+            Without::Refused => {
+                tracing::info!(medium = ?id, of = of.name(), %error, "a picture was refused");
+                let why = format!("{error}: the upload has ended");
+                return Err(Box::new(refused(StatusCode::UNPROCESSABLE_ENTITY, &why)));
+            }
+            Without::Now => return Err(later("it can't be looked at just now")),
+            Without::Preview => {
+                tracing::warn!(medium = ?id, of = of.name(), %error, "a medium has no preview");
+            }
         }
-        tracing::warn!(medium = ?id, of = of.name(), %error, "a medium has no preview");
         Ok(())
     }
 

@@ -20,8 +20,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::Media;
-use super::answer::{Body, behind, empty, no_method, put, refused, says};
-use crate::gate::{Declared, Refusal, Whole};
+use super::answer::{Body, behind, empty, later, no_method, put, refused, says};
+use crate::gate::{Declared, Whole};
 use crate::id::{MEDIA_ID_BYTES, MediaId};
 use crate::limits::{SNIFFED_BYTES, STEP_BYTES, UNSYNCED_MAX};
 use crate::metadata::{BadMetadata, Metadata};
@@ -33,9 +33,6 @@ use crate::uploads::{Held, Upload, Uploads, sha256_of};
 const VERSION: &str = "1.0.0";
 const EXTENSIONS: &str = "creation,expiration,checksum,termination";
 const CHECKSUMS: &str = "sha1,sha256";
-
-/// When an account may try again that does as much as it may.
-const SOON: Duration = Duration::from_secs(1);
 
 /// An answer, or one that says why not.
 type Answer = Result<Response<Body>, Box<Response<Body>>>;
@@ -165,11 +162,10 @@ impl Media {
     /// How far an upload is, durably. One of which all has come is ended first: the answer to what came last may have been lost.
     async fn tell(&self, request: &Request<Incoming>, place: &str) -> Answer {
         let (owner, id) = self.named(request, place).await?;
-        let (_held, upload) = self.take(id, owner).await?;
         let mut answer = empty(StatusCode::OK);
         put(&mut answer, CACHE_CONTROL.as_str(), "no-store");
-        let (offset, bytes) = match upload {
-            Some(upload) => {
+        let (offset, bytes) = match self.take(id, owner).await? {
+            Some((_held, upload)) => {
                 self.of_uploads(move |uploads| uploads.sync(id)).await?;
                 if upload.offset == upload.declared.bytes {
                     self.finish(&upload).await?;
@@ -195,27 +191,21 @@ impl Media {
     /// An upload ends, whether all of it has come or not, as long as nobody knows of it.
     async fn terminate(&self, request: &Request<Incoming>, place: &str) -> Answer {
         let (owner, id) = self.named(request, place).await?;
-        let (_held, upload) = self.take(id, owner).await?;
-        upload.ok_or_else(gone)?;
+        let _taken = self.take(id, owner).await?.ok_or_else(gone)?;
         match self.give_up(id).await? {
             GivenUp::Nothing => Ok(empty(StatusCode::NO_CONTENT)),
             GivenUp::Medium => Err(gone()),
         }
     }
 
-    /// An upload of somebody's, which nobody else does anything of meanwhile; no upload, if it is none any more.
-    async fn take(&self, id: MediaId, owner: u64) -> Result<(Held, Option<Upload>), Box<Response<Body>>> {
+    /// An upload of somebody's, which nobody else does anything of meanwhile; `None`: it is none, or none any more. Nobody disturbs those who
+    /// do something of it by its id alone.
+    async fn take(&self, id: MediaId, owner: u64) -> Result<Option<(Held, Upload)>, Box<Response<Body>>> {
         if self.get(id, owner).await?.is_none() {
-            if let Some(held) = self.uploads.hold(id) {
-                return Ok((held, None));
-            }
-            // Nobody disturbs who uploads something by its id alone. What is no upload any more is just becoming a medium.
-            if self.of_uploads(move |uploads| uploads.get(id)).await?.is_some() {
-                return Err(gone());
-            }
+            return Ok(None);
         }
         let held = self.uploads.take_over(id).await.ok_or_else(is_held)?;
-        Ok((held, self.get(id, owner).await?))
+        Ok(self.get(id, owner).await?.map(|upload| (held, upload)))
     }
 
     /// Nothing is left of an upload, nor of what it was to be; of one that had become a medium, the medium.
@@ -238,10 +228,10 @@ impl Media {
         let checksum = says(&request, "upload-checksum").map(Checksum::parse).transpose()?;
         let at = says(&request, "upload-offset").and_then(|offset| offset.parse::<u64>().ok());
         let at = at.ok_or_else(|| no(StatusCode::BAD_REQUEST, "Upload-Offset is to say where it goes on"))?;
+        let (held, mut upload) = self.take(id, owner).await?.ok_or_else(gone)?;
+        // Whoever goes on with one of their own has ended what went on with it before.
         let share = self.appends.take(owner);
-        let _share = share.ok_or_else(|| Box::new(Refusal::TooMany(SOON).into()))?;
-        let (held, upload) = self.take(id, owner).await?;
-        let mut upload = upload.ok_or_else(gone)?;
+        let _share = share.ok_or_else(|| later("the account has as many uploads at once as it may"))?;
         if at != upload.offset {
             return Err(no(StatusCode::CONFLICT, &format!("the upload is at {}", upload.offset)));
         }
@@ -325,7 +315,9 @@ impl Media {
                 checksum.context.update(&data);
             }
             bytes += data.len() as u64;
-            if let Err(error) = self.write_piece(file, &data, &mut unsynced).await {
+            let mut written = Ok(());
+            coming.waits(async { written = self.write_piece(file, &data, &mut unsynced).await }).await;
+            if let Err(error) = written {
                 is_lost = true;
                 break Err(StoreError::from(error).into());
             }
@@ -403,8 +395,7 @@ impl Media {
             self.give_up(id).await?;
             return Err(no(mismatch(), "the bytes are not what sha256 says: the upload has ended"));
         }
-        let file = std::fs::File::open(&part).map_err(StoreError::from)?;
-        if let Err(refused) = self.make_preview(id, of, file).await {
+        if let Err(refused) = self.make_preview(upload, part.clone()).await {
             if refused.status() == StatusCode::UNPROCESSABLE_ENTITY {
                 self.give_up(id).await?;
             }

@@ -48,6 +48,11 @@ impl Breaker {
         }
     }
 
+    /// Whether nobody asks, or one alone that tries.
+    pub(crate) fn is_away(&self) -> bool {
+        self.closed.is_some()
+    }
+
     /// It was asked, and that went well or not.
     pub(crate) fn asked(&mut self, now: Duration, is_well: bool) -> Became {
         if is_well {

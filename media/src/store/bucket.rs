@@ -1,5 +1,6 @@
-//! Media in object storage that speaks S3: `PREFIX/XX/ID` has the bytes, where XX is the first byte of the id in hexadecimal, and its metadata
-//! say what is known of them; `PREFIX/XX/ID.preview` how they look. An object is there as a whole or not at all, whatever happens meanwhile.
+//! Media in object storage that speaks S3: `PREFIX/XX/ID` has the bytes, where XX is the first byte of the id in hexadecimal,
+//! `PREFIX/XX/ID.json` what is known of them, and `PREFIX/XX/ID.preview` how they look. An object is there as a whole or not at all. What is known
+//! is there before the bytes are, and goes after them; it is in no metadata of theirs, which whoever has a link may see.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,7 +13,7 @@ use futures_util::TryStreamExt as _;
 use object_store::ClientOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::signer::Signer as _;
+use object_store::signer::{SignedUrlOptions, Signer as _};
 use object_store::{
     Attribute, AttributeValue, Attributes, BackoffConfig, Error, GetOptions, GetRange, ObjectMeta,
     ObjectStore as _, ObjectStoreExt as _, PutMultipartOptions, PutOptions, RetryConfig, WriteMultipart,
@@ -23,10 +24,14 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{About, Pieces, Store, StoreError};
 use crate::gate::Doing;
 use crate::id::MediaId;
-use crate::metadata::{digest_of, hexadecimal};
 
-/// Bytes of a part of what is put there. All but the last are to have 5 MiB at least (Amazon S3, "Multipart upload limits").
-const PART_BYTES: usize = 8 << 20;
+/// Bytes of a part of what is put there, at least: all but the last are to have as many; and how many parts there may be (Amazon S3, "Multipart
+/// upload limits").
+const PART_BYTES_MIN: u64 = 5 << 20;
+const PARTS_MAX: u64 = 10_000;
+
+/// For how long a link may be signed (Amazon S3, "Signature Version 4", `X-Amz-Expires`).
+const SIGNED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Parts of an object that are on their way at once.
 const PARTS_AT_ONCE: usize = 2;
@@ -37,17 +42,17 @@ const PUTS_AT_ONCE: usize = 4;
 /// Pieces that are read before they are taken.
 const PIECES_AHEAD: usize = 1;
 
-/// How long a connection may take; and how long nothing may come.
+/// How long a connection may take; and a request until it is answered, all that it sends included, or what is read until more of it comes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const QUIET_TIMEOUT: Duration = Duration::from_secs(30);
+const QUIET_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often a request is tried again, and for how long in all.
 const TRIES_AGAIN: usize = 4;
 const TRIED_FOR: Duration = Duration::from_secs(20);
 
-/// The keys of what is known of a medium.
-const SHA256: &str = "tern-sha256";
-const OWNER: &str = "tern-owner";
+/// What lies beside a medium.
+const KNOWN: &str = ".json";
+const PREVIEW: &str = ".preview";
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -114,7 +119,9 @@ impl BucketStore {
                 builder = builder.with_config(key, value);
             }
         }
-        let bucket = builder.with_bucket_name(bucket).with_retry(retry).build();
+        // Not all that speak S3 remove several at once.
+        let builder = builder.with_bucket_name(bucket).with_retry(retry).with_disable_bulk_delete(true);
+        let bucket = builder.build();
         Ok(Self {
             bucket: Arc::new(bucket.map_err(|error| BadBucket::Settings(error.to_string()))?),
             prefix: prefix.to_owned(),
@@ -131,40 +138,68 @@ impl BucketStore {
         self.part(id.as_bytes()[0]).join(id.to_string())
     }
 
-    fn preview_place(&self, id: MediaId) -> Path {
-        self.part(id.as_bytes()[0]).join(format!("{id}.preview"))
+    /// Where something of a medium lies.
+    fn place_of(&self, id: MediaId, what: &str) -> Path {
+        self.part(id.as_bytes()[0]).join(format!("{id}{what}"))
     }
 
-    async fn about_of(&self, id: MediaId) -> Result<Option<About>, StoreError> {
-        let head = GetOptions { head: true, ..GetOptions::default() };
-        match self.bucket.get_opts(&self.place(id), head).await {
-            Ok(found) => known(&found.attributes, &found.meta).map(Some),
+    /// All of something small; `None`: it is not there.
+    async fn small(&self, place: &Path) -> Result<Option<Bytes>, StoreError> {
+        match self.bucket.get(place).await {
+            Ok(found) => Ok(Some(found.bytes().await?)),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
+    async fn put_small(&self, place: &Path, bytes: Vec<u8>) -> Result<(), StoreError> {
+        let put = self.bucket.put(place, Bytes::from(bytes).into()).await;
+        put.map(drop).map_err(|error| StoreError::from(error).of_bucket())
+    }
+
+    async fn about_of(&self, id: MediaId) -> Result<Option<About>, StoreError> {
+        let Some(json) = self.small(&self.place_of(id, KNOWN)).await? else { return Ok(None) };
+        let bytes = match self.bucket.head(&self.place(id)).await {
+            Ok(object) => object.size,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let about: About = serde_json::from_slice(&json)
+            .map_err(|error| StoreError::Damaged(format!("what is known of {id:?}: {error}")))?;
+        if about.bytes != bytes {
+            let why = format!("{id:?} has {bytes} bytes, and is to have {}", about.bytes);
+            return Err(StoreError::Damaged(why));
+        }
+        Ok(Some(about))
+    }
+
     async fn put(&self, id: MediaId, about: &About, file: &File) -> Result<(), StoreError> {
         let put = self.put_if_absent(id, about, file).await;
         put.map_err(StoreError::of_bucket)?;
-        Ok(tokio::fs::remove_file(file).await?)
+        tokio::fs::remove_file(file).await.map_err(of_disk)
     }
 
     async fn put_if_absent(&self, id: MediaId, about: &About, file: &File) -> Result<(), StoreError> {
         if self.about_of(id).await?.is_none() {
             let _turn = self.puts.acquire().await.expect("nobody closes it");
-            let mut from = tokio::fs::File::open(file).await?;
+            self.put_small(
+                &self.place_of(id, KNOWN),
+                serde_json::to_vec(about).expect("it is text and numbers"),
+            )
+            .await?;
+            let mut from = tokio::fs::File::open(file).await.map_err(of_disk)?;
             let (place, attributes) = (self.place(id), attributes(about));
-            if about.bytes <= PART_BYTES as u64 {
+            if about.bytes <= PART_BYTES_MIN {
                 let mut bytes = Vec::with_capacity(about.bytes as usize);
-                from.read_to_end(&mut bytes).await?;
+                from.read_to_end(&mut bytes).await.map_err(of_disk)?;
                 let options = PutOptions { attributes, ..PutOptions::default() };
                 self.bucket.put_opts(&place, Bytes::from(bytes).into(), options).await?;
             } else {
                 let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
                 let upload = self.bucket.put_multipart_opts(&place, options).await?;
-                let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-                if let Err(error) = put_parts(&mut parts, from).await {
+                let part_bytes = PART_BYTES_MIN.max(about.bytes.div_ceil(PARTS_MAX)) as usize;
+                let mut parts = WriteMultipart::new_with_chunk_size(upload, part_bytes);
+                if let Err(error) = put_parts(&mut parts, from, part_bytes).await {
                     // What stays of it is the bucket's to remove.
                     let _ = parts.abort().await;
                     return Err(error);
@@ -179,10 +214,10 @@ impl BucketStore {
         let found = self.bucket.list(Some(&self.part(first)));
         let media = found.try_filter_map(async |object: ObjectMeta| {
             let name = object.location.filename().unwrap_or_default();
-            let id: Option<MediaId> = name.strip_suffix(".preview").unwrap_or(name).parse().ok();
+            let id: Option<MediaId> = name.split('.').next().unwrap_or(name).parse().ok();
             Ok(id.map(|id| (id, object.last_modified.into())))
         });
-        // Of one that has a preview there are two.
+        // Of each there are several.
         Ok(media.try_collect::<BTreeMap<_, _>>().await?.into_iter().collect())
     }
 
@@ -209,21 +244,11 @@ impl Store for BucketStore {
     }
 
     fn keep_preview<'a>(&'a self, id: MediaId, json: &'a [u8]) -> Doing<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let bytes = Bytes::copy_from_slice(json);
-            let put = self.bucket.put(&self.preview_place(id), bytes.into()).await;
-            put.map(drop).map_err(|error| StoreError::from(error).of_bucket())
-        })
+        Box::pin(async move { self.put_small(&self.place_of(id, PREVIEW), json.to_owned()).await })
     }
 
     fn preview(&self, id: MediaId) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
-        Box::pin(async move {
-            match self.bucket.get(&self.preview_place(id)).await {
-                Ok(found) => Ok(Some(found.bytes().await?.into())),
-                Err(Error::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error.into()),
-            }
-        })
+        Box::pin(async move { Ok(self.small(&self.place_of(id, PREVIEW)).await?.map(Vec::from)) })
     }
 
     fn read(&self, id: MediaId, bytes: Range<u64>) -> Doing<'_, Result<Pieces, StoreError>> {
@@ -251,8 +276,10 @@ impl Store for BucketStore {
 
     fn remove(&self, id: MediaId) -> Doing<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.removed(&self.place(id)).await?;
-            self.removed(&self.preview_place(id)).await
+            for place in [self.place(id), self.place_of(id, PREVIEW), self.place_of(id, KNOWN)] {
+                self.removed(&place).await?;
+            }
+            Ok(())
         })
     }
 
@@ -266,47 +293,47 @@ impl Store for BucketStore {
             if !self.is_direct {
                 return Ok(None);
             }
-            let url = self.bucket.signed_url(method, &self.place(id), valid).await?;
+            let valid = valid.min(SIGNED_MAX);
+            // What is before the bucket has it no longer than the link is good.
+            let cached = format!("public, max-age={}", valid.as_secs());
+            let options = SignedUrlOptions::new().with_query([("response-cache-control", cached)]);
+            let url = self.bucket.signed_url_opts(method, &self.place(id), valid, &options).await?;
             Ok(Some(url.into()))
         })
     }
 }
 
-async fn put_parts(parts: &mut WriteMultipart, mut from: tokio::fs::File) -> Result<(), StoreError> {
-    let mut piece = Vec::with_capacity(PART_BYTES);
+async fn put_parts(
+    parts: &mut WriteMultipart,
+    mut from: tokio::fs::File,
+    part_bytes: usize,
+) -> Result<(), StoreError> {
     loop {
-        piece.clear();
-        (&mut from).take(PART_BYTES as u64).read_to_end(&mut piece).await?;
+        let mut piece = Vec::with_capacity(part_bytes);
+        (&mut from).take(part_bytes as u64).read_to_end(&mut piece).await.map_err(of_disk)?;
         if piece.is_empty() {
             return Ok(());
         }
         parts.wait_for_capacity(PARTS_AT_ONCE).await?;
-        parts.put(Bytes::copy_from_slice(&piece));
+        parts.put(piece.into());
     }
 }
 
-/// What is known of a medium, as an object's attributes have it.
+/// What whoever has a link may see of a medium.
 fn attributes(about: &About) -> Attributes {
-    let known: [(Attribute, AttributeValue); 6] = [
+    let shown: [(Attribute, AttributeValue); 2] = [
         (Attribute::ContentType, about.of.clone().into()),
         // What somebody has uploaded is not shown as a page of the bucket's.
         (Attribute::ContentDisposition, "attachment".into()),
-        (Attribute::CacheControl, "public, max-age=31536000, immutable".into()),
-        (Attribute::Metadata(SHA256.into()), hexadecimal(&about.sha256).into()),
-        (Attribute::Metadata(OWNER.into()), about.owner.to_string().into()),
-        (Attribute::Metadata("tern".into()), "1".into()),
     ];
-    known.into_iter().collect()
+    shown.into_iter().collect()
 }
 
-fn known(attributes: &Attributes, meta: &ObjectMeta) -> Result<About, StoreError> {
-    let says = |key: &'static str| attributes.get(&Attribute::Metadata(key.into())).map(|value| &**value);
-    let of = attributes.get(&Attribute::ContentType).map(|value| value.to_string());
-    let sha256 = says(SHA256).and_then(digest_of);
-    let owner = says(OWNER).and_then(|owner| owner.parse().ok());
-    match (of, sha256, owner) {
-        (Some(of), Some(sha256), Some(owner)) => Ok(About { of, bytes: meta.size, sha256, owner }),
-        _ => Err(StoreError::Damaged(format!("{} does not say what it is", meta.location))),
+/// Of the directory in which uploads lie: the bucket has no part in it.
+fn of_disk(error: std::io::Error) -> StoreError {
+    match StoreError::from(error) {
+        StoreError::Failed(why) => StoreError::Disk(why),
+        error => error,
     }
 }
 

@@ -1,8 +1,9 @@
-//! A store that is elsewhere, and is left alone while it fails: whoever asks meanwhile is told so at once.
+//! A store that is elsewhere, and is left alone while it fails: whoever asks meanwhile is told so at once. What is read there and what is
+//! written fail each for themselves: one that is not to be written to may still be read.
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +18,8 @@ use crate::id::MediaId;
 pub struct Guarded<S> {
     store: S,
     begun: Instant,
-    breaker: Mutex<Breaker>,
+    reads: Mutex<Breaker>,
+    writes: Mutex<Breaker>,
     health: Arc<Health>,
 }
 
@@ -26,50 +28,71 @@ pub struct Guarded<S> {
 pub struct Health {
     /// What it has failed to do, in all.
     pub failures: AtomicU64,
-    /// Whether it is left alone now: 1.
+    /// Of reading and writing there, which is left alone now: 0 to 2.
     pub is_away: AtomicU64,
+    /// Whether it had no room, the last time that something was written.
+    is_full: AtomicBool,
 }
 
 impl<S: Store> Guarded<S> {
     /// A store, and where it is said how it does.
     pub fn new(store: S) -> (Self, Arc<Health>) {
         let health = Arc::<Health>::default();
-        let breaker = Mutex::default();
-        (Self { store, begun: Instant::now(), breaker, health: health.clone() }, health)
+        let (reads, writes) = Default::default();
+        (Self { store, begun: Instant::now(), reads, writes, health: health.clone() }, health)
     }
 
-    fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn read<T>(&self, asking: Doing<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.ask("read", &self.reads, asking).await
+    }
+
+    async fn write<T>(&self, asking: Doing<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
+        let answer = self.ask("written", &self.writes, asking).await;
+        let is_full = matches!(answer, Err(StoreError::Full));
+        if is_full {
+            self.health.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        if (is_full || answer.is_ok()) && self.health.is_full.swap(is_full, Ordering::Relaxed) != is_full {
+            tracing::warn!(is_full, "the store of media has no room, or has some again");
+        }
+        answer
     }
 
     /// Asks for something, unless the store is left alone.
-    async fn ask<T>(&self, asking: Doing<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
-        self.breaker().may_ask(self.begun.elapsed()).map_err(StoreError::Away)?;
+    async fn ask<T>(
+        &self,
+        what: &str,
+        breaker: &Mutex<Breaker>,
+        asking: Doing<'_, Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        lock(breaker).may_ask(self.begun.elapsed()).map_err(StoreError::Away)?;
         let answer = asking.await;
         let failure = match &answer {
             Err(StoreError::Failed(why)) => Some(why.as_str()),
             _ => None,
         };
-        self.asked(failure);
+        self.health.failures.fetch_add(u64::from(failure.is_some()), Ordering::Relaxed);
+        let became = lock(breaker).asked(self.begun.elapsed(), failure.is_none());
+        self.became(what, failure, became);
         answer
     }
 
-    fn asked(&self, failure: Option<&str>) {
-        let became = self.breaker().asked(self.begun.elapsed(), failure.is_none());
-        self.health.failures.fetch_add(u64::from(failure.is_some()), Ordering::Relaxed);
+    fn became(&self, what: &str, failure: Option<&str>, became: Became) {
         match became {
-            Became::Same => {}
+            Became::Same => return,
             Became::Away(pause) => {
-                self.health.is_away.store(1, Ordering::Relaxed);
                 let why = failure.unwrap_or_default();
-                tracing::error!(why, ?pause, "the store of media fails, and is left alone for a while");
+                tracing::error!(why, ?pause, what, "the store of media fails, and is left alone for a while");
             }
-            Became::Well => {
-                self.health.is_away.store(0, Ordering::Relaxed);
-                tracing::info!("the store of media is well again");
-            }
+            Became::Well => tracing::info!(what, "the store of media is well again"),
         }
+        let are_away = [&self.reads, &self.writes].map(|breaker| u64::from(lock(breaker).is_away()));
+        self.health.is_away.store(are_away.iter().sum(), Ordering::Relaxed);
     }
+}
+
+fn lock(breaker: &Mutex<Breaker>) -> MutexGuard<'_, Breaker> {
+    breaker.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: Store> Store for Guarded<S> {
@@ -79,31 +102,31 @@ impl<S: Store> Store for Guarded<S> {
         about: &'a About,
         file: &'a Path,
     ) -> Doing<'a, Result<(), StoreError>> {
-        Box::pin(self.ask(self.store.keep(id, about, file)))
+        Box::pin(self.write(self.store.keep(id, about, file)))
     }
 
     fn about(&self, id: MediaId) -> Doing<'_, Result<Option<About>, StoreError>> {
-        Box::pin(self.ask(self.store.about(id)))
+        Box::pin(self.read(self.store.about(id)))
     }
 
     fn keep_preview<'a>(&'a self, id: MediaId, json: &'a [u8]) -> Doing<'a, Result<(), StoreError>> {
-        Box::pin(self.ask(self.store.keep_preview(id, json)))
+        Box::pin(self.write(self.store.keep_preview(id, json)))
     }
 
     fn preview(&self, id: MediaId) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
-        Box::pin(self.ask(self.store.preview(id)))
+        Box::pin(self.read(self.store.preview(id)))
     }
 
     fn read(&self, id: MediaId, bytes: Range<u64>) -> Doing<'_, Result<Pieces, StoreError>> {
-        Box::pin(self.ask(self.store.read(id, bytes)))
+        Box::pin(self.read(self.store.read(id, bytes)))
     }
 
     fn list(&self, first: u8) -> Doing<'_, Result<Vec<(MediaId, SystemTime)>, StoreError>> {
-        Box::pin(self.ask(self.store.list(first)))
+        Box::pin(self.read(self.store.list(first)))
     }
 
     fn remove(&self, id: MediaId) -> Doing<'_, Result<(), StoreError>> {
-        Box::pin(self.ask(self.store.remove(id)))
+        Box::pin(self.write(self.store.remove(id)))
     }
 
     fn link(

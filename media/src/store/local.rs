@@ -103,7 +103,8 @@ impl Store for LocalStore {
     fn remove(&self, id: MediaId) -> Doing<'_, Result<(), StoreError>> {
         let place = self.place(id);
         Box::pin(blocking(move || {
-            for path in [&place, &preview_at(&place), &known_at(&place)] {
+            // What was being written when somebody was killed, or had no room, too.
+            for path in [&place, &preview_at(&place), &place.with_extension("new"), &known_at(&place)] {
                 remove_if_there(path)?;
                 sync_folder_of(path).or_else(if_not_there)?;
             }

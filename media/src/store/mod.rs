@@ -46,6 +46,8 @@ pub enum StoreError {
     Damaged(String),
     /// It has failed again and again, and is left alone: it may be tried again in so long.
     Away(Duration),
+    /// The disk on which uploads lie has failed, and not where media lie.
+    Disk(String),
     /// Anything else: it may be tried again.
     Failed(String),
 }
@@ -56,7 +58,7 @@ impl fmt::Display for StoreError {
             Self::Full => f.write_str("there is no room left for media"),
             Self::Gone => f.write_str("the medium is there no more"),
             Self::Away(_) => f.write_str("the store of media fails, and is left alone for a while"),
-            Self::Damaged(what) | Self::Failed(what) => f.write_str(what),
+            Self::Damaged(what) | Self::Disk(what) | Self::Failed(what) => f.write_str(what),
         }
     }
 }

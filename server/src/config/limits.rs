@@ -63,7 +63,7 @@ with_limits! { limits_table! {
     media_document_bytes_max: u64 = 100 << 20, 1..=1 << 40, "Bytes of a document, and of what is encrypted. Beyond: 413.";
     media_connections_max: usize = 4_096, 1..=1_000_000, "Connections of the listener for media. Beyond, new ones wait.";
     media_network_connections_max: usize = 256, 0..=1_000_000, "Of one network: an IPv4 address, or the first half of an IPv6 one. Beyond, a new one ends at once. 0: any number.";
-    media_account_uploads_max: usize = 16, 0..=1_000_000, "Uploads at once of one account. Beyond: 429. 0: any number.";
+    media_account_uploads_max: usize = 16, 0..=1_000_000, "Uploads at once of one account. Beyond: 503. 0: any number.";
     media_upload_bytes_per_s: u64 = 32 << 20, 0..=1 << 40, "Bytes of uploads a second, all together: what is beyond waits where it is, for uploads and messages share the disk. 0: any number.";
     media_idle_timeout_ms: u64 = 30_000, 100..=3_600_000, "How long less than 4 KiB may come of an upload, or nothing be taken of a download. Beyond, its connection ends; what has come stays.";
     upload_valid_ms: u64 = tern_shard::limits::DAY_MS, 60_000..=30 * tern_shard::limits::DAY_MS, "How long an upload stays to which nothing comes.";

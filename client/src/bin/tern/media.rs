@@ -108,8 +108,13 @@ impl Session {
 /// What is to be shown of a medium before it has come, as far as it is known.
 fn looks_json(looks: &Looks) -> Value {
     let mut told = json!({});
-    let numbers =
-        [("width", looks.width.into()), ("height", looks.height.into()), ("duration_ms", looks.duration_ms)];
+    // The page of a document is not in pixels.
+    let pixels = |side: u32| if looks.pages > 0 { 0 } else { side.into() };
+    let numbers = [
+        ("width", pixels(looks.width)),
+        ("height", pixels(looks.height)),
+        ("duration_ms", looks.duration_ms),
+    ];
     for (name, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
         told[name] = number.into();
     }
