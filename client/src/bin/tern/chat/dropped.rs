@@ -31,12 +31,9 @@ impl Found {
     }
 
     fn offer(&self) -> String {
-        let (of, path) = (self.of.as_deref().unwrap_or_default(), self.path.to_string_lossy());
-        format!(
-            "Enter sends the file, Esc leaves it as text: {of}, {}, {}",
-            size(self.bytes),
-            shown::clean_line(&path)
-        )
+        // The name last: it may be longer than the line. The path is written below it.
+        let of = self.of.as_deref().unwrap_or_default();
+        format!("Enter sends the file, Esc: it stays text: {of}, {}, {}", size(self.bytes), self.name())
     }
 }
 
@@ -62,9 +59,10 @@ pub enum Answer {
 }
 
 impl Offer {
-    /// Whether it is to be looked whether a line names a file. `is_to_go`: if it does not, it is to be sent.
+    /// Whether it is to be looked whether a line names a file. `is_to_go`: if it does not, it is to be sent. What was declined is not
+    /// offered again then, but it is when it is pasted again.
     pub fn ask(&mut self, line: &str, is_to_go: bool) -> bool {
-        let asks = self.declined != line && !paths_of(line).is_empty();
+        let asks = (!is_to_go || self.declined != line) && !paths_of(line).is_empty();
         if asks {
             self.asked = Some((line.to_owned(), is_to_go));
         }
@@ -301,6 +299,7 @@ mod tests {
         offered(&mut offer);
         assert_eq!(offer.answer(&Action::Leave, now, line), Answer::Done);
         assert!(!offer.ask(line, true), "it is not asked about again");
+        assert!(offer.ask(line, false), "unless it is dropped again");
         assert!(offer.ask("/tmp/b.txt", true));
         assert_eq!(
             offer.take("/tmp/b.txt", None, "/tmp/b.txt"),

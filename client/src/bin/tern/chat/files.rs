@@ -367,7 +367,7 @@ mod tests {
     fn what_was_uploaded_is_sent_as_send_makes_it() {
         let medium = json!({ "medium": MediaId::from_bytes([7; 16]).to_string(), "type": "image/png", "name": "cat.png",
             "bytes": 5, "sha256": "00", "looks": { "width": 640, "height": 480 } });
-        let message = message_of(PEER, 3, medium).ok().expect("a message");
+        let message = message_of(PEER, 3, medium).expect("a message");
         assert_eq!((message.chat, message.kind, message.envelope.about), (PEER, Kind::Media, 3));
         assert_eq!(message.envelope.media, [MediaId::from_bytes([7; 16])]);
         let media = Media::decode(&message.body[..]).expect("it says what it is");
