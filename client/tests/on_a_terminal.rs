@@ -19,13 +19,16 @@ use tern_testkit::Ternd;
 /// How long anything may take before the test is taken to hang.
 const HANG: Duration = Duration::from_secs(60);
 
-/// What a program asks a terminal, and what one that knows kitty's protocol answers.
-const ANSWERS: [(&str, &str); 4] = [
-    ("\x1b_Gi=31,", "\x1b_Gi=31;OK\x1b\\"),
-    ("\x1b[c", "\x1b[?62;22c"),
-    ("\x1b[16t", "\x1b[6;20;10t"),
-    ("\x1b[5n", "\x1b[0n"),
-];
+/// What a terminal answers to what it is asked.
+type Answers = &'static [(&'static str, &'static str)];
+
+/// One that knows kitty's protocol, one that knows sixel, and one that never answers.
+const KITTY: Answers = &[("\x1b_Gi=31,", "\x1b_Gi=31;OK\x1b\\"), ("\x1b[c", "\x1b[?62;22c"), SIZE, STATUS];
+const SIXEL: Answers = &[("\x1b[c", "\x1b[?62;4;22c"), SIZE, STATUS];
+const SILENT: Answers = &[];
+
+const SIZE: (&str, &str) = ("\x1b[16t", "\x1b[6;20;10t");
+const STATUS: (&str, &str) = ("\x1b[5n", "\x1b[0n");
 
 /// A terminal with a chat on it.
 struct Terminal {
@@ -34,14 +37,15 @@ struct Terminal {
     pieces: Receiver<Vec<u8>>,
     /// All that it was told.
     told: String,
-    /// Up to where it has answered; `None`: it never answers.
-    answered: Option<usize>,
+    answers: Answers,
+    /// Up to where it has answered.
+    answered: usize,
     /// Up to where a test has looked.
     seen: usize,
 }
 
 impl Terminal {
-    fn chat(profile: &Profile, arguments: &[&str], variables: &[(&str, &str)], answers: bool) -> Self {
+    fn chat(profile: &Profile, arguments: &[&str], variables: &[(&str, &str)], answers: Answers) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is this test's");
         tcsetwinsize(&master, Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 })
@@ -68,8 +72,7 @@ impl Terminal {
                 }
             }
         });
-        let answered = answers.then_some(0);
-        Self { child, keys, pieces, told: String::new(), answered, seen: 0 }
+        Self { child, keys, pieces, told: String::new(), answers, answered: 0, seen: 0 }
     }
 
     /// Waits until it is told something, behind what was waited for before.
@@ -87,8 +90,9 @@ impl Terminal {
     }
 
     fn answer(&mut self) {
-        let Some(upto) = self.answered else { return };
-        let mut asked: Vec<_> = ANSWERS
+        let upto = self.answered;
+        let mut asked: Vec<_> = self
+            .answers
             .iter()
             .flat_map(|(question, answer)| {
                 let places = self.told[upto..].match_indices(question);
@@ -97,7 +101,7 @@ impl Terminal {
             .collect();
         asked.sort_unstable();
         for (end, answer) in asked {
-            self.answered = Some(end);
+            self.answered = end;
             self.press(answer);
         }
     }
@@ -153,27 +157,32 @@ fn a_picture_is_shown_as_the_terminal_can_and_not_where_no_colour_is_wanted() {
     assert!(line.contains("⎙ cat.jpeg (image/jpeg, 320x240, ") && line.contains(" kB)"), "{line}");
 
     let mut blocks =
-        Terminal::chat(&bob, &["+15550001", "--pictures", "blocks"], &[("COLORTERM", "truecolor")], false);
+        Terminal::chat(&bob, &["+15550001", "--pictures", "blocks"], &[("COLORTERM", "truecolor")], SILENT);
     blocks.until("48;2;200;10;");
     blocks.until("▀");
     assert!(!blocks.leave().contains("\x1b_G"));
 
     // It does not answer: half blocks of the colours that its name says.
-    let mut silent = Terminal::chat(&bob, &["+15550001"], &[], false);
+    let mut silent = Terminal::chat(&bob, &["+15550001"], &[], SILENT);
     silent.until("38;5;160");
     silent.until("▀");
     silent.leave();
 
-    let mut kitty = Terminal::chat(&bob, &["+15550001"], &[("COLORTERM", "truecolor")], true);
+    let mut kitty = Terminal::chat(&bob, &["+15550001"], &[("COLORTERM", "truecolor")], KITTY);
     kitty.until("\x1b_Gq=2,i=");
     kitty.until("\u{10eeee}");
     assert!(!kitty.leave().contains("▀"));
+
+    let mut sixel = Terminal::chat(&bob, &["+15550001"], &[], SIXEL);
+    sixel.until("\x1bP");
+    sixel.until("\x1b\\");
+    assert!(!sixel.leave().contains("▀"));
 
     for (arguments, variables) in [
         (&["+15550001"][..], &[("NO_COLOR", "1"), ("COLORTERM", "truecolor")][..]),
         (&["+15550001", "--pictures", "off"], &[("COLORTERM", "truecolor")]),
     ] {
-        let mut plain = Terminal::chat(&bob, arguments, variables, true);
+        let mut plain = Terminal::chat(&bob, arguments, variables, KITTY);
         plain.until("cat.jpeg");
         let told = plain.leave();
         assert!(!told.contains("▀") && !told.contains("\x1b_G") && !told.contains("\x1b[c"), "{told:?}");
@@ -191,7 +200,7 @@ fn a_file_that_is_dropped_is_sent_by_an_enter_that_follows_the_offer_and_by_noth
     red_picture(&file);
     let quoted = format!("'{}' ", file.display());
 
-    let mut chat = Terminal::chat(&ann, &["+15550002", "--pictures", "off"], &[], false);
+    let mut chat = Terminal::chat(&ann, &["+15550002", "--pictures", "off"], &[], SILENT);
     chat.until("● ");
     chat.paste(&quoted);
     chat.until("image/jpeg,");

@@ -255,7 +255,7 @@ impl Screen {
         loop {
             let ends_at = self.end();
             self.draw(terminal).map_err(screen)?;
-            if self.picker.is_none() && !self.help.shown {
+            if self.picker.is_none() {
                 self.was_on_screen().await?;
             }
             let draft_at = self.draft_at;
