@@ -5,6 +5,7 @@ Each check below is a promise of that document. Prints what it checked; exits wi
 """
 
 import argparse
+import hashlib
 import random
 import secrets
 import shlex
@@ -12,9 +13,11 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 
 import tern
+import tern_media
 import tern_pb2 as pb
 
 # As long as anything may take here. Not a promise of the protocol: a bound, so that a failure ends.
@@ -32,6 +35,7 @@ def main():
         two_people_register,
         they_chat_both_ways,
         they_change_their_minds,
+        a_file_goes_with_a_message,
         receipts_turn,
         a_retry_keeps_its_seq,
         what_was_missed_comes_on_resume,
@@ -161,7 +165,8 @@ def texts(device, chat):
     expect_equal(sorted(log.entries), list(range(1, log.upto + 1)), "the seqs of a chat")
     times = [log.entries[seq].time_ms for seq in sorted(log.entries)]
     expect(times == sorted(times), "a time falls within a log")
-    return [log.entries[seq].body.decode() for seq in sorted(log.entries)]
+    # What is no text is compared as well as one.
+    return [log.entries[seq].body.decode(errors="replace") for seq in sorted(log.entries)]
 
 
 def raw(connection, frame):
@@ -358,6 +363,49 @@ def they_change_their_minds(world):
     page = bob.history(to_ann, after=said - 1, limit=1)
     expect(page.entries[0].erased and not page.entries[0].body, "the server still has it")
     expect_refused(pb.REASON_MESSAGE_DELETED, lambda: ann.edit(to_bob, said, "again"))
+
+
+def a_file_goes_with_a_message(world):
+    ann, bob = world.ann, world.bob
+    to_bob, to_ann = bob.session.user_id, ann.session.user_id
+    content = "".join(f"{line}: some text that is long enough for several pieces\n" for line in range(20_000)).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        sent, came = f"{folder}/sent.txt", f"{folder}/came.txt"
+        with open(sent, "wb") as file:
+            file.write(content)
+        medium = tern_media.upload(ann, world.ca, sent, "text/plain", piece_bytes=300_000)
+        expect_equal(len(medium), 16, "the bytes of what a medium is called")
+        digest = hashlib.sha256(content).digest()
+        about = pb.Media(type="text/plain", name="sent.txt", bytes=len(content), caption="for Bob", sha256=digest)
+        said = ann.send_medium(to_bob, about, medium)
+        step_until(bob, lambda: said in bob.logs[to_ann].entries, "the message with a file")
+        entry = bob.logs[to_ann].entries[said]
+        expect_equal((entry.kind, list(entry.media)), (pb.KIND_MEDIA, [medium]), "what the message has")
+        expect_equal(pb.Media.FromString(entry.body).caption, "for Bob", "what is said of it")
+
+        # What was cut off goes on where it is.
+        with open(came, "wb") as file:
+            file.write(content[:123_456])
+        taken = tern_media.download(bob, world.ca, (to_ann, said, medium), came)
+        expect_equal(taken, len(content) - 123_456, "the bytes that were left to come")
+        with open(came, "rb") as file:
+            expect(hashlib.sha256(file.read()).digest() == digest, "other bytes came than were sent")
+        expect_equal(tern_media.download(bob, world.ca, (to_ann, said, medium), came), 0, "the bytes after the last")
+
+        executable = f"{folder}/no.txt"
+        with open(executable, "wb") as file:
+            file.write(b"\x7fELF" + bytes(1000))
+        try:
+            tern_media.upload(ann, world.ca, executable, "application/x-executable")
+        except tern_media.Refused as refused:
+            expect_equal(refused.status, 415, "the status of a type that is not taken")
+        else:
+            raise AssertionError("a program was taken as a medium")
+    nobody = world.newcomer("Nobody")
+    come_back(nobody)
+    link = pb.GetMedium(chat=to_ann, seq=said, medium=medium)
+    expect_refused(pb.REASON_NO_SUCH_MESSAGE, lambda: nobody.connection.request(link))
+    nobody.disconnect()
 
 
 def receipts_turn(world):

@@ -91,6 +91,9 @@ enum Command {
         /// How to make known that a message has come, beside the screen
         #[arg(long, env = "TERN_NOTIFY", value_name = "HOW")]
         notify: Option<chat::Notify>,
+        /// How to show the pictures of messages
+        #[arg(long, env = "TERN_PICTURES", value_name = "HOW", default_value = "auto")]
+        pictures: chat::Pictures,
     },
     /// Send a message, and print its place in the chat when the server has it in durable storage
     Send(SendArgs),
@@ -294,7 +297,9 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
     match command {
         Command::Register(register) => register::register(profile, register, json).await,
         Command::Chats { unread, archived } => commands::chats(profile, unread, archived, json).await,
-        Command::Chat { who, notify } => chat::run(profile, who, notify).await.map(|()| ExitCode::SUCCESS),
+        Command::Chat { who, notify, pictures } => {
+            chat::run(profile, who, notify, pictures).await.map(|()| ExitCode::SUCCESS)
+        }
         Command::Send(args) => send(profile, args, json).await,
         Command::Save { place, to } => media::save(profile, &place, &to, json).await,
         Command::Talk(talk) => talk::run(profile, talk, json).await,

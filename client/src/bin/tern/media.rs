@@ -24,7 +24,7 @@ const DRAWN_EVERY: Duration = Duration::from_millis(100);
 const BAR: usize = 30;
 
 /// What is told of how far something is.
-type Tell = Arc<dyn Fn(Progress) + Send + Sync>;
+pub type Tell = Arc<dyn Fn(Progress) + Send + Sync>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,17 +138,23 @@ fn bar(doing: &'static str) -> Tell {
     if !std::io::stderr().is_terminal() {
         return Arc::new(|_| {});
     }
-    let drawn = std::sync::Mutex::new(None::<Instant>);
+    paced(move |progress| {
+        let end = if progress.done == progress.all { "\n" } else { "" };
+        // Whoever does not see it misses nothing else.
+        let _ = write!(std::io::stderr(), "\r{}{end}", bar_text(doing, progress));
+    })
+}
+
+/// Tells how far something is no more often than it can be seen, and its end in any case.
+pub fn paced(tell: impl Fn(Progress) + Send + Sync + 'static) -> Tell {
+    let told = std::sync::Mutex::new(None::<Instant>);
     Arc::new(move |progress| {
-        let mut drawn = drawn.lock().expect("nothing panics while it holds this");
-        let is_over = progress.done == progress.all;
-        if !is_over && drawn.is_some_and(|drawn| drawn.elapsed() < DRAWN_EVERY) {
+        let mut told = told.lock().expect("nothing panics while it holds this");
+        if progress.done < progress.all && told.is_some_and(|told| told.elapsed() < DRAWN_EVERY) {
             return;
         }
-        *drawn = Some(Instant::now());
-        // Whoever does not see it misses nothing else.
-        let _ =
-            write!(std::io::stderr(), "\r{}{}", bar_text(doing, progress), if is_over { "\n" } else { "" });
+        *told = Some(Instant::now());
+        tell(progress);
     })
 }
 

@@ -8,6 +8,7 @@ use tern_client::body::{ContactCard, Location, Media, Poll, Timer, Vote};
 use tern_client::{Envelope, Kind, MediaId, Message, NewMessage, Standing};
 
 use crate::commands;
+use crate::media::size;
 use crate::methods::{Failure, SEND_TIMEOUT_MS};
 use crate::profile::ProfileArgs;
 use crate::shown::{clean_line, text_of};
@@ -444,8 +445,9 @@ pub fn text(message: &Message) -> String {
                 .to_owned()
         }),
         Kind::Media => message.body_as::<Media>().map_or_else(sealed, |media| {
-            let Media { r#type, name, bytes, caption, .. } = media;
-            let file = format!("⎙ {} ({}, {bytes} bytes)", clean_line(&name), clean_line(&r#type));
+            let Media { r#type, name, bytes, caption, width, height, .. } = media;
+            let pixels = if width > 0 && height > 0 { format!("{width}x{height}, ") } else { String::new() };
+            let file = format!("⎙ {} ({}, {pixels}{})", clean_line(&name), clean_line(&r#type), size(bytes));
             if caption.is_empty() { file } else { format!("{file}\n{}", text_of(caption.as_bytes())) }
         }),
         Kind::Timer => timer_text(message),

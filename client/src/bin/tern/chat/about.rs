@@ -83,6 +83,9 @@ impl Chat {
 
     /// What stands above what is being written, if it is no new message.
     pub fn writing_line(&self) -> Option<String> {
+        if let Some(offer) = self.offer.text() {
+            return Some(offer);
+        }
         if self.confirming {
             return Some("delete it for everyone? y: yes, any other key: no".to_owned());
         }
@@ -102,6 +105,11 @@ impl Chat {
                 format!("answers of {}, by number; nothing: none  Esc: not", self.quoted(seq))
             }
         })
+    }
+
+    /// Whether what is written is to be a message, and not something about one.
+    pub fn writes_message(&self) -> bool {
+        self.marked.is_none() && matches!(self.writing, Writing::New | Writing::Reply(_))
     }
 
     /// Does what a key means while a message is marked, or something about one is written.

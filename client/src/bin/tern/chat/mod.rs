@@ -1,12 +1,16 @@
 //! `tern chat`: the loop that turns keys and events into the screen.
 
 mod about;
+mod dropped;
+mod files;
 mod input;
 mod keys;
 mod picker;
+mod pictures;
 mod state;
 #[cfg(test)]
 mod tests;
+mod thumbnail;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,8 +37,11 @@ use crate::rpc::Server;
 use crate::shown;
 use crate::who::Who;
 use about::Marked;
+use files::Came;
 use keys::{Action, Help};
 use picker::{Picked, Picker};
+use pictures::Means;
+pub use pictures::Pictures;
 use state::{Chat, Kept};
 
 /// Messages read from history at once.
@@ -77,10 +84,17 @@ enum Done {
     /// Somebody was looked up, to chat with.
     Found(u64, Result<Value, Failure>),
     Chats(Result<Value, Failure>),
+    /// Something about files of a chat.
+    File(u64, Came),
 }
 
 /// Runs until the user leaves.
-pub async fn run(profile: &ProfileArgs, who: Option<Who>, notify: Option<Notify>) -> Result<(), Failure> {
+pub async fn run(
+    profile: &ProfileArgs,
+    who: Option<Who>,
+    notify: Option<Notify>,
+    pictures: Pictures,
+) -> Result<(), Failure> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         let why = "chat needs a terminal: programs use rpc, or send and listen --json";
         return Err(Error::Config(why.to_owned()).into());
@@ -96,7 +110,9 @@ pub async fn run(profile: &ProfileArgs, who: Option<Who>, notify: Option<Notify>
     let mut terminal =
         ratatui::try_init().map_err(|error| Error::Config(format!("the terminal: {error}")))?;
     modes(true);
-    let mut screen = Screen::new(session.clone(), notify);
+    // Nothing else reads the terminal yet.
+    let means = tokio::task::spawn_blocking(move || self::pictures::means(pictures)).await;
+    let mut screen = Screen::new(session.clone(), notify, means.unwrap_or(Means::Nothing));
     match first {
         Some(peer) => screen.open(peer),
         None => screen.pick(),
@@ -189,6 +205,8 @@ struct Screen {
     names: BTreeMap<u64, String>,
     connected: bool,
     notify: Option<Notify>,
+    /// How pictures are shown.
+    means: Means,
     /// When what is being written is to be kept.
     draft_at: Option<Instant>,
     /// In which chat others were told that one types, and when it may be said again.
@@ -198,7 +216,7 @@ struct Screen {
 }
 
 impl Screen {
-    fn new(session: Arc<Session>, notify: Option<Notify>) -> Self {
+    fn new(session: Arc<Session>, notify: Option<Notify>, means: Means) -> Self {
         let (done, finished) = mpsc::unbounded_channel();
         Self {
             session,
@@ -215,6 +233,7 @@ impl Screen {
             names: BTreeMap::new(),
             connected: false,
             notify,
+            means,
             draft_at: None,
             typing: None,
             doubtful: Vec::new(),
@@ -242,10 +261,13 @@ impl Screen {
             let draft_at = self.draft_at;
             tokio::select! {
                 key = keys.recv() => match key {
-                    Some(key) => match self.key(&key) {
+                    Some((pressed, key)) => match self.key(&key, pressed) {
                         Next::GoOn => {}
                         Next::Repaint => repaint(terminal).map_err(screen)?,
-                        Next::Suspend => suspend(terminal).map_err(screen)?,
+                        Next::Suspend => {
+                            suspend(terminal).map_err(screen)?;
+                            self.forget_pictures();
+                        }
                         Next::Leave => return Ok(()),
                     },
                     None => return Ok(()),
@@ -294,7 +316,9 @@ impl Screen {
             terminal.draw(|frame| picker.draw(frame))?
         } else if let Some(chat) = self.chat() {
             chat.elsewhere = elsewhere;
-            terminal.draw(|frame| view::draw(chat, frame))?
+            let painted = terminal.draw(|frame| view::draw(chat, frame))?;
+            chat.offer.was_drawn(Instant::now());
+            painted
         } else {
             return Ok(Vec::new());
         };
@@ -308,6 +332,7 @@ impl Screen {
         if chat.wants_older() {
             self.read_older(peer);
         }
+        self.fetch_pictures();
         match seen {
             Some(upto) => self.client().mark_read(peer, upto).await,
             None => Ok(()),
@@ -330,7 +355,7 @@ impl Screen {
     }
 
     /// Does what a key means.
-    fn key(&mut self, event: &TerminalEvent) -> Next {
+    fn key(&mut self, event: &TerminalEvent, pressed: Instant) -> Next {
         let action = match event {
             TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => keys::action(key),
             TerminalEvent::Paste(text) => Action::Insert(text.clone()),
@@ -349,7 +374,14 @@ impl Screen {
             // What is pasted is written, and seen.
             _ => self.help.shown = false,
         }
-        if self.picker.is_some() { self.key_in_picker(&action) } else { self.key_in_chat(action) }
+        if self.picker.is_some() {
+            return self.key_in_picker(&action);
+        }
+        let next = self.key_in_chat(action, pressed);
+        if matches!(event, TerminalEvent::Paste(_)) {
+            self.look_for_file(false);
+        }
+        next
     }
 
     /// Whether something is written where keys write.
@@ -373,11 +405,15 @@ impl Screen {
         Next::GoOn
     }
 
-    fn key_in_chat(&mut self, action: Action) -> Next {
+    fn key_in_chat(&mut self, action: Action, pressed: Instant) -> Next {
         let Some(chat) = self.chat() else { return Next::Leave };
         if chat.edit_search(&action) {
             return Next::GoOn;
         }
+        if self.key_to_offer(&action, pressed) {
+            return Next::GoOn;
+        }
+        let Some(chat) = self.chat() else { return Next::Leave };
         match chat.mark(&action) {
             Marked::Other => {}
             Marked::Done => return Next::GoOn,
@@ -425,7 +461,10 @@ impl Screen {
             }
             return Next::GoOn;
         }
-        if let Some((number, message)) = chat.send() {
+        if self.look_for_file(true) {
+            return Next::GoOn;
+        }
+        if let Some((number, message)) = self.chat().and_then(Chat::send) {
             self.send(number, message);
         }
         Next::GoOn
@@ -494,6 +533,8 @@ impl Screen {
     fn open(&mut self, peer: Person) {
         let id = peer.user_id;
         if let Some(before) = self.current.replace(id) {
+            // Those of the chat on the screen alone are kept.
+            self.chats.get_mut(&before).into_iter().for_each(|chat| chat.pictures.clear());
             self.left.retain(|left| *left != before);
             self.left.push(before);
         }
@@ -680,14 +721,20 @@ impl Screen {
             }
             Done::Found(_, Err(failure)) | Done::Chats(Err(failure)) => {
                 if let Some(picker) = &mut self.picker {
-                    picker.notice = Some(match failure {
-                        Failure::Error(error) => error.to_string(),
-                        Failure::Params(why) | Failure::Told { message: why, .. } => why,
-                        Failure::Method | Failure::Gone(_) => String::new(),
-                    });
+                    picker.notice = Some(why(failure));
                 }
             }
+            Done::File(peer, came) => self.finish_file(peer, came),
         }
+    }
+}
+
+/// What a failure says to people.
+fn why(failure: Failure) -> String {
+    match failure {
+        Failure::Error(error) => error.to_string(),
+        Failure::Params(why) | Failure::Told { message: why, .. } => why,
+        Failure::Method | Failure::Gone(_) => String::new(),
     }
 }
 
@@ -704,12 +751,12 @@ fn tell_terminal(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// Keys come from a thread of their own: reading a terminal blocks. It ends with the process.
-fn terminal_events() -> mpsc::UnboundedReceiver<TerminalEvent> {
+/// Keys, with when they were pressed, come from a thread of their own: reading a terminal blocks. It ends with the process.
+fn terminal_events() -> mpsc::UnboundedReceiver<(Instant, TerminalEvent)> {
     let (sender, events) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         while let Ok(event) = event::read() {
-            if sender.send(event).is_err() {
+            if sender.send((Instant::now(), event)).is_err() {
                 break;
             }
         }

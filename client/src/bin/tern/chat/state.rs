@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tern_client::{
-    Doing, Error, Event, Hidden, HistoryPage, Kind, Message, NewMessage, PRIVATE, Person, Private, Sent,
-    is_group,
+    Doing, Error, Event, Hidden, HistoryPage, Kind, Message, NewMessage, PRIVATE, Person, Private, Progress,
+    Sent, is_group,
 };
 
 use super::about::{self, Writing};
+use super::dropped::Offer;
 use super::input::Input;
 use super::keys::Action;
+use super::pictures::Album;
 use crate::shown::{self, TEXT_BYTES_MAX};
 
 /// A message on its way.
@@ -79,6 +81,13 @@ pub struct Chat {
     pub(super) writing: Writing,
     /// What was being written when something about a message began to be.
     pub(super) put_aside: String,
+    /// A file that what is written names.
+    pub offer: Offer,
+    /// Files that are being uploaded, by the number of what is pending.
+    pub(super) uploads: BTreeMap<u64, Progress>,
+    pub pictures: Album,
+    /// The first and the last message on the screen, as drawn last.
+    pub in_view: (u64, u64),
     /// The message that is to be on the screen.
     pub jump: Option<u64>,
     seen_upto: u64,
@@ -93,7 +102,7 @@ pub struct Chat {
     pub lines_above: usize,
     pub lines: usize,
     /// Something was added or taken below the screen since: what is read stays where it is.
-    grown: bool,
+    pub(super) grown: bool,
     /// The newest of the peer's messages that was on the screen as a whole.
     pub shown_upto: u64,
 }
@@ -123,6 +132,10 @@ impl Chat {
             confirming: false,
             writing: Writing::New,
             put_aside: String::new(),
+            offer: Offer::default(),
+            uploads: BTreeMap::new(),
+            pictures: Album::default(),
+            in_view: (0, 0),
             jump: None,
             seen_upto: 0,
             input: Input::default(),
@@ -205,7 +218,10 @@ impl Chat {
     /// Takes an event.
     pub fn take(&mut self, event: Event) {
         match event {
-            Event::Connected => (self.connected, self.notice) = (true, None),
+            Event::Connected => {
+                (self.connected, self.notice) = (true, None);
+                self.pictures.try_again();
+            }
             Event::CaughtUp => {}
             Event::Disconnected { why, .. } => {
                 (self.connected, self.notice) = (false, Some(shown::clean_line(&why)));

@@ -7,9 +7,11 @@ use ratatui::style::{Color, Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph};
 
+use ratatui_image::sliced::{SignedPosition, SlicedImage};
 use tern_client::{Kind, Message, Standing};
 
 use super::about;
+use super::pictures::{Picture, picture_of};
 use super::state::{Chat, Search};
 use crate::{shown, talk};
 
@@ -46,19 +48,26 @@ pub fn doubtful(screen: &Buffer) -> Vec<(u16, String)> {
     let is_doubtful = |symbol: &str| {
         let joined =
             |c| matches!(c, '\u{200d}' | '\u{fe0f}' | '\u{1f1e6}'..='\u{1f1ff}' | '\u{1f3fb}'..='\u{1f3ff}');
-        symbol.chars().any(joined) || symbol.chars().count() > 2
+        !is_picture(symbol) && (symbol.chars().any(joined) || symbol.chars().count() > 2)
     };
     let area = screen.area;
     let row = |y| (area.left()..area.right()).map(move |x| screen[(x, y)].symbol());
+    let text = |y| row(y).filter(|symbol| !is_picture(symbol)).collect();
     let rows = (area.top()..area.bottom()).filter(|y| row(*y).any(is_doubtful));
-    rows.map(|y| (y, row(y).collect())).collect()
+    rows.map(|y| (y, text(y))).collect()
+}
+
+/// Whether a cell is a part of a picture: of sixels, or a place of kitty's protocol.
+fn is_picture(symbol: &str) -> bool {
+    symbol.contains(['\x1b', '\u{10eeee}'])
 }
 
 /// What the keys mean.
 pub fn draw_help(frame: &mut Frame<'_>) {
-    const HELP: [(&str, &str); 18] = [
+    const HELP: [(&str, &str); 19] = [
         ("Enter", "send"),
         ("Alt-Enter, Ctrl-J", "a new line; pasted text stays as it is"),
+        ("a file dropped, or its path", "is offered; Enter sends it, Esc leaves it as text"),
         ("arrows, Ctrl-B -F", "move; Up and Down scroll where there is no line"),
         ("Home, End, Ctrl-A -E", "to the begin and the end of the line"),
         ("Alt-B -F, Ctrl-Left -Right", "move by words"),
@@ -144,6 +153,10 @@ fn header(chat: &Chat) -> Paragraph<'_> {
     if let Some(warning) = &chat.warning {
         spans.push(Span::from(format!("  {warning}")).red().bold());
     }
+    let uploads = chat.uploads_text();
+    if !uploads.is_empty() {
+        spans.push(Span::from(format!("  {uploads}")).yellow());
+    }
     if let Some(notice) = &chat.notice {
         spans.push(Span::from(format!("  {notice}")).yellow());
     }
@@ -154,7 +167,7 @@ fn header(chat: &Chat) -> Paragraph<'_> {
 }
 
 fn draw_messages(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
-    let Laid { lines, ends, begins } = lines(chat, area.width);
+    let Laid { lines, ends, begins, pictures } = lines(chat, area.width);
     chat.keep_in_place(lines.len());
     let height = usize::from(area.height);
     if let Some(seq) = chat.jump.take()
@@ -168,6 +181,7 @@ fn draw_messages(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
     let end = lines.len() - chat.scroll;
     let start = end.saturating_sub(height);
     chat.lines_above = start;
+    chat.in_view = in_view(&begins, start, end);
     let has_bar = chat.scroll > 0 && height > 1;
     // What lies under the bar has not been seen.
     let visible = end - usize::from(has_bar && end > start);
@@ -186,6 +200,9 @@ fn draw_messages(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
     let blank = height - shown.len();
     let rows = Rect { y: area.y + blank as u16, height: shown.len() as u16, ..area };
     frame.render_widget(Paragraph::new(shown), rows);
+    // The bar is not written over a picture: some terminals would not show it.
+    let above_bar = Rect { height: rows.height.saturating_sub(u16::from(has_bar)), ..rows };
+    draw_pictures(chat, &pictures, start, frame, above_bar);
     if has_bar {
         let below = match chat.unseen() {
             0 => " ↓ Ctrl-End: to the newest ".to_owned(),
@@ -197,6 +214,33 @@ fn draw_messages(chat: &mut Chat, frame: &mut Frame<'_>, area: Rect) {
     }
 }
 
+/// The first and the last message of which something is on the screen.
+fn in_view(begins: &[(u64, usize)], start: usize, end: usize) -> (u64, u64) {
+    let first = begins.iter().rev().find(|(_, begin)| *begin <= start).or(begins.first());
+    let last = begins.iter().rev().find(|(_, begin)| *begin < end);
+    let seq = |found: Option<&(u64, usize)>| found.map_or(0, |(seq, _)| *seq);
+    (seq(first), seq(last))
+}
+
+/// Draws those pictures for which lines are left free: the terminal has them as wholes.
+fn draw_pictures(chat: &Chat, pictures: &[Placed], start: usize, frame: &mut Frame<'_>, area: Rect) {
+    for Placed { seq, line, column } in pictures {
+        let above = i16::try_from(*line as i64 - start as i64);
+        if let (Some(Picture::Graphics(drawn)), Ok(y)) = (chat.pictures.get(*seq), above) {
+            let position = SignedPosition { x: *column as i16, y };
+            frame.render_widget(SlicedImage::new(drawn, position), area);
+        }
+    }
+}
+
+/// Where a picture is that the terminal draws.
+struct Placed {
+    seq: u64,
+    /// The first of its lines, of all of the chat.
+    line: usize,
+    column: u16,
+}
+
 /// A chat in lines.
 struct Laid {
     lines: Vec<Line<'static>>,
@@ -204,10 +248,11 @@ struct Laid {
     ends: Vec<(u64, usize)>,
     /// With which line each message begins.
     begins: Vec<(u64, usize)>,
+    pictures: Vec<Placed>,
 }
 
 fn lines(chat: &Chat, width: u16) -> Laid {
-    let (mut lines, mut ends, mut begins) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut lines, mut ends, mut begins, mut pictures) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut gone = chat.gone.values().peekable();
     for message in chat.messages.values() {
         while let Some(message) = gone.next_if(|lost| lost.seq <= message.seq) {
@@ -228,6 +273,7 @@ fn lines(chat: &Chat, width: u16) -> Laid {
         if !message.own && chat.is_group() {
             lines.push(Line::from(chat.name_of(message.sender).bold()));
         }
+        pictures.extend(picture(&mut lines, chat, &standing.message, width));
         said(&mut lines, chat, &standing, width);
         if chat.marked == Some(message.seq) {
             lines[begin..].iter_mut().for_each(|line| line.style = line.style.reversed());
@@ -245,7 +291,30 @@ fn lines(chat: &Chat, width: u16) -> Laid {
         };
         own(&mut lines, &text, width, vec![state]);
     }
-    Laid { lines, ends, begins }
+    Laid { lines, ends, begins, pictures }
+}
+
+/// The picture of a message, above what is said: in lines of its own, or in free ones, for the terminal to draw it.
+fn picture(lines: &mut Vec<Line<'static>>, chat: &Chat, message: &Message, width: u16) -> Option<Placed> {
+    let picture = chat.pictures.get(message.seq).filter(|_| picture_of(message).is_some())?;
+    let size = picture.size();
+    // As the text below it.
+    let beside = time_of(message).width() as u16 + 2;
+    let beside = if beside * 3 > width { 0 } else { beside };
+    let (left, right) = (beside, width.checked_sub(size.width)?);
+    let column = if message.own { right } else { left.min(right) };
+    let line = lines.len();
+    match picture {
+        Picture::Blocks(rows) => {
+            let indent = || Span::from(" ".repeat(usize::from(column)));
+            lines.extend(rows.iter().map(|row| std::iter::once(indent()).chain(row.spans.clone()).collect()));
+            None
+        }
+        Picture::Graphics(_) => {
+            lines.extend(std::iter::repeat_n(Line::default(), usize::from(size.height)));
+            Some(Placed { seq: message.seq, line, column })
+        }
+    }
 }
 
 /// A message, with what was said of it.
@@ -391,6 +460,12 @@ fn draw_input(chat: &Chat, frame: &mut Frame<'_>, area: Rect) {
     let block = Block::new().borders(borders).border_style(Style::new().dim());
     let mut inner = block.inner(area);
     frame.render_widget(block, area);
+    if inner.height == 1
+        && let Some(offer) = chat.offer.text()
+    {
+        // It must be seen before a key can be for it.
+        return frame.render_widget(Paragraph::new(offer.yellow()), inner);
+    }
     if let Some(line) = chat.writing_line().filter(|_| inner.height > 1) {
         let row = Rect { height: 1, ..inner };
         frame.render_widget(Paragraph::new(line.yellow()), row);
