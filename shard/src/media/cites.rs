@@ -17,7 +17,7 @@ use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
 
 /// In place of an entry: the picture of the user, or of the group.
-pub(crate) const PICTURE: Seq = Seq(0);
+pub(crate) const PICTURE: Seq = Seq(keys::PICTURE);
 
 /// Of what a row says that it is to be looked at, since a picture has become another for this time: no entry's number is in its way.
 const PICTURES_FROM: u64 = 1 << 63;
