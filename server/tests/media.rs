@@ -273,7 +273,8 @@ async fn a_picture_of_a_person_is_had_by_those_who_may_see_it_and_goes_when_it_i
     assert_eq!(link(&bob, ann.id(), &second).await, Some(Reason::NoSuchMessage));
     assert_eq!(link(&cyd, bob.id(), &second).await, None);
     // With the account it goes.
-    server.admin(&serde_json::json!({ "ask": "delete", "who": "+15550002" }));
+    let deleted = server.admin(&serde_json::json!({ "ask": "delete_user", "phone": "+15550002" }));
+    assert_eq!(deleted[0]["ok"]["deleted"], true, "{deleted:?}");
     until_kept(&server, &[]).await;
 }
 

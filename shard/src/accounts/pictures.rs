@@ -66,7 +66,8 @@ impl Accounts {
             let is_another =
                 |picture: &Bytes| self.record(id).is_some_and(|record| record.picture != *picture);
             if let Some(medium) = picture.filter(is_another).as_deref().and_then(picture_of) {
-                return cx.get(keys::medium(medium.as_bytes()), GetFor::NewPicture(id, medium));
+                let purpose = GetFor::NewPicture(id, medium, cx.now_ms);
+                return cx.get(keys::medium(medium.as_bytes()), purpose);
             }
             let renaming = self.next_renaming(id);
             self.rename_now(cx, renaming, None);
@@ -79,12 +80,12 @@ impl Accounts {
         waiting.and_then(VecDeque::pop_front).expect("it is at the head until it is dealt with")
     }
 
-    /// It is known whether there is a medium that is to be a user's picture.
+    /// It is known whether there was a medium, that is to be a user's picture, after it was asked for.
     pub(super) fn new_picture_read(
         &mut self,
         cx: &mut Cx,
         id: UserId,
-        medium: MediaId,
+        (medium, asked_ms): (MediaId, u64),
         value: Result<Option<Bytes>, Unreadable>,
     ) {
         if self.users.get(id).is_none_or(|user| !user.held.is_known()) {
@@ -93,6 +94,10 @@ impl Accounts {
                 self.user_told(cx, id, UserOp::Rename(origin, author.device, rename));
             }
             return;
+        }
+        if cx.now_ms.abs_diff(asked_ms) > cx.limits().media_removed_after_ms / 2 {
+            // It may have been removed since: it is read again.
+            return self.rename_waiting(cx, id);
         }
         let renaming = self.next_renaming(id);
         let origin = renaming.origin;

@@ -71,8 +71,8 @@ pub(crate) enum GetFor {
     Report(u64, ReportId, Option<String>),
     /// A medium of a user's that is said to be whole: its record, if that was said before.
     Whole(Box<Come>),
-    /// A medium that is to be a user's picture.
-    NewPicture(UserId, MediaId),
+    /// A medium that is to be a user's picture, asked for at this time.
+    NewPicture(UserId, MediaId, u64),
     /// Whether a medium is had as a user's picture, of which somebody wants a link.
     Picture(Origin, MediaId),
 }
@@ -317,7 +317,9 @@ impl Accounts {
             }
             (GetFor::NewUser(user), result) => self.new_user_read(cx, user, result),
             (GetFor::Whole(come), result) => self.whole_read(cx, &come, result),
-            (GetFor::NewPicture(user, medium), result) => self.new_picture_read(cx, user, medium, result),
+            (GetFor::NewPicture(user, medium, asked_ms), result) => {
+                self.new_picture_read(cx, user, (medium, asked_ms), result);
+            }
             (GetFor::Picture(origin, medium), row) => link_picture(cx, origin, medium, row),
         }
     }
