@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use tern_proto::v1::{self, client_frame, server_frame};
+use tern_wire::ids::MediaId;
 
 use crate::client::Client;
 use crate::driver::Call;
 use crate::error::Error;
+use crate::media::named_by;
 use crate::message::Message;
 use crate::private::ChatSettings;
 use crate::store::Person;
@@ -161,7 +163,8 @@ impl Client {
     }
 
     /// Changes what others see of one beside the name, as far as one lets them: what one says of oneself (at most 140 characters in one line),
-    /// and what names one's picture (at most 1,024 bytes, which mean nothing to the server). `None` leaves it.
+    /// and what names one's picture: the 16 bytes of a medium ([`Client::set_picture`]), or anything else of at most 1,024 bytes, which mean
+    /// nothing to the server. `None` leaves it.
     pub async fn set_profile(&self, about: Option<String>, picture: Option<Vec<u8>>) -> Result<(), Error> {
         let me = self.account().user_id;
         let rename = v1::Rename { about, picture: picture.map(Into::into), ..v1::Rename::default() };
@@ -170,6 +173,11 @@ impl Client {
             server_frame::Message::Renamed(_) => self.profile(me).await.map(drop),
             _ => Err(WRONG_KIND),
         }
+    }
+
+    /// Has a medium that was uploaded as one's picture, which the server keeps for as long; or none any more.
+    pub async fn set_picture(&self, medium: Option<MediaId>) -> Result<(), Error> {
+        self.set_profile(None, Some(named_by(medium))).await
     }
 
     /// What a person is to one now, as the server tells: one that this profile knows, or oneself.

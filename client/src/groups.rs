@@ -3,13 +3,14 @@
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame, group_change, lookup, server_frame};
 use tern_wire::group::{Role, Settings};
-use tern_wire::ids::GROUPS_FROM;
+use tern_wire::ids::{GROUPS_FROM, MediaId};
 
 use crate::account::WRONG_KIND;
 use crate::client::{Client, Sent};
 use crate::driver::Call;
 use crate::error::Error;
 use crate::invitations::Invitation;
+use crate::media::named_by;
 use crate::message::{Kind, NewMessage};
 use crate::store::Person;
 
@@ -20,7 +21,7 @@ pub struct NewGroup {
     pub name: String,
     /// What it is about: at most 2048 bytes.
     pub description: String,
-    /// Names a picture: at most 1024 bytes, of which the server knows nothing.
+    /// Names a picture: the 16 bytes of a medium, or anything else of at most 1024 bytes, of which the server knows nothing.
     pub picture: Vec<u8>,
     /// Who may do what.
     pub settings: Settings,
@@ -126,7 +127,12 @@ impl Client {
         self.keep_change(group, group_change::Change::Description(text.into())).await
     }
 
-    /// Gives a group another picture.
+    /// Gives a group a medium that was uploaded as its picture, which the server keeps for as long; or none any more.
+    pub async fn set_group_picture(&self, group: u64, medium: Option<MediaId>) -> Result<Sent, Error> {
+        self.picture_group(group, named_by(medium)).await
+    }
+
+    /// Gives a group another picture: the 16 bytes of a medium, or what else its members take for the name of one.
     pub async fn picture_group(&self, group: u64, picture: impl Into<Vec<u8>>) -> Result<Sent, Error> {
         let picture = picture.into().into();
         self.keep_change(group, group_change::Change::Picture(picture)).await

@@ -59,7 +59,7 @@ pub use event::{Cause, Event, Events, Status};
 pub use groups::{Group, GroupMember, NewGroup, is_group};
 pub use invitations::{GroupLink, GroupPreview, Invitation, NewInvitation};
 pub use links::DeviceLink;
-pub use media::{Looks, Progress, Uploaded, type_of};
+pub use media::{Looks, PICTURE, Progress, Uploaded, type_of};
 pub use message::{Envelope, Kind, Message, NewMessage, Standing};
 pub use people::{Audience, Contact, Discovered, Privacy};
 pub use presence::Doing;

@@ -25,6 +25,7 @@ pub use self::looks::Looks;
 use crate::account::WRONG_KIND;
 use crate::client::Client;
 use crate::error::Error;
+use crate::groups::is_group;
 
 /// Bytes of a file by which its type is known.
 const SNIFFED_BYTES: u64 = 8 << 10;
@@ -37,6 +38,14 @@ const PLACES_MAX: usize = 4;
 
 /// Before that, the first time; then twice as long, each time.
 const AGAIN: Duration = Duration::from_millis(250);
+
+/// In place of a message's seq: what is meant is the picture of who the chat is with, or of the group.
+pub const PICTURE: u64 = 0;
+
+/// What names a picture that is this medium, or none.
+pub(crate) fn named_by(medium: Option<MediaId>) -> Vec<u8> {
+    medium.map_or(Vec::new(), |medium| medium.as_bytes().to_vec())
+}
 
 /// How far something is.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -101,7 +110,7 @@ impl Client {
         Ok(Uploaded { id, bytes, sha256 })
     }
 
-    /// A link to a medium that goes with a message, which whoever has it may use; and until when it is good, in ms since the Unix epoch.
+    /// A link to a medium that goes with a message, or (at [`PICTURE`]) is a picture, which whoever has it may use; and until when it is good, in ms since the Unix epoch.
     pub async fn medium_link(&self, chat: u64, seq: u64, medium: MediaId) -> Result<(String, u64), Error> {
         let wanted = v1::GetMedium { chat, seq, medium: medium.to_bytes() };
         match self.ask(client_frame::Request::GetMedium(wanted)).await? {
@@ -110,7 +119,22 @@ impl Client {
         }
     }
 
-    /// Saves a medium that goes with a message as a file that is not there yet. Gives its bytes. If it is known what its SHA-256 is to be,
+    /// The medium that is somebody's picture, or a group's, as far as one may see it; `None`: there is none for one, or it is no medium.
+    pub async fn picture(&self, chat: u64) -> Result<Option<MediaId>, Error> {
+        let named =
+            if is_group(chat) { self.group(chat).await?.picture } else { self.profile(chat).await?.picture };
+        Ok(MediaId::from_slice(&named))
+    }
+
+    /// A link to such a picture, as [`Client::medium_link`] gives one.
+    pub async fn picture_link(&self, chat: u64) -> Result<Option<(String, u64)>, Error> {
+        match self.picture(chat).await? {
+            Some(medium) => self.medium_link(chat, PICTURE, medium).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Saves a medium that goes with a message, or (at [`PICTURE`]) is a picture, as a file that is not there yet. Gives its bytes. If it is known what its SHA-256 is to be,
     /// nothing else is taken for it.
     pub async fn save_medium(
         &self,

@@ -373,21 +373,41 @@ fn what_one_says_of_oneself_is_seen_where_one_lets_it_and_in_no_profile_afterwar
     let server = Ternd::start(3);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (ann, bob) = two(&server, dir.path());
-    let own = bob.json(&["profile", "--about", "at sea", "--picture", "a boat", "--json"]).remove(0);
+    let (boat, saved) = (dir.path().join("boat.png"), dir.path().join("saved.png"));
+    std::fs::write(&boat, include_bytes!("../../preview/src/check.png")).expect("it is written");
+    let (boat, saved) = (boat.to_str().expect("a path"), saved.to_str().expect("a path"));
+    let own = bob.json(&["profile", "--about", "at sea", "--picture", boat, "--json"]).remove(0);
     assert_eq!((&own["name"], &own["about"]), (&json!("Bob"), &json!("at sea")));
     let seen = ann.json(&["profile", "+15550002", "--json"]).remove(0);
-    assert_eq!((&seen["about"], &seen["picture"]), (&json!("at sea"), &json!("YSBib2F0")));
+    assert_eq!((&seen["about"], &seen["medium"]), (&json!("at sea"), &own["medium"]));
+    assert!(own["medium"].is_string(), "{own}");
     assert_eq!((&seen["version"], &seen["name"]), (&json!(2), &json!("")), "he has not written to her");
     let said = String::from_utf8(ann.run(&["profile", "+15550002"]).stdout).expect("text");
-    assert!(said.contains("about    at sea") && said.contains("picture  a boat"), "{said}");
+    assert!(said.contains("about    at sea") && said.contains("picture  tern save @"), "{said}");
+    ann.json(&["save", "+15550002", "--picture", "--to", saved, "--json"]);
+    assert_eq!(std::fs::read(saved).expect("saved"), std::fs::read(boat).expect("a picture"));
 
     bob.json(&["privacy", "--about", "nobody", "--json"]);
     let seen = ann.json(&["profile", "+15550002", "--json"]).remove(0);
-    assert_eq!((&seen["about"], &seen["picture"]), (&json!(""), &json!("YSBib2F0")));
-    bob.json(&["profile", "--picture", "", "--json"]);
+    assert_eq!((&seen["about"], &seen["medium"]), (&json!(""), &own["medium"]));
+    bob.json(&["profile", "--no-picture", "--json"]);
     let own = bob.json(&["profile", "--json"]).remove(0);
-    assert_eq!((&own["about"], &own["picture"]), (&json!("at sea"), &json!("")));
+    assert_eq!(
+        (&own["about"], &own["picture"], &own["medium"]),
+        (&json!("at sea"), &json!(""), &json!(null))
+    );
     assert!(bob.refusal(&["profile", "--about", &"x".repeat(141)]).contains("140 characters"));
+    assert!(ann.refusal(&["save", "+15550002", "--picture"]).contains("no picture"));
+
+    let group = bob.json(&["group", "new", "sailors", "--json"])[0]["chat"].to_string();
+    let group = format!("@{group}");
+    bob.json(&["group", "set", &group, "--picture", boat, "--json"]);
+    assert!(bob.json(&["group", "show", &group, "--json"])[0]["medium"].is_string());
+    std::fs::remove_file(saved).expect("removed");
+    bob.json(&["save", &group, "--picture", "--to", saved, "--json"]);
+    assert_eq!(std::fs::read(saved).expect("saved"), std::fs::read(boat).expect("a picture"));
+    bob.json(&["group", "set", &group, "--no-picture", "--json"]);
+    assert_eq!(bob.json(&["group", "show", &group, "--json"])[0]["medium"], json!(null));
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn check(request: &Request) {
                 assert!(!seqs.is_empty() && seqs.is_sorted_by(|one, next| one < next));
             }
         }
-        Request::GetMedium(wanted) => assert!((1..NUMBERS_END).contains(&wanted.seq.0)),
+        Request::GetMedium(wanted) => assert!(wanted.seq.0 < NUMBERS_END),
         Request::NewLink | Request::NewCard(_) | Request::AboutMedia => {}
         Request::SetPin(pin) | Request::DeleteAccount(pin) => {
             assert!(pin.get().is_none_or(|pin| PIN_BYTES.contains(&pin.len())));

@@ -411,7 +411,8 @@ pub struct Person {
     /// Empty unless the person has written to the one who asks, or it is what was asked by.
     #[prost(string, tag = "3")]
     pub phone: ::prost::alloc::string::String,
-    /// What the person says of themselves, and names a picture of theirs (opaque to the server). Empty unless they let the one who asks see it.
+    /// What the person says of themselves, and names a picture of theirs: of 16 bytes it is a medium, and of any other length opaque to the
+    /// server. Empty unless they let the one who asks see it.
     #[prost(string, tag = "4")]
     pub about: ::prost::alloc::string::String,
     #[prost(bytes = "bytes", tag = "5")]
@@ -495,7 +496,8 @@ pub struct Rename {
     /// Absent: as before. At most 140 characters of plain text in one line; may be empty.
     #[prost(string, optional, tag = "3")]
     pub about: ::core::option::Option<::prost::alloc::string::String>,
-    /// Absent: as before. At most 1024 bytes, opaque to the server; may be empty.
+    /// Absent: as before. 16 bytes: a medium of this server's, which stays for as long as it is the picture; NO_SUCH_MEDIUM if it is not there.
+    /// Empty: none. Of any other length, at most 1024 bytes, it is opaque to the server.
     #[prost(bytes = "bytes", optional, tag = "4")]
     pub picture: ::core::option::Option<::prost::bytes::Bytes>,
 }
@@ -1183,11 +1185,12 @@ pub struct MediaPlace {
     #[prost(uint64, tag = "3")]
     pub access_expires_ms: u64,
 }
-/// Asks for a link to a medium that goes with an entry that one sees. Answered by MediumLink.
+/// Asks for a link to a medium that goes with an entry that one sees, or is a picture that one sees. Answered by MediumLink.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetMedium {
     #[prost(uint64, tag = "1")]
     pub chat: u64,
+    /// 0: the medium is the picture of the person with whom the chat is, or of the group; in the private log, one's own.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
     /// 16 bytes.
@@ -1268,7 +1271,7 @@ pub struct GroupMade {
     /// At most 2048 bytes.
     #[prost(string, tag = "2")]
     pub description: ::prost::alloc::string::String,
-    /// Names a picture. Opaque to the server; at most 1024 bytes.
+    /// Names a picture, as in Rename.
     #[prost(bytes = "bytes", tag = "3")]
     pub picture: ::prost::bytes::Bytes,
     #[prost(message, optional, tag = "4")]
@@ -1308,6 +1311,7 @@ pub mod group_change {
         Name(::prost::alloc::string::String),
         #[prost(string, tag = "7")]
         Description(::prost::alloc::string::String),
+        /// As in Rename.
         #[prost(bytes, tag = "8")]
         Picture(::prost::bytes::Bytes),
         #[prost(message, tag = "9")]

@@ -10,7 +10,10 @@ use std::time::{Duration, SystemTime};
 use people::{Person, join, next_message, pair, until};
 use prost::Message as _;
 use tern_client::body::Media;
-use tern_client::{Envelope, Error, Event, Kind, Message, NewMessage, Reason, Sent, Uploaded};
+use tern_client::{
+    Audience, Contact, Envelope, Error, Event, Kind, Message, NewGroup, NewMessage, PICTURE, Privacy, Reason,
+    Sent, Uploaded,
+};
 use tern_testkit::s3::{BUCKET, S3};
 use tern_testkit::{Ternd, TerndOptions, python_is_there};
 
@@ -209,6 +212,104 @@ async fn what_was_sent_with_a_message_survives_a_kill() {
     until(&mut bob.events, |event| matches!(event, Event::CaughtUp).then_some(())).await;
     let to = folder.path().join("got");
     assert_eq!(save(&bob, &message, &to).await.expect("saved"), std::fs::read(&file).expect("a file"));
+}
+
+/// Whether a link to a person's or a group's picture is given to somebody, or why not.
+async fn link(to: &Person, chat: u64, medium: &Uploaded) -> Option<Reason> {
+    match to.client.medium_link(chat, PICTURE, medium.id).await {
+        Ok((url, until_ms)) => {
+            assert!(url.contains(&medium.id.to_string()) && until_ms > 0, "{url}");
+            None
+        }
+        result => Some(refused(result)),
+    }
+}
+
+#[tokio::test]
+async fn a_picture_of_a_person_is_had_by_those_who_may_see_it_and_goes_when_it_is_one_no_more() {
+    let limits = ["media_removed_after_ms=1000", "media_round_ms=100", "media_unsent_ms=1000"];
+    let mut server = start(&limits);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, mut bob) = pair(&server).await;
+    let cyd = join(&server, "+15550003", "Cyd").await;
+    let first = upload(&ann, &picture(folder.path(), "first.png", 5_000)).await.expect("uploaded");
+    ann.client.set_picture(Some(first.id)).await.expect("it is hers");
+    assert_eq!(ann.client.picture(ann.id()).await.expect("she looks"), Some(first.id));
+    assert_eq!(link(&ann, tern_client::PRIVATE, &first).await, None, "she sees her own");
+    bob.client.lookup_phone("+15550001").await.expect("he has her number");
+    assert_eq!(bob.client.picture(ann.id()).await.expect("he looks"), Some(first.id));
+    bob.client.picture_link(ann.id()).await.expect("a link").expect("to her picture");
+    // It stays for longer than what nothing has, and whatever becomes of the process.
+    let unsent = upload(&bob, &picture(folder.path(), "unsent.png", 6_000)).await.expect("uploaded");
+    server.kill_and_restart();
+    until(&mut bob.events, |event| matches!(event, Event::CaughtUp).then_some(())).await;
+    until_kept(&server, &[&first]).await;
+    assert_eq!(link(&bob, ann.id(), &unsent).await, Some(Reason::NoSuchMessage), "it never was");
+    let to = folder.path().join("got");
+    bob.client.save_medium((ann.id(), PICTURE, first.id), &to, None, |_| {}).await.expect("saved");
+    assert_eq!(std::fs::read(&to).expect("it is there").len(), 5_000);
+    // Whoever may not see it hears as much as of somebody who is not there.
+    ann.client.block(cyd.id(), true).await.expect("blocked");
+    assert_eq!(link(&cyd, ann.id(), &first).await, Some(Reason::NoSuchMessage));
+    assert_eq!(link(&cyd, 77, &first).await, Some(Reason::NoSuchMessage));
+    let contacts = Privacy { picture: Audience::Contacts, ..Privacy::default() };
+    ann.client.set_privacy(contacts).await.expect("set");
+    assert_eq!(link(&bob, ann.id(), &first).await, Some(Reason::NoSuchMessage));
+    assert_eq!(bob.client.picture_link(ann.id()).await.expect("he looks"), None);
+    let is_one = Contact { user_id: bob.id(), name: "Bob".to_owned(), is_one: true };
+    ann.client.set_contacts(&[is_one]).await.expect("named");
+    assert_eq!(link(&bob, ann.id(), &first).await, None, "a contact sees it");
+    // Another one.
+    let second = upload(&ann, &picture(folder.path(), "second.png", 7_000)).await.expect("uploaded");
+    ann.client.set_picture(Some(second.id)).await.expect("it is hers");
+    assert_eq!(link(&bob, ann.id(), &first).await, Some(Reason::NoSuchMessage));
+    assert_eq!(link(&bob, ann.id(), &second).await, None);
+    until_kept(&server, &[&second]).await;
+    assert_eq!(refused(ann.client.set_picture(Some(first.id)).await), Reason::NoSuchMedium);
+    // Somebody may have the same.
+    bob.client.set_picture(Some(second.id)).await.expect("whoever knows its name has it");
+    ann.client.set_picture(None).await.expect("none");
+    assert_eq!(ann.client.picture_link(ann.id()).await.expect("she looks"), None);
+    assert_eq!(link(&bob, ann.id(), &second).await, Some(Reason::NoSuchMessage));
+    assert_eq!(link(&cyd, bob.id(), &second).await, None);
+    // With the account it goes.
+    let deleted = server.admin(&serde_json::json!({ "ask": "delete_user", "phone": "+15550002" }));
+    assert_eq!(deleted[0]["ok"]["deleted"], true, "{deleted:?}");
+    until_kept(&server, &[]).await;
+}
+
+#[tokio::test]
+async fn a_picture_of_a_group_is_had_by_its_members_and_goes_when_it_is_one_no_more() {
+    let limits = ["media_removed_after_ms=1000", "media_round_ms=100", "media_unsent_ms=1000"];
+    let mut server = start(&limits);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, mut bob) = pair(&server).await;
+    let cyd = join(&server, "+15550003", "Cyd").await;
+    let first = upload(&ann, &picture(folder.path(), "first.png", 5_000)).await.expect("uploaded");
+    let name = "sailors".to_owned();
+    let none = NewGroup { name: name.clone(), picture: vec![7; 16], ..NewGroup::default() };
+    assert_eq!(refused(ann.client.create_group(none).await), Reason::NoSuchMedium);
+    let (members, named) = (vec![bob.id()], first.id.as_bytes().to_vec());
+    let group = NewGroup { name, picture: named, members, ..NewGroup::default() };
+    let group = ann.client.create_group(group).await.expect("it is made").chat;
+    server.kill_and_restart();
+    until(&mut bob.events, |event| matches!(event, Event::CaughtUp).then_some(())).await;
+    let unsent = upload(&bob, &picture(folder.path(), "unsent.png", 6_000)).await.expect("uploaded");
+    until_kept(&server, &[&first]).await;
+    assert_eq!(bob.client.picture(group).await.expect("he looks"), Some(first.id));
+    bob.client.picture_link(group).await.expect("a link").expect("to its picture");
+    assert_eq!(link(&bob, group, &unsent).await, Some(Reason::NoSuchMessage));
+    assert_eq!(link(&cyd, group, &first).await, Some(Reason::UnknownGroup));
+    assert_eq!(refused(bob.client.set_group_picture(group, Some(unsent.id)).await), Reason::NoSuchMedium);
+    let second = upload(&bob, &picture(folder.path(), "second.png", 7_000)).await.expect("uploaded");
+    bob.client.set_group_picture(group, Some(second.id)).await.expect("another one");
+    assert_eq!(link(&ann, group, &first).await, Some(Reason::NoSuchMessage));
+    assert_eq!(link(&ann, group, &second).await, None);
+    until_kept(&server, &[&second]).await;
+    ann.client.remove_member(group, bob.id()).await.expect("he is removed");
+    assert_eq!(link(&bob, group, &second).await, Some(Reason::NotAMember));
+    ann.client.set_group_picture(group, None).await.expect("none");
+    until_kept(&server, &[]).await;
 }
 
 #[tokio::test]

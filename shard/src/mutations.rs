@@ -30,6 +30,12 @@ tern_storage::mutations! {
     RewriteMedium => "shard/tests/media.rs" 1..20;
     /// Somebody gets a link to a medium of a message that they do not see.
     LinkWithheld => "shard/tests/media.rs" 1..20;
+    /// That a medium is somebody's picture, or a group's, is not said beside it.
+    ForgetPicture => "shard/tests/media.rs" 1..20, "sim/tests/mutations.rs" 1..60;
+    /// The picture of before stays, though it is another one now.
+    KeepPicture => "shard/tests/media.rs" 1..20, "sim/tests/mutations.rs" 1..60;
+    /// Somebody gets a link to a picture that they may not see.
+    LinkHiddenPicture => "shard/tests/media.rs" 1..20;
     /// An account may have any number of bytes.
     NoQuota => "shard/tests/media.rs" 1..20;
     /// Somebody reports what they do not see, and operators get it.

@@ -1,5 +1,5 @@
-//! A medium stays for as long as anything has it, whatever crashes, moves or fails in between; and when nothing has it any more, it goes,
-//! with all that was said of it. Whoever does not see a message gets no link to what goes with it.
+//! A medium stays for as long as anything has it, a message, a person or a group, whatever crashes, moves or fails in between; and when
+//! nothing has it any more, it goes, with all that was said of it. Whoever does not see a message, or a picture, gets no link to it.
 
 #![allow(clippy::print_stdout, reason = "it says how a fault was found")]
 
@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use fastrand::Rng;
 use node::{Link, Node};
 use prost::Message as _;
-use tern_proto::v1::{self, Kind, Reason, client_frame::Request, private::What, server_frame::Message};
+use tern_proto::v1::{
+    self, Kind, Reason, client_frame::Request, group_change::Change, lookup::By, private::What,
+    server_frame::Message,
+};
 use tern_shard::admin::{AdminRequest, AdminResponse, NoUpload, Provisioned, UploadAsk};
 use tern_shard::limits::Limits;
 use tern_storage::Slot;
@@ -25,7 +28,11 @@ const UNSENT_MS: u64 = 300_000;
 /// As few as that: the others wait for their turn.
 const WAITING_MAX: usize = 4;
 const BYTES: u64 = 100;
-const QUOTA: u64 = 12 * BYTES;
+const QUOTA: u64 = 9 * BYTES;
+const GROUPS_MAX: usize = 3;
+const PHONES: [&str; 4] = ["+15550001", "+15550002", "+15550003", "+15550004"];
+/// Who is in no group.
+const ALONE: usize = 3;
 
 struct Person {
     who: Provisioned,
@@ -40,7 +47,14 @@ struct Person {
 
 #[derive(Clone, Debug)]
 enum Asked {
-    Send { chat: u64, media: Vec<MediaId> },
+    Send {
+        chat: u64,
+        media: Vec<MediaId>,
+    },
+    /// A person's picture, or a group's.
+    Picture(Option<MediaId>),
+    /// A group of this number, with a picture.
+    Group(u64, Option<MediaId>),
     Other,
 }
 
@@ -60,7 +74,7 @@ struct World {
     limits: Limits,
     cores: u16,
     people: Vec<Person>,
-    group: u64,
+    groups: Vec<u64>,
     client_ids: u64,
     uploads: BTreeMap<MediaId, (usize, Step)>,
     /// The bytes that lie where media lie.
@@ -106,7 +120,7 @@ impl World {
             let (asked, sent) = Default::default();
             Person { who, link, requests: 10, asked, sent, blocks: false }
         };
-        let people = vec![person("+15550001"), person("+15550002"), person("+15550003")];
+        let people = PHONES.map(&mut person).into();
         let (uploads, bytes, removing, again) = Default::default();
         let mut world = Self {
             rng,
@@ -115,7 +129,7 @@ impl World {
             limits,
             cores,
             people,
-            group: 0,
+            groups: Vec::new(),
             client_ids: 1,
             uploads,
             bytes,
@@ -124,7 +138,9 @@ impl World {
             is_over: false,
         };
         world.resume();
-        world.make_group();
+        world.make_group(None);
+        world.settle();
+        assert_eq!(world.groups.len(), 1);
         world
     }
 
@@ -135,14 +151,56 @@ impl World {
         self.settle();
     }
 
-    fn make_group(&mut self) {
-        let members = self.people[1..].iter().map(|person| person.who.user.get());
-        let made = v1::GroupMade { name: "three".into(), members: members.collect(), ..Default::default() };
-        let create = v1::CreateGroup { client_id: 1, group: Some(made) };
-        match self.ask_for(0, Request::CreateGroup(create)) {
-            Message::GroupCreated(created) => self.group = created.chat,
-            other => panic!("{other:?}"),
+    /// Makes a group of all but one, with a picture if there is to be one.
+    fn make_group(&mut self, picture: Option<MediaId>) {
+        self.client_ids += 1;
+        self.make_group_as(self.client_ids, picture);
+    }
+
+    fn make_group_as(&mut self, client_id: u64, picture: Option<MediaId>) {
+        let members = self.people[..ALONE].iter().map(|person| person.who.user.get()).collect();
+        let said = picture.map(|medium| medium.to_bytes()).unwrap_or_default();
+        let made = v1::GroupMade { name: "three".into(), members, picture: said, ..Default::default() };
+        let create = v1::CreateGroup { client_id, group: Some(made) };
+        self.ask(0, Request::CreateGroup(create), Asked::Group(client_id, picture));
+    }
+
+    /// Somebody has another picture, or a group has.
+    fn set_picture(&mut self) {
+        let picture = self.some_media().pop();
+        self.set_picture_to(picture);
+    }
+
+    fn set_picture_to(&mut self, picture: Option<MediaId>) {
+        let said = picture.map(|medium| medium.to_bytes()).unwrap_or_default();
+        let group = *self.rng.choice(&self.groups).expect("there is one");
+        match self.rng.u8(..8) {
+            0 if self.groups.len() < GROUPS_MAX => self.make_group(picture),
+            0..4 => {
+                let change = v1::GroupChange { change: Some(Change::Picture(said)) };
+                let at = self.rng.usize(..ALONE);
+                self.client_ids += 1;
+                let (client_id, kind) = (self.client_ids, Kind::Group.into());
+                let body = change.encode_to_vec().into();
+                let send = v1::Send { chat: group, client_id, kind, body, ..v1::Send::default() };
+                self.ask(at, Request::Send(send), Asked::Picture(picture));
+            }
+            _ => {
+                let rename = v1::Rename { picture: Some(said), ..v1::Rename::default() };
+                let at = self.rng.usize(..self.people.len());
+                self.ask(at, Request::Rename(rename), Asked::Picture(picture));
+            }
         }
+    }
+
+    /// Somebody lets others see their picture, or contacts alone, or nobody.
+    fn set_privacy(&mut self) {
+        let (at, picture) = (self.rng.usize(..self.people.len()), self.rng.i32(0..3));
+        self.say_in_private(at, What::Privacy(v1::Privacy { picture, ..v1::Privacy::default() }));
+        let other = self.rng.usize(..self.people.len());
+        let user_id = self.user(other);
+        let contacts = vec![v1::Contact { user_id, off: self.rng.bool(), ..v1::Contact::default() }];
+        self.say_in_private(at, What::Contacts(v1::Contacts { contacts }));
     }
 
     fn settle(&mut self) {
@@ -176,7 +234,8 @@ impl World {
     /// The chats of somebody with others.
     fn chats(&self, at: usize) -> Vec<u64> {
         let others = (0..self.people.len()).filter(|other| *other != at);
-        others.map(|other| self.user(other)).chain([self.group]).collect()
+        let groups = self.groups.iter().filter(|_| at != ALONE).copied();
+        others.map(|other| self.user(other)).chain(groups).collect()
     }
 
     fn begin_upload(&mut self) {
@@ -343,6 +402,17 @@ impl World {
                 Reason::Blocked | Reason::Unavailable | Reason::Overloaded => {}
                 other => panic!("{other:?}"),
             },
+            (Asked::Group(..), Some(Message::GroupCreated(created))) => self.groups.push(created.chat),
+            (Asked::Picture(_), Some(Message::Renamed(_) | Message::Sent(_))) => {}
+            (Asked::Picture(picture) | Asked::Group(_, picture), Some(Message::Refused(refused))) => {
+                match refused.reason() {
+                    Reason::NoSuchMedium => assert!(picture.is_some(), "there was to be none"),
+                    Reason::RateLimited | Reason::Unavailable | Reason::Overloaded => {}
+                    // Of two that take people into groups one may be blocked.
+                    Reason::NotAllowed if self.people[0].blocks => {}
+                    other => panic!("{other:?}"),
+                }
+            }
             (Asked::Other, _) => {}
             (asked, other) => panic!("{asked:?} was answered with {other:?}"),
         }
@@ -384,7 +454,57 @@ impl World {
                 }
             }
         }
+        self.pictures_are_had(&mut had);
         had
+    }
+
+    /// Whoever sees a picture gets a link to it, and nobody else does, though they know all that it takes to ask.
+    fn pictures_are_had(&mut self, had: &mut BTreeSet<MediaId>) {
+        for of in 0..self.people.len() {
+            let Some(medium) = self.seen_picture(of, of) else { continue };
+            assert!(self.bytes.contains(&medium), "{medium:?} is lost: {of} has it as a picture");
+            had.insert(medium);
+            for at in 0..self.people.len() {
+                let sees = self.seen_picture(at, of);
+                assert!(sees.is_none_or(|seen| seen == medium));
+                self.picture_is_got(at, self.user(of), medium, sees.is_some());
+                let other = self.rng.u128(..).to_le_bytes();
+                self.picture_is_got(at, self.user(of), MediaId::from_bytes(other), false);
+            }
+        }
+        for group in self.groups.clone() {
+            let about = Request::AboutGroup(v1::AboutGroup { chat: group, ..v1::AboutGroup::default() });
+            let Message::Group(about) = self.ask_for(0, about) else { panic!("it is a member") };
+            let Some(medium) = MediaId::from_slice(&about.picture) else { continue };
+            assert!(self.bytes.contains(&medium), "{medium:?} is lost: {group} has it as a picture");
+            had.insert(medium);
+            for at in 0..self.people.len() {
+                self.picture_is_got(at, group, medium, at != ALONE);
+            }
+        }
+    }
+
+    /// The picture of somebody, as somebody sees it.
+    fn seen_picture(&mut self, at: usize, of: usize) -> Option<MediaId> {
+        let by = if at == of { By::UserId(self.user(of)) } else { By::Phone(PHONES[of].to_owned()) };
+        let lookup = v1::Lookup { by: Some(by), ..v1::Lookup::default() };
+        match self.ask_for(at, Request::Lookup(lookup)) {
+            Message::Person(person) => MediaId::from_slice(&person.picture),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn picture_is_got(&mut self, at: usize, chat: u64, medium: MediaId, sees: bool) {
+        let get = Request::GetMedium(v1::GetMedium { chat, seq: 0, medium: medium.to_bytes() });
+        match self.ask_for(at, get) {
+            Message::MediumLink(_) => assert!(sees, "{at} gets a link to a picture that they do not see"),
+            Message::Refused(refused) => {
+                assert!(!sees, "{at} sees it, and gets no link: {refused:?}");
+                let is_for_none = matches!(refused.reason(), Reason::NoSuchMessage | Reason::UnknownGroup);
+                assert!(is_for_none, "{refused:?}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Whoever sees an entry gets a link to its media, and whoever does not, none, though they know all that it takes to ask.
@@ -429,6 +549,11 @@ impl World {
         }
         self.uploads.retain(|_, (_, step)| !matches!(step, Step::Begins(_)));
         self.again.clear();
+        let is_made = |asked: &Asked| match asked {
+            Asked::Group(client_id, picture) => Some((*client_id, *picture)),
+            _ => None,
+        };
+        let made: Vec<_> = self.people[0].asked.values().filter_map(is_made).collect();
         for at in 0..self.people.len() {
             let core = self.rng.u16(..self.cores);
             let person = &mut self.people[at];
@@ -436,6 +561,9 @@ impl World {
             person.link = self.node.log_in(core, &person.who.access_token);
         }
         self.resume();
+        for (client_id, picture) in made {
+            self.make_group_as(client_id, picture);
+        }
     }
 
     /// So much time passes, while all that is to be done is.
@@ -451,8 +579,11 @@ impl World {
                     self.say_again(medium);
                     self.settle();
                 }
-                // Somebody still has it, and sends it once more.
-                self.send_with(vec![medium]);
+                // Somebody still has it, and sends it once more, or has it as their picture.
+                match self.rng.bool() {
+                    true => self.send_with(vec![medium]),
+                    false => self.set_picture_to(Some(medium)),
+                }
             }
         }
         while !self.removing.is_empty() {
@@ -465,9 +596,11 @@ impl World {
     fn live(&mut self) {
         for _ in 0..150 {
             match self.rng.u8(..40) {
-                0..8 => self.begin_upload(),
-                8..20 => self.send(),
-                20..26 => self.delete(),
+                0..7 => self.begin_upload(),
+                7..17 => self.send(),
+                17..20 => self.set_picture(),
+                20..25 => self.delete(),
+                25 => self.set_privacy(),
                 26..29 => self.node.tick(300),
                 29..31 => {
                     let slot = match self.uploads.keys().next() {
@@ -534,6 +667,26 @@ impl World {
         assert_eq!(self.bytes, had, "nothing but what is had stays");
         let rows = self.rows();
         assert_eq!((rows[&'v'], rows[&'k']), (0, had.len()), "what is said of media goes with them");
+        self.all_leave();
+    }
+
+    /// When nobody is there any more, nothing has a picture.
+    fn all_leave(&mut self) {
+        for phone in PHONES {
+            let answer = self.node.delete(phone, &mut self.rng);
+            assert!(matches!(answer, AdminResponse::Deleted(true)), "{answer:?}");
+        }
+        for _ in 0..30 {
+            self.node.settle(&mut self.rng);
+            self.shell();
+            self.node.tick(REMOVED_AFTER_MS / 2);
+        }
+        while !self.removing.is_empty() {
+            self.shell();
+        }
+        self.node.settle(&mut self.rng);
+        assert!(self.bytes.is_empty(), "{:?} stay, and nobody is there", self.bytes);
+        assert_eq!(self.rows()[&'o'], 0, "what is said of media goes with them");
     }
 
     /// How many rows there are, by table.

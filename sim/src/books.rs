@@ -41,6 +41,8 @@ const AHEAD_MS_MAX: u64 = 60_000;
 #[derive(Default, Debug)]
 pub(crate) struct Log {
     exists: bool,
+    /// Of a group: what names its picture.
+    picture: Bytes,
     /// All that were ever in it: those before the first one that is left as they were written last.
     pub(crate) entries: Vec<EntryRecord>,
     /// Where what is left begins.
@@ -288,8 +290,9 @@ impl Books {
                 (keys::number_of(key) == Some(seq) && record.seq == seq).then_some(())?;
             }
             b'l' => {
-                let (id, first) = (log()?, LogRecord::decode(value).ok()?.first.max(1));
-                let log = self.logs.entry(id).or_default();
+                let (id, record) = (log()?, LogRecord::decode(value).ok()?);
+                let (first, log) = (record.first.max(1), self.logs.entry(id).or_default());
+                log.picture = record.group.map(|group| group.picture).unwrap_or_default();
                 (log.exists, log.first, log.entries) = (true, first, kept.before(id, first)?);
             }
             b'w' => {
@@ -409,8 +412,9 @@ impl Books {
         latest_ms: u64,
     ) -> Result<Sums, String> {
         let logs = self.logs.iter();
-        let left = logs.flat_map(|(id, log)| log.left().iter().map(|entry| (*id, entry)));
-        self.media.hold(media, left)?;
+        let left = logs.clone().flat_map(|(id, log)| log.left().iter().map(|entry| (*id, entry)));
+        let of_users = self.users.iter().map(|(user, record)| (LogId::Private(*user), &record.picture));
+        self.media.hold(media, left, logs.map(|(id, log)| (*id, &log.picture)).chain(of_users))?;
         self.hashes_are_whole()?;
         self.census.holds(&self.users, &self.devices, &self.logs)?;
         let (mut sums, mut stand) = (Sums::default(), BTreeSet::new());

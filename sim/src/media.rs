@@ -1,8 +1,9 @@
-//! Media of a world, as far as there are any: who uploads what, which bytes lie where media lie, and whether all are there that a message
-//! has. The listener is no part of it; what it asks of the cores is.
+//! Media of a world, as far as there are any: who uploads what, which bytes lie where media lie, and whether all are there that a message,
+//! a person or a group has. The listener is no part of it; what it asks of the cores is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use prost::Message as _;
 use tern_shard::admin::{AdminRequest, AdminResponse, NoUpload, UploadAsk};
 use tern_storage::medium::stream::Stream;
@@ -151,7 +152,20 @@ impl Media {
         if !self.are || self.known.is_empty() || self.stream.below(3) > 0 {
             return Vec::new();
         }
-        vec![self.known[self.stream.below(self.known.len() as u64) as usize]]
+        vec![self.one_known()]
+    }
+
+    fn one_known(&mut self) -> MediaId {
+        self.known[self.stream.below(self.known.len() as u64) as usize]
+    }
+
+    /// What names the picture that somebody is about to have, or a group; or, empty, that there is to be none. `None`: it stays as it is.
+    pub(crate) fn picture(&mut self) -> Option<Bytes> {
+        if !self.are || self.known.is_empty() {
+            return None;
+        }
+        let is_none = self.stream.below(4) == 0;
+        Some(if is_none { Bytes::new() } else { self.one_known().to_bytes() })
     }
 }
 
@@ -192,24 +206,25 @@ impl Stored {
         Some(())
     }
 
-    /// - what an entry has is there: its record, its bytes, and that the entry has it;
-    /// - what says that an entry has something is so;
+    /// - what an entry has, or is a picture, is there: its record, its bytes, and that the entry, the person or the group has it;
+    /// - what says that something is had is so;
     /// - what nothing has is found.
     pub(crate) fn hold<'a>(
         &self,
         media: &Media,
         entries: impl Iterator<Item = (LogId, &'a EntryRecord)>,
+        pictures: impl Iterator<Item = (LogId, &'a Bytes)>,
     ) -> Result<(), String> {
-        let mut cites = BTreeSet::new();
-        for (log, entry) in entries {
-            for medium in media_of(log, entry) {
-                let seq = entry.seq;
-                let is_whole = self.media.contains_key(&medium) && media.bytes.contains(&medium);
-                if !is_whole {
-                    return Err(format!("{medium:?} is lost, which {seq} of {log:?} has"));
-                }
-                cites.insert((medium, log, seq));
-            }
+        let of_entries = entries
+            .flat_map(|(log, entry)| media_of(log, entry).into_iter().map(move |id| (id, log, entry.seq)));
+        let of_others =
+            pictures.filter_map(|(log, picture)| Some((MediaId::from_slice(picture)?, log, keys::PICTURE)));
+        let cites: BTreeSet<_> = of_entries.chain(of_others).collect();
+        let is_lost = |(medium, ..): &&(MediaId, LogId, u64)| {
+            !self.media.contains_key(medium) || !media.bytes.contains(medium)
+        };
+        if let Some((medium, log, seq)) = cites.iter().find(is_lost) {
+            return Err(format!("{medium:?} is lost, which {seq} of {log:?} has"));
         }
         if let Some(cite) = cites.symmetric_difference(&self.cites).next() {
             let is_said = self.cites.contains(cite);

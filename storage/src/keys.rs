@@ -549,7 +549,10 @@ pub fn medium(medium: &[u8; MEDIUM_BYTES]) -> Key {
     key(b'o', Slot::of_medium(medium), &[medium])
 }
 
-/// `o`: that an entry of a log has a medium.
+/// In place of an entry's seq: the medium is the picture of the group, or of the user whose private log it is.
+pub const PICTURE: u64 = 0;
+
+/// `o`: that an entry of a log has a medium, or (see [`PICTURE`]) a user or a group.
 pub fn cite(medium: &[u8; MEDIUM_BYTES], log: LogId, seq: u64) -> Key {
     key(b'o', Slot::of_medium(medium), &[medium, &log.to_bytes(), &seq.to_be_bytes()])
 }

@@ -261,7 +261,7 @@ pub struct History {
 pub struct GetMedium {
     /// In which chat.
     pub chat: ChatId,
-    /// With which entry it goes.
+    /// With which entry it goes; 0: it is the picture of the person, or of the group.
     pub seq: Seq,
     /// Which.
     pub medium: MediaId,
@@ -432,7 +432,7 @@ const fn invalid(detail: &'static str) -> Refusal {
 
 fn get_medium(raw: &v1::GetMedium) -> Result<GetMedium, Refusal> {
     let chat = ChatId::new(raw.chat).ok_or(invalid("no chat is named"))?;
-    if !(1..NUMBERS_END).contains(&raw.seq) {
+    if raw.seq >= NUMBERS_END {
         return Err(invalid("no entry is named"));
     }
     let medium = MediaId::from_slice(&raw.medium).ok_or(invalid("a medium's id has 16 bytes"))?;

@@ -63,7 +63,10 @@ impl Accounts {
             record.deleted_ms == 0 && constant_time::verify_slices_are_equal(&record.card, &secret.0).is_ok()
         };
         if record.as_ref().is_some_and(|record| is_it(record) || is(Mutation::TakeAnyCard)) {
-            cx.tell_user(of, UserOp::Describe(origin, Shown { to: asker, name: true, phone: false }));
+            cx.tell_user(
+                of,
+                UserOp::Describe(origin, Shown { to: asker, name: true, phone: false, picture: None }),
+            );
         } else {
             cx.refuse(origin, UNKNOWN_USER);
         }

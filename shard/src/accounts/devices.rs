@@ -7,11 +7,13 @@ use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{DeviceId, UserId};
 use tern_wire::request::Rename;
 
+use super::pictures::{Renaming, write_picture};
 use super::profiles::Parts;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::entry::Author;
 use crate::limits::DAY_MS;
+use crate::media::cites::SeenMedium;
 use crate::message::{FrontOp, Notice};
 use crate::reply::{Origin, Reply};
 
@@ -77,12 +79,23 @@ impl Accounts {
         true
     }
 
-    /// Gives a user or a device another name, or what else others see of the user.
-    pub(super) fn rename(&mut self, cx: &mut Cx, origin: Origin, author: Author, rename: Rename) {
-        let user = author.user;
-        if let Err(refusal) = self.budgets.rename(user, cx.now_ms) {
-            return cx.refuse(origin, refusal);
+    /// A device wants another name for itself or for its user, or says what else others see of the user.
+    pub(super) fn want_rename(&mut self, cx: &mut Cx, renaming: Renaming) {
+        match self.budgets.rename(renaming.author.user, cx.now_ms) {
+            Ok(()) => self.rename_in_order(cx, renaming),
+            Err(refusal) => cx.refuse(renaming.origin, refusal),
         }
+    }
+
+    /// Gives a user or a device another name, or what else others see of the user.
+    pub(super) fn rename(
+        &mut self,
+        cx: &mut Cx,
+        origin: Origin,
+        author: Author,
+        (rename, seen): (Rename, Option<SeenMedium>),
+    ) {
+        let user = author.user;
         let Rename { name, device_name, about, picture } = rename;
         if let Some(record) = self.device_record(author)
             && let Some(device_name) = device_name
@@ -104,7 +117,9 @@ impl Accounts {
             }
             if let Some(picture) = picture {
                 // Of the frame that it came in nothing else is to stay in memory.
-                (record.picture, record.pictures) = (Bytes::copy_from_slice(&picture), record.pictures + 1);
+                let before = std::mem::replace(&mut record.picture, Bytes::copy_from_slice(&picture));
+                record.pictures += 1;
+                write_picture(cx, user, &before, seen, record.pictures);
             }
             if changed.any() {
                 cx.put(slot_of(user), keys::user(user.get()), record);

@@ -7,6 +7,7 @@ use tern_wire::ids::{Phone, UserId};
 use tern_wire::request::Pin;
 
 use super::groups::read_groups;
+use super::pictures::write_picture;
 use super::pin::Entrance;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of};
@@ -88,6 +89,7 @@ impl Accounts {
         self.fading.forget(id);
         Self::forget_hash(cx, id, &record.phone);
         Self::count_end(cx, id);
+        write_picture(cx, id, &record.picture, None, record.pictures + 1);
         let tombstone = UserRecord {
             created_ms: record.created_ms,
             deleted_ms: cx.now_ms.max(1),

@@ -26,6 +26,7 @@ mod networks;
 mod operators;
 mod people;
 mod phones;
+mod pictures;
 mod pin;
 mod presence;
 mod profiles;
@@ -53,6 +54,7 @@ use self::erasing::Erasing;
 use self::kept::Kept;
 pub(crate) use self::moving::Taken;
 use self::phones::Phones;
+use self::pictures::Renamings;
 use self::presence::Fading;
 use self::recovery::Watches;
 use self::reserved::Waiting;
@@ -80,6 +82,7 @@ pub(crate) struct Accounts {
     counting: Counting,
     erasing: Erasing,
     beginnings: Beginnings,
+    renamings: Renamings,
     waiting: Waiting,
     watches: Watches,
     loads: Loads,
@@ -121,6 +124,7 @@ impl Accounts {
             counting: Counting::default(),
             erasing: Erasing::default(),
             beginnings: Beginnings::default(),
+            renamings: Renamings::default(),
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
             loads: Loads::new(here.1),

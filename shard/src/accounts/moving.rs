@@ -28,8 +28,9 @@ pub(crate) struct Taken {
 impl Accounts {
     /// Whether nothing of a slot is under way.
     pub(crate) fn is_still(&self, slot: Slot) -> bool {
-        let Self { users, phones, waiting, counting, .. } = self;
+        let Self { users, phones, waiting, counting, renamings, .. } = self;
         users.is_still(slot)
+            && renamings.is_still(slot)
             && counting.is_still(slot)
             && phones.phones.all_of(slot, |state| state.held.is_still() && state.proofs == 0)
             && !phones.making.keys().any(|id| slot_of(*id) == slot)

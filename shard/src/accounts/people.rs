@@ -29,7 +29,7 @@ impl Accounts {
         match lookup {
             Lookup::Phone(phone) => Self::seek(cx, Seeking::of_phone(asker, origin, phone)),
             Lookup::User(peer) if peer == asker => {
-                let shown = Shown { to: asker, name: true, phone: true };
+                let shown = Shown { to: asker, name: true, phone: true, picture: None };
                 self.ask_user(cx, asker, Ask::Told(UserOp::Describe(origin, shown)));
             }
             Lookup::InGroup(user, group) => {

@@ -6,6 +6,7 @@ use tern_proto::v1;
 use tern_storage::keys::{self, Relation};
 use tern_storage::records::UserRecord;
 use tern_storage::{Direction, LogId, Row, ScanLimit};
+use tern_wire::errors::Refusal;
 use tern_wire::ids::UserId;
 
 use super::relations::{IfContact, UNKNOWN_USER};
@@ -13,6 +14,7 @@ use super::{Accounts, Cx, ScanFor};
 use crate::circle::{Circle, Concern, Verdict};
 use crate::entry::peer_of;
 use crate::limits::CONTACTS_MAX;
+use crate::media::cites::NO_SUCH_PICTURE;
 use crate::message::{FrontOp, LogOp, Notice, Shown, Unreadable, UserOp};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
@@ -121,7 +123,7 @@ impl Accounts {
     /// Says who a user is, so far as it may be shown.
     pub(super) fn describe(&mut self, cx: &mut Cx, origin: Origin, id: UserId, shown: Shown) {
         if self.record(id).is_none() {
-            return cx.refuse(origin, UNKNOWN_USER);
+            return cx.refuse(origin, unknown(shown));
         }
         match self.seen_by(id, shown.to, None) {
             Some(sees) => self.describe_to(cx, origin, id, shown, sees),
@@ -148,7 +150,10 @@ impl Accounts {
 
     fn describe_to(&mut self, cx: &mut Cx, origin: Origin, id: UserId, shown: Shown, sees: Parts) {
         let sees = Parts { name: shown.name, ..sees };
-        let Some(record) = self.record(id) else { return cx.refuse(origin, UNKNOWN_USER) };
+        if let Some(medium) = shown.picture {
+            return self.picture_wanted(cx, origin, id, medium, sees.picture);
+        }
+        let Some(record) = self.record(id) else { return cx.refuse(origin, unknown(shown)) };
         let only = |is_shown: bool, text: &String| if is_shown { text.clone() } else { String::new() };
         let person = v1::Person {
             user_id: id.get(),
@@ -275,6 +280,11 @@ impl Accounts {
         let version = self.record(id).map_or(0, |record| Parts::ALL.version(record));
         self.tell_of_person(cx, id, id, version);
     }
+}
+
+/// There is no such user. Of one who does not show the picture nobody learns more who asks for that.
+fn unknown(shown: Shown) -> Refusal {
+    if shown.picture.is_some() { NO_SUCH_PICTURE } else { UNKNOWN_USER }
 }
 
 fn read_peers(cx: &mut Cx, id: UserId, changed: Changed, after: Option<LogId>) {

@@ -184,7 +184,7 @@ impl Accounts {
     fn phone_sought(&mut self, cx: &mut Cx, asker: UserId, origin: Origin, found: Option<UserId>) {
         match found {
             Some(user) if user == asker => {
-                let shown = Shown { to: asker, name: true, phone: true };
+                let shown = Shown { to: asker, name: true, phone: true, picture: None };
                 self.ask_user(cx, user, Ask::Told(UserOp::Describe(origin, shown)));
             }
             Some(user) => {

@@ -11,6 +11,7 @@ use super::adding::AddDevice;
 use super::attach::REVOKED;
 use super::barred::for_a_message;
 use super::kept::{Device, User};
+use super::pictures::Renaming;
 use super::{Accounts, Cx, GetFor, ScanFor, has_room};
 use crate::admin::{AdminResponse, NoUpload, ReportId, UploadAsk};
 use crate::circle::Circle;
@@ -322,7 +323,7 @@ impl Accounts {
                 self.ring_device(cx, origin, Author { user: id, device }, rung);
             }
             UserOp::Rename(origin, device, rename) => {
-                self.rename(cx, origin, Author { user: id, device }, *rename);
+                self.want_rename(cx, Renaming { origin, author: Author { user: id, device }, rename });
             }
             UserOp::SetPin(origin, _, pin) => self.set_pin(cx, origin, id, &pin),
             UserOp::DeleteAccount(origin, _, pin) => self.ask_to_end(cx, origin, id, &pin),

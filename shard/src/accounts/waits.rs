@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tern_storage::{LogId, Rows, Slot};
-use tern_wire::ids::{DeviceId, Phone, UserId};
+use tern_wire::ids::{DeviceId, MediaId, Phone, UserId};
 
 use super::cards::Carded;
 use super::delivery::Delivery;
@@ -13,6 +13,7 @@ use super::uploads::{Beginning, Come};
 use super::{Accounts, Cx, slot_of, slot_of_phone};
 use crate::admin::{AdminResponse, NoUpload, ReportId};
 use crate::held::Load;
+use crate::media::cites::link_picture;
 use crate::message::{Filed, InboxAsk, LogsPage, Subscribing, Unreadable};
 use crate::reply::{Origin, Reply, Undone};
 
@@ -70,6 +71,10 @@ pub(crate) enum GetFor {
     Report(u64, ReportId, Option<String>),
     /// A medium of a user's that is said to be whole: its record, if that was said before.
     Whole(Box<Come>),
+    /// A medium that is to be a user's picture, asked for at this time.
+    NewPicture(UserId, MediaId, u64),
+    /// Whether a medium is had as a user's picture, of which somebody wants a link.
+    Picture(Origin, MediaId),
 }
 
 /// What a scan of an account's is for.
@@ -312,6 +317,10 @@ impl Accounts {
             }
             (GetFor::NewUser(user), result) => self.new_user_read(cx, user, result),
             (GetFor::Whole(come), result) => self.whole_read(cx, &come, result),
+            (GetFor::NewPicture(user, medium, asked_ms), result) => {
+                self.new_picture_read(cx, user, (medium, asked_ms), result);
+            }
+            (GetFor::Picture(origin, medium), row) => link_picture(cx, origin, medium, row),
         }
     }
 

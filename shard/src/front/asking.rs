@@ -19,9 +19,10 @@ use super::{Cx, Front};
 use crate::asks::AskId;
 use crate::entry::{Author, KIND_GROUP, log_of, peer_of};
 use crate::limits::SEARCH_LOGS_MAX;
+use crate::media::cites::PICTURE;
 use crate::message::{
     Attach, Glancer, InboxAsk, Issued, LogOp, Looker, MediumWanted, Message, Pull, ReadHistory, Search, Send,
-    Subscribing, UserOp, Want, Watermarks,
+    Shown, Subscribing, UserOp, Want, Watermarks,
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
@@ -172,7 +173,10 @@ impl Ask {
             Self::Acknowledge { chat, .. } | Self::History { chat, .. } => {
                 Slot::of_log(log_of(by.user, *chat))
             }
-            Self::GetMedium(wanted) => Slot::of_log(log_of(by.user, wanted.chat)),
+            Self::GetMedium(wanted) => match pictured(by.user, wanted) {
+                Some(user) => slot_of(user),
+                None => Slot::of_log(log_of(by.user, wanted.chat)),
+            },
             Self::Pull { log, .. } | Self::Glance(log) => Slot::of_log(*log),
             Self::Search { log, alone: false, .. } => Slot::of_log(*log),
             Self::AboutGroup(group, _) => Slot::of_log(LogId::Group(group.get())),
@@ -393,6 +397,30 @@ pub(super) fn slot_of(user: UserId) -> Slot {
     Slot::of_user(user.get())
 }
 
+/// Whose picture somebody wants, if it is a person's.
+fn pictured(reader: UserId, wanted: &GetMedium) -> Option<UserId> {
+    match wanted.chat {
+        ChatId::With(user) if wanted.seq == PICTURE => Some(user),
+        ChatId::Private if wanted.seq == PICTURE => Some(reader),
+        ChatId::With(_) | ChatId::Private | ChatId::Group(_) => None,
+    }
+}
+
+/// Who sees an entry, or a group's picture, knows its log's owner; who sees a person's, that person's.
+fn medium_wanted(origin: Origin, reader: UserId, wanted: &GetMedium) -> Message {
+    let GetMedium { chat, seq, medium } = *wanted;
+    match pictured(reader, wanted) {
+        Some(user) => {
+            let shown = Shown { to: reader, name: false, phone: false, picture: Some(medium) };
+            Message::User(user, UserOp::Describe(origin, shown))
+        }
+        None => {
+            let wanted = Box::new(MediumWanted { origin, reader, seq, medium });
+            Message::Log(log_of(reader, chat), LogOp::GetMedium(wanted))
+        }
+    }
+}
+
 /// What goes to the owner.
 fn message(cx: &Cx, origin: Origin, by @ Author { user, device }: Author, again: bool, ask: &Ask) -> Message {
     let of_user = |op| Message::User(user, op);
@@ -418,10 +446,7 @@ fn message(cx: &Cx, origin: Origin, by @ Author { user, device }: Author, again:
             of_chat(chat, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
         }
         Ask::AboutMedia => of_user(UserOp::Issue(origin, device, Issued::AboutMedia)),
-        Ask::GetMedium(ref wanted) => {
-            let GetMedium { chat, seq, medium } = **wanted;
-            of_chat(chat, LogOp::GetMedium(Box::new(MediumWanted { origin, reader: user, seq, medium })))
-        }
+        Ask::GetMedium(ref wanted) => medium_wanted(origin, user, wanted),
         Ask::Report(ref report) => of_user(UserOp::Report(origin, report.clone())),
         Ask::Lookup(ref lookup) => of_user(UserOp::LookUp(origin, Lookup::clone(lookup))),
         Ask::Discover(ref hashes) => of_user(UserOp::Discover(origin, hashes.clone())),

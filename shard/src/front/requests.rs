@@ -12,7 +12,7 @@ use super::{Cx, Front};
 use crate::effects::Stage;
 use crate::entry::{Author, log_of};
 use crate::limits::INBOX_LOGS_MAX;
-use crate::logs::media::NO_MEDIA;
+use crate::media::NO_MEDIA;
 use crate::message::{Claim, Issued, Message, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};

@@ -17,7 +17,7 @@ use tern_wire::private::Private;
 use super::filter::write_flag;
 use super::guests::may_come;
 use super::log::{Log, Member};
-use super::media::write_media;
+use super::media::{uncite_picture_of, write_media};
 use super::schedule::scheduled;
 use super::{After, Cx, GetFor, Highest, Logs, REVOKED, ScanFor, UNKNOWN_USER, UNREADABLE};
 use crate::circle::privacy_record;
@@ -571,7 +571,11 @@ pub(super) fn number_record(entry: &Entry) -> ClientMessageRecord {
 /// Does what an entry says of its group, and writes it with the entry.
 fn write_change(cx: &mut Cx, log: &mut Log, entry: &Entry, change: Change) {
     let (id, slot, seq) = (entry.log, log.slot, entry.seq);
+    let picture = log.group().picture.clone();
     log.change(entry.author.user, change, seq, entry.time_ms);
+    if log.group().picture != picture {
+        uncite_picture_of(cx, log, id, &picture, seq);
+    }
     if !std::mem::replace(&mut log.exists, true) {
         log.created_ms = entry.time_ms;
     }

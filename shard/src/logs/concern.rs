@@ -139,7 +139,7 @@ impl Log {
 
 impl Logs {
     /// Gives a message back that nothing outside of its log is in the way of. Any other one is refused, or waits at the head of the queue.
-    fn may_go(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Result<Box<Send>, Tried> {
+    pub(super) fn may_go(&mut self, cx: &mut Cx, id: LogId, send: Box<Send>) -> Result<Box<Send>, Tried> {
         let send = self.looked_at(cx, id, send)?;
         self.with_media(cx, id, send)
     }

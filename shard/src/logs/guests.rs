@@ -72,7 +72,7 @@ impl Logs {
             return Tried::Held;
         }
         let send = match self.all_come(id, &users) {
-            Ok(()) => match self.looked_at(cx, id, send) {
+            Ok(()) => match self.may_go(cx, id, send) {
                 Ok(send) => send,
                 Err(Tried::Settled) => {
                     self.forget_guests(id);

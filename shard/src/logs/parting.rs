@@ -10,6 +10,7 @@ use tern_wire::ids::Seq;
 
 use super::load::entry_of;
 use super::log::Log;
+use super::media::uncite_picture_of;
 use super::retention::remove;
 use super::{After, Cx, Logs, ScanFor};
 use crate::held::Load;
@@ -214,6 +215,7 @@ fn remove_entries(cx: &mut Cx, log: &mut Log, id: LogId, rows: &Rows) -> (bool, 
         Some(group) => {
             let rows = 0..group.members_made.div_ceil(MEMBERS_PER_ROW);
             rows.for_each(|row| cx.delete(log.slot, keys::members_row(id, row)));
+            uncite_picture_of(cx, log, id, &group.picture, log.head.next());
         }
         None => {
             let members = log.members.iter();

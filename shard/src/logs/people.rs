@@ -27,7 +27,7 @@ impl Logs {
         let Some(peer) = peer_of(id, reader) else { return cx.refuse(origin, UNKNOWN_USER) };
         let is_known = log.has_written(peer);
         let name = is_known && log.has_written(reader);
-        let shown = Shown { to: reader, name, phone: true };
+        let shown = Shown { to: reader, name, phone: true, picture: None };
         if by_phone || is_known {
             cx.tell_user(peer, UserOp::Describe(origin, shown));
         } else {
@@ -50,7 +50,7 @@ impl Logs {
         }
         match log.seen_member(user) {
             Some(_) => {
-                let shown = Shown { to: reader, name: true, phone: false };
+                let shown = Shown { to: reader, name: true, phone: false, picture: None };
                 cx.tell_user(user, UserOp::Describe(origin, shown));
             }
             None => cx.refuse(origin, UNKNOWN_USER),

@@ -13,6 +13,7 @@ use super::words::WordsRead;
 use super::{Cx, Logs};
 use crate::entry::{Author, Entry};
 use crate::held::Load;
+use crate::media::cites::link_picture;
 use crate::message::{LogOp, Pull, Unreadable, Watermarks};
 use crate::reply::{Asker, Origin, Parting, Undone};
 
@@ -74,6 +75,8 @@ pub(crate) enum GetFor {
     Medium(LogId, Load, MediaId),
     /// An entry at a place of which something is due since this time.
     Due(LogId, Load, u64, Seq),
+    /// Whether a medium is had as a group's picture, of which somebody wants a link.
+    Picture(Origin, MediaId),
 }
 
 /// What a scan of a log's is for. See [`GetFor`].
@@ -200,6 +203,7 @@ impl Logs {
             (GetFor::Due(log, load, at_ms, seq), value) => {
                 self.due_entry_read(cx, (log, load), at_ms, seq, value);
             }
+            (GetFor::Picture(origin, medium), row) => link_picture(cx, origin, medium, row),
             (GetFor::Medium(log, load, medium), Ok(value)) => {
                 self.medium_read(cx, (log, load), medium, value);
             }

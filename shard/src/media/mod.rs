@@ -5,11 +5,14 @@
 //! the medium before has written by then that it has it, and then it stays. When its bytes are gone, so are its rows; a crash between
 //! leaves rows that have it done again ([decision 58](../../../docs/decisions/0058-what-has-a-medium-says-so-beside-it.md)).
 
+pub(crate) mod cites;
+
 use std::collections::BTreeMap;
 
 use prost::Message as _;
 use tern_storage::records::MediumRecord;
 use tern_storage::{Direction, Key, KeyRange, Rows, SLOTS, ScanLimit, Slot, keys};
+use tern_wire::errors::{Reason, Refusal};
 use tern_wire::ids::{MediaId, UserId};
 use tern_wire::links::Links;
 
@@ -19,6 +22,9 @@ use crate::limits::{MEDIA_LOOKS_AT_ONCE, MEDIA_ROWS_AT_ONCE};
 use crate::message::Unreadable;
 use crate::mutations::{Mutation, is};
 use crate::rounds::Round;
+
+/// A server without a listener for media.
+pub(crate) const NO_MEDIA: Refusal = Refusal::new(Reason::Unimplemented, "this server takes no media");
 
 /// Where media are had.
 #[derive(Clone, Debug)]

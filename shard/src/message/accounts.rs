@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tern_storage::LogId;
 use tern_storage::records::ReportRecord;
-use tern_wire::ids::{DeviceId, GroupId, Name, Phone, PhoneHash, Seq, UserId};
+use tern_wire::ids::{DeviceId, GroupId, MediaId, Name, Phone, PhoneHash, Seq, UserId};
 use tern_wire::report::Report;
 use tern_wire::request::{Doing, Link, Lookup, Pin, Refresh, Rename, Verify};
 
@@ -440,4 +440,6 @@ pub struct Shown {
     pub name: bool,
     /// The phone.
     pub phone: bool,
+    /// In place of all that: a link to this medium, if it is the picture, and they may see that.
+    pub picture: Option<MediaId>,
 }

@@ -250,7 +250,7 @@ impl Glance {
             own: Watermarks::default(),
             timer_ms: 0,
             left: false,
-            shown: Shown { to: asker.reader, name: false, phone: false },
+            shown: Shown { to: asker.reader, name: false, phone: false, picture: None },
             name: String::new(),
             phone: String::new(),
             failed: Some(why),

@@ -403,14 +403,14 @@ pub struct Glancer {
     pub reader: UserId,
 }
 
-/// A wish for a link to a medium that goes with an entry.
-#[derive(Clone, Debug)]
+/// A wish for a link to a medium that goes with an entry, or is a picture.
+#[derive(Clone, Copy, Debug)]
 pub struct MediumWanted {
     /// Who waits for it.
     pub origin: Origin,
     /// For whom.
     pub reader: UserId,
-    /// With which entry it goes.
+    /// With which entry it goes; 0: it is the picture.
     pub seq: Seq,
     /// Which.
     pub medium: MediaId,

@@ -139,8 +139,9 @@ impl World {
     fn rename(&mut self, number: u64) -> v1::Rename {
         let name = Some(format!("name {number}{}", self.life.below(100)));
         if self.life.below(2) == 0 {
-            let (about, picture) = (name.clone().filter(|_| number.is_multiple_of(2)), name.clone());
-            v1::Rename { name, about, picture: picture.map(Into::into), device_name: None }
+            let about = name.clone().filter(|_| number.is_multiple_of(2));
+            let picture = self.media.picture().or(name.clone().map(Into::into));
+            v1::Rename { name, about, picture, device_name: None }
         } else {
             v1::Rename { device_name: name, ..v1::Rename::default() }
         }
@@ -211,6 +212,7 @@ impl World {
             name: "group".to_owned(),
             settings: Some(settings),
             members,
+            picture: self.media.picture().unwrap_or_default(),
             ..Default::default()
         };
         change(0, Change::Made(made))
@@ -238,7 +240,10 @@ impl World {
             8 => Change::Left(v1::Left {}),
             9 => Change::Role(v1::RoleGiven { user_id: somebody, role: self.life.below(2) as i32 }),
             10 => Change::Settings(self.settings()),
-            _ => Change::Name(format!("group {}", self.life.below(100))),
+            _ => {
+                let name = Change::Name(format!("group {}", self.life.below(100)));
+                self.media.picture().map_or(name, Change::Picture)
+            }
         };
         change(chat, what)
     }

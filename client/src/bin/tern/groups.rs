@@ -1,6 +1,7 @@
 //! Groups: the methods about them, and the commands that ask these.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use tern_client::{
 };
 
 use crate::commands::{Done, ask, print_lines};
+use crate::media;
 use crate::methods::{Answer, Failure, Session, parse};
 use crate::profile::ProfileArgs;
 use crate::shown;
@@ -99,6 +101,7 @@ struct Change {
     name: Option<String>,
     description: Option<String>,
     settings: Option<Settings>,
+    medium: Option<String>,
     decline: Option<People>,
     end_invitation: Option<String>,
 }
@@ -232,11 +235,11 @@ impl Session {
 
     async fn change_group(&self, change: Change) -> Result<Value, Failure> {
         let Change { chat, add, remove, leave, promote, demote, name, description, settings, .. } = change;
-        let (decline, ended) = (change.decline, change.end_invitation);
+        let (decline, ended, medium) = (change.decline, change.end_invitation, change.medium);
         let client = &self.client;
         let asked = [add.is_some(), remove.is_some(), leave == Some(true), promote.is_some()];
         let more = [demote.is_some(), name.is_some(), description.is_some(), settings.is_some()];
-        let rest = [decline.is_some(), ended.is_some()];
+        let rest = [decline.is_some(), ended.is_some(), medium.is_some()];
         if asked.into_iter().chain(more).chain(rest).filter(|is| *is).count() != 1 {
             return Err(Failure::Params("one thing is to be changed".to_owned()));
         }
@@ -258,6 +261,8 @@ impl Session {
             client.rename_group(chat, name).await
         } else if let Some(text) = description {
             client.describe_group(chat, text).await
+        } else if let Some(medium) = medium {
+            client.set_group_picture(chat, media::picture_of(&medium)?).await
         } else if let Some(settings) = settings {
             let before = self.why(client.group(chat).await).await?.settings;
             client.set_group(chat, settings.over(before)).await
@@ -372,12 +377,18 @@ pub enum Groups {
         #[arg(long)]
         preview: bool,
     },
-    /// Say who may do what
+    /// Say who may do what, or give it another picture
     Set {
         /// In which group
         group: Who,
         #[command(flatten)]
         may: May,
+        /// Its picture
+        #[arg(long, value_name = "FILE", conflicts_with = "May")]
+        picture: Option<PathBuf>,
+        /// None any more
+        #[arg(long, conflicts_with_all = ["May", "picture"])]
+        no_picture: bool,
     },
 }
 
@@ -479,7 +490,11 @@ pub async fn run(profile: &ProfileArgs, groups: Groups, json: bool) -> Done {
         Groups::Demote { group, who } => (group, json!({ "demote": people(&[who]) })),
         Groups::Rename { group, name } => (group, json!({ "name": name })),
         Groups::Describe { group, text } => (group, json!({ "description": text })),
-        Groups::Set { group, may } => (group, json!({ "settings": may.params() })),
+        Groups::Set { group, may, picture, no_picture } => {
+            let medium = media::picture(profile, picture.as_deref(), no_picture).await?;
+            let settings = || json!({ "settings": may.params() });
+            (group, medium.map_or_else(settings, |medium| json!({ "medium": medium })))
+        }
     };
     let mut params = change;
     params["chat"] = chat(&group)?.into();

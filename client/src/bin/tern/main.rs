@@ -97,10 +97,17 @@ enum Command {
     },
     /// Send a message, and print its place in the chat when the server has it in durable storage
     Send(SendArgs),
-    /// Save the file that goes with a message
+    /// Save the file that goes with a message, or the picture of a person or a group
     Save {
-        #[command(flatten)]
-        place: talk::Place,
+        /// With whom, or whose
+        who: Who,
+        /// The message's place in the chat, as `tern history` shows it
+        #[arg(value_name = "SEQ", required_unless_present = "picture")]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        seq: Option<u64>,
+        /// Their picture
+        #[arg(long, conflicts_with = "seq")]
+        picture: bool,
         /// Where to: a file that is not there yet, or a folder
         #[arg(long, short, value_name = "PATH", default_value = ".")]
         to: PathBuf,
@@ -301,7 +308,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
             chat::run(profile, who, notify, pictures).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Send(args) => send(profile, args, json).await,
-        Command::Save { place, to } => media::save(profile, &place, &to, json).await,
+        Command::Save { who, seq, picture: _, to } => media::save(profile, &who, seq, &to, json).await,
         Command::Talk(talk) => talk::run(profile, talk, json).await,
         Command::Own(own) => private::run(profile, own, json).await,
         Command::People(people) => people::run(profile, people, json).await,

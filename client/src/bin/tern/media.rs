@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tern_client::body::Media;
-use tern_client::{Kind, Looks, Message, Progress, type_of};
+use tern_client::{Kind, Looks, MediaId, Message, PICTURE, Progress, type_of};
 
 use crate::asker::Asker;
 use crate::commands::{self, not_possible, not_sent, say};
 use crate::methods::{Failure, Session, parse, who};
 use crate::profile::ProfileArgs;
 use crate::shown::{clean_line, hex};
-use crate::talk::Place;
+use crate::who::Who;
 
 /// How often a bar is drawn anew, at most.
 const DRAWN_EVERY: Duration = Duration::from_millis(100);
@@ -41,7 +41,8 @@ struct Upload {
 struct Save {
     chat: Option<u64>,
     phone: Option<String>,
-    seq: u64,
+    /// Of the message; without, it is the picture of the person, or of the group.
+    seq: Option<u64>,
     /// A file that is not there, or a folder in which it gets its own name.
     path: PathBuf,
 }
@@ -84,6 +85,7 @@ impl Session {
     async fn save(&self, save: Save, tell: Tell) -> Result<Value, Failure> {
         let Save { chat, phone, seq, path } = save;
         let chat = self.person(&who(chat, phone)?).await?.user_id;
+        let Some(seq) = seq else { return self.save_picture(chat, path, tell).await };
         let page = self.why(self.client.history(chat, seq.saturating_sub(1), true, 1).await).await?;
         let message = page.messages.into_iter().find(|message| message.seq == seq);
         let none = || Failure::Params(format!("there is no message {seq} in that chat"));
@@ -103,6 +105,39 @@ impl Session {
         let bytes = self.why(saved.await).await?;
         Ok(json!({ "chat": chat, "seq": seq, "path": path, "bytes": bytes }))
     }
+
+    async fn save_picture(&self, chat: u64, path: PathBuf, tell: Tell) -> Result<Value, Failure> {
+        let medium = self.why(self.client.picture(chat).await).await?;
+        let medium = medium.ok_or_else(|| not_possible("there is no picture that one may see".to_owned()))?;
+        let path = if path.is_dir() { path.join(format!("picture-{chat}")) } else { path };
+        let place = (chat, PICTURE, medium);
+        let saved = self.client.save_medium(place, &path, None, move |progress| tell(progress));
+        let bytes = self.why(saved.await).await?;
+        Ok(json!({ "chat": chat, "seq": PICTURE, "path": path, "bytes": bytes }))
+    }
+}
+
+/// The medium of this name that is to be a picture; empty: none.
+pub fn picture_of(name: &str) -> Result<Option<MediaId>, Failure> {
+    match name {
+        "" => Ok(None),
+        id => id
+            .parse()
+            .map(Some)
+            .map_err(|_| Failure::Params("a medium is called as `upload` says".to_owned())),
+    }
+}
+
+/// What is to be somebody's picture, or a group's, as the methods take it: this file, which is uploaded, or none any more. `None`: it stays.
+pub async fn picture(
+    profile: &ProfileArgs,
+    file: Option<&Path>,
+    is_none: bool,
+) -> Result<Option<Value>, Failure> {
+    Ok(match file {
+        Some(file) => Some(upload(profile, file, None).await?["medium"].take()),
+        None => is_none.then(|| "".into()),
+    })
 }
 
 /// What is to be shown of a medium before it has come, as far as it is known.
@@ -193,10 +228,17 @@ pub async fn upload(profile: &ProfileArgs, file: &Path, of: Option<String>) -> R
     with_connection(profile, "upload", params.into(), "uploading").await
 }
 
-/// Saves what goes with a message.
-pub async fn save(profile: &ProfileArgs, place: &Place, to: &Path, json: bool) -> commands::Done {
+/// Saves what goes with a message, or, without its seq, the picture of who it is.
+pub async fn save(
+    profile: &ProfileArgs,
+    who: &Who,
+    seq: Option<u64>,
+    to: &Path,
+    json: bool,
+) -> commands::Done {
     let path = absolute(to).map_err(|error| not_possible(format!("{}: {error}", to.display())))?;
-    let mut params = place.params();
+    let mut params = who.params();
+    params.extend(seq.map(|seq| ("seq".to_owned(), seq.into())));
     params.insert("path".into(), json!(path));
     let saved = with_connection(profile, "save", params.into(), "saving").await?;
     commands::print_lines(&saved, json, |saved| {

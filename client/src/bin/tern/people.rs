@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tern_client::{Audience, Category, Contact, Privacy};
 
 use crate::commands::{self, ask, print_lines};
+use crate::media;
 use crate::methods::{Failure, Session, parse, who};
 use crate::private::YesOrNo;
 use crate::profile::ProfileArgs;
@@ -49,9 +50,12 @@ pub enum People {
         /// What one says of oneself; empty for nothing
         #[arg(long, conflicts_with = "who")]
         about: Option<String>,
-        /// What names one's picture; empty for none
-        #[arg(long, conflicts_with = "who")]
-        picture: Option<String>,
+        /// One's picture
+        #[arg(long, value_name = "FILE", conflicts_with = "who")]
+        picture: Option<PathBuf>,
+        /// None any more
+        #[arg(long, conflicts_with_all = ["who", "picture"])]
+        no_picture: bool,
     },
     /// Show a link, as a QR code and as text, by which others add one without one's number
     Card {
@@ -153,11 +157,12 @@ pub async fn run(profile: &ProfileArgs, people: People, json: bool) -> commands:
             let numbers = from.map_or(Ok(numbers), |file| numbers_of(&file))?;
             ("discover", Map::from_iter([("phones".to_owned(), numbers.into())]))
         }
-        People::Profile { who, about, picture } => {
+        People::Profile { who, about, picture, no_picture } => {
             let mut params = who.map(|who| who.params()).unwrap_or_default();
-            let is_asked = about.is_none() && picture.is_none();
+            let medium = media::picture(profile, picture.as_deref(), no_picture).await?;
+            let is_asked = about.is_none() && medium.is_none();
             params.extend(about.map(|about| ("about".to_owned(), about.into())));
-            params.extend(picture.map(|picture| ("picture".to_owned(), STANDARD.encode(picture).into())));
+            params.extend(medium.map(|medium| ("medium".to_owned(), medium)));
             (if is_asked { "profile" } else { "set_profile" }, params)
         }
         People::Card { renew } => ("card", Map::from_iter([("renew".to_owned(), renew.into())])),
@@ -284,8 +289,14 @@ fn lines(answer: &Value) -> Vec<String> {
 
 fn profile_lines(person: &Value) -> Vec<String> {
     let text = |key: &str| clean_line(person[key].as_str().unwrap_or_default());
-    let picture = STANDARD.decode(text("picture")).unwrap_or_default();
-    let picture = clean_line(&String::from_utf8_lossy(&picture));
+    let picture = match person["medium"].as_str() {
+        Some(_) => format!("tern save @{} --picture", person["chat"]),
+        // What other clients call theirs.
+        None => {
+            let named = STANDARD.decode(text("picture")).unwrap_or_default();
+            clean_line(&String::from_utf8_lossy(&named))
+        }
+    };
     let lines =
         [("name", text("name")), ("phone", text("phone")), ("about", text("about")), ("picture", picture)];
     let lines = lines.into_iter().filter(|(_, said)| !said.is_empty());
@@ -370,6 +381,7 @@ struct Add {
 struct SetProfile {
     about: Option<String>,
     picture: Option<String>,
+    medium: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -513,9 +525,11 @@ impl Session {
     }
 
     async fn set_profile(&self, profile: SetProfile) -> Result<Value, Failure> {
-        let SetProfile { about, picture } = profile;
+        let SetProfile { about, picture, medium } = profile;
         let picture = picture.map(|picture| STANDARD.decode(picture)).transpose();
         let picture = picture.map_err(|_| Failure::Params("a picture's name is base64".to_owned()))?;
+        let medium = medium.as_deref().map(media::picture_of).transpose()?;
+        let picture = medium.map(|medium| medium.map_or(Vec::new(), |id| id.as_bytes().to_vec())).or(picture);
         self.why(self.client.set_profile(about, picture).await).await?;
         self.profile(None).await
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tern_client::{
     Cause, Chat, Client, Doing, Error, Event, Group, GroupChange, GroupMember, GroupSettings, HistoryPage,
-    Invitation, Kind, Message, PRIVATE, Person, Reason, Role, UserId, Who, is_group,
+    Invitation, Kind, MediaId, Message, PRIVATE, Person, Reason, Role, UserId, Who, is_group,
 };
 
 use crate::{private, talk};
@@ -187,6 +187,7 @@ pub fn group_json(group: &Group, people: &BTreeMap<u64, Person>) -> Value {
     };
     json!({
         "chat": group.chat, "name": group.name, "description": group.description,
+        "medium": medium_json(&group.picture),
         "settings": settings_json(group.settings), "created_ms": group.created_ms, "timer_ms": group.timer_ms,
         "invitations": group.invitations.iter().map(invitation).collect::<Vec<_>>(), "asking": group.asking,
         "members": group.members.iter().map(member).collect::<Vec<_>>(),
@@ -297,8 +298,13 @@ pub fn profile_json(person: &Person) -> Value {
     let Person { user_id, name, phone, about, picture, version } = person;
     json!({
         "chat": user_id, "name": name, "phone": phone, "about": about, "picture": STANDARD.encode(picture),
-        "version": version,
+        "medium": medium_json(picture), "version": version,
     })
+}
+
+/// The medium that a picture is, for programs; null if it is none, or no medium.
+fn medium_json(picture: &[u8]) -> Value {
+    MediaId::from_slice(picture).map_or(Value::Null, |medium| medium.to_string().into())
 }
 
 /// A message for programs. A body that is no UTF-8 is given as `base64` in place of `text`.

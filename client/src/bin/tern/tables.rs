@@ -126,6 +126,9 @@ pub fn group(group: &Value) -> Vec<String> {
     let mut lines =
         vec![format!("{}, group @{}, made {made}", shown::clean_line(&text("name")), group["chat"])];
     lines.extend(text("description").lines().map(|line| format!("         {line}")));
+    if group["medium"].is_string() {
+        lines.push(format!("picture  tern save @{} --picture", group["chat"]));
+    }
     if !kept.is_empty() {
         lines.push(format!("admins alone {}", kept.join(", ")));
     }

@@ -43,9 +43,12 @@ pub(super) struct Relations {
     users: BTreeSet<u64>,
     /// Users that phones and devices name.
     named_users: BTreeSet<u64>,
-    /// Media that there are, and that entries have as rows say.
+    /// Media that there are, and that entries, people and groups have as rows say.
     media: BTreeSet<Medium>,
     cited: BTreeSet<Medium>,
+    /// What may be media, and whose pictures they are: as records say, and as rows beside media say.
+    pictures: BTreeSet<(Medium, LogId)>,
+    pictured: BTreeSet<(Medium, LogId)>,
     /// Entries that have media of which no row says so.
     uncited: BTreeSet<(Medium, LogId, u64)>,
 }
@@ -79,12 +82,12 @@ impl Relations {
         match letter {
             'e' => self.entry(log()?, keys::number_of(key)?, EntryRecord::decode(value).ok()?),
             'l' => {
-                let first = LogRecord::decode(value).ok()?.first;
+                let LogRecord { first, group, .. } = LogRecord::decode(value).ok()?;
                 let seen = self.logs.entry(log()?).or_default();
                 seen.has_record = true;
                 // What is before the beginning was kept no longer.
                 seen.holes.retain(|(_, last, _)| *last >= first);
-                Some(())
+                group.map_or(Some(()), |group| self.picture(log()?, &group.picture))
             }
             'x' => {
                 let record = ClientMessageRecord::decode(value).ok()?;
@@ -135,9 +138,9 @@ impl Relations {
         let user = || Some(u64::from_be_bytes(*key.get(PREFIX..)?.first_chunk()?));
         let named = match letter {
             'u' => {
-                UserRecord::decode(value).ok()?;
+                let record = UserRecord::decode(value).ok()?;
                 self.users.insert(user()?);
-                return Some(());
+                return self.picture(LogId::Private(user()?), &record.picture);
             }
             'd' => {
                 DeviceRecord::decode(value).ok()?;
@@ -171,7 +174,19 @@ impl Relations {
         (record.seq == seq).then_some(())
     }
 
-    /// A medium, or that an entry has one.
+    /// Whose picture something is.
+    fn picture(&mut self, of: LogId, picture: &[u8]) -> Option<()> {
+        self.pictures.extend(picture.try_into().ok().map(|medium: Medium| (medium, of)));
+        Some(())
+    }
+
+    /// Pictures that are media of which no row says so. What is no medium is as long as one's id by chance.
+    fn pictures_without_row(&self) -> impl Iterator<Item = &(Medium, LogId)> {
+        let pictures = self.pictures.difference(&self.pictured);
+        pictures.filter(|(medium, _)| self.media.contains(medium))
+    }
+
+    /// A medium, or that an entry has one, or somebody as a picture.
     fn medium(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         let (medium, by) = keys::medium_of(key)?;
         match by {
@@ -182,6 +197,9 @@ impl Relations {
             Some((log, seq)) => {
                 self.cited.insert(medium);
                 self.uncited.remove(&(medium, log, seq));
+                if seq == keys::PICTURE {
+                    self.pictured.insert((medium, log));
+                }
             }
         }
         Some(())
@@ -230,9 +248,14 @@ impl Relations {
             let lies = keys::describe(keys::medium(medium).as_ref());
             report.find(format!("{place}: a medium goes with it, and no row says so ({lies})"));
         }
+        for (medium, of) in self.pictures_without_row() {
+            let place = keys::describe(keys::log(*of).as_ref());
+            let lies = keys::describe(keys::medium(medium).as_ref());
+            report.find(format!("{place}: its picture is a medium, and no row says so ({lies})"));
+        }
         for medium in self.cited.difference(&self.media) {
             let lies = keys::describe(keys::medium(medium).as_ref());
-            report.find(format!("{lies}: a medium is missing that goes with entries"));
+            report.find(format!("{lies}: a medium is missing that something has"));
         }
         for user in self.named_users.difference(&self.users) {
             report.find(format!("{}: it is missing", keys::describe(keys::user(*user).as_ref())));
@@ -274,6 +297,8 @@ impl Relations {
         rows.extend(
             self.uncited.iter().map(|(medium, log, seq)| (keys::cite(medium, *log, *seq), Vec::new())),
         );
+        let pictures = self.pictures_without_row();
+        rows.extend(pictures.map(|(medium, of)| (keys::cite(medium, *of, keys::PICTURE), Vec::new())));
         rows
     }
 }
