@@ -676,7 +676,8 @@ impl World {
             let answer = self.node.delete(phone, &mut self.rng);
             assert!(matches!(answer, AdminResponse::Deleted(true)), "{answer:?}");
         }
-        for _ in 0..30 {
+        // Each of these counts for an eighth of it.
+        for _ in 0..80 + 2 * self.bytes.len() {
             self.node.settle(&mut self.rng);
             self.shell();
             self.node.tick(REMOVED_AFTER_MS / 2);
