@@ -10,6 +10,7 @@ import json
 import sys
 
 import boto3
+from botocore.exceptions import ClientError
 
 
 def main() -> None:
@@ -21,7 +22,13 @@ def main() -> None:
     elif what == "list":
         found = {}
         for each in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
-            head = s3.head_object(Bucket=bucket, Key=each["Key"])
+            try:
+                head = s3.head_object(Bucket=bucket, Key=each["Key"])
+            except ClientError as error:
+                # It has gone since it was listed.
+                if error.response["Error"]["Code"] == "404":
+                    continue
+                raise
             found[each["Key"]] = {"bytes": head["ContentLength"], "type": head["ContentType"],
                                   "metadata": head["Metadata"]}
         print(json.dumps(found))
