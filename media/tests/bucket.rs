@@ -18,7 +18,7 @@ use tempfile::{TempDir, tempdir};
 use tern_media::limits::Limits;
 use tern_media::store::{BucketStore, Guarded, Health};
 use tern_testkit::python_is_there;
-use tern_testkit::s3::{BUCKET, S3};
+use tern_testkit::s3::{BUCKET, S3, environment_of};
 
 /// A server whose media lie in a bucket, under `a/b`.
 struct World {
@@ -154,16 +154,7 @@ fn a_bucket_that_is_gone_costs_nothing_but_time() {
 /// What may be read, and not be written, is left alone by those who write.
 #[test]
 fn a_bucket_that_takes_nothing_is_left_alone_by_those_who_write_alone() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let environment = environment(&listener);
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let method = request(&mut stream);
-            let status = if method == "GET" || method == "HEAD" { "404 Not Found" } else { "403 Forbidden" };
-            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            let _ = stream.write_all(answer.as_bytes());
-        }
-    });
+    let environment = no_bucket("403 Forbidden", "");
     let world = start(environment, false);
     let (path, mut answer) = world.upload(&video(1000));
     for _ in 0..10 {
@@ -174,17 +165,22 @@ fn a_bucket_that_takes_nothing_is_left_alone_by_those_who_write_alone() {
     assert_eq!(world.server.get(&path).status, 404, "reading is not");
 }
 
-/// How something else than a bucket is taken for one.
-fn environment(listener: &TcpListener) -> Vec<(String, String)> {
+/// What is taken for a bucket and has nothing, and answers so to whoever writes. Gives the environment in which it is one.
+fn no_bucket(status: &'static str, body: &'static str) -> Vec<(String, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
-    let environment = [
-        ("AWS_ENDPOINT_URL", &*endpoint),
-        ("AWS_ALLOW_HTTP", "true"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-    ];
-    environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let method = request(&mut stream);
+            let is_asked = method == "HEAD" || method == "GET";
+            let (status, body) = if is_asked { ("404 Not Found", "") } else { (status, body) };
+            let length = body.len();
+            let answer =
+                format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    environment_of(&endpoint)
 }
 
 /// The method of a request.
@@ -215,26 +211,7 @@ fn a_bucket_that_refuses_is_an_operators_concern_and_no_secret_is_told() {
 
 #[test]
 fn a_bucket_that_says_it_is_full_or_answers_nonsense_harms_nobody() {
-    // Answers every request in the same way.
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let environment = environment(&listener);
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let method = request(&mut stream);
-            let is_asked = method == "HEAD" || method == "GET";
-            let answer = match is_asked {
-                true => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned(),
-                false => {
-                    let body = "<Error><Code>XMinioStorageFull</Code></Error>";
-                    format!(
-                        "HTTP/1.1 507 Full\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                        body.len()
-                    )
-                }
-            };
-            let _ = stream.write_all(answer.as_bytes());
-        }
-    });
+    let environment = no_bucket("507 Full", "<Error><Code>XMinioStorageFull</Code></Error>");
     let world = start(environment, false);
     let (path, answer) = world.upload(&video(1000));
     assert_eq!(answer.status, 507, "{answer:?}");

@@ -66,18 +66,9 @@ impl S3 {
 
     /// What whoever uses it has in the environment.
     pub fn environment(&self) -> Vec<(String, String)> {
-        let endpoint = self.endpoint();
         let certificate = self.tls.as_ref().map(|[certificate, _]| certificate.display().to_string());
         let trusted = certificate.map(|file| ("SSL_CERT_FILE".to_owned(), file));
-        let environment = [
-            ("AWS_ENDPOINT_URL", &*endpoint),
-            ("AWS_ALLOW_HTTP", "true"),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-        ];
-        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        environment.into_iter().chain(trusted).collect()
+        environment_of(&self.endpoint()).into_iter().chain(trusted).collect()
     }
 
     /// What `s3/look.py` says.
@@ -128,6 +119,18 @@ impl S3 {
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it is this test's own child");
     }
+}
+
+/// What whoever uses the S3 server of this URL has in the environment.
+pub fn environment_of(endpoint: &str) -> Vec<(String, String)> {
+    let environment = [
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ];
+    environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
 fn serve(cache: &Path, port: &HeldPort, tls: Option<&[PathBuf; 2]>) -> Child {

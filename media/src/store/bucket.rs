@@ -174,39 +174,35 @@ impl BucketStore {
     }
 
     async fn put(&self, id: MediaId, about: &About, file: &File) -> Result<(), StoreError> {
-        let put = self.put_if_absent(id, about, file).await;
+        let put = self.put_all(id, about, file).await;
         put.map_err(StoreError::of_bucket)?;
         tokio::fs::remove_file(file).await.map_err(of_disk)
     }
 
-    async fn put_if_absent(&self, id: MediaId, about: &About, file: &File) -> Result<(), StoreError> {
-        if self.about_of(id).await?.is_none() {
-            let _turn = self.puts.acquire().await.expect("nobody closes it");
-            self.put_small(
-                &self.place_of(id, KNOWN),
-                serde_json::to_vec(about).expect("it is text and numbers"),
-            )
-            .await?;
-            let mut from = tokio::fs::File::open(file).await.map_err(of_disk)?;
-            let (place, attributes) = (self.place(id), attributes(about));
-            if about.bytes <= PART_BYTES_MIN {
-                let mut bytes = Vec::with_capacity(about.bytes as usize);
-                from.read_to_end(&mut bytes).await.map_err(of_disk)?;
-                let options = PutOptions { attributes, ..PutOptions::default() };
-                self.bucket.put_opts(&place, Bytes::from(bytes).into(), options).await?;
-            } else {
-                let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
-                let upload = self.bucket.put_multipart_opts(&place, options).await?;
-                let part_bytes = PART_BYTES_MIN.max(about.bytes.div_ceil(PARTS_MAX)) as usize;
-                let mut parts = WriteMultipart::new_with_chunk_size(upload, part_bytes);
-                if let Err(error) = put_parts(&mut parts, from, part_bytes).await {
-                    // What stays of it is the bucket's to remove.
-                    let _ = parts.abort().await;
-                    return Err(error);
-                }
-                parts.finish().await?;
-            }
+    /// What is known of it, and then its bytes. Whoever asks for it knows that it is not there; if it is all the same, it becomes what it was.
+    async fn put_all(&self, id: MediaId, about: &About, file: &File) -> Result<(), StoreError> {
+        let _turn = self.puts.acquire().await.expect("nobody closes it");
+        let known = serde_json::to_vec(about).expect("it is text and numbers");
+        self.put_small(&self.place_of(id, KNOWN), known).await?;
+        let mut from = tokio::fs::File::open(file).await.map_err(of_disk)?;
+        let (place, attributes) = (self.place(id), attributes(about));
+        if about.bytes <= PART_BYTES_MIN {
+            let mut bytes = Vec::with_capacity(about.bytes as usize);
+            from.read_to_end(&mut bytes).await.map_err(of_disk)?;
+            let options = PutOptions { attributes, ..PutOptions::default() };
+            self.bucket.put_opts(&place, Bytes::from(bytes).into(), options).await?;
+            return Ok(());
         }
+        let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+        let upload = self.bucket.put_multipart_opts(&place, options).await?;
+        let part_bytes = PART_BYTES_MIN.max(about.bytes.div_ceil(PARTS_MAX)) as usize;
+        let mut parts = WriteMultipart::new_with_chunk_size(upload, part_bytes);
+        if let Err(error) = put_parts(&mut parts, from, part_bytes).await {
+            // What stays of it is the bucket's to remove.
+            let _ = parts.abort().await;
+            return Err(error);
+        }
+        parts.finish().await?;
         Ok(())
     }
 
