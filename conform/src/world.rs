@@ -342,6 +342,8 @@ impl World {
             | Request::RingDevice(_)
             | Request::Rename(_)
             | Request::SetPin(_)
+            | Request::SetPush(_)
+            | Request::AboutPush(_)
             | Request::DeleteAccount(_)
             | Request::Subscribe(_)
             | Request::Activity(_)

@@ -90,7 +90,12 @@ fn check(request: &Request) {
             }
         }
         Request::GetMedium(wanted) => assert!(wanted.seq.0 < NUMBERS_END),
-        Request::NewLink | Request::NewCard(_) | Request::AboutMedia => {}
+        Request::NewLink | Request::NewCard(_) | Request::AboutMedia | Request::AboutPush => {}
+        Request::SetPush(set) => {
+            assert!(
+                set.settings.quiet.as_ref().is_none_or(|quiet| quiet.from_min < 1440 && quiet.to_min < 1440)
+            );
+        }
         Request::SetPin(pin) | Request::DeleteAccount(pin) => {
             assert!(pin.get().is_none_or(|pin| PIN_BYTES.contains(&pin.len())));
         }

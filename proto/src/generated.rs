@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 34, 35"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 34, 35, 36, 37"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -78,6 +78,10 @@ pub mod client_frame {
         GetMedium(super::GetMedium),
         #[prost(message, tag = "35")]
         AboutMedia(super::AboutMedia),
+        #[prost(message, tag = "36")]
+        SetPush(super::SetPush),
+        #[prost(message, tag = "37")]
+        AboutPush(super::AboutPush),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -87,7 +91,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37, 40, 41, 42, 43"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37, 40, 41, 42, 43, 44, 45"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -177,6 +181,10 @@ pub mod server_frame {
         MediumLink(super::MediumLink),
         #[prost(message, tag = "43")]
         MediaPlace(super::MediaPlace),
+        #[prost(message, tag = "44")]
+        PushSet(super::PushSet),
+        #[prost(message, tag = "45")]
+        PushPlaces(super::PushPlaces),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -1171,6 +1179,112 @@ pub struct Activity {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ActivityTold {}
+/// Where this device is told, by a service that its system has for that, in place of what it said before. It ends with the device. Answered by
+/// PushSet once durable, or Refused (NO_SUCH_PUSH_SERVICE).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetPush {
+    #[prost(message, optional, tag = "5")]
+    pub settings: ::core::option::Option<PushSettings>,
+    /// None: nowhere, from now on.
+    #[prost(oneof = "set_push::Address", tags = "1, 2, 3, 4")]
+    pub address: ::core::option::Option<set_push::Address>,
+}
+/// Nested message and enum types in `SetPush`.
+pub mod set_push {
+    /// None: nowhere, from now on.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Address {
+        #[prost(message, tag = "1")]
+        Apns(super::ApnsAddress),
+        #[prost(message, tag = "2")]
+        Fcm(super::FcmAddress),
+        #[prost(message, tag = "3")]
+        WebPush(super::WebPushAddress),
+        #[prost(message, tag = "4")]
+        Webhook(super::WebhookAddress),
+    }
+}
+/// Apple's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApnsAddress {
+    /// In hexadecimal, at most 200 characters.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    /// PushKit's, by which calls come; empty: there is none.
+    #[prost(string, tag = "2")]
+    pub calls_token: ::prost::alloc::string::String,
+}
+/// Google's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FcmAddress {
+    /// At most 4,096 characters.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+}
+/// A browser's, as its PushSubscription has it (RFC 8030, RFC 8291).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WebPushAddress {
+    /// A URL with https, at most 2,048 characters.
+    #[prost(string, tag = "1")]
+    pub endpoint: ::prost::alloc::string::String,
+    /// A point of P-256, uncompressed: 65 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub p256dh: ::prost::bytes::Bytes,
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub auth: ::prost::bytes::Bytes,
+}
+/// A program of the operator's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WebhookAddress {
+    /// What it knows the device by, at most 256 visible characters of ASCII.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+}
+/// How the device is told.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PushSettings {
+    /// What is said is shown: the service sees it, but for Web Push, which is encrypted. Otherwise nothing is told but that a message has come,
+    /// in which chat, and how many are unread.
+    #[prost(bool, tag = "1")]
+    pub previews: bool,
+    /// When nothing makes a sound; absent: never. The number on the app is right all the same, and calls ring.
+    #[prost(message, optional, tag = "2")]
+    pub quiet: ::core::option::Option<QuietHours>,
+}
+/// Every day from one time up to another one, where the user is; over midnight if the first is the later one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QuietHours {
+    /// Minutes since midnight, below 1,440. Both the same: the whole day.
+    #[prost(uint32, tag = "1")]
+    pub from_min: u32,
+    #[prost(uint32, tag = "2")]
+    pub to_min: u32,
+    /// As the IANA database names it: Europe/Berlin.
+    #[prost(string, tag = "3")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PushSet {}
+/// Asks which services there are, and where this device is told. Answered by PushPlaces.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AboutPush {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PushPlaces {
+    #[prost(enumeration = "PushService", repeated, tag = "1")]
+    pub services: ::prost::alloc::vec::Vec<i32>,
+    /// For browsers (RFC 8292): the `applicationServerKey`, a point of P-256 of 65 bytes. Empty: there is no Web Push.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub web_push_key: ::prost::bytes::Bytes,
+    /// By which service this device is told; UNKNOWN: by none.
+    #[prost(enumeration = "PushService", tag = "3")]
+    pub service: i32,
+    /// Since when.
+    #[prost(uint64, tag = "4")]
+    pub since_ms: u64,
+    #[prost(message, optional, tag = "5")]
+    pub settings: ::core::option::Option<PushSettings>,
+}
 /// Asks where media are uploaded, and for what it takes. Answered by MediaPlace, or Refused (UNIMPLEMENTED): the server takes none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AboutMedia {}
@@ -1643,6 +1757,41 @@ impl Doing {
         }
     }
 }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PushService {
+    Unknown = 0,
+    Apns = 1,
+    Fcm = 2,
+    WebPush = 3,
+    Webhook = 4,
+}
+impl PushService {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unknown => "PUSH_SERVICE_UNKNOWN",
+            Self::Apns => "PUSH_SERVICE_APNS",
+            Self::Fcm => "PUSH_SERVICE_FCM",
+            Self::WebPush => "PUSH_SERVICE_WEB_PUSH",
+            Self::Webhook => "PUSH_SERVICE_WEBHOOK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PUSH_SERVICE_UNKNOWN" => Some(Self::Unknown),
+            "PUSH_SERVICE_APNS" => Some(Self::Apns),
+            "PUSH_SERVICE_FCM" => Some(Self::Fcm),
+            "PUSH_SERVICE_WEB_PUSH" => Some(Self::WebPush),
+            "PUSH_SERVICE_WEBHOOK" => Some(Self::Webhook),
+            _ => None,
+        }
+    }
+}
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1803,6 +1952,8 @@ pub enum Reason {
     TooManyEdits = 63,
     /// There is no such medium, or not any more: upload it again.
     NoSuchMedium = 83,
+    /// This server tells no device by that service.
+    NoSuchPushService = 84,
     /// The server's state.
     Overloaded = 40,
     StorageFull = 41,
@@ -1870,6 +2021,7 @@ impl Reason {
             Self::TooLate => "REASON_TOO_LATE",
             Self::TooManyEdits => "REASON_TOO_MANY_EDITS",
             Self::NoSuchMedium => "REASON_NO_SUCH_MEDIUM",
+            Self::NoSuchPushService => "REASON_NO_SUCH_PUSH_SERVICE",
             Self::Overloaded => "REASON_OVERLOADED",
             Self::StorageFull => "REASON_STORAGE_FULL",
             Self::Unavailable => "REASON_UNAVAILABLE",
@@ -1929,6 +2081,7 @@ impl Reason {
             "REASON_TOO_LATE" => Some(Self::TooLate),
             "REASON_TOO_MANY_EDITS" => Some(Self::TooManyEdits),
             "REASON_NO_SUCH_MEDIUM" => Some(Self::NoSuchMedium),
+            "REASON_NO_SUCH_PUSH_SERVICE" => Some(Self::NoSuchPushService),
             "REASON_OVERLOADED" => Some(Self::Overloaded),
             "REASON_STORAGE_FULL" => Some(Self::StorageFull),
             "REASON_UNAVAILABLE" => Some(Self::Unavailable),

@@ -13,7 +13,7 @@ use tern_wire::ids::{ClientMessageId, MediaId, Phone, UserId};
 
 use crate::admin::AdminResponse;
 use crate::desk::{Desk, Store, Urgency};
-use crate::effects::{Effects, Filtering, Gone, Question, Stage};
+use crate::effects::{Effects, Filtering, Gone, Push, Pushing, Question, Stage};
 use crate::entropy::Entropy;
 use crate::entry::Author;
 use crate::limits::{Limits, PUT_OFF_MAX, PUT_OFF_MS};
@@ -66,6 +66,8 @@ pub(crate) struct Ground {
     pub(crate) limits: Limits,
     /// What a content filter is asked about, if there is one.
     pub(crate) filtering: Option<Filtering>,
+    /// Which push services there are, if any.
+    pub(crate) pushing: Option<Pushing>,
     /// Where media are had, if the server takes any.
     pub(crate) media: Option<MediaDoor>,
     pub(crate) entropy: Entropy,
@@ -440,6 +442,16 @@ impl<D: KnowsPeople> Cx<'_, D> {
     /// Has a one-time code delivered; `false` if the way to the deliverer is full.
     pub(crate) fn deliver_code(&mut self, phone: &Phone, code: &str, expires_ms: u64) -> bool {
         self.fx.deliver_code(phone, code, expires_ms)
+    }
+
+    /// Which push services there are, if any.
+    pub(crate) fn pushing(&self) -> Option<&Pushing> {
+        self.ground.pushing.as_ref()
+    }
+
+    /// Has a device told by one; `false` if that can't be done now.
+    pub(crate) fn push(&mut self, push: Push) -> bool {
+        self.fx.push(push)
     }
 
     /// The core's randomness.

@@ -1,10 +1,13 @@
 //! What the brain does to the world: everything leaves through [`Effects`].
 
+use bytes::Bytes;
 use tern_proto::v1;
+use tern_storage::records::PushTokenRecord;
 use tern_storage::{
     Batch, Busy, CommitId, Direction, Fence, Key, KeyRange, Lane, LogId, ReadId, ScanLimit, Slot, StoreError,
 };
 use tern_wire::ids::{ClientMessageId, MediaId, Phone, UserId};
+use tern_wire::push::PushService;
 
 use crate::admin::AdminResponse;
 use crate::entry::Author;
@@ -105,6 +108,14 @@ pub trait Effects {
         let _ = medium;
     }
 
+    /// Has a device told by a push service; `false` if that can't be done now. [`Input::Pushed`](crate::input::Input::Pushed) follows,
+    /// unless the process ends.
+    fn push(&mut self, push: Push) -> bool {
+        // For shells without push services.
+        let _ = push;
+        false
+    }
+
     /// Answers an operator's question.
     fn answer(&mut self, question: u64, response: AdminResponse);
 
@@ -186,6 +197,85 @@ pub struct Filtering {
     pub timeout_ms: u64,
     /// What it says nothing about passes; otherwise it is refused for now.
     pub passes_unanswered: bool,
+}
+
+/// What a device is told by a push service, which is not connected.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Push {
+    /// Which device.
+    pub device: Author,
+    /// Of which log.
+    pub log: LogId,
+    /// Of the notices of this core the one of this number.
+    pub number: u64,
+    /// Where it is told.
+    pub to: PushTokenRecord,
+    /// What.
+    pub kind: PushKind,
+    /// How many messages are unread, in all chats.
+    pub badge: u32,
+    /// The chat, as the device knows it.
+    pub chat: u64,
+    /// From when on nobody is to be told, in s since the Unix epoch.
+    pub expires_s: u64,
+    /// What is shown: who, or where; and what. `None`: that something has come.
+    pub preview: Option<(String, String)>,
+}
+
+/// Shows no content, and no address.
+impl std::fmt::Debug for Push {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { device, log, kind, badge, .. } = self;
+        write!(f, "Push {{ {device:?}, {log:?}, {kind:?}, {badge} unread }}")
+    }
+}
+
+/// What is told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PushKind {
+    /// A message has come.
+    Message,
+    /// A message has come that mentions the user.
+    Mention,
+    /// So many are unread now; nothing is shown.
+    Badge,
+    /// What was shown of the chat is to go: it was read.
+    Cleared,
+}
+
+/// What has become of a [`Push`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pushed {
+    /// Which device was to be told.
+    pub device: Author,
+    /// Of which log.
+    pub log: LogId,
+    /// Its number.
+    pub number: u64,
+    /// Since when the device had its address, in ms since the Unix epoch.
+    pub since_ms: u64,
+    /// What has become of it.
+    pub fate: PushFate,
+}
+
+/// See [`Pushed`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PushFate {
+    /// It is over: the service has it, a newer one has taken its place, or nobody will ever take it.
+    Over,
+    /// The address is no more.
+    Dead,
+    /// It was not sent: it is to be sent later.
+    Unsent,
+}
+
+/// Which push services there are.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Pushing {
+    /// These.
+    pub services: Vec<PushService>,
+    /// What browsers are to know the server by, if there is Web Push.
+    pub web_push_key: Bytes,
 }
 
 /// How far a slot has come on its way. What is asked of it in between waits.

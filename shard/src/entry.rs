@@ -187,7 +187,8 @@ impl Entry {
         self.envelope.as_ref().map_or(Seq(0), |envelope| envelope.about)
     }
 
-    fn mentions(&self) -> &[UserId] {
+    /// Whom it mentions.
+    pub fn mentions(&self) -> &[UserId] {
         self.envelope.as_ref().map_or(&[], |envelope| &envelope.mentions)
     }
 

@@ -4,7 +4,7 @@ use tern_storage::{Completion, LogId};
 use tern_wire::errors::Farewell;
 
 use crate::admin::AdminRequest;
-use crate::effects::Verdict;
+use crate::effects::{Pushed, Verdict};
 use crate::front::Arrival;
 use crate::message::Message;
 use crate::reply::ConnId;
@@ -36,6 +36,8 @@ pub enum Input<'a> {
     Completed(Completion),
     /// A content filter has looked at what it was asked about under this number, of this log.
     Seen(LogId, u64, Verdict),
+    /// This has become of something that a device was to be told by a push service.
+    Pushed(Pushed),
     /// An operator asks; the answer carries the number.
     Asked(u64, AdminRequest),
     /// A newer table of who owns which slot. One slot moves in it, or slots are taken over by other processes, and only

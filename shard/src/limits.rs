@@ -114,6 +114,12 @@ macro_rules! with_limits {
                 "Media of a core that wait at once to be removed. Beyond, they have their turn when those before them are gone.";
             media_link_valid_ms: u64 = 3_600_000, 60_000..=7 * $crate::limits::DAY_MS,
                 "For how long a link to a medium is good, at least; it ends with a full hour.";
+            push_wait_ms: u64 = 5_000, 0..=600_000,
+                "How long a device that is connected may take to acknowledge before it is told by its push service.";
+            push_valid_ms: u64 = 7 * $crate::limits::DAY_MS, 1_000..=28 * $crate::limits::DAY_MS,
+                "For how long a push service keeps what it can't bring to a device.";
+            push_round_ms: u64 = 30_000, 100..=3_600_000,
+                "How often the server looks for devices that are still to be told something by their push services.";
             access_token_valid_ms: u64 = 3_600_000, 1_000..=$crate::limits::DAY_MS,
                 "Life of an access token.";
             refresh_token_valid_ms: u64 = 7 * $crate::limits::DAY_MS, 1_000..=365 * $crate::limits::DAY_MS,
@@ -175,6 +181,33 @@ impl Limits {
         }
     }
 }
+
+/// How long nothing else is told of a chat by push services, in milliseconds: what comes meanwhile is one notice.
+pub const PUSH_GAP_MS: u64 = 1_000;
+
+/// After how long it is looked again at a chat that could not be looked at, or of which push services took nothing, in milliseconds.
+pub const PUSH_AGAIN_MS: u64 = 5_000;
+
+/// How long a look at a chat may take, in milliseconds. Beyond, it begins again.
+pub const PUSH_LOOK_MS: u64 = 10_000;
+
+/// Chats of a core of which something is to be told by push services, or is being told. Others have their turn with a later round.
+pub const PUSH_WAKES_MAX: usize = 1 << 16;
+
+/// Rows of a user that are read to know where their devices are told, and how much is unread. What is beyond does not count.
+pub const PUSH_ROWS_MAX: usize = 4_096;
+
+/// Rows of what is still to be told that are read at once.
+pub const PUSH_OUTBOX_ROWS: usize = 512;
+
+/// Chats of a user that are noted at once to be looked at.
+pub const PUSH_CHATS_AT_ONCE: usize = 256;
+
+/// Bytes of a message that a push service is given to be shown. It shortens it as it wants.
+pub const PUSH_PREVIEW_BYTES_MAX: usize = 1_000;
+
+/// How often an account may say in an hour where its devices are told. Beyond: `RATE_LIMITED`.
+pub const PUSHES_SET_PER_HOUR_MAX: u32 = 60;
 
 // A batch of numbers fits the bucket of an account at its smallest.
 const _: () = assert!(limits::DISCOVERED_MAX <= 64);

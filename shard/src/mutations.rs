@@ -38,6 +38,16 @@ tern_storage::mutations! {
     LinkHiddenPicture => "shard/tests/media.rs" 1..20;
     /// An account may have any number of bytes.
     NoQuota => "shard/tests/media.rs" 1..20;
+    /// What is read elsewhere leaves the number on a device that sleeps as it was.
+    KeepBadge => "shard/tests/push.rs" 1..20;
+    /// A device that is connected, and has all, is told by its push service.
+    PushConnected => "shard/tests/push.rs" 1..20;
+    /// What is said is shown on devices that were not asked.
+    PreviewUnasked => "shard/tests/push.rs" 1..20;
+    /// What a crash has left to be told is not told.
+    ForgetOutbox => "shard/tests/push.rs" 1..20;
+    /// An address that a device has said since goes with the one before, which is no more.
+    EndNewAddress => "shard/tests/push.rs" 1..20;
     /// Somebody reports what they do not see, and operators get it.
     AttachWithheld => "shard/tests/blocking.rs" 1..20;
     /// A retry is taken for a new message.

@@ -154,6 +154,10 @@ pub enum Reply {
     MediumLink(Box<v1::MediumLink>),
     /// To `SetPin`.
     PinSet,
+    /// To `SetPush`.
+    PushSet,
+    /// To `AboutPush`.
+    PushPlaces(Box<v1::PushPlaces>),
     /// To `DeleteAccount`: when it ends, in ms since the Unix epoch.
     AccountEnds(u64),
     /// To `Ping`.
@@ -223,6 +227,8 @@ impl Reply {
             Self::MediaPlace(place) => Message::MediaPlace(*place),
             Self::MediumLink(link) => Message::MediumLink(*link),
             Self::PinSet => Message::PinSet(v1::PinSet {}),
+            Self::PushSet => Message::PushSet(v1::PushSet {}),
+            Self::PushPlaces(places) => Message::PushPlaces(*places),
             Self::AccountEnds(at_ms) => Message::AccountEnds(v1::AccountEnds { at_ms }),
             Self::Pong(pong) => Message::Pong(pong),
             Self::Refused(refusal) => Message::Refused(refusal.into()),

@@ -15,7 +15,7 @@ use crate::accounts::Accounts;
 use crate::admin::{AdminRequest, AdminResponse, CoreStatus};
 use crate::cx::{Cx, DeskOf, Ground};
 use crate::desk::{Desk, Store};
-use crate::effects::{Effects, Filtering, MoveStep};
+use crate::effects::{Effects, Filtering, MoveStep, Pushing};
 use crate::entropy::Entropy;
 use crate::front::Front;
 use crate::identity::StoreIdentity;
@@ -24,7 +24,7 @@ use crate::limits::Limits;
 use crate::load::{Load, Loads, Work};
 use crate::logs::Logs;
 use crate::media::{Media, MediaDoor};
-use crate::message::{HandOver, Message, Unreadable};
+use crate::message::{HandOver, Message, OfPushes, Unreadable, UserOp};
 use crate::moving::{Moving, Way};
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Undone};
@@ -103,6 +103,7 @@ impl Shard {
                 moving: Moving::new(core, slots),
                 limits,
                 filtering: None,
+                pushing: None,
                 media: None,
                 entropy,
                 store: Store::new(lanes),
@@ -120,6 +121,12 @@ impl Shard {
         self
     }
 
+    /// The same, which has devices told by push services.
+    pub fn with_pushes(mut self, pushing: Option<Pushing>) -> Self {
+        self.ground.pushing = pushing;
+        self
+    }
+
     /// The same, which takes media.
     pub fn with_media(mut self, media: Option<MediaDoor>) -> Self {
         self.ground.media = media;
@@ -133,6 +140,12 @@ impl Shard {
             Input::Completed(completion) => self.completed(now_ms, completion, fx),
             Input::Seen(log, number, verdict) => {
                 self.logs.seen(cx!(self, now_ms, logs_desk, fx), log, number, verdict);
+            }
+            Input::Pushed(pushed) => {
+                // Its user may be another core's by now.
+                let op = UserOp::OfPushes(Box::new(OfPushes::Pushed(pushed)));
+                let cx: &mut Cx<'_, Accounts> = cx!(self, now_ms, accounts_desk, fx);
+                cx.tell_user(pushed.device.user, op);
             }
             Input::Asked(question, AdminRequest::Status) => {
                 fx.answer(question, AdminResponse::Status(self.status()));
@@ -184,6 +197,7 @@ impl Shard {
             | Input::Completed(_)
             | Input::Asked(..)
             | Input::Seen(..)
+            | Input::Pushed(_)
             | Input::Slots(_)
             | Input::Drain
             | Input::Tick => unreachable!("these are of no connection"),

@@ -394,6 +394,10 @@ pub enum RestTable {
     Relations = b'r',
     /// `k`: which media the user has uploaded.
     Media = b'k',
+    /// `y`: where the user's devices are told that something has come, and how much is unread.
+    Pushes = b'y',
+    /// `z`: of which chats they are to be told.
+    Outbox = b'z',
 }
 
 /// `i`: that a log has grown beyond what a device has.
@@ -616,6 +620,59 @@ pub fn all_kept(user: u64, after: Option<&Key>) -> KeyRange {
     rest_of(user, RestTable::Media).behind(after)
 }
 
+/// What a `y` key is about, behind its user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PushRow {
+    /// Where a device is told that something has come.
+    Device(u32),
+    /// How much is unread in a log.
+    Unread(LogId),
+}
+
+impl PushRow {
+    /// What the end of a `y` key says; `None` for any other key.
+    pub fn of(key: &[u8]) -> Option<Self> {
+        (key.first() == Some(&b'y')).then_some(())?;
+        match key.get(3 + 8..)?.split_first()? {
+            (0, device) => Some(Self::Device(u32::from_be_bytes(device.try_into().ok()?))),
+            (1, log) => Some(Self::Unread(LogId::from_bytes(log)?)),
+            _ => None,
+        }
+    }
+}
+
+/// `y`: where a device of a user is told that something has come.
+pub fn push_token(user: u64, device: u32) -> Key {
+    key(b'y', Slot::of_user(user), &[&user.to_be_bytes(), &[0], &device.to_be_bytes()])
+}
+
+/// `y`: how much a user has not read in a log, as far as it was of interest to devices that are asleep.
+pub fn push_unread(user: u64, log: LogId) -> Key {
+    key(b'y', Slot::of_user(user), &[&user.to_be_bytes(), &[1], &log.to_bytes()])
+}
+
+/// `y`: all of a user's, the devices first.
+pub fn pushes(user: u64) -> KeyRange {
+    rest_of(user, RestTable::Pushes)
+}
+
+/// `z`: that devices of a user are still to be told of a log.
+pub fn outbox(user: u64, log: LogId) -> Key {
+    key(b'z', Slot::of_user(user), &[&user.to_be_bytes(), &log.to_bytes()])
+}
+
+/// `z`: all of all users, from just after one of them on.
+pub fn all_outboxes(after: Option<&Key>) -> KeyRange {
+    KeyRange::of_prefix(Key(SmallVec::from_slice(b"z"))).behind(after)
+}
+
+/// Whose, and of which log a `z` key is; `None` for any other key.
+pub fn outbox_of(key: &[u8]) -> Option<(u64, LogId)> {
+    const AT: usize = 3;
+    (key.first() == Some(&b'z')).then_some(())?;
+    Some((u64::from_be_bytes(*key.get(AT..)?.first_chunk()?), LogId::from_bytes(&key[AT + 8..])?))
+}
+
 /// Where a key lies, for operators: its table, its slot, and the ids in it; never a phone.
 pub fn describe(key: &[u8]) -> String {
     let number = |at: usize| {
@@ -630,7 +687,7 @@ pub fn describe(key: &[u8]) -> String {
         Key::from_raw(key).slot().map_or("no slot".to_owned(), |slot| format!("slot {}", slot.number()));
     let place = format!("table {}, {slot}", char::from(*table));
     match table {
-        b'u' | b'd' | b'g' | b'i' | b'a' | b'r' | b'q' | b'b' | b'k' => {
+        b'u' | b'd' | b'g' | b'i' | b'a' | b'r' | b'q' | b'b' | b'k' | b'y' | b'z' => {
             number(3).map_or(place.clone(), |user| format!("{place}, user {user}"))
         }
         b'l' | b'e' | b'x' | b'w' | b'f' => match (number(4), number(12)) {

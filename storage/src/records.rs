@@ -253,6 +253,9 @@ pub struct DeviceRecord {
     /// When the device was last here, in days since the Unix epoch; 0 in the first stores.
     #[prost(uint32, tag = "10")]
     pub seen_day: u32,
+    /// Since when it is told by a push service that something has come, in ms since the Unix epoch; 0: it is not.
+    #[prost(uint64, tag = "11")]
+    pub pushed_since_ms: u64,
 }
 
 /// `l`: a log.
@@ -694,4 +697,72 @@ pub struct NumberRecord {
 pub(crate) fn forget_generations(value: &[u8]) -> Option<Vec<u8>> {
     let record = StoreRecord::decode(value).ok()?;
     Some(StoreRecord { generations: Vec::new(), ..record }.encode_to_vec())
+}
+
+/// `y`, of a device: where it is told that something has come, and how.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct PushTokenRecord {
+    /// `PushService` of the protocol.
+    #[prost(int32, tag = "1")]
+    pub service: i32,
+    /// The token; of Web Push the endpoint, of a webhook the address.
+    #[prost(string, tag = "2")]
+    pub token: String,
+    /// Of APNs: the token by which calls come; empty: there is none.
+    #[prost(string, tag = "3")]
+    pub calls_token: String,
+    /// Of Web Push: the browser's key.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub p256dh: Bytes,
+    /// Of Web Push: the secret.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub auth: Bytes,
+    /// When the device has said so last, in ms since the Unix epoch.
+    #[prost(uint64, tag = "6")]
+    pub since_ms: u64,
+    /// What is said is shown.
+    #[prost(bool, tag = "7")]
+    pub previews: bool,
+    /// When nothing makes a sound.
+    #[prost(message, optional, tag = "8")]
+    pub quiet: Option<QuietRecord>,
+}
+
+/// Within [`PushTokenRecord`]: every day from one minute of it up to another one.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct QuietRecord {
+    /// From this minute.
+    #[prost(uint32, tag = "1")]
+    pub from_min: u32,
+    /// Up to this one.
+    #[prost(uint32, tag = "2")]
+    pub to_min: u32,
+    /// Where, as the IANA database names it.
+    #[prost(string, tag = "3")]
+    pub time_zone: String,
+}
+
+/// `y`, of a log: how much its user has not read, as devices that are asleep were told.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct UnreadRecord {
+    /// How many messages.
+    #[prost(uint32, tag = "1")]
+    pub unread: u32,
+    /// The devices were told of what came up to this entry.
+    #[prost(uint64, tag = "2")]
+    pub told: u64,
+    /// They show something of the log.
+    #[prost(bool, tag = "3")]
+    pub shown: bool,
+}
+
+/// `z`: of what devices are still to be told.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct OutboxRecord {
+    /// Of a message: the newest entry that is one; 0: of how much is unread.
+    #[prost(uint64, tag = "1")]
+    pub upto: u64,
+    /// One of those that have come mentions the user.
+    #[prost(bool, tag = "2")]
+    pub mentioned: bool,
 }

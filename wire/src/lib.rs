@@ -19,6 +19,7 @@ pub mod message;
 pub mod opening;
 pub mod private;
 pub mod proxy;
+pub mod push;
 pub mod report;
 pub mod request;
 pub mod tls;

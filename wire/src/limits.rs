@@ -119,3 +119,24 @@ pub const SECRET_BYTES: usize = 16;
 
 /// Invitations of a group that are good at a time.
 pub const INVITATIONS_MAX: usize = 16;
+
+/// Characters of a token of APNs.
+pub const PUSH_APNS_CHARS_MAX: usize = 200;
+
+/// Characters of a token of FCM.
+pub const PUSH_FCM_CHARS_MAX: usize = 4096;
+
+/// Characters of a URL of Web Push.
+pub const PUSH_ENDPOINT_CHARS_MAX: usize = 2048;
+
+/// Bytes of a key of Web Push: a point of P-256, uncompressed.
+pub const PUSH_POINT_BYTES: usize = 65;
+
+/// Bytes of a secret of Web Push (RFC 8291, section 3.2).
+pub const PUSH_AUTH_BYTES: usize = 16;
+
+/// Characters of what a program of the operator's knows a device by.
+pub const PUSH_ADDRESS_CHARS_MAX: usize = 256;
+
+/// Characters of the name of a time zone.
+pub const PUSH_ZONE_CHARS_MAX: usize = 64;

@@ -22,6 +22,7 @@ use crate::limits::{
     TOKEN_BYTES_MAX,
 };
 use crate::message::{self, Send};
+use crate::push::SetPush;
 use crate::report::Report;
 
 /// The protocol versions that this crate speaks.
@@ -97,6 +98,10 @@ pub enum Request {
     GetMedium(GetMedium),
     /// Asks where media are uploaded.
     AboutMedia,
+    /// Says where the device is told that something has come.
+    SetPush(SetPush),
+    /// Asks where it could be, and is.
+    AboutPush,
     /// Confirms pushes.
     Credit(Credit),
     /// Asks for a sign of life.
@@ -416,6 +421,8 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Report(raw) => Request::Report(Report::parse(raw)?),
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
         Raw::AboutMedia(_) => Request::AboutMedia,
+        Raw::SetPush(raw) => Request::SetPush(SetPush::parse(raw)?),
+        Raw::AboutPush(_) => Request::AboutPush,
         Raw::GetMedium(raw) => Request::GetMedium(get_medium(&raw)?),
         Raw::Discover(raw) => Request::Discover(discover(&raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),

@@ -12,7 +12,7 @@ use super::bucket::{Buckets, Rate};
 use super::slot_of;
 use crate::limits::{
     ACTS_BURST, ACTS_PER_MINUTE_MAX, BUCKETS_SWEPT_EVERY_MS, DAY_MS, HOUR_MS, LINKS_PER_MINUTE_MAX, Limits,
-    MINUTE_MS, RENAMES_PER_HOUR_MAX, RINGS_PER_MINUTE_MAX,
+    MINUTE_MS, PUSHES_SET_PER_HOUR_MAX, RENAMES_PER_HOUR_MAX, RINGS_PER_MINUTE_MAX,
 };
 use crate::maps::Hashing;
 
@@ -28,6 +28,7 @@ pub(super) struct Budgets {
     renames: (Option<Rate>, Buckets<UserId>),
     rings: (Option<Rate>, Buckets<UserId>),
     links: (Option<Rate>, Buckets<UserId>),
+    pushes: (Option<Rate>, Buckets<UserId>),
     subscriptions: (Option<Rate>, Buckets<UserId>),
     reports: (Option<Rate>, Buckets<UserId>),
     audiences: (Option<Rate>, Buckets<UserId>),
@@ -64,6 +65,7 @@ impl Budgets {
             renames: of(Rate::new(RENAMES_PER_HOUR_MAX, HOUR_MS, RENAMES_PER_HOUR_MAX)),
             rings: of(Rate::new(RINGS_PER_MINUTE_MAX, MINUTE_MS, RINGS_PER_MINUTE_MAX)),
             links: of(Rate::new(LINKS_PER_MINUTE_MAX, MINUTE_MS, LINKS_PER_MINUTE_MAX)),
+            pushes: of(Rate::new(PUSHES_SET_PER_HOUR_MAX, HOUR_MS, PUSHES_SET_PER_HOUR_MAX)),
             subscriptions: of(Rate::new(
                 subscriptions_per_minute_max,
                 MINUTE_MS,
@@ -110,6 +112,11 @@ impl Budgets {
     /// May an account make one more group?
     pub(super) fn make_group(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
         take(&mut self.groups, user, now_ms, "the account makes too many groups")
+    }
+
+    /// May an account say where one of its devices is told by a push service?
+    pub(super) fn set_push(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+        take(&mut self.pushes, user, now_ms, "the account says too often where its devices are told")
     }
 
     /// May an account change a name? All who know it are told.
@@ -199,6 +206,7 @@ impl Budgets {
             &mut self.renames,
             &mut self.rings,
             &mut self.links,
+            &mut self.pushes,
             &mut self.subscriptions,
             &mut self.reports,
             &mut self.audiences,
@@ -213,7 +221,7 @@ impl Budgets {
 pub(super) struct Spent([Vec<(UserId, u64)>; KINDS]);
 
 /// Limits of an account. What it does in chats is of the moment, and does not move with it.
-const KINDS: usize = 13;
+const KINDS: usize = 14;
 
 fn take<K: Eq + Hash>(
     (rate, buckets): &mut (Option<Rate>, Buckets<K>),

@@ -9,6 +9,7 @@ use tern_wire::request::Rename;
 
 use super::pictures::{Renaming, write_picture};
 use super::profiles::Parts;
+use super::push::end_address;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::entry::Author;
@@ -75,6 +76,9 @@ impl Accounts {
         let living = self.device_record(author).filter(|record| record.revoked_ms == 0);
         let Some(record) = living else { return false };
         record.revoked_ms = cx.now_ms.max(1);
+        if std::mem::take(&mut record.pushed_since_ms) > 0 {
+            end_address(cx, author);
+        }
         self.write_device(cx, author, Then::Devices);
         true
     }

@@ -104,6 +104,7 @@ impl Accounts {
         let user = self.user(id);
         for device in user.devices.keys() {
             cx.delete(slot_of(id), keys::device(id.get(), device.get()));
+            cx.delete(slot_of(id), keys::push_token(id.get(), device.get()));
         }
         self.after(cx, After::of_user(id, Then::Deleted));
         true

@@ -30,8 +30,14 @@ use crate::rounds::Round;
 const LEAVES: ClientMessageId = ClientMessageId(u64::MAX);
 
 /// The tables with rows of the user's own, in the order in which they are emptied.
-const TABLES: [RestTable; 4] =
-    [RestTable::ChatSettings, RestTable::Inbox, RestTable::Relations, RestTable::Media];
+const TABLES: [RestTable; 6] = [
+    RestTable::Pushes,
+    RestTable::Outbox,
+    RestTable::ChatSettings,
+    RestTable::Inbox,
+    RestTable::Relations,
+    RestTable::Media,
+];
 
 /// The job of a core.
 #[derive(Debug, Default)]

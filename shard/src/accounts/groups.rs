@@ -25,6 +25,7 @@ impl Accounts {
             Some(from) => FrontOp::Lacks(log, from),
             None => FrontOp::Behind(log, newest),
         });
+        self.wake_for(cx, id, entry);
     }
 
     /// The devices of a user are not as before: its groups are told, which do not watch their members.

@@ -115,6 +115,7 @@ impl Accounts {
     /// An entry of a log of the user is durable: it is in the inbox of all devices but its author's, and those that are here are told.
     pub(super) fn appended(&mut self, cx: &mut Cx, id: UserId, entry: &Arc<Entry>) {
         self.enters_inboxes(cx, id, entry, || FrontOp::Entry(entry.clone()));
+        self.wake_for(cx, id, entry);
     }
 
     /// Puts an entry into the inbox of all devices but its author's, and tells those that are here what is made for each.
@@ -159,6 +160,9 @@ impl Accounts {
                 state.inbox.holds(log, marks.read);
             }
             state.tell(cx, FrontOp::Watermarks(log, whose, marks));
+        }
+        if is_read && by.user == id {
+            self.wake_for_read(cx, id, log);
         }
     }
 

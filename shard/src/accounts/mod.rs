@@ -30,6 +30,7 @@ mod pictures;
 mod pin;
 mod presence;
 mod profiles;
+mod push;
 mod recovery;
 mod refresh;
 mod relations;
@@ -56,6 +57,7 @@ pub(crate) use self::moving::Taken;
 use self::phones::Phones;
 use self::pictures::Renamings;
 use self::presence::Fading;
+use self::push::Wakes;
 use self::recovery::Watches;
 use self::reserved::Waiting;
 use self::texts::Texts;
@@ -87,6 +89,7 @@ pub(crate) struct Accounts {
     watches: Watches,
     loads: Loads,
     fading: Fading,
+    wakes: Wakes,
     keys: Arc<Keys>,
     /// One-time codes may be shown to operators.
     development: bool,
@@ -129,6 +132,7 @@ impl Accounts {
             watches: Watches::default(),
             loads: Loads::new(here.1),
             fading: Fading::default(),
+            wakes: Wakes::new(here.1, hashing),
             keys,
             development,
         }
@@ -152,6 +156,7 @@ impl Accounts {
         self.go_on_erasing(cx);
         self.recover_some(cx);
         self.let_fade(cx);
+        self.go_on_pushing(cx);
         // Users that are silent are packed, and those leave that nobody needs.
         self.users.pack_some(cx.limits().users_cached_max);
     }

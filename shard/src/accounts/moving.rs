@@ -9,6 +9,7 @@ use super::budgets::Spent;
 use super::kept::User;
 use super::phones::State;
 use super::presence::Faded;
+use super::push::TakenWakes;
 use super::reserved::Reserved;
 use super::{Accounts, Cx, recovery, slot_of, slot_of_phone, texts};
 
@@ -23,6 +24,7 @@ pub(crate) struct Taken {
     texts: texts::Taken,
     counts: Counts,
     fading: Faded,
+    wakes: TakenWakes,
 }
 
 impl Accounts {
@@ -51,13 +53,15 @@ impl Accounts {
             texts: self.texts.take(slot),
             counts: self.addresses.take(slot),
             fading: self.fading.take(slot),
+            wakes: self.wakes.take(slot),
         }
     }
 
     /// Takes up a slot that another core has let go.
     pub(crate) fn take_up(&mut self, cx: &mut Cx, taken: Taken) {
-        let Taken { users, watches, phones, reserved, spent, texts, counts, fading } = taken;
+        let Taken { users, watches, phones, reserved, spent, texts, counts, fading, wakes } = taken;
         self.fading.put_back(fading);
+        self.wakes.put_back(wakes, cx.now_ms);
         self.watches.put_back(watches);
         for (id, user) in users {
             self.users.insert(id, user);

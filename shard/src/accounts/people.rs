@@ -14,7 +14,9 @@ use super::seeking::Seeking;
 use super::users::Ask;
 use super::waits::logs_of;
 use super::{Accounts, Cx, ScanFor, has_room};
-use crate::message::{FrontOp, Glance, LogOp, LogsPage, Search, Shown, Unreadable, UserOp, found};
+use crate::message::{
+    FrontOp, Glance, LogOp, LogsPage, Search, Shown, Unreadable, UserOp, found, tell_glance,
+};
 use crate::reply::Origin;
 
 const LIST_UNREADABLE: Refusal =
@@ -133,7 +135,7 @@ impl Accounts {
                 glance.phone.clone_from(&record.phone);
             }
         }
-        cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance));
+        tell_glance(cx, glance);
     }
 }
 

@@ -21,7 +21,7 @@ use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
 use crate::message::{
     Filed, FrontOp, InboxAsk, Issued, LogOp, Looker, Message, Said, Send, Subject, Unreadable, UserOp,
-    VolatileOp, found,
+    VolatileOp, found, tell_glance,
 };
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Origin;
@@ -55,6 +55,8 @@ pub(super) enum Ask {
     Flag(u64, u32),
     /// By an operator: note that a report of it is done with.
     Resolve(u64, ReportId, Box<ReportRecord>),
+    /// By a push service: the address that a device has had since then is no more.
+    EndAddress(DeviceId, u64),
     /// By the listener for media.
     Upload(u64, UploadAsk),
     /// By an operator: delete the user of this phone.
@@ -81,6 +83,7 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::Link(..)
             | UserOp::Rename(..)
             | UserOp::SetPin(..)
+            | UserOp::SetPush(..)
             | UserOp::DeleteAccount(..)
             | UserOp::File(..)
             | UserOp::ListDevices(_)
@@ -178,6 +181,7 @@ impl Accounts {
             UserOp::Parted(parting, has) => self.parted(cx, parting, has),
             UserOp::PeerChanged(log, version) => self.peer_changed(cx, id, log, version),
             UserOp::PersonChanged(changed, version) => self.tell_of_person(cx, id, changed, version),
+            UserOp::OfPushes(what) => self.of_pushes(cx, id, *what),
             UserOp::Attach(_)
             | UserOp::Inbox(_)
             | UserOp::CaughtUp(..)
@@ -191,6 +195,7 @@ impl Accounts {
             | UserOp::RingDevice(..)
             | UserOp::Rename(..)
             | UserOp::SetPin(..)
+            | UserOp::SetPush(..)
             | UserOp::DeleteAccount(..)
             | UserOp::Watch(_)
             | UserOp::MayName(..)
@@ -283,6 +288,9 @@ impl Accounts {
             Ask::Delete(question, phone) => self.delete(cx, question, id, phone),
             Ask::Keep(question) => self.keep(cx, question, id),
             Ask::Upload(question, ask) => self.upload(cx, id, question, ask),
+            Ask::EndAddress(device, since_ms) => {
+                self.end_address_of(cx, Author { user: id, device }, since_ms);
+            }
             Ask::EndDue(number) => self.end_due(cx, id, number),
             Ask::EndNow(phone, number) => self.end_now(cx, id, phone, number),
         }
@@ -303,6 +311,7 @@ impl Accounts {
             | UserOp::NewCard(origin, by, _)
             | UserOp::Rename(origin, by, _)
             | UserOp::SetPin(origin, by, _)
+            | UserOp::SetPush(origin, by, _)
             | UserOp::DeleteAccount(origin, by, _)
                 if !self.device(Author { user: id, device: by }).is_some_and(|device| device.lives()) =>
             {
@@ -313,6 +322,9 @@ impl Accounts {
             UserOp::EndDevice(origin, _, device) => self.end_device(cx, origin, id, device),
             UserOp::Issue(origin, device, Issued::AboutMedia) => {
                 self.about_media(cx, Author { user: id, device }, origin);
+            }
+            UserOp::Issue(origin, device, Issued::AboutPush) => {
+                Self::about_push(cx, origin, Author { user: id, device });
             }
             UserOp::Issue(origin, device, Issued::Link) => {
                 self.new_link(cx, Author { user: id, device }, origin);
@@ -326,6 +338,9 @@ impl Accounts {
                 self.want_rename(cx, Renaming { origin, author: Author { user: id, device }, rename });
             }
             UserOp::SetPin(origin, _, pin) => self.set_pin(cx, origin, id, &pin),
+            UserOp::SetPush(origin, device, set) => {
+                self.set_push(cx, origin, Author { user: id, device }, &set);
+            }
             UserOp::DeleteAccount(origin, _, pin) => self.ask_to_end(cx, origin, id, &pin),
             UserOp::Watch(log) => self.watch(cx, id, log),
             UserOp::MayName(log, number, named) => self.may_name(cx, id, log, number, named),
@@ -369,6 +384,7 @@ impl Accounts {
             | UserOp::RingDevice(origin, ..)
             | UserOp::Rename(origin, ..)
             | UserOp::SetPin(origin, ..)
+            | UserOp::SetPush(origin, ..)
             | UserOp::DeleteAccount(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
             UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id, Unreadable::ForNow)),
@@ -402,7 +418,7 @@ impl Accounts {
                 cx.tell_front(origin.place, FrontOp::Logs(origin.ask, Err(refusal)));
             }
             // Who it is can be asked for later.
-            UserOp::Introduce(glance) => cx.tell_front(glance.asker.origin.place, FrontOp::Glance(glance)),
+            UserOp::Introduce(glance) => tell_glance(cx, glance),
             _ => unreachable!("refused as a request is"),
         }
     }
@@ -414,7 +430,7 @@ impl Accounts {
             Ask::AddDevice(add) => self.refuse_device(cx, *add, refusal),
             Ask::File(origin, _) => cx.refuse(origin, refusal),
             // It is said again when it goes on; and what is due is found again.
-            Ask::Flag(..) | Ask::EndDue(_) | Ask::EndNow(..) => {}
+            Ask::Flag(..) | Ask::EndDue(_) | Ask::EndNow(..) | Ask::EndAddress(..) => {}
             Ask::Upload(question, _) => {
                 cx.answer(question, AdminResponse::Upload(Err(NoUpload::Unavailable)));
             }

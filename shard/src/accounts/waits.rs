@@ -75,6 +75,10 @@ pub(crate) enum GetFor {
     NewPicture(UserId, MediaId, u64),
     /// Whether a medium is had as a user's picture, of which somebody wants a link.
     Picture(Origin, MediaId),
+    /// How a user has a chat, for the look of this number.
+    PushSettings(UserId, LogId, u64),
+    /// Where a device is told by a push service, which asks.
+    AboutPush(Origin),
 }
 
 /// What a scan of an account's is for.
@@ -130,6 +134,12 @@ pub(crate) enum ScanFor {
     Day(u32),
     /// What was counted of all days, for those that are to be added up.
     AllDays,
+    /// Where a user's devices are told by push services, and what is unread, for the look of this number at a chat.
+    Pushes(UserId, LogId, u64),
+    /// Chats of a user whose device is told by a push service, the first one.
+    PushChats(UserId),
+    /// What devices are still to be told.
+    Outbox,
     /// A user's logs, for a page of chats.
     Logs(UserId, Origin),
     /// How a user has the chats of a page.
@@ -157,7 +167,9 @@ impl ScanFor {
             // Hints, which are harmless to lose.
             Self::Peers(..) | Self::PeersKnown(..) | Self::Groups(_) => None,
             // It is known while it is under way.
-            Self::Day(_) => None,
+            Self::Day(_) | Self::Pushes(..) => None,
+            // Of no slot, or found again.
+            Self::PushChats(_) | Self::Outbox => None,
             // Of no slot.
             Self::AllReports(..) | Self::OldReports | Self::Counts(_) | Self::AllDays => None,
             Self::Ends | Self::EndsFor(_) => None,
@@ -321,6 +333,10 @@ impl Accounts {
                 self.new_picture_read(cx, user, (medium, asked_ms), result);
             }
             (GetFor::Picture(origin, medium), row) => link_picture(cx, origin, medium, row),
+            (GetFor::PushSettings(user, log, number), result) => {
+                self.push_settings_read(cx, (user, log, number), result);
+            }
+            (GetFor::AboutPush(origin), result) => Self::about_push_read(cx, origin, result),
         }
     }
 
@@ -373,6 +389,9 @@ impl Accounts {
             (ScanFor::Groups(user), Ok(rows)) => self.groups_read(cx, user, &rows.rows, rows.more),
             (ScanFor::Inbox(user, ask, marked), result) => self.inbox_read(cx, user, ask, marked, result),
             (ScanFor::Logs(user, origin), result) => self.logs_read(cx, user, origin, result),
+            (ScanFor::Pushes(user, log, number), result) => self.pushes_read(cx, (user, log, number), result),
+            (ScanFor::PushChats(user), result) => self.chats_for_pushes_read(cx, user, result),
+            (ScanFor::Outbox, result) => self.outbox_read(cx, result),
             (ScanFor::ChatSettings(user, origin, page), result) => {
                 Self::chat_settings_read(cx, user, origin, page, result);
             }

@@ -21,8 +21,8 @@ use crate::entry::{Author, KIND_GROUP, log_of, peer_of};
 use crate::limits::SEARCH_LOGS_MAX;
 use crate::media::cites::PICTURE;
 use crate::message::{
-    Attach, Glancer, InboxAsk, Issued, LogOp, Looker, MediumWanted, Message, Pull, ReadHistory, Search, Send,
-    Shown, Subscribing, UserOp, Want, Watermarks,
+    Attach, GlanceFor, Glancer, InboxAsk, Issued, LogOp, Looker, MediumWanted, Message, Pull, ReadHistory,
+    Search, Send, Shown, Subscribing, UserOp, Want, Watermarks,
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
@@ -66,6 +66,8 @@ pub(super) enum Ask {
     GetMedium(Box<GetMedium>),
     /// Where media are uploaded, and by which token.
     AboutMedia,
+    /// Which push services there are, and which one tells the device.
+    AboutPush,
     /// Who is it?
     Lookup(Box<Lookup>),
     /// Who of an address book is here?
@@ -141,6 +143,7 @@ impl Asked {
                 | Ask::History { .. }
                 | Ask::GetMedium(_)
                 | Ask::AboutMedia
+                | Ask::AboutPush
                 | Ask::AboutGroup(..)
                 | Ask::Discover(_)
                 | Ask::Subscribe(_)
@@ -182,6 +185,7 @@ impl Ask {
             Self::AboutGroup(group, _) => Slot::of_log(LogId::Group(group.get())),
             Self::CreateGroup(..)
             | Self::AboutMedia
+            | Self::AboutPush
             | Self::Send(_)
             | Self::Lookup(_)
             | Self::Discover(_)
@@ -446,6 +450,7 @@ fn message(cx: &Cx, origin: Origin, by @ Author { user, device }: Author, again:
             of_chat(chat, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
         }
         Ask::AboutMedia => of_user(UserOp::Issue(origin, device, Issued::AboutMedia)),
+        Ask::AboutPush => of_user(UserOp::Issue(origin, device, Issued::AboutPush)),
         Ask::GetMedium(ref wanted) => medium_wanted(origin, user, wanted),
         Ask::Report(ref report) => of_user(UserOp::Report(origin, report.clone())),
         Ask::Lookup(ref lookup) => of_user(UserOp::LookUp(origin, Lookup::clone(lookup))),
@@ -475,7 +480,9 @@ fn message(cx: &Cx, origin: Origin, by @ Author { user, device }: Author, again:
                 Message::Log(log, LogOp::Search(search))
             }
         }
-        Ask::Glance(log) => Message::Log(log, LogOp::Glance(Glancer { origin, reader: user })),
+        Ask::Glance(log) => {
+            Message::Log(log, LogOp::Glance(Glancer { asker: GlanceFor::List(origin), reader: user }))
+        }
         Ask::Attach | Ask::Subscribe(_) | Ask::Once(..) => {
             unreachable!("sent by those who know more than is noted")
         }

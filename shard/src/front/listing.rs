@@ -18,7 +18,7 @@ use super::{Cx, Front};
 use crate::asks::AskId;
 use crate::entry::{Author, chat_of, log_of};
 use crate::maps::{Hashing, Map};
-use crate::message::{Glance, Glancer, LogsPage, Unreadable};
+use crate::message::{Glance, GlanceFor, Glancer, LogsPage, Unreadable};
 use crate::reply::{ConnId, Reply};
 
 const UNREADABLE: Refusal = Refusal::for_now(Reason::Unavailable, 1000, "the list of chats can't be read");
@@ -165,7 +165,7 @@ impl Front {
 
     /// A chat of a page has come. The connection may have gone.
     pub(super) fn glance_came(&mut self, cx: &mut Cx, id: ConnId, glance: Box<Glance>) {
-        let Glancer { origin, reader } = glance.asker;
+        let Glancer { asker: GlanceFor::List(origin), reader } = glance.asker else { return };
         if self.asked(id, origin.ask).is_none() || self.conns.get(id).is_none() {
             return;
         }

@@ -67,6 +67,10 @@ impl Front {
             Request::SetPin(pin) => {
                 self.ask_once(cx, waiter, user, |origin| UserOp::SetPin(origin, device, Box::new(pin)));
             }
+            Request::SetPush(set) => {
+                self.ask_once(cx, waiter, user, |origin| UserOp::SetPush(origin, device, Box::new(set)));
+            }
+            Request::AboutPush => self.ask(cx, waiter, author, Ask::AboutPush),
             Request::DeleteAccount(pin) => {
                 self.ask_once(cx, waiter, user, |origin| {
                     UserOp::DeleteAccount(origin, device, Box::new(pin))

@@ -8,7 +8,7 @@ use tern_wire::ids::{Seq, UserId};
 use super::read::Purpose;
 use super::{Cx, Log, Logs, glance_failed};
 use crate::entry::{Entry, peer_of};
-use crate::message::{FrontOp, Glance, Glancer, Shown, Unreadable, UserOp};
+use crate::message::{Glance, GlanceFor, Glancer, Shown, Unreadable, UserOp, tell_glance};
 
 impl Log {
     /// The newest durable entry. It is never trimmed.
@@ -73,7 +73,10 @@ impl Logs {
             phone: String::new(),
             failed: None,
         };
-        cx.tell_user(peer, UserOp::Introduce(Box::new(glance)));
+        match asker.asker {
+            GlanceFor::Pushes { named: false, .. } => tell_glance(cx, Box::new(glance)),
+            _ => cx.tell_user(peer, UserOp::Introduce(Box::new(glance))),
+        }
     }
 }
 
@@ -137,6 +140,6 @@ impl Logs {
             phone: String::new(),
             failed: None,
         };
-        cx.tell_front(asker.origin.place, FrontOp::Glance(Box::new(glance)));
+        tell_glance(cx, Box::new(glance));
     }
 }

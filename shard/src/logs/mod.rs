@@ -56,7 +56,7 @@ use crate::held::{Admitted, Doubt, Load, Loads};
 use crate::limits::LOG_WAITING_MAX;
 use crate::maps::Hashing;
 use crate::message::{
-    FrontOp, Glance, Glancer, LogOp, Message, Page, Pull, Subject, Unreadable, UserOp, found,
+    FrontOp, Glance, Glancer, LogOp, Message, Page, Pull, Subject, Unreadable, UserOp, found, tell_glance,
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::Undone;
@@ -352,7 +352,7 @@ fn page_failed(cx: &mut Cx, id: LogId, pull: Pull, why: Unreadable) {
 }
 
 fn glance_failed(cx: &mut Cx, id: LogId, asker: Glancer, why: Unreadable) {
-    cx.tell_front(asker.origin.place, FrontOp::Glance(Box::new(Glance::failed(asker, id, why))));
+    tell_glance(cx, Box::new(Glance::failed(asker, id, why)));
 }
 
 /// The member of a log that somebody says to be one.

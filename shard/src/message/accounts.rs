@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tern_storage::LogId;
 use tern_storage::records::ReportRecord;
 use tern_wire::ids::{DeviceId, GroupId, MediaId, Name, Phone, PhoneHash, Seq, UserId};
+use tern_wire::push::SetPush;
 use tern_wire::report::Report;
 use tern_wire::request::{Doing, Link, Lookup, Pin, Refresh, Rename, Verify};
 
 use super::{Glance, Looker, Page, Search, Sees, Send, Watermarks};
+use crate::effects::Pushed;
 use crate::entry::{Author, Entry};
 use crate::network::Network;
 use crate::reply::{Asker, Origin, Parting, Place, Reply};
@@ -135,6 +137,10 @@ pub enum UserOp {
     Rename(Origin, DeviceId, Box<Rename>),
     /// Sets the user's PIN, for the device that asks.
     SetPin(Origin, DeviceId, Box<Pin>),
+    /// Have this device told by a push service, or not any more.
+    SetPush(Origin, DeviceId, Box<SetPush>),
+    /// Something has become of what devices of the user are told.
+    OfPushes(Box<OfPushes>),
     /// Has the user's account end, for the device that asks.
     DeleteAccount(Origin, DeviceId, Box<Pin>),
     /// A log of the user is in use: tell its owner the user's devices now and when they change.
@@ -200,6 +206,17 @@ pub enum Issued {
     Link,
     /// Where it uploads media, and its token.
     AboutMedia,
+    /// Which push services there are, and which one tells it.
+    AboutPush,
+}
+
+/// What has become of something that devices are told by push services.
+#[derive(Debug)]
+pub enum OfPushes {
+    /// Of the look of this number: how the chat is.
+    Glanced(u64, Box<Glance>),
+    /// Of a notice.
+    Pushed(Pushed),
 }
 
 impl UserOp {
@@ -258,6 +275,8 @@ impl UserOp {
             | Self::RingDevice(..)
             | Self::Rename(..)
             | Self::SetPin(..)
+            | Self::SetPush(..)
+            | Self::OfPushes(_)
             | Self::DeleteAccount(..)
             | Self::TellDevices(_)
             | Self::Describe(..)
@@ -292,6 +311,7 @@ impl UserOp {
             | Self::RingDevice(..)
             | Self::Rename(..)
             | Self::SetPin(..)
+            | Self::SetPush(..)
             | Self::DeleteAccount(..)
             | Self::Watch(_)
             | Self::Describe(..)
@@ -303,6 +323,7 @@ impl UserOp {
             | Self::MayCome(..)
             | Self::Reserve(_) => true,
             Self::Detach(..)
+            | Self::OfPushes(_)
             | Self::Leave(..)
             | Self::Pushed(..)
             | Self::LackedNothing(..)

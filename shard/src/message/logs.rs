@@ -394,11 +394,25 @@ pub struct Claim {
     pub trusted: bool,
 }
 
-/// Who lists the chats of a user.
+/// Who wants to know how a chat of a user is.
+#[derive(Clone, Copy, Debug)]
+pub enum GlanceFor {
+    /// A connection, which lists chats.
+    List(Origin),
+    /// The user's owner, by the look of this number, to have devices told; with the name of the other one?
+    Pushes {
+        /// The number.
+        number: u64,
+        /// With it.
+        named: bool,
+    },
+}
+
+/// See [`GlanceFor`].
 #[derive(Clone, Copy, Debug)]
 pub struct Glancer {
-    /// The connection.
-    pub origin: Origin,
+    /// Who.
+    pub asker: GlanceFor,
     /// Whose chats.
     pub reader: UserId,
 }

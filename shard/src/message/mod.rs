@@ -13,13 +13,13 @@ use tern_wire::errors::Refusal;
 use tern_wire::ids::{Phone, UserId};
 
 pub use self::accounts::{
-    Attach, Filed, InboxAsk, Issued, LookedAt, Named, NetworkOp, PhoneOp, PhoneQuestion, Reserve, Said,
-    Shown, Standing, Subscribing, UserOp,
+    Attach, Filed, InboxAsk, Issued, LookedAt, Named, NetworkOp, OfPushes, PhoneOp, PhoneQuestion, Reserve,
+    Said, Shown, Standing, Subscribing, UserOp,
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
 pub use self::logs::{
-    Acts, Claim, Dispatched, FoundPage, Glancer, LogOp, MediumWanted, Permits, Pull, ReadHistory, Reporting,
-    Search, Send, Terms, TermsTold, Want,
+    Acts, Claim, Dispatched, FoundPage, GlanceFor, Glancer, LogOp, MediumWanted, Permits, Pull, ReadHistory,
+    Reporting, Search, Send, Terms, TermsTold, Want,
 };
 pub(crate) use self::logs::{Look, bytes_of_hit};
 pub use self::volatile::{Looker, Sees, Subject, VolatileOp, Whereabouts};
@@ -168,4 +168,15 @@ impl Watermarks {
 /// Answers whoever searches in a log.
 pub(crate) fn found<D: Department>(cx: &mut Cx<'_, D>, asked: &Search, page: Result<FoundPage, Refusal>) {
     cx.tell_front(asked.origin.place, FrontOp::Found(asked.origin.ask, page.map(Box::new)));
+}
+
+/// Tells how a chat is to who wants to know.
+pub(crate) fn tell_glance<D: Department>(cx: &mut Cx<'_, D>, glance: Box<Glance>) {
+    match glance.asker.asker {
+        GlanceFor::List(origin) => cx.tell_front(origin.place, FrontOp::Glance(glance)),
+        GlanceFor::Pushes { number, .. } => {
+            let reader = glance.asker.reader;
+            cx.tell_user(reader, UserOp::OfPushes(Box::new(OfPushes::Glanced(number, glance))));
+        }
+    }
 }

@@ -10,7 +10,8 @@ use crate::keys::{self, Key, LogId, MEDIUM_BYTES, Relation};
 use crate::records::{
     ChatSettingsRecord, ClientMessageRecord, CountsRecord, DeviceRecord, EndRecord, EntryRecord, GroupRecord,
     KeptRecord, LastSeenRecord, LogRecord, MediumRecord, MemberRecord, MembersRecord, NumberRecord,
-    PhoneHashRecord, PhoneRecord, PrivacyRecord, ReportRecord, UserRecord,
+    OutboxRecord, PhoneHashRecord, PhoneRecord, PrivacyRecord, PushTokenRecord, ReportRecord, UnreadRecord,
+    UserRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -121,6 +122,17 @@ impl Relations {
             'o' => self.medium(key, value),
             'v' => keys::look_of(key).map(drop),
             'k' => KeptRecord::decode(value).ok().and_then(|_| self.name_user(user()?)),
+            'y' => {
+                match keys::PushRow::of(key)? {
+                    keys::PushRow::Device(_) => PushTokenRecord::decode(value).map(drop).ok()?,
+                    keys::PushRow::Unread(_) => UnreadRecord::decode(value).map(drop).ok()?,
+                }
+                self.name_user(user()?)
+            }
+            'z' => {
+                OutboxRecord::decode(value).ok()?;
+                self.name_user(keys::outbox_of(key)?.0)
+            }
             'q' => self.report(key, ReportRecord::decode(value).ok()?),
             'n' => {
                 CountsRecord::decode(value).ok()?;

@@ -1,0 +1,180 @@
+//! What a device is told: decided from what is known of a chat, and nothing else.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tern_proto::v1::{Kind, Media, Notify};
+use tern_storage::records::{ChatSettingsRecord, PushTokenRecord, QuietRecord, UnreadRecord};
+use tern_wire::ids::{Seq, UserId};
+
+use super::News;
+use crate::effects::PushKind;
+use crate::entry::Entry;
+use crate::limits::PUSH_PREVIEW_BYTES_MAX;
+
+/// What is known of a chat.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts<'a> {
+    /// What devices were told.
+    pub(super) before: UnreadRecord,
+    /// How much is unread.
+    pub(super) unread: u32,
+    /// Up to where the user has read.
+    pub(super) read: Seq,
+    pub(super) news: News,
+    pub(super) settings: &'a ChatSettingsRecord,
+    pub(super) now_ms: u64,
+}
+
+impl Facts<'_> {
+    /// What a device is told; `None`: nothing. `was_waited_for`: what the others were told it was not.
+    pub(super) fn for_device(&self, to: &PushTokenRecord, was_waited_for: bool) -> Option<PushKind> {
+        let told = if self.news.again || was_waited_for { 0 } else { self.before.told };
+        let is_new = self.news.upto.0 > told && self.news.upto > self.read && self.unread > 0;
+        if is_new && self.makes_sound(to) {
+            return Some(if self.news.mentioned { PushKind::Mention } else { PushKind::Message });
+        }
+        if self.before.shown && self.unread == 0 {
+            return Some(PushKind::Cleared);
+        }
+        (self.unread != self.before.unread || self.news.again).then_some(PushKind::Badge)
+    }
+
+    /// Whether a message of the chat is shown now.
+    fn makes_sound(&self, to: &PushTokenRecord) -> bool {
+        let is_wanted = match Notify::try_from(self.settings.notify) {
+            Ok(Notify::None) => false,
+            Ok(Notify::Mentions) => self.news.mentioned,
+            Ok(Notify::All) | Err(_) => true,
+        };
+        let is_muted = self.settings.muted_until_ms > self.now_ms;
+        is_wanted && !is_muted && !to.quiet.as_ref().is_some_and(|quiet| is_quiet(quiet, self.now_ms))
+    }
+
+    /// What is known when devices have been told so: of these some something that they show.
+    pub(super) fn after(&self, shows: bool) -> UnreadRecord {
+        UnreadRecord {
+            unread: self.unread,
+            told: self.before.told.max(self.news.upto.0),
+            shown: self.unread > 0 && (shows || self.before.shown),
+        }
+    }
+}
+
+/// The time zone of this name, as the IANA database that is built in has it.
+pub(super) fn zone(name: &str) -> Option<TimeZone> {
+    jiff::tz::TimeZoneDatabase::bundled().get(name).ok()
+}
+
+/// Whether a moment (ms since the Unix epoch) is in somebody's quiet hours, by the clocks where they are.
+fn is_quiet(quiet: &QuietRecord, now_ms: u64) -> bool {
+    let moment = i64::try_from(now_ms).ok().and_then(|now_ms| Timestamp::from_millisecond(now_ms).ok());
+    let Some((zone, moment)) = zone(&quiet.time_zone).zip(moment) else { return false };
+    let there = moment.to_zoned(zone);
+    let minute = there.hour() as u32 * 60 + there.minute() as u32;
+    let QuietRecord { from_min, to_min, .. } = *quiet;
+    if from_min < to_min {
+        (from_min..to_min).contains(&minute)
+    } else {
+        // Over midnight; or the whole day.
+        minute >= from_min || minute < to_min
+    }
+}
+
+/// What may be shown of the newest entry of a chat, if it is a message of somebody else's, in words that the server can read.
+pub(super) fn words_of(entry: &Entry, reader: UserId, now_ms: u64) -> Option<String> {
+    if entry.author.user == reader || !entry.counts() || entry.is_gone(now_ms) {
+        return None;
+    }
+    let words = match Kind::try_from(entry.kind).ok()? {
+        Kind::Text => std::str::from_utf8(&entry.body).ok()?.to_owned(),
+        Kind::Media => <Media as prost::Message>::decode(&entry.body[..]).ok()?.caption,
+        _ => return None,
+    };
+    let end = words.floor_char_boundary(PUSH_PREVIEW_BYTES_MAX);
+    let words = words[..end].trim();
+    (!words.is_empty()).then(|| words.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-07-01 22:30 UTC, which is half past midnight in Berlin.
+    const NIGHT_MS: u64 = 1_782_945_000_000;
+
+    fn chat(before: UnreadRecord, unread: u32, upto: u64) -> Facts<'static> {
+        static SETTINGS: ChatSettingsRecord = ChatSettingsRecord {
+            archived: false,
+            muted_until_ms: 0,
+            marked_unread: false,
+            on_top: false,
+            notify: 0,
+        };
+        let news = News { upto: Seq(upto), ..News::default() };
+        Facts { before, unread, read: Seq(0), news, settings: &SETTINGS, now_ms: NIGHT_MS }
+    }
+
+    fn told(unread: u32, told: u64, shown: bool) -> UnreadRecord {
+        UnreadRecord { unread, told, shown }
+    }
+
+    #[test]
+    fn a_message_is_told_once_and_again_only_to_whom_nobody_has_told_it() {
+        let to = PushTokenRecord::default();
+        let new = chat(told(0, 0, false), 1, 5);
+        assert_eq!(new.for_device(&to, false), Some(PushKind::Message));
+        assert_eq!(new.after(true), told(1, 5, true));
+        let known = chat(told(1, 5, true), 1, 5);
+        assert_eq!(known.for_device(&to, false), None);
+        assert_eq!(known.for_device(&to, true), Some(PushKind::Message), "it had been connected");
+        let again = Facts { news: News { again: true, ..known.news }, ..known };
+        assert_eq!(again.for_device(&to, false), Some(PushKind::Message), "a crash may have come between");
+        let read = Facts { read: Seq(5), unread: 0, ..known };
+        assert_eq!(read.for_device(&to, true), Some(PushKind::Cleared));
+        assert_eq!(read.after(false), told(0, 5, false));
+    }
+
+    #[test]
+    fn a_number_that_is_another_one_is_told_and_one_that_is_not_is_not() {
+        let to = PushTokenRecord::default();
+        assert_eq!(chat(told(3, 5, true), 2, 0).for_device(&to, false), Some(PushKind::Badge));
+        assert_eq!(chat(told(2, 5, true), 2, 0).for_device(&to, false), None);
+        assert_eq!(chat(told(2, 5, false), 0, 0).for_device(&to, false), Some(PushKind::Badge));
+        assert_eq!(chat(told(2, 5, true), 0, 0).for_device(&to, false), Some(PushKind::Cleared));
+    }
+
+    #[test]
+    fn a_chat_that_is_muted_or_of_which_mentions_alone_are_wanted_makes_no_sound() {
+        let to = PushTokenRecord::default();
+        let muted = ChatSettingsRecord { muted_until_ms: NIGHT_MS + 1, ..ChatSettingsRecord::default() };
+        let over = ChatSettingsRecord { muted_until_ms: NIGHT_MS, ..ChatSettingsRecord::default() };
+        let mentions =
+            ChatSettingsRecord { notify: Notify::Mentions.into(), ..ChatSettingsRecord::default() };
+        let none = ChatSettingsRecord { notify: Notify::None.into(), ..ChatSettingsRecord::default() };
+        let new = chat(told(0, 0, false), 1, 5);
+        let with = |settings| Facts { settings, ..new };
+        assert_eq!(with(&muted).for_device(&to, false), Some(PushKind::Badge));
+        assert_eq!(with(&over).for_device(&to, false), Some(PushKind::Message));
+        assert_eq!(with(&mentions).for_device(&to, false), Some(PushKind::Badge));
+        let mentioned = Facts { news: News { mentioned: true, ..new.news }, ..with(&mentions) };
+        assert_eq!(mentioned.for_device(&to, false), Some(PushKind::Mention));
+        let loud = Facts { settings: &none, ..mentioned };
+        assert_eq!(loud.for_device(&to, false), Some(PushKind::Badge));
+    }
+
+    #[test]
+    fn hours_are_quiet_where_the_user_is_over_midnight_and_whatever_the_time_of_the_year() {
+        let quiet =
+            |from_min, to_min, zone: &str| QuietRecord { from_min, to_min, time_zone: zone.to_owned() };
+        assert!(is_quiet(&quiet(23 * 60, 7 * 60, "Europe/Berlin"), NIGHT_MS));
+        assert!(is_quiet(&quiet(30, 31, "Europe/Berlin"), NIGHT_MS), "half past midnight, in summer");
+        assert!(!is_quiet(&quiet(31, 30 + 23 * 60, "Europe/Berlin"), NIGHT_MS));
+        assert!(!is_quiet(&quiet(23 * 60, 7 * 60, "UTC"), NIGHT_MS), "half past ten");
+        assert!(!is_quiet(&quiet(23 * 60, 7 * 60, "America/New_York"), NIGHT_MS));
+        // 2026-01-01 22:30 UTC, half an hour before midnight in Berlin.
+        assert!(!is_quiet(&quiet(0, 7 * 60, "Europe/Berlin"), 1_767_306_600_000), "it is winter");
+        assert!(is_quiet(&quiet(0, 0, "UTC"), NIGHT_MS), "the whole day");
+        assert!(!is_quiet(&quiet(0, 0, "Nowhere/Nothing"), NIGHT_MS));
+        assert!(zone("Asia/Kolkata").is_some() && zone("Nowhere/Nothing").is_none());
+    }
+}

@@ -1,0 +1,252 @@
+//! A look at a chat of a user: what it takes to tell their devices, read part by part; then they are told.
+
+use prost::Message as _;
+use tern_storage::records::{ChatSettingsRecord, PushTokenRecord, UnreadRecord};
+use tern_storage::{Direction, LogId, Rows, ScanLimit, keys};
+use tern_wire::ids::{DeviceId, Seq, UserId};
+
+use super::deciding::{Facts, words_of};
+use super::{Accounts, Asleep, Cx, Look, News};
+use crate::accounts::slot_of;
+use crate::accounts::waits::{GetFor, ScanFor};
+use crate::effects::{Push, PushKind};
+use crate::entry::{Author, chat_of};
+use crate::limits::{PUSH_AGAIN_MS, PUSH_LOOK_MS, PUSH_ROWS_MAX};
+use crate::message::{Glance, GlanceFor, Glancer, LogOp, Unreadable};
+use crate::mutations::{Mutation, is};
+
+impl Accounts {
+    /// Begins a look at a chat in which something has come.
+    pub(super) fn look_at_chat(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
+        let (now_ms, number) = (cx.now_ms, self.wakes.next_number());
+        let Some(wake) = self.wakes.get(id, log) else { return };
+        let Some(news) = wake.news.take() else { return };
+        wake.looked_ms = now_ms.max(1);
+        wake.look = Some(Box::new(Look {
+            number,
+            news,
+            to: Vec::new(),
+            before: None,
+            beside: 0,
+            settings: None,
+            glance: None,
+        }));
+        self.wakes.set_due(id, log, now_ms + PUSH_LOOK_MS);
+        let limit = ScanLimit { rows: PUSH_ROWS_MAX, bytes: usize::MAX };
+        cx.scan(keys::pushes(id.get()), Direction::Forwards, limit, ScanFor::Pushes(id, log, number));
+    }
+
+    fn look(&mut self, id: UserId, log: LogId, number: u64) -> Option<&mut Look> {
+        self.wakes.get(id, log)?.look.as_deref_mut().filter(|look| look.number == number)
+    }
+
+    /// Where the user's devices are told is known, and how much is unread.
+    pub(crate) fn pushes_read(
+        &mut self,
+        cx: &mut Cx,
+        (id, log, number): (UserId, LogId, u64),
+        rows: Result<Rows, Unreadable>,
+    ) {
+        let Some(look) = self.look(id, log, number) else { return };
+        let Ok(rows) = rows else { return self.look_failed(cx, id, log) };
+        for (key, value) in rows.rows {
+            match keys::PushRow::of(&key) {
+                Some(keys::PushRow::Device(device)) => {
+                    let record = PushTokenRecord::decode(value).ok();
+                    look.to.extend(DeviceId::new(device).zip(record));
+                }
+                Some(keys::PushRow::Unread(of)) => {
+                    let Ok(record) = UnreadRecord::decode(value) else { continue };
+                    if of == log {
+                        look.before = Some(record);
+                    } else {
+                        look.beside = look.beside.saturating_add(record.unread);
+                    }
+                }
+                None => {}
+            }
+        }
+        if look.to.is_empty() {
+            // Nobody is to be told.
+            if let Some(wake) = self.wakes.get(id, log) {
+                wake.look = None;
+            }
+            return self.settle_wake(cx, id, log);
+        }
+        let named = look.to.iter().any(|(_, to)| to.previews);
+        let asker = Glancer { asker: GlanceFor::Pushes { number, named }, reader: id };
+        cx.get(keys::chat_settings(id.get(), log), GetFor::PushSettings(id, log, number));
+        cx.tell_log(log, LogOp::Glance(asker));
+    }
+
+    /// How the user has the chat is known.
+    pub(crate) fn push_settings_read(
+        &mut self,
+        cx: &mut Cx,
+        (id, log, number): (UserId, LogId, u64),
+        value: Result<Option<bytes::Bytes>, Unreadable>,
+    ) {
+        let Some(look) = self.look(id, log, number) else { return };
+        let Ok(value) = value else { return self.look_failed(cx, id, log) };
+        let settings = value.and_then(|value| ChatSettingsRecord::decode(value).ok());
+        look.settings = Some(settings.unwrap_or_default());
+        self.look_goes_on(cx, id, log);
+    }
+
+    /// How much is unread in the chat is known.
+    pub(super) fn chat_glanced(&mut self, cx: &mut Cx, id: UserId, number: u64, glance: Box<Glance>) {
+        let log = glance.log;
+        let Some(look) = self.look(id, log, number) else { return };
+        match glance.failed {
+            None => {
+                look.glance = Some(glance);
+                self.look_goes_on(cx, id, log);
+            }
+            Some(Unreadable::ForNow) => self.look_failed(cx, id, log),
+            Some(Unreadable::Damaged) => {
+                if let Some(wake) = self.wakes.get(id, log) {
+                    wake.look = None;
+                }
+                self.settle_wake(cx, id, log);
+            }
+        }
+    }
+
+    /// Something could not be read: it is looked at again.
+    fn look_failed(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
+        let Some(wake) = self.wakes.get(id, log) else { return };
+        wake.end_look();
+        let due_ms = cx.now_ms + PUSH_AGAIN_MS;
+        self.wakes.set_due(id, log, due_ms);
+    }
+
+    fn look_goes_on(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
+        let Some(wake) = self.wakes.get(id, log) else { return };
+        let is_whole = |look: &mut Box<Look>| look.settings.is_some() && look.glance.is_some();
+        let Some(look) = wake.look.take_if(is_whole) else { return };
+        let Look { news, to, before, beside, settings: Some(settings), glance: Some(glance), .. } = *look
+        else {
+            unreachable!("it is whole")
+        };
+        let unread = u32::try_from(glance.unread).unwrap_or(u32::MAX);
+        let facts = Facts {
+            before: before.unwrap_or_default(),
+            unread,
+            read: glance.own.read,
+            news,
+            settings: &settings,
+            now_ms: cx.now_ms,
+        };
+        let notices = self.tell_devices_asleep(cx, (id, log), &facts, to);
+        let shows = notices.iter().any(|(_, _, kind)| matches!(kind, PushKind::Message | PushKind::Mention));
+        write_unread(cx, (id, log), before, &facts, shows);
+        let badge = beside.saturating_add(unread);
+        self.send_notices(cx, (id, log), (news, badge), notices, &glance);
+        self.go_on_after_look(cx, id, log);
+    }
+
+    /// Who is told what. Those of whom it is not known whether they sleep are looked at again after a while.
+    fn tell_devices_asleep(
+        &mut self,
+        cx: &mut Cx,
+        (id, log): (UserId, LogId),
+        facts: &Facts<'_>,
+        to: Vec<(DeviceId, PushTokenRecord)>,
+    ) -> Vec<(DeviceId, PushTokenRecord, PushKind)> {
+        let is_late = cx.now_ms.abs_diff(facts.news.since_ms) >= cx.limits().push_wait_ms;
+        let waited_for =
+            self.wakes.get(id, log).map_or_else(Vec::new, |wake| std::mem::take(&mut wake.waited_for));
+        let (mut notices, mut waiting) = (Vec::new(), Vec::new());
+        for (device, record) in to {
+            match self.is_asleep(Author { user: id, device }, log, is_late) {
+                Asleep::Yes => {
+                    let kind = facts.for_device(&record, waited_for.contains(&device));
+                    notices.extend(kind.map(|kind| (device, record, kind)));
+                }
+                Asleep::No if is(Mutation::PushConnected) => {
+                    let kind = facts.for_device(&record, true);
+                    notices.extend(kind.map(|kind| (device, record, kind)));
+                }
+                Asleep::No => {}
+                Asleep::Perhaps => waiting.push(device),
+            }
+        }
+        if let Some(wake) =
+            self.wakes.get(id, log).filter(|_| !waiting.is_empty() && facts.news.upto > Seq(0))
+        {
+            wake.waited_for = waiting;
+            wake.come(facts.news);
+        }
+        notices
+    }
+
+    /// Hands notices to the services.
+    fn send_notices(
+        &mut self,
+        cx: &mut Cx,
+        (id, log): (UserId, LogId),
+        (news, badge): (News, u32),
+        notices: Vec<(DeviceId, PushTokenRecord, PushKind)>,
+        glance: &Glance,
+    ) {
+        if notices.is_empty() {
+            return;
+        }
+        cx.put_lazily(slot_of(id), keys::outbox(id.get(), log), &news.row());
+        let words = glance.last.as_ref().and_then(|last| words_of(last, id, cx.now_ms));
+        // Of a stranger nothing is shown.
+        let preview = words.filter(|_| !glance.name.is_empty()).map(|words| (glance.name.clone(), words));
+        for (device, to, kind) in notices {
+            let number = self.wakes.next_number();
+            let shows = to.previews && matches!(kind, PushKind::Message | PushKind::Mention);
+            let push = Push {
+                device: Author { user: id, device },
+                log,
+                number,
+                to,
+                kind,
+                badge,
+                chat: chat_of(log, id).get(),
+                expires_s: (cx.now_ms + cx.limits().push_valid_ms) / 1000,
+                preview: preview.clone().filter(|_| shows || is(Mutation::PreviewUnasked)),
+            };
+            let is_taken = cx.push(push);
+            let Some(wake) = self.wakes.get(id, log) else { return };
+            (wake.is_in_outbox, wake.sent) = (true, news);
+            if is_taken {
+                wake.out.push((number, device));
+            } else {
+                wake.is_unsent = true;
+            }
+        }
+    }
+
+    /// A look has come to its end.
+    fn go_on_after_look(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
+        let (wait_ms, now_ms) = (cx.limits().push_wait_ms, cx.now_ms);
+        let Some(wake) = self.wakes.get(id, log) else { return };
+        let Some(news) = wake.news else { return self.settle_wake(cx, id, log) };
+        let wait_ms = if wake.waited_for.is_empty() { 0 } else { wait_ms };
+        let due_ms = wake.rests_until_ms(now_ms).max(news.since_ms.min(now_ms) + wait_ms);
+        self.wakes.set_due(id, log, due_ms);
+    }
+}
+
+/// Writes how much of a chat is unread, if that is another number than before.
+fn write_unread(
+    cx: &mut Cx,
+    (id, log): (UserId, LogId),
+    before: Option<UnreadRecord>,
+    facts: &Facts<'_>,
+    shows: bool,
+) {
+    let after = facts.after(shows);
+    let key = keys::push_unread(id.get(), log);
+    if after.unread == 0 {
+        if before.is_some() {
+            cx.delete_lazily(slot_of(id), key);
+        }
+    } else if before != Some(after) {
+        cx.put_lazily(slot_of(id), key, &after);
+    }
+}

@@ -1,0 +1,392 @@
+//! How devices that are not connected are told that something has come, by push services
+//! ([decision 61](../../../../docs/decisions/0061-who-is-asleep-is-told-by-their-owner.md)).
+//!
+//! ```text
+//! an entry is durable, or was read elsewhere
+//!   -> a wake of the user's chat: at once; where all devices are connected, after a while
+//!   -> a look: where the devices are told, how much is unread in the chat and beside it, how the user has the chat
+//!   -> notices to the services, and a row of the outbox (`z`), lazily
+//!   -> what has become of them -> the row goes
+//! ```
+//!
+//! What always holds:
+//! - Of a chat one look is under way at a time, and none begins before [`PUSH_GAP_MS`] have passed since the last one.
+//! - A row of the outbox goes only when nothing of its chat is under way; what a crash or a move leaves of it, a round finds.
+//! - What devices are told of as unread is what their user's list of chats says.
+
+mod addresses;
+mod deciding;
+mod looking;
+mod outbox;
+
+pub(super) use self::addresses::end_address;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tern_proto::v1::Kind;
+use tern_storage::records::{ChatSettingsRecord, OutboxRecord, PushTokenRecord, UnreadRecord};
+use tern_storage::{LogId, Slot, keys};
+use tern_wire::ids::{DeviceId, Seq, UserId};
+
+use super::kept::{Device, User};
+use super::users::Ask;
+use super::{Accounts, Cx, slot_of};
+use crate::by_slot::BySlot;
+use crate::effects::{PushFate, Pushed};
+use crate::entry::{Author, Entry};
+use crate::limits::{PUSH_AGAIN_MS, PUSH_GAP_MS, PUSH_LOOK_MS, PUSH_WAKES_MAX};
+use crate::maps::Hashing;
+use crate::message::{Glance, OfPushes};
+use crate::mutations::{Mutation, is};
+use crate::rounds::Round;
+use crate::slots::CoreId;
+
+/// What is under way of the chats of a core's users.
+#[derive(Debug)]
+pub(super) struct Wakes {
+    users: BySlot<UserId, BTreeMap<LogId, Wake>>,
+    /// Chats of users by when something is to be done about them, in ms since the Unix epoch.
+    due: BTreeSet<(u64, UserId, LogId)>,
+    /// How many there are.
+    count: usize,
+    /// The number of the last look, or notice: those of two cores differ.
+    number: u64,
+    round: Round,
+}
+
+/// What is under way of a chat of a user.
+#[derive(Default, Debug)]
+struct Wake {
+    /// What has come, and is not looked at.
+    news: Option<News>,
+    look: Option<Box<Look>>,
+    /// Notices with the services, by their numbers.
+    out: Vec<(u64, DeviceId)>,
+    /// What they are of.
+    sent: News,
+    /// Devices that were connected when it was looked at last and had not acknowledged what had come: nobody has told them.
+    waited_for: Vec<DeviceId>,
+    /// When something is to be done about it; 0: nothing is.
+    due_ms: u64,
+    /// When it was looked at last.
+    looked_ms: u64,
+    /// There is a row of the outbox, or is about to be.
+    is_in_outbox: bool,
+    /// Some device is still to be told.
+    is_unsent: bool,
+}
+
+/// What has come in a chat.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct News {
+    /// The newest message; 0: how much is unread is another number.
+    upto: Seq,
+    /// One of them mentions the user.
+    mentioned: bool,
+    /// Devices may have been told, or not: they are told.
+    again: bool,
+    /// Since when, in ms since the Unix epoch.
+    since_ms: u64,
+}
+
+impl News {
+    /// Both.
+    fn and(self, other: Self) -> Self {
+        Self {
+            upto: self.upto.max(other.upto),
+            mentioned: self.mentioned || other.mentioned,
+            again: self.again || other.again,
+            since_ms: self.since_ms.min(other.since_ms),
+        }
+    }
+
+    fn row(self) -> OutboxRecord {
+        OutboxRecord { upto: self.upto.0, mentioned: self.mentioned }
+    }
+}
+
+/// A look at a chat of a user, whose parts come one after another.
+#[derive(Debug)]
+struct Look {
+    number: u64,
+    news: News,
+    /// Where devices are told.
+    to: Vec<(DeviceId, PushTokenRecord)>,
+    /// What was unread of the chat, as they were told; `None`: nothing that anybody knows of.
+    before: Option<UnreadRecord>,
+    /// How much is unread in all other chats.
+    beside: u32,
+    settings: Option<ChatSettingsRecord>,
+    glance: Option<Box<Glance>>,
+}
+
+/// On its way to another core.
+#[derive(Debug)]
+pub(crate) struct TakenWakes(Vec<(UserId, BTreeMap<LogId, Wake>)>);
+
+impl Wakes {
+    /// Nothing is under way.
+    pub(super) fn new(core: CoreId, hashing: Hashing) -> Self {
+        let number = u64::from(core.0) << 48;
+        let (due, round) = (BTreeSet::new(), Round::default());
+        Self { users: BySlot::new(hashing), due, count: 0, number, round }
+    }
+
+    /// How many chats there are of which something is under way.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    fn get(&mut self, user: UserId, log: LogId) -> Option<&mut Wake> {
+        self.users.get_mut(&user)?.get_mut(&log)
+    }
+
+    /// What is under way of a chat; what is new of it is `None`.
+    fn entry(&mut self, user: UserId, log: LogId) -> &mut Wake {
+        if !self.users.contains_key(&user) {
+            self.users.insert(user, BTreeMap::new());
+        }
+        let chats = self.users.get_mut(&user).expect("it has just been put there");
+        let count = &mut self.count;
+        chats.entry(log).or_insert_with(|| {
+            *count += 1;
+            Wake::default()
+        })
+    }
+
+    /// Nothing is under way of it any more.
+    fn remove(&mut self, user: UserId, log: LogId) {
+        let Some(chats) = self.users.get_mut(&user) else { return };
+        let Some(wake) = chats.remove(&log) else { return };
+        let is_last = chats.is_empty();
+        self.count -= 1;
+        self.due.remove(&(wake.due_ms, user, log));
+        if is_last {
+            self.users.remove(&user);
+        }
+    }
+
+    /// Something is to be done about it at this time, and not at another one.
+    fn set_due(&mut self, user: UserId, log: LogId, due_ms: u64) {
+        let Some(wake) = self.users.get_mut(&user).and_then(|chats| chats.get_mut(&log)) else { return };
+        self.due.remove(&(wake.due_ms, user, log));
+        wake.due_ms = due_ms;
+        self.due.insert((due_ms, user, log));
+    }
+
+    /// Takes out all of a slot. What is looked at is to be looked at again.
+    pub(super) fn take(&mut self, slot: Slot) -> TakenWakes {
+        let mut taken = self.users.take(slot);
+        for (user, chats) in &mut taken {
+            for (log, wake) in chats {
+                self.count -= 1;
+                self.due.remove(&(wake.due_ms, *user, *log));
+                wake.end_look();
+            }
+        }
+        TakenWakes(taken)
+    }
+
+    /// Puts back what another core has taken out.
+    pub(super) fn put_back(&mut self, taken: TakenWakes, now_ms: u64) {
+        for (user, chats) in taken.0 {
+            let logs: Vec<_> = chats.keys().copied().collect();
+            self.count += logs.len();
+            self.users.insert(user, chats);
+            for log in logs {
+                self.set_due(user, log, now_ms);
+            }
+        }
+        // What was written of the slot by those before.
+        self.round.is_wanted();
+    }
+}
+
+impl Wake {
+    /// A look has come to nothing: what it was to find out is news again.
+    fn end_look(&mut self) {
+        if let Some(look) = self.look.take() {
+            self.come(look.news);
+        }
+    }
+
+    fn come(&mut self, news: News) {
+        self.news = Some(self.news.map_or(news, |before| before.and(news)));
+    }
+
+    /// Until when it is not looked at.
+    fn rests_until_ms(&self, now_ms: u64) -> u64 {
+        // The clock may have been set back.
+        if self.looked_ms == 0 { 0 } else { self.looked_ms.min(now_ms) + PUSH_GAP_MS }
+    }
+
+    /// Whether nothing of it is under way.
+    fn is_over(&self) -> bool {
+        self.news.is_none() && self.look.is_none() && self.out.is_empty()
+    }
+}
+
+impl User {
+    /// Whether some device is told by a push service; and whether all such are connected.
+    fn told_by_pushes(&mut self) -> (bool, bool) {
+        let is_told = |device: &&mut Device| device.record.pushed_since_ms > 0 && device.lives();
+        let mut told = self.devices.iter_mut().map(|(_, device)| device).filter(is_told).peekable();
+        (told.peek().is_some(), told.all(|device| device.place.is_some()))
+    }
+}
+
+impl Accounts {
+    /// An entry of a log of a user's is durable.
+    pub(super) fn wake_for(&mut self, cx: &mut Cx, id: UserId, entry: &Entry) {
+        if cx.pushing().is_none() || matches!(entry.log, LogId::Private(_)) {
+            return;
+        }
+        let is_own = entry.author.user == id;
+        let news = if entry.counts() && !is_own {
+            News { upto: entry.seq, mentioned: entry.mentions().contains(&id), ..News::default() }
+        } else if matches!(Kind::try_from(entry.kind), Ok(Kind::Deletion | Kind::Group)) {
+            // How much is unread may be another number.
+            News::default()
+        } else {
+            return;
+        };
+        self.wake(cx, id, entry.log, news);
+    }
+
+    /// A device of the user's has read something.
+    pub(super) fn wake_for_read(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
+        if cx.pushing().is_some() && !is(Mutation::KeepBadge) {
+            self.wake(cx, id, log, News::default());
+        }
+    }
+
+    /// Something has come in a chat of a user's.
+    fn wake(&mut self, cx: &mut Cx, id: UserId, log: LogId, news: News) {
+        let known = self.users.get(id).filter(|user| user.held.is_known());
+        // Of whom nothing is in memory, it is read.
+        let (is_told, all_here) = known.map_or((true, false), User::told_by_pushes);
+        if !is_told {
+            return;
+        }
+        let now_ms = cx.now_ms;
+        let news = News { since_ms: now_ms, ..news };
+        if self.wakes.count >= PUSH_WAKES_MAX && self.wakes.get(id, log).is_none() {
+            // The round finds it when there is room.
+            return cx.put_lazily(slot_of(id), keys::outbox(id.get(), log), &news.row());
+        }
+        let wait_ms = if all_here { cx.limits().push_wait_ms } else { 0 };
+        let wake = self.wakes.entry(id, log);
+        wake.come(news);
+        if wake.look.is_some() {
+            // It is looked at again afterwards.
+            return;
+        }
+        let due_ms = (now_ms + wait_ms).max(wake.rests_until_ms(now_ms));
+        // What has come before is not put off by what comes now.
+        let due_ms = if wake.due_ms > now_ms { due_ms.min(wake.due_ms) } else { due_ms };
+        self.wakes.set_due(id, log, due_ms);
+        if due_ms <= now_ms {
+            self.go_on_with(cx, id, log);
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn go_on_pushing(&mut self, cx: &mut Cx) {
+        if cx.pushing().is_none() {
+            return;
+        }
+        while let Some((due_ms, id, log)) = self.wakes.due.first().copied() {
+            // The clock may have been set back: nothing is due later than this.
+            let latest_ms = cx.now_ms + cx.limits().push_wait_ms + PUSH_LOOK_MS + PUSH_GAP_MS;
+            if due_ms > cx.now_ms && due_ms <= latest_ms || !cx.may_read() || !cx.may_write(0) {
+                break;
+            }
+            self.go_on_with(cx, id, log);
+        }
+        self.look_through_outbox(cx);
+    }
+
+    /// Something is to be done about a chat now.
+    fn go_on_with(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
+        if !cx.may_read() {
+            // With a later tick.
+            return;
+        }
+        let Some(wake) = self.wakes.get(id, log) else { return };
+        // What has not come in time does not come any more.
+        wake.end_look();
+        if wake.news.is_some() {
+            return self.look_at_chat(cx, id, log);
+        }
+        let (is_over, due_ms) = (wake.is_over(), wake.due_ms);
+        self.wakes.due.remove(&(due_ms, id, log));
+        if is_over {
+            self.wakes.remove(id, log);
+        }
+    }
+
+    /// Something has become of a look, or of a notice.
+    pub(super) fn of_pushes(&mut self, cx: &mut Cx, id: UserId, what: OfPushes) {
+        match what {
+            OfPushes::Glanced(number, glance) => self.chat_glanced(cx, id, number, glance),
+            OfPushes::Pushed(pushed) => self.push_ended(cx, id, pushed),
+        }
+    }
+
+    /// A notice has come to its end.
+    fn push_ended(&mut self, cx: &mut Cx, id: UserId, pushed: Pushed) {
+        let Pushed { device, log, number, since_ms, fate } = pushed;
+        if fate == PushFate::Dead {
+            self.ask_user(cx, id, Ask::EndAddress(device.device, since_ms));
+        }
+        let Some(wake) = self.wakes.get(id, log) else { return };
+        wake.out.retain(|out| *out != (number, device.device));
+        wake.is_unsent |= fate == PushFate::Unsent;
+        self.settle_wake(cx, id, log);
+    }
+
+    /// If nothing of a chat is under way, its row goes, or it is begun again.
+    fn settle_wake(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
+        let now_ms = cx.now_ms;
+        let Some(wake) = self.wakes.get(id, log).filter(|wake| wake.is_over()) else { return };
+        if std::mem::take(&mut wake.is_unsent) {
+            let again = News { again: true, since_ms: now_ms, ..wake.sent };
+            wake.come(again);
+            return self.wakes.set_due(id, log, now_ms + PUSH_AGAIN_MS);
+        }
+        if std::mem::take(&mut wake.is_in_outbox) {
+            cx.delete_lazily(slot_of(id), keys::outbox(id.get(), log));
+        }
+        // Until then nothing else is looked at.
+        let due_ms = wake.rests_until_ms(now_ms);
+        self.wakes.set_due(id, log, due_ms);
+    }
+
+    /// Whether a device is to be told by a push service: it is not connected; or it is, and has not acknowledged what came a while ago.
+    fn is_asleep(&mut self, author: Author, log: LogId, is_late: bool) -> Asleep {
+        let Some(device) = self.device(author) else { return Asleep::Yes };
+        if device.place.is_none() {
+            return Asleep::Yes;
+        }
+        let lacks = device.inbox.logs().is_none_or(|logs| logs.contains_key(&log));
+        match (lacks, is_late) {
+            (false, _) => Asleep::No,
+            (true, false) => Asleep::Perhaps,
+            (true, true) => Asleep::Yes,
+        }
+    }
+}
+
+/// See [`Accounts::is_asleep`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asleep {
+    Yes,
+    No,
+    /// It is to be seen after a while.
+    Perhaps,
+}
