@@ -10,13 +10,13 @@ pub const OPAQUE_BYTES_MAX: usize = 64;
 pub const APNS_TOKEN_CHARS_MAX: usize = 200;
 
 /// Characters of a registration token of FCM: Google gives about 160 now, and names no bound. Beyond, it is no token.
-pub const FCM_TOKEN_CHARS_MAX: usize = 1024;
+pub const FCM_TOKEN_CHARS_MAX: usize = 4096;
 
 /// Characters of the address of a webhook's device. Beyond, it is none.
 pub const ADDRESS_CHARS_MAX: usize = 256;
 
 /// Characters of the URL to which a browser wants its pushes. Beyond, it is none.
-pub const ENDPOINT_CHARS_MAX: usize = 1024;
+pub const ENDPOINT_CHARS_MAX: usize = 2048;
 
 /// Bytes of a payload of APNs ("Generating a remote notification"). Beyond, the preview is shortened.
 pub const APNS_PAYLOAD_BYTES_MAX: usize = 4096;

@@ -151,10 +151,20 @@ impl Subscription {
     /// # Errors
     /// The URL is not one with `https`, a host and nobody's name in it; or the keys are none.
     pub fn new(endpoint: &str, p256dh: &str, auth: &str) -> Result<Self, Invalid> {
-        let key = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok();
-        let p256dh: [u8; POINT_BYTES] =
-            key(p256dh).and_then(|key| key.try_into().ok()).ok_or(Invalid::SubscriptionKeys)?;
-        let auth = key(auth).and_then(|key| key.try_into().ok()).ok_or(Invalid::SubscriptionKeys)?;
+        let key = |text: &str| {
+            let key = BASE64_URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
+            key.map_err(|_| Invalid::SubscriptionKeys)
+        };
+        Self::with_keys(endpoint, &key(p256dh)?, &key(auth)?)
+    }
+
+    /// The same, of which the keys are bytes.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn with_keys(endpoint: &str, p256dh: &[u8], auth: &[u8]) -> Result<Self, Invalid> {
+        let p256dh: [u8; POINT_BYTES] = p256dh.try_into().map_err(|_| Invalid::SubscriptionKeys)?;
+        let auth = auth.try_into().map_err(|_| Invalid::SubscriptionKeys)?;
         if p256dh[0] != 4 {
             return Err(Invalid::SubscriptionKeys);
         }

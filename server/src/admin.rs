@@ -4,7 +4,7 @@
 //! `{"ask":"reset_codes","phone":…}`; `{"ask":"user","who":…}`, `{"ask":"delete_user","who":…}`, `{"ask":"end_device","who":…,"device":2}`,
 //! `{"ask":"reset_limits","who":…}`, `{"ask":"suspend","who":…,"reason":…,"for_ms":86400000}`, `{"ask":"free","who":…}`, where who is a phone or a user's id;
 //! `{"ask":"reports","open":true}`, `{"ask":"report","id":…}`, `{"ask":"resolve_report","id":…,"how":…,"suspend":true,"for_ms":0}`;
-//! `{"ask":"stats","days":30}`; `{"ask":"shards"}`, `{"ask":"cores"}`, `{"ask":"explain_slot","slot":17}`, `{"ask":"move_slot","slot":17,"to":1}`,
+//! `{"ask":"stats","days":30}`; `{"ask":"push"}`; `{"ask":"shards"}`, `{"ask":"cores"}`, `{"ask":"explain_slot","slot":17}`, `{"ask":"move_slot","slot":17,"to":1}`,
 //! `{"ask":"drain_core","core":1}`, `{"ask":"undrain_core","core":1}`, `{"ask":"plan_moves"}`, `{"ask":"apply_plan","plan":"p-1","rate":10}`,
 //! `{"ask":"rebalance"}`, `{"ask":"pause_moves"}`, `{"ask":"resume_moves"}`, `{"ask":"rate_of_moves","rate":5}`, `{"ask":"cancel_moves"}`;
 //! `{"ask":"backup_start","dir":"/mnt/backup"}` (also `key_file`, `plain`, `rate`, `keep`, `base`), `{"ask":"backup_status"}`,
@@ -41,6 +41,7 @@ use crate::config::NUMBER_MAX;
 use crate::control::{Control, Page, ask_page, owner_of, owner_of_user};
 use crate::core::Traces;
 use crate::operations::{Operations, Reloaded};
+use crate::pushes::Pushes;
 use crate::threads;
 
 /// Bytes of a question.
@@ -128,6 +129,7 @@ enum Question {
     Stats {
         days: u32,
     },
+    Push {},
     Configuration {},
     Reload {},
     Drain {},
@@ -180,6 +182,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// Which messages are followed.
     fn tracing(&self) -> &Traces;
+
+    /// Who tells devices that sleep, if somebody does.
+    fn pushes(&self) -> Option<&Pushes>;
 
     /// Which core has which slot.
     fn balance(&self) -> &Balance;
@@ -333,6 +338,7 @@ impl Admin {
                 reports::resolve(self, id, how, suspend.then_some(*for_ms), operator)
             }
             Question::Stats { days } => stats::stats(self, *days),
+            Question::Push {} => self.pushes(),
             Question::Configuration {} => json!({ "ok": { "toml": self.node.operations().configuration() } }),
             Question::Reload {} => {
                 tracing::info!(operator, "an operator has everything read again");
@@ -355,6 +361,11 @@ impl Admin {
                 unreachable!("taken before")
             }
         }
+    }
+
+    fn pushes(&self) -> Value {
+        let none = || json!({ "services": [], "web_push_key": "" });
+        json!({ "ok": self.node.pushes().map_or_else(none, Pushes::to_json) })
     }
 
     /// A line for each of what any core reads by pages, then one with `done`.

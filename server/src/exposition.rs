@@ -16,6 +16,7 @@ use crate::counts::{ACTIVE_DAYS, Shown};
 use crate::logging;
 use crate::metrics::{CoreMetrics, Metrics, Unit, told_as};
 use crate::process::Process;
+use crate::pushes::{Lane, Pushes};
 
 /// The forms of the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +55,7 @@ pub struct Space {
 struct Source {
     metrics: Arc<Metrics>,
     engine: Arc<dyn Engine>,
+    pushes: Option<Pushes>,
     space: Box<dyn Fn() -> Option<Space> + Send + Sync>,
 }
 
@@ -297,6 +299,28 @@ impl Source {
         families.gauge(about, share)
     }
 
+    /// Of each push service; without any, the names alone.
+    fn pushes(&self, families: &mut Families<'_>) -> fmt::Result {
+        let lanes = self.pushes.as_ref().map(Pushes::lanes).unwrap_or_default();
+        let service = |lane: &Lane| ("service", lane.seen.name.to_owned());
+        let each = |of: PushNumber| {
+            lanes.iter().map(move |lane| (vec![service(lane)], of(lane))).collect::<Vec<_>>()
+        };
+        for (name, help, of) in PUSH_COUNTERS {
+            families.counter((&format!("tern_push_{name}"), help), each(of))?;
+        }
+        for (name, help, of) in PUSH_GAUGES {
+            families.gauge((&format!("tern_push_{name}"), help), each(of))?;
+        }
+        let refusals = lanes.iter().flat_map(|lane| {
+            let count = move |(reason, count): (&String, &u64)| {
+                (vec![service(lane), ("reason", reason.clone())], *count as f64)
+            };
+            lane.reasons.iter().map(count)
+        });
+        families.counter(("tern_push_refusals", "Notices that push services refused, by reason."), refusals)
+    }
+
     fn store(&self, families: &mut Families<'_>) -> fmt::Result {
         for statistic in self.engine.statistics() {
             let name = format!("tern_store_{}", statistic.name);
@@ -341,6 +365,43 @@ impl Source {
     }
 }
 
+/// A number of a push service.
+type PushNumber = fn(&Lane) -> f64;
+
+/// What is counted of each push service: name, help, value.
+const PUSH_COUNTERS: [(&str, &str, PushNumber); 10] = [
+    ("sent", "Requests to push services that have come back, those again among them.", |lane| {
+        lane.seen.counters.sent as f64
+    }),
+    ("retries", "Requests to push services that were sent again.", |lane| lane.seen.counters.retried as f64),
+    ("delivered", "Notices that push services took.", |lane| lane.seen.counters.delivered as f64),
+    ("replaced", "Notices whose place a newer one took before they were sent.", |lane| {
+        lane.seen.counters.replaced as f64
+    }),
+    ("expired", "Notices whose time was over before they could be sent.", |lane| {
+        lane.seen.counters.expired as f64
+    }),
+    ("dead", "Notices for devices that their push service knows no more.", |lane| {
+        lane.seen.counters.dead as f64
+    }),
+    ("refused", "Notices that push services will never take.", |lane| lane.seen.counters.refused as f64),
+    ("dead_letters", "Notices that were tried as often as they may be, in vain.", |lane| {
+        lane.seen.counters.dead_letters as f64
+    }),
+    ("unsent", "Notices that found no room: they wait in the store.", |lane| lane.unsent as f64),
+    ("opened", "Times that a push service was taken for down.", |lane| lane.seen.counters.opened as f64),
+];
+
+/// What of each push service rises and falls.
+const PUSH_GAUGES: [(&str, &str, PushNumber); 4] = [
+    ("held", "Notices without an outcome.", |lane| lane.seen.held as f64),
+    ("held_max", "Notices that may be held: push.held_max.", |lane| f64::from(lane.held_max)),
+    ("in_flight", "Requests in flight.", |lane| lane.seen.in_flight as f64),
+    ("away", "1 while a push service is taken for down, and its notices wait.", |lane| {
+        f64::from(u8::from(lane.is_away()))
+    }),
+];
+
 impl Collector for Source {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let families = &mut Families(encoder);
@@ -348,6 +409,7 @@ impl Collector for Source {
         self.sums(families)?;
         self.node(families)?;
         self.counts(families)?;
+        self.pushes(families)?;
         self.store(families)?;
         Self::process(families)
     }
@@ -358,14 +420,15 @@ impl Collector for Source {
 pub struct Exposition(Registry);
 
 impl Exposition {
-    /// For these counters and this store; `space` says what room the store has.
+    /// For these counters, this store and these push services; `space` says what room the store has.
     pub fn new(
         metrics: Arc<Metrics>,
         engine: Arc<dyn Engine>,
+        pushes: Option<Pushes>,
         space: impl Fn() -> Option<Space> + Send + Sync + 'static,
     ) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Source { metrics, engine, space: Box::new(space) }));
+        registry.register_collector(Box::new(Source { metrics, engine, pushes, space: Box::new(space) }));
         Self(registry)
     }
 
@@ -418,7 +481,7 @@ mod tests {
         metrics.core(0).clients.count("tern-cli 1.0");
         metrics.core(1).clients.count("tern-cli 2.0");
         let space = || Some(Space { free: 1 << 30, free_min: 1 << 20 });
-        Exposition::new(metrics, Arc::new(Memory::new()), space)
+        Exposition::new(metrics, Arc::new(Memory::new()), None, space)
     }
 
     #[test]

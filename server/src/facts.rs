@@ -10,6 +10,7 @@ use crate::backup;
 use crate::exposition::Space;
 use crate::metrics::{CoreMetrics, Histogram, Metrics, NodeMetrics, Unit};
 use crate::process::Process;
+use crate::pushes::Lane;
 
 /// The share of the places that are taken from which on the operator is told.
 const PLACES_SHORT: f64 = 0.9;
@@ -36,6 +37,8 @@ pub struct Facts<'a> {
     pub ready: Result<(), String>,
     /// What its store's backup is doing, if it makes any.
     pub backup: Option<BackupStatus>,
+    /// How its push services do.
+    pub pushes: Vec<Lane>,
 }
 
 impl Facts<'_> {
@@ -97,6 +100,10 @@ impl Facts<'_> {
         let segments = self.gauge("log_segments");
         if segments > SEGMENTS_BEHIND {
             alarms.push(format!("the tables are behind: the log has {segments} segments"));
+        }
+        for lane in self.pushes.iter().filter(|lane| lane.is_away()) {
+            let held = lane.seen.held;
+            alarms.push(format!("the push service {} is down: {held} notices wait", lane.seen.name));
         }
         alarms.extend(self.backup.as_ref().and_then(|status| backup::alarm(status, self.now_ms)));
         let node: &NodeMetrics = &self.metrics.node;

@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod minder;
 pub mod operations;
 pub mod process;
+pub mod pushes;
 pub mod restore;
 pub mod run;
 mod shown;

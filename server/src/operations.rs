@@ -10,6 +10,7 @@ use crate::config::{Config, Flags};
 use crate::control::Control as _;
 use crate::core::{Clock, Running};
 use crate::logging;
+use crate::pushes::Pushes;
 
 /// See the module.
 pub struct Operations {
@@ -19,6 +20,8 @@ pub struct Operations {
     pub draining: Arc<AtomicBool>,
     /// The certificate, and where it comes from.
     pub certificates: Arc<Certificates>,
+    /// Who tells devices that sleep, if somebody does.
+    pub pushes: Option<Pushes>,
     /// The time.
     pub clock: Clock,
     /// How ternd was called.
@@ -43,6 +46,10 @@ impl Operations {
     pub fn drain(&self) -> bool {
         if self.draining.swap(true, Ordering::AcqRel) {
             return false;
+        }
+        // What has become of those under way is to reach the cores before they end.
+        if let Some(pushes) = &self.pushes {
+            pushes.stop();
         }
         self.running.control().drain();
         notify(&[NotifyState::Stopping]);

@@ -39,6 +39,7 @@ use crate::media::Bound;
 use crate::metrics::{Metrics, NodeMetrics};
 use crate::minder;
 use crate::operations::{Operations, notify};
+use crate::pushes::{self, Pushes};
 use crate::shown::{Room, State};
 use crate::store;
 use crate::threads;
@@ -61,6 +62,8 @@ pub enum RunError {
     Keys(BadKeys),
     /// The bucket of media is none.
     Bucket(BadBucket),
+    /// A push service can't be used.
+    Push(pushes::Unusable),
     /// The certificate can't be used.
     Certificate(Unusable),
     /// An address can't be listened on: which, for what, why.
@@ -91,6 +94,7 @@ impl fmt::Display for RunError {
             Self::Store(error) => write!(f, "{error}"),
             Self::Keys(error) => write!(f, "{error}"),
             Self::Bucket(error) => write!(f, "media.bucket: {error}"),
+            Self::Push(error) => write!(f, "{error}"),
             Self::Certificate(error) => write!(f, "{error}"),
             Self::Listen(address, purpose, error) => {
                 write!(f, "{}", trouble::of_listening(*address, purpose, error))
@@ -133,6 +137,7 @@ pub fn run(config: &Config, flags: &Flags) -> Result<(), RunError> {
         running: running.clone(),
         draining: Arc::new(AtomicBool::new(false)),
         certificates: parts.certificates.clone(),
+        pushes: parts.pushes.clone(),
         clock: parts.clock.clone(),
         flags: flags.clone(),
         in_force: Mutex::new(config.clone()),
@@ -214,6 +219,7 @@ struct Parts {
     tickets: Arc<TicketKeys>,
     codes: Codes,
     filter: Option<Filter>,
+    pushes: Option<Pushes>,
     traces: Arc<Traces>,
 }
 
@@ -234,9 +240,10 @@ impl Parts {
         let filter = Filter::start(&config.filter, metrics.node.clone()).map_err(|error| {
             RunError::System("the threads that ask the content filter can't start", error)
         })?;
+        let pushes = Pushes::start(config, &clock)?;
         let traces = Arc::new(Traces::every(config.trace.every));
         let (certificates, tickets) = (Arc::new(certificates), Arc::new(tickets));
-        Ok((Self { engine, metrics, clock, certificates, tickets, codes, filter, traces }, made))
+        Ok((Self { engine, metrics, clock, certificates, tickets, codes, filter, pushes, traces }, made))
     }
 
     fn cores_options(
@@ -261,6 +268,10 @@ impl Parts {
             traces: self.traces.clone(),
             codes: Box::new(self.codes.clone()),
             filter: self.filter.clone().map(|filter| (Box::new(filter) as _, config.filter.filtering())),
+            pushes: self.pushes.clone().map(|pushes| {
+                let pushing = pushes.pushing();
+                (Box::new(pushes) as _, pushing)
+            }),
             handshake_timeout: Duration::from_millis(config.limits.handshake_timeout_ms),
             unsent_bytes_max: config.limits.unsent_bytes_max,
             strangers_max: config.limits.strangers_max,
@@ -295,7 +306,13 @@ impl Parts {
         let space = room.clone();
         State {
             operations: operations.clone(),
-            exposition: Exposition::new(self.metrics.clone(), self.engine.clone(), move || space.now()),
+            exposition: Exposition::new(
+                self.metrics.clone(),
+                self.engine.clone(),
+                self.pushes.clone(),
+                move || space.now(),
+            ),
+            pushes: self.pushes.clone(),
             metrics: self.metrics.clone(),
             engine: self.engine.clone(),
             began: Instant::now(),
@@ -314,6 +331,9 @@ impl Parts {
         let ended_well = running.wait();
         let failed = running.store().failed().map(str::to_owned);
         self.codes.stop();
+        if let Some(pushes) = &self.pushes {
+            pushes.end();
+        }
         self.engine.close();
         match (failed, ended_well) {
             (Some(reason), _) if engine == EngineKind::Fdb => Err(RunError::Fdb(reason)),

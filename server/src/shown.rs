@@ -17,6 +17,7 @@ use crate::facts::Facts;
 use crate::http::Health;
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::operations::Operations;
+use crate::pushes::Pushes;
 
 /// A core that has not turned for this long is stuck.
 const STUCK_MS: u64 = 5_000;
@@ -26,6 +27,7 @@ pub(crate) struct State {
     pub(crate) operations: Arc<Operations>,
     pub(crate) exposition: Exposition,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) pushes: Option<Pushes>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) began: Instant,
     pub(crate) traces: Arc<Traces>,
@@ -71,6 +73,7 @@ impl Node for State {
             space: self.room.now(),
             ready: self.ready(),
             backup: self.engine.backups().map(Backups::status),
+            pushes: self.pushes.as_ref().map(Pushes::lanes).unwrap_or_default(),
         };
         facts.to_json()
     }
@@ -81,6 +84,10 @@ impl Node for State {
 
     fn tracing(&self) -> &Traces {
         &self.traces
+    }
+
+    fn pushes(&self) -> Option<&Pushes> {
+        self.pushes.as_ref()
     }
 
     fn balance(&self) -> &Balance {

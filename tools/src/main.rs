@@ -16,6 +16,7 @@ macro_rules! say {
 mod backup;
 mod check;
 mod commands;
+mod push;
 mod reports;
 mod shards;
 mod socket;
@@ -128,6 +129,8 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..=400))]
         days: u32,
     },
+    /// Show how push services do that tell devices that sleep: what waits, what they took, what they refuse and why, dead letters
+    Push,
     /// Print the configuration in force, every key with what it means, without secrets
     Config,
     /// Read the certificate, its key, and what else can change while ternd runs again; name what needs a start
@@ -298,6 +301,7 @@ fn main() -> ExitCode {
         Command::Reports { command } => reports::run(&socket, command, json),
         Command::Deletions => commands::deletions(&socket, json),
         Command::Stats { days } => stats::run(&socket, days, json),
+        Command::Push => push::run(&socket, json),
         Command::Config => commands::config(&socket, json),
         Command::Reload => commands::reload(&socket, json),
         Command::Shards { command } => shards::shards(&socket, command, json),

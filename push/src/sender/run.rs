@@ -157,7 +157,7 @@ impl Runner {
         let service = self.service.name();
         match (self.breaker, breaker) {
             (BreakerState::Closed, BreakerState::Open) => {
-                tracing::warn!(service, "a push service is down: its notices wait");
+                tracing::error!(service, "a push service is down: its notices wait");
             }
             (BreakerState::Open | BreakerState::HalfOpen, BreakerState::Closed) => {
                 tracing::info!(service, "a push service is back");

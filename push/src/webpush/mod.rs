@@ -85,6 +85,11 @@ impl WebPush {
         self.vapid.public_key()
     }
 
+    /// The same as a point of P-256, uncompressed.
+    pub fn public_point(&self) -> &[u8] {
+        self.vapid.public_point()
+    }
+
     async fn push(&self, to: &Subscription, notice: &Notice) -> Answer {
         if !may_tell(&self.may, to.endpoint.host().unwrap_or_default()) {
             return Answer::Refused(Reason::of("the endpoint's host is not among those that are told"));

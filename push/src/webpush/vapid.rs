@@ -41,6 +41,10 @@ impl Vapid {
         &self.public_key
     }
 
+    pub fn public_point(&self) -> &[u8] {
+        self.signer.public()
+    }
+
     /// What the header `Authorization` says to an origin.
     pub fn authorization(&self, origin: &str, now_s: u64) -> Arc<str> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);

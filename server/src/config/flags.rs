@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::push::PushFlags;
 use crate::core::AddressRange;
 use crate::restore::RestoreFlags;
 
@@ -106,6 +107,9 @@ pub struct Flags {
     /// No media, whatever else is said of them
     #[arg(long, env = "TERN_NO_MEDIA")]
     pub no_media: bool,
+    /// Push services.
+    #[command(flatten)]
+    pub push: PushFlags,
     /// Path of the admin socket [default: DATA_DIR/ternd.sock]
     #[arg(long, value_name = "PATH", env = "TERN_ADMIN_SOCKET")]
     pub admin_socket: Option<PathBuf>,

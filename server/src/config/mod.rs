@@ -3,6 +3,7 @@
 mod flags;
 mod limits;
 mod print;
+mod push;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use flags::{Command, EngineKind, FilteredChats, Flags, LogFormat, WhenDown};
 pub use limits::{LimitsTable, NUMBER_MAX};
+pub use push::{ApnsConfig, FcmConfig, PushConfig, PushFlags, WebPushConfig, WebhookConfig};
 
 use tern_shard::effects::Filtering;
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// The listener for media; absent or "off" for none.
     pub media: MediaConfig,
+    /// How devices that sleep are told.
+    pub push: PushConfig,
     /// The operators' socket.
     pub admin: AdminConfig,
     /// The log.
@@ -300,6 +304,7 @@ impl Default for Config {
             filter: FilterConfig::default(),
             metrics: MetricsConfig::default(),
             media: MediaConfig::default(),
+            push: PushConfig::default(),
             admin: AdminConfig::default(),
             log: LogConfig::default(),
             latency: LatencyConfig::default(),
@@ -349,6 +354,24 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// A flag that is given holds.
+fn over<T: Clone>(value: &mut T, flag: Option<&T>) {
+    if let Some(flag) = flag {
+        value.clone_from(flag);
+    }
+}
+
+/// The same of what need not be set.
+fn over_some<T: Clone>(value: &mut Option<T>, flag: Option<&T>) {
+    if flag.is_some() {
+        *value = flag.cloned();
+    }
+}
+
+fn url_is_one(url: &str) -> bool {
+    url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty())
+}
+
 fn contradiction(why: &str) -> Result<(), ConfigError> {
     Err(ConfigError::Contradiction(why.to_owned()))
 }
@@ -377,16 +400,6 @@ impl Config {
     }
 
     fn apply(&mut self, flags: &Flags) -> Result<(), ConfigError> {
-        fn over<T: Clone>(value: &mut T, flag: Option<&T>) {
-            if let Some(flag) = flag {
-                value.clone_from(flag);
-            }
-        }
-        fn over_some<T: Clone>(value: &mut Option<T>, flag: Option<&T>) {
-            if flag.is_some() {
-                *value = flag.cloned();
-            }
-        }
         over(&mut self.listen, flags.listen.as_ref());
         over(&mut self.data_dir, flags.data_dir.as_ref());
         over(&mut self.cores, flags.cores.as_ref());
@@ -425,6 +438,7 @@ impl Config {
         over_some(&mut self.filter.authorization, flags.filter_authorization.as_ref());
         over_some(&mut self.sms.webhook, flags.sms_webhook.as_ref());
         over_some(&mut self.sms.authorization, flags.sms_authorization.as_ref());
+        self.push.apply(&flags.push);
         self.apply_limits(&flags.limits)
     }
 
@@ -476,6 +490,7 @@ impl Config {
                 return Err(ConfigError::OutOfRange { key, value, allowed });
             }
         }
+        self.push.check()?;
         self.check_texts()?;
         self.check_reach()
     }
@@ -500,9 +515,6 @@ impl Config {
                 ));
             }
         }
-        let url_is_one = |url: &String| {
-            url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty())
-        };
         let urls = [
             ("sms.webhook", &self.sms.webhook),
             ("filter.webhook", &self.filter.webhook),

@@ -57,9 +57,10 @@ impl Config {
     }
 }
 
-/// What a key of a table is set to; the table without a name is all of it.
+/// What a key of a table is set to; the table without a name is all of it, and one in another is named `outer.inner`.
 fn value_of<'a>(all: &'a toml::Table, table: &str, key: &str) -> Option<&'a toml::Value> {
-    let table = if table.is_empty() { all } else { all.get(table)?.as_table()? };
+    let names = table.split('.').filter(|name| !name.is_empty());
+    let table = names.into_iter().try_fold(all, |outer, name| outer.get(name)?.as_table())?;
     table.get(key)
 }
 
@@ -169,6 +170,77 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
                 "Whether previews are made of them: by tern-preview, beside ternd, a process for each, locked in.",
             ),
             ("threads", "Threads that serve them, beside the cores. 1 to 256."),
+        ],
+    ),
+    (
+        "push",
+        &[
+            ("threads", "Threads that speak to push services, beside the cores. 1 to 64."),
+            ("in_flight_max", "Requests in flight to each push service. Beyond, notices wait. 1 to 10000."),
+            (
+                "held_max",
+                "Notices that are held for each service. Beyond, they wait in the store, and are looked at again. 1 to 1048576.",
+            ),
+            (
+                "tries_max",
+                "How often a notice is tried. Beyond, it is a dead letter: it is counted, and goes. 1 to 100.",
+            ),
+            ("retry_ms", "The longest wait behind the first try; it doubles with each. 1 to 60000."),
+            (
+                "failures_max",
+                "Failures of a service in a row from which on its notices wait, and one tries now and then. 1 to 1000.",
+            ),
+            ("timeout_ms", "How long a push service's answer may take. 100 to 60000."),
+            (
+                "roots",
+                "Whom certificates of push services are to come from (PEM), and no others. Not set: those whom this machine trusts.",
+            ),
+        ],
+    ),
+    (
+        "push.apns",
+        &[
+            ("key_file", "Key of APNs: the .p8 file from Apple. Not set: nobody is told by Apple."),
+            ("key_id", "That key's id, ten characters."),
+            ("team_id", "The id of the team whose key it is."),
+            ("topic", "The app's bundle id."),
+            ("server", "\"production\", \"sandbox\" for apps from Xcode, or a URL with https://."),
+        ],
+    ),
+    (
+        "push.fcm",
+        &[
+            (
+                "account_file",
+                "Service account of Firebase: the JSON file from Google. Not set: nobody is told by FCM.",
+            ),
+            ("url", "Where FCM takes messages."),
+        ],
+    ),
+    (
+        "push.web_push",
+        &[
+            (
+                "contact",
+                "Whom browsers' push services ask if something is wrong: mailto: or https:. Not set: there is no Web Push.",
+            ),
+            (
+                "key_file",
+                "Key (PEM, P-256), to which browsers subscribe. Not set: web-push-key.pem in the data directory, made at the first start.",
+            ),
+            ("hosts", "Hosts of browsers' push services that are told, and those below them. None: all."),
+            ("private_hosts", "Also hosts with addresses that are not public: for tests."),
+        ],
+    ),
+    (
+        "push.webhook",
+        &[
+            (
+                "url",
+                "URL of a program of yours that tells devices that sleep, by POSTs of JSON. Not set: there is none.",
+            ),
+            ("key_file", "Key that signs those POSTs: what is in this file, but for white space at its end."),
+            ("key_id", "What the program knows that key by."),
         ],
     ),
     (

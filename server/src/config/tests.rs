@@ -43,10 +43,13 @@ fn every_key_is_printed_with_what_it_means() {
     let config = load(set, &[]).expect("valid");
     let all = toml::Table::try_from(&config).expect("TOML");
     let mut keys = Vec::new();
-    for (name, value) in &all {
-        match value.as_table() {
-            Some(table) => keys.extend(table.keys().cloned()),
-            None => keys.push(name.clone()),
+    let mut tables = vec![all];
+    while let Some(table) = tables.pop() {
+        for (name, value) in table {
+            match value {
+                toml::Value::Table(inner) => tables.push(inner),
+                _ => keys.push(name),
+            }
         }
     }
     let text = config.to_toml();
@@ -154,5 +157,31 @@ fn a_content_filter_is_off_unless_it_is_named_and_its_secret_is_not_printed() {
         "chats = \"none\"",
     ] {
         assert!(load(&format!("[filter]\n{wrong}"), &[]).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn push_services_are_off_unless_they_are_named_and_half_of_one_is_none() {
+    let config = load("", &[]).expect("valid");
+    assert!(config.push.apns.key_file.is_none() && config.push.web_push.contact.is_none());
+    let set = "[push]\nheld_max = 7\n[push.apns]\nkey_file = \"k\"\nkey_id = \"A\"\nteam_id = \"B\"\ntopic = \"org.example\"\n\
+               [push.web_push]\ncontact = \"mailto:a@b\"\nhosts = []";
+    let config = load(set, &["--push-apns-server", "sandbox"]).expect("valid");
+    assert_eq!(config.push.apns.url(), tern_push::apns::SANDBOX);
+    let again = load(&config.to_toml(), &[]).expect("its own output");
+    assert!(config.differs_in(&again).is_empty(), "{:?}", config.differs_in(&again));
+    let changed = load("[push.webhook]\nkey_id = \"2\"", &[]).expect("valid");
+    assert_eq!(load("", &[]).expect("valid").differs_in(&changed), ["push.webhook.key_id"]);
+    for wrong in [
+        "[push]\nheld_max = 0",
+        "[push]\ntries_max = 101",
+        "[push.apns]\nkey_file = \"k\"",
+        "[push.apns]\nserver = \"http://x\"",
+        "[push.webhook]\nurl = \"http://127.0.0.1/\"",
+        "[push.webhook]\nurl = \"ftp://x\"\nkey_file = \"k\"",
+        "[push.web_push]\nkey_file = \"k\"",
+        "[push.fcm]\naccount = \"k\"",
+    ] {
+        assert!(load(wrong, &[]).is_err(), "{wrong}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use tern_shard::admin::{AdminRequest, AdminResponse};
-use tern_shard::effects::{Question, Verdict};
+use tern_shard::effects::{Push, PushFate, Pushed, Question, Verdict};
 use tern_shard::slots::{CoreId, SlotTable};
 use tern_storage::{LogId, Slot, Wake};
 use tern_wire::tls::TlsServer;
@@ -58,6 +58,28 @@ impl AnswerTo {
     }
 }
 
+/// Who wants to know what has become of a push.
+#[derive(Debug)]
+pub struct PushedTo {
+    link: CoreLink,
+    pushed: Pushed,
+}
+
+impl PushedTo {
+    /// A core, of a push.
+    pub(super) fn new(link: CoreLink, push: &Push) -> Self {
+        let Push { device, log, number, ref to, .. } = *push;
+        let pushed = Pushed { device, log, number, since_ms: to.since_ms, fate: PushFate::Unsent };
+        Self { link, pushed }
+    }
+
+    /// This.
+    pub fn is(self, fate: PushFate) {
+        self.link.pushed.push(Pushed { fate, ..self.pushed });
+        self.link.wake();
+    }
+}
+
 /// The way to one core.
 #[derive(Clone, Debug)]
 pub struct CoreLink {
@@ -65,14 +87,17 @@ pub struct CoreLink {
     calls: Arc<ArrayQueue<Call>>,
     /// What the content filter says. No more than it was asked.
     seen: Arc<SegQueue<Seen>>,
+    /// What has become of pushes. No more than there were.
+    pushed: Arc<SegQueue<Pushed>>,
     sleepers: Arc<[Sleeper]>,
     waker: Waker,
 }
 
 impl CoreLink {
     pub(super) fn new(core: CoreId, sleepers: Arc<[Sleeper]>, waker: Waker) -> Self {
-        let (calls, seen) = (Arc::new(ArrayQueue::new(QUESTIONS_MAX)), Arc::default());
-        Self { core, calls, seen, sleepers, waker }
+        let calls = Arc::new(ArrayQueue::new(QUESTIONS_MAX));
+        let (seen, pushed) = (Arc::default(), Arc::default());
+        Self { core, calls, seen, pushed, sleepers, waker }
     }
 
     pub(super) fn waker(&self) -> Waker {
@@ -87,8 +112,12 @@ impl CoreLink {
         self.seen.pop()
     }
 
+    pub(super) fn next_pushed(&self) -> Option<Pushed> {
+        self.pushed.pop()
+    }
+
     pub(super) fn has_calls(&self) -> bool {
-        !self.calls.is_empty() || !self.seen.is_empty()
+        !self.calls.is_empty() || !self.seen.is_empty() || !self.pushed.is_empty()
     }
 
     fn call(&self, call: Call) -> Result<(), ControlError> {

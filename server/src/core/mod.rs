@@ -19,7 +19,7 @@ use std::net::TcpListener;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tern_shard::effects::Question;
+use tern_shard::effects::{Push, Question};
 use tern_shard::message::Message;
 use tern_storage::StoreError;
 use tern_wire::ids::{MediaId, Phone};
@@ -27,7 +27,7 @@ use tern_wire::tls::TlsServer;
 
 pub use clock::{Clock, FOLLOW};
 use link::CoreLink;
-pub use link::{AnswerTo, Cores};
+pub use link::{AnswerTo, Cores, PushedTo};
 pub(crate) use start::seed;
 pub use start::{CoresOptions, Running, start};
 pub use strangers::{AddressRange, STRANGER_BYTES};
@@ -61,6 +61,15 @@ pub trait ContentFilter: Send + Sync {
     fn ask(&self, question: Question, to: AnswerTo) -> bool;
 }
 
+/// Has devices told by push services. Called by cores: it must not block.
+pub trait PushServices: Send + Sync {
+    /// `false` if that can't be done now. Otherwise it is answered once.
+    fn push(&self, push: Push, to: PushedTo) -> bool;
+
+    /// Whether all that was to be told has its answer.
+    fn is_quiet(&self) -> bool;
+}
+
 /// What all cores share. Read-only, but for counters and flags.
 struct Shared {
     listener: TcpListener,
@@ -68,10 +77,12 @@ struct Shared {
     clock: Clock,
     metrics: std::sync::Arc<Metrics>,
     codes: Box<dyn CodeDelivery>,
-    /// Who looks at what is said, if somebody does; and the cores, who want to know.
+    /// Who looks at what is said, if somebody does.
     filter: Option<Box<dyn ContentFilter>>,
     /// Who removes media, if the server takes any.
     media: Option<Box<dyn MediaRemoval>>,
+    /// Who tells devices that sleep, if somebody does.
+    pushes: Option<Box<dyn PushServices>>,
     links: Box<[CoreLink]>,
     /// Sampled messages on their way.
     traces: std::sync::Arc<Traces>,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tern_shard::effects::Filtering;
+use tern_shard::effects::{Filtering, Pushing};
 use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
 use tern_shard::media::MediaDoor;
@@ -22,7 +22,9 @@ use super::link::{CoreLink, Cores};
 use super::moves::Moves;
 use super::strangers::{AddressRange, Strangers};
 use super::worker::Worker;
-use super::{Clock, CodeDelivery, ContentFilter, CoreMessage, MediaRemoval, Shared, StoreHealth, Traces};
+use super::{
+    Clock, CodeDelivery, ContentFilter, CoreMessage, MediaRemoval, PushServices, Shared, StoreHealth, Traces,
+};
 use crate::mesh::{MeshEnd, mesh};
 use crate::metrics::Metrics;
 use tern_uring::{Missing, Ring, RingHandle, RingOptions, eventfd_waker, pin_to_cpu, stop_listening};
@@ -57,6 +59,8 @@ pub struct CoresOptions {
     pub filter: Option<(Box<dyn ContentFilter>, Filtering)>,
     /// Where media are had, and who removes them, if the server takes any.
     pub media: Option<(Box<dyn MediaRemoval>, MediaDoor)>,
+    /// Who tells devices that sleep, if somebody does, and by which services.
+    pub pushes: Option<(Box<dyn PushServices>, Pushing)>,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
     /// Messages in each ring of the mesh.
@@ -140,6 +144,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
     let (engine, ring_options) = (engine.clone(), ring_options.clone());
     let filtering = options.filter.as_ref().map(|(_, filtering)| *filtering);
     let media = options.media.as_ref().map(|(_, door)| door.clone());
+    let pushing = options.pushes.as_ref().map(|(_, pushing)| pushing.clone());
     let setup = |core| -> Result<Setup, Missing> {
         Ok(Setup {
             process: ProcessId::default(),
@@ -165,6 +170,7 @@ pub fn start(options: CoresOptions) -> Result<Running, Missing> {
             setup,
             filtering,
             media: media.clone(),
+            pushing: pushing.clone(),
             port: engine.port(Arc::new(link.clone())),
             watch: Watch { core_failed: shared.core_failed.clone(), links: links.clone(), in_order: false },
             shared: shared.clone(),
@@ -210,6 +216,7 @@ fn share(options: CoresOptions, links: Box<[CoreLink]>) -> Shared {
         codes: options.codes,
         filter: options.filter.map(|(filter, _)| filter),
         media: options.media.map(|(removal, _)| removal),
+        pushes: options.pushes.map(|(pushes, _)| pushes),
         links,
         handshake_timeout: options.handshake_timeout,
         mesh_backlog_max: options.mesh_backlog_max,
@@ -228,6 +235,7 @@ struct Seat {
     setup: Setup,
     filtering: Option<Filtering>,
     media: Option<MediaDoor>,
+    pushing: Option<Pushing>,
     port: Box<dyn Port>,
     watch: Watch,
     shared: Arc<Shared>,
@@ -241,7 +249,8 @@ struct Seat {
 impl Seat {
     /// Runs the core, in its thread.
     fn run(self, made: Sender<(CoreId, Result<RingHandle, Missing>)>) {
-        let Self { setup, filtering, media, port, mut watch, shared, end, link, ring_options, met } = self;
+        let Self { setup, filtering, media, pushing, port, mut watch, shared, end, link, ring_options, met } =
+            self;
         let core = setup.core;
         if let Err(error) = pin_to_cpu(usize::from(core.0)) {
             tracing::warn!(core = core.0, %error, "the core's thread can't be pinned to a CPU");
@@ -262,7 +271,7 @@ impl Seat {
             return;
         };
         let io = Io::new(core, ring, rings, end, port, shared);
-        let brain = Shard::new(setup).with_filter(filtering).with_media(media);
+        let brain = Shard::new(setup).with_filter(filtering).with_media(media).with_pushes(pushing);
         watch.in_order = Worker::new(brain, io, link).run();
     }
 }

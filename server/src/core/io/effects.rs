@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tern_proto::v1::{self, server_frame::Message};
 use tern_shard::admin::AdminResponse;
-use tern_shard::effects::{Gone, MoveStep, Question, Stage};
+use tern_shard::effects::{Gone, MoveStep, Push, Question, Stage};
 use tern_shard::entry::Author;
 use tern_shard::message::Message as CoresMessage;
 use tern_shard::reply::ConnId;
@@ -19,7 +19,7 @@ use tern_wire::ids::{ClientMessageId, MediaId, Phone};
 
 use super::super::conn::Moving;
 use super::super::life::Event;
-use super::super::{AnswerTo, CoreMessage};
+use super::super::{AnswerTo, CoreMessage, PushedTo};
 use super::Io;
 
 impl Effects for Io {
@@ -156,6 +156,13 @@ impl Effects for Io {
         if let Some(media) = &self.shared.media {
             media.remove(medium);
         }
+    }
+
+    fn push(&mut self, push: Push) -> bool {
+        let Some(pushes) = &self.shared.pushes else { return false };
+        let link = self.shared.links[usize::from(self.core.0)].clone();
+        let to = PushedTo::new(link, &push);
+        pushes.push(push, to)
     }
 
     fn answer(&mut self, question: u64, response: AdminResponse) {

@@ -229,6 +229,9 @@ impl Worker {
         while let Some((log, number, verdict)) = self.link.next_seen() {
             self.input(Input::Seen(log, number, verdict));
         }
+        while let Some(pushed) = self.link.next_pushed() {
+            self.input(Input::Pushed(pushed));
+        }
         while let Some(call) = self.link.next_call() {
             match call {
                 Call::Ask(request, asker) => {
@@ -368,7 +371,10 @@ impl Worker {
         }
         let Some(deadline) = self.draining else { return false };
         let nothing_comes = self.arriving.is_empty() && !self.io.mesh.has_messages() && self.backlog() == 0;
-        let empty = self.io.conns.is_empty() && self.shard.is_quiet() && nothing_comes;
+        // What devices were told leaves the outbox, which its core writes: who was told is not told again after the next start.
+        let all_told =
+            shared.pushes.as_ref().is_none_or(|pushes| pushes.is_quiet()) && !self.link.has_calls();
+        let empty = self.io.conns.is_empty() && self.shard.is_quiet() && nothing_comes && all_told;
         shared.done[usize::from(self.io.core.0)]
             .store(empty || Instant::now() >= deadline, Ordering::Release);
         shared.done.iter().all(|done| done.load(Ordering::Acquire))
