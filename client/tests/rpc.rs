@@ -449,6 +449,8 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
         "starred",
         "hide",
         "set_pin",
+        "set_push",
+        "about_push",
         "export",
         "delete_account",
     ];

@@ -18,6 +18,7 @@ mod people;
 mod presence;
 mod private;
 mod profile;
+mod push;
 mod register;
 mod rpc;
 mod schedule;
@@ -175,6 +176,8 @@ enum Command {
         #[arg(long)]
         device: Option<String>,
     },
+    /// Say by which service this device is told that something has come while it sleeps, or `off`; or show how it is
+    Push(push::PushArgs),
     /// Set the account's PIN, without which nobody registers its phone anew while a device of it is in use
     Lock {
         /// None any more
@@ -329,6 +332,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         Command::Whoami => commands::whoami(profile, json).await,
         Command::Group(groups) => groups::run(profile, groups, json).await,
         Command::Rename { name, device } => commands::rename(profile, name, device, json).await,
+        Command::Push(args) => push::run(profile, args, json).await,
         Command::Lock { off } => register::lock(profile, off, json).await,
         Command::DeleteAccount { pin, .. } => register::delete_account(profile, pin, json).await,
         Command::Devices { add: true, .. } => commands::new_link(profile, json).await,

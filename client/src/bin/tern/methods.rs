@@ -224,6 +224,10 @@ impl Session {
                 let method = method.to_owned();
                 Box::pin(async move { session.own(&method, params).await })
             }
+            "set_push" | "about_push" => {
+                let method = method.to_owned();
+                Box::pin(async move { session.push(&method, params).await })
+            }
             "schedule" | "scheduled" | "unschedule" => {
                 let method = method.to_owned();
                 Box::pin(async move { session.later(&method, params).await })
