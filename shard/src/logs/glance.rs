@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tern_storage::{Direction, LogId, ScanLimit};
-use tern_wire::ids::{Seq, UserId};
+use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::read::Purpose;
 use super::{Cx, Log, Logs, glance_failed};
@@ -14,6 +14,13 @@ impl Log {
     /// The newest durable entry. It is never trimmed.
     fn newest(&self) -> Option<&std::sync::Arc<Entry>> {
         self.in_tail(self.durable.seq())
+    }
+
+    /// Up to where each device of a member has acknowledged, for whoever has them told.
+    fn positions(&self, asker: Glancer) -> Vec<(DeviceId, Seq)> {
+        let GlanceFor::Pushes { .. } = asker.asker else { return Vec::new() };
+        let devices = self.seen_member(asker.reader).into_iter().flat_map(|member| &member.devices);
+        devices.map(|device| (device.id, device.position)).collect()
     }
 
     /// The entry that says how much was read: the one at a watermark, or the first that is left.
@@ -71,6 +78,7 @@ impl Logs {
             shown: Shown { to: reader, name: both, phone: log.has_written(peer), picture: None },
             name: String::new(),
             phone: String::new(),
+            positions: log.positions(asker),
             failed: None,
         };
         match asker.asker {
@@ -138,6 +146,7 @@ impl Logs {
             shown: Shown { to: reader, name: false, phone: false, picture: None },
             name: log.group().name.clone(),
             phone: String::new(),
+            positions: log.positions(asker),
             failed: None,
         };
         tell_glance(cx, Box::new(glance));

@@ -233,6 +233,8 @@ pub struct Glance {
     pub name: String,
     /// The peer's phone, if it may be seen.
     pub phone: String,
+    /// To have devices told: up to where each of the reader's has acknowledged.
+    pub positions: Vec<(DeviceId, Seq)>,
     /// The log could not be read: nothing else of it is known.
     pub failed: Option<Unreadable>,
 }
@@ -253,6 +255,7 @@ impl Glance {
             shown: Shown { to: asker.reader, name: false, phone: false, picture: None },
             name: String::new(),
             phone: String::new(),
+            positions: Vec::new(),
             failed: Some(why),
         }
     }

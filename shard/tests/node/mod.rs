@@ -9,7 +9,7 @@ use fastrand::Rng;
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame::Request};
 use tern_shard::admin::{AdminRequest, AdminResponse, Provisioned};
-use tern_shard::effects::{Filtering, Question, Stage, Verdict};
+use tern_shard::effects::{Filtering, Push, PushFate, Pushed, Pushing, Question, Stage, Verdict};
 use tern_shard::entry::Author;
 use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
@@ -83,6 +83,9 @@ struct Hands {
     questions: Vec<Question>,
     is_filter_full: bool,
     traffic: Traffic,
+    /// What devices are to be told by push services; and whether the way to these is full.
+    pushes: Vec<Push>,
+    is_push_full: bool,
     /// Media whose bytes are to be removed.
     removals: Vec<MediaId>,
 }
@@ -188,6 +191,13 @@ impl Effects for Hands {
         !self.is_filter_full
     }
 
+    fn push(&mut self, push: Push) -> bool {
+        if !self.is_push_full {
+            self.pushes.push(push);
+        }
+        !self.is_push_full
+    }
+
     fn remove_medium(&mut self, medium: MediaId) {
         self.removals.push(medium);
     }
@@ -291,6 +301,8 @@ pub struct Node {
     /// How often a connection has moved.
     pub connections_moved: u64,
     questions: u64,
+    filtering: Option<Filtering>,
+    pushing: Option<Pushing>,
 }
 
 /// Where media are had.
@@ -374,6 +386,8 @@ impl Node {
                 questions: Vec::new(),
                 is_filter_full: false,
                 traffic: Traffic::default(),
+                pushes: Vec::new(),
+                is_push_full: false,
                 removals: Vec::new(),
             },
             connections: 0,
@@ -395,6 +409,8 @@ impl Node {
             unread: BTreeMap::new(),
             connections_moved: 0,
             questions: 0,
+            filtering: None,
+            pushing: None,
         }
     }
 
@@ -423,20 +439,57 @@ impl Node {
 
     /// A content filter looks at what is said from now on.
     pub fn filter(&mut self, filtering: Filtering) {
+        self.filtering = Some(filtering);
+        self.begin_anew();
+    }
+
+    /// Devices are told by push services from now on.
+    pub fn push_by(&mut self, pushing: Pushing) {
+        self.pushing = Some(pushing);
+        self.begin_anew();
+    }
+
+    /// All brains are others, which remember nothing.
+    fn begin_anew(&mut self) {
         for core in 0..self.cores.len() {
-            let shard = Shard::new(Setup {
-                process: ProcessId::default(),
-                core: CoreId(core as u16),
-                slots: self.slots.clone(),
-                lanes: LANES,
-                limits: self.limits.clone(),
-                identity: self.identity.clone(),
-                keys: keys(),
-                seed: [core as u8; 32],
-                development: true,
-            });
-            self.cores[core].shard = shard.with_filter(Some(filtering)).with_media(media_door());
+            self.cores[core].shard = self.brain(CoreId(core as u16), [core as u8; 32]);
         }
+    }
+
+    fn brain(&self, core: CoreId, seed: [u8; 32]) -> Shard {
+        let shard = Shard::new(Setup {
+            process: ProcessId::default(),
+            core,
+            slots: self.slots.clone(),
+            lanes: LANES,
+            limits: self.limits.clone(),
+            identity: self.identity.clone(),
+            keys: keys(),
+            seed,
+            development: true,
+        });
+        shard.with_filter(self.filtering).with_pushes(self.pushing.clone()).with_media(media_door())
+    }
+
+    /// What devices are to be told, as was said since this was asked last, by the cores that say so.
+    pub fn pushes(&mut self) -> Vec<(u16, Push)> {
+        let cores = self.cores.iter_mut().zip(0..);
+        let said = cores.flat_map(|(core, number)| {
+            std::mem::take(&mut core.hands.pushes).into_iter().map(move |push| (number, push))
+        });
+        said.collect()
+    }
+
+    /// This has become of it.
+    pub fn push_ends(&mut self, core: u16, push: &Push, fate: PushFate) {
+        let Push { device, log, number, to, .. } = push;
+        let pushed = Pushed { device: *device, log: *log, number: *number, since_ms: to.since_ms, fate };
+        self.input(CoreId(core), Input::Pushed(pushed));
+    }
+
+    /// Whether the way to push services is full.
+    pub fn fill_pushes(&mut self, full: bool) {
+        self.cores.iter_mut().for_each(|core| core.hands.is_push_full = full);
     }
 
     /// What it is asked, since this was asked last: each by a core, which wants the answer.
@@ -706,20 +759,10 @@ impl Node {
         // No brain draws what another one has drawn.
         let mut seed = [rng.u8(..); 32];
         seed[..8].copy_from_slice(&self.slots.version().to_be_bytes());
-        let shard = Shard::new(Setup {
-            process: ProcessId::default(),
-            core: lost,
-            slots: self.slots.clone(),
-            lanes: LANES,
-            limits: self.limits.clone(),
-            identity: self.identity.clone(),
-            keys: keys(),
-            seed,
-            development: true,
-        });
+        let shard = self.brain(lost, seed);
         let port = self.store.port(Arc::new(NoWake));
         let Core { shard: brain, hands, born, .. } = &mut self.cores[usize::from(lost.0)];
-        (*brain, hands.version) = (shard.with_media(media_door()), self.slots.version());
+        (*brain, hands.version) = (shard, self.slots.version());
         born.push(self.slots.version());
         let mut dead = std::mem::replace(&mut hands.port, port);
         dead.poll(&mut Vec::new());

@@ -1,5 +1,7 @@
 //! A look at a chat of a user: what it takes to tell their devices, read part by part; then they are told.
 
+use std::collections::BTreeMap;
+
 use prost::Message as _;
 use tern_storage::records::{ChatSettingsRecord, PushTokenRecord, UnreadRecord};
 use tern_storage::{Direction, LogId, Rows, ScanLimit, keys};
@@ -26,8 +28,7 @@ impl Accounts {
             number,
             news,
             to: Vec::new(),
-            before: None,
-            beside: 0,
+            unread: BTreeMap::new(),
             settings: None,
             glance: None,
         }));
@@ -56,12 +57,7 @@ impl Accounts {
                     look.to.extend(DeviceId::new(device).zip(record));
                 }
                 Some(keys::PushRow::Unread(of)) => {
-                    let Ok(record) = UnreadRecord::decode(value) else { continue };
-                    if of == log {
-                        look.before = Some(record);
-                    } else {
-                        look.beside = look.beside.saturating_add(record.unread);
-                    }
+                    look.unread.extend(UnreadRecord::decode(value).ok().map(|record| (of, record)));
                 }
                 None => {}
             }
@@ -124,10 +120,12 @@ impl Accounts {
         let Some(wake) = self.wakes.get(id, log) else { return };
         let is_whole = |look: &mut Box<Look>| look.settings.is_some() && look.glance.is_some();
         let Some(look) = wake.look.take_if(is_whole) else { return };
-        let Look { news, to, before, beside, settings: Some(settings), glance: Some(glance), .. } = *look
+        let Look { news, to, unread: mut all, settings: Some(settings), glance: Some(glance), .. } = *look
         else {
             unreachable!("it is whole")
         };
+        self.wakes.add_written(id, &mut all);
+        let before = all.remove(&log);
         let unread = u32::try_from(glance.unread).unwrap_or(u32::MAX);
         let facts = Facts {
             before: before.unwrap_or_default(),
@@ -137,10 +135,12 @@ impl Accounts {
             settings: &settings,
             now_ms: cx.now_ms,
         };
-        let notices = self.tell_devices_asleep(cx, (id, log), &facts, to);
+        let notices = self.tell_devices_asleep(cx, (id, log), &facts, to, &glance.positions);
         let shows = notices.iter().any(|(_, _, kind)| matches!(kind, PushKind::Message | PushKind::Mention));
-        write_unread(cx, (id, log), before, &facts, shows);
-        let badge = beside.saturating_add(unread);
+        if let Some(written) = write_unread(cx, (id, log), before, &facts, shows) {
+            self.wakes.note_written(id, log, written);
+        }
+        let badge = all.values().fold(unread, |sum, record| sum.saturating_add(record.unread));
         self.send_notices(cx, (id, log), (news, badge), notices, &glance);
         self.go_on_after_look(cx, id, log);
     }
@@ -152,30 +152,36 @@ impl Accounts {
         (id, log): (UserId, LogId),
         facts: &Facts<'_>,
         to: Vec<(DeviceId, PushTokenRecord)>,
+        positions: &[(DeviceId, Seq)],
     ) -> Vec<(DeviceId, PushTokenRecord, PushKind)> {
-        let is_late = cx.now_ms.abs_diff(facts.news.since_ms) >= cx.limits().push_wait_ms;
+        let (now_ms, wait_ms, news) = (cx.now_ms, cx.limits().push_wait_ms, facts.news);
         let waited_for =
             self.wakes.get(id, log).map_or_else(Vec::new, |wake| std::mem::take(&mut wake.waited_for));
         let (mut notices, mut waiting) = (Vec::new(), Vec::new());
         for (device, record) in to {
-            match self.is_asleep(Author { user: id, device }, log, is_late) {
-                Asleep::Yes => {
-                    let kind = facts.for_device(&record, waited_for.contains(&device));
-                    notices.extend(kind.map(|kind| (device, record, kind)));
+            let acknowledged =
+                positions.iter().find(|(of, _)| *of == device).map_or(Seq(0), |(_, upto)| *upto);
+            let author = Author { user: id, device };
+            let kind = match self.is_asleep(now_ms, author, news, acknowledged, wait_ms) {
+                Asleep::Yes => facts.for_device(&record, waited_for.contains(&device)),
+                Asleep::No if is(Mutation::PushConnected) => facts.for_device(&record, true),
+                Asleep::No => None,
+                Asleep::Perhaps => {
+                    waiting.push((device, acknowledged));
+                    None
                 }
-                Asleep::No if is(Mutation::PushConnected) => {
-                    let kind = facts.for_device(&record, true);
-                    notices.extend(kind.map(|kind| (device, record, kind)));
-                }
-                Asleep::No => {}
-                Asleep::Perhaps => waiting.push(device),
-            }
+            };
+            notices.extend(kind.map(|kind| (device, record, kind)));
         }
-        if let Some(wake) =
-            self.wakes.get(id, log).filter(|_| !waiting.is_empty() && facts.news.upto > Seq(0))
+        if let Some(acknowledged) = waiting.iter().map(|(_, acknowledged)| *acknowledged).min()
+            && let Some(wake) = self.wakes.get(id, log)
         {
-            wake.waited_for = waiting;
-            wake.come(facts.news);
+            // What came before that it has: for the others it waits from now on.
+            let has_first = acknowledged >= news.first;
+            let first = if has_first { acknowledged.next() } else { news.first };
+            let since_ms = if has_first { now_ms } else { news.since_ms };
+            wake.come(News { first, since_ms, again: false, ..news });
+            wake.waited_for = waiting.into_iter().map(|(device, _)| device).collect();
         }
         notices
     }
@@ -232,21 +238,22 @@ impl Accounts {
     }
 }
 
-/// Writes how much of a chat is unread, if that is another number than before.
+/// Writes how much of a chat is unread, if that is another number than before; gives what was written.
 fn write_unread(
     cx: &mut Cx,
     (id, log): (UserId, LogId),
     before: Option<UnreadRecord>,
     facts: &Facts<'_>,
     shows: bool,
-) {
-    let after = facts.after(shows);
-    let key = keys::push_unread(id.get(), log);
-    if after.unread == 0 {
-        if before.is_some() {
-            cx.delete_lazily(slot_of(id), key);
-        }
-    } else if before != Some(after) {
-        cx.put_lazily(slot_of(id), key, &after);
+) -> Option<Option<UnreadRecord>> {
+    let after = Some(facts.after(shows)).filter(|after| after.unread > 0);
+    if after == before {
+        return None;
     }
+    let key = keys::push_unread(id.get(), log);
+    match &after {
+        Some(after) => cx.put_lazily(slot_of(id), key, after),
+        None => cx.delete_lazily(slot_of(id), key),
+    }
+    Some(after)
 }

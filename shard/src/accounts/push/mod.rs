@@ -44,7 +44,7 @@ use crate::slots::CoreId;
 /// What is under way of the chats of a core's users.
 #[derive(Debug)]
 pub(super) struct Wakes {
-    users: BySlot<UserId, BTreeMap<LogId, Wake>>,
+    users: BySlot<UserId, Waking>,
     /// Chats of users by when something is to be done about them, in ms since the Unix epoch.
     due: BTreeSet<(u64, UserId, LogId)>,
     /// How many there are.
@@ -52,6 +52,14 @@ pub(super) struct Wakes {
     /// The number of the last look, or notice: those of two cores differ.
     number: u64,
     round: Round,
+}
+
+/// What is under way of a user.
+#[derive(Default, Debug)]
+struct Waking {
+    chats: BTreeMap<LogId, Wake>,
+    /// What was written of how much is unread, and may not be read yet; `None`: nothing is.
+    written: BTreeMap<LogId, Option<UnreadRecord>>,
 }
 
 /// What is under way of a chat of a user.
@@ -81,22 +89,32 @@ struct Wake {
 struct News {
     /// The newest message; 0: how much is unread is another number.
     upto: Seq,
+    /// The oldest that has not been looked at.
+    first: Seq,
     /// One of them mentions the user.
     mentioned: bool,
     /// Devices may have been told, or not: they are told.
     again: bool,
-    /// Since when, in ms since the Unix epoch.
+    /// Since when that is there, in ms since the Unix epoch.
     since_ms: u64,
 }
 
 impl News {
     /// Both.
     fn and(self, other: Self) -> Self {
+        // What says of no message says nothing of when one came.
+        let first = match (self.upto, other.upto) {
+            (Seq(0), _) => other,
+            (_, Seq(0)) => self,
+            _ if other.first < self.first => other,
+            _ => self,
+        };
         Self {
             upto: self.upto.max(other.upto),
+            first: first.first,
             mentioned: self.mentioned || other.mentioned,
             again: self.again || other.again,
-            since_ms: self.since_ms.min(other.since_ms),
+            since_ms: first.since_ms,
         }
     }
 
@@ -112,17 +130,15 @@ struct Look {
     news: News,
     /// Where devices are told.
     to: Vec<(DeviceId, PushTokenRecord)>,
-    /// What was unread of the chat, as they were told; `None`: nothing that anybody knows of.
-    before: Option<UnreadRecord>,
-    /// How much is unread in all other chats.
-    beside: u32,
+    /// How much is unread in each chat, as they were told.
+    unread: BTreeMap<LogId, UnreadRecord>,
     settings: Option<ChatSettingsRecord>,
     glance: Option<Box<Glance>>,
 }
 
 /// On its way to another core.
 #[derive(Debug)]
-pub(crate) struct TakenWakes(Vec<(UserId, BTreeMap<LogId, Wake>)>);
+pub(crate) struct TakenWakes(Vec<(UserId, Waking)>);
 
 impl Wakes {
     /// Nothing is under way.
@@ -143,15 +159,15 @@ impl Wakes {
     }
 
     fn get(&mut self, user: UserId, log: LogId) -> Option<&mut Wake> {
-        self.users.get_mut(&user)?.get_mut(&log)
+        self.users.get_mut(&user)?.chats.get_mut(&log)
     }
 
     /// What is under way of a chat; what is new of it is `None`.
     fn entry(&mut self, user: UserId, log: LogId) -> &mut Wake {
         if !self.users.contains_key(&user) {
-            self.users.insert(user, BTreeMap::new());
+            self.users.insert(user, Waking::default());
         }
-        let chats = self.users.get_mut(&user).expect("it has just been put there");
+        let chats = &mut self.users.get_mut(&user).expect("it has just been put there").chats;
         let count = &mut self.count;
         chats.entry(log).or_insert_with(|| {
             *count += 1;
@@ -161,9 +177,9 @@ impl Wakes {
 
     /// Nothing is under way of it any more.
     fn remove(&mut self, user: UserId, log: LogId) {
-        let Some(chats) = self.users.get_mut(&user) else { return };
-        let Some(wake) = chats.remove(&log) else { return };
-        let is_last = chats.is_empty();
+        let Some(waking) = self.users.get_mut(&user) else { return };
+        let Some(wake) = waking.chats.remove(&log) else { return };
+        let is_last = waking.chats.is_empty();
         self.count -= 1;
         self.due.remove(&(wake.due_ms, user, log));
         if is_last {
@@ -171,9 +187,26 @@ impl Wakes {
         }
     }
 
+    /// What was written of a user's chats and may not have been read.
+    fn add_written(&mut self, user: UserId, read: &mut BTreeMap<LogId, UnreadRecord>) {
+        for (log, written) in self.users.get(&user).into_iter().flat_map(|waking| &waking.written) {
+            match written {
+                Some(record) => drop(read.insert(*log, *record)),
+                None => drop(read.remove(log)),
+            }
+        }
+    }
+
+    fn note_written(&mut self, user: UserId, log: LogId, written: Option<UnreadRecord>) {
+        if let Some(waking) = self.users.get_mut(&user) {
+            waking.written.insert(log, written);
+        }
+    }
+
     /// Something is to be done about it at this time, and not at another one.
     fn set_due(&mut self, user: UserId, log: LogId, due_ms: u64) {
-        let Some(wake) = self.users.get_mut(&user).and_then(|chats| chats.get_mut(&log)) else { return };
+        let wake = self.users.get_mut(&user).and_then(|waking| waking.chats.get_mut(&log));
+        let Some(wake) = wake else { return };
         self.due.remove(&(wake.due_ms, user, log));
         wake.due_ms = due_ms;
         self.due.insert((due_ms, user, log));
@@ -182,8 +215,8 @@ impl Wakes {
     /// Takes out all of a slot. What is looked at is to be looked at again.
     pub(super) fn take(&mut self, slot: Slot) -> TakenWakes {
         let mut taken = self.users.take(slot);
-        for (user, chats) in &mut taken {
-            for (log, wake) in chats {
+        for (user, waking) in &mut taken {
+            for (log, wake) in &mut waking.chats {
                 self.count -= 1;
                 self.due.remove(&(wake.due_ms, *user, *log));
                 wake.end_look();
@@ -194,10 +227,10 @@ impl Wakes {
 
     /// Puts back what another core has taken out.
     pub(super) fn put_back(&mut self, taken: TakenWakes, now_ms: u64) {
-        for (user, chats) in taken.0 {
-            let logs: Vec<_> = chats.keys().copied().collect();
+        for (user, waking) in taken.0 {
+            let logs: Vec<_> = waking.chats.keys().copied().collect();
             self.count += logs.len();
-            self.users.insert(user, chats);
+            self.users.insert(user, waking);
             for log in logs {
                 self.set_due(user, log, now_ms);
             }
@@ -248,7 +281,12 @@ impl Accounts {
         }
         let is_own = entry.author.user == id;
         let news = if entry.counts() && !is_own {
-            News { upto: entry.seq, mentioned: entry.mentions().contains(&id), ..News::default() }
+            News {
+                upto: entry.seq,
+                first: entry.seq,
+                mentioned: entry.mentions().contains(&id),
+                ..News::default()
+            }
         } else if matches!(Kind::try_from(entry.kind), Ok(Kind::Deletion | Kind::Group)) {
             // How much is unread may be another number.
             News::default()
@@ -367,18 +405,25 @@ impl Accounts {
         self.wakes.set_due(id, log, due_ms);
     }
 
-    /// Whether a device is to be told by a push service: it is not connected; or it is, and has not acknowledged what came a while ago.
-    fn is_asleep(&mut self, author: Author, log: LogId, is_late: bool) -> Asleep {
-        let Some(device) = self.device(author) else { return Asleep::Yes };
-        if device.place.is_none() {
+    /// Whether a device is to be told by a push service: it is not connected; or it is, and has not acknowledged a message that came a
+    /// while ago. It has acknowledged all up to this entry.
+    fn is_asleep(
+        &mut self,
+        now_ms: u64,
+        author: Author,
+        news: News,
+        acknowledged: Seq,
+        wait_ms: u64,
+    ) -> Asleep {
+        let is_connected = self.device(author).is_some_and(|device| device.place.is_some());
+        if !is_connected {
             return Asleep::Yes;
         }
-        let lacks = device.inbox.logs().is_none_or(|logs| logs.contains_key(&log));
-        match (lacks, is_late) {
-            (false, _) => Asleep::No,
-            (true, false) => Asleep::Perhaps,
-            (true, true) => Asleep::Yes,
+        if acknowledged >= news.upto {
+            return Asleep::No;
         }
+        let is_late = now_ms.abs_diff(news.since_ms) >= wait_ms;
+        if is_late && acknowledged < news.first { Asleep::Yes } else { Asleep::Perhaps }
     }
 }
 

@@ -46,7 +46,13 @@ impl Accounts {
         if self.wakes.len() >= PUSH_WAKES_MAX || is(Mutation::ForgetOutbox) {
             return;
         }
-        let news = News { upto: Seq(row.upto), mentioned: row.mentioned, again: true, since_ms: cx.now_ms };
+        let news = News {
+            upto: Seq(row.upto),
+            first: Seq(row.upto),
+            mentioned: row.mentioned,
+            again: true,
+            since_ms: cx.now_ms,
+        };
         let wake = self.wakes.entry(id, log);
         wake.come(news);
         wake.is_in_outbox = true;

@@ -1,0 +1,575 @@
+//! Who is not connected is told that something has come, once; what is read on one device is taken back on the others; and the number of
+//! what is unread is right at the end, whatever crashes, moves, or is not sent in between.
+
+#![allow(clippy::print_stdout, reason = "it says how a fault was found")]
+
+#[allow(dead_code, reason = "the node serves other tests as well")]
+mod node;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fastrand::Rng;
+use node::{Link, Node};
+use prost::Message as _;
+use tern_proto::v1::{
+    self, Kind, Notify, PushService, client_frame::Request, private::What, server_frame::Message,
+    set_push::Address,
+};
+use tern_shard::admin::Provisioned;
+use tern_shard::effects::{Push, PushFate, PushKind, Pushing};
+use tern_shard::entry::Author;
+use tern_shard::limits::Limits;
+use tern_storage::Slot;
+use tern_storage::memory::Memory;
+
+const PRIVATE: u64 = 1 << 43;
+const WAIT_MS: u64 = 2_000;
+const ROUND_MS: u64 = 3_000;
+/// Some ticks more than a round, a wait and what is tried again.
+const QUIET_MS: u64 = 4 * (WAIT_MS + ROUND_MS + 10_000);
+const PHONES: [&str; 3] = ["+15550001", "+15550002", "+15550003"];
+
+/// A device, and what its user sees on it while it sleeps.
+struct Device {
+    who: Provisioned,
+    link: Option<Link>,
+    requests: u64,
+    /// It acknowledges nothing.
+    is_slow: bool,
+    previews: bool,
+    /// How often it has said where it is told: the last of these addresses stands.
+    addresses: u64,
+    /// That address is no more, and the server was told so.
+    is_dead: bool,
+    badge: u32,
+    /// Chats of which it shows something.
+    shows: BTreeSet<u64>,
+    /// Messages that it was told of, by their chats, since it went.
+    told: BTreeMap<u64, u64>,
+    /// What has come to it by chat: the newest entry.
+    newest: BTreeMap<u64, u64>,
+}
+
+struct World {
+    rng: Rng,
+    store: Memory,
+    node: Node,
+    limits: Limits,
+    cores: u16,
+    /// Two of each person, one after the other.
+    devices: Vec<Device>,
+    group: u64,
+    client_ids: u64,
+    /// What the services have, and have not answered for.
+    out: Vec<(u16, Push)>,
+    /// Chats that make no sound, by whose they are.
+    muted: BTreeSet<(u64, u64)>,
+    /// Messages of others, by whose and in which chat, that were sent.
+    sent: BTreeMap<(u64, u64), u64>,
+    /// Nothing was told twice for what a crash, a move or a service did.
+    is_calm: bool,
+}
+
+fn limits() -> Limits {
+    Limits {
+        logs_cached_max: 0,
+        users_cached_max: 0,
+        mark_quiet_ms: 500,
+        lazy_ms: 5,
+        sends_per_minute_max: 0,
+        strangers_per_hour_max: 0,
+        same_text_per_hour_max: 0,
+        lookups_per_minute_max: 0,
+        push_wait_ms: WAIT_MS,
+        push_round_ms: ROUND_MS,
+        access_token_valid_ms: 86_400_000,
+        idle_timeout_ms: 86_400_000,
+        ..Limits::default()
+    }
+}
+
+fn start(store: &Memory, cores: u16, limits: &Limits, now_ms: u64) -> Node {
+    let mut node = Node::start(store, cores, limits, now_ms);
+    node.push_by(Pushing { services: vec![PushService::Webhook], ..Pushing::default() });
+    node
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let (store, limits, cores) = (Memory::new(), limits(), rng.u16(1..4));
+        let mut node = start(&store, cores, &limits, 1_000_000);
+        let mut devices = Vec::new();
+        for phone in PHONES {
+            for _ in 0..2 {
+                let who = node.provision(phone, &mut rng);
+                let (shows, told, newest) = Default::default();
+                devices.push(Device {
+                    who,
+                    link: None,
+                    requests: 10,
+                    is_slow: false,
+                    previews: false,
+                    addresses: 0,
+                    is_dead: false,
+                    badge: 0,
+                    shows,
+                    told,
+                    newest,
+                });
+            }
+        }
+        let (out, muted, sent) = Default::default();
+        let is_calm = rng.bool();
+        let mut world = Self {
+            rng,
+            store,
+            node,
+            limits,
+            cores,
+            devices,
+            group: 0,
+            client_ids: 1,
+            out,
+            muted,
+            sent,
+            is_calm,
+        };
+        (0..world.devices.len()).for_each(|at| world.connect(at));
+        let members = (1..3).map(|person| world.user(2 * person)).collect();
+        let made = v1::GroupMade { name: "three".into(), members, ..Default::default() };
+        let create = v1::CreateGroup { client_id: 1, group: Some(made) };
+        let Message::GroupCreated(created) = world.ask_for(0, Request::CreateGroup(create)) else {
+            panic!("it is made");
+        };
+        world.group = created.chat;
+        (0..world.devices.len()).for_each(|at| world.set_push(at));
+        world.pass(QUIET_MS);
+        world
+    }
+
+    fn user(&self, at: usize) -> u64 {
+        self.devices[at].who.user.get()
+    }
+
+    /// The chats of somebody.
+    fn chats(&self, at: usize) -> Vec<u64> {
+        let others = [0, 2, 4].into_iter().filter(|other| other / 2 != at / 2);
+        others.map(|other| self.user(other)).chain([self.group]).collect()
+    }
+
+    fn connect(&mut self, at: usize) {
+        let core = self.rng.u16(..self.cores);
+        let link = self.node.log_in(core, &self.devices[at].who.access_token);
+        // Until it is known to be here, it may be told something.
+        self.node.settle(&mut self.rng);
+        self.look_at_pushes();
+        self.devices[at].link = Some(link);
+        self.devices[at].is_slow = self.rng.u8(..5) == 0;
+        self.settle();
+        self.ask(at, Request::Resume(v1::Resume::default()));
+        self.settle();
+    }
+
+    /// It goes, and shows how much its list of chats says.
+    fn disconnect(&mut self, at: usize) {
+        self.settle();
+        let (badge, _) = self.unread(at);
+        let device = &mut self.devices[at];
+        (device.badge, device.shows, device.told) = (badge, BTreeSet::new(), BTreeMap::new());
+        self.node.disconnect(device.link.take().expect("it is connected"));
+        // It may be told what came just before, if it had not acknowledged that.
+        self.settle();
+    }
+
+    fn ask(&mut self, at: usize, request: Request) -> u64 {
+        let device = &mut self.devices[at];
+        device.requests += 1;
+        self.node.request(device.link.expect("it is connected"), device.requests, request);
+        device.requests
+    }
+
+    /// Asks, and waits for the answer.
+    fn ask_for(&mut self, at: usize, request: Request) -> Message {
+        let id = self.ask(at, request);
+        let mut answer = None;
+        while answer.is_none() {
+            self.node.settle(&mut self.rng);
+            let link = self.devices[at].link.expect("it is connected");
+            for frame in self.node.receive(link).expect("it stands") {
+                if frame.id == id { answer = frame.message } else { self.take(at, frame) }
+            }
+        }
+        answer.expect("it is answered")
+    }
+
+    /// How much is unread, as somebody's list of chats says: in all, and in each.
+    fn unread(&mut self, at: usize) -> (u32, BTreeMap<u64, u64>) {
+        let Message::ChatsPage(page) = self.ask_for(at, Request::Chats(v1::Chats::default())) else {
+            panic!("there is one");
+        };
+        let unread: BTreeMap<_, _> =
+            page.chats.iter().filter(|chat| chat.id != PRIVATE).map(|chat| (chat.id, chat.unread)).collect();
+        (unread.values().sum::<u64>() as u32, unread)
+    }
+
+    /// A device says where it is told, and how.
+    fn set_push(&mut self, at: usize) {
+        let device = &mut self.devices[at];
+        device.addresses += 1;
+        (device.previews, device.is_dead) = (self.rng.bool(), false);
+        let address = Address::Webhook(v1::WebhookAddress { address: format!("{at}-{}", device.addresses) });
+        let settings = Some(v1::PushSettings { previews: device.previews, quiet: None });
+        let set = Request::SetPush(v1::SetPush { address: Some(address), settings });
+        let answer = self.ask_for(at, set);
+        assert_eq!(answer, Message::PushSet(v1::PushSet {}));
+        let Message::PushPlaces(places) = self.ask_for(at, Request::AboutPush(v1::AboutPush {})) else {
+            panic!("there are some");
+        };
+        let previews = places.settings.as_ref().is_some_and(|settings| settings.previews);
+        assert_eq!((places.service(), previews), (PushService::Webhook, self.devices[at].previews));
+    }
+
+    fn is_connected(&self, at: usize) -> bool {
+        self.devices[at].link.is_some()
+    }
+
+    fn some_connected(&mut self) -> Option<usize> {
+        let connected: Vec<_> = (0..self.devices.len()).filter(|at| self.is_connected(*at)).collect();
+        self.rng.choice(connected)
+    }
+
+    fn send(&mut self) {
+        let Some(at) = self.some_connected() else { return };
+        let chats = self.chats(at);
+        let chat = *self.rng.choice(&chats).expect("there are some");
+        self.send_to(at, chat);
+    }
+
+    fn send_to(&mut self, at: usize, chat: u64) {
+        self.client_ids += 1;
+        let by = self.user(at);
+        let mentions =
+            if chat == self.group && self.rng.bool() { vec![self.user((at + 2) % 6)] } else { vec![] };
+        let body = format!("from {by}").into();
+        let send = v1::Send { chat, client_id: self.client_ids, body, mentions, ..v1::Send::default() };
+        self.ask(at, Request::Send(send));
+        for other in [0, 2, 4].into_iter().filter(|other| other / 2 != at / 2) {
+            let user = self.user(other);
+            if chat == self.group {
+                *self.sent.entry((user, chat)).or_default() += 1;
+            } else if chat == user {
+                *self.sent.entry((user, by)).or_default() += 1;
+            }
+        }
+    }
+
+    /// Somebody reads all of a chat on a device.
+    fn read(&mut self) {
+        let Some(at) = self.some_connected() else { return };
+        let newest: Vec<_> = self.devices[at].newest.iter().map(|(chat, seq)| (*chat, *seq)).collect();
+        let Some((chat, seq)) = self.rng.choice(newest) else { return };
+        self.ask(at, Request::Acknowledge(v1::Acknowledge { chat, delivered_upto: seq, read_upto: seq }));
+    }
+
+    /// Somebody has a chat make no sound, or a sound.
+    fn mute(&mut self) {
+        let Some(at) = self.some_connected() else { return };
+        let chats = self.chats(at);
+        let chat = *self.rng.choice(&chats).expect("there are some");
+        let whose = (self.user(at), chat);
+        let mutes = !self.muted.remove(&whose);
+        self.settle();
+        let notify = if mutes { Notify::None } else { Notify::All };
+        let settings = v1::ChatSettings { chat, notify: notify.into(), ..v1::ChatSettings::default() };
+        self.client_ids += 1;
+        let body = v1::Private { what: Some(What::Chat(settings)) }.encode_to_vec().into();
+        let (client_id, kind) = (self.client_ids, Kind::Private.into());
+        let send = v1::Send { chat: PRIVATE, client_id, body, kind, ..v1::Send::default() };
+        assert!(matches!(self.ask_for(at, Request::Send(send)), Message::Sent(_)));
+        if mutes {
+            self.muted.insert(whose);
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.node.settle(&mut self.rng);
+        self.receive();
+        self.node.settle(&mut self.rng);
+        self.look_at_pushes();
+    }
+
+    fn receive(&mut self) {
+        for at in 0..self.devices.len() {
+            let Some(link) = self.devices[at].link else { continue };
+            for frame in self.node.receive(link).expect("it stands") {
+                self.take(at, frame);
+            }
+        }
+    }
+
+    /// A device acknowledges what it is pushed, unless it is slow.
+    fn take(&mut self, at: usize, frame: v1::ServerFrame) {
+        if let Some(Message::Entry(v1::Entry { chat, seq, .. })) = frame.message
+            && chat != PRIVATE
+        {
+            let device = &mut self.devices[at];
+            let newest = device.newest.entry(chat).or_default();
+            *newest = seq.max(*newest);
+            if !device.is_slow {
+                let upto = *newest;
+                let ack = v1::Acknowledge { chat, delivered_upto: upto, read_upto: 0 };
+                self.ask(at, Request::Acknowledge(ack));
+            }
+        }
+    }
+
+    fn place(&self, author: Author) -> usize {
+        let is_it = |device: &Device| (device.who.user, device.who.device) == (author.user, author.device);
+        self.devices.iter().position(is_it).expect("it is one of these")
+    }
+
+    /// What was handed to the services is for somebody who sleeps, or does not answer.
+    fn look_at_pushes(&mut self) {
+        for (core, push) in self.node.pushes() {
+            let at = self.place(push.device);
+            let device = &self.devices[at];
+            assert!(device.link.is_none() || device.is_slow, "{push:?}: it is connected, and has all");
+            assert!(push.preview.is_none() || device.previews, "{push:?}: nobody has asked for that");
+            if let Some((title, words)) = &push.preview {
+                assert!(
+                    ["somebody", "three"].contains(&&**title) && words.starts_with("from "),
+                    "{title}, {words}"
+                );
+            }
+            self.out.push((core, push));
+        }
+    }
+
+    /// The services answer for some of what they have.
+    fn answer(&mut self) {
+        // What goes to one device comes in order.
+        let mut behind = BTreeSet::new();
+        for (core, push) in std::mem::take(&mut self.out) {
+            match self.rng.u8(..12) {
+                _ if behind.contains(&push.device) => self.out.push((core, push)),
+                0..4 => {
+                    behind.insert(push.device);
+                    self.out.push((core, push));
+                }
+                4 if !self.is_calm => self.node.push_ends(core, &push, PushFate::Unsent),
+                5 if !self.is_calm => self.address_dies(core, &push),
+                _ => self.delivered(core, &push),
+            }
+        }
+    }
+
+    fn address_dies(&mut self, core: u16, push: &Push) {
+        let at = self.place(push.device);
+        let device = &mut self.devices[at];
+        // It may have said another one since.
+        device.is_dead |= push.to.token == format!("{at}-{}", device.addresses);
+        self.node.push_ends(core, push, PushFate::Dead);
+    }
+
+    /// A device shows what it is told.
+    fn delivered(&mut self, core: u16, push: &Push) {
+        let at = self.place(push.device);
+        let device = &mut self.devices[at];
+        // What goes to an address of before is shown by nobody.
+        if device.link.is_none() && push.to.token == format!("{at}-{}", device.addresses) {
+            device.badge = push.badge;
+            match push.kind {
+                PushKind::Message | PushKind::Mention => {
+                    device.shows.insert(push.chat);
+                    *device.told.entry(push.chat).or_default() += 1;
+                }
+                PushKind::Cleared => drop(device.shows.remove(&push.chat)),
+                PushKind::Badge => {}
+            }
+        }
+        self.node.push_ends(core, push, PushFate::Over);
+    }
+
+    /// So much time passes, and whoever is to acknowledge has done so before.
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(500) {
+            self.settle();
+            self.node.tick(500);
+            self.settle();
+            self.answer();
+        }
+        self.settle();
+    }
+
+    /// The process ends, and another one begins. What was to be told and is not answered for is told again.
+    fn restart(&mut self) {
+        self.is_calm = false;
+        let is_clean = self.rng.bool();
+        let mut owed = BTreeSet::new();
+        if is_clean {
+            // What is written lazily is written.
+            for _ in 0..20 {
+                self.settle();
+                self.node.tick(100);
+            }
+            self.settle();
+            let asleep = self.out.iter().filter(|(_, push)| !self.is_connected(self.place(push.device)));
+            owed = asleep.map(|(_, push)| (push.device, push.chat)).collect();
+        }
+        self.out.clear();
+        let now_ms = self.node.now_ms;
+        self.node = start(&self.store, self.cores, &self.limits, now_ms);
+        let connected: Vec<_> = (0..self.devices.len()).filter(|at| self.is_connected(*at)).collect();
+        self.devices.iter_mut().for_each(|device| device.link = None);
+        for at in connected {
+            self.connect(at);
+        }
+        for (device, chat) in owed {
+            let at = self.place(device);
+            if self.devices[at].is_dead {
+                continue;
+            }
+            let mut rounds = 0;
+            while !self.out.iter().any(|(_, push)| push.device == device && push.chat == chat) {
+                rounds += 1;
+                assert!(rounds < 40, "{device:?} is told nothing of {chat} after a crash");
+                self.settle();
+                self.node.tick(500);
+                self.settle();
+            }
+        }
+    }
+
+    fn live(&mut self) {
+        for _ in 0..120 {
+            match self.rng.u8(..40) {
+                0..12 => self.send(),
+                12..17 => self.read(),
+                17..23 => {
+                    let at = self.rng.usize(..self.devices.len());
+                    if self.is_connected(at) { self.disconnect(at) } else { self.connect(at) }
+                }
+                23..26 => self.pass(1_000),
+                26 => self.pass(WAIT_MS + 1_000),
+                27..29 => self.mute(),
+                29 => {
+                    if let Some(at) = self.some_connected() {
+                        self.set_push(at);
+                    }
+                }
+                30..32 if !self.is_calm => {
+                    let user = self.rng.usize(..self.devices.len());
+                    let slot = Slot::of_user(self.user(user));
+                    self.node.move_slot(slot, self.rng.u16(..));
+                }
+                32 if !self.is_calm => self.restart(),
+                33 if !self.is_calm => {
+                    let is_full = self.rng.bool();
+                    self.node.fill_pushes(is_full);
+                }
+                34..37 => self.answer(),
+                _ => self.settle(),
+            }
+            for _ in 0..self.rng.usize(..30) {
+                self.node.step(&mut self.rng);
+            }
+            self.receive();
+            self.look_at_pushes();
+        }
+        self.end();
+    }
+
+    /// Who sleeps at the end knows how much is unread, and of each chat that something has come.
+    fn end(&mut self) {
+        self.node.fill_pushes(false);
+        self.pass(QUIET_MS);
+        if self.is_calm {
+            self.nobody_was_told_twice();
+        }
+        // A crash may have come between a message and the row that says who is to be told of it: there is another one now.
+        for at in 0..self.devices.len() {
+            if !self.is_connected(at) {
+                self.connect(at);
+                self.set_push(at);
+            } else if self.devices[at].is_dead {
+                self.set_push(at);
+            }
+            self.devices[at].is_slow = false;
+        }
+        self.pass(QUIET_MS);
+        let asleep: Vec<_> = (0..self.devices.len()).filter(|at| at % 2 == 1).collect();
+        for at in &asleep {
+            self.disconnect(*at);
+        }
+        let was_calm = std::mem::replace(&mut self.is_calm, true);
+        for at in [0, 2, 4] {
+            for chat in self.chats(at) {
+                self.send_to(at, chat);
+                self.settle();
+            }
+        }
+        self.pass(QUIET_MS);
+        asleep.iter().for_each(|at| self.knows_all(*at));
+        // Half of it is read elsewhere.
+        for at in [0, 2, 4] {
+            let newest = self.devices[at].newest.clone();
+            for (chat, seq) in newest.into_iter().skip(1) {
+                let ack = v1::Acknowledge { chat, delivered_upto: seq, read_upto: seq };
+                self.ask(at, Request::Acknowledge(ack));
+            }
+        }
+        self.pass(QUIET_MS);
+        asleep.iter().for_each(|at| self.knows_all(*at));
+        self.is_calm = was_calm;
+        self.nothing_stays_to_be_told();
+    }
+
+    /// A device that sleeps shows what its list of chats would say.
+    fn knows_all(&mut self, at: usize) {
+        let (all, unread) = self.unread(at - 1);
+        let user = self.user(at);
+        let device = &self.devices[at];
+        assert_eq!(device.badge, all, "{at} shows another number than its list of chats: {unread:?}");
+        for (chat, unread) in unread {
+            let is_loud = !self.muted.contains(&(user, chat));
+            let (shows, told) = (device.shows.contains(&chat), device.told.contains_key(&chat));
+            assert!(unread == 0 || told || !is_loud, "{at} was not told of {chat}");
+            assert!(!told || is_loud, "{at} was told of {chat}, which is to make no sound");
+            assert!(!shows || unread > 0, "{at} shows {chat}, which is read");
+        }
+    }
+
+    /// Where nothing has failed, of each message one notice has come at most.
+    fn nobody_was_told_twice(&mut self) {
+        for at in 0..self.devices.len() {
+            let user = self.user(at);
+            for (chat, told) in &self.devices[at].told {
+                let sent = self.sent.get(&(user, *chat)).copied().unwrap_or_default();
+                assert!(*told <= sent, "{at} was told {told} times of {sent} messages");
+            }
+        }
+    }
+
+    fn nothing_stays_to_be_told(&self) {
+        let rows = self.store.rows();
+        let stay = rows.iter().filter(|(key, _)| key[0] == b'z').count();
+        assert_eq!(stay, 0, "all are told");
+    }
+}
+
+fn live(seed: u64) {
+    World::new(seed).live();
+}
+
+#[test]
+fn who_sleeps_is_told_and_knows_at_the_end_how_much_is_unread() {
+    node::live_with_seeds("push", 200, live);
+}
+
+#[cfg(feature = "mutations")]
+#[test]
+fn each_fault_is_found() {
+    node::find_each_fault("shard/tests/push.rs", live);
+}
