@@ -224,13 +224,43 @@ impl Session {
                 let method = method.to_owned();
                 Box::pin(async move { session.own(&method, params).await })
             }
-            "set_push" | "about_push" => {
-                let method = method.to_owned();
-                Box::pin(async move { session.push(&method, params).await })
-            }
             "schedule" | "scheduled" | "unschedule" => {
                 let method = method.to_owned();
                 Box::pin(async move { session.later(&method, params).await })
+            }
+            "set_pin" => {
+                let SetPin { pin } = parse(params)?;
+                Box::pin(async move {
+                    session.why(session.client.set_pin(&pin).await).await?;
+                    Ok(json!({ "has_pin": !pin.is_empty() }))
+                })
+            }
+            "delete_account" => {
+                let DeleteAccount { pin } = parse(params)?;
+                Box::pin(async move {
+                    let ends_ms = session.why(session.client.delete_account(&pin).await).await?;
+                    Ok(json!({ "ends_ms": ends_ms }))
+                })
+            }
+            "rename" => {
+                let Rename { name, device_name } = parse(params)?;
+                Box::pin(async move {
+                    let renamed = session.client.rename(name.clone(), device_name.clone()).await;
+                    session.why(renamed).await?;
+                    Ok(json!({ "name": name, "device_name": device_name }))
+                })
+            }
+            _ => return session.begin_of_devices(method, params),
+        })
+    }
+
+    /// The same of one's devices, and of where this one is told.
+    fn begin_of_devices(self: Arc<Self>, method: &str, params: Value) -> Result<Answer, Failure> {
+        let session = self;
+        Ok(match method {
+            "set_push" | "about_push" => {
+                let method = method.to_owned();
+                Box::pin(async move { session.push(&method, params).await })
             }
             "devices" => {
                 let Nothing {} = parse(params)?;
@@ -255,28 +285,6 @@ impl Session {
                 Box::pin(async move {
                     let connected = session.why(session.client.ring_device(device_id).await).await?;
                     Ok(json!({ "device_id": device_id, "connected": connected }))
-                })
-            }
-            "set_pin" => {
-                let SetPin { pin } = parse(params)?;
-                Box::pin(async move {
-                    session.why(session.client.set_pin(&pin).await).await?;
-                    Ok(json!({ "has_pin": !pin.is_empty() }))
-                })
-            }
-            "delete_account" => {
-                let DeleteAccount { pin } = parse(params)?;
-                Box::pin(async move {
-                    let ends_ms = session.why(session.client.delete_account(&pin).await).await?;
-                    Ok(json!({ "ends_ms": ends_ms }))
-                })
-            }
-            "rename" => {
-                let Rename { name, device_name } = parse(params)?;
-                Box::pin(async move {
-                    let renamed = session.client.rename(name.clone(), device_name.clone()).await;
-                    session.why(renamed).await?;
-                    Ok(json!({ "name": name, "device_name": device_name }))
                 })
             }
             _ => return session.begin_of_group(method, params),
