@@ -407,10 +407,13 @@ fn media_come_and_go_beside_texts() {
 
 #[test]
 fn each_device_that_is_asleep_is_told_once() {
-    let report = bench(&["push", "--devices", "500", "--refuse-one-in", "50"]);
+    let report = bench(&["push", "--sleepers", "200", "--devices", "500", "--refuse-one-in", "50"]);
     assert_eq!((&report["duplicates"], &report["missing"]), (&0.into(), &0.into()), "{report}");
-    assert_eq!(report["refused"], 10);
     assert!(number(&report, "pushed_per_s") > 0.0);
+    let alone = &report["sender"];
+    assert_eq!((&alone["duplicates"], &alone["missing"]), (&0.into(), &0.into()), "{report}");
+    assert_eq!(alone["refused"], 10);
+    assert!(number(alone, "pushed_per_s") > 0.0);
 }
 
 #[test]

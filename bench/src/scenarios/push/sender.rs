@@ -1,5 +1,5 @@
-//! `push`: how many devices a second are told by the push crate, and that each is told once. APNs is a mock in this process that speaks
-//! the real protocol over TLS; it refuses some of the first tries as the real one does when it is busy.
+//! The sender of the push crate by itself: how many devices a second it tells, and that each is told once. APNs is a mock in this process that
+//! speaks the real protocol over TLS; it refuses some of the first tries as the real one does when it is busy.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,78 +24,52 @@ const REFUSALS: [(u16, &str); 3] =
 const VALID_S: u64 = 3_600;
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct PushArgs {
-    /// Devices, each of which is told once
+pub struct SenderArgs {
+    /// Devices that the sender by itself tells, each once
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     devices: u64,
-    /// Requests in flight
+    /// Its requests in flight
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     in_flight: u32,
-    /// One in so many is refused at the first try; 0: none
+    /// One in so many of its devices is refused at the first try; 0: none
     #[arg(long, default_value_t = 1_000)]
     refuse_one_in: u64,
     /// Threads of sender and mock together
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
-    /// Decides how long tries wait for one another
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
 }
 
 /// What was found.
 #[derive(Debug, Serialize)]
-pub struct PushReport {
-    scenario: &'static str,
-    seed: u64,
-    seconds: f64,
-    devices: u64,
-    in_flight: u32,
+pub struct SenderReport {
+    pub seconds: f64,
+    pub devices: u64,
+    pub in_flight: u32,
     /// Tries that were refused.
-    refused: u64,
-    pushed_per_s: f64,
+    pub refused: u64,
+    pub pushed_per_s: f64,
     /// Of sender and mock together.
-    cpu_us_per_push: f64,
+    pub cpu_us_per_push: f64,
     /// Devices that were told more than once.
-    duplicates: u64,
+    pub duplicates: u64,
     /// Devices that were not told, or of which the sender says so.
-    missing: u64,
-}
-
-impl PushReport {
-    /// Whether each device was told once.
-    pub fn is_correct(&self) -> bool {
-        self.duplicates == 0 && self.missing == 0
-    }
-
-    /// Lines for people.
-    pub fn line(&self) -> String {
-        format!(
-            "{:.0} pushed/s, {:.1} us of CPU each with what the service takes; of {} devices {} were told twice, {} never; {} tries were \
-             refused\n",
-            self.pushed_per_s,
-            self.cpu_us_per_push,
-            self.devices,
-            self.duplicates,
-            self.missing,
-            self.refused
-        )
-    }
+    pub missing: u64,
 }
 
 /// Runs it.
-pub fn run(arguments: &PushArgs) -> Result<PushReport, String> {
+pub fn run(arguments: &SenderArgs, seed: u64) -> Result<SenderReport, String> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(arguments.threads.into()).enable_all().build();
-    runtime.map_err(|error| format!("no threads: {error}"))?.block_on(push(arguments))
+    runtime.map_err(|error| format!("no threads: {error}"))?.block_on(push(arguments, seed))
 }
 
-async fn push(arguments: &PushArgs) -> Result<PushReport, String> {
+async fn push(arguments: &SenderArgs, seed: u64) -> Result<SenderReport, String> {
     let wall = Wall::system();
     let mock = ApnsMock::start(Arc::new(Identity::default()), wall.clone()).await;
     let refused = refuse_some(arguments, &mock);
     let apns = Apns::new(mock.config(), wall.clone()).map_err(|error| error.to_string())?;
     let settings = Settings { in_flight_max: arguments.in_flight as usize, ..Settings::default() };
-    let rng = ChaCha8Rng::seed_from_u64(arguments.seed);
+    let rng = ChaCha8Rng::seed_from_u64(seed);
     let (sender, mut outcomes) = Sender::start(settings, vec![Arc::new(apns)], &wall, rng);
     let (began, cpu) = (Instant::now(), measure::cpu_s(std::process::id()));
     let (mut offered, mut ended, mut delivered) = (0, 0, 0);
@@ -116,9 +90,7 @@ async fn push(arguments: &PushArgs) -> Result<PushReport, String> {
     let cpu_s = measure::cpu_s(std::process::id()) - cpu;
     let told = mock.book().told();
     let devices = arguments.devices;
-    Ok(PushReport {
-        scenario: "push",
-        seed: arguments.seed,
+    Ok(SenderReport {
         seconds,
         devices,
         in_flight: arguments.in_flight,
@@ -131,7 +103,7 @@ async fn push(arguments: &PushArgs) -> Result<PushReport, String> {
 }
 
 /// Has the mock refuse some devices at the first try. Gives how many.
-fn refuse_some(arguments: &PushArgs, mock: &ApnsMock) -> u64 {
+fn refuse_some(arguments: &SenderArgs, mock: &ApnsMock) -> u64 {
     if arguments.refuse_one_in == 0 {
         return 0;
     }
@@ -142,7 +114,8 @@ fn refuse_some(arguments: &PushArgs, mock: &ApnsMock) -> u64 {
     said.count() as u64
 }
 
-fn token(device: u64) -> String {
+/// A device's token.
+pub(super) fn token(device: u64) -> String {
     format!("{device:064x}")
 }
 
