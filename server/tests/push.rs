@@ -522,3 +522,19 @@ async fn a_start_without_a_key_file_says_which_and_one_without_services_tells_no
     assert_eq!(bob.refused(set_push(hook("bob"), v1::PushSettings::default())), Reason::NoSuchPushService);
     assert_eq!(server.admin(&json!({ "ask": "push" })).remove(0)["ok"]["services"], json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_hangs_does_not_keep_the_server_from_ending_and_who_sleeps_is_told_later() {
+    let services = Services::start().await;
+    let mut server = services.server("");
+    let [ann, bob] = users(&server);
+    let mut ann = Person::new(&server, ann);
+    sleeper(&server, &bob, "bob");
+    services.hook.book().say_to_all(Some(Reply::never()));
+    ann.say(bob.id, "one");
+    services.hook.book().count_is(1).await;
+    assert!(server.terminate().success());
+    services.hook.book().say_to_all(None);
+    server.start_again();
+    assert_eq!(services.kinds("bob", 1).await[0], is("message", 1));
+}

@@ -9,7 +9,7 @@
 //!
 //! What always holds:
 //! - Each push that was taken is answered once: that it is over, that its address is no more, or that it was not sent.
-//! - No more are held than `push.held_max` for each service, and [`QUEUE_MAX`] before the desk.
+//! - No more are held than `push.held_max` for each service, and `QUEUE_MAX` before the desk.
 //! - No key, no token and nothing that is said is in the log, in metrics, or on the admin socket.
 //!
 //! It refuses to know: why somebody is told. What is not sent is the brain's, whose outbox lies in the store.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,7 +103,7 @@ impl Making<'_> {
                 topic: said(&config.topic),
                 team_id: said(&config.team_id),
                 key_id: said(&config.key_id),
-                key_pem: read(key_file)?,
+                key_pem: read_key(key_file)?,
                 texts: Texts::default(),
             },
             self.wall.clone(),
@@ -119,7 +120,7 @@ impl Making<'_> {
                 url: config.url.clone(),
                 roots: self.roots.clone(),
                 timeout: self.timeout,
-                account_json: read(account_file)?,
+                account_json: read_key(account_file)?,
                 shown: Shown::Nothing,
             },
             self.wall.clone(),
@@ -132,7 +133,7 @@ impl Making<'_> {
         let config = &self.config.web_push;
         let Some(contact) = &config.contact else { return Ok(()) };
         let key_pem = match &config.key_file {
-            Some(path) => read(path)?,
+            Some(path) => read_key(path)?,
             None => own_key(&data_dir.join(WEB_PUSH_KEY_FILE))?,
         };
         let service = WebPush::new(
@@ -176,8 +177,22 @@ fn read(path: &Path) -> Result<String, Unusable> {
     std::fs::read_to_string(path).map_err(|error| Unusable::File(path.to_owned(), error))
 }
 
+/// A file with a key: nobody else is to read it.
+fn read_key(path: &Path) -> Result<String, Unusable> {
+    warn_if_open(path);
+    read(path)
+}
+
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Unusable> {
+    warn_if_open(path);
     std::fs::read(path).map_err(|error| Unusable::File(path.to_owned(), error))
+}
+
+fn warn_if_open(path: &Path) {
+    let is_open = |found: std::fs::Metadata| found.permissions().mode() & 0o004 != 0;
+    if std::fs::metadata(path).is_ok_and(is_open) {
+        tracing::warn!(file = %path.display(), "everybody on this machine may read this key of a push service: chmod o= it");
+    }
 }
 
 /// The key in the data directory. The first start makes it; browsers subscribe to it, so it stays.
