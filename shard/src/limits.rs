@@ -191,6 +191,9 @@ pub const PUSH_AGAIN_MS: u64 = 5_000;
 /// How long a look at a chat may take, in milliseconds. Beyond, it begins again.
 pub const PUSH_LOOK_MS: u64 = 10_000;
 
+/// After how long a notice counts as lost of which nothing was heard, in milliseconds: of one that waits for its service that is heard too.
+pub const PUSH_LOST_MS: u64 = 12 * HOUR_MS;
+
 /// Chats of a core of which something is to be told by push services, or is being told. Others have their turn with a later round.
 pub const PUSH_WAKES_MAX: usize = 1 << 16;
 

@@ -43,9 +43,9 @@ tern_storage::mutations! {
     /// A device that is connected, and has all, is told by its push service.
     PushConnected => "shard/tests/push.rs" 1..20;
     /// What is said is shown on devices that were not asked.
-    PreviewUnasked => "shard/tests/push.rs" 1..20;
+    PreviewUnasked => "shard/tests/push.rs" 1..20, "sim/tests/mutations.rs" 1..60;
     /// What a crash has left to be told is not told.
-    ForgetOutbox => "shard/tests/push.rs" 1..20;
+    ForgetOutbox => "shard/tests/push.rs" 1..20, "sim/tests/mutations.rs" 1..60;
     /// An address that a device has said since goes with the one before, which is no more.
     EndNewAddress => "shard/tests/push.rs" 1..20;
     /// Somebody reports what they do not see, and operators get it.

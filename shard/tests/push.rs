@@ -68,6 +68,8 @@ struct World {
     sent: BTreeMap<(u64, u64), u64>,
     /// Nothing was told twice for what a crash, a move or a service did.
     is_calm: bool,
+    /// The process ends now and then, and another one begins; otherwise cores end, and others take their slots.
+    starts_again: bool,
 }
 
 fn limits() -> Limits {
@@ -120,7 +122,7 @@ impl World {
             }
         }
         let (out, muted, sent) = Default::default();
-        let is_calm = rng.bool();
+        let (is_calm, starts_again) = (rng.u8(..3) == 0, rng.bool());
         let mut world = Self {
             rng,
             store,
@@ -134,6 +136,7 @@ impl World {
             muted,
             sent,
             is_calm,
+            starts_again,
         };
         (0..world.devices.len()).for_each(|at| world.connect(at));
         let members = (1..3).map(|person| world.user(2 * person)).collect();
@@ -174,6 +177,9 @@ impl World {
     /// It goes, and shows how much its list of chats says.
     fn disconnect(&mut self, at: usize) {
         self.settle();
+        if !self.is_connected(at) {
+            return;
+        }
         let (badge, _) = self.unread(at);
         let device = &mut self.devices[at];
         (device.badge, device.shows, device.told) = (badge, BTreeSet::new(), BTreeMap::new());
@@ -189,18 +195,37 @@ impl World {
         device.requests
     }
 
-    /// Asks, and waits for the answer.
+    /// Asks, and waits for the answer; once more where the connection ends first.
     fn ask_for(&mut self, at: usize, request: Request) -> Message {
-        let id = self.ask(at, request);
-        let mut answer = None;
-        while answer.is_none() {
+        let mut id = self.ask(at, request.clone());
+        loop {
             self.node.settle(&mut self.rng);
-            let link = self.devices[at].link.expect("it is connected");
-            for frame in self.node.receive(link).expect("it stands") {
+            let mut answer = None;
+            let frames = self.devices[at].link.and_then(|link| self.node.receive(link));
+            let Some(frames) = frames else {
+                self.connect(at);
+                id = self.ask(at, request.clone());
+                continue;
+            };
+            for frame in frames {
                 if frame.id == id { answer = frame.message } else { self.take(at, frame) }
             }
+            match answer {
+                Some(answer) => return answer,
+                // What is not answered for is asked again, or the connection ends.
+                None => self.node.tick(100),
+            }
         }
-        answer.expect("it is answered")
+    }
+
+    /// The same, again and again where it can't be done for now.
+    fn ask_until_done(&mut self, at: usize, request: &Request) -> Message {
+        loop {
+            match self.ask_for(at, request.clone()) {
+                Message::Refused(refused) if refused.retry_after_ms > 0 => self.node.tick(100),
+                answer => return answer,
+            }
+        }
     }
 
     /// How much is unread, as somebody's list of chats says: in all, and in each.
@@ -221,13 +246,19 @@ impl World {
         let address = Address::Webhook(v1::WebhookAddress { address: format!("{at}-{}", device.addresses) });
         let settings = Some(v1::PushSettings { previews: device.previews, quiet: None });
         let set = Request::SetPush(v1::SetPush { address: Some(address), settings });
-        let answer = self.ask_for(at, set);
+        let answer = self.ask_until_done(at, &set);
         assert_eq!(answer, Message::PushSet(v1::PushSet {}));
         let Message::PushPlaces(places) = self.ask_for(at, Request::AboutPush(v1::AboutPush {})) else {
             panic!("there are some");
         };
         let previews = places.settings.as_ref().is_some_and(|settings| settings.previews);
         assert_eq!((places.service(), previews), (PushService::Webhook, self.devices[at].previews));
+    }
+
+    /// The same; of its address of before it may be said now that it is no more.
+    fn set_another(&mut self, at: usize) {
+        self.set_push(at);
+        self.answer();
     }
 
     fn is_connected(&self, at: usize) -> bool {
@@ -286,7 +317,7 @@ impl World {
         let body = v1::Private { what: Some(What::Chat(settings)) }.encode_to_vec().into();
         let (client_id, kind) = (self.client_ids, Kind::Private.into());
         let send = v1::Send { chat: PRIVATE, client_id, body, kind, ..v1::Send::default() };
-        assert!(matches!(self.ask_for(at, Request::Send(send)), Message::Sent(_)));
+        assert!(matches!(self.ask_until_done(at, &Request::Send(send)), Message::Sent(_)));
         if mutes {
             self.muted.insert(whose);
         }
@@ -303,8 +334,10 @@ impl World {
     fn receive(&mut self) {
         for at in 0..self.devices.len() {
             let Some(link) = self.devices[at].link else { continue };
-            for frame in self.node.receive(link).expect("it stands") {
-                self.take(at, frame);
+            match self.node.receive(link) {
+                Some(frames) => frames.into_iter().for_each(|frame| self.take(at, frame)),
+                // Its core is gone, or its user's.
+                None => self.devices[at].link = None,
             }
         }
     }
@@ -335,7 +368,9 @@ impl World {
         for (core, push) in self.node.pushes() {
             let at = self.place(push.device);
             let device = &self.devices[at];
-            assert!(device.link.is_none() || device.is_slow, "{push:?}: it is connected, and has all");
+            // Where cores end, what it has acknowledged may be lost.
+            let may_lack = device.is_slow || !self.is_calm && !self.starts_again;
+            assert!(device.link.is_none() || may_lack, "{push:?}: it is connected, and has all");
             assert!(push.preview.is_none() || device.previews, "{push:?}: nobody has asked for that");
             if let Some((title, words)) = &push.preview {
                 assert!(
@@ -359,26 +394,35 @@ impl World {
                     self.out.push((core, push));
                 }
                 4 if !self.is_calm => self.node.push_ends(core, &push, PushFate::Unsent),
+                5..9 if !self.is_calm && self.is_of_before(&push) => self.address_dies(core, &push),
                 5 if !self.is_calm => self.address_dies(core, &push),
                 _ => self.delivered(core, &push),
             }
         }
     }
 
+    /// Whether it goes to an address in whose place the device has said another one.
+    fn is_of_before(&self, push: &Push) -> bool {
+        let at = self.place(push.device);
+        push.to.token != format!("{at}-{}", self.devices[at].addresses)
+    }
+
     fn address_dies(&mut self, core: u16, push: &Push) {
         let at = self.place(push.device);
+        let is_of_before = self.is_of_before(push);
         let device = &mut self.devices[at];
         // It may have said another one since.
-        device.is_dead |= push.to.token == format!("{at}-{}", device.addresses);
+        device.is_dead |= !is_of_before;
         self.node.push_ends(core, push, PushFate::Dead);
     }
 
     /// A device shows what it is told.
     fn delivered(&mut self, core: u16, push: &Push) {
         let at = self.place(push.device);
+        let is_of_before = self.is_of_before(push);
         let device = &mut self.devices[at];
         // What goes to an address of before is shown by nobody.
-        if device.link.is_none() && push.to.token == format!("{at}-{}", device.addresses) {
+        if device.link.is_none() && !is_of_before {
             device.badge = push.badge;
             match push.kind {
                 PushKind::Message | PushKind::Mention => {
@@ -442,6 +486,28 @@ impl World {
         }
     }
 
+    /// A core ends as another process would, with all that it had to tell.
+    fn lose_brain(&mut self) {
+        self.look_at_pushes();
+        let lost = self.rng.u16(..self.cores);
+        if !self.node.lose_brain(lost, &mut self.rng) {
+            return;
+        }
+        // What it had handed out for users who had moved to other cores since is told by these.
+        for (_, push) in self.out.extract_if(.., |(core, _)| *core == lost) {
+            self.node.push_ends((lost + 1) % self.cores, &push, PushFate::Unsent);
+        }
+        // Until those who are connected have said so to the next owner of their user, they may be told something.
+        self.node.settle(&mut self.rng);
+        self.out.extend(self.node.pushes());
+        let gone = |device: &Device| device.link.is_some_and(|link| !self.node.stands(link));
+        let gone: Vec<_> = (0..self.devices.len()).filter(|at| gone(&self.devices[*at])).collect();
+        for at in gone {
+            self.devices[at].link = None;
+            self.connect(at);
+        }
+    }
+
     fn live(&mut self) {
         for _ in 0..120 {
             match self.rng.u8(..40) {
@@ -449,14 +515,21 @@ impl World {
                 12..17 => self.read(),
                 17..23 => {
                     let at = self.rng.usize(..self.devices.len());
-                    if self.is_connected(at) { self.disconnect(at) } else { self.connect(at) }
+                    if self.is_connected(at) {
+                        self.disconnect(at);
+                    } else {
+                        self.connect(at);
+                        if self.rng.bool() {
+                            self.set_another(at);
+                        }
+                    }
                 }
                 23..26 => self.pass(1_000),
                 26 => self.pass(WAIT_MS + 1_000),
                 27..29 => self.mute(),
                 29 => {
                     if let Some(at) = self.some_connected() {
-                        self.set_push(at);
+                        self.set_another(at);
                     }
                 }
                 30..32 if !self.is_calm => {
@@ -464,11 +537,12 @@ impl World {
                     let slot = Slot::of_user(self.user(user));
                     self.node.move_slot(slot, self.rng.u16(..));
                 }
-                32 if !self.is_calm => self.restart(),
+                32 if !self.is_calm && self.starts_again => self.restart(),
                 33 if !self.is_calm => {
                     let is_full = self.rng.bool();
                     self.node.fill_pushes(is_full);
                 }
+                34 if !self.is_calm && !self.starts_again => self.lose_brain(),
                 34..37 => self.answer(),
                 _ => self.settle(),
             }
@@ -492,8 +566,8 @@ impl World {
         for at in 0..self.devices.len() {
             if !self.is_connected(at) {
                 self.connect(at);
-                self.set_push(at);
-            } else if self.devices[at].is_dead {
+            }
+            if self.devices[at].is_dead {
                 self.set_push(at);
             }
             self.devices[at].is_slow = false;

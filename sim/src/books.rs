@@ -14,8 +14,8 @@ use tern_shard::limits::GROUP_TAIL_MIN;
 use tern_storage::LogId;
 use tern_storage::keys::{self, Relation};
 use tern_storage::records::{
-    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, PhoneHashRecord,
-    PrivacyRecord, ReportRecord, UserRecord,
+    ClientMessageRecord, DeviceRecord, EntryRecord, LogRecord, MemberRecord, MembersRecord, OutboxRecord,
+    PhoneHashRecord, PrivacyRecord, PushTokenRecord, ReportRecord, UnreadRecord, UserRecord,
 };
 use tern_wire::ids::{Phone, PhoneHash};
 
@@ -80,6 +80,8 @@ pub(crate) struct Books {
     census: Census,
     pub(crate) reports: Stored,
     media: media::Stored,
+    /// Chats of users of which devices are still to be told.
+    pub(crate) outbox: BTreeSet<(u64, LogId)>,
 }
 
 /// All logs together.
@@ -227,9 +229,10 @@ impl Books {
             return Ok(None);
         }
         let mut books = Self::default();
-        for table in
-            [b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r', b'f', b'h', b'n', b'q', b'o', b'v']
-        {
+        for table in [
+            b'l', b'e', b'w', b'g', b'x', b't', b'u', b'd', b'i', b'r', b'f', b'h', b'n', b'q', b'o', b'v',
+            b'y', b'z',
+        ] {
             let Some(rows) = store.table(table, now) else { return Ok(None) };
             for (key, value) in rows {
                 books
@@ -320,6 +323,14 @@ impl Books {
             b'q' => drop(self.reports.insert(keys::report_of(key)?, ReportRecord::decode(value).ok()?)),
             b'g' => {
                 self.logs.entry(keys::log_of(key)?).or_default().memberships.insert(number(PREFIX)?);
+            }
+            b'y' => match keys::PushRow::of(key)? {
+                keys::PushRow::Device(_) => PushTokenRecord::decode(value).map(drop).ok()?,
+                keys::PushRow::Unread(_) => UnreadRecord::decode(value).map(drop).ok()?,
+            },
+            b'z' => {
+                OutboxRecord::decode(value).ok()?;
+                self.outbox.insert(keys::outbox_of(key)?);
             }
             b'r' | b'h' | b'u' | b'd' | b'i' => self.row_of_people(table, key, value)?,
             _ => unreachable!("no other table is read"),

@@ -54,6 +54,7 @@ mod media;
 mod model;
 mod node;
 mod pins;
+mod pushes;
 mod record;
 mod registrar;
 mod reports;

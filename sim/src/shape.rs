@@ -5,6 +5,7 @@ use std::time::Duration;
 use tern_shard::limits::Limits;
 
 use crate::media::Media;
+use crate::pushes::Pushes;
 use crate::talk::{DELETION_WINDOW_MS, EDIT_WINDOW_MS};
 use tern_storage::FDB_BATCH_BYTES_MAX;
 use tern_storage::embedded::EmbeddedOptions;
@@ -33,6 +34,8 @@ pub(crate) struct Shape {
     fdb_lanes: u16,
     /// There are media.
     pub(crate) has_media: bool,
+    /// There are push services.
+    pub(crate) has_pushes: bool,
 }
 
 impl Shape {
@@ -55,8 +58,8 @@ impl Shape {
         let access_token_valid_ms = one_of([70_000, 100_000, 3_600_000]);
         let history_ms = if stream.below(4) == 0 { HISTORY_MS } else { 0 };
         let fdb_lanes = 1 + stream.below(3) as u16;
-        let has_media = Media::new(seed).are;
-        Self { access_token_valid_ms, store, congested_max, history_ms, fdb_lanes, has_media }
+        let (has_media, has_pushes) = (Media::new(seed).are, Pushes::new(seed).are);
+        Self { access_token_valid_ms, store, congested_max, history_ms, fdb_lanes, has_media, has_pushes }
     }
 
     /// The store's, if it is FoundationDB.
@@ -99,6 +102,8 @@ impl Shape {
             media_unsent_ms: 10_000,
             media_removed_after_ms: 4_000,
             media_round_ms: 500,
+            push_wait_ms: 2_000,
+            push_round_ms: 1_000,
             ..Limits::default()
         };
         if stream.below(2) == 0 {

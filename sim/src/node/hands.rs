@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 use tern_proto::v1;
 use tern_shard::admin::AdminResponse;
-use tern_shard::effects::Stage;
+use tern_shard::effects::{Push, Stage};
 use tern_shard::entry::Author;
 use tern_shard::message::Message;
 use tern_shard::reply::ConnId;
@@ -151,6 +151,11 @@ impl Effects for Hands {
 
     fn deliver_code(&mut self, phone: &Phone, code: &str, _: u64) -> bool {
         self.does.push(Does::Code(phone.as_str().to_owned(), code.to_owned()));
+        true
+    }
+
+    fn push(&mut self, push: Push) -> bool {
+        self.does.push(Does::Push(push));
         true
     }
 

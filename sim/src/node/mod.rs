@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use tern_shard::admin::{AdminRequest, AdminResponse};
+use tern_shard::effects::{Push, Pushed};
 use tern_shard::identity::StoreIdentity;
 use tern_shard::limits::Limits;
 use tern_shard::media::MediaDoor;
@@ -29,6 +30,7 @@ use self::gate::{Proven, Talk, Unproven};
 use self::hands::{Hands, NoWake};
 use crate::books::Books;
 use crate::kept::Wrote;
+use crate::pushes::Pushes;
 use crate::shape::Shape;
 use crate::store::Store;
 use crate::world::LinkId;
@@ -51,6 +53,7 @@ pub(crate) enum Comes {
     Left(LinkId, usize),
     Moved(Box<Moved>),
     Asked(u64, AdminRequest),
+    Pushed(Pushed),
     Table(SlotTable),
     Tick,
 }
@@ -90,6 +93,8 @@ pub(crate) enum Does {
     Answer(u64, AdminResponse),
     /// The bytes of a medium are to be removed.
     Remove(MediaId),
+    /// A device is to be told by a push service.
+    Push(Push),
     /// A part of the store has something to do.
     Store(Step),
     /// A connection stands for a device of this user, by the clock of the node at that moment.
@@ -178,7 +183,8 @@ impl Node {
                 seed: stream.seed(),
                 development: true,
             })
-            .with_media(shape.has_media.then(media_door)),
+            .with_media(shape.has_media.then(media_door))
+            .with_pushes(shape.has_pushes.then(Pushes::pushing)),
             hands: Hands {
                 port: engine.port(Arc::new(NoWake)),
                 conns: BTreeMap::new(),
@@ -490,6 +496,7 @@ impl Node {
                 }
             }
             Comes::Asked(question, request) => self.input(at, now_ms, Input::Asked(question, request)),
+            Comes::Pushed(pushed) => self.input(at, now_ms, Input::Pushed(pushed)),
             Comes::Table(table) => {
                 self.tables_under_way -= 1;
                 self.input(at, now_ms, Input::Slots(table));

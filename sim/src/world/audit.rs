@@ -78,6 +78,9 @@ impl World {
                 return Err(format!("{id:?}: {seq} was to be kept no longer"));
             }
         }
+        if let Some((user, log)) = books.outbox.first() {
+            return Err(format!("devices of {user} are still to be told of {log:?}"));
+        }
         books.schedules_are_kept(ended_ms.saturating_sub(DISPATCHED_WITHIN_MS))?;
         let (owed, free) = self.record.is_paid(books)?;
         for (device, list) in self.devices.iter().zip(&lists) {

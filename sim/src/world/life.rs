@@ -69,6 +69,9 @@ impl World {
             return Some(self.by_phone(other));
         }
         let request = |work, request| Some((work, Ask::Request(request)));
+        if let Some(set) = self.wish_for_pushes(at) {
+            return Some((Work::Rename, Ask::Request(client_frame::Request::SetPush(set))));
+        }
         if self.life.below(5) == 0 {
             return Some(self.with_a_group(at, chat));
         }
@@ -121,6 +124,12 @@ impl World {
                 request(Work::Talk, client_frame::Request::Activity(v1::Activity { chat, doing, sender: 0 }))
             }
         }
+    }
+
+    /// Where a device is to be told that something has come, if it says so now.
+    fn wish_for_pushes(&mut self, at: usize) -> Option<v1::SetPush> {
+        let (user, device) = self.devices[at].session()?;
+        self.pushes.wish(user, device)
     }
 
     fn by_phone(&self, other: usize) -> (Work, Ask) {

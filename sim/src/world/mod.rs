@@ -8,6 +8,7 @@ use tern_client::machine::Memory;
 use tern_client::machine::rows::{Account, DeviceRow};
 use tern_proto::v1;
 use tern_shard::admin::Provisioned;
+use tern_shard::effects::Pushed;
 use tern_shard::slots::{CoreId, SlotTable};
 use tern_storage::embedded::Step;
 use tern_storage::medium::stream::Stream;
@@ -22,6 +23,7 @@ use crate::device::Device;
 use crate::kept::Kept;
 use crate::media::Media;
 use crate::node::{Comes, Node, Token};
+use crate::pushes::Pushes;
 use crate::record::Record;
 use crate::shape::Shape;
 use crate::store::Ground;
@@ -79,6 +81,8 @@ enum Event {
     Uploads,
     /// The bytes of a medium are gone.
     Removed(MediaId),
+    /// A push service of this process's has answered, to a core.
+    Pushed(u64, CoreId, Pushed),
     /// Something may go wrong.
     Tenth,
 }
@@ -118,6 +122,7 @@ struct World {
     strangers_token: String,
     record: Record,
     media: Media,
+    pushes: Pushes,
     suspensions: Suspensions,
     /// Accounts that may be about to end.
     ending: BTreeSet<u64>,
@@ -194,6 +199,7 @@ impl World {
             strangers_token: String::new(),
             record: Record::default(),
             media: Media::new(seed),
+            pushes: Pushes::new(seed),
             suspensions: Suspensions::default(),
             ending: BTreeSet::new(),
             books: None,
@@ -349,6 +355,7 @@ impl World {
             Event::Life => return self.somebody_does_something(),
             Event::Uploads => self.uploads_go_on(),
             Event::Removed(medium) => self.medium_is_removed(medium),
+            Event::Pushed(process, core, pushed) => self.push_has_ended(process, core, pushed),
             Event::Tenth => self.tenth(),
         }
         Ok(())

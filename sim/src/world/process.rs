@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tern_shard::admin::{AdminRequest, AdminResponse, Provisioned};
+use tern_shard::effects::Pushed;
 use tern_shard::slots::CoreId;
 use tern_storage::Slot;
 use tern_storage::embedded::{Step, Stepped};
@@ -125,6 +126,10 @@ impl World {
                     let wait = Duration::from_millis(1 + self.media.takes_ms());
                     self.at(self.now + wait, Event::Removed(medium));
                 }
+                Does::Push(push) => match self.pushes.told(&push, self.is_over) {
+                    Ok((wait, pushed)) => self.at(self.now + wait, Event::Pushed(process, core, pushed)),
+                    Err(what) => self.wrong = Some(what),
+                },
                 Does::Answer(_, answer) => {
                     self.questions = self.questions.saturating_sub(1);
                     self.tally.done(Work::Operator);
@@ -288,6 +293,13 @@ impl World {
         for question in self.media.goes_on(&users) {
             self.ask_of_media(question);
         }
+    }
+
+    pub(super) fn push_has_ended(&mut self, process: u64, core: CoreId, pushed: Pushed) {
+        // Another one knows nothing of it.
+        let Some(node) = self.node.as_mut().filter(|_| process == self.process) else { return };
+        node.comes(core, Comes::Pushed(pushed));
+        self.wake(core);
     }
 
     pub(super) fn medium_is_removed(&mut self, medium: MediaId) {

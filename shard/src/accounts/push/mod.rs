@@ -34,7 +34,7 @@ use super::{Accounts, Cx, slot_of};
 use crate::by_slot::BySlot;
 use crate::effects::{PushFate, Pushed};
 use crate::entry::{Author, Entry};
-use crate::limits::{PUSH_AGAIN_MS, PUSH_GAP_MS, PUSH_LOOK_MS, PUSH_WAKES_MAX};
+use crate::limits::{PUSH_AGAIN_MS, PUSH_GAP_MS, PUSH_LOOK_MS, PUSH_LOST_MS, PUSH_WAKES_MAX};
 use crate::maps::Hashing;
 use crate::message::{Glance, OfPushes};
 use crate::mutations::{Mutation, is};
@@ -340,7 +340,7 @@ impl Accounts {
         }
         while let Some((due_ms, id, log)) = self.wakes.due.first().copied() {
             // The clock may have been set back: nothing is due later than this.
-            let latest_ms = cx.now_ms + cx.limits().push_wait_ms + PUSH_LOOK_MS + PUSH_GAP_MS;
+            let latest_ms = cx.now_ms + cx.limits().push_wait_ms + PUSH_LOOK_MS;
             if due_ms > cx.now_ms && due_ms <= latest_ms || !cx.may_read() || !cx.may_write(0) {
                 break;
             }
@@ -403,6 +403,18 @@ impl Accounts {
         // Until then nothing else is looked at.
         let due_ms = wake.rests_until_ms(now_ms);
         self.wakes.set_due(id, log, due_ms);
+    }
+
+    /// There is a row of something that is under way: of notices of which nothing was heard for too long nothing is heard any more.
+    fn row_is_known(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
+        let now_ms = cx.now_ms;
+        let is_lost =
+            |wake: &&mut Wake| !wake.out.is_empty() && now_ms.abs_diff(wake.looked_ms) >= PUSH_LOST_MS;
+        if let Some(wake) = self.wakes.get(id, log).filter(is_lost) {
+            wake.out.clear();
+            wake.is_unsent = true;
+            self.settle_wake(cx, id, log);
+        }
     }
 
     /// Whether a device is to be told by a push service: it is not connected; or it is, and has not acknowledged a message that came a

@@ -30,7 +30,12 @@ impl Accounts {
             let Some((user, log)) = keys::outbox_of(key) else { continue };
             let Some(id) = UserId::new(user) else { continue };
             let Ok(row) = OutboxRecord::decode(&value[..]) else { continue };
-            if cx.is_here(slot_of(id)) && self.wakes.get(id, log).is_none() {
+            if !cx.is_here(slot_of(id)) {
+                continue;
+            }
+            if self.wakes.get(id, log).is_some() {
+                self.row_is_known(cx, id, log);
+            } else {
                 self.take_up_row(cx, id, log, row);
             }
         }
