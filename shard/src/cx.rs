@@ -125,6 +125,11 @@ impl<'a, D: Department> Cx<'a, D> {
         self.ground.media.is_some()
     }
 
+    /// Whether devices are told by push services.
+    pub(crate) fn has_pushes(&self) -> bool {
+        self.ground.pushing.is_some()
+    }
+
     /// The URL under which media are had; empty: there are none.
     pub(crate) fn media_url(&self) -> String {
         self.ground.media.as_ref().map_or(String::new(), |media| media.url.clone())

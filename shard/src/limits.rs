@@ -118,6 +118,8 @@ macro_rules! with_limits {
                 "How long a device that is connected may take to acknowledge before it is told by its push service.";
             push_valid_ms: u64 = 7 * $crate::limits::DAY_MS, 1_000..=28 * $crate::limits::DAY_MS,
                 "For how long a push service keeps what it can't bring to a device.";
+            push_waiting_max: usize = 65_536, 1..=16_000_000,
+                "Chats of a core that wait at once to be looked at for devices that are to be told. Beyond, they have their turn with a later round.";
             push_round_ms: u64 = 30_000, 100..=3_600_000,
                 "How often the server looks for devices that are still to be told something by their push services.";
             access_token_valid_ms: u64 = 3_600_000, 1_000..=$crate::limits::DAY_MS,
@@ -185,17 +187,18 @@ impl Limits {
 /// How long nothing else is told of a chat by push services, in milliseconds: what comes meanwhile is one notice.
 pub const PUSH_GAP_MS: u64 = 1_000;
 
-/// After how long it is looked again at a chat that could not be looked at, or of which push services took nothing, in milliseconds.
-pub const PUSH_AGAIN_MS: u64 = 5_000;
+/// After how long it is looked again at a chat that could not be looked at, or of which push services took nothing, in milliseconds: at first,
+/// and at the most.
+pub const PUSH_AGAIN_MS: (u64, u64) = (5_000, 300_000);
+
+/// Chats of a core that are looked at at once to tell devices of them. Others wait.
+pub const PUSH_LOOKS_MAX: usize = 256;
 
 /// How long a look at a chat may take, in milliseconds. Beyond, it begins again.
 pub const PUSH_LOOK_MS: u64 = 10_000;
 
 /// After how long a notice counts as lost of which nothing was heard, in milliseconds: of one that waits for its service that is heard too.
 pub const PUSH_LOST_MS: u64 = 12 * HOUR_MS;
-
-/// Chats of a core of which something is to be told by push services, or is being told. Others have their turn with a later round.
-pub const PUSH_WAKES_MAX: usize = 1 << 16;
 
 /// Rows of a user that are read to know where their devices are told, and how much is unread. What is beyond does not count.
 pub const PUSH_ROWS_MAX: usize = 4_096;
@@ -211,6 +214,9 @@ pub const PUSH_PREVIEW_BYTES_MAX: usize = 1_000;
 
 /// How often an account may say in an hour where its devices are told. Beyond: `RATE_LIMITED`.
 pub const PUSHES_SET_PER_HOUR_MAX: u32 = 60;
+
+/// What the first address of an account counts there.
+pub const PUSHES_SET_FIRST: u32 = 10;
 
 // A batch of numbers fits the bucket of an account at its smallest.
 const _: () = assert!(limits::DISCOVERED_MAX <= 64);

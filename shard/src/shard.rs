@@ -168,6 +168,7 @@ impl Shard {
             Input::Drain => {
                 self.front.farewell_to_all(cx!(self, now_ms, front_desk, fx));
                 self.logs.ends(cx!(self, now_ms, logs_desk, fx));
+                self.accounts.pushes_end(cx!(self, now_ms, accounts_desk, fx));
             }
             Input::Slots(table) => self.table_came(now_ms, table, fx),
             input => self.of_connection(now_ms, input, fx),

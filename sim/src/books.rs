@@ -330,7 +330,8 @@ impl Books {
             },
             b'z' => {
                 OutboxRecord::decode(value).ok()?;
-                self.outbox.insert(keys::outbox_of(key)?);
+                let (user, log, _) = keys::outbox_of(key)?;
+                self.outbox.insert((user, log));
             }
             b'r' | b'h' | b'u' | b'd' | b'i' => self.row_of_people(table, key, value)?,
             _ => unreachable!("no other table is read"),

@@ -661,16 +661,30 @@ pub fn outbox(user: u64, log: LogId) -> Key {
     key(b'z', Slot::of_user(user), &[&user.to_be_bytes(), &log.to_bytes()])
 }
 
+/// `z`: that it is to be seen how much is unread in a log of a user.
+pub fn outbox_count(user: u64, log: LogId) -> Key {
+    let mut key = outbox(user, log);
+    key.0.push(1);
+    key
+}
+
 /// `z`: all of all users, from just after one of them on.
 pub fn all_outboxes(after: Option<&Key>) -> KeyRange {
     KeyRange::of_prefix(Key(SmallVec::from_slice(b"z"))).behind(after)
 }
 
-/// Whose, and of which log a `z` key is; `None` for any other key.
-pub fn outbox_of(key: &[u8]) -> Option<(u64, LogId)> {
+/// Whose, and of which log a `z` key is, and whether it is only to be seen how much is unread; `None` for any other key.
+pub fn outbox_of(key: &[u8]) -> Option<(u64, LogId, bool)> {
     const AT: usize = 3;
+    const LOG: usize = AT + 8;
+    const END: usize = LOG + LOG_ID_BYTES;
     (key.first() == Some(&b'z')).then_some(())?;
-    Some((u64::from_be_bytes(*key.get(AT..)?.first_chunk()?), LogId::from_bytes(&key[AT + 8..])?))
+    let counts = match key.get(END..)? {
+        [] => false,
+        [1] => true,
+        _ => return None,
+    };
+    Some((u64::from_be_bytes(*key.get(AT..)?.first_chunk()?), LogId::from_bytes(&key[LOG..END])?, counts))
 }
 
 /// Where a key lies, for operators: its table, its slot, and the ids in it; never a phone.

@@ -701,6 +701,7 @@ pub(crate) fn forget_generations(value: &[u8]) -> Option<Vec<u8>> {
 
 /// `y`, of a device: where it is told that something has come, and how.
 #[derive(Clone, PartialEq, Eq, Message)]
+#[prost(skip_debug)]
 pub struct PushTokenRecord {
     /// `PushService` of the protocol.
     #[prost(int32, tag = "1")]
@@ -726,6 +727,14 @@ pub struct PushTokenRecord {
     /// When nothing makes a sound.
     #[prost(message, optional, tag = "8")]
     pub quiet: Option<QuietRecord>,
+}
+
+/// Shows no address.
+impl std::fmt::Debug for PushTokenRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("PushTokenRecord");
+        shown.field("service", &self.service).field("since_ms", &self.since_ms).finish_non_exhaustive()
+    }
 }
 
 /// Within [`PushTokenRecord`]: every day from one minute of it up to another one.

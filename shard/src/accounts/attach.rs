@@ -48,6 +48,9 @@ impl Accounts {
             device.inbox = Inbox::Unknown;
         }
         device.opened = number;
+        if !follows {
+            device.attached_ms = cx.now_ms;
+        }
         let older = device.place.replace(place);
         // What the one before has said of itself, another connection has not.
         device.away &= follows || older == Some(place);

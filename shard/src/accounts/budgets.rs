@@ -12,7 +12,7 @@ use super::bucket::{Buckets, Rate};
 use super::slot_of;
 use crate::limits::{
     ACTS_BURST, ACTS_PER_MINUTE_MAX, BUCKETS_SWEPT_EVERY_MS, DAY_MS, HOUR_MS, LINKS_PER_MINUTE_MAX, Limits,
-    MINUTE_MS, PUSHES_SET_PER_HOUR_MAX, RENAMES_PER_HOUR_MAX, RINGS_PER_MINUTE_MAX,
+    MINUTE_MS, PUSHES_SET_FIRST, PUSHES_SET_PER_HOUR_MAX, RENAMES_PER_HOUR_MAX, RINGS_PER_MINUTE_MAX,
 };
 use crate::maps::Hashing;
 
@@ -115,8 +115,13 @@ impl Budgets {
     }
 
     /// May an account say where one of its devices is told by a push service?
-    pub(super) fn set_push(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
-        take(&mut self.pushes, user, now_ms, "the account says too often where its devices are told")
+    /// The first one has all its chats looked at, and counts for more.
+    pub(super) fn set_push(&mut self, user: UserId, is_first: bool, now_ms: u64) -> Result<(), Refusal> {
+        let (rate, buckets) = &mut self.pushes;
+        let counts = if is_first { PUSHES_SET_FIRST } else { 1 };
+        let taken = buckets.take_of(user, *rate, now_ms, counts..=counts);
+        let detail = "the account says too often where its devices are told";
+        taken.map(drop).map_err(|wait_ms| Refusal::after(Reason::RateLimited, wait_ms, detail))
     }
 
     /// May an account change a name? All who know it are told.

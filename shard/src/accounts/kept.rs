@@ -68,6 +68,8 @@ pub(super) struct Device {
     pub(super) place: Option<Place>,
     /// The number of that connection in its process.
     pub(super) opened: u64,
+    /// Since when it stands for it, in ms since the Unix epoch; 0: for so long that the user has been packed since.
+    pub(super) attached_ms: u64,
     /// Nobody looks at it: its user is not here by it.
     pub(super) away: bool,
     /// That connection is on its way to the user's core, and is not told what happens: this it has not been told.
@@ -415,7 +417,8 @@ fn unpack(packed: &Packed, here: (ProcessId, CoreId)) -> User {
             Place { process, core, conn }
         });
         let number = DeviceId::new(number).expect("it was packed here");
-        devices.insert(number, Device { record, place, opened: packed.opened, away, missed: None, inbox });
+        let (opened, attached_ms) = (packed.opened, 0);
+        devices.insert(number, Device { record, place, opened, attached_ms, away, missed: None, inbox });
     }
     let watched = packed.watched.iter().map(PackedLog::log).collect();
     let (linking, circle) = (packed.linking, packed.circle.unwrap_or_default());
@@ -465,7 +468,15 @@ mod tests {
             let number = DeviceId::new(number).expect("not 0");
             user.devices.insert(
                 number,
-                Device { record: record.clone(), place, opened: 7, away: true, missed: None, inbox },
+                Device {
+                    record: record.clone(),
+                    place,
+                    opened: 7,
+                    attached_ms: 0,
+                    away: true,
+                    missed: None,
+                    inbox,
+                },
             );
         }
         user.watched.insert(LogId::direct(2, 4));

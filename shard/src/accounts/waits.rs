@@ -168,8 +168,9 @@ impl ScanFor {
             Self::Peers(..) | Self::PeersKnown(..) | Self::Groups(_) => None,
             // It is known while it is under way.
             Self::Day(_) | Self::Pushes(..) => None,
-            // Of no slot, or found again.
-            Self::PushChats(_) | Self::Outbox => None,
+            // Whoever has the slot begins again.
+            Self::PushChats(_) => None,
+            Self::Outbox => None,
             // Of no slot.
             Self::AllReports(..) | Self::OldReports | Self::Counts(_) | Self::AllDays => None,
             Self::Ends | Self::EndsFor(_) => None,

@@ -123,7 +123,9 @@ impl Logs {
             let Some(member) = log.member(author.user) else { continue };
             if let Some((marks, is_read)) = *advanced {
                 member.shown = member.shown.max(marks);
-                if member.devices.iter().any(|device| device.id != author.device) {
+                // What is read is told to those, too, who have no other device: what is unread is counted there.
+                let has_others = member.devices.iter().any(|device| device.id != author.device);
+                if has_others || is_read && cx.has_pushes() {
                     told.push((author.user, UserOp::Advanced(id, *author, marks, is_read)));
                 }
             }

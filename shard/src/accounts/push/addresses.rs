@@ -41,11 +41,11 @@ impl Accounts {
         if set.settings.quiet.as_ref().is_some_and(|quiet| zone(&quiet.time_zone).is_none()) {
             return cx.refuse(origin, NO_ZONE);
         }
-        if let Err(refusal) = self.budgets.set_push(author.user, cx.now_ms) {
-            return cx.refuse(origin, refusal);
-        }
         let Author { user, device } = author;
         let is_first = !self.living(user).any(|(_, device)| device.record.pushed_since_ms > 0);
+        if let Err(refusal) = self.budgets.set_push(user, is_first, cx.now_ms) {
+            return cx.refuse(origin, refusal);
+        }
         let Some(record) = self.device_record(author) else { return cx.refuse(origin, REVOKED) };
         // Of two addresses of a device the later one has the higher number, whatever the clock says.
         let since_ms = if set.address.is_some() { cx.now_ms.max(record.pushed_since_ms + 1) } else { 0 };
@@ -59,24 +59,38 @@ impl Accounts {
             None => end_address(cx, author),
         }
         if set.address.is_some() && is_first {
-            // From here on it is known what is unread.
-            read_chats(cx, user, None);
+            // From here on it is known what is unread. The row stands for all chats, until each has one.
+            let all = keys::outbox(user.get(), LogId::Private(user.get()));
+            cx.put(slot_of(user), all, &OutboxRecord::default());
+            self.wakes.round.is_wanted();
         }
         self.after(cx, After::of_user(user, Then::Reply(origin, Reply::PushSet)));
     }
 
-    /// Chats of a user are known, who is told by a push service for the first time: it is looked how much is unread in them.
+    /// A user is told by a push service for the first time: each of their chats is noted to be looked at.
+    pub(super) fn note_chats(&mut self, cx: &mut Cx, id: UserId) {
+        if cx.may_read() && self.wakes.listing.insert(id) {
+            read_chats(cx, id, None);
+        }
+    }
+
+    /// Some of them are known.
     pub(crate) fn chats_for_pushes_read(&mut self, cx: &mut Cx, id: UserId, rows: Result<Rows, Unreadable>) {
-        let Ok(rows) = rows else { return };
-        let logs = rows.rows.iter().filter_map(|(key, _)| keys::log_of(key));
-        let logs: Vec<_> = logs.filter(|log| !matches!(log, LogId::Private(_))).collect();
-        for log in &logs {
-            cx.put_lazily(slot_of(id), keys::outbox(id.get(), *log), &OutboxRecord::default());
+        let Some(rows) = rows.ok().filter(|_| cx.is_here(slot_of(id)) && cx.may_write(0)) else {
+            // The row is still there: a later round begins again.
+            self.wakes.listing.remove(&id);
+            return;
+        };
+        let logs: Vec<_> = rows.rows.iter().filter_map(|(key, _)| keys::log_of(key)).collect();
+        for log in logs.iter().filter(|log| !matches!(log, LogId::Private(_))) {
+            cx.put_lazily(slot_of(id), keys::outbox_count(id.get(), *log), &OutboxRecord::default());
         }
-        match logs.last() {
-            Some(last) if rows.more && cx.may_read() => read_chats(cx, id, Some(*last)),
-            _ => self.wakes.round.is_wanted(),
+        if let Some(last) = logs.last().filter(|_| rows.more) {
+            return read_chats(cx, id, Some(*last));
         }
+        self.wakes.listing.remove(&id);
+        cx.delete_lazily(slot_of(id), keys::outbox(id.get(), LogId::Private(id.get())));
+        self.wakes.round.is_wanted();
     }
 
     /// A device asks where it could be told, and is.

@@ -1,5 +1,7 @@
 //! What a device is told: decided from what is known of a chat, and nothing else.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tern_proto::v1::{Kind, Media, Notify};
@@ -26,17 +28,30 @@ pub(super) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// What a device is told; `None`: nothing. `was_waited_for`: what the others were told it was not.
-    pub(super) fn for_device(&self, to: &PushTokenRecord, was_waited_for: bool) -> Option<PushKind> {
-        let told = if self.news.again || was_waited_for { 0 } else { self.before.told };
-        let is_new = self.news.upto.0 > told && self.news.upto > self.read && self.unread > 0;
-        if is_new && self.makes_sound(to) {
+    /// What a device is told, which has acknowledged the chat up to this entry; `None`: nothing. `is_untold`: what the others were told
+    /// it was not, as far as is known.
+    pub(super) fn for_device(
+        &self,
+        to: &PushTokenRecord,
+        acknowledged: Seq,
+        is_untold: bool,
+    ) -> Option<PushKind> {
+        let is_untold = is_untold || self.news.again;
+        let told = if is_untold { 0 } else { self.before.told };
+        let heard = self.read.max(acknowledged).max(Seq(told));
+        if self.news.upto > heard && self.unread > 0 && self.makes_sound(to) {
             return Some(if self.news.mentioned { PushKind::Mention } else { PushKind::Message });
         }
-        if self.before.shown && self.unread == 0 {
+        let is_over = self.unread == 0 && (self.before.shown || is_untold);
+        if is_over || self.is_erased() {
             return Some(PushKind::Cleared);
         }
-        (self.unread != self.before.unread || self.news.again).then_some(PushKind::Badge)
+        (self.unread != self.before.unread || is_untold).then_some(PushKind::Badge)
+    }
+
+    /// Whether what devices show of the chat was deleted for everyone.
+    fn is_erased(&self) -> bool {
+        self.before.shown && self.news.erased > Seq(0) && self.news.erased.0 == self.before.told
     }
 
     /// Whether a message of the chat is shown now.
@@ -55,7 +70,7 @@ impl Facts<'_> {
         UnreadRecord {
             unread: self.unread,
             told: self.before.told.max(self.news.upto.0),
-            shown: self.unread > 0 && (shows || self.before.shown),
+            shown: self.unread > 0 && (shows || self.before.shown && !self.is_erased()),
         }
     }
 }
@@ -86,8 +101,8 @@ pub(super) fn words_of(entry: &Entry, reader: UserId, now_ms: u64) -> Option<Str
         return None;
     }
     let words = match Kind::try_from(entry.kind).ok()? {
-        Kind::Text => std::str::from_utf8(&entry.body).ok()?.to_owned(),
-        Kind::Media => <Media as prost::Message>::decode(&entry.body[..]).ok()?.caption,
+        Kind::Text => Cow::from(std::str::from_utf8(&entry.body).ok()?),
+        Kind::Media => Cow::from(<Media as prost::Message>::decode(&entry.body[..]).ok()?.caption),
         _ => return None,
     };
     let end = words.floor_char_boundary(PUSH_PREVIEW_BYTES_MAX);
@@ -122,25 +137,44 @@ mod tests {
     fn a_message_is_told_once_and_again_only_to_whom_nobody_has_told_it() {
         let to = PushTokenRecord::default();
         let new = chat(told(0, 0, false), 1, 5);
-        assert_eq!(new.for_device(&to, false), Some(PushKind::Message));
+        assert_eq!(new.for_device(&to, Seq(0), false), Some(PushKind::Message));
         assert_eq!(new.after(true), told(1, 5, true));
         let known = chat(told(1, 5, true), 1, 5);
-        assert_eq!(known.for_device(&to, false), None);
-        assert_eq!(known.for_device(&to, true), Some(PushKind::Message), "it had been connected");
+        assert_eq!(known.for_device(&to, Seq(0), false), None);
+        assert_eq!(known.for_device(&to, Seq(0), true), Some(PushKind::Message), "it had been connected");
         let again = Facts { news: News { again: true, ..known.news }, ..known };
-        assert_eq!(again.for_device(&to, false), Some(PushKind::Message), "a crash may have come between");
+        assert_eq!(
+            again.for_device(&to, Seq(0), false),
+            Some(PushKind::Message),
+            "a crash may have come between"
+        );
+        assert_eq!(again.for_device(&to, Seq(5), false), Some(PushKind::Badge), "it has it");
         let read = Facts { read: Seq(5), unread: 0, ..known };
-        assert_eq!(read.for_device(&to, true), Some(PushKind::Cleared));
+        assert_eq!(read.for_device(&to, Seq(0), true), Some(PushKind::Cleared));
         assert_eq!(read.after(false), told(0, 5, false));
     }
 
     #[test]
     fn a_number_that_is_another_one_is_told_and_one_that_is_not_is_not() {
         let to = PushTokenRecord::default();
-        assert_eq!(chat(told(3, 5, true), 2, 0).for_device(&to, false), Some(PushKind::Badge));
-        assert_eq!(chat(told(2, 5, true), 2, 0).for_device(&to, false), None);
-        assert_eq!(chat(told(2, 5, false), 0, 0).for_device(&to, false), Some(PushKind::Badge));
-        assert_eq!(chat(told(2, 5, true), 0, 0).for_device(&to, false), Some(PushKind::Cleared));
+        assert_eq!(chat(told(3, 5, true), 2, 0).for_device(&to, Seq(0), false), Some(PushKind::Badge));
+        assert_eq!(chat(told(2, 5, true), 2, 0).for_device(&to, Seq(0), false), None);
+        assert_eq!(chat(told(2, 5, false), 0, 0).for_device(&to, Seq(0), false), Some(PushKind::Badge));
+        assert_eq!(chat(told(2, 5, true), 0, 0).for_device(&to, Seq(0), false), Some(PushKind::Cleared));
+    }
+
+    #[test]
+    fn what_is_deleted_for_everyone_goes_if_it_is_what_is_shown() {
+        let to = PushTokenRecord::default();
+        let deleted = |erased, before| {
+            let chat = chat(before, 2, 0);
+            Facts { news: News { erased: Seq(erased), ..chat.news }, ..chat }
+        };
+        let shown = deleted(5, told(2, 5, true));
+        assert_eq!(shown.for_device(&to, Seq(0), false), Some(PushKind::Cleared));
+        assert_eq!(shown.after(false), told(2, 5, false));
+        assert_eq!(deleted(4, told(2, 5, true)).for_device(&to, Seq(0), false), None);
+        assert_eq!(deleted(5, told(2, 5, false)).for_device(&to, Seq(0), false), None);
     }
 
     #[test]
@@ -153,13 +187,13 @@ mod tests {
         let none = ChatSettingsRecord { notify: Notify::None.into(), ..ChatSettingsRecord::default() };
         let new = chat(told(0, 0, false), 1, 5);
         let with = |settings| Facts { settings, ..new };
-        assert_eq!(with(&muted).for_device(&to, false), Some(PushKind::Badge));
-        assert_eq!(with(&over).for_device(&to, false), Some(PushKind::Message));
-        assert_eq!(with(&mentions).for_device(&to, false), Some(PushKind::Badge));
+        assert_eq!(with(&muted).for_device(&to, Seq(0), false), Some(PushKind::Badge));
+        assert_eq!(with(&over).for_device(&to, Seq(0), false), Some(PushKind::Message));
+        assert_eq!(with(&mentions).for_device(&to, Seq(0), false), Some(PushKind::Badge));
         let mentioned = Facts { news: News { mentioned: true, ..new.news }, ..with(&mentions) };
-        assert_eq!(mentioned.for_device(&to, false), Some(PushKind::Mention));
+        assert_eq!(mentioned.for_device(&to, Seq(0), false), Some(PushKind::Mention));
         let loud = Facts { settings: &none, ..mentioned };
-        assert_eq!(loud.for_device(&to, false), Some(PushKind::Badge));
+        assert_eq!(loud.for_device(&to, Seq(0), false), Some(PushKind::Badge));
     }
 
     #[test]

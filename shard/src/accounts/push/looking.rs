@@ -8,7 +8,8 @@ use tern_storage::{Direction, LogId, Rows, ScanLimit, keys};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::deciding::{Facts, words_of};
-use super::{Accounts, Asleep, Cx, Look, News};
+use super::{Accounts, Cx, Look, News};
+use crate::accounts::kept::Device;
 use crate::accounts::slot_of;
 use crate::accounts::waits::{GetFor, ScanFor};
 use crate::effects::{Push, PushKind};
@@ -32,6 +33,7 @@ impl Accounts {
             settings: None,
             glance: None,
         }));
+        self.wakes.looking.insert((id, log));
         self.wakes.set_due(id, log, now_ms + PUSH_LOOK_MS);
         let limit = ScanLimit { rows: PUSH_ROWS_MAX, bytes: usize::MAX };
         cx.scan(keys::pushes(id.get()), Direction::Forwards, limit, ScanFor::Pushes(id, log, number));
@@ -64,10 +66,7 @@ impl Accounts {
         }
         if look.to.is_empty() {
             // Nobody is to be told.
-            if let Some(wake) = self.wakes.get(id, log) {
-                wake.look = None;
-            }
-            return self.settle_wake(cx, id, log);
+            return self.look_is_over(cx, id, log);
         }
         let named = look.to.iter().any(|(_, to)| to.previews);
         let asker = Glancer { asker: GlanceFor::Pushes { number, named }, reader: id };
@@ -100,20 +99,26 @@ impl Accounts {
             }
             Some(Unreadable::ForNow) => self.look_failed(cx, id, log),
             Some(Unreadable::Damaged) => {
-                if let Some(wake) = self.wakes.get(id, log) {
-                    wake.look = None;
-                }
-                self.settle_wake(cx, id, log);
+                self.look_is_over(cx, id, log);
             }
         }
     }
 
     /// Something could not be read: it is looked at again.
     fn look_failed(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
-        let Some(wake) = self.wakes.get(id, log) else { return };
-        wake.end_look();
-        let due_ms = cx.now_ms + PUSH_AGAIN_MS;
+        self.wakes.end_look(id, log);
+        let due_ms = cx.now_ms + PUSH_AGAIN_MS.0;
         self.wakes.set_due(id, log, due_ms);
+        self.go_on_due(cx);
+    }
+
+    /// A look has come to its end, and nobody is to be told.
+    fn look_is_over(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
+        self.wakes.looking.remove(&(id, log));
+        if let Some(wake) = self.wakes.get(id, log) {
+            wake.look = None;
+        }
+        self.go_on_after_look(cx, id, log);
     }
 
     fn look_goes_on(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
@@ -124,6 +129,8 @@ impl Accounts {
         else {
             unreachable!("it is whole")
         };
+        wake.looked_ms = cx.now_ms.max(1);
+        self.wakes.looking.remove(&(id, log));
         self.wakes.add_written(id, &mut all);
         let before = all.remove(&log);
         let unread = u32::try_from(glance.unread).unwrap_or(u32::MAX);
@@ -155,16 +162,14 @@ impl Accounts {
         positions: &[(DeviceId, Seq)],
     ) -> Vec<(DeviceId, PushTokenRecord, PushKind)> {
         let (now_ms, wait_ms, news) = (cx.now_ms, cx.limits().push_wait_ms, facts.news);
-        let waited_for =
-            self.wakes.get(id, log).map_or_else(Vec::new, |wake| std::mem::take(&mut wake.waited_for));
+        let untold = self.wakes.get(id, log).map_or_else(Vec::new, |wake| std::mem::take(&mut wake.untold));
         let (mut notices, mut waiting) = (Vec::new(), Vec::new());
         for (device, record) in to {
-            let acknowledged =
-                positions.iter().find(|(of, _)| *of == device).map_or(Seq(0), |(_, upto)| *upto);
-            let author = Author { user: id, device };
-            let kind = match self.is_asleep(now_ms, author, news, acknowledged, wait_ms) {
-                Asleep::Yes => facts.for_device(&record, waited_for.contains(&device)),
-                Asleep::No if is(Mutation::PushConnected) => facts.for_device(&record, true),
+            let has_all = |(of, upto): &(DeviceId, Seq)| (*of == device).then_some(*upto);
+            let acknowledged = positions.iter().find_map(has_all).unwrap_or(Seq(0));
+            let kind = match self.is_asleep(now_ms, (id, device), &record, facts, acknowledged, wait_ms) {
+                Asleep::Yes => facts.for_device(&record, acknowledged, untold.contains(&device)),
+                Asleep::No if is(Mutation::PushConnected) => facts.for_device(&record, Seq(0), true),
                 Asleep::No => None,
                 Asleep::Perhaps => {
                     waiting.push((device, acknowledged));
@@ -177,13 +182,44 @@ impl Accounts {
             && let Some(wake) = self.wakes.get(id, log)
         {
             // What came before that it has: for the others it waits from now on.
-            let has_first = acknowledged >= news.first;
+            let has_first = news.upto > Seq(0) && acknowledged >= news.first;
             let first = if has_first { acknowledged.next() } else { news.first };
             let since_ms = if has_first { now_ms } else { news.since_ms };
             wake.come(News { first, since_ms, again: false, ..news });
-            wake.waited_for = waiting.into_iter().map(|(device, _)| device).collect();
+            wake.untold = waiting.into_iter().map(|(device, _)| device).collect();
         }
         notices
+    }
+
+    /// Whether a device is to be told by a push service: it is not connected; or it is, and has not acknowledged what it was told by one, or
+    /// a message that came a while ago.
+    fn is_asleep(
+        &mut self,
+        now_ms: u64,
+        (user, device): (UserId, DeviceId),
+        to: &PushTokenRecord,
+        facts: &Facts<'_>,
+        acknowledged: Seq,
+        wait_ms: u64,
+    ) -> Asleep {
+        let is_known = self.users.get(user).is_some_and(|user| user.held.is_known());
+        let device = self.device(Author { user, device });
+        // What was read of where it is told may be old: it may have ended, or said something else since.
+        let is_old = |device: &Device| !device.lives() || device.record.pushed_since_ms != to.since_ms;
+        if is_known && device.as_ref().is_none_or(|device| is_old(device)) {
+            return Asleep::No;
+        }
+        let Some(device) = device.filter(|device| device.place.is_some()) else { return Asleep::Yes };
+        let news = facts.news;
+        // What it was told it may never have got, though nobody knows that its connection is no more.
+        let lacks_told = facts.before.shown && acknowledged.0 < facts.before.told;
+        if acknowledged >= news.upto && !lacks_told {
+            return Asleep::No;
+        }
+        // Whoever has just come is getting it.
+        let is_late = now_ms.abs_diff(news.since_ms.max(device.attached_ms)) >= wait_ms;
+        let lacks_first = acknowledged < news.first || news.upto == Seq(0);
+        if is_late && lacks_first { Asleep::Yes } else { Asleep::Perhaps }
     }
 
     /// Hands notices to the services.
@@ -198,7 +234,11 @@ impl Accounts {
         if notices.is_empty() {
             return;
         }
-        cx.put_lazily(slot_of(id), keys::outbox(id.get(), log), &news.row());
+        let Some(wake) = self.wakes.get(id, log) else { return };
+        let is_more = !wake.out.is_empty() || !wake.unsent.is_empty();
+        wake.sent = if is_more { wake.sent.and(news) } else { news };
+        wake.is_in_outbox = true;
+        cx.put_lazily(slot_of(id), keys::outbox(id.get(), log), &wake.sent.row());
         let words = glance.last.as_ref().and_then(|last| words_of(last, id, cx.now_ms));
         // Of a stranger nothing is shown.
         let preview = words.filter(|_| !glance.name.is_empty()).map(|words| (glance.name.clone(), words));
@@ -218,24 +258,38 @@ impl Accounts {
             };
             let is_taken = cx.push(push);
             let Some(wake) = self.wakes.get(id, log) else { return };
-            (wake.is_in_outbox, wake.sent) = (true, news);
             if is_taken {
                 wake.out.push((number, device));
             } else {
-                wake.is_unsent = true;
+                wake.unsent.push(device);
             }
         }
     }
 
-    /// A look has come to its end.
+    /// A look has come to its end: there may be room for others.
     fn go_on_after_look(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
         let (wait_ms, now_ms) = (cx.limits().push_wait_ms, cx.now_ms);
-        let Some(wake) = self.wakes.get(id, log) else { return };
-        let Some(news) = wake.news else { return self.settle_wake(cx, id, log) };
-        let wait_ms = if wake.waited_for.is_empty() { 0 } else { wait_ms };
-        let due_ms = wake.rests_until_ms(now_ms).max(news.since_ms.min(now_ms) + wait_ms);
-        self.wakes.set_due(id, log, due_ms);
+        if let Some(wake) = self.wakes.get(id, log)
+            && let Some(news) = wake.news
+        {
+            let wait_ms = if wake.untold.is_empty() { 0 } else { wait_ms };
+            let due_ms = wake.rests_until_ms(now_ms).max(news.since_ms.min(now_ms) + wait_ms);
+            self.wakes.set_due(id, log, due_ms);
+        } else {
+            self.wakes.rest(id, log);
+            self.settle_wake(cx, id, log);
+        }
+        self.go_on_due(cx);
     }
+}
+
+/// Whether a device sleeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asleep {
+    Yes,
+    No,
+    /// It is to be seen after a while.
+    Perhaps,
 }
 
 /// Writes how much of a chat is unread, if that is another number than before; gives what was written.

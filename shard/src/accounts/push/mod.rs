@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tern_proto::v1::Kind;
 use tern_storage::records::{ChatSettingsRecord, OutboxRecord, PushTokenRecord, UnreadRecord};
-use tern_storage::{LogId, Slot, keys};
+use tern_storage::{Key, LogId, Slot, keys};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::kept::{Device, User};
@@ -33,8 +33,8 @@ use super::users::Ask;
 use super::{Accounts, Cx, slot_of};
 use crate::by_slot::BySlot;
 use crate::effects::{PushFate, Pushed};
-use crate::entry::{Author, Entry};
-use crate::limits::{PUSH_AGAIN_MS, PUSH_GAP_MS, PUSH_LOOK_MS, PUSH_LOST_MS, PUSH_WAKES_MAX};
+use crate::entry::{Entry, KIND_GROUP};
+use crate::limits::{Limits, PUSH_AGAIN_MS, PUSH_GAP_MS, PUSH_LOOK_MS, PUSH_LOOKS_MAX, PUSH_LOST_MS};
 use crate::maps::Hashing;
 use crate::message::{Glance, OfPushes};
 use crate::mutations::{Mutation, is};
@@ -47,11 +47,17 @@ pub(super) struct Wakes {
     users: BySlot<UserId, Waking>,
     /// Chats of users by when something is to be done about them, in ms since the Unix epoch.
     due: BTreeSet<(u64, UserId, LogId)>,
-    /// How many there are.
-    count: usize,
+    /// Chats that are being looked at.
+    looking: BTreeSet<(UserId, LogId)>,
+    /// Users whose chats are being noted, each to be looked at.
+    listing: BTreeSet<UserId>,
     /// The number of the last look, or notice: those of two cores differ.
     number: u64,
     round: Round,
+    /// Where a round goes on that found no room.
+    round_at: Option<Key>,
+    /// The process ends: what comes is the next one's.
+    ends: bool,
 }
 
 /// What is under way of a user.
@@ -70,18 +76,21 @@ struct Wake {
     look: Option<Box<Look>>,
     /// Notices with the services, by their numbers.
     out: Vec<(u64, DeviceId)>,
-    /// What they are of.
+    /// What they are of, and what is to be told in their place.
     sent: News,
-    /// Devices that were connected when it was looked at last and had not acknowledged what had come: nobody has told them.
-    waited_for: Vec<DeviceId>,
+    /// Devices that were not told what the others were: they were connected, and had not acknowledged what had come; or no service took it.
+    untold: Vec<DeviceId>,
     /// When something is to be done about it; 0: nothing is.
     due_ms: u64,
     /// When it was looked at last.
     looked_ms: u64,
-    /// There is a row of the outbox, or is about to be.
+    /// There is a row of the outbox, or is about to be; and one that says that it is to be seen how much is unread.
     is_in_outbox: bool,
-    /// Some device is still to be told.
-    is_unsent: bool,
+    is_noted: bool,
+    /// Devices of which no service took what they were to be told.
+    unsent: Vec<DeviceId>,
+    /// How long it waits before that is tried again.
+    again_ms: u64,
 }
 
 /// What has come in a chat.
@@ -93,6 +102,8 @@ struct News {
     first: Seq,
     /// One of them mentions the user.
     mentioned: bool,
+    /// This message was deleted for everyone; 0: none was.
+    erased: Seq,
     /// Devices may have been told, or not: they are told.
     again: bool,
     /// Since when that is there, in ms since the Unix epoch.
@@ -113,6 +124,7 @@ impl News {
             upto: self.upto.max(other.upto),
             first: first.first,
             mentioned: self.mentioned || other.mentioned,
+            erased: self.erased.max(other.erased),
             again: self.again || other.again,
             since_ms: first.since_ms,
         }
@@ -144,13 +156,14 @@ impl Wakes {
     /// Nothing is under way.
     pub(super) fn new(core: CoreId, hashing: Hashing) -> Self {
         let number = u64::from(core.0) << 48;
-        let (due, round) = (BTreeSet::new(), Round::default());
-        Self { users: BySlot::new(hashing), due, count: 0, number, round }
+        let (due, looking, listing, round) = Default::default();
+        let users = BySlot::new(hashing);
+        Self { users, due, looking, listing, number, round, round_at: None, ends: false }
     }
 
-    /// How many chats there are of which something is under way.
-    pub(super) fn len(&self) -> usize {
-        self.count
+    /// Whether something may be done about one more chat. Those of which notices are with the services have their place there.
+    fn has_room(&self, limits: &Limits) -> bool {
+        self.due.len() < limits.push_waiting_max
     }
 
     fn next_number(&mut self) -> u64 {
@@ -167,12 +180,8 @@ impl Wakes {
         if !self.users.contains_key(&user) {
             self.users.insert(user, Waking::default());
         }
-        let chats = &mut self.users.get_mut(&user).expect("it has just been put there").chats;
-        let count = &mut self.count;
-        chats.entry(log).or_insert_with(|| {
-            *count += 1;
-            Wake::default()
-        })
+        let waking = self.users.get_mut(&user).expect("it has just been put there");
+        waking.chats.entry(log).or_default()
     }
 
     /// Nothing is under way of it any more.
@@ -180,8 +189,8 @@ impl Wakes {
         let Some(waking) = self.users.get_mut(&user) else { return };
         let Some(wake) = waking.chats.remove(&log) else { return };
         let is_last = waking.chats.is_empty();
-        self.count -= 1;
         self.due.remove(&(wake.due_ms, user, log));
+        self.looking.remove(&(user, log));
         if is_last {
             self.users.remove(&user);
         }
@@ -207,9 +216,26 @@ impl Wakes {
     fn set_due(&mut self, user: UserId, log: LogId, due_ms: u64) {
         let wake = self.users.get_mut(&user).and_then(|waking| waking.chats.get_mut(&log));
         let Some(wake) = wake else { return };
-        self.due.remove(&(wake.due_ms, user, log));
-        wake.due_ms = due_ms;
+        if wake.due_ms != due_ms {
+            self.due.remove(&(wake.due_ms, user, log));
+            wake.due_ms = due_ms;
+        }
         self.due.insert((due_ms, user, log));
+    }
+
+    /// Nothing is to be done about it until something comes.
+    fn rest(&mut self, user: UserId, log: LogId) {
+        if let Some(wake) = self.users.get_mut(&user).and_then(|waking| waking.chats.get_mut(&log)) {
+            self.due.remove(&(std::mem::take(&mut wake.due_ms), user, log));
+        }
+    }
+
+    /// A look has come to nothing: what it was to find out is news again.
+    fn end_look(&mut self, user: UserId, log: LogId) {
+        self.looking.remove(&(user, log));
+        if let Some(wake) = self.get(user, log) {
+            wake.end_look();
+        }
     }
 
     /// Takes out all of a slot. What is looked at is to be looked at again.
@@ -217,8 +243,8 @@ impl Wakes {
         let mut taken = self.users.take(slot);
         for (user, waking) in &mut taken {
             for (log, wake) in &mut waking.chats {
-                self.count -= 1;
                 self.due.remove(&(wake.due_ms, *user, *log));
+                self.looking.remove(&(*user, *log));
                 wake.end_look();
             }
         }
@@ -229,7 +255,6 @@ impl Wakes {
     pub(super) fn put_back(&mut self, taken: TakenWakes, now_ms: u64) {
         for (user, waking) in taken.0 {
             let logs: Vec<_> = waking.chats.keys().copied().collect();
-            self.count += logs.len();
             self.users.insert(user, waking);
             for log in logs {
                 self.set_due(user, log, now_ms);
@@ -287,8 +312,10 @@ impl Accounts {
                 mentioned: entry.mentions().contains(&id),
                 ..News::default()
             }
-        } else if matches!(Kind::try_from(entry.kind), Ok(Kind::Deletion | Kind::Group)) {
-            // How much is unread may be another number.
+        } else if entry.kind == i32::from(Kind::Deletion) {
+            News { erased: entry.about(), ..News::default() }
+        } else if entry.kind == KIND_GROUP {
+            // Who is out of it has nothing unread there.
             News::default()
         } else {
             return;
@@ -313,9 +340,9 @@ impl Accounts {
         }
         let now_ms = cx.now_ms;
         let news = News { since_ms: now_ms, ..news };
-        if self.wakes.count >= PUSH_WAKES_MAX && self.wakes.get(id, log).is_none() {
-            // The round finds it when there is room.
-            return cx.put_lazily(slot_of(id), keys::outbox(id.get(), log), &news.row());
+        let is_known = self.wakes.get(id, log).is_some();
+        if self.wakes.ends || !is_known && !self.wakes.has_room(cx.limits()) {
+            return note_for_later(cx, id, log, news);
         }
         let wait_ms = if all_here { cx.limits().push_wait_ms } else { 0 };
         let wake = self.wakes.entry(id, log);
@@ -329,7 +356,7 @@ impl Accounts {
         let due_ms = if wake.due_ms > now_ms { due_ms.min(wake.due_ms) } else { due_ms };
         self.wakes.set_due(id, log, due_ms);
         if due_ms <= now_ms {
-            self.go_on_with(cx, id, log);
+            self.go_on_due(cx);
         }
     }
 
@@ -338,33 +365,38 @@ impl Accounts {
         if cx.pushing().is_none() {
             return;
         }
+        self.go_on_due(cx);
+        self.look_through_outbox(cx);
+    }
+
+    /// Something may be done about chats that are due.
+    fn go_on_due(&mut self, cx: &mut Cx) {
         while let Some((due_ms, id, log)) = self.wakes.due.first().copied() {
             // The clock may have been set back: nothing is due later than this.
-            let latest_ms = cx.now_ms + cx.limits().push_wait_ms + PUSH_LOOK_MS;
-            if due_ms > cx.now_ms && due_ms <= latest_ms || !cx.may_read() || !cx.may_write(0) {
-                break;
+            let latest_ms = cx.now_ms + cx.limits().push_wait_ms.max(PUSH_AGAIN_MS.1) + PUSH_LOOK_MS;
+            let is_early = due_ms > cx.now_ms && due_ms <= latest_ms;
+            if is_early || self.wakes.ends || !cx.may_read() || !cx.may_write(0) {
+                return;
+            }
+            if self.wakes.looking.len() >= PUSH_LOOKS_MAX && !self.wakes.looking.contains(&(id, log)) {
+                return;
             }
             self.go_on_with(cx, id, log);
         }
-        self.look_through_outbox(cx);
     }
 
     /// Something is to be done about a chat now.
     fn go_on_with(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
-        if !cx.may_read() {
-            // With a later tick.
-            return;
-        }
-        let Some(wake) = self.wakes.get(id, log) else { return };
         // What has not come in time does not come any more.
-        wake.end_look();
+        self.wakes.end_look(id, log);
+        let Some(wake) = self.wakes.get(id, log) else { return };
         if wake.news.is_some() {
             return self.look_at_chat(cx, id, log);
         }
-        let (is_over, due_ms) = (wake.is_over(), wake.due_ms);
-        self.wakes.due.remove(&(due_ms, id, log));
-        if is_over {
+        if wake.is_over() {
             self.wakes.remove(id, log);
+        } else {
+            self.wakes.rest(id, log);
         }
     }
 
@@ -384,7 +416,9 @@ impl Accounts {
         }
         let Some(wake) = self.wakes.get(id, log) else { return };
         wake.out.retain(|out| *out != (number, device.device));
-        wake.is_unsent |= fate == PushFate::Unsent;
+        if fate == PushFate::Unsent {
+            wake.unsent.push(device.device);
+        }
         self.settle_wake(cx, id, log);
     }
 
@@ -392,16 +426,23 @@ impl Accounts {
     fn settle_wake(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
         let now_ms = cx.now_ms;
         let Some(wake) = self.wakes.get(id, log).filter(|wake| wake.is_over()) else { return };
-        if std::mem::take(&mut wake.is_unsent) {
-            let again = News { again: true, since_ms: now_ms, ..wake.sent };
-            wake.come(again);
-            return self.wakes.set_due(id, log, now_ms + PUSH_AGAIN_MS);
+        if wake.unsent.is_empty() {
+            wake.again_ms = 0;
+            if std::mem::take(&mut wake.is_in_outbox) {
+                cx.delete_lazily(slot_of(id), keys::outbox(id.get(), log));
+            }
+            if std::mem::take(&mut wake.is_noted) {
+                cx.delete_lazily(slot_of(id), keys::outbox_count(id.get(), log));
+            }
+            // Until then nothing else is looked at.
+            let due_ms = wake.rests_until_ms(now_ms);
+            return self.wakes.set_due(id, log, due_ms);
         }
-        if std::mem::take(&mut wake.is_in_outbox) {
-            cx.delete_lazily(slot_of(id), keys::outbox(id.get(), log));
-        }
-        // Until then nothing else is looked at.
-        let due_ms = wake.rests_until_ms(now_ms);
+        let unsent = std::mem::take(&mut wake.unsent);
+        wake.untold.extend(unsent);
+        wake.come(News { since_ms: now_ms, ..wake.sent });
+        wake.again_ms = (2 * wake.again_ms).clamp(PUSH_AGAIN_MS.0, PUSH_AGAIN_MS.1);
+        let due_ms = now_ms + wake.again_ms;
         self.wakes.set_due(id, log, due_ms);
     }
 
@@ -411,39 +452,33 @@ impl Accounts {
         let is_lost =
             |wake: &&mut Wake| !wake.out.is_empty() && now_ms.abs_diff(wake.looked_ms) >= PUSH_LOST_MS;
         if let Some(wake) = self.wakes.get(id, log).filter(is_lost) {
-            wake.out.clear();
-            wake.is_unsent = true;
+            let lost = wake.out.drain(..).map(|(_, device)| device);
+            wake.unsent.extend(lost);
             self.settle_wake(cx, id, log);
         }
     }
 
-    /// Whether a device is to be told by a push service: it is not connected; or it is, and has not acknowledged a message that came a
-    /// while ago. It has acknowledged all up to this entry.
-    fn is_asleep(
-        &mut self,
-        now_ms: u64,
-        author: Author,
-        news: News,
-        acknowledged: Seq,
-        wait_ms: u64,
-    ) -> Asleep {
-        let is_connected = self.device(author).is_some_and(|device| device.place.is_some());
-        if !is_connected {
-            return Asleep::Yes;
+    /// The process ends: what was to be looked at is written, for the next one.
+    pub(crate) fn pushes_end(&mut self, cx: &mut Cx) {
+        self.wakes.ends = true;
+        let mut left = Vec::new();
+        self.wakes.users.retain(|id, waking| {
+            for (log, wake) in &mut waking.chats {
+                wake.end_look();
+                left.extend(wake.news.map(|news| (*id, *log, news.and(wake.sent))));
+            }
+            true
+        });
+        for (id, log, news) in left {
+            note_for_later(cx, id, log, news);
         }
-        if acknowledged >= news.upto {
-            return Asleep::No;
-        }
-        let is_late = now_ms.abs_diff(news.since_ms) >= wait_ms;
-        if is_late && acknowledged < news.first { Asleep::Yes } else { Asleep::Perhaps }
     }
 }
 
-/// See [`Accounts::is_asleep`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Asleep {
-    Yes,
-    No,
-    /// It is to be seen after a while.
-    Perhaps,
+/// Has a chat looked at when there is room for it, or by the next process. What says of no message does not take the place of what says of
+/// one.
+fn note_for_later(cx: &mut Cx, id: UserId, log: LogId, news: News) {
+    let is_message = news.upto > Seq(0);
+    let key = if is_message { keys::outbox } else { keys::outbox_count };
+    cx.put(slot_of(id), key(id.get(), log), &news.row());
 }

@@ -9,7 +9,7 @@ use tern_wire::ids::{Seq, UserId};
 use super::{Accounts, Cx, News};
 use crate::accounts::slot_of;
 use crate::accounts::waits::ScanFor;
-use crate::limits::{PUSH_OUTBOX_ROWS, PUSH_WAKES_MAX};
+use crate::limits::PUSH_OUTBOX_ROWS;
 use crate::message::Unreadable;
 use crate::mutations::{Mutation, is};
 
@@ -17,8 +17,9 @@ impl Accounts {
     /// Begins a round, if it is time.
     pub(super) fn look_through_outbox(&mut self, cx: &mut Cx) {
         let (now_ms, every_ms, may_read) = (cx.now_ms, cx.limits().push_round_ms, cx.may_read());
-        if self.wakes.round.begins(now_ms, every_ms, may_read) {
-            read_outbox(cx, None);
+        if !self.wakes.ends && self.wakes.round.begins(now_ms, every_ms, may_read) {
+            let at = self.wakes.round_at.take();
+            read_outbox(cx, at.as_ref());
         }
     }
 
@@ -27,28 +28,52 @@ impl Accounts {
         self.wakes.round.is_read(false);
         let Ok(rows) = rows else { return };
         for (key, value) in &rows.rows {
-            let Some((user, log)) = keys::outbox_of(key) else { continue };
+            let Some((user, log, counts)) = keys::outbox_of(key) else { continue };
             let Some(id) = UserId::new(user) else { continue };
             let Ok(row) = OutboxRecord::decode(&value[..]) else { continue };
             if !cx.is_here(slot_of(id)) {
                 continue;
             }
-            if self.wakes.get(id, log).is_some() {
+            if matches!(log, LogId::Private(_)) {
+                self.note_chats(cx, id);
+            } else if counts {
+                self.take_up_count(cx, id, log);
+            } else if self.wakes.get(id, log).is_some() {
                 self.row_is_known(cx, id, log);
             } else {
                 self.take_up_row(cx, id, log, row);
             }
         }
-        let has_room = self.wakes.len() < PUSH_WAKES_MAX / 2;
-        if let Some(last) = rows.goes_on_behind().filter(|_| has_room && cx.may_read()) {
+        let Some(last) = rows.goes_on_behind() else { return };
+        if self.wakes.has_room(cx.limits()) && cx.may_read() {
             self.wakes.round.is_read(true);
             read_outbox(cx, Some(&last));
+        } else {
+            // The next round goes on there.
+            self.wakes.round_at = Some(last);
+        }
+    }
+
+    /// It is to be seen how much is unread.
+    fn take_up_count(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
+        if !self.wakes.has_room(cx.limits()) {
+            return;
+        }
+        let wake = self.wakes.entry(id, log);
+        if std::mem::replace(&mut wake.is_noted, true) {
+            // It has had its turn, and its notices are on their way.
+            return;
+        }
+        wake.come(News { since_ms: cx.now_ms, ..News::default() });
+        if wake.look.is_none() {
+            let due_ms = wake.rests_until_ms(cx.now_ms).max(cx.now_ms);
+            self.wakes.set_due(id, log, due_ms);
         }
     }
 
     /// What nobody is at is looked at with the next tick.
     fn take_up_row(&mut self, cx: &mut Cx, id: UserId, log: LogId, row: OutboxRecord) {
-        if self.wakes.len() >= PUSH_WAKES_MAX || is(Mutation::ForgetOutbox) {
+        if !self.wakes.has_room(cx.limits()) || is(Mutation::ForgetOutbox) {
             return;
         }
         let news = News {
@@ -56,6 +81,7 @@ impl Accounts {
             first: Seq(row.upto),
             mentioned: row.mentioned,
             again: true,
+            erased: Seq(0),
             since_ms: cx.now_ms,
         };
         let wake = self.wakes.entry(id, log);
