@@ -21,4 +21,5 @@ pub mod private;
 pub mod proxy;
 pub mod report;
 pub mod request;
+pub mod story;
 pub mod tls;

@@ -23,6 +23,7 @@ use crate::limits::{
 };
 use crate::message::{self, Send};
 use crate::report::Report;
+use crate::story::{self, StoryId, StoryRequest};
 
 /// The protocol versions that this crate speaks.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
@@ -97,6 +98,8 @@ pub enum Request {
     GetMedium(GetMedium),
     /// Asks where media are uploaded.
     AboutMedia,
+    /// Asks something of stories.
+    Story(StoryRequest),
     /// Confirms pushes.
     Credit(Credit),
     /// Asks for a sign of life.
@@ -417,6 +420,20 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::Lookup(raw) => Request::Lookup(lookup(raw)?),
         Raw::AboutMedia(_) => Request::AboutMedia,
         Raw::GetMedium(raw) => Request::GetMedium(get_medium(&raw)?),
+        Raw::PostStory(raw) => Request::Story(StoryRequest::Post(Box::new(story::post(raw)?))),
+        Raw::DeleteStory(raw) => Request::Story(StoryRequest::Delete(story::number(raw.number)?)),
+        Raw::ListStories(raw) => {
+            let after = raw.after.map(StoryId::parse).transpose()?;
+            Request::Story(StoryRequest::List(after, raw.limit))
+        }
+        Raw::SeeStory(raw) => {
+            let story = raw.story.ok_or(invalid("no story is named"))?;
+            Request::Story(StoryRequest::See(StoryId::parse(story)?))
+        }
+        Raw::ListViewers(raw) => {
+            let after = UserId::new(raw.after);
+            Request::Story(StoryRequest::Viewers(story::number(raw.number)?, after, raw.limit))
+        }
         Raw::Discover(raw) => Request::Discover(discover(&raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),
         Raw::Login(raw) => Request::Login(token(raw.access_token)?),
