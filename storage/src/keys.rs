@@ -626,6 +626,9 @@ pub fn due_of(key: &[u8]) -> Option<(u64, LogId, u64)> {
     Some((number(AT)?, LogId::from_bytes(&key[LOG..SEQ])?, number(SEQ)?))
 }
 
+/// The value of a `t` row of a story: those are to be told who are to know what has become of it. Of any other one: it ends.
+pub const TO_TELL: &[u8] = &[1];
+
 /// In place of a log's identity in a `t` key: something is due about a story.
 const STORY: u8 = b's';
 

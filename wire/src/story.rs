@@ -6,9 +6,7 @@ use tern_proto::v1::{self, Kind, StoryAudience};
 
 use crate::errors::{Reason, Refusal};
 use crate::ids::{MediaId, UserId};
-use crate::limits::{
-    NUMBERS_END, STORY_BODY_BYTES_MAX, STORY_CHARS_MAX, STORY_MEDIA_MAX, STORY_NAMED_MAX,
-};
+use crate::limits::{NUMBERS_END, STORY_BODY_BYTES_MAX, STORY_CHARS_MAX, STORY_MEDIA_MAX, STORY_NAMED_MAX};
 
 /// Which story: whose, and which of theirs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -36,6 +36,7 @@ mod relations;
 mod reports;
 mod reserved;
 mod seeking;
+mod stories;
 mod texts;
 mod uploads;
 mod users;
@@ -58,6 +59,7 @@ use self::pictures::Renamings;
 use self::presence::Fading;
 use self::recovery::Watches;
 use self::reserved::Waiting;
+use self::stories::Stories;
 use self::texts::Texts;
 use self::uploads::Beginnings;
 use self::waits::{After, GetFor, ScanFor};
@@ -83,6 +85,7 @@ pub(crate) struct Accounts {
     erasing: Erasing,
     beginnings: Beginnings,
     renamings: Renamings,
+    stories: Stories,
     waiting: Waiting,
     watches: Watches,
     loads: Loads,
@@ -125,6 +128,7 @@ impl Accounts {
             erasing: Erasing::default(),
             beginnings: Beginnings::default(),
             renamings: Renamings::default(),
+            stories: Stories::default(),
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
             loads: Loads::new(here.1),

@@ -73,6 +73,9 @@ const PARTS: u32 = 3;
 fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
     let writes = matches!(
         op,
+        UserOp::Story(op) if op.needs_room()
+    ) || matches!(
+        op,
         UserOp::Refresh(..)
             | UserOp::Describe(..)
             | UserOp::EndDevice(..)
@@ -178,6 +181,7 @@ impl Accounts {
             UserOp::Parted(parting, has) => self.parted(cx, parting, has),
             UserOp::PeerChanged(log, version) => self.peer_changed(cx, id, log, version),
             UserOp::PersonChanged(changed, version) => self.tell_of_person(cx, id, changed, version),
+            UserOp::Story(op) => self.story_told(cx, id, *op),
             UserOp::Attach(_)
             | UserOp::Inbox(_)
             | UserOp::CaughtUp(..)
@@ -340,6 +344,7 @@ impl Accounts {
             UserOp::Introduce(glance) => self.introduce(cx, id, glance),
             UserOp::Dispatch(log, send) => self.dispatch(cx, id, log, send),
             UserOp::File(origin, filed) => self.file(cx, id, origin, filed),
+            UserOp::Story(op) => self.story_of_known(cx, id, *op),
             _ => unreachable!("done without the user's record"),
         }
     }
@@ -379,6 +384,7 @@ impl Accounts {
             UserOp::Reserve(ask) => permit(cx, ask.log, ask.number, Err(refusal)),
             UserOp::MayCome(log, by) => cx.tell_log(log, LogOp::Comes(id, by, Err(()))),
             UserOp::Subscribe(Some(origin), _) | UserOp::Act(Some(origin), ..) => cx.refuse(origin, refusal),
+            UserOp::Story(op) => Self::refuse_story(cx, id, *op, refusal),
             // It is durable, and found when the user is read.
             UserOp::Said(said) => cx.reply(said.asker, said.reply),
             op if is_of_looking(&op) => look_later(cx, id, op),

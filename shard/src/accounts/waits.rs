@@ -9,12 +9,13 @@ use super::delivery::Delivery;
 use super::profiles::{Changed, Parts, Telling};
 use super::relations::IfContact;
 use super::seeking::Seeking;
+use super::stories::{StoryGet, StoryScan, StoryThen};
 use super::uploads::{Beginning, Come};
 use super::{Accounts, Cx, slot_of, slot_of_phone};
 use crate::admin::{AdminResponse, NoUpload, ReportId};
 use crate::held::Load;
 use crate::media::cites::link_picture;
-use crate::message::{Filed, InboxAsk, LogsPage, Subscribing, Unreadable};
+use crate::message::{Filed, InboxAsk, LogsPage, Named, Subscribing, Unreadable};
 use crate::reply::{Origin, Reply, Undone};
 
 /// What follows when a write of an account is durable; if it fails, the account is read again.
@@ -54,6 +55,8 @@ pub(super) enum Then {
     Erased(UserId, u64),
     /// Parts of what was counted of a day are added up; and whether there are more.
     AddedUp(u32, bool),
+    /// Something of stories.
+    Story(Box<StoryThen>),
     /// A record, of no interest to anybody else, was written.
     Noted,
 }
@@ -75,6 +78,8 @@ pub(crate) enum GetFor {
     NewPicture(UserId, MediaId, u64),
     /// Whether a medium is had as a user's picture, of which somebody wants a link.
     Picture(Origin, MediaId),
+    /// Something of stories.
+    Story(StoryGet),
 }
 
 /// What a scan of an account's is for.
@@ -84,8 +89,8 @@ pub(crate) enum ScanFor {
     Devices(UserId, Load),
     /// What a user has said of others.
     Circle(UserId, Load),
-    /// How many contacts a user has, for an ask of this number of a log: to name so many more.
-    Contacts(UserId, LogId, u64, usize),
+    /// How many contacts a user has, or has muted, for an ask of this number of a log: to name so many more.
+    Contacts(UserId, LogId, u64, Named),
     /// Whether somebody is a contact of a user's.
     IsContact(UserId, IfContact),
     /// Something of whoever has a phone, for a user who looks for them.
@@ -134,6 +139,8 @@ pub(crate) enum ScanFor {
     Logs(UserId, Origin),
     /// How a user has the chats of a page.
     ChatSettings(UserId, Origin, LogsPage),
+    /// Something of stories.
+    Story(StoryScan),
 }
 
 impl ScanFor {
@@ -161,6 +168,7 @@ impl ScanFor {
             // Of no slot.
             Self::AllReports(..) | Self::OldReports | Self::Counts(_) | Self::AllDays => None,
             Self::Ends | Self::EndsFor(_) => None,
+            Self::Story(scan) => scan.answers_of(),
             // Whoever has the slot begins again.
             Self::ChatsOfEnded(..) | Self::RestOfEnded(..) => None,
         }
@@ -197,6 +205,7 @@ impl After {
             Then::Erased(user, _) | Then::UploadBegun(user, _) | Then::UploadWhole(user, _) => {
                 return slot_of(user);
             }
+            Then::Story(ref then) => return slot_of(then.user()),
             _ => {}
         }
         let of_user = self.user.map(slot_of);
@@ -245,6 +254,7 @@ impl Accounts {
             Then::Barred => self.bar_holds(cx, user.expect(WHOSE)),
             Then::Erased(user, number) => self.erased(cx, user, number),
             Then::AddedUp(day, more) => self.added_up(cx, more.then_some(day)),
+            Then::Story(then) => self.story_written(cx, *then),
             Then::Noted => {}
         }
         self.settled(cx, user, phone.as_ref());
@@ -277,6 +287,7 @@ impl Accounts {
             }
             Then::AddedUp(..) => self.added_up(cx, None),
             Then::Erased(user, number) => self.not_erased(cx, user, number),
+            Then::Story(then) => self.story_undone(cx, *then, undone),
             Then::Devices
             | Then::Joined(_)
             | Then::Renamed(_)
@@ -321,6 +332,7 @@ impl Accounts {
                 self.new_picture_read(cx, user, (medium, asked_ms), result);
             }
             (GetFor::Picture(origin, medium), row) => link_picture(cx, origin, medium, row),
+            (GetFor::Story(get), value) => self.story_got(cx, get, value),
         }
     }
 
@@ -329,9 +341,9 @@ impl Accounts {
         match (purpose, result) {
             (ScanFor::Devices(user, load), result) => self.devices_read(cx, user, load, result),
             (ScanFor::Circle(user, load), result) => self.circle_read(cx, user, load, result),
-            (ScanFor::Contacts(_, log, number, added), result) => {
+            (ScanFor::Contacts(_, log, number, named), result) => {
                 let counted = result.map(|rows| rows.rows.len());
-                Self::contacts_counted(cx, log, number, added, counted);
+                Self::contacts_counted(cx, log, number, named, counted);
             }
             (ScanFor::Subscribing(user, origin, more), result) => {
                 self.contacts_of_looker_read(cx, user, (origin, *more), result.map(|rows| rows.rows));
@@ -373,6 +385,7 @@ impl Accounts {
             (ScanFor::Groups(user), Ok(rows)) => self.groups_read(cx, user, &rows.rows, rows.more),
             (ScanFor::Inbox(user, ask, marked), result) => self.inbox_read(cx, user, ask, marked, result),
             (ScanFor::Logs(user, origin), result) => self.logs_read(cx, user, origin, result),
+            (ScanFor::Story(scan), result) => self.story_scanned(cx, scan, result),
             (ScanFor::ChatSettings(user, origin, page), result) => {
                 Self::chat_settings_read(cx, user, origin, page, result);
             }

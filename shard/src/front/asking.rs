@@ -12,6 +12,7 @@ use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, PhoneHash, Seq, UserId};
 use tern_wire::report::Report;
 use tern_wire::request::{GetMedium, Lookup, Refresh, Subscribe};
+use tern_wire::story::StoryRequest;
 
 use super::conns::{Conns, Pause, Waiter, Why};
 use super::searching::Wanted;
@@ -22,7 +23,7 @@ use crate::limits::SEARCH_LOGS_MAX;
 use crate::media::cites::PICTURE;
 use crate::message::{
     Attach, Glancer, InboxAsk, Issued, LogOp, Looker, MediumWanted, Message, Pull, ReadHistory, Search, Send,
-    Shown, Subscribing, UserOp, Want, Watermarks,
+    Shown, StoryOp, Subscribing, UserOp, Want, Watermarks,
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
@@ -66,6 +67,8 @@ pub(super) enum Ask {
     GetMedium(Box<GetMedium>),
     /// Where media are uploaded, and by which token.
     AboutMedia,
+    /// Something of stories.
+    Story(Box<StoryRequest>),
     /// Who is it?
     Lookup(Box<Lookup>),
     /// Who of an address book is here?
@@ -137,6 +140,10 @@ impl Asked {
                 // In which slot a group comes to lie, its maker's owner finds.
                 Ask::Lookup(_) | Ask::Report(_) | Ask::CreateGroup(..) => true,
                 Ask::Once(then) => then.is_some_and(is_so),
+                // Whoever posted it is told.
+                Ask::Story(ref asked) => {
+                    matches!(**asked, StoryRequest::See(story) if is_so(slot_of(story.author)))
+                }
                 Ask::Acknowledge { .. }
                 | Ask::History { .. }
                 | Ask::GetMedium(_)
@@ -182,6 +189,7 @@ impl Ask {
             Self::AboutGroup(group, _) => Slot::of_log(LogId::Group(group.get())),
             Self::CreateGroup(..)
             | Self::AboutMedia
+            | Self::Story(_)
             | Self::Send(_)
             | Self::Lookup(_)
             | Self::Discover(_)
@@ -227,6 +235,7 @@ impl Ask {
                 | Self::EndDevice(_)
                 | Self::Refresh(_)
                 | Self::Report(_)
+                | Self::Story(_)
                 | Self::Once(..)
         )
     }
@@ -444,6 +453,10 @@ fn message(cx: &Cx, origin: Origin, by @ Author { user, device }: Author, again:
         Ask::Acknowledge { chat, upto } => of_chat(chat, LogOp::Acknowledge { origin, author: by, upto }),
         Ask::History { chat, from, forwards, limit } => {
             of_chat(chat, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
+        }
+        Ask::Story(ref asked) => {
+            let asked = StoryRequest::clone(asked);
+            of_user(UserOp::Story(Box::new(StoryOp::Asked(origin, device, asked))))
         }
         Ask::AboutMedia => of_user(UserOp::Issue(origin, device, Issued::AboutMedia)),
         Ask::GetMedium(ref wanted) => medium_wanted(origin, user, wanted),

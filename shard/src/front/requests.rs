@@ -76,6 +76,7 @@ impl Front {
             Request::AboutMedia if !cx.has_media() => self.turn_down(cx, waiter, NO_MEDIA),
             Request::AboutMedia => self.ask(cx, waiter, author, Ask::AboutMedia),
             Request::GetMedium(wanted) => self.get_medium(cx, waiter, author, wanted),
+            Request::Story(asked) => self.ask(cx, waiter, author, Ask::Story(Box::new(asked))),
             Request::Report(report) => self.ask(cx, waiter, author, Ask::Report(Box::new(report))),
             Request::Activity(chat, doing) => self.act(cx, waiter, author, chat, doing),
             Request::Hello(_)

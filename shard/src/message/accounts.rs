@@ -8,7 +8,7 @@ use tern_wire::ids::{DeviceId, GroupId, MediaId, Name, Phone, PhoneHash, Seq, Us
 use tern_wire::report::Report;
 use tern_wire::request::{Doing, Link, Lookup, Pin, Refresh, Rename, Verify};
 
-use super::{Glance, Looker, Page, Search, Sees, Send, Watermarks};
+use super::{Glance, Looker, Page, Search, Sees, Send, StoryOp, Watermarks};
 use crate::entry::{Author, Entry};
 use crate::network::Network;
 use crate::reply::{Asker, Origin, Parting, Place, Reply};
@@ -191,6 +191,8 @@ pub enum UserOp {
     PeerChanged(LogId, u64),
     /// A person with whom the user has a chat that both wrote in is not as before, but of this version.
     PersonChanged(UserId, u64),
+    /// Of the user's stories, or of those that the user may see.
+    Story(Box<StoryOp>),
 }
 
 /// What a device gets to carry elsewhere.
@@ -263,7 +265,8 @@ impl UserOp {
             | Self::Describe(..)
             | Self::Introduce(_)
             | Self::PeerChanged(..)
-            | Self::PersonChanged(..) => None,
+            | Self::PersonChanged(..)
+            | Self::Story(_) => None,
         }
     }
 
@@ -271,6 +274,7 @@ impl UserOp {
     pub fn is_request(&self) -> bool {
         match self {
             Self::Subscribe(origin, _) | Self::Act(origin, ..) => origin.is_some(),
+            Self::Story(op) => op.is_request(),
             Self::Attach(_)
             | Self::Inbox(_)
             | Self::Refresh(..)
@@ -405,6 +409,8 @@ pub struct LookedAt {
 pub enum Named {
     /// As contacts.
     Contacts(usize),
+    /// One, whose stories are muted.
+    Muted,
     /// One, as blocked.
     Blocked,
 }

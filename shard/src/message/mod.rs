@@ -6,6 +6,7 @@
 mod accounts;
 mod front;
 mod logs;
+mod stories;
 mod volatile;
 
 use tern_storage::{LogId, Slot};
@@ -22,6 +23,7 @@ pub use self::logs::{
     Search, Send, Terms, TermsTold, Want,
 };
 pub(crate) use self::logs::{Look, bytes_of_hit};
+pub use self::stories::{PostedStory, StoryDue, StoryNews, StoryOp, StoryTold, Viewed};
 pub use self::volatile::{Looker, Sees, Subject, VolatileOp, Whereabouts};
 use crate::cx::{Cx, Department};
 use crate::network::Network;

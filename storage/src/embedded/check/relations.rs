@@ -8,9 +8,10 @@ use prost::Message;
 use super::Report;
 use crate::keys::{self, Key, LogId, MEDIUM_BYTES, Relation, StoryRow};
 use crate::records::{
-    ChatSettingsRecord, ClientMessageRecord, CountsRecord, DeviceRecord, EndRecord, EntryRecord, FeedRecord, GroupRecord,
-    KeptRecord, LastSeenRecord, LogRecord, MediumRecord, MemberRecord, MembersRecord, NumberRecord,
-    PhoneHashRecord, PhoneRecord, PrivacyRecord, ReportRecord, StoryRecord, StoryToldRecord, UserRecord, ViewerRecord,
+    ChatSettingsRecord, ClientMessageRecord, CountsRecord, DeviceRecord, EndRecord, EntryRecord, FeedRecord,
+    GroupRecord, KeptRecord, LastSeenRecord, LogRecord, MediumRecord, MemberRecord, MembersRecord,
+    NumberRecord, PhoneHashRecord, PhoneRecord, PrivacyRecord, ReportRecord, StoryRecord, StoryToldRecord,
+    UserRecord, ViewerRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
