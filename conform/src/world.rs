@@ -348,6 +348,11 @@ impl World {
             | Request::Report(_)
             | Request::AboutMedia(_)
             | Request::GetMedium(_)
+            | Request::PostStory(_)
+            | Request::DeleteStory(_)
+            | Request::ListStories(_)
+            | Request::SeeStory(_)
+            | Request::ListViewers(_)
             | Request::CreateGroup(_)
             | Request::Search(_)
             | Request::AboutGroup(_) => {

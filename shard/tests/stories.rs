@@ -324,7 +324,7 @@ impl World {
                 if is_blocked {
                     // Those that the other has, they have no more.
                     let theirs = self.stories.iter_mut().filter(|((author, _), _)| *author == at);
-                    theirs.for_each(|(_, posted)| drop(posted.readers.remove(&other)));
+                    theirs.for_each(|(_, posted)| _ = posted.readers.remove(&other));
                 }
                 What::Blocked(v1::Blocked { user_id, off: !is_blocked })
             }

@@ -204,6 +204,10 @@ impl Session {
                 let method = method.to_owned();
                 Box::pin(async move { session.people(&method, params).await })
             }
+            "post_story" | "stories" | "see_story" | "story_viewers" | "delete_story" | "mute_stories" => {
+                let method = method.to_owned();
+                Box::pin(async move { session.stories(&method, params).await })
+            }
             "upload" | "save" => {
                 let method = method.to_owned();
                 Box::pin(async move { session.media(&method, params, Arc::new(|_| {})).await })
@@ -346,6 +350,9 @@ impl Session {
             return Err(Failure::Params(format!("a key has 1 to {KEY_BYTES_MAX} bytes")));
         }
         message.chat = self.find(&who, deadline).await?;
+        if let Some(story) = message.envelope.story.as_mut().filter(|story| story.user_id == 0) {
+            story.user_id = message.chat;
+        }
         let kept = self.why(self.client.keep_message(message.clone()).await).await?;
         Ok(Sending { who, message, kept })
     }

@@ -23,6 +23,7 @@ use crate::client::HistoryPage;
 use crate::error::Error;
 use crate::event::Event;
 use crate::message::Message;
+use crate::stories::{Story, StoryId, StoryNews};
 use acknowledge::Acknowledging;
 use outbox::Sending;
 use requests::{Again, Pending, Requests};
@@ -241,6 +242,15 @@ impl Session {
                 device.news.push(News::Tell(Event::Activity { chat, sender, doing }));
                 Ok(())
             }
+            M::StoryPosted(v1::StoryPosted { story: Some(story) }) => {
+                Ok(tell_story(device, StoryNews::Posted(Story::of_wire(story))))
+            }
+            M::StoryGone(v1::StoryGone { story: Some(story) }) => Ok(StoryId::of_wire(story)
+                .into_iter()
+                .for_each(|story| tell_story(device, StoryNews::Gone(story)))),
+            M::StorySeen(v1::StorySeen { story: Some(story) }) => Ok(StoryId::of_wire(story)
+                .into_iter()
+                .for_each(|story| tell_story(device, StoryNews::Seen(story)))),
             M::GoAway(bye) => Err(went_away(bye).into()),
             message => {
                 let Some(pending) = self.requests.answered(frame.id, device.now.monotonic) else {
@@ -373,6 +383,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// The application is told something of stories.
+fn tell_story<S: Tables>(device: &mut Device<S>, news: StoryNews) {
+    device.news.push(News::Tell(Event::Story(Box::new(news))));
 }
 
 /// Who has asked is answered when what follows from the answer is stored. An error is theirs, and ends the connection.
