@@ -86,6 +86,8 @@ struct World {
     limits: Limits,
     faults: Faults,
     crashes: u64,
+    /// The process dies and starts again; in other worlds cores are lost, and others take their slots over.
+    starts_again: bool,
     devices: Vec<Device>,
     tasks: Vec<Task>,
     numbers: u64,
@@ -130,14 +132,17 @@ impl World {
             Device { of, who, link: None, requests: 10, asked: BTreeMap::new() }
         };
         let devices = (0..DEVICES).map(&mut device).collect();
+        let starts_again = rng.u8(..3) > 0;
+        let broken_per_mille = if starts_again { 4 } else { 0 };
         let mut world = Self {
             seed,
             rng,
             store,
             node,
             limits,
-            faults: Faults { seed, full_per_mille: 20, broken_per_mille: 4 },
+            faults: Faults { seed, full_per_mille: 20, broken_per_mille },
             crashes: 0,
+            starts_again,
             devices,
             tasks: Vec::new(),
             numbers: 0,
@@ -254,8 +259,9 @@ impl World {
                 let hides = [by, story.0].iter().any(|at| self.hides.contains(at));
                 let hides = hides || self.blocks.contains(&(story.0, by));
                 let Some(posted) = self.stories.get_mut(&story) else { return };
-                posted.seen.insert(by);
-                if !hides && by != story.0 {
+                // Whoever has seen it before is not told of again.
+                let is_first = posted.seen.insert(by);
+                if is_first && !hides && by != story.0 {
                     posted.viewers.insert(by);
                 }
             }
@@ -369,8 +375,7 @@ impl World {
     }
 
     fn some_device(&mut self) -> usize {
-        let devices: Vec<_> =
-            (0..DEVICES).filter(|at| !self.gone.contains(&self.devices[*at].of)).collect();
+        let devices: Vec<_> = (0..DEVICES).filter(|at| !self.gone.contains(&self.devices[*at].of)).collect();
         devices[self.rng.usize(..devices.len())]
     }
 
@@ -406,8 +411,7 @@ impl World {
         };
         let readers = self.readers(at, audience, &named);
         let (seen, viewers) = Default::default();
-        let posted =
-            Posted { text, media, expires_ms: None, is_deleted: false, readers, seen, viewers };
+        let posted = Posted { text, media, expires_ms: None, is_deleted: false, readers, seen, viewers };
         self.stories.insert(story, posted);
         self.task(by, Request::PostStory(post), Deed::Post(story));
     }
@@ -492,7 +496,8 @@ impl World {
             let now_ms = self.node.now_ms;
             let people: BTreeMap<_, _> = (0..PHONES.len()).map(|at| (self.user(at), at)).collect();
             for (story @ (author, number), posted) in &self.stories {
-                let may = *author == at || posted.readers.contains(&at) && !self.blocks.contains(&(at, *author));
+                let may =
+                    *author == at || posted.readers.contains(&at) && !self.blocks.contains(&(at, *author));
                 let is_gone = posted.is_deleted || self.gone.contains(author);
                 let expires_ms = posted.expires_ms.expect("it is posted");
                 let is_it = |shown: &v1::Story| (people[&shown.user_id], shown.number) == *story;
@@ -556,12 +561,17 @@ impl World {
                 18 => self.relate(),
                 19 => self.check(),
                 20..22 => self.upload(),
-                22..24 => self.crash(self.faults),
-                24..27 => {
+                22..25 if self.starts_again => self.crash(self.faults),
+                22 => _ = self.node.lose_brain(self.rng.u16(..), &mut self.rng),
+                23..25 => {
+                    let busy_per_mille = self.rng.u16(..200);
+                    self.node.weather(Weather { busy_per_mille, ..Weather::default() });
+                }
+                25..28 => {
                     let at = self.rng.usize(..PHONES.len());
                     self.node.move_slot(Slot::of_user(self.user(at)), self.rng.u16(..));
                 }
-                27..30 => self.node.tick(300),
+                28..30 => self.node.tick(300),
                 30 => {
                     let ms = self.rng.u64(..VALID_MS / 2);
                     self.node.tick(ms);
