@@ -71,10 +71,8 @@ const PARTS: u32 = 3;
 
 /// Whether something would write, or read, while there is no place for that.
 fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
+    let is_of_story = matches!(op, UserOp::Story(op) if op.needs_room());
     let writes = matches!(
-        op,
-        UserOp::Story(op) if op.needs_room()
-    ) || matches!(
         op,
         UserOp::Refresh(..)
             | UserOp::Describe(..)
@@ -101,7 +99,7 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::LookUp(..)
             | UserOp::Discover(..)
     );
-    writes && !has_room(cx) || reads && !cx.may_read()
+    (writes || is_of_story) && !has_room(cx) || reads && !cx.may_read()
 }
 
 /// Whether it says who looks at whom: nobody waits for it, but whoever looks would never hear of what they want to see.
@@ -159,11 +157,10 @@ impl Accounts {
             UserOp::Advanced(log, by, marks, is_read) => self.advanced(cx, id, log, by, (marks, is_read)),
             UserOp::Pushed(device, log, upto) => self.pushed(id, device, log, upto),
             UserOp::LackedNothing(device, log, upto) => self.lacked_nothing(id, device, log, upto),
-            UserOp::Detach(device, place) => self.detach(cx, id, device, place),
-            UserOp::Appears(device, place, away) => self.appears(cx, id, device, place, away),
-            UserOp::LookAgain(looker, at) => self.look_again(cx, id, looker, at),
             UserOp::PeerActs(peer, doing) => self.peer_acts_if_here(cx, id, peer, doing),
-            UserOp::Leave(origin, device) => self.leave(cx, id, origin, device),
+            UserOp::Detach(..) | UserOp::Appears(..) | UserOp::LookAgain(..) | UserOp::Leave(..) => {
+                self.of_connection(cx, id, op);
+            }
             UserOp::Unwatch(log) => self.unwatch(id, log),
             UserOp::Send(..)
             | UserOp::CreateGroup(_)
@@ -208,6 +205,17 @@ impl Accounts {
             | UserOp::File(..)
             | UserOp::Describe(..)
             | UserOp::Introduce(_) => self.ask_user(cx, id, Ask::Told(op)),
+        }
+    }
+
+    /// What a connection says of the device that it stands for.
+    fn of_connection(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
+        match op {
+            UserOp::Detach(device, place) => self.detach(cx, id, device, place),
+            UserOp::Appears(device, place, away) => self.appears(cx, id, device, place, away),
+            UserOp::LookAgain(looker, at) => self.look_again(cx, id, looker, at),
+            UserOp::Leave(origin, device) => self.leave(cx, id, origin, device),
+            _ => unreachable!("nothing else is of a connection"),
         }
     }
 

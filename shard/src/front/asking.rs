@@ -430,6 +430,11 @@ fn medium_wanted(origin: Origin, reader: UserId, wanted: &GetMedium) -> Message 
     }
 }
 
+/// What somebody asks of stories.
+fn of_stories(origin: Origin, device: DeviceId, asked: &StoryRequest) -> UserOp {
+    UserOp::Story(Box::new(StoryOp::Asked(origin, device, asked.clone())))
+}
+
 /// What goes to the owner.
 fn message(cx: &Cx, origin: Origin, by @ Author { user, device }: Author, again: bool, ask: &Ask) -> Message {
     let of_user = |op| Message::User(user, op);
@@ -454,10 +459,7 @@ fn message(cx: &Cx, origin: Origin, by @ Author { user, device }: Author, again:
         Ask::History { chat, from, forwards, limit } => {
             of_chat(chat, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
         }
-        Ask::Story(ref asked) => {
-            let asked = StoryRequest::clone(asked);
-            of_user(UserOp::Story(Box::new(StoryOp::Asked(origin, device, asked))))
-        }
+        Ask::Story(ref asked) => of_user(of_stories(origin, device, asked)),
         Ask::AboutMedia => of_user(UserOp::Issue(origin, device, Issued::AboutMedia)),
         Ask::GetMedium(ref wanted) => medium_wanted(origin, user, wanted),
         Ask::Report(ref report) => of_user(UserOp::Report(origin, report.clone())),

@@ -73,8 +73,7 @@ impl Front {
                 });
             }
             Request::Subscribe(shows) => self.subscribe(cx, waiter, author, shows),
-            Request::AboutMedia if !cx.has_media() => self.turn_down(cx, waiter, NO_MEDIA),
-            Request::AboutMedia => self.ask(cx, waiter, author, Ask::AboutMedia),
+            Request::AboutMedia => self.about_media(cx, waiter, author),
             Request::GetMedium(wanted) => self.get_medium(cx, waiter, author, wanted),
             Request::Story(asked) => self.ask(cx, waiter, author, Ask::Story(Box::new(asked))),
             Request::Report(report) => self.ask(cx, waiter, author, Ask::Report(Box::new(report))),
@@ -88,6 +87,13 @@ impl Front {
             | Request::Credit(_)
             | Request::Ping => unreachable!("handled before, or not admitted in this state"),
         }
+    }
+
+    fn about_media(&mut self, cx: &mut Cx, waiter: Waiter, author: Author) {
+        if !cx.has_media() {
+            return self.turn_down(cx, waiter, NO_MEDIA);
+        }
+        self.ask(cx, waiter, author, Ask::AboutMedia);
     }
 
     fn get_medium(&mut self, cx: &mut Cx, waiter: Waiter, author: Author, wanted: GetMedium) {

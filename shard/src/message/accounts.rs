@@ -263,10 +263,9 @@ impl UserOp {
             | Self::DeleteAccount(..)
             | Self::TellDevices(_)
             | Self::Describe(..)
-            | Self::Introduce(_)
-            | Self::PeerChanged(..)
-            | Self::PersonChanged(..)
-            | Self::Story(_) => None,
+            | Self::Introduce(_) => None,
+            // It is of no log.
+            Self::PeerChanged(..) | Self::PersonChanged(..) | Self::Story(_) => None,
         }
     }
 
@@ -329,9 +328,8 @@ impl UserOp {
             | Self::Advanced(..)
             | Self::OthersAdvanced(..)
             | Self::Released(_)
-            | Self::Parted(..)
-            | Self::PeerChanged(..)
-            | Self::PersonChanged(..) => false,
+            | Self::Parted(..) => false,
+            Self::PeerChanged(..) | Self::PersonChanged(..) => false,
         }
     }
 }

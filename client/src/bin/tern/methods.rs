@@ -204,10 +204,6 @@ impl Session {
                 let method = method.to_owned();
                 Box::pin(async move { session.people(&method, params).await })
             }
-            "post_story" | "stories" | "see_story" | "story_viewers" | "delete_story" | "mute_stories" => {
-                let method = method.to_owned();
-                Box::pin(async move { session.stories(&method, params).await })
-            }
             "upload" | "save" => {
                 let method = method.to_owned();
                 Box::pin(async move { session.media(&method, params, Arc::new(|_| {})).await })
@@ -279,7 +275,7 @@ impl Session {
                     Ok(json!({ "name": name, "device_name": device_name }))
                 })
             }
-            _ => return session.begin_of_group(method, params),
+            _ => return session.begin_of_stories(method, params),
         })
     }
 

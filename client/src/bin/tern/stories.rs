@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Subcommand, ValueEnum};
 use prost::Message as _;
@@ -12,7 +13,7 @@ use tern_client::{Kind, NewStory, Story, StoryAudience, StoryId, StoryNews, stor
 
 use crate::commands::{self, ask, not_possible, print_lines, text_to_send};
 use crate::media;
-use crate::methods::{Failure, Session, parse};
+use crate::methods::{Answer, Failure, Session, parse};
 use crate::profile::ProfileArgs;
 use crate::shown::{clean_line, time_of};
 use crate::talk::NewMedium;
@@ -370,8 +371,19 @@ impl Post {
 }
 
 impl Session {
+    /// Begins a method of stories, or of groups.
+    pub fn begin_of_stories(self: Arc<Self>, method: &str, params: Value) -> Result<Answer, Failure> {
+        match method {
+            "post_story" | "stories" | "see_story" | "story_viewers" | "delete_story" | "mute_stories" => {
+                let (session, method) = (self, method.to_owned());
+                Ok(Box::pin(async move { session.stories(&method, params).await }))
+            }
+            _ => self.begin_of_group(method, params),
+        }
+    }
+
     /// Methods of stories.
-    pub async fn stories(&self, method: &str, params: Value) -> Result<Value, Failure> {
+    async fn stories(&self, method: &str, params: Value) -> Result<Value, Failure> {
         match method {
             "post_story" => self.post_story(parse(params)?).await,
             "stories" => {

@@ -387,7 +387,7 @@ fn row(chat: u64, seq: u64, text: u8) -> EntryRow {
         forwards: 0,
         mentions: vec![u64::from(text)],
         media: Vec::new(),
-        story: text.is_multiple_of(3).then(|| StoryId { user_id: chat, number: seq }),
+        story: text.is_multiple_of(3).then_some(StoryId { user_id: chat, number: seq }),
     };
     let body = Bytes::from(vec![text]);
     EntryRow { seq, sender, time_ms: seq, kind, body, envelope, ..EntryRow::default() }

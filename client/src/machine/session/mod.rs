@@ -242,15 +242,10 @@ impl Session {
                 device.news.push(News::Tell(Event::Activity { chat, sender, doing }));
                 Ok(())
             }
-            M::StoryPosted(v1::StoryPosted { story: Some(story) }) => {
-                Ok(tell_story(device, StoryNews::Posted(Story::of_wire(story))))
+            told @ (M::StoryPosted(_) | M::StoryGone(_) | M::StorySeen(_)) => {
+                device.news.extend(story_news(told).map(|news| News::Tell(Event::Story(Box::new(news)))));
+                Ok(())
             }
-            M::StoryGone(v1::StoryGone { story: Some(story) }) => Ok(StoryId::of_wire(story)
-                .into_iter()
-                .for_each(|story| tell_story(device, StoryNews::Gone(story)))),
-            M::StorySeen(v1::StorySeen { story: Some(story) }) => Ok(StoryId::of_wire(story)
-                .into_iter()
-                .for_each(|story| tell_story(device, StoryNews::Seen(story)))),
             M::GoAway(bye) => Err(went_away(bye).into()),
             message => {
                 let Some(pending) = self.requests.answered(frame.id, device.now.monotonic) else {
@@ -385,9 +380,15 @@ impl Session {
     }
 }
 
-/// The application is told something of stories.
-fn tell_story<S: Tables>(device: &mut Device<S>, news: StoryNews) {
-    device.news.push(News::Tell(Event::Story(Box::new(news))));
+/// What the application is told of stories; `None` of one that is not named.
+fn story_news(told: server_frame::Message) -> Option<StoryNews> {
+    use server_frame::Message as M;
+    match told {
+        M::StoryPosted(v1::StoryPosted { story }) => story.map(Story::of_wire).map(StoryNews::Posted),
+        M::StoryGone(v1::StoryGone { story }) => story.and_then(StoryId::of_wire).map(StoryNews::Gone),
+        M::StorySeen(v1::StorySeen { story }) => story.and_then(StoryId::of_wire).map(StoryNews::Seen),
+        _ => None,
+    }
 }
 
 /// Who has asked is answered when what follows from the answer is stored. An error is theirs, and ends the connection.
