@@ -296,7 +296,9 @@ impl World {
             self.ask_tasks();
             self.node.settle(&mut self.rng);
             self.receive();
-            if self.tasks.iter().all(|task| task.is_done) && self.is_told() {
+            let is_here = |device: &Device| device.link.is_some() || self.gone.contains(&device.of);
+            let all_are_here = self.devices.iter().all(is_here);
+            if all_are_here && self.tasks.iter().all(|task| task.is_done) && self.is_told() {
                 return self.tasks.clear();
             }
             self.node.tick(600);
