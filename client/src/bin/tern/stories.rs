@@ -237,7 +237,8 @@ fn shown_json(story: &Story) -> Map<String, Value> {
     }
 }
 
-fn story_json(story: &Story) -> Value {
+/// A story, for programs.
+pub fn story_json(story: &Story) -> Value {
     let mut object = shown_json(story);
     let (audience, users) = match &story.audience {
         StoryAudience::Contacts => ("contacts", Vec::new()),
