@@ -12,6 +12,7 @@ use crate::machine::Progress;
 use crate::machine::rows::Person;
 use crate::message::{Kind, Message};
 use crate::presence::Doing;
+use crate::stories::StoryNews;
 
 /// Something has happened. Messages of one person come in the order of their seqs; each comes again after a restart until
 /// the application has asked for the next event, and only then the server is told that it has arrived.
@@ -113,6 +114,8 @@ pub enum Event {
         /// What.
         doing: Doing,
     },
+    /// Something of stories: what was told while there was no connection is not told later, but is to be listed.
+    Story(Box<StoryNews>),
     /// The session has ended for good: nothing follows.
     SessionEnded(Reason),
     /// The server's store is another one than this profile was registered in: nothing was sent, and nothing follows.

@@ -48,6 +48,7 @@ mod registrar;
 mod report;
 mod search;
 pub mod store;
+mod stories;
 mod talk;
 mod trust;
 mod wire;
@@ -70,6 +71,7 @@ pub use registrar::{CodeSent, Registrar};
 pub use report::Category;
 pub use search::{Found, FoundOnServer};
 pub use store::{Account, Person};
+pub use stories::{NewStory, Story, StoryAudience, StoryId, StoryNews, Viewer, story_number};
 pub use tern_wire::errors::Reason;
 pub use tern_wire::group::{Change as GroupChange, Made as GroupMade, Role, Settings as GroupSettings, Who};
 pub use tern_wire::ids::{MediaId, PRIVATE, UserId};
@@ -77,5 +79,5 @@ pub use trust::Trust;
 
 /// The bodies of kinds of messages, as the protocol has them.
 pub mod body {
-    pub use tern_proto::v1::{ContactCard, Location, Media, Poll, Timer, Vote};
+    pub use tern_proto::v1::{ContactCard, Location, Media, Poll, StoryText, Timer, Vote};
 }

@@ -10,6 +10,7 @@ use tern_wire::ids::MediaId;
 use tern_wire::message::timer_ms;
 
 use crate::private::Private;
+use crate::stories::StoryId;
 
 /// A message, or something about one.
 #[derive(Clone, PartialEq, Default)]
@@ -49,6 +50,8 @@ pub struct Envelope {
     pub mentions: Vec<u64>,
     /// The media that go with it: of a [`crate::body::Media`] the medium itself, and its preview if there is one.
     pub media: Vec<MediaId>,
+    /// The story that it replies to.
+    pub story: Option<StoryId>,
 }
 
 /// Media as they go over the wire.
@@ -128,10 +131,21 @@ impl Message {
     /// An entry that came in answer to a request, without its peer.
     pub(crate) fn of_page(chat: u64, entry: v1::Entry, me: u64) -> Self {
         let v1::Entry {
-            seq, time_ms, about, forwards, mentions, edited_by, erased, expires_ms, media, ..
+            seq,
+            time_ms,
+            about,
+            forwards,
+            mentions,
+            edited_by,
+            erased,
+            expires_ms,
+            media,
+            story,
+            ..
         } = entry;
         let sender = if entry.sender == 0 { chat } else { entry.sender };
-        let envelope = Envelope { about, forwards, mentions, media: media_of(&media) };
+        let story = story.and_then(StoryId::of_wire);
+        let envelope = Envelope { about, forwards, mentions, media: media_of(&media), story };
         let (kind, own, body) = (entry.kind.into(), sender == me, entry.body.into());
         Self { chat, seq, sender, time_ms, body, own, kind, envelope, erased, expires_ms, edited_by }
     }

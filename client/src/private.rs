@@ -12,6 +12,7 @@ use crate::machine::Tables as _;
 use crate::message::{Envelope, Kind, NewMessage, media_of, to_wire};
 use crate::people::{Contact, Privacy, contact_key};
 use crate::store::Store;
+use crate::stories::StoryId;
 
 /// Something that one tells one's own devices.
 #[derive(Clone, PartialEq)]
@@ -30,6 +31,8 @@ pub enum Private {
     Blocked(u64, bool),
     /// What others may see of one, and do.
     Privacy(Privacy),
+    /// One does not care for somebody's stories, or does again.
+    StoriesMuted(u64, bool),
     /// A setting of one's clients: name and value.
     Setting(String, Vec<u8>),
     /// A message that the server is to send at a time, in ms since the Unix epoch.
@@ -100,6 +103,7 @@ impl std::fmt::Debug for Private {
             Self::Draft(chat, text, _) => write!(f, "Draft({chat}, {} bytes)", text.len()),
             Self::Contacts(contacts) => write!(f, "Contacts({})", contacts.len()),
             Self::Blocked(user, is_blocked) => write!(f, "Blocked({user}, {is_blocked})"),
+            Self::StoriesMuted(user, is_muted) => write!(f, "StoriesMuted({user}, {is_muted})"),
             Self::Privacy(privacy) => privacy.fmt(f),
             Self::Setting(_, value) => write!(f, "Setting({} bytes)", value.len()),
             Self::Scheduled(at_ms, message) => write!(f, "Scheduled({at_ms}, {message:?})"),
@@ -144,6 +148,7 @@ impl Private {
             What::Contacts(raw) => Self::Contacts(raw.contacts.into_iter().map(Contact::of_wire).collect()),
             What::Blocked(blocked) => Self::Blocked(blocked.user_id, !blocked.off),
             What::Privacy(raw) => Self::Privacy(Privacy::of_wire(raw)),
+            What::StoriesMuted(muted) => Self::StoriesMuted(muted.user_id, !muted.off),
             What::Scheduled(v1::Scheduled { at_ms, send: Some(send) }) => {
                 Self::Scheduled(at_ms, new_message(send))
             }
@@ -172,6 +177,9 @@ impl Private {
             }
             Self::Blocked(user_id, is_blocked) => What::Blocked(v1::Blocked { user_id, off: !is_blocked }),
             Self::Privacy(privacy) => What::Privacy(privacy.to_wire()),
+            Self::StoriesMuted(user_id, is_muted) => {
+                What::StoriesMuted(v1::StoriesMuted { user_id, off: !is_muted })
+            }
             Self::Scheduled(at_ms, message) => {
                 What::Scheduled(v1::Scheduled { at_ms, send: Some(send_of(message)) })
             }
@@ -199,6 +207,7 @@ impl Private {
             Self::Contacts(_) => "contacts".to_owned(),
             Self::Blocked(user, _) => format!("blocked {user}"),
             Self::Privacy(_) => "privacy".to_owned(),
+            Self::StoriesMuted(user, _) => format!("stories {user}"),
             Self::Chat(chat, _) => format!("chat {chat}"),
             Self::Star(chat, message, _) => format!("star {chat} {message}"),
             Self::Hidden(chat, ..) => format!("hidden {chat} {seq}"),
@@ -211,15 +220,16 @@ impl Private {
 }
 
 fn new_message(send: v1::Send) -> NewMessage {
-    let v1::Send { chat, body, kind, about, forwards, mentions, media, .. } = send;
-    let envelope = Envelope { about, forwards, mentions, media: media_of(&media) };
+    let v1::Send { chat, body, kind, about, forwards, mentions, media, story, .. } = send;
+    let story = story.and_then(StoryId::of_wire);
+    let envelope = Envelope { about, forwards, mentions, media: media_of(&media), story };
     NewMessage { chat, kind: kind.into(), body: body.into(), envelope, key: None }
 }
 
 fn send_of(message: NewMessage) -> v1::Send {
     let NewMessage { chat, kind, body, envelope, key: _ } = message;
-    let Envelope { about, forwards, mentions, media } = envelope;
-    let media = to_wire(&media);
+    let Envelope { about, forwards, mentions, media, story } = envelope;
+    let (media, story) = (to_wire(&media), story.map(StoryId::to_wire));
     v1::Send {
         chat,
         body: body.into(),
@@ -228,6 +238,7 @@ fn send_of(message: NewMessage) -> v1::Send {
         forwards,
         mentions,
         media,
+        story,
         ..Default::default()
     }
 }

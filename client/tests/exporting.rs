@@ -71,6 +71,7 @@ async fn everything_that_one_may_see_is_in_the_archive_and_nothing_of_others() {
     does(&ann, &["star", BOB, "3"]);
     does(&ann, &["contacts", BOB, "--name", "Bobby"]);
     does(&ann, &["block", "+15550003"]);
+    does(&ann, &["story", "post", "--text", "at sea"]);
     let group = NewGroup { name: "friends & <co>".to_owned(), members: vec![to_ann], ..NewGroup::default() };
     let group = bob.create_group(group).await.expect("made").chat;
     bob.send(group, "in the group").await.expect("sent");
@@ -96,6 +97,8 @@ async fn everything_that_one_may_see_is_in_the_archive_and_nothing_of_others() {
     assert_eq!(with_bob[1]["hidden"], true, "what is hidden is there, and said to be");
     let with_group = lines(&files[&format!("messages/{group}.jsonl")]);
     assert!(with_group.iter().any(|message| message["text"] == "in the group"), "{with_group:?}");
+    let stories = lines(&files["stories.jsonl"]);
+    assert_eq!((stories.len(), &stories[0]["text"]), (1, &json!("at sea")));
     let chats = lines(&files["chats.jsonl"]);
     let of_group = chats.iter().find(|chat| chat["chat"] == group).expect("it is listed");
     assert_eq!(of_group["group"]["members"].as_array().map(Vec::len), Some(2), "{of_group}");

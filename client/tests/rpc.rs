@@ -349,6 +349,7 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let bobs_card = bob.json(&["card", "--json"])[0]["link"].clone();
     let (mut documented, mut group, mut link) = (BTreeSet::new(), 0, String::new());
+    let me = program.result("whoami", json!({}))["user_id"].clone();
     let (picture, mut with_medium) = (dir.path().join("picture.png"), 0);
     std::fs::write(&picture, include_bytes!("../../preview/src/check.png")).expect("it is written");
     for row in rows {
@@ -382,6 +383,10 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             "upload" => json!({ "path": picture }),
             "save" => json!({ "phone": "+15550002", "seq": with_medium, "path": dir.path().join("saved") }),
             "set_pin" => json!({ "pin": "2468" }),
+            "post_story" => json!({ "text": "look", "number": 5 }),
+            "see_story" => json!({ "user_id": me, "number": 5 }),
+            "story_viewers" | "delete_story" => json!({ "number": 5 }),
+            "mute_stories" => json!({ "phone": "+15550002" }),
             "history" | "read" | "lookup" => json!({ "phone": "+15550002" }),
             "card" => json!({ "renew": false }),
             "add" => json!({ "link": bobs_card }),
@@ -414,10 +419,19 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
             link = result["link"].as_str().expect("a link").to_owned();
         }
         // Of lists also what is in them.
-        let within =
-            ["found", "chats", "devices", "members", "invitations", "starred", "scheduled", "contacts"]
-                .iter()
-                .filter_map(|key| result[*key].get(0));
+        let within = [
+            "found",
+            "chats",
+            "devices",
+            "members",
+            "invitations",
+            "starred",
+            "scheduled",
+            "contacts",
+            "stories",
+        ]
+        .iter()
+        .filter_map(|key| result[*key].get(0));
         let objects = [&result].into_iter().chain(within).filter_map(Value::as_object);
         let given: BTreeSet<_> = objects.flat_map(|object| object.keys()).map(String::as_str).collect();
         assert!(given.is_subset(&results), "{method} gives {given:?}, and the page says {results:?}");
@@ -468,9 +482,18 @@ fn the_methods_that_are_documented_take_and_give_what_the_page_says() {
     ];
     let people = ["show", "act", "contacts", "set_contacts", "discover", "block", "blocked", "report"];
     let privacy = ["privacy", "set_privacy", "profile", "set_profile", "card", "add"];
+    let stories = ["post_story", "stories", "see_story", "story_viewers", "delete_story", "mute_stories"];
     assert_eq!(
         documented,
-        methods.into_iter().chain(more).chain(own).chain(later).chain(people).chain(privacy).collect()
+        methods
+            .into_iter()
+            .chain(more)
+            .chain(own)
+            .chain(later)
+            .chain(people)
+            .chain(privacy)
+            .chain(stories)
+            .collect()
     );
     program.result("end_device", json!({ "device_id": 1 }));
 }

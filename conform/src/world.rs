@@ -69,6 +69,10 @@ pub struct Connection {
     pub unanswered: BTreeSet<u64>,
 }
 
+fn code_sent() -> v1::CodeSent {
+    v1::CodeSent { digits: 6, expires_in_ms: 300_000, attempts: 3, registration: 77 }
+}
+
 fn nobody(asked: &v1::Discover) -> Message {
     Message::Discovered(v1::Discovered { user_ids: vec![0; asked.hashes.len()] })
 }
@@ -302,12 +306,7 @@ impl World {
                 self.connection.hello = true;
                 Message::Welcome(self.welcome())
             }
-            Request::Register(_) => Message::CodeSent(v1::CodeSent {
-                digits: 6,
-                expires_in_ms: 300_000,
-                attempts: 3,
-                registration: 77,
-            }),
+            Request::Register(_) => Message::CodeSent(code_sent()),
             Request::Verify(verify) if verify.code != CODE || verify.registration != 77 => {
                 return vec![refused(id, v1::Reason::CodeWrong.into(), 0)];
             }
@@ -350,6 +349,11 @@ impl World {
             | Request::Report(_)
             | Request::AboutMedia(_)
             | Request::GetMedium(_)
+            | Request::PostStory(_)
+            | Request::DeleteStory(_)
+            | Request::ListStories(_)
+            | Request::SeeStory(_)
+            | Request::ListViewers(_)
             | Request::CreateGroup(_)
             | Request::Search(_)
             | Request::AboutGroup(_) => {

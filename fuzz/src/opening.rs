@@ -68,7 +68,7 @@ fn is_before_login(request: &Request) -> bool {
         Request::RingDevice(_) | Request::Rename(_) | Request::SetPin(_) | Request::DeleteAccount(_) => false,
         Request::SetPush(_) | Request::AboutPush => false,
         Request::CreateGroup(_) | Request::AboutGroup(..) => false,
-        Request::AboutMedia | Request::GetMedium(_) => false,
+        Request::AboutMedia | Request::GetMedium(_) | Request::Story(_) => false,
         Request::Subscribe(_) | Request::Activity(..) | Request::Discover(_) | Request::Report(_) => false,
     }
 }

@@ -6,11 +6,12 @@ use tern_wire::group::Change;
 use tern_wire::ids::{ChatId, GroupId, is_plain};
 use tern_wire::limits::{
     CHATS_MAX, COMMENT_BYTES_MAX, DISCOVERED_MAX, GENERATIONS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX,
-    NUMBERS_END, PIN_BYTES, POSITIONS_MAX, REPORTED_MAX, SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX,
-    TOKEN_BYTES_MAX,
+    NUMBERS_END, PIN_BYTES, POSITIONS_MAX, REPORTED_MAX, STORY_BODY_BYTES_MAX, STORY_MEDIA_MAX,
+    SUBSCRIBED_GROUPS_MAX, SUBSCRIBED_USERS_MAX, TOKEN_BYTES_MAX,
 };
 use tern_wire::report::About;
 use tern_wire::request::{Incoming, Request, VERSIONS, parse};
+use tern_wire::story::StoryRequest;
 
 /// The data is a frame without its length.
 pub fn requests(data: &[u8]) {
@@ -89,6 +90,7 @@ fn check(request: &Request) {
                 assert!(!seqs.is_empty() && seqs.is_sorted_by(|one, next| one < next));
             }
         }
+        Request::Story(asked) => check_story(asked),
         Request::GetMedium(wanted) => assert!(wanted.seq.0 < NUMBERS_END),
         Request::NewLink | Request::NewCard(_) | Request::AboutMedia | Request::AboutPush => {}
         Request::SetPush(set) => {
@@ -111,6 +113,19 @@ fn check(request: &Request) {
     }
     // What a log may say of it.
     let _ = format!("{request:?}");
+}
+
+fn check_story(asked: &StoryRequest) {
+    match asked {
+        StoryRequest::Post(post) => {
+            assert!(post.number < NUMBERS_END && post.body.len() <= STORY_BODY_BYTES_MAX);
+            assert_eq!(post.kind == v1::Kind::Text as i32, post.media.is_empty());
+            assert!(post.media.len() <= STORY_MEDIA_MAX);
+        }
+        StoryRequest::Delete(number) | StoryRequest::Viewers(number, ..) => assert!(*number < NUMBERS_END),
+        StoryRequest::See(story) => assert!(story.number < NUMBERS_END && story.author.get() != 0),
+        StoryRequest::List(..) => {}
+    }
 }
 
 fn check_phone(phone: &str) {

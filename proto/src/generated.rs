@@ -8,7 +8,7 @@ pub struct ClientFrame {
     pub id: u64,
     #[prost(
         oneof = "client_frame::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 34, 35, 36, 37"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 34, 35, 36, 37, 40, 41, 42, 43, 44"
     )]
     pub request: ::core::option::Option<client_frame::Request>,
 }
@@ -82,6 +82,16 @@ pub mod client_frame {
         SetPush(super::SetPush),
         #[prost(message, tag = "37")]
         AboutPush(super::AboutPush),
+        #[prost(message, tag = "40")]
+        PostStory(super::PostStory),
+        #[prost(message, tag = "41")]
+        DeleteStory(super::DeleteStory),
+        #[prost(message, tag = "42")]
+        ListStories(super::ListStories),
+        #[prost(message, tag = "43")]
+        SeeStory(super::SeeStory),
+        #[prost(message, tag = "44")]
+        ListViewers(super::ListViewers),
     }
 }
 /// What the server sends: the response to a request (id is the request's), or a push (id is 0).
@@ -91,7 +101,7 @@ pub struct ServerFrame {
     pub id: u64,
     #[prost(
         oneof = "server_frame::Message",
-        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37, 40, 41, 42, 43, 44, 45"
+        tags = "2, 3, 4, 5, 17, 18, 19, 24, 26, 31, 32, 48, 49, 50, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 35, 36, 37, 40, 41, 42, 43, 44, 45, 51, 52, 53, 54, 55"
     )]
     pub message: ::core::option::Option<server_frame::Message>,
 }
@@ -122,6 +132,12 @@ pub mod server_frame {
         Presence(super::Presence),
         #[prost(message, tag = "32")]
         Activity(super::Activity),
+        #[prost(message, tag = "48")]
+        StoryPosted(super::StoryPosted),
+        #[prost(message, tag = "49")]
+        StoryGone(super::StoryGone),
+        #[prost(message, tag = "50")]
+        StorySeen(super::StorySeen),
         /// Responses.
         #[prost(message, tag = "6")]
         Sent(super::Sent),
@@ -185,6 +201,16 @@ pub mod server_frame {
         PushSet(super::PushSet),
         #[prost(message, tag = "45")]
         PushPlaces(super::PushPlaces),
+        #[prost(message, tag = "51")]
+        StoryMade(super::StoryMade),
+        #[prost(message, tag = "52")]
+        StoryDeleted(super::StoryDeleted),
+        #[prost(message, tag = "53")]
+        StoriesPage(super::StoriesPage),
+        #[prost(message, tag = "54")]
+        StoryMarked(super::StoryMarked),
+        #[prost(message, tag = "55")]
+        ViewersPage(super::ViewersPage),
     }
 }
 /// The first request on every connection. Answered by Welcome, or by Refused (VERSION_UNSUPPORTED) with the range that
@@ -538,7 +564,7 @@ pub struct AccountEnds {
 /// The body of an entry of KIND_PRIVATE. `about` in the Send names the entry that it replaces: that one's body is erased.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Private {
-    #[prost(oneof = "private::What", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "private::What", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub what: ::core::option::Option<private::What>,
 }
 /// Nested message and enum types in `Private`.
@@ -569,6 +595,9 @@ pub mod private {
         /// What others may see of one, and do. The server reads it.
         #[prost(message, tag = "10")]
         Privacy(super::Privacy),
+        /// Whose stories one does not care for. The server shows it in the list of stories.
+        #[prost(message, tag = "11")]
+        StoriesMuted(super::StoriesMuted),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -687,6 +716,15 @@ pub struct Blocked {
     #[prost(uint64, tag = "1")]
     pub user_id: u64,
     /// They are not any more: what comes from then on is shown.
+    #[prost(bool, tag = "2")]
+    pub off: bool,
+}
+/// Somebody's stories are shown apart, or not at all: as one's clients have it. The server sends them as before.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoriesMuted {
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    /// They are not any more.
     #[prost(bool, tag = "2")]
     pub off: bool,
 }
@@ -817,6 +855,9 @@ pub struct Send {
     /// With a message: the media that go with it, each by its id of 16 bytes; at most 16. They stay for as long as the entry says so.
     #[prost(bytes = "bytes", repeated, tag = "8")]
     pub media: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// With a message, in the direct chat with whoever posted it: the story that it replies to. The server does not look whether there is one.
+    #[prost(message, optional, tag = "9")]
+    pub story: ::core::option::Option<StoryId>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sent {
@@ -872,6 +913,9 @@ pub struct Entry {
     /// As in Send.
     #[prost(bytes = "bytes", repeated, tag = "15")]
     pub media: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// As in Send.
+    #[prost(message, optional, tag = "16")]
+    pub story: ::core::option::Option<StoryId>,
 }
 /// States that this device has everything up to delivered_upto, and that the person has read up to read_upto. Both are
 /// cumulative: a lower number than before changes nothing, 0 says nothing. Answered by Acknowledged once durable,
@@ -1319,6 +1363,174 @@ pub struct MediumLink {
     /// Until then.
     #[prost(uint64, tag = "2")]
     pub until_ms: u64,
+}
+/// Names a story.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoryId {
+    /// Who posted it.
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    /// Which of theirs.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}
+/// Posts a story. Answered by StoryMade once it is durable; those who may see it are told then.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PostStory {
+    /// Chosen by the device, at random, below 2^53: a retry repeats it and is the same story.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// KIND_TEXT: the body is a StoryText. KIND_MEDIA: it is a Media, of which the server knows nothing; at most 4,096 bytes.
+    #[prost(enumeration = "Kind", tag = "2")]
+    pub kind: i32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub body: ::prost::bytes::Bytes,
+    /// With KIND_MEDIA: the medium, and its preview if there is one, each by its id; one or two, that one has uploaded oneself.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub media: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(enumeration = "StoryAudience", tag = "5")]
+    pub audience: i32,
+    /// Who is named, for the audiences that name somebody: at most 1,000.
+    #[prost(uint64, repeated, tag = "6")]
+    pub user_ids: ::prost::alloc::vec::Vec<u64>,
+}
+/// The body of a story of KIND_TEXT. The server reads it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoryText {
+    /// 1 to 700 characters.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+    /// 0xRRGGBB.
+    #[prost(uint32, tag = "2")]
+    pub background: u32,
+    #[prost(uint32, tag = "3")]
+    pub color: u32,
+    /// As one's clients number them.
+    #[prost(uint32, tag = "4")]
+    pub font: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoryMade {
+    #[prost(uint64, tag = "1")]
+    pub time_ms: u64,
+    /// When it ends by itself.
+    #[prost(uint64, tag = "2")]
+    pub expires_ms: u64,
+}
+/// Ends a story of one's own. Answered by StoryDeleted once that is durable, also if it was before; those who have it are told then.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteStory {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoryDeleted {}
+/// Lists stories that have not ended: one's own, and those of others. Answered by StoriesPage.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListStories {
+    /// StoriesPage.next of the page before. Absent: the first page.
+    #[prost(message, optional, tag = "1")]
+    pub after: ::core::option::Option<StoryId>,
+    /// 0: the server's maximum.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoriesPage {
+    /// One's own first, then those of others by whose they are; of one person's by their numbers.
+    #[prost(message, repeated, tag = "1")]
+    pub stories: ::prost::alloc::vec::Vec<Story>,
+    /// Absent: there are no more.
+    #[prost(message, optional, tag = "2")]
+    pub next: ::core::option::Option<StoryId>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Story {
+    /// Who posted it.
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    #[prost(uint64, tag = "3")]
+    pub time_ms: u64,
+    /// When it ends by itself: show it no longer.
+    #[prost(uint64, tag = "4")]
+    pub expires_ms: u64,
+    /// As in PostStory.
+    #[prost(enumeration = "Kind", tag = "5")]
+    pub kind: i32,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub body: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub media: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// A link to each of these, in their order. Absent in a push.
+    #[prost(message, repeated, tag = "8")]
+    pub links: ::prost::alloc::vec::Vec<MediumLink>,
+    /// One has seen it, on any of one's devices.
+    #[prost(bool, tag = "9")]
+    pub seen: bool,
+    /// One has muted whoever posted it. Absent in a push.
+    #[prost(bool, tag = "10")]
+    pub muted: bool,
+    /// Of one's own: as in PostStory. Absent in a push.
+    #[prost(enumeration = "StoryAudience", tag = "11")]
+    pub audience: i32,
+    #[prost(uint64, repeated, tag = "12")]
+    pub user_ids: ::prost::alloc::vec::Vec<u64>,
+}
+/// One has seen a story. Answered by StoryMarked once that is durable; whoever posted it can tell, unless one of the two hides what they read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SeeStory {
+    #[prost(message, optional, tag = "1")]
+    pub story: ::core::option::Option<StoryId>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoryMarked {}
+/// Who has seen a story of one's own. Answered by ViewersPage.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListViewers {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// ViewersPage.next of the page before.
+    #[prost(uint64, tag = "2")]
+    pub after: u64,
+    /// 0: the server's maximum.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ViewersPage {
+    /// Rising by user_id.
+    #[prost(message, repeated, tag = "1")]
+    pub viewers: ::prost::alloc::vec::Vec<Viewer>,
+    /// 0: there are no more.
+    #[prost(uint64, tag = "2")]
+    pub next: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Viewer {
+    #[prost(uint64, tag = "1")]
+    pub user_id: u64,
+    #[prost(uint64, tag = "2")]
+    pub time_ms: u64,
+}
+/// There is a story that was not there before: somebody else's, or one's own, by another device. It may be told more than once.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoryPosted {
+    #[prost(message, optional, tag = "1")]
+    pub story: ::core::option::Option<Story>,
+}
+/// A story is not there any more, before its time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoryGone {
+    #[prost(message, optional, tag = "1")]
+    pub story: ::core::option::Option<StoryId>,
+}
+/// One has seen a story on another device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StorySeen {
+    #[prost(message, optional, tag = "1")]
+    pub story: ::core::option::Option<StoryId>,
 }
 /// Tells the operators of a person, or of messages that one sees. Answered by Reported, when it is durable. Who is reported learns nothing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1792,6 +2004,43 @@ impl PushService {
         }
     }
 }
+/// Who sees a story. Whoever blocks the other sees none of theirs, and shows them none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StoryAudience {
+    /// One's contacts, as far as one is theirs too, or has a direct chat with them.
+    Contacts = 0,
+    /// The same without those who are named.
+    ContactsExcept = 1,
+    /// Those of one's contacts alone who are named.
+    Only = 2,
+    /// One's contacts, and all with whom one has a direct chat.
+    Everyone = 3,
+}
+impl StoryAudience {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Contacts => "STORY_AUDIENCE_CONTACTS",
+            Self::ContactsExcept => "STORY_AUDIENCE_CONTACTS_EXCEPT",
+            Self::Only => "STORY_AUDIENCE_ONLY",
+            Self::Everyone => "STORY_AUDIENCE_EVERYONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STORY_AUDIENCE_CONTACTS" => Some(Self::Contacts),
+            "STORY_AUDIENCE_CONTACTS_EXCEPT" => Some(Self::ContactsExcept),
+            "STORY_AUDIENCE_ONLY" => Some(Self::Only),
+            "STORY_AUDIENCE_EVERYONE" => Some(Self::Everyone),
+            _ => None,
+        }
+    }
+}
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1954,6 +2203,10 @@ pub enum Reason {
     NoSuchMedium = 83,
     /// This server tells no device by that service.
     NoSuchPushService = 84,
+    /// There is no such story, or not for one to see, or not any more.
+    NoSuchStory = 90,
+    /// One has posted as many stories as there may be at a time.
+    TooManyStories = 91,
     /// The server's state.
     Overloaded = 40,
     StorageFull = 41,
@@ -2022,6 +2275,8 @@ impl Reason {
             Self::TooManyEdits => "REASON_TOO_MANY_EDITS",
             Self::NoSuchMedium => "REASON_NO_SUCH_MEDIUM",
             Self::NoSuchPushService => "REASON_NO_SUCH_PUSH_SERVICE",
+            Self::NoSuchStory => "REASON_NO_SUCH_STORY",
+            Self::TooManyStories => "REASON_TOO_MANY_STORIES",
             Self::Overloaded => "REASON_OVERLOADED",
             Self::StorageFull => "REASON_STORAGE_FULL",
             Self::Unavailable => "REASON_UNAVAILABLE",
@@ -2082,6 +2337,8 @@ impl Reason {
             "REASON_TOO_MANY_EDITS" => Some(Self::TooManyEdits),
             "REASON_NO_SUCH_MEDIUM" => Some(Self::NoSuchMedium),
             "REASON_NO_SUCH_PUSH_SERVICE" => Some(Self::NoSuchPushService),
+            "REASON_NO_SUCH_STORY" => Some(Self::NoSuchStory),
+            "REASON_TOO_MANY_STORIES" => Some(Self::TooManyStories),
             "REASON_OVERLOADED" => Some(Self::Overloaded),
             "REASON_STORAGE_FULL" => Some(Self::StorageFull),
             "REASON_UNAVAILABLE" => Some(Self::Unavailable),

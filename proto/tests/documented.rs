@@ -27,7 +27,7 @@ fn every_name_of_the_schema_is_in_the_document() {
             });
             let enums = file.enum_type.iter().flat_map(|enumeration| {
                 // Values have their enum's name before theirs, so that they collide in no language; the page does without.
-                let prefix = format!("{}_", enumeration.name().to_uppercase());
+                let prefix = prefix_of(enumeration.name());
                 let bare = move |name: &str| {
                     let bare = name.strip_prefix(&prefix);
                     bare.unwrap_or_else(|| panic!("{name} lacks the prefix {prefix}")).to_owned()
@@ -41,6 +41,18 @@ fn every_name_of_the_schema_is_in_the_document() {
         .map(|(name, _)| name)
         .collect();
     assert!(missing.is_empty(), "docs/PROTOCOL.md does not name these in backticks: {missing:?}");
+}
+
+/// The name of an enum as its values begin: `STORY_AUDIENCE_` of `StoryAudience`.
+fn prefix_of(name: &str) -> String {
+    let mut prefix = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !prefix.is_empty() {
+            prefix.push('_');
+        }
+        prefix.extend(letter.to_uppercase());
+    }
+    prefix + "_"
 }
 
 /// The line of the table of messages that lists a message's fields; empty if there is none.

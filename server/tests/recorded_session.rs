@@ -173,6 +173,31 @@ fn upload(place: &v1::MediaPlace) -> Vec<u8> {
     id.expect("an id").as_bytes().to_vec()
 }
 
+/// Bob shows something for a day, which Ann sees, and so does another device of hers; and then it is deleted.
+fn stories(script: &mut Script, [ann, bob, tablet]: [&mut Recorded; 3], (me, chat): (u64, u64)) {
+    let body = v1::StoryText { text: "at sea".to_owned(), background: 0x0020_6080, ..Default::default() };
+    let post = v1::PostStory {
+        number: 7731,
+        kind: v1::Kind::Text.into(),
+        body: body.encode_to_vec().into(),
+        audience: v1::StoryAudience::Everyone.into(),
+        ..Default::default()
+    };
+    assert!(matches!(bob.ask(script, Request::PostStory(post)), Message::StoryMade(_)));
+    ann.until(script, |message| matches!(message, Message::StoryPosted(_)));
+    let list = Request::ListStories(v1::ListStories::default());
+    assert!(matches!(ann.ask(script, list), Message::StoriesPage(page) if page.stories.len() == 1));
+    let story = Some(v1::StoryId { user_id: chat, number: 7731 });
+    assert!(matches!(ann.ask(script, Request::SeeStory(v1::SeeStory { story })), Message::StoryMarked(_)));
+    tablet.until(script, |message| matches!(message, Message::StorySeen(_)));
+    let viewers = Request::ListViewers(v1::ListViewers { number: 7731, after: 0, limit: 0 });
+    let Message::ViewersPage(page) = bob.ask(script, viewers) else { panic!("a page") };
+    assert_eq!(page.viewers.iter().map(|viewer| viewer.user_id).collect::<Vec<_>>(), [me]);
+    let delete = Request::DeleteStory(v1::DeleteStory { number: 7731 });
+    assert!(matches!(bob.ask(script, delete), Message::StoryDeleted(_)));
+    ann.until(script, |message| matches!(message, Message::StoryGone(_)));
+}
+
 fn record() -> String {
     let server = Ternd::start(2);
     let script = &mut Script::default();
@@ -293,8 +318,10 @@ fn record() -> String {
     let mut tablet = Recorded::connect("tab", &server);
     tablet.hello(script);
     let link = v1::Link { user_id: me, secret: code.secret, device_name: "tablet".to_owned() };
-    assert!(matches!(tablet.ask(script, Request::Link(link)), Message::Session(_)));
+    let Message::Session(linked) = tablet.ask(script, Request::Link(link)) else { panic!("a session") };
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));
+    tablet.login(script, &linked.access_token);
+    stories(script, [&mut ann, &mut bob, &mut tablet], (me, chat));
     let pin = Request::SetPin(v1::SetPin { pin: "135790".to_owned() });
     assert!(matches!(ann.ask(script, pin), Message::PinSet(_)));
     // The one that is looked for is not connected; the one that looks is, and rings.

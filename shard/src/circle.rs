@@ -69,7 +69,7 @@ impl Circle {
                 Relation::Privacy => circle.privacy = Some(PrivacyRecord::decode(value).ok()?),
                 Relation::LastSeen => circle.last_seen_ms = LastSeenRecord::decode(value).ok()?.time_ms,
                 Relation::Blocked(other) => circle.blocked.push(other),
-                Relation::Contact(_) => return None,
+                Relation::Contact(_) | Relation::Muted(_) => return None,
             }
         }
         Some(circle)
@@ -86,7 +86,11 @@ impl Circle {
                     _ => {}
                 }
             }
-            Private::Contacts(_) | Private::Chat(..) | Private::Scheduled(..) | Private::Other => {}
+            Private::Contacts(_)
+            | Private::Chat(..)
+            | Private::Scheduled(..)
+            | Private::StoriesMuted(..)
+            | Private::Other => {}
         }
     }
 

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use prost::Message;
 use tern_proto::v1;
 use tern_storage::LogId;
-use tern_storage::records::EntryRecord;
+use tern_storage::records::{EntryRecord, StoryIdRecord};
 use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, MediaId, Seq, UserId};
 use tern_wire::message::{Envelope, is_message};
+use tern_wire::story::StoryId;
 use xxhash_rust::xxh3::Xxh3;
 
 /// A device of a user: who does something.
@@ -123,6 +124,9 @@ impl Entry {
             expires_ms: self.expires_ms(),
             withheld: self.is_withheld(),
             media: self.media().iter().map(MediaId::to_bytes).collect(),
+            story: self
+                .story()
+                .map(|story| StoryIdRecord { author: story.author.get(), number: story.number }),
         }
     }
 
@@ -133,6 +137,10 @@ impl Entry {
         let mentions = record.mentions.iter().map(|user| UserId::new(*user)).collect::<Option<_>>()?;
         let media = record.media.iter().map(|id| MediaId::from_slice(id)).collect::<Option<_>>()?;
         let edits = record.edits.into_iter().map(Seq).collect();
+        let story = match record.story {
+            Some(StoryIdRecord { author, number }) => Some(StoryId { author: UserId::new(author)?, number }),
+            None => None,
+        };
         let EntryRecord { erased, expires_ms, withheld, .. } = record;
         let fate = Fate { edits, erased, expires_ms, withheld };
         Some(Self {
@@ -147,8 +155,14 @@ impl Entry {
             other_bytes: record.other_bytes,
             sender_messages: record.sender_messages,
             messages: record.messages,
-            envelope: Envelope { about: Seq(record.about), forwards: record.forwards, mentions, media }
-                .if_any(),
+            envelope: Envelope {
+                about: Seq(record.about),
+                forwards: record.forwards,
+                mentions,
+                media,
+                story,
+            }
+            .if_any(),
             fate: fate.if_any(),
         })
     }
@@ -179,6 +193,7 @@ impl Entry {
             erased: self.is_erased(),
             expires_ms: self.expires_ms(),
             media: self.media().iter().map(MediaId::to_bytes).collect(),
+            story: self.story().map(StoryId::to_raw),
         }
     }
 
@@ -195,6 +210,11 @@ impl Entry {
     /// The media that go with it.
     pub fn media(&self) -> &[MediaId] {
         self.envelope.as_ref().map_or(&[], |envelope| &envelope.media)
+    }
+
+    /// The story that it replies to.
+    fn story(&self) -> Option<StoryId> {
+        self.envelope.as_ref().and_then(|envelope| envelope.story)
     }
 
     /// By which it reads otherwise, rising.
@@ -234,13 +254,14 @@ impl Entry {
         Self { fate: Some(Box::new(fate)), ..self.clone() }
     }
 
-    /// As it is without its body, its media, and without whom it mentions.
+    /// As it is without its body, its media, whom it mentions, and the story that it replies to.
     pub fn erased(&self) -> Self {
         let mut fate = self.fate.as_deref().cloned().unwrap_or_default();
         fate.erased = true;
         let mut envelope = self.envelope.as_deref().cloned().unwrap_or_default();
         envelope.mentions.clear();
         envelope.media.clear();
+        envelope.story = None;
         Self { body: Bytes::new(), envelope: envelope.if_any(), fate: Some(Box::new(fate)), ..self.clone() }
     }
 
@@ -266,11 +287,16 @@ pub fn fingerprint(kind: i32, body: &[u8], envelope: Option<&Envelope>) -> u64 {
     let mut hasher = Xxh3::new();
     hasher.update(&kind.to_le_bytes());
     hasher.update(body);
-    if let Some(Envelope { about, forwards, mentions, media }) = envelope {
+    if let Some(Envelope { about, forwards, mentions, media, story }) = envelope {
         hasher.update(&about.0.to_le_bytes());
         hasher.update(&forwards.to_le_bytes());
         mentions.iter().for_each(|user| hasher.update(&user.get().to_le_bytes()));
         media.iter().for_each(|medium| hasher.update(medium.as_bytes()));
+        if let Some(StoryId { author, number }) = story {
+            hasher.update(b"story");
+            hasher.update(&author.get().to_le_bytes());
+            hasher.update(&number.to_le_bytes());
+        }
     }
     hasher.digest()
 }

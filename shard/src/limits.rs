@@ -122,6 +122,12 @@ macro_rules! with_limits {
                 "Chats of a core that wait at once to be looked at for devices that are to be told. Beyond, they have their turn with a later round.";
             push_round_ms: u64 = 30_000, 100..=3_600_000,
                 "How often the server looks for devices that are still to be told something by their push services.";
+            stories_per_hour_max: u32 = 30, 0..=1_000_000,
+                "Stories that an account may post in an hour. Beyond: RATE_LIMITED. 0: any number.";
+            stories_max: usize = 100, 1..=1_000,
+                "Stories of an account whose time has not come, those that it has deleted included. Beyond: TOO_MANY_STORIES.";
+            story_valid_ms: u64 = $crate::limits::DAY_MS, 1_000..=7 * $crate::limits::DAY_MS,
+                "For how long a story is there.";
             access_token_valid_ms: u64 = 3_600_000, 1_000..=$crate::limits::DAY_MS,
                 "Life of an access token.";
             refresh_token_valid_ms: u64 = 7 * $crate::limits::DAY_MS, 1_000..=365 * $crate::limits::DAY_MS,
@@ -438,6 +444,38 @@ pub const ACTS_BURST: u32 = 2;
 
 /// People whom an account blocks. Beyond: `TOO_MANY_PEOPLE`.
 pub const BLOCKED_MAX: usize = 1_000;
+
+/// People whose stories an account mutes. Beyond: `TOO_MANY_PEOPLE`.
+pub const MUTED_MAX: usize = 1_000;
+
+/// Stories of an account that are about to be posted. Beyond: `OVERLOADED`.
+pub const POSTINGS_MAX: usize = 16;
+
+/// Stories of a core of which people are being told. Others wait until what is due is looked at again.
+pub const STORIES_TOLD_MAX: usize = 256;
+
+/// People who are told of a story in one step, or contacts that are looked through for them.
+pub const STORY_STEP_ROWS: usize = 64;
+
+/// How long those who are told may take to answer, in ms. Beyond, they are told again.
+pub const STORY_STEP_MS: u64 = 30_000;
+
+/// Rows that are removed at once of a story that has ended.
+pub const STORY_ROWS_AT_ONCE: usize = 256;
+
+/// Stories of a page, and of those who have seen one. More asked for are cut to this.
+pub const STORIES_PAGE_MAX: usize = 64;
+
+/// Bytes of records that are read for a page of stories; the last one may exceed it.
+pub const STORIES_PAGE_BYTES_MAX: usize = 96 << 10;
+
+// A page goes into a frame, with its links.
+const _: () = assert!(
+    STORIES_PAGE_BYTES_MAX
+        + 2 * 10 * limits::STORY_NAMED_MAX
+        + STORIES_PAGE_MAX * limits::STORY_MEDIA_MAX * 512
+        <= limits::SERVER_FRAME_BYTES_MAX
+);
 
 /// Contacts of an account. Beyond: `TOO_MANY_PEOPLE`.
 pub const CONTACTS_MAX: usize = 10_000;

@@ -36,6 +36,16 @@ tern_storage::mutations! {
     KeepPicture => "shard/tests/media.rs" 1..20, "sim/tests/mutations.rs" 1..60;
     /// Somebody gets a link to a picture that they may not see.
     LinkHiddenPicture => "shard/tests/media.rs" 1..20;
+    /// That people are to be told of a story is written nowhere.
+    ForgetToTell => "shard/tests/stories.rs" 1..60;
+    /// Whom the author blocks is told of a story.
+    TellBlockedOfStory => "shard/tests/stories.rs" 1..60;
+    /// Whoever is told of a story gets it, whether they know its author or not.
+    TakeAnyStory => "shard/tests/stories.rs" 1..60;
+    /// The media of a story that has ended stay.
+    KeepStoryMedia => "shard/tests/stories.rs" 1..60;
+    /// Whoever posted a story is told who has seen it, though one of the two hides what they read.
+    ShowHiddenViewer => "shard/tests/stories.rs" 1..60;
     /// An account may have any number of bytes.
     NoQuota => "shard/tests/media.rs" 1..20;
     /// What is read elsewhere leaves the number on a device that sleeps as it was.

@@ -152,6 +152,16 @@ pub enum Reply {
     MediaPlace(Box<v1::MediaPlace>),
     /// To `GetMedium`.
     MediumLink(Box<v1::MediumLink>),
+    /// To `PostStory`.
+    StoryMade(v1::StoryMade),
+    /// To `DeleteStory`.
+    StoryDeleted,
+    /// To `ListStories`.
+    StoriesPage(Box<v1::StoriesPage>),
+    /// To `SeeStory`.
+    StoryMarked,
+    /// To `ListViewers`.
+    ViewersPage(Box<v1::ViewersPage>),
     /// To `SetPin`.
     PinSet,
     /// To `SetPush`.
@@ -226,6 +236,11 @@ impl Reply {
             Self::Reported => Message::Reported(v1::Reported {}),
             Self::MediaPlace(place) => Message::MediaPlace(*place),
             Self::MediumLink(link) => Message::MediumLink(*link),
+            Self::StoryMade(made) => Message::StoryMade(made),
+            Self::StoryDeleted => Message::StoryDeleted(v1::StoryDeleted {}),
+            Self::StoriesPage(page) => Message::StoriesPage(*page),
+            Self::StoryMarked => Message::StoryMarked(v1::StoryMarked {}),
+            Self::ViewersPage(page) => Message::ViewersPage(*page),
             Self::PinSet => Message::PinSet(v1::PinSet {}),
             Self::PushSet => Message::PushSet(v1::PushSet {}),
             Self::PushPlaces(places) => Message::PushPlaces(*places),

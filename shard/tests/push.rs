@@ -181,10 +181,10 @@ impl World {
         self.look_at_pushes();
         self.devices[at].link = Some(link);
         // What waits at a service comes while it is here.
-        let (here, others) =
+        let (here, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.out).into_iter().partition(|(_, push)| self.place(push.device) == at);
         self.out = others;
-        for (core, push) in Vec::<(u16, Push)>::from(here) {
+        for (core, push) in here {
             self.delivered(core, &push);
         }
         self.devices[at].is_slow = self.rng.u8(..5) == 0;

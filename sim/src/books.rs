@@ -361,7 +361,7 @@ impl Books {
                 Relation::Privacy => drop(self.privacy.insert(user, PrivacyRecord::decode(value).ok()?)),
                 Relation::Blocked(other) => drop(self.blocked.insert((user, other))),
                 Relation::Contact(other) => drop(self.contacts.insert((user, other))),
-                Relation::LastSeen => {}
+                Relation::LastSeen | Relation::Muted(_) => {}
             },
         }
         Some(())

@@ -15,7 +15,7 @@ use crate::model::Group;
 /// What a batch does to an entry.
 #[derive(Debug)]
 pub(crate) enum Wrote {
-    Put(LogId, EntryRecord),
+    Put(LogId, Box<EntryRecord>),
     Cut(LogId, u64),
 }
 
@@ -25,7 +25,10 @@ pub(crate) fn wrote(batch: &Batch) -> Vec<Wrote> {
     let wrote = ops.map(|(key, value)| {
         let log = log_in(key).expect("it is an entry's key");
         match value {
-            Some(value) => Wrote::Put(log, EntryRecord::decode(value).expect("it was just encoded")),
+            Some(value) => {
+                let entry = EntryRecord::decode(value).expect("it was just encoded");
+                Wrote::Put(log, Box::new(entry))
+            }
             None => Wrote::Cut(log, keys::number_of(key).expect("it is an entry's key")),
         }
     });

@@ -259,6 +259,8 @@ pub enum Relation {
     Blocked(u64),
     /// This one is a contact.
     Contact(u64),
+    /// This one's stories are muted.
+    Muted(u64),
 }
 
 impl Relation {
@@ -271,6 +273,7 @@ impl Relation {
             (1, None) if rest.is_empty() => Some(Self::LastSeen),
             (2, Some(other)) => Some(Self::Blocked(other)),
             (3, Some(other)) => Some(Self::Contact(other)),
+            (4, Some(other)) => Some(Self::Muted(other)),
             _ => None,
         }
     }
@@ -281,6 +284,7 @@ impl Relation {
             Self::LastSeen => (1, None),
             Self::Blocked(other) => (2, Some(other)),
             Self::Contact(other) => (3, Some(other)),
+            Self::Muted(other) => (4, Some(other)),
         }
     }
 }
@@ -295,7 +299,7 @@ pub fn relation(user: u64, relation: Relation) -> Key {
     key
 }
 
-/// `r`: all of a user's but for the contacts, which may be many.
+/// `r`: all of a user's but for the contacts, which may be many, and for whose stories are muted.
 pub fn circle(user: u64) -> KeyRange {
     KeyRange { start: relation(user, Relation::Privacy), end: contacts(user).start }
 }
@@ -303,6 +307,17 @@ pub fn circle(user: u64) -> KeyRange {
 /// `r`: the contacts of a user.
 pub fn contacts(user: u64) -> KeyRange {
     KeyRange::of_prefix(key(b'r', Slot::of_user(user), &[&user.to_be_bytes(), &[3]]))
+}
+
+/// `r`: the contacts of a user behind one of them.
+pub fn contacts_behind(user: u64, after: Option<u64>) -> KeyRange {
+    let after = after.map(|after| relation(user, Relation::Contact(after)));
+    contacts(user).behind(after.as_ref())
+}
+
+/// `r`: those whose stories a user has muted.
+pub fn muted(user: u64) -> KeyRange {
+    KeyRange::of_prefix(key(b'r', Slot::of_user(user), &[&user.to_be_bytes(), &[4]]))
 }
 
 /// `q`: a report of a user by another one, under the reporter's number.
@@ -398,6 +413,140 @@ pub enum RestTable {
     Pushes = b'y',
     /// `z`: of which chats they are to be told.
     Outbox = b'z',
+    /// `j`: the user's stories, and those of others that they may see.
+    Stories = b'j',
+}
+
+/// What of stories a user has, behind the user in a `j` key.
+const OWN_STORY: u8 = 0;
+const IN_FEED: u8 = 1;
+const OF_STORY: u8 = 2;
+
+/// Of a story in a feed, the last byte of a `j` key: that it was seen stands before the story, so that who reads on behind a story has all of
+/// it.
+const IS_SEEN: u8 = 0;
+const IS_IN_FEED: u8 = 1;
+
+/// What there is of one's own story, behind its number in a `j` key.
+const TOLD: u8 = 0;
+const VIEWER: u8 = 1;
+
+fn story_key(user: u64, kind: u8, parts: &[&[u8]]) -> Key {
+    let mut key = key(b'j', Slot::of_user(user), &[&user.to_be_bytes(), &[kind]]);
+    for part in parts {
+        key.0.extend_from_slice(part);
+    }
+    key
+}
+
+/// `j`: a story of a user's.
+pub fn story(author: u64, number: u64) -> Key {
+    story_key(author, OWN_STORY, &[&number.to_be_bytes()])
+}
+
+/// `j`: all stories of a user's.
+pub fn stories_of(author: u64) -> KeyRange {
+    KeyRange::of_prefix(story_key(author, OWN_STORY, &[]))
+}
+
+/// `j`: a story that a user may see.
+pub fn in_feed(reader: u64, author: u64, number: u64) -> Key {
+    story_key(reader, IN_FEED, &[&author.to_be_bytes(), &number.to_be_bytes(), &[IS_IN_FEED]])
+}
+
+/// `j`: that a user has seen a story.
+pub fn story_seen(reader: u64, author: u64, number: u64) -> Key {
+    story_key(reader, IN_FEED, &[&author.to_be_bytes(), &number.to_be_bytes(), &[IS_SEEN]])
+}
+
+/// `j`: both of one story.
+pub fn in_feed_and_seen(reader: u64, author: u64, number: u64) -> KeyRange {
+    KeyRange::of_prefix(story_key(reader, IN_FEED, &[&author.to_be_bytes(), &number.to_be_bytes()]))
+}
+
+/// `j`: all of one author's that a user may see.
+pub fn in_feed_of(reader: u64, author: u64) -> KeyRange {
+    KeyRange::of_prefix(story_key(reader, IN_FEED, &[&author.to_be_bytes()]))
+}
+
+/// `j`: a user's stories, and behind them all that the user may see; from just after one of these on, by its author.
+pub fn all_stories(user: u64, after: Option<(u64, u64)>) -> KeyRange {
+    let end = KeyRange::of_prefix(story_key(user, IN_FEED, &[])).end;
+    let after = after.map(|(author, number)| match author == user {
+        true => story(user, number),
+        false => in_feed(user, author, number),
+    });
+    KeyRange { start: story_key(user, OWN_STORY, &[]), end }.behind(after.as_ref())
+}
+
+/// `j`: who is told of a story together, by the number of the step.
+pub fn story_told(author: u64, number: u64, step: u32) -> Key {
+    story_key(author, OF_STORY, &[&number.to_be_bytes(), &[TOLD], &step.to_be_bytes()])
+}
+
+/// `j`: all who are told of a story.
+pub fn all_story_told(author: u64, number: u64) -> KeyRange {
+    KeyRange::of_prefix(story_key(author, OF_STORY, &[&number.to_be_bytes(), &[TOLD]]))
+}
+
+/// `j`: that somebody has seen a story, for whoever posted it.
+pub fn story_viewer(author: u64, number: u64, viewer: u64) -> Key {
+    story_key(author, OF_STORY, &[&number.to_be_bytes(), &[VIEWER], &viewer.to_be_bytes()])
+}
+
+/// `j`: all who have seen a story, from just after one of them on.
+pub fn story_viewers(author: u64, number: u64, after: Option<u64>) -> KeyRange {
+    let after = after.map(|after| story_viewer(author, number, after));
+    KeyRange::of_prefix(story_key(author, OF_STORY, &[&number.to_be_bytes(), &[VIEWER]]))
+        .behind(after.as_ref())
+}
+
+/// `j`: what there is of a story of a user's beside it: who is told, and who has seen it.
+pub fn all_of_story(author: u64, number: u64) -> KeyRange {
+    KeyRange::of_prefix(story_key(author, OF_STORY, &[&number.to_be_bytes()]))
+}
+
+/// `j`: the same of all stories of a user's that are told to somebody or were seen.
+pub fn all_of_stories(author: u64) -> KeyRange {
+    KeyRange::of_prefix(story_key(author, OF_STORY, &[]))
+}
+
+/// What a `j` key says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoryRow {
+    /// A story of the user's, by its number.
+    Own(u64),
+    /// The user may see a story: its author, and its number.
+    InFeed(u64, u64),
+    /// The user has seen it.
+    Seen(u64, u64),
+    /// Some are told of the user's story of this number, in this step.
+    Told(u64, u32),
+    /// Somebody has seen the user's story of this number.
+    Viewer(u64, u64),
+}
+
+/// Whose a `j` key is, and what it says; `None` for any other key.
+pub fn story_row(key: &[u8]) -> Option<(u64, StoryRow)> {
+    (key.first() == Some(&b'j')).then_some(())?;
+    let (user, rest) = key.get(3..)?.split_first_chunk()?;
+    let (kind, rest) = rest.split_first()?;
+    let (first, rest) = rest.split_first_chunk()?;
+    let (user, first) = (u64::from_be_bytes(*user), u64::from_be_bytes(*first));
+    let number = || Some(u64::from_be_bytes(*rest.first_chunk()?));
+    let row = match (*kind, rest.len()) {
+        (OWN_STORY, 0) => StoryRow::Own(first),
+        (IN_FEED, 9) if rest[8] == IS_SEEN => StoryRow::Seen(first, number()?),
+        (IN_FEED, 9) if rest[8] == IS_IN_FEED => StoryRow::InFeed(first, number()?),
+        (OF_STORY, 5) if rest[0] == TOLD => {
+            StoryRow::Told(first, u32::from_be_bytes(*rest[1..].first_chunk()?))
+        }
+        (OF_STORY, 9) if rest[0] == VIEWER => {
+            StoryRow::Viewer(first, u64::from_be_bytes(*rest[1..].first_chunk()?))
+        }
+        _ => return None,
+    };
+    Some((user, row))
 }
 
 /// `i`: that a log has grown beyond what a device has.
@@ -481,6 +630,29 @@ pub fn due_of(key: &[u8]) -> Option<(u64, LogId, u64)> {
     Some((number(AT)?, LogId::from_bytes(&key[LOG..SEQ])?, number(SEQ)?))
 }
 
+/// The value of a `t` row of a story: those are to be told who are to know what has become of it. Of any other one: it ends.
+pub const TO_TELL: &[u8] = &[1];
+
+/// In place of a log's identity in a `t` key: something is due about a story.
+const STORY: u8 = b's';
+
+/// `t`: that something is to be done about a story, from a time on: of one's own, or of one that a user may see.
+pub fn story_due(at_ms: u64, user: u64, author: u64, number: u64) -> Key {
+    let parts = [at_ms.to_be_bytes(), user.to_be_bytes(), author.to_be_bytes(), number.to_be_bytes()];
+    key(b't', Slot::of_user(user), &[&parts[0], &[STORY], &parts[1], &parts[2], &parts[3]])
+}
+
+/// When, in ms since the Unix epoch, and of whose row of which story a `t` key is: the user, the author, and the number; `None` for any other
+/// key.
+pub fn story_due_of(key: &[u8]) -> Option<(u64, u64, u64, u64)> {
+    const AT: usize = 3;
+    const KIND: usize = AT + 8;
+    let number = |at: usize| Some(u64::from_be_bytes(*key.get(at..)?.first_chunk()?));
+    let is_one = key.first() == Some(&b't') && key.get(KIND) == Some(&STORY) && key.len() == KIND + 1 + 3 * 8;
+    is_one.then_some(())?;
+    Some((number(AT)?, number(KIND + 1)?, number(KIND + 9)?, number(KIND + 17)?))
+}
+
 /// `f`: a page of the full-text index of a log: of the run of so many entries from `first` on, by the first of its terms.
 pub fn words(log: LogId, (first, entries): (u64, u32), term: &[u8]) -> Key {
     let run = (first.to_be_bytes(), entries.to_be_bytes());
@@ -555,6 +727,9 @@ pub fn medium(medium: &[u8; MEDIUM_BYTES]) -> Key {
 
 /// In place of an entry's seq: the medium is the picture of the group, or of the user whose private log it is.
 pub const PICTURE: u64 = 0;
+
+/// In place of an entry's seq, above the number of a story: the medium is of a story of the user whose private log it is.
+pub const STORY_FROM: u64 = 1 << 62;
 
 /// `o`: that an entry of a log has a medium, or (see [`PICTURE`]) a user or a group.
 pub fn cite(medium: &[u8; MEDIUM_BYTES], log: LogId, seq: u64) -> Key {
@@ -701,7 +876,7 @@ pub fn describe(key: &[u8]) -> String {
         Key::from_raw(key).slot().map_or("no slot".to_owned(), |slot| format!("slot {}", slot.number()));
     let place = format!("table {}, {slot}", char::from(*table));
     match table {
-        b'u' | b'd' | b'g' | b'i' | b'a' | b'r' | b'q' | b'b' | b'k' | b'y' | b'z' => {
+        b'u' | b'd' | b'g' | b'i' | b'a' | b'r' | b'q' | b'b' | b'k' | b'j' | b'y' | b'z' => {
             number(3).map_or(place.clone(), |user| format!("{place}, user {user}"))
         }
         b'l' | b'e' | b'x' | b'w' | b'f' => match (number(4), number(12)) {
@@ -742,4 +917,53 @@ fn after_within(range: KeyRange, after: Option<LogId>) -> KeyRange {
     start.extend_from_slice(&after.to_bytes());
     start.push(0);
     KeyRange { start: Key(start), end: range.end }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_of_stories_says_what_it_is_and_lies_where_it_is_looked_for() {
+        let (user, author, number) = (7 << 12, 9 << 12, 5);
+        let rows = [
+            (story(user, number), StoryRow::Own(number)),
+            (story_seen(user, author, number), StoryRow::Seen(author, number)),
+            (in_feed(user, author, number), StoryRow::InFeed(author, number)),
+            (story_told(user, number, 3), StoryRow::Told(number, 3)),
+            (story_viewer(user, number, author), StoryRow::Viewer(number, author)),
+        ];
+        assert!(rows.is_sorted_by_key(|(key, _)| key.clone()), "in this order they are read");
+        for (key, row) in &rows {
+            assert_eq!(story_row(key.as_ref()), Some((user, *row)));
+            assert_eq!(key.slot(), Some(Slot::of_user(user)));
+            let all = rest_of(user, RestTable::Stories);
+            assert!(all.start <= *key && *key < all.end, "all of it goes with the account");
+            for len in 0..key.as_ref().len() {
+                assert_eq!(story_row(&key.as_ref()[..len]), None);
+            }
+        }
+        let has = |range: &KeyRange, key: &Key| range.start <= *key && *key < range.end;
+        let shown = all_stories(user, None);
+        assert_eq!(rows.iter().filter(|(key, _)| has(&shown, key)).count(), 3);
+        let behind_own = all_stories(user, Some((user, number)));
+        assert!(!has(&behind_own, &rows[0].0) && has(&behind_own, &rows[1].0));
+        let behind = all_stories(user, Some((author, number)));
+        assert!(!has(&behind, &rows[2].0) && has(&behind, &story_seen(user, author, number + 1)));
+        let both = in_feed_and_seen(user, author, number);
+        assert!(has(&both, &rows[1].0) && has(&both, &rows[2].0));
+        let of_story = all_of_story(user, number);
+        assert!(has(&of_story, &rows[3].0) && has(&of_story, &rows[4].0));
+    }
+
+    #[test]
+    fn what_is_due_of_a_story_is_told_from_what_is_due_of_an_entry() {
+        let of_story = story_due(12, 7 << 12, 9 << 12, 5);
+        assert_eq!(story_due_of(of_story.as_ref()), Some((12, 7 << 12, 9 << 12, 5)));
+        assert_eq!(due_of(of_story.as_ref()), None);
+        assert_eq!(of_story.slot(), Some(Slot::of_user(7 << 12)));
+        for log in [LogId::Private(7), LogId::Group(7), LogId::Direct(7, 9)] {
+            assert_eq!(story_due_of(due(12, log, 5).as_ref()), None);
+        }
+    }
 }

@@ -404,6 +404,97 @@ pub struct EntryRecord {
     /// The media that go with it, each by its 16 bytes; an `o` row of each says so.
     #[prost(bytes = "bytes", repeated, tag = "19")]
     pub media: Vec<Bytes>,
+    /// The story that it replies to.
+    #[prost(message, optional, tag = "20")]
+    pub story: Option<StoryIdRecord>,
+}
+
+/// Within [`EntryRecord`]: a story.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct StoryIdRecord {
+    /// Who posted it.
+    #[prost(uint64, tag = "1")]
+    pub author: u64,
+    /// Which of theirs.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}
+
+/// `j`: a story of the user's. Once it is deleted nothing of it is left but when it ends, and by what it is told from another one.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct StoryRecord {
+    /// When it was posted, in ms since the Unix epoch. A `t` row of then says that those are to be told who are to know what has become of it.
+    #[prost(uint64, tag = "1")]
+    pub time_ms: u64,
+    /// When it ends. A `t` row says so.
+    #[prost(uint64, tag = "2")]
+    pub expires_ms: u64,
+    /// What the body is: the protocol's kind.
+    #[prost(int32, tag = "3")]
+    pub kind: i32,
+    /// What it shows.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub body: Bytes,
+    /// The media that go with it, each by its 16 bytes; an `o` row of each says so.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub media: Vec<Bytes>,
+    /// For whom it is: the protocol's number.
+    #[prost(int32, tag = "6")]
+    pub audience: i32,
+    /// Who is named as those for whom it is, or is not, rising.
+    #[prost(uint64, repeated, tag = "7")]
+    pub named: Vec<u64>,
+    /// xxh3 of all that was posted, by which a number used twice is told from a retry.
+    #[prost(fixed64, tag = "8")]
+    pub fingerprint: u64,
+    /// It is deleted.
+    #[prost(bool, tag = "9")]
+    pub deleted: bool,
+}
+
+/// `j`: a story that a user may see.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct FeedRecord {
+    /// When it was posted, in ms since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub time_ms: u64,
+    /// When it ends. A `t` row says so.
+    #[prost(uint64, tag = "2")]
+    pub expires_ms: u64,
+    /// What the body is: the protocol's kind.
+    #[prost(int32, tag = "3")]
+    pub kind: i32,
+    /// What it shows.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub body: Bytes,
+    /// The media that go with it, each by its 16 bytes. The author's row says that it has them.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub media: Vec<Bytes>,
+}
+
+/// `j`: who is told of a story in one step: written before they are.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct StoryToldRecord {
+    /// Who, rising.
+    #[prost(uint64, repeated, tag = "1")]
+    pub readers: Vec<u64>,
+    /// The next step goes on behind this contact; 0: the contacts have been gone through.
+    #[prost(uint64, tag = "2")]
+    pub contact: u64,
+    /// Then: behind the direct chat of these two.
+    #[prost(uint64, tag = "3")]
+    pub chat_low: u64,
+    /// See there.
+    #[prost(uint64, tag = "4")]
+    pub chat_high: u64,
+}
+
+/// `j`: that somebody has seen a story.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ViewerRecord {
+    /// When, in ms since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub time_ms: u64,
 }
 
 /// `o`: a medium. Rows of this table that say that an entry has it are empty.

@@ -22,4 +22,5 @@ pub mod proxy;
 pub mod push;
 pub mod report;
 pub mod request;
+pub mod story;
 pub mod tls;

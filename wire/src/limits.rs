@@ -114,6 +114,18 @@ pub const REPORTED_SPAN_MAX: u64 = 64;
 /// Bytes of what somebody says of what they report.
 pub const COMMENT_BYTES_MAX: usize = 1_000;
 
+/// Characters of a story of text.
+pub const STORY_CHARS_MAX: usize = 700;
+
+/// Bytes of the body of a story: it lies in the feed of everybody who may see it.
+pub const STORY_BODY_BYTES_MAX: usize = 4_096;
+
+/// Media that go with a story: one, and its preview.
+pub const STORY_MEDIA_MAX: usize = 2;
+
+/// People who are named as those for whom a story is, or is not.
+pub const STORY_NAMED_MAX: usize = 1_000;
+
 /// Bytes of the secret of an invitation.
 pub const SECRET_BYTES: usize = 16;
 

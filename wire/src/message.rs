@@ -10,6 +10,7 @@ use crate::group::Change;
 use crate::ids::{ChatId, ClientMessageId, MediaId, Seq, UserId};
 use crate::limits::{MEDIA_MAX, MENTIONS_MAX, NUMBERS_END, REACTION_BYTES_MAX, TIMER_MS, VOTE_BYTES_MAX};
 use crate::private::Private;
+use crate::story::StoryId;
 
 /// Something that is to be appended to a chat, well-formed.
 #[derive(Clone, PartialEq)]
@@ -45,6 +46,8 @@ pub struct Envelope {
     pub mentions: Vec<UserId>,
     /// The media that go with it, each once.
     pub media: Vec<MediaId>,
+    /// The story of the other one's that it replies to.
+    pub story: Option<StoryId>,
 }
 
 impl Envelope {
@@ -114,14 +117,16 @@ pub(crate) fn send(raw: v1::Send) -> Result<Send, Refusal> {
         return Err(invalid("a message is about an entry below 2^53"));
     }
     let (mentions, media) = (mentions(&raw.mentions)?, media(&raw.media)?);
-    let envelope = Envelope { about: Seq(raw.about), forwards: raw.forwards, mentions, media };
+    let story = raw.story.map(StoryId::parse).transpose()?;
+    let envelope = Envelope { about: Seq(raw.about), forwards: raw.forwards, mentions, media, story };
     check_envelope(kind, chat, &envelope)?;
     Ok(Send { chat, client_id, kind: raw.kind, body: raw.body, envelope: envelope.if_any() })
 }
 
 /// Whether nothing is said of a message beside its body, as of most.
 fn says_no_more(raw: &v1::Send) -> bool {
-    raw.about == 0 && raw.forwards == 0 && raw.mentions.is_empty() && raw.media.is_empty()
+    let v1::Send { about, forwards, mentions, media, story, .. } = raw;
+    *about == 0 && *forwards == 0 && mentions.is_empty() && media.is_empty() && story.is_none()
 }
 
 /// After how many ms messages disappear, as the body of an entry of `KIND_TIMER` says; 0: they do not.
@@ -187,6 +192,10 @@ fn check_envelope(kind: Kind, chat: ChatId, envelope: &Envelope) -> Result<(), R
     }
     if !says && !envelope.media.is_empty() {
         return Err(invalid("media go with nothing but a message"));
+    }
+    let is_with_author = |story: &StoryId| says && chat == ChatId::With(story.author);
+    if !envelope.story.as_ref().is_none_or(is_with_author) {
+        return Err(invalid("a story is replied to by a message, in the direct chat with whoever posted it"));
     }
     let may_mention = (says || deed == Some(Deed::Edit)) && matches!(chat, ChatId::Group(_));
     if !may_mention && !envelope.mentions.is_empty() {
@@ -325,6 +334,21 @@ mod tests {
         let many: Vec<Bytes> = (0..=16).map(|number| vec![number; 16].into()).collect();
         check(v1::Send { media: many[..16].to_vec(), ..raw(Kind::Media, 0, b"hi") }, Ok(()));
         check(v1::Send { media: many, ..raw(Kind::Media, 0, b"hi") }, Err(Bad));
+    }
+
+    #[test]
+    fn a_story_is_replied_to_by_a_message_to_whoever_posted_it() {
+        use Reason::InvalidArgument as Bad;
+        let reply = |kind, user_id| {
+            let story = Some(v1::StoryId { user_id, number: 3 });
+            v1::Send { story, ..raw(kind, 7, b"hi") }
+        };
+        check(reply(Kind::Text, PEER), Ok(()));
+        check(reply(Kind::Media, PEER), Ok(()));
+        check(reply(Kind::Reaction, PEER), Err(Bad));
+        check(reply(Kind::Text, PEER + 1), Err(Bad));
+        check(reply(Kind::Text, 0), Err(Bad));
+        check(v1::Send { chat: GROUPS_FROM, ..reply(Kind::Text, PEER) }, Err(Bad));
     }
 
     #[test]

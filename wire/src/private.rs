@@ -21,6 +21,8 @@ pub enum Private {
     Blocked(UserId, bool),
     /// What others may see and do.
     Privacy(v1::Privacy),
+    /// Somebody's stories are muted from here on, or (`false`) are not any more.
+    StoriesMuted(UserId, bool),
     /// Nothing.
     Other,
 }
@@ -64,6 +66,9 @@ impl Private {
             What::Contacts(contacts) => return contacts_of(&contacts),
             What::Blocked(blocked) => return Ok(Self::Blocked(person(blocked.user_id)?, !blocked.off)),
             What::Privacy(privacy) => return privacy_of(privacy),
+            What::StoriesMuted(muted) => {
+                return Ok(Self::StoriesMuted(person(muted.user_id)?, !muted.off));
+            }
         }
         Ok(Self::Other)
     }
@@ -185,6 +190,10 @@ mod tests {
         assert_eq!(parse(blocked(7, false)), Ok(Private::Blocked(user(7), true)));
         assert_eq!(parse(blocked(7, true)), Ok(Private::Blocked(user(7), false)));
         assert_eq!(parse(blocked(0, false)), bad);
+        let muted = |user_id, off| What::StoriesMuted(v1::StoriesMuted { user_id, off });
+        assert_eq!(parse(muted(7, false)), Ok(Private::StoriesMuted(user(7), true)));
+        assert_eq!(parse(muted(7, true)), Ok(Private::StoriesMuted(user(7), false)));
+        assert_eq!(parse(muted(0, false)), bad);
         let privacy = v1::Privacy { last_seen: 2, ..Default::default() };
         assert_eq!(parse(What::Privacy(privacy)), Ok(Private::Privacy(privacy)));
         assert_eq!(parse(What::Privacy(v1::Privacy { groups: 3, ..Default::default() })), bad);

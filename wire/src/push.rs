@@ -39,40 +39,8 @@ impl SetPush {
     /// looked at here.
     pub fn parse(raw: v1::SetPush) -> Result<Self, Refusal> {
         let settings = raw.settings.unwrap_or_default();
-        match &raw.address {
-            None => {}
-            Some(Address::Apns(apns)) => {
-                if !is_hexadecimal(&apns.token)
-                    || !(apns.calls_token.is_empty() || is_hexadecimal(&apns.calls_token))
-                {
-                    return Err(invalid("a token of APNs is hexadecimal, of 200 characters at most"));
-                }
-            }
-            Some(Address::Fcm(fcm)) => {
-                if !is_visible(&fcm.token, PUSH_FCM_CHARS_MAX) {
-                    return Err(invalid("a token of FCM has 4,096 visible characters at most"));
-                }
-            }
-            Some(Address::WebPush(browser)) => {
-                if !is_endpoint(&browser.endpoint) {
-                    return Err(invalid(
-                        "an endpoint of Web Push is a URL with https, of 2,048 characters at most",
-                    ));
-                }
-                if browser.p256dh.len() != PUSH_POINT_BYTES
-                    || browser.p256dh[0] != 4
-                    || browser.auth.len() != PUSH_AUTH_BYTES
-                {
-                    return Err(invalid(
-                        "the keys of Web Push are a point of 65 bytes, uncompressed, and 16 bytes",
-                    ));
-                }
-            }
-            Some(Address::Webhook(hook)) => {
-                if !is_visible(&hook.address, PUSH_ADDRESS_CHARS_MAX) {
-                    return Err(invalid("an address of a webhook has 256 visible characters at most"));
-                }
-            }
+        if let Some(why) = raw.address.as_ref().and_then(why_none) {
+            return Err(invalid(why));
         }
         if let Some(quiet) = &settings.quiet {
             if quiet.from_min >= DAY_MIN || quiet.to_min >= DAY_MIN {
@@ -93,6 +61,33 @@ impl SetPush {
             Some(Address::Fcm(_)) => PushService::Fcm,
             Some(Address::WebPush(_)) => PushService::WebPush,
             Some(Address::Webhook(_)) => PushService::Webhook,
+        }
+    }
+}
+
+/// Why something is no address of its service.
+fn why_none(address: &Address) -> Option<&'static str> {
+    match address {
+        Address::Apns(apns) => {
+            let is_one = is_hexadecimal(&apns.token)
+                && (apns.calls_token.is_empty() || is_hexadecimal(&apns.calls_token));
+            (!is_one).then_some("a token of APNs is hexadecimal, of 200 characters at most")
+        }
+        Address::Fcm(fcm) => {
+            let is_one = is_visible(&fcm.token, PUSH_FCM_CHARS_MAX);
+            (!is_one).then_some("a token of FCM has 4,096 visible characters at most")
+        }
+        Address::WebPush(browser) if !is_endpoint(&browser.endpoint) => {
+            Some("an endpoint of Web Push is a URL with https, of 2,048 characters at most")
+        }
+        Address::WebPush(browser) => {
+            let is_point = browser.p256dh.len() == PUSH_POINT_BYTES && browser.p256dh[0] == 4;
+            let are_keys = is_point && browser.auth.len() == PUSH_AUTH_BYTES;
+            (!are_keys).then_some("the keys of Web Push are a point of 65 bytes, uncompressed, and 16 bytes")
+        }
+        Address::Webhook(hook) => {
+            let is_one = is_visible(&hook.address, PUSH_ADDRESS_CHARS_MAX);
+            (!is_one).then_some("an address of a webhook has 256 visible characters at most")
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::limits::{
 use crate::message::{self, Send};
 use crate::push::SetPush;
 use crate::report::Report;
+use crate::story::{self, StoryId, StoryRequest};
 
 /// The protocol versions that this crate speaks.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
@@ -102,6 +103,8 @@ pub enum Request {
     SetPush(SetPush),
     /// Asks where it could be, and is.
     AboutPush,
+    /// Asks something of stories.
+    Story(StoryRequest),
     /// Confirms pushes.
     Credit(Credit),
     /// Asks for a sign of life.
@@ -424,6 +427,20 @@ fn validate(request: client_frame::Request) -> Result<Request, Refusal> {
         Raw::SetPush(raw) => Request::SetPush(SetPush::parse(raw)?),
         Raw::AboutPush(_) => Request::AboutPush,
         Raw::GetMedium(raw) => Request::GetMedium(get_medium(&raw)?),
+        Raw::PostStory(raw) => Request::Story(StoryRequest::Post(Box::new(story::post(raw)?))),
+        Raw::DeleteStory(raw) => Request::Story(StoryRequest::Delete(story::number(raw.number)?)),
+        Raw::ListStories(raw) => {
+            let after = raw.after.map(StoryId::parse).transpose()?;
+            Request::Story(StoryRequest::List(after, raw.limit))
+        }
+        Raw::SeeStory(raw) => {
+            let story = raw.story.ok_or(invalid("no story is named"))?;
+            Request::Story(StoryRequest::See(StoryId::parse(story)?))
+        }
+        Raw::ListViewers(raw) => {
+            let after = UserId::new(raw.after);
+            Request::Story(StoryRequest::Viewers(story::number(raw.number)?, after, raw.limit))
+        }
         Raw::Discover(raw) => Request::Discover(discover(&raw)?),
         Raw::Hello(raw) => Request::Hello(hello(&raw)?),
         Raw::Login(raw) => Request::Login(token(raw.access_token)?),

@@ -182,6 +182,7 @@ impl EntryRow {
         (self.body, self.erased) = (Bytes::new(), true);
         self.envelope.mentions.clear();
         self.envelope.media.clear();
+        self.envelope.story = None;
     }
 
     /// As the application is told of it: in the chat with this person, by this user's device.

@@ -162,7 +162,8 @@ impl Store {
         for migration in MIGRATIONS.iter().skip(version as usize) {
             store.db.execute_batch(migration)?;
         }
-        add_media(&store.db)?;
+        add_column(&store.db, "media")?;
+        add_column(&store.db, "story")?;
         if version < WORDS_SINCE {
             index_all(&mut store)?;
         }
@@ -172,14 +173,15 @@ impl Store {
     }
 }
 
-/// Makes a place for the media that go with a message, 16 bytes each. An older `tern` leaves it alone: the layout's number stays.
-fn add_media(db: &Connection) -> Result<(), Error> {
-    let has = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('outbox') WHERE name = 'media')";
-    if db.query_row(has, [], |row| row.get(0))? {
+/// Makes a place for the media that go with a message, 16 bytes each, or for the story that it replies to, 8 bytes for whoever posted it and 8
+/// for its number, both little-endian. An older `tern` leaves them alone: the layout's number stays.
+fn add_column(db: &Connection, name: &str) -> Result<(), Error> {
+    let has = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('outbox') WHERE name = ?)";
+    if db.query_row(has, [name], |row| row.get(0))? {
         return Ok(());
     }
     for table in ["entries", "gone", "outbox"] {
-        db.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN media BLOB NOT NULL DEFAULT x''"))?;
+        db.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {name} BLOB NOT NULL DEFAULT x''"))?;
     }
     Ok(())
 }

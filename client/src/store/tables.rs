@@ -11,12 +11,13 @@ use crate::error::Error;
 use crate::machine::rows::{Account, DeviceRow, EntryRow, GoneRow, KeyRow, LogState, Outgoing, Person};
 use crate::machine::tables::{Change, KEYS_MAX, Moment, Tables, Which};
 use crate::message::Envelope;
+use crate::stories::StoryId;
 
 const LOG_COLUMNS: &str =
     "chat, position, acked, read_upto, read_acked, others_delivered, others_read, last_own, told, top";
 
 pub(super) const ENTRY_COLUMNS: &str =
-    "seq, sender, time_ms, kind, body, seen, about, forwards, mentions, media, erased, expires_ms";
+    "seq, sender, time_ms, kind, body, seen, about, forwards, mentions, media, erased, expires_ms, story";
 
 /// Which rows of `logs` these are, and their order. `?1` is the peer behind which they are.
 fn condition(which: Which) -> (&'static str, &'static str) {
@@ -196,14 +197,14 @@ impl Tables for Store {
     }
 
     fn outgoing(&self, client_id: u64) -> Result<Option<Outgoing>, Error> {
-        let sql = "SELECT client_id, chat, kind, body, about, forwards, mentions, media FROM outbox WHERE client_id = ?";
+        let sql = "SELECT client_id, chat, kind, body, about, forwards, mentions, media, story FROM outbox WHERE client_id = ?";
         let outgoing = self.db.prepare_cached(sql)?.query_row([client_id as i64], |row| {
             Ok(Outgoing {
                 client_id: number(row, 0)?,
                 chat: number(row, 1)?,
                 kind: row.get(2)?,
                 body: row.get(3)?,
-                envelope: envelope(row, 4)?,
+                envelope: envelope(row, 4, 8)?,
             })
         });
         Ok(outgoing.optional()?)
@@ -244,7 +245,7 @@ impl Tables for Store {
                 .run("UPDATE logs SET acked = 0, read_acked = 0, others_delivered = 0, others_read = 0", []),
             Change::Entry(chat, entry) => self.add_entry(chat, entry),
             Change::Erase { chat, seq } => self.run(
-                "UPDATE entries SET body = x'', mentions = x'', media = x'', erased = 1
+                "UPDATE entries SET body = x'', mentions = x'', media = x'', story = x'', erased = 1
                  WHERE chat = ?1 AND (seq = ?2 OR (about = ?2 AND about > 0 AND seq > ?2 AND kind = ?3))",
                 params![chat as i64, seq as i64, i32::from(v1::Kind::Edit)],
             ),
@@ -268,11 +269,11 @@ impl Tables for Store {
             }
             Change::Person(person) => Ok(self.set_person(person)?),
             Change::Outgoing(Outgoing { client_id, chat, kind, body, envelope }) => {
-                let (about, forwards, mentions, media) = columns_of(envelope);
+                let (about, forwards, mentions, media, story) = columns_of(envelope);
                 self.run(
-                    "INSERT INTO outbox (client_id, chat, kind, body, about, forwards, mentions, media)
-                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    params![*client_id as i64, *chat as i64, kind, body, about, forwards, mentions, media],
+                    "INSERT INTO outbox (client_id, chat, kind, body, about, forwards, mentions, media, story)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    params![*client_id as i64, *chat as i64, kind, body, about, forwards, mentions, media, story],
                 )
             }
             Change::Done(client_id) => self.run("DELETE FROM outbox WHERE client_id = ?", [client_id as i64]),
@@ -316,7 +317,7 @@ impl Store {
 
     fn erase_ended(&self, by_ms: u64) -> Result<(), Error> {
         ["entries", "gone"].into_iter().try_for_each(|table| {
-            let erase = "SET body = x'', mentions = x'', media = x'', erased = 1";
+            let erase = "SET body = x'', mentions = x'', media = x'', story = x'', erased = 1";
             let ended = "expires_ms > 0 AND NOT erased AND expires_ms <= ?";
             self.run(&format!("UPDATE {table} {erase} WHERE {ended}"), [by_ms as i64])
         })
@@ -368,24 +369,24 @@ impl Store {
 
     fn add_entry(&self, chat: u64, entry: &EntryRow) -> Result<(), Error> {
         let EntryRow { seq, sender, time_ms, kind, body, seen, envelope, erased, expires_ms } = entry;
-        let (about, forwards, mentions, media) = columns_of(envelope);
+        let (about, forwards, mentions, media, story) = columns_of(envelope);
         let numbers = [chat, *seq, *sender, *time_ms, *expires_ms].map(|number| number as i64);
         let [chat, seq, sender, time_ms, expires_ms] = numbers;
         let sql = format!(
-            "INSERT INTO entries (chat, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO entries (chat, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         );
         let body = &body[..];
         let values = params![
             chat, seq, sender, time_ms, kind, body, seen, about, forwards, mentions, media, erased,
-            expires_ms
+            expires_ms, story
         ];
         self.run(&sql, values)
     }
 
     fn doubt(&self, chat: u64, above: u64, told: u64) -> Result<(), Error> {
         self.run(
-            "INSERT INTO gone (chat, seq, sender, time_ms, kind, body, seen, about, forwards, mentions, media, erased, expires_ms)
-             SELECT chat, seq, sender, time_ms, kind, body, seen OR seq <= ?3, about, forwards, mentions, media, erased, expires_ms
+            "INSERT INTO gone (chat, seq, sender, time_ms, kind, body, seen, about, forwards, mentions, media, erased, expires_ms, story)
+             SELECT chat, seq, sender, time_ms, kind, body, seen OR seq <= ?3, about, forwards, mentions, media, erased, expires_ms, story
              FROM entries WHERE chat = ?1 AND seq > ?2 ORDER BY seq",
             [chat as i64, above as i64, told as i64],
         )?;
@@ -450,25 +451,34 @@ pub(super) fn entry_row(row: &Row<'_>, at: usize) -> rusqlite::Result<EntryRow> 
         kind: row.get(at + 3)?,
         body: row.get::<_, Vec<u8>>(at + 4)?.into(),
         seen: row.get(at + 5)?,
-        envelope: envelope(row, at + 6)?,
+        envelope: envelope(row, at + 6, at + 12)?,
         erased: row.get(at + 10)?,
         expires_ms: number(row, at + 11)?,
     })
 }
 
-/// Of a row that has about, forwards, mentions and media from a column on.
-fn envelope(row: &Row<'_>, at: usize) -> rusqlite::Result<Envelope> {
+/// Of a row that has about, forwards, mentions and media from a column on, and the story in another one.
+fn envelope(row: &Row<'_>, at: usize, story: usize) -> rusqlite::Result<Envelope> {
     let mentions: Vec<u8> = row.get(at + 2)?;
     let mentions = mentions.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
     let media: Vec<u8> = row.get(at + 3)?;
     let media = media.as_chunks().0.iter().map(|bytes| MediaId::from_bytes(*bytes)).collect();
-    Ok(Envelope { about: number(row, at)?, forwards: row.get(at + 1)?, mentions, media })
+    let story: Vec<u8> = row.get(story)?;
+    let story = match story.as_chunks::<8>().0 {
+        [user_id, number] => {
+            Some(StoryId { user_id: u64::from_le_bytes(*user_id), number: u64::from_le_bytes(*number) })
+        }
+        _ => None,
+    };
+    Ok(Envelope { about: number(row, at)?, forwards: row.get(at + 1)?, mentions, media, story })
 }
 
-fn columns_of(envelope: &Envelope) -> (i64, u32, Vec<u8>, Vec<u8>) {
+fn columns_of(envelope: &Envelope) -> (i64, u32, Vec<u8>, Vec<u8>, Vec<u8>) {
     let mentions = envelope.mentions.iter().flat_map(|user| user.to_le_bytes()).collect();
     let media = envelope.media.iter().flat_map(|medium| *medium.as_bytes()).collect();
-    (envelope.about as i64, envelope.forwards, mentions, media)
+    let story = envelope.story.iter().flat_map(|story| [story.user_id, story.number]);
+    let story = story.flat_map(u64::to_le_bytes).collect();
+    (envelope.about as i64, envelope.forwards, mentions, media, story)
 }
 
 fn gone_row(row: &Row<'_>) -> rusqlite::Result<GoneRow> {

@@ -33,6 +33,7 @@ pub(super) struct Budgets {
     reports: (Option<Rate>, Buckets<UserId>),
     audiences: (Option<Rate>, Buckets<UserId>),
     uploads: (Option<Rate>, Buckets<UserId>),
+    stories: (Option<Rate>, Buckets<UserId>),
     acts: (Option<Rate>, Buckets<(UserId, LogId)>),
     swept_ms: u64,
 }
@@ -52,6 +53,7 @@ impl Budgets {
             subscriptions_per_minute_max,
             reports_per_day_max,
             uploads_per_hour_max,
+            stories_per_hour_max,
             ..
         } = *limits;
         let of = |rate| (rate, Buckets::new(hashing));
@@ -74,6 +76,7 @@ impl Budgets {
             reports: of(Rate::new(reports_per_day_max, DAY_MS, reports_per_day_max)),
             audiences: of(Rate::new(RENAMES_PER_HOUR_MAX, HOUR_MS, RENAMES_PER_HOUR_MAX)),
             uploads: of(Rate::new(uploads_per_hour_max, HOUR_MS, uploads_per_hour_max)),
+            stories: of(Rate::new(stories_per_hour_max, HOUR_MS, stories_per_hour_max)),
             acts: (Rate::new(ACTS_PER_MINUTE_MAX, MINUTE_MS, ACTS_BURST), Buckets::new(hashing)),
             swept_ms: 0,
         }
@@ -165,6 +168,11 @@ impl Budgets {
         take(&mut self.uploads, user, now_ms, "the account uploads too much")
     }
 
+    /// May an account post one more story?
+    pub(super) fn post_story(&mut self, user: UserId, now_ms: u64) -> Result<(), Refusal> {
+        take(&mut self.stories, user, now_ms, "the account posts too many stories")
+    }
+
     /// May it be told once more what an account does in a chat? That it has begun, and that it is over, may follow on each other.
     pub(super) fn act(&mut self, user: UserId, log: LogId, now_ms: u64) -> Result<(), Refusal> {
         take(&mut self.acts, (user, log), now_ms, "what one does in a chat is told every 3 seconds")
@@ -216,6 +224,7 @@ impl Budgets {
             &mut self.reports,
             &mut self.audiences,
             &mut self.uploads,
+            &mut self.stories,
         ]
         .map(|(_, buckets)| buckets)
     }
@@ -226,7 +235,7 @@ impl Budgets {
 pub(super) struct Spent([Vec<(UserId, u64)>; KINDS]);
 
 /// Limits of an account. What it does in chats is of the moment, and does not move with it.
-const KINDS: usize = 14;
+const KINDS: usize = 15;
 
 fn take<K: Eq + Hash>(
     (rate, buckets): &mut (Option<Rate>, Buckets<K>),

@@ -30,13 +30,14 @@ use crate::rounds::Round;
 const LEAVES: ClientMessageId = ClientMessageId(u64::MAX);
 
 /// The tables with rows of the user's own, in the order in which they are emptied.
-const TABLES: [RestTable; 6] = [
+const TABLES: [RestTable; 7] = [
     RestTable::Pushes,
     RestTable::Outbox,
     RestTable::ChatSettings,
     RestTable::Inbox,
     RestTable::Relations,
     RestTable::Media,
+    RestTable::Stories,
 ];
 
 /// The job of a core.
@@ -74,6 +75,10 @@ enum Step {
     Chats { after: Option<LogId>, asked: BTreeSet<LogId>, left: Vec<LogId> },
     /// Its private log is being erased.
     Private,
+    /// Its stories are being ended.
+    Stories,
+    /// It is seen whether all have heard of that.
+    StoriesHeard,
     /// A table is being emptied.
     Rest(usize),
     /// Its row is being removed.
@@ -223,7 +228,8 @@ impl Accounts {
                 let after = *after;
                 self.leave_chats(cx, user, after);
             }
-            Step::Private => self.empty_table(cx, user, 0),
+            Step::Private | Step::Stories => self.end_all_stories(cx, user),
+            Step::StoriesHeard => self.empty_table(cx, user, 0),
             Step::Rest(table) => {
                 let table = *table;
                 self.empty_table(cx, user, table);
@@ -276,7 +282,7 @@ impl Accounts {
         work.has_failed |= !has;
         let (asked, left) = match &mut work.step {
             Step::Chats { asked, left, .. } => (asked, left),
-            Step::Private if log == LogId::Private(user.get()) => return self.empty_table(cx, user, 0),
+            Step::Private if log == LogId::Private(user.get()) => return self.end_all_stories(cx, user),
             _ => return,
         };
         if !asked.remove(&log) {
@@ -308,6 +314,29 @@ impl Accounts {
         part(cx, Parting { user, log: LogId::Private(user.get()), number });
     }
 
+    /// Those who have stories of the user's are to have them no more.
+    fn end_all_stories(&mut self, cx: &mut Cx, user: UserId) {
+        let Some(number) = self.begin_step(cx, user, Step::Stories) else { return };
+        let limit = ScanLimit { rows: ENDED_ROWS_AT_ONCE, bytes: usize::MAX };
+        let range = keys::stories_of(user.get());
+        cx.scan(range, Direction::Forwards, limit, ScanFor::RestOfEnded(user, number));
+    }
+
+    /// The stories are known: those that are there end. When none is, it is seen whether all have heard of that.
+    fn stories_of_ended_read(&mut self, cx: &mut Cx, user: UserId, rows: &Rows) {
+        if !cx.may_write(0) {
+            return self.erase_later(cx);
+        }
+        if self.end_stories_of(cx, rows) > 0 {
+            // Who has them hears of it, which takes a while.
+            return self.erase_later(cx);
+        }
+        let Some(number) = self.begin_step(cx, user, Step::StoriesHeard) else { return };
+        let limit = ScanLimit { rows: 1, bytes: usize::MAX };
+        let range = keys::all_of_stories(user.get());
+        cx.scan(range, Direction::Forwards, limit, ScanFor::RestOfEnded(user, number));
+    }
+
     /// Goes on with a table.
     fn empty_table(&mut self, cx: &mut Cx, user: UserId, table: usize) {
         let Some(which) = TABLES.get(table) else { return self.erase_row(cx, user) };
@@ -328,8 +357,15 @@ impl Accounts {
         rows: Result<Rows, Unreadable>,
     ) {
         let Some(work) = self.erasing.work(user, number) else { return };
-        let Step::Rest(table) = work.step else { return };
+        let step = &work.step;
         let Ok(rows) = rows else { return self.erase_later(cx) };
+        let table = match step {
+            Step::Rest(table) => *table,
+            Step::Stories => return self.stories_of_ended_read(cx, user, &rows),
+            Step::StoriesHeard if rows.rows.is_empty() => return self.empty_table(cx, user, 0),
+            Step::StoriesHeard => return self.erase_later(cx),
+            _ => return,
+        };
         if rows.rows.is_empty() {
             return self.empty_table(cx, user, table + 1);
         }

@@ -37,6 +37,7 @@ mod relations;
 mod reports;
 mod reserved;
 mod seeking;
+mod stories;
 mod texts;
 mod uploads;
 mod users;
@@ -60,6 +61,7 @@ use self::presence::Fading;
 use self::push::Wakes;
 use self::recovery::Watches;
 use self::reserved::Waiting;
+use self::stories::Stories;
 use self::texts::Texts;
 use self::uploads::Beginnings;
 use self::waits::{After, GetFor, ScanFor};
@@ -85,6 +87,7 @@ pub(crate) struct Accounts {
     erasing: Erasing,
     beginnings: Beginnings,
     renamings: Renamings,
+    stories: Stories,
     waiting: Waiting,
     watches: Watches,
     loads: Loads,
@@ -128,6 +131,7 @@ impl Accounts {
             erasing: Erasing::default(),
             beginnings: Beginnings::default(),
             renamings: Renamings::default(),
+            stories: Stories::default(),
             waiting: Waiting::new(hashing),
             watches: Watches::default(),
             loads: Loads::new(here.1),

@@ -30,9 +30,10 @@ pub(crate) struct Taken {
 impl Accounts {
     /// Whether nothing of a slot is under way.
     pub(crate) fn is_still(&self, slot: Slot) -> bool {
-        let Self { users, phones, waiting, counting, renamings, .. } = self;
+        let Self { users, phones, waiting, counting, renamings, stories, .. } = self;
         users.is_still(slot)
             && renamings.is_still(slot)
+            && stories.is_still(slot)
             && counting.is_still(slot)
             && phones.phones.all_of(slot, |state| state.held.is_still() && state.proofs == 0)
             && !phones.making.keys().any(|id| slot_of(*id) == slot)
@@ -44,6 +45,7 @@ impl Accounts {
     pub(crate) fn let_go(&mut self, slot: Slot) -> Taken {
         self.barred.let_go(slot);
         self.erasing.let_go(slot);
+        self.stories.let_go(slot);
         Taken {
             users: self.users.take(slot),
             watches: self.watches.take(slot),

@@ -13,7 +13,7 @@ use super::waits::ScanFor;
 use super::{Accounts, Cx};
 use crate::circle::{Concern, Verdict};
 use crate::entry::peer_of;
-use crate::limits::{BLOCKED_MAX, CONTACTS_MAX};
+use crate::limits::{BLOCKED_MAX, CONTACTS_MAX, MUTED_MAX};
 use crate::message::{
     FrontOp, LogOp, LookedAt, Named, Said, Shown, Subject, Terms, TermsTold, Unreadable, UserOp, VolatileOp,
 };
@@ -23,6 +23,8 @@ use crate::reply::{Asker, Origin, Reply};
 const TOO_MANY_BLOCKED: Refusal = Refusal::new(Reason::TooManyPeople, "as many people are blocked as may be");
 const TOO_MANY_CONTACTS: Refusal =
     Refusal::new(Reason::TooManyPeople, "as many people are contacts as may be");
+const TOO_MANY_MUTED: Refusal =
+    Refusal::new(Reason::TooManyPeople, "the stories of as many people are muted as may be");
 /// Of one who is not there, and of one who does not want to be found: in the same words.
 pub(super) const UNKNOWN_USER: Refusal = Refusal::new(Reason::UnknownUser, "there is no such user");
 pub(super) const UNREADABLE: Refusal =
@@ -88,10 +90,13 @@ impl Accounts {
         }
         let user = self.user(id);
         match private {
-            Private::Blocked(other, _) => {
+            Private::Blocked(other, is_blocked) => {
                 let log = LogId::direct(id.get(), other.get());
                 if user.watched.contains(&log) {
                     self.tell_terms(cx, id, log, then.take());
+                }
+                if is_blocked {
+                    self.hide_stories(cx, id, other);
                 }
             }
             Private::Privacy(_) => {
@@ -129,9 +134,14 @@ impl Accounts {
                 let is_full = self.user(id).circle.all_blocked().len() >= BLOCKED_MAX;
                 permit(cx, log, number, if is_full { Err(TOO_MANY_BLOCKED) } else { Ok(()) });
             }
-            Named::Contacts(added) => {
+            Named::Muted => {
+                let limit = ScanLimit { rows: MUTED_MAX, bytes: usize::MAX };
+                let purpose = ScanFor::Contacts(id, log, number, named);
+                cx.scan(keys::muted(id.get()), Direction::Forwards, limit, purpose);
+            }
+            Named::Contacts(_) => {
                 let limit = ScanLimit { rows: CONTACTS_MAX, bytes: usize::MAX };
-                let purpose = ScanFor::Contacts(id, log, number, added);
+                let purpose = ScanFor::Contacts(id, log, number, named);
                 cx.scan(keys::contacts(id.get()), Direction::Forwards, limit, purpose);
             }
         }
@@ -150,18 +160,19 @@ impl Accounts {
         }
     }
 
-    /// So many people are contacts of a user who is about to name more.
+    /// So many people are contacts of a user who is about to name more, or so many are muted.
     pub(super) fn contacts_counted(
         cx: &mut Cx,
         log: LogId,
         number: u64,
-        added: usize,
+        named: Named,
         rows: Result<usize, Unreadable>,
     ) {
-        let answer = match rows {
-            Ok(rows) if rows + added > CONTACTS_MAX => Err(TOO_MANY_CONTACTS),
-            Ok(_) => Ok(()),
-            Err(_) => Err(UNREADABLE),
+        let answer = match (named, rows) {
+            (_, Err(_)) => Err(UNREADABLE),
+            (Named::Contacts(added), Ok(rows)) if rows + added > CONTACTS_MAX => Err(TOO_MANY_CONTACTS),
+            (Named::Muted, Ok(rows)) if rows >= MUTED_MAX => Err(TOO_MANY_MUTED),
+            (_, Ok(_)) => Ok(()),
         };
         permit(cx, log, number, answer);
     }

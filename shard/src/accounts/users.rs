@@ -20,8 +20,8 @@ use crate::entry::Author;
 use crate::held::{Admitted, Doubt, Held, Load};
 use crate::limits::USER_WAITING_MAX;
 use crate::message::{
-    Filed, FrontOp, InboxAsk, Issued, LogOp, Looker, Message, Said, Send, Subject, Unreadable, UserOp,
-    VolatileOp, found, tell_glance,
+    Filed, FrontOp, InboxAsk, Issued, LogOp, Looker, Message, Said, Send, Setting, Subject, Unreadable,
+    UserOp, VolatileOp, found, tell_glance,
 };
 use crate::mutations::{Mutation, is, unless_garbage};
 use crate::reply::Origin;
@@ -73,6 +73,7 @@ const PARTS: u32 = 3;
 
 /// Whether something would write, or read, while there is no place for that.
 fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
+    let is_of_story = matches!(op, UserOp::Story(op) if op.needs_room());
     let writes = matches!(
         op,
         UserOp::Refresh(..)
@@ -82,9 +83,7 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::NewCard(..)
             | UserOp::Link(..)
             | UserOp::Rename(..)
-            | UserOp::SetPin(..)
-            | UserOp::SetPush(..)
-            | UserOp::DeleteAccount(..)
+            | UserOp::Set(..)
             | UserOp::File(..)
             | UserOp::ListDevices(_)
     );
@@ -101,7 +100,7 @@ fn has_no_place(cx: &mut Cx, op: &UserOp) -> bool {
             | UserOp::LookUp(..)
             | UserOp::Discover(..)
     );
-    writes && !has_room(cx) || reads && !cx.may_read()
+    (writes || is_of_story) && !has_room(cx) || reads && !cx.may_read()
 }
 
 /// Whether it says who looks at whom: nobody waits for it, but whoever looks would never hear of what they want to see.
@@ -159,11 +158,10 @@ impl Accounts {
             UserOp::Advanced(log, by, marks, is_read) => self.advanced(cx, id, log, by, (marks, is_read)),
             UserOp::Pushed(device, log, upto) => self.pushed(id, device, log, upto),
             UserOp::LackedNothing(device, log, upto) => self.lacked_nothing(id, device, log, upto),
-            UserOp::Detach(device, place) => self.detach(cx, id, device, place),
-            UserOp::Appears(device, place, away) => self.appears(cx, id, device, place, away),
-            UserOp::LookAgain(looker, at) => self.look_again(cx, id, looker, at),
             UserOp::PeerActs(peer, doing) => self.peer_acts_if_here(cx, id, peer, doing),
-            UserOp::Leave(origin, device) => self.leave(cx, id, origin, device),
+            UserOp::Detach(..) | UserOp::Appears(..) | UserOp::LookAgain(..) | UserOp::Leave(..) => {
+                self.of_connection(cx, id, op);
+            }
             UserOp::Unwatch(log) => self.unwatch(id, log),
             UserOp::Send(..)
             | UserOp::CreateGroup(_)
@@ -182,6 +180,7 @@ impl Accounts {
             UserOp::PeerChanged(log, version) => self.peer_changed(cx, id, log, version),
             UserOp::PersonChanged(changed, version) => self.tell_of_person(cx, id, changed, version),
             UserOp::OfPushes(what) => self.of_pushes(cx, id, *what),
+            UserOp::Story(op) => self.story_told(cx, id, *op),
             UserOp::Attach(_)
             | UserOp::Inbox(_)
             | UserOp::CaughtUp(..)
@@ -194,9 +193,7 @@ impl Accounts {
             | UserOp::Link(..)
             | UserOp::RingDevice(..)
             | UserOp::Rename(..)
-            | UserOp::SetPin(..)
-            | UserOp::SetPush(..)
-            | UserOp::DeleteAccount(..)
+            | UserOp::Set(..)
             | UserOp::Watch(_)
             | UserOp::MayName(..)
             | UserOp::MayCome(..)
@@ -209,6 +206,17 @@ impl Accounts {
             | UserOp::File(..)
             | UserOp::Describe(..)
             | UserOp::Introduce(_) => self.ask_user(cx, id, Ask::Told(op)),
+        }
+    }
+
+    /// What a connection says of the device that it stands for.
+    fn of_connection(&mut self, cx: &mut Cx, id: UserId, op: UserOp) {
+        match op {
+            UserOp::Detach(device, place) => self.detach(cx, id, device, place),
+            UserOp::Appears(device, place, away) => self.appears(cx, id, device, place, away),
+            UserOp::LookAgain(looker, at) => self.look_again(cx, id, looker, at),
+            UserOp::Leave(origin, device) => self.leave(cx, id, origin, device),
+            _ => unreachable!("nothing else is of a connection"),
         }
     }
 
@@ -310,9 +318,7 @@ impl Accounts {
             | UserOp::Issue(origin, by, _)
             | UserOp::NewCard(origin, by, _)
             | UserOp::Rename(origin, by, _)
-            | UserOp::SetPin(origin, by, _)
-            | UserOp::SetPush(origin, by, _)
-            | UserOp::DeleteAccount(origin, by, _)
+            | UserOp::Set(origin, by, _)
                 if !self.device(Author { user: id, device: by }).is_some_and(|device| device.lives()) =>
             {
                 // Its end may be on its way to the connection that still stands for it.
@@ -337,11 +343,9 @@ impl Accounts {
             UserOp::Rename(origin, device, rename) => {
                 self.want_rename(cx, Renaming { origin, author: Author { user: id, device }, rename });
             }
-            UserOp::SetPin(origin, _, pin) => self.set_pin(cx, origin, id, &pin),
-            UserOp::SetPush(origin, device, set) => {
-                self.set_push(cx, origin, Author { user: id, device }, &set);
+            UserOp::Set(origin, device, setting) => {
+                self.set(cx, origin, Author { user: id, device }, &setting)
             }
-            UserOp::DeleteAccount(origin, _, pin) => self.ask_to_end(cx, origin, id, &pin),
             UserOp::Watch(log) => self.watch(cx, id, log),
             UserOp::MayName(log, number, named) => self.may_name(cx, id, log, number, named),
             UserOp::MayCome(log, by) => self.may_come(cx, id, log, by),
@@ -355,7 +359,17 @@ impl Accounts {
             UserOp::Introduce(glance) => self.introduce(cx, id, glance),
             UserOp::Dispatch(log, send) => self.dispatch(cx, id, log, send),
             UserOp::File(origin, filed) => self.file(cx, id, origin, filed),
+            UserOp::Story(op) => self.story_of_known(cx, id, *op),
             _ => unreachable!("done without the user's record"),
+        }
+    }
+
+    /// A device wants the account otherwise.
+    fn set(&mut self, cx: &mut Cx, origin: Origin, by: Author, setting: &Setting) {
+        match setting {
+            Setting::Pin(pin) => self.set_pin(cx, origin, by.user, pin),
+            Setting::Push(set) => self.set_push(cx, origin, by, set),
+            Setting::End(pin) => self.ask_to_end(cx, origin, by.user, pin),
         }
     }
 
@@ -383,9 +397,7 @@ impl Accounts {
             | UserOp::Link(origin, _)
             | UserOp::RingDevice(origin, ..)
             | UserOp::Rename(origin, ..)
-            | UserOp::SetPin(origin, ..)
-            | UserOp::SetPush(origin, ..)
-            | UserOp::DeleteAccount(origin, ..)
+            | UserOp::Set(origin, ..)
             | UserOp::Describe(origin, _) => cx.refuse(origin, refusal),
             UserOp::Watch(log) => cx.tell_log(log, LogOp::Unreadable(id, Unreadable::ForNow)),
             UserOp::MayWriteToStranger(log, number, _)
@@ -395,6 +407,7 @@ impl Accounts {
             UserOp::Reserve(ask) => permit(cx, ask.log, ask.number, Err(refusal)),
             UserOp::MayCome(log, by) => cx.tell_log(log, LogOp::Comes(id, by, Err(()))),
             UserOp::Subscribe(Some(origin), _) | UserOp::Act(Some(origin), ..) => cx.refuse(origin, refusal),
+            UserOp::Story(op) => Self::refuse_story(cx, id, *op, refusal),
             // It is durable, and found when the user is read.
             UserOp::Said(said) => cx.reply(said.asker, said.reply),
             op if is_of_looking(&op) => look_later(cx, id, op),

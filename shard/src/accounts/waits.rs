@@ -9,12 +9,13 @@ use super::delivery::Delivery;
 use super::profiles::{Changed, Parts, Telling};
 use super::relations::IfContact;
 use super::seeking::Seeking;
+use super::stories::{StoryGet, StoryScan, StoryThen};
 use super::uploads::{Beginning, Come};
 use super::{Accounts, Cx, slot_of, slot_of_phone};
 use crate::admin::{AdminResponse, NoUpload, ReportId};
 use crate::held::Load;
 use crate::media::cites::link_picture;
-use crate::message::{Filed, InboxAsk, LogsPage, Subscribing, Unreadable};
+use crate::message::{Filed, InboxAsk, LogsPage, Named, Subscribing, Unreadable};
 use crate::reply::{Origin, Reply, Undone};
 
 /// What follows when a write of an account is durable; if it fails, the account is read again.
@@ -54,6 +55,8 @@ pub(super) enum Then {
     Erased(UserId, u64),
     /// Parts of what was counted of a day are added up; and whether there are more.
     AddedUp(u32, bool),
+    /// Something of stories.
+    Story(Box<StoryThen>),
     /// A record, of no interest to anybody else, was written.
     Noted,
 }
@@ -79,6 +82,8 @@ pub(crate) enum GetFor {
     PushSettings(UserId, LogId, u64),
     /// Where a device is told by a push service, which asks.
     AboutPush(Origin),
+    /// Something of stories.
+    Story(StoryGet),
 }
 
 /// What a scan of an account's is for.
@@ -88,8 +93,8 @@ pub(crate) enum ScanFor {
     Devices(UserId, Load),
     /// What a user has said of others.
     Circle(UserId, Load),
-    /// How many contacts a user has, for an ask of this number of a log: to name so many more.
-    Contacts(UserId, LogId, u64, usize),
+    /// How many contacts a user has, or has muted, for an ask of this number of a log: to name so many more.
+    Contacts(UserId, LogId, u64, Named),
     /// Whether somebody is a contact of a user's.
     IsContact(UserId, IfContact),
     /// Something of whoever has a phone, for a user who looks for them.
@@ -144,6 +149,8 @@ pub(crate) enum ScanFor {
     Logs(UserId, Origin),
     /// How a user has the chats of a page.
     ChatSettings(UserId, Origin, LogsPage),
+    /// Something of stories.
+    Story(StoryScan),
 }
 
 impl ScanFor {
@@ -174,6 +181,7 @@ impl ScanFor {
             // Of no slot.
             Self::AllReports(..) | Self::OldReports | Self::Counts(_) | Self::AllDays => None,
             Self::Ends | Self::EndsFor(_) => None,
+            Self::Story(scan) => scan.answers_of(),
             // Whoever has the slot begins again.
             Self::ChatsOfEnded(..) | Self::RestOfEnded(..) => None,
         }
@@ -210,6 +218,7 @@ impl After {
             Then::Erased(user, _) | Then::UploadBegun(user, _) | Then::UploadWhole(user, _) => {
                 return slot_of(user);
             }
+            Then::Story(ref then) => return slot_of(then.user()),
             _ => {}
         }
         let of_user = self.user.map(slot_of);
@@ -258,6 +267,7 @@ impl Accounts {
             Then::Barred => self.bar_holds(cx, user.expect(WHOSE)),
             Then::Erased(user, number) => self.erased(cx, user, number),
             Then::AddedUp(day, more) => self.added_up(cx, more.then_some(day)),
+            Then::Story(then) => self.story_written(cx, *then),
             Then::Noted => {}
         }
         self.settled(cx, user, phone.as_ref());
@@ -290,6 +300,7 @@ impl Accounts {
             }
             Then::AddedUp(..) => self.added_up(cx, None),
             Then::Erased(user, number) => self.not_erased(cx, user, number),
+            Then::Story(then) => self.story_undone(cx, *then, undone),
             Then::Devices
             | Then::Joined(_)
             | Then::Renamed(_)
@@ -338,6 +349,7 @@ impl Accounts {
                 self.push_settings_read(cx, (user, log, number), result);
             }
             (GetFor::AboutPush(origin), result) => Self::about_push_read(cx, origin, result),
+            (GetFor::Story(get), value) => self.story_got(cx, get, value),
         }
     }
 
@@ -346,9 +358,9 @@ impl Accounts {
         match (purpose, result) {
             (ScanFor::Devices(user, load), result) => self.devices_read(cx, user, load, result),
             (ScanFor::Circle(user, load), result) => self.circle_read(cx, user, load, result),
-            (ScanFor::Contacts(_, log, number, added), result) => {
+            (ScanFor::Contacts(_, log, number, named), result) => {
                 let counted = result.map(|rows| rows.rows.len());
-                Self::contacts_counted(cx, log, number, added, counted);
+                Self::contacts_counted(cx, log, number, named, counted);
             }
             (ScanFor::Subscribing(user, origin, more), result) => {
                 self.contacts_of_looker_read(cx, user, (origin, *more), result.map(|rows| rows.rows));
@@ -393,6 +405,7 @@ impl Accounts {
             (ScanFor::Pushes(user, log, number), result) => self.pushes_read(cx, (user, log, number), result),
             (ScanFor::PushChats(user), result) => self.chats_for_pushes_read(cx, user, result),
             (ScanFor::Outbox, result) => self.outbox_read(cx, result),
+            (ScanFor::Story(scan), result) => self.story_scanned(cx, scan, result),
             (ScanFor::ChatSettings(user, origin, page), result) => {
                 Self::chat_settings_read(cx, user, origin, page, result);
             }

@@ -12,6 +12,7 @@ use tern_wire::group::InvitationHash;
 use tern_wire::ids::{ChatId, ClientMessageId, DeviceId, GroupId, PhoneHash, Seq, UserId};
 use tern_wire::report::Report;
 use tern_wire::request::{GetMedium, Lookup, Refresh, Subscribe};
+use tern_wire::story::StoryRequest;
 
 use super::conns::{Conns, Pause, Waiter, Why};
 use super::searching::Wanted;
@@ -22,7 +23,7 @@ use crate::limits::SEARCH_LOGS_MAX;
 use crate::media::cites::PICTURE;
 use crate::message::{
     Attach, GlanceFor, Glancer, InboxAsk, Issued, LogOp, Looker, MediumWanted, Message, Pull, ReadHistory,
-    Search, Send, Shown, Subscribing, UserOp, Want, Watermarks,
+    Search, Send, Shown, StoryOp, Subscribing, UserOp, Want, Watermarks,
 };
 use crate::mutations::{Mutation, is};
 use crate::reply::{ConnId, Origin, Reply, UNKNOWN};
@@ -64,10 +65,11 @@ pub(super) enum Ask {
     Report(Box<Report>),
     /// A link to a medium.
     GetMedium(Box<GetMedium>),
-    /// Where media are uploaded, and by which token.
-    AboutMedia,
-    /// Which push services there are, and which one tells the device.
-    AboutPush,
+    /// Something that the device carries elsewhere: where media are uploaded and by which token; which push services there are, and which
+    /// one tells it.
+    About(Issued),
+    /// Something of stories.
+    Story(Box<StoryRequest>),
     /// Who is it?
     Lookup(Box<Lookup>),
     /// Who of an address book is here?
@@ -139,11 +141,14 @@ impl Asked {
                 // In which slot a group comes to lie, its maker's owner finds.
                 Ask::Lookup(_) | Ask::Report(_) | Ask::CreateGroup(..) => true,
                 Ask::Once(then) => then.is_some_and(is_so),
+                // Whoever posted it is told.
+                Ask::Story(ref asked) => {
+                    matches!(**asked, StoryRequest::See(story) if is_so(slot_of(story.author)))
+                }
                 Ask::Acknowledge { .. }
                 | Ask::History { .. }
                 | Ask::GetMedium(_)
-                | Ask::AboutMedia
-                | Ask::AboutPush
+                | Ask::About(_)
                 | Ask::AboutGroup(..)
                 | Ask::Discover(_)
                 | Ask::Subscribe(_)
@@ -184,8 +189,8 @@ impl Ask {
             Self::Search { log, alone: false, .. } => Slot::of_log(*log),
             Self::AboutGroup(group, _) => Slot::of_log(LogId::Group(group.get())),
             Self::CreateGroup(..)
-            | Self::AboutMedia
-            | Self::AboutPush
+            | Self::About(_)
+            | Self::Story(_)
             | Self::Send(_)
             | Self::Lookup(_)
             | Self::Discover(_)
@@ -231,6 +236,7 @@ impl Ask {
                 | Self::EndDevice(_)
                 | Self::Refresh(_)
                 | Self::Report(_)
+                | Self::Story(_)
                 | Self::Once(..)
         )
     }
@@ -425,6 +431,11 @@ fn medium_wanted(origin: Origin, reader: UserId, wanted: &GetMedium) -> Message 
     }
 }
 
+/// What somebody asks of stories.
+fn of_stories(origin: Origin, device: DeviceId, asked: &StoryRequest) -> UserOp {
+    UserOp::Story(Box::new(StoryOp::Asked(origin, device, asked.clone())))
+}
+
 /// What goes to the owner.
 fn message(cx: &Cx, origin: Origin, by @ Author { user, device }: Author, again: bool, ask: &Ask) -> Message {
     let of_user = |op| Message::User(user, op);
@@ -449,8 +460,8 @@ fn message(cx: &Cx, origin: Origin, by @ Author { user, device }: Author, again:
         Ask::History { chat, from, forwards, limit } => {
             of_chat(chat, LogOp::History(ReadHistory { origin, reader: user, from, forwards, limit }))
         }
-        Ask::AboutMedia => of_user(UserOp::Issue(origin, device, Issued::AboutMedia)),
-        Ask::AboutPush => of_user(UserOp::Issue(origin, device, Issued::AboutPush)),
+        Ask::Story(ref asked) => of_user(of_stories(origin, device, asked)),
+        Ask::About(what) => of_user(UserOp::Issue(origin, device, what)),
         Ask::GetMedium(ref wanted) => medium_wanted(origin, user, wanted),
         Ask::Report(ref report) => of_user(UserOp::Report(origin, report.clone())),
         Ask::Lookup(ref lookup) => of_user(UserOp::LookUp(origin, Lookup::clone(lookup))),

@@ -172,6 +172,15 @@ impl Front {
             Notice::PersonChanged(user, version) => {
                 server_frame::Message::PersonChanged(v1::PersonChanged { user_id: user.get(), version })
             }
+            Notice::StoryPosted(posted) => {
+                server_frame::Message::StoryPosted(v1::StoryPosted { story: Some(posted.to_raw()) })
+            }
+            Notice::StoryGone(story) => {
+                server_frame::Message::StoryGone(v1::StoryGone { story: Some(story.to_raw()) })
+            }
+            Notice::StorySeen(story) => {
+                server_frame::Message::StorySeen(v1::StorySeen { story: Some(story.to_raw()) })
+            }
             Notice::Ring { by, name } => {
                 server_frame::Message::Ring(v1::Ring { device_id: by.get(), device_name: name })
             }

@@ -13,7 +13,7 @@ use crate::effects::Stage;
 use crate::entry::{Author, log_of};
 use crate::limits::INBOX_LOGS_MAX;
 use crate::media::NO_MEDIA;
-use crate::message::{Claim, Issued, Message, UserOp, Watermarks};
+use crate::message::{Claim, Issued, Message, Setting, UserOp, Watermarks};
 use crate::mutations::{Mutation, is};
 use crate::reply::{Origin, Reply};
 
@@ -22,6 +22,11 @@ impl Front {
     fn ask_once(&mut self, cx: &mut Cx, waiter: Waiter, user: UserId, op: impl FnOnce(Origin) -> UserOp) {
         let origin = self.note_once(cx, waiter, Slot::of_user(user.get()), None);
         cx.ask(origin, Message::User(user, op(origin)));
+    }
+
+    /// A device wants the account otherwise.
+    fn set(&mut self, cx: &mut Cx, waiter: Waiter, Author { user, device }: Author, setting: Setting) {
+        self.ask_once(cx, waiter, user, |origin| UserOp::Set(origin, device, Box::new(setting)));
     }
 
     /// A request that only a logged-in connection may make.
@@ -64,22 +69,14 @@ impl Front {
             Request::Rename(rename) => {
                 self.ask_once(cx, waiter, user, |origin| UserOp::Rename(origin, device, Box::new(rename)));
             }
-            Request::SetPin(pin) => {
-                self.ask_once(cx, waiter, user, |origin| UserOp::SetPin(origin, device, Box::new(pin)));
-            }
-            Request::SetPush(set) => {
-                self.ask_once(cx, waiter, user, |origin| UserOp::SetPush(origin, device, Box::new(set)));
-            }
-            Request::AboutPush => self.ask(cx, waiter, author, Ask::AboutPush),
-            Request::DeleteAccount(pin) => {
-                self.ask_once(cx, waiter, user, |origin| {
-                    UserOp::DeleteAccount(origin, device, Box::new(pin))
-                });
-            }
+            Request::SetPin(pin) => self.set(cx, waiter, author, Setting::Pin(pin)),
+            Request::SetPush(set) => self.set(cx, waiter, author, Setting::Push(set)),
+            Request::DeleteAccount(pin) => self.set(cx, waiter, author, Setting::End(pin)),
+            Request::AboutPush => self.ask(cx, waiter, author, Ask::About(Issued::AboutPush)),
             Request::Subscribe(shows) => self.subscribe(cx, waiter, author, shows),
-            Request::AboutMedia if !cx.has_media() => self.turn_down(cx, waiter, NO_MEDIA),
-            Request::AboutMedia => self.ask(cx, waiter, author, Ask::AboutMedia),
+            Request::AboutMedia => self.about_media(cx, waiter, author),
             Request::GetMedium(wanted) => self.get_medium(cx, waiter, author, wanted),
+            Request::Story(asked) => self.ask(cx, waiter, author, Ask::Story(Box::new(asked))),
             Request::Report(report) => self.ask(cx, waiter, author, Ask::Report(Box::new(report))),
             Request::Activity(chat, doing) => self.act(cx, waiter, author, chat, doing),
             Request::Hello(_)
@@ -91,6 +88,13 @@ impl Front {
             | Request::Credit(_)
             | Request::Ping => unreachable!("handled before, or not admitted in this state"),
         }
+    }
+
+    fn about_media(&mut self, cx: &mut Cx, waiter: Waiter, author: Author) {
+        if !cx.has_media() {
+            return self.turn_down(cx, waiter, NO_MEDIA);
+        }
+        self.ask(cx, waiter, author, Ask::About(Issued::AboutMedia));
     }
 
     fn get_medium(&mut self, cx: &mut Cx, waiter: Waiter, author: Author, wanted: GetMedium) {

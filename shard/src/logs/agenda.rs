@@ -2,18 +2,19 @@
 //!
 //! The store knows them all; the memory of a slot's owner knows when to look next, where there is anything. So nothing is forgotten by a
 //! crash, and a slot that moves takes nothing along: its next owner looks at once. A core that begins goes through the table, from slot to
-//! slot that has something. What is due goes to its log, which does it in its turn, or lets it lie until
+//! slot that has something. What is due goes to its log, or, of stories, to the owner of the user, which does it in its turn, or lets it lie until
 //! the agenda comes by again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tern_storage::{Direction, Key, LogId, Rows, SLOTS, ScanLimit, Slot, keys};
-use tern_wire::ids::Seq;
+use tern_wire::ids::{Seq, UserId};
+use tern_wire::story::StoryId;
 
 use super::words::WORDS;
 use super::{Cx, Logs, ScanFor};
 use crate::limits::{DUE_AGAIN_MS, DUE_LOOKS_PER_TICK, DUE_ROWS_MAX};
-use crate::message::{LogOp, Unreadable};
+use crate::message::{LogOp, StoryDue, StoryOp, Unreadable, UserOp};
 use crate::mutations::{Mutation, is};
 
 /// Counts looks at slots.
@@ -173,8 +174,9 @@ impl Logs {
         };
         let mut last = from;
         for (key, _) in &rows.rows {
-            let Some((at_ms, log, _)) = keys::due_of(key) else { continue };
-            let slot = Slot::of_log(log);
+            let at_ms =
+                keys::due_of(key).map(|(at_ms, ..)| at_ms).or_else(|| Some(keys::story_due_of(key)?.0));
+            let (Some(at_ms), Some(slot)) = (at_ms, Key::from_raw(key).slot()) else { continue };
             last = slot.number();
             if cx.owns(slot) {
                 self.agenda.note(slot, at_ms);
@@ -198,7 +200,16 @@ impl Logs {
         let (told, mut put_off_ms) =
             before.map_or((false, u64::MAX), |behind| (behind.told, behind.put_off_ms));
         let mut next_ms = u64::MAX;
+        let mut stories = Vec::new();
         for (key, value) in &rows.rows {
+            if let Some((user, due)) = story_due(key, value) {
+                if due.at_ms > cx.now_ms {
+                    next_ms = due.at_ms;
+                    break;
+                }
+                stories.push((user, UserOp::Story(Box::new(StoryOp::Due(due)))));
+                continue;
+            }
             let Some((at_ms, log, seq)) = keys::due_of(key) else {
                 // It would come again and again.
                 cx.damaged("what is due", &Key::from_raw(key));
@@ -215,7 +226,7 @@ impl Logs {
             by_log.entry((log, &value[..] == WORDS)).or_default().push((at_ms, Seq(seq)));
         }
         let goes_on = rows.more && next_ms == u64::MAX;
-        let told = told || !by_log.is_empty();
+        let told = told || !by_log.is_empty() || !stories.is_empty();
         match rows.rows.last().filter(|_| goes_on) {
             Some((key, _)) => {
                 // What is behind all these does not wait for them.
@@ -227,10 +238,18 @@ impl Logs {
             None => next_ms = next_ms.min(put_off_ms),
         }
         self.agenda.note(slot, next_ms);
+        cx.tell_users(stories.into_iter());
         for ((log, is_words), due) in by_log {
             self.told(cx, log, if is_words { LogOp::CleanWords(due) } else { LogOp::Due(due) });
         }
     }
+}
+
+/// What is due of a story, and whose owner does it.
+fn story_due(key: &[u8], value: &[u8]) -> Option<(UserId, StoryDue)> {
+    let (at_ms, user, author, number) = keys::story_due_of(key)?;
+    let story = StoryId { author: UserId::new(author)?, number };
+    Some((UserId::new(user)?, StoryDue { story, at_ms, is_to_tell: value == keys::TO_TELL }))
 }
 
 /// Reads when something is due in this slot, and those behind it.

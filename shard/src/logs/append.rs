@@ -514,6 +514,9 @@ fn write_private(cx: &mut Cx, log: &Log, entry: &Entry) {
         Ok(Private::Blocked(other, is_blocked)) => {
             write_relation(cx, log, user, Relation::Blocked(other.get()), is_blocked);
         }
+        Ok(Private::StoriesMuted(other, is_muted)) => {
+            write_relation(cx, log, user, Relation::Muted(other.get()), is_muted);
+        }
         Ok(Private::Privacy(privacy)) => {
             cx.put(log.slot, keys::relation(user.get(), Relation::Privacy), &privacy_record(privacy));
         }

@@ -149,6 +149,7 @@ impl Logs {
             LogOp::Terms(user, told) => return self.terms_came(cx, id, user, *told),
             LogOp::Unreadable(user, why) => return self.member_unreadable(cx, id, user, why),
             LogOp::Permit(ask, answer) => return self.permitted(cx, id, ask, answer),
+            LogOp::DueAt(at_ms) => return self.agenda.note(Slot::of_log(id), at_ms),
             _ => {}
         }
         let Some(log) = self.logs.get_mut(&id) else { return self.load_for(cx, id, op) };
@@ -201,6 +202,7 @@ impl Logs {
             | LogOp::Terms(..)
             | LogOp::Comes(..)
             | LogOp::Unreadable(..)
+            | LogOp::DueAt(_)
             | LogOp::Permit(..) => {
                 unreachable!("taken before the log is looked at")
             }
@@ -243,6 +245,7 @@ impl Logs {
             | LogOp::Terms(..)
             | LogOp::Comes(..)
             | LogOp::Unreadable(..)
+            | LogOp::DueAt(_)
             | LogOp::Permit(..) => {}
         }
     }

@@ -176,7 +176,9 @@ pub(super) fn parted(cx: &mut Cx, parting: Parting, has: bool) {
 
 /// Removes some rows. Gives whether there were any, and what comes next.
 fn remove_rows(cx: &mut Cx, log: &Log, id: LogId, piece: Piece, rows: &Rows) -> (bool, Option<Piece>) {
-    let is_of_log = |key: &[u8]| keys::due_of(key).is_none_or(|(_, log, _)| log == id);
+    let is_of_log = |key: &[u8]| {
+        keys::story_due_of(key).is_none() && keys::due_of(key).is_none_or(|(_, log, _)| log == id)
+    };
     let mut removed = false;
     for (key, _) in rows.rows.iter().filter(|(key, _)| is_of_log(key)) {
         if piece == Piece::Numbers && is(Mutation::KeepNumbers) {

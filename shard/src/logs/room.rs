@@ -125,7 +125,9 @@ impl Log {
             return Ok(());
         }
         match Private::parse(&send.body) {
-            Ok(Private::Blocked(other, _)) if other == author => Err(ONESELF),
+            Ok(Private::Blocked(other, _) | Private::StoriesMuted(other, _)) if other == author => {
+                Err(ONESELF)
+            }
             Ok(Private::Contacts(people)) if people.iter().any(|(user, _)| *user == author) => Err(ONESELF),
             _ => Ok(()),
         }
@@ -145,6 +147,7 @@ fn named(id: LogId, send: &Send) -> Option<Named> {
             (added > 0).then_some(Named::Contacts(added))
         }
         Ok(Private::Blocked(_, true)) => Some(Named::Blocked),
+        Ok(Private::StoriesMuted(_, true)) => Some(Named::Muted),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use tern_wire::push::SetPush;
 use tern_wire::report::Report;
 use tern_wire::request::{Doing, Link, Lookup, Pin, Refresh, Rename, Verify};
 
-use super::{Glance, Looker, Page, Search, Sees, Send, Watermarks};
+use super::{Glance, Looker, Page, Search, Sees, Send, StoryOp, Watermarks};
 use crate::effects::Pushed;
 use crate::entry::{Author, Entry};
 use crate::network::Network;
@@ -135,14 +135,10 @@ pub enum UserOp {
     RingDevice(Origin, DeviceId, DeviceId),
     /// Gives the user, or the device that asks, another name.
     Rename(Origin, DeviceId, Box<Rename>),
-    /// Sets the user's PIN, for the device that asks.
-    SetPin(Origin, DeviceId, Box<Pin>),
-    /// Have this device told by a push service, or not any more.
-    SetPush(Origin, DeviceId, Box<SetPush>),
+    /// Have the account otherwise.
+    Set(Origin, DeviceId, Box<Setting>),
     /// Something has become of what devices of the user are told.
     OfPushes(Box<OfPushes>),
-    /// Has the user's account end, for the device that asks.
-    DeleteAccount(Origin, DeviceId, Box<Pin>),
     /// A log of the user is in use: tell its owner the user's devices now and when they change.
     Watch(LogId),
     /// It is in use no more.
@@ -197,6 +193,19 @@ pub enum UserOp {
     PeerChanged(LogId, u64),
     /// A person with whom the user has a chat that both wrote in is not as before, but of this version.
     PersonChanged(UserId, u64),
+    /// Of the user's stories, or of those that the user may see.
+    Story(Box<StoryOp>),
+}
+
+/// How a device wants an account to be.
+#[derive(Debug)]
+pub enum Setting {
+    /// With this PIN, or none.
+    Pin(Pin),
+    /// Itself told so by a push service, or not any more.
+    Push(SetPush),
+    /// At its end, after a while, if this is its PIN.
+    End(Pin),
 }
 
 /// What a device gets to carry elsewhere.
@@ -274,15 +283,13 @@ impl UserOp {
             | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
-            | Self::SetPin(..)
-            | Self::SetPush(..)
+            | Self::Set(..)
             | Self::OfPushes(_)
-            | Self::DeleteAccount(..)
             | Self::TellDevices(_)
             | Self::Describe(..)
-            | Self::Introduce(_)
-            | Self::PeerChanged(..)
-            | Self::PersonChanged(..) => None,
+            | Self::Introduce(_) => None,
+            // It is of no log.
+            Self::PeerChanged(..) | Self::PersonChanged(..) | Self::Story(_) => None,
         }
     }
 
@@ -290,6 +297,7 @@ impl UserOp {
     pub fn is_request(&self) -> bool {
         match self {
             Self::Subscribe(origin, _) | Self::Act(origin, ..) => origin.is_some(),
+            Self::Story(op) => op.is_request(),
             Self::Attach(_)
             | Self::Inbox(_)
             | Self::Refresh(..)
@@ -310,9 +318,7 @@ impl UserOp {
             | Self::Link(..)
             | Self::RingDevice(..)
             | Self::Rename(..)
-            | Self::SetPin(..)
-            | Self::SetPush(..)
-            | Self::DeleteAccount(..)
+            | Self::Set(..)
             | Self::Watch(_)
             | Self::Describe(..)
             | Self::Introduce(_)
@@ -346,9 +352,8 @@ impl UserOp {
             | Self::Advanced(..)
             | Self::OthersAdvanced(..)
             | Self::Released(_)
-            | Self::Parted(..)
-            | Self::PeerChanged(..)
-            | Self::PersonChanged(..) => false,
+            | Self::Parted(..) => false,
+            Self::PeerChanged(..) | Self::PersonChanged(..) => false,
         }
     }
 }
@@ -426,6 +431,8 @@ pub struct LookedAt {
 pub enum Named {
     /// As contacts.
     Contacts(usize),
+    /// One, whose stories are muted.
+    Muted,
     /// One, as blocked.
     Blocked,
 }

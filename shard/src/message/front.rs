@@ -8,8 +8,9 @@ use tern_storage::records::ChatSettingsRecord;
 use tern_wire::errors::{Farewell, Refusal};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 use tern_wire::request::Doing;
+use tern_wire::story::StoryId;
 
-use super::{FoundPage, Glancer, Shown, Subject, Unreadable, Watermarks};
+use super::{FoundPage, Glancer, PostedStory, Shown, Subject, Unreadable, Watermarks};
 use crate::asks::AskId;
 use crate::entry::{Author, Entry};
 use crate::limits::{LAG_LOGS_MAX, NOTICES_MISSED_MAX};
@@ -293,6 +294,12 @@ pub enum Notice {
         /// What.
         doing: Doing,
     },
+    /// There is a story that the user may see, or their own.
+    StoryPosted(Arc<PostedStory>),
+    /// There is none any more, before its time.
+    StoryGone(StoryId),
+    /// The user has seen it, on another device.
+    StorySeen(StoryId),
     /// A device of the user asks that this one rings.
     Ring {
         /// Which.

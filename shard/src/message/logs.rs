@@ -66,6 +66,8 @@ pub enum LogOp {
     Due(Vec<(u64, Seq)>),
     /// Take the words of entries that are gone out of the index, each due since a time. It is told again for as long as it is not done.
     CleanWords(Vec<(u64, Seq)>),
+    /// Something is due in the log's slot at this time, in ms since the Unix epoch: a row says so, which the log's owner has not written.
+    DueAt(u64),
     /// Cut off what is kept no longer. It is told again in the next round of the job.
     Cut,
     /// Do without a user whose account has ended. Answered by [`UserOp::Parted`](super::UserOp::Parted).
@@ -112,6 +114,7 @@ impl LogOp {
             | Self::Look(_)
             | Self::Due(_)
             | Self::CleanWords(_)
+            | Self::DueAt(_)
             | Self::Cut
             | Self::Part(_)
             | Self::Dispatched(..)
@@ -144,6 +147,7 @@ impl LogOp {
             | Self::Act(_)
             | Self::Due(_)
             | Self::CleanWords(_)
+            | Self::DueAt(_)
             | Self::Cut
             | Self::Part(_)
             | Self::Dispatched(..)

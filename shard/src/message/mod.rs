@@ -6,6 +6,7 @@
 mod accounts;
 mod front;
 mod logs;
+mod stories;
 mod volatile;
 
 use tern_storage::{LogId, Slot};
@@ -14,7 +15,7 @@ use tern_wire::ids::{Phone, UserId};
 
 pub use self::accounts::{
     Attach, Filed, InboxAsk, Issued, LookedAt, Named, NetworkOp, OfPushes, PhoneOp, PhoneQuestion, Reserve,
-    Said, Shown, Standing, Subscribing, UserOp,
+    Said, Setting, Shown, Standing, Subscribing, UserOp,
 };
 pub use self::front::{Attached, FrontOp, Glance, InboxStep, LogsPage, Missed, MissedOf, Notice, Page};
 pub use self::logs::{
@@ -22,6 +23,7 @@ pub use self::logs::{
     Reporting, Search, Send, Terms, TermsTold, Want,
 };
 pub(crate) use self::logs::{Look, bytes_of_hit};
+pub use self::stories::{PostedStory, StoryDue, StoryNews, StoryOp, StoryTold, Viewed};
 pub use self::volatile::{Looker, Sees, Subject, VolatileOp, Whereabouts};
 use crate::cx::{Cx, Department};
 use crate::network::Network;

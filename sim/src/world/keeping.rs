@@ -14,7 +14,7 @@ impl World {
         let mut cut = Vec::new();
         for wrote in wrote {
             match wrote {
-                Wrote::Put(log, entry) => self.kept.put(log, entry),
+                Wrote::Put(log, entry) => self.kept.put(log, *entry),
                 Wrote::Cut(log, seq) => cut.push((log, seq)),
             }
         }

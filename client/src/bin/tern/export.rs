@@ -25,7 +25,7 @@ use crate::asker::Asker;
 use crate::commands::{self, not_possible, not_sent, print_lines, say};
 use crate::methods::{Failure, Session};
 use crate::profile::ProfileArgs;
-use crate::shown;
+use crate::{shown, stories};
 
 /// Messages of a page of history.
 const PAGE: u32 = 256;
@@ -114,6 +114,7 @@ impl Session {
         ] {
             archive.lines(&format!("{of}.jsonl"), commands::items(&all, of))?;
         }
+        archive.lines("stories.jsonl", &self.all_stories().await?)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut index = Index::new(&account, now.as_millis() as u64);
         let chats = loop {
@@ -139,6 +140,20 @@ impl Session {
         archive.lines("media.jsonl", &media)?;
         index.own = Some(self.export_log(archive, PRIVATE, &mut media).await?);
         Ok(index)
+    }
+
+    /// The stories that are there, one's own and those that one may see.
+    async fn all_stories(&self) -> Result<Vec<Value>, Failure> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.client.stories(after, 0).await;
+            let Some((stories, next)) = self.unless_busy(page).await? else { continue };
+            all.extend(stories.iter().map(stories::story_json));
+            after = next;
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     /// A chat at a glance; of a group also what its members may know of it.

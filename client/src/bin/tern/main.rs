@@ -24,6 +24,7 @@ mod rpc;
 mod schedule;
 mod search;
 mod shown;
+mod stories;
 mod tables;
 mod talk;
 mod who;
@@ -167,6 +168,9 @@ enum Command {
     /// Make, show and change groups; what is said in them is sent, read and shown as in every chat, with @ and the group's number
     #[command(subcommand)]
     Group(groups::Groups),
+    /// What one shows for a day, and what others show: pictures, videos, texts
+    #[command(subcommand)]
+    Story(stories::Stories),
     /// Change the name that others see, or what this device is called
     Rename {
         /// The name that others see; empty for none
@@ -265,6 +269,9 @@ struct SendArgs {
     /// As a reply to the message of this seq
     #[arg(long, short, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
     reply_to: Option<u64>,
+    /// As a reply to the story of this number, of whom it is sent to
+    #[arg(long, value_name = "NUMBER")]
+    story: Option<u64>,
     /// Mention a user of the group, by number; for each one once
     #[arg(long, short, value_name = "USER")]
     mention: Vec<u64>,
@@ -283,7 +290,7 @@ struct SendArgs {
 }
 
 async fn send(profile: &ProfileArgs, args: SendArgs, json: bool) -> commands::Done {
-    let SendArgs { who, text, timeout, key, reply_to, mention, file, of, location, contact } = args;
+    let SendArgs { who, text, timeout, key, reply_to, story, mention, file, of, location, contact } = args;
     let mut params = who.params();
     let text = match (text, &file) {
         (None, Some(_)) => String::new(),
@@ -296,6 +303,7 @@ async fn send(profile: &ProfileArgs, args: SendArgs, json: bool) -> commands::Do
     params.insert("mentions".into(), json!(mention));
     params.extend(key.map(|key| ("key".to_owned(), key.into())));
     params.extend(reply_to.map(|seq| ("about".to_owned(), seq.into())));
+    params.extend(story.map(|number| ("story".to_owned(), json!({ "number": number }))));
     params.extend(location.map(|(latitude, longitude)| {
         ("location".to_owned(), json!({ "latitude": latitude, "longitude": longitude }))
     }));
@@ -331,6 +339,7 @@ async fn run(profile: &ProfileArgs, json: bool, command: Command) -> commands::D
         Command::Read { who, upto } => commands::read(profile, &who, upto, json).await,
         Command::Whoami => commands::whoami(profile, json).await,
         Command::Group(groups) => groups::run(profile, groups, json).await,
+        Command::Story(stories) => stories::run(profile, stories, json).await,
         Command::Rename { name, device } => commands::rename(profile, name, device, json).await,
         Command::Push(args) => push::run(profile, args, json).await,
         Command::Lock { off } => register::lock(profile, off, json).await,

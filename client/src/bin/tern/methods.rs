@@ -287,7 +287,7 @@ impl Session {
                     Ok(json!({ "device_id": device_id, "connected": connected }))
                 })
             }
-            _ => return session.begin_of_group(method, params),
+            _ => return session.begin_of_stories(method, params),
         })
     }
 
@@ -358,6 +358,9 @@ impl Session {
             return Err(Failure::Params(format!("a key has 1 to {KEY_BYTES_MAX} bytes")));
         }
         message.chat = self.find(&who, deadline).await?;
+        if let Some(story) = message.envelope.story.as_mut().filter(|story| story.user_id == 0) {
+            story.user_id = message.chat;
+        }
         let kept = self.why(self.client.keep_message(message.clone()).await).await?;
         Ok(Sending { who, message, kept })
     }

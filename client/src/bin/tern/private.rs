@@ -168,6 +168,9 @@ pub fn json(message: &Message) -> Value {
         Some(Private::Blocked(user, is_blocked)) => {
             json!({ "blocked": { "user_id": user, "is_blocked": is_blocked } })
         }
+        Some(Private::StoriesMuted(user, is_muted)) => {
+            json!({ "stories_muted": { "user": user, "is_muted": is_muted } })
+        }
         Some(Private::Privacy(privacy)) => json!({ "privacy": people::privacy_json(&privacy) }),
         Some(Private::Scheduled(at_ms, later)) => {
             json!({ "scheduled": crate::schedule::json(message.seq, at_ms, &later) })
@@ -227,6 +230,9 @@ pub fn text(message: &Message) -> String {
         Some(Private::Contacts(contacts)) => format!("(contacts: {} were named)", contacts.len()),
         Some(Private::Blocked(user, is_blocked)) => {
             format!("({} @{user})", if is_blocked { "blocked" } else { "blocked no more:" })
+        }
+        Some(Private::StoriesMuted(user, is_muted)) => {
+            format!("(stories of @{user} are {})", if is_muted { "muted" } else { "not muted any more" })
         }
         Some(Private::Privacy(_)) => "(privacy settings)".to_owned(),
         Some(Private::Scheduled(at_ms, later)) => {

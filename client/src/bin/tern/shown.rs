@@ -9,7 +9,7 @@ use tern_client::{
     Invitation, Kind, MediaId, Message, PRIVATE, Person, Reason, Role, UserId, Who, is_group,
 };
 
-use crate::{private, talk};
+use crate::{private, stories, talk};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -536,6 +536,7 @@ pub fn peer_of(event: &Event) -> Option<u64> {
         | Event::CaughtUp
         | Event::DeviceAdded { .. }
         | Event::Ring { .. }
+        | Event::Story(_)
         | Event::SessionEnded(_)
         | Event::OtherStore => None,
     }
@@ -584,6 +585,10 @@ pub fn event_json(event: &Event, around: &Around) -> Value {
         }
         Event::Activity { sender, doing, .. } => {
             fields("activity", json!({ "sender": sender, "doing": doing_name(*doing) }))
+        }
+        Event::Story(news) => {
+            let (event, told) = stories::news_json(news);
+            fields(event, told)
         }
         Event::SessionEnded(reason) => fields("session_ended", json!({ "reason": reason.name() })),
     };
@@ -643,6 +648,7 @@ pub fn event_text(event: &Event, around: &Around) -> Option<String> {
         Event::PersonChanged(person) => format!("user {} is {name} now", person.user_id),
         Event::DeviceAdded { device_id, device_name, .. } => device_added(*device_id, device_name),
         Event::Ring { device_id, device_name } => rings(*device_id, device_name),
+        Event::Story(news) => return stories::news_text(news),
         Event::Presence { online: Some(true), .. } => format!("{name} is online"),
         Event::Presence { last_seen_ms: 1.., .. } => {
             let Event::Presence { last_seen_ms, .. } = event else { return None };
@@ -673,6 +679,8 @@ pub fn event_text(event: &Event, around: &Around) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+
+    use tern_client::{Story, StoryNews};
 
     use super::*;
 
@@ -777,12 +785,26 @@ mod tests {
         let (why, reason, retry_in) = ("why".to_owned(), Reason::InboxFull, Duration::ZERO);
         let chat = Person { user_id: 1, name: String::new(), phone: String::new(), ..Person::default() };
         let (detail, device_name) = (String::new(), String::new());
+        let story_id = tern_client::StoryId { user_id: 1, number: 2 };
+        let story = Story {
+            id: story_id,
+            time_ms: 3,
+            expires_ms: 4,
+            kind: Kind::Text,
+            body: Vec::new(),
+            media: Vec::new(),
+            links: Vec::new(),
+            seen: false,
+            muted: false,
+            audience: Default::default(),
+        };
         let all = Message {
             envelope: tern_client::Envelope {
                 about: 1,
                 forwards: 1,
                 mentions: vec![1],
                 media: vec![tern_client::MediaId::from_bytes([1; 16])],
+                story: Some(story_id),
             },
             erased: true,
             edited_by: 5,
@@ -817,6 +839,9 @@ mod tests {
             Event::Ring { device_id: 2, device_name },
             Event::SessionEnded(reason),
             Event::OtherStore,
+            Event::Story(Box::new(StoryNews::Posted(story))),
+            Event::Story(Box::new(StoryNews::Gone(story_id))),
+            Event::Story(Box::new(StoryNews::Seen(story_id))),
             Event::Presence { user_id: 1, online: Some(true), last_seen_ms: 0 },
             Event::Activity { chat: 1, sender: 3, doing: tern_client::Doing::Typing },
         ];

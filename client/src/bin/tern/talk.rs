@@ -5,7 +5,7 @@ use prost::Message as _;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tern_client::body::{ContactCard, Location, Media, Poll, Timer, Vote};
-use tern_client::{Envelope, Kind, MediaId, Message, NewMessage, Standing};
+use tern_client::{Envelope, Kind, MediaId, Message, NewMessage, Standing, StoryId};
 
 use crate::commands;
 use crate::media::size;
@@ -198,6 +198,8 @@ pub struct Send {
     /// What it is about, or replies to.
     about: u64,
     mentions: Vec<u64>,
+    /// The story that it replies to: of whom it is sent to, if nobody else is named.
+    story: Option<ToStory>,
     poll: Option<NewPoll>,
     vote: Option<Vec<u32>>,
     location: Option<NewLocation>,
@@ -208,6 +210,14 @@ pub struct Send {
     timer_ms: Option<u64>,
     /// A message, as `message` gives it, that is sent on.
     forward: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ToStory {
+    #[serde(default)]
+    user_id: u64,
+    number: u64,
 }
 
 #[derive(Deserialize)]
@@ -239,7 +249,7 @@ struct NewContact {
 /// A medium that was uploaded, as `upload` gives it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewMedium {
+pub struct NewMedium {
     medium: String,
     #[serde(rename = "type")]
     of: String,
@@ -265,7 +275,13 @@ struct NewLooks {
 }
 
 impl NewMedium {
-    fn body(self, caption: String) -> Media {
+    /// What it is called.
+    pub fn id(&self) -> Result<MediaId, Failure> {
+        self.medium.parse().map_err(|_| Failure::Params("medium is no id of a medium".to_owned()))
+    }
+
+    /// What a message, or a story, says of it.
+    pub fn body(self, caption: String) -> Media {
         let Self { of, name, bytes, sha256, looks, .. } = self;
         let NewLooks { width, height, duration_ms, blur_hash, waveform } = looks;
         let (sha256, waveform) = (from_hex(&sha256).into(), from_hex(&waveform).into());
@@ -284,9 +300,7 @@ fn from_hex(digits: &str) -> Vec<u8> {
 impl Send {
     /// The media that it is to have.
     fn media_ids(&self) -> Result<Vec<MediaId>, Failure> {
-        let id = self.medium.as_ref().map(|medium| medium.medium.parse());
-        let id = id.transpose().map_err(|_| Failure::Params("medium is no id of a medium".to_owned()))?;
-        Ok(id.into_iter().collect())
+        Ok(self.medium.as_ref().map(NewMedium::id).transpose()?.into_iter().collect())
     }
 
     /// The message that it is, to nobody yet.
@@ -300,7 +314,8 @@ impl Send {
             },
         };
         let media = self.media_ids()?;
-        let envelope = Envelope { about: self.about, forwards: 0, mentions: self.mentions, media };
+        let story = self.story.map(|ToStory { user_id, number }| StoryId { user_id, number });
+        let envelope = Envelope { about: self.about, forwards: 0, mentions: self.mentions, media, story };
         let message = |kind, body: Vec<u8>| NewMessage { chat: 0, kind, body, envelope, key: self.key };
         if let Some(forward) = &self.forward {
             let forwarded = crate::shown::message_of(0, forward);
@@ -505,7 +520,7 @@ pub fn body_json(message: &Message) -> Value {
 
 /// What is said of a message beside its body, for programs: what is nothing is left out.
 pub fn insert_envelope(object: &mut Map<String, Value>, message: &Message) {
-    let Envelope { about, forwards, mentions, media } = &message.envelope;
+    let Envelope { about, forwards, mentions, media, story } = &message.envelope;
     if let Some(name) = name_of_kind(message.kind) {
         object.insert("kind".into(), name.into());
     }
@@ -521,6 +536,9 @@ pub fn insert_envelope(object: &mut Map<String, Value>, message: &Message) {
     }
     if !media.is_empty() {
         object.insert("media_ids".into(), media.iter().map(MediaId::to_string).collect());
+    }
+    if let Some(StoryId { user_id, number }) = story {
+        object.insert("story".into(), json!({ "user_id": user_id, "number": number }));
     }
     if message.expires_ms > 0 {
         object.insert("expires_ms".into(), message.expires_ms.into());
@@ -545,5 +563,9 @@ pub fn envelope_of(value: &Value) -> Envelope {
         forwards: number("forwards").try_into().unwrap_or(u32::MAX),
         mentions: mentions.iter().filter_map(Value::as_u64).collect(),
         media: ids_of(&value["media_ids"]),
+        story: value["story"]["user_id"].as_u64().map(|user_id| {
+            let number = value["story"]["number"].as_u64().unwrap_or_default();
+            StoryId { user_id, number }
+        }),
     }
 }

@@ -12,6 +12,7 @@ use crate::machine::rows::{Account, EntryRow, LogState, Person};
 use crate::machine::tables::{Change, Tables, Which};
 use crate::message::{Envelope, Message, media_of};
 use crate::private::Private;
+use crate::stories::StoryId;
 
 /// An entry was kept.
 pub(crate) struct Took {
@@ -351,8 +352,9 @@ impl<S: Tables> Records<S> {
 
 fn row_of(entry: &v1::Entry, sender: u64) -> EntryRow {
     let v1::Entry { seq, time_ms, kind, about, forwards, erased, expires_ms, .. } = *entry;
-    let envelope =
-        Envelope { about, forwards, mentions: entry.mentions.clone(), media: media_of(&entry.media) };
+    let (mentions, media) = (entry.mentions.clone(), media_of(&entry.media));
+    let story = entry.story.and_then(StoryId::of_wire);
+    let envelope = Envelope { about, forwards, mentions, media, story };
     let body = Bytes::clone(&entry.body);
     EntryRow { seq, sender, time_ms, kind, body, envelope, erased, expires_ms, seen: false }
 }

@@ -10,6 +10,7 @@ use crate::machine::entropy::Entropy;
 use crate::machine::rows::{KeyRow, Outgoing};
 use crate::machine::tables::{Change, Tables};
 use crate::message::{Envelope, Kind, NewMessage};
+use crate::stories::StoryId;
 
 /// By how much at most the next client id is raised at a start. A profile that was put back from a copy so never takes a
 /// number again that it had given to another message: 2^25 starts fit below 2^53 even if each raise is the largest.
@@ -111,7 +112,7 @@ impl<S: Tables> Records<S> {
 /// By what a key that is used twice is told from a retry.
 fn digest_of(message: &NewMessage) -> Vec<u8> {
     let NewMessage { chat, kind, body, envelope, key: _ } = message;
-    let Envelope { about, forwards, mentions, media } = envelope;
+    let Envelope { about, forwards, mentions, media, story } = envelope;
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&chat.to_le_bytes());
     context.update(body);
@@ -123,5 +124,10 @@ fn digest_of(message: &NewMessage) -> Vec<u8> {
         mentions.iter().for_each(|user| context.update(&user.to_le_bytes()));
     }
     media.iter().for_each(|medium| context.update(medium.as_bytes()));
+    if let Some(StoryId { user_id, number }) = story {
+        context.update(b"story");
+        context.update(&user_id.to_le_bytes());
+        context.update(&number.to_le_bytes());
+    }
     context.finish().as_ref().to_vec()
 }

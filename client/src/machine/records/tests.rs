@@ -8,6 +8,7 @@ use crate::machine::rows::{EntryRow, KeyRow, LogState, Outgoing, Person};
 use crate::machine::tables::{KEYS_MAX, Which};
 use crate::message::{Envelope, Message, NewMessage};
 use crate::store::Store;
+use crate::stories::StoryId;
 use bytes::Bytes;
 use tern_proto::v1;
 use tern_search::{Query, terms};
@@ -386,6 +387,7 @@ fn row(chat: u64, seq: u64, text: u8) -> EntryRow {
         forwards: 0,
         mentions: vec![u64::from(text)],
         media: Vec::new(),
+        story: text.is_multiple_of(3).then_some(StoryId { user_id: chat, number: seq }),
     };
     let body = Bytes::from(vec![text]);
     EntryRow { seq, sender, time_ms: seq, kind, body, envelope, ..EntryRow::default() }

@@ -23,6 +23,7 @@ use crate::client::HistoryPage;
 use crate::error::Error;
 use crate::event::Event;
 use crate::message::Message;
+use crate::stories::{Story, StoryId, StoryNews};
 use acknowledge::Acknowledging;
 use outbox::Sending;
 use requests::{Again, Pending, Requests};
@@ -241,6 +242,10 @@ impl Session {
                 device.news.push(News::Tell(Event::Activity { chat, sender, doing }));
                 Ok(())
             }
+            told @ (M::StoryPosted(_) | M::StoryGone(_) | M::StorySeen(_)) => {
+                device.news.extend(story_news(told).map(|news| News::Tell(Event::Story(Box::new(news)))));
+                Ok(())
+            }
             M::GoAway(bye) => Err(went_away(bye).into()),
             message => {
                 let Some(pending) = self.requests.answered(frame.id, device.now.monotonic) else {
@@ -372,6 +377,17 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+/// What the application is told of stories; `None` of one that is not named.
+fn story_news(told: server_frame::Message) -> Option<StoryNews> {
+    use server_frame::Message as M;
+    match told {
+        M::StoryPosted(v1::StoryPosted { story }) => story.map(Story::of_wire).map(StoryNews::Posted),
+        M::StoryGone(v1::StoryGone { story }) => story.and_then(StoryId::of_wire).map(StoryNews::Gone),
+        M::StorySeen(v1::StorySeen { story }) => story.and_then(StoryId::of_wire).map(StoryNews::Seen),
+        _ => None,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::machine::limits::{RETRY_MIN, SENDS_IN_FLIGHT_MAX};
 use crate::machine::rows::Outgoing;
 use crate::machine::tables::Tables;
 use crate::message::to_wire;
+use crate::stories::StoryId;
 
 /// See the module. Bodies stay in the store until they are sent.
 pub(super) struct Sending {
@@ -120,6 +121,7 @@ impl Session {
                     forwards: envelope.forwards,
                     mentions: envelope.mentions,
                     media: to_wire(&envelope.media),
+                    story: envelope.story.map(StoryId::to_wire),
                 }),
             };
             self.sending.in_flight += 1;
@@ -166,6 +168,7 @@ impl Session {
             forwards: envelope.forwards,
             mentions: envelope.mentions,
             media: to_wire(&envelope.media),
+            story: envelope.story.map(StoryId::to_wire),
             expires_ms,
             ..v1::Entry::default()
         };

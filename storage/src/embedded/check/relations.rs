@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 
 use super::Report;
-use crate::keys::{self, Key, LogId, MEDIUM_BYTES, Relation};
+use crate::keys::{self, Key, LogId, MEDIUM_BYTES, Relation, StoryRow};
 use crate::records::{
-    ChatSettingsRecord, ClientMessageRecord, CountsRecord, DeviceRecord, EndRecord, EntryRecord, GroupRecord,
-    KeptRecord, LastSeenRecord, LogRecord, MediumRecord, MemberRecord, MembersRecord, NumberRecord,
-    OutboxRecord, PhoneHashRecord, PhoneRecord, PrivacyRecord, PushTokenRecord, ReportRecord, UnreadRecord,
-    UserRecord,
+    ChatSettingsRecord, ClientMessageRecord, CountsRecord, DeviceRecord, EndRecord, EntryRecord, FeedRecord,
+    GroupRecord, KeptRecord, LastSeenRecord, LogRecord, MediumRecord, MemberRecord, MembersRecord,
+    NumberRecord, OutboxRecord, PhoneHashRecord, PhoneRecord, PrivacyRecord, PushTokenRecord, ReportRecord,
+    StoryRecord, StoryToldRecord, UnreadRecord, UserRecord, ViewerRecord,
 };
 
 /// Bytes of a key before the identity: the table's letter and the slot.
@@ -50,8 +50,10 @@ pub(super) struct Relations {
     /// What may be media, and whose pictures they are: as records say, and as rows beside media say.
     pictures: BTreeSet<(Medium, LogId)>,
     pictured: BTreeSet<(Medium, LogId)>,
-    /// Entries that have media of which no row says so.
+    /// Entries, and stories, that have media of which no row says so.
     uncited: BTreeSet<(Medium, LogId, u64)>,
+    /// Stories, each at its time, of which no row says that they end: whose row it is, the author, and the number.
+    stories: BTreeSet<(u64, u64, u64, u64)>,
 }
 
 type Medium = [u8; MEDIUM_BYTES];
@@ -61,7 +63,7 @@ fn read_relation(key: &[u8], value: &[u8]) -> Option<()> {
     match Relation::of(key)? {
         Relation::Privacy => PrivacyRecord::decode(value).ok().map(drop),
         Relation::LastSeen => LastSeenRecord::decode(value).ok().map(drop),
-        Relation::Blocked(_) | Relation::Contact(_) => Some(()),
+        Relation::Blocked(_) | Relation::Contact(_) | Relation::Muted(_) => Some(()),
     }
 }
 
@@ -98,6 +100,11 @@ impl Relations {
                 let log = log()?;
                 self.name(log, reached(log, value)?)
             }
+            'j' => self.story(key, value),
+            't' if let Some(story) = keys::story_due_of(key) => {
+                self.stories.remove(&story);
+                Some(())
+            }
             't' => {
                 let (at_ms, log, seq) = keys::due_of(key)?;
                 self.logs.entry(log).or_default().ending.remove(&(at_ms, seq));
@@ -122,17 +129,7 @@ impl Relations {
             'o' => self.medium(key, value),
             'v' => keys::look_of(key).map(drop),
             'k' => KeptRecord::decode(value).ok().and_then(|_| self.name_user(user()?)),
-            'y' => {
-                match keys::PushRow::of(key)? {
-                    keys::PushRow::Device(_) => PushTokenRecord::decode(value).map(drop).ok()?,
-                    keys::PushRow::Unread(_) => UnreadRecord::decode(value).map(drop).ok()?,
-                }
-                self.name_user(user()?)
-            }
-            'z' => {
-                OutboxRecord::decode(value).ok()?;
-                self.name_user(keys::outbox_of(key)?.0)
-            }
+            'y' | 'z' => push_row(key, value).and_then(|user| self.name_user(user)),
             'q' => self.report(key, ReportRecord::decode(value).ok()?),
             'n' => {
                 CountsRecord::decode(value).ok()?;
@@ -217,6 +214,31 @@ impl Relations {
         Some(())
     }
 
+    /// A story, or what there is of one.
+    fn story(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let (user, row) = keys::story_row(key)?;
+        self.name_user(user);
+        match row {
+            StoryRow::Own(number) => {
+                let record = StoryRecord::decode(value).ok()?;
+                self.stories.insert((record.expires_ms, user, user, number));
+                for medium in &record.media {
+                    let story = (LogId::Private(user), keys::STORY_FROM | number);
+                    self.uncited.insert(((**medium).try_into().ok()?, story.0, story.1));
+                }
+                Some(())
+            }
+            StoryRow::InFeed(author, number) => {
+                let record = FeedRecord::decode(value).ok()?;
+                self.stories.insert((record.expires_ms, user, author, number));
+                Some(())
+            }
+            StoryRow::Told(..) => StoryToldRecord::decode(value).ok().map(drop),
+            StoryRow::Viewer(..) => ViewerRecord::decode(value).ok().map(drop),
+            StoryRow::Seen(..) => Some(()),
+        }
+    }
+
     fn report(&mut self, key: &[u8], _: ReportRecord) -> Option<()> {
         // Who is reported may have been deleted since: then there is a tombstone.
         self.name_user(keys::report_of(key)?.0)
@@ -255,8 +277,17 @@ impl Relations {
                 report.find(format!("{place}: its record, or who its members are, is missing"));
             }
         }
+        for (_, user, author, number) in &self.stories {
+            let place = keys::describe(keys::story(*user, *number).as_ref());
+            report.find(format!("{place}: a story of {author} would outlive its time: its row is missing"));
+        }
         for (medium, log, seq) in &self.uncited {
-            let place = keys::describe(keys::entry(*log, *seq).as_ref());
+            let place = match *log {
+                LogId::Private(user) if *seq >= keys::STORY_FROM => {
+                    keys::describe(keys::story(user, *seq).as_ref())
+                }
+                log => keys::describe(keys::entry(log, *seq).as_ref()),
+            };
             let lies = keys::describe(keys::medium(medium).as_ref());
             report.find(format!("{place}: a medium goes with it, and no row says so ({lies})"));
         }
@@ -309,6 +340,10 @@ impl Relations {
         rows.extend(
             self.uncited.iter().map(|(medium, log, seq)| (keys::cite(medium, *log, *seq), Vec::new())),
         );
+        let due = |(at_ms, user, author, number): &(u64, u64, u64, u64)| {
+            (keys::story_due(*at_ms, *user, *author, *number), Vec::new())
+        };
+        rows.extend(self.stories.iter().map(due));
         let pictures = self.pictures_without_row();
         rows.extend(pictures.map(|(medium, of)| (keys::cite(medium, *of, keys::PICTURE), Vec::new())));
         rows
@@ -326,4 +361,16 @@ fn reached(log: LogId, value: &[u8]) -> Option<u64> {
         member.delivered_upto.max(member.read_upto).max(member.until).max(positions)
     };
     Some(members.into_iter().map(of_member).max().unwrap_or(0))
+}
+
+/// Whose a row is that says where devices are told that something has come, how much is unread, or of what they are to be told.
+fn push_row(key: &[u8], value: &[u8]) -> Option<u64> {
+    if let Some((user, ..)) = keys::outbox_of(key) {
+        return OutboxRecord::decode(value).ok().map(|_| user);
+    }
+    match keys::PushRow::of(key)? {
+        keys::PushRow::Device(_) => PushTokenRecord::decode(value).map(drop).ok()?,
+        keys::PushRow::Unread(_) => UnreadRecord::decode(value).map(drop).ok()?,
+    }
+    Some(u64::from_be_bytes(*key.get(PREFIX..)?.first_chunk()?))
 }

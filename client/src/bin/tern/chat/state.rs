@@ -273,6 +273,7 @@ impl Chat {
             | Event::PersonChanged(_)
             | Event::Presence { .. }
             | Event::Activity { .. }
+            | Event::Story(_)
             | Event::SessionEnded(_)
             | Event::OtherStore => {}
         }

@@ -60,12 +60,13 @@ impl Listed {
 }
 
 /// What else is in it: the file, and what it says.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("account.json", "your account: phone, name, what you say of yourself, devices, and who may see what"),
     ("contacts.jsonl", "your contacts, as you call them"),
     ("blocked.jsonl", "whom you block"),
     ("starred.jsonl", "messages that you have starred: their chats and places"),
     ("scheduled.jsonl", "messages that are to be sent later"),
+    ("stories.jsonl", "stories that are there now, yours and those that you may see"),
     ("chats.jsonl", "your chats and groups, how you have them, and how far they were read"),
     ("media.jsonl", "what the messages say of pictures, voice notes and documents"),
 ];
