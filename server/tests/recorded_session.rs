@@ -3,10 +3,11 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use prost::Message as _;
 use tern_proto::v1::{self, client_frame::Request, server_frame::Message};
-use tern_testkit::{Raw, Ternd, hash_of};
+use tern_testkit::{Raw, Ternd, TerndOptions, hash_of};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/session.txt");
 
@@ -198,8 +199,32 @@ fn stories(script: &mut Script, [ann, bob, tablet]: [&mut Recorded; 3], (me, cha
     ann.until(script, |message| matches!(message, Message::StoryGone(_)));
 }
 
+/// Ann's device says where it is told while it sleeps. Nobody is told: the operator's program is not there.
+fn pushes(script: &mut Script, ann: &mut Recorded) {
+    let webhook = v1::WebhookAddress { address: "anns-phone".to_owned() };
+    let quiet = v1::QuietHours { from_min: 1320, to_min: 420, time_zone: "Europe/Berlin".to_owned() };
+    let settings = Some(v1::PushSettings { previews: true, quiet: Some(quiet) });
+    let set = v1::SetPush { address: Some(v1::set_push::Address::Webhook(webhook)), settings };
+    assert!(matches!(ann.ask(script, Request::SetPush(set)), Message::PushSet(_)));
+    let asked = ann.ask(script, Request::AboutPush(v1::AboutPush {}));
+    assert!(matches!(asked, Message::PushPlaces(places) if places.service() == v1::PushService::Webhook));
+}
+
+/// A server that has devices told by a program of the operator's, which is not there.
+fn start() -> Ternd {
+    let data = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+    let key = data.path().join("push.key");
+    std::fs::write(&key, "0123456789abcdef").expect("written");
+    let key = key.to_str().expect("UTF-8");
+    let arguments = ["--push-webhook-url", "http://127.0.0.1:1/", "--push-webhook-key-file", key]
+        .map(str::to_owned)
+        .into();
+    let options = TerndOptions { cores: 2, arguments, ..TerndOptions::default() };
+    Ternd::start_in(options, &data).expect("it starts")
+}
+
 fn record() -> String {
-    let server = Ternd::start(2);
+    let server = start();
     let script = &mut Script::default();
     let mut bob = Recorded::connect("bob", &server);
     bob.hello(script);
@@ -322,6 +347,7 @@ fn record() -> String {
     ann.until(script, |message| matches!(message, Message::DeviceAdded(_)));
     tablet.login(script, &linked.access_token);
     stories(script, [&mut ann, &mut bob, &mut tablet], (me, chat));
+    pushes(script, &mut ann);
     let pin = Request::SetPin(v1::SetPin { pin: "135790".to_owned() });
     assert!(matches!(ann.ask(script, pin), Message::PinSet(_)));
     // The one that is looked for is not connected; the one that looks is, and rings.
