@@ -180,9 +180,11 @@ impl World {
         self.node.settle(&mut self.rng);
         self.look_at_pushes();
         self.devices[at].link = Some(link);
-        // What waits at a service comes while it is here.
-        let (here, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.out).into_iter().partition(|(_, push)| self.place(push.device) == at);
+        // What waits at a service comes while it is here; or when it has gone again.
+        let comes = self.is_calm;
+        let (here, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.out)
+            .into_iter()
+            .partition(|(_, push)| comes && self.place(push.device) == at);
         self.out = others;
         for (core, push) in here {
             self.delivered(core, &push);
