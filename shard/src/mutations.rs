@@ -57,7 +57,7 @@ tern_storage::mutations! {
     /// What a crash has left to be told is not told.
     ForgetOutbox => "shard/tests/push.rs" 1..20, "sim/tests/mutations.rs" 1..60;
     /// An address that a device has said since goes with the one before, which is no more.
-    EndNewAddress => "shard/tests/push.rs" 1..20;
+    EndNewAddress => "shard/tests/push.rs" 1..60;
     /// Somebody reports what they do not see, and operators get it.
     AttachWithheld => "shard/tests/blocking.rs" 1..20;
     /// A retry is taken for a new message.
@@ -117,7 +117,7 @@ tern_storage::mutations! {
     /// Whoever is in a chat may edit what others have said.
     EditByAnybody => "sim/tests/mutations.rs" 1..60;
     /// What was deleted for everyone can still be read from its edits.
-    KeepEdits => "sim/tests/mutations.rs" 260..280;
+    KeepEdits => "sim/tests/mutations.rs" 50..70;
     /// What is too old is removed though somebody has not received it.
     CutUnreceived => "sim/tests/mutations.rs" 1..60;
     /// What is due is never looked for.
