@@ -22,6 +22,10 @@ fn a_story_is_posted_seen_replied_to_muted_and_deleted_by_its_commands() {
     let (to_ann, to_bob) = ("+15550001", "+15550002");
     ann.json(&["contacts", to_bob, "--name", "Bob", "--json"]);
     bob.json(&["contacts", to_ann, "--name", "Ann", "--json"]);
+    // Nobody sees more of it than was meant: what names some and is for all is not posted.
+    let for_some = ["story", "post", "--text", "for Bob", "--who", to_bob];
+    assert!(ann.refusal(&for_some).contains("only or except"));
+    assert!(ann.refusal(&["story", "post", "--text", "for nobody", "--to", "only"]).contains("at least one"));
     let posted =
         ann.json(&["story", "post", "--text", "at sea", "--background", "206080", "--json"]).remove(0);
     let number = posted["number"].to_string();

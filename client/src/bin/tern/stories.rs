@@ -347,14 +347,18 @@ fn yes() -> bool {
 
 impl Post {
     fn into_story(self) -> Result<NewStory, Failure> {
-        let audience = match self.audience.as_deref() {
-            None | Some("contacts") => StoryAudience::Contacts,
-            Some("except") => StoryAudience::Except(self.users),
-            Some("only") => StoryAudience::Only(self.users),
-            Some("everyone") => StoryAudience::Everyone,
-            Some(_) => {
-                return Err(Failure::Params("a story is for contacts, except, only or everyone".to_owned()));
+        let refused = |why: &str| Err(Failure::Params(why.to_owned()));
+        let audience = match (self.audience.as_deref(), self.users.is_empty()) {
+            (None | Some("contacts"), true) => StoryAudience::Contacts,
+            (Some("everyone"), true) => StoryAudience::Everyone,
+            // Whoever names some means fewer than all.
+            (None | Some("contacts" | "everyone"), false) => {
+                return refused("a story for some, or for all but some, is for only or except");
             }
+            (Some("only"), true) => return refused("a story for only some is for at least one"),
+            (Some("except"), _) => StoryAudience::Except(self.users),
+            (Some("only"), false) => StoryAudience::Only(self.users),
+            (Some(_), _) => return refused("a story is for contacts, except, only or everyone"),
         };
         let Self { text, background, color, font, .. } = self;
         Ok(match self.medium {

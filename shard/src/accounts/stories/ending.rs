@@ -77,10 +77,12 @@ impl Accounts {
         let left = StoryRecord { time_ms, expires_ms, fingerprint, deleted: true, ..StoryRecord::default() };
         cx.put(slot, keys::story(story.author.get(), story.number), &left);
         cx.put_bytes(slot, end_row(story.author, story, expires_ms), &[]);
-        cx.put_bytes(slot, tell_row(story, time_ms), keys::TO_TELL);
+        // The clock may have been set back since: it is due now.
+        let at_ms = time_ms.min(cx.now_ms);
+        cx.put_bytes(slot, tell_row(story, at_ms), keys::TO_TELL);
         let_media_go(cx, story, record);
         if let Some(work) = self.stories.works.get_mut(&story) {
-            work.at_ms = time_ms;
+            work.at_ms = at_ms;
         }
         after(cx, self, StoryThen::Deleted(story, origin));
     }
