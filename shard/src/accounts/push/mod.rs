@@ -301,7 +301,7 @@ impl User {
 impl Accounts {
     /// An entry of a log of a user's is durable.
     pub(super) fn wake_for(&mut self, cx: &mut Cx, id: UserId, entry: &Entry) {
-        if cx.pushing().is_none() || matches!(entry.log, LogId::Private(_)) {
+        if !cx.has_pushes() || matches!(entry.log, LogId::Private(_)) {
             return;
         }
         let is_own = entry.author.user == id;
@@ -325,7 +325,7 @@ impl Accounts {
 
     /// A device of the user's has read something.
     pub(super) fn wake_for_read(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
-        if cx.pushing().is_some() && !is(Mutation::KeepBadge) {
+        if cx.has_pushes() && !is(Mutation::KeepBadge) {
             self.wake(cx, id, log, News::default());
         }
     }
@@ -362,7 +362,7 @@ impl Accounts {
 
     /// Time has passed.
     pub(super) fn go_on_pushing(&mut self, cx: &mut Cx) {
-        if cx.pushing().is_none() {
+        if !cx.has_pushes() {
             return;
         }
         self.go_on_due(cx);

@@ -132,18 +132,9 @@ fn page(cx: &mut Cx, listing: &Listing, muted: &[u64], rows: &Rows) -> v1::Stori
 fn own(author: UserId, number: u64, value: &[u8]) -> Option<v1::Story> {
     let record = StoryRecord::decode(value).ok().filter(|record| !record.deleted)?;
     let StoryRecord { time_ms, expires_ms, kind, body, media, audience, named, .. } = record;
-    Some(v1::Story {
-        user_id: author.get(),
-        number,
-        time_ms,
-        expires_ms,
-        kind,
-        body,
-        media,
-        audience,
-        user_ids: named,
-        ..v1::Story::default()
-    })
+    let record = FeedRecord { time_ms, expires_ms, kind, body, media };
+    let shown = PostedStory { story: StoryId { author, number }, record }.to_raw();
+    Some(v1::Story { audience, user_ids: named, ..shown })
 }
 
 fn of_other((author, number): (u64, u64), value: &[u8]) -> Option<v1::Story> {
