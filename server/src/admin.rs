@@ -595,7 +595,7 @@ impl Admin {
                 | AdminResponse::Ends { .. }
                 | AdminResponse::Counts { .. }
                 | AdminResponse::Upload(_)
-                | AdminResponse::MediumGone
+                | AdminResponse::MediumGone(_)
                 | AdminResponse::IsMedium(_),
             ) => refused("the core answered something else"),
             Err(error) => refused(error),

@@ -336,7 +336,8 @@ async fn remove(
         let said = tokio::task::spawn_blocking(move || {
             cores.ask(Slot::of_medium(id.as_bytes()), &AdminRequest::MediumRemoved(id))
         });
-        if let Ok(Ok(AdminResponse::MediumGone)) = said.await {
+        // It may have been asked for more than once.
+        if let Ok(Ok(AdminResponse::MediumGone(true))) = said.await {
             metrics.media_removed.add(1);
         }
     }

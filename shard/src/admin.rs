@@ -143,8 +143,8 @@ pub enum AdminResponse {
     },
     /// To [`AdminRequest::Upload`]. Durable.
     Upload(Result<(), NoUpload>),
-    /// To [`AdminRequest::MediumRemoved`].
-    MediumGone,
+    /// To [`AdminRequest::MediumRemoved`]: whether it was there until now. Durable.
+    MediumGone(bool),
     /// To [`AdminRequest::IsMedium`].
     IsMedium(bool),
     /// To [`AdminRequest::Provision`]. Durable.

@@ -243,6 +243,7 @@ impl Shard {
                 if let Some(commit) = self.ground.store.submit(lane, self.ground.moving.table(), fx) {
                     self.accounts_desk.submitted(lane, commit);
                     self.logs_desk.submitted(lane, commit);
+                    self.media_desk.submitted(lane, commit);
                 }
             }
             self.ground.store.submitted();
@@ -477,6 +478,9 @@ impl Shard {
                 for after in self.accounts_desk.ended(commit) {
                     self.accounts.written(cx!(self, now_ms, accounts_desk, fx), after);
                 }
+                for after in self.media_desk.ended(commit) {
+                    Media::written(cx!(self, now_ms, media_desk, fx), after);
+                }
             }
             Completion::CommitFailed { commit, error } => self.commit_failed(now_ms, commit, &error, fx),
             Completion::Value { read, result } => {
@@ -546,11 +550,16 @@ impl Shard {
         of_logs.append(&mut self.logs_desk.discard_open(lane));
         let mut of_accounts = self.accounts_desk.ended(commit);
         of_accounts.append(&mut self.accounts_desk.discard_open(lane));
+        let mut of_media = self.media_desk.ended(commit);
+        of_media.append(&mut self.media_desk.discard_open(lane));
         for after in of_logs {
             self.logs.undone(cx!(self, now_ms, logs_desk, fx), after, undone);
         }
         for after in of_accounts {
             self.accounts.undone(cx!(self, now_ms, accounts_desk, fx), after, undone);
+        }
+        for after in of_media {
+            Media::undone(cx!(self, now_ms, media_desk, fx), after);
         }
     }
 

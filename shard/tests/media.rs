@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "the node serves other tests as well")]
 mod node;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
@@ -83,6 +84,10 @@ struct World {
     removing: BTreeSet<MediaId>,
     /// Those of which it is said once more that they are whole, as the answer may have been lost. Their bytes stay meanwhile.
     again: BTreeMap<MediaId, u64>,
+    /// Those of which it is said that their bytes are gone.
+    saying: BTreeMap<MediaId, u64>,
+    /// Those of which it was answered that they were there until then.
+    gone: BTreeSet<MediaId>,
     /// Nothing is sent any more.
     is_over: bool,
 }
@@ -121,7 +126,8 @@ impl World {
             Person { who, link, requests: 10, asked, sent, blocks: false }
         };
         let people = PHONES.map(&mut person).into();
-        let (uploads, bytes, removing, again) = Default::default();
+        let (uploads, bytes, removing) = Default::default();
+        let (again, saying, gone) = Default::default();
         let mut world = Self {
             rng,
             store,
@@ -135,6 +141,8 @@ impl World {
             bytes,
             removing,
             again,
+            saying,
+            gone,
             is_over: false,
         };
         world.resume();
@@ -281,6 +289,16 @@ impl World {
             }
         }
         self.again.retain(|_, number| self.node.answer(*number).is_none());
+        for (medium, number) in std::mem::take(&mut self.saying) {
+            match self.node.answer(number) {
+                Some(AdminResponse::MediumGone(true)) => {
+                    assert!(self.gone.insert(medium), "{medium:?} is gone twice");
+                }
+                Some(AdminResponse::MediumGone(false) | AdminResponse::Refused(_)) => {}
+                Some(other) => panic!("{other:?}"),
+                None => _ = self.saying.insert(medium, number),
+            }
+        }
         self.removing.extend(self.node.removals());
         for medium in std::mem::take(&mut self.removing) {
             if self.again.contains_key(&medium) || self.rng.u8(..4) > 0 {
@@ -288,7 +306,10 @@ impl World {
                 continue;
             }
             self.bytes.remove(&medium);
-            self.node.ask_owner(Slot::of_medium(medium.as_bytes()), AdminRequest::MediumRemoved(medium));
+            if let Entry::Vacant(saying) = self.saying.entry(medium) {
+                let request = AdminRequest::MediumRemoved(medium);
+                saying.insert(self.node.ask_owner(Slot::of_medium(medium.as_bytes()), request));
+            }
         }
     }
 
@@ -549,6 +570,7 @@ impl World {
         }
         self.uploads.retain(|_, (_, step)| !matches!(step, Step::Begins(_)));
         self.again.clear();
+        self.saying.clear();
         let is_made = |asked: &Asked| match asked {
             Asked::Group(client_id, picture) => Some((*client_id, *picture)),
             _ => None,

@@ -26,6 +26,8 @@ use crate::rounds::Round;
 /// A server without a listener for media.
 pub(crate) const NO_MEDIA: Refusal = Refusal::new(Reason::Unimplemented, "this server takes no media");
 
+const NOT_NOW: &str = "the medium can't be read, or written, now";
+
 /// Where media are had.
 #[derive(Clone, Debug)]
 pub struct MediaDoor {
@@ -52,6 +54,10 @@ pub(crate) struct Media {
     waiting: BTreeMap<MediaId, u64>,
 }
 
+/// A medium is forgotten whose bytes are gone: who is answered.
+#[derive(Debug)]
+pub(crate) struct Forgotten(u64);
+
 /// What a scan is for.
 #[derive(Debug)]
 pub(crate) enum ScanFor {
@@ -66,7 +72,7 @@ pub(crate) enum ScanFor {
 }
 
 impl Department for Media {
-    type After = Never;
+    type After = Forgotten;
     type Get = Never;
     type Scan = ScanFor;
 }
@@ -141,16 +147,25 @@ impl Media {
                 cx.answer(question, is.map_or_else(refused, AdminResponse::IsMedium));
             }
             ScanFor::Gone(question, medium) => {
-                let answer = match rows {
+                match rows {
                     Ok(rows) if cx.is_here(slot_of(medium)) && cx.may_write(0) => {
                         self.waiting.remove(&medium);
-                        gone(cx, medium, &rows)
+                        gone(cx, question, medium, &rows);
                     }
-                    _ => AdminResponse::Refused("the medium can't be read, or written, now".to_owned()),
-                };
-                cx.answer(question, answer);
+                    _ => cx.answer(question, AdminResponse::Refused(NOT_NOW.to_owned())),
+                }
             }
         }
+    }
+
+    /// A write is durable.
+    pub(crate) fn written(cx: &mut Cx, Forgotten(question): Forgotten) {
+        cx.answer(question, AdminResponse::MediumGone(true));
+    }
+
+    /// A write did not become durable.
+    pub(crate) fn undone(cx: &mut Cx, Forgotten(question): Forgotten) {
+        cx.answer(question, AdminResponse::Refused(NOT_NOW.to_owned()));
     }
 
     /// Some rows have come: what they say is looked at, as far as it is due and this core's.
@@ -270,16 +285,17 @@ impl Media {
     }
 }
 
-/// The bytes of a medium are gone: so are its rows.
-fn gone(cx: &mut Cx, medium: MediaId, rows: &Rows) -> AdminResponse {
+/// The bytes of a medium are gone: so are its rows, and whoever says so is answered then.
+fn gone(cx: &mut Cx, question: u64, medium: MediaId, rows: &Rows) {
     let (slot, id) = (slot_of(medium), medium.as_bytes());
     let record = match Read::of(rows) {
         Some(Read { record: Some(record), is_cited: false }) if record.ends_ms > 0 => record,
-        Some(Read { record: None, .. }) => return AdminResponse::MediumGone,
+        Some(Read { record: None, .. }) => return cx.answer(question, AdminResponse::MediumGone(false)),
         // It was to be there.
         _ => {
             cx.damaged("a medium", &keys::medium(id));
-            return AdminResponse::Refused("the medium was not to be removed".to_owned());
+            let why = "the medium was not to be removed".to_owned();
+            return cx.answer(question, AdminResponse::Refused(why));
         }
     };
     cx.delete(slot, keys::medium(id));
@@ -287,5 +303,5 @@ fn gone(cx: &mut Cx, medium: MediaId, rows: &Rows) -> AdminResponse {
         cx.delete(slot, keys::kept(owner.get(), id));
     }
     // Its row is found, and finds nothing.
-    AdminResponse::MediumGone
+    cx.after(slot, Forgotten(question));
 }
