@@ -40,6 +40,10 @@ tern_storage::mutations! {
     ForgetToTell => "shard/tests/stories.rs" 1..60;
     /// Whom the author blocks is told of a story.
     TellBlockedOfStory => "shard/tests/stories.rs" 1..60;
+    /// That somebody is blocked, who has stories, is written nowhere.
+    ForgetToHide => "shard/tests/stories.rs" 1..60;
+    /// Who is blocked keeps the stories that they have.
+    LeaveHidden => "shard/tests/stories.rs" 1..60;
     /// Whoever is told of a story gets it, whether they know its author or not.
     TakeAnyStory => "shard/tests/stories.rs" 1..60;
     /// The media of a story that has ended stay.

@@ -315,6 +315,12 @@ pub fn contacts_behind(user: u64, after: Option<u64>) -> KeyRange {
     contacts(user).behind(after.as_ref())
 }
 
+/// `r`: the contacts of a user behind this one, up to that one.
+pub fn contacts_between(user: u64, after: u64, last: u64) -> KeyRange {
+    let end = KeyRange::of_key(&relation(user, Relation::Contact(last))).end;
+    KeyRange { start: contacts_behind(user, Some(after)).start, end }
+}
+
 /// `r`: those whose stories a user has muted.
 pub fn muted(user: u64) -> KeyRange {
     KeyRange::of_prefix(key(b'r', Slot::of_user(user), &[&user.to_be_bytes(), &[4]]))
@@ -489,6 +495,12 @@ pub fn all_story_told(author: u64, number: u64) -> KeyRange {
     KeyRange::of_prefix(story_key(author, OF_STORY, &[&number.to_be_bytes(), &[TOLD]]))
 }
 
+/// `j`: the same, of the steps behind one of them.
+pub fn story_told_behind(author: u64, number: u64, step: Option<u32>) -> KeyRange {
+    let step = step.map(|step| story_told(author, number, step));
+    all_story_told(author, number).behind(step.as_ref())
+}
+
 /// `j`: that somebody has seen a story, for whoever posted it.
 pub fn story_viewer(author: u64, number: u64, viewer: u64) -> Key {
     story_key(author, OF_STORY, &[&number.to_be_bytes(), &[VIEWER], &viewer.to_be_bytes()])
@@ -633,6 +645,12 @@ pub fn due_of(key: &[u8]) -> Option<(u64, LogId, u64)> {
 /// The value of a `t` row of a story: those are to be told who are to know what has become of it. Of any other one: it ends.
 pub const TO_TELL: &[u8] = &[1];
 
+/// The value of a `t` row of a user and another one: the user blocks the other, who is to have none of the user's stories any more.
+pub const TO_HIDE: &[u8] = &[2];
+
+/// In place of a story's number in such a key; no story has it.
+const NO_STORY: u64 = u64::MAX;
+
 /// In place of a log's identity in a `t` key: something is due about a story.
 const STORY: u8 = b's';
 
@@ -640,6 +658,11 @@ const STORY: u8 = b's';
 pub fn story_due(at_ms: u64, user: u64, author: u64, number: u64) -> Key {
     let parts = [at_ms.to_be_bytes(), user.to_be_bytes(), author.to_be_bytes(), number.to_be_bytes()];
     key(b't', Slot::of_user(user), &[&parts[0], &[STORY], &parts[1], &parts[2], &parts[3]])
+}
+
+/// `t`: that a user, since this time, blocks another one, whose feed is to have none of the user's stories any more.
+pub fn story_hidden(at_ms: u64, user: u64, other: u64) -> Key {
+    story_due(at_ms, user, other, NO_STORY)
 }
 
 /// When, in ms since the Unix epoch, and of whose row of which story a `t` key is: the user, the author, and the number; `None` for any other

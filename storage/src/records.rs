@@ -487,6 +487,9 @@ pub struct StoryToldRecord {
     /// See there.
     #[prost(uint64, tag = "4")]
     pub chat_high: u64,
+    /// Of earlier steps, who could not be told by then.
+    #[prost(uint64, repeated, tag = "5")]
+    pub late: Vec<u64>,
 }
 
 /// `j`: that somebody has seen a story.

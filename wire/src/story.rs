@@ -122,6 +122,14 @@ impl Audience {
         })
     }
 
+    /// The first and the last of those who are named, if nobody else is meant.
+    pub fn named_alone(&self) -> Option<(UserId, UserId)> {
+        match self {
+            Self::Only(named) => Some((*named.first()?, *named.last()?)),
+            Self::Contacts | Self::Except(_) | Self::Everyone => None,
+        }
+    }
+
     /// Whether a contact of the author's is meant.
     pub fn has_contact(&self, user: UserId) -> bool {
         match self {

@@ -332,7 +332,7 @@ impl Accounts {
             return self.erase_later(cx);
         }
         let Some(number) = self.begin_step(cx, user, Step::StoriesHeard) else { return };
-        let limit = ScanLimit { rows: 1, bytes: usize::MAX };
+        let limit = ScanLimit { rows: ENDED_ROWS_AT_ONCE, bytes: usize::MAX };
         let range = keys::all_of_stories(user.get());
         cx.scan(range, Direction::Forwards, limit, ScanFor::RestOfEnded(user, number));
     }
@@ -362,8 +362,10 @@ impl Accounts {
         let table = match step {
             Step::Rest(table) => *table,
             Step::Stories => return self.stories_of_ended_read(cx, user, &rows),
-            Step::StoriesHeard if rows.rows.is_empty() => return self.empty_table(cx, user, 0),
-            Step::StoriesHeard => return self.erase_later(cx),
+            Step::StoriesHeard if rows.more || rows.rows.iter().any(|(key, _)| says_who_has_story(key)) => {
+                return self.erase_later(cx);
+            }
+            Step::StoriesHeard => return self.empty_table(cx, user, 0),
             _ => return,
         };
         if rows.rows.is_empty() {
@@ -441,4 +443,9 @@ fn look_for_ends(cx: &mut Cx, after: Option<&Key>, purpose: ScanFor) {
 /// Whose row it is, and what it says.
 fn end_of((key, value): &Row) -> Option<(UserId, EndRecord)> {
     Some((UserId::new(keys::user_of_end(key)?)?, EndRecord::decode(&value[..]).ok()?))
+}
+
+/// Whether a row says who has a story of a user's, so that they are still to hear that it is gone.
+fn says_who_has_story(key: &[u8]) -> bool {
+    matches!(keys::story_row(key), Some((_, keys::StoryRow::Told(..))))
 }

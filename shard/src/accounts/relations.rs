@@ -55,6 +55,9 @@ impl IfContact {
 impl Accounts {
     /// What a user says of others is durable. Whoever has said so is told when those who must know do.
     pub(super) fn said(&mut self, cx: &mut Cx, id: UserId, said: Box<Said>) {
+        if let Ok(private) = Private::parse(&said.entry.body) {
+            Self::look_whom_to_hide_from(cx, id, &private, said.entry.time_ms);
+        }
         if self.users.contains(id) {
             // What is being read of the user may be older.
             return self.ask_user(cx, id, Ask::Said(said));
@@ -90,13 +93,10 @@ impl Accounts {
         }
         let user = self.user(id);
         match private {
-            Private::Blocked(other, is_blocked) => {
+            Private::Blocked(other, _) => {
                 let log = LogId::direct(id.get(), other.get());
                 if user.watched.contains(&log) {
                     self.tell_terms(cx, id, log, then.take());
-                }
-                if is_blocked {
-                    self.hide_stories(cx, id, other);
                 }
             }
             Private::Privacy(_) => {

@@ -14,7 +14,7 @@ use tern_wire::story::StoryId;
 use super::words::WORDS;
 use super::{Cx, Logs, ScanFor};
 use crate::limits::{DUE_AGAIN_MS, DUE_LOOKS_PER_TICK, DUE_ROWS_MAX};
-use crate::message::{LogOp, StoryDue, StoryOp, Unreadable, UserOp};
+use crate::message::{LogOp, StoryDue, StoryDuty, StoryOp, Unreadable, UserOp};
 use crate::mutations::{Mutation, is};
 
 /// Counts looks at slots.
@@ -249,7 +249,12 @@ impl Logs {
 fn story_due(key: &[u8], value: &[u8]) -> Option<(UserId, StoryDue)> {
     let (at_ms, user, author, number) = keys::story_due_of(key)?;
     let story = StoryId { author: UserId::new(author)?, number };
-    Some((UserId::new(user)?, StoryDue { story, at_ms, is_to_tell: value == keys::TO_TELL }))
+    let what = match value {
+        keys::TO_TELL => StoryDuty::Tell,
+        keys::TO_HIDE => StoryDuty::Hide,
+        _ => StoryDuty::End,
+    };
+    Some((UserId::new(user)?, StoryDue { story, at_ms, what }))
 }
 
 /// Reads when something is due in this slot, and those behind it.

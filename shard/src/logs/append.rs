@@ -513,6 +513,10 @@ fn write_private(cx: &mut Cx, log: &Log, entry: &Entry) {
         }
         Ok(Private::Blocked(other, is_blocked)) => {
             write_relation(cx, log, user, Relation::Blocked(other.get()), is_blocked);
+            if is_blocked && !is(Mutation::ForgetToHide) {
+                let hidden = keys::story_hidden(entry.time_ms, user.get(), other.get());
+                cx.put_bytes(log.slot, hidden, keys::TO_HIDE);
+            }
         }
         Ok(Private::StoriesMuted(other, is_muted)) => {
             write_relation(cx, log, user, Relation::Muted(other.get()), is_muted);

@@ -146,15 +146,13 @@ impl Media {
                 let refused = |_| AdminResponse::Refused("the medium can't be read now".to_owned());
                 cx.answer(question, is.map_or_else(refused, AdminResponse::IsMedium));
             }
-            ScanFor::Gone(question, medium) => {
-                match rows {
-                    Ok(rows) if cx.is_here(slot_of(medium)) && cx.may_write(0) => {
-                        self.waiting.remove(&medium);
-                        gone(cx, question, medium, &rows);
-                    }
-                    _ => cx.answer(question, AdminResponse::Refused(NOT_NOW.to_owned())),
+            ScanFor::Gone(question, medium) => match rows {
+                Ok(rows) if cx.is_here(slot_of(medium)) && cx.may_write(0) => {
+                    self.waiting.remove(&medium);
+                    gone(cx, question, medium, &rows);
                 }
-            }
+                _ => cx.answer(question, AdminResponse::Refused(NOT_NOW.to_owned())),
+            },
         }
     }
 

@@ -23,7 +23,7 @@ pub use self::logs::{
     Reporting, Search, Send, Terms, TermsTold, Want,
 };
 pub(crate) use self::logs::{Look, bytes_of_hit};
-pub use self::stories::{PostedStory, StoryDue, StoryNews, StoryOp, StoryTold, Viewed};
+pub use self::stories::{Hides, PostedStory, StoryDue, StoryDuty, StoryNews, StoryOp, StoryTold, Viewed};
 pub use self::volatile::{Looker, Sees, Subject, VolatileOp, Whereabouts};
 use crate::cx::{Cx, Department};
 use crate::network::Network;

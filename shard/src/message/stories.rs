@@ -24,8 +24,10 @@ pub enum StoryOp {
     Viewed(Viewed),
     /// The user has seen a story, and whoever posted it knows of that, if they may.
     Noted(Viewed),
-    /// This one blocks the user, who sees none of their stories from here on.
-    Hidden(UserId),
+    /// Somebody blocks the user, who is to have none of their stories any more. Answered by [`StoryOp::Hid`].
+    Hidden(Hides),
+    /// The user blocks somebody, who has none of their stories any more, durably.
+    Hid(Hides),
 }
 
 impl StoryOp {
@@ -33,7 +35,7 @@ impl StoryOp {
     pub(crate) fn is_request(&self) -> bool {
         match self {
             Self::Asked(..) | Self::Told(_) | Self::Viewed(_) | Self::Noted(_) => true,
-            Self::Due(_) | Self::Heard(..) | Self::Hidden(_) => false,
+            Self::Due(_) | Self::Heard(..) | Self::Hidden(_) | Self::Hid(_) => false,
         }
     }
 
@@ -50,8 +52,30 @@ pub struct StoryDue {
     pub story: StoryId,
     /// From when on, in ms since the Unix epoch.
     pub at_ms: u64,
-    /// Those are to be told who are to know what has become of it; otherwise it ends.
-    pub is_to_tell: bool,
+    /// What.
+    pub what: StoryDuty,
+}
+
+/// See [`StoryDue`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoryDuty {
+    /// Those are to be told who are to know what has become of it.
+    Tell,
+    /// It ends.
+    End,
+    /// In place of a story, somebody: they are blocked, and are to have no stories of the user's any more.
+    Hide,
+}
+
+/// Somebody blocks another one, who is to have none of their stories any more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Hides {
+    /// Who is to have them no more.
+    pub reader: UserId,
+    /// Who has posted them.
+    pub by: UserId,
+    /// Since when, in ms since the Unix epoch.
+    pub at_ms: u64,
 }
 
 /// What somebody is told of a story.
@@ -61,6 +85,8 @@ pub struct StoryTold {
     pub story: StoryId,
     /// The number of its owner's work.
     pub work: u64,
+    /// They may have been told before.
+    pub again: bool,
     /// What.
     pub news: StoryNews,
 }

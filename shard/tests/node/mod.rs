@@ -696,6 +696,20 @@ impl Node {
         {}
     }
 
+    /// Lets everything happen but on one core, which is told nothing, and hears of nothing that it has asked for.
+    pub fn settle_without_core(&mut self, silent: u16, rng: &mut Rng) {
+        let cores = 0..self.cores.len();
+        while self.store.step()
+            || cores.clone().filter(|core| *core != usize::from(silent)).any(|core| {
+                self.deliver(core, rng)
+                    || self.complete(core)
+                    || self.end_turn(core)
+                    || self.shell(core)
+                    || self.hear_of_table(core)
+            })
+        {}
+    }
+
     /// A slot becomes another core's, unless one is still on its way. Each core hears of it when it comes to that.
     pub fn move_slot(&mut self, slot: Slot, to: u16) -> bool {
         let is_moving = |core: &Core| core.shard.slots_moving() > 0 || !core.hands.tables.is_empty();

@@ -1,7 +1,7 @@
 //! A story ends: its author deletes it, or its time has come, or the account ends.
 
 use prost::Message as _;
-use tern_storage::records::StoryRecord;
+use tern_storage::records::{FeedRecord, StoryRecord};
 use tern_storage::{Key, Rows, keys};
 use tern_wire::ids::{MediaId, UserId};
 use tern_wire::story::StoryId;
@@ -21,19 +21,8 @@ use crate::reply::{Origin, Reply};
 
 impl Accounts {
     pub(super) fn want_story_deleted(&mut self, cx: &mut Cx, origin: Origin, story: StoryId) {
-        let is_ending = |step: &Step| matches!(step, Step::Deletes | Step::Ends | Step::EndsWith(_));
-        if self.stories.works.get(&story).is_some_and(|work| is_ending(&work.step)) {
-            let refusal = cx.overloaded();
-            return cx.refuse(origin, refusal);
-        }
-        // Who is being told of it is found again.
-        self.stories.works.remove(&story);
-        let Some(number) = self.begin_work(cx, story, 0, Step::Deletes) else {
-            let refusal = cx.overloaded();
-            return cx.refuse(origin, refusal);
-        };
         let key = keys::story(story.author.get(), story.number);
-        scan_key(cx, &key, StoryScan::Deleted(origin, story, number));
+        scan_key(cx, &key, StoryScan::Deleted(origin, story));
     }
 
     /// A story that is to be deleted is known.
@@ -41,13 +30,9 @@ impl Accounts {
         &mut self,
         cx: &mut Cx,
         origin: Origin,
-        (story, number): (StoryId, u64),
+        story: StoryId,
         rows: Result<Rows, Unreadable>,
     ) {
-        if self.work((story, number)).is_none() {
-            let refusal = cx.overloaded();
-            return cx.refuse(origin, refusal);
-        }
         let value = rows.map(|rows| rows.rows.into_iter().next());
         let record = value.map(|row| row.map(|(_, value)| StoryRecord::decode(value)).transpose());
         let answer = match record {
@@ -58,14 +43,24 @@ impl Accounts {
             }
             Ok(Ok(Some(record))) if record.deleted => Reply::StoryDeleted,
             Ok(Ok(Some(record))) if record.expires_ms > cx.now_ms => {
-                if cx.may_write(0) {
-                    return self.delete_story(cx, story, &record, Some(origin));
+                match self.stories.works.get(&story).map(|work| &work.step) {
+                    // It was deleted since it was read.
+                    Some(step) if step.is_recall() => Reply::StoryDeleted,
+                    // It is being deleted, or ends.
+                    Some(Step::Deletes | Step::Ends | Step::EndsWith(_)) => Reply::Refused(cx.overloaded()),
+                    _ if cx.may_write(0) => {
+                        // Who is being told of it is found again.
+                        self.stories.works.remove(&story);
+                        if self.begin_work(cx, story, 0, Step::Deletes).is_some() {
+                            return self.delete_story(cx, story, &record, Some(origin));
+                        }
+                        Reply::Refused(cx.overloaded())
+                    }
+                    _ => Reply::Refused(cx.overloaded()),
                 }
-                Reply::Refused(cx.overloaded())
             }
             Ok(Ok(_)) => Reply::Refused(NO_SUCH_STORY),
         };
-        self.drop_work((story, number));
         cx.reply(origin, answer);
     }
 
@@ -148,11 +143,26 @@ impl Accounts {
     }
 
     /// The time of a story has come that a user may see.
-    pub(super) fn end_in_feed(&mut self, cx: &mut Cx, reader: UserId, story: StoryId, at_ms: u64) {
-        if !cx.is_here(slot_of(reader)) || !cx.may_write(0) {
-            return;
+    pub(super) fn end_in_feed(cx: &mut Cx, reader: UserId, story: StoryId, at_ms: u64) {
+        let key = keys::in_feed(reader.get(), story.author.get(), story.number);
+        scan_key(cx, &key, StoryScan::Ends(reader, story, at_ms));
+    }
+
+    /// It is known, as far as the user has it.
+    pub(super) fn ending_in_feed_read(
+        &mut self,
+        cx: &mut Cx,
+        (reader, story, at_ms): (UserId, StoryId, u64),
+        rows: Result<Rows, Unreadable>,
+    ) {
+        let (Ok(rows), true) = (rows, cx.is_here(slot_of(reader)) && cx.may_write(0)) else { return };
+        let record = rows.rows.first().and_then(|(_, value)| FeedRecord::decode(&value[..]).ok());
+        // Another one of this number may have come since, or is about to.
+        let is_another = record.is_some_and(|record| record.expires_ms > at_ms)
+            || self.stories.hearing.contains_key(&(reader, story));
+        if !is_another {
+            forget(cx, reader, story);
         }
-        forget(cx, reader, story);
         cx.delete(slot_of(reader), end_row(reader, story, at_ms));
     }
 
@@ -169,13 +179,8 @@ impl Accounts {
                 continue;
             }
             ended += 1;
-            let is_told = |step: &Step| {
-                matches!(
-                    step,
-                    Step::Blocks(_) | Step::Last(_) | Step::Looks(_) | Step::Tells(..) | Step::Begins
-                )
-            };
-            if self.stories.works.get(&story).is_some_and(|work| is_told(&work.step)) {
+            let is_told = |step: &mut Step| step.telling().is_some() || matches!(step, Step::Begins);
+            if self.stories.works.get_mut(&story).is_some_and(|work| is_told(&mut work.step)) {
                 self.stories.works.remove(&story);
             }
             // What is being done about it otherwise is over soon, and then it is found again.

@@ -9,18 +9,19 @@ use tern_wire::ids::UserId;
 use tern_wire::story::StoryId;
 
 use super::ending::forget;
-use super::{Accounts, Cx, StoryScan, StoryThen, after, end_row, note_due, scan, scan_key, slot_of};
-use crate::limits::STORY_ROWS_AT_ONCE;
+use super::{Accounts, Cx, StoryScan, StoryThen, after, end_row, note_due, scan_key, slot_of};
 use crate::message::{Notice, StoryNews, StoryOp, StoryTold, Unreadable, UserOp};
 use crate::mutations::{Mutation, is};
 
-/// Somebody who is told of a story, while it is read whether they may see it.
+/// Somebody who is told of a story, while it is read whether they may see it, and written.
 #[derive(Debug, Default)]
 pub(super) struct Hearing {
     /// How often they are.
-    reads: u32,
-    /// They have heard since that it is gone.
-    is_gone: bool,
+    count: u32,
+    /// They have heard since that it is gone, or have been blocked.
+    pub(super) is_gone: bool,
+    /// It is being written to their feed.
+    pub(super) is_written: bool,
 }
 
 /// What somebody hears of a story.
@@ -34,14 +35,16 @@ pub(crate) struct HearsOf {
 /// What is asked of the store for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
+    /// Whether the reader has the story already, having been told before.
+    HasAlready,
     /// Whether the reader blocks the author.
     Blocks,
     /// Whether the author is a contact.
     Contact,
     /// Whether there is a direct chat.
     Chat,
-    /// Whether the reader has the story, which is gone.
-    Has,
+    /// Whether the reader has the story, which is gone; or it was being written.
+    Has(bool),
     /// Nothing: the reader has it from here on, or has not; and knows of that.
     Knows(bool),
 }
@@ -57,14 +60,16 @@ impl Accounts {
     pub(super) fn hear_of_story(&mut self, cx: &mut Cx, reader: UserId, told: StoryTold) {
         let step = match told.news {
             StoryNews::Posted(_) => {
-                self.stories.hearing.entry((reader, told.story)).or_default().reads += 1;
-                Step::Blocks
+                self.stories.hearing.entry((reader, told.story)).or_default().count += 1;
+                if told.again { Step::HasAlready } else { Step::Blocks }
             }
             StoryNews::Gone => {
-                if let Some(hearing) = self.stories.hearing.get_mut(&(reader, told.story)) {
+                let hearing = self.stories.hearing.get_mut(&(reader, told.story));
+                let is_written = hearing.is_some_and(|hearing| {
                     hearing.is_gone = true;
-                }
-                Step::Has
+                    hearing.is_written
+                });
+                Step::Has(is_written)
             }
         };
         ask(cx, Box::new(HearsOf { reader, told, step }));
@@ -84,6 +89,11 @@ impl Accounts {
         };
         let is_ignored = is(Mutation::TakeAnyStory);
         match (hears.step, is_there) {
+            (Step::HasAlready, true) => self.hears_not(cx, &hears, true),
+            (Step::HasAlready, false) => {
+                hears.step = Step::Blocks;
+                ask(cx, hears);
+            }
             (Step::Blocks, true) => self.hears_not(cx, &hears, true),
             (Step::Blocks, false) if is_ignored => self.take_story(cx, hears),
             (Step::Blocks, false) => {
@@ -96,40 +106,46 @@ impl Accounts {
             }
             (Step::Contact | Step::Chat, true) => self.take_story(cx, hears),
             (Step::Chat, false) => self.hears_not(cx, &hears, true),
-            (Step::Has, had) => self.lose_story(cx, hears, had),
+            (Step::Has(is_written), had) => self.lose_story(cx, hears, had || is_written),
             (Step::Knows(_), _) => unreachable!("nothing is read for it"),
         }
     }
 
-    /// Nothing more is read for somebody who is told of a story. Gives whether they have heard since that it is gone.
-    fn hearing_over(&mut self, hears: &HearsOf) -> bool {
+    /// Nothing more is done for somebody who is told of a story.
+    fn hearing_over(&mut self, hears: &HearsOf) {
         let key = (hears.reader, hears.told.story);
-        let Some(hearing) = self.stories.hearing.get_mut(&key) else { return false };
-        let is_gone = hearing.is_gone;
-        if let StoryNews::Posted(_) = hears.told.news {
-            hearing.reads -= 1;
-            if hearing.reads == 0 {
+        if let StoryNews::Posted(_) = hears.told.news
+            && let Some(hearing) = self.stories.hearing.get_mut(&key)
+        {
+            hearing.is_written &= !matches!(hears.step, Step::Knows(_));
+            hearing.count -= 1;
+            if hearing.count == 0 {
                 self.stories.hearing.remove(&key);
             }
         }
-        is_gone
     }
 
-    /// They do not get it, or (`false`) could not be told now.
-    fn hears_not(&mut self, cx: &mut Cx, hears: &HearsOf, has: bool) {
+    /// They do not get it, or have it, or (`false`) could not be told now.
+    pub(super) fn hears_not(&mut self, cx: &mut Cx, hears: &HearsOf, has: bool) {
         self.hearing_over(hears);
         answer(cx, hears.reader, (hears.told.story, hears.told.work), has);
     }
 
     /// They may see it: it comes into their feed.
     fn take_story(&mut self, cx: &mut Cx, mut hears: Box<HearsOf>) {
-        let StoryTold { story, work, ref news } = hears.told;
+        let StoryTold { story, ref news, .. } = hears.told;
         let StoryNews::Posted(posted) = news else { return };
         let (reader, slot) = (hears.reader, slot_of(hears.reader));
-        let is_gone = self.hearing_over(&hears) || posted.record.expires_ms <= cx.now_ms;
-        if is_gone || !cx.is_here(slot) || !cx.may_write(posted.record.body.len()) {
-            return answer(cx, reader, (story, work), is_gone);
+        let can = cx.is_here(slot) && cx.may_write(posted.record.body.len());
+        let Some(hearing) = self.stories.hearing.get_mut(&(reader, story)) else { return };
+        let is_gone = hearing.is_gone || posted.record.expires_ms <= cx.now_ms;
+        if is_gone || hearing.is_written || !can {
+            return self.hears_not(cx, &hears, is_gone);
         }
+        hearing.is_written = true;
+        let since = self.stories.hiding.iter_mut();
+        let since = since.filter(|(hides, _)| (hides.reader, hides.by) == (reader, story.author));
+        since.for_each(|(_, told)| _ = told.insert(story.number));
         let key = keys::in_feed(reader.get(), story.author.get(), story.number);
         cx.put(slot, key, &posted.record);
         cx.put_bytes(slot, end_row(reader, story, posted.record.expires_ms), &[]);
@@ -150,7 +166,8 @@ impl Accounts {
 
     /// What somebody has heard is durable: their devices are told.
     pub(super) fn heard(&mut self, cx: &mut Cx, hears: &HearsOf) {
-        let StoryTold { story, work, ref news } = hears.told;
+        self.hearing_over(hears);
+        let StoryTold { story, work, ref news, .. } = hears.told;
         let is_new = matches!(hears.step, Step::Knows(true));
         let notice = match news {
             StoryNews::Posted(posted) => {
@@ -164,31 +181,6 @@ impl Accounts {
         }
         answer(cx, hears.reader, (story, work), true);
     }
-
-    /// Somebody blocks a user, who sees none of their stories from here on.
-    pub(super) fn lose_stories_of(&mut self, cx: &mut Cx, reader: UserId, author: UserId) {
-        for ((by, story), hearing) in &mut self.stories.hearing {
-            hearing.is_gone |= (*by, story.author) == (reader, author);
-        }
-        let range = keys::in_feed_of(reader.get(), author.get());
-        scan(cx, range, STORY_ROWS_AT_ONCE, StoryScan::Hidden(reader));
-    }
-
-    /// Their stories are known, as far as the user has them.
-    pub(super) fn hidden_read(&mut self, cx: &mut Cx, reader: UserId, rows: Result<Rows, Unreadable>) {
-        // Those that stay end by the clock.
-        let Ok(rows) = rows else { return };
-        if !cx.is_here(slot_of(reader)) || !cx.may_write(0) {
-            return;
-        }
-        for (key, _) in &rows.rows {
-            let Some((_, keys::StoryRow::InFeed(author, number))) = keys::story_row(key) else { continue };
-            let Some(author) = UserId::new(author) else { continue };
-            let story = StoryId { author, number };
-            forget(cx, reader, story);
-            self.tell_devices_of(cx, reader, None, &Notice::StoryGone(story));
-        }
-    }
 }
 
 /// Asks the store for the next thing that must be known.
@@ -198,7 +190,7 @@ fn ask(cx: &mut Cx, hears: Box<HearsOf>) {
         Step::Blocks => keys::relation(reader, Relation::Blocked(author.get())),
         Step::Contact => keys::relation(reader, Relation::Contact(author.get())),
         Step::Chat => keys::membership(reader, LogId::direct(reader, author.get())),
-        Step::Has | Step::Knows(_) => keys::in_feed(reader, author.get(), number),
+        Step::HasAlready | Step::Has(_) | Step::Knows(_) => keys::in_feed(reader, author.get(), number),
     };
     scan_key(cx, &key, StoryScan::Hears(hears));
 }

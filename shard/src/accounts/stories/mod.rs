@@ -9,11 +9,12 @@
 mod ending;
 mod feed;
 mod hearing;
+mod hiding;
 mod posting;
 mod seen;
 mod telling;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use tern_storage::{Direction, Key, KeyRange, LogId, Rows, ScanLimit, Slot, keys};
@@ -30,7 +31,7 @@ use super::users::Ask;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of};
 use crate::entry::Author;
-use crate::message::{FrontOp, LogOp, Notice, StoryOp, Unreadable, UserOp, Viewed};
+use crate::message::{FrontOp, Hides, LogOp, Notice, StoryOp, Unreadable, UserOp, Viewed};
 use crate::reply::{Origin, Reply, Undone};
 
 const NO_SUCH_STORY: Refusal =
@@ -48,6 +49,8 @@ pub(super) struct Stories {
     number: u64,
     /// Users who are being told of a story, while it is read whether they may see it.
     hearing: BTreeMap<(UserId, StoryId), Hearing>,
+    /// Users who are losing the stories of those who block them, with the numbers of those that they were told of since: these stay.
+    hiding: BTreeMap<Hides, BTreeSet<u64>>,
 }
 
 impl Stories {
@@ -60,6 +63,7 @@ impl Stories {
     pub(super) fn let_go(&mut self, slot: Slot) {
         self.works.retain(|story, _| slot_of(story.author) != slot);
         self.hearing.retain(|(reader, _), _| slot_of(*reader) != slot);
+        self.hiding.retain(|hides, _| slot_of(hides.reader) != slot);
     }
 }
 
@@ -68,7 +72,9 @@ impl Stories {
 pub(crate) enum StoryGet {
     /// The story that a work of this number is about.
     Work(StoryId, u64),
-    /// A medium of the story that a user is about to post, asked for at this time.
+    /// The story that a user is about to post, which may be there already.
+    Own(UserId),
+    /// A medium of it, asked for at this time.
     Medium(UserId, MediaId, u64),
 }
 
@@ -79,18 +85,22 @@ pub(crate) enum StoryScan {
     Own(UserId),
     /// The next step of a work of this number.
     Work(StoryId, u64),
-    /// A story that its author wants to be deleted, by the work of this number.
-    Deleted(Origin, StoryId, u64),
+    /// A story that its author wants to be deleted.
+    Deleted(Origin, StoryId),
+    /// A story that a user may see, and that ends at this time, in ms since the Unix epoch.
+    Ends(UserId, StoryId, u64),
     /// Whether somebody who is told of a story may see it, or has it.
     Hears(Box<HearsOf>),
-    /// Stories of somebody who blocks this user.
-    Hidden(UserId),
+    /// Whether somebody blocks another one still.
+    Blocks(Hides),
+    /// Stories of somebody whom the reader is to have none of, and those that were being written then.
+    Hidden(Hides, BTreeSet<StoryId>),
     /// Stories for a page.
     Page(Box<Listing>),
     /// A story that somebody has seen, in their feed; and whether they hide what they read.
     Seen(Box<Viewed>, bool),
-    /// The same, of whoever posted it.
-    Viewed(Box<Viewed>),
+    /// Whether whoever posted it knows of that already; or then (`true`) the story.
+    Viewed(Box<Viewed>, bool),
     /// Who has seen a story, or first, the story.
     Viewers(Box<Viewers>),
 }
@@ -99,12 +109,15 @@ impl StoryScan {
     /// The slot whose owner answers somebody with what is read; `None`: whoever has the slot begins again.
     pub(super) fn answers_of(&self) -> Option<Slot> {
         let user = match self {
-            Self::Own(user) | Self::Hidden(user) => *user,
-            Self::Deleted(_, story, _) => story.author,
+            Self::Own(user) => *user,
+            Self::Blocks(hides) => hides.by,
+            Self::Hidden(hides, _) => hides.reader,
+            Self::Deleted(_, story) => story.author,
+            Self::Ends(reader, ..) => *reader,
             Self::Hears(hears) => hears.reader,
             Self::Page(listing) => listing.reader,
             Self::Seen(viewed, _) => viewed.viewer,
-            Self::Viewed(viewed) => viewed.story.author,
+            Self::Viewed(viewed, _) => viewed.story.author,
             Self::Viewers(viewers) => viewers.story.author,
             Self::Work(..) => return None,
         };
@@ -123,6 +136,8 @@ pub(crate) enum StoryThen {
     Work(StoryId, u64),
     /// Somebody has heard of a story.
     Heard(Box<HearsOf>),
+    /// Somebody who is blocked has these no more.
+    Hidden(Hides, BTreeSet<StoryId>),
     /// What somebody has seen is noted, with whoever posted it.
     Viewed(Viewed),
     /// With whoever has seen it.
@@ -136,6 +151,7 @@ impl StoryThen {
             Self::Posted(user) => *user,
             Self::Deleted(story, _) | Self::Work(story, _) => story.author,
             Self::Heard(hears) => hears.reader,
+            Self::Hidden(hides, _) => hides.reader,
             Self::Viewed(viewed) => viewed.story.author,
             Self::Noted(viewed) => viewed.viewer,
         }
@@ -153,7 +169,8 @@ impl Accounts {
             StoryOp::Told(told) => self.hear_of_story(cx, id, told),
             StoryOp::Heard(story, work, reader, has) => self.story_heard(cx, (story, work), reader, has),
             StoryOp::Noted(viewed) => self.note_seen_story(cx, viewed),
-            StoryOp::Hidden(author) => self.lose_stories_of(cx, id, author),
+            StoryOp::Hidden(hides) => self.lose_stories_of(cx, hides),
+            StoryOp::Hid(hides) => Self::hidden(cx, hides),
         }
     }
 
@@ -195,7 +212,7 @@ impl Accounts {
             StoryOp::Viewed(viewed) | StoryOp::Noted(viewed) => cx.refuse(viewed.origin, refusal),
             StoryOp::Told(told) => hearing::answer(cx, id, (told.story, told.work), false),
             // What is due is told again; what comes of the others is found out when it is asked for.
-            StoryOp::Due(_) | StoryOp::Heard(..) | StoryOp::Hidden(_) => {}
+            StoryOp::Due(_) | StoryOp::Heard(..) | StoryOp::Hidden(_) | StoryOp::Hid(_) => {}
         }
     }
 
@@ -203,6 +220,7 @@ impl Accounts {
     pub(super) fn story_got(&mut self, cx: &mut Cx, get: StoryGet, value: Result<Option<Bytes>, Unreadable>) {
         match get {
             StoryGet::Work(story, number) => self.story_of_work_read(cx, (story, number), value),
+            StoryGet::Own(user) => self.own_story_read(cx, user, value),
             StoryGet::Medium(user, medium, asked_ms) => {
                 self.story_medium_read(cx, user, (medium, asked_ms), value);
             }
@@ -214,14 +232,17 @@ impl Accounts {
         match scan {
             StoryScan::Own(user) => self.own_stories_read(cx, user, rows),
             StoryScan::Work(story, number) => self.story_step_read(cx, (story, number), rows),
-            StoryScan::Deleted(origin, story, number) => {
-                self.deleted_story_read(cx, origin, (story, number), rows);
+            StoryScan::Deleted(origin, story) => self.deleted_story_read(cx, origin, story, rows),
+            StoryScan::Ends(reader, story, at_ms) => {
+                self.ending_in_feed_read(cx, (reader, story, at_ms), rows);
             }
             StoryScan::Hears(hears) => self.hears_read(cx, hears, rows),
-            StoryScan::Hidden(reader) => self.hidden_read(cx, reader, rows),
+            StoryScan::Blocks(hides) => self.block_read(cx, hides, rows),
+            StoryScan::Hidden(hides, stories) => self.hidden_read(cx, hides, stories, rows),
             StoryScan::Page(listing) => Self::page_of_stories_read(cx, listing, rows),
             StoryScan::Seen(viewed, hides) => self.seen_story_read(cx, *viewed, hides, rows),
-            StoryScan::Viewed(viewed) => self.viewed_story_read(cx, *viewed, rows),
+            StoryScan::Viewed(viewed, false) => self.viewer_read(cx, viewed, rows),
+            StoryScan::Viewed(viewed, true) => self.viewed_story_read(cx, *viewed, rows),
             StoryScan::Viewers(viewers) => Self::viewers_read(cx, viewers, rows),
         }
     }
@@ -233,6 +254,7 @@ impl Accounts {
             StoryThen::Deleted(story, origin) => self.story_deleted(cx, story, origin),
             StoryThen::Work(story, number) => self.story_step_written(cx, (story, number)),
             StoryThen::Heard(hears) => self.heard(cx, &hears),
+            StoryThen::Hidden(hides, stories) => self.some_hidden(cx, hides, stories),
             StoryThen::Viewed(viewed) => self.view_noted(cx, viewed),
             StoryThen::Noted(viewed) => self.seen_noted(cx, viewed),
         }
@@ -249,9 +271,8 @@ impl Accounts {
                 }
             }
             StoryThen::Work(story, number) => self.drop_work((story, number)),
-            StoryThen::Heard(hears) => {
-                hearing::answer(cx, hears.reader, (hears.told.story, hears.told.work), false);
-            }
+            StoryThen::Heard(hears) => self.hears_not(cx, &hears, false),
+            StoryThen::Hidden(hides, _) => self.hides_not(hides),
             StoryThen::Viewed(viewed) | StoryThen::Noted(viewed) => cx.reply(viewed.origin, undone.into()),
         }
     }

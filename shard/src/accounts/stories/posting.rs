@@ -93,8 +93,8 @@ impl Accounts {
             self.stories.postings.remove(&id);
             return;
         }
-        let rows = cx.limits().stories_max;
-        scan(cx, keys::stories_of(id.get()), rows, StoryScan::Own(id));
+        let Some(story) = self.posting(id).map(|posting| posting.story()) else { return };
+        cx.get(keys::story(id.get(), story.number), GetFor::Story(StoryGet::Own(id)));
     }
 
     /// Whoever wanted to post the first is answered, and the next one's turn has come.
@@ -109,38 +109,46 @@ impl Accounts {
         self.stories.postings.get_mut(&id)?.front_mut()
     }
 
+    /// It is known whether the first that is to be posted is there already. If it is not, it counts, and those of the account are read.
+    pub(super) fn own_story_read(
+        &mut self,
+        cx: &mut Cx,
+        id: UserId,
+        value: Result<Option<Bytes>, Unreadable>,
+    ) {
+        let Some(posting) = self.posting(id) else { return };
+        let (story, posted) = (posting.story(), fingerprint(&posting.post));
+        let reply = match value.map(|value| value.map(StoryRecord::decode).transpose()) {
+            Ok(Ok(None)) if self.stories.works.contains_key(&story) => {
+                // One that had this number is just ending.
+                Reply::Refused(cx.overloaded())
+            }
+            Ok(Ok(None)) => match self.budgets.post_story(id, cx.now_ms) {
+                Ok(()) => {
+                    let rows = cx.limits().stories_max;
+                    return scan(cx, keys::stories_of(id.get()), rows, StoryScan::Own(id));
+                }
+                Err(refusal) => Reply::Refused(refusal),
+            },
+            Ok(Ok(Some(record))) if record.fingerprint == posted => Reply::StoryMade(made(&record)),
+            Ok(Ok(Some(_))) => Reply::Refused(REUSED),
+            Ok(Err(_)) => {
+                cx.damaged("a story", &keys::story(id.get(), story.number));
+                Reply::Refused(UNREADABLE)
+            }
+            Err(_) => Reply::Refused(UNREADABLE),
+        };
+        self.answer_posting(cx, id, reply);
+    }
+
     /// The stories of an account are known, of which there is to be one more.
     pub(super) fn own_stories_read(&mut self, cx: &mut Cx, id: UserId, rows: Result<Rows, Unreadable>) {
-        let Some(posting) = self.posting(id) else { return };
-        let story = posting.story();
-        let key = keys::story(id.get(), story.number);
-        let Ok(rows) = rows else { return self.answer_posting(cx, id, Reply::Refused(UNREADABLE)) };
-        let is_it = |(row, _): &&(Bytes, Bytes)| row[..] == *key.as_ref();
-        if let Some((_, value)) = rows.rows.iter().find(is_it) {
-            let reply = match StoryRecord::decode(&value[..]) {
-                Ok(record) if record.fingerprint == fingerprint(&posting.post) => {
-                    Reply::StoryMade(made(&record))
-                }
-                Ok(_) => Reply::Refused(REUSED),
-                Err(_) => {
-                    cx.damaged("a story", &key);
-                    Reply::Refused(UNREADABLE)
-                }
-            };
-            return self.answer_posting(cx, id, reply);
-        }
-        let refusal = if rows.rows.len() >= cx.limits().stories_max {
-            Some(TOO_MANY)
-        } else if self.stories.works.contains_key(&story) {
-            // One that had this number is just ending.
-            Some(cx.overloaded())
-        } else {
-            self.budgets.post_story(id, cx.now_ms).err()
+        let refusal = match rows {
+            Ok(rows) if rows.rows.len() < cx.limits().stories_max => return self.look_at_media(cx, id),
+            Ok(_) => TOO_MANY,
+            Err(_) => UNREADABLE,
         };
-        match refusal {
-            Some(refusal) => self.answer_posting(cx, id, Reply::Refused(refusal)),
-            None => self.look_at_media(cx, id),
-        }
+        self.answer_posting(cx, id, Reply::Refused(refusal));
     }
 
     /// Reads the next medium of the first that is to be posted, or posts it.
@@ -194,11 +202,14 @@ impl Accounts {
         if has_ended {
             return self.answer_posting(cx, id, Reply::Refused(REVOKED));
         }
-        if !cx.may_write(posting.post.body.len()) {
+        let (story, bytes) = (posting.story(), posting.post.body.len());
+        // One that had this number may be about to end since it was looked for.
+        if self.stories.works.contains_key(&story) || !cx.may_write(bytes) {
             let refusal = cx.overloaded();
             return self.answer_posting(cx, id, Reply::Refused(refusal));
         }
-        let (slot, story) = (slot_of(id), posting.story());
+        let Some(posting) = self.posting(id) else { return };
+        let slot = slot_of(id);
         let (audience, named) = posting.post.audience.to_raw();
         let expires_ms = cx.now_ms + cx.limits().story_valid_ms;
         let record = StoryRecord {

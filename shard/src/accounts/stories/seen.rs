@@ -87,8 +87,18 @@ impl Accounts {
         if hides && !is(Mutation::ShowHiddenViewer) || self.record(id).is_none() {
             return self.view_noted(cx, viewed);
         }
-        let key = keys::story(id.get(), viewed.story.number);
-        scan_key(cx, &key, StoryScan::Viewed(Box::new(viewed)));
+        let key = keys::story_viewer(id.get(), viewed.story.number, viewed.viewer.get());
+        scan_key(cx, &key, StoryScan::Viewed(Box::new(viewed), false));
+    }
+
+    /// Whether they are known to have seen it. What counts is when they did so first.
+    pub(super) fn viewer_read(&mut self, cx: &mut Cx, viewed: Box<Viewed>, rows: Result<Rows, Unreadable>) {
+        let Ok(rows) = rows else { return cx.refuse(viewed.origin, UNREADABLE) };
+        if !rows.rows.is_empty() {
+            return self.view_noted(cx, *viewed);
+        }
+        let key = keys::story(viewed.story.author.get(), viewed.story.number);
+        scan_key(cx, &key, StoryScan::Viewed(viewed, true));
     }
 
     /// That story is known.
@@ -97,7 +107,9 @@ impl Accounts {
         let slot = slot_of(author);
         let Ok(rows) = rows else { return cx.refuse(viewed.origin, UNREADABLE) };
         let record = rows.rows.first().and_then(|(_, value)| StoryRecord::decode(&value[..]).ok());
-        let is_there = |record: &StoryRecord| !record.deleted && record.expires_ms > cx.now_ms;
+        // It may have been deleted since it was read.
+        let ends = self.stories.works.get(&viewed.story).is_some_and(|work| work.step.is_recall());
+        let is_there = |record: &StoryRecord| !record.deleted && record.expires_ms > cx.now_ms && !ends;
         let Some(record) = record.filter(is_there) else { return self.view_noted(cx, viewed) };
         if !cx.is_here(slot) || !cx.may_write(0) {
             let refusal = cx.overloaded();

@@ -1,9 +1,10 @@
 //! Those are told of a story who may see it, or, once it is deleted, those who were told.
 //!
 //! The author's contacts are gone through, and for everyone the author's direct chats: some at a time. Who is told together is written
-//! before they are; the last such row says where to go on. When a story is deleted, these rows say who has it, and go when they have heard
-//! that it is gone. Whoever is told answers when they have it durably: what is not answered in time is told again, from the store. A row
-//! (`t`) says that there is something to be told, until all have been.
+//! before they are; the last such row says where to go on, and who of those before could not be told by then. When a story is deleted, these
+//! rows say who has it, and go when they have heard that it is gone. Whoever is told answers when they have it durably. Nobody waits for one
+//! who can't be told now, or does not answer: those are told again when all others have been, later each time. A row (`t`) says that there is
+//! something to be told, until all have been.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,15 +15,16 @@ use tern_storage::keys::{self, Relation, StoryRow};
 use tern_storage::records::{FeedRecord, StoryRecord, StoryToldRecord};
 use tern_storage::{Direction, Key, LogId, Rows, ScanLimit};
 use tern_wire::ids::UserId;
-use tern_wire::private::Private;
 use tern_wire::story::{Audience, StoryId};
 
 use super::{Accounts, Cx, StoryGet, StoryScan, StoryThen, after, scan, slot_of, tell_row};
 use crate::accounts::waits::{GetFor, ScanFor};
 use crate::circle::Circle;
 use crate::entry::peer_of;
-use crate::limits::{STORIES_TOLD_MAX, STORY_ROWS_AT_ONCE, STORY_STEP_MS, STORY_STEP_ROWS};
-use crate::message::{PostedStory, StoryDue, StoryNews, StoryOp, StoryTold, Unreadable, UserOp};
+use crate::limits::{DUE_AGAIN_MS, STORIES_TOLD_MAX, STORY_ROWS_AT_ONCE, STORY_STEP_MS, STORY_STEP_ROWS};
+use crate::message::{
+    Hides, PostedStory, StoryDue, StoryDuty, StoryNews, StoryOp, StoryTold, Unreadable, UserOp,
+};
 use crate::mutations::{Mutation, is};
 
 /// What is being done about a story.
@@ -52,14 +54,18 @@ pub(super) enum Step {
     Notes(Box<Telling>, Vec<UserId>),
     /// These are told, and have not answered.
     Tells(Box<Telling>, Asked),
+    /// All have been told but those who could not be: they are told again after a while.
+    Waits(Box<Telling>),
     /// It is deleted: who was told is being read.
-    Recalls,
+    Recalls(Recall),
     /// These hear that it is gone, of the step of this number, and have not answered.
-    Gone(u32, Asked),
+    Gone(Recall, u32, Asked),
+    /// The same of a story that is gone.
+    WaitsGone(Recall),
     /// Who has seen it is being read, and then removed.
     Views,
     /// Rows are being removed, and others follow.
-    Clears,
+    Clears(Recall),
     /// Nobody is to be told any more: the row that says so is being removed.
     Over,
     /// Its author deletes it.
@@ -70,12 +76,44 @@ pub(super) enum Step {
     EndsWith(Box<StoryRecord>),
 }
 
+impl Step {
+    /// What is told, and to whom, while that is so.
+    pub(super) fn telling(&mut self) -> Option<&mut Telling> {
+        match self {
+            Self::Blocks(telling)
+            | Self::Last(telling)
+            | Self::Looks(telling)
+            | Self::Notes(telling, _)
+            | Self::Tells(telling, _)
+            | Self::Waits(telling) => Some(telling),
+            _ => None,
+        }
+    }
+
+    /// Whether all hear that the story is gone, which is deleted, or have heard.
+    pub(super) fn is_recall(&self) -> bool {
+        matches!(self, Self::Recalls(_) | Self::Gone(..) | Self::WaitsGone(_) | Self::Views | Self::Clears(_))
+    }
+}
+
 /// Who was told.
 #[derive(Debug)]
 pub(super) struct Asked {
+    /// They have not answered.
     left: BTreeSet<UserId>,
-    /// Somebody could not be told now.
-    has_failed: bool,
+    /// They could not be told.
+    failed: BTreeSet<UserId>,
+}
+
+impl Asked {
+    fn new(left: BTreeSet<UserId>) -> Self {
+        Self { left, failed: BTreeSet::new() }
+    }
+
+    /// Who has not heard, when nobody answers any more.
+    fn not_told(self) -> BTreeSet<UserId> {
+        self.left.into_iter().chain(self.failed).collect()
+    }
 }
 
 /// A story of which others are told.
@@ -83,11 +121,28 @@ pub(super) struct Asked {
 pub(super) struct Telling {
     posted: Arc<PostedStory>,
     audience: Audience,
-    circle: Circle,
+    pub(super) circle: Circle,
     /// The number of the next step.
     step: u32,
     /// Where it goes on.
     walk: Walk,
+    /// Who could not be told so far, and how often that was tried again.
+    late: BTreeSet<UserId>,
+    tries: u32,
+}
+
+/// A story that is gone, as others hear of it.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Recall {
+    /// Those of the steps up to this one have heard, but for some who are to hear it again; and how often that was tried.
+    behind: Option<u32>,
+    has_late: bool,
+    tries: u32,
+}
+
+/// After how long those are told again who could not be, in ms: longer each time.
+fn wait_ms(tries: u32) -> u64 {
+    STORY_STEP_MS.min(DUE_AGAIN_MS << tries.min(16))
 }
 
 /// Who is looked through.
@@ -110,15 +165,16 @@ impl Walk {
         }
     }
 
-    fn to_record(self, readers: &[UserId]) -> StoryToldRecord {
+    fn to_record(self, readers: &[UserId], late: &BTreeSet<UserId>) -> StoryToldRecord {
         let readers = readers.iter().map(|reader| reader.get()).collect();
+        let late = late.iter().map(|reader| reader.get()).collect();
         let (contact, chat_low, chat_high) = match self {
             Self::Contacts(after) => (after.unwrap_or(0), 0, 0),
             Self::Chats(Some(LogId::Direct(low, high))) => (0, low, high),
             Self::Chats(_) => (0, 0, 0),
             Self::Over => (0, u64::MAX, u64::MAX),
         };
-        StoryToldRecord { readers, contact, chat_low, chat_high }
+        StoryToldRecord { readers, contact, chat_low, chat_high, late }
     }
 
     fn of_record(record: &StoryToldRecord) -> Self {
@@ -144,23 +200,53 @@ fn users(ids: &[u64]) -> Vec<UserId> {
 impl Accounts {
     /// Something is due about a story.
     pub(super) fn story_due(&mut self, cx: &mut Cx, id: UserId, due: StoryDue) {
-        let StoryDue { story, at_ms, is_to_tell } = due;
-        if id != story.author {
-            return self.end_in_feed(cx, id, story, at_ms);
+        let StoryDue { story, at_ms, what } = due;
+        match what {
+            StoryDuty::Hide => Self::hide_stories(cx, Hides { reader: story.author, by: id, at_ms }),
+            StoryDuty::End if id != story.author => Self::end_in_feed(cx, id, story, at_ms),
+            StoryDuty::End => {
+                // Those who could not be told so far are not told any more.
+                let waits = |work: &Work| matches!(work.step, Step::Waits(_) | Step::WaitsGone(_));
+                if self.stories.works.get(&story).is_some_and(waits) {
+                    self.stories.works.remove(&story);
+                }
+                self.end_story(cx, story, at_ms);
+            }
+            StoryDuty::Tell => match self.stories.works.get(&story) {
+                Some(work) => {
+                    let of = (story, work.number);
+                    self.go_on_if_late(cx, of);
+                }
+                None => self.tell_of_story(cx, story, at_ms),
+            },
         }
+    }
+
+    /// Whoever was told may be gone, or be there again.
+    fn go_on_if_late(&mut self, cx: &mut Cx, of: (StoryId, u64)) {
         let now_ms = cx.now_ms;
-        // Whoever was told may be gone; and the clock may have been set back.
-        let is_late = |work: &mut Work| {
-            let waits = matches!(work.step, Step::Tells(..) | Step::Gone(..));
-            waits && now_ms.abs_diff(work.since_ms) >= STORY_STEP_MS
+        let Some(work) = self.work(of) else { return };
+        // The clock may have been set back.
+        let waits_ms = now_ms.abs_diff(work.since_ms);
+        let is_late = match &work.step {
+            Step::Tells(..) | Step::Gone(..) => waits_ms >= STORY_STEP_MS,
+            Step::Waits(telling) => waits_ms >= wait_ms(telling.tries),
+            Step::WaitsGone(recall) => waits_ms >= wait_ms(recall.tries),
+            _ => false,
         };
-        if self.stories.works.get_mut(&story).is_some_and(is_late) {
-            self.stories.works.remove(&story);
+        if !is_late {
+            return;
         }
-        if is_to_tell {
-            self.tell_of_story(cx, story, at_ms);
-        } else {
-            self.end_story(cx, story, at_ms);
+        match std::mem::replace(&mut work.step, Step::Over) {
+            Step::Waits(telling) => self.tell_late(cx, of, telling),
+            Step::WaitsGone(recall) => {
+                let tries = recall.tries + 1;
+                self.recall(cx, of, Recall { tries, ..Recall::default() });
+            }
+            step => {
+                work.step = step;
+                self.all_have_answered(cx, of);
+            }
         }
     }
 
@@ -237,7 +323,7 @@ impl Accounts {
             return self.ending_story_read(cx, of, record);
         }
         match record {
-            Some(record) if record.deleted => self.recall(cx, of),
+            Some(record) if record.deleted => self.recall(cx, of, Recall::default()),
             Some(record) if record.expires_ms > cx.now_ms => self.begin_telling(cx, of, &record),
             _ => self.telling_over(cx, of),
         }
@@ -247,8 +333,15 @@ impl Accounts {
         let Ok(audience) = Audience::parse(record.audience, &record.named) else {
             return self.telling_over(cx, of);
         };
-        let (circle, walk) = (Circle::default(), Walk::Contacts(None));
-        let telling = Telling { posted: posted(story, record), audience, circle, step: 0, walk };
+        let telling = Telling {
+            posted: posted(story, record),
+            audience,
+            circle: Circle::default(),
+            step: 0,
+            walk: Walk::Contacts(None),
+            late: BTreeSet::new(),
+            tries: 0,
+        };
         let Some(number) = self.next_step(cx, of, Step::Blocks(Box::new(telling))) else { return };
         scan(cx, keys::circle(story.author.get()), usize::MAX, StoryScan::Work(story, number));
     }
@@ -269,7 +362,7 @@ impl Accounts {
             Step::Blocks(telling) => self.blocks_read(cx, of, telling, rows),
             Step::Last(telling) => self.last_told_read(cx, of, telling, &rows),
             Step::Looks(telling) => self.more_found(cx, of, telling, &rows),
-            Step::Recalls => self.told_read(cx, of, &rows),
+            Step::Recalls(recall) => self.told_read(cx, of, recall, &rows),
             Step::Views => self.views_read(cx, of, &rows),
             Step::EndsWith(record) => self.end_with(cx, of, *record, &rows),
             _ => self.drop_work(of),
@@ -301,7 +394,8 @@ impl Accounts {
             return self.drop_work(of);
         };
         (telling.step, telling.walk) = (step + 1, Walk::of_record(&record));
-        self.tell_readers(cx, of, telling, users(&record.readers));
+        let readers = users(&record.readers).into_iter().chain(users(&record.late)).collect();
+        self.tell_readers(cx, of, telling, readers, true);
     }
 
     fn look_for_more(&mut self, cx: &mut Cx, of @ (story, _): (StoryId, u64), telling: Box<Telling>) {
@@ -310,8 +404,17 @@ impl Accounts {
         }
         let author = story.author.get();
         let range = match telling.walk {
-            Walk::Contacts(after) => keys::contacts_behind(author, after),
+            // So many wait that no more are told until some of them have been.
+            _ if telling.late.len() >= STORY_STEP_ROWS => return self.wait_for_late(cx, of, telling),
+            Walk::Contacts(after) => match telling.audience.named_alone() {
+                Some((first, last)) => {
+                    let first = first.get().saturating_sub(1).max(after.unwrap_or(0));
+                    keys::contacts_between(author, first, last.get())
+                }
+                None => keys::contacts_behind(author, after),
+            },
             Walk::Chats(after) => keys::memberships(author, after),
+            Walk::Over if !telling.late.is_empty() => return self.wait_for_late(cx, of, telling),
             Walk::Over => return self.telling_over(cx, of),
         };
         let Some(number) = self.next_step(cx, of, Step::Looks(telling)) else { return };
@@ -362,7 +465,7 @@ impl Accounts {
         }
         let readers: Vec<_> = found.into_iter().collect();
         let key = keys::story_told(story.author.get(), story.number, telling.step);
-        cx.put(slot_of(story.author), key, &telling.walk.to_record(&readers));
+        cx.put(slot_of(story.author), key, &telling.walk.to_record(&readers, &telling.late));
         telling.step += 1;
         self.step_is_written(cx, of, Step::Notes(telling, readers));
     }
@@ -371,8 +474,11 @@ impl Accounts {
     pub(super) fn story_step_written(&mut self, cx: &mut Cx, of: (StoryId, u64)) {
         let Some(work) = self.work(of) else { return };
         match std::mem::replace(&mut work.step, Step::Over) {
-            Step::Notes(telling, readers) => self.tell_readers(cx, of, telling, readers),
-            Step::Clears => self.recall(cx, of),
+            Step::Notes(telling, readers) => {
+                let readers = readers.into_iter().collect();
+                self.tell_readers(cx, of, telling, readers, false);
+            }
+            Step::Clears(recall) => self.recall(cx, of, recall),
             step => {
                 let at_ms = work.at_ms;
                 self.drop_work(of);
@@ -384,31 +490,53 @@ impl Accounts {
         }
     }
 
-    /// Tells some of a story. When all have heard, it goes on.
-    fn tell_readers(&mut self, cx: &mut Cx, of: (StoryId, u64), telling: Box<Telling>, readers: Vec<UserId>) {
+    /// Tells some of a story, who may have been told before. When all have answered, it goes on.
+    fn tell_readers(
+        &mut self,
+        cx: &mut Cx,
+        of: (StoryId, u64),
+        telling: Box<Telling>,
+        mut readers: BTreeSet<UserId>,
+        again: bool,
+    ) {
         let news = StoryNews::Posted(telling.posted.clone());
-        let asked: BTreeSet<_> = readers
-            .into_iter()
-            .filter(|reader| !telling.circle.blocks(*reader) || is(Mutation::TellBlockedOfStory))
-            .collect();
-        if asked.is_empty() {
+        readers.retain(|reader| !telling.circle.blocks(*reader) || is(Mutation::TellBlockedOfStory));
+        if readers.is_empty() {
             return self.look_for_more(cx, of, telling);
         }
-        let step = Step::Tells(telling, Asked { left: asked.clone(), has_failed: false });
+        let step = Step::Tells(telling, Asked::new(readers.clone()));
         if let Some(work) = self.next_step(cx, of, step) {
-            tell_all(cx, of.0, work, &asked, &news);
+            tell_all(cx, (of.0, work), &readers, again, &news);
         }
     }
 
-    /// The story is deleted: the first of those who were told hear of that, until there is nobody more.
-    fn recall(&mut self, cx: &mut Cx, of @ (story, _): (StoryId, u64)) {
-        let Some(number) = self.next_step(cx, of, Step::Recalls) else { return };
-        let range = keys::all_story_told(story.author.get(), story.number);
+    /// Those who could not be told are told again after a while.
+    fn wait_for_late(&mut self, cx: &mut Cx, of: (StoryId, u64), telling: Box<Telling>) {
+        self.next_step(cx, of, Step::Waits(telling));
+    }
+
+    fn tell_late(&mut self, cx: &mut Cx, of: (StoryId, u64), mut telling: Box<Telling>) {
+        if telling.posted.record.expires_ms <= cx.now_ms {
+            return self.telling_over(cx, of);
+        }
+        telling.tries += 1;
+        let late = std::mem::take(&mut telling.late);
+        self.tell_readers(cx, of, telling, late, true);
+    }
+
+    /// The story is deleted: the next of those who were told hear of that, until there is nobody more.
+    fn recall(&mut self, cx: &mut Cx, of @ (story, _): (StoryId, u64), recall: Recall) {
+        let Some(number) = self.next_step(cx, of, Step::Recalls(recall)) else { return };
+        let range = keys::story_told_behind(story.author.get(), story.number, recall.behind);
         scan(cx, range, 1, StoryScan::Work(story, number));
     }
 
-    fn told_read(&mut self, cx: &mut Cx, of @ (story, _): (StoryId, u64), rows: &Rows) {
+    fn told_read(&mut self, cx: &mut Cx, of @ (story, _): (StoryId, u64), recall: Recall, rows: &Rows) {
         let Some((key, value)) = rows.rows.first() else {
+            if recall.has_late {
+                self.next_step(cx, of, Step::WaitsGone(recall));
+                return;
+            }
             let Some(number) = self.next_step(cx, of, Step::Views) else { return };
             let range = keys::story_viewers(story.author.get(), story.number, None);
             return scan(cx, range, STORY_ROWS_AT_ONCE, StoryScan::Work(story, number));
@@ -420,9 +548,8 @@ impl Accounts {
             return self.drop_work(of);
         };
         let asked: BTreeSet<_> = users(&record.readers).into_iter().collect();
-        let left = Asked { left: asked.clone(), has_failed: false };
-        if let Some(work) = self.next_step(cx, of, Step::Gone(step, left)) {
-            tell_all(cx, story, work, &asked, &StoryNews::Gone);
+        if let Some(work) = self.next_step(cx, of, Step::Gone(recall, step, Asked::new(asked.clone()))) {
+            tell_all(cx, (story, work), &asked, true, &StoryNews::Gone);
         }
     }
 
@@ -434,28 +561,48 @@ impl Accounts {
         for (key, _) in &rows.rows {
             cx.delete(slot_of(of.0.author), Key::from_raw(key));
         }
-        self.step_is_written(cx, of, Step::Clears);
+        self.step_is_written(cx, of, Step::Clears(Recall::default()));
     }
 
     /// Somebody knows of a story by now, or could not be told.
     pub(super) fn story_heard(&mut self, cx: &mut Cx, of: (StoryId, u64), reader: UserId, has: bool) {
         let Some(work) = self.work(of) else { return };
-        let (Step::Tells(_, asked) | Step::Gone(_, asked)) = &mut work.step else { return };
-        asked.has_failed |= !has;
-        if !asked.left.remove(&reader) || !asked.left.is_empty() {
+        let (Step::Tells(_, asked) | Step::Gone(.., asked)) = &mut work.step else { return };
+        if !asked.left.remove(&reader) {
             return;
         }
-        if asked.has_failed || !cx.may_write(0) {
-            return self.drop_work(of);
+        if !has {
+            asked.failed.insert(reader);
         }
+        if asked.left.is_empty() {
+            self.all_have_answered(cx, of);
+        }
+    }
+
+    /// All who were told have answered, or do not any more: it goes on with others.
+    fn all_have_answered(&mut self, cx: &mut Cx, of: (StoryId, u64)) {
+        let can = cx.may_write(0);
+        let Some(work) = self.work(of).filter(|_| can) else { return self.drop_work(of) };
         match std::mem::replace(&mut work.step, Step::Over) {
-            Step::Tells(telling, _) => self.look_for_more(cx, of, telling),
-            Step::Gone(step, _) => {
-                let StoryId { author, number } = of.0;
-                cx.delete(slot_of(author), keys::story_told(author.get(), number, step));
-                self.step_is_written(cx, of, Step::Clears);
+            Step::Tells(mut telling, asked) => {
+                telling.late.extend(asked.not_told());
+                if telling.late.is_empty() {
+                    telling.tries = 0;
+                }
+                self.look_for_more(cx, of, telling);
             }
-            _ => unreachable!("it was one of these"),
+            Step::Gone(recall, step, asked) => {
+                let StoryId { author, number } = of.0;
+                let key = keys::story_told(author.get(), number, step);
+                let late: Vec<_> = asked.not_told().into_iter().collect();
+                let has_late = recall.has_late || !late.is_empty();
+                match late.is_empty() {
+                    true => cx.delete(slot_of(author), key),
+                    false => cx.put(slot_of(author), key, &Walk::Over.to_record(&late, &BTreeSet::new())),
+                }
+                self.step_is_written(cx, of, Step::Clears(Recall { behind: Some(step), has_late, ..recall }));
+            }
+            _ => self.drop_work(of),
         }
     }
 
@@ -468,30 +615,17 @@ impl Accounts {
         cx.delete(slot_of(of.0.author), tell_row(of.0, at_ms));
         self.step_is_written(cx, of, Step::Over);
     }
-
-    /// Somebody blocks another one, who sees none of their stories from here on: those that they have go, as far as this is heard, and who is
-    /// being told of one is looked at anew.
-    pub(in crate::accounts) fn hide_stories(&mut self, cx: &mut Cx, id: UserId, other: UserId) {
-        let blocked = Private::Blocked(other, true);
-        let is_of = |story: &StoryId| story.author == id;
-        // What is being read of whom they block may be older: that is done again.
-        self.stories.works.retain(|story, work| !is_of(story) || !matches!(work.step, Step::Blocks(_)));
-        for (_, work) in self.stories.works.iter_mut().filter(|(story, _)| is_of(story)) {
-            if let Step::Last(telling)
-            | Step::Looks(telling)
-            | Step::Notes(telling, _)
-            | Step::Tells(telling, _) = &mut work.step
-            {
-                telling.circle.say(&blocked);
-            }
-        }
-        cx.tell_user(other, UserOp::Story(Box::new(StoryOp::Hidden(id))));
-    }
 }
 
-fn tell_all(cx: &mut Cx, story: StoryId, work: u64, all: &BTreeSet<UserId>, news: &StoryNews) {
+fn tell_all(
+    cx: &mut Cx,
+    (story, work): (StoryId, u64),
+    all: &BTreeSet<UserId>,
+    again: bool,
+    news: &StoryNews,
+) {
     let told = |reader: &UserId| {
-        let told = StoryTold { story, work, news: news.clone() };
+        let told = StoryTold { story, work, again, news: news.clone() };
         (*reader, UserOp::Story(Box::new(StoryOp::Told(told))))
     };
     cx.tell_users(all.iter().map(told));
@@ -507,7 +641,7 @@ mod tests {
         for walk in
             [Walk::Contacts(Some(7)), Walk::Chats(None), Walk::Chats(Some(LogId::direct(7, 9))), Walk::Over]
         {
-            let record = walk.to_record(&[reader]);
+            let record = walk.to_record(&[reader], &BTreeSet::new());
             assert_eq!((Walk::of_record(&record), users(&record.readers)), (walk, vec![reader]));
         }
         assert_eq!(Walk::Contacts(Some(7)).next(&Audience::Everyone), Walk::Chats(None));
