@@ -79,5 +79,5 @@ pub use trust::Trust;
 
 /// The bodies of kinds of messages, as the protocol has them.
 pub mod body {
-    pub use tern_proto::v1::{ContactCard, Location, Media, Poll, StoryText, Timer, Vote};
+    pub use tern_proto::v1::{Call, ContactCard, Location, Media, Poll, StoryText, Timer, Vote};
 }

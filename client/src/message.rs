@@ -172,6 +172,8 @@ pub enum Kind {
     Poll,
     /// A [`crate::body::Media`].
     Media,
+    /// Somebody calls: a [`crate::body::Call`]. It rings for as long as the server says in its limits, counted from [`Message::time_ms`].
+    Call,
     /// What the message that it is about reads from here on.
     Edit,
     /// Nothing: the message that it is about is deleted for everyone.
@@ -207,6 +209,7 @@ impl Kind {
             Self::Contact => v1::Kind::Contact,
             Self::Poll => v1::Kind::Poll,
             Self::Media => v1::Kind::Media,
+            Self::Call => v1::Kind::Call,
             Self::Edit => v1::Kind::Edit,
             Self::Deletion => v1::Kind::Deletion,
             Self::Reaction => v1::Kind::Reaction,
@@ -242,6 +245,7 @@ impl From<i32> for Kind {
             Ok(v1::Kind::Contact) => Self::Contact,
             Ok(v1::Kind::Poll) => Self::Poll,
             Ok(v1::Kind::Media) => Self::Media,
+            Ok(v1::Kind::Call) => Self::Call,
             Ok(v1::Kind::Edit) => Self::Edit,
             Ok(v1::Kind::Deletion) => Self::Deletion,
             Ok(v1::Kind::Reaction) => Self::Reaction,

@@ -122,6 +122,7 @@ impl World {
                 idle_timeout_ms: 300_000,
                 edit_window_ms: 900_000,
                 deletion_window_ms: 3_600_000,
+                call_rings_ms: 60_000,
             },
             store: b"0123456789abcdef".to_vec(),
             generations: vec![1001],

@@ -284,6 +284,9 @@ pub struct Limits {
     pub edit_window_ms: u64,
     #[prost(uint64, tag = "10")]
     pub deletion_window_ms: u64,
+    /// For how long a call rings, after its time_ms.
+    #[prost(uint64, tag = "11")]
+    pub call_rings_ms: u64,
 }
 /// Asks for a one-time code to be sent to a phone. Answered by CodeSent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -790,6 +793,16 @@ pub struct Vote {
     /// Which answers, counted from 0. None: the vote is taken back.
     #[prost(uint32, repeated, tag = "1")]
     pub answers: ::prost::alloc::vec::Vec<u32>,
+}
+/// That somebody calls.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Call {
+    /// They show themselves, or offer to.
+    #[prost(bool, tag = "1")]
+    pub video: bool,
+    /// What the two clients agree on by: theirs alone.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub offer: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Media {
@@ -1790,7 +1803,7 @@ pub struct Refused {
     #[prost(uint32, tag = "5")]
     pub version_max: u32,
 }
-/// What an entry is. Kinds 0 and 3 to 6 are messages: what somebody says. They count as unread, and others may be about them.
+/// What an entry is. Kinds 0, 3 to 6 and 16 are messages: what somebody says. They count as unread, and others may be about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Kind {
@@ -1829,6 +1842,8 @@ pub enum Kind {
     /// What stands here was sent by a person whom one blocked then: it is not for one to see, and nobody else can tell. Its place in the log
     /// is kept. Nobody can send it.
     Withheld = 15,
+    /// The sender calls: the body is a Call, or empty. Only in direct chats. A message; it rings until Limits.call_rings_ms after its time_ms.
+    Call = 16,
 }
 impl Kind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1853,6 +1868,7 @@ impl Kind {
             Self::Private => "KIND_PRIVATE",
             Self::Timer => "KIND_TIMER",
             Self::Withheld => "KIND_WITHHELD",
+            Self::Call => "KIND_CALL",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1874,6 +1890,7 @@ impl Kind {
             "KIND_PRIVATE" => Some(Self::Private),
             "KIND_TIMER" => Some(Self::Timer),
             "KIND_WITHHELD" => Some(Self::Withheld),
+            "KIND_CALL" => Some(Self::Call),
             _ => None,
         }
     }

@@ -325,6 +325,41 @@ async fn what_somebody_does_not_want_to_hear_makes_no_sound_and_the_number_is_ri
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_told_however_quiet_the_chat_and_the_hours_are_unless_a_stranger_calls() {
+    let services = Services::start().await;
+    let server = services.server("");
+    let [ann, bob, stranger] = users(&server);
+    let (mut ann, mut stranger) = (Person::new(&server, ann), Person::new(&server, stranger));
+    let mut one = Person::new(&server, bob.clone());
+    let contacts = vec![v1::Contact { user_id: ann.user.id, ..Default::default() }];
+    let body = v1::Private { what: Some(What::Contacts(v1::Contacts { contacts })) }.encode_to_vec();
+    one.sends(PRIVATE, Kind::Private, 0, &body);
+    let (notify, muted_until_ms) = (Notify::None.into(), (1 << 53) - 1);
+    has(&mut one, v1::ChatSettings { chat: ann.user.id, notify, muted_until_ms, ..Default::default() });
+    let whole_day = v1::QuietHours { from_min: 60, to_min: 60, time_zone: "Europe/Berlin".to_owned() };
+    let settings = v1::PushSettings { previews: true, quiet: Some(whole_day) };
+    registers_with(&mut one, hook("bobs-phone"), settings);
+    drop(one);
+    ann.say(bob.id, "are you there?");
+    assert_eq!(services.kinds("bobs-phone", 1).await, [is("badge", 1)]);
+    let call = v1::Call { video: true, offer: "between the two".into() }.encode_to_vec();
+    ann.sends(bob.id, Kind::Call, 0, &call);
+    let told = services.told("bobs-phone", 2).await.pop().expect("it is told");
+    assert_eq!((told["kind"].as_str(), told["badge"].as_u64()), (Some("call"), Some(2)));
+    assert_eq!((told.get("title"), told.get("body")), (None, None), "a call has no words");
+    // What is said meanwhile is as quiet as it was before.
+    let seq = ann.say(bob.id, "hello?");
+    assert_eq!(services.kinds("bobs-phone", 3).await[2], is("badge", 3));
+    // Somebody of whom he knows nothing wakes nobody at night.
+    stranger.sends(bob.id, Kind::Call, 0, b"");
+    assert_eq!(services.kinds("bobs-phone", 4).await[3], is("badge", 4));
+    // It was taken on another device.
+    let [_, bobs_computer, _] = users(&server);
+    Person::new(&server, bobs_computer).acknowledges(ann.user.id, seq, seq);
+    assert_eq!(services.kinds("bobs-phone", 5).await[4], is("cleared", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_no_more_is_told_nothing_until_the_device_says_another() {
     let services = Services::start().await;
     let server = services.server("");

@@ -237,10 +237,19 @@ pub enum PushKind {
     Message,
     /// A message has come that mentions the user.
     Mention,
+    /// Somebody calls.
+    Call,
     /// So many are unread now; nothing is shown.
     Badge,
     /// What was shown of the chat is to go: it was read.
     Cleared,
+}
+
+impl PushKind {
+    /// Whether the user is shown something.
+    pub fn is_shown(self) -> bool {
+        matches!(self, Self::Message | Self::Mention | Self::Call)
+    }
 }
 
 /// What has become of a [`Push`].

@@ -114,6 +114,8 @@ macro_rules! with_limits {
                 "Media of a core that wait at once to be removed. Beyond, they have their turn when those before them are gone.";
             media_link_valid_ms: u64 = 3_600_000, 60_000..=7 * $crate::limits::DAY_MS,
                 "For how long a link to a medium is good, at least; it ends with a full hour.";
+            call_rings_ms: u64 = 60_000, 5_000..=600_000,
+                "For how long a call rings.";
             push_wait_ms: u64 = 5_000, 0..=600_000,
                 "How long a device that is connected may take to acknowledge before it is told by its push service.";
             push_valid_ms: u64 = 7 * $crate::limits::DAY_MS, 1_000..=28 * $crate::limits::DAY_MS,
@@ -186,6 +188,7 @@ impl Limits {
             idle_timeout_ms: self.idle_timeout_ms as u32,
             edit_window_ms: self.edit_window_ms,
             deletion_window_ms: self.deletion_window_ms,
+            call_rings_ms: self.call_rings_ms,
         }
     }
 }

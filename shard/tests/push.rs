@@ -25,6 +25,7 @@ use tern_storage::memory::Memory;
 const PRIVATE: u64 = 1 << 43;
 const WAIT_MS: u64 = 2_000;
 const ROUND_MS: u64 = 3_000;
+const RINGS_MS: u64 = 20_000;
 /// Some ticks more than a round, a wait and what is tried again.
 const QUIET_MS: u64 = 4 * (WAIT_MS + ROUND_MS + 10_000);
 const PHONES: [&str; 3] = ["+15550001", "+15550002", "+15550003"];
@@ -70,6 +71,8 @@ struct World {
     was_muted: BTreeSet<(u64, u64)>,
     /// Messages of others, by whose and in which chat, that were sent.
     sent: BTreeMap<(u64, u64), u64>,
+    /// Who was called, and by whom: when that was last.
+    called: BTreeMap<(u64, u64), u64>,
     /// Nothing was told twice for what a crash, a move or a service did.
     is_calm: bool,
     /// The process ends now and then, and another one begins; otherwise cores end, and others take their slots.
@@ -88,6 +91,7 @@ fn limits() -> Limits {
         lookups_per_minute_max: 0,
         push_wait_ms: WAIT_MS,
         push_round_ms: ROUND_MS,
+        call_rings_ms: RINGS_MS,
         access_token_valid_ms: 86_400_000,
         idle_timeout_ms: 86_400_000,
         ..Limits::default()
@@ -147,6 +151,7 @@ impl World {
             muted,
             was_muted: BTreeSet::new(),
             sent,
+            called: BTreeMap::new(),
             is_calm,
             starts_again,
         };
@@ -308,8 +313,16 @@ impl World {
         } else {
             vec![]
         };
-        let body = format!("from {by}").into();
-        let send = v1::Send { chat, client_id: self.client_ids, body, mentions, ..v1::Send::default() };
+        let is_call = chat != self.group && self.rng.u8(..5) == 0;
+        let (kind, body) = match is_call {
+            true => (Kind::Call, Vec::new()),
+            false => (Kind::Text, format!("from {by}").into()),
+        };
+        if is_call {
+            self.called.insert((chat, by), self.node.now_ms);
+        }
+        let (client_id, kind, body) = (self.client_ids, kind.into(), body.into());
+        let send = v1::Send { chat, client_id, kind, body, mentions, ..v1::Send::default() };
         self.ask(at, Request::Send(send));
         for other in [0, 2, 4].into_iter().filter(|other| other / 2 != at / 2) {
             let user = self.user(other);
@@ -405,7 +418,14 @@ impl World {
                     "{title}, {words}"
                 );
             }
-            if matches!(push.kind, PushKind::Message | PushKind::Mention) {
+            if push.kind == PushKind::Call {
+                let called_ms = self.called.get(&(push.device.user.get(), push.chat)).copied();
+                // How long it took to be taken is little.
+                let until_ms = called_ms.expect("somebody called") + RINGS_MS + 1_000;
+                assert!(self.node.now_ms <= until_ms, "{push:?} rings too late");
+                assert!(push.expires_s * 1000 <= until_ms, "{push:?} may ring too late");
+            }
+            if push.kind.is_shown() {
                 *self.devices[at].made.entry(push.chat).or_default() += 1;
             }
             self.out.push((core, push));
@@ -455,7 +475,7 @@ impl World {
         if device.link.is_none() && !is_of_before {
             device.badge = push.badge;
             match push.kind {
-                PushKind::Message | PushKind::Mention => {
+                PushKind::Message | PushKind::Mention | PushKind::Call => {
                     device.shows.insert(push.chat);
                     *device.told.entry(push.chat).or_default() += 1;
                 }
@@ -675,10 +695,14 @@ impl World {
             let (shows, told) = (device.shows.contains(&chat), device.told.contains_key(&chat));
             // What makes a sound now may not have made one then.
             let may_differ = self.was_muted.contains(&(user, chat));
+            let may_ring = self.called.contains_key(&(user, chat));
             let newest = self.sent.get(&(user, chat)) > device.sent_before.get(&(user, chat));
             let is_due = unread > 0 && is_loud && newest && !may_differ;
             assert!(told || !is_due, "{at} was not told of {chat}");
-            assert!(!told || is_loud || may_differ, "{at} was told of {chat}, which is to make no sound");
+            assert!(
+                !told || is_loud || may_differ || may_ring,
+                "{at} was told of {chat}, which is to make no sound"
+            );
             assert!(!shows || unread > 0, "{at} shows {chat}, which is read");
         }
     }

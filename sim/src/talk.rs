@@ -16,7 +16,8 @@ const EDITS_MAX: usize = 32;
 
 /// Whether an entry of this kind is what somebody says: it counts as unread.
 pub(crate) fn says(kind: i32) -> bool {
-    matches!(Kind::try_from(kind), Ok(Kind::Text | Kind::Location | Kind::Contact | Kind::Poll | Kind::Media))
+    let kind = Kind::try_from(kind);
+    matches!(kind, Ok(Kind::Text | Kind::Location | Kind::Contact | Kind::Poll | Kind::Media | Kind::Call))
 }
 
 /// Whether an entry is what somebody tells their own devices.

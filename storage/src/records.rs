@@ -868,4 +868,10 @@ pub struct OutboxRecord {
     /// One of those that have come mentions the user.
     #[prost(bool, tag = "2")]
     pub mentioned: bool,
+    /// The newest of them that is a call, and until when it rings, in ms since the Unix epoch; 0: none is.
+    #[prost(uint64, tag = "3")]
+    pub call: u64,
+    /// See there.
+    #[prost(uint64, tag = "4")]
+    pub rings_until_ms: u64,
 }

@@ -60,7 +60,7 @@ impl Envelope {
 /// Whether an entry of this kind is a message: what somebody says. It counts as unread, and others may be about it.
 pub fn is_message(kind: i32) -> bool {
     let kind = Kind::try_from(kind);
-    matches!(kind, Ok(Kind::Text | Kind::Location | Kind::Contact | Kind::Poll | Kind::Media))
+    matches!(kind, Ok(Kind::Text | Kind::Location | Kind::Contact | Kind::Poll | Kind::Media | Kind::Call))
 }
 
 /// What an entry of a kind does to the message that it is about.
@@ -95,6 +95,7 @@ impl Deed {
             | Kind::Contact
             | Kind::Poll
             | Kind::Media
+            | Kind::Call
             | Kind::Timer => None,
         }
     }
@@ -164,7 +165,9 @@ fn check_body(kind: Kind, chat: ChatId, body: &Bytes) -> Result<(), Refusal> {
             // That they stay is an empty body.
             return Ok(());
         }
-        Kind::Group | Kind::Lost | Kind::Withheld => return Err(NOT_TAKEN),
+        // Whoever calls may have nothing more to say.
+        Kind::Call if matches!(chat, ChatId::With(_)) => return Ok(()),
+        Kind::Group | Kind::Call | Kind::Lost | Kind::Withheld => return Err(NOT_TAKEN),
         Kind::Reaction if body.len() > REACTION_BYTES_MAX => {
             return Err(invalid("a reaction has at most 64 bytes"));
         }
@@ -181,6 +184,9 @@ fn check_body(kind: Kind, chat: ChatId, body: &Bytes) -> Result<(), Refusal> {
 
 fn check_envelope(kind: Kind, chat: ChatId, envelope: &Envelope) -> Result<(), Refusal> {
     let (says, deed) = (is_message(kind.into()), Deed::of(kind.into()));
+    if kind == Kind::Call && *envelope != Envelope::default() {
+        return Err(invalid("a call says nothing beside its body"));
+    }
     if deed.is_some_and(|deed| deed != Deed::Replace) && envelope.about == Seq(0) {
         return Err(invalid("what it is about is not said"));
     }
@@ -289,6 +295,11 @@ mod tests {
             check(raw(kind, 7, b"hi"), Err(Bad));
             check(raw(kind, 0, b""), Err(Bad));
         }
+        check(raw(Kind::Call, 0, b"hi"), Ok(()));
+        check(raw(Kind::Call, 0, b""), Ok(()));
+        check(raw(Kind::Call, 7, b"hi"), Err(Bad));
+        check(v1::Send { forwards: 1, ..raw(Kind::Call, 0, b"hi") }, Err(Bad));
+        check(v1::Send { chat: GROUPS_FROM, ..raw(Kind::Call, 0, b"hi") }, Err(Bad));
         check(raw(Kind::Edit, 7, b""), Err(Bad));
         check(raw(Kind::Reaction, 7, b""), Ok(()));
         check(raw(Kind::Reaction, 7, &[b'x'; 65]), Err(Bad));

@@ -113,8 +113,8 @@ fn scheduled_of(raw: v1::Scheduled) -> Result<Private, Refusal> {
         return Err(invalid("when it is to be sent is not said"));
     }
     let send = message::send(raw.send.ok_or(invalid("what is to be sent is not said"))?)?;
-    if !is_message(send.kind) {
-        return Err(invalid("nothing but a message is scheduled"));
+    if !is_message(send.kind) || send.kind == i32::from(v1::Kind::Call) {
+        return Err(invalid("nothing but a message is scheduled, and no call"));
     }
     Ok(Private::Scheduled(raw.at_ms, Box::new(send)))
 }

@@ -80,6 +80,8 @@ pub(crate) enum GetFor {
     Picture(Origin, MediaId),
     /// How a user has a chat, for the look of this number.
     PushSettings(UserId, LogId, u64),
+    /// The same: whether the other one is a contact.
+    PushContact(UserId, LogId, u64),
     /// Where a device is told by a push service, which asks.
     AboutPush(Origin),
     /// Something of stories.
@@ -347,6 +349,9 @@ impl Accounts {
             (GetFor::Picture(origin, medium), row) => link_picture(cx, origin, medium, row),
             (GetFor::PushSettings(user, log, number), result) => {
                 self.push_settings_read(cx, (user, log, number), result);
+            }
+            (GetFor::PushContact(user, log, number), result) => {
+                self.push_contact_read(cx, (user, log, number), result);
             }
             (GetFor::AboutPush(origin), result) => Self::about_push_read(cx, origin, result),
             (GetFor::Story(get), value) => self.story_got(cx, get, value),

@@ -68,6 +68,7 @@ impl Log {
                 _ => None,
             },
             Kind::Lost
+            | Kind::Call
             | Kind::Deletion
             | Kind::Vote
             | Kind::Pin

@@ -333,7 +333,7 @@ pub fn message_json(message: &Message) -> Map<String, Value> {
             object.insert("base64".into(), STANDARD.encode(&message.body).into());
         }
         Kind::Deletion | Kind::Pin | Kind::Unpin => {}
-        Kind::Location | Kind::Contact | Kind::Poll | Kind::Media | Kind::Vote | Kind::Timer => {
+        Kind::Location | Kind::Contact | Kind::Poll | Kind::Media | Kind::Call | Kind::Vote | Kind::Timer => {
             let name = talk::name_of_kind(message.kind).expect("these have one");
             object.insert(name.into(), talk::body_json(message));
             object.insert("base64".into(), STANDARD.encode(&message.body).into());

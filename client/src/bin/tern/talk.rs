@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use prost::Message as _;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tern_client::body::{ContactCard, Location, Media, Poll, Timer, Vote};
+use tern_client::body::{Call, ContactCard, Location, Media, Poll, Timer, Vote};
 use tern_client::{Envelope, Kind, MediaId, Message, NewMessage, Standing, StoryId};
 
 use crate::commands;
@@ -309,6 +309,8 @@ impl Send {
         let kind = match self.kind.as_deref() {
             None => None,
             Some(name) => match kind_of_name(name) {
+                // What is sent when the server is there again would ring then.
+                Some(Kind::Call) => return wrong("nobody is called by this"),
                 Some(kind) => Some(kind),
                 None => return wrong("there is no such kind of message"),
             },
@@ -319,7 +321,7 @@ impl Send {
         let message = |kind, body: Vec<u8>| NewMessage { chat: 0, kind, body, envelope, key: self.key };
         if let Some(forward) = &self.forward {
             let forwarded = crate::shown::message_of(0, forward);
-            if !forwarded.kind.is_message() || forwarded.erased {
+            if !forwarded.kind.is_message() || forwarded.kind == Kind::Call || forwarded.erased {
                 return wrong("that can't be sent on");
             }
             let forwards = forwarded.envelope.forwards.saturating_add(1);
@@ -388,11 +390,12 @@ fn standing_lines(found: &Value) -> Vec<String> {
     lines
 }
 
-const NAMES: [(Kind, &str); 11] = [
+const NAMES: [(Kind, &str); 12] = [
     (Kind::Location, "location"),
     (Kind::Contact, "contact"),
     (Kind::Poll, "poll"),
     (Kind::Media, "media"),
+    (Kind::Call, "call"),
     (Kind::Edit, "edit"),
     (Kind::Deletion, "deletion"),
     (Kind::Reaction, "reaction"),
@@ -465,6 +468,9 @@ pub fn text(message: &Message) -> String {
             let file = format!("⎙ {} ({}, {pixels}{})", clean_line(&name), clean_line(&r#type), size(bytes));
             if caption.is_empty() { file } else { format!("{file}\n{}", text_of(caption.as_bytes())) }
         }),
+        Kind::Call => message.body_as::<Call>().map_or_else(sealed, |call| {
+            if call.video { "☏ a call, with video" } else { "☏ a call" }.to_owned()
+        }),
         Kind::Timer => timer_text(message),
         Kind::Private => crate::private::text(message),
         Kind::Text | Kind::Group | Kind::Lost | Kind::Withheld | Kind::Unknown => text_of(&message.body),
@@ -512,6 +518,7 @@ pub fn body_json(message: &Message) -> Value {
             }
             told
         }),
+        Kind::Call => message.body_as::<Call>().map(|call| json!({ "video": call.video })),
         Kind::Timer => message.timer().map(Value::from),
         _ => None,
     }

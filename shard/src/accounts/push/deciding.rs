@@ -24,6 +24,8 @@ pub(super) struct Facts<'a> {
     pub(super) read: Seq,
     pub(super) news: News,
     pub(super) settings: &'a ChatSettingsRecord,
+    /// The user knows whoever calls: they are a contact, or have been written to.
+    pub(super) knows_caller: bool,
     pub(super) now_ms: u64,
 }
 
@@ -39,6 +41,9 @@ impl Facts<'_> {
         let is_untold = is_untold || self.news.again;
         let told = if is_untold { 0 } else { self.before.told };
         let heard = self.read.max(acknowledged).max(Seq(told));
+        if self.unread > 0 && self.rings(heard) {
+            return Some(PushKind::Call);
+        }
         if self.news.upto > heard && self.unread > 0 && self.makes_sound(to) {
             return Some(if self.news.mentioned { PushKind::Mention } else { PushKind::Message });
         }
@@ -47,6 +52,13 @@ impl Facts<'_> {
             return Some(PushKind::Cleared);
         }
         (self.unread != self.before.unread || is_untold).then_some(PushKind::Badge)
+    }
+
+    /// Whether a call rings, of which a device has not heard that has heard of all up to this entry. No chat is as quiet as that; but a
+    /// stranger's call is a message like any other.
+    fn rings(&self, heard: Seq) -> bool {
+        let is_new = self.news.call > heard && self.news.erased != self.news.call;
+        is_new && self.news.rings_until_ms > self.now_ms && self.knows_caller
     }
 
     /// Whether what devices show of the chat was deleted for everyone.
@@ -126,7 +138,15 @@ mod tests {
             notify: 0,
         };
         let news = News { upto: Seq(upto), ..News::default() };
-        Facts { before, unread, read: Seq(0), news, settings: &SETTINGS, now_ms: NIGHT_MS }
+        Facts {
+            before,
+            unread,
+            read: Seq(0),
+            news,
+            settings: &SETTINGS,
+            knows_caller: true,
+            now_ms: NIGHT_MS,
+        }
     }
 
     fn told(unread: u32, told: u64, shown: bool) -> UnreadRecord {
@@ -194,6 +214,35 @@ mod tests {
         assert_eq!(mentioned.for_device(&to, Seq(0), false), Some(PushKind::Mention));
         let loud = Facts { settings: &none, ..mentioned };
         assert_eq!(loud.for_device(&to, Seq(0), false), Some(PushKind::Badge));
+    }
+
+    #[test]
+    fn a_call_rings_for_its_time_however_quiet_it_is_unless_a_stranger_calls() {
+        let quiet = QuietRecord { from_min: 0, to_min: 0, time_zone: "UTC".to_owned() };
+        let to = PushTokenRecord { quiet: Some(quiet), ..PushTokenRecord::default() };
+        let muted = ChatSettingsRecord {
+            muted_until_ms: NIGHT_MS + 1,
+            notify: Notify::None.into(),
+            ..ChatSettingsRecord::default()
+        };
+        let new = Facts { settings: &muted, ..chat(told(0, 0, false), 1, 5) };
+        let until = |call, rings_until_ms| Facts {
+            news: News { call: Seq(call), rings_until_ms, ..new.news },
+            ..new
+        };
+        let kind = |facts: Facts<'_>| facts.for_device(&to, Seq(0), false);
+        let rings = until(5, NIGHT_MS + 1);
+        assert_eq!(kind(new), Some(PushKind::Badge), "a message makes no sound here");
+        assert_eq!(kind(rings), Some(PushKind::Call));
+        assert_eq!(kind(until(4, NIGHT_MS + 1)), Some(PushKind::Call), "something was said since");
+        assert_eq!(kind(until(5, NIGHT_MS)), Some(PushKind::Badge), "it rings no more");
+        assert_eq!(kind(Facts { knows_caller: false, ..rings }), Some(PushKind::Badge));
+        assert_eq!(rings.for_device(&to, Seq(5), false), Some(PushKind::Badge), "it has heard");
+        assert_eq!(kind(Facts { read: Seq(5), unread: 0, ..rings }), None, "it was read elsewhere");
+        let told_before = Facts { before: told(1, 5, true), ..rings };
+        assert_eq!(kind(told_before), None, "it rings once");
+        let deleted = Facts { news: News { erased: Seq(5), ..rings.news }, ..told_before };
+        assert_eq!(kind(deleted), Some(PushKind::Cleared));
     }
 
     #[test]

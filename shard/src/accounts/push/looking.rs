@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
+use tern_storage::keys::{self, Relation};
 use tern_storage::records::{ChatSettingsRecord, PushTokenRecord, UnreadRecord};
-use tern_storage::{Direction, LogId, Rows, ScanLimit, keys};
+use tern_storage::{Direction, LogId, Rows, ScanLimit};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::deciding::{Facts, words_of};
@@ -13,7 +14,7 @@ use crate::accounts::kept::Device;
 use crate::accounts::slot_of;
 use crate::accounts::waits::{GetFor, ScanFor};
 use crate::effects::{Push, PushKind};
-use crate::entry::{Author, chat_of};
+use crate::entry::{Author, chat_of, peer_of};
 use crate::limits::{PUSH_AGAIN_MS, PUSH_LOOK_MS, PUSH_ROWS_MAX};
 use crate::message::{Glance, GlanceFor, Glancer, LogOp, Unreadable};
 use crate::mutations::{Mutation, is};
@@ -31,6 +32,7 @@ impl Accounts {
             to: Vec::new(),
             unread: BTreeMap::new(),
             settings: None,
+            is_contact: None,
             glance: None,
         }));
         self.wakes.looking.insert((id, log));
@@ -68,8 +70,17 @@ impl Accounts {
             // Nobody is to be told.
             return self.look_is_over(cx, id, log);
         }
-        let named = look.to.iter().any(|(_, to)| to.previews);
+        // Whoever calls is known if they are a contact, or have a name here.
+        let rings = look.news.rings_until_ms > cx.now_ms;
+        let named = rings || look.to.iter().any(|(_, to)| to.previews);
         let asker = Glancer { asker: GlanceFor::Pushes { number, named }, reader: id };
+        match peer_of(log, id).filter(|_| rings) {
+            Some(caller) => {
+                let key = keys::relation(id.get(), Relation::Contact(caller.get()));
+                cx.get(key, GetFor::PushContact(id, log, number));
+            }
+            None => look.is_contact = Some(false),
+        }
         cx.get(keys::chat_settings(id.get(), log), GetFor::PushSettings(id, log, number));
         cx.tell_log(log, LogOp::Glance(asker));
     }
@@ -85,6 +96,19 @@ impl Accounts {
         let Ok(value) = value else { return self.look_failed(cx, id, log) };
         let settings = value.and_then(|value| ChatSettingsRecord::decode(value).ok());
         look.settings = Some(settings.unwrap_or_default());
+        self.look_goes_on(cx, id, log);
+    }
+
+    /// Whether the other one is a contact is known.
+    pub(crate) fn push_contact_read(
+        &mut self,
+        cx: &mut Cx,
+        (id, log, number): (UserId, LogId, u64),
+        value: Result<Option<bytes::Bytes>, Unreadable>,
+    ) {
+        let Some(look) = self.look(id, log, number) else { return };
+        let Ok(value) = value else { return self.look_failed(cx, id, log) };
+        look.is_contact = Some(value.is_some());
         self.look_goes_on(cx, id, log);
     }
 
@@ -123,9 +147,19 @@ impl Accounts {
 
     fn look_goes_on(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
         let Some(wake) = self.wakes.get(id, log) else { return };
-        let is_whole = |look: &mut Box<Look>| look.settings.is_some() && look.glance.is_some();
+        let is_whole = |look: &mut Box<Look>| {
+            look.settings.is_some() && look.is_contact.is_some() && look.glance.is_some()
+        };
         let Some(look) = wake.look.take_if(is_whole) else { return };
-        let Look { news, to, unread: mut all, settings: Some(settings), glance: Some(glance), .. } = *look
+        let Look {
+            news,
+            to,
+            unread: mut all,
+            settings: Some(settings),
+            is_contact,
+            glance: Some(glance),
+            ..
+        } = *look
         else {
             unreachable!("it is whole")
         };
@@ -140,10 +174,11 @@ impl Accounts {
             read: glance.own.read,
             news,
             settings: &settings,
+            knows_caller: is_contact == Some(true) || !glance.name.is_empty(),
             now_ms: cx.now_ms,
         };
         let notices = self.tell_devices_asleep(cx, (id, log), &facts, to, &glance.positions);
-        let shows = notices.iter().any(|(_, _, kind)| matches!(kind, PushKind::Message | PushKind::Mention));
+        let shows = notices.iter().any(|(_, _, kind)| kind.is_shown());
         if let Some(written) = write_unread(cx, (id, log), before, &facts, shows) {
             self.wakes.note_written(id, log, written);
         }
@@ -244,7 +279,7 @@ impl Accounts {
         let preview = words.filter(|_| !glance.name.is_empty()).map(|words| (glance.name.clone(), words));
         for (device, to, kind) in notices {
             let number = self.wakes.next_number();
-            let shows = to.previews && matches!(kind, PushKind::Message | PushKind::Mention);
+            let shows = to.previews && kind.is_shown();
             let push = Push {
                 device: Author { user: id, device },
                 log,
@@ -253,7 +288,7 @@ impl Accounts {
                 kind,
                 badge,
                 chat: chat_of(log, id).get(),
-                expires_s: (cx.now_ms + cx.limits().push_valid_ms) / 1000,
+                expires_s: expires_ms(cx, kind, news) / 1000,
                 preview: preview.clone().filter(|_| shows || is(Mutation::PreviewUnasked)),
             };
             let is_taken = cx.push(push);
@@ -280,6 +315,14 @@ impl Accounts {
             self.settle_wake(cx, id, log);
         }
         self.go_on_due(cx);
+    }
+}
+
+/// Until when a service is to bring it, in ms since the Unix epoch: a call, while it rings.
+fn expires_ms(cx: &Cx, kind: PushKind, news: News) -> u64 {
+    match kind {
+        PushKind::Call => news.rings_until_ms,
+        _ => cx.now_ms + cx.limits().push_valid_ms,
     }
 }
 

@@ -102,6 +102,9 @@ struct News {
     first: Seq,
     /// One of them mentions the user.
     mentioned: bool,
+    /// One of them is a call: the newest; and until when it rings, in ms since the Unix epoch. 0: none is.
+    call: Seq,
+    rings_until_ms: u64,
     /// This message was deleted for everyone; 0: none was.
     erased: Seq,
     /// Devices may have been told, or not: they are told.
@@ -120,10 +123,13 @@ impl News {
             _ if other.first < self.first => other,
             _ => self,
         };
+        let call = if other.call > self.call { other } else { self };
         Self {
             upto: self.upto.max(other.upto),
             first: first.first,
             mentioned: self.mentioned || other.mentioned,
+            call: call.call,
+            rings_until_ms: call.rings_until_ms,
             erased: self.erased.max(other.erased),
             again: self.again || other.again,
             since_ms: first.since_ms,
@@ -131,7 +137,8 @@ impl News {
     }
 
     fn row(self) -> OutboxRecord {
-        OutboxRecord { upto: self.upto.0, mentioned: self.mentioned }
+        let Self { upto, mentioned, call, rings_until_ms, .. } = self;
+        OutboxRecord { upto: upto.0, mentioned, call: call.0, rings_until_ms }
     }
 }
 
@@ -145,6 +152,8 @@ struct Look {
     /// How much is unread in each chat, as they were told.
     unread: BTreeMap<LogId, UnreadRecord>,
     settings: Option<ChatSettingsRecord>,
+    /// Whether the other one is a contact, if that counts.
+    is_contact: Option<bool>,
     glance: Option<Box<Glance>>,
 }
 
@@ -306,10 +315,13 @@ impl Accounts {
         }
         let is_own = entry.author.user == id;
         let news = if entry.counts() && !is_own {
+            let is_call = entry.kind == i32::from(Kind::Call);
             News {
                 upto: entry.seq,
                 first: entry.seq,
                 mentioned: entry.mentions().contains(&id),
+                call: if is_call { entry.seq } else { Seq(0) },
+                rings_until_ms: if is_call { entry.time_ms + cx.limits().call_rings_ms } else { 0 },
                 ..News::default()
             }
         } else if entry.kind == i32::from(Kind::Deletion) {

@@ -80,6 +80,8 @@ impl Accounts {
             upto: Seq(row.upto),
             first: Seq(row.upto),
             mentioned: row.mentioned,
+            call: Seq(row.call),
+            rings_until_ms: row.rings_until_ms,
             again: true,
             erased: Seq(0),
             since_ms: cx.now_ms,
