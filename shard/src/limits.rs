@@ -460,8 +460,11 @@ pub const STORIES_TOLD_MAX: usize = 256;
 /// People who are told of a story in one step, or contacts that are looked through for them.
 pub const STORY_STEP_ROWS: usize = 64;
 
-/// How long those who are told may take to answer, in ms. Beyond, they are told again.
-pub const STORY_STEP_MS: u64 = 30_000;
+/// How long those who are told may take to answer, in ms. Beyond, others are told before they are again.
+pub const STORY_STEP_MS: u64 = 2_000;
+
+/// After how long those are told again who could not be told of a story, in ms: at first, and at the most.
+pub const STORY_AGAIN_MS: (u64, u64) = (1_000, 60_000);
 
 /// Rows that are removed at once of a story that has ended.
 pub const STORY_ROWS_AT_ONCE: usize = 256;

@@ -90,6 +90,18 @@ struct Posted {
     may_have_seen: BTreeSet<usize>,
 }
 
+impl Posted {
+    /// It had ended, of which who posted it had not heard when they posted it again.
+    fn is_anew(&mut self) {
+        (self.is_deleted, self.is_told) = (false, false);
+        self.readers.clear();
+        self.seen.clear();
+        self.viewers.clear();
+        self.may_have = (0..PHONES.len()).collect();
+        self.may_have_seen = (0..PHONES.len()).collect();
+    }
+}
+
 struct World {
     seed: u64,
     rng: Rng,
@@ -139,7 +151,11 @@ fn limits() -> Limits {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let (store, limits) = (Memory::faulty(Faults::default()), limits());
+        let (store, mut limits) = (Memory::faulty(Faults::default()), limits());
+        if rng.u8(..4) == 0 {
+            // They end while they are told, seen, and deleted.
+            limits.story_valid_ms = rng.u64(1_000..4_000);
+        }
         let cores = rng.u16(1..4);
         let mut node = Node::start(&store, cores, &limits, 1_000_000);
         let mut device = |at: usize| {
@@ -270,7 +286,11 @@ impl World {
             (Deed::Post(story), Message::StoryMade(made)) => {
                 let posted = self.stories.get_mut(&story).expect("it was to be posted");
                 let known = posted.expires_ms.replace(made.expires_ms);
-                assert!(known.is_none_or(|known| known == made.expires_ms), "a retry is the same story");
+                if known.is_some_and(|known| known != made.expires_ms) {
+                    let ended = known.is_some_and(|known| known <= made.time_ms);
+                    assert!(ended, "a retry is the same story until it ends");
+                    posted.is_anew();
+                }
             }
             // The one before it, of this number, has not ended yet.
             (Deed::Post(story), Message::Refused(refused)) if refused.reason() == Reason::ClientIdReused => {
@@ -331,6 +351,8 @@ impl World {
                     shown.remove(&story);
                 }
             }
+            // Its user has another owner: what was to be told by the one before may be lost.
+            Some(Message::CaughtUp(_)) => shown = None,
             Some(Message::StorySeen(seen)) => {
                 let seen = seen.story.expect("a story");
                 let story = (people(seen.user_id, self).expect("somebody"), seen.number);
@@ -745,7 +767,7 @@ impl World {
                 }
                 28..30 => self.node.tick(300),
                 30 => {
-                    let ms = self.rng.u64(..VALID_MS / 2);
+                    let ms = self.rng.u64(..self.limits.story_valid_ms / 2);
                     self.node.tick(ms);
                 }
                 _ => self.node.settle(&mut self.rng),
@@ -775,7 +797,7 @@ impl World {
     fn end(&mut self) {
         self.check();
         self.leaves();
-        self.pass(VALID_MS);
+        self.pass(self.limits.story_valid_ms);
         self.check();
         // All that anybody has said of a story is of one whose time has come.
         let left: Vec<_> = self.story_rows();
@@ -841,18 +863,18 @@ struct Crowd {
 
 /// How many there are, and how many of them are on the other core.
 const CROWD: usize = 150;
-const APART: usize = 3;
+const APART: usize = 70;
 const SILENT: u16 = 1;
 
 impl Crowd {
-    fn new() -> Self {
+    fn new(count: usize) -> Self {
         let mut rng = Rng::with_seed(1);
         let store = Memory::new();
         let mut node = Node::start(&store, 2, &limits(), 1_000_000);
         let author = node.provision(PHONES[0], &mut rng);
         let of_author = Slot::of_user(author.user.get());
         let mut readers: Vec<Provisioned> = Vec::new();
-        for number in 0..CROWD {
+        for number in 0..count {
             let reader = node.provision(&format!("+1555100{number:04}"), &mut rng);
             let slot = Slot::of_user(reader.user.get());
             let others = || readers[..APART.min(readers.len())].iter().map(|other| other.user);
@@ -872,11 +894,18 @@ impl Crowd {
         for some in all.chunks(50) {
             crowd.knows(link, some);
         }
-        for at in 0..CROWD {
+        for at in 0..count {
             crowd.knows(crowd.readers[at].1, &[author.user.get()]);
         }
         crowd.keep_apart();
         crowd
+    }
+
+    fn post(&mut self, audience: StoryAudience) {
+        let body = v1::StoryText { text: "hello".into(), ..Default::default() }.encode_to_vec().into();
+        let (number, kind, audience) = (1, Kind::Text.into(), audience.into());
+        let post = v1::PostStory { number, kind, body, audience, ..Default::default() };
+        self.request(self.author, Request::PostStory(post));
     }
 
     /// All that was in memory is lost.
@@ -915,13 +944,14 @@ impl Crowd {
             _ => None,
         };
         let users: BTreeSet<_> = rows.iter().filter_map(of_row).collect();
-        (0..CROWD).filter(|at| users.contains(&self.readers[*at].0.user.get())).collect()
+        (0..self.readers.len()).filter(|at| users.contains(&self.readers[*at].0.user.get())).collect()
     }
 
     /// The author and most readers are on one core, and some on the other.
     fn keep_apart(&mut self) {
-        let apart = self.readers[..APART].iter().map(|(reader, _)| (reader.user, SILENT));
-        let others = self.readers[APART..].iter().map(|(reader, _)| (reader.user, 0));
+        let apart =
+            self.readers[..APART.min(self.readers.len())].iter().map(|(reader, _)| (reader.user, SILENT));
+        let others = self.readers[APART.min(self.readers.len())..].iter().map(|(reader, _)| (reader.user, 0));
         for (user, core) in apart.chain(others).chain([(self.who.user, 0)]).collect::<Vec<_>>() {
             self.node.move_slot(Slot::of_user(user.get()), core);
             self.node.settle(&mut self.rng);
@@ -931,10 +961,10 @@ impl Crowd {
         self.node.settle(&mut self.rng);
     }
 
-    /// Some minutes pass, in which a core does nothing.
-    fn minutes_without_core(&mut self) {
-        for _ in 0..5 {
-            self.node.tick(31_000);
+    /// Ten seconds pass, in which a core does nothing: two and a half for each step.
+    fn seconds_without_core(&mut self) {
+        for _ in 0..20 {
+            self.node.tick(500);
             self.node.settle_without_core(SILENT, &mut self.rng);
         }
     }
@@ -950,21 +980,12 @@ impl Crowd {
 
 #[test]
 fn nobody_waits_for_a_story_or_its_end_because_some_others_cannot_be_told() {
-    let mut crowd = Crowd::new();
+    let mut crowd = Crowd::new(CROWD);
     let all: BTreeSet<_> = (0..CROWD).collect();
     let apart: BTreeSet<_> = (0..APART).collect();
-    let body = v1::StoryText { text: "hello".into(), ..Default::default() }.encode_to_vec().into();
-    let kind = Kind::Text.into();
-    let post = v1::PostStory {
-        number: 1,
-        kind,
-        body,
-        audience: StoryAudience::Contacts.into(),
-        ..Default::default()
-    };
-    crowd.request(crowd.author, Request::PostStory(post));
+    crowd.post(StoryAudience::Contacts);
     crowd.node.settle_without_core(SILENT, &mut crowd.rng);
-    crowd.minutes_without_core();
+    crowd.seconds_without_core();
     assert_eq!(crowd.have(), &all - &apart);
     // Who could not be told so far is known to whatever starts next.
     crowd.restart();
@@ -974,7 +995,7 @@ fn nobody_waits_for_a_story_or_its_end_because_some_others_cannot_be_told() {
     let id = crowd.request(crowd.author, Request::DeleteStory(v1::DeleteStory { number: 1 }));
     crowd.node.settle_without_core(SILENT, &mut crowd.rng);
     assert!(matches!(crowd.answer(crowd.author, id), Message::StoryDeleted(_)));
-    crowd.minutes_without_core();
+    crowd.seconds_without_core();
     assert_eq!(crowd.have(), apart);
     crowd.minutes();
     assert_eq!(crowd.have(), BTreeSet::new());
@@ -982,6 +1003,61 @@ fn nobody_waits_for_a_story_or_its_end_because_some_others_cannot_be_told() {
         matches!(keys::story_row(key), Some((_, keys::StoryRow::Told(..))))
     };
     assert!(!crowd.store.rows().iter().any(says), "all have heard");
+}
+
+/// What there is of stories: rows, and what is due.
+fn rows_of_stories(store: &Memory) -> Vec<String> {
+    let is_one = |key: &[u8]| keys::story_row(key).is_some() || keys::story_due_of(key).is_some();
+    let rows = store.rows().into_iter().filter(|(key, _)| is_one(key));
+    rows.map(|(key, _)| keys::describe(&key)).collect()
+}
+
+#[test]
+fn nothing_is_left_of_a_story_that_ends_while_it_is_written_that_it_was_seen() {
+    let mut crowd = Crowd::new(1);
+    let reader = crowd.readers[0].1;
+    crowd.post(StoryAudience::Contacts);
+    crowd.node.settle(&mut crowd.rng);
+    assert_eq!(crowd.have().len(), 1);
+    crowd.node.tick(VALID_MS - 1);
+    crowd.node.settle(&mut crowd.rng);
+    crowd.store.hold();
+    let story = Some(v1::StoryId { user_id: crowd.who.user.get(), number: 1 });
+    crowd.request(reader, Request::SeeStory(v1::SeeStory { story }));
+    crowd.node.settle_without_store(&mut crowd.rng);
+    // What is read from here on does not show it.
+    crowd.node.tick(1_000);
+    crowd.node.settle_without_store(&mut crowd.rng);
+    // All that was decided is there before anybody looks again.
+    crowd.node.settle(&mut crowd.rng);
+    crowd.minutes();
+    assert_eq!(rows_of_stories(&crowd.store), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_is_left_of_a_story_that_ends_while_somebody_gets_it() {
+    let mut crowd = Crowd::new(1);
+    let reader = crowd.readers[0].0.user.get();
+    let send = v1::Send { chat: reader, client_id: 99, body: "hi".into(), ..v1::Send::default() };
+    crowd.request(crowd.author, Request::Send(send));
+    crowd.node.settle(&mut crowd.rng);
+    crowd.store.hold();
+    // As a contact, and then by the chat.
+    crowd.post(StoryAudience::Everyone);
+    let is_told = |(key, _): &&(Vec<u8>, bytes::Bytes)| {
+        matches!(keys::story_row(key), Some((_, keys::StoryRow::Told(..))))
+    };
+    while crowd.store.rows().iter().filter(is_told).count() < 2 {
+        crowd.node.settle_without_store(&mut crowd.rng);
+        assert!(crowd.store.step(), "both are told");
+    }
+    crowd.node.settle_without_store(&mut crowd.rng);
+    crowd.node.tick(VALID_MS);
+    crowd.node.settle_without_store(&mut crowd.rng);
+    // All that was decided is there before anybody looks again.
+    crowd.node.settle(&mut crowd.rng);
+    crowd.minutes();
+    assert_eq!(rows_of_stories(&crowd.store), Vec::<String>::new());
 }
 
 #[cfg(feature = "mutations")]

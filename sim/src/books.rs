@@ -82,6 +82,8 @@ pub(crate) struct Books {
     media: media::Stored,
     /// Chats of users of which devices are still to be told.
     pub(crate) outbox: BTreeSet<(u64, LogId)>,
+    /// Who blocks whom, and is to have that one's feed emptied of their stories.
+    pub(crate) hiding: BTreeSet<(u64, u64)>,
 }
 
 /// All logs together.
@@ -257,6 +259,10 @@ impl Books {
 
     /// What is due: something of an entry, or that its words are to be taken out of the index.
     fn due_row(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        if let Some((_, user, other, _)) = keys::story_due_of(key).filter(|_| value == keys::TO_HIDE) {
+            self.hiding.insert((user, other));
+            return Some(());
+        }
         let (at_ms, log, seq) = keys::due_of(key)?;
         let log = self.logs.entry(log).or_default();
         if value.is_empty() {

@@ -450,9 +450,9 @@ pub fn story(author: u64, number: u64) -> Key {
     story_key(author, OWN_STORY, &[&number.to_be_bytes()])
 }
 
-/// `j`: all stories of a user's.
-pub fn stories_of(author: u64) -> KeyRange {
-    KeyRange::of_prefix(story_key(author, OWN_STORY, &[]))
+/// `j`: all stories of a user's, from just after one of them on.
+pub fn stories_of(author: u64, after: Option<&Key>) -> KeyRange {
+    KeyRange::of_prefix(story_key(author, OWN_STORY, &[])).behind(after)
 }
 
 /// `j`: a story that a user may see.

@@ -447,9 +447,12 @@ pub struct StoryRecord {
     /// xxh3 of all that was posted, by which a number used twice is told from a retry.
     #[prost(fixed64, tag = "8")]
     pub fingerprint: u64,
-    /// It is deleted.
+    /// It is deleted; and when it was, in ms since the Unix epoch.
     #[prost(bool, tag = "9")]
     pub deleted: bool,
+    /// See there.
+    #[prost(uint64, tag = "10")]
+    pub deleted_ms: u64,
 }
 
 /// `j`: a story that a user may see.
@@ -487,9 +490,12 @@ pub struct StoryToldRecord {
     /// See there.
     #[prost(uint64, tag = "4")]
     pub chat_high: u64,
-    /// Of earlier steps, who could not be told by then.
+    /// Who of them could not be told so far, rising.
     #[prost(uint64, repeated, tag = "5")]
     pub late: Vec<u64>,
+    /// All but those have been told.
+    #[prost(bool, tag = "6")]
+    pub has_heard: bool,
 }
 
 /// `j`: that somebody has seen a story.

@@ -173,6 +173,12 @@ impl Budgets {
         take(&mut self.stories, user, now_ms, "the account posts too many stories")
     }
 
+    /// It was not posted after all.
+    pub(super) fn did_not_post_story(&mut self, user: UserId) {
+        let (rate, buckets) = &mut self.stories;
+        buckets.give_back(&user, *rate, 1);
+    }
+
     /// May it be told once more what an account does in a chat? That it has begun, and that it is over, may follow on each other.
     pub(super) fn act(&mut self, user: UserId, log: LogId, now_ms: u64) -> Result<(), Refusal> {
         take(&mut self.acts, (user, log), now_ms, "what one does in a chat is told every 3 seconds")

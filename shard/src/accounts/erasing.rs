@@ -316,9 +316,13 @@ impl Accounts {
 
     /// Those who have stories of the user's are to have them no more.
     fn end_all_stories(&mut self, cx: &mut Cx, user: UserId) {
+        self.end_stories_behind(cx, user, None);
+    }
+
+    fn end_stories_behind(&mut self, cx: &mut Cx, user: UserId, last: Option<&Key>) {
         let Some(number) = self.begin_step(cx, user, Step::Stories) else { return };
         let limit = ScanLimit { rows: ENDED_ROWS_AT_ONCE, bytes: usize::MAX };
-        let range = keys::stories_of(user.get());
+        let range = keys::stories_of(user.get(), last);
         cx.scan(range, Direction::Forwards, limit, ScanFor::RestOfEnded(user, number));
     }
 
@@ -330,6 +334,10 @@ impl Accounts {
         if self.end_stories_of(cx, rows) > 0 {
             // Who has them hears of it, which takes a while.
             return self.erase_later(cx);
+        }
+        if let Some(last) = rows.goes_on_behind() {
+            // Those that are deleted stay until they would have ended.
+            return self.end_stories_behind(cx, user, Some(&last));
         }
         let Some(number) = self.begin_step(cx, user, Step::StoriesHeard) else { return };
         let limit = ScanLimit { rows: ENDED_ROWS_AT_ONCE, bytes: usize::MAX };

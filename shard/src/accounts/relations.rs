@@ -56,7 +56,7 @@ impl Accounts {
     /// What a user says of others is durable. Whoever has said so is told when those who must know do.
     pub(super) fn said(&mut self, cx: &mut Cx, id: UserId, said: Box<Said>) {
         if let Ok(private) = Private::parse(&said.entry.body) {
-            Self::look_whom_to_hide_from(cx, id, &private, said.entry.time_ms);
+            Self::look_whom_to_hide_from(cx, id, &private);
         }
         if self.users.contains(id) {
             // What is being read of the user may be older.

@@ -514,7 +514,9 @@ fn write_private(cx: &mut Cx, log: &Log, entry: &Entry) {
         Ok(Private::Blocked(other, is_blocked)) => {
             write_relation(cx, log, user, Relation::Blocked(other.get()), is_blocked);
             if is_blocked && !is(Mutation::ForgetToHide) {
-                let hidden = keys::story_hidden(entry.time_ms, user.get(), other.get());
+                // Whatever the clock was before, it is due now.
+                let at_ms = entry.time_ms.min(cx.now_ms);
+                let hidden = keys::story_hidden(at_ms, user.get(), other.get());
                 cx.put_bytes(log.slot, hidden, keys::TO_HIDE);
             }
         }

@@ -81,6 +81,9 @@ impl World {
         if let Some((user, log)) = books.outbox.first() {
             return Err(format!("devices of {user} are still to be told of {log:?}"));
         }
+        if let Some((user, other)) = books.hiding.first() {
+            return Err(format!("{other} is still to lose the stories of {user}"));
+        }
         books.schedules_are_kept(ended_ms.saturating_sub(DISPATCHED_WITHIN_MS))?;
         let (owed, free) = self.record.is_paid(books)?;
         for (device, list) in self.devices.iter().zip(&lists) {

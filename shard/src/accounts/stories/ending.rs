@@ -7,7 +7,7 @@ use tern_wire::ids::{MediaId, UserId};
 use tern_wire::story::StoryId;
 
 use super::posting::cited_as;
-use super::telling::Step;
+use super::work::Step;
 use super::{
     Accounts, Cx, NO_SUCH_STORY, StoryGet, StoryScan, StoryThen, UNREADABLE, after, end_row, note_due, scan,
     scan_key, slot_of, tell_row,
@@ -69,7 +69,9 @@ impl Accounts {
     fn delete_story(&mut self, cx: &mut Cx, story: StoryId, record: &StoryRecord, origin: Option<Origin>) {
         let slot = slot_of(story.author);
         let StoryRecord { time_ms, expires_ms, fingerprint, .. } = *record;
-        let left = StoryRecord { time_ms, expires_ms, fingerprint, deleted: true, ..StoryRecord::default() };
+        let (deleted, deleted_ms) = (true, cx.now_ms);
+        let left =
+            StoryRecord { time_ms, expires_ms, fingerprint, deleted, deleted_ms, ..StoryRecord::default() };
         cx.put(slot, keys::story(story.author.get(), story.number), &left);
         cx.put_bytes(slot, end_row(story.author, story, expires_ms), &[]);
         // The clock may have been set back since: it is due now.
@@ -109,37 +111,37 @@ impl Accounts {
         of @ (story, _): (StoryId, u64),
         record: Option<StoryRecord>,
     ) {
-        let record = Box::new(record.unwrap_or_default());
-        let Some(number) = self.next_step(cx, of, Step::EndsWith(record)) else { return };
+        let step = Step::EndsWith(record.map(Box::new));
+        let Some(number) = self.next_step(cx, of, step) else { return };
         let range = keys::all_of_story(story.author.get(), story.number);
         scan(cx, range, STORY_ROWS_AT_ONCE, StoryScan::Work(story, number));
     }
 
-    /// What there is beside a story whose time has come goes, and with the last of it the story, its media, and the row that says so.
+    /// What there is beside a story whose time has come goes, and with the last of it the story, and its media. When nothing is found of it
+    /// any more, the row goes that says so: what was being written when it was read is found then.
     pub(super) fn end_with(
         &mut self,
         cx: &mut Cx,
         of @ (story, _): (StoryId, u64),
-        record: StoryRecord,
+        record: Option<&StoryRecord>,
         rows: &Rows,
     ) {
         let Some(at_ms) = self.work(of).map(|work| work.at_ms) else { return };
         let slot = slot_of(story.author);
-        if record.expires_ms > at_ms {
-            // It is another one, of the same number.
+        let is_another = record.is_some_and(|record| record.expires_ms > at_ms);
+        if is_another || record.is_none() && rows.rows.is_empty() {
+            // It may be another one, of the same number.
             cx.delete(slot, end_row(story.author, story, at_ms));
             return self.step_is_written(cx, of, Step::Over);
         }
         for (key, _) in &rows.rows {
             cx.delete(slot, Key::from_raw(key));
         }
-        if rows.more {
-            return self.step_is_written(cx, of, Step::EndsWith(Box::default()));
+        if let Some(record) = record.filter(|_| !rows.more) {
+            let_media_go(cx, story, record);
+            cx.delete(slot, keys::story(story.author.get(), story.number));
         }
-        let_media_go(cx, story, &record);
-        cx.delete(slot, keys::story(story.author.get(), story.number));
-        cx.delete(slot, end_row(story.author, story, at_ms));
-        self.step_is_written(cx, of, Step::Over);
+        self.step_is_written(cx, of, Step::EndsWith(None));
     }
 
     /// The time of a story has come that a user may see.
@@ -156,11 +158,12 @@ impl Accounts {
         rows: Result<Rows, Unreadable>,
     ) {
         let (Ok(rows), true) = (rows, cx.is_here(slot_of(reader)) && cx.may_write(0)) else { return };
+        if self.stories.hearing.contains_key(&(reader, story)) {
+            // They are being told of it, or of another one of this number: it is looked at again.
+            return;
+        }
         let record = rows.rows.first().and_then(|(_, value)| FeedRecord::decode(&value[..]).ok());
-        // Another one of this number may have come since, or is about to.
-        let is_another = record.is_some_and(|record| record.expires_ms > at_ms)
-            || self.stories.hearing.contains_key(&(reader, story));
-        if !is_another {
+        if record.is_none_or(|record| record.expires_ms <= at_ms) {
             forget(cx, reader, story);
         }
         cx.delete(slot_of(reader), end_row(reader, story, at_ms));

@@ -3,7 +3,9 @@
 //! Whoever has not the author as a contact, nor a direct chat with them, or blocks them, does not get it, and is answered for as if they had:
 //! nobody learns who does.
 
+use prost::Message as _;
 use tern_storage::keys::{self, Relation};
+use tern_storage::records::FeedRecord;
 use tern_storage::{LogId, Rows};
 use tern_wire::ids::UserId;
 use tern_wire::story::StoryId;
@@ -82,15 +84,15 @@ impl Accounts {
         mut hears: Box<HearsOf>,
         rows: Result<Rows, Unreadable>,
     ) {
-        let is_there = match rows {
-            Ok(rows) => !rows.rows.is_empty(),
+        let (is_there, is_it) = match rows {
+            Ok(rows) => (!rows.rows.is_empty(), rows.rows.first().is_some_and(|row| is_posted(&hears, row))),
             // What is damaged is not read again and again.
             Err(why) => return self.hears_not(cx, &hears, why == Unreadable::Damaged),
         };
         let is_ignored = is(Mutation::TakeAnyStory);
         match (hears.step, is_there) {
-            (Step::HasAlready, true) => self.hears_not(cx, &hears, true),
-            (Step::HasAlready, false) => {
+            (Step::HasAlready, _) if is_it => self.hears_not(cx, &hears, true),
+            (Step::HasAlready, _) => {
                 hears.step = Step::Blocks;
                 ask(cx, hears);
             }
@@ -181,6 +183,12 @@ impl Accounts {
         }
         answer(cx, hears.reader, (story, work), true);
     }
+}
+
+/// Whether a row is what a reader is told of, and not another story of that number.
+fn is_posted(hears: &HearsOf, (_, value): &(bytes::Bytes, bytes::Bytes)) -> bool {
+    let StoryNews::Posted(posted) = &hears.told.news else { return false };
+    FeedRecord::decode(&value[..]).is_ok_and(|record| record == posted.record)
 }
 
 /// Asks the store for the next thing that must be known.

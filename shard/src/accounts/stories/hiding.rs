@@ -6,29 +6,24 @@
 
 use std::collections::BTreeSet;
 
+use tern_storage::Rows;
 use tern_storage::keys::{self, Relation, StoryRow};
-use tern_storage::{LogId, Rows};
 use tern_wire::ids::UserId;
 use tern_wire::private::Private;
 use tern_wire::story::StoryId;
 
 use super::ending::forget;
-use super::telling::Step;
-use super::{Accounts, Cx, StoryScan, StoryThen, after, scan, scan_key, slot_of};
+use super::work::Step;
+use super::{Accounts, Cx, StoryScan, StoryThen, after, note_due, scan, scan_key, slot_of};
 use crate::limits::STORY_ROWS_AT_ONCE;
-use crate::message::{Hides, LogOp, Notice, StoryOp, Unreadable, UserOp};
+use crate::message::{Hides, Notice, StoryOp, Unreadable, UserOp};
 use crate::mutations::{Mutation, is};
 
 impl Accounts {
     /// What a user says of another one is durable. A row says so too, which is to be looked at now.
-    pub(in crate::accounts) fn look_whom_to_hide_from(
-        cx: &mut Cx,
-        id: UserId,
-        private: &Private,
-        at_ms: u64,
-    ) {
+    pub(in crate::accounts) fn look_whom_to_hide_from(cx: &mut Cx, id: UserId, private: &Private) {
         if let Private::Blocked(_, true) = private {
-            cx.tell_log(LogId::Private(id.get()), LogOp::DueAt(at_ms));
+            note_due(cx, id, cx.now_ms);
         }
     }
 
@@ -44,6 +39,11 @@ impl Accounts {
         let Ok(rows) = rows else { return };
         if rows.rows.is_empty() {
             return Self::hidden(cx, hides);
+        }
+        let known = self.users.get(hides.by).filter(|user| user.held.is_known());
+        if known.is_some_and(|user| !user.circle.blocks(hides.reader)) {
+            // What was read may be older than that.
+            return;
         }
         let is_of = |story: &StoryId| story.author == hides.by;
         // What is being read of whom they block may be older: that is done again.

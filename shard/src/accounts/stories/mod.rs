@@ -11,8 +11,11 @@ mod feed;
 mod hearing;
 mod hiding;
 mod posting;
+mod recalling;
 mod seen;
 mod telling;
+mod walk;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,7 +29,7 @@ use self::feed::Listing;
 use self::hearing::{Hearing, HearsOf};
 use self::posting::Posting;
 use self::seen::Viewers;
-use self::telling::Work;
+use self::work::Work;
 use super::users::Ask;
 use super::waits::{After, Then};
 use super::{Accounts, Cx, slot_of};

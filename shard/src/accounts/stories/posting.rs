@@ -38,6 +38,8 @@ pub(super) struct Posting {
     /// Its media that were read to be there, and when the first of them was asked for, in ms since the Unix epoch.
     seen: Vec<SeenMedium>,
     since_ms: u64,
+    /// It counts as one of those that the account may post in an hour.
+    counts: bool,
     /// As it was written.
     written: Option<StoryRecord>,
 }
@@ -81,7 +83,7 @@ impl Accounts {
             return cx.refuse(origin, refusal);
         }
         let (seen, since_ms) = (Vec::new(), cx.now_ms);
-        postings.push_back(Posting { origin, by, post, seen, since_ms, written: None });
+        postings.push_back(Posting { origin, by, post, seen, since_ms, counts: false, written: None });
         if postings.len() == 1 {
             self.post_next(cx, by.user);
         }
@@ -100,6 +102,9 @@ impl Accounts {
     /// Whoever wanted to post the first is answered, and the next one's turn has come.
     pub(super) fn answer_posting(&mut self, cx: &mut Cx, id: UserId, reply: Reply) {
         if let Some(posting) = self.stories.postings.get_mut(&id).and_then(|postings| postings.pop_front()) {
+            if posting.counts && is_for_now(&reply) {
+                self.budgets.did_not_post_story(id);
+            }
             cx.reply(posting.origin, reply);
         }
         self.post_next(cx, id);
@@ -125,11 +130,16 @@ impl Accounts {
             }
             Ok(Ok(None)) => match self.budgets.post_story(id, cx.now_ms) {
                 Ok(()) => {
+                    if let Some(posting) = self.posting(id) {
+                        posting.counts = true;
+                    }
                     let rows = cx.limits().stories_max;
-                    return scan(cx, keys::stories_of(id.get()), rows, StoryScan::Own(id));
+                    return scan(cx, keys::stories_of(id.get(), None), rows, StoryScan::Own(id));
                 }
                 Err(refusal) => Reply::Refused(refusal),
             },
+            // It ends now, and then the number stands for nothing.
+            Ok(Ok(Some(record))) if record.expires_ms <= cx.now_ms => Reply::Refused(cx.overloaded()),
             Ok(Ok(Some(record))) if record.fingerprint == posted => Reply::StoryMade(made(&record)),
             Ok(Ok(Some(_))) => Reply::Refused(REUSED),
             Ok(Err(_)) => {
@@ -222,6 +232,7 @@ impl Accounts {
             named,
             fingerprint: fingerprint(&posting.post),
             deleted: false,
+            deleted_ms: 0,
         };
         cx.put(slot, keys::story(id.get(), story.number), &record);
         cx.put_bytes(slot, end_row(id, story, expires_ms), &[]);
@@ -246,6 +257,15 @@ impl Accounts {
         note_due(cx, id, record.time_ms);
         note_due(cx, id, record.expires_ms);
         self.tell_of_story(cx, story, record.time_ms);
+    }
+}
+
+/// Whether the same is to be asked again.
+fn is_for_now(reply: &Reply) -> bool {
+    match reply {
+        Reply::StoryMade(_) => false,
+        Reply::Refused(refusal) => refusal.retry_after_ms > 0,
+        _ => true,
     }
 }
 

@@ -13,6 +13,7 @@ use tern_wire::ids::UserId;
 use tern_wire::story::StoryId;
 
 use super::feed::page_of;
+use super::work::{Step, Work};
 use super::{
     Accounts, Cx, NO_SUCH_STORY, StoryScan, StoryThen, UNREADABLE, after, answer, end_row, note_due, scan,
     scan_key, slot_of,
@@ -108,7 +109,8 @@ impl Accounts {
         let Ok(rows) = rows else { return cx.refuse(viewed.origin, UNREADABLE) };
         let record = rows.rows.first().and_then(|(_, value)| StoryRecord::decode(&value[..]).ok());
         // It may have been deleted since it was read.
-        let ends = self.stories.works.get(&viewed.story).is_some_and(|work| work.step.is_recall());
+        let is_gone = |work: &Work| work.step.is_recall() || matches!(work.step, Step::Deletes);
+        let ends = self.stories.works.get(&viewed.story).is_some_and(is_gone);
         let is_there = |record: &StoryRecord| !record.deleted && record.expires_ms > cx.now_ms && !ends;
         let Some(record) = record.filter(is_there) else { return self.view_noted(cx, viewed) };
         if !cx.is_here(slot) || !cx.may_write(0) {
