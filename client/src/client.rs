@@ -14,7 +14,7 @@ use crate::driver::{Call, Driver, Telling};
 use crate::error::Error;
 use crate::event::{Events, Shared, Status};
 use crate::machine::{Machine, Settings};
-use crate::message::{Message, NewMessage};
+use crate::message::{Kind, Message, NewMessage};
 use crate::profile::with_store;
 use crate::store::{Account, Person, Store};
 use crate::trust::Trust;
@@ -232,7 +232,12 @@ impl Client {
 
     /// Keeps a message of any kind, or something about one, which is sent then as by [`Client::send`]; with a key as by
     /// [`Client::keep_once`].
+    /// What is kept may be sent much later, and a call would ring then: one is refused as `INVALID_ARGUMENT`.
     pub async fn keep_message(&self, message: NewMessage) -> Result<Kept, Error> {
+        if message.kind == Kind::Call {
+            let detail = "a call is not kept until it can be sent".to_owned();
+            return Err(Error::Refused { reason: Reason::InvalidArgument, retry_after_ms: 0, detail });
+        }
         let (sent, sending) = oneshot::channel();
         self.call(|kept| Call::Send { message, kept, sent }).await?;
         Ok(Kept { sending })

@@ -114,7 +114,7 @@ macro_rules! with_limits {
                 "Media of a core that wait at once to be removed. Beyond, they have their turn when those before them are gone.";
             media_link_valid_ms: u64 = 3_600_000, 60_000..=7 * $crate::limits::DAY_MS,
                 "For how long a link to a medium is good, at least; it ends with a full hour.";
-            call_rings_ms: u64 = 60_000, 5_000..=600_000,
+            call_rings_ms: u64 = 60_000, 5_000..=300_000,
                 "For how long a call rings.";
             push_wait_ms: u64 = 5_000, 0..=600_000,
                 "How long a device that is connected may take to acknowledge before it is told by its push service.";
@@ -444,6 +444,11 @@ pub const FADING_MAX: usize = 1 << 20;
 pub const ACTS_PER_MINUTE_MAX: u32 = 20;
 /// See there.
 pub const ACTS_BURST: u32 = 2;
+
+/// How often somebody's calls ring at another one's: in an hour, and at once. Beyond, they are messages like any other.
+pub const CALLS_PER_HOUR_MAX: u32 = 12;
+/// See there.
+pub const CALLS_BURST: u32 = 3;
 
 /// People whom an account blocks. Beyond: `TOO_MANY_PEOPLE`.
 pub const BLOCKED_MAX: usize = 1_000;

@@ -48,6 +48,8 @@ struct Device {
     /// Messages that it was told of, by their chats, since it went; and how many there had been before.
     told: BTreeMap<u64, u64>,
     made: BTreeMap<u64, u64>,
+    /// Calls that rang at it, by their chats, since it went.
+    rung: BTreeMap<u64, u64>,
     sent_before: BTreeMap<(u64, u64), u64>,
     /// What has come to it by chat: the newest entry.
     newest: BTreeMap<u64, u64>,
@@ -73,6 +75,8 @@ struct World {
     sent: BTreeMap<(u64, u64), u64>,
     /// Who was called, and by whom: when that was last.
     called: BTreeMap<(u64, u64), u64>,
+    /// How often that was.
+    calls: BTreeMap<(u64, u64), u64>,
     /// Nothing was told twice for what a crash, a move or a service did.
     is_calm: bool,
     /// The process ends now and then, and another one begins; otherwise cores end, and others take their slots.
@@ -131,6 +135,7 @@ impl World {
                     shows,
                     told,
                     made: BTreeMap::new(),
+                    rung: BTreeMap::new(),
                     sent_before: BTreeMap::new(),
                     newest,
                 });
@@ -152,6 +157,7 @@ impl World {
             was_muted: BTreeSet::new(),
             sent,
             called: BTreeMap::new(),
+            calls: BTreeMap::new(),
             is_calm,
             starts_again,
         };
@@ -211,6 +217,7 @@ impl World {
         let device = &mut self.devices[at];
         (device.badge, device.shows, device.told) = (badge, BTreeSet::new(), BTreeMap::new());
         device.made.clear();
+        device.rung.clear();
         device.sent_before.clone_from(&self.sent);
         self.node.disconnect(device.link.take().expect("it is connected"));
         self.settle();
@@ -306,6 +313,12 @@ impl World {
     }
 
     fn send_to(&mut self, at: usize, chat: u64) {
+        let is_call = chat != self.group && self.rng.u8(..5) == 0;
+        self.say_to(at, chat, is_call);
+    }
+
+    /// Calls somebody, or says something.
+    fn say_to(&mut self, at: usize, chat: u64, is_call: bool) {
         self.client_ids += 1;
         let by = self.user(at);
         let mentions = if chat == self.group && self.rng.bool() {
@@ -313,13 +326,13 @@ impl World {
         } else {
             vec![]
         };
-        let is_call = chat != self.group && self.rng.u8(..5) == 0;
         let (kind, body) = match is_call {
             true => (Kind::Call, Vec::new()),
             false => (Kind::Text, format!("from {by}").into()),
         };
         if is_call {
             self.called.insert((chat, by), self.node.now_ms);
+            *self.calls.entry((chat, by)).or_default() += 1;
         }
         let (client_id, kind, body) = (self.client_ids, kind.into(), body.into());
         let send = v1::Send { chat, client_id, kind, body, mentions, ..v1::Send::default() };
@@ -413,10 +426,8 @@ impl World {
             assert!(device.link.is_none() || may_lack, "{push:?}: it is connected, and has all");
             assert!(push.preview.is_none() || device.previews, "{push:?}: nobody has asked for that");
             if let Some((title, words)) = &push.preview {
-                assert!(
-                    ["somebody", "three"].contains(&&**title) && words.starts_with("from "),
-                    "{title}, {words}"
-                );
+                let is_right = words.starts_with("from ") || push.kind == PushKind::Call && words.is_empty();
+                assert!(["somebody", "three"].contains(&&**title) && is_right, "{title}, {words}");
             }
             if push.kind == PushKind::Call {
                 let called_ms = self.called.get(&(push.device.user.get(), push.chat)).copied();
@@ -424,8 +435,8 @@ impl World {
                 let until_ms = called_ms.expect("somebody called") + RINGS_MS + 1_000;
                 assert!(self.node.now_ms <= until_ms, "{push:?} rings too late");
                 assert!(push.expires_s * 1000 <= until_ms, "{push:?} may ring too late");
-            }
-            if push.kind.is_shown() {
+                *self.devices[at].rung.entry(push.chat).or_default() += 1;
+            } else if push.kind.is_shown() {
                 *self.devices[at].made.entry(push.chat).or_default() += 1;
             }
             self.out.push((core, push));
@@ -711,6 +722,10 @@ impl World {
     fn nobody_was_told_twice(&mut self) {
         for at in (0..self.devices.len()).filter(|at| !self.is_connected(*at)) {
             let user = self.user(at);
+            for (chat, rung) in &self.devices[at].rung {
+                let calls = self.calls.get(&(user, *chat)).copied().unwrap_or_default();
+                assert!(*rung <= calls, "{rung} of {calls} calls rang at {at}");
+            }
             for (chat, told) in &self.devices[at].made {
                 let all = self.sent.get(&(user, *chat)).copied().unwrap_or_default();
                 let before = self.devices[at].sent_before.get(&(user, *chat)).copied().unwrap_or_default();
@@ -726,6 +741,163 @@ impl World {
         let stay = rows.iter().filter(|(key, _)| key[0] == b'z').count();
         assert_eq!(stay, 0, "all are told");
     }
+}
+
+/// Two people who know each other: the first is here with a device, the other with one, and sleeps on another one.
+struct Two {
+    world: World,
+    caller: usize,
+    awake: usize,
+    asleep: usize,
+}
+
+impl Two {
+    fn new() -> Self {
+        let mut world = World::new(1);
+        world.is_calm = true;
+        world.answer();
+        let (caller, awake, asleep) = (0, 2, 3);
+        for at in 0..world.devices.len() {
+            world.devices[at].is_slow = false;
+        }
+        let (one, other) = (world.user(caller), world.user(awake));
+        world.say_to(caller, other, false);
+        world.settle();
+        world.say_to(awake, one, false);
+        world.pass(QUIET_MS);
+        let mut two = Self { world, caller, awake, asleep };
+        two.reads();
+        two.world.disconnect(asleep);
+        two.world.pass(QUIET_MS);
+        two.told();
+        two
+    }
+
+    fn says(&mut self, is_call: bool) {
+        let chat = self.world.user(self.awake);
+        self.world.say_to(self.caller, chat, is_call);
+        self.world.settle();
+        // What comes within a second is one notice.
+        self.world.node.tick(1_000);
+        self.world.settle();
+    }
+
+    /// All of the chat is read on the device that is awake.
+    fn reads(&mut self) {
+        let chat = self.world.user(self.caller);
+        let upto = self.newest();
+        let ack = v1::Acknowledge { chat, delivered_upto: upto, read_upto: upto };
+        self.world.ask(self.awake, Request::Acknowledge(ack));
+        self.world.settle();
+        self.world.node.tick(1_000);
+        self.world.settle();
+    }
+
+    fn newest(&self) -> u64 {
+        self.world.devices[self.awake].newest[&self.world.user(self.caller)]
+    }
+
+    fn deletes(&mut self, about: u64) {
+        self.world.client_ids += 1;
+        let (chat, client_id) = (self.world.user(self.awake), self.world.client_ids);
+        let kind = Kind::Deletion.into();
+        let send = v1::Send { chat, client_id, kind, about, ..v1::Send::default() };
+        self.world.ask(self.caller, Request::Send(send));
+        self.world.settle();
+        self.world.node.tick(1_000);
+        self.world.settle();
+    }
+
+    /// So much time passes.
+    fn passes(&mut self, ms: u64) {
+        for _ in 0..ms / 500 {
+            self.world.node.tick(500);
+            self.world.settle();
+        }
+    }
+
+    /// What the device that sleeps was told since.
+    fn told(&mut self) -> Vec<PushKind> {
+        let out = std::mem::take(&mut self.world.out);
+        let mut kinds = Vec::new();
+        for (core, push) in out {
+            kinds.extend((self.world.place(push.device) == self.asleep).then_some(push.kind));
+            self.world.delivered(core, &push);
+        }
+        self.world.settle();
+        kinds
+    }
+}
+
+#[test]
+fn a_call_rings_once_and_nothing_sounds_meanwhile_and_then_it_was_missed() {
+    let mut two = Two::new();
+    two.says(true);
+    assert_eq!(two.told(), [PushKind::Call]);
+    two.says(false);
+    assert_eq!(two.told(), [PushKind::Badge]);
+    two.says(true);
+    assert_eq!(two.told(), [PushKind::Badge], "it rings already");
+    two.passes(RINGS_MS);
+    assert_eq!(two.told(), [PushKind::Message], "it was missed");
+    two.passes(QUIET_MS);
+    assert_eq!(two.told(), []);
+}
+
+#[test]
+fn a_call_that_was_read_elsewhere_or_deleted_rings_no_more_and_was_not_missed() {
+    let mut two = Two::new();
+    two.says(true);
+    assert_eq!(two.told(), [PushKind::Call]);
+    two.reads();
+    assert_eq!(two.told(), [PushKind::Cleared]);
+    two.passes(RINGS_MS + QUIET_MS);
+    assert_eq!(two.told(), []);
+    two.says(true);
+    assert_eq!(two.told(), [PushKind::Call]);
+    let call = two.newest();
+    two.says(false);
+    assert_eq!(two.told(), [PushKind::Badge]);
+    two.deletes(call);
+    two.passes(RINGS_MS);
+    assert_eq!(two.told(), [PushKind::Cleared, PushKind::Message], "and then what was said since");
+}
+
+#[test]
+fn who_calls_again_and_again_is_no_longer_told_as_a_call() {
+    let mut two = Two::new();
+    let mut kinds = Vec::new();
+    for _ in 0..5 {
+        two.says(true);
+        kinds.extend(two.told().first().copied());
+        two.passes(RINGS_MS + 2_000);
+        two.reads();
+        two.told();
+    }
+    let (call, message) = (PushKind::Call, PushKind::Message);
+    assert_eq!(kinds, [call, call, call, message, message]);
+}
+
+#[test]
+fn a_call_that_no_service_took_rings_when_one_does_and_a_crash_loses_none() {
+    let mut two = Two::new();
+    two.world.node.fill_pushes(true);
+    two.says(true);
+    assert_eq!(two.told(), []);
+    two.world.node.fill_pushes(false);
+    two.passes(6_000);
+    assert_eq!(two.told(), [PushKind::Call]);
+    two.passes(100);
+    // What was just told, and has a row, is told again.
+    two.world.node.tick(10);
+    two.world.settle();
+    two.world.node = start(&two.world.store, two.world.cores, &two.world.limits, two.world.node.now_ms);
+    two.world.devices.iter_mut().for_each(|device| device.link = None);
+    two.world.connect(two.awake);
+    two.passes(ROUND_MS + 1_000);
+    assert_eq!(two.told(), [PushKind::Call]);
+    two.passes(RINGS_MS);
+    assert_eq!(two.told(), [PushKind::Message]);
 }
 
 fn live(seed: u64) {

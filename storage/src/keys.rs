@@ -651,6 +651,9 @@ pub const TO_HIDE: &[u8] = &[2];
 /// In place of a story's number in such a key; no story has it.
 const NO_STORY: u64 = u64::MAX;
 
+/// With a story's number in a key of [`story_to_tell`].
+const TELLS: u64 = 1 << 63;
+
 /// In place of a log's identity in a `t` key: something is due about a story.
 const STORY: u8 = b's';
 
@@ -665,8 +668,19 @@ pub fn story_hidden(at_ms: u64, user: u64, other: u64) -> Key {
     story_due(at_ms, user, other, NO_STORY)
 }
 
-/// When, in ms since the Unix epoch, and of whose row of which story a `t` key is: the user, the author, and the number; `None` for any other
-/// key.
+/// `t`: that those are to be told, from a time on, who are to know what has become of a story. Of that time the story may end as well: no
+/// story has such a number.
+pub fn story_to_tell(at_ms: u64, author: u64, number: u64) -> Key {
+    story_due(at_ms, author, author, number | TELLS)
+}
+
+/// The number of a story, as one of these keys has it.
+pub fn number_of_story(number: u64) -> u64 {
+    number & !TELLS
+}
+
+/// When, in ms since the Unix epoch, and of whose row of which story a `t` key is: the user, the author, and the number, as the key has it;
+/// `None` for any other key.
 pub fn story_due_of(key: &[u8]) -> Option<(u64, u64, u64, u64)> {
     const AT: usize = 3;
     const KIND: usize = AT + 8;
@@ -983,6 +997,9 @@ mod tests {
     fn what_is_due_of_a_story_is_told_from_what_is_due_of_an_entry() {
         let of_story = story_due(12, 7 << 12, 9 << 12, 5);
         assert_eq!(story_due_of(of_story.as_ref()), Some((12, 7 << 12, 9 << 12, 5)));
+        let (tells, ends) = (story_to_tell(12, 7 << 12, 5), story_due(12, 7 << 12, 7 << 12, 5));
+        let number = story_due_of(tells.as_ref()).map(|(.., number)| number_of_story(number));
+        assert!(tells != ends && number == Some(5));
         assert_eq!(due_of(of_story.as_ref()), None);
         assert_eq!(of_story.slot(), Some(Slot::of_user(7 << 12)));
         for log in [LogId::Private(7), LogId::Group(7), LogId::Direct(7, 9)] {

@@ -2,7 +2,7 @@
 //!
 //! What a device is told of a chat has the chat's key, so that the newest is enough: a message takes the place of one before it, and that a
 //! chat was read takes the place of a message that nobody has seen. A number alone has a key of its own, the same for all chats: it takes the
-//! place of an older number and never of a message. So has a call, which rings though something is said meanwhile.
+//! place of an older number and never of a message.
 
 use tern_proto::v1::PushService;
 use tern_push::{
@@ -23,7 +23,7 @@ pub(super) fn order_of(run: u64, push: Push) -> Result<Order, Invalid> {
     let (kind, priority, collapse) = match push.kind {
         PushKind::Message => (Kind::Message, Priority::High, of_chat(chat)),
         PushKind::Mention => (Kind::Mention, Priority::High, of_chat(chat)),
-        PushKind::Call => (Kind::Call, Priority::High, CollapseKey::new([&chat[..], b"call"].concat())?),
+        PushKind::Call => (Kind::Call, Priority::High, of_chat(chat)),
         PushKind::Cleared => (Kind::Cleared, Priority::Normal, of_chat(chat)),
         PushKind::Badge => (Kind::Badge, Priority::Normal, CollapseKey::new(b"number")?),
     };
@@ -107,8 +107,7 @@ mod tests {
         assert_eq!(message, key(PushKind::Cleared, 5));
         assert_ne!(message, key(PushKind::Message, 6));
         assert_ne!(message, key(PushKind::Badge, 5));
-        assert_ne!(message, key(PushKind::Call, 5));
-        assert_ne!(key(PushKind::Call, 5), key(PushKind::Call, 6));
+        assert_eq!(message, key(PushKind::Call, 5), "a call that was taken elsewhere rings no more");
         assert_eq!(key(PushKind::Badge, 5), key(PushKind::Badge, 6));
     }
 

@@ -11,8 +11,9 @@ use tern_wire::limits::SUBSCRIBED_USERS_MAX;
 use super::bucket::{Buckets, Rate};
 use super::slot_of;
 use crate::limits::{
-    ACTS_BURST, ACTS_PER_MINUTE_MAX, BUCKETS_SWEPT_EVERY_MS, DAY_MS, HOUR_MS, LINKS_PER_MINUTE_MAX, Limits,
-    MINUTE_MS, PUSHES_SET_FIRST, PUSHES_SET_PER_HOUR_MAX, RENAMES_PER_HOUR_MAX, RINGS_PER_MINUTE_MAX,
+    ACTS_BURST, ACTS_PER_MINUTE_MAX, BUCKETS_SWEPT_EVERY_MS, CALLS_BURST, CALLS_PER_HOUR_MAX, DAY_MS,
+    HOUR_MS, LINKS_PER_MINUTE_MAX, Limits, MINUTE_MS, PUSHES_SET_FIRST, PUSHES_SET_PER_HOUR_MAX,
+    RENAMES_PER_HOUR_MAX, RINGS_PER_MINUTE_MAX,
 };
 use crate::maps::Hashing;
 
@@ -35,6 +36,7 @@ pub(super) struct Budgets {
     uploads: (Option<Rate>, Buckets<UserId>),
     stories: (Option<Rate>, Buckets<UserId>),
     acts: (Option<Rate>, Buckets<(UserId, LogId)>),
+    calls: (Option<Rate>, Buckets<(UserId, LogId)>),
     swept_ms: u64,
 }
 
@@ -78,6 +80,7 @@ impl Budgets {
             uploads: of(Rate::new(uploads_per_hour_max, HOUR_MS, uploads_per_hour_max)),
             stories: of(Rate::new(stories_per_hour_max, HOUR_MS, stories_per_hour_max)),
             acts: (Rate::new(ACTS_PER_MINUTE_MAX, MINUTE_MS, ACTS_BURST), Buckets::new(hashing)),
+            calls: (Rate::new(CALLS_PER_HOUR_MAX, HOUR_MS, CALLS_BURST), Buckets::new(hashing)),
             swept_ms: 0,
         }
     }
@@ -184,6 +187,12 @@ impl Budgets {
         take(&mut self.acts, (user, log), now_ms, "what one does in a chat is told every 3 seconds")
     }
 
+    /// May one more call in a chat of a user's wake them?
+    pub(super) fn call_rings(&mut self, user: UserId, log: LogId, now_ms: u64) -> bool {
+        let (rate, buckets) = &mut self.calls;
+        buckets.take((user, log), *rate, now_ms).is_ok()
+    }
+
     /// An account may do everything as if it had done nothing yet.
     pub(super) fn forget(&mut self, user: UserId) {
         for buckets in self.all() {
@@ -199,6 +208,7 @@ impl Budgets {
                 buckets.sweep(now_ms);
             }
             self.acts.1.sweep(now_ms);
+            self.calls.1.sweep(now_ms);
         }
     }
 

@@ -248,7 +248,7 @@ impl Logs {
 /// What is due of a story, and whose owner does it.
 fn story_due(key: &[u8], value: &[u8]) -> Option<(UserId, StoryDue)> {
     let (at_ms, user, author, number) = keys::story_due_of(key)?;
-    let story = StoryId { author: UserId::new(author)?, number };
+    let story = StoryId { author: UserId::new(author)?, number: keys::number_of_story(number) };
     let what = match value {
         keys::TO_TELL => StoryDuty::Tell,
         keys::TO_HIDE => StoryDuty::Hide,

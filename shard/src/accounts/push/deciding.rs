@@ -24,8 +24,10 @@ pub(super) struct Facts<'a> {
     pub(super) read: Seq,
     pub(super) news: News,
     pub(super) settings: &'a ChatSettingsRecord,
-    /// The user knows whoever calls: they are a contact, or have been written to.
-    pub(super) knows_caller: bool,
+    /// The call that has come is told as one.
+    pub(super) rings: bool,
+    /// The call that rings, which devices were told of before: what comes meanwhile makes no sound.
+    pub(super) ringing: Option<Seq>,
     pub(super) now_ms: u64,
 }
 
@@ -41,10 +43,16 @@ impl Facts<'_> {
         let is_untold = is_untold || self.news.again;
         let told = if is_untold { 0 } else { self.before.told };
         let heard = self.read.max(acknowledged).max(Seq(told));
-        if self.unread > 0 && self.rings(heard) {
+        if self.unread > 0 && self.rings && self.news.call > heard {
             return Some(PushKind::Call);
         }
-        if self.news.upto > heard && self.unread > 0 && self.makes_sound(to) {
+        let rings = self.rings || self.ringing.is_some();
+        // What came while it rang was not told.
+        let missed = self.news.missed && !rings;
+        let is_untold = is_untold || missed;
+        let heard = if missed { self.read.max(acknowledged) } else { heard };
+        let is_new = self.news.upto > heard && self.unread > 0;
+        if is_new && self.makes_sound(to) && !rings {
             return Some(if self.news.mentioned { PushKind::Mention } else { PushKind::Message });
         }
         let is_over = self.unread == 0 && (self.before.shown || is_untold);
@@ -54,16 +62,11 @@ impl Facts<'_> {
         (self.unread != self.before.unread || is_untold).then_some(PushKind::Badge)
     }
 
-    /// Whether a call rings, of which a device has not heard that has heard of all up to this entry. No chat is as quiet as that; but a
-    /// stranger's call is a message like any other.
-    fn rings(&self, heard: Seq) -> bool {
-        let is_new = self.news.call > heard && self.news.erased != self.news.call;
-        is_new && self.news.rings_until_ms > self.now_ms && self.knows_caller
-    }
-
     /// Whether what devices show of the chat was deleted for everyone.
     fn is_erased(&self) -> bool {
-        self.before.shown && self.news.erased > Seq(0) && self.news.erased.0 == self.before.told
+        let erased = self.news.erased;
+        let is_it = erased.0 == self.before.told || self.ringing == Some(erased);
+        self.before.shown && erased > Seq(0) && is_it
     }
 
     /// Whether a message of the chat is shown now.
@@ -138,15 +141,8 @@ mod tests {
             notify: 0,
         };
         let news = News { upto: Seq(upto), ..News::default() };
-        Facts {
-            before,
-            unread,
-            read: Seq(0),
-            news,
-            settings: &SETTINGS,
-            knows_caller: true,
-            now_ms: NIGHT_MS,
-        }
+        let (rings, ringing) = (false, None);
+        Facts { before, unread, read: Seq(0), news, settings: &SETTINGS, rings, ringing, now_ms: NIGHT_MS }
     }
 
     fn told(unread: u32, told: u64, shown: bool) -> UnreadRecord {
@@ -217,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_rings_for_its_time_however_quiet_it_is_unless_a_stranger_calls() {
+    fn a_call_rings_however_quiet_it_is_once_and_what_comes_meanwhile_makes_no_sound() {
         let quiet = QuietRecord { from_min: 0, to_min: 0, time_zone: "UTC".to_owned() };
         let to = PushTokenRecord { quiet: Some(quiet), ..PushTokenRecord::default() };
         let muted = ChatSettingsRecord {
@@ -225,24 +221,34 @@ mod tests {
             notify: Notify::None.into(),
             ..ChatSettingsRecord::default()
         };
-        let new = Facts { settings: &muted, ..chat(told(0, 0, false), 1, 5) };
-        let until = |call, rings_until_ms| Facts {
-            news: News { call: Seq(call), rings_until_ms, ..new.news },
-            ..new
+        let quiet = Facts { settings: &muted, ..chat(told(0, 0, false), 1, 5) };
+        let call = |facts: Facts<'static>, call| Facts {
+            news: News { call: Seq(call), ..facts.news },
+            rings: true,
+            ..facts
         };
         let kind = |facts: Facts<'_>| facts.for_device(&to, Seq(0), false);
-        let rings = until(5, NIGHT_MS + 1);
-        assert_eq!(kind(new), Some(PushKind::Badge), "a message makes no sound here");
+        assert_eq!(kind(quiet), Some(PushKind::Badge), "a message makes no sound here");
+        let quiet = Facts { settings: &muted, ..quiet };
+        let rings = Facts { news: News { call: Seq(5), ..quiet.news }, rings: true, ..quiet };
         assert_eq!(kind(rings), Some(PushKind::Call));
-        assert_eq!(kind(until(4, NIGHT_MS + 1)), Some(PushKind::Call), "something was said since");
-        assert_eq!(kind(until(5, NIGHT_MS)), Some(PushKind::Badge), "it rings no more");
-        assert_eq!(kind(Facts { knows_caller: false, ..rings }), Some(PushKind::Badge));
         assert_eq!(rings.for_device(&to, Seq(5), false), Some(PushKind::Badge), "it has heard");
         assert_eq!(kind(Facts { read: Seq(5), unread: 0, ..rings }), None, "it was read elsewhere");
-        let told_before = Facts { before: told(1, 5, true), ..rings };
-        assert_eq!(kind(told_before), None, "it rings once");
-        let deleted = Facts { news: News { erased: Seq(5), ..rings.news }, ..told_before };
-        assert_eq!(kind(deleted), Some(PushKind::Cleared));
+        assert_eq!(kind(Facts { before: told(1, 5, true), ..rings }), None, "it rings once");
+        // Here a message makes a sound, but not while it rings.
+        let loud = PushTokenRecord::default();
+        let with_text = call(chat(told(0, 0, false), 2, 6), 5);
+        assert_eq!(with_text.for_device(&loud, Seq(0), false), Some(PushKind::Call));
+        let text = Facts { ringing: Some(Seq(5)), ..chat(told(1, 5, true), 2, 6) };
+        assert_eq!(text.for_device(&loud, Seq(0), false), Some(PushKind::Badge));
+        let over = chat(told(2, 6, true), 2, 6);
+        let over = Facts { news: News { missed: true, ..over.news }, ..over };
+        assert_eq!(over.for_device(&loud, Seq(0), false), Some(PushKind::Message), "it was missed");
+        let rings_still = Facts { news: News { call: Seq(5), ..over.news }, rings: true, ..over };
+        assert_ne!(rings_still.for_device(&loud, Seq(0), false), Some(PushKind::Call), "it rings once");
+        let deleted = Facts { news: News { erased: Seq(5), ..News::default() }, unread: 1, ..text };
+        let deleted = Facts { before: told(2, 6, true), ..deleted };
+        assert_eq!(deleted.for_device(&loud, Seq(0), false), Some(PushKind::Cleared));
     }
 
     #[test]

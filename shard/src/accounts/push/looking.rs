@@ -9,7 +9,7 @@ use tern_storage::{Direction, LogId, Rows, ScanLimit};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::deciding::{Facts, words_of};
-use super::{Accounts, Cx, Look, News};
+use super::{Accounts, Cx, Look, News, Ring};
 use crate::accounts::kept::Device;
 use crate::accounts::slot_of;
 use crate::accounts::waits::{GetFor, ScanFor};
@@ -70,10 +70,10 @@ impl Accounts {
             // Nobody is to be told.
             return self.look_is_over(cx, id, log);
         }
-        // Whoever calls is known if they are a contact, or have a name here.
-        let rings = look.news.rings_until_ms > cx.now_ms;
-        let named = rings || look.to.iter().any(|(_, to)| to.previews);
+        let named = look.to.iter().any(|(_, to)| to.previews);
         let asker = Glancer { asker: GlanceFor::Pushes { number, named }, reader: id };
+        // Whoever calls is known if they are a contact, or both have written here.
+        let rings = look.news.rings_until_ms > cx.now_ms;
         match peer_of(log, id).filter(|_| rings) {
             Some(caller) => {
                 let key = keys::relation(id.get(), Relation::Contact(caller.get()));
@@ -168,23 +168,63 @@ impl Accounts {
         self.wakes.add_written(id, &mut all);
         let before = all.remove(&log);
         let unread = u32::try_from(glance.unread).unwrap_or(u32::MAX);
+        let knows_caller = is_contact == Some(true) || glance.shown.name;
+        let (rings, ringing) = self.rings(cx.now_ms, (id, log), news, knows_caller && unread > 0);
         let facts = Facts {
             before: before.unwrap_or_default(),
             unread,
             read: glance.own.read,
             news,
             settings: &settings,
-            knows_caller: is_contact == Some(true) || !glance.name.is_empty(),
+            rings,
+            ringing,
             now_ms: cx.now_ms,
         };
         let notices = self.tell_devices_asleep(cx, (id, log), &facts, to, &glance.positions);
         let shows = notices.iter().any(|(_, _, kind)| kind.is_shown());
+        self.goes_on_ringing((id, log), &facts);
         if let Some(written) = write_unread(cx, (id, log), before, &facts, shows) {
             self.wakes.note_written(id, log, written);
         }
         let badge = all.values().fold(unread, |sum, record| sum.saturating_add(record.unread));
         self.send_notices(cx, (id, log), (news, badge), notices, &glance);
         self.go_on_after_look(cx, id, log);
+    }
+
+    /// Whether a call that has come is told as one; and which one rings already, that devices were told of.
+    fn rings(
+        &mut self,
+        now_ms: u64,
+        (id, log): (UserId, LogId),
+        news: News,
+        may: bool,
+    ) -> (bool, Option<Seq>) {
+        let News { call, rings_until_ms, .. } = news;
+        let Some(wake) = self.wakes.get(id, log) else { return (false, None) };
+        let ringing = wake.rings.filter(|ring| ring.until_ms > now_ms).map(|ring| ring.call);
+        // What was not told then, or perhaps not, is told once more.
+        let is_told = ringing.is_some_and(|ringing| ringing != call);
+        if call == Seq(0) || rings_until_ms <= now_ms || !may || is_told {
+            return (false, ringing);
+        }
+        let rings = ringing.is_some() || self.budgets.call_rings(id, log, now_ms);
+        if rings && let Some(wake) = self.wakes.get(id, log) {
+            wake.rings = Some(Ring { call, until_ms: rings_until_ms });
+        }
+        (rings, ringing)
+    }
+
+    /// While a call rings that nobody has taken, what has come is not told: it is when the call is over, as what was missed.
+    fn goes_on_ringing(&mut self, (id, log): (UserId, LogId), facts: &Facts<'_>) {
+        let Some(wake) = self.wakes.get(id, log) else { return };
+        let Some(ring) = wake.rings.filter(|ring| ring.until_ms > facts.now_ms) else { return };
+        if facts.unread == 0 || facts.read >= ring.call || facts.news.erased == ring.call {
+            wake.rings = None;
+        }
+        if facts.unread > 0 {
+            let (call, rings_until_ms) = Default::default();
+            wake.come(News { missed: true, call, rings_until_ms, erased: Seq(0), ..facts.news });
+        }
     }
 
     /// Who is told what. Those of whom it is not known whether they sleep are looked at again after a while.
@@ -220,7 +260,7 @@ impl Accounts {
             let has_first = news.upto > Seq(0) && acknowledged >= news.first;
             let first = if has_first { acknowledged.next() } else { news.first };
             let since_ms = if has_first { now_ms } else { news.since_ms };
-            wake.come(News { first, since_ms, again: false, ..news });
+            wake.come(News { first, since_ms, again: false, missed: false, ..news });
             wake.untold = waiting.into_iter().map(|(device, _)| device).collect();
         }
         notices
@@ -280,6 +320,13 @@ impl Accounts {
         for (device, to, kind) in notices {
             let number = self.wakes.next_number();
             let shows = to.previews && kind.is_shown();
+            // A call has no words.
+            let preview = match kind {
+                PushKind::Call => {
+                    Some((glance.name.clone(), String::new())).filter(|(name, _)| !name.is_empty())
+                }
+                _ => preview.clone(),
+            };
             let push = Push {
                 device: Author { user: id, device },
                 log,
@@ -289,7 +336,7 @@ impl Accounts {
                 badge,
                 chat: chat_of(log, id).get(),
                 expires_s: expires_ms(cx, kind, news) / 1000,
-                preview: preview.clone().filter(|_| shows || is(Mutation::PreviewUnasked)),
+                preview: preview.filter(|_| shows || is(Mutation::PreviewUnasked)),
             };
             let is_taken = cx.push(push);
             let Some(wake) = self.wakes.get(id, log) else { return };
@@ -306,9 +353,12 @@ impl Accounts {
         let (wait_ms, now_ms) = (cx.limits().push_wait_ms, cx.now_ms);
         if let Some(wake) = self.wakes.get(id, log)
             && let Some(news) = wake.news
+            && (wake.unsent.is_empty() || !wake.out.is_empty())
         {
             let wait_ms = if wake.untold.is_empty() { 0 } else { wait_ms };
-            let due_ms = wake.rests_until_ms(now_ms).max(news.since_ms.min(now_ms) + wait_ms);
+            let rings_until_ms = wake.rings.map_or(0, |ring| ring.until_ms);
+            let due_ms =
+                wake.rests_until_ms(now_ms).max(news.since_ms.min(now_ms) + wait_ms).max(rings_until_ms);
             self.wakes.set_due(id, log, due_ms);
         } else {
             self.wakes.rest(id, log);

@@ -78,6 +78,8 @@ struct Wake {
     out: Vec<(u64, DeviceId)>,
     /// What they are of, and what is to be told in their place.
     sent: News,
+    /// The call that devices were told of last.
+    rings: Option<Ring>,
     /// Devices that were not told what the others were: they were connected, and had not acknowledged what had come; or no service took it.
     untold: Vec<DeviceId>,
     /// When something is to be done about it; 0: nothing is.
@@ -91,6 +93,14 @@ struct Wake {
     unsent: Vec<DeviceId>,
     /// How long it waits before that is tried again.
     again_ms: u64,
+}
+
+/// A call that devices were told of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Ring {
+    call: Seq,
+    /// In ms since the Unix epoch.
+    until_ms: u64,
 }
 
 /// What has come in a chat.
@@ -109,6 +119,8 @@ struct News {
     erased: Seq,
     /// Devices may have been told, or not: they are told.
     again: bool,
+    /// It came while a call rang, and was not told: it is told now.
+    missed: bool,
     /// Since when that is there, in ms since the Unix epoch.
     since_ms: u64,
 }
@@ -123,15 +135,20 @@ impl News {
             _ if other.first < self.first => other,
             _ => self,
         };
-        let call = if other.call > self.call { other } else { self };
+        let erased = self.erased.max(other.erased);
+        // One that is deleted rings no more.
+        let calls =
+            [self, other].into_iter().filter(|news| ![self.erased, other.erased].contains(&news.call));
+        let call = calls.max_by_key(|news| news.call).unwrap_or_default();
         Self {
             upto: self.upto.max(other.upto),
             first: first.first,
             mentioned: self.mentioned || other.mentioned,
             call: call.call,
             rings_until_ms: call.rings_until_ms,
-            erased: self.erased.max(other.erased),
+            erased,
             again: self.again || other.again,
+            missed: self.missed || other.missed,
             since_ms: first.since_ms,
         }
     }
@@ -437,8 +454,12 @@ impl Accounts {
     /// If nothing of a chat is under way, its row goes, or it is begun again.
     fn settle_wake(&mut self, cx: &mut Cx, id: UserId, log: LogId) {
         let now_ms = cx.now_ms;
-        let Some(wake) = self.wakes.get(id, log).filter(|wake| wake.is_over()) else { return };
+        let is_still = |wake: &&mut Wake| wake.look.is_none() && wake.out.is_empty();
+        let Some(wake) = self.wakes.get(id, log).filter(is_still) else { return };
         if wake.unsent.is_empty() {
+            if !wake.is_over() {
+                return;
+            }
             wake.again_ms = 0;
             if std::mem::take(&mut wake.is_in_outbox) {
                 cx.delete_lazily(slot_of(id), keys::outbox(id.get(), log));

@@ -83,6 +83,7 @@ impl Accounts {
             call: Seq(row.call),
             rings_until_ms: row.rings_until_ms,
             again: true,
+            missed: false,
             erased: Seq(0),
             since_ms: cx.now_ms,
         };

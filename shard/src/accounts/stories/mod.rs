@@ -313,7 +313,7 @@ fn end_row(user: UserId, story: StoryId, expires_ms: u64) -> Key {
 
 /// The row by which it is found who is to be told of a story that was posted at this time.
 fn tell_row(story: StoryId, time_ms: u64) -> Key {
-    keys::story_due(time_ms, story.author.get(), story.author.get(), story.number)
+    keys::story_to_tell(time_ms, story.author.get(), story.number)
 }
 
 /// An answer to whoever asked, or why there is none.
