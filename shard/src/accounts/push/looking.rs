@@ -9,7 +9,7 @@ use tern_storage::{Direction, LogId, Rows, ScanLimit};
 use tern_wire::ids::{DeviceId, Seq, UserId};
 
 use super::deciding::{Facts, words_of};
-use super::{Accounts, Cx, Look, News, Ring};
+use super::{Accounts, Cx, Look, News, Ring, is_ringing};
 use crate::accounts::kept::Device;
 use crate::accounts::slot_of;
 use crate::accounts::waits::{GetFor, ScanFor};
@@ -73,7 +73,7 @@ impl Accounts {
         let named = look.to.iter().any(|(_, to)| to.previews);
         let asker = Glancer { asker: GlanceFor::Pushes { number, named }, reader: id };
         // Whoever calls is known if they are a contact, or both have written here.
-        let rings = look.news.rings_until_ms > cx.now_ms;
+        let rings = is_ringing(look.news.rings_until_ms, cx.now_ms, cx.limits().call_rings_ms);
         match peer_of(log, id).filter(|_| rings) {
             Some(caller) => {
                 let key = keys::relation(id.get(), Relation::Contact(caller.get()));
@@ -169,7 +169,7 @@ impl Accounts {
         let before = all.remove(&log);
         let unread = u32::try_from(glance.unread).unwrap_or(u32::MAX);
         let knows_caller = is_contact == Some(true) || glance.shown.name;
-        let (rings, ringing) = self.rings(cx.now_ms, (id, log), news, knows_caller && unread > 0);
+        let (rings, ringing) = self.rings(cx, (id, log), news, knows_caller && unread > 0);
         let facts = Facts {
             before: before.unwrap_or_default(),
             unread,
@@ -182,7 +182,7 @@ impl Accounts {
         };
         let notices = self.tell_devices_asleep(cx, (id, log), &facts, to, &glance.positions);
         let shows = notices.iter().any(|(_, _, kind)| kind.is_shown());
-        self.goes_on_ringing((id, log), &facts);
+        self.goes_on_ringing(cx, (id, log), &facts);
         if let Some(written) = write_unread(cx, (id, log), before, &facts, shows) {
             self.wakes.note_written(id, log, written);
         }
@@ -192,22 +192,17 @@ impl Accounts {
     }
 
     /// Whether a call that has come is told as one; and which one rings already, that devices were told of.
-    fn rings(
-        &mut self,
-        now_ms: u64,
-        (id, log): (UserId, LogId),
-        news: News,
-        may: bool,
-    ) -> (bool, Option<Seq>) {
+    fn rings(&mut self, cx: &Cx, (id, log): (UserId, LogId), news: News, may: bool) -> (bool, Option<Seq>) {
         let News { call, rings_until_ms, .. } = news;
         let Some(wake) = self.wakes.get(id, log) else { return (false, None) };
-        let ringing = wake.rings.filter(|ring| ring.until_ms > now_ms).map(|ring| ring.call);
+        let is_on = |until_ms| is_ringing(until_ms, cx.now_ms, cx.limits().call_rings_ms);
+        let ringing = wake.rings.filter(|ring| is_on(ring.until_ms)).map(|ring| ring.call);
         // What was not told then, or perhaps not, is told once more.
         let is_told = ringing.is_some_and(|ringing| ringing != call);
-        if call == Seq(0) || rings_until_ms <= now_ms || !may || is_told {
+        if call == Seq(0) || !is_on(rings_until_ms) || !may || is_told {
             return (false, ringing);
         }
-        let rings = ringing.is_some() || self.budgets.call_rings(id, log, now_ms);
+        let rings = ringing.is_some() || self.budgets.call_rings(id, log, cx.now_ms);
         if rings && let Some(wake) = self.wakes.get(id, log) {
             wake.rings = Some(Ring { call, until_ms: rings_until_ms });
         }
@@ -215,11 +210,12 @@ impl Accounts {
     }
 
     /// While a call rings that nobody has taken, what has come is not told: it is when the call is over, as what was missed.
-    fn goes_on_ringing(&mut self, (id, log): (UserId, LogId), facts: &Facts<'_>) {
+    fn goes_on_ringing(&mut self, cx: &Cx, (id, log): (UserId, LogId), facts: &Facts<'_>) {
         let Some(wake) = self.wakes.get(id, log) else { return };
-        let Some(ring) = wake.rings.filter(|ring| ring.until_ms > facts.now_ms) else { return };
-        if facts.unread == 0 || facts.read >= ring.call || facts.news.erased == ring.call {
-            wake.rings = None;
+        let is_on = |ring: &Ring| is_ringing(ring.until_ms, cx.now_ms, cx.limits().call_rings_ms);
+        let Some(ring) = wake.rings.take_if(|ring| is_on(ring)) else { return };
+        if facts.unread > 0 && facts.read < ring.call && facts.news.erased != ring.call {
+            wake.rings = Some(ring);
         }
         if facts.unread > 0 {
             let (call, rings_until_ms) = Default::default();
@@ -356,7 +352,8 @@ impl Accounts {
             && (wake.unsent.is_empty() || !wake.out.is_empty())
         {
             let wait_ms = if wake.untold.is_empty() { 0 } else { wait_ms };
-            let rings_until_ms = wake.rings.map_or(0, |ring| ring.until_ms);
+            let is_on = |ring: &Ring| is_ringing(ring.until_ms, now_ms, cx.limits().call_rings_ms);
+            let rings_until_ms = wake.rings.filter(is_on).map_or(0, |ring| ring.until_ms);
             let due_ms =
                 wake.rests_until_ms(now_ms).max(news.since_ms.min(now_ms) + wait_ms).max(rings_until_ms);
             self.wakes.set_due(id, log, due_ms);

@@ -125,6 +125,11 @@ struct News {
     since_ms: u64,
 }
 
+/// Whether a call rings until then, in ms since the Unix epoch. The clock may have been set back since: it rings for no longer.
+fn is_ringing(until_ms: u64, now_ms: u64, rings_ms: u64) -> bool {
+    (1..=rings_ms).contains(&until_ms.saturating_sub(now_ms))
+}
+
 impl News {
     /// Both.
     fn and(self, other: Self) -> Self {
