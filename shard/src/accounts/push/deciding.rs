@@ -59,7 +59,8 @@ impl Facts<'_> {
         if is_over || self.is_erased() {
             return Some(PushKind::Cleared);
         }
-        (self.unread != self.before.unread || is_untold).then_some(PushKind::Badge)
+        // What was read and came since may make the same number, which a device that was there in between does not show.
+        (self.unread != self.before.unread || is_untold || is_new).then_some(PushKind::Badge)
     }
 
     /// Whether what devices show of the chat was deleted for everyone.
@@ -175,6 +176,9 @@ mod tests {
         let to = PushTokenRecord::default();
         assert_eq!(chat(told(3, 5, true), 2, 0).for_device(&to, Seq(0), false), Some(PushKind::Badge));
         assert_eq!(chat(told(2, 5, true), 2, 0).for_device(&to, Seq(0), false), None);
+        let muted = ChatSettingsRecord { muted_until_ms: NIGHT_MS + 1, ..ChatSettingsRecord::default() };
+        let read_since = Facts { read: Seq(5), settings: &muted, ..chat(told(1, 5, true), 1, 6) };
+        assert_eq!(read_since.for_device(&to, Seq(5), false), Some(PushKind::Badge));
         assert_eq!(chat(told(2, 5, false), 0, 0).for_device(&to, Seq(0), false), Some(PushKind::Badge));
         assert_eq!(chat(told(2, 5, true), 0, 0).for_device(&to, Seq(0), false), Some(PushKind::Cleared));
     }
