@@ -169,7 +169,10 @@ impl Accounts {
         let before = all.remove(&log);
         let unread = u32::try_from(glance.unread).unwrap_or(u32::MAX);
         let knows_caller = is_contact == Some(true) || glance.shown.name;
-        let (rings, ringing) = self.rings(cx, (id, log), news, knows_caller && unread > 0);
+        // One that was told as a message does not begin to ring.
+        let is_new = news.again || news.call > Seq(before.map_or(0, |before| before.told));
+        let may = knows_caller && unread > 0;
+        let (rings, ringing) = self.rings(cx, (id, log), news, (may, is_new));
         let facts = Facts {
             before: before.unwrap_or_default(),
             unread,
@@ -192,7 +195,13 @@ impl Accounts {
     }
 
     /// Whether a call that has come is told as one; and which one rings already, that devices were told of.
-    fn rings(&mut self, cx: &Cx, (id, log): (UserId, LogId), news: News, may: bool) -> (bool, Option<Seq>) {
+    fn rings(
+        &mut self,
+        cx: &Cx,
+        (id, log): (UserId, LogId),
+        news: News,
+        (may, is_new): (bool, bool),
+    ) -> (bool, Option<Seq>) {
         let News { call, rings_until_ms, .. } = news;
         let Some(wake) = self.wakes.get(id, log) else { return (false, None) };
         let is_on = |until_ms| is_ringing(until_ms, cx.now_ms, cx.limits().call_rings_ms);
@@ -202,7 +211,7 @@ impl Accounts {
         if call == Seq(0) || !is_on(rings_until_ms) || !may || is_told {
             return (false, ringing);
         }
-        let rings = ringing.is_some() || self.budgets.call_rings(id, log, cx.now_ms);
+        let rings = ringing.is_some() || is_new && self.budgets.call_rings(id, log, cx.now_ms);
         if rings && let Some(wake) = self.wakes.get(id, log) {
             wake.rings = Some(Ring { call, until_ms: rings_until_ms });
         }
