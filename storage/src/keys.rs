@@ -490,15 +490,10 @@ pub fn story_told(author: u64, number: u64, step: u32) -> Key {
     story_key(author, OF_STORY, &[&number.to_be_bytes(), &[TOLD], &step.to_be_bytes()])
 }
 
-/// `j`: all who are told of a story.
-pub fn all_story_told(author: u64, number: u64) -> KeyRange {
-    KeyRange::of_prefix(story_key(author, OF_STORY, &[&number.to_be_bytes(), &[TOLD]]))
-}
-
-/// `j`: the same, of the steps behind one of them.
+/// `j`: all who are told of a story, in the steps behind one of them.
 pub fn story_told_behind(author: u64, number: u64, step: Option<u32>) -> KeyRange {
     let step = step.map(|step| story_told(author, number, step));
-    all_story_told(author, number).behind(step.as_ref())
+    KeyRange::of_prefix(story_key(author, OF_STORY, &[&number.to_be_bytes(), &[TOLD]])).behind(step.as_ref())
 }
 
 /// `j`: that somebody has seen a story, for whoever posted it.

@@ -233,7 +233,6 @@ mod tests {
         };
         let kind = |facts: Facts<'_>| facts.for_device(&to, Seq(0), false);
         assert_eq!(kind(quiet), Some(PushKind::Badge), "a message makes no sound here");
-        let quiet = Facts { settings: &muted, ..quiet };
         let rings = Facts { news: News { call: Seq(5), ..quiet.news }, rings: true, ..quiet };
         assert_eq!(kind(rings), Some(PushKind::Call));
         assert_eq!(rings.for_device(&to, Seq(5), false), Some(PushKind::Badge), "it has heard");

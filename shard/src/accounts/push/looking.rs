@@ -89,26 +89,36 @@ impl Accounts {
     pub(crate) fn push_settings_read(
         &mut self,
         cx: &mut Cx,
-        (id, log, number): (UserId, LogId, u64),
+        of: (UserId, LogId, u64),
         value: Result<Option<bytes::Bytes>, Unreadable>,
     ) {
-        let Some(look) = self.look(id, log, number) else { return };
-        let Ok(value) = value else { return self.look_failed(cx, id, log) };
-        let settings = value.and_then(|value| ChatSettingsRecord::decode(value).ok());
-        look.settings = Some(settings.unwrap_or_default());
-        self.look_goes_on(cx, id, log);
+        self.part_read(cx, of, value, |look, value| {
+            let settings = value.and_then(|value| ChatSettingsRecord::decode(value).ok());
+            look.settings = Some(settings.unwrap_or_default());
+        });
     }
 
     /// Whether the other one is a contact is known.
     pub(crate) fn push_contact_read(
         &mut self,
         cx: &mut Cx,
-        (id, log, number): (UserId, LogId, u64),
+        of: (UserId, LogId, u64),
         value: Result<Option<bytes::Bytes>, Unreadable>,
+    ) {
+        self.part_read(cx, of, value, |look, value| look.is_contact = Some(value.is_some()));
+    }
+
+    /// One of the parts of a look is known.
+    fn part_read<T>(
+        &mut self,
+        cx: &mut Cx,
+        (id, log, number): (UserId, LogId, u64),
+        value: Result<T, Unreadable>,
+        keep: impl FnOnce(&mut Look, T),
     ) {
         let Some(look) = self.look(id, log, number) else { return };
         let Ok(value) = value else { return self.look_failed(cx, id, log) };
-        look.is_contact = Some(value.is_some());
+        keep(look, value);
         self.look_goes_on(cx, id, log);
     }
 
@@ -204,11 +214,11 @@ impl Accounts {
     ) -> (bool, Option<Seq>) {
         let News { call, rings_until_ms, .. } = news;
         let Some(wake) = self.wakes.get(id, log) else { return (false, None) };
-        let is_on = |until_ms| is_ringing(until_ms, cx.now_ms, cx.limits().call_rings_ms);
-        let ringing = wake.rings.filter(|ring| is_on(ring.until_ms)).map(|ring| ring.call);
+        let ringing = wake.ringing(cx.now_ms, cx.limits().call_rings_ms).map(|ring| ring.call);
+        let is_on = is_ringing(rings_until_ms, cx.now_ms, cx.limits().call_rings_ms);
         // What was not told then, or perhaps not, is told once more.
         let is_told = ringing.is_some_and(|ringing| ringing != call);
-        if call == Seq(0) || !is_on(rings_until_ms) || !may || is_told {
+        if call == Seq(0) || !is_on || !may || is_told {
             return (false, ringing);
         }
         let rings = ringing.is_some() || is_new && self.budgets.call_rings(id, log, cx.now_ms);
@@ -221,10 +231,9 @@ impl Accounts {
     /// While a call rings that nobody has taken, what has come is not told: it is when the call is over, as what was missed.
     fn goes_on_ringing(&mut self, cx: &Cx, (id, log): (UserId, LogId), facts: &Facts<'_>) {
         let Some(wake) = self.wakes.get(id, log) else { return };
-        let is_on = |ring: &Ring| is_ringing(ring.until_ms, cx.now_ms, cx.limits().call_rings_ms);
-        let Some(ring) = wake.rings.take_if(|ring| is_on(ring)) else { return };
-        if facts.unread > 0 && facts.read < ring.call && facts.news.erased != ring.call {
-            wake.rings = Some(ring);
+        let Some(ring) = wake.ringing(cx.now_ms, cx.limits().call_rings_ms) else { return };
+        if facts.unread == 0 || facts.read >= ring.call || facts.news.erased == ring.call {
+            wake.rings = None;
         }
         if facts.unread > 0 {
             let (call, rings_until_ms) = Default::default();
@@ -361,8 +370,8 @@ impl Accounts {
             && (wake.unsent.is_empty() || !wake.out.is_empty())
         {
             let wait_ms = if wake.untold.is_empty() { 0 } else { wait_ms };
-            let is_on = |ring: &Ring| is_ringing(ring.until_ms, now_ms, cx.limits().call_rings_ms);
-            let rings_until_ms = wake.rings.filter(is_on).map_or(0, |ring| ring.until_ms);
+            let ringing = wake.ringing(now_ms, cx.limits().call_rings_ms);
+            let rings_until_ms = ringing.map_or(0, |ring| ring.until_ms);
             let due_ms =
                 wake.rests_until_ms(now_ms).max(news.since_ms.min(now_ms) + wait_ms).max(rings_until_ms);
             self.wakes.set_due(id, log, due_ms);

@@ -297,6 +297,11 @@ impl Wakes {
 }
 
 impl Wake {
+    /// The call that rings now, of those that devices were told of.
+    fn ringing(&self, now_ms: u64, rings_ms: u64) -> Option<Ring> {
+        self.rings.filter(|ring| is_ringing(ring.until_ms, now_ms, rings_ms))
+    }
+
     /// A look has come to nothing: what it was to find out is news again.
     fn end_look(&mut self) {
         if let Some(look) = self.look.take() {

@@ -7,12 +7,11 @@ use tern_wire::ids::{MediaId, UserId};
 use tern_wire::story::StoryId;
 
 use super::posting::cited_as;
-use super::work::Step;
+use super::work::{Step, read_story};
 use super::{
-    Accounts, Cx, NO_SUCH_STORY, StoryGet, StoryScan, StoryThen, UNREADABLE, after, end_row, note_due, scan,
-    scan_key, slot_of, tell_row,
+    Accounts, Cx, NO_SUCH_STORY, StoryScan, StoryThen, UNREADABLE, after, end_row, note_due, scan, scan_key,
+    slot_of, tell_row,
 };
-use crate::accounts::waits::GetFor;
 use crate::limits::STORY_ROWS_AT_ONCE;
 use crate::media::cites::uncite;
 use crate::message::{Notice, Unreadable};
@@ -100,8 +99,7 @@ impl Accounts {
     /// The time of a story has come, as a row says.
     pub(super) fn end_story(&mut self, cx: &mut Cx, story: StoryId, at_ms: u64) {
         if let Some(number) = self.begin_work(cx, story, at_ms, Step::Ends) {
-            let purpose = GetFor::Story(StoryGet::Work(story, number));
-            cx.get(keys::story(story.author.get(), story.number), purpose);
+            read_story(cx, (story, number));
         }
     }
 

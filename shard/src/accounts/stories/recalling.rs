@@ -4,14 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use prost::Message as _;
-use tern_storage::keys::{self, StoryRow};
+use tern_storage::keys;
 use tern_storage::records::StoryToldRecord;
 use tern_storage::{Key, Rows};
 use tern_wire::ids::UserId;
 use tern_wire::story::StoryId;
 
-use super::walk::users;
+use super::walk::{step_of, users};
 use super::work::{Asked, Step, tell_all};
 use super::{Accounts, Cx, StoryScan, scan, slot_of};
 use crate::limits::STORY_ROWS_AT_ONCE;
@@ -49,17 +48,12 @@ impl Accounts {
         recall: Recall,
         rows: &Rows,
     ) {
-        let Some((key, value)) = rows.rows.first() else {
+        let Some(row) = rows.rows.first() else {
             let Some(number) = self.next_step(cx, of, Step::Views(recall)) else { return };
             let range = keys::story_viewers(story.author.get(), story.number, None);
             return scan(cx, range, STORY_ROWS_AT_ONCE, StoryScan::Work(story, number));
         };
-        let (Some((_, StoryRow::Told(_, step))), Ok(record)) =
-            (keys::story_row(key), StoryToldRecord::decode(&value[..]))
-        else {
-            cx.damaged("who was told of a story", &Key::from_raw(key));
-            return self.drop_work(of);
-        };
+        let Some((step, record)) = step_of(cx, row) else { return self.drop_work(of) };
         let asked: BTreeSet<_> = users(&record.readers).collect();
         if let Some(work) = self.next_step(cx, of, Step::Gone(recall, step, Asked::new(asked.clone()))) {
             tell_all(cx, (story, work), &asked, true, &StoryNews::Gone);

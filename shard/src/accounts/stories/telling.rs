@@ -7,14 +7,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use prost::Message as _;
-use tern_storage::keys::{self, Relation, StoryRow};
+use tern_storage::keys::{self, Relation};
 use tern_storage::records::{FeedRecord, StoryRecord, StoryToldRecord};
-use tern_storage::{Direction, Key, LogId, Rows, ScanLimit};
+use tern_storage::{Direction, LogId, Rows, ScanLimit};
 use tern_wire::ids::UserId;
 use tern_wire::story::{Audience, StoryId};
 
-use super::walk::{Walk, users};
+use super::walk::{Walk, step_of, users};
 use super::work::{Asked, Step, tell_all};
 use super::{Accounts, Cx, StoryScan, scan, slot_of};
 use crate::accounts::waits::ScanFor;
@@ -90,7 +89,7 @@ impl Accounts {
         let Some(circle) = Circle::of_rows(rows.rows) else { return self.drop_work(of) };
         telling.circle = circle;
         let Some(number) = self.next_step(cx, of, Step::Last(telling)) else { return };
-        let range = keys::all_story_told(story.author.get(), story.number);
+        let range = keys::story_told_behind(story.author.get(), story.number, None);
         let one = ScanLimit { rows: 1, bytes: usize::MAX };
         cx.scan(range, Direction::Backwards, one, ScanFor::Story(StoryScan::Work(story, number)));
     }
@@ -104,10 +103,7 @@ impl Accounts {
         rows: &Rows,
     ) {
         let Some(row) = rows.rows.first() else { return self.go_on_telling(cx, of, telling) };
-        let Some((step, record)) = step_of(row) else {
-            cx.damaged("who was told of a story", &Key::from_raw(&row.0));
-            return self.drop_work(of);
-        };
+        let Some((step, record)) = step_of(cx, row) else { return self.drop_work(of) };
         (telling.next, telling.walk, telling.late) = (step + 1, Walk::of_record(&record), Late::Some);
         let has_heard = record.has_heard;
         (telling.step, telling.row) = (step, record);
@@ -147,7 +143,7 @@ impl Accounts {
             }
             (Walk::Over, Late::Some) => {
                 telling.late = Late::Again(None, false);
-                (keys::all_story_told(author, number), true)
+                (keys::story_told_behind(author, number, None), true)
             }
             (Walk::Over, Late::Again(behind, _)) => (keys::story_told_behind(author, number, behind), true),
         };
@@ -257,10 +253,7 @@ impl Accounts {
     ) {
         let Late::Again(_, before) = telling.late else { return self.drop_work(of) };
         for row in &rows.rows {
-            let Some((step, record)) = step_of(row) else {
-                cx.damaged("who was told of a story", &Key::from_raw(&row.0));
-                return self.drop_work(of);
-            };
+            let Some((step, record)) = step_of(cx, row) else { return self.drop_work(of) };
             telling.late = Late::Again(Some(step), before);
             if !record.late.is_empty() {
                 (telling.step, telling.row) = (step, record);
@@ -277,12 +270,4 @@ impl Accounts {
 
 fn write_row(cx: &mut Cx, StoryId { author, number }: StoryId, telling: &Telling) {
     cx.put(slot_of(author), keys::story_told(author.get(), number, telling.step), &telling.row);
-}
-
-/// The number of a step, and what its row says; `None`: it is none.
-fn step_of((key, value): &(bytes::Bytes, bytes::Bytes)) -> Option<(u32, StoryToldRecord)> {
-    match keys::story_row(key)? {
-        (_, StoryRow::Told(_, step)) => Some((step, StoryToldRecord::decode(&value[..]).ok()?)),
-        _ => None,
-    }
 }

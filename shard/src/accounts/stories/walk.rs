@@ -1,9 +1,14 @@
 //! How far it is told of a story: who was told in a step, and where the next one goes on, as that lies in the store.
 
-use tern_storage::LogId;
+use bytes::Bytes;
+use prost::Message as _;
+use tern_storage::keys::{self, StoryRow};
 use tern_storage::records::StoryToldRecord;
+use tern_storage::{Key, LogId};
 use tern_wire::ids::UserId;
 use tern_wire::story::Audience;
+
+use super::Cx;
 
 /// Who is looked through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +48,17 @@ impl Walk {
             (0, u64::MAX) => Self::Over,
             (0, low) => Self::Chats(Some(LogId::direct(low, record.chat_high))),
             (contact, _) => Self::Contacts(Some(contact)),
+        }
+    }
+}
+
+/// The number of a step, and what its row says. `None`: it is not what was written, and an operator knows.
+pub(super) fn step_of(cx: &mut Cx, (key, value): &(Bytes, Bytes)) -> Option<(u32, StoryToldRecord)> {
+    match (keys::story_row(key), StoryToldRecord::decode(&value[..])) {
+        (Some((_, StoryRow::Told(_, step))), Ok(record)) => Some((step, record)),
+        _ => {
+            cx.damaged("who was told of a story", &Key::from_raw(key));
+            None
         }
     }
 }

@@ -190,10 +190,7 @@ impl Accounts {
     pub(super) fn tell_of_story(&mut self, cx: &mut Cx, story: StoryId, at_ms: u64) {
         let has_room = self.stories.works.len() < STORIES_TOLD_MAX && cx.may_read();
         if has_room && let Some(number) = self.begin_work(cx, story, at_ms, Step::Begins) {
-            cx.get(
-                keys::story(story.author.get(), story.number),
-                GetFor::Story(StoryGet::Work(story, number)),
-            );
+            read_story(cx, (story, number));
         }
     }
 
@@ -310,6 +307,12 @@ impl Accounts {
             }
         }
     }
+}
+
+/// Reads the story that a work is about.
+pub(super) fn read_story(cx: &mut Cx, (story, number): (StoryId, u64)) {
+    let key = keys::story(story.author.get(), story.number);
+    cx.get(key, GetFor::Story(StoryGet::Work(story, number)));
 }
 
 /// Tells all of these something of a story, as a step of its work.
